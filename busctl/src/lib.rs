@@ -1,1 +1,39 @@
-//! busctl
+//! Create, wire and watch virtual Ethernet LANs in shared memory: the library under the program `busctl`.
+//!
+//! One module per thing a command line needs: [`cli`] says which verbs and flags there are, [`verb`] has one module for
+//! each verb, [`exit`] turns an error into one line and an exit code, [`output`] is the way to stdout.
+
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod context;
+pub mod exit;
+mod logging;
+pub mod output;
+pub mod verb;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::Cli;
+use crate::context::Context;
+
+/// Runs the command line this process was started with.
+///
+/// Answers go to stdout; an error is one line on stderr. The code is 0 when it was done, 1 when it did not work, 2 on wrong
+/// use or configuration.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::report_usage(&error),
+    };
+    logging::start(cli.verbose);
+    let context = Context::new(cli.state);
+    match cli.verb.run(&context).and_then(|()| Ok(output::stdout().flush()?)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::report(&error),
+    }
+}

@@ -1,0 +1,110 @@
+//! Which verbs and flags there are. What each verb takes and does is in its module under [`verb`](crate::verb).
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::context::Context;
+use crate::verb;
+
+/// Create, wire and watch virtual Ethernet LANs in shared memory.
+///
+/// A LAN is a file: a process that may open it is on the LAN. No daemon, no privilege.
+#[derive(Debug, Parser)]
+#[command(
+    name = "busctl",
+    version,
+    arg_required_else_help = true,
+    after_help = "BUS is an interface name, or the path of a bus file that contains a '/' (./lan.bus).\n\
+                  Exit codes: 0 done; 1 it did not work; 2 wrong use or configuration, and nothing was changed.",
+    after_long_help = "BUS is an interface name (then its MAC, flags and bus are used), or the path of a bus file that\n\
+                       contains a '/' (./lan.bus; then a station is made for the occasion).\n\n\
+                       Exit codes: 0 done; 1 it did not work; 2 wrong use or configuration, and nothing was changed.\n\n\
+                       Examples:\n  \
+                       busctl demo\n  \
+                       busctl create shmif0 && busctl linkstr shmif0 ./lan.bus && busctl up shmif0\n  \
+                       busctl host shmif0 10.0.0.1/24 &\n  \
+                       busctl ping ./lan.bus 10.0.0.1 --from 10.0.0.2/24 -c 3"
+)]
+pub struct Cli {
+    /// The folder with the records of interfaces.
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        help = "Keep the records of interfaces in DIR [default: $BUSCTL_STATE, else $XDG_RUNTIME_DIR/busctl, \
+                else a folder of your own under /tmp]"
+    )]
+    pub state: Option<PathBuf>,
+
+    /// How much to log.
+    #[arg(
+        short,
+        long,
+        action = clap::ArgAction::Count,
+        help = "Log to stderr; twice or three times for more; $BUSCTL_LOG takes a filter such as memif=debug"
+    )]
+    pub verbose: u8,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do. The first line of each module's `Args` is what `--help` lists.
+#[allow(
+    missing_docs,
+    reason = "a doc comment on a variant would replace the help text of the verb's own Args"
+)]
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    Create(verb::create::Args),
+    Destroy(verb::destroy::Args),
+    Linkstr(verb::linkstr::Args),
+    Up(verb::up::Args),
+    Down(verb::down::Args),
+    Set(verb::set::Args),
+    Show(verb::show::Args),
+    Attach(verb::attach::Args),
+    Host(verb::host::Args),
+    Ping(verb::ping::Args),
+    Dump(verb::dump::Args),
+    Replay(verb::replay::Args),
+    Bench(verb::bench::Args),
+    Demo(verb::demo::Args),
+}
+
+impl Verb {
+    /// Does it.
+    ///
+    /// # Errors
+    /// What the verb says; see [`exit`](crate::exit) for how it is told to the user.
+    pub fn run(&self, context: &Context) -> anyhow::Result<()> {
+        match self {
+            Self::Create(args) => verb::create::run(args, context),
+            Self::Destroy(args) => verb::destroy::run(args, context),
+            Self::Linkstr(args) => verb::linkstr::run(args, context),
+            Self::Up(args) => verb::up::run(args, context),
+            Self::Down(args) => verb::down::run(args, context),
+            Self::Set(args) => verb::set::run(args, context),
+            Self::Show(args) => verb::show::run(args, context),
+            Self::Attach(args) => verb::attach::run(args, context),
+            Self::Host(args) => verb::host::run(args, context),
+            Self::Ping(args) => verb::ping::run(args, context),
+            Self::Dump(args) => verb::dump::run(args, context),
+            Self::Replay(args) => verb::replay::run(args, context),
+            Self::Bench(args) => verb::bench::run(args, context),
+            Self::Demo(args) => verb::demo::run(args, context),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,137 @@
+//! From an error to one line on stderr and an exit code.
+//!
+//! A line reads `busctl: what happened: why; what to do`. The code tells a script what kind of trouble it is: 1 when it did
+//! not work this time (no reply, peer gone, disk full, lock held), 2 when it cannot work like this (wrong use, a bad file, no
+//! permission) and nothing was changed. Errors stand for 1 unless they are marked as [`Misuse`].
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use crate::output;
+
+/// Marks an error as wrong use or configuration: exit code 2. It reads as the error it holds.
+pub struct Misuse(anyhow::Error);
+
+impl fmt::Debug for Misuse {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, formatter)
+    }
+}
+
+impl fmt::Display for Misuse {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, formatter)
+    }
+}
+
+impl StdError for Misuse {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source()
+    }
+}
+
+/// Marks `error` as wrong use or configuration: `return Err(misuse(anyhow!("..")))`.
+pub fn misuse(error: impl Into<anyhow::Error>) -> anyhow::Error {
+    anyhow::Error::new(Misuse(error.into()))
+}
+
+/// `.misuse()` on a result, for errors that stand for wrong use or configuration.
+pub trait OrMisuse<T> {
+    /// Marks the error, if it is one, as wrong use or configuration.
+    ///
+    /// # Errors
+    /// The error it was called on, marked.
+    fn misuse(self) -> anyhow::Result<T>;
+}
+
+impl<T, E: Into<anyhow::Error>> OrMisuse<T> for Result<T, E> {
+    fn misuse(self) -> anyhow::Result<T> {
+        self.map_err(misuse)
+    }
+}
+
+/// Prints what went wrong and says which code to exit with. A reader of stdout that has gone is no error: it has seen enough.
+#[must_use]
+pub fn report(error: &anyhow::Error) -> ExitCode {
+    if error.chain().any(output::is_reader_gone) {
+        return ExitCode::SUCCESS;
+    }
+    print_line(&format!("{error:#}"));
+    ExitCode::from(if error.chain().any(is_misuse) { 2 } else { 1 })
+}
+
+fn is_misuse(cause: &(dyn StdError + 'static)) -> bool {
+    cause.is::<Misuse>()
+}
+
+/// Answers `--help` and `--version`, and brings a wrong command line into the form of every other error.
+#[must_use]
+pub fn report_usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    {
+        // A closed pipe is all that can go wrong here, and a quiet end is right for that.
+        let _ = error.print();
+    } else {
+        print_line(&usage_line(&error.to_string()));
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// clap explains itself in a paragraph: the error, tips, the usage. This keeps the error and the tips, and points to the rest.
+fn usage_line(paragraph: &str) -> String {
+    let mut what = Vec::new();
+    let mut tips = Vec::new();
+    for line in paragraph.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if line.starts_with("Usage:") || line.starts_with("For more information") {
+            break;
+        }
+        match line.strip_prefix("tip: ") {
+            Some(tip) => tips.push(tip),
+            None => what.push(line.strip_prefix("error: ").unwrap_or(line)),
+        }
+    }
+    tips.push("see 'busctl --help'");
+    format!("{}; {}", what.join(" "), tips.join("; "))
+}
+
+/// One line, whatever the text holds (a path may have a line break in it), and no panic when stderr is closed.
+fn print_line(text: &str) {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let _ = writeln!(io::stderr(), "busctl: {line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context as _, anyhow};
+
+    use super::*;
+
+    #[test]
+    fn a_marked_error_reads_as_the_error_it_holds() {
+        let inner = anyhow!("permission denied").context("cannot open the bus");
+        let outer = Err::<(), _>(inner).misuse().context("shmif0").unwrap_err();
+        assert_eq!(format!("{outer:#}"), "shmif0: cannot open the bus: permission denied");
+        assert!(outer.chain().any(is_misuse));
+    }
+
+    #[test]
+    fn only_the_broken_pipe_of_stdout_is_quiet() {
+        let socket = anyhow::Error::new(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert!(!socket.chain().any(output::is_reader_gone));
+        let stdout =
+            anyhow::Error::new(io::Error::new(io::ErrorKind::BrokenPipe, output::ReaderGone)).context("dump");
+        assert!(stdout.chain().any(output::is_reader_gone));
+    }
+
+    #[test]
+    fn a_usage_error_is_one_line() {
+        let paragraph = "error: unrecognized subcommand 'creat'\n\n  tip: a similar subcommand exists: 'create'\n\n\
+                         Usage: busctl [OPTIONS] <COMMAND>\n\nFor more information, try '--help'.\n";
+        assert_eq!(
+            usage_line(paragraph),
+            "unrecognized subcommand 'creat'; a similar subcommand exists: 'create'; see 'busctl --help'"
+        );
+    }
+}

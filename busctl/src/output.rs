@@ -1,0 +1,66 @@
+//! The way to stdout, for programs that read it through a pipe.
+//!
+//! `println!` panics when the reader has gone. Taking the default action for `SIGPIPE` instead would also let a memif peer
+//! that hangs up kill a whole node, so the signal stays ignored (as Rust starts a program) and a write to a closed stdout
+//! comes back as an error that says whose pipe it was: only that one ends the program quietly.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+/// Stdout, with its broken pipe marked. Made by [`stdout`].
+#[derive(Debug)]
+pub struct Stdout(io::Stdout);
+
+/// Stdout for answers: use it with `writeln!(output::stdout(), ..)?` instead of `println!`.
+#[must_use]
+pub fn stdout() -> Stdout {
+    Stdout(io::stdout())
+}
+
+/// The reader of stdout has gone.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("nobody reads stdout any more")]
+pub struct ReaderGone;
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(mark)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(mark)
+    }
+}
+
+fn mark(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => io::Error::new(io::ErrorKind::BrokenPipe, ReaderGone),
+        _ => error,
+    }
+}
+
+/// Whether this is the error of a [`Stdout`] whose reader has gone (and not the broken pipe of some socket).
+#[must_use]
+pub fn is_reader_gone(error: &(dyn std::error::Error + 'static)) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref)
+        .is_some_and(<dyn std::error::Error + Send + Sync>::is::<ReaderGone>)
+}
+
+/// Prints `answer` as one line of JSON: the form of every `--json`. Keys are the field names, which stay as they are once
+/// released; numbers are plain and in base units (bytes, frames, seconds unless the key says otherwise).
+///
+/// # Errors
+/// Whatever writing to stdout gives.
+pub fn print_json(answer: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(answer)?;
+    line.push(b'\n');
+    stdout().write_all(&line)
+}
+
+/// Prints `busctl: warning: {message}` on stderr. Nothing is to be done when that fails.
+pub fn warn(message: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "busctl: warning: {message}");
+}

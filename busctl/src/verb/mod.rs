@@ -1,0 +1,15 @@
+//! One module for each verb: its `Args` (what the command line takes, and the help) and `run` (what it does).
+
+pub mod attach;
+pub mod bench;
+pub mod create;
+pub mod demo;
+pub mod destroy;
+pub mod down;
+pub mod dump;
+pub mod host;
+pub mod linkstr;
+pub mod ping;
+pub mod replay;
+pub mod set;
+pub mod show;
