@@ -13,3 +13,4 @@ pub mod ping;
 pub mod replay;
 pub mod set;
 pub mod show;
+pub mod up;
