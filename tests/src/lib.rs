@@ -1,1 +1,52 @@
-//! tests
+//! The harness of the whole-system tests: what lets a test start several real processes and real peers, wait for what they
+//! do, look at what they left, and be sure that nothing of it outlives the test.
+//!
+//! A test opens a [`Lab`] with [`lab!`] and runs everything in there:
+//!
+//! ```no_run
+//! # // `lab!` itself needs the environment of an integration test.
+//! # let lab = system_tests::Lab::new(std::path::Path::new("busctl"));
+//! let bus = lab.arg("lan.bus");
+//! let _host = lab.ready(["host", &bus, "10.0.0.2/24"]);
+//! lab.run(["ping", &bus, "10.0.0.2", "--from", "10.0.0.1/24", "-c", "1"]).succeeds();
+//! ```
+//!
+//! - [`lab`]: the scratch folder, and `busctl` run inside it without privileges.
+//! - [`process`]: a child process whose every line is kept, and which cannot outlive its owner.
+//! - [`wait`]: waiting for a condition, never for a time.
+//! - [`privilege`]: who the children run as.
+//! - [`require`]: peers a machine may lack.
+//! - [`turn`]: one busy test at a time.
+//! - [`testpmd`]: DPDK's `dpdk-testpmd` as a memif peer.
+//! - [`reference`]: a rump kernel's side of the bus, as a peer for ours.
+//! - [`rawmemif`]: the bare memif control channel, to see what is said on it.
+//! - [`frames`]: test frames that can be told apart, and pcap files of them.
+
+pub mod frames;
+pub mod lab;
+pub mod privilege;
+pub mod process;
+pub mod rawmemif;
+pub mod reference;
+pub mod require;
+pub mod testpmd;
+pub mod turn;
+pub mod wait;
+
+pub use lab::Lab;
+pub use process::{Finished, Process};
+pub use testpmd::Testpmd;
+
+/// How long a test waits for something that should happen at once. Generous, because two cores may be shared by several
+/// polling peers, and cheap, because only a failing test ever waits this long.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Opens a [`Lab`] around the `busctl` that was built from this checkout.
+///
+/// A macro, because only the integration test itself is told by cargo where that program lies.
+#[macro_export]
+macro_rules! lab {
+    () => {
+        $crate::Lab::new(::std::path::Path::new(env!("CARGO_BIN_EXE_busctl-under-test")))
+    };
+}

@@ -1,0 +1,183 @@
+//! The bare memif control channel: a client that says what it is told to, and a server that refuses everybody. They share no
+//! code with the crate they test, and show what its peers are told.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept, bind, connect, listen, recv,
+    send, socket,
+};
+use std::os::fd::AsFd;
+
+use crate::{PATIENCE, privilege};
+
+/// Every message is exactly this long.
+pub const MESSAGE: usize = 128;
+const HELLO: u16 = 2;
+const INIT: u16 = 3;
+const DISCONNECT: u16 = 8;
+const VERSION: u16 = 0x0200;
+
+/// What a client asks for in INIT.
+#[derive(Clone, Copy, Debug)]
+pub struct Init<'a> {
+    /// The protocol version.
+    pub version: u16,
+    /// Which of the server's interfaces.
+    pub id: u32,
+    /// 0 Ethernet, 1 IP, 2 punt/inject.
+    pub mode: u8,
+    /// Up to 24 bytes.
+    pub secret: &'a str,
+}
+
+impl Default for Init<'_> {
+    fn default() -> Self {
+        Self { version: VERSION, id: 0, mode: 0, secret: "" }
+    }
+}
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A message of this type.
+    Message(u16),
+    /// A disconnect, with its reason.
+    Disconnect(String),
+    /// The socket was closed without a word.
+    Closed,
+}
+
+/// A connection to a memif server.
+pub struct RawClient {
+    socket: OwnedFd,
+}
+
+impl RawClient {
+    /// Connects, and takes the server's HELLO.
+    ///
+    /// # Panics
+    /// When nobody listens, or what comes is no HELLO.
+    #[must_use]
+    pub fn connect(path: &Path) -> Self {
+        let socket = seqpacket();
+        let address = UnixAddr::new(path).expect("a short path");
+        connect(socket.as_raw_fd(), &address)
+            .unwrap_or_else(|why| panic!("connect {}: {why}", path.display()));
+        let client = Self { socket };
+        assert_eq!(client.answer(), Answer::Message(HELLO), "a server says hello at once");
+        client
+    }
+
+    /// Sends INIT, and returns what comes back.
+    ///
+    /// # Panics
+    /// When it cannot be sent, or nothing comes.
+    #[must_use]
+    pub fn init(&self, init: &Init<'_>) -> Answer {
+        let mut message = [0; MESSAGE];
+        message[0..2].copy_from_slice(&INIT.to_ne_bytes());
+        message[2..4].copy_from_slice(&init.version.to_ne_bytes());
+        message[4..8].copy_from_slice(&init.id.to_ne_bytes());
+        message[8] = init.mode;
+        message[9..9 + init.secret.len()].copy_from_slice(init.secret.as_bytes());
+        message[33..37].copy_from_slice(b"test");
+        self.send(&message);
+        self.answer()
+    }
+
+    /// Sends any bytes as one message.
+    ///
+    /// # Panics
+    /// When they cannot be sent.
+    pub fn send(&self, message: &[u8]) {
+        send(self.socket.as_raw_fd(), message, MsgFlags::MSG_NOSIGNAL).expect("send");
+    }
+
+    /// The next message from the server.
+    ///
+    /// # Panics
+    /// When none comes within [`PATIENCE`].
+    #[must_use]
+    pub fn answer(&self) -> Answer {
+        assert!(readable(&self.socket), "the server says nothing");
+        let mut message = [0; MESSAGE];
+        // A reset is a close, too: what we had sent was not read.
+        match recv(self.socket.as_raw_fd(), &mut message, MsgFlags::empty()).unwrap_or(0) {
+            0 => Answer::Closed,
+            MESSAGE => match u16::from_ne_bytes([message[0], message[1]]) {
+                DISCONNECT => {
+                    let reason =
+                        CStr::from_bytes_until_nul(&message[6..102]).expect("a reason ends with NUL");
+                    Answer::Disconnect(reason.to_string_lossy().into_owned())
+                }
+                other => Answer::Message(other),
+            },
+            length => panic!("a message of {length} bytes"),
+        }
+    }
+}
+
+/// A memif server that refuses every client.
+pub struct Refuser {
+    listener: OwnedFd,
+}
+
+impl Refuser {
+    /// Listens on `path`.
+    ///
+    /// # Panics
+    /// When it cannot.
+    #[must_use]
+    pub fn listen(path: &Path) -> Self {
+        let listener = seqpacket();
+        bind(listener.as_raw_fd(), &UnixAddr::new(path).expect("a short path")).expect("bind");
+        privilege::hand_over(path);
+        listen(&listener, Backlog::new(16).expect("a valid backlog")).expect("listen");
+        Self { listener }
+    }
+
+    /// Takes the next client as far as its INIT, and sends it away for `reason`. Returns the secret it showed.
+    ///
+    /// # Panics
+    /// When none comes within [`PATIENCE`], or it says something else than INIT.
+    #[must_use]
+    pub fn refuse(&self, reason: &str) -> String {
+        assert!(readable(&self.listener), "no client calls");
+        let client = accept(self.listener.as_raw_fd()).expect("accept");
+        // SAFETY: accept has just made this descriptor, and nobody else has it.
+        let client = unsafe { OwnedFd::from_raw_fd(client) };
+        let mut hello = [0; MESSAGE];
+        hello[0..2].copy_from_slice(&HELLO.to_ne_bytes());
+        for version in [34, 36] {
+            hello[version..version + 2].copy_from_slice(&VERSION.to_ne_bytes());
+        }
+        for maximum in [38, 40, 42] {
+            hello[maximum..maximum + 2].copy_from_slice(&255_u16.to_ne_bytes());
+        }
+        hello[44] = 14;
+        send(client.as_raw_fd(), &hello, MsgFlags::MSG_NOSIGNAL).expect("say hello");
+        assert!(readable(&client), "the client says nothing");
+        let mut init = [0; MESSAGE];
+        assert_eq!(recv(client.as_raw_fd(), &mut init, MsgFlags::empty()), Ok(MESSAGE));
+        assert_eq!(init[0..2], INIT.to_ne_bytes(), "a client says INIT first");
+        let mut disconnect = [0; MESSAGE];
+        disconnect[0..2].copy_from_slice(&DISCONNECT.to_ne_bytes());
+        disconnect[6..6 + reason.len()].copy_from_slice(reason.as_bytes());
+        send(client.as_raw_fd(), &disconnect, MsgFlags::MSG_NOSIGNAL).expect("refuse");
+        let secret = init[9..33].iter().copied().take_while(|&byte| byte != 0).collect();
+        String::from_utf8(secret).expect("a secret in ASCII")
+    }
+}
+
+fn seqpacket() -> OwnedFd {
+    socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).expect("a socket")
+}
+
+fn readable(socket: &OwnedFd) -> bool {
+    let patience = PollTimeout::try_from(PATIENCE).expect("patience is short enough");
+    poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], patience).expect("poll") > 0
+}

@@ -1,0 +1,424 @@
+//! A rump kernel's side of the bus, as a peer for ours: it writes, reads, locks, sleeps and asserts as the shmif driver of
+//! NetBSD's rump kernels does, its known faults included, and shares no code with the crate it tests.
+//!
+//! What is faithful here, because ours must live with it:
+//! - the lock is a compare-and-swap on the 32-bit word alone, one hold for each frame sent or read, never held asleep;
+//! - `last` is stored before the bytes are there, and everything is done under the lock;
+//! - a burst is announced once, by writing the version over itself with `pwrite`, and a sleeper trusts in that alone: it looks
+//!   at nothing until inotify tells it to, so a station of ours that forgets to wake somebody is found out;
+//! - it starts at the newest packet itself;
+//! - attached or overrun while the newest packet reaches around the ring's end, it is off by a generation, and reads the whole
+//!   ring again;
+//! - it panics where the driver has an assertion.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::ptr;
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::time::{Duration, Instant};
+
+use memmap2::{MmapOptions, MmapRaw};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
+use crate::frames::Mac;
+
+/// The size of a bus file.
+pub const FILE_SIZE: usize = 1_048_576;
+/// The size of the ring in it.
+pub const DATA_SIZE: u32 = 1_048_544;
+/// What a bus file starts with.
+pub const MAGIC: u32 = 0xca11_d054;
+/// The format version.
+pub const VERSION: u32 = 3;
+/// The longest frame.
+pub const MAX_FRAME: usize = 1514;
+
+const HEADER: u32 = 24;
+const DATA: usize = FILE_SIZE - DATA_SIZE as usize;
+
+/// Byte offsets of the file header's 32-bit fields.
+mod field {
+    pub(super) const MAGIC: usize = 0;
+    pub(super) const VERSION: usize = 4;
+    pub(super) const GEN: usize = 8;
+    pub(super) const FIRST: usize = 16;
+    pub(super) const LAST: usize = 20;
+    pub(super) const LOCK: usize = 24;
+}
+
+/// An interface of a rump kernel, attached to a bus and up.
+pub struct RumpPeer {
+    bus: Bus,
+    file: File,
+    watch: Inotify,
+    started: Instant,
+    me: u64,
+    mac: Mac,
+    promiscuous: bool,
+    seen_gen: u64,
+    next: u32,
+    overruns: u64,
+}
+
+impl RumpPeer {
+    /// Attaches to the bus at `path`, making it when it is not there.
+    ///
+    /// # Panics
+    /// When that fails, or where a rump kernel would refuse.
+    #[must_use]
+    pub fn attach(path: &Path, mac: Mac) -> Self {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let file = file.unwrap_or_else(|why| panic!("open {}: {why}", path.display()));
+        // Before it has looked at anything.
+        file.set_len(FILE_SIZE as u64).expect("truncate the bus");
+        let map = MmapOptions::new().len(FILE_SIZE).map_raw(&file).expect("map the bus");
+        let bus = Bus { map };
+        let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).expect("inotify");
+        let behind = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
+            .expect("the path behind the fd");
+        watch.add_watch(&behind, AddWatchFlags::IN_MODIFY).expect("watch the bus");
+
+        bus.lock();
+        match bus.load(field::MAGIC) {
+            0 => {
+                bus.store(field::MAGIC, MAGIC);
+                bus.store(field::FIRST, DATA_SIZE);
+            }
+            magic => assert_eq!(magic, MAGIC, "a rump kernel refuses this bus"),
+        }
+        let (next, seen_gen) = (bus.load(field::LAST), bus.generation());
+        bus.unlock();
+        let me = fastrand::u64(1..);
+        Self {
+            bus,
+            file,
+            watch,
+            started: Instant::now(),
+            me,
+            mac,
+            promiscuous: true,
+            seen_gen,
+            next,
+            overruns: 0,
+        }
+    }
+
+    /// Turns promiscuous mode (on at first) off: only frames to its MAC and to groups are handed up then.
+    #[must_use]
+    pub fn choosy(mut self) -> Self {
+        self.promiscuous = false;
+        self
+    }
+
+    /// How often the ring has been filled to its end.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.bus.generation()
+    }
+
+    /// How often it was overrun while reading.
+    #[must_use]
+    pub fn overruns(&self) -> u64 {
+        self.overruns
+    }
+
+    /// Sends a burst: each frame under a hold of the lock of its own, one wake-up at the end.
+    ///
+    /// # Panics
+    /// On a frame no rump kernel would send, and where the driver has an assertion.
+    pub fn send<F: AsRef<[u8]>>(&mut self, frames: impl IntoIterator<Item = F>) {
+        for frame in frames {
+            self.send_one(frame.as_ref());
+        }
+        self.wake();
+    }
+
+    fn send_one(&self, frame: &[u8]) {
+        assert!(frame.len() <= MAX_FRAME, "rump: KASSERT(pktsize <= ETHERMTU + ETHER_HDR_LEN)");
+        let header = self.header(frame.len());
+        let bus = &self.bus;
+        bus.lock();
+        bus.check_magic();
+        let last = bus.next_of(bus.load(field::LAST));
+        bus.store(field::LAST, last);
+        let mut filled = false;
+        let body = bus.write(last, &header, &mut filled);
+        bus.write(body, frame, &mut filled);
+        if filled {
+            bus.set_generation(bus.generation() + 1);
+        }
+        bus.unlock();
+    }
+
+    fn header(&self, len: usize) -> [u8; HEADER as usize] {
+        // Its clock is its uptime and runs in steps of 10 ms; the padding is whatever was there.
+        let uptime = self.started.elapsed();
+        let sec = u32::try_from(uptime.as_secs()).expect("a test is short");
+        let usec = uptime.subsec_millis() / 10 * 10_000;
+        let mut header = [0xa5; HEADER as usize];
+        header[0..4].copy_from_slice(&u32::try_from(len).expect("a frame is short").to_ne_bytes());
+        header[4..8].copy_from_slice(&sec.to_ne_bytes());
+        header[8..12].copy_from_slice(&usec.to_ne_bytes());
+        header[16..24].copy_from_slice(&self.me.to_ne_bytes());
+        header
+    }
+
+    /// Wakes everybody, as after a burst or when going down.
+    ///
+    /// # Panics
+    /// When the bus cannot be written.
+    pub fn wake(&self) {
+        self.file.write_all_at(&VERSION.to_ne_bytes(), field::VERSION as u64).expect("wake the bus");
+    }
+
+    /// The next frame for it, if there is one now.
+    ///
+    /// # Panics
+    /// Where the driver has an assertion.
+    pub fn receive(&mut self) -> Option<Vec<u8>> {
+        while let Some((sender, frame)) = self.read_one() {
+            let mine = sender == self.me;
+            if !mine && frame.len() >= 14 && self.wants(&frame) {
+                return Some(frame);
+            }
+        }
+        None
+    }
+
+    /// The next frame for it, asleep until the bus is written for up to `patience`.
+    ///
+    /// # Panics
+    /// Where the driver has an assertion.
+    pub fn wait(&mut self, patience: Duration) -> Option<Vec<u8>> {
+        let end = Instant::now() + patience;
+        loop {
+            if let Some(frame) = self.receive() {
+                return Some(frame);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            let nap = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            let woken = poll(&mut [PollFd::new(self.watch.as_fd(), PollFlags::POLLIN)], nap).expect("poll");
+            if woken > 0 {
+                let _ = self.watch.read_events();
+            }
+        }
+    }
+
+    fn wants(&self, frame: &[u8]) -> bool {
+        self.promiscuous || frame[0] & 1 == 1 || frame[..6] == self.mac
+    }
+
+    /// One packet under one hold of the lock, whoever it is for.
+    fn read_one(&mut self) -> Option<(u64, Vec<u8>)> {
+        let bus = &self.bus;
+        bus.lock();
+        bus.check_magic();
+        let (generation, first, last) = (bus.generation(), bus.load(field::FIRST), bus.load(field::LAST));
+        assert!(
+            generation >= self.seen_gen,
+            "rump: KASSERT(shm_gen >= sc_devgen): {generation} {}",
+            self.seen_gen
+        );
+        if self.seen_gen == generation && bus.next_of(last) == self.next {
+            bus.unlock();
+            return None;
+        }
+        assert_ne!(first, last, "rump: KASSERT(shm_first != shm_last)");
+        if !is_still_valid(first, bus.next_of(last), generation - self.seen_gen, self.next) {
+            assert!(generation > 0, "rump: KASSERT(shm_gen > 0) when overrun");
+            self.next = first;
+            // Its fault: right only while the newest packet ends where it started, on this side of the ring's end.
+            self.seen_gen = if first > last { generation - 1 } else { generation };
+            self.overruns += 1;
+        }
+        assert!(
+            !(self.next > last && self.seen_gen == generation),
+            "rump: KASSERT(!(nextpkt > shm_last && sc_devgen == shm_gen)): {} {last}",
+            self.next
+        );
+        let mut filled = false;
+        let mut header = [0; HEADER as usize];
+        let body = bus.read(self.next, &mut header, &mut filled);
+        let len = u32::from_ne_bytes(header[0..4].try_into().expect("4 bytes")) as usize;
+        assert!(
+            len <= MAX_FRAME,
+            "rump: KASSERT(sp_len <= ETHERMTU + ETHER_HDR_LEN): {len} at {}",
+            self.next
+        );
+        let mut frame = vec![0; len];
+        self.next = bus.read(body, &mut frame, &mut filled);
+        bus.unlock();
+        self.seen_gen += u64::from(filled);
+        Some((u64::from_ne_bytes(header[16..24].try_into().expect("8 bytes")), frame))
+    }
+
+    /// Takes the lock as if to write, and keeps it until the guard is dropped: a rump kernel that stands still there, or died.
+    #[must_use]
+    pub fn hold_lock(&self) -> HeldLock<'_> {
+        self.bus.lock();
+        HeldLock { bus: &self.bus }
+    }
+}
+
+/// The bus lock in a rump kernel's hand.
+pub struct HeldLock<'a> {
+    bus: &'a Bus,
+}
+
+impl Drop for HeldLock<'_> {
+    fn drop(&mut self) {
+        self.bus.unlock();
+    }
+}
+
+/// Whether the position is between the oldest packet and the `end` of the newest, both on a scale of two rings.
+fn is_still_valid(first: u32, mut end: u32, behind: u64, next: u32) -> bool {
+    let mut position = next;
+    if behind > 1 {
+        return false;
+    }
+    if first >= end {
+        end += DATA_SIZE;
+        if behind == 0 {
+            position += DATA_SIZE;
+        }
+    } else if behind > 0 {
+        return false;
+    }
+    first <= position && position <= end
+}
+
+/// The mapped file.
+struct Bus {
+    map: MmapRaw,
+}
+
+impl Bus {
+    fn word(&self, at: usize) -> &AtomicU32 {
+        assert!(at.is_multiple_of(4) && at < DATA, "a field of the header");
+        // SAFETY: the field lies within the mapping, whose start is page-aligned.
+        let field = unsafe { self.map.as_mut_ptr().add(at) };
+        // SAFETY: the field is aligned and mapped while `self` is, and other processes, too, reach it as a whole word.
+        unsafe { AtomicU32::from_ptr(field.cast()) }
+    }
+
+    fn load(&self, at: usize) -> u32 {
+        self.word(at).load(Ordering::Relaxed)
+    }
+
+    fn store(&self, at: usize, value: u32) {
+        self.word(at).store(value, Ordering::Relaxed);
+    }
+
+    fn generation(&self) -> u64 {
+        let halves = [self.load(field::GEN), self.load(field::GEN + 4)].map(u32::to_ne_bytes);
+        u64::from_ne_bytes(halves.concat().try_into().expect("8 bytes"))
+    }
+
+    fn set_generation(&self, generation: u64) {
+        let bytes = generation.to_ne_bytes();
+        self.store(field::GEN, u32::from_ne_bytes(bytes[..4].try_into().expect("4 bytes")));
+        self.store(field::GEN + 4, u32::from_ne_bytes(bytes[4..].try_into().expect("4 bytes")));
+    }
+
+    fn check_magic(&self) {
+        assert_eq!(self.load(field::MAGIC), MAGIC, "rump: KASSERT(shm_magic == SHMIF_MAGIC)");
+    }
+
+    fn lock(&self) {
+        let lock = self.word(field::LOCK);
+        let mut tries = 0_u32;
+        while lock.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            tries += 1;
+            if tries >= 1000 {
+                std::thread::sleep(Duration::from_millis(1));
+                tries = 0;
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+        fence(Ordering::SeqCst);
+    }
+
+    fn unlock(&self) {
+        fence(Ordering::SeqCst);
+        let old = self.word(field::LOCK).swap(0, Ordering::Release);
+        assert_eq!(old, 1, "rump: KASSERT(old == LOCK_LOCKED)");
+    }
+
+    /// The offset of the packet behind the one at `offset`.
+    fn next_of(&self, offset: u32) -> u32 {
+        let mut len = [0; 4];
+        self.read(offset, &mut len, &mut false);
+        (offset + HEADER + u32::from_ne_bytes(len)) % DATA_SIZE
+    }
+
+    /// Moves `first` on until the `len` bytes at `offset` hold no packet it could name.
+    fn advance_first(&self, offset: u32, len: u32) {
+        loop {
+            let first = self.load(field::FIRST);
+            if !(offset <= first + HEADER && offset + len > first) {
+                return;
+            }
+            self.store(field::FIRST, self.next_of(first));
+        }
+    }
+
+    /// Writes around the end; `filled` is set when the ring's end is reached. Returns the offset behind.
+    fn write(&self, offset: u32, bytes: &[u8], filled: &mut bool) -> u32 {
+        let room = (DATA_SIZE - offset) as usize;
+        let (ahead, around) = bytes.split_at(bytes.len().min(room));
+        let end = offset + u32::try_from(ahead.len()).expect("short");
+        // One more byte is counted for a piece that reaches the end.
+        self.advance_first(offset, end - offset + u32::from(end == DATA_SIZE));
+        self.poke(offset, ahead);
+        *filled |= end == DATA_SIZE;
+        if around.is_empty() {
+            return end % DATA_SIZE;
+        }
+        let len = u32::try_from(around.len()).expect("short");
+        self.advance_first(0, len);
+        self.poke(0, around);
+        len
+    }
+
+    /// Reads around the end; `filled` is set when the ring's end is reached. Returns the offset behind.
+    fn read(&self, offset: u32, bytes: &mut [u8], filled: &mut bool) -> u32 {
+        let room = (DATA_SIZE - offset) as usize;
+        let ahead = bytes.len().min(room);
+        let (ahead, around) = bytes.split_at_mut(ahead);
+        self.peek(offset, ahead);
+        let end = offset + u32::try_from(ahead.len()).expect("short");
+        *filled |= end == DATA_SIZE;
+        if around.is_empty() {
+            return end % DATA_SIZE;
+        }
+        self.peek(0, around);
+        u32::try_from(around.len()).expect("short")
+    }
+
+    fn poke(&self, offset: u32, bytes: &[u8]) {
+        let to = self.data(offset, bytes.len());
+        // SAFETY: `data` checked that the range is mapped, and `bytes` is memory of our own. Nobody else writes: we hold the lock.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+    }
+
+    fn peek(&self, offset: u32, bytes: &mut [u8]) {
+        let from = self.data(offset, bytes.len());
+        // SAFETY: `data` checked that the range is mapped, and `bytes` is memory of our own. Nobody writes: we hold the lock.
+        unsafe { ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), bytes.len()) }
+    }
+
+    fn data(&self, offset: u32, len: usize) -> *mut u8 {
+        let at = DATA + offset as usize;
+        assert!(at + len <= FILE_SIZE, "within the ring");
+        // SAFETY: the range was just checked to lie within the mapping.
+        unsafe { self.map.as_mut_ptr().add(at) }
+    }
+}

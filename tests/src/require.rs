@@ -1,0 +1,57 @@
+//! Peers a machine may lack. A test whose peer is missing says so and returns; where `BUSCTL_REQUIRE_PEERS=1` is set, as in
+//! continuous integration, it fails instead, so that a skipped test is never taken for a passed one.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Folders that are searched after `$PATH`: an unprivileged user's path lacks the second half of the system's programs.
+const MORE_FOLDERS: [&str; 4] = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin"];
+
+/// Where the program `name` lies, if it is installed.
+#[must_use]
+pub fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(MORE_FOLDERS.iter().map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|candidate| candidate.is_file())
+}
+
+/// Whether the program `name` is there. Where it is not, says that the test is skipped.
+///
+/// # Panics
+/// When it is missing and `BUSCTL_REQUIRE_PEERS=1`.
+#[must_use]
+pub fn program(name: &str) -> bool {
+    find(name).is_some() || missing(&format!("{name} not found"))
+}
+
+/// Whether the device `path` can be opened for reading and writing; else as [`program`].
+///
+/// # Panics
+/// When it cannot and `BUSCTL_REQUIRE_PEERS=1`.
+#[must_use]
+pub fn device(path: &str) -> bool {
+    let opened = std::fs::OpenOptions::new().read(true).write(true).open(Path::new(path));
+    opened.is_ok() || missing(&format!("{path} cannot be opened"))
+}
+
+fn missing(what: &str) -> bool {
+    assert!(
+        std::env::var("BUSCTL_REQUIRE_PEERS").as_deref() != Ok("1"),
+        "BUSCTL_REQUIRE_PEERS=1, but {what}"
+    );
+    // Written past the test runner's capture: a skipped test must be seen without --nocapture.
+    let _ = writeln!(std::io::stderr(), "skipped: {what}");
+    false
+}
+
+/// Returns from the test when one of the named programs is not installed, saying `skipped: NAME not found`.
+#[macro_export]
+macro_rules! require {
+    ($($program:literal),+ $(,)?) => {
+        $(if !$crate::require::program($program) {
+            return;
+        })+
+    };
+}

@@ -1,0 +1,223 @@
+//! DPDK's `dpdk-testpmd` as a memif peer: a real one, of other people's making.
+//!
+//! It runs without hugepages, without privileges and with everything it writes led into the lab, so killing it leaves nothing
+//! elsewhere. It polls: in any forward mode it keeps one core busy, so tests with it take a [`Turn`](crate::turn::Turn).
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::sys::signal::Signal;
+
+use crate::process::Finished;
+use crate::{Lab, PATIENCE, Process, require, wait};
+
+/// Frames in one burst of `start tx_first`, testpmd's default.
+pub const BURST: u64 = 32;
+
+/// How to start a testpmd with one memif port.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    role: &'static str,
+    socket: String,
+    id: u32,
+    forward: &'static str,
+    keys: String,
+    auto_start: bool,
+    frame_bytes: u32,
+}
+
+/// What testpmd has counted on its port. It forgets all of it when the link goes down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortStats {
+    /// Frames taken from the link.
+    pub rx_packets: u64,
+    /// Frames put onto the link.
+    pub tx_packets: u64,
+}
+
+/// A running testpmd.
+pub struct Testpmd {
+    process: Process,
+    asked: u32,
+}
+
+impl Setup {
+    fn new(role: &'static str, socket: &Path, id: u32) -> Self {
+        let socket = socket.to_str().expect("the lab's path is text").to_owned();
+        Self { role, socket, id, forward: "rxonly", keys: String::new(), auto_start: false, frame_bytes: 64 }
+    }
+
+    /// Goes into this forward mode (`rxonly`, `txonly`, `icmpecho`, ...) by itself, as soon as it runs.
+    #[must_use]
+    pub fn forwards(mut self, mode: &'static str) -> Self {
+        self.forward = mode;
+        self.auto_start = true;
+        self
+    }
+
+    /// Adds a key of the memif device: `rsize=8`, `bsize=256`, `mac=02:00:00:00:00:07`, `secret=...`.
+    #[must_use]
+    pub fn key(mut self, key: &str) -> Self {
+        self.keys.push(',');
+        self.keys.push_str(key);
+        self
+    }
+
+    /// The length of the frames it makes itself (in `txonly` and `start tx_first`).
+    #[must_use]
+    pub fn frame_bytes(mut self, bytes: u32) -> Self {
+        self.frame_bytes = bytes;
+        self
+    }
+
+    /// Starts it, and waits until its port is set up (its link need not be up).
+    ///
+    /// # Panics
+    /// When it does not come up; the message holds all it wrote.
+    #[must_use]
+    pub fn start(&self, lab: &Lab) -> Testpmd {
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let program = require::find("dpdk-testpmd").expect("the test asked for dpdk-testpmd with require!");
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let Self { role, socket, id, keys, .. } = self;
+        // Its output is for a terminal and comes in blocks through a pipe: stdbuf gives us each line as it is said.
+        let mut command = lab.command("stdbuf");
+        command.arg("-oL").arg(program);
+        // Two lcores, as it insists on, that may run on whichever core is free.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from) - 1;
+        command.args(["--lcores", &format!("0@(0-{cores}),1@(0-{cores})"), "--main-lcore", "0"]);
+        command.args(["--no-huge", "-m", "64", "--no-pci", "--no-telemetry"]);
+        command.args(["--file-prefix", &format!("bt{}-{number}", std::process::id())]);
+        command
+            .arg(format!("--vdev=net_memif0,role={role},socket={socket},socket-abstract=no,id={id}{keys}"));
+        command.args(["--", "-i", "--no-mlockall", "--nb-cores=1", "--total-num-mbufs=4096"]);
+        command.arg(format!("--forward-mode={}", self.forward));
+        command.arg(format!("--txpkts={}", self.frame_bytes));
+        if self.auto_start {
+            command.arg("--auto-start");
+        }
+        let process = Process::spawn(&format!("dpdk-testpmd {role} id={id} {}", self.forward), &mut command);
+        process.wait_for_line("Checking link statuses...");
+        let mut testpmd = Testpmd { process, asked: 0 };
+        // An answer is the proof that it takes commands.
+        testpmd.command("show port summary 0");
+        testpmd
+    }
+}
+
+impl Testpmd {
+    /// A testpmd whose port is a memif client of `socket`.
+    #[must_use]
+    pub fn client(socket: &Path, id: u32) -> Setup {
+        Setup::new("client", socket, id)
+    }
+
+    /// A testpmd whose port listens on `socket`.
+    #[must_use]
+    pub fn server(socket: &Path, id: u32) -> Setup {
+        Setup::new("server", socket, id)
+    }
+
+    /// Types a command and returns the lines of its answer.
+    ///
+    /// # Panics
+    /// When no answer comes; the message holds all it wrote.
+    pub fn command(&mut self, command: &str) -> Vec<String> {
+        // Testpmd echoes what is typed, and ends no answer with anything in particular: the echo of a second,
+        // unknown command shows that the first has been answered.
+        let marker = format!("marker{}", self.asked);
+        self.asked += 1;
+        let mark = self.process.mark();
+        self.process.type_line(command);
+        self.process.type_line(&marker);
+        self.process.wait_after(mark, &marker);
+        let lines = self.process.lines_after(mark);
+        let answer = lines.into_iter().map(|line| line.text);
+        answer
+            .skip_while(|line| !line.contains(command))
+            .skip(1)
+            .take_while(|line| !line.contains(&marker))
+            .collect()
+    }
+
+    /// What its port has counted.
+    ///
+    /// # Panics
+    /// When it does not answer with statistics.
+    pub fn stats(&mut self) -> PortStats {
+        let answer = self.command("show port stats 0");
+        let count = |name: &str| -> u64 {
+            let after =
+                answer.iter().find_map(|line| line.split_once(name)).map(|(_, after)| after.trim_start());
+            after
+                .and_then(|after| after.split_whitespace().next()?.parse().ok())
+                .unwrap_or_else(|| panic!("no {name} in {answer:#?}"))
+        };
+        PortStats { rx_packets: count("RX-packets:"), tx_packets: count("TX-packets:") }
+    }
+
+    /// Whether its link is up.
+    pub fn link_is_up(&mut self) -> bool {
+        self.command("show port info 0").iter().any(|line| line.contains("Link status: up"))
+    }
+
+    /// Waits until its link is up.
+    ///
+    /// # Panics
+    /// When it stays down; the message holds all it wrote.
+    pub fn wait_for_link(&mut self) {
+        let up = wait::poll(PATIENCE, || self.link_is_up().then_some(())).is_some();
+        assert!(up, "testpmd's link stays down\n{}", self.process.transcript());
+    }
+
+    /// Waits until it has taken `frames` frames from its link.
+    ///
+    /// # Panics
+    /// When it does not; the message holds all it wrote.
+    pub fn wait_for_rx(&mut self, frames: u64) {
+        let got = wait::poll(PATIENCE, || (self.stats().rx_packets >= frames).then_some(())).is_some();
+        assert!(got, "testpmd did not get {frames} frames\n{}", self.process.transcript());
+    }
+
+    /// Sends `bursts` bursts of [`BURST`] frames of its own, then goes on in its forward mode.
+    pub fn start_with_bursts(&mut self, bursts: u32) {
+        self.command(&format!("start tx_first {bursts}"));
+    }
+
+    /// Takes its port down and up again: the only way its client dials anew.
+    ///
+    /// # Panics
+    /// When it does not do so.
+    pub fn restart_port(&mut self) {
+        // It refuses to stop a port that is forwarding.
+        for command in ["stop", "port stop 0", "port start 0", "start"] {
+            self.command(command);
+        }
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Suspends it in the middle of whatever it does, or lets it go on.
+    pub fn suspend(&self, suspend: bool) {
+        self.process.signal(if suspend { Signal::SIGSTOP } else { Signal::SIGCONT });
+    }
+
+    /// The process, for what it says by itself.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Types `quit` and waits for its end.
+    ///
+    /// # Panics
+    /// When it goes on.
+    #[must_use]
+    pub fn quit(mut self) -> Finished {
+        self.process.type_line("quit");
+        self.process.finish(PATIENCE)
+    }
+}
