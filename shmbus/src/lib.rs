@@ -1,1 +1,68 @@
-//! shmbus
+//! Ethernet LANs in one shared file.
+//!
+//! A bus is a regular file of 1 MiB that every station maps. Whoever may open it is on the LAN: no daemon, no root, no
+//! global names. The format is that of NetBSD's `shmif(4)`, so rump kernels can share a bus with stations of this crate.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("bus");
+//! use shmbus::{Burst, Bus, Interface, StationOptions};
+//!
+//! let mut alice = Interface::join(Bus::open_or_create(&path, 0o600)?, StationOptions::new())?;
+//! let mut bob = Interface::join(Bus::open(&path)?, StationOptions::new())?;
+//!
+//! let mut frame = Vec::new();
+//! frame.extend(bob.mac().into_array());
+//! frame.extend(alice.mac().into_array());
+//! frame.extend(b"\x88\xb5hello, Bob");
+//! alice.send(&frame)?;
+//!
+//! let mut burst = Burst::new(32);
+//! bob.wait(None)?;
+//! bob.recv_burst(&mut burst);
+//! assert_eq!(burst.iter().next().map(|received| received.bytes.to_vec()), Some(frame));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - [`Bus`] is the file: opened, checked, made.
+//! - [`Interface`] is a station: it sends and receives.
+//! - [`Tap`] sees everything and changes nothing.
+//!
+//! # What is promised
+//!
+//! Whoever may write the file can forge frames and deny service. Against that, a process that uses this crate stays
+//! memory-safe, does not hang, and does not hand up a frame nobody wrote. A station that dies, even with the lock,
+//! takes at most its unfinished burst with it.
+//!
+//! The file must keep its size while it is mapped: access beyond the end of a file that was cut short is a `SIGBUS`.
+
+mod acquire;
+mod burst;
+mod bus;
+mod error;
+mod file;
+mod format;
+mod frame;
+mod interface;
+mod liveness;
+mod memory;
+#[cfg(test)]
+mod model;
+mod reader;
+mod ring;
+mod stats;
+mod tap;
+mod wake;
+
+pub use burst::{Burst, Frame};
+pub use bus::{Bus, BusState};
+pub use error::{Busy, OpenError, SendError, WaitError};
+pub use format::{BUS_SIZE, MAX_FRAME, MIN_FRAME};
+pub use frame::{FrameInfo, FrameSink, FrameSource, RingFrame, Slot};
+pub use interface::{Interface, StationOptions, random_mac};
+pub use macaddr::MacAddr6;
+pub use stats::Stats;
+pub use tap::Tap;
+pub use wake::SLEEP_BOUND;

@@ -1,0 +1,78 @@
+//! Waiting for the lock, and taking it from the dead.
+
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+use crate::error::Busy;
+use crate::liveness;
+use crate::memory::Memory;
+use crate::ring::Ring;
+use crate::ring::lock::{Held, Owner};
+
+/// Looks at the lock before the processor is offered to others: a burst's copy takes some microseconds.
+const SPINS: u32 = 200;
+/// Offers before the waiter sleeps in between.
+const YIELDS: u32 = 50;
+/// The longest sleep between two looks.
+const NAP: Duration = Duration::from_micros(500);
+/// How long the lock is waited for before its owner is asked after.
+const DOUBT: Duration = Duration::from_millis(1);
+
+/// Takes the lock of `ring` for `me`, waiting for at most `timeout`. An owner that died with it is found out through
+/// `file` and succeeded.
+pub(crate) fn acquire<'r, M: Memory>(
+    ring: &'r Ring<M>,
+    file: &File,
+    me: Owner,
+    timeout: Duration,
+) -> Result<Held<'r, M>, Busy> {
+    for _ in 0..SPINS {
+        if let Ok(held) = ring.try_lock(me) {
+            return Ok(held);
+        }
+        std::hint::spin_loop();
+    }
+    wait(ring, file, me, timeout)
+}
+
+#[cold]
+fn wait<'r, M: Memory>(
+    ring: &'r Ring<M>,
+    file: &File,
+    me: Owner,
+    timeout: Duration,
+) -> Result<Held<'r, M>, Busy> {
+    let begin = Instant::now();
+    let mut looks = 0;
+    let mut doubt = DOUBT;
+    loop {
+        let word = match ring.try_lock(me) {
+            Ok(held) => return Ok(held),
+            Err(word) => word,
+        };
+        let waited = begin.elapsed();
+        if waited >= doubt {
+            doubt = waited + DOUBT * 5;
+            if let Some(owner) = word.owner()
+                && owner != me
+                && matches!(liveness::is_alive(file, owner), Ok(false))
+                && let Ok(held) = ring.take_over(word, me)
+            {
+                tracing::warn!(owner = owner.number(), "took over the lock of a dead station");
+                return Ok(held);
+            }
+        }
+        if waited >= timeout {
+            return Err(match word.owner() {
+                Some(owner) => Busy::Station { owner: owner.number(), waited },
+                None => Busy::Unknown { waited },
+            });
+        }
+        looks += 1;
+        if looks < YIELDS {
+            std::thread::yield_now();
+        } else {
+            std::thread::sleep(NAP.min(timeout.saturating_sub(waited)));
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What can go wrong, in words that say what to do about it.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::format::{BUS_SIZE, MAX_FRAME, MIN_FRAME};
+
+/// Why a bus file could not be opened or made. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The file or its folder cannot be opened: missing, no permission, a socket, ...
+    #[error("cannot open bus {}: {}", path.display(), describe(source))]
+    Io {
+        /// The bus.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The path names a folder, a device or a pipe.
+    #[error("{} is not a bus: it is {kind}, and a bus is a regular file", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// The file's first bytes are not those of a bus.
+    #[error("{} is not a bus: it starts with {magic:#010x} and not with {:#010x}", path.display(), crate::format::MAGIC)]
+    WrongMagic {
+        /// The file.
+        path: PathBuf,
+        /// What stands where a bus has its magic.
+        magic: u32,
+    },
+    /// The file has a bus's magic but not its size.
+    #[error("{} is not a bus: it is {size} bytes long and not {BUS_SIZE}", path.display())]
+    WrongSize {
+        /// The file.
+        path: PathBuf,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// The file is empty or all zero: nobody has made a bus of it yet.
+    #[error("{} is not a bus yet: it is empty; create it first (`busctl linkstr` does)", path.display())]
+    Uninitialised {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A bus in a version of the format that cannot be joined.
+    #[error("bus {} has format version {version}, only version 3 can be joined", path.display())]
+    WrongVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+    /// A file system on which processes do not share memory.
+    #[error("{} is on {filesystem}, where shared memory is not shared: put the bus on a local file system, best /dev/shm", path.display())]
+    Incoherent {
+        /// The file.
+        path: PathBuf,
+        /// The file system's name.
+        filesystem: &'static str,
+    },
+    /// The blocks of the file could not be reserved.
+    #[error("no room for bus {}: {}; a bus takes {BUS_SIZE} bytes", path.display(), describe(source))]
+    NoRoom {
+        /// The bus.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The lock of the bus could not be had to initialise it or to join it.
+    #[error("cannot join bus {}: {source}", path.display())]
+    Busy {
+        /// The bus.
+        path: PathBuf,
+        /// Who is in the way.
+        source: Busy,
+    },
+    /// The header's offsets lie outside the ring.
+    #[error("bus {} is damaged: its header points outside the ring; the next station that sends mends it", path.display())]
+    Corrupt {
+        /// The bus.
+        path: PathBuf,
+    },
+    /// The bus was opened for reading only, and the call needs to write.
+    #[error("bus {} is open for reading only: a station needs to write to it", path.display())]
+    ReadOnly {
+        /// The bus.
+        path: PathBuf,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn io(path: &std::path::Path, source: impl Into<io::Error>) -> Self {
+        Self::Io { path: path.to_owned(), source: source.into() }
+    }
+}
+
+/// What an I/O error says, without the number.
+fn describe(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_lowercase(),
+        None => error.to_string(),
+    }
+}
+
+/// The lock of a bus was not to be had in time.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Busy {
+    /// One of our stations holds it, and is alive: it is stopped, or starved.
+    #[error("a live station (number {owner}) has held the lock for {} ms; is it stopped?", waited.as_millis())]
+    Station {
+        /// The owner's number, as it stands in the file.
+        owner: u32,
+        /// How long the lock was waited for.
+        waited: Duration,
+    },
+    /// Somebody else holds it: a rump kernel, perhaps dead.
+    #[error("an unknown owner has held the lock for {} ms; if it is dead, `busctl repair` frees the bus", waited.as_millis())]
+    Unknown {
+        /// How long the lock was waited for.
+        waited: Duration,
+    },
+}
+
+/// Why a burst was not sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// A frame is too long for the bus. Nothing of the burst was sent.
+    #[error("frame {index} of the burst is {len} bytes long: the bus carries at most {MAX_FRAME}")]
+    TooLong {
+        /// The frame's place in the burst.
+        index: usize,
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// A frame is shorter than an Ethernet header. Nothing of the burst was sent.
+    #[error("frame {index} of the burst is {len} bytes long: an Ethernet header alone is {MIN_FRAME}")]
+    TooShort {
+        /// The frame's place in the burst.
+        index: usize,
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// The lock was not to be had in time. The first `sent` frames of the burst are on the bus.
+    #[error("the bus is busy: {source}")]
+    Busy {
+        /// Frames that were sent before.
+        sent: usize,
+        /// Who is in the way.
+        source: Busy,
+    },
+    /// The burst is on the bus, but those who sleep could not be woken.
+    #[error("cannot wake the other stations: {source}")]
+    Wake {
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Why waiting for frames failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// No inotify instance or watch is to be had.
+    #[error("cannot watch bus {}: {source}", path.display())]
+    Watch {
+        /// The bus.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Polling failed.
+    #[error("cannot wait for bus {}: {source}", path.display())]
+    Poll {
+        /// The bus.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,129 @@
+//! Opening, checking and making the bus file.
+//!
+//! Everything is checked before anything is changed: a file that is not a bus is left as it was.
+
+use std::fs::{File, FileType};
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::libc;
+use nix::sys::statfs::{self, FsType, fstatfs};
+
+use crate::error::OpenError;
+use crate::format::{BUS_SIZE, Field32, MAGIC, VERSION};
+
+/// What a file that may be a bus turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// An initialised bus.
+    Bus,
+    /// An empty or zero file: a bus to be made.
+    Blank,
+}
+
+/// Opens an existing file and checks what it is.
+pub(crate) fn open(path: &Path, writable: bool) -> Result<(File, Found), OpenError> {
+    // Opening a folder, pipe or socket gives errors that do not say what is wrong, so the kind is looked at first ...
+    let kind = std::fs::metadata(path).map_err(|error| OpenError::io(path, error))?.file_type();
+    check_kind(path, kind)?;
+    let file = File::options()
+        .read(true)
+        .write(writable)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+        .map_err(|error| OpenError::io(path, error))?;
+    let found = check(path, &file)?;
+    Ok((file, found))
+}
+
+/// Makes a new, empty file. Fails with [`io::ErrorKind::AlreadyExists`] when there is one.
+pub(crate) fn create(path: &Path, mode: u32) -> io::Result<File> {
+    let file = File::options().read(true).write(true).create_new(true).mode(mode).open(path)?;
+    // Exactly the mode asked for, whatever the umask.
+    let exact = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    if let Err(error) = file.set_permissions(exact) {
+        let _ = std::fs::remove_file(path);
+        return Err(error);
+    }
+    Ok(file)
+}
+
+/// Makes sure that the file has its size and that every block of it has a place, so that a disk that fills up later
+/// cannot kill those who map it.
+pub(crate) fn reserve(path: &Path, file: &File) -> Result<(), OpenError> {
+    let size = BUS_SIZE as u64;
+    let metadata = file.metadata().map_err(|error| OpenError::io(path, error))?;
+    if metadata.len() == size && metadata.blocks() * 512 >= size {
+        return Ok(());
+    }
+    match fallocate(file, FallocateFlags::empty(), 0, size.cast_signed()) {
+        // A file system that cannot reserve: the best it can do is the size.
+        Err(Errno::EOPNOTSUPP) if metadata.len() < size => {
+            file.set_len(size).map_err(|source| OpenError::NoRoom { path: path.to_owned(), source })
+        }
+        Ok(()) | Err(Errno::EOPNOTSUPP) => Ok(()),
+        Err(error) => Err(OpenError::NoRoom { path: path.to_owned(), source: error.into() }),
+    }
+}
+
+/// Checks an open file: its kind, its file system, its size, magic and version.
+pub(crate) fn check(path: &Path, file: &File) -> Result<Found, OpenError> {
+    let metadata = file.metadata().map_err(|error| OpenError::io(path, error))?;
+    // ... and again, of what was really opened.
+    check_kind(path, metadata.file_type())?;
+    if let Some(filesystem) = incoherent(file) {
+        return Err(OpenError::Incoherent { path: path.to_owned(), filesystem });
+    }
+    let word = |field: Field32| {
+        let mut bytes = [0; 4];
+        match file.read_exact_at(&mut bytes, field as u64) {
+            Ok(()) => Ok(u32::from_ne_bytes(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+            Err(error) => Err(OpenError::io(path, error)),
+        }
+    };
+    let size = metadata.len();
+    let magic = word(Field32::Magic)?;
+    match magic {
+        MAGIC | 0 => {}
+        _ => return Err(OpenError::WrongMagic { path: path.to_owned(), magic }),
+    }
+    if size > BUS_SIZE as u64 || (magic == MAGIC && size < BUS_SIZE as u64) {
+        return Err(OpenError::WrongSize { path: path.to_owned(), size });
+    }
+    if magic == 0 {
+        return Ok(Found::Blank);
+    }
+    match word(Field32::Version)? {
+        0 | VERSION => Ok(Found::Bus),
+        version => Err(OpenError::WrongVersion { path: path.to_owned(), version }),
+    }
+}
+
+fn check_kind(path: &Path, kind: FileType) -> Result<(), OpenError> {
+    let kind = match kind {
+        _ if kind.is_file() => return Ok(()),
+        _ if kind.is_dir() => "a directory",
+        _ if kind.is_fifo() => "a pipe",
+        _ if kind.is_socket() => "a socket",
+        _ => "a device",
+    };
+    Err(OpenError::NotAFile { path: path.to_owned(), kind })
+}
+
+/// The name of the file's system, if mappings of it are known not to be shared between machines.
+fn incoherent(file: &File) -> Option<&'static str> {
+    const SMB2: FsType = FsType(0xfe53_4d42);
+    let kind = fstatfs(file).ok()?.filesystem_type();
+    [
+        (statfs::NFS_SUPER_MAGIC, "NFS"),
+        (FsType(0x0102_1997), "9p"),
+        (statfs::SMB_SUPER_MAGIC, "SMB"),
+        (SMB2, "SMB"),
+    ]
+    .into_iter()
+    .find_map(|(known, name)| (known == kind).then_some(name))
+}

@@ -1,0 +1,332 @@
+//! A station on the bus.
+
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use macaddr::MacAddr6;
+
+use crate::acquire::acquire;
+use crate::burst::Burst;
+use crate::bus::Bus;
+use crate::error::{Busy, OpenError, SendError, WaitError};
+use crate::format::{MAX_FRAME, MAX_FRAME_LEN, MIN_FRAME, PACKET_HEADER_SIZE, PacketHeader};
+use crate::frame::{FrameSink, FrameSource, RingFrame, Slot};
+use crate::reader::Reader;
+use crate::ring::append::burst_limit;
+use crate::ring::cursor::Cursor;
+use crate::ring::lock::Owner;
+use crate::ring::snapshot::NoSnapshot;
+use crate::stats::Stats;
+use crate::wake::wake;
+
+/// How long a send waits for the lock, unless told otherwise.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a receive call may look after a lock that keeps the ring unsettled, and how long it then leaves it alone.
+const HELP_TIMEOUT: Duration = Duration::from_millis(2);
+const HELP_PAUSE: Duration = Duration::from_millis(20);
+
+/// How a station is to be: passed to [`Interface::join`].
+#[derive(Clone, Debug)]
+pub struct StationOptions {
+    mac: Option<MacAddr6>,
+    promiscuous: bool,
+    lock_timeout: Duration,
+}
+
+impl Default for StationOptions {
+    fn default() -> Self {
+        Self { mac: None, promiscuous: false, lock_timeout: LOCK_TIMEOUT }
+    }
+}
+
+impl StationOptions {
+    /// A random MAC address, not promiscuous, and two seconds' patience for the lock.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The station's address, instead of a random one.
+    #[must_use]
+    pub fn mac(mut self, mac: MacAddr6) -> Self {
+        self.mac = Some(mac);
+        self
+    }
+
+    /// Whether to receive frames for other stations as well.
+    #[must_use]
+    pub fn promiscuous(mut self, on: bool) -> Self {
+        self.promiscuous = on;
+        self
+    }
+
+    /// How long a send waits for the lock before it fails with [`SendError::Busy`]; 2 s by default.
+    #[must_use]
+    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.lock_timeout = timeout;
+        self
+    }
+}
+
+/// A random address of the kind that shmif interfaces have: `b2:a0:` and four random bytes.
+#[must_use]
+pub fn random_mac() -> MacAddr6 {
+    let [a, b, c, d] = fastrand::u32(..).to_be_bytes();
+    MacAddr6::new(0xb2, 0xa0, a, b, c, d)
+}
+
+/// A station: it sends frames to all others on its bus and receives those that are meant for it.
+///
+/// One station belongs to one thread at a time. It begins with what is sent after it joined.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("bus");
+/// use std::time::Duration;
+/// use shmbus::{Burst, Bus, Interface, StationOptions};
+///
+/// let mut alice = Interface::join(Bus::open_or_create(&path, 0o600)?, StationOptions::new())?;
+/// let mut bob = Interface::join(Bus::open(&path)?, StationOptions::new())?;
+///
+/// alice.send(b"\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x01\x88\xb5hello, everybody")?;
+///
+/// let mut burst = Burst::new(32);
+/// bob.wait(Some(Duration::from_secs(1)))?;
+/// assert_eq!(bob.recv_burst(&mut burst), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Interface {
+    bus: Bus,
+    me: Owner,
+    sender: u64,
+    mac: [u8; 6],
+    promiscuous: bool,
+    lock_timeout: Duration,
+    reader: Reader,
+    /// When a lock that keeps the ring unsettled was last looked after in vain.
+    helped: Option<Instant>,
+}
+
+impl Interface {
+    /// Joins a bus.
+    ///
+    /// # Errors
+    /// When the bus was opened for reading only, or its lock cannot be had although the ring is unsettled without it.
+    #[expect(clippy::needless_pass_by_value, reason = "options are built in the call")]
+    pub fn join(bus: Bus, options: StationOptions) -> Result<Self, OpenError> {
+        let me = bus.claim()?;
+        let extent = match bus.ring.snapshot() {
+            Ok(extent) => extent,
+            // With the lock there is no doubt.
+            Err(NoSnapshot::Unsettled | NoSnapshot::Corrupt) => {
+                let mut held = acquire(&bus.ring, &bus.file, me, options.lock_timeout)
+                    .map_err(|source| OpenError::Busy { path: bus.path().to_owned(), source })?;
+                held.mended_extent()
+            }
+        };
+        let cursor = Cursor::at_end(&extent);
+        Ok(Self {
+            bus,
+            me,
+            sender: fastrand::u64(..),
+            mac: options.mac.unwrap_or_else(random_mac).into_array(),
+            promiscuous: options.promiscuous,
+            lock_timeout: options.lock_timeout,
+            reader: Reader::new(cursor),
+            helped: None,
+        })
+    }
+
+    /// The bus.
+    #[must_use]
+    pub fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    /// The station's address.
+    #[must_use]
+    pub fn mac(&self) -> MacAddr6 {
+        self.mac.into()
+    }
+
+    /// Changes the station's address, from the next frame on.
+    pub fn set_mac(&mut self, mac: MacAddr6) {
+        self.mac = mac.into_array();
+    }
+
+    /// The random identity by which the station knows its own frames; others see it in
+    /// [`FrameInfo`](crate::FrameInfo).
+    #[must_use]
+    pub fn sender(&self) -> u64 {
+        self.sender
+    }
+
+    /// Whether the station receives frames for others as well.
+    #[must_use]
+    pub fn is_promiscuous(&self) -> bool {
+        self.promiscuous
+    }
+
+    /// Changes whether the station receives frames for others as well, from the next frame on.
+    pub fn set_promiscuous(&mut self, on: bool) {
+        self.promiscuous = on;
+    }
+
+    /// Counters since the station joined.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.reader.stats
+    }
+
+    /// Sends one frame. A burst costs less a frame: see [`send_burst`](Self::send_burst).
+    ///
+    /// # Errors
+    /// As for [`send_burst`](Self::send_burst).
+    pub fn send(&mut self, frame: &[u8]) -> Result<(), SendError> {
+        self.send_burst(&[frame])
+    }
+
+    /// Sends frames, in order, and wakes the other stations once.
+    ///
+    /// # Errors
+    /// [`SendError::TooLong`] and [`SendError::TooShort`] before anything is sent; [`SendError::Busy`] when the lock
+    /// was not to be had in time, perhaps after a part.
+    pub fn send_burst<F: FrameSource>(&mut self, frames: &[F]) -> Result<(), SendError> {
+        for (index, frame) in frames.iter().enumerate() {
+            match frame.frame_len() {
+                len if len > MAX_FRAME => return Err(SendError::TooLong { index, len }),
+                len if len < MIN_FRAME => return Err(SendError::TooShort { index, len }),
+                _ => {}
+            }
+        }
+        if frames.is_empty() {
+            return Ok(());
+        }
+        let mut rest = frames;
+        let mut done = Ok(());
+        while !rest.is_empty() {
+            // A hold of the lock is bounded; most bursts fit one.
+            let mut room = burst_limit(self.bus.ring.size()) as usize;
+            let fits = rest.iter().take_while(|frame| {
+                let bytes = PACKET_HEADER_SIZE as usize + frame.frame_len();
+                let fits = bytes <= room;
+                room = room.saturating_sub(bytes);
+                fits
+            });
+            let (now, later) = rest.split_at(fits.count().max(1));
+            if let Err(source) = self.append(now) {
+                done = Err(SendError::Busy { sent: frames.len() - rest.len(), source });
+                break;
+            }
+            rest = later;
+        }
+        if rest.len() < frames.len() {
+            wake(&self.bus.file).map_err(|source| SendError::Wake { source })?;
+        }
+        done
+    }
+
+    #[inline]
+    fn append<F: FrameSource>(&mut self, frames: &[F]) -> Result<(), Busy> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let sender = self.sender;
+        let headers = frames.iter().map(|frame| PacketHeader {
+            // Checked to fit; should a source change its mind, the minimum holds.
+            len: u32::try_from(frame.frame_len()).map_or(MAX_FRAME_LEN, |len| len.min(MAX_FRAME_LEN)),
+            // The format has 32 bits for it.
+            sec: u32::try_from(now.as_secs()).unwrap_or(u32::MAX),
+            usec: now.subsec_micros(),
+            sender,
+        });
+        let ring = &self.bus.ring;
+        let mended =
+            acquire(ring, &self.bus.file, self.me, self.lock_timeout)?.append(headers, |index, at| {
+                let frame = &frames[index];
+                let mut slot = Slot::new(ring, at, frame.frame_len().min(MAX_FRAME));
+                frame.write_to(&mut slot);
+                slot.finish();
+            });
+        let stats = &mut self.reader.stats;
+        stats.tx_packets += frames.len() as u64;
+        stats.tx_bytes += frames.iter().map(|frame| frame.frame_len() as u64).sum::<u64>();
+        stats.corrupt += u64::from(mended.corrupt);
+        Ok(())
+    }
+
+    /// Fills `burst` with the frames that are there for this station, without waiting; returns how many.
+    pub fn recv_burst(&mut self, burst: &mut Burst) -> usize {
+        burst.clear();
+        self.recv_into(burst, usize::MAX)
+    }
+
+    /// Offers the frames that are there for this station to `sink`, at most `max`, without waiting; returns how many were
+    /// committed.
+    #[inline]
+    pub fn recv_into(&mut self, sink: &mut impl FrameSink, max: usize) -> usize {
+        let (sender, mac, promiscuous) = (self.sender, self.mac, self.promiscuous);
+        let wanted = |frame: &RingFrame<'_>| {
+            if frame.info().sender == sender {
+                return false;
+            }
+            if promiscuous {
+                return true;
+            }
+            let mut destination = [0; 6];
+            frame.copy_to(0, &mut destination);
+            // The lowest bit of the first byte marks multicast and broadcast.
+            destination == mac || destination[0] & 1 == 1
+        };
+        if let Some(received) = self.reader.read(&self.bus.ring, max, sink, wanted) {
+            return received;
+        }
+        self.help();
+        0
+    }
+
+    /// Waits until there is something to read, at most for `timeout` (`None`: for ever). `false` when the time is over.
+    /// What is there need not be for this station.
+    ///
+    /// # Errors
+    /// When no inotify instance or watch is to be had.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<bool, WaitError> {
+        self.reader.wait(&self.bus, timeout)
+    }
+
+    /// The descriptor to poll for reading after [`arm`](Self::arm). It stays the same for the life of the station.
+    ///
+    /// # Errors
+    /// When no inotify instance is to be had.
+    pub fn poll_fd(&mut self) -> Result<BorrowedFd<'_>, WaitError> {
+        self.reader.poll_fd(&self.bus)
+    }
+
+    /// Prepares for a sleep on [`poll_fd`](Self::poll_fd). `true`: there is something to read already, do not sleep.
+    /// Sleep at most [`SLEEP_BOUND`](crate::SLEEP_BOUND) at a time, and call [`disarm`](Self::disarm) after it.
+    ///
+    /// # Errors
+    /// When no inotify instance or watch is to be had.
+    pub fn arm(&mut self) -> Result<bool, WaitError> {
+        self.reader.arm(&self.bus)
+    }
+
+    /// Ends a sleep.
+    pub fn disarm(&mut self) {
+        self.reader.disarm();
+    }
+
+    /// The ring is unsettled: a writer is at work with every look, or one died at it. Waiting for our turn tells which,
+    /// and puts right what a dead one left.
+    #[cold]
+    fn help(&mut self) {
+        if self.helped.is_some_and(|at| at.elapsed() < HELP_PAUSE) {
+            return;
+        }
+        self.helped = match acquire(&self.bus.ring, &self.bus.file, self.me, HELP_TIMEOUT) {
+            Ok(_settled) => None,
+            Err(_busy) => Some(Instant::now()),
+        };
+    }
+}

@@ -1,0 +1,122 @@
+//! Who is alive: numbers that the kernel forgets with their process.
+//!
+//! Every station picks a number and locks the byte of that number, far beyond the end of the bus file, through its own
+//! open file description (`F_OFD_SETLK`). The kernel drops such a lock when the last copy of the descriptor is closed,
+//! however the process ends; anybody with the file can ask whether it stands. Unlike a process id it means the same
+//! in every pid namespace and is not used again by somebody else.
+//!
+//! The lock lives on in children that inherit the descriptor. It is closed on exec; a process that forks without it
+//! must drop its stations first.
+
+use std::fs::File;
+use std::io;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+
+use crate::ring::lock::Owner;
+
+/// File offset of the byte that stands for number 0.
+const BASE: i64 = 1 << 40;
+/// How many numbers are tried before giving up; a single one is taken with a probability of one in a thousand million.
+const TRIES: usize = 100;
+
+#[expect(clippy::cast_possible_truncation, reason = "the constants are small; the fields are C's shorts")]
+fn range(kind: i32, first: i64, len: i64) -> libc::flock {
+    libc::flock {
+        l_type: kind as i16,
+        l_whence: libc::SEEK_SET as i16,
+        l_start: BASE + first,
+        l_len: len,
+        l_pid: 0,
+    }
+}
+
+/// Picks a number and holds it for as long as `file`'s description is open. `taken` is one not to pick: it stands in the
+/// lock word, perhaps left there by a dead station.
+pub(crate) fn claim(file: &File, taken: Option<Owner>) -> io::Result<Owner> {
+    for _ in 0..TRIES {
+        let Some(owner) = Owner::new(fastrand::u32(1..=Owner::MAX)) else { continue };
+        if Some(owner) == taken {
+            continue;
+        }
+        match fcntl(file, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, owner.number().into(), 1))) {
+            Ok(_) => return Ok(owner),
+            Err(Errno::EAGAIN | Errno::EACCES) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(io::Error::other("no free station number found"))
+}
+
+/// Gives a number back.
+pub(crate) fn release(file: &File, owner: Owner) -> io::Result<()> {
+    fcntl(file, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, owner.number().into(), 1)))?;
+    Ok(())
+}
+
+/// Whether somebody holds the number through another description than `file`'s.
+pub(crate) fn is_alive(file: &File, owner: Owner) -> io::Result<bool> {
+    Ok(held_in(file, owner.number().into(), 1)?.is_some())
+}
+
+/// How many stations hold numbers, the one of `file`'s own description not counted.
+pub(crate) fn count(file: &File) -> io::Result<usize> {
+    // The kernel names some lock in a range, not the lowest: go on on both sides of it.
+    let mut ranges = vec![(0, i64::from(Owner::MAX) + 1)];
+    let mut count = 0;
+    while let Some((first, len)) = ranges.pop() {
+        if len <= 0 {
+            continue;
+        }
+        if let Some(at) = held_in(file, first, len)? {
+            count += 1;
+            ranges.push((first, at - first));
+            ranges.push((at + 1, first + len - at - 1));
+        }
+    }
+    Ok(count)
+}
+
+/// A number that is held in the range, if any.
+fn held_in(file: &File, first: i64, len: i64) -> io::Result<Option<i64>> {
+    // A shared lock conflicts with the exclusive ones that stations hold, and may be asked for without write access.
+    let mut lock = range(libc::F_RDLCK, first, len);
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock))?;
+    // Somebody may hold a lock across several numbers, or from before the range on: count it as one.
+    Ok((i32::from(lock.l_type) != libc::F_UNLCK).then(|| (lock.l_start - BASE).clamp(first, first + len - 1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(path: &std::path::Path) -> File {
+        File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .expect("a temporary file")
+    }
+
+    #[test]
+    fn a_number_lives_as_long_as_its_description() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("bus");
+        let (one, two) = (open(&path), open(&path));
+        let watcher = open(&path);
+        let first = claim(&one, None).expect("a number");
+        let second = claim(&two, Some(first)).expect("a number");
+        assert_ne!(first, second);
+        assert!(is_alive(&watcher, first).expect("asked"));
+        assert_eq!(count(&watcher).expect("asked"), 2);
+        drop(one);
+        assert!(!is_alive(&watcher, first).expect("asked"));
+        assert!(is_alive(&watcher, second).expect("asked"));
+        release(&two, second).expect("released");
+        assert_eq!(count(&watcher).expect("asked"), 0);
+    }
+}

@@ -1,0 +1,173 @@
+//! The memory floor: the mapped bus file, reached through checked accessors.
+//!
+//! Everything unsafe of this crate is in this file. Above it nobody sees a pointer: the header's fields are atomics
+//! named by [`Field32`] and [`Field64`], and the ring's bytes are copied in and out by offset. The ring's algorithms
+//! are written against the trait [`Memory`], so that a model can stand in for the mapping.
+//!
+//! # The racing copy
+//!
+//! Other processes write the mapping while we read it. Such a copy may come out torn; that is no fault as long as
+//! nothing is concluded from the bytes before the ring says that they were whole (see [`crate::ring`]). What
+//! matters here is that the compiler sees no Rust reference to such bytes: [`racing_copy`] goes from raw pointer to raw
+//! pointer, and the callers order it with fences. Shared memory is only ever lent out as `&[AtomicU8]`, which permits
+//! concurrent change.
+
+use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+
+use memmap2::{MmapOptions, MmapRaw};
+
+use crate::format::{BUS_SIZE, DATA_SIZE, Field32, Field64, HEADER_SIZE};
+
+/// The shared memory of a bus, as the ring's algorithms use it.
+///
+/// Copies must lie inside the ring data and not cross its end: offsets come from checked arithmetic, so a copy
+/// outside is a programming error and panics.
+pub(crate) trait Memory {
+    /// Bytes of ring data.
+    fn data_size(&self) -> u32;
+    fn load32(&self, field: Field32, order: Ordering) -> u32;
+    fn store32(&self, field: Field32, value: u32, order: Ordering);
+    fn load64(&self, field: Field64, order: Ordering) -> u64;
+    fn store64(&self, field: Field64, value: u64, order: Ordering);
+    /// Strong compare-and-swap, acquire on success.
+    fn cas64(&self, field: Field64, current: u64, new: u64) -> Result<u64, u64>;
+    /// Copies bytes onto the ring at offset `at`.
+    fn copy_in(&self, at: u32, bytes: &[u8]);
+    /// Copies bytes off the ring from offset `at`; they may be torn.
+    fn copy_out(&self, at: u32, bytes: &mut [u8]);
+    /// Orders what the copies and the header accesses do not order themselves.
+    fn fence(&self, order: Ordering) {
+        fence(order);
+    }
+}
+
+/// A bus file, mapped shared in whole.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    map: MmapRaw,
+    writable: bool,
+}
+
+impl Mapping {
+    /// Maps the bus file, for reading only or also for writing. The file must be [`BUS_SIZE`] bytes long.
+    pub(crate) fn new(file: &File, writable: bool) -> io::Result<Self> {
+        let mut options = MmapOptions::new();
+        options.len(BUS_SIZE);
+        let map = if writable { options.map_raw(file)? } else { options.map_raw_read_only(file)? };
+        Ok(Self { map, writable })
+    }
+
+    /// Whether the mapping may be written.
+    pub(crate) fn writable(&self) -> bool {
+        self.writable
+    }
+
+    #[expect(
+        clippy::cast_ptr_alignment,
+        reason = "fields lie at multiples of their size from a page boundary"
+    )]
+    fn atomic32(&self, field: Field32) -> &AtomicU32 {
+        let at = self.map.as_ptr().wrapping_add(field as usize).cast::<u32>();
+        // SAFETY: the field lies inside the header of a mapping that lives as long as `self`, on a multiple of its
+        // size from a page boundary, and is accessed by nobody in this process but through atomics.
+        unsafe { AtomicU32::from_ptr(at.cast_mut()) }
+    }
+
+    #[expect(
+        clippy::cast_ptr_alignment,
+        reason = "fields lie at multiples of their size from a page boundary"
+    )]
+    fn atomic64(&self, field: Field64) -> &AtomicU64 {
+        let at = self.map.as_ptr().wrapping_add(field as usize).cast::<u64>();
+        // SAFETY: as in `atomic32`.
+        unsafe { AtomicU64::from_ptr(at.cast_mut()) }
+    }
+
+    /// A pointer to `len` bytes of ring data at `at`, all of them inside the mapping.
+    fn data(&self, at: u32, len: usize) -> *mut u8 {
+        assert!(at as usize + len <= DATA_SIZE as usize, "copy outside the ring");
+        self.map.as_mut_ptr().wrapping_add(HEADER_SIZE + at as usize)
+    }
+
+    /// As [`Memory::copy_in`], from memory that others may be writing.
+    pub(crate) fn copy_in_shared(&self, at: u32, bytes: &[AtomicU8]) {
+        self.assert_writable();
+        let to = self.data(at, bytes.len());
+        // SAFETY: `data` checked the destination, a slice is its own proof, and the ring is never lent out as a slice,
+        // so they do not overlap.
+        unsafe { racing_copy(bytes.as_ptr().cast(), to, bytes.len()) }
+    }
+
+    /// As [`Memory::copy_out`], to memory that others may be reading and writing.
+    pub(crate) fn copy_out_shared(&self, at: u32, bytes: &[AtomicU8]) {
+        let from = self.data(at, bytes.len());
+        // SAFETY: `data` checked the source; atomics may be written through a shared reference; they do not overlap,
+        // as above.
+        unsafe { racing_copy(from, bytes.as_ptr().cast_mut().cast(), bytes.len()) }
+    }
+
+    /// A store to a read-only mapping would be a crash; that no caller tries is checked here once.
+    fn assert_writable(&self) {
+        assert!(self.writable, "write to a read-only bus");
+    }
+}
+
+impl Memory for Mapping {
+    fn data_size(&self) -> u32 {
+        DATA_SIZE
+    }
+
+    fn load32(&self, field: Field32, order: Ordering) -> u32 {
+        self.atomic32(field).load(order)
+    }
+
+    fn store32(&self, field: Field32, value: u32, order: Ordering) {
+        self.assert_writable();
+        self.atomic32(field).store(value, order);
+    }
+
+    fn load64(&self, field: Field64, order: Ordering) -> u64 {
+        self.atomic64(field).load(order)
+    }
+
+    fn store64(&self, field: Field64, value: u64, order: Ordering) {
+        self.assert_writable();
+        self.atomic64(field).store(value, order);
+    }
+
+    fn cas64(&self, field: Field64, current: u64, new: u64) -> Result<u64, u64> {
+        self.assert_writable();
+        self.atomic64(field).compare_exchange(current, new, Ordering::Acquire, Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn copy_in(&self, at: u32, bytes: &[u8]) {
+        self.assert_writable();
+        let to = self.data(at, bytes.len());
+        // SAFETY: `data` checked the destination, and a slice of ours does not overlap the mapping.
+        unsafe { racing_copy(bytes.as_ptr(), to, bytes.len()) }
+    }
+
+    #[inline]
+    fn copy_out(&self, at: u32, bytes: &mut [u8]) {
+        let from = self.data(at, bytes.len());
+        // SAFETY: `data` checked the source, and a slice of ours does not overlap the mapping.
+        unsafe { racing_copy(from, bytes.as_mut_ptr(), bytes.len()) }
+    }
+}
+
+/// Copies bytes of which either side may be memory that another process writes at this moment.
+///
+/// To the compiler this is an ordinary copy between two places it knows nothing of; it cannot be split from the fences
+/// the callers put around it, because those order all memory accesses. What another process does to the bytes
+/// meanwhile decides only which bytes arrive.
+///
+/// # Safety
+/// Both sides must be valid for `len` bytes and must not overlap.
+#[inline]
+unsafe fn racing_copy(from: *const u8, to: *mut u8, len: usize) {
+    // SAFETY: the caller's promise is this function's.
+    unsafe { std::ptr::copy_nonoverlapping(from, to, len) }
+}

@@ -1,0 +1,146 @@
+//! What stations and taps share: a place on the ring, a watch to sleep with, and counters.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use crate::bus::Bus;
+use crate::error::WaitError;
+use crate::format::MIN_FRAME;
+use crate::frame::{FrameSink, RingFrame};
+use crate::memory::Mapping;
+use crate::ring::Ring;
+use crate::ring::cursor::{Cursor, Met, Outcome, Verdict};
+use crate::ring::snapshot::NoSnapshot;
+use crate::stats::Stats;
+use crate::wake::{SLEEP_BOUND, Watch};
+
+#[derive(Debug)]
+pub(crate) struct Reader {
+    pub(crate) cursor: Cursor,
+    pub(crate) stats: Stats,
+    watch: Option<Watch>,
+}
+
+impl Reader {
+    pub(crate) fn new(cursor: Cursor) -> Self {
+        Self { cursor, stats: Stats::default(), watch: None }
+    }
+
+    /// Offers the frames that `wanted` says yes to to `sink`, at most `max`. Returns how many are whole and committed;
+    /// `None` when that could not be told and the lock may have to be looked after.
+    #[inline]
+    pub(crate) fn read(
+        &mut self,
+        ring: &Ring<Mapping>,
+        max: usize,
+        sink: &mut impl FrameSink,
+        mut wanted: impl FnMut(&RingFrame<'_>) -> bool,
+    ) -> Option<usize> {
+        let (mut packets, mut bytes, mut filtered) = (0_usize, 0, 0);
+        let outcome = self.cursor.read(ring, |met: Met| {
+            // Rump kernels skip these too; the empty packet behind the end of the ring is one.
+            if (met.header.len as usize) < MIN_FRAME {
+                return Verdict::Next;
+            }
+            if packets >= max {
+                return Verdict::Stop;
+            }
+            let frame = RingFrame::new(ring, met);
+            if !wanted(&frame) {
+                filtered += 1;
+            } else if sink.take(&frame) {
+                packets += 1;
+                bytes += frame.len() as u64;
+            } else {
+                return Verdict::Stop;
+            }
+            Verdict::Next
+        });
+        match outcome {
+            Outcome::Whole | Outcome::Corrupt => {
+                if packets > 0 {
+                    sink.commit();
+                }
+                self.stats.rx_packets += packets as u64;
+                self.stats.rx_bytes += bytes;
+                self.stats.filtered += filtered;
+                self.stats.corrupt += u64::from(outcome == Outcome::Corrupt);
+                Some(packets)
+            }
+            Outcome::Overrun(missed) => {
+                sink.discard();
+                self.stats.overruns += 1;
+                self.stats.overrun_bytes = self.stats.overrun_bytes.saturating_add(missed);
+                Some(0)
+            }
+            Outcome::Unsettled => {
+                sink.discard();
+                None
+            }
+        }
+    }
+
+    /// Whether there is something to read, wanted or not.
+    pub(crate) fn has_news(&mut self, bus: &Bus) -> Result<bool, NoSnapshot> {
+        self.cursor.has_news(&bus.ring)
+    }
+
+    /// The descriptor that becomes readable when somebody sends, while armed.
+    pub(crate) fn poll_fd(&mut self, bus: &Bus) -> Result<BorrowedFd<'_>, WaitError> {
+        let watch: &Watch = self.watch(bus)?;
+        Ok(watch.as_fd())
+    }
+
+    /// Prepares to sleep; `true` when there is something to read and no sleep is in order.
+    pub(crate) fn arm(&mut self, bus: &Bus) -> Result<bool, WaitError> {
+        self.watch(bus)?.arm(&bus.file).map_err(|source| watch_error(bus, source))?;
+        Ok(self.has_news(bus).unwrap_or(false))
+    }
+
+    pub(crate) fn disarm(&mut self) {
+        if let Some(watch) = &mut self.watch {
+            watch.disarm();
+        }
+    }
+
+    /// Sleeps until there is something to read or the time is over; `true` for the first.
+    pub(crate) fn wait(&mut self, bus: &Bus, timeout: Option<Duration>) -> Result<bool, WaitError> {
+        let begin = Instant::now();
+        if self.has_news(bus).unwrap_or(false) {
+            return Ok(true);
+        }
+        let news = self.sleep(bus, begin, timeout);
+        self.disarm();
+        news
+    }
+
+    fn sleep(&mut self, bus: &Bus, begin: Instant, timeout: Option<Duration>) -> Result<bool, WaitError> {
+        loop {
+            if self.arm(bus)? {
+                return Ok(true);
+            }
+            let left = timeout.map_or(SLEEP_BOUND, |timeout| timeout.saturating_sub(begin.elapsed()));
+            if left.is_zero() {
+                return Ok(false);
+            }
+            let watch = self.watch(bus)?;
+            watch
+                .sleep(left.min(SLEEP_BOUND))
+                .map_err(|source| WaitError::Poll { path: bus.path().to_owned(), source })?;
+            watch.drain();
+        }
+    }
+
+    fn watch(&mut self, bus: &Bus) -> Result<&mut Watch, WaitError> {
+        let watch = match self.watch.take() {
+            Some(watch) => watch,
+            None => Watch::new().map_err(|source| watch_error(bus, source))?,
+        };
+        Ok(self.watch.insert(watch))
+    }
+}
+
+fn watch_error(bus: &Bus, source: io::Error) -> WaitError {
+    WaitError::Watch { path: bus.path().to_owned(), source }
+}

@@ -1,0 +1,152 @@
+//! Where on the ring, and in which turn of it.
+//!
+//! An offset alone does not tell a frame from the one that lay there a turn earlier. A [`Position`] is an offset and the
+//! generation it belongs to; it only ever grows, and distances between positions are plain byte counts. A position whose
+//! packet reaches the end of the ring is followed by one in the next generation.
+//!
+//! All arithmetic wraps: a hostile generation gives a nonsensical distance, which no comparison accepts, and no
+//! overflow.
+
+/// A place in the endless stream of bytes of which the ring holds the newest part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) generation: u64,
+    /// Below the size of the ring.
+    pub(crate) offset: u32,
+}
+
+impl Position {
+    /// The position `bytes` further on; `bytes` is at most the ring's size.
+    #[inline]
+    pub(crate) fn advance(self, bytes: u32, ring_size: u32) -> Self {
+        // At most twice a ring of at most 2^30 bytes: no overflow.
+        let offset = self.offset + bytes;
+        if offset >= ring_size {
+            Self { generation: self.generation.wrapping_add(1), offset: offset - ring_size }
+        } else {
+            Self { generation: self.generation, offset }
+        }
+    }
+
+    /// Bytes from `older` to here; a huge number when `older` is in fact the newer.
+    #[inline]
+    pub(crate) fn since(self, older: Self, ring_size: u32) -> u64 {
+        self.generation
+            .wrapping_sub(older.generation)
+            .wrapping_mul(u64::from(ring_size))
+            .wrapping_add(u64::from(self.offset))
+            .wrapping_sub(u64::from(older.offset))
+    }
+}
+
+/// The stretch of the ring that holds whole packets: what the header's `generation`, `first` and `last` say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// The oldest packet that is still whole.
+    pub(crate) first: Position,
+    /// Offset of the newest packet.
+    pub(crate) last: u32,
+    /// Behind the newest packet: where the next one will lie.
+    pub(crate) end: Position,
+}
+
+impl Extent {
+    /// Reads the header's values, `last_len` being the length that the packet at `last` claims. `None` when they cannot
+    /// belong to a ring of this size.
+    #[inline]
+    pub(crate) fn new(
+        generation: u64,
+        first: u32,
+        last: u32,
+        last_len: u32,
+        packet_header: u32,
+        max_frame: u32,
+        ring_size: u32,
+    ) -> Option<Self> {
+        // `first` alone may equal the size: that is its initial value and stands for 0.
+        if first > ring_size || last >= ring_size || last_len > max_frame {
+            return None;
+        }
+        // The generation has already grown if the packet at `last` reaches the end, so `end` belongs to it either way.
+        let end =
+            Position { generation: 0, offset: last }.advance(packet_header + last_len, ring_size).offset;
+        let end = Position { generation, offset: end };
+        // The oldest packet lies at most one turn back, so `first` belongs to this generation only if it lies before the
+        // end. The comparison is with the raw value: an initial `first` is a turn back at the size, that is, here at 0.
+        let turn_back = u64::from(first >= end.offset);
+        let first =
+            Position { generation: generation.wrapping_sub(turn_back), offset: 0 }.advance(first, ring_size);
+        Some(Self { first, last, end })
+    }
+
+    /// Whether a reader at `position` finds everything from there on still on the ring.
+    #[inline]
+    pub(crate) fn holds(&self, position: Position, ring_size: u32) -> bool {
+        self.end.since(position, ring_size) <= self.end.since(self.first, ring_size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SIZE: u32 = 1_000;
+
+    fn at(generation: u64, offset: u32) -> Position {
+        Position { generation, offset }
+    }
+
+    #[test]
+    fn a_new_bus_holds_one_empty_packet() {
+        let extent = Extent::new(0, SIZE, 0, 0, 24, 100, SIZE).expect("a valid header");
+        assert_eq!(extent, Extent { first: at(0, 0), last: 0, end: at(0, 24) });
+    }
+
+    #[test]
+    fn a_first_behind_the_end_is_a_turn_back() {
+        let extent = Extent::new(7, 300, 200, 20, 24, 100, SIZE).expect("a valid header");
+        assert_eq!(extent.first, at(6, 300));
+        assert_eq!(extent.end, at(7, 244));
+    }
+
+    #[test]
+    fn an_exactly_full_ring_is_full_and_not_empty() {
+        let extent = Extent::new(7, 0, SIZE - 30, 6, 24, 100, SIZE).expect("a valid header");
+        assert_eq!(extent.end, at(7, 0));
+        assert_eq!(extent.first, at(6, 0));
+    }
+
+    #[test]
+    fn values_outside_the_ring_are_refused() {
+        assert_eq!(Extent::new(0, SIZE + 1, 0, 0, 24, 100, SIZE), None);
+        assert_eq!(Extent::new(0, 0, SIZE, 0, 24, 100, SIZE), None);
+        assert_eq!(Extent::new(0, 0, 0, 101, 24, 100, SIZE), None);
+    }
+
+    proptest! {
+        #[test]
+        fn positions_count_like_plain_byte_counts(start in 0..u64::from(SIZE) * 9, steps in prop::collection::vec(0..=SIZE, 0..50)) {
+            let turn = |bytes: u64| {
+                at(bytes / u64::from(SIZE), u32::try_from(bytes % u64::from(SIZE)).expect("below SIZE"))
+            };
+            let (mut position, mut bytes) = (turn(start), start);
+            for step in steps {
+                position = position.advance(step, SIZE);
+                bytes += u64::from(step);
+                prop_assert_eq!(position, turn(bytes));
+                prop_assert_eq!(position.since(turn(start), SIZE), bytes - start);
+            }
+        }
+
+        #[test]
+        fn no_header_makes_arithmetic_overflow(generation: u64, first: u32, last: u32, len: u32, reader: u64, offset in 0..SIZE) {
+            if let Some(extent) = Extent::new(generation, first, last, len, 24, 100, SIZE) {
+                extent.holds(at(reader, offset), SIZE);
+                prop_assert!(extent.end.since(extent.first, SIZE) <= u64::from(SIZE));
+                prop_assert!(extent.holds(extent.first, SIZE) && extent.holds(extent.end, SIZE));
+            }
+        }
+    }
+}

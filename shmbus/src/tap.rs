@@ -1,0 +1,128 @@
+//! Listening without taking part.
+
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use crate::burst::Burst;
+use crate::bus::Bus;
+use crate::error::{OpenError, WaitError};
+use crate::frame::FrameSink;
+use crate::reader::Reader;
+use crate::ring::cursor::Cursor;
+use crate::ring::position::Extent;
+use crate::ring::snapshot::NoSnapshot;
+use crate::stats::Stats;
+
+/// How long the ring may be unsettled before the lock is taken for one that was left behind.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Sees every frame on a bus, and changes nothing: it needs only permission to read, takes no lock, and costs the
+/// stations nothing.
+///
+/// A bus that died with its lock can be read as well; the newest packet may then be half written.
+#[derive(Debug)]
+pub struct Tap {
+    bus: Bus,
+    reader: Reader,
+    /// Since when no read could be settled.
+    unsettled: Option<Instant>,
+}
+
+impl Tap {
+    /// A tap that sees what is sent from now on.
+    ///
+    /// # Errors
+    /// When the bus is damaged beyond telling where its packets are.
+    pub fn new(bus: Bus) -> Result<Self, OpenError> {
+        Self::begin(bus, Cursor::at_end)
+    }
+
+    /// A tap that begins with the oldest frame still on the bus.
+    ///
+    /// # Errors
+    /// As for [`Tap::new`].
+    pub fn oldest(bus: Bus) -> Result<Self, OpenError> {
+        Self::begin(bus, Cursor::at_first)
+    }
+
+    fn begin(bus: Bus, at: fn(&Extent) -> Cursor) -> Result<Self, OpenError> {
+        let begin = Instant::now();
+        let mut stuck = None;
+        loop {
+            match bus.ring.snapshot_despite(stuck) {
+                Ok(extent) => {
+                    let mut cursor = at(&extent);
+                    if let Some(word) = stuck {
+                        cursor.despite(word);
+                    }
+                    return Ok(Self { bus, reader: Reader::new(cursor), unsettled: None });
+                }
+                Err(NoSnapshot::Corrupt) => return Err(OpenError::Corrupt { path: bus.path().to_owned() }),
+                Err(NoSnapshot::Unsettled) if begin.elapsed() < PATIENCE => std::thread::yield_now(),
+                Err(NoSnapshot::Unsettled) => stuck = Some(bus.ring.lock_word()),
+            }
+        }
+    }
+
+    /// The bus.
+    #[must_use]
+    pub fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    /// Counters since the tap was made.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.reader.stats
+    }
+
+    /// Fills `burst` with the frames that are there, without waiting; returns how many.
+    pub fn recv_burst(&mut self, burst: &mut Burst) -> usize {
+        burst.clear();
+        self.recv_into(burst, usize::MAX)
+    }
+
+    /// Offers the frames that are there to `sink`, at most `max`, without waiting; returns how many were committed.
+    pub fn recv_into(&mut self, sink: &mut impl FrameSink, max: usize) -> usize {
+        if let Some(received) = self.reader.read(&self.bus.ring, max, sink, |_| true) {
+            self.unsettled = None;
+            return received;
+        }
+        // Somebody holds the lock. A tap can do nothing about it; if it stays so, it looks past it.
+        if self.unsettled.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
+            self.unsettled = None;
+            self.reader.cursor.despite(self.bus.ring.lock_word());
+        }
+        0
+    }
+
+    /// Waits until there is something to read, at most for `timeout` (`None`: for ever). `false` when the time is over.
+    ///
+    /// # Errors
+    /// When no inotify instance or watch is to be had.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<bool, WaitError> {
+        self.reader.wait(&self.bus, timeout)
+    }
+
+    /// The descriptor to poll for reading after [`arm`](Self::arm). It stays the same for the life of the tap.
+    ///
+    /// # Errors
+    /// When no inotify instance is to be had.
+    pub fn poll_fd(&mut self) -> Result<BorrowedFd<'_>, WaitError> {
+        self.reader.poll_fd(&self.bus)
+    }
+
+    /// Prepares for a sleep on [`poll_fd`](Self::poll_fd). `true`: there is something to read already, do not sleep.
+    /// Sleep at most [`SLEEP_BOUND`](crate::SLEEP_BOUND) at a time, and call [`disarm`](Self::disarm) after it.
+    ///
+    /// # Errors
+    /// When no inotify instance or watch is to be had.
+    pub fn arm(&mut self) -> Result<bool, WaitError> {
+        self.reader.arm(&self.bus)
+    }
+
+    /// Ends a sleep.
+    pub fn disarm(&mut self) {
+        self.reader.disarm();
+    }
+}
