@@ -12,6 +12,7 @@
 //! ```
 //!
 //! - [`lab`]: the scratch folder, and `busctl` run inside it without privileges.
+//! - [`port`]: memif ports as arguments of `busctl attach`.
 //! - [`process`]: a child process whose every line is kept, and which cannot outlive its owner.
 //! - [`wait`]: waiting for a condition, never for a time.
 //! - [`privilege`]: who the children run as.
@@ -24,6 +25,7 @@
 
 pub mod frames;
 pub mod lab;
+pub mod port;
 pub mod privilege;
 pub mod process;
 pub mod rawmemif;

@@ -63,13 +63,25 @@ impl RawClient {
     /// When nobody listens, or what comes is no HELLO.
     #[must_use]
     pub fn connect(path: &Path) -> Self {
-        let socket = seqpacket();
-        let address = UnixAddr::new(path).expect("a short path");
-        connect(socket.as_raw_fd(), &address)
-            .unwrap_or_else(|why| panic!("connect {}: {why}", path.display()));
-        let client = Self { socket };
+        let client = Self::dial(path).unwrap_or_else(|why| panic!("connect {}: {why}", path.display()));
         assert_eq!(client.answer(), Answer::Message(HELLO), "a server says hello at once");
         client
+    }
+
+    /// Connects; `None` when the server does not take it, or closes at once.
+    ///
+    /// # Panics
+    /// When it says neither HELLO nor goodbye.
+    #[must_use]
+    pub fn try_connect(path: &Path) -> Option<Self> {
+        let client = Self::dial(path).ok()?;
+        (client.answer() == Answer::Message(HELLO)).then_some(client)
+    }
+
+    fn dial(path: &Path) -> nix::Result<Self> {
+        let socket = seqpacket();
+        connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+        Ok(Self { socket })
     }
 
     /// Sends INIT, and returns what comes back.
@@ -173,8 +185,10 @@ impl Refuser {
     }
 }
 
+/// Non-blocking, so that a listener that accepts nobody is an error and not a hang; reads are waited for with `poll`.
 fn seqpacket() -> OwnedFd {
-    socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).expect("a socket")
+    socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)
+        .expect("a socket")
 }
 
 fn readable(socket: &OwnedFd) -> bool {

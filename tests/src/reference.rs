@@ -24,6 +24,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::frames::Mac;
+use crate::privilege;
 
 /// The size of a bus file.
 pub const FILE_SIZE: usize = 1_048_576;
@@ -72,6 +73,8 @@ impl RumpPeer {
     pub fn attach(path: &Path, mac: Mac) -> Self {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let file = file.unwrap_or_else(|why| panic!("open {}: {why}", path.display()));
+        // Where we have just made it, the processes of the test must be able to open it.
+        privilege::hand_over(path);
         // Before it has looked at anything.
         file.set_len(FILE_SIZE as u64).expect("truncate the bus");
         let map = MmapOptions::new().len(FILE_SIZE).map_raw(&file).expect("map the bus");

@@ -24,6 +24,7 @@ pub struct Setup {
     keys: String,
     auto_start: bool,
     frame_bytes: u32,
+    log_level: &'static str,
 }
 
 /// What testpmd has counted on its port. It forgets all of it when the link goes down.
@@ -44,7 +45,16 @@ pub struct Testpmd {
 impl Setup {
     fn new(role: &'static str, socket: &Path, id: u32) -> Self {
         let socket = socket.to_str().expect("the lab's path is text").to_owned();
-        Self { role, socket, id, forward: "rxonly", keys: String::new(), auto_start: false, frame_bytes: 64 }
+        Self {
+            role,
+            socket,
+            id,
+            forward: "rxonly",
+            keys: String::new(),
+            auto_start: false,
+            frame_bytes: 64,
+            log_level: "lib.eal:info",
+        }
     }
 
     /// Goes into this forward mode (`rxonly`, `txonly`, `icmpecho`, ...) by itself, as soon as it runs.
@@ -70,6 +80,13 @@ impl Setup {
         self
     }
 
+    /// Has it say what its memif driver does.
+    #[must_use]
+    pub fn verbose(mut self) -> Self {
+        self.log_level = "pmd.net.memif:debug";
+        self
+    }
+
     /// Starts it, and waits until its port is set up (its link need not be up).
     ///
     /// # Panics
@@ -87,6 +104,7 @@ impl Setup {
         let cores = std::thread::available_parallelism().map_or(1, usize::from) - 1;
         command.args(["--lcores", &format!("0@(0-{cores}),1@(0-{cores})"), "--main-lcore", "0"]);
         command.args(["--no-huge", "-m", "64", "--no-pci", "--no-telemetry"]);
+        command.arg(format!("--log-level={}", self.log_level));
         command.args(["--file-prefix", &format!("bt{}-{number}", std::process::id())]);
         command
             .arg(format!("--vdev=net_memif0,role={role},socket={socket},socket-abstract=no,id={id}{keys}"));

@@ -1,0 +1,222 @@
+//! How the program behaves in a shell: broken pipes, `^C`, wrong use, and what it writes for machines.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use system_tests::reference::RumpPeer;
+use system_tests::{Lab, PATIENCE, frames, lab, wait};
+
+fn bus_with_frames(lab: &Lab, count: u64) -> RumpPeer {
+    let mut rump = RumpPeer::attach(&lab.path("lan.bus"), [0xb2, 0xa0, 0, 0, 0, 1]);
+    rump.send((0..count).map(|number| frames::numbered(60, number)));
+    rump
+}
+
+/// Runs `script` in a shell with `$BUSCTL` and `$BUS` set.
+fn shell(lab: &Lab, script: &str) -> system_tests::Finished {
+    let busctl = lab.busctl([""; 0]);
+    let mut command = lab.command("bash");
+    command.args(["-c", script]).env("BUSCTL", busctl.get_program()).env("BUS", lab.path("lan.bus"));
+    lab.run_program(&mut command)
+}
+
+#[test]
+fn a_broken_pipe_ends_a_dump_quietly() {
+    let lab = lab!();
+    let _rump = bus_with_frames(&lab, 5000);
+    for dump in ["dump $BUS", "dump $BUS -f", "dump $BUS -w -", "dump $BUS -f -w -"] {
+        let run = shell(&lab, &format!("$BUSCTL {dump} | head -c 100 >/dev/null; echo ${{PIPESTATUS[0]}}"));
+        assert_eq!(run.stderr, "", "busctl {dump}: {run}");
+        let status = run.succeeds().trim();
+        assert!(["0", "141"].contains(&status), "busctl {dump}: {run}");
+    }
+}
+
+/// Nothing more is written when the reader goes: a live dump has to notice all the same.
+#[test]
+fn a_live_dump_of_a_silent_bus_ends_when_its_reader_does() {
+    let lab = lab!();
+    let mut rump = bus_with_frames(&lab, 1);
+    let mut run = system_tests::Process::spawn("dump | head", &mut {
+        let busctl = lab.busctl([""; 0]);
+        let mut command = lab.command("bash");
+        let script = "$BUSCTL dump $BUS -f | head -n 1; echo ended";
+        command.args(["-c", script]).env("BUSCTL", busctl.get_program()).env("BUS", lab.path("lan.bus"));
+        command
+    });
+    run.wait_for_line("bus version");
+    // The next line it writes finds nobody.
+    let ended = wait::poll(PATIENCE, || {
+        rump.send([frames::numbered(60, 1)]);
+        (!run.is_running()).then_some(())
+    });
+    assert!(ended.is_some(), "{}", run.transcript());
+    assert_eq!(run.finish(PATIENCE).stderr, "");
+}
+
+#[test]
+fn an_interrupted_capture_is_a_whole_pcap() {
+    let lab = lab!();
+    let mut rump = bus_with_frames(&lab, 10);
+    let capture = lab.spawn(["dump", &lab.arg("lan.bus"), "-f", "-w", &lab.arg("live.pcap")]);
+    // What was captured is on disk soon, not only at the end.
+    wait::until("the first frames are in the pcap", PATIENCE, || {
+        std::fs::metadata(lab.path("live.pcap")).is_ok_and(|meta| meta.len() >= 24 + 10 * (16 + 60))
+    });
+    rump.send([frames::numbered(60, 10)]);
+    wait::until("the eleventh frame is in the pcap", PATIENCE, || {
+        std::fs::metadata(lab.path("live.pcap")).is_ok_and(|meta| meta.len() >= 24 + 11 * (16 + 60))
+    });
+    let _ = capture.interrupt();
+    let captured: Vec<_> = frames::read_pcap(&lab.path("live.pcap"));
+    assert!(captured == (0..11).map(|number| frames::numbered(60, number)).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_pcap_on_standard_output_is_a_pcap_and_nothing_else() {
+    let lab = lab!();
+    let _rump = bus_with_frames(&lab, 10);
+    let run = shell(&lab, "$BUSCTL dump $BUS -w - > out.pcap");
+    run.succeeds();
+    assert_eq!(frames::read_pcap(&lab.path("out.pcap")).len(), 10);
+}
+
+#[test]
+fn long_running_verbs_end_on_interrupt_and_terminate_without_a_trace() {
+    let lab = lab!();
+    let bus = lab.arg("lan.bus");
+    frames::write_pcap(&lab.path("in.pcap"), [frames::numbered(60, 1)]);
+    let _host = lab.ready(["host", &bus, "10.0.0.2/24"]);
+    let stations = || lab.run(["show", &bus, "--json"]).json()["stations"].as_u64().expect("stations");
+    wait::until("the host is on the bus", PATIENCE, || stations() == 1);
+    let verbs: [&[&str]; 4] = [
+        &["host", &bus, "10.0.0.3/24"],
+        &["ping", &bus, "10.0.0.2", "--from", "10.0.0.1/24", "-c", "100000", "-i", "0.01"],
+        &["dump", &bus, "-f"],
+        &["replay", &lab.arg("in.pcap"), &bus, "--loop", "1000000000", "--pps", "1000"],
+    ];
+    for args in verbs {
+        for signal in [Signal::SIGINT, Signal::SIGTERM] {
+            let verb = lab.spawn(args);
+            // Each of them is at work once something of it shows: a station on the bus, or a line.
+            let works = || stations() == 2 || verb.mark() > 0;
+            wait::until(&format!("busctl {} is at work", args[0]), PATIENCE, works);
+            verb.signal(signal);
+            let end = verb.finish(PATIENCE);
+            assert!(!end.stderr.contains("panicked"), "{signal}: {end}");
+            wait::until("its station is gone", PATIENCE, || stations() == 1);
+            let show = lab.run(["show", &bus, "--json"]).json();
+            assert_eq!(show["locked"], false, "{signal} to busctl {}: {show}", args[0]);
+        }
+    }
+}
+
+#[test]
+fn wrong_use_is_told_in_one_line_that_says_what_to_do() {
+    let lab = lab!();
+    let bus = lab.arg("lan.bus");
+    let wrong: [&[&str]; 12] = [
+        &["frobnicate"],
+        &["ping", &bus, "10.0.0.2"],
+        &["ping", &bus, "10.0.0.999", "--from", "10.0.0.1/24"],
+        &["ping", &bus, "10.0.0.2", "--from", "10.0.0.1/99"],
+        &["host", &bus],
+        &["attach", &bus],
+        &["attach", &bus, "carrier-pigeon:name=x"],
+        &["attach", &bus, "memif:role=butler,socket=./m.sock"],
+        &["attach", &bus, "memif:role=server,socket=./m.sock,rsize=15"],
+        &["attach", &bus, "memif:role=server,socket=./m.sock,colour=blue"],
+        &["dump", "lan.bus"],
+        &["dump", &bus, "-c", "many"],
+    ];
+    for args in wrong {
+        lab.run(args).fails_with(2, &[]);
+        assert!(!lab.path("lan.bus").exists() && !lab.path("m.sock").exists(), "nothing was made: {args:?}");
+    }
+}
+
+#[test]
+fn a_ping_nobody_answers_fails_with_1() {
+    let lab = lab!();
+    let bus = lab.arg("lan.bus");
+    let ping =
+        lab.run(["ping", &bus, "10.0.0.2", "--from", "10.0.0.1/24", "-c", "2", "-i", "0.01", "--json"]);
+    assert_eq!(ping.status.code(), Some(1), "{ping}");
+    let answer: serde_json::Value =
+        serde_json::from_str(&ping.stdout).unwrap_or_else(|why| panic!("{why}: {ping}"));
+    assert_eq!((answer["sent"].as_u64(), answer["received"].as_u64()), (Some(2), Some(0)), "{ping}");
+    assert_eq!(answer["loss"].as_f64(), Some(1.0), "{ping}");
+}
+
+#[test]
+fn a_ping_tells_machines_its_times_in_microseconds() {
+    let lab = lab!();
+    let bus = lab.arg("lan.bus");
+    let _host = lab.ready(["host", &bus, "10.0.0.2/24"]);
+    let answer = lab
+        .run(["ping", &bus, "10.0.0.2", "--from", "10.0.0.1/24", "-c", "20", "-i", "0.01", "--json"])
+        .json();
+    assert_eq!(answer["received"].as_u64(), Some(20), "{answer}");
+    let rtt = ["rtt_min_us", "rtt_p50_us", "rtt_max_us"]
+        .map(|key| answer[key].as_f64().unwrap_or_else(|| panic!("{key}")));
+    assert!(0.0 < rtt[0] && rtt[0] <= rtt[1] && rtt[1] <= rtt[2], "{answer}");
+    assert!(rtt[2] < 30e6, "microseconds: {answer}");
+    let average = answer["rtt_avg_us"].as_f64().expect("rtt_avg_us");
+    assert!(rtt[0] <= average && average <= rtt[2], "{answer}");
+}
+
+#[test]
+fn show_tells_machines_about_a_bus() {
+    let lab = lab!();
+    let _rump = bus_with_frames(&lab, 10);
+    let show = lab.run(["show", &lab.arg("lan.bus"), "--json"]).json();
+    assert_eq!(show["path"], lab.arg("lan.bus"), "{show}");
+    assert_eq!((show["version"].as_u64(), show["generation"].as_u64()), (Some(3), Some(0)), "{show}");
+    assert_eq!(show["frames"].as_u64(), Some(10), "{show}");
+    // The first packet lies behind the empty header at 0, each takes 24 + 60 bytes.
+    assert_eq!(show["last"].as_u64(), Some(24 + 9 * 84), "{show}");
+    assert!(show["first"].is_u64() && show["locked"] == false, "{show}");
+    assert_eq!(show["stations"].as_u64(), Some(0), "a rump kernel is none of our kind: {show}");
+}
+
+#[test]
+fn every_verb_has_help() {
+    let lab = lab!();
+    let verbs = "create destroy linkstr up down set show attach host ping dump replay bench demo";
+    for verb in verbs.split(' ') {
+        let help = lab.run([verb, "--help"]);
+        assert!(help.succeeds().contains("Usage:") && help.stderr.is_empty(), "{help}");
+    }
+    let all = lab.run(["--help"]);
+    assert!(verbs.split(' ').all(|verb| all.succeeds().contains(verb)), "{all}");
+}
+
+/// An idle node sleeps. Its share of a core is a rate, so this is the one test that lets a fixed time pass.
+#[test]
+fn an_idle_node_uses_almost_no_time() {
+    let lab = lab!();
+    let port = system_tests::port::server(&lab.path("m.sock"), 0, "");
+    let node = lab.ready(["attach", &lab.arg("lan.bus"), &port]);
+    let caller =
+        lab.spawn(["attach", &lab.arg("far.bus"), &system_tests::port::client(&lab.path("m.sock"), 0, "")]);
+    let _host = lab.ready(["host", &lab.arg("lan.bus"), "10.0.0.2/24"]);
+    let ping =
+        ["ping", &lab.arg("far.bus"), "10.0.0.2", "--from", "10.0.0.1/24", "-c", "40", "-i", "0.1", "--json"];
+    assert!(lab.run(ping).json()["received"].as_u64() >= Some(1), "the link is up");
+    for process in [&node, &caller] {
+        let before = cpu_time(process.id());
+        std::thread::sleep(Duration::from_secs(5));
+        let used = cpu_time(process.id()).saturating_sub(before);
+        assert!(used <= Duration::from_millis(50), "{used:?} in 5 s\n{}", process.transcript());
+    }
+}
+
+/// User and system time a process has used.
+fn cpu_time(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
+    let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
+    let ticks: u64 =
+        fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
+    // Linux counts in hundredths of a second wherever a user can see it.
+    Duration::from_millis(ticks * 10)
+}
