@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::registry::{Registry, RegistryError, state_folder};
+
 /// The part of the command line that belongs to no single verb.
 #[derive(Debug)]
 pub struct Context {
@@ -15,9 +17,12 @@ impl Context {
         Self { state }
     }
 
-    /// The folder given with `--state`, to be handed to child processes that should see the same interfaces.
-    #[must_use]
-    pub fn state(&self) -> Option<&PathBuf> {
-        self.state.as_ref()
+    /// The interfaces this command line is about. A verb that is given the path of a bus has no need of them, and so must
+    /// not ask: it shall work where there is no place for a state folder.
+    ///
+    /// # Errors
+    /// When the state folder is not safe to use.
+    pub fn registry(&self) -> Result<Registry, RegistryError> {
+        Ok(Registry::new(state_folder(self.state.as_deref())?))
     }
 }

@@ -2,14 +2,18 @@
 //!
 //! A line reads `busctl: what happened: why; what to do`. The code tells a script what kind of trouble it is: 1 when it did
 //! not work this time (no reply, peer gone, disk full, lock held), 2 when it cannot work like this (wrong use, a bad file, no
-//! permission) and nothing was changed. Errors stand for 1 unless they are marked as [`Misuse`].
+//! permission) and nothing was changed. Errors stand for 1, except those of the registry and of opening a bus, which know what
+//! they are, and what is marked as [`Misuse`].
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use crate::output;
+use shmbus::OpenError;
+
+use crate::registry::RegistryError;
+use crate::{bus_file, output};
 
 /// Marks an error as wrong use or configuration: exit code 2. It reads as the error it holds.
 pub struct Misuse(anyhow::Error);
@@ -58,12 +62,40 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     if error.chain().any(output::is_reader_gone) {
         return ExitCode::SUCCESS;
     }
-    print_line(&format!("{error:#}"));
+    print_line(&sentence(error));
     ExitCode::from(if error.chain().any(is_misuse) { 2 } else { 1 })
+}
+
+/// The errors from the outermost to its first cause, with colons between. Some errors name their cause in their own words
+/// and also have it as their source: it is said once.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = without_number(cause.to_string());
+        if line.is_empty() {
+            line = text;
+        } else if !line.to_lowercase().contains(&text.to_lowercase()) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+    }
+    line
+}
+
+/// "No such file or directory (os error 2)": the number says nothing more to the user.
+fn without_number(mut text: String) -> String {
+    if let Some(start) = text.find(" (os error ")
+        && let Some(length) = text[start..].find(')')
+    {
+        text.replace_range(start..=start + length, "");
+    }
+    text
 }
 
 fn is_misuse(cause: &(dyn StdError + 'static)) -> bool {
     cause.is::<Misuse>()
+        || cause.downcast_ref::<RegistryError>().is_some_and(RegistryError::is_misuse)
+        || cause.downcast_ref::<OpenError>().is_some_and(bus_file::is_misuse)
 }
 
 /// Answers `--help` and `--version`, and brings a wrong command line into the form of every other error.
@@ -114,6 +146,17 @@ mod tests {
         let outer = Err::<(), _>(inner).misuse().context("shmif0").unwrap_err();
         assert_eq!(format!("{outer:#}"), "shmif0: cannot open the bus: permission denied");
         assert!(outer.chain().any(is_misuse));
+    }
+
+    #[test]
+    fn a_cause_is_said_once_and_without_its_number() {
+        let cause = || io::Error::from_raw_os_error(2);
+        let quoted = anyhow::Error::new(cause()).context("cannot open x: no such file or directory");
+        assert_eq!(sentence(&quoted), "cannot open x: no such file or directory");
+        let inside = anyhow::Error::msg(format!("cannot open x: {}; do y", cause()));
+        assert_eq!(sentence(&inside), "cannot open x: No such file or directory; do y");
+        let plain = anyhow::Error::new(cause()).context("cannot open x");
+        assert_eq!(sentence(&plain), "cannot open x: No such file or directory");
     }
 
     #[test]

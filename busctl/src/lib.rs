@@ -1,15 +1,23 @@
 //! Create, wire and watch virtual Ethernet LANs in shared memory: the library under the program `busctl`.
 //!
 //! One module per thing a command line needs: [`cli`] says which verbs and flags there are, [`verb`] has one module for
-//! each verb, [`exit`] turns an error into one line and an exit code, [`output`] is the way to stdout.
+//! each verb, [`registry`] keeps the interfaces, [`bus_argument`] finds the bus a user means, [`exit`] turns an error into one
+//! line and an exit code, [`output`] is the way to stdout.
 
 #![forbid(unsafe_code)]
 
+pub mod bus_argument;
+mod bus_file;
 pub mod cli;
 pub mod context;
 pub mod exit;
+mod interface_view;
 mod logging;
 pub mod output;
+pub mod registry;
+mod settle;
+pub mod stop;
+mod suggest;
 pub mod verb;
 
 use std::io::Write as _;

@@ -1,22 +1,34 @@
-//! `busctl destroy`: for interfaces.
-
-use anyhow::bail;
+//! `busctl destroy`: removes interfaces.
 
 use crate::context::Context;
+use crate::registry::InterfaceName;
 
 /// Destroy interfaces
+///
+/// Their buses stay as they are. A damaged record is removed too. While a process runs one of them, none is destroyed.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  busctl destroy shmif0")]
+#[command(after_help = "Examples:\n  busctl destroy shmif0\n  busctl destroy shmif0 shmif1")]
 pub struct Args {
-    /// The interface, such as shmif0
-    #[arg(value_name = "IFNAME")]
-    pub interface: String,
+    /// The interfaces
+    #[arg(value_name = "IFNAME", required = true)]
+    pub interfaces: Vec<InterfaceName>,
 }
 
-/// Runs the verb.
+/// Destroys the interfaces, all or none.
 ///
 /// # Errors
-/// Always: it is not built yet.
-pub fn run(_args: &Args, _context: &Context) -> anyhow::Result<()> {
-    bail!("busctl destroy is not built yet")
+/// When one does not exist or is run by a process.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+    let registry = context.registry()?;
+    let edit = registry.edit()?;
+    let mut names = args.interfaces.clone();
+    names.sort_unstable();
+    names.dedup();
+    for &name in &names {
+        edit.check_destroy(name)?;
+    }
+    for &name in &names {
+        edit.destroy(name)?;
+    }
+    Ok(())
 }

@@ -1,22 +1,27 @@
-//! `busctl down`: for interfaces.
-
-use anyhow::bail;
+//! `busctl down`: sets interfaces down.
 
 use crate::context::Context;
+use crate::registry::InterfaceName;
+use crate::settle;
 
-/// Down interfaces
+/// Set interfaces down
+///
+/// This records the wish. Where a process runs the interface, it is given a second to follow.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  busctl down shmif0")]
+#[command(after_help = "Examples:\n  busctl down shmif0\n  busctl down shmif0 shmif1")]
 pub struct Args {
-    /// The interface, such as shmif0
-    #[arg(value_name = "IFNAME")]
-    pub interface: String,
+    /// The interfaces
+    #[arg(value_name = "IFNAME", required = true)]
+    pub interfaces: Vec<InterfaceName>,
 }
 
-/// Runs the verb.
+/// Sets the interfaces down, all or none.
 ///
 /// # Errors
-/// Always: it is not built yet.
-pub fn run(_args: &Args, _context: &Context) -> anyhow::Result<()> {
-    bail!("busctl down is not built yet")
+/// When one does not exist, or the process that runs it does not follow.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+    settle::change(&context.registry()?, &args.interfaces, |record| {
+        record.up = false;
+        Ok(())
+    })
 }

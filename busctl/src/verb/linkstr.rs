@@ -1,22 +1,115 @@
 //! `busctl linkstr`: plugs an interface into a bus.
 
-use anyhow::bail;
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
+use anyhow::anyhow;
+
+use crate::bus_argument::plugged_in;
 use crate::context::Context;
+use crate::exit::{OrMisuse as _, misuse};
+use crate::registry::{InterfaceName, Record, check_linkstr};
+use crate::{bus_file, output, settle};
 
-/// Plug an interface into a bus
+/// Plug an interface into a bus, unplug it, or print its bus
+///
+/// A bus that does not exist is made. An interface must be down to be plugged in or unplugged, and it is unplugged before it
+/// can be plugged into another bus.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  busctl linkstr shmif0 ./lan.bus")]
+#[command(after_help = "Examples:\n  \
+                        busctl linkstr shmif0 /dev/shm/lan\n  \
+                        busctl linkstr shmif0 ./lan.bus --mode 0660\n  \
+                        busctl linkstr shmif0\n  \
+                        busctl linkstr shmif0 --unset")]
 pub struct Args {
-    /// The interface, such as shmif0
+    /// The interface
     #[arg(value_name = "IFNAME")]
-    pub interface: String,
+    pub interface: InterfaceName,
+
+    /// The file that is the bus, or is to be one
+    #[arg(value_name = "BUSPATH")]
+    pub bus: Option<OsString>,
+
+    /// Unplug it
+    #[arg(long, conflicts_with = "bus")]
+    pub unset: bool,
+
+    /// Permissions of the bus, in octal, when it is made
+    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = parse_mode)]
+    pub mode: u32,
 }
 
-/// Runs the verb.
+/// Plugs, unplugs, or prints.
 ///
 /// # Errors
-/// Always: it is not built yet.
-pub fn run(_args: &Args, _context: &Context) -> anyhow::Result<()> {
-    bail!("busctl linkstr is not built yet")
+/// When the interface does not exist, is up, or is plugged in already; when the path cannot be a bus; when there is nothing to
+/// print or to unplug.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+    let registry = context.registry()?;
+    let name = args.interface;
+    if let Some(path) = &args.bus {
+        let path = checked(Path::new(path))?;
+        settle::change(&registry, &[name], |record| {
+            refuse_when_up(record)?;
+            if let Some(old) = &record.linkstr {
+                let old = old.display();
+                let error = anyhow!("{name} is plugged into {old}: first 'busctl linkstr {name} --unset'");
+                return Err(misuse(error));
+            }
+            bus_file::make(&path, args.mode)?;
+            record.linkstr = Some(path.clone());
+            Ok(())
+        })
+    } else if args.unset {
+        settle::change(&registry, &[name], |record| {
+            refuse_when_up(record)?;
+            plugged_in(record)?;
+            record.linkstr = None;
+            Ok(())
+        })
+    } else {
+        let record = registry.load(name)?;
+        writeln!(output::stdout(), "{}", plugged_in(&record)?.display())?;
+        Ok(())
+    }
+}
+
+/// The path in the form that means the same in every folder. What was typed and what is kept must both be short enough.
+fn checked(typed: &Path) -> anyhow::Result<PathBuf> {
+    check_linkstr(typed).misuse()?;
+    let absolute = std::path::absolute(typed).misuse()?;
+    check_linkstr(&absolute).misuse()?;
+    Ok(absolute)
+}
+
+fn refuse_when_up(record: &Record) -> anyhow::Result<()> {
+    let name = record.name;
+    if record.up {
+        return Err(misuse(anyhow!(
+            "{name} is up: take it down before changing its bus, with 'busctl down {name}'"
+        )));
+    }
+    Ok(())
+}
+
+fn parse_mode(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o777 && text.bytes().all(|byte| byte.is_ascii_digit()))
+        .ok_or_else(|| "permissions are an octal number up to 0777".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mode_is_octal_and_has_no_special_bits() {
+        assert_eq!(parse_mode("0660"), Ok(0o660));
+        assert_eq!(parse_mode("600"), Ok(0o600));
+        for text in ["", "8", "1777", "+600", "0x1", "rw"] {
+            assert!(parse_mode(text).is_err(), "{text}");
+        }
+    }
 }

@@ -1,22 +1,37 @@
-//! `busctl set`: changes settings.
-
-use anyhow::bail;
+//! `busctl set`: changes the settings of an interface.
 
 use crate::context::Context;
+use crate::exit::OrMisuse as _;
+use crate::registry::{InterfaceName, KeyValue};
+use crate::settle;
 
 /// Change settings of an interface
+///
+/// For shmif: mac=ADDRESS (unicast); capenable=FLAGS, the offload flags, as a number or as names such as tso4,tcp4csum-tx (all,
+/// none); promisc=on|off; media=auto|none, where none takes the link down as if the cable were pulled.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  busctl set shmif0 promisc=on")]
+#[command(after_help = "Examples:\n  \
+                        busctl set shmif0 promisc=on\n  \
+                        busctl set shmif0 mac=02:00:00:00:00:01 capenable=0x880\n  \
+                        busctl set shmif0 media=none")]
 pub struct Args {
-    /// The interface, such as shmif0
+    /// The interface
     #[arg(value_name = "IFNAME")]
-    pub interface: String,
+    pub interface: InterfaceName,
+
+    /// Settings: mac capenable promisc media
+    #[arg(value_name = "KEY=VALUE", required = true)]
+    pub settings: Vec<String>,
 }
 
-/// Runs the verb.
+/// Makes the settings, all or none.
 ///
 /// # Errors
-/// Always: it is not built yet.
-pub fn run(_args: &Args, _context: &Context) -> anyhow::Result<()> {
-    bail!("busctl set is not built yet")
+/// When the interface does not exist, a setting is wrong, or the process that runs the interface does not follow.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+    let settings: Vec<KeyValue> =
+        args.settings.iter().map(|setting| setting.parse()).collect::<Result<_, _>>().misuse()?;
+    settle::change(&context.registry()?, &[args.interface], |record| {
+        settings.iter().try_for_each(|setting| record.shmif.apply(setting)).misuse()
+    })
 }

@@ -1,22 +1,29 @@
-//! `busctl up`: for interfaces.
+//! `busctl up`: sets interfaces up.
 
-use anyhow::bail;
-
+use crate::bus_argument::plugged_in;
 use crate::context::Context;
+use crate::registry::InterfaceName;
+use crate::settle;
 
-/// Up interfaces
+/// Set interfaces up
+///
+/// This records the wish. Where a process runs the interface, it is given a second to follow.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  busctl up shmif0")]
+#[command(after_help = "Examples:\n  busctl up shmif0\n  busctl up shmif0 shmif1")]
 pub struct Args {
-    /// The interface, such as shmif0
-    #[arg(value_name = "IFNAME")]
-    pub interface: String,
+    /// The interfaces, which must be plugged into a bus
+    #[arg(value_name = "IFNAME", required = true)]
+    pub interfaces: Vec<InterfaceName>,
 }
 
-/// Runs the verb.
+/// Sets the interfaces up, all or none.
 ///
 /// # Errors
-/// Always: it is not built yet.
-pub fn run(_args: &Args, _context: &Context) -> anyhow::Result<()> {
-    bail!("busctl up is not built yet")
+/// When one does not exist or has no bus, or the process that runs it does not follow.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+    settle::change(&context.registry()?, &args.interfaces, |record| {
+        plugged_in(record)?;
+        record.up = true;
+        Ok(())
+    })
 }

@@ -1,0 +1,268 @@
+//! Who runs an interface.
+//!
+//! The runner holds an exclusive `flock` on a file of the interface's own, with its pid inside. The kernel lets go of the
+//! lock with the process, however it ends, so a claim never outlives its holder; the pid is there only to be told. The lock
+//! is taken under the registry's, which keeps two that want it, and `destroy`, apart.
+
+use std::fmt;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::counters::{Counters, Report};
+use super::error::RegistryError;
+use super::name::InterfaceName;
+use super::record::Record;
+use super::{Registry, file};
+
+/// Counters are written no more often than this.
+const REPORT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The process that runs an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Runner {
+    /// Its process id, where it could be read.
+    pub pid: Option<u32>,
+}
+
+impl fmt::Display for Runner {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pid {
+            Some(pid) => write!(formatter, "process {pid}"),
+            None => formatter.write_str("another process"),
+        }
+    }
+}
+
+impl Runner {
+    /// Looks by trying a shared lock, which fails only while a runner holds its exclusive one.
+    pub(super) fn find(registry: &Registry, name: InterfaceName) -> Result<Option<Self>, RegistryError> {
+        let path = registry.claim_path(name);
+        let failed = |error| RegistryError::file("look at", &path, error);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(None),
+            Err(TryLockError::WouldBlock) => Ok(Some(Self::read(&mut file))),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+
+    fn read(file: &mut File) -> Self {
+        let mut text = String::new();
+        let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+        Self { pid }
+    }
+}
+
+/// This process runs the interface, for as long as this is kept.
+///
+/// The record may change meanwhile: [`refresh`](Self::refresh) now and then (several times a second, so that `up` and `down`
+/// can wait for it), act on what has changed, and say so with [`acknowledge`](Self::acknowledge).
+#[derive(Debug)]
+pub struct Claim {
+    registry: Registry,
+    record: Record,
+    path: PathBuf,
+    /// Holds the lock.
+    _file: File,
+    /// What earlier runners counted.
+    before: Counters,
+    report: Report,
+    reported: Instant,
+    unwritten: bool,
+}
+
+impl Claim {
+    pub(super) fn take(registry: &Registry, name: InterfaceName) -> Result<Self, RegistryError> {
+        let edit = registry.edit()?;
+        let record = edit.load(name)?;
+        let path = registry.claim_path(name);
+        let file = lock(name, &path)?;
+        let before = registry.report(name).counters;
+        let report = Report { revision: record.revision, trouble: None, counters: before };
+        let mut claim = Self {
+            registry: registry.clone(),
+            record,
+            path,
+            _file: file,
+            before,
+            report,
+            reported: Instant::now(),
+            unwritten: true,
+        };
+        claim.write_report()?;
+        Ok(claim)
+    }
+
+    /// The record as it was last read.
+    #[must_use]
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Reads the record again: the new one if it has changed.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is damaged, or gone; the last one read still stands then.
+    pub fn refresh(&mut self) -> Result<Option<&Record>, RegistryError> {
+        let record = self.registry.load(self.record.name)?;
+        if record == self.record {
+            return Ok(None);
+        }
+        self.record = record;
+        Ok(Some(&self.record))
+    }
+
+    /// Says that the record, as last read, is acted on, or why it could not be: whoever changed it is waiting for this.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn acknowledge(&mut self, trouble: Option<String>) -> Result<(), RegistryError> {
+        self.report.revision = self.record.revision;
+        self.report.trouble = trouble;
+        self.unwritten = true;
+        self.write_report()
+    }
+
+    /// Says what this runner has counted since it began. Call it as often as you like: it is written at most ten times a
+    /// second, and at the end.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn count(&mut self, counters: Counters) -> Result<(), RegistryError> {
+        let counters = self.before.plus(counters);
+        self.unwritten |= counters != self.report.counters;
+        self.report.counters = counters;
+        if self.unwritten && self.reported.elapsed() >= REPORT_INTERVAL {
+            self.write_report()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn write_report(&mut self) -> Result<(), RegistryError> {
+        self.reported = Instant::now();
+        self.report.store(&self.registry.report_path(self.record.name))?;
+        self.unwritten = false;
+        Ok(())
+    }
+}
+
+impl Drop for Claim {
+    /// Leaves the last counters, and no claim behind. Whoever opened the file before it went will see that it is gone.
+    fn drop(&mut self) {
+        if self.unwritten {
+            // There is nobody left to tell.
+            let _ = self.write_report();
+        }
+        let _ = file::remove(&self.path);
+    }
+}
+
+fn lock(name: InterfaceName, path: &Path) -> Result<File, RegistryError> {
+    let failed = |error| RegistryError::file("lock", path, error);
+    // Whoever only looks holds a shared lock for an instant, and whoever lets go removes the file: both are over at once.
+    for _ in 0..20 {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) if file.metadata().map_err(failed)?.nlink() == 0 => {}
+            Ok(()) => {
+                write_pid(&mut file).map_err(failed)?;
+                return Ok(file);
+            }
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(2)),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+    }
+    let runner = File::open(path).map_or(Runner { pid: None }, |mut file| Runner::read(&mut file));
+    Err(RegistryError::Running { name, runner })
+}
+
+fn write_pid(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Shmif;
+
+    const NAME: InterfaceName = InterfaceName::Shmif(0);
+
+    fn registry() -> (tempfile::TempDir, Registry) {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = Registry::new(folder.path().join("state"));
+        registry.edit().unwrap().create_shmif(None, Shmif::default()).unwrap();
+        (folder, registry)
+    }
+
+    #[test]
+    fn one_process_at_a_time_and_the_second_learns_the_pid() {
+        let (_folder, registry) = registry();
+        assert_eq!(registry.runner(NAME).unwrap(), None);
+        let claim = registry.claim(NAME).unwrap();
+        let me = Runner { pid: Some(std::process::id()) };
+        assert_eq!(registry.runner(NAME).unwrap(), Some(me));
+        let error = registry.claim(NAME).unwrap_err();
+        assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+        assert!(matches!(registry.edit().unwrap().destroy(NAME), Err(RegistryError::Running { .. })));
+        drop(claim);
+        assert_eq!(registry.runner(NAME).unwrap(), None);
+        assert!(!registry.claim_path(NAME).exists());
+        assert!(registry.claim(NAME).is_ok());
+    }
+
+    #[test]
+    fn the_claim_of_a_dead_process_has_lapsed() {
+        let (_folder, registry) = registry();
+        // What a killed runner leaves: the file with its pid, and no lock.
+        std::fs::write(registry.claim_path(NAME), "1\n").unwrap();
+        assert_eq!(registry.runner(NAME).unwrap(), None);
+        let _claim = registry.claim(NAME).unwrap();
+        assert_eq!(registry.runner(NAME).unwrap(), Some(Runner { pid: Some(std::process::id()) }));
+    }
+
+    #[test]
+    fn counters_outlive_the_runner_and_add_up() {
+        let (_folder, registry) = registry();
+        for _ in 0..2 {
+            let mut claim = registry.claim(NAME).unwrap();
+            claim.count(Counters { rx_packets: 3, tx_bytes: 64, ..Counters::default() }).unwrap();
+            claim.count(Counters { rx_packets: 5, tx_bytes: 64, ..Counters::default() }).unwrap();
+        }
+        let counters = registry.report(NAME).counters;
+        assert_eq!((counters.rx_packets, counters.tx_bytes), (10, 128));
+    }
+
+    #[test]
+    fn the_runner_sees_a_change_once_and_says_so() {
+        let (_folder, registry) = registry();
+        let mut claim = registry.claim(NAME).unwrap();
+        assert_eq!(claim.refresh().unwrap(), None);
+        let edit = registry.edit().unwrap();
+        let mut record = edit.load(NAME).unwrap();
+        record.shmif.promisc = true;
+        edit.store(&mut record).unwrap();
+        assert_eq!(claim.refresh().unwrap(), Some(&record));
+        assert_eq!(claim.refresh().unwrap(), None);
+        assert!(registry.report(NAME).revision < record.revision);
+        claim.acknowledge(None).unwrap();
+        assert_eq!(registry.report(NAME).revision, record.revision);
+    }
+}

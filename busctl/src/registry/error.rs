@@ -1,0 +1,96 @@
+//! What can go wrong with the registry, each told in one line with what to do about it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::name::InterfaceName;
+
+/// What can go wrong with the registry.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The folder under `/tmp` is not ours alone.
+    #[error("the state folder {} is not safe: {why}; choose another with --state", path.display())]
+    UnsafeFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A file or folder of the registry could not be used.
+    #[error("cannot {action} {}: {cause}; the state folder is chosen with --state", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// Somebody else has been changing the registry for too long.
+    #[error("cannot change the registry: another process has held {} for {} s; see who with 'fuser' and try again",
+            path.display(), waited.as_secs())]
+    Busy {
+        /// The lock file.
+        path: PathBuf,
+        /// How long we waited.
+        waited: Duration,
+    },
+    /// A record that cannot be understood.
+    #[error("the record {} is damaged: {why}; mend it or 'busctl destroy {name}'", path.display())]
+    Damaged {
+        /// Whose record it is.
+        name: InterfaceName,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No interface has this name.
+    #[error("there is no interface {name}{hint}; 'busctl show' lists them, 'busctl create {name}' makes it",
+            hint = crate::suggest::hint(&name.to_string(), others.iter().map(ToString::to_string)))]
+    NoSuchInterface {
+        /// The name.
+        name: InterfaceName,
+        /// The names there are.
+        others: BTreeSet<InterfaceName>,
+    },
+    /// The name is taken.
+    #[error("there is an interface {name} already; 'busctl create' takes the lowest free unit")]
+    Exists {
+        /// The name.
+        name: InterfaceName,
+    },
+    /// Every unit is taken.
+    #[error("every unit is taken: destroy an interface first")]
+    Full,
+    /// Another process runs the interface.
+    #[error("{name} is run by {runner}: an interface is run by one process at a time; stop that one first")]
+    Running {
+        /// The interface.
+        name: InterfaceName,
+        /// Who runs it.
+        runner: super::Runner,
+    },
+}
+
+impl RegistryError {
+    pub(super) fn file(action: &'static str, path: &Path, cause: io::Error) -> Self {
+        Self::File { action, path: path.to_owned(), cause }
+    }
+
+    /// Whether it stands for wrong use or configuration (exit code 2): trying again as it is would not help.
+    #[must_use]
+    pub fn is_misuse(&self) -> bool {
+        match self {
+            Self::Busy { .. } | Self::Running { .. } => false,
+            Self::File { cause, .. } => !crate::bus_file::is_passing(cause),
+            Self::UnsafeFolder { .. }
+            | Self::Damaged { .. }
+            | Self::NoSuchInterface { .. }
+            | Self::Exists { .. }
+            | Self::Full => true,
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Files as the registry keeps them: small, private, read and replaced as a whole.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use super::error::RegistryError;
+
+/// The text of `path`, or none when there is no such file. Bytes that are not UTF-8 are for the parser to stumble on.
+pub(super) fn read(path: &Path) -> Result<Option<String>, RegistryError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(RegistryError::file("read", path, error)),
+    }
+}
+
+/// Puts `text` in the place of what `path` held: whoever reads it gets the one or the other. Only one process may do this to
+/// one file at a time, so the new file has a fixed name, and what a killed process leaves behind is used up by the next one.
+pub(super) fn replace(path: &Path, text: &str) -> Result<(), RegistryError> {
+    let mut new_name = std::ffi::OsString::from(".");
+    new_name.push(path.file_name().unwrap_or_default());
+    new_name.push(".new");
+    let new = path.with_file_name(new_name);
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(text.as_bytes())?;
+        fs::rename(&new, path)
+    };
+    write().map_err(|error| {
+        // On a full disk, half a file would only add to the trouble.
+        let _ = fs::remove_file(&new);
+        RegistryError::file("write", path, error)
+    })
+}
+
+/// Removes `path`, which may be gone already.
+pub(super) fn remove(path: &Path) -> Result<(), RegistryError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(RegistryError::file("remove", path, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes a folder for its owner alone, and those above it, unless it is there.
+pub(super) fn make_folder(path: &Path) -> Result<(), RegistryError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| RegistryError::file("make", path, error))
+}

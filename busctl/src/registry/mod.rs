@@ -1,0 +1,170 @@
+//! The interfaces of a user, kept as readable files.
+//!
+//! ```text
+//! STATE/lock                      held for the moment of a change, so that changes come one after the other
+//! STATE/interfaces/shmif0.toml    what the interface is: one record, replaced as a whole
+//! STATE/running/shmif0            who runs it: locked for as long as that process lives, its pid inside
+//! STATE/reports/shmif0.toml       what the runner last said: counters, and how far it follows the record
+//! ```
+//!
+//! There is no daemon. A record is replaced by `rename`, so a reader needs no lock and sees the old record or the new one;
+//! whoever changes one reads it again under the lock. Every file is checked when it is read, since people may edit them: a
+//! damaged one is named and passed over, and takes nothing else down.
+//!
+//! Nothing is synced to the disk: a power cut also takes the processes that ran the interfaces, and the state folder is
+//! rightly on a tmpfs.
+
+mod capabilities;
+mod claim;
+mod counters;
+mod edit;
+mod error;
+mod file;
+mod folder;
+mod mac;
+mod name;
+mod record;
+mod settings;
+
+pub use capabilities::{Capabilities, ParseCapabilitiesError};
+pub use claim::{Claim, Runner};
+pub use counters::{Counters, Report};
+pub use edit::Edit;
+pub use error::RegistryError;
+pub use folder::state_folder;
+pub use mac::{MacError, format_mac, parse_mac};
+pub use name::{InterfaceName, Kind, ParseNameError};
+pub use record::{LINKSTR_MAX, LinkstrError, Media, Record, Shmif, check_linkstr};
+pub use settings::{KeyValue, SettingError};
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The interfaces in one state folder. Cheap to make; reading is done when asked.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    folder: PathBuf,
+}
+
+impl Registry {
+    /// The registry in `folder`, which need not exist: it is made with the first interface.
+    #[must_use]
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// The folder everything is in.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Starts a change, alone: others wait until the [`Edit`] is dropped.
+    ///
+    /// # Errors
+    /// When the state folder cannot be made or written, and when somebody else holds the lock for too long.
+    pub fn edit(&self) -> Result<Edit<'_>, RegistryError> {
+        Edit::begin(self)
+    }
+
+    /// The record of `name`.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read, or it is damaged.
+    pub fn load(&self, name: InterfaceName) -> Result<Record, RegistryError> {
+        let path = self.record_path(name);
+        match file::read(&path)? {
+            Some(text) => {
+                Record::parse(name, &text).map_err(|why| RegistryError::Damaged { name, path, why })
+            }
+            None => Err(RegistryError::NoSuchInterface { name, others: self.names().unwrap_or_default() }),
+        }
+    }
+
+    /// The names that are taken, those of damaged records too.
+    ///
+    /// # Errors
+    /// When the folder is there but cannot be read.
+    pub fn names(&self) -> Result<BTreeSet<InterfaceName>, RegistryError> {
+        let folder = self.interfaces();
+        let cannot_read = |cause| RegistryError::file("read", &folder, cause);
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            Err(error) => return Err(cannot_read(error)),
+        };
+        let mut names = BTreeSet::new();
+        for entry in entries {
+            let file_name = entry.map_err(cannot_read)?.file_name();
+            let stem = file_name.to_str().and_then(|name| name.strip_suffix(".toml"));
+            names.extend(stem.and_then(InterfaceName::from_file_stem));
+        }
+        Ok(names)
+    }
+
+    /// Every record that can be read, in the order of names, and an error for each that cannot.
+    ///
+    /// # Errors
+    /// When the folder itself cannot be read.
+    pub fn list(&self) -> Result<(Vec<Record>, Vec<RegistryError>), RegistryError> {
+        let mut records = Vec::new();
+        let mut damaged = Vec::new();
+        for name in self.names()? {
+            match self.load(name) {
+                Ok(record) => records.push(record),
+                // Destroyed since its name was read.
+                Err(RegistryError::NoSuchInterface { .. }) => {}
+                Err(error) => damaged.push(error),
+            }
+        }
+        Ok((records, damaged))
+    }
+
+    /// Who runs `name` now, if anybody does.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    pub fn runner(&self, name: InterfaceName) -> Result<Option<Runner>, RegistryError> {
+        Runner::find(self, name)
+    }
+
+    /// Makes this process the one that runs `name`, until the [`Claim`] is dropped or the process ends in whatever way.
+    ///
+    /// # Errors
+    /// When somebody else runs it, or it cannot be loaded.
+    pub fn claim(&self, name: InterfaceName) -> Result<Claim, RegistryError> {
+        Claim::take(self, name)
+    }
+
+    /// What the process that runs `name`, or ran it last, has said. All zero when nobody ever did, or when it is damaged:
+    /// counters are worth less than the interface.
+    #[must_use]
+    pub fn report(&self, name: InterfaceName) -> Report {
+        Report::load(&self.report_path(name))
+    }
+
+    fn interfaces(&self) -> PathBuf {
+        self.folder.join("interfaces")
+    }
+
+    fn record_path(&self, name: InterfaceName) -> PathBuf {
+        self.interfaces().join(format!("{}.toml", name.file_stem()))
+    }
+
+    fn running(&self) -> PathBuf {
+        self.folder.join("running")
+    }
+
+    fn claim_path(&self, name: InterfaceName) -> PathBuf {
+        self.running().join(name.file_stem())
+    }
+
+    fn reports(&self) -> PathBuf {
+        self.folder.join("reports")
+    }
+
+    fn report_path(&self, name: InterfaceName) -> PathBuf {
+        self.reports().join(format!("{}.toml", name.file_stem()))
+    }
+}

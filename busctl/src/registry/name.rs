@@ -1,0 +1,170 @@
+//! Names of interfaces: `shmif<N>`, `memif<SOCKET>/<ID>`, `tap<N>`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The kinds of interfaces there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A station on a bus.
+    Shmif,
+    /// A memif peer.
+    Memif,
+    /// A TAP device of the kernel.
+    Tap,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Shmif, Self::Memif, Self::Tap];
+
+    /// The word names of this kind begin with.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Shmif => "shmif",
+            Self::Memif => "memif",
+            Self::Tap => "tap",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.word())
+    }
+}
+
+/// The name of an interface, of which it is known that it follows the rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum InterfaceName {
+    /// `shmif<N>`
+    Shmif(u32),
+    /// `memif<SOCKET>/<ID>`
+    Memif {
+        /// Which socket.
+        socket: u32,
+        /// Which interface on that socket.
+        id: u32,
+    },
+    /// `tap<N>`
+    Tap(u32),
+}
+
+impl InterfaceName {
+    /// What kind of interface has this name.
+    #[must_use]
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Shmif(_) => Kind::Shmif,
+            Self::Memif { .. } => Kind::Memif,
+            Self::Tap(_) => Kind::Tap,
+        }
+    }
+
+    /// The name as part of a file's name. No name has a `-` of its own, so nothing is lost.
+    pub(super) fn file_stem(self) -> String {
+        self.to_string().replace('/', "-")
+    }
+
+    pub(super) fn from_file_stem(stem: &str) -> Option<Self> {
+        let name: Self = stem.replace('-', "/").parse().ok()?;
+        (name.file_stem() == stem).then_some(name)
+    }
+}
+
+impl fmt::Display for InterfaceName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shmif(unit) => write!(formatter, "shmif{unit}"),
+            Self::Memif { socket, id } => write!(formatter, "memif{socket}/{id}"),
+            Self::Tap(unit) => write!(formatter, "tap{unit}"),
+        }
+    }
+}
+
+impl From<InterfaceName> for String {
+    fn from(name: InterfaceName) -> Self {
+        name.to_string()
+    }
+}
+
+impl TryFrom<String> for InterfaceName {
+    type Error = ParseNameError;
+
+    fn try_from(text: String) -> Result<Self, ParseNameError> {
+        text.parse()
+    }
+}
+
+impl FromStr for InterfaceName {
+    type Err = ParseNameError;
+
+    fn from_str(text: &str) -> Result<Self, ParseNameError> {
+        Self::parse(text).ok_or_else(|| ParseNameError { text: text.to_owned() })
+    }
+}
+
+impl InterfaceName {
+    fn parse(text: &str) -> Option<Self> {
+        if let Some(unit) = text.strip_prefix("shmif") {
+            Some(Self::Shmif(number(unit)?))
+        } else if let Some(rest) = text.strip_prefix("memif") {
+            let (socket, id) = rest.split_once('/')?;
+            Some(Self::Memif { socket: number(socket)?, id: number(id)? })
+        } else {
+            Some(Self::Tap(number(text.strip_prefix("tap")?)?))
+        }
+    }
+}
+
+/// A number in the one form that [`InterfaceName`] prints: `shmif01` would be a second name for `shmif1`.
+fn number(digits: &str) -> Option<u32> {
+    let number: u32 = digits.parse().ok()?;
+    (number.to_string() == digits).then_some(number)
+}
+
+/// A text that is no interface's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{text}' is no interface's name{hint}: names are shmif<N>, memif<SOCKET>/<ID> and tap<N>, such as shmif0",
+        hint = crate::suggest::hint(text.trim_end_matches(|c: char| !c.is_alphabetic()), Kind::ALL.map(Kind::word)))]
+pub struct ParseNameError {
+    text: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_reads_back_and_fits_a_file() {
+        for text in ["shmif0", "shmif4294967295", "memif0/0", "memif7/12", "tap3"] {
+            let name: InterfaceName = text.parse().unwrap();
+            assert_eq!(name.to_string(), text);
+            assert_eq!(InterfaceName::from_file_stem(&name.file_stem()), Some(name));
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_name_is_refused() {
+        for text in [
+            "",
+            "shmif",
+            "shmif-1",
+            "shmif+1",
+            "shmif01",
+            "shmif4294967296",
+            "memif0",
+            "memif0/",
+            "memif/0",
+            "eth0",
+            "../x",
+        ] {
+            assert!(text.parse::<InterfaceName>().is_err(), "{text}");
+        }
+        assert_eq!(InterfaceName::from_file_stem("memif0/1"), None);
+    }
+}

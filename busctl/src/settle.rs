@@ -1,0 +1,64 @@
+//! Changing interfaces, and giving the processes that run them a moment to follow.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+
+use crate::registry::{InterfaceName, Record, Registry};
+
+/// How long a runner may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Makes `change` to the records of `names`, to all of them or, when it is refused for one, to none; then waits for the
+/// processes that run them.
+///
+/// # Errors
+/// When `change` refuses, or a record cannot be read or written; when a runner does not follow.
+pub(crate) fn change(
+    registry: &Registry,
+    names: &[InterfaceName],
+    change: impl Fn(&mut Record) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let edit = registry.edit()?;
+    let mut changed = Vec::new();
+    for &name in names {
+        let old = edit.load(name)?;
+        let mut new = old.clone();
+        change(&mut new)?;
+        if new != old {
+            changed.push(new);
+        }
+    }
+    for record in &mut changed {
+        edit.store(record)?;
+    }
+    // The runners need the lock to be free, to claim what they run.
+    drop(edit);
+    let followed: Vec<_> = changed.iter().map(|record| wait(registry, record)).collect();
+    followed.into_iter().collect()
+}
+
+/// Waits until the process that runs the interface, if there is one, has acted on `record`.
+fn wait(registry: &Registry, record: &Record) -> anyhow::Result<()> {
+    let name = record.name;
+    let start = Instant::now();
+    while let Some(runner) = registry.runner(name)? {
+        let report = registry.report(name);
+        if report.revision >= record.revision {
+            match report.trouble {
+                Some(trouble) => {
+                    bail!("{name} is changed, but {runner} that runs it is in trouble: {trouble}")
+                }
+                None => return Ok(()),
+            }
+        }
+        if start.elapsed() >= PATIENCE {
+            bail!(
+                "{name} is changed, but {runner} that runs it has not followed within 1 s; restart that process"
+            );
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! "Did you mean": for words that come close to one that exists.
+
+/// Alike enough to be a slip of the fingers (1 is the same); the threshold clap uses for its own tips.
+const ALIKE: f64 = 0.7;
+
+/// ` (did you mean 'promisc'?)` when one of `known` is much like `word`, else nothing; to be put behind the word.
+pub(crate) fn hint<T: AsRef<str>>(word: &str, known: impl IntoIterator<Item = T>) -> String {
+    known
+        .into_iter()
+        .map(|candidate| (strsim::jaro(word, candidate.as_ref()), candidate))
+        .filter(|(likeness, _)| *likeness > ALIKE)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, candidate)| format!(" (did you mean '{}'?)", candidate.as_ref()))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_closest_is_suggested_and_nothing_far_off() {
+        assert_eq!(hint("promsic", ["mac", "promisc", "media"]), " (did you mean 'promisc'?)");
+        assert_eq!(hint("xyzzy", ["mac", "promisc", "media"]), "");
+    }
+}

@@ -1,0 +1,68 @@
+//! `up` and `down`, alone and where a process runs the interface.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use busctl::registry::{InterfaceName, Registry};
+
+use crate::{Lab, refused};
+
+const NAME: InterfaceName = InterfaceName::Shmif(0);
+
+fn is_up(lab: &Lab) -> bool {
+    lab.json("show shmif0 --json")["flags"].as_array().unwrap().contains(&"up".into())
+}
+
+#[test]
+fn an_interface_is_up_until_it_is_down() {
+    let lab = Lab::new().with_interface_up();
+    assert!(is_up(&lab));
+    lab.prints("up shmif0");
+    assert!(is_up(&lab));
+    lab.prints("down shmif0");
+    lab.prints("down shmif0");
+    assert!(!is_up(&lab));
+}
+
+#[test]
+fn all_come_up_or_none() {
+    let lab = Lab::new().with_interface_up();
+    lab.prints("down shmif0");
+    lab.prints("create");
+    lab.refuses("up shmif0 shmif1", "shmif1 has no bus; 'busctl linkstr shmif1 BUSPATH'");
+    lab.refuses("up shmif0 shmif2", "there is no interface shmif2");
+    assert!(!is_up(&lab));
+}
+
+#[test]
+fn the_process_that_runs_the_interface_follows() {
+    let lab = Lab::new().with_interface_up();
+    let mut claim = Registry::new(lab.path("state")).claim(NAME).unwrap();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                if let Some(record) = claim.refresh().unwrap() {
+                    let trouble = (record.shmif.promisc).then(|| "no promiscuity here".to_owned());
+                    claim.acknowledge(trouble).unwrap();
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        lab.prints("down shmif0");
+        lab.prints("up shmif0");
+        refused(&mut lab.busctl("set shmif0 promisc=on"), 1, "in trouble: no promiscuity here");
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_process_that_does_not_follow_is_named() {
+    let lab = Lab::new().with_interface_up();
+    let _claim = Registry::new(lab.path("state")).claim(NAME).unwrap();
+    let me = format!("process {}", std::process::id());
+    refused(&mut lab.busctl("down shmif0"), 1, &format!("{me} that runs it has not followed"));
+    refused(&mut lab.busctl("destroy shmif0"), 1, &format!("shmif0 is run by {me}"));
+    assert!(!is_up(&lab), "the wish is recorded");
+}
