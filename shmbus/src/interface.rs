@@ -186,74 +186,95 @@ impl Interface {
     /// # Errors
     /// As for [`send_burst`](Self::send_burst).
     pub fn send(&mut self, frame: &[u8]) -> Result<(), SendError> {
-        self.send_burst(&[frame])
+        self.send_burst([frame])
     }
 
-    /// Sends frames, in order, and wakes the other stations once.
+    /// Sends frames, in order, and wakes the other stations once. `frames` is gone over several times: a slice, or an
+    /// iterator that is cheap to clone.
     ///
     /// # Errors
     /// [`SendError::TooLong`] and [`SendError::TooShort`] before anything is sent; [`SendError::Busy`] when the lock
     /// was not to be had in time, perhaps after a part.
-    pub fn send_burst<F: FrameSource>(&mut self, frames: &[F]) -> Result<(), SendError> {
-        for (index, frame) in frames.iter().enumerate() {
+    #[inline]
+    pub fn send_burst<I>(&mut self, frames: I) -> Result<(), SendError>
+    where
+        I: IntoIterator,
+        I::Item: FrameSource,
+        I::IntoIter: Clone,
+    {
+        let mut rest = frames.into_iter();
+        for (index, frame) in rest.clone().enumerate() {
             match frame.frame_len() {
                 len if len > MAX_FRAME => return Err(SendError::TooLong { index, len }),
                 len if len < MIN_FRAME => return Err(SendError::TooShort { index, len }),
                 _ => {}
             }
         }
-        if frames.is_empty() {
-            return Ok(());
-        }
-        let mut rest = frames;
+        let mut sent = 0;
         let mut done = Ok(());
-        while !rest.is_empty() {
-            // A hold of the lock is bounded; most bursts fit one.
-            let mut room = burst_limit(self.bus.ring.size()) as usize;
-            let fits = rest.iter().take_while(|frame| {
-                let bytes = PACKET_HEADER_SIZE as usize + frame.frame_len();
-                let fits = bytes <= room;
-                room = room.saturating_sub(bytes);
-                fits
-            });
-            let (now, later) = rest.split_at(fits.count().max(1));
-            if let Err(source) = self.append(now) {
-                done = Err(SendError::Busy { sent: frames.len() - rest.len(), source });
+        // A hold of the lock is bounded; most bursts fit one.
+        while let count @ 1.. = self.fitting(rest.clone()) {
+            if let Err(source) = self.append(rest.clone().take(count)) {
+                done = Err(SendError::Busy { sent, source });
                 break;
             }
-            rest = later;
+            sent += count;
+            rest.nth(count - 1);
         }
-        if rest.len() < frames.len() {
+        if sent > 0 {
             wake(&self.bus.file).map_err(|source| SendError::Wake { source })?;
         }
         done
     }
 
+    /// How many frames one hold of the lock takes.
     #[inline]
-    fn append<F: FrameSource>(&mut self, frames: &[F]) -> Result<(), Busy> {
+    fn fitting<F: FrameSource>(&self, frames: impl Iterator<Item = F>) -> usize {
+        let mut room = burst_limit(self.bus.ring.size()) as usize;
+        let fits = frames.take_while(|frame| {
+            let bytes = PACKET_HEADER_SIZE as usize + frame.frame_len();
+            let fits = bytes <= room;
+            room = room.saturating_sub(bytes);
+            fits
+        });
+        fits.count()
+    }
+
+    #[inline]
+    fn append<F: FrameSource>(&mut self, frames: impl Iterator<Item = F> + Clone) -> Result<(), Busy> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // The format has 32 bits for it.
+        let sec = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
+        let usec = now.subsec_micros();
         let sender = self.sender;
-        let headers = frames.iter().map(|frame| PacketHeader {
+        let headers = frames.clone().map(|frame| {
             // Checked to fit; should a source change its mind, the minimum holds.
-            len: u32::try_from(frame.frame_len()).map_or(MAX_FRAME_LEN, |len| len.min(MAX_FRAME_LEN)),
-            // The format has 32 bits for it.
-            sec: u32::try_from(now.as_secs()).unwrap_or(u32::MAX),
-            usec: now.subsec_micros(),
-            sender,
+            let len = u32::try_from(frame.frame_len()).map_or(MAX_FRAME_LEN, |len| len.min(MAX_FRAME_LEN));
+            PacketHeader { len, sec, usec, sender }
         });
         let ring = &self.bus.ring;
+        let (mut packets, mut bytes) = (0, 0);
+        let mut filling = frames;
         let mended =
-            acquire(ring, &self.bus.file, self.me, self.lock_timeout)?.append(headers, |index, at| {
-                let frame = &frames[index];
-                let mut slot = Slot::new(ring, at, frame.frame_len().min(MAX_FRAME));
-                frame.write_to(&mut slot);
+            acquire(ring, &self.bus.file, self.me, self.lock_timeout)?.append(headers, |header, at| {
+                let mut slot = Slot::new(ring, at, header.len as usize);
+                if let Some(frame) = filling.next() {
+                    frame.write_to(&mut slot);
+                }
                 slot.finish();
+                packets += 1;
+                bytes += u64::from(header.len);
             });
         let stats = &mut self.reader.stats;
-        stats.tx_packets += frames.len() as u64;
-        stats.tx_bytes += frames.iter().map(|frame| frame.frame_len() as u64).sum::<u64>();
+        stats.tx_packets += packets;
+        stats.tx_bytes += bytes;
         stats.corrupt += u64::from(mended.corrupt);
         Ok(())
+    }
+
+    /// Begins anew with what is sent from now on: what is on the bus is not received any more.
+    pub fn skip_to_present(&mut self) {
+        self.reader.skip_to_present(&self.bus.ring);
     }
 
     /// Fills `burst` with the frames that are there for this station, without waiting; returns how many.

@@ -81,6 +81,13 @@ impl Reader {
         }
     }
 
+    /// Forgets what is on the ring. While the ring is unsettled, what will be found on it is taken for new.
+    pub(crate) fn skip_to_present(&mut self, ring: &Ring<Mapping>) {
+        if let Ok(extent) = ring.snapshot() {
+            self.cursor = Cursor::at_end(&extent);
+        }
+    }
+
     /// Whether there is something to read, wanted or not.
     pub(crate) fn has_news(&mut self, bus: &Bus) -> Result<bool, NoSnapshot> {
         self.cursor.has_news(&bus.ring)

@@ -29,13 +29,13 @@ pub(crate) fn burst_limit(ring_size: u32) -> u32 {
 
 impl<M: Memory> Held<'_, M> {
     /// Appends one packet for each of `headers`, which together with their headers are at most [`burst_limit`] bytes (or
-    /// one packet). `fill` is called for each with its index and the ring offset where its frame's bytes go; they may
-    /// go around the end of the ring.
+    /// one packet). `fill` is called for each with the ring offset where its frame's bytes go; they may go around
+    /// the end of the ring.
     #[inline]
     pub(crate) fn append(
         &mut self,
         headers: impl Iterator<Item = PacketHeader> + Clone,
-        mut fill: impl FnMut(usize, u32),
+        mut fill: impl FnMut(&PacketHeader, u32),
     ) -> Mended {
         let size = self.ring.size();
         let mut mended = Mended::default();
@@ -61,9 +61,9 @@ impl<M: Memory> Held<'_, M> {
 
         mended.corrupt |= self.make_room(&extent, stop);
         let (mut at, mut last) = (start, start);
-        for (index, header) in headers.enumerate() {
+        for header in headers {
             self.put_header(at, header);
-            fill(index, at.advance(PACKET_HEADER_SIZE, size).offset);
+            fill(&header, at.advance(PACKET_HEADER_SIZE, size).offset);
             last = at;
             at = at.advance(PACKET_HEADER_SIZE + header.len, size);
         }

@@ -40,6 +40,8 @@ pub(crate) mod cursor;
 pub(crate) mod lock;
 pub(crate) mod position;
 pub(crate) mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use crate::format::{PACKET_HEADER_SIZE, PacketHeader};
 use crate::memory::Memory;

@@ -1,0 +1,257 @@
+//! The ring against a naive model of it, at every wrap position; and writers and readers at once.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+
+use proptest::prelude::*;
+
+use super::Ring;
+use super::cursor::{Cursor, Outcome, Verdict};
+use super::lock::Owner;
+use crate::format::{Field32, Field64, PACKET_HEADER_SIZE, PacketHeader};
+use crate::memory::Memory;
+use crate::model::ModelMemory;
+
+const MAX_FRAME: u32 = 100;
+
+fn ring(size: u32) -> Ring<ModelMemory> {
+    Ring::new(ModelMemory::new(size), MAX_FRAME)
+}
+
+fn me() -> Owner {
+    Owner::new(1).expect("not 0")
+}
+
+/// Sends packets of the given lengths in one burst, filled with a count that goes on from `seed`.
+fn send(ring: &Ring<ModelMemory>, seed: u8, lens: &[u32]) -> Vec<Vec<u8>> {
+    let packets: Vec<Vec<u8>> =
+        lens.iter().zip(0..).map(|(&len, n)| vec![seed.wrapping_add(n); len as usize]).collect();
+    let mut rest = packets.iter();
+    let headers = lens.iter().map(|&len| PacketHeader { len, sec: 1, usec: 2, sender: 3 });
+    let mended = ring.try_lock(me()).expect("free").append(headers, |_, at| {
+        ring.copy_in(at, rest.next().expect("one for each header"));
+    });
+    assert!(!mended.corrupt, "a sound ring was taken for a broken one");
+    packets
+}
+
+/// Reads at most `max` packets; the empty ones are not shown.
+fn receive(ring: &Ring<ModelMemory>, cursor: &mut Cursor, max: usize) -> (Outcome, Vec<Vec<u8>>) {
+    let mut packets = Vec::new();
+    let outcome = cursor.read(ring, |met| {
+        if met.header.len > 0 {
+            if packets.len() == max {
+                return Verdict::Stop;
+            }
+            let mut bytes = vec![0; met.header.len as usize];
+            ring.copy_out(met.offset, &mut bytes);
+            packets.push(bytes);
+        }
+        Verdict::Next
+    });
+    (outcome, packets)
+}
+
+/// What a rump kernel's assertions and `shmif_dumpbus` would find on the ring.
+fn check_as_a_rump_kernel(ring: &Ring<ModelMemory>) {
+    let memory = ring.memory();
+    let (first, last) =
+        (memory.load32(Field32::First, Ordering::Relaxed), memory.load32(Field32::Last, Ordering::Relaxed));
+    assert_ne!(first, last, "first equals last");
+    assert!(first <= ring.size() && last < ring.size());
+    assert!(ring.lock_word().is_free());
+    // From `first`, header by header, the walk comes to `last`, and everything on the way is a packet.
+    let (mut at, mut walked) = (first % ring.size(), 0);
+    while at != last {
+        let len = ring.packet_len(at);
+        assert!(len <= MAX_FRAME, "a packet of {len} bytes at {at}");
+        walked += PACKET_HEADER_SIZE + len;
+        at = (at + PACKET_HEADER_SIZE + len) % ring.size();
+        assert!(walked <= ring.size(), "first does not lead to last");
+    }
+    // A rump kernel that attaches now begins at `last`. It must not lie before the end of the ring with its packet
+    // reaching it.
+    if memory.load64(Field64::Generation, Ordering::Relaxed) > 0 {
+        assert!(
+            last + PACKET_HEADER_SIZE + ring.packet_len(last) < ring.size(),
+            "the newest packet reaches the end"
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Every ring size in the range gives other wrap positions: headers and frames straddle the end at every byte.
+    #[test]
+    fn a_reader_gets_what_a_queue_would_give(
+        size in 3_000_u32..3_100,
+        steps in prop::collection::vec((prop::collection::vec(1_u32..=MAX_FRAME, 0..4), 0_usize..6), 1..200),
+    ) {
+        let ring = ring(size);
+        // A reader that keeps up, and one that comes to the oldest packet anew each time.
+        let mut cursor = Cursor::at_end(&ring.snapshot().expect("a new ring"));
+        let mut unread: VecDeque<Vec<u8>> = VecDeque::new();
+        let mut all: Vec<Vec<u8>> = Vec::new();
+        for (seed, (lens, reads)) in steps.into_iter().enumerate() {
+            let lens = if lens.iter().map(|len| len + PACKET_HEADER_SIZE).sum::<u32>() <= super::append::burst_limit(size) {
+                lens
+            } else {
+                vec![lens[0]]
+            };
+            let sent = send(&ring, seed as u8, &lens);
+            check_as_a_rump_kernel(&ring);
+            all.extend(sent.iter().cloned());
+            unread.extend(sent);
+
+            let (outcome, seen) = receive(&ring, &mut Cursor::at_first(&ring.snapshot().expect("sound")), usize::MAX);
+            prop_assert_eq!(outcome, Outcome::Whole);
+            prop_assert!(all.ends_with(&seen), "the ring does not hold the newest packets");
+            // Nothing is given up without need: what is gone would not fit any more.
+            let held: u32 = seen.iter().map(|packet| PACKET_HEADER_SIZE + packet.len() as u32).sum();
+            if seen.len() < all.len() {
+                prop_assert!(held + 3 * (PACKET_HEADER_SIZE + MAX_FRAME) > size - super::append::burst_limit(size));
+            }
+
+            let (outcome, seen) = receive(&ring, &mut cursor, reads);
+            match outcome {
+                Outcome::Whole => {
+                    // A read may end where the ring ended at the one before; it does not come away empty-handed.
+                    prop_assert!(seen.len() <= reads.min(unread.len()));
+                    prop_assert!(!seen.is_empty() || reads == 0 || unread.is_empty());
+                    let expected: Vec<Vec<u8>> = unread.drain(..seen.len()).collect();
+                    prop_assert_eq!(seen, expected);
+                }
+                Outcome::Overrun(_) => {
+                    prop_assert!(unread.iter().map(|packet| packet.len() as u32 + PACKET_HEADER_SIZE).sum::<u32>()
+                        > size - super::append::burst_limit(size) - 3 * (PACKET_HEADER_SIZE + MAX_FRAME), "overrun without need");
+                    let (outcome, seen) = receive(&ring, &mut cursor, usize::MAX);
+                    prop_assert_eq!(outcome, Outcome::Whole);
+                    prop_assert!(all.ends_with(&seen));
+                    unread.clear();
+                }
+                other => prop_assert!(false, "{:?}", other),
+            }
+        }
+    }
+
+    /// A header and a ring of any bytes: everything comes to an end, and afterwards the ring works.
+    #[test]
+    fn no_bytes_hang_or_crash(
+        generation: u64, first in 0..5_000_u32, last in 0..5_000_u32, seed: u8,
+        words in prop::collection::vec(prop_oneof![0..200_u32, any::<u32>()], 100),
+    ) {
+        let ring = ring(4_000);
+        let memory = ring.memory();
+        let mut cursor = Cursor::at_end(&ring.snapshot().expect("new"));
+        for (at, word) in (0..4_000).step_by(40).zip(words) {
+            memory.copy_in(at, &word.to_ne_bytes());
+        }
+        memory.store64(Field64::Generation, generation, Ordering::Relaxed);
+        memory.store32(Field32::First, first, Ordering::Relaxed);
+        memory.store32(Field32::Last, last, Ordering::Relaxed);
+        for _ in 0..20 {
+            let _ = receive(&ring, &mut cursor, usize::MAX);
+        }
+        let mut sent = Vec::new();
+        for n in 0..100 {
+            sent.clear();
+            let headers = [PacketHeader { len: 50, ..PacketHeader::default() }; 2].into_iter();
+            ring.try_lock(me()).expect("free").append(headers, |_, at| {
+                let bytes = vec![seed.wrapping_add(n); 50];
+                ring.copy_in(at, &bytes);
+                sent.push(bytes);
+            });
+        }
+        // Some of the garbage may still be behind the cursor; it gets past it.
+        for _ in 0..200 {
+            let _ = receive(&ring, &mut cursor, usize::MAX);
+        }
+        let sent = send(&ring, seed, &[60, 61]);
+        let (outcome, seen) = receive(&ring, &mut cursor, usize::MAX);
+        prop_assert_eq!(outcome, Outcome::Whole);
+        prop_assert_eq!(seen, sent);
+    }
+}
+
+#[test]
+fn an_overrun_reader_goes_on_at_the_oldest_packet() {
+    let ring = ring(3_000);
+    let mut cursor = Cursor::at_end(&ring.snapshot().expect("new"));
+    let mut all = Vec::new();
+    for seed in 0..60 {
+        all.extend(send(&ring, seed, &[80]));
+    }
+    let (outcome, seen) = receive(&ring, &mut cursor, usize::MAX);
+    assert!(matches!(outcome, Outcome::Overrun(missed) if missed > 3_000), "{outcome:?}");
+    assert!(seen.is_empty(), "nothing may be handed up");
+    let (outcome, seen) = receive(&ring, &mut cursor, usize::MAX);
+    assert_eq!(outcome, Outcome::Whole);
+    assert!(seen.len() > 20 && all.ends_with(&seen));
+}
+
+#[test]
+fn a_reader_waits_while_a_rump_kernel_holds_the_lock() {
+    let ring = ring(3_000);
+    let mut cursor = Cursor::at_end(&ring.snapshot().expect("new"));
+    // As a rump kernel does it: the lock, then `last`, and the bytes are not there yet.
+    ring.memory().store64(Field64::Lock, u64::from_ne_bytes([1, 0, 0, 0, 0, 0, 0, 0]), Ordering::Relaxed);
+    ring.memory().store32(Field32::Last, 24, Ordering::Relaxed);
+    assert_eq!(receive(&ring, &mut cursor, usize::MAX), (Outcome::Unsettled, vec![]));
+    ring.copy_in(24, &PacketHeader { len: 20, ..PacketHeader::default() }.to_bytes());
+    ring.copy_in(48, &[7; 20]);
+    ring.memory().store64(Field64::Lock, 0, Ordering::Relaxed);
+    assert_eq!(receive(&ring, &mut cursor, usize::MAX), (Outcome::Whole, vec![vec![7; 20]]));
+}
+
+#[test]
+fn readers_never_see_a_torn_packet() {
+    let ring = ring(20_000);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for owner in 1..=2 {
+            let (ring, done) = (&ring, &done);
+            scope.spawn(move || {
+                let owner = Owner::new(owner).expect("not 0");
+                for n in 0..60_000_u32 {
+                    let len = 8 + n % 90;
+                    let headers = std::iter::repeat_n(PacketHeader { len, ..PacketHeader::default() }, 3);
+                    let mut held = loop {
+                        if let Ok(held) = ring.try_lock(owner) {
+                            break held;
+                        }
+                        std::thread::yield_now();
+                    };
+                    held.append(headers, |_, at| {
+                        ring.copy_in(at, &vec![n as u8; len as usize]);
+                    });
+                }
+                done.store(true, Ordering::Release);
+            });
+        }
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut cursor = Cursor::at_end(&ring.snapshot().expect("new"));
+                let (mut whole, mut overruns) = (0_u64, 0_u64);
+                while !done.load(Ordering::Acquire) {
+                    let (outcome, packets) = receive(&ring, &mut cursor, 16);
+                    match outcome {
+                        Outcome::Whole => {
+                            for packet in packets {
+                                assert!(
+                                    packet.iter().all(|byte| *byte == packet[0]),
+                                    "a torn packet: {packet:?}"
+                                );
+                                whole += 1;
+                            }
+                        }
+                        Outcome::Overrun(_) => overruns += 1,
+                        Outcome::Unsettled => std::thread::yield_now(),
+                        Outcome::Corrupt => panic!("a sound ring was taken for a broken one"),
+                    }
+                }
+                assert!(whole > 0, "nothing was received in {overruns} overruns");
+            });
+        }
+    });
+}
