@@ -85,21 +85,42 @@ impl Burst {
 
     /// The frames, oldest first.
     #[must_use]
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = Frame<'_>> {
-        self.frames[..self.whole]
-            .iter()
-            .map(|entry| Frame { bytes: &self.bytes[entry.start..entry.start + entry.len], info: entry.info })
+    pub fn iter(&self) -> Frames<'_> {
+        Frames { bytes: &self.bytes, entries: self.frames[..self.whole].iter() }
     }
 }
 
 impl<'b> IntoIterator for &'b Burst {
     type Item = Frame<'b>;
-    type IntoIter = Box<dyn ExactSizeIterator<Item = Frame<'b>> + 'b>;
+    type IntoIter = Frames<'b>;
 
-    fn into_iter(self) -> Self::IntoIter {
-        Box::new(self.iter())
+    fn into_iter(self) -> Frames<'b> {
+        self.iter()
     }
 }
+
+/// The frames of a [`Burst`], oldest first.
+#[derive(Clone, Debug)]
+pub struct Frames<'b> {
+    bytes: &'b [u8],
+    entries: std::slice::Iter<'b, Entry>,
+}
+
+impl<'b> Iterator for Frames<'b> {
+    type Item = Frame<'b>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Frame<'b>> {
+        let entry = self.entries.next()?;
+        Some(Frame { bytes: &self.bytes[entry.start..entry.start + entry.len], info: entry.info })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.entries.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Frames<'_> {}
 
 impl FrameSink for Burst {
     #[inline]

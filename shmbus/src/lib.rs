@@ -56,7 +56,7 @@ mod stats;
 mod tap;
 mod wake;
 
-pub use burst::{Burst, Frame};
+pub use burst::{Burst, Frame, Frames};
 pub use bus::{Bus, BusState};
 pub use error::{Busy, OpenError, SendError, WaitError};
 pub use format::{BUS_SIZE, MAX_FRAME, MIN_FRAME};
