@@ -118,7 +118,7 @@ pub enum LinkstrError {
     #[error("the path of the bus is empty")]
     Empty,
     /// Longer than [`LINKSTR_MAX`].
-    #[error("the path of the bus has {0} bytes: at most {LINKSTR_MAX} will do")]
+    #[error("the path of the bus is too long: {0} bytes, and at most {LINKSTR_MAX} will do")]
     TooLong(usize),
     /// It could not be written into a record.
     #[error(

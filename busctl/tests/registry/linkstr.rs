@@ -62,7 +62,7 @@ fn a_path_that_cannot_be_kept_is_refused() {
     lab.prints("create");
     let linkstr = |path: OsString, why| refused(lab.busctl("linkstr shmif0").arg(path), 2, why);
     linkstr("".into(), "empty");
-    linkstr(format!("./{}", "x/".repeat(512)).into(), "has 1026 bytes: at most 1024");
+    linkstr(format!("./{}", "x/".repeat(512)).into(), "too long: 1026 bytes, and at most 1024");
     linkstr("x".repeat(1024).into(), "at most 1024");
     linkstr(OsString::from_vec(b"./\xff".to_vec()), "not UTF-8");
     linkstr("./no/such/folder".into(), "no such file or directory");
