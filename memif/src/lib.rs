@@ -1,1 +1,53 @@
-//! memif
+//! memif 2.0: packets between processes through shared memory, as VPP, DPDK (`net_memif`) and libmemif speak it.
+//!
+//! A [`Server`] listens on a socket and may have many interfaces, told apart by id; a [`Client`] connects and owns the
+//! memory. Both hand out a [`Link`] with queues when a peer has connected. Queues move packets in bursts, without system
+//! calls or allocation, and each can live on its own thread.
+//!
+//! ```no_run
+//! use memif::{Client, Event, Options};
+//!
+//! let mut client = Client::new(&"/run/vpp/memif.sock".parse()?, Options::new(0).name("first"))?;
+//! loop {
+//!     match client.wait(None)? {
+//!         Some(Event::Connected { mut link, .. }) => {
+//!             println!("connected to {}", link.peer.app_name);
+//!             let mut burst = link.tx[0].burst()?;
+//!             burst.push(&[0xff; 60]);
+//!             burst.publish();
+//!         }
+//!         Some(other) => println!("{other:?}"),
+//!         None => {}
+//!     }
+//! }
+//! # #[expect(unreachable_code)]
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The peer is not trusted
+//! Every number in a message or in shared memory is read once, checked, and the checked copy used. A peer that breaks the
+//! protocol loses its link and is told why; nothing else is disturbed. What a packet's bytes say is the caller's to judge:
+//! they are handed out as atomics or copied, since the peer may change them at any moment.
+//!
+//! # Floors
+//! Lower modules know nothing of upper ones but their errors: `format` (what lies on the wire and in memory), `memory`
+//! (mapping, bounds, copies: all `unsafe` is there), `mechanism` (handshakes and rings, no I/O), `system` (sockets and
+//! timers), `face` (what is exported here).
+
+mod face;
+mod format;
+mod mechanism;
+mod memory;
+mod system;
+
+pub use face::addr::SocketAddr;
+pub use face::client::{Client, ClientError};
+pub use face::error::{
+    BindError, ConnectError, Disconnect, Error, Fault, LinkError, OptionsError, Refusal, RingFault,
+};
+pub use face::event::Event;
+pub use face::link::{Link, Peer};
+pub use face::options::{Mode, Options, Role, RxMode};
+pub use face::rx::{Packet, Packets, RxBurst, RxQueue};
+pub use face::server::{Server, ServerOptions};
+pub use face::tx::{TxBurst, TxQueue, TxSlot};

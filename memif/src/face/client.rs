@@ -1,0 +1,377 @@
+//! The connecting side: one interface that owns its memory and reconnects by itself.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::addr::SocketAddr;
+use super::end::End;
+use super::error::{Error, OptionsError, Refusal};
+use super::event::Event;
+use super::link::{LinkHandle, Parts, Ring, build};
+use super::options::Options;
+use crate::format::VERSION;
+use crate::format::message::{Init, Message, Name};
+use crate::format::ring::COOKIE;
+use crate::format::secret::{SECRET_LEN, Secret};
+use crate::mechanism::client::{self as machine, Bounds, Host, Offer, Step};
+use crate::mechanism::layout::Plan;
+use crate::mechanism::{Buffers, Side};
+use crate::memory::region::Regions;
+use crate::memory::ring::RingMemory;
+use crate::system::bell::Bell;
+use crate::system::memfd;
+use crate::system::poller::{Interest, Poller, deadline_in};
+use crate::system::socket::{Received, Socket};
+
+const WAKE: u64 = 1;
+const FIRST_CONNECTION: u64 = 2;
+/// Messages read in one go.
+const BATCH: usize = 32;
+/// How long a server may take from the connection until the link is up.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a client could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// An option is out of its range.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// A system call failed.
+    #[error(transparent)]
+    System(#[from] Error),
+}
+
+/// An interface that connects to a server, and connects again when the link is lost.
+///
+/// It does its work in [`ready`](Self::ready), which never blocks; its descriptor ([`AsFd`]) is readable when there is
+/// work. Dropping it takes its link down.
+#[derive(Debug)]
+pub struct Client {
+    addr: SocketAddr,
+    options: Options,
+    poller: Poller,
+    wake: Arc<Bell>,
+    connection: Option<Connection>,
+    next_token: u64,
+    /// When to connect again.
+    retry: Option<Instant>,
+    events: VecDeque<Event>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    token: u64,
+    socket: Socket,
+    machine: machine::Client<Arc<OwnedFd>>,
+    workshop: Workshop,
+    /// When it must be up; none once it is.
+    deadline: Option<Instant>,
+    link: Option<LinkHandle>,
+}
+
+impl Client {
+    /// Begins to connect to the server at `addr`. How that went is an event: no server, for one, is
+    /// [`Event::Refused`], and tried again after [`Options::reconnect`].
+    ///
+    /// # Errors
+    /// [`ClientError`] when an option is out of its range or the client's own descriptors could not be made.
+    pub fn new(addr: &SocketAddr, options: Options) -> Result<Self, ClientError> {
+        options.check()?;
+        let wishes = wishes(&options);
+        // The server can only make it smaller.
+        Plan::new(wishes.s2m, wishes.m2s, wishes.log2_ring_size, options.buffer_size)?;
+        let poller = Poller::new().map_err(Error::at("epoll_create"))?;
+        let wake = Arc::new(Bell::new().map_err(Error::at("eventfd"))?);
+        poller.add(&*wake, WAKE).map_err(Error::at("epoll_ctl"))?;
+        let mut client = Self {
+            addr: addr.clone(),
+            options,
+            poller,
+            wake,
+            connection: None,
+            next_token: FIRST_CONNECTION,
+            retry: None,
+            events: VecDeque::new(),
+        };
+        client.connect();
+        Ok(client)
+    }
+
+    /// Connects now instead of at the next period, unless there is a connection already.
+    pub fn connect(&mut self) {
+        if self.connection.is_none() {
+            self.retry = None;
+            if let Err(refusal) = self.attempt() {
+                self.events.push_back(Event::Refused { id: Some(self.options.id), reason: refusal });
+                self.schedule();
+            }
+        }
+        // Deadlines are set, and events handed out, in `ready`: let a poll loop call it.
+        self.wake.ring();
+    }
+
+    /// Disconnects and tells the server `reason` (up to 95 bytes). The client stays disconnected until
+    /// [`connect`](Self::connect). Whether there was a link.
+    pub fn disconnect(&mut self, reason: &str) -> bool {
+        let connection = self.connection.take();
+        let linked = connection.as_ref().is_some_and(|connection| connection.link.is_some());
+        if let Some(connection) = connection {
+            self.end(connection, End::Local(reason.to_owned()));
+        }
+        self.retry = None;
+        self.wake.ring();
+        linked
+    }
+
+    /// Does what is due without blocking, and returns what happened. Call it until it returns `None`.
+    ///
+    /// # Errors
+    /// [`Error`] when the client's own descriptors fail; the server causes none.
+    pub fn ready(&mut self) -> Result<Option<Event>, Error> {
+        if self.events.is_empty() {
+            self.work()?;
+        }
+        Ok(self.events.pop_front())
+    }
+
+    /// Waits for the next event; `None` when `timeout` is over or a signal came.
+    ///
+    /// # Errors
+    /// As [`ready`](Self::ready).
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<Event>, Error> {
+        let end = timeout.map(deadline_in);
+        loop {
+            if let Some(event) = self.ready()? {
+                return Ok(Some(event));
+            }
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            if !self.poller.wait(left).map_err(Error::at("poll"))? {
+                return self.ready();
+            }
+        }
+    }
+
+    fn work(&mut self) -> Result<(), Error> {
+        for token in self.poller.ready().map_err(Error::at("epoll_wait"))? {
+            if token == WAKE {
+                self.wake.drain();
+                self.close_faulted();
+            } else if let Some(connection) = self.connection.take_if(|connection| connection.token == token) {
+                self.serve(connection);
+            }
+        }
+        self.expire();
+        let deadline = self.connection.as_ref().and_then(|connection| connection.deadline);
+        let next = deadline.into_iter().chain(self.retry).min();
+        self.poller.set_deadline(next).map_err(Error::at("timerfd_settime"))
+    }
+
+    fn schedule(&mut self) {
+        self.retry = self.options.reconnect.map(deadline_in);
+    }
+
+    fn attempt(&mut self) -> Result<(), Refusal> {
+        let socket = Socket::connect(&self.addr)?;
+        let token = self.next_token;
+        self.poller.add(&socket, token)?;
+        self.next_token += 1;
+        let secret = self.options.secret.clone();
+        let init = Init {
+            version: VERSION,
+            id: self.options.id,
+            mode: self.options.mode.wire(),
+            secret: secret.unwrap_or_else(|| Secret::from_wire([0; SECRET_LEN])),
+            app_name: Name::new(self.options.application()),
+        };
+        let name = Name::new(&self.options.interface_name());
+        self.connection = Some(Connection {
+            token,
+            socket,
+            machine: machine::Client::new(wishes(&self.options), init, name),
+            workshop: Workshop { buffer_size: self.options.buffer_size, made: None },
+            deadline: Some(deadline_in(CONNECT_TIMEOUT)),
+            link: None,
+        });
+        Ok(())
+    }
+
+    fn serve(&mut self, mut connection: Connection) {
+        let was_stuck = connection.socket.is_stuck();
+        match self.converse(&mut connection) {
+            Ok(()) => {
+                let stuck = connection.socket.is_stuck();
+                let interest = if stuck { Interest::Write } else { Interest::Read };
+                if stuck != was_stuck
+                    && let Err(error) = self.poller.watch(&connection.socket, connection.token, interest)
+                {
+                    self.end(connection, End::Refused(error.into()));
+                    return;
+                }
+                self.connection = Some(connection);
+            }
+            Err(end) => self.end(connection, end),
+        }
+    }
+
+    fn converse(&mut self, connection: &mut Connection) -> Result<(), End> {
+        connection.socket.flush().map_err(|_| End::Closed)?;
+        for _ in 0..BATCH {
+            if connection.socket.is_stuck() {
+                break;
+            }
+            let (message, fds) = match connection.socket.receive() {
+                Received::Nothing => break,
+                Received::Closed => return Err(End::Closed),
+                Received::Packet(message, fds) => (message?, fds),
+            };
+            match connection.machine.receive(message, fds.len(), &mut connection.workshop)? {
+                Step::Send(message, fd) => {
+                    // A server that refuses may close before it has read all: its reason is still there to be read.
+                    if connection.socket.send(&message, fd).is_err() {
+                        return Err(last_words(&connection.socket));
+                    }
+                }
+                Step::Up { app_name, name } => self.establish(connection, app_name, name)?,
+                Step::Bye(reason) => return Err(End::Bye(reason)),
+            }
+        }
+        Ok(())
+    }
+
+    fn establish(&mut self, connection: &mut Connection, app_name: Name, name: Name) -> Result<(), End> {
+        // There is one, as the machine asked for it before anything could be connected.
+        let Some(made) = connection.workshop.made.take() else { return Err(End::Closed) };
+        let (link, handle) = build(Parts {
+            options: &self.options,
+            name,
+            app_name,
+            regions: made.regions,
+            rings: made.rings,
+            wake: Arc::clone(&self.wake),
+        })?;
+        connection.deadline = None;
+        connection.link = Some(handle);
+        self.events.push_back(Event::Connected { id: self.options.id, link });
+        Ok(())
+    }
+
+    fn close_faulted(&mut self) {
+        let fault = |connection: &Connection| connection.link.as_ref().and_then(LinkHandle::fault).cloned();
+        if let Some(fault) = self.connection.as_ref().and_then(fault)
+            && let Some(connection) = self.connection.take()
+        {
+            self.end(connection, fault.into());
+        }
+    }
+
+    fn expire(&mut self) {
+        let now = Instant::now();
+        let late = |connection: &mut Connection| connection.deadline.is_some_and(|deadline| deadline <= now);
+        if let Some(connection) = self.connection.take_if(late) {
+            self.end(connection, Refusal::Timeout.into());
+        }
+        if self.retry.is_some_and(|time| time <= now) {
+            self.connect();
+        }
+    }
+
+    /// Tells the server, reports, and sets the time to try again.
+    fn end(&mut self, mut connection: Connection, end: End) {
+        if let Some(reason) = end.farewell() {
+            connection.socket.bye(&reason);
+        }
+        let id = self.options.id;
+        tracing::debug!(id, %end, "connection over");
+        self.events.push_back(match connection.link {
+            Some(_) => Event::Disconnected { id, reason: end.into_disconnect() },
+            None => Event::Refused { id: Some(id), reason: end.into_refusal() },
+        });
+        self.schedule();
+    }
+}
+
+/// What a server that has closed the connection said last.
+fn last_words(socket: &Socket) -> End {
+    for _ in 0..BATCH {
+        match socket.receive() {
+            Received::Packet(Ok(Message::Disconnect { reason, .. }), _) => {
+                return End::Bye(reason.to_string());
+            }
+            Received::Packet(..) => {}
+            Received::Nothing | Received::Closed => break,
+        }
+    }
+    End::Closed
+}
+
+fn wishes(options: &Options) -> Bounds {
+    Bounds {
+        s2m: Options::queues(options.tx_queues, 1),
+        m2s: Options::queues(options.rx_queues, 1),
+        log2_ring_size: options.log2_ring_size,
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let Some(connection) = &mut self.connection {
+            connection.socket.bye("the client is shutting down");
+        }
+    }
+}
+
+/// Readable when there is work for [`Client::ready`]: one descriptor for the connection, the timer, and faults found by
+/// queues.
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poller.as_fd()
+    }
+}
+
+/// Makes the memory of one connection.
+#[derive(Debug)]
+struct Workshop {
+    buffer_size: u32,
+    made: Option<Made>,
+}
+
+struct Made {
+    regions: Arc<Regions>,
+    rings: Vec<Ring>,
+}
+
+impl std::fmt::Debug for Made {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Made").field("rings", &self.rings.len()).finish_non_exhaustive()
+    }
+}
+
+impl Host for Workshop {
+    type Fd = Arc<OwnedFd>;
+
+    fn build(&mut self, bounds: Bounds) -> Result<Offer<Arc<OwnedFd>>, Refusal> {
+        let too_large = |error: OptionsError| std::io::Error::other(error);
+        let plan =
+            Plan::new(bounds.s2m, bounds.m2s, bounds.log2_ring_size, self.buffer_size).map_err(too_large)?;
+        let (file, region) = memfd::create(plan.size)?;
+        let regions = Arc::new(Regions::new(vec![region]));
+        let mut offer = Offer { regions: vec![(plan.size, Arc::new(file))], rings: Vec::new() };
+        let mut rings = Vec::new();
+        for (place, first) in plan.rings.iter().zip(&plan.buffers) {
+            let memory = RingMemory::new(&regions, place.region, place.offset, place.log2_size)
+                .ok_or_else(|| std::io::Error::other("the plan does not fit its region"))?;
+            // Relaxed: the server reads it after the message that announces the ring.
+            memory.header().cookie.store(COOKIE, Ordering::Relaxed);
+            let bell = Bell::new()?;
+            offer.rings.push((*place, Arc::new(bell.share()?)));
+            let buffers = Buffers { region: 0, first: *first, stride: plan.stride, size: self.buffer_size };
+            rings.push(Ring { place: *place, side: Side::Client(buffers), bell: bell.share()? });
+        }
+        self.made = Some(Made { regions, rings });
+        Ok(offer)
+    }
+}

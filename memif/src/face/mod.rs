@@ -1,0 +1,12 @@
+//! The few types a user meets.
+
+pub(crate) mod addr;
+pub(crate) mod client;
+pub(crate) mod end;
+pub(crate) mod error;
+pub(crate) mod event;
+pub(crate) mod link;
+pub(crate) mod options;
+pub(crate) mod rx;
+pub(crate) mod server;
+pub(crate) mod tx;

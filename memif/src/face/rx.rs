@@ -1,0 +1,230 @@
+//! The receiving end of a link.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+
+use super::error::LinkError;
+use super::link::LinkState;
+use crate::format::ring::Descriptor;
+use crate::mechanism::rx::RxRing;
+use crate::mechanism::tx::end_of_packets;
+use crate::memory::copy;
+use crate::system::bell::Bell;
+
+/// A queue to receive on. It can be sent to another thread, and is used by one at a time.
+pub struct RxQueue {
+    ring: RxRing,
+    bell: Arc<Bell>,
+    link: Arc<LinkState>,
+}
+
+impl RxQueue {
+    pub(crate) fn new(ring: RxRing, bell: Arc<Bell>, link: Arc<LinkState>) -> Self {
+        Self { ring, bell, link }
+    }
+
+    /// The next packets, at most `max`, checked and left where the peer put them; none when nothing has come. Dropping
+    /// the burst gives their buffers back to the peer.
+    ///
+    /// # Errors
+    /// [`LinkError::Peer`] when the peer broke the protocol, [`LinkError::Down`] when the link was closed. Neither ends.
+    #[inline]
+    pub fn burst(&mut self, max: usize) -> Result<RxBurst<'_>, LinkError> {
+        self.link.check()?;
+        match self.ring.collect(max) {
+            Ok(packets) => Ok(RxBurst { queue: self, packets }),
+            Err(fault) => Err(self.link.accuse(fault)),
+        }
+    }
+
+    /// Asks the peer to write the eventfd at the next packet, then looks once more: `true` means that packets are there
+    /// already and nobody may sleep. On `false`, poll [`as_fd`](Self::as_fd) with a bound of some milliseconds: libmemif
+    /// and DPDK may miss the request when it comes just as they publish.
+    ///
+    /// # Errors
+    /// As [`burst`](Self::burst).
+    pub fn arm(&mut self) -> Result<bool, LinkError> {
+        self.link.check()?;
+        self.ring.arm().map_err(|fault| self.link.accuse(fault))
+    }
+
+    /// Asks the peer to leave the eventfd alone, and makes it unreadable again: for the time of polling.
+    pub fn disarm(&mut self) {
+        self.ring.set_mask(true);
+        self.bell.drain();
+    }
+
+    /// Descriptors in the ring; no burst holds more packets.
+    #[must_use]
+    pub fn ring_size(&self) -> usize {
+        self.ring.size()
+    }
+
+    /// Whether the packets' memory is sealed against shrinking. If not, the client may cut it at any moment and reading
+    /// a packet may raise SIGBUS, so do not read while holding something others wait for.
+    #[must_use]
+    pub fn sealed(&self) -> bool {
+        self.ring.sealed()
+    }
+}
+
+/// The eventfd: readable after [`RxQueue::arm`] when packets have come, and when the link goes down.
+impl AsFd for RxQueue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+}
+
+impl fmt::Debug for RxQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RxQueue").field("ring_size", &self.ring.size()).finish_non_exhaustive()
+    }
+}
+
+/// Packets that have come, in place. Dropping it gives all their buffers back.
+#[derive(Debug)]
+pub struct RxBurst<'a> {
+    queue: &'a mut RxQueue,
+    packets: usize,
+}
+
+impl RxBurst<'_> {
+    /// Packets in the burst.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.packets
+    }
+
+    /// Whether nothing has come.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.packets == 0
+    }
+
+    /// The packets in order.
+    #[inline]
+    #[must_use]
+    pub fn iter(&self) -> Packets<'_> {
+        Packets { ring: &self.queue.ring, rest: self.queue.ring.burst() }
+    }
+
+    /// Gives back the buffers of the first `packets` only: the others come again with the next burst.
+    pub fn release(mut self, packets: usize) {
+        let count = end_of_packets(self.queue.ring.burst(), packets.min(self.packets));
+        self.queue.ring.give_back(count);
+        self.packets = 0;
+    }
+}
+
+impl Drop for RxBurst<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // After `release` nothing is left to be given.
+        self.queue.ring.give_back(self.queue.ring.burst().len());
+    }
+}
+
+impl<'a> IntoIterator for &'a RxBurst<'_> {
+    type Item = Packet<'a>;
+    type IntoIter = Packets<'a>;
+
+    #[inline]
+    fn into_iter(self) -> Packets<'a> {
+        self.iter()
+    }
+}
+
+/// Iterator over the packets of a burst.
+#[derive(Clone)]
+pub struct Packets<'a> {
+    ring: &'a RxRing,
+    rest: &'a [Descriptor],
+}
+
+impl<'a> Iterator for Packets<'a> {
+    type Item = Packet<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Packet<'a>> {
+        let first = self.rest.first()?;
+        let end = if first.goes_on() { end_of_packets(self.rest, 1) } else { 1 };
+        let (packet, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        Some(Packet { ring: self.ring, descriptors: packet })
+    }
+}
+
+impl fmt::Debug for Packets<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Packets").field("descriptors", &self.rest.len()).finish_non_exhaustive()
+    }
+}
+
+/// One packet, in the peer's memory: its place and length were checked, its bytes may change at any moment. Copy before
+/// deciding anything by them.
+#[derive(Clone, Copy)]
+pub struct Packet<'a> {
+    ring: &'a RxRing,
+    descriptors: &'a [Descriptor],
+}
+
+impl<'a> Packet<'a> {
+    /// Bytes in the packet, at least 1. The peer decides: it may be far more than any frame has.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self.descriptors {
+            [only] => only.length as usize,
+            many => many.iter().map(|descriptor| descriptor.length as usize).fold(0, usize::saturating_add),
+        }
+    }
+
+    /// Never true: the protocol has no empty packets.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// What the peer put into the first descriptor's metadata; the protocol gives it no meaning.
+    #[inline]
+    #[must_use]
+    pub fn metadata(&self) -> u32 {
+        self.descriptors.first().map_or(0, |descriptor| descriptor.metadata)
+    }
+
+    /// The packet's bytes, one piece for each buffer it is spread over.
+    #[inline]
+    pub fn segments(&self) -> impl Iterator<Item = &'a [AtomicU8]> + use<'a> {
+        let ring = self.ring;
+        self.descriptors.iter().map(move |descriptor| ring.bytes(descriptor))
+    }
+
+    /// Copies the packet, or as much of it as fits into `to`, and returns how many bytes that was.
+    #[inline]
+    pub fn copy_to(&self, to: &mut [u8]) -> usize {
+        if let [only] = self.descriptors {
+            return copy::read(self.ring.bytes(only), to);
+        }
+        let mut done = 0;
+        for segment in self.segments() {
+            if done == to.len() {
+                break;
+            }
+            done += copy::read(segment, &mut to[done..]);
+        }
+        done
+    }
+}
+
+impl fmt::Debug for Packet<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Packet")
+            .field("len", &self.len())
+            .field("metadata", &self.metadata())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,200 @@
+//! The sending end of a link.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+
+use super::error::{Fault, LinkError};
+use super::link::LinkState;
+use crate::mechanism::tx::TxRing;
+use crate::memory::copy;
+use crate::system::bell::Bell;
+
+/// A queue to send on. It can be sent to another thread, and is used by one at a time.
+pub struct TxQueue {
+    ring: TxRing,
+    bell: Arc<Bell>,
+    link: Arc<LinkState>,
+}
+
+impl TxQueue {
+    pub(crate) fn new(ring: TxRing, bell: Arc<Bell>, link: Arc<LinkState>) -> Self {
+        Self { ring, bell, link }
+    }
+
+    /// Begins a burst. Nothing is sent before [`TxBurst::publish`].
+    ///
+    /// # Errors
+    /// [`LinkError::Peer`] when the peer broke the protocol, [`LinkError::Down`] when the link was closed. Neither ends.
+    #[inline]
+    pub fn burst(&mut self) -> Result<TxBurst<'_>, LinkError> {
+        self.link.check()?;
+        Ok(TxBurst { queue: self, packets: 0 })
+    }
+
+    /// Buffers that are free for packets now. Nothing signals that there are more: a sender with a full ring looks again
+    /// by itself.
+    ///
+    /// # Errors
+    /// As [`burst`](Self::burst).
+    pub fn free_slots(&mut self) -> Result<usize, LinkError> {
+        self.link.check()?;
+        match self.ring.refresh() {
+            Ok(()) => Ok(self.ring.free()),
+            Err(fault) => Err(self.link.accuse(fault)),
+        }
+    }
+
+    /// Descriptors in the ring; no burst holds more packets.
+    #[must_use]
+    pub fn ring_size(&self) -> usize {
+        self.ring.size()
+    }
+
+    #[cold]
+    fn accuse(&self, fault: Fault) {
+        // The next burst says it.
+        let _ = self.link.accuse(fault);
+    }
+}
+
+impl fmt::Debug for TxQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TxQueue").field("ring_size", &self.ring.size()).finish_non_exhaustive()
+    }
+}
+
+/// Packets on their way. Dropping it instead of [`publish`](Self::publish) sends none of them.
+#[derive(Debug)]
+pub struct TxBurst<'a> {
+    queue: &'a mut TxQueue,
+    packets: usize,
+}
+
+impl TxBurst<'_> {
+    /// Packets reserved so far.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.packets
+    }
+
+    /// Whether nothing was reserved.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.packets == 0
+    }
+
+    /// Adds a copy of `frame`; `false` when there is no room for all of it now. The protocol has no empty packets: an
+    /// empty frame is passed over.
+    ///
+    /// A frame too long for all of the ring's buffers together never finds room.
+    #[inline]
+    pub fn push(&mut self, frame: &[u8]) -> bool {
+        match self.reserve(frame.len()) {
+            Some(mut slot) => {
+                slot.write(frame);
+                true
+            }
+            None => frame.is_empty(),
+        }
+    }
+
+    /// Reserves room for a packet of `len` bytes, over as many buffers as it takes; nothing when there is not enough now,
+    /// or `len` is 0. What is not written holds whatever the buffer held before.
+    #[inline]
+    pub fn reserve(&mut self, len: usize) -> Option<TxSlot<'_>> {
+        match self.queue.ring.reserve(len) {
+            Ok(start) => {
+                let start = start?;
+                self.packets += 1;
+                Some(TxSlot { ring: &mut self.queue.ring, start, segment: 0, offset: 0 })
+            }
+            Err(fault) => {
+                self.queue.accuse(fault);
+                None
+            }
+        }
+    }
+
+    /// Drops all reserved packets but the first `packets`.
+    pub fn truncate(&mut self, packets: usize) {
+        if packets < self.packets {
+            self.queue.ring.truncate(packets);
+            self.packets = packets;
+        }
+    }
+
+    /// Sends the reserved packets, all at once, and wakes the peer if it asked for that. Returns how many there were; 0 if
+    /// the link went down meanwhile.
+    #[inline]
+    pub fn publish(self) -> usize {
+        if self.queue.link.check().is_err() {
+            return 0;
+        }
+        if self.queue.ring.publish() {
+            self.queue.bell.ring();
+        }
+        self.packets
+    }
+}
+
+impl Drop for TxBurst<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // After `publish` nothing is left to be dropped.
+        self.queue.ring.truncate(0);
+    }
+}
+
+/// Room reserved for one packet, written from its beginning on.
+pub struct TxSlot<'a> {
+    ring: &'a mut TxRing,
+    start: usize,
+    segment: usize,
+    offset: usize,
+}
+
+impl TxSlot<'_> {
+    /// Appends `bytes`. What does not fit any more is left out.
+    #[inline]
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.fill(bytes.len(), |done, to| copy::write(&bytes[done..], to));
+    }
+
+    /// Appends bytes of memory others may write to at the same time. What does not fit any more is left out.
+    #[inline]
+    pub fn write_shared(&mut self, bytes: &[AtomicU8]) {
+        self.fill(bytes.len(), |done, to| copy::relay(&bytes[done..], to));
+    }
+
+    /// Sets the packet's metadata, which is 0 otherwise; the protocol gives it no meaning.
+    pub fn set_metadata(&mut self, metadata: u32) {
+        self.ring.set_metadata(self.start, metadata);
+    }
+
+    /// Walks the packet's buffers, `copy`ing from what is `done` of `len` bytes into what is left of each.
+    #[inline]
+    fn fill(&mut self, len: usize, copy: impl Fn(usize, &[AtomicU8]) -> usize) {
+        let segments = self.ring.pending(self.start);
+        let mut done = 0;
+        while done < len {
+            let Some(segment) = segments.get(self.segment) else { return };
+            let room = &self.ring.bytes(segment)[self.offset..];
+            let copied = copy(done, room);
+            done += copied;
+            self.offset += copied;
+            if copied == room.len() {
+                self.segment += 1;
+                self.offset = 0;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for TxSlot<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TxSlot").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,137 @@
+//! Where rings lie: what a client plans for its memory, and what a server accepts of a client's.
+
+use crate::face::error::{Fault, OptionsError, RingFault};
+use crate::format::message::AddRing;
+use crate::format::ring::{RING_ALIGN, ring_bytes};
+
+/// The direction's name in the protocol.
+pub(crate) fn direction(s2m: bool) -> &'static str {
+    if s2m { "S2M" } else { "M2S" }
+}
+
+/// Checks that every ring lies wholly in an announced region, on a descriptor's border, and shares no byte with another.
+/// `regions` holds the regions' sizes.
+pub(crate) fn check_rings(regions: &[u64], rings: &[AddRing]) -> Result<(), Fault> {
+    let fault =
+        |ring: &AddRing, cause| Fault::Ring { direction: direction(ring.s2m), index: ring.index, cause };
+    let mut taken = Vec::with_capacity(rings.len());
+    for ring in rings {
+        let Some(size) = regions.get(usize::from(ring.region)) else {
+            return Err(fault(ring, RingFault::Region { region: ring.region }));
+        };
+        let start = u64::from(ring.offset);
+        if !start.is_multiple_of(RING_ALIGN) {
+            return Err(fault(ring, RingFault::Unaligned { offset: ring.offset }));
+        }
+        let end = start + ring_bytes(ring.log2_size);
+        if end > *size {
+            return Err(fault(ring, RingFault::Outside));
+        }
+        taken.push((ring.region, start, end, ring));
+    }
+    taken.sort_unstable_by_key(|(region, start, ..)| (*region, *start));
+    match taken.windows(2).find(|pair| pair[0].0 == pair[1].0 && pair[0].2 > pair[1].1) {
+        Some(pair) => Err(fault(pair[1].3, RingFault::Overlap)),
+        None => Ok(()),
+    }
+}
+
+/// A client's memory in one region, as DPDK lays it out: S2M rings, M2S rings, then a buffer for every descriptor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// Bytes of the region.
+    pub(crate) size: u64,
+    /// S2M rings first, then M2S rings.
+    pub(crate) rings: Vec<AddRing>,
+    /// For each ring, where its first buffer begins.
+    pub(crate) buffers: Vec<u32>,
+    /// From one buffer to the next, in bytes.
+    pub(crate) stride: u32,
+}
+
+/// Buffers begin on cache lines, and not all at the same place of a page: with a stride of 2,048 bytes the first lines of
+/// all buffers would share two sets of a first-level cache.
+const CACHE_LINE: u64 = 64;
+
+impl Plan {
+    /// Plans for `s2m` and `m2s` rings of `1 << log2_size` descriptors and buffers of `buffer_size` bytes.
+    pub(crate) fn new(s2m: u16, m2s: u16, log2_size: u8, buffer_size: u32) -> Result<Self, OptionsError> {
+        let rings_end = (u64::from(s2m) + u64::from(m2s)) * ring_bytes(log2_size);
+        let lines = u64::from(buffer_size).div_ceil(CACHE_LINE);
+        let stride = (lines | 1) * CACHE_LINE;
+        let first = rings_end.next_multiple_of(CACHE_LINE);
+        let per_ring = stride << log2_size;
+        let size = first + (u64::from(s2m) + u64::from(m2s)) * per_ring;
+        let too_large = |_| OptionsError::Memory { bytes: size };
+        // With the whole region below 4 GiB, every offset in it fits its 32 bits.
+        u32::try_from(size).map_err(too_large)?;
+        let mut rings = Vec::new();
+        let mut buffers = Vec::new();
+        let directions = (0..s2m).map(|index| (true, index)).chain((0..m2s).map(|index| (false, index)));
+        for ((s2m, index), n) in directions.zip(0u64..) {
+            let offset = u32::try_from(n * ring_bytes(log2_size)).map_err(too_large)?;
+            rings.push(AddRing { s2m, index, region: 0, offset, log2_size, private_header: 0 });
+            buffers.push(u32::try_from(first + n * per_ring).map_err(too_large)?);
+        }
+        Ok(Self { size, rings, buffers, stride: u32::try_from(stride).map_err(too_large)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ring(s2m: bool, region: u16, offset: u32, log2_size: u8) -> AddRing {
+        AddRing { s2m, index: 0, region, offset, log2_size, private_header: 0 }
+    }
+
+    fn cause(regions: &[u64], rings: &[AddRing]) -> Option<RingFault> {
+        match check_rings(regions, rings) {
+            Err(Fault::Ring { cause, .. }) => Some(cause),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn rings_lie_where_other_peers_put_them() {
+        let plan = Plan::new(1, 1, 10, 2_048).unwrap();
+        assert_eq!(plan.rings[0].offset, 0);
+        assert_eq!(plan.rings[1].offset, 16_512);
+        assert!(plan.buffers[0] >= 33_024);
+    }
+
+    #[test]
+    fn any_legal_layout_is_accepted() {
+        let rings = [ring(true, 1, 144, 0), ring(false, 1, 0, 0), ring(false, 0, 4_096, 3)];
+        assert_eq!(check_rings(&[4_096 + 256, 288], &rings), Ok(()));
+    }
+
+    #[test]
+    fn illegal_places_are_named() {
+        assert_eq!(cause(&[100_000], &[ring(true, 1, 0, 4)]), Some(RingFault::Region { region: 1 }));
+        assert_eq!(cause(&[100_000], &[ring(true, 0, 8, 4)]), Some(RingFault::Unaligned { offset: 8 }));
+        assert_eq!(cause(&[383], &[ring(true, 0, 0, 4)]), Some(RingFault::Outside));
+        assert_eq!(cause(&[100_000], &[ring(true, 0, u32::MAX - 15, 4)]), Some(RingFault::Outside));
+        let overlapping = [ring(true, 0, 0, 4), ring(false, 0, 368, 4)];
+        assert_eq!(cause(&[100_000], &overlapping), Some(RingFault::Overlap));
+        assert_eq!(cause(&[100_000], &[ring(true, 0, 0, 4), ring(false, 0, 0, 4)]), Some(RingFault::Overlap));
+    }
+
+    proptest! {
+        #[test]
+        fn every_plan_passes_the_other_side(s2m in 1u16..=255, m2s in 1u16..=255, log2 in 1u8..=14, buffer in 64u32..=65_535) {
+            let lines = u64::from(buffer) + 128;
+            let rough = u64::from(s2m + m2s) * ((lines + 16) << log2);
+            match Plan::new(s2m, m2s, log2, buffer) {
+                Ok(plan) => {
+                    prop_assert_eq!(check_rings(&[plan.size], &plan.rings), Ok(()));
+                    prop_assert!(plan.stride >= buffer);
+                    let last = u64::from(*plan.buffers.last().unwrap()) + (u64::from(plan.stride) << log2);
+                    prop_assert_eq!(last, plan.size);
+                }
+                Err(_) => prop_assert!(rough >= u64::from(u32::MAX) - (1 << 24)),
+            }
+        }
+    }
+}

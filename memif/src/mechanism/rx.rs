@@ -1,0 +1,194 @@
+//! Receiving from a ring: descriptors are read once, checked, and the checked copies used.
+
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::fence;
+
+use super::Side;
+use super::window::Window;
+use crate::face::error::{Fault, RingFault};
+use crate::format::ring::{Descriptor, FLAG_MASK};
+use crate::memory::prefetch;
+use crate::memory::ring::RingMemory;
+
+/// The consumer of one ring.
+pub(crate) struct RxRing {
+    memory: RingMemory,
+    window: Window,
+    side: Side,
+    index: u16,
+    /// The descriptors of the burst at hand, as checked.
+    burst: Vec<Descriptor>,
+}
+
+impl RxRing {
+    /// Takes over the ring before the peer uses it. A client offers its buffers here: call this when CONNECTED has come.
+    /// `masked`: whether the peer is to leave the eventfd alone at first.
+    pub(crate) fn new(memory: RingMemory, side: Side, index: u16, masked: bool) -> Self {
+        let window = match side {
+            Side::Server => Window::server(memory.size()),
+            Side::Client(_) => Window::client_rx(memory.size()),
+        };
+        // Never more than the ring holds, so a burst allocates nothing.
+        let burst = Vec::with_capacity(memory.size());
+        let ring = Self { memory, window, side, index, burst };
+        ring.set_mask(masked);
+        match ring.side {
+            Side::Server => ring.memory.header().tail.store(0, Release),
+            Side::Client(_) => {
+                // At most 2^14 for a client.
+                let size = u16::try_from(ring.memory.size()).unwrap_or(0);
+                ring.offer(0, size);
+                // Pairs with the server's acquire-load of head before it writes into the buffers.
+                ring.memory.header().head.store(ring.window.ours(), Release);
+            }
+        }
+        ring
+    }
+
+    /// Whether no region of the link can shrink.
+    pub(crate) fn sealed(&self) -> bool {
+        self.memory.regions().sealed()
+    }
+
+    /// Descriptors in the ring.
+    pub(crate) fn size(&self) -> usize {
+        self.memory.size()
+    }
+
+    fn fault(&self, cause: RingFault) -> Fault {
+        Fault::Ring { direction: self.side.rx_direction(), index: self.index, cause }
+    }
+
+    fn refresh(&mut self) -> Result<(), Fault> {
+        // Pairs with the producer's release-store after it wrote descriptors and bytes.
+        let theirs = match self.side {
+            Side::Server => self.memory.header().head.load(Acquire),
+            Side::Client(_) => self.memory.header().tail.load(Acquire),
+        };
+        self.window.observe(theirs).map_err(|_| self.fault(RingFault::Jump { index: theirs }))
+    }
+
+    /// Checks up to `max` packets and returns how many there are; they stay until [`give_back`](Self::give_back).
+    #[inline]
+    pub(crate) fn collect(&mut self, max: usize) -> Result<usize, Fault> {
+        self.burst.clear();
+        // What is known already is served first: the peer's index is on a line the peer keeps writing to.
+        if usize::from(self.window.available()) < max.min(self.memory.size()) {
+            self.refresh()?;
+        }
+        let mut packets = 0;
+        while packets < max && self.burst.len() < usize::from(self.window.available()) {
+            while self.take()? {
+                if self.burst.len() == usize::from(self.window.available()) {
+                    // What was known ended within a packet: packets are published whole, so the rest is there now.
+                    self.refresh()?;
+                    if self.burst.len() == usize::from(self.window.available()) {
+                        return Err(
+                            self.fault(RingFault::OpenChain { slot: self.slot(self.burst.len() - 1) })
+                        );
+                    }
+                }
+            }
+            packets += 1;
+        }
+        Ok(packets)
+    }
+
+    /// Takes the next descriptor into the burst; whether its packet goes on.
+    #[inline]
+    fn take(&mut self) -> Result<bool, Fault> {
+        let index = self.free_running(self.burst.len());
+        let mut descriptor = self.memory.descriptor(index);
+        if descriptor.length == 0 {
+            return Err(self.fault(RingFault::Empty { slot: self.window.slot(index) }));
+        }
+        if let Side::Client(buffers) = &self.side {
+            // The buffers are ours: only the length is the server's to say.
+            let own = buffers.descriptor(self.window.slot(index));
+            if descriptor.length > own.length {
+                let (length, room) = (descriptor.length, own.length);
+                return Err(self.fault(RingFault::Overlong { slot: self.window.slot(index), length, room }));
+            }
+            (descriptor.region, descriptor.offset) = (own.region, own.offset);
+        }
+        match self.memory.regions().bytes(descriptor.region, descriptor.offset, descriptor.length) {
+            Some(bytes) => prefetch::read_soon(bytes),
+            None => return Err(self.fault(RingFault::BufferOutside { slot: self.window.slot(index) })),
+        }
+        self.burst.push(descriptor);
+        Ok(descriptor.goes_on())
+    }
+
+    #[inline]
+    fn free_running(&self, nth: usize) -> u16 {
+        // A burst is never longer than a ring, and rings end at 2^15.
+        #[expect(clippy::cast_possible_truncation, reason = "see above; a check would be one per packet")]
+        self.window.next().wrapping_add(nth as u16)
+    }
+
+    fn slot(&self, nth: usize) -> u16 {
+        self.window.slot(self.free_running(nth))
+    }
+
+    /// The descriptors collected.
+    #[inline]
+    pub(crate) fn burst(&self) -> &[Descriptor] {
+        &self.burst
+    }
+
+    /// The bytes of a descriptor that was collected.
+    #[inline]
+    pub(crate) fn bytes(&self, descriptor: &Descriptor) -> &[AtomicU8] {
+        // It was checked when collected, against regions that do not change.
+        self.memory.regions().bytes(descriptor.region, descriptor.offset, descriptor.length).unwrap_or(&[])
+    }
+
+    /// Returns the buffers of the first `count` descriptors of the burst to the peer and forgets the burst: the others
+    /// will be collected again.
+    #[inline]
+    pub(crate) fn give_back(&mut self, count: usize) {
+        let count = count.min(self.burst.len());
+        self.burst.clear();
+        if count == 0 {
+            return;
+        }
+        // A burst is never longer than a ring, and rings end at 2^15.
+        let count = u16::try_from(count).unwrap_or(0);
+        if let Side::Client(_) = self.side {
+            self.offer(self.window.next(), count);
+        }
+        let ours = self.window.advance(count);
+        // Our reads of the bytes come before this, and the peer's writes after its acquire-load of the same index: the
+        // client's load of tail before it fills S2M again, the server's load of head before it fills M2S again.
+        match self.side {
+            Side::Server => self.memory.header().tail.store(ours, Release),
+            Side::Client(_) => self.memory.header().head.store(ours, Release),
+        }
+    }
+
+    /// Writes `count` whole descriptors from free-running index `from`: servers clear or keep flags as they like.
+    fn offer(&self, from: u16, count: u16) {
+        if let Side::Client(buffers) = &self.side {
+            for index in (0..count).map(|n| from.wrapping_add(n)) {
+                self.memory.set_descriptor(index, buffers.descriptor(self.window.slot(index)));
+            }
+        }
+    }
+
+    /// Asks the peer to write the eventfd, or not to.
+    pub(crate) fn set_mask(&self, masked: bool) {
+        // Relaxed: only `arm` depends on an order, and has a fence for it.
+        self.memory.header().flags.store(if masked { FLAG_MASK } else { 0 }, Relaxed);
+    }
+
+    /// Asks the peer for an interrupt and looks once more; whether packets are there already.
+    pub(crate) fn arm(&mut self) -> Result<bool, Fault> {
+        self.set_mask(false);
+        // Pairs with the producer's fence between its index and its look at the flag: one of the two sees the other's
+        // store. (Peers without that fence are why a sleeper also needs a bound.)
+        fence(SeqCst);
+        self.refresh()?;
+        Ok(self.window.available() != 0)
+    }
+}

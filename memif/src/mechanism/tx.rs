@@ -1,0 +1,167 @@
+//! Sending on a ring: buffers are reserved, filled, and published together with one store.
+
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::fence;
+
+use super::Side;
+use super::window::Window;
+use crate::face::error::{Fault, RingFault};
+use crate::format::ring::{Descriptor, FLAG_MASK, FLAG_NEXT};
+use crate::memory::ring::RingMemory;
+
+/// The producer of one ring.
+pub(crate) struct TxRing {
+    memory: RingMemory,
+    window: Window,
+    side: Side,
+    index: u16,
+    /// Descriptors of packets reserved but not yet published. Nothing of them is in the ring, so forgetting them undoes
+    /// a reservation without a trace.
+    pending: Vec<Descriptor>,
+}
+
+impl TxRing {
+    /// Takes over the ring before the peer uses it.
+    pub(crate) fn new(memory: RingMemory, side: Side, index: u16) -> Self {
+        let window = match side {
+            Side::Server => Window::server(memory.size()),
+            Side::Client(_) => Window::client_tx(memory.size()),
+        };
+        // Never more than the ring holds, so a burst allocates nothing.
+        let pending = Vec::with_capacity(memory.size());
+        match side {
+            Side::Server => memory.header().tail.store(0, Release),
+            Side::Client(_) => memory.header().head.store(0, Release),
+        }
+        Self { memory, window, side, index, pending }
+    }
+
+    /// Descriptors in the ring.
+    pub(crate) fn size(&self) -> usize {
+        self.memory.size()
+    }
+
+    fn fault(&self, cause: RingFault) -> Fault {
+        Fault::Ring { direction: self.side.tx_direction(), index: self.index, cause }
+    }
+
+    /// Looks at the peer's index.
+    pub(crate) fn refresh(&mut self) -> Result<(), Fault> {
+        // Pairs with the release-store by which the peer gives buffers back (S2M tail) or offers them (M2S head): its
+        // use of them, and its descriptors, come before our writes.
+        let theirs = match self.side {
+            Side::Server => self.memory.header().head.load(Acquire),
+            Side::Client(_) => self.memory.header().tail.load(Acquire),
+        };
+        self.window.observe(theirs).map_err(|_| self.fault(RingFault::Jump { index: theirs }))
+    }
+
+    /// Descriptors free for packets, as far as known.
+    #[inline]
+    pub(crate) fn free(&self) -> usize {
+        usize::from(self.window.available()) - self.pending.len()
+    }
+
+    /// Reserves descriptors for a packet of `len` bytes and returns where they begin among those pending, or nothing
+    /// when there is no room for all of it.
+    #[inline]
+    pub(crate) fn reserve(&mut self, len: usize) -> Result<Option<usize>, Fault> {
+        let start = self.pending.len();
+        let mut rest = len;
+        while rest != 0 {
+            if self.free() == 0 {
+                self.refresh()?;
+                if self.free() == 0 {
+                    self.pending.truncate(start);
+                    return Ok(None);
+                }
+            }
+            let room = self.buffer()?;
+            let here = rest.min(room.length as usize);
+            rest -= here;
+            let flags = if rest == 0 { 0 } else { FLAG_NEXT };
+            #[expect(clippy::cast_possible_truncation, reason = "at most the room, which is a u32")]
+            self.pending.push(Descriptor { flags, length: here as u32, metadata: 0, ..room });
+        }
+        Ok((start < self.pending.len()).then_some(start))
+    }
+
+    /// The next free buffer; its length is the room in it.
+    #[inline]
+    fn buffer(&self) -> Result<Descriptor, Fault> {
+        // Never more than the ring holds, and rings end at 2^15.
+        #[expect(clippy::cast_possible_truncation, reason = "see above; a check would be one per packet")]
+        let index = self.window.next().wrapping_add(self.pending.len() as u16);
+        if let Side::Client(buffers) = &self.side {
+            return Ok(buffers.descriptor(self.window.slot(index)));
+        }
+        let offered = self.memory.descriptor(index);
+        if offered.length == 0 {
+            return Err(self.fault(RingFault::Empty { slot: self.window.slot(index) }));
+        }
+        if self.memory.regions().bytes(offered.region, offered.offset, offered.length).is_none() {
+            return Err(self.fault(RingFault::BufferOutside { slot: self.window.slot(index) }));
+        }
+        Ok(offered)
+    }
+
+    /// The descriptors reserved since the last publication, from the `start`-th on.
+    #[inline]
+    pub(crate) fn pending(&self, start: usize) -> &[Descriptor] {
+        &self.pending[start..]
+    }
+
+    /// Sets the metadata of the packet that begins at the `start`-th.
+    pub(crate) fn set_metadata(&mut self, start: usize, metadata: u32) {
+        self.pending[start].metadata = metadata;
+    }
+
+    /// The bytes of a reserved descriptor.
+    #[inline]
+    pub(crate) fn bytes(&self, descriptor: &Descriptor) -> &[AtomicU8] {
+        // It was checked when reserved, against regions that do not change.
+        self.memory.regions().bytes(descriptor.region, descriptor.offset, descriptor.length).unwrap_or(&[])
+    }
+
+    /// Forgets all reserved packets but the first `packets`.
+    pub(crate) fn truncate(&mut self, packets: usize) {
+        let keep = end_of_packets(&self.pending, packets);
+        self.pending.truncate(keep);
+    }
+
+    /// Hands all reserved packets to the peer; whether it wants its eventfd written.
+    #[inline]
+    pub(crate) fn publish(&mut self) -> bool {
+        if self.pending.is_empty() {
+            return false;
+        }
+        let mut index = self.window.next();
+        for descriptor in &self.pending {
+            self.memory.set_descriptor(index, *descriptor);
+            index = index.wrapping_add(1);
+        }
+        let count = u16::try_from(self.pending.len()).unwrap_or(0);
+        self.pending.clear();
+        let ours = self.window.advance(count);
+        // Descriptors and bytes come before this; pairs with the consumer's acquire-load of the same index.
+        match self.side {
+            Side::Server => self.memory.header().tail.store(ours, Release),
+            Side::Client(_) => self.memory.header().head.store(ours, Release),
+        }
+        // Pairs with the consumer's fence between clearing the flag and its last look at the index: one of the two sees
+        // the other's store.
+        fence(SeqCst);
+        self.memory.header().flags.load(Relaxed) & FLAG_MASK == 0
+    }
+}
+
+/// How many descriptors the first `packets` packets take.
+#[inline]
+pub(crate) fn end_of_packets(descriptors: &[Descriptor], packets: usize) -> usize {
+    let mut ends = descriptors.iter().zip(1..).filter(|(descriptor, _)| !descriptor.goes_on());
+    match packets.checked_sub(1) {
+        None => 0,
+        Some(last) => ends.nth(last).map_or(descriptors.len(), |(_, end)| end),
+    }
+}

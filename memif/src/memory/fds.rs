@@ -1,0 +1,81 @@
+//! File descriptors that arrived in a message become owned here, so that none is ever lost.
+
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+/// Takes ownership of descriptor numbers the kernel has just installed.
+///
+/// # Safety
+/// Each number is an open descriptor that nothing else owns.
+unsafe fn adopt(number: RawFd) -> OwnedFd {
+    // SAFETY: the caller's promise.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+/// Owns the descriptors in a control buffer as `recvmsg` left it. The buffer must have been zeroed before the call: the
+/// zero length behind the last entry ends it.
+///
+/// The entries are taken from the bytes rather than through a parser that gives up when the kernel had to cut the list
+/// (for want of free descriptors): those that were installed would then stay open for ever.
+///
+/// # Safety
+/// `control` was zeroed, then given to one successful `recvmsg` and changed by nobody else, and is taken apart only once.
+unsafe fn take(control: &[u8]) -> Vec<OwnedFd> {
+    const HEADER: usize = 16;
+    const LEVEL_SOCKET: i32 = nix::libc::SOL_SOCKET;
+    const TYPE_RIGHTS: i32 = nix::libc::SCM_RIGHTS;
+    let mut fds = Vec::new();
+    let mut rest = control;
+    while let Some((header, _)) = rest.split_at_checked(HEADER) {
+        let mut len = [0; 8];
+        len.copy_from_slice(&header[..8]);
+        let len = usize::from_ne_bytes(len);
+        if len < HEADER || len > rest.len() {
+            break;
+        }
+        let word = |at: usize, bytes: &[u8]| {
+            let mut word = [0; 4];
+            word.copy_from_slice(&bytes[at..at + 4]);
+            i32::from_ne_bytes(word)
+        };
+        if word(8, header) == LEVEL_SOCKET && word(12, header) == TYPE_RIGHTS {
+            for number in rest[HEADER..len].chunks_exact(4) {
+                // SAFETY: the kernel installed this descriptor for this call and it is taken once, by the caller's promise.
+                fds.push(unsafe { adopt(word(0, number)) });
+            }
+        }
+        rest = rest.get(len.next_multiple_of(8)..).unwrap_or(&[]);
+    }
+    fds
+}
+
+/// Most descriptors the kernel puts into one message.
+const MAX_FDS: usize = 253;
+/// Room for all of them behind one entry's header, in 8-byte steps.
+const CONTROL_BYTES: usize = 16 + MAX_FDS * 4 + 4;
+
+/// Receives one packet without blocking: its length, which is above the buffer's when it was cut, and all descriptors
+/// that came with it.
+pub(crate) fn receive(
+    socket: std::os::fd::BorrowedFd<'_>,
+    packet: &mut [u8],
+) -> nix::Result<(usize, Vec<OwnedFd>)> {
+    use nix::sys::socket::{MsgFlags, recvmsg};
+    use std::os::fd::AsRawFd;
+    let mut control = [0; CONTROL_BYTES];
+    let mut iov = [std::io::IoSliceMut::new(packet)];
+    // MSG_TRUNC makes the kernel tell the real length.
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_TRUNC;
+    let len = recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut control), flags)?.bytes;
+    // SAFETY: zeroed above, filled by the one call above that succeeded, and taken apart here only.
+    let fds = unsafe { take(&control) };
+    Ok((len, fds))
+}
+
+/// Accepts one waiting connection, without blocking; it will not block either and is closed on exec.
+pub(crate) fn accept(listener: std::os::fd::BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    use nix::sys::socket::{SockFlag, accept4};
+    use std::os::fd::AsRawFd;
+    let number = accept4(listener.as_raw_fd(), SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC)?;
+    // SAFETY: the kernel installed this descriptor for this call.
+    Ok(unsafe { adopt(number) })
+}

@@ -1,0 +1,97 @@
+//! Mapped memory files: a link's regions, and checked views into them.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::slice;
+use std::sync::atomic::AtomicU8;
+
+use memmap2::{MmapOptions, MmapRaw};
+
+/// No descriptor can reach beyond this: its offset and its length have 32 bits each.
+pub(crate) const MAX_REACH: u64 = 1 << 33;
+
+/// One mapped region.
+///
+/// A file without a seal against shrinking may be cut by its owner while it is mapped here, after which touching the
+/// lost pages raises SIGBUS. All mappings are made and dropped by this type, so it is the one place where address
+/// ranges would be registered with a guard against that.
+#[derive(Debug)]
+pub(crate) struct Region {
+    map: MmapRaw,
+    /// Bytes that may be touched; the mapping itself may be longer, up to a page border.
+    len: u64,
+    sealed: bool,
+}
+
+impl Region {
+    /// Maps the first `len` bytes of `file`, which the caller has seen to be at least so long. `page` is the size of
+    /// the file's pages: a mapping of huge pages can only be undone in whole ones. `sealed` tells whether the file can
+    /// no longer shrink.
+    pub(crate) fn map(file: OwnedFd, len: u64, page: u64, sealed: bool) -> io::Result<Self> {
+        let too_large = || io::Error::from(io::ErrorKind::OutOfMemory);
+        let mapped = len.checked_next_multiple_of(page.max(1)).ok_or_else(too_large)?;
+        let mapped = usize::try_from(mapped).map_err(|_| too_large())?;
+        let map = MmapOptions::new().len(mapped).map_raw(&File::from(file))?;
+        Ok(Self { map, len, sealed })
+    }
+}
+
+/// The regions of one link, by index.
+#[derive(Debug)]
+pub(crate) struct Regions(Box<[Region]>);
+
+impl Regions {
+    pub(crate) fn new(regions: Vec<Region>) -> Self {
+        Self(regions.into_boxed_slice())
+    }
+
+    /// Whether no region can shrink under us.
+    pub(crate) fn sealed(&self) -> bool {
+        self.0.iter().all(|region| region.sealed)
+    }
+
+    /// How many regions there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The bytes at `offset` of region `index`, or nothing when they are not wholly inside.
+    #[inline]
+    pub(crate) fn bytes(&self, index: u16, offset: u32, len: u32) -> Option<&[AtomicU8]> {
+        let region = self.0.get(usize::from(index))?;
+        if u64::from(offset) + u64::from(len) > region.len {
+            return None;
+        }
+        // SAFETY: `offset` is at most the region's length, all of which is mapped.
+        let start = unsafe { region.map.as_ptr().add(offset as usize) };
+        // SAFETY: the range was checked to lie inside the mapping, which lives as long as `self`; atomic bytes need no
+        // alignment and may be changed by anybody.
+        Some(unsafe { slice::from_raw_parts(start.cast::<AtomicU8>(), len as usize) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    fn region(len: u64) -> Region {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(len).unwrap();
+        Region::map(file.as_fd().try_clone_to_owned().unwrap(), len, 4_096, false).unwrap()
+    }
+
+    #[test]
+    fn only_what_lies_inside_is_handed_out() {
+        let regions = Regions::new(vec![region(100), region(5_000)]);
+        assert_eq!(regions.bytes(0, 0, 100).unwrap().len(), 100);
+        assert_eq!(regions.bytes(0, 100, 0).unwrap().len(), 0);
+        assert!(regions.bytes(0, 1, 100).is_none());
+        assert!(regions.bytes(0, u32::MAX, 1).is_none());
+        assert!(regions.bytes(1, u32::MAX, u32::MAX).is_none());
+        assert_eq!(regions.bytes(1, 4_999, 1).unwrap().len(), 1);
+        assert!(regions.bytes(2, 0, 1).is_none());
+        assert!(!regions.sealed());
+    }
+}

@@ -1,0 +1,7 @@
+//! Sockets, descriptors and timers.
+
+pub(crate) mod bell;
+pub(crate) mod listen;
+pub(crate) mod memfd;
+pub(crate) mod poller;
+pub(crate) mod socket;

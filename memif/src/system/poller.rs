@@ -1,0 +1,114 @@
+//! One epoll descriptor with a timer in it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+/// The timer's own token.
+const TIMER: u64 = 0;
+
+/// See the module. Tokens tell descriptors apart; 0 is taken.
+#[derive(Debug)]
+pub(crate) struct Poller {
+    epoll: Epoll,
+    timer: TimerFd,
+    deadline: Option<Instant>,
+}
+
+/// What a descriptor is watched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Interest {
+    Read,
+    Write,
+}
+
+impl Interest {
+    fn event(self, token: u64) -> EpollEvent {
+        let flags = match self {
+            Self::Read => EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP,
+            Self::Write => EpollFlags::EPOLLOUT,
+        };
+        EpollEvent::new(flags, token)
+    }
+}
+
+impl Poller {
+    pub(crate) fn new() -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let timer =
+            TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
+        epoll.add(&timer, Interest::Read.event(TIMER))?;
+        Ok(Self { epoll, timer, deadline: None })
+    }
+
+    pub(crate) fn add(&self, fd: impl AsFd, token: u64) -> io::Result<()> {
+        Ok(self.epoll.add(fd, Interest::Read.event(token))?)
+    }
+
+    pub(crate) fn watch(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        Ok(self.epoll.modify(fd, &mut interest.event(token))?)
+    }
+
+    pub(crate) fn remove(&self, fd: impl AsFd) -> io::Result<()> {
+        Ok(self.epoll.delete(fd)?)
+    }
+
+    /// Tokens of the descriptors that are ready now; the timer only wakes.
+    pub(crate) fn ready(&self) -> io::Result<Vec<u64>> {
+        let mut events = [EpollEvent::empty(); 64];
+        let count = match self.epoll.wait(&mut events, EpollTimeout::ZERO) {
+            Ok(count) => count,
+            Err(nix::Error::EINTR) => 0,
+            Err(errno) => return Err(errno.into()),
+        };
+        Ok(events[..count].iter().map(EpollEvent::data).filter(|token| *token != TIMER).collect())
+    }
+
+    /// The descriptor becomes ready at `deadline`, and stays so until this is called again with a later one.
+    pub(crate) fn set_deadline(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        if self.deadline == deadline {
+            return Ok(());
+        }
+        match deadline {
+            Some(deadline) => {
+                // Zero would switch the timer off.
+                let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+                self.timer.set(Expiration::OneShot(TimeSpec::from(left)), TimerSetTimeFlags::empty())?;
+            }
+            None => self.timer.unset()?,
+        }
+        self.deadline = deadline;
+        Ok(())
+    }
+
+    /// Sleeps until something is ready; false when the time is over or a signal came.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<bool> {
+        // Rounded up, so that a short sleep does not become a spin.
+        let round_up = |time: Duration| time.saturating_add(Duration::from_micros(999));
+        let timeout =
+            timeout.map_or(PollTimeout::NONE, |time| round_up(time).try_into().unwrap_or(PollTimeout::MAX));
+        match poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(count) => Ok(count != 0),
+            Err(nix::Error::EINTR) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+impl AsFd for Poller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.0.as_fd()
+    }
+}
+
+/// The time `after` from now, or a very long one where the clock ends.
+pub(crate) fn deadline_in(after: Duration) -> Instant {
+    const LONG: Duration = Duration::from_secs(365 * 24 * 3_600);
+    let now = Instant::now();
+    now.checked_add(after).unwrap_or_else(|| now + LONG)
+}
