@@ -129,6 +129,10 @@ impl TxBurst<'_> {
     /// Sends the reserved packets, all at once, and wakes the peer if it asked for that. Returns how many there were; 0 if
     /// the link went down meanwhile.
     #[inline]
+    #[expect(
+        clippy::must_use_candidate,
+        reason = "it is called for what it does; the number is at hand for counters"
+    )]
     pub fn publish(self) -> usize {
         if self.queue.link.check().is_err() {
             return 0;
@@ -174,15 +178,19 @@ impl TxSlot<'_> {
         self.ring.set_metadata(self.start, metadata);
     }
 
-    /// Walks the packet's buffers, `copy`ing from what is `done` of `len` bytes into what is left of each.
+    /// Appends `len` bytes that `copy` knows where to get: it is called with how many are done and what is left of a
+    /// buffer, and returns how many it copied there. It ends early when that is none.
     #[inline]
-    fn fill(&mut self, len: usize, copy: impl Fn(usize, &[AtomicU8]) -> usize) {
+    pub fn fill(&mut self, len: usize, mut copy: impl FnMut(usize, &[AtomicU8]) -> usize) {
         let segments = self.ring.pending(self.start);
         let mut done = 0;
         while done < len {
             let Some(segment) = segments.get(self.segment) else { return };
             let room = &self.ring.bytes(segment)[self.offset..];
-            let copied = copy(done, room);
+            let copied = copy(done, room).min(room.len());
+            if copied == 0 {
+                return;
+            }
             done += copied;
             self.offset += copied;
             if copied == room.len() {

@@ -90,7 +90,7 @@ impl<F> Client<F> {
             (_, Message::Disconnect { reason, .. }) => Ok(Step::Bye(reason.to_string())),
             (State::Hello, Message::Hello(hello)) => {
                 let offer = host.build(self.bounds(&hello)?)?;
-                let outbox = self.outbox(offer);
+                let outbox = Self::outbox(offer);
                 self.state = State::Building { app_name: hello.app_name, outbox };
                 Ok(Step::Send(Message::Init(self.init.clone()), None))
             }
@@ -122,7 +122,7 @@ impl<F> Client<F> {
         })
     }
 
-    fn outbox(&self, offer: Offer<F>) -> VecDeque<(Message, Option<F>)> {
+    fn outbox(offer: Offer<F>) -> VecDeque<(Message, Option<F>)> {
         let regions = (0..)
             .zip(offer.regions)
             .map(|(index, (size, fd))| (Message::AddRegion { index, size }, Some(fd)));

@@ -37,8 +37,8 @@ impl RxRing {
             Side::Server => ring.memory.header().tail.store(0, Release),
             Side::Client(_) => {
                 // At most 2^14 for a client.
-                let size = u16::try_from(ring.memory.size()).unwrap_or(0);
-                ring.offer(0, size);
+                let all = u16::try_from(ring.memory.size()).unwrap_or(0);
+                ring.offer(0, all);
                 // Pairs with the server's acquire-load of head before it writes into the buffers.
                 ring.memory.header().head.store(ring.window.ours(), Release);
             }

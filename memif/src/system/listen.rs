@@ -130,7 +130,7 @@ fn lock(directory: &Path, addr: &SocketAddr) -> Result<Flock<File>, BindError> {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(lock),
             Err((back, nix::Error::EAGAIN | nix::Error::EINTR)) if start.elapsed() < LOCK_PATIENCE => {
-                file = back
+                file = back;
             }
             Err((_, nix::Error::EAGAIN | nix::Error::EINTR)) => {
                 return Err(BindError::Locked { directory: directory.to_owned() });
@@ -143,17 +143,17 @@ fn lock(directory: &Path, addr: &SocketAddr) -> Result<Flock<File>, BindError> {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let addr = SocketAddr::path(&self.path);
-        let locked = addr.and_then(|addr| {
-            let directory = addr.directory().unwrap_or_else(|| PathBuf::from("."));
-            Ok(lock(&directory, &addr)
-                .inspect_err(|error| tracing::debug!(%error, "leaving the socket file")))
-        });
-        let Ok(Ok(_lock)) = locked else { return };
+        let Ok(addr) = SocketAddr::path(&self.path) else { return };
+        let directory = addr.directory().unwrap_or_else(|| PathBuf::from("."));
+        let _lock = match lock(&directory, &addr) {
+            Ok(lock) => lock,
+            Err(error) => return tracing::debug!(%error, "leaving the socket's file behind"),
+        };
         let ours = |meta: &fs::Metadata| meta.dev() == self.device && meta.ino() == self.inode;
-        if fs::symlink_metadata(&self.path).as_ref().is_ok_and(ours) {
-            // A file left behind is dead and will be replaced.
-            let _ = remove(&self.path);
+        if fs::symlink_metadata(&self.path).as_ref().is_ok_and(ours)
+            && let Err(error) = remove(&self.path)
+        {
+            tracing::debug!(%error, "leaving the socket's file behind");
         }
     }
 }

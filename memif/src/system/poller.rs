@@ -108,7 +108,7 @@ impl AsFd for Poller {
 
 /// The time `after` from now, or a very long one where the clock ends.
 pub(crate) fn deadline_in(after: Duration) -> Instant {
-    const LONG: Duration = Duration::from_secs(365 * 24 * 3_600);
+    const LONG: Duration = Duration::from_hours(365 * 24);
     let now = Instant::now();
     now.checked_add(after).unwrap_or_else(|| now + LONG)
 }

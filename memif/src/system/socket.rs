@@ -61,9 +61,10 @@ impl Socket {
             Err(nix::Error::ECONNREFUSED) if addr.as_path().is_none() => {
                 Err(ConnectError::NoSocket { socket: socket() })
             }
-            Err(nix::Error::ECONNREFUSED) => Err(match addr.as_path().is_some_and(is_no_socket) {
-                true => ConnectError::NotMemif { socket: socket() },
-                false => ConnectError::NobodyListens { socket: socket() },
+            Err(nix::Error::ECONNREFUSED) => Err(if addr.as_path().is_some_and(is_no_socket) {
+                ConnectError::NotMemif { socket: socket() }
+            } else {
+                ConnectError::NobodyListens { socket: socket() }
             }),
             Err(nix::Error::EACCES | nix::Error::EPERM) => Err(ConnectError::Denied { socket: socket() }),
             Err(nix::Error::EPROTOTYPE) => Err(ConnectError::NotMemif { socket: socket() }),
