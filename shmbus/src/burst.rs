@@ -129,7 +129,7 @@ impl FrameSink for Burst {
         if self.frames.len() == self.frames.capacity() {
             return false;
         }
-        let len = frame.copy_to(0, &mut self.bytes[self.filled..]);
+        let len = frame.copy_to(&mut self.bytes[self.filled..]);
         self.frames.push(Entry { start: self.filled, len, info: frame.info() });
         self.filled += len;
         true

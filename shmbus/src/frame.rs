@@ -131,31 +131,28 @@ impl<'r> RingFrame<'r> {
         }
     }
 
-    /// Copies bytes from `from` on, as many as fit `into` and the frame has; returns how many.
+    /// Copies the frame, or as much of it as fits; returns how many bytes that was.
     #[inline]
-    pub fn copy_to(&self, from: usize, into: &mut [u8]) -> usize {
-        let Some((at, len)) = self.part(from, into.len()) else { return 0 };
-        self.ring.copy_out(at, &mut into[..len]);
+    pub fn copy_to(&self, into: &mut [u8]) -> usize {
+        let len = self.len().min(into.len());
+        self.ring.copy_out(self.met.offset, &mut into[..len]);
         len
     }
 
-    /// As [`copy_to`](Self::copy_to), into memory that somebody else may be using at the same time.
+    /// Copies bytes from `from` on into memory that somebody else may be using at the same time, as many as fit there and
+    /// the frame has; returns how many.
     #[inline]
     pub fn copy_to_shared(&self, from: usize, into: &[AtomicU8]) -> usize {
-        let Some((at, len)) = self.part(from, into.len()) else { return 0 };
-        let (head, tail) = into[..len].split_at(self.ring.before_end(at, len));
-        self.ring.memory().copy_out_shared(at, head);
+        let ring = self.ring;
+        let Some(left) = self.len().checked_sub(from) else { return 0 };
+        let len = left.min(into.len());
+        let at = ring.offset(self.met.offset, from);
+        let (head, tail) = into[..len].split_at(ring.before_end(at, len));
+        ring.memory().copy_out_shared(at, head);
         if !tail.is_empty() {
-            self.ring.memory().copy_out_shared(0, tail);
+            ring.memory().copy_out_shared(0, tail);
         }
         len
-    }
-
-    /// Where the bytes from `from` on lie, and how many of at most `len` there are.
-    #[inline]
-    fn part(&self, from: usize, len: usize) -> Option<(u32, usize)> {
-        let left = self.len().checked_sub(from)?;
-        Some((self.ring.offset(self.met.offset, from), left.min(len)))
     }
 }
 

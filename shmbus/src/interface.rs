@@ -296,7 +296,7 @@ impl Interface {
                 return true;
             }
             let mut destination = [0; 6];
-            frame.copy_to(0, &mut destination);
+            frame.copy_to(&mut destination);
             // The lowest bit of the first byte marks multicast and broadcast.
             destination == mac || destination[0] & 1 == 1
         };

@@ -101,6 +101,7 @@ impl Mapping {
     }
 
     /// As [`Memory::copy_out`], to memory that others may be reading and writing.
+    #[inline]
     pub(crate) fn copy_out_shared(&self, at: u32, bytes: &[AtomicU8]) {
         let from = self.data(at, bytes.len());
         // SAFETY: `data` checked the source; atomics may be written through a shared reference; they do not overlap,

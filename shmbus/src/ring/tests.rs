@@ -52,6 +52,11 @@ fn receive(ring: &Ring<ModelMemory>, cursor: &mut Cursor, max: usize) -> (Outcom
     (outcome, packets)
 }
 
+/// Bytes of the ring that the packets take.
+fn on_the_ring<'p>(packets: impl IntoIterator<Item = &'p Vec<u8>>) -> u32 {
+    packets.into_iter().map(|packet| PACKET_HEADER_SIZE + u32::try_from(packet.len()).expect("short")).sum()
+}
+
 /// What a rump kernel's assertions and `shmif_dumpbus` would find on the ring.
 fn check_as_a_rump_kernel(ring: &Ring<ModelMemory>) {
     let memory = ring.memory();
@@ -93,13 +98,13 @@ proptest! {
         let mut cursor = Cursor::at_end(&ring.snapshot().expect("a new ring"));
         let mut unread: VecDeque<Vec<u8>> = VecDeque::new();
         let mut all: Vec<Vec<u8>> = Vec::new();
-        for (seed, (lens, reads)) in steps.into_iter().enumerate() {
+        for (seed, (lens, reads)) in (0_u8..=255).cycle().zip(steps) {
             let lens = if lens.iter().map(|len| len + PACKET_HEADER_SIZE).sum::<u32>() <= super::append::burst_limit(size) {
                 lens
             } else {
                 vec![lens[0]]
             };
-            let sent = send(&ring, seed as u8, &lens);
+            let sent = send(&ring, seed, &lens);
             check_as_a_rump_kernel(&ring);
             all.extend(sent.iter().cloned());
             unread.extend(sent);
@@ -108,7 +113,7 @@ proptest! {
             prop_assert_eq!(outcome, Outcome::Whole);
             prop_assert!(all.ends_with(&seen), "the ring does not hold the newest packets");
             // Nothing is given up without need: what is gone would not fit any more.
-            let held: u32 = seen.iter().map(|packet| PACKET_HEADER_SIZE + packet.len() as u32).sum();
+            let held = on_the_ring(&seen);
             if seen.len() < all.len() {
                 prop_assert!(held + 3 * (PACKET_HEADER_SIZE + MAX_FRAME) > size - super::append::burst_limit(size));
             }
@@ -123,8 +128,7 @@ proptest! {
                     prop_assert_eq!(seen, expected);
                 }
                 Outcome::Overrun(_) => {
-                    prop_assert!(unread.iter().map(|packet| packet.len() as u32 + PACKET_HEADER_SIZE).sum::<u32>()
-                        > size - super::append::burst_limit(size) - 3 * (PACKET_HEADER_SIZE + MAX_FRAME), "overrun without need");
+                    prop_assert!(on_the_ring(&unread) > size - super::append::burst_limit(size) - 3 * (PACKET_HEADER_SIZE + MAX_FRAME), "overrun without need");
                     let (outcome, seen) = receive(&ring, &mut cursor, usize::MAX);
                     prop_assert_eq!(outcome, Outcome::Whole);
                     prop_assert!(all.ends_with(&seen));
@@ -223,7 +227,7 @@ fn readers_never_see_a_torn_packet() {
                         std::thread::yield_now();
                     };
                     held.append(headers, |_, at| {
-                        ring.copy_in(at, &vec![n as u8; len as usize]);
+                        ring.copy_in(at, &vec![n.to_le_bytes()[0]; len as usize]);
                     });
                 }
                 done.store(true, Ordering::Release);
