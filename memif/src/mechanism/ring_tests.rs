@@ -1,1 +1,306 @@
+//! Both ends of a ring over the same memory: honest ones, and a liar that stores what it likes.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+use proptest::prelude::*;
+
+use super::layout::Plan;
+use super::rx::RxRing;
+use super::tx::{TxRing, end_of_packets};
+use super::{Buffers, Side};
+use crate::face::error::{Fault, RingFault};
+use crate::format::ring::{Descriptor, FLAG_NEXT};
+use crate::memory::copy;
+use crate::memory::region::Regions;
+use crate::memory::ring::RingMemory;
+use crate::system::memfd;
+
+/// One client's memory, from which any end of its two rings can be made.
+struct Memory {
+    plan: Plan,
+    regions: Arc<Regions>,
+    buffer_size: u32,
+}
+
+impl Memory {
+    fn new(log2_size: u8, buffer_size: u32) -> Self {
+        let plan = Plan::new(1, 1, log2_size, buffer_size).unwrap();
+        let (_file, region) = memfd::create(plan.size).unwrap();
+        Self { plan, regions: Arc::new(Regions::new(vec![region])), buffer_size }
+    }
+
+    /// 0 is S2M, 1 is M2S.
+    fn ring(&self, n: usize) -> RingMemory {
+        let place = self.plan.rings[n];
+        RingMemory::new(&self.regions, place.region, place.offset, place.log2_size).unwrap()
+    }
+
+    fn client(&self, n: usize) -> Side {
+        let (first, stride, size) = (self.plan.buffers[n], self.plan.stride, self.buffer_size);
+        Side::Client(Buffers { region: 0, first, stride, size })
+    }
+
+    fn s2m(&self) -> (TxRing, RxRing) {
+        (TxRing::new(self.ring(0), self.client(0), 0), RxRing::new(self.ring(0), Side::Server, 0, true))
+    }
+
+    fn m2s(&self) -> (TxRing, RxRing) {
+        let rx = RxRing::new(self.ring(1), self.client(1), 0, true);
+        (TxRing::new(self.ring(1), Side::Server, 0), rx)
+    }
+}
+
+fn push(tx: &mut TxRing, packet: &[u8]) -> bool {
+    let Some(start) = tx.reserve(packet.len()).unwrap() else { return false };
+    let mut done = 0;
+    for descriptor in tx.pending(start) {
+        done += copy::write(&packet[done..], tx.bytes(descriptor));
+    }
+    assert_eq!(done, packet.len());
+    true
+}
+
+fn packets(rx: &RxRing) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    let mut rest = rx.burst();
+    while !rest.is_empty() {
+        let (packet, behind) = rest.split_at(end_of_packets(rest, 1));
+        let mut bytes = Vec::new();
+        for descriptor in packet {
+            let mut piece = vec![0; descriptor.length as usize];
+            copy::read(rx.bytes(descriptor), &mut piece);
+            bytes.extend(piece);
+        }
+        all.push(bytes);
+        rest = behind;
+    }
+    all
+}
+
+fn filled(length: usize, seed: usize) -> Vec<u8> {
+    (0..length).map(|n| u8::try_from((n + seed) % 251).unwrap()).collect()
+}
+
+proptest! {
+    /// Whatever is sent in whatever bursts, chained or not, arrives whole and in order, in both directions; packets taken
+    /// back before they were published never do.
+    #[test]
+    fn packets_arrive_as_sent(
+        to_server: bool, log2 in 0u8..7, buffer in 64u32..200,
+        steps in proptest::collection::vec((proptest::collection::vec(1usize..500, 0..9), 0usize..9, 0usize..20, 0usize..20), 1..60),
+    ) {
+        let memory = Memory::new(log2, buffer);
+        let (mut tx, mut rx) = if to_server { memory.s2m() } else { memory.m2s() };
+        let mut under_way = VecDeque::new();
+        for (lengths, taken_back, max, keep) in steps {
+            let mut reserved = Vec::new();
+            for (n, length) in lengths.into_iter().enumerate() {
+                let packet = filled(length, n);
+                if push(&mut tx, &packet) {
+                    reserved.push(packet);
+                }
+            }
+            reserved.truncate(reserved.len().saturating_sub(taken_back));
+            tx.truncate(reserved.len());
+            tx.publish();
+            under_way.extend(reserved);
+
+            let count = rx.collect(max).unwrap();
+            let received = packets(&rx);
+            prop_assert_eq!(count, received.len());
+            prop_assert!(count <= max && count <= under_way.len());
+            prop_assert!(max == 0 || count > 0 || under_way.is_empty());
+            prop_assert!(received.iter().zip(&under_way).all(|(a, b)| a == b));
+            // Some stay for later.
+            let taken = count.saturating_sub(keep);
+            rx.give_back(end_of_packets(rx.burst(), taken));
+            under_way.drain(..taken);
+        }
+    }
+
+    /// A peer that stores anything anywhere in a ring is caught or obeyed, and never leads outside the regions.
+    #[test]
+    fn scribbled_rings_are_survived(
+        server: bool,
+        stores in proptest::collection::vec((0usize..8, any::<u64>(), any::<u64>(), any::<u16>(), any::<u16>()), 1..40),
+    ) {
+        let memory = Memory::new(3, 64);
+        let (rx_ring, tx_ring) = if server { (0, 1) } else { (1, 0) };
+        let side = |n| if server { Side::Server } else { memory.client(n) };
+        let mut rx = RxRing::new(memory.ring(rx_ring), side(rx_ring), 0, true);
+        let mut tx = TxRing::new(memory.ring(tx_ring), side(tx_ring), 0);
+        for (slot, first, second, head, tail) in stores {
+            for n in [rx_ring, tx_ring] {
+                let ring = memory.ring(n);
+                // Half of them near what is plausible, or all would be refused for the same reason.
+                let (first, second) = if first & 8 == 0 { (first & 0x0000_007f_0000_0001, second & 0xfff) } else { (first, second) };
+                ring.set_descriptor(u16::try_from(slot).unwrap(), Descriptor::from_words(first, second));
+                let (head, tail) = if head & 8 == 0 { (head & 7, tail & 7) } else { (head, tail) };
+                ring.header().head.store(head, SeqCst);
+                ring.header().tail.store(tail, SeqCst);
+            }
+            if let Ok(count) = rx.collect(4) {
+                prop_assert!(count <= 4 && rx.burst().len() <= 8);
+                prop_assert!(rx.burst().iter().all(|d| rx.bytes(d).len() == d.length as usize && d.length != 0));
+                rx.give_back(count);
+            }
+            if let Ok(Some(start)) = tx.reserve(100) {
+                prop_assert!(tx.pending(start).iter().map(|d| tx.bytes(d).len()).sum::<usize>() == 100);
+                tx.publish();
+            }
+        }
+    }
+}
+
+fn cause<T>(result: Result<T, Fault>) -> RingFault {
+    match result {
+        Err(Fault::Ring { cause, .. }) => cause,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("believed"),
+    }
+}
+
+#[test]
+fn every_offer_and_packet_is_written_whole() {
+    let memory = Memory::new(2, 64);
+    let (mut tx, mut rx) = memory.m2s();
+    let ring = memory.ring(1);
+    assert!(push(&mut tx, &filled(100, 0)));
+    tx.publish();
+    assert!(ring.descriptor(0).goes_on() && !ring.descriptor(1).goes_on());
+    assert_eq!((ring.descriptor(0).length, ring.descriptor(1).length), (64, 36));
+    let count = rx.collect(9).unwrap();
+    assert_eq!(count, 1);
+    rx.give_back(2);
+    for slot in 0..2 {
+        let offered = ring.descriptor(slot);
+        assert_eq!((offered.flags, offered.length), (0, 64), "slot {slot} is offered anew");
+    }
+    assert_eq!(ring.header().head.load(Relaxed), 6);
+}
+
+#[test]
+fn nothing_is_offered_or_sent_beyond_the_ring() {
+    let memory = Memory::new(2, 64);
+    let (mut tx, rx) = memory.s2m();
+    for n in 0..4 {
+        assert!(push(&mut tx, &[n; 10]));
+    }
+    assert!(!push(&mut tx, &[4; 10]));
+    tx.publish();
+    assert!(!push(&mut tx, &[4; 10]));
+    drop(rx);
+    assert_eq!(memory.ring(0).header().head.load(Relaxed), 4);
+}
+
+#[test]
+fn a_chain_that_does_not_fit_leaves_no_trace() {
+    let memory = Memory::new(2, 64);
+    let (mut tx, mut rx) = memory.m2s();
+    let before: Vec<Descriptor> = (0..4).map(|n| memory.ring(1).descriptor(n)).collect();
+    assert!(!push(&mut tx, &[0; 5 * 64]), "longer than the whole ring");
+    assert!(push(&mut tx, &[1; 3 * 64]));
+    assert!(!push(&mut tx, &[2; 2 * 64]));
+    tx.truncate(0);
+    tx.publish();
+    assert_eq!(rx.collect(9).unwrap(), 0);
+    assert_eq!((0..4).map(|n| memory.ring(1).descriptor(n)).collect::<Vec<_>>(), before);
+}
+
+#[test]
+fn lies_of_a_client_are_named() {
+    let lie = |change: fn(&RingMemory)| {
+        let memory = Memory::new(2, 64);
+        let (mut tx, mut rx) = memory.s2m();
+        assert!(push(&mut tx, &[1; 10]) && push(&mut tx, &[2; 10]));
+        tx.publish();
+        change(&memory.ring(0));
+        cause(rx.collect(9))
+    };
+    assert_eq!(lie(|ring| ring.header().head.store(5, SeqCst)), RingFault::Jump { index: 5 });
+    assert_eq!(lie(|ring| ring.header().head.store(0xFFFF, SeqCst)), RingFault::Jump { index: 0xFFFF });
+    assert_eq!(lie(|ring| change(ring, |d| d.length = 0)), RingFault::Empty { slot: 1 });
+    assert_eq!(lie(|ring| change(ring, |d| d.region = 1)), RingFault::BufferOutside { slot: 1 });
+    assert_eq!(lie(|ring| change(ring, |d| d.offset = u32::MAX)), RingFault::BufferOutside { slot: 1 });
+    assert_eq!(lie(|ring| change(ring, |d| d.length = u32::MAX)), RingFault::BufferOutside { slot: 1 });
+    assert_eq!(lie(|ring| change(ring, |d| d.flags = FLAG_NEXT)), RingFault::OpenChain { slot: 1 });
+    let endless = |ring: &RingMemory| {
+        (0..4).for_each(|slot| {
+            let whole = Descriptor { flags: FLAG_NEXT, ..ring.descriptor(0) };
+            ring.set_descriptor(slot, whole);
+        });
+        ring.header().head.store(4, SeqCst);
+    };
+    assert_eq!(lie(endless), RingFault::OpenChain { slot: 3 });
+}
+
+fn change(ring: &RingMemory, change: fn(&mut Descriptor)) {
+    let mut descriptor = ring.descriptor(1);
+    change(&mut descriptor);
+    ring.set_descriptor(1, descriptor);
+}
+
+#[test]
+fn an_index_that_goes_back_is_caught() {
+    let memory = Memory::new(2, 64);
+    let (mut tx, mut rx) = memory.s2m();
+    assert!(push(&mut tx, &[1; 10]));
+    tx.publish();
+    assert_eq!(rx.collect(1).unwrap(), 1);
+    rx.give_back(1);
+    memory.ring(0).header().head.store(0, SeqCst);
+    assert_eq!(cause(rx.collect(1)), RingFault::Jump { index: 0 });
+    memory.ring(0).header().tail.store(3, SeqCst);
+    assert_eq!(cause(tx.refresh()), RingFault::Jump { index: 3 });
+}
+
+#[test]
+fn lies_of_a_server_are_named() {
+    let lie = |spoil: fn(&RingMemory)| {
+        let memory = Memory::new(2, 64);
+        let (mut tx, mut rx) = memory.m2s();
+        assert!(push(&mut tx, &[1; 10]) && push(&mut tx, &[2; 10]));
+        tx.publish();
+        spoil(&memory.ring(1));
+        rx.collect(9).map(|_| packets(&rx))
+    };
+    let overlong = RingFault::Overlong { slot: 1, length: 65, room: 64 };
+    assert_eq!(cause(lie(|ring| change(ring, |d| d.length = 65))), overlong);
+    assert_eq!(cause(lie(|ring| change(ring, |d| d.length = 0))), RingFault::Empty { slot: 1 });
+    assert_eq!(cause(lie(|ring| change(ring, |d| d.flags = FLAG_NEXT))), RingFault::OpenChain { slot: 1 });
+    assert_eq!(cause(lie(|ring| ring.header().tail.store(5, SeqCst))), RingFault::Jump { index: 5 });
+    // Where the buffers are is the client's to know.
+    let moved = lie(|ring| change(ring, |d| (d.region, d.offset) = (77, u32::MAX)));
+    assert_eq!(moved.unwrap(), [vec![1; 10], vec![2; 10]]);
+}
+
+#[test]
+fn lies_in_offers_are_named() {
+    let lie = |spoil: fn(&RingMemory)| {
+        let memory = Memory::new(2, 64);
+        let (mut tx, _rx) = memory.m2s();
+        spoil(&memory.ring(1));
+        assert!(matches!(tx.reserve(10), Ok(Some(0)) | Err(_)));
+        cause(tx.reserve(10))
+    };
+    assert_eq!(lie(|ring| change(ring, |d| d.length = 0)), RingFault::Empty { slot: 1 });
+    assert_eq!(lie(|ring| change(ring, |d| d.region = 9)), RingFault::BufferOutside { slot: 1 });
+    assert_eq!(lie(|ring| change(ring, |d| d.offset = u32::MAX - 3)), RingFault::BufferOutside { slot: 1 });
+    assert_eq!(lie(|ring| ring.header().head.store(9, SeqCst)), RingFault::Jump { index: 9 });
+}
+
+#[test]
+fn arming_sees_what_came_before_it() {
+    let memory = Memory::new(2, 64);
+    let (mut tx, mut rx) = memory.s2m();
+    assert!(push(&mut tx, &[1; 10]));
+    assert!(!tx.publish(), "masked: the eventfd is to be left alone");
+    assert!(rx.arm().unwrap(), "a packet is there: do not sleep");
+    assert_eq!(rx.collect(9).unwrap(), 1);
+    rx.give_back(1);
+    assert!(!rx.arm().unwrap());
+    assert!(push(&mut tx, &[1; 10]));
+    assert!(tx.publish(), "armed: the eventfd is to be written");
+}
