@@ -5,17 +5,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use clap::builder::{OsStringValueParser, TypedValueParser, ValueParserFactory};
-use shmbus::MacAddr6;
 
 use crate::exit::misuse;
-use crate::registry::{Capabilities, Claim, InterfaceName, Record, Registry, Shmif};
+use crate::registry::{InterfaceName, Record, Registry};
 
 /// BUS as it was typed. An `Args` struct just has a field of this type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BusArgument {
     /// The interface's MAC, flags and bus are used.
     Interface(InterfaceName),
-    /// A station is made for the occasion.
+    /// A station is made for the occasion: see [`Station`](crate::station::Station).
     Path(PathBuf),
 }
 
@@ -49,21 +48,6 @@ impl ValueParserFactory for BusArgument {
     }
 }
 
-/// All that is needed to be a station on a bus.
-#[derive(Debug)]
-pub struct Station {
-    /// The bus, which may not exist.
-    pub bus: PathBuf,
-    /// The station's address: the interface's, or a random one.
-    pub mac: MacAddr6,
-    /// Whether it hands up what is addressed to others.
-    pub promiscuous: bool,
-    /// Its offload flags.
-    pub capabilities: Capabilities,
-    /// The interface it is, run by us until this is dropped; none for a station made for the occasion.
-    pub claim: Option<Claim>,
-}
-
 impl BusArgument {
     /// The path of the bus, for those who only look at it.
     ///
@@ -74,27 +58,6 @@ impl BusArgument {
             Self::Path(path) => Ok(path.clone()),
             Self::Interface(name) => Ok(plugged_in(&registry.load(*name)?)?.to_owned()),
         }
-    }
-
-    /// What is needed to be a station on the bus. For an interface this claims it.
-    ///
-    /// # Errors
-    /// When the interface does not exist, has no bus, is down, or is run by another process.
-    pub fn station(&self, registry: &Registry) -> anyhow::Result<Station> {
-        let (bus, shmif, claim) = match self {
-            Self::Path(path) => (path.clone(), Shmif::default(), None),
-            Self::Interface(name) => {
-                let claim = registry.claim(*name)?;
-                let record = claim.record();
-                let bus = plugged_in(record)?.to_owned();
-                if !record.up {
-                    return Err(misuse(anyhow!("{name} is down; 'busctl up {name}' sets it up")));
-                }
-                (bus, record.shmif.clone(), Some(claim))
-            }
-        };
-        let Shmif { mac, capenable: capabilities, promisc: promiscuous, .. } = shmif;
-        Ok(Station { bus, mac, promiscuous, capabilities, claim })
     }
 }
 

@@ -1,8 +1,8 @@
 //! Create, wire and watch virtual Ethernet LANs in shared memory: the library under the program `busctl`.
 //!
 //! One module per thing a command line needs: [`cli`] says which verbs and flags there are, [`verb`] has one module for
-//! each verb, [`registry`] keeps the interfaces, [`bus_argument`] finds the bus a user means, [`exit`] turns an error into one
-//! line and an exit code, [`output`] is the way to stdout.
+//! each verb, [`registry`] keeps the interfaces, [`bus_argument`] finds the bus a user means, [`station`] puts a verb on it,
+//! [`exit`] turns an error into one line and an exit code, [`output`] is the way to stdout.
 
 #![forbid(unsafe_code)]
 
@@ -16,6 +16,7 @@ mod logging;
 pub mod output;
 pub mod registry;
 mod settle;
+pub mod station;
 pub mod stop;
 mod suggest;
 pub mod verb;

@@ -15,17 +15,17 @@ pub struct Counters {
     pub rx_packets: u64,
     /// Their bytes.
     pub rx_bytes: u64,
-    /// Frames or events that were missed, an overrun by the others on the bus above all.
+    /// How often the others on the bus were faster and frames were missed: the bus does not tell how many.
     pub rx_dropped: u64,
-    /// What could not be read as a frame.
+    /// How often something on the bus was no packet.
     pub rx_errors: u64,
-    /// Frames put on the bus.
+    /// Frames put on the bus, and those accepted while the link was down.
     pub tx_packets: u64,
     /// Their bytes.
     pub tx_bytes: u64,
-    /// Frames that found the link down or the bus busy.
+    /// Frames that found the interface down or the bus busy.
     pub tx_dropped: u64,
-    /// Frames that were refused.
+    /// Frames too long or too short for the bus.
     pub tx_errors: u64,
 }
 

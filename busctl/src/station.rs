@@ -1,0 +1,415 @@
+//! A verb's place on a bus: an interface of the registry, or a station made for the occasion.
+//!
+//! For an interface this is what "running it" means: the claim is held, the record is followed (up and down, bus, MAC, flags,
+//! media), and the counters are written where `show` finds them. A verb just sends, receives, and calls
+//! [`follow`](Station::follow) in its loop.
+
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use shmbus::{
+    Burst, Bus, FrameSource, Interface, MacAddr6, OpenError, SendError, StationOptions, Stats, WaitError,
+};
+
+use crate::bus_argument::{BusArgument, plugged_in};
+use crate::context::Context;
+use crate::exit::misuse;
+use crate::output;
+use crate::registry::{Claim, Counters, Media, Record};
+
+/// The permissions of a bus that is made for want of one.
+const MODE: u32 = 0o600;
+
+/// How often the record is looked at: whoever changes it waits for a second.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// A station on a bus, until it is dropped.
+#[derive(Debug)]
+pub struct Station {
+    /// None while the interface is down or its link is.
+    interface: Option<Interface>,
+    mac: MacAddr6,
+    up: bool,
+    /// What `interface` does not count: what earlier ones did, and what was never on the bus.
+    counted: Counters,
+    running: Option<Running>,
+}
+
+/// What there is to do for an interface of the registry.
+#[derive(Debug)]
+struct Running {
+    claim: Claim,
+    looked: Instant,
+    /// What was last complained about, so that it is said once.
+    complaint: Option<String>,
+    /// The record could not be obeyed the last time, which is tried again.
+    troubled: bool,
+}
+
+impl Station {
+    /// Joins the bus, which is made when there is none. An interface is claimed.
+    ///
+    /// # Errors
+    /// When the bus cannot be joined; when the interface does not exist, has no bus, is down, or is run by another process.
+    pub fn join(bus: &BusArgument, context: &Context) -> anyhow::Result<Self> {
+        match bus {
+            BusArgument::Path(path) => {
+                let interface = join(path, StationOptions::new())?;
+                let mac = interface.mac();
+                Ok(Self {
+                    interface: Some(interface),
+                    mac,
+                    up: true,
+                    counted: Counters::default(),
+                    running: None,
+                })
+            }
+            BusArgument::Interface(name) => {
+                let claim = context.registry()?.claim(*name)?;
+                let record = claim.record().clone();
+                plugged_in(&record)?;
+                if !record.up {
+                    return Err(misuse(anyhow!("{name} is down; 'busctl up {name}' sets it up")));
+                }
+                let mut station = Self {
+                    interface: None,
+                    mac: record.shmif.mac,
+                    up: true,
+                    counted: Counters::default(),
+                    running: Some(Running {
+                        claim,
+                        looked: Instant::now(),
+                        complaint: None,
+                        troubled: false,
+                    }),
+                };
+                station.obey(&record)?;
+                Ok(station)
+            }
+        }
+    }
+
+    /// The station's address. It may change with [`follow`](Self::follow).
+    #[must_use]
+    pub fn mac(&self) -> MacAddr6 {
+        self.mac
+    }
+
+    /// The station itself, for those who poll its descriptor; none while the interface is down or its link is.
+    #[must_use]
+    pub fn interface(&mut self) -> Option<&mut Interface> {
+        self.interface.as_mut()
+    }
+
+    /// Sends frames, as [`Interface::send_burst`]. While the link is down they are counted and go nowhere; while the
+    /// interface is down they are dropped.
+    ///
+    /// # Errors
+    /// As for [`Interface::send_burst`]. What was not sent is counted.
+    pub fn send_burst<I>(&mut self, frames: I) -> Result<(), SendError>
+    where
+        I: IntoIterator,
+        I::Item: FrameSource,
+        I::IntoIter: Clone,
+    {
+        let frames = frames.into_iter();
+        let Some(interface) = &mut self.interface else {
+            for frame in frames {
+                if self.up {
+                    self.counted.tx_packets += 1;
+                    self.counted.tx_bytes += frame.frame_len() as u64;
+                } else {
+                    self.counted.tx_dropped += 1;
+                }
+            }
+            return Ok(());
+        };
+        let result = interface.send_burst(frames.clone());
+        match &result {
+            Err(SendError::Busy { sent, .. }) => {
+                self.counted.tx_dropped += frames.count().saturating_sub(*sent) as u64;
+            }
+            Err(SendError::TooLong { .. } | SendError::TooShort { .. }) => {
+                self.counted.tx_errors += frames.count() as u64;
+            }
+            _ => {}
+        }
+        result
+    }
+
+    /// Fills `burst` with what is there for this station, without waiting; returns how many frames that are.
+    pub fn recv_burst(&mut self, burst: &mut Burst) -> usize {
+        if let Some(interface) = &mut self.interface {
+            return interface.recv_burst(burst);
+        }
+        burst.clear();
+        0
+    }
+
+    /// Waits until there is something to read; `false` when it is time to look around. That is after `timeout` at the
+    /// latest, and earlier when there is a record to be followed.
+    ///
+    /// # Errors
+    /// As for [`Interface::wait`].
+    pub fn wait(&mut self, timeout: Duration) -> Result<bool, WaitError> {
+        let timeout = if self.running.is_some() { timeout.min(INTERVAL) } else { timeout };
+        if let Some(interface) = &mut self.interface {
+            return interface.wait(Some(timeout));
+        }
+        thread::sleep(timeout);
+        Ok(false)
+    }
+
+    /// Does what the record says now, and tells what was counted. Call it in every round of a loop: it looks ten times a
+    /// second at most. What cannot be done is reported to whoever changed the record; the station goes on.
+    pub fn follow(&mut self) {
+        let counters = self.counters();
+        let Some(running) = &mut self.running else { return };
+        if running.looked.elapsed() < INTERVAL {
+            return;
+        }
+        running.looked = Instant::now();
+        let written = running.claim.count(counters);
+        let changed = running.claim.refresh().map(Option::<&Record>::cloned);
+        let (record, complaint) = match (changed, written) {
+            (Ok(record), Ok(())) => (record, None),
+            (Ok(record), Err(error)) => (record, Some(error.to_string())),
+            (Err(error), _) => (None, Some(error.to_string())),
+        };
+        if complaint != running.complaint {
+            complaint.iter().for_each(output::warn);
+            running.complaint = complaint;
+        }
+        let again = running.troubled.then(|| running.claim.record().clone());
+        if let Some(record) = record.or(again) {
+            let trouble = self.obey(&record).err().map(|error| error.to_string());
+            if let Some(running) = &mut self.running {
+                running.troubled = trouble.is_some();
+                if let Err(error) = running.claim.acknowledge(trouble) {
+                    output::warn(error);
+                }
+            }
+        }
+    }
+
+    /// What went through, since this process runs it.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counted.plus(self.interface.as_ref().map(|interface| of(interface.stats())).unwrap_or_default())
+    }
+
+    /// Does as the record says. On the way back onto the bus it joins anew, and so begins at the present.
+    fn obey(&mut self, record: &Record) -> Result<(), OpenError> {
+        self.mac = record.shmif.mac;
+        self.up = record.up;
+        let bus = record.linkstr.as_deref().filter(|_| record.up && record.shmif.media == Media::Auto);
+        if bus != self.interface.as_ref().map(|interface| interface.bus().path()) {
+            self.counted = self.counters();
+            self.interface = None;
+        }
+        match (&mut self.interface, bus) {
+            (Some(interface), _) => {
+                interface.set_mac(self.mac);
+                interface.set_promiscuous(record.shmif.promisc);
+            }
+            (None, Some(bus)) => {
+                let options = StationOptions::new().mac(self.mac).promiscuous(record.shmif.promisc);
+                self.interface = Some(join(bus, options)?);
+            }
+            (None, None) => {}
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Station {
+    /// Leaves the last counters.
+    fn drop(&mut self) {
+        let counters = self.counters();
+        if let Some(running) = &mut self.running {
+            // There is nobody left to tell.
+            let _ = running.claim.count(counters);
+        }
+    }
+}
+
+fn join(bus: &Path, options: StationOptions) -> Result<Interface, OpenError> {
+    Interface::join(Bus::open_or_create(bus, MODE)?, options)
+}
+
+fn of(stats: Stats) -> Counters {
+    Counters {
+        rx_packets: stats.rx_packets,
+        rx_bytes: stats.rx_bytes,
+        rx_dropped: stats.overruns,
+        rx_errors: stats.corrupt,
+        tx_packets: stats.tx_packets,
+        tx_bytes: stats.tx_bytes,
+        tx_dropped: 0,
+        tx_errors: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::registry::{InterfaceName, Registry, Shmif};
+    use crate::settle;
+
+    const NAME: InterfaceName = InterfaceName::Shmif(0);
+    const FRAME: [u8; 60] = [0xff; 60];
+
+    /// A registry with shmif0 up on a bus, that interface run, and another station on the bus.
+    struct Lab {
+        folder: tempfile::TempDir,
+        registry: Registry,
+        station: Station,
+        other: Station,
+        burst: Burst,
+    }
+
+    fn lab() -> Lab {
+        let folder = tempfile::tempdir().unwrap();
+        let context = Context::new(Some(folder.path().join("state")));
+        let registry = context.registry().unwrap();
+        let bus = folder.path().join("bus");
+        registry.edit().unwrap().create_shmif(None, Shmif::default()).unwrap();
+        settle::change(&registry, &[NAME], |record| {
+            record.linkstr = Some(bus.clone());
+            record.up = true;
+            Ok(())
+        })
+        .unwrap();
+        let station = Station::join(&BusArgument::Interface(NAME), &context).unwrap();
+        let other = Station::join(&BusArgument::Path(bus), &context).unwrap();
+        Lab { folder, registry, station, other, burst: Burst::new(8) }
+    }
+
+    impl Lab {
+        /// Changes the record while the station's process follows it.
+        fn change(&mut self, change: impl Fn(&mut Record) + Sync) {
+            self.try_to_change(change).unwrap();
+        }
+
+        fn try_to_change(&mut self, change: impl Fn(&mut Record) + Sync) -> anyhow::Result<()> {
+            let done = AtomicBool::new(false);
+            thread::scope(|scope| {
+                let changing = scope.spawn(|| {
+                    let changed = settle::change(&self.registry, &[NAME], |record| {
+                        change(record);
+                        Ok(())
+                    });
+                    done.store(true, Ordering::Relaxed);
+                    changed
+                });
+                while !done.load(Ordering::Relaxed) {
+                    self.station.follow();
+                    thread::sleep(Duration::from_millis(1));
+                }
+                changing.join().unwrap()
+            })
+        }
+
+        fn received(&mut self) -> usize {
+            self.station.recv_burst(&mut self.burst)
+        }
+    }
+
+    #[test]
+    fn while_down_nothing_is_sent_or_received_and_nothing_old_comes_later() {
+        let mut lab = lab();
+        lab.other.send_burst([FRAME]).unwrap();
+        assert_eq!(lab.received(), 1);
+
+        lab.change(|record| record.up = false);
+        lab.other.send_burst([FRAME]).unwrap();
+        lab.station.send_burst([FRAME]).unwrap();
+        assert_eq!((lab.received(), lab.station.counters().tx_dropped), (0, 1));
+
+        lab.change(|record| record.up = true);
+        assert_eq!(lab.received(), 0);
+        lab.other.send_burst([FRAME, FRAME]).unwrap();
+        assert_eq!(lab.received(), 2);
+        assert_eq!(lab.station.counters().rx_packets, 3);
+    }
+
+    #[test]
+    fn without_a_link_frames_are_counted_and_go_nowhere() {
+        let mut lab = lab();
+        lab.change(|record| record.shmif.media = Media::None);
+        lab.station.send_burst([FRAME, FRAME]).unwrap();
+        let counters = lab.station.counters();
+        assert_eq!((counters.tx_packets, counters.tx_bytes, counters.tx_dropped), (2, 120, 0));
+        assert_eq!(lab.other.recv_burst(&mut lab.burst), 0);
+        lab.change(|record| record.shmif.media = Media::Auto);
+        lab.station.send_burst([FRAME]).unwrap();
+        assert_eq!(lab.other.recv_burst(&mut lab.burst), 1);
+    }
+
+    #[test]
+    fn address_and_filter_follow_the_record() {
+        let mut lab = lab();
+        let mac = MacAddr6::new(2, 0, 0, 0, 0, 1);
+        lab.change(|record| record.shmif.mac = mac);
+        assert_eq!(lab.station.mac(), mac);
+        let mut frame = FRAME;
+        frame[..6].copy_from_slice(mac.as_bytes());
+        lab.other.send_burst([frame]).unwrap();
+        assert_eq!(lab.received(), 1);
+        frame[5] = 2;
+        lab.other.send_burst([frame]).unwrap();
+        assert_eq!(lab.received(), 0);
+        lab.change(|record| record.shmif.promisc = true);
+        lab.other.send_burst([frame]).unwrap();
+        assert_eq!(lab.received(), 1);
+    }
+
+    #[test]
+    fn a_bus_that_cannot_be_joined_is_reported_and_tried_again() {
+        let mut lab = lab();
+        let place = lab.folder.path().join("other");
+        std::fs::create_dir(&place).unwrap();
+        lab.change(|record| record.up = false);
+        let change = |record: &mut Record| (record.up, record.linkstr) = (true, Some(place.clone()));
+        let trouble = lab.try_to_change(change).unwrap_err().to_string();
+        assert!(trouble.contains("directory"), "{trouble}");
+
+        std::fs::remove_dir(&place).unwrap();
+        thread::sleep(INTERVAL);
+        lab.station.follow();
+        assert_eq!(lab.registry.report(NAME).trouble, None);
+        assert!(place.is_file());
+    }
+
+    #[test]
+    fn counters_are_there_while_it_runs_and_afterwards() {
+        let mut lab = lab();
+        lab.station.send_burst([FRAME]).unwrap();
+        thread::sleep(INTERVAL);
+        lab.station.follow();
+        assert_eq!(lab.registry.report(NAME).counters.tx_packets, 1);
+        lab.station.send_burst([FRAME]).unwrap();
+        assert!(lab.station.send_burst([[0xff; 2000]]).is_err());
+        let Lab { registry, station, .. } = lab;
+        drop(station);
+        let counters = registry.report(NAME).counters;
+        assert_eq!((counters.tx_packets, counters.tx_bytes, counters.tx_errors), (2, 120, 1));
+    }
+
+    #[test]
+    fn an_interface_that_is_down_or_run_elsewhere_is_refused() {
+        let mut lab = lab();
+        let context = Context::new(Some(lab.registry.folder().to_owned()));
+        let again =
+            || Station::join(&BusArgument::Interface(NAME), &context).map(drop).unwrap_err().to_string();
+        assert!(again().contains(&format!("process {}", std::process::id())));
+        lab.change(|record| record.up = false);
+        let Lab { station, folder: _folder, .. } = lab;
+        drop(station);
+        assert!(again().contains("shmif0 is down"));
+    }
+}
