@@ -1,4 +1,4 @@
-//! Which verbs and flags there are. What each verb takes and does is in its module under [`verb`](crate::verb).
+//! Which verbs and flags there are. What each verb takes and does is in its module under [`verb`].
 
 use std::path::PathBuf;
 
