@@ -20,11 +20,13 @@
 //! - [`turn`]: one busy test at a time.
 //! - [`testpmd`]: DPDK's `dpdk-testpmd` as a memif peer.
 //! - [`reference`]: a rump kernel's side of the bus, as a peer for ours.
+//! - [`memifpeer`]: a memif peer of our own make, in the test itself.
 //! - [`rawmemif`]: the bare memif control channel, to see what is said on it.
 //! - [`frames`]: test frames that can be told apart, and pcap files of them.
 
 pub mod frames;
 pub mod lab;
+pub mod memifpeer;
 pub mod port;
 pub mod privilege;
 pub mod process;

@@ -1,0 +1,119 @@
+//! Ten million 64-byte frames with sequence numbers, memif -> bus -> memif: each is received once, in order, or lost; and where the
+//! receiver sets the pace, none is.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use memif::Options;
+use system_tests::memifpeer::MemifPeer;
+use system_tests::turn::Turn;
+use system_tests::{frames, lab, port};
+
+const FRAMES: u64 = 10_000_000;
+const LEN: usize = 64;
+
+/// How many frames may be on their way when the receiver sets the pace: less than any ring on the way holds.
+const WINDOW: u64 = 512;
+
+/// Debug builds on shared cores manage well over a hundred thousand a second.
+const DEADLINE: Duration = Duration::from_mins(3);
+
+/// What a receiver has seen.
+#[derive(Debug, Default)]
+struct Seen {
+    received: u64,
+    lost: u64,
+}
+
+/// Sends all of them from one memif peer to another through a node and its bus, `window` at most ahead of the receiver.
+fn transfer(window: Option<u64>) -> Seen {
+    let _turn = Turn::take();
+    let lab = lab!();
+    let socket = lab.path("m.sock");
+    let ports = [port::server(&socket, 0, ""), port::server(&socket, 1, "")];
+    let _node = lab.ready(["attach", &lab.arg("lan.bus"), &ports[0], &ports[1]]);
+    let mut alice = MemifPeer::client(&socket, Options::new(0));
+    let mut bob = MemifPeer::client(&socket, Options::new(1));
+    let (next, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    let started = Instant::now();
+    let seen = std::thread::scope(|scope| {
+        scope.spawn(|| send(&mut alice, window, &next, &done));
+        let _done = Done(&done);
+        receive(&mut bob, &next, started)
+    });
+    eprintln!("{seen:?} in {:?}", started.elapsed());
+    seen
+}
+
+/// Ends the sender when the receiver has ended, also by failing.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Sends frames 0.. in order, and after the last goes on with higher numbers until the receiver has seen one of those: so the
+/// loss of the last ones is seen, too.
+fn send(alice: &mut MemifPeer, window: Option<u64>, next: &AtomicU64, done: &AtomicBool) {
+    let mut number = 0;
+    let template = frames::patterned(LEN, 0);
+    while !done.load(Ordering::Relaxed) {
+        let room =
+            window.map_or(u64::MAX, |window| (next.load(Ordering::Relaxed) + window).saturating_sub(number));
+        // Behind the last one, a few are enough.
+        let batch = if number < FRAMES { 256.min(FRAMES - number) } else { 1 };
+        let numbers = number..number + batch.min(room);
+        let frames = numbers.map(|number| {
+            let mut frame: [u8; LEN] = template[..].try_into().expect("64 bytes");
+            frame[14..22].copy_from_slice(&number.to_be_bytes());
+            frame
+        });
+        let sent = alice.send_some(frames);
+        number += sent as u64;
+        if sent == 0 {
+            std::thread::yield_now();
+        }
+    }
+}
+
+fn receive(bob: &mut MemifPeer, next: &AtomicU64, started: Instant) -> Seen {
+    let template = frames::patterned(LEN, 0);
+    let mut seen = Seen::default();
+    let mut expected = 0;
+    while expected < FRAMES {
+        assert!(started.elapsed() < DEADLINE, "{seen:?}, and frame {expected} is still to come");
+        let came = bob.receive(|frame| {
+            let number = u64::from_be_bytes(frame[14..22].try_into().expect("8 bytes"));
+            assert!(
+                frame.len() == LEN && frame[..14] == template[..14] && frame[22..] == template[22..],
+                "{frame:02x?}"
+            );
+            assert!(number >= expected, "frame {number} came twice or out of order: {expected} was due");
+            // Those behind the last one only tell that it is over.
+            seen.lost += number.min(FRAMES) - expected.min(FRAMES);
+            seen.received += u64::from(number < FRAMES);
+            expected = number + 1;
+        });
+        next.store(expected, Ordering::Relaxed);
+        if came == 0 {
+            std::thread::yield_now();
+        }
+    }
+    seen
+}
+
+#[test]
+fn what_was_sent_at_full_speed_is_received_or_lost() {
+    let seen = transfer(None);
+    assert_eq!(seen.received + seen.lost, FRAMES);
+    // A receiver that shares two cores with a sender and a node loses some, not most of it.
+    assert!(seen.received > FRAMES / 10, "{seen:?}");
+}
+
+#[test]
+fn nothing_is_lost_at_a_pace_the_receiver_sets() {
+    let seen = transfer(Some(WINDOW));
+    assert_eq!((seen.received, seen.lost), (FRAMES, 0));
+}
