@@ -8,6 +8,7 @@
 
 pub mod bus_argument;
 mod bus_file;
+mod capture;
 pub mod cli;
 pub mod context;
 pub mod exit;

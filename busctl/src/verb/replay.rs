@@ -1,34 +1,142 @@
-//! `busctl replay`: puts the frames of a pcap file on a bus.
+//! `busctl replay`: puts the frames of a capture on a bus.
 
-use anyhow::bail;
+mod batch;
+mod pace;
+mod progress;
+mod source;
 
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde::Serialize;
+use shmbus::Bus;
+
+use self::batch::Batch;
+use self::pace::Pace;
+use self::progress::Progress;
+use self::source::{Skipped, Source};
+use crate::bus_argument::BusArgument;
 use crate::context::Context;
+use crate::exit::OrMisuse as _;
+use crate::output;
+use crate::station::Station;
+use crate::stop::Stop;
 
-/// Put the frames of a pcap file on a bus
+/// Put the frames of a capture on a bus
+///
+/// FILE is pcap or pcapng. The frames go out in order, as fast as the bus takes them or at the pace of --pps. Frames that the bus
+/// does not carry (over 1,514 bytes, or shorter than an Ethernet header) are passed over and counted.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  busctl replay capture.pcap ./lan.bus --pps 1000")]
+#[command(after_help = "Examples:\n  \
+                        busctl replay capture.pcap ./lan.bus\n  \
+                        busctl replay capture.pcap shmif0 --pps 1000 --loop 10\n  \
+                        busctl dump ./one.bus -f -w - | busctl replay - ./other.bus")]
 pub struct Args {
-    /// The pcap file
+    /// The capture; - is stdin
     #[arg(value_name = "FILE")]
-    pub file: std::path::PathBuf,
+    pub file: PathBuf,
 
-    /// An interface name, or a path containing a slash
+    /// An interface, or the path of a bus with a '/' in it
     #[arg(value_name = "BUS")]
-    pub bus: String,
+    pub bus: BusArgument,
 
     /// Frames a second [default: as fast as it goes]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub pps: Option<u64>,
 
     /// How often to play the file
-    #[arg(long = "loop", value_name = "N", default_value_t = 1)]
+    #[arg(long = "loop", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub rounds: u64,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
-/// Runs the verb.
+/// Replays it, until its end or until stopped.
 ///
 /// # Errors
-/// Always: it is not built yet.
-pub fn run(_args: &Args, _context: &Context) -> anyhow::Result<()> {
-    bail!("busctl replay is not built yet")
+/// When FILE is no capture or BUS no bus; when the bus stays busy; when FILE is damaged further on.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+    let about_file = || format!("cannot replay {}", args.file.display());
+    let mut source = Source::open(&args.file, args.rounds).with_context(about_file).misuse()?;
+    let mut batch = Batch::new();
+    // Before anything is changed: what is no capture shows by its first frame.
+    let mut damage = source.fill(&mut batch).with_context(about_file);
+    if batch.is_empty() {
+        damage = Ok(damage.misuse()?);
+    }
+    if let BusArgument::Path(path) = &args.bus {
+        // A replay onto a bus that is only now made would be seen by nobody: more likely the path is wrong.
+        Bus::open_read_only(path)?;
+    }
+    let mut station = Station::join(&args.bus, context)?;
+    let stop = Stop::on_signals()?;
+    let progress = Progress::new(source.size());
+
+    let begin = Instant::now();
+    let mut pace = args.pps.map(|pps| Pace::new(pps, begin));
+    let mut sent = Sent::default();
+    while !batch.is_empty() && !stop.requested() {
+        station.follow();
+        let frames = match &mut pace {
+            None => batch.frames(),
+            Some(pace) => match pace.due(Instant::now()) {
+                Ok(due) => &batch.frames()[..due.min(batch.frames().len())],
+                Err(pause) => {
+                    let _ = stop.sleep(pause);
+                    continue;
+                }
+            },
+        };
+        station
+            .send_burst(frames)
+            .with_context(|| format!("stopped behind frame {} of the replay", sent.frames))?;
+        let count = frames.len();
+        let bytes = frames.iter().map(|frame| frame.as_ref().len() as u64).sum::<u64>();
+        sent.frames += count as u64;
+        sent.bytes += bytes;
+        if let Some(pace) = &mut pace {
+            pace.sent(count);
+        }
+        progress.advance(count, bytes);
+        batch.take(count);
+        if batch.is_empty() && damage.is_ok() {
+            damage = source.fill(&mut batch).with_context(about_file);
+        }
+    }
+    progress.finish();
+    report(args, &sent, source.skipped(), begin.elapsed())?;
+    damage
+}
+
+/// What went onto the bus.
+#[derive(Default)]
+struct Sent {
+    frames: u64,
+    bytes: u64,
+}
+
+/// `replay --json`.
+#[derive(Serialize)]
+struct Report<'a> {
+    frames: u64,
+    bytes: u64,
+    seconds: f64,
+    #[serde(flatten)]
+    skipped: &'a Skipped,
+}
+
+fn report(args: &Args, sent: &Sent, skipped: &Skipped, time: Duration) -> anyhow::Result<()> {
+    let Sent { frames, bytes } = *sent;
+    let seconds = time.as_secs_f64();
+    if args.json {
+        output::print_json(&Report { frames, bytes, seconds, skipped })?;
+    } else {
+        writeln!(output::stdout(), "{frames} frames, {bytes} bytes in {seconds:.3} s")?;
+    }
+    skipped.warnings().for_each(output::warn);
+    Ok(())
 }
