@@ -181,6 +181,24 @@ fn every_offer_and_packet_is_written_whole() {
     assert_eq!(ring.header().head.load(Relaxed), 6);
 }
 
+/// A client that never clears the flag of a packet's first descriptor (DPDK 22.11) finds it cleared.
+#[test]
+fn a_server_gives_descriptors_back_without_their_chains() {
+    let memory = Memory::new(2, 64);
+    let (mut tx, mut rx) = memory.s2m();
+    let ring = memory.ring(0);
+    assert!(push(&mut tx, &filled(100, 0)) && push(&mut tx, &filled(100, 1)));
+    tx.publish();
+    assert_eq!(rx.collect(9).unwrap(), 2);
+    rx.give_back(2);
+    let chained: Vec<bool> = (0..4).map(|slot| ring.descriptor(slot).goes_on()).collect();
+    assert_eq!(chained, [false, false, true, false], "what was not given back stays as it was");
+    assert_eq!(rx.collect(9).unwrap(), 1);
+    assert_eq!(packets(&rx), [filled(100, 1)]);
+    rx.give_back(2);
+    assert!((0..4).all(|slot| !ring.descriptor(slot).goes_on()));
+}
+
 #[test]
 fn nothing_is_offered_or_sent_beyond_the_ring() {
     let memory = Memory::new(2, 64);

@@ -7,7 +7,7 @@ use std::sync::atomic::fence;
 use super::Side;
 use super::window::Window;
 use crate::face::error::{Fault, RingFault};
-use crate::format::ring::{Descriptor, FLAG_MASK};
+use crate::format::ring::{Descriptor, FLAG_MASK, FLAG_NEXT};
 use crate::memory::prefetch;
 use crate::memory::ring::RingMemory;
 
@@ -149,6 +149,9 @@ impl RxRing {
     #[inline]
     pub(crate) fn give_back(&mut self, count: usize) {
         let count = count.min(self.burst.len());
+        if let Side::Server = self.side {
+            self.unchain(count);
+        }
         self.burst.clear();
         if count == 0 {
             return;
@@ -164,6 +167,19 @@ impl RxRing {
         match self.side {
             Side::Server => self.memory.header().tail.store(ours, Release),
             Side::Client(_) => self.memory.header().head.store(ours, Release),
+        }
+    }
+
+    /// Takes the NEXT flags out of the first `count` descriptors of the burst, as libmemif's server does. DPDK 22.11's
+    /// client depends on it: it sets the flag where a packet goes on, but never clears it in a packet's first descriptor,
+    /// and so a short packet in a slot that had begun a chain would seem to go on without end.
+    #[inline]
+    fn unchain(&self, count: usize) {
+        for (nth, &descriptor) in self.burst[..count].iter().enumerate() {
+            if descriptor.goes_on() {
+                let flags = descriptor.flags & !FLAG_NEXT;
+                self.memory.set_descriptor(self.free_running(nth), Descriptor { flags, ..descriptor });
+            }
         }
     }
 
