@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, connect, sendmsg, socket,
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, connect, sendmsg, shutdown, socket,
 };
 
 use crate::face::addr::SocketAddr;
@@ -76,6 +76,7 @@ impl Socket {
     /// Looks for the next packet.
     pub(crate) fn receive(&self) -> Received {
         let mut packet = [0; MESSAGE_LEN];
+        let mut reset = false;
         loop {
             return match fds::receive(self.fd.as_fd(), &mut packet) {
                 Ok((0, _)) => Received::Closed,
@@ -85,6 +86,11 @@ impl Socket {
                 }
                 Err(nix::Error::EAGAIN) => Received::Nothing,
                 Err(nix::Error::EINTR) => continue,
+                // The other side closed without having read all: told once, before what it had to say.
+                Err(nix::Error::ECONNRESET) if !reset => {
+                    reset = true;
+                    continue;
+                }
                 Err(errno) => {
                     tracing::debug!(%errno, "control channel failed");
                     Received::Closed
@@ -123,6 +129,11 @@ impl Socket {
 
     /// Says goodbye, if the other side still listens; there is nobody to tell otherwise.
     pub(crate) fn bye(&mut self, reason: &str) {
+        // What is unread when a socket is closed makes the other side see an error instead of the reason. No more can
+        // come after the shutdown, so this ends.
+        if shutdown(self.fd.as_raw_fd(), Shutdown::Read).is_ok() {
+            while let Received::Packet(..) = self.receive() {}
+        }
         let _ = self.send(&Message::Disconnect { code: 0, reason: Reason::new(reason) }, None);
     }
 

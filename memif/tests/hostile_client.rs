@@ -1,0 +1,399 @@
+//! What a server makes of clients that lie: each loses its connection, is told why, and nothing else is disturbed.
+
+mod common;
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use common::*;
+use memif::{Disconnect, Event, LinkError, Mode, Options, Refusal, Server, ServerOptions};
+
+type Script = Vec<(Vec<u8>, Vec<RawFd>)>;
+
+/// Plays `script` to a fresh connection; the server's words to the mock, which must be those in its report.
+fn refused(world: &mut World, addr: &memif::SocketAddr, script: &Script) -> String {
+    let mock = Mock::connect(addr);
+    for (message, fds) in script {
+        mock.send(message, fds);
+    }
+    let Heard::Disconnect(told) = world.verdict(&mock) else { panic!("no reason given") };
+    let reported = world.event("Refused", |event| match event {
+        Event::Refused { reason, .. } => Some(reason.to_string()),
+        _ => None,
+    });
+    assert!(reported.starts_with(&told), "{reported:?} was reported, {told:?} was told");
+    assert_eq!(world.verdict(&mock), Heard::Closed);
+    told
+}
+
+/// A proper script with one message replaced.
+fn spoiled(memory: &File, bell: RawFd, at: usize, message: Vec<u8>, fds: Vec<RawFd>) -> Script {
+    let all: Script = vec![
+        (init(1, 0, b""), vec![]),
+        (add_region(0, SIZE), vec![memory.as_raw_fd()]),
+        (add_ring(true, 0, 0, S2M, LOG2), vec![bell]),
+        (add_ring(false, 0, 0, M2S, LOG2), vec![bell]),
+        (connect_message(), vec![]),
+    ];
+    all.into_iter()
+        .enumerate()
+        .map(|(n, step)| if n == at { (message.clone(), fds.clone()) } else { step })
+        .collect()
+}
+
+#[test]
+fn every_lie_in_the_handshake_is_refused_with_a_reason_and_hurts_nobody() {
+    let addr = unique("lies");
+    let mut server = Server::bind(&addr).unwrap();
+    server.add(Options::new(0)).unwrap();
+    server.add(Options::new(1)).unwrap();
+    server.add(Options::new(2).secret("right").unwrap()).unwrap();
+    server.add(Options::new(3).mode(Mode::Ip)).unwrap();
+    let mut world = World::new(server);
+    let (_bystander, bystanders_memory, mut bystanders_link) = world.connect_mock(&addr, 0);
+
+    let memory = memory();
+    let file = memory.as_raw_fd();
+    let bell = event_fd();
+    let bell = bell.as_fd().as_raw_fd();
+    let (pipe, _other_end) = nix::unistd::pipe().unwrap();
+    let pipe = pipe.as_raw_fd();
+    let device = File::open("/dev/zero").unwrap();
+    let read_only = File::open(format!("/proc/self/fd/{file}")).unwrap();
+    let no_cookie = common::memory();
+    no_cookie.write_all_at(&[0; 4], u64::from(M2S)).unwrap();
+    let with = |at, message, fds| spoiled(&memory, bell, at, message, fds);
+    let long = [init(1, 0, b""), vec![0]].concat();
+    let private = message(5, &[&[1, 0], &[0; 2], &[0; 2], &[0; 4], &[LOG2], &8u16.to_ne_bytes()]);
+
+    let cases: Vec<(Script, &str)> = vec![
+        (with(0, init(9, 0, b""), vec![]), "no interface with id 9"),
+        (with(0, init(0, 0, b""), vec![]), "interface 0 is already connected"),
+        (with(0, init(2, 0, b"wrong"), vec![]), "wrong secret"),
+        (with(0, init(2, 0, b""), vec![]), "wrong secret"),
+        (with(0, init(2, 0, b"right and more"), vec![]), "wrong secret"),
+        (with(0, init(3, 0, b""), vec![]), "interface mode 0 does not match, ip is wanted"),
+        (with(0, init(1, 77, b""), vec![]), "interface mode 77 does not match"),
+        (with(0, message(3, &[&0x0100u16.to_ne_bytes(), &1u32.to_ne_bytes()]), vec![]), "version 0x0100"),
+        (with(0, init(1, 0, b"")[..127].to_vec(), vec![]), "message of 127 bytes, not 128"),
+        (with(0, long, vec![]), "message of 129 bytes, not 128"),
+        (with(0, vec![3], vec![]), "message of 1 bytes"),
+        (with(0, message(0, &[]), vec![]), "unknown message type 0"),
+        (with(1, message(99, &[]), vec![]), "unknown message type 99"),
+        (with(0, add_region(0, SIZE), vec![file]), "ADD_REGION out of turn, INIT was due"),
+        (with(1, init(1, 0, b""), vec![]), "INIT out of turn, after INIT"),
+        (with(0, init(1, 0, b""), vec![file]), "INIT with 1 file descriptors, not 0"),
+        (with(1, add_region(0, SIZE), vec![]), "ADD_REGION with 0 file descriptors, not 1"),
+        (with(1, add_region(0, SIZE), vec![file, file, bell]), "ADD_REGION with 3 file descriptors, not 1"),
+        (with(1, add_region(1, SIZE), vec![file]), "region index 1, not 0"),
+        (with(2, add_region(0, SIZE), vec![file]), "region index 0, not 1"),
+        (with(1, add_region(0, 0), vec![file]), "size of 0 bytes"),
+        (with(1, add_region(0, SIZE + 1), vec![file]), "4097 bytes announced, but the file has 4096"),
+        (with(1, add_region(0, u64::MAX), vec![file]), "bytes announced, but the file has 4096"),
+        (with(1, add_region(0, SIZE), vec![pipe]), "its file is not memory"),
+        (with(1, add_region(0, SIZE), vec![device.as_raw_fd()]), "its file is not memory"),
+        (with(1, add_region(0, SIZE), vec![read_only.as_raw_fd()]), "mapping it failed"),
+        (with(2, add_ring(true, 1, 0, S2M, LOG2), vec![bell]), "S2M ring 1: not in turn, 0 was due"),
+        (with(2, add_ring(true, 300, 0, S2M, LOG2), vec![bell]), "S2M ring 300: not in turn"),
+        (with(3, add_ring(true, 0, 0, M2S, LOG2), vec![bell]), "S2M ring 0: not in turn, 1 was due"),
+        (with(2, add_ring(true, 0, 0, S2M, LOG2), vec![]), "ADD_RING with 0 file descriptors"),
+        (with(2, add_ring(true, 0, 0, S2M, LOG2), vec![pipe]), "S2M ring 0: its descriptor is no eventfd"),
+        (with(2, add_ring(true, 0, 0, S2M, 200), vec![bell]), "log2 size 200 is too large"),
+        (with(2, add_ring(true, 0, 0, S2M, 14), vec![bell]), "S2M ring 0: outside its region"),
+        (with(2, add_ring(true, 0, 7, S2M, LOG2), vec![bell]), "region 7 does not exist"),
+        (with(2, add_ring(true, 0, 0, 8, LOG2), vec![bell]), "offset 8 is not a multiple of 16"),
+        (with(2, add_ring(true, 0, 0, 0xFFFF_FFF0, LOG2), vec![bell]), "outside its region"),
+        (with(3, add_ring(false, 0, 0, 240, LOG2), vec![bell]), "overlaps another ring"),
+        (with(2, private, vec![bell]), "private header of 8 bytes"),
+        (spoiled(&no_cookie, bell, 9, vec![], vec![]), "M2S ring 0: cookie 0x0 is wrong"),
+        (with(4, message(1, &[]), vec![]), "ACK out of turn"),
+    ];
+    for (script, text) in cases {
+        let told = refused(&mut world, &addr, &script);
+        assert!(told.contains(text), "{told:?} should say {text:?}");
+    }
+
+    // The bystander has noticed nothing, and the interface all of them wanted is free.
+    set_descriptor(&bystanders_memory, S2M, 0, descriptor(0, 0, 5, S2M_BUFFERS));
+    bystanders_memory.write_all_at(b"hello", u64::from(S2M_BUFFERS)).unwrap();
+    set_head(&bystanders_memory, S2M, 1);
+    let mut copy = [0; 9];
+    assert_eq!(bystanders_link.rx[0].burst(9).unwrap().iter().next().unwrap().copy_to(&mut copy), 5);
+    assert_eq!(&copy[..5], b"hello");
+    assert_eq!(tail(&bystanders_memory, S2M), 1, "the buffer was given back");
+    world.connect_mock(&addr, 1);
+    assert!(world.events.is_empty(), "{:?}", world.events);
+}
+
+#[test]
+fn lies_on_a_live_link_end_that_link_only() {
+    type Lie = fn(&File);
+    let receive: [(Lie, &str); 9] = [
+        (|m| set_head(m, S2M, 9), "S2M ring 0: index jumped to 9"),
+        (|m| set_head(m, S2M, 0xFFFF), "S2M ring 0: index jumped to 65535"),
+        (|m| one(m, descriptor(0, 0, 0, S2M_BUFFERS)), "S2M ring 0: slot 0: length 0"),
+        (|m| one(m, descriptor(0, 1, 64, S2M_BUFFERS)), "slot 0: buffer outside its region"),
+        (|m| one(m, descriptor(0, 0xFFFF, 64, S2M_BUFFERS)), "slot 0: buffer outside its region"),
+        (|m| one(m, descriptor(0, 0, 64, 4_090)), "slot 0: buffer outside its region"),
+        (|m| one(m, descriptor(0, 0, 0xFFFF_FFF0, 0xFFFF_FFF0)), "slot 0: buffer outside its region"),
+        (|m| one(m, descriptor(1, 0, 64, S2M_BUFFERS)), "slot 0: the packet goes on, but nothing follows"),
+        (
+            |m| {
+                (0..8).for_each(|slot| set_descriptor(m, S2M, slot, descriptor(1, 0, 64, S2M_BUFFERS)));
+                set_head(m, S2M, 8);
+            },
+            "slot 7: the packet goes on, but nothing follows",
+        ),
+    ];
+    let send: [(Lie, &str); 4] = [
+        (|m| set_head(m, M2S, 9), "M2S ring 0: index jumped to 9"),
+        (|m| set_head(m, M2S, 8), "M2S ring 0: slot 0: length 0"),
+        (|m| offer(m, descriptor(0, 3, 64, M2S_BUFFERS)), "slot 0: buffer outside its region"),
+        (|m| offer(m, descriptor(0, 0, 0xFFFF_FFFF, M2S_BUFFERS)), "slot 0: buffer outside its region"),
+    ];
+    let addr = unique("live-lies");
+    let mut server = Server::bind(&addr).unwrap();
+    server.add(Options::new(0)).unwrap();
+    server.add(Options::new(1)).unwrap();
+    let mut world = World::new(server);
+    let (_bystander, _memory, mut bystander) = world.connect_mock(&addr, 0);
+
+    let all = receive
+        .map(|(lie, text)| (true, lie, text))
+        .into_iter()
+        .chain(send.map(|(lie, text)| (false, lie, text)));
+    for (receiving, lie, text) in all {
+        let (mock, memory, mut link) = world.connect_mock(&addr, 1);
+        lie(&memory);
+        let error = if receiving {
+            link.rx[0].burst(64).expect_err(text)
+        } else {
+            let mut burst = link.tx[0].burst().unwrap();
+            assert!(!burst.push(&[1; 60]), "{text}");
+            assert_eq!(burst.publish(), 0);
+            link.tx[0].burst().expect_err(text)
+        };
+        assert!(
+            matches!(&error, LinkError::Peer(fault) if fault.to_string().contains(text)),
+            "{error} / {text}"
+        );
+        let Heard::Disconnect(told) = world.verdict(&mock) else { panic!("not told: {text}") };
+        assert!(told.contains(text), "{told:?} should say {text:?}");
+        world.event("Disconnected", |event| match event {
+            Event::Disconnected { id: 1, reason: Disconnect::Fault(fault) } => {
+                assert!(fault.to_string().contains(text));
+                Some(())
+            }
+            _ => None,
+        });
+        assert!(link.rx[0].burst(1).is_err() && link.tx[0].burst().is_err());
+        assert!(link.rx[0].arm().is_err() && link.tx[0].free_slots().is_err());
+        assert!(bystander.rx[0].burst(1).unwrap().is_empty());
+    }
+}
+
+/// One descriptor, published.
+fn one(memory: &File, descriptor: [u8; 16]) {
+    set_descriptor(memory, S2M, 0, descriptor);
+    set_head(memory, S2M, 1);
+}
+
+/// One buffer, offered.
+fn offer(memory: &File, descriptor: [u8; 16]) {
+    set_descriptor(memory, M2S, 0, descriptor);
+    set_head(memory, M2S, 1);
+}
+
+#[test]
+fn messages_after_connected_end_the_link() {
+    let addr = unique("late");
+    let mut server = Server::bind(&addr).unwrap();
+    server.add(Options::new(1)).unwrap();
+    let mut world = World::new(server);
+    for (late, text) in [
+        (connect_message(), "CONNECT out of turn, after CONNECTED"),
+        (init(1, 0, b""), "INIT out of turn, after CONNECTED"),
+        (vec![0; 5], "message of 5 bytes"),
+    ] {
+        let (mock, _memory, mut link) = world.connect_mock(&addr, 1);
+        mock.send(&late, &[]);
+        assert_eq!(
+            world.verdict(&mock),
+            Heard::Disconnect(text.to_owned() + if late.len() == 5 { ", not 128" } else { "" })
+        );
+        world.event("Disconnected", |event| matches!(event, Event::Disconnected { id: 1, .. }).then_some(()));
+        assert_eq!(link.rx[0].burst(1).unwrap_err(), LinkError::Down);
+    }
+}
+
+#[test]
+fn goodbyes_are_passed_on() {
+    let addr = unique("goodbye");
+    let mut server = Server::bind(&addr).unwrap();
+    server.add(Options::new(1)).unwrap();
+    let mut world = World::new(server);
+    let reason = |event: &Event| match event {
+        Event::Disconnected { id: 1, reason } => Some(reason.clone()),
+        _ => None,
+    };
+    let (mock, ..) = world.connect_mock(&addr, 1);
+    mock.send(&message(8, &[&7u32.to_ne_bytes(), b"lunch\x07time"]), &[]);
+    let said = Disconnect::Peer { reason: "lunch\u{fffd}time".into() };
+    assert_eq!(world.event("Disconnected", reason), said);
+
+    let (mock, ..) = world.connect_mock(&addr, 1);
+    drop(mock);
+    assert_eq!(world.event("Disconnected", reason), Disconnect::Closed);
+
+    let (mock, ..) = world.connect_mock(&addr, 1);
+    assert!(world.server.disconnect(1, "maintenance"));
+    assert_eq!(world.verdict(&mock), Heard::Disconnect("maintenance".into()));
+    assert_eq!(world.event("Disconnected", reason), Disconnect::Local { reason: "maintenance".into() });
+    assert!(!world.server.disconnect(1, "again"));
+
+    let (mock, ..) = world.connect_mock(&addr, 1);
+    assert!(world.server.remove(1, "gone for good"));
+    assert_eq!(world.verdict(&mock), Heard::Disconnect("gone for good".into()));
+    assert_eq!(
+        refused(&mut world, &addr, &vec![(init(1, 0, b""), vec![])]),
+        "no interface with id 1 on this socket"
+    );
+}
+
+#[test]
+fn who_never_says_init_goes_and_never_keeps_others_out() {
+    let addr = unique("silent");
+    let options = ServerOptions::new().connect_timeout(Duration::from_millis(200)).max_pending(4);
+    let mut server = Server::bind_with(&addr, options).unwrap();
+    server.add(Options::new(1)).unwrap();
+    let mut world = World::new(server);
+    let silent: Vec<Mock> = (0..200)
+        .map(|_| {
+            let mock = Mock::connect(&addr);
+            world.pump();
+            mock
+        })
+        .collect();
+    let (_mock, _memory, mut link) = world.connect_mock(&addr, 1);
+    let told: Vec<Heard> = silent.iter().map(|mock| world.verdict(mock)).collect();
+    let count = |text: &str| told.iter().filter(|heard| **heard == Heard::Disconnect(text.into())).count();
+    let crowded = count("too many connections without INIT");
+    assert_eq!(crowded + count("not connected in time"), 200, "{told:?}");
+    assert!(crowded >= 196, "at most 4 may stay");
+    // The timeout is for connecting only.
+    assert!(link.rx[0].burst(1).is_ok());
+}
+
+#[test]
+fn a_client_that_stops_halfway_frees_its_interface() {
+    let addr = unique("halfway");
+    let options = ServerOptions::new().connect_timeout(Duration::from_millis(100));
+    let mut server = Server::bind_with(&addr, options).unwrap();
+    server.add(Options::new(1)).unwrap();
+    let mut world = World::new(server);
+    let mock = Mock::connect(&addr);
+    mock.send(&init(1, 0, b""), &[]);
+    assert_eq!(world.verdict(&mock), Heard::Disconnect("not connected in time".into()));
+    world.event("Refused", |event| match event {
+        Event::Refused { id: Some(1), reason: Refusal::Timeout } => Some(()),
+        _ => None,
+    });
+    world.connect_mock(&addr, 1);
+}
+
+#[test]
+fn a_client_that_died_makes_way_for_its_successor_at_once() {
+    let addr = unique("successor");
+    let mut server = Server::bind(&addr).unwrap();
+    server.add(Options::new(1)).unwrap();
+    let mut world = World::new(server);
+    let mut before = world.connect_mock(&addr, 1);
+    for _ in 0..20 {
+        // Both the death and the new INIT wait when the server looks.
+        drop(before);
+        before = world.connect_mock(&addr, 1);
+        world.event("Disconnected", |event| matches!(event, Event::Disconnected { .. }).then_some(()));
+    }
+}
+
+#[test]
+fn answers_that_nobody_reads_are_bounded_and_kept() {
+    let addr = unique("deaf");
+    let mut server = Server::bind(&addr).unwrap();
+    server.add(Options::new(1)).unwrap();
+    let mut world = World::new(server);
+    let mock = Mock::connect(&addr);
+    let (memory, bell) = (memory(), event_fd());
+    memory.set_len(1 << 20).unwrap();
+    for ring in 0u32..510 {
+        memory.write_all_at(&0x03E3_1F20u32.to_ne_bytes(), u64::from(ring * 256)).unwrap();
+    }
+    let (file, bell) = (memory.as_raw_fd(), bell.as_fd().as_raw_fd());
+    let mut script: Vec<(Vec<u8>, Option<RawFd>)> = vec![(init(1, 0, b""), None)];
+    script.extend((0..256).map(|n| (add_region(n, 1 << 20), Some(file))));
+    script.extend((0..255).map(|n| (add_ring(true, n, n, u32::from(n) * 256, LOG2), Some(bell))));
+    script.extend((0..255).map(|n| (add_ring(false, n, n, (255 + u32::from(n)) * 256, LOG2), Some(bell))));
+    script.push((connect_message(), None));
+    let messages = script.len();
+
+    // Send ahead as far as it goes, without reading any answer: the server neither blocks nor hoards.
+    let mut stalled = 0;
+    let mut script = script.into_iter().peekable();
+    while stalled < 1_000 {
+        let Some((message, fd)) = script.peek() else { break };
+        match mock.try_send(message, fd.as_ref().map_or(&[], std::slice::from_ref)) {
+            Ok(()) => {
+                script.next();
+                stalled = 0;
+            }
+            Err(nix::Error::EAGAIN) => stalled += 1,
+            Err(errno) => panic!("{errno}"),
+        }
+        world.pump();
+    }
+    // Then read: everything was answered, in order.
+    let mut answers = 0;
+    until("all answers", || {
+        if let Some((message, fd)) = script.peek()
+            && mock.try_send(message, fd.as_ref().map_or(&[], std::slice::from_ref)).is_ok()
+        {
+            script.next();
+        }
+        world.pump();
+        let heard = mock.hear()?;
+        answers += 1;
+        match heard {
+            Heard::Connected => Some(()),
+            Heard::Ack | Heard::Hello => None,
+            other => panic!("{other:?} after {answers} answers"),
+        }
+    });
+    assert_eq!(answers, messages + 1, "HELLO, and an answer for each");
+    let link = world.link();
+    assert_eq!((link.rx.len(), link.tx.len()), (255, 255));
+}
+
+#[test]
+fn more_rings_than_wanted_are_refused() {
+    let addr = unique("more-rings");
+    let mut server = Server::bind(&addr).unwrap();
+    server.add(Options::new(1).rx_queues(1).tx_queues(2)).unwrap();
+    let mut world = World::new(server);
+    let (memory, bell) = (memory(), event_fd());
+    let bell = bell.as_fd().as_raw_fd();
+    let script = spoiled(&memory, bell, 3, add_ring(true, 1, 0, M2S, LOG2), vec![bell]);
+    assert_eq!(refused(&mut world, &addr, &script), "S2M ring 1: only 1 are allowed here");
+}
+
+#[test]
+fn unsealed_memory_is_taken_and_said_to_be_so() {
+    let addr = unique("unsealed");
+    let mut server = Server::bind(&addr).unwrap();
+    server.add(Options::new(1)).unwrap();
+    let mut world = World::new(server);
+    let (_mock, _memory, link) = world.connect_mock(&addr, 1);
+    assert!(!link.sealed && !link.rx[0].sealed());
+    assert_eq!((link.peer.name.as_str(), link.peer.app_name.as_str()), ("mock0", "mock app"));
+}
