@@ -26,7 +26,9 @@ fn a_broken_pipe_ends_a_dump_quietly() {
     let _rump = bus_with_frames(&lab, 5000);
     for dump in ["dump $BUS", "dump $BUS -f", "dump $BUS -w -", "dump $BUS -f -w -"] {
         let run = shell(&lab, &format!("$BUSCTL {dump} | head -c 100 >/dev/null; echo ${{PIPESTATUS[0]}}"));
-        assert_eq!(run.stderr, "", "busctl {dump}: {run}");
+        // With the pcap on standard output, the text goes to standard error.
+        let text = |line: &&str| !line.starts_with("bus version 3, ") && !line.starts_with("packet ");
+        assert_eq!(run.stderr.lines().filter(text).collect::<Vec<_>>(), [""; 0], "busctl {dump}: {run}");
         let status = run.succeeds().trim();
         assert!(["0", "141"].contains(&status), "busctl {dump}: {run}");
     }
