@@ -343,7 +343,7 @@ fn answers_that_nobody_reads_are_bounded_and_kept() {
     let mut script = script.into_iter().peekable();
     while stalled < 1_000 {
         let Some((message, fd)) = script.peek() else { break };
-        match mock.try_send(message, fd.as_ref().map_or(&[], std::slice::from_ref)) {
+        match mock.try_send(message, fd.as_slice()) {
             Ok(()) => {
                 script.next();
                 stalled = 0;
@@ -357,7 +357,7 @@ fn answers_that_nobody_reads_are_bounded_and_kept() {
     let mut answers = 0;
     until("all answers", || {
         if let Some((message, fd)) = script.peek()
-            && mock.try_send(message, fd.as_ref().map_or(&[], std::slice::from_ref)).is_ok()
+            && mock.try_send(message, fd.as_slice()).is_ok()
         {
             script.next();
         }

@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,9 @@ pub fn until<T>(what: &str, mut step: impl FnMut() -> Option<T>) -> T {
 /// A message of `kind` with these fields.
 pub fn message(kind: u16, fields: &[&[u8]]) -> Vec<u8> {
     let mut message = kind.to_ne_bytes().to_vec();
-    fields.iter().for_each(|field| message.extend_from_slice(field));
+    for field in fields {
+        message.extend_from_slice(field);
+    }
     message.resize(128, 0);
     message
 }
@@ -211,21 +213,10 @@ impl Mock {
     }
 }
 
-/// Owns a descriptor that was just received, by way of a copy.
+/// Owns a descriptor that was just received.
 fn own(number: RawFd) -> OwnedFd {
-    // The number is open until closed here, and nothing else knows it.
-    let copy = nix::unistd::dup(Borrowed(number)).unwrap();
-    nix::unistd::close(number).unwrap();
-    copy
-}
-
-struct Borrowed(RawFd);
-
-impl std::os::fd::AsFd for Borrowed {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: used on numbers that were just received and are open.
-        unsafe { BorrowedFd::borrow_raw(self.0) }
-    }
+    // SAFETY: the kernel has just installed it, and it is given here only.
+    unsafe { OwnedFd::from_raw_fd(number) }
 }
 
 /// A server and everything it reported.
@@ -281,7 +272,7 @@ impl World {
         let mock = Mock::connect(addr);
         let memory = memory();
         for (message, fd) in proper(id, &memory, &event_fd()) {
-            mock.send(&message, fd.as_ref().map_or(&[], std::slice::from_ref));
+            mock.send(&message, fd.as_slice());
         }
         assert_eq!(self.verdict(&mock), Heard::Connected);
         (mock, memory, self.link())

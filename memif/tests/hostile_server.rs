@@ -1,0 +1,256 @@
+//! What a client makes of servers that lie, refuse, or are not there.
+
+mod common;
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use common::*;
+use memif::{Client, ConnectError, Disconnect, Event, Link, LinkError, Options, Refusal, SocketAddr};
+
+/// HELLO of a server that allows this much.
+fn hello(min: u16, max: u16, rings: u16, log2: u8) -> Vec<u8> {
+    let (min, max, rings) = (min.to_ne_bytes(), max.to_ne_bytes(), rings.to_ne_bytes());
+    message(2, &[&[b'm'; 32], &min, &max, &255u16.to_ne_bytes(), &rings, &rings, &[log2]])
+}
+
+fn connected() -> Vec<u8> {
+    message(7, &[b"mock server"])
+}
+
+fn ack() -> Vec<u8> {
+    message(1, &[])
+}
+
+/// A client that tries again soon, so that one test can have many attempts.
+fn client(addr: &SocketAddr) -> Client {
+    let options = Options::new(0).log2_ring_size(LOG2).buffer_size(128);
+    Client::new(addr, options.reconnect(Some(Duration::from_millis(5)))).unwrap()
+}
+
+fn accept(listener: &OwnedFd, client: &mut Client) -> Mock {
+    until("a connection", || {
+        // Refusals of earlier attempts may still come.
+        let _ = client.ready().unwrap();
+        Mock::accept(listener)
+    })
+}
+
+/// Lets the client work until the mock hears this kind of message; the descriptors that came with it.
+fn expect(mock: &Mock, client: &mut Client, kind: u16) -> Vec<OwnedFd> {
+    until("a message", || {
+        assert!(client.ready().unwrap().is_none());
+        let (heard, fds) = mock.hear_with_fds()?;
+        assert_eq!(heard, Heard::Other(kind));
+        Some(fds)
+    })
+}
+
+/// Serves the handshake up to CONNECTED; the client's memory and link.
+fn serve(mock: &Mock, client: &mut Client) -> (File, Link) {
+    mock.send(&hello(0x0200, 0x0200, 255, 14), &[]);
+    expect(mock, client, 3);
+    mock.send(&ack(), &[]);
+    let memory = File::from(expect(mock, client, 4).pop().unwrap());
+    for _ring in 0..2 {
+        mock.send(&ack(), &[]);
+        assert_eq!(expect(mock, client, 5).len(), 1);
+    }
+    mock.send(&ack(), &[]);
+    expect(mock, client, 6);
+    mock.send(&connected(), &[]);
+    let link = until("Connected", || match client.ready().unwrap() {
+        Some(Event::Connected { link, .. }) => Some(link),
+        Some(other) => panic!("{other:?}"),
+        None => None,
+    });
+    (memory, link)
+}
+
+fn refusal(client: &mut Client) -> Refusal {
+    until("Refused", || match client.ready().unwrap() {
+        Some(Event::Refused { id: Some(0), reason }) => Some(reason),
+        Some(other) => panic!("{other:?}"),
+        None => None,
+    })
+}
+
+#[test]
+fn lies_in_the_handshake_are_refused_with_a_reason() {
+    let addr = unique("server-lies");
+    let listener = mock_listener(&addr);
+    let bell = event_fd();
+    let bell = std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(&bell));
+    let good = || hello(0x0200, 0x0200, 255, 14);
+    let cases: Vec<(Vec<(Vec<u8>, bool)>, &str)> = vec![
+        (vec![(ack(), false)], "ACK out of turn, HELLO was due"),
+        (vec![(hello(0x0300, 0x0400, 255, 14), false)], "version 0x0300 to 0x0400"),
+        (vec![(good()[..100].to_vec(), false)], "message of 100 bytes"),
+        (vec![(message(77, &[]), false)], "unknown message type 77"),
+        (vec![(good(), true)], "HELLO with 1 file descriptors"),
+        (vec![(good(), false), (good(), false)], "HELLO out of turn"),
+        (vec![(good(), false), (connected(), false)], "CONNECTED out of turn, ACK was due"),
+        (vec![(good(), false), (init(0, 0, b""), false)], "INIT out of turn"),
+    ];
+    let mut client = client(&addr);
+    for (script, text) in cases {
+        let mock = accept(&listener, &mut client);
+        for (message, with_fd) in script {
+            mock.send(&message, if with_fd { std::slice::from_ref(&bell) } else { &[] });
+        }
+        let refusal = refusal(&mut client).to_string();
+        assert!(refusal.contains(text), "{refusal:?} should say {text:?}");
+        let told = until("the reason", || mock.hear().filter(|heard| matches!(heard, Heard::Disconnect(_))));
+        assert_eq!(told, Heard::Disconnect(refusal));
+    }
+}
+
+#[test]
+fn a_refusal_comes_with_the_servers_words() {
+    let addr = unique("says-no");
+    let listener = mock_listener(&addr);
+    let mut client = client(&addr);
+    let mock = accept(&listener, &mut client);
+    mock.send(&hello(0x0200, 0x0200, 0, 10), &[]);
+    expect(&mock, &mut client, 3);
+    mock.send(&message(8, &[&0u32.to_ne_bytes(), b"not today"]), &[]);
+    assert!(matches!(refusal(&mut client), Refusal::Peer { reason } if reason == "not today"));
+
+    // libmemif's way: an ACK, and no more.
+    let mock = accept(&listener, &mut client);
+    mock.send(&hello(0x0200, 0x0200, 0, 10), &[]);
+    expect(&mock, &mut client, 3);
+    mock.send(&ack(), &[]);
+    drop(mock);
+    assert!(matches!(refusal(&mut client), Refusal::Closed));
+}
+
+#[test]
+fn wishes_are_cut_to_the_servers_bounds() {
+    let addr = unique("bounds");
+    let listener = mock_listener(&addr);
+    let options = Options::new(0).rx_queues(9).tx_queues(9).log2_ring_size(12);
+    let mut client = Client::new(&addr, options).unwrap();
+    let mock = accept(&listener, &mut client);
+    mock.send(&hello(0x0100, 0x0300, 1, 5), &[]);
+    expect(&mock, &mut client, 3);
+    mock.send(&ack(), &[]);
+    expect(&mock, &mut client, 4);
+    for _ring in 0..4 {
+        mock.send(&ack(), &[]);
+        expect(&mock, &mut client, 5);
+    }
+    mock.send(&ack(), &[]);
+    expect(&mock, &mut client, 6);
+    mock.send(&connected(), &[]);
+    let link = until("Connected", || match client.ready().unwrap() {
+        Some(Event::Connected { link, .. }) => Some(link),
+        _ => None,
+    });
+    assert_eq!((link.rx.len(), link.tx.len(), link.rx[0].ring_size()), (2, 2, 32));
+    assert!(link.sealed, "what this side makes cannot shrink");
+    assert_eq!(link.peer.app_name, "m".repeat(32), "an unclosed name ends with its field");
+}
+
+#[test]
+fn lies_on_a_live_link_end_it_and_the_client_comes_back() {
+    type Lie = fn(&File);
+    // With rings of 8, S2M is at 0 and M2S at 256, as in the mock's own memory.
+    let lies: [(bool, Lie, &str); 6] = [
+        (true, |m| set_tail(m, M2S, 9), "M2S ring 0: index jumped to 9"),
+        (true, |m| set_tail(m, M2S, 0xFFFF), "M2S ring 0: index jumped to 65535"),
+        (true, |m| packet(m, 0, 129), "slot 0: 129 bytes in a buffer of 128"),
+        (true, |m| packet(m, 0, 0), "slot 0: length 0"),
+        (true, |m| packet(m, 1, 128), "slot 0: the packet goes on, but nothing follows"),
+        (false, |m| set_tail(m, S2M, 1), "S2M ring 0: index jumped to 1"),
+    ];
+    let addr = unique("server-live-lies");
+    let listener = mock_listener(&addr);
+    let mut client = client(&addr);
+    for (receiving, lie, text) in lies {
+        let mock = accept(&listener, &mut client);
+        let (memory, mut link) = serve(&mock, &mut client);
+        assert!(link.rx[0].burst(8).unwrap().is_empty());
+        lie(&memory);
+        let error = if receiving {
+            link.rx[0].burst(8).expect_err(text)
+        } else {
+            link.tx[0].free_slots().expect_err(text)
+        };
+        assert!(
+            matches!(&error, LinkError::Peer(fault) if fault.to_string().contains(text)),
+            "{error} / {text}"
+        );
+        let told = until("the reason", || {
+            if let Some(event) = client.ready().unwrap() {
+                assert!(
+                    matches!(event, Event::Disconnected { reason: Disconnect::Fault(_), .. }),
+                    "{event:?}"
+                );
+            }
+            mock.hear()
+        });
+        assert!(matches!(&told, Heard::Disconnect(reason) if reason.contains(text)), "{told:?} / {text}");
+    }
+}
+
+/// One packet in the first buffer.
+fn packet(memory: &File, flags: u16, length: u32) {
+    set_descriptor(memory, M2S, 0, descriptor(flags, 0, length, 0));
+    set_tail(memory, M2S, 1);
+}
+
+#[test]
+fn where_a_servers_packet_is_the_client_knows_itself() {
+    let addr = unique("moved");
+    let listener = mock_listener(&addr);
+    let mut client = client(&addr);
+    let mock = accept(&listener, &mut client);
+    let (memory, mut link) = serve(&mock, &mut client);
+    let mut offered = [0; 16];
+    memory.read_exact_at(&mut offered, u64::from(M2S + 128)).unwrap();
+    let offset = u32::from_ne_bytes(offered[8..12].try_into().unwrap());
+    memory.write_all_at(b"in place", offset.into()).unwrap();
+    set_descriptor(&memory, M2S, 0, descriptor(0, 99, 8, 0xFFFF_FFFF));
+    set_tail(&memory, M2S, 1);
+    let mut copy = [0; 8];
+    for packet in &link.rx[0].burst(8).unwrap() {
+        packet.copy_to(&mut copy);
+    }
+    assert_eq!(&copy, b"in place");
+    let mut again = [0; 16];
+    memory.read_exact_at(&mut again, u64::from(M2S + 128)).unwrap();
+    assert_eq!(again, offered, "the whole descriptor is offered anew");
+}
+
+#[test]
+fn the_reason_for_no_connection_is_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| SocketAddr::path(folder.path().join(name)).unwrap();
+    let attempt = |addr: &SocketAddr| {
+        let mut client = Client::new(addr, Options::new(0).reconnect(None)).unwrap();
+        match refusal(&mut client) {
+            Refusal::Connect(error) => (error, client),
+            other => panic!("{other}"),
+        }
+    };
+    let (error, mut client) = attempt(&path("no/such.sock"));
+    assert!(
+        matches!(&error, ConnectError::NoDirectory { directory, .. } if directory.ends_with("no")),
+        "{error}"
+    );
+    assert!(client.wait(Some(Duration::from_millis(20))).unwrap().is_none(), "one attempt was asked for");
+    client.connect();
+    assert!(matches!(refusal(&mut client), Refusal::Connect(ConnectError::NoDirectory { .. })));
+
+    assert!(matches!(attempt(&path("none.sock")).0, ConnectError::NoSocket { .. }));
+    assert!(matches!(attempt(&unique("none")).0, ConnectError::NoSocket { .. }));
+    drop(mock_listener(&path("dead.sock")));
+    assert!(matches!(attempt(&path("dead.sock")).0, ConnectError::NobodyListens { .. }));
+    std::fs::write(folder.path().join("file"), "text").unwrap();
+    assert!(matches!(attempt(&path("file")).0, ConnectError::NotMemif { .. }));
+    let _stream = std::os::unix::net::UnixListener::bind(folder.path().join("stream")).unwrap();
+    assert!(matches!(attempt(&path("stream")).0, ConnectError::NotMemif { .. }));
+}
