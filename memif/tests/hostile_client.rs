@@ -30,17 +30,17 @@ fn refused(world: &mut World, addr: &memif::SocketAddr, script: &Script) -> Stri
 
 /// A proper script with one message replaced.
 fn spoiled(memory: &File, bell: RawFd, at: usize, message: Vec<u8>, fds: Vec<RawFd>) -> Script {
-    let all: Script = vec![
+    let mut all: Script = vec![
         (init(1, 0, b""), vec![]),
         (add_region(0, SIZE), vec![memory.as_raw_fd()]),
         (add_ring(true, 0, 0, S2M, LOG2), vec![bell]),
         (add_ring(false, 0, 0, M2S, LOG2), vec![bell]),
         (connect_message(), vec![]),
     ];
-    all.into_iter()
-        .enumerate()
-        .map(|(n, step)| if n == at { (message.clone(), fds.clone()) } else { step })
-        .collect()
+    if let Some(step) = all.get_mut(at) {
+        *step = (message, fds);
+    }
+    all
 }
 
 #[test]

@@ -10,6 +10,9 @@ use std::time::Duration;
 use common::*;
 use memif::{Client, ConnectError, Disconnect, Event, Link, LinkError, Options, Refusal, SocketAddr};
 
+/// Messages, and whether a descriptor goes with each.
+type Script = Vec<(Vec<u8>, bool)>;
+
 /// HELLO of a server that allows this much.
 fn hello(min: u16, max: u16, rings: u16, log2: u8) -> Vec<u8> {
     let (min, max, rings) = (min.to_ne_bytes(), max.to_ne_bytes(), rings.to_ne_bytes());
@@ -84,7 +87,7 @@ fn lies_in_the_handshake_are_refused_with_a_reason() {
     let bell = event_fd();
     let bell = std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(&bell));
     let good = || hello(0x0200, 0x0200, 255, 14);
-    let cases: Vec<(Vec<(Vec<u8>, bool)>, &str)> = vec![
+    let cases: Vec<(Script, &str)> = vec![
         (vec![(ack(), false)], "ACK out of turn, HELLO was due"),
         (vec![(hello(0x0300, 0x0400, 255, 14), false)], "version 0x0300 to 0x0400"),
         (vec![(good()[..100].to_vec(), false)], "message of 100 bytes"),
