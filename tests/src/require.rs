@@ -2,7 +2,7 @@
 //! continuous integration, it fails instead, so that a skipped test is never taken for a passed one.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Folders that are searched after `$PATH`: an unprivileged user's path lacks the second half of the system's programs.
 const MORE_FOLDERS: [&str; 4] = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin"];
@@ -23,27 +23,23 @@ pub fn find(name: &str) -> Option<PathBuf> {
 /// When it is missing and `BUSCTL_REQUIRE_PEERS=1`.
 #[must_use]
 pub fn program(name: &str) -> bool {
-    find(name).is_some() || missing(&format!("{name} not found"))
+    let required = std::env::var("BUSCTL_REQUIRE_PEERS").as_deref() == Ok("1");
+    let skipped = skips(find(name).is_some(), name, required);
+    if let Some(skipped) = &skipped {
+        // Written past the test runner's capture: a skipped test must be seen without --nocapture.
+        let _ = writeln!(std::io::stderr(), "{skipped}");
+    }
+    skipped.is_none()
 }
 
-/// Whether the device `path` can be opened for reading and writing; else as [`program`].
+/// What to say where the test has to be skipped: `skipped: NAME not found`.
 ///
 /// # Panics
-/// When it cannot and `BUSCTL_REQUIRE_PEERS=1`.
+/// When it was not found and is `required`.
 #[must_use]
-pub fn device(path: &str) -> bool {
-    let opened = std::fs::OpenOptions::new().read(true).write(true).open(Path::new(path));
-    opened.is_ok() || missing(&format!("{path} cannot be opened"))
-}
-
-fn missing(what: &str) -> bool {
-    assert!(
-        std::env::var("BUSCTL_REQUIRE_PEERS").as_deref() != Ok("1"),
-        "BUSCTL_REQUIRE_PEERS=1, but {what}"
-    );
-    // Written past the test runner's capture: a skipped test must be seen without --nocapture.
-    let _ = writeln!(std::io::stderr(), "skipped: {what}");
-    false
+pub fn skips(found: bool, name: &str, required: bool) -> Option<String> {
+    assert!(found || !required, "{name} not found, and BUSCTL_REQUIRE_PEERS=1");
+    (!found).then(|| format!("skipped: {name} not found"))
 }
 
 /// Returns from the test when one of the named programs is not installed, saying `skipped: NAME not found`.
