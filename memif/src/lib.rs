@@ -24,6 +24,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! With the feature `smoltcp`, `phy` makes a link a device of that IP stack.
+//!
 //! # The peer is not trusted
 //! Every number in a message or in shared memory is read once, checked, and the checked copy used. A peer that breaks the
 //! protocol loses its link and is told why; nothing else is disturbed. What a packet's bytes say is the caller's to judge:
@@ -48,6 +50,8 @@ pub use face::error::{
 pub use face::event::Event;
 pub use face::link::{Link, Peer};
 pub use face::options::{Mode, Options, Role, RxMode};
+#[cfg(feature = "smoltcp")]
+pub use face::phy;
 pub use face::rx::{Packet, Packets, RxBurst, RxQueue};
 pub use face::server::{Server, ServerOptions};
 pub use face::tx::{TxBurst, TxQueue, TxSlot};

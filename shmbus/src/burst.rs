@@ -83,6 +83,13 @@ impl Burst {
         self.whole = 0;
     }
 
+    /// The frame in place `index`, counted from the oldest.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<Frame<'_>> {
+        let entry = self.frames[..self.whole].get(index)?;
+        Some(Frame { bytes: &self.bytes[entry.start..entry.start + entry.len], info: entry.info })
+    }
+
     /// The frames, oldest first.
     #[must_use]
     pub fn iter(&self) -> Frames<'_> {

@@ -29,6 +29,7 @@
 //! - [`Bus`] is the file: opened, checked, made.
 //! - [`Interface`] is a station: it sends and receives.
 //! - [`Tap`] sees everything and changes nothing.
+//! - With the feature `smoltcp`, `phy` makes a station a device of that IP stack.
 //!
 //! # What is promised
 //!
@@ -50,6 +51,8 @@ mod liveness;
 mod memory;
 #[cfg(test)]
 mod model;
+#[cfg(feature = "smoltcp")]
+pub mod phy;
 mod reader;
 mod ring;
 mod stats;

@@ -7,6 +7,8 @@ pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod link;
 pub(crate) mod options;
+#[cfg(feature = "smoltcp")]
+pub mod phy;
 pub(crate) mod rx;
 pub(crate) mod server;
 pub(crate) mod tx;

@@ -40,6 +40,7 @@ use smoltcp::time::Instant;
 
 use super::error::LinkError;
 use super::link::Link;
+use super::tx::TxQueue;
 
 /// Bytes of the longest frame, without check sequence: 1,500 of payload and an Ethernet header.
 const MAX_FRAME: usize = 1_514;
@@ -57,7 +58,13 @@ pub struct Phy {
     taken: usize,
     /// Where to read next.
     queue: usize,
-    out: Frames,
+    out: Outbox,
+}
+
+/// Frames on their way to the peer.
+#[derive(Debug)]
+struct Outbox {
+    frames: Frames,
     dropped: u64,
     /// Why the link is no good any more, to be told by the next flush.
     trouble: Option<LinkError>,
@@ -67,8 +74,8 @@ impl Phy {
     /// A device that is this link.
     #[must_use]
     pub fn new(link: Link) -> Self {
-        let frames = Frames::new;
-        Self { link, received: frames(), taken: 0, queue: 0, out: frames(), dropped: 0, trouble: None }
+        let out = Outbox { frames: Frames::new(), dropped: 0, trouble: None };
+        Self { link, received: Frames::new(), taken: 0, queue: 0, out }
     }
 
     /// The link.
@@ -92,7 +99,7 @@ impl Phy {
     /// Frames of the stack that found the ring full.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.dropped
+        self.out.dropped
     }
 
     /// Publishes what the stack has had to say since the last flush. What finds the ring full is dropped and counted, as on
@@ -101,26 +108,8 @@ impl Phy {
     /// # Errors
     /// When the link is down, or the peer broke the protocol: in this call or since the last.
     pub fn flush(&mut self) -> Result<(), LinkError> {
-        self.publish();
-        self.trouble.take().map_or(Ok(()), Err)
-    }
-
-    fn publish(&mut self) {
-        let filled = std::mem::take(&mut self.out.filled);
-        if filled == 0 {
-            return;
-        }
-        let published = match self.link.tx.first_mut().ok_or(LinkError::Down).and_then(|queue| queue.burst()) {
-            Ok(mut burst) => {
-                let _ = self.out.slots[..filled].iter().take_while(|slot| burst.push(slot.bytes())).count();
-                burst.publish()
-            }
-            Err(error) => {
-                self.trouble.get_or_insert(error);
-                0
-            }
-        };
-        self.dropped += (filled - published) as u64;
+        self.out.publish(&mut self.link.tx);
+        self.out.trouble.take().map_or(Ok(()), Err)
     }
 
     /// Reads a burst from the next queue that has one.
@@ -133,20 +122,42 @@ impl Phy {
             self.queue = queue + 1;
             match self.link.rx[queue].burst(BURST) {
                 Ok(burst) => {
-                    for packet in &burst {
-                        if packet.len() <= MAX_FRAME {
-                            self.received.push(packet.len(), |bytes| packet.copy_to(bytes));
-                        }
+                    for packet in burst.iter().filter(|packet| packet.len() <= MAX_FRAME) {
+                        self.received.push(packet.len(), |bytes| packet.copy_to(bytes));
                     }
                 }
                 Err(error) => {
-                    self.trouble.get_or_insert(error);
+                    self.out.trouble.get_or_insert(error);
                 }
             }
             if self.received.filled > 0 {
                 return;
             }
         }
+    }
+}
+
+impl Outbox {
+    fn publish(&mut self, queues: &mut [TxQueue]) {
+        let filled = std::mem::take(&mut self.frames.filled);
+        if filled == 0 {
+            return;
+        }
+        let published = match queues.first_mut().ok_or(LinkError::Down).and_then(TxQueue::burst) {
+            Ok(mut burst) => {
+                for frame in &self.frames.slots[..filled] {
+                    if !burst.push(frame.bytes()) {
+                        break;
+                    }
+                }
+                burst.publish()
+            }
+            Err(error) => {
+                self.trouble.get_or_insert(error);
+                0
+            }
+        };
+        self.dropped += (filled - published) as u64;
     }
 }
 
@@ -189,24 +200,20 @@ impl fmt::Debug for Frames {
 }
 
 impl Device for Phy {
-    type RxToken<'a> = RxToken;
+    type RxToken<'a> = RxToken<'a>;
     type TxToken<'a> = TxToken<'a>;
 
-    fn receive(&mut self, _timestamp: Instant) -> Option<(RxToken, TxToken<'_>)> {
+    fn receive(&mut self, _timestamp: Instant) -> Option<(RxToken<'_>, TxToken<'_>)> {
         if !self.has_received() {
             self.read();
         }
-        if !self.has_received() {
-            return None;
-        }
-        // An answer may have to publish what was collected, and so needs all of the device: the frame goes along by value.
-        let token = RxToken(self.received.slots[self.taken].clone());
+        let frame = self.received.slots[..self.received.filled].get(self.taken)?;
         self.taken += 1;
-        Some((token, TxToken(self)))
+        Some((RxToken(frame.bytes()), TxToken { out: &mut self.out, queues: &mut self.link.tx }))
     }
 
     fn transmit(&mut self, _timestamp: Instant) -> Option<TxToken<'_>> {
-        Some(TxToken(self))
+        Some(TxToken { out: &mut self.out, queues: &mut self.link.tx })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -214,5 +221,31 @@ impl Device for Phy {
         capabilities.medium = Medium::Ethernet;
         capabilities.max_transmission_unit = MAX_FRAME;
         capabilities
+    }
+}
+
+/// A frame for the stack.
+#[derive(Debug)]
+pub struct RxToken<'a>(&'a [u8]);
+
+impl smoltcp::phy::RxToken for RxToken<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
+        read(self.0)
+    }
+}
+
+/// Room for a frame of the stack.
+#[derive(Debug)]
+pub struct TxToken<'a> {
+    out: &'a mut Outbox,
+    queues: &'a mut [TxQueue],
+}
+
+impl smoltcp::phy::TxToken for TxToken<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, write: F) -> R {
+        if self.out.frames.filled == BURST {
+            self.out.publish(self.queues);
+        }
+        self.out.frames.push(len, write)
     }
 }

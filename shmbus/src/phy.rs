@@ -1,0 +1,264 @@
+//! A station as a device of smoltcp, so that an IP stack in a library can be a host on a bus. (Feature `smoltcp`.)
+//!
+//! smoltcp asks for frames one by one; underneath they are read in bursts, and what the stack has to say is collected and goes
+//! onto the bus together, with one lock and one wake-up: that is [`Phy::flush`], to be called after each poll of the stack.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("bus");
+//! use shmbus::{Bus, Interface, StationOptions, phy::Phy};
+//! use smoltcp::iface::{Config, Interface as Stack, SocketSet};
+//! use smoltcp::time::Instant;
+//! use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Address};
+//!
+//! let station = Interface::join(Bus::open_or_create(&path, 0o600)?, StationOptions::new())?;
+//! let mac = EthernetAddress(station.mac().into_array());
+//! let mut phy = Phy::new(station);
+//! let mut stack = Stack::new(Config::new(mac.into()), &mut phy, Instant::now());
+//! stack.update_ip_addrs(|addresses| {
+//!     let _ = addresses.push(IpCidr::new(Ipv4Address::new(10, 0, 0, 1).into(), 24));
+//! });
+//! let mut sockets = SocketSet::new(vec![]);
+//! # for _ in 0..1 {
+//! // In a loop:
+//! stack.poll(Instant::now(), &mut phy, &mut sockets);
+//! phy.flush()?;
+//! let pause = stack.poll_delay(Instant::now(), &sockets);
+//! # let pause = Some(smoltcp::time::Duration::ZERO);
+//! phy.station_mut().wait(pause.map(Into::into))?;
+//! # }
+//! # Ok(())
+//! # }
+//! ```
+
+use std::fmt;
+
+use smoltcp::phy::{Device, DeviceCapabilities, Medium};
+use smoltcp::time::Instant;
+
+use crate::{Burst, Interface, MAX_FRAME, SendError};
+
+/// Frames read, and frames collected, at a time.
+const BURST: usize = 64;
+
+/// What a [`Phy`] is made of: a station, or something that stands for one.
+pub trait Bursts {
+    /// Fills `burst` with the frames that are there, without waiting; returns how many.
+    fn recv_burst(&mut self, burst: &mut Burst) -> usize;
+
+    /// Sends frames, in order.
+    ///
+    /// # Errors
+    /// As for [`Interface::send_burst`].
+    fn send_burst(&mut self, frames: &[OutFrame]) -> Result<(), SendError>;
+}
+
+impl Bursts for Interface {
+    fn recv_burst(&mut self, burst: &mut Burst) -> usize {
+        Self::recv_burst(self, burst)
+    }
+
+    fn send_burst(&mut self, frames: &[OutFrame]) -> Result<(), SendError> {
+        Self::send_burst(self, frames)
+    }
+}
+
+/// A frame that the stack has made.
+#[derive(Clone)]
+pub struct OutFrame {
+    bytes: [u8; MAX_FRAME],
+    len: usize,
+}
+
+impl AsRef<[u8]> for OutFrame {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl fmt::Debug for OutFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OutFrame").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+/// A station as a smoltcp [`Device`]. Nothing is allocated after it was made.
+#[derive(Debug)]
+pub struct Phy<S = Interface> {
+    station: S,
+    received: Burst,
+    /// Frames of `received` that the stack has had.
+    taken: usize,
+    out: Outbox,
+}
+
+/// Frames on their way to the bus.
+#[derive(Debug)]
+struct Outbox {
+    frames: Box<[OutFrame]>,
+    filled: usize,
+    /// Why an earlier burst did not go out, to be told by the next flush.
+    trouble: Option<SendError>,
+}
+
+impl<S: Bursts> Phy<S> {
+    /// A device that is this station.
+    #[must_use]
+    pub fn new(station: S) -> Self {
+        let frames = vec![OutFrame { bytes: [0; MAX_FRAME], len: 0 }; BURST].into_boxed_slice();
+        let out = Outbox { frames, filled: 0, trouble: None };
+        Self { station, received: Burst::new(BURST), taken: 0, out }
+    }
+
+    /// The station.
+    #[must_use]
+    pub fn station(&self) -> &S {
+        &self.station
+    }
+
+    /// The station, to be waited for or changed. Frames received through this are kept from the stack.
+    #[must_use]
+    pub fn station_mut(&mut self) -> &mut S {
+        &mut self.station
+    }
+
+    /// Whether frames were read that the stack has not had yet: then it is no time to sleep.
+    #[must_use]
+    pub fn has_received(&self) -> bool {
+        self.taken < self.received.len()
+    }
+
+    /// Sends what the stack has had to say since the last flush.
+    ///
+    /// # Errors
+    /// As for [`Interface::send_burst`], of this burst or an earlier one that went out because it was full. What was not sent
+    /// is gone, as on any Ethernet; the stack's protocols repeat what matters.
+    pub fn flush(&mut self) -> Result<(), SendError> {
+        self.out.flush(&mut self.station);
+        self.out.trouble.take().map_or(Ok(()), Err)
+    }
+}
+
+impl Outbox {
+    fn flush(&mut self, station: &mut impl Bursts) {
+        let frames = &self.frames[..self.filled];
+        if !frames.is_empty()
+            && let Err(error) = station.send_burst(frames)
+        {
+            self.trouble.get_or_insert(error);
+        }
+        self.filled = 0;
+    }
+}
+
+impl<S: Bursts> Device for Phy<S> {
+    type RxToken<'a>
+        = RxToken<'a>
+    where
+        Self: 'a;
+    type TxToken<'a>
+        = TxToken<'a, S>
+    where
+        Self: 'a;
+
+    fn receive(&mut self, _timestamp: Instant) -> Option<(RxToken<'_>, TxToken<'_, S>)> {
+        if self.taken == self.received.len() {
+            self.taken = 0;
+            self.station.recv_burst(&mut self.received);
+        }
+        let frame = self.received.get(self.taken)?;
+        self.taken += 1;
+        Some((RxToken(frame.bytes), TxToken { out: &mut self.out, station: &mut self.station }))
+    }
+
+    fn transmit(&mut self, _timestamp: Instant) -> Option<TxToken<'_, S>> {
+        Some(TxToken { out: &mut self.out, station: &mut self.station })
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ethernet;
+        capabilities.max_transmission_unit = MAX_FRAME;
+        capabilities
+    }
+}
+
+/// A frame for the stack.
+#[derive(Debug)]
+pub struct RxToken<'a>(&'a [u8]);
+
+impl smoltcp::phy::RxToken for RxToken<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
+        read(self.0)
+    }
+}
+
+/// Room for a frame of the stack.
+#[derive(Debug)]
+pub struct TxToken<'a, S> {
+    out: &'a mut Outbox,
+    station: &'a mut S,
+}
+
+impl<S: Bursts> smoltcp::phy::TxToken for TxToken<'_, S> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, write: F) -> R {
+        if self.out.filled == self.out.frames.len() {
+            self.out.flush(self.station);
+        }
+        let frame = &mut self.out.frames[self.out.filled];
+        frame.len = len;
+        let result = write(&mut frame.bytes[..len]);
+        self.out.filled += 1;
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smoltcp::iface::{Config, Interface as Stack, SocketSet};
+    use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Address};
+
+    use super::*;
+    use crate::{Bus, StationOptions};
+
+    /// An ARP request for 10.0.0.1, from 10.0.0.2.
+    fn request(mac: [u8; 6]) -> Vec<u8> {
+        let mut frame = [[0xff; 6], mac].concat();
+        frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+        frame.extend(mac);
+        frame.extend([10, 0, 0, 2, 0, 0, 0, 0, 0, 0, 10, 0, 0, 1]);
+        frame
+    }
+
+    #[test]
+    fn a_stack_on_the_bus_answers_each_frame_and_in_bursts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bus");
+        let join =
+            || Interface::join(Bus::open_or_create(&path, 0o600).unwrap(), StationOptions::new()).unwrap();
+        let (mut asking, host) = (join(), join());
+        let mac = host.mac().into_array();
+        let mut phy = Phy::new(host);
+        let now = Instant::from_millis(0);
+        let mut stack = Stack::new(Config::new(EthernetAddress(mac).into()), &mut phy, now);
+        stack.update_ip_addrs(|addresses| {
+            addresses.push(IpCidr::new(Ipv4Address::new(10, 0, 0, 1).into(), 24)).unwrap();
+        });
+
+        // More than are read, or sent, at a time.
+        let count = 2 * BURST + 1;
+        asking.send_burst(vec![request(asking.mac().into_array()); count]).unwrap();
+        stack.poll(now, &mut phy, &mut SocketSet::new(vec![]));
+        phy.flush().unwrap();
+        assert!(!phy.has_received());
+        assert_eq!(phy.station().stats().tx_packets, count as u64);
+
+        let mut burst = Burst::new(count);
+        assert_eq!(asking.recv_burst(&mut burst), count);
+        for reply in &burst {
+            assert_eq!(&reply.bytes[6..12], &mac);
+            assert_eq!(reply.bytes[20..22], [0, 2], "a reply");
+        }
+    }
+}
