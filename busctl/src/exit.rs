@@ -7,7 +7,8 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::io::{self, Write as _};
+#[cfg(test)]
+use std::io;
 use std::process::ExitCode;
 
 use shmbus::OpenError;
@@ -62,7 +63,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     if error.chain().any(output::is_reader_gone) {
         return ExitCode::SUCCESS;
     }
-    print_line(&sentence(error));
+    output::note(&sentence(error));
     ExitCode::from(if error.chain().any(is_misuse) { 2 } else { 1 })
 }
 
@@ -106,7 +107,7 @@ pub fn report_usage(error: &clap::Error) -> ExitCode {
         // A closed pipe is all that can go wrong here, and a quiet end is right for that.
         let _ = error.print();
     } else {
-        print_line(&usage_line(&error.to_string()));
+        output::note(&usage_line(&error.to_string()));
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
@@ -126,12 +127,6 @@ fn usage_line(paragraph: &str) -> String {
     }
     tips.push("see 'busctl --help'");
     format!("{}; {}", what.join(" "), tips.join("; "))
-}
-
-/// One line, whatever the text holds (a path may have a line break in it), and no panic when stderr is closed.
-fn print_line(text: &str) {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let _ = writeln!(io::stderr(), "busctl: {line}");
 }
 
 #[cfg(test)]

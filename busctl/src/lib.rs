@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod bus_argument;
 mod bus_file;
 mod capture;
@@ -14,7 +15,9 @@ pub mod context;
 pub mod exit;
 mod interface_view;
 mod logging;
+mod node;
 pub mod output;
+pub mod port;
 pub mod registry;
 mod settle;
 pub mod station;

@@ -65,3 +65,10 @@ pub fn print_json(answer: &impl Serialize) -> io::Result<()> {
 pub fn warn(message: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "busctl: warning: {message}");
 }
+
+/// Prints `busctl: {message}` on stderr, in one line: what happens to a verb that goes on. Nothing is to be done when that
+/// fails.
+pub fn note(message: &str) {
+    let line: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let _ = writeln!(io::stderr(), "busctl: {line}");
+}

@@ -94,9 +94,8 @@ impl Reader {
     }
 
     /// The descriptor that becomes readable when somebody sends, while armed.
-    pub(crate) fn poll_fd(&mut self, bus: &Bus) -> Result<BorrowedFd<'_>, WaitError> {
-        let watch: &Watch = self.watch(bus)?;
-        Ok(watch.as_fd())
+    pub(crate) fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.watch.as_ref().map(Watch::as_fd)
     }
 
     /// Prepares to sleep; `true` when there is something to read and no sleep is in order.

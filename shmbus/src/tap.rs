@@ -104,12 +104,11 @@ impl Tap {
         self.reader.wait(&self.bus, timeout)
     }
 
-    /// The descriptor to poll for reading after [`arm`](Self::arm). It stays the same for the life of the tap.
-    ///
-    /// # Errors
-    /// When no inotify instance is to be had.
-    pub fn poll_fd(&mut self) -> Result<BorrowedFd<'_>, WaitError> {
-        self.reader.poll_fd(&self.bus)
+    /// The descriptor to poll for reading after [`arm`](Self::arm). There is none before the first time; then it stays the
+    /// same for the life of the tap.
+    #[must_use]
+    pub fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.reader.poll_fd()
     }
 
     /// Prepares for a sleep on [`poll_fd`](Self::poll_fd). `true`: there is something to read already, do not sleep.

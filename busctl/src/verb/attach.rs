@@ -1,26 +1,74 @@
 //! `busctl attach`: joins ports to a bus without a registry.
 
-use anyhow::bail;
+use std::io::Write as _;
+use std::time::Duration;
 
+use anyhow::Context as _;
+use shmbus::{Bus, Interface, StationOptions};
+
+use crate::bus_argument::BusArgument;
 use crate::context::Context;
+use crate::node::Node;
+use crate::output;
+use crate::port::{self, PortSpec};
+use crate::stop::Stop;
+
+/// How long a port waits for the bus's lock before it drops a burst: the other ports wait with it.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// Join ports to a bus until stopped
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  busctl attach ./lan.bus memif:role=server,id=0,socket=./memif.sock")]
+#[command(
+    after_help = "A PORT is its kind, a colon, and key=value pairs with commas between. Prints 'ready' when all ports are open.\n\n\
+                  memif keys: role=server|client id=N socket=PATH|@NAME socket-abstract=yes|no secret=S rsize=LOG2\n  \
+                  bsize=BYTES rx-queues=N tx-queues=N rx-mode=adaptive|polling|interrupt name=S mac=MAC reconnect=MS\n\n\
+                  Examples:\n  \
+                  busctl attach ./lan.bus memif:role=server,id=0,socket=./memif.sock\n  \
+                  busctl attach ./lan.bus memif:id=0,socket=./a.sock memif:id=1,socket=./a.sock memif:role=client,socket=@vpp"
+)]
 pub struct Args {
-    /// An interface name, or a path containing a slash
+    /// An interface name, or the path of a bus, which is made when there is none
     #[arg(value_name = "BUS")]
-    pub bus: String,
+    pub bus: BusArgument,
 
-    /// Ports: kind, colon, key=value pairs with commas between
+    /// What is to be on the bus, such as memif:role=server,id=0,socket=./memif.sock
     #[arg(value_name = "PORT", required = true)]
-    pub ports: Vec<String>,
+    pub ports: Vec<PortSpec>,
+
+    /// Permissions of the bus file, if it is made
+    #[arg(long, value_name = "OCTAL", default_value = "600", value_parser = mode)]
+    pub mode: u32,
+}
+
+fn mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode @ 0..=0o777) => Ok(mode),
+        _ => Err("permissions are three octal digits, such as 660".to_owned()),
+    }
 }
 
 /// Runs the verb.
 ///
 /// # Errors
-/// Always: it is not built yet.
-pub fn run(_args: &Args, _context: &Context) -> anyhow::Result<()> {
-    bail!("busctl attach is not built yet")
+/// When the bus cannot be joined or a port cannot be opened.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+    let path = match &args.bus {
+        BusArgument::Path(path) => path.clone(),
+        name @ BusArgument::Interface(_) => name.path(&context.registry()?)?,
+    };
+    let stop = Stop::on_signals().context("cannot handle signals")?;
+    // The ports come first: when a socket is in the way, no bus is made.
+    let ports = port::open(&args.ports)?;
+    let mut members = Vec::new();
+    for (port, spec) in ports.into_iter().zip(&args.ports) {
+        let mut options = StationOptions::new().promiscuous(true).lock_timeout(LOCK_TIMEOUT);
+        if let Some(mac) = spec.mac() {
+            options = options.mac(mac);
+        }
+        members.push((port, Interface::join(Bus::open_or_create(&path, args.mode)?, options)?));
+    }
+    let mut node = Node::new(members);
+    writeln!(output::stdout(), "ready")?;
+    output::stdout().flush()?;
+    node.run(&stop)
 }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use shmbus::{Burst, Bus, SLEEP_BOUND, Tap};
@@ -132,7 +133,7 @@ impl Dump {
         if !self.tap.arm()? {
             let stdout = io::stdout();
             let mut fds = [
-                PollFd::new(self.tap.poll_fd()?, PollFlags::POLLIN),
+                PollFd::new(self.tap.poll_fd().context("an armed tap has a descriptor")?, PollFlags::POLLIN),
                 PollFd::new(self.stop.as_fd(), PollFlags::POLLIN),
                 // Asked for nothing, it still tells when its other end is closed.
                 PollFd::new(stdout.as_fd(), PollFlags::empty()),

@@ -1,0 +1,167 @@
+//! Frames that tell which one they are, and a tally of those that arrive.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::Load;
+
+/// Where the sequence number lies: behind the Ethernet header.
+const SEQUENCE: usize = 14;
+/// Headers and sequence number.
+pub(super) const MIN_FRAME: usize = SEQUENCE + 8;
+
+/// To everybody, from a local address, of the type that IEEE set aside for experiments.
+const HEADER: [u8; SEQUENCE] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 0x88, 0xb5];
+
+/// A burst of frames that are numbered anew for each sending, and the pace they go out at.
+#[derive(Debug)]
+pub(super) struct Source {
+    load: Load,
+    burst: Vec<Vec<u8>>,
+    /// The number of the next frame.
+    next: u64,
+    begin: Instant,
+    looks: u32,
+}
+
+impl Source {
+    pub(super) fn new(load: Load) -> Self {
+        let mut frame = vec![0; load.frame];
+        frame[..SEQUENCE].copy_from_slice(&HEADER);
+        Self { load, burst: vec![frame; load.burst], next: 0, begin: Instant::now(), looks: 0 }
+    }
+
+    /// The frames to send next: none when it is not their time yet, `None` when all are sent.
+    pub(super) fn next_burst(&mut self) -> Option<&[Vec<u8>]> {
+        // The clock costs as much as a frame: without a pace it need not be looked at for every burst.
+        self.looks = self.looks.wrapping_add(1);
+        let mut due = self.burst.len();
+        if self.load.pps.is_some() || self.looks.is_multiple_of(16) {
+            let elapsed = self.begin.elapsed();
+            if self.load.count.is_none() && elapsed >= self.load.time {
+                return None;
+            }
+            if let Some(pps) = self.load.pps {
+                let allowed = elapsed.as_nanos() * u128::from(pps) / 1_000_000_000;
+                let allowed = allowed.saturating_sub(self.next.into());
+                due = usize::try_from(allowed).unwrap_or(due).min(due);
+            }
+        }
+        if let Some(count) = self.load.count {
+            let left = count - self.next;
+            if left == 0 {
+                return None;
+            }
+            due = due.min(usize::try_from(left).unwrap_or(due));
+        }
+        let burst = &mut self.burst[..due];
+        for (frame, number) in burst.iter_mut().zip(self.next..) {
+            frame[SEQUENCE..MIN_FRAME].copy_from_slice(&number.to_be_bytes());
+        }
+        Some(burst)
+    }
+
+    /// The first `frames` of the latest burst are sent.
+    pub(super) fn sent(&mut self, frames: usize) {
+        self.next += frames as u64;
+    }
+
+    pub(super) fn result(&self) -> Sent {
+        Sent { frames: self.next, time: self.begin.elapsed() }
+    }
+}
+
+/// What a sender reports.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Sent {
+    pub(super) frames: u64,
+    pub(super) time: Duration,
+}
+
+/// What a receiver reports.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Tally {
+    pub(super) received: u64,
+    /// Numbers that were passed over.
+    pub(super) gaps: u64,
+    pub(super) misordered: u64,
+    /// The number that should come next.
+    pub(super) expected: u64,
+    /// Between the first and the last frame.
+    pub(super) time: Duration,
+    #[serde(skip)]
+    first: Option<Instant>,
+}
+
+impl Tally {
+    /// Counts a frame that arrived.
+    #[inline]
+    pub(super) fn count(&mut self, frame: &[u8]) {
+        let Some(number) = frame.get(SEQUENCE..MIN_FRAME).and_then(|bytes| bytes.try_into().ok()) else {
+            // Not one of ours: nobody else should be on this bus.
+            self.misordered += 1;
+            return;
+        };
+        let number = u64::from_be_bytes(number);
+        if number < self.expected {
+            self.misordered += 1;
+            return;
+        }
+        self.received += 1;
+        self.gaps += number - self.expected;
+        self.expected = number + 1;
+    }
+
+    /// Notes the time, after a burst.
+    pub(super) fn touch(&mut self) {
+        let now = Instant::now();
+        self.time = now - *self.first.get_or_insert(now);
+    }
+
+    /// Frames that did not arrive of `sent`.
+    pub(super) fn lost(&self, sent: u64) -> u64 {
+        self.gaps + sent.saturating_sub(self.expected)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(count: u64) -> Load {
+        Load { frame: 64, burst: 4, time: Duration::from_secs(9), count: Some(count), pps: None }
+    }
+
+    #[test]
+    fn what_is_sent_is_received_or_lost() {
+        let mut source = Source::new(load(10));
+        let mut tally = Tally::default();
+        let mut number = 0;
+        while let Some(burst) = source.next_burst() {
+            let frames = burst.len();
+            for frame in burst {
+                // 0 and 5 and 9 do not arrive.
+                if ![0, 5, 9].contains(&number) {
+                    tally.count(frame);
+                }
+                number += 1;
+            }
+            source.sent(frames);
+        }
+        assert_eq!(source.result().frames, 10);
+        assert_eq!((tally.received, tally.misordered, tally.lost(10)), (7, 0, 3));
+    }
+
+    #[test]
+    fn a_frame_that_comes_twice_is_no_new_one() {
+        let mut source = Source::new(load(4));
+        let frames = source.next_burst().expect("four frames").to_vec();
+        let mut tally = Tally::default();
+        for frame in [&frames[0], &frames[1], &frames[1], &frames[0], &frames[2]] {
+            tally.count(frame);
+        }
+        tally.count(&[0; 14]);
+        assert_eq!((tally.received, tally.misordered, tally.lost(4)), (3, 3, 1));
+    }
+}

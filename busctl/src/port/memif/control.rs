@@ -1,0 +1,157 @@
+//! The connections behind memif ports: who connects, who goes, and who was turned away.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context as _;
+use memif::{BindError, Client, Event, Link, Role, Server, SocketAddr};
+
+use super::{MemifPort, MemifSpec};
+use crate::exit::OrMisuse as _;
+
+/// Several server ports can share a socket: this is where they find it.
+#[derive(Default)]
+pub(crate) struct Sockets(HashMap<SocketAddr, Arc<Mutex<Listener>>>);
+
+impl Sockets {
+    /// Opens a port.
+    ///
+    /// # Errors
+    /// When it cannot listen, its id is taken, or its options do not go together.
+    pub(crate) fn open(&mut self, spec: &MemifSpec) -> anyhow::Result<MemifPort> {
+        let id = spec.options().id();
+        let name = format!("memif {} id {id}", spec.address);
+        let endpoint = match spec.role {
+            Role::Client => Endpoint::Client(Box::new(Client::new(&spec.address, spec.options()).misuse()?)),
+            Role::Server => {
+                let listener = self.listener(&spec.address, id)?;
+                let descriptor = {
+                    let mut listener = lock(&listener);
+                    listener.server.add(spec.options()).misuse().with_context(|| name.clone())?;
+                    listener.server.as_fd().try_clone_to_owned().context("cannot watch a memif socket")?
+                };
+                Endpoint::Server { id, listener, descriptor }
+            }
+        };
+        Ok(MemifPort::new(name, Control { endpoint, told: None }, spec.rx_mode))
+    }
+
+    /// The listener at an address, which is made for the first interface there.
+    fn listener(&mut self, address: &SocketAddr, first: u32) -> anyhow::Result<Arc<Mutex<Listener>>> {
+        if let Some(listener) = self.0.get(address) {
+            return Ok(Arc::clone(listener));
+        }
+        let server = match Server::bind(address) {
+            // A failing system call may work the next time; the rest stays.
+            Err(error @ BindError::System { .. }) => return Err(error.into()),
+            bound => bound.misuse()?,
+        };
+        let listener = Arc::new(Mutex::new(Listener { server, first, mail: HashMap::new() }));
+        self.0.insert(address.clone(), Arc::clone(&listener));
+        Ok(listener)
+    }
+}
+
+/// A server socket and what has happened to its interfaces.
+struct Listener {
+    server: Server,
+    /// The interface that hears of what concerns none.
+    first: u32,
+    mail: HashMap<u32, VecDeque<Event>>,
+}
+
+fn lock(listener: &Mutex<Listener>) -> std::sync::MutexGuard<'_, Listener> {
+    // A panic elsewhere leaves nothing half done in it.
+    listener.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A port's own part of it.
+pub(super) struct Control {
+    endpoint: Endpoint,
+    /// The latest reason that was told: it is told again only after something else happened.
+    told: Option<String>,
+}
+
+enum Endpoint {
+    Server { id: u32, listener: Arc<Mutex<Listener>>, descriptor: OwnedFd },
+    Client(Box<Client>),
+}
+
+/// What became of a port's link.
+pub(super) enum Change {
+    Up(Link),
+    Down,
+}
+
+impl Control {
+    /// What has happened since the last call, if anything.
+    pub(super) fn next(&mut self, name: &str, tell: &mut dyn FnMut(&str)) -> Option<Change> {
+        loop {
+            let event = match self.endpoint.next() {
+                Ok(event) => event?,
+                Err(error) => {
+                    self.tell_once(name, &error, tell);
+                    return None;
+                }
+            };
+            match event {
+                Event::Connected { link, .. } => {
+                    tracing::info!(port = name, peer = ?link.peer, "connected");
+                    self.told = None;
+                    return Some(Change::Up(link));
+                }
+                Event::Disconnected { reason, .. } => {
+                    self.tell_once(name, &reason, tell);
+                    return Some(Change::Down);
+                }
+                Event::Refused { reason, .. } => self.tell_once(name, &reason, tell),
+                other => tracing::debug!(port = name, ?other, "not understood"),
+            }
+        }
+    }
+
+    fn tell_once(&mut self, name: &str, reason: &dyn std::error::Error, tell: &mut dyn FnMut(&str)) {
+        let text = match reason.source() {
+            Some(source) => format!("{reason}: {source}"),
+            None => reason.to_string(),
+        };
+        if self.told.as_ref() != Some(&text) {
+            tell(&format!("{name}: {text}"));
+            self.told = Some(text);
+        }
+    }
+}
+
+impl Endpoint {
+    fn next(&mut self) -> Result<Option<Event>, memif::Error> {
+        match self {
+            Self::Client(client) => client.ready(),
+            Self::Server { id, listener, .. } => lock(listener).next_for(*id),
+        }
+    }
+}
+
+impl AsFd for Control {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.endpoint {
+            Endpoint::Client(client) => client.as_fd(),
+            Endpoint::Server { descriptor, .. } => descriptor.as_fd(),
+        }
+    }
+}
+
+impl Listener {
+    /// The next event for one of the interfaces; those for others are kept for them.
+    fn next_for(&mut self, id: u32) -> Result<Option<Event>, memif::Error> {
+        while let Some(event) = self.server.ready()? {
+            let concerned = match &event {
+                Event::Connected { id, .. } | Event::Disconnected { id, .. } => *id,
+                Event::Refused { id, .. } => id.unwrap_or(self.first),
+                _ => self.first,
+            };
+            self.mail.entry(concerned).or_default().push_back(event);
+        }
+        Ok(self.mail.get_mut(&id).and_then(VecDeque::pop_front))
+    }
+}

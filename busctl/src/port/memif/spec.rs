@@ -1,0 +1,220 @@
+//! `memif:key=value,...` as it is written, with the keys that DPDK has for it.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use memif::{Options, Role, RxMode, SocketAddr};
+
+use super::super::ParsePortError;
+use crate::suggest;
+
+/// Where VPP listens unless told otherwise.
+const DEFAULT_SOCKET: &str = "/run/vpp/memif.sock";
+
+const KEYS: [&str; 15] = [
+    "id",
+    "role",
+    "socket",
+    "socket-abstract",
+    "bsize",
+    "rsize",
+    "rx-queues",
+    "tx-queues",
+    "secret",
+    "mac",
+    "mode",
+    "zero-copy",
+    "rx-mode",
+    "name",
+    "reconnect",
+];
+
+/// One memif interface, as it is to be.
+#[derive(Clone, Debug)]
+pub struct MemifSpec {
+    /// Whether it listens or connects.
+    pub role: Role,
+    /// Where.
+    pub address: SocketAddr,
+    /// How it is polled.
+    pub rx_mode: RxMode,
+    /// The address it is known by on the bus, if it is to have a certain one.
+    pub mac: Option<shmbus::MacAddr6>,
+    options: Options,
+}
+
+impl MemifSpec {
+    /// The library's options for it.
+    #[must_use]
+    pub fn options(&self) -> Options {
+        self.options.clone()
+    }
+}
+
+impl FromStr for MemifSpec {
+    type Err = ParsePortError;
+
+    /// Reads what follows `memif:`.
+    fn from_str(text: &str) -> Result<Self, ParsePortError> {
+        let mut pairs = HashMap::new();
+        for pair in text.split(',').filter(|pair| !pair.is_empty()) {
+            let (key, value) =
+                pair.split_once('=').ok_or_else(|| ParsePortError::NoValue(pair.to_owned()))?;
+            if !KEYS.contains(&key) {
+                let hint = suggest::hint(key, KEYS);
+                return Err(ParsePortError::Key { kind: "memif", key: key.to_owned(), hint });
+            }
+            if pairs.insert(key, value).is_some() {
+                return Err(ParsePortError::Twice(key.to_owned()));
+            }
+        }
+        let keys = Keys(pairs);
+
+        let role = keys.choice(
+            "role",
+            &[
+                ("server", Role::Server),
+                ("client", Role::Client),
+                ("master", Role::Server),
+                ("slave", Role::Client),
+            ],
+        )?;
+        let rx_mode = keys.choice(
+            "rx-mode",
+            &[("adaptive", RxMode::Adaptive), ("polling", RxMode::Polling), ("interrupt", RxMode::Interrupt)],
+        )?;
+        keys.only("mode", "ethernet", "a bus carries Ethernet frames")?;
+        keys.only("zero-copy", "no", "this end always copies, once; the peer may still be zero-copy")?;
+        let address = address(&keys)?;
+
+        let mut options = Options::new(keys.number("id", 0, 0..=u32::MAX.into())?)
+            .app_name(concat!("busctl ", env!("CARGO_PKG_VERSION")))
+            .log2_ring_size(keys.number("rsize", 10, 1..=14)?)
+            .buffer_size(keys.number("bsize", 2_048, 64..=65_535)?)
+            .rx_mode(rx_mode)
+            .reconnect(Some(Duration::from_millis(keys.number("reconnect", 1_000, 10..=3_600_000)?)));
+        if keys.get("rx-queues").is_some() {
+            options = options.rx_queues(keys.number("rx-queues", 1, 1..=255)?);
+        }
+        if keys.get("tx-queues").is_some() {
+            options = options.tx_queues(keys.number("tx-queues", 1, 1..=255)?);
+        }
+        if let Some(name) = keys.get("name") {
+            options = options.name(name);
+        }
+        if let Some(secret) = keys.get("secret") {
+            options = options.secret(secret).map_err(|error| value("secret", "...", &error))?;
+        }
+        let mac =
+            keys.get("mac").map(|mac| mac.parse().map_err(|error| value("mac", mac, &error))).transpose()?;
+        Ok(Self { role, address, rx_mode, mac, options })
+    }
+}
+
+/// `socket-abstract=yes` as DPDK has it, or `@name`.
+fn address(keys: &Keys<'_>) -> Result<SocketAddr, ParsePortError> {
+    let socket = keys.get("socket").unwrap_or(DEFAULT_SOCKET);
+    let address = if keys.choice("socket-abstract", &[("no", false), ("yes", true)])? {
+        SocketAddr::abstract_name(socket.strip_prefix('@').unwrap_or(socket))
+    } else {
+        socket.parse()
+    };
+    address.map_err(|error| value("socket", socket, &error))
+}
+
+fn value(key: &str, value: &str, problem: &impl ToString) -> ParsePortError {
+    ParsePortError::Value { key: key.to_owned(), value: value.to_owned(), problem: problem.to_string() }
+}
+
+/// The pairs, by key.
+struct Keys<'t>(HashMap<&'t str, &'t str>);
+
+impl<'t> Keys<'t> {
+    fn get(&self, key: &str) -> Option<&'t str> {
+        self.0.get(key).copied()
+    }
+
+    /// One of several words; the first is the default.
+    fn choice<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Result<T, ParsePortError> {
+        let Some(word) = self.get(key) else { return Ok(words[0].1) };
+        words.iter().find(|(known, _)| *known == word).map(|(_, choice)| *choice).ok_or_else(|| {
+            let known: Vec<&str> = words.iter().map(|(known, _)| *known).collect();
+            value(key, word, &format!("it is one of {}{}", known.join(", "), suggest::hint(word, known)))
+        })
+    }
+
+    /// A key that can have one value here, and why.
+    fn only(&self, key: &str, word: &str, why: &str) -> Result<(), ParsePortError> {
+        match self.get(key) {
+            Some(other) if other != word => {
+                Err(value(key, other, &format!("only '{word}' is possible: {why}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn number<T>(
+        &self,
+        key: &str,
+        default: T,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Result<T, ParsePortError>
+    where
+        T: TryFrom<u64>,
+    {
+        let Some(text) = self.get(key) else { return Ok(default) };
+        text.parse()
+            .ok()
+            .filter(|number| range.contains(number))
+            .and_then(|number| T::try_from(number).ok())
+            .ok_or_else(|| {
+                value(key, text, &format!("it is a number from {} to {}", range.start(), range.end()))
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<MemifSpec, String> {
+        text.parse().map_err(|error: ParsePortError| error.to_string())
+    }
+
+    #[test]
+    fn defaults_are_those_of_a_server() {
+        let spec = parse("").expect("nothing is needed");
+        assert_eq!((spec.role, spec.options.id()), (Role::Server, 0));
+        assert_eq!(spec.address.to_string(), DEFAULT_SOCKET);
+    }
+
+    #[test]
+    fn abstract_sockets_are_written_in_two_ways() {
+        let at = parse("role=client,id=7,socket=@lan").expect("valid");
+        let key = parse("role=slave,id=7,socket=lan,socket-abstract=yes").expect("valid");
+        assert_eq!((at.role, at.options.id()), (Role::Client, 7));
+        assert_eq!(at.address, key.address);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, words) in [
+            ("id", "'id' is not key=value"),
+            ("idd=3", "no key 'idd' (did you mean 'id'?)"),
+            ("id=1,id=2", "'id' is given twice"),
+            ("id=x", "id=x: it is a number from 0 to 4294967295"),
+            ("rsize=15", "rsize=15: it is a number from 1 to 14"),
+            ("role=sever", "it is one of server, client, master, slave (did you mean 'server'?)"),
+            ("mode=ip", "mode=ip: only 'ethernet' is possible"),
+            ("zero-copy=yes", "zero-copy=yes: only 'no' is possible"),
+            ("mac=02:00", "mac=02:00: "),
+            ("socket=", "socket=: "),
+        ] {
+            let error = parse(text).expect_err(text);
+            assert!(error.contains(words), "{text}: {error}");
+        }
+        let secret = "a-secret-that-is-far-too-long";
+        assert!(!parse(&format!("secret={secret}")).expect_err("too long").contains(secret));
+    }
+}

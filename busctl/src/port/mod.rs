@@ -1,0 +1,168 @@
+//! Ports: how what is not a station comes onto a bus.
+//!
+//! A port is something that bursts of frames come out of and go into. The node gives it a station of its own on the bus
+//! and moves it along; a new kind of port is a new file here and a line in [`PortSpec`] and [`open`].
+
+pub mod memif;
+
+use std::os::fd::BorrowedFd;
+use std::str::FromStr;
+
+use shmbus::{Interface, MacAddr6, SendError};
+
+use self::memif::MemifSpec;
+use crate::suggest;
+
+/// The most frames a port moves at once in one direction: enough to share the cost of a lock and a wake-up, few enough
+/// that the other ports wait only some microseconds.
+pub(crate) const BURST: usize = 256;
+
+/// What a port did with frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Moved {
+    /// Frames moved.
+    pub(crate) frames: usize,
+    /// Frames that were taken and went nowhere: the other side cannot carry them.
+    pub(crate) dropped: usize,
+    /// There is more, but the other side has no room at the moment.
+    pub(crate) blocked: bool,
+}
+
+/// The bus did not take a burst, or not all of it.
+#[derive(Debug)]
+pub(crate) struct NotSent {
+    /// What became of the burst.
+    pub(crate) moved: Moved,
+    /// Why.
+    pub(crate) source: SendError,
+}
+
+/// Something that bursts of frames come out of and go into. One call is one burst.
+pub(crate) trait Port: Send {
+    /// What the user calls it.
+    fn name(&self) -> &str;
+
+    /// Whether there is a peer to move frames from and to.
+    fn is_up(&self) -> bool;
+
+    /// Does what is due beside moving frames: connections come and go here. What the user should know is told in one
+    /// line each.
+    fn tend(&mut self, tell: &mut dyn FnMut(&str));
+
+    /// Moves a burst from the peer to the bus. Frames that the bus did not take are dropped: the peer's buffers are not
+    /// kept waiting for it.
+    fn ingress(&mut self, station: &mut Interface) -> Result<Moved, NotSent>;
+
+    /// Moves a burst from the bus to the peer.
+    fn egress(&mut self, station: &mut Interface) -> Moved;
+
+    /// Whether the node may sleep while nothing comes from this port, and how readily.
+    fn patience(&self) -> Patience;
+
+    /// Prepares for a sleep: from now on its descriptors tell when it is worth asking. `true`: there is something
+    /// already, do not sleep.
+    fn arm(&mut self) -> bool;
+
+    /// Ends a sleep.
+    fn disarm(&mut self);
+
+    /// Gives `watch` the descriptors that become readable when the port wants to be asked or tended.
+    fn descriptors<'p>(&'p self, watch: &mut dyn FnMut(BorrowedFd<'p>));
+}
+
+/// How long a port is polled after it last moved a frame, before it may sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Patience {
+    /// Always polled.
+    Polling,
+    /// Polled for a while.
+    Adaptive,
+    /// Not polled.
+    Interrupt,
+}
+
+/// A port as it is written on the command line: kind, colon, `key=value` pairs with commas between.
+#[derive(Clone, Debug)]
+pub enum PortSpec {
+    /// `memif:role=server,id=0,socket=PATH,...`
+    Memif(MemifSpec),
+}
+
+/// A text that is no port.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParsePortError {
+    /// There is no colon behind a kind.
+    #[error("a port is written KIND:key=value,... such as memif:role=server,id=0,socket=./memif.sock")]
+    NoKind,
+    /// No such kind.
+    #[error("there is no kind of port called '{kind}'{hint}; there is: memif")]
+    Kind {
+        /// What was written.
+        kind: String,
+        /// What may have been meant.
+        hint: String,
+    },
+    /// A part without `=`.
+    #[error("'{0}' is not key=value")]
+    NoValue(String),
+    /// No such key.
+    #[error("a {kind} port has no key '{key}'{hint}")]
+    Key {
+        /// The kind of port.
+        kind: &'static str,
+        /// What was written.
+        key: String,
+        /// What may have been meant.
+        hint: String,
+    },
+    /// The key is there twice.
+    #[error("'{0}' is given twice")]
+    Twice(String),
+    /// A value that the key cannot have.
+    #[error("{key}={value}: {problem}")]
+    Value {
+        /// The key.
+        key: String,
+        /// Its value; not shown for secrets.
+        value: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl PortSpec {
+    /// The address its station is to have, if it is to have a certain one.
+    #[must_use]
+    pub fn mac(&self) -> Option<MacAddr6> {
+        match self {
+            Self::Memif(spec) => spec.mac,
+        }
+    }
+}
+
+impl FromStr for PortSpec {
+    type Err = ParsePortError;
+
+    fn from_str(text: &str) -> Result<Self, ParsePortError> {
+        let (kind, keys) = text.split_once(':').ok_or(ParsePortError::NoKind)?;
+        match kind {
+            "memif" => Ok(Self::Memif(keys.parse()?)),
+            _ => Err(ParsePortError::Kind { kind: kind.to_owned(), hint: suggest::hint(kind, ["memif"]) }),
+        }
+    }
+}
+
+/// Opens ports, in order. Ports that share a socket are opened together.
+///
+/// # Errors
+/// When one of them cannot be opened; none is open then.
+pub(crate) fn open(specs: &[PortSpec]) -> anyhow::Result<Vec<Box<dyn Port>>> {
+    let mut sockets = memif::Sockets::default();
+    specs
+        .iter()
+        .map(|spec| match spec {
+            PortSpec::Memif(spec) => Ok(Box::new(sockets.open(spec)?) as Box<dyn Port>),
+        })
+        .collect()
+}
