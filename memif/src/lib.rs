@@ -55,3 +55,8 @@ pub use face::phy;
 pub use face::rx::{Packet, Packets, RxBurst, RxQueue};
 pub use face::server::{Server, ServerOptions};
 pub use face::tx::{TxBurst, TxQueue, TxSlot};
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
