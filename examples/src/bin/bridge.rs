@@ -1,0 +1,77 @@
+//! A memif peer on a bus, by hand: what `busctl attach` does, without its care. Each frame is copied once.
+//!
+//! ```text
+//! cargo run -p examples --bin bridge -- /tmp/lan /tmp/memif.sock
+//! ```
+
+use std::sync::atomic::AtomicU8;
+
+use anyhow::Context as _;
+use memif::{Event, Link, Options, Packet, Server, TxBurst};
+use shmbus::{Bus, FrameSink, FrameSource, Interface, RingFrame, Slot, StationOptions};
+
+fn main() -> anyhow::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let (bus, socket) = arguments.next().zip(arguments.next()).context("usage: bridge BUSPATH SOCKET")?;
+    let mut station =
+        Interface::join(Bus::open_or_create(bus, 0o600)?, StationOptions::new().promiscuous(true))?;
+    let mut server = Server::bind(&socket.parse()?)?;
+    server.add(Options::new(0))?;
+    loop {
+        if let Some(Event::Connected { mut link, .. }) = server.wait(None)? {
+            println!("connected to {}", link.peer.app_name);
+            station.skip_to_present();
+            while server.ready()?.is_none() {
+                if let Err(error) = turn(&mut link, &mut station) {
+                    println!("{error}");
+                }
+            }
+            println!("disconnected");
+        }
+    }
+}
+
+/// A burst each way.
+fn turn(link: &mut Link, station: &mut Interface) -> anyhow::Result<()> {
+    let packets = link.rx[0].burst(256)?;
+    station.send_burst(packets.iter().filter(|packet| (14..=1514).contains(&packet.len())).map(Incoming))?;
+    drop(packets);
+
+    let mut sink = Outgoing(link.tx[0].burst()?);
+    station.recv_into(&mut sink, 256);
+    sink.0.publish();
+    Ok(())
+}
+
+/// From the peer's memory onto the ring.
+struct Incoming<'a>(Packet<'a>);
+
+impl FrameSource for Incoming<'_> {
+    fn frame_len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn write_to(&self, slot: &mut Slot<'_>) {
+        for segment in self.0.segments() {
+            slot.write_shared(segment);
+        }
+    }
+}
+
+/// From the ring into the peer's memory.
+struct Outgoing<'a>(TxBurst<'a>);
+
+impl FrameSink for Outgoing<'_> {
+    fn take(&mut self, frame: &RingFrame<'_>) -> bool {
+        let Some(mut slot) = self.0.reserve(frame.len()) else { return false };
+        slot.fill(frame.len(), |done, room: &[AtomicU8]| frame.copy_to_shared(done, room));
+        true
+    }
+
+    fn commit(&mut self) {}
+
+    /// Another station wrote over them while they were copied.
+    fn discard(&mut self) {
+        self.0.truncate(0);
+    }
+}

@@ -1,0 +1,37 @@
+//! A station on a bus: says hello once a second and prints what it hears. Start it twice:
+//!
+//! ```text
+//! cargo run -p examples --bin station -- /tmp/lan
+//! ```
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use shmbus::{Burst, Bus, Interface, StationOptions};
+
+/// To everybody; the last two bytes are the type that IEEE set aside for experiments.
+const TO_ALL: [u8; 6] = [0xff; 6];
+const EXPERIMENT: [u8; 2] = [0x88, 0xb5];
+
+fn main() -> anyhow::Result<()> {
+    let path = std::env::args_os().nth(1).context("usage: station BUSPATH")?;
+    let mut station = Interface::join(Bus::open_or_create(&path, 0o600)?, StationOptions::new())?;
+    println!("{} on {}", station.mac(), station.bus().path().display());
+
+    let hello = [&TO_ALL[..], station.mac().as_bytes(), &EXPERIMENT, b"hello"].concat();
+    let mut burst = Burst::new(32);
+    let mut next_hello = Instant::now();
+    loop {
+        if Instant::now() >= next_hello {
+            station.send(&hello)?;
+            next_hello = Instant::now() + Duration::from_secs(1);
+        }
+        // Asleep until somebody sends, or it is time again.
+        station.wait(Some(next_hello.saturating_duration_since(Instant::now())))?;
+        while station.recv_burst(&mut burst) > 0 {
+            for frame in &burst {
+                println!("{} bytes: {:02x?}", frame.bytes.len(), frame.bytes);
+            }
+        }
+    }
+}
