@@ -229,6 +229,22 @@ fn where_a_servers_packet_is_the_client_knows_itself() {
 }
 
 #[test]
+fn a_server_that_says_nothing_is_given_up_and_tried_again() {
+    let addr = unique("mute");
+    let listener = mock_listener(&addr);
+    let soon = Duration::from_millis(20);
+    let options = Options::new(0).connect_timeout(soon).reconnect(Some(soon));
+    let mut client = Client::new(&addr, options).unwrap();
+    for _ in 0..3 {
+        let mock = accept(&listener, &mut client);
+        until("the end of its patience", || {
+            let _ = client.ready().unwrap();
+            mock.hear().filter(|heard| *heard == Heard::Disconnect("not connected in time".into()))
+        });
+    }
+}
+
+#[test]
 fn the_reason_for_no_connection_is_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| SocketAddr::path(folder.path().join(name)).unwrap();

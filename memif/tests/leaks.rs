@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use common::*;
 use memif::{Client, Event, Options, Server};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Open descriptors and mapped memory files of this process.
 fn held() -> (usize, usize) {
@@ -78,18 +79,31 @@ fn no_descriptor_and_no_mapping_is_lost_whoever_is_to_blame() {
         });
 
         // More descriptors arrive than may be open: those that fit are not lost.
-        let (soft, hard) =
-            nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         let mock = Mock::connect(&addr);
         let bell = event_fd();
         world.pump();
         let connected = held();
         mock.send(&add_region(0, SIZE), &[bell.as_fd().as_raw_fd(); 253]);
         let few = u64::try_from(connected.0 + 20).unwrap();
-        nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, few, hard).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, few, hard).unwrap();
         world.pump();
-        nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
         drop((mock, bell));
+
+        // More connections arrive than may be open: they wait until they may.
+        let waiting: Vec<Mock> = (0..3).map(|_| Mock::connect(&addr)).collect();
+        let few = u64::try_from(held().0).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, few.min(soft), hard).unwrap();
+        world.pump();
+        setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+        for mock in &waiting {
+            until("HELLO", || {
+                world.pump();
+                mock.hear()
+            });
+        }
+        drop(waiting);
         until("all gone", || {
             world.pump();
             world.events.clear();

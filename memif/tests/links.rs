@@ -113,6 +113,9 @@ fn metadata_travels_and_unpublished_packets_do_not() {
         let mut burst = tx.burst().unwrap();
         burst.push(b"dropped with its burst");
         drop(burst);
+        let mut burst = tx.burst().unwrap();
+        burst.push(b"forgotten");
+        std::mem::forget(burst);
 
         let mut burst = tx.burst().unwrap();
         let mut slot = burst.reserve(8).unwrap();

@@ -30,8 +30,6 @@ const WAKE: u64 = 1;
 const FIRST_CONNECTION: u64 = 2;
 /// Messages read in one go.
 const BATCH: usize = 32;
-/// How long a server may take from the connection until the link is up.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a client could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -193,7 +191,7 @@ impl Client {
             socket,
             machine: machine::Client::new(wishes(&self.options), init, name),
             workshop: Workshop { buffer_size: self.options.buffer_size, made: None },
-            deadline: Some(deadline_in(CONNECT_TIMEOUT)),
+            deadline: Some(deadline_in(self.options.connect_timeout)),
             link: None,
         });
         Ok(())

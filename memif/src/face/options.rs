@@ -83,6 +83,7 @@ pub struct Options {
     pub(crate) tx_queues: Option<u8>,
     pub(crate) rx_mode: RxMode,
     pub(crate) reconnect: Option<Duration>,
+    pub(crate) connect_timeout: Duration,
 }
 
 impl Options {
@@ -102,6 +103,7 @@ impl Options {
             tx_queues: None,
             rx_mode: RxMode::default(),
             reconnect: Some(Duration::from_secs(1)),
+            connect_timeout: Duration::from_secs(5),
         }
     }
 
@@ -182,6 +184,14 @@ impl Options {
     #[must_use]
     pub fn reconnect(mut self, period: Option<Duration>) -> Self {
         self.reconnect = period;
+        self
+    }
+
+    /// Client: how long a server may take from the connection until the link is up, by default 5 s. A server that is
+    /// stopped or busy beyond that counts as one that refused.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
         self
     }
 

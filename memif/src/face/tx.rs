@@ -29,6 +29,8 @@ impl TxQueue {
     #[inline]
     pub fn burst(&mut self) -> Result<TxBurst<'_>, LinkError> {
         self.link.check()?;
+        // A burst that was forgotten (`mem::forget`) leaves its packets behind.
+        self.ring.truncate(0);
         Ok(TxBurst { queue: self, packets: 0 })
     }
 

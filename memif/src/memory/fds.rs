@@ -1,6 +1,9 @@
 //! File descriptors that arrived in a message become owned here, so that none is ever lost.
 
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::io::IoSliceMut;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::sys::socket::{MsgFlags, SockFlag, accept4, recvmsg};
 
 /// Takes ownership of descriptor numbers the kernel has just installed.
 ///
@@ -20,14 +23,16 @@ unsafe fn adopt(number: RawFd) -> OwnedFd {
 /// # Safety
 /// `control` was zeroed, then given to one successful `recvmsg` and changed by nobody else, and is taken apart only once.
 unsafe fn take(control: &[u8]) -> Vec<OwnedFd> {
-    const HEADER: usize = 16;
+    // A `cmsghdr`: a length of a machine word, level and type; entries begin on words.
+    const WORD: usize = size_of::<usize>();
+    const HEADER: usize = WORD + 8;
     const LEVEL_SOCKET: i32 = nix::libc::SOL_SOCKET;
     const TYPE_RIGHTS: i32 = nix::libc::SCM_RIGHTS;
     let mut fds = Vec::new();
     let mut rest = control;
     while let Some((header, _)) = rest.split_at_checked(HEADER) {
-        let mut len = [0; 8];
-        len.copy_from_slice(&header[..8]);
+        let mut len = [0; WORD];
+        len.copy_from_slice(&header[..WORD]);
         let len = usize::from_ne_bytes(len);
         if len < HEADER || len > rest.len() {
             break;
@@ -37,13 +42,13 @@ unsafe fn take(control: &[u8]) -> Vec<OwnedFd> {
             word.copy_from_slice(&bytes[at..at + 4]);
             i32::from_ne_bytes(word)
         };
-        if word(8, header) == LEVEL_SOCKET && word(12, header) == TYPE_RIGHTS {
+        if word(WORD, header) == LEVEL_SOCKET && word(WORD + 4, header) == TYPE_RIGHTS {
             for number in rest[HEADER..len].chunks_exact(4) {
                 // SAFETY: the kernel installed this descriptor for this call and it is taken once, by the caller's promise.
                 fds.push(unsafe { adopt(word(0, number)) });
             }
         }
-        rest = rest.get(len.next_multiple_of(8)..).unwrap_or(&[]);
+        rest = rest.get(len.next_multiple_of(WORD)..).unwrap_or(&[]);
     }
     fds
 }
@@ -55,14 +60,9 @@ const CONTROL_BYTES: usize = 16 + MAX_FDS * 4 + 4;
 
 /// Receives one packet without blocking: its length, which is above the buffer's when it was cut, and all descriptors
 /// that came with it.
-pub(crate) fn receive(
-    socket: std::os::fd::BorrowedFd<'_>,
-    packet: &mut [u8],
-) -> nix::Result<(usize, Vec<OwnedFd>)> {
-    use nix::sys::socket::{MsgFlags, recvmsg};
-    use std::os::fd::AsRawFd;
+pub(crate) fn receive(socket: BorrowedFd<'_>, packet: &mut [u8]) -> nix::Result<(usize, Vec<OwnedFd>)> {
     let mut control = [0; CONTROL_BYTES];
-    let mut iov = [std::io::IoSliceMut::new(packet)];
+    let mut iov = [IoSliceMut::new(packet)];
     // MSG_TRUNC makes the kernel tell the real length.
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_TRUNC;
     let len = recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut control), flags)?.bytes;
@@ -72,9 +72,7 @@ pub(crate) fn receive(
 }
 
 /// Accepts one waiting connection, without blocking; it will not block either and is closed on exec.
-pub(crate) fn accept(listener: std::os::fd::BorrowedFd<'_>) -> nix::Result<OwnedFd> {
-    use nix::sys::socket::{SockFlag, accept4};
-    use std::os::fd::AsRawFd;
+pub(crate) fn accept(listener: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
     let number = accept4(listener.as_raw_fd(), SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC)?;
     // SAFETY: the kernel installed this descriptor for this call.
     Ok(unsafe { adopt(number) })
