@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
@@ -13,6 +14,9 @@ use crate::{Lab, PATIENCE, Process, require, wait};
 
 /// Frames in one burst of `start tx_first`, testpmd's default.
 pub const BURST: u64 = 32;
+
+/// How often its counters are looked at. Each look is a dozen lines of output, all of which are kept for a failure message.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// How to start a testpmd with one memif port.
 #[derive(Clone, Debug)]
@@ -184,7 +188,7 @@ impl Testpmd {
     /// # Panics
     /// When it stays down; the message holds all it wrote.
     pub fn wait_for_link(&mut self) {
-        let up = wait::poll(PATIENCE, || self.link_is_up().then_some(())).is_some();
+        let up = wait::poll_every(LOOK, PATIENCE, || self.link_is_up().then_some(())).is_some();
         assert!(up, "testpmd's link stays down\n{}", self.process.transcript());
     }
 
@@ -193,7 +197,8 @@ impl Testpmd {
     /// # Panics
     /// When it does not; the message holds all it wrote.
     pub fn wait_for_rx(&mut self, frames: u64) {
-        let got = wait::poll(PATIENCE, || (self.stats().rx_packets >= frames).then_some(())).is_some();
+        let got =
+            wait::poll_every(LOOK, PATIENCE, || (self.stats().rx_packets >= frames).then_some(())).is_some();
         assert!(got, "testpmd did not get {frames} frames\n{}", self.process.transcript());
     }
 

@@ -11,7 +11,16 @@ const LOOK: Duration = Duration::from_millis(5);
 ///
 /// # Errors
 /// `None` when `deadline` passed first.
-pub fn poll<T>(deadline: Duration, mut found: impl FnMut() -> Option<T>) -> Option<(T, Duration)> {
+pub fn poll<T>(deadline: Duration, found: impl FnMut() -> Option<T>) -> Option<(T, Duration)> {
+    poll_every(LOOK, deadline, found)
+}
+
+/// As [`poll`], looking less often: for looks that cost or say a lot.
+pub fn poll_every<T>(
+    pause: Duration,
+    deadline: Duration,
+    mut found: impl FnMut() -> Option<T>,
+) -> Option<(T, Duration)> {
     let start = Instant::now();
     loop {
         // The clock is read before the look, so that a look that happens after a long stall still counts.
@@ -22,7 +31,7 @@ pub fn poll<T>(deadline: Duration, mut found: impl FnMut() -> Option<T>) -> Opti
         if late {
             return None;
         }
-        sleep(LOOK);
+        sleep(pause);
     }
 }
 

@@ -20,7 +20,8 @@ fn they_see_each_other(lab: &Lab, alice: &mut Testpmd, bob: &mut Testpmd) {
         lab.spawn(["dump", &bus, "-f", "-c", &(5 * BURST).to_string(), "-w", &lab.arg("both.pcap")]);
     // The capture starts with what is on the bus, so nothing has to be waited for: it cannot miss anything.
 
-    alice.command("stop");
+    // Each listens while the other speaks, and both go on listening when they have spoken.
+    bob.command("start");
     alice.start_with_bursts(2);
     bob.wait_for_rx(2 * BURST);
     bob.command("stop");
