@@ -1,6 +1,7 @@
 //! The connections behind memif ports: who connects, who goes, and who was turned away.
 
 use std::collections::{HashMap, VecDeque};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,7 +9,7 @@ use anyhow::Context as _;
 use memif::{BindError, Client, Event, Link, Role, Server, SocketAddr};
 
 use super::{MemifPort, MemifSpec};
-use crate::exit::OrMisuse as _;
+use crate::exit::{OrMisuse as _, misuse};
 
 /// Several server ports can share a socket: this is where they find it.
 #[derive(Default)]
@@ -29,6 +30,7 @@ impl Sockets {
                 let descriptor = {
                     let mut listener = lock(&listener);
                     listener.server.add(spec.options()).misuse().with_context(|| name.clone())?;
+                    listener.mail.entry(id).or_default();
                     listener.server.as_fd().try_clone_to_owned().context("cannot watch a memif socket")?
                 };
                 Endpoint::Server { id, listener, descriptor }
@@ -42,11 +44,11 @@ impl Sockets {
         if let Some(listener) = self.0.get(address) {
             return Ok(Arc::clone(listener));
         }
-        let server = match Server::bind(address) {
-            // A failing system call may work the next time; the rest stays.
-            Err(error @ BindError::System { .. }) => return Err(error.into()),
-            bound => bound.misuse()?,
-        };
+        let server = Server::bind(address).map_err(|error| match &error {
+            // A failing system call may work the next time, unless it is not allowed; the rest stays.
+            BindError::System { source, .. } if source.kind() != ErrorKind::PermissionDenied => error.into(),
+            _ => misuse(error),
+        })?;
         let listener = Arc::new(Mutex::new(Listener { server, first, mail: HashMap::new() }));
         self.0.insert(address.clone(), Arc::clone(&listener));
         Ok(listener)
@@ -58,6 +60,7 @@ struct Listener {
     server: Server,
     /// The interface that hears of what concerns none.
     first: u32,
+    /// A box for each interface, and none for the ids that callers make up.
     mail: HashMap<u32, VecDeque<Event>>,
 }
 
@@ -146,10 +149,11 @@ impl Listener {
     fn next_for(&mut self, id: u32) -> Result<Option<Event>, memif::Error> {
         while let Some(event) = self.server.ready()? {
             let concerned = match &event {
-                Event::Connected { id, .. } | Event::Disconnected { id, .. } => *id,
-                Event::Refused { id, .. } => id.unwrap_or(self.first),
-                _ => self.first,
+                Event::Connected { id, .. } | Event::Disconnected { id, .. } => Some(*id),
+                Event::Refused { id, .. } => *id,
+                _ => None,
             };
+            let concerned = concerned.filter(|id| self.mail.contains_key(id)).unwrap_or(self.first);
             self.mail.entry(concerned).or_default().push_back(event);
         }
         Ok(self.mail.get_mut(&id).and_then(VecDeque::pop_front))
