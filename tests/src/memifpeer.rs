@@ -2,10 +2,14 @@
 //! use as a pipe.
 
 use std::path::Path;
+use std::time::Duration;
 
 use memif::{Client, Event, Link, Options, Server, SocketAddr};
 
 use crate::{PATIENCE, privilege, wait};
+
+/// How often a ring is looked at: it comes round faster than other things that are waited for.
+const LOOK: Duration = Duration::from_micros(50);
 
 /// A connected memif interface.
 pub struct MemifPeer {
@@ -102,7 +106,7 @@ impl MemifPeer {
     /// When the link goes down, or there is no room within [`PATIENCE`].
     pub fn send_all<F: AsRef<[u8]>>(&mut self, frames: &[F]) {
         let mut sent = 0;
-        let all = wait::poll(PATIENCE, || {
+        let all = wait::poll_every(LOOK, PATIENCE, || {
             sent += self.send_some(&frames[sent..]);
             (sent == frames.len()).then_some(())
         });
@@ -131,7 +135,7 @@ impl MemifPeer {
     #[must_use]
     pub fn receive_exactly(&mut self, count: usize) -> Vec<Vec<u8>> {
         let mut got = Vec::new();
-        let all = wait::poll(PATIENCE, || {
+        let all = wait::poll_every(LOOK, PATIENCE, || {
             self.receive(|frame| got.push(frame.to_vec()));
             (got.len() >= count).then_some(())
         });
