@@ -109,6 +109,8 @@ fn every_lie_in_the_handshake_is_refused_with_a_reason_and_hurts_nobody() {
         (with(2, private, vec![bell]), "private header of 8 bytes"),
         (spoiled(&no_cookie, bell, 9, vec![], vec![]), "M2S ring 0: cookie 0x0 is wrong"),
         (with(4, message(1, &[]), vec![]), "ACK out of turn"),
+        (with(2, connect_message(), vec![]), "no S2M ring"),
+        (with(3, connect_message(), vec![]), "no M2S ring"),
     ];
     for (script, text) in cases {
         let told = refused(&mut world, &addr, &script);

@@ -95,6 +95,12 @@ pub enum Fault {
         /// The system's words for it.
         errno: String,
     },
+    /// A link without a ring in one direction.
+    #[error("no {direction} ring")]
+    NoRing {
+        /// `"S2M"` (client to server) or `"M2S"`.
+        direction: &'static str,
+    },
     /// Something wrong with one ring or what lies in it.
     #[error("{direction} ring {index}: {cause}")]
     Ring {

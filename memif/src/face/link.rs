@@ -37,9 +37,9 @@ pub struct Link {
     pub peer: Peer,
     /// What the packets are.
     pub mode: Mode,
-    /// Queues to receive on, as many as the client made.
+    /// Queues to receive on, as many as the client made: at least one.
     pub rx: Vec<RxQueue>,
-    /// Queues to send on, as many as the client made.
+    /// Queues to send on, as many as the client made: at least one.
     pub tx: Vec<TxQueue>,
     /// Whether the shared memory is sealed against shrinking, as memfds usually are. If not, the client may cut it while
     /// it is being read or written, which raises SIGBUS.

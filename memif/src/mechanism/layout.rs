@@ -49,8 +49,9 @@ pub(crate) struct Plan {
     pub(crate) stride: u32,
 }
 
-/// Buffers begin on cache lines, and not all at the same place of a page: with a stride of 2,048 bytes the first lines of
-/// all buffers would share two sets of a first-level cache.
+/// Buffers begin on cache lines, an odd number of lines apart: 2,048 bytes apart, the first lines of all buffers would
+/// share two sets of a first-level cache. With small packets that makes a difference of three times (110 against 33
+/// million packets/s of 64 bytes, two processes on two cores).
 const CACHE_LINE: u64 = 64;
 
 impl Plan {

@@ -198,6 +198,11 @@ impl<F, R> Building<F, R> {
     }
 
     fn finish(&mut self, name: Name) -> Result<Setup<F, R>, Fault> {
+        for (s2m, rings) in [(true, &self.s2m), (false, &self.m2s)] {
+            if rings.is_empty() {
+                return Err(Fault::NoRing { direction: direction(s2m) });
+            }
+        }
         let mut rings = std::mem::take(&mut self.s2m);
         rings.append(&mut self.m2s);
         let places: Vec<AddRing> = rings.iter().map(|(ring, _)| *ring).collect();
@@ -278,6 +283,18 @@ mod tests {
             change(&mut ring);
             Message::AddRing(ring)
         };
+        let all = |s2m: Message, m2s: Message, with_region: bool| {
+            let mut messages = vec![(init(7), 0), (region(0), 1), (s2m, 1), (m2s, 1), (connect(), 0)];
+            if !with_region {
+                messages.remove(1);
+            }
+            messages
+        };
+        let up = |late: Message, fds: usize| {
+            let mut messages = all(ring(true, 0, 0), ring(false, 0, 256), true);
+            messages.push((late, fds));
+            messages
+        };
         let cases: Vec<(Vec<(Message, usize)>, &str)> = vec![
             (vec![(region(0), 1)], "ADD_REGION out of turn, INIT was due"),
             (vec![(ring(true, 0, 0), 1)], "ADD_RING out of turn, INIT was due"),
@@ -303,27 +320,14 @@ mod tests {
             ),
             (vec![(init(7), 0), (bad_ring(|r| r.log2_size = 16), 1)], "log2 size 16 is too large"),
             (vec![(init(7), 0), (bad_ring(|r| r.private_header = 4), 1)], "private header of 4 bytes"),
-            (vec![(init(7), 0), (ring(true, 0, 0), 1), (connect(), 0)], "region 0 does not exist"),
-            (
-                vec![(init(7), 0), (region(0), 1), (ring(true, 0, 8), 1), (connect(), 0)],
-                "not a multiple of 16",
-            ),
-            (
-                vec![(init(7), 0), (region(0), 1), (ring(true, 0, 4_000), 1), (connect(), 0)],
-                "outside its region",
-            ),
-            (
-                vec![
-                    (init(7), 0),
-                    (region(0), 1),
-                    (ring(true, 0, 0), 1),
-                    (ring(false, 0, 16), 1),
-                    (connect(), 0),
-                ],
-                "M2S ring 0: overlaps another ring",
-            ),
-            (vec![(init(7), 0), (connect(), 0), (connect(), 0)], "CONNECT out of turn, after CONNECTED"),
-            (vec![(init(7), 0), (connect(), 0), (region(0), 1)], "ADD_REGION out of turn, after CONNECTED"),
+            (vec![(init(7), 0), (connect(), 0)], "no S2M ring"),
+            (vec![(init(7), 0), (region(0), 1), (ring(true, 0, 0), 1), (connect(), 0)], "no M2S ring"),
+            (all(ring(true, 0, 0), ring(false, 0, 256), false), "region 0 does not exist"),
+            (all(ring(true, 0, 8), ring(false, 0, 256), true), "not a multiple of 16"),
+            (all(ring(true, 0, 4_000), ring(false, 0, 256), true), "outside its region"),
+            (all(ring(true, 0, 0), ring(false, 0, 16), true), "M2S ring 0: overlaps another ring"),
+            (up(connect(), 0), "CONNECT out of turn, after CONNECTED"),
+            (up(region(1), 1), "ADD_REGION out of turn, after CONNECTED"),
         ];
         for (messages, text) in cases {
             let refusal = play(messages).expect_err(text);
