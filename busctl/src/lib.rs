@@ -14,6 +14,7 @@ pub mod cli;
 pub mod context;
 pub mod exit;
 mod interface_view;
+pub mod ip;
 mod logging;
 mod node;
 pub mod output;

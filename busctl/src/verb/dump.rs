@@ -99,7 +99,7 @@ impl Dump {
         let mut burst = Burst::new(BURST);
         while !self.stop.requested() {
             self.tap.recv_burst(&mut burst);
-            for frame in burst.iter() {
+            for frame in &burst {
                 self.outlets.frame(&frame)?;
                 self.left -= 1;
                 let last = bounds.as_mut().is_some_and(|bounds| bounds.reached_by(&frame));

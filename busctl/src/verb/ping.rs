@@ -1,42 +1,172 @@
-//! `busctl ping`: asks a host on the bus for echoes.
+//! `busctl ping`: asks a host for echoes.
 
-use anyhow::bail;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, bail};
 
 use crate::context::Context;
+use crate::exit::misuse;
+use crate::ip::{HostAddress, Nic, PingPlan, Pinger, Plug, Plugged, Reply, Stack, largest_payload};
+use crate::output;
+use crate::stop::Stop;
 
-/// Ping a host on the bus
+/// How long a reply is waited for awake: falling asleep and being woken would be a good part of the time measured.
+const AWAKE: Duration = Duration::from_micros(200);
+
+/// Ping a host on a bus, or behind memif
+///
+/// Prints a line for each reply and the statistics of ping(8). Times are from the moment a request leaves, so they do not
+/// include asking for the host's Ethernet address. ^C ends it and prints the statistics.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  busctl ping ./lan.bus 10.0.0.1 --from 10.0.0.2/24 -c 3")]
+#[command(after_help = "Exit code 1: no reply came.\n\n\
+                        Examples:\n  \
+                        busctl ping ./lan.bus 10.0.0.1 --from 10.0.0.2/24 -c 3\n  \
+                        busctl ping shmif0 fd00::1 --from fd00::2/64 -i 0.1 -s 1000\n  \
+                        busctl ping memif:role=client,socket=./memif.sock 10.0.0.1 --from 10.0.0.2/24 -c 3 --json")]
 pub struct Args {
-    /// An interface name, or a path containing a slash
+    /// An interface, the path of a bus with a '/' in it, or memif:key=value,... as 'busctl attach' takes it
     #[arg(value_name = "BUS")]
-    pub bus: String,
+    pub bus: Plug,
 
     /// Whom to ping
     #[arg(value_name = "ADDR")]
-    pub target: std::net::IpAddr,
+    pub target: IpAddr,
 
-    /// Our own address on the bus
+    /// Our own address, and the length of our network's prefix
     #[arg(long, value_name = "ADDR/LEN")]
-    pub from: String,
+    pub from: HostAddress,
 
     /// Stop after N requests
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
 
-    /// Seconds between requests
-    #[arg(short, long, value_name = "SEC", default_value_t = 1.0)]
-    pub interval: f64,
+    /// Seconds between requests; with 0 the next one follows the reply
+    #[arg(short, long, value_name = "SEC", default_value = "1", value_parser = parse_seconds)]
+    pub interval: Duration,
 
-    /// Print the result as JSON
+    /// Bytes to send behind the ICMP header; at most 1472 with IPv4, 1452 with IPv6
+    #[arg(short, long, value_name = "BYTES", default_value_t = 56)]
+    pub size: usize,
+
+    /// Seconds to wait for a reply, and before that for a memif peer
+    #[arg(short = 'W', long, value_name = "SEC", default_value = "2", value_parser = parse_seconds)]
+    pub timeout: Duration,
+
+    /// Print only the result, as JSON
     #[arg(long)]
     pub json: bool,
 }
 
-/// Runs the verb.
+/// Pings.
 ///
 /// # Errors
-/// Always: it is not built yet.
-pub fn run(_args: &Args, _context: &Context) -> anyhow::Result<()> {
-    bail!("busctl ping is not built yet")
+/// When the addresses do not go together, the bus cannot be joined or stays busy, or no reply came.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+    check(args)?;
+    let stop = Stop::on_signals()?;
+    match args.bus.plug_in(context)? {
+        Plugged::Bus(nic) => ping(Stack::new(*nic, &[args.from]), args, &stop),
+        Plugged::Memif(nic) => ping(Stack::new(*nic, &[args.from]), args, &stop),
+    }
+}
+
+fn check(args: &Args) -> anyhow::Result<()> {
+    let Args { target, from, .. } = *args;
+    let problem = if target == from.address() {
+        format!("cannot ping {target}: it is the address of the ping itself")
+    } else if target.is_multicast() || target.is_unspecified() {
+        format!("cannot ping {target}: it is not the address of a single host")
+    } else if target.is_ipv4() != from.address().is_ipv4() {
+        format!("cannot ping {target} from {from}: one is IPv4 and the other IPv6")
+    } else if !from.reaches(target) && !is_link_local(target) {
+        format!("cannot ping {target} from {from}: it is on another network, and there is no router")
+    } else if args.size > largest_payload(target) {
+        format!("cannot send {} bytes in one frame: {} are the most", args.size, largest_payload(target))
+    } else {
+        return Ok(());
+    };
+    Err(misuse(anyhow!(problem)))
+}
+
+/// Every IPv6 host reaches these, having one itself.
+fn is_link_local(target: IpAddr) -> bool {
+    matches!(target, IpAddr::V6(target) if target.is_unicast_link_local())
+}
+
+fn ping<N: Nic>(mut stack: Stack<N>, args: &Args, stop: &Stop) -> anyhow::Result<()> {
+    let Args { target, from, .. } = *args;
+    let begin = Instant::now();
+    while !stack.is_up() {
+        let left = args.timeout.saturating_sub(begin.elapsed());
+        if stop.requested() || left.is_zero() {
+            bail!("cannot ping {target}: no memif peer has connected");
+        }
+        stack.poll()?;
+        stack.sleep(stop, None, left)?;
+    }
+    if !args.json {
+        writeln!(output::stdout(), "PING {target} from {}: {} data bytes", from.address(), args.size)?;
+    }
+    let plan = PingPlan {
+        target,
+        count: args.count,
+        interval: args.interval,
+        size: args.size,
+        timeout: args.timeout,
+    };
+    let mut pinger = Pinger::start(&mut stack, plan);
+    let begin = Instant::now();
+    let mut printed = Ok(());
+    while !stop.requested() {
+        stack.poll()?;
+        let done = pinger.step(&mut stack, |reply| {
+            if !args.json && printed.is_ok() {
+                printed = print_reply(target, &reply);
+            }
+        });
+        std::mem::replace(&mut printed, Ok(()))?;
+        if done {
+            break;
+        }
+        if pinger.last_sent().is_some_and(|sent| sent.elapsed() < AWAKE) {
+            // Whoever is to answer may be waiting for this core.
+            thread::yield_now();
+            continue;
+        }
+        stack.sleep(stop, None, pinger.due().saturating_duration_since(Instant::now()))?;
+    }
+    let statistics = pinger.statistics();
+    if args.json {
+        output::print_json(&statistics.report())?;
+    } else {
+        writeln!(output::stdout(), "\n--- {target} ping statistics ---")?;
+        writeln!(output::stdout(), "{}", statistics.summary(begin.elapsed()))?;
+    }
+    if statistics.received() == 0 {
+        bail!("no reply from {target}");
+    }
+    Ok(())
+}
+
+fn print_reply(target: IpAddr, reply: &Reply) -> std::io::Result<()> {
+    let Reply { len, sequence, .. } = *reply;
+    let mut out = output::stdout();
+    match reply.rtt {
+        Some(rtt) => {
+            let millis = rtt.as_secs_f64() * 1e3;
+            writeln!(out, "{len} bytes from {target}: icmp_seq={sequence} time={millis:.3} ms")
+        }
+        None => writeln!(out, "{len} bytes from {target}: icmp_seq={sequence} (late or DUP!)"),
+    }
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .filter(|seconds| *seconds <= Duration::from_hours(24))
+        .ok_or_else(|| "it takes a number of seconds from 0 to 86400, such as 1 or 0.5".to_owned())
 }

@@ -21,6 +21,15 @@ impl Sockets {
     /// # Errors
     /// When it cannot listen, its id is taken, or its options do not go together.
     pub(crate) fn open(&mut self, spec: &MemifSpec) -> anyhow::Result<MemifPort> {
+        let (name, control) = self.control(spec)?;
+        Ok(MemifPort::new(name, control, spec.rx_mode))
+    }
+
+    /// Begins to listen or to connect; returns also what the user calls it.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub(crate) fn control(&mut self, spec: &MemifSpec) -> anyhow::Result<(String, Control)> {
         let id = spec.options().id();
         let name = format!("memif {} id {id}", spec.address);
         let endpoint = match spec.role {
@@ -36,7 +45,7 @@ impl Sockets {
                 Endpoint::Server { id, listener, descriptor }
             }
         };
-        Ok(MemifPort::new(name, Control { endpoint, told: None }, spec.rx_mode))
+        Ok((name, Control { endpoint, told: None }))
     }
 
     /// The listener at an address, which is made for the first interface there.
@@ -70,7 +79,7 @@ fn lock(listener: &Mutex<Listener>) -> std::sync::MutexGuard<'_, Listener> {
 }
 
 /// A port's own part of it.
-pub(super) struct Control {
+pub(crate) struct Control {
     endpoint: Endpoint,
     /// The latest reason that was told: it is told again only after something else happened.
     told: Option<String>,
@@ -82,14 +91,14 @@ enum Endpoint {
 }
 
 /// What became of a port's link.
-pub(super) enum Change {
+pub(crate) enum Change {
     Up(Link),
     Down,
 }
 
 impl Control {
     /// What has happened since the last call, if anything.
-    pub(super) fn next(&mut self, name: &str, tell: &mut dyn FnMut(&str)) -> Option<Change> {
+    pub(crate) fn next(&mut self, name: &str, tell: &mut dyn FnMut(&str)) -> Option<Change> {
         loop {
             let event = match self.endpoint.next() {
                 Ok(event) => event?,

@@ -13,8 +13,7 @@ use std::sync::atomic::AtomicU8;
 use memif::{Link, LinkError, Packet, RxBurst, RxMode, TxBurst};
 use shmbus::{FrameSink, FrameSource, Interface, MAX_FRAME, MIN_FRAME, RingFrame, SendError, Slot};
 
-pub(crate) use self::control::Sockets;
-use self::control::{Change, Control};
+pub(crate) use self::control::{Change, Control, Sockets};
 pub use self::spec::MemifSpec;
 use super::{BURST, Moved, NotSent, Patience, Port};
 

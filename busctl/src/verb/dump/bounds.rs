@@ -5,12 +5,12 @@
 
 use std::time::{Duration, Instant};
 
-use shmbus::{BUS_SIZE, BusState, Frame};
+use shmbus::{BusState, Frame};
 
 /// Bytes of a packet's header, which lies before its frame.
 const PACKET_HEADER: u32 = 24;
 /// Bytes of the ring: all of the file but its header.
-const RING: u32 = BUS_SIZE as u32 - 32;
+const RING: u32 = 1_048_544;
 
 /// How long there must be nothing to read. A writer at work can make it look so for an instant.
 const QUIET: Duration = Duration::from_millis(2);

@@ -15,9 +15,11 @@ use crate::capture::CaptureReader;
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Skipped {
     /// Longer than a bus carries: passed over.
-    skipped_long: u64,
+    #[serde(rename = "skipped_long")]
+    long: u64,
     /// Shorter than an Ethernet header: passed over.
-    skipped_short: u64,
+    #[serde(rename = "skipped_short")]
+    short: u64,
     /// Sent, but already the capture had only the beginning of them.
     cut: u64,
 }
@@ -26,8 +28,8 @@ impl Skipped {
     /// What there is to be said about it.
     pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
         let lines = [
-            (self.skipped_long, format!("frames passed over: longer than {MAX_FRAME} bytes")),
-            (self.skipped_short, format!("frames passed over: shorter than {MIN_FRAME} bytes")),
+            (self.long, format!("frames passed over: longer than {MAX_FRAME} bytes")),
+            (self.short, format!("frames passed over: shorter than {MIN_FRAME} bytes")),
             (self.cut, "frames sent cut: the capture holds only their beginning".to_owned()),
         ];
         lines.into_iter().filter(|(count, _)| *count > 0).map(|(count, line)| format!("{count} {line}"))
@@ -90,8 +92,8 @@ impl Source {
                 continue;
             };
             match frame.bytes.len() {
-                len if len > MAX_FRAME => self.skipped.skipped_long += 1,
-                len if len < MIN_FRAME => self.skipped.skipped_short += 1,
+                len if len > MAX_FRAME => self.skipped.long += 1,
+                len if len < MIN_FRAME => self.skipped.short += 1,
                 _ => {
                     self.usable += 1;
                     self.skipped.cut += u64::from(frame.cut);

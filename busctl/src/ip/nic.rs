@@ -1,0 +1,46 @@
+//! Where a host is plugged in.
+
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use shmbus::SendError;
+use smoltcp::phy::Device;
+use smoltcp::wire::EthernetAddress;
+
+/// A device of smoltcp that can also be slept on.
+pub(crate) trait Nic: Device {
+    /// The host's Ethernet address. It may change with [`tend`](Self::tend).
+    fn mac(&self) -> EthernetAddress;
+
+    /// Whether there is anything at the other end. While there is not, frames wait.
+    fn is_up(&self) -> bool;
+
+    /// Does what is due beside moving frames. Call it in every round of a loop.
+    fn tend(&mut self);
+
+    /// Sends what the stack has had to say. What the other end has no room for is dropped.
+    ///
+    /// # Errors
+    /// When the bus cannot be written to at the moment.
+    fn flush(&mut self) -> Result<(), SendError>;
+
+    /// Sleeps until there is something to receive or to tend, one of `others` is readable, or the time is over.
+    ///
+    /// # Errors
+    /// When the system does not let us sleep.
+    fn sleep(&mut self, others: &[BorrowedFd<'_>], time: Duration) -> anyhow::Result<()>;
+}
+
+/// Sleeps until one of the descriptors is readable or the time is over.
+pub(super) fn doze<'f>(
+    fds: impl IntoIterator<Item = BorrowedFd<'f>>,
+    time: Duration,
+) -> Result<(), std::io::Error> {
+    let mut fds: Vec<_> = fds.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+    match ppoll(&mut fds, Some(time.into()), None) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,68 @@
+//! Where a host is to be plugged in, on the command line: BUS, or a memif port.
+
+use std::ffi::OsString;
+
+use clap::builder::{OsStringValueParser, TypedValueParser, ValueParserFactory};
+
+use super::bus_nic::BusNic;
+use super::memif_nic::MemifNic;
+use crate::bus_argument::{BusArgument, ParseBusError};
+use crate::context::Context;
+use crate::port::ParsePortError;
+use crate::port::memif::MemifSpec;
+use crate::station::Station;
+
+/// A bus, or `memif:key=value,...`.
+#[derive(Debug, Clone)]
+pub enum Plug {
+    /// The host is a station.
+    Bus(BusArgument),
+    /// The host is a memif peer.
+    Memif(Box<MemifSpec>),
+}
+
+/// A text that is neither.
+#[derive(Debug, thiserror::Error)]
+pub enum ParsePlugError {
+    /// No bus.
+    #[error(transparent)]
+    Bus(#[from] ParseBusError),
+    /// No memif port.
+    #[error(transparent)]
+    Memif(#[from] ParsePortError),
+}
+
+impl TryFrom<OsString> for Plug {
+    type Error = ParsePlugError;
+
+    fn try_from(text: OsString) -> Result<Self, ParsePlugError> {
+        match text.to_str().and_then(|text| text.strip_prefix("memif:")) {
+            Some(keys) => Ok(Self::Memif(Box::new(keys.parse()?))),
+            None => Ok(Self::Bus(text.try_into()?)),
+        }
+    }
+}
+
+impl ValueParserFactory for Plug {
+    type Parser = clap::builder::ValueParser;
+
+    fn value_parser() -> Self::Parser {
+        OsStringValueParser::new().try_map(Self::try_from).into()
+    }
+}
+
+/// A host's connection, of one kind or the other.
+pub(crate) enum Plugged {
+    Bus(Box<BusNic>),
+    Memif(Box<MemifNic>),
+}
+
+impl Plug {
+    /// Plugs in: joins the bus, or listens, or begins to connect.
+    pub(crate) fn plug_in(&self, context: &Context) -> anyhow::Result<Plugged> {
+        match self {
+            Self::Bus(bus) => Ok(Plugged::Bus(Box::new(BusNic::new(Station::join(bus, context)?)))),
+            Self::Memif(spec) => Ok(Plugged::Memif(Box::new(MemifNic::open(spec)?))),
+        }
+    }
+}

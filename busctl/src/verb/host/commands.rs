@@ -1,0 +1,187 @@
+//! What a host is told to do on stdin: commands, a line each, answered by a line of JSON each.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead as _};
+use std::net::IpAddr;
+use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::Serialize;
+
+use crate::ip::{HostAddress, Nic, PingPlan, Pinger, Report, Stack};
+use crate::output;
+
+/// Requests of a ping, unless the command says how many.
+const COUNT: u64 = 3;
+const INTERVAL: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(2);
+const SIZE: usize = 56;
+/// Bytes of a line that is not a command of ours any more.
+const LONGEST_LINE: usize = 4096;
+
+/// The commands that are to be done, and the one that is being done.
+pub(super) struct Commands {
+    addresses: Vec<HostAddress>,
+    ended: bool,
+    /// What was read of a line.
+    partial: Vec<u8>,
+    lines: VecDeque<String>,
+    current: Option<(IpAddr, Pinger)>,
+}
+
+/// The answer to a ping.
+#[derive(Serialize)]
+struct Pinged {
+    target: IpAddr,
+    #[serde(flatten)]
+    report: Report,
+}
+
+/// The answer to what could not be done.
+#[derive(Serialize)]
+struct Failed<'a> {
+    command: &'a str,
+    error: String,
+}
+
+impl Commands {
+    pub(super) fn new(addresses: &[HostAddress]) -> Self {
+        Self {
+            addresses: addresses.to_vec(),
+            ended: false,
+            partial: Vec::new(),
+            lines: VecDeque::new(),
+            current: None,
+        }
+    }
+
+    /// What to poll for more.
+    pub(super) fn input(&self) -> Option<io::Stdin> {
+        (!self.ended).then(io::stdin)
+    }
+
+    /// When the command that is being done has something to do.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.current.as_ref().map(|(_, pinger)| pinger.due())
+    }
+
+    /// Does what is due, after a round of the stack; `true` when stdin has ended and all is done.
+    pub(super) fn step<N: Nic>(&mut self, stack: &mut Stack<N>) -> io::Result<bool> {
+        self.read()?;
+        if let Some((target, mut pinger)) = self.current.take() {
+            if pinger.step(stack, |_| {}) {
+                let report = pinger.finish(stack).report();
+                output::print_json(&Pinged { target, report })?;
+            } else {
+                self.current = Some((target, pinger));
+            }
+        }
+        while self.current.is_none()
+            && let Some(line) = self.lines.pop_front()
+        {
+            match parse(&line, &self.addresses) {
+                Ok(plan) => {
+                    self.current = Some((plan.target, Pinger::start(stack, plan)));
+                    // Its first request is due.
+                    return Ok(false);
+                }
+                Err(error) => output::print_json(&Failed { command: &line, error })?,
+            }
+        }
+        Ok(self.ended && self.current.is_none())
+    }
+
+    /// Takes the lines that are there.
+    fn read(&mut self) -> io::Result<()> {
+        while !self.ended && is_readable()? {
+            let mut stdin = io::stdin().lock();
+            // All that is buffered is taken, so that the descriptor tells whether there is more.
+            let bytes = stdin.fill_buf()?;
+            let count = bytes.len();
+            self.ended = count == 0;
+            self.partial.extend_from_slice(bytes);
+            stdin.consume(count);
+            while let Some(end) = self.partial.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.partial.drain(..=end).collect();
+                self.lines.push_back(String::from_utf8_lossy(&line).trim().to_owned());
+            }
+            // Nobody who means well sends this much without an end.
+            self.partial.truncate(LONGEST_LINE);
+        }
+        Ok(())
+    }
+}
+
+fn is_readable() -> io::Result<bool> {
+    let stdin = io::stdin();
+    let mut fds = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut fds, PollTimeout::ZERO) {
+        Ok(ready) => Ok(ready > 0),
+        Err(nix::errno::Errno::EINTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `ping ADDR [COUNT [SECONDS]]`
+fn parse(line: &str, addresses: &[HostAddress]) -> Result<PingPlan, String> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let (target, options) = match words[..] {
+        ["ping", target, ref options @ ..] if options.len() <= 2 => (target, options),
+        _ => return Err("the command is: ping ADDR [COUNT [SECONDS]]".to_owned()),
+    };
+    let target: IpAddr = target.parse().map_err(|_| format!("'{target}' is not an IP address"))?;
+    if addresses.iter().any(|own| own.address() == target) {
+        return Err(format!("{target} is this host's own address"));
+    }
+    if !addresses.iter().any(|own| own.reaches(target)) || target.is_multicast() {
+        return Err(format!("{target} is not on a network of this host"));
+    }
+    let count = match options.first() {
+        None => COUNT,
+        Some(count) => count
+            .parse()
+            .ok()
+            .filter(|count| *count > 0)
+            .ok_or_else(|| format!("'{count}' is not a number of requests"))?,
+    };
+    let interval = match options.get(1) {
+        None => INTERVAL,
+        Some(seconds) => seconds
+            .parse()
+            .ok()
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+            .filter(|interval| *interval <= Duration::from_hours(24))
+            .ok_or_else(|| format!("'{seconds}' is not a number of seconds"))?,
+    };
+    Ok(PingPlan { target, count: Some(count), interval, size: SIZE, timeout: TIMEOUT })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_read_and_what_is_none_is_named() {
+        let addresses = ["10.0.0.1/24".parse().unwrap(), "fd00::1/64".parse().unwrap()];
+        let plan = parse("ping 10.0.0.2", &addresses).unwrap();
+        assert_eq!((plan.count, plan.interval), (Some(COUNT), INTERVAL));
+        let plan = parse(" ping  fd00::2 5 0.25 ", &addresses).unwrap();
+        assert_eq!((plan.count, plan.interval), (Some(5), Duration::from_millis(250)));
+        for (line, word) in [
+            ("", "the command is"),
+            ("ping", "the command is"),
+            ("ping 10.0.0.2 1 1 1", "the command is"),
+            ("pong 10.0.0.2", "the command is"),
+            ("ping ten", "'ten'"),
+            ("ping 10.0.0.1", "own"),
+            ("ping 10.0.1.1", "network"),
+            ("ping 10.0.0.2 0", "'0'"),
+            ("ping 10.0.0.2 1 -1", "'-1'"),
+            ("ping 10.0.0.2 1 1e300", "'1e300'"),
+        ] {
+            let error = parse(line, &addresses).unwrap_err();
+            assert!(error.contains(word), "{line}: {error}");
+        }
+    }
+}
