@@ -32,29 +32,31 @@
 //! they are handed out as atomics or copied, since the peer may change them at any moment.
 //!
 //! # Floors
-//! Lower modules know nothing of upper ones but their errors: `format` (what lies on the wire and in memory), `memory`
+//! Lower modules know nothing of upper ones; `error` belongs to all: `format` (what lies on the wire and in memory), `memory`
 //! (mapping, bounds, copies: all `unsafe` is there), `mechanism` (handshakes and rings, no I/O), `system` (sockets and
 //! timers), `face` (what is exported here).
 
+mod error;
 mod face;
 mod format;
 mod mechanism;
 mod memory;
 mod system;
 
-pub use face::addr::SocketAddr;
-pub use face::client::{Client, ClientError};
-pub use face::error::{
+pub use error::{
     BindError, ConnectError, Disconnect, Error, Fault, LinkError, OptionsError, Refusal, RingFault,
 };
+pub use face::client::{Client, ClientError};
 pub use face::event::Event;
 pub use face::link::{Link, Peer};
-pub use face::options::{Mode, Options, Role, RxMode};
+pub use face::options::{Options, Role, RxMode};
 #[cfg(feature = "smoltcp")]
 pub use face::phy;
 pub use face::rx::{Packet, Packets, RxBurst, RxQueue};
 pub use face::server::{Server, ServerOptions};
 pub use face::tx::{TxBurst, TxQueue, TxSlot};
+pub use format::mode::Mode;
+pub use system::addr::SocketAddr;
 
 /// The README's program compiles.
 #[cfg(doctest)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::error::{Disconnect, Refusal};
+use crate::error::{Disconnect, Refusal};
 
 /// The other side or this one has had enough.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! What an endpoint reports.
 
-use super::error::{Disconnect, Refusal};
 use super::link::Link;
+use crate::error::{Disconnect, Refusal};
 
 /// Something happened to an interface.
 #[derive(Debug)]

@@ -5,11 +5,12 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::error::{Fault, LinkError, RingFault};
-use super::options::{Mode, Options, RxMode};
+use super::options::{Options, RxMode};
 use super::rx::RxQueue;
 use super::tx::TxQueue;
+use crate::error::{Fault, LinkError, RingFault};
 use crate::format::message::{AddRing, Name};
+use crate::format::mode::Mode;
 use crate::format::ring::COOKIE;
 use crate::mechanism::rx::RxRing;
 use crate::mechanism::tx::TxRing;

@@ -1,9 +1,7 @@
 //! The few types a user meets.
 
-pub(crate) mod addr;
 pub(crate) mod client;
 pub(crate) mod end;
-pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod link;
 pub(crate) mod options;

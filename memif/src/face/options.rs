@@ -1,9 +1,9 @@
 //! What an interface is to be like.
 
-use std::fmt;
 use std::time::Duration;
 
-use super::error::OptionsError;
+use crate::error::OptionsError;
+use crate::format::mode::Mode;
 use crate::format::secret::Secret;
 use crate::format::{MAX_LOG2_RING_SIZE, MAX_QUEUES};
 
@@ -14,38 +14,6 @@ pub enum Role {
     Server,
     /// Connects to the socket, and owns the memory. Older texts say slave.
     Client,
-}
-
-/// What the packets are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Mode {
-    /// Ethernet frames; the only mode DPDK knows.
-    #[default]
-    Ethernet,
-    /// IP packets without a link layer.
-    Ip,
-    /// VPP's punt and inject.
-    PuntInject,
-}
-
-impl Mode {
-    pub(crate) fn wire(self) -> u8 {
-        match self {
-            Self::Ethernet => 0,
-            Self::Ip => 1,
-            Self::PuntInject => 2,
-        }
-    }
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ethernet => "ethernet",
-            Self::Ip => "ip",
-            Self::PuntInject => "punt-inject",
-        })
-    }
 }
 
 /// How a receive queue begins: whether the peer is asked for interrupts.

@@ -38,9 +38,9 @@ use std::fmt;
 use smoltcp::phy::{Device, DeviceCapabilities, Medium};
 use smoltcp::time::Instant;
 
-use super::error::LinkError;
 use super::link::Link;
 use super::tx::TxQueue;
+use crate::error::LinkError;
 
 /// Bytes of the longest frame, without check sequence: 1,500 of payload and an Ethernet header.
 const MAX_FRAME: usize = 1_514;

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
-use super::error::LinkError;
 use super::link::LinkState;
+use crate::error::LinkError;
 use crate::format::ring::Descriptor;
 use crate::mechanism::rx::RxRing;
 use crate::mechanism::tx::end_of_packets;

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
-use super::error::{Fault, LinkError};
 use super::link::LinkState;
+use crate::error::{Fault, LinkError};
 use crate::mechanism::tx::TxRing;
 use crate::memory::copy;
 use crate::system::bell::Bell;

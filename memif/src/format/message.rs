@@ -2,7 +2,7 @@
 
 use super::secret::{SECRET_LEN, Secret};
 use super::text::Text;
-use crate::face::error::Fault;
+use crate::error::Fault;
 
 /// Bytes of every message.
 pub(crate) const MESSAGE_LEN: usize = 128;

@@ -4,6 +4,7 @@
 //! the byte order of the host: both ends run on the same machine.
 
 pub(crate) mod message;
+pub(crate) mod mode;
 pub(crate) mod ring;
 pub(crate) mod secret;
 pub(crate) mod text;

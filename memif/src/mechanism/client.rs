@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use crate::face::error::{Fault, Refusal};
+use crate::error::{Fault, Refusal};
 use crate::format::message::{AddRing, Hello, Init, Message, Name};
 use crate::format::{MAX_LOG2_RING_SIZE, VERSION};
 

@@ -1,6 +1,6 @@
 //! Where rings lie: what a client plans for its memory, and what a server accepts of a client's.
 
-use crate::face::error::{Fault, OptionsError, RingFault};
+use crate::error::{Fault, OptionsError, RingFault};
 use crate::format::message::AddRing;
 use crate::format::ring::{RING_ALIGN, ring_bytes};
 

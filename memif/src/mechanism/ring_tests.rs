@@ -10,7 +10,7 @@ use super::layout::Plan;
 use super::rx::RxRing;
 use super::tx::{TxRing, end_of_packets};
 use super::{Buffers, Side};
-use crate::face::error::{Fault, RingFault};
+use crate::error::{Fault, RingFault};
 use crate::format::ring::{Descriptor, FLAG_NEXT};
 use crate::memory::copy;
 use crate::memory::region::Regions;

@@ -4,7 +4,7 @@
 //! does no I/O: who may connect and how memory is mapped is asked of a [`Host`].
 
 use super::layout::{check_rings, direction};
-use crate::face::error::{Fault, Refusal, RingFault};
+use crate::error::{Fault, Refusal, RingFault};
 use crate::format::message::{AddRing, Hello, Init, Message, Name};
 use crate::format::{MAX_LOG2_RING_SIZE, MAX_LOG2_RING_SIZE_ACCEPTED, MAX_REGIONS, VERSION};
 

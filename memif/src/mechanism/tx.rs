@@ -6,7 +6,7 @@ use std::sync::atomic::fence;
 
 use super::Side;
 use super::window::Window;
-use crate::face::error::{Fault, RingFault};
+use crate::error::{Fault, RingFault};
 use crate::format::ring::{Descriptor, FLAG_MASK, FLAG_NEXT};
 use crate::memory::ring::RingMemory;
 

@@ -16,8 +16,8 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{Backlog, UnixAddr, bind, listen};
 
 use super::socket::{Socket, new_socket};
-use crate::face::addr::SocketAddr;
-use crate::face::error::{BindError, ConnectError};
+use crate::error::{BindError, ConnectError};
+use crate::system::addr::SocketAddr;
 
 /// How long to wait for another process that has the directory locked. We ourselves hold it for microseconds.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);

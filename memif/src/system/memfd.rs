@@ -8,7 +8,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::fstat;
 use nix::unistd::ftruncate;
 
-use crate::face::error::Fault;
+use crate::error::Fault;
 use crate::memory::region::{MAX_REACH, Region};
 
 /// Most bytes mapped for one link, so that no peer can use up the address space: 64 GiB.

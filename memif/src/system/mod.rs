@@ -1,5 +1,6 @@
 //! Sockets, descriptors and timers.
 
+pub(crate) mod addr;
 pub(crate) mod bell;
 pub(crate) mod listen;
 pub(crate) mod memfd;

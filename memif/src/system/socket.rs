@@ -10,10 +10,10 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, connect, sendmsg, shutdown, socket,
 };
 
-use crate::face::addr::SocketAddr;
-use crate::face::error::{ConnectError, Fault};
+use crate::error::{ConnectError, Fault};
 use crate::format::message::{MESSAGE_LEN, Message, Reason};
 use crate::memory::fds;
+use crate::system::addr::SocketAddr;
 
 /// A connected socket and what could not be sent on it yet.
 #[derive(Debug)]

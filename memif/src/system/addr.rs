@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use nix::sys::socket::UnixAddr;
 
-use super::error::OptionsError;
+use crate::error::OptionsError;
 
 /// The address of a control socket: a path, or an abstract name.
 ///
