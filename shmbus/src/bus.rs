@@ -116,6 +116,13 @@ impl Bus {
         &self.path
     }
 
+    /// Whether the file was cut short under us. It is known after something was read or written there, and only in a program
+    /// that [survives it](crate::survive_truncation).
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.ring.memory().is_lost()
+    }
+
     /// The header's values at this moment.
     #[must_use]
     pub fn state(&self) -> BusState {

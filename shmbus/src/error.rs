@@ -156,6 +156,12 @@ pub enum SendError {
         /// Who is in the way.
         source: Busy,
     },
+    /// The bus is gone: its file was cut short, or is no bus any more. Nothing was sent, and nothing ever will be.
+    #[error("bus {} is gone: its file was cut short or overwritten", path.display())]
+    Lost {
+        /// The bus.
+        path: PathBuf,
+    },
     /// The burst is on the bus, but those who sleep could not be woken.
     #[error("cannot wake the other stations: {source}")]
     Wake {
@@ -168,6 +174,12 @@ pub enum SendError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {
+    /// The bus is gone: its file was cut short. Nothing will ever come.
+    #[error("bus {} is gone: its file was cut short", path.display())]
+    Lost {
+        /// The bus.
+        path: PathBuf,
+    },
     /// No inotify instance or watch is to be had.
     #[error("cannot watch bus {}: {source}", path.display())]
     Watch {

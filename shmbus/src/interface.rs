@@ -1,6 +1,7 @@
 //! A station on the bus.
 
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use macaddr::MacAddr6;
@@ -9,8 +10,9 @@ use crate::acquire::acquire;
 use crate::burst::Burst;
 use crate::bus::Bus;
 use crate::error::{Busy, OpenError, SendError, WaitError};
-use crate::format::{MAX_FRAME, MAX_FRAME_LEN, MIN_FRAME, PACKET_HEADER_SIZE, PacketHeader};
+use crate::format::{Field32, MAGIC, MAX_FRAME, MAX_FRAME_LEN, MIN_FRAME, PACKET_HEADER_SIZE, PacketHeader};
 use crate::frame::{FrameSink, FrameSource, RingFrame, Slot};
+use crate::memory::Memory as _;
 use crate::reader::Reader;
 use crate::ring::append::burst_limit;
 use crate::ring::cursor::Cursor;
@@ -108,6 +110,12 @@ pub struct Interface {
     reader: Reader,
     /// When a lock that keeps the ring unsettled was last looked after in vain.
     helped: Option<Instant>,
+}
+
+/// Why a part of a burst was not appended.
+enum Refused {
+    Busy(Busy),
+    Lost,
 }
 
 impl Interface {
@@ -214,8 +222,12 @@ impl Interface {
         let mut done = Ok(());
         // A hold of the lock is bounded; most bursts fit one.
         while let count @ 1.. = self.fitting(rest.clone()) {
-            if let Err(source) = self.append(rest.clone().take(count)) {
-                done = Err(SendError::Busy { sent, source });
+            if let Err(refused) = self.append(rest.clone().take(count)) {
+                done = Err(match refused {
+                    Refused::Busy(source) => SendError::Busy { sent, source },
+                    // What was sent before is gone as well.
+                    Refused::Lost => return Err(SendError::Lost { path: self.bus.path().to_owned() }),
+                });
                 break;
             }
             sent += count;
@@ -241,7 +253,7 @@ impl Interface {
     }
 
     #[inline]
-    fn append<F: FrameSource>(&mut self, frames: impl Iterator<Item = F> + Clone) -> Result<(), Busy> {
+    fn append<F: FrameSource>(&mut self, frames: impl Iterator<Item = F> + Clone) -> Result<(), Refused> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // The format has 32 bits for it.
         let sec = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
@@ -255,16 +267,24 @@ impl Interface {
         let ring = &self.bus.ring;
         let (mut packets, mut bytes) = (0, 0);
         let mut filling = frames;
-        let mended =
-            acquire(ring, &self.bus.file, self.me, self.lock_timeout)?.append(headers, |header, at| {
-                let mut slot = Slot::new(ring, at, header.len as usize);
-                if let Some(frame) = filling.next() {
-                    frame.write_to(&mut slot);
-                }
-                slot.finish();
-                packets += 1;
-                bytes += u64::from(header.len);
-            });
+        let mut held = acquire(ring, &self.bus.file, self.me, self.lock_timeout).map_err(Refused::Busy)?;
+        // A rump kernel asserts this whenever it has the lock; somebody may have begun the file anew.
+        if ring.memory().load32(Field32::Magic, Ordering::Relaxed) != MAGIC {
+            return Err(Refused::Lost);
+        }
+        let mended = held.append(headers, |header, at| {
+            let mut slot = Slot::new(ring, at, header.len as usize);
+            if let Some(frame) = filling.next() {
+                frame.write_to(&mut slot);
+            }
+            slot.finish();
+            packets += 1;
+            bytes += u64::from(header.len);
+        });
+        drop(held);
+        if ring.memory().is_lost() {
+            return Err(Refused::Lost);
+        }
         let stats = &mut self.reader.stats;
         stats.tx_packets += packets;
         stats.tx_bytes += bytes;

@@ -37,7 +37,8 @@
 //! memory-safe, does not hang, and does not hand up a frame nobody wrote. A station that dies, even with the lock,
 //! takes at most its unfinished burst with it.
 //!
-//! The file must keep its size while it is mapped: access beyond the end of a file that was cut short is a `SIGBUS`.
+//! The file should keep its size while it is mapped: access beyond the end of a file that was cut short raises `SIGBUS`. A
+//! program that calls [`survive_truncation`] once gets an error instead.
 
 mod acquire;
 mod burst;
@@ -66,6 +67,12 @@ pub use format::{BUS_SIZE, MAX_FRAME, MIN_FRAME};
 pub use frame::{FrameInfo, FrameSink, FrameSource, RingFrame, Slot};
 pub use interface::{Interface, StationOptions, random_mac};
 pub use macaddr::MacAddr6;
+pub use mapguard::install as survive_truncation;
 pub use stats::Stats;
 pub use tap::Tap;
 pub use wake::SLEEP_BOUND;
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

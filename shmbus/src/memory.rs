@@ -16,6 +16,7 @@ use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
+use mapguard::Guard;
 use memmap2::{MmapOptions, MmapRaw};
 
 use crate::format::{BUS_SIZE, DATA_SIZE, Field32, Field64, HEADER_SIZE};
@@ -46,6 +47,8 @@ pub(crate) trait Memory {
 /// A bus file, mapped shared in whole.
 #[derive(Debug)]
 pub(crate) struct Mapping {
+    // Before the mapping, so that it is dropped first.
+    guard: Guard,
     map: MmapRaw,
     writable: bool,
 }
@@ -56,7 +59,15 @@ impl Mapping {
         let mut options = MmapOptions::new();
         options.len(BUS_SIZE);
         let map = if writable { options.map_raw(file)? } else { options.map_raw_read_only(file)? };
-        Ok(Self { map, writable })
+        // SAFETY: it is a whole mapping of ours, and stays for longer than the guard.
+        let guard = unsafe { Guard::new(map.as_ptr(), map.len()) };
+        Ok(Self { guard, map, writable })
+    }
+
+    /// Whether the file was cut short under the mapping: what is read there may be zeros that nobody wrote.
+    #[inline]
+    pub(crate) fn is_lost(&self) -> bool {
+        self.guard.is_lost()
     }
 
     /// Whether the mapping may be written.

@@ -57,7 +57,13 @@ impl Reader {
             }
             Verdict::Next
         });
+        let lost = ring.memory().is_lost();
         match outcome {
+            // Zeros that nobody wrote may be among what was taken, and nothing vouches for the rest.
+            _ if lost => {
+                sink.discard();
+                Some(0)
+            }
             Outcome::Whole | Outcome::Corrupt => {
                 if packets > 0 {
                     sink.commit();
@@ -100,6 +106,7 @@ impl Reader {
 
     /// Prepares to sleep; `true` when there is something to read and no sleep is in order.
     pub(crate) fn arm(&mut self, bus: &Bus) -> Result<bool, WaitError> {
+        check(bus)?;
         self.watch(bus)?.arm(&bus.file).map_err(|source| watch_error(bus, source))?;
         Ok(self.has_news(bus).unwrap_or(false))
     }
@@ -113,7 +120,9 @@ impl Reader {
     /// Sleeps until there is something to read or the time is over; `true` for the first.
     pub(crate) fn wait(&mut self, bus: &Bus, timeout: Option<Duration>) -> Result<bool, WaitError> {
         let begin = Instant::now();
-        if self.has_news(bus).unwrap_or(false) {
+        let news = self.has_news(bus).unwrap_or(false);
+        check(bus)?;
+        if news {
             return Ok(true);
         }
         let news = self.sleep(bus, begin, timeout);
@@ -145,6 +154,10 @@ impl Reader {
         };
         Ok(self.watch.insert(watch))
     }
+}
+
+fn check(bus: &Bus) -> Result<(), WaitError> {
+    if bus.is_lost() { Err(WaitError::Lost { path: bus.path().to_owned() }) } else { Ok(()) }
 }
 
 fn watch_error(bus: &Bus, source: io::Error) -> WaitError {

@@ -1,0 +1,79 @@
+//! A bus file that is cut short under its members: every call ends in an error or in nothing, and the process lives.
+
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+use shmbus::{BUS_SIZE, Burst, Bus, Interface, SendError, StationOptions, Tap, WaitError};
+
+const FRAME: [u8; 60] = [0xff; 60];
+
+fn cut(path: &Path, len: u64) {
+    File::options().write(true).open(path).and_then(|file| file.set_len(len)).expect("cut");
+}
+
+fn members(path: &Path) -> (Interface, Interface, Tap) {
+    shmbus::survive_truncation().expect("a handler");
+    let join = || Interface::join(Bus::open_or_create(path, 0o600).expect("a bus"), StationOptions::new());
+    let (sender, receiver) = (join().expect("joined"), join().expect("joined"));
+    let tap = Tap::new(Bus::open_read_only(path).expect("a bus")).expect("sound");
+    (sender, receiver, tap)
+}
+
+#[test]
+fn a_bus_that_is_cut_to_nothing_is_lost_to_all() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bus");
+    let (mut sender, mut receiver, mut tap) = members(&path);
+    sender.send(&FRAME).expect("sent");
+    cut(&path, 0);
+
+    let mut burst = Burst::new(8);
+    assert_eq!(receiver.recv_burst(&mut burst), 0);
+    assert_eq!(tap.recv_burst(&mut burst), 0);
+    assert!(matches!(sender.send(&FRAME), Err(SendError::Lost { .. })));
+    for wait in [receiver.wait(None), tap.wait(None), sender.wait(Some(Duration::ZERO))] {
+        assert!(matches!(wait, Err(WaitError::Lost { .. })), "{wait:?}");
+    }
+    assert!(sender.bus().is_lost() && receiver.bus().is_lost() && tap.bus().is_lost());
+    assert_eq!(std::fs::metadata(&path).expect("still there").len(), 0, "nobody wrote to what is left");
+}
+
+#[test]
+fn frames_that_are_cut_off_are_not_handed_up() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bus");
+    let (mut sender, mut receiver, _tap) = members(&path);
+    // The header's page stays, the frames behind it go.
+    for _ in 0..100 {
+        sender.send_burst([[0xff; 1_000]; 8]).expect("sent");
+    }
+    cut(&path, 4_096);
+    let mut burst = Burst::new(1_000);
+    assert_eq!(receiver.recv_burst(&mut burst), 0, "nothing vouches for any of them");
+    assert!(receiver.bus().is_lost());
+}
+
+#[test]
+fn a_file_that_is_begun_anew_is_not_the_same_bus() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bus");
+    let (mut sender, _receiver, _tap) = members(&path);
+    // As a program would that truncates and extends, without anybody touching the pages in between.
+    cut(&path, 0);
+    cut(&path, BUS_SIZE as u64);
+    assert!(matches!(sender.send(&FRAME), Err(SendError::Lost { .. })));
+}
+
+#[test]
+fn a_sleeper_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bus");
+    let (_sender, mut receiver, _tap) = members(&path);
+    std::thread::scope(|scope| {
+        let sleeper = scope.spawn(|| receiver.wait(None));
+        cut(&path, 0);
+        let woken = sleeper.join().expect("no panic");
+        assert!(matches!(woken, Err(WaitError::Lost { .. })), "{woken:?}");
+    });
+}
