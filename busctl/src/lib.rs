@@ -18,6 +18,7 @@ pub mod ip;
 mod logging;
 mod node;
 pub mod output;
+mod parent;
 pub mod port;
 pub mod registry;
 mod settle;
@@ -44,7 +45,13 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return exit::report_usage(&error),
     };
+    if !parent::heed() {
+        return ExitCode::FAILURE;
+    }
     logging::start(cli.verbose);
+    if let Err(error) = shmbus::survive_truncation() {
+        tracing::warn!(%error, "a bus file that is cut short will end this process");
+    }
     let context = Context::new(cli.state);
     match cli.verb.run(&context).and_then(|()| Ok(output::stdout().flush()?)) {
         Ok(()) => ExitCode::SUCCESS,

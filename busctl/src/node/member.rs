@@ -3,6 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
+use anyhow::bail;
 use shmbus::{Interface, WaitError};
 
 use crate::output;
@@ -85,7 +86,13 @@ impl Member {
     }
 
     /// Looks after the connection.
-    pub(super) fn tend(&mut self, tell: &mut dyn FnMut(&str)) {
+    ///
+    /// # Errors
+    /// When the bus is gone.
+    pub(super) fn tend(&mut self, tell: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
+        if self.is_lost() {
+            bail!("bus {} is gone: its file was cut short", self.station.bus().path().display());
+        }
         self.port.tend(tell);
         let up = self.port.is_up();
         if up && !self.up {
@@ -94,6 +101,7 @@ impl Member {
             self.blocked = None;
         }
         self.up = up;
+        Ok(())
     }
 
     /// Prepares for a sleep; `true`: there is something to do.
@@ -128,6 +136,10 @@ impl Member {
         let retry = blocked.retry;
         blocked.retry = (retry * 2).min(LAST_RETRY);
         Some(retry)
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.station.bus().is_lost()
     }
 
     pub(super) fn is_up(&self) -> bool {

@@ -38,27 +38,27 @@ impl Node {
     /// Moves frames until it is asked to stop.
     ///
     /// # Errors
-    /// When waiting for descriptors fails.
+    /// When the bus is gone, or waiting for descriptors fails.
     pub(crate) fn run(&mut self, stop: &Stop) -> anyhow::Result<()> {
         let linger = match self.members.iter().map(Member::patience).min() {
             Some(Patience::Polling) => None,
             Some(Patience::Adaptive) | None => Some(LINGER),
             Some(Patience::Interrupt) => Some(Duration::ZERO),
         };
-        self.tend();
+        self.tend()?;
         let (mut busy, mut tended) = (Instant::now(), Instant::now());
         while !stop.requested() {
             let moved = self.turn();
             let now = Instant::now();
             if now - tended >= TEND {
-                self.tend();
+                self.tend()?;
                 tended = now;
             }
             if moved {
                 busy = now;
             } else if linger.is_some_and(|linger| now - busy >= linger) {
                 self.sleep(stop)?;
-                self.tend();
+                self.tend()?;
                 tended = Instant::now();
                 busy = tended;
             } else {
@@ -78,10 +78,11 @@ impl Node {
         moved
     }
 
-    fn tend(&mut self) {
+    fn tend(&mut self) -> anyhow::Result<()> {
         for member in &mut self.members {
-            member.tend(&mut output::note);
+            member.tend(&mut output::note)?;
         }
+        Ok(())
     }
 }
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use shmbus::SLEEP_BOUND;
+use shmbus::{SLEEP_BOUND, WaitError};
 
 use super::Node;
+use super::member::Member;
 use crate::stop::Stop;
 
 /// The longest sleep while a peer is connected: real peers may publish just as the interrupt is armed and not see it.
@@ -27,10 +28,11 @@ impl Node {
     }
 
     fn sleep_armed(&mut self, stop: &Stop) -> anyhow::Result<()> {
-        let mut bound = if self.members.iter().any(super::Member::is_up) { PEER_BOUND } else { SLEEP_BOUND };
+        let mut bound = if self.members.iter().any(Member::is_up) { PEER_BOUND } else { SLEEP_BOUND };
         for member in &mut self.members {
             match member.arm() {
-                Ok(true) => return Ok(()),
+                // A bus that is gone is for whoever tends the members to tell.
+                Ok(true) | Err(WaitError::Lost { .. }) => return Ok(()),
                 Ok(false) => {}
                 Err(error) => {
                     member.tell_once(&format!("{error}; frames from the bus will be a little late"));
@@ -39,13 +41,13 @@ impl Node {
             }
         }
         loop {
-            let retry = self.members.iter_mut().filter_map(super::Member::retry).min();
+            let retry = self.members.iter_mut().filter_map(Member::retry).min();
             if self.poll(stop, retry.map_or(bound, |retry| retry.min(bound)))? {
                 return Ok(());
             }
             // The bound is over: a wake-up may have been lost, or a peer may have made room. Everything stays armed, so that
             // an idle node does next to nothing here.
-            if self.turn() {
+            if self.turn() || self.members.iter().any(Member::is_lost) {
                 return Ok(());
             }
         }
