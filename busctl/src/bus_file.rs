@@ -48,6 +48,13 @@ pub(crate) struct BusView {
     stations: usize,
 }
 
+impl BusView {
+    /// How often the ring has been filled to its end.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+}
+
 /// Looks at the bus `path`. Permission to read it is enough.
 ///
 /// # Errors

@@ -1,19 +1,24 @@
 //! Being asked to stop: `^C`, `SIGTERM` and `SIGHUP` end a verb in good order instead of killing it.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
+/// Signals that come within this time are one request.
+const SAME_REQUEST: Duration = Duration::from_millis(300);
+
 /// Becomes true, and its descriptor readable, when the process is asked to stop.
 ///
-/// The second request kills: a verb that hangs on its way out can still be ended by hand.
+/// A second request, some time after the first, kills: a verb that hangs on its way out can still be ended by hand. What comes
+/// at once is the same request: `timeout` signals a process, and then the group it is in.
 #[derive(Debug)]
 pub struct Stop {
     asked: Arc<AtomicBool>,
@@ -24,16 +29,24 @@ impl Stop {
     /// From now on the signals are requests.
     ///
     /// # Errors
-    /// When no descriptor is to be had.
+    /// When no descriptor or thread is to be had.
     pub fn on_signals() -> io::Result<Self> {
         let asked = Arc::new(AtomicBool::new(false));
+        let impatient = Arc::new(AtomicBool::new(false));
         let (wake, waker) = UnixStream::pair()?;
+        let (mut first, first_waker) = UnixStream::pair()?;
         for signal in [SIGINT, SIGTERM, SIGHUP] {
-            // In this order: the first request finds the flag still down, the second finds it up.
-            signal_hook::flag::register_conditional_default(signal, Arc::clone(&asked))?;
+            signal_hook::flag::register_conditional_default(signal, Arc::clone(&impatient))?;
             signal_hook::flag::register(signal, Arc::clone(&asked))?;
             pipe::register(signal, waker.try_clone()?)?;
+            pipe::register(signal, first_waker.try_clone()?)?;
         }
+        thread::Builder::new().name("stop".to_owned()).spawn(move || {
+            if first.read_exact(&mut [0]).is_ok() {
+                thread::sleep(SAME_REQUEST);
+                impatient.store(true, Ordering::Relaxed);
+            }
+        })?;
         Ok(Self { asked, wake })
     }
 

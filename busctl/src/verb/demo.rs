@@ -1,22 +1,83 @@
 //! `busctl demo`: everything at once.
 
-use anyhow::bail;
+mod cast;
+mod child;
+mod progress;
+mod report;
 
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+
+use self::cast::Cast;
+use self::progress::Progress;
+use self::report::{Ping, Recording, Report};
+use crate::bus_file;
 use crate::context::Context;
+use crate::stop::Stop;
 
-/// Show everything at once, in a temporary folder
+/// Show everything at once: a bus, a node, two memif hosts and a bus host that ping each other
+///
+/// Everything is done in a temporary folder, by processes of their own and without any rights. What went over the bus is kept as a
+/// pcap file; nothing else is left behind.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  busctl demo")]
+#[command(after_help = "Exit code 0: every ping was answered.\n\n\
+                        Examples:\n  \
+                        busctl demo\n  \
+                        tcpdump -r \"$(busctl demo --json | jq -r .pcap)\"")]
 pub struct Args {
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
 }
 
-/// Runs the verb.
+/// Runs the demo.
 ///
 /// # Errors
-/// Always: it is not built yet.
-pub fn run(_args: &Args, _context: &Context) -> anyhow::Result<()> {
-    bail!("busctl demo is not built yet")
+/// When a part of it fails, when it is interrupted, or when a ping was not answered.
+pub fn run(args: &Args, _context: &Context) -> anyhow::Result<()> {
+    let stop = Stop::on_signals()?;
+    let recording = Recording::new()?;
+    let begin = Instant::now();
+    let outcome = perform(&recording, &stop);
+    let (pings, bus) = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => return Err(about(error, recording)),
+    };
+    let report = Report::new(pings, bus, recording.keep()?, begin.elapsed())?;
+    report.print(args.json)?;
+    match report.unanswered() {
+        0 => Ok(()),
+        count => bail!("{count} pings were not answered"),
+    }
+}
+
+/// Adds to an error where the capture of what happened before it lies.
+fn about(error: anyhow::Error, recording: Recording) -> anyhow::Error {
+    match recording.keep() {
+        Ok(Some(pcap)) => error.context(format!("the demo failed (its frames are in {})", pcap.display())),
+        _ => error.context("the demo failed"),
+    }
+}
+
+/// Sets the stage, and lets each host ping each other. Afterwards all processes have ended, and the folder is gone.
+fn perform(recording: &Recording, stop: &Stop) -> anyhow::Result<(Vec<Ping>, bus_file::BusView)> {
+    let folder = tempfile::Builder::new()
+        .prefix("busctl-demo-")
+        .tempdir()
+        .context("cannot make a temporary folder")?;
+    let bus = folder.path().join(cast::BUS);
+    bus_file::make(&bus, 0o600)?;
+    let progress = Progress::new(cast::SIZE + cast::pairs().count());
+    let mut cast = Cast::enter(folder.path(), recording.path(), stop, &progress)?;
+    let mut pings = Vec::new();
+    for (from, to) in cast::pairs() {
+        progress.step(&format!("{} pings {}", cast::HOSTS[from].name, cast::HOSTS[to].name));
+        pings.push(cast.ping(from, to, stop)?);
+    }
+    cast.leave()?;
+    progress.finish();
+    let view = bus_file::look(&bus)?;
+    folder.close().context("cannot remove the temporary folder")?;
+    Ok((pings, view))
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use shmbus::{Burst, Bus, SLEEP_BOUND, Tap};
+use shmbus::{Burst, Bus, Frame, SLEEP_BOUND, Tap};
 
 use self::bounds::Bounds;
 use self::missed::Missed;
@@ -78,10 +78,19 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let tap = Tap::oldest(bus)?;
     let left = args.count.unwrap_or(u64::MAX);
     let mut dump = Dump { tap, outlets, stop, missed: Missed::default(), left };
-    let done = dump.run((!args.follow).then(|| Bounds::of(&state)));
+    let done = if args.follow { dump.follow() } else { dump.drain(Bounds::of(&state)) };
     dump.missed.say(&dump.tap.stats());
     // Whatever happened: one of the two may still be written to.
     done.and(dump.outlets.flush())
+}
+
+/// How far a burst was dumped.
+#[derive(PartialEq, Eq)]
+enum Taken {
+    /// All of it, and there may be more.
+    All,
+    /// Up to the last frame that is wanted.
+    Last,
 }
 
 struct Dump {
@@ -94,38 +103,57 @@ struct Dump {
 }
 
 impl Dump {
-    /// Dumps what lies within `bounds`, or on and on.
-    fn run(&mut self, mut bounds: Option<Bounds>) -> anyhow::Result<()> {
+    /// Dumps what comes until it is asked to stop, and then what had come until that moment.
+    fn follow(&mut self) -> anyhow::Result<()> {
         let mut burst = Burst::new(BURST);
         while !self.stop.requested() {
-            self.tap.recv_burst(&mut burst);
-            for frame in &burst {
-                self.outlets.frame(&frame)?;
-                self.left -= 1;
-                let last = bounds.as_mut().is_some_and(|bounds| bounds.reached_by(&frame));
-                if last || self.left == 0 {
-                    return Ok(());
-                }
+            if self.take(&mut burst, |_| false)? == Taken::Last {
+                return Ok(());
             }
             let missed = self.missed.look(&self.tap.stats());
-            match &mut bounds {
-                Some(bounds) => bounds.passed(missed),
-                None => self.missed.say_now_and_then(),
-            }
-            if missed > 0 || !burst.is_empty() {
-                continue;
-            }
-            let Some(bounds) = &mut bounds else {
+            self.missed.say_now_and_then();
+            if missed == 0 && burst.is_empty() {
                 self.outlets.flush()?;
                 self.sleep()?;
-                continue;
-            };
-            if bounds.nothing_more(&self.tap.bus().state()) {
-                break;
             }
-            thread::sleep(Duration::from_millis(1));
         }
-        Ok(())
+        let now = self.tap.bus().state();
+        self.drain(Bounds::of(&now))
+    }
+
+    /// Dumps what lies within `bounds`.
+    fn drain(&mut self, mut bounds: Bounds) -> anyhow::Result<()> {
+        let mut burst = Burst::new(BURST);
+        loop {
+            if self.take(&mut burst, |frame| bounds.reached_by(frame))? == Taken::Last {
+                return Ok(());
+            }
+            let missed = self.missed.look(&self.tap.stats());
+            bounds.passed(missed);
+            if missed == 0 && burst.is_empty() {
+                if bounds.nothing_more(&self.tap.bus().state()) {
+                    return Ok(());
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+
+    /// Dumps the frames that are there, up to the last that is wanted.
+    fn take(
+        &mut self,
+        burst: &mut Burst,
+        mut is_last: impl FnMut(&Frame<'_>) -> bool,
+    ) -> anyhow::Result<Taken> {
+        self.tap.recv_burst(burst);
+        for frame in &*burst {
+            self.outlets.frame(&frame)?;
+            self.left -= 1;
+            if is_last(&frame) || self.left == 0 {
+                return Ok(Taken::Last);
+            }
+        }
+        Ok(Taken::All)
     }
 
     /// Sleeps until a frame comes, the process is asked to stop, or nobody reads stdout any more.

@@ -1,0 +1,165 @@
+//! A process of the demo: this program again, with its lines read as they come and its end never forgotten.
+
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::path::Path;
+use std::process::{Child as Process, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::stop::Stop;
+use crate::{output, parent};
+
+/// How long a process may take to end after it was asked to.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is looked whether the demo was interrupted.
+const LOOK: Duration = Duration::from_millis(20);
+/// `^C` reaches all processes at once: so long may pass until we know that it was not the fault of the one that has ended.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// A running process. Dropping it ends it.
+pub(super) struct Child {
+    name: &'static str,
+    process: Process,
+    lines: Receiver<String>,
+    stderr: Option<JoinHandle<String>>,
+    ended: bool,
+}
+
+impl Child {
+    /// Starts this program again, in `folder` and with these arguments.
+    pub(super) fn start(
+        name: &'static str,
+        folder: &Path,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> anyhow::Result<Self> {
+        let program = std::env::current_exe().context("cannot find this program")?;
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(folder);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        parent::ask(&mut command);
+        let mut process = command.spawn().with_context(|| format!("cannot start the {name}"))?;
+        let (sender, lines) = channel();
+        let stdout = process.stdout.take();
+        let stderr = process.stderr.take();
+        thread::spawn(move || stdout.map(|stdout| pass_lines(stdout, &sender)));
+        let stderr = thread::spawn(move || {
+            let mut text = String::new();
+            // What can be read of it is better than nothing.
+            let _ = stderr.map(|mut stderr| stderr.read_to_string(&mut text));
+            text
+        });
+        Ok(Self { name, process, lines, stderr: Some(stderr), ended: false })
+    }
+
+    /// The next line it prints, within `time`.
+    pub(super) fn line(&mut self, stop: &Stop, time: Duration) -> anyhow::Result<String> {
+        let deadline = Instant::now() + time;
+        loop {
+            match self.lines.recv_timeout(LOOK) {
+                Ok(line) => return Ok(line),
+                Err(_) if stop.requested() => bail!("interrupted"),
+                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    self.finish();
+                    bail!("the {} said nothing for {} s", self.name, time.as_secs())
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    if stop.sleep(GRACE) {
+                        bail!("interrupted");
+                    }
+                    return Err(self.died());
+                }
+            }
+        }
+    }
+
+    /// Tells it something.
+    pub(super) fn tell(&mut self, line: &str, stop: &Stop) -> anyhow::Result<()> {
+        let stdin = self.process.stdin.as_mut();
+        let told = stdin.map(|stdin| writeln!(stdin, "{line}").and_then(|()| stdin.flush()));
+        match told {
+            Some(Ok(())) => Ok(()),
+            _ if stop.sleep(GRACE) => bail!("interrupted"),
+            _ => Err(self.died()),
+        }
+    }
+
+    /// Fails when it has ended, which nobody has asked it to.
+    pub(super) fn check(&mut self, stop: &Stop) -> anyhow::Result<()> {
+        match self.process.try_wait() {
+            Ok(None) => Ok(()),
+            _ if stop.sleep(GRACE) => bail!("interrupted"),
+            _ => Err(self.died()),
+        }
+    }
+
+    /// Asks it to end, and waits for that.
+    pub(super) fn end(mut self) -> anyhow::Result<()> {
+        match self.finish() {
+            Some(status) if status.success() => Ok(()),
+            _ => Err(self.died()),
+        }
+    }
+
+    /// It has ended, or closed its stdout, and was not to.
+    fn died(&mut self) -> anyhow::Error {
+        let status = self.finish();
+        let status = status.map_or("it had to be killed".to_owned(), |status| status.to_string());
+        anyhow!("the {} has failed: {status}", self.name)
+    }
+
+    /// Ends it if it runs, shows what it complained about, and returns how it ended; nothing when it had to be killed.
+    fn finish(&mut self) -> Option<ExitStatus> {
+        // Its reader threads end with it, as nobody else has its pipes.
+        self.process.stdin = None;
+        let status = self.wait();
+        if !std::mem::replace(&mut self.ended, true) && status.is_none_or(|status| !status.success()) {
+            let stderr = self.stderr.take().and_then(|stderr| stderr.join().ok()).unwrap_or_default();
+            stderr.lines().for_each(|line| output::note(&format!("demo: {}: {line}", self.name)));
+        }
+        status
+    }
+
+    fn wait(&mut self) -> Option<ExitStatus> {
+        if let Ok(Some(status)) = self.process.try_wait() {
+            return Some(status);
+        }
+        if let Ok(pid) = i32::try_from(self.process.id()) {
+            // It was not waited for, so the pid is still its own.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Ok(Some(status)) = self.process.try_wait() {
+                return Some(status);
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        None
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.ended = true;
+        self.finish();
+    }
+}
+
+fn pass_lines(stdout: impl Read, sender: &Sender<String>) {
+    let mut stdout = BufReader::new(stdout);
+    let mut bytes = Vec::new();
+    while stdout.read_until(b'\n', &mut bytes).is_ok_and(|count| count > 0) {
+        // When nobody listens any more, it is still to be kept from a full pipe.
+        let _ = sender.send(String::from_utf8_lossy(&bytes).trim_end().to_owned());
+        bytes.clear();
+    }
+}
