@@ -94,14 +94,19 @@ impl Member {
             bail!("bus {} is gone: its file was cut short", self.station.bus().path().display());
         }
         self.port.tend(tell);
-        let up = self.port.is_up();
-        if up && !self.up {
-            // A new peer hears what is sent from now on.
+        self.up = self.port.is_up();
+        self.stay_present();
+        Ok(())
+    }
+
+    /// While there is no peer, what is on the bus is old news by the time there is one. A peer that comes knows that it is
+    /// connected a little before this end does, and may have told others: so this is not for the moment when it has come,
+    /// but for all the time before.
+    pub(super) fn stay_present(&mut self) {
+        if !self.up {
             self.station.skip_to_present();
             self.blocked = None;
         }
-        self.up = up;
-        Ok(())
     }
 
     /// Prepares for a sleep; `true`: there is something to do.

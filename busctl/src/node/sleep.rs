@@ -47,6 +47,9 @@ impl Node {
             }
             // The bound is over: a wake-up may have been lost, or a peer may have made room. Everything stays armed, so that
             // an idle node does next to nothing here.
+            for member in &mut self.members {
+                member.stay_present();
+            }
             if self.turn() || self.members.iter().any(Member::is_lost) {
                 return Ok(());
             }
