@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use memif::{Client, Event, Link, Options, Server, SocketAddr};
 
-use crate::{PATIENCE, privilege, wait};
+use crate::{PATIENCE, frames, privilege, wait};
 
 /// How often a ring is looked at: it comes round faster than other things that are waited for.
 const LOOK: Duration = Duration::from_micros(50);
@@ -111,6 +111,32 @@ impl MemifPeer {
             (sent == frames.len()).then_some(())
         });
         assert!(all.is_some(), "room for {sent} of {} frames", frames.len());
+    }
+
+    /// Waits until frames get through to `other`, and everything sent for that has arrived.
+    ///
+    /// A peer knows that it is connected a moment before or after the node it is connected to does, and a frame for a port whose
+    /// link is not up yet is lost, as on a cable that is not plugged in.
+    ///
+    /// # Panics
+    /// When no frame gets through.
+    pub fn reach(&mut self, other: &mut Self) {
+        let mut number = 0;
+        let mut seen = None;
+        let through = wait::poll(PATIENCE, || {
+            self.send_some([frames::numbered(60, number)]);
+            number += 1;
+            other.receive(|frame| seen = frames::number_of(frame));
+            seen
+        });
+        assert!(through.is_some(), "no frame gets through");
+        // Behind the last one nothing is on its way any more.
+        self.send_all(&[frames::numbered(60, number)]);
+        let last = wait::poll(PATIENCE, || {
+            other.receive(|frame| seen = frames::number_of(frame));
+            (seen == Some(number)).then_some(())
+        });
+        assert!(last.is_some(), "frame {number} does not get through, after {seen:?} did");
     }
 
     /// Hands every frame that has come to `take`; returns how many there were.

@@ -192,6 +192,16 @@ impl Testpmd {
         assert!(up, "testpmd's link stays down\n{}", self.process.transcript());
     }
 
+    /// Waits until it has noticed that its link is down. Its driver does that in a thread of its own, and does not like it when the
+    /// port is restarted meanwhile.
+    ///
+    /// # Panics
+    /// When it does not notice; the message holds all it wrote.
+    pub fn wait_for_link_loss(&mut self) {
+        let down = wait::poll_every(LOOK, PATIENCE, || (!self.link_is_up()).then_some(())).is_some();
+        assert!(down, "testpmd's link stays up\n{}", self.process.transcript());
+    }
+
     /// Waits until it has taken `frames` frames from its link.
     ///
     /// # Panics

@@ -15,6 +15,8 @@ fn every_size(seed: u64) -> Vec<Vec<u8>> {
 
 /// Sends every size from one peer to the other and back, in bursts of `burst` frames, which must fit every ring on the way.
 fn arrive(lab: &Lab, alice: &mut MemifPeer, bob: &mut MemifPeer, burst: usize) {
+    alice.reach(bob);
+    bob.reach(alice);
     cross(lab, alice, bob, burst, 1);
     cross(lab, bob, alice, burst, 2);
 }
@@ -104,6 +106,7 @@ fn frames_too_short_or_too_long_for_a_bus_are_dropped() {
     let _node = node(&lab, &[port::server(&socket, 0, ""), port::server(&socket, 1, "")]);
     let mut alice = MemifPeer::client(&socket, Options::new(0));
     let mut bob = MemifPeer::client(&socket, Options::new(1));
+    alice.reach(&mut bob);
     let mut long = frames::patterned(1514, 1);
     long.resize(9000, 0xee);
     let good = frames::patterned(64, 1);

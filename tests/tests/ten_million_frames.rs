@@ -34,6 +34,7 @@ fn transfer(window: Option<u64>) -> Seen {
     let _node = lab.ready(["attach", &lab.arg("lan.bus"), &ports[0], &ports[1]]);
     let mut alice = MemifPeer::client(&socket, Options::new(0));
     let mut bob = MemifPeer::client(&socket, Options::new(1));
+    alice.reach(&mut bob);
     let (next, done) = (AtomicU64::new(0), AtomicBool::new(false));
     let started = Instant::now();
     let seen = std::thread::scope(|scope| {
