@@ -49,11 +49,24 @@ struct Running {
 }
 
 impl Station {
-    /// Joins the bus, which is made when there is none. An interface is claimed.
+    /// Joins the bus. An interface is claimed.
     ///
     /// # Errors
     /// When the bus cannot be joined; when the interface does not exist, has no bus, is down, or is run by another process.
     pub fn join(bus: &BusArgument, context: &Context) -> anyhow::Result<Self> {
+        if let BusArgument::Path(path) = bus {
+            // Nobody else is on a bus that would have to be made: a slip of the fingers, rather.
+            Bus::open(path)?;
+        }
+        Self::join_or_make(bus, context)
+    }
+
+    /// Joins the bus, which is made when there is none: for those who stay there until others come. An interface is
+    /// claimed.
+    ///
+    /// # Errors
+    /// As for [`join`](Self::join).
+    pub fn join_or_make(bus: &BusArgument, context: &Context) -> anyhow::Result<Self> {
         match bus {
             BusArgument::Path(path) => {
                 let interface = join(path, StationOptions::new())?;

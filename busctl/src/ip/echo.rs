@@ -97,3 +97,147 @@ impl EchoServices {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Instant;
+
+    use shmbus::phy::Phy;
+    use shmbus::{Bus, StationOptions};
+    use smoltcp::iface::{Config, Interface};
+    use smoltcp::wire::{EthernetAddress, IpCidr, IpEndpoint};
+
+    use super::*;
+    use crate::bus_argument::BusArgument;
+    use crate::context::Context;
+    use crate::ip::bus_nic::BusNic;
+    use crate::ip::{HostAddress, Stack};
+    use crate::station::Station;
+
+    const HOST: IpAddress = IpAddress::v4(10, 0, 0, 1);
+    const BROADCAST: IpAddress = IpAddress::v4(10, 0, 0, 255);
+
+    /// A host with echo services, and somebody to try them.
+    struct Lab {
+        _folder: tempfile::TempDir,
+        host: Stack<BusNic>,
+        services: EchoServices,
+        phy: Phy,
+        interface: Interface,
+        sockets: SocketSet<'static>,
+        begin: Instant,
+    }
+
+    impl Lab {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let bus = folder.path().join("bus");
+            let address: HostAddress = "10.0.0.1/24".parse().unwrap();
+            let mut host = Stack::new(BusNic::new(join(&bus)), &[address]);
+            let services = EchoServices::open(host.sockets());
+            let station = shmbus::Interface::join(Bus::open(&bus).unwrap(), StationOptions::new()).unwrap();
+            let mac = EthernetAddress(station.mac().into_array());
+            let mut phy = Phy::new(station);
+            let mut interface =
+                Interface::new(Config::new(mac.into()), &mut phy, smoltcp::time::Instant::ZERO);
+            interface.update_ip_addrs(|list| {
+                list.push(IpCidr::new(IpAddress::v4(10, 0, 0, 2), 24)).unwrap();
+            });
+            let sockets = SocketSet::new(Vec::new());
+            Self { _folder: folder, host, services, phy, interface, sockets, begin: Instant::now() }
+        }
+
+        /// Lets both do their work until `done`; `false` when that takes longer than `patience`.
+        fn run(
+            &mut self,
+            patience: std::time::Duration,
+            mut done: impl FnMut(&mut SocketSet<'static>) -> bool,
+        ) -> bool {
+            let begin = Instant::now();
+            while begin.elapsed() < patience {
+                let micros = i64::try_from(self.begin.elapsed().as_micros()).unwrap();
+                let now = smoltcp::time::Instant::from_micros(micros);
+                self.interface.poll(now, &mut self.phy, &mut self.sockets);
+                self.phy.flush().unwrap();
+                self.host.poll().unwrap();
+                self.host.serve(&mut self.services);
+                if done(&mut self.sockets) {
+                    return true;
+                }
+            }
+            false
+        }
+
+        fn udp(&mut self, port: u16) -> SocketHandle {
+            let buffer = || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; 4], vec![0; 4096]);
+            let mut socket = udp::Socket::new(buffer(), buffer());
+            socket.bind(port).unwrap();
+            self.sockets.add(socket)
+        }
+
+        fn connect(&mut self, port: u16) -> SocketHandle {
+            let buffer = || tcp::SocketBuffer::new(vec![0; 1 << 16]);
+            let mut socket = tcp::Socket::new(buffer(), buffer());
+            socket.connect(self.interface.context(), IpEndpoint::new(HOST, PORT), port).unwrap();
+            self.sockets.add(socket)
+        }
+    }
+
+    fn join(bus: &Path) -> Station {
+        Station::join_or_make(&BusArgument::Path(bus.to_owned()), &Context::new(None)).unwrap()
+    }
+
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
+    /// Long enough for an echo that is not to come.
+    const MOMENT: std::time::Duration = std::time::Duration::from_millis(50);
+
+    #[test]
+    fn datagrams_come_back_except_where_that_would_make_a_storm() {
+        let mut lab = Lab::new();
+        let client = lab.udp(4000);
+        let longest = vec![7; 1472];
+        lab.sockets.get_mut::<udp::Socket<'_>>(client).send_slice(&longest, (HOST, PORT)).unwrap();
+        let mut echo = vec![0; 2000];
+        assert!(lab.run(PATIENCE, |sockets| {
+            let socket = sockets.get_mut::<udp::Socket<'_>>(client);
+            socket.recv_slice(&mut echo).is_ok_and(|(len, from)| len == 1472 && from.endpoint.addr == HOST)
+        }));
+        assert_eq!(echo[..1472], longest);
+
+        let other_echo = lab.udp(PORT);
+        let send = |sockets: &mut SocketSet<'_>, handle, to: IpAddress| {
+            sockets.get_mut::<udp::Socket<'_>>(handle).send_slice(b"storm", (to, PORT)).unwrap();
+        };
+        send(&mut lab.sockets, client, BROADCAST);
+        send(&mut lab.sockets, other_echo, HOST);
+        assert!(!lab.run(MOMENT, |sockets| {
+            [client, other_echo].iter().any(|handle| sockets.get::<udp::Socket<'_>>(*handle).can_recv())
+        }));
+    }
+
+    #[test]
+    fn a_stream_comes_back_whole_and_its_end_with_it() {
+        let mut lab = Lab::new();
+        // More connections, one after the other, than there can be at a time.
+        for round in 0..CONNECTIONS + 1 {
+            let client = lab.connect(5000 + u16::try_from(round).unwrap());
+            let sent: Vec<u8> = (0..300_000_u32).map(|at| (at * 7 + at / 251) as u8).collect();
+            let (mut given, mut received) = (0, Vec::new());
+            assert!(lab.run(PATIENCE, |sockets| {
+                let socket = sockets.get_mut::<tcp::Socket<'_>>(client);
+                if socket.can_send() {
+                    given += socket.send_slice(&sent[given..]).unwrap();
+                    if given == sent.len() {
+                        socket.close();
+                    }
+                }
+                while socket.can_recv() {
+                    socket.recv(|bytes| (bytes.len(), received.extend_from_slice(bytes))).unwrap();
+                }
+                !socket.may_recv() && received.len() >= sent.len()
+            }));
+            assert!(received == sent, "round {round}");
+        }
+    }
+}

@@ -58,10 +58,13 @@ pub(crate) enum Plugged {
 }
 
 impl Plug {
-    /// Plugs in: joins the bus, or listens, or begins to connect.
-    pub(crate) fn plug_in(&self, context: &Context) -> anyhow::Result<Plugged> {
+    /// Plugs in: joins the bus, or listens, or begins to connect. With `make`, a bus that is not there is made.
+    pub(crate) fn plug_in(&self, context: &Context, make: bool) -> anyhow::Result<Plugged> {
         match self {
-            Self::Bus(bus) => Ok(Plugged::Bus(Box::new(BusNic::new(Station::join(bus, context)?)))),
+            Self::Bus(bus) => {
+                let join = if make { Station::join_or_make } else { Station::join };
+                Ok(Plugged::Bus(Box::new(BusNic::new(join(bus, context)?))))
+            }
             Self::Memif(spec) => Ok(Plugged::Memif(Box::new(MemifNic::open(spec)?))),
         }
     }

@@ -55,7 +55,7 @@ pub struct Args {
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     check_all(&args.addresses).map_err(|problem| misuse(anyhow!(problem)))?;
     let stop = Stop::on_signals()?;
-    match args.bus.plug_in(context)? {
+    match args.bus.plug_in(context, true)? {
         Plugged::Bus(nic) => serve(Stack::new(*nic, &args.addresses), args, &stop),
         Plugged::Memif(nic) => serve(Stack::new(*nic, &args.addresses), args, &stop),
     }

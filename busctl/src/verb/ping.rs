@@ -67,7 +67,7 @@ pub struct Args {
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     check(args)?;
     let stop = Stop::on_signals()?;
-    match args.bus.plug_in(context)? {
+    match args.bus.plug_in(context, false)? {
         Plugged::Bus(nic) => ping(Stack::new(*nic, &[args.from]), args, &stop),
         Plugged::Memif(nic) => ping(Stack::new(*nic, &[args.from]), args, &stop),
     }
