@@ -12,6 +12,7 @@ use crate::node::Node;
 use crate::output;
 use crate::port::{self, PortSpec};
 use crate::stop::Stop;
+use crate::verb::linkstr::parse_mode;
 
 /// How long a port waits for the bus's lock before it drops a burst: the other ports wait with it.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(20);
@@ -36,15 +37,8 @@ pub struct Args {
     pub ports: Vec<PortSpec>,
 
     /// Permissions of the bus file, if it is made
-    #[arg(long, value_name = "OCTAL", default_value = "600", value_parser = mode)]
+    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = parse_mode)]
     pub mode: u32,
-}
-
-fn mode(text: &str) -> Result<u32, String> {
-    match u32::from_str_radix(text, 8) {
-        Ok(mode @ 0..=0o777) => Ok(mode),
-        _ => Err("permissions are three octal digits, such as 660".to_owned()),
-    }
 }
 
 /// Runs the verb.

@@ -16,9 +16,9 @@ use crate::bus_file;
 use crate::context::Context;
 use crate::stop::Stop;
 
-/// Show everything at once: a bus, a node, two memif hosts and a bus host that ping each other
+/// Show everything at once: hosts on a bus and behind memif
 ///
-/// Everything is done in a temporary folder, by processes of their own and without any rights. What went over the bus is kept as a
+/// A node with two memif hosts, and a host on the bus itself, which ping each other. All is done in a temporary folder, by processes of their own and without any rights. What went over the bus is kept as a
 /// pcap file; nothing else is left behind.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit code 0: every ping was answered.\n\n\

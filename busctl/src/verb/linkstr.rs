@@ -93,7 +93,7 @@ fn refuse_when_up(record: &Record) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn parse_mode(text: &str) -> Result<u32, String> {
+pub(super) fn parse_mode(text: &str) -> Result<u32, String> {
     u32::from_str_radix(text, 8)
         .ok()
         .filter(|mode| *mode <= 0o777 && text.bytes().all(|byte| byte.is_ascii_digit()))
