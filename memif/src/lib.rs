@@ -31,6 +31,9 @@
 //! protocol loses its link and is told why; nothing else is disturbed. What a packet's bytes say is the caller's to judge:
 //! they are handed out as atomics or copied, since the peer may change them at any moment.
 //!
+//! A peer can also take memory away while it is in use, which raises `SIGBUS`. A program that calls [`survive_truncation`]
+//! once lives on: the link ends with [`Fault::RegionLost`].
+//!
 //! # Floors
 //! Lower modules know nothing of upper ones; `error` belongs to all: `format` (what lies on the wire and in memory), `memory`
 //! (mapping, bounds, copies: all `unsafe` is there), `mechanism` (handshakes and rings, no I/O), `system` (sockets and
@@ -56,6 +59,7 @@ pub use face::rx::{Packet, Packets, RxBurst, RxQueue};
 pub use face::server::{Server, ServerOptions};
 pub use face::tx::{TxBurst, TxQueue, TxSlot};
 pub use format::mode::Mode;
+pub use mapguard::install as survive_truncation;
 pub use system::addr::SocketAddr;
 
 /// The README's program compiles.

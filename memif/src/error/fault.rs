@@ -90,6 +90,19 @@ pub enum Fault {
         /// The system's words for it.
         errno: String,
     },
+    /// A region whose file can still shrink, on a server that refuses such.
+    #[error("region {index}: its file is not sealed against shrinking")]
+    RegionUnsealed {
+        /// The region.
+        index: u16,
+    },
+    /// A region whose file was cut short while it was in use, or whose pages could not be had. It is known after they
+    /// were touched, and only in a program that [survives it](crate::survive_truncation).
+    #[error("region {index}: its memory was taken away while in use")]
+    RegionLost {
+        /// The region.
+        index: u16,
+    },
     /// A link without a ring in one direction.
     #[error("no {direction} ring")]
     NoRing {

@@ -43,7 +43,7 @@ pub struct Link {
     /// Queues to send on, as many as the client made: at least one.
     pub tx: Vec<TxQueue>,
     /// Whether the shared memory is sealed against shrinking, as memfds usually are. If not, the client may cut it while
-    /// it is being read or written, which raises SIGBUS.
+    /// it is being read or written, which raises SIGBUS: see [`survive_truncation`](crate::survive_truncation).
     pub sealed: bool,
 }
 

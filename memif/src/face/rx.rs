@@ -62,8 +62,8 @@ impl RxQueue {
         self.ring.size()
     }
 
-    /// Whether the packets' memory is sealed against shrinking. If not, the client may cut it at any moment and reading
-    /// a packet may raise SIGBUS, so do not read while holding something others wait for.
+    /// Whether the packets' memory is sealed against shrinking. If not, the client may cut it at any moment, and reading
+    /// a packet may raise SIGBUS: see [`survive_truncation`](crate::survive_truncation).
     #[must_use]
     pub fn sealed(&self) -> bool {
         self.ring.sealed()
@@ -110,6 +110,17 @@ impl RxBurst<'_> {
     #[must_use]
     pub fn iter(&self) -> Packets<'_> {
         Packets { ring: &self.queue.ring, rest: self.queue.ring.burst() }
+    }
+
+    /// Whether everything read of this burst so far is what the peer wrote. Ask this after reading
+    /// [`segments`](Packet::segments) of memory that is not [sealed](RxQueue::sealed), before the bytes are used for
+    /// anything: an error says that they may be zeros in the place of memory that was taken away.
+    ///
+    /// # Errors
+    /// [`LinkError::Peer`] with [`Fault::RegionLost`](crate::Fault::RegionLost); the link is closed.
+    #[inline]
+    pub fn check(&self) -> Result<(), LinkError> {
+        self.queue.ring.check().map_err(|fault| self.queue.link.accuse(fault))
     }
 
     /// Gives back the buffers of the first `packets` only: the others come again with the next burst.
@@ -203,12 +214,19 @@ impl<'a> Packet<'a> {
         self.descriptors.iter().map(move |descriptor| ring.bytes(descriptor))
     }
 
-    /// Copies the packet, or as much of it as fits into `to`, and returns how many bytes that was.
+    /// Copies the packet, or as much of it as fits into `to`, and returns how many bytes that was: none when its memory
+    /// was taken away, which ends the link.
     #[inline]
     pub fn copy_to(&self, to: &mut [u8]) -> usize {
-        if let [only] = self.descriptors {
-            return copy::read(self.ring.bytes(only), to);
-        }
+        let copied = match self.descriptors {
+            [only] => copy::read(self.ring.bytes(only), to),
+            _ => self.copy_pieces_to(to),
+        };
+        // After the copy: what was copied before a loss is known is good.
+        if self.descriptors.iter().any(|descriptor| self.ring.is_lost(descriptor)) { 0 } else { copied }
+    }
+
+    fn copy_pieces_to(&self, to: &mut [u8]) -> usize {
         let mut done = 0;
         for segment in self.segments() {
             if done == to.len() {

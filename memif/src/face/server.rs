@@ -38,11 +38,12 @@ pub struct ServerOptions {
     mode: Option<u32>,
     max_pending: usize,
     connect_timeout: Duration,
+    unsealed: bool,
 }
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        Self { mode: None, max_pending: 64, connect_timeout: Duration::from_secs(5) }
+        Self { mode: None, max_pending: 64, connect_timeout: Duration::from_secs(5), unsealed: true }
     }
 }
 
@@ -71,6 +72,14 @@ impl ServerOptions {
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
+        self
+    }
+
+    /// Whether to turn clients away whose memory is not sealed against shrinking. By default they are taken: VPP's
+    /// huge pages and the packet memory of a zero-copy DPDK carry no seal.
+    #[must_use]
+    pub fn refuse_unsealed(mut self, refuse: bool) -> Self {
+        self.unsealed = !refuse;
         self
     }
 }
@@ -319,7 +328,12 @@ impl Server {
                 connection.asked = Some(init.id);
                 self.free_if_dead(init.id);
             }
-            let mut host = Desk { token, interfaces: &mut self.interfaces, mapped: &mut connection.mapped };
+            let mut host = Desk {
+                token,
+                interfaces: &mut self.interfaces,
+                mapped: &mut connection.mapped,
+                unsealed: self.options.unsealed,
+            };
             match connection.machine.receive(message, fds, &mut host)? {
                 Step::Answer(answer) => connection.socket.send(&answer, None).map_err(|_| End::Closed)?,
                 Step::Establish(setup) => self.establish(connection, setup)?,
@@ -442,6 +456,7 @@ struct Desk<'a> {
     token: u64,
     interfaces: &'a mut HashMap<u32, Interface>,
     mapped: &'a mut u64,
+    unsealed: bool,
 }
 
 impl Host for Desk<'_> {
@@ -470,7 +485,7 @@ impl Host for Desk<'_> {
     }
 
     fn map(&mut self, index: u16, fd: OwnedFd, size: u64) -> Result<(Region, u64), Fault> {
-        let (region, reach) = memfd::map(index, fd, size, *self.mapped)?;
+        let (region, reach) = memfd::map(index, fd, size, *self.mapped, self.unsealed)?;
         *self.mapped += reach;
         Ok((region, reach))
     }

@@ -41,7 +41,7 @@ impl TxQueue {
     /// As [`burst`](Self::burst).
     pub fn free_slots(&mut self) -> Result<usize, LinkError> {
         self.link.check()?;
-        match self.ring.refresh() {
+        match self.ring.refresh().and_then(|()| self.ring.check()) {
             Ok(()) => Ok(self.ring.free()),
             Err(fault) => Err(self.link.accuse(fault)),
         }
@@ -141,6 +141,10 @@ impl TxBurst<'_> {
         }
         if self.queue.ring.publish() {
             self.queue.bell.ring();
+        }
+        if let Err(lost) = self.queue.ring.check() {
+            self.queue.accuse(lost);
+            return 0;
         }
         self.packets
     }

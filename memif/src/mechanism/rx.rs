@@ -56,8 +56,25 @@ impl RxRing {
         self.memory.size()
     }
 
+    /// Zeros that took the place of lost memory are no lie of the peer's: the loss is what is told then.
+    #[cold]
     fn fault(&self, cause: RingFault) -> Fault {
-        Fault::Ring { direction: self.side.rx_direction(), index: self.index, cause }
+        match self.check() {
+            Ok(()) => Fault::Ring { direction: self.side.rx_direction(), index: self.index, cause },
+            Err(lost) => lost,
+        }
+    }
+
+    /// Whether all that was read so far is what the peer wrote, and not zeros in the place of lost memory.
+    #[inline]
+    pub(crate) fn check(&self) -> Result<(), Fault> {
+        self.memory.regions().lost().map_or(Ok(()), |index| Err(Fault::RegionLost { index }))
+    }
+
+    /// The same for the bytes of one descriptor.
+    #[inline]
+    pub(crate) fn is_lost(&self, descriptor: &Descriptor) -> bool {
+        self.memory.regions().is_lost(descriptor.region)
     }
 
     fn refresh(&mut self) -> Result<(), Fault> {
@@ -92,6 +109,7 @@ impl RxRing {
             }
             packets += 1;
         }
+        self.check()?;
         Ok(packets)
     }
 
@@ -205,6 +223,7 @@ impl RxRing {
         // store. (Peers without that fence are why a sleeper also needs a bound.)
         fence(SeqCst);
         self.refresh()?;
+        self.check()?;
         Ok(self.window.available() != 0)
     }
 }

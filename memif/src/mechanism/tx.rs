@@ -42,8 +42,19 @@ impl TxRing {
         self.memory.size()
     }
 
+    /// Zeros that took the place of lost memory are no lie of the peer's: the loss is what is told then.
+    #[cold]
     fn fault(&self, cause: RingFault) -> Fault {
-        Fault::Ring { direction: self.side.tx_direction(), index: self.index, cause }
+        match self.check() {
+            Ok(()) => Fault::Ring { direction: self.side.tx_direction(), index: self.index, cause },
+            Err(lost) => lost,
+        }
+    }
+
+    /// Whether no region was lost so far.
+    #[inline]
+    pub(crate) fn check(&self) -> Result<(), Fault> {
+        self.memory.regions().lost().map_or(Ok(()), |index| Err(Fault::RegionLost { index }))
     }
 
     /// Looks at the peer's index.

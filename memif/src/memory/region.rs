@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::slice;
 use std::sync::atomic::AtomicU8;
 
+use mapguard::Guard;
 use memmap2::{MmapOptions, MmapRaw};
 
 /// No descriptor can reach beyond this: its offset and its length have 32 bits each.
@@ -14,10 +15,13 @@ pub(crate) const MAX_REACH: u64 = 1 << 33;
 /// One mapped region.
 ///
 /// A file without a seal against shrinking may be cut by its owner while it is mapped here, after which touching the
-/// lost pages raises SIGBUS. All mappings are made and dropped by this type, so it is the one place where address
-/// ranges would be registered with a guard against that.
+/// lost pages raises SIGBUS. A seal does not keep anybody from punching holes, which cannot be filled again when memory has
+/// run out. So every region is guarded: where the program has the guard's handler installed, lost pages become zeros, and
+/// the region says that it [is lost](Regions::lost).
 #[derive(Debug)]
 pub(crate) struct Region {
+    // Before the mapping, so that it is dropped first.
+    guard: Guard,
     map: MmapRaw,
     /// Bytes that may be touched; the mapping itself may be longer, up to a page border.
     len: u64,
@@ -33,7 +37,9 @@ impl Region {
         let mapped = len.checked_next_multiple_of(page.max(1)).ok_or_else(too_large)?;
         let mapped = usize::try_from(mapped).map_err(|_| too_large())?;
         let map = MmapOptions::new().len(mapped).map_raw(&File::from(file))?;
-        Ok(Self { map, len, sealed })
+        // SAFETY: it is a whole mapping of ours, in whole pages of its file, and stays for longer than the guard.
+        let guard = unsafe { Guard::new(map.as_ptr(), map.len()) };
+        Ok(Self { guard, map, len, sealed })
     }
 }
 
@@ -49,6 +55,21 @@ impl Regions {
     /// Whether no region can shrink under us.
     pub(crate) fn sealed(&self) -> bool {
         self.0.iter().all(|region| region.sealed)
+    }
+
+    /// The first region that was lost, if any was. Ask after reading: what was read before the answer "none" is what the
+    /// peer wrote.
+    #[inline]
+    pub(crate) fn lost(&self) -> Option<u16> {
+        let lost = self.0.iter().position(|region| region.guard.is_lost())?;
+        // At most 256 regions make a link.
+        Some(u16::try_from(lost).unwrap_or(u16::MAX))
+    }
+
+    /// Whether region `index` was lost.
+    #[inline]
+    pub(crate) fn is_lost(&self, index: u16) -> bool {
+        self.0.get(usize::from(index)).is_some_and(|region| region.guard.is_lost())
     }
 
     /// How many regions there are.
@@ -93,5 +114,21 @@ mod tests {
         assert_eq!(regions.bytes(1, 4_999, 1).unwrap().len(), 1);
         assert!(regions.bytes(2, 0, 1).is_none());
         assert!(!regions.sealed());
+    }
+
+    #[test]
+    fn what_is_cut_off_becomes_zeros_and_is_told() {
+        mapguard::install().unwrap();
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(5_000).unwrap();
+        let cut = Region::map(file.as_fd().try_clone_to_owned().unwrap(), 5_000, 4_096, false).unwrap();
+        let regions = Regions::new(vec![region(100), cut]);
+        let byte = |region, offset| {
+            regions.bytes(region, offset, 1).unwrap()[0].load(std::sync::atomic::Ordering::Relaxed)
+        };
+        file.set_len(4_096).unwrap();
+        assert_eq!((byte(1, 4_095), regions.lost()), (0, None), "what is left is good");
+        assert_eq!((byte(1, 4_096), regions.lost()), (0, Some(1)));
+        assert!(regions.is_lost(1) && !regions.is_lost(0) && !regions.is_lost(2));
     }
 }

@@ -28,13 +28,23 @@ pub(crate) fn create(size: u64) -> io::Result<(OwnedFd, Region)> {
 }
 
 /// Maps what a client announced as region `index`: the region and the bytes of it that can be reached. `mapped` is what
-/// its other regions take.
-pub(crate) fn map(index: u16, file: OwnedFd, size: u64, mapped: u64) -> Result<(Region, u64), Fault> {
+/// its other regions take; `unsealed` whether its file may be one that can shrink.
+pub(crate) fn map(
+    index: u16,
+    file: OwnedFd,
+    size: u64,
+    mapped: u64,
+    unsealed: bool,
+) -> Result<(Region, u64), Fault> {
     // Asked first, since it alone cannot block: a file of a network or user-space file system may answer the others
     // late or never.
     let Ok(seals) = fcntl(&file, FcntlArg::F_GET_SEALS) else {
         return Err(Fault::RegionNotMemory { index });
     };
+    let sealed = SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_SHRINK);
+    if !sealed && !unsealed {
+        return Err(Fault::RegionUnsealed { index });
+    }
     let max = MAX_MAPPED.saturating_sub(mapped);
     // What no descriptor can reach need not be mapped.
     let reach = size.min(MAX_REACH);
@@ -47,7 +57,6 @@ pub(crate) fn map(index: u16, file: OwnedFd, size: u64, mapped: u64) -> Result<(
     if size > length {
         return Err(Fault::RegionBeyondFile { index, size, file: length });
     }
-    let sealed = SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_SHRINK);
     // On hugetlbfs the block size is that of the pages, and mappings are unmapped in whole ones.
     let page = u64::try_from(stat.st_blksize).unwrap_or(1);
     Ok((Region::map(file, reach, page, sealed).map_err(system)?, reach))

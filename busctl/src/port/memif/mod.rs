@@ -126,8 +126,14 @@ fn receive(link: &mut Link, stage: &mut Vec<Vec<u8>>, station: &mut Interface) -
         let frames = frames(&burst);
         let fit = frames.clone().count();
         moved.dropped += burst.len() - fit;
-        let sent =
-            if link.sealed { station.send_burst(frames) } else { station.send_burst(staged(stage, frames)) };
+        let sent = if link.sealed {
+            station.send_burst(frames)
+        } else {
+            let staged = staged(stage, frames);
+            // What was staged from memory that is gone is nobody's frame.
+            burst.check().map_err(Interrupted::Link)?;
+            station.send_burst(staged)
+        };
         if let Err(source) = sent {
             let sent = match &source {
                 SendError::Busy { sent, .. } => *sent,
