@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde::Serialize;
-use shmbus::Bus;
 
 use self::batch::Batch;
 use self::pace::Pace;
@@ -67,10 +66,6 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let mut damage = source.fill(&mut batch).with_context(about_file);
     if batch.is_empty() {
         damage = Ok(damage.misuse()?);
-    }
-    if let BusArgument::Path(path) = &args.bus {
-        // A replay onto a bus that is only now made would be seen by nobody: more likely the path is wrong.
-        Bus::open_read_only(path)?;
     }
     let mut station = Station::join(&args.bus, context)?;
     let stop = Stop::on_signals()?;
