@@ -70,6 +70,7 @@ pub enum Verb {
     Ping(verb::ping::Args),
     Dump(verb::dump::Args),
     Replay(verb::replay::Args),
+    Repair(verb::repair::Args),
     Bench(verb::bench::Args),
     Demo(verb::demo::Args),
 }
@@ -93,6 +94,7 @@ impl Verb {
             Self::Ping(args) => verb::ping::run(args, context),
             Self::Dump(args) => verb::dump::run(args, context),
             Self::Replay(args) => verb::replay::run(args, context),
+            Self::Repair(args) => verb::repair::run(args, context),
             Self::Bench(args) => verb::bench::run(args, context),
             Self::Demo(args) => verb::demo::run(args, context),
         }

@@ -112,7 +112,8 @@ impl<'r> RingFrame<'r> {
         Self { ring, met }
     }
 
-    /// Length in bytes, between [`MIN_FRAME`](crate::MIN_FRAME) and [`MAX_FRAME`](crate::MAX_FRAME).
+    /// Length in bytes, between [`MIN_FRAME`](crate::MIN_FRAME) (less only from
+    /// [`Tap::with_runts`](crate::Tap::with_runts)) and [`MAX_FRAME`](crate::MAX_FRAME).
     #[must_use]
     #[inline]
     pub fn len(&self) -> usize {

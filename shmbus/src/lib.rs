@@ -49,12 +49,14 @@ mod format;
 mod frame;
 mod interface;
 mod liveness;
+mod mappers;
 mod memory;
 #[cfg(test)]
 mod model;
 #[cfg(feature = "smoltcp")]
 pub mod phy;
 mod reader;
+mod repair;
 mod ring;
 mod stats;
 mod tap;
@@ -68,6 +70,7 @@ pub use frame::{FrameInfo, FrameSink, FrameSource, RingFrame, Slot};
 pub use interface::{Interface, StationOptions, random_mac};
 pub use macaddr::MacAddr6;
 pub use mapguard::install as survive_truncation;
+pub use repair::{LockFound, Repair, RepairError, RingFound, repair};
 pub use stats::Stats;
 pub use tap::Tap;
 pub use wake::SLEEP_BOUND;

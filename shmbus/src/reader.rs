@@ -19,12 +19,14 @@ use crate::wake::{SLEEP_BOUND, Watch};
 pub(crate) struct Reader {
     pub(crate) cursor: Cursor,
     pub(crate) stats: Stats,
+    /// Bytes of the shortest packet that is handed up.
+    pub(crate) shortest: usize,
     watch: Option<Watch>,
 }
 
 impl Reader {
     pub(crate) fn new(cursor: Cursor) -> Self {
-        Self { cursor, stats: Stats::default(), watch: None }
+        Self { cursor, stats: Stats::default(), shortest: MIN_FRAME, watch: None }
     }
 
     /// Offers the frames that `wanted` says yes to to `sink`, at most `max`. Returns how many are whole and committed;
@@ -37,10 +39,11 @@ impl Reader {
         sink: &mut impl FrameSink,
         mut wanted: impl FnMut(&RingFrame<'_>) -> bool,
     ) -> Option<usize> {
+        let shortest = self.shortest;
         let (mut packets, mut bytes, mut filtered) = (0_usize, 0, 0);
         let outcome = self.cursor.read(ring, |met: Met| {
             // Rump kernels skip these too; the empty packet behind the end of the ring is one.
-            if (met.header.len as usize) < MIN_FRAME {
+            if (met.header.len as usize) < shortest {
                 return Verdict::Next;
             }
             if packets >= max {

@@ -76,6 +76,14 @@ impl Tap {
         self.reader.stats
     }
 
+    /// Shows also what is shorter than an Ethernet header, from one byte on. No station takes that for a frame, and ours
+    /// do not send it; it is there to be seen all the same.
+    #[must_use]
+    pub fn with_runts(mut self) -> Self {
+        self.reader.shortest = 1;
+        self
+    }
+
     /// Fills `burst` with the frames that are there, without waiting; returns how many.
     pub fn recv_burst(&mut self, burst: &mut Burst) -> usize {
         burst.clear();

@@ -10,6 +10,7 @@ pub mod dump;
 pub mod host;
 pub mod linkstr;
 pub mod ping;
+pub mod repair;
 pub mod replay;
 pub mod set;
 pub mod show;

@@ -130,7 +130,7 @@ impl<M: Memory> Held<'_, M> {
 
     /// Makes a ring of a header that is none: two empty packets (`first` must never equal `last`) in a new generation, so
     /// that every reader finds itself overrun and begins anew.
-    fn start_afresh(&self) -> Extent {
+    pub(super) fn start_afresh(&self) -> Extent {
         let memory = &self.ring.memory;
         let generation = memory.load64(Field64::Generation, Ordering::Relaxed);
         for offset in [0, PACKET_HEADER_SIZE] {

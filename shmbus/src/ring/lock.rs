@@ -134,6 +134,15 @@ impl<M: Memory> Ring<M> {
         Ok(held)
     }
 
+    /// Takes the lock whoever has it, and nobody can say whether it is alive. What is on the ring has to be gone over.
+    pub(crate) fn seize(&self, me: Owner) -> Held<'_, M> {
+        loop {
+            if let Ok(held) = self.swap(self.lock_word(), me) {
+                return held;
+            }
+        }
+    }
+
     fn swap(&self, from: LockWord, me: Owner) -> Result<Held<'_, M>, LockWord> {
         // Acquire: pairs with the release of the lock in `Held::drop` (and a rump kernel's): we see all they wrote.
         match self.memory.cas64(Field64::Lock, from.0, LockWord::held_by(me).0) {
@@ -156,11 +165,16 @@ impl<M: Memory> Ring<M> {
 impl<M: Memory> Held<'_, M> {
     /// Stores `generation` and `last` as one change: nobody takes them for a pair while the mark stands.
     pub(super) fn commit_crossing(&self, old_generation: u64, last: u32) {
+        self.commit_pair(old_generation, old_generation.wrapping_add(1), last);
+    }
+
+    /// As [`commit_crossing`](Self::commit_crossing), with any new generation.
+    pub(super) fn commit_pair(&self, old_generation: u64, generation: u64, last: u32) {
         let memory = &self.ring.memory;
         // Each release pairs with the acquire loads in `Ring::snapshot`, which reads them the other way round: whoever
         // sees a later store sees the earlier ones.
         memory.store64(Field64::Lock, LockWord::marked(self.owner, old_generation).0, Ordering::Release);
-        memory.store64(Field64::Generation, old_generation.wrapping_add(1), Ordering::Release);
+        memory.store64(Field64::Generation, generation, Ordering::Release);
         memory.store32(Field32::Last, last, Ordering::Release);
         memory.store64(Field64::Lock, LockWord::held_by(self.owner).0, Ordering::Release);
     }

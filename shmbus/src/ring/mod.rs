@@ -38,6 +38,7 @@
 pub(crate) mod append;
 pub(crate) mod cursor;
 pub(crate) mod lock;
+pub(crate) mod mend;
 pub(crate) mod position;
 pub(crate) mod snapshot;
 #[cfg(test)]

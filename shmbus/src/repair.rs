@@ -1,0 +1,155 @@
+//! Freeing a bus whose lock was left behind.
+//!
+//! A lock that one of us died with is taken over by the next station, and needs no repair. A rump kernel's cannot be told
+//! from one that is held by a live rump kernel that is only slow: that is for a person to say, by calling this.
+
+use std::path::{Path, PathBuf};
+use std::{fmt, io};
+
+use crate::bus::Bus;
+use crate::error::OpenError;
+use crate::liveness;
+use crate::mappers::mappers;
+use crate::ring::mend::Mend;
+use crate::wake::wake;
+
+/// What [`repair`] found and did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Repair {
+    /// Who had the lock.
+    pub lock: LockFound,
+    /// What became of the ring.
+    pub ring: RingFound,
+    /// Packets on the ring now, empty ones included.
+    pub packets: u32,
+    /// Processes that could not be looked into: they belong to others, and may have the bus mapped.
+    pub unseen: usize,
+}
+
+/// Who had the lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LockFound {
+    /// Nobody.
+    Free,
+    /// A station of our kind that is dead.
+    DeadStation,
+    /// A station of our kind that lives; the lock was taken from it by force.
+    LiveStation,
+    /// Somebody else: a rump kernel, most likely.
+    Unknown,
+}
+
+/// What became of the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RingFound {
+    /// It was in order.
+    Sound,
+    /// The newest packet was given up: nobody can say whether it was written.
+    NewestDropped,
+    /// What came behind the last packet that was one was given up.
+    Cut,
+    /// Nothing on it was to be believed: it was emptied.
+    Emptied,
+}
+
+/// Why a bus was not repaired. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RepairError {
+    /// The bus cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Other processes have the bus mapped.
+    #[error(
+        "bus {} is in use by {}: stop {} first, or repair it by force",
+        path.display(), processes(.pids), if .pids.len() == 1 { "it" } else { "them" }
+    )]
+    InUse {
+        /// The bus.
+        path: PathBuf,
+        /// Their process ids.
+        pids: Vec<u32>,
+    },
+    /// `/proc` cannot be read, so nobody knows who has the bus mapped.
+    #[error("cannot see which processes use bus {}: {source}; make sure of it and repair it by force", path.display())]
+    Proc {
+        /// The bus.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn processes(pids: &[u32]) -> String {
+    let list: Vec<String> = pids.iter().map(ToString::to_string).collect();
+    format!("process{} {}", if pids.len() == 1 { "" } else { "es" }, list.join(", "))
+}
+
+/// Frees the lock of a bus, whoever left it, and puts its ring right. With `force`, even while other processes have the
+/// bus mapped: a rump kernel among them that was only slow may then come to grief.
+///
+/// # Errors
+/// See [`RepairError`].
+pub fn repair(path: impl AsRef<Path>, force: bool) -> Result<Repair, RepairError> {
+    let bus = Bus::open(path)?;
+    let seen = match mappers(&bus.file) {
+        Ok(seen) if !seen.pids.is_empty() && !force => {
+            return Err(RepairError::InUse { path: bus.path().to_owned(), pids: seen.pids });
+        }
+        Ok(seen) => seen,
+        Err(_) if force => crate::mappers::Mappers::default(),
+        Err(source) => return Err(RepairError::Proc { path: bus.path().to_owned(), source }),
+    };
+    let me = bus.claim()?;
+    let word = bus.ring.lock_word();
+    let lock = match word.owner() {
+        _ if word.is_free() => LockFound::Free,
+        None => LockFound::Unknown,
+        Some(owner) if liveness::is_alive(&bus.file, owner).unwrap_or(false) => LockFound::LiveStation,
+        Some(_) => LockFound::DeadStation,
+    };
+    let mend = if lock == LockFound::DeadStation {
+        // It left a note of what it was at: the takeover puts that right, and no packet of it was committed half written.
+        match bus.ring.take_over(word, me) {
+            Ok(mut held) => held.mend(false),
+            // Another station was faster.
+            Err(_) => bus.ring.seize(me).mend(false),
+        }
+    } else {
+        bus.ring.seize(me).mend(lock != LockFound::Free)
+    };
+    // Those who sleep find the lock free; that they are told is worth an attempt, and they look by themselves as well.
+    let _ = wake(&bus.file);
+    let (ring, packets) = match mend {
+        Mend::Sound { packets } => (RingFound::Sound, packets),
+        Mend::NewestDropped { packets } => (RingFound::NewestDropped, packets),
+        Mend::Cut { packets } => (RingFound::Cut, packets),
+        Mend::Emptied => (RingFound::Emptied, 0),
+    };
+    Ok(Repair { lock, ring, packets, unseen: seen.unseen })
+}
+
+impl fmt::Display for Repair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.lock {
+            LockFound::Free => "the lock was free",
+            LockFound::DeadStation => "the lock was held by a dead station and is free now",
+            LockFound::LiveStation => "the lock was taken from a live station and is free now",
+            LockFound::Unknown => "the lock was held by somebody unknown and is free now",
+        })?;
+        f.write_str(match self.ring {
+            RingFound::Sound => "; the ring is in order",
+            RingFound::NewestDropped => "; the newest packet may be half written and was dropped",
+            RingFound::Cut => "; what came behind the last sound packet was dropped",
+            RingFound::Emptied => "; nothing on the ring made sense, and it was emptied",
+        })?;
+        write!(f, "; packets on it: {}", self.packets)?;
+        if self.unseen > 0 {
+            write!(f, "; processes that could not be looked into: {}", self.unseen)?;
+        }
+        Ok(())
+    }
+}

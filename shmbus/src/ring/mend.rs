@@ -1,0 +1,194 @@
+//! Putting a ring right whose writer left it, nobody knows in which state.
+//!
+//! A rump kernel stores `last` before the packet is there, and dies with the lock like anybody else. So the packets are gone
+//! over from the oldest on: what leads from header to header up to `last` is kept, and the newest one is given up
+//! when nobody can say whether its bytes were written.
+
+use std::sync::atomic::Ordering;
+
+use super::lock::Held;
+use super::position::Position;
+use crate::format::{Field32, Field64, PACKET_HEADER_SIZE};
+use crate::memory::Memory;
+
+/// What was found and done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mend {
+    /// The packets were in order. So many are on the ring.
+    Sound { packets: u32 },
+    /// The newest packet was given up, so many are left.
+    NewestDropped { packets: u32 },
+    /// Behind this many packets was something that is none, and all from there on was given up.
+    Cut { packets: u32 },
+    /// Nothing on the ring could be believed: it is empty now.
+    Emptied,
+}
+
+/// The packets from `first` on, as far as they lead.
+struct Walk {
+    packets: u32,
+    /// The last one met.
+    newest: Position,
+    /// The one before it.
+    before: Option<Position>,
+    /// Whether the last one met is the one at `last`.
+    complete: bool,
+}
+
+impl<M: Memory> Held<'_, M> {
+    /// Goes over the ring. `doubtful`: the newest packet may be half written.
+    pub(crate) fn mend(&mut self, doubtful: bool) -> Mend {
+        let size = self.ring.size();
+        let Some(walk) = self.walk() else {
+            self.start_afresh();
+            return Mend::Emptied;
+        };
+        if walk.complete && !doubtful {
+            return Mend::Sound { packets: walk.packets };
+        }
+        let (newest, packets) =
+            if walk.complete { (walk.before, walk.packets - 1) } else { (Some(walk.newest), walk.packets) };
+        let first = self.ring.memory.load32(Field32::First, Ordering::Relaxed) % size;
+        match newest {
+            // A rump kernel never finds `first` and `last` the same: one packet alone cannot stay.
+            Some(newest) if newest.offset != first => {
+                let generation = self.ring.memory.load64(Field64::Generation, Ordering::Relaxed);
+                // Whether the generation has counted a packet across the end already is not known. Two more make every
+                // reader, if there is one, begin anew.
+                self.commit_pair(generation, generation.wrapping_add(2), newest.offset);
+                if walk.complete { Mend::NewestDropped { packets } } else { Mend::Cut { packets } }
+            }
+            _ => {
+                self.start_afresh();
+                Mend::Emptied
+            }
+        }
+    }
+
+    fn walk(&self) -> Option<Walk> {
+        let (ring, size) = (self.ring, self.ring.size());
+        let first = ring.memory.load32(Field32::First, Ordering::Relaxed);
+        let last = ring.memory.load32(Field32::Last, Ordering::Relaxed);
+        if first > size || last >= size {
+            return None;
+        }
+        let mut walk = None;
+        let mut at = Position { generation: 0, offset: first % size };
+        let (mut packets, mut walked, mut before) = (0, 0_u64, None);
+        loop {
+            let step = PACKET_HEADER_SIZE.saturating_add(ring.packet_len(at.offset));
+            let complete = at.offset == last;
+            walked += u64::from(step);
+            // The newest packet's length is believed only as far as it fits the others'.
+            if step > PACKET_HEADER_SIZE + ring.max_frame || walked > u64::from(size) {
+                return walk;
+            }
+            packets += 1;
+            walk = Some(Walk { packets, newest: at, before, complete });
+            if complete {
+                return walk;
+            }
+            before = Some(at);
+            at = at.advance(step, size);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::PacketHeader;
+    use crate::model::ModelMemory;
+    use crate::ring::Ring;
+    use crate::ring::cursor::{Cursor, Outcome, Verdict};
+    use crate::ring::lock::Owner;
+
+    const SIZE: u32 = 4_000;
+
+    fn me() -> Owner {
+        Owner::new(1).expect("not 0")
+    }
+
+    /// A ring with some packets of 76 bytes, which with their headers are 100 each.
+    fn ring(packets: u32) -> Ring<ModelMemory> {
+        let ring = Ring::new(ModelMemory::new(SIZE), 100);
+        for _ in 0..packets {
+            send(&ring);
+        }
+        ring
+    }
+
+    fn send(ring: &Ring<ModelMemory>) {
+        let header = PacketHeader { len: 76, ..PacketHeader::default() };
+        ring.try_lock(me())
+            .expect("free")
+            .append(std::iter::once(header), |_, at| ring.copy_in(at, &[7; 76]));
+    }
+
+    fn packets(ring: &Ring<ModelMemory>) -> usize {
+        let mut cursor = Cursor::at_first(&ring.snapshot().expect("sound"));
+        let mut packets = 0;
+        let outcome = cursor.read(ring, |met| {
+            packets += usize::from(met.header.len > 0);
+            Verdict::Next
+        });
+        assert_eq!(outcome, Outcome::Whole);
+        packets
+    }
+
+    #[test]
+    fn a_sound_ring_is_left_alone() {
+        for count in [0, 1, 20, 39, 40, 41, 200] {
+            let ring = ring(count);
+            let before = packets(&ring);
+            assert!(matches!(ring.seize(me()).mend(false), Mend::Sound { .. }));
+            assert_eq!(packets(&ring), before);
+        }
+    }
+
+    #[test]
+    fn a_doubtful_packet_is_given_up_and_no_other() {
+        for count in [2, 20, 38, 39, 40, 41, 79, 80, 81, 200] {
+            let ring = ring(count);
+            let before = packets(&ring);
+            let mend = ring.seize(me()).mend(true);
+            assert!(matches!(mend, Mend::NewestDropped { .. }), "{count}: {mend:?}");
+            // The newest may be the empty one behind the end.
+            assert!((before - 1..=before).contains(&packets(&ring)), "{count}");
+            send(&ring);
+            assert!(packets(&ring) > 0);
+        }
+    }
+
+    /// As a rump kernel leaves it: the lock taken, `last` stored, and of the packet nothing.
+    #[test]
+    fn the_packet_of_a_dead_rump_kernel_is_given_up() {
+        let ring = ring(10);
+        let end = ring.snapshot().expect("sound").end;
+        ring.memory().store64(Field64::Lock, u64::from_ne_bytes([1, 0, 0, 0, 0, 0, 0, 0]), Ordering::Relaxed);
+        ring.memory().store32(Field32::Last, end.offset, Ordering::Relaxed);
+        ring.copy_in(end.offset, &u32::MAX.to_ne_bytes());
+        assert_eq!(ring.seize(me()).mend(true), Mend::Cut { packets: 11 });
+        assert_eq!(packets(&ring), 10);
+        send(&ring);
+        assert_eq!(packets(&ring), 11);
+    }
+
+    #[test]
+    fn what_leads_nowhere_is_cut_off() {
+        let ring = ring(20);
+        ring.copy_in(24 + 10 * 100, &5_000_u32.to_ne_bytes());
+        assert_eq!(ring.seize(me()).mend(false), Mend::Cut { packets: 11 });
+        assert_eq!(packets(&ring), 10);
+    }
+
+    #[test]
+    fn a_header_that_is_none_empties_the_ring() {
+        let ring = ring(20);
+        ring.memory().store32(Field32::First, SIZE + 1, Ordering::Relaxed);
+        assert_eq!(ring.seize(me()).mend(false), Mend::Emptied);
+        assert_eq!(packets(&ring), 0);
+        send(&ring);
+        assert_eq!(packets(&ring), 1);
+    }
+}
