@@ -75,7 +75,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     if args.header {
         return outlets.flush();
     }
-    let tap = Tap::oldest(bus)?;
+    let tap = Tap::oldest(bus)?.with_runts();
     let left = args.count.unwrap_or(u64::MAX);
     let mut dump = Dump { tap, outlets, stop, missed: Missed::default(), left };
     let done = if args.follow { dump.follow() } else { dump.drain(Bounds::of(&state)) };
