@@ -1,7 +1,7 @@
 //! IP hosts: what `host`, `ping` and `demo` are made of.
 //!
-//! A [`Nic`] is where a host is plugged in: a bus, or a memif peer. A [`Stack`] is smoltcp on it, with its addresses, its
-//! clock and its sleep. What a host does is added to that: [`EchoServices`] answers, a [`Pinger`] asks.
+//! A `Nic` is where a host is plugged in: a bus, or a memif peer. A `Stack` is smoltcp on it, with its addresses, its
+//! clock and its sleep. What a host does is added to that: `EchoServices` answers, a `Pinger` asks.
 
 mod address;
 mod bus_nic;
