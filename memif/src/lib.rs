@@ -50,6 +50,7 @@ pub use error::{
     BindError, ConnectError, Disconnect, Error, Fault, LinkError, OptionsError, Refusal, RingFault,
 };
 pub use face::client::{Client, ClientError};
+pub use face::details::{DescriptorDetails, Details, RegionDetails, RingDetails};
 pub use face::event::Event;
 pub use face::link::{Link, Peer};
 pub use face::options::{Options, Role, RxMode};
@@ -57,6 +58,7 @@ pub use face::options::{Options, Role, RxMode};
 pub use face::phy;
 pub use face::rx::{Packet, Packets, RxBurst, RxQueue};
 pub use face::server::{Server, ServerOptions};
+pub use face::stats::QueueStats;
 pub use face::tx::{TxBurst, TxQueue, TxSlot};
 pub use format::mode::Mode;
 pub use mapguard::install as survive_truncation;

@@ -121,6 +121,52 @@ pub enum Fault {
     },
 }
 
+impl Fault {
+    /// A short name for the check that failed, to count by. Names stay as they are when texts change.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::MessageLength { .. } => "message-length",
+            Self::MessageType { .. } => "message-type",
+            Self::OutOfTurn { .. } => "out-of-turn",
+            Self::FdCount { .. } => "fd-count",
+            Self::Version { .. } => "version",
+            Self::RegionIndex { .. } => "region-index",
+            Self::RegionCount { .. } => "region-count",
+            Self::RegionSize { .. } => "region-size",
+            Self::RegionNotMemory { .. } => "region-not-memory",
+            Self::RegionBeyondFile { .. } => "region-beyond-file",
+            Self::RegionMap { .. } => "region-map",
+            Self::RegionUnsealed { .. } => "region-unsealed",
+            Self::RegionLost { .. } => "region-lost",
+            Self::NoRing { .. } => "no-ring",
+            Self::Ring { cause, .. } => cause.name(),
+        }
+    }
+}
+
+impl RingFault {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Index { .. } => "ring-order",
+            Self::Count { .. } => "ring-count",
+            Self::Size { .. } => "ring-size",
+            Self::PrivateHeader { .. } => "ring-private-header",
+            Self::Region { .. } => "ring-region",
+            Self::Outside => "ring-outside",
+            Self::Unaligned { .. } => "ring-unaligned",
+            Self::Overlap => "ring-overlap",
+            Self::Cookie { .. } => "ring-cookie",
+            Self::NotEventFd => "ring-not-eventfd",
+            Self::Jump { .. } => "ring-jump",
+            Self::BufferOutside { .. } => "buffer-outside",
+            Self::Empty { .. } => "buffer-empty",
+            Self::Overlong { .. } => "buffer-overlong",
+            Self::OpenChain { .. } => "chain-open",
+        }
+    }
+}
+
 /// What a peer can do wrong with a ring; part of [`Fault::Ring`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -65,6 +65,27 @@ pub enum Refusal {
     System(#[from] io::Error),
 }
 
+impl Refusal {
+    /// A short name for what happened, to count by. Names stay as they are when texts change.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Fault(fault) => fault.name(),
+            Self::UnknownId { .. } => "unknown-id",
+            Self::Busy { .. } => "busy",
+            Self::ModeMismatch { .. } => "mode-mismatch",
+            Self::WrongSecret => "wrong-secret",
+            Self::Timeout => "timeout",
+            Self::Crowded => "crowded",
+            Self::Peer { .. } => "refused-by-peer",
+            Self::Closed => "closed",
+            Self::Local { .. } => "given-up",
+            Self::Connect(_) => "no-server",
+            Self::System(_) => "system",
+        }
+    }
+}
+
 /// Why no server was reached. A client with a reconnect period tries again by itself.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::details::Details;
 use super::end::End;
 use super::event::Event;
+use super::history::{History, Tally};
 use super::link::{LinkHandle, Parts, Ring, build};
-use super::options::Options;
+use super::options::{Options, Role};
 use crate::error::{Error, OptionsError, Refusal};
 use crate::format::VERSION;
 use crate::format::message::{Init, Message, Name};
@@ -58,6 +60,8 @@ pub struct Client {
     /// When to connect again.
     retry: Option<Instant>,
     events: VecDeque<Event>,
+    history: History,
+    tally: Tally,
 }
 
 #[derive(Debug)]
@@ -94,6 +98,8 @@ impl Client {
             next_token: FIRST_CONNECTION,
             retry: None,
             events: VecDeque::new(),
+            history: History::default(),
+            tally: Tally::default(),
         };
         client.connect();
         Ok(client)
@@ -104,7 +110,7 @@ impl Client {
         if self.connection.is_none() {
             self.retry = None;
             if let Err(refusal) = self.attempt() {
-                self.events.push_back(Event::Refused { id: Some(self.options.id), reason: refusal });
+                self.tell(End::Refused(refusal), None);
                 self.schedule();
             }
         }
@@ -123,6 +129,30 @@ impl Client {
         self.retry = None;
         self.wake.ring();
         linked
+    }
+
+    /// All there is to know about the interface at this moment, without its rings' descriptors.
+    #[must_use]
+    pub fn details(&self) -> Details {
+        self.gather(false)
+    }
+
+    /// As [`details`](Self::details), with the descriptors of all rings.
+    #[must_use]
+    pub fn details_with_descriptors(&self) -> Details {
+        self.gather(true)
+    }
+
+    fn gather(&self, descriptors: bool) -> Details {
+        let link = self.connection.as_ref().and_then(|connection| connection.link.as_ref());
+        let socket = self.addr.to_string();
+        Details::gather(Role::Client, socket, &self.options, &self.history, link, descriptors)
+    }
+
+    /// How often which check failed or refusal came, by [`Refusal::name`].
+    #[must_use]
+    pub fn failures(&self) -> Vec<(&'static str, u64)> {
+        self.tally.all()
     }
 
     /// Does what is due without blocking, and returns what happened. Call it until it returns `None`.
@@ -253,6 +283,7 @@ impl Client {
         })?;
         connection.deadline = None;
         connection.link = Some(handle);
+        self.history.links += 1;
         self.events.push_back(Event::Connected { id: self.options.id, link });
         Ok(())
     }
@@ -282,13 +313,25 @@ impl Client {
         if let Some(reason) = end.farewell() {
             connection.socket.bye(&reason);
         }
-        let id = self.options.id;
-        tracing::debug!(id, %end, "connection over");
-        self.events.push_back(match connection.link {
-            Some(_) => Event::Disconnected { id, reason: end.into_disconnect() },
-            None => Event::Refused { id: Some(id), reason: end.into_refusal() },
-        });
+        tracing::debug!(id = self.options.id, %end, "connection over");
+        self.tell(end, connection.link.as_ref());
         self.schedule();
+    }
+
+    /// Reports and remembers the end of an attempt or of a link.
+    fn tell(&mut self, end: End, link: Option<&LinkHandle>) {
+        let id = self.options.id;
+        self.tally.count(&end);
+        self.history.ended(&end, link);
+        self.events.push_back(if link.is_some() {
+            let reason = end.into_disconnect();
+            self.history.last = Some(reason.clone());
+            Event::Disconnected { id, reason }
+        } else {
+            let reason = end.into_refusal();
+            self.history.refused = Some(reason.to_string());
+            Event::Refused { id: Some(id), reason }
+        });
     }
 }
 

@@ -5,17 +5,20 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::options::{Options, RxMode};
+use super::details::{DescriptorDetails, RegionDetails, RingDetails};
+use super::options::{ModeCell, Options, RxMode};
 use super::rx::RxQueue;
+use super::stats::QueueStats;
 use super::tx::TxQueue;
 use crate::error::{Fault, LinkError, RingFault};
 use crate::format::message::{AddRing, Name};
 use crate::format::mode::Mode;
-use crate::format::ring::COOKIE;
+use crate::format::ring::{COOKIE, Descriptor};
+use crate::mechanism::counters::Counters;
 use crate::mechanism::rx::RxRing;
 use crate::mechanism::tx::TxRing;
 use crate::mechanism::{Side, layout};
-use crate::memory::region::Regions;
+use crate::memory::region::{Region, Regions};
 use crate::memory::ring::RingMemory;
 use crate::system::bell::Bell;
 
@@ -106,9 +109,84 @@ impl LinkState {
 pub(crate) struct LinkHandle {
     state: Arc<LinkState>,
     sleepers: Vec<Arc<Bell>>,
+    pub(crate) peer: Peer,
+    regions: Arc<Regions>,
+    rx: Vec<Watch>,
+    tx: Vec<Watch>,
+}
+
+/// What the endpoint sees of a queue.
+struct Watch {
+    place: AddRing,
+    memory: RingMemory,
+    counters: Arc<Counters>,
+    /// For a ring to receive on.
+    mode: Option<Arc<ModeCell>>,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+impl Watch {
+    fn details(&self, descriptors: bool) -> RingDetails {
+        // Relaxed: a look at a moment, on which nothing depends.
+        let header = self.memory.header();
+        let shown = if descriptors { 0..self.memory.size() } else { 0..0 };
+        // A ring has at most 2^15 descriptors.
+        let read = |slot| self.memory.descriptor(u16::try_from(slot).unwrap_or(0));
+        let tell = |Descriptor { flags, region, length, offset, metadata }| DescriptorDetails {
+            flags,
+            region,
+            length,
+            offset,
+            metadata,
+        };
+        RingDetails {
+            direction: layout::direction(self.place.s2m),
+            index: self.place.index,
+            region: self.place.region,
+            offset: self.place.offset,
+            size: self.memory.size(),
+            head: header.head.load(Ordering::Relaxed),
+            tail: header.tail.load(Ordering::Relaxed),
+            flags: header.flags.load(Ordering::Relaxed),
+            rx_mode: self.mode.as_deref().map(ModeCell::get),
+            stats: QueueStats::of(&self.counters),
+            descriptors: shown.map(read).map(tell).collect(),
+        }
+    }
 }
 
 impl LinkHandle {
+    pub(crate) fn rings(&self, descriptors: bool) -> (Vec<RingDetails>, Vec<RingDetails>) {
+        let all = |rings: &[Watch]| rings.iter().map(|ring| ring.details(descriptors)).collect();
+        (all(&self.rx), all(&self.tx))
+    }
+
+    pub(crate) fn regions(&self) -> Vec<RegionDetails> {
+        let tell = |region: &Region| RegionDetails {
+            size: region.len(),
+            sealed: region.sealed(),
+            lost: region.is_lost(),
+        };
+        self.regions.iter().map(tell).collect()
+    }
+
+    /// What all queues did, received and sent.
+    pub(crate) fn stats(&self) -> (QueueStats, QueueStats) {
+        let sum = |rings: &[Watch]| {
+            let mut sum = QueueStats::default();
+            for ring in rings {
+                sum += QueueStats::of(&ring.counters);
+            }
+            sum
+        };
+        (sum(&self.rx), sum(&self.tx))
+    }
+
     pub(crate) fn fault(&self) -> Option<&Fault> {
         self.state.fault()
     }
@@ -145,12 +223,16 @@ pub(crate) fn build(parts: Parts<'_>) -> Result<(Link, LinkHandle), Fault> {
     let state = Arc::new(LinkState { up: AtomicBool::new(true), fault: OnceLock::new(), wake: parts.wake });
     let masked = parts.options.rx_mode != RxMode::Interrupt;
     let (mut rx, mut tx, mut sleepers) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut watched_rx, mut watched_tx) = (Vec::new(), Vec::new());
     for ring in parts.rings {
         let place = ring.place;
         let fault =
             |cause| Fault::Ring { direction: layout::direction(place.s2m), index: place.index, cause };
-        let memory = RingMemory::new(&regions, place.region, place.offset, place.log2_size)
-            .ok_or_else(|| fault(RingFault::Outside))?;
+        let view = || {
+            RingMemory::new(&regions, place.region, place.offset, place.log2_size)
+                .ok_or_else(|| fault(RingFault::Outside))
+        };
+        let (memory, watched) = (view()?, view()?);
         // Relaxed: the message that announced the ring came after the peer wrote it.
         let cookie = memory.header().cookie.load(Ordering::Relaxed);
         if cookie != COOKIE {
@@ -159,17 +241,20 @@ pub(crate) fn build(parts: Parts<'_>) -> Result<(Link, LinkHandle), Fault> {
         let bell = Arc::new(Bell::adopt(ring.bell).ok_or_else(|| fault(RingFault::NotEventFd))?);
         if place.s2m == matches!(ring.side, Side::Server) {
             sleepers.push(Arc::clone(&bell));
-            rx.push(RxQueue::new(
-                RxRing::new(memory, ring.side, place.index, masked),
-                bell,
-                Arc::clone(&state),
-            ));
+            let ring = RxRing::new(memory, ring.side, place.index, masked);
+            let mode = Arc::new(ModeCell::new(parts.options.rx_mode));
+            let counters = Arc::clone(ring.counters());
+            watched_rx.push(Watch { place, memory: watched, counters, mode: Some(Arc::clone(&mode)) });
+            rx.push(RxQueue::new(ring, bell, Arc::clone(&state), mode));
         } else {
-            tx.push(TxQueue::new(TxRing::new(memory, ring.side, place.index), bell, Arc::clone(&state)));
+            let ring = TxRing::new(memory, ring.side, place.index);
+            let counters = Arc::clone(ring.counters());
+            watched_tx.push(Watch { place, memory: watched, counters, mode: None });
+            tx.push(TxQueue::new(ring, bell, Arc::clone(&state)));
         }
     }
     let peer = Peer { name: parts.name.to_string(), app_name: parts.app_name.to_string() };
-    let link = Link { peer, mode: parts.options.mode, rx, tx, sealed: regions.sealed() };
-    tracing::debug!(id = parts.options.id, ?link, regions = regions.count(), "link up");
-    Ok((link, LinkHandle { state, sleepers }))
+    let link = Link { peer: peer.clone(), mode: parts.options.mode, rx, tx, sealed: regions.sealed() };
+    tracing::debug!(id = parts.options.id, ?link, regions = regions.iter().count(), "link up");
+    Ok((link, LinkHandle { state, sleepers, peer, regions, rx: watched_rx, tx: watched_tx }))
 }

@@ -1,12 +1,15 @@
 //! The few types a user meets.
 
 pub(crate) mod client;
+pub(crate) mod details;
 pub(crate) mod end;
 pub(crate) mod event;
+pub(crate) mod history;
 pub(crate) mod link;
 pub(crate) mod options;
 #[cfg(feature = "smoltcp")]
 pub mod phy;
 pub(crate) mod rx;
 pub(crate) mod server;
+pub(crate) mod stats;
 pub(crate) mod tx;

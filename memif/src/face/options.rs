@@ -1,5 +1,7 @@
 //! What an interface is to be like.
 
+use std::fmt;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use crate::error::OptionsError;
@@ -16,9 +18,19 @@ pub enum Role {
     Client,
 }
 
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Server => "server",
+            Self::Client => "client",
+        })
+    }
+}
+
 /// How a receive queue begins: whether the peer is asked for interrupts.
 ///
-/// It can be changed at any time by [`RxQueue::arm`](crate::RxQueue::arm) and [`disarm`](crate::RxQueue::disarm).
+/// It can be changed at any time by [`RxQueue::set_mode`](crate::RxQueue::set_mode), and for one sleep by
+/// [`arm`](crate::RxQueue::arm) and [`disarm`](crate::RxQueue::disarm).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum RxMode {
     /// The peer is told not to write the eventfd.
@@ -28,6 +40,37 @@ pub enum RxMode {
     /// The caller polls while there is traffic, and calls `arm` before it sleeps: begins as `Polling`.
     #[default]
     Adaptive,
+}
+
+impl fmt::Display for RxMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Polling => "polling",
+            Self::Interrupt => "interrupt",
+            Self::Adaptive => "adaptive",
+        })
+    }
+}
+
+/// The mode of a queue, which its endpoint may ask for while the queue is on another thread.
+#[derive(Debug)]
+pub(crate) struct ModeCell(AtomicU8);
+
+impl ModeCell {
+    pub(crate) fn new(mode: RxMode) -> Self {
+        Self(AtomicU8::new(mode as u8))
+    }
+
+    pub(crate) fn set(&self, mode: RxMode) {
+        // Relaxed here and below: it is told to people, and nothing depends on it.
+        self.0.store(mode as u8, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> RxMode {
+        let modes = [RxMode::Polling, RxMode::Interrupt, RxMode::Adaptive];
+        let here = self.0.load(Ordering::Relaxed);
+        modes.into_iter().find(|mode| *mode as u8 == here).unwrap_or_default()
+    }
 }
 
 /// Options of one interface, either role. What makes no sense for a role is ignored there.

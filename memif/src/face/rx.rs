@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
 use super::link::LinkState;
+use super::options::{ModeCell, RxMode};
+use super::stats::QueueStats;
 use crate::error::LinkError;
 use crate::format::ring::Descriptor;
+use crate::mechanism::counters;
 use crate::mechanism::rx::RxRing;
 use crate::mechanism::tx::end_of_packets;
-use crate::memory::copy;
 use crate::system::bell::Bell;
 
 /// A queue to receive on. It can be sent to another thread, and is used by one at a time.
@@ -18,11 +20,12 @@ pub struct RxQueue {
     ring: RxRing,
     bell: Arc<Bell>,
     link: Arc<LinkState>,
+    mode: Arc<ModeCell>,
 }
 
 impl RxQueue {
-    pub(crate) fn new(ring: RxRing, bell: Arc<Bell>, link: Arc<LinkState>) -> Self {
-        Self { ring, bell, link }
+    pub(crate) fn new(ring: RxRing, bell: Arc<Bell>, link: Arc<LinkState>, mode: Arc<ModeCell>) -> Self {
+        Self { ring, bell, link, mode }
     }
 
     /// The next packets, at most `max`, checked and left where the peer put them; none when nothing has come. Dropping
@@ -53,7 +56,35 @@ impl RxQueue {
     /// Asks the peer to leave the eventfd alone, and makes it unreadable again: for the time of polling.
     pub fn disarm(&mut self) {
         self.ring.set_mask(true);
-        self.bell.drain();
+        counters::add(&self.ring.counters().interrupts, self.bell.drain());
+    }
+
+    /// Changes how the peer is asked for interrupts, at any time. [`RxMode::Interrupt`] looks once more, as
+    /// [`arm`](Self::arm) does, and `true` means that packets are there already; the others begin to poll, as
+    /// [`disarm`](Self::disarm) does.
+    ///
+    /// # Errors
+    /// As [`burst`](Self::burst).
+    pub fn set_mode(&mut self, mode: RxMode) -> Result<bool, LinkError> {
+        self.mode.set(mode);
+        if mode == RxMode::Interrupt {
+            self.arm()
+        } else {
+            self.disarm();
+            self.link.check().map(|()| false)
+        }
+    }
+
+    /// How the queue is used, as told by the options or [`set_mode`](Self::set_mode).
+    #[must_use]
+    pub fn mode(&self) -> RxMode {
+        self.mode.get()
+    }
+
+    /// What this queue did so far.
+    #[must_use]
+    pub fn stats(&self) -> QueueStats {
+        QueueStats::of(self.ring.counters())
     }
 
     /// Descriptors in the ring; no burst holds more packets.
@@ -218,23 +249,22 @@ impl<'a> Packet<'a> {
     /// was taken away, which ends the link.
     #[inline]
     pub fn copy_to(&self, to: &mut [u8]) -> usize {
-        let copied = match self.descriptors {
-            [only] => copy::read(self.ring.bytes(only), to),
+        match self.descriptors {
+            [only] => self.ring.copy(only, to),
             _ => self.copy_pieces_to(to),
-        };
-        // After the copy: what was copied before a loss is known is good.
-        if self.descriptors.iter().any(|descriptor| self.ring.is_lost(descriptor)) { 0 } else { copied }
+        }
+        .unwrap_or(0)
     }
 
-    fn copy_pieces_to(&self, to: &mut [u8]) -> usize {
+    fn copy_pieces_to(&self, to: &mut [u8]) -> Option<usize> {
         let mut done = 0;
-        for segment in self.segments() {
+        for descriptor in self.descriptors {
             if done == to.len() {
                 break;
             }
-            done += copy::read(segment, &mut to[done..]);
+            done += self.ring.copy(descriptor, &mut to[done..])?;
         }
-        done
+        Some(done)
     }
 }
 

@@ -5,10 +5,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::details::Details;
 use super::end::End;
 use super::event::Event;
+use super::history::{History, Tally};
 use super::link::{LinkHandle, Parts, Ring, build};
-use super::options::Options;
+use super::options::{Options, Role};
 use crate::error::{BindError, Error, Fault, OptionsError, Refusal};
 use crate::format::MAX_QUEUES;
 use crate::format::message::{Init, Message, Name};
@@ -90,6 +92,7 @@ impl ServerOptions {
 /// work. Dropping it takes its links down and removes the socket's file.
 #[derive(Debug)]
 pub struct Server {
+    addr: SocketAddr,
     listener: Listener,
     options: ServerOptions,
     poller: Poller,
@@ -100,11 +103,13 @@ pub struct Server {
     next_token: u64,
     accept_again: Option<Instant>,
     events: VecDeque<Event>,
+    tally: Tally,
 }
 
 #[derive(Debug)]
 struct Interface {
     options: Options,
+    history: History,
     /// The connection that has it.
     holder: Option<u64>,
 }
@@ -144,6 +149,7 @@ impl Server {
         let listener = Listener::bind(addr, options.mode)?;
         poller.add(&listener, LISTENER).map_err(fail("epoll"))?;
         Ok(Self {
+            addr: addr.clone(),
             listener,
             options,
             poller,
@@ -153,6 +159,7 @@ impl Server {
             next_token: FIRST_CONNECTION,
             accept_again: None,
             events: VecDeque::new(),
+            tally: Tally::default(),
         })
     }
 
@@ -165,7 +172,7 @@ impl Server {
         if self.interfaces.contains_key(&options.id) {
             return Err(OptionsError::Duplicate(options.id));
         }
-        self.interfaces.insert(options.id, Interface { options, holder: None });
+        self.interfaces.insert(options.id, Interface { options, history: History::default(), holder: None });
         Ok(())
     }
 
@@ -184,6 +191,41 @@ impl Server {
         // Its event waits for `ready`, so let a poll loop call that.
         self.wake.ring();
         true
+    }
+
+    /// The ids of all interfaces, in order.
+    #[must_use]
+    pub fn ids(&self) -> Vec<u32> {
+        let mut ids: Vec<u32> = self.interfaces.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// All there is to know about interface `id` at this moment, without its rings' descriptors.
+    #[must_use]
+    pub fn details(&self, id: u32) -> Option<Details> {
+        self.gather(id, false)
+    }
+
+    /// As [`details`](Self::details), with the descriptors of all rings.
+    #[must_use]
+    pub fn details_with_descriptors(&self, id: u32) -> Option<Details> {
+        self.gather(id, true)
+    }
+
+    fn gather(&self, id: u32, descriptors: bool) -> Option<Details> {
+        let Interface { options, history, holder } = self.interfaces.get(&id)?;
+        let connection = holder.and_then(|token| self.connections.get(&token));
+        let link = connection.and_then(|connection| connection.link.as_ref());
+        let socket = self.addr.to_string();
+        Some(Details::gather(Role::Server, socket, options, history, link, descriptors))
+    }
+
+    /// How often which check failed or peer was refused, by [`Refusal::name`]; for all interfaces of the socket, and peers
+    /// that never said which they want.
+    #[must_use]
+    pub fn failures(&self) -> Vec<(&'static str, u64)> {
+        self.tally.all()
     }
 
     /// Does what is due without blocking, and returns what happened. Call it until it returns `None`.
@@ -356,7 +398,7 @@ impl Server {
 
     fn establish(&mut self, connection: &mut Connection, setup: Setup<OwnedFd, Region>) -> Result<(), End> {
         let id = setup.id;
-        let Some(interface) = self.interfaces.get(&id) else {
+        let Some(interface) = self.interfaces.get_mut(&id) else {
             return Err(Refusal::UnknownId { id }.into());
         };
         let rings = setup.rings.into_iter().map(|(place, bell)| Ring { place, side: Side::Server, bell });
@@ -372,6 +414,7 @@ impl Server {
         connection.socket.send(&connected, None).map_err(|_| End::Closed)?;
         connection.deadline = None;
         connection.link = Some(handle);
+        interface.history.links += 1;
         self.events.push_back(Event::Connected { id, link });
         Ok(())
     }
@@ -418,18 +461,32 @@ impl Server {
             connection.socket.bye(&reason);
         }
         let id = connection.asked;
-        let interface = id.and_then(|id| self.interfaces.get_mut(&id));
-        if let Some(interface) = interface
-            && interface.holder == Some(connection.token)
-        {
-            interface.holder = None;
-        }
         tracing::debug!(?id, %end, "connection over");
+        self.tally.count(&end);
+        // What those go through who ask for an interface in vain is not the interface's history.
+        let mut held = id.and_then(|id| self.interfaces.get_mut(&id));
+        held = held.filter(|interface| interface.holder == Some(connection.token));
+        if let Some(interface) = &mut held {
+            interface.holder = None;
+            interface.history.ended(&end, connection.link.as_ref());
+        }
         let event = match (id, connection.link) {
-            (Some(id), Some(_)) => Event::Disconnected { id, reason: end.into_disconnect() },
+            (Some(id), Some(_)) => {
+                let reason = end.into_disconnect();
+                if let Some(interface) = held {
+                    interface.history.last = Some(reason.clone());
+                }
+                Event::Disconnected { id, reason }
+            }
             // A look whether anybody listens here is no client.
             (None, _) if matches!(end, End::Closed) => return,
-            (id, _) => Event::Refused { id, reason: end.into_refusal() },
+            (id, _) => {
+                let reason = end.into_refusal();
+                if let Some(interface) = held {
+                    interface.history.refused = Some(reason.to_string());
+                }
+                Event::Refused { id, reason }
+            }
         };
         self.events.push_back(event);
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
 use super::link::LinkState;
+use super::stats::QueueStats;
 use crate::error::{Fault, LinkError};
+use crate::mechanism::counters;
 use crate::mechanism::tx::TxRing;
 use crate::memory::copy;
 use crate::system::bell::Bell;
@@ -51,6 +53,12 @@ impl TxQueue {
     #[must_use]
     pub fn ring_size(&self) -> usize {
         self.ring.size()
+    }
+
+    /// What this queue did so far.
+    #[must_use]
+    pub fn stats(&self) -> QueueStats {
+        QueueStats::of(self.ring.counters())
     }
 
     #[cold]
@@ -136,11 +144,15 @@ impl TxBurst<'_> {
         reason = "it is called for what it does; the number is at hand for counters"
     )]
     pub fn publish(self) -> usize {
+        let counters = self.queue.ring.counters();
         if self.queue.link.check().is_err() {
+            counters::add(&counters.down, self.packets as u64);
+            self.queue.ring.forget();
             return 0;
         }
         if self.queue.ring.publish() {
             self.queue.bell.ring();
+            counters::add(&self.queue.ring.counters().interrupts, 1);
         }
         if let Err(lost) = self.queue.ring.check() {
             self.queue.accuse(lost);

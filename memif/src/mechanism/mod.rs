@@ -3,6 +3,7 @@
 use crate::format::ring::Descriptor;
 
 pub(crate) mod client;
+pub(crate) mod counters;
 pub(crate) mod layout;
 pub(crate) mod rx;
 pub(crate) mod server;

@@ -1,13 +1,16 @@
 //! Receiving from a ring: descriptors are read once, checked, and the checked copies used.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::fence;
 
 use super::Side;
+use super::counters::{self, Counters};
 use super::window::Window;
 use crate::error::{Fault, RingFault};
 use crate::format::ring::{Descriptor, FLAG_MASK, FLAG_NEXT};
+use crate::memory::copy;
 use crate::memory::prefetch;
 use crate::memory::ring::RingMemory;
 
@@ -19,6 +22,10 @@ pub(crate) struct RxRing {
     index: u16,
     /// The descriptors of the burst at hand, as checked.
     burst: Vec<Descriptor>,
+    /// Packets and bytes in the burst.
+    packets: usize,
+    bytes: u64,
+    counters: Arc<Counters>,
 }
 
 impl RxRing {
@@ -31,7 +38,8 @@ impl RxRing {
         };
         // Never more than the ring holds, so a burst allocates nothing.
         let burst = Vec::with_capacity(memory.size());
-        let ring = Self { memory, window, side, index, burst };
+        let counters = Arc::default();
+        let ring = Self { memory, window, side, index, burst, packets: 0, bytes: 0, counters };
         ring.set_mask(masked);
         match ring.side {
             Side::Server => ring.memory.header().tail.store(0, Release),
@@ -49,6 +57,11 @@ impl RxRing {
     /// Whether no region of the link can shrink.
     pub(crate) fn sealed(&self) -> bool {
         self.memory.regions().sealed()
+    }
+
+    /// What is counted here.
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
+        &self.counters
     }
 
     /// Descriptors in the ring.
@@ -71,12 +84,6 @@ impl RxRing {
         self.memory.regions().lost().map_or(Ok(()), |index| Err(Fault::RegionLost { index }))
     }
 
-    /// The same for the bytes of one descriptor.
-    #[inline]
-    pub(crate) fn is_lost(&self, descriptor: &Descriptor) -> bool {
-        self.memory.regions().is_lost(descriptor.region)
-    }
-
     fn refresh(&mut self) -> Result<(), Fault> {
         // Pairs with the producer's release-store after it wrote descriptors and bytes.
         let theirs = match self.side {
@@ -90,6 +97,7 @@ impl RxRing {
     #[inline]
     pub(crate) fn collect(&mut self, max: usize) -> Result<usize, Fault> {
         self.burst.clear();
+        self.bytes = 0;
         // What is known already is served first: the peer's index is on a line the peer keeps writing to.
         if usize::from(self.window.available()) < max.min(self.memory.size()) {
             self.refresh()?;
@@ -110,6 +118,7 @@ impl RxRing {
             packets += 1;
         }
         self.check()?;
+        self.packets = packets;
         Ok(packets)
     }
 
@@ -134,6 +143,7 @@ impl RxRing {
             Some(bytes) => prefetch::read_soon(bytes),
             None => return Err(self.fault(RingFault::BufferOutside { slot: self.window.slot(index) })),
         }
+        self.bytes += u64::from(descriptor.length);
         self.burst.push(descriptor);
         Ok(descriptor.goes_on())
     }
@@ -162,6 +172,16 @@ impl RxRing {
         self.memory.regions().bytes(descriptor.region, descriptor.offset, descriptor.length).unwrap_or(&[])
     }
 
+    /// Copies the bytes of a descriptor that was collected, or as many as fit, and returns how many; nothing when they are
+    /// not the peer's any more.
+    #[inline]
+    pub(crate) fn copy(&self, descriptor: &Descriptor, to: &mut [u8]) -> Option<usize> {
+        let region = self.memory.regions().get(descriptor.region)?;
+        let copied = copy::read(region.bytes(descriptor.offset, descriptor.length)?, to);
+        // After the copy: what was copied before a loss is known is good.
+        (!region.is_lost()).then_some(copied)
+    }
+
     /// Returns the buffers of the first `count` descriptors of the burst to the peer and forgets the burst: the others
     /// will be collected again.
     #[inline]
@@ -170,7 +190,9 @@ impl RxRing {
         if let Side::Server = self.side {
             self.unchain(count);
         }
+        self.count(count);
         self.burst.clear();
+        (self.packets, self.bytes) = (0, 0);
         if count == 0 {
             return;
         }
@@ -186,6 +208,20 @@ impl RxRing {
             Side::Server => self.memory.header().tail.store(ours, Release),
             Side::Client(_) => self.memory.header().head.store(ours, Release),
         }
+    }
+
+    /// Counts the packets in the first `count` descriptors of the burst.
+    #[inline]
+    fn count(&self, count: usize) {
+        let (packets, bytes) = if count == self.burst.len() {
+            (self.packets, self.bytes)
+        } else {
+            let given = &self.burst[..count];
+            let whole = given.iter().filter(|descriptor| !descriptor.goes_on()).count();
+            (whole, given.iter().map(|descriptor| u64::from(descriptor.length)).sum())
+        };
+        counters::add(&self.counters.packets, packets as u64);
+        counters::add(&self.counters.bytes, bytes);
     }
 
     /// Takes the NEXT flags out of the first `count` descriptors of the burst, as libmemif's server does. DPDK 22.11's

@@ -1,10 +1,12 @@
 //! Sending on a ring: buffers are reserved, filled, and published together with one store.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::fence;
 
 use super::Side;
+use super::counters::{self, Counters};
 use super::window::Window;
 use crate::error::{Fault, RingFault};
 use crate::format::ring::{Descriptor, FLAG_MASK, FLAG_NEXT};
@@ -19,6 +21,7 @@ pub(crate) struct TxRing {
     /// Descriptors of packets reserved but not yet published. Nothing of them is in the ring, so forgetting them undoes
     /// a reservation without a trace.
     pending: Vec<Descriptor>,
+    counters: Arc<Counters>,
 }
 
 impl TxRing {
@@ -34,7 +37,12 @@ impl TxRing {
             Side::Server => memory.header().tail.store(0, Release),
             Side::Client(_) => memory.header().head.store(0, Release),
         }
-        Self { memory, window, side, index, pending }
+        Self { memory, window, side, index, pending, counters: Arc::default() }
+    }
+
+    /// What is counted here.
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
+        &self.counters
     }
 
     /// Descriptors in the ring.
@@ -85,6 +93,7 @@ impl TxRing {
                 self.refresh()?;
                 if self.free() == 0 {
                     self.pending.truncate(start);
+                    counters::add(&self.counters.no_room, 1);
                     return Ok(None);
                 }
             }
@@ -135,9 +144,20 @@ impl TxRing {
         self.memory.regions().bytes(descriptor.region, descriptor.offset, descriptor.length).unwrap_or(&[])
     }
 
+    /// Forgets all reserved packets, as the link is down.
+    #[cold]
+    pub(crate) fn forget(&mut self) {
+        self.pending.clear();
+    }
+
     /// Forgets all reserved packets but the first `packets`.
     pub(crate) fn truncate(&mut self, packets: usize) {
+        if self.pending.is_empty() {
+            return;
+        }
         let keep = end_of_packets(&self.pending, packets);
+        let withdrawn = self.pending[keep..].iter().filter(|descriptor| !descriptor.goes_on()).count();
+        counters::add(&self.counters.withdrawn, withdrawn as u64);
         self.pending.truncate(keep);
     }
 
@@ -148,10 +168,15 @@ impl TxRing {
             return false;
         }
         let mut index = self.window.next();
+        let (mut packets, mut bytes) = (0, 0);
         for descriptor in &self.pending {
             self.memory.set_descriptor(index, *descriptor);
             index = index.wrapping_add(1);
+            packets += u64::from(!descriptor.goes_on());
+            bytes += u64::from(descriptor.length);
         }
+        counters::add(&self.counters.packets, packets);
+        counters::add(&self.counters.bytes, bytes);
         let count = u16::try_from(self.pending.len()).unwrap_or(0);
         self.pending.clear();
         let ours = self.window.advance(count);

@@ -41,6 +41,35 @@ impl Region {
         let guard = unsafe { Guard::new(map.as_ptr(), map.len()) };
         Ok(Self { guard, map, len, sealed })
     }
+
+    /// Bytes that may be touched.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether the file can no longer shrink.
+    pub(crate) fn sealed(&self) -> bool {
+        self.sealed
+    }
+
+    /// Whether the memory was taken away. Ask after reading: what was read before the answer "no" is what the peer wrote.
+    #[inline]
+    pub(crate) fn is_lost(&self) -> bool {
+        self.guard.is_lost()
+    }
+
+    /// The bytes at `offset`, or nothing when they are not wholly inside.
+    #[inline]
+    pub(crate) fn bytes(&self, offset: u32, len: u32) -> Option<&[AtomicU8]> {
+        if u64::from(offset) + u64::from(len) > self.len {
+            return None;
+        }
+        // SAFETY: `offset` is at most the region's length, all of which is mapped.
+        let start = unsafe { self.map.as_ptr().add(offset as usize) };
+        // SAFETY: the range was checked to lie inside the mapping, which lives as long as `self`; atomic bytes need no
+        // alignment and may be changed by anybody.
+        Some(unsafe { slice::from_raw_parts(start.cast::<AtomicU8>(), len as usize) })
+    }
 }
 
 /// The regions of one link, by index.
@@ -54,41 +83,32 @@ impl Regions {
 
     /// Whether no region can shrink under us.
     pub(crate) fn sealed(&self) -> bool {
-        self.0.iter().all(|region| region.sealed)
+        self.0.iter().all(Region::sealed)
     }
 
-    /// The first region that was lost, if any was. Ask after reading: what was read before the answer "none" is what the
-    /// peer wrote.
+    /// The first region that [is lost](Region::is_lost), if any is.
     #[inline]
     pub(crate) fn lost(&self) -> Option<u16> {
-        let lost = self.0.iter().position(|region| region.guard.is_lost())?;
+        let lost = self.0.iter().position(Region::is_lost)?;
         // At most 256 regions make a link.
         Some(u16::try_from(lost).unwrap_or(u16::MAX))
     }
 
-    /// Whether region `index` was lost.
+    /// A region, by its index.
     #[inline]
-    pub(crate) fn is_lost(&self, index: u16) -> bool {
-        self.0.get(usize::from(index)).is_some_and(|region| region.guard.is_lost())
+    pub(crate) fn get(&self, index: u16) -> Option<&Region> {
+        self.0.get(usize::from(index))
     }
 
-    /// How many regions there are.
-    pub(crate) fn count(&self) -> usize {
-        self.0.len()
+    /// All regions, by index.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Region> {
+        self.0.iter()
     }
 
     /// The bytes at `offset` of region `index`, or nothing when they are not wholly inside.
     #[inline]
     pub(crate) fn bytes(&self, index: u16, offset: u32, len: u32) -> Option<&[AtomicU8]> {
-        let region = self.0.get(usize::from(index))?;
-        if u64::from(offset) + u64::from(len) > region.len {
-            return None;
-        }
-        // SAFETY: `offset` is at most the region's length, all of which is mapped.
-        let start = unsafe { region.map.as_ptr().add(offset as usize) };
-        // SAFETY: the range was checked to lie inside the mapping, which lives as long as `self`; atomic bytes need no
-        // alignment and may be changed by anybody.
-        Some(unsafe { slice::from_raw_parts(start.cast::<AtomicU8>(), len as usize) })
+        self.get(index)?.bytes(offset, len)
     }
 }
 
@@ -129,6 +149,6 @@ mod tests {
         file.set_len(4_096).unwrap();
         assert_eq!((byte(1, 4_095), regions.lost()), (0, None), "what is left is good");
         assert_eq!((byte(1, 4_096), regions.lost()), (0, Some(1)));
-        assert!(regions.is_lost(1) && !regions.is_lost(0) && !regions.is_lost(2));
+        assert!(regions.get(1).unwrap().is_lost() && !regions.get(0).unwrap().is_lost());
     }
 }

@@ -43,11 +43,14 @@ impl Bell {
         }
     }
 
-    /// Makes the descriptor unreadable until it rings again. Failing to means that it was so already.
-    pub(crate) fn drain(&self) {
+    /// Makes the descriptor unreadable until it rings again, and returns how often it rang, if others speak the truth.
+    /// Failing to means that it was so already.
+    pub(crate) fn drain(&self) -> u64 {
+        let mut count = [0; 8];
         if self.never_block() {
-            let _ = nix::unistd::read(&self.0, &mut [0; 8]);
+            let _ = nix::unistd::read(&self.0, &mut count);
         }
+        u64::from_ne_bytes(count)
     }
 }
 
