@@ -26,6 +26,10 @@ use crate::format::{BUS_SIZE, DATA_SIZE, Field32, Field64, HEADER_SIZE};
 /// Copies must lie inside the ring data and not cross its end: offsets come from checked arithmetic, so a copy
 /// outside is a programming error and panics.
 pub(crate) trait Memory {
+    /// How often a snapshot is tried before the caller is told to do something else. A commit of ours takes a few stores; a
+    /// rump kernel holds the lock for a packet's copy.
+    const TRIES: u32 = 200;
+
     /// Bytes of ring data.
     fn data_size(&self) -> u32;
     fn load32(&self, field: Field32, order: Ordering) -> u32;

@@ -8,10 +8,6 @@ use super::position::Extent;
 use crate::format::{Field32, Field64, PACKET_HEADER_SIZE};
 use crate::memory::Memory;
 
-/// How often a snapshot is tried before the caller is told to do something else. A commit of ours takes a few stores; a
-/// rump kernel holds the lock for a packet's copy.
-const TRIES: u32 = 200;
-
 /// Why there is no snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoSnapshot {
@@ -32,7 +28,7 @@ impl<M: Memory> Ring<M> {
     /// is gone. What it left half done may be seen.
     #[inline]
     pub(crate) fn snapshot_despite(&self, stuck: Option<LockWord>) -> Result<Extent, NoSnapshot> {
-        for _ in 0..TRIES {
+        for _ in 0..M::TRIES {
             if let Some(settled) = self.try_snapshot(stuck) {
                 return settled;
             }
