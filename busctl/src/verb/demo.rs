@@ -18,8 +18,8 @@ use crate::stop::Stop;
 
 /// Show everything at once: hosts on a bus and behind memif
 ///
-/// A node with two memif hosts, and a host on the bus itself, which ping each other. All is done in a temporary folder, by processes of their own and without any rights. What went over the bus is kept as a
-/// pcap file; nothing else is left behind.
+/// A node with two memif hosts, and a host on the bus itself, which ping each other. All is done in a temporary folder, by
+/// processes of their own and without any rights. What went over the bus is kept as a pcap file; nothing else is left behind.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit code 0: every ping was answered.\n\n\
                         Examples:\n  \
