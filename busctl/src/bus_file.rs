@@ -6,6 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::registry::format_mac;
 use anyhow::Context as _;
 use serde::Serialize;
 use shmbus::{Bus, FrameSink, OpenError, RingFrame, Tap};
@@ -46,6 +47,16 @@ pub(crate) struct BusView {
     frames: usize,
     /// Live stations of our kind.
     stations: usize,
+    /// Those of them that say who they are.
+    members: Vec<MemberView>,
+}
+
+/// A station as it describes itself.
+#[derive(Debug, Serialize)]
+struct MemberView {
+    pid: u32,
+    mac: String,
+    name: String,
 }
 
 impl BusView {
@@ -62,6 +73,11 @@ impl BusView {
 pub(crate) fn look(path: &Path) -> anyhow::Result<BusView> {
     let bus = Bus::open_read_only(path)?;
     let state = bus.state();
+    let members = bus
+        .members()
+        .into_iter()
+        .map(|member| MemberView { pid: member.pid, mac: format_mac(member.mac), name: member.name })
+        .collect();
     let stations =
         bus.stations().with_context(|| format!("cannot count the stations on {}", path.display()))?;
     Ok(BusView {
@@ -73,6 +89,7 @@ pub(crate) fn look(path: &Path) -> anyhow::Result<BusView> {
         locked: state.locked,
         frames: count_frames(Tap::oldest(bus)?),
         stations,
+        members,
     })
 }
 
@@ -123,6 +140,10 @@ impl fmt::Display for BusView {
             if self.locked { "locked" } else { "not locked" }
         )?;
         writeln!(f, "\tframes: {} whole in the ring", self.frames)?;
-        writeln!(f, "\tstations: {} live, rump kernels not counted", self.stations)
+        writeln!(f, "\tstations: {} live, rump kernels not counted", self.stations)?;
+        for member in &self.members {
+            writeln!(f, "\t\t{} {} pid {}", member.mac, member.name, member.pid)?;
+        }
+        Ok(())
     }
 }

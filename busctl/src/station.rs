@@ -228,7 +228,10 @@ impl Station {
                 interface.set_promiscuous(record.shmif.promisc);
             }
             (None, Some(bus)) => {
-                let options = StationOptions::new().mac(self.mac).promiscuous(record.shmif.promisc);
+                let options = StationOptions::new()
+                    .name(record.name.to_string())
+                    .mac(self.mac)
+                    .promiscuous(record.shmif.promisc);
                 self.interface = Some(join(bus, options)?);
             }
             (None, None) => {}

@@ -4,10 +4,10 @@ use std::fs::File;
 use std::time::{Duration, Instant};
 
 use crate::error::Busy;
-use crate::liveness;
 use crate::memory::Memory;
 use crate::ring::Ring;
 use crate::ring::lock::{Held, Owner};
+use crate::{liveness, members};
 
 /// Looks at the lock before the processor is offered to others: a burst's copy takes some microseconds.
 const SPINS: u32 = 200;
@@ -64,7 +64,9 @@ fn wait<'r, M: Memory>(
         }
         if waited >= timeout {
             return Err(match word.owner() {
-                Some(owner) => Busy::Station { owner: owner.number(), waited },
+                Some(owner) => {
+                    Busy::Station { owner: owner.number(), member: members::look_up(file, owner), waited }
+                }
                 None => Busy::Unknown { waited },
             });
         }

@@ -11,6 +11,7 @@ use crate::error::OpenError;
 use crate::file::{self, Found};
 use crate::format::{DATA_SIZE, Field32, Field64, MAGIC, MAX_FRAME_LEN, VERSION};
 use crate::liveness;
+use crate::members::{self, Member};
 use crate::memory::{Mapping, Memory};
 use crate::ring::Ring;
 use crate::ring::lock::Owner;
@@ -136,12 +137,19 @@ impl Bus {
         }
     }
 
-    /// How many stations of this kind are on the bus, in all processes. Rump kernels leave no trace to be counted.
+    /// How many stations of this kind are on the bus, in all processes; one that was made of this `Bus` is not counted. Rump kernels leave no trace to be counted.
     ///
     /// # Errors
     /// When the file system does not support file locks.
     pub fn stations(&self) -> io::Result<usize> {
         liveness::count(&self.file)
+    }
+
+    /// The other stations of this kind that are on the bus and say who they are. It is what they say: see [`Member`]. There
+    /// may be fewer than [`stations`](Self::stations), where the file system keeps no such notes.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member> {
+        members::members(&self.file)
     }
 
     /// A number for a station on this bus; it is held until the bus is dropped.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::format::{BUS_SIZE, MAX_FRAME, MIN_FRAME};
+use crate::members::Member;
 
 /// Why a bus file could not be opened or made. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -113,10 +114,12 @@ fn describe(error: &io::Error) -> String {
 #[non_exhaustive]
 pub enum Busy {
     /// One of our stations holds it, and is alive: it is stopped, or starved.
-    #[error("a live station (number {owner}) has held the lock for {} ms; is it stopped?", waited.as_millis())]
+    #[error("{} has held the lock for {} ms and is alive; is it stopped?", station_name(*owner, member.as_ref()), waited.as_millis())]
     Station {
         /// The owner's number, as it stands in the file.
         owner: u32,
+        /// Who it says it is.
+        member: Option<Member>,
         /// How long the lock was waited for.
         waited: Duration,
     },
@@ -126,6 +129,10 @@ pub enum Busy {
         /// How long the lock was waited for.
         waited: Duration,
     },
+}
+
+fn station_name(owner: u32, member: Option<&Member>) -> String {
+    member.map_or_else(|| format!("station {owner:08x}"), ToString::to_string)
 }
 
 /// Why a burst was not sent.

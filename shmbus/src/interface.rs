@@ -1,6 +1,7 @@
 //! A station on the bus.
 
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,6 +13,7 @@ use crate::bus::Bus;
 use crate::error::{Busy, OpenError, SendError, WaitError};
 use crate::format::{Field32, MAGIC, MAX_FRAME, MAX_FRAME_LEN, MIN_FRAME, PACKET_HEADER_SIZE, PacketHeader};
 use crate::frame::{FrameSink, FrameSource, RingFrame, Slot};
+use crate::members;
 use crate::memory::Memory as _;
 use crate::reader::Reader;
 use crate::ring::append::burst_limit;
@@ -33,11 +35,12 @@ pub struct StationOptions {
     mac: Option<MacAddr6>,
     promiscuous: bool,
     lock_timeout: Duration,
+    name: Option<String>,
 }
 
 impl Default for StationOptions {
     fn default() -> Self {
-        Self { mac: None, promiscuous: false, lock_timeout: LOCK_TIMEOUT }
+        Self { mac: None, promiscuous: false, lock_timeout: LOCK_TIMEOUT, name: None }
     }
 }
 
@@ -62,12 +65,25 @@ impl StationOptions {
         self
     }
 
+    /// What the station is called when somebody asks who is on the bus; by default the program's name.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
     /// How long a send waits for the lock before it fails with [`SendError::Busy`]; 2 s by default.
     #[must_use]
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;
         self
     }
+}
+
+/// What a station is called that was given no name.
+fn program_name() -> String {
+    let program = std::env::args_os().next().unwrap_or_default();
+    Path::new(&program).file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// A random address of the kind that shmif interfaces have: `b2:a0:` and four random bytes.
@@ -112,6 +128,12 @@ pub struct Interface {
     helped: Option<Instant>,
 }
 
+impl Drop for Interface {
+    fn drop(&mut self) {
+        members::leave(&self.bus.file, self.me);
+    }
+}
+
 /// Why a part of a burst was not appended.
 enum Refused {
     Busy(Busy),
@@ -123,7 +145,6 @@ impl Interface {
     ///
     /// # Errors
     /// When the bus was opened for reading only, or its lock cannot be had although the ring is unsettled without it.
-    #[expect(clippy::needless_pass_by_value, reason = "options are built in the call")]
     pub fn join(bus: Bus, options: StationOptions) -> Result<Self, OpenError> {
         let me = bus.claim()?;
         let extent = match bus.ring.snapshot() {
@@ -136,11 +157,13 @@ impl Interface {
             }
         };
         let cursor = Cursor::at_end(&extent);
+        let mac = options.mac.unwrap_or_else(random_mac);
+        members::enter(&bus.file, me, mac, &options.name.unwrap_or_else(program_name));
         Ok(Self {
             bus,
             me,
             sender: fastrand::u64(..),
-            mac: options.mac.unwrap_or_else(random_mac).into_array(),
+            mac: mac.into_array(),
             promiscuous: options.promiscuous,
             lock_timeout: options.lock_timeout,
             reader: Reader::new(cursor),

@@ -50,6 +50,7 @@ mod frame;
 mod interface;
 mod liveness;
 mod mappers;
+mod members;
 mod memory;
 #[cfg(test)]
 mod model;
@@ -70,6 +71,7 @@ pub use frame::{FrameInfo, FrameSink, FrameSource, RingFrame, Slot};
 pub use interface::{Interface, StationOptions, random_mac};
 pub use macaddr::MacAddr6;
 pub use mapguard::install as survive_truncation;
+pub use members::Member;
 pub use repair::{LockFound, Repair, RepairError, RingFound, repair};
 pub use stats::Stats;
 pub use tap::Tap;

@@ -55,7 +55,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let ports = port::open(&args.ports)?;
     let mut members = Vec::new();
     for (port, spec) in ports.into_iter().zip(&args.ports) {
-        let mut options = StationOptions::new().promiscuous(true).lock_timeout(LOCK_TIMEOUT);
+        let mut options =
+            StationOptions::new().name(port.name()).promiscuous(true).lock_timeout(LOCK_TIMEOUT);
         if let Some(mac) = spec.mac() {
             options = options.mac(mac);
         }
