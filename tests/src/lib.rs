@@ -11,15 +11,15 @@
 //! lab.run(["ping", &bus, "10.0.0.2", "--from", "10.0.0.1/24", "-c", "1"]).succeeds();
 //! ```
 //!
-//! - [`lab`]: the scratch folder, and `busctl` run inside it without privileges.
+//! - [`mod@lab`]: the scratch folder, and `busctl` run inside it without privileges.
 //! - [`port`]: memif ports as arguments of `busctl attach`.
 //! - [`process`]: a child process whose every line is kept, and which cannot outlive its owner.
 //! - [`wait`]: waiting for a condition, never for a time.
 //! - [`privilege`]: who the children run as.
-//! - [`require`]: peers a machine may lack.
+//! - [`mod@require`]: peers a machine may lack.
 //! - [`turn`]: one busy test at a time.
 //! - [`testpmd`]: DPDK's `dpdk-testpmd` as a memif peer.
-//! - [`reference`]: a rump kernel's side of the bus, as a peer for ours.
+//! - [`mod@reference`]: a rump kernel's side of the bus, as a peer for ours.
 //! - [`memifpeer`]: a memif peer of our own make, in the test itself.
 //! - [`rawmemif`]: the bare memif control channel, to see what is said on it.
 //! - [`frames`]: test frames that can be told apart, and pcap files of them.

@@ -23,6 +23,7 @@ const LOOK: Duration = Duration::from_millis(50);
 pub struct Setup {
     role: &'static str,
     socket: String,
+    abstract_socket: &'static str,
     id: u32,
     forward: &'static str,
     keys: String,
@@ -52,6 +53,7 @@ impl Setup {
         Self {
             role,
             socket,
+            abstract_socket: "no",
             id,
             forward: "rxonly",
             keys: String::new(),
@@ -74,6 +76,13 @@ impl Setup {
     pub fn key(mut self, key: &str) -> Self {
         self.keys.push(',');
         self.keys.push_str(key);
+        self
+    }
+
+    /// Takes its socket for an abstract name, as DPDK does unless told otherwise.
+    #[must_use]
+    pub fn abstract_socket(mut self) -> Self {
+        self.abstract_socket = "yes";
         self
     }
 
@@ -100,7 +109,7 @@ impl Setup {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let program = require::find("dpdk-testpmd").expect("the test asked for dpdk-testpmd with require!");
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let Self { role, socket, id, keys, .. } = self;
+        let Self { role, socket, abstract_socket, id, keys, .. } = self;
         // Its output is for a terminal and comes in blocks through a pipe: stdbuf gives us each line as it is said.
         let mut command = lab.command("stdbuf");
         command.arg("-oL").arg(program);
@@ -110,8 +119,9 @@ impl Setup {
         command.args(["--no-huge", "-m", "64", "--no-pci", "--no-telemetry"]);
         command.arg(format!("--log-level={}", self.log_level));
         command.args(["--file-prefix", &format!("bt{}-{number}", std::process::id())]);
-        command
-            .arg(format!("--vdev=net_memif0,role={role},socket={socket},socket-abstract=no,id={id}{keys}"));
+        command.arg(format!(
+            "--vdev=net_memif0,role={role},socket={socket},socket-abstract={abstract_socket},id={id}{keys}"
+        ));
         command.args(["--", "-i", "--no-mlockall", "--nb-cores=1", "--total-num-mbufs=4096"]);
         command.arg(format!("--forward-mode={}", self.forward));
         command.arg(format!("--txpkts={}", self.frame_bytes));

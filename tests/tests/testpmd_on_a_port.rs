@@ -172,3 +172,28 @@ fn frames_longer_than_a_buffer_arrive_from_a_testpmd_client() {
     testpmd.wait_for_rx(1);
     testpmd.quit().succeeds();
 }
+
+/// DPDK's default is an abstract socket; ours is spelled with an `@` or with DPDK's own key.
+#[test]
+fn frames_arrive_through_an_abstract_socket() {
+    require!("dpdk-testpmd");
+    let _turn = Turn::take();
+    let lab = lab!();
+    let name = lab.path("abstract");
+    let ports = [
+        format!("memif:role=server,id=1,socket=@{}", name.display()),
+        format!("memif:role=server,id=2,socket={},socket-abstract=yes", name.display()),
+    ];
+    let _node = lab.ready(["attach", &lab.arg("lan.bus"), &ports[0], &ports[1]]);
+    assert!(!name.exists(), "an abstract socket is no file");
+    let mut station = RumpPeer::attach(&lab.path("lan.bus"), STATION);
+    for id in [1, 2] {
+        let mut testpmd = Testpmd::client(&name, id).abstract_socket().start(&lab);
+        testpmd.wait_for_link();
+        testpmd.start_with_bursts(1);
+        for number in 0..BURST {
+            assert!(station.wait(PATIENCE).is_some(), "frame {number} from id {id} is missing");
+        }
+        testpmd.quit().succeeds();
+    }
+}

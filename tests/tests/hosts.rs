@@ -1,0 +1,69 @@
+//! IP on a bus: hosts answer pings of both families, to each of their addresses, from stations that found them by ARP or by
+//! neighbour discovery, and keep answering while others come and go.
+
+use system_tests::{Lab, PATIENCE, frames, lab};
+
+fn pings(lab: &Lab, from: &str, to: &str) {
+    let bus = lab.arg("lan.bus");
+    let run = lab.run(["ping", &bus, to, "--from", from, "-c", "10", "-i", "0.01", "--json"]);
+    assert_eq!(run.json()["received"].as_u64(), Some(10), "{run}");
+}
+
+#[test]
+fn a_host_answers_on_each_of_its_addresses() {
+    let lab = lab!();
+    let _host = lab.ready(["host", &lab.arg("lan.bus"), "10.0.0.2/24", "192.168.7.2/16", "fd00::2/64"]);
+    pings(&lab, "10.0.0.1/24", "10.0.0.2");
+    pings(&lab, "192.168.1.1/16", "192.168.7.2");
+    pings(&lab, "fd00::1/64", "fd00::2");
+}
+
+#[test]
+fn many_hosts_share_a_bus() {
+    let lab = lab!();
+    let bus = lab.arg("lan.bus");
+    let hosts: Vec<_> =
+        (10..20).map(|host| lab.ready(["host", &bus, &format!("10.0.0.{host}/24")])).collect();
+    let show = lab.run(["show", &bus, "--json"]).json();
+    assert_eq!(show["stations"].as_u64(), Some(10), "{show}");
+    let pingers: Vec<_> = (10..20)
+        .map(|host| {
+            let (from, to) = (format!("10.0.0.{}/24", host + 90), format!("10.0.0.{host}"));
+            lab.spawn(["ping", &bus, &to, "--from", &from, "-c", "20", "-i", "0.02", "--json"])
+        })
+        .collect();
+    for pinger in pingers {
+        let run = pinger.finish(PATIENCE);
+        assert_eq!(run.json()["received"].as_u64(), Some(20), "{run}");
+    }
+    for host in hosts {
+        assert!(!host.interrupt().stderr.contains("panicked"));
+    }
+}
+
+/// What anybody may put on a bus: no frame of the wrong shape brings a host down.
+#[test]
+fn hosts_survive_nonsense() {
+    let lab = lab!();
+    let bus = lab.arg("lan.bus");
+    let mut host = lab.ready(["host", &bus, "10.0.0.2/24"]);
+    let mut random = fastrand::Rng::with_seed(2);
+    let nonsense: Vec<Vec<u8>> = (0..5000)
+        .map(|_| {
+            let mut frame = frames::patterned(random.usize(14..=1514), random.u64(..));
+            let ethertype: [u8; 2] =
+                *random.choice([[8, 0], [8, 6], [0x86, 0xdd], [0, 14], [0x81, 0]].iter()).expect("some");
+            frame[12..14].copy_from_slice(&ethertype);
+            // As often as not it begins like the packet it claims to be.
+            if random.bool() && frame.len() > 34 {
+                frame[14] = if ethertype == [0x86, 0xdd] { 0x60 } else { 0x45 };
+            }
+            frame
+        })
+        .collect();
+    frames::write_pcap(&lab.path("nonsense.pcap"), &nonsense);
+    lab.run(["replay", &lab.arg("nonsense.pcap"), &bus, "--pps", "20000"]).succeeds();
+    pings(&lab, "10.0.0.1/24", "10.0.0.2");
+    assert!(host.is_running());
+    assert_eq!(host.interrupt().stderr, "");
+}
