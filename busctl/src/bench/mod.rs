@@ -1,7 +1,7 @@
 //! Measuring: a sender and its receivers, each a process of its own, and what came through.
 //!
 //! Every frame carries a sequence number, so what is lost is counted and not guessed. The parent starts the processes,
-//! lets them loose when all are ready, and adds up what they report; see [`worker`] for how they talk.
+//! lets them loose when all are ready, and adds up what they report; see `worker` for how they talk.
 
 mod bus;
 mod cpu;

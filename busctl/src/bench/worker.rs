@@ -49,7 +49,7 @@ pub(super) enum Medium {
     Memif { spec: String },
 }
 
-/// Does the job in `text`, a [`Job`] as JSON: the body of a worker process.
+/// Does the job in `text`, a `Job` as JSON: the body of a worker process.
 ///
 /// # Errors
 /// Whatever keeps it from being done.

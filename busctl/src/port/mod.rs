@@ -1,7 +1,7 @@
 //! Ports: how what is not a station comes onto a bus.
 //!
 //! A port is something that bursts of frames come out of and go into. The node gives it a station of its own on the bus
-//! and moves it along; a new kind of port is a new file here and a line in [`PortSpec`] and [`open`].
+//! and moves it along; a new kind of port is a new file here and a line in [`PortSpec`] and `open`.
 
 pub mod memif;
 
