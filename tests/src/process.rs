@@ -299,7 +299,17 @@ impl Finished {
     /// When it failed, or printed anything else.
     #[must_use]
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_str(self.succeeds()).unwrap_or_else(|why| panic!("no JSON ({why}): {self}"))
+        self.succeeds();
+        self.report()
+    }
+
+    /// The one JSON object it printed, whether it ended well or not: a ping that lost answers, say.
+    ///
+    /// # Panics
+    /// When it printed anything else.
+    #[must_use]
+    pub fn report(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|why| panic!("no JSON ({why}): {self}"))
     }
 }
 

@@ -141,11 +141,11 @@ fn wrong_use_is_told_in_one_line_that_says_what_to_do() {
 fn a_ping_nobody_answers_fails_with_1() {
     let lab = lab!();
     let bus = lab.arg("lan.bus");
+    let _nobody = bus_with_frames(&lab, 0);
     let ping =
         lab.run(["ping", &bus, "10.0.0.2", "--from", "10.0.0.1/24", "-c", "2", "-i", "0.01", "--json"]);
     assert_eq!(ping.status.code(), Some(1), "{ping}");
-    let answer: serde_json::Value =
-        serde_json::from_str(&ping.stdout).unwrap_or_else(|why| panic!("{why}: {ping}"));
+    let answer = ping.report();
     assert_eq!((answer["sent"].as_u64(), answer["received"].as_u64()), (Some(2), Some(0)), "{ping}");
     assert_eq!(answer["loss"].as_f64(), Some(1.0), "{ping}");
 }
@@ -200,7 +200,7 @@ fn an_idle_node_uses_almost_no_time() {
     let port = system_tests::port::server(&lab.path("m.sock"), 0, "");
     let node = lab.ready(["attach", &lab.arg("lan.bus"), &port]);
     let caller =
-        lab.spawn(["attach", &lab.arg("far.bus"), &system_tests::port::client(&lab.path("m.sock"), 0, "")]);
+        lab.ready(["attach", &lab.arg("far.bus"), &system_tests::port::client(&lab.path("m.sock"), 0, "")]);
     let _host = lab.ready(["host", &lab.arg("lan.bus"), "10.0.0.2/24"]);
     let ping =
         ["ping", &lab.arg("far.bus"), "10.0.0.2", "--from", "10.0.0.1/24", "-c", "40", "-i", "0.1", "--json"];

@@ -72,7 +72,7 @@ fn a_second_client_for_a_taken_id_is_told_so() {
     let _first = lab.ready(["attach", &lab.arg("far.bus"), &port::client(&lab.path("m.sock"), 0, "")]);
     let far = lab.arg("far.bus");
     let ping = ["ping", &far, "10.0.0.2", "--from", "10.0.0.1/24", "-c", "40", "-i", "0.1", "--json"];
-    let answer: serde_json::Value = serde_json::from_str(&lab.run(ping).stdout).expect("JSON");
+    let answer = lab.run(ping).report();
     assert!(answer["received"].as_u64() >= Some(1), "the first one is connected: {answer}");
     let second = RawClient::connect(&lab.path("m.sock"));
     let Answer::Disconnect(reason) = second.init(&Init::default()) else { panic!("the id was taken") };

@@ -37,7 +37,7 @@ impl<'a> TwoLans<'a> {
     }
 
     fn start_client(lab: &Lab) -> Process {
-        lab.spawn(["attach", &lab.arg("right.bus"), &port::client(&lab.path("m.sock"), 0, "")])
+        lab.ready(["attach", &lab.arg("right.bus"), &port::client(&lab.path("m.sock"), 0, "")])
     }
 
     /// Returns when the new one was started.
@@ -140,7 +140,7 @@ fn a_ping_crosses_both_nodes_after_each_was_killed() {
         lans.kill_and_restart(which);
         // 5 s of pings, of which those of the first 3 s may be lost.
         let pinged = lab.run(ping);
-        let answer: serde_json::Value = serde_json::from_str(&pinged.stdout).expect("JSON");
+        let answer = pinged.report();
         assert!(answer["received"].as_u64() >= Some(35), "{pinged}");
     }
 }

@@ -10,10 +10,10 @@ fn attach(lab: &Lab, bus: &str, port: &str) -> Process {
 /// Whether the node behind `socket` takes a client: a second node calls it, and a ping crosses both.
 fn takes_a_client(lab: &Lab) {
     let _host = lab.ready(["host", &lab.arg("lan.bus"), "10.0.0.2/24"]);
-    let _caller = lab.spawn(["attach", &lab.arg("far.bus"), &port::client(&lab.path("m.sock"), 0, "")]);
+    let _caller = lab.ready(["attach", &lab.arg("far.bus"), &port::client(&lab.path("m.sock"), 0, "")]);
     let ping =
         ["ping", &lab.arg("far.bus"), "10.0.0.2", "--from", "10.0.0.1/24", "-c", "40", "-i", "0.1", "--json"];
-    let answer: serde_json::Value = serde_json::from_str(&lab.run(ping).stdout).expect("JSON");
+    let answer = lab.run(ping).report();
     assert!(answer["received"].as_u64() >= Some(1), "{answer}");
 }
 
