@@ -47,12 +47,14 @@ mod memory;
 mod system;
 
 pub use error::{
-    BindError, ConnectError, Disconnect, Error, Fault, LinkError, OptionsError, Refusal, RingFault,
+    BindError, ConnectError, Disconnect, Error, Fault, LinkError, MemoryError, OptionsError, Refusal,
+    RingFault,
 };
 pub use face::client::{Client, ClientError};
 pub use face::details::{DescriptorDetails, Details, RegionDetails, RingDetails};
 pub use face::event::Event;
 pub use face::link::{Link, Peer};
+pub use face::memory::{Buffer, Memory};
 pub use face::options::{Options, Role, RxMode};
 #[cfg(feature = "smoltcp")]
 pub use face::phy;
@@ -62,6 +64,7 @@ pub use face::stats::QueueStats;
 pub use face::tx::{TxBurst, TxQueue, TxSlot};
 pub use format::mode::Mode;
 pub use mapguard::install as survive_truncation;
+pub use mechanism::layout::Layout;
 pub use system::addr::SocketAddr;
 
 /// The README's program compiles.

@@ -89,6 +89,17 @@ pub enum OptionsError {
         /// What the options ask for, in bytes.
         bytes: u64,
     },
+    /// The headroom leaves less than 64 bytes of a buffer.
+    #[error("headroom of {headroom} bytes leaves less than 64 of a buffer's {buffer_size}")]
+    Headroom {
+        /// What was asked for, in bytes.
+        headroom: u32,
+        /// The buffer size, in bytes.
+        buffer_size: u32,
+    },
+    /// More memories than a link may have regions for.
+    #[error("{0} memories are more than the 255 a link can have")]
+    Memories(usize),
     /// The server has an interface with this id.
     #[error("this socket already has an interface with id {0}")]
     Duplicate(u32),
@@ -100,6 +111,27 @@ pub enum OptionsError {
         /// What is wrong with it.
         problem: &'static str,
     },
+}
+
+/// Why memory for packets could not be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MemoryError {
+    /// Buffers have 64 to 65,535 bytes.
+    #[error("the buffer size must be in 64..=65535 bytes, not {0}")]
+    BufferSize(u32),
+    /// It holds no buffer, or more than the 4 GiB that descriptors reach.
+    #[error("{bytes} bytes are not enough for a buffer, or more than 4 GiB")]
+    Size {
+        /// What was asked for or given, in bytes.
+        bytes: u64,
+    },
+    /// A file that no peer would take either.
+    #[error(transparent)]
+    File(#[from] Fault),
+    /// The system has none.
+    #[error("no memory for packets: {0}")]
+    System(io::Error),
 }
 
 /// A failure of this side's own event handling; the endpoint is of no more use.

@@ -60,6 +60,23 @@ pub enum Refusal {
     /// Client: there was nobody to connect to.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// Client: the server takes fewer memory regions than the client has.
+    #[error("the server takes no more than {max} memory regions, not {regions}")]
+    TooManyRegions {
+        /// How many the client has.
+        regions: usize,
+        /// How many the server takes.
+        max: usize,
+    },
+    /// Client: the memory it was given has not enough free buffers for its rings. Rings that are not in use any more give
+    /// theirs back when their queues are dropped.
+    #[error("the memory has not enough free buffers for {rings} rings of {size}")]
+    NoBuffers {
+        /// Rings in both directions.
+        rings: usize,
+        /// Descriptors in each.
+        size: usize,
+    },
     /// This side could not do its part.
     #[error("out of resources: {0}")]
     System(#[from] io::Error),
@@ -81,6 +98,8 @@ impl Refusal {
             Self::Closed => "closed",
             Self::Local { .. } => "given-up",
             Self::Connect(_) => "no-server",
+            Self::TooManyRegions { .. } => "too-many-regions",
+            Self::NoBuffers { .. } => "no-buffers",
             Self::System(_) => "system",
         }
     }

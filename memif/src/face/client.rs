@@ -11,16 +11,19 @@ use super::end::End;
 use super::event::Event;
 use super::history::{History, Tally};
 use super::link::{LinkHandle, Parts, Ring, build};
+use super::memory::Memory;
 use super::options::{Options, Role};
 use crate::error::{Error, OptionsError, Refusal};
 use crate::format::VERSION;
 use crate::format::message::{Init, Message, Name};
 use crate::format::ring::COOKIE;
 use crate::format::secret::{SECRET_LEN, Secret};
+use crate::mechanism::Side;
 use crate::mechanism::client::{self as machine, Bounds, Host, Offer, Step};
-use crate::mechanism::layout::Plan;
-use crate::mechanism::{Buffers, Side};
-use crate::memory::region::Regions;
+use crate::mechanism::layout::{Layout, Plan};
+use crate::mechanism::slots::{Buffers, Slots};
+use crate::memory::pool::Pool;
+use crate::memory::region::{Region, Regions};
 use crate::memory::ring::RingMemory;
 use crate::system::addr::SocketAddr;
 use crate::system::bell::Bell;
@@ -83,9 +86,8 @@ impl Client {
     /// [`ClientError`] when an option is out of its range or the client's own descriptors could not be made.
     pub fn new(addr: &SocketAddr, options: Options) -> Result<Self, ClientError> {
         options.check()?;
-        let wishes = wishes(&options);
         // The server can only make it smaller.
-        Plan::new(wishes.s2m, wishes.m2s, wishes.log2_ring_size, options.buffer_size)?;
+        Workshop::new(&options).plan(wishes(&options))?;
         let poller = Poller::new().map_err(Error::at("epoll_create"))?;
         let wake = Arc::new(Bell::new().map_err(Error::at("eventfd"))?);
         poller.add(&*wake, WAKE).map_err(Error::at("epoll_ctl"))?;
@@ -220,7 +222,7 @@ impl Client {
             token,
             socket,
             machine: machine::Client::new(wishes(&self.options), init, name),
-            workshop: Workshop { buffer_size: self.options.buffer_size, made: None },
+            workshop: Workshop::new(&self.options),
             deadline: Some(deadline_in(self.options.connect_timeout)),
             link: None,
         });
@@ -377,6 +379,9 @@ impl AsFd for Client {
 #[derive(Debug)]
 struct Workshop {
     buffer_size: u32,
+    layout: Layout,
+    /// Used instead of making buffers.
+    memories: Vec<Memory>,
     made: Option<Made>,
 }
 
@@ -391,26 +396,75 @@ impl std::fmt::Debug for Made {
     }
 }
 
+impl Workshop {
+    fn new(options: &Options) -> Self {
+        let memories = options.memories.clone();
+        Self { buffer_size: options.buffer_size, layout: options.layout, memories, made: None }
+    }
+
+    /// What the rings need, and the buffers of each.
+    fn plan(&self, bounds: Bounds) -> Result<Plan, OptionsError> {
+        let Bounds { s2m, m2s, log2_ring_size } = bounds;
+        if self.memories.is_empty() {
+            Plan::new(s2m, m2s, log2_ring_size, self.buffer_size, self.layout)
+        } else {
+            Plan::rings(s2m, m2s, log2_ring_size)
+        }
+    }
+
+    /// The buffers of all rings, made or taken. `made` are the regions of the plan.
+    fn buffers(&self, plan: &Plan, made: &[Arc<Region>]) -> Result<Vec<Slots>, Refusal> {
+        let (region, stride) = (plan.buffer_region, plan.stride);
+        if let Some(memory) = made.get(usize::from(region)) {
+            let pool = Pool::private(Arc::clone(memory), self.buffer_size);
+            let size = self.buffer_size;
+            let fixed =
+                |first: &u32| Buffers { pool: Arc::clone(&pool), region, first: *first, stride, size };
+            return Ok(plan.buffers.iter().map(fixed).map(Slots::Fixed).collect());
+        }
+        let size = plan.rings.first().map_or(0, |ring| 1 << ring.log2_size);
+        let take = || {
+            (region..).zip(&self.memories).find_map(|(index, memory)| {
+                let mut held = memory.pool().take()?;
+                held.index = index;
+                Some(held)
+            })
+        };
+        let ring = || (0..size).map(|_| take()).collect::<Option<_>>().map(Slots::Own);
+        let all: Option<_> = plan.rings.iter().map(|_| ring()).collect();
+        all.ok_or(Refusal::NoBuffers { rings: plan.rings.len(), size })
+    }
+}
+
 impl Host for Workshop {
     type Fd = Arc<OwnedFd>;
 
     fn build(&mut self, bounds: Bounds) -> Result<Offer<Arc<OwnedFd>>, Refusal> {
-        let too_large = |error: OptionsError| std::io::Error::other(error);
-        let plan =
-            Plan::new(bounds.s2m, bounds.m2s, bounds.log2_ring_size, self.buffer_size).map_err(too_large)?;
-        let (file, region) = memfd::create(plan.size)?;
-        let regions = Arc::new(Regions::new(vec![region]));
-        let mut offer = Offer { regions: vec![(plan.size, Arc::new(file))], rings: Vec::new() };
+        let plan = self.plan(bounds).map_err(std::io::Error::other)?;
+        let mut offer = Offer { regions: Vec::new(), rings: Vec::new() };
+        let mut regions = Vec::new();
+        for size in &plan.sizes {
+            let (file, region) = memfd::create(*size)?;
+            offer.regions.push((*size, Arc::new(file)));
+            regions.push(Arc::new(region));
+        }
+        let buffers = self.buffers(&plan, &regions)?;
+        for pool in self.memories.iter().map(Memory::pool) {
+            if let Some(file) = pool.file() {
+                offer.regions.push((pool.region().len(), Arc::clone(file)));
+                regions.push(Arc::clone(pool.region()));
+            }
+        }
+        let regions = Arc::new(Regions::new(regions));
         let mut rings = Vec::new();
-        for (place, first) in plan.rings.iter().zip(&plan.buffers) {
+        for (place, slots) in plan.rings.iter().zip(buffers) {
             let memory = RingMemory::new(&regions, place.region, place.offset, place.log2_size)
                 .ok_or_else(|| std::io::Error::other("the plan does not fit its region"))?;
             // Relaxed: the server reads it after the message that announces the ring.
             memory.header().cookie.store(COOKIE, Ordering::Relaxed);
             let bell = Bell::new()?;
             offer.rings.push((*place, Arc::new(bell.share()?)));
-            let buffers = Buffers { region: 0, first: *first, stride: plan.stride, size: self.buffer_size };
-            rings.push(Ring { place: *place, side: Side::Client(buffers), bell: bell.share()? });
+            rings.push(Ring { place: *place, side: Side::Client(slots), bell: bell.share()? });
         }
         self.made = Some(Made { regions, rings });
         Ok(offer)

@@ -241,7 +241,7 @@ pub(crate) fn build(parts: Parts<'_>) -> Result<(Link, LinkHandle), Fault> {
         let bell = Arc::new(Bell::adopt(ring.bell).ok_or_else(|| fault(RingFault::NotEventFd))?);
         if place.s2m == matches!(ring.side, Side::Server) {
             sleepers.push(Arc::clone(&bell));
-            let ring = RxRing::new(memory, ring.side, place.index, masked);
+            let ring = RxRing::new(memory, ring.side, place.index, masked, parts.options.headroom);
             let mode = Arc::new(ModeCell::new(parts.options.rx_mode));
             let counters = Arc::clone(ring.counters());
             watched_rx.push(Watch { place, memory: watched, counters, mode: Some(Arc::clone(&mode)) });

@@ -6,6 +6,7 @@ pub(crate) mod end;
 pub(crate) mod event;
 pub(crate) mod history;
 pub(crate) mod link;
+pub(crate) mod memory;
 pub(crate) mod options;
 #[cfg(feature = "smoltcp")]
 pub mod phy;

@@ -4,10 +4,12 @@ use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use super::memory::Memory;
 use crate::error::OptionsError;
 use crate::format::mode::Mode;
 use crate::format::secret::Secret;
-use crate::format::{MAX_LOG2_RING_SIZE, MAX_QUEUES};
+use crate::format::{MAX_LOG2_RING_SIZE, MAX_QUEUES, MAX_REGIONS};
+use crate::mechanism::layout::Layout;
 
 /// Which side of the protocol an interface speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -90,6 +92,9 @@ pub struct Options {
     pub(crate) secret: Option<Secret>,
     pub(crate) log2_ring_size: u8,
     pub(crate) buffer_size: u32,
+    pub(crate) headroom: u32,
+    pub(crate) layout: Layout,
+    pub(crate) memories: Vec<Memory>,
     pub(crate) rx_queues: Option<u8>,
     pub(crate) tx_queues: Option<u8>,
     pub(crate) rx_mode: RxMode,
@@ -110,6 +115,9 @@ impl Options {
             secret: None,
             log2_ring_size: 10,
             buffer_size: 2_048,
+            headroom: 0,
+            layout: Layout::default(),
+            memories: Vec::new(),
             rx_queues: None,
             tx_queues: None,
             rx_mode: RxMode::default(),
@@ -165,6 +173,30 @@ impl Options {
     #[must_use]
     pub fn buffer_size(mut self, bytes: u32) -> Self {
         self.buffer_size = bytes;
+        self
+    }
+
+    /// Client: bytes left free in front of each packet that is received, so that headers can be put there without moving
+    /// it ([`Buffer::prepend`](crate::Buffer::prepend)). At least 64 bytes of each buffer must remain.
+    #[must_use]
+    pub fn headroom(mut self, bytes: u32) -> Self {
+        self.headroom = bytes;
+        self
+    }
+
+    /// Client: whether rings and buffers are in one memory region or two.
+    #[must_use]
+    pub fn layout(mut self, layout: Layout) -> Self {
+        self.layout = layout;
+        self
+    }
+
+    /// Client: takes its buffers from `memory`, which other clients may use as well, instead of making its own; the
+    /// [buffer size](Self::buffer_size) is the memory's then. Given several times, buffers come from the first memory that
+    /// has some. Each ring takes as many as it has descriptors.
+    #[must_use]
+    pub fn memory(mut self, memory: &Memory) -> Self {
+        self.memories.push(memory.clone());
         self
     }
 
@@ -232,6 +264,14 @@ impl Options {
         }
         if !(64..=65_535).contains(&self.buffer_size) {
             return Err(OptionsError::BufferSize(self.buffer_size));
+        }
+        if self.memories.len() >= usize::from(MAX_REGIONS) {
+            return Err(OptionsError::Memories(self.memories.len()));
+        }
+        let given = self.memories.iter().map(Memory::buffer_size).min();
+        let (headroom, buffer_size) = (self.headroom, given.unwrap_or(self.buffer_size));
+        if headroom > buffer_size - 64 {
+            return Err(OptionsError::Headroom { headroom, buffer_size });
         }
         for (direction, queues) in [("rx", self.rx_queues), ("tx", self.tx_queues)] {
             if !(1..=MAX_QUEUES).contains(&Self::queues(queues, 1)) {

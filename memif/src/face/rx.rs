@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
 use super::link::LinkState;
+use super::memory::Buffer;
 use super::options::{ModeCell, RxMode};
 use super::stats::QueueStats;
 use crate::error::LinkError;
 use crate::format::ring::Descriptor;
 use crate::mechanism::counters;
+use crate::mechanism::exchange;
 use crate::mechanism::rx::RxRing;
 use crate::mechanism::tx::end_of_packets;
 use crate::system::bell::Bell;
@@ -160,6 +162,96 @@ impl RxBurst<'_> {
         self.queue.ring.give_back(count);
         self.packets = 0;
     }
+}
+
+impl RxBurst<'_> {
+    /// Takes packets out of the burst, in order and whole, by exchanging their buffers for those of `fresh`: these are in the ring
+    /// now, and offered to the peer. Returns how many buffers were exchanged, which begins with the first; a packet of
+    /// several buffers [continues](Buffer::continues) in the next. Packets that are not taken come again with the next burst.
+    ///
+    /// Nothing is copied on a client whose buffers are from the same [memories](crate::Options::memory). Elsewhere the
+    /// packets' buffers are not the caller's to have, and packets are copied; one that `fresh` has no room for
+    /// stays.
+    pub fn take(mut self, fresh: &mut [Buffer]) -> usize {
+        let (mut packets, mut done, mut from) = (0, 0, 0);
+        let ring = &mut self.queue.ring;
+        while packets < self.packets {
+            let to = from + end_of_packets(&ring.burst()[from..], 1);
+            let mut room = fresh.get_mut(done..done + (to - from));
+            let taken = if room.as_mut().is_some_and(|room| exchange_all(ring, from, room)) {
+                to - from
+            } else {
+                copy_packet(ring, &ring.burst()[from..to], &mut fresh[done..])
+            };
+            if taken == 0 {
+                break;
+            }
+            (done, from, packets) = (done + taken, to, packets + 1);
+        }
+        // What was copied may be zeros in the place of lost memory.
+        if self.check().is_err() {
+            for buffer in fresh {
+                buffer.clear(0);
+            }
+            return 0;
+        }
+        self.queue.ring.give_back(from);
+        self.packets = 0;
+        done
+    }
+
+    /// The ring, to move packets elsewhere, and how many packets there are.
+    pub(crate) fn parts(&mut self) -> (&mut RxRing, usize) {
+        (&mut self.queue.ring, self.packets)
+    }
+}
+
+/// Exchanges the buffers of one packet for `room`, if all can be.
+fn exchange_all(ring: &mut RxRing, from: usize, room: &mut [Buffer]) -> bool {
+    let known = room.iter_mut().all(|buffer| ring.index_of(buffer.parts().0.region()).is_some());
+    if !known || !ring.own_buffers() {
+        return false;
+    }
+    for (nth, buffer) in (from..).zip(room) {
+        let received = ring.burst()[nth];
+        // Cannot fail after the look above.
+        exchange::take(ring, nth, buffer.parts().0);
+        buffer.exchanged(received.offset, received.length, received.goes_on());
+    }
+    true
+}
+
+/// Copies one packet; how many buffers that took, or 0 when it does not fit.
+fn copy_packet(ring: &RxRing, descriptors: &[Descriptor], room: &mut [Buffer]) -> usize {
+    let bytes: usize =
+        descriptors.iter().map(|descriptor| descriptor.length as usize).fold(0, usize::saturating_add);
+    let mut rest = bytes;
+    let mut used = 0;
+    for buffer in room.iter_mut() {
+        if rest == 0 {
+            break;
+        }
+        buffer.clear(0);
+        rest = rest.saturating_sub(buffer.tailroom());
+        used += 1;
+    }
+    if rest != 0 {
+        return 0;
+    }
+    let mut at = 0;
+    for descriptor in descriptors {
+        let mut piece = ring.bytes(descriptor);
+        while !piece.is_empty() && at < used {
+            let (now, later) = piece.split_at(piece.len().min(room[at].tailroom()));
+            room[at].append_shared(now);
+            piece = later;
+            if room[at].tailroom() == 0 && (!piece.is_empty() || descriptor.goes_on()) {
+                room[at].set_continues(at + 1 < used);
+                at += 1;
+            }
+        }
+    }
+    used
 }
 
 impl Drop for RxBurst<'_> {

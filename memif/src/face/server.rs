@@ -406,7 +406,7 @@ impl Server {
             options: &interface.options,
             name: setup.name,
             app_name: setup.app_name,
-            regions: Arc::new(Regions::new(setup.regions)),
+            regions: Arc::new(Regions::new(setup.regions.into_iter().map(Arc::new).collect())),
             rings: rings.collect(),
             wake: Arc::clone(&self.wake),
         })?;

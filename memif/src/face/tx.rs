@@ -5,10 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
 use super::link::LinkState;
+use super::memory::Buffer;
+use super::rx::RxBurst;
 use super::stats::QueueStats;
 use crate::error::{Fault, LinkError};
+use crate::format::ring::FLAG_NEXT;
 use crate::mechanism::counters;
-use crate::mechanism::tx::TxRing;
+use crate::mechanism::exchange;
+use crate::mechanism::tx::{TxRing, end_of_packets};
 use crate::memory::copy;
 use crate::system::bell::Bell;
 
@@ -126,6 +130,100 @@ impl TxBurst<'_> {
                 None
             }
         }
+    }
+
+    /// Adds a packet that is in the caller's buffers already, one after the other, by exchanging them for empty ones: on
+    /// `true` those in `packet` are others, empty, to be filled next. `false` when there is no room for the whole packet
+    /// now, or a buffer is empty; then nothing was exchanged.
+    ///
+    /// Nothing is copied on a client whose buffers are from the same [memories](crate::Options::memory). Elsewhere the packet is
+    /// copied, and the buffers stay.
+    pub fn enqueue(&mut self, packet: &mut [Buffer]) -> bool {
+        if packet.is_empty() || packet.iter().any(Buffer::is_empty) {
+            return false;
+        }
+        let ring = &mut self.queue.ring;
+        let known = packet.iter_mut().all(|buffer| ring.index_of(buffer.parts().0.region()).is_some());
+        if !known || !ring.is_ours() {
+            let copied = self.enqueue_copy(packet);
+            if copied {
+                for buffer in packet {
+                    buffer.clear(0);
+                }
+            }
+            return copied;
+        }
+        match ring.make_room(packet.len()) {
+            Ok(true) => {}
+            Ok(false) => return false,
+            Err(fault) => {
+                self.queue.accuse(fault);
+                return false;
+            }
+        }
+        let last = packet.len() - 1;
+        for (n, buffer) in packet.iter_mut().enumerate() {
+            let (held, start, len) = buffer.parts();
+            exchange::enqueue(ring, held, start, len, if n == last { 0 } else { FLAG_NEXT });
+            buffer.clear(0);
+        }
+        self.packets += 1;
+        true
+    }
+
+    fn enqueue_copy(&mut self, packet: &[Buffer]) -> bool {
+        let Some(mut slot) = self.reserve(packet.iter().map(Buffer::len).sum()) else { return false };
+        for buffer in packet {
+            slot.write_shared(buffer.bytes());
+        }
+        true
+    }
+
+    /// Hands received packets on, in order, as many as find room, and returns how many; the others come again with
+    /// `received`'s queue's next burst. Their queue gets empty buffers for them at once: dropping this burst without publishing
+    /// it loses the packets.
+    ///
+    /// Where both queues are those of clients with the same memory ([`Options::memory`](crate::Options::memory), or two
+    /// queues of one client), buffers are exchanged and nothing is copied. Elsewhere packets are copied, once.
+    pub fn forward(&mut self, mut received: RxBurst<'_>) -> usize {
+        let before = self.packets;
+        let (rx, packets) = received.parts();
+        let mut from = 0;
+        for _ in 0..packets {
+            let to = from + end_of_packets(&rx.burst()[from..], 1);
+            let ring = &mut self.queue.ring;
+            if ring.is_ours() {
+                match ring.make_room(to - from) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(fault) => {
+                        self.queue.accuse(fault);
+                        break;
+                    }
+                }
+            }
+            if exchange::forward(rx, ring, from, to) {
+                self.packets += 1;
+            } else {
+                let pieces = &rx.burst()[from..to];
+                let Some(mut slot) = self.reserve(pieces.iter().map(|d| d.length as usize).sum()) else {
+                    break;
+                };
+                for piece in pieces {
+                    slot.write_shared(rx.bytes(piece));
+                }
+                slot.set_metadata(pieces[0].metadata);
+            }
+            from = to;
+        }
+        let moved = self.packets - before;
+        // What was copied may be zeros in the place of lost memory.
+        if received.check().is_err() {
+            self.truncate(before);
+            return 0;
+        }
+        received.release(moved);
+        moved
     }
 
     /// Drops all reserved packets but the first `packets`.

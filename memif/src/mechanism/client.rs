@@ -90,6 +90,10 @@ impl<F> Client<F> {
             (_, Message::Disconnect { reason, .. }) => Ok(Step::Bye(reason.to_string())),
             (State::Hello, Message::Hello(hello)) => {
                 let offer = host.build(self.bounds(&hello)?)?;
+                let (regions, max) = (offer.regions.len(), usize::from(hello.max_region) + 1);
+                if regions > max {
+                    return Err(Refusal::TooManyRegions { regions, max });
+                }
                 let outbox = Self::outbox(offer);
                 self.state = State::Building { app_name: hello.app_name, outbox };
                 Ok(Step::Send(Message::Init(self.init.clone()), None))
@@ -147,7 +151,7 @@ mod tests {
     use super::*;
     use crate::format::message::Reason;
     use crate::format::secret::Secret;
-    use crate::mechanism::layout::Plan;
+    use crate::mechanism::layout::{Layout, Plan};
     use crate::mechanism::server::{self, Limits, Server};
     use proptest::prelude::*;
 
@@ -158,9 +162,10 @@ mod tests {
     impl Host for Builder {
         type Fd = u32;
         fn build(&mut self, bounds: Bounds) -> Result<Offer<u32>, Refusal> {
-            let plan = Plan::new(bounds.s2m, bounds.m2s, bounds.log2_ring_size, 64).unwrap();
+            let plan =
+                Plan::new(bounds.s2m, bounds.m2s, bounds.log2_ring_size, 64, Layout::OneRegion).unwrap();
             let rings = plan.rings.iter().copied().zip(100..).collect();
-            Ok(Offer { regions: vec![(plan.size, 1)], rings })
+            Ok(Offer { regions: vec![(plan.sizes[0], 1)], rings })
         }
     }
 

@@ -36,11 +36,25 @@ pub(crate) fn check_rings(regions: &[u64], rings: &[AddRing]) -> Result<(), Faul
     }
 }
 
-/// A client's memory in one region, as DPDK lays it out: S2M rings, M2S rings, then a buffer for every descriptor.
+/// How many regions a client makes of its memory. Every server takes both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Layout {
+    /// Rings and buffers in one region, as DPDK lays them out.
+    #[default]
+    OneRegion,
+    /// Rings in region 0 and buffers in region 1, as libmemif lays them out: a program that may see packets needs no access
+    /// to the rings, and the other way round.
+    TwoRegions,
+}
+
+/// A client's memory: S2M rings, M2S rings, then a buffer for every descriptor, in one region or two.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// Bytes of the region.
-    pub(crate) size: u64,
+    /// Bytes of each region.
+    pub(crate) sizes: Vec<u64>,
+    /// The region of the buffers.
+    pub(crate) buffer_region: u16,
     /// S2M rings first, then M2S rings.
     pub(crate) rings: Vec<AddRing>,
     /// For each ring, where its first buffer begins.
@@ -56,26 +70,58 @@ const CACHE_LINE: u64 = 64;
 
 impl Plan {
     /// Plans for `s2m` and `m2s` rings of `1 << log2_size` descriptors and buffers of `buffer_size` bytes.
-    pub(crate) fn new(s2m: u16, m2s: u16, log2_size: u8, buffer_size: u32) -> Result<Self, OptionsError> {
+    pub(crate) fn new(
+        s2m: u16,
+        m2s: u16,
+        log2_size: u8,
+        buffer_size: u32,
+        layout: Layout,
+    ) -> Result<Self, OptionsError> {
         let rings_end = (u64::from(s2m) + u64::from(m2s)) * ring_bytes(log2_size);
         let lines = u64::from(buffer_size).div_ceil(CACHE_LINE);
         let stride = (lines | 1) * CACHE_LINE;
-        let first = rings_end.next_multiple_of(CACHE_LINE);
+        let (sizes, first) = match layout {
+            Layout::OneRegion => (vec![], rings_end.next_multiple_of(CACHE_LINE)),
+            Layout::TwoRegions => (vec![rings_end], 0),
+        };
         let per_ring = stride << log2_size;
         let size = first + (u64::from(s2m) + u64::from(m2s)) * per_ring;
+        let buffer_region = u16::try_from(sizes.len()).unwrap_or(0);
+        let sizes = [sizes, vec![size]].concat();
         let too_large = |_| OptionsError::Memory { bytes: size };
         // With the whole region below 4 GiB, every offset in it fits its 32 bits.
         u32::try_from(size).map_err(too_large)?;
-        let mut rings = Vec::new();
-        let mut buffers = Vec::new();
-        let directions = (0..s2m).map(|index| (true, index)).chain((0..m2s).map(|index| (false, index)));
-        for ((s2m, index), n) in directions.zip(0u64..) {
-            let offset = u32::try_from(n * ring_bytes(log2_size)).map_err(too_large)?;
-            rings.push(AddRing { s2m, index, region: 0, offset, log2_size, private_header: 0 });
-            buffers.push(u32::try_from(first + n * per_ring).map_err(too_large)?);
-        }
-        Ok(Self { size, rings, buffers, stride: u32::try_from(stride).map_err(too_large)? })
+        let rings = place_rings(s2m, m2s, log2_size)?;
+        let first_of = |n| u32::try_from(first + n * per_ring).map_err(too_large);
+        let buffers = (0..rings.len() as u64).map(first_of).collect::<Result<_, _>>()?;
+        Ok(Self { sizes, buffer_region, rings, buffers, stride: u32::try_from(stride).map_err(too_large)? })
     }
+
+    /// Plans for rings alone, in region 0, whose buffers are in memory that is there already.
+    pub(crate) fn rings(s2m: u16, m2s: u16, log2_size: u8) -> Result<Self, OptionsError> {
+        let rings = place_rings(s2m, m2s, log2_size)?;
+        let sizes = vec![rings.len() as u64 * ring_bytes(log2_size)];
+        Ok(Self { sizes, buffer_region: 1, rings, buffers: Vec::new(), stride: 0 })
+    }
+}
+
+/// S2M rings, then M2S rings, back to back from the beginning of region 0.
+fn place_rings(s2m: u16, m2s: u16, log2_size: u8) -> Result<Vec<AddRing>, OptionsError> {
+    let directions = (0..s2m).map(|index| (true, index)).chain((0..m2s).map(|index| (false, index)));
+    let place = |((s2m, index), n): ((bool, u16), u64)| {
+        let bytes = n * ring_bytes(log2_size);
+        let offset = u32::try_from(bytes).map_err(|_| OptionsError::Memory { bytes })?;
+        Ok(AddRing { s2m, index, region: 0, offset, log2_size, private_header: 0 })
+    };
+    directions.zip(0..).map(place).collect()
+}
+
+/// Where buffers of `buffer_size` bytes lie in memory of `size` bytes that is nothing but buffers.
+pub(crate) fn carve(size: u64, buffer_size: u32) -> Vec<u32> {
+    let stride = (u64::from(buffer_size).div_ceil(CACHE_LINE) | 1) * CACHE_LINE;
+    let starts = (0..).map(|n| n * stride).take_while(|start| start + u64::from(buffer_size) <= size);
+    // What begins beyond 4 GiB cannot be named by a descriptor.
+    starts.map_while(|start| u32::try_from(start).ok()).collect()
 }
 
 #[cfg(test)]
@@ -96,7 +142,7 @@ mod tests {
 
     #[test]
     fn rings_lie_where_other_peers_put_them() {
-        let plan = Plan::new(1, 1, 10, 2_048).unwrap();
+        let plan = Plan::new(1, 1, 10, 2_048, Layout::OneRegion).unwrap();
         assert_eq!(plan.rings[0].offset, 0);
         assert_eq!(plan.rings[1].offset, 16_512);
         assert!(plan.buffers[0] >= 33_024);
@@ -119,17 +165,26 @@ mod tests {
         assert_eq!(cause(&[100_000], &[ring(true, 0, 0, 4), ring(false, 0, 0, 4)]), Some(RingFault::Overlap));
     }
 
+    #[test]
+    fn memory_is_carved_to_its_last_byte() {
+        assert_eq!(carve(64 * 7 - 1, 128), [0, 192]);
+        assert_eq!(carve(128 + 192, 128), [0, 192]);
+        assert_eq!(carve(127, 128), [0; 0]);
+        assert!(u64::from(*carve(1 << 34, 65_535).last().unwrap()) < 1 << 32);
+    }
+
     proptest! {
         #[test]
-        fn every_plan_passes_the_other_side(s2m in 1u16..=255, m2s in 1u16..=255, log2 in 1u8..=14, buffer in 64u32..=65_535) {
+        fn every_plan_passes_the_other_side(s2m in 1u16..=255, m2s in 1u16..=255, log2 in 1u8..=14, buffer in 64u32..=65_535, two: bool) {
             let lines = u64::from(buffer) + 128;
             let rough = u64::from(s2m + m2s) * ((lines + 16) << log2);
-            match Plan::new(s2m, m2s, log2, buffer) {
+            match Plan::new(s2m, m2s, log2, buffer, if two { Layout::TwoRegions } else { Layout::OneRegion }) {
                 Ok(plan) => {
-                    prop_assert_eq!(check_rings(&[plan.size], &plan.rings), Ok(()));
+                    prop_assert_eq!(check_rings(&plan.sizes, &plan.rings), Ok(()));
+                    prop_assert_eq!(plan.sizes.len(), 1 + usize::from(two));
                     prop_assert!(plan.stride >= buffer);
                     let last = u64::from(*plan.buffers.last().unwrap()) + (u64::from(plan.stride) << log2);
-                    prop_assert_eq!(last, plan.size);
+                    prop_assert_eq!(last, plan.sizes[usize::from(plan.buffer_region)]);
                 }
                 Err(_) => prop_assert!(rough >= u64::from(u32::MAX) - (1 << 24)),
             }

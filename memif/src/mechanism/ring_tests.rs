@@ -6,13 +6,15 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use proptest::prelude::*;
 
-use super::layout::Plan;
+use super::Side;
+use super::layout::{Layout, Plan};
 use super::rx::RxRing;
+use super::slots::{Buffers, Slots};
 use super::tx::{TxRing, end_of_packets};
-use super::{Buffers, Side};
 use crate::error::{Fault, RingFault};
 use crate::format::ring::{Descriptor, FLAG_NEXT};
 use crate::memory::copy;
+use crate::memory::pool::Pool;
 use crate::memory::region::Regions;
 use crate::memory::ring::RingMemory;
 use crate::system::memfd;
@@ -21,14 +23,16 @@ use crate::system::memfd;
 struct Memory {
     plan: Plan,
     regions: Arc<Regions>,
-    buffer_size: u32,
+    pool: Arc<Pool>,
 }
 
 impl Memory {
     fn new(log2_size: u8, buffer_size: u32) -> Self {
-        let plan = Plan::new(1, 1, log2_size, buffer_size).unwrap();
-        let (_file, region) = memfd::create(plan.size).unwrap();
-        Self { plan, regions: Arc::new(Regions::new(vec![region])), buffer_size }
+        let plan = Plan::new(1, 1, log2_size, buffer_size, Layout::OneRegion).unwrap();
+        let (_file, region) = memfd::create(plan.sizes[0]).unwrap();
+        let region = Arc::new(region);
+        let pool = Pool::private(Arc::clone(&region), buffer_size);
+        Self { plan, regions: Arc::new(Regions::new(vec![region])), pool }
     }
 
     /// 0 is S2M, 1 is M2S.
@@ -38,16 +42,17 @@ impl Memory {
     }
 
     fn client(&self, n: usize) -> Side {
-        let (first, stride, size) = (self.plan.buffers[n], self.plan.stride, self.buffer_size);
-        Side::Client(Buffers { region: 0, first, stride, size })
+        let (first, stride, pool) = (self.plan.buffers[n], self.plan.stride, Arc::clone(&self.pool));
+        let size = pool.buffer_size();
+        Side::Client(Slots::Fixed(Buffers { pool, region: 0, first, stride, size }))
     }
 
     fn s2m(&self) -> (TxRing, RxRing) {
-        (TxRing::new(self.ring(0), self.client(0), 0), RxRing::new(self.ring(0), Side::Server, 0, true))
+        (TxRing::new(self.ring(0), self.client(0), 0), RxRing::new(self.ring(0), Side::Server, 0, true, 0))
     }
 
     fn m2s(&self) -> (TxRing, RxRing) {
-        let rx = RxRing::new(self.ring(1), self.client(1), 0, true);
+        let rx = RxRing::new(self.ring(1), self.client(1), 0, true, 0);
         (TxRing::new(self.ring(1), Side::Server, 0), rx)
     }
 }
@@ -129,7 +134,7 @@ proptest! {
         let memory = Memory::new(3, 64);
         let (rx_ring, tx_ring) = if server { (0, 1) } else { (1, 0) };
         let side = |n| if server { Side::Server } else { memory.client(n) };
-        let mut rx = RxRing::new(memory.ring(rx_ring), side(rx_ring), 0, true);
+        let mut rx = RxRing::new(memory.ring(rx_ring), side(rx_ring), 0, true, 0);
         let mut tx = TxRing::new(memory.ring(tx_ring), side(tx_ring), 0);
         for (slot, first, second, head, tail) in stores {
             for n in [rx_ring, tx_ring] {

@@ -7,11 +7,14 @@ use std::sync::atomic::fence;
 
 use super::Side;
 use super::counters::{self, Counters};
+use super::slots::Slots;
 use super::window::Window;
 use crate::error::{Fault, RingFault};
 use crate::format::ring::{Descriptor, FLAG_MASK, FLAG_NEXT};
 use crate::memory::copy;
+use crate::memory::pool::Held;
 use crate::memory::prefetch;
+use crate::memory::region::{Region, Regions};
 use crate::memory::ring::RingMemory;
 
 /// The consumer of one ring.
@@ -20,6 +23,8 @@ pub(crate) struct RxRing {
     window: Window,
     side: Side,
     index: u16,
+    /// Bytes left free at the beginning of each buffer of ours; less than any of them holds.
+    headroom: u32,
     /// The descriptors of the burst at hand, as checked.
     burst: Vec<Descriptor>,
     /// Packets and bytes in the burst.
@@ -31,7 +36,8 @@ pub(crate) struct RxRing {
 impl RxRing {
     /// Takes over the ring before the peer uses it. A client offers its buffers here: call this when CONNECTED has come.
     /// `masked`: whether the peer is to leave the eventfd alone at first.
-    pub(crate) fn new(memory: RingMemory, side: Side, index: u16, masked: bool) -> Self {
+    /// `headroom` is what a client leaves free in front of each packet.
+    pub(crate) fn new(memory: RingMemory, side: Side, index: u16, masked: bool, headroom: u32) -> Self {
         let window = match side {
             Side::Server => Window::server(memory.size()),
             Side::Client(_) => Window::client_rx(memory.size()),
@@ -39,7 +45,7 @@ impl RxRing {
         // Never more than the ring holds, so a burst allocates nothing.
         let burst = Vec::with_capacity(memory.size());
         let counters = Arc::default();
-        let ring = Self { memory, window, side, index, burst, packets: 0, bytes: 0, counters };
+        let ring = Self { memory, window, side, index, headroom, burst, packets: 0, bytes: 0, counters };
         ring.set_mask(masked);
         match ring.side {
             Side::Server => ring.memory.header().tail.store(0, Release),
@@ -97,20 +103,24 @@ impl RxRing {
     #[inline]
     pub(crate) fn collect(&mut self, max: usize) -> Result<usize, Fault> {
         self.burst.clear();
-        self.bytes = 0;
         // What is known already is served first: the peer's index is on a line the peer keeps writing to.
         if usize::from(self.window.available()) < max.min(self.memory.size()) {
             self.refresh()?;
         }
-        let mut packets = 0;
+        let (mut packets, mut bytes) = (0, 0);
         while packets < max && self.burst.len() < usize::from(self.window.available()) {
-            while self.take()? {
+            loop {
+                let taken = self.take()?;
+                bytes += u64::from(taken.length);
+                if !taken.goes_on() {
+                    break;
+                }
                 if self.burst.len() == usize::from(self.window.available()) {
                     // What was known ended within a packet: packets are published whole, so the rest is there now.
                     self.refresh()?;
                     if self.burst.len() == usize::from(self.window.available()) {
                         return Err(
-                            self.fault(RingFault::OpenChain { slot: self.slot(self.burst.len() - 1) })
+                            self.fault(RingFault::OpenChain { slot: self.slot_of(self.burst.len() - 1) })
                         );
                     }
                 }
@@ -118,21 +128,21 @@ impl RxRing {
             packets += 1;
         }
         self.check()?;
-        self.packets = packets;
+        (self.packets, self.bytes) = (packets, bytes);
         Ok(packets)
     }
 
-    /// Takes the next descriptor into the burst; whether its packet goes on.
+    /// Takes the next descriptor into the burst.
     #[inline]
-    fn take(&mut self) -> Result<bool, Fault> {
+    fn take(&mut self) -> Result<Descriptor, Fault> {
         let index = self.free_running(self.burst.len());
         let mut descriptor = self.memory.descriptor(index);
         if descriptor.length == 0 {
             return Err(self.fault(RingFault::Empty { slot: self.window.slot(index) }));
         }
-        if let Side::Client(buffers) = &self.side {
+        if let Side::Client(slots) = &self.side {
             // The buffers are ours: only the length is the server's to say.
-            let own = buffers.descriptor(self.window.slot(index));
+            let own = self.offered(slots, index);
             if descriptor.length > own.length {
                 let (length, room) = (descriptor.length, own.length);
                 return Err(self.fault(RingFault::Overlong { slot: self.window.slot(index), length, room }));
@@ -143,9 +153,8 @@ impl RxRing {
             Some(bytes) => prefetch::read_soon(bytes),
             None => return Err(self.fault(RingFault::BufferOutside { slot: self.window.slot(index) })),
         }
-        self.bytes += u64::from(descriptor.length);
         self.burst.push(descriptor);
-        Ok(descriptor.goes_on())
+        Ok(descriptor)
     }
 
     #[inline]
@@ -155,7 +164,7 @@ impl RxRing {
         self.window.next().wrapping_add(nth as u16)
     }
 
-    fn slot(&self, nth: usize) -> u16 {
+    fn slot_of(&self, nth: usize) -> u16 {
         self.window.slot(self.free_running(nth))
     }
 
@@ -176,10 +185,10 @@ impl RxRing {
     /// not the peer's any more.
     #[inline]
     pub(crate) fn copy(&self, descriptor: &Descriptor, to: &mut [u8]) -> Option<usize> {
-        let region = self.memory.regions().get(descriptor.region)?;
-        let copied = copy::read(region.bytes(descriptor.offset, descriptor.length)?, to);
+        let regions = self.memory.regions();
+        let copied = copy::read(regions.bytes(descriptor.region, descriptor.offset, descriptor.length)?, to);
         // After the copy: what was copied before a loss is known is good.
-        (!region.is_lost()).then_some(copied)
+        (!regions.get(descriptor.region)?.is_lost()).then_some(copied)
     }
 
     /// Returns the buffers of the first `count` descriptors of the burst to the peer and forgets the burst: the others
@@ -239,11 +248,44 @@ impl RxRing {
 
     /// Writes `count` whole descriptors from free-running index `from`: servers clear or keep flags as they like.
     fn offer(&self, from: u16, count: u16) {
-        if let Side::Client(buffers) = &self.side {
+        if let Side::Client(slots) = &self.side {
             for index in (0..count).map(|n| from.wrapping_add(n)) {
-                self.memory.set_descriptor(index, buffers.descriptor(self.window.slot(index)));
+                self.memory.set_descriptor(index, self.offered(slots, index));
             }
         }
+    }
+
+    /// The room that is offered in the buffer of a free-running index.
+    #[inline]
+    fn offered(&self, slots: &Slots, index: u16) -> Descriptor {
+        let whole = slots.descriptor(self.window.slot(index));
+        let (length, offset) = (whole.length - self.headroom, whole.offset + self.headroom);
+        Descriptor { length, offset, ..whole }
+    }
+
+    /// Makes buffers ready to be exchanged; whether they are ours.
+    pub(crate) fn own_buffers(&mut self) -> bool {
+        let Side::Client(slots) = &mut self.side else { return false };
+        slots.own(self.memory.size());
+        true
+    }
+
+    /// The buffer of the `nth` descriptor of the burst, if it can be exchanged.
+    pub(crate) fn held(&self, nth: usize) -> Option<&Held> {
+        let Side::Client(slots) = &self.side else { return None };
+        slots.held(self.slot_of(nth))
+    }
+
+    /// The same, to be exchanged, and the regions another must be of.
+    pub(crate) fn slot(&mut self, nth: usize) -> Option<(&mut Held, &Regions)> {
+        let slot = self.slot_of(nth);
+        let Side::Client(slots) = &mut self.side else { return None };
+        Some((slots.held_mut(slot)?, self.memory.regions()))
+    }
+
+    /// The number a region has on this link.
+    pub(crate) fn index_of(&self, region: &Arc<Region>) -> Option<u16> {
+        self.memory.regions().position(region)
     }
 
     /// Asks the peer to write the eventfd, or not to.

@@ -10,6 +10,8 @@ use super::counters::{self, Counters};
 use super::window::Window;
 use crate::error::{Fault, RingFault};
 use crate::format::ring::{Descriptor, FLAG_MASK, FLAG_NEXT};
+use crate::memory::pool::Held;
+use crate::memory::region::{Region, Regions};
 use crate::memory::ring::RingMemory;
 
 /// The producer of one ring.
@@ -76,6 +78,24 @@ impl TxRing {
         self.window.observe(theirs).map_err(|_| self.fault(RingFault::Jump { index: theirs }))
     }
 
+    /// Whether the buffers are ours, and could be exchanged.
+    pub(crate) fn is_ours(&self) -> bool {
+        matches!(self.side, Side::Client(_))
+    }
+
+    /// Whether `count` descriptors are free for a packet, after a look at the peer's index if need be.
+    #[inline]
+    pub(crate) fn make_room(&mut self, count: usize) -> Result<bool, Fault> {
+        if self.free() < count {
+            self.refresh()?;
+            if self.free() < count {
+                counters::add(&self.counters.no_room, 1);
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Descriptors free for packets, as far as known.
     #[inline]
     pub(crate) fn free(&self) -> usize {
@@ -113,8 +133,8 @@ impl TxRing {
         // Never more than the ring holds, and rings end at 2^15.
         #[expect(clippy::cast_possible_truncation, reason = "see above; a check would be one per packet")]
         let index = self.window.next().wrapping_add(self.pending.len() as u16);
-        if let Side::Client(buffers) = &self.side {
-            return Ok(buffers.descriptor(self.window.slot(index)));
+        if let Side::Client(slots) = &self.side {
+            return Ok(slots.descriptor(self.window.slot(index)));
         }
         let offered = self.memory.descriptor(index);
         if offered.length == 0 {
@@ -124,6 +144,43 @@ impl TxRing {
             return Err(self.fault(RingFault::BufferOutside { slot: self.window.slot(index) }));
         }
         Ok(offered)
+    }
+
+    /// Makes buffers ready to be exchanged; whether they are ours.
+    pub(crate) fn own_buffers(&mut self) -> bool {
+        let Side::Client(slots) = &mut self.side else { return false };
+        slots.own(self.memory.size());
+        true
+    }
+
+    /// The buffer of the `nth` slot behind those reserved, if it is free and can be exchanged.
+    pub(crate) fn held(&self, nth: usize) -> Option<&Held> {
+        let Side::Client(slots) = &self.side else { return None };
+        if self.free() > nth { slots.held(self.slot_behind(nth)) } else { None }
+    }
+
+    /// The buffer of the slot behind those reserved, to be exchanged, and the regions another must be of; nothing when it is
+    /// not free.
+    pub(crate) fn slot(&mut self) -> Option<(&mut Held, &Regions)> {
+        let (free, slot) = (self.free(), self.slot_behind(0));
+        let Side::Client(slots) = &mut self.side else { return None };
+        if free == 0 { None } else { Some((slots.held_mut(slot)?, self.memory.regions())) }
+    }
+
+    fn slot_behind(&self, nth: usize) -> u16 {
+        // Both are less than the ring's size.
+        let behind = u16::try_from(self.pending.len() + nth).unwrap_or(0);
+        self.window.slot(self.window.next().wrapping_add(behind))
+    }
+
+    /// Reserves the slot behind those reserved, with this descriptor.
+    pub(crate) fn add(&mut self, descriptor: Descriptor) {
+        self.pending.push(descriptor);
+    }
+
+    /// The number a region has on this link.
+    pub(crate) fn index_of(&self, region: &Arc<Region>) -> Option<u16> {
+        self.memory.regions().position(region)
     }
 
     /// The descriptors reserved since the last publication, from the `start`-th on.

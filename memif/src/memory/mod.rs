@@ -6,6 +6,7 @@
 
 pub(crate) mod copy;
 pub(crate) mod fds;
+pub(crate) mod pool;
 pub(crate) mod prefetch;
 pub(crate) mod region;
 pub(crate) mod ring;

@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::ptr::NonNull;
 use std::slice;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
 use mapguard::Guard;
@@ -22,10 +24,40 @@ pub(crate) const MAX_REACH: u64 = 1 << 33;
 pub(crate) struct Region {
     // Before the mapping, so that it is dropped first.
     guard: Guard,
-    map: MmapRaw,
+    _map: MmapRaw,
+    span: Span,
+    sealed: bool,
+}
+
+/// Where a mapping is.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    start: NonNull<AtomicU8>,
     /// Bytes that may be touched; the mapping itself may be longer, up to a page border.
     len: u64,
-    sealed: bool,
+}
+
+// SAFETY: what is there is only reached as atomics, and from any thread.
+unsafe impl Send for Span {}
+// SAFETY: as above.
+unsafe impl Sync for Span {}
+
+impl Span {
+    /// The bytes at `offset`, or nothing when they are not wholly inside.
+    ///
+    /// # Safety
+    /// The mapping stays for as long as the bytes are used.
+    #[inline]
+    unsafe fn bytes<'a>(self, offset: u32, len: u32) -> Option<&'a [AtomicU8]> {
+        if u64::from(offset) + u64::from(len) > self.len {
+            return None;
+        }
+        // SAFETY: `offset` is at most the region's length, all of which is mapped.
+        let start = unsafe { self.start.add(offset as usize) };
+        // SAFETY: the range was checked to lie inside the mapping, which stays by the caller's promise; atomic bytes need no
+        // alignment and may be changed by anybody.
+        Some(unsafe { slice::from_raw_parts(start.as_ptr(), len as usize) })
+    }
 }
 
 impl Region {
@@ -39,12 +71,13 @@ impl Region {
         let map = MmapOptions::new().len(mapped).map_raw(&File::from(file))?;
         // SAFETY: it is a whole mapping of ours, in whole pages of its file, and stays for longer than the guard.
         let guard = unsafe { Guard::new(map.as_ptr(), map.len()) };
-        Ok(Self { guard, map, len, sealed })
+        let start = NonNull::new(map.as_mut_ptr()).ok_or_else(too_large)?.cast();
+        Ok(Self { guard, _map: map, span: Span { start, len }, sealed })
     }
 
     /// Bytes that may be touched.
     pub(crate) fn len(&self) -> u64 {
-        self.len
+        self.span.len
     }
 
     /// Whether the file can no longer shrink.
@@ -61,35 +94,41 @@ impl Region {
     /// The bytes at `offset`, or nothing when they are not wholly inside.
     #[inline]
     pub(crate) fn bytes(&self, offset: u32, len: u32) -> Option<&[AtomicU8]> {
-        if u64::from(offset) + u64::from(len) > self.len {
-            return None;
-        }
-        // SAFETY: `offset` is at most the region's length, all of which is mapped.
-        let start = unsafe { self.map.as_ptr().add(offset as usize) };
-        // SAFETY: the range was checked to lie inside the mapping, which lives as long as `self`; atomic bytes need no
-        // alignment and may be changed by anybody.
-        Some(unsafe { slice::from_raw_parts(start.cast::<AtomicU8>(), len as usize) })
+        // SAFETY: the mapping stays as long as `self`.
+        unsafe { self.span.bytes(offset, len) }
     }
 }
 
 /// The regions of one link, by index.
 #[derive(Debug)]
-pub(crate) struct Regions(Box<[Region]>);
+pub(crate) struct Regions {
+    /// Close at hand: asked for every packet.
+    spans: Box<[Span]>,
+    all: Box<[Arc<Region>]>,
+}
 
 impl Regions {
-    pub(crate) fn new(regions: Vec<Region>) -> Self {
-        Self(regions.into_boxed_slice())
+    pub(crate) fn new(regions: Vec<Arc<Region>>) -> Self {
+        Self { spans: regions.iter().map(|region| region.span).collect(), all: regions.into() }
+    }
+
+    /// The number a region has here.
+    #[inline]
+    pub(crate) fn position(&self, region: &Arc<Region>) -> Option<u16> {
+        let found = self.all.iter().position(|mine| Arc::ptr_eq(mine, region))?;
+        // At most 256 regions make a link.
+        Some(u16::try_from(found).unwrap_or(u16::MAX))
     }
 
     /// Whether no region can shrink under us.
     pub(crate) fn sealed(&self) -> bool {
-        self.0.iter().all(Region::sealed)
+        self.all.iter().all(|region| region.sealed())
     }
 
     /// The first region that [is lost](Region::is_lost), if any is.
     #[inline]
     pub(crate) fn lost(&self) -> Option<u16> {
-        let lost = self.0.iter().position(Region::is_lost)?;
+        let lost = self.all.iter().position(|region| region.is_lost())?;
         // At most 256 regions make a link.
         Some(u16::try_from(lost).unwrap_or(u16::MAX))
     }
@@ -97,18 +136,20 @@ impl Regions {
     /// A region, by its index.
     #[inline]
     pub(crate) fn get(&self, index: u16) -> Option<&Region> {
-        self.0.get(usize::from(index))
+        self.all.get(usize::from(index)).map(AsRef::as_ref)
     }
 
     /// All regions, by index.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Region> {
-        self.0.iter()
+        self.all.iter().map(AsRef::as_ref)
     }
 
     /// The bytes at `offset` of region `index`, or nothing when they are not wholly inside.
     #[inline]
     pub(crate) fn bytes(&self, index: u16, offset: u32, len: u32) -> Option<&[AtomicU8]> {
-        self.get(index)?.bytes(offset, len)
+        let span = self.spans.get(usize::from(index))?;
+        // SAFETY: the mapping is that of a region in `all`, and stays as long as `self`.
+        unsafe { span.bytes(offset, len) }
     }
 }
 
@@ -125,7 +166,7 @@ mod tests {
 
     #[test]
     fn only_what_lies_inside_is_handed_out() {
-        let regions = Regions::new(vec![region(100), region(5_000)]);
+        let regions = Regions::new(vec![region(100).into(), region(5_000).into()]);
         assert_eq!(regions.bytes(0, 0, 100).unwrap().len(), 100);
         assert_eq!(regions.bytes(0, 100, 0).unwrap().len(), 0);
         assert!(regions.bytes(0, 1, 100).is_none());
@@ -142,7 +183,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         file.set_len(5_000).unwrap();
         let cut = Region::map(file.as_fd().try_clone_to_owned().unwrap(), 5_000, 4_096, false).unwrap();
-        let regions = Regions::new(vec![region(100), cut]);
+        let regions = Regions::new(vec![region(100).into(), cut.into()]);
         let byte = |region, offset| {
             regions.bytes(region, offset, 1).unwrap()[0].load(std::sync::atomic::Ordering::Relaxed)
         };

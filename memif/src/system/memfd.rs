@@ -27,6 +27,11 @@ pub(crate) fn create(size: u64) -> io::Result<(OwnedFd, Region)> {
     Ok((file, region))
 }
 
+/// Bytes in a file.
+pub(crate) fn size(file: &OwnedFd) -> io::Result<u64> {
+    Ok(u64::try_from(fstat(file.as_fd())?.st_size).unwrap_or(0))
+}
+
 /// Maps what a client announced as region `index`: the region and the bytes of it that can be reached. `mapped` is what
 /// its other regions take; `unsealed` whether its file may be one that can shrink.
 pub(crate) fn map(
