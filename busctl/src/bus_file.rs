@@ -11,14 +11,6 @@ use anyhow::Context as _;
 use serde::Serialize;
 use shmbus::{Bus, FrameSink, OpenError, RingFrame, Tap};
 
-/// Makes the bus `path` with permissions `mode`, or checks that what is there is one.
-///
-/// # Errors
-/// When it is not, or cannot be made.
-pub(crate) fn make(path: &Path, mode: u32) -> Result<(), OpenError> {
-    Bus::open_or_create(path, mode).map(drop)
-}
-
 /// Whether opening a bus failed for a reason that stays (exit code 2), and not because of a lock or a full disk.
 pub(crate) fn is_misuse(error: &OpenError) -> bool {
     match error {
@@ -39,6 +31,8 @@ pub(crate) fn is_passing(error: &io::Error) -> bool {
 pub(crate) struct BusView {
     path: String,
     version: u32,
+    /// Bytes of the file.
+    size: u64,
     generation: u64,
     first: u32,
     last: u32,
@@ -72,7 +66,7 @@ impl BusView {
 /// When it is not a bus, or cannot be opened.
 pub(crate) fn look(path: &Path) -> anyhow::Result<BusView> {
     let bus = Bus::open_read_only(path)?;
-    let state = bus.state();
+    let (state, size) = (bus.state(), bus.size());
     let members = bus
         .members()
         .into_iter()
@@ -83,6 +77,7 @@ pub(crate) fn look(path: &Path) -> anyhow::Result<BusView> {
     Ok(BusView {
         path: path.display().to_string(),
         version: state.version,
+        size,
         generation: state.generation,
         first: state.first,
         last: state.last,
@@ -130,7 +125,7 @@ impl FrameSink for Passing {
 
 impl fmt::Display for BusView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: shmif bus, version {}", self.path, self.version)?;
+        writeln!(f, "{}: shmif bus, version {}, {} bytes", self.path, self.version, self.size)?;
         writeln!(
             f,
             "\tring: generation {}, first {:#06x}, last {:#06x}, {}",

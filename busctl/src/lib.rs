@@ -16,6 +16,7 @@ pub mod exit;
 mod interface_view;
 pub mod ip;
 mod logging;
+pub mod new_bus;
 mod node;
 pub mod output;
 mod parent;

@@ -1,6 +1,6 @@
 //! Received frames in memory of one's own.
 
-use crate::format::MAX_FRAME;
+use crate::format::{MAX_BIG_FRAME, MAX_FRAME};
 use crate::frame::{FrameInfo, FrameSink, RingFrame};
 
 /// A buffer for received frames, filled by one call and read at leisure.
@@ -52,12 +52,13 @@ pub struct Frame<'b> {
 }
 
 impl Burst {
-    /// Room for `frames` frames of any size (at least one).
+    /// Room for `frames` frames of up to [`MAX_FRAME`](crate::MAX_FRAME) bytes (at least one), and in any case for one of the
+    /// longest. Of longer frames fewer fit.
     #[must_use]
     pub fn new(frames: usize) -> Self {
         let frames = frames.max(1);
         Self {
-            bytes: vec![0; frames * MAX_FRAME].into_boxed_slice(),
+            bytes: vec![0; (frames * MAX_FRAME).max(MAX_BIG_FRAME)].into_boxed_slice(),
             frames: Vec::with_capacity(frames),
             filled: 0,
             whole: 0,
@@ -132,11 +133,11 @@ impl ExactSizeIterator for Frames<'_> {}
 impl FrameSink for Burst {
     #[inline]
     fn take(&mut self, frame: &RingFrame<'_>) -> bool {
-        // Room for the longest frame is kept for each, so the bytes last as long as the entries.
-        if self.frames.len() == self.frames.capacity() {
+        let room = &mut self.bytes[self.filled..];
+        if self.frames.len() == self.frames.capacity() || frame.len() > room.len() {
             return false;
         }
-        let len = frame.copy_to(&mut self.bytes[self.filled..]);
+        let len = frame.copy_to(room);
         self.frames.push(Entry { start: self.filled, len, info: frame.info() });
         self.filled += len;
         true

@@ -9,7 +9,9 @@ use std::time::Duration;
 use crate::acquire::acquire;
 use crate::error::OpenError;
 use crate::file::{self, Found};
-use crate::format::{DATA_SIZE, Field32, Field64, MAGIC, MAX_FRAME_LEN, VERSION};
+use crate::format::{
+    BIG_MAGIC, BUS_SIZE, Field32, Field64, HEADER_SIZE, MAGIC, MAX_BIG_FRAME, MAX_FRAME, VERSION, fits,
+};
 use crate::liveness;
 use crate::members::{self, Member};
 use crate::memory::{Mapping, Memory};
@@ -44,6 +46,8 @@ pub struct BusState {
     pub last: u32,
     /// Whether somebody holds the lock at this moment.
     pub locked: bool,
+    /// Bytes of the ring: offsets are below it.
+    pub ring_size: u32,
 }
 
 impl Bus {
@@ -54,9 +58,9 @@ impl Bus {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         let path = path.as_ref();
         match file::open(path, true)? {
-            (file, Found::Bus) => {
-                file::reserve(path, &file)?;
-                Self::map(path, file, true)
+            (file, Found::Bus(size)) => {
+                file::reserve(path, &file, size)?;
+                Self::map(path, file, size, true)
             }
             (_, Found::Blank) => Err(OpenError::Uninitialised { path: path.to_owned() }),
         }
@@ -69,13 +73,13 @@ impl Bus {
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         let path = path.as_ref();
         match file::open(path, false)? {
-            (file, Found::Bus) => Self::map(path, file, false),
+            (file, Found::Bus(size)) => Self::map(path, file, size, false),
             (_, Found::Blank) => Err(OpenError::Uninitialised { path: path.to_owned() }),
         }
     }
 
     /// Opens a bus for reading and writing, and makes it first if there is none: with permission bits `mode`, exactly,
-    /// and with all its blocks reserved.
+    /// and with all its blocks reserved. See [`BusOptions`] for one of another size.
     ///
     /// An empty file, or one that starts with zeros and is not larger than a bus, becomes a bus; any other file is
     /// refused.
@@ -83,38 +87,31 @@ impl Bus {
     /// # Errors
     /// See [`OpenError`]; a file that was there is left as it was, and one that was made is removed again.
     pub fn open_or_create(path: impl AsRef<Path>, mode: u32) -> Result<Self, OpenError> {
-        let path = path.as_ref();
-        loop {
-            match file::create(path, mode) {
-                Ok(file) => {
-                    return Self::make(path, file).inspect_err(|_| {
-                        // The error that is returned says more than a failure to tidy up.
-                        let _ = std::fs::remove_file(path);
-                    });
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) if error.kind() == io::ErrorKind::IsADirectory => {}
-                Err(error) => return Err(OpenError::io(path, error)),
-            }
-            match file::open(path, true) {
-                Ok((file, Found::Bus)) => {
-                    file::reserve(path, &file)?;
-                    return Self::map(path, file, true);
-                }
-                Ok((file, Found::Blank)) => return Self::make(path, file),
-                // It was removed meanwhile, unless it is a link that leads nowhere.
-                Err(OpenError::Io { source, .. })
-                    if source.kind() == io::ErrorKind::NotFound
-                        && std::fs::symlink_metadata(path).is_err() => {}
-                Err(error) => return Err(error),
-            }
-        }
+        BusOptions::new().mode(mode).open_or_create(path)
     }
 
     /// The path the bus was opened by.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The size of the bus file, in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        u64::from(self.ring.size()) + HEADER_SIZE as u64
+    }
+
+    /// The longest frame the bus carries, in bytes: [`MAX_FRAME`], or [`MAX_BIG_FRAME`] on a bus larger than
+    /// [`BUS_SIZE`].
+    #[must_use]
+    pub fn max_frame(&self) -> usize {
+        if self.size() > BUS_SIZE { MAX_BIG_FRAME } else { MAX_FRAME }
+    }
+
+    /// The magic of a bus of this size.
+    pub(crate) fn magic(&self) -> u32 {
+        if self.size() > BUS_SIZE { BIG_MAGIC } else { MAGIC }
     }
 
     /// Whether the file was cut short under us. It is known after something was read or written there, and only in a program
@@ -134,6 +131,7 @@ impl Bus {
             first: memory.load32(Field32::First, Ordering::Relaxed),
             last: memory.load32(Field32::Last, Ordering::Relaxed),
             locked: !self.ring.lock_word().is_free(),
+            ring_size: self.ring.size(),
         }
     }
 
@@ -161,15 +159,17 @@ impl Bus {
             .map_err(|error| OpenError::io(&self.path, error))
     }
 
-    fn map(path: &Path, file: File, writable: bool) -> Result<Self, OpenError> {
-        let mapping = Mapping::new(&file, writable).map_err(|error| OpenError::io(path, error))?;
-        Ok(Self { ring: Ring::new(mapping, MAX_FRAME_LEN), file, path: path.to_owned() })
+    fn map(path: &Path, file: File, size: u64, writable: bool) -> Result<Self, OpenError> {
+        let mapping = Mapping::new(&file, size, writable).map_err(|error| OpenError::io(path, error))?;
+        let max_frame = if size > BUS_SIZE { MAX_BIG_FRAME } else { MAX_FRAME };
+        let max_frame = u32::try_from(max_frame).unwrap_or(u32::MAX);
+        Ok(Self { ring: Ring::new(mapping, max_frame), file, path: path.to_owned() })
     }
 
     /// Makes a bus of a blank file, unless another process is faster.
-    fn make(path: &Path, file: File) -> Result<Self, OpenError> {
-        file::reserve(path, &file)?;
-        let bus = Self::map(path, file, true)?;
+    fn make(path: &Path, file: File, size: u64) -> Result<Self, OpenError> {
+        file::reserve(path, &file, size)?;
+        let bus = Self::map(path, file, size, true)?;
         let me = bus.claim()?;
         {
             let _held = acquire(&bus.ring, &bus.file, me, JOIN_TIMEOUT)
@@ -178,15 +178,98 @@ impl Bus {
             match memory.load32(Field32::Magic, Ordering::Acquire) {
                 0 => {
                     memory.store32(Field32::Version, VERSION, Ordering::Relaxed);
-                    memory.store32(Field32::First, DATA_SIZE, Ordering::Relaxed);
+                    memory.store32(Field32::First, bus.ring.size(), Ordering::Relaxed);
                     // Release: whoever reads the magic through the file or the mapping finds the rest in place.
-                    memory.store32(Field32::Magic, MAGIC, Ordering::Release);
+                    memory.store32(Field32::Magic, bus.magic(), Ordering::Release);
                 }
-                MAGIC => {}
+                magic if magic == bus.magic() => {}
                 magic => return Err(OpenError::WrongMagic { path: path.to_owned(), magic }),
             }
         }
         liveness::release(&bus.file, me).map_err(|error| OpenError::io(path, error))?;
         Ok(bus)
+    }
+}
+
+/// How a bus is to be made when there is none.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("bus");
+/// let bus = shmbus::BusOptions::new().mode(0o660).size(16 << 20).open_or_create(&path)?;
+/// assert_eq!(bus.max_frame(), shmbus::MAX_BIG_FRAME);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct BusOptions {
+    mode: u32,
+    size: u64,
+}
+
+impl Default for BusOptions {
+    fn default() -> Self {
+        Self { mode: 0o600, size: BUS_SIZE }
+    }
+}
+
+impl BusOptions {
+    /// For its owner only, and of a size that rump kernels can share.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The permission bits of the file, exactly.
+    #[must_use]
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// The size of the file in bytes: [`BUS_SIZE`], or a multiple of 65,536 up to [`MAX_BUS_SIZE`](crate::MAX_BUS_SIZE) for
+    /// stations of this kind only, with frames of up to [`MAX_BIG_FRAME`]. A rump kernel refuses such a bus, but cuts it
+    /// short first: its members then find it gone.
+    #[must_use]
+    pub fn size(mut self, bytes: u64) -> Self {
+        self.size = bytes;
+        self
+    }
+
+    /// Opens the bus at `path` for reading and writing, of whatever size it is; or makes it.
+    ///
+    /// # Errors
+    /// As for [`Bus::open_or_create`].
+    pub fn open_or_create(&self, path: impl AsRef<Path>) -> Result<Bus, OpenError> {
+        let (path, size) = (path.as_ref(), self.size);
+        if !fits(MAGIC, size) && !fits(BIG_MAGIC, size) {
+            return Err(OpenError::BadSize { size });
+        }
+        loop {
+            match file::create(path, self.mode) {
+                Ok(file) => {
+                    return Bus::make(path, file, size).inspect_err(|_| {
+                        // The error that is returned says more than a failure to tidy up.
+                        let _ = std::fs::remove_file(path);
+                    });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == io::ErrorKind::IsADirectory => {}
+                Err(error) => return Err(OpenError::io(path, error)),
+            }
+            match file::open(path, true) {
+                Ok((file, Found::Bus(size))) => {
+                    file::reserve(path, &file, size)?;
+                    return Bus::map(path, file, size, true);
+                }
+                Ok((file, Found::Blank)) => return Bus::make(path, file, size),
+                // It was removed meanwhile, unless it is a link that leads nowhere.
+                Err(OpenError::Io { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound
+                        && std::fs::symlink_metadata(path).is_err() => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::format::{BUS_SIZE, MAX_FRAME, MIN_FRAME};
+use crate::format::{BUS_SIZE, MAX_BUS_SIZE, MIN_FRAME};
 use crate::members::Member;
 
 /// Why a bus file could not be opened or made. Nothing was changed.
@@ -36,7 +36,7 @@ pub enum OpenError {
         magic: u32,
     },
     /// The file has a bus's magic but not its size.
-    #[error("{} is not a bus: it is {size} bytes long and not {BUS_SIZE}", path.display())]
+    #[error("{} is not a bus: it is {size} bytes long, and a bus has {BUS_SIZE}, or the size it was made with", path.display())]
     WrongSize {
         /// The file.
         path: PathBuf,
@@ -66,10 +66,12 @@ pub enum OpenError {
         filesystem: &'static str,
     },
     /// The blocks of the file could not be reserved.
-    #[error("no room for bus {}: {}; a bus takes {BUS_SIZE} bytes", path.display(), describe(source))]
+    #[error("no room for bus {}: {}; it takes {size} bytes", path.display(), describe(source))]
     NoRoom {
         /// The bus.
         path: PathBuf,
+        /// Its size in bytes.
+        size: u64,
         /// What the system said.
         source: io::Error,
     },
@@ -86,6 +88,12 @@ pub enum OpenError {
     Corrupt {
         /// The bus.
         path: PathBuf,
+    },
+    /// A size that no bus can have.
+    #[error("a bus cannot have {size} bytes: it has {BUS_SIZE}, or a multiple of 65536 up to {MAX_BUS_SIZE}")]
+    BadSize {
+        /// The size asked for, in bytes.
+        size: u64,
     },
     /// The bus was opened for reading only, and the call needs to write.
     #[error("bus {} is open for reading only: a station needs to write to it", path.display())]
@@ -140,12 +148,14 @@ fn station_name(owner: u32, member: Option<&Member>) -> String {
 #[non_exhaustive]
 pub enum SendError {
     /// A frame is too long for the bus. Nothing of the burst was sent.
-    #[error("frame {index} of the burst is {len} bytes long: the bus carries at most {MAX_FRAME}")]
+    #[error("frame {index} of the burst is {len} bytes long: the bus carries at most {max}")]
     TooLong {
         /// The frame's place in the burst.
         index: usize,
         /// Its length in bytes.
         len: usize,
+        /// The longest there may be, in bytes.
+        max: usize,
     },
     /// A frame is shorter than an Ethernet header. Nothing of the burst was sent.
     #[error("frame {index} of the burst is {len} bytes long: an Ethernet header alone is {MIN_FRAME}")]

@@ -13,13 +13,13 @@ use nix::libc;
 use nix::sys::statfs::{self, FsType, fstatfs};
 
 use crate::error::OpenError;
-use crate::format::{BUS_SIZE, Field32, MAGIC, VERSION};
+use crate::format::{BIG_MAGIC, BUS_SIZE, Field32, MAGIC, VERSION, fits};
 
 /// What a file that may be a bus turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// An initialised bus.
-    Bus,
+    /// An initialised bus of so many bytes.
+    Bus(u64),
     /// An empty or zero file: a bus to be made.
     Blank,
 }
@@ -51,10 +51,9 @@ pub(crate) fn create(path: &Path, mode: u32) -> io::Result<File> {
     Ok(file)
 }
 
-/// Makes sure that the file has its size and that every block of it has a place, so that a disk that fills up later
+/// Makes sure that the file has `size` bytes and that every block of it has a place, so that a disk that fills up later
 /// cannot kill those who map it.
-pub(crate) fn reserve(path: &Path, file: &File) -> Result<(), OpenError> {
-    let size = BUS_SIZE as u64;
+pub(crate) fn reserve(path: &Path, file: &File, size: u64) -> Result<(), OpenError> {
     let metadata = file.metadata().map_err(|error| OpenError::io(path, error))?;
     if metadata.len() == size && metadata.blocks() * 512 >= size {
         return Ok(());
@@ -62,10 +61,10 @@ pub(crate) fn reserve(path: &Path, file: &File) -> Result<(), OpenError> {
     match fallocate(file, FallocateFlags::empty(), 0, size.cast_signed()) {
         // A file system that cannot reserve: the best it can do is the size.
         Err(Errno::EOPNOTSUPP) if metadata.len() < size => {
-            file.set_len(size).map_err(|source| OpenError::NoRoom { path: path.to_owned(), source })
+            file.set_len(size).map_err(|source| OpenError::NoRoom { path: path.to_owned(), size, source })
         }
         Ok(()) | Err(Errno::EOPNOTSUPP) => Ok(()),
-        Err(error) => Err(OpenError::NoRoom { path: path.to_owned(), source: error.into() }),
+        Err(error) => Err(OpenError::NoRoom { path: path.to_owned(), size, source: error.into() }),
     }
 }
 
@@ -88,17 +87,14 @@ pub(crate) fn check(path: &Path, file: &File) -> Result<Found, OpenError> {
     let size = metadata.len();
     let magic = word(Field32::Magic)?;
     match magic {
-        MAGIC | 0 => {}
+        0 if size <= BUS_SIZE => return Ok(Found::Blank),
+        0 => return Err(OpenError::WrongSize { path: path.to_owned(), size }),
+        _ if fits(magic, size) => {}
+        MAGIC | BIG_MAGIC => return Err(OpenError::WrongSize { path: path.to_owned(), size }),
         _ => return Err(OpenError::WrongMagic { path: path.to_owned(), magic }),
     }
-    if size > BUS_SIZE as u64 || (magic == MAGIC && size < BUS_SIZE as u64) {
-        return Err(OpenError::WrongSize { path: path.to_owned(), size });
-    }
-    if magic == 0 {
-        return Ok(Found::Blank);
-    }
     match word(Field32::Version)? {
-        0 | VERSION => Ok(Found::Bus),
+        0 | VERSION => Ok(Found::Bus(size)),
         version => Err(OpenError::WrongVersion { path: path.to_owned(), version }),
     }
 }

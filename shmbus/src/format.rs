@@ -15,14 +15,16 @@
 
 /// `magic` of an initialised bus; 0 stands in a file nobody has initialised yet.
 pub(crate) const MAGIC: u32 = 0xca11_d054;
+/// `magic` of a bus larger than a rump kernel's: another one, so that a rump kernel refuses it.
+pub(crate) const BIG_MAGIC: u32 = 0xca11_d0b1;
 /// The format version we write. A rump kernel that makes a bus leaves 0 until it first sends.
 pub(crate) const VERSION: u32 = 3;
 /// Bytes of the file header; ring offset 0 is at this file offset.
 pub(crate) const HEADER_SIZE: usize = 32;
-/// Size of a bus file in bytes.
-pub const BUS_SIZE: usize = 1 << 20;
-/// Bytes of ring data in a bus file.
-pub(crate) const DATA_SIZE: u32 = (1 << 20) - 32;
+/// Size in bytes of a bus file that rump kernels can share, and of one that is made without saying otherwise.
+pub const BUS_SIZE: u64 = 1 << 20;
+/// Size in bytes of the largest bus file. One that is larger than [`BUS_SIZE`] is for stations of this kind only.
+pub const MAX_BUS_SIZE: u64 = 1 << 30;
 
 /// Bytes of a packet header: what a 64-bit host's C compiler makes of `u32 len, u32 sec, u32 usec, u64 sender`.
 pub(crate) const PACKET_HEADER_SIZE: u32 = 24;
@@ -30,9 +32,19 @@ pub(crate) const PACKET_HEADER_SIZE: u32 = 24;
 pub const MIN_FRAME: usize = 14;
 /// The longest frame, in bytes without the check sequence: 1,500 bytes of payload and an Ethernet header. A longer
 /// one makes a rump kernel assert.
-pub const MAX_FRAME: usize = MAX_FRAME_LEN as usize;
-/// The same, as the ring counts.
-pub(crate) const MAX_FRAME_LEN: u32 = 1_514;
+pub const MAX_FRAME: usize = 1_514;
+/// The longest frame on a bus larger than [`BUS_SIZE`], in bytes.
+pub const MAX_BIG_FRAME: usize = 9_216;
+
+/// Whether a file of `size` bytes can be a bus with this magic.
+pub(crate) fn fits(magic: u32, size: u64) -> bool {
+    match magic {
+        MAGIC => size == BUS_SIZE,
+        // Whole pages, of any size that is in use.
+        BIG_MAGIC => size > BUS_SIZE && size <= MAX_BUS_SIZE && size.is_multiple_of(1 << 16),
+        _ => false,
+    }
+}
 
 /// The header's 32-bit fields, by their file offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +114,12 @@ mod tests {
     #[test]
     fn sizes_are_those_of_the_format() {
         assert_eq!(BUS_SIZE, 1_048_576);
-        assert_eq!(DATA_SIZE, 1_048_544);
-        assert_eq!(DATA_SIZE as usize, BUS_SIZE - HEADER_SIZE);
+        assert!(fits(MAGIC, BUS_SIZE) && !fits(MAGIC, 2 * BUS_SIZE) && !fits(0, BUS_SIZE));
+        assert!(fits(BIG_MAGIC, 2 * BUS_SIZE) && fits(BIG_MAGIC, MAX_BUS_SIZE));
+        assert!(
+            !fits(BIG_MAGIC, BUS_SIZE)
+                && !fits(BIG_MAGIC, 2 * BUS_SIZE + 1)
+                && !fits(BIG_MAGIC, 2 * MAX_BUS_SIZE)
+        );
     }
 }

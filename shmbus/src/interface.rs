@@ -11,7 +11,7 @@ use crate::acquire::acquire;
 use crate::burst::Burst;
 use crate::bus::Bus;
 use crate::error::{Busy, OpenError, SendError, WaitError};
-use crate::format::{Field32, MAGIC, MAX_FRAME, MAX_FRAME_LEN, MIN_FRAME, PACKET_HEADER_SIZE, PacketHeader};
+use crate::format::{Field32, MIN_FRAME, PACKET_HEADER_SIZE, PacketHeader};
 use crate::frame::{FrameSink, FrameSource, RingFrame, Slot};
 use crate::members;
 use crate::memory::Memory as _;
@@ -233,10 +233,11 @@ impl Interface {
         I::Item: FrameSource,
         I::IntoIter: Clone,
     {
+        let max = self.bus.max_frame();
         let mut rest = frames.into_iter();
         for (index, frame) in rest.clone().enumerate() {
             match frame.frame_len() {
-                len if len > MAX_FRAME => return Err(SendError::TooLong { index, len }),
+                len if len > max => return Err(SendError::TooLong { index, len, max }),
                 len if len < MIN_FRAME => return Err(SendError::TooShort { index, len }),
                 _ => {}
             }
@@ -282,9 +283,10 @@ impl Interface {
         let sec = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
         let usec = now.subsec_micros();
         let sender = self.sender;
+        let max = self.bus.ring.max_frame();
         let headers = frames.clone().map(|frame| {
             // Checked to fit; should a source change its mind, the minimum holds.
-            let len = u32::try_from(frame.frame_len()).map_or(MAX_FRAME_LEN, |len| len.min(MAX_FRAME_LEN));
+            let len = u32::try_from(frame.frame_len()).map_or(max, |len| len.min(max));
             PacketHeader { len, sec, usec, sender }
         });
         let ring = &self.bus.ring;
@@ -292,7 +294,7 @@ impl Interface {
         let mut filling = frames;
         let mut held = acquire(ring, &self.bus.file, self.me, self.lock_timeout).map_err(Refused::Busy)?;
         // A rump kernel asserts this whenever it has the lock; somebody may have begun the file anew.
-        if ring.memory().load32(Field32::Magic, Ordering::Relaxed) != MAGIC {
+        if ring.memory().load32(Field32::Magic, Ordering::Relaxed) != self.bus.magic() {
             return Err(Refused::Lost);
         }
         let mended = held.append(headers, |header, at| {

@@ -64,9 +64,9 @@ mod tap;
 mod wake;
 
 pub use burst::{Burst, Frame, Frames};
-pub use bus::{Bus, BusState};
+pub use bus::{Bus, BusOptions, BusState};
 pub use error::{Busy, OpenError, SendError, WaitError};
-pub use format::{BUS_SIZE, MAX_FRAME, MIN_FRAME};
+pub use format::{BUS_SIZE, MAX_BIG_FRAME, MAX_BUS_SIZE, MAX_FRAME, MIN_FRAME};
 pub use frame::{FrameInfo, FrameSink, FrameSource, RingFrame, Slot};
 pub use interface::{Interface, StationOptions, random_mac};
 pub use macaddr::MacAddr6;

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 use mapguard::Guard;
 use memmap2::{MmapOptions, MmapRaw};
 
-use crate::format::{BUS_SIZE, DATA_SIZE, Field32, Field64, HEADER_SIZE};
+use crate::format::{Field32, Field64, HEADER_SIZE};
 
 /// The shared memory of a bus, as the ring's algorithms use it.
 ///
@@ -54,18 +54,23 @@ pub(crate) struct Mapping {
     // Before the mapping, so that it is dropped first.
     guard: Guard,
     map: MmapRaw,
+    data_size: u32,
     writable: bool,
 }
 
 impl Mapping {
-    /// Maps the bus file, for reading only or also for writing. The file must be [`BUS_SIZE`] bytes long.
-    pub(crate) fn new(file: &File, writable: bool) -> io::Result<Self> {
+    /// Maps a bus file of `size` bytes, at most [`MAX_BUS_SIZE`](crate::MAX_BUS_SIZE), for reading only or also for
+    /// writing.
+    pub(crate) fn new(file: &File, size: u64, writable: bool) -> io::Result<Self> {
+        let too_large = |_| io::Error::from(io::ErrorKind::FileTooLarge);
+        let len = usize::try_from(size).map_err(too_large)?;
+        let data_size = u32::try_from(len.saturating_sub(HEADER_SIZE)).map_err(too_large)?;
         let mut options = MmapOptions::new();
-        options.len(BUS_SIZE);
+        options.len(len);
         let map = if writable { options.map_raw(file)? } else { options.map_raw_read_only(file)? };
         // SAFETY: it is a whole mapping of ours, and stays for longer than the guard.
         let guard = unsafe { Guard::new(map.as_ptr(), map.len()) };
-        Ok(Self { guard, map, writable })
+        Ok(Self { guard, map, data_size, writable })
     }
 
     /// Whether the file was cut short under the mapping: what is read there may be zeros that nobody wrote.
@@ -102,7 +107,7 @@ impl Mapping {
 
     /// A pointer to `len` bytes of ring data at `at`, all of them inside the mapping.
     fn data(&self, at: u32, len: usize) -> *mut u8 {
-        assert!(at as usize + len <= DATA_SIZE as usize, "copy outside the ring");
+        assert!(at as usize + len <= self.data_size as usize, "copy outside the ring");
         self.map.as_mut_ptr().wrapping_add(HEADER_SIZE + at as usize)
     }
 
@@ -132,7 +137,7 @@ impl Mapping {
 
 impl Memory for Mapping {
     fn data_size(&self) -> u32 {
-        DATA_SIZE
+        self.data_size
     }
 
     fn load32(&self, field: Field32, order: Ordering) -> u32 {

@@ -61,7 +61,7 @@ fn a_file_that_is_begun_anew_is_not_the_same_bus() {
     let (mut sender, _receiver, _tap) = members(&path);
     // As a program would that truncates and extends, without anybody touching the pages in between.
     cut(&path, 0);
-    cut(&path, BUS_SIZE as u64);
+    cut(&path, BUS_SIZE);
     assert!(matches!(sender.send(&FRAME), Err(SendError::Lost { .. })));
 }
 

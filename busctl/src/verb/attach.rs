@@ -4,15 +4,15 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use shmbus::{Bus, Interface, StationOptions};
+use shmbus::{Interface, StationOptions};
 
 use crate::bus_argument::BusArgument;
 use crate::context::Context;
+use crate::new_bus::NewBus;
 use crate::node::Node;
 use crate::output;
 use crate::port::{self, PortSpec};
 use crate::stop::Stop;
-use crate::verb::linkstr::parse_mode;
 
 /// How long a port waits for the bus's lock before it drops a burst: the other ports wait with it.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(20);
@@ -36,9 +36,9 @@ pub struct Args {
     #[arg(value_name = "PORT", required = true)]
     pub ports: Vec<PortSpec>,
 
-    /// Permissions of the bus file, if it is made
-    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = parse_mode)]
-    pub mode: u32,
+    /// How the bus is made when there is none
+    #[command(flatten)]
+    pub new_bus: NewBus,
 }
 
 /// Runs the verb.
@@ -60,7 +60,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         if let Some(mac) = spec.mac() {
             options = options.mac(mac);
         }
-        members.push((port, Interface::join(Bus::open_or_create(&path, args.mode)?, options)?));
+        members.push((port, Interface::join(args.new_bus.options().open_or_create(&path)?, options)?));
     }
     let mut node = Node::new(members);
     writeln!(output::stdout(), "ready")?;

@@ -12,6 +12,8 @@ use anyhow::{Context as _, bail};
 use self::cast::Cast;
 use self::progress::Progress;
 use self::report::{Ping, Recording, Report};
+use shmbus::Bus;
+
 use crate::bus_file;
 use crate::context::Context;
 use crate::stop::Stop;
@@ -67,7 +69,7 @@ fn perform(recording: &Recording, stop: &Stop) -> anyhow::Result<(Vec<Ping>, bus
         .tempdir()
         .context("cannot make a temporary folder")?;
     let bus = folder.path().join(cast::BUS);
-    bus_file::make(&bus, 0o600)?;
+    Bus::open_or_create(&bus, 0o600)?;
     let progress = Progress::new(cast::SIZE + cast::pairs().count());
     let mut cast = Cast::enter(folder.path(), recording.path(), stop, &progress)?;
     let mut pings = Vec::new();

@@ -9,8 +9,9 @@ use anyhow::anyhow;
 use crate::bus_argument::plugged_in;
 use crate::context::Context;
 use crate::exit::{OrMisuse as _, misuse};
+use crate::new_bus::NewBus;
 use crate::registry::{InterfaceName, Record, check_linkstr};
-use crate::{bus_file, output, settle};
+use crate::{output, settle};
 
 /// Plug an interface into a bus, unplug it, or print its bus
 ///
@@ -35,9 +36,9 @@ pub struct Args {
     #[arg(long, conflicts_with = "bus")]
     pub unset: bool,
 
-    /// Permissions of the bus, in octal, when it is made
-    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = parse_mode)]
-    pub mode: u32,
+    /// How the bus is made when there is none
+    #[command(flatten)]
+    pub new_bus: NewBus,
 }
 
 /// Plugs, unplugs, or prints.
@@ -57,7 +58,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
                 let error = anyhow!("{name} is plugged into {old}: first 'busctl linkstr {name} --unset'");
                 return Err(misuse(error));
             }
-            bus_file::make(&path, args.mode)?;
+            args.new_bus.options().open_or_create(&path)?;
             record.linkstr = Some(path.clone());
             Ok(())
         })
@@ -91,25 +92,4 @@ fn refuse_when_up(record: &Record) -> anyhow::Result<()> {
         )));
     }
     Ok(())
-}
-
-pub(super) fn parse_mode(text: &str) -> Result<u32, String> {
-    u32::from_str_radix(text, 8)
-        .ok()
-        .filter(|mode| *mode <= 0o777 && text.bytes().all(|byte| byte.is_ascii_digit()))
-        .ok_or_else(|| "permissions are an octal number up to 0777".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mode_is_octal_and_has_no_special_bits() {
-        assert_eq!(parse_mode("0660"), Ok(0o660));
-        assert_eq!(parse_mode("600"), Ok(0o600));
-        for text in ["", "8", "1777", "+600", "0x1", "rw"] {
-            assert!(parse_mode(text).is_err(), "{text}");
-        }
-    }
 }

@@ -22,9 +22,12 @@ pub(crate) struct Mended {
     pub(crate) corrupt: bool,
 }
 
+/// And at most this much, so that nobody waits long for the lock of a large ring.
+const MAX_BURST: u32 = 128 * 1024;
+
 /// Bytes that may be appended in one hold of the lock, packet headers included, on a ring of `ring_size`.
 pub(crate) fn burst_limit(ring_size: u32) -> u32 {
-    ring_size / BURST_SHARE
+    (ring_size / BURST_SHARE).min(MAX_BURST)
 }
 
 impl<M: Memory> Held<'_, M> {

@@ -123,7 +123,7 @@ fn receive(link: &mut Link, stage: &mut Vec<Vec<u8>>, station: &mut Interface) -
         if burst.is_empty() {
             continue;
         }
-        let frames = frames(&burst);
+        let frames = frames(&burst, station.bus().max_frame());
         let fit = frames.clone().count();
         moved.dropped += burst.len() - fit;
         let sent = if link.sealed {
@@ -159,8 +159,8 @@ fn send(link: &mut Link, station: &mut Interface) -> Result<Moved, LinkError> {
 }
 
 /// The packets that can travel on a bus.
-fn frames<'b>(burst: &'b RxBurst<'_>) -> impl Iterator<Item = Incoming<'b>> + Clone {
-    burst.iter().filter(|packet| (MIN_FRAME..=MAX_FRAME).contains(&packet.len())).map(Incoming)
+fn frames<'b>(burst: &'b RxBurst<'_>, longest: usize) -> impl Iterator<Item = Incoming<'b>> + Clone {
+    burst.iter().filter(move |packet| (MIN_FRAME..=longest).contains(&packet.len())).map(Incoming)
 }
 
 /// Copies packets to buffers of our own, which are made once.

@@ -9,8 +9,6 @@ use shmbus::{BusState, Frame};
 
 /// Bytes of a packet's header, which lies before its frame.
 const PACKET_HEADER: u32 = 24;
-/// Bytes of the ring: all of the file but its header.
-const RING: u32 = 1_048_544;
 
 /// How long there must be nothing to read. A writer at work can make it look so for an instant.
 const QUIET: Duration = Duration::from_millis(2);
@@ -29,8 +27,8 @@ pub(super) struct Bounds {
 impl Bounds {
     /// All that is there now.
     pub(super) fn of(state: &BusState) -> Self {
-        let newest = state.last.wrapping_add(PACKET_HEADER) % RING;
-        Self { newest, bytes: RING.into(), nothing_since: None }
+        let newest = state.last.wrapping_add(PACKET_HEADER) % state.ring_size;
+        Self { newest, bytes: state.ring_size.into(), nothing_since: None }
     }
 
     /// Whether this frame, which was dumped, is the last.

@@ -1,0 +1,69 @@
+//! How a bus is to be made for want of one: the flags of every verb that may have to.
+
+use shmbus::{BUS_SIZE, BusOptions};
+
+/// Flags to be flattened into a verb's own.
+#[derive(Clone, Debug, clap::Args)]
+pub struct NewBus {
+    /// Permissions of the bus, in octal, when it is made
+    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = parse_mode)]
+    pub mode: u32,
+
+    /// Bytes of the bus, when it is made, such as 16M; other than 1M, rump kernels cannot share it
+    #[arg(long, value_name = "BYTES", default_value_t = BUS_SIZE, hide_default_value = true, value_parser = parse_size)]
+    pub size: u64,
+}
+
+impl NewBus {
+    /// The same for the library.
+    #[must_use]
+    pub fn options(&self) -> BusOptions {
+        BusOptions::new().mode(self.mode).size(self.size)
+    }
+}
+
+fn parse_mode(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o777 && text.bytes().all(|byte| byte.is_ascii_digit()))
+        .ok_or_else(|| "permissions are an octal number up to 0777".to_owned())
+}
+
+/// Bytes, or with a K, M or G behind them 1,024 times as much, and so on.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let bytes = digits.parse::<u64>().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    bytes
+        .and_then(|bytes| bytes.checked_mul(1 << shift))
+        .ok_or_else(|| "a size is a number of bytes, or one with K, M or G behind it, such as 16M".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mode_is_octal_and_has_no_special_bits() {
+        assert_eq!(parse_mode("0660"), Ok(0o660));
+        assert_eq!(parse_mode("600"), Ok(0o600));
+        for text in ["", "8", "1777", "+600", "0x1", "rw"] {
+            assert!(parse_mode(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_size_may_have_a_unit() {
+        assert_eq!(parse_size("1048576"), Ok(1 << 20));
+        assert_eq!(parse_size("16M"), Ok(16 << 20));
+        assert_eq!(parse_size("64k"), Ok(64 << 10));
+        assert_eq!(parse_size("1G"), Ok(1 << 30));
+        for text in ["", "M", "-1", "+1", "1T", "99999999999G", "1.5M"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+}
