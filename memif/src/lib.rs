@@ -50,6 +50,7 @@ pub use error::{
     BindError, ConnectError, Disconnect, Error, Fault, LinkError, MemoryError, OptionsError, Refusal,
     RingFault,
 };
+pub use face::cancel::Canceller;
 pub use face::client::{Client, ClientError};
 pub use face::details::{DescriptorDetails, Details, RegionDetails, RingDetails};
 pub use face::event::Event;

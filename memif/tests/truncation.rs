@@ -144,6 +144,8 @@ fn whatever_comes_up_while_the_memory_vanishes_was_written_by_the_peer() {
                     if head.wrapping_sub(tail(&memory, S2M)) < 8 {
                         head = head.wrapping_add(1);
                         set_head(&memory, S2M, head);
+                    } else {
+                        thread::yield_now();
                     }
                 }
                 until("traffic", || received.load(Ordering::Relaxed).then_some(()));

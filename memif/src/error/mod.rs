@@ -21,6 +21,9 @@ pub enum BindError {
         /// The address asked for.
         socket: String,
     },
+    /// What was handed over does not listen for memif clients.
+    #[error("not a listening SOCK_SEQPACKET unix socket")]
+    NotListening,
     /// There is a file, and it is not a socket.
     #[error("{} exists and is not a socket; remove it or choose another path", path.display())]
     NotASocket {

@@ -36,6 +36,12 @@ pub enum Refusal {
     /// Server: the peer's secret is not the interface's.
     #[error("wrong secret")]
     WrongSecret,
+    /// Server: the client runs as a user that is not among the allowed ones.
+    #[error("this user is not allowed here")]
+    UidNotAllowed {
+        /// The user's id, if the system told it.
+        uid: Option<u32>,
+    },
     /// The other side did not finish connecting in time.
     #[error("not connected in time")]
     Timeout,
@@ -92,6 +98,7 @@ impl Refusal {
             Self::Busy { .. } => "busy",
             Self::ModeMismatch { .. } => "mode-mismatch",
             Self::WrongSecret => "wrong-secret",
+            Self::UidNotAllowed { .. } => "uid-not-allowed",
             Self::Timeout => "timeout",
             Self::Crowded => "crowded",
             Self::Peer { .. } => "refused-by-peer",

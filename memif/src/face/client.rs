@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::cancel::Canceller;
 use super::details::Details;
 use super::end::End;
 use super::event::Event;
@@ -58,6 +59,7 @@ pub struct Client {
     options: Options,
     poller: Poller,
     wake: Arc<Bell>,
+    canceller: Canceller,
     connection: Option<Connection>,
     next_token: u64,
     /// When to connect again.
@@ -95,6 +97,7 @@ impl Client {
             addr: addr.clone(),
             options,
             poller,
+            canceller: Canceller::new(&wake),
             wake,
             connection: None,
             next_token: FIRST_CONNECTION,
@@ -168,7 +171,8 @@ impl Client {
         Ok(self.events.pop_front())
     }
 
-    /// Waits for the next event; `None` when `timeout` is over or a signal came.
+    /// Waits for the next event; `None` when `timeout` is over, a signal came, or it was
+    /// [cancelled](Self::canceller).
     ///
     /// # Errors
     /// As [`ready`](Self::ready).
@@ -178,11 +182,20 @@ impl Client {
             if let Some(event) = self.ready()? {
                 return Ok(Some(event));
             }
+            if self.canceller.take() {
+                return Ok(None);
+            }
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
             if !self.poller.wait(left).map_err(Error::at("poll"))? {
                 return self.ready();
             }
         }
+    }
+
+    /// What ends a [`wait`](Self::wait) from another thread.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        self.canceller.clone()
     }
 
     fn work(&mut self) -> Result<(), Error> {

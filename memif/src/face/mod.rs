@@ -1,5 +1,6 @@
 //! The few types a user meets.
 
+pub(crate) mod cancel;
 pub(crate) mod client;
 pub(crate) mod details;
 pub(crate) mod end;

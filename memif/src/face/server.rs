@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::cancel::Canceller;
 use super::details::Details;
 use super::end::End;
 use super::event::Event;
@@ -41,11 +42,13 @@ pub struct ServerOptions {
     max_pending: usize,
     connect_timeout: Duration,
     unsealed: bool,
+    allowed_uids: Option<Vec<u32>>,
 }
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        Self { mode: None, max_pending: 64, connect_timeout: Duration::from_secs(5), unsealed: true }
+        let connect_timeout = Duration::from_secs(5);
+        Self { mode: None, max_pending: 64, connect_timeout, unsealed: true, allowed_uids: None }
     }
 }
 
@@ -77,6 +80,14 @@ impl ServerOptions {
         self
     }
 
+    /// Only clients of these users are served, as the kernel tells who connected; given again, these as well. An abstract socket
+    /// has no file with a mode, so this is what protects it.
+    #[must_use]
+    pub fn allow_uids(mut self, uids: impl IntoIterator<Item = u32>) -> Self {
+        self.allowed_uids.get_or_insert_default().extend(uids);
+        self
+    }
+
     /// Whether to turn clients away whose memory is not sealed against shrinking. By default they are taken: VPP's
     /// huge pages and the packet memory of a zero-copy DPDK carry no seal.
     #[must_use]
@@ -97,6 +108,7 @@ pub struct Server {
     options: ServerOptions,
     poller: Poller,
     wake: Arc<Bell>,
+    canceller: Canceller,
     interfaces: HashMap<u32, Interface>,
     /// By token, which is also by age.
     connections: BTreeMap<u64, Connection>,
@@ -142,17 +154,49 @@ impl Server {
     /// # Errors
     /// [`BindError`]: in use, not a socket, no such directory, or a failing system call.
     pub fn bind_with(addr: &SocketAddr, options: ServerOptions) -> Result<Self, BindError> {
+        Self::listen(addr, options, |mode| Listener::bind(addr, mode))
+    }
+
+    /// Serves a socket that listens already, such as one handed over by a service manager or by
+    /// [`into_listener`](Self::into_listener). It must be a `SOCK_SEQPACKET` socket of the unix kind; `addr` is what it
+    /// is called in details and errors. Its file, if it has one, is left to whoever made it.
+    ///
+    /// # Errors
+    /// [`BindError::NotListening`] when it is something else, or a failing system call.
+    pub fn from_listener(
+        listener: OwnedFd,
+        addr: &SocketAddr,
+        options: ServerOptions,
+    ) -> Result<Self, BindError> {
+        Self::listen(addr, options, |_| Listener::adopt(listener, addr))
+    }
+
+    /// Hands the listening socket out, whose file stays: whoever gets it goes on serving at the same address, and clients that
+    /// try in between wait. All links of this server go down.
+    ///
+    /// # Errors
+    /// When no descriptor is to be had; the socket is closed and its file removed then.
+    pub fn into_listener(mut self) -> std::io::Result<OwnedFd> {
+        self.listener.hand_out()
+    }
+
+    fn listen(
+        addr: &SocketAddr,
+        options: ServerOptions,
+        listener: impl FnOnce(Option<u32>) -> Result<Listener, BindError>,
+    ) -> Result<Self, BindError> {
         let fail = |step| move |source| BindError::System { socket: addr.to_string(), step, source };
         let poller = Poller::new().map_err(fail("epoll"))?;
         let wake = Arc::new(Bell::new().map_err(fail("eventfd"))?);
         poller.add(&*wake, WAKE).map_err(fail("epoll"))?;
-        let listener = Listener::bind(addr, options.mode)?;
+        let listener = listener(options.mode)?;
         poller.add(&listener, LISTENER).map_err(fail("epoll"))?;
         Ok(Self {
             addr: addr.clone(),
             listener,
             options,
             poller,
+            canceller: Canceller::new(&wake),
             wake,
             interfaces: HashMap::new(),
             connections: BTreeMap::new(),
@@ -239,7 +283,8 @@ impl Server {
         Ok(self.events.pop_front())
     }
 
-    /// Waits for the next event; `None` when `timeout` is over or a signal came.
+    /// Waits for the next event; `None` when `timeout` is over, a signal came, or it was
+    /// [cancelled](Self::canceller).
     ///
     /// # Errors
     /// As [`ready`](Self::ready).
@@ -249,11 +294,20 @@ impl Server {
             if let Some(event) = self.ready()? {
                 return Ok(Some(event));
             }
+            if self.canceller.take() {
+                return Ok(None);
+            }
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
             if !self.poller.wait(left).map_err(Error::at("poll"))? {
                 return self.ready();
             }
         }
+    }
+
+    /// What ends a [`wait`](Self::wait) from another thread.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        self.canceller.clone()
     }
 
     fn work(&mut self) -> Result<(), Error> {
@@ -294,6 +348,16 @@ impl Server {
 
     /// Takes a new connection: HELLO goes out at once.
     fn greet(&mut self, mut socket: Socket) {
+        if let Some(allowed) = &self.options.allowed_uids
+            && let uid = socket.peer_uid()
+            && !uid.is_some_and(|uid| allowed.contains(&uid))
+        {
+            let end = End::Refused(Refusal::UidNotAllowed { uid });
+            socket.bye(&end.to_string());
+            self.tally.count(&end);
+            self.events.push_back(Event::Refused { id: None, reason: end.into_refusal() });
+            return;
+        }
         let most = |queues: fn(&Options) -> Option<u8>| {
             let all = self
                 .interfaces

@@ -12,8 +12,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{Flock, FlockArg};
-use nix::sys::socket::{Backlog, UnixAddr, bind, listen};
+use nix::fcntl::{FcntlArg, FdFlag, Flock, FlockArg, OFlag, fcntl};
+use nix::sys::socket::{Backlog, SockType, UnixAddr, bind, getsockname, getsockopt, listen, sockopt};
 
 use super::socket::{Socket, new_socket};
 use crate::error::{BindError, ConnectError};
@@ -27,7 +27,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Listener {
     fd: OwnedFd,
     /// Removed with it.
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
 }
 
 #[derive(Debug)]
@@ -35,6 +35,8 @@ struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
+    /// It is somebody else's to remove.
+    stays: bool,
 }
 
 impl Listener {
@@ -45,13 +47,40 @@ impl Listener {
         let Some(path) = addr.as_path() else {
             let target = addr.to_unix().map_err(fail("address"))?;
             return match bind(fd.as_raw_fd(), &target).and_then(|()| listen(&fd, Backlog::MAXCONN)) {
-                Ok(()) => Ok(Self { fd, _file: None }),
+                Ok(()) => Ok(Self { fd, file: None }),
                 Err(nix::Error::EADDRINUSE) => Err(BindError::InUse { socket: addr.to_string() }),
                 Err(errno) => Err(fail("bind")(errno.into())),
             };
         };
         let file = publish(addr, path, &fd, mode)?;
-        Ok(Self { fd, _file: Some(file) })
+        Ok(Self { fd, file: Some(file) })
+    }
+
+    /// Takes a socket that listens already, at `addr` as the caller says: ours are bound to another name than they have.
+    pub(crate) fn adopt(fd: OwnedFd, addr: &SocketAddr) -> Result<Self, BindError> {
+        let no = |_| BindError::NotListening;
+        getsockname::<UnixAddr>(fd.as_raw_fd()).map_err(no)?;
+        let kind = getsockopt(&fd, sockopt::SockType).map_err(no)?;
+        let listens = getsockopt(&fd, sockopt::AcceptConn).map_err(no)?;
+        if !listens || kind != SockType::SeqPacket {
+            return Err(BindError::NotListening);
+        }
+        let fail = |errno: nix::Error| {
+            let (socket, step) = (addr.to_string(), "fcntl");
+            BindError::System { socket, step, source: errno.into() }
+        };
+        fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(fail)?;
+        fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(fail)?;
+        Ok(Self { fd, file: None })
+    }
+
+    /// Another descriptor of the socket; its file is not removed any more.
+    pub(crate) fn hand_out(&mut self) -> io::Result<OwnedFd> {
+        let fd = self.fd.try_clone()?;
+        if let Some(mut file) = self.file.take() {
+            file.stays = true;
+        }
+        Ok(fd)
     }
 }
 
@@ -106,7 +135,7 @@ fn publish(addr: &SocketAddr, path: &Path, fd: &OwnedFd, mode: Option<u32>) -> R
         Err(error) => return Err(fail("linking the socket to its path")(error)),
     }
     let meta = fs::symlink_metadata(&temporary.0).map_err(fail("looking at the socket"))?;
-    Ok(SocketFile { path: path.to_owned(), device: meta.dev(), inode: meta.ino() })
+    Ok(SocketFile { path: path.to_owned(), device: meta.dev(), inode: meta.ino(), stays: false })
 }
 
 /// Whether the socket at `addr` has nobody behind it. Any answer but a clear no means somebody.
@@ -143,6 +172,9 @@ fn lock(directory: &Path, addr: &SocketAddr) -> Result<Flock<File>, BindError> {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        if self.stays {
+            return;
+        }
         let Ok(addr) = SocketAddr::path(&self.path) else { return };
         let directory = addr.directory().unwrap_or_else(|| PathBuf::from("."));
         let _lock = match lock(&directory, &addr) {

@@ -7,8 +7,11 @@ use std::sync::Arc;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, connect, sendmsg, shutdown, socket,
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, connect, getsockopt, sendmsg,
+    shutdown, socket,
 };
+
+use nix::sys::socket::sockopt::PeerCredentials;
 
 use crate::error::{ConnectError, Fault};
 use crate::format::message::{MESSAGE_LEN, Message, Reason};
@@ -135,6 +138,11 @@ impl Socket {
             while let Received::Packet(..) = self.receive() {}
         }
         let _ = self.send(&Message::Disconnect { code: 0, reason: Reason::new(reason) }, None);
+    }
+
+    /// The user on the other side, at the time it connected.
+    pub(crate) fn peer_uid(&self) -> Option<u32> {
+        getsockopt(&self.fd, PeerCredentials).ok().map(|who| who.uid())
     }
 
     /// Whether the other side has closed, even if it left messages.
