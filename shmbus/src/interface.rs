@@ -11,6 +11,7 @@ use crate::acquire::acquire;
 use crate::burst::Burst;
 use crate::bus::Bus;
 use crate::error::{Busy, OpenError, SendError, WaitError};
+use crate::filter::Filter;
 use crate::format::{Field32, MIN_FRAME, PACKET_HEADER_SIZE, PacketHeader};
 use crate::frame::{FrameSink, FrameSource, RingFrame, Slot};
 use crate::members;
@@ -120,8 +121,10 @@ pub struct Interface {
     bus: Bus,
     me: Owner,
     sender: u64,
-    mac: [u8; 6],
-    promiscuous: bool,
+    filter: Filter,
+    link_up: bool,
+    /// The longest frame this station sends, in bytes.
+    longest: usize,
     lock_timeout: Duration,
     reader: Reader,
     /// When a lock that keeps the ring unsettled was last looked after in vain.
@@ -159,12 +162,14 @@ impl Interface {
         let cursor = Cursor::at_end(&extent);
         let mac = options.mac.unwrap_or_else(random_mac);
         members::enter(&bus.file, me, mac, &options.name.unwrap_or_else(program_name));
+        let longest = bus.max_frame();
         Ok(Self {
             bus,
             me,
             sender: fastrand::u64(..),
-            mac: mac.into_array(),
-            promiscuous: options.promiscuous,
+            filter: Filter::new(mac, options.promiscuous),
+            link_up: true,
+            longest,
             lock_timeout: options.lock_timeout,
             reader: Reader::new(cursor),
             helped: None,
@@ -180,12 +185,12 @@ impl Interface {
     /// The station's address.
     #[must_use]
     pub fn mac(&self) -> MacAddr6 {
-        self.mac.into()
+        self.filter.mac.into()
     }
 
     /// Changes the station's address, from the next frame on.
     pub fn set_mac(&mut self, mac: MacAddr6) {
-        self.mac = mac.into_array();
+        self.filter.mac = mac.into_array();
     }
 
     /// The random identity by which the station knows its own frames; others see it in
@@ -198,12 +203,55 @@ impl Interface {
     /// Whether the station receives frames for others as well.
     #[must_use]
     pub fn is_promiscuous(&self) -> bool {
-        self.promiscuous
+        self.filter.promiscuous
     }
 
     /// Changes whether the station receives frames for others as well, from the next frame on.
     pub fn set_promiscuous(&mut self, on: bool) {
-        self.promiscuous = on;
+        self.filter.promiscuous = on;
+    }
+
+    /// The multicast addresses the station listens to; none: all of them.
+    pub fn groups(&self) -> impl Iterator<Item = MacAddr6> {
+        self.filter.groups()
+    }
+
+    /// Changes which multicast addresses the station listens to, from the next frame on: none means all of them.
+    /// Broadcasts are always heard; addresses that are no group's are left out.
+    pub fn set_groups(&mut self, groups: impl IntoIterator<Item = MacAddr6>) {
+        self.filter.set_groups(groups);
+    }
+
+    /// Whether the link is up.
+    #[must_use]
+    pub fn is_link_up(&self) -> bool {
+        self.link_up
+    }
+
+    /// Takes the link down or up (`media none`, `media auto`). While it is down, frames to be sent are accepted, counted,
+    /// and go nowhere, and none is received. Up again, the station begins with what is sent from then on.
+    pub fn set_link_up(&mut self, up: bool) {
+        if up && !self.link_up {
+            self.skip_to_present();
+        }
+        self.link_up = up;
+    }
+
+    /// The largest payload of a frame this station sends, in bytes: 1,500 unless changed (9,202 on a big bus).
+    #[must_use]
+    pub fn mtu(&self) -> usize {
+        self.longest - MIN_FRAME
+    }
+
+    /// Changes the largest payload, from the next frame on. Longer frames of others are received all the same. Returns
+    /// whether the bus can carry it: at least 68 bytes, as IPv4 wants, and no more than its longest frame.
+    #[must_use]
+    pub fn set_mtu(&mut self, bytes: usize) -> bool {
+        let possible = (68..=self.bus.max_frame() - MIN_FRAME).contains(&bytes);
+        if possible {
+            self.longest = bytes + MIN_FRAME;
+        }
+        possible
     }
 
     /// Counters since the station joined.
@@ -233,14 +281,20 @@ impl Interface {
         I::Item: FrameSource,
         I::IntoIter: Clone,
     {
-        let max = self.bus.max_frame();
+        let max = self.longest;
         let mut rest = frames.into_iter();
         for (index, frame) in rest.clone().enumerate() {
-            match frame.frame_len() {
-                len if len > max => return Err(SendError::TooLong { index, len, max }),
-                len if len < MIN_FRAME => return Err(SendError::TooShort { index, len }),
-                _ => {}
-            }
+            let refused = match frame.frame_len() {
+                len if len > max => SendError::TooLong { index, len, max },
+                len if len < MIN_FRAME => SendError::TooShort { index, len },
+                _ => continue,
+            };
+            self.reader.stats.tx_refused += rest.count() as u64;
+            return Err(refused);
+        }
+        if !self.link_up {
+            self.reader.stats.tx_link_down += rest.count() as u64;
+            return Ok(());
         }
         let mut sent = 0;
         let mut done = Ok(());
@@ -248,7 +302,10 @@ impl Interface {
         while let count @ 1.. = self.fitting(rest.clone()) {
             if let Err(refused) = self.append(rest.clone().take(count)) {
                 done = Err(match refused {
-                    Refused::Busy(source) => SendError::Busy { sent, source },
+                    Refused::Busy(source) => {
+                        self.reader.stats.tx_busy += rest.clone().count() as u64;
+                        SendError::Busy { sent, source }
+                    }
                     // What was sent before is gone as well.
                     Refused::Lost => return Err(SendError::Lost { path: self.bus.path().to_owned() }),
                 });
@@ -258,6 +315,7 @@ impl Interface {
             rest.nth(count - 1);
         }
         if sent > 0 {
+            self.reader.stats.wakeups += 1;
             wake(&self.bus.file).map_err(|source| SendError::Wake { source })?;
         }
         done
@@ -292,7 +350,13 @@ impl Interface {
         let ring = &self.bus.ring;
         let (mut packets, mut bytes) = (0, 0);
         let mut filling = frames;
-        let mut held = acquire(ring, &self.bus.file, self.me, self.lock_timeout).map_err(Refused::Busy)?;
+        let mut held = match ring.try_lock(self.me) {
+            Ok(held) => held,
+            Err(_taken) => {
+                self.reader.stats.lock_waits += 1;
+                acquire(ring, &self.bus.file, self.me, self.lock_timeout).map_err(Refused::Busy)?
+            }
+        };
         // A rump kernel asserts this whenever it has the lock; somebody may have begun the file anew.
         if ring.memory().load32(Field32::Magic, Ordering::Relaxed) != self.bus.magic() {
             return Err(Refused::Lost);
@@ -332,18 +396,20 @@ impl Interface {
     /// committed.
     #[inline]
     pub fn recv_into(&mut self, sink: &mut impl FrameSink, max: usize) -> usize {
-        let (sender, mac, promiscuous) = (self.sender, self.mac, self.promiscuous);
+        if !self.link_up {
+            return 0;
+        }
+        let (sender, filter) = (self.sender, &self.filter);
         let wanted = |frame: &RingFrame<'_>| {
             if frame.info().sender == sender {
                 return false;
             }
-            if promiscuous {
+            if filter.promiscuous {
                 return true;
             }
             let mut destination = [0; 6];
             frame.copy_to(&mut destination);
-            // The lowest bit of the first byte marks multicast and broadcast.
-            destination == mac || destination[0] & 1 == 1
+            filter.wants(destination)
         };
         if let Some(received) = self.reader.read(&self.bus.ring, max, sink, wanted) {
             return received;
@@ -355,8 +421,10 @@ impl Interface {
     /// Waits until there is something to read, at most for `timeout` (`None`: for ever). `false` when the time is over.
     /// What is there need not be for this station.
     ///
+    /// Where no inotify instance is to be had (128 for each user is a usual limit), it looks every millisecond instead.
+    ///
     /// # Errors
-    /// When no inotify instance or watch is to be had.
+    /// When the bus is gone, or the system refuses to wait.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<bool, WaitError> {
         self.reader.wait(&self.bus, timeout)
     }

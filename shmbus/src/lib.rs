@@ -45,6 +45,7 @@ mod burst;
 mod bus;
 mod error;
 mod file;
+mod filter;
 mod format;
 mod frame;
 mod interface;

@@ -2,7 +2,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Once;
 use std::time::{Duration, Instant};
+
+use nix::libc;
 
 use crate::bus::Bus;
 use crate::error::WaitError;
@@ -14,6 +17,9 @@ use crate::ring::cursor::{Cursor, Met, Outcome, Verdict};
 use crate::ring::snapshot::NoSnapshot;
 use crate::stats::Stats;
 use crate::wake::{SLEEP_BOUND, Watch};
+
+/// The pause between two looks of a sleeper that cannot be woken.
+const NAP: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
 pub(crate) struct Reader {
@@ -135,18 +141,32 @@ impl Reader {
 
     fn sleep(&mut self, bus: &Bus, begin: Instant, timeout: Option<Duration>) -> Result<bool, WaitError> {
         loop {
-            if self.arm(bus)? {
-                return Ok(true);
-            }
+            let watched = match self.arm(bus) {
+                Ok(true) => return Ok(true),
+                Ok(false) => true,
+                Err(WaitError::Watch { source, .. }) if is_exhausted(&source) => {
+                    warn_once(&source);
+                    false
+                }
+                Err(error) => return Err(error),
+            };
             let left = timeout.map_or(SLEEP_BOUND, |timeout| timeout.saturating_sub(begin.elapsed()));
             if left.is_zero() {
                 return Ok(false);
             }
-            let watch = self.watch(bus)?;
-            watch
-                .sleep(left.min(SLEEP_BOUND))
-                .map_err(|source| WaitError::Poll { path: bus.path().to_owned(), source })?;
-            watch.drain();
+            self.stats.sleeps += 1;
+            if watched {
+                let watch = self.watch(bus)?;
+                watch
+                    .sleep(left.min(SLEEP_BOUND))
+                    .map_err(|source| WaitError::Poll { path: bus.path().to_owned(), source })?;
+                watch.drain();
+            } else {
+                std::thread::sleep(left.min(NAP));
+                if self.has_news(bus).unwrap_or(false) {
+                    return Ok(true);
+                }
+            }
         }
     }
 
@@ -157,6 +177,18 @@ impl Reader {
         };
         Ok(self.watch.insert(watch))
     }
+}
+
+/// Whether there are too many files, inotify instances or watches: another way has to do.
+fn is_exhausted(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOSPC | libc::ENOMEM))
+}
+
+fn warn_once(error: &io::Error) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        tracing::warn!(%error, "no inotify watch is to be had: sleeping stations look every millisecond instead");
+    });
 }
 
 fn check(bus: &Bus) -> Result<(), WaitError> {

@@ -1,6 +1,9 @@
 //! What a station has seen and done.
 
 /// Counters of a station or tap, from its making on. What is not counted for it stays 0.
+///
+/// They lie on cache lines of their own, so that stations on several threads do not slow each other down by counting.
+#[repr(align(64))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -12,6 +15,18 @@ pub struct Stats {
     pub tx_packets: u64,
     /// Their bytes.
     pub tx_bytes: u64,
+    /// Frames that were not sent because they were too long or too short, with the rest of their burst.
+    pub tx_refused: u64,
+    /// Frames that were not sent because the lock was not to be had in time.
+    pub tx_busy: u64,
+    /// Frames that were accepted and went nowhere, because the link was down.
+    pub tx_link_down: u64,
+    /// How often the lock was not free at the first look.
+    pub lock_waits: u64,
+    /// Wake-ups sent to the other stations: at most one for a burst.
+    pub wakeups: u64,
+    /// How often the station slept.
+    pub sleeps: u64,
     /// Frames of others that the receive filter kept away.
     pub filtered: u64,
     /// How often writers came around the ring before this reader.

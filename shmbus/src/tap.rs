@@ -106,8 +106,10 @@ impl Tap {
 
     /// Waits until there is something to read, at most for `timeout` (`None`: for ever). `false` when the time is over.
     ///
+    /// Where no inotify instance is to be had (128 for each user is a usual limit), it looks every millisecond instead.
+    ///
     /// # Errors
-    /// When no inotify instance or watch is to be had.
+    /// When the bus is gone, or the system refuses to wait.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<bool, WaitError> {
         self.reader.wait(&self.bus, timeout)
     }

@@ -1,0 +1,119 @@
+//! The interface around the bus: link, MTU, groups, counters, and sleeping where nothing can be watched.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use shmbus::{Burst, Bus, Interface, MacAddr6, SendError, StationOptions};
+
+const BUS: &str = "STATION_TEST_BUS";
+
+fn station(path: &Path) -> Interface {
+    let bus = Bus::open_or_create(path, 0o600).expect("a bus");
+    Interface::join(bus, StationOptions::new().lock_timeout(Duration::from_millis(5))).expect("joined")
+}
+
+fn pair() -> (tempfile::TempDir, Interface, Interface) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bus");
+    let (alice, bob) = (station(&path), station(&path));
+    (folder, alice, bob)
+}
+
+fn to(destination: [u8; 6]) -> [u8; 60] {
+    let mut frame = [0; 60];
+    frame[..6].copy_from_slice(&destination);
+    frame
+}
+
+fn received(station: &mut Interface) -> usize {
+    station.recv_burst(&mut Burst::new(100))
+}
+
+#[test]
+fn frames_sent_while_the_link_is_down_go_nowhere() {
+    let (_folder, mut alice, mut bob) = pair();
+    alice.set_link_up(false);
+    alice.send_burst([to([0xff; 6]); 3]).expect("accepted");
+    assert_eq!(received(&mut bob), 0);
+    assert_eq!((alice.stats().tx_link_down, alice.stats().tx_packets), (3, 0));
+    bob.send(&to([0xff; 6])).expect("sent");
+    assert_eq!(received(&mut alice), 0, "nothing is received either");
+    alice.set_link_up(true);
+    assert_eq!(received(&mut alice), 0, "nothing old is delivered");
+    alice.send(&to([0xff; 6])).expect("sent");
+    bob.send(&to([0xff; 6])).expect("sent");
+    assert_eq!((received(&mut alice), received(&mut bob)), (1, 1));
+}
+
+#[test]
+fn the_mtu_bounds_what_is_sent() {
+    let (_folder, mut alice, mut bob) = pair();
+    assert_eq!(alice.mtu(), 1_500);
+    assert!(alice.set_mtu(600) && !alice.set_mtu(67) && !alice.set_mtu(1_501));
+    assert!(matches!(alice.send(&[0xff; 615]), Err(SendError::TooLong { max: 614, .. })));
+    alice.send(&[0xff; 614]).expect("sent");
+    bob.send(&[0xff; 1_514]).expect("sent");
+    assert_eq!((received(&mut alice), received(&mut bob)), (1, 1), "others may send longer ones");
+    assert_eq!(alice.stats().tx_refused, 1);
+}
+
+#[test]
+fn groups_are_heard_when_listed_or_all() {
+    let (_folder, mut alice, mut bob) = pair();
+    let (group, other) = ([1, 0, 0x5e, 0, 0, 1], [1, 0, 0x5e, 0, 0, 2]);
+    let send = |alice: &mut Interface| alice.send_burst([to(group), to(other), to([0xff; 6])]).expect("sent");
+    send(&mut alice);
+    assert_eq!(received(&mut bob), 3);
+    bob.set_groups([MacAddr6::from(group)]);
+    send(&mut alice);
+    assert_eq!(received(&mut bob), 2);
+    assert_eq!(bob.stats().filtered, 1);
+}
+
+#[test]
+fn the_counters_say_why() {
+    let (folder, mut alice, mut bob) = pair();
+    alice.send_burst([to([0xff; 6]); 200]).expect("sent");
+    assert_eq!((alice.stats().wakeups, alice.stats().tx_packets, alice.stats().lock_waits), (1, 200, 0));
+    assert_eq!(bob.wait(Some(Duration::ZERO)).ok(), Some(true));
+    assert_eq!(bob.stats().sleeps, 0, "there was something to read");
+    received(&mut bob);
+    received(&mut bob);
+    assert_eq!(bob.wait(Some(Duration::from_millis(1))).ok(), Some(false));
+    assert!(bob.stats().sleeps > 0);
+    // A rump kernel has the lock.
+    let file = std::fs::File::options().write(true).open(folder.path().join("bus")).expect("a bus");
+    std::os::unix::fs::FileExt::write_all_at(&file, &1_u32.to_ne_bytes(), 24).expect("locked");
+    assert!(matches!(alice.send_burst([to([0xff; 6]); 7]), Err(SendError::Busy { sent: 0, .. })));
+    assert_eq!((alice.stats().tx_busy, alice.stats().lock_waits), (7, 1));
+}
+
+/// In a process of its own: no further descriptor is to be had there.
+#[test]
+fn a_sleeper_without_a_watch_wakes_all_the_same() {
+    if let Some(path) = std::env::var_os(BUS) {
+        let (mut alice, mut bob) = (station(Path::new(&path)), station(Path::new(&path)));
+        let next = std::fs::File::open("/dev/null").expect("a descriptor");
+        let used = u64::try_from(std::os::fd::AsRawFd::as_raw_fd(&next)).expect("not negative");
+        drop(next);
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+        setrlimit(Resource::RLIMIT_NOFILE, used, hard).expect("lowered");
+        assert!(bob.arm().is_err(), "an inotify instance was to be had");
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| bob.wait(Some(Duration::from_mins(1))));
+            alice.send(&to([0xff; 6])).expect("sent");
+            assert_eq!(sleeper.join().expect("no panic").ok(), Some(true));
+        });
+        assert_eq!(received(&mut bob), 1);
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let status = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", "a_sleeper_without_a_watch_wakes_all_the_same"])
+        .env(BUS, folder.path().join("bus"))
+        .output()
+        .expect("started");
+    assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stdout));
+}
