@@ -8,6 +8,7 @@ pub(crate) mod exchange;
 pub(crate) mod layout;
 pub(crate) mod rx;
 pub(crate) mod server;
+pub(crate) mod signal;
 pub(crate) mod slots;
 pub(crate) mod tx;
 pub(crate) mod window;

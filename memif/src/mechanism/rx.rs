@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::fence;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::Side;
 use super::counters::{self, Counters};
+use super::signal;
 use super::slots::Slots;
 use super::window::Window;
 use crate::error::{Fault, RingFault};
@@ -48,13 +48,13 @@ impl RxRing {
         let ring = Self { memory, window, side, index, headroom, burst, packets: 0, bytes: 0, counters };
         ring.set_mask(masked);
         match ring.side {
-            Side::Server => ring.memory.header().tail.store(0, Release),
+            Side::Server => signal::publish(&ring.memory.header().tail, 0),
             Side::Client(_) => {
                 // At most 2^14 for a client.
                 let all = u16::try_from(ring.memory.size()).unwrap_or(0);
                 ring.offer(0, all);
                 // Pairs with the server's acquire-load of head before it writes into the buffers.
-                ring.memory.header().head.store(ring.window.ours(), Release);
+                signal::publish(&ring.memory.header().head, ring.window.ours());
             }
         }
         ring
@@ -93,8 +93,8 @@ impl RxRing {
     fn refresh(&mut self) -> Result<(), Fault> {
         // Pairs with the producer's release-store after it wrote descriptors and bytes.
         let theirs = match self.side {
-            Side::Server => self.memory.header().head.load(Acquire),
-            Side::Client(_) => self.memory.header().tail.load(Acquire),
+            Side::Server => signal::look(&self.memory.header().head),
+            Side::Client(_) => signal::look(&self.memory.header().tail),
         };
         self.window.observe(theirs).map_err(|_| self.fault(RingFault::Jump { index: theirs }))
     }
@@ -214,8 +214,8 @@ impl RxRing {
         // Our reads of the bytes come before this, and the peer's writes after its acquire-load of the same index: the
         // client's load of tail before it fills S2M again, the server's load of head before it fills M2S again.
         match self.side {
-            Side::Server => self.memory.header().tail.store(ours, Release),
-            Side::Client(_) => self.memory.header().head.store(ours, Release),
+            Side::Server => signal::publish(&self.memory.header().tail, ours),
+            Side::Client(_) => signal::publish(&self.memory.header().head, ours),
         }
     }
 
@@ -290,16 +290,13 @@ impl RxRing {
 
     /// Asks the peer to write the eventfd, or not to.
     pub(crate) fn set_mask(&self, masked: bool) {
-        // Relaxed: only `arm` depends on an order, and has a fence for it.
+        // Relaxed: only `arm` depends on an order, and asks in another way.
         self.memory.header().flags.store(if masked { FLAG_MASK } else { 0 }, Relaxed);
     }
 
     /// Asks the peer for an interrupt and looks once more; whether packets are there already.
     pub(crate) fn arm(&mut self) -> Result<bool, Fault> {
-        self.set_mask(false);
-        // Pairs with the producer's fence between its index and its look at the flag: one of the two sees the other's
-        // store. (Peers without that fence are why a sleeper also needs a bound.)
-        fence(SeqCst);
+        signal::ask(&self.memory.header().flags);
         self.refresh()?;
         self.check()?;
         Ok(self.window.available() != 0)

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::fence;
 
 use super::Side;
 use super::counters::{self, Counters};
+use super::signal;
 use super::window::Window;
 use crate::error::{Fault, RingFault};
-use crate::format::ring::{Descriptor, FLAG_MASK, FLAG_NEXT};
+use crate::format::ring::{Descriptor, FLAG_NEXT};
 use crate::memory::pool::Held;
 use crate::memory::region::{Region, Regions};
 use crate::memory::ring::RingMemory;
@@ -36,8 +35,8 @@ impl TxRing {
         // Never more than the ring holds, so a burst allocates nothing.
         let pending = Vec::with_capacity(memory.size());
         match side {
-            Side::Server => memory.header().tail.store(0, Release),
-            Side::Client(_) => memory.header().head.store(0, Release),
+            Side::Server => signal::publish(&memory.header().tail, 0),
+            Side::Client(_) => signal::publish(&memory.header().head, 0),
         }
         Self { memory, window, side, index, pending, counters: Arc::default() }
     }
@@ -72,8 +71,8 @@ impl TxRing {
         // Pairs with the release-store by which the peer gives buffers back (S2M tail) or offers them (M2S head): its
         // use of them, and its descriptors, come before our writes.
         let theirs = match self.side {
-            Side::Server => self.memory.header().head.load(Acquire),
-            Side::Client(_) => self.memory.header().tail.load(Acquire),
+            Side::Server => signal::look(&self.memory.header().head),
+            Side::Client(_) => signal::look(&self.memory.header().tail),
         };
         self.window.observe(theirs).map_err(|_| self.fault(RingFault::Jump { index: theirs }))
     }
@@ -239,13 +238,10 @@ impl TxRing {
         let ours = self.window.advance(count);
         // Descriptors and bytes come before this; pairs with the consumer's acquire-load of the same index.
         match self.side {
-            Side::Server => self.memory.header().tail.store(ours, Release),
-            Side::Client(_) => self.memory.header().head.store(ours, Release),
+            Side::Server => signal::publish(&self.memory.header().tail, ours),
+            Side::Client(_) => signal::publish(&self.memory.header().head, ours),
         }
-        // Pairs with the consumer's fence between clearing the flag and its last look at the index: one of the two sees
-        // the other's store.
-        fence(SeqCst);
-        self.memory.header().flags.load(Relaxed) & FLAG_MASK == 0
+        signal::is_wanted(&self.memory.header().flags)
     }
 }
 
