@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::acquire::acquire;
 use crate::error::OpenError;
@@ -20,6 +20,20 @@ use crate::ring::lock::Owner;
 
 /// How long joining a bus waits for its lock.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a blank file is given to become a bus: another process may just be making it.
+const MAKING: Duration = Duration::from_millis(200);
+
+/// Opens a file, and waits for it a little if it is blank.
+fn open_settled(path: &Path, writable: bool) -> Result<(File, Found), OpenError> {
+    let begin = Instant::now();
+    loop {
+        match file::open(path, writable)? {
+            (_, Found::Blank) if begin.elapsed() < MAKING => std::thread::sleep(Duration::from_millis(1)),
+            settled => return Ok(settled),
+        }
+    }
+}
 
 /// An open bus: what [`Interface::join`](crate::Interface::join) and [`Tap`](crate::Tap) are made from.
 ///
@@ -57,7 +71,7 @@ impl Bus {
     /// See [`OpenError`]; the file is left as it was.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         let path = path.as_ref();
-        match file::open(path, true)? {
+        match open_settled(path, true)? {
             (file, Found::Bus(size)) => {
                 file::reserve(path, &file, size)?;
                 Self::map(path, file, size, true)
@@ -72,7 +86,7 @@ impl Bus {
     /// See [`OpenError`].
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         let path = path.as_ref();
-        match file::open(path, false)? {
+        match open_settled(path, false)? {
             (file, Found::Bus(size)) => Self::map(path, file, size, false),
             (_, Found::Blank) => Err(OpenError::Uninitialised { path: path.to_owned() }),
         }

@@ -157,10 +157,14 @@ impl Reader {
             self.stats.sleeps += 1;
             if watched {
                 let watch = self.watch(bus)?;
-                watch
+                let woken = watch
                     .sleep(left.min(SLEEP_BOUND))
                     .map_err(|source| WaitError::Poll { path: bus.path().to_owned(), source })?;
                 watch.drain();
+                if !woken && self.has_news(bus).unwrap_or(false) {
+                    self.stats.unwoken += 1;
+                    return Ok(true);
+                }
             } else {
                 std::thread::sleep(left.min(NAP));
                 if self.has_news(bus).unwrap_or(false) {

@@ -27,6 +27,9 @@ pub struct Stats {
     pub wakeups: u64,
     /// How often the station slept.
     pub sleeps: u64,
+    /// How often it woke by itself and found something there: whoever sent it died before waking the others, or was about
+    /// to.
+    pub unwoken: u64,
     /// Frames of others that the receive filter kept away.
     pub filtered: u64,
     /// How often writers came around the ring before this reader.
