@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::format::{BUS_SIZE, MAX_BUS_SIZE, MIN_FRAME};
+use crate::legacy;
 use crate::members::Member;
 
 /// Why a bus file could not be opened or made. Nothing was changed.
@@ -50,12 +51,18 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// A bus in a version of the format that cannot be joined.
-    #[error("bus {} has format version {version}, only version 3 can be joined", path.display())]
+    #[error("bus {} has format version {version}: {}", path.display(), use_of_version(*version))]
     WrongVersion {
         /// The file.
         path: PathBuf,
         /// Its version.
         version: u32,
+    },
+    /// A bus that was written on a machine of the other byte order.
+    #[error("bus {} is of a machine of the other byte order: it can be dumped, not joined", path.display())]
+    OtherByteOrder {
+        /// The file.
+        path: PathBuf,
     },
     /// A file system on which processes do not share memory.
     #[error("{} is on {filesystem}, where shared memory is not shared: put the bus on a local file system, best /dev/shm", path.display())]
@@ -104,8 +111,26 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Whether [`LegacyDump`](crate::LegacyDump) may be able to read what cannot be joined.
+    #[must_use]
+    pub fn can_be_dumped(&self) -> bool {
+        match self {
+            Self::OtherByteOrder { .. } => true,
+            Self::WrongVersion { version, .. } => legacy::can_be_dumped(*version),
+            _ => false,
+        }
+    }
+
     pub(crate) fn io(path: &std::path::Path, source: impl Into<io::Error>) -> Self {
         Self::Io { path: path.to_owned(), source: source.into() }
+    }
+}
+
+fn use_of_version(version: u32) -> &'static str {
+    if legacy::can_be_dumped(version) {
+        "it can be dumped, not joined"
+    } else {
+        "only version 3 can be joined, and version 2 dumped"
     }
 }
 

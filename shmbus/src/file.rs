@@ -3,7 +3,7 @@
 //! Everything is checked before anything is changed: a file that is not a bus is left as it was.
 
 use std::fs::{File, FileType};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -26,6 +26,25 @@ pub(crate) enum Found {
 
 /// Opens an existing file and checks what it is.
 pub(crate) fn open(path: &Path, writable: bool) -> Result<(File, Found), OpenError> {
+    let file = open_regular(path, writable)?;
+    let found = check(path, &file)?;
+    Ok((file, found))
+}
+
+/// All of an existing file that is `size` bytes long.
+pub(crate) fn read_whole(path: &Path, size: u64) -> Result<Vec<u8>, OpenError> {
+    let mut bytes = Vec::new();
+    let mut file = open_regular(path, false)?.take(size + 1);
+    file.read_to_end(&mut bytes).map_err(|error| OpenError::io(path, error))?;
+    if bytes.len() as u64 == size {
+        return Ok(bytes);
+    }
+    let size = file.into_inner().metadata().map_err(|error| OpenError::io(path, error))?.len();
+    Err(OpenError::WrongSize { path: path.to_owned(), size })
+}
+
+/// Opens what is a regular file, and nothing else.
+fn open_regular(path: &Path, writable: bool) -> Result<File, OpenError> {
     // Opening a folder, pipe or socket gives errors that do not say what is wrong, so the kind is looked at first ...
     let kind = std::fs::metadata(path).map_err(|error| OpenError::io(path, error))?.file_type();
     check_kind(path, kind)?;
@@ -35,8 +54,10 @@ pub(crate) fn open(path: &Path, writable: bool) -> Result<(File, Found), OpenErr
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)
         .map_err(|error| OpenError::io(path, error))?;
-    let found = check(path, &file)?;
-    Ok((file, found))
+    // ... and again, of what was really opened.
+    let kind = file.metadata().map_err(|error| OpenError::io(path, error))?.file_type();
+    check_kind(path, kind)?;
+    Ok(file)
 }
 
 /// Makes a new, empty file. Fails with [`io::ErrorKind::AlreadyExists`] when there is one.
@@ -68,11 +89,8 @@ pub(crate) fn reserve(path: &Path, file: &File, size: u64) -> Result<(), OpenErr
     }
 }
 
-/// Checks an open file: its kind, its file system, its size, magic and version.
-pub(crate) fn check(path: &Path, file: &File) -> Result<Found, OpenError> {
-    let metadata = file.metadata().map_err(|error| OpenError::io(path, error))?;
-    // ... and again, of what was really opened.
-    check_kind(path, metadata.file_type())?;
+/// Checks an open file: its file system, its size, magic and version.
+fn check(path: &Path, file: &File) -> Result<Found, OpenError> {
     if let Some(filesystem) = incoherent(file) {
         return Err(OpenError::Incoherent { path: path.to_owned(), filesystem });
     }
@@ -84,13 +102,16 @@ pub(crate) fn check(path: &Path, file: &File) -> Result<Found, OpenError> {
             Err(error) => Err(OpenError::io(path, error)),
         }
     };
-    let size = metadata.len();
+    let size = file.metadata().map_err(|error| OpenError::io(path, error))?.len();
     let magic = word(Field32::Magic)?;
     match magic {
         0 if size <= BUS_SIZE => return Ok(Found::Blank),
         0 => return Err(OpenError::WrongSize { path: path.to_owned(), size }),
         _ if fits(magic, size) => {}
         MAGIC | BIG_MAGIC => return Err(OpenError::WrongSize { path: path.to_owned(), size }),
+        _ if magic == MAGIC.swap_bytes() => {
+            return Err(OpenError::OtherByteOrder { path: path.to_owned() });
+        }
         _ => return Err(OpenError::WrongMagic { path: path.to_owned(), magic }),
     }
     match word(Field32::Version)? {

@@ -29,6 +29,7 @@
 //! - [`Bus`] is the file: opened, checked, made.
 //! - [`Interface`] is a station: it sends and receives.
 //! - [`Tap`] sees everything and changes nothing.
+//! - [`LegacyDump`] reads files that cannot be joined: older ones, and those of another kind of machine.
 //! - With the feature `smoltcp`, `phy` makes a station a device of that IP stack.
 //!
 //! # What is promised
@@ -49,6 +50,7 @@ mod filter;
 mod format;
 mod frame;
 mod interface;
+mod legacy;
 mod liveness;
 mod mappers;
 mod members;
@@ -70,6 +72,7 @@ pub use error::{Busy, OpenError, SendError, WaitError};
 pub use format::{BUS_SIZE, MAX_BIG_FRAME, MAX_BUS_SIZE, MAX_FRAME, MIN_FRAME};
 pub use frame::{FrameInfo, FrameSink, FrameSource, RingFrame, Slot};
 pub use interface::{Interface, StationOptions, random_mac};
+pub use legacy::LegacyDump;
 pub use macaddr::MacAddr6;
 pub use mapguard::install as survive_truncation;
 pub use members::Member;

@@ -1,6 +1,7 @@
 //! `busctl dump`: prints or saves what is on a bus.
 
 mod bounds;
+mod legacy;
 mod missed;
 mod outlets;
 
@@ -29,7 +30,8 @@ const BURST: usize = 256;
 /// Print the frames on a bus, or save them as a pcap file
 ///
 /// Begins with the oldest frame that is still on the bus, and stops behind the newest; with -f it goes on with what comes.
-/// It takes no lock and needs only permission to read the bus, so it also shows what is left on one that nobody runs.
+/// It takes no lock and needs only permission to read the bus, so it also shows what is left on one that nobody runs, and
+/// files that cannot be joined: of format version 2, and of machines of the other byte order.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         busctl dump ./lan.bus\n  \
@@ -67,7 +69,10 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         BusArgument::Path(path) => path.clone(),
         interface @ BusArgument::Interface(_) => interface.path(&context.registry()?)?,
     };
-    let bus = Bus::open_read_only(&path)?;
+    let bus = match Bus::open_read_only(&path) {
+        Err(refusal) if refusal.can_be_dumped() => return legacy::dump(args, &path, refusal),
+        bus => bus?,
+    };
     let stop = Stop::on_signals()?;
     let state = bus.state();
     let mut outlets = Outlets::open(args.write.as_deref(), &path)?;

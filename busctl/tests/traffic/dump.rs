@@ -132,3 +132,34 @@ fn files_that_cannot_be_written_are_named() {
     lab.fails("dump ./lan.bus -c 0", 2, "0 is not in 1..");
     lab.fails("dump lan.bus", 2, "say ./lan.bus");
 }
+
+/// Magic, version, generation, first, last, lock, spare, and packets of an old bus, in either byte order.
+#[test]
+fn buses_that_cannot_be_joined_can_be_dumped() {
+    let orders: [fn(u32) -> u32; 2] = [|word| word, u32::swap_bytes];
+    for order in orders {
+        let lab = Lab::new();
+        let mut bus = vec![0; 1 << 20];
+        let mut put = |at: usize, words: &[u32]| {
+            for (index, word) in words.iter().enumerate() {
+                bus[at + 4 * index..][..4].copy_from_slice(&order(*word).to_ne_bytes());
+            }
+        };
+        put(0, &[0xca11_d054, 2, 0, 0, 1_048_544, 38, 0, 0]);
+        // Version 2 has 12 bytes before each frame. The first packet is empty.
+        put(32 + 12, &[14, 1, 2, u32::MAX, u32::MAX]);
+        put(32 + 38, &[60, 4_000_000_000, 999_999, 0xaabb_ccdd]);
+        std::fs::write(lab.path("lan.bus"), &bus).unwrap();
+        let text = "bus version 2, lock: 0, generation: 0, firstoff: 0xfffe0, lastoff: 0x0026\n\
+                    packet 0, offset 0x0018, length 0x000e, ts 1/000002\n\
+                    packet 1, offset 0x0032, length 0x003c, ts 4000000000/999999\n";
+        assert_eq!(lab.prints("dump ./lan.bus"), text);
+        assert_eq!(lab.prints("dump ./lan.bus -c 1 -w lan.pcap").lines().count(), 2);
+        assert_eq!(lab.read_pcap("lan.pcap").len(), 1);
+        assert_eq!(lab.prints("dump ./lan.bus -H").lines().count(), 1);
+
+        lab.fails("dump ./lan.bus -f", 2, "can be dumped, not joined");
+        lab.fails("host ./lan.bus 10.0.0.1/24", 2, "can be dumped, not joined");
+        assert!(std::fs::read(lab.path("lan.bus")).unwrap() == bus, "nothing is changed");
+    }
+}

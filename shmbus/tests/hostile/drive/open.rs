@@ -1,6 +1,6 @@
 //! Arbitrary bytes as a bus file, opened in every way there is.
 
-use shmbus::{Bus, Tap};
+use shmbus::{Bus, LegacyDump, MAX_FRAME, Tap};
 
 use super::bus_file::BusFile;
 use super::input::{Input, Recipe};
@@ -18,6 +18,12 @@ pub(crate) fn open(bytes: &[u8]) {
                 Ok(tap) => drain(&mut tap.with_runts()),
                 Err(error) => said(&error),
             }
+        }
+        Err(error) => said(&error),
+    }
+    match LegacyDump::open(file.path()) {
+        Ok(dump) => {
+            assert!(dump.frames().all(|frame| (1..=MAX_FRAME).contains(&frame.bytes.len())));
         }
         Err(error) => said(&error),
     }
