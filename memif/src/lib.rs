@@ -24,7 +24,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! With the feature `smoltcp`, `phy` makes a link a device of that IP stack.
+//! With the feature `smoltcp`, `phy` makes a link a device of that IP stack; with `tokio`, events and packets are awaited in that runtime.
 //!
 //! # The peer is not trusted
 //! Every number in a message or in shared memory is read once, checked, and the checked copy used. A peer that breaks the
@@ -65,6 +65,8 @@ pub use face::phy;
 pub use face::rx::{Packet, Packets, RxBurst, RxQueue};
 pub use face::server::{Server, ServerOptions};
 pub use face::stats::QueueStats;
+#[cfg(feature = "tokio")]
+pub use face::tokio;
 pub use face::tx::{TxBurst, TxQueue, TxSlot};
 pub use format::mode::Mode;
 pub use mapguard::install as survive_truncation;

@@ -14,4 +14,6 @@ pub mod phy;
 pub(crate) mod rx;
 pub(crate) mod server;
 pub(crate) mod stats;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 pub(crate) mod tx;

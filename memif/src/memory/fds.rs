@@ -77,3 +77,10 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
     // SAFETY: the kernel installed this descriptor for this call.
     Ok(unsafe { adopt(number) })
 }
+
+/// Registers a descriptor with the tokio runtime this is called in.
+#[cfg(feature = "tokio")]
+pub(crate) fn register(fd: OwnedFd) -> std::io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
+    // SAFETY: an owned descriptor keeps its number, and is closed only after it was deregistered.
+    Ok(unsafe { tokio::io::unix::AsyncFd::register(fd) }?)
+}

@@ -1,0 +1,48 @@
+//! Both endpoints and a queue in one tokio runtime.
+
+#![cfg(feature = "tokio")]
+
+mod common;
+
+use common::*;
+use memif::tokio::Async;
+use memif::{Client, Event, LinkError, Options, Server};
+
+#[tokio::test]
+async fn events_and_packets_are_awaited() {
+    let addr = unique("tokio");
+    let mut server = Server::bind(&addr).unwrap();
+    server.add(Options::new(0)).unwrap();
+    let mut server = Async::new(server).unwrap();
+    let mut client = Async::new(Client::new(&addr, Options::new(0)).unwrap()).unwrap();
+    let (here, there) = tokio::join!(server.event(), client.event());
+    let (Event::Connected { link: mut here, .. }, Event::Connected { link: mut there, .. }) =
+        (here.unwrap(), there.unwrap())
+    else {
+        panic!("not connected")
+    };
+    let mut queue = Async::new(here.rx.remove(0)).unwrap();
+    let counting = tokio::spawn(async move {
+        let mut received = 0;
+        while received < 1_000 {
+            queue.packets().await.unwrap();
+            received += queue.get_mut().burst(64).unwrap().len();
+        }
+        (queue, received)
+    });
+    for _ in 0..1_000 {
+        let mut burst = there.tx[0].burst().unwrap();
+        burst.push(&[1; 60]);
+        burst.publish();
+        tokio::task::yield_now().await;
+    }
+    let (mut queue, received) = counting.await.unwrap();
+    assert_eq!(received, 1_000);
+
+    let sleeper = tokio::spawn(async move { queue.packets().await });
+    tokio::task::yield_now().await;
+    client.get_mut().disconnect("done");
+    assert!(matches!(server.event().await.unwrap(), Event::Disconnected { .. }));
+    assert_eq!(sleeper.await.unwrap(), Err(LinkError::Down));
+    drop(client.into_inner());
+}
