@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -65,7 +66,8 @@ pub struct BusState {
 }
 
 impl Bus {
-    /// Opens an existing bus for reading and writing.
+    /// Opens an existing bus for reading and writing. Links are followed, but for those of another user in a folder where
+    /// everybody may put things, like `/tmp`.
     ///
     /// # Errors
     /// See [`OpenError`]; the file is left as it was.
@@ -133,6 +135,13 @@ impl Bus {
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.ring.memory().is_lost()
+    }
+
+    /// Whether the file has no name any more. Those who have it open go on as before; nobody else will join them, and a bus
+    /// that is made under the name is another one.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.file.metadata().is_ok_and(|file| file.nlink() == 0)
     }
 
     /// The header's values at this moment.

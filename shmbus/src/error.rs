@@ -1,7 +1,7 @@
 //! What can go wrong, in words that say what to do about it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::format::{BUS_SIZE, MAX_BUS_SIZE, MIN_FRAME};
@@ -13,15 +13,37 @@ use crate::members::Member;
 #[non_exhaustive]
 pub enum OpenError {
     /// The file or its folder cannot be opened: missing, no permission, a socket, ...
-    #[error("cannot open bus {}: {}", path.display(), describe(source))]
+    #[error("cannot open bus {}: {}", shown(path), describe(source))]
     Io {
         /// The bus.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
+    /// The path is a link to something that is not there.
+    #[error("cannot open bus {}: it is a link to {}, which does not exist", shown(path), shown(target))]
+    DeadLink {
+        /// The path.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
+    /// The path leads through a link that another user has put into a folder where everybody may put things.
+    #[error(
+        "bus {} is not opened: user {owner} has put the link {} into a folder that is open to all",
+        shown(path),
+        shown(link)
+    )]
+    PlantedLink {
+        /// The path.
+        path: PathBuf,
+        /// The link.
+        link: PathBuf,
+        /// The number of the user it belongs to.
+        owner: u32,
+    },
     /// The path names a folder, a device or a pipe.
-    #[error("{} is not a bus: it is {kind}, and a bus is a regular file", path.display())]
+    #[error("{} is not a bus: it is {kind}, and a bus is a regular file", shown(path))]
     NotAFile {
         /// The path.
         path: PathBuf,
@@ -29,7 +51,11 @@ pub enum OpenError {
         kind: &'static str,
     },
     /// The file's first bytes are not those of a bus.
-    #[error("{} is not a bus: it starts with {magic:#010x} and not with {:#010x}", path.display(), crate::format::MAGIC)]
+    #[error(
+        "{} is not a bus: it starts with {magic:#010x} and not with {:#010x}",
+        shown(path),
+        crate::format::MAGIC
+    )]
     WrongMagic {
         /// The file.
         path: PathBuf,
@@ -37,7 +63,10 @@ pub enum OpenError {
         magic: u32,
     },
     /// The file has a bus's magic but not its size.
-    #[error("{} is not a bus: it is {size} bytes long, and a bus has {BUS_SIZE}, or the size it was made with", path.display())]
+    #[error(
+        "{} is not a bus: it is {size} bytes long, and a bus has {BUS_SIZE}, or the size it was made with",
+        shown(path)
+    )]
     WrongSize {
         /// The file.
         path: PathBuf,
@@ -45,13 +74,13 @@ pub enum OpenError {
         size: u64,
     },
     /// The file is empty or all zero: nobody has made a bus of it yet.
-    #[error("{} is not a bus yet: it is empty; create it first (`busctl linkstr` does)", path.display())]
+    #[error("{} is not a bus yet: it is empty; create it first (`busctl linkstr` does)", shown(path))]
     Uninitialised {
         /// The file.
         path: PathBuf,
     },
     /// A bus in a version of the format that cannot be joined.
-    #[error("bus {} has format version {version}: {}", path.display(), use_of_version(*version))]
+    #[error("bus {} has format version {version}: {}", shown(path), use_of_version(*version))]
     WrongVersion {
         /// The file.
         path: PathBuf,
@@ -59,13 +88,16 @@ pub enum OpenError {
         version: u32,
     },
     /// A bus that was written on a machine of the other byte order.
-    #[error("bus {} is of a machine of the other byte order: it can be dumped, not joined", path.display())]
+    #[error("bus {} is of a machine of the other byte order: it can be dumped, not joined", shown(path))]
     OtherByteOrder {
         /// The file.
         path: PathBuf,
     },
     /// A file system on which processes do not share memory.
-    #[error("{} is on {filesystem}, where shared memory is not shared: put the bus on a local file system, best /dev/shm", path.display())]
+    #[error(
+        "{} is on {filesystem}, where shared memory is not shared: put the bus on a local file system, best /dev/shm",
+        shown(path)
+    )]
     Incoherent {
         /// The file.
         path: PathBuf,
@@ -73,7 +105,7 @@ pub enum OpenError {
         filesystem: &'static str,
     },
     /// The blocks of the file could not be reserved.
-    #[error("no room for bus {}: {}; it takes {size} bytes", path.display(), describe(source))]
+    #[error("no room for bus {}: {}; it takes {size} bytes", shown(path), describe(source))]
     NoRoom {
         /// The bus.
         path: PathBuf,
@@ -82,8 +114,21 @@ pub enum OpenError {
         /// What the system said.
         source: io::Error,
     },
+    /// The process may not write files as large as the bus, which would get it killed (`SIGXFSZ`) if it tried.
+    #[error(
+        "no room for bus {}: this process may write files of {limit} bytes (ulimit -f), and it takes {size}",
+        shown(path)
+    )]
+    FileSizeLimit {
+        /// The bus.
+        path: PathBuf,
+        /// Its size in bytes.
+        size: u64,
+        /// What the process may write, in bytes.
+        limit: u64,
+    },
     /// The lock of the bus could not be had to initialise it or to join it.
-    #[error("cannot join bus {}: {source}", path.display())]
+    #[error("cannot join bus {}: {source}", shown(path))]
     Busy {
         /// The bus.
         path: PathBuf,
@@ -91,7 +136,10 @@ pub enum OpenError {
         source: Busy,
     },
     /// The header's offsets lie outside the ring.
-    #[error("bus {} is damaged: its header points outside the ring; the next station that sends mends it", path.display())]
+    #[error(
+        "bus {} is damaged: its header points outside the ring; the next station that sends mends it",
+        shown(path)
+    )]
     Corrupt {
         /// The bus.
         path: PathBuf,
@@ -103,7 +151,7 @@ pub enum OpenError {
         size: u64,
     },
     /// The bus was opened for reading only, and the call needs to write.
-    #[error("bus {} is open for reading only: a station needs to write to it", path.display())]
+    #[error("bus {} is open for reading only: a station needs to write to it", shown(path))]
     ReadOnly {
         /// The bus.
         path: PathBuf,
@@ -121,7 +169,7 @@ impl OpenError {
         }
     }
 
-    pub(crate) fn io(path: &std::path::Path, source: impl Into<io::Error>) -> Self {
+    pub(crate) fn io(path: &Path, source: impl Into<io::Error>) -> Self {
         Self::Io { path: path.to_owned(), source: source.into() }
     }
 }
@@ -132,6 +180,15 @@ fn use_of_version(version: u32) -> &'static str {
     } else {
         "only version 3 can be joined, and version 2 dumped"
     }
+}
+
+/// A path in a message: in one line, whatever it is called.
+pub(crate) fn shown(path: &Path) -> String {
+    let name = path.to_string_lossy();
+    if !name.contains(char::is_control) {
+        return name.into_owned();
+    }
+    name.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() }).collect()
 }
 
 /// What an I/O error says, without the number.
@@ -199,7 +256,7 @@ pub enum SendError {
         source: Busy,
     },
     /// The bus is gone: its file was cut short, or is no bus any more. Nothing was sent, and nothing ever will be.
-    #[error("bus {} is gone: its file was cut short or overwritten", path.display())]
+    #[error("bus {} is gone: its file was cut short or overwritten", shown(path))]
     Lost {
         /// The bus.
         path: PathBuf,
@@ -217,13 +274,13 @@ pub enum SendError {
 #[non_exhaustive]
 pub enum WaitError {
     /// The bus is gone: its file was cut short. Nothing will ever come.
-    #[error("bus {} is gone: its file was cut short", path.display())]
+    #[error("bus {} is gone: its file was cut short", shown(path))]
     Lost {
         /// The bus.
         path: PathBuf,
     },
     /// No inotify instance or watch is to be had.
-    #[error("cannot watch bus {}: {source}", path.display())]
+    #[error("cannot watch bus {}: {source}", shown(path))]
     Watch {
         /// The bus.
         path: PathBuf,
@@ -231,7 +288,7 @@ pub enum WaitError {
         source: io::Error,
     },
     /// Polling failed.
-    #[error("cannot wait for bus {}: {source}", path.display())]
+    #[error("cannot wait for bus {}: {source}", shown(path))]
     Poll {
         /// The bus.
         path: PathBuf,

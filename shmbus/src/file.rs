@@ -10,10 +10,12 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::libc;
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statfs::{self, FsType, fstatfs};
 
 use crate::error::OpenError;
 use crate::format::{BIG_MAGIC, BUS_SIZE, Field32, MAGIC, VERSION, fits};
+use crate::links;
 
 /// What a file that may be a bus turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,13 +48,14 @@ pub(crate) fn read_whole(path: &Path, size: u64) -> Result<Vec<u8>, OpenError> {
 /// Opens what is a regular file, and nothing else.
 fn open_regular(path: &Path, writable: bool) -> Result<File, OpenError> {
     // Opening a folder, pipe or socket gives errors that do not say what is wrong, so the kind is looked at first ...
-    let kind = std::fs::metadata(path).map_err(|error| OpenError::io(path, error))?.file_type();
+    let target = links::follow(path)?;
+    let kind = std::fs::metadata(&target.path).map_err(|error| OpenError::io(path, error))?.file_type();
     check_kind(path, kind)?;
     let file = File::options()
         .read(true)
         .write(writable)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | target.flags)
+        .open(&target.path)
         .map_err(|error| OpenError::io(path, error))?;
     // ... and again, of what was really opened.
     let kind = file.metadata().map_err(|error| OpenError::io(path, error))?.file_type();
@@ -76,6 +79,12 @@ pub(crate) fn create(path: &Path, mode: u32) -> io::Result<File> {
 /// cannot kill those who map it.
 pub(crate) fn reserve(path: &Path, file: &File, size: u64) -> Result<(), OpenError> {
     let metadata = file.metadata().map_err(|error| OpenError::io(path, error))?;
+    // Waking the others is a write as well.
+    if let Ok((limit, _)) = getrlimit(Resource::RLIMIT_FSIZE)
+        && limit < size
+    {
+        return Err(OpenError::FileSizeLimit { path: path.to_owned(), size, limit });
+    }
     if metadata.len() == size && metadata.blocks() * 512 >= size {
         return Ok(());
     }

@@ -51,6 +51,7 @@ mod format;
 mod frame;
 mod interface;
 mod legacy;
+mod links;
 mod liveness;
 mod mappers;
 mod members;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
 use crate::bus::Bus;
-use crate::error::OpenError;
+use crate::error::{OpenError, shown};
 use crate::liveness;
 use crate::mappers::mappers;
 use crate::ring::mend::Mend;
@@ -65,7 +65,7 @@ pub enum RepairError {
     /// Other processes have the bus mapped.
     #[error(
         "bus {} is in use by {}: stop {} first, or repair it by force",
-        path.display(), processes(.pids), if .pids.len() == 1 { "it" } else { "them" }
+        shown(path), processes(.pids), if .pids.len() == 1 { "it" } else { "them" }
     )]
     InUse {
         /// The bus.
@@ -74,7 +74,10 @@ pub enum RepairError {
         pids: Vec<u32>,
     },
     /// `/proc` cannot be read, so nobody knows who has the bus mapped.
-    #[error("cannot see which processes use bus {}: {source}; make sure of it and repair it by force", path.display())]
+    #[error(
+        "cannot see which processes use bus {}: {source}; make sure of it and repair it by force",
+        shown(path)
+    )]
     Proc {
         /// The bus.
         path: PathBuf,
