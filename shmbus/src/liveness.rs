@@ -103,6 +103,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "locks of files")]
     fn a_number_lives_as_long_as_its_description() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("bus");

@@ -232,6 +232,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "maps a file")]
     fn a_stack_on_the_bus_answers_each_frame_and_in_bursts() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bus");

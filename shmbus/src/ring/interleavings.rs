@@ -239,6 +239,7 @@ fn prepared(before: u32) -> (View, Ring<View>) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "loom switches stacks in assembly")]
 fn a_reader_sees_whole_frames_while_a_writer_goes_around() {
     for before in [2, 3, 4] {
         explore(move || {
@@ -258,6 +259,7 @@ fn a_reader_sees_whole_frames_while_a_writer_goes_around() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "loom switches stacks in assembly")]
 fn a_reader_sees_whole_frames_while_a_rump_kernel_goes_around() {
     for before in [2, 3] {
         explore(move || {
@@ -275,6 +277,7 @@ fn a_reader_sees_whole_frames_while_a_rump_kernel_goes_around() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "loom switches stacks in assembly")]
 fn two_writers_do_not_mix() {
     explore(|| {
         let (view, ring) = prepared(2);
@@ -289,6 +292,7 @@ fn two_writers_do_not_mix() {
 
 /// The writer dies after every possible number of its stores; somebody takes the lock over while somebody else reads.
 #[test]
+#[cfg_attr(miri, ignore = "loom switches stacks in assembly")]
 fn a_writer_that_dies_takes_nothing_with_it_but_its_burst() {
     // 2 packets: the burst stays within the turn. 3: it reaches the end.
     for before in [2, 3] {

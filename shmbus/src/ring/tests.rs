@@ -85,7 +85,7 @@ fn check_as_a_rump_kernel(ring: &Ring<ModelMemory>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 400 }, ..ProptestConfig::default() })]
 
     /// Every ring size in the range gives other wrap positions: headers and frames straddle the end at every byte.
     #[test]
@@ -220,7 +220,7 @@ impl Drop for Done<'_> {
 /// Two writers write until two readers have seen enough of it.
 #[test]
 fn readers_never_see_a_torn_packet() {
-    const ENOUGH: usize = 20_000;
+    const ENOUGH: usize = if cfg!(miri) { 200 } else { 20_000 };
     let ring = ring(20_000);
     let reading = AtomicUsize::new(2);
     let write = |owner| {
