@@ -87,7 +87,8 @@ fn noted(file: &File) -> impl Iterator<Item = Owner> + use<> {
     let names = file.list_xattr().ok();
     names.into_iter().flatten().filter_map(|name| {
         let number = u32::from_str_radix(name.to_str()?.strip_prefix(PREFIX)?, 16).ok()?;
-        Owner::new(number).filter(|owner| owner.number() == number)
+        // One name for each number: else a forger could make one station look like many.
+        Owner::new(number).filter(|owner| name == *attribute(*owner))
     })
 }
 

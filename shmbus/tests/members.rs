@@ -52,6 +52,23 @@ fn members_are_known_while_they_live() {
     assert_eq!(xattr::list(&path).expect("listed").count(), 0, "nothing is left on the file");
 }
 
+#[test]
+fn a_member_is_listed_once_under_whatever_names() {
+    let Some(folder) = folder() else { return };
+    let path = folder.path().join("bus");
+    let alice = station(&path, "alice");
+    let name = xattr::list(&path).expect("listed").next().expect("a note");
+    let note = xattr::get(&path, &name).expect("read").expect("there");
+    let name = name.to_str().expect("plain");
+    let number = name.strip_prefix("user.shmbus.").expect("ours");
+    for forged in [format!("+{number}"), format!("000{number}"), number.to_uppercase() + "0"] {
+        xattr::set(&path, format!("user.shmbus.{forged}"), &note).expect("set");
+    }
+    let bus = Bus::open_read_only(&path).expect("a bus");
+    assert_eq!(names(&bus), ["alice"]);
+    drop(alice);
+}
+
 /// Joins, says so, and takes the lock for as long as it lives: by a frame that is never written to its end.
 fn hold_the_lock(path: &Path) {
     #[derive(Clone)]
