@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::format::{BUS_SIZE, MAX_BUS_SIZE, MIN_FRAME};
 use crate::legacy;
 use crate::members::Member;
+use crate::offload::OffloadError;
 
 /// Why a bus file could not be opened or made. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -246,6 +247,14 @@ pub enum SendError {
         index: usize,
         /// Its length in bytes.
         len: usize,
+    },
+    /// What was asked to be done for a frame could not be. It was dropped; the others of the burst were sent.
+    #[error("frame {index} of the burst was dropped: {source}")]
+    Offload {
+        /// The frame's place in the burst. Of several it is the first.
+        index: usize,
+        /// What is in the way.
+        source: OffloadError,
     },
     /// The lock was not to be had in time. The first `sent` frames of the burst are on the bus.
     #[error("the bus is busy: {source}")]

@@ -1,5 +1,7 @@
 //! A station on the bus.
 
+mod offload;
+
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -16,6 +18,7 @@ use crate::format::{Field32, MIN_FRAME, PACKET_HEADER_SIZE, PacketHeader};
 use crate::frame::{FrameSink, FrameSource, RingFrame, Slot};
 use crate::members;
 use crate::memory::Memory as _;
+use crate::offload::{Capabilities, Finisher};
 use crate::reader::Reader;
 use crate::ring::append::burst_limit;
 use crate::ring::cursor::Cursor;
@@ -37,16 +40,23 @@ pub struct StationOptions {
     promiscuous: bool,
     lock_timeout: Duration,
     name: Option<String>,
+    capabilities: Capabilities,
 }
 
 impl Default for StationOptions {
     fn default() -> Self {
-        Self { mac: None, promiscuous: false, lock_timeout: LOCK_TIMEOUT, name: None }
+        Self {
+            mac: None,
+            promiscuous: false,
+            lock_timeout: LOCK_TIMEOUT,
+            name: None,
+            capabilities: Capabilities::NONE,
+        }
     }
 }
 
 impl StationOptions {
-    /// A random MAC address, not promiscuous, and two seconds' patience for the lock.
+    /// A random MAC address, not promiscuous, no offload, and two seconds' patience for the lock.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -70,6 +80,13 @@ impl StationOptions {
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Which checksums and segmentations the station does for its user (`capenable`); none by default.
+    #[must_use]
+    pub fn capabilities(mut self, capabilities: Capabilities) -> Self {
+        self.capabilities = capabilities;
         self
     }
 
@@ -126,6 +143,8 @@ pub struct Interface {
     /// The longest frame this station sends, in bytes.
     longest: usize,
     lock_timeout: Duration,
+    capabilities: Capabilities,
+    finisher: Finisher,
     reader: Reader,
     /// When a lock that keeps the ring unsettled was last looked after in vain.
     helped: Option<Instant>,
@@ -171,6 +190,8 @@ impl Interface {
             link_up: true,
             longest,
             lock_timeout: options.lock_timeout,
+            capabilities: options.capabilities,
+            finisher: Finisher::default(),
             reader: Reader::new(cursor),
             helped: None,
         })

@@ -30,6 +30,7 @@
 //! - [`Interface`] is a station: it sends and receives.
 //! - [`Tap`] sees everything and changes nothing.
 //! - [`LegacyDump`] reads files that cannot be joined: older ones, and those of another kind of machine.
+//! - [`offload`] makes a station pretend to be a card that does checksums and cuts TCP segments.
 //! - With the feature `smoltcp`, `phy` makes a station a device of that IP stack.
 //!
 //! # What is promised
@@ -58,6 +59,7 @@ mod members;
 mod memory;
 #[cfg(test)]
 mod model;
+pub mod offload;
 #[cfg(feature = "smoltcp")]
 pub mod phy;
 mod reader;

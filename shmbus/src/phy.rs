@@ -3,6 +3,11 @@
 //! smoltcp asks for frames one by one; underneath they are read in bursts, and what the stack has to say is collected and goes
 //! onto the bus together, with one lock and one wake-up: that is [`Phy::flush`], to be called after each poll of the stack.
 //!
+//! Checksums follow the [`Capabilities`] that the station has when the device is made: what is enabled is left to the device,
+//! which fills it in and drops what is bad. The stack makes no difference between TCP or UDP over IPv4 and over IPv6, so a class
+//! is left to the device when it is enabled for both. What a receiver does not check (fragments, and what follows IPv6 extension
+//! headers) is then checked by nobody.
+//!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let folder = tempfile::tempdir()?;
@@ -34,9 +39,10 @@
 
 use std::fmt;
 
-use smoltcp::phy::{Device, DeviceCapabilities, Medium};
+use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium};
 use smoltcp::time::Instant;
 
+use crate::offload::{Capabilities, fill_in_place, verify};
 use crate::{Burst, Interface, MAX_FRAME, SendError};
 
 /// Frames read, and frames collected, at a time.
@@ -52,6 +58,11 @@ pub trait Bursts {
     /// # Errors
     /// As for [`Interface::send_burst`].
     fn send_burst(&mut self, frames: &[OutFrame]) -> Result<(), SendError>;
+
+    /// Which checksums the stack leaves to the device; none unless it is said otherwise.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::NONE
+    }
 }
 
 impl Bursts for Interface {
@@ -61,6 +72,10 @@ impl Bursts for Interface {
 
     fn send_burst(&mut self, frames: &[OutFrame]) -> Result<(), SendError> {
         Self::send_burst(self, frames)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Self::capabilities(self)
     }
 }
 
@@ -91,6 +106,9 @@ pub struct Phy<S = Interface> {
     /// Frames of `received` that the stack has had.
     taken: usize,
     out: Outbox,
+    /// What the stack was told when it was made, and goes by ever since.
+    capabilities: Capabilities,
+    rx_bad: u64,
 }
 
 /// Frames on their way to the bus.
@@ -107,8 +125,15 @@ impl<S: Bursts> Phy<S> {
     #[must_use]
     pub fn new(station: S) -> Self {
         let frames = vec![OutFrame { bytes: [0; MAX_FRAME], len: 0 }; BURST].into_boxed_slice();
+        let capabilities = station.capabilities();
         let out = Outbox { frames, filled: 0, trouble: None };
-        Self { station, received: Burst::new(BURST), taken: 0, out }
+        Self { station, received: Burst::new(BURST), taken: 0, out, capabilities, rx_bad: 0 }
+    }
+
+    /// Received frames that were dropped because a checksum was wrong.
+    #[must_use]
+    pub fn rx_bad(&self) -> u64 {
+        self.rx_bad
     }
 
     /// The station.
@@ -138,6 +163,22 @@ impl<S: Bursts> Phy<S> {
         self.out.flush(&mut self.station);
         self.out.trouble.take().map_or(Ok(()), Err)
     }
+
+    /// The place in `received` of the next frame for the stack.
+    fn next_received(&mut self) -> Option<usize> {
+        loop {
+            if self.taken == self.received.len() {
+                self.taken = 0;
+                self.station.recv_burst(&mut self.received);
+            }
+            let frame = self.received.get(self.taken)?;
+            self.taken += 1;
+            if !verify(frame.bytes, self.capabilities).is_bad() {
+                return Some(self.taken - 1);
+            }
+            self.rx_bad += 1;
+        }
+    }
 }
 
 impl Outbox {
@@ -163,25 +204,43 @@ impl<S: Bursts> Device for Phy<S> {
         Self: 'a;
 
     fn receive(&mut self, _timestamp: Instant) -> Option<(RxToken<'_>, TxToken<'_, S>)> {
-        if self.taken == self.received.len() {
-            self.taken = 0;
-            self.station.recv_burst(&mut self.received);
-        }
-        let frame = self.received.get(self.taken)?;
-        self.taken += 1;
-        Some((RxToken(frame.bytes), TxToken { out: &mut self.out, station: &mut self.station }))
+        let index = self.next_received()?;
+        let frame = self.received.get(index)?;
+        Some((RxToken(frame.bytes), TxToken::new(&mut self.out, &mut self.station, self.capabilities)))
     }
 
     fn transmit(&mut self, _timestamp: Instant) -> Option<TxToken<'_, S>> {
-        Some(TxToken { out: &mut self.out, station: &mut self.station })
+        Some(TxToken::new(&mut self.out, &mut self.station, self.capabilities))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
         capabilities.max_transmission_unit = MAX_FRAME;
+        capabilities.checksum = checksums(self.capabilities);
         capabilities
     }
+}
+
+/// What is left for the stack to do.
+fn checksums(ours: Capabilities) -> ChecksumCapabilities {
+    let left = |rx: Capabilities, tx: Capabilities| match (ours.contains(rx), ours.contains(tx)) {
+        (false, false) => Checksum::Both,
+        (false, true) => Checksum::Rx,
+        (true, false) => Checksum::Tx,
+        (true, true) => Checksum::None,
+    };
+    let mut checksums = ChecksumCapabilities::default();
+    checksums.ipv4 = left(Capabilities::IPV4_RX, Capabilities::IPV4_TX);
+    checksums.tcp = left(
+        Capabilities::TCP_V4_RX | Capabilities::TCP_V6_RX,
+        Capabilities::TCP_V4_TX | Capabilities::TCP_V6_TX,
+    );
+    checksums.udp = left(
+        Capabilities::UDP_V4_RX | Capabilities::UDP_V6_RX,
+        Capabilities::UDP_V4_TX | Capabilities::UDP_V6_TX,
+    );
+    checksums
 }
 
 /// A frame for the stack.
@@ -199,6 +258,13 @@ impl smoltcp::phy::RxToken for RxToken<'_> {
 pub struct TxToken<'a, S> {
     out: &'a mut Outbox,
     station: &'a mut S,
+    capabilities: Capabilities,
+}
+
+impl<'a, S> TxToken<'a, S> {
+    fn new(out: &'a mut Outbox, station: &'a mut S, capabilities: Capabilities) -> Self {
+        Self { out, station, capabilities }
+    }
 }
 
 impl<S: Bursts> smoltcp::phy::TxToken for TxToken<'_, S> {
@@ -208,7 +274,9 @@ impl<S: Bursts> smoltcp::phy::TxToken for TxToken<'_, S> {
         }
         let frame = &mut self.out.frames[self.out.filled];
         frame.len = len;
-        let result = write(&mut frame.bytes[..len]);
+        let frame = &mut frame.bytes[..len];
+        let result = write(frame);
+        fill_in_place(frame, self.capabilities);
         self.out.filled += 1;
         result
     }

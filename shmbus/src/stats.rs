@@ -17,6 +17,9 @@ pub struct Stats {
     pub tx_bytes: u64,
     /// Frames that were not sent because they were too long or too short, with the rest of their burst.
     pub tx_refused: u64,
+    /// Frames that were not sent because what was asked to be done for them could not be: see
+    /// [`OffloadError`](crate::offload::OffloadError).
+    pub tx_offload_refused: u64,
     /// Frames that were not sent because the lock was not to be had in time.
     pub tx_busy: u64,
     /// Frames that were accepted and went nowhere, because the link was down.
