@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::acquire::acquire;
@@ -45,6 +45,8 @@ pub struct Bus {
     pub(crate) ring: Ring<Mapping>,
     pub(crate) file: File,
     path: PathBuf,
+    /// The file was found shorter than it is mapped.
+    cut: AtomicBool,
 }
 
 /// The header of a bus, as it stands; the values are raw and may be anything on a damaged bus.
@@ -130,11 +132,22 @@ impl Bus {
         if self.size() > BUS_SIZE { BIG_MAGIC } else { MAGIC }
     }
 
-    /// Whether the file was cut short under us. It is known after something was read or written there, and only in a program
-    /// that [survives it](crate::survive_truncation).
+    /// Whether the file is no longer this bus: it was cut short under us, or its magic overwritten. That it was cut short is
+    /// known after something was read or written there, in a program that [survives it](crate::survive_truncation), or after a
+    /// sleep.
     #[must_use]
     pub fn is_lost(&self) -> bool {
+        // Relaxed: the flag orders nothing.
         self.ring.memory().is_lost()
+            || self.cut.load(Ordering::Relaxed)
+            || self.ring.memory().load32(Field32::Magic, Ordering::Relaxed) != self.magic()
+    }
+
+    /// Looks whether the file still has its size. Readers that find nothing new touch no page that may be missing.
+    pub(crate) fn check_size(&self) {
+        if self.file.metadata().is_ok_and(|metadata| metadata.len() < self.size()) {
+            self.cut.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Whether the file has no name any more. Those who have it open go on as before; nobody else will join them, and a bus
@@ -186,7 +199,12 @@ impl Bus {
         let mapping = Mapping::new(&file, size, writable).map_err(|error| OpenError::io(path, error))?;
         let max_frame = if size > BUS_SIZE { MAX_BIG_FRAME } else { MAX_FRAME };
         let max_frame = u32::try_from(max_frame).unwrap_or(u32::MAX);
-        Ok(Self { ring: Ring::new(mapping, max_frame), file, path: path.to_owned() })
+        Ok(Self {
+            ring: Ring::new(mapping, max_frame),
+            file,
+            path: path.to_owned(),
+            cut: AtomicBool::new(false),
+        })
     }
 
     /// Makes a bus of a blank file, unless another process is faster.

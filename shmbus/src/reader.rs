@@ -115,6 +115,7 @@ impl Reader {
 
     /// Prepares to sleep; `true` when there is something to read and no sleep is in order.
     pub(crate) fn arm(&mut self, bus: &Bus) -> Result<bool, WaitError> {
+        bus.check_size();
         check(bus)?;
         self.watch(bus)?.arm(&bus.file).map_err(|source| watch_error(bus, source))?;
         Ok(self.has_news(bus).unwrap_or(false))

@@ -150,7 +150,7 @@ impl fmt::Display for Repair {
             RingFound::Emptied => "; nothing on the ring made sense, and it was emptied",
         })?;
         write!(f, "; packets on it: {}", self.packets)?;
-        if self.unseen > 0 {
+        if self.unseen > 0 && self.lock != LockFound::Free {
             write!(f, "; processes that could not be looked into: {}", self.unseen)?;
         }
         Ok(())

@@ -43,7 +43,8 @@ impl Source {
                 return None;
             }
             if let Some(pps) = self.load.pps {
-                let allowed = elapsed.as_nanos() * u128::from(pps) / 1_000_000_000;
+                // The first is due at once.
+                let allowed = elapsed.as_nanos() * u128::from(pps) / 1_000_000_000 + 1;
                 let allowed = allowed.saturating_sub(self.next.into());
                 due = usize::try_from(allowed).unwrap_or(due).min(due);
             }

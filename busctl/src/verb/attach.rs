@@ -1,17 +1,20 @@
 //! `busctl attach`: joins ports to a bus without a registry.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use shmbus::{Interface, StationOptions};
 
-use crate::bus_argument::BusArgument;
+use crate::bus_argument::{BusArgument, plugged_in};
 use crate::context::Context;
+use crate::exit::misuse;
 use crate::new_bus::NewBus;
 use crate::node::Node;
 use crate::output;
 use crate::port::{self, PortSpec};
+use crate::registry::Claim;
 use crate::stop::Stop;
 
 /// How long a port waits for the bus's lock before it drops a burst: the other ports wait with it.
@@ -46,10 +49,7 @@ pub struct Args {
 /// # Errors
 /// When the bus cannot be joined or a port cannot be opened.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
-    let path = match &args.bus {
-        BusArgument::Path(path) => path.clone(),
-        name @ BusArgument::Interface(_) => name.path(&context.registry()?)?,
-    };
+    let (path, claim) = bus(&args.bus, context)?;
     let stop = Stop::on_signals().context("cannot handle signals")?;
     // The ports come first: when a socket is in the way, no bus is made.
     let ports = port::open(&args.ports)?;
@@ -57,7 +57,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     for (port, spec) in ports.into_iter().zip(&args.ports) {
         let mut options =
             StationOptions::new().name(port.name()).promiscuous(true).lock_timeout(LOCK_TIMEOUT);
-        if let Some(mac) = spec.mac() {
+        // The first port is the interface, if there is one.
+        let interface = claim.as_ref().filter(|_| members.is_empty()).map(|claim| claim.record().shmif.mac);
+        if let Some(mac) = spec.mac().or(interface) {
             options = options.mac(mac);
         }
         members.push((port, Interface::join(args.new_bus.options().open_or_create(&path)?, options)?));
@@ -66,4 +68,19 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     writeln!(output::stdout(), "ready")?;
     output::stdout().flush()?;
     node.run(&stop)
+}
+
+/// The bus, and for an interface the claim that makes this process the one that runs it.
+fn bus(bus: &BusArgument, context: &Context) -> anyhow::Result<(PathBuf, Option<Claim>)> {
+    match bus {
+        BusArgument::Path(path) => Ok((path.clone(), None)),
+        BusArgument::Interface(name) => {
+            let claim = context.registry()?.claim(*name)?;
+            let path = plugged_in(claim.record())?.to_owned();
+            if !claim.record().up {
+                return Err(misuse(anyhow!("{name} is down; 'busctl up {name}' sets it up")));
+            }
+            Ok((path, Some(claim)))
+        }
+    }
 }

@@ -197,8 +197,9 @@ impl<M: Memory> Held<'_, M> {
         let generation_stored = generation & 1 != old_generation;
         let last_stored = last < self.ring.size() / 2;
         let settled = match (generation_stored, last_stored) {
-            (true, false) => generation.wrapping_sub(1),
-            (false, true) => generation.wrapping_add(1),
+            // A mark that somebody forged may stand where nothing was ever counted.
+            (true, false) => generation.saturating_sub(1),
+            (false, true) => generation.saturating_add(1),
             _ => generation,
         };
         memory.store64(Field64::Generation, settled, Ordering::Release);

@@ -48,14 +48,21 @@ impl<M: Memory> Held<'_, M> {
         }
         let (newest, packets) =
             if walk.complete { (walk.before, walk.packets - 1) } else { (Some(walk.newest), walk.packets) };
-        let first = self.ring.memory.load32(Field32::First, Ordering::Relaxed) % size;
+        // The raw value: in its initial state it is the size, and the ring may hold the empty packet at 0 alone.
+        let first = self.ring.memory.load32(Field32::First, Ordering::Relaxed);
+        if walk.complete && walk.before.is_none() && first == size {
+            return Mend::Sound { packets: walk.packets };
+        }
         match newest {
             // A rump kernel never finds `first` and `last` the same: one packet alone cannot stay.
             Some(newest) if newest.offset != first => {
                 let generation = self.ring.memory.load64(Field64::Generation, Ordering::Relaxed);
-                // Whether the generation has counted a packet across the end already is not known. Two more make every
-                // reader, if there is one, begin anew.
-                self.commit_pair(generation, generation.wrapping_add(2), newest.offset);
+                let last = self.ring.memory.load32(Field32::Last, Ordering::Relaxed);
+                // Readers go on as if the packet had never been. Only where it may have reached the end of the ring it is not
+                // known whether the generation has counted it: two more make every reader, if there is one, begin anew.
+                let may_cross = last >= size.saturating_sub(PACKET_HEADER_SIZE + self.ring.max_frame);
+                let new_generation = if may_cross { generation.wrapping_add(2) } else { generation };
+                self.commit_pair(generation, new_generation, newest.offset);
                 if walk.complete { Mend::NewestDropped { packets } } else { Mend::Cut { packets } }
             }
             _ => {
@@ -172,6 +179,31 @@ mod tests {
         assert_eq!(packets(&ring), 10);
         send(&ring);
         assert_eq!(packets(&ring), 11);
+    }
+
+    #[test]
+    fn a_live_reader_goes_on_where_it_was() {
+        let ring = ring(10);
+        let mut cursor = Cursor::at_end(&ring.snapshot().expect("sound"));
+        send(&ring);
+        assert!(matches!(ring.seize(me()).mend(true), Mend::NewestDropped { .. }));
+        let mut packets = 0;
+        let mut count = |met: crate::ring::cursor::Met| {
+            packets += usize::from(met.header.len > 0);
+            Verdict::Next
+        };
+        assert_eq!(cursor.read(&ring, &mut count), Outcome::Whole);
+        send(&ring);
+        assert_eq!(cursor.read(&ring, &mut count), Outcome::Whole);
+        assert_eq!(packets, 1, "what it had read does not come again");
+    }
+
+    #[test]
+    fn a_new_bus_is_sound() {
+        let ring = ring(0);
+        assert_eq!(ring.seize(me()).mend(true), Mend::Sound { packets: 1 });
+        send(&ring);
+        assert_eq!(packets(&ring), 1);
     }
 
     #[test]

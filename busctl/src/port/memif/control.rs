@@ -11,6 +11,11 @@ use memif::{BindError, Client, Event, Link, Role, Server, SocketAddr};
 use super::{MemifPort, MemifSpec};
 use crate::exit::{OrMisuse as _, misuse};
 
+/// How many different reasons are told before it is enough.
+const MAX_REASONS: usize = 16;
+/// How many events are taken at once from a socket.
+const MAX_EVENTS: usize = 64;
+
 /// Several server ports can share a socket: this is where they find it.
 #[derive(Default)]
 pub(crate) struct Sockets(HashMap<SocketAddr, Arc<Mutex<Listener>>>);
@@ -45,7 +50,7 @@ impl Sockets {
                 Endpoint::Server { id, listener, descriptor }
             }
         };
-        Ok((name, Control { endpoint, told: None }))
+        Ok((name, Control { endpoint, socket: format!("memif {}", spec.address), told: Vec::new() }))
     }
 
     /// The listener at an address, which is made for the first interface there.
@@ -81,8 +86,10 @@ fn lock(listener: &Mutex<Listener>) -> std::sync::MutexGuard<'_, Listener> {
 /// A port's own part of it.
 pub(crate) struct Control {
     endpoint: Endpoint,
-    /// The latest reason that was told: it is told again only after something else happened.
-    told: Option<String>,
+    /// What the user calls the socket.
+    socket: String,
+    /// The reasons that were told since a connection was last up.
+    told: Vec<String>,
 }
 
 enum Endpoint {
@@ -110,12 +117,17 @@ impl Control {
             match event {
                 Event::Connected { link, .. } => {
                     tracing::info!(port = name, peer = ?link.peer, "connected");
-                    self.told = None;
+                    self.told.clear();
                     return Some(Change::Up(link));
                 }
                 Event::Disconnected { reason, .. } => {
                     self.tell_once(name, &reason, tell);
                     return Some(Change::Down);
+                }
+                // Of an id that no port has, no port is to blame.
+                Event::Refused { id, reason } if self.endpoint.is_server_but_not_of(id) => {
+                    let socket = self.socket.clone();
+                    self.tell_once(&socket, &reason, tell);
                 }
                 Event::Refused { reason, .. } => self.tell_once(name, &reason, tell),
                 other => tracing::debug!(port = name, ?other, "not understood"),
@@ -123,19 +135,34 @@ impl Control {
         }
     }
 
+    /// Each new reason once: it is told again only after a connection was up in between. Whoever makes up ever new ones is
+    /// not listened to for long.
     fn tell_once(&mut self, name: &str, reason: &dyn std::error::Error, tell: &mut dyn FnMut(&str)) {
-        let text = match reason.source() {
-            Some(source) => format!("{reason}: {source}"),
-            None => reason.to_string(),
-        };
-        if self.told.as_ref() != Some(&text) {
-            tell(&format!("{name}: {text}"));
-            self.told = Some(text);
+        let mut text = reason.to_string();
+        // Some name their cause in their own words.
+        if let Some(cause) =
+            reason.source().map(ToString::to_string).filter(|cause| !text.contains(cause.as_str()))
+        {
+            text = format!("{text}: {cause}");
+        }
+        if self.told.contains(&text) || self.told.len() > MAX_REASONS {
+            tracing::debug!(port = name, text, "not told again");
+            return;
+        }
+        tell(&format!("{name}: {text}"));
+        self.told.push(text);
+        if self.told.len() > MAX_REASONS {
+            tell(&format!("{name}: further reasons are told by -vv only, until somebody has connected"));
         }
     }
 }
 
 impl Endpoint {
+    /// Whether what happened to `id` is heard of here only because no interface has that id.
+    fn is_server_but_not_of(&self, other: Option<u32>) -> bool {
+        matches!(self, Self::Server { id, .. } if other != Some(*id))
+    }
+
     fn next(&mut self) -> Result<Option<Event>, memif::Error> {
         match self {
             Self::Client(client) => client.ready(),
@@ -156,7 +183,9 @@ impl AsFd for Control {
 impl Listener {
     /// The next event for one of the interfaces; those for others are kept for them.
     fn next_for(&mut self, id: u32) -> Result<Option<Event>, memif::Error> {
-        while let Some(event) = self.server.ready()? {
+        // Bounded, so that nobody who connects ever anew keeps the node from its frames.
+        for _ in 0..MAX_EVENTS {
+            let Some(event) = self.server.ready()? else { break };
             let concerned = match &event {
                 Event::Connected { id, .. } | Event::Disconnected { id, .. } => Some(*id),
                 Event::Refused { id, .. } => *id,
