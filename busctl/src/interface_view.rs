@@ -3,8 +3,9 @@
 use std::fmt;
 
 use serde::Serialize;
+use shmbus::offload::Capabilities;
 
-use crate::registry::{Capabilities, Counters, InterfaceName, Record, Registry, RegistryError, format_mac};
+use crate::registry::{Counters, InterfaceName, Record, Registry, RegistryError, format_mac};
 
 /// No jumbo frames on a bus.
 const MTU: u32 = 1500;

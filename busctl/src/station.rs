@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
+use shmbus::offload::Capabilities;
 use shmbus::{
     Burst, Bus, FrameSource, Interface, MacAddr6, OpenError, SendError, StationOptions, Stats, WaitError,
 };
@@ -108,6 +109,12 @@ impl Station {
     #[must_use]
     pub fn mac(&self) -> MacAddr6 {
         self.mac
+    }
+
+    /// What is done for its user on the bus: nothing while the interface is down or its link is.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        self.interface.as_ref().map_or(Capabilities::NONE, Interface::capabilities)
     }
 
     /// The station itself, for those who poll its descriptor; none while the interface is down or its link is.
@@ -226,12 +233,14 @@ impl Station {
             (Some(interface), _) => {
                 interface.set_mac(self.mac);
                 interface.set_promiscuous(record.shmif.promisc);
+                interface.set_capabilities(record.shmif.capenable);
             }
             (None, Some(bus)) => {
                 let options = StationOptions::new()
                     .name(record.name.to_string())
                     .mac(self.mac)
-                    .promiscuous(record.shmif.promisc);
+                    .promiscuous(record.shmif.promisc)
+                    .capabilities(record.shmif.capenable);
                 self.interface = Some(join(bus, options)?);
             }
             (None, None) => {}
@@ -382,6 +391,18 @@ mod tests {
         lab.change(|record| record.shmif.promisc = true);
         lab.other.send_burst([frame]).unwrap();
         assert_eq!(lab.received(), 1);
+    }
+
+    #[test]
+    fn offload_follows_the_record() {
+        let mut lab = lab();
+        assert_eq!(lab.station.capabilities(), Capabilities::NONE);
+        lab.change(|record| record.shmif.capenable = Capabilities::TX);
+        assert_eq!(lab.station.capabilities(), Capabilities::TX);
+        lab.change(|record| record.up = false);
+        assert_eq!(lab.station.capabilities(), Capabilities::NONE);
+        lab.change(|record| record.up = true);
+        assert_eq!(lab.station.capabilities(), Capabilities::TX);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use shmbus::offload::Capabilities;
 use shmbus::phy::{Bursts, OutFrame, Phy};
 use shmbus::{Burst, SLEEP_BOUND, SendError};
 use smoltcp::phy::{Device, DeviceCapabilities};
@@ -20,6 +21,10 @@ impl Bursts for Station {
 
     fn send_burst(&mut self, frames: &[OutFrame]) -> Result<(), SendError> {
         Self::send_burst(self, frames)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Self::capabilities(self)
     }
 }
 

@@ -26,7 +26,6 @@ mod name;
 mod record;
 mod settings;
 
-pub use capabilities::{Capabilities, ParseCapabilitiesError};
 pub use claim::{Claim, Runner};
 pub use counters::{Counters, Report};
 pub use edit::Edit;

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use shmbus::MacAddr6;
+use shmbus::offload::Capabilities;
 
-use super::capabilities::Capabilities;
-use super::mac;
 use super::name::InterfaceName;
+use super::{capabilities, mac};
 
 /// The longest path of a bus, in bytes, as shmif has it.
 pub const LINKSTR_MAX: usize = 1024;
@@ -37,6 +37,7 @@ pub struct Shmif {
     #[serde(with = "mac")]
     pub mac: MacAddr6,
     /// Which checksums and segmentations it does for its user.
+    #[serde(with = "capabilities")]
     pub capenable: Capabilities,
     /// Whether it hands up what is addressed to others.
     pub promisc: bool,
@@ -47,12 +48,7 @@ pub struct Shmif {
 impl Default for Shmif {
     /// A new interface: an address of its own, everything else off.
     fn default() -> Self {
-        Self {
-            mac: shmbus::random_mac(),
-            capenable: Capabilities::default(),
-            promisc: false,
-            media: Media::Auto,
-        }
+        Self { mac: shmbus::random_mac(), capenable: Capabilities::NONE, promisc: false, media: Media::Auto }
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::str::FromStr;
 
-use super::capabilities::ParseCapabilitiesError;
+use shmbus::offload::ParseCapabilitiesError;
+
+use super::capabilities;
 use super::mac::{self, MacError};
 use super::record::{Media, Shmif};
 
@@ -52,7 +54,7 @@ pub enum SettingError {
     #[error("mac: {0}")]
     Mac(MacError),
     /// Not offload flags.
-    #[error("capenable: {0}")]
+    #[error("capenable: {0}{hint}", hint = capabilities::hint(.0))]
     Capabilities(ParseCapabilitiesError),
 }
 
@@ -121,6 +123,7 @@ mod tests {
             ("media=", "it takes auto or none"),
             ("mac=01:00:00:00:00:00", "not the address of one station"),
             ("capenable=tso5", "not an offload flag"),
+            ("capenable=tso5", "did you mean 'tso"),
         ] {
             let error = set(text).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
