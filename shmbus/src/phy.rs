@@ -284,11 +284,59 @@ impl<S: Bursts> smoltcp::phy::TxToken for TxToken<'_, S> {
 
 #[cfg(test)]
 mod tests {
-    use smoltcp::iface::{Config, Interface as Stack, SocketSet};
-    use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Address};
+    use std::path::Path;
+
+    use smoltcp::iface::{Config, Interface as Stack, SocketHandle, SocketSet};
+    use smoltcp::socket::tcp;
+    use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
 
     use super::*;
-    use crate::{Bus, StationOptions};
+    use crate::offload::Verdict;
+    use crate::{Bus, StationOptions, Tap};
+
+    /// A host on a bus.
+    struct Host {
+        phy: Phy,
+        stack: Stack,
+        sockets: SocketSet<'static>,
+    }
+
+    impl Host {
+        /// 10.0.0.`number` and fe80::`number`.
+        fn new(path: &Path, number: u8, capabilities: Capabilities) -> Self {
+            let options = StationOptions::new().capabilities(capabilities);
+            let mut phy = Phy::new(Interface::join(bus(path), options).unwrap());
+            let mac = EthernetAddress(phy.station().mac().into_array());
+            let mut stack = Stack::new(Config::new(mac.into()), &mut phy, Instant::from_millis(0));
+            stack.update_ip_addrs(|addresses| {
+                addresses.push(IpCidr::new(v4(number), 24)).unwrap();
+                addresses.push(IpCidr::new(v6(number), 64)).unwrap();
+            });
+            Self { phy, stack, sockets: SocketSet::new(vec![]) }
+        }
+
+        fn open(&mut self) -> SocketHandle {
+            let buffer = || tcp::SocketBuffer::new(vec![0; 1 << 16]);
+            self.sockets.add(tcp::Socket::new(buffer(), buffer()))
+        }
+
+        fn poll(&mut self, millis: i64) {
+            self.stack.poll(Instant::from_millis(millis), &mut self.phy, &mut self.sockets);
+            self.phy.flush().unwrap();
+        }
+    }
+
+    fn bus(path: &Path) -> Bus {
+        Bus::open_or_create(path, 0o600).unwrap()
+    }
+
+    fn v4(number: u8) -> IpAddress {
+        IpAddress::v4(10, 0, 0, number)
+    }
+
+    fn v6(number: u8) -> IpAddress {
+        IpAddress::v6(0xfe80, 0, 0, 0, 0, 0, 0, number.into())
+    }
 
     /// An ARP request for 10.0.0.1, from 10.0.0.2.
     fn request(mac: [u8; 6]) -> Vec<u8> {
@@ -300,28 +348,19 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "maps a file")]
     fn a_stack_on_the_bus_answers_each_frame_and_in_bursts() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bus");
-        let join =
-            || Interface::join(Bus::open_or_create(&path, 0o600).unwrap(), StationOptions::new()).unwrap();
-        let (mut asking, host) = (join(), join());
-        let mac = host.mac().into_array();
-        let mut phy = Phy::new(host);
-        let now = Instant::from_millis(0);
-        let mut stack = Stack::new(Config::new(EthernetAddress(mac).into()), &mut phy, now);
-        stack.update_ip_addrs(|addresses| {
-            addresses.push(IpCidr::new(Ipv4Address::new(10, 0, 0, 1).into(), 24)).unwrap();
-        });
+        let mut asking = Interface::join(bus(&path), StationOptions::new()).unwrap();
+        let mut host = Host::new(&path, 1, Capabilities::NONE);
+        let mac = host.phy.station().mac().into_array();
 
         // More than are read, or sent, at a time.
         let count = 2 * BURST + 1;
         asking.send_burst(vec![request(asking.mac().into_array()); count]).unwrap();
-        stack.poll(now, &mut phy, &mut SocketSet::new(vec![]));
-        phy.flush().unwrap();
-        assert!(!phy.has_received());
-        assert_eq!(phy.station().stats().tx_packets, count as u64);
+        host.poll(0);
+        assert!(!host.phy.has_received());
+        assert_eq!(host.phy.station().stats().tx_packets, count as u64);
 
         let mut burst = Burst::new(count);
         assert_eq!(asking.recv_burst(&mut burst), count);
@@ -329,5 +368,87 @@ mod tests {
             assert_eq!(&reply.bytes[6..12], &mac);
             assert_eq!(reply.bytes[20..22], [0, 2], "a reply");
         }
+    }
+
+    /// Sends 100 kB from `client` to 10.0.0.1 or its IPv6 neighbour. Every TCP packet on the bus is right.
+    fn transfer(path: &Path, server: &mut Host, client: &mut Host, to: IpAddress) {
+        let mut tap = Tap::new(Bus::open_read_only(path).unwrap()).unwrap();
+        let (listening, calling) = (server.open(), client.open());
+        server.sockets.get_mut::<tcp::Socket<'_>>(listening).listen(80).unwrap();
+        let caller = client.sockets.get_mut::<tcp::Socket<'_>>(calling);
+        caller.connect(client.stack.context(), (to, 80), 50_000).unwrap();
+
+        let data: Vec<u8> = (0..=250).cycle().take(100_000).collect();
+        let (mut sent, mut received, mut seen) = (0, Vec::new(), 0);
+        let mut burst = Burst::new(1_000);
+        for millis in 0..10_000 {
+            client.poll(millis);
+            server.poll(millis);
+            let caller = client.sockets.get_mut::<tcp::Socket<'_>>(calling);
+            if caller.can_send() {
+                sent += caller.send_slice(&data[sent..]).unwrap();
+            }
+            let listener = server.sockets.get_mut::<tcp::Socket<'_>>(listening);
+            while listener.can_recv() {
+                listener.recv(|bytes| (bytes.len(), received.extend_from_slice(bytes))).unwrap();
+            }
+            tap.recv_burst(&mut burst);
+            for frame in &burst {
+                let verdict = verify(frame.bytes, Capabilities::RX);
+                assert!(!verdict.is_bad());
+                seen += usize::from(verdict.l4 == Verdict::Good);
+            }
+            if received.len() == data.len() {
+                break;
+            }
+        }
+        assert!(received == data, "{} bytes of {} arrived", received.len(), data.len());
+        assert!(seen > 100_000 / 1_500, "{seen} packets were seen");
+        // The next transfer is another connection.
+        client.sockets.remove(calling);
+        server.sockets.remove(listening);
+    }
+
+    #[test]
+    fn a_stack_may_leave_its_checksums_to_the_device() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bus");
+        for ours in [Capabilities::ALL, Capabilities::TX, Capabilities::RX, Capabilities::TCP_V4_TX] {
+            let mut server = Host::new(&path, 1, Capabilities::NONE);
+            let mut client = Host::new(&path, 2, ours);
+            for to in [v4(1), v6(1)] {
+                transfer(&path, &mut server, &mut client, to);
+            }
+            assert_eq!((server.phy.rx_bad(), client.phy.rx_bad()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn what_is_bad_does_not_reach_a_stack_that_does_not_check() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bus");
+        let mut host = Host::new(&path, 1, Capabilities::RX);
+        let mut other = Interface::join(bus(&path), StationOptions::new()).unwrap();
+        // ICMP is checked by nobody but the stack, and here it is the IPv4 header that is wrong.
+        let mut frame = [host.phy.station().mac().into_array(), other.mac().into_array()].concat();
+        frame.extend(b"\x08\0\x45\0\0\x1c\0\0\x40\0\x40\x01\xde\xad\x0a\0\0\x02\x0a\0\0\x01");
+        frame.extend(b"\x08\0\xf7\xff\0\0\0\0");
+        other.send_burst(vec![frame; BURST + 1]).unwrap();
+        host.poll(0);
+        assert_eq!(host.phy.rx_bad(), BURST as u64 + 1);
+        assert_eq!(host.phy.station().stats().tx_packets, 0);
+    }
+
+    #[test]
+    fn a_class_is_left_to_the_device_when_it_has_it_for_both_families() {
+        let left = |ours| {
+            let left = checksums(ours);
+            [left.ipv4, left.tcp, left.udp].map(|class| (class.rx(), class.tx()))
+        };
+        assert_eq!(left(Capabilities::NONE), [(true, true); 3]);
+        assert_eq!(left(Capabilities::ALL), [(false, false); 3]);
+        assert_eq!(left(Capabilities::TX), [(true, false); 3]);
+        assert_eq!(left(Capabilities::RX), [(false, true); 3]);
+        assert_eq!(left(Capabilities::TCP_V4_TX | Capabilities::UDP_V6_RX), [(true, true); 3]);
     }
 }
