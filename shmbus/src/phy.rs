@@ -302,7 +302,7 @@ mod tests {
     }
 
     impl Host {
-        /// 10.0.0.`number` and fe80::`number`.
+        /// Its addresses end with `number`: one in 10.0.0.0/24, one link-local.
         fn new(path: &Path, number: u8, capabilities: Capabilities) -> Self {
             let options = StationOptions::new().capabilities(capabilities);
             let mut phy = Phy::new(Interface::join(bus(path), options).unwrap());
