@@ -47,6 +47,12 @@ impl Lab {
         lab
     }
 
+    /// The program `busctl`, where the children's user may come at it.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.busctl
+    }
+
     /// A path in the lab.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {

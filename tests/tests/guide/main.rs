@@ -1,0 +1,109 @@
+//! The guide's commands, run as they stand there, print what the guide says they print.
+
+mod transcript;
+
+use std::os::unix::fs::symlink;
+
+use system_tests::process::Stream;
+use system_tests::turn::Turn;
+use system_tests::{Lab, PATIENCE, Process, lab, require, wait};
+
+use self::transcript::{Section, Step};
+
+const GUIDE: &str = include_str!("../../../GUIDE.md");
+
+/// Runs a section of the guide: a shell in an empty folder is typed its commands.
+fn follow(title: &str) {
+    let sections = transcript::sections(GUIDE);
+    let section = sections.iter().find(|section| section.title == title).expect("the guide has this section");
+    if !section.needs.iter().all(|program| require::program(program)) {
+        return;
+    }
+    let _turn = section.needs.iter().any(|program| program == "dpdk-testpmd").then(Turn::take);
+    let lab = lab!();
+    let mut reader = Reader::new(&lab);
+    for (number, step) in section.steps.iter().enumerate() {
+        reader.does(number, step);
+    }
+}
+
+/// Whoever reads the guide, at their shell.
+struct Reader<'lab> {
+    lab: &'lab Lab,
+    shell: Process,
+}
+
+impl<'lab> Reader<'lab> {
+    fn new(lab: &'lab Lab) -> Self {
+        let programs = lab.path("bin");
+        std::fs::create_dir(&programs).expect("a folder in the lab");
+        symlink(lab.program(), programs.join("busctl")).expect("a link to the program");
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut command = lab.command("bash");
+        command.env("PATH", format!("{}:{path}:/usr/sbin:/sbin", programs.display()));
+        Self { lab, shell: Process::spawn("the guide's shell", &mut command) }
+    }
+
+    fn does(&mut self, number: usize, step: &Step) {
+        let output = self.lab.write(&format!("tmp/output-{number}"), b"");
+        let output = output.display();
+        let printed =
+            || std::fs::read_to_string(self.lab.path(&format!("tmp/output-{number}"))).expect("its output");
+        let fits = |printed: &str| transcript::fits(&step.prints, &printed.lines().collect::<Vec<_>>());
+        if let Some(command) = step.background() {
+            // Before a simple command, so that its own redirections count and `kill %1` meets it and no shell around it.
+            self.shell.type_line(&if command.contains(" | ") {
+                format!("{{ {command}\n}} >{output} 2>&1 &")
+            } else {
+                format!(">{output} 2>&1 {command} &")
+            });
+            let came = wait::poll(PATIENCE, || fits(&printed()).then_some(()));
+            assert!(
+                came.is_some(),
+                "$ {}\nshould print\n{}\nand printed\n{}",
+                step.command,
+                step.prints.join("\n"),
+                printed()
+            );
+            return;
+        }
+        let mark = self.shell.mark();
+        self.shell.type_line(&format!("{{ {}\n}} >{output} 2>&1 </dev/null; echo status $?", step.command));
+        let status = self.shell.wait_for(mark, PATIENCE, &step.command, |line| {
+            line.stream == Stream::Out && line.text.starts_with("status ")
+        });
+        let printed = printed();
+        assert_eq!(status != "status 0", step.fails, "$ {}\nended with {status}\n{printed}", step.command);
+        assert!(
+            fits(&printed),
+            "$ {}\nshould print\n{}\nand printed\n{printed}",
+            step.command,
+            step.prints.join("\n")
+        );
+    }
+}
+
+/// A test for each section, so that they run in parallel and are named when they fail.
+macro_rules! sections {
+    ($($name:ident: $title:literal,)+) => {
+        $(#[test]
+        fn $name() {
+            follow($title);
+        })+
+
+        #[test]
+        fn every_section_with_commands_is_run() {
+            let titles: Vec<_> = transcript::sections(GUIDE).into_iter().map(|Section { title, .. }| title).collect();
+            assert_eq!(titles, [$($title),+]);
+        }
+    };
+}
+
+sections! {
+    a_first_lan: "A first LAN",
+    interfaces_with_names: "Interfaces with names",
+    attach_dpdk: "Attach DPDK",
+    capture_into_wireshark: "Capture into Wireshark",
+    in_ci_without_root: "In CI, without root",
+    troubleshooting: "Troubleshooting, by symptom",
+}
