@@ -7,7 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use common::*;
-use memif::{BindError, Client, Event, Options, Refusal, Server, ServerOptions, SocketAddr};
+use memif::{
+    BindError, Client, Disconnect, Event, Link, LinkError, Options, Refusal, Server, ServerOptions,
+    SocketAddr,
+};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socket};
 
 #[test]
@@ -136,4 +139,70 @@ fn a_client_reconnects_when_it_is_told_to() {
         world.pump();
         matches!(client.ready().unwrap(), Some(Event::Connected { .. })).then_some(())
     });
+}
+
+/// One packet from each side to the other: the link works, and nothing else is on it.
+fn ball(left: &mut Link, right: &mut Link, number: u32) {
+    for (tx, rx) in [(&mut left.tx[0], &mut right.rx[0]), (&mut right.tx[0], &mut left.rx[0])] {
+        let mut burst = tx.burst().unwrap();
+        assert!(burst.push(&number.to_le_bytes()));
+        burst.publish();
+        let burst = rx.burst(9).unwrap();
+        let mut bytes = [0; 4];
+        assert_eq!(burst.iter().map(|packet| packet.copy_to(&mut bytes)).collect::<Vec<_>>(), [4]);
+        assert_eq!(bytes, number.to_le_bytes());
+    }
+}
+
+#[test]
+fn interfaces_come_and_go_while_others_are_connected() {
+    let addr = unique("come-and-go");
+    let Pair { mut here, mut there, mut server, client: _client } =
+        pair(&addr, Options::new(0), Options::new(0));
+    let soon = Some(Duration::from_millis(1));
+    for round in 0..50 {
+        // A client that is early is turned away, and gets in by itself once its interface is there.
+        let id = 1 + round % 3;
+        let mut early = Client::new(&addr, Options::new(id).reconnect(soon)).unwrap();
+        until("a refusal", || {
+            server.pump();
+            match early.ready().unwrap() {
+                Some(Event::Refused { reason: Refusal::Peer { reason }, .. }) => Some(reason),
+                _ => None,
+            }
+        });
+        ball(&mut here, &mut there, round);
+        server.server.add(Options::new(id)).unwrap();
+        assert_eq!(server.server.ids(), [0, id]);
+        let mut far = until("a link", || {
+            server.pump();
+            match early.ready().unwrap() {
+                Some(Event::Connected { link, .. }) => Some(link),
+                _ => None,
+            }
+        });
+        let mut near = server.link();
+        ball(&mut near, &mut far, round);
+        ball(&mut here, &mut there, round);
+
+        assert!(server.server.remove(id, "not needed any more"));
+        let reason = until("Disconnected", || match early.ready().unwrap() {
+            Some(Event::Disconnected { reason, .. }) => Some(reason),
+            _ => None,
+        });
+        assert_eq!(reason, Disconnect::Peer { reason: "not needed any more".into() });
+        assert_eq!(near.rx[0].burst(1).unwrap_err(), LinkError::Down);
+        server.event("Disconnected", |event| match event {
+            Event::Disconnected { id: gone, .. } => {
+                assert_eq!(*gone, id);
+                Some(())
+            }
+            _ => None,
+        });
+        assert!(server.server.details(id).is_none() && !server.server.remove(id, "again"));
+        drop(early);
+        server.events.clear();
+    }
+    let details = server.server.details(0).unwrap();
+    assert_eq!((details.links, details.rx_total.packets), (1, 100), "nobody disturbed it");
 }

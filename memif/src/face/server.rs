@@ -97,7 +97,8 @@ impl ServerOptions {
     }
 }
 
-/// A listening socket and the interfaces behind it.
+/// A listening socket and the interfaces behind it, which may [come](Self::add) and [go](Self::remove) while others are
+/// connected.
 ///
 /// It does its work in [`ready`](Self::ready), which never blocks; its descriptor ([`AsFd`]) is readable when there is
 /// work. Dropping it takes its links down and removes the socket's file.
@@ -207,7 +208,8 @@ impl Server {
         })
     }
 
-    /// Adds an interface for one client.
+    /// Adds an interface for one client. Links of other interfaces take no notice, and clients that were turned away for want of
+    /// it get in when they try again.
     ///
     /// # Errors
     /// [`OptionsError`] when an option is out of its range or the id is taken.
@@ -220,7 +222,8 @@ impl Server {
         Ok(())
     }
 
-    /// Removes an interface; its peer, if any, is told `reason` (up to 95 bytes). Whether there was one.
+    /// Removes an interface; its peer, if any, is told `reason` (up to 95 bytes), and the others take no notice. What has happened
+    /// to it is still reported, before anything of a new interface with the same id. Whether there was such an interface.
     pub fn remove(&mut self, id: u32, reason: &str) -> bool {
         self.disconnect(id, reason);
         self.interfaces.remove(&id).is_some()
