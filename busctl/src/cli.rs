@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::context::Context;
 use crate::verb;
@@ -37,12 +37,13 @@ pub struct Cli {
     )]
     pub state: Option<PathBuf>,
 
-    /// How much to log.
+    /// How much to log. Not global: a verb may have a `-v` of its own, see [`command`].
     #[arg(
         short,
         long,
         action = clap::ArgAction::Count,
-        help = "Log to stderr; twice or three times for more; $BUSCTL_LOG takes a filter such as memif=debug"
+        help = "Log to stderr; twice or three times for more; $BUSCTL_LOG takes a filter such as memif=debug \
+                ('dump' has a -v of its own: there it goes before the verb)"
     )]
     pub verbose: u8,
 
@@ -73,6 +74,41 @@ pub enum Verb {
     Repair(verb::repair::Args),
     Bench(verb::bench::Args),
     Demo(verb::demo::Args),
+    Completions(verb::completions::Args),
+    Man(verb::man::Args),
+}
+
+/// The name of `-v`.
+const VERBOSE: &str = "verbose";
+
+/// The whole definition, from which help, completions and man pages come.
+///
+/// `-v` may also be written behind the verb, where people append it, unless the verb has another use for it.
+#[must_use]
+pub fn command() -> Command {
+    let command = Cli::command();
+    let verbose = command.get_arguments().find(|arg| arg.get_id() == VERBOSE).cloned();
+    command.mut_subcommands(|verb| {
+        let taken = verb.get_arguments().any(|arg| arg.get_short() == Some('v'));
+        verb.args(
+            verbose
+                .clone()
+                .filter(|_| !taken)
+                .map(|verbose| verbose.help("Log to stderr, as before the verb")),
+        )
+    })
+}
+
+/// Reads the command line this process was started with.
+///
+/// # Errors
+/// When it makes no sense; and when help or the version was asked for, which is then the error's text.
+pub fn parse() -> Result<Cli, clap::Error> {
+    let matches = command().try_get_matches()?;
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    let behind = |(_, verb): (&str, &ArgMatches)| verb.try_get_one::<u8>(VERBOSE).ok().flatten().copied();
+    cli.verbose = cli.verbose.saturating_add(matches.subcommand().and_then(behind).unwrap_or(0));
+    Ok(cli)
 }
 
 impl Verb {
@@ -97,16 +133,18 @@ impl Verb {
             Self::Repair(args) => verb::repair::run(args, context),
             Self::Bench(args) => verb::bench::run(args, context),
             Self::Demo(args) => verb::demo::run(args, context),
+            Self::Completions(args) => verb::completions::run(args, context),
+            Self::Man(args) => verb::man::run(args, context),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        super::Cli::command().debug_assert();
+        command().debug_assert();
     }
 }

@@ -116,7 +116,13 @@ pub fn report_usage(error: &clap::Error) -> ExitCode {
 fn usage_line(paragraph: &str) -> String {
     let mut what = Vec::new();
     let mut tips = Vec::new();
+    let mut program = "busctl".to_owned();
     for line in paragraph.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if let Some(usage) = line.strip_prefix("Usage: ") {
+            let words =
+                usage.split(' ').take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase()));
+            program = words.collect::<Vec<_>>().join(" ");
+        }
         if line.starts_with("Usage:") || line.starts_with("For more information") {
             break;
         }
@@ -125,7 +131,8 @@ fn usage_line(paragraph: &str) -> String {
             None => what.push(line.strip_prefix("error: ").unwrap_or(line)),
         }
     }
-    tips.push("see 'busctl --help'");
+    let help = format!("see '{program} --help'");
+    tips.push(&help);
     format!("{}; {}", what.join(" "), tips.join("; "))
 }
 
@@ -171,5 +178,8 @@ mod tests {
             usage_line(paragraph),
             "unrecognized subcommand 'creat'; a similar subcommand exists: 'create'; see 'busctl --help'"
         );
+        let of_a_verb =
+            "error: unexpected argument '--jsn' found\n\nUsage: busctl show --json <IFNAME|BUSPATH>\n";
+        assert_eq!(usage_line(of_a_verb), "unexpected argument '--jsn' found; see 'busctl show --help'");
     }
 }

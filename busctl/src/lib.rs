@@ -31,9 +31,6 @@ pub mod verb;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
-use crate::cli::Cli;
 use crate::context::Context;
 
 /// Runs the command line this process was started with.
@@ -42,14 +39,17 @@ use crate::context::Context;
 /// use or configuration.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match cli::parse() {
         Ok(cli) => cli,
         Err(error) => return exit::report_usage(&error),
     };
     if !parent::heed() {
         return ExitCode::FAILURE;
     }
-    logging::start(cli.verbose);
+    if let Err(error) = logging::start(cli.verbose) {
+        return exit::report(&error);
+    }
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "busctl");
     if let Err(error) = shmbus::survive_truncation() {
         tracing::warn!(%error, "a bus file that is cut short will end this process");
     }

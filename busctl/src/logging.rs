@@ -1,19 +1,35 @@
 //! Logs on stderr, for whoever asked for them.
 
+use std::env::{self, VarError};
+
+use anyhow::{Context as _, anyhow};
 use tracing_subscriber::EnvFilter;
+
+use crate::exit::OrMisuse as _;
 
 /// The environment variable with a filter such as `memif=debug,busctl=info`; it wins over `-v`.
 const FILTER_VARIABLE: &str = "BUSCTL_LOG";
 
 /// Starts logging when `-v` was given `verbosity` times or `$BUSCTL_LOG` is set, and stays silent otherwise: what a user must
 /// know is printed by the verbs themselves.
-pub(crate) fn start(verbosity: u8) {
-    let filter = match (std::env::var(FILTER_VARIABLE), verbosity) {
-        (Ok(directives), _) => EnvFilter::new(directives),
-        (Err(_), 0) => return,
-        (Err(_), 1) => EnvFilter::new("info"),
-        (Err(_), 2) => EnvFilter::new("debug"),
-        (Err(_), _) => EnvFilter::new("trace"),
+///
+/// # Errors
+/// When the filter is none.
+pub(crate) fn start(verbosity: u8) -> anyhow::Result<()> {
+    let directives = match (env::var(FILTER_VARIABLE), verbosity) {
+        (Ok(directives), _) => directives,
+        (Err(VarError::NotUnicode(_)), _) => return Err(anyhow!("${FILTER_VARIABLE} is not UTF-8")).misuse(),
+        (Err(VarError::NotPresent), 0) => return Ok(()),
+        (Err(VarError::NotPresent), 1) => "info".to_owned(),
+        (Err(VarError::NotPresent), 2) => "debug".to_owned(),
+        (Err(VarError::NotPresent), _) => "trace".to_owned(),
     };
+    let filter = EnvFilter::builder()
+        .parse(&directives)
+        .with_context(|| {
+            format!("${FILTER_VARIABLE} is no filter such as memif=debug,busctl=info: '{directives}'")
+        })
+        .misuse()?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    Ok(())
 }

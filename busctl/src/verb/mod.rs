@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod bench;
+pub mod completions;
 pub mod create;
 pub mod demo;
 pub mod destroy;
@@ -9,6 +10,7 @@ pub mod down;
 pub mod dump;
 pub mod host;
 pub mod linkstr;
+pub mod man;
 pub mod ping;
 pub mod repair;
 pub mod replay;

@@ -1,6 +1,7 @@
 //! The verbs that keep interfaces, as a user meets them: what they print, what they refuse, and that nothing is lost when
 //! many run at once.
 
+mod conveniences;
 mod create;
 mod linkstr;
 mod many;
@@ -8,6 +9,8 @@ mod output;
 mod set;
 mod show;
 mod state;
+#[path = "../terminal/mod.rs"]
+mod terminal;
 mod up_and_down;
 
 use std::path::{Path, PathBuf};
@@ -47,6 +50,15 @@ impl Lab {
 
     fn json(&self, words: &str) -> Value {
         serde_json::from_str(&self.prints(words)).unwrap()
+    }
+
+    /// The verbs that the help lists.
+    fn verbs(&self) -> Vec<String> {
+        let help = self.prints("--help");
+        let verbs =
+            help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+        let verbs = verbs.filter_map(|line| line.split_whitespace().next()).filter(|verb| *verb != "help");
+        verbs.map(str::to_owned).collect()
     }
 
     /// Wrong use: exit code 2, nothing on stdout, and one line that says `why`.
