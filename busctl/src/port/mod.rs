@@ -3,7 +3,9 @@
 //! A port is something that bursts of frames come out of and go into. The node gives it a station of its own on the bus
 //! and moves it along; a new kind of port is a new file here and a line in [`PortSpec`] and `open`.
 
+mod keys;
 pub mod memif;
+pub mod tap;
 
 use std::os::fd::BorrowedFd;
 use std::str::FromStr;
@@ -11,11 +13,15 @@ use std::str::FromStr;
 use shmbus::{Interface, MacAddr6, SendError};
 
 use self::memif::MemifSpec;
+use self::tap::TapSpec;
 use crate::suggest;
 
 /// The most frames a port moves at once in one direction: enough to share the cost of a lock and a wake-up, few enough
 /// that the other ports wait only some microseconds.
 pub(crate) const BURST: usize = 256;
+
+/// The kinds of port, as they are written.
+const KINDS: [&str; 2] = ["memif", "tap"];
 
 /// What a port did with frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,6 +92,8 @@ pub(crate) enum Patience {
 pub enum PortSpec {
     /// `memif:role=server,id=0,socket=PATH,...`
     Memif(MemifSpec),
+    /// `tap:name=tap0,...`
+    Tap(TapSpec),
 }
 
 /// A text that is no port.
@@ -96,7 +104,7 @@ pub enum ParsePortError {
     #[error("a port is written KIND:key=value,... such as memif:role=server,id=0,socket=./memif.sock")]
     NoKind,
     /// No such kind.
-    #[error("there is no kind of port called '{kind}'{hint}; there is: memif")]
+    #[error("there is no kind of port called '{kind}'{hint}; there is: {}", KINDS.join(", "))]
     Kind {
         /// What was written.
         kind: String,
@@ -137,6 +145,7 @@ impl PortSpec {
     pub fn mac(&self) -> Option<MacAddr6> {
         match self {
             Self::Memif(spec) => spec.mac,
+            Self::Tap(spec) => spec.mac,
         }
     }
 }
@@ -148,7 +157,8 @@ impl FromStr for PortSpec {
         let (kind, keys) = text.split_once(':').ok_or(ParsePortError::NoKind)?;
         match kind {
             "memif" => Ok(Self::Memif(keys.parse()?)),
-            _ => Err(ParsePortError::Kind { kind: kind.to_owned(), hint: suggest::hint(kind, ["memif"]) }),
+            "tap" => Ok(Self::Tap(keys.parse()?)),
+            _ => Err(ParsePortError::Kind { kind: kind.to_owned(), hint: suggest::hint(kind, KINDS) }),
         }
     }
 }
@@ -163,6 +173,7 @@ pub(crate) fn open(specs: &[PortSpec]) -> anyhow::Result<Vec<Box<dyn Port>>> {
         .iter()
         .map(|spec| match spec {
             PortSpec::Memif(spec) => Ok(Box::new(sockets.open(spec)?) as Box<dyn Port>),
+            PortSpec::Tap(spec) => Ok(Box::new(tap::open(spec)?) as Box<dyn Port>),
         })
         .collect()
 }

@@ -25,10 +25,12 @@ const LOCK_TIMEOUT: Duration = Duration::from_millis(20);
 #[command(
     after_help = "A PORT is its kind, a colon, and key=value pairs with commas between. Prints 'ready' when all ports are open.\n\n\
                   memif keys: role=server|client id=N socket=PATH|@NAME socket-abstract=yes|no secret=S rsize=LOG2\n  \
-                  bsize=BYTES rx-queues=N tx-queues=N rx-mode=adaptive|polling|interrupt name=S mac=MAC reconnect=MS\n\n\
+                  bsize=BYTES rx-queues=N tx-queues=N rx-mode=adaptive|polling|interrupt name=S mac=MAC reconnect=MS\n\
+                  tap keys: name=tap0 mac=MAC offload=on|off; needs rights to make interfaces, as in 'unshare -Urn'\n\n\
                   Examples:\n  \
                   busctl attach ./lan.bus memif:role=server,id=0,socket=./memif.sock\n  \
-                  busctl attach ./lan.bus memif:id=0,socket=./a.sock memif:id=1,socket=./a.sock memif:role=client,socket=@vpp"
+                  busctl attach ./lan.bus memif:id=0,socket=./a.sock memif:id=1,socket=./a.sock memif:role=client,socket=@vpp\n  \
+                  unshare -Urn busctl attach ./lan.bus tap:name=tap0"
 )]
 pub struct Args {
     /// An interface name, or the path of a bus, which is made when there is none

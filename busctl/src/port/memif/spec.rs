@@ -1,13 +1,12 @@
 //! `memif:key=value,...` as it is written, with the keys that DPDK has for it.
 
-use std::collections::HashMap;
 use std::str::FromStr;
 use std::time::Duration;
 
 use memif::{Options, Role, RxMode, SocketAddr};
 
 use super::super::ParsePortError;
-use crate::suggest;
+use super::super::keys::{Keys, refused};
 
 /// Where VPP listens unless told otherwise.
 const DEFAULT_SOCKET: &str = "/run/vpp/memif.sock";
@@ -57,19 +56,7 @@ impl FromStr for MemifSpec {
 
     /// Reads what follows `memif:`.
     fn from_str(text: &str) -> Result<Self, ParsePortError> {
-        let mut pairs = HashMap::new();
-        for pair in text.split(',').filter(|pair| !pair.is_empty()) {
-            let (key, value) =
-                pair.split_once('=').ok_or_else(|| ParsePortError::NoValue(pair.to_owned()))?;
-            if !KEYS.contains(&key) {
-                let hint = suggest::hint(key, KEYS);
-                return Err(ParsePortError::Key { kind: "memif", key: key.to_owned(), hint });
-            }
-            if pairs.insert(key, value).is_some() {
-                return Err(ParsePortError::Twice(key.to_owned()));
-            }
-        }
-        let keys = Keys(pairs);
+        let keys = Keys::parse("memif", &KEYS, text)?;
 
         let role = keys.choice(
             "role",
@@ -104,10 +91,9 @@ impl FromStr for MemifSpec {
             options = options.name(name);
         }
         if let Some(secret) = keys.get("secret") {
-            options = options.secret(secret).map_err(|error| value("secret", "...", &error))?;
+            options = options.secret(secret).map_err(|error| refused("secret", "...", &error))?;
         }
-        let mac =
-            keys.get("mac").map(|mac| mac.parse().map_err(|error| value("mac", mac, &error))).transpose()?;
+        let mac = keys.mac("mac")?;
         Ok(Self { role, address, rx_mode, mac, options })
     }
 }
@@ -120,58 +106,7 @@ fn address(keys: &Keys<'_>) -> Result<SocketAddr, ParsePortError> {
     } else {
         socket.parse()
     };
-    address.map_err(|error| value("socket", socket, &error))
-}
-
-fn value(key: &str, value: &str, problem: &impl ToString) -> ParsePortError {
-    ParsePortError::Value { key: key.to_owned(), value: value.to_owned(), problem: problem.to_string() }
-}
-
-/// The pairs, by key.
-struct Keys<'t>(HashMap<&'t str, &'t str>);
-
-impl<'t> Keys<'t> {
-    fn get(&self, key: &str) -> Option<&'t str> {
-        self.0.get(key).copied()
-    }
-
-    /// One of several words; the first is the default.
-    fn choice<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Result<T, ParsePortError> {
-        let Some(word) = self.get(key) else { return Ok(words[0].1) };
-        words.iter().find(|(known, _)| *known == word).map(|(_, choice)| *choice).ok_or_else(|| {
-            let known: Vec<&str> = words.iter().map(|(known, _)| *known).collect();
-            value(key, word, &format!("it is one of {}{}", known.join(", "), suggest::hint(word, known)))
-        })
-    }
-
-    /// A key that can have one value here, and why.
-    fn only(&self, key: &str, word: &str, why: &str) -> Result<(), ParsePortError> {
-        match self.get(key) {
-            Some(other) if other != word => {
-                Err(value(key, other, &format!("only '{word}' is possible: {why}")))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn number<T>(
-        &self,
-        key: &str,
-        default: T,
-        range: std::ops::RangeInclusive<u64>,
-    ) -> Result<T, ParsePortError>
-    where
-        T: TryFrom<u64>,
-    {
-        let Some(text) = self.get(key) else { return Ok(default) };
-        text.parse()
-            .ok()
-            .filter(|number| range.contains(number))
-            .and_then(|number| T::try_from(number).ok())
-            .ok_or_else(|| {
-                value(key, text, &format!("it is a number from {} to {}", range.start(), range.end()))
-            })
-    }
+    address.map_err(|error| refused("socket", socket, &error))
 }
 
 #[cfg(test)]
