@@ -17,7 +17,8 @@ use super::statistics::Statistics;
 pub(crate) const ECHO_HEADER: usize = 8;
 /// A pause for an interval of 0: the next request goes out with the reply, but at the latest after this.
 const FLOOD_PAUSE: Duration = Duration::from_millis(10);
-/// How often, at most, the target's Ethernet address is asked for anew because replies are missing.
+/// After how long without a reply, and how often at most, the target's Ethernet address is asked for anew. A target that is
+/// merely slow is not to be forgotten: what it asks of us could not be answered then.
 const FORGET_INTERVAL: Duration = Duration::from_secs(1);
 /// Room for replies that come between two rounds.
 const REPLIES: usize = 64;
@@ -159,11 +160,17 @@ impl Pinger {
         self.waiting.back().and_then(|request| request.sent)
     }
 
+    /// Whether a reply is long overdue.
+    fn is_unheard(&self) -> bool {
+        let oldest = self.waiting.iter().find_map(|request| request.sent);
+        oldest.is_some_and(|sent| sent.elapsed() >= FORGET_INTERVAL)
+    }
+
     fn ask<N: Nic>(&mut self, stack: &mut Stack<N>, now: Instant) {
         let interval = if self.plan.interval.is_zero() { FLOOD_PAUSE } else { self.plan.interval };
         // Behind schedule, the pings that were missed are not made up for.
         self.next = Some(self.next + interval).filter(|next| *next > now).unwrap_or(now + interval);
-        if self.waiting.len() > 1 && self.forgot.elapsed() >= FORGET_INTERVAL {
+        if self.is_unheard() && self.forgot.elapsed() >= FORGET_INTERVAL {
             // Perhaps the target was replaced by another with the same IP address.
             self.forgot = now;
             stack.forget_neighbors();
