@@ -43,9 +43,9 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return exit::report_usage(&error),
     };
-    if !parent::heed() {
+    let Some(_duty) = parent::heed() else {
         return ExitCode::FAILURE;
-    }
+    };
     if let Err(error) = logging::start(cli.verbose) {
         return exit::report(&error);
     }

@@ -12,13 +12,16 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
+use crate::parent;
+
 /// Signals that come within this time are one request.
 const SAME_REQUEST: Duration = Duration::from_millis(300);
 
 /// Becomes true, and its descriptor readable, when the process is asked to stop.
 ///
 /// A second request, some time after the first, kills: a verb that hangs on its way out can still be ended by hand. What comes
-/// at once is the same request: `timeout` signals a process, and then the group it is in.
+/// at once is the same request: `timeout` signals a process, and then the group it is in. A process that ends with its parent
+/// is ended by that one; and when it is killed, the kernel may signal once for each of its threads, whenever that is gone.
 #[derive(Debug)]
 pub struct Stop {
     asked: Arc<AtomicBool>,
@@ -36,7 +39,9 @@ impl Stop {
         let (wake, waker) = UnixStream::pair()?;
         let (mut first, first_waker) = UnixStream::pair()?;
         for signal in [SIGINT, SIGTERM, SIGHUP] {
-            signal_hook::flag::register_conditional_default(signal, Arc::clone(&impatient))?;
+            if !parent::is_heeded() {
+                signal_hook::flag::register_conditional_default(signal, Arc::clone(&impatient))?;
+            }
             signal_hook::flag::register(signal, Arc::clone(&asked))?;
             pipe::register(signal, waker.try_clone()?)?;
             pipe::register(signal, first_waker.try_clone()?)?;

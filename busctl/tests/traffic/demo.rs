@@ -1,8 +1,12 @@
 //! `busctl demo`.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
-use crate::{Lab, read_pcap};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::{Lab, Running, read_pcap};
 
 fn names(folder: &Path) -> Vec<String> {
     std::fs::read_dir(folder)
@@ -26,33 +30,57 @@ fn everybody_reaches_everybody_and_only_the_pcap_stays() {
     assert_eq!(names(lab.folder.path()), [pcap.file_name().unwrap().to_str().unwrap()]);
 }
 
+/// The part of a running demo with this word on its command line.
+fn part(demo: &mut Running, word: &str) -> Pid {
+    loop {
+        assert_eq!(demo.child.try_wait().unwrap(), None, "the demo is over");
+        let children = format!("/proc/{0}/task/{0}/children", demo.child.id());
+        // It may be just over.
+        let children = std::fs::read_to_string(children).unwrap_or_default();
+        let found = children.split_whitespace().find(|pid| {
+            std::fs::read(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|words| words.split(|byte| *byte == 0).any(|other| other == word.as_bytes()))
+        });
+        if let Some(pid) = found {
+            return Pid::from_raw(pid.parse().unwrap());
+        }
+    }
+}
+
+/// What is in the folder beside captures.
+fn left(folder: &Path) -> Vec<String> {
+    let is_capture = |name: &String| Path::new(name).extension().is_some_and(|extension| extension == "pcap");
+    names(folder).into_iter().filter(|name| !is_capture(name)).collect()
+}
+
+/// Whoever waits for it in their turn, it is the node that is named, and not the one that waited in vain.
 #[test]
 fn a_part_that_dies_is_named_and_takes_the_others_with_it() {
-    let lab = Lab::new();
-    let demo = lab.start("demo");
-    // The node is the process that has the sockets.
-    let node = loop {
-        let children = format!("/proc/{0}/task/{0}/children", demo.child.id());
-        let children = std::fs::read_to_string(children).unwrap();
-        let attached = children.split_whitespace().find(|pid| {
-            std::fs::read(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|words| words.windows(6).any(|w| w == b"attach"))
-        });
-        if let Some(pid) = attached {
-            break pid.parse().unwrap();
+    for step in ["starting a node", "starting memif host A", "starting memif host B", "memif host A pings"] {
+        let lab = Lab::new();
+        let mut demo = lab.start("demo");
+        let mut stderr = BufReader::new(demo.child.stderr.take().unwrap());
+        let mut said = String::new();
+        while !said.contains(step) {
+            assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "{said}");
         }
-    };
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(node), nix::sys::signal::Signal::SIGKILL).unwrap();
-    let mut demo = demo;
-    assert_eq!(demo.child.wait().unwrap().code(), Some(1));
-    let mut stderr = String::new();
-    std::io::Read::read_to_string(&mut demo.child.stderr.take().unwrap(), &mut stderr).unwrap();
-    assert!(stderr.contains("the node has failed: signal: 9"), "{stderr}");
-    let left: Vec<_> = names(lab.folder.path())
-        .into_iter()
-        .filter(|name| Path::new(name).extension().is_none_or(|extension| extension != "pcap"))
-        .collect();
-    assert!(left.is_empty(), "{left:?}");
+        kill(part(&mut demo, "attach"), Signal::SIGKILL).unwrap();
+        assert_eq!(demo.child.wait().unwrap().code(), Some(1));
+        stderr.read_to_string(&mut said).unwrap();
+        assert!(said.contains("the node has failed: signal: 9"), "{said}");
+        assert_eq!(left(lab.folder.path()), [""; 0]);
+    }
+}
+
+#[test]
+fn a_demo_that_is_killed_leaves_nothing_but_its_pcap() {
+    let lab = Lab::new();
+    let mut demo = lab.start("demo");
+    part(&mut demo, "host");
+    demo.signal(Signal::SIGKILL);
+    demo.child.wait().unwrap();
+    // Its parts go one after the other.
+    while !left(lab.folder.path()).is_empty() {}
 }
 
 #[test]

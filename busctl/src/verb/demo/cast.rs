@@ -1,8 +1,8 @@
 //! Who takes part: a recorder, a node, and three hosts. Each is a process of its own.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
@@ -14,8 +14,12 @@ use crate::stop::Stop;
 /// The bus's file. Paths are relative to the folder, which so may be as deep as it likes: a socket's path is short.
 pub(super) const BUS: &str = "lan.bus";
 
+/// Who starts when: recorder, node, hosts.
+const RECORDER: usize = 0;
+const FIRST_HOST: usize = 2;
+
 /// Processes.
-pub(super) const SIZE: usize = 2 + HOSTS.len();
+pub(super) const SIZE: usize = FIRST_HOST + HOSTS.len();
 
 /// Each host pings each other so often, with so many seconds between.
 const PINGS: u64 = 5;
@@ -23,6 +27,8 @@ const INTERVAL: f64 = 0.05;
 
 /// How long a process may take until it can be used, and a ping until it is over.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How often it is looked meanwhile whether the others live and the demo was not interrupted.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A host of the demo.
 pub(super) struct Host {
@@ -48,11 +54,10 @@ pub(super) fn pairs() -> impl Iterator<Item = (usize, usize)> {
         .filter(|(from, to)| from != to)
 }
 
-/// All processes; when this is dropped, they end.
+/// All processes, in the order in which they started; when this is dropped, they end.
+#[derive(Default)]
 pub(super) struct Cast {
-    hosts: Vec<Child>,
-    node: Child,
-    recorder: Child,
+    children: Vec<Child>,
 }
 
 impl Cast {
@@ -63,55 +68,87 @@ impl Cast {
         stop: &Stop,
         progress: &Progress,
     ) -> anyhow::Result<Self> {
+        let mut cast = Self::default();
         let bus = format!("./{BUS}");
         progress.step("starting a recorder on the bus");
         let arguments = ["dump", &bus, "-f", "-w"].map(OsString::from).into_iter().chain([pcap.into()]);
-        let mut recorder = Child::start("recorder", folder, arguments)?;
+        cast.start("recorder", folder, arguments)?;
         // The header of the bus.
-        recorder.line(stop, PATIENCE)?;
+        cast.line(RECORDER, stop)?;
         progress.step("starting a node with two memif sockets");
         let ports = [0, 1].map(|id| format!("memif:role=server,id={id},socket=memif.sock"));
-        let mut node = Child::start("node", folder, ["attach", &bus, &ports[0], &ports[1]])?;
-        wait_until_ready(&mut node, stop)?;
-        let mut hosts = Vec::new();
+        let node = cast.start("node", folder, ["attach", &bus, &ports[0], &ports[1]])?;
+        cast.wait_until_ready(node, stop)?;
         for host in &HOSTS {
             progress.step(&format!("starting {}, {}", host.name, host.address));
             let address = format!("{}/24", host.address);
-            let mut child = Child::start(host.name, folder, ["host", host.plug, &address, "--commands"])?;
-            wait_until_ready(&mut child, stop)?;
-            hosts.push(child);
+            let child = cast.start(host.name, folder, ["host", host.plug, &address, "--commands"])?;
+            cast.wait_until_ready(child, stop)?;
         }
-        Ok(Self { hosts, node, recorder })
+        Ok(cast)
     }
 
     /// Lets one host ping another.
     pub(super) fn ping(&mut self, from: usize, to: usize, stop: &Stop) -> anyhow::Result<Ping> {
-        let (host, target) = (&mut self.hosts[from], HOSTS[to].address);
-        host.tell(&format!("ping {target} {PINGS} {INTERVAL}"), stop)?;
-        let answer = host.line(stop, PATIENCE)?;
+        let target = HOSTS[to].address;
+        self.children[FIRST_HOST + from].tell(&format!("ping {target} {PINGS} {INTERVAL}"), stop)?;
+        let answer = self.line(FIRST_HOST + from, stop)?;
         // Without one of the others, what was answered means little.
-        for child in self.hosts.iter_mut().chain([&mut self.node, &mut self.recorder]) {
-            child.check(stop)?;
-        }
+        self.check(stop)?;
         let result = serde_json::from_str(&answer)
             .with_context(|| format!("{} did not ping but said '{answer}'", HOSTS[from].name))?;
         Ok(Ping { from: HOSTS[from].name, to: HOSTS[to].name, target: target.to_owned(), result })
     }
 
     /// Ends everybody, the recorder last, so that it has seen all there was.
-    pub(super) fn leave(self) -> anyhow::Result<()> {
-        let Self { hosts, node, recorder } = self;
-        for host in hosts {
-            host.end()?;
+    pub(super) fn leave(mut self) -> anyhow::Result<()> {
+        while let Some(child) = self.children.pop() {
+            child.end()?;
         }
-        node.end()?;
-        recorder.end()
+        Ok(())
+    }
+
+    /// Its place among the others.
+    fn start(
+        &mut self,
+        name: &'static str,
+        folder: &Path,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> anyhow::Result<usize> {
+        self.children.push(Child::start(name, folder, arguments, BUS)?);
+        Ok(self.children.len() - 1)
+    }
+
+    fn wait_until_ready(&mut self, child: usize, stop: &Stop) -> anyhow::Result<()> {
+        match self.line(child, stop)?.as_str() {
+            "ready" => Ok(()),
+            other => bail!("a process of the demo said '{other}' and not that it is ready"),
+        }
+    }
+
+    /// The next line of one of them. It may be waiting for another in its turn, so all of them have to live meanwhile.
+    fn line(&mut self, child: usize, stop: &Stop) -> anyhow::Result<String> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(line) = self.children[child].line(stop, LOOK)? {
+                return Ok(line);
+            }
+            self.check(stop)?;
+            if Instant::now() >= deadline {
+                return Err(self.children[child].gone_silent(PATIENCE));
+            }
+        }
+    }
+
+    /// Fails when one of them has ended.
+    fn check(&mut self, stop: &Stop) -> anyhow::Result<()> {
+        self.children.iter_mut().try_for_each(|child| child.check(stop))
     }
 }
 
-fn wait_until_ready(child: &mut Child, stop: &Stop) -> anyhow::Result<()> {
-    match child.line(stop, PATIENCE)?.as_str() {
-        "ready" => Ok(()),
-        other => bail!("a process of the demo said '{other}' and not that it is ready"),
+impl Drop for Cast {
+    /// The same when something went wrong.
+    fn drop(&mut self) {
+        while self.children.pop().is_some() {}
     }
 }

@@ -17,8 +17,6 @@ use crate::{output, parent};
 
 /// How long a process may take to end after it was asked to.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often it is looked whether the demo was interrupted.
-const LOOK: Duration = Duration::from_millis(20);
 /// `^C` reaches all processes at once: so long may pass until we know that it was not the fault of the one that has ended.
 const GRACE: Duration = Duration::from_millis(100);
 
@@ -32,17 +30,20 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Starts this program again, in `folder` and with these arguments.
+    /// Starts this program again, in `folder` and with these arguments. The file `bus` goes with the first process that ends,
+    /// and the folder with the last.
     pub(super) fn start(
         name: &'static str,
         folder: &Path,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        bus: &str,
     ) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program")?;
         let mut command = Command::new(program);
         command.args(arguments).current_dir(folder);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        parent::ask(&mut command);
+        parent::ask_to_end(&mut command);
+        parent::ask_to_tidy(&mut command, bus);
         let mut process = command.spawn().with_context(|| format!("cannot start the {name}"))?;
         let (sender, lines) = channel();
         let stdout = process.stdout.take();
@@ -57,26 +58,21 @@ impl Child {
         Ok(Self { name, process, lines, stderr: Some(stderr), ended: false })
     }
 
-    /// The next line it prints, within `time`.
-    pub(super) fn line(&mut self, stop: &Stop, time: Duration) -> anyhow::Result<String> {
-        let deadline = Instant::now() + time;
-        loop {
-            match self.lines.recv_timeout(LOOK) {
-                Ok(line) => return Ok(line),
-                Err(_) if stop.requested() => bail!("interrupted"),
-                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
-                Err(RecvTimeoutError::Timeout) => {
-                    self.finish();
-                    bail!("the {} said nothing for {} s", self.name, time.as_secs())
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    if stop.sleep(GRACE) {
-                        bail!("interrupted");
-                    }
-                    return Err(self.died());
-                }
-            }
+    /// The next line it prints, if it comes within `time`.
+    pub(super) fn line(&mut self, stop: &Stop, time: Duration) -> anyhow::Result<Option<String>> {
+        match self.lines.recv_timeout(time) {
+            Ok(line) => Ok(Some(line)),
+            Err(_) if stop.requested() => bail!("interrupted"),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) if stop.sleep(GRACE) => bail!("interrupted"),
+            Err(RecvTimeoutError::Disconnected) => Err(self.died()),
         }
+    }
+
+    /// It lives, and has not said for so long what it was to say. It ends.
+    pub(super) fn gone_silent(&mut self, time: Duration) -> anyhow::Error {
+        self.finish();
+        anyhow!("the {} said nothing for {} s", self.name, time.as_secs())
     }
 
     /// Tells it something.
