@@ -132,6 +132,12 @@ impl Lab {
         command
     }
 
+    /// Any other `program` of this build, as the processes of this lab may come at it.
+    #[must_use]
+    pub fn reach(&self, program: &Path) -> PathBuf {
+        reachable(program, self.folder.path())
+    }
+
     /// Starts `busctl` with these arguments and leaves it running.
     #[must_use]
     pub fn spawn<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Process {
@@ -184,7 +190,10 @@ fn reachable(program: &Path, folder: &Path) -> PathBuf {
     if !privilege::are_root() || program.ancestors().all(open_to_all) {
         return program.to_owned();
     }
-    let copy = folder.join("busctl");
+    let copy = folder.join(program.file_name().expect("a program has a name"));
+    if copy.exists() {
+        return copy;
+    }
     std::fs::copy(program, &copy).expect("copy the program into the lab");
     std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o755)).expect("its mode");
     copy

@@ -22,11 +22,13 @@
 //! - [`mod@reference`]: a rump kernel's side of the bus, as a peer for ours.
 //! - [`memifpeer`]: a memif peer of our own make, in the test itself.
 //! - [`rawmemif`]: the bare memif control channel, to see what is said on it.
+//! - [`namespace`]: a network of its own, with the right to make interfaces.
 //! - [`frames`]: test frames that can be told apart, and pcap files of them.
 
 pub mod frames;
 pub mod lab;
 pub mod memifpeer;
+pub mod namespace;
 pub mod port;
 pub mod privilege;
 pub mod process;

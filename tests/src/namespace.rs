@@ -1,0 +1,101 @@
+//! A network of its own: the interfaces, addresses and routes that a test's programs see, and nobody else. It comes with a
+//! user namespace, in which an unprivileged process may make interfaces.
+
+use std::ffi::OsStr;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use crate::{Lab, PATIENCE, Process, require};
+
+/// A network namespace. It lives as long as this, or a program in it, does.
+pub struct Namespace<'l> {
+    lab: &'l Lab,
+    /// Reads, so that it ends with the test even when that is killed.
+    holder: Process,
+}
+
+impl<'l> Namespace<'l> {
+    /// Makes one; nothing is in it but a loopback interface that is down.
+    ///
+    /// # Panics
+    /// When it cannot be made: see [`can_be_had`].
+    #[must_use]
+    pub fn new(lab: &'l Lab) -> Self {
+        let mut command = lab.command("unshare");
+        command.args(["--user", "--map-root-user", "--net", "sh", "-c", "echo inside; exec cat"]);
+        let holder = Process::spawn("unshare", &mut command);
+        holder.wait_for(0, PATIENCE, "its namespace", |line| line.text == "inside");
+        Self { lab, holder }
+    }
+
+    /// A program that is to run in it.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = self.lab.command("nsenter");
+        command.args(["--preserve-credentials", "--user", "--net", "--target"]);
+        command.arg(self.holder.id().to_string()).arg("--").arg(program);
+        // A process that enters a user namespace forgets that it was to end with its parent; busctl can be reminded.
+        command.env("BUSCTL_END_WITH_PARENT", std::process::id().to_string());
+        command
+    }
+
+    /// Starts a program in it and leaves it running.
+    #[must_use]
+    pub fn spawn<A: AsRef<OsStr>>(
+        &self,
+        program: impl AsRef<OsStr>,
+        args: impl IntoIterator<Item = A>,
+    ) -> Process {
+        let name = program.as_ref().to_string_lossy().into_owned();
+        Process::spawn(&name, self.command(program).args(args))
+    }
+
+    /// Runs `ip`(8) in it; `words` are its arguments with blanks between.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn ip(&self, words: &str) {
+        self.lab.run_program(self.command("ip").args(words.split_whitespace())).succeeds();
+    }
+
+    /// Starts `busctl attach` in it, with a TAP interface `tap0` on `bus` that has `address`, and sets that up.
+    ///
+    /// # Panics
+    /// When any of this fails.
+    #[must_use]
+    pub fn attach_tap(&self, bus: &str, keys: &str, addresses: [&str; 2]) -> Process {
+        let port = format!("tap:name=tap0,{keys}");
+        let node = self.spawn(self.lab.program(), ["attach", bus, &port]);
+        node.wait_for(0, PATIENCE, "the line `ready`", |line| line.text == "ready");
+        self.set_up("tap0", addresses);
+        node
+    }
+
+    /// Gives an interface its addresses, of IPv4 and IPv6, and sets it up.
+    pub fn set_up(&self, interface: &str, [v4, v6]: [&str; 2]) {
+        self.ip(&format!("address add {v4} dev {interface}"));
+        self.ip(&format!("address add {v6} dev {interface} nodad"));
+        self.ip(&format!("link set {interface} up"));
+    }
+}
+
+/// Whether unprivileged users may make namespaces, and TAP interfaces in them. Where not, says that the test is skipped.
+///
+/// # Panics
+/// When not, and `BUSCTL_REQUIRE_PEERS=1`.
+#[must_use]
+pub fn can_be_had() -> bool {
+    if !require::program("unshare") || !require::program("nsenter") || !require::program("ip") {
+        return false;
+    }
+    let mut trial = Command::new("unshare");
+    trial.args(["--user", "--map-root-user", "--net", "ip", "tuntap", "add", "dev", "tap0", "mode", "tap"]);
+    crate::privilege::drop_root(&mut trial);
+    let trial = trial.stdin(Stdio::null()).output().expect("unshare starts");
+    let required = std::env::var("BUSCTL_REQUIRE_PEERS").as_deref() == Ok("1");
+    let what = "the right to make a TAP interface in a namespace (user namespaces, /dev/net/tun)";
+    let skipped = require::skips(trial.status.success(), what, required);
+    if let Some(skipped) = &skipped {
+        let _ = writeln!(std::io::stderr(), "{skipped}: {}", String::from_utf8_lossy(&trial.stderr).trim());
+    }
+    skipped.is_none()
+}

@@ -1,0 +1,194 @@
+//! The kernel's TCP between two network namespaces, over TAP interfaces on one bus: every byte arrives, whoever leaves checksums
+//! and segmentation to the station; and how fast, beside VDE doing the same.
+
+use system_tests::namespace::{self, Namespace};
+use system_tests::turn::Turn;
+use system_tests::{Lab, PATIENCE, Process, lab, require, wait};
+
+const ALICE: [&str; 2] = ["10.0.0.1/24", "fd00::1/64"];
+const BOB: [&str; 2] = ["10.0.0.2/24", "fd00::2/64"];
+
+/// Bytes of a transfer: many times around the ring.
+const BYTES: &str = "20000000";
+
+/// Two namespaces with a TAP each, on one bus.
+struct Pair<'l> {
+    alice: Namespace<'l>,
+    bob: Namespace<'l>,
+    nodes: [Process; 2],
+}
+
+impl<'l> Pair<'l> {
+    fn new(lab: &'l Lab, alice_keys: &str, bob_keys: &str) -> Self {
+        let (alice, bob) = (Namespace::new(lab), Namespace::new(lab));
+        let bus = lab.arg("lan.bus");
+        let nodes = [alice.attach_tap(&bus, alice_keys, ALICE), bob.attach_tap(&bus, bob_keys, BOB)];
+        Self { alice, bob, nodes }
+    }
+
+    fn stop(self) {
+        for node in self.nodes {
+            node.signal(nix::sys::signal::Signal::SIGTERM);
+            node.finish(PATIENCE).succeeds();
+        }
+    }
+}
+
+/// Sends from one to the other and compares.
+fn transfer(lab: &Lab, from: &Namespace<'_>, to: &Namespace<'_>, address: &str) {
+    let program = lab.reach(env!("CARGO_BIN_EXE_tcp-transfer").as_ref());
+    let receiver = to.spawn(&program, ["receive", address, BYTES]);
+    receiver.wait_for_line("listening");
+    let sender = from.spawn(&program, ["send", address, BYTES]);
+    receiver.wait_for_line("whole");
+    sender.finish(PATIENCE).succeeds();
+    receiver.finish(PATIENCE).succeeds();
+}
+
+fn every_byte_arrives(alice_keys: &str, bob_keys: &str) {
+    if !namespace::can_be_had() {
+        return;
+    }
+    let _turn = Turn::take();
+    let lab = lab!();
+    let pair = Pair::new(&lab, alice_keys, bob_keys);
+    transfer(&lab, &pair.alice, &pair.bob, "10.0.0.2:1000");
+    transfer(&lab, &pair.bob, &pair.alice, "10.0.0.1:1000");
+    transfer(&lab, &pair.alice, &pair.bob, "[fd00::2]:1000");
+    pair.stop();
+}
+
+#[test]
+fn every_byte_arrives_with_offload() {
+    every_byte_arrives("offload=on", "offload=on");
+}
+
+#[test]
+fn every_byte_arrives_without_offload() {
+    every_byte_arrives("offload=off", "offload=off");
+}
+
+#[test]
+fn every_byte_arrives_when_only_one_leaves_work_to_its_station() {
+    every_byte_arrives("offload=on", "offload=off");
+}
+
+#[test]
+fn an_interface_that_is_set_down_or_deleted_is_no_trouble_for_the_others() {
+    if !namespace::can_be_had() {
+        return;
+    }
+    let lab = lab!();
+    let space = Namespace::new(&lab);
+    let bus = lab.arg("lan.bus");
+    let node =
+        space.spawn(lab.program(), ["attach", &bus, "tap:name=one", "tap:name=two,mac=02:00:00:00:00:02"]);
+    node.wait_for_line("ready");
+    let _host = lab.ready(["host", &bus, "10.0.0.9/24"]);
+    // Each is reached by its own way, whatever routes there are.
+    let answers = |interface: &str| {
+        let ping = ["-I", interface, "-c", "1", "-W", "1", "10.0.0.9"];
+        wait::poll(PATIENCE, || {
+            let finished = space.spawn("ping", ping).finish(PATIENCE);
+            finished.status.success().then_some(())
+        })
+        .is_some()
+    };
+    space.ip("address add 10.0.0.1/24 dev one");
+    space.ip("address add 10.0.0.2/24 dev two");
+    space.ip("link set one up");
+    space.ip("link set two up");
+    assert!(answers("one") && answers("two"));
+    space.ip("link set one down");
+    assert!(answers("two"));
+    space.ip("link set one up");
+    assert!(answers("one"), "up again");
+    space.ip("link delete one");
+    node.wait_for_line("tap one: somebody has deleted the interface");
+    assert!(answers("two"));
+    node.signal(nix::sys::signal::Signal::SIGTERM);
+    node.finish(PATIENCE).succeeds();
+}
+
+#[test]
+fn what_keeps_an_interface_from_being_made_is_said() {
+    if !namespace::can_be_had() {
+        return;
+    }
+    let lab = lab!();
+    let bus = lab.arg("lan.bus");
+    // Unprivileged, and in nobody's namespace.
+    lab.run(["attach", &bus, "tap:name=tap0"]).fails_with(2, &["not allowed to open tap0", "unshare -Urn"]);
+    let space = Namespace::new(&lab);
+    let first = space.spawn(lab.program(), ["attach", &bus, "tap:name=tap0"]);
+    first.wait_for_line("ready");
+    let second = space.spawn(lab.program(), ["attach", &bus, "tap:name=tap0"]);
+    second.finish(PATIENCE).fails_with(2, &["tap0 is in use by another process"]);
+    let lo = space.spawn(lab.program(), ["attach", &bus, "tap:name=lo"]);
+    lo.finish(PATIENCE).fails_with(2, &["lo is there and is no TAP interface"]);
+    lab.run(["attach", &bus, "tapp:name=tap0"])
+        .fails_with(2, &["no kind of port called 'tapp'", "did you mean 'tap'?"]);
+}
+
+/// Bits a second that `iperf3` gets from Alice to Bob in one second.
+fn iperf(lab: &Lab, alice: &Namespace<'_>, bob: &Namespace<'_>) -> f64 {
+    let server = bob.spawn("iperf3", ["--server", "--one-off", "--forceflush"]);
+    server.wait_for_line("Server listening");
+    let client = ["--client", "10.0.0.2", "--time", "1", "--json"];
+    let report = lab.run_program(alice.command("iperf3").args(client)).json();
+    server.finish(PATIENCE).succeeds();
+    report["end"]["sum_received"]["bits_per_second"].as_f64().expect("a rate")
+}
+
+/// The best of several runs: others use the machine, too.
+fn best_of_three(mut rate: impl FnMut() -> f64) -> f64 {
+    (0..3).map(|_| rate()).fold(0.0, f64::max)
+}
+
+#[test]
+fn tcp_is_at_least_twice_as_fast_as_over_vde() {
+    require!("iperf3", "vde_switch", "vde_plug2tap");
+    if !namespace::can_be_had() {
+        return;
+    }
+    let _turn = Turn::take();
+    let ours = |keys: &str| {
+        let lab = lab!();
+        let pair = Pair::new(&lab, keys, keys);
+        let rate = best_of_three(|| iperf(&lab, &pair.alice, &pair.bob));
+        pair.stop();
+        rate
+    };
+    let (with, without, theirs) = (ours("offload=on"), ours("offload=off"), over_vde());
+    let giga = 1e-9;
+    println!(
+        "TCP between two TAPs: {:.2} Gbit/s over a bus, {:.2} without offload, {:.2} over VDE",
+        with * giga,
+        without * giga,
+        theirs * giga
+    );
+    assert!(with >= 2.0 * theirs);
+}
+
+fn over_vde() -> f64 {
+    let lab = lab!();
+    let control = lab.arg("switch");
+    let switch = Process::spawn("vde_switch", lab.command("vde_switch").args(["--sock", &control]));
+    wait::until("the switch listens", PATIENCE, || lab.path("switch/ctl").exists());
+    let side = |addresses| {
+        let space = Namespace::new(&lab);
+        space.ip("tuntap add dev tap0 mode tap");
+        let plug = space.spawn("vde_plug2tap", ["--sock", &control, "tap0"]);
+        space.set_up("tap0", addresses);
+        (space, plug)
+    };
+    let (alice, bob) = (side(ALICE), side(BOB));
+    let reached = || {
+        let ping = ["-c", "1", "-W", "1", "10.0.0.2"];
+        alice.0.spawn("ping", ping).finish(PATIENCE).status.success().then_some(())
+    };
+    assert!(wait::poll(PATIENCE, reached).is_some(), "VDE carries a ping");
+    let rate = best_of_three(|| iperf(&lab, &alice.0, &bob.0));
+    drop((alice, bob, switch));
+    rate
+}
