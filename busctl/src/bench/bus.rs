@@ -1,44 +1,89 @@
 //! Sending to and receiving from a bus.
 
 use std::path::Path;
+use std::time::Duration;
 
-use shmbus::{Burst, Bus, Interface, StationOptions};
+use shmbus::{Burst, Bus, Interface, StationOptions, Tap, WaitError};
 
-use super::Load;
-use super::frames::{Source, Tally};
+use super::frames::{Sent, Source, Tally};
+use super::gate::Gate;
+use super::job::Reported;
 use super::patience::Patience;
-use super::worker::{Until, wait_for_go};
-use crate::output::print_json;
+use super::reception::Reception;
+use super::{Load, Manner, RxMode};
 
-pub(super) fn send(path: &Path, load: Load) -> anyhow::Result<()> {
-    let mut station = Interface::join(Bus::open(path)?, StationOptions::new())?;
-    wait_for_go()?;
-    let mut source = Source::new(load);
+/// How many frames a receiver takes at a time, however many are sent at once.
+const AT_ONCE: usize = 256;
+/// How long a receiver sleeps at most without a look at whether it is over.
+const NAP: Duration = Duration::from_millis(10);
+
+pub(super) fn send(path: &Path, load: Load, gate: &Gate) -> anyhow::Result<Reported<Sent>> {
+    let mut station = join(path)?;
+    let meter = gate.pass()?;
+    let mut source = Source::new(load, gate);
     let mut patience = Patience::default();
     while let Some(burst) = source.next_burst() {
         let frames = burst.len();
         station.send_burst(burst)?;
         source.sent(frames);
+        if frames == 0 {
+            source.rest();
+        }
         patience.note(frames);
     }
-    Ok(print_json(&source.result())?)
+    Ok(Reported { what: vec![source.result()], usage: gate.usage(&meter) })
 }
 
-pub(super) fn receive(path: &Path, load: Load) -> anyhow::Result<()> {
-    let mut station = Interface::join(Bus::open(path)?, StationOptions::new())?;
-    let mut burst = Burst::new(load.burst);
+pub(super) fn receive(path: &Path, manner: Manner, gate: &Gate) -> anyhow::Result<Reported<Tally>> {
+    let mut ear = if manner.taps {
+        Ear::Tap(Box::new(Tap::new(Bus::open_read_only(path)?)?))
+    } else {
+        Ear::Station(Box::new(join(path)?))
+    };
+    let mut burst = Burst::new(AT_ONCE);
     let mut tally = Tally::default();
-    wait_for_go()?;
-    let mut until = Until::stdin_closes();
+    let meter = gate.pass()?;
+    let mut reception = Reception::new(gate);
     let mut patience = Patience::default();
     loop {
-        let frames = station.recv_burst(&mut burst);
+        let frames = ear.listen(&mut burst);
         for frame in &burst {
             tally.count(frame.bytes);
         }
-        patience.note(frames);
-        if until.over(frames, &mut tally) {
-            return Ok(print_json(&tally)?);
+        if reception.is_over(frames, &mut tally) {
+            return Ok(Reported { what: vec![tally], usage: gate.usage(&meter) });
+        }
+        match manner.rx_mode {
+            RxMode::Polling => patience.note(frames),
+            RxMode::Interrupt if frames == 0 => drop(ear.wait()?),
+            RxMode::Interrupt => {}
+        }
+    }
+}
+
+pub(super) fn join(path: &Path) -> anyhow::Result<Interface> {
+    Ok(Interface::join(Bus::open(path)?, StationOptions::new())?)
+}
+
+/// Who listens.
+enum Ear {
+    // Boxed: they are some hundred bytes.
+    Station(Box<Interface>),
+    Tap(Box<Tap>),
+}
+
+impl Ear {
+    fn listen(&mut self, burst: &mut Burst) -> usize {
+        match self {
+            Self::Station(station) => station.recv_burst(burst),
+            Self::Tap(tap) => tap.recv_burst(burst),
+        }
+    }
+
+    fn wait(&mut self) -> Result<bool, WaitError> {
+        match self {
+            Self::Station(station) => station.wait(Some(NAP)),
+            Self::Tap(tap) => tap.wait(Some(NAP)),
         }
     }
 }

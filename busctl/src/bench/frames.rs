@@ -5,19 +5,24 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::Load;
+use super::gate::Gate;
 
 /// Where the sequence number lies: behind the Ethernet header.
-const SEQUENCE: usize = 14;
+pub(super) const SEQUENCE: usize = 14;
 /// Headers and sequence number.
 pub(super) const MIN_FRAME: usize = SEQUENCE + 8;
 
 /// To everybody, from a local address, of the type that IEEE set aside for experiments.
-const HEADER: [u8; SEQUENCE] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 0x88, 0xb5];
+pub(super) const HEADER: [u8; SEQUENCE] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 0x88, 0xb5];
+
+/// Pauses shorter than this are waited for awake: a sleep is not more exact.
+const SHORT: Duration = Duration::from_micros(200);
 
 /// A burst of frames that are numbered anew for each sending, and the pace they go out at.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct Source<'g> {
     load: Load,
+    gate: &'g Gate,
     burst: Vec<Vec<u8>>,
     /// The number of the next frame.
     next: u64,
@@ -25,11 +30,11 @@ pub(super) struct Source {
     looks: u32,
 }
 
-impl Source {
-    pub(super) fn new(load: Load) -> Self {
+impl<'g> Source<'g> {
+    pub(super) fn new(load: Load, gate: &'g Gate) -> Self {
         let mut frame = vec![0; load.frame];
         frame[..SEQUENCE].copy_from_slice(&HEADER);
-        Self { load, burst: vec![frame; load.burst], next: 0, begin: Instant::now(), looks: 0 }
+        Self { load, gate, burst: vec![frame; load.burst], next: 0, begin: Instant::now(), looks: 0 }
     }
 
     /// The frames to send next: none when it is not their time yet, `None` when all are sent.
@@ -39,7 +44,7 @@ impl Source {
         let mut due = self.burst.len();
         if self.load.pps.is_some() || self.looks.is_multiple_of(16) {
             let elapsed = self.begin.elapsed();
-            if self.load.count.is_none() && elapsed >= self.load.time {
+            if self.load.count.is_none() && elapsed >= self.load.time || self.gate.is_closed() {
                 return None;
             }
             if let Some(pps) = self.load.pps {
@@ -63,6 +68,15 @@ impl Source {
         Some(burst)
     }
 
+    /// Sleeps until the next frame is due, when that is worth it.
+    pub(super) fn rest(&self) {
+        let Some(pps) = self.load.pps else { return };
+        let due = Duration::from_nanos(self.next.saturating_mul(1_000_000_000) / pps);
+        if let Some(pause) = due.checked_sub(self.begin.elapsed()).filter(|pause| *pause >= SHORT) {
+            std::thread::sleep(pause);
+        }
+    }
+
     /// The first `frames` of the latest burst are sent.
     pub(super) fn sent(&mut self, frames: usize) {
         self.next += frames as u64;
@@ -80,13 +94,15 @@ pub(super) struct Sent {
     pub(super) time: Duration,
 }
 
-/// What a receiver reports.
+/// What a receiver counts.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Tally {
     pub(super) received: u64,
     /// Numbers that were passed over.
     pub(super) gaps: u64,
     pub(super) misordered: u64,
+    /// Frames that are not numbered, of somebody else's making.
+    pub(super) strangers: u64,
     /// The number that should come next.
     pub(super) expected: u64,
     /// Between the first and the last frame.
@@ -96,15 +112,17 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Counts a frame that arrived.
+    /// Counts a frame that arrived; its first [`MIN_FRAME`] bytes are enough.
     #[inline]
     pub(super) fn count(&mut self, frame: &[u8]) {
-        let Some(number) = frame.get(SEQUENCE..MIN_FRAME).and_then(|bytes| bytes.try_into().ok()) else {
-            // Not one of ours: nobody else should be on this bus.
-            self.misordered += 1;
+        let number = match frame.split_first_chunk::<SEQUENCE>() {
+            Some((&HEADER, rest)) => rest.first_chunk().map(|number| u64::from_be_bytes(*number)),
+            _ => None,
+        };
+        let Some(number) = number else {
+            self.strangers += 1;
             return;
         };
-        let number = u64::from_be_bytes(number);
         if number < self.expected {
             self.misordered += 1;
             return;
@@ -114,10 +132,19 @@ impl Tally {
         self.expected = number + 1;
     }
 
-    /// Notes the time, after a burst.
+    /// Notes that the first frame is there.
+    pub(super) fn begin(&mut self) {
+        self.first.get_or_insert_with(Instant::now);
+    }
+
+    /// The time since the first frame.
+    pub(super) fn age(&self) -> Duration {
+        self.first.map_or(Duration::ZERO, |first| first.elapsed())
+    }
+
+    /// Notes that the latest frame has just been there.
     pub(super) fn touch(&mut self) {
-        let now = Instant::now();
-        self.time = now - *self.first.get_or_insert(now);
+        self.time = self.age();
     }
 
     /// Frames that did not arrive of `sent`.
@@ -136,7 +163,8 @@ mod tests {
 
     #[test]
     fn what_is_sent_is_received_or_lost() {
-        let mut source = Source::new(load(10));
+        let gate = Gate::of_parent();
+        let mut source = Source::new(load(10), &gate);
         let mut tally = Tally::default();
         let mut number = 0;
         while let Some(burst) = source.next_burst() {
@@ -156,13 +184,16 @@ mod tests {
 
     #[test]
     fn a_frame_that_comes_twice_is_no_new_one() {
-        let mut source = Source::new(load(4));
+        let gate = Gate::of_parent();
+        let mut source = Source::new(load(4), &gate);
         let frames = source.next_burst().expect("four frames").to_vec();
         let mut tally = Tally::default();
         for frame in [&frames[0], &frames[1], &frames[1], &frames[0], &frames[2]] {
             tally.count(frame);
         }
-        tally.count(&[0; 14]);
-        assert_eq!((tally.received, tally.misordered, tally.lost(4)), (3, 3, 1));
+        tally.count(&[0; 60]);
+        tally.count(&HEADER);
+        assert_eq!((tally.received, tally.misordered, tally.lost(4)), (3, 2, 1));
+        assert_eq!(tally.strangers, 2);
     }
 }

@@ -1,22 +1,33 @@
-//! Sending to and receiving from a memif peer.
+//! Sending to and receiving from a memif peer, each queue on a thread of its own.
 
+use std::os::fd::AsFd as _;
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use memif::{Client, Event, Link, Role, Server};
+use memif::{Client, Event, Link, Role, RxQueue, Server, TxQueue};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::Load;
-use super::frames::{Source, Tally};
+use super::frames::{MIN_FRAME, Sent, Source, Tally};
+use super::gate::Gate;
+use super::job::Reported;
 use super::patience::Patience;
-use super::worker::{Until, wait_for_go};
-use crate::output::print_json;
+use super::reception::Reception;
+use super::{Load, Manner, RxMode, cpu};
 use crate::port::memif::MemifSpec;
 
 /// How long the two ends may take to find each other.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one that is started alone waits for its peer at a time: it may be told to stop.
+const LOOK: Duration = Duration::from_millis(100);
+/// The longest sleep of a receiver, in milliseconds: real peers may publish just as the interrupt is armed and not see it.
+const NAP: u8 = 10;
+/// How long a peer may take for what is left in the ring.
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// The socket of this end: it has to live as long as the link.
-enum Endpoint {
+pub(super) enum Endpoint {
     Server(Box<Server>),
     Client(Box<Client>),
 }
@@ -42,11 +53,11 @@ impl Endpoint {
     }
 
     /// Waits for the peer.
-    fn link(&mut self) -> anyhow::Result<Link> {
+    fn link(&mut self, gate: &Gate) -> anyhow::Result<Link> {
         let begin = Instant::now();
         let mut refused = None;
-        while let Some(left) = CONNECT_TIMEOUT.checked_sub(begin.elapsed()) {
-            match self.wait(left)? {
+        while !gate.is_closed() && (gate.time().is_some() || begin.elapsed() < CONNECT_TIMEOUT) {
+            match self.wait(LOOK)? {
                 Some(Event::Connected { link, .. }) => return Ok(link),
                 Some(Event::Refused { reason, .. }) => refused = Some(reason),
                 _ => {}
@@ -59,37 +70,116 @@ impl Endpoint {
     }
 }
 
-pub(super) fn send(spec: &str, load: Load) -> anyhow::Result<()> {
+/// Opens the socket and waits for the peer.
+pub(super) fn connect(spec: &str, gate: &Gate) -> anyhow::Result<(Endpoint, Link)> {
     let mut endpoint = Endpoint::open(&spec.parse()?)?;
-    let mut link = endpoint.link()?;
-    let queue = link.tx.first_mut().context("a memif peer without a queue to send on")?;
-    wait_for_go()?;
-    let mut source = Source::new(load);
+    let link = endpoint.link(gate)?;
+    Ok((endpoint, link))
+}
+
+/// Sends on all queues. The peer may read from this end's memory until what is returned beside the result is let go.
+pub(super) fn send(
+    spec: &str,
+    load: Load,
+    manner: Manner,
+    gate: &Gate,
+) -> anyhow::Result<(Reported<Sent>, Held)> {
+    let (endpoint, mut link) = connect(spec, gate)?;
+    let meter = gate.pass()?;
+    let what = on_threads(&mut link.tx, 0, |queue| send_on(queue, load, manner, gate))?;
+    let usage = gate.usage(&meter);
+    Ok((Reported { what, usage }, Held { link, _endpoint: endpoint }))
+}
+
+/// What a sender has to keep until its peer has everything.
+pub(super) struct Held {
+    link: Link,
+    _endpoint: Endpoint,
+}
+
+impl Held {
+    /// Waits until all is taken, or nobody wants it any more.
+    pub(super) fn let_go(mut self, gate: &Gate) {
+        let begin = Instant::now();
+        let drained = |queue: &mut TxQueue| {
+            // Without a link there is nobody to take anything.
+            queue.free_slots().map_or(true, |free| free == queue.ring_size())
+        };
+        while gate.time().is_some() && begin.elapsed() < DRAIN && !self.link.tx.iter_mut().all(drained) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        gate.wait();
+    }
+}
+
+fn send_on(queue: &mut TxQueue, load: Load, manner: Manner, gate: &Gate) -> anyhow::Result<Sent> {
+    let mut source = Source::new(load, gate);
     let mut patience = Patience::default();
     while let Some(frames) = source.next_burst() {
         let mut burst = queue.burst()?;
         for frame in frames {
-            if !burst.push(frame) {
+            let taken = if manner.memif.zero_copy {
+                // As a program does that makes its frames in place: what is in the buffer already is the payload.
+                burst.reserve(frame.len()).map(|mut slot| slot.write(&frame[..MIN_FRAME])).is_some()
+            } else {
+                burst.push(frame)
+            };
+            if !taken {
                 break;
             }
         }
         let sent = burst.publish();
         source.sent(sent);
+        if sent == 0 {
+            source.rest();
+        }
         patience.note(sent);
     }
-    print_json(&source.result())?;
-    // The peer may still be reading from this end's memory.
-    wait_for_end()
+    Ok(source.result())
 }
 
-pub(super) fn receive(spec: &str, load: Load) -> anyhow::Result<()> {
-    let mut endpoint = Endpoint::open(&spec.parse()?)?;
-    let mut link = endpoint.link()?;
-    let queue = link.rx.first_mut().context("a memif peer without a queue to receive on")?;
-    let mut frame = vec![0; load.frame];
+pub(super) fn receive(
+    spec: &str,
+    load: Load,
+    manner: Manner,
+    gate: &Gate,
+) -> anyhow::Result<Reported<Tally>> {
+    let (_endpoint, mut link) = connect(spec, gate)?;
+    let meter = gate.pass()?;
+    let what = on_threads(&mut link.rx, 1, |queue| receive_on(queue, load, manner, gate))?;
+    Ok(Reported { what, usage: gate.usage(&meter) })
+}
+
+/// Does the work for each queue, and where there are several, each on a thread of its own. Senders (`side` 0) and receivers
+/// (1) stay on different processors.
+fn on_threads<Q: Send, T: Send>(
+    queues: &mut [Q],
+    side: usize,
+    work: impl Fn(&mut Q) -> anyhow::Result<T> + Sync,
+) -> anyhow::Result<Vec<T>> {
+    match queues {
+        [] => bail!("a memif peer without queues"),
+        [only] => Ok(vec![work(only)?]),
+        many => std::thread::scope(|scope| {
+            let spawn = |(nth, queue)| {
+                let work = &work;
+                scope.spawn(move || {
+                    cpu::pin(2 * nth + side);
+                    work(queue)
+                })
+            };
+            let threads: Vec<_> = many.iter_mut().enumerate().map(spawn).collect();
+            let results = threads.into_iter().map(ScopedJoinHandle::join);
+            results.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        }),
+    }
+}
+
+fn receive_on(queue: &mut RxQueue, load: Load, manner: Manner, gate: &Gate) -> anyhow::Result<Tally> {
+    // In place, only what is to be known is looked at.
+    let mut frame = vec![0; if manner.memif.zero_copy { MIN_FRAME } else { load.frame.max(MIN_FRAME) }];
     let mut tally = Tally::default();
-    wait_for_go()?;
-    let mut until = Until::stdin_closes();
+    let mut reception = Reception::new(gate);
     let mut patience = Patience::default();
     loop {
         let burst = queue.burst(load.burst)?;
@@ -99,15 +189,25 @@ pub(super) fn receive(spec: &str, load: Load) -> anyhow::Result<()> {
         }
         let frames = burst.len();
         drop(burst);
-        patience.note(frames);
-        if until.over(frames, &mut tally) {
-            return Ok(print_json(&tally)?);
+        if reception.is_over(frames, &mut tally) {
+            return Ok(tally);
+        }
+        match manner.rx_mode {
+            RxMode::Polling => patience.note(frames),
+            RxMode::Interrupt if frames == 0 => sleep(queue)?,
+            RxMode::Interrupt => {}
         }
     }
 }
 
-/// Waits until the parent has no more use for this process.
-fn wait_for_end() -> anyhow::Result<()> {
-    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).context("cannot read from the parent")?;
+/// Sleeps until something may have come.
+pub(super) fn sleep(queue: &mut RxQueue) -> anyhow::Result<()> {
+    if !queue.arm()? {
+        match poll(&mut [PollFd::new(queue.as_fd(), PollFlags::POLLIN)], PollTimeout::from(NAP)) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error).context("cannot wait for packets"),
+        }
+    }
+    queue.disarm();
     Ok(())
 }

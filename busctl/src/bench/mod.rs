@@ -3,20 +3,30 @@
 //! Every frame carries a sequence number, so what is lost is counted and not guessed. The parent starts the processes,
 //! lets them loose when all are ready, and adds up what they report; see `worker` for how they talk.
 
+mod alone;
 mod bus;
 mod cpu;
 mod frames;
+mod gate;
+mod job;
+mod latency;
 mod memif;
 mod patience;
+mod reception;
+mod report;
 mod stage;
+mod usage;
 mod worker;
 
 use std::time::Duration;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-pub use stage::{Subject, measure};
-pub use worker::work;
+pub use alone::{End, measure_alone};
+pub use job::work;
+pub use report::{LatencyReport, Report};
+pub use stage::{Subject, measure, measure_latency};
 
 /// What is to be measured.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +37,8 @@ pub struct Plan {
     pub load: Load,
     /// Stations on the bus, the sender included: at least 2.
     pub stations: usize,
+    /// How both ends go about it.
+    pub manner: Manner,
 }
 
 /// The frames and how they are sent.
@@ -44,32 +56,53 @@ pub struct Load {
     pub pps: Option<u64>,
 }
 
+/// How both ends go about it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Manner {
+    /// Whether a receiver that has nothing to do polls or sleeps.
+    pub rx_mode: RxMode,
+    /// Bus: the receivers are read-only taps, and not stations.
+    pub taps: bool,
+    /// How memif is used.
+    pub memif: MemifManner,
+}
+
+/// What a receiver does that has nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RxMode {
+    /// It looks again
+    Polling,
+    /// It sleeps until it is woken
+    Interrupt,
+}
+
+/// How memif is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemifManner {
+    /// Which side the sender is.
+    pub sender: Sender,
+    /// Descriptors in a ring, as a power of two.
+    pub rsize: u8,
+    /// Bytes in a buffer; longer frames are chained.
+    pub bsize: u32,
+    /// Queues each way, each with a thread at both ends.
+    pub queues: u8,
+    /// Frames are made and read in place, and their payload is never copied.
+    pub zero_copy: bool,
+}
+
+/// Which side of memif sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sender {
+    /// The one whose memory it is
+    Client,
+    /// The one who listens
+    Server,
+}
+
 /// The shortest frame that has room for the headers and a sequence number.
 pub const MIN_FRAME: usize = frames::MIN_FRAME;
-
-/// What was measured. With several receivers, `received`, `lost` and `rx_pps` are sums over them.
-#[derive(Clone, Debug, Serialize)]
-pub struct Report {
-    /// What was measured.
-    pub bench: &'static str,
-    /// Bytes in a frame.
-    pub frame: usize,
-    /// Frames handed over at once.
-    pub burst: usize,
-    /// Stations, the sender included.
-    pub stations: usize,
-    /// How long the sender sent.
-    pub seconds: f64,
-    /// Frames sent.
-    pub sent: u64,
-    /// Frames received.
-    pub received: u64,
-    /// Frames that were sent and not received, by their sequence numbers.
-    pub lost: u64,
-    /// Frames that came twice or out of order. There should be none.
-    pub misordered: u64,
-    /// Frames sent a second.
-    pub tx_pps: f64,
-    /// Frames received a second, between the first and the last.
-    pub rx_pps: f64,
-}
+/// The shortest frame that a latency can be measured with.
+pub const MIN_LATENCY_FRAME: usize = latency::MIN_LATENCY_FRAME;

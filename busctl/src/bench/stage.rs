@@ -1,15 +1,23 @@
 //! Setting up a measurement and running it.
 
+use std::path::Path;
+
 use anyhow::Context as _;
 use clap::ValueEnum;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use shmbus::Bus;
 
 use super::frames::{Sent, Tally};
-use super::worker::{Job, Medium, Role, Worker};
-use super::{Plan, Report};
+use super::job::{Job, Medium, Reported, Role};
+use super::latency::RoundTrips;
+use super::worker::Worker;
+use super::{LatencyReport, Plan, Report, Sender};
+use crate::stop::Stop;
 
 /// Which way the frames go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Subject {
     /// From one station on a bus to the others
     Bus,
@@ -19,76 +27,104 @@ pub enum Subject {
     Adapter,
 }
 
-/// Runs `plan` in a temporary folder, which is gone afterwards.
+/// Runs `plan` in a temporary folder, which is gone afterwards: how many frames get through.
 ///
 /// # Errors
-/// When a process of it cannot be started or fails.
-pub fn measure(plan: &Plan) -> anyhow::Result<Report> {
+/// When a process of it cannot be started or fails, or when asked to stop.
+pub fn measure(plan: &Plan, stop: &Stop) -> anyhow::Result<Report> {
+    let run: Run<Sent, Tally> = run(plan, [Role::Send, Role::Receive], stop)?;
+    Ok(Report::new(plan, &run.first, &run.others))
+}
+
+/// Runs `plan` in the same way: how long single frames take.
+///
+/// # Errors
+/// As for [`measure`].
+pub fn measure_latency(plan: &Plan, stop: &Stop) -> anyhow::Result<LatencyReport> {
+    let run: Run<RoundTrips, ()> = run(plan, [Role::Ask, Role::Answer], stop)?;
+    LatencyReport::new(plan, &run.first, &run.others).context("no frame came back")
+}
+
+/// What the processes of a measurement said.
+struct Run<F, O> {
+    first: Reported<F>,
+    others: Vec<Reported<O>>,
+}
+
+/// Sets up the bus or the sockets, and the processes.
+fn run<F: DeserializeOwned, O: DeserializeOwned>(
+    plan: &Plan,
+    [first, other]: [Role; 2],
+    stop: &Stop,
+) -> anyhow::Result<Run<F, O>> {
     let folder = temporary_folder()?;
     let bus = folder.path().join("bus");
-    let socket = folder.path().join("memif");
-    let memif = |role, id| Medium::Memif { spec: format!("role={role},id={id},socket={}", socket.display()) };
-    let job = |role, medium, cpu| Job { role, medium, load: plan.load, cpu };
+    let job = |role, medium, cpu| Job { role, medium, load: plan.load, manner: plan.manner, cpu };
     match plan.subject {
         Subject::Bus => {
             Bus::open_or_create(&bus, 0o600)?;
             let medium = || Medium::Bus { path: bus.clone() };
-            let receivers: Vec<Job> =
-                (1..plan.stations).map(|cpu| job(Role::Receive, medium(), Some(cpu))).collect();
-            run(plan, "bus", &job(Role::Send, medium(), Some(0)), &receivers)
+            let others: Vec<Job> = (1..plan.stations).map(|cpu| job(other, medium(), Some(cpu))).collect();
+            together(&job(first, medium(), Some(0)), &others, stop)
         }
         Subject::Memif => {
-            let receiver = job(Role::Receive, memif("server", 0), Some(1));
-            run(plan, "memif", &job(Role::Send, memif("client", 0), Some(0)), &[receiver])
+            let [sender, receiver] = match plan.manner.memif.sender {
+                Sender::Client => ["client", "server"],
+                Sender::Server => ["server", "client"],
+            };
+            let medium = |role| Medium::Memif { spec: spec(plan, role, 0, folder.path()) };
+            let other = job(other, medium(receiver), Some(1));
+            together(&job(first, medium(sender), Some(0)), &[other], stop)
         }
         Subject::Adapter => {
-            let ports = [0, 1].map(|id| format!("memif:role=server,id={id},socket={}", socket.display()));
-            let _node = Worker::node(&bus, &ports)?;
+            let ports = [0, 1].map(|id| format!("memif:{}", spec(plan, "server", id, folder.path())));
+            let _node = Worker::node(&bus, &ports, stop)?;
+            let medium = |id| Medium::Memif { spec: spec(plan, "client", id, folder.path()) };
             // Three processes on what may be two processors: the system knows best who waits for whom.
-            let receiver = job(Role::Receive, memif("client", 1), None);
-            run(plan, "adapter", &job(Role::Send, memif("client", 0), None), &[receiver])
+            together(&job(first, medium(0), None), &[job(other, medium(1), None)], stop)
         }
     }
 }
 
+/// A memif interface of the measurement, in the form of `attach`.
+fn spec(plan: &Plan, role: &str, id: u32, folder: &Path) -> String {
+    let memif = plan.manner.memif;
+    let keys = match role {
+        "client" => {
+            let (rsize, bsize, queues) = (memif.rsize, memif.bsize, memif.queues);
+            format!(",rsize={rsize},bsize={bsize},rx-queues={queues},tx-queues={queues}")
+        }
+        _ => String::new(),
+    };
+    format!("role={role},id={id},socket={}{keys}", folder.join("memif").display())
+}
+
 /// On a file system in memory, if there is one.
 fn temporary_folder() -> anyhow::Result<tempfile::TempDir> {
-    let builder =
-        |parent: &std::path::Path| tempfile::Builder::new().prefix("busctl-bench-").tempdir_in(parent);
+    let builder = |parent: &Path| tempfile::Builder::new().prefix("busctl-bench-").tempdir_in(parent);
     builder("/dev/shm".as_ref())
         .or_else(|_| builder(&std::env::temp_dir()))
         .context("cannot make a temporary folder")
 }
 
-fn run(plan: &Plan, bench: &'static str, sender: &Job, receivers: &[Job]) -> anyhow::Result<Report> {
-    let mut receivers = receivers.iter().map(Worker::start).collect::<anyhow::Result<Vec<_>>>()?;
-    let mut sender = Worker::start(sender)?;
-    for worker in receivers.iter_mut().chain([&mut sender]) {
+/// Starts the processes, lets them loose when all are ready, and gathers what they say.
+fn together<F: DeserializeOwned, O: DeserializeOwned>(
+    first: &Job,
+    others: &[Job],
+    stop: &Stop,
+) -> anyhow::Result<Run<F, O>> {
+    let start = |job| Worker::start(job, stop);
+    // The one that makes the first move, last: its partner, a memif server perhaps, should be there.
+    let mut others = others.iter().map(start).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut first = start(first)?;
+    for worker in others.iter_mut().chain([&mut first]) {
         worker.wait_until_ready()?;
     }
-    for worker in receivers.iter_mut().chain([&mut sender]) {
+    for worker in others.iter_mut().chain([&mut first]) {
         worker.go()?;
     }
-    let sent: Sent = sender.result()?;
-    receivers.iter_mut().for_each(Worker::stop);
-    let tallies = receivers.iter_mut().map(Worker::result).collect::<anyhow::Result<Vec<Tally>>>()?;
-    let rate = |frames: u64, seconds: f64| if seconds > 0.0 { frames as f64 / seconds } else { 0.0 };
-    let seconds = sent.time.as_secs_f64();
-    Ok(Report {
-        bench,
-        frame: plan.load.frame,
-        burst: plan.load.burst,
-        stations: plan.stations,
-        seconds,
-        sent: sent.frames,
-        received: tallies.iter().map(|tally| tally.received).sum(),
-        lost: tallies.iter().map(|tally| tally.lost(sent.frames)).sum(),
-        misordered: tallies.iter().map(|tally| tally.misordered).sum(),
-        tx_pps: rate(sent.frames, seconds).round(),
-        rx_pps: tallies
-            .iter()
-            .map(|tally| rate(tally.received, tally.time.as_secs_f64()))
-            .sum::<f64>()
-            .round(),
-    })
+    let said = first.result()?;
+    others.iter_mut().for_each(Worker::stop);
+    let others = others.iter_mut().map(Worker::result).collect::<anyhow::Result<_>>()?;
+    Ok(Run { first: said, others })
 }

@@ -1,30 +1,43 @@
 //! `busctl bench`: measures.
 
+mod sweep;
+mod table;
+
 use std::io::Write as _;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
+use serde::Serialize;
 
-use crate::bench::{self, Load, MIN_FRAME, Plan, Report, Subject};
+use self::table::Row;
+use crate::bench::{
+    self, End, LatencyReport, Load, MIN_FRAME, MIN_LATENCY_FRAME, Manner, MemifManner, Plan, Report, RxMode,
+    Sender, Subject,
+};
 use crate::context::Context;
 use crate::exit::OrMisuse as _;
 use crate::output;
+use crate::stop::Stop;
 
 /// Measure the bus, memif, or both together
+///
+/// How many frames a second get through, or with --latency, how long a single one takes. Sender and receivers are processes of
+/// their own, each on a processor of its own where there are enough. Frames carry sequence numbers: what is lost is counted.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Sender and receivers are processes of their own. Frames carry sequence numbers: what is lost is counted.\n\n\
-                  Examples:\n  \
+#[command(after_help = "Examples:\n  \
                   busctl bench memif --frame 64 --seconds 3\n  \
                   busctl bench bus --stations 4 --burst 32\n  \
-                  busctl bench adapter --count 10000000 --pps 1000000 --json"
-)]
+                  busctl bench bus --sweep --rounds 5\n  \
+                  busctl bench memif --latency --rx-mode interrupt\n  \
+                  busctl bench adapter --count 10000000 --pps 1000000 --json\n  \
+                  busctl bench memif --receive-from role=server,id=0,socket=./memif.sock    (from testpmd or VPP, say)")]
+#[expect(clippy::struct_excessive_bools, reason = "they are flags")]
 pub struct Args {
     /// What to measure
     #[arg(value_name = "bus|memif|adapter", value_enum, hide_possible_values = true)]
     pub subject: Subject,
 
-    /// Bytes in a frame, at least 22
+    /// Bytes in a frame, at least 22 (30 with --latency)
     #[arg(long, value_name = "BYTES", default_value_t = 64)]
     pub frame: usize,
 
@@ -36,9 +49,9 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub stations: usize,
 
-    /// How long to send
-    #[arg(long, value_name = "S", default_value_t = 3.0)]
-    pub seconds: f64,
+    /// How long to send [default: 3, in tables 0.5]
+    #[arg(long, value_name = "S")]
+    pub seconds: Option<f64>,
 
     /// Send N frames, whatever time it takes
     #[arg(long, value_name = "N")]
@@ -48,7 +61,59 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     pub pps: Option<u64>,
 
-    /// Print the result as JSON
+    /// What receivers do while nothing comes: look again (polling) or sleep (interrupt)
+    #[arg(long, value_enum, default_value_t = RxMode::Polling, hide_possible_values = true, value_name = "MODE")]
+    pub rx_mode: RxMode,
+
+    /// Measure how long single frames take, there and back
+    #[arg(long)]
+    pub latency: bool,
+
+    /// Measure a whole table: frames, bursts, stations, rings, queues, modes
+    #[arg(long, conflicts_with_all = ["frame", "burst", "stations", "count", "pps", "rx_mode", "taps", "sender", "rsize", "bsize", "queues", "zero_copy"])]
+    pub sweep: bool,
+
+    /// Measure everything N times, in turns, and print medians with the lowest and highest [default: 1, with --sweep 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: Option<u32>,
+
+    /// Bus: the receivers are read-only taps
+    #[arg(long)]
+    pub taps: bool,
+
+    /// Memif: which side sends, client or server
+    #[arg(long, value_enum, default_value_t = Sender::Client, hide_possible_values = true, value_name = "ROLE")]
+    pub sender: Sender,
+
+    /// Memif: descriptors in a ring, as a power of two
+    #[arg(long, value_name = "LOG2", default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=14))]
+    pub rsize: u8,
+
+    /// Memif: bytes in a buffer; longer frames take several
+    #[arg(long, value_name = "BYTES", default_value_t = 2_048, value_parser = clap::value_parser!(u32).range(64..=65_535))]
+    pub bsize: u32,
+
+    /// Memif: queues each way, each with a thread at both ends
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+    pub queues: u8,
+
+    /// Memif: make and read frames in place, and copy no payload
+    #[arg(long)]
+    pub zero_copy: bool,
+
+    /// Only send, to the bus at a path or to a memif peer of another program (key=value,... as in attach)
+    #[arg(long, value_name = "BUS|KEYS", conflicts_with_all = ["latency", "sweep", "rounds", "stations"])]
+    pub send_to: Option<String>,
+
+    /// Only receive, for --seconds from the first frame on
+    #[arg(long, value_name = "BUS|KEYS", conflicts_with_all = ["send_to", "latency", "sweep", "rounds", "stations", "count", "pps"])]
+    pub receive_from: Option<String>,
+
+    /// With --send-to or --receive-from: stay on the N-th processor, from 0
+    #[arg(long, value_name = "N")]
+    pub cpu: Option<usize>,
+
+    /// Print the result as JSON; of a table, every single measurement as it is made, one a line
     #[arg(long)]
     pub json: bool,
 
@@ -66,19 +131,58 @@ pub fn run(args: &Args, _context: &Context) -> anyhow::Result<()> {
         return bench::work(job);
     }
     let plan = plan(args).misuse()?;
-    let report = bench::measure(&plan)?;
-    if args.json {
-        output::print_json(&report)?;
-    } else {
-        print(&report)?;
+    if let Some(end) = end(args).misuse()? {
+        let report = bench::measure_alone(&plan, &end)?;
+        return if args.json { Ok(output::print_json(&report)?) } else { print(&report) };
     }
-    Ok(())
+    let stop = Stop::on_signals().context("cannot handle signals")?;
+    let plans = match (args.sweep, args.latency) {
+        (false, _) => vec![plan],
+        (true, false) => sweep::rates(&plan),
+        (true, true) => sweep::latencies(&plan),
+    };
+    let rounds = args.rounds.unwrap_or(if args.sweep { 3 } else { 1 });
+    if args.latency {
+        measure(args, &plans, rounds, &stop, bench::measure_latency, print_latency)
+    } else {
+        measure(args, &plans, rounds, &stop, bench::measure, print)
+    }
+}
+
+/// Measures every plan so many times. Rounds go over all plans, so that what else the machine does meanwhile hits all alike.
+fn measure<R: Row + Serialize>(
+    args: &Args,
+    plans: &[Plan],
+    rounds: u32,
+    stop: &Stop,
+    measure: fn(&Plan, &Stop) -> anyhow::Result<R>,
+    print: fn(&R) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let progress = table::progress(plans.len() as u64 * u64::from(rounds));
+    let mut rows: Vec<Vec<R>> = plans.iter().map(|_| Vec::new()).collect();
+    for _ in 0..rounds {
+        for (plan, row) in plans.iter().zip(&mut rows) {
+            let report = measure(plan, stop)?;
+            if args.json {
+                output::print_json(&report)?;
+            }
+            row.push(report);
+            progress.inc(1);
+        }
+    }
+    progress.finish_and_clear();
+    match &rows[..] {
+        _ if args.json => Ok(()),
+        [row] if rounds == 1 => print(&row[0]),
+        rows => table::print(rows),
+    }
 }
 
 fn plan(args: &Args) -> anyhow::Result<Plan> {
     let longest = if args.subject == Subject::Memif { 65_535 } else { shmbus::MAX_FRAME };
-    if !(MIN_FRAME..=longest).contains(&args.frame) {
-        bail!("--frame {}: frames have {MIN_FRAME} to {longest} bytes here", args.frame);
+    let shortest = if args.latency { MIN_LATENCY_FRAME } else { MIN_FRAME };
+    if !(shortest..=longest).contains(&args.frame) {
+        bail!("--frame {}: frames have {shortest} to {longest} bytes here", args.frame);
     }
     if !(1..=16_384).contains(&args.burst) {
         bail!("--burst {}: bursts have 1 to 16384 frames", args.burst);
@@ -86,16 +190,51 @@ fn plan(args: &Args) -> anyhow::Result<Plan> {
     if !(2..=256).contains(&args.stations) {
         bail!("--stations {}: there are 2 to 256 stations, the sender included", args.stations);
     }
-    if args.stations != 2 && args.subject != Subject::Bus {
-        bail!("--stations {}: only 'bench bus' can have more than 2", args.stations);
+    if args.stations != 2 && (args.subject != Subject::Bus || args.latency) {
+        bail!("--stations {}: only the rates of 'bench bus' can have more than 2", args.stations);
     }
-    let time = Duration::try_from_secs_f64(args.seconds).ok().filter(|time| !time.is_zero());
-    let Some(time) = time else { bail!("--seconds {}: this is no time to send for", args.seconds) };
+    let seconds = args.seconds.unwrap_or(if args.sweep || args.rounds.is_some() { 0.5 } else { 3.0 });
+    let time = Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero());
+    let Some(time) = time else { bail!("--seconds {seconds}: this is no time to send for") };
     if args.count == Some(0) || args.pps == Some(0) {
         bail!("--count and --pps are at least 1");
     }
+    if args.taps && (args.subject != Subject::Bus || args.latency) {
+        bail!("--taps: only the rates of 'bench bus' can have them; taps do not answer");
+    }
+    let memif = MemifManner {
+        sender: args.sender,
+        rsize: args.rsize,
+        bsize: args.bsize,
+        queues: args.queues,
+        zero_copy: args.zero_copy,
+    };
+    if args.subject != Subject::Memif && memif != sweep::USUAL_MEMIF {
+        bail!("--sender, --rsize, --bsize, --queues and --zero-copy are for 'bench memif'");
+    }
+    if args.queues > 1 && (args.count.is_some() || args.pps.is_some() || args.latency) {
+        bail!("--queues {}: --count, --pps and --latency are for one queue", args.queues);
+    }
     let load = Load { frame: args.frame, burst: args.burst, time, count: args.count, pps: args.pps };
-    Ok(Plan { subject: args.subject, load, stations: args.stations })
+    let manner = Manner { rx_mode: args.rx_mode, taps: args.taps, memif };
+    Ok(Plan { subject: args.subject, load, stations: args.stations, manner })
+}
+
+/// The end that is asked for, if it is one alone.
+fn end(args: &Args) -> anyhow::Result<Option<End>> {
+    let cpu = args.cpu;
+    let end = match (&args.send_to, &args.receive_from) {
+        (Some(place), _) => Some(End::Sender { place: place.clone(), cpu }),
+        (None, Some(place)) => Some(End::Receiver { place: place.clone(), cpu }),
+        (None, None) => None,
+    };
+    if end.is_some() && args.subject == Subject::Adapter {
+        bail!("--send-to and --receive-from: 'bench bus' or 'bench memif' has one end; an adapter has two");
+    }
+    if end.is_none() && cpu.is_some() {
+        bail!("--cpu is for --send-to and --receive-from: both ends together are spread by themselves");
+    }
+    Ok(end)
 }
 
 fn print(report: &Report) -> anyhow::Result<()> {
@@ -104,25 +243,54 @@ fn print(report: &Report) -> anyhow::Result<()> {
     writeln!(
         out,
         "{}: frames of {} bytes, bursts of {}, {} stations, {:.2} s",
-        report.bench, report.frame, report.burst, report.stations, report.seconds
+        table::name(report.bench),
+        report.frame,
+        report.burst,
+        report.stations,
+        report.seconds
     )?;
-    writeln!(
-        out,
-        "  sent      {:>12}  {:>8.3} M/s  {:>7.2} Gbit/s",
-        report.sent,
-        report.tx_pps / 1e6,
-        gigabits(report.tx_pps)
-    )?;
-    writeln!(
-        out,
-        "  received  {:>12}  {:>8.3} M/s  {:>7.2} Gbit/s",
-        report.received,
-        report.rx_pps / 1e6,
-        gigabits(report.rx_pps)
-    )?;
-    writeln!(out, "  lost      {:>12}", report.lost)?;
+    for (what, frames, pps, cpu) in [
+        ("sent", report.sent, report.tx_pps, report.tx_cpu_seconds),
+        ("received", report.received, report.rx_pps, report.rx_cpu_seconds),
+    ] {
+        if let (Some(frames), Some(pps), Some(cpu)) = (frames, pps, cpu) {
+            writeln!(
+                out,
+                "  {what:<9} {frames:>12}  {:>8.3} M/s  {:>7.2} Gbit/s  {cpu:>6.2} s of a processor",
+                pps / 1e6,
+                gigabits(pps)
+            )?;
+        }
+    }
+    if let Some(lost) = report.lost {
+        writeln!(out, "  lost      {lost:>12}")?;
+    }
     if report.misordered > 0 {
         writeln!(out, "  misordered {:>11}", report.misordered)?;
+    }
+    Ok(())
+}
+
+fn print_latency(report: &LatencyReport) -> anyhow::Result<()> {
+    let mut out = output::stdout();
+    writeln!(
+        out,
+        "{}: single frames of {} bytes, {}, {:.2} s: {} came back, {} did not",
+        table::name(report.bench),
+        report.frame,
+        table::mode(report.rx_mode),
+        report.seconds,
+        report.round_trips,
+        report.lost
+    )?;
+    for (what, [min, p50, p99, max]) in [
+        ("there", [report.oneway_min_us, report.oneway_p50_us, report.oneway_p99_us, report.oneway_max_us]),
+        ("and back", [report.rtt_min_us, report.rtt_p50_us, report.rtt_p99_us, report.rtt_max_us]),
+    ] {
+        writeln!(
+            out,
+            "  {what:<9} min {min:>8.2} µs   median {p50:>8.2} µs   99 % {p99:>8.2} µs   max {max:>9.2} µs"
+        )?;
     }
     Ok(())
 }

@@ -1,0 +1,45 @@
+//! One end of a measurement by itself, where the other is another program: a rump kernel, VPP, testpmd.
+
+use super::gate::Gate;
+use super::{Plan, Report, Subject, bus, cpu, memif};
+use crate::exit::OrMisuse as _;
+use crate::port::memif::MemifSpec;
+
+/// Which end is ours, and where the other is to be found: the path of a bus, or a memif interface as in `attach`.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the fields are the same in both, and described above")]
+pub enum End {
+    /// Frames are sent for as long as the plan says.
+    Sender { place: String, cpu: Option<usize> },
+    /// Frames are received for as long as the plan says, from the first one on.
+    Receiver { place: String, cpu: Option<usize> },
+}
+
+/// Runs one end of `plan`.
+///
+/// # Errors
+/// When the other end is not to be found, or goes away.
+pub fn measure_alone(plan: &Plan, end: &End) -> anyhow::Result<Report> {
+    let gate = Gate::of_person(plan.load.time)?;
+    let (End::Sender { place, cpu } | End::Receiver { place, cpu }) = end;
+    if let Some(index) = cpu {
+        cpu::pin(*index);
+    }
+    let (load, manner) = (plan.load, plan.manner);
+    let is_bus = plan.subject == Subject::Bus;
+    if !is_bus {
+        place.parse::<MemifSpec>().misuse()?;
+    }
+    Ok(match end {
+        End::Sender { .. } if is_bus => Report::of_sender(plan, &bus::send(place.as_ref(), load, &gate)?),
+        End::Receiver { .. } if is_bus => {
+            Report::of_receiver(plan, &bus::receive(place.as_ref(), manner, &gate)?)
+        }
+        End::Sender { .. } => {
+            let (sent, held) = memif::send(place, load, manner, &gate)?;
+            held.let_go(&gate);
+            Report::of_sender(plan, &sent)
+        }
+        End::Receiver { .. } => Report::of_receiver(plan, &memif::receive(place, load, manner, &gate)?),
+    })
+}

@@ -1,0 +1,249 @@
+//! How long a single frame takes: one end sends it and waits, the other sends it back.
+//!
+//! The frame carries its number, and on the way back the time when it arrived, by the clock that all processes share. So both
+//! the way there and the round trip are known.
+
+use std::path::Path;
+use std::time::Duration;
+
+use ::memif::Link;
+use hdrhistogram::Histogram;
+use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+use shmbus::{Burst, Interface};
+
+use super::frames::{HEADER, MIN_FRAME, SEQUENCE};
+use super::gate::Gate;
+use super::job::Reported;
+use super::patience::Patience;
+use super::{Load, Manner, RxMode, bus, memif};
+
+/// The shortest frame that has room for the headers, a number and a time.
+pub(super) const MIN_LATENCY_FRAME: usize = MIN_FRAME + 8;
+/// After this long a frame is lost.
+const LOST: Duration = Duration::from_secs(1);
+/// How long a sleeper sleeps at most without a look at whether it is over.
+const NAP: Duration = Duration::from_millis(10);
+/// The first round trips find nothing warm, and do not count.
+const WARM_UP: u64 = 10;
+
+/// What the end that waits for its frames reports.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct RoundTrips {
+    pub(super) trips: u64,
+    pub(super) lost: u64,
+    pub(super) there: Quantiles,
+    pub(super) back: Quantiles,
+}
+
+/// Of times, in microseconds.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Quantiles {
+    pub(super) min: f64,
+    pub(super) p50: f64,
+    pub(super) p99: f64,
+    pub(super) max: f64,
+}
+
+impl Quantiles {
+    fn of(times: &Histogram<u64>) -> Self {
+        let micros = |nanos: u64| nanos as f64 / 1e3;
+        let quantile = |share| micros(times.value_at_quantile(share));
+        Self { min: micros(times.min()), p50: quantile(0.5), p99: quantile(0.99), max: micros(times.max()) }
+    }
+}
+
+/// A way for single frames.
+pub(super) trait Wire {
+    /// Sends a frame; whether there was room for it.
+    fn send(&mut self, frame: &[u8]) -> anyhow::Result<bool>;
+    /// Takes the next frame, or as much of it as fits; how many bytes that is, if there is one.
+    fn receive(&mut self, frame: &mut [u8]) -> anyhow::Result<Option<usize>>;
+    /// Sleeps until there is something, but not for long.
+    fn sleep(&mut self) -> anyhow::Result<()>;
+}
+
+/// A station on a bus.
+pub(super) struct BusWire {
+    station: Interface,
+    burst: Burst,
+}
+
+impl BusWire {
+    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+        Ok(Self { station: bus::join(path)?, burst: Burst::new(1) })
+    }
+}
+
+impl Wire for BusWire {
+    fn send(&mut self, frame: &[u8]) -> anyhow::Result<bool> {
+        self.station.send(frame)?;
+        Ok(true)
+    }
+
+    fn receive(&mut self, frame: &mut [u8]) -> anyhow::Result<Option<usize>> {
+        self.station.recv_burst(&mut self.burst);
+        Ok(self.burst.get(0).map(|received| {
+            let len = received.bytes.len().min(frame.len());
+            frame[..len].copy_from_slice(&received.bytes[..len]);
+            len
+        }))
+    }
+
+    fn sleep(&mut self) -> anyhow::Result<()> {
+        self.station.wait(Some(NAP))?;
+        Ok(())
+    }
+}
+
+/// A memif link.
+pub(super) struct MemifWire {
+    link: Link,
+    _endpoint: memif::Endpoint,
+}
+
+impl MemifWire {
+    pub(super) fn open(spec: &str, gate: &Gate) -> anyhow::Result<Self> {
+        let (endpoint, link) = memif::connect(spec, gate)?;
+        Ok(Self { link, _endpoint: endpoint })
+    }
+}
+
+impl Wire for MemifWire {
+    fn send(&mut self, frame: &[u8]) -> anyhow::Result<bool> {
+        let mut burst = self.link.tx[0].burst()?;
+        burst.push(frame);
+        Ok(burst.publish() == 1)
+    }
+
+    fn receive(&mut self, frame: &mut [u8]) -> anyhow::Result<Option<usize>> {
+        let burst = self.link.rx[0].burst(1)?;
+        Ok(burst.iter().next().map(|packet| packet.copy_to(frame)))
+    }
+
+    fn sleep(&mut self) -> anyhow::Result<()> {
+        memif::sleep(&mut self.link.rx[0])
+    }
+}
+
+/// Sends frames, one at a time, and waits for each to come back.
+pub(super) fn ask(
+    mut wire: impl Wire,
+    load: Load,
+    manner: Manner,
+    gate: &Gate,
+) -> anyhow::Result<Reported<RoundTrips>> {
+    let meter = gate.pass()?;
+    let begin = now()?;
+    let (mut there, mut back) = (histogram()?, histogram()?);
+    let (mut number, mut lost) = (0_u64, 0);
+    let mut frame = vec![0; load.frame];
+    frame[..SEQUENCE].copy_from_slice(&HEADER);
+    let mut answer = vec![0; load.frame];
+    let end = load.time.as_nanos();
+    while load.count.map_or_else(
+        || now().is_ok_and(|now| u128::from(now - begin) < end),
+        |count| number < count + WARM_UP,
+    ) && !gate.is_closed()
+    {
+        if let Some(pps) = load.pps {
+            let due = begin + number.saturating_mul(1_000_000_000) / pps;
+            std::thread::sleep(Duration::from_nanos(due.saturating_sub(now()?)));
+        }
+        put(&mut frame, SEQUENCE, number);
+        let sent = now()?;
+        let arrived =
+            if wire.send(&frame)? { answered(&mut wire, manner, number, &mut answer)? } else { None };
+        let returned = now()?;
+        match arrived {
+            Some(_) if number < WARM_UP => {}
+            Some(arrived) => {
+                there.saturating_record(arrived.saturating_sub(sent));
+                back.saturating_record(returned - sent);
+            }
+            None => lost += 1,
+        }
+        number += 1;
+    }
+    let what =
+        RoundTrips { trips: back.len(), lost, there: Quantiles::of(&there), back: Quantiles::of(&back) };
+    Ok(Reported { what: vec![what], usage: gate.usage(&meter) })
+}
+
+/// Waits for the answer of this number; when the frame arrived at the other end.
+fn answered(
+    wire: &mut impl Wire,
+    manner: Manner,
+    number: u64,
+    answer: &mut [u8],
+) -> anyhow::Result<Option<u64>> {
+    let sent = now()?;
+    let mut patience = Patience::default();
+    loop {
+        match wire.receive(answer)? {
+            Some(len) if len >= MIN_LATENCY_FRAME && get(answer, SEQUENCE) == number => {
+                return Ok(Some(get(answer, MIN_FRAME)));
+            }
+            // An answer that was given up.
+            Some(_) => continue,
+            None => {}
+        }
+        if u128::from(now()? - sent) > LOST.as_nanos() {
+            return Ok(None);
+        }
+        rest(wire, manner, &mut patience)?;
+    }
+}
+
+/// Sends frames back, with the time when they came, until nothing is wanted any more.
+pub(super) fn answer(
+    mut wire: impl Wire,
+    load: Load,
+    manner: Manner,
+    gate: &Gate,
+) -> anyhow::Result<Reported<()>> {
+    let meter = gate.pass()?;
+    let mut patience = Patience::default();
+    let mut frame = vec![0; load.frame];
+    while !gate.is_closed() {
+        match wire.receive(&mut frame)? {
+            Some(len) if len >= MIN_LATENCY_FRAME => {
+                put(&mut frame, MIN_FRAME, now()?);
+                // Without room it counts as lost at the other end.
+                wire.send(&frame[..len])?;
+                patience.note(1);
+            }
+            Some(_) => {}
+            None => rest(&mut wire, manner, &mut patience)?,
+        }
+    }
+    Ok(Reported { what: Vec::new(), usage: gate.usage(&meter) })
+}
+
+fn rest(wire: &mut impl Wire, manner: Manner, patience: &mut Patience) -> anyhow::Result<()> {
+    match manner.rx_mode {
+        RxMode::Polling => patience.note(0),
+        RxMode::Interrupt => wire.sleep()?,
+    }
+    Ok(())
+}
+
+fn histogram() -> anyhow::Result<Histogram<u64>> {
+    Ok(Histogram::new_with_max(u64::try_from(2 * LOST.as_nanos())?, 3)?)
+}
+
+/// Nanoseconds by the clock that is the same in all processes.
+fn now() -> anyhow::Result<u64> {
+    let time = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
+    Ok(u64::try_from(time.as_nanos())?)
+}
+
+fn put(frame: &mut [u8], at: usize, value: u64) {
+    frame[at..at + 8].copy_from_slice(&value.to_be_bytes());
+}
+
+fn get(frame: &[u8], at: usize) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&frame[at..at + 8]);
+    u64::from_be_bytes(bytes)
+}

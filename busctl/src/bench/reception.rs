@@ -1,0 +1,62 @@
+//! When a receiver has had everything.
+
+use std::time::{Duration, Instant};
+
+use super::frames::Tally;
+use super::gate::Gate;
+
+/// How long a receiver that was told to stop waits for frames still on their way.
+const QUIET: Duration = Duration::from_millis(200);
+/// Looks between two looks at the clock while frames come: it costs as much as a frame.
+const LOOKS: u32 = 64;
+
+/// The course of receiving on one queue.
+#[derive(Debug)]
+pub(super) struct Reception<'g> {
+    gate: &'g Gate,
+    flowing: bool,
+    looks: u32,
+    quiet_since: Option<Instant>,
+}
+
+impl<'g> Reception<'g> {
+    pub(super) fn new(gate: &'g Gate) -> Self {
+        Self { gate, flowing: false, looks: 0, quiet_since: None }
+    }
+
+    /// Whether it is over, after a look that found `frames` frames. The clock is read when the flow begins and when it stops,
+    /// and not for every burst.
+    #[inline]
+    pub(super) fn is_over(&mut self, frames: usize, tally: &mut Tally) -> bool {
+        if frames > 0 {
+            if !self.flowing {
+                self.flowing = true;
+                self.quiet_since = None;
+                tally.begin();
+            }
+            self.looks = self.looks.wrapping_add(1);
+            if !self.looks.is_multiple_of(LOOKS) {
+                return false;
+            }
+            let over = self.is_time_over(tally);
+            if over {
+                tally.touch();
+            }
+            return over;
+        }
+        if self.flowing {
+            self.flowing = false;
+            tally.touch();
+        }
+        match self.gate {
+            Gate::Person { .. } => self.is_time_over(tally),
+            Gate::Parent { .. } => {
+                self.gate.is_closed() && self.quiet_since.get_or_insert_with(Instant::now).elapsed() >= QUIET
+            }
+        }
+    }
+
+    fn is_time_over(&self, tally: &Tally) -> bool {
+        self.gate.time().is_some_and(|time| self.gate.is_closed() || tally.age() >= time)
+    }
+}
