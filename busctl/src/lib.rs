@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bell;
 pub mod bench;
 pub mod bus_argument;
 mod bus_file;
@@ -17,7 +18,7 @@ mod interface_view;
 pub mod ip;
 mod logging;
 pub mod new_bus;
-mod node;
+pub mod node;
 pub mod output;
 mod parent;
 pub mod port;

@@ -65,10 +65,26 @@ impl Stop {
     /// Sleeps, but not past a request; `true` when there was one.
     #[must_use]
     pub fn sleep(&self, time: Duration) -> bool {
-        let millis = time.as_nanos().div_ceil(1_000_000);
-        let mut fds = [PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
+        self.wait([], Some(time))
+    }
+
+    /// Sleeps until one of `others` is readable or the time, if any, is over, but not past a request; `true` when there was
+    /// one.
+    #[must_use]
+    pub fn wait<'fd>(
+        &'fd self,
+        others: impl IntoIterator<Item = BorrowedFd<'fd>>,
+        time: Option<Duration>,
+    ) -> bool {
+        // Rounded up: a sleep of 0 ms would be none.
+        let millis = time.map(|time| time.as_nanos().div_ceil(1_000_000));
+        let timeout =
+            millis.map_or(PollTimeout::NONE, |millis| millis.try_into().unwrap_or(PollTimeout::MAX));
+        let watch = |descriptor| PollFd::new(descriptor, PollFlags::POLLIN);
+        let mut descriptors: Vec<_> = others.into_iter().map(watch).collect();
+        descriptors.push(watch(self.wake.as_fd()));
         // Interrupted or not: the flag tells.
-        let _ = poll(&mut fds, PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX));
+        let _ = poll(&mut descriptors, timeout);
         self.requested()
     }
 }

@@ -10,7 +10,6 @@ use smoltcp::time::Instant;
 use smoltcp::wire::EthernetAddress;
 
 use super::nic::{Nic, doze};
-use crate::output;
 use crate::port::memif::{Change, Control, MemifSpec, Sockets};
 
 /// The longest sleep: DPDK and libmemif can miss that we asked for a wake-up.
@@ -30,7 +29,8 @@ pub(crate) struct MemifNic {
 impl MemifNic {
     /// Listens, or begins to connect.
     pub(super) fn open(spec: &MemifSpec) -> anyhow::Result<Self> {
-        let (name, control) = Sockets::default().control(spec)?;
+        let name = spec.to_string();
+        let control = Sockets::start()?.control(spec, &name)?;
         let mac = EthernetAddress(spec.mac.unwrap_or_else(random_mac).into_array());
         Ok(Self { name, control, mac, phy: None })
     }
@@ -46,7 +46,7 @@ impl Nic for MemifNic {
     }
 
     fn tend(&mut self) {
-        while let Some(change) = self.control.next(&self.name, &mut output::note) {
+        while let Some(change) = self.control.next() {
             self.phy = match change {
                 Change::Up(link) => Some(Phy::new(link)),
                 Change::Down => None,

@@ -1,13 +1,17 @@
 //! One port of a node, and its station.
 
-use std::os::fd::BorrowedFd;
+use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
-use shmbus::{Interface, WaitError};
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use shmbus::{Interface, SLEEP_BOUND, WaitError};
 
+use super::gauge::Gauge;
 use crate::output;
 use crate::port::{Moved, Patience, Port};
+use crate::registry::Counters;
 
 /// How long a peer may leave frames waiting. Then they are given up: what is new is worth more than what is old, and
 /// one frame that never fits must not block the port for ever.
@@ -15,14 +19,34 @@ const STALL: Duration = Duration::from_secs(1);
 /// Nobody says when a peer has made room: it is looked for this soon, then ever less often.
 const FIRST_RETRY: Duration = Duration::from_micros(100);
 const LAST_RETRY: Duration = Duration::from_millis(10);
+/// How long an adaptive port is polled after the last frame: longer than the pauses in steady traffic, much shorter than
+/// anybody would notice in the processor's load.
+const LINGER: Duration = Duration::from_micros(50);
+/// The longest sleep when the bus cannot be watched.
+const UNWATCHED_BOUND: Duration = Duration::from_millis(1);
 
-/// A port with its station, and what is to be remembered about them.
-pub(super) struct Member {
+/// Which member it is, in its node.
+pub(crate) type Key = u64;
+
+/// A port with its station, and what is to be remembered about them. It is either awake, and polled, or asleep: armed, with
+/// descriptors that tell when it is to be woken, and looked at now and then.
+pub(crate) struct Member {
+    pub(super) key: Key,
     port: Box<dyn Port>,
     station: Interface,
+    gauge: Arc<Gauge>,
     up: bool,
+    /// When it last moved a frame or was woken.
+    busy: Instant,
+    /// While it is asleep: when to look without having been woken.
+    look_at: Instant,
+    /// Whether the station's descriptor is watched, which it has from its first sleep on.
+    station_watched: bool,
+    unwatchable: bool,
     blocked: Option<Blocked>,
-    counters: Counters,
+    dropped_from_peer: u64,
+    dropped_from_bus: u64,
+    stalls: u64,
     /// The latest trouble with the bus that was told.
     told: Option<String>,
 }
@@ -33,30 +57,38 @@ struct Blocked {
     retry: Duration,
 }
 
-/// What went through a port, in frames.
-#[derive(Debug, Default)]
-struct Counters {
-    to_bus: u64,
-    from_bus: u64,
-    dropped: u64,
-    stalls: u64,
-}
+/// The bus is gone.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("bus {0} is gone: its file was cut short or overwritten")]
+pub(crate) struct Gone(String);
 
 impl Member {
-    pub(super) fn new(port: Box<dyn Port>, station: Interface) -> Self {
-        Self { port, station, up: false, blocked: None, counters: Counters::default(), told: None }
-    }
-
-    pub(super) fn patience(&self) -> Patience {
-        self.port.patience()
+    pub(super) fn new(key: Key, port: Box<dyn Port>, station: Interface, gauge: Arc<Gauge>) -> Self {
+        let now = Instant::now();
+        Self {
+            key,
+            port,
+            station,
+            gauge,
+            up: false,
+            busy: now,
+            look_at: now,
+            station_watched: false,
+            unwatchable: false,
+            blocked: None,
+            dropped_from_peer: 0,
+            dropped_from_bus: 0,
+            stalls: 0,
+            told: None,
+        }
     }
 
     /// Moves a burst each way; whether anything moved.
-    pub(super) fn turn(&mut self) -> bool {
+    pub(super) fn turn(&mut self, now: Instant) -> bool {
         if !self.up {
             return false;
         }
-        let to_bus = match self.port.ingress(&mut self.station) {
+        let from_peer = match self.port.ingress(&mut self.station) {
             Ok(moved) => moved,
             Err(not_sent) => {
                 self.tell_once(&not_sent.source.to_string());
@@ -64,103 +96,224 @@ impl Member {
             }
         };
         let from_bus = self.port.egress(&mut self.station);
-        self.counters.to_bus += to_bus.frames as u64;
-        self.counters.from_bus += from_bus.frames as u64;
-        self.counters.dropped += (to_bus.dropped + from_bus.dropped) as u64;
-        self.note_room(from_bus);
-        to_bus.frames + to_bus.dropped + from_bus.frames + from_bus.dropped > 0
+        self.dropped_from_peer += from_peer.dropped as u64;
+        self.dropped_from_bus += from_bus.dropped as u64;
+        self.note_room(from_bus, now);
+        let moved = from_peer.frames + from_peer.dropped + from_bus.frames + from_bus.dropped > 0;
+        if moved {
+            self.busy = now;
+        }
+        moved
     }
 
-    fn note_room(&mut self, moved: Moved) {
+    fn note_room(&mut self, moved: Moved, now: Instant) {
         if !moved.blocked || moved.frames > 0 {
             self.blocked = None;
             return;
         }
-        let blocked =
-            self.blocked.get_or_insert_with(|| Blocked { since: Instant::now(), retry: FIRST_RETRY });
-        if blocked.since.elapsed() >= STALL {
+        let blocked = self.blocked.get_or_insert(Blocked { since: now, retry: FIRST_RETRY });
+        if now.saturating_duration_since(blocked.since) >= STALL {
             self.station.skip_to_present();
             self.blocked = None;
-            self.counters.stalls += 1;
+            self.stalls += 1;
         }
     }
 
-    /// Looks after the connection.
+    /// Looks after the connection, if that is due.
     ///
     /// # Errors
     /// When the bus is gone.
-    pub(super) fn tend(&mut self, tell: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
-        if self.is_lost() {
-            bail!("bus {} is gone: its file was cut short", self.station.bus().path().display());
+    pub(super) fn tend(&mut self, epoll: &Epoll) -> Result<(), Gone> {
+        if self.station.bus().is_lost() {
+            return Err(Gone(self.station.bus().path().display().to_string()));
         }
-        self.port.tend(tell);
+        if self.port.wants_tending() {
+            self.unwatch_port(epoll);
+            self.port.tend(&mut output::note);
+            self.watch_port(epoll);
+        }
         self.up = self.port.is_up();
         self.stay_present();
+        self.publish();
         Ok(())
     }
 
     /// While there is no peer, what is on the bus is old news by the time there is one. A peer that comes knows that it is
     /// connected a little before this end does, and may have told others: so this is not for the moment when it has come,
     /// but for all the time before.
-    pub(super) fn stay_present(&mut self) {
+    fn stay_present(&mut self) {
         if !self.up {
             self.station.skip_to_present();
             self.blocked = None;
         }
     }
 
-    /// Prepares for a sleep; `true`: there is something to do.
-    pub(super) fn arm(&mut self) -> Result<bool, WaitError> {
-        if !self.up {
-            return Ok(false);
-        }
-        // What waits on the bus for a peer without room is no reason to stay awake.
-        let there = self.blocked.is_none() && self.station.arm()?;
-        Ok(there | self.port.arm())
+    /// Lets others see how it is.
+    fn publish(&self) {
+        let stats = self.station.stats();
+        // Of what came from the peer and is not on the bus, some was refused by the bus, the rest was no frame for it.
+        let busy = stats.tx_busy.min(self.dropped_from_peer);
+        self.gauge.set_up(self.up);
+        self.gauge.set_counters(Counters {
+            rx_packets: stats.tx_packets,
+            rx_bytes: stats.tx_bytes,
+            rx_dropped: busy,
+            rx_errors: self.dropped_from_peer - busy,
+            tx_packets: stats.rx_packets,
+            tx_bytes: stats.rx_bytes,
+            tx_dropped: self.dropped_from_bus + self.stalls + stats.overruns,
+            tx_errors: stats.corrupt,
+        });
     }
 
-    pub(super) fn disarm(&mut self) {
+    /// Whether it has been quiet for long enough.
+    pub(super) fn may_sleep(&self, now: Instant) -> bool {
+        let quiet = now.saturating_duration_since(self.busy);
+        match self.port.patience() {
+            _ if !self.up => true,
+            Patience::Polling => false,
+            Patience::Adaptive => quiet >= LINGER,
+            Patience::Interrupt => true,
+        }
+    }
+
+    /// Prepares for a sleep; `true`: there is something to do, and it is awake still.
+    ///
+    /// # Errors
+    /// When the bus is gone.
+    pub(super) fn fall_asleep(&mut self, epoll: &Epoll, now: Instant) -> Result<bool, Gone> {
+        self.publish();
+        self.unwatchable = false;
+        let mut there = false;
+        if self.up {
+            // What waits on the bus for a peer without room is no reason to stay awake.
+            if self.blocked.is_none() {
+                there = self.arm_station(epoll)?;
+            }
+            there |= self.port.arm();
+        }
+        if there {
+            self.wake(now);
+        } else {
+            self.look_at = now + self.longest_sleep();
+        }
+        Ok(there)
+    }
+
+    fn arm_station(&mut self, epoll: &Epoll) -> Result<bool, Gone> {
+        let trouble = match self.station.arm() {
+            Ok(there) => match self.watch_station(epoll) {
+                Ok(()) => return Ok(there),
+                Err(error) => error.to_string(),
+            },
+            Err(WaitError::Lost { path }) => return Err(Gone(path.display().to_string())),
+            Err(error) => error.to_string(),
+        };
+        self.unwatchable = true;
+        self.tell_once(&format!("{trouble}; frames from the bus will be a little late"));
+        Ok(false)
+    }
+
+    /// How long to sleep at most: a wake-up may be lost, or a peer may make room.
+    fn longest_sleep(&mut self) -> Duration {
+        let mut longest = self.port.longest_sleep().min(SLEEP_BOUND);
+        if self.unwatchable {
+            longest = longest.min(UNWATCHED_BOUND);
+        }
+        if let Some(blocked) = &mut self.blocked {
+            longest = longest.min(blocked.retry);
+            blocked.retry = (blocked.retry * 2).min(LAST_RETRY);
+        }
+        longest
+    }
+
+    /// While it is asleep: when it is to be looked at.
+    pub(super) fn look_at(&self) -> Instant {
+        self.look_at
+    }
+
+    /// Looks without having been woken. Everything stays armed, so that an idle member costs next to nothing; `true`: wake it.
+    pub(super) fn look(&mut self, now: Instant) -> bool {
+        self.stay_present();
+        if self.turn(now) || self.station.bus().is_lost() {
+            return true;
+        }
+        self.look_at = now + self.longest_sleep();
+        false
+    }
+
+    /// Ends a sleep.
+    pub(super) fn wake(&mut self, now: Instant) {
         self.station.disarm();
         self.port.disarm();
+        self.busy = now;
     }
 
-    /// The descriptors to sleep on.
-    pub(super) fn descriptors<'m>(&'m self, watch: &mut dyn FnMut(BorrowedFd<'m>)) {
-        self.port.descriptors(watch);
-        if self.up
-            && self.blocked.is_none()
-            && let Some(descriptor) = self.station.poll_fd()
-        {
-            watch(descriptor);
+    fn event(&self) -> EpollEvent {
+        EpollEvent::new(EpollFlags::EPOLLIN, self.key)
+    }
+
+    /// Watches the port's descriptors, which stay the same until it is tended.
+    pub(super) fn watch_port(&mut self, epoll: &Epoll) {
+        let mut trouble = None;
+        self.port.descriptors(&mut |descriptor| match epoll.add(descriptor, self.event()) {
+            // Regular files are always ready, and cannot be waited for.
+            Ok(()) | Err(Errno::EPERM) => {}
+            Err(error) => trouble = Some(error),
+        });
+        if let Some(error) = trouble {
+            self.tell_once(&format!("cannot be watched: {error}; it is looked at ten times a second"));
         }
     }
 
-    /// How long to sleep at most before the peer is asked for room again.
-    pub(super) fn retry(&mut self) -> Option<Duration> {
-        let blocked = self.blocked.as_mut()?;
-        let retry = blocked.retry;
-        blocked.retry = (retry * 2).min(LAST_RETRY);
-        Some(retry)
+    fn unwatch_port(&self, epoll: &Epoll) {
+        // What was not watched cannot be unwatched, and need not.
+        self.port.descriptors(&mut |descriptor| {
+            let _ = epoll.delete(descriptor);
+        });
     }
 
-    pub(super) fn is_lost(&self) -> bool {
-        self.station.bus().is_lost()
+    fn watch_station(&mut self, epoll: &Epoll) -> io::Result<()> {
+        if let Some(descriptor) = self.station.poll_fd()
+            && !self.station_watched
+        {
+            epoll.add(descriptor, self.event())?;
+            self.station_watched = true;
+        }
+        Ok(())
     }
 
-    pub(super) fn is_up(&self) -> bool {
-        self.up
+    /// Takes it out of the thread that served it.
+    pub(super) fn leave(&mut self, epoll: &Epoll) {
+        self.unwatch_port(epoll);
+        if let Some(descriptor) = self.station.poll_fd()
+            && self.station_watched
+        {
+            // As above.
+            let _ = epoll.delete(descriptor);
+        }
+        self.wake(Instant::now());
+        self.up = false;
+        self.publish();
     }
 
     /// Trouble that lasts is told once.
-    pub(super) fn tell_once(&mut self, text: &str) {
+    fn tell_once(&mut self, text: &str) {
         if self.told.as_deref() != Some(text) {
             output::note(&format!("{}: {text}", self.port.name()));
             self.told = Some(text.to_owned());
         }
     }
+}
 
-    pub(super) fn log_counters(&self) {
-        let stats = self.station.stats();
-        tracing::info!(port = self.port.name(), counters = ?self.counters, bus = ?stats, "port closed");
+impl Drop for Member {
+    fn drop(&mut self) {
+        tracing::info!(
+            port = self.port.name(),
+            counters = ?self.gauge.counters(),
+            bus = ?self.station.stats(),
+            stalls = self.stalls,
+            "port closed"
+        );
     }
 }

@@ -1,95 +1,126 @@
-//! The node: moves frames between ports and a bus.
+//! The node: moves frames between ports and buses.
 //!
-//! Every port has a station of its own on the bus, which hears everything but what it sent itself. So what one peer sends
+//! Every port has a station of its own on its bus, which hears everything but what it sent itself. So what one peer sends
 //! reaches every other peer and every other station, and nothing comes back to where it came from.
 //!
-//! One thread serves all ports in turn, a burst at a time in each direction. It polls while there is traffic and a little
-//! longer; then it arms the descriptors of everything that can bring something, and sleeps.
+//! Some threads share the members between them; ports come and go while the others are served. What is not about moving
+//! frames (connections, the registry) is done elsewhere.
 
+mod gauge;
 mod member;
-mod sleep;
+mod threads;
+mod worker;
 
-use std::time::{Duration, Instant};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 
+use anyhow::Context as _;
 use shmbus::Interface;
 
+pub(crate) use self::gauge::Gauge;
 use self::member::Member;
-use crate::output;
-use crate::port::{Patience, Port};
-use crate::stop::Stop;
+pub(crate) use self::member::{Gone, Key};
+pub use self::threads::{Cpus, Threads};
+use self::worker::{Command, Ended, Reports, Worker};
+use crate::bell::Bell;
+use crate::port::Port;
 
-/// How long an adaptive node polls after the last frame: longer than the pauses in steady traffic, much shorter than
-/// anybody would notice in the processor's load.
-const LINGER: Duration = Duration::from_micros(50);
-/// How often connections are looked after while there is traffic.
-const TEND: Duration = Duration::from_millis(1);
-
-/// Ports on a bus, and what keeps them going.
+/// Threads that move frames, and the ports they serve.
 pub(crate) struct Node {
-    members: Vec<Member>,
+    threads: Vec<Thread>,
+    ended: Receiver<Ended>,
+    bell: Arc<Bell>,
+    last: Key,
+}
+
+/// A thread of the node, as seen from outside.
+struct Thread {
+    commands: Sender<Command>,
+    bell: Arc<Bell>,
+    handle: Option<JoinHandle<()>>,
+    members: Vec<Key>,
 }
 
 impl Node {
-    /// A node for ports, each with its station.
-    pub(crate) fn new(ports: impl IntoIterator<Item = (Box<dyn Port>, Interface)>) -> Self {
-        Self { members: ports.into_iter().map(|(port, station)| Member::new(port, station)).collect() }
-    }
-
-    /// Moves frames until it is asked to stop.
+    /// Starts the threads; there is nothing for them to do yet.
     ///
     /// # Errors
-    /// When the bus is gone, or waiting for descriptors fails.
-    pub(crate) fn run(&mut self, stop: &Stop) -> anyhow::Result<()> {
-        let linger = match self.members.iter().map(Member::patience).min() {
-            Some(Patience::Polling) => None,
-            Some(Patience::Adaptive) | None => Some(LINGER),
-            Some(Patience::Interrupt) => Some(Duration::ZERO),
-        };
-        self.tend()?;
-        let (mut busy, mut tended) = (Instant::now(), Instant::now());
-        while !stop.requested() {
-            let moved = self.turn();
-            let now = Instant::now();
-            if now - tended >= TEND {
-                self.tend()?;
-                tended = now;
-            }
-            if moved {
-                busy = now;
-            } else if linger.is_some_and(|linger| now - busy >= linger) {
-                self.sleep(stop)?;
-                self.tend()?;
-                tended = Instant::now();
-                busy = tended;
-            } else {
-                // On a machine with few processors the peer may be waiting for this one.
-                std::thread::yield_now();
-            }
-        }
-        Ok(())
+    /// When no thread or descriptor is to be had.
+    pub(crate) fn start(threads: &Threads) -> anyhow::Result<Self> {
+        let (sender, ended) = channel();
+        let bell = Arc::new(Bell::new().context("cannot start a node")?);
+        let reports = Reports { ended: sender, bell: Arc::clone(&bell) };
+        let start = |index| Thread::start(threads.clone(), index, reports.clone());
+        let threads = (0..threads.count())
+            .map(start)
+            .collect::<Result<_, _>>()
+            .context("cannot start a thread of the node")?;
+        Ok(Self { threads, ended, bell, last: 0 })
     }
 
-    /// Gives every port its turn; whether anything moved.
-    fn turn(&mut self) -> bool {
-        let mut moved = false;
-        for member in &mut self.members {
-            moved |= member.turn();
+    /// Serves a port from now on, until it is removed or its bus is gone. Returns its key, and where to see how it is.
+    pub(crate) fn add(&mut self, port: Box<dyn Port>, station: Interface) -> (Key, Arc<Gauge>) {
+        self.last += 1;
+        let (key, gauge) = (self.last, Arc::<Gauge>::default());
+        let member = Box::new(Member::new(key, port, station, Arc::clone(&gauge)));
+        if let Some(thread) = self.threads.iter_mut().min_by_key(|thread| thread.members.len()) {
+            thread.members.push(key);
+            thread.tell(Command::Add(member));
         }
-        moved
+        (key, gauge)
     }
 
-    fn tend(&mut self) -> anyhow::Result<()> {
-        for member in &mut self.members {
-            member.tend(&mut output::note)?;
+    /// A port that was closed because its bus is gone, if there is one.
+    pub(crate) fn ended(&mut self) -> Option<(Key, Gone)> {
+        self.bell.drain();
+        let Ended { member, why } = self.ended.try_recv().ok()?;
+        // There may be more.
+        self.bell.ring();
+        for thread in &mut self.threads {
+            thread.members.retain(|key| *key != member.key);
         }
-        Ok(())
+        Some((member.key, why))
+    }
+}
+
+/// Readable when a port has [ended](Node::ended).
+impl AsFd for Node {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+}
+
+impl Thread {
+    fn start(threads: Threads, index: usize, reports: Reports) -> std::io::Result<Self> {
+        let (commands, orders) = channel();
+        let bell = Arc::new(Bell::new()?);
+        let worker = Worker::new(Arc::clone(&bell), orders, reports)?;
+        let handle = std::thread::Builder::new().name(format!("node {index}")).spawn(move || {
+            threads.settle(index);
+            worker.run();
+        })?;
+        Ok(Self { commands, bell, handle: Some(handle), members: Vec::new() })
+    }
+
+    fn tell(&self, command: Command) {
+        // A thread that is gone has said why, and its members are gone with it.
+        let _ = self.commands.send(command);
+        self.bell.ring();
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        for member in &self.members {
-            member.log_counters();
+        for thread in &self.threads {
+            thread.tell(Command::Stop);
+        }
+        for thread in &mut self.threads {
+            if let Some(handle) = thread.handle.take() {
+                // A panic there has been reported as such.
+                let _ = handle.join();
+            }
         }
     }
 }

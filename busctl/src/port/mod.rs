@@ -9,8 +9,9 @@ pub mod tap;
 
 use std::os::fd::BorrowedFd;
 use std::str::FromStr;
+use std::time::Duration;
 
-use shmbus::{Interface, MacAddr6, SendError};
+use shmbus::{Interface, MacAddr6, SLEEP_BOUND, SendError};
 
 use self::memif::MemifSpec;
 use self::tap::TapSpec;
@@ -51,8 +52,13 @@ pub(crate) trait Port: Send {
     /// Whether there is a peer to move frames from and to.
     fn is_up(&self) -> bool;
 
-    /// Does what is due beside moving frames: connections come and go here. What the user should know is told in one
-    /// line each.
+    /// Whether there is something to [tend](Self::tend). Asked often, so it should be cheap.
+    fn wants_tending(&self) -> bool {
+        true
+    }
+
+    /// Does what is due beside moving frames: connections come and go here, and its descriptors change nowhere else. What
+    /// the user should know is told in one line each.
     fn tend(&mut self, tell: &mut dyn FnMut(&str));
 
     /// Moves a burst from the peer to the bus. Frames that the bus did not take are dropped: the peer's buffers are not
@@ -72,7 +78,13 @@ pub(crate) trait Port: Send {
     /// Ends a sleep.
     fn disarm(&mut self);
 
-    /// Gives `watch` the descriptors that become readable when the port wants to be asked or tended.
+    /// How long to sleep at most before it is asked without having said anything.
+    fn longest_sleep(&self) -> Duration {
+        SLEEP_BOUND
+    }
+
+    /// Gives `watch` the descriptors that become readable when the port wants to be asked or tended. There are others only
+    /// after [`tend`](Self::tend). What cannot be waited for, a regular file, is none.
     fn descriptors<'p>(&'p self, watch: &mut dyn FnMut(BorrowedFd<'p>));
 }
 
@@ -168,11 +180,11 @@ impl FromStr for PortSpec {
 /// # Errors
 /// When one of them cannot be opened; none is open then.
 pub(crate) fn open(specs: &[PortSpec]) -> anyhow::Result<Vec<Box<dyn Port>>> {
-    let mut sockets = memif::Sockets::default();
+    let sockets = memif::Sockets::start()?;
     specs
         .iter()
         .map(|spec| match spec {
-            PortSpec::Memif(spec) => Ok(Box::new(sockets.open(spec)?) as Box<dyn Port>),
+            PortSpec::Memif(spec) => Ok(Box::new(sockets.open(spec, spec.to_string())?) as Box<dyn Port>),
             PortSpec::Tap(spec) => Ok(Box::new(tap::open(spec)?) as Box<dyn Port>),
         })
         .collect()

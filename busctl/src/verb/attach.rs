@@ -1,6 +1,7 @@
 //! `busctl attach`: joins ports to a bus without a registry.
 
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::bus_argument::{BusArgument, plugged_in};
 use crate::context::Context;
 use crate::exit::misuse;
 use crate::new_bus::NewBus;
-use crate::node::Node;
+use crate::node::{Node, Threads};
 use crate::output;
 use crate::port::{self, PortSpec};
 use crate::registry::Claim;
@@ -44,6 +45,10 @@ pub struct Args {
     /// How the bus is made when there is none
     #[command(flatten)]
     pub new_bus: NewBus,
+
+    /// Who serves the ports
+    #[command(flatten)]
+    pub threads: Threads,
 }
 
 /// Runs the verb.
@@ -55,21 +60,27 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let stop = Stop::on_signals().context("cannot handle signals")?;
     // The ports come first: when a socket is in the way, no bus is made.
     let ports = port::open(&args.ports)?;
-    let mut members = Vec::new();
+    let mut node = Node::start(&args.threads)?;
+    let mut first = true;
     for (port, spec) in ports.into_iter().zip(&args.ports) {
         let mut options =
             StationOptions::new().name(port.name()).promiscuous(true).lock_timeout(LOCK_TIMEOUT);
         // The first port is the interface, if there is one.
-        let interface = claim.as_ref().filter(|_| members.is_empty()).map(|claim| claim.record().shmif.mac);
+        let interface = claim.as_ref().filter(|_| first).map(|claim| claim.record().shmif.mac);
+        first = false;
         if let Some(mac) = spec.mac().or(interface) {
             options = options.mac(mac);
         }
-        members.push((port, Interface::join(args.new_bus.options().open_or_create(&path)?, options)?));
+        node.add(port, Interface::join(args.new_bus.options().open_or_create(&path)?, options)?);
     }
-    let mut node = Node::new(members);
     writeln!(output::stdout(), "ready")?;
     output::stdout().flush()?;
-    node.run(&stop)
+    while !stop.wait([node.as_fd()], None) {
+        if let Some((_, why)) = node.ended() {
+            return Err(why.into());
+        }
+    }
+    Ok(())
 }
 
 /// The bus, and for an interface the claim that makes this process the one that runs it.

@@ -1,199 +1,337 @@
 //! The connections behind memif ports: who connects, who goes, and who was turned away.
+//!
+//! All sockets are looked after by one thread of their own, so that peers who connect, lie, or come ever anew cost those
+//! nothing who move frames. A port hears through its mailbox that its link is there or gone.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use anyhow::Context as _;
-use memif::{BindError, Client, Event, Link, Role, Server, SocketAddr};
+use memif::{BindError, Client, Event, Role, Server, SocketAddr};
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
+use super::mailbox::{Change, Mailbox};
+use super::told::Told;
 use super::{MemifPort, MemifSpec};
+use crate::bell::Bell;
 use crate::exit::{OrMisuse as _, misuse};
+use crate::output;
 
-/// How many different reasons are told before it is enough.
-const MAX_REASONS: usize = 16;
-/// How many events are taken at once from a socket.
+/// How many events are taken at once from a socket: nobody who connects ever anew keeps the other sockets waiting.
 const MAX_EVENTS: usize = 64;
+/// The bell's place among the endpoints' tokens.
+const BELL: u64 = 0;
 
-/// Several server ports can share a socket: this is where they find it.
+/// The memif sockets of a process. Several server ports can share one: this is where they find it. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct Sockets(Arc<Front>);
+
+/// Goes with the last of those who need it, and the thread with it.
+struct Front {
+    office: Arc<Office>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread shares with those who open and close ports.
+struct Office {
+    epoll: Epoll,
+    bell: Bell,
+    closed: AtomicBool,
+    table: Mutex<Table>,
+}
+
 #[derive(Default)]
-pub(crate) struct Sockets(HashMap<SocketAddr, Arc<Mutex<Listener>>>);
-
-impl Sockets {
-    /// Opens a port.
-    ///
-    /// # Errors
-    /// When it cannot listen, its id is taken, or its options do not go together.
-    pub(crate) fn open(&mut self, spec: &MemifSpec) -> anyhow::Result<MemifPort> {
-        let (name, control) = self.control(spec)?;
-        Ok(MemifPort::new(name, control, spec.rx_mode))
-    }
-
-    /// Begins to listen or to connect; returns also what the user calls it.
-    ///
-    /// # Errors
-    /// As for [`open`](Self::open).
-    pub(crate) fn control(&mut self, spec: &MemifSpec) -> anyhow::Result<(String, Control)> {
-        let id = spec.options().id();
-        let name = format!("memif {} id {id}", spec.address);
-        let endpoint = match spec.role {
-            Role::Client => Endpoint::Client(Box::new(Client::new(&spec.address, spec.options()).misuse()?)),
-            Role::Server => {
-                let listener = self.listener(&spec.address, id)?;
-                let descriptor = {
-                    let mut listener = lock(&listener);
-                    listener.server.add(spec.options()).misuse().with_context(|| name.clone())?;
-                    listener.mail.entry(id).or_default();
-                    listener.server.as_fd().try_clone_to_owned().context("cannot watch a memif socket")?
-                };
-                Endpoint::Server { id, listener, descriptor }
-            }
-        };
-        Ok((name, Control { endpoint, socket: format!("memif {}", spec.address), told: Vec::new() }))
-    }
-
-    /// The listener at an address, which is made for the first interface there.
-    fn listener(&mut self, address: &SocketAddr, first: u32) -> anyhow::Result<Arc<Mutex<Listener>>> {
-        if let Some(listener) = self.0.get(address) {
-            return Ok(Arc::clone(listener));
-        }
-        let server = Server::bind(address).map_err(|error| match &error {
-            // A failing system call may work the next time, unless it is not allowed; the rest stays.
-            BindError::System { source, .. } if source.kind() != ErrorKind::PermissionDenied => error.into(),
-            _ => misuse(error),
-        })?;
-        let listener = Arc::new(Mutex::new(Listener { server, first, mail: HashMap::new() }));
-        self.0.insert(address.clone(), Arc::clone(&listener));
-        Ok(listener)
-    }
+struct Table {
+    /// The token that was given last.
+    last: u64,
+    endpoints: BTreeMap<u64, Endpoint>,
 }
 
-/// A server socket and what has happened to its interfaces.
-struct Listener {
-    server: Server,
-    /// The interface that hears of what concerns none.
-    first: u32,
-    /// A box for each interface, and none for the ids that callers make up.
-    mail: HashMap<u32, VecDeque<Event>>,
+/// A socket, and the ports behind it by their ids.
+struct Endpoint {
+    face: Face,
+    address: SocketAddr,
+    ports: BTreeMap<u32, Subscriber>,
+    /// Of what concerns no port.
+    told: Told,
 }
 
-fn lock(listener: &Mutex<Listener>) -> std::sync::MutexGuard<'_, Listener> {
-    // A panic elsewhere leaves nothing half done in it.
-    listener.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A port's own part of it.
-pub(crate) struct Control {
-    endpoint: Endpoint,
-    /// What the user calls the socket.
-    socket: String,
-    /// The reasons that were told since a connection was last up.
-    told: Vec<String>,
-}
-
-enum Endpoint {
-    Server { id: u32, listener: Arc<Mutex<Listener>>, descriptor: OwnedFd },
+enum Face {
+    // Boxed: each is some hundred bytes.
+    Server(Box<Server>),
     Client(Box<Client>),
 }
 
-/// What became of a port's link.
-pub(crate) enum Change {
-    Up(Link),
-    Down,
+struct Subscriber {
+    name: String,
+    mailbox: Arc<Mailbox>,
+    told: Told,
 }
 
-impl Control {
-    /// What has happened since the last call, if anything.
-    pub(crate) fn next(&mut self, name: &str, tell: &mut dyn FnMut(&str)) -> Option<Change> {
-        loop {
-            let event = match self.endpoint.next() {
-                Ok(event) => event?,
+impl Sockets {
+    /// No socket yet, and the thread for those to come.
+    ///
+    /// # Errors
+    /// When no descriptor or thread is to be had.
+    pub(crate) fn start() -> anyhow::Result<Self> {
+        let front = || -> std::io::Result<Front> {
+            let office = Arc::new(Office::new()?);
+            let here = Arc::clone(&office);
+            let thread = std::thread::Builder::new().name("memif".to_owned()).spawn(move || here.work())?;
+            Ok(Front { office, thread: Some(thread) })
+        };
+        Ok(Self(Arc::new(front().context("cannot look after memif sockets")?)))
+    }
+
+    /// Opens a port, which the user calls `name`.
+    ///
+    /// # Errors
+    /// When it cannot listen, its id is taken, or its options do not go together.
+    pub(crate) fn open(&self, spec: &MemifSpec, name: String) -> anyhow::Result<MemifPort> {
+        let control = self.control(spec, &name)?;
+        Ok(MemifPort::new(name, control, spec.rx_mode))
+    }
+
+    /// Begins to listen or to connect for whom the user calls `name`.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub(crate) fn control(&self, spec: &MemifSpec, name: &str) -> anyhow::Result<Control> {
+        let (office, options) = (&self.0.office, spec.options());
+        let id = options.id();
+        let mailbox = Arc::new(Mailbox::new().with_context(|| name.to_owned())?);
+        let subscriber =
+            Subscriber { name: name.to_owned(), mailbox: Arc::clone(&mailbox), told: Told::default() };
+        let mut table = office.lock();
+        let found = if spec.role == Role::Server { table.server_at(&spec.address) } else { None };
+        let token = if let Some((token, server)) = found {
+            server.add(options).misuse().with_context(|| name.to_owned())?;
+            token
+        } else {
+            let face = match spec.role {
+                Role::Server => {
+                    let mut server = Server::bind(&spec.address).map_err(not_bound)?;
+                    server.add(options).misuse().with_context(|| name.to_owned())?;
+                    Face::Server(Box::new(server))
+                }
+                Role::Client => Face::Client(Box::new(Client::new(&spec.address, options).misuse()?)),
+            };
+            office.admit(&mut table, face, &spec.address).with_context(|| name.to_owned())?
+        };
+        if let Some(endpoint) = table.endpoints.get_mut(&token) {
+            endpoint.ports.insert(id, subscriber);
+        }
+        Ok(Control { front: Arc::clone(&self.0), token, id, mailbox })
+    }
+}
+
+/// A failing system call may work the next time, unless it is not allowed; the rest stays.
+fn not_bound(error: BindError) -> anyhow::Error {
+    match &error {
+        BindError::System { source, .. } if source.kind() != ErrorKind::PermissionDenied => error.into(),
+        _ => misuse(error),
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.office.closed.store(true, Ordering::Relaxed);
+        self.office.bell.ring();
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been reported as such.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Office {
+    fn new() -> std::io::Result<Self> {
+        let (epoll, bell) = (Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?, Bell::new()?);
+        epoll.add(&bell, EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
+        Ok(Self { epoll, bell, closed: AtomicBool::new(false), table: Mutex::default() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        // A panic elsewhere leaves nothing half done in it.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks after a new endpoint from now on.
+    fn admit(&self, table: &mut Table, face: Face, address: &SocketAddr) -> std::io::Result<u64> {
+        table.last += 1;
+        let token = table.last;
+        self.epoll.add(&face, EpollEvent::new(EpollFlags::EPOLLIN, token))?;
+        let address = address.clone();
+        table
+            .endpoints
+            .insert(token, Endpoint { face, address, ports: BTreeMap::new(), told: Told::default() });
+        Ok(token)
+    }
+
+    /// What the thread does.
+    fn work(&self) {
+        let mut events = [EpollEvent::empty(); 64];
+        while !self.closed.load(Ordering::Relaxed) {
+            let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+                Ok(count) => count,
+                Err(Errno::EINTR) => continue,
                 Err(error) => {
-                    self.tell_once(name, &error, tell);
-                    return None;
+                    return output::note(&format!("memif sockets are not served any more: {error}"));
                 }
             };
-            match event {
-                Event::Connected { link, .. } => {
-                    tracing::info!(port = name, peer = ?link.peer, "connected");
-                    self.told.clear();
-                    return Some(Change::Up(link));
+            for event in &events[..count] {
+                if event.data() == BELL {
+                    self.bell.drain();
+                } else {
+                    self.serve(event.data());
                 }
-                Event::Disconnected { reason, .. } => {
-                    self.tell_once(name, &reason, tell);
-                    return Some(Change::Down);
-                }
-                // Of an id that no port has, no port is to blame.
-                Event::Refused { id, reason } if self.endpoint.is_server_but_not_of(id) => {
-                    let socket = self.socket.clone();
-                    self.tell_once(&socket, &reason, tell);
-                }
-                Event::Refused { reason, .. } => self.tell_once(name, &reason, tell),
-                other => tracing::debug!(port = name, ?other, "not understood"),
             }
         }
     }
 
-    /// Each new reason once: it is told again only after a connection was up in between. Whoever makes up ever new ones is
-    /// not listened to for long.
-    fn tell_once(&mut self, name: &str, reason: &dyn std::error::Error, tell: &mut dyn FnMut(&str)) {
-        let mut text = reason.to_string();
-        // Some name their cause in their own words.
-        if let Some(cause) =
-            reason.source().map(ToString::to_string).filter(|cause| !text.contains(cause.as_str()))
+    fn serve(&self, token: u64) {
+        let mut lines = Vec::new();
         {
-            text = format!("{text}: {cause}");
+            let mut table = self.lock();
+            // It may have been closed since.
+            let Some(endpoint) = table.endpoints.get_mut(&token) else { return };
+            if endpoint.serve(&mut |line| lines.push(line)).is_err() {
+                // It was told. What it is to be asked for would stay for ever.
+                let _ = self.epoll.delete(&endpoint.face);
+            }
         }
-        if self.told.contains(&text) || self.told.len() > MAX_REASONS {
-            tracing::debug!(port = name, text, "not told again");
-            return;
+        // Whoever reads them may be slow, and others need the table.
+        for line in lines {
+            output::note(&line);
         }
-        tell(&format!("{name}: {text}"));
-        self.told.push(text);
-        if self.told.len() > MAX_REASONS {
-            tell(&format!("{name}: further reasons are told by -vv only, until somebody has connected"));
+    }
+
+    /// Closes a port, and its socket with the last one there.
+    fn close(&self, token: u64, id: u32) {
+        let leaving = "this interface was taken down";
+        let mut table = self.lock();
+        let Some(endpoint) = table.endpoints.get_mut(&token) else { return };
+        endpoint.ports.remove(&id);
+        match &mut endpoint.face {
+            Face::Server(server) => drop(server.remove(id, leaving)),
+            Face::Client(client) => drop(client.disconnect(leaving)),
+        }
+        if endpoint.ports.is_empty() {
+            // When it fails there is nothing to be served either.
+            let _ = self.epoll.delete(&endpoint.face);
+            let gone = table.endpoints.remove(&token);
+            drop(table);
+            drop(gone);
+        } else {
+            // Its end is nobody's news: not that of a port that may get the same id next.
+            let _ = endpoint.serve(&mut |line| tracing::debug!(line, "while a port was closed"));
+        }
+    }
+}
+
+impl Table {
+    fn server_at(&mut self, address: &SocketAddr) -> Option<(u64, &mut Server)> {
+        self.endpoints.iter_mut().find_map(|(token, endpoint)| match &mut endpoint.face {
+            Face::Server(server) if endpoint.address == *address => Some((*token, &mut **server)),
+            _ => None,
+        })
+    }
+}
+
+impl AsFd for Face {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Server(server) => server.as_fd(),
+            Self::Client(client) => client.as_fd(),
+        }
+    }
+}
+
+impl Face {
+    fn next(&mut self) -> Result<Option<Event>, memif::Error> {
+        match self {
+            Self::Server(server) => server.ready(),
+            Self::Client(client) => client.ready(),
         }
     }
 }
 
 impl Endpoint {
-    /// Whether what happened to `id` is heard of here only because no interface has that id.
-    fn is_server_but_not_of(&self, other: Option<u32>) -> bool {
-        matches!(self, Self::Server { id, .. } if other != Some(*id))
+    /// Does what is due and tells the ports.
+    ///
+    /// # Errors
+    /// When the socket's own descriptors fail, which was told.
+    fn serve(&mut self, tell: &mut dyn FnMut(String)) -> Result<(), memif::Error> {
+        for _ in 0..MAX_EVENTS {
+            match self.face.next() {
+                Ok(None) => break,
+                Ok(Some(event)) => self.deliver(event, tell),
+                Err(error) => {
+                    self.told.once(&format!("memif {}", self.address), &error, tell);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
     }
 
-    fn next(&mut self) -> Result<Option<Event>, memif::Error> {
-        match self {
-            Self::Client(client) => client.ready(),
-            Self::Server { id, listener, .. } => lock(listener).next_for(*id),
+    fn deliver(&mut self, event: Event, tell: &mut dyn FnMut(String)) {
+        match event {
+            Event::Connected { id, link } => {
+                let Some(port) = self.ports.get_mut(&id) else { return };
+                tracing::info!(port = port.name, peer = ?link.peer, "connected");
+                port.told.clear();
+                port.mailbox.post(Change::Up(link));
+            }
+            Event::Disconnected { id, reason } => {
+                let Some(port) = self.ports.get_mut(&id) else { return };
+                port.told.once(&port.name, &reason, tell);
+                port.mailbox.post(Change::Down);
+            }
+            Event::Refused { id, reason } => match id.and_then(|id| self.ports.get_mut(&id)) {
+                Some(port) => port.told.once(&port.name, &reason, tell),
+                // Of an id that no port has, no port is to blame.
+                None => self.told.once(&format!("memif {}", self.address), &reason, tell),
+            },
+            other => tracing::debug!(address = %self.address, ?other, "not understood"),
         }
     }
 }
 
+/// A port's own part of it. Dropping it closes the port.
+pub(crate) struct Control {
+    front: Arc<Front>,
+    token: u64,
+    id: u32,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Control {
+    /// What has happened since the last call, if anything.
+    pub(crate) fn next(&self) -> Option<Change> {
+        self.mailbox.take()
+    }
+
+    /// Whether something has happened.
+    pub(crate) fn has_news(&self) -> bool {
+        self.mailbox.has_mail()
+    }
+}
+
+/// Readable while there is news.
 impl AsFd for Control {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.endpoint {
-            Endpoint::Client(client) => client.as_fd(),
-            Endpoint::Server { descriptor, .. } => descriptor.as_fd(),
-        }
+        self.mailbox.as_fd()
     }
 }
 
-impl Listener {
-    /// The next event for one of the interfaces; those for others are kept for them.
-    fn next_for(&mut self, id: u32) -> Result<Option<Event>, memif::Error> {
-        // Bounded, so that nobody who connects ever anew keeps the node from its frames.
-        for _ in 0..MAX_EVENTS {
-            let Some(event) = self.server.ready()? else { break };
-            let concerned = match &event {
-                Event::Connected { id, .. } | Event::Disconnected { id, .. } => Some(*id),
-                Event::Refused { id, .. } => *id,
-                _ => None,
-            };
-            let concerned = concerned.filter(|id| self.mail.contains_key(id)).unwrap_or(self.first);
-            self.mail.entry(concerned).or_default().push_back(event);
-        }
-        Ok(self.mail.get_mut(&id).and_then(VecDeque::pop_front))
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.front.office.close(self.token, self.id);
     }
 }

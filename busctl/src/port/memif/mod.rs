@@ -5,17 +5,26 @@
 //! of our own first, because on the way to the ring the bus is locked.
 
 mod control;
+mod mailbox;
 mod spec;
+mod told;
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::atomic::AtomicU8;
+use std::time::Duration;
 
 use memif::{Link, LinkError, Packet, RxBurst, RxMode, TxBurst};
-use shmbus::{FrameSink, FrameSource, Interface, MAX_FRAME, MIN_FRAME, RingFrame, SendError, Slot};
+use shmbus::{
+    FrameSink, FrameSource, Interface, MAX_FRAME, MIN_FRAME, RingFrame, SLEEP_BOUND, SendError, Slot,
+};
 
-pub(crate) use self::control::{Change, Control, Sockets};
+pub(crate) use self::control::{Control, Sockets};
+pub(crate) use self::mailbox::Change;
 pub use self::spec::MemifSpec;
 use super::{BURST, Moved, NotSent, Patience, Port};
+
+/// The longest sleep while a peer is connected.
+const LONGEST_SLEEP: Duration = Duration::from_millis(10);
 
 /// One memif interface of a node.
 pub(crate) struct MemifPort {
@@ -23,19 +32,26 @@ pub(crate) struct MemifPort {
     control: Control,
     rx_mode: RxMode,
     link: Option<Link>,
+    /// The link is of no use any more: its end will be in the mailbox.
+    broken: bool,
     /// Where bursts from unsealed memory are staged.
     stage: Vec<Vec<u8>>,
 }
 
 impl MemifPort {
     fn new(name: String, control: Control, rx_mode: RxMode) -> Self {
-        Self { name, control, rx_mode, link: None, stage: Vec::new() }
+        Self { name, control, rx_mode, link: None, broken: false, stage: Vec::new() }
     }
 
-    /// The link is of no use any more. The user is told why when the connection is tended.
+    /// The link, as long as it is good for something.
+    fn link(&mut self) -> Option<&mut Link> {
+        self.link.as_mut().filter(|_| !self.broken)
+    }
+
+    /// Who looks after the connection has heard of it, too, and tells the user why.
     fn lost(&mut self, why: &LinkError) {
         tracing::debug!(port = self.name, %why, "link lost");
-        self.link = None;
+        self.broken = true;
     }
 }
 
@@ -45,11 +61,16 @@ impl Port for MemifPort {
     }
 
     fn is_up(&self) -> bool {
-        self.link.is_some()
+        self.link.is_some() && !self.broken
     }
 
-    fn tend(&mut self, tell: &mut dyn FnMut(&str)) {
-        while let Some(change) = self.control.next(&self.name, tell) {
+    fn wants_tending(&self) -> bool {
+        self.control.has_news()
+    }
+
+    fn tend(&mut self, _tell: &mut dyn FnMut(&str)) {
+        while let Some(change) = self.control.next() {
+            self.broken = false;
             self.link = match change {
                 Change::Up(link) => Some(link),
                 Change::Down => None,
@@ -58,7 +79,7 @@ impl Port for MemifPort {
     }
 
     fn ingress(&mut self, station: &mut Interface) -> Result<Moved, NotSent> {
-        let Some(link) = &mut self.link else { return Ok(Moved::default()) };
+        let Some(link) = self.link.as_mut().filter(|_| !self.broken) else { return Ok(Moved::default()) };
         match receive(link, &mut self.stage, station) {
             Ok(moved) => Ok(moved),
             Err(Interrupted::Bus(not_sent)) => Err(not_sent),
@@ -70,7 +91,7 @@ impl Port for MemifPort {
     }
 
     fn egress(&mut self, station: &mut Interface) -> Moved {
-        let Some(link) = &mut self.link else { return Moved::default() };
+        let Some(link) = self.link() else { return Moved::default() };
         send(link, station).unwrap_or_else(|why| {
             self.lost(&why);
             Moved::default()
@@ -86,7 +107,7 @@ impl Port for MemifPort {
     }
 
     fn arm(&mut self) -> bool {
-        let Some(link) = &mut self.link else { return false };
+        let Some(link) = self.link() else { return false };
         let mut there = false;
         for queue in &mut link.rx {
             // A link that is down is worth asking: it is found out then.
@@ -99,6 +120,11 @@ impl Port for MemifPort {
         for queue in self.link.iter_mut().flat_map(|link| &mut link.rx) {
             queue.disarm();
         }
+    }
+
+    /// Real peers may publish just as the interrupt is armed and not see it.
+    fn longest_sleep(&self) -> Duration {
+        if self.is_up() { LONGEST_SLEEP } else { SLEEP_BOUND }
     }
 
     fn descriptors<'p>(&'p self, watch: &mut dyn FnMut(BorrowedFd<'p>)) {

@@ -1,5 +1,6 @@
 //! `memif:key=value,...` as it is written, with the keys that DPDK has for it.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -48,6 +49,13 @@ impl MemifSpec {
     #[must_use]
     pub fn options(&self) -> Options {
         self.options.clone()
+    }
+}
+
+/// What a user calls it who has given it no name.
+impl fmt::Display for MemifSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "memif {} id {}", self.address, self.options.id())
     }
 }
 

@@ -1,0 +1,217 @@
+//! One thread of a node: serves its members in turn, a burst at a time in each direction.
+//!
+//! Members that are awake are polled; those that have been quiet for a moment are armed and put to sleep, each by itself, so
+//! that idle ones cost next to nothing beside a busy one. With all of them asleep the thread sleeps, too. While some are awake
+//! it looks every [`LOOK`] whether others want to be woken.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use super::member::{Gone, Key, Member};
+use crate::bell::Bell;
+use crate::output;
+
+/// How long to poll those who are awake before looking around.
+const LOOK: Duration = Duration::from_micros(50);
+/// How often the connections of those who are awake are looked after.
+const TEND: Duration = Duration::from_millis(1);
+/// Sleepers whose time has nearly come are looked at together: one wake-up of the thread serves many.
+const TOGETHER: Duration = Duration::from_millis(2);
+/// The longest sleep of the thread: whoever watches over it sees that it lives.
+const LONGEST_SLEEP: Duration = Duration::from_millis(500);
+/// The bell's place among the members' keys.
+const BELL: Key = 0;
+
+/// What a thread is told to do.
+pub(super) enum Command {
+    /// Serve it from now on.
+    Add(Box<Member>),
+    /// End.
+    Stop,
+}
+
+/// A member whose bus is gone.
+pub(super) struct Ended {
+    pub(super) member: Box<Member>,
+    pub(super) why: Gone,
+}
+
+/// How a thread reports members that have ended.
+#[derive(Clone)]
+pub(super) struct Reports {
+    pub(super) ended: Sender<Ended>,
+    pub(super) bell: Arc<Bell>,
+}
+
+/// See the module.
+pub(super) struct Worker {
+    epoll: Epoll,
+    bell: Arc<Bell>,
+    commands: Receiver<Command>,
+    reports: Reports,
+    #[expect(clippy::vec_box, reason = "they move between here and `asleep` all the time")]
+    awake: Vec<Box<Member>>,
+    asleep: HashMap<Key, Box<Member>>,
+    tended: Instant,
+    stopped: bool,
+}
+
+impl Worker {
+    pub(super) fn new(bell: Arc<Bell>, commands: Receiver<Command>, reports: Reports) -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(&*bell, EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
+        Ok(Self {
+            epoll,
+            bell,
+            commands,
+            reports,
+            awake: Vec::new(),
+            asleep: HashMap::new(),
+            tended: Instant::now(),
+            stopped: false,
+        })
+    }
+
+    /// Serves until it is told to stop.
+    pub(super) fn run(mut self) {
+        let mut events = [EpollEvent::empty(); 64];
+        while !self.stopped {
+            let timeout = self.timeout();
+            let count = match self.epoll.wait(&mut events, timeout) {
+                Ok(count) => count,
+                Err(Errno::EINTR) => 0,
+                Err(error) => return output::note(&format!("a thread of the node cannot wait: {error}")),
+            };
+            for event in &events[..count] {
+                match event.data() {
+                    BELL => self.obey(),
+                    key => self.rouse(key),
+                }
+            }
+            self.look_after_sleepers();
+            self.serve();
+        }
+    }
+
+    /// How long to sleep: not at all while somebody is awake, else until the first is to be looked at.
+    fn timeout(&self) -> EpollTimeout {
+        if !self.awake.is_empty() {
+            return EpollTimeout::ZERO;
+        }
+        let first = self.asleep.values().map(|member| member.look_at()).min();
+        let sleep = first.map_or(LONGEST_SLEEP, |first| {
+            first.saturating_duration_since(Instant::now()).min(LONGEST_SLEEP)
+        });
+        // Rounded up: a sleep of 0 ms would be none.
+        let millis = sleep.as_micros().div_ceil(1_000);
+        EpollTimeout::try_from(Duration::from_millis(millis.try_into().unwrap_or(u64::MAX)))
+            .unwrap_or(EpollTimeout::ZERO)
+    }
+
+    fn obey(&mut self) {
+        self.bell.drain();
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Add(mut member) => {
+                    member.watch_port(&self.epoll);
+                    self.awaken(member);
+                }
+                Command::Stop => self.stopped = true,
+            }
+        }
+    }
+
+    /// One of its descriptors has something to say. Who is awake finds out by itself.
+    fn rouse(&mut self, key: Key) {
+        if let Some(member) = self.asleep.remove(&key) {
+            self.awaken(member);
+        }
+    }
+
+    fn awaken(&mut self, mut member: Box<Member>) {
+        member.wake(Instant::now());
+        match member.tend(&self.epoll) {
+            Ok(()) => self.awake.push(member),
+            Err(why) => self.end(member, why),
+        }
+    }
+
+    /// Wakes those who sleep but have something to do.
+    fn look_after_sleepers(&mut self) {
+        let now = Instant::now();
+        let due = now + TOGETHER;
+        let woken: Vec<_> = self
+            .asleep
+            .extract_if(|_, member| member.look_at() <= due && member.look(now))
+            .map(|(_, member)| member)
+            .collect();
+        for member in woken {
+            self.awaken(member);
+        }
+    }
+
+    /// Gives those who are awake their turns, until it is time to look around.
+    fn serve(&mut self) {
+        let begin = Instant::now();
+        let mut now = begin;
+        while !self.awake.is_empty() && now - begin < LOOK {
+            let mut moved = false;
+            // Backwards, since those who fall asleep are taken out.
+            for index in (0..self.awake.len()).rev() {
+                if self.awake[index].turn(now) {
+                    moved = true;
+                } else if self.awake[index].may_sleep(now) {
+                    let member = self.awake.swap_remove(index);
+                    self.put_to_sleep(member, now);
+                }
+            }
+            if !moved {
+                // On a machine with few processors the peer may be waiting for this one.
+                std::thread::yield_now();
+            }
+            now = Instant::now();
+            if now - self.tended >= TEND {
+                self.tended = now;
+                self.tend();
+            }
+        }
+    }
+
+    fn put_to_sleep(&mut self, mut member: Box<Member>, now: Instant) {
+        match member.fall_asleep(&self.epoll, now) {
+            Ok(true) => self.awake.push(member),
+            Ok(false) => drop(self.asleep.insert(member.key, member)),
+            Err(why) => self.end(member, why),
+        }
+    }
+
+    fn tend(&mut self) {
+        for index in (0..self.awake.len()).rev() {
+            if let Err(why) = self.awake[index].tend(&self.epoll) {
+                let member = self.awake.swap_remove(index);
+                self.end(member, why);
+            }
+        }
+    }
+
+    fn end(&mut self, mut member: Box<Member>, why: Gone) {
+        member.leave(&self.epoll);
+        // Nobody listens when the node itself is ending.
+        let _ = self.reports.ended.send(Ended { member, why });
+        self.reports.bell.ring();
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        for member in self.awake.iter_mut().chain(self.asleep.values_mut()) {
+            member.leave(&self.epoll);
+        }
+    }
+}
