@@ -18,6 +18,7 @@ use crate::members::{self, Member};
 use crate::memory::{Mapping, Memory};
 use crate::ring::Ring;
 use crate::ring::lock::Owner;
+use crate::wake::FileId;
 
 /// How long joining a bus waits for its lock.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -45,6 +46,7 @@ pub struct Bus {
     pub(crate) ring: Ring<Mapping>,
     pub(crate) file: File,
     path: PathBuf,
+    id: FileId,
     /// The file was found shorter than it is mapped.
     cut: AtomicBool,
 }
@@ -112,6 +114,11 @@ impl Bus {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Tells the file from others.
+    pub(crate) fn id(&self) -> FileId {
+        self.id
     }
 
     /// The size of the bus file, in bytes.
@@ -196,6 +203,7 @@ impl Bus {
     }
 
     fn map(path: &Path, file: File, size: u64, writable: bool) -> Result<Self, OpenError> {
+        let id = FileId::of(&file).map_err(|error| OpenError::io(path, error))?;
         let mapping = Mapping::new(&file, size, writable).map_err(|error| OpenError::io(path, error))?;
         let max_frame = if size > BUS_SIZE { MAX_BIG_FRAME } else { MAX_FRAME };
         let max_frame = u32::try_from(max_frame).unwrap_or(u32::MAX);
@@ -203,6 +211,7 @@ impl Bus {
             ring: Ring::new(mapping, max_frame),
             file,
             path: path.to_owned(),
+            id,
             cut: AtomicBool::new(false),
         })
     }

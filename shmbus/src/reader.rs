@@ -1,11 +1,8 @@
-//! What stations and taps share: a place on the ring, a watch to sleep with, and counters.
+//! What stations and taps share: a place on the ring, a place to sleep, and counters.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Once;
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
-
-use nix::libc;
 
 use crate::bus::Bus;
 use crate::error::WaitError;
@@ -16,10 +13,9 @@ use crate::ring::Ring;
 use crate::ring::cursor::{Cursor, Met, Outcome, Verdict};
 use crate::ring::snapshot::NoSnapshot;
 use crate::stats::Stats;
-use crate::wake::{SLEEP_BOUND, Watch};
-
-/// The pause between two looks of a sleeper that cannot be woken.
-const NAP: Duration = Duration::from_millis(1);
+use crate::wake::lookout::{Place, Sleep};
+use crate::wake::sleeper::{Bed, Sleeper};
+use crate::wake::{Instance, NAP, SLEEP_BOUND, process_lookout, warn_once};
 
 #[derive(Debug)]
 pub(crate) struct Reader {
@@ -27,12 +23,15 @@ pub(crate) struct Reader {
     pub(crate) stats: Stats,
     /// Bytes of the shortest packet that is handed up.
     pub(crate) shortest: usize,
-    watch: Option<Watch>,
+    /// Where it waits, since it first did.
+    place: Option<Place<Instance>>,
+    /// Where it sleeps between `arm` and `disarm`.
+    bed: Option<Bed>,
 }
 
 impl Reader {
     pub(crate) fn new(cursor: Cursor) -> Self {
-        Self { cursor, stats: Stats::default(), shortest: MIN_FRAME, watch: None }
+        Self { cursor, stats: Stats::default(), shortest: MIN_FRAME, place: None, bed: None }
     }
 
     /// Offers the frames that `wanted` says yes to to `sink`, at most `max`. Returns how many are whole and committed;
@@ -108,26 +107,43 @@ impl Reader {
         self.cursor.has_news(&bus.ring)
     }
 
+    /// From now on it sleeps in `sleeper` when armed.
+    pub(crate) fn sleep_in(&mut self, bus: &Bus, sleeper: &Sleeper, token: usize) {
+        self.bed = Some(Bed::shared(sleeper, bus, token));
+    }
+
     /// The descriptor that becomes readable when somebody sends, while armed.
     pub(crate) fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.watch.as_ref().map(Watch::as_fd)
+        self.bed.as_ref().and_then(Bed::poll_fd)
     }
 
     /// Prepares to sleep; `true` when there is something to read and no sleep is in order.
     pub(crate) fn arm(&mut self, bus: &Bus) -> Result<bool, WaitError> {
-        bus.check_size();
+        let news = self.has_news(bus).unwrap_or(false);
         check(bus)?;
-        self.watch(bus)?.arm(&bus.file).map_err(|source| watch_error(bus, source))?;
-        Ok(self.has_news(bus).unwrap_or(false))
+        if news {
+            self.disarm();
+            return Ok(true);
+        }
+        let bed = match self.bed.take() {
+            Some(bed) => bed,
+            None => Bed::own(bus).map_err(|source| watch_error(bus, source))?,
+        };
+        self.bed.insert(bed).arm(bus).map_err(|source| watch_error(bus, source))?;
+        let looked = self.look(bus);
+        if !matches!(looked, Ok(false)) {
+            self.disarm();
+        }
+        looked
     }
 
     pub(crate) fn disarm(&mut self) {
-        if let Some(watch) = &mut self.watch {
-            watch.disarm();
+        if let Some(bed) = &self.bed {
+            bed.disarm();
         }
     }
 
-    /// Sleeps until there is something to read or the time is over; `true` for the first.
+    /// Waits until there is something to read or the time is over; `true` for the first.
     pub(crate) fn wait(&mut self, bus: &Bus, timeout: Option<Duration>) -> Result<bool, WaitError> {
         let begin = Instant::now();
         let news = self.has_news(bus).unwrap_or(false);
@@ -135,65 +151,64 @@ impl Reader {
         if news {
             return Ok(true);
         }
-        let news = self.sleep(bus, begin, timeout);
-        self.disarm();
-        news
-    }
-
-    fn sleep(&mut self, bus: &Bus, begin: Instant, timeout: Option<Duration>) -> Result<bool, WaitError> {
         loop {
-            let watched = match self.arm(bus) {
-                Ok(true) => return Ok(true),
-                Ok(false) => true,
-                Err(WaitError::Watch { source, .. }) if is_exhausted(&source) => {
-                    warn_once(&source);
-                    false
-                }
-                Err(error) => return Err(error),
-            };
             let left = timeout.map_or(SLEEP_BOUND, |timeout| timeout.saturating_sub(begin.elapsed()));
             if left.is_zero() {
-                return Ok(false);
+                return self.look(bus);
             }
-            self.stats.sleeps += 1;
-            if watched {
-                let watch = self.watch(bus)?;
-                let woken = watch
-                    .sleep(left.min(SLEEP_BOUND))
-                    .map_err(|source| WaitError::Poll { path: bus.path().to_owned(), source })?;
-                watch.drain();
-                if !woken && self.has_news(bus).unwrap_or(false) {
-                    self.stats.unwoken += 1;
-                    return Ok(true);
-                }
-            } else {
-                std::thread::sleep(left.min(NAP));
-                if self.has_news(bus).unwrap_or(false) {
-                    return Ok(true);
-                }
+            if self.sleep(bus, left.min(SLEEP_BOUND))? {
+                return Ok(true);
             }
         }
     }
 
-    fn watch(&mut self, bus: &Bus) -> Result<&mut Watch, WaitError> {
-        let watch = match self.watch.take() {
-            Some(watch) => watch,
-            None => Watch::new().map_err(|source| watch_error(bus, source))?,
+    /// Sleeps for a time at most; `true` when there is something to read.
+    fn sleep(&mut self, bus: &Bus, time: Duration) -> Result<bool, WaitError> {
+        let mut place = match self.place.take() {
+            Some(place) => place,
+            None => match process_lookout() {
+                Ok(lookout) => Place::new(lookout, bus.id()),
+                Err(error) => return self.doze(bus, time, &error),
+            },
         };
-        Ok(self.watch.insert(watch))
+        let mut looked = Ok(false);
+        let slept = place.sleep(&bus.file, time, || {
+            looked = self.look(bus);
+            !matches!(looked, Ok(false))
+        });
+        self.place = Some(place);
+        let slept = slept.map_err(|source| WaitError::Poll { path: bus.path().to_owned(), source })?;
+        match slept {
+            Sleep::None => return looked,
+            Sleep::Unwatched(error) => return self.doze(bus, time, &error),
+            Sleep::Woken | Sleep::Over => self.stats.sleeps += 1,
+        }
+        let news = self.has_news(bus).unwrap_or(false);
+        self.stats.unwoken += u64::from(news && matches!(slept, Sleep::Over));
+        Ok(news)
     }
-}
 
-/// Whether there are too many files, inotify instances or watches: another way has to do.
-fn is_exhausted(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOSPC | libc::ENOMEM))
-}
+    /// Sleeps where nobody can wake it, in naps; `true` when there is something to read.
+    fn doze(&mut self, bus: &Bus, time: Duration, why: &io::Error) -> Result<bool, WaitError> {
+        warn_once(why);
+        let begin = Instant::now();
+        loop {
+            let news = self.look(bus)?;
+            let left = time.saturating_sub(begin.elapsed());
+            if news || left.is_zero() {
+                return Ok(news);
+            }
+            self.stats.sleeps += 1;
+            std::thread::sleep(left.min(NAP));
+        }
+    }
 
-fn warn_once(error: &io::Error) {
-    static SAID: Once = Once::new();
-    SAID.call_once(|| {
-        tracing::warn!(%error, "no inotify watch is to be had: sleeping stations look every millisecond instead");
-    });
+    /// Whether there is something to read, on a bus that is still there.
+    fn look(&mut self, bus: &Bus) -> Result<bool, WaitError> {
+        bus.check_size();
+        check(bus)?;
+        Ok(self.has_news(bus).unwrap_or(false))
+    }
 }
 
 fn check(bus: &Bus) -> Result<(), WaitError> {

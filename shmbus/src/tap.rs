@@ -12,6 +12,7 @@ use crate::ring::cursor::Cursor;
 use crate::ring::position::Extent;
 use crate::ring::snapshot::NoSnapshot;
 use crate::stats::Stats;
+use crate::wake::sleeper::Sleeper;
 
 /// How long the ring may be unsettled before the lock is taken for one that was left behind.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -106,7 +107,8 @@ impl Tap {
 
     /// Waits until there is something to read, at most for `timeout` (`None`: for ever). `false` when the time is over.
     ///
-    /// Where no inotify instance is to be had (128 for each user is a usual limit), it looks every millisecond instead.
+    /// All that wait in a process, however many and on whatever buses, share one inotify instance. Where none is to be had
+    /// (128 for each user is a usual limit), they look every millisecond instead; this is logged once.
     ///
     /// # Errors
     /// When the bus is gone, or the system refuses to wait.
@@ -114,23 +116,30 @@ impl Tap {
         self.reader.wait(&self.bus, timeout)
     }
 
+    /// Sleeps in `sleeper` from now on when [armed](Self::arm), and is called `token` there. For processes that serve many
+    /// taps with one poll loop.
+    pub fn sleep_in(&mut self, sleeper: &Sleeper, token: usize) {
+        self.reader.sleep_in(&self.bus, sleeper, token);
+    }
+
     /// The descriptor to poll for reading after [`arm`](Self::arm). There is none before the first time; then it stays the
-    /// same for the life of the tap.
+    /// same for the life of the tap. It is an inotify instance of its own, or that of the [`Sleeper`] it sleeps in.
     #[must_use]
     pub fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         self.reader.poll_fd()
     }
 
-    /// Prepares for a sleep on [`poll_fd`](Self::poll_fd). `true`: there is something to read already, do not sleep.
-    /// Sleep at most [`SLEEP_BOUND`](crate::SLEEP_BOUND) at a time, and call [`disarm`](Self::disarm) after it.
+    /// Prepares for a sleep on [`poll_fd`](Self::poll_fd). `true`: there is something to read already, do not sleep; it is
+    /// not armed. Sleep at most [`SLEEP_BOUND`](crate::SLEEP_BOUND) at a time, and call [`disarm`](Self::disarm) after it.
+    /// In a [`Sleeper`], go by that.
     ///
     /// # Errors
-    /// When no inotify instance or watch is to be had.
+    /// When the bus is gone. Outside of a [`Sleeper`] also when no inotify instance or watch is to be had.
     pub fn arm(&mut self) -> Result<bool, WaitError> {
         self.reader.arm(&self.bus)
     }
 
-    /// Ends a sleep.
+    /// Ends a sleep: the bus is watched no longer. There is no need to when a [`Sleeper`] said who is woken.
     pub fn disarm(&mut self) {
         self.reader.disarm();
     }

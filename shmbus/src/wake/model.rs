@@ -1,0 +1,236 @@
+//! Every interleaving of threads that wait and threads that send, with loom: nobody sleeps on while there is something to read.
+//!
+//! No sleep ends by itself here. So a wake-up that gets lost leaves a thread that nothing can run any more, which loom reports.
+
+use std::io;
+use std::time::Duration;
+
+use loom::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+use loom::sync::{Arc, Condvar, Mutex};
+use loom::thread;
+
+use self::lookout::{Lookout, Place, Sleep};
+use super::FileId;
+use super::watches::{self, Notify};
+
+/// What the lookout's threads meet at, here.
+mod sync {
+    pub(super) use loom::sync::atomic::fence;
+    pub(super) use loom::sync::{Condvar, Mutex, MutexGuard};
+}
+
+#[allow(clippy::duplicate_mod, reason = "the same code with loom's types")]
+#[path = "lookout.rs"]
+mod lookout;
+
+/// Longer than any test.
+const FOR_EVER: Duration = Duration::from_hours(1);
+/// A sleep that ends early, in an error.
+const BROKEN: Duration = Duration::from_secs(59);
+
+/// A bus: what was sent on it, and whether the kernel believes it to be watched.
+#[derive(Debug)]
+struct File {
+    sent: AtomicU32,
+    watched: AtomicUsize,
+}
+
+impl File {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { sent: AtomicU32::new(0), watched: AtomicUsize::new(0) })
+    }
+}
+
+/// An inotify instance for two files.
+#[derive(Debug)]
+struct Kernel {
+    files: [Arc<File>; 2],
+    inside: Arc<Inside>,
+}
+
+#[derive(Debug)]
+struct Inside {
+    queue: Mutex<Queue>,
+    readable: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    next: u32,
+    watches: [Option<u32>; 2],
+    events: Vec<u32>,
+}
+
+impl Inside {
+    /// Something happened to a watched file: it was written, or its watch ended.
+    fn tell(&self, queue: &mut Queue, nth: usize) {
+        if let Some(watch) = queue.watches[nth] {
+            queue.events.push(watch);
+            self.readable.notify_all();
+        }
+    }
+}
+
+impl Notify for Kernel {
+    type File = Arc<File>;
+    type Watch = u32;
+
+    fn watch(&self, file: &Arc<File>) -> io::Result<u32> {
+        let nth = self.files.iter().position(|other| Arc::ptr_eq(file, other)).expect("known");
+        let mut queue = self.inside.queue.lock().expect("sound");
+        let next = queue.next + 1;
+        queue.next = next;
+        let watch = *queue.watches[nth].get_or_insert(next);
+        file.watched.store(1, Ordering::Relaxed);
+        Ok(watch)
+    }
+
+    fn unwatch(&self, watch: u32) {
+        let mut queue = self.inside.queue.lock().expect("sound");
+        if let Some(nth) = queue.watches.iter().position(|other| *other == Some(watch)) {
+            self.files[nth].watched.store(0, Ordering::Relaxed);
+            self.inside.tell(&mut queue, nth);
+            queue.watches[nth] = None;
+        }
+    }
+
+    fn told(&self, each: &mut dyn FnMut(Option<u32>)) {
+        let events = std::mem::take(&mut self.inside.queue.lock().expect("sound").events);
+        for watch in events {
+            each(Some(watch));
+        }
+    }
+
+    fn sleep(&self, time: Duration) -> io::Result<()> {
+        if time <= BROKEN {
+            return Err(io::ErrorKind::Other.into());
+        }
+        let mut queue = self.inside.queue.lock().expect("sound");
+        while queue.events.is_empty() {
+            queue = self.inside.readable.wait(queue).expect("sound");
+        }
+        Ok(())
+    }
+}
+
+/// A process with two buses.
+#[derive(Clone)]
+struct Process {
+    files: [Arc<File>; 2],
+    inside: Arc<Inside>,
+    lookout: std::sync::Arc<Lookout<Kernel>>,
+}
+
+impl Process {
+    fn new() -> Self {
+        let files = [File::new(), File::new()];
+        let inside = Arc::new(Inside { queue: Mutex::new(Queue::default()), readable: Condvar::new() });
+        let kernel = Kernel { files: files.clone(), inside: Arc::clone(&inside) };
+        Self { files, inside, lookout: std::sync::Arc::new(Lookout::new(kernel)) }
+    }
+
+    fn place(&self, nth: usize) -> Place<Kernel> {
+        let id = FileId { device: 0, inode: nth as u64 };
+        Place::new(std::sync::Arc::clone(&self.lookout), id)
+    }
+
+    /// Waits until as much was sent on a bus.
+    fn wait(&self, nth: usize, until: u32) {
+        let mut place = self.place(nth);
+        let file = &self.files[nth];
+        let look = || file.sent.load(Ordering::Relaxed) >= until;
+        while !look() {
+            match place.sleep(file, FOR_EVER, look) {
+                Ok(Sleep::None | Sleep::Woken) => {}
+                Ok(Sleep::Unwatched(error)) | Err(error) => panic!("{error}"),
+                Ok(Sleep::Over) => panic!("no sleep ends by itself"),
+            }
+        }
+    }
+
+    /// Waits, and gives up in the middle of it.
+    fn wait_and_fail(&self, nth: usize) {
+        let file = &self.files[nth];
+        match self.place(nth).sleep(file, BROKEN, || false) {
+            // It depends on who leads.
+            Ok(Sleep::Woken) | Err(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// As a sender in another process does it, and its kernel.
+    fn send(&self, nth: usize) {
+        let file = &self.files[nth];
+        file.sent.fetch_add(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        // The kernel looks whether there are watches before it takes any lock.
+        if file.watched.load(Ordering::Relaxed) == 1 {
+            // The event comes first. Who asks for a watch then gets the old one, which is about to end.
+            self.inside.tell(&mut self.inside.queue.lock().expect("sound"), nth);
+            let mut queue = self.inside.queue.lock().expect("sound");
+            file.watched.store(0, Ordering::Relaxed);
+            self.inside.tell(&mut queue, nth);
+            queue.watches[nth] = None;
+        }
+    }
+}
+
+fn explore(test: impl Fn(&Process) + Sync + Send + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(2);
+    model.check(move || test(&Process::new()));
+}
+
+fn beside(process: &Process, what: impl FnOnce(&Process) + 'static) -> thread::JoinHandle<()> {
+    let process = process.clone();
+    thread::spawn(move || what(&process))
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "loom switches stacks in assembly")]
+fn who_waits_alone_is_woken() {
+    explore(|process| {
+        let waiting = beside(process, |process| process.wait(0, 2));
+        process.send(0);
+        process.send(0);
+        waiting.join().expect("no panic");
+    });
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "loom switches stacks in assembly")]
+fn who_is_woken_first_leaves_nobody_behind() {
+    explore(|process| {
+        let one = beside(process, |process| process.wait(0, 1));
+        let two = beside(process, |process| process.wait(1, 1));
+        process.send(0);
+        process.send(1);
+        one.join().expect("no panic");
+        two.join().expect("no panic");
+    });
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "loom switches stacks in assembly")]
+fn all_who_wait_for_one_bus_are_woken() {
+    explore(|process| {
+        let one = beside(process, |process| process.wait(0, 1));
+        let two = beside(process, |process| process.wait(0, 1));
+        process.send(0);
+        one.join().expect("no panic");
+        two.join().expect("no panic");
+    });
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "loom switches stacks in assembly")]
+fn who_gives_up_leaves_nobody_behind() {
+    explore(|process| {
+        let one = beside(process, |process| process.wait_and_fail(0));
+        let two = beside(process, |process| process.wait(1, 1));
+        process.send(1);
+        two.join().expect("no panic");
+        process.send(0);
+        one.join().expect("no panic");
+    });
+}
