@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 
 use system_tests::process::Stream;
 use system_tests::turn::Turn;
-use system_tests::{Lab, PATIENCE, Process, lab, require, wait};
+use system_tests::{Lab, PATIENCE, Process, lab, namespace, require, wait};
 
 use self::transcript::{Section, Step};
 
@@ -16,7 +16,11 @@ const GUIDE: &str = include_str!("../../../GUIDE.md");
 fn follow(title: &str) {
     let sections = transcript::sections(GUIDE);
     let section = sections.iter().find(|section| section.title == title).expect("the guide has this section");
-    if !section.needs.iter().all(|program| require::program(program)) {
+    let is_there = |need: &String| match need.as_str() {
+        "namespaces" => namespace::can_be_had(),
+        program => require::program(program),
+    };
+    if !section.needs.iter().all(is_there) {
         return;
     }
     let _turn = section.needs.iter().any(|program| program == "dpdk-testpmd").then(Turn::take);
@@ -103,6 +107,7 @@ sections! {
     a_first_lan: "A first LAN",
     interfaces_with_names: "Interfaces with names",
     attach_dpdk: "Attach DPDK",
+    a_tap: "A TAP, and the kernel's TCP",
     capture_into_wireshark: "Capture into Wireshark",
     in_ci_without_root: "In CI, without root",
     troubleshooting: "Troubleshooting, by symptom",
