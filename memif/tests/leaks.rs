@@ -62,6 +62,20 @@ fn no_descriptor_and_no_mapping_is_lost_whoever_is_to_blame() {
             (held() == empty).then_some(())
         });
 
+        // They send files, which are closed elsewhere.
+        for _ in 0..5 {
+            let (mock, file) = (Mock::connect(&addr), fs::File::open("/proc/self/exe").unwrap());
+            mock.send(&init(1, 0, b""), &[]);
+            mock.send(&add_region(0, SIZE), &[file.as_raw_fd()]);
+            let Heard::Disconnect(told) = world.verdict(&mock) else { panic!("no reason given") };
+            assert!(told.contains("its file is not memory"), "{told}");
+        }
+        until("all gone", || {
+            world.pump();
+            world.events.clear();
+            (held() == empty).then_some(())
+        });
+
         // A client is turned away again and again.
         let options = Options::new(77).reconnect(Some(std::time::Duration::from_millis(1)));
         let mut client = Client::new(&addr, options).unwrap();

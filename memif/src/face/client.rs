@@ -477,7 +477,7 @@ impl Host for Workshop {
             memory.header().cookie.store(COOKIE, Ordering::Relaxed);
             let bell = Bell::new()?;
             offer.rings.push((*place, Arc::new(bell.share()?)));
-            rings.push(Ring { place: *place, side: Side::Client(slots), bell: bell.share()? });
+            rings.push(Ring { place: *place, side: Side::Client(slots), bell: bell.share()?.into() });
         }
         self.made = Some(Made { regions, rings });
         Ok(offer)

@@ -1,7 +1,6 @@
 //! A connection with a peer, and what its queues and its endpoint tell each other.
 
 use std::fmt;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -21,6 +20,7 @@ use crate::mechanism::{Side, layout};
 use crate::memory::region::{Region, Regions};
 use crate::memory::ring::RingMemory;
 use crate::system::bell::Bell;
+use crate::system::foreign::Foreign;
 
 /// Who is on the other side. The peer chooses these names freely: they were made printable, and prove nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -214,7 +214,7 @@ pub(crate) struct Parts<'a> {
 pub(crate) struct Ring {
     pub(crate) place: AddRing,
     pub(crate) side: Side,
-    pub(crate) bell: OwnedFd,
+    pub(crate) bell: Foreign,
 }
 
 /// Builds the queues over mapped and checked memory. After this the rings are in use.

@@ -46,8 +46,7 @@ impl Memory {
     pub fn from_file(file: OwnedFd, buffer_size: u32) -> Result<Self, MemoryError> {
         check(buffer_size)?;
         let size = memfd::size(&file).map_err(MemoryError::System)?;
-        let mine = file.as_fd().try_clone_to_owned().map_err(MemoryError::System)?;
-        let (region, reach) = memfd::map(0, mine, size, 0, true)?;
+        let (region, reach) = memfd::map(0, file.as_fd(), size, 0, true)?;
         let free = carve(reach, buffer_size);
         if free.is_empty() {
             return Err(MemoryError::Size { bytes: size });

@@ -22,6 +22,7 @@ use crate::memory::fds;
 use crate::memory::region::{Region, Regions};
 use crate::system::addr::SocketAddr;
 use crate::system::bell::Bell;
+use crate::system::foreign::Foreign;
 use crate::system::listen::Listener;
 use crate::system::memfd;
 use crate::system::poller::{Interest, Poller, deadline_in};
@@ -131,7 +132,7 @@ struct Interface {
 struct Connection {
     token: u64,
     socket: Socket,
-    machine: machine::Server<OwnedFd, Region>,
+    machine: machine::Server<Foreign, Region>,
     /// When it must be up; none once it is.
     deadline: Option<Instant>,
     /// The interface it asked for.
@@ -463,7 +464,7 @@ impl Server {
         }
     }
 
-    fn establish(&mut self, connection: &mut Connection, setup: Setup<OwnedFd, Region>) -> Result<(), End> {
+    fn establish(&mut self, connection: &mut Connection, setup: Setup<Foreign, Region>) -> Result<(), End> {
         let id = setup.id;
         let Some(interface) = self.interfaces.get_mut(&id) else {
             return Err(Refusal::UnknownId { id }.into());
@@ -584,7 +585,7 @@ struct Desk<'a> {
 }
 
 impl Host for Desk<'_> {
-    type Fd = OwnedFd;
+    type Fd = Foreign;
     type Region = Region;
 
     fn admit(&mut self, init: &Init) -> Result<Limits, Refusal> {
@@ -608,8 +609,8 @@ impl Host for Desk<'_> {
         })
     }
 
-    fn map(&mut self, index: u16, fd: OwnedFd, size: u64) -> Result<(Region, u64), Fault> {
-        let (region, reach) = memfd::map(index, fd, size, *self.mapped, self.unsealed)?;
+    fn map(&mut self, index: u16, fd: Foreign, size: u64) -> Result<(Region, u64), Fault> {
+        let (region, reach) = memfd::map(index, fd.as_fd(), size, *self.mapped, self.unsealed)?;
         *self.mapped += reach;
         Ok((region, reach))
     }

@@ -5,6 +5,7 @@
 //! the other process stores there meanwhile.
 
 pub(crate) mod copy;
+pub(crate) mod eventfd;
 pub(crate) mod fds;
 pub(crate) mod pool;
 pub(crate) mod prefetch;

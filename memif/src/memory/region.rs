@@ -1,8 +1,7 @@
 //! Mapped memory files: a link's regions, and checked views into them.
 
-use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::Arc;
@@ -64,11 +63,11 @@ impl Region {
     /// Maps the first `len` bytes of `file`, which the caller has seen to be at least so long. `page` is the size of
     /// the file's pages: a mapping of huge pages can only be undone in whole ones. `sealed` tells whether the file can
     /// no longer shrink.
-    pub(crate) fn map(file: OwnedFd, len: u64, page: u64, sealed: bool) -> io::Result<Self> {
+    pub(crate) fn map(file: BorrowedFd<'_>, len: u64, page: u64, sealed: bool) -> io::Result<Self> {
         let too_large = || io::Error::from(io::ErrorKind::OutOfMemory);
         let mapped = len.checked_next_multiple_of(page.max(1)).ok_or_else(too_large)?;
         let mapped = usize::try_from(mapped).map_err(|_| too_large())?;
-        let map = MmapOptions::new().len(mapped).map_raw(&File::from(file))?;
+        let map = MmapOptions::new().len(mapped).map_raw(&file)?;
         // SAFETY: it is a whole mapping of ours, in whole pages of its file, and stays for longer than the guard.
         let guard = unsafe { Guard::new(map.as_ptr(), map.len()) };
         let start = NonNull::new(map.as_mut_ptr()).ok_or_else(too_large)?.cast();
@@ -161,7 +160,7 @@ mod tests {
     fn region(len: u64) -> Region {
         let file = tempfile::tempfile().unwrap();
         file.set_len(len).unwrap();
-        Region::map(file.as_fd().try_clone_to_owned().unwrap(), len, 4_096, false).unwrap()
+        Region::map(file.as_fd(), len, 4_096, false).unwrap()
     }
 
     #[test]
@@ -182,7 +181,7 @@ mod tests {
         mapguard::install().unwrap();
         let file = tempfile::tempfile().unwrap();
         file.set_len(5_000).unwrap();
-        let cut = Region::map(file.as_fd().try_clone_to_owned().unwrap(), 5_000, 4_096, false).unwrap();
+        let cut = Region::map(file.as_fd(), 5_000, 4_096, false).unwrap();
         let regions = Regions::new(vec![region(100).into(), cut.into()]);
         let byte = |region, offset| {
             regions.bytes(region, offset, 1).unwrap()[0].load(std::sync::atomic::Ordering::Relaxed)

@@ -6,51 +6,56 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::fcntl::{FcntlArg, OFlag, fcntl, readlink};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-/// An eventfd that is never waited on by reading or writing it.
-///
-/// The peer shares the open file and may make it block again at any time, so every use first says anew that it must
-/// not. What is left to a peer is to undo that between two system calls while it keeps the counter full.
+use super::foreign::Foreign;
+use crate::memory::eventfd;
+
+/// An eventfd that is never waited on by reading or writing it, whatever a peer that shares it does.
 #[derive(Debug)]
-pub(crate) struct Bell(OwnedFd);
+pub(crate) struct Bell(Foreign);
 
 impl Bell {
     pub(crate) fn new() -> io::Result<Self> {
         let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        Ok(Self(event.as_fd().try_clone_to_owned()?))
+        Ok(Self(event.as_fd().try_clone_to_owned()?.into()))
     }
 
     /// Takes a peer's descriptor, unless it is something else: writing to a pipe, a terminal or a file is not harmless.
-    pub(crate) fn adopt(fd: OwnedFd) -> Option<Self> {
-        let link = readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()).as_str());
-        // Without /proc there is nothing to tell by; the descriptor is still only used without blocking.
-        let event =
-            link.map_or(true, |name| name.as_encoded_bytes().windows(7).any(|part| part == b"eventfd"));
-        event.then_some(Self(fd))
+    pub(crate) fn adopt(fd: Foreign) -> Option<Self> {
+        let link = readlink(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()).as_str());
+        // The whole of it: a file can have a name that ends like this, but begins with a slash. Without /proc there is
+        // nothing to tell by; the descriptor is still only used without blocking.
+        link.map_or(true, |name| name == "anon_inode:[eventfd]").then_some(Self(fd))
     }
 
     pub(crate) fn share(&self) -> io::Result<OwnedFd> {
-        self.0.try_clone()
-    }
-
-    fn never_block(&self) -> bool {
-        fcntl(&self.0, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).is_ok()
+        self.0.as_fd().try_clone_to_owned()
     }
 
     /// Makes the descriptor readable. A full counter, the only way to fail, is readable as well.
     pub(crate) fn ring(&self) {
-        if self.never_block() {
+        if eventfd::notify(self.as_fd()).is_err() && self.never_block() {
             let _ = nix::unistd::write(&self.0, &1u64.to_ne_bytes());
         }
     }
 
     /// Makes the descriptor unreadable until it rings again, and returns how often it rang, if others speak the truth.
-    /// Failing to means that it was so already.
     pub(crate) fn drain(&self) -> u64 {
         let mut count = [0; 8];
-        if self.never_block() {
-            let _ = nix::unistd::read(&self.0, &mut count);
+        match eventfd::take(self.as_fd()) {
+            Ok(count) => return count,
+            // It was unreadable already.
+            Err(nix::Error::EAGAIN) => {}
+            Err(_) if self.never_block() => drop(nix::unistd::read(&self.0, &mut count)),
+            Err(_) => {}
         }
         u64::from_ne_bytes(count)
+    }
+
+    /// For kernels and sandboxes where nothing better is to be had: asks that reading and writing do not wait. What is left
+    /// to a peer is to undo that before the next system call.
+    #[cold]
+    fn never_block(&self) -> bool {
+        fcntl(&self.0, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).is_ok()
     }
 }
 
@@ -63,13 +68,21 @@ impl AsFd for Bell {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::memfd::MFdFlags;
 
     #[test]
     fn only_eventfds_are_taken() {
         let (reader, writer) = nix::unistd::pipe().unwrap();
-        assert!(Bell::adopt(reader).is_none());
-        assert!(Bell::adopt(writer).is_none());
-        assert!(Bell::adopt(Bell::new().unwrap().share().unwrap()).is_some());
+        assert!(Bell::adopt(reader.into()).is_none());
+        assert!(Bell::adopt(writer.into()).is_none());
+        assert!(Bell::adopt(Bell::new().unwrap().share().unwrap().into()).is_some());
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["eventfd", "anon_inode:[eventfd]"] {
+            let file = std::fs::File::create(folder.path().join(name)).unwrap();
+            assert!(Bell::adopt(OwnedFd::from(file).into()).is_none(), "a file may have any name");
+        }
+        let memory = nix::sys::memfd::memfd_create("anon_inode:[eventfd]", MFdFlags::MFD_CLOEXEC).unwrap();
+        assert!(Bell::adopt(memory.into()).is_none());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Memory files: making ours, judging the peer's.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -23,7 +23,7 @@ pub(crate) fn create(size: u64) -> io::Result<(OwnedFd, Region)> {
     fallocate(&file, FallocateFlags::empty(), 0, length)?;
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
-    let region = Region::map(file.try_clone()?, size, 1, true)?;
+    let region = Region::map(file.as_fd(), size, 1, true)?;
     Ok((file, region))
 }
 
@@ -36,14 +36,14 @@ pub(crate) fn size(file: &OwnedFd) -> io::Result<u64> {
 /// its other regions take; `unsealed` whether its file may be one that can shrink.
 pub(crate) fn map(
     index: u16,
-    file: OwnedFd,
+    file: BorrowedFd<'_>,
     size: u64,
     mapped: u64,
     unsealed: bool,
 ) -> Result<(Region, u64), Fault> {
     // Asked first, since it alone cannot block: a file of a network or user-space file system may answer the others
     // late or never.
-    let Ok(seals) = fcntl(&file, FcntlArg::F_GET_SEALS) else {
+    let Ok(seals) = fcntl(file, FcntlArg::F_GET_SEALS) else {
         return Err(Fault::RegionNotMemory { index });
     };
     let sealed = SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_SHRINK);
@@ -57,7 +57,7 @@ pub(crate) fn map(
         return Err(Fault::RegionSize { index, size, max });
     }
     let system = |error: io::Error| Fault::RegionMap { index, errno: error.to_string() };
-    let stat = fstat(file.as_fd()).map_err(|errno| system(errno.into()))?;
+    let stat = fstat(file).map_err(|errno| system(errno.into()))?;
     let length = u64::try_from(stat.st_size).unwrap_or(0);
     if size > length {
         return Err(Fault::RegionBeyondFile { index, size, file: length });

@@ -2,6 +2,7 @@
 
 pub(crate) mod addr;
 pub(crate) mod bell;
+pub(crate) mod foreign;
 pub(crate) mod listen;
 pub(crate) mod memfd;
 pub(crate) mod poller;

@@ -17,6 +17,7 @@ use crate::error::{ConnectError, Fault};
 use crate::format::message::{MESSAGE_LEN, Message, Reason};
 use crate::memory::fds;
 use crate::system::addr::SocketAddr;
+use crate::system::foreign::Foreign;
 
 /// A connected socket and what could not be sent on it yet.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ pub(crate) struct Socket {
 #[derive(Debug)]
 pub(crate) enum Received {
     /// A message, or a packet that is none, and the descriptors that came with it.
-    Packet(Result<Message, Fault>, Vec<OwnedFd>),
+    Packet(Result<Message, Fault>, Vec<Foreign>),
     /// Nothing for now.
     Nothing,
     /// The other side is gone.
@@ -85,7 +86,10 @@ impl Socket {
                 Ok((0, _)) => Received::Closed,
                 Ok((bytes, fds)) => {
                     let whole = packet.get(..bytes).ok_or(Fault::MessageLength { bytes });
-                    Received::Packet(whole.and_then(Message::decode), fds)
+                    Received::Packet(
+                        whole.and_then(Message::decode),
+                        fds.into_iter().map(Foreign::from).collect(),
+                    )
                 }
                 Err(nix::Error::EAGAIN) => Received::Nothing,
                 Err(nix::Error::EINTR) => continue,
@@ -132,12 +136,17 @@ impl Socket {
 
     /// Says goodbye, if the other side still listens; there is nobody to tell otherwise.
     pub(crate) fn bye(&mut self, reason: &str) {
-        // What is unread when a socket is closed makes the other side see an error instead of the reason. No more can
-        // come after the shutdown, so this ends.
+        // What is unread when a socket is closed makes the other side see an error instead of the reason.
+        self.hear_out();
+        let _ = self.send(&Message::Disconnect { code: 0, reason: Reason::new(reason) }, None);
+    }
+
+    /// Reads what the other side has sent, and lets it send no more.
+    fn hear_out(&self) {
+        // No more can come after the shutdown, so this ends.
         if shutdown(self.fd.as_raw_fd(), Shutdown::Read).is_ok() {
             while let Received::Packet(..) = self.receive() {}
         }
-        let _ = self.send(&Message::Disconnect { code: 0, reason: Reason::new(reason) }, None);
     }
 
     /// The user on the other side, at the time it connected.
@@ -151,6 +160,13 @@ impl Socket {
         let gone = PollFlags::POLLHUP | PollFlags::POLLERR;
         poll(&mut fds, PollTimeout::ZERO).is_ok()
             && fds[0].revents().is_some_and(|events| events.intersects(gone))
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // Descriptors in messages that nobody has read would be closed by the kernel, and not with the care they need.
+        self.hear_out();
     }
 }
 

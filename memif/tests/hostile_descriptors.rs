@@ -1,0 +1,161 @@
+//! Peers that hand over descriptors with a trap in them, or lay one for those they share: nobody waits for such a peer.
+
+mod common;
+
+use std::io::{ErrorKind, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use common::*;
+use memif::{Link, Options, RxQueue, Server, TxQueue};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc::linger;
+use nix::sys::eventfd::EventFd;
+use nix::sys::socket::{setsockopt, sockopt};
+
+/// Does `work` on a thread, so that a test whose promise is broken fails and does not hang.
+fn in_time<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let thread = thread::spawn(work);
+    until(what, || thread.is_finished().then_some(()));
+    thread.join().expect("it has said why")
+}
+
+/// A connection that whoever closes it last waits an hour for, and the end that never reads.
+fn lingering() -> (OwnedFd, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut full = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    full.set_nonblocking(true).unwrap();
+    let bytes = vec![0; 1 << 16];
+    let end = until("a full connection", || full.write(&bytes).err());
+    assert_eq!(end.kind(), ErrorKind::WouldBlock);
+    setsockopt(&full, sockopt::Linger, &linger { l_onoff: 1, l_linger: 3_600 }).unwrap();
+    (full.into(), listener.accept().unwrap().0)
+}
+
+#[test]
+fn closing_what_a_peer_sent_holds_nobody_up() {
+    let addr = unique("lingering");
+    let mut server = Server::bind(&addr).unwrap();
+    server.add(Options::new(1)).unwrap();
+    let mut world = World::new(server);
+    let leave = message(8, &[]);
+    // Where none belongs; as a region; as an eventfd; behind what ended the connection already.
+    let scripts: [Vec<Vec<u8>>; 5] = [
+        vec![init(1, 0, b"")],
+        vec![init(1, 0, b""), add_region(0, SIZE)],
+        vec![init(1, 0, b""), add_ring(true, 0, 0, S2M, LOG2)],
+        vec![init(9, 0, b""), add_region(0, SIZE)],
+        vec![leave, add_region(0, SIZE)],
+    ];
+    for script in scripts {
+        let (full, _silent) = lingering();
+        let mock = Mock::connect(&addr);
+        world.pump();
+        let (last, others) = script.split_last().unwrap();
+        for message in others {
+            mock.send(message, &[]);
+        }
+        mock.send(last, &[full.as_raw_fd()]);
+        mock.send(&connect_message(), &[]);
+        // Only what is on its way holds it open now.
+        drop(full);
+        world = in_time("the connection's end", move || {
+            until("the connection's end", || {
+                world.pump();
+                (mock.hear() == Some(Heard::Closed)).then_some(())
+            });
+            world
+        });
+    }
+    world.connect_mock(&addr, 1);
+}
+
+/// Works while the peer says over and over that calls for this eventfd may wait. Tens of thousands of times, since between any two
+/// system calls of ours it has little time to say so.
+fn in_time_with_a_spoiler<T: Send + 'static>(bell: &EventFd, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                fcntl(bell, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+            }
+        });
+        // Also when it was not in time: the scope waits for its threads.
+        let result =
+            std::panic::catch_unwind(AssertUnwindSafe(|| in_time("tens of thousands of interrupts", work)));
+        done.store(true, Ordering::Relaxed);
+        result.unwrap_or_else(|why| std::panic::resume_unwind(why))
+    })
+}
+
+const BURSTS: u16 = 60_000;
+
+/// Sends to a peer that wants interrupts, offers room at once and never takes an interrupt.
+fn send(tx: &mut TxQueue, mut room: impl FnMut(u16)) {
+    for n in 1..=BURSTS {
+        room(n);
+        let mut burst = tx.burst().unwrap();
+        assert!(burst.push(&[1; 60]));
+        assert_eq!(burst.publish(), 1);
+    }
+    assert_eq!(tx.stats().interrupts, BURSTS.into());
+}
+
+fn doze(rx: &mut RxQueue) {
+    for _ in 0..BURSTS {
+        assert!(!rx.arm().unwrap());
+        rx.disarm();
+    }
+}
+
+#[test]
+fn a_client_cannot_make_its_server_wait_for_an_eventfd() {
+    let addr = unique("full-bell");
+    let mut server = Server::bind(&addr).unwrap();
+    server.add(Options::new(1)).unwrap();
+    let mut world = World::new(server);
+    let (mock, memory, bells) = (Mock::connect(&addr), memory(), [event_fd(), event_fd()]);
+    let mut script = proper(1, &memory, &bells[0]);
+    script[3].1 = Some(bells[1].as_fd().as_raw_fd());
+    for (message, fd) in script {
+        mock.send(&message, fd.as_slice());
+    }
+    assert_eq!(world.verdict(&mock), Heard::Connected);
+    let Link { mut rx, mut tx, .. } = world.link();
+    // There is never anything to be read ...
+    let memory = in_time_with_a_spoiler(&bells[0], move || {
+        doze(&mut rx[0]);
+        memory
+    });
+    // ... and no room to write.
+    bells[1].write(u64::MAX - 1).unwrap();
+    in_time_with_a_spoiler(&bells[1], move || {
+        send(&mut tx[0], |head| {
+            set_descriptor(&memory, M2S, u32::from(head - 1) & 7, descriptor(0, 0, 128, M2S_BUFFERS));
+            set_head(&memory, M2S, head);
+        });
+    });
+}
+
+#[test]
+fn ends_of_links_wait_for_no_eventfd() {
+    let addr = unique("full-bell-at-the-end");
+    let mut server = Server::bind(&addr).unwrap();
+    server.add(Options::new(1)).unwrap();
+    let mut world = World::new(server);
+    let (mock, memory, bell) = (Mock::connect(&addr), memory(), event_fd());
+    bell.write(u64::MAX - 1).unwrap();
+    for (message, fd) in proper(1, &memory, &bell) {
+        mock.send(&message, fd.as_slice());
+    }
+    assert_eq!(world.verdict(&mock), Heard::Connected);
+    fcntl(&bell, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+    let mut world = in_time("the end", move || {
+        assert!(world.server.disconnect(1, "enough"));
+        world
+    });
+    world.connect_mock(&addr, 1);
+}
