@@ -1,9 +1,8 @@
-//! Capture files: frames that were written down, to be read and written by the verbs and ports that deal in them.
-//!
-//! [`CaptureReader`] reads pcap and pcapng, in either byte order; [`PcapWriter`] writes pcap, which every tool reads.
+//! Captures, in the formats every tool knows: [`CaptureReader`] takes pcap and pcapng, of either byte order;
+//! [`CaptureWriter`] writes them.
 
 mod reader;
 mod writer;
 
 pub(crate) use reader::CaptureReader;
-pub(crate) use writer::PcapWriter;
+pub(crate) use writer::{Account, CaptureWriter, Format, Interface};

@@ -1,55 +1,88 @@
-//! `busctl dump`: prints or saves what is on a bus.
+//! `busctl dump`: prints or saves what is on buses.
 
+mod behind;
 mod bounds;
-mod legacy;
+mod files;
 mod missed;
 mod outlets;
+mod progress;
+mod subject;
+mod summary;
+mod text;
 
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use clap::ValueHint;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use shmbus::{Burst, Bus, Frame, SLEEP_BOUND, Tap};
+use shmbus::{Burst, SLEEP_BOUND, WaitError};
 
-use self::bounds::Bounds;
-use self::missed::Missed;
+use self::files::Turns;
 use self::outlets::Outlets;
+use self::progress::Progress;
+use self::subject::{Reading, Source, Subject};
 use crate::bus_argument::BusArgument;
+use crate::capture::Format;
 use crate::context::Context;
-use crate::output::ReaderGone;
+use crate::output::{self, ReaderGone};
 use crate::stop::Stop;
 
 /// Frames read in one go.
 const BURST: usize = 256;
 
-/// Print the frames on a bus, or save them as a pcap file
+/// How long a bus must be silent before what was kept back is handed on, and the dump sleeps until it is woken. Until then it
+/// looks again and again: to be woken costs the senders time.
+const SILENCE: Duration = Duration::from_millis(2);
+/// The pause between two such looks; at a million frames a second the ring holds a hundred times as much.
+const NAP: Duration = Duration::from_micros(100);
+
+/// Print the frames on buses, or save them as pcap or pcapng
 ///
-/// Begins with the oldest frame that is still on the bus, and stops behind the newest; with -f it goes on with what comes.
-/// It takes no lock and needs only permission to read the bus, so it also shows what is left on one that nobody runs, and
-/// files that cannot be joined: of format version 2, and of machines of the other byte order.
+/// Begins with the oldest frame that is still on the bus, and stops behind the newest; with -f it goes on with what comes. What
+/// the bus overwrites before it is read is counted and said at the end. It takes no lock and needs only permission to read
+/// the bus, so it also shows what is left on one that nobody runs, and files that cannot be joined: of format version 2, and of
+/// machines of the other byte order.
+///
+/// Of several buses, each one's frames are in order; between them the stamps tell, which are the senders' clocks.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  \
+#[command(after_help = "Logs are asked for before the verb: busctl -v dump.\n\n\
+                        Examples:\n  \
                         busctl dump ./lan.bus\n  \
-                        busctl dump shmif0 -f\n  \
+                        busctl dump shmif0 -fv\n  \
                         busctl dump ./lan.bus -w lan.pcap\n  \
-                        busctl dump ./lan.bus -f -w - | wireshark -k -i -")]
+                        busctl dump ./one.bus ./two.bus -f -q -w both.pcapng\n  \
+                        busctl dump ./lan.bus -f -q -w ring.pcap -C 100 -W 10\n  \
+                        busctl dump ./lan.bus -f -q -w - | wireshark -k -i -")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub struct Args {
     /// An interface, or the path of a bus with a '/' in it
-    #[arg(value_name = "BUS")]
-    pub bus: BusArgument,
+    #[arg(value_name = "BUS", required = true, value_hint = ValueHint::FilePath)]
+    pub buses: Vec<BusArgument>,
 
     /// Print the header of the bus only
-    #[arg(short = 'H', long, conflicts_with_all = ["write", "follow", "count"])]
+    #[arg(short = 'H', long, conflicts_with_all = ["write", "follow", "count", "verbose"])]
     pub header: bool,
 
-    /// Also write a pcap FILE; - is stdout, and the text then goes to stderr
-    #[arg(short, long, value_name = "FILE")]
+    /// Also write a capture FILE; - is stdout, and the text then goes to stderr
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub write: Option<PathBuf>,
+
+    /// The form of the capture [default: pcapng when FILE ends in .pcapng, else pcap]
+    #[arg(long, value_name = "FORMAT", requires = "write")]
+    pub format: Option<Format>,
+
+    /// Go on in a new FILE when it has more than SIZE million bytes (with k, m or g: so many KiB, MiB or GiB)
+    #[arg(short = 'C', long, value_name = "SIZE", requires = "write", value_parser = parse_size)]
+    pub turn_size: Option<u64>,
+
+    /// With -C, write over the oldest of COUNT files instead of making more
+    #[arg(short = 'W', long, value_name = "COUNT", requires = "turn_size",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub turn_files: Option<u32>,
 
     /// Go on with what comes, until stopped or until -c
     #[arg(short, long)]
@@ -58,51 +91,56 @@ pub struct Args {
     /// Stop after N frames
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
+
+    /// Print who speaks to whom in each frame, and about what
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// Print no text: only write FILE
+    #[arg(short, long, requires = "write", conflicts_with_all = ["verbose", "json"])]
+    pub quiet: bool,
+
+    /// Print JSON: an object for each bus, then one for each frame
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Args {
+    fn turns(&self) -> Option<Turns> {
+        self.turn_size.map(|size| Turns { size, files: self.turn_files })
+    }
 }
 
 /// Prints and saves the frames.
 ///
 /// # Errors
-/// When BUS is no bus or FILE cannot be made; when nothing can be written any more.
+/// When a BUS is no bus or FILE cannot be made; when nothing can be written any more.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
-    let path = match &args.bus {
-        BusArgument::Path(path) => path.clone(),
-        interface @ BusArgument::Interface(_) => interface.path(&context.registry()?)?,
-    };
-    let bus = match Bus::open_read_only(&path) {
-        Err(refusal) if refusal.can_be_dumped() => return legacy::dump(args, &path, refusal),
-        bus => bus?,
-    };
+    let open = |bus| Subject::open(bus, args.follow, context);
+    let subjects = args.buses.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
     let stop = Stop::on_signals()?;
-    let state = bus.state();
-    let mut outlets = Outlets::open(args.write.as_deref(), &path)?;
-    outlets.header(&state)?;
-    if args.header {
-        return outlets.flush();
+    let mut outlets = Outlets::open(args, &subjects)?;
+    for (bus, subject) in subjects.iter().enumerate() {
+        outlets.header(bus, &subject.state)?;
     }
-    let tap = Tap::oldest(bus)?.with_runts();
+    if args.header {
+        return outlets.finish();
+    }
+    let alone = subjects.len() == 1;
+    let begin = |subject| Reading::begin(subject, alone, args.follow);
+    let readings = subjects.into_iter().map(begin).collect();
     let left = args.count.unwrap_or(u64::MAX);
-    let mut dump = Dump { tap, outlets, stop, missed: Missed::default(), left };
-    let done = if args.follow { dump.follow() } else { dump.drain(Bounds::of(&state)) };
-    dump.missed.say(&dump.tap.stats());
-    // Whatever happened: one of the two may still be written to.
-    done.and(dump.outlets.flush())
-}
-
-/// How far a burst was dumped.
-#[derive(PartialEq, Eq)]
-enum Taken {
-    /// All of it, and there may be more.
-    All,
-    /// Up to the last frame that is wanted.
-    Last,
+    let progress = Progress::new(args);
+    let mut dump = Dump { readings, outlets, stop, progress, left };
+    let done = if args.follow { dump.follow() } else { dump.drain() };
+    done.and(dump.finish())
 }
 
 struct Dump {
-    tap: Tap,
+    readings: Vec<Reading>,
     outlets: Outlets,
     stop: Stop,
-    missed: Missed,
+    progress: Progress,
     /// Frames to go.
     left: u64,
 }
@@ -111,75 +149,158 @@ impl Dump {
     /// Dumps what comes until it is asked to stop, and then what had come until that moment.
     fn follow(&mut self) -> anyhow::Result<()> {
         let mut burst = Burst::new(BURST);
+        let mut heard = Instant::now();
         while !self.stop.requested() {
-            if self.take(&mut burst, |_| false)? == Taken::Last {
+            let news = self.look(&mut burst)?;
+            self.outlets.check()?;
+            if self.left == 0 {
                 return Ok(());
             }
-            let missed = self.missed.look(&self.tap.stats());
-            self.missed.say_now_and_then();
-            if missed == 0 && burst.is_empty() {
-                self.outlets.flush()?;
+            self.progress.show(self.outlets.frames());
+            if news {
+                heard = Instant::now();
+            } else if heard.elapsed() < SILENCE {
+                thread::sleep(NAP);
+            } else {
+                self.outlets.pass_on();
                 self.sleep()?;
             }
         }
-        let now = self.tap.bus().state();
-        self.drain(Bounds::of(&now))
+        self.readings.iter_mut().for_each(Reading::end_here);
+        self.drain()
     }
 
-    /// Dumps what lies within `bounds`.
-    fn drain(&mut self, mut bounds: Bounds) -> anyhow::Result<()> {
+    /// Dumps what lies within the bounds of each bus.
+    fn drain(&mut self) -> anyhow::Result<()> {
         let mut burst = Burst::new(BURST);
         loop {
-            if self.take(&mut burst, |frame| bounds.reached_by(frame))? == Taken::Last {
+            let news = self.look(&mut burst)?;
+            self.outlets.check()?;
+            if self.left == 0 || self.readings.iter().all(|reading| reading.over) {
                 return Ok(());
             }
-            let missed = self.missed.look(&self.tap.stats());
-            bounds.passed(missed);
-            if missed == 0 && burst.is_empty() {
-                if bounds.nothing_more(&self.tap.bus().state()) {
-                    return Ok(());
-                }
+            if !news {
                 thread::sleep(Duration::from_millis(1));
             }
         }
     }
 
-    /// Dumps the frames that are there, up to the last that is wanted.
-    fn take(
-        &mut self,
-        burst: &mut Burst,
-        mut is_last: impl FnMut(&Frame<'_>) -> bool,
-    ) -> anyhow::Result<Taken> {
-        self.tap.recv_burst(burst);
-        for frame in &*burst {
-            self.outlets.frame(&frame)?;
-            self.left -= 1;
-            if is_last(&frame) || self.left == 0 {
-                return Ok(Taken::Last);
+    /// Dumps a burst of every bus; `false` when there was nothing on any.
+    fn look(&mut self, burst: &mut Burst) -> io::Result<bool> {
+        let mut news = false;
+        for (bus, reading) in self.readings.iter_mut().enumerate().filter(|(_, reading)| !reading.over) {
+            let tap = match &mut reading.source {
+                Source::Live(tap) => tap,
+                Source::Left(dump) => {
+                    reading.over = true;
+                    for frame in dump.frames() {
+                        if self.left == 0 {
+                            return Ok(true);
+                        }
+                        self.outlets.frame(bus, &frame)?;
+                        self.left -= 1;
+                    }
+                    if dump.is_corrupt() {
+                        output::warn("behind these frames is something that is no packet");
+                    }
+                    continue;
+                }
+            };
+            tap.recv_burst(burst);
+            for frame in &*burst {
+                if self.left == 0 {
+                    return Ok(true);
+                }
+                self.outlets.frame(bus, &frame)?;
+                self.left -= 1;
+                if reading.bounds.as_mut().is_some_and(|bounds| bounds.reached_by(&frame)) {
+                    reading.over = true;
+                    break;
+                }
             }
+            let missed = reading.missed.look(&tap.stats());
+            if let Some(words) = reading.missed.news() {
+                self.progress.warn(&words);
+            }
+            let nothing = missed == 0 && burst.is_empty();
+            if let Some(bounds) = &mut reading.bounds {
+                bounds.passed(missed);
+                reading.over |= nothing && bounds.nothing_more(&tap.bus().state());
+            }
+            news |= !nothing;
         }
-        Ok(Taken::All)
+        Ok(news)
     }
 
     /// Sleeps until a frame comes, the process is asked to stop, or nobody reads stdout any more.
     fn sleep(&mut self) -> anyhow::Result<()> {
-        if !self.tap.arm()? {
-            let stdout = io::stdout();
-            let mut fds = [
-                PollFd::new(self.tap.poll_fd().context("an armed tap has a descriptor")?, PollFlags::POLLIN),
-                PollFd::new(self.stop.as_fd(), PollFlags::POLLIN),
-                // Asked for nothing, it still tells when its other end is closed.
-                PollFd::new(stdout.as_fd(), PollFlags::empty()),
-            ];
-            match poll(&mut fds, PollTimeout::try_from(SLEEP_BOUND).unwrap_or(PollTimeout::MAX)) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
+        let mut pause = SLEEP_BOUND;
+        for reading in &mut self.readings {
+            let Source::Live(tap) = &mut reading.source else { continue };
+            if tap.bus().is_removed() && !reading.removal_said {
+                reading.removal_said = true;
+                let bus = tap.bus().path().display();
+                self.progress
+                    .warn(&format!("{bus} was removed: nobody else can come onto this bus any more"));
             }
-            if fds[2].revents().is_some_and(|events| events.intersects(PollFlags::POLLERR)) {
-                return Err(io::Error::new(io::ErrorKind::BrokenPipe, ReaderGone).into());
+            pause = match tap.arm() {
+                Ok(true) => Duration::ZERO,
+                Ok(false) => pause,
+                // There are too many watches on this machine: it has to look by itself.
+                Err(WaitError::Watch { .. }) => pause.min(Duration::from_millis(1)),
+                Err(error) => return Err(error.into()),
+            };
+        }
+        let stdout = io::stdout();
+        // Asked for nothing, it still tells when its other end is closed.
+        let mut fds = vec![
+            PollFd::new(stdout.as_fd(), PollFlags::empty()),
+            PollFd::new(self.stop.as_fd(), PollFlags::POLLIN),
+        ];
+        for reading in &self.readings {
+            if let Source::Live(tap) = &reading.source {
+                fds.extend(tap.poll_fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
             }
         }
-        self.tap.disarm();
+        match poll(&mut fds, PollTimeout::try_from(pause).unwrap_or(PollTimeout::MAX)) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if fds[0].revents().is_some_and(|events| events.intersects(PollFlags::POLLERR)) {
+            return Err(io::Error::new(io::ErrorKind::BrokenPipe, ReaderGone).into());
+        }
+        for reading in &mut self.readings {
+            if let Source::Live(tap) = &mut reading.source {
+                tap.disarm();
+            }
+        }
         Ok(())
     }
+
+    /// Says what was missed, and waits until all is written. Whatever happened: one of the outlets may still be written to.
+    fn finish(mut self) -> anyhow::Result<()> {
+        drop(self.progress);
+        for (bus, reading) in self.readings.iter_mut().enumerate() {
+            if let Source::Live(tap) = &reading.source {
+                reading.missed.say_rest(&tap.stats());
+                self.outlets.comment(bus, reading.missed.overtaken());
+            }
+        }
+        self.outlets.finish()
+    }
+}
+
+/// As `tcpdump`: millions of bytes, unless there is a unit.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
+        Some((at, 'g' | 'G')) => (&text[..at], 1 << 30),
+        _ => (text, 1_000_000),
+    };
+    let size = digits.parse().ok().and_then(|number: u64| number.checked_mul(unit));
+    size.filter(|size| *size > 0).ok_or_else(|| {
+        "it takes a number of million bytes above 0, or one with k, m or g behind it, such as 10 or 512k"
+            .to_owned()
+    })
 }

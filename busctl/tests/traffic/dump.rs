@@ -1,14 +1,34 @@
 //! `busctl dump`.
 
+use std::fs;
 use std::io::Read as _;
 
+use nix::sys::signal::Signal;
+use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
+use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
+use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
+use pcap_file::pcapng::{Block, PcapNgReader};
+use serde_json::Value;
 use shmbus::{Bus, Interface, StationOptions};
 
-use crate::{Lab, frame};
+use crate::{Lab, frame, terminal};
 
 fn send(lab: &Lab, frames: &[Vec<u8>]) {
-    let bus = Bus::open(lab.path("lan.bus")).unwrap();
+    send_on(lab, "lan.bus", frames);
+}
+
+fn send_on(lab: &Lab, bus: &str, frames: &[Vec<u8>]) {
+    let bus = Bus::open_or_create(lab.path(bus), 0o600).unwrap();
     Interface::join(bus, StationOptions::new()).unwrap().send_burst(frames).unwrap();
+}
+
+fn read_pcapng(lab: &Lab, name: &str) -> Vec<Block<'static>> {
+    let mut reader = PcapNgReader::new(fs::File::open(lab.path(name)).unwrap()).unwrap();
+    let mut blocks = Vec::new();
+    while let Some(block) = reader.next_block() {
+        blocks.push(block.unwrap().into_owned());
+    }
+    blocks
 }
 
 #[test]
@@ -51,7 +71,7 @@ fn packets_are_counted_as_shmif_dumpbus_counts_them() {
     put(32 + 24, &[5, 1, 2]);
     put(32 + 53, &[0, 9, 9]);
     put(32 + 77, &[14, 4_000_000_000, 999_999]);
-    std::fs::write(lab.path("lan.bus"), &bus).unwrap();
+    fs::write(lab.path("lan.bus"), &bus).unwrap();
     assert_eq!(
         lab.prints("dump ./lan.bus"),
         "bus version 3, lock: 1, generation: 0, firstoff: 0xfffe0, lastoff: 0x004d\n\
@@ -73,7 +93,7 @@ fn a_pcap_has_the_frames_and_stdout_the_text() {
     assert!(captured == frames[frames.len() - captured.len()..]);
 
     let output = lab.command("dump ./lan.bus -w -").output().unwrap();
-    assert!(output.stdout == std::fs::read(lab.path("lan.pcap")).unwrap());
+    assert!(output.stdout == fs::read(lab.path("lan.pcap")).unwrap());
     assert_eq!(String::from_utf8(output.stderr).unwrap(), text);
 }
 
@@ -110,12 +130,12 @@ fn a_live_pcap_on_a_pipe_is_there_while_the_bus_is_quiet() {
 fn it_changes_nothing_and_needs_only_permission_to_read() {
     let lab = Lab::new().with_bus();
     send(&lab, &[frame(b"one")]);
-    let before = std::fs::read(lab.path("lan.bus")).unwrap();
-    let mut mode = std::fs::metadata(lab.path("lan.bus")).unwrap().permissions();
+    let before = fs::read(lab.path("lan.bus")).unwrap();
+    let mut mode = fs::metadata(lab.path("lan.bus")).unwrap().permissions();
     mode.set_readonly(true);
-    std::fs::set_permissions(lab.path("lan.bus"), mode).unwrap();
+    fs::set_permissions(lab.path("lan.bus"), mode).unwrap();
     assert_eq!(lab.prints("dump ./lan.bus").lines().count(), 2);
-    assert!(std::fs::read(lab.path("lan.bus")).unwrap() == before);
+    assert!(fs::read(lab.path("lan.bus")).unwrap() == before);
 }
 
 #[test]
@@ -123,7 +143,7 @@ fn files_that_cannot_be_written_are_named() {
     let lab = Lab::new().with_bus();
     lab.fails("dump ./lan.bus -w nowhere/lan.pcap", 2, "nowhere/lan.pcap: No such file");
     lab.fails("dump ./lan.bus -w ./lan.bus", 2, "it is the bus itself");
-    assert_eq!(std::fs::metadata(lab.path("lan.bus")).unwrap().len(), 1 << 20);
+    assert_eq!(fs::metadata(lab.path("lan.bus")).unwrap().len(), 1 << 20);
     lab.busctl("dump ./lan.bus -w /dev/full")
         .assert()
         .code(1)
@@ -149,7 +169,7 @@ fn buses_that_cannot_be_joined_can_be_dumped() {
         // Version 2 has 12 bytes before each frame. The first packet is empty.
         put(32 + 12, &[14, 1, 2, u32::MAX, u32::MAX]);
         put(32 + 38, &[60, 4_000_000_000, 999_999, 0xaabb_ccdd]);
-        std::fs::write(lab.path("lan.bus"), &bus).unwrap();
+        fs::write(lab.path("lan.bus"), &bus).unwrap();
         let text = "bus version 2, lock: 0, generation: 0, firstoff: 0xfffe0, lastoff: 0x0026\n\
                     packet 0, offset 0x0018, length 0x000e, ts 1/000002\n\
                     packet 1, offset 0x0032, length 0x003c, ts 4000000000/999999\n";
@@ -160,6 +180,239 @@ fn buses_that_cannot_be_joined_can_be_dumped() {
 
         lab.fails("dump ./lan.bus -f", 2, "can be dumped, not joined");
         lab.fails("host ./lan.bus 10.0.0.1/24", 2, "can be dumped, not joined");
-        assert!(std::fs::read(lab.path("lan.bus")).unwrap() == bus, "nothing is changed");
+        assert!(fs::read(lab.path("lan.bus")).unwrap() == bus, "nothing is changed");
     }
+}
+
+#[test]
+fn a_pcapng_has_an_interface_for_each_bus() {
+    let lab = Lab::new();
+    send_on(&lab, "one.bus", &[frame(b"first")]);
+    send_on(&lab, "two.bus", &[frame(b"second"), frame(b"third")]);
+    let text = lab.prints("dump ./one.bus ./two.bus -w both.pcapng");
+    let lines: Vec<_> = text.lines().collect();
+    assert!(lines[0].starts_with("./one.bus: bus version 3"), "{text}");
+    assert!(lines[1].starts_with("./two.bus: bus version 3"), "{text}");
+    assert!(lines[2..].iter().any(|line| line.starts_with("./two.bus: packet 1, ")), "{text}");
+    assert_eq!(lines.len(), 5, "{text}");
+
+    let blocks = read_pcapng(&lab, "both.pcapng");
+    let mut names = Vec::new();
+    let mut frames = Vec::new();
+    let mut senders = Vec::new();
+    let mut received = Vec::new();
+    for block in &blocks {
+        match block {
+            Block::InterfaceDescription(interface) => {
+                assert_eq!(interface.snaplen, 1514);
+                names.extend(interface.options.iter().filter_map(|option| match option {
+                    InterfaceDescriptionOption::IfName(name) => Some(name.to_string()),
+                    _ => None,
+                }));
+            }
+            Block::EnhancedPacket(packet) => {
+                frames.push((packet.interface_id, packet.data.to_vec()));
+                let [EnhancedPacketOption::Comment(sender)] = &packet.options[..] else {
+                    panic!("{packet:?}")
+                };
+                senders.push(sender.to_string());
+            }
+            Block::InterfaceStatistics(statistics) => {
+                received.extend(statistics.options.iter().filter_map(|option| match option {
+                    InterfaceStatisticsOption::IsbIfRecv(frames) => Some((statistics.interface_id, *frames)),
+                    _ => None,
+                }));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(names, ["./one.bus", "./two.bus"]);
+    frames.sort();
+    assert_eq!(frames, [(0, frame(b"first")), (1, frame(b"second")), (1, frame(b"third"))]);
+    assert_eq!(received, [(0, 1), (1, 2)]);
+    senders.sort();
+    senders.dedup();
+    assert_eq!(senders.len(), 2, "{senders:?}");
+    // The identity is the one that the bus has.
+    let json = lab.prints("dump ./one.bus --json");
+    let packet: Value = serde_json::from_str(json.lines().nth(1).unwrap()).unwrap();
+    assert!(senders.contains(&format!("sender {}", packet["sender"].as_str().unwrap())));
+}
+
+#[test]
+fn the_name_of_the_file_says_the_format_unless_the_user_does() {
+    let lab = Lab::new().with_bus();
+    let begins = |words: &str, file: &str, magic: u32| {
+        assert_eq!(lab.prints(&format!("dump ./lan.bus -q {words}")), "");
+        assert_eq!(fs::read(lab.path(file)).unwrap()[..4], magic.to_ne_bytes(), "{words}");
+    };
+    let (pcap, pcapng) = (0xa1b2_c3d4, 0x0a0d_0d0a);
+    begins("-w a.pcap", "a.pcap", pcap);
+    begins("-w a", "a", pcap);
+    begins("-w a.pcapng", "a.pcapng", pcapng);
+    begins("-w b.pcap --format pcapng", "b.pcap", pcapng);
+    begins("-w b.pcapng --format pcap", "b.pcapng", pcap);
+}
+
+#[test]
+fn a_ring_of_files_has_the_latest_frames() {
+    let lab = Lab::new().with_bus();
+    let mut dump = lab.start("dump ./lan.bus -f -w ring.pcap -C 1k -W 3");
+    dump.line();
+    // Four frames of 300 bytes make more than 1 KiB: a file has five at most.
+    let frames: Vec<_> = (0..23).map(|number| frame(&[number; 286])).collect();
+    for (number, frame) in frames.iter().enumerate() {
+        send(&lab, std::slice::from_ref(frame));
+        assert!(dump.line().starts_with(&format!("packet {number}, ")));
+    }
+    assert_eq!(dump.interrupt(), Some(0));
+    // 24 bytes of header, and each frame with 16: the fourth passes 1,024, and so the fifth opens the next file.
+    let files = ["ring.pcap0", "ring.pcap1", "ring.pcap2"].map(|name| lab.read_pcap(name));
+    assert!(files == [frames[12..16].to_vec(), frames[16..20].to_vec(), frames[20..].to_vec()]);
+    assert!(!lab.path("ring.pcap").exists() && !lab.path("ring.pcap3").exists());
+
+    // Without a number of files they are not written over, and each is a whole pcapng.
+    send(&lab, &frames);
+    lab.prints("dump ./lan.bus -q -w all.pcapng -C 1k");
+    let packets = |name: &str| {
+        let blocks = read_pcapng(&lab, name);
+        assert!(matches!(blocks[0], Block::InterfaceDescription(_)), "{name}");
+        blocks.iter().filter(|block| matches!(block, Block::EnhancedPacket(_))).count()
+    };
+    let mut names = vec!["all.pcapng".to_owned()];
+    names
+        .extend((1..).map(|number| format!("all.pcapng{number}")).take_while(|name| lab.path(name).exists()));
+    assert_eq!(names.iter().map(|name| packets(name)).sum::<usize>(), 46);
+    assert!(names.len() > 10, "{names:?}");
+}
+
+#[test]
+fn what_is_missed_is_said_and_noted_in_the_capture() {
+    let lab = Lab::new().with_bus();
+    let mut dump = lab.start("dump ./lan.bus -f -w holes.pcapng");
+    dump.line();
+    send(&lab, &[frame(b"one")]);
+    dump.line();
+    dump.signal(Signal::SIGSTOP);
+    // Twice around the ring.
+    for _ in 0..3 {
+        send(&lab, &vec![frame(&[7; 1000]); 700]);
+    }
+    dump.signal(Signal::SIGCONT);
+    send(&lab, &[frame(b"last")]);
+    let mut rest = String::new();
+    dump.signal(Signal::SIGINT);
+    dump.stdout.read_to_string(&mut rest).unwrap();
+    let mut stderr = String::new();
+    dump.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!(dump.child.wait().unwrap().code(), Some(0));
+    let warning = "busctl: warning: the bus was faster than this dump: overtaken 1 times, ";
+    assert!(stderr.starts_with(warning) && stderr.ends_with(" bytes of the ring missed\n"), "{stderr}");
+    let blocks = read_pcapng(&lab, "holes.pcapng");
+    let Some(Block::InterfaceStatistics(statistics)) = blocks.last() else { panic!("{blocks:?}") };
+    let said = |option: &InterfaceStatisticsOption<'_>| match option {
+        InterfaceStatisticsOption::Comment(comment) => comment.starts_with("overtaken 1 times, "),
+        _ => false,
+    };
+    assert!(statistics.options.iter().any(said), "{statistics:?}");
+}
+
+#[test]
+fn frames_are_explained_on_demand() {
+    let lab = Lab::new().with_bus();
+    send(&lab, &[frame(b"hello")]);
+    let text = lab.prints("dump ./lan.bus -v");
+    let line = text.lines().nth(1).unwrap();
+    let (before, summary) = line
+        .split_once(' ')
+        .and_then(|(number, rest)| {
+            assert_eq!(number, "0");
+            rest.split_once(' ')
+        })
+        .unwrap();
+    assert!(before.contains('.') && before.parse::<f64>().is_ok(), "{line}");
+    assert_eq!(summary, "02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff, EtherType 0x88b5, 19 bytes");
+
+    let json = lab.prints("dump ./lan.bus --json -v");
+    let lines: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&lines[0]["version"], &lines[0]["locked"]), (&3.into(), &false.into()));
+    assert_eq!(
+        (&lines[1]["packet"], &lines[1]["length"], &lines[1]["offset"]),
+        (&0.into(), &19.into(), &48.into())
+    );
+    assert_eq!(lines[1]["summary"], "02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff, EtherType 0x88b5");
+    let plain: Value =
+        serde_json::from_str(lab.prints("dump ./lan.bus --json").lines().nth(1).unwrap()).unwrap();
+    assert!(plain.get("summary").is_none() && plain["bus"] == "./lan.bus", "{plain}");
+    assert_eq!(lab.prints("dump ./lan.bus --json -H").lines().count(), 1);
+}
+
+#[test]
+fn wrong_use_is_refused_and_nothing_is_written() {
+    let lab = Lab::new().with_bus();
+    drop(Bus::open_or_create(lab.path("two.bus"), 0o600).unwrap());
+    let before = fs::read_dir(lab.path("")).unwrap().count();
+    lab.fails("dump ./lan.bus ./two.bus -w both.pcap", 2, "a pcap cannot hold several buses");
+    lab.fails("dump ./lan.bus ./two.bus -w both.pcapng --format pcap", 2, "a pcap cannot hold several buses");
+    lab.fails("dump ./lan.bus -w - -C 1", 2, "stdout is one file");
+    lab.fails("dump ./lan.bus -C 1", 2, "--write");
+    lab.fails("dump ./lan.bus -w a -W 2", 2, "--turn-size");
+    for size in ["0", "-1", "x", "1.5", "1t", "18446744073709551615k", ""] {
+        lab.busctl("dump ./lan.bus -w a").arg(format!("-C={size}")).assert().code(2).stdout("");
+    }
+    lab.fails("dump ./lan.bus -w a -C 0k", 2, "a number of million bytes above 0");
+    lab.fails("dump ./lan.bus -w a -C 1 -W 0", 2, "0 is not in 1..");
+    lab.fails("dump ./lan.bus --format pcap", 2, "--write");
+    lab.fails("dump ./lan.bus -w a --format pcp", 2, "'pcap'");
+    lab.fails("dump ./lan.bus -q", 2, "--write");
+    lab.fails("dump ./lan.bus -q -v -w a", 2, "cannot be used with");
+    lab.fails("dump", 2, "<BUS>");
+    lab.fails("dump ./lan.bus ./no.bus -w a", 2, "no.bus: no such file");
+    lab.fails("dump shmif7", 2, "there is no interface shmif7");
+    lab.fails("dump ./lan.bus -w lan.bus", 2, "it is the bus itself");
+    assert_eq!(fs::read_dir(lab.path("")).unwrap().count(), before);
+    // In a ring, too: the second file would be another bus that is dumped.
+    fs::rename(lab.path("two.bus"), lab.path("x1")).unwrap();
+    send(&lab, &vec![frame(&[7; 1000]); 3]);
+    lab.fails("dump ./lan.bus ./x1 -q -w x --format pcapng -C 1k", 2, "x1: it is the bus itself");
+    assert_eq!(fs::metadata(lab.path("x1")).unwrap().len(), 1 << 20);
+}
+
+#[test]
+fn a_full_disk_ends_a_live_dump() {
+    let lab = Lab::new().with_bus();
+    for capture in ["-w /dev/full", "-w /dev/full --format pcapng -q"] {
+        // Nothing comes: that the header cannot be written is enough.
+        lab.busctl(&format!("dump ./lan.bus -f {capture}"))
+            .assert()
+            .code(1)
+            .stderr("busctl: cannot write to /dev/full: No space left on device\n");
+    }
+}
+
+#[test]
+fn a_terminal_is_shown_how_a_capture_gets_on_and_never_the_capture() {
+    let lab = Lab::new().with_bus();
+    send(&lab, &vec![frame(b"x"); 20]);
+    let (status, shown) = terminal::run(&mut lab.command("dump ./lan.bus -w -"));
+    assert_eq!(status.code(), Some(2));
+    assert!(shown.contains("a terminal cannot show a capture"), "{shown}");
+    let (status, shown) = terminal::run(&mut lab.command("dump ./lan.bus -f -q -w a.pcap -c 20"));
+    assert!(status.success(), "{shown}");
+    assert_eq!(lab.read_pcap("a.pcap").len(), 20);
+    // Elsewhere there is no sign of it.
+    lab.busctl("dump ./lan.bus -f -q -w a.pcap -c 20").assert().success().stdout("").stderr("");
+}
+
+#[test]
+fn a_bus_that_is_removed_is_noticed() {
+    let lab = Lab::new().with_bus();
+    let mut dump = lab.start("dump ./lan.bus -f");
+    dump.line();
+    fs::remove_file(lab.path("lan.bus")).unwrap();
+    let mut line = String::new();
+    let stderr = dump.child.stderr.take().unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stderr), &mut line).unwrap();
+    assert!(line.contains("lan.bus was removed"), "{line}");
+    assert_eq!(dump.interrupt(), Some(0));
 }

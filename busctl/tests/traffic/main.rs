@@ -5,6 +5,8 @@ mod dump;
 mod host;
 mod ping;
 mod replay;
+#[path = "../terminal/mod.rs"]
+mod terminal;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};

@@ -10,8 +10,9 @@ use crate::output;
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Keeps account of overruns.
-#[derive(Default)]
 pub(super) struct Missed {
+    /// What to call the bus.
+    bus: String,
     overruns: u64,
     bytes: u64,
     /// Overruns that were spoken of.
@@ -20,6 +21,10 @@ pub(super) struct Missed {
 }
 
 impl Missed {
+    pub(super) fn new(bus: String) -> Self {
+        Self { bus, overruns: 0, bytes: 0, said: 0, said_at: None }
+    }
+
     /// Bytes of the ring that were missed since the last look.
     pub(super) fn look(&mut self, stats: &Stats) -> u64 {
         let missed = stats.overrun_bytes - self.bytes;
@@ -27,29 +32,32 @@ impl Missed {
         missed
     }
 
-    /// Says it if there is something new, unless it was just said.
-    pub(super) fn say_now_and_then(&mut self) {
-        if self.said_at.is_none_or(|at| at.elapsed() >= INTERVAL) {
-            self.say_news();
+    /// What there is to be said, if it is new and was not just said.
+    pub(super) fn news(&mut self) -> Option<String> {
+        if self.said_at.is_some_and(|at| at.elapsed() < INTERVAL) { None } else { self.say() }
+    }
+
+    /// What is still to be said.
+    fn say(&mut self) -> Option<String> {
+        if self.overruns == self.said {
+            return None;
         }
+        (self.said, self.said_at) = (self.overruns, Some(Instant::now()));
+        self.overtaken().map(|overtaken| format!("{} was faster than this dump: {overtaken}", self.bus))
+    }
+
+    /// How often and by how much the bus was faster; nothing when it was not.
+    pub(super) fn overtaken(&self) -> Option<String> {
+        let Self { overruns, bytes, .. } = self;
+        (*overruns > 0).then(|| format!("overtaken {overruns} times, {bytes} bytes of the ring missed"))
     }
 
     /// Says at the end what is still to be said.
-    pub(super) fn say(&mut self, stats: &Stats) {
+    pub(super) fn say_rest(&mut self, stats: &Stats) {
         self.look(stats);
-        self.say_news();
+        self.say().iter().for_each(output::warn);
         if stats.corrupt > 0 {
-            output::warn(format_args!("{} times something on the bus was no packet", stats.corrupt));
-        }
-    }
-
-    fn say_news(&mut self) {
-        if self.overruns > self.said {
-            output::warn(format_args!(
-                "the bus was faster than this dump: overtaken {} times, {} bytes of the ring missed",
-                self.overruns, self.bytes
-            ));
-            (self.said, self.said_at) = (self.overruns, Some(Instant::now()));
+            output::warn(format_args!("{} times something on {} was no packet", stats.corrupt, self.bus));
         }
     }
 }

@@ -1,122 +1,179 @@
-//! Where a dump goes: text in `shmif_dumpbus`'s form, and a pcap file beside it.
+//! Where a dump goes: text on stdout, and a capture beside it.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::MetadataExt as _;
+use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use shmbus::{BusState, Frame};
 
-use crate::capture::PcapWriter;
+use super::Args;
+use super::behind::{Behind, Sink};
+use super::files::{Files, Turns};
+use super::subject::Subject;
+use super::text::{Form, Text};
+use crate::capture::{Account, CaptureWriter, Format, Interface};
 use crate::exit::misuse;
-use crate::{bus_file, output};
+use crate::output;
 
-/// Bytes kept back for the sake of larger writes, while frames keep coming.
-const BUFFER: usize = 1 << 16;
-
-type Buffered = BufWriter<Box<dyn Write>>;
-
-/// Text, and perhaps a pcap.
+/// Text, a capture, or both.
 pub(super) struct Outlets {
-    text: Buffered,
-    pcap: Option<PcapWriter<Buffered>>,
-    /// What to say when the pcap cannot be written; stdout says it by itself.
-    about_pcap: Option<String>,
-    /// Frames so far.
-    frames: u64,
+    text: Option<Text<Behind>>,
+    capture: Option<CaptureWriter<Behind>>,
+    turns: Option<Turns>,
+    /// For each bus.
+    accounts: Vec<Account>,
 }
 
 impl Outlets {
-    /// Text to stdout, and a pcap to `file`, if there is one. When that is `-`, the pcap goes to stdout and the text to stderr.
-    pub(super) fn open(file: Option<&Path>, bus: &Path) -> anyhow::Result<Self> {
-        let stdout = || -> Box<dyn Write> { Box::new(output::stdout()) };
-        let (text, pcap, about_pcap): (Box<dyn Write>, _, _) = match file {
-            None => (stdout(), None, None),
-            Some(file) if file == Path::new("-") => (Box::new(io::stderr()), Some(stdout()), None),
-            Some(file) => {
-                let pcap: Box<dyn Write> = Box::new(create(file, bus)?);
-                (stdout(), Some(pcap), Some(cannot_write(file)))
-            }
+    /// Text to stdout, and a capture to the file that was asked for. When that is `-`, the capture goes to stdout and the
+    /// text to stderr.
+    pub(super) fn open(args: &Args, subjects: &[Subject]) -> anyhow::Result<Self> {
+        let turns = args.turns();
+        let capture = match args.write.as_deref() {
+            None => None,
+            Some(file) => Some(open_capture(args, file, turns, subjects)?),
         };
-        let text = BufWriter::with_capacity(BUFFER, text);
-        let pcap = pcap.map(|pcap| PcapWriter::new(BufWriter::with_capacity(BUFFER, pcap)));
-        Ok(Self { text, pcap: pcap.transpose()?, about_pcap, frames: 0 })
+        let stdout_is_taken = args.write.as_deref().is_some_and(is_stdout);
+        let text = match (args.quiet, stdout_is_taken) {
+            (true, _) => None,
+            (false, false) => Some(Behind::new(Stream(output::stdout()))?),
+            (false, true) => Some(Behind::new(Stream(io::stderr()))?),
+        };
+        let form = match (args.json, args.verbose) {
+            (true, summary) => Form::Json { summary },
+            (false, true) => Form::Summary,
+            (false, false) => Form::Plain,
+        };
+        let names = subjects.iter().map(|subject| subject.name.clone()).collect();
+        let text = text.map(|file| Text::new(form, names, file));
+        Ok(Self { text, capture, turns, accounts: vec![Account::default(); subjects.len()] })
     }
 
-    /// Prints what the bus says of itself.
-    pub(super) fn header(&mut self, state: &BusState) -> io::Result<()> {
-        writeln!(self.text, "{}", header_line(state))
+    /// Shows what a bus says of itself.
+    pub(super) fn header(&mut self, bus: usize, state: &BusState) -> io::Result<()> {
+        self.text.as_mut().map_or(Ok(()), |text| text.header(bus, state))
     }
 
-    /// Prints and saves a frame.
-    pub(super) fn frame(&mut self, frame: &Frame<'_>) -> anyhow::Result<()> {
-        if let Some(pcap) = &mut self.pcap {
-            // On a damaged bus the microseconds may be anything; they are not to spoil the seconds.
-            let micros = frame.info.microseconds.min(999_999);
-            let time = Duration::new(frame.info.seconds.into(), micros * 1000);
-            let written = pcap.write(time, frame.bytes);
-            self.in_pcap(written)?;
+    /// Shows and saves a frame.
+    #[inline]
+    pub(super) fn frame(&mut self, bus: usize, frame: &Frame<'_>) -> io::Result<()> {
+        // On a damaged bus the microseconds may be anything; they are not to spoil the seconds.
+        let time = Duration::new(frame.info.seconds.into(), frame.info.microseconds.min(999_999) * 1000);
+        if let Some(capture) = &mut self.capture {
+            if let Some(turns) = self.turns
+                && capture.file_mut().in_file() > turns.size
+            {
+                write_accounts(capture, &self.accounts)?;
+                capture.file_mut().turn();
+                capture.begin_again()?;
+            }
+            let interface = u32::try_from(bus).unwrap_or(u32::MAX);
+            capture.frame(interface, time, frame.info.sender, frame.bytes)?;
         }
-        write_packet_line(&mut self.text, self.frames, frame)?;
-        self.frames += 1;
+        let account = &mut self.accounts[bus];
+        if let Some(text) = &mut self.text {
+            text.frame(bus, account.frames, frame)?;
+        }
+        account.frames += 1;
+        account.latest = time;
         Ok(())
     }
 
+    /// Frames so far.
+    pub(super) fn frames(&self) -> u64 {
+        self.accounts.iter().map(|account| account.frames).sum()
+    }
+
+    /// Notes in the capture what went wrong with a bus.
+    pub(super) fn comment(&mut self, bus: usize, comment: Option<String>) {
+        self.accounts[bus].comment = comment;
+    }
+
     /// Hands on what was kept back.
-    pub(super) fn flush(&mut self) -> anyhow::Result<()> {
-        let text = self.text.flush();
-        let pcap = self.pcap.as_mut().map_or(Ok(()), PcapWriter::flush);
-        // A capture that is not whole is the greater trouble.
-        self.in_pcap(pcap)?;
-        Ok(text?)
+    pub(super) fn pass_on(&mut self) {
+        self.behind().for_each(Behind::pass_on);
     }
 
-    fn in_pcap(&self, result: io::Result<()>) -> anyhow::Result<()> {
-        match &self.about_pcap {
-            Some(about) => result.with_context(|| about.clone()),
-            None => Ok(result?),
+    /// Whether all could be written so far.
+    pub(super) fn check(&mut self) -> anyhow::Result<()> {
+        self.behind().try_for_each(Behind::check)
+    }
+
+    /// Waits until all is written. A capture that is not whole is the greater trouble.
+    pub(super) fn finish(&mut self) -> anyhow::Result<()> {
+        if let Some(capture) = &mut self.capture {
+            write_accounts(capture, &self.accounts)?;
         }
+        let mut results = self.behind().map(Behind::finish).collect::<Vec<_>>().into_iter();
+        results.try_for_each(|result| result)
+    }
+
+    /// The capture first.
+    fn behind(&mut self) -> impl Iterator<Item = &mut Behind> {
+        let capture = self.capture.as_mut().map(CaptureWriter::file_mut);
+        capture.into_iter().chain(self.text.as_mut().map(Text::file_mut))
     }
 }
 
-fn cannot_write(file: &Path) -> String {
-    format!("cannot write to {}", file.display())
+fn write_accounts(capture: &mut CaptureWriter<Behind>, accounts: &[Account]) -> io::Result<()> {
+    (0..).zip(accounts).try_for_each(|(interface, account)| capture.account(interface, account))
 }
 
-/// Makes the file, or empties it, but not when it is the bus itself: whoever has that mapped would die of it.
-fn create(file: &Path, bus: &Path) -> anyhow::Result<File> {
-    let identity = |path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
-    if identity(file).is_some_and(|found| Some(found) == identity(bus)) {
-        return Err(misuse(anyhow!("{}: it is the bus itself", cannot_write(file))));
+fn open_capture(
+    args: &Args,
+    file: &Path,
+    turns: Option<Turns>,
+    subjects: &[Subject],
+) -> anyhow::Result<CaptureWriter<Behind>> {
+    let format = args.format.unwrap_or_else(|| format_of(file));
+    if format == Format::Pcap && subjects.len() > 1 {
+        return Err(misuse(anyhow!(
+            "a pcap cannot hold several buses: write a pcapng, with --format pcapng or a FILE that ends in .pcapng"
+        )));
     }
-    File::create(file).map_err(|error| {
-        let passing = bus_file::is_passing(&error);
-        let error = anyhow::Error::new(error).context(cannot_write(file));
-        if passing { error } else { misuse(error) }
-    })
+    let interfaces = subjects
+        .iter()
+        .map(|subject| Interface { name: subject.name.clone(), longest: subject.longest })
+        .collect();
+    let behind = if !is_stdout(file) {
+        let buses: Vec<&Path> = subjects.iter().map(|subject| subject.path.as_path()).collect();
+        Behind::new(Files::create(file, turns, &buses)?)?
+    } else if turns.is_some() {
+        return Err(misuse(anyhow!("stdout is one file: -C takes a FILE to number")));
+    } else if io::stdout().is_terminal() {
+        return Err(misuse(anyhow!(
+            "a terminal cannot show a capture: redirect stdout, or say which FILE to write"
+        )));
+    } else {
+        Behind::new(Stream(output::stdout()))?
+    };
+    Ok(CaptureWriter::new(format, interfaces, behind)?)
 }
 
-fn header_line(state: &BusState) -> String {
-    format!(
-        "bus version {}, lock: {}, generation: {}, firstoff: {:#06x}, lastoff: {:#06x}",
-        state.version,
-        u8::from(state.locked),
-        state.generation,
-        state.first,
-        state.last
-    )
+/// What the name of a file says; everybody reads pcap.
+fn format_of(file: &Path) -> Format {
+    match file.extension() {
+        Some(extension) if extension.eq_ignore_ascii_case("pcapng") => Format::Pcapng,
+        _ => Format::Pcap,
+    }
 }
 
-fn write_packet_line(text: &mut impl Write, number: u64, frame: &Frame<'_>) -> io::Result<()> {
-    let info = frame.info;
-    writeln!(
-        text,
-        "packet {number}, offset {:#06x}, length {:#06x}, ts {}/{:06}",
-        info.offset,
-        frame.bytes.len(),
-        info.seconds,
-        info.microseconds
-    )
+pub(super) fn is_stdout(file: &Path) -> bool {
+    file == Path::new("-")
+}
+
+/// Stdout or stderr.
+struct Stream<W>(W);
+
+impl<W: Write + Send + 'static> Sink for Stream<W> {
+    fn put(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        self.0.write_all(bytes)?;
+        Ok(self.0.flush()?)
+    }
+
+    /// A stream goes on and on.
+    fn turn(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
 }

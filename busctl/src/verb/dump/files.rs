@@ -1,0 +1,127 @@
+//! The files of a capture: one, or several that take turns, numbered as `tcpdump` does it.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+
+use super::behind::Sink;
+use crate::bus_file;
+use crate::exit::misuse;
+
+/// How captures are spread over files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Turns {
+    /// A file that has more bytes than this is followed by the next.
+    pub(super) size: u64,
+    /// How many files there are at most: the one after the last is the first again.
+    pub(super) files: Option<u32>,
+}
+
+impl Turns {
+    /// The name of file number `number`: `FILE`, `FILE1`, `FILE2`, or with a ring of ten `FILE0` to `FILE9`, with as many
+    /// digits as the last one needs.
+    fn name(self, base: &Path, number: u32) -> PathBuf {
+        let digits = match self.files.unwrap_or(1) - 1 {
+            0 => 0,
+            last => last.to_string().len(),
+        };
+        let mut name = OsString::from(base);
+        if number > 0 || digits > 0 {
+            name.push(format!("{number:0digits$}"));
+        }
+        name.into()
+    }
+
+    fn after(self, number: u32) -> u32 {
+        let next = number.saturating_add(1);
+        if self.files.is_some_and(|files| next >= files) { 0 } else { next }
+    }
+}
+
+/// The file that is written, and those before and after it.
+pub(super) struct Files {
+    base: PathBuf,
+    turns: Option<Turns>,
+    number: u32,
+    path: PathBuf,
+    file: File,
+    /// Device and inode of every bus, none of which must be written over.
+    buses: Vec<(u64, u64)>,
+}
+
+impl Files {
+    /// Makes the first file, or empties it.
+    ///
+    /// # Errors
+    /// When that cannot be done, and when it is one of `buses`.
+    pub(super) fn create(base: &Path, turns: Option<Turns>, buses: &[&Path]) -> anyhow::Result<Self> {
+        let path = turns.map_or_else(|| base.to_owned(), |turns| turns.name(base, 0));
+        let buses: Vec<_> = buses.iter().filter_map(|bus| identity(bus)).collect();
+        let file = create(&path, &buses)?;
+        Ok(Self { base: base.to_owned(), turns, number: 0, path, file, buses })
+    }
+}
+
+impl Sink for Files {
+    fn put(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        self.file.write_all(bytes).with_context(|| cannot_write(&self.path))
+    }
+
+    fn turn(&mut self) -> anyhow::Result<()> {
+        if let Some(turns) = self.turns {
+            self.number = turns.after(self.number);
+            self.path = turns.name(&self.base, self.number);
+            self.file = create(&self.path, &self.buses)?;
+        }
+        Ok(())
+    }
+}
+
+fn cannot_write(file: &Path) -> String {
+    format!("cannot write to {}", file.display())
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+/// Makes the file, or empties it, but not when it is a bus: whoever has that mapped would die of it.
+fn create(file: &Path, buses: &[(u64, u64)]) -> anyhow::Result<File> {
+    if identity(file).is_some_and(|found| buses.contains(&found)) {
+        return Err(misuse(anyhow!("{}: it is the bus itself", cannot_write(file))));
+    }
+    File::create(file).map_err(|error| {
+        let passing = bus_file::is_passing(&error);
+        let error = anyhow::Error::new(error).context(cannot_write(file));
+        if passing { error } else { misuse(error) }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_numbered_as_tcpdump_does_it() {
+        let names = |files, numbers: &[u32]| -> Vec<String> {
+            let turns = Turns { size: 1, files };
+            numbers.iter().map(|number| turns.name("f".as_ref(), *number).display().to_string()).collect()
+        };
+        assert_eq!(names(None, &[0, 1, 10]), ["f", "f1", "f10"]);
+        assert_eq!(names(Some(1), &[0]), ["f"]);
+        assert_eq!(names(Some(10), &[0, 9]), ["f0", "f9"]);
+        assert_eq!(names(Some(11), &[0, 9, 10]), ["f00", "f09", "f10"]);
+    }
+
+    #[test]
+    fn a_ring_goes_round() {
+        let turns = |files| Turns { size: 1, files };
+        assert_eq!((turns(None).after(0), turns(None).after(7)), (1, 8));
+        assert_eq!((turns(Some(3)).after(1), turns(Some(3)).after(2)), (2, 0));
+        assert_eq!(turns(Some(1)).after(0), 0);
+    }
+}

@@ -1,0 +1,140 @@
+//! The frames as text: in `shmif_dumpbus`'s form, with a summary of what they are about, or as JSON.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use shmbus::{BusState, Frame};
+
+use super::summary::Summary;
+
+/// Which form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As `shmif_dumpbus`.
+    Plain,
+    /// A line a frame for people.
+    Summary,
+    /// An object a frame.
+    Json { summary: bool },
+}
+
+/// Writes about the frames of buses.
+pub(super) struct Text<W> {
+    form: Form,
+    /// What to call each bus, where there are several.
+    names: Vec<String>,
+    file: W,
+}
+
+impl<W: Write> Text<W> {
+    /// `names` are those of the buses, in their order.
+    pub(super) fn new(form: Form, names: Vec<String>, file: W) -> Self {
+        Self { form, names, file }
+    }
+
+    pub(super) fn file_mut(&mut self) -> &mut W {
+        &mut self.file
+    }
+
+    /// What the bus says of itself.
+    pub(super) fn header(&mut self, bus: usize, state: &BusState) -> io::Result<()> {
+        if let Form::Json { .. } = self.form {
+            let header = Header {
+                bus: &self.names[bus],
+                version: state.version,
+                locked: state.locked,
+                generation: state.generation,
+                first: state.first,
+                last: state.last,
+            };
+            return json(&mut self.file, &header);
+        }
+        self.name(bus)?;
+        writeln!(
+            self.file,
+            "bus version {}, lock: {}, generation: {}, firstoff: {:#06x}, lastoff: {:#06x}",
+            state.version,
+            u8::from(state.locked),
+            state.generation,
+            state.first,
+            state.last
+        )
+    }
+
+    /// Frame number `number` of the bus.
+    pub(super) fn frame(&mut self, bus: usize, number: u64, frame: &Frame<'_>) -> io::Result<()> {
+        let info = frame.info;
+        match self.form {
+            Form::Json { summary } => {
+                let line = Line {
+                    bus: &self.names[bus],
+                    packet: number,
+                    offset: info.offset,
+                    length: frame.bytes.len(),
+                    seconds: info.seconds,
+                    microseconds: info.microseconds,
+                    // In hexadecimal, because few readers of JSON keep 64 bits of a number.
+                    sender: (info.sender != 0).then(|| format!("{:016x}", info.sender)),
+                    summary: summary.then(|| Summary(frame.bytes).to_string()),
+                };
+                json(&mut self.file, &line)
+            }
+            Form::Summary => {
+                self.name(bus)?;
+                writeln!(
+                    self.file,
+                    "{number} {}.{:06} {}, {} bytes",
+                    info.seconds,
+                    info.microseconds,
+                    Summary(frame.bytes),
+                    frame.bytes.len()
+                )
+            }
+            Form::Plain => {
+                self.name(bus)?;
+                writeln!(
+                    self.file,
+                    "packet {number}, offset {:#06x}, length {:#06x}, ts {}/{:06}",
+                    info.offset,
+                    frame.bytes.len(),
+                    info.seconds,
+                    info.microseconds
+                )
+            }
+        }
+    }
+
+    fn name(&mut self, bus: usize) -> io::Result<()> {
+        if self.names.len() > 1 { write!(self.file, "{}: ", self.names[bus]) } else { Ok(()) }
+    }
+}
+
+fn json(file: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *file, line)?;
+    file.write_all(b"\n")
+}
+
+/// The keys of a bus's first line in JSON.
+#[derive(Serialize)]
+struct Header<'a> {
+    bus: &'a str,
+    version: u32,
+    locked: bool,
+    generation: u64,
+    first: u32,
+    last: u32,
+}
+
+/// The keys of a frame's line in JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    bus: &'a str,
+    packet: u64,
+    offset: u32,
+    length: usize,
+    seconds: u32,
+    microseconds: u32,
+    sender: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    summary: Option<String>,
+}
