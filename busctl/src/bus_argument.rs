@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use clap::builder::{OsStringValueParser, TypedValueParser, ValueParserFactory};
 
 use crate::exit::misuse;
-use crate::registry::{InterfaceName, Record, Registry};
+use crate::registry::{InterfaceName, Record, Registry, Shmif};
 
 /// BUS as it was typed. An `Args` struct just has a field of this type.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +69,18 @@ pub(crate) fn plugged_in(record: &Record) -> anyhow::Result<&Path> {
     let name = record.name;
     record.linkstr.as_deref().ok_or_else(|| {
         misuse(anyhow!("{name} has no bus; 'busctl linkstr {name} BUSPATH' plugs it into one"))
+    })
+}
+
+/// The settings of an interface that is a station, and so can be on a bus for whoever uses it.
+///
+/// # Errors
+/// When it is a port.
+pub(crate) fn station_of(record: &Record) -> anyhow::Result<&Shmif> {
+    let (name, kind) = (record.name, record.name.kind());
+    record.shmif().ok_or_else(|| {
+        let bus = record.linkstr.as_ref().map_or("of its bus".into(), |bus| bus.display().to_string());
+        misuse(anyhow!("{name} is a {kind} interface, which 'busctl node' runs: give a shmif interface, or the path {bus}"))
     })
 }
 

@@ -62,3 +62,24 @@ fn wait(registry: &Registry, record: &Record) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// Waits until the process that runs a destroyed interface, if there is one, has let go of it.
+///
+/// # Errors
+/// When it does not.
+pub(crate) fn wait_until_let_go(registry: &Registry, name: InterfaceName) -> anyhow::Result<()> {
+    let start = Instant::now();
+    while let Some(runner) = registry.runner(name)? {
+        if registry.load(name).is_ok() {
+            // Somebody has made it anew, and it is run again.
+            return Ok(());
+        }
+        if start.elapsed() >= PATIENCE {
+            bail!(
+                "{name} is destroyed, but {runner} that ran it has not let go within 1 s; restart that process"
+            );
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}

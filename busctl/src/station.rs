@@ -14,7 +14,7 @@ use shmbus::{
     Burst, Bus, FrameSource, Interface, MacAddr6, OpenError, SendError, StationOptions, Stats, WaitError,
 };
 
-use crate::bus_argument::{BusArgument, plugged_in};
+use crate::bus_argument::{BusArgument, plugged_in, station_of};
 use crate::context::Context;
 use crate::exit::misuse;
 use crate::output;
@@ -81,15 +81,18 @@ impl Station {
                 })
             }
             BusArgument::Interface(name) => {
-                let claim = context.registry()?.claim(*name)?;
+                let registry = context.registry()?;
+                station_of(&registry.load(*name)?)?;
+                let claim = registry.claim(*name)?;
                 let record = claim.record().clone();
+                let mac = station_of(&record)?.mac;
                 plugged_in(&record)?;
                 if !record.up {
                     return Err(misuse(anyhow!("{name} is down; 'busctl up {name}' sets it up")));
                 }
                 let mut station = Self {
                     interface: None,
-                    mac: record.shmif.mac,
+                    mac,
                     up: true,
                     counted: Counters::default(),
                     running: Some(Running {
@@ -222,9 +225,10 @@ impl Station {
 
     /// Does as the record says. On the way back onto the bus it joins anew, and so begins at the present.
     fn obey(&mut self, record: &Record) -> Result<(), OpenError> {
-        self.mac = record.shmif.mac;
+        let Some(shmif) = record.shmif() else { return Ok(()) };
+        self.mac = shmif.mac;
         self.up = record.up;
-        let bus = record.linkstr.as_deref().filter(|_| record.up && record.shmif.media == Media::Auto);
+        let bus = record.linkstr.as_deref().filter(|_| record.up && shmif.media == Media::Auto);
         if bus != self.interface.as_ref().map(|interface| interface.bus().path()) {
             self.counted = self.counters();
             self.interface = None;
@@ -232,15 +236,15 @@ impl Station {
         match (&mut self.interface, bus) {
             (Some(interface), _) => {
                 interface.set_mac(self.mac);
-                interface.set_promiscuous(record.shmif.promisc);
-                interface.set_capabilities(record.shmif.capenable);
+                interface.set_promiscuous(shmif.promisc);
+                interface.set_capabilities(shmif.capenable);
             }
             (None, Some(bus)) => {
                 let options = StationOptions::new()
                     .name(record.name.to_string())
                     .mac(self.mac)
-                    .promiscuous(record.shmif.promisc)
-                    .capabilities(record.shmif.capenable);
+                    .promiscuous(shmif.promisc)
+                    .capabilities(shmif.capenable);
                 self.interface = Some(join(bus, options)?);
             }
             (None, None) => {}
@@ -365,12 +369,12 @@ mod tests {
     #[test]
     fn without_a_link_frames_are_counted_and_go_nowhere() {
         let mut lab = lab();
-        lab.change(|record| record.shmif.media = Media::None);
+        lab.change(|record| record.shmif_mut().unwrap().media = Media::None);
         lab.station.send_burst([FRAME, FRAME]).unwrap();
         let counters = lab.station.counters();
         assert_eq!((counters.tx_packets, counters.tx_bytes, counters.tx_dropped), (2, 120, 0));
         assert_eq!(lab.other.recv_burst(&mut lab.burst), 0);
-        lab.change(|record| record.shmif.media = Media::Auto);
+        lab.change(|record| record.shmif_mut().unwrap().media = Media::Auto);
         lab.station.send_burst([FRAME]).unwrap();
         assert_eq!(lab.other.recv_burst(&mut lab.burst), 1);
     }
@@ -379,7 +383,7 @@ mod tests {
     fn address_and_filter_follow_the_record() {
         let mut lab = lab();
         let mac = MacAddr6::new(2, 0, 0, 0, 0, 1);
-        lab.change(|record| record.shmif.mac = mac);
+        lab.change(|record| record.shmif_mut().unwrap().mac = mac);
         assert_eq!(lab.station.mac(), mac);
         let mut frame = FRAME;
         frame[..6].copy_from_slice(mac.as_bytes());
@@ -388,7 +392,7 @@ mod tests {
         frame[5] = 2;
         lab.other.send_burst([frame]).unwrap();
         assert_eq!(lab.received(), 0);
-        lab.change(|record| record.shmif.promisc = true);
+        lab.change(|record| record.shmif_mut().unwrap().promisc = true);
         lab.other.send_burst([frame]).unwrap();
         assert_eq!(lab.received(), 1);
     }
@@ -397,7 +401,7 @@ mod tests {
     fn offload_follows_the_record() {
         let mut lab = lab();
         assert_eq!(lab.station.capabilities(), Capabilities::NONE);
-        lab.change(|record| record.shmif.capenable = Capabilities::TX);
+        lab.change(|record| record.shmif_mut().unwrap().capenable = Capabilities::TX);
         assert_eq!(lab.station.capabilities(), Capabilities::TX);
         lab.change(|record| record.up = false);
         assert_eq!(lab.station.capabilities(), Capabilities::NONE);

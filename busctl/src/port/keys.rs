@@ -14,19 +14,30 @@ pub(super) struct Keys<'t>(HashMap<&'t str, &'t str>);
 impl<'t> Keys<'t> {
     /// Reads what follows the colon of a port of `kind`, which has the keys `known`.
     pub(super) fn parse(kind: &'static str, known: &[&str], text: &'t str) -> Result<Self, ParsePortError> {
-        let mut pairs = HashMap::new();
-        for pair in text.split(',').filter(|pair| !pair.is_empty()) {
-            let (key, value) =
-                pair.split_once('=').ok_or_else(|| ParsePortError::NoValue(pair.to_owned()))?;
+        let pairs = text.split(',').filter(|pair| !pair.is_empty());
+        let pairs: Vec<_> = pairs
+            .map(|pair| pair.split_once('=').ok_or_else(|| ParsePortError::NoValue(pair.to_owned())))
+            .collect::<Result<_, _>>()?;
+        Self::new(kind, known, pairs)
+    }
+
+    /// The same of pairs that are apart already.
+    pub(super) fn new(
+        kind: &'static str,
+        known: &[&str],
+        pairs: impl IntoIterator<Item = (&'t str, &'t str)>,
+    ) -> Result<Self, ParsePortError> {
+        let mut keys = HashMap::new();
+        for (key, value) in pairs {
             if !known.contains(&key) {
                 let hint = suggest::hint(key, known);
                 return Err(ParsePortError::Key { kind, key: key.to_owned(), hint });
             }
-            if pairs.insert(key, value).is_some() {
+            if keys.insert(key, value).is_some() {
                 return Err(ParsePortError::Twice(key.to_owned()));
             }
         }
-        Ok(Self(pairs))
+        Ok(Self(keys))
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&'t str> {
@@ -73,7 +84,12 @@ impl<'t> Keys<'t> {
 
     /// A station's address.
     pub(super) fn mac(&self, key: &str) -> Result<Option<MacAddr6>, ParsePortError> {
-        self.get(key).map(|mac| mac.parse().map_err(|error| refused(key, mac, &error))).transpose()
+        let Some(text) = self.get(key) else { return Ok(None) };
+        let mac: MacAddr6 = text.parse().map_err(|error| refused(key, text, &error))?;
+        if mac.is_multicast() || mac.is_nil() {
+            return Err(refused(key, text, &"it is no station's address: make the first byte 02"));
+        }
+        Ok(Some(mac))
     }
 }
 

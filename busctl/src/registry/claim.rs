@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::counters::{Counters, Report};
 use super::error::RegistryError;
+use super::memif_report::MemifReport;
 use super::name::InterfaceName;
 use super::record::Record;
 use super::{Registry, file};
@@ -85,8 +86,9 @@ impl Claim {
         let record = edit.load(name)?;
         let path = registry.claim_path(name);
         let file = lock(name, &path)?;
-        let before = registry.report(name).counters;
-        let report = Report { revision: record.revision, trouble: None, counters: before };
+        let last = registry.report(name);
+        let before = last.counters;
+        let report = Report { revision: record.revision, trouble: None, link: None, ..last };
         let mut claim = Self {
             registry: registry.clone(),
             record,
@@ -145,6 +147,29 @@ impl Claim {
         } else {
             Ok(())
         }
+    }
+
+    /// Says how the connection of a port is. It is written with what is [counted](Self::count).
+    pub fn describe(&mut self, link: Option<bool>, memif: Option<MemifReport>) {
+        self.unwritten |= link != self.report.link || memif != self.report.memif;
+        (self.report.link, self.report.memif) = (link, memif);
+    }
+
+    /// The interface was destroyed: lets go of it, and of what was kept about it.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub fn discard(mut self) -> Result<(), RegistryError> {
+        self.unwritten = false;
+        // Under the lock, so that it is not that of a new one with the same name.
+        let edit = self.registry.edit()?;
+        match self.registry.load(self.record.name) {
+            Err(RegistryError::NoSuchInterface { .. }) => {
+                file::remove(&self.registry.report_path(self.record.name))
+            }
+            _ => Ok(()),
+        }
+        .map(|()| drop(edit))
     }
 
     fn write_report(&mut self) -> Result<(), RegistryError> {
@@ -257,7 +282,7 @@ mod tests {
         assert_eq!(claim.refresh().unwrap(), None);
         let edit = registry.edit().unwrap();
         let mut record = edit.load(NAME).unwrap();
-        record.shmif.promisc = true;
+        record.shmif_mut().unwrap().promisc = true;
         edit.store(&mut record).unwrap();
         assert_eq!(claim.refresh().unwrap(), Some(&record));
         assert_eq!(claim.refresh().unwrap(), None);

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::error::RegistryError;
 use super::file;
+use super::memif_report::MemifReport;
 
 /// Frames and bytes through an interface since it was made. A frame's bytes are those on the bus: no checksum, no padding.
+/// A shmif interface receives from the bus, a port from its peer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counters {
@@ -55,8 +57,14 @@ pub struct Report {
     /// Why it could not do as the record says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// Whether a port has a peer, while somebody runs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<bool>,
     /// What went through, with that of earlier runners.
     pub counters: Counters,
+    /// The connection of a memif interface.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memif: Option<MemifReport>,
 }
 
 impl Report {

@@ -2,12 +2,14 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::error::RegistryError;
-use super::name::InterfaceName;
-use super::record::{Record, Shmif};
+use super::name::{InterfaceName, Kind};
+use super::record::{Record, Settings, Shmif};
+use super::socket::Socket;
 use super::{Registry, file};
 
 /// Changes take well under a millisecond: who holds the lock for this long is stopped or stuck.
@@ -22,7 +24,9 @@ pub struct Edit<'registry> {
 
 impl<'registry> Edit<'registry> {
     pub(super) fn begin(registry: &'registry Registry) -> Result<Self, RegistryError> {
-        for folder in [registry.interfaces(), registry.running(), registry.reports()] {
+        for folder in
+            [registry.interfaces(), registry.socket_folder(), registry.running(), registry.reports()]
+        {
             file::make_folder(&folder)?;
         }
         let path = registry.folder.join("lock");
@@ -57,8 +61,9 @@ impl<'registry> Edit<'registry> {
     /// Replaces the record of its interface, as the next revision.
     ///
     /// # Errors
-    /// When it cannot be written; the old record stands then.
+    /// When it would be of another role than others on its socket, or cannot be written; the old record stands then.
     pub fn store(&self, record: &mut Record) -> Result<(), RegistryError> {
+        self.check_role(record)?;
         record.revision += 1;
         self.write(record)
     }
@@ -68,21 +73,113 @@ impl<'registry> Edit<'registry> {
     /// # Errors
     /// When the name is taken, or the record cannot be written.
     pub fn create_shmif(&self, name: Option<InterfaceName>, shmif: Shmif) -> Result<Record, RegistryError> {
-        let taken = self.registry.names()?;
-        let name = match name {
-            Some(name) if taken.contains(&name) => return Err(RegistryError::Exists { name }),
-            Some(name) => name,
-            None => (0..=u32::MAX)
-                .map(InterfaceName::Shmif)
-                .find(|name| !taken.contains(name))
-                .ok_or(RegistryError::Full)?,
-        };
-        let record = Record::new(name, shmif);
+        let draft = |name| Record::new(name, Settings::Shmif(shmif));
+        match name {
+            Some(name) => self.create(draft(name)),
+            None => self.create_lowest(draft(InterfaceName::Shmif(0))),
+        }
+    }
+
+    /// Makes the interface that `record` is of.
+    ///
+    /// # Errors
+    /// When the name is taken, there is no such socket, or those who have it are of another role; when the record cannot be
+    /// written.
+    pub fn create(&self, record: Record) -> Result<Record, RegistryError> {
+        let name = record.name;
+        if self.registry.names()?.contains(&name) {
+            return Err(RegistryError::Exists { name });
+        }
+        if let InterfaceName::Memif { socket, .. } = name {
+            self.registry.socket(socket)?;
+            self.check_role(&record)?;
+        }
+        // What a runner that was killed has said of an earlier one.
+        file::remove(&self.registry.report_path(name))?;
         self.write(&record)?;
         Ok(record)
     }
 
-    /// Whether `name` can be destroyed: it is there (a damaged record is good enough), and nobody runs it.
+    /// The same with the lowest free unit instead of its own.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create), and when every unit is taken.
+    pub fn create_lowest(&self, record: Record) -> Result<Record, RegistryError> {
+        let taken = self.registry.names()?;
+        let units = (0..=u32::MAX).map(|unit| record.name.with_unit(unit));
+        let free = units.into_iter().find(|name| !taken.contains(name)).ok_or(RegistryError::Full)?;
+        self.create(Record { name: free, ..record })
+    }
+
+    /// All interfaces on a socket have one role. Damaged records have none.
+    fn check_role(&self, record: &Record) -> Result<(), RegistryError> {
+        let (Some(role), InterfaceName::Memif { socket, .. }) = (record.role(), record.name) else {
+            return Ok(());
+        };
+        for other in self.registry.on_socket(socket)? {
+            let its = self.registry.load(other).ok().and_then(|record| record.role());
+            if let Some(its) = its.filter(|its| *its != role)
+                && other != record.name
+            {
+                return Err(RegistryError::Role { socket, other, role: its });
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a socket.
+    ///
+    /// # Errors
+    /// When its number or its address is taken, or the record cannot be written.
+    pub fn add_socket(&self, socket: &Socket) -> Result<(), RegistryError> {
+        let Socket { id, path } = socket;
+        let refuse = |why: String| Err(RegistryError::Socket(why));
+        match self.registry.socket(*id) {
+            Ok(zero) if *id == 0 => {
+                return refuse(format!("socket 0 is {} and fixed: take another number", zero.path));
+            }
+            Ok(same) if same == *socket => return Ok(()),
+            Ok(there) => {
+                return refuse(format!(
+                    "socket {id} is {}: an address is never changed; 'busctl socket del {id}' first",
+                    there.path
+                ));
+            }
+            Err(RegistryError::NoSuchSocket(_)) => {}
+            Err(error) => return Err(error),
+        }
+        if let Some(there) = self.registry.sockets()?.0.iter().find(|other| other.path == *path) {
+            return refuse(format!("{path} is socket {} already: use that", there.id));
+        }
+        let file = self.registry.socket_path(*id);
+        let text = toml::to_string(socket).map_err(|error| unwritable(&file, error))?;
+        file::replace(&file, &text)
+    }
+
+    /// Removes a socket; a damaged record of one is good enough.
+    ///
+    /// # Errors
+    /// When there is none, it is fixed, or an interface uses it.
+    pub fn del_socket(&self, id: u32) -> Result<(), RegistryError> {
+        match self.registry.socket(id) {
+            Ok(_) | Err(RegistryError::DamagedSocket { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        if id == 0 {
+            return Err(RegistryError::Socket("socket 0 is fixed and cannot be removed".to_owned()));
+        }
+        let users: Vec<_> = self.registry.on_socket(id)?.iter().map(ToString::to_string).collect();
+        if !users.is_empty() {
+            let users = users.join(" ");
+            return Err(RegistryError::Socket(format!(
+                "socket {id} is used by {users}: first 'busctl destroy {users}'"
+            )));
+        }
+        file::remove(&self.registry.socket_path(id))
+    }
+
+    /// Whether `name` can be destroyed: it is there (a damaged record is good enough), and nobody runs it but a node, which will
+    /// let go of it.
     ///
     /// # Errors
     /// When it cannot.
@@ -92,34 +189,39 @@ impl<'registry> Edit<'registry> {
             Err(error) => return Err(error),
         }
         match self.registry.runner(name)? {
-            Some(runner) => Err(RegistryError::Running { name, runner }),
-            None => Ok(()),
+            Some(runner) if name.kind() == Kind::Shmif => Err(RegistryError::Running { name, runner }),
+            _ => Ok(()),
         }
     }
 
-    /// Destroys `name` and what was kept about it.
+    /// Destroys `name` and what was kept about it. What belongs to a process that runs it, that one removes.
     ///
     /// # Errors
     /// As [`check_destroy`](Self::check_destroy), and when a file cannot be removed.
     pub fn destroy(&self, name: InterfaceName) -> Result<(), RegistryError> {
         self.check_destroy(name)?;
-        file::remove(&self.registry.claim_path(name))?;
-        file::remove(&self.registry.report_path(name))?;
+        if self.registry.runner(name)?.is_none() {
+            file::remove(&self.registry.claim_path(name))?;
+            file::remove(&self.registry.report_path(name))?;
+        }
         file::remove(&self.registry.record_path(name))
     }
 
     fn write(&self, record: &Record) -> Result<(), RegistryError> {
         let path = self.registry.record_path(record.name);
-        let text = record.to_toml().map_err(|error| {
-            RegistryError::file("write", &path, std::io::Error::new(std::io::ErrorKind::InvalidData, error))
-        })?;
+        let text = record.to_toml().map_err(|error| unwritable(&path, error))?;
         file::replace(&path, &text)
     }
+}
+
+fn unwritable(path: &Path, error: toml::ser::Error) -> RegistryError {
+    RegistryError::file("write", path, std::io::Error::new(std::io::ErrorKind::InvalidData, error))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::PortSettings;
 
     fn registry() -> (tempfile::TempDir, Registry) {
         let folder = tempfile::tempdir().unwrap();
@@ -157,6 +259,60 @@ mod tests {
         assert_eq!(edit.create_shmif(None, Shmif::default()).unwrap().name, InterfaceName::Shmif(3));
         edit.destroy(InterfaceName::Shmif(1)).unwrap();
         assert!(!path.exists());
+    }
+
+    fn memif(socket: u32, id: u32, role: &str) -> Record {
+        let name = InterfaceName::Memif { socket, id };
+        let mut record = Record::new(name, Settings::Port(PortSettings::default()));
+        record.apply(&format!("role={role}").parse().unwrap()).unwrap();
+        record
+    }
+
+    #[test]
+    fn all_interfaces_on_a_socket_have_one_role() {
+        let (_folder, registry) = registry();
+        let edit = registry.edit().unwrap();
+        edit.create(memif(0, 0, "server")).unwrap();
+        edit.create(memif(0, 1, "")).unwrap();
+        let refused = edit.create(memif(0, 2, "client")).unwrap_err();
+        assert!(refused.to_string().contains("socket 0 has memif0/0, a server"), "{refused}");
+
+        // Whoever is alone there may change.
+        edit.destroy(InterfaceName::Memif { socket: 0, id: 1 }).unwrap();
+        let mut alone = edit.load(InterfaceName::Memif { socket: 0, id: 0 }).unwrap();
+        alone.apply(&"role=client".parse().unwrap()).unwrap();
+        edit.store(&mut alone).unwrap();
+        assert!(edit.create(memif(0, 1, "")).is_err());
+        edit.create(memif(0, 1, "slave")).unwrap();
+    }
+
+    #[test]
+    fn a_socket_is_made_used_and_removed_by_the_rules() {
+        let (_folder, registry) = registry();
+        let edit = registry.edit().unwrap();
+        let socket = |id, path: &str| Socket::new(id, path.as_ref()).unwrap();
+        let refused = |result: Result<(), RegistryError>, why: &str| {
+            let error = result.unwrap_err();
+            assert!(error.is_misuse() && error.to_string().contains(why), "{error}");
+        };
+        refused(edit.add_socket(&socket(0, "/tmp/m.sock")), "fixed");
+        refused(edit.del_socket(0), "fixed");
+        refused(edit.del_socket(1), "there is no socket 1");
+        refused(edit.create(memif(1, 0, "")).map(drop), "'busctl socket add 1 PATH'");
+        edit.add_socket(&socket(1, "/tmp/m.sock")).unwrap();
+        edit.add_socket(&socket(1, "/tmp/m.sock")).unwrap();
+        refused(edit.add_socket(&socket(1, "/tmp/n.sock")), "socket 1 is /tmp/m.sock");
+        refused(edit.add_socket(&socket(2, "/tmp/m.sock")), "/tmp/m.sock is socket 1 already");
+        edit.create(memif(1, 7, "")).unwrap();
+        refused(edit.del_socket(1), "used by memif1/7: first 'busctl destroy memif1/7'");
+        edit.destroy(InterfaceName::Memif { socket: 1, id: 7 }).unwrap();
+
+        std::fs::write(registry.socket_path(1), "id = 1").unwrap();
+        let (sockets, damaged) = registry.sockets().unwrap();
+        assert_eq!(sockets, [Socket::zero()]);
+        assert!(damaged[0].to_string().contains("'busctl socket del 1'"), "{}", damaged[0]);
+        edit.del_socket(1).unwrap();
+        assert!(registry.sockets().unwrap().1.is_empty());
     }
 
     #[test]

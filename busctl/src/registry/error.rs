@@ -56,8 +56,40 @@ pub enum RegistryError {
         /// The names there are.
         others: BTreeSet<InterfaceName>,
     },
+    /// A record that cannot be understood.
+    #[error("the record {} is damaged: {why}; mend it or 'busctl socket del {id}'", path.display())]
+    DamagedSocket {
+        /// Whose record it is.
+        id: u32,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No socket has this number.
+    #[error("there is no socket {0}: 'busctl socket add {0} PATH' makes it")]
+    NoSuchSocket(u32),
+    /// A socket cannot be made or removed.
+    #[error("{0}")]
+    Socket(String),
+    /// An interface would be of another role than those on the same socket.
+    #[error(
+        "socket {socket} has {other}, a {role}: all interfaces on a socket have one role; 'busctl socket add' makes another"
+    )]
+    Role {
+        /// The socket.
+        socket: u32,
+        /// An interface there.
+        other: InterfaceName,
+        /// Its role.
+        role: memif::Role,
+    },
     /// The name is taken.
-    #[error("there is an interface {name} already; 'busctl create' takes the lowest free unit")]
+    #[error("there is an interface {name} already{}", if name.kind() == super::Kind::Memif {
+            "; 'busctl set' changes it while it is down".to_owned()
+        } else {
+            format!("; 'busctl create {}' takes the lowest free unit", name.kind())
+        })]
     Exists {
         /// The name.
         name: InterfaceName,
@@ -89,6 +121,10 @@ impl RegistryError {
             Self::UnsafeFolder { .. }
             | Self::Damaged { .. }
             | Self::NoSuchInterface { .. }
+            | Self::DamagedSocket { .. }
+            | Self::NoSuchSocket(_)
+            | Self::Socket(_)
+            | Self::Role { .. }
             | Self::Exists { .. }
             | Self::Full => true,
         }

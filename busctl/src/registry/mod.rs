@@ -3,6 +3,7 @@
 //! ```text
 //! STATE/lock                      held for the moment of a change, so that changes come one after the other
 //! STATE/interfaces/shmif0.toml    what the interface is: one record, replaced as a whole
+//! STATE/sockets/1.toml            where memif socket 1 is
 //! STATE/running/shmif0            who runs it: locked for as long as that process lives, its pid inside
 //! STATE/reports/shmif0.toml       what the runner last said: counters, and how far it follows the record
 //! ```
@@ -22,9 +23,12 @@ mod error;
 mod file;
 mod folder;
 mod mac;
+mod memif_report;
 mod name;
+mod port_settings;
 mod record;
 mod settings;
+mod socket;
 
 pub use claim::{Claim, Runner};
 pub use counters::{Counters, Report};
@@ -32,9 +36,12 @@ pub use edit::Edit;
 pub use error::RegistryError;
 pub use folder::state_folder;
 pub use mac::{MacError, format_mac, parse_mac};
+pub use memif_report::{MemifReport, Remote, RingReport};
 pub use name::{InterfaceName, Kind, ParseNameError};
-pub use record::{LINKSTR_MAX, LinkstrError, Media, Record, Shmif, check_linkstr};
+pub use port_settings::PortSettings;
+pub use record::{LINKSTR_MAX, LinkstrError, Media, Record, Settings, Shmif, check_linkstr};
 pub use settings::{KeyValue, SettingError};
+pub use socket::{Socket, SocketError};
 
 use std::collections::BTreeSet;
 use std::io;
@@ -86,20 +93,8 @@ impl Registry {
     /// # Errors
     /// When the folder is there but cannot be read.
     pub fn names(&self) -> Result<BTreeSet<InterfaceName>, RegistryError> {
-        let folder = self.interfaces();
-        let cannot_read = |cause| RegistryError::file("read", &folder, cause);
-        let entries = match std::fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
-            Err(error) => return Err(cannot_read(error)),
-        };
-        let mut names = BTreeSet::new();
-        for entry in entries {
-            let file_name = entry.map_err(cannot_read)?.file_name();
-            let stem = file_name.to_str().and_then(|name| name.strip_suffix(".toml"));
-            names.extend(stem.and_then(InterfaceName::from_file_stem));
-        }
-        Ok(names)
+        let stems = stems(&self.interfaces())?;
+        Ok(stems.iter().filter_map(|stem| InterfaceName::from_file_stem(stem)).collect())
     }
 
     /// Every record that can be read, in the order of names, and an error for each that cannot.
@@ -118,6 +113,49 @@ impl Registry {
             }
         }
         Ok((records, damaged))
+    }
+
+    /// Where socket `id` is.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read, or its record is damaged.
+    pub fn socket(&self, id: u32) -> Result<Socket, RegistryError> {
+        if id == 0 {
+            return Ok(Socket::zero());
+        }
+        let path = self.socket_path(id);
+        let text = file::read(&path)?.ok_or(RegistryError::NoSuchSocket(id))?;
+        Socket::parse(id, &text).map_err(|why| RegistryError::DamagedSocket { id, path, why })
+    }
+
+    /// Every socket whose record can be read, in order, and an error for each that cannot.
+    ///
+    /// # Errors
+    /// When the folder itself cannot be read.
+    pub fn sockets(&self) -> Result<(Vec<Socket>, Vec<RegistryError>), RegistryError> {
+        let mut ids: BTreeSet<u32> =
+            stems(&self.socket_folder())?.iter().filter_map(|stem| name::number(stem)).collect();
+        ids.insert(0);
+        let (mut sockets, mut damaged) = (Vec::new(), Vec::new());
+        for id in ids {
+            match self.socket(id) {
+                Ok(socket) => sockets.push(socket),
+                // Removed since its number was read.
+                Err(RegistryError::NoSuchSocket(_)) => {}
+                Err(error) => damaged.push(error),
+            }
+        }
+        Ok((sockets, damaged))
+    }
+
+    /// The interfaces on socket `id`, those with damaged records too.
+    ///
+    /// # Errors
+    /// When the folder is there but cannot be read.
+    pub fn on_socket(&self, id: u32) -> Result<Vec<InterfaceName>, RegistryError> {
+        let there =
+            |name: &InterfaceName| matches!(name, InterfaceName::Memif { socket, .. } if *socket == id);
+        Ok(self.names()?.into_iter().filter(there).collect())
     }
 
     /// Who runs `name` now, if anybody does.
@@ -151,6 +189,14 @@ impl Registry {
         self.interfaces().join(format!("{}.toml", name.file_stem()))
     }
 
+    fn socket_folder(&self) -> PathBuf {
+        self.folder.join("sockets")
+    }
+
+    fn socket_path(&self, id: u32) -> PathBuf {
+        self.socket_folder().join(format!("{id}.toml"))
+    }
+
     fn running(&self) -> PathBuf {
         self.folder.join("running")
     }
@@ -166,4 +212,20 @@ impl Registry {
     fn report_path(&self, name: InterfaceName) -> PathBuf {
         self.reports().join(format!("{}.toml", name.file_stem()))
     }
+}
+
+/// The names of the TOML files in `folder`, which need not exist, without their endings.
+fn stems(folder: &Path) -> Result<Vec<String>, RegistryError> {
+    let cannot_read = |cause| RegistryError::file("read", folder, cause);
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(cannot_read(error)),
+    };
+    let mut stems = Vec::new();
+    for entry in entries {
+        let file_name = entry.map_err(cannot_read)?.file_name();
+        stems.extend(file_name.to_str().and_then(|name| name.strip_suffix(".toml")).map(str::to_owned));
+    }
+    Ok(stems)
 }

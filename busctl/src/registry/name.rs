@@ -65,6 +65,16 @@ impl InterfaceName {
         }
     }
 
+    /// The name of the same kind with another unit. A memif interface has an id instead.
+    #[must_use]
+    pub(super) fn with_unit(self, unit: u32) -> Self {
+        match self {
+            Self::Shmif(_) => Self::Shmif(unit),
+            Self::Memif { socket, .. } => Self::Memif { socket, id: unit },
+            Self::Tap(_) => Self::Tap(unit),
+        }
+    }
+
     /// The name as part of a file's name. No name has a `-` of its own, so nothing is lost.
     pub(super) fn file_stem(self) -> String {
         self.to_string().replace('/', "-")
@@ -122,7 +132,7 @@ impl InterfaceName {
 }
 
 /// A number in the one form that [`InterfaceName`] prints: `shmif01` would be a second name for `shmif1`.
-fn number(digits: &str) -> Option<u32> {
+pub(super) fn number(digits: &str) -> Option<u32> {
     let number: u32 = digits.parse().ok()?;
     (number.to_string() == digits).then_some(number)
 }

@@ -2,19 +2,24 @@
 
 use std::path::{Path, PathBuf};
 
+use memif::Role;
 use serde::{Deserialize, Serialize};
 use shmbus::MacAddr6;
 use shmbus::offload::Capabilities;
 
-use super::name::InterfaceName;
+use super::name::{InterfaceName, Kind};
+use super::port_settings::PortSettings;
+use super::settings::{KeyValue, SettingError};
 use super::{capabilities, mac};
+use crate::port::memif::MemifSpec;
+use crate::port::tap::TapSpec;
 
 /// The longest path of a bus, in bytes, as shmif has it.
 pub const LINKSTR_MAX: usize = 1024;
 
 /// One interface. As a file it is TOML.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(into = "Text", try_from = "Text")]
 pub struct Record {
     /// Its name, which is also the file's.
     pub name: InterfaceName,
@@ -23,10 +28,64 @@ pub struct Record {
     /// Whether it shall be up.
     pub up: bool,
     /// The bus it is plugged into: an absolute path.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub linkstr: Option<PathBuf>,
-    /// What only a shmif interface has.
-    pub shmif: Shmif,
+    /// What only interfaces of its kind have.
+    pub settings: Settings,
+}
+
+/// The settings of an interface, by its kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settings {
+    /// A station on a bus.
+    Shmif(Shmif),
+    /// A port: memif or TAP.
+    Port(PortSettings),
+}
+
+/// The fields of the file, in their order there.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Text {
+    name: InterfaceName,
+    revision: u64,
+    up: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    linkstr: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shmif: Option<Shmif>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memif: Option<PortSettings>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tap: Option<PortSettings>,
+}
+
+impl From<Record> for Text {
+    fn from(record: Record) -> Self {
+        let Record { name, revision, up, linkstr, settings } = record;
+        let mut text = Self { name, revision, up, linkstr, shmif: None, memif: None, tap: None };
+        match (settings, name.kind()) {
+            (Settings::Shmif(shmif), _) => text.shmif = Some(shmif),
+            (Settings::Port(port), Kind::Tap) => text.tap = Some(port),
+            (Settings::Port(port), _) => text.memif = Some(port),
+        }
+        text
+    }
+}
+
+impl TryFrom<Text> for Record {
+    type Error = String;
+
+    fn try_from(text: Text) -> Result<Self, String> {
+        let Text { name, revision, up, linkstr, shmif, memif, tap } = text;
+        let settings = match (name.kind(), shmif, memif, tap) {
+            (Kind::Shmif, Some(shmif), None, None) => Settings::Shmif(shmif),
+            (Kind::Memif, None, Some(port), None) | (Kind::Tap, None, None, Some(port)) => {
+                Settings::Port(port)
+            }
+            (kind, ..) => return Err(format!("it should have one table of settings, called [{kind}]")),
+        };
+        Ok(Self { name, revision, up, linkstr, settings })
+    }
 }
 
 /// The settings of a shmif interface.
@@ -76,8 +135,66 @@ impl Media {
 impl Record {
     /// A new record of an interface that is down and has no bus.
     #[must_use]
-    pub fn new(name: InterfaceName, shmif: Shmif) -> Self {
-        Self { name, revision: 1, up: false, linkstr: None, shmif }
+    pub fn new(name: InterfaceName, settings: Settings) -> Self {
+        Self { name, revision: 1, up: false, linkstr: None, settings }
+    }
+
+    /// The settings of a shmif interface, if it is one.
+    #[must_use]
+    pub fn shmif(&self) -> Option<&Shmif> {
+        match &self.settings {
+            Settings::Shmif(shmif) => Some(shmif),
+            Settings::Port(_) => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn shmif_mut(&mut self) -> Option<&mut Shmif> {
+        match &mut self.settings {
+            Settings::Shmif(shmif) => Some(shmif),
+            Settings::Port(_) => None,
+        }
+    }
+
+    /// The settings of a memif or tap interface, if it is one.
+    #[must_use]
+    pub fn port(&self) -> Option<&PortSettings> {
+        match &self.settings {
+            Settings::Port(port) => Some(port),
+            Settings::Shmif(_) => None,
+        }
+    }
+
+    /// What a memif interface is to be like, on a socket that is not chosen yet; none if it is of another kind.
+    #[must_use]
+    pub fn memif(&self) -> Option<MemifSpec> {
+        let InterfaceName::Memif { id, .. } = self.name else { return None };
+        // Records are checked when they are read and when they are changed.
+        MemifSpec::of_interface(id, self.port()?.pairs()).ok()
+    }
+
+    /// What a tap interface is to be like; none if it is of another kind.
+    #[must_use]
+    pub fn tap(&self) -> Option<TapSpec> {
+        let InterfaceName::Tap(_) = self.name else { return None };
+        TapSpec::of_interface(&self.name.to_string(), self.port()?.pairs()).ok()
+    }
+
+    /// The role of a memif interface.
+    #[must_use]
+    pub fn role(&self) -> Option<Role> {
+        self.memif().map(|memif| memif.role)
+    }
+
+    /// Makes one setting.
+    ///
+    /// # Errors
+    /// When there is no such key, or it does not take this value; nothing is changed then.
+    pub fn apply(&mut self, setting: &KeyValue) -> Result<(), SettingError> {
+        match &mut self.settings {
+            Settings::Shmif(shmif) => shmif.apply(setting),
+            Settings::Port(port) => port.apply(self.name, setting),
+        }
     }
 
     /// Reads the record of `name`, and checks what TOML cannot.
@@ -85,6 +202,9 @@ impl Record {
         let record: Self = toml::from_str(text).map_err(|error| one_line(text, &error))?;
         if record.name != name {
             return Err(format!("it is of {}, not of {name}", record.name));
+        }
+        if let Settings::Port(port) = &record.settings {
+            port.check(name).map_err(|error| error.to_string())?;
         }
         match &record.linkstr {
             Some(path) if !path.is_absolute() => return Err("linkstr is not an absolute path".to_owned()),
@@ -100,10 +220,11 @@ impl Record {
         toml::to_string(self)
     }
 
-    /// Whether it has a carrier: unknown (none) without a bus, else as its media say.
+    /// Whether a shmif interface has a carrier: unknown (none) without a bus, else as its media say. That of a port is its
+    /// runner's to tell.
     #[must_use]
     pub fn link(&self) -> Option<bool> {
-        self.linkstr.as_ref().map(|_| self.shmif.media == Media::Auto)
+        self.linkstr.as_ref().and(self.shmif()).map(|shmif| shmif.media == Media::Auto)
     }
 }
 
@@ -137,7 +258,7 @@ pub fn check_linkstr(path: &Path) -> Result<(), LinkstrError> {
 }
 
 /// A TOML error with its place, without the picture around it.
-fn one_line(text: &str, error: &toml::de::Error) -> String {
+pub(super) fn one_line(text: &str, error: &toml::de::Error) -> String {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
     format!("line {line}: {}", error.message().replace('\n', ", "))
@@ -150,7 +271,11 @@ mod tests {
     const NAME: InterfaceName = InterfaceName::Shmif(0);
 
     fn example() -> Record {
-        Record { up: true, linkstr: Some("/lan.bus".into()), ..Record::new(NAME, Shmif::default()) }
+        Record {
+            up: true,
+            linkstr: Some("/lan.bus".into()),
+            ..Record::new(NAME, Settings::Shmif(Shmif::default()))
+        }
     }
 
     #[test]
@@ -173,6 +298,8 @@ mod tests {
             ("up = true", "up = maybe", "line 3:"),
             ("up = true", "upp = true", "unknown field"),
             ("[shmif]", "", "unknown field"),
+            ("[shmif]", "[memif]", "invalid type"),
+            ("[shmif]", "[shmif2]", "unknown field"),
         ] {
             assert!(text.contains(good), "{good} in {text}");
             let error = Record::parse(NAME, &text.replace(good, bad)).unwrap_err();
@@ -180,6 +307,36 @@ mod tests {
         }
         assert!(Record::parse(NAME, "").is_err());
         assert!(Record::parse(NAME, "\0\0\0\0").is_err());
+    }
+
+    #[test]
+    fn the_record_of_a_port_reads_back_and_is_judged() {
+        let name = InterfaceName::Memif { socket: 0, id: 7 };
+        let mut record = Record::new(name, Settings::Port(PortSettings::default()));
+        for setting in ["role=client", "secret=hunter2", "rsize=9"] {
+            record.apply(&setting.parse().unwrap()).unwrap();
+        }
+        let text = record.to_toml().unwrap();
+        assert_eq!(Record::parse(name, &text), Ok(record.clone()));
+        assert!(!format!("{record:?}").contains("hunter2"));
+        for (good, bad, why) in [
+            ("\"9\"", "\"99\"", "rsize=99: it is a number from 1 to 14"),
+            ("rsize", "rsiz", "no key 'rsiz' (did you mean 'rsize'?)"),
+            ("[memif]", "[tap]", "one table of settings, called [memif]"),
+            ("[memif]\n", "", "unknown field"),
+        ] {
+            let error = Record::parse(name, &text.replace(good, bad)).unwrap_err();
+            assert!(error.contains(why), "{bad}: {error}");
+        }
+
+        record.apply(&"rsize=".parse().unwrap()).unwrap();
+        assert_eq!(record.port().unwrap().get("rsize"), None, "nothing brings the default back");
+        for (text, why) in
+            [("id=3", "is in its name"), ("rsiz=", "no key 'rsiz'"), ("mode=ip", "only 'ethernet'")]
+        {
+            let error = record.apply(&text.parse().unwrap()).unwrap_err().to_string();
+            assert!(error.contains(why), "{text}: {error}");
+        }
     }
 
     #[test]
@@ -193,7 +350,7 @@ mod tests {
     fn the_link_is_unknown_without_a_bus() {
         let mut record = example();
         assert_eq!(record.link(), Some(true));
-        record.shmif.media = Media::None;
+        record.shmif_mut().unwrap().media = Media::None;
         assert_eq!(record.link(), Some(false));
         record.linkstr = None;
         assert_eq!(record.link(), None);

@@ -6,7 +6,9 @@ use shmbus::offload::ParseCapabilitiesError;
 
 use super::capabilities;
 use super::mac::{self, MacError};
+use super::name::InterfaceName;
 use super::record::{Media, Shmif};
+use crate::port::ParsePortError;
 
 /// One setting as it was typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +33,7 @@ impl FromStr for KeyValue {
 }
 
 /// Why a setting cannot be made.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum SettingError {
     /// Not `key=value`.
     #[error("'{0}' is not a setting: settings are written key=value, such as promisc=on")]
@@ -53,6 +55,17 @@ pub enum SettingError {
     /// Not an address an interface may have.
     #[error("mac: {0}")]
     Mac(MacError),
+    /// Not for this port.
+    #[error(transparent)]
+    Port(ParsePortError),
+    /// It cannot be chosen.
+    #[error("the {key} of {name} is in its name: other sockets are made by 'busctl socket add'")]
+    InTheName {
+        /// The interface.
+        name: InterfaceName,
+        /// The key.
+        key: String,
+    },
     /// Not offload flags.
     #[error("capenable: {0}{hint}", hint = capabilities::hint(.0))]
     Capabilities(ParseCapabilitiesError),

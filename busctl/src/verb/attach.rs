@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use shmbus::{Interface, StationOptions};
 
-use crate::bus_argument::{BusArgument, plugged_in};
+use crate::bus_argument::{BusArgument, plugged_in, station_of};
 use crate::context::Context;
 use crate::exit::misuse;
 use crate::new_bus::NewBus;
@@ -66,9 +66,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         let mut options =
             StationOptions::new().name(port.name()).promiscuous(true).lock_timeout(LOCK_TIMEOUT);
         // The first port is the interface, if there is one.
-        let interface = claim.as_ref().filter(|_| first).map(|claim| claim.record().shmif.mac);
+        let interface = claim.as_ref().filter(|_| first).and_then(|claim| claim.record().shmif());
         first = false;
-        if let Some(mac) = spec.mac().or(interface) {
+        if let Some(mac) = spec.mac().or(interface.map(|shmif| shmif.mac)) {
             options = options.mac(mac);
         }
         node.add(port, Interface::join(args.new_bus.options().open_or_create(&path)?, options)?);
@@ -88,7 +88,9 @@ fn bus(bus: &BusArgument, context: &Context) -> anyhow::Result<(PathBuf, Option<
     match bus {
         BusArgument::Path(path) => Ok((path.clone(), None)),
         BusArgument::Interface(name) => {
-            let claim = context.registry()?.claim(*name)?;
+            let registry = context.registry()?;
+            station_of(&registry.load(*name)?)?;
+            let claim = registry.claim(*name)?;
             let path = plugged_in(claim.record())?.to_owned();
             if !claim.record().up {
                 return Err(misuse(anyhow!("{name} is down; 'busctl up {name}' sets it up")));

@@ -7,22 +7,31 @@ use anyhow::anyhow;
 use crate::context::Context;
 use crate::exit::{OrMisuse as _, misuse};
 use crate::output;
-use crate::registry::{InterfaceName, KeyValue, Kind, Shmif};
+use crate::registry::{InterfaceName, KeyValue, Kind, PortSettings, Record, Settings, Shmif, format_mac};
 
 /// The variable from which a rump kernel's interfaces, too, take their first offload flags.
 const CAPENABLE_VARIABLE: &str = "RUMP_SHMIF_CAPENABLE";
 
 /// Make an interface and print its name
 ///
-/// Without a unit it gets the lowest free one. It has a random MAC address (b2:a0:...), is down, and has no bus.
+/// A new interface is down and has no bus. Without a unit it gets the lowest free one. A shmif interface is a station for the verbs
+/// that use it; memif and tap interfaces are run by 'busctl node'. Shmif and memif interfaces have a random MAC address (b2:a0:...).
 #[derive(Debug, clap::Args)]
-#[command(after_help = "The first offload flags are those in $RUMP_SHMIF_CAPENABLE, if it is set.\n\n\
+#[command(
+    after_help = "shmif keys: mac=MAC capenable=FLAGS promisc=on|off media=auto|none. The first offload flags are those in\n\
+                        $RUMP_SHMIF_CAPENABLE, if it is set.\n\
+                        memif keys: role=server|client secret=S rsize=LOG2 bsize=BYTES rx-queues=N tx-queues=N mac=MAC\n  \
+                        rx-mode=adaptive|polling|interrupt name=S reconnect=MS mode=ethernet zero-copy=no\n\
+                        tap keys: name=S mac=MAC offload=on|off\n\n\
                         Examples:\n  \
                         busctl create\n  \
                         busctl create shmif7\n  \
-                        busctl create shmif mac=02:00:00:00:00:01 capenable=tcp4csum,tso4")]
+                        busctl create shmif mac=02:00:00:00:00:01 capenable=tcp4csum,tso4\n  \
+                        busctl create memif0/3 role=client\n  \
+                        busctl create tap0 offload=off"
+)]
 pub struct Args {
-    /// shmif, or a name such as shmif0; then settings, as 'busctl set' takes them
+    /// shmif or tap, or a name such as shmif0, memif0/1 (on socket 0, with id 1) or tap0; then settings
     #[arg(value_name = "NAME|KEY=VALUE")]
     pub words: Vec<String>,
 }
@@ -30,42 +39,64 @@ pub struct Args {
 /// Makes the interface.
 ///
 /// # Errors
-/// When the name is taken or of a kind that cannot be made, or a setting is wrong.
+/// When the name is taken or its socket does not exist, or a setting is wrong.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let (name, settings) = match args.words.split_first() {
         Some((first, rest)) if !first.contains('=') => (parse_name(first)?, rest),
-        _ => (None, args.words.as_slice()),
+        _ => (Name::Lowest(InterfaceName::Shmif(0)), args.words.as_slice()),
     };
-    let mut shmif = Shmif::default();
-    if let Some(flags) = std::env::var_os(CAPENABLE_VARIABLE) {
-        let flags = flags.to_string_lossy();
-        shmif.capenable = flags.parse().map_err(|error| misuse(anyhow!("${CAPENABLE_VARIABLE}: {error}")))?;
-    }
+    let (Name::Lowest(first) | Name::This(first)) = name;
+    let mut draft = Record::new(first, first_settings(first)?);
     for setting in settings {
         let setting: KeyValue = setting.parse().misuse()?;
-        shmif.apply(&setting).misuse()?;
+        draft.apply(&setting).misuse()?;
     }
-    let record = context.registry()?.edit()?.create_shmif(name, shmif)?;
+    let registry = context.registry()?;
+    let edit = registry.edit()?;
+    let record = match name {
+        Name::Lowest(_) => edit.create_lowest(draft)?,
+        Name::This(_) => edit.create(draft)?,
+    };
     writeln!(output::stdout(), "{}", record.name)?;
     Ok(())
 }
 
-/// None is the lowest free unit.
-fn parse_name(word: &str) -> anyhow::Result<Option<InterfaceName>> {
-    if word == Kind::Shmif.word() {
-        return Ok(None);
-    }
-    let kind = Kind::ALL.into_iter().find(|kind| kind.word() == word);
-    match word.parse::<InterfaceName>() {
-        Ok(name @ InterfaceName::Shmif(_)) => Ok(Some(name)),
-        Ok(InterfaceName::Memif { .. } | InterfaceName::Tap(_)) => Err(only_shmif(word)),
-        Err(_) if kind.is_some() => Err(only_shmif(word)),
-        Err(error) => Err(misuse(error)),
+/// What the interface is to be called.
+enum Name {
+    /// As this one, with the lowest free unit.
+    Lowest(InterfaceName),
+    /// This.
+    This(InterfaceName),
+}
+
+fn parse_name(word: &str) -> anyhow::Result<Name> {
+    match Kind::ALL.into_iter().find(|kind| kind.word() == word) {
+        Some(Kind::Shmif) => Ok(Name::Lowest(InterfaceName::Shmif(0))),
+        Some(Kind::Tap) => Ok(Name::Lowest(InterfaceName::Tap(0))),
+        Some(Kind::Memif) => Err(misuse(anyhow!(
+            "a memif interface is named by its socket and its id, such as memif0/1; 'busctl socket list' shows the sockets"
+        ))),
+        None => Ok(Name::This(word.parse().misuse()?)),
     }
 }
 
-fn only_shmif(word: &str) -> anyhow::Error {
-    misuse(anyhow!(
-        "cannot create {word}: only shmif interfaces are kept; 'busctl attach' joins other ports to a bus"
-    ))
+/// Addresses are chosen once, so that an interface keeps its own. The kernel chooses that of a TAP.
+fn first_settings(name: InterfaceName) -> anyhow::Result<Settings> {
+    let mut shmif = Shmif::default();
+    Ok(match name.kind() {
+        Kind::Shmif => {
+            if let Some(flags) = std::env::var_os(CAPENABLE_VARIABLE) {
+                let flags = flags.to_string_lossy();
+                shmif.capenable =
+                    flags.parse().map_err(|error| misuse(anyhow!("${CAPENABLE_VARIABLE}: {error}")))?;
+            }
+            Settings::Shmif(shmif)
+        }
+        Kind::Memif => {
+            let mut record = Record::new(name, Settings::Port(PortSettings::default()));
+            record.apply(&KeyValue { key: "mac".to_owned(), value: format_mac(shmif.mac) })?;
+            record.settings
+        }
+        Kind::Tap => Settings::Port(PortSettings::default()),
+    })
 }

@@ -16,4 +16,5 @@ pub mod repair;
 pub mod replay;
 pub mod set;
 pub mod show;
+pub mod socket;
 pub mod up;

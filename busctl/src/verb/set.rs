@@ -1,25 +1,30 @@
 //! `busctl set`: changes the settings of an interface.
 
+use anyhow::anyhow;
+
 use crate::context::Context;
-use crate::exit::OrMisuse as _;
+use crate::exit::{OrMisuse as _, misuse};
 use crate::registry::{InterfaceName, KeyValue};
 use crate::settle;
 
 /// Change settings of an interface
 ///
-/// For shmif: mac=ADDRESS (unicast); capenable=FLAGS, the offload flags, as a number or as names such as tso4,tcp4csum-tx (all,
-/// none); promisc=on|off; media=auto|none, where none takes the link down as if the cable were pulled.
+/// For shmif, at any time: mac=ADDRESS (unicast); capenable=FLAGS, the offload flags, as a number or as names such as
+/// tso4,tcp4csum-tx (all, none); promisc=on|off; media=auto|none, where none takes the link down as if the cable were pulled.
+///
+/// For memif and tap, while they are down: the keys that 'busctl create' takes; KEY= with nothing behind it brings the default back.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         busctl set shmif0 promisc=on\n  \
                         busctl set shmif0 mac=02:00:00:00:00:01 capenable=0x880\n  \
-                        busctl set shmif0 media=none")]
+                        busctl set shmif0 media=none\n  \
+                        busctl set memif0/1 rsize=11 secret=")]
 pub struct Args {
     /// The interface
     #[arg(value_name = "IFNAME")]
     pub interface: InterfaceName,
 
-    /// Settings: mac capenable promisc media
+    /// Settings, such as promisc=on
     #[arg(value_name = "KEY=VALUE", required = true)]
     pub settings: Vec<String>,
 }
@@ -32,6 +37,12 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let settings: Vec<KeyValue> =
         args.settings.iter().map(|setting| setting.parse()).collect::<Result<_, _>>().misuse()?;
     settle::change(&context.registry()?, &[args.interface], |record| {
-        settings.iter().try_for_each(|setting| record.shmif.apply(setting)).misuse()
+        let name = record.name;
+        if record.up && record.port().is_some() {
+            return Err(misuse(anyhow!(
+                "{name} is up: take it down before changing its settings, with 'busctl down {name}'"
+            )));
+        }
+        settings.iter().try_for_each(|setting| record.apply(setting)).misuse()
     })
 }

@@ -60,8 +60,7 @@ fn what_cannot_be_made_is_refused_and_nothing_is_made() {
     lab.refuses("create shmif0", "there is an interface shmif0 already");
     lab.refuses("create shmif00", "no interface's name");
     lab.refuses("create shmfi", "did you mean 'shmif'?");
-    lab.refuses("create memif0/0", "only shmif interfaces are kept");
-    lab.refuses("create tap", "only shmif interfaces are kept");
+    lab.refuses("create memif", "named by its socket and its id, such as memif0/1");
     lab.refuses("create shmif promsic=on", "did you mean 'promisc'?");
     lab.refuses("create shmif promisc", "key=value");
     lab.refuses("create promisc=on shmif4", "key=value");

@@ -5,10 +5,13 @@ mod conveniences;
 mod create;
 mod linkstr;
 mod many;
+mod memif;
 mod output;
 mod set;
 mod show;
+mod sockets;
 mod state;
+mod tap;
 #[path = "../terminal/mod.rs"]
 mod terminal;
 mod up_and_down;

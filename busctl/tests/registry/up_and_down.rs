@@ -44,7 +44,7 @@ fn the_process_that_runs_the_interface_follows() {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 if let Some(record) = claim.refresh().unwrap() {
-                    let trouble = (record.shmif.promisc).then(|| "no promiscuity here".to_owned());
+                    let trouble = record.shmif().unwrap().promisc.then(|| "no promiscuity here".to_owned());
                     claim.acknowledge(trouble).unwrap();
                 }
                 thread::sleep(Duration::from_millis(20));

@@ -20,6 +20,7 @@ use shmbus::{
 
 pub(crate) use self::control::{Control, Sockets};
 pub(crate) use self::mailbox::Change;
+pub(crate) use self::spec::DEFAULT_SOCKET;
 pub use self::spec::MemifSpec;
 use super::{BURST, Moved, NotSent, Patience, Port};
 

@@ -10,13 +10,13 @@ use super::super::ParsePortError;
 use super::super::keys::{Keys, refused};
 
 /// Where VPP listens unless told otherwise.
-const DEFAULT_SOCKET: &str = "/run/vpp/memif.sock";
+pub(crate) const DEFAULT_SOCKET: &str = "/run/vpp/memif.sock";
 
-const KEYS: [&str; 15] = [
-    "id",
+/// What says which interface it is. An interface of the registry has that in its name.
+const PLACE: [&str; 3] = ["id", "socket", "socket-abstract"];
+/// What says how it is to be.
+const SETTINGS: [&str; 12] = [
     "role",
-    "socket",
-    "socket-abstract",
     "bsize",
     "rsize",
     "rx-queues",
@@ -32,6 +32,7 @@ const KEYS: [&str; 15] = [
 
 /// One memif interface, as it is to be.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct MemifSpec {
     /// Whether it listens or connects.
     pub role: Role,
@@ -41,10 +42,74 @@ pub struct MemifSpec {
     pub rx_mode: RxMode,
     /// The address it is known by on the bus, if it is to have a certain one.
     pub mac: Option<shmbus::MacAddr6>,
+    /// Descriptors in a ring, as a power of two.
+    pub log2_ring_size: u8,
+    /// Bytes in a buffer.
+    pub buffer_size: u32,
+    /// Whether it has a secret, which is told to nobody.
+    pub has_secret: bool,
     options: Options,
 }
 
 impl MemifSpec {
+    /// Reads the settings of the interface `id`, on the default socket until it is [moved](Self::at).
+    ///
+    /// # Errors
+    /// When there is no such setting, or it does not take this value.
+    pub fn of_interface<'s>(
+        id: u32,
+        settings: impl IntoIterator<Item = (&'s str, &'s str)>,
+    ) -> Result<Self, ParsePortError> {
+        let keys = Keys::new("memif", &SETTINGS, settings)?;
+        Self::new(&keys, id, address(&keys)?)
+    }
+
+    /// The same on another socket.
+    #[must_use]
+    pub fn at(self, address: SocketAddr) -> Self {
+        Self { address, ..self }
+    }
+
+    fn new(keys: &Keys<'_>, id: u32, address: SocketAddr) -> Result<Self, ParsePortError> {
+        let role = keys.choice(
+            "role",
+            &[
+                ("server", Role::Server),
+                ("client", Role::Client),
+                ("master", Role::Server),
+                ("slave", Role::Client),
+            ],
+        )?;
+        let rx_mode = keys.choice(
+            "rx-mode",
+            &[("adaptive", RxMode::Adaptive), ("polling", RxMode::Polling), ("interrupt", RxMode::Interrupt)],
+        )?;
+        keys.only("mode", "ethernet", "a bus carries Ethernet frames")?;
+        keys.only("zero-copy", "no", "this end always copies, once; the peer may still be zero-copy")?;
+        let log2_ring_size = keys.number("rsize", 10, 1..=14)?;
+        let buffer_size = keys.number("bsize", 2_048, 64..=65_535)?;
+        let mut options = Options::new(id)
+            .app_name(concat!("busctl ", env!("CARGO_PKG_VERSION")))
+            .log2_ring_size(log2_ring_size)
+            .buffer_size(buffer_size)
+            .rx_mode(rx_mode)
+            .reconnect(Some(Duration::from_millis(keys.number("reconnect", 1_000, 10..=3_600_000)?)));
+        if keys.get("rx-queues").is_some() {
+            options = options.rx_queues(keys.number("rx-queues", 1, 1..=255)?);
+        }
+        if keys.get("tx-queues").is_some() {
+            options = options.tx_queues(keys.number("tx-queues", 1, 1..=255)?);
+        }
+        if let Some(name) = keys.get("name") {
+            options = options.name(name);
+        }
+        if let Some(secret) = keys.get("secret") {
+            options = options.secret(secret).map_err(|error| refused("secret", "...", &error))?;
+        }
+        let (mac, has_secret) = (keys.mac("mac")?, keys.get("secret").is_some());
+        Ok(Self { role, address, rx_mode, mac, log2_ring_size, buffer_size, has_secret, options })
+    }
+
     /// The library's options for it.
     #[must_use]
     pub fn options(&self) -> Options {
@@ -64,45 +129,8 @@ impl FromStr for MemifSpec {
 
     /// Reads what follows `memif:`.
     fn from_str(text: &str) -> Result<Self, ParsePortError> {
-        let keys = Keys::parse("memif", &KEYS, text)?;
-
-        let role = keys.choice(
-            "role",
-            &[
-                ("server", Role::Server),
-                ("client", Role::Client),
-                ("master", Role::Server),
-                ("slave", Role::Client),
-            ],
-        )?;
-        let rx_mode = keys.choice(
-            "rx-mode",
-            &[("adaptive", RxMode::Adaptive), ("polling", RxMode::Polling), ("interrupt", RxMode::Interrupt)],
-        )?;
-        keys.only("mode", "ethernet", "a bus carries Ethernet frames")?;
-        keys.only("zero-copy", "no", "this end always copies, once; the peer may still be zero-copy")?;
-        let address = address(&keys)?;
-
-        let mut options = Options::new(keys.number("id", 0, 0..=u32::MAX.into())?)
-            .app_name(concat!("busctl ", env!("CARGO_PKG_VERSION")))
-            .log2_ring_size(keys.number("rsize", 10, 1..=14)?)
-            .buffer_size(keys.number("bsize", 2_048, 64..=65_535)?)
-            .rx_mode(rx_mode)
-            .reconnect(Some(Duration::from_millis(keys.number("reconnect", 1_000, 10..=3_600_000)?)));
-        if keys.get("rx-queues").is_some() {
-            options = options.rx_queues(keys.number("rx-queues", 1, 1..=255)?);
-        }
-        if keys.get("tx-queues").is_some() {
-            options = options.tx_queues(keys.number("tx-queues", 1, 1..=255)?);
-        }
-        if let Some(name) = keys.get("name") {
-            options = options.name(name);
-        }
-        if let Some(secret) = keys.get("secret") {
-            options = options.secret(secret).map_err(|error| refused("secret", "...", &error))?;
-        }
-        let mac = keys.mac("mac")?;
-        Ok(Self { role, address, rx_mode, mac, options })
+        let keys = Keys::parse("memif", &[&PLACE[..], &SETTINGS].concat(), text)?;
+        Self::new(&keys, keys.number("id", 0, 0..=u32::MAX.into())?, address(&keys)?)
     }
 }
 
@@ -152,6 +180,7 @@ mod tests {
             ("mode=ip", "mode=ip: only 'ethernet' is possible"),
             ("zero-copy=yes", "zero-copy=yes: only 'no' is possible"),
             ("mac=02:00", "mac=02:00: "),
+            ("mac=01:00:5e:00:00:01", "it is no station's address"),
             ("socket=", "socket=: "),
         ] {
             let error = parse(text).expect_err(text);

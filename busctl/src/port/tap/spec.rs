@@ -21,27 +21,36 @@ pub struct TapSpec {
     pub offload: bool,
 }
 
-impl FromStr for TapSpec {
-    type Err = ParsePortError;
+impl TapSpec {
+    /// Reads the settings of the interface `name`; the kernel calls it the same unless they say otherwise.
+    ///
+    /// # Errors
+    /// When there is no such setting, or it does not take this value.
+    pub fn of_interface<'s>(
+        name: &str,
+        settings: impl IntoIterator<Item = (&'s str, &'s str)>,
+    ) -> Result<Self, ParsePortError> {
+        Self::new(&Keys::new("tap", &KEYS, settings)?, name)
+    }
 
-    /// Reads what follows `tap:`. All keys may be missing.
-    fn from_str(text: &str) -> Result<Self, ParsePortError> {
-        let keys = Keys::parse("tap", &KEYS, text)?;
-        let name = keys.get("name").unwrap_or("tap0");
+    fn new(keys: &Keys<'_>, default_name: &str) -> Result<Self, ParsePortError> {
+        let name = keys.get("name").unwrap_or(default_name);
         if !tapdev::is_name(name) {
             let rule = format!("a name has 1 to {MAX_NAME} bytes, and no '/', ':', '%' or blank");
             return Err(refused("name", name, &rule));
         }
         let mac = keys.mac("mac")?;
-        if let Some(mac) = mac.filter(|mac| mac.is_multicast() || mac.is_nil()) {
-            return Err(refused(
-                "mac",
-                &mac.to_string(),
-                &"it is no station's address: make the first byte 02",
-            ));
-        }
         let offload = keys.choice("offload", &[("on", true), ("off", false)])?;
         Ok(Self { name: name.to_owned(), mac, offload })
+    }
+}
+
+impl FromStr for TapSpec {
+    type Err = ParsePortError;
+
+    /// Reads what follows `tap:`. All keys may be missing.
+    fn from_str(text: &str) -> Result<Self, ParsePortError> {
+        Self::new(&Keys::parse("tap", &KEYS, text)?, "tap0")
     }
 }
 

@@ -1,0 +1,187 @@
+//! An interface as `show` shows it: its record, who runs it, and what it has counted.
+
+mod memif;
+
+use std::fmt;
+
+use serde::Serialize;
+use shmbus::MacAddr6;
+use shmbus::offload::Capabilities;
+
+use self::memif::MemifView;
+use crate::registry::{
+    Counters, InterfaceName, Kind, Media, Record, Registry, RegistryError, Settings, format_mac,
+};
+
+/// No jumbo frames on a bus.
+const MTU: u32 = 1500;
+
+/// The flags of NetBSD's `<net/if.h>` that a shmif interface can have.
+const FLAGS: [(u32, &str); 6] = [
+    (0x0001, "up"),
+    (0x0002, "broadcast"),
+    (0x0040, "running"),
+    (0x0100, "promisc"),
+    (0x0800, "simplex"),
+    (0x8000, "multicast"),
+];
+
+/// One interface at one moment. The fields are the keys of `show --json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct InterfaceView {
+    name: InterfaceName,
+    kind: &'static str,
+    linkstr: Option<String>,
+    /// None where the kernel chooses it.
+    mac: Option<String>,
+    flags: Vec<&'static str>,
+    mtu: u32,
+    link: &'static str,
+    capenable: u32,
+    /// Whether a process runs it, and which, if that can be read.
+    running: bool,
+    pid: Option<u32>,
+    /// Why the process that runs it could not do as the record says.
+    trouble: Option<String>,
+    #[serde(flatten)]
+    own: Own,
+    #[serde(flatten)]
+    counters: Counters,
+}
+
+/// What only interfaces of its kind have.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Own {
+    Shmif(ShmifView),
+    Memif(Box<MemifView>),
+    Tap(TapView),
+}
+
+impl InterfaceView {
+    /// What there is to see of the interface now.
+    ///
+    /// # Errors
+    /// When it cannot be found out who runs it.
+    pub(crate) fn new(registry: &Registry, record: &Record) -> Result<Self, RegistryError> {
+        let runner = registry.runner(record.name)?;
+        let report = registry.report(record.name);
+        let promisc = record.shmif().is_some_and(|shmif| shmif.promisc);
+        let has = |flag| match flag {
+            "up" => record.up,
+            "running" => runner.is_some(),
+            "promisc" => promisc,
+            _ => true,
+        };
+        let link = match &record.settings {
+            Settings::Shmif(_) => record.link(),
+            // Without a runner there is nobody who could have a peer.
+            Settings::Port(_) => Some(runner.is_some() && report.link == Some(true)),
+        };
+        let live = runner.map(|_| &report);
+        let (own, mac, capenable) = match record.name.kind() {
+            Kind::Shmif => ShmifView::of(record),
+            Kind::Memif => MemifView::of(registry, record, live.is_some(), report.memif.as_ref()),
+            Kind::Tap => TapView::of(record),
+        };
+        Ok(Self {
+            name: record.name,
+            kind: record.name.kind().word(),
+            linkstr: record.linkstr.as_ref().map(|path| path.display().to_string()),
+            mac: mac.map(format_mac),
+            flags: FLAGS.iter().map(|(_, flag)| *flag).filter(|flag| has(flag)).collect(),
+            mtu: MTU,
+            link: match link {
+                None => "unknown",
+                Some(true) => "up",
+                Some(false) => "down",
+            },
+            capenable: capenable.bits(),
+            running: runner.is_some(),
+            pid: runner.and_then(|runner| runner.pid),
+            trouble: live.and_then(|report| report.trouble.clone()),
+            own,
+            counters: report.counters,
+        })
+    }
+
+    fn flag_bits(&self) -> u32 {
+        FLAGS.iter().filter(|(_, flag)| self.flags.contains(flag)).fold(0, |bits, (bit, _)| bits | bit)
+    }
+}
+
+/// In the layout of `ifconfig`; what is memif's own as VPP's `show memif` has it.
+impl fmt::Display for InterfaceView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = self.flags.join(",").to_uppercase();
+        writeln!(f, "{}: flags={:#x}<{flags}> mtu {}", self.name, self.flag_bits(), self.mtu)?;
+        if !matches!(self.own, Own::Memif(_)) {
+            writeln!(f, "\tcapabilities={}", Capabilities::ALL)?;
+            writeln!(f, "\tenabled={}", Capabilities::from(self.capenable))?;
+        }
+        writeln!(f, "\taddress: {}", self.mac.as_deref().unwrap_or("chosen by the kernel"))?;
+        writeln!(f, "\tlinkstr: {}", self.linkstr.as_deref().unwrap_or("none"))?;
+        let admin = if self.flags.contains(&"up") { "up" } else { "down" };
+        match &self.own {
+            Own::Shmif(shmif) => writeln!(f, "\tmedia: {}, link {}", shmif.media, self.link)?,
+            Own::Memif(_) => writeln!(f, "\tadmin {admin}, link {}", self.link)?,
+            Own::Tap(tap) => writeln!(f, "\tdevice: {}, admin {admin}, link {}", tap.device, self.link)?,
+        }
+        match (self.running, self.pid) {
+            (false, _) => writeln!(f, "\trun by: nobody")?,
+            (true, None) => writeln!(f, "\trun by: another process")?,
+            (true, Some(pid)) => writeln!(f, "\trun by: process {pid}")?,
+        }
+        if let Some(trouble) = &self.trouble {
+            writeln!(f, "\ttrouble: {trouble}")?;
+        }
+        if let Own::Memif(memif) = &self.own {
+            memif.fmt(f)?;
+        }
+        let c = &self.counters;
+        writeln!(
+            f,
+            "\tinput: {} packets, {} bytes, {} dropped, {} errors",
+            c.rx_packets, c.rx_bytes, c.rx_dropped, c.rx_errors
+        )?;
+        writeln!(
+            f,
+            "\toutput: {} packets, {} bytes, {} dropped, {} errors",
+            c.tx_packets, c.tx_bytes, c.tx_dropped, c.tx_errors
+        )
+    }
+}
+
+/// What a shmif interface has beside the others.
+#[derive(Debug, Serialize)]
+struct ShmifView {
+    media: &'static str,
+}
+
+impl ShmifView {
+    fn of(record: &Record) -> (Own, Option<MacAddr6>, Capabilities) {
+        let shmif = record.shmif();
+        let media = shmif.map_or(Media::Auto, |shmif| shmif.media).word();
+        let capenable = shmif.map_or(Capabilities::NONE, |shmif| shmif.capenable);
+        (Own::Shmif(Self { media }), shmif.map(|shmif| shmif.mac), capenable)
+    }
+}
+
+/// What a tap interface has beside the others.
+#[derive(Debug, Serialize)]
+struct TapView {
+    /// What the kernel calls it.
+    device: String,
+    offload: bool,
+}
+
+impl TapView {
+    fn of(record: &Record) -> (Own, Option<MacAddr6>, Capabilities) {
+        let tap = record.tap();
+        let offload = tap.as_ref().is_some_and(|tap| tap.offload);
+        let mac = tap.as_ref().and_then(|tap| tap.mac);
+        let device = tap.map_or_else(|| record.name.to_string(), |tap| tap.name);
+        let capenable = if offload { Capabilities::ALL } else { Capabilities::NONE };
+        (Own::Tap(Self { device, offload }), mac, capenable)
+    }
+}

@@ -1,0 +1,98 @@
+//! What the runner of a memif interface says of its connection, for `show`.
+
+use memif::{Details, RingDetails};
+use serde::{Deserialize, Serialize};
+
+/// A connection at a moment, and what went before it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MemifReport {
+    /// How many connections there were, the present one included.
+    pub connections: u64,
+    /// Why the last one ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_disconnect: Option<String>,
+    /// Why there was none when one was tried last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_refusal: Option<String>,
+    /// The last reason a peer was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_told: Option<String>,
+    /// The last reason a peer told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_heard: Option<String>,
+    /// Who is on the other side, while somebody is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote: Option<Remote>,
+    /// The rings: those to receive on, then those to send on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rings: Vec<RingReport>,
+}
+
+/// A peer, by the names it gave itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remote {
+    /// The program.
+    pub name: String,
+    /// Its interface.
+    pub interface: String,
+}
+
+/// A ring. Head and tail are whatever stands there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RingReport {
+    /// `rx` or `tx`, as seen from here.
+    pub direction: String,
+    /// `S2M` (client to server) or `M2S`.
+    pub ring: String,
+    /// Its index in its direction.
+    pub index: u16,
+    /// Descriptors in it.
+    pub size: usize,
+    /// The client's index.
+    pub head: u16,
+    /// The server's index.
+    pub tail: u16,
+    /// Bit 0: the receiver wants no interrupts.
+    pub flags: u16,
+    /// Interrupts taken in or sent.
+    pub interrupts: u64,
+    /// Packets received or sent.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How often a packet to be sent found no room.
+    pub no_room: u64,
+}
+
+impl From<&Details> for MemifReport {
+    fn from(details: &Details) -> Self {
+        let ring = |direction: &str, ring: &RingDetails| RingReport {
+            direction: direction.to_owned(),
+            ring: ring.direction.to_owned(),
+            index: ring.index,
+            size: ring.size,
+            head: ring.head,
+            tail: ring.tail,
+            flags: ring.flags,
+            interrupts: ring.stats.interrupts,
+            packets: ring.stats.packets,
+            bytes: ring.stats.bytes,
+            no_room: ring.stats.no_room,
+        };
+        let rx = details.rx.iter().map(|queue| ring("rx", queue));
+        let tx = details.tx.iter().map(|queue| ring("tx", queue));
+        Self {
+            connections: details.links,
+            last_disconnect: details.last_disconnect.as_ref().map(ToString::to_string),
+            last_refusal: details.last_refusal.clone(),
+            last_told: details.last_told.clone(),
+            last_heard: details.last_heard.clone(),
+            remote: details
+                .peer
+                .as_ref()
+                .map(|peer| Remote { name: peer.app_name.clone(), interface: peer.name.clone() }),
+            rings: rx.chain(tx).collect(),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The settings of memif and tap interfaces: kept as they were typed, and judged by the port that is to have them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::name::{InterfaceName, Kind};
+use super::settings::{KeyValue, SettingError};
+use crate::port::ParsePortError;
+use crate::port::memif::MemifSpec;
+use crate::port::tap::TapSpec;
+
+/// The keys that an interface's name has the values of.
+const IN_THE_NAME: [&str; 3] = ["id", "socket", "socket-abstract"];
+
+/// `key=value` pairs. What is not there has its default.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PortSettings(BTreeMap<String, String>);
+
+/// Without the secret.
+impl fmt::Debug for PortSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |(key, value)| (key, if key == "secret" { "..." } else { value });
+        f.debug_map().entries(self.pairs().map(shown)).finish()
+    }
+}
+
+impl PortSettings {
+    /// The pairs, in the order of keys.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// The value that was given for `key`.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
+
+    /// Makes one setting of the interface `name`; an empty value brings the default back.
+    ///
+    /// # Errors
+    /// When there is no such key, or it does not take this value.
+    pub(super) fn apply(&mut self, name: InterfaceName, setting: &KeyValue) -> Result<(), SettingError> {
+        let KeyValue { key, value } = setting;
+        if name.kind() == Kind::Memif && IN_THE_NAME.contains(&key.as_str()) {
+            return Err(SettingError::InTheName { name, key: key.clone() });
+        }
+        // Judged with an empty value, too: there must be such a key.
+        let mut tried = Self(BTreeMap::from([(key.clone(), value.clone())]));
+        match tried.check(name) {
+            Err(error @ SettingError::Port(ParsePortError::Key { .. })) => return Err(error),
+            Ok(()) | Err(_) if value.is_empty() => drop(self.0.remove(key)),
+            Ok(()) => self.0.append(&mut tried.0),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Whether the port of `name` takes them.
+    pub(super) fn check(&self, name: InterfaceName) -> Result<(), SettingError> {
+        match name {
+            InterfaceName::Memif { id, .. } => MemifSpec::of_interface(id, self.pairs()).map(drop),
+            InterfaceName::Tap(_) => TapSpec::of_interface(&name.to_string(), self.pairs()).map(drop),
+            InterfaceName::Shmif(_) => Ok(()),
+        }
+        .map_err(SettingError::Port)
+    }
+}

@@ -1,0 +1,122 @@
+//! `busctl socket`: the sockets of memif interfaces.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::anyhow;
+use clap::Subcommand;
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::exit::misuse;
+use crate::output;
+use crate::registry::{InterfaceName, Registry, RegistryError, Socket};
+
+/// Add, remove and list the sockets of memif interfaces
+///
+/// A memif interface is named by its socket and its id there: memif1/0 is interface 0 on socket 1. Socket 0 is
+/// /run/vpp/memif.sock and fixed. A socket that is in use is neither changed nor removed, and all interfaces on it have one
+/// role.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+                        busctl socket add 1 ./memif.sock\n  \
+                        busctl socket add 2 @lan\n  \
+                        busctl socket list\n  \
+                        busctl socket del 2")]
+pub struct Args {
+    /// What to do
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+/// What to do with sockets.
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Give a socket a number
+    #[command(after_help = "Examples:\n  busctl socket add 1 ./memif.sock\n  busctl socket add 2 @lan")]
+    Add {
+        /// Its number, above 0
+        id: u32,
+        /// Where it is: a path, or @ and an abstract name
+        path: OsString,
+    },
+    /// Remove a socket that no interface uses
+    #[command(after_help = "Examples:\n  busctl socket del 1")]
+    Del {
+        /// Its number
+        id: u32,
+    },
+    /// List the sockets, and who uses them
+    #[command(
+        after_help = "Examples:\n  busctl socket list\n  busctl socket list --json | jq '.sockets[].path'"
+    )]
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Does it.
+///
+/// # Errors
+/// When the rules are broken, or a record cannot be read or written.
+pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+    let registry = context.registry()?;
+    match &args.action {
+        Action::Add { id, path } => {
+            let socket = Socket::new(*id, Path::new(path))
+                .map_err(|error| misuse(anyhow!("socket {id} cannot be {}: {error}", path.display())))?;
+            Ok(registry.edit()?.add_socket(&socket)?)
+        }
+        Action::Del { id } => Ok(registry.edit()?.del_socket(*id)?),
+        Action::List { json } => list(&registry, *json),
+    }
+}
+
+/// A socket and its users. The fields are keys of `socket list --json`.
+#[derive(Debug, Serialize)]
+struct SocketView {
+    id: u32,
+    path: String,
+    /// That of its users, while there are some.
+    role: Option<String>,
+    interfaces: Vec<InterfaceName>,
+}
+
+/// `socket list --json`.
+#[derive(Debug, Serialize)]
+struct Listing {
+    sockets: Vec<SocketView>,
+    /// An error for each record that could not be read.
+    damaged: Vec<String>,
+}
+
+impl SocketView {
+    fn new(registry: &Registry, socket: Socket) -> Result<Self, RegistryError> {
+        let Socket { id, path } = socket;
+        let interfaces = registry.on_socket(id)?;
+        let role = interfaces.iter().find_map(|name| registry.load(*name).ok()?.role());
+        Ok(Self { id, path, role: role.map(|role| role.to_string()), interfaces })
+    }
+}
+
+fn list(registry: &Registry, json: bool) -> anyhow::Result<()> {
+    let (sockets, damaged) = registry.sockets()?;
+    let sockets: Vec<_> =
+        sockets.into_iter().map(|socket| SocketView::new(registry, socket)).collect::<Result<_, _>>()?;
+    damaged.iter().for_each(output::warn);
+    if json {
+        let damaged = damaged.iter().map(ToString::to_string).collect();
+        return Ok(output::print_json(&Listing { sockets, damaged })?);
+    }
+    let mut out = output::stdout();
+    writeln!(out, "{:>10}  {:6}  {:30}  interfaces", "id", "role", "path")?;
+    for SocketView { id, path, role, interfaces } in sockets {
+        let users: Vec<_> = interfaces.iter().map(ToString::to_string).collect();
+        let line = format!("{id:>10}  {:6}  {path:30}  {}", role.unwrap_or_default(), users.join(" "));
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
