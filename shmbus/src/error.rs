@@ -296,6 +296,15 @@ pub enum WaitError {
         /// What the system said.
         source: io::Error,
     },
+    /// The other stations could not be woken, who are owed that before the station sleeps: see
+    /// [`StationOptions::wake_interval`](crate::StationOptions::wake_interval).
+    #[error("cannot wake the other stations on bus {}: {source}", shown(path))]
+    Wake {
+        /// The bus.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Polling failed.
     #[error("cannot wait for bus {}: {source}", shown(path))]
     Poll {

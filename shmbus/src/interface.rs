@@ -1,6 +1,7 @@
 //! A station on the bus.
 
 mod offload;
+mod wakeups;
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use macaddr::MacAddr6;
 
+use self::wakeups::Wakeups;
 use crate::acquire::acquire;
 use crate::burst::Burst;
 use crate::bus::Bus;
@@ -25,8 +27,8 @@ use crate::ring::cursor::Cursor;
 use crate::ring::lock::Owner;
 use crate::ring::snapshot::NoSnapshot;
 use crate::stats::Stats;
+use crate::wake::patience::WaitMode;
 use crate::wake::sleeper::Sleeper;
-use crate::wake::wake;
 
 /// How long a send waits for the lock, unless told otherwise.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -42,6 +44,8 @@ pub struct StationOptions {
     lock_timeout: Duration,
     name: Option<String>,
     capabilities: Capabilities,
+    wait_mode: WaitMode,
+    wake_interval: Duration,
 }
 
 impl Default for StationOptions {
@@ -52,6 +56,8 @@ impl Default for StationOptions {
             lock_timeout: LOCK_TIMEOUT,
             name: None,
             capabilities: Capabilities::NONE,
+            wait_mode: WaitMode::Sleep,
+            wake_interval: Duration::ZERO,
         }
     }
 }
@@ -88,6 +94,26 @@ impl StationOptions {
     #[must_use]
     pub fn capabilities(mut self, capabilities: Capabilities) -> Self {
         self.capabilities = capabilities;
+        self
+    }
+
+    /// What the station does while it [waits](Interface::wait); by default it sleeps.
+    #[must_use]
+    pub fn wait_mode(mut self, mode: WaitMode) -> Self {
+        self.wait_mode = mode;
+        self
+    }
+
+    /// How long the station may put off to wake the others after it woke them last, to do it once for several bursts; by
+    /// default not at all. For senders that sustain a rate in small bursts: a wake-up costs several times what a frame does.
+    ///
+    /// It is made up for by whatever the station does next once the interval is over, sending or receiving, and at once when it
+    /// waits, is armed or dropped. Who has no more to send and goes on to something else calls
+    /// [`flush`](Interface::flush): until then the others may hear of the last frames no sooner than they look by themselves,
+    /// after [`SLEEP_BOUND`](crate::SLEEP_BOUND), and rump kernels not at all.
+    #[must_use]
+    pub fn wake_interval(mut self, interval: Duration) -> Self {
+        self.wake_interval = interval;
         self
     }
 
@@ -147,12 +173,15 @@ pub struct Interface {
     capabilities: Capabilities,
     finisher: Finisher,
     reader: Reader,
+    wakeups: Wakeups,
     /// When a lock that keeps the ring unsettled was last looked after in vain.
     helped: Option<Instant>,
 }
 
 impl Drop for Interface {
     fn drop(&mut self) {
+        // There is nobody left to tell; the others look by themselves.
+        let _ = self.wakeups.pay(&self.bus);
         members::leave(&self.bus.file, self.me);
     }
 }
@@ -183,6 +212,8 @@ impl Interface {
         let mac = options.mac.unwrap_or_else(random_mac);
         members::enter(&bus.file, me, mac, &options.name.unwrap_or_else(program_name));
         let longest = bus.max_frame();
+        let mut reader = Reader::new(cursor);
+        reader.set_wait_mode(options.wait_mode);
         Ok(Self {
             bus,
             me,
@@ -193,7 +224,8 @@ impl Interface {
             lock_timeout: options.lock_timeout,
             capabilities: options.capabilities,
             finisher: Finisher::default(),
-            reader: Reader::new(cursor),
+            reader,
+            wakeups: Wakeups::new(options.wake_interval),
             helped: None,
         })
     }
@@ -279,7 +311,7 @@ impl Interface {
     /// Counters since the station joined.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.reader.stats
+        Stats { wakeups: self.wakeups.sent(), ..self.reader.stats }
     }
 
     /// Sends one frame. A burst costs less a frame: see [`send_burst`](Self::send_burst).
@@ -337,10 +369,18 @@ impl Interface {
             rest.nth(count - 1);
         }
         if sent > 0 {
-            self.reader.stats.wakeups += 1;
-            wake(&self.bus.file).map_err(|source| SendError::Wake { source })?;
+            self.wakeups.owe(&self.bus).map_err(|source| SendError::Wake { source })?;
         }
         done
+    }
+
+    /// Wakes the other stations now if that was put off: see [`StationOptions::wake_interval`]. Without that there is nothing
+    /// to be done.
+    ///
+    /// # Errors
+    /// [`SendError::Wake`].
+    pub fn flush(&mut self) -> Result<(), SendError> {
+        self.wakeups.pay(&self.bus).map_err(|source| SendError::Wake { source })
     }
 
     /// How many frames one hold of the lock takes.
@@ -423,6 +463,8 @@ impl Interface {
             self.skip_to_present();
             return 0;
         }
+        // Should it fail, it stays owed.
+        let _ = self.wakeups.pay_if_due(&self.bus);
         let (sender, filter) = (self.sender, &self.filter);
         let wanted = |frame: &RingFrame<'_>| {
             if frame.info().sender == sender {
@@ -443,7 +485,8 @@ impl Interface {
     }
 
     /// Waits until there is something to read, at most for `timeout` (`None`: for ever). `false` when the time is over.
-    /// What is there need not be for this station.
+    /// What is there need not be for this station. Whether it sleeps at once or looks for a while is for
+    /// [`StationOptions::wait_mode`].
     ///
     /// All that wait in a process, however many and on whatever buses, share one inotify instance. Where none is to be had
     /// (128 for each user is a usual limit), they look every millisecond instead; this is logged once.
@@ -451,6 +494,7 @@ impl Interface {
     /// # Errors
     /// When the bus is gone, or the system refuses to wait.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<bool, WaitError> {
+        self.pay()?;
         self.reader.wait(&self.bus, timeout)
     }
 
@@ -474,12 +518,18 @@ impl Interface {
     /// # Errors
     /// When the bus is gone. Outside of a [`Sleeper`] also when no inotify instance or watch is to be had.
     pub fn arm(&mut self) -> Result<bool, WaitError> {
+        self.pay()?;
         self.reader.arm(&self.bus)
     }
 
     /// Ends a sleep: the bus is watched no longer. There is no need to when a [`Sleeper`] said who is woken.
     pub fn disarm(&mut self) {
         self.reader.disarm();
+    }
+
+    fn pay(&mut self) -> Result<(), WaitError> {
+        let wake = |source| WaitError::Wake { path: self.bus.path().to_owned(), source };
+        self.wakeups.pay(&self.bus).map_err(wake)
     }
 
     /// The ring is unsettled: a writer is at work with every look, or one died at it. Waiting for our turn tells which,

@@ -83,6 +83,7 @@ pub use repair::{LockFound, Repair, RepairError, RingFound, repair};
 pub use stats::Stats;
 pub use tap::Tap;
 pub use wake::SLEEP_BOUND;
+pub use wake::patience::WaitMode;
 pub use wake::sleeper::Sleeper;
 
 /// The README's program compiles.

@@ -14,8 +14,12 @@ use crate::ring::cursor::{Cursor, Met, Outcome, Verdict};
 use crate::ring::snapshot::NoSnapshot;
 use crate::stats::Stats;
 use crate::wake::lookout::{Place, Sleep};
+use crate::wake::patience::{Patience, WaitMode};
 use crate::wake::sleeper::{Bed, Sleeper};
 use crate::wake::{Instance, NAP, SLEEP_BOUND, process_lookout, warn_once};
+
+/// Looks between two offers of the processor to others.
+const LOOKS: u32 = 50;
 
 #[derive(Debug)]
 pub(crate) struct Reader {
@@ -23,6 +27,7 @@ pub(crate) struct Reader {
     pub(crate) stats: Stats,
     /// Bytes of the shortest packet that is handed up.
     pub(crate) shortest: usize,
+    patience: Patience,
     /// Where it waits, since it first did.
     place: Option<Place<Instance>>,
     /// Where it sleeps between `arm` and `disarm`.
@@ -31,7 +36,18 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn new(cursor: Cursor) -> Self {
-        Self { cursor, stats: Stats::default(), shortest: MIN_FRAME, place: None, bed: None }
+        Self {
+            cursor,
+            stats: Stats::default(),
+            shortest: MIN_FRAME,
+            patience: Patience::default(),
+            place: None,
+            bed: None,
+        }
+    }
+
+    pub(crate) fn set_wait_mode(&mut self, mode: WaitMode) {
+        self.patience = Patience::new(mode);
     }
 
     /// Offers the frames that `wanted` says yes to to `sink`, at most `max`. Returns how many are whole and committed;
@@ -151,6 +167,42 @@ impl Reader {
         if news {
             return Ok(true);
         }
+        let news = if self.poll(bus, begin, self.patience.time().min(timeout.unwrap_or(Duration::MAX)))? {
+            self.stats.polled += 1;
+            true
+        } else {
+            self.sleep_long(bus, begin, timeout)?
+        };
+        self.patience.learn(begin.elapsed());
+        Ok(news)
+    }
+
+    /// Looks until there is something to read or the time is over; `true` for the first.
+    fn poll(&mut self, bus: &Bus, begin: Instant, time: Duration) -> Result<bool, WaitError> {
+        while !time.is_zero() {
+            for _ in 0..LOOKS {
+                if self.has_news(bus).unwrap_or(false) {
+                    return Ok(true);
+                }
+                std::hint::spin_loop();
+            }
+            if begin.elapsed() >= time {
+                break;
+            }
+            check(bus)?;
+            // On a machine with few processors the sender may be waiting for this one.
+            std::thread::yield_now();
+        }
+        Ok(false)
+    }
+
+    /// Sleeps until there is something to read or the time is over; `true` for the first.
+    fn sleep_long(
+        &mut self,
+        bus: &Bus,
+        begin: Instant,
+        timeout: Option<Duration>,
+    ) -> Result<bool, WaitError> {
         loop {
             let left = timeout.map_or(SLEEP_BOUND, |timeout| timeout.saturating_sub(begin.elapsed()));
             if left.is_zero() {

@@ -26,8 +26,11 @@ pub struct Stats {
     pub tx_link_down: u64,
     /// How often the lock was not free at the first look.
     pub lock_waits: u64,
-    /// Wake-ups sent to the other stations: at most one for a burst.
+    /// Wake-ups sent to the other stations: at most one for a burst, fewer with
+    /// [`wake_interval`](crate::StationOptions::wake_interval).
     pub wakeups: u64,
+    /// How often a wait ended without a sleep because something came while it looked: see [`WaitMode`](crate::WaitMode).
+    pub polled: u64,
     /// How often the station slept.
     pub sleeps: u64,
     /// How often it woke by itself and found something there: whoever sent it died before waking the others, or was about

@@ -12,6 +12,7 @@ use crate::ring::cursor::Cursor;
 use crate::ring::position::Extent;
 use crate::ring::snapshot::NoSnapshot;
 use crate::stats::Stats;
+use crate::wake::patience::WaitMode;
 use crate::wake::sleeper::Sleeper;
 
 /// How long the ring may be unsettled before the lock is taken for one that was left behind.
@@ -82,6 +83,13 @@ impl Tap {
     #[must_use]
     pub fn with_runts(mut self) -> Self {
         self.reader.shortest = 1;
+        self
+    }
+
+    /// What the tap does while it [waits](Self::wait), instead of [`WaitMode::Sleep`].
+    #[must_use]
+    pub fn with_wait_mode(mut self, mode: WaitMode) -> Self {
+        self.reader.set_wait_mode(mode);
         self
     }
 

@@ -21,6 +21,7 @@
 pub(crate) mod lookout;
 #[cfg(test)]
 mod model;
+pub(crate) mod patience;
 pub(crate) mod sleeper;
 mod watches;
 

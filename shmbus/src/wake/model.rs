@@ -158,10 +158,18 @@ impl Process {
         }
     }
 
-    /// As a sender in another process does it, and its kernel.
     fn send(&self, nth: usize) {
+        self.commit(nth);
+        self.wake(nth);
+    }
+
+    fn commit(&self, nth: usize) {
+        self.files[nth].sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// As a sender in another process does it, and its kernel.
+    fn wake(&self, nth: usize) {
         let file = &self.files[nth];
-        file.sent.fetch_add(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         // The kernel looks whether there are watches before it takes any lock.
         if file.watched.load(Ordering::Relaxed) == 1 {
@@ -193,6 +201,19 @@ fn who_waits_alone_is_woken() {
         let waiting = beside(process, |process| process.wait(0, 2));
         process.send(0);
         process.send(0);
+        waiting.join().expect("no panic");
+    });
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "loom switches stacks in assembly")]
+fn one_wake_up_does_for_several_bursts() {
+    explore(|process| {
+        let waiting = beside(process, |process| process.wait(0, 3));
+        process.send(0);
+        process.commit(0);
+        process.commit(0);
+        process.wake(0);
         waiting.join().expect("no panic");
     });
 }
