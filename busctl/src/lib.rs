@@ -20,6 +20,7 @@ mod logging;
 pub mod new_bus;
 pub mod node;
 pub mod output;
+mod pace;
 mod parent;
 pub mod port;
 pub mod registry;

@@ -235,7 +235,7 @@ impl Member {
     /// Looks without having been woken. Everything stays armed, so that an idle member costs next to nothing; `true`: wake it.
     pub(super) fn look(&mut self, now: Instant) -> bool {
         self.stay_present();
-        if self.turn(now) || self.station.bus().is_lost() {
+        if self.turn(now) || self.port.wants_tending() || self.station.bus().is_lost() {
             return true;
         }
         self.look_at = now + self.longest_sleep();

@@ -3,18 +3,26 @@
 //! A port is something that bursts of frames come out of and go into. The node gives it a station of its own on the bus
 //! and moves it along; a new kind of port is a new file here and a line in [`PortSpec`] and `open`.
 
+pub mod bus;
+mod identity;
 mod keys;
 pub mod memif;
+pub mod pcap;
 pub mod tap;
 
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
-use shmbus::{Interface, MacAddr6, SLEEP_BOUND, SendError};
+use anyhow::anyhow;
+use shmbus::{BusOptions, Interface, MacAddr6, SLEEP_BOUND, SendError};
 
+use self::bus::BusSpec;
 use self::memif::MemifSpec;
+use self::pcap::{PcapSpec, Place};
 use self::tap::TapSpec;
+use crate::exit::misuse;
 use crate::suggest;
 
 /// The most frames a port moves at once in one direction: enough to share the cost of a lock and a wake-up, few enough
@@ -22,7 +30,10 @@ use crate::suggest;
 pub(crate) const BURST: usize = 256;
 
 /// The kinds of port, as they are written.
-const KINDS: [&str; 2] = ["memif", "tap"];
+const KINDS: [&str; 4] = ["memif", "tap", "pcap", "bus"];
+
+/// How long a port waits for a bus's lock before it drops a burst: the other ports wait with it.
+pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// What a port did with frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,7 +73,7 @@ pub(crate) trait Port: Send {
     fn tend(&mut self, tell: &mut dyn FnMut(&str));
 
     /// Moves a burst from the peer to the bus. Frames that the bus did not take are dropped: the peer's buffers are not
-    /// kept waiting for it.
+    /// kept waiting for it. (A file may wait.)
     fn ingress(&mut self, station: &mut Interface) -> Result<Moved, NotSent>;
 
     /// Moves a burst from the bus to the peer.
@@ -106,6 +117,10 @@ pub enum PortSpec {
     Memif(MemifSpec),
     /// `tap:name=tap0,...`
     Tap(TapSpec),
+    /// `pcap:in=FILE,out=FILE,...`
+    Pcap(PcapSpec),
+    /// `bus:PATH`
+    Bus(BusSpec),
 }
 
 /// A text that is no port.
@@ -136,6 +151,14 @@ pub enum ParsePortError {
         /// What may have been meant.
         hint: String,
     },
+    /// A key that cannot be left out.
+    #[error("a {kind} port needs {what}")]
+    Missing {
+        /// The kind of port.
+        kind: &'static str,
+        /// The key, and what it is for.
+        what: &'static str,
+    },
     /// The key is there twice.
     #[error("'{0}' is given twice")]
     Twice(String),
@@ -158,7 +181,20 @@ impl PortSpec {
         match self {
             Self::Memif(spec) => spec.mac,
             Self::Tap(spec) => spec.mac,
+            Self::Pcap(_) | Self::Bus(_) => None,
         }
+    }
+
+    /// Whether it writes to stdout, which nothing else may then.
+    #[must_use]
+    pub fn takes_stdout(&self) -> bool {
+        matches!(self, Self::Pcap(PcapSpec { output: Some(Place::Standard), .. }))
+    }
+
+    /// Whether it reads stdin.
+    #[must_use]
+    pub fn takes_stdin(&self) -> bool {
+        matches!(self, Self::Pcap(PcapSpec { input: Some(Place::Standard), .. }))
     }
 }
 
@@ -170,22 +206,41 @@ impl FromStr for PortSpec {
         match kind {
             "memif" => Ok(Self::Memif(keys.parse()?)),
             "tap" => Ok(Self::Tap(keys.parse()?)),
+            "pcap" => Ok(Self::Pcap(keys.parse()?)),
+            "bus" => Ok(Self::Bus(keys.parse()?)),
             _ => Err(ParsePortError::Kind { kind: kind.to_owned(), hint: suggest::hint(kind, KINDS) }),
         }
     }
 }
 
-/// Opens ports, in order. Ports that share a socket are opened together.
+/// Opens ports on the bus at `bus`, in order. Ports that share a socket are opened together; other buses are made, where there
+/// are none, with `options`.
 ///
 /// # Errors
-/// When one of them cannot be opened; none is open then.
-pub(crate) fn open(specs: &[PortSpec]) -> anyhow::Result<Vec<Box<dyn Port>>> {
+/// When one of them cannot be opened, or they are in each other's way; none is open then.
+pub(crate) fn open(
+    specs: &[PortSpec],
+    bus: &Path,
+    options: &BusOptions,
+) -> anyhow::Result<Vec<Box<dyn Port>>> {
+    for (standard, takes) in
+        [("stdin", PortSpec::takes_stdin as fn(&PortSpec) -> bool), ("stdout", PortSpec::takes_stdout)]
+    {
+        if specs.iter().filter(|spec| takes(spec)).count() > 1 {
+            return Err(misuse(anyhow!("two ports cannot share {standard}: give one of them a file")));
+        }
+    }
     let sockets = memif::Sockets::start()?;
+    let mut buses = bus::Joined::new(bus);
     specs
         .iter()
-        .map(|spec| match spec {
-            PortSpec::Memif(spec) => Ok(Box::new(sockets.open(spec, spec.to_string())?) as Box<dyn Port>),
-            PortSpec::Tap(spec) => Ok(Box::new(tap::open(spec)?) as Box<dyn Port>),
+        .map(|spec| -> anyhow::Result<Box<dyn Port>> {
+            Ok(match spec {
+                PortSpec::Memif(spec) => Box::new(sockets.open(spec, spec.to_string())?),
+                PortSpec::Tap(spec) => Box::new(tap::open(spec)?),
+                PortSpec::Pcap(spec) => Box::new(pcap::open(spec, bus)?),
+                PortSpec::Bus(spec) => Box::new(buses.open(spec, options)?),
+            })
         })
         .collect()
 }

@@ -1,9 +1,8 @@
 //! `busctl attach`: joins ports to a bus without a registry.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use shmbus::{Interface, StationOptions};
@@ -14,12 +13,9 @@ use crate::exit::misuse;
 use crate::new_bus::NewBus;
 use crate::node::{Node, Threads};
 use crate::output;
-use crate::port::{self, PortSpec};
+use crate::port::{self, LOCK_TIMEOUT, PortSpec};
 use crate::registry::Claim;
 use crate::stop::Stop;
-
-/// How long a port waits for the bus's lock before it drops a burst: the other ports wait with it.
-const LOCK_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// Join ports to a bus until stopped
 #[derive(Debug, clap::Args)]
@@ -27,11 +23,14 @@ const LOCK_TIMEOUT: Duration = Duration::from_millis(20);
     after_help = "A PORT is its kind, a colon, and key=value pairs with commas between. Prints 'ready' when all ports are open.\n\n\
                   memif keys: role=server|client id=N socket=PATH|@NAME socket-abstract=yes|no secret=S rsize=LOG2\n  \
                   bsize=BYTES rx-queues=N tx-queues=N rx-mode=adaptive|polling|interrupt name=S mac=MAC reconnect=MS\n\
-                  tap keys: name=tap0 mac=MAC offload=on|off; needs rights to make interfaces, as in 'unshare -Urn'\n\n\
+                  tap keys: name=tap0 mac=MAC offload=on|off; needs rights to make interfaces, as in 'unshare -Urn'\n\
+                  pcap keys: in=FILE (played) out=FILE (written anew) file=FILE (written, must be new) pps=N; - is stdin or stdout\n\
+                  bus:PATH joins another bus\n\n\
                   Examples:\n  \
                   busctl attach ./lan.bus memif:role=server,id=0,socket=./memif.sock\n  \
                   busctl attach ./lan.bus memif:id=0,socket=./a.sock memif:id=1,socket=./a.sock memif:role=client,socket=@vpp\n  \
-                  unshare -Urn busctl attach ./lan.bus tap:name=tap0"
+                  unshare -Urn busctl attach ./lan.bus tap:name=tap0\n  \
+                  busctl attach ./lan.bus pcap:in=replies.pcap,pps=1000,out=seen.pcap bus:./other.bus"
 )]
 pub struct Args {
     /// An interface name, or the path of a bus, which is made when there is none
@@ -59,7 +58,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let (path, claim) = bus(&args.bus, context)?;
     let stop = Stop::on_signals().context("cannot handle signals")?;
     // The ports come first: when a socket is in the way, no bus is made.
-    let ports = port::open(&args.ports)?;
+    let ports = port::open(&args.ports, &path, &args.new_bus.options())?;
     let mut node = Node::start(&args.threads)?;
     let mut first = true;
     for (port, spec) in ports.into_iter().zip(&args.ports) {
@@ -73,14 +72,23 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         }
         node.add(port, Interface::join(args.new_bus.options().open_or_create(&path)?, options)?);
     }
-    writeln!(output::stdout(), "ready")?;
-    output::stdout().flush()?;
+    announce(&args.ports)?;
     while !stop.wait([node.as_fd()], None) {
         if let Some((_, why)) = node.ended() {
             return Err(why.into());
         }
     }
     Ok(())
+}
+
+/// Says that the ports can be used: on stdout, unless that is one of them.
+fn announce(ports: &[PortSpec]) -> anyhow::Result<()> {
+    if ports.iter().any(PortSpec::takes_stdout) {
+        writeln!(io::stderr(), "ready")?;
+        return Ok(());
+    }
+    writeln!(output::stdout(), "ready")?;
+    Ok(output::stdout().flush()?)
 }
 
 /// The bus, and for an interface the claim that makes this process the one that runs it.

@@ -1,7 +1,7 @@
 //! `busctl replay`: puts the frames of a capture on a bus.
 
 mod batch;
-mod pace;
+
 mod progress;
 mod source;
 
@@ -13,13 +13,14 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use self::batch::Batch;
-use self::pace::Pace;
+
 use self::progress::Progress;
 use self::source::{Skipped, Source};
 use crate::bus_argument::BusArgument;
 use crate::context::Context;
 use crate::exit::OrMisuse as _;
 use crate::output;
+use crate::pace::Pace;
 use crate::station::Station;
 use crate::stop::Stop;
 

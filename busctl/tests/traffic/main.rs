@@ -4,6 +4,7 @@ mod demo;
 mod dump;
 mod host;
 mod ping;
+mod ports;
 mod replay;
 #[path = "../terminal/mod.rs"]
 mod terminal;

@@ -38,6 +38,8 @@ pub(crate) struct TapPort {
     /// None when somebody has deleted it.
     tap: Option<TapDevice>,
     up: bool,
+    /// It is not as it was when it was last looked after.
+    changed: bool,
     /// Readable when the interface has a frame, or, while it is down, when it was set up.
     watch: Epoll,
     /// What the station does for the kernel.
@@ -68,6 +70,7 @@ pub(super) fn open(spec: &TapSpec) -> anyhow::Result<TapPort> {
         name: format!("tap {}", spec.name),
         tap: Some(tap),
         up: false,
+        changed: false,
         watch,
         capabilities: if spec.offload { Capabilities::ALL } else { Capabilities::NONE },
         taken: Taken::new(form),
@@ -116,7 +119,13 @@ impl Port for TapPort {
         self.up
     }
 
+    fn wants_tending(&self) -> bool {
+        let Some(tap) = &self.tap else { return false };
+        self.changed || !self.up && state(tap) != Some(false)
+    }
+
     fn tend(&mut self, tell: &mut dyn FnMut(&str)) {
+        self.changed = false;
         let Some(tap) = &self.tap else { return };
         if let Some(up) = state(tap) {
             self.set_up(up);
@@ -130,6 +139,8 @@ impl Port for TapPort {
         let Some(tap) = &self.tap else { return Ok(Moved::default()) };
         let unusable = self.taken.fill(tap, station.bus().max_frame());
         if self.taken.is_empty() {
+            // Nobody says when it is set down or deleted.
+            self.changed |= state(tap) != Some(true);
             return Ok(Moved { dropped: unusable, ..Moved::default() });
         }
         station.set_capabilities(self.capabilities);
@@ -163,9 +174,7 @@ impl Port for TapPort {
             kernel.receive_verified(&self.outgoing, station);
         }
         let Kernel { moved, down, .. } = kernel;
-        if down {
-            self.set_up(false);
-        }
+        self.changed |= down;
         moved
     }
 

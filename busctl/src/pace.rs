@@ -9,7 +9,7 @@ const TICK: Duration = Duration::from_millis(1);
 const MAX_DELAY: Duration = Duration::from_millis(50);
 
 /// Keeps a pace.
-pub(super) struct Pace {
+pub(crate) struct Pace {
     pps: u64,
     /// When the frames that are counted began.
     begin: Instant,
@@ -17,12 +17,12 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(pps: u64, now: Instant) -> Self {
+    pub(crate) fn new(pps: u64, now: Instant) -> Self {
         Self { pps, begin: now, sent: 0 }
     }
 
     /// How many frames are due, at least one; or how long to wait for the next.
-    pub(super) fn due(&mut self, now: Instant) -> Result<usize, Duration> {
+    pub(crate) fn due(&mut self, now: Instant) -> Result<usize, Duration> {
         let next = self.begin + self.time_of(self.sent);
         if let Some(late) = now.checked_duration_since(next + MAX_DELAY) {
             self.begin += late;
@@ -37,7 +37,7 @@ impl Pace {
     }
 
     /// So many were sent.
-    pub(super) fn sent(&mut self, frames: usize) {
+    pub(crate) fn sent(&mut self, frames: usize) {
         self.sent += frames as u64;
     }
 

@@ -1,0 +1,288 @@
+//! Another bus as a port: the two become one LAN.
+//!
+//! What is on a loop of buses goes round for ever, so a port is refused that would close one, as far as that can be known:
+//! [`Joined`] knows the buses of its own node, by what they are and not by what they are called, and asks the members of a
+//! bus for nodes in other processes.
+
+use std::fmt;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use shmbus::{
+    Burst, Bus, BusOptions, Interface, MIN_FRAME, Member, SLEEP_BOUND, SendError, Sleeper, StationOptions,
+    WaitError,
+};
+
+use super::identity::Identity;
+use super::keys::refused;
+use super::{BURST, LOCK_TIMEOUT, Moved, NotSent, ParsePortError, Patience, Port};
+use crate::exit::misuse;
+
+/// What every station of such a port is called, before the name of the other bus. A node is known by it.
+const NAME: &str = "bus ";
+
+/// The longest sleep when the other bus cannot be watched.
+const UNWATCHED_BOUND: Duration = Duration::from_millis(1);
+
+/// Another bus, as it is written: `bus:PATH`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BusSpec {
+    /// The file, which is made when there is none.
+    pub path: PathBuf,
+}
+
+impl FromStr for BusSpec {
+    type Err = ParsePortError;
+
+    /// Reads what follows `bus:`.
+    fn from_str(text: &str) -> Result<Self, ParsePortError> {
+        if text.contains('/') {
+            return Ok(Self { path: text.into() });
+        }
+        let problem = if text.is_empty() {
+            "it is the path of the other bus, such as bus:./other.bus".to_owned()
+        } else {
+            format!("the path of a bus has a '/' in it; for a file in this folder say bus:./{text}")
+        };
+        Err(refused("bus", text, &problem))
+    }
+}
+
+impl fmt::Display for BusSpec {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.display().fmt(formatter)
+    }
+}
+
+/// The buses that are one LAN in this node.
+pub(super) struct Joined {
+    path: PathBuf,
+    buses: Vec<Identity>,
+}
+
+impl Joined {
+    /// That is, to begin with, the node's own, which may not be there yet.
+    pub(super) fn new(bus: &Path) -> Self {
+        Self { path: bus.to_owned(), buses: vec![Identity::of(bus)] }
+    }
+
+    /// Opens a port to one more.
+    ///
+    /// # Errors
+    /// When that would be a loop, or the other bus cannot be joined.
+    pub(super) fn open(&mut self, spec: &BusSpec, options: &BusOptions) -> anyhow::Result<BusPort> {
+        let (ours, theirs) = (self.path.display(), spec.path.display());
+        let identity = Identity::of(&spec.path);
+        if identity == self.buses[0] {
+            return Err(misuse(anyhow!(
+                "cannot join {ours} to itself ({theirs}): frames would go round for ever"
+            )));
+        }
+        if self.buses.contains(&identity) {
+            return Err(misuse(anyhow!(
+                "{theirs} is joined to {ours} twice: frames would go round for ever"
+            )));
+        }
+        if let Some(node) = common_node(&self.path, &spec.path) {
+            return Err(misuse(anyhow!(
+                "process {} joins {ours} and {theirs} already: frames would go round for ever; end it first",
+                node.pid
+            )));
+        }
+        let bus = options.open_or_create(&spec.path)?;
+        // What was missing is there now.
+        self.buses.extend([identity, Identity::of(&spec.path)]);
+        let options = StationOptions::new()
+            .name(format!("{NAME}{}", file_name(&self.path)))
+            .promiscuous(true)
+            .lock_timeout(LOCK_TIMEOUT);
+        let mut other = Interface::join(bus, options)?;
+        let sleeper = Sleeper::new();
+        other.sleep_in(&sleeper, 0);
+        Ok(BusPort {
+            name: format!("{NAME}{}", file_name(&spec.path)),
+            other,
+            sleeper,
+            trouble: None,
+            told: None,
+            burst: Burst::new(BURST),
+            lost: false,
+        })
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A node of another process that has a port like this on both. Its buses are one LAN, so these two are joined already.
+fn common_node(one: &Path, other: &Path) -> Option<Member> {
+    let nodes = |path: &Path| -> Vec<Member> {
+        // One that is not there, or cannot be read, has none.
+        let members = Bus::open_read_only(path).map(|bus| bus.members()).unwrap_or_default();
+        members.into_iter().filter(|member| member.name.starts_with(NAME)).collect()
+    };
+    let others = nodes(other);
+    nodes(one).into_iter().find(|node| others.iter().any(|other| other.pid == node.pid))
+}
+
+/// Another bus of a node.
+pub(crate) struct BusPort {
+    name: String,
+    /// Our station there.
+    other: Interface,
+    /// What wakes it, from the beginning on the same descriptor.
+    sleeper: Sleeper,
+    /// The latest trouble with it, to be told, and that was told.
+    trouble: Option<String>,
+    told: Option<String>,
+    lost: bool,
+    burst: Burst,
+}
+
+/// What is left of a burst that another bus carries: the sizes of buses differ.
+fn fitting(burst: &Burst, longest: usize) -> impl Iterator<Item = &[u8]> + Clone {
+    burst.iter().map(|frame| frame.bytes).filter(move |frame| (MIN_FRAME..=longest).contains(&frame.len()))
+}
+
+/// Moves a burst from one bus to the other.
+fn carry(from: &mut Interface, to: &mut Interface, burst: &mut Burst) -> Result<Moved, NotSent> {
+    burst.clear();
+    let all = from.recv_into(burst, BURST);
+    if all == 0 {
+        return Ok(Moved::default());
+    }
+    let frames = fitting(burst, to.bus().max_frame());
+    let fit = frames.clone().count();
+    let (sent, error) = match to.send_burst(frames) {
+        Ok(()) => (fit, None),
+        // They are there; the others find them a little later.
+        Err(source @ SendError::Wake { .. }) => (fit, Some(source)),
+        Err(SendError::Busy { sent, source }) => (sent, Some(SendError::Busy { sent, source })),
+        Err(source) => (0, Some(source)),
+    };
+    let moved = Moved { frames: sent, dropped: all - sent, blocked: false };
+    error.map_or(Ok(moved), |source| Err(NotSent { moved, source }))
+}
+
+impl BusPort {
+    /// Trouble that lasts is told once.
+    fn note(&mut self, trouble: String) {
+        if self.told.as_ref() != Some(&trouble) {
+            self.trouble = Some(trouble);
+        }
+    }
+}
+
+impl Port for BusPort {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn is_up(&self) -> bool {
+        !self.lost
+    }
+
+    fn wants_tending(&self) -> bool {
+        self.trouble.is_some() || !self.lost && self.other.bus().is_lost()
+    }
+
+    fn tend(&mut self, tell: &mut dyn FnMut(&str)) {
+        if !self.lost && self.other.bus().is_lost() {
+            self.lost = true;
+            let path = self.other.bus().path().display();
+            self.trouble =
+                Some(format!("bus {path} is gone: its file was cut short or overwritten; the others go on"));
+        }
+        if let Some(trouble) = self.trouble.take() {
+            tell(&format!("{}: {trouble}", self.name));
+            self.told = Some(trouble);
+        }
+    }
+
+    fn ingress(&mut self, station: &mut Interface) -> Result<Moved, NotSent> {
+        carry(&mut self.other, station, &mut self.burst)
+    }
+
+    fn egress(&mut self, station: &mut Interface) -> Moved {
+        carry(station, &mut self.other, &mut self.burst).unwrap_or_else(|NotSent { moved, source }| {
+            if !matches!(source, SendError::Lost { .. }) {
+                self.note(source.to_string());
+            }
+            moved
+        })
+    }
+
+    fn patience(&self) -> Patience {
+        Patience::Adaptive
+    }
+
+    fn arm(&mut self) -> bool {
+        match self.other.arm() {
+            Ok(there) => there,
+            // For the one who tends.
+            Err(WaitError::Lost { .. }) => true,
+            Err(error) => {
+                self.note(format!("{error}; frames from there will be a little late"));
+                false
+            }
+        }
+    }
+
+    fn disarm(&mut self) {
+        // Whom it has woken is clear: there is only one.
+        let _ = self.sleeper.woken();
+        self.other.disarm();
+    }
+
+    fn longest_sleep(&self) -> Duration {
+        if self.sleeper.poll_fd().is_some() { SLEEP_BOUND } else { UNWATCHED_BOUND }
+    }
+
+    fn descriptors<'p>(&'p self, watch: &mut dyn FnMut(BorrowedFd<'p>)) {
+        if let Some(descriptor) = self.sleeper.poll_fd() {
+            watch(descriptor);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_written_with_a_slash() {
+        assert_eq!("./b.bus".parse::<BusSpec>().unwrap().path, Path::new("./b.bus"));
+        for (text, words) in [("", "such as bus:./other.bus"), ("shmif0", "say bus:./shmif0")] {
+            let error = text.parse::<BusSpec>().expect_err(text).to_string();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn loops_are_refused_whatever_the_buses_are_called() {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = |name: &str| BusSpec { path: folder.path().join(name) };
+        let options = BusOptions::new();
+        let refused = |joined: &mut Joined, name: &str| {
+            joined.open(&spec(name), &options).map(drop).expect_err(name).to_string()
+        };
+        let mut joined = Joined::new(&spec("a").path);
+        // Neither is there yet.
+        assert!(refused(&mut joined, "a").contains("to itself"));
+        let port = joined.open(&spec("b"), &options).expect("joined");
+        std::fs::hard_link(spec("b").path, spec("c").path).unwrap();
+        std::os::unix::fs::symlink(spec("a").path, spec("d").path).unwrap();
+        assert!(refused(&mut joined, "b").contains("twice"));
+        assert!(refused(&mut joined, "c").contains("twice"));
+        drop(options.open_or_create(&spec("a").path).unwrap());
+        let mut joined = Joined::new(&spec("a").path);
+        assert!(refused(&mut joined, "a").contains("to itself"));
+        assert!(refused(&mut joined, "d").contains("to itself"));
+        drop(port);
+        drop(joined.open(&spec("c"), &options).expect("joined"));
+    }
+}
