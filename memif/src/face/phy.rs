@@ -1,4 +1,5 @@
-//! A link as a device of smoltcp, so that an IP stack in a library can be a host behind memif. (Feature `smoltcp`.)
+//! A link as a device of smoltcp, so that an IP stack in a library can be a host behind memif: on Ethernet, or on IP alone
+//! where both sides are in [`Mode::Ip`](crate::Mode::Ip). (Feature `smoltcp`.)
 //!
 //! smoltcp asks for frames one by one; underneath they are read in bursts, and what the stack has to say is collected and
 //! published together, with one wake-up: that is [`Phy::flush`], to be called after each poll of the stack.
@@ -41,15 +42,20 @@ use smoltcp::time::Instant;
 use super::link::Link;
 use super::tx::TxQueue;
 use crate::error::LinkError;
+use crate::format::mode::Mode;
 
-/// Bytes of the longest frame, without check sequence: 1,500 of payload and an Ethernet header.
-const MAX_FRAME: usize = 1_514;
+/// Bytes of the longest IP packet.
+const MTU: usize = 1_500;
+/// Bytes of the longest frame, without check sequence.
+const MAX_FRAME: usize = MTU + 14;
 /// Frames read, and frames collected, at a time.
 const BURST: usize = 64;
 
-/// A link of [`Mode::Ethernet`](crate::Mode::Ethernet) as a smoltcp [`Device`]. Nothing is allocated after it was made.
+/// A link as a smoltcp [`Device`]: for frames where the link's mode is [`Mode::Ethernet`], else for IP packets. Nothing is
+/// allocated after it was made.
 ///
-/// It reads all queues of the link in turn and sends on the first. Frames over 1,514 bytes are passed over.
+/// It reads all queues of the link in turn and sends on the first. Frames over 1,514 bytes and packets over 1,500 are passed
+/// over.
 #[derive(Debug)]
 pub struct Phy {
     link: Link,
@@ -116,13 +122,14 @@ impl Phy {
     fn read(&mut self) {
         self.taken = 0;
         self.received.filled = 0;
+        let longest = longest(self.link.mode);
         let queues = self.link.rx.len();
         for _ in 0..queues {
             let queue = self.queue % queues;
             self.queue = queue + 1;
             match self.link.rx[queue].burst(BURST) {
                 Ok(burst) => {
-                    for packet in burst.iter().filter(|packet| packet.len() <= MAX_FRAME) {
+                    for packet in burst.iter().filter(|packet| packet.len() <= longest) {
                         self.received.push(packet.len(), |bytes| packet.copy_to(bytes));
                     }
                 }
@@ -134,6 +141,14 @@ impl Phy {
                 return;
             }
         }
+    }
+}
+
+/// Bytes of the longest packet on a link.
+fn longest(mode: Mode) -> usize {
+    match mode {
+        Mode::Ethernet => MAX_FRAME,
+        Mode::Ip | Mode::PuntInject => MTU,
     }
 }
 
@@ -218,8 +233,11 @@ impl Device for Phy {
 
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = MAX_FRAME;
+        capabilities.medium = match self.link.mode {
+            Mode::Ethernet => Medium::Ethernet,
+            Mode::Ip | Mode::PuntInject => Medium::Ip,
+        };
+        capabilities.max_transmission_unit = longest(self.link.mode);
         capabilities
     }
 }
