@@ -231,11 +231,15 @@ fn packets_go_through_the_callers_hands() {
     for round in 0..200 {
         let sent = packet(round, 600);
         let mut burst = here.tx[0].burst().unwrap();
-        assert!(burst.push(&sent) && burst.push(&sent[..4]));
+        let mut slot = burst.reserve(sent.len()).unwrap();
+        slot.write(&sent);
+        slot.set_metadata(0xFACE_0000 + round);
+        assert!(burst.push(&sent[..4]));
         burst.publish();
         tunnel(&mut there.rx[0], &mut there.tx[0], &mut hands);
         let burst = here.rx[0].burst(9).unwrap();
-        assert_eq!(burst.len(), 2);
+        let metadata: Vec<u32> = burst.iter().map(|packet| packet.metadata()).collect();
+        assert_eq!(metadata, [0xFACE_0000 + round, 0]);
         let mut copy = [0; 700];
         let len = burst.iter().next().unwrap().copy_to(&mut copy);
         assert_eq!((&copy[..4], &copy[4..len]), (&b"head"[..], &sent[..]));
@@ -254,7 +258,10 @@ fn taking_and_enqueueing_copy_where_the_buffers_are_the_peers() {
     for length in [4, 127, 128, 129, 256, 299, 300, 301, 500, 640] {
         let sent = vec![7; length];
         let mut burst = there.tx[0].burst().unwrap();
-        assert!(burst.push(&sent) && burst.push(b"next"));
+        let mut slot = burst.reserve(length).unwrap();
+        slot.write(&sent);
+        slot.set_metadata(0xFACE);
+        assert!(burst.push(b"next"));
         burst.publish();
         let taken = here.rx[0].burst(9).unwrap().take(&mut hands);
         assert_eq!(taken, length.div_ceil(128) + 1);
@@ -268,6 +275,8 @@ fn taking_and_enqueueing_copy_where_the_buffers_are_the_peers() {
         let burst = there.rx[0].burst(9).unwrap();
         let lengths: Vec<usize> = burst.iter().map(|packet| packet.len()).collect();
         assert_eq!(lengths, [length, 4]);
+        let metadata: Vec<u32> = burst.iter().map(|packet| packet.metadata()).collect();
+        assert_eq!(metadata, [0xFACE, 0]);
     }
     // What does not fit into the caller's hands stays.
     let mut burst = there.tx[0].burst().unwrap();

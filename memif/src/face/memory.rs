@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
 use crate::error::MemoryError;
+use crate::format::ring::Descriptor;
 use crate::mechanism::layout::carve;
 use crate::memory::copy;
 use crate::memory::pool::{Held, Pool};
@@ -108,11 +109,12 @@ pub struct Buffer {
     start: u32,
     len: u32,
     continues: bool,
+    metadata: u32,
 }
 
 impl Buffer {
     fn empty(held: Held) -> Self {
-        Self { held, start: 0, len: 0, continues: false }
+        Self { held, start: 0, len: 0, continues: false, metadata: 0 }
     }
 
     /// Bytes of the packet.
@@ -131,6 +133,18 @@ impl Buffer {
     #[must_use]
     pub fn continues(&self) -> bool {
         self.continues
+    }
+
+    /// The descriptor's metadata, as a peer has set it or [`set_metadata`](Self::set_metadata); the protocol gives it no
+    /// meaning. 0 in an empty buffer.
+    #[must_use]
+    pub fn metadata(&self) -> u32 {
+        self.metadata
+    }
+
+    /// Sets the metadata that goes with the packet.
+    pub fn set_metadata(&mut self, metadata: u32) {
+        self.metadata = metadata;
     }
 
     /// Bytes that can be put in front of the packet.
@@ -155,7 +169,7 @@ impl Buffer {
     pub fn clear(&mut self, headroom: usize) {
         let most = self.held.size();
         self.start = u32::try_from(headroom).map_or(most, |headroom| headroom.min(most));
-        (self.len, self.continues) = (0, false);
+        (self.len, self.continues, self.metadata) = (0, false, 0);
     }
 
     /// Puts bytes behind the packet; `false` when they do not all fit, and then none are.
@@ -202,11 +216,11 @@ impl Buffer {
         (&mut self.held, self.start, self.len)
     }
 
-    /// Says what is in the buffer that was got in exchange: `len` bytes at `offset` of its region.
-    pub(crate) fn exchanged(&mut self, offset: u32, len: u32, continues: bool) {
-        self.start = offset.saturating_sub(self.held.offset()).min(self.held.size());
-        self.len = len.min(self.held.size() - self.start);
-        self.continues = continues;
+    /// Says what is in the buffer that was got in exchange.
+    pub(crate) fn exchanged(&mut self, received: &Descriptor) {
+        self.start = received.offset.saturating_sub(self.held.offset()).min(self.held.size());
+        self.len = received.length.min(self.held.size() - self.start);
+        (self.continues, self.metadata) = (received.goes_on(), received.metadata);
     }
 
     pub(crate) fn set_continues(&mut self, continues: bool) {

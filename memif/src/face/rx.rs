@@ -216,7 +216,7 @@ fn exchange_all(ring: &mut RxRing, from: usize, room: &mut [Buffer]) -> bool {
         let received = ring.burst()[nth];
         // Cannot fail after the look above.
         exchange::take(ring, nth, buffer.parts().0);
-        buffer.exchanged(received.offset, received.length, received.goes_on());
+        buffer.exchanged(&received);
     }
     true
 }
@@ -239,6 +239,9 @@ fn copy_packet(ring: &RxRing, descriptors: &[Descriptor], room: &mut [Buffer]) -
         return 0;
     }
     let mut at = 0;
+    if let (Some(first), Some(buffer)) = (descriptors.first(), room.first_mut()) {
+        buffer.set_metadata(first.metadata);
+    }
     for descriptor in descriptors {
         let mut piece = ring.bytes(descriptor);
         while !piece.is_empty() && at < used {

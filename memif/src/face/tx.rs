@@ -9,7 +9,7 @@ use super::memory::Buffer;
 use super::rx::RxBurst;
 use super::stats::QueueStats;
 use crate::error::{Fault, LinkError};
-use crate::format::ring::FLAG_NEXT;
+use crate::format::ring::{Descriptor, FLAG_NEXT};
 use crate::mechanism::counters;
 use crate::mechanism::exchange;
 use crate::mechanism::tx::{TxRing, end_of_packets};
@@ -163,8 +163,10 @@ impl TxBurst<'_> {
         }
         let last = packet.len() - 1;
         for (n, buffer) in packet.iter_mut().enumerate() {
-            let (held, start, len) = buffer.parts();
-            exchange::enqueue(ring, held, start, len, if n == last { 0 } else { FLAG_NEXT });
+            let metadata = buffer.metadata();
+            let (held, offset, length) = buffer.parts();
+            let flags = if n == last { 0 } else { FLAG_NEXT };
+            exchange::enqueue(ring, held, Descriptor { flags, region: 0, length, offset, metadata });
             buffer.clear(0);
         }
         self.packets += 1;
@@ -176,6 +178,7 @@ impl TxBurst<'_> {
         for buffer in packet {
             slot.write_shared(buffer.bytes());
         }
+        slot.set_metadata(packet.first().map_or(0, Buffer::metadata));
         true
     }
 

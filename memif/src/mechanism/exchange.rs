@@ -41,15 +41,15 @@ pub(crate) fn forward(rx: &mut RxRing, tx: &mut TxRing, from: usize, to: usize) 
     true
 }
 
-/// Puts the caller's buffer into the next free slot, to be sent from `start` on; the caller gets the slot's. Whether it could;
-/// see [`forward`].
-pub(crate) fn enqueue(tx: &mut TxRing, held: &mut Held, start: u32, length: u32, flags: u16) -> bool {
+/// Puts the caller's buffer into the next free slot, to be sent; the caller gets the slot's. What is to be sent of it is said by a
+/// descriptor whose offset is that in the buffer. Whether it could; see [`forward`].
+pub(crate) fn enqueue(tx: &mut TxRing, held: &mut Held, piece: Descriptor) -> bool {
     tx.own_buffers();
     let Some((empty, regions)) = tx.slot() else { return false };
     let Some(index) = regions.position(held.region()) else { return false };
-    let offset = held.offset() + start;
+    let offset = held.offset() + piece.offset;
     exchange(empty, held, index, 0);
-    tx.add(Descriptor { flags, region: index, length, offset, metadata: 0 });
+    tx.add(Descriptor { region: index, offset, ..piece });
     true
 }
 
