@@ -56,3 +56,8 @@ macro_rules! lab {
         $crate::Lab::new(::std::path::Path::new(env!("CARGO_BIN_EXE_busctl-under-test")))
     };
 }
+
+/// The page's program compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/memif-in-ten-minutes.md")]
+struct MemifInTenMinutes;

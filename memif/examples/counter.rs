@@ -1,0 +1,41 @@
+//! A client for a VPP or DPDK server: connects, counts what comes, and connects again when the server restarts. The README's first
+//! program.
+//!
+//! ```text
+//! $ cargo run --example counter -p memif -- /run/vpp/memif.sock
+//! ```
+
+use std::time::Duration;
+
+use memif::{Client, Event, Link, Options};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let socket = std::env::args().nth(1).unwrap_or("/run/vpp/memif.sock".into());
+    let mut client = Client::new(&socket.parse()?, Options::new(0).name("counter"))?;
+    let mut link: Option<Link> = None;
+    let (mut packets, mut bytes) = (0, 0);
+    loop {
+        // Look after the connection, a millisecond at most while there is a link to poll.
+        match client.wait(link.is_some().then_some(Duration::from_millis(1)))? {
+            Some(Event::Connected { link: new, .. }) => {
+                println!("connected to {}", new.peer.app_name);
+                link = Some(new);
+            }
+            Some(Event::Disconnected { reason, .. }) => {
+                println!("{packets} packets, {bytes} bytes; {reason}");
+                link = None;
+            }
+            Some(Event::Refused { reason, .. }) => println!("{reason}"),
+            _ => {}
+        }
+        let Some(queue) = link.as_mut().and_then(|link| link.rx.first_mut()) else { continue };
+        // An error says that the link is down, and `wait` will say why.
+        while let Ok(burst) = queue.burst(256) {
+            if burst.is_empty() {
+                break;
+            }
+            packets += burst.len();
+            bytes += burst.iter().map(|packet| packet.len()).sum::<usize>();
+        }
+    }
+}
