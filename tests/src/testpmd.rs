@@ -30,6 +30,8 @@ pub struct Setup {
     auto_start: bool,
     frame_bytes: u32,
     log_level: &'static str,
+    /// The processor for its forwarding, when it is to be as fast as it can.
+    cpu: Option<usize>,
 }
 
 /// What testpmd has counted on its port. It forgets all of it when the link goes down.
@@ -60,6 +62,7 @@ impl Setup {
             auto_start: false,
             frame_bytes: 64,
             log_level: "lib.eal:info",
+            cpu: None,
         }
     }
 
@@ -68,6 +71,20 @@ impl Setup {
     pub fn forwards(mut self, mode: &'static str) -> Self {
         self.forward = mode;
         self.auto_start = true;
+        self
+    }
+
+    /// Goes into this forward mode when it is told to `start`.
+    #[must_use]
+    pub fn forwards_on_demand(mut self, mode: &'static str) -> Self {
+        self.forward = mode;
+        self
+    }
+
+    /// Does its forwarding on this processor and all else on others, with as many buffers as it likes: to be measured.
+    #[must_use]
+    pub fn at_full_speed_on(mut self, cpu: usize) -> Self {
+        self.cpu = Some(cpu);
         self
     }
 
@@ -115,14 +132,17 @@ impl Setup {
         command.arg("-oL").arg(program);
         // Two lcores, as it insists on, that may run on whichever core is free.
         let cores = std::thread::available_parallelism().map_or(1, usize::from) - 1;
-        command.args(["--lcores", &format!("0@(0-{cores}),1@(0-{cores})"), "--main-lcore", "0"]);
-        command.args(["--no-huge", "-m", "64", "--no-pci", "--no-telemetry"]);
+        let forwarding = self.cpu.map_or(format!("(0-{cores})"), |cpu| cpu.to_string());
+        command.args(["--lcores", &format!("0@(0-{cores}),1@{forwarding}"), "--main-lcore", "0"]);
+        let (megabytes, buffers) = if self.cpu.is_some() { ("256", "16384") } else { ("64", "4096") };
+        command.args(["--no-huge", "-m", megabytes, "--no-pci", "--no-telemetry"]);
         command.arg(format!("--log-level={}", self.log_level));
         command.args(["--file-prefix", &format!("bt{}-{number}", std::process::id())]);
         command.arg(format!(
             "--vdev=net_memif0,role={role},socket={socket},socket-abstract={abstract_socket},id={id}{keys}"
         ));
-        command.args(["--", "-i", "--no-mlockall", "--nb-cores=1", "--total-num-mbufs=4096"]);
+        command.args(["--", "-i", "--no-mlockall", "--nb-cores=1"]);
+        command.arg(format!("--total-num-mbufs={buffers}"));
         command.arg(format!("--forward-mode={}", self.forward));
         command.arg(format!("--txpkts={}", self.frame_bytes));
         if self.auto_start {
@@ -186,6 +206,21 @@ impl Testpmd {
                 .unwrap_or_else(|| panic!("no {name} in {answer:#?}"))
         };
         PortStats { rx_packets: count("RX-packets:"), tx_packets: count("TX-packets:") }
+    }
+
+    /// Frames a second taken from the link since this was last asked, by its own clock.
+    ///
+    /// # Panics
+    /// When it does not answer with statistics.
+    #[allow(
+        clippy::must_use_candidate,
+        reason = "the first answer is of no use, and begins the time of the second"
+    )]
+    pub fn rx_rate(&mut self) -> f64 {
+        let answer = self.command("show port stats 0");
+        let rate = answer.iter().find_map(|line| line.trim_start().strip_prefix("Rx-pps:"));
+        rate.and_then(|after| after.split_whitespace().next()?.parse().ok())
+            .unwrap_or_else(|| panic!("no Rx-pps in {answer:#?}"))
     }
 
     /// Whether its link is up.

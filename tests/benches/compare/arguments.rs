@@ -1,0 +1,68 @@
+//! What the command line asks for.
+
+use std::time::Duration;
+
+use crate::SECTIONS;
+
+/// See the program's first comment.
+#[derive(Debug)]
+pub(crate) struct Arguments {
+    sections: Vec<String>,
+    pub(crate) rounds: usize,
+    pub(crate) time: Duration,
+    pub(crate) json: bool,
+}
+
+impl Arguments {
+    pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut arguments =
+            Self { sections: Vec::new(), rounds: 5, time: Duration::from_millis(500), json: false };
+        while let Some(word) = words.next() {
+            let mut number = || {
+                let text = words.next().ok_or(format!("{word}: a number is missing"))?;
+                text.parse::<f64>().map_err(|why| format!("{word} {text}: {why}"))
+            };
+            match word.as_str() {
+                // Cargo says so to every benchmark.
+                "--bench" => {}
+                "--json" => arguments.json = true,
+                "--rounds" => {
+                    let rounds = number()?;
+                    if !(1.0..=1_000.0).contains(&rounds) {
+                        return Err(format!("--rounds {rounds}: there are 1 to 1000"));
+                    }
+                    #[expect(
+                        clippy::cast_possible_truncation,
+                        clippy::cast_sign_loss,
+                        reason = "just checked"
+                    )]
+                    let rounds = rounds as usize;
+                    arguments.rounds = rounds;
+                }
+                "--seconds" => {
+                    let seconds = number()?;
+                    arguments.time = Duration::try_from_secs_f64(seconds)
+                        .ok()
+                        .filter(|time| !time.is_zero())
+                        .ok_or(format!("--seconds {seconds}: this is no time"))?;
+                }
+                name if SECTIONS.iter().any(|(known, _)| *known == name) => {
+                    arguments.sections.push(name.to_owned());
+                }
+                other => {
+                    let known: Vec<&str> = SECTIONS.iter().map(|(name, _)| *name).collect();
+                    return Err(format!(
+                        "there is no {other}: there are {}, --rounds N, --seconds S and --json",
+                        known.join(", ")
+                    ));
+                }
+            }
+        }
+        Ok(arguments)
+    }
+
+    /// Whether a section was asked for, by name or with all others.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        self.sections.is_empty() || self.sections.iter().any(|wanted| wanted == name)
+    }
+}

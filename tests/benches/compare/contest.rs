@@ -1,0 +1,177 @@
+//! Rounds in which ours and theirs take turns, and what is said of them.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::arguments::Arguments;
+use crate::core;
+
+/// How ours is to compare with theirs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Judge {
+    /// More is better: ours divided by theirs, and how much that is to be at least.
+    Ratio(Option<f64>),
+    /// Less is better: ours divided by theirs, and how much that may be at most.
+    Cost(f64),
+    /// Less is better: ours less theirs, and how much that may be at most.
+    Excess(Option<f64>),
+}
+
+/// A figure of one contestant: something is measured for a short time.
+pub(crate) type Figure<'a> = &'a mut dyn FnMut() -> f64;
+
+/// The table that is being made.
+pub(crate) struct Sheet<'a> {
+    arguments: &'a Arguments,
+    missed: Vec<String>,
+}
+
+impl<'a> Sheet<'a> {
+    pub(crate) fn new(arguments: &'a Arguments) -> Self {
+        Self { arguments, missed: Vec::new() }
+    }
+
+    /// How long a contestant has in a round.
+    pub(crate) fn time(&self) -> Duration {
+        self.arguments.time
+    }
+
+    /// Begins a table.
+    pub(crate) fn heading(&self, title: &str, unit: &str, theirs: &str) {
+        if self.arguments.json {
+            return;
+        }
+        println!("\n{title}: {unit}; medians of {} rounds, lowest..highest\n", self.arguments.rounds);
+        println!(
+            "{:<38} {:>24} {:>24} {:>20} {:>9} {:>9}",
+            "", "ours", theirs, "ours beside theirs", "target", "line, ns"
+        );
+    }
+
+    /// Measures a row: as many rounds as were asked for, and in every second one theirs comes first.
+    pub(crate) fn row(&mut self, what: &str, judge: Judge, ours: Figure<'_>, theirs: Figure<'_>) {
+        let (mut us, mut them, mut compared, mut lines) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for round in 0..self.arguments.rounds {
+            let (our, their);
+            if round % 2 == 0 {
+                our = ours();
+                their = theirs();
+            } else {
+                their = theirs();
+                our = ours();
+            }
+            compared.push(match judge {
+                Judge::Ratio(_) | Judge::Cost(_) => our / their,
+                Judge::Excess(_) => our - their,
+            });
+            us.push(our);
+            them.push(their);
+            lines.push(core::line_round_trip());
+        }
+        let beside = Spread::of(&compared);
+        let (target, met) = match judge {
+            Judge::Ratio(least) => {
+                (least.map(|least| format!(">= {least}")), least.is_none_or(|least| beside.median >= least))
+            }
+            Judge::Cost(most) => (Some(format!("<= {most}")), beside.median <= most),
+            Judge::Excess(most) => {
+                (most.map(|most| format!("<= +{most}")), most.is_none_or(|most| beside.median <= most))
+            }
+        };
+        if !met {
+            self.missed.push(format!(
+                "{what}: {:.2} beside {}",
+                beside.median,
+                target.as_deref().unwrap_or("")
+            ));
+        }
+        if self.arguments.json {
+            let line = json!({ "what": what, "ours": us, "theirs": them, "beside": compared,
+                "beside_median": beside.median, "target": target, "met": met, "line_ns": lines });
+            println!("{line}");
+            return;
+        }
+        println!(
+            "{what:<38} {:>24} {:>24} {:>20} {:>9} {:>9.0}",
+            Spread::of(&us).text(),
+            Spread::of(&them).text(),
+            beside.text(),
+            target.unwrap_or_default(),
+            Spread::of(&lines).median
+        );
+    }
+
+    /// Measures a row that stands for itself, and should be at least or at most something.
+    pub(crate) fn alone(&mut self, what: &str, unit: &str, target: Option<Target>, figure: Figure<'_>) {
+        let values: Vec<f64> = (0..self.arguments.rounds).map(|_| figure()).collect();
+        let spread = Spread::of(&values);
+        let met = target.is_none_or(|target| target.is_met(spread.median));
+        let said = target.map(Target::text);
+        if !met {
+            self.missed.push(format!(
+                "{what}: {:.2} {unit} beside {}",
+                spread.median,
+                said.as_deref().unwrap_or("")
+            ));
+        }
+        if self.arguments.json {
+            println!("{}", json!({ "what": what, "unit": unit, "ours": values, "target": said, "met": met }));
+        } else {
+            println!("{what:<38} {:>24} {unit} {}", spread.text(), said.unwrap_or_default());
+        }
+    }
+
+    /// Says what misses its target.
+    pub(crate) fn finish(&self) {
+        if self.arguments.json {
+            return;
+        }
+        match &self.missed[..] {
+            [] => println!("\nevery target is met"),
+            missed => missed.iter().for_each(|row| println!("\nmissed: {row}")),
+        }
+    }
+}
+
+/// What a figure that stands for itself should be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Target {
+    fn is_met(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(least) => value >= least,
+            Self::AtMost(most) => value <= most,
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::AtLeast(least) => format!(">= {least}"),
+            Self::AtMost(most) => format!("<= {most}"),
+        }
+    }
+}
+
+/// The middle of some values, and their ends.
+struct Spread {
+    lowest: f64,
+    median: f64,
+    highest: f64,
+}
+
+impl Spread {
+    fn of(values: &[f64]) -> Self {
+        let mut values = values.to_vec();
+        values.sort_by(f64::total_cmp);
+        Self { lowest: values[0], median: values[values.len() / 2], highest: values[values.len() - 1] }
+    }
+
+    fn text(&self) -> String {
+        format!("{:.2} ({:.2}..{:.2})", self.median, self.lowest, self.highest)
+    }
+}

@@ -1,0 +1,62 @@
+//! Our figures beside those of others, in the same minutes on the same machine.
+//!
+//! ```text
+//! cargo bench -p system-tests --bench compare -- [bus] [rump] [taps] [latency] [memif] [interrupt] [adapter] [idle]
+//!     [--rounds N] [--seconds S] [--json]
+//! ```
+//!
+//! A machine that others use as well is fast in one minute and slow in the next. So ours and theirs take turns, for a short time
+//! each, and what counts is the ratio in each round, and the median of these: docs/BENCHMARKS.md says what every row is. No time
+//! is asserted; a target that is missed is said to be.
+
+mod adapter;
+mod arguments;
+mod bus;
+mod contest;
+mod core;
+mod idle;
+mod latency;
+mod memif;
+mod ours;
+mod plain_ring;
+mod race;
+mod rump;
+mod vde;
+
+use self::arguments::Arguments;
+use self::contest::Sheet;
+use system_tests::turn::Turn;
+
+fn main() {
+    let arguments = match Arguments::read(std::env::args().skip(1)) {
+        Ok(arguments) => arguments,
+        Err(why) => {
+            eprintln!("compare: {why}");
+            std::process::exit(2);
+        }
+    };
+    // Tests that keep the processors busy wait meanwhile.
+    let _turn = Turn::take();
+    let mut sheet = Sheet::new(&arguments);
+    for (name, section) in SECTIONS {
+        if arguments.wants(name) {
+            section(&mut sheet);
+        }
+    }
+    sheet.finish();
+}
+
+/// Makes the rows of one subject.
+type Section = fn(&mut Sheet<'_>);
+
+/// What there is to compare, by name.
+const SECTIONS: [(&str, Section); 8] = [
+    ("bus", bus::beside_a_plain_ring),
+    ("rump", rump::beside_rump_kernels),
+    ("taps", bus::with_many_taps),
+    ("latency", latency::beside_eventfds),
+    ("memif", memif::beside_testpmd),
+    ("interrupt", memif::asleep),
+    ("adapter", adapter::beside_vde),
+    ("idle", idle::a_hundred_ports),
+];

@@ -1,0 +1,35 @@
+//! Our figures: what `busctl bench` says.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use system_tests::Lab;
+
+/// A lab around the program that cargo built for this benchmark.
+pub(crate) fn lab() -> Lab {
+    system_tests::lab!()
+}
+
+/// Runs `busctl bench` with these arguments for `time`.
+pub(crate) fn bench(lab: &Lab, time: Duration, args: &[&str]) -> Value {
+    lab.run(bench_args(time, args)).json()
+}
+
+/// The whole command line of it.
+pub(crate) fn bench_args(time: Duration, args: &[&str]) -> Vec<String> {
+    let mut words = vec!["bench".to_owned()];
+    words.extend(args.iter().map(|arg| (*arg).to_owned()));
+    words.extend(["--json".to_owned(), "--seconds".to_owned(), time.as_secs_f64().to_string()]);
+    words
+}
+
+/// A figure of what was said.
+pub(crate) fn figure(report: &Value, key: &str) -> f64 {
+    report[key].as_f64().unwrap_or_else(|| panic!("no {key} in {report}"))
+}
+
+/// Million frames a second that were received, or of one that only sends, were taken.
+pub(crate) fn rate(report: &Value) -> f64 {
+    let key = if report["rx_pps"].is_null() { "tx_pps" } else { "rx_pps" };
+    figure(report, key) / 1e6
+}

@@ -1,0 +1,73 @@
+//! A sender and a receiver in two threads, each on a processor of its own, for a short time.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::core::pin;
+
+/// Steps between two looks at the clock: it costs as much as a frame.
+const LOOKS: u32 = 64;
+
+/// Runs both for `time`, and returns how many million frames a second were received. Each step of either says how many frames it
+/// moved; both are made ready in their own threads.
+pub(crate) fn race<S, R>(
+    time: Duration,
+    sender: impl FnOnce() -> S + Send,
+    receiver: impl FnOnce() -> R + Send,
+) -> f64
+where
+    S: FnMut() -> usize,
+    R: FnMut() -> usize,
+{
+    let over = AtomicBool::new(false);
+    let over = &over;
+    std::thread::scope(|scope| {
+        let receiving = scope.spawn(move || {
+            pin(1);
+            let mut step = receiver();
+            let frames = count(time, &mut step);
+            over.store(true, Ordering::Relaxed);
+            frames
+        });
+        scope.spawn(move || {
+            pin(0);
+            let mut step = sender();
+            let mut idle = 0_u32;
+            while !over.load(Ordering::Relaxed) {
+                rest(step(), &mut idle);
+            }
+        });
+        receiving.join().expect("a receiver that does not panic")
+    })
+}
+
+/// Million frames a second, from the first one on.
+fn count(time: Duration, step: &mut impl FnMut() -> usize) -> f64 {
+    let mut idle = 0;
+    let first = loop {
+        let frames = step();
+        if frames > 0 {
+            break frames;
+        }
+        rest(0, &mut idle);
+    };
+    let (begin, mut looks, mut all) = (Instant::now(), 0_u32, 0);
+    let _ = first;
+    loop {
+        let frames = step();
+        all += frames;
+        rest(frames, &mut idle);
+        looks = looks.wrapping_add(1);
+        if looks.is_multiple_of(LOOKS) && begin.elapsed() >= time {
+            return all as f64 / begin.elapsed().as_secs_f64() / 1e6;
+        }
+    }
+}
+
+/// After some looks in vain, the processor is offered to others.
+fn rest(frames: usize, idle: &mut u32) {
+    *idle = if frames > 0 { 0 } else { *idle + 1 };
+    if *idle > 100 {
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,67 @@
+//! The bus with the reference rump kernel (`system_tests::reference`) at one end or both.
+
+use std::path::Path;
+
+use shmbus::{Burst, Bus, Interface, StationOptions};
+use system_tests::reference::RumpPeer;
+
+use crate::contest::{Judge, Sheet};
+use crate::ours;
+use crate::race::race;
+
+const BURST: usize = 32;
+
+/// Who writes and who reads changes; two rump kernels are what the others are beside.
+pub(crate) fn beside_rump_kernels(sheet: &mut Sheet<'_>) {
+    let (lab, time) = (ours::lab(), sheet.time());
+    let path = lab.path("lan.bus");
+    let path = path.as_path();
+    sheet.heading("bus: with rump kernels, bursts of 32", "million frames/s received", "rump to rump");
+    for frame in [64, 1_514] {
+        let frames = vec![vec![0xff; frame]; BURST];
+        let (sends, receives) = (|| our_sender(path, &frames), || our_receiver(path));
+        let (rump_sends, rump_receives) = (|| rump_sender(path, &frames), || rump_receiver(path));
+        let mut rump = || race(time, rump_sends, rump_receives);
+        let what = |pair| format!("{pair}, {frame} bytes");
+        let judge = Judge::Ratio(None);
+        sheet.row(&what("ours to ours"), judge, &mut || race(time, sends, receives), &mut rump);
+        sheet.row(&what("ours to rump"), judge, &mut || race(time, sends, rump_receives), &mut rump);
+        sheet.row(&what("rump to ours"), judge, &mut || race(time, rump_sends, receives), &mut rump);
+    }
+}
+
+fn our_sender(path: &Path, frames: &[Vec<u8>]) -> impl FnMut() -> usize {
+    let mut station = join(path);
+    move || {
+        // A rump kernel that stands still with the lock, as one does that was put aside, makes it busy.
+        if station.send_burst(frames).is_ok() { frames.len() } else { 0 }
+    }
+}
+
+fn our_receiver(path: &Path) -> impl FnMut() -> usize + use<> {
+    let mut station = join(path);
+    let mut burst = Burst::new(256);
+    move || {
+        let frames = station.recv_burst(&mut burst);
+        std::hint::black_box(&burst);
+        frames
+    }
+}
+
+fn join(path: &Path) -> Interface {
+    let bus = Bus::open_or_create(path, 0o600).expect("a bus");
+    Interface::join(bus, StationOptions::new().promiscuous(true)).expect("a station")
+}
+
+fn rump_sender(path: &Path, frames: &[Vec<u8>]) -> impl FnMut() -> usize {
+    let mut peer = RumpPeer::attach(path, [2, 0, 0, 0, 0, 1]);
+    move || {
+        peer.send(frames);
+        frames.len()
+    }
+}
+
+fn rump_receiver(path: &Path) -> impl FnMut() -> usize + use<> {
+    let mut peer = RumpPeer::attach(path, [2, 0, 0, 0, 0, 2]);
+    move || usize::from(peer.receive().is_some())
+}
