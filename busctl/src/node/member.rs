@@ -195,7 +195,8 @@ impl Member {
         if there {
             self.wake(now);
         } else {
-            self.look_at = now + self.longest_sleep();
+            let first = self.port.first_look();
+            self.look_at = now + self.longest_sleep().min(first);
         }
         Ok(there)
     }

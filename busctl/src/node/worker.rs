@@ -2,7 +2,7 @@
 //!
 //! Members that are awake are polled; those that have been quiet for a moment are armed and put to sleep, each by itself, so
 //! that idle ones cost next to nothing beside a busy one. With all of them asleep the thread sleeps, too. While some are awake
-//! it looks every [`LOOK`] whether others want to be woken.
+//! it looks every [`LOOK`], and whenever nothing moves, whether others want to be woken.
 
 use std::collections::HashMap;
 use std::io;
@@ -81,6 +81,7 @@ impl Worker {
     /// Serves until it is told to stop.
     pub(super) fn run(mut self) {
         let mut events = [EpollEvent::empty(); 64];
+        let mut idle = false;
         while !self.stopped {
             let timeout = self.timeout();
             let count = match self.epoll.wait(&mut events, timeout) {
@@ -88,6 +89,10 @@ impl Worker {
                 Err(Errno::EINTR) => 0,
                 Err(error) => return output::note(&format!("a thread of the node cannot wait: {error}")),
             };
+            if idle && count == 0 {
+                // On a machine with few processors the peer may be waiting for this one.
+                std::thread::yield_now();
+            }
             for event in &events[..count] {
                 match event.data() {
                     BELL => self.obey(),
@@ -95,7 +100,7 @@ impl Worker {
                 }
             }
             self.look_after_sleepers();
-            self.serve();
+            idle = self.serve();
         }
     }
 
@@ -129,7 +134,9 @@ impl Worker {
 
     /// One of its descriptors has something to say. Who is awake finds out by itself.
     fn rouse(&mut self, key: Key) {
-        if let Some(member) = self.asleep.remove(&key) {
+        if let Some(mut member) = self.asleep.remove(&key) {
+            // First what it was woken for: to disarm takes some system calls.
+            member.turn(Instant::now());
             self.awaken(member);
         }
     }
@@ -156,8 +163,9 @@ impl Worker {
         }
     }
 
-    /// Gives those who are awake their turns, until it is time to look around.
-    fn serve(&mut self) {
+    /// Gives those who are awake their turns, until it is time to look around: after a while, or at once when nothing moves.
+    /// What one has put on the bus is for others, who are told by their descriptors. `true`: nothing moved.
+    fn serve(&mut self) -> bool {
         let begin = Instant::now();
         let mut now = begin;
         while !self.awake.is_empty() && now - begin < LOOK {
@@ -171,16 +179,16 @@ impl Worker {
                     self.put_to_sleep(member, now);
                 }
             }
-            if !moved {
-                // On a machine with few processors the peer may be waiting for this one.
-                std::thread::yield_now();
-            }
             now = Instant::now();
             if now - self.tended >= TEND {
                 self.tended = now;
                 self.tend();
             }
+            if !moved {
+                return true;
+            }
         }
+        false
     }
 
     fn put_to_sleep(&mut self, mut member: Box<Member>, now: Instant) {

@@ -94,6 +94,11 @@ pub(crate) trait Port: Send {
         SLEEP_BOUND
     }
 
+    /// The same for the first time after [`arm`](Self::arm): what comes just then may be missed, where what comes later is not.
+    fn first_look(&self) -> Duration {
+        self.longest_sleep()
+    }
+
     /// Gives `watch` the descriptors that become readable when the port wants to be asked or tended. There are others only
     /// after [`tend`](Self::tend). What cannot be waited for, a regular file, is none.
     fn descriptors<'p>(&'p self, watch: &mut dyn FnMut(BorrowedFd<'p>));

@@ -24,8 +24,8 @@ pub(crate) use self::spec::DEFAULT_SOCKET;
 pub use self::spec::MemifSpec;
 use super::{BURST, Moved, NotSent, Patience, Port};
 
-/// The longest sleep while a peer is connected.
-const LONGEST_SLEEP: Duration = Duration::from_millis(10);
+/// How long after an interrupt was asked for a connected peer is looked at once more: far longer than its stores can be on their way.
+const FIRST_LOOK: Duration = Duration::from_millis(10);
 
 /// One memif interface of a node.
 pub(crate) struct MemifPort {
@@ -124,8 +124,8 @@ impl Port for MemifPort {
     }
 
     /// Real peers may publish just as the interrupt is armed and not see it.
-    fn longest_sleep(&self) -> Duration {
-        if self.is_up() { LONGEST_SLEEP } else { SLEEP_BOUND }
+    fn first_look(&self) -> Duration {
+        if self.is_up() { FIRST_LOOK } else { SLEEP_BOUND }
     }
 
     fn descriptors<'p>(&'p self, watch: &mut dyn FnMut(BorrowedFd<'p>)) {
