@@ -111,7 +111,7 @@ fn count_frames(mut tap: Tap) -> usize {
 }
 
 /// Takes every frame and keeps none.
-struct Passing;
+pub(crate) struct Passing;
 
 impl FrameSink for Passing {
     fn take(&mut self, _frame: &RingFrame<'_>) -> bool {

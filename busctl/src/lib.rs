@@ -23,6 +23,7 @@ pub mod output;
 mod pace;
 mod parent;
 pub mod port;
+mod rates;
 pub mod registry;
 mod settle;
 pub mod station;

@@ -46,6 +46,7 @@ pub use socket::{Socket, SocketError};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// The interfaces in one state folder. Cheap to make; reading is done when asked.
 #[derive(Debug, Clone)]
@@ -179,6 +180,12 @@ impl Registry {
     #[must_use]
     pub fn report(&self, name: InterfaceName) -> Report {
         Report::load(&self.report_path(name))
+    }
+
+    /// When that was said, if anybody ever did.
+    #[must_use]
+    pub fn reported_at(&self, name: InterfaceName) -> Option<SystemTime> {
+        std::fs::metadata(self.report_path(name)).and_then(|file| file.modified()).ok()
     }
 
     fn interfaces(&self) -> PathBuf {

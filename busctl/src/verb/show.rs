@@ -1,21 +1,27 @@
 //! `busctl show`: interfaces as `ifconfig` shows them, and buses.
 
+use std::fmt;
 use std::io::{self, Write as _};
-use std::thread;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use shmbus::Bus;
 
 use crate::bus_argument::BusArgument;
 use crate::bus_file;
 use crate::context::Context;
 use crate::interface_view::InterfaceView;
 use crate::output;
+use crate::rates::{BusMeter, InterfaceMeter, InterfaceRates};
+use crate::registry::{Record, Registry};
+use crate::stop::Stop;
 
 /// Show interfaces, or a bus
 ///
 /// Without an argument, all interfaces. The counters are those of the process that runs the interface, at most a tenth of a
-/// second old; when none does, they are the last ones.
+/// second old; when none does, they are the last ones. With -w there are rates, too: of frames, and of their bits (of a bus,
+/// `about` where part was overwritten before it could be counted).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         busctl show\n  \
@@ -27,7 +33,7 @@ pub struct Args {
     #[arg(value_name = "IFNAME|BUSPATH")]
     pub subject: Option<BusArgument>,
 
-    /// Show it again every SEC seconds
+    /// Show it again every SEC seconds, with rates
     #[arg(short = 'w', long = "watch", value_name = "SEC", value_parser = parse_seconds)]
     pub watch: Option<Duration>,
 
@@ -41,63 +47,119 @@ pub struct Args {
 /// # Errors
 /// When there is no such interface, or the file is not a bus.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+    let mut show = Show { args, context, interfaces: InterfaceMeter::default(), bus: None };
+    let Some(pause) = args.watch else { return show.once() };
+    let stop = Stop::on_signals()?;
+    let mut next = Instant::now();
     loop {
-        show(args, context)?;
-        let Some(pause) = args.watch else { return Ok(()) };
+        show.once()?;
         output::stdout().flush()?;
-        thread::sleep(pause);
+        // Not every pause after the one before, or what it takes to show would add up.
+        let now = Instant::now();
+        next = (next + pause).max(now);
+        if stop.sleep(next.duration_since(now)) {
+            return Ok(());
+        }
         if !args.json {
             writeln!(output::stdout())?;
         }
     }
 }
 
-fn show(args: &Args, context: &Context) -> anyhow::Result<()> {
-    match &args.subject {
-        Some(BusArgument::Path(path)) => {
-            let bus = bus_file::look(path)?;
-            print(args.json, &bus)?;
-        }
-        Some(BusArgument::Interface(name)) => {
-            let registry = context.registry()?;
-            let interface = InterfaceView::new(&registry, &registry.load(*name)?)?;
-            print(args.json, &interface)?;
-        }
-        None => {
-            let registry = context.registry()?;
-            let (records, damaged) = registry.list()?;
-            damaged.iter().for_each(output::warn);
-            let interfaces = records
-                .iter()
-                .map(|record| InterfaceView::new(&registry, record))
-                .collect::<Result<Vec<_>, _>>()?;
-            if args.json {
-                let damaged = damaged.iter().map(ToString::to_string).collect();
-                output::print_json(&Listing { interfaces, damaged })?;
-            } else {
-                interfaces.iter().try_for_each(|interface| print(false, interface))?;
+struct Show<'a> {
+    args: &'a Args,
+    context: &'a Context,
+    interfaces: InterfaceMeter,
+    bus: Option<BusMeter>,
+}
+
+impl Show<'_> {
+    fn once(&mut self) -> anyhow::Result<()> {
+        let json = self.args.json;
+        match &self.args.subject {
+            Some(BusArgument::Path(path)) => {
+                let seen = bus_file::look(path)?;
+                let rates = if self.args.watch.is_some() { Some(self.bus_meter(path)?.look()) } else { None };
+                print(json, &WithRates { seen, rates })?;
+            }
+            Some(BusArgument::Interface(name)) => {
+                let registry = self.context.registry()?;
+                print(json, &self.interface(&registry, &registry.load(*name)?)?)?;
+            }
+            None => {
+                let registry = self.context.registry()?;
+                let (records, damaged) = registry.list()?;
+                damaged.iter().for_each(output::warn);
+                let interfaces = records
+                    .iter()
+                    .map(|record| self.interface(&registry, record))
+                    .collect::<anyhow::Result<Vec<_>>>()?;
+                if json {
+                    let damaged = damaged.iter().map(ToString::to_string).collect();
+                    output::print_json(&Listing { interfaces, damaged })?;
+                } else {
+                    interfaces.iter().try_for_each(|interface| print(false, interface))?;
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
+
+    fn interface(
+        &mut self,
+        registry: &Registry,
+        record: &Record,
+    ) -> anyhow::Result<WithRates<InterfaceView, InterfaceRates>> {
+        let seen = InterfaceView::new(registry, record)?;
+        let rates = self.args.watch.map(|_| self.interfaces.look(registry, record.name));
+        Ok(WithRates { seen, rates })
+    }
+
+    /// Another one when somebody has made the bus anew.
+    fn bus_meter(&mut self, path: &Path) -> anyhow::Result<&mut BusMeter> {
+        let meter = match self.bus.take().filter(|meter| !meter.is_of_the_past()) {
+            Some(meter) => meter,
+            None => BusMeter::new(Bus::open_read_only(path)?)?,
+        };
+        Ok(self.bus.insert(meter))
+    }
+}
+
+/// What there is to see, and with -w how much goes through.
+#[derive(Debug, Serialize)]
+struct WithRates<S, R> {
+    #[serde(flatten)]
+    seen: S,
+    #[serde(flatten)]
+    rates: Option<R>,
+}
+
+impl<S: fmt::Display, R: fmt::Display> fmt::Display for WithRates<S, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.seen.fmt(f)?;
+        self.rates.as_ref().map_or(Ok(()), |rates| rates.fmt(f))
+    }
 }
 
 /// `show --json` without an argument.
 #[derive(Debug, Serialize)]
 struct Listing {
-    interfaces: Vec<InterfaceView>,
+    interfaces: Vec<WithRates<InterfaceView, InterfaceRates>>,
     /// An error for each record that could not be read.
     damaged: Vec<String>,
 }
 
-fn print<T: Serialize + std::fmt::Display>(json: bool, view: &T) -> io::Result<()> {
+fn print<T: Serialize + fmt::Display>(json: bool, view: &T) -> io::Result<()> {
     if json { output::print_json(view) } else { write!(output::stdout(), "{view}") }
 }
+
+/// A pause that ends one day.
+const LONGEST: Duration = Duration::from_secs(1_000_000);
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
     text.parse()
         .ok()
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .filter(|pause| !pause.is_zero())
-        .ok_or_else(|| "it takes a number of seconds above 0, such as 1 or 0.5".to_owned())
+        .filter(|pause| !pause.is_zero() && *pause <= LONGEST)
+        .ok_or_else(|| "it takes a number of seconds above 0 and up to 1000000, such as 1 or 0.5".to_owned())
 }

@@ -1,15 +1,17 @@
 //! `show`: interfaces and buses, for people and for programs.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::io::{BufRead as _, BufReader, Lines};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use busctl::registry::{Counters, InterfaceName, Registry};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use predicates::str::contains;
 use serde_json::Value;
 use shmbus::{Bus, Interface, StationOptions};
 
-use crate::Lab;
+use crate::{Lab, refused};
 
 #[test]
 fn an_interface_is_shown_as_ifconfig_does() {
@@ -112,22 +114,25 @@ fn what_is_not_there_is_said() {
     lab.refuses("show lan.bus", "for a file in this folder say ./lan.bus");
     lab.refuses("show ./lan.bus", "no such file or directory");
     lab.refuses("show .//", "directory");
-    lab.refuses("show -w 0", "a number of seconds above 0");
+    for seconds in ["0", "x", "1e9", "nan", "inf", ""] {
+        refused(lab.busctl("show").arg(format!("-w={seconds}")), 2, "a number of seconds above 0");
+    }
+}
+
+/// `show` with these arguments, going on and on.
+fn watch(lab: &Lab, words: &str) -> (Child, Lines<BufReader<ChildStdout>>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_busctl"));
+    command.current_dir(lab.path("")).arg("--state").arg(lab.path("state")).args(words.split_whitespace());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    (child, lines)
 }
 
 #[test]
 fn watching_repeats_one_object_a_line() {
     let lab = Lab::new();
     lab.prints("create");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_busctl"))
-        .arg("--state")
-        .arg(lab.path("state"))
-        .args(["show", "shmif0", "--json", "-w", "0.05"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (child, lines) = watch(&lab, "show shmif0 --json -w 0.05");
     for line in lines.take(3) {
         assert_eq!(serde_json::from_str::<Value>(&line.unwrap()).unwrap()["name"], "shmif0");
     }
@@ -135,4 +140,64 @@ fn watching_repeats_one_object_a_line() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}
+
+#[test]
+fn watching_an_interface_tells_its_rates() {
+    let lab = Lab::new().with_interface_up();
+    let mut claim = Registry::new(lab.path("state")).claim(InterfaceName::Shmif(0)).unwrap();
+    claim.count(Counters::default()).unwrap();
+    let (mut child, lines) = watch(&lab, "show --json -w 0.05");
+    let mut objects =
+        lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()["interfaces"][0].take());
+    let first = objects.next().unwrap();
+    assert_eq!((&first["rx_pps"], &first["tx_bps"]), (&Value::Null, &Value::Null));
+    let second = objects.next().unwrap();
+    assert_eq!((&second["rx_pps"], &second["tx_bps"]), (&0.0.into(), &0.0.into()));
+    let counters = Counters { rx_packets: 1000, rx_bytes: 60_000, ..Counters::default() };
+    // Reported when it is time to.
+    let counted = objects.find(|object| {
+        claim.count(counters).unwrap();
+        object["rx_pps"].as_f64() > Some(0.0)
+    });
+    let counted = counted.unwrap();
+    // The time between the two looks is not known here, but the same for both.
+    let (pps, bps) = (counted["rx_pps"].as_f64().unwrap(), counted["rx_bps"].as_f64().unwrap());
+    assert!((bps / pps - 480.0).abs() < 1.0, "{counted}");
+    assert_eq!(objects.next().unwrap()["rx_pps"], 0.0);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // What is not watched has none.
+    assert!(lab.json("show shmif0 --json").get("rx_pps").is_none());
+}
+
+#[test]
+fn watching_a_bus_tells_its_rate() {
+    let lab = Lab::new();
+    let path = lab.path("lan.bus");
+    let mut station =
+        Interface::join(Bus::open_or_create(&path, 0o600).unwrap(), StationOptions::new()).unwrap();
+    let (mut child, mut lines) = watch(&lab, "show ./lan.bus -w 0.05 --json");
+    let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!(next()["pps"], Value::Null);
+    station.send_burst(vec![[0xff; 60]; 100]).unwrap();
+    let busy = loop {
+        let object = next();
+        if object["pps"].as_f64() > Some(0.0) {
+            break object;
+        }
+    };
+    let (pps, bps) = (busy["pps"].as_f64().unwrap(), busy["bps"].as_f64().unwrap());
+    assert!((bps / pps - 480.0).abs() < 1.0 && busy["estimated"] == false, "{busy}");
+    // More than the ring holds.
+    station.send_burst(vec![[0xff; 1500]; 2000]).unwrap();
+    while next()["estimated"] == false {}
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let (mut child, mut lines) = watch(&lab, "show ./lan.bus -w 0.05");
+    let rate = lines.find(|line| line.as_ref().unwrap().contains("rate: ")).unwrap().unwrap();
+    assert_eq!(rate, "\trate: 0 packets/s, 0 bit/s");
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    assert!(child.wait().unwrap().success());
 }
