@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use clap::ValueHint;
 use serde::Serialize;
 
 use self::batch::Batch;
@@ -35,11 +36,11 @@ use crate::stop::Stop;
                         busctl dump ./one.bus -f -w - | busctl replay - ./other.bus")]
 pub struct Args {
     /// The capture; - is stdin
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
 
     /// An interface, or the path of a bus with a '/' in it
-    #[arg(value_name = "BUS")]
+    #[arg(value_name = "BUS", value_hint = ValueHint::FilePath)]
     pub bus: BusArgument,
 
     /// Frames a second [default: as fast as it goes]
@@ -70,7 +71,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     }
     let mut station = Station::join(&args.bus, context)?;
     let stop = Stop::on_signals()?;
-    let progress = Progress::new(source.size());
+    let mut progress = Progress::new(source.size());
 
     let begin = Instant::now();
     let mut pace = args.pps.map(|pps| Pace::new(pps, begin));

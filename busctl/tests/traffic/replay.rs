@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Lab, frame};
+use crate::{Lab, frame, terminal};
 
 #[test]
 fn what_is_replayed_is_dumped_again() {
@@ -91,4 +91,44 @@ fn a_capture_that_is_damaged_further_on_is_replayed_up_to_there() {
     let output = run.get_output();
     assert!(output.stdout.starts_with(b"1 frames, 17 bytes"), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("it is cut short in or behind frame 2"));
+}
+
+/// A frame played a million times: not the file.
+#[test]
+fn a_small_capture_is_read_once_however_often_it_is_played() {
+    let lab = Lab::new().with_bus();
+    lab.write_pcap("in.pcap", [vec![1; 13], frame(b"tick")]);
+    let mut replay = lab.start("replay in.pcap ./lan.bus --loop 1000000 --json");
+    // It is at work with the first frames on the bus, and the file can go.
+    while lab.prints("dump ./lan.bus").lines().count() < 2 {}
+    std::fs::write(lab.path("in.pcap"), "").unwrap();
+    let report: serde_json::Value = serde_json::from_str(&replay.line()).unwrap();
+    assert_eq!((&report["frames"], &report["skipped_short"]), (&1_000_000.into(), &1_000_000.into()));
+    assert_eq!(replay.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn pcapng_is_replayed_too_and_every_bus_in_it() {
+    let lab = Lab::new().with_bus();
+    drop(shmbus::Bus::open_or_create(lab.path("two.bus"), 0o600).unwrap());
+    lab.write_pcap("a.pcap", [frame(b"one")]);
+    lab.write_pcap("b.pcap", [frame(b"two")]);
+    lab.prints("replay a.pcap ./lan.bus");
+    lab.prints("replay b.pcap ./two.bus");
+    lab.prints("dump ./lan.bus ./two.bus -q -w both.pcapng");
+    let third = lab.path("three.bus");
+    drop(shmbus::Bus::open_or_create(&third, 0o600).unwrap());
+    assert!(lab.prints("replay both.pcapng ./three.bus").starts_with("2 frames, 34 bytes in "));
+    lab.prints("dump ./three.bus -q -w all.pcap");
+    assert_eq!(lab.read_pcap("all.pcap"), [frame(b"one"), frame(b"two")]);
+}
+
+#[test]
+fn a_bar_is_for_terminals() {
+    let lab = Lab::new().with_bus();
+    lab.write_pcap("in.pcap", vec![frame(b"tick"); 30]);
+    let (status, shown) = terminal::run(&mut lab.command("replay in.pcap ./lan.bus --pps 100"));
+    assert!(status.success() && shown.contains(" frames, ") && shown.contains("to go"), "{shown}");
+    assert!(shown.trim_end().ends_with(" s") && shown.contains("30 frames, 540 bytes in "), "{shown}");
+    lab.busctl("replay in.pcap ./lan.bus --pps 100").assert().success().stderr("");
 }

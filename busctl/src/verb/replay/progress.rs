@@ -1,12 +1,21 @@
 //! How far the replay has come, on a terminal.
 
-use indicatif::{ProgressBar, ProgressStyle};
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
 /// Bytes of a frame's header in a capture, about.
 const FRAME_HEADER: u64 = 16;
 
+/// How often the words on it are written anew.
+const INTERVAL: Duration = Duration::from_millis(100);
+
 /// A bar on stderr; nothing where that is no terminal.
-pub(super) struct Progress(ProgressBar);
+pub(super) struct Progress {
+    bar: ProgressBar,
+    frames: u64,
+    said: Option<Instant>,
+}
 
 impl Progress {
     /// `size` bytes of capture are to be played, as far as is known.
@@ -19,15 +28,30 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        Self(bar)
+        Self { bar, frames: 0, said: None }
     }
 
     /// So many frames with so many bytes went out.
-    pub(super) fn advance(&self, frames: usize, bytes: u64) {
-        self.0.inc(bytes + frames as u64 * FRAME_HEADER);
+    pub(super) fn advance(&mut self, frames: usize, bytes: u64) {
+        if self.bar.is_hidden() {
+            return;
+        }
+        self.frames += frames as u64;
+        if self.said.is_none_or(|said| said.elapsed() >= INTERVAL) {
+            self.said = Some(Instant::now());
+            self.bar.set_message(format!("{} frames", HumanCount(self.frames)));
+        }
+        self.bar.inc(bytes + frames as u64 * FRAME_HEADER);
     }
 
     pub(super) fn finish(&self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Drop for Progress {
+    /// An error is not to be printed into the bar.
+    fn drop(&mut self) {
+        self.finish();
     }
 }

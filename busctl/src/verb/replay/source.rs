@@ -45,9 +45,11 @@ pub(super) struct Source {
     file: Option<File>,
     /// Rounds to go after this one.
     rounds: u64,
-    /// Frames of this round that a bus carries.
-    usable: u64,
-    skipped: Skipped,
+    sieve: Sieve,
+    /// The frames of the first round, for the others; none when they are too many or there is only one round.
+    kept: Option<Kept>,
+    /// Which of the kept frames comes next, from the second round on.
+    next_kept: Option<usize>,
 }
 
 impl Source {
@@ -59,7 +61,8 @@ impl Source {
             None if rounds > 1 => bail!("stdin can be played only once; save it to a file to loop it"),
             None => CaptureReader::new(Box::new(io::stdin()) as Box<dyn Read>)?,
         };
-        Ok(Self { reader, file, rounds: rounds - 1, usable: 0, skipped: Skipped::default() })
+        let kept = (rounds > 1).then(Kept::default);
+        Ok(Self { reader, file, rounds: rounds - 1, sieve: Sieve::default(), kept, next_kept: None })
     }
 
     fn begin(mut file: &File) -> anyhow::Result<Capture> {
@@ -69,38 +72,120 @@ impl Source {
 
     /// Bytes to be played in all rounds, as far as is known.
     pub(super) fn size(&self) -> Option<u64> {
-        let size = self.file.as_ref()?.metadata().ok()?.len();
-        Some(size.saturating_mul(self.rounds + 1))
+        let file = self.file.as_ref()?.metadata().ok()?;
+        file.is_file().then(|| file.len().saturating_mul(self.rounds + 1))
     }
 
     /// What was passed over so far.
     pub(super) fn skipped(&self) -> &Skipped {
-        &self.skipped
+        &self.sieve.skipped
     }
 
     /// Fills the batch; it stays empty at the end. With an error, the frames before it are in the batch.
     pub(super) fn fill(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
         while !batch.is_full() {
-            let Some(frame) = self.reader.next_frame()? else {
-                // A capture without a frame for the bus has none in the next round either.
-                match &self.file {
-                    Some(file) if self.rounds > 0 && self.usable > 0 => self.reader = Self::begin(file)?,
-                    _ => break,
-                }
-                self.rounds -= 1;
-                self.usable = 0;
-                continue;
-            };
-            match frame.bytes.len() {
-                len if len > MAX_FRAME => self.skipped.long += 1,
-                len if len < MIN_FRAME => self.skipped.short += 1,
-                _ => {
-                    self.usable += 1;
-                    self.skipped.cut += u64::from(frame.cut);
-                    batch.push(frame.bytes);
-                }
+            if !self.put_next(batch)? && !self.begin_again()? {
+                break;
             }
         }
         Ok(())
+    }
+
+    /// Puts the next frame of this round into the batch, if a bus carries it; `false` at the end.
+    fn put_next(&mut self, batch: &mut Batch) -> anyhow::Result<bool> {
+        if let (Some(next), Some(kept)) = (&mut self.next_kept, &self.kept) {
+            let Some((frame, cut)) = kept.get(*next) else { return Ok(false) };
+            *next += 1;
+            self.sieve.put(frame, cut, batch);
+            return Ok(true);
+        }
+        let Some(frame) = self.reader.next_frame()? else { return Ok(false) };
+        self.sieve.put(frame.bytes, frame.cut, batch);
+        if self.kept.as_mut().is_some_and(|kept| !kept.push(frame.bytes, frame.cut)) {
+            self.kept = None;
+        }
+        Ok(true)
+    }
+
+    /// Begins the next round, if there is one. A capture without a frame for the bus has none in the next round either.
+    fn begin_again(&mut self) -> anyhow::Result<bool> {
+        let Some(file) = self.file.as_ref().filter(|_| self.rounds > 0 && self.sieve.usable > 0) else {
+            return Ok(false);
+        };
+        self.rounds -= 1;
+        if self.kept.is_some() {
+            self.next_kept = Some(0);
+        } else {
+            self.reader = Self::begin(file)?;
+        }
+        Ok(true)
+    }
+}
+
+/// Keeps away what a bus does not carry.
+#[derive(Default)]
+struct Sieve {
+    /// Frames that it let through.
+    usable: u64,
+    skipped: Skipped,
+}
+
+impl Sieve {
+    fn put(&mut self, frame: &[u8], cut: bool, batch: &mut Batch) {
+        match frame.len() {
+            len if len > MAX_FRAME => self.skipped.long += 1,
+            len if len < MIN_FRAME => self.skipped.short += 1,
+            _ => {
+                self.usable += 1;
+                self.skipped.cut += u64::from(cut);
+                batch.push(frame);
+            }
+        }
+    }
+}
+
+/// Frames in memory: to open and read a file of a few frames again and again would take longer than to send them.
+#[derive(Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    /// Where each frame ends, and whether it is cut.
+    frames: Vec<(usize, bool)>,
+}
+
+impl Kept {
+    /// Bytes that are kept at most; of larger captures the file is read again.
+    const LIMIT: usize = 64 << 20;
+
+    /// Keeps a frame; `false` when there is no room.
+    fn push(&mut self, frame: &[u8], cut: bool) -> bool {
+        let index = size_of_val(self.frames.as_slice());
+        if self.bytes.len() + index + frame.len() > Self::LIMIT {
+            return false;
+        }
+        self.bytes.extend_from_slice(frame);
+        self.frames.push((self.bytes.len(), cut));
+        true
+    }
+
+    fn get(&self, index: usize) -> Option<(&[u8], bool)> {
+        let (end, cut) = *self.frames.get(index)?;
+        let start = index.checked_sub(1).map_or(0, |before| self.frames[before].0);
+        Some((&self.bytes[start..end], cut))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_comes_back_until_it_is_too_much() {
+        let mut kept = Kept::default();
+        assert!(kept.push(b"one", false) && kept.push(b"", true) && kept.push(b"three", false));
+        assert_eq!(kept.get(0), Some((&b"one"[..], false)));
+        assert_eq!(kept.get(1), Some((&b""[..], true)));
+        assert_eq!(kept.get(2), Some((&b"three"[..], false)));
+        assert_eq!(kept.get(3), None);
+        assert!(!kept.push(&vec![0; Kept::LIMIT], false));
     }
 }
