@@ -4,6 +4,8 @@
 //! and moves it along; a new kind of port is a new file here and a line in [`PortSpec`] and `open`.
 
 pub mod bus;
+#[cfg(test)]
+mod conformance;
 mod identity;
 mod keys;
 pub mod memif;

@@ -1,0 +1,100 @@
+//! A memif client, in the test itself.
+
+use std::path::{Path, PathBuf};
+
+use memif::{Client, Event, Link, Options, SocketAddr};
+
+use super::{Bench, Cable, Peer, conforms, here};
+
+struct Client_ {
+    socket: PathBuf,
+    client: Option<Client>,
+    link: Option<Link>,
+}
+
+impl Client_ {
+    fn call(&mut self) {
+        let address = SocketAddr::path(&self.socket).expect("a short path");
+        self.client = Some(Client::new(&address, Options::new(0)).expect("valid"));
+    }
+
+    fn link(&mut self) -> Option<&mut Link> {
+        if let Some(client) = &mut self.client {
+            while let Some(event) = client.ready().expect("its descriptors work") {
+                self.link = match event {
+                    Event::Connected { link, .. } => Some(link),
+                    Event::Disconnected { .. } => None,
+                    _ => continue,
+                };
+            }
+        }
+        self.link.as_mut()
+    }
+}
+
+impl Peer for Client_ {
+    fn send(&mut self, frame: &[u8]) -> bool {
+        let Some(link) = self.link() else { return false };
+        let mut burst = link.tx[0].burst().expect("up");
+        burst.push(frame) && burst.publish() == 1
+    }
+
+    fn receive(&mut self, frames: &mut Vec<Vec<u8>>) {
+        let Some(link) = self.link() else { return };
+        let burst = link.rx[0].burst(1_024).expect("up");
+        for packet in &burst {
+            let mut frame = vec![0; packet.len()];
+            packet.copy_to(&mut frame);
+            frames.push(frame);
+        }
+    }
+
+    fn vanish(&mut self) {
+        (self.link, self.client) = (None, None);
+    }
+
+    fn come_back(&mut self) -> bool {
+        self.call();
+        true
+    }
+}
+
+fn spec(folder: &Path) -> (PathBuf, String) {
+    let socket = folder.join("m.sock");
+    let spec = format!("memif:id=0,socket={}", socket.display());
+    (socket, spec)
+}
+
+fn kind(folder: &Path) -> Cable {
+    let (socket, spec) = spec(folder);
+    let peer = move || -> Box<dyn Peer> {
+        let mut client = Client_ { socket, client: None, link: None };
+        client.call();
+        Box::new(client)
+    };
+    (spec, Box::new(peer))
+}
+
+/// Nobody is there yet.
+fn alone(folder: &Path) -> Cable {
+    let (socket, spec) = spec(folder);
+    (spec, Box::new(|| Box::new(Client_ { socket, client: None, link: None })))
+}
+
+conforms!(kind, here);
+
+#[test]
+fn the_link_comes_with_the_peer() {
+    let mut bench = Bench::new(alone);
+    for _ in 0..100 {
+        assert!(!bench.turn());
+    }
+    assert!(!bench.port.is_up());
+    assert!(bench.peer.come_back());
+    // Without a turn, which would look by itself.
+    let mut peer = Vec::new();
+    while !bench.is_woken(std::time::Duration::from_millis(1)) {
+        bench.peer.receive(&mut peer);
+    }
+    bench.until("the port is up", |bench| bench.port.is_up());
+}
