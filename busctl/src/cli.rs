@@ -13,7 +13,7 @@ use crate::verb;
 #[derive(Debug, Parser)]
 #[command(
     name = "busctl",
-    version,
+    version = env!("BUSCTL_VERSION"),
     arg_required_else_help = true,
     after_help = "BUS is an interface name, or the path of a bus file that contains a '/' (./lan.bus).\n\
                   Exit codes: 0 done; 1 it did not work; 2 wrong use or configuration, and nothing was changed.",

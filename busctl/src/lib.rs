@@ -52,7 +52,7 @@ pub fn main() -> ExitCode {
     if let Err(error) = logging::start(cli.verbose) {
         return exit::report(&error);
     }
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "busctl");
+    tracing::info!(version = env!("BUSCTL_VERSION"), "busctl");
     if let Err(error) = shmbus::survive_truncation() {
         tracing::warn!(%error, "a bus file that is cut short will end this process");
     }

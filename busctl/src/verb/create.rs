@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use anyhow::anyhow;
+use serde::Serialize;
 
 use crate::context::Context;
 use crate::exit::{OrMisuse as _, misuse};
@@ -34,6 +35,16 @@ pub struct Args {
     /// shmif or tap, or a name such as shmif0, memif0/1 (on socket 0, with id 1) or tap0; then settings
     #[arg(value_name = "NAME|KEY=VALUE")]
     pub words: Vec<String>,
+
+    /// Print the name as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The keys of `create --json`.
+#[derive(Debug, Serialize)]
+struct Created {
+    name: InterfaceName,
 }
 
 /// Makes the interface.
@@ -57,7 +68,11 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         Name::Lowest(_) => edit.create_lowest(draft)?,
         Name::This(_) => edit.create(draft)?,
     };
-    writeln!(output::stdout(), "{}", record.name)?;
+    if args.json {
+        output::print_json(&Created { name: record.name })?;
+    } else {
+        writeln!(output::stdout(), "{}", record.name)?;
+    }
     Ok(())
 }
 

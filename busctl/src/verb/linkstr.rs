@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
+use serde::Serialize;
 
 use crate::bus_argument::plugged_in;
 use crate::context::Context;
@@ -36,9 +37,20 @@ pub struct Args {
     #[arg(long, conflicts_with = "bus")]
     pub unset: bool,
 
+    /// Print its bus as JSON
+    #[arg(long, conflicts_with_all = ["bus", "unset"])]
+    pub json: bool,
+
     /// How the bus is made when there is none
     #[command(flatten)]
     pub new_bus: NewBus,
+}
+
+/// The keys of `linkstr --json`.
+#[derive(Debug, Serialize)]
+struct Plugged {
+    name: InterfaceName,
+    linkstr: String,
 }
 
 /// Plugs, unplugs, or prints.
@@ -71,7 +83,12 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         })
     } else {
         let record = registry.load(name)?;
-        writeln!(output::stdout(), "{}", plugged_in(&record)?.display())?;
+        let linkstr = plugged_in(&record)?.display().to_string();
+        if args.json {
+            output::print_json(&Plugged { name, linkstr })?;
+        } else {
+            writeln!(output::stdout(), "{linkstr}")?;
+        }
         Ok(())
     }
 }

@@ -90,3 +90,19 @@ fn colours_are_for_terminals() {
     assert!(on_a_terminal("").contains('\x1b'));
     assert!(!on_a_terminal("1").contains('\x1b'));
 }
+
+#[test]
+fn the_version_names_the_commit() {
+    let lab = Lab::new();
+    let git = |args: &[&str]| {
+        let output = Command::new("git").args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;
+        output.status.success().then(|| String::from_utf8(output.stdout).unwrap().trim().to_owned())
+    };
+    let number = env!("CARGO_PKG_VERSION");
+    let expected = match git(&["ls-files", "--error-unmatch", "build.rs"]) {
+        Some(_) => format!("busctl {number} ({})\n", git(&["log", "-1", "--format=%h %cs"]).unwrap()),
+        None => format!("busctl {number}\n"),
+    };
+    assert_eq!(lab.prints("--version"), expected);
+    assert_eq!(lab.prints("-V"), expected);
+}

@@ -80,3 +80,15 @@ fn all_are_destroyed_or_none() {
     lab.refuses("destroy", "required");
     lab.refuses("destroy eth0", "no interface's name");
 }
+
+#[test]
+fn names_and_buses_are_there_for_programs_too() {
+    let lab = Lab::new();
+    assert_eq!(lab.prints("create --json"), "{\"name\":\"shmif0\"}\n");
+    lab.refuses("linkstr shmif0 --json", "shmif0 has no bus");
+    lab.prints("linkstr shmif0 ./lan.bus");
+    let plugged = lab.json("linkstr shmif0 --json");
+    let bus = lab.path("lan.bus");
+    assert_eq!((&plugged["name"], &plugged["linkstr"]), (&"shmif0".into(), &bus.to_str().unwrap().into()));
+    lab.refuses("linkstr shmif0 --unset --json", "cannot be used with");
+}

@@ -5,22 +5,48 @@ use std::process::{Command, Stdio};
 
 use crate::Lab;
 
+/// Whatever the verb: who reads its output may have seen enough before the first line.
 #[test]
-fn a_closed_pipe_ends_quietly() {
-    let lab = Lab::new();
-    lab.prints("create");
-    let (reader, writer) = std::io::pipe().unwrap();
-    drop(reader);
-    let output = Command::new(env!("CARGO_BIN_EXE_busctl"))
-        .arg("--state")
-        .arg(lab.path("state"))
-        .arg("show")
-        .stdout(writer)
-        .stderr(Stdio::piped())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
-    assert!(output.stderr.is_empty(), "{output:?}");
+fn a_closed_pipe_ends_every_verb_quietly() {
+    let lab = Lab::new().with_interface_up();
+    lab.prints("dump ./lan.bus -q -w empty.pcap");
+    for words in [
+        "--help",
+        "--version",
+        "dump --help",
+        "create",
+        "create --json",
+        "linkstr shmif0",
+        "show",
+        "show --json",
+        "show shmif0",
+        "show ./lan.bus",
+        "show -w 0.01",
+        "show ./lan.bus -w 0.01 --json",
+        "socket list",
+        "dump ./lan.bus",
+        "dump ./lan.bus -v",
+        "dump ./lan.bus --json",
+        "dump ./lan.bus -q -w -",
+        "dump ./lan.bus -f",
+        "replay empty.pcap ./lan.bus",
+        "repair ./lan.bus",
+        "bench bus --seconds 0.01",
+        "bench bus --seconds 0.01 --json",
+        "completions bash",
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_busctl"));
+        command
+            .current_dir(lab.path(""))
+            .arg("--state")
+            .arg(lab.path("state"))
+            .args(words.split_whitespace());
+        let output = command.stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        assert!(output.status.success(), "{words}: {output:?}");
+        assert!(output.stderr.is_empty(), "{words}: {output:?}");
+    }
 }
 
 #[test]
@@ -56,5 +82,10 @@ fn an_unknown_verb_or_flag_gets_a_suggestion() {
     let lab = Lab::new();
     lab.refuses("creat", "'create'");
     lab.refuses("show --jsn", "'--json'");
+    lab.refuses("dumb", "'dump'");
+    lab.refuses("dump ./lan.bus --folow", "'--follow'");
+    lab.refuses("create shmf0", "did you mean 'shmif'?");
+    lab.refuses("create shmif0 promsic=on", "did you mean 'promisc'?");
+    lab.refuses("attach ./lan.bus memfi:id=0", "did you mean 'memif'?");
     lab.refuses("", "requires a subcommand");
 }
