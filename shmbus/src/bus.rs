@@ -86,6 +86,20 @@ impl Bus {
         }
     }
 
+    /// Opens a file that would be a bus if whoever began to make one had not died with the lock.
+    pub(crate) fn open_unfinished(path: &Path) -> Result<Self, OpenError> {
+        let (file, found) = file::open(path, true)?;
+        let lock = file::word(&file, Field64::Lock as u64).map_err(|error| OpenError::io(path, error))?;
+        match found {
+            Found::Blank if lock == 0 => Err(OpenError::Uninitialised { path: path.to_owned() }),
+            Found::Blank => {
+                file::reserve(path, &file, BUS_SIZE)?;
+                Self::map(path, file, BUS_SIZE, true)
+            }
+            Found::Bus(size) => Self::map(path, file, size, true),
+        }
+    }
+
     /// Opens an existing bus for reading: enough for a [`Tap`](crate::Tap) and to look at its state.
     ///
     /// # Errors
@@ -105,7 +119,7 @@ impl Bus {
     /// refused.
     ///
     /// # Errors
-    /// See [`OpenError`]; a file that was there is left as it was, and one that was made is removed again.
+    /// See [`OpenError`]; a file that was there is left as it was, and none is left that was not.
     pub fn open_or_create(path: impl AsRef<Path>, mode: u32) -> Result<Self, OpenError> {
         BusOptions::new().mode(mode).open_or_create(path)
     }
@@ -216,28 +230,60 @@ impl Bus {
         })
     }
 
-    /// Makes a bus of a blank file, unless another process is faster.
-    fn make(path: &Path, file: File, size: u64) -> Result<Self, OpenError> {
+    /// Makes a bus of a blank file that somebody has put there, unless another process does: then of whatever size that makes it.
+    /// `None`: the path does not lead to the file any more.
+    fn make(path: &Path, file: File, size: u64) -> Result<Option<Self>, OpenError> {
+        let begin = Instant::now();
+        // Of two makers with different sizes in mind, the second must not touch what the first has made.
+        while !liveness::try_make(&file).map_err(|error| OpenError::io(path, error))? {
+            if begin.elapsed() >= JOIN_TIMEOUT {
+                let error =
+                    io::Error::other("another process has been making it for 2 seconds; is it stopped?");
+                return Err(OpenError::io(path, error));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if !file::leads_to(path, &file) {
+            return Ok(None);
+        }
+        let bus = match file::check(path, &file)? {
+            Found::Bus(size) => {
+                file::reserve(path, &file, size)?;
+                Self::map(path, file, size, true)?
+            }
+            Found::Blank => Self::initialise(path, file, size)?,
+        };
+        liveness::made(&bus.file).map_err(|error| OpenError::io(path, error))?;
+        Ok(Some(bus))
+    }
+
+    /// Makes a bus of a blank file, unless a rump kernel is faster.
+    fn initialise(path: &Path, file: File, size: u64) -> Result<Self, OpenError> {
         file::reserve(path, &file, size)?;
         let bus = Self::map(path, file, size, true)?;
         let me = bus.claim()?;
         {
             let _held = acquire(&bus.ring, &bus.file, me, JOIN_TIMEOUT)
                 .map_err(|source| OpenError::Busy { path: path.to_owned(), source })?;
-            let memory = bus.ring.memory();
-            match memory.load32(Field32::Magic, Ordering::Acquire) {
-                0 => {
-                    memory.store32(Field32::Version, VERSION, Ordering::Relaxed);
-                    memory.store32(Field32::First, bus.ring.size(), Ordering::Relaxed);
-                    // Release: whoever reads the magic through the file or the mapping finds the rest in place.
-                    memory.store32(Field32::Magic, bus.magic(), Ordering::Release);
-                }
+            match bus.ring.memory().load32(Field32::Magic, Ordering::Acquire) {
+                0 => bus.write_header(),
                 magic if magic == bus.magic() => {}
                 magic => return Err(OpenError::WrongMagic { path: path.to_owned(), magic }),
             }
         }
         liveness::release(&bus.file, me).map_err(|error| OpenError::io(path, error))?;
         Ok(bus)
+    }
+
+    /// With the lock held, makes a bus of what is zeros behind the header.
+    pub(crate) fn write_header(&self) {
+        let memory = self.ring.memory();
+        memory.store32(Field32::Version, VERSION, Ordering::Relaxed);
+        memory.store64(Field64::Generation, 0, Ordering::Relaxed);
+        memory.store32(Field32::Last, 0, Ordering::Relaxed);
+        memory.store32(Field32::First, self.ring.size(), Ordering::Relaxed);
+        // Release: whoever reads the magic through the file or the mapping finds the rest in place.
+        memory.store32(Field32::Magic, self.magic(), Ordering::Release);
     }
 }
 
@@ -296,30 +342,105 @@ impl BusOptions {
         if !fits(MAGIC, size) && !fits(BIG_MAGIC, size) {
             return Err(OpenError::BadSize { size });
         }
+        let begin = Instant::now();
         loop {
-            match file::create(path, self.mode) {
-                Ok(file) => {
-                    return Bus::make(path, file, size).inspect_err(|_| {
-                        // The error that is returned says more than a failure to tidy up.
-                        let _ = std::fs::remove_file(path);
-                    });
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) if error.kind() == io::ErrorKind::IsADirectory => {}
-                Err(error) => return Err(OpenError::io(path, error)),
-            }
             match file::open(path, true) {
                 Ok((file, Found::Bus(size))) => {
                     file::reserve(path, &file, size)?;
                     return Bus::map(path, file, size, true);
                 }
-                Ok((file, Found::Blank)) => return Bus::make(path, file, size),
-                // It was removed meanwhile, unless it is a link that leads nowhere.
+                Ok((file, Found::Blank)) => {
+                    if let Some(bus) = Bus::make(path, file, size)? {
+                        return Ok(bus);
+                    }
+                }
+                // It may come and go meanwhile, but not for ever.
                 Err(OpenError::Io { source, .. })
-                    if source.kind() == io::ErrorKind::NotFound
-                        && std::fs::symlink_metadata(path).is_err() => {}
+                    if source.kind() == io::ErrorKind::NotFound && begin.elapsed() < JOIN_TIMEOUT =>
+                {
+                    self.create(path)?;
+                }
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Makes a bus where there is nothing, or finds that another process has.
+    fn create(&self, path: &Path) -> Result<(), OpenError> {
+        if let Some(file) =
+            file::create_unnamed(path, self.mode).map_err(|error| OpenError::io(path, error))?
+        {
+            // It gets its name when it is a bus: nobody ever sees it half made, nor when it cannot be made.
+            let bus = Bus::initialise(path, file, self.size)?;
+            match file::name(&bus.file, path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    tracing::debug!(%error, "a finished bus cannot be given its name");
+                }
+                _ => return Ok(()),
+            }
+        }
+        self.create_named(path)
+    }
+
+    /// As [`create`](Self::create), where a file cannot be without a name.
+    fn create_named(&self, path: &Path) -> Result<(), OpenError> {
+        let file = match file::create(path, self.mode) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            file => file.map_err(|error| OpenError::io(path, error))?,
+        };
+        // Another handle for the same description: while it is open, no other process can make a bus of the file.
+        let held = file.try_clone().map_err(|error| OpenError::io(path, error))?;
+        Bus::make(path, file, self.size).inspect_err(|_| file::discard(&held, path))?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "maps files")]
+    fn a_bus_that_is_made_under_its_name_is_made_once() {
+        for _ in 0..50 {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let path = folder.path().join("bus");
+            std::thread::scope(|scope| {
+                for size in [BUS_SIZE, 2 * BUS_SIZE] {
+                    let path = &path;
+                    scope.spawn(move || BusOptions::new().size(size).create_named(path).expect("made"));
+                }
+            });
+            Bus::open(&path).expect("a bus");
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "maps files")]
+    fn a_bus_that_cannot_be_made_under_its_name_is_removed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("bus");
+        let error = BusOptions::new().size(1 << 60).create_named(&path).expect_err("no disk is so large");
+        assert!(matches!(error, OpenError::NoRoom { .. }), "{error}");
+        assert!(!path.exists());
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "maps files")]
+    fn only_what_is_ours_and_unused_is_removed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("bus");
+        let file = file::create(&path, 0o600).expect("made");
+        let bus = Bus::open_or_create(&path, 0o600).expect("somebody makes a bus of it");
+        file::discard(&file, &path);
+        assert!(path.exists(), "it is a bus now");
+        drop(bus);
+        std::fs::remove_file(&path).expect("removed");
+        let other = file::create(&path, 0o600).expect("made");
+        let gone = file::create(&folder.path().join("gone"), 0o600).expect("made");
+        file::discard(&gone, &path);
+        assert!(path.exists(), "it is another's");
+        file::discard(&other, &path);
+        assert!(!path.exists());
     }
 }

@@ -282,8 +282,8 @@ pub enum SendError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {
-    /// The bus is gone: its file was cut short. Nothing will ever come.
-    #[error("bus {} is gone: its file was cut short", shown(path))]
+    /// The bus is gone: its file was cut short, or is no bus any more. Nothing will ever come.
+    #[error("bus {} is gone: its file was cut short or overwritten", shown(path))]
     Lost {
         /// The bus.
         path: PathBuf,

@@ -19,6 +19,8 @@ use crate::ring::lock::Owner;
 
 /// File offset of the byte that stands for number 0.
 const BASE: i64 = 1 << 40;
+/// The number of whoever makes the bus.
+const MAKER: i64 = 0;
 /// How many numbers are tried before giving up; a single one is taken with a probability of one in a thousand million.
 const TRIES: usize = 100;
 
@@ -61,10 +63,31 @@ pub(crate) fn is_alive(file: &File, owner: Owner) -> io::Result<bool> {
     Ok(held_in(file, owner.number().into(), 1)?.is_some())
 }
 
+/// Takes the byte of number 0, which is no station's: whoever has it may make a bus of the file. `false` when another has
+/// it.
+pub(crate) fn try_make(file: &File) -> io::Result<bool> {
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, MAKER, 1))) {
+        Ok(_) => Ok(true),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether somebody makes a bus of the file, through another description than `file`'s.
+pub(crate) fn is_being_made(file: &File) -> io::Result<bool> {
+    Ok(held_in(file, MAKER, 1)?.is_some())
+}
+
+/// Gives the right to make a bus back.
+pub(crate) fn made(file: &File) -> io::Result<()> {
+    fcntl(file, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, MAKER, 1)))?;
+    Ok(())
+}
+
 /// How many stations hold numbers, the one of `file`'s own description not counted.
 pub(crate) fn count(file: &File) -> io::Result<usize> {
     // The kernel names some lock in a range, not the lowest: go on on both sides of it.
-    let mut ranges = vec![(0, i64::from(Owner::MAX) + 1)];
+    let mut ranges = vec![(MAKER + 1, i64::from(Owner::MAX))];
     let mut count = 0;
     while let Some((first, len)) = ranges.pop() {
         if len <= 0 {

@@ -104,6 +104,11 @@ impl Reader {
                 self.stats.overrun_bytes = self.stats.overrun_bytes.saturating_add(missed);
                 Some(0)
             }
+            Outcome::Astray => {
+                sink.discard();
+                self.stats.corrupt += 1;
+                Some(0)
+            }
             Outcome::Unsettled => {
                 sink.discard();
                 None

@@ -4,12 +4,15 @@
 //! from one that is held by a live rump kernel that is only slow: that is for a person to say, by calling this.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::{fmt, io};
 
 use crate::bus::Bus;
 use crate::error::{OpenError, shown};
+use crate::format::Field32;
 use crate::liveness;
 use crate::mappers::mappers;
+use crate::memory::Memory as _;
 use crate::ring::mend::Mend;
 use crate::wake::wake;
 
@@ -53,6 +56,8 @@ pub enum RingFound {
     Cut,
     /// Nothing on it was to be believed: it was emptied.
     Emptied,
+    /// There was none: whoever began to make the bus died at it. It is an empty one now.
+    Made,
 }
 
 /// Why a bus was not repaired. Nothing was changed.
@@ -97,7 +102,10 @@ fn processes(pids: &[u32]) -> String {
 /// # Errors
 /// See [`RepairError`].
 pub fn repair(path: impl AsRef<Path>, force: bool) -> Result<Repair, RepairError> {
-    let bus = Bus::open(path)?;
+    let bus = match Bus::open(path.as_ref()) {
+        Err(OpenError::Uninitialised { .. }) => Bus::open_unfinished(path.as_ref())?,
+        bus => bus?,
+    };
     let seen = match mappers(&bus.file) {
         Ok(seen) if !seen.pids.is_empty() && !force => {
             return Err(RepairError::InUse { path: bus.path().to_owned(), pids: seen.pids });
@@ -114,6 +122,13 @@ pub fn repair(path: impl AsRef<Path>, force: bool) -> Result<Repair, RepairError
         Some(owner) if liveness::is_alive(&bus.file, owner).unwrap_or(false) => LockFound::LiveStation,
         Some(_) => LockFound::DeadStation,
     };
+    let repaired = |ring, packets| Repair { lock, ring, packets, unseen: seen.unseen };
+    if bus.ring.memory().load32(Field32::Magic, Ordering::Acquire) == 0 {
+        let _held = bus.ring.seize(me);
+        bus.write_header();
+        // The empty packet that every bus begins with.
+        return Ok(repaired(RingFound::Made, 1));
+    }
     let mend = if lock == LockFound::DeadStation {
         // It left a note of what it was at: the takeover puts that right, and no packet of it was committed half written.
         match bus.ring.take_over(word, me) {
@@ -132,7 +147,7 @@ pub fn repair(path: impl AsRef<Path>, force: bool) -> Result<Repair, RepairError
         Mend::Cut { packets } => (RingFound::Cut, packets),
         Mend::Emptied => (RingFound::Emptied, 0),
     };
-    Ok(Repair { lock, ring, packets, unseen: seen.unseen })
+    Ok(repaired(ring, packets))
 }
 
 impl fmt::Display for Repair {
@@ -148,6 +163,7 @@ impl fmt::Display for Repair {
             RingFound::NewestDropped => "; the newest packet may be half written and was dropped",
             RingFound::Cut => "; what came behind the last sound packet was dropped",
             RingFound::Emptied => "; nothing on the ring made sense, and it was emptied",
+            RingFound::Made => "; the bus had not been made to its end, and is now",
         })?;
         write!(f, "; packets on it: {}", self.packets)?;
         if self.unseen > 0 && self.lock != LockFound::Free {

@@ -8,7 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use shmbus::{
-    Burst, Bus, Interface, LockFound, RepairError, RingFound, SendError, StationOptions, Tap, repair,
+    Burst, Bus, Interface, LockFound, OpenError, RepairError, RingFound, SendError, StationOptions, Tap,
+    repair,
 };
 
 const LOCK: u64 = 24;
@@ -112,4 +113,56 @@ fn a_bus_in_use_is_left_alone() {
     assert_eq!(repair(&path, true).expect("by force").lock, LockFound::Unknown);
     drop(mapper);
     assert_eq!(repair(&path, false).expect("nobody is there").lock, LockFound::Free);
+}
+
+/// A rump kernel takes the lock before it writes the magic, and may die in between.
+#[test]
+fn a_bus_that_was_not_made_to_its_end_is() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bus");
+    let file = File::create_new(&path).expect("an empty file");
+    assert!(matches!(repair(&path, false), Err(RepairError::Open(OpenError::Uninitialised { .. }))));
+    file.set_len(shmbus::BUS_SIZE).expect("as a rump kernel does");
+    assert!(repair(&path, false).is_err(), "it may be about to become one");
+    file.write_all_at(&1_u32.to_ne_bytes(), LOCK).expect("locked");
+    let error = Bus::open_or_create(&path, 0o600).expect_err("locked");
+    assert!(error.to_string().contains("busctl repair"), "{error}");
+
+    let done = repair(&path, false).expect("nobody has it");
+    assert_eq!((done.lock, done.ring, done.packets), (LockFound::Unknown, RingFound::Made, 1));
+    station(&path).send(&[0xff; 60]).expect("a bus");
+    assert_eq!(frames(&path), 1);
+}
+
+/// What was read before does not come again, and what is sent after it comes.
+#[test]
+fn live_readers_go_on_where_they_were() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bus");
+    let (mut sender, mut receiver) = (station(&path), station(&path));
+    let mut tap = Tap::new(Bus::open_read_only(&path).expect("a bus")).expect("sound");
+    let mut burst = Burst::new(1_000);
+    let mut sent = 0;
+    for round in 0..50 {
+        // All around the ring, several times.
+        sender.send_burst(vec![[0xff; 1_000]; 40]).expect("sent");
+        sent += 40;
+        assert_eq!((receiver.recv_burst(&mut burst), tap.recv_burst(&mut burst)), (40, 40), "round {round}");
+        die_as_a_rump_kernel(&path);
+        let done = repair(&path, true).expect("by force");
+        assert_eq!(done.lock, LockFound::Unknown);
+        let stats = (receiver.stats(), tap.stats());
+        // Where the generation had to grow, a reader cannot tell how much it missed, and begins anew. Only there.
+        let anew = receiver.recv_burst(&mut burst) + tap.recv_burst(&mut burst);
+        if (receiver.stats().overruns, tap.stats().overruns) == (stats.0.overruns, stats.1.overruns) {
+            assert_eq!(anew, 0, "in round {round} old frames came again");
+        } else {
+            receiver.skip_to_present();
+            tap.recv_burst(&mut burst);
+        }
+    }
+    assert_eq!(sender.stats().tx_packets, sent);
+    assert!(receiver.stats().overruns < 5, "{} of 50 rounds began anew", receiver.stats().overruns);
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-use shmbus::{BUS_SIZE, Burst, Bus, Interface, SendError, StationOptions, Tap, WaitError};
+use shmbus::{BUS_SIZE, Burst, Bus, Interface, SendError, Sleeper, StationOptions, Tap, WaitError};
 
 const FRAME: [u8; 60] = [0xff; 60];
 
@@ -76,4 +76,34 @@ fn a_sleeper_is_told() {
         let woken = sleeper.join().expect("no panic");
         assert!(matches!(woken, Err(WaitError::Lost { .. })), "{woken:?}");
     });
+}
+
+/// By a write that wakes them, and by a store that does not: then they find out by themselves.
+#[test]
+fn who_waits_is_told_that_its_bus_was_overwritten() {
+    for wakes in [true, false] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("bus");
+        let (mut sender, mut receiver, mut tap) = members(&path);
+        let sleeper = Sleeper::new();
+        tap.sleep_in(&sleeper, 0);
+        assert!(!tap.arm().expect("watched"));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| receiver.wait(None));
+            let file = File::options().read(true).write(true).open(&path).expect("a bus");
+            if wakes {
+                std::os::unix::fs::FileExt::write_all_at(&file, b"oops", 0).expect("overwritten");
+            } else {
+                let map = memmap2::MmapRaw::map_raw(&file).expect("mapped");
+                // SAFETY: the mapping has more than a byte, and nobody has a reference to it.
+                unsafe { map.as_mut_ptr().write_volatile(0) };
+            }
+            let woken = waiting.join().expect("no panic");
+            assert!(matches!(woken, Err(WaitError::Lost { .. })), "{woken:?}");
+        });
+        assert_eq!(sleeper.wait(None).expect("slept"), [0]);
+        assert!(matches!(tap.arm(), Err(WaitError::Lost { .. })));
+        assert!(matches!(sender.send(&FRAME), Err(SendError::Lost { .. })));
+        assert!(!sender.bus().state().locked, "the lock is not kept");
+    }
 }

@@ -9,6 +9,9 @@ use super::snapshot::NoSnapshot;
 use crate::format::{PACKET_HEADER_SIZE, PacketHeader};
 use crate::memory::Memory;
 
+/// No reader pauses for so many turns of the ring: of the smallest they are days at the speed of memory.
+const MOST_TURNS: u64 = 1 << 32;
+
 /// A packet met on the way: its header, and the ring offset of its frame's bytes. Neither is known to be whole before
 /// [`Cursor::read`] returns.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +41,9 @@ pub(crate) enum Outcome {
     /// Writers came around the ring: forget what was shown. So many bytes were missed; the cursor has gone on to the
     /// oldest packet still there (or some way behind it, when that did not help).
     Overrun(u64),
+    /// The header was scribbled over: forget what was shown. It speaks of a time to which no writers can have come, or of one
+    /// that is over, so nobody can say what was missed; the cursor goes by it all the same.
+    Astray,
     /// Whether it is whole could not be told: forget what was shown, it will be shown again.
     Unsettled,
 }
@@ -158,6 +164,11 @@ impl Cursor {
             }
         }
         self.overruns = self.overruns.saturating_add(1);
-        Outcome::Overrun(self.next.since(before, size))
+        let missed = self.next.since(before, size);
+        let turns = self.next.generation.wrapping_sub(before.generation);
+        if turns > MOST_TURNS || missed > MOST_TURNS * u64::from(size) {
+            return Outcome::Astray;
+        }
+        Outcome::Overrun(missed)
     }
 }

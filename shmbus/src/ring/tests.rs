@@ -194,6 +194,26 @@ fn an_overrun_reader_goes_on_at_the_oldest_packet() {
     assert!(seen.len() > 20 && all.ends_with(&seen));
 }
 
+/// What no writers can have done is no overrun, and nobody can say how much was missed by it.
+#[test]
+fn a_scribbled_header_is_not_counted_as_missed_bytes() {
+    let ring = ring(3_000);
+    let memory = ring.memory();
+    send(&ring, 0, &[80; 2]);
+    let mut cursor = Cursor::at_end(&ring.snapshot().expect("sound"));
+    for generation in [u64::MAX, 1 << 40, 7, 5] {
+        memory.store64(Field64::Generation, generation, Ordering::Relaxed);
+        assert_eq!(receive(&ring, &mut cursor, usize::MAX).0, Outcome::Astray, "{generation}");
+        // It goes by the header as it is.
+        assert_eq!(receive(&ring, &mut cursor, usize::MAX).0, Outcome::Whole);
+        let sent = send(&ring, 1, &[80]);
+        assert_eq!(receive(&ring, &mut cursor, usize::MAX), (Outcome::Whole, sent));
+    }
+    // Back by some packets in the same turn.
+    memory.store32(Field32::Last, 0, Ordering::Relaxed);
+    assert_eq!(receive(&ring, &mut cursor, usize::MAX), (Outcome::Astray, vec![]));
+}
+
 #[test]
 fn a_reader_waits_while_a_rump_kernel_holds_the_lock() {
     let ring = ring(3_000);
