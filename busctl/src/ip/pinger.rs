@@ -193,7 +193,10 @@ impl Pinger {
         let sent = place.and_then(|place| self.waiting.remove(place)).and_then(|request| request.sent);
         let rtt = sent.map(|sent| now.saturating_duration_since(sent));
         match rtt {
-            Some(rtt) => self.statistics.count_reply(rtt),
+            Some(rtt) => {
+                let later = self.sequence.wrapping_sub(sequence);
+                self.statistics.count_reply(rtt, u64::from(later));
+            }
             None => self.statistics.count_duplicate(),
         }
         if self.plan.interval.is_zero() {

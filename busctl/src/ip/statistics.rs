@@ -19,6 +19,10 @@ pub(crate) struct Statistics {
     sum: Duration,
     /// The sum of the squares of nanoseconds.
     squares: f64,
+    /// The most requests that were on their way when one of them was answered.
+    pipe: u64,
+    /// Of the latest replies, each with an eighth of the weight.
+    moving_average: Duration,
     /// Nanoseconds, to a thousandth: a ping that runs for days takes no more memory than one of seconds.
     histogram: Histogram<u64>,
 }
@@ -46,6 +50,8 @@ impl Statistics {
             max: Duration::ZERO,
             sum: Duration::ZERO,
             squares: 0.0,
+            pipe: 0,
+            moving_average: Duration::ZERO,
             histogram: Histogram::new_with_max(LONGEST_NANOS, 3).expect("the bounds are valid"),
         }
     }
@@ -58,7 +64,10 @@ impl Statistics {
         self.duplicates += 1;
     }
 
-    pub(crate) fn count_reply(&mut self, rtt: Duration) {
+    /// Counts a reply to a request after which `later` others were sent.
+    pub(crate) fn count_reply(&mut self, rtt: Duration, later: u64) {
+        self.moving_average = if self.received() == 0 { rtt } else { self.moving_average * 7 / 8 + rtt / 8 };
+        self.pipe = self.pipe.max(later + 1);
         self.min = self.min.min(rtt);
         self.max = self.max.max(rtt);
         self.sum = self.sum.saturating_add(rtt);
@@ -107,7 +116,12 @@ impl Statistics {
 
     /// The last lines of `ping`, in the form of ping(8).
     pub(crate) fn summary(&self, total: Duration) -> Summary<'_> {
-        Summary { statistics: self, total }
+        Summary { statistics: self, total, flood: false }
+    }
+
+    /// The same of a flood: with the time between requests, and the moving average.
+    pub(crate) fn flood_summary(&self, total: Duration) -> Summary<'_> {
+        Summary { flood: true, ..self.summary(total) }
     }
 }
 
@@ -121,6 +135,7 @@ fn micros(time: Duration) -> f64 {
 pub(crate) struct Summary<'s> {
     statistics: &'s Statistics,
     total: Duration,
+    flood: bool,
 }
 
 impl fmt::Display for Summary<'_> {
@@ -140,6 +155,14 @@ impl fmt::Display for Summary<'_> {
             let square = statistics.squares / statistics.received() as f64 / 1e12;
             let deviation = (square - average * average).max(0.0).sqrt();
             write!(f, "\nrtt min/avg/max/mdev = {min:.3}/{average:.3}/{max:.3}/{deviation:.3} ms")?;
+            if statistics.pipe > 1 {
+                write!(f, ", pipe {}", statistics.pipe)?;
+            }
+            if self.flood && statistics.sent > 1 {
+                let gap = self.total.as_secs_f64() * 1e3 / (statistics.sent - 1) as f64;
+                let moving = statistics.moving_average.as_secs_f64() * 1e3;
+                write!(f, ", ipg/ewma {gap:.3}/{moving:.3} ms")?;
+            }
         }
         Ok(())
     }
@@ -154,14 +177,23 @@ mod tests {
         let mut statistics = Statistics::new();
         for millis in [1, 2, 3] {
             statistics.count_sent();
-            statistics.count_reply(Duration::from_millis(millis));
+            statistics.count_reply(Duration::from_millis(millis), 0);
         }
         assert_eq!(
             statistics.summary(Duration::from_millis(2003)).to_string(),
             "3 packets transmitted, 3 received, 0% packet loss, time 2003ms\n\
              rtt min/avg/max/mdev = 1.000/2.000/3.000/0.816 ms"
         );
-        (0..3).for_each(|_| statistics.count_sent());
+        // 7/8 of 7/8 of 1, and so on.
+        let text = statistics.flood_summary(Duration::from_millis(4)).to_string();
+        assert!(text.ends_with("/0.816 ms, ipg/ewma 2.000/1.359 ms"), "{text}");
+        statistics.count_reply(Duration::from_millis(2), 2);
+        let text = statistics.summary(Duration::ZERO).to_string();
+        assert!(text.ends_with(" ms, pipe 3"), "{text}");
+
+        let mut statistics = Statistics::new();
+        (0..6).for_each(|_| statistics.count_sent());
+        (0..3).for_each(|_| statistics.count_reply(Duration::ZERO, 0));
         statistics.count_duplicate();
         let text = statistics.summary(Duration::ZERO).to_string();
         assert!(
@@ -193,7 +225,7 @@ mod tests {
         let mut statistics = Statistics::new();
         for nanos in [100_123, 101_999, 99_001, 5_000_777] {
             statistics.count_sent();
-            statistics.count_reply(Duration::from_nanos(nanos));
+            statistics.count_reply(Duration::from_nanos(nanos), 0);
         }
         let report = statistics.report();
         assert_eq!(report.rtt_min_us, Some(99.001));

@@ -1,6 +1,6 @@
 //! `busctl ping`: asks a host for echoes.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,18 +13,21 @@ use crate::ip::{HostAddress, Nic, PingPlan, Pinger, Plug, Plugged, Reply, Stack,
 use crate::output;
 use crate::stop::Stop;
 
+const INTERVAL: Duration = Duration::from_secs(1);
 /// How long a reply is waited for awake: falling asleep and being woken would be a good part of the time measured.
 const AWAKE: Duration = Duration::from_micros(200);
 
 /// Ping a host on a bus, or behind memif
 ///
 /// Prints a line for each reply and the statistics of ping(8). Times are from the moment a request leaves, so they do not
-/// include asking for the host's Ethernet address. ^C ends it and prints the statistics.
+/// include asking for the host's Ethernet address. ^C ends it and prints the statistics. With -f there is no line for a
+/// reply: on a terminal a dot for each request, taken away by its reply, shows what is missing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit code 1: no reply came.\n\n\
                         Examples:\n  \
                         busctl ping ./lan.bus 10.0.0.1 --from 10.0.0.2/24 -c 3\n  \
                         busctl ping shmif0 fd00::1 --from fd00::2/64 -i 0.1 -s 1000\n  \
+                        busctl ping ./lan.bus 10.0.0.1 --from 10.0.0.2/24 -f -c 10000\n  \
                         busctl ping memif:role=client,socket=./memif.sock 10.0.0.1 --from 10.0.0.2/24 -c 3 --json")]
 pub struct Args {
     /// An interface, the path of a bus with a '/' in it, or memif:key=value,... as 'busctl attach' takes it
@@ -43,9 +46,13 @@ pub struct Args {
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
 
-    /// Seconds between requests; with 0 the next one follows the reply
-    #[arg(short, long, value_name = "SEC", default_value = "1", value_parser = parse_seconds)]
-    pub interval: Duration,
+    /// Seconds between requests [default: 1]; with 0 the next one follows the reply, or after 10 ms
+    #[arg(short, long, value_name = "SEC", value_parser = parse_seconds)]
+    pub interval: Option<Duration>,
+
+    /// Flood: no line for a reply, and without -i as if with -i 0
+    #[arg(short, long)]
+    pub flood: bool,
 
     /// Bytes to send behind the ICMP header; at most 1472 with IPv4, 1452 with IPv6
     #[arg(short, long, value_name = "BYTES", default_value_t = 56)]
@@ -113,21 +120,25 @@ fn ping<N: Nic>(mut stack: Stack<N>, args: &Args, stop: &Stop) -> anyhow::Result
     let plan = PingPlan {
         target,
         count: args.count,
-        interval: args.interval,
+        interval: args.interval.unwrap_or(if args.flood { Duration::ZERO } else { INTERVAL }),
         size: args.size,
         timeout: args.timeout,
     };
     let mut pinger = Pinger::start(&mut stack, plan);
     let begin = Instant::now();
     let mut printed = Ok(());
+    let mut dots = Dots::new(args);
     while !stop.requested() {
         stack.poll()?;
         let done = pinger.step(&mut stack, |reply| {
-            if !args.json && printed.is_ok() {
+            if args.flood {
+                dots.reply();
+            } else if !args.json && printed.is_ok() {
                 printed = print_reply(target, &reply);
             }
         });
         std::mem::replace(&mut printed, Ok(()))?;
+        dots.show(pinger.statistics().sent())?;
         if done {
             break;
         }
@@ -143,12 +154,47 @@ fn ping<N: Nic>(mut stack: Stack<N>, args: &Args, stop: &Stop) -> anyhow::Result
         output::print_json(&statistics.report())?;
     } else {
         writeln!(output::stdout(), "\n--- {target} ping statistics ---")?;
-        writeln!(output::stdout(), "{}", statistics.summary(begin.elapsed()))?;
+        let total = begin.elapsed();
+        let summary = if args.flood { statistics.flood_summary(total) } else { statistics.summary(total) };
+        writeln!(output::stdout(), "{summary}")?;
     }
     if statistics.received() == 0 {
         bail!("no reply from {target}");
     }
     Ok(())
+}
+
+/// What a flood shows on a terminal.
+struct Dots {
+    terminal: bool,
+    /// Requests that were shown.
+    shown: u64,
+    text: Vec<u8>,
+}
+
+impl Dots {
+    fn new(args: &Args) -> Self {
+        let terminal = args.flood && !args.json && std::io::stdout().is_terminal();
+        Self { terminal, shown: 0, text: Vec::new() }
+    }
+
+    /// Takes one away.
+    fn reply(&mut self) {
+        self.text.extend_from_slice(b"\x08 \x08");
+    }
+
+    /// Shows what has changed, with so many requests sent by now.
+    fn show(&mut self, sent: u64) -> std::io::Result<()> {
+        // Replies are to requests that were shown before.
+        self.text.extend((self.shown..sent).map(|_| b'.'));
+        self.shown = sent;
+        if self.terminal && !self.text.is_empty() {
+            output::stdout().write_all(&self.text)?;
+            output::stdout().flush()?;
+        }
+        self.text.clear();
+        Ok(())
+    }
 }
 
 fn print_reply(target: IpAddr, reply: &Reply) -> std::io::Result<()> {

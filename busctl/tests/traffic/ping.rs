@@ -57,6 +57,19 @@ fn without_a_reply_it_fails_and_still_counts() {
 }
 
 #[test]
+fn a_flood_is_quiet_and_tells_its_pace() {
+    let lab = Lab::new();
+    let _host = lab.ready("host ./lan.bus 10.0.0.1/24");
+    let text = lab.prints("ping ./lan.bus 10.0.0.1 --from 10.0.0.2/24 -f -c 300");
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 5, "{text}");
+    assert!(lines[3].starts_with("300 packets transmitted, 300 received, 0% packet loss, time "), "{text}");
+    let (_, pace) = lines[4].split_once(" ms, ").unwrap();
+    assert!(pace.contains("ipg/ewma ") && pace.ends_with(" ms"), "{text}");
+    lab.json("ping ./lan.bus 10.0.0.1 --from 10.0.0.2/24 -f -c 3 --json");
+}
+
+#[test]
 fn the_first_request_waits_for_its_target() {
     let lab = Lab::new().with_bus();
     let ping = lab.start("ping ./lan.bus 10.0.0.1 --from 10.0.0.2/24 -c 1 -W 20 --json");
