@@ -26,6 +26,7 @@ pub mod port;
 mod rates;
 pub mod registry;
 mod settle;
+mod size;
 pub mod station;
 pub mod stop;
 mod suggest;

@@ -2,6 +2,8 @@
 
 use shmbus::{BUS_SIZE, BusOptions};
 
+use crate::size;
+
 /// Flags to be flattened into a verb's own.
 #[derive(Clone, Debug, clap::Args)]
 pub struct NewBus {
@@ -10,7 +12,7 @@ pub struct NewBus {
     pub mode: u32,
 
     /// Bytes of the bus, when it is made, such as 16M; other than 1M, rump kernels cannot share it
-    #[arg(long, value_name = "BYTES", default_value_t = BUS_SIZE, hide_default_value = true, value_parser = parse_size)]
+    #[arg(long, value_name = "BYTES", default_value_t = BUS_SIZE, hide_default_value = true, value_parser = size::parse)]
     pub size: u64,
 }
 
@@ -29,20 +31,6 @@ fn parse_mode(text: &str) -> Result<u32, String> {
         .ok_or_else(|| "permissions are an octal number up to 0777".to_owned())
 }
 
-/// Bytes, or with a K, M or G behind them 1,024 times as much, and so on.
-fn parse_size(text: &str) -> Result<u64, String> {
-    let (digits, shift) = match text.as_bytes().last() {
-        Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
-        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
-        Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
-    let bytes = digits.parse::<u64>().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()));
-    bytes
-        .and_then(|bytes| bytes.checked_mul(1 << shift))
-        .ok_or_else(|| "a size is a number of bytes, or one with K, M or G behind it, such as 16M".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,17 +41,6 @@ mod tests {
         assert_eq!(parse_mode("600"), Ok(0o600));
         for text in ["", "8", "1777", "+600", "0x1", "rw"] {
             assert!(parse_mode(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_size_may_have_a_unit() {
-        assert_eq!(parse_size("1048576"), Ok(1 << 20));
-        assert_eq!(parse_size("16M"), Ok(16 << 20));
-        assert_eq!(parse_size("64k"), Ok(64 << 10));
-        assert_eq!(parse_size("1G"), Ok(1 << 30));
-        for text in ["", "M", "-1", "+1", "1T", "99999999999G", "1.5M"] {
-            assert!(parse_size(text).is_err(), "{text}");
         }
     }
 }

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use shmbus::offload::Capabilities;
+use shmbus::offload::{Capabilities, TxRequest};
 use shmbus::{
     Burst, Bus, FrameSource, Interface, MacAddr6, OpenError, SendError, StationOptions, Stats, WaitError,
 };
@@ -139,14 +139,7 @@ impl Station {
     {
         let frames = frames.into_iter();
         let Some(interface) = &mut self.interface else {
-            for frame in frames {
-                if self.up {
-                    self.counted.tx_packets += 1;
-                    self.counted.tx_bytes += frame.frame_len() as u64;
-                } else {
-                    self.counted.tx_dropped += 1;
-                }
-            }
+            frames.for_each(|frame| self.count_unsent(frame.frame_len()));
             return Ok(());
         };
         let result = interface.send_burst(frames.clone());
@@ -160,6 +153,40 @@ impl Station {
             _ => {}
         }
         result
+    }
+
+    /// Finishes frames and sends them, as [`Interface::send_offload_burst`]. Otherwise as [`send_burst`](Self::send_burst),
+    /// except that a frame that is to be cut and cannot be sent counts once.
+    ///
+    /// # Errors
+    /// As for [`Interface::send_offload_burst`]. What was not sent is counted.
+    pub fn send_offload_burst<'f, I>(&mut self, requests: I) -> Result<(), SendError>
+    where
+        I: IntoIterator<Item = TxRequest<'f>>,
+        I::IntoIter: Clone,
+    {
+        let requests = requests.into_iter();
+        let Some(interface) = &mut self.interface else {
+            requests.for_each(|request| self.count_unsent(request.frame.len()));
+            return Ok(());
+        };
+        let before = interface.stats();
+        let result = interface.send_offload_burst(requests);
+        let stats = interface.stats();
+        self.counted.tx_dropped += stats.tx_busy - before.tx_busy;
+        self.counted.tx_errors += stats.tx_offload_refused - before.tx_offload_refused;
+        self.counted.tx_errors += stats.tx_refused - before.tx_refused;
+        result
+    }
+
+    /// Counts a frame that does not go onto the bus, as there is none.
+    fn count_unsent(&mut self, bytes: usize) {
+        if self.up {
+            self.counted.tx_packets += 1;
+            self.counted.tx_bytes += bytes as u64;
+        } else {
+            self.counted.tx_dropped += 1;
+        }
     }
 
     /// Fills `burst` with what is there for this station, without waiting; returns how many frames that are.
@@ -273,7 +300,7 @@ fn of(stats: Stats) -> Counters {
         rx_packets: stats.rx_packets,
         rx_bytes: stats.rx_bytes,
         rx_dropped: stats.overruns,
-        rx_errors: stats.corrupt,
+        rx_errors: stats.corrupt + stats.rx_bad,
         tx_packets: stats.tx_packets,
         tx_bytes: stats.tx_bytes,
         tx_dropped: 0,

@@ -3,10 +3,14 @@
 //! smoltcp asks for frames one by one; underneath they are read in bursts, and what the stack has to say is collected and goes
 //! onto the bus together, with one lock and one wake-up: that is [`Phy::flush`], to be called after each poll of the stack.
 //!
-//! Checksums follow the [`Capabilities`] that the station has when the device is made: what is enabled is left to the device,
-//! which fills it in and drops what is bad. The stack makes no difference between TCP or UDP over IPv4 and over IPv6, so a class
-//! is left to the device when it is enabled for both. What a receiver does not check (fragments, and what follows IPv6 extension
-//! headers) is then checked by nobody.
+//! Checksums follow the [`Capabilities`] that the station has when the device is made, or when it last took them up
+//! ([`Phy::adopt_capabilities`]): what is enabled is left to the device, which fills it in and drops what is bad. The stack makes
+//! no difference between TCP or UDP over IPv4 and over IPv6, so a class is left to the device when it is enabled for both. What a
+//! receiver does not check (fragments, and what follows IPv6 extension headers) is then checked by nobody.
+//!
+//! TCP segmentation over IPv4 is left to it likewise, where the checksums of TCP are: the stack then hands over super-frames of up
+//! to 64 KiB, which are cut on their way onto the bus. Over IPv6 it cuts by itself whatever is enabled: smoltcp 0.14 drops
+//! the super-frames that it makes there, as packets too long for the device.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -37,32 +41,43 @@
 //! # }
 //! ```
 
-use std::fmt;
+use std::num::{NonZeroU16, NonZeroUsize};
+use std::ops::Range;
+use std::slice;
 
-use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium};
+use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, PacketMeta};
 use smoltcp::time::Instant;
 
-use crate::offload::{Capabilities, fill_in_place, verify};
+use crate::format::MIN_FRAME;
+use crate::offload::{Capabilities, Offload, TxRequest, fill_in_place, verify};
 use crate::{Burst, Interface, MAX_FRAME, SendError};
 
 /// Frames read, and frames collected, at a time.
 const BURST: usize = 64;
+/// Bytes of the longest super-frame: a packet's length is a number of 16 bits.
+const SUPER_FRAME: NonZeroUsize = NonZeroUsize::new(MIN_FRAME + u16::MAX as usize).unwrap();
+/// Bytes collected at a time.
+const ROOM: usize = BURST * MAX_FRAME;
+const _: () = assert!(ROOM >= SUPER_FRAME.get());
 
 /// What a [`Phy`] is made of: a station, or something that stands for one.
 pub trait Bursts {
     /// Fills `burst` with the frames that are there, without waiting; returns how many.
     fn recv_burst(&mut self, burst: &mut Burst) -> usize;
 
-    /// Sends frames, in order.
+    /// Sends frames, in order, after what was left undone of them is done.
     ///
     /// # Errors
-    /// As for [`Interface::send_burst`].
-    fn send_burst(&mut self, frames: &[OutFrame]) -> Result<(), SendError>;
+    /// As for [`Interface::send_offload_burst`].
+    fn send_burst(&mut self, frames: OutFrames<'_>) -> Result<(), SendError>;
 
-    /// Which checksums the stack leaves to the device; none unless it is said otherwise.
+    /// Which checksums and segmentations the stack leaves to the device; none unless it is said otherwise.
     fn capabilities(&self) -> Capabilities {
         Capabilities::NONE
     }
+
+    /// Hears that a received frame was dropped because a checksum was wrong.
+    fn note_bad(&mut self) {}
 }
 
 impl Bursts for Interface {
@@ -70,32 +85,46 @@ impl Bursts for Interface {
         Self::recv_burst(self, burst)
     }
 
-    fn send_burst(&mut self, frames: &[OutFrame]) -> Result<(), SendError> {
-        Self::send_burst(self, frames)
+    fn send_burst(&mut self, frames: OutFrames<'_>) -> Result<(), SendError> {
+        self.send_offload_burst(frames)
     }
 
     fn capabilities(&self) -> Capabilities {
         Self::capabilities(self)
     }
-}
 
-/// A frame that the stack has made.
-#[derive(Clone)]
-pub struct OutFrame {
-    bytes: [u8; MAX_FRAME],
-    len: usize,
-}
-
-impl AsRef<[u8]> for OutFrame {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes[..self.len]
+    fn note_bad(&mut self) {
+        self.count_bad_checksum();
     }
 }
 
-impl fmt::Debug for OutFrame {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OutFrame").field("len", &self.len).finish_non_exhaustive()
+/// Frames that the stack has made, in order.
+#[derive(Clone, Debug)]
+pub struct OutFrames<'a> {
+    bytes: &'a [u8],
+    frames: slice::Iter<'a, OutFrame>,
+}
+
+impl<'a> Iterator for OutFrames<'a> {
+    type Item = TxRequest<'a>;
+
+    fn next(&mut self) -> Option<TxRequest<'a>> {
+        let OutFrame { place, offload } = self.frames.next()?;
+        Some(TxRequest::new(&self.bytes[place.clone()], *offload))
     }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.frames.size_hint()
+    }
+}
+
+impl ExactSizeIterator for OutFrames<'_> {}
+
+/// One of them, in the bytes of an [`Outbox`].
+#[derive(Clone, Debug)]
+struct OutFrame {
+    place: Range<usize>,
+    offload: Offload,
 }
 
 /// A station as a smoltcp [`Device`]. Nothing is allocated after it was made.
@@ -106,16 +135,15 @@ pub struct Phy<S = Interface> {
     /// Frames of `received` that the stack has had.
     taken: usize,
     out: Outbox,
-    /// What the stack was told when it was made, and goes by ever since.
+    /// What the stack was told when it was made, and goes by.
     capabilities: Capabilities,
-    rx_bad: u64,
 }
 
 /// Frames on their way to the bus.
 #[derive(Debug)]
 struct Outbox {
-    frames: Box<[OutFrame]>,
-    filled: usize,
+    bytes: Box<[u8]>,
+    frames: Vec<OutFrame>,
     /// Why an earlier burst did not go out, to be told by the next flush.
     trouble: Option<SendError>,
 }
@@ -124,16 +152,17 @@ impl<S: Bursts> Phy<S> {
     /// A device that is this station.
     #[must_use]
     pub fn new(station: S) -> Self {
-        let frames = vec![OutFrame { bytes: [0; MAX_FRAME], len: 0 }; BURST].into_boxed_slice();
+        let bytes = vec![0; ROOM].into_boxed_slice();
+        let out = Outbox { bytes, frames: Vec::with_capacity(BURST), trouble: None };
         let capabilities = station.capabilities();
-        let out = Outbox { frames, filled: 0, trouble: None };
-        Self { station, received: Burst::new(BURST), taken: 0, out, capabilities, rx_bad: 0 }
+        Self { station, received: Burst::new(BURST), taken: 0, out, capabilities }
     }
 
-    /// Received frames that were dropped because a checksum was wrong.
-    #[must_use]
-    pub fn rx_bad(&self) -> u64 {
-        self.rx_bad
+    /// Takes up what the station does now; whether that is something else than before. If so, the stack has to be made
+    /// anew: it asks for a device's capabilities only then. Its sockets may stay.
+    pub fn adopt_capabilities(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.capabilities, self.station.capabilities());
+        self.capabilities != before
     }
 
     /// The station.
@@ -154,6 +183,15 @@ impl<S: Bursts> Phy<S> {
         self.taken < self.received.len()
     }
 
+    /// Reads frames, if there are none that the stack has not had yet; whether there are any for it now.
+    pub fn receive_ahead(&mut self) -> bool {
+        if !self.has_received() {
+            self.taken = 0;
+            self.station.recv_burst(&mut self.received);
+        }
+        self.has_received()
+    }
+
     /// Sends what the stack has had to say since the last flush.
     ///
     /// # Errors
@@ -166,30 +204,39 @@ impl<S: Bursts> Phy<S> {
 
     /// The place in `received` of the next frame for the stack.
     fn next_received(&mut self) -> Option<usize> {
-        loop {
-            if self.taken == self.received.len() {
-                self.taken = 0;
-                self.station.recv_burst(&mut self.received);
-            }
+        while self.receive_ahead() {
             let frame = self.received.get(self.taken)?;
             self.taken += 1;
             if !verify(frame.bytes, self.capabilities).is_bad() {
                 return Some(self.taken - 1);
             }
-            self.rx_bad += 1;
+            self.station.note_bad();
         }
+        None
     }
 }
 
 impl Outbox {
+    /// Room for a frame of `len` bytes, which now is the latest; after a flush if there was none.
+    fn push(&mut self, len: usize, offload: Offload, station: &mut impl Bursts) -> &mut [u8] {
+        let end = |frames: &[OutFrame]| frames.last().map_or(0, |frame| frame.place.end);
+        if self.frames.len() == BURST || end(&self.frames) + len > self.bytes.len() {
+            self.flush(station);
+        }
+        let start = end(&self.frames);
+        let place = start..start + len;
+        self.frames.push(OutFrame { place: place.clone(), offload });
+        &mut self.bytes[place]
+    }
+
     fn flush(&mut self, station: &mut impl Bursts) {
-        let frames = &self.frames[..self.filled];
-        if !frames.is_empty()
+        let frames = OutFrames { bytes: &self.bytes, frames: self.frames.iter() };
+        if frames.len() > 0
             && let Err(error) = station.send_burst(frames)
         {
             self.trouble.get_or_insert(error);
         }
-        self.filled = 0;
+        self.frames.clear();
     }
 }
 
@@ -218,6 +265,9 @@ impl<S: Bursts> Device for Phy<S> {
         capabilities.medium = Medium::Ethernet;
         capabilities.max_transmission_unit = MAX_FRAME;
         capabilities.checksum = checksums(self.capabilities);
+        // What is cut is summed as well.
+        let cut = !capabilities.checksum.tcp.tx() && self.capabilities.contains(Capabilities::TSO_V4);
+        capabilities.segmentation.tcpv4 = cut.then_some(SUPER_FRAME);
         capabilities
     }
 }
@@ -259,26 +309,33 @@ pub struct TxToken<'a, S> {
     out: &'a mut Outbox,
     station: &'a mut S,
     capabilities: Capabilities,
+    /// Bytes of payload to cut it into.
+    segment: Option<NonZeroU16>,
 }
 
 impl<'a, S> TxToken<'a, S> {
     fn new(out: &'a mut Outbox, station: &'a mut S, capabilities: Capabilities) -> Self {
-        Self { out, station, capabilities }
+        Self { out, station, capabilities, segment: None }
     }
 }
 
 impl<S: Bursts> smoltcp::phy::TxToken for TxToken<'_, S> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, write: F) -> R {
-        if self.out.filled == self.out.frames.len() {
-            self.out.flush(self.station);
-        }
-        let frame = &mut self.out.frames[self.out.filled];
-        frame.len = len;
-        let frame = &mut frame.bytes[..len];
+        let offload = match self.segment {
+            Some(payload) => Offload::new().segments(payload.get()),
+            None => Offload::new(),
+        };
+        let frame = self.out.push(len, offload, self.station);
         let result = write(frame);
-        fill_in_place(frame, self.capabilities);
-        self.out.filled += 1;
+        if offload.is_nothing() {
+            // Here is its only copy, and it is in the cache.
+            fill_in_place(frame, self.capabilities);
+        }
         result
+    }
+
+    fn set_meta(&mut self, meta: PacketMeta) {
+        self.segment = meta.segmentation_offload_size;
     }
 }
 
@@ -292,11 +349,37 @@ mod tests {
 
     use super::*;
     use crate::offload::Verdict;
-    use crate::{Bus, StationOptions, Tap};
+    use crate::{Bus, StationOptions, Stats, Tap};
+
+    /// A station that remembers the longest frame it was given.
+    struct Recorded {
+        station: Interface,
+        longest: usize,
+    }
+
+    impl Bursts for Recorded {
+        fn recv_burst(&mut self, burst: &mut Burst) -> usize {
+            self.station.recv_burst(burst)
+        }
+
+        fn send_burst(&mut self, frames: OutFrames<'_>) -> Result<(), SendError> {
+            let longest = frames.clone().map(|request| request.frame.len()).max();
+            self.longest = self.longest.max(longest.unwrap_or(0));
+            self.station.send_offload_burst(frames)
+        }
+
+        fn capabilities(&self) -> Capabilities {
+            self.station.capabilities()
+        }
+
+        fn note_bad(&mut self) {
+            self.station.note_bad();
+        }
+    }
 
     /// A host on a bus.
     struct Host {
-        phy: Phy,
+        phy: Phy<Recorded>,
         stack: Stack,
         sockets: SocketSet<'static>,
     }
@@ -305,14 +388,24 @@ mod tests {
         /// Its addresses end with `number`: one in 10.0.0.0/24, one link-local.
         fn new(path: &Path, number: u8, capabilities: Capabilities) -> Self {
             let options = StationOptions::new().capabilities(capabilities);
-            let mut phy = Phy::new(Interface::join(bus(path), options).unwrap());
-            let mac = EthernetAddress(phy.station().mac().into_array());
-            let mut stack = Stack::new(Config::new(mac.into()), &mut phy, Instant::from_millis(0));
+            let station = Interface::join(bus(path), options).unwrap();
+            let mut phy = Phy::new(Recorded { station, longest: 0 });
+            let stack = Self::stack(&mut phy, number);
+            Self { phy, stack, sockets: SocketSet::new(vec![]) }
+        }
+
+        fn stack(phy: &mut Phy<Recorded>, number: u8) -> Stack {
+            let mac = EthernetAddress(phy.station().station.mac().into_array());
+            let mut stack = Stack::new(Config::new(mac.into()), phy, Instant::from_millis(0));
             stack.update_ip_addrs(|addresses| {
                 addresses.push(IpCidr::new(v4(number), 24)).unwrap();
                 addresses.push(IpCidr::new(v6(number), 64)).unwrap();
             });
-            Self { phy, stack, sockets: SocketSet::new(vec![]) }
+            stack
+        }
+
+        fn stats(&self) -> Stats {
+            self.phy.station().station.stats()
         }
 
         fn open(&mut self) -> SocketHandle {
@@ -353,14 +446,14 @@ mod tests {
         let path = folder.path().join("bus");
         let mut asking = Interface::join(bus(&path), StationOptions::new()).unwrap();
         let mut host = Host::new(&path, 1, Capabilities::NONE);
-        let mac = host.phy.station().mac().into_array();
+        let mac = host.phy.station().station.mac().into_array();
 
         // More than are read, or sent, at a time.
         let count = 2 * BURST + 1;
         asking.send_burst(vec![request(asking.mac().into_array()); count]).unwrap();
         host.poll(0);
         assert!(!host.phy.has_received());
-        assert_eq!(host.phy.station().stats().tx_packets, count as u64);
+        assert_eq!(host.stats().tx_packets, count as u64);
 
         let mut burst = Burst::new(count);
         assert_eq!(asking.recv_burst(&mut burst), count);
@@ -419,7 +512,33 @@ mod tests {
             for to in [v4(1), v6(1)] {
                 transfer(&path, &mut server, &mut client, to);
             }
-            assert_eq!((server.phy.rx_bad(), client.phy.rx_bad()), (0, 0));
+            assert_eq!((server.stats().rx_bad, client.stats().rx_bad), (0, 0));
+        }
+    }
+
+    #[test]
+    fn a_stack_may_leave_segmentation_to_the_device_once_it_is_enabled() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bus");
+        for (ours, cuts) in [
+            (Capabilities::ALL, true),
+            (Capabilities::TX - Capabilities::TSO_V4, false),
+            // Nothing is cut that is not summed as well.
+            (Capabilities::TSO_V4, false),
+            (Capabilities::NONE, false),
+        ] {
+            let mut server = Host::new(&path, 1, Capabilities::NONE);
+            let mut client = Host::new(&path, 2, Capabilities::NONE);
+            client.phy.station_mut().station.set_capabilities(ours);
+            assert_eq!(client.phy.adopt_capabilities(), ours != Capabilities::NONE);
+            assert!(!client.phy.adopt_capabilities());
+            client.stack = Host::stack(&mut client.phy, 2);
+            for (to, long) in [(v4(1), cuts), (v6(1), false)] {
+                client.phy.station_mut().longest = 0;
+                transfer(&path, &mut server, &mut client, to);
+                let longest = client.phy.station().longest;
+                assert_eq!(longest > 10 * MAX_FRAME, long, "{ours}, {to}: {longest}");
+            }
         }
     }
 
@@ -430,13 +549,12 @@ mod tests {
         let mut host = Host::new(&path, 1, Capabilities::RX);
         let mut other = Interface::join(bus(&path), StationOptions::new()).unwrap();
         // ICMP is checked by nobody but the stack, and here it is the IPv4 header that is wrong.
-        let mut frame = [host.phy.station().mac().into_array(), other.mac().into_array()].concat();
+        let mut frame = [host.phy.station().station.mac().into_array(), other.mac().into_array()].concat();
         frame.extend(b"\x08\0\x45\0\0\x1c\0\0\x40\0\x40\x01\xde\xad\x0a\0\0\x02\x0a\0\0\x01");
         frame.extend(b"\x08\0\xf7\xff\0\0\0\0");
         other.send_burst(vec![frame; BURST + 1]).unwrap();
         host.poll(0);
-        assert_eq!(host.phy.rx_bad(), BURST as u64 + 1);
-        assert_eq!(host.phy.station().stats().tx_packets, 0);
+        assert_eq!((host.stats().rx_bad, host.stats().tx_packets), (BURST as u64 + 1, 0));
     }
 
     #[test]

@@ -11,6 +11,9 @@ pub struct Stats {
     pub rx_packets: u64,
     /// Their bytes.
     pub rx_bytes: u64,
+    /// Frames handed up and then dropped because a checksum was wrong, by a `phy::Phy` and whoever else says so with
+    /// [`Interface::count_bad_checksum`](crate::Interface::count_bad_checksum).
+    pub rx_bad: u64,
     /// Frames put on the bus.
     pub tx_packets: u64,
     /// Their bytes.

@@ -46,6 +46,16 @@ impl HostAddress {
     pub(crate) fn cidr(self) -> IpCidr {
         self.0
     }
+
+    /// The address `number` further on, if the network goes so far and a host can have it.
+    fn further(self, number: u32) -> Option<Self> {
+        let address = match self.address() {
+            IpAddr::V4(address) => IpAddr::V4(address.to_bits().checked_add(number)?.into()),
+            IpAddr::V6(address) => IpAddr::V6(address.to_bits().checked_add(number.into())?.into()),
+        };
+        let cidr = IpCidr::new(address.into(), self.0.prefix_len());
+        (self.reaches(address) && is_single_host(&cidr)).then_some(Self(cidr))
+    }
 }
 
 impl FromStr for HostAddress {
@@ -84,6 +94,27 @@ pub(crate) fn check_all(addresses: &[HostAddress]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The addresses of `count` hosts, counted up from those of the first.
+pub(crate) fn count_up(first: &[HostAddress], count: u32) -> Result<Vec<Vec<HostAddress>>, String> {
+    check_all(first)?;
+    let hosts: Vec<Vec<_>> = (0..count)
+        .map(|number| {
+            let further = |address: &HostAddress| {
+                address.further(number).ok_or_else(|| {
+                    format!("there are not {count} addresses for hosts from {address} on; there are {number}")
+                })
+            };
+            first.iter().map(further).collect()
+        })
+        .collect::<Result<_, String>>()?;
+    let mut all: Vec<IpAddr> = hosts.iter().flatten().map(|address| address.address()).collect();
+    all.sort_unstable();
+    match all.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(format!("two of {count} hosts would have the address {}", pair[0])),
+        None => Ok(hosts),
+    }
 }
 
 impl fmt::Display for HostAddress {
@@ -134,6 +165,21 @@ mod tests {
         assert!(host.reaches("10.0.0.200".parse().unwrap()));
         assert!(!host.reaches("10.0.1.1".parse().unwrap()));
         assert!(!host.reaches("fd00::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn addresses_count_up_within_their_networks() {
+        let parse = |text: &str| -> HostAddress { text.parse().unwrap() };
+        let hosts = count_up(&[parse("10.0.0.254/16"), parse("fd00::ffff/64")], 3).unwrap();
+        let last: Vec<_> = hosts[2].iter().map(ToString::to_string).collect();
+        assert_eq!((hosts.len(), last), (3, vec!["10.0.1.0/16".to_owned(), "fd00::1:1/64".to_owned()]));
+        for (text, there_are) in [("10.0.0.250/24", 5), ("192.0.2.1/32", 1), ("2001:db8::1/64", 250)] {
+            let error = count_up(&[parse(text)], 250).map(|hosts| hosts.len().to_string());
+            assert!(error.unwrap_or_else(|error| error).ends_with(&there_are.to_string()), "{text}");
+        }
+        let overlapping = [parse("10.0.0.1/24"), parse("10.0.0.9/24")];
+        assert_eq!(count_up(&overlapping, 8).unwrap().len(), 8);
+        assert!(count_up(&overlapping, 9).unwrap_err().contains("10.0.0.9"));
     }
 
     #[test]

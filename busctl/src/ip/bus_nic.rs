@@ -3,10 +3,9 @@
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use shmbus::offload::Capabilities;
-use shmbus::phy::{Bursts, OutFrame, Phy};
-use shmbus::{Burst, SLEEP_BOUND, SendError};
+use shmbus::phy::{Bursts, OutFrames, Phy};
+use shmbus::{Burst, SLEEP_BOUND, SendError, WaitError};
 use smoltcp::phy::{Device, DeviceCapabilities};
 use smoltcp::time::Instant;
 use smoltcp::wire::EthernetAddress;
@@ -19,14 +18,23 @@ impl Bursts for Station {
         Self::recv_burst(self, burst)
     }
 
-    fn send_burst(&mut self, frames: &[OutFrame]) -> Result<(), SendError> {
-        Self::send_burst(self, frames)
+    fn send_burst(&mut self, frames: OutFrames<'_>) -> Result<(), SendError> {
+        self.send_offload_burst(frames)
     }
 
     fn capabilities(&self) -> Capabilities {
         Self::capabilities(self)
     }
+
+    fn note_bad(&mut self) {
+        if let Some(interface) = self.interface() {
+            interface.count_bad_checksum();
+        }
+    }
 }
+
+/// A nap where the bus cannot be watched: 128 inotify instances for each user is a usual limit.
+const NAP: Duration = Duration::from_millis(1);
 
 /// A station on a bus.
 pub(crate) struct BusNic(Phy<Station>);
@@ -47,27 +55,37 @@ impl Nic for BusNic {
         true
     }
 
-    fn tend(&mut self) {
+    fn tend(&mut self) -> bool {
         self.0.station_mut().follow();
+        self.0.adopt_capabilities()
+    }
+
+    fn look(&mut self) -> bool {
+        self.0.receive_ahead()
     }
 
     fn flush(&mut self) -> Result<(), SendError> {
         self.0.flush()
     }
 
-    fn sleep(&mut self, others: &[BorrowedFd<'_>], time: Duration) -> anyhow::Result<()> {
+    fn sleep(
+        &mut self,
+        others: &[BorrowedFd<'_>],
+        time: Duration,
+        look: &mut dyn FnMut() -> bool,
+    ) -> anyhow::Result<()> {
         if self.0.has_received() {
             return Ok(());
         }
         let time = time.min(SLEEP_BOUND);
         let Some(interface) = self.0.station_mut().interface() else {
-            return Ok(doze(others.iter().copied(), time)?);
+            return if look() { Ok(()) } else { Ok(doze(others.iter().copied(), time)?) };
         };
-        let done = if interface.arm()? {
-            Ok(())
-        } else {
-            let own = interface.poll_fd().context("an armed station has a descriptor")?;
-            doze(others.iter().copied().chain([own]), time)
+        let done = match interface.arm() {
+            Ok(there) if there || look() => Ok(()),
+            Ok(_) => doze(others.iter().copied().chain(interface.poll_fd()), time),
+            Err(WaitError::Watch { .. }) => doze(others.iter().copied(), time.min(NAP)),
+            Err(error) => return Err(error.into()),
         };
         interface.disarm();
         Ok(done?)

@@ -1,15 +1,16 @@
-//! The services of a host: UDP and TCP echo on port 7 (RFC 862). ICMP echo is answered by the stack itself.
+//! UDP and TCP echo on port 7 (RFC 862). ICMP echo is answered by the stack itself.
 
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::{tcp, udp};
 use smoltcp::time::Duration;
 use smoltcp::wire::IpAddress;
 
-/// Where they listen.
-const PORT: u16 = 7;
+use super::connection;
+use super::listener::Listener;
 
-/// TCP connections at the same time; one more is refused.
-const CONNECTIONS: usize = 8;
+/// Where they listen.
+pub(crate) const PORT: u16 = 7;
+
 /// Bytes on their way in a connection, in each direction.
 const TCP_BUFFER: usize = 1 << 16;
 /// A connection whose peer has gone silently is given up after this.
@@ -24,36 +25,31 @@ const UDP_BUFFER: usize = 1 << 16;
 const CHUNK: usize = 2048;
 
 /// The echo services of a host.
-pub(crate) struct EchoServices {
+pub(crate) struct Echo {
     udp: SocketHandle,
-    tcp: [SocketHandle; CONNECTIONS],
+    tcp: Listener<()>,
     chunk: Box<[u8; CHUNK]>,
 }
 
-impl EchoServices {
+impl Echo {
     /// Opens the ports.
     pub(crate) fn open(sockets: &mut SocketSet<'static>) -> Self {
         let buffer =
             || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; DATAGRAMS], vec![0; UDP_BUFFER]);
         let udp = sockets.add(udp::Socket::new(buffer(), buffer()));
-        let tcp = std::array::from_fn(|_| {
-            let buffer = || tcp::SocketBuffer::new(vec![0; TCP_BUFFER]);
-            let mut socket = tcp::Socket::new(buffer(), buffer());
-            socket.set_timeout(Some(TCP_TIMEOUT));
-            socket.set_keep_alive(Some(TCP_KEEP_ALIVE));
-            // An echo is to be prompt.
-            socket.set_nagle_enabled(false);
-            sockets.add(socket)
-        });
+        let tcp = Listener::open(sockets, PORT, new_connection, || ());
         Self { udp, tcp, chunk: Box::new([0; CHUNK]) }
+    }
+
+    /// Takes connections that have come up; see [`Listener::accept`].
+    pub(crate) fn accept(&mut self, sockets: &mut SocketSet<'static>) {
+        self.tcp.accept(sockets);
     }
 
     /// Sends back what has come, as far as there is room. `is_own` tells the host's addresses.
     pub(crate) fn serve(&mut self, sockets: &mut SocketSet<'static>, is_own: impl Fn(IpAddress) -> bool) {
         self.serve_udp(sockets.get_mut(self.udp), is_own);
-        for handle in self.tcp {
-            self.serve_tcp(sockets.get_mut(handle));
-        }
+        self.tcp.serve(sockets, |socket, ()| send_back(socket, &mut self.chunk[..]));
     }
 
     fn serve_udp(&mut self, socket: &mut udp::Socket<'_>, is_own: impl Fn(IpAddress) -> bool) {
@@ -72,29 +68,32 @@ impl EchoServices {
             }
         }
     }
+}
 
-    fn serve_tcp(&mut self, socket: &mut tcp::Socket<'_>) {
-        if !socket.is_open() {
-            // It fails for port 0, and for a socket that is open.
-            let _ = socket.listen(PORT);
+fn new_connection() -> tcp::Socket<'static> {
+    let mut socket = connection::socket(TCP_BUFFER, TCP_BUFFER, TCP_TIMEOUT);
+    socket.set_keep_alive(Some(TCP_KEEP_ALIVE));
+    // An echo is to be prompt.
+    socket.set_nagle_enabled(false);
+    socket
+}
+
+fn send_back(socket: &mut tcp::Socket<'_>, chunk: &mut [u8]) {
+    while socket.can_recv() {
+        let room = (socket.send_capacity() - socket.send_queue()).min(chunk.len());
+        if room == 0 {
+            break;
+        }
+        let Ok(len) = socket.recv_slice(&mut chunk[..room]) else { break };
+        if socket.send_slice(&chunk[..len]).is_err() {
+            // The peer does not listen any more.
+            socket.abort();
             return;
         }
-        while socket.can_recv() {
-            let room = (socket.send_capacity() - socket.send_queue()).min(CHUNK);
-            if room == 0 {
-                break;
-            }
-            let Ok(len) = socket.recv_slice(&mut self.chunk[..room]) else { break };
-            if socket.send_slice(&self.chunk[..len]).is_err() {
-                // The peer does not listen any more.
-                socket.abort();
-                return;
-            }
-        }
-        // The peer has said all it wants to, and has it back.
-        if socket.state() == tcp::State::CloseWait && socket.recv_queue() == 0 {
-            socket.close();
-        }
+    }
+    // The peer has said all it wants to, and has it back.
+    if socket.state() == tcp::State::CloseWait && socket.recv_queue() == 0 {
+        socket.close();
     }
 }
 
@@ -112,7 +111,7 @@ mod tests {
     use crate::bus_argument::BusArgument;
     use crate::context::Context;
     use crate::ip::bus_nic::BusNic;
-    use crate::ip::{HostAddress, Stack};
+    use crate::ip::{HostAddress, Services, Stack};
     use crate::station::Station;
 
     const HOST: IpAddress = IpAddress::v4(10, 0, 0, 1);
@@ -122,7 +121,7 @@ mod tests {
     struct Lab {
         _folder: tempfile::TempDir,
         host: Stack<BusNic>,
-        services: EchoServices,
+        services: Services,
         phy: Phy,
         interface: Interface,
         sockets: SocketSet<'static>,
@@ -135,7 +134,7 @@ mod tests {
             let bus = folder.path().join("bus");
             let address: HostAddress = "10.0.0.1/24".parse().unwrap();
             let mut host = Stack::new(BusNic::new(join(&bus)), &[address]);
-            let services = EchoServices::open(host.sockets());
+            let services = Services::open(host.sockets(), None);
             let station = shmbus::Interface::join(Bus::open(&bus).unwrap(), StationOptions::new()).unwrap();
             let mac = EthernetAddress(station.mac().into_array());
             let mut phy = Phy::new(station);
@@ -160,8 +159,8 @@ mod tests {
                 let now = smoltcp::time::Instant::from_micros(micros);
                 self.interface.poll(now, &mut self.phy, &mut self.sockets);
                 self.phy.flush().unwrap();
-                self.host.poll().unwrap();
-                self.host.serve(&mut self.services);
+                self.host.poll(&mut |sockets| self.services.accept(sockets)).unwrap();
+                self.host.serve(&mut self.services, &mut |_| {});
                 if done(&mut self.sockets) {
                     return true;
                 }
@@ -177,8 +176,7 @@ mod tests {
         }
 
         fn connect(&mut self, port: u16) -> SocketHandle {
-            let buffer = || tcp::SocketBuffer::new(vec![0; 1 << 16]);
-            let mut socket = tcp::Socket::new(buffer(), buffer());
+            let mut socket = connection::socket(1 << 16, 1 << 16, TCP_TIMEOUT);
             socket.connect(self.interface.context(), IpEndpoint::new(HOST, PORT), port).unwrap();
             self.sockets.add(socket)
         }
@@ -217,27 +215,36 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_comes_back_whole_and_its_end_with_it() {
+    fn streams_come_back_whole_and_their_ends_with_them() {
+        const CLIENTS: u16 = 100;
         let mut lab = Lab::new();
-        // More connections, one after the other, than there can be at a time.
-        for round in 0..=CONNECTIONS {
-            let client = lab.connect(5000 + u16::try_from(round).unwrap());
-            let sent: Vec<u8> = (0..300_000_u32).map(|at| (at * 7 + at / 251).to_be_bytes()[3]).collect();
-            let (mut given, mut received) = (0, Vec::new());
+        let sent: Vec<u8> = (0..30_000_u32).map(|at| (at * 7 + at / 251).to_be_bytes()[3]).collect();
+        // All knock at once, and once more when the first are gone.
+        for round in 0..2 {
+            let mut clients: Vec<_> = (0..CLIENTS)
+                .map(|client| (lab.connect(5000 + round * CLIENTS + client), 0, Vec::new()))
+                .collect();
             assert!(lab.run(PATIENCE, |sockets| {
-                let socket = sockets.get_mut::<tcp::Socket<'_>>(client);
-                if socket.can_send() {
-                    given += socket.send_slice(&sent[given..]).unwrap();
-                    if given == sent.len() {
-                        socket.close();
+                for (client, given, received) in &mut clients {
+                    let socket = sockets.get_mut::<tcp::Socket<'_>>(*client);
+                    if socket.can_send() {
+                        *given += socket.send_slice(&sent[*given..]).unwrap();
+                        if *given == sent.len() {
+                            socket.close();
+                        }
+                    }
+                    while socket.can_recv() {
+                        socket.recv(|bytes| (bytes.len(), received.extend_from_slice(bytes))).unwrap();
                     }
                 }
-                while socket.can_recv() {
-                    socket.recv(|bytes| (bytes.len(), received.extend_from_slice(bytes))).unwrap();
-                }
-                !socket.may_recv() && received.len() >= sent.len()
+                clients.iter().all(|(client, given, _)| {
+                    *given == sent.len() && !sockets.get::<tcp::Socket<'_>>(*client).may_recv()
+                })
             }));
-            assert!(received == sent, "round {round}");
+            for (client, _, received) in clients {
+                assert!(received == sent, "round {round}");
+                lab.sockets.remove(client);
+            }
         }
     }
 }

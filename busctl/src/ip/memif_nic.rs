@@ -45,13 +45,19 @@ impl Nic for MemifNic {
         self.phy.is_some()
     }
 
-    fn tend(&mut self) {
+    fn tend(&mut self) -> bool {
         while let Some(change) = self.control.next() {
             self.phy = match change {
                 Change::Up(link) => Some(Phy::new(link)),
                 Change::Down => None,
             };
         }
+        false
+    }
+
+    /// There may be: its queues are asked by the stack.
+    fn look(&mut self) -> bool {
+        self.is_up()
     }
 
     /// A link that is lost is no error: there will be another.
@@ -66,7 +72,12 @@ impl Nic for MemifNic {
         Ok(())
     }
 
-    fn sleep(&mut self, others: &[BorrowedFd<'_>], time: Duration) -> anyhow::Result<()> {
+    fn sleep(
+        &mut self,
+        others: &[BorrowedFd<'_>],
+        time: Duration,
+        look: &mut dyn FnMut() -> bool,
+    ) -> anyhow::Result<()> {
         let Some(phy) = &mut self.phy else {
             return Ok(doze(others.iter().copied().chain([self.control.as_fd()]), time)?);
         };
@@ -79,7 +90,7 @@ impl Nic for MemifNic {
             // A link that is down is worth asking: it is found out then.
             there |= queue.arm().unwrap_or(true);
         }
-        let done = if there {
+        let done = if there || look() {
             Ok(())
         } else {
             let own = queues.iter().map(|queue| queue.as_fd()).chain([self.control.as_fd()]);

@@ -11,14 +11,18 @@ use smoltcp::wire::EthernetAddress;
 
 /// A device of smoltcp that can also be slept on.
 pub(crate) trait Nic: Device {
-    /// The host's Ethernet address. It may change with [`tend`](Self::tend).
+    /// The host's Ethernet address. It, and the capabilities of the device, may change with [`tend`](Self::tend).
     fn mac(&self) -> EthernetAddress;
 
     /// Whether there is anything at the other end. While there is not, frames wait.
     fn is_up(&self) -> bool;
 
-    /// Does what is due beside moving frames. Call it in every round of a loop.
-    fn tend(&mut self);
+    /// Does what is due beside moving frames; whether the device has become another for the stack. Call it in every round of
+    /// a loop.
+    fn tend(&mut self) -> bool;
+
+    /// Whether there is something for the stack to receive.
+    fn look(&mut self) -> bool;
 
     /// Sends what the stack has had to say. What the other end has no room for is dropped.
     ///
@@ -26,11 +30,18 @@ pub(crate) trait Nic: Device {
     /// When the bus cannot be written to at the moment.
     fn flush(&mut self) -> Result<(), SendError>;
 
-    /// Sleeps until there is something to receive or to tend, one of `others` is readable, or the time is over.
+    /// Sleeps until there is something to receive or to tend, one of `others` is readable, or the time is over. Does not
+    /// when `look` says that there is something to do: it is asked last, when a wake-up would not be missed any more. So one
+    /// can sleep for all who are at the same place.
     ///
     /// # Errors
     /// When the system does not let us sleep.
-    fn sleep(&mut self, others: &[BorrowedFd<'_>], time: Duration) -> anyhow::Result<()>;
+    fn sleep(
+        &mut self,
+        others: &[BorrowedFd<'_>],
+        time: Duration,
+        look: &mut dyn FnMut() -> bool,
+    ) -> anyhow::Result<()>;
 }
 
 /// Sleeps until one of the descriptors is readable or the time is over.

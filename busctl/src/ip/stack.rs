@@ -1,16 +1,21 @@
 //! smoltcp on a [`Nic`]: its addresses, its clock, its rounds and its sleep.
 
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use shmbus::SendError;
-use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketSet};
+use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet};
+use smoltcp::socket::tcp;
 use smoltcp::time::Instant as StackInstant;
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv6Address, Ipv6Cidr};
 
 use super::address::HostAddress;
-use super::echo::EchoServices;
 use super::nic::Nic;
+use super::services::Services;
+use super::transfer::Transfer;
 use crate::stop::Stop;
 
 /// Frames taken in before the stack has its say: whoever floods us is not to keep us from it.
@@ -18,32 +23,29 @@ const FRAMES_PER_ROUND: usize = 256;
 /// The longest sleep: there is always something to be looked after now and then.
 const SLEEP_BOUND: Duration = Duration::from_millis(100);
 
+/// Where connections of a host's own begin.
+const EPHEMERAL_PORTS: RangeInclusive<u16> = 49_152..=65_535;
+
 /// A host.
 pub(crate) struct Stack<N> {
     nic: N,
+    addresses: Vec<HostAddress>,
     interface: Interface,
     sockets: SocketSet<'static>,
     begin: Instant,
     /// When frames last went out.
     flushed: Instant,
+    /// When a frame last came in.
+    heard: Option<Instant>,
 }
 
 impl<N: Nic> Stack<N> {
     /// A host with these addresses, of which there are not too many. One that has an IPv6 address has a link-local one, too.
     pub(crate) fn new(mut nic: N, addresses: &[HostAddress]) -> Self {
         let begin = Instant::now();
-        let mac = nic.mac();
-        let mut config = Config::new(mac.into());
-        config.random_seed = fastrand::u64(..);
-        let mut interface = Interface::new(config, &mut nic, StackInstant::ZERO);
-        interface.update_ip_addrs(|list| {
-            let link_local = needs_link_local(addresses).then(|| link_local(mac));
-            for cidr in addresses.iter().map(|address| address.cidr()).chain(link_local) {
-                // They were counted.
-                let _ = list.push(cidr);
-            }
-        });
-        Self { nic, interface, sockets: SocketSet::new(Vec::new()), begin, flushed: begin }
+        let interface = interface(&mut nic, addresses, StackInstant::ZERO);
+        let sockets = SocketSet::new(Vec::new());
+        Self { nic, addresses: addresses.to_vec(), interface, sockets, begin, flushed: begin, heard: None }
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -54,10 +56,29 @@ impl<N: Nic> Stack<N> {
         &mut self.sockets
     }
 
-    /// Lets the services do their work, after a round.
-    pub(crate) fn serve(&mut self, services: &mut EchoServices) {
+    /// Lets the services do their work, after a round. `done` hears of transfers that are over.
+    pub(crate) fn serve(&mut self, services: &mut Services, done: &mut dyn FnMut(Transfer)) {
         let own = self.interface.ip_addrs();
-        services.serve(&mut self.sockets, |address| own.iter().any(|cidr| cidr.address() == address));
+        let is_own = |address| own.iter().any(|cidr| cidr.address() == address);
+        services.serve(&mut self.sockets, is_own, done);
+    }
+
+    /// Begins a TCP connection; the socket, and the address it calls from.
+    ///
+    /// # Errors
+    /// When the host has no address for that.
+    pub(crate) fn connect(
+        &mut self,
+        mut socket: tcp::Socket<'static>,
+        to: SocketAddr,
+    ) -> anyhow::Result<(SocketHandle, SocketAddr)> {
+        let port = fastrand::u16(EPHEMERAL_PORTS);
+        let from = self.interface.get_source_address(&to.ip().into());
+        let from = from.with_context(|| format!("cannot call {to}: the host has no address for that"))?;
+        socket
+            .connect(self.interface.context(), to, (from, port))
+            .with_context(|| format!("cannot call {to}"))?;
+        Ok((self.sockets.add(socket), SocketAddr::new(from.into(), port)))
     }
 
     /// When frames last went out.
@@ -65,28 +86,41 @@ impl<N: Nic> Stack<N> {
         self.flushed
     }
 
+    /// Whether a frame came in not longer ago than this.
+    pub(crate) fn heard_within(&self, time: Duration) -> bool {
+        self.heard.is_some_and(|heard| heard.elapsed() < time)
+    }
+
+    /// Whether there may be a frame to be taken in.
+    pub(crate) fn look(&mut self) -> bool {
+        self.nic.look()
+    }
+
     /// Forgets who has which Ethernet address, to ask anew.
     pub(crate) fn forget_neighbors(&mut self) {
         self.interface.update_ip_addrs(|_| {});
     }
 
-    /// One round: takes frames in, lets the sockets have their say, sends it.
+    /// One round: takes frames in, lets the sockets have their say, sends it. After every frame `accept` may look at the
+    /// sockets, to keep somebody listening.
     ///
     /// # Errors
     /// When the bus cannot be written to at the moment.
-    pub(crate) fn poll(&mut self) -> Result<(), SendError> {
-        self.nic.tend();
-        let mac = self.nic.mac().into();
-        if self.interface.hardware_addr() != mac {
-            self.interface.set_hardware_addr(mac);
-        }
+    pub(crate) fn poll(&mut self, accept: &mut dyn FnMut(&mut SocketSet<'static>)) -> Result<(), SendError> {
+        let changed = self.nic.tend();
         let now = self.now();
+        if changed || self.interface.hardware_addr() != self.nic.mac().into() {
+            self.interface = interface(&mut self.nic, &self.addresses, now);
+        }
         self.interface.poll_maintenance(now);
-        for _ in 0..FRAMES_PER_ROUND {
-            let taken = self.interface.poll_ingress_single(now, &mut self.nic, &mut self.sockets);
-            if matches!(taken, PollIngressSingleResult::None) {
+        let mut taken = 0;
+        while taken < FRAMES_PER_ROUND {
+            let done = self.interface.poll_ingress_single(now, &mut self.nic, &mut self.sockets);
+            if matches!(done, PollIngressSingleResult::None) {
                 break;
             }
+            taken += 1;
+            accept(&mut self.sockets);
         }
         // As many times as there are sockets with more than one thing to say; more is said in the next round.
         for _ in 0..FRAMES_PER_ROUND {
@@ -96,6 +130,9 @@ impl<N: Nic> Stack<N> {
             }
         }
         self.flushed = Instant::now();
+        if taken > 0 {
+            self.heard = Some(self.flushed);
+        }
         self.nic.flush()
     }
 
@@ -113,15 +150,29 @@ impl<N: Nic> Stack<N> {
         if time.is_zero() {
             return Ok(());
         }
+        self.sleep_for(&mut || false, stop, other, time)
+    }
+
+    /// The same for several hosts on one bus, which have nothing to do by themselves so long: one watch serves all.
+    ///
+    /// # Errors
+    /// When the system does not let us sleep.
+    pub(crate) fn sleep_for(
+        &mut self,
+        look: &mut dyn FnMut() -> bool,
+        stop: &Stop,
+        other: Option<BorrowedFd<'_>>,
+        time: Duration,
+    ) -> anyhow::Result<()> {
         let stop = stop.as_fd();
         match other {
-            Some(other) => self.nic.sleep(&[stop, other], time),
-            None => self.nic.sleep(&[stop], time),
+            Some(other) => self.nic.sleep(&[stop, other], time, look),
+            None => self.nic.sleep(&[stop], time, look),
         }
     }
 
     /// How long until the stack has something to do by itself.
-    fn pause(&mut self) -> Duration {
+    pub(crate) fn pause(&mut self) -> Duration {
         // What is to be said waits until somebody is there.
         if !self.nic.is_up() {
             return SLEEP_BOUND;
@@ -134,6 +185,22 @@ impl<N: Nic> Stack<N> {
     fn now(&self) -> StackInstant {
         StackInstant::from_micros(i64::try_from(self.begin.elapsed().as_micros()).unwrap_or(i64::MAX))
     }
+}
+
+/// smoltcp's interface, as the device and the addresses are now.
+fn interface<N: Nic>(nic: &mut N, addresses: &[HostAddress], now: StackInstant) -> Interface {
+    let mac = nic.mac();
+    let mut config = Config::new(mac.into());
+    config.random_seed = fastrand::u64(..);
+    let mut interface = Interface::new(config, nic, now);
+    interface.update_ip_addrs(|list| {
+        let link_local = needs_link_local(addresses).then(|| link_local(mac));
+        for cidr in addresses.iter().map(|address| address.cidr()).chain(link_local) {
+            // They were counted.
+            let _ = list.push(cidr);
+        }
+    });
+    interface
 }
 
 fn needs_link_local(addresses: &[HostAddress]) -> bool {

@@ -111,7 +111,7 @@ fn ping<N: Nic>(mut stack: Stack<N>, args: &Args, stop: &Stop) -> anyhow::Result
         if stop.requested() || left.is_zero() {
             bail!("cannot ping {target}: no memif peer has connected");
         }
-        stack.poll()?;
+        stack.poll(&mut |_| {})?;
         stack.sleep(stop, None, left)?;
     }
     if !args.json {
@@ -129,7 +129,7 @@ fn ping<N: Nic>(mut stack: Stack<N>, args: &Args, stop: &Stop) -> anyhow::Result
     let mut printed = Ok(());
     let mut dots = Dots::new(args);
     while !stop.requested() {
-        stack.poll()?;
+        stack.poll(&mut |_| {})?;
         let done = pinger.step(&mut stack, |reply| {
             if args.flood {
                 dots.reply();

@@ -1,6 +1,6 @@
 //! `busctl host`.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 
 use crate::Lab;
 
@@ -52,5 +52,86 @@ fn addresses_no_host_can_have_are_refused() {
     lab.fails("host ./lan.bus 10.0.0.1/24 10.0.0.1/16", 2, "given twice");
     let many: Vec<_> = (1..=8).map(|last| format!("10.0.0.{last}/24")).collect();
     lab.fails(&format!("host ./lan.bus {}", many.join(" ")), 2, "at most 7");
+    assert!(!lab.path("lan.bus").exists());
+}
+
+#[test]
+fn what_is_sent_is_counted_at_both_ends() {
+    let lab = Lab::new();
+    let mut sink = lab.ready("host ./lan.bus 10.0.0.1/24 fd00::1/64 --tcp-sink 5001 --json");
+    for (from, to, bytes, written) in [
+        ("10.0.0.2/24", "10.0.0.1:5001", 3 << 20, "3M"),
+        ("fd00::2/64", "[fd00::1]:5001", 5 << 10, "5k"),
+        ("10.0.0.2/24", "10.0.0.1:5001", 0, "0"),
+    ] {
+        let source = lab.prints(&format!("host ./lan.bus {from} --tcp-source {to} {written} --json"));
+        let sent: serde_json::Value = serde_json::from_str(source.strip_prefix("ready\n").unwrap()).unwrap();
+        let received: serde_json::Value = serde_json::from_str(&sink.line()).unwrap();
+        for end in [&sent, &received] {
+            assert_eq!((&end["bytes"], &end["complete"]), (&bytes.into(), &true.into()), "{end}");
+            assert_eq!((&end["from"], &end["to"]), (&sent["from"], &to.into()), "{end}");
+            let (seconds, rate) =
+                (end["seconds"].as_f64().unwrap(), end["bits_per_second"].as_f64().unwrap());
+            assert!((rate * seconds - f64::from(bytes) * 8.0).abs() < 1.0, "{end}");
+        }
+    }
+    assert_eq!(sink.interrupt(), Some(0));
+}
+
+#[test]
+fn a_sink_takes_many_at_a_time_and_tells_of_each() {
+    let lab = Lab::new();
+    let mut sink = lab.ready("host ./lan.bus 10.0.0.1/24 --tcp-sink 5001");
+    let sources: Vec<_> = (2..8)
+        .map(|last| lab.start(&format!("host ./lan.bus 10.0.0.{last}/24 --tcp-source 10.0.0.1:5001 1M")))
+        .collect();
+    for _ in &sources {
+        let line = sink.line();
+        assert!(line.contains(" -> 10.0.0.1:5001: 1048576 bytes in ") && line.ends_with("bit/s"), "{line}");
+    }
+    for mut source in sources {
+        assert_eq!(source.line(), "ready");
+        assert!(source.line().contains(" 1048576 bytes in "));
+        assert_eq!(source.child.wait().unwrap().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_source_says_how_far_it_came_and_fails() {
+    let lab = Lab::new();
+    let _echo = lab.ready("host ./lan.bus 10.0.0.1/24");
+    let refused = lab.busctl("host ./lan.bus 10.0.0.2/24 --tcp-source 10.0.0.1:5001 1M").assert().code(1);
+    refused.stderr("busctl: 10.0.0.1:5001 has refused the connection\n");
+    // An echo whose answers nobody takes stops listening.
+    let mut source = lab.ready("host ./lan.bus 10.0.0.2/24 --tcp-source 10.0.0.1:7 1G");
+    while lab.prints("dump ./lan.bus").lines().count() < 50 {}
+    source.signal(nix::sys::signal::Signal::SIGINT);
+    assert!(source.line().ends_with(", broken off"));
+    assert_eq!(source.child.wait().unwrap().code(), Some(1));
+    let mut stderr = String::new();
+    source.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert!(stderr.starts_with("busctl: 10.0.0.1:7 has acknowledged only "), "{stderr}");
+    assert!(stderr.ends_with(" of 1073741824 bytes\n"), "{stderr}");
+}
+
+#[test]
+fn transfers_that_cannot_be_are_refused() {
+    let lab = Lab::new();
+    let source = "host ./lan.bus 10.0.0.2/24 fd00::2/64 --tcp-source";
+    for (words, why) in [
+        ("10.0.0.1 1M", "it takes an address and a port"),
+        ("fd00::1:5001 1M", "it takes an address and a port"),
+        ("10.0.0.1:5001 much", "a size is a number of bytes"),
+        ("10.0.0.1:0 1M", "there is no port 0"),
+        ("10.0.1.1:5001 1M", "not on a network of this host"),
+        ("10.0.0.2:5001 1M", "this host's own address"),
+        ("10.0.0.1:5001", "2 values required"),
+        ("10.0.0.1:5001 1M --count 2", "cannot be used with"),
+        ("10.0.0.1:5001 1M --commands", "cannot be used with"),
+    ] {
+        lab.fails(&format!("{source} {words}"), 2, why);
+    }
+    lab.fails("host ./lan.bus 10.0.0.1/24 --tcp-sink 7", 2, "it is the echo's");
+    lab.fails("host ./lan.bus 10.0.0.1/24 --tcp-sink 0", 2, "non-zero");
     assert!(!lab.path("lan.bus").exists());
 }

@@ -3,6 +3,8 @@
 mod demo;
 mod dump;
 mod host;
+mod many_hosts;
+mod offload;
 mod ping;
 mod ports;
 mod replay;

@@ -91,4 +91,9 @@ impl Interface {
     pub fn verify(&self, frame: &[u8]) -> RxVerdict {
         verify(frame, self.capabilities)
     }
+
+    /// Counts a received frame that was dropped because of its verdict, in [`Stats::rx_bad`](crate::Stats::rx_bad).
+    pub fn count_bad_checksum(&mut self) {
+        self.reader.stats.rx_bad += 1;
+    }
 }
