@@ -154,8 +154,8 @@ impl Bus {
     }
 
     /// Whether the file is no longer this bus: it was cut short under us, or its magic overwritten. That it was cut short is
-    /// known after something was read or written there, in a program that [survives it](crate::survive_truncation), or after a
-    /// sleep.
+    /// known after something was read or written there, in a program that [survives it](crate::survive_truncation), after a
+    /// sleep, or after [`Interface::skip_to_present`](crate::Interface::skip_to_present).
     #[must_use]
     pub fn is_lost(&self) -> bool {
         // Relaxed: the flag orders nothing.

@@ -107,3 +107,14 @@ fn who_waits_is_told_that_its_bus_was_overwritten() {
         assert!(!sender.bus().state().locked, "the lock is not kept");
     }
 }
+
+/// It reads nothing, and the page it looks at is still there.
+#[test]
+fn who_only_keeps_up_with_the_present_is_told_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bus");
+    let (_sender, mut receiver, _tap) = members(&path);
+    cut(&path, 4_096);
+    receiver.skip_to_present();
+    assert!(receiver.bus().is_lost());
+}
