@@ -69,7 +69,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
 
 /// The errors from the outermost to its first cause, with colons between. Some errors name their cause in their own words
 /// and also have it as their source: it is said once.
-fn sentence(error: &anyhow::Error) -> String {
+pub(crate) fn sentence(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
         let text = without_number(cause.to_string());

@@ -16,6 +16,7 @@ pub mod context;
 pub mod exit;
 mod interface_view;
 pub mod ip;
+mod keeper;
 mod logging;
 pub mod new_bus;
 pub mod node;
@@ -30,6 +31,7 @@ mod size;
 pub mod station;
 pub mod stop;
 mod suggest;
+mod supervisor;
 pub mod verb;
 
 use std::io::Write as _;

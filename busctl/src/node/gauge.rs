@@ -13,6 +13,11 @@ pub(crate) struct Gauge {
 }
 
 impl Gauge {
+    /// Whether the port has a peer.
+    pub(crate) fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
+    }
+
     pub(super) fn set_up(&self, up: bool) {
         self.up.store(up, Ordering::Relaxed);
     }

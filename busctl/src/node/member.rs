@@ -1,12 +1,11 @@
 //! One port of a node, and its station.
 
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
-use shmbus::{Interface, SLEEP_BOUND, WaitError};
+use shmbus::{Interface, SLEEP_BOUND, Sleeper, WaitError};
 
 use super::gauge::Gauge;
 use crate::output;
@@ -22,8 +21,6 @@ const LAST_RETRY: Duration = Duration::from_millis(10);
 /// How long an adaptive port is polled after the last frame: longer than the pauses in steady traffic, much shorter than
 /// anybody would notice in the processor's load.
 const LINGER: Duration = Duration::from_micros(50);
-/// The longest sleep when the bus cannot be watched.
-const UNWATCHED_BOUND: Duration = Duration::from_millis(1);
 
 /// Which member it is, in its node.
 pub(crate) type Key = u64;
@@ -40,9 +37,6 @@ pub(crate) struct Member {
     busy: Instant,
     /// While it is asleep: when to look without having been woken.
     look_at: Instant,
-    /// Whether the station's descriptor is watched, which it has from its first sleep on.
-    station_watched: bool,
-    unwatchable: bool,
     blocked: Option<Blocked>,
     dropped_from_peer: u64,
     dropped_from_bus: u64,
@@ -73,8 +67,6 @@ impl Member {
             up: false,
             busy: now,
             look_at: now,
-            station_watched: false,
-            unwatchable: false,
             blocked: None,
             dropped_from_peer: 0,
             dropped_from_bus: 0,
@@ -181,14 +173,13 @@ impl Member {
     ///
     /// # Errors
     /// When the bus is gone.
-    pub(super) fn fall_asleep(&mut self, epoll: &Epoll, now: Instant) -> Result<bool, Gone> {
+    pub(super) fn fall_asleep(&mut self, now: Instant) -> Result<bool, Gone> {
         self.publish();
-        self.unwatchable = false;
         let mut there = false;
         if self.up {
             // What waits on the bus for a peer without room is no reason to stay awake.
             if self.blocked.is_none() {
-                there = self.arm_station(epoll)?;
+                there = self.arm_station()?;
             }
             there |= self.port.arm();
         }
@@ -201,26 +192,20 @@ impl Member {
         Ok(there)
     }
 
-    fn arm_station(&mut self, epoll: &Epoll) -> Result<bool, Gone> {
-        let trouble = match self.station.arm() {
-            Ok(there) => match self.watch_station(epoll) {
-                Ok(()) => return Ok(there),
-                Err(error) => error.to_string(),
-            },
-            Err(WaitError::Lost { path }) => return Err(Gone(path.display().to_string())),
-            Err(error) => error.to_string(),
-        };
-        self.unwatchable = true;
-        self.tell_once(&format!("{trouble}; frames from the bus will be a little late"));
-        Ok(false)
+    fn arm_station(&mut self) -> Result<bool, Gone> {
+        match self.station.arm() {
+            Ok(there) => Ok(there),
+            Err(WaitError::Lost { path }) => Err(Gone(path.display().to_string())),
+            Err(error) => {
+                self.tell_once(&format!("{error}; frames from the bus will be late"));
+                Ok(false)
+            }
+        }
     }
 
     /// How long to sleep at most: a wake-up may be lost, or a peer may make room.
     fn longest_sleep(&mut self) -> Duration {
         let mut longest = self.port.longest_sleep().min(SLEEP_BOUND);
-        if self.unwatchable {
-            longest = longest.min(UNWATCHED_BOUND);
-        }
         if let Some(blocked) = &mut self.blocked {
             longest = longest.min(blocked.retry);
             blocked.retry = (blocked.retry * 2).min(LAST_RETRY);
@@ -254,8 +239,15 @@ impl Member {
         EpollEvent::new(EpollFlags::EPOLLIN, self.key)
     }
 
+    /// Moves into a thread: there its descriptors are watched, and its station sleeps.
+    pub(super) fn move_in(&mut self, epoll: &Epoll, sleeper: &Sleeper) {
+        self.watch_port(epoll);
+        // A node never has as many members as there are addresses.
+        self.station.sleep_in(sleeper, usize::try_from(self.key).unwrap_or(usize::MAX));
+    }
+
     /// Watches the port's descriptors, which stay the same until it is tended.
-    pub(super) fn watch_port(&mut self, epoll: &Epoll) {
+    fn watch_port(&mut self, epoll: &Epoll) {
         let mut trouble = None;
         self.port.descriptors(&mut |descriptor| match epoll.add(descriptor, self.event()) {
             // Regular files are always ready, and cannot be waited for.
@@ -274,25 +266,9 @@ impl Member {
         });
     }
 
-    fn watch_station(&mut self, epoll: &Epoll) -> io::Result<()> {
-        if let Some(descriptor) = self.station.poll_fd()
-            && !self.station_watched
-        {
-            epoll.add(descriptor, self.event())?;
-            self.station_watched = true;
-        }
-        Ok(())
-    }
-
     /// Takes it out of the thread that served it.
     pub(super) fn leave(&mut self, epoll: &Epoll) {
         self.unwatch_port(epoll);
-        if let Some(descriptor) = self.station.poll_fd()
-            && self.station_watched
-        {
-            // As above.
-            let _ = epoll.delete(descriptor);
-        }
         self.wake(Instant::now());
         self.up = false;
         self.publish();

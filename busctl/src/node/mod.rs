@@ -13,11 +13,12 @@ mod worker;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use anyhow::Context as _;
-use shmbus::Interface;
+use shmbus::{Bus, Interface, MacAddr6, OpenError, StationOptions};
 
 pub(crate) use self::gauge::Gauge;
 use self::member::Member;
@@ -25,7 +26,19 @@ pub(crate) use self::member::{Gone, Key};
 pub use self::threads::{Cpus, Threads};
 use self::worker::{Command, Ended, Reports, Worker};
 use crate::bell::Bell;
-use crate::port::Port;
+use crate::port::{LOCK_TIMEOUT, Port};
+
+/// A port's station on its bus: it hears everything, whomever it is for.
+///
+/// # Errors
+/// When the bus cannot be joined.
+pub(crate) fn station(bus: Bus, name: &str, mac: Option<MacAddr6>) -> Result<Interface, OpenError> {
+    let mut options = StationOptions::new().name(name).promiscuous(true).lock_timeout(LOCK_TIMEOUT);
+    if let Some(mac) = mac {
+        options = options.mac(mac);
+    }
+    Interface::join(bus, options)
+}
 
 /// Threads that move frames, and the ports they serve.
 pub(crate) struct Node {
@@ -39,6 +52,7 @@ pub(crate) struct Node {
 struct Thread {
     commands: Sender<Command>,
     bell: Arc<Bell>,
+    beats: Arc<AtomicU64>,
     handle: Option<JoinHandle<()>>,
     members: Vec<Key>,
 }
@@ -72,16 +86,35 @@ impl Node {
         (key, gauge)
     }
 
+    /// Closes a port. When this returns nothing moves there any more, and its peer was told.
+    pub(crate) fn remove(&mut self, key: Key) {
+        let Some(thread) = self.forget(key) else { return };
+        let (answer, member) = channel();
+        thread.tell(Command::Remove(key, answer));
+        // Closed here and not by the thread, which has others to serve. No answer: the thread is gone, and its members too.
+        drop(member.recv());
+    }
+
+    fn forget(&mut self, key: Key) -> Option<&Thread> {
+        let thread = self.threads.iter_mut().find(|thread| thread.members.contains(&key))?;
+        thread.members.retain(|member| *member != key);
+        Some(thread)
+    }
+
     /// A port that was closed because its bus is gone, if there is one.
     pub(crate) fn ended(&mut self) -> Option<(Key, Gone)> {
         self.bell.drain();
         let Ended { member, why } = self.ended.try_recv().ok()?;
         // There may be more.
         self.bell.ring();
-        for thread in &mut self.threads {
-            thread.members.retain(|key| *key != member.key);
-        }
-        Some((member.key, why))
+        let key = member.key;
+        self.forget(key);
+        Some((key, why))
+    }
+
+    /// How many rounds each thread has gone. All of them go on at least twice a second.
+    pub(crate) fn beats(&self) -> Vec<u64> {
+        self.threads.iter().map(|thread| thread.beats.load(Ordering::Relaxed)).collect()
     }
 }
 
@@ -96,12 +129,13 @@ impl Thread {
     fn start(threads: Threads, index: usize, reports: Reports) -> std::io::Result<Self> {
         let (commands, orders) = channel();
         let bell = Arc::new(Bell::new()?);
-        let worker = Worker::new(Arc::clone(&bell), orders, reports)?;
+        let beats = Arc::<AtomicU64>::default();
+        let worker = Worker::new(Arc::clone(&bell), orders, reports, Arc::clone(&beats))?;
         let handle = std::thread::Builder::new().name(format!("node {index}")).spawn(move || {
             threads.settle(index);
             worker.run();
         })?;
-        Ok(Self { commands, bell, handle: Some(handle), members: Vec::new() })
+        Ok(Self { commands, bell, beats, handle: Some(handle), members: Vec::new() })
     }
 
     fn tell(&self, command: Command) {

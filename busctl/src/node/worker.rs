@@ -7,11 +7,13 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use shmbus::Sleeper;
 
 use super::member::{Gone, Key, Member};
 use crate::bell::Bell;
@@ -25,13 +27,16 @@ const TEND: Duration = Duration::from_millis(1);
 const TOGETHER: Duration = Duration::from_millis(2);
 /// The longest sleep of the thread: whoever watches over it sees that it lives.
 const LONGEST_SLEEP: Duration = Duration::from_millis(500);
-/// The bell's place among the members' keys.
+/// The bell's place among the members' keys, and that of the stations' sleeper.
 const BELL: Key = 0;
+const SLEEPER: Key = Key::MAX;
 
 /// What a thread is told to do.
 pub(super) enum Command {
     /// Serve it from now on.
     Add(Box<Member>),
+    /// Give it back, if it is there.
+    Remove(Key, Sender<Option<Box<Member>>>),
     /// End.
     Stop,
 }
@@ -52,9 +57,13 @@ pub(super) struct Reports {
 /// See the module.
 pub(super) struct Worker {
     epoll: Epoll,
+    /// Where the members' stations sleep.
+    sleeper: Sleeper,
     bell: Arc<Bell>,
     commands: Receiver<Command>,
     reports: Reports,
+    /// Counts rounds, to show that it lives.
+    beats: Arc<AtomicU64>,
     #[expect(clippy::vec_box, reason = "they move between here and `asleep` all the time")]
     awake: Vec<Box<Member>>,
     asleep: HashMap<Key, Box<Member>>,
@@ -63,14 +72,25 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(bell: Arc<Bell>, commands: Receiver<Command>, reports: Reports) -> io::Result<Self> {
+    pub(super) fn new(
+        bell: Arc<Bell>,
+        commands: Receiver<Command>,
+        reports: Reports,
+        beats: Arc<AtomicU64>,
+    ) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&*bell, EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
+        let sleeper = Sleeper::new();
+        if let Some(descriptor) = sleeper.poll_fd() {
+            epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, SLEEPER))?;
+        }
         Ok(Self {
             epoll,
+            sleeper,
             bell,
             commands,
             reports,
+            beats,
             awake: Vec::new(),
             asleep: HashMap::new(),
             tended: Instant::now(),
@@ -83,6 +103,8 @@ impl Worker {
         let mut events = [EpollEvent::empty(); 64];
         let mut idle = false;
         while !self.stopped {
+            // Relaxed: whoever reads it only wants to see it change.
+            self.beats.fetch_add(1, Ordering::Relaxed);
             let timeout = self.timeout();
             let count = match self.epoll.wait(&mut events, timeout) {
                 Ok(count) => count,
@@ -93,10 +115,18 @@ impl Worker {
                 // On a machine with few processors the peer may be waiting for this one.
                 std::thread::yield_now();
             }
+            // When its bound is over, it wakes everybody.
+            let mut woken = self.sleeper.bound().is_zero();
             for event in &events[..count] {
                 match event.data() {
                     BELL => self.obey(),
+                    SLEEPER => woken = true,
                     key => self.rouse(key),
+                }
+            }
+            if woken {
+                for token in self.sleeper.woken() {
+                    self.rouse(token as Key);
                 }
             }
             self.look_after_sleepers();
@@ -111,7 +141,7 @@ impl Worker {
         }
         let first = self.asleep.values().map(|member| member.look_at()).min();
         let sleep = first.map_or(LONGEST_SLEEP, |first| {
-            first.saturating_duration_since(Instant::now()).min(LONGEST_SLEEP)
+            first.saturating_duration_since(Instant::now()).min(self.sleeper.bound()).min(LONGEST_SLEEP)
         });
         // Rounded up: a sleep of 0 ms would be none.
         let millis = sleep.as_micros().div_ceil(1_000);
@@ -124,12 +154,27 @@ impl Worker {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Add(mut member) => {
-                    member.watch_port(&self.epoll);
+                    member.move_in(&self.epoll, &self.sleeper);
                     self.awaken(member);
+                }
+                Command::Remove(key, answer) => {
+                    let mut member = self.take(key);
+                    if let Some(member) = &mut member {
+                        member.leave(&self.epoll);
+                    }
+                    // Who does not wait for it has no use for it.
+                    let _ = answer.send(member);
                 }
                 Command::Stop => self.stopped = true,
             }
         }
+    }
+
+    fn take(&mut self, key: Key) -> Option<Box<Member>> {
+        self.asleep.remove(&key).or_else(|| {
+            let index = self.awake.iter().position(|member| member.key == key)?;
+            Some(self.awake.swap_remove(index))
+        })
     }
 
     /// One of its descriptors has something to say. Who is awake finds out by itself.
@@ -192,7 +237,7 @@ impl Worker {
     }
 
     fn put_to_sleep(&mut self, mut member: Box<Member>, now: Instant) {
-        match member.fall_asleep(&self.epoll, now) {
+        match member.fall_asleep(now) {
             Ok(true) => self.awake.push(member),
             Ok(false) => drop(self.asleep.insert(member.key, member)),
             Err(why) => self.end(member, why),

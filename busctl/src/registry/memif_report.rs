@@ -65,6 +65,28 @@ pub struct RingReport {
     pub no_room: u64,
 }
 
+impl MemifReport {
+    /// The same when the connection is over.
+    #[must_use]
+    pub fn without_peer(self) -> Self {
+        Self { remote: None, rings: Vec::new(), ..self }
+    }
+
+    /// The same of a connection that had others before it.
+    #[must_use]
+    pub fn after(self, past: &Self) -> Self {
+        Self {
+            connections: past.connections.wrapping_add(self.connections),
+            last_disconnect: self.last_disconnect.or_else(|| past.last_disconnect.clone()),
+            last_refusal: self.last_refusal.or_else(|| past.last_refusal.clone()),
+            last_told: self.last_told.or_else(|| past.last_told.clone()),
+            last_heard: self.last_heard.or_else(|| past.last_heard.clone()),
+            remote: self.remote,
+            rings: self.rings,
+        }
+    }
+}
+
 impl From<&Details> for MemifReport {
     fn from(details: &Details) -> Self {
         let ring = |direction: &str, ring: &RingDetails| RingReport {

@@ -188,6 +188,18 @@ impl Registry {
         std::fs::metadata(self.report_path(name)).and_then(|file| file.modified()).ok()
     }
 
+    /// The file that says what `name` is; it need not exist.
+    #[must_use]
+    pub fn record_file(&self, name: InterfaceName) -> PathBuf {
+        self.record_path(name)
+    }
+
+    /// The folders whose files say what there is to run: who follows the registry watches them.
+    #[must_use]
+    pub fn watched_folders(&self) -> Vec<PathBuf> {
+        vec![self.interfaces(), self.socket_folder()]
+    }
+
     fn interfaces(&self) -> PathBuf {
         self.folder.join("interfaces")
     }

@@ -5,15 +5,14 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow};
-use shmbus::{Interface, StationOptions};
 
 use crate::bus_argument::{BusArgument, plugged_in, station_of};
 use crate::context::Context;
 use crate::exit::misuse;
 use crate::new_bus::NewBus;
-use crate::node::{Node, Threads};
+use crate::node::{self, Node, Threads};
 use crate::output;
-use crate::port::{self, LOCK_TIMEOUT, PortSpec};
+use crate::port::{self, PortSpec};
 use crate::registry::Claim;
 use crate::stop::Stop;
 
@@ -62,15 +61,12 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let mut node = Node::start(&args.threads)?;
     let mut first = true;
     for (port, spec) in ports.into_iter().zip(&args.ports) {
-        let mut options =
-            StationOptions::new().name(port.name()).promiscuous(true).lock_timeout(LOCK_TIMEOUT);
         // The first port is the interface, if there is one.
         let interface = claim.as_ref().filter(|_| first).and_then(|claim| claim.record().shmif());
         first = false;
-        if let Some(mac) = spec.mac().or(interface.map(|shmif| shmif.mac)) {
-            options = options.mac(mac);
-        }
-        node.add(port, Interface::join(args.new_bus.options().open_or_create(&path)?, options)?);
+        let mac = spec.mac().or(interface.map(|shmif| shmif.mac));
+        let station = node::station(args.new_bus.options().open_or_create(&path)?, port.name(), mac)?;
+        node.add(port, station);
     }
     announce(&args.ports)?;
     while !stop.wait([node.as_fd()], None) {

@@ -11,6 +11,7 @@ pub mod dump;
 pub mod host;
 pub mod linkstr;
 pub mod man;
+pub mod node;
 pub mod ping;
 pub mod repair;
 pub mod replay;

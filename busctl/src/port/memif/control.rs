@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::Context as _;
-use memif::{BindError, Client, Event, Role, Server, SocketAddr};
+use memif::{BindError, Client, Details, Event, Role, Server, SocketAddr};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
@@ -42,6 +42,8 @@ struct Office {
     epoll: Epoll,
     bell: Bell,
     closed: AtomicBool,
+    /// Peers are told that the whole program ends.
+    farewell: AtomicBool,
     table: Mutex<Table>,
 }
 
@@ -71,6 +73,8 @@ struct Subscriber {
     name: String,
     mailbox: Arc<Mailbox>,
     told: Told,
+    /// Why somebody was turned away last. A server does not count that as the interface's own history.
+    refused: Option<String>,
 }
 
 impl Sockets {
@@ -105,8 +109,12 @@ impl Sockets {
         let (office, options) = (&self.0.office, spec.options());
         let id = options.id();
         let mailbox = Arc::new(Mailbox::new().with_context(|| name.to_owned())?);
-        let subscriber =
-            Subscriber { name: name.to_owned(), mailbox: Arc::clone(&mailbox), told: Told::default() };
+        let subscriber = Subscriber {
+            name: name.to_owned(),
+            mailbox: Arc::clone(&mailbox),
+            told: Told::default(),
+            refused: None,
+        };
         let mut table = office.lock();
         let found = if spec.role == Role::Server { table.server_at(&spec.address) } else { None };
         let token = if let Some((token, server)) = found {
@@ -127,6 +135,12 @@ impl Sockets {
             endpoint.ports.insert(id, subscriber);
         }
         Ok(Control { front: Arc::clone(&self.0), token, id, mailbox })
+    }
+
+    /// From now on a peer whose port is closed hears that the whole program ends.
+    pub(crate) fn farewell(&self) {
+        // Relaxed: the flag orders nothing.
+        self.0.office.farewell.store(true, Ordering::Relaxed);
     }
 }
 
@@ -153,7 +167,13 @@ impl Office {
     fn new() -> std::io::Result<Self> {
         let (epoll, bell) = (Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?, Bell::new()?);
         epoll.add(&bell, EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
-        Ok(Self { epoll, bell, closed: AtomicBool::new(false), table: Mutex::default() })
+        Ok(Self {
+            epoll,
+            bell,
+            closed: AtomicBool::new(false),
+            farewell: AtomicBool::new(false),
+            table: Mutex::default(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -213,7 +233,11 @@ impl Office {
 
     /// Closes a port, and its socket with the last one there.
     fn close(&self, token: u64, id: u32) {
-        let leaving = "this interface was taken down";
+        let leaving = if self.farewell.load(Ordering::Relaxed) {
+            "the program that ran this interface ends"
+        } else {
+            "this interface was taken down"
+        };
         let mut table = self.lock();
         let Some(endpoint) = table.endpoints.get_mut(&token) else { return };
         endpoint.ports.remove(&id);
@@ -231,6 +255,17 @@ impl Office {
             // Its end is nobody's news: not that of a port that may get the same id next.
             let _ = endpoint.serve(&mut |line| tracing::debug!(line, "while a port was closed"));
         }
+    }
+
+    fn details(&self, token: u64, id: u32) -> Option<Details> {
+        let table = self.lock();
+        let endpoint = table.endpoints.get(&token)?;
+        let mut details = match &endpoint.face {
+            Face::Server(server) => server.details(id)?,
+            Face::Client(client) => client.details(),
+        };
+        details.last_refusal.clone_from(&endpoint.ports.get(&id)?.refused);
+        Some(details)
     }
 }
 
@@ -294,7 +329,10 @@ impl Endpoint {
                 port.mailbox.post(Change::Down);
             }
             Event::Refused { id, reason } => match id.and_then(|id| self.ports.get_mut(&id)) {
-                Some(port) => port.told.once(&port.name, &reason, tell),
+                Some(port) => {
+                    port.told.once(&port.name, &reason, tell);
+                    port.refused = Some(reason.to_string());
+                }
                 // Of an id that no port has, no port is to blame.
                 None => self.told.once(&format!("memif {}", self.address), &reason, tell),
             },
@@ -321,6 +359,11 @@ impl Control {
     pub(crate) fn has_news(&self) -> bool {
         self.mailbox.has_mail()
     }
+
+    /// For those who want to know how the connection is, wherever the port is.
+    pub(crate) fn view(&self) -> View {
+        View { front: Arc::clone(&self.front), token: self.token, id: self.id }
+    }
 }
 
 /// Readable while there is news.
@@ -333,5 +376,19 @@ impl AsFd for Control {
 impl Drop for Control {
     fn drop(&mut self) {
         self.front.office.close(self.token, self.id);
+    }
+}
+
+/// A look at a port's connection.
+pub(crate) struct View {
+    front: Arc<Front>,
+    token: u64,
+    id: u32,
+}
+
+impl View {
+    /// All there is to know about it; none when the port is closed.
+    pub(crate) fn details(&self) -> Option<Details> {
+        self.front.office.details(self.token, self.id)
     }
 }

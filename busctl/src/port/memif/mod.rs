@@ -18,7 +18,7 @@ use shmbus::{
     FrameSink, FrameSource, Interface, MAX_FRAME, MIN_FRAME, RingFrame, SLEEP_BOUND, SendError, Slot,
 };
 
-pub(crate) use self::control::{Control, Sockets};
+pub(crate) use self::control::{Control, Sockets, View};
 pub(crate) use self::mailbox::Change;
 pub(crate) use self::spec::DEFAULT_SOCKET;
 pub use self::spec::MemifSpec;
@@ -42,6 +42,11 @@ pub(crate) struct MemifPort {
 impl MemifPort {
     fn new(name: String, control: Control, rx_mode: RxMode) -> Self {
         Self { name, control, rx_mode, link: None, broken: false, stage: Vec::new() }
+    }
+
+    /// For those who want to know how its connection is.
+    pub(crate) fn view(&self) -> View {
+        self.control.view()
     }
 
     /// The link, as long as it is good for something.

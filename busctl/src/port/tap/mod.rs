@@ -52,7 +52,7 @@ pub(crate) struct TapPort {
 ///
 /// # Errors
 /// When the interface cannot be made, or the kernel does not take its address.
-pub(super) fn open(spec: &TapSpec) -> anyhow::Result<TapPort> {
+pub(crate) fn open(spec: &TapSpec) -> anyhow::Result<TapPort> {
     let form = if spec.offload { Form::Virtio } else { Form::Plain };
     let tap = TapDevice::open(&spec.name, form).map_err(|error| match error {
         // It may work the next time; the rest stays.
