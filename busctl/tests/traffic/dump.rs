@@ -294,12 +294,14 @@ fn what_is_missed_is_said_and_noted_in_the_capture() {
     send(&lab, &[frame(b"one")]);
     dump.line();
     dump.signal(Signal::SIGSTOP);
+    let stat = format!("/proc/{}/stat", dump.child.id());
+    while !fs::read_to_string(&stat).unwrap().contains(") T ") {}
     // Twice around the ring.
     for _ in 0..3 {
         send(&lab, &vec![frame(&[7; 1000]); 700]);
     }
-    dump.signal(Signal::SIGCONT);
     send(&lab, &[frame(b"last")]);
+    dump.signal(Signal::SIGCONT);
     let mut rest = String::new();
     dump.signal(Signal::SIGINT);
     dump.stdout.read_to_string(&mut rest).unwrap();
@@ -309,6 +311,13 @@ fn what_is_missed_is_said_and_noted_in_the_capture() {
     let warning = "busctl: warning: the bus was faster than this dump: overtaken 1 times, ";
     assert!(stderr.starts_with(warning) && stderr.ends_with(" bytes of the ring missed\n"), "{stderr}");
     let blocks = read_pcapng(&lab, "holes.pcapng");
+    // Everything that was still there when it was asked to stop.
+    let latest = blocks.iter().rev().find_map(|block| match block {
+        Block::EnhancedPacket(packet) => Some(packet.data.to_vec()),
+        _ => None,
+    });
+    assert_eq!(latest, Some(frame(b"last")));
+    assert!(blocks.len() > 900, "{}", blocks.len());
     let Some(Block::InterfaceStatistics(statistics)) = blocks.last() else { panic!("{blocks:?}") };
     let said = |option: &InterfaceStatisticsOption<'_>| match option {
         InterfaceStatisticsOption::Comment(comment) => comment.starts_with("overtaken 1 times, "),
