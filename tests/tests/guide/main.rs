@@ -106,6 +106,7 @@ macro_rules! sections {
 sections! {
     a_first_lan: "A first LAN",
     interfaces_with_names: "Interfaces with names",
+    a_node_that_stays: "A node that stays",
     attach_dpdk: "Attach DPDK",
     a_tap: "A TAP, and the kernel's TCP",
     capture_into_wireshark: "Capture into Wireshark",
