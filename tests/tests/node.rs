@@ -9,9 +9,11 @@ use memif::Options;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use system_tests::memifpeer::MemifPeer;
+use system_tests::namespace::{self, Namespace};
 use system_tests::rawmemif::RawClient;
+use system_tests::testpmd::BURST;
 use system_tests::turn::Turn;
-use system_tests::{Lab, PATIENCE, Process, frames, lab, privilege, wait};
+use system_tests::{Lab, PATIENCE, Process, Testpmd, frames, lab, privilege, require, wait};
 
 /// A lab with socket 1.
 struct Registry {
@@ -325,11 +327,62 @@ fn buses_are_kept_apart() {
     // What is behind it on the same way has passed, so it would have come.
     alice[0].send_all(&[frames::numbered(60, 1 << 40)]);
     let _ = bob[0].receive_exactly(1);
-    carol_hears_nothing_of(&mut b[0], 1 << 40);
+    for peer in b {
+        peer.receive(|frame| assert_ne!(frames::number_of(frame), Some(1 << 40), "it is on the other bus"));
+    }
 }
 
-fn carol_hears_nothing_of(peer: &mut MemifPeer, number: u64) {
-    peer.receive(|frame| assert_ne!(frames::number_of(frame), Some(number)));
+#[test]
+fn two_testpmds_on_two_interfaces_see_each_other() {
+    require!("dpdk-testpmd");
+    let _turn = Turn::take();
+    let registry = Registry::new(lab!());
+    let _node = registry.node();
+    registry.up("memif1/0", "./lan.bus");
+    registry.up("memif1/1", "./lan.bus");
+    let mut alice = Testpmd::client(&registry.socket(), 0).start(&registry.lab);
+    let mut bob = Testpmd::client(&registry.socket(), 1).start(&registry.lab);
+    alice.wait_for_link();
+    bob.wait_for_link();
+    bob.command("start");
+    alice.start_with_bursts(2);
+    bob.wait_for_rx(2 * BURST);
+    bob.command("stop");
+    bob.start_with_bursts(3);
+    alice.wait_for_rx(3 * BURST);
+    assert_eq!(alice.stats().rx_packets, 3 * BURST, "its own frames do not come back");
+    registry.shows("memif1/0", "what went through", |shown| {
+        shown["rx_packets"].as_u64() >= Some(2 * BURST)
+            && shown["tx_packets"].as_u64() >= Some(3 * BURST)
+            && shown["remote"]["name"].as_str().is_some_and(|name| name.contains("DPDK"))
+    });
+}
+
+#[test]
+fn a_tap_interface_is_run_like_the_others() {
+    if !namespace::can_be_had() {
+        return;
+    }
+    let registry = Registry::new(lab!());
+    let inside = Namespace::new(&registry.lab);
+    let node = inside.spawn(registry.lab.program(), ["node"]);
+    node.wait_for(0, PATIENCE, "the line `ready`", |line| line.text == "ready");
+    registry.up("tap0", "./lan.bus");
+    registry.shows("tap0", "no link", |shown| shown["link"] == "down" && shown["pid"].is_u64());
+    for _ in 0..2 {
+        inside.set_up("tap0", ["10.0.0.1/24", "fd00::1/64"]);
+        registry.answers("./lan.bus", "10.0.0.1");
+        registry
+            .shows("tap0", "a link", |shown| shown["link"] == "up" && shown["tx_packets"].as_u64() > Some(0));
+        registry.does(&["down", "tap0"]);
+        let gone = registry.lab.run_program(inside.command("ip").args(["link", "show", "tap0"]));
+        assert!(!gone.status.success(), "the device goes with the interface: {gone}");
+        registry.does(&["set", "tap0", "offload=off"]);
+        registry.does(&["up", "tap0"]);
+    }
+    registry.does(&["destroy", "tap0"]);
+    node.signal(Signal::SIGTERM);
+    node.finish(PATIENCE).succeeds();
 }
 
 /// A supervisor that speaks as systemd does.
