@@ -3,6 +3,7 @@
 mod offload;
 mod wakeups;
 
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -26,6 +27,7 @@ use crate::ring::append::burst_limit;
 use crate::ring::cursor::Cursor;
 use crate::ring::lock::Owner;
 use crate::ring::snapshot::NoSnapshot;
+use crate::screen::Screen;
 use crate::stats::Stats;
 use crate::wake::patience::WaitMode;
 use crate::wake::sleeper::Sleeper;
@@ -35,6 +37,9 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a receive call may look after a lock that keeps the ring unsettled, and how long it then leaves it alone.
 const HELP_TIMEOUT: Duration = Duration::from_millis(2);
 const HELP_PAUSE: Duration = Duration::from_millis(20);
+
+/// Where a frame has its source address.
+const SOURCE: Range<usize> = 6..12;
 
 /// How a station is to be: passed to [`Interface::join`].
 #[derive(Clone, Debug)]
@@ -166,6 +171,9 @@ pub struct Interface {
     me: Owner,
     sender: u64,
     filter: Filter,
+    screen: Option<Box<dyn Screen>>,
+    /// Headers of what was just sent, for the screen.
+    sent: Vec<[u8; MIN_FRAME]>,
     link_up: bool,
     /// The longest frame this station sends, in bytes.
     longest: usize,
@@ -219,6 +227,8 @@ impl Interface {
             me,
             sender: fastrand::u64(..),
             filter: Filter::new(mac, options.promiscuous),
+            screen: None,
+            sent: Vec::new(),
             link_up: true,
             longest,
             lock_timeout: options.lock_timeout,
@@ -274,6 +284,12 @@ impl Interface {
     /// Broadcasts are always heard; addresses that are no group's are left out.
     pub fn set_groups(&mut self, groups: impl IntoIterator<Item = MacAddr6>) {
         self.filter.set_groups(groups);
+    }
+
+    /// Has `screen` choose what the station hears of what its filter lets through, from the next frame on; with `None`, that
+    /// is all.
+    pub fn set_screen(&mut self, screen: Option<Box<dyn Screen>>) {
+        self.screen = screen;
     }
 
     /// Whether the link is up.
@@ -410,6 +426,7 @@ impl Interface {
             PacketHeader { len, sec, usec, sender }
         });
         let ring = &self.bus.ring;
+        let (screened, sent) = (self.screen.is_some(), &mut self.sent);
         let (mut packets, mut bytes) = (0, 0);
         let mut filling = frames;
         let mut held = match ring.try_lock(self.me) {
@@ -429,10 +446,20 @@ impl Interface {
                 frame.write_to(&mut slot);
             }
             slot.finish();
+            if screened {
+                let mut header = [0; MIN_FRAME];
+                ring.copy_out(at, &mut header);
+                if sent.last().is_none_or(|last| last[SOURCE] != header[SOURCE]) {
+                    sent.push(header);
+                }
+            }
             packets += 1;
             bytes += u64::from(header.len);
         });
         drop(held);
+        if let Some(screen) = &mut self.screen {
+            sent.drain(..).for_each(|header| screen.sent(header));
+        }
         if ring.memory().is_lost() {
             return Err(Refused::Lost);
         }
@@ -467,19 +494,31 @@ impl Interface {
         }
         // Should it fail, it stays owed.
         let _ = self.wakeups.pay_if_due(&self.bus);
-        let (sender, filter) = (self.sender, &self.filter);
+        let (sender, filter, screen) = (self.sender, &self.filter, &mut self.screen);
         let wanted = |frame: &RingFrame<'_>| {
             if frame.info().sender == sender {
                 return false;
             }
-            if filter.promiscuous {
-                return true;
+            if !filter.promiscuous {
+                let mut destination = [0; 6];
+                frame.copy_to(&mut destination);
+                if !filter.wants(destination) {
+                    return false;
+                }
             }
-            let mut destination = [0; 6];
-            frame.copy_to(&mut destination);
-            filter.wants(destination)
+            screen.as_mut().is_none_or(|screen| {
+                let mut header = [0; MIN_FRAME];
+                frame.copy_to(&mut header);
+                screen.wants(header)
+            })
         };
-        if let Some(received) = self.reader.read(&self.bus.ring, max, sink, wanted) {
+        let overruns = self.reader.stats.overruns;
+        let received = self.reader.read(&self.bus.ring, max, sink, wanted);
+        if let Some(screen) = &mut self.screen {
+            let whole = received.is_some() && self.reader.stats.overruns == overruns;
+            screen.settled(whole && !self.bus.is_lost());
+        }
+        if let Some(received) = received {
             return received;
         }
         self.help();

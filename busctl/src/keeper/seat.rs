@@ -245,19 +245,20 @@ impl Plan {
 /// made.
 fn open(floor: &mut Floor, record: &Record, plan: Plan) -> anyhow::Result<Running> {
     let name = record.name.to_string();
-    let (port, connection, mac): (Box<dyn Port>, _, _) = match (record.memif(), &plan.socket, record.tap()) {
-        (Some(spec), Some(socket), _) => {
-            let spec = spec.at(socket.address()?);
-            let port = floor.sockets.open(&spec, name.clone())?;
-            let view = port.view();
-            (Box::new(port), Some(view), spec.mac)
-        }
-        (_, _, Some(spec)) => (Box::new(tap::open(&spec)?), None, spec.mac),
-        _ => bail!("{name} is of no kind that a node can run"),
-    };
+    let (port, connection, mac, learn): (Box<dyn Port>, _, _, _) =
+        match (record.memif(), &plan.socket, record.tap()) {
+            (Some(spec), Some(socket), _) => {
+                let spec = spec.at(socket.address()?);
+                let port = floor.sockets.open(&spec, name.clone())?;
+                let view = port.view();
+                (Box::new(port), Some(view), spec.mac, spec.learn)
+            }
+            (_, _, Some(spec)) => (Box::new(tap::open(&spec)?), None, spec.mac, spec.learn),
+            _ => bail!("{name} is of no kind that a node can run"),
+        };
     let bus = Bus::open_or_create(&plan.bus, MODE)?;
     let file = Signature::of(&plan.bus);
-    let station = node::station(bus, &name, mac)?;
+    let station = node::station(bus, &name, mac, learn)?;
     let (key, gauge) = floor.node.add(port, station);
     tracing::info!(name, bus = %plan.bus.display(), "open");
     Ok(Running { key, gauge, plan, bus: file, connection })

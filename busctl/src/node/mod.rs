@@ -7,6 +7,7 @@
 //! frames (connections, the registry) is done elsewhere.
 
 mod gauge;
+mod learn;
 mod member;
 mod threads;
 mod worker;
@@ -21,6 +22,7 @@ use anyhow::Context as _;
 use shmbus::{Bus, Interface, MacAddr6, OpenError, StationOptions};
 
 pub(crate) use self::gauge::Gauge;
+use self::learn::Learner;
 use self::member::Member;
 pub(crate) use self::member::{Gone, Key};
 pub use self::threads::{Cpus, Threads};
@@ -28,16 +30,25 @@ use self::worker::{Command, Ended, Reports, Worker};
 use crate::bell::Bell;
 use crate::port::{LOCK_TIMEOUT, Port};
 
-/// A port's station on its bus: it hears everything, whomever it is for.
+/// A port's station on its bus: it hears everything, whomever it is for, or with `learn` only what the peer needs.
 ///
 /// # Errors
 /// When the bus cannot be joined.
-pub(crate) fn station(bus: Bus, name: &str, mac: Option<MacAddr6>) -> Result<Interface, OpenError> {
+pub(crate) fn station(
+    bus: Bus,
+    name: &str,
+    mac: Option<MacAddr6>,
+    learn: bool,
+) -> Result<Interface, OpenError> {
     let mut options = StationOptions::new().name(name).promiscuous(true).lock_timeout(LOCK_TIMEOUT);
     if let Some(mac) = mac {
         options = options.mac(mac);
     }
-    Interface::join(bus, options)
+    let mut station = Interface::join(bus, options)?;
+    if learn {
+        station.set_screen(Some(Box::new(Learner::new())));
+    }
+    Ok(station)
 }
 
 /// Threads that move frames, and the ports they serve.

@@ -17,7 +17,7 @@ use shmbus::{
 };
 
 use super::identity::Identity;
-use super::keys::refused;
+use super::keys::{Keys, refused};
 use super::{BURST, LOCK_TIMEOUT, Moved, NotSent, ParsePortError, Patience, Port};
 use crate::exit::misuse;
 
@@ -27,11 +27,13 @@ const NAME: &str = "bus ";
 /// The longest sleep when the other bus cannot be watched.
 const UNWATCHED_BOUND: Duration = Duration::from_millis(1);
 
-/// Another bus, as it is written: `bus:PATH`.
+/// Another bus, as it is written: `bus:PATH`, perhaps with `,learn=on` behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BusSpec {
     /// The file, which is made when there is none.
     pub path: PathBuf,
+    /// Whether it gets only what it needs.
+    pub learn: bool,
 }
 
 impl FromStr for BusSpec {
@@ -39,8 +41,13 @@ impl FromStr for BusSpec {
 
     /// Reads what follows `bus:`.
     fn from_str(text: &str) -> Result<Self, ParsePortError> {
+        let (text, keys) = match text.rsplit_once(",learn=") {
+            Some((path, value)) => (path, vec![("learn", value)]),
+            None => (text, Vec::new()),
+        };
+        let learn = Keys::new("bus", &["learn"], keys)?.learn()?;
         if text.contains('/') {
-            return Ok(Self { path: text.into() });
+            return Ok(Self { path: text.into(), learn });
         }
         let problem = if text.is_empty() {
             "it is the path of the other bus, such as bus:./other.bus".to_owned()
@@ -255,8 +262,15 @@ mod tests {
 
     #[test]
     fn a_path_is_written_with_a_slash() {
-        assert_eq!("./b.bus".parse::<BusSpec>().unwrap().path, Path::new("./b.bus"));
-        for (text, words) in [("", "such as bus:./other.bus"), ("shmif0", "say bus:./shmif0")] {
+        for (text, learn) in [("./b.bus", false), ("./b.bus,learn=on", true), ("./b.bus,learn=off", false)] {
+            let path = "./b.bus".into();
+            assert_eq!(text.parse::<BusSpec>().unwrap(), BusSpec { path, learn });
+        }
+        for (text, words) in [
+            ("", "such as bus:./other.bus"),
+            ("shmif0", "say bus:./shmif0"),
+            ("./b,learn=x", "it is one of off, on"),
+        ] {
             let error = text.parse::<BusSpec>().expect_err(text).to_string();
             assert!(error.contains(words), "{text}: {error}");
         }
@@ -265,7 +279,7 @@ mod tests {
     #[test]
     fn loops_are_refused_whatever_the_buses_are_called() {
         let folder = tempfile::tempdir().unwrap();
-        let spec = |name: &str| BusSpec { path: folder.path().join(name) };
+        let spec = |name: &str| BusSpec { path: folder.path().join(name), learn: false };
         let options = BusOptions::new();
         let refused = |joined: &mut Joined, name: &str| {
             joined.open(&spec(name), &options).map(drop).expect_err(name).to_string()

@@ -82,6 +82,11 @@ impl<'t> Keys<'t> {
             })
     }
 
+    /// `learn=on`, which every kind of port has: whether its peer gets only what it needs.
+    pub(super) fn learn(&self) -> Result<bool, ParsePortError> {
+        self.choice("learn", &[("off", false), ("on", true)])
+    }
+
     /// A station's address.
     pub(super) fn mac(&self, key: &str) -> Result<Option<MacAddr6>, ParsePortError> {
         let Some(text) = self.get(key) else { return Ok(None) };

@@ -192,6 +192,17 @@ impl PortSpec {
         }
     }
 
+    /// Whether its peer gets only what it needs, as from a switch, instead of everything, as from a hub.
+    #[must_use]
+    pub fn learns(&self) -> bool {
+        match self {
+            Self::Memif(spec) => spec.learn,
+            Self::Tap(spec) => spec.learn,
+            Self::Pcap(spec) => spec.learn,
+            Self::Bus(spec) => spec.learn,
+        }
+    }
+
     /// Whether it writes to stdout, which nothing else may then.
     #[must_use]
     pub fn takes_stdout(&self) -> bool {

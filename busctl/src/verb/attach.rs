@@ -24,7 +24,8 @@ use crate::stop::Stop;
                   bsize=BYTES rx-queues=N tx-queues=N rx-mode=adaptive|polling|interrupt name=S mac=MAC reconnect=MS\n\
                   tap keys: name=tap0 mac=MAC offload=on|off; needs rights to make interfaces, as in 'unshare -Urn'\n\
                   pcap keys: in=FILE (played) out=FILE (written anew) file=FILE (written, must be new) pps=N; - is stdin or stdout\n\
-                  bus:PATH joins another bus\n\n\
+                  bus:PATH joins another bus\n\
+                  and for each kind: learn=on, to forward only what its peer needs, as a switch does\n\n\
                   Examples:\n  \
                   busctl attach ./lan.bus memif:role=server,id=0,socket=./memif.sock\n  \
                   busctl attach ./lan.bus memif:id=0,socket=./a.sock memif:id=1,socket=./a.sock memif:role=client,socket=@vpp\n  \
@@ -65,7 +66,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         let interface = claim.as_ref().filter(|_| first).and_then(|claim| claim.record().shmif());
         first = false;
         let mac = spec.mac().or(interface.map(|shmif| shmif.mac));
-        let station = node::station(args.new_bus.options().open_or_create(&path)?, port.name(), mac)?;
+        let bus = args.new_bus.options().open_or_create(&path)?;
+        let station = node::station(bus, port.name(), mac, spec.learns())?;
         node.add(port, station);
     }
     announce(&args.ports)?;

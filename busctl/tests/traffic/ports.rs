@@ -188,3 +188,39 @@ fn what_is_wrong_with_a_port_is_said() {
         assert_eq!(read_pcap(&lab.path("some.pcap")), frames(1), "{command} has changed a capture");
     }
 }
+
+#[test]
+fn a_port_that_learns_forwards_only_what_its_peer_needs() {
+    let lab = Lab::new();
+    let _node = lab.ready("attach ./a.bus bus:./b.bus,learn=on bus:./c.bus");
+    let station = |bus: &str| {
+        let bus = shmbus::Bus::open(lab.path(bus)).unwrap();
+        shmbus::Interface::join(bus, shmbus::StationOptions::new().promiscuous(true)).unwrap()
+    };
+    let (mut here, mut learnt, mut flooded) = (station("a.bus"), station("b.bus"), station("c.bus"));
+    let [everybody, alice, bob, carol] = [0xff, 2, 4, 6];
+    let frame = |to: u8, from: u8| [[to; 6], [from; 6], [0x88, 0xb5, 0, 0, 0, 0]].concat();
+    // What comes to a station, up to a certain frame.
+    let until_heard = |station: &mut shmbus::Interface, last: &[u8]| {
+        let (mut heard, mut burst) = (Vec::new(), shmbus::Burst::new(64));
+        until("it is heard", || {
+            station.recv_burst(&mut burst);
+            heard.extend(burst.iter().map(|frame| frame.bytes.to_vec()));
+            heard.iter().any(|frame| frame == last)
+        });
+        heard
+    };
+
+    here.send(&frame(everybody, alice)).unwrap();
+    until_heard(&mut learnt, &frame(everybody, alice));
+    until_heard(&mut flooded, &frame(everybody, alice));
+    // Alice is known to be here, Carol to nobody.
+    here.send_burst([frame(alice, bob), frame(carol, bob)]).unwrap();
+    assert_eq!(until_heard(&mut learnt, &frame(carol, bob)), [frame(carol, bob)]);
+    assert_eq!(until_heard(&mut flooded, &frame(carol, bob)), [frame(alice, bob), frame(carol, bob)]);
+    // Alice moves to behind the port.
+    learnt.send(&frame(everybody, alice)).unwrap();
+    until_heard(&mut here, &frame(everybody, alice));
+    here.send_burst([frame(bob, carol), frame(alice, bob)]).unwrap();
+    assert_eq!(until_heard(&mut learnt, &frame(alice, bob)), [frame(alice, bob)]);
+}

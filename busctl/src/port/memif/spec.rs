@@ -15,7 +15,7 @@ pub(crate) const DEFAULT_SOCKET: &str = "/run/vpp/memif.sock";
 /// What says which interface it is. An interface of the registry has that in its name.
 const PLACE: [&str; 3] = ["id", "socket", "socket-abstract"];
 /// What says how it is to be.
-const SETTINGS: [&str; 12] = [
+const SETTINGS: [&str; 13] = [
     "role",
     "bsize",
     "rsize",
@@ -28,6 +28,7 @@ const SETTINGS: [&str; 12] = [
     "rx-mode",
     "name",
     "reconnect",
+    "learn",
 ];
 
 /// One memif interface, as it is to be.
@@ -42,6 +43,8 @@ pub struct MemifSpec {
     pub rx_mode: RxMode,
     /// The address it is known by on the bus, if it is to have a certain one.
     pub mac: Option<shmbus::MacAddr6>,
+    /// Whether it gets only what it needs.
+    pub learn: bool,
     /// Descriptors in a ring, as a power of two.
     pub log2_ring_size: u8,
     /// Bytes in a buffer.
@@ -107,7 +110,8 @@ impl MemifSpec {
             options = options.secret(secret).map_err(|error| refused("secret", "...", &error))?;
         }
         let (mac, has_secret) = (keys.mac("mac")?, keys.get("secret").is_some());
-        Ok(Self { role, address, rx_mode, mac, log2_ring_size, buffer_size, has_secret, options })
+        let learn = keys.learn()?;
+        Ok(Self { role, address, rx_mode, mac, learn, log2_ring_size, buffer_size, has_secret, options })
     }
 
     /// The library's options for it.

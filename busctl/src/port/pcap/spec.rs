@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::super::ParsePortError;
 use super::super::keys::{Keys, refused};
 
-const KEYS: [&str; 4] = ["in", "out", "file", "pps"];
+const KEYS: [&str; 5] = ["in", "out", "file", "pps", "learn"];
 
 /// Captures as a port: one that is played, one that is written, or both.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct PcapSpec {
     pub new: bool,
     /// How many frames are played in a second; as fast as the bus takes them when this is none.
     pub pps: Option<u64>,
+    /// Whether only what is not known to be for others is written.
+    pub learn: bool,
 }
 
 /// Where a capture is.
@@ -83,7 +85,7 @@ impl FromStr for PcapSpec {
                 &"it is a pace for in=, which is not given",
             ));
         }
-        Ok(Self { input, output, new, pps })
+        Ok(Self { input, output, new, pps, learn: keys.learn()? })
     }
 }
 

@@ -8,7 +8,7 @@ use tapdev::MAX_NAME;
 use super::super::ParsePortError;
 use super::super::keys::{Keys, refused};
 
-const KEYS: [&str; 3] = ["name", "mac", "offload"];
+const KEYS: [&str; 4] = ["name", "mac", "offload", "learn"];
 
 /// One of the kernel's TAP interfaces, as it is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct TapSpec {
     pub mac: Option<MacAddr6>,
     /// Whether the kernel may leave checksums and the cutting of TCP to its station.
     pub offload: bool,
+    /// Whether it gets only what it needs.
+    pub learn: bool,
 }
 
 impl TapSpec {
@@ -41,7 +43,7 @@ impl TapSpec {
         }
         let mac = keys.mac("mac")?;
         let offload = keys.choice("offload", &[("on", true), ("off", false)])?;
-        Ok(Self { name: name.to_owned(), mac, offload })
+        Ok(Self { name: name.to_owned(), mac, offload, learn: keys.learn()? })
     }
 }
 
@@ -64,13 +66,16 @@ mod tests {
 
     #[test]
     fn nothing_is_needed() {
-        assert_eq!(parse(""), Ok(TapSpec { name: "tap0".to_owned(), mac: None, offload: true }));
+        assert_eq!(
+            parse(""),
+            Ok(TapSpec { name: "tap0".to_owned(), mac: None, offload: true, learn: false })
+        );
     }
 
     #[test]
     fn all_keys_are_read() {
-        let spec = parse("name=lan,mac=02:00:00:00:00:07,offload=off").expect("valid");
-        assert_eq!((spec.name.as_str(), spec.offload), ("lan", false));
+        let spec = parse("name=lan,mac=02:00:00:00:00:07,offload=off,learn=on").expect("valid");
+        assert_eq!((spec.name.as_str(), spec.offload, spec.learn), ("lan", false, true));
         assert_eq!(spec.mac, Some(MacAddr6::new(2, 0, 0, 0, 0, 7)));
     }
 
