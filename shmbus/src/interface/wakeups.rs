@@ -32,23 +32,27 @@ impl Wakeups {
     }
 
     /// Something was sent: the others are to know.
-    #[inline]
+    // A system call more or less; it need not make the senders' code larger.
+    #[inline(never)]
     pub(super) fn owe(&mut self, bus: &Bus) -> io::Result<()> {
         if self.interval.is_zero() {
             self.sent += 1;
             return wake(&bus.file);
         }
         self.owed = true;
-        self.pay_if_due(bus)
+        self.pay_if_over(bus)
     }
 
     /// Wakes the others if they are owed it and the interval is over.
     #[inline]
     pub(super) fn pay_if_due(&mut self, bus: &Bus) -> io::Result<()> {
-        if self.owed && self.last.is_none_or(|last| last.elapsed() >= self.interval) {
-            return self.pay(bus);
-        }
-        Ok(())
+        if self.owed { self.pay_if_over(bus) } else { Ok(()) }
+    }
+
+    // Out of the way of those who put nothing off.
+    #[cold]
+    fn pay_if_over(&mut self, bus: &Bus) -> io::Result<()> {
+        if self.last.is_none_or(|last| last.elapsed() >= self.interval) { self.pay(bus) } else { Ok(()) }
     }
 
     /// Wakes the others if they are owed it.
