@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use memif::{Client, Event, Link, Options, Server, SocketAddr};
+use memif::{Client, Details, Disconnect, Event, Link, Options, Refusal, Server, SocketAddr};
 
 use crate::{PATIENCE, frames, privilege, wait};
 
@@ -14,8 +14,10 @@ const LOOK: Duration = Duration::from_micros(50);
 /// A connected memif interface.
 pub struct MemifPeer {
     link: Link,
+    /// The queue, each way, that is used.
+    queue: usize,
     // The link lives as long as its endpoint.
-    _endpoint: Endpoint,
+    endpoint: Endpoint,
 }
 
 enum Endpoint {
@@ -25,12 +27,37 @@ enum Endpoint {
 }
 
 impl Endpoint {
+    fn calling(address: &SocketAddr, options: Options) -> Self {
+        Self::Client(Box::new(Client::new(address, options).expect("valid options")))
+    }
+
     fn ready(&mut self) -> Option<Event> {
         match self {
             Self::Client(client) => client.ready(),
             Self::Server(server) => server.ready(),
         }
         .expect("the endpoint's own descriptors work")
+    }
+
+    fn next_link(&mut self) -> Link {
+        let mut told = Vec::new();
+        let link = wait::poll(PATIENCE, || match self.ready()? {
+            Event::Connected { link, .. } => Some(link),
+            other => {
+                told.push(other);
+                None
+            }
+        });
+        let Some((link, _)) = link else { panic!("no memif connection: {told:?}") };
+        link
+    }
+
+    fn refusal(&mut self) -> Refusal {
+        let refusal = wait::poll(PATIENCE, || match self.ready()? {
+            Event::Refused { reason, .. } => Some(reason),
+            _ => None,
+        });
+        refusal.expect("nobody was turned away").0
     }
 }
 
@@ -44,8 +71,18 @@ impl Listening {
     /// When it cannot.
     #[must_use]
     pub fn on(socket: &Path, options: Options) -> Self {
-        let mut server = Server::bind(&address(socket)).expect("bind the memif socket");
+        let listening = Self::at(&address(socket), options);
         privilege::hand_over(socket);
+        listening
+    }
+
+    /// Listens at any address.
+    ///
+    /// # Panics
+    /// When it cannot.
+    #[must_use]
+    pub fn at(address: &SocketAddr, options: Options) -> Self {
+        let mut server = Server::bind(address).expect("bind the memif socket");
         server.add(options).expect("valid options");
         Self(Endpoint::Server(Box::new(server)))
     }
@@ -55,8 +92,18 @@ impl Listening {
     /// # Panics
     /// When none comes.
     #[must_use]
-    pub fn accept(self) -> MemifPeer {
-        MemifPeer::connected(self.0)
+    pub fn accept(mut self) -> MemifPeer {
+        let link = self.0.next_link();
+        MemifPeer { link, queue: 0, endpoint: self.0 }
+    }
+
+    /// Waits until somebody was turned away; why.
+    ///
+    /// # Panics
+    /// When nobody is.
+    #[must_use]
+    pub fn refuse(&mut self) -> Refusal {
+        self.0.refusal()
     }
 }
 
@@ -67,23 +114,85 @@ impl MemifPeer {
     /// When it is not.
     #[must_use]
     pub fn client(socket: &Path, options: Options) -> Self {
-        let client = Client::new(&address(socket), options).expect("valid options");
-        Self::connected(Endpoint::Client(Box::new(client)))
+        Self::client_at(&address(socket), options)
     }
 
-    fn connected(mut endpoint: Endpoint) -> Self {
-        let mut told = Vec::new();
-        let link = wait::poll(PATIENCE, || match endpoint.ready()? {
-            Event::Connected { link, .. } => Some(link),
-            other => {
-                told.push(other);
-                None
-            }
-        });
-        match link {
-            Some((link, _)) => Self { link, _endpoint: endpoint },
-            None => panic!("no memif connection: {told:?}"),
+    /// Calls the server at any address.
+    ///
+    /// # Panics
+    /// When it is not connected.
+    #[must_use]
+    pub fn client_at(address: &SocketAddr, options: Options) -> Self {
+        let mut endpoint = Endpoint::calling(address, options);
+        let link = endpoint.next_link();
+        Self { link, queue: 0, endpoint }
+    }
+
+    /// Calls a server that turns it away; why.
+    ///
+    /// # Panics
+    /// When it is not turned away.
+    #[must_use]
+    pub fn turned_away(socket: &Path, options: Options) -> Refusal {
+        Endpoint::calling(&address(socket), options).refusal()
+    }
+
+    /// The connection, for what is not done here.
+    pub fn link(&mut self) -> &mut Link {
+        &mut self.link
+    }
+
+    /// What is known about the interface.
+    ///
+    /// # Panics
+    /// Never: the interface is there as long as this is.
+    #[must_use]
+    pub fn details(&self) -> Details {
+        match &self.endpoint {
+            Endpoint::Client(client) => client.details(),
+            Endpoint::Server(server) => server.details(server.ids()[0]).expect("its only interface"),
         }
+    }
+
+    /// Uses this queue from now on, each way.
+    pub fn use_queue(&mut self, queue: usize) {
+        self.queue = queue;
+    }
+
+    /// Ends the connection, whose peer stays.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn hang_up(&mut self) {
+        let hung_up = match &mut self.endpoint {
+            Endpoint::Client(client) => client.disconnect("a test hangs up"),
+            Endpoint::Server(server) => server.disconnect(server.ids()[0], "a test hangs up"),
+        };
+        assert!(hung_up, "there was no connection");
+        let _ = self.loss();
+        if let Endpoint::Client(client) = &mut self.endpoint {
+            client.connect();
+        }
+    }
+
+    /// Waits until the connection is lost; why.
+    ///
+    /// # Panics
+    /// When it is not.
+    pub fn loss(&mut self) -> Disconnect {
+        let loss = wait::poll(PATIENCE, || match self.endpoint.ready()? {
+            Event::Disconnected { reason, .. } => Some(reason),
+            _ => None,
+        });
+        loss.expect("the connection is lost").0
+    }
+
+    /// Waits until there is a connection again.
+    ///
+    /// # Panics
+    /// When none comes.
+    pub fn come_back(&mut self) {
+        self.link = self.endpoint.next_link();
     }
 
     /// Sends the first of `frames`, as many as there is room for, and returns how many that were.
@@ -91,7 +200,7 @@ impl MemifPeer {
     /// # Panics
     /// When the link is down.
     pub fn send_some<F: AsRef<[u8]>>(&mut self, frames: impl IntoIterator<Item = F>) -> usize {
-        let mut burst = self.link.tx[0].burst().expect("the link is up");
+        let mut burst = self.link.tx[self.queue].burst().expect("the link is up");
         for frame in frames {
             if !burst.push(frame.as_ref()) {
                 break;
@@ -145,7 +254,7 @@ impl MemifPeer {
     /// When the link is down.
     pub fn receive(&mut self, mut take: impl FnMut(&[u8])) -> usize {
         let mut frame = [0; 2048];
-        let burst = self.link.rx[0].burst(256).expect("the link is up");
+        let burst = self.link.rx[self.queue].burst(256).expect("the link is up");
         for packet in &burst {
             assert!(packet.len() <= frame.len(), "a packet of {} bytes", packet.len());
             let len = packet.copy_to(&mut frame);

@@ -29,6 +29,8 @@ pub struct Setup {
     keys: String,
     auto_start: bool,
     frame_bytes: u32,
+    queues: u8,
+    zero_copy: bool,
     log_level: &'static str,
     /// The processor for its forwarding, when it is to be as fast as it can.
     cpu: Option<usize>,
@@ -61,6 +63,8 @@ impl Setup {
             keys: String::new(),
             auto_start: false,
             frame_bytes: 64,
+            queues: 1,
+            zero_copy: false,
             log_level: "lib.eal:info",
             cpu: None,
         }
@@ -110,6 +114,20 @@ impl Setup {
         self
     }
 
+    /// Has so many queues each way. What it receives on one it sends on the same.
+    #[must_use]
+    pub fn queues(mut self, queues: u8) -> Self {
+        self.queues = queues;
+        self
+    }
+
+    /// A client that shares the memory of its packets, instead of copying to and from memory for this purpose.
+    #[must_use]
+    pub fn zero_copy(mut self) -> Self {
+        self.zero_copy = true;
+        self.key("zero-copy=yes")
+    }
+
     /// Has it say what its memif driver does.
     #[must_use]
     pub fn verbose(mut self) -> Self {
@@ -136,6 +154,10 @@ impl Setup {
         command.args(["--lcores", &format!("0@(0-{cores}),1@{forwarding}"), "--main-lcore", "0"]);
         let (megabytes, buffers) = if self.cpu.is_some() { ("256", "16384") } else { ("64", "4096") };
         command.args(["--no-huge", "-m", megabytes, "--no-pci", "--no-telemetry"]);
+        if self.zero_copy {
+            // What is shared must be files, and no more of them than a link has regions.
+            command.arg("--single-file-segments");
+        }
         command.arg(format!("--log-level={}", self.log_level));
         command.args(["--file-prefix", &format!("bt{}-{number}", std::process::id())]);
         command.arg(format!(
@@ -143,6 +165,7 @@ impl Setup {
         ));
         command.args(["--", "-i", "--no-mlockall", "--nb-cores=1"]);
         command.arg(format!("--total-num-mbufs={buffers}"));
+        command.args([format!("--rxq={}", self.queues), format!("--txq={}", self.queues)]);
         command.arg(format!("--forward-mode={}", self.forward));
         command.arg(format!("--txpkts={}", self.frame_bytes));
         if self.auto_start {
