@@ -3,12 +3,15 @@
 mod common;
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use common::*;
-use memif::{Disconnect, Event, LinkError, Mode, Options, Refusal, Server, ServerOptions};
+use memif::{Disconnect, Event, LinkError, Options, Refusal, Server, ServerOptions, SocketAddr};
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
+use nix::sys::stat::Mode;
 
 type Script = Vec<(Vec<u8>, Vec<RawFd>)>;
 
@@ -50,7 +53,7 @@ fn every_lie_in_the_handshake_is_refused_with_a_reason_and_hurts_nobody() {
     server.add(Options::new(0)).unwrap();
     server.add(Options::new(1)).unwrap();
     server.add(Options::new(2).secret("right").unwrap()).unwrap();
-    server.add(Options::new(3).mode(Mode::Ip)).unwrap();
+    server.add(Options::new(3).mode(memif::Mode::Ip)).unwrap();
     let mut world = World::new(server);
     let (_bystander, bystanders_memory, mut bystanders_link) = world.connect_mock(&addr, 0);
 
@@ -60,8 +63,6 @@ fn every_lie_in_the_handshake_is_refused_with_a_reason_and_hurts_nobody() {
     let bell = bell.as_fd().as_raw_fd();
     let (pipe, _other_end) = nix::unistd::pipe().unwrap();
     let pipe = pipe.as_raw_fd();
-    let device = File::open("/dev/zero").unwrap();
-    let read_only = File::open(format!("/proc/self/fd/{file}")).unwrap();
     let no_cookie = common::memory();
     no_cookie.write_all_at(&[0; 4], u64::from(M2S)).unwrap();
     let with = |at, message, fds| spoiled(&memory, bell, at, message, fds);
@@ -92,14 +93,16 @@ fn every_lie_in_the_handshake_is_refused_with_a_reason_and_hurts_nobody() {
         (with(1, add_region(0, 0), vec![file]), "size of 0 bytes"),
         (with(1, add_region(0, SIZE + 1), vec![file]), "4097 bytes announced, but the file has 4096"),
         (with(1, add_region(0, u64::MAX), vec![file]), "bytes announced, but the file has 4096"),
-        (with(1, add_region(0, SIZE), vec![pipe]), "its file is not memory"),
-        (with(1, add_region(0, SIZE), vec![device.as_raw_fd()]), "its file is not memory"),
-        (with(1, add_region(0, SIZE), vec![read_only.as_raw_fd()]), "mapping it failed"),
+        (with(1, add_region(0, 1 << 63), vec![file]), "bytes announced, but the file has 4096"),
+        (with(1, add_region(0, 1 << 32), vec![file]), "bytes announced, but the file has 4096"),
+        (with(1, add_region(0xFFFF, SIZE), vec![file]), "region index 65535, not 0"),
         (with(2, add_ring(true, 1, 0, S2M, LOG2), vec![bell]), "S2M ring 1: not in turn, 0 was due"),
         (with(2, add_ring(true, 300, 0, S2M, LOG2), vec![bell]), "S2M ring 300: not in turn"),
         (with(3, add_ring(true, 0, 0, M2S, LOG2), vec![bell]), "S2M ring 0: not in turn, 1 was due"),
         (with(2, add_ring(true, 0, 0, S2M, LOG2), vec![]), "ADD_RING with 0 file descriptors"),
         (with(2, add_ring(true, 0, 0, S2M, LOG2), vec![pipe]), "S2M ring 0: its descriptor is no eventfd"),
+        (with(2, add_ring(true, 0, 0, S2M, LOG2), vec![file]), "S2M ring 0: its descriptor is no eventfd"),
+        (with(2, add_ring(true, 0, 0, S2M, 16), vec![bell]), "log2 size 16 is too large"),
         (with(2, add_ring(true, 0, 0, S2M, 200), vec![bell]), "log2 size 200 is too large"),
         (with(2, add_ring(true, 0, 0, S2M, 14), vec![bell]), "S2M ring 0: outside its region"),
         (with(2, add_ring(true, 0, 7, S2M, LOG2), vec![bell]), "region 7 does not exist"),
@@ -127,6 +130,37 @@ fn every_lie_in_the_handshake_is_refused_with_a_reason_and_hurts_nobody() {
     assert_eq!(tail(&bystanders_memory, S2M), 1, "the buffer was given back");
     world.connect_mock(&addr, 1);
     assert!(world.events.is_empty(), "{:?}", world.events);
+}
+
+#[test]
+fn what_is_no_memory_is_no_region() {
+    let addr = unique("no-memory");
+    let mut server = Server::bind(&addr).unwrap();
+    server.add(Options::new(1)).unwrap();
+    let mut world = World::new(server);
+    let (memory, frozen, bell) = (memory(), memory(), event_fd());
+    fcntl(&frozen, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE)).unwrap();
+    let again = format!("/proc/self/fd/{}", memory.as_raw_fd());
+    let name_only = open(again.as_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
+    let file = |path: &str| OwnedFd::from(File::open(path).unwrap());
+    let no_memory = "its file is not memory";
+    let cases: [(OwnedFd, &str); 9] = [
+        (nix::unistd::pipe().unwrap().0, no_memory),
+        (UnixDatagram::unbound().unwrap().into(), no_memory),
+        (bell.as_fd().try_clone_to_owned().unwrap(), no_memory),
+        (file("/dev/zero"), no_memory),
+        (file("/proc/self"), no_memory),
+        (file("/proc/self/exe"), no_memory),
+        (name_only, no_memory),
+        (frozen.into(), "mapping it failed"),
+        (file(&again), "mapping it failed"),
+    ];
+    for (fd, text) in cases {
+        let script = spoiled(&memory, bell.as_fd().as_raw_fd(), 1, add_region(0, SIZE), vec![fd.as_raw_fd()]);
+        let told = refused(&mut world, &addr, &script);
+        assert!(told.contains(text), "{told:?} should say {text:?}");
+    }
+    world.connect_mock(&addr, 1);
 }
 
 #[test]
@@ -398,4 +432,97 @@ fn unsealed_memory_is_taken_and_said_to_be_so() {
     let (_mock, _memory, link) = world.connect_mock(&addr, 1);
     assert!(!link.sealed && !link.rx[0].sealed());
     assert_eq!((link.peer.name.as_str(), link.peer.app_name.as_str()), ("mock0", "mock app"));
+}
+
+/// A sparse file of so many bytes, with two proper rings.
+fn sparse(bytes: u64) -> File {
+    let file = memory();
+    file.set_len(bytes).unwrap();
+    file
+}
+
+/// Connects a client of interface 1 whose regions are these files and sizes, and whose M2S ring is in region `m2s`.
+fn with_regions(world: &mut World, addr: &SocketAddr, regions: &[(&File, u64)], m2s: u16) -> (Mock, Heard) {
+    let (mock, bell) = (Mock::connect(addr), event_fd());
+    let bell = bell.as_fd().as_raw_fd();
+    mock.send(&init(1, 0, b""), &[]);
+    for (index, (file, size)) in (0..).zip(regions) {
+        mock.send(&add_region(index, *size), &[file.as_raw_fd()]);
+    }
+    mock.send(&add_ring(true, 0, 0, S2M, LOG2), &[bell]);
+    mock.send(&add_ring(false, 0, m2s, M2S, LOG2), &[bell]);
+    mock.send(&connect_message(), &[]);
+    let verdict = world.verdict(&mock);
+    (mock, verdict)
+}
+
+#[test]
+fn memory_up_to_the_limit_is_reached_and_no_more_is_taken() {
+    const GIB: u64 = 1 << 30;
+    let addr = unique("memory-limit");
+    let mut server = Server::bind(&addr).unwrap();
+    server.add(Options::new(1)).unwrap();
+    let mut world = World::new(server);
+    let file = sparse(16 * GIB);
+    // 8 GiB is all that 32 bits of offset and of length can reach.
+    let (_mock, verdict) = with_regions(&mut world, &addr, &[(&file, 16 * GIB); 8], 0);
+    assert_eq!(verdict, Heard::Connected);
+    let mut link = world.link();
+    assert_eq!(world.server.details(1).unwrap().regions[7].size, 8 * GIB);
+    file.write_all_at(b"beyond four", 4 * GIB - 6).unwrap();
+    set_descriptor(&file, S2M, 0, descriptor(0, 7, 11, 0xFFFF_FFFA));
+    set_head(&file, S2M, 1);
+    let mut copy = [0; 11];
+    let burst = link.rx[0].burst(9).unwrap();
+    burst.iter().for_each(|packet| assert_eq!(packet.copy_to(&mut copy), 11));
+    assert_eq!(&copy, b"beyond four");
+    drop(burst);
+    world.server.disconnect(1, "next");
+
+    let (_mock, verdict) = with_regions(&mut world, &addr, &[(&file, 16 * GIB); 9], 0);
+    let text = "region 8: size of 17179869184 bytes is not in 1..=0";
+    assert_eq!(verdict, Heard::Disconnect(text.into()));
+
+    let addr = unique("memory-limit-set");
+    let mut server = Server::bind_with(&addr, ServerOptions::new().max_memory(2 * SIZE)).unwrap();
+    server.add(Options::new(1)).unwrap();
+    let mut world = World::new(server);
+    let file = sparse(2 * SIZE);
+    let (_mock, verdict) = with_regions(&mut world, &addr, &[(&file, SIZE), (&file, SIZE + 1)], 0);
+    let text = "region 1: size of 4097 bytes is not in 1..=4096";
+    assert_eq!(verdict, Heard::Disconnect(text.into()));
+    let (_mock, verdict) = with_regions(&mut world, &addr, &[(&file, SIZE), (&file, SIZE)], 0);
+    assert_eq!(verdict, Heard::Connected);
+}
+
+/// The same memory as two regions, rings and packets on top of each other: a muddle, and the client's own.
+#[test]
+fn memory_that_is_several_regions_at_once_is_survived() {
+    let addr = unique("aliases");
+    let mut server = Server::bind(&addr).unwrap();
+    server.add(Options::new(1)).unwrap();
+    let mut world = World::new(server);
+    let file = sparse(SIZE);
+    for slot in 0..8 {
+        // Packets and room for packets: all of the memory, rings included.
+        for ring in [S2M, M2S] {
+            set_descriptor(&file, ring, slot, descriptor(0, (slot & 1) as u16, 4_096, 0));
+        }
+    }
+    let (_mock, verdict) = with_regions(&mut world, &addr, &[(&file, SIZE), (&file, SIZE)], 1);
+    assert_eq!(verdict, Heard::Connected);
+    let mut link = world.link();
+    let mut copy = [0; 5_000];
+    for round in 1..2_000u16 {
+        set_head(&file, S2M, round & 7);
+        set_head(&file, M2S, round & 7);
+        let Ok(burst) = link.rx[0].burst(8) else { break };
+        assert!(burst.iter().all(|packet| packet.copy_to(&mut copy) <= 4_096));
+        let Ok(mut out) = link.tx[0].burst() else { break };
+        out.forward(burst);
+        out.push(&copy);
+        out.publish();
+    }
+    world.server.disconnect(1, "enough");
+    world.connect_mock(&addr, 1);
 }

@@ -47,7 +47,7 @@ impl Memory {
     pub fn from_file(file: OwnedFd, buffer_size: u32) -> Result<Self, MemoryError> {
         check(buffer_size)?;
         let size = memfd::size(&file).map_err(MemoryError::System)?;
-        let (region, reach) = memfd::map(0, file.as_fd(), size, 0, true)?;
+        let (region, reach) = memfd::map(0, file.as_fd(), size, memfd::MAX_MAPPED, true)?;
         let free = carve(reach, buffer_size);
         if free.is_empty() {
             return Err(MemoryError::Size { bytes: size });

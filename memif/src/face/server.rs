@@ -1,6 +1,6 @@
 //! The listening side: one socket, many interfaces told apart by id.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque, btree_map};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,13 +43,15 @@ pub struct ServerOptions {
     max_pending: usize,
     connect_timeout: Duration,
     unsealed: bool,
+    max_memory: u64,
     allowed_uids: Option<Vec<u32>>,
 }
 
 impl Default for ServerOptions {
     fn default() -> Self {
         let connect_timeout = Duration::from_secs(5);
-        Self { mode: None, max_pending: 64, connect_timeout, unsealed: true, allowed_uids: None }
+        let max_memory = memfd::MAX_MAPPED;
+        Self { mode: None, max_pending: 64, connect_timeout, unsealed: true, max_memory, allowed_uids: None }
     }
 }
 
@@ -94,6 +96,15 @@ impl ServerOptions {
     #[must_use]
     pub fn refuse_unsealed(mut self, refuse: bool) -> Self {
         self.unsealed = !refuse;
+        self
+    }
+
+    /// How many bytes of memory one client may share, 64 GiB by default; more than 8 GiB of a region are out of any descriptor's
+    /// reach and neither mapped nor counted. A client can have us touch each page of it first: then it is allocated at the
+    /// expense of this process, or of its control group.
+    #[must_use]
+    pub fn max_memory(mut self, bytes: u64) -> Self {
+        self.max_memory = bytes;
         self
     }
 }
@@ -396,10 +407,19 @@ impl Server {
         self.connections.insert(token, connection);
         let waiting = || self.connections.iter().filter(|(_, connection)| connection.asked.is_none());
         if waiting().count() > self.options.max_pending
-            && let Some(oldest) = waiting().next().map(|(token, _)| *token)
-            && let Some(connection) = self.connections.remove(&oldest)
+            && let Some((oldest, has_spoken)) =
+                waiting().next().map(|(token, connection)| (*token, connection.socket.has_input()))
         {
-            self.end(connection, Refusal::Crowded.into());
+            // Who has asked meanwhile makes way for nobody.
+            if has_spoken {
+                self.serve(oldest);
+            }
+            if let btree_map::Entry::Occupied(silent) = self.connections.entry(oldest)
+                && silent.get().asked.is_none()
+            {
+                let connection = silent.remove();
+                self.end(connection, Refusal::Crowded.into());
+            }
         }
     }
 
@@ -442,7 +462,7 @@ impl Server {
                 token,
                 interfaces: &mut self.interfaces,
                 mapped: &mut connection.mapped,
-                unsealed: self.options.unsealed,
+                options: &self.options,
             };
             match connection.machine.receive(message, fds, &mut host)? {
                 Step::Answer(answer) => connection.socket.send(&answer, None).map_err(|_| End::Closed)?,
@@ -581,7 +601,7 @@ struct Desk<'a> {
     token: u64,
     interfaces: &'a mut HashMap<u32, Interface>,
     mapped: &'a mut u64,
-    unsealed: bool,
+    options: &'a ServerOptions,
 }
 
 impl Host for Desk<'_> {
@@ -610,7 +630,8 @@ impl Host for Desk<'_> {
     }
 
     fn map(&mut self, index: u16, fd: Foreign, size: u64) -> Result<(Region, u64), Fault> {
-        let (region, reach) = memfd::map(index, fd.as_fd(), size, *self.mapped, self.unsealed)?;
+        let left = self.options.max_memory.saturating_sub(*self.mapped);
+        let (region, reach) = memfd::map(index, fd.as_fd(), size, left, self.options.unsealed)?;
         *self.mapped += reach;
         Ok((region, reach))
     }

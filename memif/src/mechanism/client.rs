@@ -271,6 +271,64 @@ mod tests {
             prop_assert!(setup.rings.iter().zip(100..).all(|((_, fd), n)| *fd == n));
         }
 
+        /// What the two say to each other gets lost, comes twice or out of turn: a side is up once and only with something whole,
+        /// and the client never without the server.
+        #[test]
+        fn loss_and_disorder_build_nothing_by_halves(
+            (s2m, m2s) in (1u16..=3, 1u16..=3),
+            fates in proptest::collection::vec((any::<bool>(), 0u8..20, any::<prop::sample::Index>()), 1..120),
+        ) {
+            let (mut client, mut server) = (client(s2m, m2s, 2), Server::new());
+            let offer = Builder.build(Bounds { s2m, m2s, log2_ring_size: 2 }).unwrap();
+            let offered: Vec<AddRing> = offer.rings.iter().map(|(ring, _)| *ring).collect();
+            let mut to_client = vec![server::hello("server app", MOST)];
+            let mut to_server: Vec<(Message, Option<u32>)> = Vec::new();
+            let (mut client_up, mut server_up) = (false, false);
+            for (direction, fate, place) in fates {
+                // Mostly what is due; some of it is said twice, or never, or something else first.
+                let (lost, twice, sooner) = (fate == 0, fate == 1, fate == 2);
+                if direction && !to_client.is_empty() {
+                    let at = if sooner { place.index(to_client.len()) } else { 0 };
+                    let message = if twice { to_client[at].clone() } else { to_client.remove(at) };
+                    if lost {
+                        continue;
+                    }
+                    match client.receive(message, 0, &mut Builder) {
+                        Ok(Step::Send(message, fd)) => to_server.push((message, fd)),
+                        Ok(Step::Up { .. }) => {
+                            prop_assert!(server_up && !client_up);
+                            client_up = true;
+                        }
+                        Ok(Step::Bye(reason)) => panic!("nobody said {reason}"),
+                        Err(_) => break,
+                    }
+                } else if !direction && !to_server.is_empty() {
+                    let at = if sooner { place.index(to_server.len()) } else { 0 };
+                    let (message, fd) = if twice { to_server[at].clone() } else { to_server.remove(at) };
+                    if lost {
+                        continue;
+                    }
+                    match server.receive(message, fd.into_iter().collect(), &mut Anyone(MOST)) {
+                        Ok(server::Step::Answer(message)) => to_client.push(message),
+                        Ok(server::Step::Establish(setup)) => {
+                            prop_assert!(!server_up);
+                            server_up = true;
+                            prop_assert_eq!(setup.regions.len(), 1);
+                            for s2m in [true, false] {
+                                let of = |ring: &&AddRing| ring.s2m == s2m;
+                                let had: Vec<_> = setup.rings.iter().map(|(ring, _)| ring).filter(of).collect();
+                                let all: Vec<_> = offered.iter().filter(of).collect();
+                                prop_assert!(!had.is_empty() && all.starts_with(&had));
+                            }
+                            to_client.push(Message::Connected { name: Name::new("server if") });
+                        }
+                        Ok(server::Step::Bye(reason)) => panic!("nobody said {reason}"),
+                        Err(_) => break,
+                    }
+                }
+            }
+        }
+
         /// Loss and disorder end in a refusal or in waiting, never in a half-built link.
         #[test]
         fn disorder_never_connects(order in proptest::collection::vec(0usize..5, 0..12)) {

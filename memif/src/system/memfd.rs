@@ -11,7 +11,7 @@ use nix::unistd::ftruncate;
 use crate::error::Fault;
 use crate::memory::region::{MAX_REACH, Region};
 
-/// Most bytes mapped for one link, so that no peer can use up the address space: 64 GiB.
+/// Most bytes mapped for one link if nothing else is said, so that no peer can use up the address space: 64 GiB.
 pub(crate) const MAX_MAPPED: u64 = 1 << 36;
 
 /// Makes a memory file of `size` bytes that can neither shrink nor grow, and maps it. The memory is reserved now: running
@@ -32,13 +32,13 @@ pub(crate) fn size(file: &OwnedFd) -> io::Result<u64> {
     Ok(u64::try_from(fstat(file.as_fd())?.st_size).unwrap_or(0))
 }
 
-/// Maps what a client announced as region `index`: the region and the bytes of it that can be reached. `mapped` is what
-/// its other regions take; `unsealed` whether its file may be one that can shrink.
+/// Maps what a client announced as region `index`: the region and the bytes of it that can be reached. `max` is how many these may
+/// be; `unsealed` whether its file may be one that can shrink.
 pub(crate) fn map(
     index: u16,
     file: BorrowedFd<'_>,
     size: u64,
-    mapped: u64,
+    max: u64,
     unsealed: bool,
 ) -> Result<(Region, u64), Fault> {
     // Asked first, since it alone cannot block: a file of a network or user-space file system may answer the others
@@ -50,7 +50,6 @@ pub(crate) fn map(
     if !sealed && !unsealed {
         return Err(Fault::RegionUnsealed { index });
     }
-    let max = MAX_MAPPED.saturating_sub(mapped);
     // What no descriptor can reach need not be mapped.
     let reach = size.min(MAX_REACH);
     if reach == 0 || reach > max {

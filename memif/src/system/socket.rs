@@ -156,10 +156,18 @@ impl Socket {
 
     /// Whether the other side has closed, even if it left messages.
     pub(crate) fn is_hung_up(&self) -> bool {
-        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::empty())];
-        let gone = PollFlags::POLLHUP | PollFlags::POLLERR;
+        self.shows(PollFlags::POLLHUP | PollFlags::POLLERR)
+    }
+
+    /// Whether there are messages to be read.
+    pub(crate) fn has_input(&self) -> bool {
+        self.shows(PollFlags::POLLIN)
+    }
+
+    fn shows(&self, events: PollFlags) -> bool {
+        let mut fds = [PollFd::new(self.fd.as_fd(), events & PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::ZERO).is_ok()
-            && fds[0].revents().is_some_and(|events| events.intersects(gone))
+            && fds[0].revents().is_some_and(|shown| shown.intersects(events))
     }
 }
 

@@ -154,9 +154,13 @@ pub fn mock_listener(addr: &SocketAddr) -> OwnedFd {
 
 impl Mock {
     pub fn connect(addr: &SocketAddr) -> Self {
+        Self::try_connect(addr).unwrap()
+    }
+
+    pub fn try_connect(addr: &SocketAddr) -> nix::Result<Self> {
         let fd = mock_socket();
-        connect(fd.as_raw_fd(), &unix(addr)).unwrap();
-        Self { fd }
+        connect(fd.as_raw_fd(), &unix(addr))?;
+        Ok(Self { fd })
     }
 
     pub fn accept(listener: &OwnedFd) -> Option<Self> {
@@ -234,6 +238,11 @@ impl World {
         while let Some(event) = self.server.ready().unwrap() {
             self.events.push(event);
         }
+    }
+
+    /// The same once, where there may be no end of events, and they do not matter.
+    pub fn pump_once(&mut self) {
+        drop(self.server.ready().unwrap());
     }
 
     /// Lets the server work until the mock hears something other than ACK and HELLO.
