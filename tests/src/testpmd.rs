@@ -78,7 +78,8 @@ impl Setup {
         self
     }
 
-    /// Goes into this forward mode when it is told to `start`.
+    /// Goes into this forward mode when it is told to `start`: best when its link is up, as its driver does not always cope with a
+    /// link that comes while it polls.
     #[must_use]
     pub fn forwards_on_demand(mut self, mode: &'static str) -> Self {
         self.forward = mode;

@@ -43,7 +43,8 @@ fn with_a_testpmd_client(
     let socket = lab.path("m.sock");
     let listening = Listening::on(&socket, options);
     let (mut testpmd, mut peer) =
-        client_of(&lab, listening, &setup(Testpmd::client(&socket, 3)).forwards("io"));
+        client_of(&lab, listening, &setup(Testpmd::client(&socket, 3)).forwards_on_demand("io"));
+    testpmd.command("start");
     play(&mut peer);
     testpmd.command("stop");
     testpmd.quit().succeeds();
@@ -124,9 +125,10 @@ fn every_size_comes_back_from_a_testpmd_client_on_an_abstract_socket() {
     let name = lab.path("abstract");
     let address = SocketAddr::abstract_name(&name).expect("a short name");
     let listening = Listening::at(&address, Options::new(3));
-    let setup = Testpmd::client(&name, 3).abstract_socket().forwards("io");
+    let setup = Testpmd::client(&name, 3).abstract_socket().forwards_on_demand("io");
     let (mut testpmd, mut peer) = client_of(&lab, listening, &setup);
     assert!(!name.exists());
+    testpmd.command("start");
     every_size_comes_back(&mut peer);
     testpmd.command("stop");
     testpmd.quit().succeeds();
@@ -142,9 +144,10 @@ fn with_a_testpmd_server(
     let _turn = Turn::take();
     let lab = lab!();
     let socket = lab.path("m.sock");
-    let mut testpmd = setup(Testpmd::server(&socket, 3)).forwards("io").start(&lab);
+    let mut testpmd = setup(Testpmd::server(&socket, 3)).forwards_on_demand("io").start(&lab);
     let mut peer = MemifPeer::client(&socket, options);
     testpmd.wait_for_link();
+    testpmd.command("start");
     play(&mut peer);
     testpmd.command("stop");
     testpmd.quit().succeeds();
@@ -194,11 +197,12 @@ fn every_size_comes_back_from_a_testpmd_server_with_a_secret_on_an_abstract_sock
     let _turn = Turn::take();
     let lab = lab!();
     let name = lab.path("abstract");
-    let setup = Testpmd::server(&name, 3).abstract_socket().key("secret=sesame").forwards("io");
+    let setup = Testpmd::server(&name, 3).abstract_socket().key("secret=sesame").forwards_on_demand("io");
     let mut testpmd = setup.start(&lab);
     let options = Options::new(3).secret("sesame").expect("a valid secret");
     let mut peer = MemifPeer::client_at(&SocketAddr::abstract_name(&name).expect("a short name"), options);
     testpmd.wait_for_link();
+    testpmd.command("start");
     every_size_comes_back(&mut peer);
     testpmd.command("stop");
     testpmd.quit().succeeds();
@@ -301,8 +305,9 @@ fn a_testpmd_client_with_a_wrong_secret_is_turned_away_and_the_next_one_is_not()
     });
     assert!(!wrong.link_is_up());
     wrong.quit().succeeds();
-    let setup = Testpmd::client(&socket, 3).key("secret=sesame").forwards("io");
+    let setup = Testpmd::client(&socket, 3).key("secret=sesame").forwards_on_demand("io");
     let (mut testpmd, mut peer) = client_of(&lab, listening, &setup);
+    testpmd.command("start");
     every_size_comes_back(&mut peer);
     testpmd.command("stop");
     testpmd.quit().succeeds();
