@@ -17,28 +17,35 @@ pub(crate) fn beside_eventfds(sheet: &mut Sheet<'_>) {
     let awake = |subject| trip(&[subject, "--latency"]);
 
     sheet.heading("round trip, both ends asleep", "µs, medians in each round", "eventfds");
-    sheet.row("bus", Judge::Excess(Some(5.0)), &mut || asleep("bus"), &mut || eventfds(time));
-    sheet.row("memif", Judge::Excess(None), &mut || asleep("memif"), &mut || eventfds(time));
+    sheet.row("bus", Judge::Excess(Some(5.0)), &mut || asleep("bus"), &mut || eventfds(time, Duration::ZERO));
+    sheet.row("memif", Judge::Excess(None), &mut || asleep("memif"), &mut || eventfds(time, Duration::ZERO));
 
     sheet.heading("round trip, both ends polling", "µs, medians in each round", "cache line");
     let mut line = || line_round_trip() / 1e3;
     sheet.row("bus", Judge::Excess(None), &mut || awake("bus"), &mut line);
     sheet.row("memif", Judge::Excess(None), &mut || awake("memif"), &mut line);
 
-    sheet.heading("memif, node, bus, node, memif", "µs, median in each round", "-");
-    // Two a tenth of a second: whoever can sleep does so in between.
-    let idle = ["adapter", "--latency", "--rx-mode", "interrupt", "--pps", "100"];
-    sheet.alone("a single frame, one way, all asleep", "µs", Some(Target::AtMost(60.0)), &mut || {
-        figure(&bench(&lab, time.max(Duration::from_secs(1)), &idle), "oneway_p50_us")
-    });
-    let waiting = ["adapter", "--latency", "--pps", "100"];
-    sheet.alone("the same, receiver polling", "µs", Some(Target::AtMost(60.0)), &mut || {
-        figure(&bench(&lab, time.max(Duration::from_secs(1)), &waiting), "oneway_p50_us")
-    });
+    // After a pause everybody is asleep, and so may be the processor: two wake-ups by eventfds tell what that costs.
+    sheet.heading(
+        "memif, node, bus, node, memif, one way, after 1 ms of rest",
+        "µs, medians",
+        "eventfds, 2 wakes",
+    );
+    let after_rest = |mode| {
+        let args = ["adapter", "--latency", "--rx-mode", mode, "--pps", "1000"];
+        figure(&bench(&lab, time, &args), "oneway_p50_us")
+    };
+    let mut two_wakes = || eventfds(time, Duration::from_millis(1));
+    sheet.row("all asleep", Judge::Excess(None), &mut || after_rest("interrupt"), &mut two_wakes);
+    sheet.row("receiver polling", Judge::Excess(None), &mut || after_rest("polling"), &mut two_wakes);
+    for (what, mode) in [("all asleep, by itself", "interrupt"), ("receiver polling, by itself", "polling")] {
+        sheet.alone(what, "µs", Some(Target::AtMost(60.0)), &mut || after_rest(mode));
+    }
 }
 
-/// The median round trip in microseconds of two threads on two processors that wake each other by writing eventfds.
-fn eventfds(time: Duration) -> f64 {
+/// The median round trip in microseconds of two threads on two processors that wake each other by writing eventfds, with a rest
+/// before each.
+fn eventfds(time: Duration, rest: Duration) -> f64 {
     let make = || EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC).expect("an eventfd");
     let (there, back) = (make(), make());
     let (there, back) = (&there, &back);
@@ -55,6 +62,9 @@ fn eventfds(time: Duration) -> f64 {
             let mut trips = Vec::new();
             let begin = Instant::now();
             while begin.elapsed() < time {
+                if !rest.is_zero() {
+                    std::thread::sleep(rest);
+                }
                 let sent = Instant::now();
                 there.write(1).expect("an eventfd");
                 back.read().expect("an eventfd");
