@@ -205,8 +205,9 @@ mod tests {
     #[test]
     fn rates_are_over_the_time_between_reports() {
         let start = Instant::now();
-        let before = reading(start, SECOND, SECOND * 9 / 10, 1000);
-        let now = reading(start, SECOND * 2, SECOND * 19 / 10 + SECOND / 10, 2100);
+        // Times that floating point has exactly.
+        let before = reading(start, SECOND, SECOND * 3 / 4, 1000);
+        let now = reading(start, SECOND * 2, SECOND * 2, 2250);
         let rates = rates(&before, &now);
         assert_eq!((rates.rx_pps, rates.rx_bps), (Some(1000.0), Some(800_000.0)));
         assert_eq!((rates.tx_pps, rates.tx_bps), (Some(0.0), Some(0.0)));
