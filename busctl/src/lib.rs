@@ -26,6 +26,7 @@ mod parent;
 pub mod port;
 mod rates;
 pub mod registry;
+mod removal;
 mod settle;
 mod size;
 pub mod station;

@@ -222,3 +222,24 @@ fn cpu_time(pid: u32) -> Duration {
     // Linux counts in hundredths of a second wherever a user can see it.
     Duration::from_millis(ticks * 10)
 }
+
+#[test]
+fn a_bus_that_is_removed_under_a_host_or_a_node_is_said_once() {
+    let lab = lab!();
+    let bus = lab.arg("lan.bus");
+    let socket = lab.arg("m.sock");
+    let host = lab.ready(["host", &bus, "10.0.0.1/24"]);
+    let hosts = lab.ready(["host", &bus, "10.0.0.2/24", "--count", "3"]);
+    let (one, two) = (format!("memif:id=0,socket={socket}"), format!("memif:id=1,socket={socket}"));
+    let node = lab.ready(["attach", &bus, &one, &two]);
+    std::fs::remove_file(&bus).expect("remove the bus");
+    for process in [&host, &hosts, &node] {
+        process.wait_for_line("lan.bus was removed");
+    }
+    // They go on with those who are there.
+    for process in [host, hosts, node] {
+        let ended = process.interrupt();
+        ended.succeeds();
+        assert_eq!(ended.stderr.matches("was removed").count(), 1, "{ended}");
+    }
+}

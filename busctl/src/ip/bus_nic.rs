@@ -11,6 +11,7 @@ use smoltcp::time::Instant;
 use smoltcp::wire::EthernetAddress;
 
 use super::nic::{Nic, doze};
+use crate::removal::{self, Removal};
 use crate::station::Station;
 
 impl Bursts for Station {
@@ -37,17 +38,20 @@ impl Bursts for Station {
 const NAP: Duration = Duration::from_millis(1);
 
 /// A station on a bus.
-pub(crate) struct BusNic(Phy<Station>);
+pub(crate) struct BusNic {
+    phy: Phy<Station>,
+    removal: Removal,
+}
 
 impl BusNic {
     pub(super) fn new(station: Station) -> Self {
-        Self(Phy::new(station))
+        Self { phy: Phy::new(station), removal: Removal::new() }
     }
 }
 
 impl Nic for BusNic {
     fn mac(&self) -> EthernetAddress {
-        EthernetAddress(self.0.station().mac().into_array())
+        EthernetAddress(self.phy.station().mac().into_array())
     }
 
     /// A bus is always there; an interface that is down drops frames by itself.
@@ -56,16 +60,22 @@ impl Nic for BusNic {
     }
 
     fn tend(&mut self) -> bool {
-        self.0.station_mut().follow();
-        self.0.adopt_capabilities()
+        let station = self.phy.station_mut();
+        station.follow();
+        if self.removal.is_due(std::time::Instant::now())
+            && let Some(interface) = station.interface()
+        {
+            removal::tell(interface.bus());
+        }
+        self.phy.adopt_capabilities()
     }
 
     fn look(&mut self) -> bool {
-        self.0.receive_ahead()
+        self.phy.receive_ahead()
     }
 
     fn flush(&mut self) -> Result<(), SendError> {
-        self.0.flush()
+        self.phy.flush()
     }
 
     fn sleep(
@@ -74,11 +84,11 @@ impl Nic for BusNic {
         time: Duration,
         look: &mut dyn FnMut() -> bool,
     ) -> anyhow::Result<()> {
-        if self.0.has_received() {
+        if self.phy.has_received() {
             return Ok(());
         }
         let time = time.min(SLEEP_BOUND);
-        let Some(interface) = self.0.station_mut().interface() else {
+        let Some(interface) = self.phy.station_mut().interface() else {
             return if look() { Ok(()) } else { Ok(doze(others.iter().copied(), time)?) };
         };
         let done = match interface.arm() {
@@ -97,14 +107,14 @@ impl Device for BusNic {
     type TxToken<'a> = <Phy<Station> as Device>::TxToken<'a>;
 
     fn receive(&mut self, now: Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
-        self.0.receive(now)
+        self.phy.receive(now)
     }
 
     fn transmit(&mut self, now: Instant) -> Option<Self::TxToken<'_>> {
-        self.0.transmit(now)
+        self.phy.transmit(now)
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
-        self.0.capabilities()
+        self.phy.capabilities()
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
-use shmbus::{Interface, SLEEP_BOUND, Sleeper, WaitError};
+use shmbus::{Bus, Interface, SLEEP_BOUND, Sleeper, WaitError};
 
 use super::gauge::Gauge;
 use crate::output;
@@ -73,6 +73,11 @@ impl Member {
             stalls: 0,
             told: None,
         }
+    }
+
+    /// The bus of its station.
+    pub(super) fn bus(&self) -> &Bus {
+        self.station.bus()
     }
 
     /// Moves a burst each way; whether anything moved.

@@ -18,6 +18,7 @@ use shmbus::Sleeper;
 use super::member::{Gone, Key, Member};
 use crate::bell::Bell;
 use crate::output;
+use crate::removal::{self, Removal};
 
 /// How long to poll those who are awake before looking around.
 const LOOK: Duration = Duration::from_micros(50);
@@ -68,6 +69,7 @@ pub(super) struct Worker {
     awake: Vec<Box<Member>>,
     asleep: HashMap<Key, Box<Member>>,
     tended: Instant,
+    removal: Removal,
     stopped: bool,
 }
 
@@ -94,6 +96,7 @@ impl Worker {
             awake: Vec::new(),
             asleep: HashMap::new(),
             tended: Instant::now(),
+            removal: Removal::new(),
             stopped: false,
         })
     }
@@ -197,6 +200,9 @@ impl Worker {
     /// Wakes those who sleep but have something to do.
     fn look_after_sleepers(&mut self) {
         let now = Instant::now();
+        if self.removal.is_due(now) {
+            self.awake.iter().chain(self.asleep.values()).for_each(|member| removal::tell(member.bus()));
+        }
         let due = now + TOGETHER;
         let woken: Vec<_> = self
             .asleep
