@@ -30,6 +30,7 @@ pub(crate) fn start(verbosity: u8) -> anyhow::Result<()> {
             format!("${FILTER_VARIABLE} is no filter such as memif=debug,busctl=info: '{directives}'")
         })
         .misuse()?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // In colours they would go into files and pipes, too, wherever another crate of the build asks for that feature.
+    tracing_subscriber::fmt().with_ansi(false).with_env_filter(filter).with_writer(std::io::stderr).init();
     Ok(())
 }
