@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use memif::{Client, Event, Options};
+use memif::{Client, Event, Link, Options};
 use nix::unistd::{SysconfVar, sysconf};
 use system_tests::{Lab, PATIENCE, Process, wait};
 
@@ -27,14 +27,18 @@ pub(crate) fn a_hundred_ports(sheet: &mut Sheet<'_>) {
     let mut peers: Vec<Client> = (0..PORTS)
         .map(|id| Client::new(&address, Options::new(id).log2_ring_size(5)).expect("a client"))
         .collect();
-    let mut links = Vec::new();
-    for peer in &mut peers {
-        let connected = || match peer.ready().expect("a client's descriptors work") {
-            Some(Event::Connected { link, .. }) => Some(link),
-            _ => None,
-        };
-        links.push(wait::poll(PATIENCE, connected).expect("the node answers").0);
-    }
+    // All at once, as a hundred programs would: a server waits for an answer of so many and so long only.
+    let mut links: Vec<Option<Link>> = peers.iter().map(|_| None).collect();
+    wait::until("a peer on every port", PATIENCE, || {
+        for (peer, link) in peers.iter_mut().zip(&mut links) {
+            match peer.ready().expect("a client's descriptors work") {
+                Some(Event::Connected { link: connected, .. }) => *link = Some(connected),
+                Some(Event::Disconnected { .. }) => *link = None,
+                _ => {}
+            }
+        }
+        links.iter().all(Option::is_some)
+    });
     figures(sheet, &lab, &node, "with a peer on each");
 }
 
