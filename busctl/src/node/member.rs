@@ -226,7 +226,11 @@ impl Member {
     /// Looks without having been woken. Everything stays armed, so that an idle member costs next to nothing; `true`: wake it.
     pub(super) fn look(&mut self, now: Instant) -> bool {
         self.stay_present();
-        if self.turn(now) || self.port.wants_tending() || self.station.bus().is_lost() {
+        let was_blocked = self.blocked.is_some();
+        let moved = self.turn(now);
+        // While the peer had no room, the station was not armed: nobody would tell what comes for it from now on.
+        let has_room = was_blocked && self.blocked.is_none();
+        if moved || has_room || self.port.wants_tending() || self.station.bus().is_lost() {
             return true;
         }
         self.look_at = now + self.longest_sleep();
