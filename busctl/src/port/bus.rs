@@ -1,7 +1,7 @@
 //! Another bus as a port: the two become one LAN.
 //!
 //! What is on a loop of buses goes round for ever, so a port is refused that would close one, as far as that can be known:
-//! [`Joined`] knows the buses of its own node, by what they are and not by what they are called, and asks the members of a
+//! `Joined` knows the buses of its own node, by what they are and not by what they are called, and asks the members of a
 //! bus for nodes in other processes.
 
 use std::fmt;

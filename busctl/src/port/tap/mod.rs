@@ -2,7 +2,7 @@
 //!
 //! With `offload=on` each frame has a virtio-net header. What the kernel sends then comes with checksums undone and TCP in
 //! super-frames of up to 64 KiB, which the station cuts on their way to the ring: one copy, and one system call for some 45
-//! frames. In the other direction the station verifies, and [runs](gather) of TCP segments are handed to the kernel as one
+//! frames. In the other direction the station verifies, and runs of TCP segments are handed to the kernel as one
 //! super-frame, because a system call a frame is what a TAP's time goes to.
 //!
 //! The port is up while somebody has set the interface up. Nobody has to tell: the descriptor is writable just then.
