@@ -15,6 +15,9 @@ use crate::registry::Counters;
 /// How long a peer may leave frames waiting. Then they are given up: what is new is worth more than what is old, and
 /// one frame that never fits must not block the port for ever.
 const STALL: Duration = Duration::from_secs(1);
+/// A peer that has no room may be waiting for the processor that this thread has. So long it is offered to it again and again; who
+/// has not come to make room by then does not want the processor.
+const GRACE: Duration = Duration::from_millis(1);
 /// Nobody says when a peer has made room: it is looked for this soon, then ever less often.
 const FIRST_RETRY: Duration = Duration::from_micros(100);
 const LAST_RETRY: Duration = Duration::from_millis(10);
@@ -114,6 +117,11 @@ impl Member {
             self.blocked = None;
             self.stalls += 1;
         }
+    }
+
+    /// Whether frames have just begun to wait for the peer to make room.
+    pub(super) fn awaits_room(&self, now: Instant) -> bool {
+        self.blocked.as_ref().is_some_and(|blocked| now.saturating_duration_since(blocked.since) < GRACE)
     }
 
     /// Looks after the connection, if that is due.

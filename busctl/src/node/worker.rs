@@ -220,10 +220,12 @@ impl Worker {
         let begin = Instant::now();
         let mut now = begin;
         while !self.awake.is_empty() && now - begin < LOOK {
-            let mut moved = false;
+            let (mut moved, mut crowded) = (false, false);
             // Backwards, since those who fall asleep are taken out.
             for index in (0..self.awake.len()).rev() {
-                if self.awake[index].turn(now) {
+                let turned = self.awake[index].turn(now);
+                crowded |= self.awake[index].awaits_room(now);
+                if turned {
                     moved = true;
                 } else if self.awake[index].may_sleep(now) {
                     let member = self.awake.swap_remove(index);
@@ -237,6 +239,10 @@ impl Worker {
             }
             if !moved {
                 return true;
+            }
+            if crowded {
+                // On a machine with few processors its peer may be waiting for this one, while what it has not read is lost.
+                std::thread::yield_now();
             }
         }
         false
