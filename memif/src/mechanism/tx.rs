@@ -10,8 +10,12 @@ use super::window::Window;
 use crate::error::{Fault, RingFault};
 use crate::format::ring::{Descriptor, FLAG_NEXT};
 use crate::memory::pool::Held;
+use crate::memory::prefetch;
 use crate::memory::region::{Region, Regions};
 use crate::memory::ring::RingMemory;
+
+/// So many buffers in front of the one being filled are asked for: as many lines as a processor waits for at the same time.
+const AHEAD: u16 = 8;
 
 /// The producer of one ring.
 pub(crate) struct TxRing {
@@ -133,8 +137,10 @@ impl TxRing {
         #[expect(clippy::cast_possible_truncation, reason = "see above; a check would be one per packet")]
         let index = self.window.next().wrapping_add(self.pending.len() as u16);
         if let Side::Client(slots) = &self.side {
+            self.ask_for(slots.descriptor(self.window.slot(index.wrapping_add(AHEAD))));
             return Ok(slots.descriptor(self.window.slot(index)));
         }
+        self.ask_for(self.memory.descriptor(index.wrapping_add(AHEAD)));
         let offered = self.memory.descriptor(index);
         if offered.length == 0 {
             return Err(self.fault(RingFault::Empty { slot: self.window.slot(index) }));
@@ -143,6 +149,14 @@ impl TxRing {
             return Err(self.fault(RingFault::BufferOutside { slot: self.window.slot(index) }));
         }
         Ok(offered)
+    }
+
+    /// Has the beginning of a buffer fetched that will soon be written, if it is one.
+    #[inline]
+    fn ask_for(&self, buffer: Descriptor) {
+        if let Some(bytes) = self.memory.regions().bytes(buffer.region, buffer.offset, buffer.length.min(1)) {
+            prefetch::write_soon(bytes);
+        }
     }
 
     /// Makes buffers ready to be exchanged; whether they are ours.
