@@ -142,11 +142,14 @@ fn either_end_of_memif_can_be_measured_alone() {
     let keys = |role| format!("role={role},id=3,socket={}", lab.arg("sock"));
     let listening =
         lab.spawn(["bench", "memif", "--seconds", "0.5", "--json", "--receive-from", &keys("server")]);
-    let sent = lab.run(["bench", "memif", "--seconds", "1", "--json", "--send-to", &keys("client")]).json();
+    let client = format!("{},rsize=8", keys("client"));
+    let sent = lab.run(["bench", "memif", "--seconds", "1", "--json", "--send-to", &client]).json();
     let received = listening.finish(PATIENCE).json();
     assert!(figure(&received, "received") > 0.0 && received["sent"].is_null(), "{received}");
     assert!(sent["sent"].as_u64() >= received["received"].as_u64(), "{sent} {received}");
     assert_eq!(received["lost"], 0, "our own frames are numbered: {received}");
+    assert_eq!((&sent["sender"], &received["sender"]), (&"client".into(), &"client".into()));
+    assert_eq!(sent["rsize"], 8, "as its keys say: {sent}");
     assert!(!lab.path("sock").exists(), "the socket is gone with the server");
 }
 

@@ -1,7 +1,9 @@
 //! One end of a measurement by itself, where the other is another program: a rump kernel, VPP, testpmd.
 
+use ::memif::Role;
+
 use super::gate::Gate;
-use super::{Plan, Report, Subject, bus, cpu, memif};
+use super::{MemifManner, Plan, Report, Sender, Subject, bus, cpu, memif};
 use crate::exit::OrMisuse as _;
 use crate::port::memif::MemifSpec;
 
@@ -25,11 +27,12 @@ pub fn measure_alone(plan: &Plan, end: &End) -> anyhow::Result<Report> {
     if let Some(index) = cpu {
         cpu::pin(*index);
     }
-    let (load, manner) = (plan.load, plan.manner);
     let is_bus = plan.subject == Subject::Bus;
+    let mut plan = *plan;
     if !is_bus {
-        place.parse::<MemifSpec>().misuse()?;
+        plan.manner.memif = manner(&place.parse().misuse()?, end, plan.manner.memif);
     }
+    let (plan, load, manner) = (&plan, plan.load, plan.manner);
     Ok(match end {
         End::Sender { .. } if is_bus => Report::of_sender(plan, &bus::send(place.as_ref(), load, &gate)?),
         End::Receiver { .. } if is_bus => {
@@ -42,4 +45,17 @@ pub fn measure_alone(plan: &Plan, end: &End) -> anyhow::Result<Report> {
         }
         End::Receiver { .. } => Report::of_receiver(plan, &memif::receive(place, load, manner, &gate)?),
     })
+}
+
+/// How memif is used where one end is as its keys say: a client's sizes hold for both, and a server's are not used.
+fn manner(spec: &MemifSpec, end: &End, plan: MemifManner) -> MemifManner {
+    let is_sender = matches!(end, End::Sender { .. });
+    match (spec.role, is_sender) {
+        (Role::Client, _) => {
+            let sender = if is_sender { Sender::Client } else { Sender::Server };
+            MemifManner { sender, rsize: spec.log2_ring_size, bsize: spec.buffer_size, ..plan }
+        }
+        (Role::Server, true) => MemifManner { sender: Sender::Server, ..plan },
+        (Role::Server, false) => MemifManner { sender: Sender::Client, ..plan },
+    }
 }

@@ -26,7 +26,8 @@ pub(super) struct Source<'g> {
     burst: Vec<Vec<u8>>,
     /// The number of the next frame.
     next: u64,
-    begin: Instant,
+    /// When the first was sent. A peer that has just connected may offer no room for a while.
+    begin: Option<Instant>,
     looks: u32,
 }
 
@@ -34,7 +35,7 @@ impl<'g> Source<'g> {
     pub(super) fn new(load: Load, gate: &'g Gate) -> Self {
         let mut frame = vec![0; load.frame];
         frame[..SEQUENCE].copy_from_slice(&HEADER);
-        Self { load, gate, burst: vec![frame; load.burst], next: 0, begin: Instant::now(), looks: 0 }
+        Self { load, gate, burst: vec![frame; load.burst], next: 0, begin: None, looks: 0 }
     }
 
     /// The frames to send next: none when it is not their time yet, `None` when all are sent.
@@ -43,7 +44,7 @@ impl<'g> Source<'g> {
         self.looks = self.looks.wrapping_add(1);
         let mut due = self.burst.len();
         if self.load.pps.is_some() || self.looks.is_multiple_of(16) {
-            let elapsed = self.begin.elapsed();
+            let elapsed = self.elapsed();
             if self.load.count.is_none() && elapsed >= self.load.time || self.gate.is_closed() {
                 return None;
             }
@@ -68,22 +69,30 @@ impl<'g> Source<'g> {
         Some(burst)
     }
 
+    /// Since the first frame was sent.
+    fn elapsed(&self) -> Duration {
+        self.begin.map_or(Duration::ZERO, |begin| begin.elapsed())
+    }
+
     /// Sleeps until the next frame is due, when that is worth it.
     pub(super) fn rest(&self) {
         let Some(pps) = self.load.pps else { return };
         let due = Duration::from_nanos(self.next.saturating_mul(1_000_000_000) / pps);
-        if let Some(pause) = due.checked_sub(self.begin.elapsed()).filter(|pause| *pause >= SHORT) {
+        if let Some(pause) = due.checked_sub(self.elapsed()).filter(|pause| *pause >= SHORT) {
             std::thread::sleep(pause);
         }
     }
 
     /// The first `frames` of the latest burst are sent.
     pub(super) fn sent(&mut self, frames: usize) {
+        if self.begin.is_none() && frames > 0 {
+            self.begin = Some(Instant::now());
+        }
         self.next += frames as u64;
     }
 
     pub(super) fn result(&self) -> Sent {
-        Sent { frames: self.next, time: self.begin.elapsed() }
+        Sent { frames: self.next, time: self.elapsed() }
     }
 }
 
@@ -91,6 +100,7 @@ impl<'g> Source<'g> {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Sent {
     pub(super) frames: u64,
+    /// Since the first frame.
     pub(super) time: Duration,
 }
 
