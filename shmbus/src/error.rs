@@ -222,6 +222,17 @@ pub enum Busy {
     },
 }
 
+impl Busy {
+    /// The same after the lock was waited for so long, in several attempts.
+    #[must_use]
+    pub fn after(self, waited: Duration) -> Self {
+        match self {
+            Self::Station { owner, member, .. } => Self::Station { owner, member, waited },
+            Self::Unknown { .. } => Self::Unknown { waited },
+        }
+    }
+}
+
 fn station_name(owner: u32, member: Option<&Member>) -> String {
     member.map_or_else(|| format!("station {owner:08x}"), ToString::to_string)
 }

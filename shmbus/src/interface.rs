@@ -34,9 +34,11 @@ use crate::wake::sleeper::Sleeper;
 
 /// How long a send waits for the lock, unless told otherwise.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a receive call may look after a lock that keeps the ring unsettled, and how long it then leaves it alone.
+/// How long a receive call may look after a lock that keeps the ring unsettled, and how long it then leaves it alone: ever
+/// longer while that is in vain, since a thread may serve many stations, but not so long that a dead owner goes unnoticed.
 const HELP_TIMEOUT: Duration = Duration::from_millis(2);
 const HELP_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_HELP_PAUSE: Duration = Duration::from_millis(80);
 
 /// Where a frame has its source address.
 const SOURCE: Range<usize> = 6..12;
@@ -182,8 +184,15 @@ pub struct Interface {
     finisher: Finisher,
     reader: Reader,
     wakeups: Wakeups,
-    /// When a lock that keeps the ring unsettled was last looked after in vain.
-    helped: Option<Instant>,
+    helped: Option<HelpedInVain>,
+}
+
+/// A lock that keeps the ring unsettled was looked after in vain.
+#[derive(Debug)]
+struct HelpedInVain {
+    at: Instant,
+    /// How long it is left alone.
+    pause: Duration,
 }
 
 impl Drop for Interface {
@@ -322,6 +331,11 @@ impl Interface {
             self.longest = bytes + MIN_FRAME;
         }
         possible
+    }
+
+    /// Changes how long a send waits for the lock, from the next one on.
+    pub fn set_lock_timeout(&mut self, timeout: Duration) {
+        self.lock_timeout = timeout;
     }
 
     /// Counters since the station joined.
@@ -577,12 +591,13 @@ impl Interface {
     /// and puts right what a dead one left.
     #[cold]
     fn help(&mut self) {
-        if self.helped.is_some_and(|at| at.elapsed() < HELP_PAUSE) {
+        if self.helped.as_ref().is_some_and(|helped| helped.at.elapsed() < helped.pause) {
             return;
         }
+        let next = self.helped.as_ref().map_or(HELP_PAUSE, |last| (last.pause * 2).min(LONGEST_HELP_PAUSE));
         self.helped = match acquire(&self.bus.ring, &self.bus.file, self.me, HELP_TIMEOUT) {
             Ok(_settled) => None,
-            Err(_busy) => Some(Instant::now()),
+            Err(_busy) => Some(HelpedInVain { at: Instant::now(), pause: next }),
         };
     }
 }

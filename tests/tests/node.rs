@@ -3,7 +3,7 @@
 
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use memif::Options;
 use nix::sys::signal::Signal;
@@ -11,6 +11,7 @@ use serde_json::Value;
 use system_tests::memifpeer::MemifPeer;
 use system_tests::namespace::{self, Namespace};
 use system_tests::rawmemif::RawClient;
+use system_tests::reference::RumpPeer;
 use system_tests::testpmd::BURST;
 use system_tests::turn::Turn;
 use system_tests::{Lab, PATIENCE, Process, Testpmd, frames, lab, privilege, require, wait};
@@ -190,6 +191,53 @@ fn every_frame_reaches_every_other_port_once() {
         }
         assert_eq!(peers[sender].receive(|_| ()), 0, "nothing comes back");
     }
+}
+
+/// A thread that waited for the lock at every burst would serve its other ports some dozen times a second.
+#[test]
+fn a_bus_that_is_locked_for_long_delays_nobody_on_another() {
+    const TURNS: u64 = 5_000;
+    let _turn = Turn::take();
+    let registry = Registry::new(lab!());
+    let node = registry.lab.ready(["node", "--threads", "1"]);
+    registry.up("memif1/0", "./stuck.bus");
+    registry.up("memif1/1", "./lan.bus");
+    registry.up("memif1/2", "./lan.bus");
+    let (mut alice, mut bob, mut carol) = (registry.peer(0), registry.peer(1), registry.peer(2));
+    bob.reach(&mut carol);
+    let mut rump = RumpPeer::attach(&registry.lab.path("stuck.bus"), [2, 0, 0, 0, 0, 9]);
+    let lock = rump.hold_lock();
+    let mark = node.mark();
+    let begin = Instant::now();
+    for number in 0..TURNS {
+        assert!(begin.elapsed() < PATIENCE, "only {number} turns: the thread waits for the lock");
+        // As many as find room: the node leaves them where they are.
+        alice.send_some([frames::numbered(60, number)]);
+        bob.send_all(&[frames::numbered(60, number)]);
+        let got = carol.receive_exactly(1);
+        assert_eq!(frames::number_of(&got[0]), Some(number), "after the last one");
+    }
+    // It is worth a line when it has lasted.
+    let said = wait::poll(PATIENCE, || {
+        alice.send_some([frames::numbered(60, 0)]);
+        node.lines_after(mark).into_iter().find(|line| line.text.contains("unknown owner"))
+    });
+    let (said, _) = said.expect("the node says that the bus is locked");
+    let said = said.text;
+    assert!(
+        said.contains("memif1/0: ") && said.contains("stuck.bus") && said.contains("busctl repair"),
+        "{said}"
+    );
+
+    drop(lock);
+    let heard = wait::poll(PATIENCE, || {
+        alice.send_some([frames::numbered(60, TURNS)]);
+        rump.receive()
+    });
+    assert!(heard.is_some(), "frames get through once the lock is free");
+    node.wait_after(mark, "is free again");
+    let locked = node.lines_after(mark).into_iter().filter(|line| line.text.contains("unknown owner"));
+    assert_eq!(locked.count(), 1, "said once");
 }
 
 #[test]

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
-use shmbus::{Bus, Interface, SLEEP_BOUND, Sleeper, WaitError};
+use shmbus::{Bus, Busy, Interface, SLEEP_BOUND, SendError, Sleeper, WaitError};
 
 use super::gauge::Gauge;
 use crate::output;
-use crate::port::{Moved, Patience, Port};
+use crate::port::{LOCK_TIMEOUT, Moved, NotSent, Patience, Port};
 use crate::registry::Counters;
 
 /// How long a peer may leave frames waiting. Then they are given up: what is new is worth more than what is old, and
@@ -21,6 +21,13 @@ const GRACE: Duration = Duration::from_millis(1);
 /// Nobody says when a peer has made room: it is looked for this soon, then ever less often.
 const FIRST_RETRY: Duration = Duration::from_micros(100);
 const LAST_RETRY: Duration = Duration::from_millis(10);
+/// A lock that was not to be had may be so for long: its holder is stopped, or a rump kernel that is dead. For so long the peer
+/// is left to itself, and then the lock is waited for only a little (but long enough to find out that its owner is dead), until it
+/// is there again. The thread's other ports, on other buses perhaps, go on nearly as before.
+const HOLD_OFF: Duration = Duration::from_millis(100);
+const SHORT_LOCK_TIMEOUT: Duration = Duration::from_millis(2);
+/// When it is worth a line.
+const LOCKED_LONG: Duration = Duration::from_secs(2);
 /// How long an adaptive port is polled after the last frame: longer than the pauses in steady traffic, much shorter than
 /// anybody would notice in the processor's load.
 const LINGER: Duration = Duration::from_micros(50);
@@ -41,6 +48,7 @@ pub(crate) struct Member {
     /// While it is asleep: when to look without having been woken.
     look_at: Instant,
     blocked: Option<Blocked>,
+    locked: Option<Locked>,
     dropped_from_peer: u64,
     dropped_from_bus: u64,
     stalls: u64,
@@ -52,6 +60,14 @@ pub(crate) struct Member {
 struct Blocked {
     since: Instant,
     retry: Duration,
+}
+
+/// The bus's lock is not to be had.
+struct Locked {
+    since: Instant,
+    /// Until when the peer is left to itself.
+    until: Option<Instant>,
+    told: bool,
 }
 
 /// The bus is gone.
@@ -71,6 +87,7 @@ impl Member {
             busy: now,
             look_at: now,
             blocked: None,
+            locked: None,
             dropped_from_peer: 0,
             dropped_from_bus: 0,
             stalls: 0,
@@ -88,13 +105,7 @@ impl Member {
         if !self.up {
             return false;
         }
-        let from_peer = match self.port.ingress(&mut self.station) {
-            Ok(moved) => moved,
-            Err(not_sent) => {
-                self.tell_once(&not_sent.source.to_string());
-                not_sent.moved
-            }
-        };
+        let from_peer = self.take_from_peer(now);
         let from_bus = self.port.egress(&mut self.station);
         self.dropped_from_peer += from_peer.dropped as u64;
         self.dropped_from_bus += from_bus.dropped as u64;
@@ -104,6 +115,52 @@ impl Member {
             self.busy = now;
         }
         moved
+    }
+
+    fn take_from_peer(&mut self, now: Instant) -> Moved {
+        if let Some(locked) = &mut self.locked {
+            if locked.until.is_some_and(|until| now < until) {
+                return Moved::default();
+            }
+            locked.until = None;
+        }
+        match self.port.ingress(&mut self.station) {
+            Ok(moved) => {
+                if moved.frames > 0 {
+                    self.note_unlocked();
+                }
+                moved
+            }
+            Err(NotSent { moved, source: SendError::Busy { source, .. } }) => {
+                self.note_locked(source);
+                moved
+            }
+            Err(NotSent { moved, source }) => {
+                self.tell_once(&source.to_string());
+                moved
+            }
+        }
+    }
+
+    /// Leaves the peer to itself, and says who has the lock once that has lasted.
+    fn note_locked(&mut self, who: Busy) {
+        self.station.set_lock_timeout(SHORT_LOCK_TIMEOUT);
+        let now = Instant::now();
+        let locked = self.locked.get_or_insert(Locked { since: now, until: None, told: false });
+        locked.until = Some(now + HOLD_OFF);
+        let waited = now.saturating_duration_since(locked.since);
+        if waited >= LOCKED_LONG && !std::mem::replace(&mut locked.told, true) {
+            let text = format!("{}: {}", self.station.bus().path().display(), who.after(waited));
+            self.tell(&text);
+        }
+    }
+
+    fn note_unlocked(&mut self) {
+        let Some(locked) = self.locked.take() else { return };
+        self.station.set_lock_timeout(LOCK_TIMEOUT);
+        if locked.told {
+            self.tell(&format!("{} is free again", self.station.bus().path().display()));
+        }
     }
 
     fn note_room(&mut self, moved: Moved, now: Instant) {
@@ -194,13 +251,16 @@ impl Member {
             if self.blocked.is_none() {
                 there = self.arm_station()?;
             }
-            there |= self.port.arm();
+            // Nor is what the peer keeps while it is left to itself.
+            if !self.holds_off() {
+                there |= self.port.arm();
+            }
         }
         if there {
             self.wake(now);
         } else {
             let first = self.port.first_look();
-            self.look_at = now + self.longest_sleep().min(first);
+            self.look_at = now + self.longest_sleep(now).min(first);
         }
         Ok(there)
     }
@@ -216,9 +276,17 @@ impl Member {
         }
     }
 
-    /// How long to sleep at most: a wake-up may be lost, or a peer may make room.
-    fn longest_sleep(&mut self) -> Duration {
+    /// Whether the peer is left to itself.
+    fn holds_off(&self) -> bool {
+        self.locked.as_ref().is_some_and(|locked| locked.until.is_some())
+    }
+
+    /// How long to sleep at most: a wake-up may be lost, a peer may make room, or it has been left to itself for long enough.
+    fn longest_sleep(&mut self, now: Instant) -> Duration {
         let mut longest = self.port.longest_sleep().min(SLEEP_BOUND);
+        if let Some(until) = self.locked.as_ref().and_then(|locked| locked.until) {
+            longest = longest.min(until.saturating_duration_since(now));
+        }
         if let Some(blocked) = &mut self.blocked {
             longest = longest.min(blocked.retry);
             blocked.retry = (blocked.retry * 2).min(LAST_RETRY);
@@ -234,14 +302,16 @@ impl Member {
     /// Looks without having been woken. Everything stays armed, so that an idle member costs next to nothing; `true`: wake it.
     pub(super) fn look(&mut self, now: Instant) -> bool {
         self.stay_present();
-        let was_blocked = self.blocked.is_some();
+        let (was_blocked, was_held_off) = (self.blocked.is_some(), self.holds_off());
         let moved = self.turn(now);
-        // While the peer had no room, the station was not armed: nobody would tell what comes for it from now on.
+        // While the peer had no room, the station was not armed: nobody would tell what comes for it from now on. Nor was the
+        // port, while it was left to itself.
         let has_room = was_blocked && self.blocked.is_none();
-        if moved || has_room || self.port.wants_tending() || self.station.bus().is_lost() {
+        let is_heard = was_held_off && !self.holds_off();
+        if moved || has_room || is_heard || self.port.wants_tending() || self.station.bus().is_lost() {
             return true;
         }
-        self.look_at = now + self.longest_sleep();
+        self.look_at = now + self.longest_sleep(now);
         false
     }
 
@@ -291,10 +361,14 @@ impl Member {
         self.publish();
     }
 
+    fn tell(&self, text: &str) {
+        output::note(&format!("{}: {text}", self.port.name()));
+    }
+
     /// Trouble that lasts is told once.
     fn tell_once(&mut self, text: &str) {
         if self.told.as_deref() != Some(text) {
-            output::note(&format!("{}: {text}", self.port.name()));
+            self.tell(text);
             self.told = Some(text.to_owned());
         }
     }
