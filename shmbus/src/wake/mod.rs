@@ -54,6 +54,9 @@ pub const SLEEP_BOUND: Duration = Duration::from_millis(100);
 /// The pause between two looks of a sleeper that cannot be woken.
 pub(crate) const NAP: Duration = Duration::from_millis(1);
 
+/// A read takes as many events as there are, up to some hundreds. After so few there are no more, and need not be asked for.
+const FEW: usize = 16;
+
 /// How many inotify instances there are at most for the stations of a process that wait each in its thread. One would do; but
 /// a thread that gets up while another sleeps on has to wake that one first, if both share one, and few threads need not.
 const LOOKOUTS_MAX: usize = 4;
@@ -114,12 +117,14 @@ impl Notify for Instance {
 
     fn told(&self, each: &mut dyn FnMut(Option<WatchDescriptor>)) {
         let Ok(inotify) = &self.0 else { return };
-        // It ends with EAGAIN when there is nothing left; any other error would repeat as well.
-        while let Ok(events) = inotify.read_events()
-            && !events.is_empty()
-        {
+        // EAGAIN says that there is nothing; any other error would repeat as well.
+        while let Ok(events) = inotify.read_events() {
+            let few = events.len() < FEW;
             for event in events {
                 each((!event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW)).then_some(event.wd));
+            }
+            if few {
+                break;
             }
         }
     }
