@@ -9,7 +9,7 @@ use shmbus::{Bus, Busy, Interface, SLEEP_BOUND, SendError, Sleeper, WaitError};
 
 use super::gauge::Gauge;
 use crate::output;
-use crate::port::{LOCK_TIMEOUT, Moved, NotSent, Patience, Port};
+use crate::port::{BURST, LOCK_TIMEOUT, Moved, NotSent, Patience, Port};
 use crate::registry::Counters;
 
 /// How long a peer may leave frames waiting. Then they are given up: what is new is worth more than what is old, and
@@ -31,6 +31,11 @@ const LOCKED_LONG: Duration = Duration::from_secs(2);
 /// How long an adaptive port is polled after the last frame: longer than the pauses in steady traffic, much shorter than
 /// anybody would notice in the processor's load.
 const LINGER: Duration = Duration::from_micros(50);
+
+/// How many bursts a peer gets in a turn, at most, and when another is worth a try. On a bus each hears all its neighbours, each of
+/// which puts a burst there in its turn; and whoever cannot keep up with them is overrun, and these frames are lost.
+const CATCH_UP: u32 = 4;
+const MANY: usize = BURST / 2;
 
 /// Which member it is, in its node.
 pub(crate) type Key = u64;
@@ -100,13 +105,13 @@ impl Member {
         self.station.bus()
     }
 
-    /// Moves a burst each way; whether anything moved.
+    /// Moves a burst to the bus, and to the peer what is there for it; whether anything moved.
     pub(super) fn turn(&mut self, now: Instant) -> bool {
         if !self.up {
             return false;
         }
         let from_peer = self.take_from_peer(now);
-        let from_bus = self.port.egress(&mut self.station);
+        let from_bus = self.give_to_peer();
         self.dropped_from_peer += from_peer.dropped as u64;
         self.dropped_from_bus += from_bus.dropped as u64;
         self.note_room(from_bus, now);
@@ -115,6 +120,20 @@ impl Member {
             self.busy = now;
         }
         moved
+    }
+
+    fn give_to_peer(&mut self) -> Moved {
+        let mut all = Moved::default();
+        for _ in 0..CATCH_UP {
+            let moved = self.port.egress(&mut self.station);
+            all.frames += moved.frames;
+            all.dropped += moved.dropped;
+            all.blocked = moved.blocked;
+            if moved.blocked || moved.frames + moved.dropped < MANY {
+                break;
+            }
+        }
+        all
     }
 
     fn take_from_peer(&mut self, now: Instant) -> Moved {

@@ -31,10 +31,6 @@ use crate::suggest;
 /// that the other ports wait only some microseconds.
 pub(crate) const BURST: usize = 256;
 
-/// The most frames a port with room for them takes off the bus at once. Several times what another puts there in its turn:
-/// whoever cannot keep up with its neighbours on a bus is overrun by them, and these frames are lost.
-pub(crate) const CATCH_UP: usize = 4 * BURST;
-
 /// The kinds of port, as they are written.
 const KINDS: [&str; 4] = ["memif", "tap", "pcap", "bus"];
 

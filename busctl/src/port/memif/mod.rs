@@ -22,7 +22,7 @@ pub(crate) use self::control::{Control, Sockets, View};
 pub(crate) use self::mailbox::Change;
 pub(crate) use self::spec::DEFAULT_SOCKET;
 pub use self::spec::MemifSpec;
-use super::{BURST, CATCH_UP, Moved, NotSent, Patience, Port};
+use super::{BURST, Moved, NotSent, Patience, Port};
 
 /// How long after an interrupt was asked for a connected peer is looked at once more: far longer than its stores can be on their way.
 const FIRST_LOOK: Duration = Duration::from_millis(10);
@@ -186,7 +186,7 @@ fn receive(link: &mut Link, stage: &mut Vec<Vec<u8>>, station: &mut Interface) -
 fn send(link: &mut Link, station: &mut Interface) -> Result<Moved, LinkError> {
     let Some(queue) = link.tx.first_mut() else { return Ok(Moved::default()) };
     let mut sink = Outgoing { burst: queue.burst()?, blocked: false };
-    station.recv_into(&mut sink, CATCH_UP);
+    station.recv_into(&mut sink, BURST);
     Ok(Moved { frames: sink.burst.publish(), dropped: 0, blocked: sink.blocked })
 }
 
