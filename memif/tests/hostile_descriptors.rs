@@ -2,9 +2,10 @@
 
 mod common;
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IoSlice, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -14,7 +15,7 @@ use memif::{Link, Options, RxQueue, Server, TxQueue};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc::linger;
 use nix::sys::eventfd::EventFd;
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg, setsockopt, sockopt};
 
 /// Does `work` on a thread, so that a test whose promise is broken fails and does not hang.
 fn in_time<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -35,23 +36,43 @@ fn lingering() -> (OwnedFd, TcpStream) {
     (full.into(), listener.accept().unwrap().0)
 }
 
+/// A socket in whose queue such a connection waits to be received: closing the one closes the other.
+fn nested() -> (OwnedFd, TcpStream) {
+    let (full, silent) = lingering();
+    let (from, to) = UnixDatagram::pair().unwrap();
+    let rights = [full.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&rights)];
+    sendmsg::<()>(from.as_raw_fd(), &[IoSlice::new(b"x")], &rights, MsgFlags::empty(), None).unwrap();
+    (to.into(), silent)
+}
+
 #[test]
 fn closing_what_a_peer_sent_holds_nobody_up() {
-    let addr = unique("lingering");
+    hold_up("lingering", lingering);
+    hold_up("nested", nested);
+}
+
+/// Sends what such a trap is wherever a descriptor can be sent.
+fn hold_up(name: &str, trap: fn() -> (OwnedFd, TcpStream)) {
+    let addr = unique(name);
     let mut server = Server::bind(&addr).unwrap();
     server.add(Options::new(1)).unwrap();
     let mut world = World::new(server);
     let leave = message(8, &[]);
-    // Where none belongs; as a region; as an eventfd; behind what ended the connection already.
-    let scripts: [Vec<Vec<u8>>; 5] = [
+    // Where none belongs; as a region; as an eventfd; behind what ended the connection already; with no message at all, and
+    // behind what looks like the end.
+    let scripts: [Vec<Vec<u8>>; 8] = [
         vec![init(1, 0, b"")],
         vec![init(1, 0, b""), add_region(0, SIZE)],
         vec![init(1, 0, b""), add_ring(true, 0, 0, S2M, LOG2)],
         vec![init(9, 0, b""), add_region(0, SIZE)],
-        vec![leave, add_region(0, SIZE)],
+        vec![leave.clone(), add_region(0, SIZE)],
+        vec![vec![]],
+        vec![leave, vec![], add_region(0, SIZE)],
+        vec![vec![], vec![], vec![]],
     ];
     for script in scripts {
-        let (full, _silent) = lingering();
+        let (full, _silent) = trap();
         let mock = Mock::connect(&addr);
         world.pump();
         let (last, others) = script.split_last().unwrap();
@@ -71,6 +92,14 @@ fn closing_what_a_peer_sent_holds_nobody_up() {
         });
     }
     world.connect_mock(&addr, 1);
+
+    // To a server that goes before it has taken the connection.
+    let (full, _silent) = trap();
+    let mock = Mock::connect(&addr);
+    mock.send(&init(1, 0, b""), &[full.as_raw_fd()]);
+    drop(full);
+    in_time("the server's end", move || drop(world));
+    until("the connection's end", || (mock.hear() == Some(Heard::Closed)).then_some(()));
 }
 
 /// Works while the peer says over and over that calls for this eventfd may wait. Tens of thousands of times, since between any two

@@ -14,7 +14,7 @@ unsafe fn adopt(number: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
-/// Owns the descriptors in a control buffer as `recvmsg` left it. The buffer must have been zeroed before the call: the
+/// Owns the descriptors in a control buffer as `recvmsg` left it, and says how many entries that has. The buffer must have been zeroed before the call: the
 /// zero length behind the last entry ends it.
 ///
 /// The entries are taken from the bytes rather than through a parser that gives up when the kernel had to cut the list
@@ -22,13 +22,13 @@ unsafe fn adopt(number: RawFd) -> OwnedFd {
 ///
 /// # Safety
 /// `control` was zeroed, then given to one successful `recvmsg` and changed by nobody else, and is taken apart only once.
-unsafe fn take(control: &[u8]) -> Vec<OwnedFd> {
+unsafe fn take(control: &[u8]) -> (usize, Vec<OwnedFd>) {
     // A `cmsghdr`: a length of a machine word, level and type; entries begin on words.
     const WORD: usize = size_of::<usize>();
     const HEADER: usize = WORD + 8;
     const LEVEL_SOCKET: i32 = nix::libc::SOL_SOCKET;
     const TYPE_RIGHTS: i32 = nix::libc::SCM_RIGHTS;
-    let mut fds = Vec::new();
+    let (mut entries, mut fds) = (0, Vec::new());
     let mut rest = control;
     while let Some((header, _)) = rest.split_at_checked(HEADER) {
         let mut len = [0; WORD];
@@ -37,6 +37,7 @@ unsafe fn take(control: &[u8]) -> Vec<OwnedFd> {
         if len < HEADER || len > rest.len() {
             break;
         }
+        entries += 1;
         let word = |at: usize, bytes: &[u8]| {
             let mut word = [0; 4];
             word.copy_from_slice(&bytes[at..at + 4]);
@@ -50,25 +51,29 @@ unsafe fn take(control: &[u8]) -> Vec<OwnedFd> {
         }
         rest = rest.get(len.next_multiple_of(WORD)..).unwrap_or(&[]);
     }
-    fds
+    (entries, fds)
 }
 
 /// Most descriptors the kernel puts into one message.
 const MAX_FDS: usize = 253;
-/// Room for all of them behind one entry's header, in 8-byte steps.
-const CONTROL_BYTES: usize = 16 + MAX_FDS * 4 + 4;
+/// Room for all of them behind one entry's header, in 8-byte steps, and for the credentials that may come first.
+const CONTROL_BYTES: usize = 16 + MAX_FDS * 4 + 4 + CREDENTIALS;
+const CREDENTIALS: usize = 16 + 16;
 
 /// Receives one packet without blocking: its length, which is above the buffer's when it was cut, and all descriptors
-/// that came with it.
-pub(crate) fn receive(socket: BorrowedFd<'_>, packet: &mut [u8]) -> nix::Result<(usize, Vec<OwnedFd>)> {
+/// that came with it. Nothing at the end, or for a packet of no bytes with which nothing came.
+pub(crate) fn receive(
+    socket: BorrowedFd<'_>,
+    packet: &mut [u8],
+) -> nix::Result<Option<(usize, Vec<OwnedFd>)>> {
     let mut control = [0; CONTROL_BYTES];
     let mut iov = [IoSliceMut::new(packet)];
     // MSG_TRUNC makes the kernel tell the real length.
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_TRUNC;
     let len = recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut control), flags)?.bytes;
     // SAFETY: zeroed above, filled by the one call above that succeeded, and taken apart here only.
-    let fds = unsafe { take(&control) };
-    Ok((len, fds))
+    let (entries, fds) = unsafe { take(&control) };
+    Ok((len != 0 || entries != 0).then_some((len, fds)))
 }
 
 /// Accepts one waiting connection, without blocking; it will not block either and is closed on exec.

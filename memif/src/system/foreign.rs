@@ -1,19 +1,22 @@
 //! Descriptors that a peer has sent, which may be anything.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
-use std::sync::LazyLock;
-use std::sync::mpsc::{Sender, channel};
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use nix::fcntl::{FcntlArg, fcntl, readlink};
 use nix::libc::linger;
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{Shutdown, UnixAddr, getsockname, setsockopt, shutdown, sockopt};
+
+use crate::memory::fds;
 
 /// A descriptor that a peer may have chosen.
 ///
 /// Closing such a one is not harmless. It can be a connection that is to be closed only when all it has to send has arrived
-/// somewhere (`SO_LINGER`): that wish is taken back first. Or a file of a file system whose server is the peer's, and which
-/// never answers that the file was closed: a thread of their own waits for those, which no honest peer sends.
+/// somewhere (`SO_LINGER`), or a socket with such a connection in its queue. Or a file of a file system whose server is the
+/// peer's, and which never answers that the file was closed. What no honest peer sends is therefore closed by threads that
+/// nobody waits for.
 #[derive(Debug)]
 pub(crate) struct Foreign(Option<OwnedFd>);
 
@@ -29,38 +32,99 @@ impl AsFd for Foreign {
     }
 }
 
-/// Memory and what is no file (eventfds, sockets, pipes) is closed by the kernel alone.
-fn is_of_the_kernel(fd: &OwnedFd) -> bool {
+/// Memory and eventfds, which the kernel closes without asking or waiting for anybody.
+fn is_harmless(fd: &OwnedFd) -> bool {
     let link = || readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()).as_str());
-    // The names of files begin with a slash.
-    let no_file =
-        |name: &[u8]| [&b"anon_inode:"[..], b"socket:", b"pipe:"].iter().any(|kind| name.starts_with(kind));
-    fcntl(fd, FcntlArg::F_GET_SEALS).is_ok() || link().is_ok_and(|name| no_file(name.as_encoded_bytes()))
+    fcntl(fd, FcntlArg::F_GET_SEALS).is_ok() || link().is_ok_and(|name| name == "anon_inode:[eventfd]")
 }
-
-/// To the thread that closes files, which is there from the first of them on.
-static CLOSER: LazyLock<Option<Sender<OwnedFd>>> = LazyLock::new(|| {
-    let (sender, files) = channel();
-    let close = move || files.into_iter().for_each(drop);
-    thread::Builder::new().name("memif-close".into()).spawn(close).ok().map(|_| sender)
-});
 
 impl Drop for Foreign {
     fn drop(&mut self) {
         let Some(fd) = self.0.take() else { return };
-        if is_of_the_kernel(&fd) {
-            // Fails for all that is no socket.
-            let _ = setsockopt(&fd, sockopt::Linger, &linger { l_onoff: 0, l_linger: 0 });
-            return;
-        }
-        tracing::debug!("a peer has sent a file, which is closed elsewhere");
-        let unsent = match CLOSER.as_ref() {
-            Some(closer) => closer.send(fd).err().map(|unsent| unsent.0),
-            None => Some(fd),
-        };
-        if let Some(fd) = unsent {
-            // Rather open for ever than waited for.
-            let _ = fd.into_raw_fd();
+        if !is_harmless(&fd) {
+            tracing::debug!("a peer has sent neither memory nor an eventfd, which is closed elsewhere");
+            close_elsewhere(fd);
         }
     }
+}
+
+/// Takes all there is out of a unix socket, connections that wait on it included, and lets no more come. What its queue holds
+/// would be closed by the kernel otherwise, and not with the care it needs.
+pub(crate) fn empty(socket: BorrowedFd<'_>) {
+    // No more can come after the shutdown, so this ends.
+    if shutdown(socket.as_raw_fd(), Shutdown::Read).is_err() {
+        return;
+    }
+    // Whatever is in the queue comes with something then: a packet of no bytes would look like the end.
+    let _ = setsockopt(&socket, sockopt::PassCred, &true);
+    let mut packet = [0; 4_096];
+    loop {
+        match fds::receive(socket, &mut packet) {
+            Ok(Some((_, fds))) => fds.into_iter().map(Foreign::from).for_each(drop),
+            // The other side closed without having read all: told once, before what it had to say.
+            Err(nix::Error::EINTR | nix::Error::ECONNRESET) => {}
+            Ok(None) | Err(_) => break,
+        }
+    }
+    let _ = setsockopt(&socket, sockopt::PassCred, &false);
+    loop {
+        match fds::accept(socket) {
+            Ok(connection) => drop(Foreign::from(connection)),
+            Err(nix::Error::EINTR | nix::Error::ECONNABORTED) => {}
+            Err(_) => break,
+        }
+    }
+}
+
+/// Closes a descriptor, which may take for ever.
+fn close(fd: OwnedFd) {
+    // Fails for all that is no socket.
+    let _ = setsockopt(&fd, sockopt::Linger, &linger { l_onoff: 0, l_linger: 0 });
+    if getsockname::<UnixAddr>(fd.as_raw_fd()).is_ok() {
+        // The kernel lets sockets be in the queues of others to a small depth only.
+        empty(fd.as_fd());
+    }
+    drop(fd);
+}
+
+/// Most threads that are there to close descriptors: so many may never come back before others have to wait.
+const MAX_CLOSERS: usize = 16;
+
+/// What is to be closed, and the threads at it, which are there only while there is something to do.
+struct Closers {
+    waiting: VecDeque<OwnedFd>,
+    threads: usize,
+}
+
+static CLOSERS: Mutex<Closers> = Mutex::new(Closers { waiting: VecDeque::new(), threads: 0 });
+
+fn closers() -> MutexGuard<'static, Closers> {
+    CLOSERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn close_elsewhere(fd: OwnedFd) {
+    let mut closers = closers();
+    closers.waiting.push_back(fd);
+    // Without a thread it stays open, rather than being waited for, until there is one.
+    if closers.threads < MAX_CLOSERS
+        && thread::Builder::new().name("memif-close".into()).spawn(close_all).is_ok()
+    {
+        closers.threads += 1;
+    }
+}
+
+fn close_all() {
+    while let Some(fd) = next() {
+        close(fd);
+    }
+}
+
+/// The next to be closed; none, and the thread goes.
+fn next() -> Option<OwnedFd> {
+    let mut closers = closers();
+    let next = closers.waiting.pop_front();
+    if next.is_none() {
+        closers.threads -= 1;
+    }
+    next
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, FdFlag, Flock, FlockArg, OFlag, fcntl};
 use nix::sys::socket::{Backlog, SockType, UnixAddr, bind, getsockname, getsockopt, listen, sockopt};
 
+use super::foreign;
 use super::socket::{Socket, new_socket};
 use crate::error::{BindError, ConnectError};
 use crate::system::addr::SocketAddr;
@@ -26,6 +27,8 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Listener {
     fd: OwnedFd,
+    /// Nobody else goes on to listen on it.
+    ours: bool,
     /// Removed with it.
     file: Option<SocketFile>,
 }
@@ -47,13 +50,13 @@ impl Listener {
         let Some(path) = addr.as_path() else {
             let target = addr.to_unix().map_err(fail("address"))?;
             return match bind(fd.as_raw_fd(), &target).and_then(|()| listen(&fd, Backlog::MAXCONN)) {
-                Ok(()) => Ok(Self { fd, file: None }),
+                Ok(()) => Ok(Self { fd, ours: true, file: None }),
                 Err(nix::Error::EADDRINUSE) => Err(BindError::InUse { socket: addr.to_string() }),
                 Err(errno) => Err(fail("bind")(errno.into())),
             };
         };
         let file = publish(addr, path, &fd, mode)?;
-        Ok(Self { fd, file: Some(file) })
+        Ok(Self { fd, ours: true, file: Some(file) })
     }
 
     /// Takes a socket that listens already, at `addr` as the caller says: ours are bound to another name than they have.
@@ -71,16 +74,26 @@ impl Listener {
         };
         fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(fail)?;
         fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(fail)?;
-        Ok(Self { fd, file: None })
+        Ok(Self { fd, ours: false, file: None })
     }
 
     /// Another descriptor of the socket; its file is not removed any more.
     pub(crate) fn hand_out(&mut self) -> io::Result<OwnedFd> {
         let fd = self.fd.try_clone()?;
+        self.ours = false;
         if let Some(mut file) = self.file.take() {
             file.stays = true;
         }
         Ok(fd)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if self.ours {
+            // Connections that nobody has taken may have descriptors in their queues.
+            foreign::empty(self.fd.as_fd());
+        }
     }
 }
 

@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, connect, getsockopt, sendmsg,
-    shutdown, socket,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, connect, getsockopt, sendmsg, socket,
 };
 
 use nix::sys::socket::sockopt::PeerCredentials;
@@ -17,7 +16,7 @@ use crate::error::{ConnectError, Fault};
 use crate::format::message::{MESSAGE_LEN, Message, Reason};
 use crate::memory::fds;
 use crate::system::addr::SocketAddr;
-use crate::system::foreign::Foreign;
+use crate::system::foreign::{self, Foreign};
 
 /// A connected socket and what could not be sent on it yet.
 #[derive(Debug)]
@@ -83,8 +82,8 @@ impl Socket {
         let mut reset = false;
         loop {
             return match fds::receive(self.fd.as_fd(), &mut packet) {
-                Ok((0, _)) => Received::Closed,
-                Ok((bytes, fds)) => {
+                Ok(None) => Received::Closed,
+                Ok(Some((bytes, fds))) => {
                     let whole = packet.get(..bytes).ok_or(Fault::MessageLength { bytes });
                     Received::Packet(
                         whole.and_then(Message::decode),
@@ -137,16 +136,8 @@ impl Socket {
     /// Says goodbye, if the other side still listens; there is nobody to tell otherwise.
     pub(crate) fn bye(&mut self, reason: &str) {
         // What is unread when a socket is closed makes the other side see an error instead of the reason.
-        self.hear_out();
+        foreign::empty(self.fd.as_fd());
         let _ = self.send(&Message::Disconnect { code: 0, reason: Reason::new(reason) }, None);
-    }
-
-    /// Reads what the other side has sent, and lets it send no more.
-    fn hear_out(&self) {
-        // No more can come after the shutdown, so this ends.
-        if shutdown(self.fd.as_raw_fd(), Shutdown::Read).is_ok() {
-            while let Received::Packet(..) = self.receive() {}
-        }
     }
 
     /// The user on the other side, at the time it connected.
@@ -173,8 +164,8 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        // Descriptors in messages that nobody has read would be closed by the kernel, and not with the care they need.
-        self.hear_out();
+        // There may be descriptors in messages that nobody has read.
+        foreign::empty(self.fd.as_fd());
     }
 }
 
