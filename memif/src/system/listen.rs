@@ -5,15 +5,16 @@
 //! socket must not both replace it, the second thereby removing the first: the directory is locked (`flock`) from the
 //! look at the name until it is ours, and again to remove it. That lock leaves no file behind and goes with its process.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, FdFlag, Flock, FlockArg, OFlag, fcntl};
+use nix::fcntl::{AT_FDCWD, FcntlArg, FdFlag, Flock, FlockArg, OFlag, fcntl};
 use nix::sys::socket::{Backlog, SockType, UnixAddr, bind, getsockname, getsockopt, listen, sockopt};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 
 use super::foreign;
 use super::socket::{Socket, new_socket};
@@ -125,7 +126,9 @@ fn publish(addr: &SocketAddr, path: &Path, fd: &OwnedFd, mode: Option<u32>) -> R
     bind(fd.as_raw_fd(), &target).map_err(|errno| fail("bind")(errno.into()))?;
     let temporary = Temporary(name);
     if let Some(mode) = mode {
-        fs::set_permissions(&temporary.0, Permissions::from_mode(mode)).map_err(fail("chmod"))?;
+        // Not through a link: who may write to the directory could have put one there.
+        let (mode, no_link) = (Mode::from_bits_truncate(mode), FchmodatFlags::NoFollowSymlink);
+        fchmodat(AT_FDCWD, &temporary.0, mode, no_link).map_err(|errno| fail("chmod")(errno.into()))?;
     }
     listen(fd, Backlog::MAXCONN).map_err(|errno| fail("listen")(errno.into()))?;
 
