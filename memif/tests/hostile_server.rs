@@ -3,7 +3,6 @@
 mod common;
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
@@ -13,42 +12,10 @@ use memif::{Client, ConnectError, Disconnect, Event, Link, LinkError, Options, R
 /// Messages, and whether a descriptor goes with each.
 type Script = Vec<(Vec<u8>, bool)>;
 
-/// HELLO of a server that allows this much.
-fn hello(min: u16, max: u16, rings: u16, log2: u8) -> Vec<u8> {
-    let (min, max, rings) = (min.to_ne_bytes(), max.to_ne_bytes(), rings.to_ne_bytes());
-    message(2, &[&[b'm'; 32], &min, &max, &255u16.to_ne_bytes(), &rings, &rings, &[log2]])
-}
-
-fn connected() -> Vec<u8> {
-    message(7, &[b"mock server"])
-}
-
-fn ack() -> Vec<u8> {
-    message(1, &[])
-}
-
 /// A client that tries again soon, so that one test can have many attempts.
 fn client(addr: &SocketAddr) -> Client {
     let options = Options::new(0).log2_ring_size(LOG2).buffer_size(128);
     Client::new(addr, options.reconnect(Some(Duration::from_millis(5)))).unwrap()
-}
-
-fn accept(listener: &OwnedFd, client: &mut Client) -> Mock {
-    until("a connection", || {
-        // Refusals of earlier attempts may still come.
-        let _ = client.ready().unwrap();
-        Mock::accept(listener)
-    })
-}
-
-/// Lets the client work until the mock hears this kind of message; the descriptors that came with it.
-fn expect(mock: &Mock, client: &mut Client, kind: u16) -> Vec<OwnedFd> {
-    until("a message", || {
-        assert!(client.ready().unwrap().is_none());
-        let (heard, fds) = mock.hear_with_fds()?;
-        assert_eq!(heard, Heard::Other(kind));
-        Some(fds)
-    })
 }
 
 /// Serves the handshake up to CONNECTED; the client's memory and link.

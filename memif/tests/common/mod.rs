@@ -65,6 +65,20 @@ pub fn connect_message() -> Vec<u8> {
     message(6, &[b"mock0"])
 }
 
+/// HELLO of a server that allows this much.
+pub fn hello(min: u16, max: u16, rings: u16, log2: u8) -> Vec<u8> {
+    let (min, max, rings) = (min.to_ne_bytes(), max.to_ne_bytes(), rings.to_ne_bytes());
+    message(2, &[&[b'm'; 32], &min, &max, &255u16.to_ne_bytes(), &rings, &rings, &[log2]])
+}
+
+pub fn connected() -> Vec<u8> {
+    message(7, &[b"mock server"])
+}
+
+pub fn ack() -> Vec<u8> {
+    message(1, &[])
+}
+
 /// Rings of 8, buffers of 128 bytes.
 pub const LOG2: u8 = 3;
 pub const S2M: u32 = 0;
@@ -180,8 +194,8 @@ impl Mock {
         let _ = self.try_send(bytes, fds);
     }
 
-    /// What came, with its descriptors.
-    pub fn hear_with_fds(&self) -> Option<(Heard, Vec<OwnedFd>)> {
+    /// What came, byte for byte, with its descriptors; no bytes at the end.
+    pub fn hear_packet(&self) -> Option<(Vec<u8>, Vec<OwnedFd>)> {
         let mut packet = [0; 128];
         let mut control = nix::cmsg_space!([RawFd; 4]);
         let mut iov = [IoSliceMut::new(&mut packet)];
@@ -198,16 +212,22 @@ impl Mock {
                 (received.bytes, rights.map(own).collect())
             }
         };
-        let heard = match (bytes, u16::from_ne_bytes([packet[0], packet[1]])) {
-            (0, _) => Heard::Closed,
-            (_, 1) => Heard::Ack,
-            (_, 2) => Heard::Hello,
-            (_, 7) => Heard::Connected,
-            (_, 8) => {
+        Some((packet[..bytes].to_vec(), fds))
+    }
+
+    /// What came, with its descriptors.
+    pub fn hear_with_fds(&self) -> Option<(Heard, Vec<OwnedFd>)> {
+        let (packet, fds) = self.hear_packet()?;
+        let Some(&[low, high]) = packet.first_chunk() else { return Some((Heard::Closed, fds)) };
+        let heard = match u16::from_ne_bytes([low, high]) {
+            1 => Heard::Ack,
+            2 => Heard::Hello,
+            7 => Heard::Connected,
+            8 => {
                 let text = packet[6..102].split(|byte| *byte == 0).next().unwrap();
                 Heard::Disconnect(String::from_utf8(text.to_vec()).unwrap())
             }
-            (_, kind) => Heard::Other(kind),
+            kind => Heard::Other(kind),
         };
         Some((heard, fds))
     }
@@ -215,6 +235,24 @@ impl Mock {
     pub fn hear(&self) -> Option<Heard> {
         self.hear_with_fds().map(|(heard, _)| heard)
     }
+}
+
+pub fn accept(listener: &OwnedFd, client: &mut Client) -> Mock {
+    until("a connection", || {
+        // Refusals of earlier attempts may still come.
+        let _ = client.ready().unwrap();
+        Mock::accept(listener)
+    })
+}
+
+/// Lets the client work until the mock hears this kind of message; the descriptors that came with it.
+pub fn expect(mock: &Mock, client: &mut Client, kind: u16) -> Vec<OwnedFd> {
+    until("a message", || {
+        assert!(client.ready().unwrap().is_none());
+        let (heard, fds) = mock.hear_with_fds()?;
+        assert_eq!(heard, Heard::Other(kind));
+        Some(fds)
+    })
 }
 
 /// Owns a descriptor that was just received.
