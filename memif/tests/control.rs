@@ -33,6 +33,37 @@ fn waiting_ends_when_another_thread_says_so() {
     none(client.wait(Some(Duration::from_millis(1))).unwrap());
 }
 
+#[test]
+fn a_flood_leaves_the_caller_time_for_others() {
+    let addr = unique("flood-of-events");
+    let mut server = Server::bind(&addr).unwrap();
+    server.add(Options::new(0)).unwrap();
+    let mut kept = Vec::new();
+    let mut one_more = || {
+        kept.push(Mock::connect(&addr));
+        kept.last().unwrap().send(&init(9, 0, b""), &[]);
+    };
+    one_more();
+    assert!(server.ready().unwrap().is_none(), "greeted");
+    let mut rounds = 0;
+    for _ in 0..100 {
+        // Each time there is somebody to be turned away, and somebody new.
+        one_more();
+        match server.ready().unwrap() {
+            Some(Event::Refused { .. }) => {}
+            Some(other) => panic!("{other:?}"),
+            None => rounds += 1,
+        }
+    }
+    assert!(rounds >= 10, "{rounds}");
+    // Nothing of it is forgotten.
+    let mut refused = 0;
+    until("all of them", || {
+        refused += usize::from(server.wait(Some(Duration::ZERO)).unwrap().is_some());
+        (refused == rounds + 1).then_some(())
+    });
+}
+
 /// Lets a new client of the address connect.
 fn connects(world: &mut World, addr: &SocketAddr) -> Client {
     let mut client = Client::new(addr, Options::new(0)).unwrap();

@@ -51,13 +51,13 @@ fn a_flood_of_connections_keeps_nobody_out_and_disturbs_no_link() {
         for head in 1..=8 {
             let before = crowded(&world);
             until("a hundred more of them", || {
-                world.pump_once();
+                world.pump();
                 (crowded(&world) > before + 100).then_some(())
             });
             // One attempt only.
             let mut client = Client::new(&addr, Options::new(1).reconnect(None)).unwrap();
             until("a link", || {
-                world.pump_once();
+                world.pump();
                 match client.ready().unwrap() {
                     Some(Event::Connected { .. }) => Some(()),
                     Some(other) => panic!("{other:?}"),

@@ -4,9 +4,11 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::*;
 use memif::tokio::Async;
-use memif::{Client, Event, LinkError, Options, Server};
+use memif::{Client, Event, LinkError, Options, Server, ServerOptions};
 
 #[tokio::test]
 async fn events_and_packets_are_awaited() {
@@ -45,4 +47,28 @@ async fn events_and_packets_are_awaited() {
     assert!(matches!(server.event().await.unwrap(), Event::Disconnected { .. }));
     assert_eq!(sleeper.await.unwrap(), Err(LinkError::Down));
     drop(client.into_inner());
+}
+
+/// The runtime hears of changes only, and of those that come together it may hear once.
+#[tokio::test]
+async fn who_comes_in_a_crowd_is_served_as_well() {
+    let addr = unique("tokio-crowd");
+    // Its patience with them would wake it, too.
+    let options = ServerOptions::new().max_pending(1_000).connect_timeout(Duration::from_hours(1));
+    let mut server = Server::bind_with(&addr, options).unwrap();
+    server.add(Options::new(0)).unwrap();
+    let mut server = Async::new(server).unwrap();
+    let crowd: Vec<Mock> = (0..300).map(|_| Mock::connect(&addr)).collect();
+    let all = async {
+        for mock in &crowd {
+            while mock.hear() != Some(Heard::Hello) {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    tokio::select! {
+        event = server.event() => panic!("{event:?}"),
+        () = tokio::time::sleep(PATIENCE) => panic!("not all were greeted"),
+        () = all => {}
+    }
 }

@@ -65,6 +65,8 @@ pub struct Client {
     /// When to connect again.
     retry: Option<Instant>,
     events: VecDeque<Event>,
+    /// Events of one round of work are being handed out; it ends with `None`.
+    in_round: bool,
     history: History,
     tally: Tally,
 }
@@ -103,6 +105,7 @@ impl Client {
             next_token: FIRST_CONNECTION,
             retry: None,
             events: VecDeque::new(),
+            in_round: false,
             history: History::default(),
             tally: Tally::default(),
         };
@@ -160,15 +163,27 @@ impl Client {
         self.tally.all()
     }
 
-    /// Does what is due without blocking, and returns what happened. Call it until it returns `None`.
+    /// Does what is due without blocking, and returns what happened. Call it until it returns `None`, whenever the
+    /// descriptor is readable: that it stays while there is more to do. `None` comes also in a flood, as a caller may have others
+    /// to look after.
     ///
     /// # Errors
     /// [`Error`] when the client's own descriptors fail; the server causes none.
     pub fn ready(&mut self) -> Result<Option<Event>, Error> {
         if self.events.is_empty() {
+            if std::mem::take(&mut self.in_round) {
+                return Ok(None);
+            }
             self.work()?;
+            self.in_round = !self.events.is_empty();
         }
         Ok(self.events.pop_front())
+    }
+
+    /// Whether the descriptor is readable.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn has_work(&self) -> Result<bool, Error> {
+        self.poller.wait(Some(Duration::ZERO)).map_err(Error::at("poll"))
     }
 
     /// Waits for the next event; `None` when `timeout` is over, a signal came, or it was

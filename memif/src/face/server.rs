@@ -128,6 +128,8 @@ pub struct Server {
     next_token: u64,
     accept_again: Option<Instant>,
     events: VecDeque<Event>,
+    /// Events of one round of work are being handed out; it ends with `None`.
+    in_round: bool,
     tally: Tally,
 }
 
@@ -216,6 +218,7 @@ impl Server {
             next_token: FIRST_CONNECTION,
             accept_again: None,
             events: VecDeque::new(),
+            in_round: false,
             tally: Tally::default(),
         })
     }
@@ -287,15 +290,27 @@ impl Server {
         self.tally.all()
     }
 
-    /// Does what is due without blocking, and returns what happened. Call it until it returns `None`.
+    /// Does what is due without blocking, and returns what happened. Call it until it returns `None`, whenever the
+    /// descriptor is readable: that it stays while there is more to do. `None` comes also in a flood, as a caller may have others
+    /// to look after.
     ///
     /// # Errors
     /// [`Error`] when the server's own descriptors fail; peers cause none.
     pub fn ready(&mut self) -> Result<Option<Event>, Error> {
         if self.events.is_empty() {
+            if std::mem::take(&mut self.in_round) {
+                return Ok(None);
+            }
             self.work()?;
+            self.in_round = !self.events.is_empty();
         }
         Ok(self.events.pop_front())
+    }
+
+    /// Whether the descriptor is readable.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn has_work(&self) -> Result<bool, Error> {
+        self.poller.wait(Some(Duration::ZERO)).map_err(Error::at("poll"))
     }
 
     /// Waits for the next event; `None` when `timeout` is over, a signal came, or it was

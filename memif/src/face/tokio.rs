@@ -58,6 +58,18 @@ impl<T: AsFd> Async<T> {
         Ok(Self { inner, fd })
     }
 
+    /// Waits until there may be something new to do; `more`: there is already, and others only have a turn.
+    async fn change(&mut self, more: bool) -> Result<(), Error> {
+        // The runtime hears of changes alone: what is there already changes nothing any more.
+        if more {
+            tokio::task::yield_now().await;
+            return Ok(());
+        }
+        // Cleared before the next look: what comes after it makes it ready again.
+        self.fd.readable_mut().await.map_err(Error::at("readable"))?.clear_ready();
+        Ok(())
+    }
+
     /// What is inside.
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.inner
@@ -80,8 +92,7 @@ impl Async<Server> {
             if let Some(event) = self.get_mut().ready()? {
                 return Ok(event);
             }
-            // Cleared before the next look: what comes after it makes it ready again.
-            self.fd.readable_mut().await.map_err(Error::at("readable"))?.clear_ready();
+            self.change(self.inner.has_work()?).await?;
         }
     }
 }
@@ -96,8 +107,7 @@ impl Async<Client> {
             if let Some(event) = self.get_mut().ready()? {
                 return Ok(event);
             }
-            // As above.
-            self.fd.readable_mut().await.map_err(Error::at("readable"))?.clear_ready();
+            self.change(self.inner.has_work()?).await?;
         }
     }
 }

@@ -278,11 +278,6 @@ impl World {
         }
     }
 
-    /// The same once, where there may be no end of events, and they do not matter.
-    pub fn pump_once(&mut self) {
-        drop(self.server.ready().unwrap());
-    }
-
     /// Lets the server work until the mock hears something other than ACK and HELLO.
     pub fn verdict(&mut self, mock: &Mock) -> Heard {
         until("a verdict", || {
