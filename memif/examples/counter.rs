@@ -5,7 +5,7 @@
 //! $ cargo run --example counter -p memif -- /run/vpp/memif.sock
 //! ```
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use memif::{Client, Event, Link, Options};
 
@@ -14,6 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut client = Client::new(&socket.parse()?, Options::new(0).name("counter"))?;
     let mut link: Option<Link> = None;
     let (mut packets, mut bytes) = (0, 0);
+    let (mut told, mut since) = (0, Instant::now());
     loop {
         // Look after the connection, a millisecond at most while there is a link to poll.
         match client.wait(link.is_some().then_some(Duration::from_millis(1)))? {
@@ -36,6 +37,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
             packets += burst.len();
             bytes += burst.iter().map(|packet| packet.len()).sum::<usize>();
+        }
+        if packets != told && since.elapsed() >= Duration::from_secs(1) {
+            println!("{packets} packets, {bytes} bytes so far");
+            (told, since) = (packets, Instant::now());
         }
     }
 }

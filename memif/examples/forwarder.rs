@@ -2,37 +2,62 @@
 //!
 //! ```text
 //! $ cargo run --example forwarder -p memif
+//! @memif-forwarder-4711-left: connected to memif-rs 0.1.0
+//! @memif-forwarder-4711-right: connected to memif-rs 0.1.0
 //! 100000 packets went from left to right, 6400000 bytes, none of them copied here
 //! ```
 //!
-//! With two addresses it forwards between two real servers, both ways, until it is stopped:
+//! With two addresses it forwards between two real servers, both ways, until it is stopped, and says when one comes or goes:
 //!
 //! ```text
 //! $ cargo run --example forwarder -p memif -- /run/vpp/left.sock /run/vpp/right.sock
 //! ```
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use memif::{Client, Event, Link, Memory, Options, Server, SocketAddr};
 
 /// A client and its link, when it has one.
 struct Side {
+    addr: SocketAddr,
     client: Client,
     link: Option<Link>,
+    /// What was said of it last.
+    said: String,
 }
 
 impl Side {
     fn new(addr: &SocketAddr, memory: &Memory) -> Result<Self, Box<dyn Error>> {
         // The same memory for both sides: that is what makes buffers exchangeable.
         let client = Client::new(addr, Options::new(0).app_name("forwarder").memory(memory))?;
-        Ok(Self { client, link: None })
+        Ok(Self { addr: addr.clone(), client, link: None, said: String::new() })
+    }
+
+    /// Says what is new about it.
+    fn say(&mut self, what: String) {
+        if self.said != what {
+            println!("{}: {what}", self.addr);
+            self.said = what;
+        }
     }
 
     fn look_after(&mut self) -> Result<(), Box<dyn Error>> {
         match self.client.ready()? {
-            Some(Event::Connected { link, .. }) => self.link = Some(link),
-            Some(Event::Disconnected { .. }) => self.link = None,
+            Some(Event::Connected { link, .. }) => {
+                self.say(format!("connected to {}", link.peer.app_name));
+                self.link = Some(link);
+            }
+            Some(Event::Disconnected { reason, .. }) => {
+                let (rx, tx) = (self.client.details().rx_total, self.client.details().tx_total);
+                self.say(format!(
+                    "{reason}; {} packets came from there, {} went there",
+                    rx.packets, tx.packets
+                ));
+                self.link = None;
+            }
+            Some(Event::Refused { reason, .. }) => self.say(reason.to_string()),
             _ => {}
         }
         Ok(())
@@ -49,22 +74,38 @@ fn forward(from: &mut Side, to: &mut Side) -> usize {
     out.publish()
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    // Two links with a ring of 1,024 each way.
-    let memory = Memory::new(4 * 1_024, 2_048)?;
-    let mut addresses = std::env::args().skip(1);
-    if let (Some(left), Some(right)) = (addresses.next(), addresses.next()) {
-        let mut sides = [Side::new(&left.parse()?, &memory)?, Side::new(&right.parse()?, &memory)?];
-        loop {
-            sides.iter_mut().try_for_each(Side::look_after)?;
-            let [left, right] = &mut sides;
-            if forward(left, right) + forward(right, left) == 0 {
-                // A pause costs less than a core; see `RxQueue::arm` for sleeping until something comes.
-                std::thread::sleep(Duration::from_micros(50));
-            }
+fn main() -> ExitCode {
+    let addresses: Vec<String> = std::env::args().skip(1).collect();
+    match run(&addresses) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("forwarder: {error}");
+            ExitCode::FAILURE
         }
     }
-    demonstrate(&memory)
+}
+
+fn run(addresses: &[String]) -> Result<(), Box<dyn Error>> {
+    // Two links with a ring of 1,024 each way.
+    let memory = Memory::new(4 * 1_024, 2_048)?;
+    match addresses {
+        [] => demonstrate(&memory),
+        [left, right] => join(left, right, &memory),
+        _ => Err("usage: forwarder [SOCKET SOCKET]".into()),
+    }
+}
+
+/// Forwards both ways until it is stopped.
+fn join(left: &str, right: &str, memory: &Memory) -> Result<(), Box<dyn Error>> {
+    let mut sides = [Side::new(&left.parse()?, memory)?, Side::new(&right.parse()?, memory)?];
+    loop {
+        sides.iter_mut().try_for_each(Side::look_after)?;
+        let [left, right] = &mut sides;
+        if forward(left, right) + forward(right, left) == 0 {
+            // A pause costs less than a core; see `RxQueue::arm` for sleeping until something comes.
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
 }
 
 /// Plays both servers as well.

@@ -16,10 +16,12 @@
 //! ping 192.168.1.1
 //! ```
 //!
-//! Without a peer, `cargo run --example icmp_responder -p memif -- demo` plays both.
+//! The interface's id is 0 unless another one follows the address. Without a peer, `cargo run --example icmp_responder -p memif -- demo`
+//! plays both.
 
 use std::error::Error;
 use std::net::Ipv4Addr;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use memif::{Client, Event, Link, LinkError, Options, Server, SocketAddr};
@@ -63,10 +65,13 @@ fn answer(frame: &mut [u8], me: Ipv4Addr) -> bool {
 
 /// Answers what has come; how many frames that were.
 fn respond(link: &mut Link, me: Ipv4Addr) -> Result<usize, LinkError> {
-    let mut frame = [0; 2_048];
+    let mut frame = [0; 9_216];
     let received = link.rx[0].burst(64)?;
     let mut replies = link.tx[0].burst()?;
     for packet in &received {
+        if packet.len() > frame.len() {
+            continue;
+        }
         // Copied before anything is decided: the peer may still change it.
         let len = packet.copy_to(&mut frame);
         if answer(&mut frame[..len], me) {
@@ -94,17 +99,32 @@ fn note(event: Option<Event>, link: &mut Option<Link>) {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("icmp_responder: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[&str]) -> Result<(), Box<dyn Error>> {
+    let (args, id) = match args {
+        [all @ .., id] if all.len() == 3 => (all, id.parse()?),
+        all => (all, 0),
+    };
     // A millisecond at most between looks at the queue; see `RxQueue::arm` for sleeping until something comes.
     let pause = Some(Duration::from_millis(1));
     let mut link = None;
-    match args[..] {
+    match *args {
         ["server", socket, me] => {
             let mut server = Server::bind(&socket.parse()?)?;
-            server.add(Options::new(0).name("icmp0"))?;
             let me = me.parse()?;
+            server.add(Options::new(id).name("icmp0"))?;
+            println!("listening on {socket} as {me}");
             loop {
                 note(server.wait(pause)?, &mut link);
                 // An error says that the link is down, and `wait` will say why.
@@ -112,15 +132,15 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
         ["client", socket, me] => {
-            let mut client = Client::new(&socket.parse()?, Options::new(0).name("icmp0"))?;
             let me = me.parse()?;
+            let mut client = Client::new(&socket.parse()?, Options::new(id).name("icmp0"))?;
             loop {
                 note(client.wait(pause)?, &mut link);
                 while link.as_mut().is_some_and(|link| respond(link, me).is_ok_and(|frames| frames > 0)) {}
             }
         }
         ["demo"] => demo(),
-        _ => Err("usage: icmp_responder server|client SOCKET ADDRESS, or icmp_responder demo".into()),
+        _ => Err("usage: icmp_responder server|client SOCKET ADDRESS [ID], or icmp_responder demo".into()),
     }
 }
 

@@ -8,6 +8,7 @@
 //! ```
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
 
@@ -41,8 +42,20 @@ fn receive(mut queue: RxQueue) -> Result<u64, LinkError> {
     Ok(queue.stats().packets)
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let queues: u8 = std::env::args().nth(1).map_or(Ok(2), |count| count.parse())?;
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("multi_queue: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    let queues = std::env::args().nth(1);
+    let queues: u8 =
+        queues.map_or(Ok(2), |count| count.parse()).map_err(|_| "usage: multi_queue [1..255]")?;
     let addr = SocketAddr::abstract_name(format!("memif-queues-{}", std::process::id()))?;
     let mut server = Server::bind(&addr)?;
     server.add(Options::new(0))?;
