@@ -754,3 +754,48 @@ fn a_libmemif_client_is_served() {
     link.rx[0].disarm();
     assert!(link.rx[0].stats().interrupts > 0 && libmemif.s2m.flags() & 1 == 1);
 }
+
+/// More than HELLO allows, but legal: who lays them out for their size is served.
+#[test]
+fn rings_of_32_768_are_served_where_they_have_the_room() {
+    const LOG2: u8 = 15;
+    let (addr, mut world) = server("32768", Options::new(0));
+    let (mock, bell, bytes) = (Mock::connect(&addr), event_fd(), 128 + 16 * 32_768);
+    let memory = memfd(u64::from(2 * bytes) + 4_096, true);
+    let (s2m, m2s) = (Ring::new(&memory, 0, LOG2), Ring::new(&memory, bytes, LOG2));
+    [&s2m, &m2s].into_iter().for_each(Ring::set_cookie);
+    let bell = Some(bell.as_fd().as_raw_fd());
+    let mut link = lock_step(
+        &mut world,
+        &mock,
+        &[
+            (dirty_init(0, "VPP 26.10"), None),
+            (add_region(0, u64::from(2 * bytes) + 4_096), Some(memory.as_raw_fd())),
+            (dirty_ring(true, 0, LOG2), bell),
+            (dirty_ring(false, bytes, LOG2), bell),
+            (dirty(6, &[&field::<32>("memif1/0")]), None),
+        ],
+    );
+    assert_eq!((link.rx[0].ring_size(), link.tx[0].ring_size()), (32_768, 32_768));
+    for slot in 0..32_768 {
+        for ring in [&s2m, &m2s] {
+            ring.write(slot, Desc { next: false, region: 0, length: 64, offset: 2 * bytes });
+        }
+    }
+    // All of the ring at once, until its indexes have gone around their 16 bits more than once.
+    for round in 1..=5u16 {
+        let all = round.wrapping_mul(32_768);
+        s2m.set_head(all);
+        m2s.set_head(all);
+        let burst = link.rx[0].burst(usize::MAX).unwrap();
+        assert_eq!(burst.len(), 32_768);
+        drop(burst);
+        let mut burst = link.tx[0].burst().unwrap();
+        while burst.push(&[1; 60]) {}
+        assert_eq!(burst.publish(), 32_768);
+        assert_eq!((s2m.tail(), m2s.tail()), (all, all));
+        for slot in 0..32_768 {
+            m2s.fill(slot, false, 64);
+        }
+    }
+}
