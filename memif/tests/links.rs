@@ -9,6 +9,7 @@ use std::thread;
 use common::*;
 use memif::{Client, Event, LinkError, Mode, Options, RxMode, RxQueue, TxQueue};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Packet number `n`: its length and bytes follow from the number.
 fn packet(n: u32, longest: usize) -> Vec<u8> {
@@ -82,6 +83,31 @@ fn packets_longer_than_a_buffer_are_chained() {
 fn queues_work_each_on_its_own_thread() {
     let options = Options::new(0).rx_queues(3).tx_queues(4).log2_ring_size(6);
     exchange("queues", options, 10_000, 1_514);
+}
+
+#[test]
+fn there_may_be_255_queues_each_way() {
+    // Both ends in one process take some 1,030 descriptors: more than many systems allow unasked.
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, soft.max(hard.min(4_096)), hard).unwrap();
+    let addr = unique("255");
+    let options = Options::new(0).rx_queues(255).tx_queues(255).log2_ring_size(1).buffer_size(64);
+    let Pair { mut here, mut there, server: _server, client: _client } =
+        pair(&addr, Options::new(0), options);
+    for (from, to) in [(&mut here.tx, &mut there.rx), (&mut there.tx, &mut here.rx)] {
+        assert_eq!((from.len(), to.len()), (255, 255));
+        for (n, queue) in (0..).zip(from) {
+            let mut burst = queue.burst().unwrap();
+            assert!(burst.push(&packet(n, 64)));
+            assert_eq!(burst.publish(), 1);
+        }
+        for (n, queue) in (0..).zip(to) {
+            let mut copy = [0; 64];
+            let burst = queue.burst(2).unwrap();
+            let len = burst.iter().next().unwrap().copy_to(&mut copy);
+            assert_eq!((burst.len(), &copy[..len]), (1, &packet(n, 64)[..]));
+        }
+    }
 }
 
 #[test]

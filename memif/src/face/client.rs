@@ -16,7 +16,7 @@ use super::memory::Memory;
 use super::options::{Options, Role};
 use crate::error::{Error, OptionsError, Refusal};
 use crate::format::VERSION;
-use crate::format::message::{Init, Message, Name};
+use crate::format::message::{AddRing, Init, Message, Name};
 use crate::format::ring::COOKIE;
 use crate::format::secret::{SECRET_LEN, Secret};
 use crate::mechanism::Side;
@@ -27,7 +27,7 @@ use crate::memory::pool::Pool;
 use crate::memory::region::{Region, Regions};
 use crate::memory::ring::RingMemory;
 use crate::system::addr::SocketAddr;
-use crate::system::bell::Bell;
+use crate::system::bell::{Bell, eventfd};
 use crate::system::memfd;
 use crate::system::poller::{Interest, Poller, deadline_in};
 use crate::system::socket::{Received, Socket};
@@ -303,12 +303,18 @@ impl Client {
     fn establish(&mut self, connection: &mut Connection, app_name: Name, name: Name) -> Result<(), End> {
         // There is one, as the machine asked for it before anything could be connected.
         let Some(made) = connection.workshop.made.take() else { return Err(End::Closed) };
+        let ring = |(place, slots, bell)| {
+            // All was sent by now, so it is ours alone.
+            let bell = Arc::try_unwrap(bell).or_else(|bell: Arc<OwnedFd>| bell.try_clone())?;
+            Ok::<_, std::io::Error>(Ring { place, side: Side::Client(slots), bell: bell.into() })
+        };
+        let rings = made.rings.into_iter().map(ring).collect::<Result<_, _>>()?;
         let (link, handle) = build(Parts {
             options: &self.options,
             name,
             app_name,
             regions: made.regions,
-            rings: made.rings,
+            rings,
             wake: Arc::clone(&self.wake),
         })?;
         connection.deadline = None;
@@ -415,7 +421,8 @@ struct Workshop {
 
 struct Made {
     regions: Arc<Regions>,
-    rings: Vec<Ring>,
+    /// Each with its eventfd, which is not duplicated: there may be as many as a process may open.
+    rings: Vec<(AddRing, Slots, Arc<OwnedFd>)>,
 }
 
 impl std::fmt::Debug for Made {
@@ -490,9 +497,9 @@ impl Host for Workshop {
                 .ok_or_else(|| std::io::Error::other("the plan does not fit its region"))?;
             // Relaxed: the server reads it after the message that announces the ring.
             memory.header().cookie.store(COOKIE, Ordering::Relaxed);
-            let bell = Bell::new()?;
-            offer.rings.push((*place, Arc::new(bell.share()?)));
-            rings.push(Ring { place: *place, side: Side::Client(slots), bell: bell.share()?.into() });
+            let bell = Arc::new(eventfd()?);
+            offer.rings.push((*place, Arc::clone(&bell)));
+            rings.push((*place, slots, bell));
         }
         self.made = Some(Made { regions, rings });
         Ok(offer)

@@ -9,14 +9,19 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use super::foreign::Foreign;
 use crate::memory::eventfd;
 
+/// A new eventfd.
+pub(crate) fn eventfd() -> io::Result<OwnedFd> {
+    // Without waiting, as all peers make them: they read until nothing is left.
+    Ok(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?.into())
+}
+
 /// An eventfd that is never waited on by reading or writing it, whatever a peer that shares it does.
 #[derive(Debug)]
 pub(crate) struct Bell(Foreign);
 
 impl Bell {
     pub(crate) fn new() -> io::Result<Self> {
-        let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        Ok(Self(event.as_fd().try_clone_to_owned()?.into()))
+        Ok(Self(eventfd()?.into()))
     }
 
     /// Takes a peer's descriptor, unless it is something else: writing to a pipe, a terminal or a file is not harmless.
@@ -25,10 +30,6 @@ impl Bell {
         // The whole of it: a file can have a name that ends like this, but begins with a slash. Without /proc there is
         // nothing to tell by; the descriptor is still only used without blocking.
         link.map_or(true, |name| name == "anon_inode:[eventfd]").then_some(Self(fd))
-    }
-
-    pub(crate) fn share(&self) -> io::Result<OwnedFd> {
-        self.0.as_fd().try_clone_to_owned()
     }
 
     /// Makes the descriptor readable. A full counter, the only way to fail, is readable as well.
@@ -75,7 +76,7 @@ mod tests {
         let (reader, writer) = nix::unistd::pipe().unwrap();
         assert!(Bell::adopt(reader.into()).is_none());
         assert!(Bell::adopt(writer.into()).is_none());
-        assert!(Bell::adopt(Bell::new().unwrap().share().unwrap().into()).is_some());
+        assert!(Bell::adopt(eventfd().unwrap().into()).is_some());
         let folder = tempfile::tempdir().unwrap();
         for name in ["eventfd", "anon_inode:[eventfd]"] {
             let file = std::fs::File::create(folder.path().join(name)).unwrap();
@@ -88,7 +89,7 @@ mod tests {
     #[test]
     fn nothing_blocks_even_if_the_peer_makes_the_file_block() {
         let bell = Bell::new().unwrap();
-        let peer = bell.share().unwrap();
+        let peer = bell.as_fd().try_clone_to_owned().unwrap();
         fcntl(&peer, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
         bell.drain();
         nix::unistd::write(&peer, &(u64::MAX - 1).to_ne_bytes()).unwrap();
