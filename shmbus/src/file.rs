@@ -139,14 +139,19 @@ pub(crate) fn reserve(path: &Path, file: &File, size: u64) -> Result<(), OpenErr
     }
 }
 
-/// A word of the header by its offset; 0 if the file is too short to have it.
+/// A word of the header by its offset. What the file is too short to have counts as 0, which it would be if it were longer.
 pub(crate) fn word(file: &File, at: u64) -> io::Result<u32> {
     let mut bytes = [0; 4];
-    match file.read_exact_at(&mut bytes, at) {
-        Ok(()) => Ok(u32::from_ne_bytes(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
-        Err(error) => Err(error),
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read_at(&mut bytes[filled..], at + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
+    Ok(u32::from_ne_bytes(bytes))
 }
 
 /// Checks an open file: its file system, its size, magic and version.

@@ -146,3 +146,20 @@ fn a_file_with_something_in_it_is_no_blank_one() {
     assert!(matches!(error, OpenError::WrongMagic { magic: 0, .. }), "{error}");
     assert_eq!(std::fs::read(&path).expect("there"), content);
 }
+
+/// It has no room for a magic, and yet it is somebody's.
+#[test]
+fn a_file_of_a_few_bytes_is_no_blank_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("notes");
+    for content in [&b"a"[..], b"\0b", b"hi\n"] {
+        std::fs::write(&path, content).expect("written");
+        let error = Bus::open_or_create(&path, 0o600).expect_err("it is somebody's");
+        assert!(matches!(error, OpenError::WrongMagic { .. }), "{error}");
+        assert!(std::fs::read(&path).expect("there") == content, "it was changed");
+    }
+    for blank in [&b""[..], b"\0\0\0"] {
+        std::fs::write(&path, blank).expect("written");
+        Bus::open_or_create(&path, 0o600).expect("nothing is in it");
+    }
+}
