@@ -85,6 +85,11 @@ impl Mapping {
         self.guard.is_lost()
     }
 
+    /// Where it begins.
+    pub(crate) fn address(&self) -> usize {
+        self.map.as_ptr().addr()
+    }
+
     /// Whether the mapping may be written.
     pub(crate) fn writable(&self) -> bool {
         self.writable

@@ -26,6 +26,19 @@ impl ModelMemory {
         }
     }
 
+    /// Another one in the same state.
+    pub(crate) fn copy(&self) -> Self {
+        let copy = Self::new(self.data_size());
+        copy.first.store(self.first.load(Ordering::Relaxed), Ordering::Relaxed);
+        copy.last.store(self.last.load(Ordering::Relaxed), Ordering::Relaxed);
+        copy.generation.store(self.generation.load(Ordering::Relaxed), Ordering::Relaxed);
+        copy.lock.store(self.lock.load(Ordering::Relaxed), Ordering::Relaxed);
+        for (to, from) in copy.data.iter().zip(&self.data) {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        copy
+    }
+
     fn field32(&self, field: Field32) -> &AtomicU32 {
         match field {
             Field32::First => &self.first,

@@ -78,6 +78,25 @@ pub enum RepairError {
         /// Their process ids.
         pids: Vec<u32>,
     },
+    /// Stations of our kind are on the bus, in processes that `/proc` does not show: in another pid namespace, or of another
+    /// user.
+    #[error(
+        "bus {} is in use by {stations} station{} in processes that cannot be seen from here: stop {} first, or repair it by \
+         force",
+        shown(path), if *.stations == 1 { "" } else { "s" }, if *.stations == 1 { "it" } else { "them" }
+    )]
+    Stations {
+        /// The bus.
+        path: PathBuf,
+        /// How many.
+        stations: usize,
+    },
+    /// Another process is repairing the bus, or making it.
+    #[error("another process is repairing bus {} or making it: try again when it is done", shown(path))]
+    Repairing {
+        /// The bus.
+        path: PathBuf,
+    },
     /// `/proc` cannot be read, so nobody knows who has the bus mapped.
     #[error(
         "cannot see which processes use bus {}: {source}; make sure of it and repair it by force",
@@ -106,7 +125,7 @@ pub fn repair(path: impl AsRef<Path>, force: bool) -> Result<Repair, RepairError
         Err(OpenError::Uninitialised { .. }) => Bus::open_unfinished(path.as_ref())?,
         bus => bus?,
     };
-    let seen = match mappers(&bus.file) {
+    let seen = match mappers(bus.ring.memory().address()) {
         Ok(seen) if !seen.pids.is_empty() && !force => {
             return Err(RepairError::InUse { path: bus.path().to_owned(), pids: seen.pids });
         }
@@ -114,31 +133,44 @@ pub fn repair(path: impl AsRef<Path>, force: bool) -> Result<Repair, RepairError
         Err(_) if force => crate::mappers::Mappers::default(),
         Err(source) => return Err(RepairError::Proc { path: bus.path().to_owned(), source }),
     };
+    // Stations of ours can be counted wherever they are; each has the bus mapped.
+    let elsewhere = liveness::count(&bus.file).unwrap_or(0).saturating_sub(seen.own);
+    if elsewhere > 0 && !force {
+        return Err(RepairError::Stations { path: bus.path().to_owned(), stations: elsewhere });
+    }
+    // Until the bus is closed again. Nothing else keeps two off each other that both break a lock.
+    if !liveness::try_make(&bus.file).map_err(|error| OpenError::io(bus.path(), error))? {
+        return Err(RepairError::Repairing { path: bus.path().to_owned() });
+    }
     let me = bus.claim()?;
-    let word = bus.ring.lock_word();
-    let lock = match word.owner() {
-        _ if word.is_free() => LockFound::Free,
-        None => LockFound::Unknown,
-        Some(owner) if liveness::is_alive(&bus.file, owner).unwrap_or(false) => LockFound::LiveStation,
-        Some(_) => LockFound::DeadStation,
+    let (lock, mut held) = loop {
+        // Others may still come and go.
+        let word = bus.ring.lock_word();
+        let (lock, held) = match word.owner() {
+            _ if word.is_free() => (LockFound::Free, bus.ring.try_lock(me)),
+            None => (LockFound::Unknown, bus.ring.seize(word)),
+            // One of ours leaves a note of what it was at: the takeover puts that right, and no packet of it was committed
+            // half written.
+            Some(owner) if !liveness::is_alive(&bus.file, owner).unwrap_or(false) => {
+                (LockFound::DeadStation, bus.ring.take_over(word, me))
+            }
+            Some(_) if force => (LockFound::LiveStation, bus.ring.take_over(word, me)),
+            Some(_) => {
+                return Err(RepairError::Stations { path: bus.path().to_owned(), stations: 1 });
+            }
+        };
+        if let Ok(held) = held {
+            break (lock, held);
+        }
     };
     let repaired = |ring, packets| Repair { lock, ring, packets, unseen: seen.unseen };
     if bus.ring.memory().load32(Field32::Magic, Ordering::Acquire) == 0 {
-        let _held = bus.ring.seize(me);
         bus.write_header();
         // The empty packet that every bus begins with.
         return Ok(repaired(RingFound::Made, 1));
     }
-    let mend = if lock == LockFound::DeadStation {
-        // It left a note of what it was at: the takeover puts that right, and no packet of it was committed half written.
-        match bus.ring.take_over(word, me) {
-            Ok(mut held) => held.mend(false),
-            // Another station was faster.
-            Err(_) => bus.ring.seize(me).mend(false),
-        }
-    } else {
-        bus.ring.seize(me).mend(lock != LockFound::Free)
-    };
+    let mend = held.mend(lock == LockFound::Unknown);
+    drop(held);
     // Those who sleep find the lock free; that they are told is worth an attempt, and they look by themselves as well.
     let _ = wake(&bus.file);
     let (ring, packets) = match mend {

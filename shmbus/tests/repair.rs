@@ -166,3 +166,56 @@ fn live_readers_go_on_where_they_were() {
     assert_eq!(sender.stats().tx_packets, sent);
     assert!(receiver.stats().overruns < 5, "{} of 50 rounds began anew", receiver.stats().overruns);
 }
+
+/// `/proc` shows only processes of its own pid namespace; a station tells by its lock on the file that it lives.
+#[test]
+fn a_station_that_cannot_be_seen_is_not_taken_for_nobody() {
+    const TEST: &str = "a_station_that_cannot_be_seen_is_not_taken_for_nobody";
+    if let Some(path) = std::env::var_os(MAPPER) {
+        let error = repair(&path, false).expect_err("there is a station");
+        assert!(matches!(error, RepairError::Stations { stations: 1, .. }), "{error}");
+        println!("{error}");
+        assert_eq!(repair(&path, true).expect("by force").lock, LockFound::Unknown);
+        return;
+    }
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let unshare = ["-Urpf", "--mount-proc"];
+    if !Command::new("unshare").args(unshare).arg("true").status().is_ok_and(|status| status.success()) {
+        println!("skipped: no namespaces of one's own are to be had here");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bus");
+    let mut member = station(&path);
+    die_as_a_rump_kernel(&path);
+    let output = Command::new("unshare")
+        .args(unshare)
+        .arg(std::env::current_exe().expect("this program"))
+        .args(["--exact", TEST, "--nocapture"])
+        .env(MAPPER, &path)
+        .output()
+        .expect("started");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("in use by 1 station in processes that"), "{output:?}");
+    member.send(&[0xff; 60]).expect("the lock is free");
+    // A process may repair a bus that it has stations on itself.
+    die_as_a_rump_kernel(&path);
+    assert_eq!(repair(&path, false).expect("nobody else is there").lock, LockFound::Unknown);
+}
+
+/// A rump kernel that takes the lock leaves what lies beside it as it is.
+#[test]
+fn what_lies_beside_a_free_lock_does_not_speak_for_a_rump_kernel() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bus");
+    drop(station(&path));
+    let file = File::options().read(true).write(true).open(&path).expect("a bus");
+    file.write_all_at(&77_u32.to_ne_bytes(), LOCK + 4).expect("written");
+    let mut station = station(&path);
+    file.write_all_at(&1_u32.to_ne_bytes(), LOCK).expect("locked");
+    match station.send(&[0xff; 60]) {
+        Err(SendError::Busy { .. }) => {}
+        other => panic!("the lock of a live rump kernel was taken: {other:?}"),
+    }
+}

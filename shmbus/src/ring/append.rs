@@ -145,17 +145,43 @@ impl<M: Memory> Held<'_, M> {
     /// that every reader finds itself overrun and begins anew.
     pub(super) fn start_afresh(&self) -> Extent {
         let memory = &self.ring.memory;
-        let generation = memory.load64(Field64::Generation, Ordering::Relaxed);
+        let generation = memory.load64(Field64::Generation, Ordering::Relaxed).wrapping_add(1);
+        // Not a place on any ring. Whoever takes over before it is one begins all this again.
+        memory.store32(Field32::First, u32::MAX, Ordering::Relaxed);
+        // Release: pairs with the acquire fence before a reader's second snapshot, as in `make_room`.
+        memory.fence(Ordering::Release);
         for offset in [0, PACKET_HEADER_SIZE] {
             self.put_header(Position { generation, offset }, PacketHeader::default());
         }
+        memory.store32(Field32::Last, PACKET_HEADER_SIZE, Ordering::Release);
+        memory.store64(Field64::Generation, generation, Ordering::Release);
+        // Release: pairs with the acquire in `Ring::snapshot`; whoever sees it sees the ring that it belongs to.
         memory.store32(Field32::First, 0, Ordering::Release);
-        self.commit_crossing(generation, PACKET_HEADER_SIZE);
-        let generation = generation.wrapping_add(1);
         Extent {
             first: Position { generation, offset: 0 },
             last: PACKET_HEADER_SIZE,
             end: Position { generation, offset: 2 * PACKET_HEADER_SIZE },
         }
+    }
+
+    /// Ends what a writer that is gone had begun, beyond putting the pair right: nothing that a rump kernel does not expect stays
+    /// behind.
+    pub(super) fn end_unfinished(&mut self) {
+        let size = self.ring.size();
+        // It may have been at [`start_afresh`](Self::start_afresh).
+        let extent = self.mended_extent();
+        let first = self.ring.memory.load32(Field32::First, Ordering::Relaxed);
+        let empty_packets = if first == extent.last {
+            // Of a broken ring nothing but the newest packet was left, and the burst that was to follow did not come: see
+            // `make_room`.
+            1
+        } else if first != size && extent.end.generation == 0 {
+            // Room was made for a burst that was to reach the end of the ring for the first time. A rump kernel that reads
+            // behind `first` believes that only once the end was reached. Less than a burst is missing.
+            (size - extent.end.offset) / PACKET_HEADER_SIZE + 1
+        } else {
+            return;
+        };
+        self.append((0..empty_packets).map(|_| PacketHeader::default()), |_, _| {});
     }
 }

@@ -13,8 +13,10 @@
 //! ```
 //!
 //! *owner* is a number whose holder the kernel can be asked about (see [`crate::liveness`]). The *mark* stands while
-//! `generation` and `last` change together; *gen* is then the lowest bit of the generation before. With it, a station that
-//! takes over the lock of a dead owner can tell which of the two stores were made, and make the pair agree again.
+//! `last` and `generation` change together; *gen* is then the lowest bit of the generation before. With it, a station that
+//! takes over the lock of a dead owner can tell whether one of the two stores was made without the other, and make that one too.
+//! The generation never goes back: a rump kernel that goes up reads it without the lock, and asserts that it never meets an older
+//! one.
 //!
 //! The word is accessed as 64 bits by us and its lower address as 32 by rump kernels. Mixed sizes are outside the
 //! language's memory model; on the processors rump kernels run on (and always on x86-64) both are single accesses to
@@ -73,15 +75,9 @@ impl LockWord {
         Self::new(1, owner.number())
     }
 
-    /// As a rump kernel leaves it that has the lock.
-    #[cfg(test)]
+    /// As it stands while a rump kernel has the lock.
     pub(super) fn rump_kernel() -> Self {
         Self::new(1, 0)
-    }
-
-    fn marked(owner: Owner, old_generation: u64) -> Self {
-        let bit = if old_generation & 1 == 1 { OLD_GENERATION } else { 0 };
-        Self::new(1, owner.number() | MARK | bit)
     }
 
     pub(crate) fn is_free(self) -> bool {
@@ -92,6 +88,13 @@ impl LockWord {
     pub(crate) fn owner(self) -> Option<Owner> {
         let (lock, spare) = self.halves();
         if lock == 0 { None } else { Owner::new(spare) }
+    }
+
+    /// This word while `last` and `generation` change together.
+    fn marked(self, old_generation: u64) -> Self {
+        let (lock, spare) = self.halves();
+        let bit = if old_generation & 1 == 1 { OLD_GENERATION } else { 0 };
+        Self::new(lock, spare | MARK | bit)
     }
 
     /// Whether `generation` and `last` belong together while this word stands.
@@ -112,7 +115,8 @@ impl LockWord {
 #[derive(Debug)]
 pub(crate) struct Held<'r, M: Memory> {
     pub(super) ring: &'r Ring<M>,
-    owner: Owner,
+    /// The word that stands meanwhile, without the mark.
+    word: LockWord,
 }
 
 impl<M: Memory> Ring<M> {
@@ -127,32 +131,42 @@ impl<M: Memory> Ring<M> {
         if !word.is_free() {
             return Err(word);
         }
-        self.swap(word, me)
+        self.swap(word, LockWord::held_by(me))
     }
 
     /// Takes the lock from an owner that died with it, where `dead` is the word it left, and puts right what it left
     /// half done. Of several that try, one succeeds.
     pub(crate) fn take_over(&self, dead: LockWord, me: Owner) -> Result<Held<'_, M>, LockWord> {
-        let held = self.swap_keeping_mark(dead, me)?;
+        let mut held = self.swap_keeping_mark(dead, me)?;
         if let Some(old_generation) = dead.crossing_from() {
             held.settle(old_generation);
         }
+        held.end_unfinished();
         Ok(held)
     }
 
-    /// Takes the lock whoever has it, and nobody can say whether it is alive. What is on the ring has to be gone over.
-    pub(crate) fn seize(&self, me: Owner) -> Held<'_, M> {
-        loop {
-            if let Ok(held) = self.swap(self.lock_word(), me) {
-                return held;
-            }
+    /// Takes the lock from an owner nobody knows, where `word` is what stands there. What is on the ring has to be gone over.
+    ///
+    /// The word stays that of an unknown owner: should the process die at it, nobody takes over a ring that was not gone over
+    /// to its end. So the lock keeps off all but those who do this as well, and they have to agree among themselves.
+    pub(crate) fn seize(&self, word: LockWord) -> Result<Held<'_, M>, LockWord> {
+        self.swap(word, LockWord::rump_kernel())
+    }
+
+    /// Clears what lies beside a free lock. A rump kernel that takes the lock leaves that as it is, and would be taken for
+    /// whatever it says.
+    pub(crate) fn clear_spare(&self) {
+        let word = self.lock_word();
+        if word.is_free() && word != LockWord::FREE {
+            // Should somebody have taken the lock meanwhile, it is not free.
+            let _ = self.memory.cas64(Field64::Lock, word.0, LockWord::FREE.0);
         }
     }
 
-    fn swap(&self, from: LockWord, me: Owner) -> Result<Held<'_, M>, LockWord> {
+    fn swap(&self, from: LockWord, to: LockWord) -> Result<Held<'_, M>, LockWord> {
         // Acquire: pairs with the release of the lock in `Held::drop` (and a rump kernel's): we see all they wrote.
-        match self.memory.cas64(Field64::Lock, from.0, LockWord::held_by(me).0) {
-            Ok(_) => Ok(Held { ring: self, owner: me }),
+        match self.memory.cas64(Field64::Lock, from.0, to.0) {
+            Ok(_) => Ok(Held { ring: self, word: to }),
             Err(word) => Err(LockWord(word)),
         }
     }
@@ -160,61 +174,63 @@ impl<M: Memory> Ring<M> {
     /// As `swap`, but a crossing mark goes on standing under the new owner's name: the pair is unsettled until the new
     /// owner has settled it, and should it die as well, the next one still knows.
     fn swap_keeping_mark(&self, dead: LockWord, me: Owner) -> Result<Held<'_, M>, LockWord> {
-        let Some(old_generation) = dead.crossing_from() else { return self.swap(dead, me) };
-        match self.memory.cas64(Field64::Lock, dead.0, LockWord::marked(me, old_generation).0) {
-            Ok(_) => Ok(Held { ring: self, owner: me }),
-            Err(word) => Err(LockWord(word)),
-        }
+        let word = LockWord::held_by(me);
+        let Some(old_generation) = dead.crossing_from() else { return self.swap(dead, word) };
+        let mut held = self.swap(dead, word.marked(old_generation))?;
+        held.word = word;
+        Ok(held)
     }
 }
 
 impl<M: Memory> Held<'_, M> {
-    /// Stores `generation` and `last` as one change: nobody takes them for a pair while the mark stands.
+    /// Stores `last` and the next generation as one change: nobody takes them for a pair while the mark stands.
     pub(super) fn commit_crossing(&self, old_generation: u64, last: u32) {
-        self.commit_pair(old_generation, old_generation.wrapping_add(1), last);
+        let memory = &self.ring.memory;
+        // Each release pairs with the acquire loads in `Ring::snapshot`: whoever sees a later store sees the earlier ones.
+        memory.store64(Field64::Lock, self.word.marked(old_generation).0, Ordering::Release);
+        memory.store32(Field32::Last, last, Ordering::Release);
+        memory.store64(Field64::Generation, old_generation.wrapping_add(1), Ordering::Release);
+        memory.store64(Field64::Lock, self.word.0, Ordering::Release);
     }
 
-    /// As [`commit_crossing`](Self::commit_crossing), with any new generation.
-    pub(super) fn commit_pair(&self, old_generation: u64, generation: u64, last: u32) {
+    /// Stores a `last` that lies before the one that stands there, and a generation that tells those of it who have read further.
+    /// The generation comes first: should nobody live to store `last`, they begin anew for nothing.
+    pub(super) fn commit_back(&self, old_generation: u64, generation: u64, last: u32) {
         let memory = &self.ring.memory;
-        // Each release pairs with the acquire loads in `Ring::snapshot`, which reads them the other way round: whoever
-        // sees a later store sees the earlier ones.
-        memory.store64(Field64::Lock, LockWord::marked(self.owner, old_generation).0, Ordering::Release);
+        memory.store64(Field64::Lock, self.word.marked(old_generation).0, Ordering::Release);
         memory.store64(Field64::Generation, generation, Ordering::Release);
         memory.store32(Field32::Last, last, Ordering::Release);
-        memory.store64(Field64::Lock, LockWord::held_by(self.owner).0, Ordering::Release);
+        memory.store64(Field64::Lock, self.word.0, Ordering::Release);
     }
 
     /// Ends a crossing commit that its writer did not live to end.
     ///
     /// A crossing takes `last` from the far part of the ring to its near part, since a burst is much shorter than the
-    /// ring. So both stores can be seen to be made or not: if only one is, the generation is put back to agree with
-    /// `last`, which undoes the burst (or, had the stores come the other way round, finishes it).
+    /// ring. So it can be seen whether that was stored. If it was, all of the burst is there, and what is left to do is to
+    /// store the generation.
     fn settle(&self, old_generation: u64) {
         let memory = &self.ring.memory;
         let generation = memory.load64(Field64::Generation, Ordering::Relaxed);
         let last = memory.load32(Field32::Last, Ordering::Relaxed);
-        let generation_stored = generation & 1 != old_generation;
-        let last_stored = last < self.ring.size() / 2;
-        let settled = match (generation_stored, last_stored) {
-            // A mark that somebody forged may stand where nothing was ever counted.
-            (true, false) => generation.saturating_sub(1),
-            (false, true) => generation.saturating_add(1),
-            _ => generation,
-        };
-        memory.store64(Field64::Generation, settled, Ordering::Release);
-        memory.store64(Field64::Lock, LockWord::held_by(self.owner).0, Ordering::Release);
+        if generation & 1 == old_generation && last < self.ring.size() / 2 {
+            memory.store64(Field64::Generation, generation.wrapping_add(1), Ordering::Release);
+        }
+        memory.store64(Field64::Lock, self.word.0, Ordering::Release);
     }
 }
 
 impl<M: Memory> Drop for Held<'_, M> {
     fn drop(&mut self) {
         let memory = &self.ring.memory;
-        // Somebody who took us for dead, or a vandal, may have taken the lock: it is not ours to release then.
-        if LockWord(memory.load64(Field64::Lock, Ordering::Relaxed)).owner() == Some(self.owner) {
+        let word = LockWord(memory.load64(Field64::Lock, Ordering::Relaxed));
+        if word.is_free() {
+            // The lock was broken, and whoever broke it is through.
+            self.ring.clear_spare();
+        } else if word.owner() == self.word.owner() {
             // Release: pairs with the acquire of the next holder.
             memory.store64(Field64::Lock, LockWord::FREE.0, Ordering::Release);
         }
+        // Else somebody who took us for dead, or a vandal, has taken the lock: it is not ours to release.
     }
 }
 
@@ -275,6 +291,41 @@ mod tests {
         assert!(ring.lock_word().is_free());
     }
 
+    #[test]
+    fn what_stands_beside_a_free_lock_is_cleared() {
+        let ring = ring();
+        let store = |word: LockWord| ring.memory().store64(Field64::Lock, word.0, Ordering::Relaxed);
+        store(LockWord::new(0, 77));
+        ring.clear_spare();
+        assert_eq!(ring.lock_word(), LockWord::FREE);
+        for held in [LockWord::new(1, 77), LockWord::rump_kernel()] {
+            store(held);
+            ring.clear_spare();
+            assert_eq!(ring.lock_word(), held);
+        }
+        // A rump kernel whose lock was broken lets go of ours.
+        store(LockWord::FREE);
+        let held = ring.try_lock(owner(5)).expect("free");
+        store(LockWord::new(0, 5));
+        drop(held);
+        assert_eq!(ring.lock_word(), LockWord::FREE);
+    }
+
+    #[test]
+    fn a_seized_lock_stays_that_of_an_unknown_owner() {
+        let ring = ring();
+        for word in [LockWord::rump_kernel(), LockWord::new(1, MARK), LockWord::new(7, 0)] {
+            ring.memory().store64(Field64::Lock, word.0, Ordering::Relaxed);
+            let held = ring.seize(word).expect("it stands there");
+            assert_eq!(ring.lock_word(), LockWord::rump_kernel());
+            held.commit_back(4, 6, 24);
+            assert_eq!(ring.lock_word(), LockWord::rump_kernel());
+            assert!(ring.seize(LockWord::FREE).is_err());
+            drop(held);
+            assert_eq!(ring.lock_word(), LockWord::FREE);
+        }
+    }
+
     /// Every number of stores a writer can have made of a crossing commit before it died.
     #[test]
     fn a_takeover_makes_generation_and_last_agree() {
@@ -288,15 +339,15 @@ mod tests {
                 if stores >= 1 {
                     memory.store64(
                         Field64::Lock,
-                        LockWord::marked(owner(1), old_generation).0,
+                        LockWord::held_by(owner(1)).marked(old_generation).0,
                         Ordering::Relaxed,
                     );
                 }
                 if stores >= 2 {
-                    memory.store64(Field64::Generation, old_generation + 1, Ordering::Relaxed);
+                    memory.store32(Field32::Last, 24, Ordering::Relaxed);
                 }
                 if stores >= 3 {
-                    memory.store32(Field32::Last, 20, Ordering::Relaxed);
+                    memory.store64(Field64::Generation, old_generation + 1, Ordering::Relaxed);
                 }
                 if stores >= 4 {
                     memory.store64(Field64::Lock, LockWord::held_by(owner(1)).0, Ordering::Relaxed);
@@ -306,7 +357,7 @@ mod tests {
                     memory.load64(Field64::Generation, Ordering::Relaxed),
                     memory.load32(Field32::Last, Ordering::Relaxed),
                 );
-                let expected = if stores >= 3 { (old_generation + 1, 20) } else { (old_generation, 3_900) };
+                let expected = if stores >= 2 { (old_generation + 1, 24) } else { (old_generation, 3_900) };
                 assert_eq!(pair, expected, "died after {stores} stores");
                 assert!(ring.lock_word().is_free());
             }

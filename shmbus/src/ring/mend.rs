@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use super::lock::Held;
 use super::position::Position;
-use crate::format::{Field32, Field64, PACKET_HEADER_SIZE};
+use crate::format::{Field32, Field64, PACKET_HEADER_SIZE, PacketHeader};
 use crate::memory::Memory;
 
 /// What was found and done.
@@ -56,19 +56,32 @@ impl<M: Memory> Held<'_, M> {
         match newest {
             // A rump kernel never finds `first` and `last` the same: one packet alone cannot stay.
             Some(newest) if newest.offset != first => {
-                let generation = self.ring.memory.load64(Field64::Generation, Ordering::Relaxed);
-                let last = self.ring.memory.load32(Field32::Last, Ordering::Relaxed);
-                // Readers go on as if the packet had never been. Only where it may have reached the end of the ring it is not
-                // known whether the generation has counted it: two more make every reader, if there is one, begin anew.
-                let may_cross = last >= size.saturating_sub(PACKET_HEADER_SIZE + self.ring.max_frame);
-                let new_generation = if may_cross { generation.wrapping_add(2) } else { generation };
-                self.commit_pair(generation, new_generation, newest.offset);
+                self.give_up_behind(newest);
                 if walk.complete { Mend::NewestDropped { packets } } else { Mend::Cut { packets } }
             }
             _ => {
                 self.start_afresh();
                 Mend::Emptied
             }
+        }
+    }
+
+    /// Makes this packet the newest.
+    fn give_up_behind(&mut self, newest: Position) {
+        let (ring, size) = (self.ring, self.ring.size());
+        let generation = ring.memory.load64(Field64::Generation, Ordering::Relaxed);
+        let last = ring.memory.load32(Field32::Last, Ordering::Relaxed);
+        // Readers go on as if the packet had never been. Only where it may have reached the end of the ring it is not
+        // known whether the generation has counted it: two more make every reader, if there is one, begin anew. So must those
+        // who have read it already, and a rump kernel does not believe that in generation 0.
+        let may_cross = last >= size.saturating_sub(PACKET_HEADER_SIZE + ring.max_frame);
+        let new_generation =
+            if may_cross || generation == 0 { generation.wrapping_add(2) } else { generation };
+        self.commit_back(generation, new_generation, newest.offset);
+        let end = newest.offset + PACKET_HEADER_SIZE + ring.packet_len(newest.offset);
+        if end >= size {
+            // As after a burst that reaches the end: an empty packet puts `last` behind it again.
+            self.append(std::iter::once(PacketHeader::default()), |_, _| {});
         }
     }
 
@@ -116,6 +129,11 @@ mod tests {
         Owner::new(1).expect("not 0")
     }
 
+    /// The ring as somebody unknown left it, or as it is.
+    fn seized(ring: &Ring<ModelMemory>) -> Held<'_, ModelMemory> {
+        ring.seize(ring.lock_word()).expect("nobody else wants it")
+    }
+
     /// A ring with some packets of 76 bytes, which with their headers are 100 each.
     fn ring(packets: u32) -> Ring<ModelMemory> {
         let ring = Ring::new(ModelMemory::new(SIZE), 100);
@@ -148,7 +166,7 @@ mod tests {
         for count in [0, 1, 20, 39, 40, 41, 200] {
             let ring = ring(count);
             let before = packets(&ring);
-            assert!(matches!(ring.seize(me()).mend(false), Mend::Sound { .. }));
+            assert!(matches!(seized(&ring).mend(false), Mend::Sound { .. }));
             assert_eq!(packets(&ring), before);
         }
     }
@@ -158,7 +176,7 @@ mod tests {
         for count in [2, 20, 38, 39, 40, 41, 79, 80, 81, 200] {
             let ring = ring(count);
             let before = packets(&ring);
-            let mend = ring.seize(me()).mend(true);
+            let mend = seized(&ring).mend(true);
             assert!(matches!(mend, Mend::NewestDropped { .. }), "{count}: {mend:?}");
             // The newest may be the empty one behind the end.
             assert!((before - 1..=before).contains(&packets(&ring)), "{count}");
@@ -175,7 +193,7 @@ mod tests {
         ring.memory().store64(Field64::Lock, u64::from_ne_bytes([1, 0, 0, 0, 0, 0, 0, 0]), Ordering::Relaxed);
         ring.memory().store32(Field32::Last, end.offset, Ordering::Relaxed);
         ring.copy_in(end.offset, &u32::MAX.to_ne_bytes());
-        assert_eq!(ring.seize(me()).mend(true), Mend::Cut { packets: 11 });
+        assert_eq!(seized(&ring).mend(true), Mend::Cut { packets: 11 });
         assert_eq!(packets(&ring), 10);
         send(&ring);
         assert_eq!(packets(&ring), 11);
@@ -183,10 +201,11 @@ mod tests {
 
     #[test]
     fn a_live_reader_goes_on_where_it_was() {
-        let ring = ring(10);
+        // Beyond the first turn.
+        let ring = ring(50);
         let mut cursor = Cursor::at_end(&ring.snapshot().expect("sound"));
         send(&ring);
-        assert!(matches!(ring.seize(me()).mend(true), Mend::NewestDropped { .. }));
+        assert!(matches!(seized(&ring).mend(true), Mend::NewestDropped { .. }));
         let mut packets = 0;
         let mut count = |met: crate::ring::cursor::Met| {
             packets += usize::from(met.header.len > 0);
@@ -201,7 +220,7 @@ mod tests {
     #[test]
     fn a_new_bus_is_sound() {
         let ring = ring(0);
-        assert_eq!(ring.seize(me()).mend(true), Mend::Sound { packets: 1 });
+        assert_eq!(seized(&ring).mend(true), Mend::Sound { packets: 1 });
         send(&ring);
         assert_eq!(packets(&ring), 1);
     }
@@ -210,7 +229,7 @@ mod tests {
     fn what_leads_nowhere_is_cut_off() {
         let ring = ring(20);
         ring.copy_in(24 + 10 * 100, &5_000_u32.to_ne_bytes());
-        assert_eq!(ring.seize(me()).mend(false), Mend::Cut { packets: 11 });
+        assert_eq!(seized(&ring).mend(false), Mend::Cut { packets: 11 });
         assert_eq!(packets(&ring), 10);
     }
 
@@ -218,7 +237,7 @@ mod tests {
     fn a_header_that_is_none_empties_the_ring() {
         let ring = ring(20);
         ring.memory().store32(Field32::First, SIZE + 1, Ordering::Relaxed);
-        assert_eq!(ring.seize(me()).mend(false), Mend::Emptied);
+        assert_eq!(seized(&ring).mend(false), Mend::Emptied);
         assert_eq!(packets(&ring), 0);
         send(&ring);
         assert_eq!(packets(&ring), 1);

@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | 1 | `last` | `first` moved out of the way of the whole burst |
 //! | 2 | per piece: `first` moved, then the bytes | the bytes |
-//! | 3 | `generation`, if the end was reached | `last`, and `generation` under the crossing mark |
+//! | 3 | `generation`, if the end was reached | `last`, and with it `generation` under the crossing mark |
 //! | 4 | lock released | lock released |
 //!
 //! A reader takes no lock. It works between two *snapshots* ([`snapshot`]), each of which is a state that was committed
@@ -32,10 +32,9 @@
 //! |---|---|
 //! | `first` stored, release fence, bytes ([`append`]) | bytes, acquire fence, `first` ([`cursor`]) |
 //! | bytes, `last` stored with release ([`append`]) | `last` with acquire, bytes ([`snapshot`]) |
-//! | mark, `generation`, `last`, no mark: each a release ([`append`]) | `generation`, `last`, lock: each an acquire, then again ([`snapshot`]) |
+//! | mark, `last`, `generation`, no mark: each a release ([`lock`]) | `generation`, `last`, lock: each an acquire, then again ([`snapshot`]) |
 //! | a rump kernel's lock swapped, then `last` | `last` with acquire, lock ([`snapshot`]) |
 //! | lock word to 0 with release ([`lock`]) | lock word swapped with acquire (the next writer, [`lock`]) |
-
 //!
 //! The row about rump kernels needs their swap to be seen before the stores that follow it. On x86-64 a locked swap is a
 //! full barrier. Where it is only an acquire (some weaker processors), a reader could take a `last` that a rump kernel has just
@@ -44,10 +43,14 @@
 pub(crate) mod append;
 pub(crate) mod cursor;
 #[cfg(test)]
+mod deaths;
+#[cfg(test)]
 mod interleavings;
 pub(crate) mod lock;
 pub(crate) mod mend;
 pub(crate) mod position;
+#[cfg(test)]
+mod rump;
 pub(crate) mod snapshot;
 #[cfg(test)]
 mod tests;
