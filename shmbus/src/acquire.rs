@@ -35,6 +35,19 @@ pub(crate) fn acquire<'r, M: Memory>(
     wait(ring, file, me, timeout)
 }
 
+/// Takes the lock if its owner, one of our kind, died with it: found out through `file`.
+#[cold]
+pub(crate) fn succeed<'r, M: Memory>(ring: &'r Ring<M>, file: &File, me: Owner) -> Option<Held<'r, M>> {
+    let word = ring.lock_word();
+    let owner = word.owner().filter(|owner| *owner != me)?;
+    if !matches!(liveness::is_alive(file, owner), Ok(false)) {
+        return None;
+    }
+    let held = ring.take_over(word, me).ok()?;
+    tracing::warn!(owner = owner.number(), "took over the lock of a dead station");
+    Some(held)
+}
+
 #[cold]
 fn wait<'r, M: Memory>(
     ring: &'r Ring<M>,
@@ -53,12 +66,7 @@ fn wait<'r, M: Memory>(
         let waited = begin.elapsed();
         if waited >= doubt {
             doubt = waited + DOUBT * 5;
-            if let Some(owner) = word.owner()
-                && owner != me
-                && matches!(liveness::is_alive(file, owner), Ok(false))
-                && let Ok(held) = ring.take_over(word, me)
-            {
-                tracing::warn!(owner = owner.number(), "took over the lock of a dead station");
+            if let Some(held) = succeed(ring, file, me) {
                 return Ok(held);
             }
         }

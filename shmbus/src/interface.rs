@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use macaddr::MacAddr6;
 
 use self::wakeups::Wakeups;
-use crate::acquire::acquire;
+use crate::acquire::{acquire, succeed};
 use crate::burst::Burst;
 use crate::bus::Bus;
 use crate::error::{Busy, OpenError, SendError, WaitError};
@@ -31,6 +31,7 @@ use crate::screen::Screen;
 use crate::stats::Stats;
 use crate::wake::patience::WaitMode;
 use crate::wake::sleeper::Sleeper;
+use crate::wake::{SLEEP_BOUND, wake};
 
 /// How long a send waits for the lock, unless told otherwise.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -39,6 +40,9 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 const HELP_TIMEOUT: Duration = Duration::from_millis(2);
 const HELP_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_HELP_PAUSE: Duration = Duration::from_millis(80);
+
+/// Looks in vain between two looks at who has the lock.
+const VAIN_LOOKS: u32 = 256;
 
 /// Where a frame has its source address.
 const SOURCE: Range<usize> = 6..12;
@@ -185,6 +189,8 @@ pub struct Interface {
     reader: Reader,
     wakeups: Wakeups,
     helped: Option<HelpedInVain>,
+    /// Looks at the ring since there was something on it.
+    vain: u32,
 }
 
 /// A lock that keeps the ring unsettled was looked after in vain.
@@ -216,6 +222,7 @@ impl Interface {
     /// When the bus was opened for reading only, or its lock cannot be had although the ring is unsettled without it.
     pub fn join(bus: Bus, options: StationOptions) -> Result<Self, OpenError> {
         let me = bus.claim()?;
+        bus.ring.clear_spare();
         let extent = match bus.ring.snapshot() {
             Ok(extent) => extent,
             // With the lock there is no doubt.
@@ -246,6 +253,7 @@ impl Interface {
             reader,
             wakeups: Wakeups::new(options.wake_interval),
             helped: None,
+            vain: 0,
         })
     }
 
@@ -532,11 +540,18 @@ impl Interface {
             let whole = received.is_some() && self.reader.stats.overruns == overruns;
             screen.settled(whole && !self.bus.is_lost());
         }
-        if let Some(received) = received {
-            return received;
+        match received {
+            None => self.help(),
+            Some(0) => {
+                self.vain += 1;
+                if self.vain >= VAIN_LOOKS {
+                    self.vain = 0;
+                    self.relieve();
+                }
+            }
+            Some(_) => self.vain = 0,
         }
-        self.help();
-        0
+        received.unwrap_or(0)
     }
 
     /// Waits until there is something to read, at most for `timeout` (`None`: for ever). `false` when the time is over.
@@ -550,7 +565,17 @@ impl Interface {
     /// When the bus is gone, or the system refuses to wait.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<bool, WaitError> {
         self.pay()?;
-        self.reader.wait(&self.bus, timeout)
+        let begin = Instant::now();
+        loop {
+            self.relieve();
+            let left = timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(begin.elapsed()));
+            if self.reader.wait(&self.bus, Some(left.min(SLEEP_BOUND)))? {
+                return Ok(true);
+            }
+            if left <= SLEEP_BOUND {
+                return Ok(false);
+            }
+        }
     }
 
     /// Sleeps in `sleeper` from now on when [armed](Self::arm), and is called `token` there. For processes that serve many
@@ -574,6 +599,7 @@ impl Interface {
     /// When the bus is gone. Outside of a [`Sleeper`] also when no inotify instance or watch is to be had.
     pub fn arm(&mut self) -> Result<bool, WaitError> {
         self.pay()?;
+        self.relieve();
         self.reader.arm(&self.bus)
     }
 
@@ -585,6 +611,18 @@ impl Interface {
     fn pay(&mut self) -> Result<(), WaitError> {
         let wake = |source| WaitError::Wake { path: self.bus.path().to_owned(), source };
         self.wakeups.pay(&self.bus).map_err(wake)
+    }
+
+    /// Frees the lock if a station of our kind died with it. Ours do without it until they send; rump kernels hang meanwhile.
+    #[inline]
+    fn relieve(&self) {
+        if self.bus.ring.lock_word().owner().is_some()
+            && let Some(held) = succeed(&self.bus.ring, &self.bus.file, self.me)
+        {
+            drop(held);
+            // It may have put frames there and not come to wake anybody. Ours look by themselves.
+            let _ = wake(&self.bus.file);
+        }
     }
 
     /// The ring is unsettled: a writer is at work with every look, or one died at it. Waiting for our turn tells which,
