@@ -10,6 +10,7 @@ use super::append::burst_limit;
 use super::cursor::{Cursor, Outcome, Verdict};
 use super::lock::Owner;
 use super::mend::Mend;
+use super::position::Position;
 use super::rump::{Heard, Rump, dump, put};
 use crate::format::{Field32, Field64, PACKET_HEADER_SIZE, PacketHeader};
 use crate::memory::Memory;
@@ -107,6 +108,10 @@ fn immortal<R>(memory: &ModelMemory, act: impl FnOnce(&Ring<Mortal<'_>>) -> R) -
     act(&Ring::new(Mortal { memory, left: Cell::new(usize::MAX) }, MAX_FRAME))
 }
 
+fn end_of(memory: &ModelMemory) -> Position {
+    immortal(memory, |ring| ring.snapshot().expect("sound").end)
+}
+
 fn owner(number: u32) -> Owner {
     Owner::new(number).expect("not 0")
 }
@@ -166,7 +171,7 @@ fn prepared(end: u32, turns: u64, by: By) -> Option<(ModelMemory, Vec<Rump>, u32
     let mut peers = vec![Rump::up(&memory, MAX_FRAME)];
     let target = turns * u64::from(SIZE) + u64::from(end);
     for number in 1.. {
-        let here = immortal(&memory, |ring| ring.snapshot()).expect("sound").end;
+        let here = end_of(&memory);
         let left = target.checked_sub(here.generation * u64::from(SIZE) + u64::from(here.offset))?;
         // So that the last two packets make up what is left.
         let (least, most) = (u64::from(PACKET_HEADER_SIZE + 14), u64::from(PACKET_HEADER_SIZE + MAX_FRAME));
@@ -195,7 +200,7 @@ fn prepared(end: u32, turns: u64, by: By) -> Option<(ModelMemory, Vec<Rump>, u32
 /// A peer that has read all there is. A rump kernel that goes up behind another's packet around the end would read for ever, so
 /// it does that before; here it is one that kept up.
 fn current(memory: &ModelMemory) -> Rump {
-    let end = immortal(memory, |ring| ring.snapshot()).expect("sound").end;
+    let end = end_of(memory);
     Rump::at(end.generation, end.offset, MAX_FRAME)
 }
 
@@ -331,7 +336,7 @@ fn a_repaired_ring_is_one_to_rump_kernels() {
                         return;
                     }
                     let risen = Rump::up(memory, MAX_FRAME);
-                    immortal(memory, |ring| self::repair(ring));
+                    immortal(memory, |ring| assert!(self::repair(ring).is_some(), "nobody else is there"));
                     let peers = if by == By::Us { [&[risen][..], &peers].concat() } else { peers.clone() };
                     for mut peer in peers {
                         let heard = check(&peer.receive(memory));

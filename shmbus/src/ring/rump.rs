@@ -8,7 +8,7 @@ use crate::memory::Memory;
 
 const HEADER: u32 = 24;
 /// Shorter packets are passed over.
-const SHORTEST: u32 = 14;
+const SHORTEST: usize = 14;
 
 /// A packet that was handed up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,13 +50,12 @@ impl Rump {
         // Once around the ring in the smallest packets, and once more for who is overrun.
         for _ in 0..2 * memory.data_size() / HEADER {
             let Some(packet) = self.receive_one(memory) else { return heard };
-            heard.extend(packet);
+            heard.extend(Some(packet).filter(|packet| packet.frame.len() >= SHORTEST));
         }
         panic!("it reads for ever: {self:?} {}", describe(memory));
     }
 
-    /// `None` when there is nothing; nothing in it when the packet is passed over.
-    fn receive_one(&mut self, memory: &impl Memory) -> Option<Option<Heard>> {
+    fn receive_one(&mut self, memory: &impl Memory) -> Option<Heard> {
         lock(memory);
         let (now, first, last) = (generation(memory), first(memory), last(memory));
         assert!(now >= self.generation, "shm_gen >= sc_devgen: {self:?} {}", describe(memory));
@@ -86,7 +85,7 @@ impl Rump {
         self.next = read(memory, body, &mut frame, &mut reached_end);
         unlock(memory);
         self.generation += u64::from(reached_end);
-        Some((len >= SHORTEST).then_some(Heard { number, frame }))
+        Some(Heard { number, frame })
     }
 
     fn is_still_valid(&self, memory: &impl Memory) -> bool {
