@@ -4,7 +4,7 @@
 //! Entries are therefore never freed but used again, and only ever pushed to the front of the list.
 
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence};
 
 static FIRST: AtomicPtr<Entry> = AtomicPtr::new(ptr::null_mut());
 
@@ -12,6 +12,8 @@ static FIRST: AtomicPtr<Entry> = AtomicPtr::new(ptr::null_mut());
 #[derive(Debug)]
 struct Entry {
     taken: AtomicBool,
+    /// Counts the changes of what follows; odd while one is under way.
+    changes: AtomicUsize,
     start: AtomicUsize,
     /// 0: nothing is guarded.
     len: AtomicUsize,
@@ -37,6 +39,7 @@ impl Entry {
     fn push() -> &'static Self {
         let entry = Box::leak(Box::new(Self {
             taken: AtomicBool::new(true),
+            changes: AtomicUsize::new(0),
             start: AtomicUsize::new(0),
             len: AtomicUsize::new(0),
             lost: AtomicBool::new(false),
@@ -56,11 +59,29 @@ impl Entry {
 
     fn set(&self, start: usize, len: usize, chief: Option<&'static Self>) {
         let chief = chief.map_or(ptr::null_mut(), |chief| ptr::from_ref(chief).cast_mut());
+        // Nobody else changes an entry that is taken.
+        let changes = self.changes.load(Ordering::Relaxed);
+        self.changes.store(changes.wrapping_add(1), Ordering::Relaxed);
+        // Release: pairs with the acquire fence in `range`; who sees what follows sees the odd count.
+        fence(Ordering::Release);
         self.lost.store(false, Ordering::Relaxed);
         self.chief.store(chief, Ordering::Relaxed);
         self.start.store(start, Ordering::Relaxed);
-        // Release: pairs with the acquire in `find`; who sees a length sees the rest.
-        self.len.store(len, Ordering::Release);
+        self.len.store(len, Ordering::Relaxed);
+        // Release: pairs with the acquire in `range`; who sees the even count sees the rest.
+        self.changes.store(changes.wrapping_add(2), Ordering::Release);
+    }
+
+    /// Start, length and chief, if they belong together. If not, it is being taken for another mapping, which nobody has
+    /// accessed yet.
+    fn range(&self) -> Option<(usize, usize, *mut Self)> {
+        let changes = self.changes.load(Ordering::Acquire);
+        let start = self.start.load(Ordering::Relaxed);
+        let len = self.len.load(Ordering::Relaxed);
+        let chief = self.chief.load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        let same = changes.is_multiple_of(2) && self.changes.load(Ordering::Relaxed) == changes;
+        same.then_some((start, len, chief))
     }
 
     fn free(&self) {
@@ -84,13 +105,12 @@ fn entries() -> impl Iterator<Item = &'static Entry> {
 /// neither allocates nor waits.
 pub(crate) fn find(address: usize) -> Option<(usize, usize, &'static AtomicBool)> {
     entries().find_map(|entry| {
-        let len = entry.len.load(Ordering::Acquire);
-        let start = entry.start.load(Ordering::Relaxed);
+        let (start, len, chief) = entry.range()?;
         if address.wrapping_sub(start) >= len {
             return None;
         }
         // SAFETY: null, or an entry, and those are never freed.
-        let chief = unsafe { entry.chief.load(Ordering::Relaxed).as_ref() };
+        let chief = unsafe { chief.as_ref() };
         Some((start, len, &chief.unwrap_or(entry).lost))
     })
 }
@@ -145,6 +165,34 @@ impl Drop for Guard {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A place that is given up and taken for another range at once: what is found is the one or the other.
+    #[test]
+    fn an_entry_that_is_used_again_is_found_whole() {
+        const ADDRESS: usize = 0x2000_0080;
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    for (start, len) in [(0x1000_0000, 0x100), (0x2000_0000, 0x10_0000)] {
+                        // SAFETY: nothing is accessed there, so nothing is ever replaced.
+                        drop(unsafe { Guard::new(ptr::without_provenance(start), len) });
+                    }
+                }
+            });
+            let mut found = 0;
+            while found < 10_000 {
+                if let Some((start, len, _)) = find(ADDRESS) {
+                    found += 1;
+                    if (start, len) != (0x2000_0000, 0x10_0000) {
+                        done.store(true, Ordering::Relaxed);
+                        panic!("{start:#x} with {len:#x} bytes is neither");
+                    }
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+    }
 
     #[test]
     fn addresses_are_found_in_their_ranges_only() {
