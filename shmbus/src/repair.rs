@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use crate::bus::Bus;
@@ -15,6 +16,9 @@ use crate::mappers::mappers;
 use crate::memory::Memory as _;
 use crate::ring::mend::Mend;
 use crate::wake::wake;
+
+/// How long the lock is tried for.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What [`repair`] found and did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +101,12 @@ pub enum RepairError {
         /// The bus.
         path: PathBuf,
     },
+    /// The lock changes hands all the time.
+    #[error("bus {} is in use: its lock changes hands all the time, and needs no repair", shown(path))]
+    Busy {
+        /// The bus.
+        path: PathBuf,
+    },
     /// `/proc` cannot be read, so nobody knows who has the bus mapped.
     #[error(
         "cannot see which processes use bus {}: {source}; make sure of it and repair it by force",
@@ -143,8 +153,12 @@ pub fn repair(path: impl AsRef<Path>, force: bool) -> Result<Repair, RepairError
         return Err(RepairError::Repairing { path: bus.path().to_owned() });
     }
     let me = bus.claim()?;
+    let begin = Instant::now();
     let (lock, mut held) = loop {
         // Others may still come and go.
+        if begin.elapsed() > PATIENCE {
+            return Err(RepairError::Busy { path: bus.path().to_owned() });
+        }
         let word = bus.ring.lock_word();
         let (lock, held) = match word.owner() {
             _ if word.is_free() => (LockFound::Free, bus.ring.try_lock(me)),
@@ -169,7 +183,7 @@ pub fn repair(path: impl AsRef<Path>, force: bool) -> Result<Repair, RepairError
         // The empty packet that every bus begins with.
         return Ok(repaired(RingFound::Made, 1));
     }
-    let mend = held.mend(lock == LockFound::Unknown);
+    let mend = held.mend(lock == LockFound::Unknown, !force);
     drop(held);
     // Those who sleep find the lock free; that they are told is worth an attempt, and they look by themselves as well.
     let _ = wake(&bus.file);

@@ -95,7 +95,7 @@ impl<M: Memory> Held<'_, M> {
     }
 
     #[inline]
-    fn put_header(&self, at: Position, header: PacketHeader) {
+    pub(super) fn put_header(&self, at: Position, header: PacketHeader) {
         let bytes = header.to_bytes();
         if self.ring.size() - at.offset >= PACKET_HEADER_SIZE {
             // The common case with a length the compiler knows.

@@ -147,7 +147,7 @@ fn repair<M: Memory>(ring: &Ring<M>) -> Option<Mend> {
     } else {
         ring.seize(word).ok()?
     };
-    Some(held.mend(!word.is_free() && word.owner().is_none()))
+    Some(held.mend(!word.is_free() && word.owner().is_none(), false))
 }
 
 fn check(heard: &[Heard]) -> Vec<u32> {
@@ -338,7 +338,10 @@ fn a_repaired_ring_is_one_to_rump_kernels() {
                     let risen = Rump::up(memory, MAX_FRAME);
                     immortal(memory, |ring| assert!(self::repair(ring).is_some(), "nobody else is there"));
                     let peers = if by == By::Us { [&[risen][..], &peers].concat() } else { peers.clone() };
-                    for mut peer in peers {
+                    // One state is left that a rump kernel asserts on: in the first turn, who repairs is killed between the
+                    // blanks and `last`, and it has read the packet that they took the place of.
+                    let all = turns > 0 || stores == 0;
+                    for mut peer in peers.into_iter().filter(|peer| all || !peer.is_at(end)) {
                         let heard = check(&peer.receive(memory));
                         let old = heard.iter().all(|heard| *heard < number);
                         assert!(old && heard.is_sorted(), "after {stores} stores {heard:?} of {number}");

@@ -37,6 +37,10 @@ impl Rump {
         Self { generation, next, max_frame }
     }
 
+    pub(super) fn is_at(&self, offset: u32) -> bool {
+        self.next == offset
+    }
+
     /// Sends a packet.
     pub(super) fn send(self, memory: &impl Memory, number: u32, frame: &[u8]) {
         assert!(frame.len() <= self.max_frame as usize, "pktsize <= ETHERMTU + ETHER_HDR_LEN");
