@@ -451,6 +451,11 @@ impl Interface {
         let (screened, sent) = (self.screen.is_some(), &mut self.sent);
         let (mut packets, mut bytes) = (0, 0);
         let mut filling = frames;
+        let is_bus = || ring.memory().load32(Field32::Magic, Ordering::Relaxed) == self.bus.magic();
+        // On what is no bus any more there is no lock to be taken, from the dead least of all.
+        if !is_bus() {
+            return Err(Refused::Lost);
+        }
         let mut held = match ring.try_lock(self.me) {
             Ok(held) => held,
             Err(_taken) => {
@@ -458,8 +463,8 @@ impl Interface {
                 acquire(ring, &self.bus.file, self.me, self.lock_timeout).map_err(Refused::Busy)?
             }
         };
-        // A rump kernel asserts this whenever it has the lock; somebody may have begun the file anew.
-        if ring.memory().load32(Field32::Magic, Ordering::Relaxed) != self.bus.magic() {
+        // A rump kernel asserts this whenever it has the lock; somebody may have begun the file anew meanwhile.
+        if !is_bus() {
             return Err(Refused::Lost);
         }
         let mended = held.append(headers, |header, at| {
@@ -617,6 +622,7 @@ impl Interface {
     #[inline]
     fn relieve(&self) {
         if self.bus.ring.lock_word().owner().is_some()
+            && !self.bus.is_lost()
             && let Some(held) = succeed(&self.bus.ring, &self.bus.file, self.me)
         {
             drop(held);
@@ -629,7 +635,8 @@ impl Interface {
     /// and puts right what a dead one left.
     #[cold]
     fn help(&mut self) {
-        if self.helped.as_ref().is_some_and(|helped| helped.at.elapsed() < helped.pause) {
+        let rests = |helped: &HelpedInVain| helped.at.elapsed() < helped.pause;
+        if self.bus.is_lost() || self.helped.as_ref().is_some_and(rests) {
             return;
         }
         let next = self.helped.as_ref().map_or(HELP_PAUSE, |last| (last.pause * 2).min(LONGEST_HELP_PAUSE));

@@ -1,6 +1,7 @@
 //! A bus file that is cut short under its members: every call ends in an error or in nothing, and the process lives.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -92,7 +93,7 @@ fn who_waits_is_told_that_its_bus_was_overwritten() {
             let waiting = scope.spawn(|| receiver.wait(None));
             let file = File::options().read(true).write(true).open(&path).expect("a bus");
             if wakes {
-                std::os::unix::fs::FileExt::write_all_at(&file, b"oops", 0).expect("overwritten");
+                file.write_all_at(b"oops", 0).expect("overwritten");
             } else {
                 let map = memmap2::MmapRaw::map_raw(&file).expect("mapped");
                 // SAFETY: the mapping has more than a byte, and nobody has a reference to it.
@@ -117,4 +118,29 @@ fn who_only_keeps_up_with_the_present_is_told_too() {
     cut(&path, 4_096);
     receiver.skip_to_present();
     assert!(receiver.bus().is_lost());
+}
+
+/// Where a bus has its lock may stand what looks like a dead station's.
+#[test]
+fn what_is_no_bus_any_more_is_not_put_right() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bus");
+    let (mut station, _other, _tap) = members(&path);
+    let file = File::options().write(true).open(&path).expect("a bus");
+    for lock in [0, 1_u32] {
+        let mut content = vec![7; usize::try_from(BUS_SIZE).expect("a small file")];
+        content[24..28].copy_from_slice(&lock.to_ne_bytes());
+        file.write_all_at(&content, 0).expect("written");
+        leave_alone(&path, &mut station, &content);
+    }
+}
+
+fn leave_alone(path: &Path, station: &mut Interface, content: &[u8]) {
+    assert!(matches!(station.wait(Some(Duration::ZERO)), Err(WaitError::Lost { .. })));
+    assert!(matches!(station.arm(), Err(WaitError::Lost { .. })));
+    assert!(matches!(station.send(&[0xff; 60]), Err(SendError::Lost { .. })));
+    for _ in 0..1_000 {
+        assert_eq!(station.recv_burst(&mut Burst::new(8)), 0);
+    }
+    assert!(std::fs::read(path).expect("there") == content, "it was changed");
 }
