@@ -10,6 +10,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -23,6 +24,8 @@ const BASE: i64 = 1 << 40;
 const MAKER: i64 = 0;
 /// How many numbers are tried before giving up; a single one is taken with a probability of one in a thousand million.
 const TRIES: usize = 100;
+/// So many stations are counted. Whoever may write the file can hold any number of locks on it.
+const MOST: usize = 1 << 16;
 
 #[expect(clippy::cast_possible_truncation, reason = "the constants are small; the fields are C's shorts")]
 fn range(kind: i32, first: i64, len: i64) -> libc::flock {
@@ -49,7 +52,7 @@ pub(crate) fn claim(file: &File, taken: Option<Owner>) -> io::Result<Owner> {
             Err(error) => return Err(error.into()),
         }
     }
-    Err(io::Error::other("no free station number found"))
+    Err(io::Error::other("somebody has locked all numbers that stations have there"))
 }
 
 /// Gives a number back.
@@ -84,31 +87,36 @@ pub(crate) fn made(file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// How many stations hold numbers, the one of `file`'s own description not counted.
+/// How many stations hold numbers, the one of `file`'s own description not counted. Beyond [`MOST`] none is counted.
 pub(crate) fn count(file: &File) -> io::Result<usize> {
     // The kernel names some lock in a range, not the lowest: go on on both sides of it.
     let mut ranges = vec![(MAKER + 1, i64::from(Owner::MAX))];
     let mut count = 0;
     while let Some((first, len)) = ranges.pop() {
-        if len <= 0 {
+        if len <= 0 || count >= MOST {
             continue;
         }
-        if let Some(at) = held_in(file, first, len)? {
+        if let Some(held) = held_in(file, first, len)? {
             count += 1;
-            ranges.push((first, at - first));
-            ranges.push((at + 1, first + len - at - 1));
+            ranges.push((first, held.start - first));
+            ranges.push((held.end, first + len - held.end));
         }
     }
     Ok(count)
 }
 
-/// A number that is held in the range, if any.
-fn held_in(file: &File, first: i64, len: i64) -> io::Result<Option<i64>> {
+/// What part of the range of numbers is held by somebody, if any is. Others may be as well.
+fn held_in(file: &File, first: i64, len: i64) -> io::Result<Option<Range<i64>>> {
     // A shared lock conflicts with the exclusive ones that stations hold, and may be asked for without write access.
     let mut lock = range(libc::F_RDLCK, first, len);
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock))?;
-    // Somebody may hold a lock across several numbers, or from before the range on: count it as one.
-    Ok((i32::from(lock.l_type) != libc::F_UNLCK).then(|| (lock.l_start - BASE).clamp(first, first + len - 1)))
+    if i32::from(lock.l_type) == libc::F_UNLCK {
+        return Ok(None);
+    }
+    // No station holds a lock across several numbers, but somebody may. A length of 0 stands for all there is.
+    let start = (lock.l_start - BASE).clamp(first, first + len - 1);
+    let end = if lock.l_len == 0 { i64::MAX } else { lock.l_start.saturating_add(lock.l_len) - BASE };
+    Ok(Some(start..end.clamp(start + 1, first + len)))
 }
 
 #[cfg(test)]
@@ -142,5 +150,25 @@ mod tests {
         assert!(is_alive(&watcher, second).expect("asked"));
         release(&two, second).expect("released");
         assert_eq!(count(&watcher).expect("asked"), 0);
+    }
+
+    /// It would be long in counting them one by one.
+    #[test]
+    #[cfg_attr(miri, ignore = "locks of files")]
+    fn a_lock_across_many_numbers_counts_as_one() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("bus");
+        let (one, hog, watcher) = (open(&path), open(&path), open(&path));
+        let number = i64::from(claim(&one, None).expect("a number").number());
+        // On both sides of the station.
+        for (first, end) in [(1, number), (number + 1, i64::from(Owner::MAX) + 1)] {
+            fcntl(&hog, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, first, end - first))).expect("free");
+        }
+        assert_eq!(count(&watcher).expect("asked"), 3);
+        drop(one);
+        fcntl(&hog, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, 1, 0))).expect("all of them are free");
+        assert_eq!(count(&watcher).expect("asked"), 1);
+        assert!(is_alive(&watcher, Owner::new(7).expect("not 0")).expect("asked"));
+        claim(&open(&path), None).expect_err("none is left");
     }
 }

@@ -2,6 +2,7 @@
 //! generations, in every mixture of senders, with every assertion of the rump kernel's driver in force.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use shmbus::{Burst, Bus, Interface, StationOptions, Tap};
@@ -197,4 +198,66 @@ fn all_kinds_of_writers_and_readers_share_a_ring_at_once() {
         }
     });
     assert!(rump.generation() > 50, "{}", rump.generation());
+}
+
+/// Says so when it is dropped, by a failed assertion as well: nobody is waited for in vain.
+struct Over<'o>(&'o AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Writers of ours are killed at any moment, and nobody of our kind is left but one that listens: it is enough for the rump kernels
+/// to go on, and nothing that was left makes one assert or hear what nobody sent.
+#[test]
+fn rump_kernels_go_on_when_writers_of_ours_are_killed() {
+    const ROUNDS: u64 = 60;
+    let _turn = Turn::take();
+    let lab = lab!();
+    let path = lab.path("lan.bus");
+    frames::write_pcap(
+        &lab.path("in.pcap"),
+        (0..2_000).map(|number| frames::numbered(22 + usize::try_from(number * 31 % 1_400).unwrap(), number)),
+    );
+    let mut listener = station(&path);
+    let bus = Bus::open_read_only(&path).unwrap();
+    let mut old = RumpPeer::attach(&path, RUMP);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Acquire) {
+                listener.skip_to_present();
+                listener.wait(Some(Duration::from_millis(50))).unwrap();
+            }
+        });
+        let _over = Over(&over);
+        let mut held = 0;
+        let mut round = |round: u64| {
+            let mut writer =
+                lab.spawn(["replay", &lab.arg("in.pcap"), &lab.arg("lan.bus"), "--loop", "1000000"]);
+            let frame = old.wait(PATIENCE).expect("the writer is at work");
+            assert!(frames::number_of(&frame).is_some());
+            std::thread::sleep(Duration::from_micros(round * 7_919 % 3_000));
+            writer.kill();
+            held += u64::from(bus.state().locked);
+            let end = Instant::now() + PATIENCE;
+            while bus.state().locked {
+                assert!(Instant::now() < end, "the lock of a dead writer is still held");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let mut new = RumpPeer::attach(&path, [0xb2, 0xa0, 0, 0, 0, 2]);
+            assert!(
+                std::iter::from_fn(|| new.receive()).count() <= 1,
+                "a newcomer hears the newest frame at most"
+            );
+            new.send([frames::numbered(60, 1 << 40 | round)]);
+            let numbers = std::iter::from_fn(|| old.receive())
+                .map(|frame| frames::number_of(&frame).expect("a frame somebody sent"));
+            assert_eq!(numbers.last(), Some(1 << 40 | round));
+        };
+        (0..ROUNDS).for_each(&mut round);
+        println!("{held} of {ROUNDS} writers were killed with the lock");
+    });
 }
