@@ -24,6 +24,7 @@ use crate::frame::{FrameSink, FrameSource, RingFrame, Slot};
 use crate::members;
 use crate::memory::Memory as _;
 use crate::offload::{Capabilities, Finisher};
+use crate::random;
 use crate::reader::Reader;
 use crate::ring::append::burst_limit;
 use crate::ring::cursor::Cursor;
@@ -138,7 +139,7 @@ impl Interface {
         Ok(Self {
             bus,
             me,
-            sender: fastrand::u64(..),
+            sender: random::number(),
             filter: Filter::new(mac, options.promiscuous),
             screen: None,
             sent: Vec::new(),

@@ -62,6 +62,7 @@ mod model;
 pub mod offload;
 #[cfg(feature = "smoltcp")]
 pub mod phy;
+mod random;
 mod reader;
 mod repair;
 mod ring;

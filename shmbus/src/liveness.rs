@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
+use crate::random;
 use crate::ring::lock::Owner;
 
 /// File offset of the byte that stands for number 0.
@@ -42,7 +43,8 @@ fn range(kind: i32, first: i64, len: i64) -> libc::flock {
 /// lock word, perhaps left there by a dead station.
 pub(crate) fn claim(file: &File, taken: Option<Owner>) -> io::Result<Owner> {
     for _ in 0..TRIES {
-        let Some(owner) = Owner::new(fastrand::u32(1..=Owner::MAX)) else { continue };
+        #[expect(clippy::cast_possible_truncation, reason = "any part of it is as good")]
+        let Some(owner) = Owner::new(random::number() as u32) else { continue };
         if Some(owner) == taken {
             continue;
         }

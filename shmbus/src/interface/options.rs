@@ -6,6 +6,7 @@ use std::time::Duration;
 use macaddr::MacAddr6;
 
 use crate::offload::Capabilities;
+use crate::random;
 use crate::wake::patience::WaitMode;
 
 /// How long a send waits for the lock, unless told otherwise.
@@ -109,6 +110,6 @@ pub(super) fn program_name() -> String {
 /// A random address of the kind that shmif interfaces have: `b2:a0:` and four random bytes.
 #[must_use]
 pub fn random_mac() -> MacAddr6 {
-    let [a, b, c, d] = fastrand::u32(..).to_be_bytes();
+    let [a, b, c, d, ..] = random::number().to_be_bytes();
     MacAddr6::new(0xb2, 0xa0, a, b, c, d)
 }
