@@ -68,6 +68,7 @@ impl<M: Memory> Held<'_, M> {
 
         let soon = bytes.min(AHEAD);
         self.ring.memory.write_soon(start.offset, soon);
+        self.unfinished = true;
         mended.corrupt |= self.make_room(&extent, stop);
         let (mut at, mut last) = (start, start);
         let mut rest = bytes - soon;
@@ -91,6 +92,7 @@ impl<M: Memory> Held<'_, M> {
             // Release: pairs with the acquire of `last` in `Ring::snapshot`; whoever sees it sees the bytes.
             self.ring.memory.store32(Field32::Last, last.offset, Ordering::Release);
         }
+        self.unfinished = false;
         mended
     }
 
@@ -166,6 +168,7 @@ impl<M: Memory> Held<'_, M> {
 
     /// Ends what a writer that is gone had begun, beyond putting the pair right: nothing that a rump kernel does not expect stays
     /// behind.
+    #[cold]
     pub(super) fn end_unfinished(&mut self) {
         let size = self.ring.size();
         // It may have been at [`start_afresh`](Self::start_afresh).

@@ -406,3 +406,27 @@ fn a_broken_ring_that_is_put_right_is_one_to_rump_kernels() {
         }
     }
 }
+
+/// What fills a packet is its sender's, and may panic: then the burst is not there, and nothing else is amiss.
+#[test]
+fn a_burst_whose_source_panics_is_not_there() {
+    for (end, turns) in ends().flat_map(|end| [(end, 0), (end, 1)]) {
+        let Some((memory, peers, number)) = prepared(end, turns, By::Us) else { continue };
+        let ring = Ring::new(memory, MAX_FRAME);
+        let headers = [PacketHeader { len: 30, ..PacketHeader::default() }; 2].into_iter();
+        let mut filled = 0;
+        let send = || {
+            let fill = |_: &PacketHeader, _| {
+                filled += 1;
+                if filled == 2 {
+                    // A panic without a word on the terminal.
+                    std::panic::resume_unwind(Box::new(()));
+                }
+            };
+            ring.try_lock(owner(1)).expect("free").append(headers, fill);
+        };
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(send)).is_err();
+        assert!(panicked);
+        goes_on(ring.memory(), &peers, number, &[&[]], By::Us);
+    }
+}

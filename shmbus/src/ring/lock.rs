@@ -117,6 +117,8 @@ pub(crate) struct Held<'r, M: Memory> {
     pub(super) ring: &'r Ring<M>,
     /// The word that stands meanwhile, without the mark.
     word: LockWord,
+    /// Room was made for a burst that is not committed.
+    pub(super) unfinished: bool,
 }
 
 impl<M: Memory> Ring<M> {
@@ -166,7 +168,7 @@ impl<M: Memory> Ring<M> {
     fn swap(&self, from: LockWord, to: LockWord) -> Result<Held<'_, M>, LockWord> {
         // Acquire: pairs with the release of the lock in `Held::drop` (and a rump kernel's): we see all they wrote.
         match self.memory.cas64(Field64::Lock, from.0, to.0) {
-            Ok(_) => Ok(Held { ring: self, word: to }),
+            Ok(_) => Ok(Held { ring: self, word: to, unfinished: false }),
             Err(word) => Err(LockWord(word)),
         }
     }
@@ -221,6 +223,11 @@ impl<M: Memory> Held<'_, M> {
 
 impl<M: Memory> Drop for Held<'_, M> {
     fn drop(&mut self) {
+        if self.unfinished {
+            // Whoever was to fill the burst panicked.
+            self.unfinished = false;
+            self.end_unfinished();
+        }
         let memory = &self.ring.memory;
         let word = LockWord(memory.load64(Field64::Lock, Ordering::Relaxed));
         if word.is_free() {
