@@ -1,14 +1,14 @@
 //! No wake-up is lost: two stations that sleep for each other's answer, a million sleeps; and wake-ups that are merged.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shmbus::{Burst, Bus, Interface, StationOptions, WaitMode};
 use tempfile::TempDir;
 
 /// Of both together.
 const SLEEPS: u64 = 1_000_000;
-/// They sleep about once in every round, each.
+/// They sleep in most rounds, each.
 const MOST_ROUNDS: u64 = 10 * SLEEPS;
 /// A sender that loses the processor between its commit and its wake-up, for all of the 100 ms after which a sleeper looks by
 /// itself, makes one that was not lost look so. On a busy machine that happens now and then.
@@ -36,6 +36,14 @@ fn number(bytes: &[u8]) -> u64 {
     u64::from_be_bytes(bytes.try_into().expect("eight bytes"))
 }
 
+/// Lets some microseconds pass: an answer may come at any moment of the other's falling asleep, also after it.
+fn dawdle() {
+    let end = Instant::now() + Duration::from_nanos(fastrand::u64(..10_000));
+    while Instant::now() < end {
+        std::hint::spin_loop();
+    }
+}
+
 /// Answers every frame with one. Who begins ends it when they have slept enough.
 fn play(mut station: Interface, begins: bool) -> Interface {
     let mut burst = Burst::new(4);
@@ -51,6 +59,7 @@ fn play(mut station: Interface, begins: bool) -> Interface {
         if received[30] == 1 {
             break;
         }
+        dawdle();
         let own = station.stats().sleeps;
         let last = begins && (own + number(&received[22..30]) >= SLEEPS || round >= MOST_ROUNDS);
         station.send(&frame(round + u64::from(begins), own, last)).expect("sent");
