@@ -310,6 +310,31 @@ fn clients_wait_for_buffers() {
     });
 }
 
+/// The server goes on using the buffers it was given, whatever the client does with its queues.
+#[test]
+fn a_queue_that_is_dropped_gives_nothing_back_before_the_link_is_over() {
+    let memory = Memory::new(20, 256).unwrap();
+    let addr = unique("abandoned");
+    let options = Options::new(0).log2_ring_size(3).memory(&memory);
+    let Pair { mut here, there, mut server, mut client } = pair(&addr, Options::new(0), options);
+    drop(there);
+    assert_eq!(memory.free(), 4);
+    let mut mine = memory.buffer().unwrap();
+    assert!(mine.append(&[1; 256]));
+    // The server fills all that it was offered.
+    let mut burst = here.tx[0].burst().unwrap();
+    while burst.push(&[9; 256]) {}
+    assert_eq!(burst.publish(), 8);
+    let mut copy = [0; 256];
+    mine.copy_to(&mut copy);
+    assert_eq!(copy, [1; 256]);
+    drop(mine);
+
+    client.disconnect("enough");
+    assert_eq!(memory.free(), 20);
+    server.pump();
+}
+
 fn file(bytes: i64) -> OwnedFd {
     let file = memfd_create("mine", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap();
     nix::unistd::ftruncate(&file, bytes).unwrap();

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::details::{DescriptorDetails, RegionDetails, RingDetails};
 use super::options::{ModeCell, Options, RxMode};
@@ -15,6 +15,7 @@ use crate::format::mode::Mode;
 use crate::format::ring::{COOKIE, Descriptor};
 use crate::mechanism::counters::Counters;
 use crate::mechanism::rx::RxRing;
+use crate::mechanism::slots::Slots;
 use crate::mechanism::tx::TxRing;
 use crate::mechanism::{Side, layout};
 use crate::memory::region::{Region, Regions};
@@ -67,6 +68,8 @@ impl fmt::Debug for Link {
 pub(crate) struct LinkState {
     up: AtomicBool,
     fault: OnceLock<Fault>,
+    /// Buffers of queues that were dropped while the peer may use them.
+    abandoned: Mutex<Vec<Slots>>,
     /// Wakes the endpoint.
     wake: Arc<Bell>,
 }
@@ -99,8 +102,19 @@ impl LinkState {
         self.fault.get()
     }
 
+    /// Takes the buffers of a queue that is dropped: they are free again when the link is over.
+    pub(crate) fn abandon(&self, buffers: Slots) {
+        let mut abandoned = self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock: the end comes before this, or finds them.
+        if self.up.load(Ordering::Relaxed) {
+            abandoned.push(buffers);
+        }
+    }
+
     fn close(&self) {
+        let mut abandoned = self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
         self.up.store(false, Ordering::Relaxed);
+        abandoned.clear();
     }
 }
 
@@ -220,7 +234,8 @@ pub(crate) struct Ring {
 /// Builds the queues over mapped and checked memory. After this the rings are in use.
 pub(crate) fn build(parts: Parts<'_>) -> Result<(Link, LinkHandle), Fault> {
     let regions = parts.regions;
-    let state = Arc::new(LinkState { up: AtomicBool::new(true), fault: OnceLock::new(), wake: parts.wake });
+    let (up, fault, abandoned) = (AtomicBool::new(true), OnceLock::new(), Mutex::default());
+    let state = Arc::new(LinkState { up, fault, abandoned, wake: parts.wake });
     let masked = parts.options.rx_mode != RxMode::Interrupt;
     let (mut rx, mut tx, mut sleepers) = (Vec::new(), Vec::new(), Vec::new());
     let (mut watched_rx, mut watched_tx) = (Vec::new(), Vec::new());

@@ -17,7 +17,7 @@ use crate::system::memfd;
 /// ([`TxBurst::forward`](crate::TxBurst::forward)).
 ///
 /// Clones are the same memory. Every buffer is at one place at a time: free here, in a ring, or a [`Buffer`] in the
-/// caller's hands. Buffers of a ring are free again when its queue is dropped.
+/// caller's hands. Buffers of a ring are free again when its queue is dropped and the link is over: until then the peer uses them.
 ///
 /// The servers of all links that use it may read and write all of it, whenever they like: share memory only between
 /// links whose peers may see each other's packets.

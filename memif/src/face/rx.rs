@@ -110,6 +110,14 @@ impl AsFd for RxQueue {
     }
 }
 
+impl Drop for RxQueue {
+    fn drop(&mut self) {
+        if let Some(buffers) = self.ring.take_buffers() {
+            self.link.abandon(buffers);
+        }
+    }
+}
+
 impl fmt::Debug for RxQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RxQueue").field("ring_size", &self.ring.size()).finish_non_exhaustive()

@@ -72,6 +72,14 @@ impl TxQueue {
     }
 }
 
+impl Drop for TxQueue {
+    fn drop(&mut self) {
+        if let Some(buffers) = self.ring.take_buffers() {
+            self.link.abandon(buffers);
+        }
+    }
+}
+
 impl fmt::Debug for TxQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TxQueue").field("ring_size", &self.ring.size()).finish_non_exhaustive()

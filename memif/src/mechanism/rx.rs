@@ -1,5 +1,6 @@
 //! Receiving from a ring: descriptors are read once, checked, and the checked copies used.
 
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Relaxed;
@@ -281,6 +282,14 @@ impl RxRing {
         let slot = self.slot_of(nth);
         let Side::Client(slots) = &mut self.side else { return None };
         Some((slots.held_mut(slot)?, self.memory.regions()))
+    }
+
+    /// Takes the buffers out, if they are ours: the ring is not used any more.
+    pub(crate) fn take_buffers(&mut self) -> Option<Slots> {
+        match mem::replace(&mut self.side, Side::Server) {
+            Side::Client(slots) => Some(slots),
+            Side::Server => None,
+        }
     }
 
     /// The number a region has on this link.

@@ -1,11 +1,13 @@
 //! Sending on a ring: buffers are reserved, filled, and published together with one store.
 
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
 use super::Side;
 use super::counters::{self, Counters};
 use super::signal;
+use super::slots::Slots;
 use super::window::Window;
 use crate::error::{Fault, RingFault};
 use crate::format::ring::{Descriptor, FLAG_NEXT};
@@ -189,6 +191,14 @@ impl TxRing {
     /// Reserves the slot behind those reserved, with this descriptor.
     pub(crate) fn add(&mut self, descriptor: Descriptor) {
         self.pending.push(descriptor);
+    }
+
+    /// Takes the buffers out, if they are ours: the ring is not used any more.
+    pub(crate) fn take_buffers(&mut self) -> Option<Slots> {
+        match mem::replace(&mut self.side, Side::Server) {
+            Side::Client(slots) => Some(slots),
+            Side::Server => None,
+        }
     }
 
     /// The number a region has on this link.
