@@ -3,7 +3,7 @@
 mod common;
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Duration;
 
 use common::*;
@@ -193,6 +193,42 @@ fn where_a_servers_packet_is_the_client_knows_itself() {
     let mut again = [0; 16];
     memory.read_exact_at(&mut again, u64::from(M2S + 128)).unwrap();
     assert_eq!(again, offered, "the whole descriptor is offered anew");
+}
+
+#[test]
+fn a_server_that_keeps_the_memory_it_was_given_keeps_nothing_of_it() {
+    let addr = unique("hoard");
+    let listener = mock_listener(&addr);
+    let mut client = client(&addr);
+    let mut hoard = Vec::new();
+    let mut queues = None;
+    for round in 0..10 {
+        let mock = accept(&listener, &mut client);
+        let (memory, link) = serve(&mock, &mut client);
+        if round == 4 {
+            // These may be looked at for longer than their link is up.
+            queues = Some(link);
+        }
+        hoard.push(memory);
+        drop(mock);
+        until("Disconnected", || {
+            matches!(client.ready().unwrap(), Some(Event::Disconnected { .. })).then_some(())
+        });
+    }
+    // And one that never comes up.
+    let mock = accept(&listener, &mut client);
+    mock.send(&hello(0x0200, 0x0200, 255, 14), &[]);
+    expect(&mock, &mut client, 3);
+    mock.send(&ack(), &[]);
+    hoard.push(File::from(expect(&mock, &mut client, 4).pop().unwrap()));
+    drop(mock);
+    let last = accept(&listener, &mut client);
+    let kept: Vec<bool> = hoard.iter().map(|memory| memory.metadata().unwrap().blocks() != 0).collect();
+    assert_eq!(kept, (0..11).map(|round| round == 4).collect::<Vec<_>>());
+    drop(queues);
+    drop(last);
+    accept(&listener, &mut client);
+    assert_eq!(hoard[4].metadata().unwrap().blocks(), 0);
 }
 
 #[test]

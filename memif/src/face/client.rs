@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::cancel::Canceller;
@@ -61,6 +61,8 @@ pub struct Client {
     wake: Arc<Bell>,
     canceller: Canceller,
     connection: Option<Connection>,
+    /// Of connections that are over.
+    past: Vec<Shared>,
     next_token: u64,
     /// When to connect again.
     retry: Option<Instant>,
@@ -102,6 +104,7 @@ impl Client {
             canceller: Canceller::new(&wake),
             wake,
             connection: None,
+            past: Vec::new(),
             next_token: FIRST_CONNECTION,
             retry: None,
             events: VecDeque::new(),
@@ -233,6 +236,8 @@ impl Client {
     }
 
     fn attempt(&mut self) -> Result<(), Refusal> {
+        // Servers had time to notice that they are over.
+        self.past.retain(|shared| !shared.take_back());
         let socket = Socket::connect(&self.addr)?;
         let token = self.next_token;
         self.poller.add(&socket, token)?;
@@ -350,6 +355,7 @@ impl Client {
             connection.socket.bye(&reason);
         }
         tracing::debug!(id = self.options.id, %end, "connection over");
+        self.past.extend(connection.workshop.shared.take());
         self.tell(end, connection.link.as_ref());
         self.schedule();
     }
@@ -417,6 +423,31 @@ struct Workshop {
     /// Used instead of making buffers.
     memories: Vec<Memory>,
     made: Option<Made>,
+    /// What the server gets of what was made.
+    shared: Option<Shared>,
+}
+
+/// Memory that a server was given, and may keep for as long as it likes, at our expense.
+#[derive(Debug)]
+struct Shared {
+    /// Gone when no queue uses them any more.
+    regions: Weak<Regions>,
+    files: Vec<Arc<OwnedFd>>,
+}
+
+impl Shared {
+    /// Leaves the server nothing of it but zeros, if nobody here uses it any more; whether that was so.
+    fn take_back(&self) -> bool {
+        if self.regions.strong_count() != 0 {
+            return false;
+        }
+        for file in &self.files {
+            if let Err(error) = memfd::discard(file) {
+                tracing::debug!(%error, "the memory of a link that is over stays with its server");
+            }
+        }
+        true
+    }
 }
 
 struct Made {
@@ -434,7 +465,7 @@ impl std::fmt::Debug for Made {
 impl Workshop {
     fn new(options: &Options) -> Self {
         let memories = options.memories.clone();
-        Self { buffer_size: options.buffer_size, layout: options.layout, memories, made: None }
+        Self { buffer_size: options.buffer_size, layout: options.layout, memories, made: None, shared: None }
     }
 
     /// What the rings need, and the buffers of each.
@@ -477,12 +508,13 @@ impl Host for Workshop {
     fn build(&mut self, bounds: Bounds) -> Result<Offer<Arc<OwnedFd>>, Refusal> {
         let plan = self.plan(bounds).map_err(std::io::Error::other)?;
         let mut offer = Offer { regions: Vec::new(), rings: Vec::new() };
-        let mut regions = Vec::new();
+        let (mut regions, mut files) = (Vec::new(), Vec::new());
         for size in &plan.sizes {
             let (file, region) = memfd::create(*size)?;
-            offer.regions.push((*size, Arc::new(file)));
+            files.push(Arc::new(file));
             regions.push(Arc::new(region));
         }
+        offer.regions.extend(plan.sizes.iter().copied().zip(files.iter().cloned()));
         let buffers = self.buffers(&plan, &regions)?;
         for pool in self.memories.iter().map(Memory::pool) {
             if let Some(file) = pool.file() {
@@ -501,6 +533,7 @@ impl Host for Workshop {
             offer.rings.push((*place, Arc::clone(&bell)));
             rings.push((*place, slots, bell));
         }
+        self.shared = Some(Shared { regions: Arc::downgrade(&regions), files });
         self.made = Some(Made { regions, rings });
         Ok(offer)
     }

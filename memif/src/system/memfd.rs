@@ -27,6 +27,14 @@ pub(crate) fn create(size: u64) -> io::Result<(OwnedFd, Region)> {
     Ok((file, region))
 }
 
+/// Gives up what is in a file of ours, whoever else still has it.
+pub(crate) fn discard(file: &OwnedFd) -> io::Result<()> {
+    let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    // Whole pages only are given up, the last one included: none is larger than this.
+    let length = size(file)?.next_multiple_of(1 << 16);
+    Ok(fallocate(file, flags, 0, i64::try_from(length).map_err(io::Error::other)?)?)
+}
+
 /// Bytes in a file.
 pub(crate) fn size(file: &OwnedFd) -> io::Result<u64> {
     Ok(u64::try_from(fstat(file.as_fd())?.st_size).unwrap_or(0))
