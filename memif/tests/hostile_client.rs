@@ -323,20 +323,24 @@ fn who_never_says_init_goes_and_never_keeps_others_out() {
 }
 
 #[test]
-fn a_client_that_stops_halfway_frees_its_interface() {
+fn a_client_that_stops_anywhere_on_its_way_frees_its_interface() {
     let addr = unique("halfway");
     let options = ServerOptions::new().connect_timeout(Duration::from_millis(100));
     let mut server = Server::bind_with(&addr, options).unwrap();
     server.add(Options::new(1)).unwrap();
     let mut world = World::new(server);
-    let mock = Mock::connect(&addr);
-    mock.send(&init(1, 0, b""), &[]);
-    assert_eq!(world.verdict(&mock), Heard::Disconnect("not connected in time".into()));
-    world.event("Refused", |event| match event {
-        Event::Refused { id: Some(1), reason: Refusal::Timeout } => Some(()),
-        _ => None,
-    });
-    world.connect_mock(&addr, 1);
+    for steps in 1..5 {
+        let (mock, memory, bell) = (Mock::connect(&addr), memory(), event_fd());
+        for (message, fd) in proper(1, &memory, &bell).into_iter().take(steps) {
+            mock.send(&message, fd.as_slice());
+        }
+        assert_eq!(world.verdict(&mock), Heard::Disconnect("not connected in time".into()));
+        world.event("Refused", |event| match event {
+            Event::Refused { id: Some(1), reason: Refusal::Timeout } => Some(()),
+            _ => None,
+        });
+        world.connect_mock(&addr, 1);
+    }
 }
 
 #[test]

@@ -196,6 +196,9 @@ impl TxBurst<'_> {
     ///
     /// Where both queues are those of clients with the same memory ([`Options::memory`](crate::Options::memory), or two
     /// queues of one client), buffers are exchanged and nothing is copied. Elsewhere packets are copied, once.
+    ///
+    /// A packet too long for all of the ring's buffers together never finds room, and those behind it wait for it. Where peers
+    /// are not trusted, look at the lengths first, and drop such a one by [`RxBurst::release`].
     pub fn forward(&mut self, mut received: RxBurst<'_>) -> usize {
         let before = self.packets;
         let (rx, packets) = received.parts();
