@@ -5,6 +5,7 @@ mod common;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use common::*;
 use memif::{Client, Event, Options, Server, SocketAddr};
@@ -69,5 +70,31 @@ fn a_flood_of_connections_keeps_nobody_out_and_disturbs_no_link() {
             assert_eq!(link.rx[0].burst(9).unwrap().len(), 1);
             drop(client);
         }
+    });
+}
+
+/// Those who come and go at once are nobody's news, but keep a server busy.
+#[test]
+fn waiting_ends_in_time_whoever_comes_and_goes() {
+    let addr = unique("come-and-go");
+    let mut server = Server::bind(&addr).unwrap();
+    server.add(Options::new(0)).unwrap();
+    let over = AtomicBool::new(false);
+    let come_and_go = || {
+        while !over.load(Ordering::Relaxed) {
+            drop(Mock::try_connect(&addr));
+        }
+    };
+    thread::scope(|scope| {
+        let _stop = Stop(&over);
+        (0..4).for_each(|_| drop(scope.spawn(come_and_go)));
+        let mut longest = Duration::ZERO;
+        for _ in 0..200 {
+            let start = Instant::now();
+            let event = server.wait(Some(Duration::from_millis(1))).unwrap();
+            assert!(event.is_none(), "{event:?}");
+            longest = longest.max(start.elapsed());
+        }
+        assert!(longest < Duration::from_secs(1), "{longest:?}");
     });
 }

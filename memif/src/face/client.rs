@@ -204,7 +204,9 @@ impl Client {
                 return Ok(None);
             }
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-            if !self.poller.wait(left).map_err(Error::at("poll"))? {
+            let more = self.poller.wait(left).map_err(Error::at("poll"))?;
+            // There may always be more to do that is nobody's news.
+            if !more || left == Some(Duration::ZERO) {
                 return self.ready();
             }
         }
