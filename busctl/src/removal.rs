@@ -36,15 +36,16 @@ impl Removal {
 
 /// Says that `bus` was removed, if it was and nobody has said so.
 pub(crate) fn tell(bus: &Bus) {
+    news(bus).iter().for_each(output::warn);
+}
+
+/// What there is to say, for those who say it in their own way.
+pub(crate) fn news(bus: &Bus) -> Option<String> {
     static TOLD: LazyLock<Mutex<HashSet<PathBuf>>> = LazyLock::new(Mutex::default);
     if !bus.is_removed() {
-        return;
+        return None;
     }
     let path = bus.path();
-    if TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned()) {
-        output::warn(format_args!(
-            "{} was removed: nobody else can come onto this bus any more",
-            path.display()
-        ));
-    }
+    let new = TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
+    new.then(|| format!("{} was removed: nobody else can come onto this bus any more", path.display()))
 }

@@ -29,6 +29,7 @@ use crate::bus_argument::BusArgument;
 use crate::capture::Format;
 use crate::context::Context;
 use crate::output::{self, ReaderGone};
+use crate::removal;
 use crate::stop::Stop;
 
 /// Frames read in one go.
@@ -240,11 +241,8 @@ impl Dump {
         let mut pause = SLEEP_BOUND;
         for reading in &mut self.readings {
             let Source::Live(tap) = &mut reading.source else { continue };
-            if tap.bus().is_removed() && !reading.removal_said {
-                reading.removal_said = true;
-                let bus = tap.bus().path().display();
-                self.progress
-                    .warn(&format!("{bus} was removed: nobody else can come onto this bus any more"));
+            if let Some(words) = removal::news(tap.bus()) {
+                self.progress.warn(&words);
             }
             pause = match tap.arm() {
                 Ok(true) => Duration::ZERO,

@@ -66,8 +66,6 @@ pub(super) struct Reading {
     pub(super) bounds: Option<Bounds>,
     /// Its end was reached.
     pub(super) over: bool,
-    /// It was said that its file is removed.
-    pub(super) removal_said: bool,
 }
 
 impl Reading {
@@ -76,7 +74,7 @@ impl Reading {
         let bounds = (!follow).then(|| Bounds::of(&subject.state));
         let bus = if alone { "the bus".to_owned() } else { subject.name };
         let missed = Missed::new(bus);
-        Self { source: subject.source, missed, bounds, over: false, removal_said: false }
+        Self { source: subject.source, missed, bounds, over: false }
     }
 
     /// From now on, what is there at this moment is all that is wanted.
