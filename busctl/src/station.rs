@@ -1,30 +1,24 @@
 //! A verb's place on a bus: an interface of the registry, or a station made for the occasion.
 //!
-//! For an interface this is what "running it" means: the claim is held, the record is followed (up and down, bus, MAC, flags,
-//! media), and the counters are written where `show` finds them. A verb just sends, receives, and calls
-//! [`follow`](Station::follow) in its loop.
+//! An interface is run meanwhile: its record is followed (up and down, bus, MAC, flags, media), and the counters are written
+//! where `show` finds them. A verb just sends, receives, and calls `follow` in its loop.
 
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::anyhow;
 use shmbus::offload::{Capabilities, TxRequest};
 use shmbus::{
     Burst, Bus, FrameSource, Interface, MacAddr6, OpenError, SendError, StationOptions, Stats, WaitError,
 };
 
-use crate::bus_argument::{BusArgument, plugged_in, station_of};
+use crate::bus_argument::BusArgument;
 use crate::context::Context;
-use crate::exit::misuse;
-use crate::output;
-use crate::registry::{Claim, Counters, Media, Record};
+use crate::followed::{Destroyed, Followed, INTERVAL, News};
+use crate::registry::{Counters, Media, Record};
 
 /// The permissions of a bus that is made for want of one.
 const MODE: u32 = 0o600;
-
-/// How often the record is looked at: whoever changes it waits for a second.
-const INTERVAL: Duration = Duration::from_millis(100);
 
 /// A station on a bus, until it is dropped.
 #[derive(Debug)]
@@ -35,18 +29,9 @@ pub struct Station {
     up: bool,
     /// What `interface` does not count: what earlier ones did, and what was never on the bus.
     counted: Counters,
-    running: Option<Running>,
-}
-
-/// What there is to do for an interface of the registry.
-#[derive(Debug)]
-struct Running {
-    claim: Claim,
-    looked: Instant,
-    /// What was last complained about, so that it is said once.
-    complaint: Option<String>,
-    /// The record could not be obeyed the last time, which is tried again.
-    troubled: bool,
+    /// The interface of the registry, if it is one.
+    followed: Option<Followed>,
+    destroyed: Option<Destroyed>,
 }
 
 impl Station {
@@ -71,44 +56,34 @@ impl Station {
         match bus {
             BusArgument::Path(path) => {
                 let interface = join(path, StationOptions::new())?;
-                let mac = interface.mac();
-                Ok(Self {
-                    interface: Some(interface),
-                    mac,
-                    up: true,
-                    counted: Counters::default(),
-                    running: None,
-                })
+                let mut station = Self::off(None);
+                station.mac = interface.mac();
+                station.interface = Some(interface);
+                Ok(station)
             }
             BusArgument::Interface(name) => {
-                let registry = context.registry()?;
-                station_of(&registry.load(*name)?)?;
-                let claim = registry.claim(*name)?;
-                let record = claim.record().clone();
-                let mac = station_of(&record)?.mac;
-                plugged_in(&record)?;
-                if !record.up {
-                    return Err(misuse(anyhow!("{name} is down; 'busctl up {name}' sets it up")));
-                }
-                let mut station = Self {
-                    interface: None,
-                    mac,
-                    up: true,
-                    counted: Counters::default(),
-                    running: Some(Running {
-                        claim,
-                        looked: Instant::now(),
-                        complaint: None,
-                        troubled: false,
-                    }),
-                };
+                let followed = Followed::claim_station(&context.registry()?, *name)?;
+                let record = followed.record().clone();
+                let mut station = Self::off(Some(followed));
                 station.obey(&record)?;
                 Ok(station)
             }
         }
     }
 
-    /// The station's address. It may change with [`follow`](Self::follow).
+    /// A station that is nowhere yet.
+    fn off(followed: Option<Followed>) -> Self {
+        Self {
+            interface: None,
+            mac: MacAddr6::nil(),
+            up: true,
+            counted: Counters::default(),
+            followed,
+            destroyed: None,
+        }
+    }
+
+    /// The station's address. It may change with `follow`.
     #[must_use]
     pub fn mac(&self) -> MacAddr6 {
         self.mac
@@ -204,7 +179,7 @@ impl Station {
     /// # Errors
     /// As for [`Interface::wait`].
     pub fn wait(&mut self, timeout: Duration) -> Result<bool, WaitError> {
-        let timeout = if self.running.is_some() { timeout.min(INTERVAL) } else { timeout };
+        let timeout = if self.followed.is_some() { timeout.min(INTERVAL) } else { timeout };
         if let Some(interface) = &mut self.interface {
             return interface.wait(Some(timeout));
         }
@@ -214,34 +189,34 @@ impl Station {
 
     /// Does what the record says now, and tells what was counted. Call it in every round of a loop: it looks ten times a
     /// second at most. What cannot be done is reported to whoever changed the record; the station goes on.
-    pub fn follow(&mut self) {
+    ///
+    /// # Errors
+    /// When the interface was destroyed; this, too, goes on without a bus.
+    pub(crate) fn follow(&mut self) -> Result<(), Destroyed> {
         let counters = self.counters();
-        let Some(running) = &mut self.running else { return };
-        if running.looked.elapsed() < INTERVAL {
-            return;
-        }
-        running.looked = Instant::now();
-        let written = running.claim.count(counters);
-        let changed = running.claim.refresh().map(Option::<&Record>::cloned);
-        let (record, complaint) = match (changed, written) {
-            (Ok(record), Ok(())) => (record, None),
-            (Ok(record), Err(error)) => (record, Some(error.to_string())),
-            (Err(error), _) => (None, Some(error.to_string())),
-        };
-        if complaint != running.complaint {
-            complaint.iter().for_each(output::warn);
-            running.complaint = complaint;
-        }
-        let again = running.troubled.then(|| running.claim.record().clone());
-        if let Some(record) = record.or(again) {
-            let trouble = self.obey(&record).err().map(|error| error.to_string());
-            if let Some(running) = &mut self.running {
-                running.troubled = trouble.is_some();
-                if let Err(error) = running.claim.acknowledge(trouble) {
-                    output::warn(error);
+        let Some(followed) = &mut self.followed else { return self.destroyed.map_or(Ok(()), Err) };
+        match followed.round(counters) {
+            News::None => {}
+            News::Destroyed => return self.end(),
+            News::Changed => {
+                let record = followed.record().clone();
+                let done = self.obey(&record).map_err(Into::into);
+                if let Some(followed) = &mut self.followed {
+                    followed.did(done);
                 }
             }
         }
+        Ok(())
+    }
+
+    /// The interface was destroyed.
+    fn end(&mut self) -> Result<(), Destroyed> {
+        (self.interface, self.up) = (None, false);
+        let Some(followed) = self.followed.take() else { return Ok(()) };
+        let destroyed = Destroyed(followed.record().name);
+        followed.discard();
+        self.destroyed = Some(destroyed);
+        Err(destroyed)
     }
 
     /// What went through, since this process runs it.
@@ -284,9 +259,8 @@ impl Drop for Station {
     /// Leaves the last counters.
     fn drop(&mut self) {
         let counters = self.counters();
-        if let Some(running) = &mut self.running {
-            // There is nobody left to tell.
-            let _ = running.claim.count(counters);
+        if let Some(followed) = &mut self.followed {
+            followed.count(counters);
         }
     }
 }
@@ -363,7 +337,7 @@ mod tests {
                     changed
                 });
                 while !done.load(Ordering::Relaxed) {
-                    self.station.follow();
+                    self.station.follow().unwrap();
                     thread::sleep(Duration::from_millis(1));
                 }
                 changing.join().unwrap()
@@ -448,7 +422,7 @@ mod tests {
 
         std::fs::remove_dir(&place).unwrap();
         thread::sleep(INTERVAL);
-        lab.station.follow();
+        lab.station.follow().unwrap();
         assert_eq!(lab.registry.report(NAME).trouble, None);
         assert!(place.is_file());
     }
@@ -458,7 +432,7 @@ mod tests {
         let mut lab = lab();
         lab.station.send_burst([FRAME]).unwrap();
         thread::sleep(INTERVAL);
-        lab.station.follow();
+        lab.station.follow().unwrap();
         assert_eq!(lab.registry.report(NAME).counters.tx_packets, 1);
         lab.station.send_burst([FRAME]).unwrap();
         assert!(lab.station.send_burst([[0xff; 2000]]).is_err());
@@ -466,6 +440,21 @@ mod tests {
         drop(station);
         let counters = registry.report(NAME).counters;
         assert_eq!((counters.tx_packets, counters.tx_bytes, counters.tx_errors), (2, 120, 1));
+    }
+
+    #[test]
+    fn a_destroyed_interface_is_let_go_of_and_its_station_leaves_the_bus() {
+        let mut lab = lab();
+        lab.registry.edit().unwrap().destroy(NAME).unwrap();
+        thread::sleep(INTERVAL);
+        assert_eq!(lab.station.follow(), Err(Destroyed(NAME)));
+        assert_eq!(lab.station.follow(), Err(Destroyed(NAME)), "for good");
+        assert_eq!(lab.registry.runner(NAME).unwrap(), None);
+        lab.other.send_burst([FRAME]).unwrap();
+        lab.station.send_burst([FRAME]).unwrap();
+        assert_eq!((lab.received(), lab.other.recv_burst(&mut lab.burst)), (0, 0));
+        let left = |folder| std::fs::read_dir(lab.registry.folder().join(folder)).unwrap().count();
+        assert_eq!((left("running"), left("reports")), (0, 0));
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use serde_json::Value;
+
 use crate::{Finished, PATIENCE, Process, privilege, wait};
 
 /// How long a command that ends by itself may take. The longest are full-size transfers in a debug build on shared cores.
@@ -157,6 +159,42 @@ impl Lab {
     #[must_use]
     pub fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Finished {
         self.spawn(args).finish(COMMAND)
+    }
+
+    /// Runs `busctl`, which must succeed and not complain; `words` are its arguments with blanks between. What it prints.
+    ///
+    /// # Panics
+    /// When it fails or complains.
+    #[allow(
+        clippy::must_use_candidate,
+        reason = "often it is about what is done; what it prints is a convenience"
+    )]
+    pub fn does(&self, words: &str) -> String {
+        let finished = self.run(words.split_whitespace());
+        assert_eq!(finished.stderr, "", "{finished}");
+        finished.succeeds().to_owned()
+    }
+
+    /// What `show` tells of an interface, or of the bus at a path.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn show(&self, subject: &str) -> Value {
+        self.run(["show", subject, "--json"]).json()
+    }
+
+    /// Waits until `show` tells this of an interface or bus.
+    ///
+    /// # Panics
+    /// When it never does; the message holds what it told last.
+    pub fn shows(&self, subject: &str, what: &str, holds: impl Fn(&Value) -> bool) {
+        let mut last = Value::Null;
+        let shown = wait::poll(PATIENCE, || {
+            last = self.show(subject);
+            holds(&last).then_some(())
+        });
+        assert!(shown.is_some(), "{subject} should show {what}: {last}");
     }
 
     /// Runs any program to its end, in this lab.

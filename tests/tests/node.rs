@@ -44,17 +44,11 @@ impl Registry {
     }
 
     fn show(&self, name: &str) -> Value {
-        self.lab.run(["show", name, "--json"]).json()
+        self.lab.show(name)
     }
 
-    /// Waits until `show` tells this of an interface.
     fn shows(&self, name: &str, what: &str, holds: impl Fn(&Value) -> bool) {
-        let mut last = Value::Null;
-        let shown = wait::poll(PATIENCE, || {
-            last = self.show(name);
-            holds(&last).then_some(())
-        });
-        assert!(shown.is_some(), "{name} should show {what}: {last}");
+        self.lab.shows(name, what, holds);
     }
 
     fn node(&self) -> Process {
@@ -428,7 +422,23 @@ fn a_tap_interface_is_run_like_the_others() {
         registry.does(&["set", "tap0", "offload=off"]);
         registry.does(&["up", "tap0"]);
     }
+    assert_eq!(node.mark(), 1, "nothing but that it is ready: {}", node.transcript());
+
+    // What somebody deletes is made anew.
+    for _ in 0..2 {
+        let mark = node.mark();
+        inside.ip("link delete tap0");
+        node.wait_after(mark, "busctl: tap0: somebody has deleted the interface");
+        wait::until("it is there again", PATIENCE, || {
+            registry.lab.run_program(inside.command("ip").args(["link", "show", "tap0"])).status.success()
+        });
+        registry.shows("tap0", "no trouble", |shown| shown["trouble"] == Value::Null);
+        inside.set_up("tap0", ["10.0.0.1/24", "fd00::1/64"]);
+        registry.answers("./lan.bus", "10.0.0.1");
+    }
+    let before = registry.show("tap0");
     registry.does(&["destroy", "tap0"]);
+    assert!(before["rx_packets"].as_u64() > Some(0), "{before}");
     node.signal(Signal::SIGTERM);
     node.finish(PATIENCE).succeeds();
 }

@@ -11,6 +11,7 @@ use smoltcp::time::Instant;
 use smoltcp::wire::EthernetAddress;
 
 use super::nic::{Nic, doze};
+use crate::followed::Destroyed;
 use crate::removal::{self, Removal};
 use crate::station::Station;
 
@@ -41,11 +42,12 @@ const NAP: Duration = Duration::from_millis(1);
 pub(crate) struct BusNic {
     phy: Phy<Station>,
     removal: Removal,
+    fate: Result<(), Destroyed>,
 }
 
 impl BusNic {
     pub(super) fn new(station: Station) -> Self {
-        Self { phy: Phy::new(station), removal: Removal::new() }
+        Self { phy: Phy::new(station), removal: Removal::new(), fate: Ok(()) }
     }
 }
 
@@ -61,13 +63,17 @@ impl Nic for BusNic {
 
     fn tend(&mut self) -> bool {
         let station = self.phy.station_mut();
-        station.follow();
+        self.fate = station.follow();
         if self.removal.is_due(std::time::Instant::now())
             && let Some(interface) = station.interface()
         {
             removal::tell(interface.bus());
         }
         self.phy.adopt_capabilities()
+    }
+
+    fn check(&self) -> Result<(), Destroyed> {
+        self.fate
     }
 
     fn look(&mut self) -> bool {

@@ -9,6 +9,8 @@ use shmbus::SendError;
 use smoltcp::phy::Device;
 use smoltcp::wire::EthernetAddress;
 
+use crate::followed::Destroyed;
+
 /// A device of smoltcp that can also be slept on.
 pub(crate) trait Nic: Device {
     /// The host's Ethernet address. It, and the capabilities of the device, may change with [`tend`](Self::tend).
@@ -20,6 +22,14 @@ pub(crate) trait Nic: Device {
     /// Does what is due beside moving frames; whether the device has become another for the stack. Call it in every round of
     /// a loop.
     fn tend(&mut self) -> bool;
+
+    /// Whether the interface of the registry it is on, if it is on one, still exists.
+    ///
+    /// # Errors
+    /// When it does not.
+    fn check(&self) -> Result<(), Destroyed> {
+        Ok(())
+    }
 
     /// Whether there is something for the stack to receive.
     fn look(&mut self) -> bool;

@@ -16,6 +16,7 @@ use super::address::HostAddress;
 use super::nic::Nic;
 use super::services::Services;
 use super::transfer::Transfer;
+use crate::followed::Destroyed;
 use crate::stop::Stop;
 
 /// Frames taken in before the stack has its say: whoever floods us is not to keep us from it.
@@ -50,6 +51,14 @@ impl<N: Nic> Stack<N> {
 
     pub(crate) fn is_up(&self) -> bool {
         self.nic.is_up()
+    }
+
+    /// Whether the interface of the registry it is on, if it is on one, still exists.
+    ///
+    /// # Errors
+    /// When it was destroyed.
+    pub(crate) fn check(&self) -> Result<(), Destroyed> {
+        self.nic.check()
     }
 
     pub(crate) fn sockets(&mut self) -> &mut SocketSet<'static> {

@@ -4,7 +4,6 @@
 //! their port in the node. What goes wrong with one is reported as its trouble and tried again, and the others go on.
 
 mod seat;
-mod signature;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -12,8 +11,8 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use self::seat::{Floor, Seat};
-use self::signature::Signature;
 use self::watch::Watch;
+use crate::followed::News;
 use crate::node::{Node, Threads};
 use crate::output;
 use crate::port::memif::Sockets;
@@ -83,9 +82,7 @@ impl Keeper {
         let ports: BTreeSet<_> = names.into_iter().filter(|name| name.kind() != Kind::Shmif).collect();
         for (name, seat) in self.seats.extract_if(.., |name, _| !ports.contains(name)).collect::<Vec<_>>() {
             tracing::info!(%name, "destroyed");
-            if let Err(error) = seat.give_up(&mut self.floor) {
-                output::warn(error);
-            }
+            seat.give_up(&mut self.floor);
         }
         for name in ports {
             let complaint = self.look_at(name, thoroughly).err().map(|error| error.to_string());
@@ -98,18 +95,25 @@ impl Keeper {
     /// # Errors
     /// When its record cannot be read, or somebody else runs it.
     fn look_at(&mut self, name: InterfaceName, thoroughly: bool) -> Result<(), RegistryError> {
-        let Floor { registry, .. } = &self.floor;
-        // Before the record is read: a change in between is seen the next time.
-        let signature = Signature::of(&registry.record_file(name));
         if let Some(seat) = self.seats.get_mut(&name) {
-            return seat.follow(&mut self.floor, signature, thoroughly);
+            if seat.follow(&mut self.floor, thoroughly) == News::Destroyed
+                && let Some(seat) = self.seats.remove(&name)
+            {
+                tracing::info!(%name, "destroyed");
+                seat.give_up(&mut self.floor);
+            }
+            return Ok(());
         }
         // Asked first: to claim in vain takes some time.
-        if let Some(runner) = registry.runner(name)? {
+        if let Some(runner) = self.floor.registry.runner(name)? {
             return Err(RegistryError::Running { name, runner });
         }
-        let seat = Seat::take(&mut self.floor, name, signature)?;
-        self.seats.insert(name, seat);
+        match Seat::take(&mut self.floor, name) {
+            Ok(seat) => drop(self.seats.insert(name, seat)),
+            // Destroyed since its name was read.
+            Err(RegistryError::NoSuchInterface { .. }) => {}
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 
@@ -136,5 +140,31 @@ impl Keeper {
         for seat in self.seats.values_mut() {
             seat.close(&mut self.floor);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::{PortSettings, Record, Settings};
+
+    /// It looks at the names and then at the records: an interface may go in between.
+    #[test]
+    fn an_interface_that_goes_while_it_is_looked_at_is_nothing_to_be_said() {
+        const NAME: InterfaceName = InterfaceName::Tap(0);
+        let folder = tempfile::tempdir().unwrap();
+        let registry = Registry::new(folder.path().join("state"));
+        let mut keeper = Keeper::start(registry.clone(), &Threads::default()).unwrap();
+        keeper.look_at(NAME, true).unwrap();
+        assert!(keeper.seats.is_empty());
+
+        registry.edit().unwrap().create(Record::new(NAME, Settings::Port(PortSettings::default()))).unwrap();
+        keeper.look_at(NAME, true).unwrap();
+        assert!(registry.runner(NAME).unwrap().is_some());
+        registry.edit().unwrap().destroy(NAME).unwrap();
+        keeper.look_at(NAME, true).unwrap();
+        assert!(keeper.seats.is_empty());
+        assert_eq!(registry.runner(NAME).unwrap(), None);
+        keeper.close();
     }
 }

@@ -7,15 +7,14 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use shmbus::Bus;
 
-use super::signature::Signature;
-use crate::exit;
+use crate::followed::{Followed, News};
 use crate::node::{self, Gauge, Gone, Key, Node};
-use crate::output;
 use crate::port::memif::{Sockets, View};
 use crate::port::{Port, tap};
 use crate::registry::{
-    Claim, Counters, InterfaceName, Kind, MemifReport, PortSettings, Record, Registry, RegistryError, Socket,
+    Counters, InterfaceName, Kind, MemifReport, PortSettings, Record, Registry, RegistryError, Socket,
 };
+use crate::signature::Signature;
 
 /// The permissions of a bus that is made for want of one.
 const MODE: u32 = 0o600;
@@ -31,15 +30,12 @@ pub(super) struct Floor {
 
 /// See the module.
 pub(super) struct Seat {
-    claim: Claim,
-    /// The record's file as it was last read.
-    signature: Option<Signature>,
+    followed: Followed,
     running: Option<Running>,
     /// What earlier ports counted, since it was claimed.
     before: Counters,
     /// What earlier ports of it went through, and those of earlier runners.
     past: MemifReport,
-    trouble: Option<String>,
     /// What others were last told, and when the connection was last described.
     told: (Counters, Option<bool>),
     described: Instant,
@@ -65,20 +61,17 @@ struct Plan {
 
 impl Seat {
     /// Claims an interface, and begins to run it as its record says.
-    pub(super) fn take(
-        floor: &mut Floor,
-        name: InterfaceName,
-        signature: Option<Signature>,
-    ) -> Result<Self, RegistryError> {
-        let claim = floor.registry.claim(name)?;
+    ///
+    /// # Errors
+    /// When its record cannot be read, or somebody else runs it.
+    pub(super) fn take(floor: &mut Floor, name: InterfaceName) -> Result<Self, RegistryError> {
+        let followed = Followed::claim(&floor.registry, name)?;
         let past = floor.registry.report(name).memif.unwrap_or_default();
         let mut seat = Self {
-            claim,
-            signature,
+            followed,
             running: None,
             before: Counters::default(),
             past: past.without_peer(),
-            trouble: None,
             told: Default::default(),
             described: Instant::now(),
         };
@@ -92,25 +85,14 @@ impl Seat {
         self.running.as_ref().is_some_and(|running| running.key == key)
     }
 
-    /// Reads the record again if its file is another, and does what it says. `thoroughly`, what is in trouble is tried again.
-    ///
-    /// # Errors
-    /// When the record cannot be read: the last one still stands.
-    pub(super) fn follow(
-        &mut self,
-        floor: &mut Floor,
-        signature: Option<Signature>,
-        thoroughly: bool,
-    ) -> Result<(), RegistryError> {
-        let mut changed = false;
-        if signature != self.signature {
-            changed = self.claim.refresh()?.is_some();
-            self.signature = signature;
-        }
-        if changed || (thoroughly && (self.trouble.is_some() || self.has_lost_its_bus())) {
+    /// Does what the record says if it is another. `thoroughly`, what is in trouble is tried again.
+    pub(super) fn follow(&mut self, floor: &mut Floor, thoroughly: bool) -> News {
+        let news = self.followed.look();
+        let again = thoroughly && (self.followed.is_troubled() || self.has_lost_its_bus());
+        if news == News::Changed || news == News::None && again {
             self.obey(floor);
         }
-        Ok(())
+        news
     }
 
     /// Whether there is another bus in the place of the one it is on. One whose file was only removed goes on for those who
@@ -124,18 +106,10 @@ impl Seat {
 
     /// Does what the record says, and says so.
     fn obey(&mut self, floor: &mut Floor) {
-        let record = self.claim.record().clone();
-        let trouble = self.run(floor, &record).err().map(|error| exit::sentence(&error));
-        if let Some(trouble) = &trouble
-            && self.trouble.as_ref() != Some(trouble)
-        {
-            output::note(&format!("{}: {trouble}", record.name));
-        }
-        self.trouble.clone_from(&trouble);
+        let record = self.followed.record().clone();
+        let done = self.run(floor, &record);
         self.describe();
-        if let Err(error) = self.claim.acknowledge(trouble) {
-            output::warn(error);
-        }
+        self.followed.did(done);
     }
 
     fn run(&mut self, floor: &mut Floor, record: &Record) -> anyhow::Result<()> {
@@ -170,15 +144,10 @@ impl Seat {
         self.count();
     }
 
-    /// The node has closed the port, because its bus is gone.
+    /// The node has closed the port: its bus is gone, or what it is a port of.
     pub(super) fn ended(&mut self, why: &Gone) {
         self.left();
-        let trouble = why.to_string();
-        output::note(&format!("{}: {trouble}", self.claim.record().name));
-        self.trouble = Some(trouble.clone());
-        if let Err(error) = self.claim.acknowledge(Some(trouble)) {
-            output::warn(error);
-        }
+        self.followed.did(Err(why.clone().into()));
     }
 
     /// Lets others see how it is.
@@ -198,8 +167,8 @@ impl Seat {
     fn describe(&mut self) {
         self.described = Instant::now();
         self.told = (self.counters(), self.link());
-        let is_memif = self.claim.record().name.kind() == Kind::Memif;
-        self.claim.describe(self.link(), is_memif.then(|| self.memif()));
+        let is_memif = self.followed.record().name.kind() == Kind::Memif;
+        self.followed.describe(self.link(), is_memif.then(|| self.memif()));
     }
 
     /// How its connection is, with what went before.
@@ -209,9 +178,8 @@ impl Seat {
     }
 
     fn count(&mut self) {
-        if let Err(error) = self.claim.count(self.counters()) {
-            output::warn(error);
-        }
+        let counters = self.counters();
+        self.followed.count(counters);
     }
 
     fn counters(&self) -> Counters {
@@ -220,9 +188,9 @@ impl Seat {
     }
 
     /// The interface was destroyed.
-    pub(super) fn give_up(mut self, floor: &mut Floor) -> Result<(), RegistryError> {
+    pub(super) fn give_up(mut self, floor: &mut Floor) {
         self.close(floor);
-        self.claim.discard()
+        self.followed.discard();
     }
 }
 

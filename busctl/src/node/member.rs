@@ -57,6 +57,8 @@ pub(crate) struct Member {
     dropped_from_peer: u64,
     dropped_from_bus: u64,
     stalls: u64,
+    /// What was counted on stations it had before.
+    before: Counters,
     /// The latest trouble with the bus that was told.
     told: Option<String>,
 }
@@ -75,10 +77,16 @@ struct Locked {
     told: bool,
 }
 
-/// The bus is gone.
+/// Why a member cannot go on.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("bus {0} is gone: its file was cut short or overwritten")]
-pub(crate) struct Gone(String);
+pub(crate) enum Gone {
+    /// There is no bus any more.
+    #[error("bus {0} is gone: its file was cut short or overwritten")]
+    Bus(String),
+    /// The port is [of no use](Port::gone) any more.
+    #[error("{0}")]
+    Port(String),
+}
 
 impl Member {
     pub(super) fn new(key: Key, port: Box<dyn Port>, station: Interface, gauge: Arc<Gauge>) -> Self {
@@ -96,8 +104,21 @@ impl Member {
             dropped_from_peer: 0,
             dropped_from_bus: 0,
             stalls: 0,
+            before: Counters::default(),
             told: None,
         }
+    }
+
+    /// Takes its station off the bus: what the peer sends is taken and dropped, and nothing comes from the bus.
+    pub(super) fn unplug(&mut self) {
+        self.station.set_link_up(false);
+    }
+
+    /// Gives it another station, which may be on another bus. It begins at the present.
+    pub(super) fn plug(&mut self, station: Interface) {
+        self.before = self.counters();
+        (self.dropped_from_peer, self.dropped_from_bus, self.stalls) = (0, 0, 0);
+        (self.station, self.blocked, self.locked) = (station, None, None);
     }
 
     /// The bus of its station.
@@ -203,15 +224,18 @@ impl Member {
     /// Looks after the connection, if that is due.
     ///
     /// # Errors
-    /// When the bus is gone.
+    /// When the bus or the port is gone.
     pub(super) fn tend(&mut self, epoll: &Epoll) -> Result<(), Gone> {
         if self.station.bus().is_lost() {
-            return Err(Gone(self.station.bus().path().display().to_string()));
+            return Err(Gone::Bus(self.station.bus().path().display().to_string()));
         }
         if self.port.wants_tending() {
             self.unwatch_port(epoll);
             self.port.tend(&mut output::note);
             self.watch_port(epoll);
+            if let Some(why) = self.port.gone() {
+                return Err(Gone::Port(why));
+            }
         }
         self.up = self.port.is_up();
         self.stay_present();
@@ -231,20 +255,24 @@ impl Member {
 
     /// Lets others see how it is.
     fn publish(&self) {
+        self.gauge.set_up(self.up);
+        self.gauge.set_counters(self.counters());
+    }
+
+    fn counters(&self) -> Counters {
         let stats = self.station.stats();
         // Of what came from the peer and is not on the bus, some was refused by the bus, the rest was no frame for it.
         let busy = stats.tx_busy.min(self.dropped_from_peer);
-        self.gauge.set_up(self.up);
-        self.gauge.set_counters(Counters {
+        self.before.plus(Counters {
             rx_packets: stats.tx_packets,
             rx_bytes: stats.tx_bytes,
-            rx_dropped: busy,
+            rx_dropped: busy + stats.tx_link_down,
             rx_errors: self.dropped_from_peer - busy,
             tx_packets: stats.rx_packets,
             tx_bytes: stats.rx_bytes,
             tx_dropped: self.dropped_from_bus + self.stalls + stats.overruns,
             tx_errors: stats.corrupt,
-        });
+        })
     }
 
     /// Whether it has been quiet for long enough.
@@ -287,7 +315,7 @@ impl Member {
     fn arm_station(&mut self) -> Result<bool, Gone> {
         match self.station.arm() {
             Ok(there) => Ok(there),
-            Err(WaitError::Lost { path }) => Err(Gone(path.display().to_string())),
+            Err(WaitError::Lost { path }) => Err(Gone::Bus(path.display().to_string())),
             Err(error) => {
                 self.tell_once(&format!("{error}; frames from the bus will be late"));
                 Ok(false)

@@ -85,7 +85,7 @@ impl Node {
         Ok(Self { threads, ended, bell, last: 0 })
     }
 
-    /// Serves a port from now on, until it is removed or its bus is gone. Returns its key, and where to see how it is.
+    /// Serves a port from now on, until it is removed or cannot go on. Returns its key, and where to see how it is.
     pub(crate) fn add(&mut self, port: Box<dyn Port>, station: Interface) -> (Key, Arc<Gauge>) {
         self.last += 1;
         let (key, gauge) = (self.last, Arc::<Gauge>::default());
@@ -106,13 +106,35 @@ impl Node {
         drop(member.recv());
     }
 
+    /// Takes a port's station off its bus. The port keeps its peer; what comes from there is dropped.
+    pub(crate) fn unplug(&self, key: Key) {
+        self.change(key, Member::unplug);
+    }
+
+    /// Gives a port another station.
+    pub(crate) fn plug(&self, key: Key, station: Interface) {
+        self.change(key, |member| member.plug(station));
+    }
+
+    /// Changes a member while no thread is busy with it.
+    fn change(&self, key: Key, change: impl FnOnce(&mut Member)) {
+        let Some(thread) = self.threads.iter().find(|thread| thread.members.contains(&key)) else { return };
+        let (answer, member) = channel();
+        thread.tell(Command::Remove(key, answer));
+        // None: it has just ended, which is told elsewhere.
+        if let Ok(Some(mut member)) = member.recv() {
+            change(&mut member);
+            thread.tell(Command::Add(member));
+        }
+    }
+
     fn forget(&mut self, key: Key) -> Option<&Thread> {
         let thread = self.threads.iter_mut().find(|thread| thread.members.contains(&key))?;
         thread.members.retain(|member| *member != key);
         Some(thread)
     }
 
-    /// A port that was closed because its bus is gone, if there is one.
+    /// A port that was closed because it or its bus is gone, if there is one.
     pub(crate) fn ended(&mut self) -> Option<(Key, Gone)> {
         self.bell.drain();
         let Ended { member, why } = self.ended.try_recv().ok()?;

@@ -68,12 +68,19 @@ impl fmt::Display for BusSpec {
 pub(super) struct Joined {
     path: PathBuf,
     buses: Vec<Identity>,
+    /// The process whose ports are open already, and are to be moved to this bus.
+    own: Option<u32>,
 }
 
 impl Joined {
     /// That is, to begin with, the node's own, which may not be there yet.
     pub(super) fn new(bus: &Path) -> Self {
-        Self { path: bus.to_owned(), buses: vec![Identity::of(bus)] }
+        Self { path: bus.to_owned(), buses: vec![Identity::of(bus)], own: None }
+    }
+
+    /// The same for ports that are open already.
+    pub(super) fn anew(bus: &Path) -> Self {
+        Self { own: Some(std::process::id()), ..Self::new(bus) }
     }
 
     /// Opens a port to one more.
@@ -81,27 +88,10 @@ impl Joined {
     /// # Errors
     /// When that would be a loop, or the other bus cannot be joined.
     pub(super) fn open(&mut self, spec: &BusSpec, options: &BusOptions) -> anyhow::Result<BusPort> {
-        let (ours, theirs) = (self.path.display(), spec.path.display());
-        let identity = Identity::of(&spec.path);
-        if identity == self.buses[0] {
-            return Err(misuse(anyhow!(
-                "cannot join {ours} to itself ({theirs}): frames would go round for ever"
-            )));
-        }
-        if self.buses.contains(&identity) {
-            return Err(misuse(anyhow!(
-                "{theirs} is joined to {ours} twice: frames would go round for ever"
-            )));
-        }
-        if let Some(node) = common_node(&self.path, &spec.path) {
-            return Err(misuse(anyhow!(
-                "process {} joins {ours} and {theirs} already: frames would go round for ever; end it first",
-                node.pid
-            )));
-        }
+        self.check(spec)?;
         let bus = options.open_or_create(&spec.path)?;
         // What was missing is there now.
-        self.buses.extend([identity, Identity::of(&spec.path)]);
+        self.buses.push(Identity::of(&spec.path));
         let options = StationOptions::new()
             .name(format!("{NAME}{}", file_name(&self.path)))
             .promiscuous(true)
@@ -121,16 +111,46 @@ impl Joined {
     }
 }
 
+impl Joined {
+    /// Takes one more for joined.
+    ///
+    /// # Errors
+    /// When that would be a loop.
+    pub(super) fn check(&mut self, spec: &BusSpec) -> anyhow::Result<()> {
+        let (ours, theirs) = (self.path.display(), spec.path.display());
+        let identity = Identity::of(&spec.path);
+        if identity == self.buses[0] {
+            return Err(misuse(anyhow!(
+                "cannot join {ours} to itself ({theirs}): frames would go round for ever"
+            )));
+        }
+        if self.buses.contains(&identity) {
+            return Err(misuse(anyhow!(
+                "{theirs} is joined to {ours} twice: frames would go round for ever"
+            )));
+        }
+        if let Some(node) = common_node(&self.path, &spec.path, self.own) {
+            return Err(misuse(anyhow!(
+                "process {} joins {ours} and {theirs} already: frames would go round for ever; end it first",
+                node.pid
+            )));
+        }
+        self.buses.push(identity);
+        Ok(())
+    }
+}
+
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// A node of another process that has a port like this on both. Its buses are one LAN, so these two are joined already.
-fn common_node(one: &Path, other: &Path) -> Option<Member> {
+/// A node of a process other than `own` that has a port like this on both. Its buses are one LAN, so these two are joined already.
+fn common_node(one: &Path, other: &Path, own: Option<u32>) -> Option<Member> {
     let nodes = |path: &Path| -> Vec<Member> {
         // One that is not there, or cannot be read, has none.
         let members = Bus::open_read_only(path).map(|bus| bus.members()).unwrap_or_default();
-        members.into_iter().filter(|member| member.name.starts_with(NAME)).collect()
+        let is_node = |member: &Member| member.name.starts_with(NAME) && Some(member.pid) != own;
+        members.into_iter().filter(is_node).collect()
     };
     let others = nodes(other);
     nodes(one).into_iter().find(|node| others.iter().any(|other| other.pid == node.pid))

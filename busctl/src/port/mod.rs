@@ -74,6 +74,11 @@ pub(crate) trait Port: Send {
     /// the user should know is told in one line each.
     fn tend(&mut self, tell: &mut dyn FnMut(&str));
 
+    /// Why it is of no use any more, once that is so: what it is a port of has gone for good. Asked when it was tended.
+    fn gone(&self) -> Option<String> {
+        None
+    }
+
     /// Moves a burst from the peer to the bus. Frames that the bus did not take are dropped: the peer's buffers are not
     /// kept waiting for it. (A file may wait.)
     fn ingress(&mut self, station: &mut Interface) -> Result<Moved, NotSent>;
@@ -261,4 +266,17 @@ pub(crate) fn open(
             })
         })
         .collect()
+}
+
+/// Whether ports that are open can be moved to the bus at `bus`.
+///
+/// # Errors
+/// When there would be a loop of buses.
+pub(crate) fn check_loops(specs: &[PortSpec], bus: &Path) -> anyhow::Result<()> {
+    let mut buses = bus::Joined::anew(bus);
+    let others = specs.iter().filter_map(|spec| match spec {
+        PortSpec::Bus(spec) => Some(spec),
+        PortSpec::Memif(_) | PortSpec::Tap(_) | PortSpec::Pcap(_) => None,
+    });
+    others.into_iter().try_for_each(|spec| buses.check(spec))
 }

@@ -4,6 +4,7 @@
 //! lock with the process, however it ends, so a claim never outlives its holder; the pid is there only to be told. The lock
 //! is taken under the registry's, which keeps two that want it, and `destroy`, apart.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -112,11 +113,16 @@ impl Claim {
     /// Reads the record again: the new one if it has changed.
     ///
     /// # Errors
-    /// When it cannot be read, or is damaged, or gone; the last one read still stands then.
+    /// When it cannot be read, or is damaged; the last one read still stands then. [`RegistryError::NoSuchInterface`] when the
+    /// interface was destroyed, also when there is another one with its name by now.
     pub fn refresh(&mut self) -> Result<Option<&Record>, RegistryError> {
         let record = self.registry.load(self.record.name)?;
         if record == self.record {
             return Ok(None);
+        }
+        if record.revision < self.record.revision {
+            // The revisions of one interface only grow.
+            return Err(RegistryError::NoSuchInterface { name: record.name, others: BTreeSet::new() });
         }
         self.record = record;
         Ok(Some(&self.record))
@@ -127,10 +133,10 @@ impl Claim {
     /// # Errors
     /// When it cannot be written.
     pub fn acknowledge(&mut self, trouble: Option<String>) -> Result<(), RegistryError> {
-        self.report.revision = self.record.revision;
-        self.report.trouble = trouble;
-        self.unwritten = true;
-        self.write_report()
+        let revision = self.record.revision;
+        self.unwritten |= (revision, &trouble) != (self.report.revision, &self.report.trouble);
+        (self.report.revision, self.report.trouble) = (revision, trouble);
+        if self.unwritten { self.write_report() } else { Ok(()) }
     }
 
     /// Says what this runner has counted since it began. Call it as often as you like: it is written at most ten times a
@@ -161,6 +167,10 @@ impl Claim {
     /// When a file cannot be removed.
     pub fn discard(mut self) -> Result<(), RegistryError> {
         self.unwritten = false;
+        if !self.registry.interfaces().exists() {
+            // Somebody has removed everything, and it stays removed.
+            return Ok(());
+        }
         // Under the lock, so that it is not that of a new one with the same name.
         let edit = self.registry.edit()?;
         match self.registry.load(self.record.name) {
@@ -246,7 +256,6 @@ mod tests {
         assert_eq!(registry.runner(NAME).unwrap(), Some(me));
         let error = registry.claim(NAME).unwrap_err();
         assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
-        assert!(matches!(registry.edit().unwrap().destroy(NAME), Err(RegistryError::Running { .. })));
         drop(claim);
         assert_eq!(registry.runner(NAME).unwrap(), None);
         assert!(!registry.claim_path(NAME).exists());
@@ -289,5 +298,34 @@ mod tests {
         assert!(registry.report(NAME).revision < record.revision);
         claim.acknowledge(None).unwrap();
         assert_eq!(registry.report(NAME).revision, record.revision);
+    }
+
+    #[test]
+    fn the_runner_of_a_destroyed_interface_takes_no_other_for_it() {
+        let (_folder, registry) = registry();
+        let edit = registry.edit().unwrap();
+        let mut record = edit.load(NAME).unwrap();
+        edit.store(&mut record).unwrap();
+        drop(edit);
+        let mut claim = registry.claim(NAME).unwrap();
+        let destroyed =
+            |claim: &mut Claim| matches!(claim.refresh(), Err(RegistryError::NoSuchInterface { .. }));
+        assert!(!destroyed(&mut claim));
+        registry.edit().unwrap().destroy(NAME).unwrap();
+        assert!(destroyed(&mut claim));
+        registry.edit().unwrap().create_shmif(Some(NAME), Shmif::default()).unwrap();
+        assert!(destroyed(&mut claim), "this is another one");
+        claim.discard().unwrap();
+        assert_eq!(registry.runner(NAME).unwrap(), None);
+        assert!(registry.load(NAME).is_ok());
+    }
+
+    #[test]
+    fn whoever_lets_go_makes_nothing_anew() {
+        let (_folder, registry) = registry();
+        let claim = registry.claim(NAME).unwrap();
+        std::fs::remove_dir_all(registry.folder()).unwrap();
+        claim.discard().unwrap();
+        assert!(!registry.folder().exists());
     }
 }

@@ -46,6 +46,21 @@ impl Counters {
             tx_errors: self.tx_errors.wrapping_add(other.tx_errors),
         }
     }
+
+    /// The same as seen from the other side: what one sends, the other receives.
+    #[must_use]
+    pub fn from_the_other_side(self) -> Self {
+        Self {
+            rx_packets: self.tx_packets,
+            rx_bytes: self.tx_bytes,
+            rx_dropped: self.tx_dropped,
+            rx_errors: self.tx_errors,
+            tx_packets: self.rx_packets,
+            tx_bytes: self.rx_bytes,
+            tx_dropped: self.rx_dropped,
+            tx_errors: self.rx_errors,
+        }
+    }
 }
 
 /// What the process that runs an interface last said.

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::error::RegistryError;
-use super::name::{InterfaceName, Kind};
+use super::name::InterfaceName;
 use super::record::{Record, Settings, Shmif};
 use super::socket::Socket;
 use super::{Registry, file};
@@ -178,23 +178,18 @@ impl<'registry> Edit<'registry> {
         file::remove(&self.registry.socket_path(id))
     }
 
-    /// Whether `name` can be destroyed: it is there (a damaged record is good enough), and nobody runs it but a node, which will
-    /// let go of it.
+    /// Whether `name` can be destroyed: it is there; a damaged record is good enough.
     ///
     /// # Errors
     /// When it cannot.
     pub fn check_destroy(&self, name: InterfaceName) -> Result<(), RegistryError> {
         match self.registry.load(name) {
-            Ok(_) | Err(RegistryError::Damaged { .. }) => {}
-            Err(error) => return Err(error),
-        }
-        match self.registry.runner(name)? {
-            Some(runner) if name.kind() == Kind::Shmif => Err(RegistryError::Running { name, runner }),
-            _ => Ok(()),
+            Ok(_) | Err(RegistryError::Damaged { .. }) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
-    /// Destroys `name` and what was kept about it. What belongs to a process that runs it, that one removes.
+    /// Destroys `name` and what was kept about it. What belongs to a process that runs it, that one removes when it lets go.
     ///
     /// # Errors
     /// As [`check_destroy`](Self::check_destroy), and when a file cannot be removed.

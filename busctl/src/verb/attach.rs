@@ -1,19 +1,20 @@
-//! `busctl attach`: joins ports to a bus without a registry.
+//! `busctl attach`: joins ports to a bus, without records of them.
+
+mod lan;
 
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 
-use crate::bus_argument::{BusArgument, plugged_in, station_of};
+use self::lan::Lan;
+use crate::bus_argument::BusArgument;
 use crate::context::Context;
-use crate::exit::misuse;
+use crate::followed::{Destroyed, INTERVAL};
 use crate::new_bus::NewBus;
-use crate::node::{self, Node, Threads};
+use crate::node::Threads;
 use crate::output;
-use crate::port::{self, PortSpec};
-use crate::registry::Claim;
+use crate::port::PortSpec;
 use crate::stop::Stop;
 
 /// Join ports to a bus until stopped
@@ -53,27 +54,18 @@ pub struct Args {
 /// Runs the verb.
 ///
 /// # Errors
-/// When the bus cannot be joined or a port cannot be opened.
+/// When the bus cannot be joined or a port cannot be opened; when the bus or the last port goes.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
-    let (path, claim) = bus(&args.bus, context)?;
     let stop = Stop::on_signals().context("cannot handle signals")?;
-    // The ports come first: when a socket is in the way, no bus is made.
-    let ports = port::open(&args.ports, &path, &args.new_bus.options())?;
-    let mut node = Node::start(&args.threads)?;
-    let mut first = true;
-    for (port, spec) in ports.into_iter().zip(&args.ports) {
-        // The first port is the interface, if there is one.
-        let interface = claim.as_ref().filter(|_| first).and_then(|claim| claim.record().shmif());
-        first = false;
-        let mac = spec.mac().or(interface.map(|shmif| shmif.mac));
-        let bus = args.new_bus.options().open_or_create(&path)?;
-        let station = node::station(bus, port.name(), mac, spec.learns())?;
-        node.add(port, station);
-    }
+    let mut lan = Lan::open(args, context)?;
     announce(&args.ports)?;
-    while !stop.wait([node.as_fd()], None) {
-        if let Some((_, why)) = node.ended() {
-            return Err(why.into());
+    let pause = lan.is_followed().then_some(INTERVAL);
+    while !stop.wait([lan.as_fd()], pause) {
+        if let Err(error) = lan.pass() {
+            let Some(destroyed) = error.downcast_ref::<Destroyed>() else { return Err(error) };
+            // Somebody has asked for it, as with a signal.
+            output::note(&format!("{destroyed}: its ports are closed"));
+            return Ok(());
         }
     }
     Ok(())
@@ -87,21 +79,4 @@ fn announce(ports: &[PortSpec]) -> anyhow::Result<()> {
     }
     writeln!(output::stdout(), "ready")?;
     Ok(output::stdout().flush()?)
-}
-
-/// The bus, and for an interface the claim that makes this process the one that runs it.
-fn bus(bus: &BusArgument, context: &Context) -> anyhow::Result<(PathBuf, Option<Claim>)> {
-    match bus {
-        BusArgument::Path(path) => Ok((path.clone(), None)),
-        BusArgument::Interface(name) => {
-            let registry = context.registry()?;
-            station_of(&registry.load(*name)?)?;
-            let claim = registry.claim(*name)?;
-            let path = plugged_in(claim.record())?.to_owned();
-            if !claim.record().up {
-                return Err(misuse(anyhow!("{name} is down; 'busctl up {name}' sets it up")));
-            }
-            Ok((path, Some(claim)))
-        }
-    }
 }

@@ -6,8 +6,8 @@ use crate::settle;
 
 /// Destroy interfaces
 ///
-/// Their buses stay as they are. A damaged record is removed too. What a node runs is taken down first; while another process runs
-/// one of them, none is destroyed.
+/// Their buses stay as they are. A damaged record is removed too. Where a process runs one of them, it lets go within a second:
+/// a node goes on without it; a host, a ping and the like end, and so does 'busctl attach'.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  busctl destroy shmif0\n  busctl destroy shmif0 memif0/1")]
 pub struct Args {
@@ -19,7 +19,7 @@ pub struct Args {
 /// Destroys the interfaces, all or none.
 ///
 /// # Errors
-/// When one does not exist or is run by a process that is no node, or the node does not let go.
+/// When one does not exist, or a process that runs one does not let go.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let registry = context.registry()?;
     let edit = registry.edit()?;
@@ -32,7 +32,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     for &name in &names {
         edit.destroy(name)?;
     }
-    // The node needs the lock to be free.
+    // Whoever is to let go needs the lock to be free.
     drop(edit);
     let let_go: Vec<_> = names.iter().map(|name| settle::wait_until_let_go(&registry, *name)).collect();
     let_go.into_iter().collect()

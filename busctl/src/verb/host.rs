@@ -156,6 +156,11 @@ fn serve<N: Nic>(stacks: Vec<Stack<N>>, mut errand: Errand, args: &Args, stop: &
             if index == 0 {
                 over = errand.step(&mut host.stack)?;
             }
+            if let Err(destroyed) = host.stack.check() {
+                // Somebody has asked for it, as with a signal.
+                output::note(&format!("{destroyed}: the host ends"));
+                over = true;
+            }
             host.due = Instant::now() + host.stack.pause();
         }
         if !ready && hosts.iter().all(|host| host.stack.is_up()) {

@@ -128,8 +128,13 @@ fn ping<N: Nic>(mut stack: Stack<N>, args: &Args, stop: &Stop) -> anyhow::Result
     let begin = Instant::now();
     let mut printed = Ok(());
     let mut dots = Dots::new(args);
+    let mut fate = Ok(());
     while !stop.requested() {
         stack.poll(&mut |_| {})?;
+        fate = stack.check();
+        if fate.is_err() {
+            break;
+        }
         let done = pinger.step(&mut stack, |reply| {
             if args.flood {
                 dots.reply();
@@ -158,6 +163,7 @@ fn ping<N: Nic>(mut stack: Stack<N>, args: &Args, stop: &Stop) -> anyhow::Result
         let summary = if args.flood { statistics.flood_summary(total) } else { statistics.summary(total) };
         writeln!(output::stdout(), "{summary}")?;
     }
+    fate?;
     if statistics.received() == 0 {
         bail!("no reply from {target}");
     }

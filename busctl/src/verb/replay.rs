@@ -76,8 +76,12 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let begin = Instant::now();
     let mut pace = args.pps.map(|pps| Pace::new(pps, begin));
     let mut sent = Sent::default();
+    let mut fate = Ok(());
     while !batch.is_empty() && !stop.requested() {
-        station.follow();
+        fate = station.follow();
+        if fate.is_err() {
+            break;
+        }
         let frames = match &mut pace {
             None => batch.frames(),
             Some(pace) => match pace.due(Instant::now()) {
@@ -106,6 +110,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     }
     progress.finish();
     report(args, &sent, source.skipped(), begin.elapsed())?;
+    fate?;
     damage
 }
 

@@ -63,6 +63,7 @@ fn a_process_that_does_not_follow_is_named() {
     let _claim = Registry::new(lab.path("state")).claim(NAME).unwrap();
     let me = format!("process {}", std::process::id());
     refused(&mut lab.busctl("down shmif0"), 1, &format!("{me} that runs it has not followed"));
-    refused(&mut lab.busctl("destroy shmif0"), 1, &format!("shmif0 is run by {me}"));
     assert!(!is_up(&lab), "the wish is recorded");
+    refused(&mut lab.busctl("destroy shmif0"), 1, &format!("{me} that ran it has not let go within 1 s"));
+    lab.refuses("show shmif0", "there is no interface shmif0");
 }

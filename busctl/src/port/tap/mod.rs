@@ -124,15 +124,18 @@ impl Port for TapPort {
         self.changed || !self.up && state(tap) != Some(false)
     }
 
-    fn tend(&mut self, tell: &mut dyn FnMut(&str)) {
+    fn tend(&mut self, _tell: &mut dyn FnMut(&str)) {
         self.changed = false;
         let Some(tap) = &self.tap else { return };
         if let Some(up) = state(tap) {
             self.set_up(up);
         } else {
-            tell(&format!("{}: somebody has deleted the interface; the others go on without it", self.name));
             (self.tap, self.up) = (None, false);
         }
+    }
+
+    fn gone(&self) -> Option<String> {
+        self.tap.is_none().then(|| "somebody has deleted the interface".to_owned())
     }
 
     fn ingress(&mut self, station: &mut Interface) -> Result<Moved, NotSent> {
@@ -196,11 +199,11 @@ impl Port for TapPort {
 
 /// What became of the frames of a burst, by the station's own account.
 fn sent_since(before: &Stats, after: &Stats) -> Moved {
-    let dropped =
-        |stats: &Stats| stats.tx_refused + stats.tx_offload_refused + stats.tx_busy + stats.tx_link_down;
+    let taken = |stats: &Stats| stats.tx_packets + stats.tx_link_down;
+    let dropped = |stats: &Stats| stats.tx_refused + stats.tx_offload_refused + stats.tx_busy;
     let difference = |after: u64, before: u64| usize::try_from(after - before).unwrap_or(usize::MAX);
     Moved {
-        frames: difference(after.tx_packets, before.tx_packets),
+        frames: difference(taken(after), taken(before)),
         dropped: difference(dropped(after), dropped(before)),
         blocked: false,
     }

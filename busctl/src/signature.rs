@@ -7,7 +7,7 @@ use std::path::Path;
 /// What tells a file, and a state of it, from another. Records are replaced as a whole, so every change makes another file;
 /// those that people make in place change its times.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Signature {
+pub(crate) struct Signature {
     device: u64,
     inode: u64,
     size: u64,
@@ -16,7 +16,7 @@ pub(super) struct Signature {
 
 impl Signature {
     /// Of the file at `path` now, if there is one that can be looked at.
-    pub(super) fn of(path: &Path) -> Option<Self> {
+    pub(crate) fn of(path: &Path) -> Option<Self> {
         let file = fs::metadata(path).ok()?;
         Some(Self {
             device: file.dev(),
@@ -27,7 +27,7 @@ impl Signature {
     }
 
     /// Whether both are of one file, in whatever state.
-    pub(super) fn is_same_file(&self, other: &Self) -> bool {
+    pub(crate) fn is_same_file(&self, other: &Self) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }
 }

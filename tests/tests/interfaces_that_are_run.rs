@@ -1,0 +1,192 @@
+//! What is done to an interface reaches the process that runs it, whatever that is: `attach`, a host, a ping, a replay.
+
+use memif::Options;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use system_tests::memifpeer::MemifPeer;
+use system_tests::{Lab, PATIENCE, Process, frames, lab, wait};
+
+const MAC: &str = "02:00:00:00:00:01";
+
+/// Makes shmif0, which is up on `./lan.bus`.
+fn make(lab: &Lab) {
+    lab.does(&format!("create shmif0 mac={MAC}"));
+    lab.does("linkstr shmif0 ./lan.bus");
+    lab.does("up shmif0");
+}
+
+/// `attach` on shmif0 with two memif ports, and their peers.
+fn attached(lab: &Lab) -> (Process, MemifPeer, MemifPeer) {
+    let node = lab.ready(["attach", "shmif0", "memif:id=0,socket=./m.sock", "memif:id=1,socket=./m.sock"]);
+    let socket = lab.path("m.sock");
+    let mut alice = MemifPeer::client(&socket, Options::new(0));
+    let mut bob = MemifPeer::client(&socket, Options::new(1));
+    alice.reach(&mut bob);
+    bob.reach(&mut alice);
+    (node, alice, bob)
+}
+
+fn dropped(shown: &Value) -> Option<u64> {
+    shown["tx_dropped"].as_u64()
+}
+
+/// What Alice sends is dropped, and nothing of it comes to Bob.
+fn are_apart(lab: &Lab, alice: &mut MemifPeer, bob: &mut MemifPeer) {
+    let before = dropped(&lab.show("shmif0"));
+    let burst: Vec<_> = (0..32).map(|number| frames::numbered(60, number)).collect();
+    alice.send_all(&burst);
+    lab.shows("shmif0", "what was dropped", |shown| dropped(shown) >= before.map(|before| before + 32));
+    assert_eq!(bob.receive(|_| ()), 0);
+}
+
+#[test]
+fn ports_are_on_the_bus_of_their_interface_while_that_is_up() {
+    let lab = lab!();
+    make(&lab);
+    let (node, mut alice, mut bob) = attached(&lab);
+    lab.shows("shmif0", "what goes through", |shown| {
+        shown["pid"] == node.id()
+            && shown["rx_packets"].as_u64() > Some(0)
+            && shown["tx_packets"].as_u64() > Some(0)
+            && shown["tx_bytes"].as_u64() > Some(0)
+    });
+    let second = lab.run(["host", "shmif0", "10.0.0.1/24"]);
+    second.fails_with(1, &["shmif0 is run by process", &node.id().to_string()]);
+
+    for [off, on] in [["down shmif0", "up shmif0"], ["set shmif0 media=none", "set shmif0 media=auto"]] {
+        lab.does(off);
+        are_apart(&lab, &mut alice, &mut bob);
+        lab.does(on);
+        alice.reach(&mut bob);
+        bob.reach(&mut alice);
+    }
+
+    // Onto another bus: nobody is left on the first.
+    lab.run(["linkstr", "shmif0", "--unset"]).fails_with(2, &["shmif0 is up: take it down before"]);
+    lab.does("down shmif0");
+    lab.does("linkstr shmif0 --unset");
+    lab.does("linkstr shmif0 ./other.bus");
+    lab.does("up shmif0");
+    alice.reach(&mut bob);
+    let stations = |bus: &str| lab.show(bus)["stations"].as_u64();
+    assert_eq!((stations("./lan.bus"), stations("./other.bus")), (Some(0), Some(2)));
+
+    // It is known by the address of its interface, whatever that is.
+    let has = |mac: &str| lab.show("./other.bus")["members"].to_string().contains(mac);
+    assert!(has(MAC));
+    lab.does("set shmif0 mac=02:00:00:00:00:02 promisc=on capenable=0x880");
+    assert!(has("02:00:00:00:00:02") && !has(MAC));
+    alice.reach(&mut bob);
+
+    // All this time they were connected.
+    assert_eq!((alice.details().links, bob.details().links), (1, 1));
+    let before = lab.show("shmif0");
+    let ended = node.interrupt();
+    assert_eq!((ended.status.code(), ended.stderr.as_str()), (Some(0), ""), "{ended}");
+    let after = lab.show("shmif0");
+    assert_eq!(after["running"], false);
+    for counter in ["rx_packets", "rx_bytes", "tx_packets", "tx_bytes", "tx_dropped"] {
+        assert!(after[counter].as_u64() >= before[counter].as_u64(), "{counter}: {after} after {before}");
+    }
+}
+
+#[test]
+fn a_bus_that_ports_cannot_be_on_is_said_and_tried_again() {
+    let lab = lab!();
+    make(&lab);
+    let (node, mut alice, mut bob) = attached(&lab);
+    lab.does("down shmif0");
+    std::fs::remove_file(lab.path("lan.bus")).expect("the bus is removed");
+    std::fs::create_dir(lab.path("lan.bus")).expect("a folder in its place");
+    let up = lab.run(["up", "shmif0"]);
+    up.fails_with(1, &["shmif0 is changed, but process", &node.id().to_string(), "it is a directory"]);
+    node.wait_for_line("busctl: shmif0: ");
+    assert!(lab.show("shmif0")["trouble"].is_string());
+    are_apart(&lab, &mut alice, &mut bob);
+    std::fs::remove_dir(lab.path("lan.bus")).expect("the folder is removed");
+    lab.shows("shmif0", "no trouble", |shown| shown["trouble"] == Value::Null);
+    alice.reach(&mut bob);
+    assert_eq!(alice.details().links, 1);
+}
+
+#[test]
+fn an_interface_does_not_come_onto_a_bus_its_ports_are_on() {
+    let lab = lab!();
+    make(&lab);
+    let node = lab.ready(["attach", "shmif0", "bus:./far.bus"]);
+    lab.does("down shmif0");
+    lab.does("linkstr shmif0 --unset");
+    lab.does("linkstr shmif0 ./far.bus");
+    lab.run(["up", "shmif0"]).fails_with(1, &["in trouble", "to itself", "round for ever"]);
+    // Back where it was, it may join.
+    lab.does("down shmif0");
+    lab.does("linkstr shmif0 --unset");
+    lab.does("linkstr shmif0 ./lan.bus");
+    lab.does("up shmif0");
+    let _host = lab.ready(["host", "./far.bus", "10.0.0.1/24"]);
+    lab.does("ping ./lan.bus 10.0.0.1 --from 10.0.0.2/24 -c 1");
+    assert_eq!(node.interrupt().status.code(), Some(0));
+}
+
+/// It ends, nothing is left of it, and what it said last is the reason.
+fn ended_by_destroy(lab: &Lab, process: Process, code: i32) {
+    let ended = process.finish(PATIENCE);
+    assert_eq!(ended.status.code(), Some(code), "{ended}");
+    let last = ended.stderr.lines().last().unwrap_or_default();
+    assert!(last.starts_with("busctl: shmif0 was destroyed"), "{ended}");
+    for folder in ["interfaces", "running", "reports"] {
+        assert_eq!(Lab::list(&lab.state().join(folder)), [""; 0], "{folder}");
+    }
+}
+
+#[test]
+fn who_runs_a_destroyed_interface_lets_go_and_ends() {
+    // To stay until stopped is what they are for, so this end is a good one.
+    let lab = lab!();
+    make(&lab);
+    let host = lab.ready(["host", "shmif0", "10.0.0.1/24"]);
+    lab.does("destroy shmif0");
+    ended_by_destroy(&lab, host, 0);
+
+    make(&lab);
+    let (node, mut alice, _bob) = attached(&lab);
+    lab.does("destroy shmif0");
+    ended_by_destroy(&lab, node, 0);
+    let _told = alice.loss();
+    assert!(!lab.path("m.sock").exists());
+
+    // Also while the interface is down.
+    make(&lab);
+    let host = lab.ready(["host", "shmif0", "10.0.0.1/24"]);
+    lab.does("down shmif0");
+    lab.does("destroy shmif0");
+    ended_by_destroy(&lab, host, 0);
+
+    // These had something to do that is not done.
+    make(&lab);
+    let _host = lab.ready(["host", "./lan.bus", "10.0.0.1/24"]);
+    let ping = lab.spawn(["ping", "shmif0", "10.0.0.1", "--from", "10.0.0.2/24", "-i", "0.1"]);
+    ping.wait_for_line("icmp_seq=1");
+    lab.does("destroy shmif0");
+    ping.wait_for_line("ping statistics");
+    ended_by_destroy(&lab, ping, 1);
+
+    make(&lab);
+    lab.does("dump ./lan.bus -q -w lan.pcap");
+    let replay = lab.spawn(["replay", "lan.pcap", "shmif0", "--pps", "1000", "--loop", "1000000"]);
+    wait::until("it plays", PATIENCE, || lab.show("shmif0")["running"] == true);
+    lab.does("destroy shmif0");
+    ended_by_destroy(&lab, replay, 1);
+}
+
+#[test]
+fn who_does_not_let_go_of_a_destroyed_interface_is_named() {
+    let lab = lab!();
+    make(&lab);
+    let host = lab.ready(["host", "shmif0", "10.0.0.1/24"]);
+    host.signal(Signal::SIGSTOP);
+    let pid = host.id().to_string();
+    lab.run(["destroy", "shmif0"]).fails_with(1, &["shmif0 is destroyed, but process", &pid, "not let go"]);
+    host.signal(Signal::SIGCONT);
+    ended_by_destroy(&lab, host, 0);
+}
