@@ -6,10 +6,12 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::registry::format_mac;
 use anyhow::Context as _;
 use serde::Serialize;
 use shmbus::{Bus, FrameSink, OpenError, RingFrame, Tap};
+
+use crate::registry::format_mac;
+use crate::style::Palette;
 
 /// Whether opening a bus failed for a reason that stays (exit code 2), and not because of a lock or a full disk.
 pub(crate) fn is_misuse(error: &OpenError) -> bool {
@@ -43,6 +45,8 @@ pub(crate) struct BusView {
     stations: usize,
     /// Those of them that say who they are.
     members: Vec<MemberView>,
+    #[serde(skip)]
+    palette: Palette,
 }
 
 /// A station as it describes itself.
@@ -54,6 +58,11 @@ struct MemberView {
 }
 
 impl BusView {
+    /// How it is to look as text.
+    pub(crate) fn painted(self, palette: Palette) -> Self {
+        Self { palette, ..self }
+    }
+
     /// How often the ring has been filled to its end.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
@@ -85,6 +94,7 @@ pub(crate) fn look(path: &Path) -> anyhow::Result<BusView> {
         frames: count_frames(Tap::oldest(bus)?),
         stations,
         members,
+        palette: Palette::default(),
     })
 }
 
@@ -125,14 +135,15 @@ impl FrameSink for Passing {
 
 impl fmt::Display for BusView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: shmif bus, version {}, {} bytes", self.path, self.version, self.size)?;
+        let Palette { name, bad, .. } = self.palette;
+        writeln!(f, "{name}{}{name:#}: shmif bus, version {}, {} bytes", self.path, self.version, self.size)?;
         writeln!(
             f,
             "\tring: generation {}, first {:#06x}, last {:#06x}, {}",
             self.generation,
             self.first,
             self.last,
-            if self.locked { "locked" } else { "not locked" }
+            if self.locked { format!("{bad}locked{bad:#}") } else { "not locked".to_owned() }
         )?;
         writeln!(f, "\tframes: {} whole in the ring", self.frames)?;
         writeln!(f, "\tstations: {} live, rump kernels not counted", self.stations)?;

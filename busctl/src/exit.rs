@@ -63,7 +63,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     if error.chain().any(output::is_reader_gone) {
         return ExitCode::SUCCESS;
     }
-    output::note(&sentence(error));
+    output::error(&sentence(error));
     ExitCode::from(if error.chain().any(is_misuse) { 2 } else { 1 })
 }
 
@@ -107,7 +107,7 @@ pub fn report_usage(error: &clap::Error) -> ExitCode {
         // A closed pipe is all that can go wrong here, and a quiet end is right for that.
         let _ = error.print();
     } else {
-        output::note(&usage_line(&error.to_string()));
+        output::error(&usage_line(&error.to_string()));
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }

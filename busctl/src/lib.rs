@@ -33,6 +33,7 @@ mod signature;
 mod size;
 pub mod station;
 pub mod stop;
+mod style;
 mod suggest;
 mod supervisor;
 pub mod verb;

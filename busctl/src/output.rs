@@ -6,7 +6,10 @@
 
 use std::io::{self, Write};
 
+use anstyle::Style;
 use serde::Serialize;
+
+use crate::style::Palette;
 
 /// Stdout, with its broken pipe marked. Made by [`stdout`].
 #[derive(Debug)]
@@ -63,12 +66,22 @@ pub fn print_json(answer: &impl Serialize) -> io::Result<()> {
 
 /// Prints `busctl: warning: {message}` on stderr. Nothing is to be done when that fails.
 pub fn warn(message: impl std::fmt::Display) {
-    let _ = writeln!(io::stderr(), "busctl: warning: {message}");
+    let Palette { name, warning, .. } = Palette::of(&io::stderr());
+    let _ = writeln!(io::stderr(), "{name}busctl:{name:#} {warning}warning:{warning:#} {message}");
 }
 
 /// Prints `busctl: {message}` on stderr, in one line: what happens to a verb that goes on. Nothing is to be done when that
 /// fails.
 pub fn note(message: &str) {
+    say(Palette::of(&io::stderr()).name, message);
+}
+
+/// The same for what a verb ends with because it went wrong.
+pub fn error(message: &str) {
+    say(Palette::of(&io::stderr()).error, message);
+}
+
+fn say(style: Style, message: &str) {
     let line: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let _ = writeln!(io::stderr(), "busctl: {line}");
+    let _ = writeln!(io::stderr(), "{style}busctl:{style:#} {line}");
 }

@@ -12,6 +12,7 @@ use self::memif::MemifView;
 use crate::registry::{
     Counters, InterfaceName, Kind, Media, Record, Registry, RegistryError, Settings, format_mac,
 };
+use crate::style::Palette;
 
 /// No jumbo frames on a bus.
 const MTU: u32 = 1500;
@@ -47,6 +48,8 @@ pub(crate) struct InterfaceView {
     own: Own,
     #[serde(flatten)]
     counters: Counters,
+    #[serde(skip)]
+    palette: Palette,
 }
 
 /// What only interfaces of its kind have.
@@ -102,7 +105,13 @@ impl InterfaceView {
             trouble: live.and_then(|report| report.trouble.clone()),
             own,
             counters: report.counters,
+            palette: Palette::default(),
         })
+    }
+
+    /// How it is to look as text.
+    pub(crate) fn painted(self, palette: Palette) -> Self {
+        Self { palette, ..self }
     }
 
     fn flag_bits(&self) -> u32 {
@@ -113,19 +122,25 @@ impl InterfaceView {
 /// In the layout of `ifconfig`; what is memif's own as VPP's `show memif` has it.
 impl fmt::Display for InterfaceView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Palette { name, bad, .. } = self.palette;
         let flags = self.flags.join(",").to_uppercase();
-        writeln!(f, "{}: flags={:#x}<{flags}> mtu {}", self.name, self.flag_bits(), self.mtu)?;
+        writeln!(f, "{name}{}{name:#}: flags={:#x}<{flags}> mtu {}", self.name, self.flag_bits(), self.mtu)?;
         if !matches!(self.own, Own::Memif(_)) {
             writeln!(f, "\tcapabilities={}", Capabilities::ALL)?;
             writeln!(f, "\tenabled={}", Capabilities::from(self.capenable))?;
         }
         writeln!(f, "\taddress: {}", self.mac.as_deref().unwrap_or("chosen by the kernel"))?;
         writeln!(f, "\tlinkstr: {}", self.linkstr.as_deref().unwrap_or("none"))?;
-        let admin = if self.flags.contains(&"up") { "up" } else { "down" };
+        let state = |word: &str| {
+            let style = self.palette.state(word);
+            format!("{style}{word}{style:#}")
+        };
+        let admin = state(if self.flags.contains(&"up") { "up" } else { "down" });
+        let link = state(self.link);
         match &self.own {
-            Own::Shmif(shmif) => writeln!(f, "\tmedia: {}, link {}", shmif.media, self.link)?,
-            Own::Memif(_) => writeln!(f, "\tadmin {admin}, link {}", self.link)?,
-            Own::Tap(tap) => writeln!(f, "\tdevice: {}, admin {admin}, link {}", tap.device, self.link)?,
+            Own::Shmif(shmif) => writeln!(f, "\tmedia: {}, link {link}", shmif.media)?,
+            Own::Memif(_) => writeln!(f, "\tadmin {admin}, link {link}")?,
+            Own::Tap(tap) => writeln!(f, "\tdevice: {}, admin {admin}, link {link}", tap.device)?,
         }
         match (self.running, self.pid) {
             (false, _) => writeln!(f, "\trun by: nobody")?,
@@ -133,7 +148,7 @@ impl fmt::Display for InterfaceView {
             (true, Some(pid)) => writeln!(f, "\trun by: process {pid}")?,
         }
         if let Some(trouble) = &self.trouble {
-            writeln!(f, "\ttrouble: {trouble}")?;
+            writeln!(f, "\t{bad}trouble: {trouble}{bad:#}")?;
         }
         if let Own::Memif(memif) = &self.own {
             memif.fmt(f)?;

@@ -16,6 +16,7 @@ use crate::output;
 use crate::rates::{BusMeter, InterfaceMeter, InterfaceRates};
 use crate::registry::{Record, Registry};
 use crate::stop::Stop;
+use crate::style::Palette;
 
 /// Show interfaces, or a bus
 ///
@@ -47,7 +48,8 @@ pub struct Args {
 /// # Errors
 /// When there is no such interface, or the file is not a bus.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
-    let mut show = Show { args, context, interfaces: InterfaceMeter::default(), bus: None };
+    let palette = Palette::of(&io::stdout());
+    let mut show = Show { args, context, palette, interfaces: InterfaceMeter::default(), bus: None };
     let Some(pause) = args.watch else { return show.once() };
     let stop = Stop::on_signals()?;
     let mut next = Instant::now();
@@ -69,6 +71,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
 struct Show<'a> {
     args: &'a Args,
     context: &'a Context,
+    palette: Palette,
     interfaces: InterfaceMeter,
     bus: Option<BusMeter>,
 }
@@ -78,7 +81,7 @@ impl Show<'_> {
         let json = self.args.json;
         match &self.args.subject {
             Some(BusArgument::Path(path)) => {
-                let seen = bus_file::look(path)?;
+                let seen = bus_file::look(path)?.painted(self.palette);
                 let rates = if self.args.watch.is_some() { Some(self.bus_meter(path)?.look()) } else { None };
                 print(json, &WithRates { seen, rates })?;
             }
@@ -110,7 +113,7 @@ impl Show<'_> {
         registry: &Registry,
         record: &Record,
     ) -> anyhow::Result<WithRates<InterfaceView, InterfaceRates>> {
-        let seen = InterfaceView::new(registry, record)?;
+        let seen = InterfaceView::new(registry, record)?.painted(self.palette);
         let rates = self.args.watch.map(|_| self.interfaces.look(registry, record.name));
         Ok(WithRates { seen, rates })
     }

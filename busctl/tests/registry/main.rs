@@ -1,6 +1,7 @@
 //! The verbs that keep interfaces, as a user meets them: what they print, what they refuse, and that nothing is lost when
 //! many run at once.
 
+mod colours;
 mod conveniences;
 mod create;
 mod linkstr;

@@ -15,6 +15,7 @@ use super::text::{Form, Text};
 use crate::capture::{Account, CaptureWriter, Format, Interface};
 use crate::exit::misuse;
 use crate::output;
+use crate::style::Palette;
 
 /// Text, a capture, or both.
 pub(super) struct Outlets {
@@ -37,8 +38,8 @@ impl Outlets {
         let stdout_is_taken = args.write.as_deref().is_some_and(is_stdout);
         let text = match (args.quiet, stdout_is_taken) {
             (true, _) => None,
-            (false, false) => Some(Behind::new(Stream(output::stdout()))?),
-            (false, true) => Some(Behind::new(Stream(io::stderr()))?),
+            (false, false) => Some((Behind::new(Stream(output::stdout()))?, Palette::of(&io::stdout()))),
+            (false, true) => Some((Behind::new(Stream(io::stderr()))?, Palette::of(&io::stderr()))),
         };
         let form = match (args.json, args.verbose) {
             (true, summary) => Form::Json { summary },
@@ -46,7 +47,7 @@ impl Outlets {
             (false, false) => Form::Plain,
         };
         let names = subjects.iter().map(|subject| subject.name.clone()).collect();
-        let text = text.map(|file| Text::new(form, names, file));
+        let text = text.map(|(file, palette)| Text::new(form, names, palette, file));
         Ok(Self { text, capture, turns, accounts: vec![Account::default(); subjects.len()] })
     }
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 use shmbus::{BusState, Frame};
 
 use super::summary::Summary;
+use crate::style::Palette;
 
 /// Which form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,13 +24,14 @@ pub(super) struct Text<W> {
     form: Form,
     /// What to call each bus, where there are several.
     names: Vec<String>,
+    palette: Palette,
     file: W,
 }
 
 impl<W: Write> Text<W> {
     /// `names` are those of the buses, in their order.
-    pub(super) fn new(form: Form, names: Vec<String>, file: W) -> Self {
-        Self { form, names, file }
+    pub(super) fn new(form: Form, names: Vec<String>, palette: Palette, file: W) -> Self {
+        Self { form, names, palette, file }
     }
 
     pub(super) fn file_mut(&mut self) -> &mut W {
@@ -50,9 +52,10 @@ impl<W: Write> Text<W> {
             return json(&mut self.file, &header);
         }
         self.name(bus)?;
+        let bold = self.palette.name;
         writeln!(
             self.file,
-            "bus version {}, lock: {}, generation: {}, firstoff: {:#06x}, lastoff: {:#06x}",
+            "{bold}bus version {}{bold:#}, lock: {}, generation: {}, firstoff: {:#06x}, lastoff: {:#06x}",
             state.version,
             u8::from(state.locked),
             state.generation,
@@ -64,6 +67,7 @@ impl<W: Write> Text<W> {
     /// Frame number `number` of the bus.
     pub(super) fn frame(&mut self, bus: usize, number: u64, frame: &Frame<'_>) -> io::Result<()> {
         let info = frame.info;
+        let Palette { name, faint, .. } = self.palette;
         match self.form {
             Form::Json { summary } => {
                 let line = Line {
@@ -83,7 +87,7 @@ impl<W: Write> Text<W> {
                 self.name(bus)?;
                 writeln!(
                     self.file,
-                    "{number} {}.{:06} {}, {} bytes",
+                    "{faint}{number} {}.{:06}{faint:#} {}, {} bytes",
                     info.seconds,
                     info.microseconds,
                     Summary(frame.bytes),
@@ -94,7 +98,7 @@ impl<W: Write> Text<W> {
                 self.name(bus)?;
                 writeln!(
                     self.file,
-                    "packet {number}, offset {:#06x}, length {:#06x}, ts {}/{:06}",
+                    "{name}packet {number}{name:#}, offset {:#06x}, length {:#06x}, {faint}ts {}/{:06}{faint:#}",
                     info.offset,
                     frame.bytes.len(),
                     info.seconds,
@@ -105,7 +109,8 @@ impl<W: Write> Text<W> {
     }
 
     fn name(&mut self, bus: usize) -> io::Result<()> {
-        if self.names.len() > 1 { write!(self.file, "{}: ", self.names[bus]) } else { Ok(()) }
+        let bold = self.palette.name;
+        if self.names.len() > 1 { write!(self.file, "{bold}{}{bold:#}: ", self.names[bus]) } else { Ok(()) }
     }
 }
 
