@@ -7,14 +7,13 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-#[cfg(test)]
 use std::io;
 use std::process::ExitCode;
 
 use shmbus::OpenError;
 
 use crate::registry::RegistryError;
-use crate::{bus_file, output};
+use crate::{bus_file, cli, output};
 
 /// Marks an error as wrong use or configuration: exit code 2. It reads as the error it holds.
 pub struct Misuse(anyhow::Error);
@@ -63,7 +62,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     if error.chain().any(output::is_reader_gone) {
         return ExitCode::SUCCESS;
     }
-    output::error(&sentence(error));
+    output::error(&(sentence(error) + &advice(error)));
     ExitCode::from(if error.chain().any(is_misuse) { 2 } else { 1 })
 }
 
@@ -81,6 +80,19 @@ pub(crate) fn sentence(error: &anyhow::Error) -> String {
         }
     }
     line
+}
+
+/// What to do about an error that cannot tell by itself.
+fn advice(error: &anyhow::Error) -> String {
+    let missing = error.chain().find_map(|cause| match cause.downcast_ref()? {
+        OpenError::Io { path, source } if source.kind() == io::ErrorKind::NotFound => Some(path),
+        _ => None,
+    });
+    let Some(path) = missing else { return String::new() };
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
+        Some(folder) => format!("; there is no folder {}", folder.display()),
+        None => "; 'busctl linkstr', 'busctl host' and 'busctl attach' make a bus".to_owned(),
+    }
 }
 
 /// "No such file or directory (os error 2)": the number says nothing more to the user.
@@ -107,16 +119,29 @@ pub fn report_usage(error: &clap::Error) -> ExitCode {
         // A closed pipe is all that can go wrong here, and a quiet end is right for that.
         let _ = error.print();
     } else {
-        output::error(&usage_line(&error.to_string()));
+        output::error(&usage_line(&error.to_string(), called()));
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-/// clap explains itself in a paragraph: the error, tips, the usage. This keeps the error and the tips, and points to the rest.
-fn usage_line(paragraph: &str) -> String {
+/// The verb that this process was called with, if the command line has got that far.
+fn called() -> String {
+    let mut command = cli::command();
+    let mut called = command.get_name().to_owned();
+    for word in std::env::args_os().skip(1) {
+        if let Some(verb) = command.find_subcommand(&word).cloned() {
+            called = format!("{called} {}", verb.get_name());
+            command = verb;
+        }
+    }
+    called
+}
+
+/// clap explains itself in a paragraph: the error, tips, the usage. This keeps the error and the tips, and points to the rest. It
+/// does not always say which verb it is about: else that is `program`.
+fn usage_line(paragraph: &str, mut program: String) -> String {
     let mut what = Vec::new();
     let mut tips = Vec::new();
-    let mut program = "busctl".to_owned();
     for line in paragraph.lines().map(str::trim).filter(|line| !line.is_empty()) {
         if let Some(usage) = line.strip_prefix("Usage: ") {
             let words =
@@ -175,11 +200,20 @@ mod tests {
         let paragraph = "error: unrecognized subcommand 'creat'\n\n  tip: a similar subcommand exists: 'create'\n\n\
                          Usage: busctl [OPTIONS] <COMMAND>\n\nFor more information, try '--help'.\n";
         assert_eq!(
-            usage_line(paragraph),
+            usage_line(paragraph, "busctl".to_owned()),
             "unrecognized subcommand 'creat'; a similar subcommand exists: 'create'; see 'busctl --help'"
         );
         let of_a_verb =
             "error: unexpected argument '--jsn' found\n\nUsage: busctl show --json <IFNAME|BUSPATH>\n";
-        assert_eq!(usage_line(of_a_verb), "unexpected argument '--jsn' found; see 'busctl show --help'");
+        assert_eq!(
+            usage_line(of_a_verb, "busctl".to_owned()),
+            "unexpected argument '--jsn' found; see 'busctl show --help'"
+        );
+        let of_a_value =
+            "error: invalid value 'x' for '<IFNAME>': no\n\nFor more information, try '--help'.\n";
+        assert_eq!(
+            usage_line(of_a_value, "busctl show".to_owned()),
+            "invalid value 'x' for '<IFNAME>': no; see 'busctl show --help'"
+        );
     }
 }

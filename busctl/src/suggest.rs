@@ -5,6 +5,11 @@ const ALIKE: f64 = 0.7;
 
 /// ` (did you mean 'promisc'?)` when one of `known` is much like `word`, else nothing; to be put behind the word.
 pub(crate) fn hint<T: AsRef<str>>(word: &str, known: impl IntoIterator<Item = T>) -> String {
+    let known: Vec<T> = known.into_iter().collect();
+    if known.iter().any(|candidate| candidate.as_ref() == word) {
+        // It is not this word that is wrong.
+        return String::new();
+    }
     known
         .into_iter()
         .map(|candidate| (strsim::jaro(word, candidate.as_ref()), candidate))
@@ -22,5 +27,6 @@ mod tests {
     fn the_closest_is_suggested_and_nothing_far_off() {
         assert_eq!(hint("promsic", ["mac", "promisc", "media"]), " (did you mean 'promisc'?)");
         assert_eq!(hint("xyzzy", ["mac", "promisc", "media"]), "");
+        assert_eq!(hint("mac", ["mac", "macs"]), "");
     }
 }

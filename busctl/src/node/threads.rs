@@ -34,7 +34,8 @@ impl Threads {
         let cpu = cpus[index % cpus.len()];
         let mut set = CpuSet::new();
         if let Err(error) = set.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set)) {
-            output::warn(format_args!("cannot use processor {cpu}: {error}; the system chooses one"));
+            let why = error.desc();
+            output::warn(format_args!("cannot use processor {cpu}: {why}; the system chooses one"));
         }
     }
 }

@@ -59,7 +59,11 @@ pub enum SettingError {
     #[error(transparent)]
     Port(ParsePortError),
     /// It cannot be chosen.
-    #[error("the {key} of {name} is in its name: other sockets are made by 'busctl socket add'")]
+    #[error("the {key} of {name} is in its name: {other}", other = if key == "id" {
+            "another id makes another interface; see 'busctl create'"
+        } else {
+            "other sockets are made by 'busctl socket add'"
+        })]
     InTheName {
         /// The interface.
         name: InterfaceName,

@@ -37,6 +37,7 @@ pub enum Action {
     #[command(after_help = "Examples:\n  busctl socket add 1 ./memif.sock\n  busctl socket add 2 @lan")]
     Add {
         /// Its number, above 0
+        #[arg(value_parser = parse_id)]
         id: u32,
         /// Where it is: a path, or @ and an abstract name
         path: OsString,
@@ -45,6 +46,7 @@ pub enum Action {
     #[command(after_help = "Examples:\n  busctl socket del 1")]
     Del {
         /// Its number
+        #[arg(value_parser = parse_id)]
         id: u32,
     },
     /// List the sockets, and who uses them
@@ -67,7 +69,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     match &args.action {
         Action::Add { id, path } => {
             let socket = Socket::new(*id, Path::new(path))
-                .map_err(|error| misuse(anyhow!("socket {id} cannot be {}: {error}", path.display())))?;
+                .map_err(|error| misuse(anyhow!("cannot add socket {id}: {error}")))?;
             Ok(registry.edit()?.add_socket(&socket)?)
         }
         Action::Del { id } => Ok(registry.edit()?.del_socket(*id)?),
@@ -119,4 +121,8 @@ fn list(registry: &Registry, json: bool) -> anyhow::Result<()> {
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())
+}
+
+fn parse_id(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("a socket's number is from 0 to {}", u32::MAX))
 }

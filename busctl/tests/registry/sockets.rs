@@ -58,7 +58,7 @@ fn what_is_no_socket_is_refused() {
     let lab = Lab::new();
     lab.refuses("socket add x ./m.sock", "invalid");
     lab.refuses("socket add 1", "required");
-    lab.refuses("socket add 1 @", "socket 1 cannot be @: ");
+    lab.refuses("socket add 1 @", "cannot add socket 1: bad socket address");
     lab.refuses(&format!("socket add 1 /{}", "x".repeat(108)), "longer than 107 bytes");
     lab.refuses("socket ad 1 ./m.sock", "'add'");
     assert_eq!(lab.json("socket list --json")["sockets"].as_array().unwrap().len(), 1);
