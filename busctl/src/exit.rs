@@ -71,7 +71,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
 pub(crate) fn sentence(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
-        let text = without_number(cause.to_string());
+        let text = output::without_number(cause.to_string());
         if line.is_empty() {
             line = text;
         } else if !line.to_lowercase().contains(&text.to_lowercase()) {
@@ -93,16 +93,6 @@ fn advice(error: &anyhow::Error) -> String {
         Some(folder) => format!("; there is no folder {}", folder.display()),
         None => "; 'busctl linkstr', 'busctl host' and 'busctl attach' make a bus".to_owned(),
     }
-}
-
-/// "No such file or directory (os error 2)": the number says nothing more to the user.
-fn without_number(mut text: String) -> String {
-    if let Some(start) = text.find(" (os error ")
-        && let Some(length) = text[start..].find(')')
-    {
-        text.replace_range(start..=start + length, "");
-    }
-    text
 }
 
 fn is_misuse(cause: &(dyn StdError + 'static)) -> bool {

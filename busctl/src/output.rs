@@ -67,6 +67,7 @@ pub fn print_json(answer: &impl Serialize) -> io::Result<()> {
 /// Prints `busctl: warning: {message}` on stderr. Nothing is to be done when that fails.
 pub fn warn(message: impl std::fmt::Display) {
     let Palette { name, warning, .. } = Palette::of(&io::stderr());
+    let message = without_number(message.to_string());
     let _ = writeln!(io::stderr(), "{name}busctl:{name:#} {warning}warning:{warning:#} {message}");
 }
 
@@ -84,4 +85,14 @@ pub fn error(message: &str) {
 fn say(style: Style, message: &str) {
     let line: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let _ = writeln!(io::stderr(), "{style}busctl:{style:#} {line}");
+}
+
+/// "No such file or directory (os error 2)": the number says nothing more to the user.
+pub(crate) fn without_number(mut text: String) -> String {
+    if let Some(start) = text.find(" (os error ")
+        && let Some(length) = text[start..].find(')')
+    {
+        text.replace_range(start..=start + length, "");
+    }
+    text
 }

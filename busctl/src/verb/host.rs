@@ -33,7 +33,8 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 /// It answers ARP and IPv6 neighbor discovery, ICMP echo, and UDP and TCP echo on port 7. Prints 'ready' when it can be used: on
 /// a bus at once, behind memif when the peer has connected. With an IPv6 address it also has a link-local one.
 ///
-/// On an interface it leaves to it the checksums and the TCP segmentation that its 'capenable' has; without, it does them itself.
+/// An interface is run meanwhile, and its record followed; when it is destroyed, the host ends. The host leaves to it the
+/// checksums and the TCP segmentation that its 'capenable' has; without, it does them itself.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit code 1: not all of --tcp-source was acknowledged.\n\n\
                         Examples:\n  \
