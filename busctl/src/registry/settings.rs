@@ -32,12 +32,33 @@ impl FromStr for KeyValue {
     }
 }
 
+impl KeyValue {
+    /// Reads several settings, each of which is made once.
+    ///
+    /// # Errors
+    /// When one is not `key=value`, or a key is there twice.
+    pub fn parse_all(texts: &[String]) -> Result<Vec<Self>, SettingError> {
+        let mut settings: Vec<Self> = Vec::new();
+        for text in texts {
+            let setting: Self = text.parse()?;
+            if settings.iter().any(|other| other.key == setting.key) {
+                return Err(SettingError::Twice(setting.key));
+            }
+            settings.push(setting);
+        }
+        Ok(settings)
+    }
+}
+
 /// Why a setting cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingError {
     /// Not `key=value`.
     #[error("'{0}' is not a setting: settings are written key=value, such as promisc=on")]
     Form(String),
+    /// The key is there twice.
+    #[error("'{0}' is given twice")]
+    Twice(String),
     /// No such key.
     #[error("a shmif interface has no setting '{0}'{hint}: there are {known}",
             hint = crate::suggest::hint(.0, KEYS), known = KEYS.join(" "))]

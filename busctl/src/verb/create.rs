@@ -58,8 +58,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     };
     let (Name::Lowest(first) | Name::This(first)) = name;
     let mut draft = Record::new(first, first_settings(first)?);
-    for setting in settings {
-        let setting: KeyValue = setting.parse().misuse()?;
+    for setting in KeyValue::parse_all(settings).misuse()? {
         draft.apply(&setting).misuse()?;
     }
     let registry = context.registry()?;

@@ -34,8 +34,7 @@ pub struct Args {
 /// # Errors
 /// When the interface does not exist, a setting is wrong, or the process that runs the interface does not follow.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
-    let settings: Vec<KeyValue> =
-        args.settings.iter().map(|setting| setting.parse()).collect::<Result<_, _>>().misuse()?;
+    let settings = KeyValue::parse_all(&args.settings).misuse()?;
     settle::change(&context.registry()?, &[args.interface], |record| {
         let name = record.name;
         if record.up && record.port().is_some() {
