@@ -22,8 +22,8 @@ const CAPENABLE_VARIABLE: &str = "RUMP_SHMIF_CAPENABLE";
     after_help = "shmif keys: mac=MAC capenable=FLAGS promisc=on|off media=auto|none. The first offload flags are those in\n\
                         $RUMP_SHMIF_CAPENABLE, if it is set.\n\
                         memif keys: role=server|client secret=S rsize=LOG2 bsize=BYTES rx-queues=N tx-queues=N mac=MAC\n  \
-                        rx-mode=adaptive|polling|interrupt name=S reconnect=MS mode=ethernet zero-copy=no\n\
-                        tap keys: name=S mac=MAC offload=on|off\n\n\
+                        rx-mode=adaptive|polling|interrupt name=S reconnect=MS mode=ethernet zero-copy=yes|no learn=on|off\n\
+                        tap keys: name=S mac=MAC offload=on|off learn=on|off\n\n\
                         Examples:\n  \
                         busctl create\n  \
                         busctl create shmif7\n  \

@@ -38,6 +38,17 @@ fn a_memif_interface_is_made_on_its_socket() {
 }
 
 #[test]
+fn it_takes_every_key_that_dpdk_has() {
+    let lab = Lab::new();
+    lab.prints(
+        "create memif0/0 role=server bsize=2048 rsize=10 rx-queues=1 tx-queues=1 secret=squeamish mac=02:00:00:00:00:01 \
+         mode=ethernet zero-copy=yes rx-mode=adaptive name=lan",
+    );
+    lab.prints("create memif0/1 role=master zero-copy=no");
+    lab.refuses("create memif0/2 zero-copy=1", "it is one of no, yes");
+}
+
+#[test]
 fn it_keeps_the_address_it_was_made_with() {
     let lab = Lab::new();
     lab.prints("create memif0/0");

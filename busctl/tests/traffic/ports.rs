@@ -224,3 +224,12 @@ fn a_port_that_learns_forwards_only_what_its_peer_needs() {
     here.send_burst([frame(bob, carol), frame(alice, bob)]).unwrap();
     assert_eq!(until_heard(&mut learnt, &frame(alice, bob)), [frame(alice, bob)]);
 }
+
+#[test]
+fn what_a_port_cannot_do_is_said_when_it_is_asked_for() {
+    let lab = Lab::new();
+    let mut node = lab.ready("attach ./lan.bus memif:id=0,socket=./m.sock,zero-copy=yes");
+    let said = node.complaint();
+    assert!(said.starts_with("busctl: memif ./m.sock id 0: zero-copy=yes changes nothing: "), "{said}");
+    assert_eq!(node.last_words(), (Some(0), String::new()));
+}

@@ -134,6 +134,11 @@ impl Sockets {
         if let Some(endpoint) = table.endpoints.get_mut(&token) {
             endpoint.ports.insert(id, subscriber);
         }
+        if spec.zero_copy {
+            output::note(&format!(
+                "{name}: zero-copy=yes changes nothing: this end always copies, once; the peer need not"
+            ));
+        }
         Ok(Control { front: Arc::clone(&self.0), token, id, mailbox })
     }
 

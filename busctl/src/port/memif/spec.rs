@@ -51,6 +51,8 @@ pub struct MemifSpec {
     pub buffer_size: u32,
     /// Whether it has a secret, which is told to nobody.
     pub has_secret: bool,
+    /// Whether it was asked not to copy, which a port on a bus cannot do: its peer may, all the same.
+    pub zero_copy: bool,
     options: Options,
 }
 
@@ -88,7 +90,7 @@ impl MemifSpec {
             &[("adaptive", RxMode::Adaptive), ("polling", RxMode::Polling), ("interrupt", RxMode::Interrupt)],
         )?;
         keys.only("mode", "ethernet", "a bus carries Ethernet frames")?;
-        keys.only("zero-copy", "no", "this end always copies, once; the peer may still be zero-copy")?;
+        let zero_copy = keys.choice("zero-copy", &[("no", false), ("yes", true)])?;
         let log2_ring_size = keys.number("rsize", 10, 1..=14)?;
         let buffer_size = keys.number("bsize", 2_048, 64..=65_535)?;
         let mut options = Options::new(id)
@@ -111,7 +113,18 @@ impl MemifSpec {
         }
         let (mac, has_secret) = (keys.mac("mac")?, keys.get("secret").is_some());
         let learn = keys.learn()?;
-        Ok(Self { role, address, rx_mode, mac, learn, log2_ring_size, buffer_size, has_secret, options })
+        Ok(Self {
+            role,
+            address,
+            rx_mode,
+            mac,
+            learn,
+            log2_ring_size,
+            buffer_size,
+            has_secret,
+            zero_copy,
+            options,
+        })
     }
 
     /// The library's options for it.
@@ -182,7 +195,7 @@ mod tests {
             ("rsize=15", "rsize=15: it is a number from 1 to 14"),
             ("role=sever", "it is one of server, client, master, slave (did you mean 'server'?)"),
             ("mode=ip", "mode=ip: only 'ethernet' is possible"),
-            ("zero-copy=yes", "zero-copy=yes: only 'no' is possible"),
+            ("zero-copy=maybe", "zero-copy=maybe: it is one of no, yes"),
             ("mac=02:00", "mac=02:00: "),
             ("mac=01:00:5e:00:00:01", "it is no station's address"),
             ("socket=", "socket=: "),
