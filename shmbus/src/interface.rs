@@ -73,6 +73,8 @@ const SOURCE: Range<usize> = 6..12;
 pub struct Interface {
     bus: Bus,
     me: Owner,
+    /// What it says that it is called.
+    name: String,
     sender: u64,
     filter: Filter,
     screen: Option<Box<dyn Screen>>,
@@ -132,13 +134,15 @@ impl Interface {
         };
         let cursor = Cursor::at_end(&extent);
         let mac = options.mac.unwrap_or_else(random_mac);
-        members::enter(&bus.file, me, mac, &options.name.unwrap_or_else(program_name));
+        let name = options.name.unwrap_or_else(program_name);
+        members::enter(&bus.file, me, mac, &name);
         let longest = bus.max_frame();
         let mut reader = Reader::new(cursor);
         reader.set_wait_mode(options.wait_mode);
         Ok(Self {
             bus,
             me,
+            name,
             sender: random::number(),
             filter: Filter::new(mac, options.promiscuous),
             screen: None,
@@ -167,9 +171,12 @@ impl Interface {
         self.filter.mac.into()
     }
 
-    /// Changes the station's address, from the next frame on.
+    /// Changes the station's address, from the next frame on, and in the list of the bus's [members](Bus::members).
     pub fn set_mac(&mut self, mac: MacAddr6) {
-        self.filter.mac = mac.into_array();
+        if mac != self.mac() {
+            self.filter.mac = mac.into_array();
+            members::note(&self.bus.file, self.me, mac, &self.name);
+        }
     }
 
     /// The random identity by which the station knows its own frames; others see it in

@@ -50,6 +50,11 @@ pub(crate) fn enter(file: &File, owner: Owner, mac: MacAddr6, name: &str) {
         // Another may be doing the same.
         let _ = file.remove_xattr(attribute(dead));
     }
+    note(file, owner, mac, name);
+}
+
+/// Says who `owner` is, or is now.
+pub(crate) fn note(file: &File, owner: Owner, mac: MacAddr6, name: &str) {
     let name: String = name.chars().take(MAX_NAME).collect();
     let note = format!("{} {mac} {name}", std::process::id());
     if let Err(error) = file.set_xattr(attribute(owner), note.as_bytes()) {

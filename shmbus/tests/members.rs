@@ -39,10 +39,13 @@ fn names(bus: &Bus) -> Vec<String> {
 fn members_are_known_while_they_live() {
     let Some(folder) = folder() else { return };
     let path = folder.path().join("bus");
-    let (alice, bob) = (station(&path, "alice"), station(&path, "bob"));
+    let (alice, mut bob) = (station(&path, "alice"), station(&path, "bob"));
     let bus = Bus::open_read_only(&path).expect("a bus");
     assert_eq!(names(&bus), ["alice", "bob"]);
     assert_eq!(names(bob.bus()), ["alice"], "the others");
+    bob.set_mac(MacAddr6::new(2, 0, 0, 0, 0, 1));
+    let macs: Vec<_> = bus.members().into_iter().map(|member| member.mac).collect();
+    assert!(macs.contains(&bob.mac()), "as it is now: {macs:?}");
     let member = bus.members().into_iter().find(|member| member.name == "alice").expect("there");
     assert_eq!((member.pid, member.mac), (std::process::id(), MAC));
     drop(alice);
