@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use anyhow::anyhow;
 use serde::Serialize;
 use shmbus::{RepairError, RingFound};
 
@@ -54,8 +55,9 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     };
     let repair = shmbus::repair(&path, args.force).map_err(|error| match error {
         RepairError::Open(error) => error.into(),
-        // A live user of the bus is in the way.
-        error => misuse(error),
+        error @ (RepairError::Repairing { .. } | RepairError::Busy { .. }) => error.into(),
+        // A live user of the bus is in the way, or may be.
+        error => misuse(anyhow!("{error} (busctl repair --force {})", path.display())),
     })?;
     let report = Report {
         repaired: repair.lock != shmbus::LockFound::Free || repair.ring != RingFound::Sound,
