@@ -1,6 +1,5 @@
 //! The connecting side: one interface that owns its memory and reconnects by itself.
 
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -14,6 +13,7 @@ use super::history::{History, Tally};
 use super::link::{LinkHandle, Parts, Ring, build};
 use super::memory::Memory;
 use super::options::{Options, Role};
+use super::turn::{self, News, Worker};
 use crate::error::{Error, OptionsError, Refusal};
 use crate::format::VERSION;
 use crate::format::message::{AddRing, Init, Message, Name};
@@ -66,9 +66,7 @@ pub struct Client {
     next_token: u64,
     /// When to connect again.
     retry: Option<Instant>,
-    events: VecDeque<Event>,
-    /// Events of one round of work are being handed out; it ends with `None`.
-    in_round: bool,
+    news: News,
     history: History,
     tally: Tally,
 }
@@ -107,8 +105,7 @@ impl Client {
             past: Vec::new(),
             next_token: FIRST_CONNECTION,
             retry: None,
-            events: VecDeque::new(),
-            in_round: false,
+            news: News::default(),
             history: History::default(),
             tally: Tally::default(),
         };
@@ -173,14 +170,7 @@ impl Client {
     /// # Errors
     /// [`Error`] when the client's own descriptors fail; the server causes none.
     pub fn ready(&mut self) -> Result<Option<Event>, Error> {
-        if self.events.is_empty() {
-            if std::mem::take(&mut self.in_round) {
-                return Ok(None);
-            }
-            self.work()?;
-            self.in_round = !self.events.is_empty();
-        }
-        Ok(self.events.pop_front())
+        turn::ready(self)
     }
 
     /// Whether the descriptor is readable.
@@ -195,42 +185,13 @@ impl Client {
     /// # Errors
     /// As [`ready`](Self::ready).
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<Event>, Error> {
-        let end = timeout.map(deadline_in);
-        loop {
-            if let Some(event) = self.ready()? {
-                return Ok(Some(event));
-            }
-            if self.canceller.take() {
-                return Ok(None);
-            }
-            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-            let more = self.poller.wait(left).map_err(Error::at("poll"))?;
-            // There may always be more to do that is nobody's news.
-            if !more || left == Some(Duration::ZERO) {
-                return self.ready();
-            }
-        }
+        turn::wait(self, timeout)
     }
 
     /// What ends a [`wait`](Self::wait) from another thread.
     #[must_use]
     pub fn canceller(&self) -> Canceller {
         self.canceller.clone()
-    }
-
-    fn work(&mut self) -> Result<(), Error> {
-        for token in self.poller.ready().map_err(Error::at("epoll_wait"))? {
-            if token == WAKE {
-                self.wake.drain();
-                self.close_faulted();
-            } else if let Some(connection) = self.connection.take_if(|connection| connection.token == token) {
-                self.serve(connection);
-            }
-        }
-        self.expire();
-        let deadline = self.connection.as_ref().and_then(|connection| connection.deadline);
-        let next = deadline.into_iter().chain(self.retry).min();
-        self.poller.set_deadline(next).map_err(Error::at("timerfd_settime"))
     }
 
     fn schedule(&mut self) {
@@ -327,7 +288,7 @@ impl Client {
         connection.deadline = None;
         connection.link = Some(handle);
         self.history.links += 1;
-        self.events.push_back(Event::Connected { id: self.options.id, link });
+        self.news.push(Event::Connected { id: self.options.id, link });
         Ok(())
     }
 
@@ -367,7 +328,7 @@ impl Client {
         let id = self.options.id;
         self.tally.count(&end);
         self.history.ended(&end, link);
-        self.events.push_back(if link.is_some() {
+        self.news.push(if link.is_some() {
             let reason = end.into_disconnect();
             self.history.last = Some(reason.clone());
             Event::Disconnected { id, reason }
@@ -398,6 +359,35 @@ fn wishes(options: &Options) -> Bounds {
         s2m: Options::queues(options.tx_queues, 1),
         m2s: Options::queues(options.rx_queues, 1),
         log2_ring_size: options.log2_ring_size,
+    }
+}
+
+impl Worker for Client {
+    fn work(&mut self) -> Result<(), Error> {
+        for token in self.poller.ready().map_err(Error::at("epoll_wait"))? {
+            if token == WAKE {
+                self.wake.drain();
+                self.close_faulted();
+            } else if let Some(connection) = self.connection.take_if(|connection| connection.token == token) {
+                self.serve(connection);
+            }
+        }
+        self.expire();
+        let deadline = self.connection.as_ref().and_then(|connection| connection.deadline);
+        let next = deadline.into_iter().chain(self.retry).min();
+        self.poller.set_deadline(next).map_err(Error::at("timerfd_settime"))
+    }
+
+    fn news(&mut self) -> &mut News {
+        &mut self.news
+    }
+
+    fn poller(&self) -> &Poller {
+        &self.poller
+    }
+
+    fn canceller(&self) -> &Canceller {
+        &self.canceller
     }
 }
 

@@ -16,4 +16,5 @@ pub(crate) mod server;
 pub(crate) mod stats;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+mod turn;
 pub(crate) mod tx;

@@ -1,10 +1,13 @@
 //! The listening side: one socket, many interfaces told apart by id.
 
-use std::collections::{BTreeMap, HashMap, VecDeque, btree_map};
+mod options;
+
+use std::collections::{BTreeMap, HashMap, btree_map};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use self::options::ServerOptions;
 use super::cancel::Canceller;
 use super::details::Details;
 use super::end::End;
@@ -12,6 +15,7 @@ use super::event::Event;
 use super::history::{History, Tally};
 use super::link::{LinkHandle, Parts, Ring, build};
 use super::options::{Options, Role};
+use super::turn::{self, News, Worker};
 use crate::error::{BindError, Error, Fault, OptionsError, Refusal};
 use crate::format::MAX_QUEUES;
 use crate::format::message::{Init, Message, Name};
@@ -36,79 +40,6 @@ const BATCH: usize = 32;
 /// How long to leave the listener alone when there is no descriptor left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Options of a server's socket.
-#[derive(Debug, Clone)]
-pub struct ServerOptions {
-    mode: Option<u32>,
-    max_pending: usize,
-    connect_timeout: Duration,
-    unsealed: bool,
-    max_memory: u64,
-    allowed_uids: Option<Vec<u32>>,
-}
-
-impl Default for ServerOptions {
-    fn default() -> Self {
-        let connect_timeout = Duration::from_secs(5);
-        let max_memory = memfd::MAX_MAPPED;
-        Self { mode: None, max_pending: 64, connect_timeout, unsealed: true, max_memory, allowed_uids: None }
-    }
-}
-
-impl ServerOptions {
-    /// The umask decides about the file's mode, 64 connections may be without INIT, and a client has 5 s to connect.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The permission bits of the socket's file, such as `0o660`. It never has any others.
-    #[must_use]
-    pub fn mode(mut self, mode: u32) -> Self {
-        self.mode = Some(mode & 0o777);
-        self
-    }
-
-    /// How many connections may be open that have not asked for an interface, at least 1. One more makes the oldest go.
-    #[must_use]
-    pub fn max_pending(mut self, connections: usize) -> Self {
-        self.max_pending = connections.max(1);
-        self
-    }
-
-    /// How long a client may take from its connection until its link is up.
-    #[must_use]
-    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
-        self
-    }
-
-    /// Only clients of these users are served, as the kernel tells who connected; given again, these as well. An abstract socket
-    /// has no file with a mode, so this is what protects it.
-    #[must_use]
-    pub fn allow_uids(mut self, uids: impl IntoIterator<Item = u32>) -> Self {
-        self.allowed_uids.get_or_insert_default().extend(uids);
-        self
-    }
-
-    /// Whether to turn clients away whose memory is not sealed against shrinking. By default they are taken: VPP's
-    /// huge pages and the packet memory of a zero-copy DPDK carry no seal.
-    #[must_use]
-    pub fn refuse_unsealed(mut self, refuse: bool) -> Self {
-        self.unsealed = !refuse;
-        self
-    }
-
-    /// How many bytes of memory one client may share, 64 GiB by default; more than 8 GiB of a region are out of any descriptor's
-    /// reach and neither mapped nor counted. A client can have us touch each page of it first: then it is allocated at the
-    /// expense of this process, or of its control group.
-    #[must_use]
-    pub fn max_memory(mut self, bytes: u64) -> Self {
-        self.max_memory = bytes;
-        self
-    }
-}
-
 /// A listening socket and the interfaces behind it, which may [come](Self::add) and [go](Self::remove) while others are
 /// connected.
 ///
@@ -127,9 +58,7 @@ pub struct Server {
     connections: BTreeMap<u64, Connection>,
     next_token: u64,
     accept_again: Option<Instant>,
-    events: VecDeque<Event>,
-    /// Events of one round of work are being handed out; it ends with `None`.
-    in_round: bool,
+    news: News,
     tally: Tally,
 }
 
@@ -217,8 +146,7 @@ impl Server {
             connections: BTreeMap::new(),
             next_token: FIRST_CONNECTION,
             accept_again: None,
-            events: VecDeque::new(),
-            in_round: false,
+            news: News::default(),
             tally: Tally::default(),
         })
     }
@@ -297,14 +225,7 @@ impl Server {
     /// # Errors
     /// [`Error`] when the server's own descriptors fail; peers cause none.
     pub fn ready(&mut self) -> Result<Option<Event>, Error> {
-        if self.events.is_empty() {
-            if std::mem::take(&mut self.in_round) {
-                return Ok(None);
-            }
-            self.work()?;
-            self.in_round = !self.events.is_empty();
-        }
-        Ok(self.events.pop_front())
+        turn::ready(self)
     }
 
     /// Whether the descriptor is readable.
@@ -319,45 +240,13 @@ impl Server {
     /// # Errors
     /// As [`ready`](Self::ready).
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<Event>, Error> {
-        let end = timeout.map(deadline_in);
-        loop {
-            if let Some(event) = self.ready()? {
-                return Ok(Some(event));
-            }
-            if self.canceller.take() {
-                return Ok(None);
-            }
-            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-            let more = self.poller.wait(left).map_err(Error::at("poll"))?;
-            // There may always be more to do that is nobody's news.
-            if !more || left == Some(Duration::ZERO) {
-                return self.ready();
-            }
-        }
+        turn::wait(self, timeout)
     }
 
     /// What ends a [`wait`](Self::wait) from another thread.
     #[must_use]
     pub fn canceller(&self) -> Canceller {
         self.canceller.clone()
-    }
-
-    fn work(&mut self) -> Result<(), Error> {
-        for token in self.poller.ready().map_err(Error::at("epoll_wait"))? {
-            match token {
-                WAKE => {
-                    self.wake.drain();
-                    self.close_faulted();
-                }
-                LISTENER => self.accept()?,
-                token => self.serve(token),
-            }
-        }
-        self.expire()?;
-        let accept_again = self.accept_again.into_iter();
-        let deadline =
-            self.connections.values().filter_map(|connection| connection.deadline).chain(accept_again);
-        self.poller.set_deadline(deadline.min()).map_err(Error::at("timerfd_settime"))
     }
 
     fn accept(&mut self) -> Result<(), Error> {
@@ -387,7 +276,7 @@ impl Server {
             let end = End::Refused(Refusal::UidNotAllowed { uid });
             socket.bye(&end.to_string());
             self.tally.count(&end);
-            self.events.push_back(Event::Refused { id: None, reason: end.into_refusal() });
+            self.news.push(Event::Refused { id: None, reason: end.into_refusal() });
             return;
         }
         let most = |queues: fn(&Options) -> Option<u8>| {
@@ -520,7 +409,7 @@ impl Server {
         connection.deadline = None;
         connection.link = Some(handle);
         interface.history.links += 1;
-        self.events.push_back(Event::Connected { id, link });
+        self.news.push(Event::Connected { id, link });
         Ok(())
     }
 
@@ -593,7 +482,39 @@ impl Server {
                 Event::Refused { id, reason }
             }
         };
-        self.events.push_back(event);
+        self.news.push(event);
+    }
+}
+
+impl Worker for Server {
+    fn work(&mut self) -> Result<(), Error> {
+        for token in self.poller.ready().map_err(Error::at("epoll_wait"))? {
+            match token {
+                WAKE => {
+                    self.wake.drain();
+                    self.close_faulted();
+                }
+                LISTENER => self.accept()?,
+                token => self.serve(token),
+            }
+        }
+        self.expire()?;
+        let accept_again = self.accept_again.into_iter();
+        let deadline =
+            self.connections.values().filter_map(|connection| connection.deadline).chain(accept_again);
+        self.poller.set_deadline(deadline.min()).map_err(Error::at("timerfd_settime"))
+    }
+
+    fn news(&mut self) -> &mut News {
+        &mut self.news
+    }
+
+    fn poller(&self) -> &Poller {
+        &self.poller
+    }
+
+    fn canceller(&self) -> &Canceller {
+        &self.canceller
     }
 }
 
