@@ -193,6 +193,12 @@ impl MemifPeer {
     /// When none comes.
     pub fn come_back(&mut self) {
         self.link = self.endpoint.next_link();
+        // Now that nobody here uses the last one any more, nothing of it is kept.
+        let more = match &mut self.endpoint {
+            Endpoint::Client(client) => client.wait(Some(Duration::ZERO)),
+            Endpoint::Server(server) => server.wait(Some(Duration::ZERO)),
+        };
+        assert!(more.expect("the endpoint's own descriptors work").is_none(), "nothing more happened");
     }
 
     /// Sends the first of `frames`, as many as there is room for, and returns how many that were.

@@ -373,6 +373,10 @@ impl Worker for Client {
             }
         }
         self.expire();
+        if self.connection.as_ref().is_some_and(|connection| connection.link.is_some()) {
+            // It let us come again, so it knows that those before are over.
+            self.past.retain(|shared| !shared.take_back());
+        }
         let deadline = self.connection.as_ref().and_then(|connection| connection.deadline);
         let next = deadline.into_iter().chain(self.retry).min();
         self.poller.set_deadline(next).map_err(Error::at("timerfd_settime"))
