@@ -221,6 +221,8 @@ impl RumpPeer {
     fn read_one(&mut self) -> Option<(u64, Vec<u8>)> {
         let bus = &self.bus;
         bus.lock();
+        // Where an assertion fails, the others in this process are not to wait for ever.
+        let held = HeldLock { bus };
         bus.check_magic();
         let (generation, first, last) = (bus.generation(), bus.load(field::FIRST), bus.load(field::LAST));
         assert!(
@@ -229,7 +231,6 @@ impl RumpPeer {
             self.seen_gen
         );
         if self.seen_gen == generation && bus.next_of(last) == self.next {
-            bus.unlock();
             return None;
         }
         assert_ne!(first, last, "rump: KASSERT(shm_first != shm_last)");
@@ -256,7 +257,7 @@ impl RumpPeer {
         );
         let mut frame = vec![0; len];
         self.next = bus.read(body, &mut frame, &mut filled);
-        bus.unlock();
+        drop(held);
         self.seen_gen += u64::from(filled);
         Some((u64::from_ne_bytes(header[16..24].try_into().expect("8 bytes")), frame))
     }

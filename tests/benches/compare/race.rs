@@ -24,10 +24,8 @@ where
     std::thread::scope(|scope| {
         let receiving = scope.spawn(move || {
             pin(1);
-            let mut step = receiver();
-            let frames = count(time, &mut step);
-            over.store(true, Ordering::Relaxed);
-            frames
+            let _over = Over(over);
+            count(time, &mut receiver())
         });
         scope.spawn(move || {
             pin(0);
@@ -39,6 +37,15 @@ where
         });
         receiving.join().expect("a receiver that does not panic")
     })
+}
+
+/// Ends the sender when the receiver has ended, also by failing.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Million frames a second, from the first one on.
