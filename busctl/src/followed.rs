@@ -125,7 +125,7 @@ impl Followed {
     pub(crate) fn did(&mut self, result: anyhow::Result<()>) {
         let trouble = result.err().map(|error| exit::sentence(&error));
         if let Some(trouble) = &trouble
-            && self.trouble.as_ref() != Some(trouble)
+            && !self.trouble.as_ref().is_some_and(|told| output::is_alike(told, trouble))
         {
             output::note(&format!("{}: {trouble}", self.record().name));
         }

@@ -87,6 +87,14 @@ fn say(style: Style, message: &str) {
     let _ = writeln!(io::stderr(), "{style}busctl:{style:#} {line}");
 }
 
+/// Whether two messages are the same but for their numbers: how long a lock was waited for is another one every time, and no news.
+pub(crate) fn is_alike(one: &str, other: &str) -> bool {
+    fn words(text: &str) -> impl Iterator<Item = &str> {
+        text.split(|c: char| c.is_ascii_digit()).filter(|part| !part.is_empty())
+    }
+    words(one).eq(words(other))
+}
+
 /// "No such file or directory (os error 2)": the number says nothing more to the user.
 pub(crate) fn without_number(mut text: String) -> String {
     if let Some(start) = text.find(" (os error ")
@@ -95,4 +103,16 @@ pub(crate) fn without_number(mut text: String) -> String {
         text.replace_range(start..=start + length, "");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_alone_are_no_news() {
+        assert!(is_alike("locked for 9 ms", "locked for 2001 ms"));
+        assert!(!is_alike("locked for 9 ms", "locked for 9 s"));
+        assert!(!is_alike("locked", "locked for 9 ms"));
+    }
 }

@@ -20,6 +20,7 @@ use super::identity::Identity;
 use super::keys::{Keys, refused};
 use super::{BURST, LOCK_TIMEOUT, Moved, NotSent, ParsePortError, Patience, Port};
 use crate::exit::misuse;
+use crate::output;
 
 /// What every station of such a port is called, before the name of the other bus. A node is known by it.
 const NAME: &str = "bus ";
@@ -198,7 +199,7 @@ fn carry(from: &mut Interface, to: &mut Interface, burst: &mut Burst) -> Result<
 impl BusPort {
     /// Trouble that lasts is told once.
     fn note(&mut self, trouble: String) {
-        if self.told.as_ref() != Some(&trouble) {
+        if !self.told.as_ref().is_some_and(|told| output::is_alike(told, &trouble)) {
             self.trouble = Some(trouble);
         }
     }
