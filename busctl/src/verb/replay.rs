@@ -20,6 +20,7 @@ use self::source::{Skipped, Source};
 use crate::bus_argument::BusArgument;
 use crate::context::Context;
 use crate::exit::OrMisuse as _;
+use crate::followed::INTERVAL;
 use crate::output;
 use crate::pace::Pace;
 use crate::station::Station;
@@ -87,7 +88,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
             Some(pace) => match pace.due(Instant::now()) {
                 Ok(due) => &batch.frames()[..due.min(batch.frames().len())],
                 Err(pause) => {
-                    let _ = stop.sleep(pause);
+                    // Whoever changes the interface waits for a second.
+                    let _ = stop.sleep(pause.min(INTERVAL));
                     continue;
                 }
             },
