@@ -18,6 +18,9 @@ pub(super) const HEADER: [u8; SEQUENCE] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2
 /// Pauses shorter than this are waited for awake: a sleep is not more exact.
 const SHORT: Duration = Duration::from_micros(200);
 
+/// How much longer than it is to be sent to a peer may take to offer room for the first frame.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// A burst of frames that are numbered anew for each sending, and the pace they go out at.
 #[derive(Debug)]
 pub(super) struct Source<'g> {
@@ -28,6 +31,8 @@ pub(super) struct Source<'g> {
     next: u64,
     /// When the first was sent. A peer that has just connected may offer no room for a while.
     begin: Option<Instant>,
+    /// Since when there might have been room.
+    made: Instant,
     looks: u32,
 }
 
@@ -35,7 +40,15 @@ impl<'g> Source<'g> {
     pub(super) fn new(load: Load, gate: &'g Gate) -> Self {
         let mut frame = vec![0; load.frame];
         frame[..SEQUENCE].copy_from_slice(&HEADER);
-        Self { load, gate, burst: vec![frame; load.burst], next: 0, begin: None, looks: 0 }
+        Self {
+            load,
+            gate,
+            burst: vec![frame; load.burst],
+            next: 0,
+            begin: None,
+            made: Instant::now(),
+            looks: 0,
+        }
     }
 
     /// The frames to send next: none when it is not their time yet, `None` when all are sent.
@@ -45,7 +58,9 @@ impl<'g> Source<'g> {
         let mut due = self.burst.len();
         if self.load.pps.is_some() || self.looks.is_multiple_of(16) {
             let elapsed = self.elapsed();
-            if self.load.count.is_none() && elapsed >= self.load.time || self.gate.is_closed() {
+            let no_peer = self.begin.is_none() && self.made.elapsed() >= self.load.time + PATIENCE;
+            let over = elapsed >= self.load.time || no_peer;
+            if self.load.count.is_none() && over || self.gate.is_closed() {
                 return None;
             }
             if let Some(pps) = self.load.pps {
@@ -190,6 +205,16 @@ mod tests {
         }
         assert_eq!(source.result().frames, 10);
         assert_eq!((tally.received, tally.misordered, tally.lost(10)), (7, 0, 3));
+    }
+
+    #[test]
+    fn a_peer_that_never_has_room_is_not_waited_for_without_end() {
+        let gate = Gate::of_parent();
+        let mut source = Source::new(Load { count: None, ..load(0) }, &gate);
+        assert!((0..16).all(|_| source.next_burst().is_some()));
+        source.made = source.made.checked_sub(Duration::from_secs(9) + PATIENCE).expect("up for longer");
+        assert!((0..16).any(|_| source.next_burst().is_none()));
+        assert_eq!(source.result().frames, 0);
     }
 
     #[test]
