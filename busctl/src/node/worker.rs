@@ -42,7 +42,7 @@ pub(super) enum Command {
     Stop,
 }
 
-/// A member whose bus is gone.
+/// A member that cannot go on.
 pub(super) struct Ended {
     pub(super) member: Box<Member>,
     pub(super) why: Gone,
