@@ -3,7 +3,7 @@
 //! All sockets are looked after by one thread of their own, so that peers who connect, lie, or come ever anew cost those
 //! nothing who move frames. A port hears through its mailbox that its link is there or gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,6 +52,8 @@ struct Table {
     /// The token that was given last.
     last: u64,
     endpoints: BTreeMap<u64, Endpoint>,
+    /// Who was told what asking for zero-copy changes: a port that is in trouble is opened again and again.
+    remarked: BTreeSet<String>,
 }
 
 /// A socket, and the ports behind it by their ids.
@@ -134,7 +136,10 @@ impl Sockets {
         if let Some(endpoint) = table.endpoints.get_mut(&token) {
             endpoint.ports.insert(id, subscriber);
         }
-        if spec.zero_copy {
+        let new = spec.zero_copy && table.remarked.insert(name.to_owned());
+        // Whoever reads it may be slow, and others need the table.
+        drop(table);
+        if new {
             output::note(&format!(
                 "{name}: zero-copy=yes changes nothing: this end always copies, once; the peer need not"
             ));
