@@ -166,7 +166,8 @@ impl Member {
         }
         match self.port.ingress(&mut self.station) {
             Ok(moved) => {
-                if moved.frames > 0 {
+                // A peer with nothing to send finds out nothing: that is no reason to take the next lock for this one.
+                if self.locked.is_some() && (moved.frames > 0 || !self.station.bus().state().locked) {
                     self.note_unlocked();
                 }
                 moved

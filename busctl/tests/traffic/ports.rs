@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, Read as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -231,5 +232,53 @@ fn what_a_port_cannot_do_is_said_when_it_is_asked_for() {
     let mut node = lab.ready("attach ./lan.bus memif:id=0,socket=./m.sock,zero-copy=yes");
     let said = node.complaint();
     assert!(said.starts_with("busctl: memif ./m.sock id 0: zero-copy=yes changes nothing: "), "{said}");
+    assert_eq!(node.last_words(), (Some(0), String::new()));
+}
+
+/// A node tries again what it cannot run.
+#[test]
+fn it_is_said_once_however_often_the_port_is_opened() {
+    let lab = Lab::new();
+    let mut node = lab.ready("--state ./state node");
+    lab.prints("--state ./state socket add 1 ./m.sock");
+    lab.prints("--state ./state create memif1/0 zero-copy=yes");
+    lab.prints("--state ./state linkstr memif1/0 ./lan.bus");
+    fs::remove_file(lab.path("lan.bus")).unwrap();
+    fs::create_dir(lab.path("lan.bus")).unwrap();
+    lab.busctl("--state ./state up memif1/0").assert().code(1);
+    assert!(node.complaint().contains("zero-copy=yes changes nothing"));
+    assert!(node.complaint().contains("it is a directory"));
+    // The next trouble comes with the next attempt.
+    fs::remove_dir(lab.path("lan.bus")).unwrap();
+    fs::write(lab.path("lan.bus"), "no bus").unwrap();
+    let said = node.complaint();
+    assert!(said.contains("lan.bus") && !said.contains("zero-copy"), "{said}");
+    assert_eq!(node.last_words(), (Some(0), String::new()));
+}
+
+/// Who holds the lock for long is said; a lock that was free in between is not held for long.
+#[test]
+fn two_locks_are_not_taken_for_one() {
+    let lab = Lab::new();
+    lab.write_pcap("one.pcap", frames(1));
+    lab.prints("--state ./state create shmif0");
+    lab.prints("--state ./state linkstr shmif0 ./lan.bus");
+    lab.prints("--state ./state up shmif0");
+    let node = lab.ready("--state ./state attach shmif0 bus:./far.bus");
+    // As a rump kernel does.
+    let lock = |held: u32| {
+        let bus = fs::File::options().write(true).open(lab.path("lan.bus")).unwrap();
+        bus.write_all_at(&held.to_ne_bytes(), 24).unwrap();
+    };
+    for dropped in 1..=2 {
+        lock(1);
+        lab.prints("replay one.pcap ./far.bus");
+        until("it was locked out", || {
+            lab.json("--state ./state show shmif0 --json")["tx_dropped"] == dropped
+        });
+        lock(0);
+        // Longer than it takes to be worth a line.
+        std::thread::sleep(Duration::from_millis(2_200));
+    }
     assert_eq!(node.last_words(), (Some(0), String::new()));
 }
