@@ -545,7 +545,10 @@ impl Interface {
             return;
         }
         let next = self.helped.as_ref().map_or(HELP_PAUSE, |last| (last.pause * 2).min(LONGEST_HELP_PAUSE));
-        self.helped = match acquire(&self.bus.ring, &self.bus.file, self.me, HELP_TIMEOUT) {
+        // Nobody takes over from an unknown owner, so there is nothing to find out by waiting.
+        let is_known = self.bus.ring.lock_word().owner().is_some();
+        let timeout = if is_known { HELP_TIMEOUT } else { Duration::ZERO };
+        self.helped = match acquire(&self.bus.ring, &self.bus.file, self.me, timeout) {
             Ok(_settled) => None,
             Err(_busy) => Some(HelpedInVain { at: Instant::now(), pause: next }),
         };
