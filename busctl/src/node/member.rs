@@ -9,7 +9,7 @@ use shmbus::{Bus, Busy, Interface, SLEEP_BOUND, SendError, Sleeper, WaitError};
 
 use super::gauge::Gauge;
 use crate::output;
-use crate::port::{BURST, LOCK_TIMEOUT, Moved, NotSent, Patience, Port};
+use crate::port::{BURST, HOLD_OFF, LOCK_TIMEOUT, Moved, NotSent, Patience, Port, SHORT_LOCK_TIMEOUT};
 use crate::registry::Counters;
 
 /// How long a peer may leave frames waiting. Then they are given up: what is new is worth more than what is old, and
@@ -21,11 +21,6 @@ const GRACE: Duration = Duration::from_millis(1);
 /// Nobody says when a peer has made room: it is looked for this soon, then ever less often.
 const FIRST_RETRY: Duration = Duration::from_micros(100);
 const LAST_RETRY: Duration = Duration::from_millis(10);
-/// A lock that was not to be had may be so for long: its holder is stopped, or a rump kernel that is dead. For so long the peer
-/// is left to itself, and then the lock is waited for only a little (but long enough to find out that its owner is dead), until it
-/// is there again. The thread's other ports, on other buses perhaps, go on nearly as before.
-const HOLD_OFF: Duration = Duration::from_millis(100);
-const SHORT_LOCK_TIMEOUT: Duration = Duration::from_millis(2);
 /// When it is worth a line.
 const LOCKED_LONG: Duration = Duration::from_secs(2);
 /// How long an adaptive port is polled after the last frame: longer than the pauses in steady traffic, much shorter than

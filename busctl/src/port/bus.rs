@@ -8,7 +8,7 @@ use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use shmbus::{
@@ -18,7 +18,9 @@ use shmbus::{
 
 use super::identity::Identity;
 use super::keys::{Keys, refused};
-use super::{BURST, LOCK_TIMEOUT, Moved, NotSent, ParsePortError, Patience, Port};
+use super::{
+    BURST, HOLD_OFF, LOCK_TIMEOUT, Moved, NotSent, ParsePortError, Patience, Port, SHORT_LOCK_TIMEOUT,
+};
 use crate::exit::misuse;
 use crate::output;
 
@@ -106,6 +108,7 @@ impl Joined {
             sleeper,
             trouble: None,
             told: None,
+            locked_until: None,
             burst: Burst::new(BURST),
             lost: false,
         })
@@ -167,6 +170,8 @@ pub(crate) struct BusPort {
     /// The latest trouble with it, to be told, and that was told.
     trouble: Option<String>,
     told: Option<String>,
+    /// Its lock was not to be had, and is not tried for before this.
+    locked_until: Option<Instant>,
     lost: bool,
     burst: Burst,
 }
@@ -235,13 +240,30 @@ impl Port for BusPort {
         carry(&mut self.other, station, &mut self.burst)
     }
 
+    /// While the other bus is locked, frames wait on this one.
     fn egress(&mut self, station: &mut Interface) -> Moved {
-        carry(station, &mut self.other, &mut self.burst).unwrap_or_else(|NotSent { moved, source }| {
-            if !matches!(source, SendError::Lost { .. }) {
-                self.note(source.to_string());
+        if self.locked_until.is_some_and(|until| Instant::now() < until) {
+            return Moved { blocked: true, ..Moved::default() };
+        }
+        match carry(station, &mut self.other, &mut self.burst) {
+            Ok(moved) => {
+                if moved.frames > 0 && self.locked_until.take().is_some() {
+                    self.other.set_lock_timeout(LOCK_TIMEOUT);
+                }
+                moved
             }
-            moved
-        })
+            Err(NotSent { moved, source }) => {
+                let blocked = matches!(source, SendError::Busy { .. });
+                if blocked {
+                    self.other.set_lock_timeout(SHORT_LOCK_TIMEOUT);
+                    self.locked_until = Some(Instant::now() + HOLD_OFF);
+                }
+                if !matches!(source, SendError::Lost { .. }) {
+                    self.note(source.to_string());
+                }
+                Moved { blocked, ..moved }
+            }
+        }
     }
 
     fn patience(&self) -> Patience {
@@ -279,6 +301,9 @@ impl Port for BusPort {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt as _;
+
     use super::*;
 
     #[test]
@@ -319,5 +344,40 @@ mod tests {
         assert!(refused(&mut joined, "d").contains("to itself"));
         drop(port);
         drop(joined.open(&spec("c"), &options).expect("joined"));
+    }
+
+    /// It is tried for now and then, and not with every burst: a node has other ports.
+    #[test]
+    fn what_is_for_a_locked_bus_waits_on_the_way() {
+        const FRAMES: usize = 10;
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let options = BusOptions::new();
+        let station = || {
+            let bus = options.open_or_create(path("a")).unwrap();
+            Interface::join(bus, StationOptions::new()).unwrap()
+        };
+        let (mut sender, mut near) = (station(), station());
+        let spec = BusSpec { path: path("b"), learn: false };
+        let mut port = Joined::new(&path("a")).open(&spec, &options).unwrap();
+        let far = File::options().write(true).open(&spec.path).unwrap();
+        // As a rump kernel does.
+        far.write_all_at(&1_u32.to_ne_bytes(), 24).unwrap();
+        let mut all = Moved::default();
+        let mut turn = |all: &mut Moved| {
+            let moved = port.egress(&mut near);
+            (all.frames, all.dropped) = (all.frames + moved.frames, all.dropped + moved.dropped);
+            moved.blocked
+        };
+        for _ in 0..FRAMES {
+            sender.send(&[0xff; 60]).unwrap();
+            assert!(turn(&mut all));
+        }
+        assert!(all.frames == 0 && all.dropped < FRAMES, "{all:?}");
+        far.write_all_at(&0_u32.to_ne_bytes(), 24).unwrap();
+        while turn(&mut all) {
+            std::thread::yield_now();
+        }
+        assert_eq!(all.frames + all.dropped, FRAMES);
     }
 }

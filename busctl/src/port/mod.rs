@@ -36,6 +36,11 @@ const KINDS: [&str; 4] = ["memif", "tap", "pcap", "bus"];
 
 /// How long a port waits for a bus's lock before it drops a burst: the other ports wait with it.
 pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_millis(20);
+/// A lock that was not to be had may be so for long: its holder is stopped, or a rump kernel that is dead. For so long the bus is
+/// left alone, and then the lock is waited for only a little (but long enough to find out that its owner is dead), until it is
+/// there again. The thread's other ports, on other buses perhaps, go on nearly as before.
+pub(crate) const HOLD_OFF: Duration = Duration::from_millis(100);
+pub(crate) const SHORT_LOCK_TIMEOUT: Duration = Duration::from_millis(2);
 
 /// What a port did with frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
