@@ -125,6 +125,8 @@ impl Claim {
             return Err(RegistryError::NoSuchInterface { name: record.name, others: BTreeSet::new() });
         }
         self.record = record;
+        // It may be another interface after all, of the same revision: what was said of the one before is gone with that.
+        self.unwritten = true;
         Ok(Some(&self.record))
     }
 
@@ -318,6 +320,21 @@ mod tests {
         claim.discard().unwrap();
         assert_eq!(registry.runner(NAME).unwrap(), None);
         assert!(registry.load(NAME).is_ok());
+    }
+
+    #[test]
+    fn who_follows_another_interface_of_the_same_revision_says_so() {
+        let (_folder, registry) = registry();
+        let mut claim = registry.claim(NAME).unwrap();
+        let edit = registry.edit().unwrap();
+        edit.destroy(NAME).unwrap();
+        let other = Shmif { promisc: true, ..Shmif::default() };
+        let record = edit.create_shmif(Some(NAME), other).unwrap();
+        drop(edit);
+        assert_eq!(claim.refresh().unwrap(), Some(&record));
+        assert_ne!(registry.report(NAME).revision, record.revision);
+        claim.acknowledge(None).unwrap();
+        assert_eq!(registry.report(NAME).revision, record.revision);
     }
 
     #[test]
