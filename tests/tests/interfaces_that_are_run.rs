@@ -40,6 +40,22 @@ fn are_apart(lab: &Lab, alice: &mut MemifPeer, bob: &mut MemifPeer) {
 }
 
 #[test]
+fn a_bus_that_goes_while_the_interface_is_down_ends_nothing() {
+    let lab = lab!();
+    make(&lab);
+    let (_node, mut alice, mut bob) = attached(&lab);
+    lab.does("down shmif0");
+    let file = std::fs::File::options().write(true).open(lab.path("lan.bus")).expect("a bus");
+    file.set_len(4_096).expect("cut short");
+    are_apart(&lab, &mut alice, &mut bob);
+    lab.does("linkstr shmif0 --unset");
+    lab.does("linkstr shmif0 ./other.bus");
+    lab.does("up shmif0");
+    alice.reach(&mut bob);
+    assert_eq!((alice.details().links, bob.details().links), (1, 1), "they never lost their peers");
+}
+
+#[test]
 fn ports_are_on_the_bus_of_their_interface_while_that_is_up() {
     let lab = lab!();
     make(&lab);

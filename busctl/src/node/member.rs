@@ -104,7 +104,8 @@ impl Member {
         }
     }
 
-    /// Takes its station off the bus: what the peer sends is taken and dropped, and nothing comes from the bus.
+    /// Ends its part in the bus, until it gets another station: what the peer sends is taken and dropped, and nothing comes from the
+    /// bus, whatever becomes of that.
     pub(super) fn unplug(&mut self) {
         self.station.set_link_up(false);
     }
@@ -119,6 +120,11 @@ impl Member {
     /// The bus of its station.
     pub(super) fn bus(&self) -> &Bus {
         self.station.bus()
+    }
+
+    /// Whether the bus it takes part in is gone.
+    fn has_lost_its_bus(&self) -> bool {
+        self.station.is_link_up() && self.station.bus().is_lost()
     }
 
     /// Moves a burst to the bus, and to the peer what is there for it; whether anything moved.
@@ -222,7 +228,7 @@ impl Member {
     /// # Errors
     /// When the bus or the port is gone.
     pub(super) fn tend(&mut self, epoll: &Epoll) -> Result<(), Gone> {
-        if self.station.bus().is_lost() {
+        if self.has_lost_its_bus() {
             return Err(Gone::Bus(self.station.bus().path().display().to_string()));
         }
         if self.port.wants_tending() {
@@ -291,7 +297,8 @@ impl Member {
         let mut there = false;
         if self.up {
             // What waits on the bus for a peer without room is no reason to stay awake.
-            if self.blocked.is_none() {
+            // Nor is a bus it takes no part in.
+            if self.blocked.is_none() && self.station.is_link_up() {
                 there = self.arm_station()?;
             }
             // Nor is what the peer keeps while it is left to itself.
@@ -351,7 +358,7 @@ impl Member {
         // port, while it was left to itself.
         let has_room = was_blocked && self.blocked.is_none();
         let is_heard = was_held_off && !self.holds_off();
-        if moved || has_room || is_heard || self.port.wants_tending() || self.station.bus().is_lost() {
+        if moved || has_room || is_heard || self.port.wants_tending() || self.has_lost_its_bus() {
             return true;
         }
         self.look_at = now + self.longest_sleep(now);

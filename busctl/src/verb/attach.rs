@@ -19,8 +19,9 @@ use crate::stop::Stop;
 
 /// Join ports to a bus until stopped
 ///
-/// An interface is run meanwhile, and its record followed: while it is down, or has no link, the ports keep their peers and are on no
-/// bus. The first port has its address, unless it has one of its own; all of them hear everything. When it is destroyed, this ends.
+/// An interface is run meanwhile, and its record followed: while it is down, or has no link, the ports keep their peers, and
+/// nothing goes between these and the bus. The first port has its address, unless it has one of its own; all of them hear what is for
+/// others, too. When it is destroyed, this ends.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "A PORT is its kind, a colon, and key=value pairs with commas between. Prints 'ready' when all ports are open.\n\n\

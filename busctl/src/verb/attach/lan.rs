@@ -28,7 +28,7 @@ pub(super) struct Lan<'a> {
     /// What ports counted that are gone.
     before: Counters,
     followed: Option<Followed>,
-    /// None: the ports are on no bus.
+    /// None: the ports take part in no bus.
     place: Option<Place>,
 }
 
