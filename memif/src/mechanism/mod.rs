@@ -26,6 +26,14 @@ pub(crate) enum Side {
 }
 
 impl Side {
+    /// Takes the buffers out, if they are ours.
+    fn take_buffers(&mut self) -> Option<Slots> {
+        match std::mem::replace(self, Self::Server) {
+            Self::Client(slots) => Some(slots),
+            Self::Server => None,
+        }
+    }
+
     fn rx_direction(&self) -> &'static str {
         layout::direction(matches!(self, Self::Server))
     }

@@ -1,6 +1,5 @@
 //! Receiving from a ring: descriptors are read once, checked, and the checked copies used.
 
-use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Relaxed;
@@ -286,10 +285,7 @@ impl RxRing {
 
     /// Takes the buffers out, if they are ours: the ring is not used any more.
     pub(crate) fn take_buffers(&mut self) -> Option<Slots> {
-        match mem::replace(&mut self.side, Side::Server) {
-            Side::Client(slots) => Some(slots),
-            Side::Server => None,
-        }
+        self.side.take_buffers()
     }
 
     /// The number a region has on this link.

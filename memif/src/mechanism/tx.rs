@@ -1,6 +1,5 @@
 //! Sending on a ring: buffers are reserved, filled, and published together with one store.
 
-use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
@@ -195,10 +194,7 @@ impl TxRing {
 
     /// Takes the buffers out, if they are ours: the ring is not used any more.
     pub(crate) fn take_buffers(&mut self) -> Option<Slots> {
-        match mem::replace(&mut self.side, Side::Server) {
-            Side::Client(slots) => Some(slots),
-            Side::Server => None,
-        }
+        self.side.take_buffers()
     }
 
     /// The number a region has on this link.
