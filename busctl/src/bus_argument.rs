@@ -14,7 +14,7 @@ use crate::registry::{InterfaceName, Record, Registry, Shmif};
 pub enum BusArgument {
     /// The interface's MAC, flags and bus are used.
     Interface(InterfaceName),
-    /// A station is made for the occasion: see [`Station`](crate::station::Station).
+    /// A station is made for the occasion: see [`BusAttachment`](crate::bus_attachment::BusAttachment).
     Path(PathBuf),
 }
 

@@ -1,41 +1,35 @@
 //! Create, wire and watch virtual Ethernet LANs in shared memory: the library under the program `busctl`.
 //!
 //! One module per thing a command line needs: [`cli`] says which verbs and flags there are, [`verb`] has one module for
-//! each verb, [`registry`] keeps the interfaces, [`bus_argument`] finds the bus a user means, [`station`] puts a verb on it,
+//! each verb, [`registry`] keeps the interfaces, [`bus_argument`] finds the bus a user means, [`bus_attachment`] puts a verb on it,
 //! [`exit`] turns an error into one line and an exit code, [`output`] is the way to stdout.
 
 #![forbid(unsafe_code)]
 
-mod bell;
 pub mod bench;
 pub mod bus_argument;
+pub mod bus_attachment;
 mod bus_file;
 mod capture;
 pub mod cli;
 pub mod context;
 pub mod exit;
-mod followed;
 mod interface_view;
 pub mod ip;
-mod keeper;
 mod logging;
 pub mod new_bus;
 pub mod node;
 pub mod output;
 mod pace;
-mod parent;
 pub mod port;
+pub mod process;
 mod rates;
+mod reconciler;
 pub mod registry;
 mod removal;
-mod settle;
-mod signature;
 mod size;
-pub mod station;
-pub mod stop;
 mod style;
 mod suggest;
-mod supervisor;
 pub mod verb;
 
 use std::io::Write as _;
@@ -53,7 +47,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return exit::report_usage(&error),
     };
-    let Some(_duty) = parent::heed() else {
+    let Some(_duty) = process::die_with_parent::heed() else {
         return ExitCode::FAILURE;
     };
     if let Err(error) = logging::start(cli.verbose) {

@@ -4,7 +4,7 @@
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use memif::{Client, Event, Link, Memory, Options, RxQueue, Server, SocketAddr, TxQueue};
+use memif::{BufferPool, Client, Event, Link, Options, RxQueue, Server, SocketAddr, TxQueue};
 
 fn main() {
     divan::main();
@@ -84,7 +84,7 @@ fn server_to_client(bencher: Bencher<'_, '_>, len: usize) {
 /// There, handed on by the client, and back: exchanging buffers.
 #[divan::bench(args = LENGTHS)]
 fn echo_by_exchange(bencher: Bencher<'_, '_>, len: usize) {
-    let memory = Memory::new(2 * 1_024, 2_048).expect("memory");
+    let memory = BufferPool::new(2 * 1_024, 2_048).expect("memory");
     let mut pair = pair(Options::new(0).memory(&memory));
     let (frame, mut copy) = (vec![1; len], vec![0; len]);
     bencher.counter(ItemsCount::new(BURST)).counter(BytesCount::new(BURST * len)).bench_local(|| {

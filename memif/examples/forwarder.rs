@@ -17,7 +17,7 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use memif::{Client, Event, Link, Memory, Options, Server, SocketAddr};
+use memif::{BufferPool, Client, Event, Link, Options, Server, SocketAddr};
 
 /// A client and its link, when it has one.
 struct Side {
@@ -29,7 +29,7 @@ struct Side {
 }
 
 impl Side {
-    fn new(addr: &SocketAddr, memory: &Memory) -> Result<Self, Box<dyn Error>> {
+    fn new(addr: &SocketAddr, memory: &BufferPool) -> Result<Self, Box<dyn Error>> {
         // The same memory for both sides: that is what makes buffers exchangeable.
         let client = Client::new(addr, Options::new(0).app_name("forwarder").memory(memory))?;
         Ok(Self { addr: addr.clone(), client, link: None, said: String::new() })
@@ -87,7 +87,7 @@ fn main() -> ExitCode {
 
 fn run(addresses: &[String]) -> Result<(), Box<dyn Error>> {
     // Two links with a ring of 1,024 each way.
-    let memory = Memory::new(4 * 1_024, 2_048)?;
+    let memory = BufferPool::new(4 * 1_024, 2_048)?;
     match addresses {
         [] => demonstrate(&memory),
         [left, right] => join(left, right, &memory),
@@ -96,7 +96,7 @@ fn run(addresses: &[String]) -> Result<(), Box<dyn Error>> {
 }
 
 /// Forwards both ways until it is stopped.
-fn join(left: &str, right: &str, memory: &Memory) -> Result<(), Box<dyn Error>> {
+fn join(left: &str, right: &str, memory: &BufferPool) -> Result<(), Box<dyn Error>> {
     let mut sides = [Side::new(&left.parse()?, memory)?, Side::new(&right.parse()?, memory)?];
     loop {
         sides.iter_mut().try_for_each(Side::look_after)?;
@@ -109,7 +109,7 @@ fn join(left: &str, right: &str, memory: &Memory) -> Result<(), Box<dyn Error>> 
 }
 
 /// Plays both servers as well.
-fn demonstrate(memory: &Memory) -> Result<(), Box<dyn Error>> {
+fn demonstrate(memory: &BufferPool) -> Result<(), Box<dyn Error>> {
     const COUNT: u64 = 100_000;
     let serve = |name: &str| -> Result<(Server, SocketAddr), Box<dyn Error>> {
         let addr = SocketAddr::abstract_name(format!("memif-forwarder-{}-{name}", std::process::id()))?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::error::{Fault, Refusal};
+use crate::error::{ProtocolError, Rejection};
 use crate::format::message::{Init, MESSAGE_LEN, Message, Name};
 use crate::format::ring::Descriptor;
 use crate::format::secret::Secret;
@@ -15,9 +15,9 @@ use crate::format::{MAX_LOG2_RING_SIZE_ACCEPTED, VERSION};
 use crate::mechanism::Side;
 use crate::mechanism::client::{self, Bounds, Client, Offer};
 use crate::mechanism::layout::{Layout, Plan, check_rings};
+use crate::mechanism::ring_buffers::{Buffers, RingBuffers};
 use crate::mechanism::rx::RxRing;
 use crate::mechanism::server::{self, Limits, Server};
-use crate::mechanism::slots::{Buffers, Slots};
 use crate::mechanism::tx::TxRing;
 use crate::memory::pool::Pool;
 use crate::memory::region::Regions;
@@ -37,17 +37,17 @@ struct Anyone;
 impl server::Host for Anyone {
     type Fd = ();
     type Region = u64;
-    fn admit(&mut self, init: &Init) -> Result<Limits, Refusal> {
-        if init.id == 9 { Err(Refusal::UnknownId { id: 9 }) } else { Ok(Limits { s2m: 3, m2s: 2 }) }
+    fn admit(&mut self, init: &Init) -> Result<Limits, Rejection> {
+        if init.id == 9 { Err(Rejection::UnknownId { id: 9 }) } else { Ok(Limits { s2m: 3, m2s: 2 }) }
     }
-    fn map(&mut self, _: u16, (): (), size: u64) -> Result<(u64, u64), Fault> {
+    fn map(&mut self, _: u16, (): (), size: u64) -> Result<(u64, u64), ProtocolError> {
         Ok((size, size))
     }
 }
 
 impl client::Host for Anyone {
     type Fd = ();
-    fn build(&mut self, bounds: Bounds) -> Result<Offer<()>, Refusal> {
+    fn build(&mut self, bounds: Bounds) -> Result<Offer<()>, Rejection> {
         assert!((1..=3).contains(&bounds.s2m) && (1..=2).contains(&bounds.m2s) && bounds.log2_ring_size <= 9);
         let plan = Plan::new(bounds.s2m, bounds.m2s, bounds.log2_ring_size, 64, Layout::OneRegion);
         let plan = plan.expect("these bounds fit");
@@ -129,7 +129,7 @@ pub fn rings(data: &[u8]) {
     let is_server = first & 1 == 0;
     let side = |n: usize| {
         let (pool, first, stride) = (Arc::clone(&pool), plan.buffers[n], plan.stride);
-        let ours = Slots::Fixed(Buffers { pool, region: 0, first, stride, size: 64 });
+        let ours = RingBuffers::Fixed(Buffers { pool, region: 0, first, stride, size: 64 });
         if is_server { Side::Server } else { Side::Client(ours) }
     };
     let (from, to) = if is_server { (0, 1) } else { (1, 0) };

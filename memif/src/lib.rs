@@ -32,7 +32,7 @@
 //! they are handed out as atomics or copied, since the peer may change them at any moment.
 //!
 //! A peer can also take memory away while it is in use, which raises `SIGBUS`. A program that calls [`survive_truncation`]
-//! once lives on: the link ends with [`Fault::RegionLost`].
+//! once lives on: the link ends with [`ProtocolError::RegionLost`].
 //!
 //! # Floors
 //! Lower modules know nothing of upper ones; `error` belongs to all: `format` (what lies on the wire and in memory), `memory`
@@ -50,15 +50,14 @@ mod memory;
 mod system;
 
 pub use error::{
-    BindError, ConnectError, Disconnect, Error, Fault, LinkError, MemoryError, OptionsError, Refusal,
-    RingFault,
+    BindError, ConnectError, DisconnectReason, Error, LinkError, MemoryError, OptionsError, ProtocolError,
+    Rejection, RingFault,
 };
-pub use face::cancel::Canceller;
+pub use face::buffer_pool::{Buffer, BufferPool};
 pub use face::client::{Client, ClientError};
 pub use face::details::{DescriptorDetails, Details, RegionDetails, RingDetails};
 pub use face::event::Event;
 pub use face::link::{Link, Peer};
-pub use face::memory::{Buffer, Memory};
 pub use face::options::{Options, Role, RxMode};
 #[cfg(feature = "smoltcp")]
 pub use face::phy;
@@ -68,6 +67,7 @@ pub use face::stats::QueueStats;
 #[cfg(feature = "tokio")]
 pub use face::tokio;
 pub use face::tx::{TxBurst, TxQueue, TxSlot};
+pub use face::waker::Waker;
 pub use format::mode::Mode;
 pub use mapguard::install as survive_truncation;
 pub use mechanism::layout::Layout;

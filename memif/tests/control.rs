@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::*;
 use memif::{
-    BindError, Client, Disconnect, Event, Link, LinkError, Options, Refusal, Server, ServerOptions,
+    BindError, Client, DisconnectReason, Event, Link, LinkError, Options, Rejection, Server, ServerOptions,
     SocketAddr,
 };
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socket};
@@ -142,10 +142,10 @@ fn only_allowed_users_are_served() {
             continue;
         }
         let mock = Mock::connect(&addr);
-        assert_eq!(world.verdict(&mock), Heard::Disconnect("this user is not allowed here".into()));
+        assert_eq!(world.verdict(&mock), Heard::DisconnectReason("this user is not allowed here".into()));
         assert_eq!(world.verdict(&mock), Heard::Closed);
         world.event("Refused", |event| match event {
-            Event::Refused { id: None, reason: Refusal::UidNotAllowed { uid } } => {
+            Event::Refused { id: None, reason: Rejection::UidNotAllowed { uid } } => {
                 assert_eq!(*uid, Some(me));
                 Some(())
             }
@@ -160,7 +160,7 @@ fn a_client_reconnects_when_it_is_told_to() {
     let addr = unique("on-request");
     let long = Some(Duration::from_hours(1));
     let mut client = Client::new(&addr, Options::new(0).reconnect(long)).unwrap();
-    assert!(matches!(client.ready().unwrap(), Some(Event::Refused { reason: Refusal::Connect(_), .. })));
+    assert!(matches!(client.ready().unwrap(), Some(Event::Refused { reason: Rejection::Connect(_), .. })));
     let mut server = Server::bind(&addr).unwrap();
     server.add(Options::new(0)).unwrap();
     let mut world = World::new(server);
@@ -198,7 +198,7 @@ fn interfaces_come_and_go_while_others_are_connected() {
         until("a refusal", || {
             server.pump();
             match early.ready().unwrap() {
-                Some(Event::Refused { reason: Refusal::Peer { reason }, .. }) => Some(reason),
+                Some(Event::Refused { reason: Rejection::Peer { reason }, .. }) => Some(reason),
                 _ => None,
             }
         });
@@ -221,7 +221,7 @@ fn interfaces_come_and_go_while_others_are_connected() {
             Some(Event::Disconnected { reason, .. }) => Some(reason),
             _ => None,
         });
-        assert_eq!(reason, Disconnect::Peer { reason: "not needed any more".into() });
+        assert_eq!(reason, DisconnectReason::Peer { reason: "not needed any more".into() });
         assert_eq!(near.rx[0].burst(1).unwrap_err(), LinkError::Down);
         server.event("Disconnected", |event| match event {
             Event::Disconnected { id: gone, .. } => {

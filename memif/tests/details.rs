@@ -3,11 +3,11 @@
 mod common;
 
 use common::*;
-use memif::{Disconnect, Event, Mode, Options, QueueStats, Role, RxMode, Server};
+use memif::{DisconnectReason, Event, Mode, Options, QueueStats, Role, RxMode, Server};
 
 /// Packets, bytes and interrupts, and the three ways not to send.
 fn counts(stats: QueueStats) -> [u64; 6] {
-    [stats.packets, stats.bytes, stats.interrupts, stats.no_room, stats.withdrawn, stats.down]
+    [stats.packets, stats.bytes, stats.interrupts, stats.ring_full, stats.cancelled, stats.down]
 }
 
 #[test]
@@ -164,12 +164,12 @@ fn reasons_of_both_sides_are_kept() {
     server.server.disconnect(0, "closing time");
     gone(&mut client);
     let details = client.details();
-    assert_eq!(details.last_disconnect, Some(Disconnect::Peer { reason: "closing time".into() }));
+    assert_eq!(details.last_disconnect, Some(DisconnectReason::Peer { reason: "closing time".into() }));
     assert_eq!((details.last_heard.as_deref(), details.last_told), (Some("closing time"), None));
     assert_eq!((details.links, details.peer, details.rx.len(), details.tx_total.bytes), (1, None, 0, 50));
     server.pump();
     let details = server.server.details(0).unwrap();
-    assert_eq!(details.last_disconnect, Some(Disconnect::Local { reason: "closing time".into() }));
+    assert_eq!(details.last_disconnect, Some(DisconnectReason::Local { reason: "closing time".into() }));
     assert_eq!((details.last_told.as_deref(), details.rx_total.bytes), (Some("closing time"), 50));
     assert!(details.to_string().contains("link down"));
 
@@ -198,12 +198,12 @@ fn failed_checks_are_counted_by_name() {
     for packet in [init(1, 0, b"wrong"), init(1, 0, b""), init(9, 0, b""), message(77, &[]), vec![1]] {
         let mock = Mock::connect(&addr);
         mock.send(&packet, &[]);
-        assert!(matches!(world.verdict(&mock), Heard::Disconnect(_)));
+        assert!(matches!(world.verdict(&mock), Heard::DisconnectReason(_)));
     }
     let (mock, memory, mut link) = world.connect_mock(&addr, 2);
     set_head(&memory, S2M, 9);
     assert!(link.rx[0].burst(1).is_err());
-    assert!(matches!(world.verdict(&mock), Heard::Disconnect(_)));
+    assert!(matches!(world.verdict(&mock), Heard::DisconnectReason(_)));
     let expected = [
         ("message-length", 1),
         ("message-type", 1),

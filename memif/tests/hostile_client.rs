@@ -9,7 +9,7 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use common::*;
-use memif::{Disconnect, Event, LinkError, Options, Refusal, Server, ServerOptions, SocketAddr};
+use memif::{DisconnectReason, Event, LinkError, Options, Rejection, Server, ServerOptions, SocketAddr};
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
 use nix::sys::stat::Mode;
 
@@ -21,7 +21,7 @@ fn refused(world: &mut World, addr: &memif::SocketAddr, script: &Script) -> Stri
     for (message, fds) in script {
         mock.send(message, fds);
     }
-    let Heard::Disconnect(told) = world.verdict(&mock) else { panic!("no reason given") };
+    let Heard::DisconnectReason(told) = world.verdict(&mock) else { panic!("no reason given") };
     let reported = world.event("Refused", |event| match event {
         Event::Refused { reason, .. } => Some(reason.to_string()),
         _ => None,
@@ -215,10 +215,10 @@ fn lies_on_a_live_link_end_that_link_only() {
             matches!(&error, LinkError::Peer(fault) if fault.to_string().contains(text)),
             "{error} / {text}"
         );
-        let Heard::Disconnect(told) = world.verdict(&mock) else { panic!("not told: {text}") };
+        let Heard::DisconnectReason(told) = world.verdict(&mock) else { panic!("not told: {text}") };
         assert!(told.contains(text), "{told:?} should say {text:?}");
         world.event("Disconnected", |event| match event {
-            Event::Disconnected { id: 1, reason: Disconnect::Fault(fault) } => {
+            Event::Disconnected { id: 1, reason: DisconnectReason::ProtocolError(fault) } => {
                 assert!(fault.to_string().contains(text));
                 Some(())
             }
@@ -257,7 +257,7 @@ fn messages_after_connected_end_the_link() {
         mock.send(&late, &[]);
         assert_eq!(
             world.verdict(&mock),
-            Heard::Disconnect(text.to_owned() + if late.len() == 5 { ", not 128" } else { "" })
+            Heard::DisconnectReason(text.to_owned() + if late.len() == 5 { ", not 128" } else { "" })
         );
         world.event("Disconnected", |event| matches!(event, Event::Disconnected { id: 1, .. }).then_some(()));
         assert_eq!(link.rx[0].burst(1).unwrap_err(), LinkError::Down);
@@ -276,22 +276,22 @@ fn goodbyes_are_passed_on() {
     };
     let (mock, ..) = world.connect_mock(&addr, 1);
     mock.send(&message(8, &[&7u32.to_ne_bytes(), b"lunch\x07time"]), &[]);
-    let said = Disconnect::Peer { reason: "lunch\u{fffd}time".into() };
+    let said = DisconnectReason::Peer { reason: "lunch\u{fffd}time".into() };
     assert_eq!(world.event("Disconnected", reason), said);
 
     let (mock, ..) = world.connect_mock(&addr, 1);
     drop(mock);
-    assert_eq!(world.event("Disconnected", reason), Disconnect::Closed);
+    assert_eq!(world.event("Disconnected", reason), DisconnectReason::Closed);
 
     let (mock, ..) = world.connect_mock(&addr, 1);
     assert!(world.server.disconnect(1, "maintenance"));
-    assert_eq!(world.verdict(&mock), Heard::Disconnect("maintenance".into()));
-    assert_eq!(world.event("Disconnected", reason), Disconnect::Local { reason: "maintenance".into() });
+    assert_eq!(world.verdict(&mock), Heard::DisconnectReason("maintenance".into()));
+    assert_eq!(world.event("Disconnected", reason), DisconnectReason::Local { reason: "maintenance".into() });
     assert!(!world.server.disconnect(1, "again"));
 
     let (mock, ..) = world.connect_mock(&addr, 1);
     assert!(world.server.remove(1, "gone for good"));
-    assert_eq!(world.verdict(&mock), Heard::Disconnect("gone for good".into()));
+    assert_eq!(world.verdict(&mock), Heard::DisconnectReason("gone for good".into()));
     assert_eq!(
         refused(&mut world, &addr, &vec![(init(1, 0, b""), vec![])]),
         "no interface with id 1 on this socket"
@@ -314,7 +314,8 @@ fn who_never_says_init_goes_and_never_keeps_others_out() {
         .collect();
     let (_mock, _memory, mut link) = world.connect_mock(&addr, 1);
     let told: Vec<Heard> = silent.iter().map(|mock| world.verdict(mock)).collect();
-    let count = |text: &str| told.iter().filter(|heard| **heard == Heard::Disconnect(text.into())).count();
+    let count =
+        |text: &str| told.iter().filter(|heard| **heard == Heard::DisconnectReason(text.into())).count();
     let crowded = count("too many connections without INIT");
     assert_eq!(crowded + count("not connected in time"), 200, "{told:?}");
     assert!(crowded >= 196, "at most 4 may stay");
@@ -334,9 +335,9 @@ fn a_client_that_stops_anywhere_on_its_way_frees_its_interface() {
         for (message, fd) in proper(1, &memory, &bell).into_iter().take(steps) {
             mock.send(&message, fd.as_slice());
         }
-        assert_eq!(world.verdict(&mock), Heard::Disconnect("not connected in time".into()));
+        assert_eq!(world.verdict(&mock), Heard::DisconnectReason("not connected in time".into()));
         world.event("Refused", |event| match event {
-            Event::Refused { id: Some(1), reason: Refusal::Timeout } => Some(()),
+            Event::Refused { id: Some(1), reason: Rejection::Timeout } => Some(()),
             _ => None,
         });
         world.connect_mock(&addr, 1);
@@ -485,7 +486,7 @@ fn memory_up_to_the_limit_is_reached_and_no_more_is_taken() {
 
     let (_mock, verdict) = with_regions(&mut world, &addr, &[(&file, 16 * GIB); 9], 0);
     let text = "region 8: size of 17179869184 bytes is not in 1..=0";
-    assert_eq!(verdict, Heard::Disconnect(text.into()));
+    assert_eq!(verdict, Heard::DisconnectReason(text.into()));
 
     let addr = unique("memory-limit-set");
     let mut server = Server::bind_with(&addr, ServerOptions::new().max_memory(2 * SIZE)).unwrap();
@@ -494,7 +495,7 @@ fn memory_up_to_the_limit_is_reached_and_no_more_is_taken() {
     let file = sparse(2 * SIZE);
     let (_mock, verdict) = with_regions(&mut world, &addr, &[(&file, SIZE), (&file, SIZE + 1)], 0);
     let text = "region 1: size of 4097 bytes is not in 1..=4096";
-    assert_eq!(verdict, Heard::Disconnect(text.into()));
+    assert_eq!(verdict, Heard::DisconnectReason(text.into()));
     let (_mock, verdict) = with_regions(&mut world, &addr, &[(&file, SIZE), (&file, SIZE)], 0);
     assert_eq!(verdict, Heard::Connected);
 }

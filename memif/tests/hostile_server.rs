@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Duration;
 
 use common::*;
-use memif::{Client, ConnectError, Disconnect, Event, Link, LinkError, Options, Refusal, SocketAddr};
+use memif::{Client, ConnectError, DisconnectReason, Event, Link, LinkError, Options, Rejection, SocketAddr};
 
 /// Messages, and whether a descriptor goes with each.
 type Script = Vec<(Vec<u8>, bool)>;
@@ -39,7 +39,7 @@ fn serve(mock: &Mock, client: &mut Client) -> (File, Link) {
     (memory, link)
 }
 
-fn refusal(client: &mut Client) -> Refusal {
+fn refusal(client: &mut Client) -> Rejection {
     until("Refused", || match client.ready().unwrap() {
         Some(Event::Refused { id: Some(0), reason }) => Some(reason),
         Some(other) => panic!("{other:?}"),
@@ -72,8 +72,9 @@ fn lies_in_the_handshake_are_refused_with_a_reason() {
         }
         let refusal = refusal(&mut client).to_string();
         assert!(refusal.contains(text), "{refusal:?} should say {text:?}");
-        let told = until("the reason", || mock.hear().filter(|heard| matches!(heard, Heard::Disconnect(_))));
-        assert_eq!(told, Heard::Disconnect(refusal));
+        let told =
+            until("the reason", || mock.hear().filter(|heard| matches!(heard, Heard::DisconnectReason(_))));
+        assert_eq!(told, Heard::DisconnectReason(refusal));
     }
 }
 
@@ -86,7 +87,7 @@ fn a_refusal_comes_with_the_servers_words() {
     mock.send(&hello(0x0200, 0x0200, 0, 10), &[]);
     expect(&mock, &mut client, 3);
     mock.send(&message(8, &[&0u32.to_ne_bytes(), b"not today"]), &[]);
-    assert!(matches!(refusal(&mut client), Refusal::Peer { reason } if reason == "not today"));
+    assert!(matches!(refusal(&mut client), Rejection::Peer { reason } if reason == "not today"));
 
     // libmemif's way: an ACK, and no more.
     let mock = accept(&listener, &mut client);
@@ -94,7 +95,7 @@ fn a_refusal_comes_with_the_servers_words() {
     expect(&mock, &mut client, 3);
     mock.send(&ack(), &[]);
     drop(mock);
-    assert!(matches!(refusal(&mut client), Refusal::Closed));
+    assert!(matches!(refusal(&mut client), Rejection::Closed));
 }
 
 #[test]
@@ -156,13 +157,16 @@ fn lies_on_a_live_link_end_it_and_the_client_comes_back() {
         let told = until("the reason", || {
             if let Some(event) = client.ready().unwrap() {
                 assert!(
-                    matches!(event, Event::Disconnected { reason: Disconnect::Fault(_), .. }),
+                    matches!(event, Event::Disconnected { reason: DisconnectReason::ProtocolError(_), .. }),
                     "{event:?}"
                 );
             }
             mock.hear()
         });
-        assert!(matches!(&told, Heard::Disconnect(reason) if reason.contains(text)), "{told:?} / {text}");
+        assert!(
+            matches!(&told, Heard::DisconnectReason(reason) if reason.contains(text)),
+            "{told:?} / {text}"
+        );
     }
 }
 
@@ -242,7 +246,7 @@ fn a_server_that_says_nothing_is_given_up_and_tried_again() {
         let mock = accept(&listener, &mut client);
         until("the end of its patience", || {
             let _ = client.ready().unwrap();
-            mock.hear().filter(|heard| *heard == Heard::Disconnect("not connected in time".into()))
+            mock.hear().filter(|heard| *heard == Heard::DisconnectReason("not connected in time".into()))
         });
     }
 }
@@ -254,7 +258,7 @@ fn the_reason_for_no_connection_is_told_apart() {
     let attempt = |addr: &SocketAddr| {
         let mut client = Client::new(addr, Options::new(0).reconnect(None)).unwrap();
         match refusal(&mut client) {
-            Refusal::Connect(error) => (error, client),
+            Rejection::Connect(error) => (error, client),
             other => panic!("{other}"),
         }
     };
@@ -265,7 +269,7 @@ fn the_reason_for_no_connection_is_told_apart() {
     );
     assert!(client.wait(Some(Duration::from_millis(20))).unwrap().is_none(), "one attempt was asked for");
     client.connect();
-    assert!(matches!(refusal(&mut client), Refusal::Connect(ConnectError::NoDirectory { .. })));
+    assert!(matches!(refusal(&mut client), Rejection::Connect(ConnectError::NoDirectory { .. })));
 
     assert!(matches!(attempt(&path("none.sock")).0, ConnectError::NoSocket { .. }));
     assert!(matches!(attempt(&unique("none")).0, ConnectError::NoSocket { .. }));

@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use common::*;
-use memif::{Client, Event, Link, Mode, Options, Refusal, Server, SocketAddr};
+use memif::{Client, Event, Link, Mode, Options, Rejection, Server, SocketAddr};
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::eventfd::EventFd;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -382,7 +382,7 @@ fn a_vpp_client_that_was_told_32_768_is_told_why_not() {
         mock.send(&dirty_ring(true, 0, 15), &[bell]);
         mock.send(&dirty_ring(false, ring, 15), &[bell]);
         mock.send(&dirty(6, &[&field::<32>("memif1/0")]), &[]);
-        assert_eq!(world.verdict(&mock), Heard::Disconnect(reason.into()));
+        assert_eq!(world.verdict(&mock), Heard::DisconnectReason(reason.into()));
     }
 }
 
@@ -611,7 +611,7 @@ fn a_libmemif_server_with_fewer_rings_is_tried_again() {
             Some(Event::Refused { reason, .. }) => Some(reason),
             _ => None,
         });
-        assert!(matches!(refusal, Refusal::Closed), "{refusal}");
+        assert!(matches!(refusal, Rejection::Closed), "{refusal}");
     }
 }
 

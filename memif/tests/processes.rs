@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::*;
-use memif::{Client, Disconnect, Event, Link, Options, Server, SocketAddr};
+use memif::{Client, DisconnectReason, Event, Link, Options, Server, SocketAddr};
 
 const ROLE: &str = "MEMIF_TEST_ROLE";
 const ADDRESS: &str = "MEMIF_TEST_ADDRESS";
@@ -28,7 +28,7 @@ fn the_other_process() {
     let mut link = None;
     let start = Instant::now();
     // It is killed long before, unless its parent was.
-    while start.elapsed() < 2 * PATIENCE {
+    while start.elapsed() < 2 * WAIT_TIMEOUT {
         let event = match (&mut server, &mut client) {
             (Some(server), _) => server.ready().unwrap(),
             (_, Some(client)) => client.ready().unwrap(),
@@ -101,7 +101,7 @@ fn link_of(mut ready: impl FnMut() -> Option<Event>) -> Link {
     })
 }
 
-fn loss_of(mut ready: impl FnMut() -> Option<Event>) -> Disconnect {
+fn loss_of(mut ready: impl FnMut() -> Option<Event>) -> DisconnectReason {
     until("Disconnected", || match ready() {
         Some(Event::Disconnected { reason, .. }) => Some(reason),
         _ => None,
@@ -121,7 +121,7 @@ fn a_killed_client_leaves_the_server_and_its_other_links_fine() {
         let mut link = link_of(|| world.server.ready().unwrap());
         talk(&mut link);
         other.kill();
-        assert_eq!(loss_of(|| world.server.ready().unwrap()), Disconnect::Closed);
+        assert_eq!(loss_of(|| world.server.ready().unwrap()), DisconnectReason::Closed);
         assert!(link.tx[0].burst().is_err());
         assert!(bystander.rx[0].burst(1).unwrap().is_empty());
     }
@@ -137,7 +137,7 @@ fn traffic_resumes_soon_after_a_killed_server_comes_back() {
         let mut link = link_of(|| client.ready().unwrap());
         talk(&mut link);
         other.kill();
-        assert_eq!(loss_of(|| client.ready().unwrap()), Disconnect::Closed);
+        assert_eq!(loss_of(|| client.ready().unwrap()), DisconnectReason::Closed);
         // The dead server's socket is still there, and is replaced.
         assert!(addr.as_path().unwrap().exists());
         other = Other::start("server", &addr);

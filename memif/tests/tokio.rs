@@ -68,7 +68,7 @@ async fn who_comes_in_a_crowd_is_served_as_well() {
     };
     tokio::select! {
         event = server.event() => panic!("{event:?}"),
-        () = tokio::time::sleep(PATIENCE) => panic!("not all were greeted"),
+        () = tokio::time::sleep(WAIT_TIMEOUT) => panic!("not all were greeted"),
         () = all => {}
     }
 }

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use common::*;
-use memif::{Disconnect, Event, Fault, Link, LinkError, Options, Server, ServerOptions, SocketAddr};
+use memif::{
+    DisconnectReason, Event, Link, LinkError, Options, ProtocolError, Server, ServerOptions, SocketAddr,
+};
 
 /// Rings are in the first page of the mock's memory, its buffers in the second, so that they can be lost alone.
 const PAGE: u64 = 4_096;
@@ -45,15 +47,18 @@ fn client(world: &mut World, addr: &SocketAddr, id: u32) -> (Mock, File, Link) {
 }
 
 fn is_loss(error: &LinkError) -> bool {
-    matches!(error, LinkError::Peer(Fault::RegionLost { index: 0 }))
+    matches!(error, LinkError::Peer(ProtocolError::RegionLost { index: 0 }))
 }
 
 /// Everybody is told.
 fn ends(world: &mut World, mock: &Mock, id: u32) {
-    let Heard::Disconnect(told) = world.verdict(mock) else { panic!("the mock was not told") };
+    let Heard::DisconnectReason(told) = world.verdict(mock) else { panic!("the mock was not told") };
     assert_eq!(told, "region 0: its memory was taken away while in use");
     world.event("Disconnected", |event| match event {
-        Event::Disconnected { id: which, reason: Disconnect::Fault(Fault::RegionLost { index: 0 }) } => {
+        Event::Disconnected {
+            id: which,
+            reason: DisconnectReason::ProtocolError(ProtocolError::RegionLost { index: 0 }),
+        } => {
             assert_eq!(*which, id);
             Some(())
         }
@@ -189,7 +194,7 @@ fn memory_that_can_shrink_is_refused_where_that_is_asked_for() {
         mock.send(&message, fd.as_slice());
     }
     let text = "region 0: its file is not sealed against shrinking";
-    assert_eq!(world.verdict(&mock), Heard::Disconnect(text.into()));
+    assert_eq!(world.verdict(&mock), Heard::DisconnectReason(text.into()));
     // A client of ours is sealed.
     let mut client = memif::Client::new(&addr, Options::new(0)).unwrap();
     until("a link", || {

@@ -7,7 +7,8 @@ use std::os::fd::OwnedFd;
 
 use common::*;
 use memif::{
-    Buffer, Client, Event, Layout, Link, Memory, MemoryError, Options, Refusal, RxQueue, Server, TxQueue,
+    Buffer, BufferPool, Client, Event, Layout, Link, MemoryError, Options, Rejection, RxQueue, Server,
+    TxQueue,
 };
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
@@ -90,7 +91,7 @@ fn pass(
 #[test]
 fn clients_with_the_same_memory_hand_packets_on() {
     for (buffer_size, longest) in [(2_048, 1_514), (128, 700)] {
-        let memory = Memory::new(4 * 16 + 10, buffer_size).unwrap();
+        let memory = BufferPool::new(4 * 16 + 10, buffer_size).unwrap();
         let total = memory.free();
         let side = |id| Options::new(id).log2_ring_size(4).memory(&memory);
         let (world, [mut here0, mut here1], clients, [mut there0, mut there1]) =
@@ -122,7 +123,7 @@ fn clients_with_the_same_memory_hand_packets_on() {
 
 #[test]
 fn nothing_is_copied_where_memory_is_shared() {
-    let memory = Memory::new(100, 256).unwrap();
+    let memory = BufferPool::new(100, 256).unwrap();
     let side = |id| Options::new(id).log2_ring_size(3).memory(&memory);
     let (_world, [mut here0, mut here1], _clients, [mut there0, mut there1]) =
         two("same-address", side(0), side(1));
@@ -174,7 +175,7 @@ fn where_nothing_is_shared_packets_are_copied() {
 
 #[test]
 fn what_finds_no_room_stays_and_what_is_not_published_is_lost() {
-    let memory = Memory::new(100, 256).unwrap();
+    let memory = BufferPool::new(100, 256).unwrap();
     let side = |id| Options::new(id).log2_ring_size(3).memory(&memory);
     let (_world, [mut here0, mut here1], clients, [mut there0, mut there1]) = two("room", side(0), side(1));
     assert_eq!(feed(&mut here0.tx[0], 0, 8, 100), 8);
@@ -183,13 +184,13 @@ fn what_finds_no_room_stays_and_what_is_not_published_is_lost() {
     assert_eq!(out.forward(there0.rx[0].burst(8).unwrap()), 2);
     assert_eq!(out.forward(there0.rx[0].burst(8).unwrap()), 0);
     assert_eq!((out.len(), out.publish()), (8, 8));
-    assert_eq!(there1.tx[0].stats().no_room, 2);
+    assert_eq!(there1.tx[0].stats().ring_full, 2);
     drop(here1.rx[0].burst(9).unwrap());
     // Two more, but this burst comes to nothing.
     let mut out = there1.tx[0].burst().unwrap();
     assert_eq!(out.forward(there0.rx[0].burst(2).unwrap()), 2);
     drop(out);
-    assert_eq!(there1.tx[0].stats().withdrawn, 2);
+    assert_eq!(there1.tx[0].stats().cancelled, 2);
     let mut out = there1.tx[0].burst().unwrap();
     assert_eq!(out.forward(there0.rx[0].burst(9).unwrap()), 4);
     out.publish();
@@ -222,7 +223,7 @@ fn tunnel(rx: &mut RxQueue, tx: &mut TxQueue, hands: &mut [Buffer]) {
 
 #[test]
 fn packets_go_through_the_callers_hands() {
-    let memory = Memory::new(64, 256).unwrap();
+    let memory = BufferPool::new(64, 256).unwrap();
     let side = |id| Options::new(id).log2_ring_size(4).memory(&memory).headroom(32);
     // A tunnel of a link with itself.
     let addr = unique("hands");
@@ -250,7 +251,7 @@ fn packets_go_through_the_callers_hands() {
 
 #[test]
 fn taking_and_enqueueing_copy_where_the_buffers_are_the_peers() {
-    let memory = Memory::new(16, 128).unwrap();
+    let memory = BufferPool::new(16, 128).unwrap();
     let addr = unique("foreign-hands");
     let Pair { mut here, mut there, server: _server, client: _client } =
         pair(&addr, Options::new(0), Options::new(0).log2_ring_size(4).buffer_size(300));
@@ -288,7 +289,7 @@ fn taking_and_enqueueing_copy_where_the_buffers_are_the_peers() {
 
 #[test]
 fn clients_wait_for_buffers() {
-    let memory = Memory::new(16, 256).unwrap();
+    let memory = BufferPool::new(16, 256).unwrap();
     let addr = unique("wait-for-buffers");
     let options = || Options::new(0).log2_ring_size(3).memory(&memory).reconnect(None);
     let Pair { there, mut server, mut client, .. } = pair(&addr, Options::new(0), options());
@@ -300,7 +301,7 @@ fn clients_wait_for_buffers() {
         client.ready().unwrap().filter(|event| matches!(event, Event::Refused { .. }))
     });
     let Event::Refused { reason, .. } = event else { unreachable!() };
-    assert!(matches!(reason, Refusal::NoBuffers { rings: 2, size: 8 }), "{reason}");
+    assert!(matches!(reason, Rejection::NoBuffers { rings: 2, size: 8 }), "{reason}");
     drop(there);
     assert_eq!(memory.free(), 16, "the old link's buffers are free with its queues");
     client.connect();
@@ -313,7 +314,7 @@ fn clients_wait_for_buffers() {
 /// The server goes on using the buffers it was given, whatever the client does with its queues.
 #[test]
 fn a_queue_that_is_dropped_gives_nothing_back_before_the_link_is_over() {
-    let memory = Memory::new(20, 256).unwrap();
+    let memory = BufferPool::new(20, 256).unwrap();
     let addr = unique("abandoned");
     let options = Options::new(0).log2_ring_size(3).memory(&memory);
     let Pair { mut here, there, mut server, mut client } = pair(&addr, Options::new(0), options);
@@ -343,8 +344,10 @@ fn file(bytes: i64) -> OwnedFd {
 
 #[test]
 fn memory_may_be_several_files_of_the_callers() {
-    let (small, large) =
-        (Memory::from_file(file(5_000), 256).unwrap(), Memory::from_file(file(1 << 20), 512).unwrap());
+    let (small, large) = (
+        BufferPool::from_file(file(5_000), 256).unwrap(),
+        BufferPool::from_file(file(1 << 20), 512).unwrap(),
+    );
     assert!(small.free() < 32);
     let addr = unique("several");
     let options = Options::new(0).log2_ring_size(4).memory(&small).memory(&large);
@@ -358,11 +361,11 @@ fn memory_may_be_several_files_of_the_callers() {
 
 #[test]
 fn options_for_memory_are_checked() {
-    let memory = Memory::new(16, 128).unwrap();
+    let memory = BufferPool::new(16, 128).unwrap();
     let refused = |options: Options| Client::new(&unique("options"), options).unwrap_err().to_string();
     assert!(refused(Options::new(0).headroom(2_000)).contains("headroom of 2000 bytes"));
     assert!(refused(Options::new(0).memory(&memory).headroom(65)).contains("of a buffer's 128"));
     let many = (0..256).fold(Options::new(0), |options, _| options.memory(&memory));
     assert!(refused(many).contains("256 memories"));
-    assert!(matches!(Memory::from_file(file(100), 128), Err(MemoryError::Size { bytes: 100 })));
+    assert!(matches!(BufferPool::from_file(file(100), 128), Err(MemoryError::Size { bytes: 100 })));
 }

@@ -7,7 +7,7 @@
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use shmbus::offload::{Capabilities, Checksum, Offload, verify};
-use shmbus::{Bus, Interface, StationOptions};
+use shmbus::{Bus, Station, StationOptions};
 
 const LENS: [usize; 4] = [20, 64, 1_460, 65_535];
 
@@ -78,7 +78,7 @@ fn sent_whole(bencher: Bencher<'_, '_>) {
     bencher.counter(BytesCount::new(54 + 44 * 1_460_usize)).bench_local(|| station.send_burst(&frames));
 }
 
-fn station(folder: &tempfile::TempDir) -> Interface {
+fn station(folder: &tempfile::TempDir) -> Station {
     let bus = Bus::open_or_create(folder.path().join("bus"), 0o600).expect("a bus");
-    Interface::join(bus, StationOptions::new().capabilities(Capabilities::TX)).expect("joined")
+    Station::join(bus, StationOptions::new().capabilities(Capabilities::TX)).expect("joined")
 }

@@ -4,7 +4,7 @@
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use shmbus::{Burst, Bus, Interface, StationOptions, Tap};
+use shmbus::{Burst, Bus, Station, StationOptions, Tap};
 use tempfile::TempDir;
 
 fn main() {
@@ -15,10 +15,10 @@ const BURST: usize = 32;
 const LENGTHS: [usize; 3] = [64, 512, 1_514];
 
 /// A bus in memory, and a station on it.
-fn station() -> (TempDir, Interface) {
+fn station() -> (TempDir, Station) {
     let folder = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
     let bus = Bus::open_or_create(folder.path().join("bus"), 0o600).expect("a bus");
-    let station = Interface::join(bus, StationOptions::new()).expect("a station");
+    let station = Station::join(bus, StationOptions::new()).expect("a station");
     (folder, station)
 }
 

@@ -9,9 +9,9 @@ use crate::frame::{FrameInfo, FrameSink, RingFrame};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let folder = tempfile::tempdir()?;
 /// # let path = folder.path().join("bus");
-/// use shmbus::{Burst, Bus, Interface, StationOptions, Tap};
+/// use shmbus::{Burst, Bus, Station, StationOptions, Tap};
 ///
-/// let mut station = Interface::join(Bus::open_or_create(&path, 0o600)?, StationOptions::new())?;
+/// let mut station = Station::join(Bus::open_or_create(&path, 0o600)?, StationOptions::new())?;
 /// let mut tap = Tap::new(Bus::open_read_only(&path)?)?;
 /// station.send(b"\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x01\x88\xb5hello")?;
 ///

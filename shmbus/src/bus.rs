@@ -37,7 +37,7 @@ fn open_settled(path: &Path, writable: bool) -> Result<(File, Found), OpenError>
     }
 }
 
-/// An open bus: what [`Interface::join`](crate::Interface::join) and [`Tap`](crate::Tap) are made from.
+/// An open bus: what [`Station::join`](crate::Station::join) and [`Tap`](crate::Tap) are made from.
 ///
 /// Each `Bus` is an open file description of its own, which is what tells the kernel which station is alive: open one
 /// for every station.
@@ -155,7 +155,7 @@ impl Bus {
 
     /// Whether the file is no longer this bus: it was cut short under us, or its magic overwritten. That it was cut short is
     /// known after something was read or written there, in a program that [survives it](crate::survive_truncation), after a
-    /// sleep, or after [`Interface::skip_to_present`](crate::Interface::skip_to_present).
+    /// sleep, or after [`Station::discard_pending`](crate::Station::discard_pending).
     #[must_use]
     pub fn is_lost(&self) -> bool {
         // Relaxed: the flag orders nothing.

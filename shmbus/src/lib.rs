@@ -7,10 +7,10 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let folder = tempfile::tempdir()?;
 //! # let path = folder.path().join("bus");
-//! use shmbus::{Burst, Bus, Interface, StationOptions};
+//! use shmbus::{Burst, Bus, Station, StationOptions};
 //!
-//! let mut alice = Interface::join(Bus::open_or_create(&path, 0o600)?, StationOptions::new())?;
-//! let mut bob = Interface::join(Bus::open(&path)?, StationOptions::new())?;
+//! let mut alice = Station::join(Bus::open_or_create(&path, 0o600)?, StationOptions::new())?;
+//! let mut bob = Station::join(Bus::open(&path)?, StationOptions::new())?;
 //!
 //! let mut frame = Vec::new();
 //! frame.extend(bob.mac().into_array());
@@ -27,7 +27,7 @@
 //! ```
 //!
 //! - [`Bus`] is the file: opened, checked, made.
-//! - [`Interface`] is a station: it sends and receives.
+//! - [`Station`] is a station: it sends and receives.
 //! - [`Tap`] sees everything and changes nothing.
 //! - [`LegacyDump`] reads files that cannot be joined: older ones, and those of another kind of machine.
 //! - [`offload`] makes a station pretend to be a card that does checksums and cuts TCP segments.
@@ -50,11 +50,9 @@ mod file;
 mod filter;
 mod format;
 mod frame;
-mod interface;
 mod legacy;
 mod links;
 mod liveness;
-mod mappers;
 mod members;
 mod memory;
 #[cfg(test)]
@@ -62,11 +60,13 @@ mod model;
 pub mod offload;
 #[cfg(feature = "smoltcp")]
 pub mod phy;
+mod proc_maps;
 mod random;
 mod reader;
 mod repair;
 mod ring;
 mod screen;
+mod station;
 mod stats;
 mod tap;
 mod wake;
@@ -76,18 +76,18 @@ pub use bus::{Bus, BusOptions, BusState};
 pub use error::{Busy, OpenError, SendError, WaitError};
 pub use format::{BUS_SIZE, MAX_BIG_FRAME, MAX_BUS_SIZE, MAX_FRAME, MIN_FRAME};
 pub use frame::{FrameInfo, FrameSink, FrameSource, RingFrame, Slot};
-pub use interface::{Interface, StationOptions, random_mac};
 pub use legacy::LegacyDump;
 pub use macaddr::MacAddr6;
 pub use mapguard::install as survive_truncation;
 pub use members::Member;
 pub use repair::{LockFound, Repair, RepairError, RingFound, repair};
-pub use screen::Screen;
+pub use screen::ReceiveFilter;
+pub use station::{Station, StationOptions, random_mac};
 pub use stats::Stats;
 pub use tap::Tap;
-pub use wake::SLEEP_BOUND;
-pub use wake::patience::WaitMode;
-pub use wake::sleeper::Sleeper;
+pub use wake::MAX_SLEEP;
+pub use wake::busy_poll::WaitMode;
+pub use wake::wait_set::WaitSet;
 
 /// The README's program compiles.
 #[cfg(doctest)]

@@ -16,12 +16,12 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let folder = tempfile::tempdir()?;
 //! # let path = folder.path().join("bus");
-//! use shmbus::{Bus, Interface, StationOptions, phy::Phy};
+//! use shmbus::{Bus, Station, StationOptions, phy::Phy};
 //! use smoltcp::iface::{Config, Interface as Stack, SocketSet};
 //! use smoltcp::time::Instant;
 //! use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Address};
 //!
-//! let station = Interface::join(Bus::open_or_create(&path, 0o600)?, StationOptions::new())?;
+//! let station = Station::join(Bus::open_or_create(&path, 0o600)?, StationOptions::new())?;
 //! let mac = EthernetAddress(station.mac().into_array());
 //! let mut phy = Phy::new(station);
 //! let mut stack = Stack::new(Config::new(mac.into()), &mut phy, Instant::now());
@@ -50,7 +50,7 @@ use smoltcp::time::Instant;
 
 use crate::format::MIN_FRAME;
 use crate::offload::{Capabilities, Offload, TxRequest, fill_in_place, verify};
-use crate::{Burst, Interface, MAX_FRAME, SendError};
+use crate::{Burst, MAX_FRAME, SendError, Station};
 
 /// Frames read, and frames collected, at a time.
 const BURST: usize = 64;
@@ -68,7 +68,7 @@ pub trait Bursts {
     /// Sends frames, in order, after what was left undone of them is done.
     ///
     /// # Errors
-    /// As for [`Interface::send_offload_burst`].
+    /// As for [`Station::send_offload_burst`].
     fn send_burst(&mut self, frames: OutFrames<'_>) -> Result<(), SendError>;
 
     /// Which checksums and segmentations the stack leaves to the device; none unless it is said otherwise.
@@ -80,7 +80,7 @@ pub trait Bursts {
     fn note_bad(&mut self) {}
 }
 
-impl Bursts for Interface {
+impl Bursts for Station {
     fn recv_burst(&mut self, burst: &mut Burst) -> usize {
         Self::recv_burst(self, burst)
     }
@@ -129,7 +129,7 @@ struct OutFrame {
 
 /// A station as a smoltcp [`Device`]. Nothing is allocated after it was made.
 #[derive(Debug)]
-pub struct Phy<S = Interface> {
+pub struct Phy<S = Station> {
     station: S,
     received: Burst,
     /// Frames of `received` that the stack has had.
@@ -195,7 +195,7 @@ impl<S: Bursts> Phy<S> {
     /// Sends what the stack has had to say since the last flush.
     ///
     /// # Errors
-    /// As for [`Interface::send_burst`], of this burst or an earlier one that went out because it was full. What was not sent
+    /// As for [`Station::send_burst`], of this burst or an earlier one that went out because it was full. What was not sent
     /// is gone, as on any Ethernet; the stack's protocols repeat what matters.
     pub fn flush(&mut self) -> Result<(), SendError> {
         self.out.flush(&mut self.station);
@@ -353,7 +353,7 @@ mod tests {
 
     /// A station that remembers the longest frame it was given.
     struct Recorded {
-        station: Interface,
+        station: Station,
         longest: usize,
     }
 
@@ -388,7 +388,7 @@ mod tests {
         /// Its addresses end with `number`: one in 10.0.0.0/24, one link-local.
         fn new(path: &Path, number: u8, capabilities: Capabilities) -> Self {
             let options = StationOptions::new().capabilities(capabilities);
-            let station = Interface::join(bus(path), options).unwrap();
+            let station = Station::join(bus(path), options).unwrap();
             let mut phy = Phy::new(Recorded { station, longest: 0 });
             let stack = Self::stack(&mut phy, number);
             Self { phy, stack, sockets: SocketSet::new(vec![]) }
@@ -444,7 +444,7 @@ mod tests {
     fn a_stack_on_the_bus_answers_each_frame_and_in_bursts() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bus");
-        let mut asking = Interface::join(bus(&path), StationOptions::new()).unwrap();
+        let mut asking = Station::join(bus(&path), StationOptions::new()).unwrap();
         let mut host = Host::new(&path, 1, Capabilities::NONE);
         let mac = host.phy.station().station.mac().into_array();
 
@@ -512,7 +512,7 @@ mod tests {
             for to in [v4(1), v6(1)] {
                 transfer(&path, &mut server, &mut client, to);
             }
-            assert_eq!((server.stats().rx_bad, client.stats().rx_bad), (0, 0));
+            assert_eq!((server.stats().rx_csum_errors, client.stats().rx_csum_errors), (0, 0));
         }
     }
 
@@ -547,14 +547,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bus");
         let mut host = Host::new(&path, 1, Capabilities::RX);
-        let mut other = Interface::join(bus(&path), StationOptions::new()).unwrap();
+        let mut other = Station::join(bus(&path), StationOptions::new()).unwrap();
         // ICMP is checked by nobody but the stack, and here it is the IPv4 header that is wrong.
         let mut frame = [host.phy.station().station.mac().into_array(), other.mac().into_array()].concat();
         frame.extend(b"\x08\0\x45\0\0\x1c\0\0\x40\0\x40\x01\xde\xad\x0a\0\0\x02\x0a\0\0\x01");
         frame.extend(b"\x08\0\xf7\xff\0\0\0\0");
         other.send_burst(vec![frame; BURST + 1]).unwrap();
         host.poll(0);
-        assert_eq!((host.stats().rx_bad, host.stats().tx_packets), (BURST as u64 + 1, 0));
+        assert_eq!((host.stats().rx_csum_errors, host.stats().tx_packets), (BURST as u64 + 1, 0));
     }
 
     #[test]

@@ -13,10 +13,10 @@ use crate::ring::Ring;
 use crate::ring::cursor::{Cursor, Met, Outcome, Verdict};
 use crate::ring::snapshot::NoSnapshot;
 use crate::stats::Stats;
-use crate::wake::lookout::{Place, Sleep};
-use crate::wake::patience::{Patience, WaitMode};
-use crate::wake::sleeper::{Bed, Sleeper};
-use crate::wake::{Instance, NAP, SLEEP_BOUND, process_lookout, warn_once};
+use crate::wake::busy_poll::{BusyPoll, WaitMode};
+use crate::wake::shared_wait::{Place, Sleep};
+use crate::wake::wait_set::{Bed, WaitSet};
+use crate::wake::{Instance, MAX_SLEEP, NAP, process_lookout, warn_once};
 
 /// Looks between two offers of the processor to others.
 const LOOKS: u32 = 50;
@@ -27,7 +27,7 @@ pub(crate) struct Reader {
     pub(crate) stats: Stats,
     /// Bytes of the shortest packet that is handed up.
     pub(crate) shortest: usize,
-    patience: Patience,
+    busy_poll: BusyPoll,
     /// Where it waits, since it first did.
     place: Option<Place<Instance>>,
     /// Where it sleeps between `arm` and `disarm`.
@@ -40,14 +40,14 @@ impl Reader {
             cursor,
             stats: Stats::default(),
             shortest: MIN_FRAME,
-            patience: Patience::default(),
+            busy_poll: BusyPoll::default(),
             place: None,
             bed: None,
         }
     }
 
     pub(crate) fn set_wait_mode(&mut self, mode: WaitMode) {
-        self.patience = Patience::new(mode);
+        self.busy_poll = BusyPoll::new(mode);
     }
 
     /// Offers the frames that `wanted` says yes to to `sink`, at most `max`. Returns how many are whole and committed;
@@ -117,7 +117,7 @@ impl Reader {
     }
 
     /// Forgets what is on the ring. While the ring is unsettled, what will be found on it is taken for new.
-    pub(crate) fn skip_to_present(&mut self, ring: &Ring<Mapping>) {
+    pub(crate) fn discard_pending(&mut self, ring: &Ring<Mapping>) {
         if let Ok(extent) = ring.snapshot() {
             self.cursor = Cursor::at_end(&extent);
         }
@@ -128,9 +128,9 @@ impl Reader {
         self.cursor.has_news(&bus.ring)
     }
 
-    /// From now on it sleeps in `sleeper` when armed.
-    pub(crate) fn sleep_in(&mut self, bus: &Bus, sleeper: &Sleeper, token: usize) {
-        self.bed = Some(Bed::shared(sleeper, bus, token));
+    /// From now on it sleeps in `wait_set` when armed.
+    pub(crate) fn join_wait_set(&mut self, bus: &Bus, wait_set: &WaitSet, token: usize) {
+        self.bed = Some(Bed::shared(wait_set, bus, token));
     }
 
     /// The descriptor that becomes readable when somebody sends, while armed.
@@ -172,13 +172,13 @@ impl Reader {
         if news {
             return Ok(true);
         }
-        let news = if self.poll(bus, begin, self.patience.time().min(timeout.unwrap_or(Duration::MAX)))? {
+        let news = if self.poll(bus, begin, self.busy_poll.time().min(timeout.unwrap_or(Duration::MAX)))? {
             self.stats.polled += 1;
             true
         } else {
             self.sleep_long(bus, begin, timeout)?
         };
-        self.patience.learn(begin.elapsed());
+        self.busy_poll.learn(begin.elapsed());
         Ok(news)
     }
 
@@ -209,11 +209,11 @@ impl Reader {
         timeout: Option<Duration>,
     ) -> Result<bool, WaitError> {
         loop {
-            let left = timeout.map_or(SLEEP_BOUND, |timeout| timeout.saturating_sub(begin.elapsed()));
+            let left = timeout.map_or(MAX_SLEEP, |timeout| timeout.saturating_sub(begin.elapsed()));
             if left.is_zero() {
                 return self.look(bus);
             }
-            if self.sleep(bus, left.min(SLEEP_BOUND))? {
+            if self.sleep(bus, left.min(MAX_SLEEP))? {
                 return Ok(true);
             }
         }
@@ -224,7 +224,7 @@ impl Reader {
         let mut place = match self.place.take() {
             Some(place) => place,
             None => match process_lookout() {
-                Ok(lookout) => Place::new(lookout, bus.id()),
+                Ok(shared_wait) => Place::new(shared_wait, bus.id()),
                 Err(error) => return self.doze(bus, time, &error),
             },
         };
@@ -241,7 +241,7 @@ impl Reader {
             Sleep::Woken | Sleep::Over => self.stats.sleeps += 1,
         }
         let news = self.has_news(bus).unwrap_or(false);
-        self.stats.unwoken += u64::from(news && matches!(slept, Sleep::Over));
+        self.stats.missed_wakeups += u64::from(news && matches!(slept, Sleep::Over));
         Ok(news)
     }
 

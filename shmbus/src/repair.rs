@@ -12,13 +12,13 @@ use crate::bus::Bus;
 use crate::error::{OpenError, shown};
 use crate::format::Field32;
 use crate::liveness;
-use crate::mappers::mappers;
 use crate::memory::Memory as _;
+use crate::proc_maps::proc_maps;
 use crate::ring::mend::Mend;
 use crate::wake::wake;
 
 /// How long the lock is tried for.
-const PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What [`repair`] found and did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,12 +135,12 @@ pub fn repair(path: impl AsRef<Path>, force: bool) -> Result<Repair, RepairError
         Err(OpenError::Uninitialised { .. }) => Bus::open_unfinished(path.as_ref())?,
         bus => bus?,
     };
-    let seen = match mappers(bus.ring.memory().address()) {
+    let seen = match proc_maps(bus.ring.memory().address()) {
         Ok(seen) if !seen.pids.is_empty() && !force => {
             return Err(RepairError::InUse { path: bus.path().to_owned(), pids: seen.pids });
         }
         Ok(seen) => seen,
-        Err(_) if force => crate::mappers::Mappers::default(),
+        Err(_) if force => crate::proc_maps::Mappers::default(),
         Err(source) => return Err(RepairError::Proc { path: bus.path().to_owned(), source }),
     };
     // Stations of ours can be counted wherever they are; each has the bus mapped.
@@ -156,7 +156,7 @@ pub fn repair(path: impl AsRef<Path>, force: bool) -> Result<Repair, RepairError
     let begin = Instant::now();
     let (lock, mut held) = loop {
         // Others may still come and go.
-        if begin.elapsed() > PATIENCE {
+        if begin.elapsed() > LOCK_TIMEOUT {
             return Err(RepairError::Busy { path: bus.path().to_owned() });
         }
         let word = bus.ring.lock_word();

@@ -8,7 +8,7 @@ use crate::format::MIN_FRAME;
 /// shown those of what the station sends. A switch's learning of addresses is one.
 ///
 /// It is asked after the station's own filter, and on the data path: it should be quick.
-pub trait Screen: fmt::Debug + Send {
+pub trait ReceiveFilter: fmt::Debug + Send {
     /// Whether a frame is to be received. Nothing should be learnt from its header before it is [settled](Self::settled)
     /// that it is whole, and it may be asked about again.
     fn wants(&mut self, header: [u8; MIN_FRAME]) -> bool;

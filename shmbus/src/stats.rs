@@ -12,8 +12,8 @@ pub struct Stats {
     /// Their bytes.
     pub rx_bytes: u64,
     /// Frames handed up and then dropped because a checksum was wrong, by a `phy::Phy` and whoever else says so with
-    /// [`Interface::count_bad_checksum`](crate::Interface::count_bad_checksum).
-    pub rx_bad: u64,
+    /// [`Station::count_bad_checksum`](crate::Station::count_bad_checksum).
+    pub rx_csum_errors: u64,
     /// Frames put on the bus.
     pub tx_packets: u64,
     /// Their bytes.
@@ -38,7 +38,7 @@ pub struct Stats {
     pub sleeps: u64,
     /// How often it woke by itself and found something there: whoever sent it died before waking the others, or was about
     /// to.
-    pub unwoken: u64,
+    pub missed_wakeups: u64,
     /// Frames of others that the receive filter kept away.
     pub filtered: u64,
     /// How often writers came around the ring before this reader.

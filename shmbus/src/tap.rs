@@ -12,11 +12,11 @@ use crate::ring::cursor::Cursor;
 use crate::ring::position::Extent;
 use crate::ring::snapshot::NoSnapshot;
 use crate::stats::Stats;
-use crate::wake::patience::WaitMode;
-use crate::wake::sleeper::Sleeper;
+use crate::wake::busy_poll::WaitMode;
+use crate::wake::wait_set::WaitSet;
 
 /// How long the ring may be unsettled before the lock is taken for one that was left behind.
-const PATIENCE: Duration = Duration::from_millis(100);
+const SETTLE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Sees every frame on a bus, and changes nothing: it needs only permission to read, takes no lock, and costs the
 /// stations nothing.
@@ -60,7 +60,7 @@ impl Tap {
                     return Ok(Self { bus, reader: Reader::new(cursor), unsettled: None });
                 }
                 Err(NoSnapshot::Corrupt) => return Err(OpenError::Corrupt { path: bus.path().to_owned() }),
-                Err(NoSnapshot::Unsettled) if begin.elapsed() < PATIENCE => std::thread::yield_now(),
+                Err(NoSnapshot::Unsettled) if begin.elapsed() < SETTLE_TIMEOUT => std::thread::yield_now(),
                 Err(NoSnapshot::Unsettled) => stuck = Some(bus.ring.lock_word()),
             }
         }
@@ -106,7 +106,7 @@ impl Tap {
             return received;
         }
         // Somebody holds the lock. A tap can do nothing about it; if it stays so, it looks past it.
-        if self.unsettled.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
+        if self.unsettled.get_or_insert_with(Instant::now).elapsed() >= SETTLE_TIMEOUT {
             self.unsettled = None;
             self.reader.cursor.despite(self.bus.ring.lock_word());
         }
@@ -124,30 +124,30 @@ impl Tap {
         self.reader.wait(&self.bus, timeout)
     }
 
-    /// Sleeps in `sleeper` from now on when [armed](Self::arm), and is called `token` there. For processes that serve many
+    /// Sleeps in `wait_set` from now on when [armed](Self::arm), and is called `token` there. For processes that serve many
     /// taps with one poll loop.
-    pub fn sleep_in(&mut self, sleeper: &Sleeper, token: usize) {
-        self.reader.sleep_in(&self.bus, sleeper, token);
+    pub fn join_wait_set(&mut self, wait_set: &WaitSet, token: usize) {
+        self.reader.join_wait_set(&self.bus, wait_set, token);
     }
 
     /// The descriptor to poll for reading after [`arm`](Self::arm). There is none before the first time; then it stays the
-    /// same for the life of the tap. It is an inotify instance of its own, or that of the [`Sleeper`] it sleeps in.
+    /// same for the life of the tap. It is an inotify instance of its own, or that of the [`WaitSet`] it sleeps in.
     #[must_use]
     pub fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         self.reader.poll_fd()
     }
 
     /// Prepares for a sleep on [`poll_fd`](Self::poll_fd). `true`: there is something to read already, do not sleep; it is
-    /// not armed. Sleep at most [`SLEEP_BOUND`](crate::SLEEP_BOUND) at a time, and call [`disarm`](Self::disarm) after it.
-    /// In a [`Sleeper`], go by that.
+    /// not armed. Sleep at most [`MAX_SLEEP`](crate::MAX_SLEEP) at a time, and call [`disarm`](Self::disarm) after it.
+    /// In a [`WaitSet`], go by that.
     ///
     /// # Errors
-    /// When the bus is gone. Outside of a [`Sleeper`] also when no inotify instance or watch is to be had.
+    /// When the bus is gone. Outside of a [`WaitSet`] also when no inotify instance or watch is to be had.
     pub fn arm(&mut self) -> Result<bool, WaitError> {
         self.reader.arm(&self.bus)
     }
 
-    /// Ends a sleep: the bus is watched no longer. There is no need to when a [`Sleeper`] said who is woken.
+    /// Ends a sleep: the bus is watched no longer. There is no need to when a [`WaitSet`] said who is woken.
     pub fn disarm(&mut self) {
         self.reader.disarm();
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sys::stat::Mode;
 use nix::unistd::{geteuid, mkfifo};
-use shmbus::{BUS_SIZE, Burst, Bus, Interface, OpenError, RepairError, StationOptions, Tap, repair};
+use shmbus::{BUS_SIZE, Burst, Bus, OpenError, RepairError, Station, StationOptions, Tap, repair};
 use tempfile::TempDir;
 
 const FRAME: [u8; 60] = [0xff; 60];
@@ -20,8 +20,8 @@ fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
-fn station(path: &Path) -> Interface {
-    Interface::join(Bus::open_or_create(path, 0o600).expect("a bus"), StationOptions::new()).expect("joined")
+fn station(path: &Path) -> Station {
+    Station::join(Bus::open_or_create(path, 0o600).expect("a bus"), StationOptions::new()).expect("joined")
 }
 
 /// What every way of opening a bus for writing says.
@@ -138,7 +138,7 @@ fn on_a_read_only_file_system_a_bus_can_be_looked_at() {
     assert_eq!(bus.stations().expect("asked"), 0);
     let mut tap = Tap::oldest(bus).expect("sound");
     assert_eq!(tap.recv_burst(&mut Burst::new(4)), 1);
-    let error = Interface::join(Bus::open_read_only(&path).expect("a bus"), StationOptions::new());
+    let error = Station::join(Bus::open_read_only(&path).expect("a bus"), StationOptions::new());
     say([error.expect_err("refused")], &path, "reading only");
 }
 

@@ -4,14 +4,14 @@ use std::fs::File;
 use std::path::Path;
 
 use shmbus::{
-    BUS_SIZE, Burst, Bus, BusOptions, Interface, MAX_BIG_FRAME, OpenError, SendError, StationOptions, Tap,
+    BUS_SIZE, Burst, Bus, BusOptions, MAX_BIG_FRAME, OpenError, SendError, Station, StationOptions, Tap,
 };
 
 const MIB: u64 = 1 << 20;
 
-fn station(path: &Path) -> Interface {
+fn station(path: &Path) -> Station {
     let bus = BusOptions::new().size(4 * MIB).open_or_create(path).expect("a bus");
-    Interface::join(bus, StationOptions::new()).expect("joined")
+    Station::join(bus, StationOptions::new()).expect("joined")
 }
 
 fn frame(len: usize, number: u64) -> Vec<u8> {

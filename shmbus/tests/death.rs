@@ -7,13 +7,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use shmbus::{Burst, Bus, Interface, StationOptions, Tap};
+use shmbus::{Burst, Bus, Station, StationOptions, Tap};
 
 /// Two writers die in each.
 const ROUNDS: usize = 500;
 /// The longest a survivor may have to wait for a lock that died. The bus's own promise is 100 ms; the rest is for a machine
 /// that runs other tests at the same time.
-const PATIENCE: Duration = Duration::from_secs(2);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(2);
 const BUS: &str = "DEATH_TEST_BUS";
 
 /// A frame that vouches for itself: a length and content that follow from a number, and their sum at the end.
@@ -41,8 +41,8 @@ fn is_whole(frame: &[u8]) -> bool {
     u64::from_be_bytes(*end) == sum(body)
 }
 
-fn station(path: impl AsRef<Path>) -> Interface {
-    Interface::join(Bus::open_or_create(path, 0o600).expect("a bus"), StationOptions::new()).expect("joined")
+fn station(path: impl AsRef<Path>) -> Station {
+    Station::join(Bus::open_or_create(path, 0o600).expect("a bus"), StationOptions::new()).expect("joined")
 }
 
 /// The body of a writer: sends until it is killed.
@@ -106,7 +106,7 @@ fn a_thousand_writers_are_killed_and_the_bus_goes_on() {
             // At work, and then a moment that is never the same.
             let before = whole.load(Ordering::Relaxed);
             let begin = Instant::now();
-            while whole.load(Ordering::Relaxed) == before && begin.elapsed() < PATIENCE {
+            while whole.load(Ordering::Relaxed) == before && begin.elapsed() < WAIT_TIMEOUT {
                 std::thread::yield_now();
             }
             std::thread::sleep(Duration::from_micros((round as u64 * 7_919) % 1_500));
@@ -129,7 +129,7 @@ fn a_thousand_writers_are_killed_and_the_bus_goes_on() {
         2 * ROUNDS
     );
     assert_eq!((broken, corrupt), (0, 0), "broken frames, and things on the ring that were no packets");
-    assert!(longest < PATIENCE, "a survivor waited for {longest:?}");
+    assert!(longest < WAIT_TIMEOUT, "a survivor waited for {longest:?}");
     assert!(held > 0 && whole > ROUNDS as u64, "they were not killed at work");
     assert!(!survivor.bus().state().locked);
     assert_eq!(survivor.bus().stations().expect("counted"), 0, "the dead are still counted");

@@ -6,12 +6,12 @@ use std::path::Path;
 
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork, pipe};
-use shmbus::{Bus, Interface, StationOptions};
+use shmbus::{Bus, Station, StationOptions};
 
 /// What tells a station from others: its identity and its address.
 fn join(path: &Path) -> Vec<u8> {
     let bus = Bus::open(path).expect("a bus");
-    let station = Interface::join(bus, StationOptions::new()).expect("joined");
+    let station = Station::join(bus, StationOptions::new()).expect("joined");
     [&station.sender().to_ne_bytes()[..], &station.mac().into_array()].concat()
 }
 

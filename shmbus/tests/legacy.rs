@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use shmbus::{Bus, Interface, LegacyDump, OpenError, StationOptions, Tap};
+use shmbus::{Bus, LegacyDump, OpenError, Station, StationOptions, Tap};
 
 const FILE: usize = 1 << 20;
 const RING: u32 = 1_048_544;
@@ -190,7 +190,7 @@ fn it_agrees_with_a_tap() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bus");
     let bus = Bus::open_or_create(&path, 0o600).expect("a bus");
-    let mut sender = Interface::join(bus, StationOptions::new()).expect("joined");
+    let mut sender = Station::join(bus, StationOptions::new()).expect("joined");
     for round in 0..40_usize {
         sender.send_burst((0..50).map(|n| vec![0xff; 14 + (round * 37 + n) % 1_500])).expect("sent");
         let mut tap = Tap::oldest(Bus::open_read_only(&path).expect("a bus")).expect("sound");

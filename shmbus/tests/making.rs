@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::Barrier;
 
 use nix::sys::resource::{Resource, setrlimit};
-use shmbus::{BUS_SIZE, Bus, BusOptions, Interface, OpenError, StationOptions};
+use shmbus::{BUS_SIZE, Bus, BusOptions, OpenError, Station, StationOptions};
 
 /// For a process of a test's own: where it is to make buses.
 const FOLDER: &str = "MAKING_TEST_FOLDER";
@@ -28,7 +28,7 @@ fn who_opens_a_bus_that_is_being_made_waits_for_it() {
                 scope.spawn(move || {
                     start.wait();
                     let bus = Bus::open_or_create(path, 0o600).expect("made or joined");
-                    Interface::join(bus, StationOptions::new()).expect("joined");
+                    Station::join(bus, StationOptions::new()).expect("joined");
                 });
             }
             for writable in [true, false] {
@@ -63,7 +63,7 @@ fn two_makers_with_different_sizes_in_mind_meet_on_one_bus() {
                     scope.spawn(move || {
                         start.wait();
                         let bus = BusOptions::new().size(size).open_or_create(path).expect("made or joined");
-                        Interface::join(bus, StationOptions::new()).expect("joined").bus().size()
+                        Station::join(bus, StationOptions::new()).expect("joined").bus().size()
                     })
                 });
                 makers.into_iter().map(|maker| maker.join().expect("no panic")).collect()
@@ -128,7 +128,7 @@ fn a_maker_that_is_killed_leaves_nothing_half_made() {
         for name in names(folder.path()) {
             let path = folder.path().join(&name);
             let bus = Bus::open(&path).unwrap_or_else(|error| panic!("{error}"));
-            Interface::join(bus, StationOptions::new()).expect("joined").send(&[0xff; 60]).expect("sent");
+            Station::join(bus, StationOptions::new()).expect("joined").send(&[0xff; 60]).expect("sent");
             made += 1;
         }
     }

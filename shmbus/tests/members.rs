@@ -5,15 +5,15 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use shmbus::{Bus, Busy, Interface, MacAddr6, SendError, StationOptions};
+use shmbus::{Bus, Busy, MacAddr6, SendError, Station, StationOptions};
 use tempfile::TempDir;
 
 const BUS: &str = "MEMBERS_TEST_BUS";
 const MAC: MacAddr6 = MacAddr6::new(0xb2, 0xa0, 1, 2, 3, 4);
 
-fn station(path: &Path, name: &str) -> Interface {
+fn station(path: &Path, name: &str) -> Station {
     let options = StationOptions::new().name(name).mac(MAC).lock_timeout(Duration::from_millis(20));
-    Interface::join(Bus::open_or_create(path, 0o600).expect("a bus"), options).expect("joined")
+    Station::join(Bus::open_or_create(path, 0o600).expect("a bus"), options).expect("joined")
 }
 
 /// A folder whose files can have extended attributes.

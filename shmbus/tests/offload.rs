@@ -6,14 +6,14 @@ use pnet_packet::Packet as _;
 use pnet_packet::ipv4::{self, Ipv4Packet};
 use pnet_packet::tcp::{self, TcpPacket};
 use shmbus::offload::{Capabilities, Offload, OffloadError, TxRequest, Verdict};
-use shmbus::{Burst, Bus, Interface, SendError, StationOptions};
+use shmbus::{Burst, Bus, SendError, Station, StationOptions};
 
-fn station(path: &Path, capabilities: Capabilities) -> Interface {
+fn station(path: &Path, capabilities: Capabilities) -> Station {
     let bus = Bus::open_or_create(path, 0o600).expect("a bus");
-    Interface::join(bus, StationOptions::new().capabilities(capabilities)).expect("joined")
+    Station::join(bus, StationOptions::new().capabilities(capabilities)).expect("joined")
 }
 
-fn pair(capabilities: Capabilities) -> (tempfile::TempDir, Interface, Interface) {
+fn pair(capabilities: Capabilities) -> (tempfile::TempDir, Station, Station) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bus");
     let (alice, bob) = (station(&path, capabilities), station(&path, Capabilities::RX));
@@ -31,7 +31,7 @@ fn tcp(payload: u16) -> Vec<u8> {
 }
 
 /// What is there for `station`. Every packet is found right by another crate, and by the station.
-fn received(station: &mut Interface) -> Vec<Vec<u8>> {
+fn received(station: &mut Station) -> Vec<Vec<u8>> {
     let mut burst = Burst::new(1_000);
     station.recv_burst(&mut burst);
     for frame in &burst {

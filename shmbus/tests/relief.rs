@@ -8,15 +8,15 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use shmbus::{Burst, Bus, Interface, Sleeper, Slot, StationOptions, WaitMode};
+use shmbus::{Burst, Bus, Slot, Station, StationOptions, WaitMode, WaitSet};
 
 const BUS: &str = "RELIEF_TEST_BUS";
 /// The bus's own promise is 100 ms; the rest is for a machine that runs other tests at the same time.
-const PATIENCE: Duration = Duration::from_secs(5);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-fn station(path: &Path, mode: WaitMode) -> Interface {
+fn station(path: &Path, mode: WaitMode) -> Station {
     let bus = Bus::open_or_create(path, 0o600).expect("a bus");
-    Interface::join(bus, StationOptions::new().wait_mode(mode)).expect("joined")
+    Station::join(bus, StationOptions::new().wait_mode(mode)).expect("joined")
 }
 
 /// Says that it has the lock, and keeps it for as long as it lives.
@@ -35,7 +35,7 @@ impl shmbus::FrameSource for Endless {
 }
 
 /// A station dies with the lock while another does nothing but what `idle` does until it is told to end.
-fn dies_beside(test: &str, mode: WaitMode, idle: impl Fn(&mut Interface) + Sync) {
+fn dies_beside(test: &str, mode: WaitMode, idle: impl Fn(&mut Station) + Sync) {
     if let Some(path) = std::env::var_os(BUS) {
         let _ = station(Path::new(&path), WaitMode::Sleep).send_burst([Endless]);
         return;
@@ -64,7 +64,7 @@ fn dies_beside(test: &str, mode: WaitMode, idle: impl Fn(&mut Interface) + Sync)
         child.kill().expect("killed");
         child.wait().expect("reaped");
         let begin = Instant::now();
-        while bus.state().locked && begin.elapsed() < PATIENCE {
+        while bus.state().locked && begin.elapsed() < WAIT_TIMEOUT {
             std::thread::sleep(Duration::from_millis(1));
         }
         over.store(true, Ordering::Release);
@@ -97,14 +97,14 @@ fn by_one_that_only_receives() {
 #[test]
 fn by_one_in_a_sleeper() {
     dies_beside("by_one_in_a_sleeper", WaitMode::Sleep, |station| {
-        let sleeper = Sleeper::new();
-        station.sleep_in(&sleeper, 0);
+        let wait_set = WaitSet::new();
+        station.join_wait_set(&wait_set, 0);
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_secs(1) {
             if station.arm().expect("the bus goes on") {
                 station.recv_burst(&mut Burst::new(1));
             } else {
-                let _ = sleeper.wait(Some(Duration::from_millis(200))).expect("slept");
+                let _ = wait_set.wait(Some(Duration::from_millis(200))).expect("slept");
             }
         }
     });

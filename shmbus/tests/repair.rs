@@ -8,8 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use shmbus::{
-    Burst, Bus, Interface, LockFound, OpenError, RepairError, RingFound, SendError, StationOptions, Tap,
-    repair,
+    Burst, Bus, LockFound, OpenError, RepairError, RingFound, SendError, Station, StationOptions, Tap, repair,
 };
 
 const LOCK: u64 = 24;
@@ -19,9 +18,9 @@ const MAPPER: &str = "REPAIR_TEST_MAPPER";
 /// Between its fork and its exec a child has everything mapped that its parent has, another test's bus as well.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-fn station(path: &Path) -> Interface {
+fn station(path: &Path) -> Station {
     let options = StationOptions::new().lock_timeout(Duration::from_millis(20));
-    Interface::join(Bus::open_or_create(path, 0o600).expect("a bus"), options).expect("joined")
+    Station::join(Bus::open_or_create(path, 0o600).expect("a bus"), options).expect("joined")
 }
 
 fn frames(path: &Path) -> usize {
@@ -159,7 +158,7 @@ fn live_readers_go_on_where_they_were() {
         if (receiver.stats().overruns, tap.stats().overruns) == (stats.0.overruns, stats.1.overruns) {
             assert_eq!(anew, 0, "in round {round} old frames came again");
         } else {
-            receiver.skip_to_present();
+            receiver.discard_pending();
             tap.recv_burst(&mut burst);
         }
     }

@@ -6,16 +6,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use shmbus::{Burst, Bus, Interface, MIN_FRAME, MacAddr6, Screen, SendError, StationOptions};
+use shmbus::{Burst, Bus, MIN_FRAME, MacAddr6, ReceiveFilter, SendError, Station, StationOptions};
 
 const BUS: &str = "STATION_TEST_BUS";
 
-fn station(path: &Path) -> Interface {
+fn station(path: &Path) -> Station {
     let bus = Bus::open_or_create(path, 0o600).expect("a bus");
-    Interface::join(bus, StationOptions::new().lock_timeout(Duration::from_millis(5))).expect("joined")
+    Station::join(bus, StationOptions::new().lock_timeout(Duration::from_millis(5))).expect("joined")
 }
 
-fn pair() -> (tempfile::TempDir, Interface, Interface) {
+fn pair() -> (tempfile::TempDir, Station, Station) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bus");
     let (alice, bob) = (station(&path), station(&path));
@@ -28,7 +28,7 @@ fn to(destination: [u8; 6]) -> [u8; 60] {
     frame
 }
 
-fn received(station: &mut Interface) -> usize {
+fn received(station: &mut Station) -> usize {
     station.recv_burst(&mut Burst::new(100))
 }
 
@@ -64,7 +64,7 @@ fn the_mtu_bounds_what_is_sent() {
 fn groups_are_heard_when_listed_or_all() {
     let (_folder, mut alice, mut bob) = pair();
     let (group, other) = ([1, 0, 0x5e, 0, 0, 1], [1, 0, 0x5e, 0, 0, 2]);
-    let send = |alice: &mut Interface| alice.send_burst([to(group), to(other), to([0xff; 6])]).expect("sent");
+    let send = |alice: &mut Station| alice.send_burst([to(group), to(other), to([0xff; 6])]).expect("sent");
     send(&mut alice);
     assert_eq!(received(&mut bob), 3);
     bob.set_groups([MacAddr6::from(group)]);
@@ -133,7 +133,7 @@ impl Diary {
     }
 }
 
-impl Screen for Diary {
+impl ReceiveFilter for Diary {
     fn wants(&mut self, header: [u8; MIN_FRAME]) -> bool {
         self.note("wants", header);
         header[13] != 7
@@ -159,7 +159,7 @@ fn a_screen_chooses_what_is_heard_and_sees_what_is_sent() {
     let (_folder, mut alice, mut bob) = pair();
     bob.set_promiscuous(true);
     let diary = Diary::default();
-    bob.set_screen(Some(Box::new(diary.clone())));
+    bob.set_receive_filter(Some(Box::new(diary.clone())));
     alice.send_burst([from_to(1, 2, 7), from_to(1, 3, 8), from_to(4, 2, 7)]).expect("sent");
     assert_eq!(received(&mut bob), 1);
     assert_eq!(bob.stats().filtered, 2);
@@ -183,7 +183,7 @@ fn a_screen_chooses_what_is_heard_and_sees_what_is_sent() {
     assert_eq!(bob.stats().overruns, 1);
     assert!(diary.read().ends_with(&["settled false".to_owned()]));
 
-    bob.set_screen(None);
+    bob.set_receive_filter(None);
     alice.send(&from_to(1, 2, 7)).expect("sent");
     received(&mut bob);
     assert!(diary.read().is_empty());

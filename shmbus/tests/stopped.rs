@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use shmbus::{
-    Burst, Bus, Busy, FrameSource, Interface, MIN_FRAME, MacAddr6, SendError, Slot, StationOptions, Tap,
+    Burst, Bus, Busy, FrameSource, MIN_FRAME, MacAddr6, SendError, Slot, Station, StationOptions, Tap,
 };
 use tempfile::TempDir;
 
@@ -32,12 +32,12 @@ fn folder() -> (TempDir, bool) {
     (tempfile::tempdir().expect("a folder"), false)
 }
 
-fn station(path: &Path, lock_timeout: Option<Duration>) -> Interface {
+fn station(path: &Path, lock_timeout: Option<Duration>) -> Station {
     let mut options = StationOptions::new().name(NAME).mac(MacAddr6::new(2, 0, 0, 0, 0, 1));
     if let Some(timeout) = lock_timeout {
         options = options.lock_timeout(timeout);
     }
-    Interface::join(Bus::open_or_create(path, 0o600).expect("a bus"), options).expect("joined")
+    Station::join(Bus::open_or_create(path, 0o600).expect("a bus"), options).expect("joined")
 }
 
 /// A frame whose sender stops in the middle of writing it, with the lock.
@@ -180,7 +180,7 @@ fn who_is_stopped_without_the_lock_delays_nobody() {
         } else {
             sent.expect("nobody is in the way");
             // It is read as well.
-            reader.skip_to_present();
+            reader.discard_pending();
             alice.send(&[0xff; MIN_FRAME]).expect("nobody is in the way");
             assert_eq!(reader.recv_burst(&mut Burst::new(10)), 1);
             without += 1;

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use shmbus::{BUS_SIZE, Burst, Bus, Interface, SendError, Sleeper, StationOptions, Tap, WaitError};
+use shmbus::{BUS_SIZE, Burst, Bus, SendError, Station, StationOptions, Tap, WaitError, WaitSet};
 
 const FRAME: [u8; 60] = [0xff; 60];
 
@@ -13,9 +13,9 @@ fn cut(path: &Path, len: u64) {
     File::options().write(true).open(path).and_then(|file| file.set_len(len)).expect("cut");
 }
 
-fn members(path: &Path) -> (Interface, Interface, Tap) {
+fn members(path: &Path) -> (Station, Station, Tap) {
     shmbus::survive_truncation().expect("a handler");
-    let join = || Interface::join(Bus::open_or_create(path, 0o600).expect("a bus"), StationOptions::new());
+    let join = || Station::join(Bus::open_or_create(path, 0o600).expect("a bus"), StationOptions::new());
     let (sender, receiver) = (join().expect("joined"), join().expect("joined"));
     let tap = Tap::new(Bus::open_read_only(path).expect("a bus")).expect("sound");
     (sender, receiver, tap)
@@ -86,8 +86,8 @@ fn who_waits_is_told_that_its_bus_was_overwritten() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("bus");
         let (mut sender, mut receiver, mut tap) = members(&path);
-        let sleeper = Sleeper::new();
-        tap.sleep_in(&sleeper, 0);
+        let sleeper = WaitSet::new();
+        tap.join_wait_set(&sleeper, 0);
         assert!(!tap.arm().expect("watched"));
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| receiver.wait(None));
@@ -116,7 +116,7 @@ fn who_only_keeps_up_with_the_present_is_told_too() {
     let path = folder.path().join("bus");
     let (_sender, mut receiver, _tap) = members(&path);
     cut(&path, 4_096);
-    receiver.skip_to_present();
+    receiver.discard_pending();
     assert!(receiver.bus().is_lost());
 }
 
@@ -135,7 +135,7 @@ fn what_is_no_bus_any_more_is_not_put_right() {
     }
 }
 
-fn leave_alone(path: &Path, station: &mut Interface, content: &[u8]) {
+fn leave_alone(path: &Path, station: &mut Station, content: &[u8]) {
     assert!(matches!(station.wait(Some(Duration::ZERO)), Err(WaitError::Lost { .. })));
     assert!(matches!(station.arm(), Err(WaitError::Lost { .. })));
     assert!(matches!(station.send(&[0xff; 60]), Err(SendError::Lost { .. })));

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use serde_json::Value;
 
-use crate::{Finished, PATIENCE, Process, privilege, wait};
+use crate::{Finished, Process, WAIT_TIMEOUT, privilege, wait};
 
 /// How long a command that ends by itself may take. The longest are full-size transfers in a debug build on shared cores.
 const COMMAND: Duration = Duration::from_mins(2);
@@ -151,7 +151,7 @@ impl Lab {
     #[must_use]
     pub fn ready<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Process {
         let process = self.spawn(args);
-        process.wait_for(0, PATIENCE, "the line `ready`", |line| line.text == "ready");
+        process.wait_for(0, WAIT_TIMEOUT, "the line `ready`", |line| line.text == "ready");
         process
     }
 
@@ -190,7 +190,7 @@ impl Lab {
     /// When it never does; the message holds what it told last.
     pub fn shows(&self, subject: &str, what: &str, holds: impl Fn(&Value) -> bool) {
         let mut last = Value::Null;
-        let shown = wait::poll(PATIENCE, || {
+        let shown = wait::poll(WAIT_TIMEOUT, || {
             last = self.show(subject);
             holds(&last).then_some(())
         });
@@ -211,7 +211,11 @@ impl Drop for Lab {
             // Grandchildren are killed with their group, but it is not we who reap them: give the kernel its moment.
             let gone = || processes_in(self.folder.path()).is_empty().then_some(());
             let orphans = || processes_in(self.folder.path());
-            assert!(wait::poll(PATIENCE, gone).is_some(), "processes outlived their test: {:#?}", orphans());
+            assert!(
+                wait::poll(WAIT_TIMEOUT, gone).is_some(),
+                "processes outlived their test: {:#?}",
+                orphans()
+            );
         }
     }
 }

@@ -45,7 +45,7 @@ pub use testpmd::Testpmd;
 
 /// How long a test waits for something that should happen at once. Generous, because two cores may be shared by several
 /// polling peers, and cheap, because only a failing test ever waits this long.
-pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+pub const WAIT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Opens a [`Lab`] around the `busctl` that was built from this checkout.
 ///

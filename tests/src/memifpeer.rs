@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use memif::{Client, Details, Disconnect, Event, Link, Options, Refusal, Server, SocketAddr};
+use memif::{Client, Details, DisconnectReason, Event, Link, Options, Rejection, Server, SocketAddr};
 
-use crate::{PATIENCE, frames, privilege, wait};
+use crate::{WAIT_TIMEOUT, frames, privilege, wait};
 
 /// How often a ring is looked at: it comes round faster than other things that are waited for.
 const LOOK: Duration = Duration::from_micros(50);
@@ -41,7 +41,7 @@ impl Endpoint {
 
     fn next_link(&mut self) -> Link {
         let mut told = Vec::new();
-        let link = wait::poll(PATIENCE, || match self.ready()? {
+        let link = wait::poll(WAIT_TIMEOUT, || match self.ready()? {
             Event::Connected { link, .. } => Some(link),
             other => {
                 told.push(other);
@@ -52,8 +52,8 @@ impl Endpoint {
         link
     }
 
-    fn refusal(&mut self) -> Refusal {
-        let refusal = wait::poll(PATIENCE, || match self.ready()? {
+    fn refusal(&mut self) -> Rejection {
+        let refusal = wait::poll(WAIT_TIMEOUT, || match self.ready()? {
             Event::Refused { reason, .. } => Some(reason),
             _ => None,
         });
@@ -102,7 +102,7 @@ impl Listening {
     /// # Panics
     /// When nobody is.
     #[must_use]
-    pub fn refuse(&mut self) -> Refusal {
+    pub fn refuse(&mut self) -> Rejection {
         self.0.refusal()
     }
 }
@@ -133,7 +133,7 @@ impl MemifPeer {
     /// # Panics
     /// When it is not turned away.
     #[must_use]
-    pub fn turned_away(socket: &Path, options: Options) -> Refusal {
+    pub fn turned_away(socket: &Path, options: Options) -> Rejection {
         Endpoint::calling(&address(socket), options).refusal()
     }
 
@@ -179,8 +179,8 @@ impl MemifPeer {
     ///
     /// # Panics
     /// When it is not.
-    pub fn loss(&mut self) -> Disconnect {
-        let loss = wait::poll(PATIENCE, || match self.endpoint.ready()? {
+    pub fn loss(&mut self) -> DisconnectReason {
+        let loss = wait::poll(WAIT_TIMEOUT, || match self.endpoint.ready()? {
             Event::Disconnected { reason, .. } => Some(reason),
             _ => None,
         });
@@ -218,10 +218,10 @@ impl MemifPeer {
     /// Sends all of `frames`, waiting for room.
     ///
     /// # Panics
-    /// When the link goes down, or there is no room within [`PATIENCE`].
+    /// When the link goes down, or there is no room within [`WAIT_TIMEOUT`].
     pub fn send_all<F: AsRef<[u8]>>(&mut self, frames: &[F]) {
         let mut sent = 0;
-        let all = wait::poll_every(LOOK, PATIENCE, || {
+        let all = wait::poll_every(LOOK, WAIT_TIMEOUT, || {
             sent += self.send_some(&frames[sent..]);
             (sent == frames.len()).then_some(())
         });
@@ -238,7 +238,7 @@ impl MemifPeer {
     pub fn reach(&mut self, other: &mut Self) {
         let mut number = 0;
         let mut seen = None;
-        let through = wait::poll(PATIENCE, || {
+        let through = wait::poll(WAIT_TIMEOUT, || {
             self.send_some([frames::numbered(60, number)]);
             number += 1;
             other.receive(|frame| seen = frames::number_of(frame));
@@ -247,7 +247,7 @@ impl MemifPeer {
         assert!(through.is_some(), "no frame gets through");
         // Behind the last one nothing is on its way any more.
         self.send_all(&[frames::numbered(60, number)]);
-        let last = wait::poll(PATIENCE, || {
+        let last = wait::poll(WAIT_TIMEOUT, || {
             other.receive(|frame| seen = frames::number_of(frame));
             (seen == Some(number)).then_some(())
         });
@@ -272,11 +272,11 @@ impl MemifPeer {
     /// The next `count` frames.
     ///
     /// # Panics
-    /// When they do not come within [`PATIENCE`].
+    /// When they do not come within [`WAIT_TIMEOUT`].
     #[must_use]
     pub fn receive_exactly(&mut self, count: usize) -> Vec<Vec<u8>> {
         let mut got = Vec::new();
-        let all = wait::poll_every(LOOK, PATIENCE, || {
+        let all = wait::poll_every(LOOK, WAIT_TIMEOUT, || {
             self.receive(|frame| got.push(frame.to_vec()));
             (got.len() >= count).then_some(())
         });

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use crate::{Lab, PATIENCE, Process, require};
+use crate::{Lab, Process, WAIT_TIMEOUT, require};
 
 /// A network namespace. It lives as long as this, or a program in it, does.
 pub struct Namespace<'l> {
@@ -24,7 +24,7 @@ impl<'l> Namespace<'l> {
         let mut command = lab.command("unshare");
         command.args(["--user", "--map-root-user", "--net", "sh", "-c", "echo inside; exec cat"]);
         let holder = Process::spawn("unshare", &mut command);
-        holder.wait_for(0, PATIENCE, "its namespace", |line| line.text == "inside");
+        holder.wait_for(0, WAIT_TIMEOUT, "its namespace", |line| line.text == "inside");
         Self { lab, holder }
     }
 
@@ -65,7 +65,7 @@ impl<'l> Namespace<'l> {
     pub fn attach_tap(&self, bus: &str, keys: &str, addresses: [&str; 2]) -> Process {
         let port = format!("tap:name=tap0,{keys}");
         let node = self.spawn(self.lab.program(), ["attach", bus, &port]);
-        node.wait_for(0, PATIENCE, "the line `ready`", |line| line.text == "ready");
+        node.wait_for(0, WAIT_TIMEOUT, "the line `ready`", |line| line.text == "ready");
         self.set_up("tap0", addresses);
         node
     }

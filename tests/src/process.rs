@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use crate::{PATIENCE, wait};
+use crate::{WAIT_TIMEOUT, wait};
 
 /// Where a child wrote a line to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +114,7 @@ impl Process {
     /// Waits for a line that contains `pattern`, from the start of the output on, and returns it.
     ///
     /// # Panics
-    /// When none came within [`PATIENCE`], or the child ended without; the message holds all it wrote.
+    /// When none came within [`WAIT_TIMEOUT`], or the child ended without; the message holds all it wrote.
     #[allow(clippy::must_use_candidate, reason = "most callers wait for the line, and know what it says")]
     pub fn wait_for_line(&self, pattern: &str) -> String {
         self.wait_after(0, pattern)
@@ -123,7 +123,9 @@ impl Process {
     /// As [`wait_for_line`](Self::wait_for_line), looking only at lines from number `mark` on.
     #[allow(clippy::must_use_candidate, reason = "most callers wait for the line, and know what it says")]
     pub fn wait_after(&self, mark: usize, pattern: &str) -> String {
-        self.wait_for(mark, PATIENCE, &format!("a line with {pattern:?}"), |line| line.text.contains(pattern))
+        self.wait_for(mark, WAIT_TIMEOUT, &format!("a line with {pattern:?}"), |line| {
+            line.text.contains(pattern)
+        })
     }
 
     /// Waits until a line from number `mark` on `fits`, and returns it.
@@ -182,12 +184,12 @@ impl Process {
     /// `^C`: what a terminal does, an interrupt to the whole group; waits for the end.
     ///
     /// # Panics
-    /// When it does not end within [`PATIENCE`].
+    /// When it does not end within [`WAIT_TIMEOUT`].
     #[must_use]
     pub fn interrupt(self) -> Finished {
         killpg(self.pid(), Signal::SIGINT)
             .unwrap_or_else(|why| panic!("{}: interrupt: {why}\n{}", self.name, self.transcript()));
-        self.finish(PATIENCE)
+        self.finish(WAIT_TIMEOUT)
     }
 
     /// `kill -9` to the whole group, and reaps it: no handler, no clean-up.

@@ -12,7 +12,7 @@ use nix::sys::socket::{
 };
 use std::os::fd::AsFd;
 
-use crate::{PATIENCE, privilege};
+use crate::{WAIT_TIMEOUT, privilege};
 
 /// Every message is exactly this long.
 pub const MESSAGE: usize = 128;
@@ -46,7 +46,7 @@ pub enum Answer {
     /// A message of this type.
     Message(u16),
     /// A disconnect, with its reason.
-    Disconnect(String),
+    DisconnectReason(String),
     /// The socket was closed without a word.
     Closed,
 }
@@ -112,7 +112,7 @@ impl RawClient {
     /// The next message from the server.
     ///
     /// # Panics
-    /// When none comes within [`PATIENCE`].
+    /// When none comes within [`WAIT_TIMEOUT`].
     #[must_use]
     pub fn answer(&self) -> Answer {
         assert!(readable(&self.socket), "the server says nothing");
@@ -124,7 +124,7 @@ impl RawClient {
                 DISCONNECT => {
                     let reason =
                         CStr::from_bytes_until_nul(&message[6..102]).expect("a reason ends with NUL");
-                    Answer::Disconnect(reason.to_string_lossy().into_owned())
+                    Answer::DisconnectReason(reason.to_string_lossy().into_owned())
                 }
                 other => Answer::Message(other),
             },
@@ -155,7 +155,7 @@ impl Refuser {
     /// Takes the next client as far as its INIT, and sends it away for `reason`. Returns the secret it showed.
     ///
     /// # Panics
-    /// When none comes within [`PATIENCE`], or it says something else than INIT.
+    /// When none comes within [`WAIT_TIMEOUT`], or it says something else than INIT.
     #[must_use]
     pub fn refuse(&self, reason: &str) -> String {
         assert!(readable(&self.listener), "no client calls");
@@ -192,6 +192,6 @@ fn seqpacket() -> OwnedFd {
 }
 
 fn readable(socket: &OwnedFd) -> bool {
-    let patience = PollTimeout::try_from(PATIENCE).expect("patience is short enough");
+    let patience = PollTimeout::try_from(WAIT_TIMEOUT).expect("patience is short enough");
     poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], patience).expect("poll") > 0
 }

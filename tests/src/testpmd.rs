@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::process::Finished;
-use crate::{Lab, PATIENCE, Process, require, wait};
+use crate::{Lab, Process, WAIT_TIMEOUT, require, wait};
 
 /// Frames in one burst of `start tx_first`, testpmd's default.
 pub const BURST: u64 = 32;
@@ -257,7 +257,7 @@ impl Testpmd {
     /// # Panics
     /// When it stays down; the message holds all it wrote.
     pub fn wait_for_link(&mut self) {
-        let up = wait::poll_every(LOOK, PATIENCE, || self.link_is_up().then_some(())).is_some();
+        let up = wait::poll_every(LOOK, WAIT_TIMEOUT, || self.link_is_up().then_some(())).is_some();
         assert!(up, "testpmd's link stays down\n{}", self.process.transcript());
     }
 
@@ -267,7 +267,7 @@ impl Testpmd {
     /// # Panics
     /// When it does not notice; the message holds all it wrote.
     pub fn wait_for_link_loss(&mut self) {
-        let down = wait::poll_every(LOOK, PATIENCE, || (!self.link_is_up()).then_some(())).is_some();
+        let down = wait::poll_every(LOOK, WAIT_TIMEOUT, || (!self.link_is_up()).then_some(())).is_some();
         assert!(down, "testpmd's link stays up\n{}", self.process.transcript());
     }
 
@@ -276,8 +276,8 @@ impl Testpmd {
     /// # Panics
     /// When it does not; the message holds all it wrote.
     pub fn wait_for_rx(&mut self, frames: u64) {
-        let got =
-            wait::poll_every(LOOK, PATIENCE, || (self.stats().rx_packets >= frames).then_some(())).is_some();
+        let got = wait::poll_every(LOOK, WAIT_TIMEOUT, || (self.stats().rx_packets >= frames).then_some(()))
+            .is_some();
         assert!(got, "testpmd did not get {frames} frames\n{}", self.process.transcript());
     }
 
@@ -320,6 +320,6 @@ impl Testpmd {
     #[must_use]
     pub fn quit(mut self) -> Finished {
         self.process.type_line("quit");
-        self.process.finish(PATIENCE)
+        self.process.finish(WAIT_TIMEOUT)
     }
 }

@@ -4,7 +4,7 @@
 use serde_json::Value;
 use system_tests::reference::RumpPeer;
 use system_tests::turn::Turn;
-use system_tests::{Lab, PATIENCE, lab, wait};
+use system_tests::{Lab, WAIT_TIMEOUT, lab, wait};
 
 /// A figure of a report.
 fn figure(report: &Value, key: &str) -> f64 {
@@ -144,7 +144,7 @@ fn either_end_of_memif_can_be_measured_alone() {
         lab.spawn(["bench", "memif", "--seconds", "0.5", "--json", "--receive-from", &keys("server")]);
     let client = format!("{},rsize=8", keys("client"));
     let sent = lab.run(["bench", "memif", "--seconds", "1", "--json", "--send-to", &client]).json();
-    let received = listening.finish(PATIENCE).json();
+    let received = listening.finish(WAIT_TIMEOUT).json();
     assert!(figure(&received, "received") > 0.0 && received["sent"].is_null(), "{received}");
     assert!(sent["sent"].as_u64() >= received["received"].as_u64(), "{sent} {received}");
     assert_eq!(received["lost"], 0, "our own frames are numbered: {received}");
@@ -161,12 +161,12 @@ fn frames_of_a_rump_kernel_are_counted_without_numbers() {
     let mut peer = RumpPeer::attach(&bus, [2, 0, 0, 0, 0, 9]);
     let mut run =
         lab.spawn(["bench", "bus", "--seconds", "0.3", "--json", "--receive-from", &lab.arg("lan.bus")]);
-    let sent = wait::poll(PATIENCE, || {
+    let sent = wait::poll(WAIT_TIMEOUT, || {
         peer.send(vec![[0xff; 60]; 16]);
         (!run.is_running()).then_some(())
     });
     assert!(sent.is_some(), "it ends by itself after the first frame");
-    let report = run.finish(PATIENCE).json();
+    let report = run.finish(WAIT_TIMEOUT).json();
     assert!(figure(&report, "received") >= 16.0, "{report}");
     assert!(report["lost"].is_null() && report["sent"].is_null(), "{report}");
 }
@@ -180,7 +180,7 @@ fn stopping_leaves_nothing() {
         |names: Vec<String>| names.into_iter().filter(|name| name.starts_with("busctl-bench-")).count();
     let before = mine(shared());
     let run = lab.spawn(["bench", "bus", "--seconds", "60"]);
-    assert!(wait::poll(PATIENCE, || (mine(shared()) > before).then_some(())).is_some(), "it has begun");
+    assert!(wait::poll(WAIT_TIMEOUT, || (mine(shared()) > before).then_some(())).is_some(), "it has begun");
     let ended = run.interrupt();
     ended.fails_with(1, &["stopped"]);
     assert_eq!(mine(shared()), before, "its folder is gone");

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use system_tests::reference::RumpPeer;
-use system_tests::{Lab, PATIENCE, Process, frames, lab};
+use system_tests::{Lab, Process, WAIT_TIMEOUT, frames, lab};
 
 /// What may become of a file.
 const DAMAGES: [fn(&File); 3] = [
@@ -47,7 +47,7 @@ fn who_runs_on_a_bus_that_goes_bad_ends_and_says_so() {
             [live_dump(&lab), lab.ready(["host", &path, "10.0.0.2/24"]), lab.ready(["attach", &path, &port])];
         damage(&open(&lab.path("lan.bus")));
         for process in running {
-            let ended = process.finish(PATIENCE);
+            let ended = process.finish(WAIT_TIMEOUT);
             assert_eq!(ended.status.code(), Some(1), "{ended}");
             let last = ended.stderr.lines().last().unwrap_or_default();
             assert!(

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use system_tests::process::Stream;
 use system_tests::turn::Turn;
-use system_tests::{Finished, Lab, PATIENCE, frames, lab};
+use system_tests::{Finished, Lab, WAIT_TIMEOUT, frames, lab};
 
 fn demo(lab: &Lab, args: &[&str]) -> Finished {
     lab.run(["demo"].iter().chain(args))
@@ -81,7 +81,7 @@ fn two_demos_at_once_keep_out_of_each_others_way() {
     let _turn = Turn::take();
     let lab = lab!();
     let demos = [lab.spawn(["demo", "--json"]), lab.spawn(["demo", "--json"])];
-    let reports = demos.map(|demo| demo.finish(2 * PATIENCE).json());
+    let reports = demos.map(|demo| demo.finish(2 * WAIT_TIMEOUT).json());
     let pcaps =
         reports.each_ref().map(|report| Pcap(PathBuf::from(report["pcap"].as_str().expect("a path"))));
     assert_ne!(pcaps[0].0, pcaps[1].0);
@@ -95,7 +95,9 @@ fn an_interrupted_demo_leaves_no_process_and_no_socket() {
     let lab = lab!();
     let run = lab.spawn(["demo"]);
     // It shows what it does while it does it.
-    run.wait_for(0, PATIENCE, "a sign of progress", |line| matches!(line.stream, Stream::Out | Stream::Err));
+    run.wait_for(0, WAIT_TIMEOUT, "a sign of progress", |line| {
+        matches!(line.stream, Stream::Out | Stream::Err)
+    });
     let _ = run.interrupt();
     let left: Vec<_> = left_in(&lab)
         .into_iter()

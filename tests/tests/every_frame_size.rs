@@ -6,7 +6,7 @@ use std::path::Path;
 use memif::Options;
 use system_tests::memifpeer::{Listening, MemifPeer};
 use system_tests::reference::RumpPeer;
-use system_tests::{Lab, PATIENCE, Process, frames, lab, port};
+use system_tests::{Lab, Process, WAIT_TIMEOUT, frames, lab, port};
 
 /// Every size twice: rising, then falling, so that short frames follow long ones in every buffer, too.
 fn every_size(seed: u64) -> Vec<Vec<u8>> {
@@ -29,7 +29,7 @@ fn cross(lab: &Lab, from: &mut MemifPeer, to: &mut MemifPeer, burst: usize, seed
         from.send_all(burst);
         assert!(to.receive_exactly(burst.len()) == burst, "from {} bytes on", burst[0].len());
         for frame in burst {
-            assert!(rump.wait(PATIENCE).as_ref() == Some(frame), "{} bytes, on the bus", frame.len());
+            assert!(rump.wait(WAIT_TIMEOUT).as_ref() == Some(frame), "{} bytes, on the bus", frame.len());
         }
     }
     assert_eq!(from.receive(|_| ()), 0, "one's own frames do not come back");

@@ -1,7 +1,7 @@
 //! IP on a bus: hosts answer pings of both families, to each of their addresses, from stations that found them by ARP or by
 //! neighbour discovery, and keep answering while others come and go.
 
-use system_tests::{Lab, PATIENCE, frames, lab};
+use system_tests::{Lab, WAIT_TIMEOUT, frames, lab};
 
 fn pings(lab: &Lab, from: &str, to: &str) {
     let bus = lab.arg("lan.bus");
@@ -33,7 +33,7 @@ fn many_hosts_share_a_bus() {
         })
         .collect();
     for pinger in pingers {
-        let run = pinger.finish(PATIENCE);
+        let run = pinger.finish(WAIT_TIMEOUT);
         assert_eq!(run.json()["received"].as_u64(), Some(20), "{run}");
     }
     for host in hosts {

@@ -1,7 +1,7 @@
 //! The registry's verbs, as `ifconfig` has them for shmif: create, linkstr, up, down, set, show, destroy.
 
 use serde_json::Value;
-use system_tests::{Lab, PATIENCE, lab, wait};
+use system_tests::{Lab, WAIT_TIMEOUT, lab, wait};
 
 fn show(lab: &Lab, name: &str) -> Value {
     lab.run(["show", name, "--json"]).json()
@@ -24,7 +24,7 @@ fn interfaces_made_at_the_same_time_get_different_units() {
     let lab = lab!();
     let racers: Vec<_> = (0..10).map(|_| lab.spawn(["create"])).collect();
     let mut names: Vec<String> =
-        racers.into_iter().map(|racer| racer.finish(PATIENCE).succeeds().to_owned()).collect();
+        racers.into_iter().map(|racer| racer.finish(WAIT_TIMEOUT).succeeds().to_owned()).collect();
     names.sort();
     assert_eq!(names, (0..10).map(|unit| format!("shmif{unit}\n")).collect::<Vec<_>>());
 }
@@ -152,7 +152,7 @@ fn an_interface_gives_its_address_and_bus_to_the_verbs_that_use_it() {
     // The runner writes its counters down now and then, so they may be a moment old.
     let counts =
         |shmif0: &Value| ["rx_packets", "tx_packets"].map(|key| shmif0[key].as_u64().expect("a counter"));
-    wait::until("an ARP request and three pings are counted, both ways", PATIENCE, || {
+    wait::until("an ARP request and three pings are counted, both ways", WAIT_TIMEOUT, || {
         counts(&show(&lab, "shmif0")).into_iter().all(|packets| packets >= 4)
     });
     let before = counts(&show(&lab, "shmif0"));

@@ -4,7 +4,7 @@ use memif::Options;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use system_tests::memifpeer::MemifPeer;
-use system_tests::{Lab, PATIENCE, Process, frames, lab, wait};
+use system_tests::{Lab, Process, WAIT_TIMEOUT, frames, lab, wait};
 
 const MAC: &str = "02:00:00:00:00:01";
 
@@ -146,7 +146,7 @@ fn an_interface_does_not_come_onto_a_bus_its_ports_are_on() {
 
 /// It ends, nothing is left of it, and what it said last is the reason.
 fn ended_by_destroy(lab: &Lab, process: Process, code: i32) {
-    let ended = process.finish(PATIENCE);
+    let ended = process.finish(WAIT_TIMEOUT);
     assert_eq!(ended.status.code(), Some(code), "{ended}");
     let last = ended.stderr.lines().last().unwrap_or_default();
     assert!(last.starts_with("busctl: shmif0 was destroyed"), "{ended}");
@@ -190,7 +190,7 @@ fn who_runs_a_destroyed_interface_lets_go_and_ends() {
     make(&lab);
     lab.does("dump ./lan.bus -q -w lan.pcap");
     let replay = lab.spawn(["replay", "lan.pcap", "shmif0", "--pps", "1000", "--loop", "1000000"]);
-    wait::until("it plays", PATIENCE, || lab.show("shmif0")["running"] == true);
+    wait::until("it plays", WAIT_TIMEOUT, || lab.show("shmif0")["running"] == true);
     lab.does("destroy shmif0");
     ended_by_destroy(&lab, replay, 1);
 }

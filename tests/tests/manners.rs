@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use system_tests::reference::RumpPeer;
-use system_tests::{Lab, PATIENCE, frames, lab, wait};
+use system_tests::{Lab, WAIT_TIMEOUT, frames, lab, wait};
 
 fn bus_with_frames(lab: &Lab, count: u64) -> RumpPeer {
     let mut rump = RumpPeer::attach(&lab.path("lan.bus"), [0xb2, 0xa0, 0, 0, 0, 1]);
@@ -48,12 +48,12 @@ fn a_live_dump_of_a_silent_bus_ends_when_its_reader_does() {
     });
     run.wait_for_line("bus version");
     // The next line it writes finds nobody.
-    let ended = wait::poll(PATIENCE, || {
+    let ended = wait::poll(WAIT_TIMEOUT, || {
         rump.send([frames::numbered(60, 1)]);
         (!run.is_running()).then_some(())
     });
     assert!(ended.is_some(), "{}", run.transcript());
-    assert_eq!(run.finish(PATIENCE).stderr, "");
+    assert_eq!(run.finish(WAIT_TIMEOUT).stderr, "");
 }
 
 #[test]
@@ -62,11 +62,11 @@ fn an_interrupted_capture_is_a_whole_pcap() {
     let mut rump = bus_with_frames(&lab, 10);
     let capture = lab.spawn(["dump", &lab.arg("lan.bus"), "-f", "-w", &lab.arg("live.pcap")]);
     // What was captured is on disk soon, not only at the end.
-    wait::until("the first frames are in the pcap", PATIENCE, || {
+    wait::until("the first frames are in the pcap", WAIT_TIMEOUT, || {
         std::fs::metadata(lab.path("live.pcap")).is_ok_and(|meta| meta.len() >= 24 + 10 * (16 + 60))
     });
     rump.send([frames::numbered(60, 10)]);
-    wait::until("the eleventh frame is in the pcap", PATIENCE, || {
+    wait::until("the eleventh frame is in the pcap", WAIT_TIMEOUT, || {
         std::fs::metadata(lab.path("live.pcap")).is_ok_and(|meta| meta.len() >= 24 + 11 * (16 + 60))
     });
     let _ = capture.interrupt();
@@ -90,7 +90,7 @@ fn long_running_verbs_end_on_interrupt_and_terminate_without_a_trace() {
     frames::write_pcap(&lab.path("in.pcap"), [frames::numbered(60, 1)]);
     let _host = lab.ready(["host", &bus, "10.0.0.2/24"]);
     let stations = || lab.run(["show", &bus, "--json"]).json()["stations"].as_u64().expect("stations");
-    wait::until("the host is on the bus", PATIENCE, || stations() == 1);
+    wait::until("the host is on the bus", WAIT_TIMEOUT, || stations() == 1);
     let verbs: [&[&str]; 4] = [
         &["host", &bus, "10.0.0.3/24"],
         &["ping", &bus, "10.0.0.2", "--from", "10.0.0.1/24", "-c", "100000", "-i", "0.01"],
@@ -102,11 +102,11 @@ fn long_running_verbs_end_on_interrupt_and_terminate_without_a_trace() {
             let verb = lab.spawn(args);
             // Each of them is at work once something of it shows: a station on the bus, or a line.
             let works = || stations() == 2 || verb.mark() > 0;
-            wait::until(&format!("busctl {} is at work", args[0]), PATIENCE, works);
+            wait::until(&format!("busctl {} is at work", args[0]), WAIT_TIMEOUT, works);
             verb.signal(signal);
-            let end = verb.finish(PATIENCE);
+            let end = verb.finish(WAIT_TIMEOUT);
             assert!(!end.stderr.contains("panicked"), "{signal}: {end}");
-            wait::until("its station is gone", PATIENCE, || stations() == 1);
+            wait::until("its station is gone", WAIT_TIMEOUT, || stations() == 1);
             let show = lab.run(["show", &bus, "--json"]).json();
             assert_eq!(show["locked"], false, "{signal} to busctl {}: {show}", args[0]);
         }

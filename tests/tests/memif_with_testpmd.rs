@@ -3,7 +3,7 @@
 
 use std::os::fd::AsFd;
 
-use memif::{Buffer, Memory, Options, Refusal, RxMode, SocketAddr};
+use memif::{Buffer, BufferPool, Options, Rejection, RxMode, SocketAddr};
 use nix::poll::{PollFd, PollFlags, poll};
 use system_tests::memifpeer::{Listening, MemifPeer};
 use system_tests::testpmd::{BURST, Setup};
@@ -212,7 +212,7 @@ fn every_size_comes_back_from_a_testpmd_server_with_a_secret_on_an_abstract_sock
 #[test]
 fn buffers_go_to_a_testpmd_server_and_back_without_being_copied() {
     let memories =
-        [Memory::new(1_024, 2_048), Memory::new(2_048, 2_048)].map(|memory| memory.expect("memory"));
+        [BufferPool::new(1_024, 2_048), BufferPool::new(2_048, 2_048)].map(|memory| memory.expect("memory"));
     let options = memories.iter().fold(Options::new(3), Options::memory);
     with_a_testpmd_server(
         options,
@@ -233,7 +233,7 @@ fn buffers_go_to_a_testpmd_server_and_back_without_being_copied() {
                 }
                 assert_eq!(burst.publish(), sent.len());
                 let mut taken = 0;
-                wait::until("the frames to come back", system_tests::PATIENCE, || {
+                wait::until("the frames to come back", system_tests::WAIT_TIMEOUT, || {
                     taken += link.rx[0].burst(64).expect("the link is up").take(&mut hands[taken..]);
                     taken == sent.len()
                 });
@@ -259,7 +259,7 @@ fn sleeps(peer: &mut MemifPeer) {
             peer.send_all(&sent);
             let queue = &mut peer.link().rx[0];
             let mut got = Vec::new();
-            wait::poll_every(std::time::Duration::ZERO, system_tests::PATIENCE, || {
+            wait::poll_every(std::time::Duration::ZERO, system_tests::WAIT_TIMEOUT, || {
                 if !queue.arm().expect("the link is up") {
                     // DPDK has no fence between publishing and looking at the flag, so a wake-up may be missed.
                     poll(&mut [PollFd::new(queue.as_fd(), PollFlags::POLLIN)], 10u16).expect("poll");
@@ -300,7 +300,7 @@ fn a_testpmd_client_with_a_wrong_secret_is_turned_away_and_the_next_one_is_not()
     let mut wrong = std::thread::scope(|scope| {
         let refusal = scope.spawn(|| listening.refuse());
         let wrong = Testpmd::client(&socket, 3).key("secret=tahini").start(&lab);
-        assert!(matches!(refusal.join().expect("no link"), Refusal::WrongSecret));
+        assert!(matches!(refusal.join().expect("no link"), Rejection::WrongSecret));
         wrong
     });
     assert!(!wrong.link_is_up());
@@ -323,7 +323,7 @@ fn a_testpmd_server_turns_us_away_when_our_secret_is_wrong() {
     for options in [Options::new(3), Options::new(3).secret("tahini").expect("a valid secret")] {
         let refusal = MemifPeer::turned_away(&socket, options);
         assert!(
-            matches!(&refusal, Refusal::Peer { reason } if reason.to_lowercase().contains("secret")),
+            matches!(&refusal, Rejection::Peer { reason } if reason.to_lowercase().contains("secret")),
             "{refusal}"
         );
     }
@@ -357,7 +357,7 @@ fn bursts_arrive(testpmd: &mut Testpmd, peer: &mut MemifPeer) {
     testpmd.start_with_bursts(10);
     let got = peer.receive_exactly(10 * usize::try_from(BURST).expect("small"));
     assert!(got.iter().all(|frame| frame.len() == 64));
-    wait::until("testpmd has counted them", system_tests::PATIENCE, || {
+    wait::until("testpmd has counted them", system_tests::WAIT_TIMEOUT, || {
         testpmd.stats().tx_packets == before + 10 * BURST
     });
     testpmd.command("stop");

@@ -14,7 +14,7 @@ use system_tests::rawmemif::RawClient;
 use system_tests::reference::RumpPeer;
 use system_tests::testpmd::BURST;
 use system_tests::turn::Turn;
-use system_tests::{Lab, PATIENCE, Process, Testpmd, frames, lab, privilege, require, wait};
+use system_tests::{Lab, Process, Testpmd, WAIT_TIMEOUT, frames, lab, privilege, require, wait};
 
 /// A lab with socket 1.
 struct Registry {
@@ -68,7 +68,7 @@ impl Registry {
 
     /// Waits until a ping from the bus is answered.
     fn answers(&self, bus: &str, address: &str) {
-        let answered = wait::poll(PATIENCE, || {
+        let answered = wait::poll(WAIT_TIMEOUT, || {
             let ping = self.lab.run(["ping", bus, address, "--from", "10.0.0.99/24", "-c", "1", "--json"]);
             (ping.report()["received"] == 1).then_some(())
         });
@@ -204,7 +204,7 @@ fn a_bus_that_is_locked_for_long_delays_nobody_on_another() {
     let mark = node.mark();
     let begin = Instant::now();
     for number in 0..TURNS {
-        assert!(begin.elapsed() < PATIENCE, "only {number} turns: the thread waits for the lock");
+        assert!(begin.elapsed() < WAIT_TIMEOUT, "only {number} turns: the thread waits for the lock");
         // As many as find room: the node leaves them where they are.
         alice.send_some([frames::numbered(60, number)]);
         bob.send_all(&[frames::numbered(60, number)]);
@@ -212,7 +212,7 @@ fn a_bus_that_is_locked_for_long_delays_nobody_on_another() {
         assert_eq!(frames::number_of(&got[0]), Some(number), "after the last one");
     }
     // It is worth a line when it has lasted.
-    let said = wait::poll(PATIENCE, || {
+    let said = wait::poll(WAIT_TIMEOUT, || {
         alice.send_some([frames::numbered(60, 0)]);
         node.lines_after(mark).into_iter().find(|line| line.text.contains("unknown owner"))
     });
@@ -224,7 +224,7 @@ fn a_bus_that_is_locked_for_long_delays_nobody_on_another() {
     );
 
     drop(lock);
-    let heard = wait::poll(PATIENCE, || {
+    let heard = wait::poll(WAIT_TIMEOUT, || {
         alice.send_some([frames::numbered(60, TURNS)]);
         rump.receive()
     });
@@ -318,7 +318,7 @@ fn whoever_is_connected_hears_why_the_node_goes() {
         host.wait_for_line("ready");
         node.signal(signal);
         host.wait_for_line(what);
-        let ended = node.finish(PATIENCE);
+        let ended = node.finish(WAIT_TIMEOUT);
         assert_eq!(ended.succeeds(), "ready\n");
         assert_eq!(ended.stderr, "");
         assert!(!registry.socket().exists());
@@ -408,7 +408,7 @@ fn a_tap_interface_is_run_like_the_others() {
     let registry = Registry::new(lab!());
     let inside = Namespace::new(&registry.lab);
     let node = inside.spawn(registry.lab.program(), ["node"]);
-    node.wait_for(0, PATIENCE, "the line `ready`", |line| line.text == "ready");
+    node.wait_for(0, WAIT_TIMEOUT, "the line `ready`", |line| line.text == "ready");
     registry.up("tap0", "./lan.bus");
     registry.shows("tap0", "no link", |shown| shown["link"] == "down" && shown["pid"].is_u64());
     for _ in 0..2 {
@@ -429,7 +429,7 @@ fn a_tap_interface_is_run_like_the_others() {
         let mark = node.mark();
         inside.ip("link delete tap0");
         node.wait_after(mark, "busctl: tap0: somebody has deleted the interface");
-        wait::until("it is there again", PATIENCE, || {
+        wait::until("it is there again", WAIT_TIMEOUT, || {
             registry.lab.run_program(inside.command("ip").args(["link", "show", "tap0"])).status.success()
         });
         registry.shows("tap0", "no trouble", |shown| shown["trouble"] == Value::Null);
@@ -440,7 +440,7 @@ fn a_tap_interface_is_run_like_the_others() {
     registry.does(&["destroy", "tap0"]);
     assert!(before["rx_packets"].as_u64() > Some(0), "{before}");
     node.signal(Signal::SIGTERM);
-    node.finish(PATIENCE).succeeds();
+    node.finish(WAIT_TIMEOUT).succeeds();
 }
 
 /// A supervisor that speaks as systemd does.
@@ -450,7 +450,7 @@ fn a_supervisor_hears_that_it_is_ready_alive_and_ends() {
     let path = lab.path("notify");
     let supervisor = UnixDatagram::bind(&path).expect("a socket");
     privilege::hand_over(&path);
-    supervisor.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    supervisor.set_read_timeout(Some(WAIT_TIMEOUT)).expect("a timeout");
     let mut command = lab.busctl(["node"]);
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
     let node = Process::spawn("busctl node", &mut command);
@@ -465,7 +465,7 @@ fn a_supervisor_hears_that_it_is_ready_alive_and_ends() {
     }
     node.signal(Signal::SIGTERM);
     while hear() != "STOPPING=1" {}
-    node.finish(PATIENCE).succeeds();
+    node.finish(WAIT_TIMEOUT).succeeds();
 }
 
 /// Ticks of the processor that a process has used, and its private memory in KiB.

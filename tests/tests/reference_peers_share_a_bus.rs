@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use system_tests::reference::{FILE_SIZE, RumpPeer};
-use system_tests::{PATIENCE, frames, lab};
+use system_tests::{WAIT_TIMEOUT, frames, lab};
 
 const ALICE: frames::Mac = [0xb2, 0xa0, 0, 0, 0, 1];
 const BOB: frames::Mac = [0xb2, 0xa0, 0, 0, 0, 2];
@@ -32,7 +32,7 @@ fn frames_of_every_size_arrive_in_order_over_many_generations() {
         for len in 14..=1514 {
             let frame = frames::patterned(len, number);
             alice.send([&frame]);
-            assert!(bob.wait(PATIENCE).as_ref() == Some(&frame), "{len} bytes, round {number}");
+            assert!(bob.wait(WAIT_TIMEOUT).as_ref() == Some(&frame), "{len} bytes, round {number}");
         }
     }
     assert!(bob.generation() >= 6, "{}", bob.generation());

@@ -4,7 +4,7 @@
 use system_tests::process::Stream;
 use system_tests::rawmemif::{Answer, Init, RawClient, Refuser};
 use system_tests::turn::Turn;
-use system_tests::{Lab, PATIENCE, Process, Testpmd, lab, port, require, wait};
+use system_tests::{Lab, Process, Testpmd, WAIT_TIMEOUT, lab, port, require, wait};
 
 /// A server with a secret on id 5.
 fn server(lab: &Lab) -> Process {
@@ -16,10 +16,10 @@ fn refused(init: &Init<'_>, cause: &str) {
     let lab = lab!();
     let node = server(&lab);
     let client = RawClient::connect(&lab.path("m.sock"));
-    let Answer::Disconnect(reason) = client.init(init) else { panic!("{init:?} was not refused") };
+    let Answer::DisconnectReason(reason) = client.init(init) else { panic!("{init:?} was not refused") };
     assert!(reason.to_lowercase().contains(cause), "the peer is told of the {cause}: {reason}");
     assert_eq!(client.answer(), Answer::Closed, "and that is the end");
-    node.wait_for(0, PATIENCE, &format!("a line that names the {cause}"), |line| {
+    node.wait_for(0, WAIT_TIMEOUT, &format!("a line that names the {cause}"), |line| {
         line.stream == Stream::Err
             && line.text.starts_with("busctl: ")
             && line.text.to_lowercase().contains(cause)
@@ -75,7 +75,7 @@ fn a_second_client_for_a_taken_id_is_told_so() {
     let answer = lab.run(ping).report();
     assert!(answer["received"].as_u64() >= Some(1), "the first one is connected: {answer}");
     let second = RawClient::connect(&lab.path("m.sock"));
-    let Answer::Disconnect(reason) = second.init(&Init::default()) else { panic!("the id was taken") };
+    let Answer::DisconnectReason(reason) = second.init(&Init::default()) else { panic!("the id was taken") };
     assert!(!reason.is_empty());
     lab.run(ping).succeeds();
 }
@@ -124,7 +124,7 @@ fn a_client_of_ours_with_a_wrong_secret_gets_in_once_the_server_is_put_right() {
         lab.ready(["attach", &lab.arg("lan.bus"), &port::server(&lab.path("m.sock"), 0, "secret=sesame")]);
     let _host = lab.ready(["host", &lab.arg("lan.bus"), "10.0.0.2/24"]);
     let far = lab.arg("far.bus");
-    let reached = wait::poll(PATIENCE, || {
+    let reached = wait::poll(WAIT_TIMEOUT, || {
         let ping = lab.run(["ping", &far, "10.0.0.2", "--from", "10.0.0.1/24", "-c", "1"]);
         ping.status.success().then_some(())
     });
@@ -142,7 +142,7 @@ fn a_testpmd_client_with_a_wrong_secret_is_told_so() {
     node.wait_for_line("secret");
     let told =
         |line: &system_tests::process::Line| line.text.contains("isconnect") && line.text.contains("ecret");
-    testpmd.process().wait_for(0, PATIENCE, "the reason", told);
+    testpmd.process().wait_for(0, WAIT_TIMEOUT, "the reason", told);
     assert!(!testpmd.link_is_up());
     testpmd.quit().succeeds();
     let mut right = Testpmd::client(&lab.path("m.sock"), 5).key("secret=sesame").start(&lab);
@@ -159,7 +159,7 @@ fn callers_who_say_nothing_keep_nobody_out() {
         .take_while(Option::is_some)
         .flatten()
         .collect();
-    let welcome = wait::poll(PATIENCE, || {
+    let welcome = wait::poll(WAIT_TIMEOUT, || {
         let client = RawClient::try_connect(&lab.path("m.sock"))?;
         (client.init(&Init { id: 5, secret: "sesame", ..Init::default() }) == Answer::Message(1))
             .then_some(())

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use system_tests::reference::RumpPeer;
 use system_tests::turn::Turn;
-use system_tests::{Lab, PATIENCE, Process, frames, lab, port};
+use system_tests::{Lab, Process, WAIT_TIMEOUT, frames, lab, port};
 
 /// What is promised.
 const RESUMES: Duration = Duration::from_secs(3);
@@ -86,7 +86,7 @@ impl Drop for Stop<'_> {
 
 /// Waits for a frame with a number no less than `from`.
 fn hear(station: &mut RumpPeer, from: u64) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + WAIT_TIMEOUT;
     loop {
         let frame = station.wait(end.saturating_duration_since(Instant::now())).expect("traffic resumes");
         if frames::number_of(&frame).expect("nobody else sends") >= from {
@@ -157,8 +157,9 @@ fn a_bus_is_usable_after_its_writers_were_killed() {
         // Unpaced and endless, so that it is killed amid a write, with the lock in its hand as like as not.
         let mut replay = lab.spawn(["replay", &lab.arg("in.pcap"), &bus, "--loop", "1000000"]);
         let mut watcher = RumpPeer::attach(&lab.path("lan.bus"), [0xb2, 0xa0, 0, 0, 0, 1]);
-        let replayed =
-            |watcher: &mut RumpPeer| frames::number_of(&watcher.wait(PATIENCE).expect("the replay writes"));
+        let replayed = |watcher: &mut RumpPeer| {
+            frames::number_of(&watcher.wait(WAIT_TIMEOUT).expect("the replay writes"))
+        };
         while replayed(&mut watcher).is_none() {}
         replay.kill();
         let ping = ["ping", &bus, "10.0.0.2", "--from", "10.0.0.1/24", "-c", "3", "-i", "0.01"];

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use system_tests::reference::{FILE_SIZE, MAGIC, RumpPeer, VERSION};
 use system_tests::turn::Turn;
-use system_tests::{Lab, PATIENCE, frames, lab};
+use system_tests::{Lab, WAIT_TIMEOUT, frames, lab};
 
 const RUMP: frames::Mac = [0xb2, 0xa0, 0, 0, 0, 1];
 
@@ -54,7 +54,7 @@ fn what_a_rump_kernel_sends_is_dumped_byte_for_byte() {
         let length = format!("length 0x{:04x}", burst.last().expect("a burst").len());
         assert!(line.contains(&length), "{length} in {line}");
     }
-    dump.finish(PATIENCE).succeeds();
+    dump.finish(WAIT_TIMEOUT).succeeds();
     assert!(frames::read_pcap(&lab.path("rump.pcap")) == sent, "the pcap holds what was sent");
     assert!(rump.generation() >= 1);
 }
@@ -82,7 +82,7 @@ fn replayed(lab: &Lab, count: u64, pace: Option<u64>) -> (Vec<u64>, RumpPeer) {
             None => {}
         }
     }
-    replay.finish(PATIENCE).succeeds();
+    replay.finish(WAIT_TIMEOUT).succeeds();
     (got, rump)
 }
 
@@ -118,7 +118,7 @@ fn resolve(rump: &mut RumpPeer, target: [u8; 4]) -> Option<[u8; 6]> {
     request[28..32].copy_from_slice(&[10, 0, 0, 1]);
     request[38..42].copy_from_slice(&target);
     rump.send([&request]);
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + WAIT_TIMEOUT;
     while Instant::now() < end {
         let frame = rump.wait(end.saturating_duration_since(Instant::now()))?;
         if frame.len() >= 42 && frame[12..14] == [8, 6] && frame[20..22] == [0, 2] && frame[28..32] == target

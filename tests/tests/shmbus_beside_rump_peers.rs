@@ -5,23 +5,22 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use shmbus::{Burst, Bus, Interface, StationOptions, Tap};
+use shmbus::{Burst, Bus, Station, StationOptions, Tap};
 use system_tests::reference::RumpPeer;
 use system_tests::turn::Turn;
-use system_tests::{PATIENCE, frames, lab};
+use system_tests::{WAIT_TIMEOUT, frames, lab};
 
 const RUMP: frames::Mac = [0xb2, 0xa0, 0, 0, 0, 1];
 
-fn station(path: &Path) -> Interface {
-    Interface::join(Bus::open_or_create(path, 0o600).unwrap(), StationOptions::new().promiscuous(true))
-        .unwrap()
+fn station(path: &Path) -> Station {
+    Station::join(Bus::open_or_create(path, 0o600).unwrap(), StationOptions::new().promiscuous(true)).unwrap()
 }
 
 /// The next frames for `station`, waited for.
-fn received(station: &mut Interface, count: usize) -> Vec<Vec<u8>> {
+fn received(station: &mut Station, count: usize) -> Vec<Vec<u8>> {
     let mut burst = Burst::new(64);
     let mut got = Vec::new();
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + WAIT_TIMEOUT;
     while got.len() < count && Instant::now() < end {
         if station.recv_burst(&mut burst) == 0 {
             station.wait(Some(Duration::from_millis(100))).unwrap();
@@ -49,7 +48,7 @@ fn a_rump_kernel_reads_whatever_we_send() {
     for burst in bursts(1, 2000) {
         ours.send_burst(burst.iter().map(Vec::as_slice)).unwrap();
         for frame in &burst {
-            assert!(rump.wait(PATIENCE).as_ref() == Some(frame), "in order and whole");
+            assert!(rump.wait(WAIT_TIMEOUT).as_ref() == Some(frame), "in order and whole");
         }
         assert_eq!(rump.receive(), None);
     }
@@ -89,7 +88,7 @@ fn packets_that_end_around_the_end_of_the_ring_are_read_by_both() {
                 if ours_sends {
                     ours.send(&frame).unwrap();
                     assert!(
-                        rump.wait(PATIENCE) == Some(frame),
+                        rump.wait(WAIT_TIMEOUT) == Some(frame),
                         "{len} bytes, frame {number}, {beyond} beyond the end"
                     );
                 } else {
@@ -177,7 +176,7 @@ fn all_kinds_of_writers_and_readers_share_a_ring_at_once() {
         let mut by_reader = [None; SENDERS];
         let mut by_tap = [None; SENDERS];
         let mut burst = Burst::new(256);
-        let end = Instant::now() + 4 * PATIENCE;
+        let end = Instant::now() + 4 * WAIT_TIMEOUT;
         // The last frame on the bus is never overwritten, so somebody's last one is seen by all.
         let done = |newest: &[Option<u64>; SENDERS]| newest.contains(&Some(EACH - 1));
         while !(done(&by_reader) && done(&by_tap)) {
@@ -229,7 +228,7 @@ fn rump_kernels_go_on_when_writers_of_ours_are_killed() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(Ordering::Acquire) {
-                listener.skip_to_present();
+                listener.discard_pending();
                 listener.wait(Some(Duration::from_millis(50))).unwrap();
             }
         });
@@ -238,12 +237,12 @@ fn rump_kernels_go_on_when_writers_of_ours_are_killed() {
         let mut round = |round: u64| {
             let mut writer =
                 lab.spawn(["replay", &lab.arg("in.pcap"), &lab.arg("lan.bus"), "--loop", "1000000"]);
-            let frame = old.wait(PATIENCE).expect("the writer is at work");
+            let frame = old.wait(WAIT_TIMEOUT).expect("the writer is at work");
             assert!(frames::number_of(&frame).is_some());
             std::thread::sleep(Duration::from_micros(round * 7_919 % 3_000));
             writer.kill();
             held += u64::from(bus.state().locked);
-            let end = Instant::now() + PATIENCE;
+            let end = Instant::now() + WAIT_TIMEOUT;
             while bus.state().locked {
                 assert!(Instant::now() < end, "the lock of a dead writer is still held");
                 std::thread::sleep(Duration::from_millis(1));

@@ -3,7 +3,7 @@
 
 use system_tests::namespace::{self, Namespace};
 use system_tests::turn::Turn;
-use system_tests::{Lab, PATIENCE, Process, lab, require, wait};
+use system_tests::{Lab, Process, WAIT_TIMEOUT, lab, require, wait};
 
 const ALICE: [&str; 2] = ["10.0.0.1/24", "fd00::1/64"];
 const BOB: [&str; 2] = ["10.0.0.2/24", "fd00::2/64"];
@@ -29,7 +29,7 @@ impl<'l> Pair<'l> {
     fn stop(self) {
         for node in self.nodes {
             node.signal(nix::sys::signal::Signal::SIGTERM);
-            node.finish(PATIENCE).succeeds();
+            node.finish(WAIT_TIMEOUT).succeeds();
         }
     }
 }
@@ -41,8 +41,8 @@ fn transfer(lab: &Lab, from: &Namespace<'_>, to: &Namespace<'_>, address: &str) 
     receiver.wait_for_line("listening");
     let sender = from.spawn(&program, ["send", address, BYTES]);
     receiver.wait_for_line("whole");
-    sender.finish(PATIENCE).succeeds();
-    receiver.finish(PATIENCE).succeeds();
+    sender.finish(WAIT_TIMEOUT).succeeds();
+    receiver.finish(WAIT_TIMEOUT).succeeds();
 }
 
 fn every_byte_arrives(alice_keys: &str, bob_keys: &str) {
@@ -88,8 +88,8 @@ fn an_interface_that_is_set_down_or_deleted_is_no_trouble_for_the_others() {
     // Each is reached by its own way, whatever routes there are.
     let answers = |interface: &str| {
         let ping = ["-I", interface, "-c", "1", "-W", "1", "10.0.0.9"];
-        wait::poll(PATIENCE, || {
-            let finished = space.spawn("ping", ping).finish(PATIENCE);
+        wait::poll(WAIT_TIMEOUT, || {
+            let finished = space.spawn("ping", ping).finish(WAIT_TIMEOUT);
             finished.status.success().then_some(())
         })
         .is_some()
@@ -108,7 +108,7 @@ fn an_interface_that_is_set_down_or_deleted_is_no_trouble_for_the_others() {
     assert!(answers("two"));
     // Without any there is nothing left to be done.
     space.ip("link delete two");
-    let ended = node.finish(PATIENCE);
+    let ended = node.finish(WAIT_TIMEOUT);
     assert_eq!(ended.status.code(), Some(1), "{ended}");
     assert!(ended.stderr.ends_with("busctl: tap two: somebody has deleted the interface\n"), "{ended}");
 }
@@ -126,9 +126,9 @@ fn what_keeps_an_interface_from_being_made_is_said() {
     let first = space.spawn(lab.program(), ["attach", &bus, "tap:name=tap0"]);
     first.wait_for_line("ready");
     let second = space.spawn(lab.program(), ["attach", &bus, "tap:name=tap0"]);
-    second.finish(PATIENCE).fails_with(2, &["tap0 is in use by another process"]);
+    second.finish(WAIT_TIMEOUT).fails_with(2, &["tap0 is in use by another process"]);
     let lo = space.spawn(lab.program(), ["attach", &bus, "tap:name=lo"]);
-    lo.finish(PATIENCE).fails_with(2, &["lo is there and is no TAP interface"]);
+    lo.finish(WAIT_TIMEOUT).fails_with(2, &["lo is there and is no TAP interface"]);
     lab.run(["attach", &bus, "tapp:name=tap0"])
         .fails_with(2, &["no kind of port called 'tapp'", "did you mean 'tap'?"]);
 }
@@ -139,7 +139,7 @@ fn iperf(lab: &Lab, alice: &Namespace<'_>, bob: &Namespace<'_>) -> f64 {
     server.wait_for_line("Server listening");
     let client = ["--client", "10.0.0.2", "--time", "1", "--json"];
     let report = lab.run_program(alice.command("iperf3").args(client)).json();
-    server.finish(PATIENCE).succeeds();
+    server.finish(WAIT_TIMEOUT).succeeds();
     report["end"]["sum_received"]["bits_per_second"].as_f64().expect("a rate")
 }
 
@@ -177,7 +177,7 @@ fn over_vde() -> f64 {
     let lab = lab!();
     let control = lab.arg("switch");
     let switch = Process::spawn("vde_switch", lab.command("vde_switch").args(["--sock", &control]));
-    wait::until("the switch listens", PATIENCE, || lab.path("switch/ctl").exists());
+    wait::until("the switch listens", WAIT_TIMEOUT, || lab.path("switch/ctl").exists());
     let side = |addresses| {
         let space = Namespace::new(&lab);
         space.ip("tuntap add dev tap0 mode tap");
@@ -188,9 +188,9 @@ fn over_vde() -> f64 {
     let (alice, bob) = (side(ALICE), side(BOB));
     let reached = || {
         let ping = ["-c", "1", "-W", "1", "10.0.0.2"];
-        alice.0.spawn("ping", ping).finish(PATIENCE).status.success().then_some(())
+        alice.0.spawn("ping", ping).finish(WAIT_TIMEOUT).status.success().then_some(())
     };
-    assert!(wait::poll(PATIENCE, reached).is_some(), "VDE carries a ping");
+    assert!(wait::poll(WAIT_TIMEOUT, reached).is_some(), "VDE carries a ping");
     let rate = best_of_three(|| iperf(&lab, &alice.0, &bob.0));
     drop((alice, bob, switch));
     rate

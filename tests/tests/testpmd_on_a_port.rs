@@ -6,7 +6,7 @@ use std::path::Path;
 use system_tests::reference::RumpPeer;
 use system_tests::testpmd::{BURST, Setup};
 use system_tests::turn::Turn;
-use system_tests::{Lab, PATIENCE, Process, Testpmd, frames, lab, port, require};
+use system_tests::{Lab, Process, Testpmd, WAIT_TIMEOUT, frames, lab, port, require};
 
 const STATION: frames::Mac = [0xb2, 0xa0, 0, 0, 0, 1];
 const TESTPMD: frames::Mac = [0x02, 0, 0, 0, 0, 0x07];
@@ -53,7 +53,7 @@ fn a_flood_reaches_a_station_and_a_pcap(role: TestpmdIs) {
 
     let mut station = RumpPeer::attach(&bus, STATION);
     for _ in 0..5000 {
-        let frame = station.wait(PATIENCE).expect("a frame from testpmd");
+        let frame = station.wait(WAIT_TIMEOUT).expect("a frame from testpmd");
         assert_eq!((frame.len(), &frame[6..12]), (64, &TESTPMD[..]), "{frame:02x?}");
     }
 
@@ -93,7 +93,7 @@ fn a_burst_arrives_whole(role: TestpmdIs) {
 
     testpmd.start_with_bursts(3);
     for number in 0..3 * BURST {
-        let frame = station.wait(PATIENCE).unwrap_or_else(|| panic!("frame {number} is missing"));
+        let frame = station.wait(WAIT_TIMEOUT).unwrap_or_else(|| panic!("frame {number} is missing"));
         assert_eq!((frame.len(), &frame[6..12]), (1514, &TESTPMD[..]));
     }
     assert_eq!(testpmd.stats().tx_packets, 3 * BURST);
@@ -102,7 +102,7 @@ fn a_burst_arrives_whole(role: TestpmdIs) {
     // A sentinel from the bus: whatever came before it has been seen.
     let sentinel = frames::numbered(60, 0);
     RumpPeer::attach(&lab.path("lan.bus"), [0xb2, 0xa0, 0, 0, 0, 2]).send([&sentinel]);
-    assert!(station.wait(PATIENCE) == Some(sentinel), "nothing came twice");
+    assert!(station.wait(WAIT_TIMEOUT) == Some(sentinel), "nothing came twice");
     let dumped = dump.wait_for_line("length 0x003c");
     assert!(dumped.starts_with(&format!("packet {}, ", 3 * BURST)), "nothing was dumped twice: {dumped}");
     testpmd.wait_for_rx(1);
@@ -165,7 +165,7 @@ fn frames_longer_than_a_buffer_arrive_from_a_testpmd_client() {
     let mut station = RumpPeer::attach(&lab.path("lan.bus"), STATION);
     testpmd.start_with_bursts(1);
     for number in 0..BURST {
-        let frame = station.wait(PATIENCE).unwrap_or_else(|| panic!("frame {number} is missing"));
+        let frame = station.wait(WAIT_TIMEOUT).unwrap_or_else(|| panic!("frame {number} is missing"));
         assert_eq!((frame.len(), &frame[6..12]), (1514, &TESTPMD[..]));
     }
     station.send([frames::numbered(1514, 1)]);
@@ -192,7 +192,7 @@ fn frames_arrive_through_an_abstract_socket() {
         testpmd.wait_for_link();
         testpmd.start_with_bursts(1);
         for number in 0..BURST {
-            assert!(station.wait(PATIENCE).is_some(), "frame {number} from id {id} is missing");
+            assert!(station.wait(WAIT_TIMEOUT).is_some(), "frame {number} from id {id} is missing");
         }
         testpmd.quit().succeeds();
     }

@@ -4,7 +4,7 @@
 use system_tests::reference::RumpPeer;
 use system_tests::testpmd::BURST;
 use system_tests::turn::Turn;
-use system_tests::{Lab, PATIENCE, Testpmd, frames, lab, port, require};
+use system_tests::{Lab, Testpmd, WAIT_TIMEOUT, frames, lab, port, require};
 
 /// Frames go both ways: a burst of testpmd's comes to a station on the bus, and one of the station's to testpmd.
 fn traffic_flows(lab: &Lab, testpmd: &mut Testpmd) {
@@ -16,7 +16,7 @@ fn traffic_flows(lab: &Lab, testpmd: &mut Testpmd) {
     let before = testpmd.stats();
     testpmd.start_with_bursts(1);
     for number in 0..BURST {
-        assert!(station.wait(PATIENCE).is_some(), "frame {number} from testpmd is missing");
+        assert!(station.wait(WAIT_TIMEOUT).is_some(), "frame {number} from testpmd is missing");
     }
     station.send((0..10).map(|number| frames::numbered(100, number)));
     testpmd.wait_for_rx(before.rx_packets + 10);

@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use system_tests::{PATIENCE, Process, lab, require, wait};
+use system_tests::{Process, WAIT_TIMEOUT, lab, require, wait};
 
 /// The message of the panic that `code` ends in.
 fn panic_of(code: impl FnOnce()) -> String {
@@ -35,7 +35,7 @@ fn a_dropped_process_takes_its_children_with_it() {
     assert!(child.exists());
     drop(parent);
     // Whoever inherits the dead child reaps it when it likes: gone, or a zombie with nothing left of it.
-    wait::until("the grandchild is dead", PATIENCE, || {
+    wait::until("the grandchild is dead", WAIT_TIMEOUT, || {
         std::fs::read(child.join("cmdline")).map_or(true, |cmdline| cmdline.is_empty())
     });
 }
@@ -60,7 +60,7 @@ fn what_a_child_says_last_is_not_lost() {
         command.args(["-c", &format!("echo first; echo last words {number} >&2; exit 3")]);
         let process = Process::spawn("dying", &mut command);
         process.wait_for_line(&format!("last words {number}"));
-        let end = process.finish(PATIENCE);
+        let end = process.finish(WAIT_TIMEOUT);
         assert_eq!((end.status.code(), end.stdout.as_str()), (Some(3), "first\n"));
     }
 }

@@ -3,7 +3,7 @@
 use system_tests::reference::RumpPeer;
 use system_tests::testpmd::BURST;
 use system_tests::turn::Turn;
-use system_tests::{Lab, PATIENCE, Testpmd, frames, lab, port, require, wait};
+use system_tests::{Lab, Testpmd, WAIT_TIMEOUT, frames, lab, port, require, wait};
 
 /// How many of the frames in `pcap` came from `mac`.
 fn sent_by(pcap: &[Vec<u8>], mac: frames::Mac) -> u64 {
@@ -31,7 +31,7 @@ fn they_see_each_other(lab: &Lab, alice: &mut Testpmd, bob: &mut Testpmd) {
     assert_eq!(bob.stats().rx_packets, 2 * BURST, "its own frames do not come back");
 
     dump.wait_for_line(&format!("packet {}, ", 5 * BURST - 1));
-    capture.finish(PATIENCE).succeeds();
+    capture.finish(WAIT_TIMEOUT).succeeds();
     let captured = frames::read_pcap(&lab.path("both.pcap"));
     assert_eq!(sent_by(&captured, [2, 0, 0, 0, 0, 0xa]), 2 * BURST);
     assert_eq!(sent_by(&captured, [2, 0, 0, 0, 0, 0xb]), 3 * BURST);
@@ -76,9 +76,9 @@ fn a_flood_on_one_port_leaves_another_port_reachable() {
     flood.wait_for_link();
     echo.wait_for_link();
     let mut station = RumpPeer::attach(&lab.path("lan.bus"), [0xb2, 0xa0, 0, 0, 0, 1]);
-    assert!(station.wait(PATIENCE).is_some(), "the flood is on the bus");
+    assert!(station.wait(WAIT_TIMEOUT).is_some(), "the flood is on the bus");
     // Under a flood the bus overruns its readers, so frames are lost by design: some answer has to come, not every one.
-    let pinged = wait::poll(PATIENCE, || {
+    let pinged = wait::poll(WAIT_TIMEOUT, || {
         let ping = ["ping", &bus, "10.0.0.9", "--from", "10.0.0.1/24", "-c", "5", "-i", "0.05", "--json"];
         let answer: serde_json::Value = serde_json::from_str(&lab.run(ping).stdout).ok()?;
         (answer["received"].as_u64()? > 0).then_some(())

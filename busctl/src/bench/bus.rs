@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use shmbus::{Burst, Bus, Interface, StationOptions, Tap, WaitError};
+use shmbus::{Burst, Bus, Station, StationOptions, Tap, WaitError};
 
+use super::backoff::Backoff;
 use super::frames::{Sent, Source, Tally};
-use super::gate::Gate;
 use super::job::Reported;
-use super::patience::Patience;
 use super::reception::Reception;
+use super::start_stop::StartStop;
 use super::{Load, Manner, RxMode};
 
 /// How many frames a receiver takes at a time, however many are sent at once.
@@ -17,11 +17,11 @@ const AT_ONCE: usize = 256;
 /// How long a receiver sleeps at most without a look at whether it is over.
 const NAP: Duration = Duration::from_millis(10);
 
-pub(super) fn send(path: &Path, load: Load, gate: &Gate) -> anyhow::Result<Reported<Sent>> {
+pub(super) fn send(path: &Path, load: Load, start_stop: &StartStop) -> anyhow::Result<Reported<Sent>> {
     let mut station = join(path)?;
-    let meter = gate.pass()?;
-    let mut source = Source::new(load, gate);
-    let mut patience = Patience::default();
+    let meter = start_stop.pass()?;
+    let mut source = Source::new(load, start_stop);
+    let mut backoff = Backoff::default();
     while let Some(burst) = source.next_burst() {
         let frames = burst.len();
         station.send_burst(burst)?;
@@ -29,12 +29,16 @@ pub(super) fn send(path: &Path, load: Load, gate: &Gate) -> anyhow::Result<Repor
         if frames == 0 {
             source.rest();
         }
-        patience.note(frames);
+        backoff.note(frames);
     }
-    Ok(Reported { what: vec![source.result()], usage: gate.usage(&meter) })
+    Ok(Reported { what: vec![source.result()], usage: start_stop.usage(&meter) })
 }
 
-pub(super) fn receive(path: &Path, manner: Manner, gate: &Gate) -> anyhow::Result<Reported<Tally>> {
+pub(super) fn receive(
+    path: &Path,
+    manner: Manner,
+    start_stop: &StartStop,
+) -> anyhow::Result<Reported<Tally>> {
     let mut ear = if manner.taps {
         Ear::Tap(Box::new(Tap::new(Bus::open_read_only(path)?)?))
     } else {
@@ -42,33 +46,33 @@ pub(super) fn receive(path: &Path, manner: Manner, gate: &Gate) -> anyhow::Resul
     };
     let mut burst = Burst::new(AT_ONCE);
     let mut tally = Tally::default();
-    let meter = gate.pass()?;
-    let mut reception = Reception::new(gate);
-    let mut patience = Patience::default();
+    let meter = start_stop.pass()?;
+    let mut reception = Reception::new(start_stop);
+    let mut backoff = Backoff::default();
     loop {
         let frames = ear.listen(&mut burst);
         for frame in &burst {
             tally.count(frame.bytes);
         }
         if reception.is_over(frames, &mut tally) {
-            return Ok(Reported { what: vec![tally], usage: gate.usage(&meter) });
+            return Ok(Reported { what: vec![tally], usage: start_stop.usage(&meter) });
         }
         match manner.rx_mode {
-            RxMode::Polling => patience.note(frames),
+            RxMode::Polling => backoff.note(frames),
             RxMode::Interrupt if frames == 0 => drop(ear.wait()?),
             RxMode::Interrupt => {}
         }
     }
 }
 
-pub(super) fn join(path: &Path) -> anyhow::Result<Interface> {
-    Ok(Interface::join(Bus::open(path)?, StationOptions::new())?)
+pub(super) fn join(path: &Path) -> anyhow::Result<Station> {
+    Ok(Station::join(Bus::open(path)?, StationOptions::new())?)
 }
 
 /// Who listens.
 enum Ear {
     // Boxed: they are some hundred bytes.
-    Station(Box<Interface>),
+    Station(Box<Station>),
     Tap(Box<Tap>),
 }
 

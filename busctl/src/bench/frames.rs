@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::Load;
-use super::gate::Gate;
+use super::start_stop::StartStop;
 
 /// Where the sequence number lies: behind the Ethernet header.
 pub(super) const SEQUENCE: usize = 14;
@@ -19,13 +19,13 @@ pub(super) const HEADER: [u8; SEQUENCE] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2
 const SHORT: Duration = Duration::from_micros(200);
 
 /// How much longer than it is to be sent to a peer may take to offer room for the first frame.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PEER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A burst of frames that are numbered anew for each sending, and the pace they go out at.
 #[derive(Debug)]
 pub(super) struct Source<'g> {
     load: Load,
-    gate: &'g Gate,
+    start_stop: &'g StartStop,
     burst: Vec<Vec<u8>>,
     /// The number of the next frame.
     next: u64,
@@ -37,12 +37,12 @@ pub(super) struct Source<'g> {
 }
 
 impl<'g> Source<'g> {
-    pub(super) fn new(load: Load, gate: &'g Gate) -> Self {
+    pub(super) fn new(load: Load, start_stop: &'g StartStop) -> Self {
         let mut frame = vec![0; load.frame];
         frame[..SEQUENCE].copy_from_slice(&HEADER);
         Self {
             load,
-            gate,
+            start_stop,
             burst: vec![frame; load.burst],
             next: 0,
             begin: None,
@@ -58,9 +58,9 @@ impl<'g> Source<'g> {
         let mut due = self.burst.len();
         if self.load.pps.is_some() || self.looks.is_multiple_of(16) {
             let elapsed = self.elapsed();
-            let no_peer = self.begin.is_none() && self.made.elapsed() >= self.load.time + PATIENCE;
+            let no_peer = self.begin.is_none() && self.made.elapsed() >= self.load.time + PEER_TIMEOUT;
             let over = elapsed >= self.load.time || no_peer;
-            if self.load.count.is_none() && over || self.gate.is_closed() {
+            if self.load.count.is_none() && over || self.start_stop.is_closed() {
                 return None;
             }
             if let Some(pps) = self.load.pps {
@@ -188,8 +188,8 @@ mod tests {
 
     #[test]
     fn what_is_sent_is_received_or_lost() {
-        let gate = Gate::of_parent();
-        let mut source = Source::new(load(10), &gate);
+        let start_stop = StartStop::of_parent();
+        let mut source = Source::new(load(10), &start_stop);
         let mut tally = Tally::default();
         let mut number = 0;
         while let Some(burst) = source.next_burst() {
@@ -209,18 +209,18 @@ mod tests {
 
     #[test]
     fn a_peer_that_never_has_room_is_not_waited_for_without_end() {
-        let gate = Gate::of_parent();
-        let mut source = Source::new(Load { count: None, ..load(0) }, &gate);
+        let start_stop = StartStop::of_parent();
+        let mut source = Source::new(Load { count: None, ..load(0) }, &start_stop);
         assert!((0..16).all(|_| source.next_burst().is_some()));
-        source.made = source.made.checked_sub(Duration::from_secs(9) + PATIENCE).expect("up for longer");
+        source.made = source.made.checked_sub(Duration::from_secs(9) + PEER_TIMEOUT).expect("up for longer");
         assert!((0..16).any(|_| source.next_burst().is_none()));
         assert_eq!(source.result().frames, 0);
     }
 
     #[test]
     fn a_frame_that_comes_twice_is_no_new_one() {
-        let gate = Gate::of_parent();
-        let mut source = Source::new(load(4), &gate);
+        let start_stop = StartStop::of_parent();
+        let mut source = Source::new(load(4), &start_stop);
         let frames = source.next_burst().expect("four frames").to_vec();
         let mut tally = Tally::default();
         for frame in [&frames[0], &frames[1], &frames[1], &frames[0], &frames[2]] {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use super::gate::Gate;
 use super::latency::{self, BusWire, MemifWire};
+use super::start_stop::StartStop;
 use super::usage::Usage;
 use super::{Load, Manner, bus, cpu, memif};
 use crate::output::print_json;
@@ -56,29 +56,29 @@ pub fn work(text: &str) -> anyhow::Result<()> {
     if let Some(index) = job.cpu {
         cpu::pin(index);
     }
-    let gate = Gate::of_parent();
+    let start_stop = StartStop::of_parent();
     match (&job.medium, job.role) {
-        (Medium::Bus { path }, Role::Send) => print_json(&bus::send(path, load, &gate)?)?,
-        (Medium::Bus { path }, Role::Receive) => print_json(&bus::receive(path, manner, &gate)?)?,
+        (Medium::Bus { path }, Role::Send) => print_json(&bus::send(path, load, &start_stop)?)?,
+        (Medium::Bus { path }, Role::Receive) => print_json(&bus::receive(path, manner, &start_stop)?)?,
         (Medium::Bus { path }, Role::Ask) => {
-            print_json(&latency::ask(BusWire::open(path)?, load, manner, &gate)?)?;
+            print_json(&latency::ask(BusWire::open(path)?, load, manner, &start_stop)?)?;
         }
         (Medium::Bus { path }, Role::Answer) => {
-            print_json(&latency::answer(BusWire::open(path)?, load, manner, &gate)?)?;
+            print_json(&latency::answer(BusWire::open(path)?, load, manner, &start_stop)?)?;
         }
         (Medium::Memif { spec }, Role::Send) => {
-            let (sent, held) = memif::send(spec, load, manner, &gate)?;
+            let (sent, held) = memif::send(spec, load, manner, &start_stop)?;
             print_json(&sent)?;
-            held.let_go(&gate);
+            held.let_go(&start_stop);
         }
         (Medium::Memif { spec }, Role::Receive) => {
-            print_json(&memif::receive(spec, load, manner, &gate)?)?;
+            print_json(&memif::receive(spec, load, manner, &start_stop)?)?;
         }
         (Medium::Memif { spec }, Role::Ask) => {
-            print_json(&latency::ask(MemifWire::open(spec, &gate)?, load, manner, &gate)?)?;
+            print_json(&latency::ask(MemifWire::open(spec, &start_stop)?, load, manner, &start_stop)?)?;
         }
         (Medium::Memif { spec }, Role::Answer) => {
-            print_json(&latency::answer(MemifWire::open(spec, &gate)?, load, manner, &gate)?)?;
+            print_json(&latency::answer(MemifWire::open(spec, &start_stop)?, load, manner, &start_stop)?)?;
         }
     }
     Ok(())

@@ -10,12 +10,12 @@ use ::memif::Link;
 use hdrhistogram::Histogram;
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
-use shmbus::{Burst, Interface};
+use shmbus::{Burst, Station};
 
+use super::backoff::Backoff;
 use super::frames::{HEADER, MIN_FRAME, SEQUENCE};
-use super::gate::Gate;
 use super::job::Reported;
-use super::patience::Patience;
+use super::start_stop::StartStop;
 use super::{Load, Manner, RxMode, bus, memif};
 
 /// The shortest frame that has room for the headers, a number and a time.
@@ -65,7 +65,7 @@ pub(super) trait Wire {
 
 /// A station on a bus.
 pub(super) struct BusWire {
-    station: Interface,
+    station: Station,
     burst: Burst,
 }
 
@@ -103,8 +103,8 @@ pub(super) struct MemifWire {
 }
 
 impl MemifWire {
-    pub(super) fn open(spec: &str, gate: &Gate) -> anyhow::Result<Self> {
-        let (endpoint, link) = memif::connect(spec, gate)?;
+    pub(super) fn open(spec: &str, start_stop: &StartStop) -> anyhow::Result<Self> {
+        let (endpoint, link) = memif::connect(spec, start_stop)?;
         Ok(Self { link, _endpoint: endpoint })
     }
 }
@@ -131,9 +131,9 @@ pub(super) fn ask(
     mut wire: impl Wire,
     load: Load,
     manner: Manner,
-    gate: &Gate,
+    start_stop: &StartStop,
 ) -> anyhow::Result<Reported<RoundTrips>> {
-    let meter = gate.pass()?;
+    let meter = start_stop.pass()?;
     let begin = now()?;
     let (mut there, mut back) = (histogram()?, histogram()?);
     let (mut number, mut lost) = (0_u64, 0);
@@ -144,7 +144,7 @@ pub(super) fn ask(
     while load.count.map_or_else(
         || now().is_ok_and(|now| u128::from(now - begin) < end),
         |count| number < count + WARM_UP,
-    ) && !gate.is_closed()
+    ) && !start_stop.is_closed()
     {
         if let Some(pps) = load.pps {
             let due = begin + number.saturating_mul(1_000_000_000) / pps;
@@ -167,7 +167,7 @@ pub(super) fn ask(
     }
     let what =
         RoundTrips { trips: back.len(), lost, there: Quantiles::of(&there), back: Quantiles::of(&back) };
-    Ok(Reported { what: vec![what], usage: gate.usage(&meter) })
+    Ok(Reported { what: vec![what], usage: start_stop.usage(&meter) })
 }
 
 /// Waits for the answer of this number; when the frame arrived at the other end.
@@ -178,7 +178,7 @@ fn answered(
     answer: &mut [u8],
 ) -> anyhow::Result<Option<u64>> {
     let sent = now()?;
-    let mut patience = Patience::default();
+    let mut backoff = Backoff::default();
     loop {
         match wire.receive(answer)? {
             Some(len) if len >= MIN_LATENCY_FRAME && get(answer, SEQUENCE) == number => {
@@ -191,7 +191,7 @@ fn answered(
         if u128::from(now()? - sent) > LOST.as_nanos() {
             return Ok(None);
         }
-        rest(wire, manner, &mut patience)?;
+        rest(wire, manner, &mut backoff)?;
     }
 }
 
@@ -200,29 +200,29 @@ pub(super) fn answer(
     mut wire: impl Wire,
     load: Load,
     manner: Manner,
-    gate: &Gate,
+    start_stop: &StartStop,
 ) -> anyhow::Result<Reported<()>> {
-    let meter = gate.pass()?;
-    let mut patience = Patience::default();
+    let meter = start_stop.pass()?;
+    let mut backoff = Backoff::default();
     let mut frame = vec![0; load.frame];
-    while !gate.is_closed() {
+    while !start_stop.is_closed() {
         match wire.receive(&mut frame)? {
             Some(len) if len >= MIN_LATENCY_FRAME => {
                 put(&mut frame, MIN_FRAME, now()?);
                 // Without room it counts as lost at the other end.
                 wire.send(&frame[..len])?;
-                patience.note(1);
+                backoff.note(1);
             }
             Some(_) => {}
-            None => rest(&mut wire, manner, &mut patience)?,
+            None => rest(&mut wire, manner, &mut backoff)?,
         }
     }
-    Ok(Reported { what: Vec::new(), usage: gate.usage(&meter) })
+    Ok(Reported { what: Vec::new(), usage: start_stop.usage(&meter) })
 }
 
-fn rest(wire: &mut impl Wire, manner: Manner, patience: &mut Patience) -> anyhow::Result<()> {
+fn rest(wire: &mut impl Wire, manner: Manner, backoff: &mut Backoff) -> anyhow::Result<()> {
     match manner.rx_mode {
-        RxMode::Polling => patience.note(0),
+        RxMode::Polling => backoff.note(0),
         RxMode::Interrupt => wire.sleep()?,
     }
     Ok(())

@@ -9,11 +9,11 @@ use memif::{Client, Event, Link, Role, RxQueue, Server, TxQueue};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::backoff::Backoff;
 use super::frames::{MIN_FRAME, Sent, Source, Tally};
-use super::gate::Gate;
 use super::job::Reported;
-use super::patience::Patience;
 use super::reception::Reception;
+use super::start_stop::StartStop;
 use super::{Load, Manner, RxMode, cpu};
 use crate::port::memif::MemifSpec;
 
@@ -53,10 +53,10 @@ impl Endpoint {
     }
 
     /// Waits for the peer.
-    fn link(&mut self, gate: &Gate) -> anyhow::Result<Link> {
+    fn link(&mut self, start_stop: &StartStop) -> anyhow::Result<Link> {
         let begin = Instant::now();
         let mut refused = None;
-        while !gate.is_closed() && (gate.time().is_some() || begin.elapsed() < CONNECT_TIMEOUT) {
+        while !start_stop.is_closed() && (start_stop.time().is_some() || begin.elapsed() < CONNECT_TIMEOUT) {
             match self.wait(LOOK)? {
                 Some(Event::Connected { link, .. }) => return Ok(link),
                 Some(Event::Refused { reason, .. }) => refused = Some(reason),
@@ -71,9 +71,9 @@ impl Endpoint {
 }
 
 /// Opens the socket and waits for the peer.
-pub(super) fn connect(spec: &str, gate: &Gate) -> anyhow::Result<(Endpoint, Link)> {
+pub(super) fn connect(spec: &str, start_stop: &StartStop) -> anyhow::Result<(Endpoint, Link)> {
     let mut endpoint = Endpoint::open(&spec.parse()?)?;
-    let link = endpoint.link(gate)?;
+    let link = endpoint.link(start_stop)?;
     Ok((endpoint, link))
 }
 
@@ -82,12 +82,12 @@ pub(super) fn send(
     spec: &str,
     load: Load,
     manner: Manner,
-    gate: &Gate,
+    start_stop: &StartStop,
 ) -> anyhow::Result<(Reported<Sent>, Held)> {
-    let (endpoint, mut link) = connect(spec, gate)?;
-    let meter = gate.pass()?;
-    let what = on_threads(&mut link.tx, 0, |queue| send_on(queue, load, manner, gate))?;
-    let usage = gate.usage(&meter);
+    let (endpoint, mut link) = connect(spec, start_stop)?;
+    let meter = start_stop.pass()?;
+    let what = on_threads(&mut link.tx, 0, |queue| send_on(queue, load, manner, start_stop))?;
+    let usage = start_stop.usage(&meter);
     Ok((Reported { what, usage }, Held { link, _endpoint: endpoint }))
 }
 
@@ -99,22 +99,23 @@ pub(super) struct Held {
 
 impl Held {
     /// Waits until all is taken, or nobody wants it any more.
-    pub(super) fn let_go(mut self, gate: &Gate) {
+    pub(super) fn let_go(mut self, start_stop: &StartStop) {
         let begin = Instant::now();
         let drained = |queue: &mut TxQueue| {
             // Without a link there is nobody to take anything.
             queue.free_slots().map_or(true, |free| free == queue.ring_size())
         };
-        while gate.time().is_some() && begin.elapsed() < DRAIN && !self.link.tx.iter_mut().all(drained) {
+        while start_stop.time().is_some() && begin.elapsed() < DRAIN && !self.link.tx.iter_mut().all(drained)
+        {
             std::thread::sleep(Duration::from_millis(1));
         }
-        gate.wait();
+        start_stop.wait();
     }
 }
 
-fn send_on(queue: &mut TxQueue, load: Load, manner: Manner, gate: &Gate) -> anyhow::Result<Sent> {
-    let mut source = Source::new(load, gate);
-    let mut patience = Patience::default();
+fn send_on(queue: &mut TxQueue, load: Load, manner: Manner, start_stop: &StartStop) -> anyhow::Result<Sent> {
+    let mut source = Source::new(load, start_stop);
+    let mut backoff = Backoff::default();
     while let Some(frames) = source.next_burst() {
         let mut burst = queue.burst()?;
         for frame in frames {
@@ -133,7 +134,7 @@ fn send_on(queue: &mut TxQueue, load: Load, manner: Manner, gate: &Gate) -> anyh
         if sent == 0 {
             source.rest();
         }
-        patience.note(sent);
+        backoff.note(sent);
     }
     Ok(source.result())
 }
@@ -142,12 +143,12 @@ pub(super) fn receive(
     spec: &str,
     load: Load,
     manner: Manner,
-    gate: &Gate,
+    start_stop: &StartStop,
 ) -> anyhow::Result<Reported<Tally>> {
-    let (_endpoint, mut link) = connect(spec, gate)?;
-    let meter = gate.pass()?;
-    let what = on_threads(&mut link.rx, 1, |queue| receive_on(queue, load, manner, gate))?;
-    Ok(Reported { what, usage: gate.usage(&meter) })
+    let (_endpoint, mut link) = connect(spec, start_stop)?;
+    let meter = start_stop.pass()?;
+    let what = on_threads(&mut link.rx, 1, |queue| receive_on(queue, load, manner, start_stop))?;
+    Ok(Reported { what, usage: start_stop.usage(&meter) })
 }
 
 /// Does the work for each queue, and where there are several, each on a thread of its own. Senders (`side` 0) and receivers
@@ -175,12 +176,17 @@ fn on_threads<Q: Send, T: Send>(
     }
 }
 
-fn receive_on(queue: &mut RxQueue, load: Load, manner: Manner, gate: &Gate) -> anyhow::Result<Tally> {
+fn receive_on(
+    queue: &mut RxQueue,
+    load: Load,
+    manner: Manner,
+    start_stop: &StartStop,
+) -> anyhow::Result<Tally> {
     // In place, only what is to be known is looked at.
     let mut frame = vec![0; if manner.memif.zero_copy { MIN_FRAME } else { load.frame.max(MIN_FRAME) }];
     let mut tally = Tally::default();
-    let mut reception = Reception::new(gate);
-    let mut patience = Patience::default();
+    let mut reception = Reception::new(start_stop);
+    let mut backoff = Backoff::default();
     loop {
         let burst = queue.burst(load.burst)?;
         for packet in &burst {
@@ -193,7 +199,7 @@ fn receive_on(queue: &mut RxQueue, load: Load, manner: Manner, gate: &Gate) -> a
             return Ok(tally);
         }
         match manner.rx_mode {
-            RxMode::Polling => patience.note(frames),
+            RxMode::Polling => backoff.note(frames),
             RxMode::Interrupt if frames == 0 => sleep(queue)?,
             RxMode::Interrupt => {}
         }

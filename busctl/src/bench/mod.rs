@@ -3,18 +3,18 @@
 //! Every frame carries a sequence number, so what is lost is counted and not guessed. The parent starts the processes,
 //! lets them loose when all are ready, and adds up what they report; see `worker` for how they talk.
 
-mod alone;
+mod backoff;
 mod bus;
 mod cpu;
 mod frames;
-mod gate;
 mod job;
 mod latency;
 mod memif;
-mod patience;
+mod one_sided;
 mod reception;
 mod report;
-mod stage;
+mod run;
+mod start_stop;
 mod usage;
 mod worker;
 
@@ -23,10 +23,10 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-pub use alone::{End, measure_alone};
 pub use job::work;
+pub use one_sided::{End, measure_alone};
 pub use report::{LatencyReport, Report};
-pub use stage::{Subject, measure, measure_latency};
+pub use run::{Subject, measure, measure_latency};
 
 /// What is to be measured.
 #[derive(Clone, Copy, Debug)]

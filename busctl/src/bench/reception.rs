@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::frames::Tally;
-use super::gate::Gate;
+use super::start_stop::StartStop;
 
 /// How long a receiver that was told to stop waits for frames still on their way.
 const QUIET: Duration = Duration::from_millis(200);
@@ -13,15 +13,15 @@ const LOOKS: u32 = 64;
 /// The course of receiving on one queue.
 #[derive(Debug)]
 pub(super) struct Reception<'g> {
-    gate: &'g Gate,
+    start_stop: &'g StartStop,
     flowing: bool,
     looks: u32,
     quiet_since: Option<Instant>,
 }
 
 impl<'g> Reception<'g> {
-    pub(super) fn new(gate: &'g Gate) -> Self {
-        Self { gate, flowing: false, looks: 0, quiet_since: None }
+    pub(super) fn new(start_stop: &'g StartStop) -> Self {
+        Self { start_stop, flowing: false, looks: 0, quiet_since: None }
     }
 
     /// Whether it is over, after a look that found `frames` frames. The clock is read when the flow begins and when it stops,
@@ -48,15 +48,16 @@ impl<'g> Reception<'g> {
             self.flowing = false;
             tally.touch();
         }
-        match self.gate {
-            Gate::Person { .. } => self.is_time_over(tally),
-            Gate::Parent { .. } => {
-                self.gate.is_closed() && self.quiet_since.get_or_insert_with(Instant::now).elapsed() >= QUIET
+        match self.start_stop {
+            StartStop::Person { .. } => self.is_time_over(tally),
+            StartStop::Parent { .. } => {
+                self.start_stop.is_closed()
+                    && self.quiet_since.get_or_insert_with(Instant::now).elapsed() >= QUIET
             }
         }
     }
 
     fn is_time_over(&self, tally: &Tally) -> bool {
-        self.gate.time().is_some_and(|time| self.gate.is_closed() || tally.age() >= time)
+        self.start_stop.time().is_some_and(|time| self.start_stop.is_closed() || tally.age() >= time)
     }
 }

@@ -19,7 +19,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::de::DeserializeOwned;
 
 use super::job::Job;
-use crate::stop::Stop;
+use crate::process::shutdown::Shutdown;
 
 fn program() -> anyhow::Result<PathBuf> {
     std::env::current_exe().context("cannot find this program")
@@ -31,18 +31,18 @@ pub(super) struct Worker<'s> {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
-    stop: &'s Stop,
+    stop: &'s Shutdown,
 }
 
 impl<'s> Worker<'s> {
     /// Starts a worker.
-    pub(super) fn start(job: &Job, stop: &'s Stop) -> anyhow::Result<Self> {
+    pub(super) fn start(job: &Job, stop: &'s Shutdown) -> anyhow::Result<Self> {
         let job = serde_json::to_string(job)?;
         Self::spawn(Command::new(program()?).args(["bench", "bus", "--worker", &job]), stop)
     }
 
     /// Starts a node with these ports on the bus `path`, and waits until they can be used.
-    pub(super) fn node(path: &Path, ports: &[String], stop: &'s Stop) -> anyhow::Result<Self> {
+    pub(super) fn node(path: &Path, ports: &[String], stop: &'s Shutdown) -> anyhow::Result<Self> {
         // That its peers come and go is no news here.
         let command = &mut Command::new(program()?);
         let mut node = Self::spawn(command.arg("attach").arg(path).args(ports).stderr(Stdio::piped()), stop)?;
@@ -57,7 +57,7 @@ impl<'s> Worker<'s> {
         Ok(node)
     }
 
-    fn spawn(command: &mut Command, stop: &'s Stop) -> anyhow::Result<Self> {
+    fn spawn(command: &mut Command, stop: &'s Shutdown) -> anyhow::Result<Self> {
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start a worker")?;
         let stdin = child.stdin.take();

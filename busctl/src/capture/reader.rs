@@ -131,7 +131,7 @@ fn next_in_pcapng<R: Read>(
     }
 }
 
-/// Interface, bytes and original length of a frame.
+/// Station, bytes and original length of a frame.
 type Parts<'a> = (u32, &'a [u8], u32);
 
 /// The frame in a block; `None` for a block of another kind.

@@ -104,7 +104,11 @@ impl fmt::Display for MemifView {
                 ring.interrupts,
                 ring.packets,
                 ring.bytes,
-                if ring.no_room > 0 { format!(", {} times no room", ring.no_room) } else { String::new() }
+                if ring.ring_full > 0 {
+                    format!(", {} times no room", ring.ring_full)
+                } else {
+                    String::new()
+                }
             )?;
         }
         for (what, reason) in [

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use shmbus::offload::Capabilities;
 use shmbus::phy::{Bursts, OutFrames, Phy};
-use shmbus::{Burst, SLEEP_BOUND, SendError, WaitError};
+use shmbus::{Burst, MAX_SLEEP, SendError, WaitError};
 use smoltcp::phy::{Device, DeviceCapabilities};
 use smoltcp::time::Instant;
 use smoltcp::wire::EthernetAddress;
 
 use super::nic::{Nic, doze};
-use crate::followed::Destroyed;
+use crate::bus_attachment::BusAttachment;
+use crate::registry::runner::Destroyed;
 use crate::removal::{self, Removal};
-use crate::station::Station;
 
-impl Bursts for Station {
+impl Bursts for BusAttachment {
     fn recv_burst(&mut self, burst: &mut Burst) -> usize {
         Self::recv_burst(self, burst)
     }
@@ -40,13 +40,13 @@ const NAP: Duration = Duration::from_millis(1);
 
 /// A station on a bus.
 pub(crate) struct BusNic {
-    phy: Phy<Station>,
+    phy: Phy<BusAttachment>,
     removal: Removal,
     fate: Result<(), Destroyed>,
 }
 
 impl BusNic {
-    pub(super) fn new(station: Station) -> Self {
+    pub(super) fn new(station: BusAttachment) -> Self {
         Self { phy: Phy::new(station), removal: Removal::new(), fate: Ok(()) }
     }
 }
@@ -61,7 +61,7 @@ impl Nic for BusNic {
         true
     }
 
-    fn tend(&mut self) -> bool {
+    fn service(&mut self) -> bool {
         let station = self.phy.station_mut();
         self.fate = station.follow();
         if self.removal.is_due(std::time::Instant::now())
@@ -93,7 +93,7 @@ impl Nic for BusNic {
         if self.phy.has_received() {
             return Ok(());
         }
-        let time = time.min(SLEEP_BOUND);
+        let time = time.min(MAX_SLEEP);
         let Some(interface) = self.phy.station_mut().interface() else {
             return if look() { Ok(()) } else { Ok(doze(others.iter().copied(), time)?) };
         };
@@ -109,8 +109,8 @@ impl Nic for BusNic {
 }
 
 impl Device for BusNic {
-    type RxToken<'a> = <Phy<Station> as Device>::RxToken<'a>;
-    type TxToken<'a> = <Phy<Station> as Device>::TxToken<'a>;
+    type RxToken<'a> = <Phy<BusAttachment> as Device>::RxToken<'a>;
+    type TxToken<'a> = <Phy<BusAttachment> as Device>::TxToken<'a>;
 
     fn receive(&mut self, now: Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
         self.phy.receive(now)

@@ -109,10 +109,10 @@ mod tests {
 
     use super::*;
     use crate::bus_argument::BusArgument;
+    use crate::bus_attachment::BusAttachment;
     use crate::context::Context;
     use crate::ip::bus_nic::BusNic;
     use crate::ip::{HostAddress, Services, Stack};
-    use crate::station::Station;
 
     const HOST: IpAddress = IpAddress::v4(10, 0, 0, 1);
     const BROADCAST: IpAddress = IpAddress::v4(10, 0, 0, 255);
@@ -135,7 +135,7 @@ mod tests {
             let address: HostAddress = "10.0.0.1/24".parse().unwrap();
             let mut host = Stack::new(BusNic::new(join(&bus)), &[address]);
             let services = Services::open(host.sockets(), None);
-            let station = shmbus::Interface::join(Bus::open(&bus).unwrap(), StationOptions::new()).unwrap();
+            let station = shmbus::Station::join(Bus::open(&bus).unwrap(), StationOptions::new()).unwrap();
             let mac = EthernetAddress(station.mac().into_array());
             let mut phy = Phy::new(station);
             let mut interface =
@@ -182,11 +182,11 @@ mod tests {
         }
     }
 
-    fn join(bus: &Path) -> Station {
-        Station::join_or_make(&BusArgument::Path(bus.to_owned()), &Context::new(None)).unwrap()
+    fn join(bus: &Path) -> BusAttachment {
+        BusAttachment::join_or_make(&BusArgument::Path(bus.to_owned()), &Context::new(None)).unwrap()
     }
 
-    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
+    const WAIT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
     /// Long enough for an echo that is not to come.
     const MOMENT: std::time::Duration = std::time::Duration::from_millis(50);
 
@@ -197,7 +197,7 @@ mod tests {
         let longest = vec![7; 1472];
         lab.sockets.get_mut::<udp::Socket<'_>>(client).send_slice(&longest, (HOST, PORT)).unwrap();
         let mut echo = vec![0; 2000];
-        assert!(lab.run(PATIENCE, |sockets| {
+        assert!(lab.run(WAIT_TIMEOUT, |sockets| {
             let socket = sockets.get_mut::<udp::Socket<'_>>(client);
             socket.recv_slice(&mut echo).is_ok_and(|(len, from)| len == 1472 && from.endpoint.addr == HOST)
         }));
@@ -224,7 +224,7 @@ mod tests {
             let mut clients: Vec<_> = (0..CLIENTS)
                 .map(|client| (lab.connect(5000 + round * CLIENTS + client), 0, Vec::new()))
                 .collect();
-            assert!(lab.run(PATIENCE, |sockets| {
+            assert!(lab.run(WAIT_TIMEOUT, |sockets| {
                 for (client, given, received) in &mut clients {
                     let socket = sockets.get_mut::<tcp::Socket<'_>>(*client);
                     if socket.can_send() {

@@ -13,7 +13,7 @@ use super::nic::{Nic, doze};
 use crate::port::memif::{Change, Control, MemifSpec, Sockets};
 
 /// The longest sleep: DPDK and libmemif can miss that we asked for a wake-up.
-const SLEEP_BOUND: Duration = Duration::from_millis(10);
+const MAX_SLEEP: Duration = Duration::from_millis(10);
 
 /// Room for a frame on a bus, which is where most links lead.
 const MAX_FRAME: usize = shmbus::MAX_FRAME;
@@ -45,7 +45,7 @@ impl Nic for MemifNic {
         self.phy.is_some()
     }
 
-    fn tend(&mut self) -> bool {
+    fn service(&mut self) -> bool {
         while let Some(change) = self.control.next() {
             self.phy = match change {
                 Change::Up(link) => Some(Phy::new(link)),
@@ -94,7 +94,7 @@ impl Nic for MemifNic {
             Ok(())
         } else {
             let own = queues.iter().map(|queue| queue.as_fd()).chain([self.control.as_fd()]);
-            doze(others.iter().copied().chain(own), time.min(SLEEP_BOUND))
+            doze(others.iter().copied().chain(own), time.min(MAX_SLEEP))
         };
         queues.iter_mut().for_each(memif::RxQueue::disarm);
         Ok(done?)

@@ -9,11 +9,11 @@ use shmbus::SendError;
 use smoltcp::phy::Device;
 use smoltcp::wire::EthernetAddress;
 
-use crate::followed::Destroyed;
+use crate::registry::runner::Destroyed;
 
 /// A device of smoltcp that can also be slept on.
 pub(crate) trait Nic: Device {
-    /// The host's Ethernet address. It, and the capabilities of the device, may change with [`tend`](Self::tend).
+    /// The host's Ethernet address. It, and the capabilities of the device, may change with [`service`](Self::service).
     fn mac(&self) -> EthernetAddress;
 
     /// Whether there is anything at the other end. While there is not, frames wait.
@@ -21,7 +21,7 @@ pub(crate) trait Nic: Device {
 
     /// Does what is due beside moving frames; whether the device has become another for the stack. Call it in every round of
     /// a loop.
-    fn tend(&mut self) -> bool;
+    fn service(&mut self) -> bool;
 
     /// Whether the interface of the registry it is on, if it is on one, still exists.
     ///
@@ -40,7 +40,7 @@ pub(crate) trait Nic: Device {
     /// When the bus cannot be written to at the moment.
     fn flush(&mut self) -> Result<(), SendError>;
 
-    /// Sleeps until there is something to receive or to tend, one of `others` is readable, or the time is over. Does not
+    /// Sleeps until there is something to receive or to service, one of `others` is readable, or the time is over. Does not
     /// when `look` says that there is something to do: it is asked last, when a wake-up would not be missed any more. So one
     /// can sleep for all who are at the same place.
     ///

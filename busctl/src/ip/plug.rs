@@ -7,10 +7,10 @@ use clap::builder::{OsStringValueParser, TypedValueParser, ValueParserFactory};
 use super::bus_nic::BusNic;
 use super::memif_nic::MemifNic;
 use crate::bus_argument::{BusArgument, ParseBusError};
+use crate::bus_attachment::BusAttachment;
 use crate::context::Context;
 use crate::port::ParsePortError;
 use crate::port::memif::MemifSpec;
-use crate::station::Station;
 
 /// A bus, or `memif:key=value,...`.
 #[derive(Debug, Clone)]
@@ -62,7 +62,7 @@ impl Plug {
     pub(crate) fn plug_in(&self, context: &Context, make: bool) -> anyhow::Result<Plugged> {
         match self {
             Self::Bus(bus) => {
-                let join = if make { Station::join_or_make } else { Station::join };
+                let join = if make { BusAttachment::join_or_make } else { BusAttachment::join };
                 Ok(Plugged::Bus(Box::new(BusNic::new(join(bus, context)?))))
             }
             Self::Memif(spec) => Ok(Plugged::Memif(Box::new(MemifNic::open(spec)?))),

@@ -16,13 +16,13 @@ use super::address::HostAddress;
 use super::nic::Nic;
 use super::services::Services;
 use super::transfer::Transfer;
-use crate::followed::Destroyed;
-use crate::stop::Stop;
+use crate::process::shutdown::Shutdown;
+use crate::registry::runner::Destroyed;
 
 /// Frames taken in before the stack has its say: whoever floods us is not to keep us from it.
 const FRAMES_PER_ROUND: usize = 256;
 /// The longest sleep: there is always something to be looked after now and then.
-const SLEEP_BOUND: Duration = Duration::from_millis(100);
+const MAX_SLEEP: Duration = Duration::from_millis(100);
 
 /// Where connections of a host's own begin.
 const EPHEMERAL_PORTS: RangeInclusive<u16> = 49_152..=65_535;
@@ -116,7 +116,7 @@ impl<N: Nic> Stack<N> {
     /// # Errors
     /// When the bus cannot be written to at the moment.
     pub(crate) fn poll(&mut self, accept: &mut dyn FnMut(&mut SocketSet<'static>)) -> Result<(), SendError> {
-        let changed = self.nic.tend();
+        let changed = self.nic.service();
         let now = self.now();
         if changed || self.interface.hardware_addr() != self.nic.mac().into() {
             self.interface = interface(&mut self.nic, &self.addresses, now);
@@ -151,7 +151,7 @@ impl<N: Nic> Stack<N> {
     /// When the system does not let us sleep.
     pub(crate) fn sleep(
         &mut self,
-        stop: &Stop,
+        stop: &Shutdown,
         other: Option<BorrowedFd<'_>>,
         time: Duration,
     ) -> anyhow::Result<()> {
@@ -169,7 +169,7 @@ impl<N: Nic> Stack<N> {
     pub(crate) fn sleep_for(
         &mut self,
         look: &mut dyn FnMut() -> bool,
-        stop: &Stop,
+        stop: &Shutdown,
         other: Option<BorrowedFd<'_>>,
         time: Duration,
     ) -> anyhow::Result<()> {
@@ -184,11 +184,11 @@ impl<N: Nic> Stack<N> {
     pub(crate) fn pause(&mut self) -> Duration {
         // What is to be said waits until somebody is there.
         if !self.nic.is_up() {
-            return SLEEP_BOUND;
+            return MAX_SLEEP;
         }
         let now = self.now();
         let delay = self.interface.poll_delay(now, &self.sockets);
-        delay.map_or(SLEEP_BOUND, |delay| Duration::from_micros(delay.total_micros()).min(SLEEP_BOUND))
+        delay.map_or(MAX_SLEEP, |delay| Duration::from_micros(delay.total_micros()).min(MAX_SLEEP))
     }
 
     fn now(&self) -> StackInstant {

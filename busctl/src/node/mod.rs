@@ -6,10 +6,10 @@
 //! Some threads share the members between them; ports come and go while the others are served. What is not about moving
 //! frames (connections, the registry) is done elsewhere.
 
-mod gauge;
-mod learn;
-mod member;
-mod threads;
+mod attached_port;
+mod cpu_affinity;
+mod mac_table;
+mod port_stats;
 mod worker;
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,16 +19,16 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use anyhow::Context as _;
-use shmbus::{Bus, Interface, MacAddr6, OpenError, StationOptions};
+use shmbus::{Bus, MacAddr6, OpenError, Station, StationOptions};
 
-pub(crate) use self::gauge::Gauge;
-use self::learn::Learner;
-use self::member::Member;
-pub(crate) use self::member::{Gone, Key};
-pub use self::threads::{Cpus, Threads};
+use self::attached_port::AttachedPort;
+pub(crate) use self::attached_port::{Gone, Key};
+pub use self::cpu_affinity::{Cpus, Threads};
+use self::mac_table::MacTable;
+pub(crate) use self::port_stats::PortStats;
 use self::worker::{Command, Ended, Reports, Worker};
-use crate::bell::Bell;
 use crate::port::{LOCK_TIMEOUT, Port};
+use crate::process::wake_fd::WakeFd;
 
 /// A port's station on its bus: it hears everything, whomever it is for, or with `learn` only what the peer needs.
 ///
@@ -39,14 +39,14 @@ pub(crate) fn station(
     name: &str,
     mac: Option<MacAddr6>,
     learn: bool,
-) -> Result<Interface, OpenError> {
+) -> Result<Station, OpenError> {
     let mut options = StationOptions::new().name(name).promiscuous(true).lock_timeout(LOCK_TIMEOUT);
     if let Some(mac) = mac {
         options = options.mac(mac);
     }
-    let mut station = Interface::join(bus, options)?;
+    let mut station = Station::join(bus, options)?;
     if learn {
-        station.set_screen(Some(Box::new(Learner::new())));
+        station.set_receive_filter(Some(Box::new(MacTable::new())));
     }
     Ok(station)
 }
@@ -55,14 +55,14 @@ pub(crate) fn station(
 pub(crate) struct Node {
     threads: Vec<Thread>,
     ended: Receiver<Ended>,
-    bell: Arc<Bell>,
+    bell: Arc<WakeFd>,
     last: Key,
 }
 
 /// A thread of the node, as seen from outside.
 struct Thread {
     commands: Sender<Command>,
-    bell: Arc<Bell>,
+    bell: Arc<WakeFd>,
     beats: Arc<AtomicU64>,
     handle: Option<JoinHandle<()>>,
     members: Vec<Key>,
@@ -75,7 +75,7 @@ impl Node {
     /// When no thread or descriptor is to be had.
     pub(crate) fn start(threads: &Threads) -> anyhow::Result<Self> {
         let (sender, ended) = channel();
-        let bell = Arc::new(Bell::new().context("cannot start a node")?);
+        let bell = Arc::new(WakeFd::new().context("cannot start a node")?);
         let reports = Reports { ended: sender, bell: Arc::clone(&bell) };
         let start = |index| Thread::start(threads.clone(), index, reports.clone());
         let threads = (0..threads.count())
@@ -86,10 +86,10 @@ impl Node {
     }
 
     /// Serves a port from now on, until it is removed or cannot go on. Returns its key, and where to see how it is.
-    pub(crate) fn add(&mut self, port: Box<dyn Port>, station: Interface) -> (Key, Arc<Gauge>) {
+    pub(crate) fn add(&mut self, port: Box<dyn Port>, station: Station) -> (Key, Arc<PortStats>) {
         self.last += 1;
-        let (key, gauge) = (self.last, Arc::<Gauge>::default());
-        let member = Box::new(Member::new(key, port, station, Arc::clone(&gauge)));
+        let (key, gauge) = (self.last, Arc::<PortStats>::default());
+        let member = Box::new(AttachedPort::new(key, port, station, Arc::clone(&gauge)));
         if let Some(thread) = self.threads.iter_mut().min_by_key(|thread| thread.members.len()) {
             thread.members.push(key);
             thread.tell(Command::Add(member));
@@ -108,16 +108,16 @@ impl Node {
 
     /// Takes a port's station off its bus. The port keeps its peer; what comes from there is dropped.
     pub(crate) fn unplug(&self, key: Key) {
-        self.change(key, Member::unplug);
+        self.change(key, AttachedPort::unplug);
     }
 
     /// Gives a port another station.
-    pub(crate) fn plug(&self, key: Key, station: Interface) {
+    pub(crate) fn plug(&self, key: Key, station: Station) {
         self.change(key, |member| member.plug(station));
     }
 
     /// Changes a member while no thread is busy with it.
-    fn change(&self, key: Key, change: impl FnOnce(&mut Member)) {
+    fn change(&self, key: Key, change: impl FnOnce(&mut AttachedPort)) {
         let Some(thread) = self.threads.iter().find(|thread| thread.members.contains(&key)) else { return };
         let (answer, member) = channel();
         thread.tell(Command::Remove(key, answer));
@@ -161,7 +161,7 @@ impl AsFd for Node {
 impl Thread {
     fn start(threads: Threads, index: usize, reports: Reports) -> std::io::Result<Self> {
         let (commands, orders) = channel();
-        let bell = Arc::new(Bell::new()?);
+        let bell = Arc::new(WakeFd::new()?);
         let beats = Arc::<AtomicU64>::default();
         let worker = Worker::new(Arc::clone(&bell), orders, reports, Arc::clone(&beats))?;
         let handle = std::thread::Builder::new().name(format!("node {index}")).spawn(move || {
@@ -181,7 +181,7 @@ impl Thread {
 impl Drop for Node {
     fn drop(&mut self) {
         for thread in &self.threads {
-            thread.tell(Command::Stop);
+            thread.tell(Command::End);
         }
         for thread in &mut self.threads {
             if let Some(handle) = thread.handle.take() {

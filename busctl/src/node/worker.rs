@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use shmbus::Sleeper;
+use shmbus::WaitSet;
 
-use super::member::{Gone, Key, Member};
-use crate::bell::Bell;
+use super::attached_port::{AttachedPort, Gone, Key};
 use crate::output;
+use crate::process::wake_fd::WakeFd;
 use crate::removal::{self, Removal};
 
 /// How long to poll those who are awake before looking around.
@@ -28,23 +28,23 @@ const TEND: Duration = Duration::from_millis(1);
 const TOGETHER: Duration = Duration::from_millis(2);
 /// The longest sleep of the thread: whoever watches over it sees that it lives.
 const LONGEST_SLEEP: Duration = Duration::from_millis(500);
-/// The bell's place among the members' keys, and that of the stations' sleeper.
+/// The bell's place among the members' keys, and that of the stations' wait_set.
 const BELL: Key = 0;
 const SLEEPER: Key = Key::MAX;
 
 /// What a thread is told to do.
 pub(super) enum Command {
     /// Serve it from now on.
-    Add(Box<Member>),
+    Add(Box<AttachedPort>),
     /// Give it back, if it is there.
-    Remove(Key, Sender<Option<Box<Member>>>),
+    Remove(Key, Sender<Option<Box<AttachedPort>>>),
     /// End.
-    Stop,
+    End,
 }
 
 /// A member that cannot go on.
 pub(super) struct Ended {
-    pub(super) member: Box<Member>,
+    pub(super) member: Box<AttachedPort>,
     pub(super) why: Gone,
 }
 
@@ -52,22 +52,22 @@ pub(super) struct Ended {
 #[derive(Clone)]
 pub(super) struct Reports {
     pub(super) ended: Sender<Ended>,
-    pub(super) bell: Arc<Bell>,
+    pub(super) bell: Arc<WakeFd>,
 }
 
 /// See the module.
 pub(super) struct Worker {
     epoll: Epoll,
     /// Where the members' stations sleep.
-    sleeper: Sleeper,
-    bell: Arc<Bell>,
+    wait_set: WaitSet,
+    bell: Arc<WakeFd>,
     commands: Receiver<Command>,
     reports: Reports,
     /// Counts rounds, to show that it lives.
     beats: Arc<AtomicU64>,
     #[expect(clippy::vec_box, reason = "they move between here and `asleep` all the time")]
-    awake: Vec<Box<Member>>,
-    asleep: HashMap<Key, Box<Member>>,
+    awake: Vec<Box<AttachedPort>>,
+    asleep: HashMap<Key, Box<AttachedPort>>,
     tended: Instant,
     removal: Removal,
     stopped: bool,
@@ -75,20 +75,20 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(
-        bell: Arc<Bell>,
+        bell: Arc<WakeFd>,
         commands: Receiver<Command>,
         reports: Reports,
         beats: Arc<AtomicU64>,
     ) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&*bell, EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
-        let sleeper = Sleeper::new();
-        if let Some(descriptor) = sleeper.poll_fd() {
+        let wait_set = WaitSet::new();
+        if let Some(descriptor) = wait_set.poll_fd() {
             epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, SLEEPER))?;
         }
         Ok(Self {
             epoll,
-            sleeper,
+            wait_set,
             bell,
             commands,
             reports,
@@ -119,16 +119,16 @@ impl Worker {
                 std::thread::yield_now();
             }
             // When its bound is over, it wakes everybody.
-            let mut woken = self.sleeper.bound().is_zero();
+            let mut woken = self.wait_set.timeout().is_zero();
             for event in &events[..count] {
                 match event.data() {
-                    BELL => self.obey(),
+                    BELL => self.handle_commands(),
                     SLEEPER => woken = true,
                     key => self.rouse(key),
                 }
             }
             if woken {
-                for token in self.sleeper.woken() {
+                for token in self.wait_set.ready() {
                     self.rouse(token as Key);
                 }
             }
@@ -144,7 +144,7 @@ impl Worker {
         }
         let first = self.asleep.values().map(|member| member.look_at()).min();
         let sleep = first.map_or(LONGEST_SLEEP, |first| {
-            first.saturating_duration_since(Instant::now()).min(self.sleeper.bound()).min(LONGEST_SLEEP)
+            first.saturating_duration_since(Instant::now()).min(self.wait_set.timeout()).min(LONGEST_SLEEP)
         });
         // Rounded up: a sleep of 0 ms would be none.
         let millis = sleep.as_micros().div_ceil(1_000);
@@ -152,12 +152,12 @@ impl Worker {
             .unwrap_or(EpollTimeout::ZERO)
     }
 
-    fn obey(&mut self) {
+    fn handle_commands(&mut self) {
         self.bell.drain();
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Add(mut member) => {
-                    member.move_in(&self.epoll, &self.sleeper);
+                    member.move_in(&self.epoll, &self.wait_set);
                     self.awaken(member);
                 }
                 Command::Remove(key, answer) => {
@@ -168,12 +168,12 @@ impl Worker {
                     // Who does not wait for it has no use for it.
                     let _ = answer.send(member);
                 }
-                Command::Stop => self.stopped = true,
+                Command::End => self.stopped = true,
             }
         }
     }
 
-    fn take(&mut self, key: Key) -> Option<Box<Member>> {
+    fn take(&mut self, key: Key) -> Option<Box<AttachedPort>> {
         self.asleep.remove(&key).or_else(|| {
             let index = self.awake.iter().position(|member| member.key == key)?;
             Some(self.awake.swap_remove(index))
@@ -189,9 +189,9 @@ impl Worker {
         }
     }
 
-    fn awaken(&mut self, mut member: Box<Member>) {
+    fn awaken(&mut self, mut member: Box<AttachedPort>) {
         member.wake(Instant::now());
-        match member.tend(&self.epoll) {
+        match member.service(&self.epoll) {
             Ok(()) => self.awake.push(member),
             Err(why) => self.end(member, why),
         }
@@ -235,7 +235,7 @@ impl Worker {
             now = Instant::now();
             if now - self.tended >= TEND {
                 self.tended = now;
-                self.tend();
+                self.service();
             }
             if !moved {
                 return true;
@@ -248,7 +248,7 @@ impl Worker {
         false
     }
 
-    fn put_to_sleep(&mut self, mut member: Box<Member>, now: Instant) {
+    fn put_to_sleep(&mut self, mut member: Box<AttachedPort>, now: Instant) {
         match member.fall_asleep(now) {
             Ok(true) => self.awake.push(member),
             Ok(false) => drop(self.asleep.insert(member.key, member)),
@@ -256,16 +256,16 @@ impl Worker {
         }
     }
 
-    fn tend(&mut self) {
+    fn service(&mut self) {
         for index in (0..self.awake.len()).rev() {
-            if let Err(why) = self.awake[index].tend(&self.epoll) {
+            if let Err(why) = self.awake[index].service(&self.epoll) {
                 let member = self.awake.swap_remove(index);
                 self.end(member, why);
             }
         }
     }
 
-    fn end(&mut self, mut member: Box<Member>, why: Gone) {
+    fn end(&mut self, mut member: Box<AttachedPort>, why: Gone) {
         member.leave(&self.epoll);
         // Nobody listens when the node itself is ending.
         let _ = self.reports.ended.send(Ended { member, why });

@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use shmbus::{
-    Burst, Bus, BusOptions, Interface, MIN_FRAME, Member, SLEEP_BOUND, SendError, Sleeper, StationOptions,
-    WaitError,
+    Burst, Bus, BusOptions, MAX_SLEEP, MIN_FRAME, Member, SendError, Station, StationOptions, WaitError,
+    WaitSet,
 };
 
 use super::identity::Identity;
 use super::keys::{Keys, refused};
 use super::{
-    BURST, HOLD_OFF, LOCK_TIMEOUT, Moved, NotSent, ParsePortError, Patience, Port, SHORT_LOCK_TIMEOUT,
+    BURST, HOLD_OFF, LOCK_TIMEOUT, Moved, NotSent, ParsePortError, Port, RxMode, SHORT_LOCK_TIMEOUT,
 };
 use crate::exit::misuse;
 use crate::output;
@@ -99,13 +99,13 @@ impl Joined {
             .name(format!("{NAME}{}", file_name(&self.path)))
             .promiscuous(true)
             .lock_timeout(LOCK_TIMEOUT);
-        let mut other = Interface::join(bus, options)?;
-        let sleeper = Sleeper::new();
-        other.sleep_in(&sleeper, 0);
+        let mut other = Station::join(bus, options)?;
+        let wait_set = WaitSet::new();
+        other.join_wait_set(&wait_set, 0);
         Ok(BusPort {
             name: format!("{NAME}{}", file_name(&spec.path)),
             other,
-            sleeper,
+            wait_set,
             trouble: None,
             told: None,
             locked_until: None,
@@ -164,9 +164,9 @@ fn common_node(one: &Path, other: &Path, own: Option<u32>) -> Option<Member> {
 pub(crate) struct BusPort {
     name: String,
     /// Our station there.
-    other: Interface,
+    other: Station,
     /// What wakes it, from the beginning on the same descriptor.
-    sleeper: Sleeper,
+    wait_set: WaitSet,
     /// The latest trouble with it, to be told, and that was told.
     trouble: Option<String>,
     told: Option<String>,
@@ -182,7 +182,7 @@ fn fitting(burst: &Burst, longest: usize) -> impl Iterator<Item = &[u8]> + Clone
 }
 
 /// Moves a burst from one bus to the other.
-fn carry(from: &mut Interface, to: &mut Interface, burst: &mut Burst) -> Result<Moved, NotSent> {
+fn carry(from: &mut Station, to: &mut Station, burst: &mut Burst) -> Result<Moved, NotSent> {
     burst.clear();
     let all = from.recv_into(burst, BURST);
     if all == 0 {
@@ -219,11 +219,11 @@ impl Port for BusPort {
         !self.lost
     }
 
-    fn wants_tending(&self) -> bool {
+    fn wants_service(&self) -> bool {
         self.trouble.is_some() || !self.lost && self.other.bus().is_lost()
     }
 
-    fn tend(&mut self, tell: &mut dyn FnMut(&str)) {
+    fn service(&mut self, tell: &mut dyn FnMut(&str)) {
         if !self.lost && self.other.bus().is_lost() {
             self.lost = true;
             let path = self.other.bus().path().display();
@@ -236,12 +236,12 @@ impl Port for BusPort {
         }
     }
 
-    fn ingress(&mut self, station: &mut Interface) -> Result<Moved, NotSent> {
+    fn ingress(&mut self, station: &mut Station) -> Result<Moved, NotSent> {
         carry(&mut self.other, station, &mut self.burst)
     }
 
     /// While the other bus is locked, frames wait on this one.
-    fn egress(&mut self, station: &mut Interface) -> Moved {
+    fn egress(&mut self, station: &mut Station) -> Moved {
         if self.locked_until.is_some_and(|until| Instant::now() < until) {
             return Moved { blocked: true, ..Moved::default() };
         }
@@ -266,8 +266,8 @@ impl Port for BusPort {
         }
     }
 
-    fn patience(&self) -> Patience {
-        Patience::Adaptive
+    fn rx_mode(&self) -> RxMode {
+        RxMode::Adaptive
     }
 
     fn arm(&mut self) -> bool {
@@ -284,16 +284,16 @@ impl Port for BusPort {
 
     fn disarm(&mut self) {
         // Whom it has woken is clear: there is only one.
-        let _ = self.sleeper.woken();
+        let _ = self.wait_set.ready();
         self.other.disarm();
     }
 
     fn longest_sleep(&self) -> Duration {
-        if self.sleeper.poll_fd().is_some() { SLEEP_BOUND } else { UNWATCHED_BOUND }
+        if self.wait_set.poll_fd().is_some() { MAX_SLEEP } else { UNWATCHED_BOUND }
     }
 
     fn descriptors<'p>(&'p self, watch: &mut dyn FnMut(BorrowedFd<'p>)) {
-        if let Some(descriptor) = self.sleeper.poll_fd() {
+        if let Some(descriptor) = self.wait_set.poll_fd() {
             watch(descriptor);
         }
     }
@@ -355,7 +355,7 @@ mod tests {
         let options = BusOptions::new();
         let station = || {
             let bus = options.open_or_create(path("a")).unwrap();
-            Interface::join(bus, StationOptions::new()).unwrap()
+            Station::join(bus, StationOptions::new()).unwrap()
         };
         let (mut sender, mut near) = (station(), station());
         let spec = BusSpec { path: path("b"), learn: false };

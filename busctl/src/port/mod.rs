@@ -17,8 +17,9 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+pub(crate) use ::memif::RxMode;
 use anyhow::anyhow;
-use shmbus::{BusOptions, Interface, MacAddr6, SLEEP_BOUND, SendError};
+use shmbus::{BusOptions, MAX_SLEEP, MacAddr6, SendError, Station};
 
 use self::bus::BusSpec;
 use self::memif::MemifSpec;
@@ -70,14 +71,14 @@ pub(crate) trait Port: Send {
     /// Whether there is a peer to move frames from and to.
     fn is_up(&self) -> bool;
 
-    /// Whether there is something to [tend](Self::tend). Asked often, so it should be cheap.
-    fn wants_tending(&self) -> bool {
+    /// Whether there is something to [service](Self::service). Asked often, so it should be cheap.
+    fn wants_service(&self) -> bool {
         true
     }
 
     /// Does what is due beside moving frames: connections come and go here, and its descriptors change nowhere else. What
     /// the user should know is told in one line each.
-    fn tend(&mut self, tell: &mut dyn FnMut(&str));
+    fn service(&mut self, tell: &mut dyn FnMut(&str));
 
     /// Why it is of no use any more, once that is so: what it is a port of has gone for good. Asked when it was tended.
     fn gone(&self) -> Option<String> {
@@ -86,13 +87,13 @@ pub(crate) trait Port: Send {
 
     /// Moves a burst from the peer to the bus. Frames that the bus did not take are dropped: the peer's buffers are not
     /// kept waiting for it. (A file may wait.)
-    fn ingress(&mut self, station: &mut Interface) -> Result<Moved, NotSent>;
+    fn ingress(&mut self, station: &mut Station) -> Result<Moved, NotSent>;
 
     /// Moves a burst from the bus to the peer.
-    fn egress(&mut self, station: &mut Interface) -> Moved;
+    fn egress(&mut self, station: &mut Station) -> Moved;
 
     /// Whether the node may sleep while nothing comes from this port, and how readily.
-    fn patience(&self) -> Patience;
+    fn rx_mode(&self) -> RxMode;
 
     /// Prepares for a sleep: from now on its descriptors tell when it is worth asking. `true`: there is something
     /// already, do not sleep.
@@ -103,7 +104,7 @@ pub(crate) trait Port: Send {
 
     /// How long to sleep at most before it is asked without having said anything.
     fn longest_sleep(&self) -> Duration {
-        SLEEP_BOUND
+        MAX_SLEEP
     }
 
     /// The same for the first time after [`arm`](Self::arm): what comes just then may be missed, where what comes later is not.
@@ -112,19 +113,8 @@ pub(crate) trait Port: Send {
     }
 
     /// Gives `watch` the descriptors that become readable when the port wants to be asked or tended. There are others only
-    /// after [`tend`](Self::tend). What cannot be waited for, a regular file, is none.
+    /// after [`service`](Self::service). What cannot be waited for, a regular file, is none.
     fn descriptors<'p>(&'p self, watch: &mut dyn FnMut(BorrowedFd<'p>));
-}
-
-/// How long a port is polled after it last moved a frame, before it may sleep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Patience {
-    /// Always polled.
-    Polling,
-    /// Polled for a while.
-    Adaptive,
-    /// Not polled.
-    Interrupt,
 }
 
 /// A port as it is written on the command line: kind, colon, `key=value` pairs with commas between.

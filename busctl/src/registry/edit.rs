@@ -13,7 +13,7 @@ use super::socket::Socket;
 use super::{Registry, file};
 
 /// Changes take well under a millisecond: who holds the lock for this long is stopped or stuck.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The right to change the registry, held as a lock on a file until it is dropped or the process is gone.
 #[derive(Debug)]
@@ -42,8 +42,8 @@ impl<'registry> Edit<'registry> {
             match lock.try_lock() {
                 Ok(()) => return Ok(Self { registry, _lock: lock }),
                 Err(TryLockError::Error(error)) => return Err(RegistryError::file("lock", &path, error)),
-                Err(TryLockError::WouldBlock) if start.elapsed() >= PATIENCE => {
-                    return Err(RegistryError::Busy { path, waited: PATIENCE });
+                Err(TryLockError::WouldBlock) if start.elapsed() >= LOCK_TIMEOUT => {
+                    return Err(RegistryError::Busy { path, waited: LOCK_TIMEOUT });
                 }
                 Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
             }

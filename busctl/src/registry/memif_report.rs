@@ -62,7 +62,7 @@ pub struct RingReport {
     /// Their bytes.
     pub bytes: u64,
     /// How often a packet to be sent found no room.
-    pub no_room: u64,
+    pub ring_full: u64,
 }
 
 impl MemifReport {
@@ -100,7 +100,7 @@ impl From<&Details> for MemifReport {
             interrupts: ring.stats.interrupts,
             packets: ring.stats.packets,
             bytes: ring.stats.bytes,
-            no_room: ring.stats.no_room,
+            ring_full: ring.stats.ring_full,
         };
         let rx = details.rx.iter().map(|queue| ring("rx", queue));
         let tx = details.tx.iter().map(|queue| ring("tx", queue));

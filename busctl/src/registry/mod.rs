@@ -15,18 +15,21 @@
 //! Nothing is synced to the disk: a power cut also takes the processes that ran the interfaces, and the state folder is
 //! rightly on a tmpfs.
 
+pub(crate) mod apply;
 mod capabilities;
 mod claim;
 mod counters;
 mod edit;
 mod error;
 mod file;
+pub(crate) mod file_stamp;
 mod folder;
 mod mac;
 mod memif_report;
 mod name;
 mod port_settings;
 mod record;
+pub(crate) mod runner;
 mod settings;
 mod socket;
 

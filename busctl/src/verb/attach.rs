@@ -10,12 +10,12 @@ use anyhow::Context as _;
 use self::lan::Lan;
 use crate::bus_argument::BusArgument;
 use crate::context::Context;
-use crate::followed::{Destroyed, INTERVAL};
 use crate::new_bus::NewBus;
 use crate::node::Threads;
 use crate::output;
 use crate::port::PortSpec;
-use crate::stop::Stop;
+use crate::process::shutdown::Shutdown;
+use crate::registry::runner::{Destroyed, INTERVAL};
 
 /// Join ports to a bus until stopped
 ///
@@ -60,7 +60,7 @@ pub struct Args {
 /// # Errors
 /// When the bus cannot be joined or a port cannot be opened; when the bus or the last port goes.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
-    let stop = Stop::on_signals().context("cannot handle signals")?;
+    let stop = Shutdown::on_signals().context("cannot handle signals")?;
     let mut lan = Lan::open(args, context)?;
     announce(&args.ports)?;
     let pause = lan.is_followed().then_some(INTERVAL);

@@ -17,7 +17,7 @@ use crate::bench::{
 use crate::context::Context;
 use crate::exit::OrMisuse as _;
 use crate::output;
-use crate::stop::Stop;
+use crate::process::shutdown::Shutdown;
 
 /// Measure the bus, memif, or both together
 ///
@@ -135,7 +135,7 @@ pub fn run(args: &Args, _context: &Context) -> anyhow::Result<()> {
         let report = bench::measure_alone(&plan, &end)?;
         return if args.json { Ok(output::print_json(&report)?) } else { print(&report) };
     }
-    let stop = Stop::on_signals().context("cannot handle signals")?;
+    let stop = Shutdown::on_signals().context("cannot handle signals")?;
     let plans = match (args.sweep, args.latency) {
         (false, _) => vec![plan],
         (true, false) => sweep::rates(&plan),
@@ -154,8 +154,8 @@ fn measure<R: Row + Serialize>(
     args: &Args,
     plans: &[Plan],
     rounds: u32,
-    stop: &Stop,
-    measure: fn(&Plan, &Stop) -> anyhow::Result<R>,
+    stop: &Shutdown,
+    measure: fn(&Plan, &Shutdown) -> anyhow::Result<R>,
     print: fn(&R) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let progress = table::progress(plans.len() as u64 * u64::from(rounds));

@@ -1,7 +1,7 @@
 //! `busctl demo`: everything at once.
 
-mod cast;
 mod child;
+mod peers;
 mod progress;
 mod report;
 
@@ -10,14 +10,14 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 
-use self::cast::Cast;
+use self::peers::Cast;
 use self::progress::Progress;
 use self::report::{Ping, Recording, Report};
 use shmbus::Bus;
 
 use crate::bus_file;
 use crate::context::Context;
-use crate::stop::Stop;
+use crate::process::shutdown::Shutdown;
 
 /// Show everything at once: hosts on a bus and behind memif
 ///
@@ -39,7 +39,7 @@ pub struct Args {
 /// # Errors
 /// When a part of it fails, when it is interrupted, or when a ping was not answered.
 pub fn run(args: &Args, _context: &Context) -> anyhow::Result<()> {
-    let stop = Stop::on_signals()?;
+    let stop = Shutdown::on_signals()?;
     let recording = Recording::new()?;
     let begin = Instant::now();
     let outcome = perform(&recording, &stop);
@@ -64,18 +64,18 @@ fn about(error: anyhow::Error, recording: Recording) -> anyhow::Error {
 }
 
 /// Sets the stage, and lets each host ping each other. Afterwards all processes have ended, and the folder is gone.
-fn perform(recording: &Recording, stop: &Stop) -> anyhow::Result<(Vec<Ping>, bus_file::BusView)> {
+fn perform(recording: &Recording, stop: &Shutdown) -> anyhow::Result<(Vec<Ping>, bus_file::BusView)> {
     let folder = tempfile::Builder::new()
         .prefix("busctl-demo-")
         .tempdir()
         .context("cannot make a temporary folder")?;
-    let bus = folder.path().join(cast::BUS);
+    let bus = folder.path().join(peers::BUS);
     Bus::open_or_create(&bus, 0o600)?;
-    let progress = Progress::new(cast::SIZE + cast::pairs().count());
+    let progress = Progress::new(peers::SIZE + peers::pairs().count());
     let mut cast = Cast::enter(folder.path(), recording.path(), stop, &progress)?;
     let mut pings = Vec::new();
-    for (from, to) in cast::pairs() {
-        progress.step(&format!("{} pings {}", cast::HOSTS[from].name, cast::HOSTS[to].name));
+    for (from, to) in peers::pairs() {
+        progress.step(&format!("{} pings {}", peers::HOSTS[from].name, peers::HOSTS[to].name));
         pings.push(cast.ping(from, to, stop)?);
     }
     // As long as it is there: it goes with those who leave.

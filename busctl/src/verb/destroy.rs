@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::registry::InterfaceName;
-use crate::settle;
+use crate::registry::apply;
 
 /// Destroy interfaces
 ///
@@ -34,6 +34,6 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     }
     // Whoever is to let go needs the lock to be free.
     drop(edit);
-    let let_go: Vec<_> = names.iter().map(|name| settle::wait_until_let_go(&registry, *name)).collect();
+    let let_go: Vec<_> = names.iter().map(|name| apply::wait_until_let_go(&registry, *name)).collect();
     let_go.into_iter().collect()
 }

@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::registry::InterfaceName;
-use crate::settle;
+use crate::registry::apply;
 
 /// Set interfaces down
 ///
@@ -20,7 +20,7 @@ pub struct Args {
 /// # Errors
 /// When one does not exist, or the process that runs it does not follow.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
-    settle::change(&context.registry()?, &args.interfaces, |record| {
+    apply::change(&context.registry()?, &args.interfaces, |record| {
         record.up = false;
         Ok(())
     })

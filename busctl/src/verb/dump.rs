@@ -1,14 +1,14 @@
 //! `busctl dump`: prints or saves what is on buses.
 
-mod behind;
-mod bounds;
 mod files;
-mod missed;
-mod outlets;
+mod outputs;
+mod overruns;
 mod progress;
-mod subject;
+mod source;
+mod stop_at;
 mod summary;
 mod text;
+mod write_behind;
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -19,18 +19,18 @@ use std::time::{Duration, Instant};
 use clap::ValueHint;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use shmbus::{Burst, SLEEP_BOUND, WaitError};
+use shmbus::{Burst, MAX_SLEEP, WaitError};
 
 use self::files::Turns;
-use self::outlets::Outlets;
+use self::outputs::Outlets;
 use self::progress::Progress;
-use self::subject::{Reading, Source, Subject};
+use self::source::{Reading, Source, Subject};
 use crate::bus_argument::BusArgument;
 use crate::capture::Format;
 use crate::context::Context;
 use crate::output::{self, ReaderGone};
+use crate::process::shutdown::Shutdown;
 use crate::removal;
-use crate::stop::Stop;
 
 /// Frames read in one go.
 const BURST: usize = 256;
@@ -119,7 +119,7 @@ impl Args {
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let open = |bus| Subject::open(bus, args.follow, context);
     let subjects = args.buses.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
-    let stop = Stop::on_signals()?;
+    let stop = Shutdown::on_signals()?;
     let mut outlets = Outlets::open(args, &subjects)?;
     for (bus, subject) in subjects.iter().enumerate() {
         outlets.header(bus, &subject.state)?;
@@ -141,7 +141,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
 struct Dump {
     readings: Vec<Reading>,
     outlets: Outlets,
-    stop: Stop,
+    stop: Shutdown,
     progress: Progress,
     /// Frames to go.
     left: u64,
@@ -238,7 +238,7 @@ impl Dump {
 
     /// Sleeps until a frame comes, the process is asked to stop, or nobody reads stdout any more.
     fn sleep(&mut self) -> anyhow::Result<()> {
-        let mut pause = SLEEP_BOUND;
+        let mut pause = MAX_SLEEP;
         for reading in &mut self.readings {
             let Source::Live(tap) = &mut reading.source else { continue };
             if let Some(words) = removal::news(tap.bus()) {

@@ -1,7 +1,7 @@
 //! `busctl host`: a small IP host.
 
 mod commands;
-mod errand;
+mod task;
 
 use std::io::Write as _;
 use std::num::NonZeroU16;
@@ -13,13 +13,13 @@ use anyhow::{anyhow, bail};
 use shmbus::SendError;
 
 use self::commands::Commands;
-use self::errand::{Delivery, Errand};
+use self::task::{Delivery, Errand};
 use crate::bus_argument::BusArgument;
 use crate::context::Context;
 use crate::exit::misuse;
 use crate::ip::{ECHO_PORT, HostAddress, Nic, Plug, Plugged, Services, Stack, Transfer, count_up};
 use crate::output;
-use crate::stop::Stop;
+use crate::process::shutdown::Shutdown;
 
 /// The longest sleep when nothing is due.
 const LONG: Duration = Duration::from_secs(1);
@@ -89,7 +89,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let delivery =
         args.tcp_source.as_deref().map(|words| Delivery::parse(words, &args.addresses)).transpose()?;
     check(args)?;
-    let stop = Stop::on_signals()?;
+    let stop = Shutdown::on_signals()?;
     let (mut stations, mut links) = (Vec::new(), Vec::new());
     for addresses in &addresses {
         match args.bus.plug_in(context, true)? {
@@ -140,7 +140,12 @@ impl<N: Nic> Host<N> {
     }
 }
 
-fn serve<N: Nic>(stacks: Vec<Stack<N>>, mut errand: Errand, args: &Args, stop: &Stop) -> anyhow::Result<()> {
+fn serve<N: Nic>(
+    stacks: Vec<Stack<N>>,
+    mut errand: Errand,
+    args: &Args,
+    stop: &Shutdown,
+) -> anyhow::Result<()> {
     let mut hosts: Vec<_> = stacks.into_iter().map(|stack| Host::new(stack, args.tcp_sink)).collect();
     let mut complaints = Complaints::default();
     let mut transfers = Vec::new();
@@ -192,7 +197,7 @@ fn serve<N: Nic>(stacks: Vec<Stack<N>>, mut errand: Errand, args: &Args, stop: &
 }
 
 /// Waits until one of the hosts, which are all on one bus, has something to do.
-fn rest<N: Nic>(hosts: &mut [Host<N>], errand: &Errand, stop: &Stop) -> anyhow::Result<()> {
+fn rest<N: Nic>(hosts: &mut [Host<N>], errand: &Errand, stop: &Shutdown) -> anyhow::Result<()> {
     let due = hosts.iter().map(|host| host.due).chain(errand.due()).min();
     let pause = due.map_or(LONG, |due| due.saturating_duration_since(Instant::now()));
     if pause.is_zero() {

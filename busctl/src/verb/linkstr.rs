@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::exit::{OrMisuse as _, misuse};
 use crate::new_bus::NewBus;
 use crate::registry::{InterfaceName, Record, check_linkstr};
-use crate::{output, settle};
+use crate::{output, registry::apply};
 
 /// Plug an interface into a bus, unplug it, or print its bus
 ///
@@ -63,7 +63,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let name = args.interface;
     if let Some(path) = &args.bus {
         let path = checked(Path::new(path))?;
-        settle::change(&registry, &[name], |record| {
+        apply::change(&registry, &[name], |record| {
             refuse_when_up(record)?;
             if let Some(old) = &record.linkstr {
                 let old = old.display();
@@ -75,7 +75,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
             Ok(())
         })
     } else if args.unset {
-        settle::change(&registry, &[name], |record| {
+        apply::change(&registry, &[name], |record| {
             refuse_when_up(record)?;
             plugged_in(record)?;
             record.linkstr = None;

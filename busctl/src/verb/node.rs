@@ -7,11 +7,11 @@ use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::context::Context;
-use crate::keeper::Keeper;
 use crate::node::Threads;
 use crate::output;
-use crate::stop::Stop;
-use crate::supervisor::Supervisor;
+use crate::process::sd_notify::SdNotify;
+use crate::process::shutdown::Shutdown;
+use crate::reconciler::Reconciler;
 
 /// How old counters may become.
 const TICK: Duration = Duration::from_millis(100);
@@ -39,10 +39,10 @@ pub struct Args {
 /// # Errors
 /// When the registry cannot be used, or no thread or descriptor is to be had.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
-    let stop = Stop::on_signals().context("cannot handle signals")?;
+    let stop = Shutdown::on_signals().context("cannot handle signals")?;
     allow_many_descriptors();
-    let mut keeper = Keeper::start(context.registry()?, &args.threads)?;
-    let mut supervisor = Supervisor::from_environment();
+    let mut keeper = Reconciler::start(context.registry()?, &args.threads)?;
+    let mut supervisor = SdNotify::from_environment();
     keeper.pass();
     writeln!(output::stdout(), "ready")?;
     output::stdout().flush()?;

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::exit::misuse;
 use crate::ip::{HostAddress, Nic, PingPlan, Pinger, Plug, Plugged, Reply, Stack, largest_payload};
 use crate::output;
-use crate::stop::Stop;
+use crate::process::shutdown::Shutdown;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long a reply is waited for awake: falling asleep and being woken would be a good part of the time measured.
@@ -73,7 +73,7 @@ pub struct Args {
 /// When the addresses do not go together, the bus cannot be joined or stays busy, or no reply came.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     check(args)?;
-    let stop = Stop::on_signals()?;
+    let stop = Shutdown::on_signals()?;
     match args.bus.plug_in(context, false)? {
         Plugged::Bus(nic) => ping(Stack::new(*nic, &[args.from]), args, &stop),
         Plugged::Memif(nic) => ping(Stack::new(*nic, &[args.from]), args, &stop),
@@ -103,7 +103,7 @@ fn is_link_local(target: IpAddr) -> bool {
     matches!(target, IpAddr::V6(target) if target.is_unicast_link_local())
 }
 
-fn ping<N: Nic>(mut stack: Stack<N>, args: &Args, stop: &Stop) -> anyhow::Result<()> {
+fn ping<N: Nic>(mut stack: Stack<N>, args: &Args, stop: &Shutdown) -> anyhow::Result<()> {
     let Args { target, from, .. } = *args;
     let begin = Instant::now();
     while !stack.is_up() {

@@ -18,13 +18,13 @@ use self::batch::Batch;
 use self::progress::Progress;
 use self::source::{Skipped, Source};
 use crate::bus_argument::BusArgument;
+use crate::bus_attachment::BusAttachment;
 use crate::context::Context;
 use crate::exit::OrMisuse as _;
-use crate::followed::INTERVAL;
 use crate::output;
 use crate::pace::Pace;
-use crate::station::Station;
-use crate::stop::Stop;
+use crate::process::shutdown::Shutdown;
+use crate::registry::runner::INTERVAL;
 
 /// Put the frames of a capture on a bus
 ///
@@ -70,8 +70,8 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     if batch.is_empty() {
         damage = Ok(damage.misuse()?);
     }
-    let mut station = Station::join(&args.bus, context)?;
-    let stop = Stop::on_signals()?;
+    let mut station = BusAttachment::join(&args.bus, context)?;
+    let stop = Shutdown::on_signals()?;
     let mut progress = Progress::new(source.size());
 
     let begin = Instant::now();

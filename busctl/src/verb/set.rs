@@ -4,8 +4,8 @@ use anyhow::anyhow;
 
 use crate::context::Context;
 use crate::exit::{OrMisuse as _, misuse};
+use crate::registry::apply;
 use crate::registry::{InterfaceName, KeyValue};
-use crate::settle;
 
 /// Change settings of an interface
 ///
@@ -35,7 +35,7 @@ pub struct Args {
 /// When the interface does not exist, a setting is wrong, or the process that runs the interface does not follow.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let settings = KeyValue::parse_all(&args.settings).misuse()?;
-    settle::change(&context.registry()?, &[args.interface], |record| {
+    apply::change(&context.registry()?, &[args.interface], |record| {
         let name = record.name;
         if record.up && record.port().is_some() {
             return Err(misuse(anyhow!(

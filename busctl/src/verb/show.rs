@@ -13,9 +13,9 @@ use crate::bus_file;
 use crate::context::Context;
 use crate::interface_view::InterfaceView;
 use crate::output;
+use crate::process::shutdown::Shutdown;
 use crate::rates::{BusMeter, InterfaceMeter, InterfaceRates};
 use crate::registry::{Record, Registry};
-use crate::stop::Stop;
 use crate::style::Palette;
 
 /// Show interfaces, or a bus
@@ -51,7 +51,7 @@ pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let palette = Palette::of(&io::stdout());
     let mut show = Show { args, context, palette, interfaces: InterfaceMeter::default(), bus: None };
     let Some(pause) = args.watch else { return show.once() };
-    let stop = Stop::on_signals()?;
+    let stop = Shutdown::on_signals()?;
     let mut next = Instant::now();
     loop {
         show.once()?;

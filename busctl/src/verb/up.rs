@@ -3,7 +3,7 @@
 use crate::bus_argument::plugged_in;
 use crate::context::Context;
 use crate::registry::InterfaceName;
-use crate::settle;
+use crate::registry::apply;
 
 /// Set interfaces up
 ///
@@ -21,7 +21,7 @@ pub struct Args {
 /// # Errors
 /// When one does not exist or has no bus, or the process that runs it does not follow.
 pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
-    settle::change(&context.registry()?, &args.interfaces, |record| {
+    apply::change(&context.registry()?, &args.interfaces, |record| {
         plugged_in(record)?;
         record.up = true;
         Ok(())

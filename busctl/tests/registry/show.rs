@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use predicates::str::contains;
 use serde_json::Value;
-use shmbus::{Bus, Interface, StationOptions};
+use shmbus::{Bus, Station, StationOptions};
 
 use crate::{Lab, refused};
 
@@ -70,7 +70,7 @@ fn a_bus_is_shown_with_its_frames_and_stations() {
     let lab = Lab::new();
     let path = lab.path("lan.bus");
     let mut station =
-        Interface::join(Bus::open_or_create(&path, 0o600).unwrap(), StationOptions::new()).unwrap();
+        Station::join(Bus::open_or_create(&path, 0o600).unwrap(), StationOptions::new()).unwrap();
     for _ in 0..200 {
         station.send(&[0xff; 60]).unwrap();
     }
@@ -176,7 +176,7 @@ fn watching_a_bus_tells_its_rate() {
     let lab = Lab::new();
     let path = lab.path("lan.bus");
     let mut station =
-        Interface::join(Bus::open_or_create(&path, 0o600).unwrap(), StationOptions::new()).unwrap();
+        Station::join(Bus::open_or_create(&path, 0o600).unwrap(), StationOptions::new()).unwrap();
     let (mut child, mut lines) = watch(&lab, "show ./lan.bus -w 0.05 --json");
     let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
     assert_eq!(next()["pps"], Value::Null);

@@ -9,7 +9,7 @@ use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use serde_json::Value;
-use shmbus::{Bus, Interface, StationOptions};
+use shmbus::{Bus, Station, StationOptions};
 
 use crate::{Lab, frame, terminal};
 
@@ -19,7 +19,7 @@ fn send(lab: &Lab, frames: &[Vec<u8>]) {
 
 fn send_on(lab: &Lab, bus: &str, frames: &[Vec<u8>]) {
     let bus = Bus::open_or_create(lab.path(bus), 0o600).unwrap();
-    Interface::join(bus, StationOptions::new()).unwrap().send_burst(frames).unwrap();
+    Station::join(bus, StationOptions::new()).unwrap().send_burst(frames).unwrap();
 }
 
 fn read_pcapng(lab: &Lab, name: &str) -> Vec<Block<'static>> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use shmbus::{Burst, Bus, Interface, StationOptions};
+use shmbus::{Burst, Bus, Station, StationOptions};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, Icmpv4Packet,
@@ -18,7 +18,7 @@ const EVERYBODY: EthernetAddress = EthernetAddress::BROADCAST;
 
 /// Somebody who asks all of them at once, which no stack does.
 struct Asker {
-    station: Interface,
+    station: Station,
     burst: Burst,
 }
 
@@ -119,7 +119,7 @@ fn a_process_can_be_250_hosts_and_each_answers() {
     assert!(instances <= 1, "{instances}");
     assert_eq!(lab.json("show ./lan.bus --json")["stations"], 250);
 
-    let station = Interface::join(Bus::open(lab.path("lan.bus")).unwrap(), StationOptions::new()).unwrap();
+    let station = Station::join(Bus::open(lab.path("lan.bus")).unwrap(), StationOptions::new()).unwrap();
     let mut asker = Asker { station, burst: Burst::new(256) };
     let addresses = (1..=HOSTS).map(|last| Ipv4Addr::new(10, 0, 0, last));
     let questions: Vec<_> = addresses.clone().map(|address| asker.who_has(address)).collect();

@@ -196,13 +196,13 @@ fn a_port_that_learns_forwards_only_what_its_peer_needs() {
     let _node = lab.ready("attach ./a.bus bus:./b.bus,learn=on bus:./c.bus");
     let station = |bus: &str| {
         let bus = shmbus::Bus::open(lab.path(bus)).unwrap();
-        shmbus::Interface::join(bus, shmbus::StationOptions::new().promiscuous(true)).unwrap()
+        shmbus::Station::join(bus, shmbus::StationOptions::new().promiscuous(true)).unwrap()
     };
     let (mut here, mut learnt, mut flooded) = (station("a.bus"), station("b.bus"), station("c.bus"));
     let [everybody, alice, bob, carol] = [0xff, 2, 4, 6];
     let frame = |to: u8, from: u8| [[to; 6], [from; 6], [0x88, 0xb5, 0, 0, 0, 0]].concat();
     // What comes to a station, up to a certain frame.
-    let until_heard = |station: &mut shmbus::Interface, last: &[u8]| {
+    let until_heard = |station: &mut shmbus::Station, last: &[u8]| {
         let (mut heard, mut burst) = (Vec::new(), shmbus::Burst::new(64));
         until("it is heard", || {
             station.recv_burst(&mut burst);

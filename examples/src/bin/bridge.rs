@@ -8,19 +8,19 @@ use std::sync::atomic::AtomicU8;
 
 use anyhow::Context as _;
 use memif::{Event, Link, Options, Packet, Server, TxBurst};
-use shmbus::{Bus, FrameSink, FrameSource, Interface, RingFrame, Slot, StationOptions};
+use shmbus::{Bus, FrameSink, FrameSource, RingFrame, Slot, Station, StationOptions};
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let (bus, socket) = arguments.next().zip(arguments.next()).context("usage: bridge BUSPATH SOCKET")?;
     let mut station =
-        Interface::join(Bus::open_or_create(bus, 0o600)?, StationOptions::new().promiscuous(true))?;
+        Station::join(Bus::open_or_create(bus, 0o600)?, StationOptions::new().promiscuous(true))?;
     let mut server = Server::bind(&socket.parse()?)?;
     server.add(Options::new(0))?;
     loop {
         if let Some(Event::Connected { mut link, .. }) = server.wait(None)? {
             println!("connected to {}", link.peer.app_name);
-            station.skip_to_present();
+            station.discard_pending();
             while server.ready()?.is_none() {
                 if let Err(error) = turn(&mut link, &mut station) {
                     println!("{error}");
@@ -32,7 +32,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// A burst each way.
-fn turn(link: &mut Link, station: &mut Interface) -> anyhow::Result<()> {
+fn turn(link: &mut Link, station: &mut Station) -> anyhow::Result<()> {
     let packets = link.rx[0].burst(256)?;
     station.send_burst(packets.iter().filter(|packet| (14..=1514).contains(&packet.len())).map(Incoming))?;
     drop(packets);

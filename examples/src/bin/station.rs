@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use shmbus::{Burst, Bus, Interface, StationOptions};
+use shmbus::{Burst, Bus, Station, StationOptions};
 
 /// To everybody; the last two bytes are the type that IEEE set aside for experiments.
 const TO_ALL: [u8; 6] = [0xff; 6];
@@ -15,7 +15,7 @@ const EXPERIMENT: [u8; 2] = [0x88, 0xb5];
 
 fn main() -> anyhow::Result<()> {
     let path = std::env::args_os().nth(1).context("usage: station BUSPATH")?;
-    let mut station = Interface::join(Bus::open_or_create(&path, 0o600)?, StationOptions::new())?;
+    let mut station = Station::join(Bus::open_or_create(&path, 0o600)?, StationOptions::new())?;
     println!("{} on {}", station.mac(), station.bus().path().display());
 
     let hello = [&TO_ALL[..], station.mac().as_bytes(), &EXPERIMENT, b"hello"].concat();

@@ -1,11 +1,11 @@
 //! Why a link ended.
 
-use super::fault::Fault;
+use super::protocol_error::ProtocolError;
 
 /// Why a link ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Disconnect {
+pub enum DisconnectReason {
     /// The peer said so, in these words.
     #[error("the peer disconnected: {reason}")]
     Peer {
@@ -17,7 +17,7 @@ pub enum Disconnect {
     Closed,
     /// The peer broke the protocol, in a message or in shared memory.
     #[error("the peer broke the protocol: {0}")]
-    Fault(#[from] Fault),
+    ProtocolError(#[from] ProtocolError),
     /// This side ended it, in these words.
     #[error("disconnected here: {reason}")]
     Local {
@@ -32,7 +32,7 @@ pub enum Disconnect {
 pub enum LinkError {
     /// The peer broke the protocol; the endpoint's next `ready()` closes the link and tells it why.
     #[error("the peer broke the protocol: {0}")]
-    Peer(#[from] Fault),
+    Peer(#[from] ProtocolError),
     /// The link is closed; a new one comes with the next `Connected` event.
     #[error("the link is down")]
     Down,

@@ -1,12 +1,12 @@
 //! What can go wrong, by who can do something about it. All floors share this.
 
-mod fault;
 mod link;
-mod refusal;
+mod protocol_error;
+mod rejection;
 
-pub use fault::{Fault, RingFault};
-pub use link::{Disconnect, LinkError};
-pub use refusal::{ConnectError, Refusal};
+pub use link::{DisconnectReason, LinkError};
+pub use protocol_error::{ProtocolError, RingFault};
+pub use rejection::{ConnectError, Rejection};
 
 use std::io;
 use std::path::PathBuf;
@@ -131,7 +131,7 @@ pub enum MemoryError {
     },
     /// A file that no peer would take either.
     #[error(transparent)]
-    File(#[from] Fault),
+    File(#[from] ProtocolError),
     /// The system has none.
     #[error("no memory for packets: {0}")]
     System(io::Error),

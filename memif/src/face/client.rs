@@ -5,16 +5,16 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::cancel::Canceller;
+use super::buffer_pool::BufferPool;
 use super::details::Details;
 use super::end::End;
 use super::event::Event;
+use super::event_loop::{self, News, Worker};
 use super::history::{History, Tally};
 use super::link::{LinkHandle, Parts, Ring, build};
-use super::memory::Memory;
 use super::options::{Options, Role};
-use super::turn::{self, News, Worker};
-use crate::error::{Error, OptionsError, Refusal};
+use super::waker::Waker;
+use crate::error::{Error, OptionsError, Rejection};
 use crate::format::VERSION;
 use crate::format::message::{AddRing, Init, Message, Name};
 use crate::format::ring::COOKIE;
@@ -22,12 +22,12 @@ use crate::format::secret::{SECRET_LEN, Secret};
 use crate::mechanism::Side;
 use crate::mechanism::client::{self as machine, Bounds, Host, Offer, Step};
 use crate::mechanism::layout::{Layout, Plan};
-use crate::mechanism::slots::{Buffers, Slots};
+use crate::mechanism::ring_buffers::{Buffers, RingBuffers};
 use crate::memory::pool::Pool;
 use crate::memory::region::{Region, Regions};
 use crate::memory::ring::RingMemory;
 use crate::system::addr::SocketAddr;
-use crate::system::bell::{Bell, eventfd};
+use crate::system::event_fd::{EventFd, eventfd};
 use crate::system::memfd;
 use crate::system::poller::{Interest, Poller, deadline_in};
 use crate::system::socket::{Received, Socket};
@@ -58,8 +58,8 @@ pub struct Client {
     addr: SocketAddr,
     options: Options,
     poller: Poller,
-    wake: Arc<Bell>,
-    canceller: Canceller,
+    wake: Arc<EventFd>,
+    canceller: Waker,
     connection: Option<Connection>,
     /// Of connections that are over.
     past: Vec<Shared>,
@@ -93,13 +93,13 @@ impl Client {
         // The server can only make it smaller.
         Workshop::new(&options).plan(wishes(&options))?;
         let poller = Poller::new().map_err(Error::at("epoll_create"))?;
-        let wake = Arc::new(Bell::new().map_err(Error::at("eventfd"))?);
+        let wake = Arc::new(EventFd::new().map_err(Error::at("eventfd"))?);
         poller.add(&*wake, WAKE).map_err(Error::at("epoll_ctl"))?;
         let mut client = Self {
             addr: addr.clone(),
             options,
             poller,
-            canceller: Canceller::new(&wake),
+            canceller: Waker::new(&wake),
             wake,
             connection: None,
             past: Vec::new(),
@@ -157,7 +157,7 @@ impl Client {
         Details::gather(Role::Client, socket, &self.options, &self.history, link, descriptors)
     }
 
-    /// How often which check failed or refusal came, by [`Refusal::name`].
+    /// How often which check failed or refusal came, by [`Rejection::name`].
     #[must_use]
     pub fn failures(&self) -> Vec<(&'static str, u64)> {
         self.tally.all()
@@ -170,7 +170,7 @@ impl Client {
     /// # Errors
     /// [`Error`] when the client's own descriptors fail; the server causes none.
     pub fn ready(&mut self) -> Result<Option<Event>, Error> {
-        turn::ready(self)
+        event_loop::ready(self)
     }
 
     /// Whether the descriptor is readable.
@@ -185,12 +185,12 @@ impl Client {
     /// # Errors
     /// As [`ready`](Self::ready).
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<Event>, Error> {
-        turn::wait(self, timeout)
+        event_loop::wait(self, timeout)
     }
 
     /// What ends a [`wait`](Self::wait) from another thread.
     #[must_use]
-    pub fn canceller(&self) -> Canceller {
+    pub fn canceller(&self) -> Waker {
         self.canceller.clone()
     }
 
@@ -198,7 +198,7 @@ impl Client {
         self.retry = self.options.reconnect.map(deadline_in);
     }
 
-    fn attempt(&mut self) -> Result<(), Refusal> {
+    fn attempt(&mut self) -> Result<(), Rejection> {
         // Servers had time to notice that they are over.
         self.past.retain(|shared| !shared.take_back());
         let socket = Socket::connect(&self.addr)?;
@@ -305,7 +305,7 @@ impl Client {
         let now = Instant::now();
         let late = |connection: &mut Connection| connection.deadline.is_some_and(|deadline| deadline <= now);
         if let Some(connection) = self.connection.take_if(late) {
-            self.end(connection, Refusal::Timeout.into());
+            self.end(connection, Rejection::Timeout.into());
         }
         if self.retry.is_some_and(|time| time <= now) {
             self.connect();
@@ -344,7 +344,7 @@ impl Client {
 fn last_words(socket: &Socket) -> End {
     for _ in 0..BATCH {
         match socket.receive() {
-            Received::Packet(Ok(Message::Disconnect { reason, .. }), _) => {
+            Received::Packet(Ok(Message::DisconnectReason { reason, .. }), _) => {
                 return End::Bye(reason.to_string());
             }
             Received::Packet(..) => {}
@@ -390,7 +390,7 @@ impl Worker for Client {
         &self.poller
     }
 
-    fn canceller(&self) -> &Canceller {
+    fn canceller(&self) -> &Waker {
         &self.canceller
     }
 }
@@ -417,7 +417,7 @@ struct Workshop {
     buffer_size: u32,
     layout: Layout,
     /// Used instead of making buffers.
-    memories: Vec<Memory>,
+    memories: Vec<BufferPool>,
     made: Option<Made>,
     /// What the server gets of what was made.
     shared: Option<Shared>,
@@ -449,7 +449,7 @@ impl Shared {
 struct Made {
     regions: Arc<Regions>,
     /// Each with its eventfd, which is not duplicated: there may be as many as a process may open.
-    rings: Vec<(AddRing, Slots, Arc<OwnedFd>)>,
+    rings: Vec<(AddRing, RingBuffers, Arc<OwnedFd>)>,
 }
 
 impl std::fmt::Debug for Made {
@@ -475,14 +475,14 @@ impl Workshop {
     }
 
     /// The buffers of all rings, made or taken. `made` are the regions of the plan.
-    fn buffers(&self, plan: &Plan, made: &[Arc<Region>]) -> Result<Vec<Slots>, Refusal> {
+    fn buffers(&self, plan: &Plan, made: &[Arc<Region>]) -> Result<Vec<RingBuffers>, Rejection> {
         let (region, stride) = (plan.buffer_region, plan.stride);
         if let Some(memory) = made.get(usize::from(region)) {
             let pool = Pool::private(Arc::clone(memory), self.buffer_size);
             let size = self.buffer_size;
             let fixed =
                 |first: &u32| Buffers { pool: Arc::clone(&pool), region, first: *first, stride, size };
-            return Ok(plan.buffers.iter().map(fixed).map(Slots::Fixed).collect());
+            return Ok(plan.buffers.iter().map(fixed).map(RingBuffers::Fixed).collect());
         }
         let size = plan.rings.first().map_or(0, |ring| 1 << ring.log2_size);
         let take = || {
@@ -492,16 +492,16 @@ impl Workshop {
                 Some(held)
             })
         };
-        let ring = || (0..size).map(|_| take()).collect::<Option<_>>().map(Slots::Own);
+        let ring = || (0..size).map(|_| take()).collect::<Option<_>>().map(RingBuffers::Own);
         let all: Option<_> = plan.rings.iter().map(|_| ring()).collect();
-        all.ok_or(Refusal::NoBuffers { rings: plan.rings.len(), size })
+        all.ok_or(Rejection::NoBuffers { rings: plan.rings.len(), size })
     }
 }
 
 impl Host for Workshop {
     type Fd = Arc<OwnedFd>;
 
-    fn build(&mut self, bounds: Bounds) -> Result<Offer<Arc<OwnedFd>>, Refusal> {
+    fn build(&mut self, bounds: Bounds) -> Result<Offer<Arc<OwnedFd>>, Rejection> {
         let plan = self.plan(bounds).map_err(std::io::Error::other)?;
         let mut offer = Offer { regions: Vec::new(), rings: Vec::new() };
         let (mut regions, mut files) = (Vec::new(), Vec::new());
@@ -512,7 +512,7 @@ impl Host for Workshop {
         }
         offer.regions.extend(plan.sizes.iter().copied().zip(files.iter().cloned()));
         let buffers = self.buffers(&plan, &regions)?;
-        for pool in self.memories.iter().map(Memory::pool) {
+        for pool in self.memories.iter().map(BufferPool::pool) {
             if let Some(file) = pool.file() {
                 offer.regions.push((pool.region().len(), Arc::clone(file)));
                 regions.push(Arc::clone(pool.region()));

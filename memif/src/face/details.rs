@@ -7,7 +7,7 @@ use super::history::History;
 use super::link::{LinkHandle, Peer};
 use super::options::{Options, Role, RxMode};
 use super::stats::QueueStats;
-use crate::error::Disconnect;
+use crate::error::DisconnectReason;
 use crate::format::mode::Mode;
 
 /// An interface, its peer and its rings as they were at a moment. As text, it looks like VPP's `show memif`.
@@ -41,7 +41,7 @@ pub struct Details {
     /// How many links there were, the present one included.
     pub links: u64,
     /// Why the last link ended.
-    pub last_disconnect: Option<Disconnect>,
+    pub last_disconnect: Option<DisconnectReason>,
     /// Why there was no link when one was tried last, if ever that happened.
     pub last_refusal: Option<String>,
     /// The last reason a peer was told here.
@@ -213,7 +213,7 @@ impl fmt::Display for Line<'_> {
         let Self(s, sends) = self;
         write!(f, "packets {} bytes {} interrupts {}", s.packets, s.bytes, s.interrupts)?;
         if *sends {
-            write!(f, " no-room {} withdrawn {} down {}", s.no_room, s.withdrawn, s.down)?;
+            write!(f, " no-room {} cancelled {} down {}", s.ring_full, s.cancelled, s.down)?;
         }
         Ok(())
     }

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use crate::error::{Disconnect, Refusal};
+use crate::error::{DisconnectReason, Rejection};
 
 /// The other side or this one has had enough.
 #[derive(Debug)]
 pub(crate) enum End {
     /// Something was wrong, and the other side is told what.
-    Refused(Refusal),
+    Refused(Rejection),
     /// The other side is gone.
     Closed,
     /// The other side said goodbye in these words.
@@ -17,7 +17,7 @@ pub(crate) enum End {
     Local(String),
 }
 
-impl<E: Into<Refusal>> From<E> for End {
+impl<E: Into<Rejection>> From<E> for End {
     fn from(refusal: E) -> Self {
         Self::Refused(refusal.into())
     }
@@ -34,23 +34,23 @@ impl End {
     }
 
     /// As the end of a link that was up.
-    pub(crate) fn into_disconnect(self) -> Disconnect {
+    pub(crate) fn into_disconnect(self) -> DisconnectReason {
         match self {
-            Self::Refused(Refusal::Fault(fault)) => Disconnect::Fault(fault),
-            Self::Refused(other) => Disconnect::Local { reason: other.to_string() },
-            Self::Closed => Disconnect::Closed,
-            Self::Bye(reason) => Disconnect::Peer { reason },
-            Self::Local(reason) => Disconnect::Local { reason },
+            Self::Refused(Rejection::ProtocolError(fault)) => DisconnectReason::ProtocolError(fault),
+            Self::Refused(other) => DisconnectReason::Local { reason: other.to_string() },
+            Self::Closed => DisconnectReason::Closed,
+            Self::Bye(reason) => DisconnectReason::Peer { reason },
+            Self::Local(reason) => DisconnectReason::Local { reason },
         }
     }
 
     /// As the end of a connection whose link never was up.
-    pub(crate) fn into_refusal(self) -> Refusal {
+    pub(crate) fn into_refusal(self) -> Rejection {
         match self {
             Self::Refused(refusal) => refusal,
-            Self::Closed => Refusal::Closed,
-            Self::Bye(reason) => Refusal::Peer { reason },
-            Self::Local(reason) => Refusal::Local { reason },
+            Self::Closed => Rejection::Closed,
+            Self::Bye(reason) => Rejection::Peer { reason },
+            Self::Local(reason) => Rejection::Local { reason },
         }
     }
 }

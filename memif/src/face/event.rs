@@ -1,7 +1,7 @@
 //! What an endpoint reports.
 
 use super::link::Link;
-use crate::error::{Disconnect, Refusal};
+use crate::error::{DisconnectReason, Rejection};
 
 /// Something happened to an interface.
 #[derive(Debug)]
@@ -20,13 +20,13 @@ pub enum Event {
         /// The interface's id.
         id: u32,
         /// Who ended it and why.
-        reason: Disconnect,
+        reason: DisconnectReason,
     },
     /// Server: somebody was turned away, with this reason. Client: an attempt to connect failed; reported each time.
     Refused {
         /// The interface's id, if it is known which was meant.
         id: Option<u32>,
         /// What was wrong.
-        reason: Refusal,
+        reason: Rejection,
     },
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::end::End;
 use super::link::LinkHandle;
 use super::stats::QueueStats;
-use crate::error::{Disconnect, Refusal};
+use crate::error::{DisconnectReason, Rejection};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -13,7 +13,7 @@ pub(crate) struct History {
     /// Links that came up.
     pub(crate) links: u64,
     /// Why the last one ended.
-    pub(crate) last: Option<Disconnect>,
+    pub(crate) last: Option<DisconnectReason>,
     /// Why there was no link the last time, as text.
     pub(crate) refused: Option<String>,
     /// The last reason that was told to a peer.
@@ -49,7 +49,7 @@ pub(crate) struct Tally(BTreeMap<&'static str, u64>);
 impl Tally {
     pub(crate) fn count(&mut self, end: &End) {
         if let End::Refused(refusal) = end {
-            *self.0.entry(Refusal::name(refusal)).or_default() += 1;
+            *self.0.entry(Rejection::name(refusal)).or_default() += 1;
         }
     }
 

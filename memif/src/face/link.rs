@@ -9,19 +9,19 @@ use super::options::{ModeCell, Options, RxMode};
 use super::rx::RxQueue;
 use super::stats::QueueStats;
 use super::tx::TxQueue;
-use crate::error::{Fault, LinkError, RingFault};
+use crate::error::{LinkError, ProtocolError, RingFault};
 use crate::format::message::{AddRing, Name};
 use crate::format::mode::Mode;
 use crate::format::ring::{COOKIE, Descriptor};
 use crate::mechanism::counters::Counters;
+use crate::mechanism::ring_buffers::RingBuffers;
 use crate::mechanism::rx::RxRing;
-use crate::mechanism::slots::Slots;
 use crate::mechanism::tx::TxRing;
 use crate::mechanism::{Side, layout};
 use crate::memory::region::{Region, Regions};
 use crate::memory::ring::RingMemory;
-use crate::system::bell::Bell;
-use crate::system::foreign::Foreign;
+use crate::system::event_fd::EventFd;
+use crate::system::untrusted_fd::UntrustedFd;
 
 /// Who is on the other side. The peer chooses these names freely: they were made printable, and prove nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,11 +67,11 @@ impl fmt::Debug for Link {
 #[derive(Debug)]
 pub(crate) struct LinkState {
     up: AtomicBool,
-    fault: OnceLock<Fault>,
+    fault: OnceLock<ProtocolError>,
     /// Buffers of queues that were dropped while the peer may use them.
-    abandoned: Mutex<Vec<Slots>>,
+    abandoned: Mutex<Vec<RingBuffers>>,
     /// Wakes the endpoint.
-    wake: Arc<Bell>,
+    wake: Arc<EventFd>,
 }
 
 impl LinkState {
@@ -89,7 +89,7 @@ impl LinkState {
 
     /// A queue has caught the peer lying.
     #[cold]
-    pub(crate) fn accuse(&self, fault: Fault) -> LinkError {
+    pub(crate) fn accuse(&self, fault: ProtocolError) -> LinkError {
         // Only the first lie is told.
         let fault = self.fault.get_or_init(|| fault).clone();
         self.close();
@@ -98,12 +98,12 @@ impl LinkState {
     }
 
     /// The lie a queue caught the peer at.
-    pub(crate) fn fault(&self) -> Option<&Fault> {
+    pub(crate) fn fault(&self) -> Option<&ProtocolError> {
         self.fault.get()
     }
 
     /// Takes the buffers of a queue that is dropped: they are free again when the link is over.
-    pub(crate) fn abandon(&self, buffers: Slots) {
+    pub(crate) fn abandon(&self, buffers: RingBuffers) {
         let mut abandoned = self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
         // Under the lock: the end comes before this, or finds them.
         if self.up.load(Ordering::Relaxed) {
@@ -122,7 +122,7 @@ impl LinkState {
 #[derive(Debug)]
 pub(crate) struct LinkHandle {
     state: Arc<LinkState>,
-    sleepers: Vec<Arc<Bell>>,
+    sleepers: Vec<Arc<EventFd>>,
     pub(crate) peer: Peer,
     regions: Arc<Regions>,
     rx: Vec<Watch>,
@@ -201,7 +201,7 @@ impl LinkHandle {
         (sum(&self.rx), sum(&self.tx))
     }
 
-    pub(crate) fn fault(&self) -> Option<&Fault> {
+    pub(crate) fn fault(&self) -> Option<&ProtocolError> {
         self.state.fault()
     }
 }
@@ -221,18 +221,18 @@ pub(crate) struct Parts<'a> {
     pub(crate) app_name: Name,
     pub(crate) regions: Arc<Regions>,
     pub(crate) rings: Vec<Ring>,
-    pub(crate) wake: Arc<Bell>,
+    pub(crate) wake: Arc<EventFd>,
 }
 
 /// One ring of a link to be.
 pub(crate) struct Ring {
     pub(crate) place: AddRing,
     pub(crate) side: Side,
-    pub(crate) bell: Foreign,
+    pub(crate) bell: UntrustedFd,
 }
 
 /// Builds the queues over mapped and checked memory. After this the rings are in use.
-pub(crate) fn build(parts: Parts<'_>) -> Result<(Link, LinkHandle), Fault> {
+pub(crate) fn build(parts: Parts<'_>) -> Result<(Link, LinkHandle), ProtocolError> {
     let regions = parts.regions;
     let (up, fault, abandoned) = (AtomicBool::new(true), OnceLock::new(), Mutex::default());
     let state = Arc::new(LinkState { up, fault, abandoned, wake: parts.wake });
@@ -241,8 +241,11 @@ pub(crate) fn build(parts: Parts<'_>) -> Result<(Link, LinkHandle), Fault> {
     let (mut watched_rx, mut watched_tx) = (Vec::new(), Vec::new());
     for ring in parts.rings {
         let place = ring.place;
-        let fault =
-            |cause| Fault::Ring { direction: layout::direction(place.s2m), index: place.index, cause };
+        let fault = |cause| ProtocolError::Ring {
+            direction: layout::direction(place.s2m),
+            index: place.index,
+            cause,
+        };
         let view = || {
             RingMemory::new(&regions, place.region, place.offset, place.log2_size)
                 .ok_or_else(|| fault(RingFault::Outside))
@@ -253,7 +256,7 @@ pub(crate) fn build(parts: Parts<'_>) -> Result<(Link, LinkHandle), Fault> {
         if cookie != COOKIE {
             return Err(fault(RingFault::Cookie { cookie }));
         }
-        let bell = Arc::new(Bell::adopt(ring.bell).ok_or_else(|| fault(RingFault::NotEventFd))?);
+        let bell = Arc::new(EventFd::adopt(ring.bell).ok_or_else(|| fault(RingFault::NotEventFd))?);
         if place.s2m == matches!(ring.side, Side::Server) {
             sleepers.push(Arc::clone(&bell));
             let ring = RxRing::new(memory, ring.side, place.index, masked, parts.options.headroom);

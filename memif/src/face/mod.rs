@@ -1,13 +1,13 @@
 //! The few types a user meets.
 
-pub(crate) mod cancel;
+pub(crate) mod buffer_pool;
 pub(crate) mod client;
 pub(crate) mod details;
 pub(crate) mod end;
 pub(crate) mod event;
+mod event_loop;
 pub(crate) mod history;
 pub(crate) mod link;
-pub(crate) mod memory;
 pub(crate) mod options;
 #[cfg(feature = "smoltcp")]
 pub mod phy;
@@ -16,5 +16,5 @@ pub(crate) mod server;
 pub(crate) mod stats;
 #[cfg(feature = "tokio")]
 pub mod tokio;
-mod turn;
 pub(crate) mod tx;
+pub(crate) mod waker;

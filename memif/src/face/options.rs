@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use super::memory::Memory;
+use super::buffer_pool::BufferPool;
 use crate::error::OptionsError;
 use crate::format::mode::Mode;
 use crate::format::secret::Secret;
@@ -94,7 +94,7 @@ pub struct Options {
     pub(crate) buffer_size: u32,
     pub(crate) headroom: u32,
     pub(crate) layout: Layout,
-    pub(crate) memories: Vec<Memory>,
+    pub(crate) memories: Vec<BufferPool>,
     pub(crate) rx_queues: Option<u8>,
     pub(crate) tx_queues: Option<u8>,
     pub(crate) rx_mode: RxMode,
@@ -195,7 +195,7 @@ impl Options {
     /// [buffer size](Self::buffer_size) is the memory's then. Given several times, buffers come from the first memory that
     /// has some. Each ring takes as many as it has descriptors.
     #[must_use]
-    pub fn memory(mut self, memory: &Memory) -> Self {
+    pub fn memory(mut self, memory: &BufferPool) -> Self {
         self.memories.push(memory.clone());
         self
     }
@@ -268,7 +268,7 @@ impl Options {
         if self.memories.len() >= usize::from(MAX_REGIONS) {
             return Err(OptionsError::Memories(self.memories.len()));
         }
-        let given = self.memories.iter().map(Memory::buffer_size).min();
+        let given = self.memories.iter().map(BufferPool::buffer_size).min();
         let (headroom, buffer_size) = (self.headroom, given.unwrap_or(self.buffer_size));
         if headroom > buffer_size - 64 {
             return Err(OptionsError::Headroom { headroom, buffer_size });

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
+use super::buffer_pool::Buffer;
 use super::link::LinkState;
-use super::memory::Buffer;
 use super::options::{ModeCell, RxMode};
 use super::stats::QueueStats;
 use crate::error::LinkError;
@@ -15,18 +15,18 @@ use crate::mechanism::counters;
 use crate::mechanism::exchange;
 use crate::mechanism::rx::RxRing;
 use crate::mechanism::tx::end_of_packets;
-use crate::system::bell::Bell;
+use crate::system::event_fd::EventFd;
 
 /// A queue to receive on. It can be sent to another thread, and is used by one at a time.
 pub struct RxQueue {
     ring: RxRing,
-    bell: Arc<Bell>,
+    bell: Arc<EventFd>,
     link: Arc<LinkState>,
     mode: Arc<ModeCell>,
 }
 
 impl RxQueue {
-    pub(crate) fn new(ring: RxRing, bell: Arc<Bell>, link: Arc<LinkState>, mode: Arc<ModeCell>) -> Self {
+    pub(crate) fn new(ring: RxRing, bell: Arc<EventFd>, link: Arc<LinkState>, mode: Arc<ModeCell>) -> Self {
         Self { ring, bell, link, mode }
     }
 
@@ -158,7 +158,7 @@ impl RxBurst<'_> {
     /// anything: an error says that they may be zeros in the place of memory that was taken away.
     ///
     /// # Errors
-    /// [`LinkError::Peer`] with [`Fault::RegionLost`](crate::Fault::RegionLost); the link is closed.
+    /// [`LinkError::Peer`] with [`ProtocolError::RegionLost`](crate::ProtocolError::RegionLost); the link is closed.
     #[inline]
     pub fn check(&self) -> Result<(), LinkError> {
         self.queue.ring.check().map_err(|fault| self.queue.link.accuse(fault))

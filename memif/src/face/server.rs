@@ -8,29 +8,29 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use self::options::ServerOptions;
-use super::cancel::Canceller;
 use super::details::Details;
 use super::end::End;
 use super::event::Event;
+use super::event_loop::{self, News, Worker};
 use super::history::{History, Tally};
 use super::link::{LinkHandle, Parts, Ring, build};
 use super::options::{Options, Role};
-use super::turn::{self, News, Worker};
-use crate::error::{BindError, Error, Fault, OptionsError, Refusal};
+use super::waker::Waker;
+use crate::error::{BindError, Error, OptionsError, ProtocolError, Rejection};
 use crate::format::MAX_QUEUES;
 use crate::format::message::{Init, Message, Name};
 use crate::format::secret::Secret;
 use crate::mechanism::Side;
 use crate::mechanism::server::{self as machine, Host, Limits, Setup, Step};
-use crate::memory::fds;
 use crate::memory::region::{Region, Regions};
 use crate::system::addr::SocketAddr;
-use crate::system::bell::Bell;
-use crate::system::foreign::Foreign;
+use crate::system::event_fd::EventFd;
 use crate::system::listen::Listener;
 use crate::system::memfd;
 use crate::system::poller::{Interest, Poller, deadline_in};
+use crate::system::scm_rights;
 use crate::system::socket::{Received, Socket};
+use crate::system::untrusted_fd::UntrustedFd;
 
 const WAKE: u64 = 1;
 const LISTENER: u64 = 2;
@@ -51,8 +51,8 @@ pub struct Server {
     listener: Listener,
     options: ServerOptions,
     poller: Poller,
-    wake: Arc<Bell>,
-    canceller: Canceller,
+    wake: Arc<EventFd>,
+    canceller: Waker,
     interfaces: HashMap<u32, Interface>,
     /// By token, which is also by age.
     connections: BTreeMap<u64, Connection>,
@@ -74,7 +74,7 @@ struct Interface {
 struct Connection {
     token: u64,
     socket: Socket,
-    machine: machine::Server<Foreign, Region>,
+    machine: machine::Server<UntrustedFd, Region>,
     /// When it must be up; none once it is.
     deadline: Option<Instant>,
     /// The interface it asked for.
@@ -131,7 +131,7 @@ impl Server {
     ) -> Result<Self, BindError> {
         let fail = |step| move |source| BindError::System { socket: addr.to_string(), step, source };
         let poller = Poller::new().map_err(fail("epoll"))?;
-        let wake = Arc::new(Bell::new().map_err(fail("eventfd"))?);
+        let wake = Arc::new(EventFd::new().map_err(fail("eventfd"))?);
         poller.add(&*wake, WAKE).map_err(fail("epoll"))?;
         let listener = listener(options.mode)?;
         poller.add(&listener, LISTENER).map_err(fail("epoll"))?;
@@ -140,7 +140,7 @@ impl Server {
             listener,
             options,
             poller,
-            canceller: Canceller::new(&wake),
+            canceller: Waker::new(&wake),
             wake,
             interfaces: HashMap::new(),
             connections: BTreeMap::new(),
@@ -211,7 +211,7 @@ impl Server {
         Some(Details::gather(Role::Server, socket, options, history, link, descriptors))
     }
 
-    /// How often which check failed or peer was refused, by [`Refusal::name`]; for all interfaces of the socket, and peers
+    /// How often which check failed or peer was refused, by [`Rejection::name`]; for all interfaces of the socket, and peers
     /// that never said which they want.
     #[must_use]
     pub fn failures(&self) -> Vec<(&'static str, u64)> {
@@ -225,7 +225,7 @@ impl Server {
     /// # Errors
     /// [`Error`] when the server's own descriptors fail; peers cause none.
     pub fn ready(&mut self) -> Result<Option<Event>, Error> {
-        turn::ready(self)
+        event_loop::ready(self)
     }
 
     /// Whether the descriptor is readable.
@@ -240,18 +240,18 @@ impl Server {
     /// # Errors
     /// As [`ready`](Self::ready).
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<Event>, Error> {
-        turn::wait(self, timeout)
+        event_loop::wait(self, timeout)
     }
 
     /// What ends a [`wait`](Self::wait) from another thread.
     #[must_use]
-    pub fn canceller(&self) -> Canceller {
+    pub fn canceller(&self) -> Waker {
         self.canceller.clone()
     }
 
     fn accept(&mut self) -> Result<(), Error> {
         for _ in 0..BATCH {
-            match fds::accept(self.listener.as_fd()) {
+            match scm_rights::accept(self.listener.as_fd()) {
                 Ok(fd) => self.greet(Socket::accepted(fd)),
                 Err(nix::Error::EAGAIN) => return Ok(()),
                 // Gone before it was taken.
@@ -273,7 +273,7 @@ impl Server {
             && let uid = socket.peer_uid()
             && !uid.is_some_and(|uid| allowed.contains(&uid))
         {
-            let end = End::Refused(Refusal::UidNotAllowed { uid });
+            let end = End::Refused(Rejection::UidNotAllowed { uid });
             socket.bye(&end.to_string());
             self.tally.count(&end);
             self.news.push(Event::Refused { id: None, reason: end.into_refusal() });
@@ -324,7 +324,7 @@ impl Server {
                 && silent.get().asked.is_none()
             {
                 let connection = silent.remove();
-                self.end(connection, Refusal::Crowded.into());
+                self.end(connection, Rejection::Crowded.into());
             }
         }
     }
@@ -390,10 +390,14 @@ impl Server {
         }
     }
 
-    fn establish(&mut self, connection: &mut Connection, setup: Setup<Foreign, Region>) -> Result<(), End> {
+    fn establish(
+        &mut self,
+        connection: &mut Connection,
+        setup: Setup<UntrustedFd, Region>,
+    ) -> Result<(), End> {
         let id = setup.id;
         let Some(interface) = self.interfaces.get_mut(&id) else {
-            return Err(Refusal::UnknownId { id }.into());
+            return Err(Rejection::UnknownId { id }.into());
         };
         let rings = setup.rings.into_iter().map(|(place, bell)| Ring { place, side: Side::Server, bell });
         let (link, handle) = build(Parts {
@@ -416,7 +420,7 @@ impl Server {
     /// Closes the links whose queues have caught their peers lying.
     fn close_faulted(&mut self) {
         let fault = |connection: &Connection| connection.link.as_ref().and_then(LinkHandle::fault).cloned();
-        let faulted: Vec<(u64, Fault)> = self
+        let faulted: Vec<(u64, ProtocolError)> = self
             .connections
             .iter()
             .filter_map(|(token, connection)| Some((*token, fault(connection)?)))
@@ -439,7 +443,7 @@ impl Server {
             .collect();
         for token in late {
             if let Some(connection) = self.connections.remove(&token) {
-                self.end(connection, Refusal::Timeout.into());
+                self.end(connection, Rejection::Timeout.into());
             }
         }
         if self.accept_again.is_some_and(|time| time <= now) {
@@ -513,7 +517,7 @@ impl Worker for Server {
         &self.poller
     }
 
-    fn canceller(&self) -> &Canceller {
+    fn canceller(&self) -> &Waker {
         &self.canceller
     }
 }
@@ -543,22 +547,22 @@ struct Desk<'a> {
 }
 
 impl Host for Desk<'_> {
-    type Fd = Foreign;
+    type Fd = UntrustedFd;
     type Region = Region;
 
-    fn admit(&mut self, init: &Init) -> Result<Limits, Refusal> {
+    fn admit(&mut self, init: &Init) -> Result<Limits, Rejection> {
         let id = init.id;
-        let interface = self.interfaces.get_mut(&id).ok_or(Refusal::UnknownId { id })?;
+        let interface = self.interfaces.get_mut(&id).ok_or(Rejection::UnknownId { id })?;
         let options = &interface.options;
         // The secret first: without it nobody learns more about the interface.
         if !options.secret.as_ref().is_none_or(|secret: &Secret| secret.matches(&init.secret)) {
-            return Err(Refusal::WrongSecret);
+            return Err(Rejection::WrongSecret);
         }
         if init.mode != options.mode.wire() {
-            return Err(Refusal::ModeMismatch { got: init.mode, want: options.mode });
+            return Err(Rejection::ModeMismatch { got: init.mode, want: options.mode });
         }
         if interface.holder.is_some() {
-            return Err(Refusal::Busy { id });
+            return Err(Rejection::Busy { id });
         }
         interface.holder = Some(self.token);
         Ok(Limits {
@@ -567,7 +571,7 @@ impl Host for Desk<'_> {
         })
     }
 
-    fn map(&mut self, index: u16, fd: Foreign, size: u64) -> Result<(Region, u64), Fault> {
+    fn map(&mut self, index: u16, fd: UntrustedFd, size: u64) -> Result<(Region, u64), ProtocolError> {
         let left = self.options.max_memory.saturating_sub(*self.mapped);
         let (region, reach) = memfd::map(index, fd.as_fd(), size, left, self.options.unsealed)?;
         *self.mapped += reach;

@@ -20,9 +20,9 @@ pub struct QueueStats {
     /// Sending: interrupts sent.
     pub interrupts: u64,
     /// Sending: how often a packet found no room in the ring. One that is tried again counts again.
-    pub no_room: u64,
+    pub ring_full: u64,
     /// Sending: packets that were added to a burst, but taken back before it was published.
-    pub withdrawn: u64,
+    pub cancelled: u64,
     /// Sending: packets that were not published as the link had gone down.
     pub down: u64,
 }
@@ -33,8 +33,8 @@ impl QueueStats {
             packets: counters.packets.load(Relaxed),
             bytes: counters.bytes.load(Relaxed),
             interrupts: counters.interrupts.load(Relaxed),
-            no_room: counters.no_room.load(Relaxed),
-            withdrawn: counters.withdrawn.load(Relaxed),
+            ring_full: counters.ring_full.load(Relaxed),
+            cancelled: counters.cancelled.load(Relaxed),
             down: counters.down.load(Relaxed),
         }
     }
@@ -46,8 +46,8 @@ impl AddAssign for QueueStats {
             (&mut self.packets, more.packets),
             (&mut self.bytes, more.bytes),
             (&mut self.interrupts, more.interrupts),
-            (&mut self.no_room, more.no_room),
-            (&mut self.withdrawn, more.withdrawn),
+            (&mut self.ring_full, more.ring_full),
+            (&mut self.cancelled, more.cancelled),
             (&mut self.down, more.down),
         ];
         for (sum, value) in pairs {

@@ -32,7 +32,7 @@ use super::event::Event;
 use super::rx::RxQueue;
 use super::server::Server;
 use crate::error::{Error, LinkError};
-use crate::memory::fds;
+use crate::system::scm_rights;
 
 /// libmemif and DPDK may miss that an interrupt is wanted: after so long a receiver looks by itself.
 const SLEEP_BOUND: Duration = Duration::from_millis(10);
@@ -54,7 +54,7 @@ impl<T: AsFd> Async<T> {
     /// # Panics
     /// Outside of a runtime with I/O enabled.
     pub fn new(inner: T) -> io::Result<Self> {
-        let fd = fds::register(inner.as_fd().try_clone_to_owned()?)?;
+        let fd = scm_rights::register(inner.as_fd().try_clone_to_owned()?)?;
         Ok(Self { inner, fd })
     }
 

@@ -4,27 +4,27 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
+use super::buffer_pool::Buffer;
 use super::link::LinkState;
-use super::memory::Buffer;
 use super::rx::RxBurst;
 use super::stats::QueueStats;
-use crate::error::{Fault, LinkError};
+use crate::error::{LinkError, ProtocolError};
 use crate::format::ring::{Descriptor, FLAG_NEXT};
 use crate::mechanism::counters;
 use crate::mechanism::exchange;
 use crate::mechanism::tx::{TxRing, end_of_packets};
 use crate::memory::copy;
-use crate::system::bell::Bell;
+use crate::system::event_fd::EventFd;
 
 /// A queue to send on. It can be sent to another thread, and is used by one at a time.
 pub struct TxQueue {
     ring: TxRing,
-    bell: Arc<Bell>,
+    bell: Arc<EventFd>,
     link: Arc<LinkState>,
 }
 
 impl TxQueue {
-    pub(crate) fn new(ring: TxRing, bell: Arc<Bell>, link: Arc<LinkState>) -> Self {
+    pub(crate) fn new(ring: TxRing, bell: Arc<EventFd>, link: Arc<LinkState>) -> Self {
         Self { ring, bell, link }
     }
 
@@ -66,7 +66,7 @@ impl TxQueue {
     }
 
     #[cold]
-    fn accuse(&self, fault: Fault) {
+    fn accuse(&self, fault: ProtocolError) {
         // The next burst says it.
         let _ = self.link.accuse(fault);
     }

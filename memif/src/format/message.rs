@@ -2,7 +2,7 @@
 
 use super::secret::{SECRET_LEN, Secret};
 use super::text::Text;
-use crate::error::Fault;
+use crate::error::ProtocolError;
 
 /// Bytes of every message.
 pub(crate) const MESSAGE_LEN: usize = 128;
@@ -22,7 +22,7 @@ pub(crate) enum Message {
     AddRing(AddRing),
     Connect { name: Name },
     Connected { name: Name },
-    Disconnect { code: u32, reason: Reason },
+    DisconnectReason { code: u32, reason: Reason },
 }
 
 /// The server's bounds; each is the highest value allowed.
@@ -110,9 +110,9 @@ impl Writer {
 
 impl Message {
     /// Reads what arrived as one packet of the socket.
-    pub(crate) fn decode(packet: &[u8]) -> Result<Self, Fault> {
+    pub(crate) fn decode(packet: &[u8]) -> Result<Self, ProtocolError> {
         let whole: &[u8; MESSAGE_LEN] =
-            packet.try_into().map_err(|_| Fault::MessageLength { bytes: packet.len() })?;
+            packet.try_into().map_err(|_| ProtocolError::MessageLength { bytes: packet.len() })?;
         let mut f = Fields(whole, 0);
         Ok(match f.u16() {
             1 => Self::Ack,
@@ -143,8 +143,8 @@ impl Message {
             }),
             6 => Self::Connect { name: f.text() },
             7 => Self::Connected { name: f.text() },
-            8 => Self::Disconnect { code: f.u32(), reason: f.text() },
-            unknown => return Err(Fault::MessageType { kind: unknown }),
+            8 => Self::DisconnectReason { code: f.u32(), reason: f.text() },
+            unknown => return Err(ProtocolError::MessageType { kind: unknown }),
         })
     }
 
@@ -180,7 +180,7 @@ impl Message {
                 .u16(ring.private_header),
             Self::Connect { name } => w.u16(6).put(name.wire()),
             Self::Connected { name } => w.u16(7).put(name.wire()),
-            Self::Disconnect { code, reason } => w.u16(8).u32(*code).put(reason.wire()),
+            Self::DisconnectReason { code, reason } => w.u16(8).u32(*code).put(reason.wire()),
         };
         w.0
     }
@@ -195,7 +195,7 @@ impl Message {
             Self::AddRing(_) => "ADD_RING",
             Self::Connect { .. } => "CONNECT",
             Self::Connected { .. } => "CONNECTED",
-            Self::Disconnect { .. } => "DISCONNECT",
+            Self::DisconnectReason { .. } => "DISCONNECT",
         }
     }
 }
@@ -233,12 +233,14 @@ mod tests {
     fn wrong_lengths_and_types_are_named() {
         for bytes in [0, 1, 127, 129] {
             let decoded = Message::decode(&vec![0; bytes]);
-            assert!(matches!(decoded, Err(Fault::MessageLength { bytes: b }) if b == bytes));
+            assert!(matches!(decoded, Err(ProtocolError::MessageLength { bytes: b }) if b == bytes));
         }
         for kind in [0u16, 9, 0xFFFF] {
             let mut wire = [0; MESSAGE_LEN];
             wire[..2].copy_from_slice(&kind.to_ne_bytes());
-            assert!(matches!(Message::decode(&wire), Err(Fault::MessageType { kind: k }) if k == kind));
+            assert!(
+                matches!(Message::decode(&wire), Err(ProtocolError::MessageType { kind: k }) if k == kind)
+            );
         }
     }
 

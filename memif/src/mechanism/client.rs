@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use crate::error::{Fault, Refusal};
+use crate::error::{ProtocolError, Rejection};
 use crate::format::message::{AddRing, Hello, Init, Message, Name};
 use crate::format::{MAX_LOG2_RING_SIZE, VERSION};
 
@@ -14,7 +14,7 @@ pub(crate) trait Host {
     type Fd;
 
     /// Builds memory within these bounds.
-    fn build(&mut self, bounds: Bounds) -> Result<Offer<Self::Fd>, Refusal>;
+    fn build(&mut self, bounds: Bounds) -> Result<Offer<Self::Fd>, Rejection>;
 }
 
 /// What the client may have, the lesser of its wishes and the server's bounds.
@@ -82,17 +82,17 @@ impl<F> Client<F> {
         message: Message,
         fds: usize,
         host: &mut H,
-    ) -> Result<Step<F>, Refusal> {
+    ) -> Result<Step<F>, Rejection> {
         if fds != 0 {
-            return Err(Fault::FdCount { message: message.kind(), got: fds, want: 0 }.into());
+            return Err(ProtocolError::FdCount { message: message.kind(), got: fds, want: 0 }.into());
         }
         match (&mut self.state, message) {
-            (_, Message::Disconnect { reason, .. }) => Ok(Step::Bye(reason.to_string())),
+            (_, Message::DisconnectReason { reason, .. }) => Ok(Step::Bye(reason.to_string())),
             (State::Hello, Message::Hello(hello)) => {
                 let offer = host.build(self.bounds(&hello)?)?;
                 let (regions, max) = (offer.regions.len(), usize::from(hello.max_region) + 1);
                 if regions > max {
-                    return Err(Refusal::TooManyRegions { regions, max });
+                    return Err(Rejection::TooManyRegions { regions, max });
                 }
                 let outbox = Self::outbox(offer);
                 self.state = State::Building { app_name: hello.app_name, outbox };
@@ -110,14 +110,16 @@ impl<F> Client<F> {
                 self.state = State::Up;
                 Ok(Step::Up { app_name, name })
             }
-            (state, message) => Err(Fault::OutOfTurn { message: message.kind(), state: state.name() }.into()),
+            (state, message) => {
+                Err(ProtocolError::OutOfTurn { message: message.kind(), state: state.name() }.into())
+            }
         }
     }
 
-    fn bounds(&self, hello: &Hello) -> Result<Bounds, Fault> {
+    fn bounds(&self, hello: &Hello) -> Result<Bounds, ProtocolError> {
         let (min, max) = (hello.min_version, hello.max_version);
         if !(min..=max).contains(&VERSION) {
-            return Err(Fault::Version { min, max });
+            return Err(ProtocolError::Version { min, max });
         }
         Ok(Bounds {
             s2m: self.wishes.s2m.min(hello.max_s2m_ring.saturating_add(1)),
@@ -161,7 +163,7 @@ mod tests {
 
     impl Host for Builder {
         type Fd = u32;
-        fn build(&mut self, bounds: Bounds) -> Result<Offer<u32>, Refusal> {
+        fn build(&mut self, bounds: Bounds) -> Result<Offer<u32>, Rejection> {
             let plan =
                 Plan::new(bounds.s2m, bounds.m2s, bounds.log2_ring_size, 64, Layout::OneRegion).unwrap();
             let rings = plan.rings.iter().copied().zip(100..).collect();
@@ -174,10 +176,10 @@ mod tests {
     impl server::Host for Anyone {
         type Fd = u32;
         type Region = u64;
-        fn admit(&mut self, _: &Init) -> Result<Limits, Refusal> {
+        fn admit(&mut self, _: &Init) -> Result<Limits, Rejection> {
             Ok(self.0)
         }
-        fn map(&mut self, _: u16, _: u32, size: u64) -> Result<(u64, u64), Fault> {
+        fn map(&mut self, _: u16, _: u32, size: u64) -> Result<(u64, u64), ProtocolError> {
             Ok((size, size))
         }
     }
@@ -220,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_heard() {
-        let bye = Message::Disconnect { code: 0, reason: Reason::new("no such interface") };
+        let bye = Message::DisconnectReason { code: 0, reason: Reason::new("no such interface") };
         let step = client(1, 1, 3).receive(bye, 0, &mut Builder);
         assert!(matches!(step, Ok(Step::Bye(reason)) if reason == "no such interface"));
     }

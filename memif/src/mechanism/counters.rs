@@ -10,8 +10,8 @@ pub(crate) struct Counters {
     pub(crate) packets: AtomicU64,
     pub(crate) bytes: AtomicU64,
     pub(crate) interrupts: AtomicU64,
-    pub(crate) no_room: AtomicU64,
-    pub(crate) withdrawn: AtomicU64,
+    pub(crate) ring_full: AtomicU64,
+    pub(crate) cancelled: AtomicU64,
     pub(crate) down: AtomicU64,
 }
 

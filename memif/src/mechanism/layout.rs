@@ -1,6 +1,6 @@
 //! Where rings lie: what a client plans for its memory, and what a server accepts of a client's.
 
-use crate::error::{Fault, OptionsError, RingFault};
+use crate::error::{OptionsError, ProtocolError, RingFault};
 use crate::format::message::AddRing;
 use crate::format::ring::{RING_ALIGN, ring_bytes};
 
@@ -11,9 +11,12 @@ pub(crate) fn direction(s2m: bool) -> &'static str {
 
 /// Checks that every ring lies wholly in an announced region, on a descriptor's border, and shares no byte with another.
 /// `regions` holds the regions' sizes.
-pub(crate) fn check_rings(regions: &[u64], rings: &[AddRing]) -> Result<(), Fault> {
-    let fault =
-        |ring: &AddRing, cause| Fault::Ring { direction: direction(ring.s2m), index: ring.index, cause };
+pub(crate) fn check_rings(regions: &[u64], rings: &[AddRing]) -> Result<(), ProtocolError> {
+    let fault = |ring: &AddRing, cause| ProtocolError::Ring {
+        direction: direction(ring.s2m),
+        index: ring.index,
+        cause,
+    };
     let mut taken = Vec::with_capacity(rings.len());
     for ring in rings {
         let Some(size) = regions.get(usize::from(ring.region)) else {
@@ -135,7 +138,7 @@ mod tests {
 
     fn cause(regions: &[u64], rings: &[AddRing]) -> Option<RingFault> {
         match check_rings(regions, rings) {
-            Err(Fault::Ring { cause, .. }) => Some(cause),
+            Err(ProtocolError::Ring { cause, .. }) => Some(cause),
             _ => None,
         }
     }

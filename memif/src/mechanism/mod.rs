@@ -1,17 +1,17 @@
 //! How the protocol works, without any I/O: handshakes as state machines, rings as arithmetic over memory they are given.
 
-use slots::Slots;
+use ring_buffers::RingBuffers;
 
 pub(crate) mod client;
 pub(crate) mod counters;
 pub(crate) mod exchange;
+pub(crate) mod interrupt;
 pub(crate) mod layout;
+pub(crate) mod ring_buffers;
+pub(crate) mod ring_index;
 pub(crate) mod rx;
 pub(crate) mod server;
-pub(crate) mod signal;
-pub(crate) mod slots;
 pub(crate) mod tx;
-pub(crate) mod window;
 
 #[cfg(test)]
 mod ring_tests;
@@ -22,12 +22,12 @@ pub(crate) enum Side {
     /// The peer's: every descriptor says where its buffer is, and is checked each time.
     Server,
     /// Ours: each slot holds a buffer, whatever the peer leaves in the descriptor.
-    Client(Slots),
+    Client(RingBuffers),
 }
 
 impl Side {
     /// Takes the buffers out, if they are ours.
-    fn take_buffers(&mut self) -> Option<Slots> {
+    fn take_buffers(&mut self) -> Option<RingBuffers> {
         match std::mem::replace(self, Self::Server) {
             Self::Client(slots) => Some(slots),
             Self::Server => None,

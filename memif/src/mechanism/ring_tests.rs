@@ -8,10 +8,10 @@ use proptest::prelude::*;
 
 use super::Side;
 use super::layout::{Layout, Plan};
+use super::ring_buffers::{Buffers, RingBuffers};
 use super::rx::RxRing;
-use super::slots::{Buffers, Slots};
 use super::tx::{TxRing, end_of_packets};
-use crate::error::{Fault, RingFault};
+use crate::error::{ProtocolError, RingFault};
 use crate::format::ring::{Descriptor, FLAG_NEXT};
 use crate::memory::copy;
 use crate::memory::pool::Pool;
@@ -44,7 +44,7 @@ impl Memory {
     fn client(&self, n: usize) -> Side {
         let (first, stride, pool) = (self.plan.buffers[n], self.plan.stride, Arc::clone(&self.pool));
         let size = pool.buffer_size();
-        Side::Client(Slots::Fixed(Buffers { pool, region: 0, first, stride, size }))
+        Side::Client(RingBuffers::Fixed(Buffers { pool, region: 0, first, stride, size }))
     }
 
     fn s2m(&self) -> (TxRing, RxRing) {
@@ -159,9 +159,9 @@ proptest! {
     }
 }
 
-fn cause<T>(result: Result<T, Fault>) -> RingFault {
+fn cause<T>(result: Result<T, ProtocolError>) -> RingFault {
     match result {
-        Err(Fault::Ring { cause, .. }) => cause,
+        Err(ProtocolError::Ring { cause, .. }) => cause,
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("believed"),
     }

@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::Side;
 use super::counters::{self, Counters};
-use super::signal;
-use super::slots::Slots;
-use super::window::Window;
-use crate::error::{Fault, RingFault};
+use super::interrupt;
+use super::ring_buffers::RingBuffers;
+use super::ring_index::RingIndex;
+use crate::error::{ProtocolError, RingFault};
 use crate::format::ring::{Descriptor, FLAG_MASK, FLAG_NEXT};
 use crate::memory::copy;
 use crate::memory::pool::Held;
@@ -20,7 +20,7 @@ use crate::memory::ring::RingMemory;
 /// The consumer of one ring.
 pub(crate) struct RxRing {
     memory: RingMemory,
-    window: Window,
+    window: RingIndex,
     side: Side,
     index: u16,
     /// Bytes left free at the beginning of each buffer of ours; less than any of them holds.
@@ -39,8 +39,8 @@ impl RxRing {
     /// `headroom` is what a client leaves free in front of each packet.
     pub(crate) fn new(memory: RingMemory, side: Side, index: u16, masked: bool, headroom: u32) -> Self {
         let window = match side {
-            Side::Server => Window::server(memory.size()),
-            Side::Client(_) => Window::client_rx(memory.size()),
+            Side::Server => RingIndex::server(memory.size()),
+            Side::Client(_) => RingIndex::client_rx(memory.size()),
         };
         // Never more than the ring holds, so a burst allocates nothing.
         let burst = Vec::with_capacity(memory.size());
@@ -48,13 +48,13 @@ impl RxRing {
         let ring = Self { memory, window, side, index, headroom, burst, packets: 0, bytes: 0, counters };
         ring.set_mask(masked);
         match ring.side {
-            Side::Server => signal::publish(&ring.memory.header().tail, 0),
+            Side::Server => interrupt::publish(&ring.memory.header().tail, 0),
             Side::Client(_) => {
                 // At most 2^14 for a client.
                 let all = u16::try_from(ring.memory.size()).unwrap_or(0);
                 ring.offer(0, all);
                 // Pairs with the server's acquire-load of head before it writes into the buffers.
-                signal::publish(&ring.memory.header().head, ring.window.ours());
+                interrupt::publish(&ring.memory.header().head, ring.window.ours());
             }
         }
         ring
@@ -77,31 +77,31 @@ impl RxRing {
 
     /// Zeros that took the place of lost memory are no lie of the peer's: the loss is what is told then.
     #[cold]
-    fn fault(&self, cause: RingFault) -> Fault {
+    fn fault(&self, cause: RingFault) -> ProtocolError {
         match self.check() {
-            Ok(()) => Fault::Ring { direction: self.side.rx_direction(), index: self.index, cause },
+            Ok(()) => ProtocolError::Ring { direction: self.side.rx_direction(), index: self.index, cause },
             Err(lost) => lost,
         }
     }
 
     /// Whether all that was read so far is what the peer wrote, and not zeros in the place of lost memory.
     #[inline]
-    pub(crate) fn check(&self) -> Result<(), Fault> {
-        self.memory.regions().lost().map_or(Ok(()), |index| Err(Fault::RegionLost { index }))
+    pub(crate) fn check(&self) -> Result<(), ProtocolError> {
+        self.memory.regions().lost().map_or(Ok(()), |index| Err(ProtocolError::RegionLost { index }))
     }
 
-    fn refresh(&mut self) -> Result<(), Fault> {
+    fn refresh(&mut self) -> Result<(), ProtocolError> {
         // Pairs with the producer's release-store after it wrote descriptors and bytes.
         let theirs = match self.side {
-            Side::Server => signal::look(&self.memory.header().head),
-            Side::Client(_) => signal::look(&self.memory.header().tail),
+            Side::Server => interrupt::look(&self.memory.header().head),
+            Side::Client(_) => interrupt::look(&self.memory.header().tail),
         };
         self.window.observe(theirs).map_err(|_| self.fault(RingFault::Jump { index: theirs }))
     }
 
     /// Checks up to `max` packets and returns how many there are; they stay until [`give_back`](Self::give_back).
     #[inline]
-    pub(crate) fn collect(&mut self, max: usize) -> Result<usize, Fault> {
+    pub(crate) fn collect(&mut self, max: usize) -> Result<usize, ProtocolError> {
         self.burst.clear();
         // What is known already is served first: the peer's index is on a line the peer keeps writing to.
         if usize::from(self.window.available()) < max.min(self.memory.size()) {
@@ -134,7 +134,7 @@ impl RxRing {
 
     /// Takes the next descriptor into the burst.
     #[inline]
-    fn take(&mut self) -> Result<Descriptor, Fault> {
+    fn take(&mut self) -> Result<Descriptor, ProtocolError> {
         let index = self.free_running(self.burst.len());
         let mut descriptor = self.memory.descriptor(index);
         if descriptor.length == 0 {
@@ -214,8 +214,8 @@ impl RxRing {
         // Our reads of the bytes come before this, and the peer's writes after its acquire-load of the same index: the
         // client's load of tail before it fills S2M again, the server's load of head before it fills M2S again.
         match self.side {
-            Side::Server => signal::publish(&self.memory.header().tail, ours),
-            Side::Client(_) => signal::publish(&self.memory.header().head, ours),
+            Side::Server => interrupt::publish(&self.memory.header().tail, ours),
+            Side::Client(_) => interrupt::publish(&self.memory.header().head, ours),
         }
     }
 
@@ -257,7 +257,7 @@ impl RxRing {
 
     /// The room that is offered in the buffer of a free-running index.
     #[inline]
-    fn offered(&self, slots: &Slots, index: u16) -> Descriptor {
+    fn offered(&self, slots: &RingBuffers, index: u16) -> Descriptor {
         let whole = slots.descriptor(self.window.slot(index));
         let (length, offset) = (whole.length - self.headroom, whole.offset + self.headroom);
         Descriptor { length, offset, ..whole }
@@ -284,7 +284,7 @@ impl RxRing {
     }
 
     /// Takes the buffers out, if they are ours: the ring is not used any more.
-    pub(crate) fn take_buffers(&mut self) -> Option<Slots> {
+    pub(crate) fn take_buffers(&mut self) -> Option<RingBuffers> {
         self.side.take_buffers()
     }
 
@@ -300,8 +300,8 @@ impl RxRing {
     }
 
     /// Asks the peer for an interrupt and looks once more; whether packets are there already.
-    pub(crate) fn arm(&mut self) -> Result<bool, Fault> {
-        signal::ask(&self.memory.header().flags);
+    pub(crate) fn arm(&mut self) -> Result<bool, ProtocolError> {
+        interrupt::ask(&self.memory.header().flags);
         self.refresh()?;
         self.check()?;
         Ok(self.window.available() != 0)

@@ -4,7 +4,7 @@
 //! does no I/O: who may connect and how memory is mapped is asked of a [`Host`].
 
 use super::layout::{check_rings, direction};
-use crate::error::{Fault, Refusal, RingFault};
+use crate::error::{ProtocolError, Rejection, RingFault};
 use crate::format::message::{AddRing, Hello, Init, Message, Name};
 use crate::format::{MAX_LOG2_RING_SIZE, MAX_LOG2_RING_SIZE_ACCEPTED, MAX_REGIONS, VERSION};
 
@@ -16,10 +16,10 @@ pub(crate) trait Host {
     type Region;
 
     /// Decides about an INIT; its version has been checked. Reserves the interface.
-    fn admit(&mut self, init: &Init) -> Result<Limits, Refusal>;
+    fn admit(&mut self, init: &Init) -> Result<Limits, Rejection>;
 
     /// Maps a region; returns it and the bytes of it that can be reached.
-    fn map(&mut self, index: u16, fd: Self::Fd, size: u64) -> Result<(Self::Region, u64), Fault>;
+    fn map(&mut self, index: u16, fd: Self::Fd, size: u64) -> Result<(Self::Region, u64), ProtocolError>;
 }
 
 /// Most rings in each direction for one interface.
@@ -100,17 +100,17 @@ impl<F, R> Server<F, R> {
         message: Message,
         fds: Vec<F>,
         host: &mut H,
-    ) -> Result<Step<F, R>, Refusal>
+    ) -> Result<Step<F, R>, Rejection>
     where
         H: Host<Fd = F, Region = R>,
     {
         let kind = message.kind();
         let fd = take_fd(&message, fds)?;
         match (&mut self.state, message, fd) {
-            (_, Message::Disconnect { reason, .. }, _) => Ok(Step::Bye(reason.to_string())),
+            (_, Message::DisconnectReason { reason, .. }, _) => Ok(Step::Bye(reason.to_string())),
             (State::Hello, Message::Init(init), _) => {
                 if init.version != VERSION {
-                    return Err(Fault::Version { min: init.version, max: init.version }.into());
+                    return Err(ProtocolError::Version { min: init.version, max: init.version }.into());
                 }
                 let limits = host.admit(&init)?;
                 self.state = State::Building(Box::new(Building::new(&init, limits)));
@@ -129,18 +129,18 @@ impl<F, R> Server<F, R> {
                 self.state = State::Up;
                 Ok(Step::Establish(setup))
             }
-            (state, ..) => Err(Fault::OutOfTurn { message: kind, state: state.name() }.into()),
+            (state, ..) => Err(ProtocolError::OutOfTurn { message: kind, state: state.name() }.into()),
         }
     }
 }
 
 /// The one descriptor of those messages that carry one; any other number of them is a fault.
-fn take_fd<F>(message: &Message, mut fds: Vec<F>) -> Result<Option<F>, Fault> {
+fn take_fd<F>(message: &Message, mut fds: Vec<F>) -> Result<Option<F>, ProtocolError> {
     let want = usize::from(matches!(message, Message::AddRegion { .. } | Message::AddRing(_)));
     if fds.len() == want {
         Ok(fds.pop())
     } else {
-        Err(Fault::FdCount { message: message.kind(), got: fds.len(), want })
+        Err(ProtocolError::FdCount { message: message.kind(), got: fds.len(), want })
     }
 }
 
@@ -161,16 +161,16 @@ impl<F, R> Building<F, R> {
         Self { id: init.id, app_name, limits, regions, sizes, s2m: Vec::new(), m2s: Vec::new() }
     }
 
-    fn add_region<H>(&mut self, index: u16, size: u64, fd: F, host: &mut H) -> Result<(), Fault>
+    fn add_region<H>(&mut self, index: u16, size: u64, fd: F, host: &mut H) -> Result<(), ProtocolError>
     where
         H: Host<Fd = F, Region = R>,
     {
         let want = u16::try_from(self.regions.len()).unwrap_or(u16::MAX);
         if want >= MAX_REGIONS {
-            return Err(Fault::RegionCount { max: MAX_REGIONS });
+            return Err(ProtocolError::RegionCount { max: MAX_REGIONS });
         }
         if index != want {
-            return Err(Fault::RegionIndex { got: index, want });
+            return Err(ProtocolError::RegionIndex { got: index, want });
         }
         let (region, reach) = host.map(index, fd, size)?;
         self.regions.push(region);
@@ -178,7 +178,7 @@ impl<F, R> Building<F, R> {
         Ok(())
     }
 
-    fn add_ring(&mut self, ring: AddRing, fd: F) -> Result<(), Fault> {
+    fn add_ring(&mut self, ring: AddRing, fd: F) -> Result<(), ProtocolError> {
         let (rings, max) =
             if ring.s2m { (&mut self.s2m, self.limits.s2m) } else { (&mut self.m2s, self.limits.m2s) };
         let want = u16::try_from(rings.len()).unwrap_or(u16::MAX);
@@ -194,13 +194,13 @@ impl<F, R> Building<F, R> {
             rings.push((ring, fd));
             return Ok(());
         };
-        Err(Fault::Ring { direction: direction(ring.s2m), index: ring.index, cause })
+        Err(ProtocolError::Ring { direction: direction(ring.s2m), index: ring.index, cause })
     }
 
-    fn finish(&mut self, name: Name) -> Result<Setup<F, R>, Fault> {
+    fn finish(&mut self, name: Name) -> Result<Setup<F, R>, ProtocolError> {
         for (s2m, rings) in [(true, &self.s2m), (false, &self.m2s)] {
             if rings.is_empty() {
-                return Err(Fault::NoRing { direction: direction(s2m) });
+                return Err(ProtocolError::NoRing { direction: direction(s2m) });
             }
         }
         let mut rings = std::mem::take(&mut self.s2m);
@@ -223,11 +223,19 @@ mod tests {
     impl Host for Anyone {
         type Fd = u32;
         type Region = u64;
-        fn admit(&mut self, init: &Init) -> Result<Limits, Refusal> {
-            if init.id == 7 { Ok(Limits { s2m: 2, m2s: 2 }) } else { Err(Refusal::UnknownId { id: init.id }) }
+        fn admit(&mut self, init: &Init) -> Result<Limits, Rejection> {
+            if init.id == 7 {
+                Ok(Limits { s2m: 2, m2s: 2 })
+            } else {
+                Err(Rejection::UnknownId { id: init.id })
+            }
         }
-        fn map(&mut self, index: u16, _fd: u32, size: u64) -> Result<(u64, u64), Fault> {
-            if size == 0 { Err(Fault::RegionSize { index, size, max: 1 << 36 }) } else { Ok((size, size)) }
+        fn map(&mut self, index: u16, _fd: u32, size: u64) -> Result<(u64, u64), ProtocolError> {
+            if size == 0 {
+                Err(ProtocolError::RegionSize { index, size, max: 1 << 36 })
+            } else {
+                Ok((size, size))
+            }
         }
     }
 
@@ -338,7 +346,8 @@ mod tests {
 
     #[test]
     fn goodbye_is_heard_at_any_time() {
-        let bye = || Message::Disconnect { code: 0, reason: crate::format::message::Reason::new("done") };
+        let bye =
+            || Message::DisconnectReason { code: 0, reason: crate::format::message::Reason::new("done") };
         assert!(matches!(play(vec![(bye(), 0)]), Ok(Step::Bye(reason)) if reason == "done"));
         assert!(matches!(play(vec![(init(7), 0), (bye(), 0)]), Ok(Step::Bye(_))));
     }

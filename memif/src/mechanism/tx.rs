@@ -5,10 +5,10 @@ use std::sync::atomic::AtomicU8;
 
 use super::Side;
 use super::counters::{self, Counters};
-use super::signal;
-use super::slots::Slots;
-use super::window::Window;
-use crate::error::{Fault, RingFault};
+use super::interrupt;
+use super::ring_buffers::RingBuffers;
+use super::ring_index::RingIndex;
+use crate::error::{ProtocolError, RingFault};
 use crate::format::ring::{Descriptor, FLAG_NEXT};
 use crate::memory::pool::Held;
 use crate::memory::prefetch;
@@ -21,7 +21,7 @@ const AHEAD: u16 = 8;
 /// The producer of one ring.
 pub(crate) struct TxRing {
     memory: RingMemory,
-    window: Window,
+    window: RingIndex,
     side: Side,
     index: u16,
     /// Descriptors of packets reserved but not yet published. Nothing of them is in the ring, so forgetting them undoes
@@ -34,14 +34,14 @@ impl TxRing {
     /// Takes over the ring before the peer uses it.
     pub(crate) fn new(memory: RingMemory, side: Side, index: u16) -> Self {
         let window = match side {
-            Side::Server => Window::server(memory.size()),
-            Side::Client(_) => Window::client_tx(memory.size()),
+            Side::Server => RingIndex::server(memory.size()),
+            Side::Client(_) => RingIndex::client_tx(memory.size()),
         };
         // Never more than the ring holds, so a burst allocates nothing.
         let pending = Vec::with_capacity(memory.size());
         match side {
-            Side::Server => signal::publish(&memory.header().tail, 0),
-            Side::Client(_) => signal::publish(&memory.header().head, 0),
+            Side::Server => interrupt::publish(&memory.header().tail, 0),
+            Side::Client(_) => interrupt::publish(&memory.header().head, 0),
         }
         Self { memory, window, side, index, pending, counters: Arc::default() }
     }
@@ -58,26 +58,26 @@ impl TxRing {
 
     /// Zeros that took the place of lost memory are no lie of the peer's: the loss is what is told then.
     #[cold]
-    fn fault(&self, cause: RingFault) -> Fault {
+    fn fault(&self, cause: RingFault) -> ProtocolError {
         match self.check() {
-            Ok(()) => Fault::Ring { direction: self.side.tx_direction(), index: self.index, cause },
+            Ok(()) => ProtocolError::Ring { direction: self.side.tx_direction(), index: self.index, cause },
             Err(lost) => lost,
         }
     }
 
     /// Whether no region was lost so far.
     #[inline]
-    pub(crate) fn check(&self) -> Result<(), Fault> {
-        self.memory.regions().lost().map_or(Ok(()), |index| Err(Fault::RegionLost { index }))
+    pub(crate) fn check(&self) -> Result<(), ProtocolError> {
+        self.memory.regions().lost().map_or(Ok(()), |index| Err(ProtocolError::RegionLost { index }))
     }
 
     /// Looks at the peer's index.
-    pub(crate) fn refresh(&mut self) -> Result<(), Fault> {
+    pub(crate) fn refresh(&mut self) -> Result<(), ProtocolError> {
         // Pairs with the release-store by which the peer gives buffers back (S2M tail) or offers them (M2S head): its
         // use of them, and its descriptors, come before our writes.
         let theirs = match self.side {
-            Side::Server => signal::look(&self.memory.header().head),
-            Side::Client(_) => signal::look(&self.memory.header().tail),
+            Side::Server => interrupt::look(&self.memory.header().head),
+            Side::Client(_) => interrupt::look(&self.memory.header().tail),
         };
         self.window.observe(theirs).map_err(|_| self.fault(RingFault::Jump { index: theirs }))
     }
@@ -89,11 +89,11 @@ impl TxRing {
 
     /// Whether `count` descriptors are free for a packet, after a look at the peer's index if need be.
     #[inline]
-    pub(crate) fn make_room(&mut self, count: usize) -> Result<bool, Fault> {
+    pub(crate) fn make_room(&mut self, count: usize) -> Result<bool, ProtocolError> {
         if self.free() < count {
             self.refresh()?;
             if self.free() < count {
-                counters::add(&self.counters.no_room, 1);
+                counters::add(&self.counters.ring_full, 1);
                 return Ok(false);
             }
         }
@@ -109,7 +109,7 @@ impl TxRing {
     /// Reserves descriptors for a packet of `len` bytes and returns where they begin among those pending, or nothing
     /// when there is no room for all of it.
     #[inline]
-    pub(crate) fn reserve(&mut self, len: usize) -> Result<Option<usize>, Fault> {
+    pub(crate) fn reserve(&mut self, len: usize) -> Result<Option<usize>, ProtocolError> {
         let start = self.pending.len();
         let mut rest = len;
         while rest != 0 {
@@ -117,7 +117,7 @@ impl TxRing {
                 self.refresh()?;
                 if self.free() == 0 {
                     self.pending.truncate(start);
-                    counters::add(&self.counters.no_room, 1);
+                    counters::add(&self.counters.ring_full, 1);
                     return Ok(None);
                 }
             }
@@ -133,7 +133,7 @@ impl TxRing {
 
     /// The next free buffer; its length is the room in it.
     #[inline]
-    fn buffer(&self) -> Result<Descriptor, Fault> {
+    fn buffer(&self) -> Result<Descriptor, ProtocolError> {
         // Never more than the ring holds, and rings end at 2^15.
         #[expect(clippy::cast_possible_truncation, reason = "see above; a check would be one per packet")]
         let index = self.window.next().wrapping_add(self.pending.len() as u16);
@@ -193,7 +193,7 @@ impl TxRing {
     }
 
     /// Takes the buffers out, if they are ours: the ring is not used any more.
-    pub(crate) fn take_buffers(&mut self) -> Option<Slots> {
+    pub(crate) fn take_buffers(&mut self) -> Option<RingBuffers> {
         self.side.take_buffers()
     }
 
@@ -232,8 +232,8 @@ impl TxRing {
             return;
         }
         let keep = end_of_packets(&self.pending, packets);
-        let withdrawn = self.pending[keep..].iter().filter(|descriptor| !descriptor.goes_on()).count();
-        counters::add(&self.counters.withdrawn, withdrawn as u64);
+        let cancelled = self.pending[keep..].iter().filter(|descriptor| !descriptor.goes_on()).count();
+        counters::add(&self.counters.cancelled, cancelled as u64);
         self.pending.truncate(keep);
     }
 
@@ -258,10 +258,10 @@ impl TxRing {
         let ours = self.window.advance(count);
         // Descriptors and bytes come before this; pairs with the consumer's acquire-load of the same index.
         match self.side {
-            Side::Server => signal::publish(&self.memory.header().tail, ours),
-            Side::Client(_) => signal::publish(&self.memory.header().head, ours),
+            Side::Server => interrupt::publish(&self.memory.header().tail, ours),
+            Side::Client(_) => interrupt::publish(&self.memory.header().head, ours),
         }
-        signal::is_wanted(&self.memory.header().flags)
+        interrupt::is_wanted(&self.memory.header().flags)
     }
 }
 

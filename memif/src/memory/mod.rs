@@ -5,8 +5,6 @@
 //! the other process stores there meanwhile.
 
 pub(crate) mod copy;
-pub(crate) mod eventfd;
-pub(crate) mod fds;
 pub(crate) mod pool;
 pub(crate) mod prefetch;
 pub(crate) mod region;

@@ -16,8 +16,8 @@ use nix::fcntl::{AT_FDCWD, FcntlArg, FdFlag, Flock, FlockArg, OFlag, fcntl};
 use nix::sys::socket::{Backlog, SockType, UnixAddr, bind, getsockname, getsockopt, listen, sockopt};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 
-use super::foreign;
 use super::socket::{Socket, new_socket};
+use super::untrusted_fd;
 use crate::error::{BindError, ConnectError};
 use crate::system::addr::SocketAddr;
 
@@ -93,7 +93,7 @@ impl Drop for Listener {
     fn drop(&mut self) {
         if self.ours {
             // Connections that nobody has taken may have descriptors in their queues.
-            foreign::empty(self.fd.as_fd());
+            untrusted_fd::empty(self.fd.as_fd());
         }
     }
 }

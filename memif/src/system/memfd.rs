@@ -8,7 +8,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::fstat;
 use nix::unistd::ftruncate;
 
-use crate::error::Fault;
+use crate::error::ProtocolError;
 use crate::memory::region::{MAX_REACH, Region};
 
 /// Most bytes mapped for one link if nothing else is said, so that no peer can use up the address space: 64 GiB.
@@ -48,26 +48,26 @@ pub(crate) fn map(
     size: u64,
     max: u64,
     unsealed: bool,
-) -> Result<(Region, u64), Fault> {
+) -> Result<(Region, u64), ProtocolError> {
     // Asked first, since it alone cannot block: a file of a network or user-space file system may answer the others
     // late or never.
     let Ok(seals) = fcntl(file, FcntlArg::F_GET_SEALS) else {
-        return Err(Fault::RegionNotMemory { index });
+        return Err(ProtocolError::RegionNotMemory { index });
     };
     let sealed = SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_SHRINK);
     if !sealed && !unsealed {
-        return Err(Fault::RegionUnsealed { index });
+        return Err(ProtocolError::RegionUnsealed { index });
     }
     // What no descriptor can reach need not be mapped.
     let reach = size.min(MAX_REACH);
     if reach == 0 || reach > max {
-        return Err(Fault::RegionSize { index, size, max });
+        return Err(ProtocolError::RegionSize { index, size, max });
     }
-    let system = |error: io::Error| Fault::RegionMap { index, errno: error.to_string() };
+    let system = |error: io::Error| ProtocolError::RegionMap { index, errno: error.to_string() };
     let stat = fstat(file).map_err(|errno| system(errno.into()))?;
     let length = u64::try_from(stat.st_size).unwrap_or(0);
     if size > length {
-        return Err(Fault::RegionBeyondFile { index, size, file: length });
+        return Err(ProtocolError::RegionBeyondFile { index, size, file: length });
     }
     // On hugetlbfs the block size is that of the pages, and mappings are unmapped in whole ones.
     let page = u64::try_from(stat.st_blksize).unwrap_or(1);

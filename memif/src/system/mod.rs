@@ -1,9 +1,11 @@
 //! Sockets, descriptors and timers.
 
 pub(crate) mod addr;
-pub(crate) mod bell;
-pub(crate) mod foreign;
+pub(crate) mod event_fd;
 pub(crate) mod listen;
 pub(crate) mod memfd;
 pub(crate) mod poller;
+pub(crate) mod scm_rights;
 pub(crate) mod socket;
+pub(crate) mod untrusted_eventfd;
+pub(crate) mod untrusted_fd;

@@ -12,11 +12,11 @@ use nix::sys::socket::{
 
 use nix::sys::socket::sockopt::PeerCredentials;
 
-use crate::error::{ConnectError, Fault};
+use crate::error::{ConnectError, ProtocolError};
 use crate::format::message::{MESSAGE_LEN, Message, Reason};
-use crate::memory::fds;
 use crate::system::addr::SocketAddr;
-use crate::system::foreign::{self, Foreign};
+use crate::system::scm_rights;
+use crate::system::untrusted_fd::{self, UntrustedFd};
 
 /// A connected socket and what could not be sent on it yet.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(crate) struct Socket {
 #[derive(Debug)]
 pub(crate) enum Received {
     /// A message, or a packet that is none, and the descriptors that came with it.
-    Packet(Result<Message, Fault>, Vec<Foreign>),
+    Packet(Result<Message, ProtocolError>, Vec<UntrustedFd>),
     /// Nothing for now.
     Nothing,
     /// The other side is gone.
@@ -81,13 +81,13 @@ impl Socket {
         let mut packet = [0; MESSAGE_LEN];
         let mut reset = false;
         loop {
-            return match fds::receive(self.fd.as_fd(), &mut packet) {
+            return match scm_rights::receive(self.fd.as_fd(), &mut packet) {
                 Ok(None) => Received::Closed,
                 Ok(Some((bytes, fds))) => {
-                    let whole = packet.get(..bytes).ok_or(Fault::MessageLength { bytes });
+                    let whole = packet.get(..bytes).ok_or(ProtocolError::MessageLength { bytes });
                     Received::Packet(
                         whole.and_then(Message::decode),
-                        fds.into_iter().map(Foreign::from).collect(),
+                        fds.into_iter().map(UntrustedFd::from).collect(),
                     )
                 }
                 Err(nix::Error::EAGAIN) => Received::Nothing,
@@ -136,8 +136,8 @@ impl Socket {
     /// Says goodbye, if the other side still listens; there is nobody to tell otherwise.
     pub(crate) fn bye(&mut self, reason: &str) {
         // What is unread when a socket is closed makes the other side see an error instead of the reason.
-        foreign::empty(self.fd.as_fd());
-        let _ = self.send(&Message::Disconnect { code: 0, reason: Reason::new(reason) }, None);
+        untrusted_fd::empty(self.fd.as_fd());
+        let _ = self.send(&Message::DisconnectReason { code: 0, reason: Reason::new(reason) }, None);
     }
 
     /// The user on the other side, at the time it connected.
@@ -165,7 +165,7 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         // There may be descriptors in messages that nobody has read.
-        foreign::empty(self.fd.as_fd());
+        untrusted_fd::empty(self.fd.as_fd());
     }
 }
 

@@ -17,7 +17,7 @@ use nix::sys::socket::{
 };
 
 /// Nothing here takes nearly as long; it only keeps a broken test from hanging.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A name no other test uses.
 pub fn unique(test: &str) -> SocketAddr {
@@ -31,7 +31,7 @@ pub fn until<T>(what: &str, mut step: impl FnMut() -> Option<T>) -> T {
         if let Some(done) = step() {
             return done;
         }
-        assert!(start.elapsed() < PATIENCE, "waited in vain for: {what}");
+        assert!(start.elapsed() < WAIT_TIMEOUT, "waited in vain for: {what}");
         std::thread::yield_now();
     }
 }
@@ -136,7 +136,7 @@ pub enum Heard {
     Ack,
     Hello,
     Connected,
-    Disconnect(String),
+    DisconnectReason(String),
     Other(u16),
     Closed,
 }
@@ -225,7 +225,7 @@ impl Mock {
             7 => Heard::Connected,
             8 => {
                 let text = packet[6..102].split(|byte| *byte == 0).next().unwrap();
-                Heard::Disconnect(String::from_utf8(text.to_vec()).unwrap())
+                Heard::DisconnectReason(String::from_utf8(text.to_vec()).unwrap())
             }
             kind => Heard::Other(kind),
         };

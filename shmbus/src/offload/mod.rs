@@ -4,10 +4,10 @@
 //! done in software, in the sender's context, before a frame is put on the bus: what travels there is always complete.
 //!
 //! - [`Capabilities`] says what a station does for its user: [`StationOptions::capabilities`] and
-//!   [`Interface::set_capabilities`].
-//! - [`Offload`] says what was left undone of a frame: [`Interface::send_offload`], or [`TxRequest`]s for
-//!   [`Interface::send_offload_burst`].
-//! - [`RxVerdict`] says what was found of a received frame: [`Interface::verify`].
+//!   [`Station::set_capabilities`].
+//! - [`Offload`] says what was left undone of a frame: [`Station::send_offload`], or [`TxRequest`]s for
+//!   [`Station::send_offload_burst`].
+//! - [`RxVerdict`] says what was found of a received frame: [`Station::verify`].
 //! - [`Checksum`] is the arithmetic.
 //!
 //! ```
@@ -15,11 +15,11 @@
 //! # let folder = tempfile::tempdir()?;
 //! # let path = folder.path().join("bus");
 //! use shmbus::offload::{Capabilities, Offload, RxVerdict, Verdict};
-//! use shmbus::{Burst, Bus, Interface, StationOptions};
+//! use shmbus::{Burst, Bus, Station, StationOptions};
 //!
 //! let options = StationOptions::new().capabilities("udp4csum,ip4csum".parse()?);
-//! let mut alice = Interface::join(Bus::open_or_create(&path, 0o600)?, options.clone())?;
-//! let mut bob = Interface::join(Bus::open(&path)?, options)?;
+//! let mut alice = Station::join(Bus::open_or_create(&path, 0o600)?, options.clone())?;
+//! let mut bob = Station::join(Bus::open(&path)?, options)?;
 //!
 //! // A datagram from 10.0.0.1 to 10.0.0.2 without checksums.
 //! let mut frame = Vec::new();
@@ -55,10 +55,10 @@
 //! | `VIRTIO_NET_HDR_GSO_TCPV4` or `_TCPV6` (with or without `_ECN`), `gso_size` | [`Offload::segments`]`(gso_size)` |
 //!
 //! [`StationOptions::capabilities`]: crate::StationOptions::capabilities
-//! [`Interface::set_capabilities`]: crate::Interface::set_capabilities
-//! [`Interface::send_offload`]: crate::Interface::send_offload
-//! [`Interface::send_offload_burst`]: crate::Interface::send_offload_burst
-//! [`Interface::verify`]: crate::Interface::verify
+//! [`Station::set_capabilities`]: crate::Station::set_capabilities
+//! [`Station::send_offload`]: crate::Station::send_offload
+//! [`Station::send_offload_burst`]: crate::Station::send_offload_burst
+//! [`Station::verify`]: crate::Station::verify
 
 mod capabilities;
 mod checksum;

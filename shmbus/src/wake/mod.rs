@@ -9,20 +9,20 @@
 //! 3. sleep.
 //!
 //! The watch ends with the first wake-up, or is removed by who gets up before. A full fence between 1 and 2, and another between
-//! a sender's commit and its wake-up, make sure that the sender meets the watch or the sleeper meets the frames, whatever the
+//! a sender's commit and its wake-up, make sure that the sender meets the watch or the wait set meets the frames, whatever the
 //! kernel does or does not order.
 //!
-//! A sender may die between its commit and its wake-up. So nobody sleeps longer than [`SLEEP_BOUND`] without a look.
+//! A sender may die between its commit and its wake-up. So nobody sleeps longer than [`MAX_SLEEP`] without a look.
 //!
 //! Users may have few inotify instances, often 128, and an instance watches a file only once. So the stations of a process
-//! share: those that one thread serves have a [`Sleeper`](sleeper::Sleeper), those that wait each in a thread of its own
-//! a [`lookout`]. Both rest on [`watches`].
+//! share: those that one thread serves have a [`WaitSet`](wait_set::WaitSet), those that wait each in a thread of its own
+//! a [`shared_wait`]. Both rest on [`watches`].
 
-pub(crate) mod lookout;
+pub(crate) mod busy_poll;
 #[cfg(test)]
 mod model;
-pub(crate) mod patience;
-pub(crate) mod sleeper;
+pub(crate) mod shared_wait;
+pub(crate) mod wait_set;
 mod watches;
 
 use std::fs::File;
@@ -37,11 +37,11 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
-use self::lookout::Lookout;
+use self::shared_wait::SharedWait;
 use self::watches::Notify;
 use crate::format::{Field32, VERSION};
 
-/// What the lookout's threads meet at; the model has its own.
+/// What the shared wait's threads meet at; the model has its own.
 mod sync {
     pub(super) use std::sync::atomic::fence;
     pub(super) use std::sync::{Condvar, Mutex, MutexGuard};
@@ -49,9 +49,9 @@ mod sync {
 
 /// The longest anybody should sleep without looking at the bus: a sender that dies between putting frames there and
 /// waking the others leaves the frames to be found.
-pub const SLEEP_BOUND: Duration = Duration::from_millis(100);
+pub const MAX_SLEEP: Duration = Duration::from_millis(100);
 
-/// The pause between two looks of a sleeper that cannot be woken.
+/// The pause between two looks of a wait set that cannot be woken.
 pub(crate) const NAP: Duration = Duration::from_millis(1);
 
 /// A read takes as many events as there are, up to some hundreds. After so few there are no more, and need not be asked for.
@@ -142,25 +142,25 @@ impl Notify for Instance {
     }
 }
 
-/// A lookout for one more station of this process: one of its own for the first few, then the one with the fewest. It lasts as
+/// A shared wait for one more station of this process: one of its own for the first few, then the one with the fewest. It lasts as
 /// long as it has stations.
-pub(crate) fn process_lookout() -> io::Result<Arc<Lookout<Instance>>> {
-    static LOOKOUTS: Mutex<Vec<Weak<Lookout<Instance>>>> = Mutex::new(Vec::new());
+pub(crate) fn process_lookout() -> io::Result<Arc<SharedWait<Instance>>> {
+    static LOOKOUTS: Mutex<Vec<Weak<SharedWait<Instance>>>> = Mutex::new(Vec::new());
     let mut lookouts = LOOKOUTS.lock().unwrap_or_else(PoisonError::into_inner);
-    lookouts.retain(|lookout| lookout.strong_count() > 0);
-    let fewest = lookouts.iter().min_by_key(|lookout| lookout.strong_count()).and_then(Weak::upgrade);
-    if let Some(lookout) = &fewest
+    lookouts.retain(|shared_wait| shared_wait.strong_count() > 0);
+    let fewest = lookouts.iter().min_by_key(|shared_wait| shared_wait.strong_count()).and_then(Weak::upgrade);
+    if let Some(shared_wait) = &fewest
         && lookouts.len() >= LOOKOUTS_MAX
     {
-        return Ok(Arc::clone(lookout));
+        return Ok(Arc::clone(shared_wait));
     }
     let instance = Instance::new();
     if let Err(errno) = instance.0 {
         return fewest.ok_or_else(|| errno.into());
     }
-    let lookout = Arc::new(Lookout::new(instance));
-    lookouts.push(Arc::downgrade(&lookout));
-    Ok(lookout)
+    let shared_wait = Arc::new(SharedWait::new(instance));
+    lookouts.push(Arc::downgrade(&shared_wait));
+    Ok(shared_wait)
 }
 
 /// Says once that there are too many files, inotify instances or watches, and that another way has to do.

@@ -9,19 +9,19 @@ use loom::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
-use self::lookout::{Lookout, Place, Sleep};
+use self::shared_wait::{Place, SharedWait, Sleep};
 use super::FileId;
 use super::watches::{self, Notify};
 
-/// What the lookout's threads meet at, here.
+/// What the shared wait's threads meet at, here.
 mod sync {
     pub(super) use loom::sync::atomic::fence;
     pub(super) use loom::sync::{Condvar, Mutex, MutexGuard};
 }
 
 #[allow(clippy::duplicate_mod, reason = "the same code with loom's types")]
-#[path = "lookout.rs"]
-mod lookout;
+#[path = "shared_wait.rs"]
+mod shared_wait;
 
 /// Longer than any test.
 const FOR_EVER: Duration = Duration::from_hours(1);
@@ -118,7 +118,7 @@ impl Notify for Kernel {
 struct Process {
     files: [Arc<File>; 2],
     inside: Arc<Inside>,
-    lookout: std::sync::Arc<Lookout<Kernel>>,
+    shared_wait: std::sync::Arc<SharedWait<Kernel>>,
 }
 
 impl Process {
@@ -126,12 +126,12 @@ impl Process {
         let files = [File::new(), File::new()];
         let inside = Arc::new(Inside { queue: Mutex::new(Queue::default()), readable: Condvar::new() });
         let kernel = Kernel { files: files.clone(), inside: Arc::clone(&inside) };
-        Self { files, inside, lookout: std::sync::Arc::new(Lookout::new(kernel)) }
+        Self { files, inside, shared_wait: std::sync::Arc::new(SharedWait::new(kernel)) }
     }
 
     fn place(&self, nth: usize) -> Place<Kernel> {
         let id = FileId { device: 0, inode: nth as u64 };
-        Place::new(std::sync::Arc::clone(&self.lookout), id)
+        Place::new(std::sync::Arc::clone(&self.shared_wait), id)
     }
 
     /// Waits until as much was sent on a bus.

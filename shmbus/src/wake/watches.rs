@@ -122,7 +122,7 @@ impl<W: Copy + Eq + Debug, T> Watches<W, T> {
         Ok(())
     }
 
-    /// As [`arm`](Self::arm), but only [`rouse`](Self::rouse) wakes it, or what wakes others on the file.
+    /// As [`arm`](Self::arm), but only [`wake`](Self::wake) wakes it, or what wakes others on the file.
     pub(crate) fn arm_unwatched(&mut self, seat: SeatId) {
         if let Some(seat) = &mut self.seats[seat.0]
             && let Some(watched) = self.files.get_mut(&seat.file)
@@ -167,12 +167,12 @@ impl<W: Copy + Eq + Debug, T> Watches<W, T> {
             }
         });
         if lost {
-            self.rouse(notify, each);
+            self.wake(notify, each);
         }
     }
 
     /// Calls `each` for everybody who is armed, and disarms them.
-    pub(crate) fn rouse(&mut self, notify: &impl Notify<Watch = W>, mut each: impl FnMut(&T)) {
+    pub(crate) fn wake(&mut self, notify: &impl Notify<Watch = W>, mut each: impl FnMut(&T)) {
         for watched in self.files.values_mut() {
             if let Some(watch) = watched.watch.take() {
                 notify.unwatch(watch);
@@ -183,7 +183,7 @@ impl<W: Copy + Eq + Debug, T> Watches<W, T> {
         self.forget_old_news(notify);
     }
 
-    /// While nobody is armed, nothing that happened is news to anybody, and it must not wake the next sleeper.
+    /// While nobody is armed, nothing that happened is news to anybody, and it must not wake the next wait set.
     fn forget_old_news(&self, notify: &impl Notify<Watch = W>) {
         if self.is_idle() {
             notify.told(&mut |_| {});

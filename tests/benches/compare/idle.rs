@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use memif::{Client, Event, Link, Options};
 use nix::unistd::{SysconfVar, sysconf};
-use system_tests::{Lab, PATIENCE, Process, wait};
+use system_tests::{Lab, Process, WAIT_TIMEOUT, wait};
 
 use crate::contest::{Sheet, Target};
 use crate::ours;
@@ -29,7 +29,7 @@ pub(crate) fn a_hundred_ports(sheet: &mut Sheet<'_>) {
         .collect();
     // All at once, as a hundred programs would: a server waits for an answer of so many and so long only.
     let mut links: Vec<Option<Link>> = peers.iter().map(|_| None).collect();
-    wait::until("a peer on every port", PATIENCE, || {
+    wait::until("a peer on every port", WAIT_TIMEOUT, || {
         for (peer, link) in peers.iter_mut().zip(&mut links) {
             match peer.ready().expect("a client's descriptors work") {
                 Some(Event::Connected { link: connected, .. }) => *link = Some(connected),

@@ -1,7 +1,7 @@
 //! memif beside two of DPDK's testpmd over its `net_memif`: with the same frames, ring and burst, and the same side sending.
 
 use serde_json::Value;
-use system_tests::{Lab, PATIENCE, Testpmd, require};
+use system_tests::{Lab, Testpmd, WAIT_TIMEOUT, require};
 
 use crate::contest::{Judge, Sheet, Target};
 use crate::ours::{self, bench, bench_args, figure, rate};
@@ -147,9 +147,9 @@ fn with_testpmd(lab: &Lab, name: &str, role: &str, mode: &'static str, frame: u3
         report
     } else {
         let ours = lab.spawn(args);
-        system_tests::wait::until("our server listens", PATIENCE, || socket.exists());
+        system_tests::wait::until("our server listens", WAIT_TIMEOUT, || socket.exists());
         let testpmd = setup.start(lab);
-        let report = ours.finish(PATIENCE).json();
+        let report = ours.finish(WAIT_TIMEOUT).json();
         drop(testpmd);
         report
     };

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use shmbus::{Burst, Bus, Interface, StationOptions};
+use shmbus::{Burst, Bus, Station, StationOptions};
 use system_tests::reference::RumpPeer;
 
 use crate::contest::{Judge, Sheet};
@@ -49,9 +49,9 @@ fn our_receiver(path: &Path) -> impl FnMut() -> usize + use<> {
     }
 }
 
-fn join(path: &Path) -> Interface {
+fn join(path: &Path) -> Station {
     let bus = Bus::open_or_create(path, 0o600).expect("a bus");
-    Interface::join(bus, StationOptions::new().promiscuous(true)).expect("a station")
+    Station::join(bus, StationOptions::new().promiscuous(true)).expect("a station")
 }
 
 fn rump_sender(path: &Path, frames: &[Vec<u8>]) -> impl FnMut() -> usize {

@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use system_tests::{Lab, PATIENCE, Process, privilege, wait};
+use system_tests::{Lab, Process, WAIT_TIMEOUT, privilege, wait};
 
 /// What a request for a port begins with, and the version of the protocol.
 const MAGIC: u32 = 0xfeed_face;
@@ -29,7 +29,7 @@ impl Switch {
         let mut command = lab.command("vde_switch");
         command.arg("-s").arg(&folder);
         let process = Process::spawn("vde_switch", &mut command);
-        wait::until("vde_switch listens", PATIENCE, || folder.join("ctl").exists());
+        wait::until("vde_switch listens", WAIT_TIMEOUT, || folder.join("ctl").exists());
         Self { _process: process, folder }
     }
 
@@ -79,9 +79,9 @@ impl Plug {
         let data = UnixDatagram::bind(path).expect("a socket");
         privilege::hand_over(path);
         data.set_write_timeout(Some(Duration::from_millis(100))).expect("a timeout");
-        data.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        data.set_read_timeout(Some(WAIT_TIMEOUT)).expect("a timeout");
         let mut control = UnixStream::connect(switch.join("ctl")).expect("the switch");
-        control.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        control.set_read_timeout(Some(WAIT_TIMEOUT)).expect("a timeout");
         let mut request = Vec::new();
         for word in [MAGIC, VERSION, NEW_PORT] {
             request.extend(word.to_ne_bytes());

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 
 use system_tests::process::Stream;
 use system_tests::turn::Turn;
-use system_tests::{Lab, PATIENCE, Process, lab, namespace, require, wait};
+use system_tests::{Lab, Process, WAIT_TIMEOUT, lab, namespace, require, wait};
 
 use self::transcript::{Section, Step};
 
@@ -61,7 +61,7 @@ impl<'lab> Reader<'lab> {
             } else {
                 format!(">{output} 2>&1 {command} &")
             });
-            let came = wait::poll(PATIENCE, || fits(&printed()).then_some(()));
+            let came = wait::poll(WAIT_TIMEOUT, || fits(&printed()).then_some(()));
             assert!(
                 came.is_some(),
                 "$ {}\nshould print\n{}\nand printed\n{}",
@@ -73,7 +73,7 @@ impl<'lab> Reader<'lab> {
         }
         let mark = self.shell.mark();
         self.shell.type_line(&format!("{{ {}\n}} >{output} 2>&1 </dev/null; echo status $?", step.command));
-        let status = self.shell.wait_for(mark, PATIENCE, &step.command, |line| {
+        let status = self.shell.wait_for(mark, WAIT_TIMEOUT, &step.command, |line| {
             line.stream == Stream::Out && line.text.starts_with("status ")
         });
         let printed = printed();

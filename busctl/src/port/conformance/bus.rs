@@ -3,13 +3,13 @@
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
-use shmbus::{Burst, BusOptions, Interface, StationOptions};
+use shmbus::{Burst, BusOptions, Station, StationOptions};
 
 use super::{Cable, Peer, conforms, here};
 
 struct Other {
     path: PathBuf,
-    station: Interface,
+    station: Station,
     burst: Burst,
 }
 
@@ -37,7 +37,7 @@ impl Peer for Other {
 fn kind(folder: &Path) -> Cable {
     let path = folder.join("other.bus");
     let bus = BusOptions::new().size(4 << 20).open_or_create(&path).expect("a bus");
-    let station = Interface::join(bus, StationOptions::new()).expect("joined");
+    let station = Station::join(bus, StationOptions::new()).expect("joined");
     let other = Other { path: path.clone(), station, burst: Burst::new(512) };
     (format!("bus:{}", path.display()), Box::new(|| Box::new(other)))
 }

@@ -12,13 +12,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use shmbus::{Burst, Bus, BusOptions, Interface, StationOptions};
+use shmbus::{Burst, Bus, BusOptions, Station, StationOptions};
 use tempfile::TempDir;
 
 use super::{Moved, Port, PortSpec, open};
 
 /// How long a test waits for what should happen at once.
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Frames of a test.
 const FRAMES: u32 = 2_000;
@@ -46,8 +46,8 @@ trait Peer {
 /// A port on a bus, its peer, and a station that watches.
 struct Bench {
     port: Box<dyn Port>,
-    station: Interface,
-    witness: Interface,
+    station: Station,
+    witness: Station,
     burst: Burst,
     peer: Box<dyn Peer>,
     /// What the witness has seen.
@@ -79,8 +79,8 @@ impl Bench {
         let options = StationOptions::new().promiscuous(true);
         Self {
             port: ports.remove(0),
-            station: Interface::join(bus(), options.clone()).expect("joined"),
-            witness: Interface::join(bus(), options).expect("joined"),
+            station: Station::join(bus(), options.clone()).expect("joined"),
+            witness: Station::join(bus(), options).expect("joined"),
             burst: Burst::new(512),
             peer: peer(),
             seen: Vec::new(),
@@ -99,18 +99,18 @@ impl Bench {
         bench
     }
 
-    fn tend(&mut self) {
-        if self.port.wants_tending() {
-            self.port.tend(&mut |text| self.told.push(text.to_owned()));
+    fn service(&mut self) {
+        if self.port.wants_service() {
+            self.port.service(&mut |text| self.told.push(text.to_owned()));
         }
         if !self.port.is_up() {
-            self.station.skip_to_present();
+            self.station.discard_pending();
         }
     }
 
     /// What a node does all the time; whether something moved.
     fn turn(&mut self) -> bool {
-        self.tend();
+        self.service();
         let mut moved = false;
         if self.port.is_up() {
             let (to_bus, to_peer) =
@@ -132,7 +132,7 @@ impl Bench {
         let begin = Instant::now();
         while !holds(self) {
             assert!(
-                begin.elapsed() < PATIENCE,
+                begin.elapsed() < WAIT_TIMEOUT,
                 "waited in vain: {what}; seen {}, received {}, to the bus {:?}, to the peer {:?}, told {:?}",
                 self.seen.len(),
                 self.received.len(),
@@ -288,7 +288,7 @@ fn a_sleeper_is_woken(kind: Kind) {
         });
         assert!(!bench.is_woken(Duration::from_millis(1)), "nothing has happened");
         assert!(bench.peer.send(&frame(number, 60)), "there is room for one");
-        assert!(bench.is_woken(PATIENCE), "something has");
+        assert!(bench.is_woken(WAIT_TIMEOUT), "something has");
         bench.port.disarm();
         bench.until("it is seen", |bench| bench.seen.len() == number as usize + 1);
     }

@@ -159,7 +159,7 @@ fn the_link_follows_the_interface() {
                 if up {
                     assert!(!bench.is_woken(Duration::from_millis(1)));
                     assert!(ip("link set tap0 up"));
-                    assert!(bench.is_woken(super::PATIENCE));
+                    assert!(bench.is_woken(super::WAIT_TIMEOUT));
                 } else {
                     assert!(ip("link set tap0 down"));
                 }

@@ -16,11 +16,11 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use super::mailbox::{Change, Mailbox};
-use super::told::Told;
+use super::report_once::ReportOnce;
 use super::{MemifPort, MemifSpec};
-use crate::bell::Bell;
 use crate::exit::{OrMisuse as _, misuse};
 use crate::output;
+use crate::process::wake_fd::WakeFd;
 
 /// How many events are taken at once from a socket: nobody who connects ever anew keeps the other sockets waiting.
 const MAX_EVENTS: usize = 64;
@@ -40,7 +40,7 @@ struct Front {
 /// What the thread shares with those who open and close ports.
 struct Office {
     epoll: Epoll,
-    bell: Bell,
+    bell: WakeFd,
     closed: AtomicBool,
     /// Peers are told that the whole program ends.
     farewell: AtomicBool,
@@ -62,7 +62,7 @@ struct Endpoint {
     address: SocketAddr,
     ports: BTreeMap<u32, Subscriber>,
     /// Of what concerns no port.
-    told: Told,
+    told: ReportOnce,
 }
 
 enum Face {
@@ -74,7 +74,7 @@ enum Face {
 struct Subscriber {
     name: String,
     mailbox: Arc<Mailbox>,
-    told: Told,
+    told: ReportOnce,
     /// Why somebody was turned away last. A server does not count that as the interface's own history.
     refused: Option<String>,
 }
@@ -114,7 +114,7 @@ impl Sockets {
         let subscriber = Subscriber {
             name: name.to_owned(),
             mailbox: Arc::clone(&mailbox),
-            told: Told::default(),
+            told: ReportOnce::default(),
             refused: None,
         };
         let mut table = office.lock();
@@ -175,7 +175,7 @@ impl Drop for Front {
 
 impl Office {
     fn new() -> std::io::Result<Self> {
-        let (epoll, bell) = (Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?, Bell::new()?);
+        let (epoll, bell) = (Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?, WakeFd::new()?);
         epoll.add(&bell, EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
         Ok(Self {
             epoll,
@@ -199,7 +199,7 @@ impl Office {
         let address = address.clone();
         table
             .endpoints
-            .insert(token, Endpoint { face, address, ports: BTreeMap::new(), told: Told::default() });
+            .insert(token, Endpoint { face, address, ports: BTreeMap::new(), told: ReportOnce::default() });
         Ok(token)
     }
 

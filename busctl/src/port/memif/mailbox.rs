@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use memif::Link;
 
-use crate::bell::Bell;
+use crate::process::wake_fd::WakeFd;
 
 /// What became of a port's link.
 pub(crate) enum Change {
@@ -23,12 +23,12 @@ pub(super) struct Mailbox {
     changes: Mutex<VecDeque<Change>>,
     /// Whether there may be some.
     mail: AtomicBool,
-    bell: Bell,
+    bell: WakeFd,
 }
 
 impl Mailbox {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { changes: Mutex::default(), mail: AtomicBool::new(false), bell: Bell::new()? })
+        Ok(Self { changes: Mutex::default(), mail: AtomicBool::new(false), bell: WakeFd::new()? })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Change>> {

@@ -6,23 +6,21 @@
 
 mod control;
 mod mailbox;
+mod report_once;
 mod spec;
-mod told;
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
-use memif::{Link, LinkError, Packet, RxBurst, RxMode, TxBurst};
-use shmbus::{
-    FrameSink, FrameSource, Interface, MAX_FRAME, MIN_FRAME, RingFrame, SLEEP_BOUND, SendError, Slot,
-};
+use ::memif::{Link, LinkError, Packet, RxBurst, RxMode, TxBurst};
+use shmbus::{FrameSink, FrameSource, MAX_FRAME, MAX_SLEEP, MIN_FRAME, RingFrame, SendError, Slot, Station};
 
 pub(crate) use self::control::{Control, Sockets, View};
 pub(crate) use self::mailbox::Change;
 pub(crate) use self::spec::DEFAULT_SOCKET;
 pub use self::spec::MemifSpec;
-use super::{BURST, Moved, NotSent, Patience, Port};
+use super::{BURST, Moved, NotSent, Port};
 
 /// How long after an interrupt was asked for a connected peer is looked at once more: far longer than its stores can be on their way.
 const FIRST_LOOK: Duration = Duration::from_millis(10);
@@ -70,11 +68,11 @@ impl Port for MemifPort {
         self.link.is_some() && !self.broken
     }
 
-    fn wants_tending(&self) -> bool {
+    fn wants_service(&self) -> bool {
         self.control.has_news()
     }
 
-    fn tend(&mut self, _tell: &mut dyn FnMut(&str)) {
+    fn service(&mut self, _tell: &mut dyn FnMut(&str)) {
         while let Some(change) = self.control.next() {
             self.broken = false;
             self.link = match change {
@@ -84,7 +82,7 @@ impl Port for MemifPort {
         }
     }
 
-    fn ingress(&mut self, station: &mut Interface) -> Result<Moved, NotSent> {
+    fn ingress(&mut self, station: &mut Station) -> Result<Moved, NotSent> {
         let Some(link) = self.link.as_mut().filter(|_| !self.broken) else { return Ok(Moved::default()) };
         match receive(link, &mut self.stage, station) {
             Ok(moved) => Ok(moved),
@@ -96,7 +94,7 @@ impl Port for MemifPort {
         }
     }
 
-    fn egress(&mut self, station: &mut Interface) -> Moved {
+    fn egress(&mut self, station: &mut Station) -> Moved {
         let Some(link) = self.link() else { return Moved::default() };
         send(link, station).unwrap_or_else(|why| {
             self.lost(&why);
@@ -104,12 +102,8 @@ impl Port for MemifPort {
         })
     }
 
-    fn patience(&self) -> Patience {
-        match self.rx_mode {
-            RxMode::Polling => Patience::Polling,
-            RxMode::Interrupt => Patience::Interrupt,
-            RxMode::Adaptive => Patience::Adaptive,
-        }
+    fn rx_mode(&self) -> RxMode {
+        self.rx_mode
     }
 
     fn arm(&mut self) -> bool {
@@ -130,7 +124,7 @@ impl Port for MemifPort {
 
     /// Real peers may publish just as the interrupt is armed and not see it.
     fn first_look(&self) -> Duration {
-        if self.is_up() { FIRST_LOOK } else { SLEEP_BOUND }
+        if self.is_up() { FIRST_LOOK } else { MAX_SLEEP }
     }
 
     fn descriptors<'p>(&'p self, watch: &mut dyn FnMut(BorrowedFd<'p>)) {
@@ -148,7 +142,7 @@ enum Interrupted {
 }
 
 /// Moves a burst of each queue from the peer to the bus.
-fn receive(link: &mut Link, stage: &mut Vec<Vec<u8>>, station: &mut Interface) -> Result<Moved, Interrupted> {
+fn receive(link: &mut Link, stage: &mut Vec<Vec<u8>>, station: &mut Station) -> Result<Moved, Interrupted> {
     let mut moved = Moved::default();
     for queue in &mut link.rx {
         let burst = queue.burst(BURST).map_err(Interrupted::Link)?;
@@ -183,7 +177,7 @@ fn receive(link: &mut Link, stage: &mut Vec<Vec<u8>>, station: &mut Interface) -
 }
 
 /// Moves a burst from the bus to the peer. Frames of one conversation must stay in order, so all go to the first queue.
-fn send(link: &mut Link, station: &mut Interface) -> Result<Moved, LinkError> {
+fn send(link: &mut Link, station: &mut Station) -> Result<Moved, LinkError> {
     let Some(queue) = link.tx.first_mut() else { return Ok(Moved::default()) };
     let mut sink = Outgoing { burst: queue.burst()?, blocked: false };
     station.recv_into(&mut sink, BURST);

@@ -14,7 +14,7 @@ use anyhow::{Context as _, anyhow};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use shmbus::{Interface, MIN_FRAME, SendError};
+use shmbus::{MIN_FRAME, SendError, Station};
 
 use super::super::{BURST, Moved, NotSent};
 use super::spec::Place;
@@ -139,7 +139,7 @@ impl Input {
     }
 
     /// Sends what is due, a burst at most. What the bus does not take stays for the next time.
-    pub(super) fn play(&mut self, station: &mut Interface) -> Result<Moved, NotSent> {
+    pub(super) fn play(&mut self, station: &mut Station) -> Result<Moved, NotSent> {
         if !self.advance() {
             return Ok(Moved::default());
         }

@@ -10,13 +10,13 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use anyhow::anyhow;
-use shmbus::Interface;
+use shmbus::Station;
 
 use self::input::Input;
 use self::output::Output;
 pub use self::spec::{PcapSpec, Place};
 use super::identity::Identity;
-use super::{Moved, NotSent, Patience, Port};
+use super::{Moved, NotSent, Port, RxMode};
 use crate::exit::misuse;
 
 /// The captures of one port.
@@ -60,12 +60,12 @@ impl Port for PcapPort {
         self.input.is_some() || self.output.is_some()
     }
 
-    fn wants_tending(&self) -> bool {
+    fn wants_service(&self) -> bool {
         self.input.as_ref().is_some_and(Input::has_ended)
             || self.output.as_ref().is_some_and(Output::has_ended)
     }
 
-    fn tend(&mut self, tell: &mut dyn FnMut(&str)) {
+    fn service(&mut self, tell: &mut dyn FnMut(&str)) {
         if let Some(text) = self.input.as_ref().and_then(Input::end) {
             tell(&text);
             self.input = None;
@@ -76,21 +76,21 @@ impl Port for PcapPort {
         }
     }
 
-    fn ingress(&mut self, station: &mut Interface) -> Result<Moved, NotSent> {
+    fn ingress(&mut self, station: &mut Station) -> Result<Moved, NotSent> {
         self.input.as_mut().map_or_else(|| Ok(Moved::default()), |input| input.play(station))
     }
 
-    fn egress(&mut self, station: &mut Interface) -> Moved {
+    fn egress(&mut self, station: &mut Station) -> Moved {
         let Some(output) = &mut self.output else {
             // Nobody is there to hear it.
-            station.skip_to_present();
+            station.discard_pending();
             return Moved::default();
         };
         output.take(station)
     }
 
-    fn patience(&self) -> Patience {
-        Patience::Adaptive
+    fn rx_mode(&self) -> RxMode {
+        RxMode::Adaptive
     }
 
     fn arm(&mut self) -> bool {

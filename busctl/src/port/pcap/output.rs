@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use shmbus::{Burst, Interface, MAX_BIG_FRAME};
+use shmbus::{Burst, MAX_BIG_FRAME, Station};
 
 use super::super::identity::Identity;
 use super::super::{BURST, Moved};
@@ -62,7 +62,7 @@ impl Output {
     }
 
     /// Takes a burst from the bus.
-    pub(super) fn take(&mut self, station: &mut Interface) -> Moved {
+    pub(super) fn take(&mut self, station: &mut Station) -> Moved {
         let Some(mut burst) = self.spare.take().or_else(|| self.empty.try_recv().ok()) else {
             return Moved { blocked: true, ..Moved::default() };
         };

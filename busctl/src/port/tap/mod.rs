@@ -7,9 +7,9 @@
 //!
 //! The port is up while somebody has set the interface up. Nobody has to tell: the descriptor is writable just then.
 
-mod gather;
+mod gro;
+mod rx_batch;
 mod spec;
-mod taken;
 
 use std::io::{self, IoSlice, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -19,14 +19,14 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use shmbus::offload::{Capabilities, Verdict};
-use shmbus::{Burst, Interface, SendError, Stats};
+use shmbus::{Burst, SendError, Station, Stats};
 use tapdev::header::{self, Header};
 use tapdev::{Form, OpenError, TapDevice};
 
-use self::gather::{Run, Segment};
+use self::gro::{Run, Segment};
+use self::rx_batch::RxBatch;
 pub use self::spec::TapSpec;
-use self::taken::Taken;
-use super::{Moved, NotSent, Patience, Port};
+use super::{Moved, NotSent, Port, RxMode};
 use crate::exit::misuse;
 
 /// Frames taken from the bus at once: the segments of three super-frames.
@@ -44,7 +44,7 @@ pub(crate) struct TapPort {
     watch: Epoll,
     /// What the station does for the kernel.
     capabilities: Capabilities,
-    taken: Taken,
+    taken: RxBatch,
     outgoing: Burst,
 }
 
@@ -73,7 +73,7 @@ pub(crate) fn open(spec: &TapSpec) -> anyhow::Result<TapPort> {
         changed: false,
         watch,
         capabilities: if spec.offload { Capabilities::ALL } else { Capabilities::NONE },
-        taken: Taken::new(form),
+        taken: RxBatch::new(form),
         outgoing: Burst::new(BURST),
     })
 }
@@ -119,12 +119,12 @@ impl Port for TapPort {
         self.up
     }
 
-    fn wants_tending(&self) -> bool {
+    fn wants_service(&self) -> bool {
         let Some(tap) = &self.tap else { return false };
         self.changed || !self.up && state(tap) != Some(false)
     }
 
-    fn tend(&mut self, _tell: &mut dyn FnMut(&str)) {
+    fn service(&mut self, _tell: &mut dyn FnMut(&str)) {
         self.changed = false;
         let Some(tap) = &self.tap else { return };
         if let Some(up) = state(tap) {
@@ -138,7 +138,7 @@ impl Port for TapPort {
         self.tap.is_none().then(|| "somebody has deleted the interface".to_owned())
     }
 
-    fn ingress(&mut self, station: &mut Interface) -> Result<Moved, NotSent> {
+    fn ingress(&mut self, station: &mut Station) -> Result<Moved, NotSent> {
         let Some(tap) = &self.tap else { return Ok(Moved::default()) };
         let unusable = self.taken.fill(tap, station.bus().max_frame());
         if self.taken.is_empty() {
@@ -161,7 +161,7 @@ impl Port for TapPort {
         }
     }
 
-    fn egress(&mut self, station: &mut Interface) -> Moved {
+    fn egress(&mut self, station: &mut Station) -> Moved {
         let Some(tap) = &self.tap else { return Moved::default() };
         self.outgoing.clear();
         if station.recv_into(&mut self.outgoing, BURST) == 0 {
@@ -181,8 +181,8 @@ impl Port for TapPort {
         moved
     }
 
-    fn patience(&self) -> Patience {
-        Patience::Adaptive
+    fn rx_mode(&self) -> RxMode {
+        RxMode::Adaptive
     }
 
     fn arm(&mut self) -> bool {
@@ -218,7 +218,7 @@ struct Kernel<'t> {
 
 impl Kernel<'_> {
     /// Hands frames to the kernel, with what the station found of them, and runs of TCP segments as one.
-    fn receive_verified(&mut self, frames: &Burst, station: &Interface) {
+    fn receive_verified(&mut self, frames: &Burst, station: &Station) {
         let mut run: Option<Run<'_>> = None;
         for frame in frames {
             let verdict = station.verify(frame.bytes);
@@ -248,7 +248,7 @@ impl Kernel<'_> {
             return self.receive_one(run.first(), true);
         }
         run.with_frame(|header, parts| {
-            let mut slices = [IoSlice::new(&[]); gather::MAX_SEGMENTS + 2];
+            let mut slices = [IoSlice::new(&[]); gro::MAX_SEGMENTS + 2];
             let header = header.to_bytes();
             slices[0] = IoSlice::new(&header);
             for (slice, part) in slices[1..].iter_mut().zip(parts) {

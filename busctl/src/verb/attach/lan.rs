@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::anyhow;
-use shmbus::{BusOptions, Interface, MacAddr6};
+use shmbus::{BusOptions, MacAddr6, Station};
 
 use super::Args;
 use crate::bus_argument::{BusArgument, plugged_in};
 use crate::context::Context;
-use crate::followed::{Destroyed, Followed, News};
-use crate::node::{self, Gauge, Gone, Key, Node};
+use crate::node::{self, Gone, Key, Node, PortStats};
 use crate::output;
 use crate::port::{self, PortSpec};
+use crate::registry::runner::{Destroyed, News, RunningInterface};
 use crate::registry::{Counters, Media, Record};
 
 /// See the module.
@@ -27,7 +27,7 @@ pub(super) struct Lan<'a> {
     options: BusOptions,
     /// What ports counted that are gone.
     before: Counters,
-    followed: Option<Followed>,
+    followed: Option<RunningInterface>,
     /// None: the ports take part in no bus.
     place: Option<Place>,
 }
@@ -35,7 +35,7 @@ pub(super) struct Lan<'a> {
 /// A port in the node.
 struct Attached {
     key: Key,
-    gauge: Arc<Gauge>,
+    gauge: Arc<PortStats>,
     name: String,
     /// Its place on the command line.
     index: usize,
@@ -58,7 +58,7 @@ impl<'a> Lan<'a> {
         let (bus, followed) = match &args.bus {
             BusArgument::Path(path) => (path.clone(), None),
             BusArgument::Interface(name) => {
-                let followed = Followed::claim_station(&context.registry()?, *name)?;
+                let followed = RunningInterface::claim_station(&context.registry()?, *name)?;
                 (plugged_in(followed.record())?.to_owned(), Some(followed))
             }
         };
@@ -92,7 +92,7 @@ impl<'a> Lan<'a> {
     }
 
     /// A station for a port.
-    fn station(&self, place: &Place, index: usize, name: &str) -> anyhow::Result<Interface> {
+    fn station(&self, place: &Place, index: usize, name: &str) -> anyhow::Result<Station> {
         let spec = &self.specs[index];
         let mac = spec.mac().or(place.mac.filter(|_| index == 0));
         let bus = self.options.open_or_create(&place.bus)?;
@@ -132,12 +132,12 @@ impl<'a> Lan<'a> {
             News::None => {}
             News::Destroyed => {
                 let destroyed = Destroyed(followed.record().name);
-                self.followed.take().into_iter().for_each(Followed::discard);
+                self.followed.take().into_iter().for_each(RunningInterface::discard);
                 return Err(destroyed.into());
             }
             News::Changed => {
                 let record = followed.record().clone();
-                let done = self.obey(&record);
+                let done = self.handle_commands(&record);
                 if let Some(followed) = &mut self.followed {
                     followed.did(done);
                 }
@@ -146,7 +146,7 @@ impl<'a> Lan<'a> {
         Ok(())
     }
 
-    fn obey(&mut self, record: &Record) -> anyhow::Result<()> {
+    fn handle_commands(&mut self, record: &Record) -> anyhow::Result<()> {
         let place = Place::of(record);
         if place == self.place {
             return Ok(());

@@ -12,11 +12,11 @@ use anyhow::{Context as _, anyhow, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::stop::Stop;
-use crate::{output, parent};
+use crate::process::shutdown::Shutdown;
+use crate::{output, process::die_with_parent};
 
 /// How long a process may take to end after it was asked to.
-const PATIENCE: Duration = Duration::from_secs(5);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// `^C` reaches all processes at once: so long may pass until we know that it was not the fault of the one that has ended.
 const GRACE: Duration = Duration::from_millis(100);
 
@@ -42,8 +42,8 @@ impl Child {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(folder);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        parent::ask_to_end(&mut command);
-        parent::ask_to_tidy(&mut command, bus);
+        die_with_parent::ask_to_end(&mut command);
+        die_with_parent::ask_to_tidy(&mut command, bus);
         let mut process = command.spawn().with_context(|| format!("cannot start the {name}"))?;
         let (sender, lines) = channel();
         let stdout = process.stdout.take();
@@ -59,7 +59,7 @@ impl Child {
     }
 
     /// The next line it prints, if it comes within `time`.
-    pub(super) fn line(&mut self, stop: &Stop, time: Duration) -> anyhow::Result<Option<String>> {
+    pub(super) fn line(&mut self, stop: &Shutdown, time: Duration) -> anyhow::Result<Option<String>> {
         match self.lines.recv_timeout(time) {
             Ok(line) => Ok(Some(line)),
             Err(_) if stop.requested() => bail!("interrupted"),
@@ -76,7 +76,7 @@ impl Child {
     }
 
     /// Tells it something.
-    pub(super) fn tell(&mut self, line: &str, stop: &Stop) -> anyhow::Result<()> {
+    pub(super) fn tell(&mut self, line: &str, stop: &Shutdown) -> anyhow::Result<()> {
         let stdin = self.process.stdin.as_mut();
         let told = stdin.map(|stdin| writeln!(stdin, "{line}").and_then(|()| stdin.flush()));
         match told {
@@ -87,7 +87,7 @@ impl Child {
     }
 
     /// Fails when it has ended, which nobody has asked it to.
-    pub(super) fn check(&mut self, stop: &Stop) -> anyhow::Result<()> {
+    pub(super) fn check(&mut self, stop: &Shutdown) -> anyhow::Result<()> {
         match self.process.try_wait() {
             Ok(None) => Ok(()),
             _ if stop.sleep(GRACE) => bail!("interrupted"),
@@ -130,7 +130,7 @@ impl Child {
             // It was not waited for, so the pid is still its own.
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + EXIT_TIMEOUT;
         while Instant::now() < deadline {
             if let Ok(Some(status)) = self.process.try_wait() {
                 return Some(status);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 
-use super::behind::Sink;
+use super::write_behind::Sink;
 use crate::bus_file;
 use crate::exit::misuse;
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
 use super::Args;
-use super::outlets::is_stdout;
+use super::outputs::is_stdout;
 use crate::output;
 
 /// How often it is looked after.

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use shmbus::{Bus, Interface, OpenError, StationOptions};
+use shmbus::{Bus, OpenError, Station, StationOptions};
 
 /// A file without a name: it is reached through the descriptor, in memory where there is a place for that.
 pub(super) struct BusFile {
@@ -50,8 +50,8 @@ impl BusFile {
     }
 
     /// A station that hears everything and does not wait for locks.
-    pub(super) fn station(&self) -> Result<Interface, OpenError> {
+    pub(super) fn station(&self) -> Result<Station, OpenError> {
         let options = StationOptions::new().promiscuous(true).lock_timeout(Duration::from_millis(1));
-        Interface::join(Bus::open(self.path())?, options)
+        Station::join(Bus::open(self.path())?, options)
     }
 }

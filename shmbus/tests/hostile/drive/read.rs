@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use shmbus::{Burst, Bus, Interface, MIN_FRAME, Tap};
+use shmbus::{Burst, Bus, MIN_FRAME, Station, Tap};
 
 use super::bus_file::BusFile;
 use super::input::{Input, Recipe};
@@ -36,7 +36,7 @@ pub(crate) fn read(bytes: &[u8]) {
 }
 
 struct Readers {
-    station: Option<Interface>,
+    station: Option<Station>,
     tap: Option<Tap>,
     burst: Burst,
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use shmbus::{Interface, MIN_FRAME, SendError};
+use shmbus::{MIN_FRAME, SendError, Station};
 
 use super::bus_file::BusFile;
 use super::input::{Input, Recipe};
@@ -44,7 +44,7 @@ pub(crate) fn send(bytes: &[u8]) {
     satisfies_rump_kernels(&file);
 }
 
-fn send_one(sender: &mut Interface, step: &Step<'_>) {
+fn send_one(sender: &mut Station, step: &Step<'_>) {
     let len = match *step {
         Step::Send { len } => usize::from(len),
         _ => MIN_FRAME,
@@ -66,7 +66,7 @@ fn send_one(sender: &mut Interface, step: &Step<'_>) {
     }
 }
 
-fn beside(sender: &mut Interface, steps: &[Step<'_>], file: &BusFile) {
+fn beside(sender: &mut Station, steps: &[Step<'_>], file: &BusFile) {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {

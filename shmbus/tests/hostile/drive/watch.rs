@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use shmbus::{Burst, Bus, Interface, MIN_FRAME, Tap};
+use shmbus::{Burst, Bus, MIN_FRAME, Station, Tap};
 
 use super::bus_file::BusFile;
 use super::input::{FILE, PACKET_HEADER};
@@ -58,7 +58,7 @@ pub(super) fn make_joinable(file: &BusFile) {
 }
 
 /// Whatever went before: as soon as nobody scribbles any more, what `sender` sends is heard.
-pub(super) fn goes_on(sender: &mut Interface, receive: &mut dyn FnMut(&mut Burst) -> usize) {
+pub(super) fn goes_on(sender: &mut Station, receive: &mut dyn FnMut(&mut Burst) -> usize) {
     let mut burst = Burst::new(BURST);
     for round in 0..8 {
         let mut frame = [0xff; MIN_FRAME + 8];

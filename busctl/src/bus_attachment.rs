@@ -1,0 +1,473 @@
+//! A verb's place on a bus: an interface of the registry, or a station made for the occasion.
+//!
+//! An interface is run meanwhile: its record is followed (up and down, bus, MAC, flags, media), and the counters are written
+//! where `show` finds them. A verb just sends, receives, and calls `follow` in its loop.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use shmbus::offload::{Capabilities, TxRequest};
+use shmbus::{
+    Burst, Bus, FrameSource, MacAddr6, OpenError, SendError, Station, StationOptions, Stats, WaitError,
+};
+
+use crate::bus_argument::BusArgument;
+use crate::context::Context;
+use crate::registry::runner::{Destroyed, INTERVAL, News, RunningInterface};
+use crate::registry::{Counters, Media, Record};
+
+/// The permissions of a bus that is made for want of one.
+const MODE: u32 = 0o600;
+
+/// A station on a bus, until it is dropped.
+#[derive(Debug)]
+pub struct BusAttachment {
+    /// None while the interface is down or its link is.
+    interface: Option<Station>,
+    mac: MacAddr6,
+    up: bool,
+    /// What `interface` does not count: what earlier ones did, and what was never on the bus.
+    counted: Counters,
+    /// The interface of the registry, if it is one.
+    followed: Option<RunningInterface>,
+    destroyed: Option<Destroyed>,
+}
+
+impl BusAttachment {
+    /// Joins the bus. An interface is claimed.
+    ///
+    /// # Errors
+    /// When the bus cannot be joined; when the interface does not exist, has no bus, is down, or is run by another process.
+    pub fn join(bus: &BusArgument, context: &Context) -> anyhow::Result<Self> {
+        if let BusArgument::Path(path) = bus {
+            // Nobody else is on a bus that would have to be made: a slip of the fingers, rather.
+            Bus::open(path)?;
+        }
+        Self::join_or_make(bus, context)
+    }
+
+    /// Joins the bus, which is made when there is none: for those who stay there until others come. An interface is
+    /// claimed.
+    ///
+    /// # Errors
+    /// As for [`join`](Self::join).
+    pub fn join_or_make(bus: &BusArgument, context: &Context) -> anyhow::Result<Self> {
+        match bus {
+            BusArgument::Path(path) => {
+                let interface = join(path, StationOptions::new())?;
+                let mut station = Self::off(None);
+                station.mac = interface.mac();
+                station.interface = Some(interface);
+                Ok(station)
+            }
+            BusArgument::Interface(name) => {
+                let followed = RunningInterface::claim_station(&context.registry()?, *name)?;
+                let record = followed.record().clone();
+                let mut station = Self::off(Some(followed));
+                station.handle_commands(&record)?;
+                Ok(station)
+            }
+        }
+    }
+
+    /// A station that is nowhere yet.
+    fn off(followed: Option<RunningInterface>) -> Self {
+        Self {
+            interface: None,
+            mac: MacAddr6::nil(),
+            up: true,
+            counted: Counters::default(),
+            followed,
+            destroyed: None,
+        }
+    }
+
+    /// The station's address. It may change with `follow`.
+    #[must_use]
+    pub fn mac(&self) -> MacAddr6 {
+        self.mac
+    }
+
+    /// What is done for its user on the bus: nothing while the interface is down or its link is.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        self.interface.as_ref().map_or(Capabilities::NONE, Station::capabilities)
+    }
+
+    /// The station itself, for those who poll its descriptor; none while the interface is down or its link is.
+    #[must_use]
+    pub fn interface(&mut self) -> Option<&mut Station> {
+        self.interface.as_mut()
+    }
+
+    /// Sends frames, as [`Station::send_burst`]. While the link is down they are counted and go nowhere; while the
+    /// interface is down they are dropped.
+    ///
+    /// # Errors
+    /// As for [`Station::send_burst`]. What was not sent is counted.
+    pub fn send_burst<I>(&mut self, frames: I) -> Result<(), SendError>
+    where
+        I: IntoIterator,
+        I::Item: FrameSource,
+        I::IntoIter: Clone,
+    {
+        let frames = frames.into_iter();
+        let Some(interface) = &mut self.interface else {
+            frames.for_each(|frame| self.count_unsent(frame.frame_len()));
+            return Ok(());
+        };
+        let result = interface.send_burst(frames.clone());
+        match &result {
+            Err(SendError::Busy { sent, .. }) => {
+                self.counted.tx_dropped += frames.count().saturating_sub(*sent) as u64;
+            }
+            Err(SendError::TooLong { .. } | SendError::TooShort { .. }) => {
+                self.counted.tx_errors += frames.count() as u64;
+            }
+            _ => {}
+        }
+        result
+    }
+
+    /// Finishes frames and sends them, as [`Station::send_offload_burst`]. Otherwise as [`send_burst`](Self::send_burst),
+    /// except that a frame that is to be cut and cannot be sent counts once.
+    ///
+    /// # Errors
+    /// As for [`Station::send_offload_burst`]. What was not sent is counted.
+    pub fn send_offload_burst<'f, I>(&mut self, requests: I) -> Result<(), SendError>
+    where
+        I: IntoIterator<Item = TxRequest<'f>>,
+        I::IntoIter: Clone,
+    {
+        let requests = requests.into_iter();
+        let Some(interface) = &mut self.interface else {
+            requests.for_each(|request| self.count_unsent(request.frame.len()));
+            return Ok(());
+        };
+        let before = interface.stats();
+        let result = interface.send_offload_burst(requests);
+        let stats = interface.stats();
+        self.counted.tx_dropped += stats.tx_busy - before.tx_busy;
+        self.counted.tx_errors += stats.tx_offload_refused - before.tx_offload_refused;
+        self.counted.tx_errors += stats.tx_refused - before.tx_refused;
+        result
+    }
+
+    /// Counts a frame that does not go onto the bus, as there is none.
+    fn count_unsent(&mut self, bytes: usize) {
+        if self.up {
+            self.counted.tx_packets += 1;
+            self.counted.tx_bytes += bytes as u64;
+        } else {
+            self.counted.tx_dropped += 1;
+        }
+    }
+
+    /// Fills `burst` with what is there for this station, without waiting; returns how many frames that are.
+    pub fn recv_burst(&mut self, burst: &mut Burst) -> usize {
+        if let Some(interface) = &mut self.interface {
+            return interface.recv_burst(burst);
+        }
+        burst.clear();
+        0
+    }
+
+    /// Waits until there is something to read; `false` when it is time to look around. That is after `timeout` at the
+    /// latest, and earlier when there is a record to be followed.
+    ///
+    /// # Errors
+    /// As for [`Station::wait`].
+    pub fn wait(&mut self, timeout: Duration) -> Result<bool, WaitError> {
+        let timeout = if self.followed.is_some() { timeout.min(INTERVAL) } else { timeout };
+        if let Some(interface) = &mut self.interface {
+            return interface.wait(Some(timeout));
+        }
+        thread::sleep(timeout);
+        Ok(false)
+    }
+
+    /// Does what the record says now, and tells what was counted. Call it in every round of a loop: it looks ten times a
+    /// second at most. What cannot be done is reported to whoever changed the record; the station goes on.
+    ///
+    /// # Errors
+    /// When the interface was destroyed; this, too, goes on without a bus.
+    pub(crate) fn follow(&mut self) -> Result<(), Destroyed> {
+        let counters = self.counters();
+        let Some(followed) = &mut self.followed else { return self.destroyed.map_or(Ok(()), Err) };
+        match followed.round(counters) {
+            News::None => {}
+            News::Destroyed => return self.end(),
+            News::Changed => {
+                let record = followed.record().clone();
+                let done = self.handle_commands(&record).map_err(Into::into);
+                if let Some(followed) = &mut self.followed {
+                    followed.did(done);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The interface was destroyed.
+    fn end(&mut self) -> Result<(), Destroyed> {
+        (self.interface, self.up) = (None, false);
+        let Some(followed) = self.followed.take() else { return Ok(()) };
+        let destroyed = Destroyed(followed.record().name);
+        followed.discard();
+        self.destroyed = Some(destroyed);
+        Err(destroyed)
+    }
+
+    /// What went through, since this process runs it.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counted.plus(self.interface.as_ref().map(|interface| of(interface.stats())).unwrap_or_default())
+    }
+
+    /// Does as the record says. On the way back onto the bus it joins anew, and so begins at the present.
+    fn handle_commands(&mut self, record: &Record) -> Result<(), OpenError> {
+        let Some(shmif) = record.shmif() else { return Ok(()) };
+        self.mac = shmif.mac;
+        self.up = record.up;
+        let bus = record.linkstr.as_deref().filter(|_| record.up && shmif.media == Media::Auto);
+        if bus != self.interface.as_ref().map(|interface| interface.bus().path()) {
+            self.counted = self.counters();
+            self.interface = None;
+        }
+        match (&mut self.interface, bus) {
+            (Some(interface), _) => {
+                interface.set_mac(self.mac);
+                interface.set_promiscuous(shmif.promisc);
+                interface.set_capabilities(shmif.capenable);
+            }
+            (None, Some(bus)) => {
+                let options = StationOptions::new()
+                    .name(record.name.to_string())
+                    .mac(self.mac)
+                    .promiscuous(shmif.promisc)
+                    .capabilities(shmif.capenable);
+                self.interface = Some(join(bus, options)?);
+            }
+            (None, None) => {}
+        }
+        Ok(())
+    }
+}
+
+impl Drop for BusAttachment {
+    /// Leaves the last counters.
+    fn drop(&mut self) {
+        let counters = self.counters();
+        if let Some(followed) = &mut self.followed {
+            followed.count(counters);
+        }
+    }
+}
+
+fn join(bus: &Path, options: StationOptions) -> Result<Station, OpenError> {
+    Station::join(Bus::open_or_create(bus, MODE)?, options)
+}
+
+fn of(stats: Stats) -> Counters {
+    Counters {
+        rx_packets: stats.rx_packets,
+        rx_bytes: stats.rx_bytes,
+        rx_dropped: stats.overruns,
+        rx_errors: stats.corrupt + stats.rx_csum_errors,
+        tx_packets: stats.tx_packets,
+        tx_bytes: stats.tx_bytes,
+        tx_dropped: 0,
+        tx_errors: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::registry::apply;
+    use crate::registry::{InterfaceName, Registry, Shmif};
+
+    const NAME: InterfaceName = InterfaceName::Shmif(0);
+    const FRAME: [u8; 60] = [0xff; 60];
+
+    /// A registry with shmif0 up on a bus, that interface run, and another station on the bus.
+    struct Lab {
+        folder: tempfile::TempDir,
+        registry: Registry,
+        station: BusAttachment,
+        other: BusAttachment,
+        burst: Burst,
+    }
+
+    fn lab() -> Lab {
+        let folder = tempfile::tempdir().unwrap();
+        let context = Context::new(Some(folder.path().join("state")));
+        let registry = context.registry().unwrap();
+        let bus = folder.path().join("bus");
+        registry.edit().unwrap().create_shmif(None, Shmif::default()).unwrap();
+        apply::change(&registry, &[NAME], |record| {
+            record.linkstr = Some(bus.clone());
+            record.up = true;
+            Ok(())
+        })
+        .unwrap();
+        let station = BusAttachment::join(&BusArgument::Interface(NAME), &context).unwrap();
+        let other = BusAttachment::join(&BusArgument::Path(bus), &context).unwrap();
+        Lab { folder, registry, station, other, burst: Burst::new(8) }
+    }
+
+    impl Lab {
+        /// Changes the record while the station's process follows it.
+        fn change(&mut self, change: impl Fn(&mut Record) + Sync) {
+            self.try_to_change(change).unwrap();
+        }
+
+        fn try_to_change(&mut self, change: impl Fn(&mut Record) + Sync) -> anyhow::Result<()> {
+            let done = AtomicBool::new(false);
+            thread::scope(|scope| {
+                let changing = scope.spawn(|| {
+                    let changed = apply::change(&self.registry, &[NAME], |record| {
+                        change(record);
+                        Ok(())
+                    });
+                    done.store(true, Ordering::Relaxed);
+                    changed
+                });
+                while !done.load(Ordering::Relaxed) {
+                    self.station.follow().unwrap();
+                    thread::sleep(Duration::from_millis(1));
+                }
+                changing.join().unwrap()
+            })
+        }
+
+        fn received(&mut self) -> usize {
+            self.station.recv_burst(&mut self.burst)
+        }
+    }
+
+    #[test]
+    fn while_down_nothing_is_sent_or_received_and_nothing_old_comes_later() {
+        let mut lab = lab();
+        lab.other.send_burst([FRAME]).unwrap();
+        assert_eq!(lab.received(), 1);
+
+        lab.change(|record| record.up = false);
+        lab.other.send_burst([FRAME]).unwrap();
+        lab.station.send_burst([FRAME]).unwrap();
+        assert_eq!((lab.received(), lab.station.counters().tx_dropped), (0, 1));
+
+        lab.change(|record| record.up = true);
+        assert_eq!(lab.received(), 0);
+        lab.other.send_burst([FRAME, FRAME]).unwrap();
+        assert_eq!(lab.received(), 2);
+        assert_eq!(lab.station.counters().rx_packets, 3);
+    }
+
+    #[test]
+    fn without_a_link_frames_are_counted_and_go_nowhere() {
+        let mut lab = lab();
+        lab.change(|record| record.shmif_mut().unwrap().media = Media::None);
+        lab.station.send_burst([FRAME, FRAME]).unwrap();
+        let counters = lab.station.counters();
+        assert_eq!((counters.tx_packets, counters.tx_bytes, counters.tx_dropped), (2, 120, 0));
+        assert_eq!(lab.other.recv_burst(&mut lab.burst), 0);
+        lab.change(|record| record.shmif_mut().unwrap().media = Media::Auto);
+        lab.station.send_burst([FRAME]).unwrap();
+        assert_eq!(lab.other.recv_burst(&mut lab.burst), 1);
+    }
+
+    #[test]
+    fn address_and_filter_follow_the_record() {
+        let mut lab = lab();
+        let mac = MacAddr6::new(2, 0, 0, 0, 0, 1);
+        lab.change(|record| record.shmif_mut().unwrap().mac = mac);
+        assert_eq!(lab.station.mac(), mac);
+        let mut frame = FRAME;
+        frame[..6].copy_from_slice(mac.as_bytes());
+        lab.other.send_burst([frame]).unwrap();
+        assert_eq!(lab.received(), 1);
+        frame[5] = 2;
+        lab.other.send_burst([frame]).unwrap();
+        assert_eq!(lab.received(), 0);
+        lab.change(|record| record.shmif_mut().unwrap().promisc = true);
+        lab.other.send_burst([frame]).unwrap();
+        assert_eq!(lab.received(), 1);
+    }
+
+    #[test]
+    fn offload_follows_the_record() {
+        let mut lab = lab();
+        assert_eq!(lab.station.capabilities(), Capabilities::NONE);
+        lab.change(|record| record.shmif_mut().unwrap().capenable = Capabilities::TX);
+        assert_eq!(lab.station.capabilities(), Capabilities::TX);
+        lab.change(|record| record.up = false);
+        assert_eq!(lab.station.capabilities(), Capabilities::NONE);
+        lab.change(|record| record.up = true);
+        assert_eq!(lab.station.capabilities(), Capabilities::TX);
+    }
+
+    #[test]
+    fn a_bus_that_cannot_be_joined_is_reported_and_tried_again() {
+        let mut lab = lab();
+        let place = lab.folder.path().join("other");
+        std::fs::create_dir(&place).unwrap();
+        lab.change(|record| record.up = false);
+        let change = |record: &mut Record| (record.up, record.linkstr) = (true, Some(place.clone()));
+        let trouble = lab.try_to_change(change).unwrap_err().to_string();
+        assert!(trouble.contains("directory"), "{trouble}");
+
+        std::fs::remove_dir(&place).unwrap();
+        thread::sleep(INTERVAL);
+        lab.station.follow().unwrap();
+        assert_eq!(lab.registry.report(NAME).trouble, None);
+        assert!(place.is_file());
+    }
+
+    #[test]
+    fn counters_are_there_while_it_runs_and_afterwards() {
+        let mut lab = lab();
+        lab.station.send_burst([FRAME]).unwrap();
+        thread::sleep(INTERVAL);
+        lab.station.follow().unwrap();
+        assert_eq!(lab.registry.report(NAME).counters.tx_packets, 1);
+        lab.station.send_burst([FRAME]).unwrap();
+        assert!(lab.station.send_burst([[0xff; 2000]]).is_err());
+        let Lab { registry, station, .. } = lab;
+        drop(station);
+        let counters = registry.report(NAME).counters;
+        assert_eq!((counters.tx_packets, counters.tx_bytes, counters.tx_errors), (2, 120, 1));
+    }
+
+    #[test]
+    fn a_destroyed_interface_is_let_go_of_and_its_station_leaves_the_bus() {
+        let mut lab = lab();
+        lab.registry.edit().unwrap().destroy(NAME).unwrap();
+        thread::sleep(INTERVAL);
+        assert_eq!(lab.station.follow(), Err(Destroyed(NAME)));
+        assert_eq!(lab.station.follow(), Err(Destroyed(NAME)), "for good");
+        assert_eq!(lab.registry.runner(NAME).unwrap(), None);
+        lab.other.send_burst([FRAME]).unwrap();
+        lab.station.send_burst([FRAME]).unwrap();
+        assert_eq!((lab.received(), lab.other.recv_burst(&mut lab.burst)), (0, 0));
+        let left = |folder| std::fs::read_dir(lab.registry.folder().join(folder)).unwrap().count();
+        assert_eq!((left("running"), left("reports")), (0, 0));
+    }
+
+    #[test]
+    fn an_interface_that_is_down_or_run_elsewhere_is_refused() {
+        let mut lab = lab();
+        let context = Context::new(Some(lab.registry.folder().to_owned()));
+        let again = || {
+            BusAttachment::join(&BusArgument::Interface(NAME), &context).map(drop).unwrap_err().to_string()
+        };
+        assert!(again().contains(&format!("process {}", std::process::id())));
+        lab.change(|record| record.up = false);
+        let Lab { station, folder: _folder, .. } = lab;
+        drop(station);
+        assert!(again().contains("shmif0 is down"));
+    }
+}

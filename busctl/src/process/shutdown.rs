@@ -1,0 +1,97 @@
+//! Being asked to stop: `^C`, `SIGTERM` and `SIGHUP` end a verb in good order instead of killing it.
+
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::low_level::pipe;
+
+use crate::process::die_with_parent;
+
+/// Signals that come within this time are one request.
+const SAME_REQUEST: Duration = Duration::from_millis(300);
+
+/// Becomes true, and its descriptor readable, when the process is asked to stop.
+///
+/// A second request, some time after the first, kills: a verb that hangs on its way out can still be ended by hand. What comes
+/// at once is the same request: `timeout` signals a process, and then the group it is in. A process that ends with its parent
+/// is ended by that one; and when it is killed, the kernel may signal once for each of its threads, whenever that is gone.
+#[derive(Debug)]
+pub struct Shutdown {
+    asked: Arc<AtomicBool>,
+    wake: UnixStream,
+}
+
+impl Shutdown {
+    /// From now on the signals are requests.
+    ///
+    /// # Errors
+    /// When no descriptor or thread is to be had.
+    pub fn on_signals() -> io::Result<Self> {
+        let asked = Arc::new(AtomicBool::new(false));
+        let impatient = Arc::new(AtomicBool::new(false));
+        let (wake, waker) = UnixStream::pair()?;
+        let (mut first, first_waker) = UnixStream::pair()?;
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            if !die_with_parent::is_heeded() {
+                signal_hook::flag::register_conditional_default(signal, Arc::clone(&impatient))?;
+            }
+            signal_hook::flag::register(signal, Arc::clone(&asked))?;
+            pipe::register(signal, waker.try_clone()?)?;
+            pipe::register(signal, first_waker.try_clone()?)?;
+        }
+        thread::Builder::new().name("stop".to_owned()).spawn(move || {
+            if first.read_exact(&mut [0]).is_ok() {
+                thread::sleep(SAME_REQUEST);
+                impatient.store(true, Ordering::Relaxed);
+            }
+        })?;
+        Ok(Self { asked, wake })
+    }
+
+    /// Whether the process was asked to stop.
+    #[must_use]
+    pub fn requested(&self) -> bool {
+        // Relaxed: the flag orders nothing.
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Sleeps, but not past a request; `true` when there was one.
+    #[must_use]
+    pub fn sleep(&self, time: Duration) -> bool {
+        self.wait([], Some(time))
+    }
+
+    /// Sleeps until one of `others` is readable or the time, if any, is over, but not past a request; `true` when there was
+    /// one.
+    #[must_use]
+    pub fn wait<'fd>(
+        &'fd self,
+        others: impl IntoIterator<Item = BorrowedFd<'fd>>,
+        time: Option<Duration>,
+    ) -> bool {
+        // Rounded up: a sleep of 0 ms would be none.
+        let millis = time.map(|time| time.as_nanos().div_ceil(1_000_000));
+        let timeout =
+            millis.map_or(PollTimeout::NONE, |millis| millis.try_into().unwrap_or(PollTimeout::MAX));
+        let watch = |descriptor| PollFd::new(descriptor, PollFlags::POLLIN);
+        let mut descriptors: Vec<_> = others.into_iter().map(watch).collect();
+        descriptors.push(watch(self.wake.as_fd()));
+        // Interrupted or not: the flag tells.
+        let _ = poll(&mut descriptors, timeout);
+        self.requested()
+    }
+}
+
+impl AsFd for Shutdown {
+    /// To be polled for reading.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+}

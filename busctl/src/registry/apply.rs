@@ -1,0 +1,85 @@
+//! Changing interfaces, and giving the processes that run them a moment to follow.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+
+use crate::registry::{InterfaceName, Record, Registry};
+
+/// How long a runner may take.
+const RUNNER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Makes `change` to the records of `names`, to all of them or, when it is refused for one, to none; then waits for the
+/// processes that run them. Those that are as they should be already are asked, too.
+///
+/// # Errors
+/// When `change` refuses, or a record cannot be read or written; when a runner does not follow.
+pub(crate) fn change(
+    registry: &Registry,
+    names: &[InterfaceName],
+    change: impl Fn(&mut Record) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let edit = registry.edit()?;
+    let mut records = Vec::new();
+    for &name in names {
+        let old = edit.load(name)?;
+        let mut new = old.clone();
+        change(&mut new)?;
+        let changed = new != old;
+        records.push((new, changed));
+    }
+    for (record, _) in records.iter_mut().filter(|(_, changed)| *changed) {
+        edit.store(record)?;
+    }
+    // The runners need the lock to be free, to claim what they run.
+    drop(edit);
+    let followed: Vec<_> = records.iter().map(|(record, changed)| wait(registry, record, *changed)).collect();
+    followed.into_iter().collect()
+}
+
+/// Waits until the process that runs the interface, if there is one, has acted on `record`.
+fn wait(registry: &Registry, record: &Record, changed: bool) -> anyhow::Result<()> {
+    let name = record.name;
+    let state = if changed { "is changed" } else { "is set so already" };
+    let start = Instant::now();
+    while let Some(runner) = registry.runner(name)? {
+        let report = registry.report(name);
+        if report.revision >= record.revision {
+            match report.trouble {
+                Some(trouble) => {
+                    bail!("{name} {state}, but {runner} that runs it is in trouble: {trouble}")
+                }
+                None => return Ok(()),
+            }
+        }
+        if start.elapsed() >= RUNNER_TIMEOUT {
+            bail!(
+                "{name} {state}, but {runner} that runs it has not followed within 1 s; restart that process"
+            );
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// Waits until the process that runs a destroyed interface, if there is one, has let go of it.
+///
+/// # Errors
+/// When it does not.
+pub(crate) fn wait_until_let_go(registry: &Registry, name: InterfaceName) -> anyhow::Result<()> {
+    let start = Instant::now();
+    while let Some(runner) = registry.runner(name)? {
+        if registry.load(name).is_ok() {
+            // Somebody has made it anew, and it is run again.
+            return Ok(());
+        }
+        if start.elapsed() >= RUNNER_TIMEOUT {
+            bail!(
+                "{name} is destroyed, but {runner} that ran it has not let go within 1 s; restart that process"
+            );
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
