@@ -1,20 +1,19 @@
 //! BUS on the command line: an interface name, or a path that contains a `/`.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::anyhow;
 use clap::builder::{OsStringValueParser, TypedValueParser, ValueParserFactory};
 
-use crate::exit::misuse;
-use crate::registry::{InterfaceName, Record, Registry, Shmif};
+use crate::registry::runner::plugged_in;
+use crate::registry::{InterfaceName, Registry};
 
 /// BUS as it was typed. An `Args` struct just has a field of this type.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BusArgument {
+pub(crate) enum BusArgument {
     /// The interface's MAC, flags and bus are used.
     Interface(InterfaceName),
-    /// A station is made for the occasion: see [`BusAttachment`](crate::bus_attachment::BusAttachment).
+    /// A station is made for the occasion.
     Path(PathBuf),
 }
 
@@ -23,7 +22,7 @@ pub enum BusArgument {
 #[error(
     "it is neither the name of an interface (such as shmif0) nor a path with a '/' in it; for a file in this folder say ./{0}"
 )]
-pub struct ParseBusError(String);
+pub(crate) struct ParseBusError(String);
 
 impl TryFrom<OsString> for BusArgument {
     type Error = ParseBusError;
@@ -53,35 +52,12 @@ impl BusArgument {
     ///
     /// # Errors
     /// When the interface does not exist or has no bus.
-    pub fn path(&self, registry: &Registry) -> anyhow::Result<PathBuf> {
+    pub(crate) fn path(&self, registry: &Registry) -> anyhow::Result<PathBuf> {
         match self {
             Self::Path(path) => Ok(path.clone()),
             Self::Interface(name) => Ok(plugged_in(&registry.load(*name)?)?.to_owned()),
         }
     }
-}
-
-/// The bus of an interface.
-///
-/// # Errors
-/// When it has none.
-pub(crate) fn plugged_in(record: &Record) -> anyhow::Result<&Path> {
-    let name = record.name;
-    record.linkstr.as_deref().ok_or_else(|| {
-        misuse(anyhow!("{name} has no bus; 'busctl linkstr {name} BUSPATH' plugs it into one"))
-    })
-}
-
-/// The settings of an interface that is a station, and so can be on a bus for whoever uses it.
-///
-/// # Errors
-/// When it is a port.
-pub(crate) fn station_of(record: &Record) -> anyhow::Result<&Shmif> {
-    let (name, kind) = (record.name, record.name.kind());
-    record.shmif().ok_or_else(|| {
-        let bus = record.linkstr.as_ref().map_or("of its bus".into(), |bus| bus.display().to_string());
-        misuse(anyhow!("{name} is a {kind} interface, which 'busctl node' runs: give a shmif interface, or the path {bus}"))
-    })
 }
 
 #[cfg(test)]

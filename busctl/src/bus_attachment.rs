@@ -3,28 +3,33 @@
 //! An interface is run meanwhile: its record is followed (up and down, bus, MAC, flags, media), and the counters are written
 //! where `show` finds them. A verb just sends, receives, and calls `follow` in its loop.
 
+use node::Counters;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use iphost::{Attachment, Closed};
+use port::BusRemoval;
 use shmbus::offload::{Capabilities, TxRequest};
+use shmbus::phy::{Bursts, OutFrames};
 use shmbus::{
     Burst, Bus, FrameSource, MacAddr6, OpenError, SendError, Station, StationOptions, Stats, WaitError,
 };
 
 use crate::bus_argument::BusArgument;
 use crate::context::Context;
+use crate::output;
 use crate::registry::runner::{Destroyed, INTERVAL, News, RunningInterface};
-use crate::registry::{Counters, Media, Record};
+use crate::registry::{Media, Record};
 
 /// The permissions of a bus that is made for want of one.
 const MODE: u32 = 0o600;
 
 /// A station on a bus, until it is dropped.
 #[derive(Debug)]
-pub struct BusAttachment {
+pub(crate) struct BusAttachment {
     /// None while the interface is down or its link is.
-    interface: Option<Station>,
+    station: Option<Station>,
     mac: MacAddr6,
     up: bool,
     /// What `interface` does not count: what earlier ones did, and what was never on the bus.
@@ -32,6 +37,7 @@ pub struct BusAttachment {
     /// The interface of the registry, if it is one.
     followed: Option<RunningInterface>,
     destroyed: Option<Destroyed>,
+    removal: BusRemoval,
 }
 
 impl BusAttachment {
@@ -39,7 +45,7 @@ impl BusAttachment {
     ///
     /// # Errors
     /// When the bus cannot be joined; when the interface does not exist, has no bus, is down, or is run by another process.
-    pub fn join(bus: &BusArgument, context: &Context) -> anyhow::Result<Self> {
+    pub(crate) fn join(bus: &BusArgument, context: &Context) -> anyhow::Result<Self> {
         if let BusArgument::Path(path) = bus {
             // Nobody else is on a bus that would have to be made: a slip of the fingers, rather.
             Bus::open(path)?;
@@ -52,20 +58,20 @@ impl BusAttachment {
     ///
     /// # Errors
     /// As for [`join`](Self::join).
-    pub fn join_or_make(bus: &BusArgument, context: &Context) -> anyhow::Result<Self> {
+    pub(crate) fn join_or_make(bus: &BusArgument, context: &Context) -> anyhow::Result<Self> {
         match bus {
             BusArgument::Path(path) => {
                 let interface = join(path, StationOptions::new())?;
                 let mut station = Self::off(None);
                 station.mac = interface.mac();
-                station.interface = Some(interface);
+                station.station = Some(interface);
                 Ok(station)
             }
             BusArgument::Interface(name) => {
                 let followed = RunningInterface::claim_station(&context.registry()?, *name)?;
                 let record = followed.record().clone();
                 let mut station = Self::off(Some(followed));
-                station.handle_commands(&record)?;
+                station.apply_record(&record)?;
                 Ok(station)
             }
         }
@@ -74,31 +80,26 @@ impl BusAttachment {
     /// A station that is nowhere yet.
     fn off(followed: Option<RunningInterface>) -> Self {
         Self {
-            interface: None,
+            station: None,
             mac: MacAddr6::nil(),
             up: true,
             counted: Counters::default(),
             followed,
             destroyed: None,
+            removal: BusRemoval::new(),
         }
     }
 
     /// The station's address. It may change with `follow`.
     #[must_use]
-    pub fn mac(&self) -> MacAddr6 {
+    pub(crate) fn mac(&self) -> MacAddr6 {
         self.mac
     }
 
     /// What is done for its user on the bus: nothing while the interface is down or its link is.
     #[must_use]
-    pub fn capabilities(&self) -> Capabilities {
-        self.interface.as_ref().map_or(Capabilities::NONE, Station::capabilities)
-    }
-
-    /// The station itself, for those who poll its descriptor; none while the interface is down or its link is.
-    #[must_use]
-    pub fn interface(&mut self) -> Option<&mut Station> {
-        self.interface.as_mut()
+    pub(crate) fn capabilities(&self) -> Capabilities {
+        self.station.as_ref().map_or(Capabilities::NONE, Station::capabilities)
     }
 
     /// Sends frames, as [`Station::send_burst`]. While the link is down they are counted and go nowhere; while the
@@ -106,18 +107,18 @@ impl BusAttachment {
     ///
     /// # Errors
     /// As for [`Station::send_burst`]. What was not sent is counted.
-    pub fn send_burst<I>(&mut self, frames: I) -> Result<(), SendError>
+    pub(crate) fn send_burst<I>(&mut self, frames: I) -> Result<(), SendError>
     where
         I: IntoIterator,
         I::Item: FrameSource,
         I::IntoIter: Clone,
     {
         let frames = frames.into_iter();
-        let Some(interface) = &mut self.interface else {
+        let Some(station) = &mut self.station else {
             frames.for_each(|frame| self.count_unsent(frame.frame_len()));
             return Ok(());
         };
-        let result = interface.send_burst(frames.clone());
+        let result = station.send_burst(frames.clone());
         match &result {
             Err(SendError::Busy { sent, .. }) => {
                 self.counted.tx_dropped += frames.count().saturating_sub(*sent) as u64;
@@ -135,19 +136,19 @@ impl BusAttachment {
     ///
     /// # Errors
     /// As for [`Station::send_offload_burst`]. What was not sent is counted.
-    pub fn send_offload_burst<'f, I>(&mut self, requests: I) -> Result<(), SendError>
+    pub(crate) fn send_offload_burst<'f, I>(&mut self, requests: I) -> Result<(), SendError>
     where
         I: IntoIterator<Item = TxRequest<'f>>,
         I::IntoIter: Clone,
     {
         let requests = requests.into_iter();
-        let Some(interface) = &mut self.interface else {
+        let Some(station) = &mut self.station else {
             requests.for_each(|request| self.count_unsent(request.frame.len()));
             return Ok(());
         };
-        let before = interface.stats();
-        let result = interface.send_offload_burst(requests);
-        let stats = interface.stats();
+        let before = station.stats();
+        let result = station.send_offload_burst(requests);
+        let stats = station.stats();
         self.counted.tx_dropped += stats.tx_busy - before.tx_busy;
         self.counted.tx_errors += stats.tx_offload_refused - before.tx_offload_refused;
         self.counted.tx_errors += stats.tx_refused - before.tx_refused;
@@ -165,9 +166,9 @@ impl BusAttachment {
     }
 
     /// Fills `burst` with what is there for this station, without waiting; returns how many frames that are.
-    pub fn recv_burst(&mut self, burst: &mut Burst) -> usize {
-        if let Some(interface) = &mut self.interface {
-            return interface.recv_burst(burst);
+    pub(crate) fn recv_burst(&mut self, burst: &mut Burst) -> usize {
+        if let Some(station) = &mut self.station {
+            return station.recv_burst(burst);
         }
         burst.clear();
         0
@@ -178,10 +179,10 @@ impl BusAttachment {
     ///
     /// # Errors
     /// As for [`Station::wait`].
-    pub fn wait(&mut self, timeout: Duration) -> Result<bool, WaitError> {
+    pub(crate) fn wait(&mut self, timeout: Duration) -> Result<bool, WaitError> {
         let timeout = if self.followed.is_some() { timeout.min(INTERVAL) } else { timeout };
-        if let Some(interface) = &mut self.interface {
-            return interface.wait(Some(timeout));
+        if let Some(station) = &mut self.station {
+            return station.wait(Some(timeout));
         }
         thread::sleep(timeout);
         Ok(false)
@@ -200,7 +201,7 @@ impl BusAttachment {
             News::Destroyed => return self.end(),
             News::Changed => {
                 let record = followed.record().clone();
-                let done = self.handle_commands(&record).map_err(Into::into);
+                let done = self.apply_record(&record).map_err(Into::into);
                 if let Some(followed) = &mut self.followed {
                     followed.did(done);
                 }
@@ -211,7 +212,7 @@ impl BusAttachment {
 
     /// The interface was destroyed.
     fn end(&mut self) -> Result<(), Destroyed> {
-        (self.interface, self.up) = (None, false);
+        (self.station, self.up) = (None, false);
         let Some(followed) = self.followed.take() else { return Ok(()) };
         let destroyed = Destroyed(followed.record().name);
         followed.discard();
@@ -221,25 +222,25 @@ impl BusAttachment {
 
     /// What went through, since this process runs it.
     #[must_use]
-    pub fn counters(&self) -> Counters {
-        self.counted.plus(self.interface.as_ref().map(|interface| of(interface.stats())).unwrap_or_default())
+    pub(crate) fn counters(&self) -> Counters {
+        self.counted.plus(self.station.as_ref().map(|station| of(station.stats())).unwrap_or_default())
     }
 
     /// Does as the record says. On the way back onto the bus it joins anew, and so begins at the present.
-    fn handle_commands(&mut self, record: &Record) -> Result<(), OpenError> {
+    fn apply_record(&mut self, record: &Record) -> Result<(), OpenError> {
         let Some(shmif) = record.shmif() else { return Ok(()) };
         self.mac = shmif.mac;
         self.up = record.up;
         let bus = record.linkstr.as_deref().filter(|_| record.up && shmif.media == Media::Auto);
-        if bus != self.interface.as_ref().map(|interface| interface.bus().path()) {
+        if bus != self.station.as_ref().map(|station| station.bus().path()) {
             self.counted = self.counters();
-            self.interface = None;
+            self.station = None;
         }
-        match (&mut self.interface, bus) {
-            (Some(interface), _) => {
-                interface.set_mac(self.mac);
-                interface.set_promiscuous(shmif.promisc);
-                interface.set_capabilities(shmif.capenable);
+        match (&mut self.station, bus) {
+            (Some(station), _) => {
+                station.set_mac(self.mac);
+                station.set_promiscuous(shmif.promisc);
+                station.set_capabilities(shmif.capenable);
             }
             (None, Some(bus)) => {
                 let options = StationOptions::new()
@@ -247,7 +248,7 @@ impl BusAttachment {
                     .mac(self.mac)
                     .promiscuous(shmif.promisc)
                     .capabilities(shmif.capenable);
-                self.interface = Some(join(bus, options)?);
+                self.station = Some(join(bus, options)?);
             }
             (None, None) => {}
         }
@@ -262,6 +263,46 @@ impl Drop for BusAttachment {
         if let Some(followed) = &mut self.followed {
             followed.count(counters);
         }
+    }
+}
+
+impl Bursts for BusAttachment {
+    fn recv_burst(&mut self, burst: &mut Burst) -> usize {
+        Self::recv_burst(self, burst)
+    }
+
+    fn send_burst(&mut self, frames: OutFrames<'_>) -> Result<(), SendError> {
+        self.send_offload_burst(frames)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Self::capabilities(self)
+    }
+
+    fn note_bad(&mut self) {
+        if let Some(station) = self.station() {
+            station.count_bad_checksum();
+        }
+    }
+}
+
+impl Attachment for BusAttachment {
+    fn mac(&self) -> MacAddr6 {
+        self.mac
+    }
+
+    fn station(&mut self) -> Option<&mut Station> {
+        self.station.as_mut()
+    }
+
+    fn service(&mut self) -> Result<(), Closed> {
+        if self.removal.is_due(Instant::now())
+            && let Some(station) = &self.station
+            && let Some(warning) = BusRemoval::report_once(station.bus())
+        {
+            output::warn(warning);
+        }
+        self.follow().map_err(|destroyed| Closed(destroyed.to_string()))
     }
 }
 

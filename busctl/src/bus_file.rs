@@ -1,7 +1,6 @@
 //! Bus files, as the verbs that make them and look at them need them.
 
 use std::fmt;
-use std::io;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,15 +16,9 @@ use crate::style::Palette;
 pub(crate) fn is_misuse(error: &OpenError) -> bool {
     match error {
         OpenError::Busy { .. } | OpenError::NoRoom { .. } => false,
-        OpenError::Io { source, .. } => !is_passing(source),
+        OpenError::Io { source, .. } => !port::is_passing(source),
         _ => true,
     }
-}
-
-/// Whether an error of the system may be gone the next time, although nobody changes what is asked for.
-pub(crate) fn is_passing(error: &io::Error) -> bool {
-    use io::ErrorKind::{Other, OutOfMemory, QuotaExceeded, StorageFull};
-    matches!(error.kind(), Other | OutOfMemory | QuotaExceeded | StorageFull)
 }
 
 /// A bus at one moment. The fields are the keys of `show --json`.

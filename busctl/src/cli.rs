@@ -1,11 +1,12 @@
 //! Which verbs and flags there are. What each verb takes and does is in its module under [`verb`].
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::context::Context;
-use crate::verb;
+use crate::{output, verb};
 
 /// Create, wire and watch virtual Ethernet LANs in shared memory.
 ///
@@ -26,7 +27,7 @@ use crate::verb;
                        busctl host shmif0 10.0.0.1/24 &\n  \
                        busctl ping ./lan.bus 10.0.0.1 --from 10.0.0.2/24 -c 3"
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     /// The folder with the records of interfaces.
     #[arg(
         long,
@@ -58,7 +59,7 @@ pub struct Cli {
     reason = "a doc comment on a variant would replace the help text of the verb's own Args"
 )]
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub(crate) enum Verb {
     Create(verb::create::Args),
     Destroy(verb::destroy::Args),
     Linkstr(verb::linkstr::Args),
@@ -87,7 +88,7 @@ const VERBOSE: &str = "verbose";
 ///
 /// `-v` may also be written behind the verb, where people append it, unless the verb has another use for it.
 #[must_use]
-pub fn command() -> Command {
+pub(crate) fn command() -> Command {
     let command = Cli::command();
     let verbose = command.get_arguments().find(|arg| arg.get_id() == VERBOSE).cloned();
     command.mut_subcommands(|verb| {
@@ -105,7 +106,7 @@ pub fn command() -> Command {
 ///
 /// # Errors
 /// When it makes no sense; and when help or the version was asked for, which is then the error's text.
-pub fn parse() -> Result<Cli, clap::Error> {
+pub(crate) fn parse() -> Result<Cli, clap::Error> {
     let matches = command().try_get_matches()?;
     let mut cli = Cli::from_arg_matches(&matches)?;
     let behind = |(_, verb): (&str, &ArgMatches)| verb.try_get_one::<u8>(VERBOSE).ok().flatten().copied();
@@ -118,7 +119,7 @@ impl Verb {
     ///
     /// # Errors
     /// What the verb says; see [`exit`](crate::exit) for how it is told to the user.
-    pub fn run(&self, context: &Context) -> anyhow::Result<()> {
+    pub(crate) fn run(&self, context: &Context) -> anyhow::Result<()> {
         match self {
             Self::Create(args) => verb::create::run(args, context),
             Self::Destroy(args) => verb::destroy::run(args, context),
@@ -137,10 +138,60 @@ impl Verb {
             Self::Repair(args) => verb::repair::run(args, context),
             Self::Bench(args) => verb::bench::run(args, context),
             Self::Demo(args) => verb::demo::run(args, context),
-            Self::Completions(args) => verb::completions::run(args, context),
-            Self::Man(args) => verb::man::run(args, context),
+            Self::Completions(args) => verb::completions::run(args, command()),
+            Self::Man(args) => verb::man::run(args, command()),
         }
     }
+}
+
+/// Answers `--help` and `--version`, and brings a wrong command line into the form of every other error.
+#[must_use]
+pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    {
+        // A closed pipe is all that can go wrong here, and a quiet end is right for that.
+        let _ = error.print();
+    } else {
+        output::error(&usage_line(&error.to_string(), called()));
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// The verb that this process was called with, if the command line has got that far.
+fn called() -> String {
+    let mut command = command();
+    let mut called = command.get_name().to_owned();
+    for word in std::env::args_os().skip(1) {
+        if let Some(verb) = command.find_subcommand(&word).cloned() {
+            called = format!("{called} {}", verb.get_name());
+            command = verb;
+        }
+    }
+    called
+}
+
+/// clap explains itself in a paragraph: the error, tips, the usage. This keeps the error and the tips, and points to the rest. It
+/// does not always say which verb it is about: else that is `program`.
+fn usage_line(paragraph: &str, mut program: String) -> String {
+    let mut what = Vec::new();
+    let mut tips = Vec::new();
+    for line in paragraph.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if let Some(usage) = line.strip_prefix("Usage: ") {
+            let words =
+                usage.split(' ').take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase()));
+            program = words.collect::<Vec<_>>().join(" ");
+        }
+        if line.starts_with("Usage:") || line.starts_with("For more information") {
+            break;
+        }
+        match line.strip_prefix("tip: ") {
+            Some(tip) => tips.push(tip),
+            None => what.push(line.strip_prefix("error: ").unwrap_or(line)),
+        }
+    }
+    let help = format!("see '{program} --help'");
+    tips.push(&help);
+    format!("{}; {}", what.join(" "), tips.join("; "))
 }
 
 #[cfg(test)]
@@ -150,5 +201,27 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn a_usage_error_is_one_line() {
+        let paragraph = "error: unrecognized subcommand 'creat'\n\n  tip: a similar subcommand exists: 'create'\n\n\
+                         Usage: busctl [OPTIONS] <COMMAND>\n\nFor more information, try '--help'.\n";
+        assert_eq!(
+            usage_line(paragraph, "busctl".to_owned()),
+            "unrecognized subcommand 'creat'; a similar subcommand exists: 'create'; see 'busctl --help'"
+        );
+        let of_a_verb =
+            "error: unexpected argument '--jsn' found\n\nUsage: busctl show --json <IFNAME|BUSPATH>\n";
+        assert_eq!(
+            usage_line(of_a_verb, "busctl".to_owned()),
+            "unexpected argument '--jsn' found; see 'busctl show --help'"
+        );
+        let of_a_value =
+            "error: invalid value 'x' for '<IFNAME>': no\n\nFor more information, try '--help'.\n";
+        assert_eq!(
+            usage_line(of_a_value, "busctl show".to_owned()),
+            "invalid value 'x' for '<IFNAME>': no; see 'busctl show --help'"
+        );
     }
 }

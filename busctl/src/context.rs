@@ -6,14 +6,14 @@ use crate::registry::{Registry, RegistryError, state_folder};
 
 /// The part of the command line that belongs to no single verb.
 #[derive(Debug)]
-pub struct Context {
+pub(crate) struct Context {
     state: Option<PathBuf>,
 }
 
 impl Context {
     /// A context with the state folder of `--state`, if it was given.
     #[must_use]
-    pub fn new(state: Option<PathBuf>) -> Self {
+    pub(crate) fn new(state: Option<PathBuf>) -> Self {
         Self { state }
     }
 
@@ -22,7 +22,7 @@ impl Context {
     ///
     /// # Errors
     /// When the state folder is not safe to use.
-    pub fn registry(&self) -> Result<Registry, RegistryError> {
+    pub(crate) fn registry(&self) -> Result<Registry, RegistryError> {
         Ok(Registry::new(state_folder(self.state.as_deref())?))
     }
 }

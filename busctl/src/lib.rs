@@ -6,36 +6,35 @@
 
 #![forbid(unsafe_code)]
 
-pub mod bench;
-pub mod bus_argument;
-pub mod bus_attachment;
+mod bench;
+mod bus_argument;
+mod bus_attachment;
 mod bus_file;
-mod capture;
-pub mod cli;
-pub mod context;
-pub mod exit;
+mod cli;
+mod context;
+mod exit;
 mod interface_view;
-pub mod ip;
 mod logging;
-pub mod new_bus;
-pub mod node;
-pub mod output;
-mod pace;
-pub mod port;
-pub mod process;
+mod misuse;
+mod new_bus;
+mod node_threads;
+mod output;
+mod plug;
+mod process;
 mod rates;
 mod reconciler;
-pub mod registry;
-mod removal;
+mod registry;
 mod size;
 mod style;
-mod suggest;
-pub mod verb;
+mod verb;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use crate::context::Context;
+
+/// The name that memif peers see.
+const PROGRAM: &str = concat!("busctl ", env!("CARGO_PKG_VERSION"));
 
 /// Runs the command line this process was started with.
 ///
@@ -45,7 +44,7 @@ use crate::context::Context;
 pub fn main() -> ExitCode {
     let cli = match cli::parse() {
         Ok(cli) => cli,
-        Err(error) => return exit::report_usage(&error),
+        Err(error) => return cli::report_usage(&error),
     };
     let Some(_duty) = process::die_with_parent::heed() else {
         return ExitCode::FAILURE;

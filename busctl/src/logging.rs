@@ -5,7 +5,7 @@ use std::env::{self, VarError};
 use anyhow::{Context as _, anyhow};
 use tracing_subscriber::EnvFilter;
 
-use crate::exit::OrMisuse as _;
+use crate::misuse::OrMisuse as _;
 
 /// The environment variable with a filter such as `memif=debug,busctl=info`; it wins over `-v`.
 const FILTER_VARIABLE: &str = "BUSCTL_LOG";

@@ -6,7 +6,7 @@ use crate::size;
 
 /// Flags to be flattened into a verb's own.
 #[derive(Clone, Debug, clap::Args)]
-pub struct NewBus {
+pub(crate) struct NewBus {
     /// Permissions of the bus, in octal, when it is made
     #[arg(long, value_name = "MODE", default_value = "0600", value_parser = parse_mode)]
     pub mode: u32,
@@ -19,7 +19,7 @@ pub struct NewBus {
 impl NewBus {
     /// The same for the library.
     #[must_use]
-    pub fn options(&self) -> BusOptions {
+    pub(crate) fn options(&self) -> BusOptions {
         BusOptions::new().mode(self.mode).size(self.size)
     }
 }

@@ -7,24 +7,25 @@
 use std::io::{self, Write};
 
 use anstyle::Style;
+use port::{Reporter, Severity};
 use serde::Serialize;
 
 use crate::style::Palette;
 
 /// Stdout, with its broken pipe marked. Made by [`stdout`].
 #[derive(Debug)]
-pub struct Stdout(io::Stdout);
+pub(crate) struct Stdout(io::Stdout);
 
 /// Stdout for answers: use it with `writeln!(output::stdout(), ..)?` instead of `println!`.
 #[must_use]
-pub fn stdout() -> Stdout {
+pub(crate) fn stdout() -> Stdout {
     Stdout(io::stdout())
 }
 
 /// The reader of stdout has gone.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("nobody reads stdout any more")]
-pub struct ReaderGone;
+pub(crate) struct ReaderGone;
 
 impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -46,7 +47,7 @@ fn mark(error: &io::Error) -> io::Error {
 
 /// Whether this is the error of a [`Stdout`] whose reader has gone (and not the broken pipe of some socket).
 #[must_use]
-pub fn is_reader_gone(error: &(dyn std::error::Error + 'static)) -> bool {
+pub(crate) fn is_reader_gone(error: &(dyn std::error::Error + 'static)) -> bool {
     error
         .downcast_ref::<io::Error>()
         .and_then(io::Error::get_ref)
@@ -58,14 +59,14 @@ pub fn is_reader_gone(error: &(dyn std::error::Error + 'static)) -> bool {
 ///
 /// # Errors
 /// Whatever writing to stdout gives.
-pub fn print_json(answer: &impl Serialize) -> io::Result<()> {
+pub(crate) fn print_json(answer: &impl Serialize) -> io::Result<()> {
     let mut line = serde_json::to_vec(answer)?;
     line.push(b'\n');
     stdout().write_all(&line)
 }
 
 /// Prints `busctl: warning: {message}` on stderr. Nothing is to be done when that fails.
-pub fn warn(message: impl std::fmt::Display) {
+pub(crate) fn warn(message: impl std::fmt::Display) {
     let Palette { name, warning, .. } = Palette::of(&io::stderr());
     let message = without_number(message.to_string());
     let _ = writeln!(io::stderr(), "{name}busctl:{name:#} {warning}warning:{warning:#} {message}");
@@ -73,26 +74,27 @@ pub fn warn(message: impl std::fmt::Display) {
 
 /// Prints `busctl: {message}` on stderr, in one line: what happens to a verb that goes on. Nothing is to be done when that
 /// fails.
-pub fn note(message: &str) {
+pub(crate) fn note(message: &str) {
     say(Palette::of(&io::stderr()).name, message);
 }
 
 /// The same for what a verb ends with because it went wrong.
-pub fn error(message: &str) {
+pub(crate) fn error(message: &str) {
     say(Palette::of(&io::stderr()).error, message);
+}
+
+/// Where the libraries report: notes and warnings as [`note`] and [`warn`] print them.
+#[must_use]
+pub(crate) fn reporter() -> Reporter {
+    Reporter::new(|severity, line| match severity {
+        Severity::Warning => warn(line),
+        Severity::Note => note(line),
+    })
 }
 
 fn say(style: Style, message: &str) {
     let line: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let _ = writeln!(io::stderr(), "{style}busctl:{style:#} {line}");
-}
-
-/// Whether two messages are the same but for their numbers: how long a lock was waited for is another one every time, and no news.
-pub(crate) fn is_alike(one: &str, other: &str) -> bool {
-    fn words(text: &str) -> impl Iterator<Item = &str> {
-        text.split(|c: char| c.is_ascii_digit()).filter(|part| !part.is_empty())
-    }
-    words(one).eq(words(other))
 }
 
 /// "No such file or directory (os error 2)": the number says nothing more to the user.
@@ -103,16 +105,4 @@ pub(crate) fn without_number(mut text: String) -> String {
         text.replace_range(start..=start + length, "");
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_alone_are_no_news() {
-        assert!(is_alike("locked for 9 ms", "locked for 2001 ms"));
-        assert!(!is_alike("locked for 9 ms", "locked for 9 s"));
-        assert!(!is_alike("locked", "locked for 9 ms"));
-    }
 }

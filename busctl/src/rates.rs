@@ -1,5 +1,6 @@
 //! How much goes through in a second, for who looks again and again.
 
+use node::Counters;
 use std::collections::HashMap;
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
@@ -8,7 +9,7 @@ use serde::Serialize;
 use shmbus::{Bus, OpenError, Tap};
 
 use crate::bus_file::Passing;
-use crate::registry::{Counters, InterfaceName, Registry};
+use crate::registry::{InterfaceName, Registry};
 
 /// How much longer than the time between two looks the time between two reports may be. A runner reports ten times a second
 /// while something changes; what is older says only that nothing did.

@@ -428,7 +428,7 @@ fn a_tap_interface_is_run_like_the_others() {
     for _ in 0..2 {
         let mark = node.mark();
         inside.ip("link delete tap0");
-        node.wait_after(mark, "busctl: tap0: somebody has deleted the interface");
+        node.wait_after(mark, "busctl: tap0: the interface was deleted");
         wait::until("it is there again", WAIT_TIMEOUT, || {
             registry.lab.run_program(inside.command("ip").args(["link", "show", "tap0"])).status.success()
         });

@@ -50,7 +50,7 @@ pub(super) struct Reported<T> {
 ///
 /// # Errors
 /// Whatever keeps it from being done.
-pub fn work(text: &str) -> anyhow::Result<()> {
+pub(crate) fn work(text: &str) -> anyhow::Result<()> {
     let job: Job = serde_json::from_str(text).context("not a job")?;
     let Job { load, manner, .. } = job;
     if let Some(index) = job.cpu {

@@ -15,7 +15,7 @@ use super::job::Reported;
 use super::reception::Reception;
 use super::start_stop::StartStop;
 use super::{Load, Manner, RxMode, cpu};
-use crate::port::memif::MemifSpec;
+use port::memif::MemifSpec;
 
 /// How long the two ends may take to find each other.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,10 +36,10 @@ impl Endpoint {
     /// Listens or begins to connect.
     fn open(spec: &MemifSpec) -> anyhow::Result<Self> {
         Ok(match spec.role {
-            Role::Client => Self::Client(Box::new(Client::new(&spec.address, spec.options())?)),
+            Role::Client => Self::Client(Box::new(Client::new(&spec.address, spec.options(crate::PROGRAM))?)),
             Role::Server => {
                 let mut server = Server::bind(&spec.address)?;
-                server.add(spec.options())?;
+                server.add(spec.options(crate::PROGRAM))?;
                 Self::Server(Box::new(server))
             }
         })

@@ -23,14 +23,14 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-pub use job::work;
-pub use one_sided::{End, measure_alone};
-pub use report::{LatencyReport, Report};
-pub use run::{Subject, measure, measure_latency};
+pub(crate) use job::work;
+pub(crate) use one_sided::{End, measure_alone};
+pub(crate) use report::{LatencyReport, Report};
+pub(crate) use run::{Subject, measure, measure_latency};
 
 /// What is to be measured.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Over which way the frames go.
     pub subject: Subject,
     /// The frames and how they are sent.
@@ -43,7 +43,7 @@ pub struct Plan {
 
 /// The frames and how they are sent.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Load {
+pub(crate) struct Load {
     /// Bytes in a frame, from [`MIN_FRAME`] on.
     pub frame: usize,
     /// Frames handed over at once.
@@ -58,7 +58,7 @@ pub struct Load {
 
 /// How both ends go about it.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Manner {
+pub(crate) struct Manner {
     /// Whether a receiver that has nothing to do polls or sleeps.
     pub rx_mode: RxMode,
     /// Bus: the receivers are read-only taps, and not stations.
@@ -70,7 +70,7 @@ pub struct Manner {
 /// What a receiver does that has nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum RxMode {
+pub(crate) enum RxMode {
     /// It looks again
     Polling,
     /// It sleeps until it is woken
@@ -79,7 +79,7 @@ pub enum RxMode {
 
 /// How memif is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemifManner {
+pub(crate) struct MemifManner {
     /// Which side the sender is.
     pub sender: Sender,
     /// Descriptors in a ring, as a power of two.
@@ -95,7 +95,7 @@ pub struct MemifManner {
 /// Which side of memif sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Sender {
+pub(crate) enum Sender {
     /// The one whose memory it is
     Client,
     /// The one who listens
@@ -103,6 +103,6 @@ pub enum Sender {
 }
 
 /// The shortest frame that has room for the headers and a sequence number.
-pub const MIN_FRAME: usize = frames::MIN_FRAME;
+pub(crate) const MIN_FRAME: usize = frames::MIN_FRAME;
 /// The shortest frame that a latency can be measured with.
-pub const MIN_LATENCY_FRAME: usize = latency::MIN_LATENCY_FRAME;
+pub(crate) const MIN_LATENCY_FRAME: usize = latency::MIN_LATENCY_FRAME;

@@ -4,13 +4,13 @@ use ::memif::Role;
 
 use super::start_stop::StartStop;
 use super::{MemifManner, Plan, Report, Sender, Subject, bus, cpu, memif};
-use crate::exit::OrMisuse as _;
-use crate::port::memif::MemifSpec;
+use crate::misuse::OrMisuse as _;
+use port::memif::MemifSpec;
 
 /// Which end is ours, and where the other is to be found: the path of a bus, or a memif interface as in `attach`.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the fields are the same in both, and described above")]
-pub enum End {
+pub(crate) enum End {
     /// Frames are sent for as long as the plan says.
     Sender { place: String, cpu: Option<usize> },
     /// Frames are received for as long as the plan says, from the first one on.
@@ -21,7 +21,7 @@ pub enum End {
 ///
 /// # Errors
 /// When the other end is not to be found, or goes away.
-pub fn measure_alone(plan: &Plan, end: &End) -> anyhow::Result<Report> {
+pub(crate) fn measure_alone(plan: &Plan, end: &End) -> anyhow::Result<Report> {
     let start_stop = StartStop::of_person(plan.load.time)?;
     let (End::Sender { place, cpu } | End::Receiver { place, cpu }) = end;
     if let Some(index) = cpu {

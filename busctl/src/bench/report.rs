@@ -10,7 +10,7 @@ use super::{MemifManner, Plan, RxMode, Subject};
 /// What was measured. With several receivers, what concerns them is the sum over them. What is not known is `None`: where
 /// only one end is ours, what the other did.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// What was measured.
     pub bench: Subject,
     /// Bytes in a frame.
@@ -126,7 +126,7 @@ fn per_second(frames: u64, seconds: f64) -> f64 {
 /// How long single frames took, in microseconds: round trips, and the way there by itself.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the names say it: round trip or one way, and which quantile")]
-pub struct LatencyReport {
+pub(crate) struct LatencyReport {
     /// What was measured.
     pub bench: Subject,
     /// Bytes in a frame.

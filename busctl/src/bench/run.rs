@@ -18,7 +18,7 @@ use crate::process::shutdown::Shutdown;
 /// Which way the frames go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Subject {
+pub(crate) enum Subject {
     /// From one station on a bus to the others
     Bus,
     /// From one process to another over memif
@@ -31,7 +31,7 @@ pub enum Subject {
 ///
 /// # Errors
 /// When a process of it cannot be started or fails, or when asked to stop.
-pub fn measure(plan: &Plan, stop: &Shutdown) -> anyhow::Result<Report> {
+pub(crate) fn measure(plan: &Plan, stop: &Shutdown) -> anyhow::Result<Report> {
     let run: Run<Sent, Tally> = run(plan, [Role::Send, Role::Receive], stop)?;
     Ok(Report::new(plan, &run.first, &run.others))
 }
@@ -40,7 +40,7 @@ pub fn measure(plan: &Plan, stop: &Shutdown) -> anyhow::Result<Report> {
 ///
 /// # Errors
 /// As for [`measure`].
-pub fn measure_latency(plan: &Plan, stop: &Shutdown) -> anyhow::Result<LatencyReport> {
+pub(crate) fn measure_latency(plan: &Plan, stop: &Shutdown) -> anyhow::Result<LatencyReport> {
     let run: Run<RoundTrips, ()> = run(plan, [Role::Ask, Role::Answer], stop)?;
     LatencyReport::new(plan, &run.first, &run.others).context("no frame came back")
 }

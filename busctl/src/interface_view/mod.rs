@@ -2,6 +2,7 @@
 
 mod memif;
 
+use node::Counters;
 use std::fmt;
 
 use serde::Serialize;
@@ -9,9 +10,7 @@ use shmbus::MacAddr6;
 use shmbus::offload::Capabilities;
 
 use self::memif::MemifView;
-use crate::registry::{
-    Counters, InterfaceName, Kind, Media, Record, Registry, RegistryError, Settings, format_mac,
-};
+use crate::registry::{InterfaceName, Kind, Media, Record, Registry, RegistryError, Settings, format_mac};
 use crate::style::Palette;
 
 /// No jumbo frames on a bus.

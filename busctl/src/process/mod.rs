@@ -1,6 +1,5 @@
-//! This process and its surroundings: signals, wake-ups between threads, the parent, the service manager.
+//! This process and its surroundings: signals, the parent, the service manager.
 
 pub(crate) mod die_with_parent;
 pub(crate) mod sd_notify;
-pub mod shutdown;
-pub(crate) mod wake_fd;
+pub(crate) mod shutdown;

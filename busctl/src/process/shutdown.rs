@@ -23,7 +23,7 @@ const SAME_REQUEST: Duration = Duration::from_millis(300);
 /// at once is the same request: `timeout` signals a process, and then the group it is in. A process that ends with its parent
 /// is ended by that one; and when it is killed, the kernel may signal once for each of its threads, whenever that is gone.
 #[derive(Debug)]
-pub struct Shutdown {
+pub(crate) struct Shutdown {
     asked: Arc<AtomicBool>,
     wake: UnixStream,
 }
@@ -33,7 +33,7 @@ impl Shutdown {
     ///
     /// # Errors
     /// When no descriptor or thread is to be had.
-    pub fn on_signals() -> io::Result<Self> {
+    pub(crate) fn on_signals() -> io::Result<Self> {
         let asked = Arc::new(AtomicBool::new(false));
         let impatient = Arc::new(AtomicBool::new(false));
         let (wake, waker) = UnixStream::pair()?;
@@ -57,21 +57,21 @@ impl Shutdown {
 
     /// Whether the process was asked to stop.
     #[must_use]
-    pub fn requested(&self) -> bool {
+    pub(crate) fn requested(&self) -> bool {
         // Relaxed: the flag orders nothing.
         self.asked.load(Ordering::Relaxed)
     }
 
     /// Sleeps, but not past a request; `true` when there was one.
     #[must_use]
-    pub fn sleep(&self, time: Duration) -> bool {
+    pub(crate) fn sleep(&self, time: Duration) -> bool {
         self.wait([], Some(time))
     }
 
     /// Sleeps until one of `others` is readable or the time, if any, is over, but not past a request; `true` when there was
     /// one.
     #[must_use]
-    pub fn wait<'fd>(
+    pub(crate) fn wait<'fd>(
         &'fd self,
         others: impl IntoIterator<Item = BorrowedFd<'fd>>,
         time: Option<Duration>,

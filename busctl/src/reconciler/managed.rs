@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use shmbus::Bus;
 
-use crate::node::{self, Gone, Key, Node, PortStats};
-use crate::port::memif::{Sockets, View};
-use crate::port::{Port, tap};
 use crate::registry::file_stamp::FileStamp;
 use crate::registry::runner::{News, RunningInterface};
 use crate::registry::{
-    Counters, InterfaceName, Kind, MemifReport, PortSettings, Record, Registry, RegistryError, Socket,
+    InterfaceName, Kind, MemifReport, PortSettings, Record, Registry, RegistryError, Socket,
 };
+use node::{self, CloseReason, Counters, Node, PortId, PortStats};
+use port::memif::{Sockets, View};
+use port::{Learning, Port, tap};
 
 /// The permissions of a bus that is made for want of one.
 const MODE: u32 = 0o600;
@@ -30,21 +30,21 @@ pub(super) struct Shared {
 
 /// See the module.
 pub(super) struct Managed {
-    followed: RunningInterface,
+    interface: RunningInterface,
     running: Option<Running>,
     /// What earlier ports counted, since it was claimed.
     before: Counters,
     /// What earlier ports of it went through, and those of earlier runners.
     past: MemifReport,
-    /// What others were last told, and when the connection was last described.
-    told: (Counters, Option<bool>),
+    /// What others were last reported, and when the connection was last described.
+    reported: (Counters, Option<bool>),
     described: Instant,
 }
 
 /// An interface's port in the node.
 struct Running {
-    key: Key,
-    gauge: Arc<PortStats>,
+    id: PortId,
+    stats: Arc<PortStats>,
     plan: Plan,
     /// The bus's file, as it was joined.
     bus: Option<FileStamp>,
@@ -64,33 +64,33 @@ impl Managed {
     ///
     /// # Errors
     /// When its record cannot be read, or somebody else runs it.
-    pub(super) fn take(floor: &mut Shared, name: InterfaceName) -> Result<Self, RegistryError> {
-        let followed = RunningInterface::claim(&floor.registry, name)?;
-        let past = floor.registry.report(name).memif.unwrap_or_default();
-        let mut seat = Self {
-            followed,
+    pub(super) fn take(shared: &mut Shared, name: InterfaceName) -> Result<Self, RegistryError> {
+        let interface = RunningInterface::claim(&shared.registry, name)?;
+        let past = shared.registry.report(name).memif.unwrap_or_default();
+        let mut managed = Self {
+            interface,
             running: None,
             before: Counters::default(),
             past: past.without_peer(),
-            told: Default::default(),
+            reported: Default::default(),
             described: Instant::now(),
         };
         tracing::info!(%name, "claimed");
-        seat.handle_commands(floor);
-        Ok(seat)
+        managed.apply_record(shared);
+        Ok(managed)
     }
 
     /// Whether its port is this one.
-    pub(super) fn has(&self, key: Key) -> bool {
-        self.running.as_ref().is_some_and(|running| running.key == key)
+    pub(super) fn has(&self, id: PortId) -> bool {
+        self.running.as_ref().is_some_and(|running| running.id == id)
     }
 
     /// Does what the record says if it is another. `thoroughly`, what is in trouble is tried again.
-    pub(super) fn follow(&mut self, floor: &mut Shared, thoroughly: bool) -> News {
-        let news = self.followed.look();
-        let again = thoroughly && (self.followed.is_troubled() || self.has_lost_its_bus());
+    pub(super) fn follow(&mut self, shared: &mut Shared, thoroughly: bool) -> News {
+        let news = self.interface.look();
+        let again = thoroughly && (self.interface.is_troubled() || self.has_lost_its_bus());
         if news == News::Changed || news == News::None && again {
-            self.handle_commands(floor);
+            self.apply_record(shared);
         }
         news
     }
@@ -105,31 +105,31 @@ impl Managed {
     }
 
     /// Does what the record says, and says so.
-    fn handle_commands(&mut self, floor: &mut Shared) {
-        let record = self.followed.record().clone();
-        let done = self.run(floor, &record);
+    fn apply_record(&mut self, shared: &mut Shared) {
+        let record = self.interface.record().clone();
+        let done = self.run(shared, &record);
         self.describe();
-        self.followed.did(done);
+        self.interface.did(done);
     }
 
-    fn run(&mut self, floor: &mut Shared, record: &Record) -> anyhow::Result<()> {
-        let plan = Plan::of(&floor.registry, record);
+    fn run(&mut self, shared: &mut Shared, record: &Record) -> anyhow::Result<()> {
+        let plan = Plan::of(&shared.registry, record);
         let same = matches!((&plan, &self.running), (Ok(Some(plan)), Some(running)) if running.plan == *plan);
         if same && !self.has_lost_its_bus() {
             return Ok(());
         }
-        self.close(floor);
+        self.close(shared);
         if let Some(plan) = plan? {
-            self.running = Some(open(floor, record, plan)?);
+            self.running = Some(open(shared, record, plan)?);
         }
         Ok(())
     }
 
-    /// Closes the port, if it has one; its peer is told.
-    pub(super) fn close(&mut self, floor: &mut Shared) {
+    /// Closes the port, if it has one; its peer is reported.
+    pub(super) fn close(&mut self, shared: &mut Shared) {
         if let Some(running) = &self.running {
             self.past = self.memif();
-            floor.node.remove(running.key);
+            shared.node.remove(running.id);
         }
         self.left();
     }
@@ -137,7 +137,7 @@ impl Managed {
     /// There is no port any more.
     fn left(&mut self) {
         if let Some(running) = self.running.take() {
-            self.before = self.before.plus(running.gauge.counters());
+            self.before = self.before.plus(running.stats.counters());
             self.past = std::mem::take(&mut self.past).without_peer();
         }
         self.describe();
@@ -145,15 +145,15 @@ impl Managed {
     }
 
     /// The node has closed the port: its bus is gone, or what it is a port of.
-    pub(super) fn ended(&mut self, why: &Gone) {
+    pub(super) fn ended(&mut self, why: &CloseReason) {
         self.left();
-        self.followed.did(Err(why.clone().into()));
+        self.interface.did(Err(why.clone().into()));
     }
 
     /// Lets others see how it is.
     pub(super) fn report(&mut self, now: Instant) {
         let due = now.saturating_duration_since(self.described) >= DESCRIBE;
-        if due || self.told != (self.counters(), self.link()) {
+        if due || self.reported != (self.counters(), self.link()) {
             self.describe();
         }
         self.count();
@@ -161,14 +161,14 @@ impl Managed {
 
     /// Whether the port has a peer, while there is a port.
     fn link(&self) -> Option<bool> {
-        self.running.as_ref().map(|running| running.gauge.is_up())
+        self.running.as_ref().map(|running| running.stats.is_up())
     }
 
     fn describe(&mut self) {
         self.described = Instant::now();
-        self.told = (self.counters(), self.link());
-        let is_memif = self.followed.record().name.kind() == Kind::Memif;
-        self.followed.describe(self.link(), is_memif.then(|| self.memif()));
+        self.reported = (self.counters(), self.link());
+        let is_memif = self.interface.record().name.kind() == Kind::Memif;
+        self.interface.describe(self.link(), is_memif.then(|| self.memif()));
     }
 
     /// How its connection is, with what went before.
@@ -179,18 +179,18 @@ impl Managed {
 
     fn count(&mut self) {
         let counters = self.counters();
-        self.followed.count(counters);
+        self.interface.count(counters);
     }
 
     fn counters(&self) -> Counters {
-        let here = self.running.as_ref().map(|running| running.gauge.counters()).unwrap_or_default();
+        let here = self.running.as_ref().map(|running| running.stats.counters()).unwrap_or_default();
         self.before.plus(here)
     }
 
     /// The interface was destroyed.
-    pub(super) fn give_up(mut self, floor: &mut Shared) {
-        self.close(floor);
-        self.followed.discard();
+    pub(super) fn give_up(mut self, shared: &mut Shared) {
+        self.close(shared);
+        self.interface.discard();
     }
 }
 
@@ -211,23 +211,24 @@ impl Plan {
 
 /// Opens the port, joins the bus, and lets the node serve both. The port comes first: when a socket is in the way, no bus is
 /// made.
-fn open(floor: &mut Shared, record: &Record, plan: Plan) -> anyhow::Result<Running> {
+fn open(shared: &mut Shared, record: &Record, plan: Plan) -> anyhow::Result<Running> {
     let name = record.name.to_string();
     let (port, connection, mac, learn): (Box<dyn Port>, _, _, _) =
         match (record.memif(), &plan.socket, record.tap()) {
             (Some(spec), Some(socket), _) => {
                 let spec = spec.at(socket.address()?);
-                let port = floor.sockets.open(&spec, name.clone())?;
+                let port = shared.sockets.open(&spec, name.clone())?;
                 let view = port.view();
                 (Box::new(port), Some(view), spec.mac, spec.learn)
             }
             (_, _, Some(spec)) => (Box::new(tap::open(&spec)?), None, spec.mac, spec.learn),
             _ => bail!("{name} is of no kind that a node can run"),
         };
+    let port = if learn { Box::new(Learning::new(port)) } else { port };
     let bus = Bus::open_or_create(&plan.bus, MODE)?;
     let file = FileStamp::of(&plan.bus);
-    let station = node::station(bus, &name, mac, learn)?;
-    let (key, gauge) = floor.node.add(port, station);
+    let station = node::station(bus, &name, mac)?;
+    let (id, stats) = shared.node.add(port, station);
     tracing::info!(name, bus = %plan.bus.display(), "open");
-    Ok(Running { key, gauge, plan, bus: file, connection })
+    Ok(Running { id, stats, plan, bus: file, connection })
 }

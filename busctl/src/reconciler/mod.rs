@@ -10,26 +10,29 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+
 use self::managed::{Managed, Shared};
 use self::registry_watch::RegistryWatch;
-use crate::node::{Node, Threads};
 use crate::output;
-use crate::port::memif::Sockets;
 use crate::registry::runner::News;
 use crate::registry::{InterfaceName, Kind, Registry, RegistryError};
+use node::{Event, Node, NodeOptions};
+use port::ReportOnce;
+use port::memif::Sockets;
 
 /// How often everything is looked at, although nobody said that it has changed.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(crate) struct Reconciler {
-    floor: Shared,
+    shared: Shared,
     watch: RegistryWatch,
     /// The interfaces this process runs.
-    seats: BTreeMap<InterfaceName, Managed>,
+    interfaces: BTreeMap<InterfaceName, Managed>,
     looked: Option<Instant>,
-    /// What was last complained about, by what it was about.
-    complaints: HashMap<String, String>,
+    /// What was reported, by what it was about.
+    reported: HashMap<String, ReportOnce>,
 }
 
 impl Reconciler {
@@ -37,18 +40,22 @@ impl Reconciler {
     ///
     /// # Errors
     /// When the registry cannot be used, or no thread or descriptor is to be had.
-    pub(crate) fn start(registry: Registry, threads: &Threads) -> anyhow::Result<Self> {
+    pub(crate) fn start(registry: Registry, options: NodeOptions) -> anyhow::Result<Self> {
         // Makes the folders that are to be watched.
         drop(registry.edit()?);
-        let floor = Shared { node: Node::start(threads)?, sockets: Sockets::start()?, registry };
-        let watch = RegistryWatch::new(floor.registry.watched_folders());
-        Ok(Self { floor, watch, seats: BTreeMap::new(), looked: None, complaints: HashMap::new() })
+        let shared = Shared {
+            node: Node::start(options).context("cannot start a node")?,
+            sockets: Sockets::start(crate::PROGRAM, &output::reporter())?,
+            registry,
+        };
+        let watch = RegistryWatch::new(shared.registry.watched_folders());
+        Ok(Self { shared, watch, interfaces: BTreeMap::new(), looked: None, reported: HashMap::new() })
     }
 
     /// What to sleep on until the next [`pass`](Self::pass): a tenth of a second at most, for the sake of counters.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         use std::os::fd::AsFd as _;
-        self.watch.descriptor().into_iter().chain([self.floor.node.as_fd()])
+        self.watch.descriptor().into_iter().chain([self.shared.node.as_fd()])
     }
 
     /// Does what is due.
@@ -60,33 +67,36 @@ impl Reconciler {
                 self.looked = Some(now);
                 self.watch.renew();
             }
-            self.look(late);
+            self.reconcile(late);
         }
-        while let Some((key, why)) = self.floor.node.ended() {
-            if let Some(seat) = self.seats.values_mut().find(|seat| seat.has(key)) {
-                seat.ended(&why);
+        while let Some(event) = self.shared.node.next_event() {
+            let Event::Closed { port, reason } = event else { continue };
+            if let Some(interface) = self.interfaces.values_mut().find(|interface| interface.has(port)) {
+                interface.ended(&reason);
             }
         }
-        for seat in self.seats.values_mut() {
-            seat.report(now);
+        for interface in self.interfaces.values_mut() {
+            interface.report(now);
         }
     }
 
     /// Compares the registry with what is run here.
-    fn look(&mut self, thoroughly: bool) {
-        let names = match self.floor.registry.names() {
+    fn reconcile(&mut self, thoroughly: bool) {
+        let names = match self.shared.registry.names() {
             Ok(names) => names,
-            Err(error) => return self.complain("registry", Some(error.to_string())),
+            Err(error) => return self.warn_once("registry", Some(error.to_string())),
         };
-        self.complain("registry", None);
+        self.warn_once("registry", None);
         let ports: BTreeSet<_> = names.into_iter().filter(|name| name.kind() != Kind::Shmif).collect();
-        for (name, seat) in self.seats.extract_if(.., |name, _| !ports.contains(name)).collect::<Vec<_>>() {
+        for (name, interface) in
+            self.interfaces.extract_if(.., |name, _| !ports.contains(name)).collect::<Vec<_>>()
+        {
             tracing::info!(%name, "destroyed");
-            seat.give_up(&mut self.floor);
+            interface.give_up(&mut self.shared);
         }
         for name in ports {
-            let complaint = self.look_at(name, thoroughly).err().map(|error| error.to_string());
-            self.complain(&name.to_string(), complaint);
+            let complaint = self.reconcile_one(name, thoroughly).err().map(|error| error.to_string());
+            self.warn_once(&name.to_string(), complaint);
         }
     }
 
@@ -94,22 +104,22 @@ impl Reconciler {
     ///
     /// # Errors
     /// When its record cannot be read, or somebody else runs it.
-    fn look_at(&mut self, name: InterfaceName, thoroughly: bool) -> Result<(), RegistryError> {
-        if let Some(seat) = self.seats.get_mut(&name) {
-            if seat.follow(&mut self.floor, thoroughly) == News::Destroyed
-                && let Some(seat) = self.seats.remove(&name)
+    fn reconcile_one(&mut self, name: InterfaceName, thoroughly: bool) -> Result<(), RegistryError> {
+        if let Some(interface) = self.interfaces.get_mut(&name) {
+            if interface.follow(&mut self.shared, thoroughly) == News::Destroyed
+                && let Some(interface) = self.interfaces.remove(&name)
             {
                 tracing::info!(%name, "destroyed");
-                seat.give_up(&mut self.floor);
+                interface.give_up(&mut self.shared);
             }
             return Ok(());
         }
         // Asked first: to claim in vain takes some time.
-        if let Some(runner) = self.floor.registry.runner(name)? {
+        if let Some(runner) = self.shared.registry.runner(name)? {
             return Err(RegistryError::Running { name, runner });
         }
-        match Managed::take(&mut self.floor, name) {
-            Ok(seat) => drop(self.seats.insert(name, seat)),
+        match Managed::take(&mut self.shared, name) {
+            Ok(interface) => drop(self.interfaces.insert(name, interface)),
             // Destroyed since its name was read.
             Err(RegistryError::NoSuchInterface { .. }) => {}
             Err(error) => return Err(error),
@@ -117,28 +127,27 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Says what is wrong, once.
-    fn complain(&mut self, about: &str, what: Option<String>) {
-        match what {
-            None => drop(self.complaints.remove(about)),
-            Some(what) if self.complaints.get(about) == Some(&what) => {}
-            Some(what) => {
-                output::warn(&what);
-                self.complaints.insert(about.to_owned(), what);
-            }
+    /// Warns of what is wrong with something, once until it is right again.
+    fn warn_once(&mut self, about: &str, what: Option<String>) {
+        let Some(what) = what else {
+            self.reported.remove(about);
+            return;
+        };
+        if self.reported.entry(about.to_owned()).or_default().is_new(&what) {
+            output::warn(&what);
         }
     }
 
     /// How many rounds each thread of the node has gone: all go on at least twice a second.
     pub(crate) fn beats(&self) -> Vec<u64> {
-        self.floor.node.beats()
+        self.shared.node.beats()
     }
 
     /// Tells all peers that the program ends, closes all ports and gives the interfaces back.
     pub(crate) fn close(mut self) {
-        self.floor.sockets.farewell();
-        for seat in self.seats.values_mut() {
-            seat.close(&mut self.floor);
+        self.shared.sockets.farewell();
+        for interface in self.interfaces.values_mut() {
+            interface.close(&mut self.shared);
         }
     }
 }
@@ -154,17 +163,17 @@ mod tests {
         const NAME: InterfaceName = InterfaceName::Tap(0);
         let folder = tempfile::tempdir().unwrap();
         let registry = Registry::new(folder.path().join("state"));
-        let mut keeper = Reconciler::start(registry.clone(), &Threads::default()).unwrap();
-        keeper.look_at(NAME, true).unwrap();
-        assert!(keeper.seats.is_empty());
+        let mut reconciler = Reconciler::start(registry.clone(), NodeOptions::new()).unwrap();
+        reconciler.reconcile_one(NAME, true).unwrap();
+        assert!(reconciler.interfaces.is_empty());
 
         registry.edit().unwrap().create(Record::new(NAME, Settings::Port(PortSettings::default()))).unwrap();
-        keeper.look_at(NAME, true).unwrap();
+        reconciler.reconcile_one(NAME, true).unwrap();
         assert!(registry.runner(NAME).unwrap().is_some());
         registry.edit().unwrap().destroy(NAME).unwrap();
-        keeper.look_at(NAME, true).unwrap();
-        assert!(keeper.seats.is_empty());
+        reconciler.reconcile_one(NAME, true).unwrap();
+        assert!(reconciler.interfaces.is_empty());
         assert_eq!(registry.runner(NAME).unwrap(), None);
-        keeper.close();
+        reconciler.close();
     }
 }

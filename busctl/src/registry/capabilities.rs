@@ -15,7 +15,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 /// For a name that comes close to one that exists.
 pub(super) fn hint(error: &ParseCapabilitiesError) -> String {
     match error {
-        ParseCapabilitiesError::Name(name) => crate::suggest::hint(name, Capabilities::ALL.names()),
+        ParseCapabilitiesError::Name(name) => port::suggest::hint(name, Capabilities::ALL.names()),
         _ => String::new(),
     }
 }

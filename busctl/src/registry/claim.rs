@@ -4,6 +4,7 @@
 //! lock with the process, however it ends, so a claim never outlives its holder; the pid is there only to be told. The lock
 //! is taken under the registry's, which keeps two that want it, and `destroy`, apart.
 
+use node::Counters;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::counters::{Counters, Report};
+use super::counters::Report;
 use super::error::RegistryError;
 use super::memif_report::MemifReport;
 use super::name::InterfaceName;
@@ -25,7 +26,7 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The process that runs an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Runner {
+pub(crate) struct Runner {
     /// Its process id, where it could be read.
     pub pid: Option<u32>,
 }
@@ -68,7 +69,7 @@ impl Runner {
 /// The record may change meanwhile: [`refresh`](Self::refresh) now and then (several times a second, so that `up` and `down`
 /// can wait for it), act on what has changed, and say so with [`acknowledge`](Self::acknowledge).
 #[derive(Debug)]
-pub struct Claim {
+pub(crate) struct Claim {
     registry: Registry,
     record: Record,
     path: PathBuf,
@@ -106,7 +107,7 @@ impl Claim {
 
     /// The record as it was last read.
     #[must_use]
-    pub fn record(&self) -> &Record {
+    pub(crate) fn record(&self) -> &Record {
         &self.record
     }
 
@@ -115,7 +116,7 @@ impl Claim {
     /// # Errors
     /// When it cannot be read, or is damaged; the last one read still stands then. [`RegistryError::NoSuchInterface`] when the
     /// interface was destroyed, also when there is another one with its name by now.
-    pub fn refresh(&mut self) -> Result<Option<&Record>, RegistryError> {
+    pub(crate) fn refresh(&mut self) -> Result<Option<&Record>, RegistryError> {
         let record = self.registry.load(self.record.name)?;
         if record == self.record {
             return Ok(None);
@@ -134,7 +135,7 @@ impl Claim {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn acknowledge(&mut self, trouble: Option<String>) -> Result<(), RegistryError> {
+    pub(crate) fn acknowledge(&mut self, trouble: Option<String>) -> Result<(), RegistryError> {
         let revision = self.record.revision;
         self.unwritten |= (revision, &trouble) != (self.report.revision, &self.report.trouble);
         (self.report.revision, self.report.trouble) = (revision, trouble);
@@ -146,7 +147,7 @@ impl Claim {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn count(&mut self, counters: Counters) -> Result<(), RegistryError> {
+    pub(crate) fn count(&mut self, counters: Counters) -> Result<(), RegistryError> {
         let counters = self.before.plus(counters);
         self.unwritten |= counters != self.report.counters;
         self.report.counters = counters;
@@ -158,7 +159,7 @@ impl Claim {
     }
 
     /// Says how the connection of a port is. It is written with what is [counted](Self::count).
-    pub fn describe(&mut self, link: Option<bool>, memif: Option<MemifReport>) {
+    pub(crate) fn describe(&mut self, link: Option<bool>, memif: Option<MemifReport>) {
         self.unwritten |= link != self.report.link || memif != self.report.memif;
         (self.report.link, self.report.memif) = (link, memif);
     }
@@ -167,7 +168,7 @@ impl Claim {
     ///
     /// # Errors
     /// When a file cannot be removed.
-    pub fn discard(mut self) -> Result<(), RegistryError> {
+    pub(crate) fn discard(mut self) -> Result<(), RegistryError> {
         self.unwritten = false;
         if !self.registry.interfaces().exists() {
             // Somebody has removed everything, and it stays removed.

@@ -17,7 +17,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The right to change the registry, held as a lock on a file until it is dropped or the process is gone.
 #[derive(Debug)]
-pub struct Edit<'registry> {
+pub(crate) struct Edit<'registry> {
     registry: &'registry Registry,
     _lock: File,
 }
@@ -54,7 +54,7 @@ impl<'registry> Edit<'registry> {
     ///
     /// # Errors
     /// As [`Registry::load`].
-    pub fn load(&self, name: InterfaceName) -> Result<Record, RegistryError> {
+    pub(crate) fn load(&self, name: InterfaceName) -> Result<Record, RegistryError> {
         self.registry.load(name)
     }
 
@@ -62,7 +62,7 @@ impl<'registry> Edit<'registry> {
     ///
     /// # Errors
     /// When it would be of another role than others on its socket, or cannot be written; the old record stands then.
-    pub fn store(&self, record: &mut Record) -> Result<(), RegistryError> {
+    pub(crate) fn store(&self, record: &mut Record) -> Result<(), RegistryError> {
         self.check_role(record)?;
         record.revision += 1;
         self.write(record)
@@ -72,7 +72,11 @@ impl<'registry> Edit<'registry> {
     ///
     /// # Errors
     /// When the name is taken, or the record cannot be written.
-    pub fn create_shmif(&self, name: Option<InterfaceName>, shmif: Shmif) -> Result<Record, RegistryError> {
+    pub(crate) fn create_shmif(
+        &self,
+        name: Option<InterfaceName>,
+        shmif: Shmif,
+    ) -> Result<Record, RegistryError> {
         let draft = |name| Record::new(name, Settings::Shmif(shmif));
         match name {
             Some(name) => self.create(draft(name)),
@@ -85,7 +89,7 @@ impl<'registry> Edit<'registry> {
     /// # Errors
     /// When the name is taken, there is no such socket, or those who have it are of another role; when the record cannot be
     /// written.
-    pub fn create(&self, record: Record) -> Result<Record, RegistryError> {
+    pub(crate) fn create(&self, record: Record) -> Result<Record, RegistryError> {
         let name = record.name;
         if self.registry.names()?.contains(&name) {
             return Err(RegistryError::Exists { name });
@@ -104,7 +108,7 @@ impl<'registry> Edit<'registry> {
     ///
     /// # Errors
     /// As [`create`](Self::create), and when every unit is taken.
-    pub fn create_lowest(&self, record: Record) -> Result<Record, RegistryError> {
+    pub(crate) fn create_lowest(&self, record: Record) -> Result<Record, RegistryError> {
         let taken = self.registry.names()?;
         let units = (0..=u32::MAX).map(|unit| record.name.with_unit(unit));
         let free = units.into_iter().find(|name| !taken.contains(name)).ok_or(RegistryError::Full)?;
@@ -131,7 +135,7 @@ impl<'registry> Edit<'registry> {
     ///
     /// # Errors
     /// When its number or its address is taken, or the record cannot be written.
-    pub fn add_socket(&self, socket: &Socket) -> Result<(), RegistryError> {
+    pub(crate) fn add_socket(&self, socket: &Socket) -> Result<(), RegistryError> {
         let Socket { id, path } = socket;
         let refuse = |why: String| Err(RegistryError::Socket(why));
         match self.registry.socket(*id) {
@@ -160,7 +164,7 @@ impl<'registry> Edit<'registry> {
     ///
     /// # Errors
     /// When there is none, it is fixed, or an interface uses it.
-    pub fn del_socket(&self, id: u32) -> Result<(), RegistryError> {
+    pub(crate) fn del_socket(&self, id: u32) -> Result<(), RegistryError> {
         match self.registry.socket(id) {
             Ok(_) | Err(RegistryError::DamagedSocket { .. }) => {}
             Err(error) => return Err(error),
@@ -182,7 +186,7 @@ impl<'registry> Edit<'registry> {
     ///
     /// # Errors
     /// When it cannot.
-    pub fn check_destroy(&self, name: InterfaceName) -> Result<(), RegistryError> {
+    pub(crate) fn check_destroy(&self, name: InterfaceName) -> Result<(), RegistryError> {
         match self.registry.load(name) {
             Ok(_) | Err(RegistryError::Damaged { .. }) => Ok(()),
             Err(error) => Err(error),
@@ -193,7 +197,7 @@ impl<'registry> Edit<'registry> {
     ///
     /// # Errors
     /// As [`check_destroy`](Self::check_destroy), and when a file cannot be removed.
-    pub fn destroy(&self, name: InterfaceName) -> Result<(), RegistryError> {
+    pub(crate) fn destroy(&self, name: InterfaceName) -> Result<(), RegistryError> {
         self.check_destroy(name)?;
         if self.registry.runner(name)?.is_none() {
             file::remove(&self.registry.claim_path(name))?;

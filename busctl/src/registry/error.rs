@@ -9,7 +9,7 @@ use super::name::InterfaceName;
 
 /// What can go wrong with the registry.
 #[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
+pub(crate) enum RegistryError {
     /// The folder under `/tmp` is not ours alone.
     #[error("the state folder {} is not safe: {why}; choose another with --state", path.display())]
     UnsafeFolder {
@@ -49,7 +49,7 @@ pub enum RegistryError {
     },
     /// No interface has this name.
     #[error("there is no interface {name}{hint}; 'busctl show' lists them, 'busctl create {name}' makes it",
-            hint = crate::suggest::hint(&name.to_string(), others.iter().map(ToString::to_string)))]
+            hint = port::suggest::hint(&name.to_string(), others.iter().map(ToString::to_string)))]
     NoSuchInterface {
         /// The name.
         name: InterfaceName,
@@ -114,10 +114,10 @@ impl RegistryError {
 
     /// Whether it stands for wrong use or configuration (exit code 2): trying again as it is would not help.
     #[must_use]
-    pub fn is_misuse(&self) -> bool {
+    pub(crate) fn is_misuse(&self) -> bool {
         match self {
             Self::Busy { .. } | Self::Running { .. } => false,
-            Self::File { cause, .. } => !crate::bus_file::is_passing(cause),
+            Self::File { cause, .. } => !port::is_passing(cause),
             Self::UnsafeFolder { .. }
             | Self::Damaged { .. }
             | Self::NoSuchInterface { .. }

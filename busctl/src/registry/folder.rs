@@ -15,7 +15,7 @@ use super::error::RegistryError;
 ///
 /// # Errors
 /// When it comes down to the folder under `/tmp` and that is not the user's own.
-pub fn state_folder(option: Option<&Path>) -> Result<PathBuf, RegistryError> {
+pub(crate) fn state_folder(option: Option<&Path>) -> Result<PathBuf, RegistryError> {
     if let Some(path) = chosen(option, |name| std::env::var_os(name)) {
         return std::path::absolute(&path).map_err(|error| RegistryError::file("use", &path, error));
     }

@@ -5,7 +5,7 @@ use shmbus::MacAddr6;
 
 /// Why a text cannot be the MAC address of an interface.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum MacError {
+pub(crate) enum MacError {
     /// Not six bytes in hexadecimal.
     #[error("'{0}' is not a MAC address: six bytes in hexadecimal are, such as b2:a0:01:02:03:04")]
     Form(String),
@@ -20,7 +20,7 @@ pub enum MacError {
 ///
 /// # Errors
 /// When it is no MAC address, or one of a group or of nobody.
-pub fn parse_mac(text: &str) -> Result<MacAddr6, MacError> {
+pub(crate) fn parse_mac(text: &str) -> Result<MacAddr6, MacError> {
     let mac: MacAddr6 = text.parse().map_err(|_| MacError::Form(text.to_owned()))?;
     if mac.is_multicast() || mac.is_nil() {
         return Err(MacError::NotUnicast(format_mac(mac)));
@@ -30,7 +30,7 @@ pub fn parse_mac(text: &str) -> Result<MacAddr6, MacError> {
 
 /// A MAC address in lower case with colons, as `ifconfig` prints it.
 #[must_use]
-pub fn format_mac(mac: MacAddr6) -> String {
+pub(crate) fn format_mac(mac: MacAddr6) -> String {
     mac.to_string().to_lowercase()
 }
 

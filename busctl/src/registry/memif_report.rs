@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// A connection at a moment, and what went before it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct MemifReport {
+pub(crate) struct MemifReport {
     /// How many connections there were, the present one included.
     pub connections: u64,
     /// Why the last one ended.
@@ -31,7 +31,7 @@ pub struct MemifReport {
 
 /// A peer, by the names it gave itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Remote {
+pub(crate) struct Remote {
     /// The program.
     pub name: String,
     /// Its interface.
@@ -40,7 +40,7 @@ pub struct Remote {
 
 /// A ring. Head and tail are whatever stands there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RingReport {
+pub(crate) struct RingReport {
     /// `rx` or `tx`, as seen from here.
     pub direction: String,
     /// `S2M` (client to server) or `M2S`.
@@ -68,13 +68,13 @@ pub struct RingReport {
 impl MemifReport {
     /// The same when the connection is over.
     #[must_use]
-    pub fn without_peer(self) -> Self {
+    pub(crate) fn without_peer(self) -> Self {
         Self { remote: None, rings: Vec::new(), ..self }
     }
 
     /// The same of a connection that had others before it.
     #[must_use]
-    pub fn after(self, past: &Self) -> Self {
+    pub(crate) fn after(self, past: &Self) -> Self {
         Self {
             connections: past.connections.wrapping_add(self.connections),
             last_disconnect: self.last_disconnect.or_else(|| past.last_disconnect.clone()),

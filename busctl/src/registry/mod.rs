@@ -33,18 +33,18 @@ pub(crate) mod runner;
 mod settings;
 mod socket;
 
-pub use claim::{Claim, Runner};
-pub use counters::{Counters, Report};
-pub use edit::Edit;
-pub use error::RegistryError;
-pub use folder::state_folder;
-pub use mac::{MacError, format_mac, parse_mac};
-pub use memif_report::{MemifReport, Remote, RingReport};
-pub use name::{InterfaceName, Kind, ParseNameError};
-pub use port_settings::PortSettings;
-pub use record::{LINKSTR_MAX, LinkstrError, Media, Record, Settings, Shmif, check_linkstr};
-pub use settings::{KeyValue, SettingError};
-pub use socket::{Socket, SocketError};
+pub(crate) use claim::{Claim, Runner};
+pub(crate) use counters::Report;
+pub(crate) use edit::Edit;
+pub(crate) use error::RegistryError;
+pub(crate) use folder::state_folder;
+pub(crate) use mac::format_mac;
+pub(crate) use memif_report::{MemifReport, Remote, RingReport};
+pub(crate) use name::{InterfaceName, Kind};
+pub(crate) use port_settings::PortSettings;
+pub(crate) use record::{Media, Record, Settings, Shmif, check_linkstr};
+pub(crate) use settings::KeyValue;
+pub(crate) use socket::Socket;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -53,20 +53,20 @@ use std::time::SystemTime;
 
 /// The interfaces in one state folder. Cheap to make; reading is done when asked.
 #[derive(Debug, Clone)]
-pub struct Registry {
+pub(crate) struct Registry {
     folder: PathBuf,
 }
 
 impl Registry {
     /// The registry in `folder`, which need not exist: it is made with the first interface.
     #[must_use]
-    pub fn new(folder: PathBuf) -> Self {
+    pub(crate) fn new(folder: PathBuf) -> Self {
         Self { folder }
     }
 
     /// The folder everything is in.
     #[must_use]
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
@@ -74,7 +74,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the state folder cannot be made or written, and when somebody else holds the lock for too long.
-    pub fn edit(&self) -> Result<Edit<'_>, RegistryError> {
+    pub(crate) fn edit(&self) -> Result<Edit<'_>, RegistryError> {
         Edit::begin(self)
     }
 
@@ -82,7 +82,7 @@ impl Registry {
     ///
     /// # Errors
     /// When there is none, or it cannot be read, or it is damaged.
-    pub fn load(&self, name: InterfaceName) -> Result<Record, RegistryError> {
+    pub(crate) fn load(&self, name: InterfaceName) -> Result<Record, RegistryError> {
         let path = self.record_path(name);
         match file::read(&path)? {
             Some(text) => {
@@ -96,7 +96,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the folder is there but cannot be read.
-    pub fn names(&self) -> Result<BTreeSet<InterfaceName>, RegistryError> {
+    pub(crate) fn names(&self) -> Result<BTreeSet<InterfaceName>, RegistryError> {
         let stems = stems(&self.interfaces())?;
         Ok(stems.iter().filter_map(|stem| InterfaceName::from_file_stem(stem)).collect())
     }
@@ -105,7 +105,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the folder itself cannot be read.
-    pub fn list(&self) -> Result<(Vec<Record>, Vec<RegistryError>), RegistryError> {
+    pub(crate) fn list(&self) -> Result<(Vec<Record>, Vec<RegistryError>), RegistryError> {
         let mut records = Vec::new();
         let mut damaged = Vec::new();
         for name in self.names()? {
@@ -123,7 +123,7 @@ impl Registry {
     ///
     /// # Errors
     /// When there is none, or it cannot be read, or its record is damaged.
-    pub fn socket(&self, id: u32) -> Result<Socket, RegistryError> {
+    pub(crate) fn socket(&self, id: u32) -> Result<Socket, RegistryError> {
         if id == 0 {
             return Ok(Socket::zero());
         }
@@ -136,7 +136,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the folder itself cannot be read.
-    pub fn sockets(&self) -> Result<(Vec<Socket>, Vec<RegistryError>), RegistryError> {
+    pub(crate) fn sockets(&self) -> Result<(Vec<Socket>, Vec<RegistryError>), RegistryError> {
         let mut ids: BTreeSet<u32> =
             stems(&self.socket_folder())?.iter().filter_map(|stem| name::number(stem)).collect();
         ids.insert(0);
@@ -156,7 +156,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the folder is there but cannot be read.
-    pub fn on_socket(&self, id: u32) -> Result<Vec<InterfaceName>, RegistryError> {
+    pub(crate) fn on_socket(&self, id: u32) -> Result<Vec<InterfaceName>, RegistryError> {
         let there =
             |name: &InterfaceName| matches!(name, InterfaceName::Memif { socket, .. } if *socket == id);
         Ok(self.names()?.into_iter().filter(there).collect())
@@ -166,7 +166,7 @@ impl Registry {
     ///
     /// # Errors
     /// When that cannot be found out.
-    pub fn runner(&self, name: InterfaceName) -> Result<Option<Runner>, RegistryError> {
+    pub(crate) fn runner(&self, name: InterfaceName) -> Result<Option<Runner>, RegistryError> {
         Runner::find(self, name)
     }
 
@@ -174,32 +174,32 @@ impl Registry {
     ///
     /// # Errors
     /// When somebody else runs it, or it cannot be loaded.
-    pub fn claim(&self, name: InterfaceName) -> Result<Claim, RegistryError> {
+    pub(crate) fn claim(&self, name: InterfaceName) -> Result<Claim, RegistryError> {
         Claim::take(self, name)
     }
 
     /// What the process that runs `name`, or ran it last, has said. All zero when nobody ever did, or when it is damaged:
     /// counters are worth less than the interface.
     #[must_use]
-    pub fn report(&self, name: InterfaceName) -> Report {
+    pub(crate) fn report(&self, name: InterfaceName) -> Report {
         Report::load(&self.report_path(name))
     }
 
     /// When that was said, if anybody ever did.
     #[must_use]
-    pub fn reported_at(&self, name: InterfaceName) -> Option<SystemTime> {
+    pub(crate) fn reported_at(&self, name: InterfaceName) -> Option<SystemTime> {
         std::fs::metadata(self.report_path(name)).and_then(|file| file.modified()).ok()
     }
 
     /// The file that says what `name` is; it need not exist.
     #[must_use]
-    pub fn record_file(&self, name: InterfaceName) -> PathBuf {
+    pub(crate) fn record_file(&self, name: InterfaceName) -> PathBuf {
         self.record_path(name)
     }
 
     /// The folders whose files say what there is to run: who follows the registry watches them.
     #[must_use]
-    pub fn watched_folders(&self) -> Vec<PathBuf> {
+    pub(crate) fn watched_folders(&self) -> Vec<PathBuf> {
         vec![self.interfaces(), self.socket_folder()]
     }
 

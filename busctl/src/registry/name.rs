@@ -140,7 +140,7 @@ pub(super) fn number(digits: &str) -> Option<u32> {
 /// A text that is no interface's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{text}' is no interface's name{hint}: names are shmif<N>, memif<SOCKET>/<ID> and tap<N>, such as shmif0",
-        hint = crate::suggest::hint(text.trim_end_matches(|c: char| !c.is_alphabetic()), Kind::ALL.map(Kind::word)))]
+        hint = port::suggest::hint(text.trim_end_matches(|c: char| !c.is_alphabetic()), Kind::ALL.map(Kind::word)))]
 pub struct ParseNameError {
     text: String,
 }

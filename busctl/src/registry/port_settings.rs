@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::name::{InterfaceName, Kind};
 use super::settings::{KeyValue, SettingError};
-use crate::port::ParsePortError;
-use crate::port::memif::MemifSpec;
-use crate::port::tap::TapSpec;
+use port::ParsePortError;
+use port::memif::MemifSpec;
+use port::tap::TapSpec;
 
 /// The keys that an interface's name has the values of.
 const IN_THE_NAME: [&str; 3] = ["id", "socket", "socket-abstract"];
@@ -17,7 +17,7 @@ const IN_THE_NAME: [&str; 3] = ["id", "socket", "socket-abstract"];
 /// `key=value` pairs. What is not there has its default.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct PortSettings(BTreeMap<String, String>);
+pub(crate) struct PortSettings(BTreeMap<String, String>);
 
 /// Without the secret.
 impl fmt::Debug for PortSettings {
@@ -29,13 +29,13 @@ impl fmt::Debug for PortSettings {
 
 impl PortSettings {
     /// The pairs, in the order of keys.
-    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
     /// The value that was given for `key`.
     #[must_use]
-    pub fn get(&self, key: &str) -> Option<&str> {
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(String::as_str)
     }
 

@@ -11,16 +11,16 @@ use super::name::{InterfaceName, Kind};
 use super::port_settings::PortSettings;
 use super::settings::{KeyValue, SettingError};
 use super::{capabilities, mac};
-use crate::port::memif::MemifSpec;
-use crate::port::tap::TapSpec;
+use port::memif::MemifSpec;
+use port::tap::TapSpec;
 
 /// The longest path of a bus, in bytes, as shmif has it.
-pub const LINKSTR_MAX: usize = 1024;
+pub(crate) const LINKSTR_MAX: usize = 1024;
 
 /// One interface. As a file it is TOML.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "Text", try_from = "Text")]
-pub struct Record {
+pub(crate) struct Record {
     /// Its name, which is also the file's.
     pub name: InterfaceName,
     /// Grows with every change, so that it can be told how far a running process follows.
@@ -35,7 +35,7 @@ pub struct Record {
 
 /// The settings of an interface, by its kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Settings {
+pub(crate) enum Settings {
     /// A station on a bus.
     Shmif(Shmif),
     /// A port: memif or TAP.
@@ -91,7 +91,7 @@ impl TryFrom<Text> for Record {
 /// The settings of a shmif interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Shmif {
+pub(crate) struct Shmif {
     /// Its address; unicast.
     #[serde(with = "mac")]
     pub mac: MacAddr6,
@@ -114,7 +114,7 @@ impl Default for Shmif {
 /// What an interface pretends to be plugged into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Media {
+pub(crate) enum Media {
     /// The bus.
     Auto,
     /// Nothing: the link is down, frames are accepted and counted, and none goes onto the bus.
@@ -124,7 +124,7 @@ pub enum Media {
 impl Media {
     /// The word for it on the command line.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Auto => "auto",
             Self::None => "none",
@@ -135,13 +135,13 @@ impl Media {
 impl Record {
     /// A new record of an interface that is down and has no bus.
     #[must_use]
-    pub fn new(name: InterfaceName, settings: Settings) -> Self {
+    pub(crate) fn new(name: InterfaceName, settings: Settings) -> Self {
         Self { name, revision: 1, up: false, linkstr: None, settings }
     }
 
     /// The settings of a shmif interface, if it is one.
     #[must_use]
-    pub fn shmif(&self) -> Option<&Shmif> {
+    pub(crate) fn shmif(&self) -> Option<&Shmif> {
         match &self.settings {
             Settings::Shmif(shmif) => Some(shmif),
             Settings::Port(_) => None,
@@ -149,7 +149,7 @@ impl Record {
     }
 
     /// The same, to be changed.
-    pub fn shmif_mut(&mut self) -> Option<&mut Shmif> {
+    pub(crate) fn shmif_mut(&mut self) -> Option<&mut Shmif> {
         match &mut self.settings {
             Settings::Shmif(shmif) => Some(shmif),
             Settings::Port(_) => None,
@@ -158,7 +158,7 @@ impl Record {
 
     /// The settings of a memif or tap interface, if it is one.
     #[must_use]
-    pub fn port(&self) -> Option<&PortSettings> {
+    pub(crate) fn port(&self) -> Option<&PortSettings> {
         match &self.settings {
             Settings::Port(port) => Some(port),
             Settings::Shmif(_) => None,
@@ -167,7 +167,7 @@ impl Record {
 
     /// What a memif interface is to be like, on a socket that is not chosen yet; none if it is of another kind.
     #[must_use]
-    pub fn memif(&self) -> Option<MemifSpec> {
+    pub(crate) fn memif(&self) -> Option<MemifSpec> {
         let InterfaceName::Memif { id, .. } = self.name else { return None };
         // Records are checked when they are read and when they are changed.
         MemifSpec::of_interface(id, self.port()?.pairs()).ok()
@@ -175,14 +175,14 @@ impl Record {
 
     /// What a tap interface is to be like; none if it is of another kind.
     #[must_use]
-    pub fn tap(&self) -> Option<TapSpec> {
+    pub(crate) fn tap(&self) -> Option<TapSpec> {
         let InterfaceName::Tap(_) = self.name else { return None };
         TapSpec::of_interface(&self.name.to_string(), self.port()?.pairs()).ok()
     }
 
     /// The role of a memif interface.
     #[must_use]
-    pub fn role(&self) -> Option<Role> {
+    pub(crate) fn role(&self) -> Option<Role> {
         self.memif().map(|memif| memif.role)
     }
 
@@ -190,7 +190,7 @@ impl Record {
     ///
     /// # Errors
     /// When there is no such key, or it does not take this value; nothing is changed then.
-    pub fn apply(&mut self, setting: &KeyValue) -> Result<(), SettingError> {
+    pub(crate) fn apply(&mut self, setting: &KeyValue) -> Result<(), SettingError> {
         match &mut self.settings {
             Settings::Shmif(shmif) => shmif.apply(setting),
             Settings::Port(port) => port.apply(self.name, setting),
@@ -223,14 +223,14 @@ impl Record {
     /// Whether a shmif interface has a carrier: unknown (none) without a bus, else as its media say. That of a port is its
     /// runner's to tell.
     #[must_use]
-    pub fn link(&self) -> Option<bool> {
+    pub(crate) fn link(&self) -> Option<bool> {
         self.linkstr.as_ref().and(self.shmif()).map(|shmif| shmif.media == Media::Auto)
     }
 }
 
 /// Why a path cannot be a bus's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LinkstrError {
+pub(crate) enum LinkstrError {
     /// No path at all.
     #[error("the path of the bus is empty")]
     Empty,
@@ -248,7 +248,7 @@ pub enum LinkstrError {
 ///
 /// # Errors
 /// When it may not.
-pub fn check_linkstr(path: &Path) -> Result<(), LinkstrError> {
+pub(crate) fn check_linkstr(path: &Path) -> Result<(), LinkstrError> {
     match (path.as_os_str().len(), path.to_str()) {
         (0, _) => Err(LinkstrError::Empty),
         (length, _) if length > LINKSTR_MAX => Err(LinkstrError::TooLong(length)),

@@ -5,16 +5,17 @@
 //! went ([`did`](RunningInterface::did)): somebody may be waiting for it. What went wrong is to be tried again. When the interface is
 //! destroyed, it is let go of.
 
-use std::path::PathBuf;
+use node::Counters;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
+use port::ReportOnce;
 
-use crate::bus_argument::{plugged_in, station_of};
-use crate::exit::{self, misuse};
+use crate::misuse::{misuse, sentence};
 use crate::output;
 use crate::registry::file_stamp::FileStamp;
-use crate::registry::{Claim, Counters, InterfaceName, MemifReport, Record, Registry, RegistryError};
+use crate::registry::{Claim, InterfaceName, MemifReport, Record, Registry, RegistryError, Shmif};
 
 /// How often the record is looked at: whoever changes it waits for a second.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
@@ -29,9 +30,10 @@ pub(crate) struct RunningInterface {
     looked: Instant,
     /// Why what the record says could not be done.
     trouble: Option<String>,
-    /// What was last complained about, so that it is said once: that the record cannot be read, and the report not be written.
-    unreadable: Option<String>,
-    unwritable: Option<String>,
+    /// What was reported, so that it is reported once: trouble, and that the record cannot be read or the report not be written.
+    reported: ReportOnce,
+    unreadable: ReportOnce,
+    unwritable: ReportOnce,
 }
 
 /// What has become of a record.
@@ -65,8 +67,9 @@ impl RunningInterface {
             signature,
             looked: Instant::now(),
             trouble: None,
-            unreadable: None,
-            unwritable: None,
+            reported: ReportOnce::default(),
+            unreadable: ReportOnce::default(),
+            unwritable: ReportOnce::default(),
         })
     }
 
@@ -117,21 +120,23 @@ impl RunningInterface {
             Err(RegistryError::NoSuchInterface { .. }) => (News::Destroyed, None),
             Err(error) => (News::None, Some(error)),
         };
-        say_once(&mut self.unreadable, wrong);
+        warn_once(&mut self.unreadable, wrong.as_ref());
         news
     }
 
     /// Tells how it went to do what the record says: whoever changed it is waiting for this.
     pub(crate) fn did(&mut self, result: anyhow::Result<()>) {
-        let trouble = result.err().map(|error| exit::sentence(&error));
-        if let Some(trouble) = &trouble
-            && !self.trouble.as_ref().is_some_and(|told| output::is_alike(told, trouble))
-        {
-            output::note(&format!("{}: {trouble}", self.record().name));
+        let trouble = result.err().map(|error| sentence(&error));
+        match &trouble {
+            Some(trouble) if self.reported.is_new(trouble) => {
+                output::note(&format!("{}: {trouble}", self.record().name));
+            }
+            Some(_) => {}
+            None => self.reported.clear(),
         }
         self.trouble.clone_from(&trouble);
         let written = self.claim.acknowledge(trouble);
-        say_once(&mut self.unwritable, written.err());
+        warn_once(&mut self.unwritable, written.err().as_ref());
     }
 
     /// Whether it could not be done, and is to be tried again.
@@ -142,7 +147,7 @@ impl RunningInterface {
     /// Lets others see what was counted since it was claimed. To be called often: it is written now and then.
     pub(crate) fn count(&mut self, counters: Counters) {
         let written = self.claim.count(counters);
-        say_once(&mut self.unwritable, written.err());
+        warn_once(&mut self.unwritable, written.err().as_ref());
     }
 
     /// Lets others see how the connection of a port is, with what is told or counted next.
@@ -158,11 +163,34 @@ impl RunningInterface {
     }
 }
 
-/// Warns of what is wrong unless that was said the last time.
-fn say_once(said: &mut Option<String>, wrong: Option<RegistryError>) {
-    let wrong = wrong.map(|error| error.to_string());
-    if wrong != *said {
-        wrong.iter().for_each(output::warn);
-        *said = wrong;
+/// The bus of an interface.
+///
+/// # Errors
+/// When it has none.
+pub(crate) fn plugged_in(record: &Record) -> anyhow::Result<&Path> {
+    let name = record.name;
+    record.linkstr.as_deref().ok_or_else(|| {
+        misuse(anyhow!("{name} has no bus; 'busctl linkstr {name} BUSPATH' plugs it into one"))
+    })
+}
+
+/// The settings of an interface that is a station, and so can be on a bus for whoever uses it.
+///
+/// # Errors
+/// When it is a port.
+pub(crate) fn station_of(record: &Record) -> anyhow::Result<&Shmif> {
+    let (name, kind) = (record.name, record.name.kind());
+    record.shmif().ok_or_else(|| {
+        let bus = record.linkstr.as_ref().map_or("of its bus".into(), |bus| bus.display().to_string());
+        misuse(anyhow!("{name} is a {kind} interface, which 'busctl node' runs: give a shmif interface, or the path {bus}"))
+    })
+}
+
+/// Warns of what is wrong, once until it is right again.
+fn warn_once(reported: &mut ReportOnce, wrong: Option<&RegistryError>) {
+    match wrong.map(ToString::to_string) {
+        Some(text) if reported.is_new(&text) => output::warn(text),
+        Some(_) => {}
+        None => reported.clear(),
     }
 }

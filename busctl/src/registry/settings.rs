@@ -8,11 +8,11 @@ use super::capabilities;
 use super::mac::{self, MacError};
 use super::name::InterfaceName;
 use super::record::{Media, Shmif};
-use crate::port::ParsePortError;
+use port::ParsePortError;
 
 /// One setting as it was typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyValue {
+pub(crate) struct KeyValue {
     /// What is before the first `=`.
     pub key: String,
     /// What is behind it.
@@ -37,7 +37,7 @@ impl KeyValue {
     ///
     /// # Errors
     /// When one is not `key=value`, or a key is there twice.
-    pub fn parse_all(texts: &[String]) -> Result<Vec<Self>, SettingError> {
+    pub(crate) fn parse_all(texts: &[String]) -> Result<Vec<Self>, SettingError> {
         let mut settings: Vec<Self> = Vec::new();
         for text in texts {
             let setting: Self = text.parse()?;
@@ -52,7 +52,7 @@ impl KeyValue {
 
 /// Why a setting cannot be made.
 #[derive(Debug, thiserror::Error)]
-pub enum SettingError {
+pub(crate) enum SettingError {
     /// Not `key=value`.
     #[error("'{0}' is not a setting: settings are written key=value, such as promisc=on")]
     Form(String),
@@ -61,7 +61,7 @@ pub enum SettingError {
     Twice(String),
     /// No such key.
     #[error("a shmif interface has no setting '{0}'{hint}: there are {known}",
-            hint = crate::suggest::hint(.0, KEYS), known = KEYS.join(" "))]
+            hint = port::suggest::hint(.0, KEYS), known = KEYS.join(" "))]
     UnknownKey(String),
     /// Not one of the words this key takes.
     #[error("{key} cannot be '{value}': it takes {words}")]
@@ -103,7 +103,7 @@ impl Shmif {
     ///
     /// # Errors
     /// When there is no such key, or it does not take this value; nothing is changed then.
-    pub fn apply(&mut self, setting: &KeyValue) -> Result<(), SettingError> {
+    pub(crate) fn apply(&mut self, setting: &KeyValue) -> Result<(), SettingError> {
         let value = setting.value.as_str();
         match setting.key.as_str() {
             "mac" => self.mac = mac::parse_mac(value).map_err(SettingError::Mac)?,

@@ -8,12 +8,12 @@ use std::path::Path;
 use memif::{OptionsError, SocketAddr};
 use serde::{Deserialize, Serialize};
 
-use crate::port::memif::DEFAULT_SOCKET;
+use port::memif::DEFAULT_SOCKET;
 
 /// A socket, and its number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Socket {
+pub(crate) struct Socket {
     /// Its number.
     pub id: u32,
     /// Its address: an absolute path, or `@` and an abstract name.
@@ -22,7 +22,7 @@ pub struct Socket {
 
 /// Why a text cannot be the address of a socket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SocketError {
+pub(crate) enum SocketError {
     /// Not an address.
     #[error(transparent)]
     Address(#[from] OptionsError),
@@ -37,7 +37,7 @@ pub enum SocketError {
 impl Socket {
     /// The socket that is always there.
     #[must_use]
-    pub fn zero() -> Self {
+    pub(crate) fn zero() -> Self {
         Self { id: 0, path: DEFAULT_SOCKET.to_owned() }
     }
 
@@ -45,7 +45,7 @@ impl Socket {
     ///
     /// # Errors
     /// When that is no address.
-    pub fn new(id: u32, typed: &Path) -> Result<Self, SocketError> {
+    pub(crate) fn new(id: u32, typed: &Path) -> Result<Self, SocketError> {
         let text = typed.to_str().ok_or(SocketError::NotUtf8)?;
         // Empty, it would be the folder.
         let address: SocketAddr = text.parse()?;
@@ -60,7 +60,7 @@ impl Socket {
     ///
     /// # Errors
     /// When somebody has changed the record to what is none.
-    pub fn address(&self) -> Result<SocketAddr, OptionsError> {
+    pub(crate) fn address(&self) -> Result<SocketAddr, OptionsError> {
         self.path.parse()
     }
 

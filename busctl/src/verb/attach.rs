@@ -11,11 +11,11 @@ use self::lan::Lan;
 use crate::bus_argument::BusArgument;
 use crate::context::Context;
 use crate::new_bus::NewBus;
-use crate::node::Threads;
+use crate::node_threads::Threads;
 use crate::output;
-use crate::port::PortSpec;
 use crate::process::shutdown::Shutdown;
 use crate::registry::runner::{Destroyed, INTERVAL};
+use port::PortSpec;
 
 /// Join ports to a bus until stopped
 ///
@@ -37,7 +37,7 @@ use crate::registry::runner::{Destroyed, INTERVAL};
                   unshare -Urn busctl attach ./lan.bus tap:name=tap0\n  \
                   busctl attach ./lan.bus pcap:in=replies.pcap,pps=1000,out=seen.pcap bus:./other.bus"
 )]
-pub struct Args {
+pub(crate) struct Args {
     /// An interface name, or the path of a bus, which is made when there is none
     #[arg(value_name = "BUS")]
     pub bus: BusArgument,
@@ -59,7 +59,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When the bus cannot be joined or a port cannot be opened; when the bus or the last port goes.
-pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let stop = Shutdown::on_signals().context("cannot handle signals")?;
     let mut lan = Lan::open(args, context)?;
     announce(&args.ports)?;

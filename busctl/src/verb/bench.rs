@@ -15,7 +15,7 @@ use crate::bench::{
     Sender, Subject,
 };
 use crate::context::Context;
-use crate::exit::OrMisuse as _;
+use crate::misuse::OrMisuse as _;
 use crate::output;
 use crate::process::shutdown::Shutdown;
 
@@ -32,7 +32,7 @@ use crate::process::shutdown::Shutdown;
                   busctl bench adapter --count 10000000 --pps 1000000 --json\n  \
                   busctl bench memif --receive-from role=server,id=0,socket=./memif.sock    (from testpmd or VPP, say)")]
 #[expect(clippy::struct_excessive_bools, reason = "they are flags")]
-pub struct Args {
+pub(crate) struct Args {
     /// What to measure
     #[arg(value_name = "bus|memif|adapter", value_enum, hide_possible_values = true)]
     pub subject: Subject,
@@ -126,7 +126,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When the figures make no sense, or a process of the measurement fails.
-pub fn run(args: &Args, _context: &Context) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args, _context: &Context) -> anyhow::Result<()> {
     if let Some(job) = &args.worker {
         return bench::work(job);
     }

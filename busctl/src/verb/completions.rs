@@ -2,10 +2,10 @@
 
 use std::io::Write as _;
 
+use clap::Command;
 use clap_complete::{Shell, generate};
 
-use crate::context::Context;
-use crate::{cli, output};
+use crate::output;
 
 /// Print a shell's completions
 #[derive(Debug, clap::Args)]
@@ -13,7 +13,7 @@ use crate::{cli, output};
                         source <(busctl completions bash)\n  \
                         busctl completions zsh > ~/.zfunc/_busctl\n  \
                         busctl completions fish > ~/.config/fish/completions/busctl.fish")]
-pub struct Args {
+pub(crate) struct Args {
     /// Which shell
     #[arg(value_name = "SHELL", value_enum)]
     pub shell: Shell,
@@ -23,8 +23,7 @@ pub struct Args {
 ///
 /// # Errors
 /// Whatever writing to stdout gives.
-pub fn run(args: &Args, _context: &Context) -> anyhow::Result<()> {
-    let mut command = cli::command();
+pub(crate) fn run(args: &Args, mut command: Command) -> anyhow::Result<()> {
     let name = command.get_name().to_owned();
     // Into memory first: a reader that has gone would be a panic in there.
     let mut script = Vec::new();

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::exit::{OrMisuse as _, misuse};
+use crate::misuse::{OrMisuse as _, misuse};
 use crate::output;
 use crate::registry::{InterfaceName, KeyValue, Kind, PortSettings, Record, Settings, Shmif, format_mac};
 
@@ -31,7 +31,7 @@ const CAPENABLE_VARIABLE: &str = "RUMP_SHMIF_CAPENABLE";
                         busctl create memif0/3 role=client\n  \
                         busctl create tap0 offload=off"
 )]
-pub struct Args {
+pub(crate) struct Args {
     /// shmif or tap, or a name such as shmif0, memif0/1 (on socket 0, with id 1) or tap0; then settings
     #[arg(value_name = "NAME|KEY=VALUE")]
     pub words: Vec<String>,
@@ -51,7 +51,7 @@ struct Created {
 ///
 /// # Errors
 /// When the name is taken or its socket does not exist, or a setting is wrong.
-pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let (name, settings) = match args.words.split_first() {
         Some((first, rest)) if !first.contains('=') => (parse_name(first)?, rest),
         _ => (Name::Lowest(InterfaceName::Shmif(0)), args.words.as_slice()),

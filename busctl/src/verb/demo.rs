@@ -28,7 +28,7 @@ use crate::process::shutdown::Shutdown;
                         Examples:\n  \
                         busctl demo\n  \
                         tcpdump -r \"$(busctl demo --json | jq -r .pcap)\"")]
-pub struct Args {
+pub(crate) struct Args {
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -38,7 +38,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When a part of it fails, when it is interrupted, or when a ping was not answered.
-pub fn run(args: &Args, _context: &Context) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args, _context: &Context) -> anyhow::Result<()> {
     let stop = Shutdown::on_signals()?;
     let recording = Recording::new()?;
     let begin = Instant::now();

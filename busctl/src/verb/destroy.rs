@@ -10,7 +10,7 @@ use crate::registry::apply;
 /// a node goes on without it; a host, a ping and the like end, and so does 'busctl attach'.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  busctl destroy shmif0\n  busctl destroy shmif0 memif0/1")]
-pub struct Args {
+pub(crate) struct Args {
     /// The interfaces
     #[arg(value_name = "IFNAME", required = true)]
     pub interfaces: Vec<InterfaceName>,
@@ -20,7 +20,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When one does not exist, or a process that runs one does not let go.
-pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let registry = context.registry()?;
     let edit = registry.edit()?;
     let mut names = args.interfaces.clone();

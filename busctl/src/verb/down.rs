@@ -9,7 +9,7 @@ use crate::registry::apply;
 /// This records the wish. Where a process runs the interface, it is given a second to follow.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  busctl down shmif0\n  busctl down shmif0 shmif1")]
-pub struct Args {
+pub(crate) struct Args {
     /// The interfaces
     #[arg(value_name = "IFNAME", required = true)]
     pub interfaces: Vec<InterfaceName>,
@@ -19,7 +19,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When one does not exist, or the process that runs it does not follow.
-pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     apply::change(&context.registry()?, &args.interfaces, |record| {
         record.up = false;
         Ok(())

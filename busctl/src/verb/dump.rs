@@ -6,7 +6,6 @@ mod overruns;
 mod progress;
 mod source;
 mod stop_at;
-mod summary;
 mod text;
 mod write_behind;
 
@@ -26,11 +25,10 @@ use self::outputs::Outlets;
 use self::progress::Progress;
 use self::source::{Reading, Source, Subject};
 use crate::bus_argument::BusArgument;
-use crate::capture::Format;
 use crate::context::Context;
 use crate::output::{self, ReaderGone};
 use crate::process::shutdown::Shutdown;
-use crate::removal;
+use port::BusRemoval;
 
 /// Frames read in one go.
 const BURST: usize = 256;
@@ -59,7 +57,7 @@ const NAP: Duration = Duration::from_micros(100);
                         busctl dump ./lan.bus -f -q -w ring.pcap -C 100 -W 10\n  \
                         busctl dump ./lan.bus -f -q -w - | wireshark -k -i -")]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
-pub struct Args {
+pub(crate) struct Args {
     /// An interface, or the path of a bus with a '/' in it
     #[arg(value_name = "BUS", required = true, value_hint = ValueHint::FilePath)]
     pub buses: Vec<BusArgument>,
@@ -74,7 +72,7 @@ pub struct Args {
 
     /// The form of the capture [default: pcapng when FILE ends in .pcapng, else pcap]
     #[arg(long, value_name = "FORMAT", requires = "write")]
-    pub format: Option<Format>,
+    pub format: Option<CaptureFormat>,
 
     /// Go on in a new FILE when it has more than SIZE million bytes (with k, m or g: so many KiB, MiB or GiB)
     #[arg(short = 'C', long, value_name = "SIZE", requires = "write", value_parser = parse_size)]
@@ -116,7 +114,25 @@ impl Args {
 ///
 /// # Errors
 /// When a BUS is no bus or FILE cannot be made; when nothing can be written any more.
-pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+/// The form of a capture.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum CaptureFormat {
+    /// One interface, microseconds; every tool reads it
+    Pcap,
+    /// Any number of interfaces, nanoseconds, comments
+    Pcapng,
+}
+
+impl From<CaptureFormat> for capture::Format {
+    fn from(format: CaptureFormat) -> Self {
+        match format {
+            CaptureFormat::Pcap => Self::Pcap,
+            CaptureFormat::Pcapng => Self::Pcapng,
+        }
+    }
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let open = |bus| Subject::open(bus, args.follow, context);
     let subjects = args.buses.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
     let stop = Shutdown::on_signals()?;
@@ -241,7 +257,7 @@ impl Dump {
         let mut pause = MAX_SLEEP;
         for reading in &mut self.readings {
             let Source::Live(tap) = &mut reading.source else { continue };
-            if let Some(words) = removal::news(tap.bus()) {
+            if let Some(words) = BusRemoval::report_once(tap.bus()) {
                 self.progress.warn(&words);
             }
             pause = match tap.arm() {

@@ -16,10 +16,11 @@ use self::commands::Commands;
 use self::task::{Delivery, Errand};
 use crate::bus_argument::BusArgument;
 use crate::context::Context;
-use crate::exit::misuse;
-use crate::ip::{ECHO_PORT, HostAddress, Nic, Plug, Plugged, Services, Stack, Transfer, count_up};
+use crate::misuse::misuse;
 use crate::output;
+use crate::plug::{Plug, Plugged};
 use crate::process::shutdown::Shutdown;
+use iphost::{ECHO_PORT, HostAddress, Nic, Services, Stack, Transfer, count_up};
 
 /// The longest sleep when nothing is due.
 const LONG: Duration = Duration::from_secs(1);
@@ -44,7 +45,7 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
                         busctl host ./lan.bus 10.0.0.1/24 --count 250\n  \
                         busctl host ./lan.bus 10.0.0.1/24 --tcp-sink 5001 & \
                         busctl host ./lan.bus 10.0.0.2/24 --tcp-source 10.0.0.1:5001 1G")]
-pub struct Args {
+pub(crate) struct Args {
     /// An interface, the path of a bus with a '/' in it, or memif:key=value,... as 'busctl attach' takes it
     #[arg(value_name = "BUS")]
     pub bus: Plug,
@@ -84,7 +85,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When the addresses do not go together or the bus cannot be joined; when not all was sent that was to be.
-pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let addresses = count_up(&args.addresses, args.count).map_err(|problem| misuse(anyhow!(problem)))?;
     let delivery =
         args.tcp_source.as_deref().map(|words| Delivery::parse(words, &args.addresses)).transpose()?;
@@ -212,7 +213,7 @@ fn rest<N: Nic>(hosts: &mut [Host<N>], errand: &Errand, stop: &Shutdown) -> anyh
     let input = input.as_ref().map(|input| input.as_fd());
     let Some((first, others)) = hosts.split_first_mut() else { return Ok(()) };
     let mut look = || others.iter_mut().any(|host| host.stack.look());
-    first.stack.sleep_for(&mut look, stop, input, pause)
+    Ok(first.stack.sleep_for(&mut look, stop.as_fd(), input, pause)?)
 }
 
 fn print(transfer: &Transfer, json: bool) -> anyhow::Result<()> {

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use serde::Serialize;
 
-use crate::bus_argument::plugged_in;
 use crate::context::Context;
-use crate::exit::{OrMisuse as _, misuse};
+use crate::misuse::{OrMisuse as _, misuse};
 use crate::new_bus::NewBus;
+use crate::registry::runner::plugged_in;
 use crate::registry::{InterfaceName, Record, check_linkstr};
 use crate::{output, registry::apply};
 
@@ -24,7 +24,7 @@ use crate::{output, registry::apply};
                         busctl linkstr shmif0 ./lan.bus --mode 0660\n  \
                         busctl linkstr shmif0\n  \
                         busctl linkstr shmif0 --unset")]
-pub struct Args {
+pub(crate) struct Args {
     /// The interface
     #[arg(value_name = "IFNAME")]
     pub interface: InterfaceName,
@@ -58,7 +58,7 @@ struct Plugged {
 /// # Errors
 /// When the interface does not exist, is up, or is plugged in already; when the path cannot be a bus; when there is nothing to
 /// print or to unplug.
-pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let registry = context.registry()?;
     let name = args.interface;
     if let Some(path) = &args.bus {

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::context::Context;
-use crate::node::Threads;
+use crate::node_threads::Threads;
 use crate::output;
 use crate::process::sd_notify::SdNotify;
 use crate::process::shutdown::Shutdown;
@@ -28,7 +28,7 @@ const TICK: Duration = Duration::from_millis(100);
                         busctl linkstr memif1/0 ./lan.bus && busctl up memif1/0\n  \
                         busctl node\n  \
                         busctl node --threads 2 --cpus 2-3")]
-pub struct Args {
+pub(crate) struct Args {
     /// Who serves the interfaces
     #[command(flatten)]
     pub threads: Threads,
@@ -38,10 +38,10 @@ pub struct Args {
 ///
 /// # Errors
 /// When the registry cannot be used, or no thread or descriptor is to be had.
-pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let stop = Shutdown::on_signals().context("cannot handle signals")?;
     allow_many_descriptors();
-    let mut keeper = Reconciler::start(context.registry()?, &args.threads)?;
+    let mut keeper = Reconciler::start(context.registry()?, args.threads.options())?;
     let mut supervisor = SdNotify::from_environment();
     keeper.pass();
     writeln!(output::stdout(), "ready")?;

@@ -2,16 +2,18 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::net::IpAddr;
+use std::os::fd::AsFd as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
 
 use crate::context::Context;
-use crate::exit::misuse;
-use crate::ip::{HostAddress, Nic, PingPlan, Pinger, Plug, Plugged, Reply, Stack, largest_payload};
+use crate::misuse::misuse;
 use crate::output;
+use crate::plug::{Plug, Plugged};
 use crate::process::shutdown::Shutdown;
+use iphost::{HostAddress, Nic, PingPlan, Pinger, Reply, Stack, largest_payload};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long a reply is waited for awake: falling asleep and being woken would be a good part of the time measured.
@@ -29,7 +31,7 @@ const AWAKE: Duration = Duration::from_micros(200);
                         busctl ping shmif0 fd00::1 --from fd00::2/64 -i 0.1 -s 1000\n  \
                         busctl ping ./lan.bus 10.0.0.1 --from 10.0.0.2/24 -f -c 10000\n  \
                         busctl ping memif:role=client,socket=./memif.sock 10.0.0.1 --from 10.0.0.2/24 -c 3 --json")]
-pub struct Args {
+pub(crate) struct Args {
     /// An interface, the path of a bus with a '/' in it, or memif:key=value,... as 'busctl attach' takes it
     #[arg(value_name = "BUS")]
     pub bus: Plug,
@@ -71,7 +73,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When the addresses do not go together, the bus cannot be joined or stays busy, or no reply came.
-pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     check(args)?;
     let stop = Shutdown::on_signals()?;
     match args.bus.plug_in(context, false)? {
@@ -112,7 +114,7 @@ fn ping<N: Nic>(mut stack: Stack<N>, args: &Args, stop: &Shutdown) -> anyhow::Re
             bail!("cannot ping {target}: no memif peer has connected");
         }
         stack.poll(&mut |_| {})?;
-        stack.sleep(stop, None, left)?;
+        stack.sleep(stop.as_fd(), None, left)?;
     }
     if !args.json {
         writeln!(output::stdout(), "PING {target} from {}: {} data bytes", from.address(), args.size)?;
@@ -152,7 +154,7 @@ fn ping<N: Nic>(mut stack: Stack<N>, args: &Args, stop: &Shutdown) -> anyhow::Re
             thread::yield_now();
             continue;
         }
-        stack.sleep(stop, None, pinger.due().saturating_duration_since(Instant::now()))?;
+        stack.sleep(stop.as_fd(), None, pinger.due().saturating_duration_since(Instant::now()))?;
     }
     let statistics = pinger.statistics();
     if args.json {

@@ -8,7 +8,7 @@ use shmbus::{RepairError, RingFound};
 
 use crate::bus_argument::BusArgument;
 use crate::context::Context;
-use crate::exit::misuse;
+use crate::misuse::misuse;
 use crate::output;
 
 /// Free a bus whose lock holder is gone
@@ -18,7 +18,7 @@ use crate::output;
                   that a rump kernel left. While other processes use the bus it is refused.\n\n\
                   Examples:\n  busctl repair ./lan.bus"
 )]
-pub struct Args {
+pub(crate) struct Args {
     /// An interface name, or a path containing a slash
     #[arg(value_name = "BUS")]
     pub bus: BusArgument,
@@ -48,7 +48,7 @@ struct Report {
 ///
 /// # Errors
 /// When the bus cannot be opened, or other processes use it.
-pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let path = match &args.bus {
         BusArgument::Path(path) => path.clone(),
         name @ BusArgument::Interface(_) => name.path(&context.registry()?)?,

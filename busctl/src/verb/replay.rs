@@ -20,11 +20,11 @@ use self::source::{Skipped, Source};
 use crate::bus_argument::BusArgument;
 use crate::bus_attachment::BusAttachment;
 use crate::context::Context;
-use crate::exit::OrMisuse as _;
+use crate::misuse::OrMisuse as _;
 use crate::output;
-use crate::pace::Pace;
 use crate::process::shutdown::Shutdown;
 use crate::registry::runner::INTERVAL;
+use capture::Pace;
 
 /// Put the frames of a capture on a bus
 ///
@@ -35,7 +35,7 @@ use crate::registry::runner::INTERVAL;
                         busctl replay capture.pcap ./lan.bus\n  \
                         busctl replay capture.pcap shmif0 --pps 1000 --loop 10\n  \
                         busctl dump ./one.bus -f -w - | busctl replay - ./other.bus")]
-pub struct Args {
+pub(crate) struct Args {
     /// The capture; - is stdin
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
@@ -61,7 +61,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When FILE is no capture or BUS no bus; when the bus stays busy; when FILE is damaged further on.
-pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let about_file = || format!("cannot replay {}", args.file.display());
     let mut source = Source::open(&args.file, args.rounds).with_context(about_file).misuse()?;
     let mut batch = Batch::new();

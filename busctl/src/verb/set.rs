@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 
 use crate::context::Context;
-use crate::exit::{OrMisuse as _, misuse};
+use crate::misuse::{OrMisuse as _, misuse};
 use crate::registry::apply;
 use crate::registry::{InterfaceName, KeyValue};
 
@@ -19,7 +19,7 @@ use crate::registry::{InterfaceName, KeyValue};
                         busctl set shmif0 mac=02:00:00:00:00:01 capenable=0x880\n  \
                         busctl set shmif0 media=none\n  \
                         busctl set memif0/1 rsize=11 secret=")]
-pub struct Args {
+pub(crate) struct Args {
     /// The interface
     #[arg(value_name = "IFNAME")]
     pub interface: InterfaceName,
@@ -33,7 +33,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When the interface does not exist, a setting is wrong, or the process that runs the interface does not follow.
-pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let settings = KeyValue::parse_all(&args.settings).misuse()?;
     apply::change(&context.registry()?, &[args.interface], |record| {
         let name = record.name;

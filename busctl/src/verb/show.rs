@@ -29,7 +29,7 @@ use crate::style::Palette;
                         busctl show shmif0 -w 1\n  \
                         busctl show /dev/shm/lan\n  \
                         busctl show shmif0 --json | jq .rx_packets")]
-pub struct Args {
+pub(crate) struct Args {
     /// An interface, or the path of a bus with a '/' in it
     #[arg(value_name = "IFNAME|BUSPATH")]
     pub subject: Option<BusArgument>,
@@ -47,7 +47,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When there is no such interface, or the file is not a bus.
-pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let palette = Palette::of(&io::stdout());
     let mut show = Show { args, context, palette, interfaces: InterfaceMeter::default(), bus: None };
     let Some(pause) = args.watch else { return show.once() };

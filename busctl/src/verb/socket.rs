@@ -9,7 +9,7 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::exit::misuse;
+use crate::misuse::misuse;
 use crate::output;
 use crate::registry::{InterfaceName, Registry, RegistryError, Socket};
 
@@ -24,7 +24,7 @@ use crate::registry::{InterfaceName, Registry, RegistryError, Socket};
                         busctl socket add 2 @lan\n  \
                         busctl socket list\n  \
                         busctl socket del 2")]
-pub struct Args {
+pub(crate) struct Args {
     /// What to do
     #[command(subcommand)]
     pub action: Action,
@@ -32,7 +32,7 @@ pub struct Args {
 
 /// What to do with sockets.
 #[derive(Debug, Subcommand)]
-pub enum Action {
+pub(crate) enum Action {
     /// Give a socket a number
     #[command(after_help = "Examples:\n  busctl socket add 1 ./memif.sock\n  busctl socket add 2 @lan")]
     Add {
@@ -64,7 +64,7 @@ pub enum Action {
 ///
 /// # Errors
 /// When the rules are broken, or a record cannot be read or written.
-pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let registry = context.registry()?;
     match &args.action {
         Action::Add { id, path } => {

@@ -1,16 +1,16 @@
 //! `busctl up`: sets interfaces up.
 
-use crate::bus_argument::plugged_in;
 use crate::context::Context;
 use crate::registry::InterfaceName;
 use crate::registry::apply;
+use crate::registry::runner::plugged_in;
 
 /// Set interfaces up
 ///
 /// This records the wish. Where a process runs the interface, it is given a second to follow.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  busctl up shmif0\n  busctl up shmif0 shmif1")]
-pub struct Args {
+pub(crate) struct Args {
     /// The interfaces, which must be plugged into a bus
     #[arg(value_name = "IFNAME", required = true)]
     pub interfaces: Vec<InterfaceName>,
@@ -20,7 +20,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When one does not exist or has no bus, or the process that runs it does not follow.
-pub fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     apply::change(&context.registry()?, &args.interfaces, |record| {
         plugged_in(record)?;
         record.up = true;

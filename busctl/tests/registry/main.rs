@@ -8,6 +8,7 @@ mod linkstr;
 mod many;
 mod memif;
 mod output;
+mod runner;
 mod set;
 mod show;
 mod sockets;

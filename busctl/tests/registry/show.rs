@@ -4,13 +4,13 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Lines};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use busctl::registry::{Counters, InterfaceName, Registry};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use predicates::str::contains;
 use serde_json::Value;
 use shmbus::{Bus, Station, StationOptions};
 
+use crate::runner::Runner;
 use crate::{Lab, refused};
 
 #[test]
@@ -37,12 +37,12 @@ fn an_interface_is_shown_as_ifconfig_does() {
 #[test]
 fn a_running_interface_shows_its_process_and_keeps_its_counters() {
     let lab = Lab::new().with_interface_up();
-    let mut claim = Registry::new(lab.path("state")).claim(InterfaceName::Shmif(0)).unwrap();
-    claim.count(Counters { tx_packets: 7, tx_bytes: 700, ..Counters::default() }).unwrap();
+    let runner = Runner::claim(&lab.path("state"), "shmif0");
+    runner.report(&runner.record(), "", &[("tx_packets", 7), ("tx_bytes", 700)]);
     let running = lab.json("show shmif0 --json");
     assert_eq!((&running["running"], &running["pid"]), (&true.into(), &std::process::id().into()));
     assert!(running["flags"].as_array().unwrap().contains(&"running".into()));
-    drop(claim);
+    drop(runner);
     let stopped = lab.json("show shmif0 --json");
     assert_eq!((&stopped["running"], &stopped["pid"]), (&false.into(), &Value::Null));
     assert_eq!((&stopped["tx_packets"], &stopped["tx_bytes"]), (&7.into(), &700.into()));
@@ -145,8 +145,7 @@ fn watching_repeats_one_object_a_line() {
 #[test]
 fn watching_an_interface_tells_its_rates() {
     let lab = Lab::new().with_interface_up();
-    let mut claim = Registry::new(lab.path("state")).claim(InterfaceName::Shmif(0)).unwrap();
-    claim.count(Counters::default()).unwrap();
+    let runner = Runner::claim(&lab.path("state"), "shmif0");
     let (mut child, lines) = watch(&lab, "show --json -w 0.05");
     let mut objects =
         lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()["interfaces"][0].take());
@@ -154,13 +153,8 @@ fn watching_an_interface_tells_its_rates() {
     assert_eq!((&first["rx_pps"], &first["tx_bps"]), (&Value::Null, &Value::Null));
     let second = objects.next().unwrap();
     assert_eq!((&second["rx_pps"], &second["tx_bps"]), (&0.0.into(), &0.0.into()));
-    let counters = Counters { rx_packets: 1000, rx_bytes: 60_000, ..Counters::default() };
-    // Reported when it is time to.
-    let counted = objects.find(|object| {
-        claim.count(counters).unwrap();
-        object["rx_pps"].as_f64() > Some(0.0)
-    });
-    let counted = counted.unwrap();
+    runner.report(&runner.record(), "", &[("rx_packets", 1000), ("rx_bytes", 60_000)]);
+    let counted = objects.find(|object| object["rx_pps"].as_f64() > Some(0.0)).unwrap();
     // The time between the two looks is not known here, but the same for both.
     let (pps, bps) = (counted["rx_pps"].as_f64().unwrap(), counted["rx_bps"].as_f64().unwrap());
     assert!((bps / pps - 480.0).abs() < 1.0, "{counted}");

@@ -4,11 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use busctl::registry::{InterfaceName, Registry};
-
+use crate::runner::Runner;
 use crate::{Lab, refused};
-
-const NAME: InterfaceName = InterfaceName::Shmif(0);
 
 fn is_up(lab: &Lab) -> bool {
     lab.json("show shmif0 --json")["flags"].as_array().unwrap().contains(&"up".into())
@@ -38,15 +35,14 @@ fn all_come_up_or_none() {
 #[test]
 fn the_process_that_runs_the_interface_follows() {
     let lab = Lab::new().with_interface_up();
-    let mut claim = Registry::new(lab.path("state")).claim(NAME).unwrap();
+    let runner = Runner::claim(&lab.path("state"), "shmif0");
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                if let Some(record) = claim.refresh().unwrap() {
-                    let trouble = record.shmif().unwrap().promisc.then(|| "no promiscuity here".to_owned());
-                    claim.acknowledge(trouble).unwrap();
-                }
+                let record = runner.record();
+                let promiscuous = record["shmif"]["promisc"].as_bool().unwrap();
+                runner.report(&record, if promiscuous { "no promiscuity here" } else { "" }, &[]);
                 thread::sleep(Duration::from_millis(20));
             }
         });
@@ -63,7 +59,7 @@ fn the_process_that_runs_the_interface_follows() {
 #[test]
 fn a_process_that_does_not_follow_is_named() {
     let lab = Lab::new().with_interface_up();
-    let _claim = Registry::new(lab.path("state")).claim(NAME).unwrap();
+    let _runner = Runner::claim(&lab.path("state"), "shmif0");
     let me = format!("process {}", std::process::id());
     refused(&mut lab.busctl("down shmif0"), 1, &format!("{me} that runs it has not followed"));
     assert!(!is_up(&lab), "the wish is recorded");

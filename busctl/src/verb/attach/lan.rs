@@ -7,17 +7,17 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use shmbus::{BusOptions, MacAddr6, Station};
 
 use super::Args;
-use crate::bus_argument::{BusArgument, plugged_in};
+use crate::bus_argument::BusArgument;
 use crate::context::Context;
-use crate::node::{self, Gone, Key, Node, PortStats};
 use crate::output;
-use crate::port::{self, PortSpec};
-use crate::registry::runner::{Destroyed, News, RunningInterface};
-use crate::registry::{Counters, Media, Record};
+use crate::registry::runner::{Destroyed, News, RunningInterface, plugged_in};
+use crate::registry::{Media, Record};
+use node::{self, CloseReason, Counters, Event, Node, PortId, PortStats};
+use port::{self, PortOptions, PortSpec};
 
 /// See the module.
 pub(super) struct Lan<'a> {
@@ -34,8 +34,8 @@ pub(super) struct Lan<'a> {
 
 /// A port in the node.
 struct Attached {
-    key: Key,
-    gauge: Arc<PortStats>,
+    id: PortId,
+    stats: Arc<PortStats>,
     name: String,
     /// Its place on the command line.
     index: usize,
@@ -67,10 +67,12 @@ impl<'a> Lan<'a> {
             None => Some(Place { bus: bus.clone(), mac: None }),
         };
         let options = args.new_bus.options();
+        let port_options =
+            PortOptions::new().bus(options.clone()).program(crate::PROGRAM).reporter(output::reporter());
         // The ports come first: when a socket is in the way, no bus is made.
-        let ports = port::open(&args.ports, &bus, &options)?;
+        let ports = port::open(&args.ports, &bus, &port_options)?;
         let mut lan = Self {
-            node: Node::start(&args.threads)?,
+            node: Node::start(args.threads.options()).context("cannot start a node")?,
             ports: Vec::new(),
             specs: &args.ports,
             options,
@@ -82,8 +84,8 @@ impl<'a> Lan<'a> {
             let name = port.name().to_owned();
             let here = lan.place.clone().unwrap_or(Place { bus: bus.clone(), mac: None });
             let station = lan.station(&here, index, &name)?;
-            let (key, gauge) = lan.node.add(port, station);
-            lan.ports.push(Attached { key, gauge, name, index });
+            let (id, stats) = lan.node.add(port, station);
+            lan.ports.push(Attached { id, stats, name, index });
         }
         if lan.place.is_none() {
             lan.unplug();
@@ -96,7 +98,7 @@ impl<'a> Lan<'a> {
         let spec = &self.specs[index];
         let mac = spec.mac().or(place.mac.filter(|_| index == 0));
         let bus = self.options.open_or_create(&place.bus)?;
-        Ok(node::station(bus, name, mac, spec.learns())?)
+        Ok(node::station(bus, name, mac)?)
     }
 
     /// Does what is due.
@@ -104,20 +106,22 @@ impl<'a> Lan<'a> {
     /// # Errors
     /// When it cannot go on: the bus is gone, the interface was destroyed, or the last port has gone.
     pub(super) fn pass(&mut self) -> anyhow::Result<()> {
-        while let Some((key, why)) = self.node.ended() {
-            self.ended(key, &why)?;
+        while let Some(event) = self.node.next_event() {
+            if let Event::Closed { port, reason } = event {
+                self.closed(port, &reason)?;
+            }
         }
         self.follow()
     }
 
-    fn ended(&mut self, key: Key, why: &Gone) -> anyhow::Result<()> {
-        let Some(index) = self.ports.iter().position(|port| port.key == key) else { return Ok(()) };
+    fn closed(&mut self, id: PortId, why: &CloseReason) -> anyhow::Result<()> {
+        let Some(index) = self.ports.iter().position(|port| port.id == id) else { return Ok(()) };
         let port = self.ports.remove(index);
-        self.before = self.before.plus(port.gauge.counters());
+        self.before = self.before.plus(port.stats.counters());
         match why {
-            Gone::Bus(_) => Err(why.clone().into()),
-            Gone::Port(_) if self.ports.is_empty() => Err(anyhow!("{}: {why}", port.name)),
-            Gone::Port(_) => {
+            CloseReason::Bus(_) => Err(why.clone().into()),
+            CloseReason::Port(_) if self.ports.is_empty() => Err(anyhow!("{}: {why}", port.name)),
+            _ => {
                 output::note(&format!("{}: {why}; the others go on without it", port.name));
                 Ok(())
             }
@@ -137,7 +141,7 @@ impl<'a> Lan<'a> {
             }
             News::Changed => {
                 let record = followed.record().clone();
-                let done = self.handle_commands(&record);
+                let done = self.apply_record(&record);
                 if let Some(followed) = &mut self.followed {
                     followed.did(done);
                 }
@@ -146,7 +150,7 @@ impl<'a> Lan<'a> {
         Ok(())
     }
 
-    fn handle_commands(&mut self, record: &Record) -> anyhow::Result<()> {
+    fn apply_record(&mut self, record: &Record) -> anyhow::Result<()> {
         let place = Place::of(record);
         if place == self.place {
             return Ok(());
@@ -162,7 +166,7 @@ impl<'a> Lan<'a> {
                 .map(|port| self.station(&place, port.index, &port.name))
                 .collect::<Result<_, _>>()?;
             for (port, station) in self.ports.iter().zip(stations) {
-                self.node.plug(port.key, station);
+                self.node.plug(port.id, station);
             }
             self.place = Some(place);
         }
@@ -171,12 +175,12 @@ impl<'a> Lan<'a> {
 
     fn unplug(&mut self) {
         self.place = None;
-        self.ports.iter().for_each(|port| self.node.unplug(port.key));
+        self.ports.iter().for_each(|port| self.node.unplug(port.id));
     }
 
     /// What went through, as the interface sees it: it receives from the bus.
     fn counters(&self) -> Counters {
-        let all = self.ports.iter().fold(self.before, |sum, port| sum.plus(port.gauge.counters()));
+        let all = self.ports.iter().fold(self.before, |sum, port| sum.plus(port.stats.counters()));
         all.from_the_other_side()
     }
 
@@ -197,7 +201,7 @@ impl Drop for Lan<'_> {
     /// Closes the ports, and leaves the last counters.
     fn drop(&mut self) {
         for port in &self.ports {
-            self.node.remove(port.key);
+            self.node.remove(port.id);
         }
         let counters = self.counters();
         if let Some(followed) = &mut self.followed {

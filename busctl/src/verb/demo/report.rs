@@ -11,9 +11,9 @@ use serde::Serialize;
 use tempfile::TempPath;
 
 use crate::bus_file::BusView;
-use crate::capture::CaptureReader;
-use crate::exit::OrMisuse as _;
-use crate::{ip, output};
+use crate::misuse::OrMisuse as _;
+use crate::output;
+use capture::CaptureReader;
 
 /// A line below the header, and nothing else that is no content.
 const STYLE: TableStyle = presets::NOTHING.header_separator(LineStyle::new('─', '─', '─', '─'));
@@ -57,7 +57,7 @@ pub(super) struct Ping {
     pub(super) to: &'static str,
     pub(super) target: String,
     #[serde(flatten)]
-    pub(super) result: ip::Report,
+    pub(super) result: iphost::Report,
 }
 
 /// The keys of `demo --json`.
@@ -81,7 +81,7 @@ impl Report {
         time: Duration,
     ) -> anyhow::Result<Self> {
         let (frames, bytes) = pcap.as_deref().map_or(Ok((0, 0)), count)?;
-        let sum = |what: fn(&ip::Report) -> u64| pings.iter().map(|ping| what(&ping.result)).sum();
+        let sum = |what: fn(&iphost::Report) -> u64| pings.iter().map(|ping| what(&ping.result)).sum();
         Ok(Self {
             pings_sent: sum(|result| result.sent),
             pings_answered: sum(|result| result.received),

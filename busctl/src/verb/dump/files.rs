@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 
 use super::write_behind::Sink;
-use crate::bus_file;
-use crate::exit::misuse;
+use crate::misuse::misuse;
 
 /// How captures are spread over files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +94,7 @@ fn create(file: &Path, buses: &[(u64, u64)]) -> anyhow::Result<File> {
         return Err(misuse(anyhow!("{}: it is the bus itself", cannot_write(file))));
     }
     File::create(file).map_err(|error| {
-        let passing = bus_file::is_passing(&error);
+        let passing = port::is_passing(&error);
         let error = anyhow::Error::new(error).context(cannot_write(file));
         if passing { error } else { misuse(error) }
     })

@@ -12,10 +12,10 @@ use super::files::{Files, Turns};
 use super::source::Subject;
 use super::text::{Form, Text};
 use super::write_behind::{Behind, Sink};
-use crate::capture::{Account, CaptureWriter, Format, Interface};
-use crate::exit::misuse;
+use crate::misuse::misuse;
 use crate::output;
 use crate::style::Palette;
+use capture::{Account, CaptureWriter, CapturedInterface, Format};
 
 /// Text, a capture, or both.
 pub(super) struct Outlets {
@@ -127,7 +127,7 @@ fn open_capture(
     turns: Option<Turns>,
     subjects: &[Subject],
 ) -> anyhow::Result<CaptureWriter<Behind>> {
-    let format = args.format.unwrap_or_else(|| format_of(file));
+    let format = args.format.map_or_else(|| format_of(file), Format::from);
     if format == Format::Pcap && subjects.len() > 1 {
         return Err(misuse(anyhow!(
             "a pcap cannot hold several buses: write a pcapng, with --format pcapng or a FILE that ends in .pcapng"
@@ -135,7 +135,7 @@ fn open_capture(
     }
     let interfaces = subjects
         .iter()
-        .map(|subject| Interface { name: subject.name.clone(), longest: subject.longest })
+        .map(|subject| CapturedInterface { name: subject.name.clone(), longest: subject.longest })
         .collect();
     let behind = if !is_stdout(file) {
         let buses: Vec<&Path> = subjects.iter().map(|subject| subject.path.as_path()).collect();

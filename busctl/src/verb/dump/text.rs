@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use serde::Serialize;
 use shmbus::{BusState, Frame};
 
-use super::summary::Summary;
 use crate::style::Palette;
+use capture::Summary;
 
 /// Which form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

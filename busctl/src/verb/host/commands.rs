@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
-use crate::ip::{HostAddress, Nic, PingPlan, Pinger, Report, Stack};
 use crate::output;
+use iphost::{HostAddress, Nic, PingPlan, Pinger, Report, Stack};
 
 /// Requests of a ping, unless the command says how many.
 const COUNT: u64 = 3;

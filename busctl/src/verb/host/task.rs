@@ -7,9 +7,9 @@ use std::time::Instant;
 use anyhow::anyhow;
 
 use super::commands::Commands;
-use crate::exit::misuse;
-use crate::ip::{HostAddress, Nic, Source, Stack, Transfer};
+use crate::misuse::misuse;
 use crate::size;
+use iphost::{HostAddress, Nic, Source, Stack, Transfer};
 
 /// One of these, or nothing.
 pub(super) enum Errand {

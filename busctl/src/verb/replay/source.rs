@@ -9,7 +9,7 @@ use serde::Serialize;
 use shmbus::{MAX_FRAME, MIN_FRAME};
 
 use super::batch::Batch;
-use crate::capture::CaptureReader;
+use capture::CaptureReader;
 
 /// Frames that were not sent as they were on the wire.
 #[derive(Debug, Default, Serialize)]

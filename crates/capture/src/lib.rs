@@ -1,0 +1,34 @@
+//! Packet captures, in the formats every tool knows.
+//!
+//! - [`CaptureReader`] reads pcap and pcapng, of either byte order.
+//! - [`CaptureWriter`] writes them.
+//! - [`Pace`] spaces frames that are played at a fixed rate.
+//! - [`Summary`] displays a frame in a few words, as `tcpdump` does.
+//!
+//! ```
+//! use std::time::Duration;
+//! use capture::{CaptureReader, CaptureWriter, CapturedInterface, Format};
+//!
+//! let frame = b"\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x01\x88\xb5hello";
+//! let lan = CapturedInterface { name: "lan".to_owned(), longest: 1_514 };
+//! let mut file = Vec::new();
+//! let mut writer = CaptureWriter::new(Format::Pcapng, vec![lan], &mut file)?;
+//! writer.frame(0, Duration::from_secs(1), 7, frame)?;
+//!
+//! let mut reader = CaptureReader::new(&file[..])?;
+//! let captured = reader.next_frame()?.expect("one frame was written");
+//! assert_eq!(captured.bytes, frame);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod pace;
+mod reader;
+mod summary;
+mod writer;
+
+pub use pace::Pace;
+pub use reader::{CaptureError, CaptureReader, Captured};
+pub use summary::Summary;
+pub use writer::{Account, CaptureWriter, CapturedInterface, Format};

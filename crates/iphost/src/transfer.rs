@@ -1,0 +1,71 @@
+//! What came of a TCP connection that was there to measure.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+/// Bytes that went one way. The fields are the keys of `host --json`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Transfer {
+    /// Who sent them.
+    pub from: SocketAddr,
+    /// Who received them.
+    pub to: SocketAddr,
+    /// Bytes that arrived; for the sender, those that were acknowledged.
+    pub bytes: u64,
+    /// From the connection's beginning to its end.
+    #[serde(rename = "seconds", serialize_with = "as_seconds")]
+    pub time: Duration,
+    /// The rate.
+    #[serde(rename = "bits_per_second")]
+    rate: f64,
+    /// Whether that is all there was to send.
+    pub complete: bool,
+}
+
+impl Transfer {
+    pub fn new(from: SocketAddr, to: SocketAddr, bytes: u64, time: Duration, complete: bool) -> Self {
+        let seconds = time.as_secs_f64();
+        let rate = if seconds > 0.0 { bytes as f64 * 8.0 / seconds } else { 0.0 };
+        Self { from, to, bytes, time, rate, complete }
+    }
+}
+
+fn as_seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
+}
+
+impl fmt::Display for Transfer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, to, bytes, time, rate, complete } = self;
+        let seconds = time.as_secs_f64();
+        let (rate, unit) = match *rate {
+            rate if rate >= 1e9 => (rate / 1e9, "Gbit/s"),
+            rate if rate >= 1e6 => (rate / 1e6, "Mbit/s"),
+            rate => (rate / 1e3, "kbit/s"),
+        };
+        write!(f, "{from} -> {to}: {bytes} bytes in {seconds:.3} s, {rate:.2} {unit}")?;
+        if *complete { Ok(()) } else { write!(f, ", broken off") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transfer_tells_its_rate() {
+        let [from, to] = ["10.0.0.2:50000", "[fd00::1]:9"].map(|address| address.parse().unwrap());
+        let told = |bytes, millis, complete| {
+            Transfer::new(from, to, bytes, Duration::from_millis(millis), complete).to_string()
+        };
+        assert_eq!(
+            told(1 << 30, 2_000, true),
+            "10.0.0.2:50000 -> [fd00::1]:9: 1073741824 bytes in 2.000 s, 4.29 Gbit/s"
+        );
+        assert!(told(1_000_000, 1_000, true).ends_with(" 8.00 Mbit/s"));
+        assert!(told(0, 0, false).ends_with(" 0.00 kbit/s, broken off"));
+    }
+}

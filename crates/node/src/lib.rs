@@ -1,0 +1,53 @@
+//! A node: threads that move frames between ports and shared-memory Ethernet buses.
+//!
+//! Every port has a station of its own on its bus. The station hears everything but what it sent itself, so what one peer
+//! sends reaches every other peer and every other station, and nothing returns to where it came from.
+//!
+//! Two memif servers on one socket, and one of the kernel's TAPs:
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use node::{Event, Node, NodeOptions};
+//! use port::{PortOptions, PortSpec};
+//! use shmbus::Bus;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let lan = Path::new("/dev/shm/lan");
+//! let ports: Vec<PortSpec> = vec![
+//!     "memif:id=0,socket=/tmp/memif.sock".parse()?,
+//!     "memif:id=1,socket=/tmp/memif.sock,learn=on".parse()?,
+//!     "tap:name=tap0".parse()?,
+//! ];
+//! let mut node = Node::start(NodeOptions::new())?;
+//! for port in port::open(&ports, lan, &PortOptions::new())? {
+//!     let name = port.name().to_owned();
+//!     let id = node.attach(port, Bus::open_or_create(lan, 0o600)?)?;
+//!     println!("{name} is port {id}");
+//! }
+//! loop {
+//!     match node.wait_event()? {
+//!         Event::Up(port) => println!("port {port} has a peer"),
+//!         Event::Down(port) => println!("port {port} has none: {:?}", node.counters(port)),
+//!         Event::Closed { port, reason } => println!("port {port} is closed: {reason}"),
+//!         _ => {}
+//!     }
+//! }
+//! # }
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod attached_port;
+mod counters;
+mod cpu_affinity;
+mod node;
+mod options;
+mod port_stats;
+mod worker;
+
+pub use self::attached_port::{CloseReason, PortId};
+pub use self::counters::Counters;
+pub use self::node::{Event, Node, station};
+pub use self::options::NodeOptions;
+pub use self::port_stats::PortStats;

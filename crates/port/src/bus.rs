@@ -1,0 +1,374 @@
+//! Another bus as a port: the two become one LAN.
+//!
+//! What is on a loop of buses goes round for ever, so a port is refused that would close one, as far as that can be known:
+//! `Joined` knows the buses of its own node, by what they are and not by what they are called, and asks the members of a
+//! bus for nodes in other processes.
+
+use std::fmt;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use memif::RxMode;
+use shmbus::{
+    Burst, Bus, BusOptions, MAX_SLEEP, MIN_FRAME, Member, SendError, Station, StationOptions, WaitError,
+    WaitSet,
+};
+
+use crate::error::PortError;
+use crate::file_identity::Identity;
+use crate::keys::{Keys, refused};
+use crate::parse::ParsePortError;
+use crate::port::{BURST, HOLD_OFF, LOCK_TIMEOUT, Moved, NotSent, Port, SHORT_LOCK_TIMEOUT};
+use crate::report_once::ReportOnce;
+
+/// What every station of such a port is called, before the name of the other bus. A node is known by it.
+const NAME: &str = "bus ";
+
+/// The longest sleep when the other bus cannot be watched.
+const UNWATCHED_MAX_SLEEP: Duration = Duration::from_millis(1);
+
+/// Another bus, as it is written: `bus:PATH`, perhaps with `,learn=on` behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BusSpec {
+    /// The file, which is made when there is none.
+    pub path: PathBuf,
+    /// Whether it gets only what it needs.
+    pub learn: bool,
+}
+
+impl FromStr for BusSpec {
+    type Err = ParsePortError;
+
+    /// Reads what follows `bus:`.
+    fn from_str(text: &str) -> Result<Self, ParsePortError> {
+        let (text, keys) = match text.rsplit_once(",learn=") {
+            Some((path, value)) => (path, vec![("learn", value)]),
+            None => (text, Vec::new()),
+        };
+        let learn = Keys::new("bus", &["learn"], keys)?.learn()?;
+        if text.contains('/') {
+            return Ok(Self { path: text.into(), learn });
+        }
+        let problem = if text.is_empty() {
+            "it is the path of the other bus, such as bus:./other.bus".to_owned()
+        } else {
+            format!("the path of a bus has a '/' in it; for a file in this folder say bus:./{text}")
+        };
+        Err(refused("bus", text, &problem))
+    }
+}
+
+impl fmt::Display for BusSpec {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.display().fmt(formatter)
+    }
+}
+
+/// The buses that are one LAN in this node.
+pub(super) struct Joined {
+    path: PathBuf,
+    buses: Vec<Identity>,
+    /// The process whose ports are open already, and are to be moved to this bus.
+    own: Option<u32>,
+}
+
+impl Joined {
+    /// That is, to begin with, the node's own, which may not be there yet.
+    pub(super) fn new(bus: &Path) -> Self {
+        Self { path: bus.to_owned(), buses: vec![Identity::of(bus)], own: None }
+    }
+
+    /// The same for ports that are open already.
+    pub(super) fn anew(bus: &Path) -> Self {
+        Self { own: Some(std::process::id()), ..Self::new(bus) }
+    }
+
+    /// Opens a port to one more.
+    ///
+    /// # Errors
+    /// When that would be a loop, or the other bus cannot be joined.
+    pub(super) fn open(&mut self, spec: &BusSpec, options: &BusOptions) -> Result<BusPort, PortError> {
+        self.check(spec)?;
+        let bus = options.open_or_create(&spec.path)?;
+        // What was missing is there now.
+        self.buses.push(Identity::of(&spec.path));
+        let options = StationOptions::new()
+            .name(format!("{NAME}{}", file_name(&self.path)))
+            .promiscuous(true)
+            .lock_timeout(LOCK_TIMEOUT);
+        let mut other = Station::join(bus, options)?;
+        let wait_set = WaitSet::new();
+        other.join_wait_set(&wait_set, 0);
+        Ok(BusPort {
+            name: format!("{NAME}{}", file_name(&spec.path)),
+            other,
+            wait_set,
+            trouble: None,
+            reported: ReportOnce::default(),
+            locked_until: None,
+            burst: Burst::new(BURST),
+            lost: false,
+        })
+    }
+}
+
+impl Joined {
+    /// Takes one more for joined.
+    ///
+    /// # Errors
+    /// When that would be a loop.
+    pub(super) fn check(&mut self, spec: &BusSpec) -> Result<(), PortError> {
+        let (ours, theirs) = (self.path.clone(), spec.path.clone());
+        let identity = Identity::of(&spec.path);
+        if identity == self.buses[0] {
+            return Err(PortError::JoinsItself { ours, theirs });
+        }
+        if self.buses.contains(&identity) {
+            return Err(PortError::JoinedTwice { ours, theirs });
+        }
+        if let Some(node) = common_node(&self.path, &spec.path, self.own) {
+            return Err(PortError::JoinedElsewhere { ours, theirs, pid: node.pid });
+        }
+        self.buses.push(identity);
+        Ok(())
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A node of a process other than `own` that has a port like this on both. Its buses are one LAN, so these two are joined already.
+fn common_node(one: &Path, other: &Path, own: Option<u32>) -> Option<Member> {
+    let nodes = |path: &Path| -> Vec<Member> {
+        // One that is not there, or cannot be read, has none.
+        let members = Bus::open_read_only(path).map(|bus| bus.members()).unwrap_or_default();
+        let is_node = |member: &Member| member.name.starts_with(NAME) && Some(member.pid) != own;
+        members.into_iter().filter(is_node).collect()
+    };
+    let others = nodes(other);
+    nodes(one).into_iter().find(|node| others.iter().any(|other| other.pid == node.pid))
+}
+
+/// Another bus of a node.
+pub(crate) struct BusPort {
+    name: String,
+    /// Our station there.
+    other: Station,
+    /// What wakes it, from the beginning on the same descriptor.
+    wait_set: WaitSet,
+    /// The latest trouble with it, to be told, and that was told.
+    trouble: Option<String>,
+    reported: ReportOnce,
+    /// Its lock was not to be had, and is not tried for before this.
+    locked_until: Option<Instant>,
+    lost: bool,
+    burst: Burst,
+}
+
+/// What is left of a burst that another bus carries: the sizes of buses differ.
+fn fitting(burst: &Burst, longest: usize) -> impl Iterator<Item = &[u8]> + Clone {
+    burst.iter().map(|frame| frame.bytes).filter(move |frame| (MIN_FRAME..=longest).contains(&frame.len()))
+}
+
+/// Moves a burst from one bus to the other.
+fn carry(from: &mut Station, to: &mut Station, burst: &mut Burst) -> Result<Moved, NotSent> {
+    burst.clear();
+    let all = from.recv_into(burst, BURST);
+    if all == 0 {
+        return Ok(Moved::default());
+    }
+    let frames = fitting(burst, to.bus().max_frame());
+    let fit = frames.clone().count();
+    let (sent, error) = match to.send_burst(frames) {
+        Ok(()) => (fit, None),
+        // They are there; the others find them a little later.
+        Err(source @ SendError::Wake { .. }) => (fit, Some(source)),
+        Err(SendError::Busy { sent, source }) => (sent, Some(SendError::Busy { sent, source })),
+        Err(source) => (0, Some(source)),
+    };
+    let moved = Moved { frames: sent, dropped: all - sent, blocked: false };
+    error.map_or(Ok(moved), |source| Err(NotSent { moved, source }))
+}
+
+impl BusPort {
+    /// Trouble that lasts is told once.
+    fn note(&mut self, trouble: String) {
+        if self.reported.is_new(&trouble) {
+            self.trouble = Some(trouble);
+        }
+    }
+}
+
+impl Port for BusPort {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn is_up(&self) -> bool {
+        !self.lost
+    }
+
+    fn wants_service(&self) -> bool {
+        self.trouble.is_some() || !self.lost && self.other.bus().is_lost()
+    }
+
+    fn service(&mut self, report: &mut dyn FnMut(&str)) {
+        if !self.lost && self.other.bus().is_lost() {
+            self.lost = true;
+            let path = self.other.bus().path().display();
+            self.trouble =
+                Some(format!("bus {path} is gone: its file was cut short or overwritten; the others go on"));
+        }
+        if let Some(trouble) = self.trouble.take() {
+            report(&format!("{}: {trouble}", self.name));
+        }
+    }
+
+    fn ingress(&mut self, station: &mut Station) -> Result<Moved, NotSent> {
+        carry(&mut self.other, station, &mut self.burst)
+    }
+
+    /// While the other bus is locked, frames wait on this one.
+    fn egress(&mut self, station: &mut Station) -> Moved {
+        if self.locked_until.is_some_and(|until| Instant::now() < until) {
+            return Moved { blocked: true, ..Moved::default() };
+        }
+        match carry(station, &mut self.other, &mut self.burst) {
+            Ok(moved) => {
+                if moved.frames > 0 && self.locked_until.take().is_some() {
+                    self.other.set_lock_timeout(LOCK_TIMEOUT);
+                }
+                moved
+            }
+            Err(NotSent { moved, source }) => {
+                let blocked = matches!(source, SendError::Busy { .. });
+                if blocked {
+                    self.other.set_lock_timeout(SHORT_LOCK_TIMEOUT);
+                    self.locked_until = Some(Instant::now() + HOLD_OFF);
+                }
+                if !matches!(source, SendError::Lost { .. }) {
+                    self.note(source.to_string());
+                }
+                Moved { blocked, ..moved }
+            }
+        }
+    }
+
+    fn rx_mode(&self) -> RxMode {
+        RxMode::Adaptive
+    }
+
+    fn arm(&mut self) -> bool {
+        match self.other.arm() {
+            Ok(there) => there,
+            // For the one who tends.
+            Err(WaitError::Lost { .. }) => true,
+            Err(error) => {
+                self.note(format!("{error}; frames from there will be a little late"));
+                false
+            }
+        }
+    }
+
+    fn disarm(&mut self) {
+        // Whom it has woken is clear: there is only one.
+        let _ = self.wait_set.ready();
+        self.other.disarm();
+    }
+
+    fn max_sleep(&self) -> Duration {
+        if self.wait_set.poll_fd().is_some() { MAX_SLEEP } else { UNWATCHED_MAX_SLEEP }
+    }
+
+    fn descriptors<'p>(&'p self, watch: &mut dyn FnMut(BorrowedFd<'p>)) {
+        if let Some(descriptor) = self.wait_set.poll_fd() {
+            watch(descriptor);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_path_is_written_with_a_slash() {
+        for (text, learn) in [("./b.bus", false), ("./b.bus,learn=on", true), ("./b.bus,learn=off", false)] {
+            let path = "./b.bus".into();
+            assert_eq!(text.parse::<BusSpec>().unwrap(), BusSpec { path, learn });
+        }
+        for (text, words) in [
+            ("", "such as bus:./other.bus"),
+            ("shmif0", "say bus:./shmif0"),
+            ("./b,learn=x", "it is one of off, on"),
+        ] {
+            let error = text.parse::<BusSpec>().expect_err(text).to_string();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn loops_are_refused_whatever_the_buses_are_called() {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = |name: &str| BusSpec { path: folder.path().join(name), learn: false };
+        let options = BusOptions::new();
+        let refused = |joined: &mut Joined, name: &str| {
+            joined.open(&spec(name), &options).map(drop).expect_err(name).to_string()
+        };
+        let mut joined = Joined::new(&spec("a").path);
+        // Neither is there yet.
+        assert!(refused(&mut joined, "a").contains("to itself"));
+        let port = joined.open(&spec("b"), &options).expect("joined");
+        std::fs::hard_link(spec("b").path, spec("c").path).unwrap();
+        std::os::unix::fs::symlink(spec("a").path, spec("d").path).unwrap();
+        assert!(refused(&mut joined, "b").contains("twice"));
+        assert!(refused(&mut joined, "c").contains("twice"));
+        drop(options.open_or_create(&spec("a").path).unwrap());
+        let mut joined = Joined::new(&spec("a").path);
+        assert!(refused(&mut joined, "a").contains("to itself"));
+        assert!(refused(&mut joined, "d").contains("to itself"));
+        drop(port);
+        drop(joined.open(&spec("c"), &options).expect("joined"));
+    }
+
+    /// It is tried for now and then, and not with every burst: a node has other ports.
+    #[test]
+    fn what_is_for_a_locked_bus_waits_on_the_way() {
+        const FRAMES: usize = 10;
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let options = BusOptions::new();
+        let station = || {
+            let bus = options.open_or_create(path("a")).unwrap();
+            Station::join(bus, StationOptions::new()).unwrap()
+        };
+        let (mut sender, mut near) = (station(), station());
+        let spec = BusSpec { path: path("b"), learn: false };
+        let mut port = Joined::new(&path("a")).open(&spec, &options).unwrap();
+        let far = File::options().write(true).open(&spec.path).unwrap();
+        // As a rump kernel does.
+        far.write_all_at(&1_u32.to_ne_bytes(), 24).unwrap();
+        let mut all = Moved::default();
+        let mut turn = |all: &mut Moved| {
+            let moved = port.egress(&mut near);
+            (all.frames, all.dropped) = (all.frames + moved.frames, all.dropped + moved.dropped);
+            moved.blocked
+        };
+        for _ in 0..FRAMES {
+            sender.send(&[0xff; 60]).unwrap();
+            assert!(turn(&mut all));
+        }
+        assert!(all.frames == 0 && all.dropped < FRAMES, "{all:?}");
+        far.write_all_at(&0_u32.to_ne_bytes(), 24).unwrap();
+        while turn(&mut all) {
+            std::thread::yield_now();
+        }
+        assert_eq!(all.frames + all.dropped, FRAMES);
+    }
+}

@@ -1,0 +1,209 @@
+//! `memif:key=value,...` as it is written, with the keys that DPDK has for it.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use memif::{Options, Role, RxMode, SocketAddr};
+
+use crate::keys::{Keys, refused};
+use crate::parse::ParsePortError;
+
+/// Where VPP listens unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/vpp/memif.sock";
+
+/// What says which interface it is. An interface of the registry has that in its name.
+const PLACE: [&str; 3] = ["id", "socket", "socket-abstract"];
+/// What says how it is to be.
+const SETTINGS: [&str; 13] = [
+    "role",
+    "bsize",
+    "rsize",
+    "rx-queues",
+    "tx-queues",
+    "secret",
+    "mac",
+    "mode",
+    "zero-copy",
+    "rx-mode",
+    "name",
+    "reconnect",
+    "learn",
+];
+
+/// One memif interface, as it is to be.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct MemifSpec {
+    /// Whether it listens or connects.
+    pub role: Role,
+    /// Where.
+    pub address: SocketAddr,
+    /// How it is polled.
+    pub rx_mode: RxMode,
+    /// The address it is known by on the bus, if it is to have a certain one.
+    pub mac: Option<shmbus::MacAddr6>,
+    /// Whether it gets only what it needs.
+    pub learn: bool,
+    /// Descriptors in a ring, as a power of two.
+    pub log2_ring_size: u8,
+    /// Bytes in a buffer.
+    pub buffer_size: u32,
+    /// Whether it has a secret, which is told to nobody.
+    pub has_secret: bool,
+    /// Whether it was asked not to copy, which a port on a bus cannot do: its peer may, all the same.
+    pub zero_copy: bool,
+    options: Options,
+}
+
+impl MemifSpec {
+    /// Reads the settings of the interface `id`, on the default socket until it is [moved](Self::at).
+    ///
+    /// # Errors
+    /// When there is no such setting, or it does not take this value.
+    pub fn of_interface<'s>(
+        id: u32,
+        settings: impl IntoIterator<Item = (&'s str, &'s str)>,
+    ) -> Result<Self, ParsePortError> {
+        let keys = Keys::new("memif", &SETTINGS, settings)?;
+        Self::new(&keys, id, address(&keys)?)
+    }
+
+    /// The same on another socket.
+    #[must_use]
+    pub fn at(self, address: SocketAddr) -> Self {
+        Self { address, ..self }
+    }
+
+    fn new(keys: &Keys<'_>, id: u32, address: SocketAddr) -> Result<Self, ParsePortError> {
+        let role = keys.choice(
+            "role",
+            &[
+                ("server", Role::Server),
+                ("client", Role::Client),
+                ("master", Role::Server),
+                ("slave", Role::Client),
+            ],
+        )?;
+        let rx_mode = keys.choice(
+            "rx-mode",
+            &[("adaptive", RxMode::Adaptive), ("polling", RxMode::Polling), ("interrupt", RxMode::Interrupt)],
+        )?;
+        keys.only("mode", "ethernet", "a bus carries Ethernet frames")?;
+        let zero_copy = keys.choice("zero-copy", &[("no", false), ("yes", true)])?;
+        let log2_ring_size = keys.number("rsize", 10, 1..=14)?;
+        let buffer_size = keys.number("bsize", 2_048, 64..=65_535)?;
+        let mut options = Options::new(id)
+            .log2_ring_size(log2_ring_size)
+            .buffer_size(buffer_size)
+            .rx_mode(rx_mode)
+            .reconnect(Some(Duration::from_millis(keys.number("reconnect", 1_000, 10..=3_600_000)?)));
+        if keys.get("rx-queues").is_some() {
+            options = options.rx_queues(keys.number("rx-queues", 1, 1..=255)?);
+        }
+        if keys.get("tx-queues").is_some() {
+            options = options.tx_queues(keys.number("tx-queues", 1, 1..=255)?);
+        }
+        if let Some(name) = keys.get("name") {
+            options = options.name(name);
+        }
+        if let Some(secret) = keys.get("secret") {
+            options = options.secret(secret).map_err(|error| refused("secret", "...", &error))?;
+        }
+        let (mac, has_secret) = (keys.mac("mac")?, keys.get("secret").is_some());
+        let learn = keys.learn()?;
+        Ok(Self {
+            role,
+            address,
+            rx_mode,
+            mac,
+            learn,
+            log2_ring_size,
+            buffer_size,
+            has_secret,
+            zero_copy,
+            options,
+        })
+    }
+
+    /// Returns the library's options for it. Peers see `program` as the program's name, unless it is empty.
+    #[must_use]
+    pub fn options(&self, program: &str) -> Options {
+        let options = self.options.clone();
+        if program.is_empty() { options } else { options.app_name(program) }
+    }
+}
+
+/// What a user calls it who has given it no name.
+impl fmt::Display for MemifSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "memif {} id {}", self.address, self.options.id())
+    }
+}
+
+impl FromStr for MemifSpec {
+    type Err = ParsePortError;
+
+    /// Reads what follows `memif:`.
+    fn from_str(text: &str) -> Result<Self, ParsePortError> {
+        let keys = Keys::parse("memif", &[&PLACE[..], &SETTINGS].concat(), text)?;
+        Self::new(&keys, keys.number("id", 0, 0..=u32::MAX.into())?, address(&keys)?)
+    }
+}
+
+/// `socket-abstract=yes` as DPDK has it, or `@name`.
+fn address(keys: &Keys<'_>) -> Result<SocketAddr, ParsePortError> {
+    let socket = keys.get("socket").unwrap_or(DEFAULT_SOCKET);
+    let address = if keys.choice("socket-abstract", &[("no", false), ("yes", true)])? {
+        SocketAddr::abstract_name(socket.strip_prefix('@').unwrap_or(socket))
+    } else {
+        socket.parse()
+    };
+    address.map_err(|error| refused("socket", socket, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<MemifSpec, String> {
+        text.parse().map_err(|error: ParsePortError| error.to_string())
+    }
+
+    #[test]
+    fn defaults_are_those_of_a_server() {
+        let spec = parse("").expect("nothing is needed");
+        assert_eq!((spec.role, spec.options.id()), (Role::Server, 0));
+        assert_eq!(spec.address.to_string(), DEFAULT_SOCKET);
+    }
+
+    #[test]
+    fn abstract_sockets_are_written_in_two_ways() {
+        let at = parse("role=client,id=7,socket=@lan").expect("valid");
+        let key = parse("role=slave,id=7,socket=lan,socket-abstract=yes").expect("valid");
+        assert_eq!((at.role, at.options.id()), (Role::Client, 7));
+        assert_eq!(at.address, key.address);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, words) in [
+            ("id", "'id' is not key=value"),
+            ("idd=3", "no key 'idd' (did you mean 'id'?)"),
+            ("id=1,id=2", "'id' is given twice"),
+            ("id=x", "id=x: it is a number from 0 to 4294967295"),
+            ("rsize=15", "rsize=15: it is a number from 1 to 14"),
+            ("role=sever", "it is one of server, client, master, slave (did you mean 'server'?)"),
+            ("mode=ip", "mode=ip: only 'ethernet' is possible"),
+            ("zero-copy=maybe", "zero-copy=maybe: it is one of no, yes"),
+            ("mac=02:00", "mac=02:00: "),
+            ("mac=01:00:5e:00:00:01", "it is no station's address"),
+            ("socket=", "socket=: "),
+        ] {
+            let error = parse(text).expect_err(text);
+            assert!(error.contains(words), "{text}: {error}");
+        }
+        let secret = "a-secret-that-is-far-too-long";
+        assert!(!parse(&format!("secret={secret}")).expect_err("too long").contains(secret));
+    }
+}

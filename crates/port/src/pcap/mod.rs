@@ -1,0 +1,112 @@
+//! Captures as a port: one is played onto the bus, and into one goes what is on the bus.
+//!
+//! A capture that was played, and one that cannot be written any more, is no peer any more; the node goes on.
+
+mod input;
+mod output;
+mod spec;
+
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use memif::RxMode;
+use shmbus::Station;
+
+use self::input::Input;
+use self::output::Output;
+pub use self::spec::{PcapSpec, Place};
+use crate::error::PortError;
+use crate::file_identity::Identity;
+use crate::port::{Moved, NotSent, Port};
+use crate::reporter::Reporter;
+
+/// The captures of one port.
+pub(crate) struct PcapPort {
+    name: String,
+    input: Option<Input>,
+    output: Option<Output>,
+}
+
+/// Opens a port on the bus at `bus`.
+///
+/// # Errors
+/// When a capture cannot be opened, or is none.
+pub(super) fn open(spec: &PcapSpec, bus: &Path, reporter: &Reporter) -> Result<PcapPort, PortError> {
+    let name = match (&spec.input, &spec.output) {
+        (Some(place), None) => format!("pcap in={place}"),
+        (None, Some(place)) => format!("pcap out={place}"),
+        (Some(input), Some(output)) => {
+            if let (Place::Path(input), Place::Path(output)) = (input, output)
+                && Identity::of(input) == Identity::of(output)
+            {
+                return Err(PortError::SameCapture(input.clone()));
+            }
+            format!("pcap in={input},out={output}")
+        }
+        (None, None) => return Err(PortError::NoCapture),
+    };
+    // What is played comes first: when it is missing, nothing is made.
+    let input = spec.input.as_ref().map(|place| Input::open(place, spec.pps)).transpose()?;
+    let output =
+        spec.output.as_ref().map(|place| Output::open(place, spec.new, bus, reporter)).transpose()?;
+    Ok(PcapPort { name, input, output })
+}
+
+impl Port for PcapPort {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn is_up(&self) -> bool {
+        self.input.is_some() || self.output.is_some()
+    }
+
+    fn wants_service(&self) -> bool {
+        self.input.as_ref().is_some_and(Input::has_ended)
+            || self.output.as_ref().is_some_and(Output::has_ended)
+    }
+
+    fn service(&mut self, report: &mut dyn FnMut(&str)) {
+        if let Some(text) = self.input.as_ref().and_then(Input::end) {
+            report(&text);
+            self.input = None;
+        }
+        if let Some(text) = self.output.as_ref().and_then(Output::end) {
+            report(&text);
+            self.output = None;
+        }
+    }
+
+    fn ingress(&mut self, station: &mut Station) -> Result<Moved, NotSent> {
+        self.input.as_mut().map_or_else(|| Ok(Moved::default()), |input| input.play(station))
+    }
+
+    fn egress(&mut self, station: &mut Station) -> Moved {
+        let Some(output) = &mut self.output else {
+            // Nobody is there to hear it.
+            station.discard_pending();
+            return Moved::default();
+        };
+        output.take(station)
+    }
+
+    fn rx_mode(&self) -> RxMode {
+        RxMode::Adaptive
+    }
+
+    fn arm(&mut self) -> bool {
+        self.input.as_mut().is_some_and(Input::arm)
+    }
+
+    fn disarm(&mut self) {
+        if let Some(input) = &mut self.input {
+            input.disarm();
+        }
+    }
+
+    fn descriptors<'p>(&'p self, watch: &mut dyn FnMut(BorrowedFd<'p>)) {
+        if let Some(input) = &self.input {
+            input.descriptors(watch);
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! One of the kernel's TAP interfaces as a port: the kernel's own stack, and whatever it routes and bridges, on a bus.
+//!
+//! With `offload=on` each frame has a virtio-net header. What the kernel sends then comes with checksums undone and TCP in
+//! super-frames of up to 64 KiB, which the station cuts on their way to the ring: one copy, and one system call for some 45
+//! frames. In the other direction the station verifies, and runs of TCP segments are handed to the kernel as one
+//! super-frame, because a system call a frame is what a TAP's time goes to.
+//!
+//! The port is up while somebody has set the interface up. Nobody has to tell: the descriptor is writable just then.
+
+mod gro;
+mod rx_batch;
+mod spec;
+
+use std::io::{self, IoSlice, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use memif::RxMode;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use shmbus::offload::{Capabilities, Verdict};
+use shmbus::{Burst, SendError, Station, Stats};
+use tapdev::header::{self, Header};
+use tapdev::{Form, TapDevice};
+
+use self::gro::{Run, Segment};
+use self::rx_batch::RxBatch;
+pub use self::spec::TapSpec;
+use crate::error::PortError;
+use crate::port::{Moved, NotSent, Port};
+
+/// Frames taken from the bus at once: the segments of three super-frames.
+const BURST: usize = 135;
+
+/// One TAP interface of a node.
+pub struct TapPort {
+    name: String,
+    /// None when somebody has deleted it.
+    tap: Option<TapDevice>,
+    up: bool,
+    /// It is not as it was when it was last looked after.
+    changed: bool,
+    /// Readable when the interface has a frame, or, while it is down, when it was set up.
+    watch: Epoll,
+    /// What the station does for the kernel.
+    capabilities: Capabilities,
+    taken: RxBatch,
+    outgoing: Burst,
+}
+
+/// Opens a port.
+///
+/// # Errors
+/// When the interface cannot be made, or the kernel does not take its address.
+pub fn open(spec: &TapSpec) -> Result<TapPort, PortError> {
+    let form = if spec.offload { Form::Virtio } else { Form::Plain };
+    let tap = TapDevice::open(&spec.name, form)?;
+    if let Some(mac) = spec.mac {
+        tap.set_mac(mac.into_array()).map_err(|source| PortError::TapAddress {
+            name: spec.name.clone(),
+            mac,
+            source,
+        })?;
+    }
+    let watch = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+        .and_then(|watch| watch.add(&tap, interest(false)).map(|()| watch))
+        .map_err(|error| PortError::system(format!("cannot watch {}", spec.name), error))?;
+    Ok(TapPort {
+        name: format!("tap {}", spec.name),
+        tap: Some(tap),
+        up: false,
+        changed: false,
+        watch,
+        capabilities: if spec.offload { Capabilities::ALL } else { Capabilities::NONE },
+        taken: RxBatch::new(form),
+        outgoing: Burst::new(BURST),
+    })
+}
+
+/// What is worth waking for.
+fn interest(up: bool) -> EpollEvent {
+    EpollEvent::new(if up { EpollFlags::EPOLLIN } else { EpollFlags::EPOLLOUT }, 0)
+}
+
+/// Whether the interface is up; `None` when it is gone.
+fn state(tap: &TapDevice) -> Option<bool> {
+    let mut asked = [PollFd::new(tap.as_fd(), PollFlags::POLLOUT)];
+    // It does not wait, and so nothing interrupts it; should it fail, the next time tells.
+    let _ = poll(&mut asked, PollTimeout::ZERO);
+    let events = asked[0].revents().unwrap_or(PollFlags::empty());
+    (!events.intersects(PollFlags::POLLERR)).then_some(events.contains(PollFlags::POLLOUT))
+}
+
+impl TapPort {
+    fn set_up(&mut self, up: bool) {
+        let Some(tap) = &self.tap else { return };
+        if up == self.up {
+            return;
+        }
+        tracing::info!(port = self.name, up, "link state");
+        if let Err(error) = self.watch.modify(tap, &mut interest(up)) {
+            tracing::warn!(port = self.name, %error, "cannot be watched: it will be looked at now and then");
+        }
+        if !up {
+            // What the kernel still meant to send is old news by the time somebody sets it up again.
+            self.taken.drain(tap);
+        }
+        self.up = up;
+    }
+}
+
+impl Port for TapPort {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn is_up(&self) -> bool {
+        self.up
+    }
+
+    fn wants_service(&self) -> bool {
+        let Some(tap) = &self.tap else { return false };
+        self.changed || !self.up && state(tap) != Some(false)
+    }
+
+    fn service(&mut self, _report: &mut dyn FnMut(&str)) {
+        self.changed = false;
+        let Some(tap) = &self.tap else { return };
+        if let Some(up) = state(tap) {
+            self.set_up(up);
+        } else {
+            (self.tap, self.up) = (None, false);
+        }
+    }
+
+    fn closed(&self) -> Option<String> {
+        self.tap.is_none().then(|| "the interface was deleted".to_owned())
+    }
+
+    fn ingress(&mut self, station: &mut Station) -> Result<Moved, NotSent> {
+        let Some(tap) = &self.tap else { return Ok(Moved::default()) };
+        let unusable = self.taken.fill(tap, station.bus().max_frame());
+        if self.taken.is_empty() {
+            // Nobody says when it is set down or deleted.
+            self.changed |= state(tap) != Some(true);
+            return Ok(Moved { dropped: unusable, ..Moved::default() });
+        }
+        station.set_capabilities(self.capabilities);
+        let before = station.stats();
+        let sent = station.send_offload_burst(self.taken.requests());
+        let mut moved = sent_since(&before, &station.stats());
+        moved.dropped += unusable;
+        match sent {
+            Ok(()) => Ok(moved),
+            Err(SendError::Offload { source, .. }) => {
+                tracing::debug!(port = self.name, %source, "frame dropped");
+                Ok(moved)
+            }
+            Err(source) => Err(NotSent { moved, source }),
+        }
+    }
+
+    fn egress(&mut self, station: &mut Station) -> Moved {
+        let Some(tap) = &self.tap else { return Moved::default() };
+        self.outgoing.clear();
+        if station.recv_into(&mut self.outgoing, BURST) == 0 {
+            return Moved::default();
+        }
+        let mut kernel = Kernel { tap, moved: Moved::default(), down: false };
+        if self.capabilities == Capabilities::NONE {
+            for frame in &self.outgoing {
+                kernel.receive(&[IoSlice::new(frame.bytes)], 1);
+            }
+        } else {
+            station.set_capabilities(self.capabilities);
+            kernel.receive_verified(&self.outgoing, station);
+        }
+        let Kernel { moved, down, .. } = kernel;
+        self.changed |= down;
+        moved
+    }
+
+    fn rx_mode(&self) -> RxMode {
+        RxMode::Adaptive
+    }
+
+    fn arm(&mut self) -> bool {
+        // The descriptor stays readable while there is something.
+        false
+    }
+
+    fn disarm(&mut self) {}
+
+    fn descriptors<'p>(&'p self, watch: &mut dyn FnMut(BorrowedFd<'p>)) {
+        watch(self.watch.0.as_fd());
+    }
+}
+
+/// What became of the frames of a burst, by the station's own account.
+fn sent_since(before: &Stats, after: &Stats) -> Moved {
+    let taken = |stats: &Stats| stats.tx_packets + stats.tx_link_down;
+    let dropped = |stats: &Stats| stats.tx_refused + stats.tx_offload_refused + stats.tx_busy;
+    let difference = |after: u64, before: u64| usize::try_from(after - before).unwrap_or(usize::MAX);
+    Moved {
+        frames: difference(taken(after), taken(before)),
+        dropped: difference(dropped(after), dropped(before)),
+        blocked: false,
+    }
+}
+
+/// The kernel's end of a TAP interface.
+struct Kernel<'t> {
+    tap: &'t TapDevice,
+    moved: Moved,
+    down: bool,
+}
+
+impl Kernel<'_> {
+    /// Hands frames to the kernel, with what the station found of them, and runs of TCP segments as one.
+    fn receive_verified(&mut self, frames: &Burst, station: &Station) {
+        let mut run: Option<Run<'_>> = None;
+        for frame in frames {
+            let verdict = station.verify(frame.bytes);
+            let segment = Some(frame.bytes)
+                .filter(|_| verdict.l4 == Verdict::Good && !verdict.is_bad())
+                .and_then(Segment::parse);
+            if let (Some(run), Some(segment)) = (&mut run, &segment)
+                && run.append(segment)
+            {
+                continue;
+            }
+            if let Some(run) = run.take() {
+                self.receive_run(&run);
+            }
+            match segment {
+                Some(segment) => run = Some(Run::new(segment)),
+                None => self.receive_one(frame.bytes, verdict.l4 == Verdict::Good && !verdict.is_bad()),
+            }
+        }
+        if let Some(run) = run {
+            self.receive_run(&run);
+        }
+    }
+
+    fn receive_run(&mut self, run: &Run<'_>) {
+        if run.segments() == 1 {
+            return self.receive_one(run.first(), true);
+        }
+        run.with_frame(|header, parts| {
+            let mut slices = [IoSlice::new(&[]); gro::MAX_SEGMENTS + 2];
+            let header = header.to_bytes();
+            slices[0] = IoSlice::new(&header);
+            for (slice, part) in slices[1..].iter_mut().zip(parts) {
+                *slice = IoSlice::new(part);
+            }
+            self.receive(&slices[..=parts.len()], run.segments());
+        });
+    }
+
+    fn receive_one(&mut self, frame: &[u8], good: bool) {
+        let flags = if good { header::DATA_VALID } else { 0 };
+        let header = Header { flags, ..Header::default() }.to_bytes();
+        self.receive(&[IoSlice::new(&header), IoSlice::new(frame)], 1);
+    }
+
+    /// Hands what lies in `parts` to the kernel: `frames` as they were on the bus.
+    fn receive(&mut self, parts: &[IoSlice<'_>], frames: usize) {
+        let written =
+            if self.down { Err(io::ErrorKind::NetworkDown.into()) } else { self.tap.write_vectored(parts) };
+        match written {
+            Ok(_) => self.moved.frames += frames,
+            Err(error) => {
+                // Down or gone; the next look tells which. Otherwise the kernel did not like the frame, or is short of memory.
+                self.down |= matches!(error.raw_os_error(), Some(libc::EIO | libc::EBADFD));
+                self.moved.dropped += frames;
+            }
+        }
+    }
+}
