@@ -4,10 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::format::{BUS_SIZE, MAX_BUS_SIZE, MIN_FRAME};
-use crate::legacy;
-use crate::members::Member;
-use crate::offload::OffloadError;
+use crate::format::member::Member;
+use crate::format::{BUS_SIZE, MAGIC, MAX_BUS_SIZE, MIN_FRAME, can_be_dumped};
+use crate::mechanism::offload::OffloadError;
 
 /// Why a bus file could not be opened or made. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -52,11 +51,7 @@ pub enum OpenError {
         kind: &'static str,
     },
     /// The file's first bytes are not those of a bus.
-    #[error(
-        "{} is not a bus: it starts with {magic:#010x} and not with {:#010x}",
-        shown(path),
-        crate::format::MAGIC
-    )]
+    #[error("{} is not a bus: it starts with {magic:#010x} and not with {:#010x}", shown(path), MAGIC)]
     WrongMagic {
         /// The file.
         path: PathBuf,
@@ -165,7 +160,7 @@ impl OpenError {
     pub fn can_be_dumped(&self) -> bool {
         match self {
             Self::OtherByteOrder { .. } => true,
-            Self::WrongVersion { version, .. } => legacy::can_be_dumped(*version),
+            Self::WrongVersion { version, .. } => can_be_dumped(*version),
             _ => false,
         }
     }
@@ -176,7 +171,7 @@ impl OpenError {
 }
 
 fn use_of_version(version: u32) -> &'static str {
-    if legacy::can_be_dumped(version) {
+    if can_be_dumped(version) {
         "it can be dumped, not joined"
     } else {
         "only version 3 can be joined, and version 2 dumped"

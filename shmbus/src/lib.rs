@@ -42,52 +42,33 @@
 //! The file should keep its size while it is mapped: access beyond the end of a file that was cut short raises `SIGBUS`. A
 //! program that calls [`survive_truncation`] once gets an error instead.
 
-mod acquire;
-mod burst;
-mod bus;
 mod error;
-mod file;
-mod filter;
+mod face;
 mod format;
-mod frame;
-mod legacy;
-mod links;
-mod liveness;
-mod members;
+mod mechanism;
 mod memory;
-#[cfg(test)]
-mod model;
-pub mod offload;
-#[cfg(feature = "smoltcp")]
-pub mod phy;
-mod proc_maps;
-mod random;
-mod reader;
-mod repair;
-mod ring;
-mod screen;
-mod station;
-mod stats;
-mod tap;
-mod wake;
+mod system;
 
-pub use burst::{Burst, Frame, Frames};
-pub use bus::{Bus, BusOptions, BusState};
 pub use error::{Busy, OpenError, SendError, WaitError};
+pub use face::burst::{Burst, Frame, Frames};
+pub use face::bus::{Bus, BusOptions, BusState};
+pub use face::legacy::LegacyDump;
+#[cfg(feature = "smoltcp")]
+pub use face::phy;
+pub use face::repair::{LockFound, Repair, RepairError, RingFound, repair};
+pub use face::station::{Station, StationOptions, random_mac};
+pub use face::stats::Stats;
+pub use face::tap::Tap;
+pub use format::member::Member;
 pub use format::{BUS_SIZE, MAX_BIG_FRAME, MAX_BUS_SIZE, MAX_FRAME, MIN_FRAME};
-pub use frame::{FrameInfo, FrameSink, FrameSource, RingFrame, Slot};
-pub use legacy::LegacyDump;
 pub use macaddr::MacAddr6;
 pub use mapguard::install as survive_truncation;
-pub use members::Member;
-pub use repair::{LockFound, Repair, RepairError, RingFound, repair};
-pub use screen::ReceiveFilter;
-pub use station::{Station, StationOptions, random_mac};
-pub use stats::Stats;
-pub use tap::Tap;
-pub use wake::MAX_SLEEP;
-pub use wake::busy_poll::WaitMode;
-pub use wake::wait_set::WaitSet;
+pub use mechanism::filter::ReceiveFilter;
+pub use mechanism::frame::{FrameInfo, FrameSink, FrameSlot, FrameSource, RingFrame};
+pub use mechanism::offload;
+pub use system::wake::MAX_SLEEP;
+pub use system::wake::busy_poll::WaitMode;
+pub use system::wake::wait_set::WaitSet;
 
 /// The README's program compiles.
 #[cfg(doctest)]

@@ -80,7 +80,7 @@ fn hold_the_lock(path: &Path) {
         fn frame_len(&self) -> usize {
             60
         }
-        fn write_to(&self, _slot: &mut shmbus::Slot<'_>) {
+        fn write_to(&self, _slot: &mut shmbus::FrameSlot<'_>) {
             println!("locked");
             let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         }

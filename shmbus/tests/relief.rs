@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use shmbus::{Burst, Bus, Slot, Station, StationOptions, WaitMode, WaitSet};
+use shmbus::{Burst, Bus, FrameSlot, Station, StationOptions, WaitMode, WaitSet};
 
 const BUS: &str = "RELIEF_TEST_BUS";
 /// The bus's own promise is 100 ms; the rest is for a machine that runs other tests at the same time.
@@ -28,7 +28,7 @@ impl shmbus::FrameSource for Endless {
         60
     }
 
-    fn write_to(&self, _slot: &mut Slot<'_>) {
+    fn write_to(&self, _slot: &mut FrameSlot<'_>) {
         println!("locked");
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
     }

@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use shmbus::{
-    Burst, Bus, Busy, FrameSource, MIN_FRAME, MacAddr6, SendError, Slot, Station, StationOptions, Tap,
+    Burst, Bus, Busy, FrameSlot, FrameSource, MIN_FRAME, MacAddr6, SendError, Station, StationOptions, Tap,
 };
 use tempfile::TempDir;
 
@@ -49,7 +49,7 @@ impl FrameSource for Stopping {
         1_000
     }
 
-    fn write_to(&self, slot: &mut Slot<'_>) {
+    fn write_to(&self, slot: &mut FrameSlot<'_>) {
         slot.write(&[0xff; 500]);
         raise(Signal::SIGSTOP).expect("stopped, and continued");
         slot.write(&[0xff; 500]);

@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
 use ::memif::{Link, LinkError, Packet, RxBurst, RxMode, TxBurst};
-use shmbus::{FrameSink, FrameSource, MAX_FRAME, MAX_SLEEP, MIN_FRAME, RingFrame, SendError, Slot, Station};
+use shmbus::{FrameSink, FrameSource, MAX_FRAME, MAX_SLEEP, MIN_FRAME, RingFrame, SendError, FrameSlot, Station};
 
 pub(crate) use self::control::{Control, Sockets, View};
 pub(crate) use self::mailbox::Change;
@@ -213,7 +213,7 @@ impl FrameSource for Incoming<'_> {
     }
 
     #[inline]
-    fn write_to(&self, slot: &mut Slot<'_>) {
+    fn write_to(&self, slot: &mut FrameSlot<'_>) {
         for segment in self.0.segments() {
             slot.write_shared(segment);
         }
