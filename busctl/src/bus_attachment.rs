@@ -106,7 +106,7 @@ impl BusAttachment {
     ///
     /// # Errors
     /// As for [`Station::send_burst`]. What was not sent is counted.
-    pub fn send_burst<I>(&mut self, frames: I) -> Result<(), SendError>
+    pub fn send_burst<I>(&mut self, frames: I) -> Result<usize, SendError>
     where
         I: IntoIterator,
         I::Item: FrameSource,
@@ -114,8 +114,7 @@ impl BusAttachment {
     {
         let frames = frames.into_iter();
         let Some(interface) = &mut self.interface else {
-            frames.for_each(|frame| self.count_unsent(frame.frame_len()));
-            return Ok(());
+            return Ok(frames.inspect(|frame| self.count_unsent(frame.frame_len())).count());
         };
         let result = interface.send_burst(frames.clone());
         match &result {
@@ -135,15 +134,14 @@ impl BusAttachment {
     ///
     /// # Errors
     /// As for [`Station::send_offload_burst`]. What was not sent is counted.
-    pub fn send_offload_burst<'f, I>(&mut self, requests: I) -> Result<(), SendError>
+    pub fn send_offload_burst<'f, I>(&mut self, requests: I) -> Result<usize, SendError>
     where
         I: IntoIterator<Item = TxRequest<'f>>,
         I::IntoIter: Clone,
     {
         let requests = requests.into_iter();
         let Some(interface) = &mut self.interface else {
-            requests.for_each(|request| self.count_unsent(request.frame.len()));
-            return Ok(());
+            return Ok(requests.inspect(|request| self.count_unsent(request.frame.len())).count());
         };
         let before = interface.stats();
         let result = interface.send_offload_burst(requests);

@@ -10,7 +10,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use shmbus::OpenError;
+use shmbus::{Busy, OpenError};
 
 use crate::registry::RegistryError;
 use crate::{bus_file, cli, output};
@@ -88,11 +88,21 @@ fn advice(error: &anyhow::Error) -> String {
         OpenError::Io { path, source } if source.kind() == io::ErrorKind::NotFound => Some(path),
         _ => None,
     });
-    let Some(path) = missing else { return String::new() };
+    let Some(path) = missing else { return remedy(error.as_ref()) };
     match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
         Some(folder) => format!("; there is no folder {}", folder.display()),
         None => "; 'busctl linkstr', 'busctl host' and 'busctl attach' make a bus".to_owned(),
     }
+}
+
+/// The verb that does what the library's text asks for, if it asks for something.
+pub(crate) fn remedy(error: &(dyn StdError + 'static)) -> String {
+    let verb = std::iter::successors(Some(error), |&cause| cause.source()).find_map(|cause| {
+        let blank = matches!(cause.downcast_ref(), Some(OpenError::Uninitialised { .. }));
+        let unknown = matches!(cause.downcast_ref(), Some(Busy::Unknown { .. }));
+        blank.then_some("linkstr").or(unknown.then_some("repair"))
+    });
+    verb.map_or_else(String::new, |verb| format!(" ('busctl {verb}' does)"))
 }
 
 fn is_misuse(cause: &(dyn StdError + 'static)) -> bool {
@@ -153,7 +163,10 @@ fn usage_line(paragraph: &str, mut program: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use anyhow::{Context as _, anyhow};
+    use shmbus::SendError;
 
     use super::*;
 
@@ -174,6 +187,23 @@ mod tests {
         assert_eq!(sentence(&inside), "cannot open x: No such file or directory; do y");
         let plain = anyhow::Error::new(cause()).context("cannot open x");
         assert_eq!(sentence(&plain), "cannot open x: No such file or directory");
+    }
+
+    #[test]
+    fn the_library_says_what_to_do_and_this_program_says_how() {
+        let lines = |error: anyhow::Error| sentence(&error) + &advice(&error);
+        let blank = OpenError::Uninitialised { path: "lan".into() };
+        let line = lines(anyhow::Error::new(blank).context("shmif0"));
+        assert_eq!(
+            line,
+            "shmif0: lan is not a bus yet: it is empty; create it first ('busctl linkstr' does)"
+        );
+        let busy = || Busy::Unknown { waited: Duration::from_secs(2) };
+        let held = "an unknown owner has held the lock for 2000 ms; if it is dead, repair the bus ('busctl repair' does)";
+        let join = OpenError::Busy { path: "lan".into(), source: busy() };
+        assert_eq!(lines(join.into()), format!("cannot join bus lan: {held}"));
+        let send = SendError::Busy { sent: 0, source: busy() };
+        assert_eq!(lines(send.into()), format!("the bus is busy: {held}"));
     }
 
     #[test]

@@ -49,7 +49,7 @@ mod mechanism;
 mod memory;
 mod system;
 
-pub use error::{Busy, OpenError, SendError, WaitError};
+pub use error::{Busy, OpenError, SendError, WaitError, WakeError};
 pub use face::burst::{Burst, Frame, Frames};
 pub use face::bus::{Bus, BusOptions, BusState};
 pub use face::legacy::LegacyDump;

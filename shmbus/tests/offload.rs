@@ -79,7 +79,7 @@ fn a_burst_keeps_its_order_and_loses_only_what_is_refused() {
     let refused = alice.send_offload_burst(requests).expect_err("something is refused");
     let missing = Capabilities::TSO_V4;
     assert!(
-        matches!(refused, SendError::Offload { index: 1, source } if source == OffloadError::NotEnabled { missing }),
+        matches!(refused, SendError::Offload { index: 1, sent: 3, source } if source == OffloadError::NotEnabled { missing }),
         "{refused}"
     );
     assert_eq!(received(&mut bob).iter().map(Vec::len).collect::<Vec<_>>(), [64, 74, 84]);
@@ -112,7 +112,7 @@ fn the_mtu_is_that_of_the_segments() {
     assert!(alice.set_mtu(1_000));
     let long = alice.send_offload(&tcp(5_000), Offload::new().segments(961)).expect_err("too long");
     let source = OffloadError::TooLong { len: 1_015, max: 1_014 };
-    assert!(matches!(long, SendError::Offload { index: 0, source: found } if found == source), "{long}");
+    assert!(matches!(long, SendError::Offload { index: 0, source: found, .. } if found == source), "{long}");
     alice.send_offload(&tcp(5_000), Offload::new().segments(960)).expect("sent");
     assert_eq!(received(&mut bob).len(), 6);
 }

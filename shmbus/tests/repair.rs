@@ -49,7 +49,7 @@ fn a_lock_of_somebody_unknown_is_not_broken_but_repaired() {
     die_as_a_rump_kernel(&path);
     let error = sender.send(&[0xff; 60]).expect_err("locked");
     assert!(
-        matches!(error, SendError::Busy { sent: 0, .. }) && error.to_string().contains("busctl repair"),
+        matches!(error, SendError::Busy { sent: 0, .. }) && error.to_string().contains("repair the bus"),
         "{error}"
     );
 
@@ -126,7 +126,7 @@ fn a_bus_that_was_not_made_to_its_end_is() {
     assert!(repair(&path, false).is_err(), "it may be about to become one");
     file.write_all_at(&1_u32.to_ne_bytes(), LOCK).expect("locked");
     let error = Bus::open_or_create(&path, 0o600).expect_err("locked");
-    assert!(error.to_string().contains("busctl repair"), "{error}");
+    assert!(error.to_string().contains("repair the bus"), "{error}");
 
     let done = repair(&path, false).expect("nobody has it");
     assert_eq!((done.lock, done.ring, done.packets), (LockFound::Unknown, RingFound::Made, 1));

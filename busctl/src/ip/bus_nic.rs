@@ -20,7 +20,7 @@ impl Bursts for BusAttachment {
         Self::recv_burst(self, burst)
     }
 
-    fn send_burst(&mut self, frames: OutFrames<'_>) -> Result<(), SendError> {
+    fn send_burst(&mut self, frames: OutFrames<'_>) -> Result<usize, SendError> {
         self.send_offload_burst(frames)
     }
 

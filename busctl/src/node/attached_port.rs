@@ -192,7 +192,8 @@ impl AttachedPort {
         locked.until = Some(now + HOLD_OFF);
         let waited = now.saturating_duration_since(locked.since);
         if waited >= LOCKED_LONG && !std::mem::replace(&mut locked.told, true) {
-            let text = format!("{}: {}", self.station.bus().path().display(), who.after(waited));
+            let remedy = if matches!(who, Busy::Unknown { .. }) { " ('busctl repair' does)" } else { "" };
+            let text = format!("{}: {}{remedy}", self.station.bus().path().display(), who.after(waited));
             self.tell(&text);
         }
     }

@@ -123,7 +123,7 @@ impl RunningInterface {
 
     /// Tells how it went to do what the record says: whoever changed it is waiting for this.
     pub(crate) fn did(&mut self, result: anyhow::Result<()>) {
-        let trouble = result.err().map(|error| exit::sentence(&error));
+        let trouble = result.err().map(|error| exit::sentence(&error) + &exit::remedy(error.as_ref()));
         if let Some(trouble) = &trouble
             && !self.trouble.as_ref().is_some_and(|told| output::is_alike(told, trouble))
         {

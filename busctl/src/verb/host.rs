@@ -16,7 +16,7 @@ use self::commands::Commands;
 use self::task::{Delivery, Errand};
 use crate::bus_argument::BusArgument;
 use crate::context::Context;
-use crate::exit::misuse;
+use crate::exit::{self, misuse};
 use crate::ip::{ECHO_PORT, HostAddress, Nic, Plug, Plugged, Services, Stack, Transfer, count_up};
 use crate::output;
 use crate::process::shutdown::Shutdown;
@@ -235,7 +235,7 @@ impl Complaints {
         let Err(error) = result else { return };
         if self.said.is_none_or(|said| said.elapsed() >= COMPLAINT_INTERVAL) {
             self.said = Some(Instant::now());
-            output::warn(format_args!("frames were lost: {error}"));
+            output::warn(format_args!("frames were lost: {error}{}", exit::remedy(&error)));
         }
     }
 }

@@ -71,7 +71,7 @@ pub trait Bursts {
     ///
     /// # Errors
     /// As for [`Station::send_offload_burst`].
-    fn send_burst(&mut self, frames: OutFrames<'_>) -> Result<(), SendError>;
+    fn send_burst(&mut self, frames: OutFrames<'_>) -> Result<usize, SendError>;
 
     /// Which checksums and segmentations the stack leaves to the device; none unless it is said otherwise.
     fn capabilities(&self) -> Capabilities {
@@ -87,7 +87,7 @@ impl Bursts for Station {
         Self::recv_burst(self, burst)
     }
 
-    fn send_burst(&mut self, frames: OutFrames<'_>) -> Result<(), SendError> {
+    fn send_burst(&mut self, frames: OutFrames<'_>) -> Result<usize, SendError> {
         self.send_offload_burst(frames)
     }
 
@@ -364,7 +364,7 @@ mod tests {
             self.station.recv_burst(burst)
         }
 
-        fn send_burst(&mut self, frames: OutFrames<'_>) -> Result<(), SendError> {
+        fn send_burst(&mut self, frames: OutFrames<'_>) -> Result<usize, SendError> {
             let longest = frames.clone().map(|request| request.frame.len()).max();
             self.longest = self.longest.max(longest.unwrap_or(0));
             self.station.send_offload_burst(frames)

@@ -14,7 +14,9 @@ use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
 use ::memif::{Link, LinkError, Packet, RxBurst, RxMode, TxBurst};
-use shmbus::{FrameSink, FrameSource, MAX_FRAME, MAX_SLEEP, MIN_FRAME, RingFrame, SendError, FrameSlot, Station};
+use shmbus::{
+    FrameSink, FrameSlot, FrameSource, MAX_FRAME, MAX_SLEEP, MIN_FRAME, RingFrame, SendError, Station,
+};
 
 pub(crate) use self::control::{Control, Sockets, View};
 pub(crate) use self::mailbox::Change;
@@ -163,8 +165,6 @@ fn receive(link: &mut Link, stage: &mut Vec<Vec<u8>>, station: &mut Station) -> 
         if let Err(source) = sent {
             let sent = match &source {
                 SendError::Busy { sent, .. } => *sent,
-                // They are there; the others find them a little later.
-                SendError::Wake { .. } => fit,
                 _ => 0,
             };
             moved.frames += sent;

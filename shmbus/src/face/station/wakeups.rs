@@ -1,8 +1,8 @@
-//! The wake-ups a station sends to the others, and those it owes them.
+//! The wake-ups a station sends to the others, and the one that is pending.
 //!
-//! A wake-up may be put off for the interval that its user allows, and so be merged with those of the bursts that follow. It is
-//! never forgotten: whatever the station does next pays it when the interval is over, and before it sleeps or leaves it is paid at
-//! once.
+//! A wake-up may be put off for the interval that its user allows, and so be merged with those of the bursts that follow;
+//! or it may fail. It stays pending until it is sent: by whatever the station does next once it is due, and at once before
+//! the station sleeps or leaves.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -10,64 +10,102 @@ use std::time::{Duration, Instant};
 use crate::face::bus::Bus;
 use crate::system::wake::wake;
 
+/// How long a receive call leaves a failed wake-up alone before it repeats it.
+const RETRY_PAUSE: Duration = Duration::from_millis(1);
+
 #[derive(Debug)]
 pub(super) struct Wakeups {
     interval: Duration,
-    /// When the others were last woken.
+    /// When a wake-up was last sent or failed.
     last: Option<Instant>,
-    /// Something was sent since.
-    owed: bool,
-    /// How many were sent.
+    /// How long a receive call leaves a pending one alone after that.
+    pause: Duration,
+    /// Frames were sent since the last wake-up.
+    pending: bool,
     sent: u64,
+    failed: u64,
 }
 
 impl Wakeups {
     /// With at least `interval` from one to the next.
     pub(super) fn new(interval: Duration) -> Self {
-        Self { interval, last: None, owed: false, sent: 0 }
+        Self { interval, last: None, pause: interval, pending: false, sent: 0, failed: 0 }
     }
 
+    /// How many were sent.
     pub(super) fn sent(&self) -> u64 {
         self.sent
     }
 
-    /// Something was sent: the others are to know.
-    // A system call more or less; it need not make the senders' code larger.
+    /// How many failed.
+    pub(super) fn failed(&self) -> u64 {
+        self.failed
+    }
+
+    /// Frames were sent: wakes the others, now or when the interval is over.
+    // A system call costs more than this call; it need not make the senders' code larger.
     #[inline(never)]
-    pub(super) fn owe(&mut self, bus: &Bus) -> io::Result<()> {
-        if self.interval.is_zero() {
-            self.sent += 1;
-            return wake(&bus.file);
+    pub(super) fn request(&mut self, bus: &Bus) {
+        if self.interval.is_zero() && !self.pending {
+            match wake(&bus.file) {
+                Ok(()) => self.sent += 1,
+                Err(_) => self.note_failure(),
+            }
+            return;
         }
-        self.owed = true;
-        self.pay_if_over(bus)
+        self.pending = true;
+        if self.last.is_none_or(|last| last.elapsed() >= self.interval) {
+            self.retry(bus);
+        }
     }
 
-    /// Wakes the others if they are owed it and the interval is over.
+    /// Sends a pending wake-up whose time has come.
     #[inline]
-    pub(super) fn pay_if_due(&mut self, bus: &Bus) -> io::Result<()> {
-        if self.owed { self.pay_if_over(bus) } else { Ok(()) }
+    pub(super) fn retry_if_due(&mut self, bus: &Bus) {
+        if self.pending {
+            self.retry_if_over(bus);
+        }
     }
 
-    // Out of the way of those who put nothing off.
+    // Out of the way of stations that put nothing off.
     #[cold]
-    fn pay_if_over(&mut self, bus: &Bus) -> io::Result<()> {
-        if self.last.is_none_or(|last| last.elapsed() >= self.interval) { self.pay(bus) } else { Ok(()) }
+    fn retry_if_over(&mut self, bus: &Bus) {
+        if self.last.is_none_or(|last| last.elapsed() >= self.pause) {
+            self.retry(bus);
+        }
     }
 
-    /// Wakes the others if they are owed it.
-    pub(super) fn pay(&mut self, bus: &Bus) -> io::Result<()> {
-        if !self.owed {
+    /// Sends a pending wake-up. Should it fail, it stays pending and is counted.
+    pub(super) fn retry(&mut self, bus: &Bus) {
+        // The failure is counted, and the next call repeats it.
+        let _ = self.flush(bus);
+    }
+
+    /// Sends a pending wake-up, and reports whether it failed.
+    pub(super) fn flush(&mut self, bus: &Bus) -> io::Result<()> {
+        if !self.pending {
             return Ok(());
         }
-        // What is left of a bus that was cut short meanwhile is not to be written to.
+        // What is left of a bus that was cut short meanwhile must not be written to.
         bus.check_size();
         if !bus.is_lost() {
-            wake(&bus.file)?;
+            if let Err(error) = wake(&bus.file) {
+                self.note_failure();
+                return Err(error);
+            }
             self.sent += 1;
         }
-        self.owed = false;
+        self.pending = false;
         self.last = Some(Instant::now());
+        self.pause = self.interval;
         Ok(())
+    }
+
+    #[cold]
+    fn note_failure(&mut self) {
+        self.pending = true;
+        self.failed += 1;
+        self.last = Some(Instant::now());
+        self.pause = self.interval.max(RETRY_PAUSE);
     }
 }

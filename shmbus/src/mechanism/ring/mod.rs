@@ -75,11 +75,6 @@ impl<M: Memory> Ring<M> {
         &self.memory
     }
 
-    /// The longest frame, in bytes.
-    pub(crate) fn max_frame(&self) -> u32 {
-        self.max_frame
-    }
-
     /// Bytes of ring data.
     #[inline]
     pub(crate) fn size(&self) -> u32 {

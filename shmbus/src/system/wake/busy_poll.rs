@@ -1,21 +1,21 @@
-//! How long to has_packets before a sleep.
+//! How long to poll before a sleep.
 
 use std::time::Duration;
 
 /// What [`Station::wait`](crate::Station::wait) and [`Tap::wait`](crate::Tap::wait) do while there is nothing to read.
 ///
-/// To sleep costs nobody anything, and to be ready some microseconds. To has_packets again and again keeps a processor busy, and
-/// finds frames within a fraction of a microsecond. While it looks, the processor is offered to others now and then.
+/// A sleep costs no CPU time, and a wake-up takes some microseconds. Polling keeps a CPU busy, and finds frames within a
+/// fraction of a microsecond; it yields the CPU now and then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitMode {
-    /// Sleep at once.
+    /// Sleeps at once.
     #[default]
     Sleep,
-    /// Look again and again for so long, then sleep. With [`Duration::MAX`]: never sleep.
+    /// Polls for this long, then sleeps. With [`Duration::MAX`] it never sleeps.
     Poll(Duration),
-    /// As `Poll`, for so long at most: only for as long as it paid lately. When frames come at shorter intervals than this it
-    /// soon looks until they do, and when they do not it soon sleeps at once.
+    /// Polls for this long at most: only for as long as that paid off lately. When frames come at shorter intervals than
+    /// this, it soon polls until they do; when they do not, it soon sleeps at once.
     Adaptive(Duration),
 }
 
@@ -23,11 +23,11 @@ pub enum WaitMode {
 #[derive(Debug, Default)]
 pub(crate) struct BusyPoll {
     mode: WaitMode,
-    /// How long to has_packets in adaptive mode.
+    /// How long to poll in adaptive mode.
     learned: Duration,
 }
 
-/// The first has_packets that is worth it: about what a sleep costs.
+/// The first time that is worth polling for: about what a sleep costs.
 const FIRST: Duration = Duration::from_micros(8);
 
 impl BusyPoll {
@@ -35,7 +35,7 @@ impl BusyPoll {
         Self { mode, learned: Duration::ZERO }
     }
 
-    /// How long to has_packets before the next sleep.
+    /// How long to poll before the next sleep.
     pub(crate) fn time(&self) -> Duration {
         match self.mode {
             WaitMode::Sleep => Duration::ZERO,
@@ -44,14 +44,14 @@ impl BusyPoll {
         }
     }
 
-    /// Learns from a wait of a length.
+    /// Learns from how long a wait took.
     pub(crate) fn learn(&mut self, waited: Duration) {
         let WaitMode::Adaptive(most) = self.mode else { return };
         if waited > most {
-            // It was looked in vain.
+            // It polled in vain.
             self.learned = if self.learned <= FIRST { Duration::ZERO } else { self.learned / 2 };
         } else if waited > self.learned {
-            // It was slept, and need not have been.
+            // It slept, and polling a little longer would have done.
             self.learned = (self.learned * 2).max(FIRST).min(most);
         }
     }
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn short_waits_are_looked_through_and_long_ones_slept() {
+    fn short_waits_are_polled_and_long_ones_slept() {
         let (short, long) = (Duration::from_micros(30), Duration::from_millis(1));
         assert_eq!(after(&[]), Duration::ZERO);
         assert!(after(&[(3, short)]) >= short);

@@ -52,7 +52,7 @@ fn send_one(sender: &mut Station, step: &Step<'_>) {
     let max = sender.bus().max_frame();
     let frame = vec![0x5a; len];
     match sender.send_burst([&frame; BURST]) {
-        Ok(()) => assert!((MIN_FRAME..=max).contains(&len)),
+        Ok(sent) => assert!(sent == BURST && (MIN_FRAME..=max).contains(&len)),
         Err(error) => {
             match error {
                 SendError::TooLong { index: 0, .. } => assert!(len > max),
