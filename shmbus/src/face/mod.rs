@@ -10,3 +10,5 @@ pub(crate) mod repair;
 pub(crate) mod station;
 pub(crate) mod stats;
 pub(crate) mod tap;
+#[cfg(feature = "tokio")]
+pub mod tokio;
