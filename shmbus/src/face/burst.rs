@@ -1,9 +1,9 @@
-//! Received frames in memory of one's own.
+//! Received frames in memory of their receiver.
 
 use crate::format::{MAX_BIG_FRAME, MAX_FRAME};
 use crate::mechanism::frame::{FrameInfo, FrameSink, RingFrame};
 
-/// A buffer for received frames, filled by one call and read at leisure.
+/// A buffer for received frames: one call fills it, and the frames stay until the next.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -30,7 +30,7 @@ pub struct Burst {
     frames: Vec<Entry>,
     /// Bytes taken so far.
     filled: usize,
-    /// Frames that are known to be whole.
+    /// Frames known to be whole.
     whole: usize,
 }
 
@@ -45,15 +45,15 @@ struct Entry {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Frame<'b> {
-    /// The frame, from its destination address on, without check sequence.
+    /// The frame: it begins with the destination address and has no check sequence.
     pub bytes: &'b [u8],
-    /// What is known besides.
+    /// What the packet header says.
     pub info: FrameInfo,
 }
 
 impl Burst {
-    /// Room for `frames` frames of up to [`MAX_FRAME`](crate::MAX_FRAME) bytes (at least one), and in any case for one of the
-    /// longest. Of longer frames fewer fit.
+    /// Makes room for `frames` frames of up to [`MAX_FRAME`](crate::MAX_FRAME) bytes, and for at least one of the longest.
+    /// Fewer frames fit when they are longer.
     #[must_use]
     pub fn new(frames: usize) -> Self {
         let frames = frames.max(1);
@@ -65,33 +65,33 @@ impl Burst {
         }
     }
 
-    /// Frames in the burst.
+    /// Returns how many frames are in the burst.
     #[must_use]
     pub fn len(&self) -> usize {
         self.whole
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.whole == 0
     }
 
-    /// Forgets the frames.
+    /// Removes the frames.
     pub fn clear(&mut self) {
         self.frames.clear();
         self.filled = 0;
         self.whole = 0;
     }
 
-    /// The frame in place `index`, counted from the oldest.
+    /// Returns frame `index`, counted from the oldest.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<Frame<'_>> {
         let entry = self.frames[..self.whole].get(index)?;
         Some(Frame { bytes: &self.bytes[entry.start..entry.start + entry.len], info: entry.info })
     }
 
-    /// The frames, oldest first.
+    /// Returns the frames, oldest first.
     #[must_use]
     pub fn iter(&self) -> Frames<'_> {
         Frames { bytes: &self.bytes, entries: self.frames[..self.whole].iter() }

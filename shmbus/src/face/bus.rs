@@ -24,10 +24,10 @@ use crate::system::wake::watch_table::FileId;
 /// How long joining a bus waits for its lock.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a blank file is given to become a bus: another process may just be making it.
+/// How long a blank file is given to become a bus: another process may be making it just now.
 const MAKING: Duration = Duration::from_millis(200);
 
-/// Opens a file, and waits for it a little if it is blank.
+/// Opens a file, and waits a little for it to become a bus if it is blank.
 fn open_settled(path: &Path, writable: bool) -> Result<(File, Found), OpenError> {
     let begin = Instant::now();
     loop {
@@ -38,21 +38,33 @@ fn open_settled(path: &Path, writable: bool) -> Result<(File, Found), OpenError>
     }
 }
 
-/// An open bus: what [`Station::join`](crate::Station::join) and [`Tap`](crate::Tap) are made from.
+/// An open bus: [`Station::join`](crate::Station::join) and [`Tap`](crate::Tap) are made from it.
 ///
-/// Each `Bus` is an open file description of its own, which is what tells the kernel which station is alive: open one
-/// for every station.
+/// Each `Bus` is an open file description of its own, by which the kernel knows which station is alive: open one for
+/// every station.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("bus");
+/// use shmbus::Bus;
+///
+/// let bus = Bus::open_or_create(&path, 0o600)?;
+/// assert_eq!((bus.size(), bus.max_frame(), bus.stations()?), (shmbus::BUS_SIZE, shmbus::MAX_FRAME, 0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Bus {
     pub(crate) ring: Ring<Mapping>,
     pub(crate) file: File,
     path: PathBuf,
     id: FileId,
-    /// The file was found shorter than it is mapped.
+    /// The file was seen shorter than its mapping.
     cut: AtomicBool,
 }
 
-/// The header of a bus, as it stands; the values are raw and may be anything on a damaged bus.
+/// The header of a bus as it stands. The values are raw: on a damaged bus they may be anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BusState {
@@ -64,18 +76,18 @@ pub struct BusState {
     pub first: u32,
     /// Ring offset of the newest packet.
     pub last: u32,
-    /// Whether somebody holds the lock at this moment.
+    /// Whether the lock is held at this moment.
     pub locked: bool,
-    /// Bytes of the ring: offsets are below it.
+    /// Bytes of the ring. Offsets are below it.
     pub ring_size: u32,
 }
 
 impl Bus {
-    /// Opens an existing bus for reading and writing. Links are followed, but for those of another user in a folder where
-    /// everybody may put things, like `/tmp`.
+    /// Opens an existing bus for reading and writing. It follows links, except those of another user in a folder where
+    /// every user may make files, such as `/tmp`.
     ///
     /// # Errors
-    /// See [`OpenError`]; the file is left as it was.
+    /// See [`OpenError`]. The file is unchanged.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         let path = path.as_ref();
         match open_settled(path, true)? {
@@ -87,7 +99,7 @@ impl Bus {
         }
     }
 
-    /// Opens a file that would be a bus if whoever began to make one had not died with the lock.
+    /// Opens a file that would be a bus if the process that began to make it had not died with the lock.
     pub(crate) fn open_unfinished(path: &Path) -> Result<Self, OpenError> {
         let (file, found) = file::open(path, true)?;
         let lock = file::word(&file, Field64::Lock as u64).map_err(|error| OpenError::io(path, error))?;
@@ -101,7 +113,7 @@ impl Bus {
         }
     }
 
-    /// Opens an existing bus for reading: enough for a [`Tap`](crate::Tap) and to look at its state.
+    /// Opens an existing bus for reading only, for a [`Tap`](crate::Tap) or to look at its state.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -113,19 +125,18 @@ impl Bus {
         }
     }
 
-    /// Opens a bus for reading and writing, and makes it first if there is none: with permission bits `mode`, exactly,
-    /// and with all its blocks reserved. See [`BusOptions`] for one of another size.
+    /// Opens a bus for reading and writing, and makes it first if there is none: with exactly the permission bits `mode`,
+    /// whatever the umask, and with all its blocks reserved. [`BusOptions`] makes buses of other sizes.
     ///
-    /// An empty file, or one that starts with zeros and is not larger than a bus, becomes a bus; any other file is
-    /// refused.
+    /// An empty file becomes a bus, and so does one of zeros that is not larger than a bus; any other file is refused.
     ///
     /// # Errors
-    /// See [`OpenError`]; a file that was there is left as it was, and none is left that was not.
+    /// See [`OpenError`]. An existing file is unchanged, and no new file stays behind.
     pub fn open_or_create(path: impl AsRef<Path>, mode: u32) -> Result<Self, OpenError> {
         BusOptions::new().mode(mode).open_or_create(path)
     }
 
-    /// The path the bus was opened by.
+    /// Returns the path the bus was opened by.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -136,13 +147,13 @@ impl Bus {
         self.id
     }
 
-    /// The size of the bus file, in bytes.
+    /// Returns the size of the bus file, in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         u64::from(self.ring.size()) + HEADER_SIZE as u64
     }
 
-    /// The longest frame the bus carries, in bytes: [`MAX_FRAME`], or [`MAX_BIG_FRAME`] on a bus larger than
+    /// Returns the longest frame the bus carries, in bytes: [`MAX_FRAME`], or [`MAX_BIG_FRAME`] on a bus larger than
     /// [`BUS_SIZE`].
     #[must_use]
     pub fn max_frame(&self) -> usize {
@@ -154,9 +165,9 @@ impl Bus {
         if self.size() > BUS_SIZE { BIG_MAGIC } else { MAGIC }
     }
 
-    /// Whether the file is no longer this bus: it was cut short under us, or its magic overwritten. That it was cut short is
-    /// known after something was read or written there, in a program that [survives it](crate::survive_truncation), after a
-    /// sleep, or after [`Station::discard_pending`](crate::Station::discard_pending).
+    /// Returns whether the file is no longer this bus: it was cut short, or its magic was overwritten. A cut shows after
+    /// an access to the missing part, in a program that [survives it](crate::survive_truncation), after a sleep, and after
+    /// [`Station::discard_pending`](crate::Station::discard_pending).
     #[must_use]
     pub fn is_lost(&self) -> bool {
         // Relaxed: the flag orders nothing.
@@ -165,21 +176,21 @@ impl Bus {
             || self.ring.memory().load32(Field32::Magic, Ordering::Relaxed) != self.magic()
     }
 
-    /// Looks whether the file still has its size. Readers that find nothing new touch no page that may be missing.
+    /// Checks whether the file still has its size. Readers that find nothing new touch no page that may be missing.
     pub(crate) fn check_size(&self) {
         if self.file.metadata().is_ok_and(|metadata| metadata.len() < self.size()) {
             self.cut.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Whether the file has no name any more. Those who have it open go on as before; nobody else will join them, and a bus
-    /// that is made under the name is another one.
+    /// Returns whether the file has no name any more. Processes that have it open continue as before; no other process can
+    /// join them, and a bus that is made under the name is another one.
     #[must_use]
     pub fn is_removed(&self) -> bool {
         self.file.metadata().is_ok_and(|file| file.nlink() == 0)
     }
 
-    /// The header's values at this moment.
+    /// Returns the header's values at this moment.
     #[must_use]
     pub fn state(&self) -> BusState {
         let memory = self.ring.memory();
@@ -193,7 +204,8 @@ impl Bus {
         }
     }
 
-    /// How many stations of this kind are on the bus, in all processes; one that was made of this `Bus` is not counted. Rump kernels leave no trace to be counted.
+    /// Returns how many stations of this kind are on the bus, in all processes. A station made from this `Bus` does not
+    /// count. Rump kernels leave no trace to count.
     ///
     /// # Errors
     /// When the file system does not support file locks.
@@ -201,14 +213,14 @@ impl Bus {
         liveness::count(&self.file)
     }
 
-    /// The other stations of this kind that are on the bus and say who they are. It is what they say: see [`Member`]. There
-    /// may be fewer than [`stations`](Self::stations), where the file system keeps no such notes.
+    /// Returns the notes that other stations of this kind left of themselves: see [`Member`]. A station can write any note.
+    /// There may be fewer than [`stations`](Self::stations), where the file system keeps no notes.
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
         members::members(&self.file)
     }
 
-    /// A number for a station on this bus; it is held until the bus is dropped.
+    /// Takes a number for a station on this bus, and holds it until the bus is dropped.
     pub(crate) fn claim(&self) -> Result<Owner, OpenError> {
         if !self.ring.memory().writable() {
             return Err(OpenError::ReadOnly { path: self.path.clone() });
@@ -231,11 +243,11 @@ impl Bus {
         })
     }
 
-    /// Makes a bus of a blank file that somebody has put there, unless another process does: then of whatever size that makes it.
-    /// `None`: the path does not lead to the file any more.
+    /// Makes a bus of an existing blank file, unless another process does, which then chooses the size. `None`: the path
+    /// does not lead to the file any more.
     fn make(path: &Path, file: File, size: u64) -> Result<Option<Self>, OpenError> {
         let begin = Instant::now();
-        // Of two makers with different sizes in mind, the second must not touch what the first has made.
+        // Of two makers that want different sizes, the second must not touch what the first has made.
         while !liveness::try_lock_making(&file).map_err(|error| OpenError::io(path, error))? {
             if begin.elapsed() >= JOIN_TIMEOUT {
                 let error =
@@ -276,19 +288,20 @@ impl Bus {
         Ok(bus)
     }
 
-    /// With the lock held, makes a bus of what is zeros behind the header.
+    /// Writes the header of a new bus. The lock is held, and the ring is zeros.
     pub(crate) fn write_header(&self) {
         let memory = self.ring.memory();
         memory.store32(Field32::Version, VERSION, Ordering::Relaxed);
         memory.store64(Field64::Generation, 0, Ordering::Relaxed);
         memory.store32(Field32::Last, 0, Ordering::Relaxed);
         memory.store32(Field32::First, self.ring.size(), Ordering::Relaxed);
-        // Release: whoever reads the magic through the file or the mapping finds the rest in place.
+        // Release: pairs with the acquire load of the magic in `initialise` and in `repair`. A process that reads it finds the
+        // rest in place.
         memory.store32(Field32::Magic, self.magic(), Ordering::Release);
     }
 }
 
-/// How a bus is to be made when there is none.
+/// How to make a bus where there is none.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -312,29 +325,29 @@ impl Default for BusOptions {
 }
 
 impl BusOptions {
-    /// For its owner only, and of a size that rump kernels can share.
+    /// Returns the default options: for the owner only, and of the size that rump kernels can share.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The permission bits of the file, exactly.
+    /// Sets the permission bits of the file, exactly.
     #[must_use]
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = mode;
         self
     }
 
-    /// The size of the file in bytes: [`BUS_SIZE`], or a multiple of 65,536 up to [`MAX_BUS_SIZE`](crate::MAX_BUS_SIZE) for
-    /// stations of this kind only, with frames of up to [`MAX_BIG_FRAME`]. A rump kernel refuses such a bus, but cuts it
-    /// short first: its members then find it gone.
+    /// Sets the size of the file in bytes: [`BUS_SIZE`], or a multiple of 65,536 up to
+    /// [`MAX_BUS_SIZE`](crate::MAX_BUS_SIZE) for stations of this kind only, with frames of up to [`MAX_BIG_FRAME`]. A rump
+    /// kernel refuses such a bus, but cuts it short before that: its members then find it gone.
     #[must_use]
     pub fn size(mut self, bytes: u64) -> Self {
         self.size = bytes;
         self
     }
 
-    /// Opens the bus at `path` for reading and writing, of whatever size it is; or makes it.
+    /// Opens the bus at `path` for reading and writing, whatever its size; or makes it.
     ///
     /// # Errors
     /// As for [`Bus::open_or_create`].
@@ -355,7 +368,7 @@ impl BusOptions {
                         return Ok(bus);
                     }
                 }
-                // It may come and go meanwhile, but not for ever.
+                // The file may come and go meanwhile, but not without limit.
                 Err(OpenError::Io { source, .. })
                     if source.kind() == io::ErrorKind::NotFound && begin.elapsed() < JOIN_TIMEOUT =>
                 {
@@ -366,12 +379,12 @@ impl BusOptions {
         }
     }
 
-    /// Makes a bus where there is nothing, or finds that another process has.
+    /// Makes a bus where there is no file, or finds that another process has.
     fn create(&self, path: &Path) -> Result<(), OpenError> {
         if let Some(file) =
             file::create_unnamed(path, self.mode).map_err(|error| OpenError::io(path, error))?
         {
-            // It gets its name when it is a bus: nobody ever sees it half made, nor when it cannot be made.
+            // It gets its name when it is a bus: no process ever sees it half made, or one that cannot be made.
             let bus = Bus::initialise(path, file, self.size)?;
             match file::name(&bus.file, path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -383,7 +396,7 @@ impl BusOptions {
         self.create_named(path)
     }
 
-    /// As [`create`](Self::create), where a file cannot be without a name.
+    /// As [`create`](Self::create), on file systems where every file has a name.
     fn create_named(&self, path: &Path) -> Result<(), OpenError> {
         let file = match file::create(path, self.mode) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
@@ -432,7 +445,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("bus");
         let file = file::create(&path, 0o600).expect("made");
-        let bus = Bus::open_or_create(&path, 0o600).expect("somebody makes a bus of it");
+        let bus = Bus::open_or_create(&path, 0o600).expect("another process makes a bus of it");
         file::discard(&file, &path);
         assert!(path.exists(), "it is a bus now");
         drop(bus);

@@ -1,7 +1,7 @@
 //! Bus files that cannot be joined, read as they lie: version 2 of the format, and the other byte order.
 //!
-//! Nobody writes them here: they were copied from elsewhere or left behind long ago. So such a file is read once, as a whole,
-//! and all of this works on a copy.
+//! No process writes to such a file: it was copied from elsewhere, or left behind long ago. So it is read once, as a whole,
+//! and all of this works on the copy.
 
 use std::path::Path;
 
@@ -15,10 +15,10 @@ use crate::format::{
 use crate::mechanism::frame::FrameInfo;
 use crate::system::file;
 
-/// The frames in a bus file that nobody is using, of version 2 or 3 and of either byte order.
+/// The frames in a bus file that no process uses, of version 2 or 3 and of either byte order.
 ///
-/// It shows what the file held when it was opened. A bus that can be joined is better read with a [`Tap`](crate::Tap), which
-/// knows how to read what is being written.
+/// It shows what the file held when it was opened. A bus that can be joined is better read with a [`Tap`](crate::Tap),
+/// which can read while stations write.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), shmbus::OpenError> {
@@ -91,7 +91,7 @@ impl LegacyDump {
         if first > size || last >= size {
             return None;
         }
-        // The size itself is the first's initial value, and stands for 0.
+        // The size itself is the initial value of `first`, and stands for 0.
         let mut at = first % size;
         let mut left = size;
         loop {
@@ -118,13 +118,13 @@ impl LegacyDump {
         }
     }
 
-    /// The header's values, in the byte order of this machine.
+    /// Returns the header's values, in the byte order of this machine.
     #[must_use]
     pub fn state(&self) -> BusState {
         self.state
     }
 
-    /// The frames, oldest first, also those that are shorter than an Ethernet header. Version 2 knows no senders: theirs
+    /// Returns the frames, oldest first, including those shorter than an Ethernet header. Version 2 has no senders: theirs
     /// is 0.
     #[must_use]
     pub fn frames(&self) -> impl ExactSizeIterator<Item = Frame<'_>> {
@@ -134,7 +134,7 @@ impl LegacyDump {
         })
     }
 
-    /// Whether the file is damaged: what follows behind the last of [`frames`](Self::frames) is no packet, or the header
+    /// Returns whether the file is damaged: what follows the last of [`frames`](Self::frames) is no packet, or the header
     /// points outside the ring.
     #[must_use]
     pub fn is_corrupt(&self) -> bool {

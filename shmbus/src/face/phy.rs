@@ -1,16 +1,17 @@
 //! A station as a device of smoltcp, so that an IP stack in a library can be a host on a bus. (Feature `smoltcp`.)
 //!
-//! smoltcp asks for frames one by one; underneath they are read in bursts, and what the stack has to say is collected and goes
-//! onto the bus together, with one lock and one wake-up: that is [`Phy::flush`], to be called after each poll of the stack.
+//! smoltcp takes and makes frames one by one. The device reads them in bursts, and collects those that the stack makes;
+//! [`Phy::flush`] sends them together, with one lock and one wake-up. Call it after each poll of the stack.
 //!
-//! Checksums follow the [`Capabilities`] that the station has when the device is made, or when it last took them up
-//! ([`Phy::adopt_capabilities`]): what is enabled is left to the device, which fills it in and drops what is bad. The stack makes
-//! no difference between TCP or UDP over IPv4 and over IPv6, so a class is left to the device when it is enabled for both. What a
-//! receiver does not check (fragments, and what follows IPv6 extension headers) is then checked by nobody.
+//! Checksums follow the [`Capabilities`] that the station has when the device is made, or when it last adopted them
+//! ([`Phy::adopt_capabilities`]). The stack leaves the enabled classes to the device, which fills in checksums and drops
+//! bad frames. The stack does not tell TCP or UDP over IPv4 from the same over IPv6, so it leaves a class to the device
+//! when it is enabled for both. Nothing then checks what a receiver cannot check: fragments, and packets with IPv6
+//! extension headers.
 //!
-//! TCP segmentation over IPv4 is left to it likewise, where the checksums of TCP are: the stack then hands over super-frames of up
-//! to 64 KiB, which are cut on their way onto the bus. Over IPv6 it cuts by itself whatever is enabled: smoltcp 0.14 drops
-//! the super-frames that it makes there, as packets too long for the device.
+//! TCP segmentation over IPv4 is left to the device likewise, where the checksums of TCP are: the stack hands over
+//! super-frames of up to 64 KiB, which are cut on their way onto the bus. Over IPv6 the stack always cuts by itself:
+//! smoltcp 0.14 drops the super-frames that it makes there, as packets too long for the device.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -62,23 +63,23 @@ const SUPER_FRAME: NonZeroUsize = NonZeroUsize::new(MIN_FRAME + u16::MAX as usiz
 const ROOM: usize = BURST * MAX_FRAME;
 const _: () = assert!(ROOM >= SUPER_FRAME.get());
 
-/// What a [`Phy`] is made of: a station, or something that stands for one.
+/// What a [`Phy`] is made of: a station, or a type that stands for one.
 pub trait Bursts {
-    /// Fills `burst` with the frames that are there, without waiting; returns how many.
+    /// Fills `burst` with the frames on the bus, without waiting; returns how many.
     fn recv_burst(&mut self, burst: &mut Burst) -> usize;
 
-    /// Sends frames, in order, after what was left undone of them is done.
+    /// Finishes frames and sends them, in order; returns how many went onto the bus.
     ///
     /// # Errors
     /// As for [`Station::send_offload_burst`].
     fn send_burst(&mut self, frames: OutFrames<'_>) -> Result<usize, SendError>;
 
-    /// Which checksums and segmentations the stack leaves to the device; none unless it is said otherwise.
+    /// Returns which checksums and segmentations the stack leaves to the device; none by default.
     fn capabilities(&self) -> Capabilities {
         Capabilities::NONE
     }
 
-    /// Hears that a received frame was dropped because a checksum was wrong.
+    /// Counts a received frame that the device dropped because a checksum was wrong.
     fn note_bad(&mut self) {}
 }
 
@@ -129,15 +130,15 @@ struct OutFrame {
     offload: Offload,
 }
 
-/// A station as a smoltcp [`Device`]. Nothing is allocated after it was made.
+/// A station as a smoltcp [`Device`]. It allocates nothing after it was made.
 #[derive(Debug)]
 pub struct Phy<S = Station> {
     station: S,
     received: Burst,
-    /// Frames of `received` that the stack has had.
+    /// Frames of `received` that the stack has taken.
     taken: usize,
     out: Outbox,
-    /// What the stack was told when it was made, and goes by.
+    /// What the stack asked for when it was made, and relies on.
     capabilities: Capabilities,
 }
 
@@ -146,46 +147,46 @@ pub struct Phy<S = Station> {
 struct Outbox {
     bytes: Box<[u8]>,
     frames: Vec<OutFrame>,
-    /// Why an earlier burst did not go out, to be told by the next flush.
-    trouble: Option<SendError>,
+    /// Why an earlier burst was not sent: the next flush returns it.
+    error: Option<SendError>,
 }
 
 impl<S: Bursts> Phy<S> {
-    /// A device that is this station.
+    /// Makes a device of a station.
     #[must_use]
     pub fn new(station: S) -> Self {
         let bytes = vec![0; ROOM].into_boxed_slice();
-        let out = Outbox { bytes, frames: Vec::with_capacity(BURST), trouble: None };
+        let out = Outbox { bytes, frames: Vec::with_capacity(BURST), error: None };
         let capabilities = station.capabilities();
         Self { station, received: Burst::new(BURST), taken: 0, out, capabilities }
     }
 
-    /// Takes up what the station does now; whether that is something else than before. If so, the stack has to be made
-    /// anew: it asks for a device's capabilities only then. Its sockets may stay.
+    /// Adopts the station's present capabilities; returns whether they changed. If so, make the stack anew, since it asks
+    /// for a device's capabilities only then. Its sockets may stay.
     pub fn adopt_capabilities(&mut self) -> bool {
         let before = std::mem::replace(&mut self.capabilities, self.station.capabilities());
         self.capabilities != before
     }
 
-    /// The station.
+    /// Returns the station.
     #[must_use]
     pub fn station(&self) -> &S {
         &self.station
     }
 
-    /// The station, to be waited for or changed. Frames received through this are kept from the stack.
+    /// Returns the station, to wait for it or to change it. The stack does not see frames received through this.
     #[must_use]
     pub fn station_mut(&mut self) -> &mut S {
         &mut self.station
     }
 
-    /// Whether frames were read that the stack has not had yet: then it is no time to sleep.
+    /// Returns whether the stack has not yet taken all frames that were read: do not sleep then.
     #[must_use]
     pub fn has_received(&self) -> bool {
         self.taken < self.received.len()
     }
 
-    /// Reads frames, if there are none that the stack has not had yet; whether there are any for it now.
+    /// Reads frames if the stack has taken all that were read; returns whether there are any for it now.
     pub fn receive_ahead(&mut self) -> bool {
         if !self.has_received() {
             self.taken = 0;
@@ -194,17 +195,17 @@ impl<S: Bursts> Phy<S> {
         self.has_received()
     }
 
-    /// Sends what the stack has had to say since the last flush.
+    /// Sends the frames that the stack made since the last flush.
     ///
     /// # Errors
-    /// As for [`Station::send_burst`], of this burst or an earlier one that went out because it was full. What was not sent
-    /// is gone, as on any Ethernet; the stack's protocols repeat what matters.
+    /// As for [`Station::send_offload_burst`], for this burst or an earlier one that was sent because the device was full.
+    /// Frames that were not sent are lost, as on any Ethernet; the stack's protocols repeat what matters.
     pub fn flush(&mut self) -> Result<(), SendError> {
         self.out.flush(&mut self.station);
-        self.out.trouble.take().map_or(Ok(()), Err)
+        self.out.error.take().map_or(Ok(()), Err)
     }
 
-    /// The place in `received` of the next frame for the stack.
+    /// Takes the next frame for the stack: its place in `received`.
     fn next_received(&mut self) -> Option<usize> {
         while self.receive_ahead() {
             let frame = self.received.get(self.taken)?;
@@ -219,7 +220,7 @@ impl<S: Bursts> Phy<S> {
 }
 
 impl Outbox {
-    /// Room for a frame of `len` bytes, which now is the latest; after a flush if there was none.
+    /// Makes room for a frame of `len` bytes, after a flush if there is none.
     fn push(&mut self, len: usize, offload: Offload, station: &mut impl Bursts) -> &mut [u8] {
         let end = |frames: &[OutFrame]| frames.last().map_or(0, |frame| frame.place.end);
         if self.frames.len() == BURST || end(&self.frames) + len > self.bytes.len() {
@@ -236,7 +237,7 @@ impl Outbox {
         if frames.len() > 0
             && let Err(error) = station.send_burst(frames)
         {
-            self.trouble.get_or_insert(error);
+            self.error.get_or_insert(error);
         }
         self.frames.clear();
     }
@@ -267,14 +268,14 @@ impl<S: Bursts> Device for Phy<S> {
         capabilities.medium = Medium::Ethernet;
         capabilities.max_transmission_unit = MAX_FRAME;
         capabilities.checksum = checksums(self.capabilities);
-        // What is cut is summed as well.
+        // The device sums what it cuts.
         let cut = !capabilities.checksum.tcp.tx() && self.capabilities.contains(Capabilities::TSO_V4);
         capabilities.segmentation.tcpv4 = cut.then_some(SUPER_FRAME);
         capabilities
     }
 }
 
-/// What is left for the stack to do.
+/// The checksums that are left to the stack.
 fn checksums(ours: Capabilities) -> ChecksumCapabilities {
     let left = |rx: Capabilities, tx: Capabilities| match (ours.contains(rx), ours.contains(tx)) {
         (false, false) => Checksum::Both,
@@ -330,7 +331,7 @@ impl<S: Bursts> smoltcp::phy::TxToken for TxToken<'_, S> {
         let frame = self.out.push(len, offload, self.station);
         let result = write(frame);
         if offload.is_nothing() {
-            // Here is its only copy, and it is in the cache.
+            // This is its only copy, and it is in the cache.
             fill_in_place(frame, self.capabilities);
         }
         result
@@ -550,7 +551,7 @@ mod tests {
         let path = folder.path().join("bus");
         let mut host = Host::new(&path, 1, Capabilities::RX);
         let mut other = Station::join(bus(&path), StationOptions::new()).unwrap();
-        // ICMP is checked by nobody but the stack, and here it is the IPv4 header that is wrong.
+        // Only the stack checks ICMP; here the IPv4 header is wrong.
         let mut frame = [host.phy.station().station.mac().into_array(), other.mac().into_array()].concat();
         frame.extend(b"\x08\0\x45\0\0\x1c\0\0\x40\0\x40\x01\xde\xad\x0a\0\0\x02\x0a\0\0\x01");
         frame.extend(b"\x08\0\xf7\xff\0\0\0\0");

@@ -1,7 +1,7 @@
-//! Freeing a bus whose lock was left behind.
+//! Frees a bus whose lock was left behind.
 //!
-//! A lock that one of us died with is taken over by the next station, and needs no repair. A rump kernel's cannot be told
-//! from one that is held by a live rump kernel that is only slow: that is for a person to say, by calling this.
+//! When a station of this kind dies with the lock, the next station takes it over, and no repair is needed. The lock of a
+//! dead rump kernel looks like that of a live one that is slow: a person has to decide, and calls this.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -17,54 +17,54 @@ use crate::system::liveness;
 use crate::system::proc_maps::mapped_by;
 use crate::system::wake::wake;
 
-/// How long the lock is tried for.
+/// How long the repair tries to take the lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What [`repair`] found and did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Repair {
-    /// Who had the lock.
+    /// The state of the lock.
     pub lock: LockFound,
-    /// What became of the ring.
+    /// The state of the ring, and what was done about it.
     pub ring: RingFound,
-    /// Packets on the ring now, empty ones included.
+    /// Packets on the ring after the repair, empty ones included.
     pub packets: u32,
-    /// Processes that could not be looked into: they belong to others, and may have the bus mapped.
+    /// Processes of other users, which could not be examined: they may have the bus mapped.
     pub unseen: usize,
 }
 
-/// Who had the lock.
+/// The state of the lock that a repair found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LockFound {
-    /// Nobody.
+    /// It was free.
     Free,
-    /// A station of our kind that is dead.
+    /// A dead station of this kind held it.
     DeadStation,
-    /// A station of our kind that lives; the lock was taken from it by force.
+    /// A live station of this kind held it; the lock was taken by force.
     LiveStation,
-    /// Somebody else: a rump kernel, most likely.
+    /// An unknown owner held it: most likely a rump kernel.
     Unknown,
 }
 
-/// What became of the ring.
+/// The state of the ring that a repair found, and what it did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RingFound {
     /// It was in order.
     Sound,
-    /// The newest packet was given up: nobody can say whether it was written.
+    /// The newest packet was dropped, because it may be half written.
     NewestDropped,
-    /// What came behind the last packet that was one was given up.
+    /// All that came after the last valid packet was dropped.
     Cut,
-    /// Nothing on it was to be believed: it was emptied.
+    /// No packet was valid: the ring was emptied.
     Emptied,
-    /// There was none: whoever began to make the bus died at it. It is an empty one now.
+    /// There was none, because a process died while it made the bus. It is an empty ring now.
     Made,
 }
 
-/// Why a bus was not repaired. Nothing was changed.
+/// Why a bus was not repaired. The bus is unchanged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RepairError {
@@ -82,8 +82,8 @@ pub enum RepairError {
         /// Their process ids.
         pids: Vec<u32>,
     },
-    /// Stations of our kind are on the bus, in processes that `/proc` does not show: in another pid namespace, or of another
-    /// user.
+    /// Stations of this kind are on the bus, in processes that `/proc` does not show: in another pid namespace, or of
+    /// another user.
     #[error(
         "bus {} is in use by {stations} station{} in processes that cannot be seen from here: stop {} first, or repair it by \
          force",
@@ -107,7 +107,7 @@ pub enum RepairError {
         /// The bus.
         path: PathBuf,
     },
-    /// `/proc` cannot be read, so nobody knows who has the bus mapped.
+    /// `/proc` cannot be read, so it is unknown which processes have the bus mapped.
     #[error(
         "cannot see which processes use bus {}: {source}; make sure of it and repair it by force",
         shown(path)
@@ -115,7 +115,7 @@ pub enum RepairError {
     Proc {
         /// The bus.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
 }
@@ -125,8 +125,15 @@ fn processes(pids: &[u32]) -> String {
     format!("process{} {}", if pids.len() == 1 { "" } else { "es" }, list.join(", "))
 }
 
-/// Frees the lock of a bus, whoever left it, and puts its ring right. With `force`, even while other processes have the
-/// bus mapped: a rump kernel among them that was only slow may then come to grief.
+/// Frees the lock of a bus and puts its ring right. With `force`, it does so even while other processes have the bus
+/// mapped: a rump kernel among them that was only slow may then crash.
+///
+/// ```no_run
+/// # fn main() -> Result<(), shmbus::RepairError> {
+/// println!("{}", shmbus::repair("/dev/shm/lan", false)?);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// See [`RepairError`].
@@ -148,14 +155,14 @@ pub fn repair(path: impl AsRef<Path>, force: bool) -> Result<Repair, RepairError
     if elsewhere > 0 && !force {
         return Err(RepairError::Stations { path: bus.path().to_owned(), stations: elsewhere });
     }
-    // Until the bus is closed again. Nothing else keeps two off each other that both break a lock.
+    // Held until the bus is closed again. Nothing else keeps two repairs apart that both break a lock.
     if !liveness::try_lock_making(&bus.file).map_err(|error| OpenError::io(bus.path(), error))? {
         return Err(RepairError::Repairing { path: bus.path().to_owned() });
     }
     let me = bus.claim()?;
     let begin = Instant::now();
     let (lock, mut held) = loop {
-        // Others may still come and go.
+        // Other stations may still take the lock and release it.
         if begin.elapsed() > LOCK_TIMEOUT {
             return Err(RepairError::Busy { path: bus.path().to_owned() });
         }
@@ -163,8 +170,8 @@ pub fn repair(path: impl AsRef<Path>, force: bool) -> Result<Repair, RepairError
         let (lock, held) = match word.owner() {
             _ if word.is_free() => (LockFound::Free, bus.ring.try_lock(me)),
             None => (LockFound::Unknown, bus.ring.seize(word)),
-            // One of ours leaves a note of what it was at: the takeover puts that right, and no packet of it was committed
-            // half written.
+            // The lock word of a station of this kind says what it was doing: the takeover finishes or undoes that, and no
+            // packet of it was committed half written.
             Some(owner) if !liveness::is_alive(&bus.file, owner).unwrap_or(false) => {
                 (LockFound::DeadStation, bus.ring.take_over(word, me))
             }
@@ -185,7 +192,7 @@ pub fn repair(path: impl AsRef<Path>, force: bool) -> Result<Repair, RepairError
     }
     let mend = held.mend(lock == LockFound::Unknown, !force);
     drop(held);
-    // Those who sleep find the lock free; that they are told is worth an attempt, and they look by themselves as well.
+    // Sleeping stations find the lock free. Waking them is worth an attempt; they look by themselves as well.
     let _ = wake(&bus.file);
     let (ring, packets) = match mend {
         Mend::Sound { packets } => (RingFound::Sound, packets),
@@ -202,7 +209,7 @@ impl fmt::Display for Repair {
             LockFound::Free => "the lock was free",
             LockFound::DeadStation => "the lock was held by a dead station and is free now",
             LockFound::LiveStation => "the lock was taken from a live station and is free now",
-            LockFound::Unknown => "the lock was held by somebody unknown and is free now",
+            LockFound::Unknown => "the lock was held by an unknown owner and is free now",
         })?;
         f.write_str(match self.ring {
             RingFound::Sound => "; the ring is in order",

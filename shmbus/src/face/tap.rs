@@ -1,4 +1,4 @@
-//! Listening without taking part.
+//! Receives all frames without taking part.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -15,31 +15,47 @@ use crate::mechanism::ring::snapshot::NoSnapshot;
 use crate::system::wake::busy_poll::WaitMode;
 use crate::system::wake::wait_set::WaitSet;
 
-/// How long the ring may be unsettled before the lock is taken for one that was left behind.
+/// How long the ring may be unsettled before its lock counts as abandoned.
 const SETTLE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Sees every frame on a bus, and changes nothing: it needs only permission to read, takes no lock, and costs the
-/// stations nothing.
+/// stations nothing while it does not sleep.
 ///
-/// A bus that died with its lock can be read as well; the newest packet may then be half written.
+/// It also reads a bus whose lock a dead process left; the newest packet may then be half written.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("bus");
+/// use shmbus::{Burst, Bus, Station, StationOptions, Tap};
+///
+/// let mut station = Station::join(Bus::open_or_create(&path, 0o600)?, StationOptions::new())?;
+/// station.send(&[0xff; 60])?;
+///
+/// let mut tap = Tap::oldest(Bus::open_read_only(&path)?)?;
+/// let mut burst = Burst::new(64);
+/// assert_eq!(tap.recv_burst(&mut burst), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Tap {
     bus: Bus,
     reader: Reader,
-    /// Since when no read could be settled.
+    /// Since when every read was unsettled.
     unsettled: Option<Instant>,
 }
 
 impl Tap {
-    /// A tap that sees what is sent from now on.
+    /// Makes a tap that sees what is sent from now on.
     ///
     /// # Errors
-    /// When the bus is damaged beyond telling where its packets are.
+    /// When the bus is so damaged that its packets cannot be found.
     pub fn new(bus: Bus) -> Result<Self, OpenError> {
         Self::begin(bus, Cursor::at_end)
     }
 
-    /// A tap that begins with the oldest frame still on the bus.
+    /// Makes a tap that begins with the oldest frame still on the bus.
     ///
     /// # Errors
     /// As for [`Tap::new`].
@@ -66,46 +82,46 @@ impl Tap {
         }
     }
 
-    /// The bus.
+    /// Returns the bus.
     #[must_use]
     pub fn bus(&self) -> &Bus {
         &self.bus
     }
 
-    /// Counters since the tap was made.
+    /// Returns the counters since the tap was made.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.reader.stats
     }
 
-    /// Shows also what is shorter than an Ethernet header, from one byte on. No station takes that for a frame, and ours
-    /// do not send it; it is there to be seen all the same.
+    /// Also shows packets shorter than an Ethernet header, from one byte on. Stations ignore them, and those of this kind
+    /// send none.
     #[must_use]
     pub fn with_runts(mut self) -> Self {
         self.reader.shortest = 1;
         self
     }
 
-    /// What the tap does while it [waits](Self::wait), instead of [`WaitMode::Sleep`].
+    /// Sets what the tap does while it [waits](Self::wait), instead of [`WaitMode::Sleep`].
     #[must_use]
     pub fn with_wait_mode(mut self, mode: WaitMode) -> Self {
         self.reader.set_wait_mode(mode);
         self
     }
 
-    /// Fills `burst` with the frames that are there, without waiting; returns how many.
+    /// Fills `burst` with the frames on the bus, without waiting; returns how many.
     pub fn recv_burst(&mut self, burst: &mut Burst) -> usize {
         burst.clear();
         self.recv_into(burst, usize::MAX)
     }
 
-    /// Offers the frames that are there to `sink`, at most `max`, without waiting; returns how many were committed.
+    /// Offers the frames on the bus to `sink`, at most `max`, without waiting; returns how many were committed.
     pub fn recv_into(&mut self, sink: &mut impl FrameSink, max: usize) -> usize {
         if let Some(received) = self.reader.read(&self.bus.ring, max, sink, |_| true) {
             self.unsettled = None;
             return received;
         }
-        // Somebody holds the lock. A tap can do nothing about it; if it stays so, it looks past it.
+        // The lock is held. A tap cannot free it; if it stays held, the tap reads in spite of it.
         if self.unsettled.get_or_insert_with(Instant::now).elapsed() >= SETTLE_TIMEOUT {
             self.unsettled = None;
             self.reader.cursor.ignore(self.bus.ring.lock_word());
@@ -113,9 +129,10 @@ impl Tap {
         0
     }
 
-    /// Waits until there is something to read, at most for `timeout` (`None`: for ever). `false` when the time is over.
+    /// Waits until there is something to read, at most for `timeout` (`None`: without limit). Returns `false` when the
+    /// time is over.
     ///
-    /// All that wait in a process, however many and on whatever buses, share one inotify instance. Where none is to be had
+    /// All stations that wait in a process, on whatever buses, share a few inotify instances. Where none is available
     /// (128 for each user is a usual limit), they look every millisecond instead; this is logged once.
     ///
     /// # Errors
@@ -124,30 +141,30 @@ impl Tap {
         self.reader.wait(&self.bus, timeout)
     }
 
-    /// Sleeps in `wait_set` from now on when [armed](Self::arm), and is called `token` there. For processes that serve many
-    /// taps with one poll loop.
+    /// Makes the tap sleep in `wait_set` from now on when [armed](Self::arm), under the name `token`. For processes that
+    /// serve many taps with one poll loop.
     pub fn join_wait_set(&mut self, wait_set: &WaitSet, token: usize) {
         self.reader.join_wait_set(&self.bus, wait_set, token);
     }
 
-    /// The descriptor to poll for reading after [`arm`](Self::arm). There is none before the first time; then it stays the
-    /// same for the life of the tap. It is an inotify instance of its own, or that of the [`WaitSet`] it sleeps in.
+    /// Returns the descriptor to poll for reading after [`arm`](Self::arm). There is none before the first time; then it
+    /// stays the same for the life of the tap. It is an inotify instance of its own, or that of its [`WaitSet`].
     #[must_use]
     pub fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         self.reader.poll_fd()
     }
 
-    /// Prepares for a sleep on [`poll_fd`](Self::poll_fd). `true`: there is something to read already, do not sleep; it is
-    /// not armed. Sleep at most [`MAX_SLEEP`](crate::MAX_SLEEP) at a time, and call [`disarm`](Self::disarm) after it.
-    /// In a [`WaitSet`], go by that.
+    /// Prepares for a sleep on [`poll_fd`](Self::poll_fd). Returns `true` when there is something to read already: do not
+    /// sleep then; the tap is not armed. Otherwise sleep at most [`MAX_SLEEP`](crate::MAX_SLEEP), and call
+    /// [`disarm`](Self::disarm) after it. In a [`WaitSet`], its timeout and its tokens say when to look.
     ///
     /// # Errors
-    /// When the bus is gone. Outside of a [`WaitSet`] also when no inotify instance or watch is to be had.
+    /// When the bus is gone. Outside of a [`WaitSet`] also when no inotify instance or watch is available.
     pub fn arm(&mut self) -> Result<bool, WaitError> {
         self.reader.arm(&self.bus)
     }
 
-    /// Ends a sleep: the bus is watched no longer. There is no need to when a [`WaitSet`] said who is woken.
+    /// Ends a sleep: the tap no longer watches the bus. A tap whose token a [`WaitSet`] returned is disarmed already.
     pub fn disarm(&mut self) {
         self.reader.disarm();
     }

@@ -52,8 +52,8 @@ impl AddressFilter {
         destination[0] & 1 == 1 && (self.groups.is_empty() || self.groups.contains(&destination))
     }
 
-    /// Replaces the list of groups. What is no group's address is left out, and so is the broadcast address, which every
-    /// station hears.
+    /// Replaces the list of groups. Addresses that are not multicast are left out, and so is the broadcast address, which
+    /// every station receives.
     pub(crate) fn set_groups(&mut self, groups: impl IntoIterator<Item = MacAddr6>) {
         self.groups.clear();
         self.groups.extend(groups.into_iter().filter(MacAddr6::is_multicast).map(MacAddr6::into_array));
@@ -77,7 +77,7 @@ mod tests {
     const OTHER_GROUP: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 
     #[test]
-    fn a_station_hears_itself_groups_and_everybody() {
+    fn a_station_receives_its_own_address_groups_and_broadcasts() {
         let mut filter = AddressFilter::new(MINE, false);
         assert!(filter.wants(MINE.into_array()) && filter.wants(BROADCAST));
         assert!(filter.wants(GROUP) && filter.wants(OTHER_GROUP), "no list: all groups");

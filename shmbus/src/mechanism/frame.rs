@@ -1,8 +1,8 @@
 //! Frames on their way onto and off the ring, without a buffer in between.
 //!
-//! Whoever has frames in memory of a kind of its own (a packet pool, another shared ring) implements [`FrameSource`] to
-//! send them and [`FrameSink`] to receive them; each byte is then copied once. Byte slices are sources already, and
-//! [`Burst`](crate::Burst) is a sink for everybody else.
+//! A program whose frames lie in memory of a special kind (a packet pool, another shared ring) implements [`FrameSource`]
+//! to send them and [`FrameSink`] to receive them; each byte is then copied once. Byte slices are sources already, and
+//! [`Burst`](crate::Burst) is a sink for all other programs.
 
 use std::sync::atomic::AtomicU8;
 
@@ -11,11 +11,28 @@ use crate::mechanism::ring::cursor::RingPacket;
 use crate::memory::Mapping;
 
 /// A frame that can be put on a bus.
+///
+/// ```
+/// use shmbus::{FrameSlot, FrameSource};
+///
+/// /// A header and a payload that lie apart.
+/// struct Parts<'a>([&'a [u8]; 2]);
+///
+/// impl FrameSource for Parts<'_> {
+///     fn frame_len(&self) -> usize {
+///         self.0.iter().map(|part| part.len()).sum()
+///     }
+///
+///     fn write_to(&self, slot: &mut FrameSlot<'_>) {
+///         self.0.iter().for_each(|part| slot.write(part));
+///     }
+/// }
+/// ```
 pub trait FrameSource {
-    /// Length in bytes. It must stay the same while the frame is sent.
+    /// Returns the length in bytes. A send asks once for it, before it asks for the bytes.
     fn frame_len(&self) -> usize;
 
-    /// Writes the frame's bytes, in order, to its place on the ring. The bus is locked meanwhile: do nothing else here.
+    /// Writes the frame's bytes, in order, to its slot on the ring. The bus is locked meanwhile: do nothing else here.
     fn write_to(&self, slot: &mut FrameSlot<'_>);
 }
 
@@ -30,10 +47,10 @@ impl<T: AsRef<[u8]>> FrameSource for T {
     }
 }
 
-/// A frame's place on the ring, to be filled from front to back.
+/// A frame's place on the ring, filled from front to back.
 ///
-/// It takes exactly as many bytes as the frame has: what is written beyond them is ignored, and what is not written
-/// goes out as zeros.
+/// It takes exactly as many bytes as the frame has. Bytes beyond that are ignored, and bytes that are not written are sent
+/// as zeros.
 #[derive(Debug)]
 pub struct FrameSlot<'r> {
     ring: &'r Ring<Mapping>,
@@ -56,7 +73,7 @@ impl<'r> FrameSlot<'r> {
         self.filled(bytes.len());
     }
 
-    /// Appends bytes out of memory that somebody else may be writing at the same time.
+    /// Appends bytes from memory that another thread or process may be writing at the same time.
     #[inline]
     pub fn write_shared(&mut self, bytes: &[AtomicU8]) {
         let bytes = &bytes[..bytes.len().min(self.room)];
@@ -68,7 +85,7 @@ impl<'r> FrameSlot<'r> {
         self.filled(bytes.len());
     }
 
-    /// Fills what the source left.
+    /// Fills the rest with zeros.
     #[inline]
     pub(crate) fn finish(mut self) {
         while self.room > 0 {
@@ -85,20 +102,22 @@ impl<'r> FrameSlot<'r> {
 
 /// Where received frames go.
 ///
-/// A station offers frames one by one; they may be overwritten by other stations while they are copied. After a burst
-/// it says by [`commit`](Self::commit) or [`discard`](Self::discard) whether all that was taken since is whole.
+/// A station offers frames one by one; other stations may overwrite them while they are copied. After a burst, the station
+/// calls [`commit`](Self::commit) if all frames taken since the last call are whole, and [`discard`](Self::discard)
+/// otherwise.
 pub trait FrameSink {
-    /// Copies a frame. `false` means that there is no room for it: the burst ends, and the frame comes again.
+    /// Copies a frame. Returns `false` when there is no room for it: the burst ends, and the next one begins with this
+    /// frame.
     fn take(&mut self, frame: &RingFrame<'_>) -> bool;
 
-    /// The frames taken since the last call of this kind are whole.
+    /// Keeps the frames taken since the last `commit` or `discard`: they are whole.
     fn commit(&mut self);
 
-    /// The frames taken since the last call of this kind are not to be trusted: forget them.
+    /// Removes the frames taken since the last `commit` or `discard`: they may be torn.
     fn discard(&mut self);
 }
 
-/// A frame on the ring, to be copied. Nothing should be concluded from its bytes before they are known to be whole.
+/// A frame on the ring, to be copied. Draw no conclusion from its bytes before they are known to be whole.
 #[derive(Debug)]
 pub struct RingFrame<'r> {
     ring: &'r Ring<Mapping>,
@@ -112,15 +131,15 @@ impl<'r> RingFrame<'r> {
         Self { ring, packet }
     }
 
-    /// Length in bytes, between [`MIN_FRAME`](crate::MIN_FRAME) (less only from
-    /// [`Tap::with_runts`](crate::Tap::with_runts)) and [`MAX_FRAME`](crate::MAX_FRAME).
+    /// Returns the length in bytes: from [`MIN_FRAME`](crate::MIN_FRAME) (less only from
+    /// [`Tap::with_runts`](crate::Tap::with_runts)) to [`Bus::max_frame`](crate::Bus::max_frame).
     #[must_use]
     #[inline]
     pub fn len(&self) -> usize {
         self.packet.header.len as usize
     }
 
-    /// What the packet's header says.
+    /// Returns what the packet's header says.
     #[must_use]
     #[inline]
     pub fn info(&self) -> FrameInfo {
@@ -132,7 +151,7 @@ impl<'r> RingFrame<'r> {
         }
     }
 
-    /// Copies the frame, or as much of it as fits; returns how many bytes that was.
+    /// Copies the frame, or as much of it as fits; returns how many bytes it copied.
     #[inline]
     pub fn copy_to(&self, into: &mut [u8]) -> usize {
         let len = self.len().min(into.len());
@@ -140,8 +159,8 @@ impl<'r> RingFrame<'r> {
         len
     }
 
-    /// Copies bytes from `from` on into memory that somebody else may be using at the same time, as many as fit there and
-    /// the frame has; returns how many.
+    /// Copies bytes from byte `from` of the frame on into memory that another thread or process may be using at the same
+    /// time: as many as fit there and the frame has. Returns how many.
     #[inline]
     pub fn copy_to_shared(&self, from: usize, into: &[AtomicU8]) -> usize {
         let ring = self.ring;
@@ -157,15 +176,15 @@ impl<'r> RingFrame<'r> {
     }
 }
 
-/// What is known of a frame besides its bytes. All of it was written by the sender.
+/// What is known of a frame besides its bytes. The sender wrote all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FrameInfo {
-    /// The sender's clock, seconds: wall time from stations of this kind, uptime from rump kernels.
+    /// The sender's clock, in seconds: wall time from stations of this kind, uptime from rump kernels.
     pub seconds: u32,
-    /// The sender's clock, microseconds; on a damaged bus not necessarily below a million.
+    /// The sender's clock, in microseconds. On a damaged bus it may be a million or more.
     pub microseconds: u32,
-    /// Random identity of the sending interface.
+    /// Random identity of the sending station.
     pub sender: u64,
     /// Ring offset of the frame's first byte.
     pub offset: u32,

@@ -1,7 +1,7 @@
-//! The offload flags (`capenable`): which checksums and segmentations an interface does for its user.
+//! The offload flags (`capenable`): which checksums and segmentations a station does for its user.
 //!
-//! The bits are NetBSD's `IFCAP_*`, which is what `RUMP_SHMIF_CAPENABLE` holds for a rump kernel, so that the two mean the
-//! same; the names are those of its headers and those that `ifconfig` takes.
+//! The bits are NetBSD's `IFCAP_*`, as in `RUMP_SHMIF_CAPENABLE` for a rump kernel, so that the variable means the same for
+//! both. The names are those of its headers and those that `ifconfig` takes.
 
 use std::env;
 use std::fmt;
@@ -24,7 +24,7 @@ const FLAGS: [(Capabilities, &str, &str); 12] = [
     (Capabilities::TSO_V6, "TSOv6", "tso6"),
 ];
 
-/// A set of offload flags, of which none is unknown.
+/// A set of known offload flags.
 ///
 /// ```
 /// use shmbus::offload::Capabilities;
@@ -39,7 +39,7 @@ const FLAGS: [(Capabilities, &str, &str); 12] = [
 pub struct Capabilities(u32);
 
 impl Capabilities {
-    /// None at all: frames are sent as they are, and nothing is verified.
+    /// The empty set: frames are sent as they are, and nothing is verified.
     pub const NONE: Self = Self(0);
     /// Cutting TCP over IPv4 into segments.
     pub const TSO_V4: Self = Self(0x0_0080);
@@ -65,17 +65,17 @@ impl Capabilities {
     pub const UDP_V6_TX: Self = Self(0x2_0000);
     /// Cutting TCP over IPv6 into segments.
     pub const TSO_V6: Self = Self(0x4_0000);
-    /// Everything a sender can leave to the interface.
+    /// Every flag for sending.
     pub const TX: Self = Self(0x6_aa80);
-    /// Everything a receiver can leave to the interface.
+    /// Every flag for receiving.
     pub const RX: Self = Self(0x1_5500);
-    /// Every flag there is.
+    /// Every flag.
     pub const ALL: Self = Self(Self::TX.0 | Self::RX.0);
 
-    /// The environment variable from which [`from_environment`](Self::from_environment) reads; rump kernels do too.
+    /// The environment variable that [`from_environment`](Self::from_environment) and rump kernels read.
     pub const VARIABLE: &'static str = "RUMP_SHMIF_CAPENABLE";
 
-    /// What the environment variable `RUMP_SHMIF_CAPENABLE` says; none when it is unset or empty.
+    /// Reads the environment variable `RUMP_SHMIF_CAPENABLE`; returns the empty set when it is unset or empty.
     ///
     /// # Errors
     /// When it holds neither a number nor names.
@@ -86,31 +86,31 @@ impl Capabilities {
         }
     }
 
-    /// The bits.
+    /// Returns the bits.
     #[must_use]
     pub const fn bits(self) -> u32 {
         self.0
     }
 
-    /// Whether the set is empty.
+    /// Returns whether the set is empty.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether all of `others` are in this set.
+    /// Returns whether all of `others` are in this set.
     #[must_use]
     pub const fn contains(self, others: Self) -> bool {
         self.0 & others.0 == others.0
     }
 
-    /// Whether any of `others` is in this set.
+    /// Returns whether any of `others` is in this set.
     #[must_use]
     pub const fn intersects(self, others: Self) -> bool {
         self.0 & others.0 != 0
     }
 
-    /// The names of the flags in this set, as `ifconfig` has them.
+    /// Returns the names of the flags in this set, as `ifconfig` has them.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         FLAGS.into_iter().filter(move |(flag, ..)| self.contains(*flag)).map(|(_, _, name)| name)
     }
@@ -124,7 +124,7 @@ impl BitOr for Capabilities {
     }
 }
 
-/// The flags of this set that are not in the other.
+/// Returns the flags of this set that are not in the other.
 impl Sub for Capabilities {
     type Output = Self;
 
@@ -133,7 +133,7 @@ impl Sub for Capabilities {
     }
 }
 
-/// Bits that stand for nothing are left out, as NetBSD does.
+/// Unknown bits are left out, as NetBSD does.
 impl From<u32> for Capabilities {
     fn from(bits: u32) -> Self {
         Self(bits & Self::ALL.0)

@@ -9,8 +9,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 /// Bytes summed at a time.
 const STRIDE: usize = 32;
 
-/// A checksum in the making. Pieces of any length and alignment are added in the order in which they lie in the packet; an
-/// odd piece is continued in the middle of a word.
+/// A checksum under construction. Pieces of any length and alignment are added in the order in which they lie in the
+/// packet; after a piece of odd length the next one continues in the middle of a word.
 ///
 /// ```
 /// use shmbus::offload::Checksum;
@@ -31,32 +31,32 @@ pub struct Checksum {
 }
 
 impl Checksum {
-    /// The sum of nothing.
+    /// Returns the sum of no bytes.
     #[must_use]
     pub const fn new() -> Self {
         Self { sum: 0, odd: false }
     }
 
-    /// The sum of an IPv4 pseudo header, to which TCP or UDP header (with a checksum of 0) and payload are added: both
-    /// addresses, the `protocol` number, and the `len` in bytes of header and payload.
+    /// Returns the sum of an IPv4 pseudo header: both addresses, the `protocol` number, and the length `len` in bytes of
+    /// header and payload. Add the TCP or UDP header (with a checksum of 0) and the payload to it.
     #[must_use]
     pub fn pseudo_v4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, len: u16) -> Self {
         Self::new().with(&source.octets()).with(&destination.octets()).add_trailer(protocol, u32::from(len))
     }
 
-    /// The same for IPv6.
+    /// Returns the same for IPv6.
     #[must_use]
     pub fn pseudo_v6(source: Ipv6Addr, destination: Ipv6Addr, protocol: u8, len: u32) -> Self {
         Self::new().with(&source.octets()).with(&destination.octets()).add_trailer(protocol, len)
     }
 
-    /// What both kinds of pseudo header have besides addresses; zeros add nothing, so their different layouts do not
+    /// Adds what both kinds of pseudo header have besides addresses. Zeros add nothing, so their different layouts do not
     /// matter.
     fn add_trailer(self, protocol: u8, len: u32) -> Self {
         self.with(&len.to_be_bytes()).with(&[0, protocol])
     }
 
-    /// Adds the bytes that follow.
+    /// Adds the next bytes.
     #[must_use]
     #[inline]
     pub fn with(self, bytes: &[u8]) -> Self {
@@ -66,13 +66,13 @@ impl Checksum {
         Self { sum: add_folded(self.sum, sum), odd: self.odd ^ (bytes.len() % 2 == 1) }
     }
 
-    /// The checksum, as a number to be stored in network byte order.
+    /// Returns the checksum, a number to be stored in network byte order.
     #[must_use]
     pub fn value(self) -> u16 {
         u16::from_be(!self.sum)
     }
 
-    /// Whether what was added, its checksum field included, is undamaged.
+    /// Returns whether the added bytes, checksum field included, are undamaged.
     #[must_use]
     pub fn is_good(self) -> bool {
         self.sum == u16::MAX

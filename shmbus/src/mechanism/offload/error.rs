@@ -4,17 +4,17 @@ use std::fmt;
 
 use super::capabilities::Capabilities;
 
-/// Why a frame could not be finished as it was asked for. The frame was dropped.
+/// Why a frame could not be finished. The frame was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OffloadError {
-    /// What was asked for is not enabled.
+    /// The work is not enabled.
     #[error("the interface does not do this: {missing} is not enabled")]
     NotEnabled {
-        /// What would have to be.
+        /// The flags that would have to be enabled.
         missing: Capabilities,
     },
-    /// Neither IPv4 nor IPv6 in Ethernet II, or below more than one tag.
+    /// The frame is neither IPv4 nor IPv6 in Ethernet II, or has more than one tag.
     #[error(
         "nothing can be done for frames of type {0:#06x}: IPv4 and IPv6 are understood, behind one 802.1Q tag at most"
     )]
@@ -22,61 +22,61 @@ pub enum OffloadError {
     /// The frame ends inside a header, or a header is shorter than any of its kind.
     #[error("the frame ends within its {0} header")]
     Truncated(Header),
-    /// A header that contradicts the frame's type or itself.
+    /// A header contradicts the frame's type or itself.
     #[error("the frame's {0} header is malformed")]
     Malformed(Header),
-    /// The packet's own length is not that of the packet that is there.
+    /// The length in a header does not fit the frame.
     #[error("the {header} header speaks of {claimed} bytes, and there are {found}")]
     Length {
-        /// The header that says so.
+        /// The header.
         header: Header,
-        /// What it says, in bytes.
+        /// The length in it, in bytes.
         claimed: usize,
-        /// How many there are.
+        /// The bytes that are in the frame.
         found: usize,
     },
-    /// An IPv4 header's checksum was asked for, and the packet is IPv6.
+    /// The checksum of an IPv4 header was requested, and the packet is IPv6.
     #[error("IPv6 headers have no checksum")]
     NoHeaderChecksum,
-    /// Something was asked for TCP or UDP, of which a fragment has only a part.
+    /// Work on TCP or UDP was requested for a fragment, which has only a part of it.
     #[error("the packet is a fragment: checksums of TCP and UDP cover whole packets")]
     Fragment,
-    /// An IPv6 extension header is in the way: only partial checksums are finished behind it.
+    /// The packet has IPv6 extension headers: only partial checksums are finished after them.
     #[error(
         "the packet has IPv6 extension headers (the first is {0}): only partial checksums are finished there"
     )]
     ExtensionHeader(u8),
-    /// The packet is neither TCP nor UDP, or not TCP where it should be cut.
+    /// The packet is neither TCP nor UDP, or is to be cut and is not TCP.
     #[error("the packet's protocol is {0}: checksums are filled in for TCP and UDP, and only TCP is cut")]
     Protocol(u8),
-    /// A partial checksum that is not where TCP or UDP have theirs.
+    /// A partial checksum is not where TCP or UDP have theirs.
     #[error(
         "a partial checksum from {start} on, to be put at {start}+{offset}, is not that of the packet's TCP or UDP"
     )]
     Partial {
-        /// Where it was said to start, in bytes from the frame's start.
+        /// The requested start, in bytes from the start of the frame.
         start: usize,
-        /// Where it was said to be put, in bytes from there.
+        /// The requested place of the checksum, in bytes from there.
         offset: usize,
     },
-    /// Segments of no bytes.
+    /// Segments of 0 bytes were requested.
     #[error("TCP cannot be cut into segments of 0 bytes")]
     EmptySegments,
-    /// More payload than a super-frame may have.
+    /// The packet has more payload than a super-frame may have.
     #[error("a packet with {payload} bytes of payload is not cut: it may have 65536")]
     SuperFrame {
         /// Bytes of payload.
         payload: usize,
     },
-    /// SYN or RST in a packet that is to be cut: they are said once.
+    /// A packet with SYN or RST is to be cut, and these flags may be sent only once.
     #[error("a TCP packet with SYN or RST cannot be cut into segments")]
     Uncuttable,
-    /// The finished frame, or each of them, would be too long.
+    /// The finished frame, or each segment, would be too long.
     #[error("the finished frame has {len} bytes: the interface sends at most {max}")]
     TooLong {
         /// Its length in bytes.
         len: usize,
-        /// What the interface sends, in bytes.
+        /// The longest frame the station sends, in bytes.
         max: usize,
     },
 }

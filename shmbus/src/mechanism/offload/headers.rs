@@ -1,4 +1,4 @@
-//! Where the parts of a packet lie in a frame. All frames are somebody else's: every length is checked.
+//! Where the parts of a packet lie in a frame. Frames come from outside: every length is checked.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -111,7 +111,7 @@ pub(super) struct Packet {
     pub(super) ip: usize,
     /// Where it ends, options included, extension headers not.
     pub(super) ip_end: usize,
-    /// What the header says of the packet's length, in bytes: with IPv4 the header is part of it, with IPv6 it is not.
+    /// The packet's length in its header, in bytes: with IPv4 the header is part of it, with IPv6 it is not.
     stated: usize,
     /// What follows the header.
     next: IpNumber,
@@ -126,7 +126,7 @@ pub(super) struct Segment {
     pub(super) start: usize,
     /// Where its header ends.
     pub(super) header_end: usize,
-    /// Where it ends itself: what follows is padding.
+    /// Where it ends: what follows is padding.
     pub(super) end: usize,
 }
 
@@ -253,8 +253,8 @@ impl Packet {
         locate(frame, transport, end - rest.len(), end)
     }
 
-    /// What a receiver checks: TCP or UDP right behind the IP header. Only what has to be right for a sum to be taken is
-    /// looked at; the rest is for the sum to find out.
+    /// What a receiver checks: TCP or UDP right after the IP header. It checks only what the sum needs; the sum finds the
+    /// rest.
     pub(super) fn received_segment(&self, frame: &[u8]) -> Option<Segment> {
         let end = self.end(frame, LengthRule::AsStated).ok()?;
         let transport = Transport::of(self.next).filter(|_| !self.fragment)?;
@@ -303,7 +303,7 @@ fn locate(frame: &[u8], transport: Transport, start: usize, end: usize) -> Resul
     }
 }
 
-/// Where a datagram ends by its own account, which may be before the packet does.
+/// Where a datagram ends by its own length, which may be before the packet does.
 fn udp_end(frame: &[u8], start: usize, end: usize) -> Result<usize, OffloadError> {
     let header = Transport::Udp.header();
     let found = end - start;

@@ -1,13 +1,13 @@
-//! Offload, emulated: a station that pretends to be a card with checksum and TCP segmentation offload.
+//! Offload in software: a station that acts as a card with checksum and TCP segmentation offload.
 //!
-//! A user of such a card leaves checksums to it, and hands over TCP segments far longer than a frame to be cut. Here the work is
-//! done in software, in the sender's context, before a frame is put on the bus: what travels there is always complete.
+//! A user of such a card leaves checksums to it, and hands over TCP segments far longer than a frame for it to cut. The
+//! station does this work in the sender's context, before a frame is put on the bus: frames there are always complete.
 //!
 //! - [`Capabilities`] says what a station does for its user: [`StationOptions::capabilities`] and
 //!   [`Station::set_capabilities`].
-//! - [`Offload`] says what was left undone of a frame: [`Station::send_offload`], or [`TxRequest`]s for
+//! - [`Offload`] says which work on a frame is left to the station: [`Station::send_offload`], or [`TxRequest`]s for
 //!   [`Station::send_offload_burst`].
-//! - [`RxVerdict`] says what was found of a received frame: [`Station::verify`].
+//! - [`RxVerdict`] says which checksums of a received frame are right: [`Station::verify`].
 //! - [`Checksum`] is the arithmetic.
 //!
 //! ```
@@ -42,12 +42,12 @@
 //!
 //! # What is understood
 //!
-//! IPv4, with options, and IPv6 in Ethernet II, with at most one 802.1Q tag. Anything else is sent when nothing is asked for
-//! it, and received unchecked.
+//! IPv4, with options, and IPv6 in Ethernet II, with at most one 802.1Q tag. Other frames are sent when no work is left on
+//! them, and received unchecked.
 //!
 //! # With a virtio-net header
 //!
-//! What precedes each frame of such a device (a TAP, a virtual machine) maps to an [`Offload`] field by field:
+//! The header before each frame of such a device (a TAP, a virtual machine) maps to an [`Offload`] field by field:
 //!
 //! | there | here |
 //! |---|---|

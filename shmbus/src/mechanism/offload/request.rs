@@ -1,16 +1,16 @@
-//! What a sender leaves to the interface.
+//! The work that a sender leaves to the station.
 
 use super::capabilities::Capabilities;
 use super::headers::{Family, Transport};
 
-/// What was left undone of a frame. Nothing, to begin with: such a frame is sent as it is.
+/// The work on a frame that is left to the station. A new value asks for nothing: the frame is sent as it is.
 ///
 /// ```
 /// use shmbus::offload::Offload;
 ///
-/// // Both checksums, whatever stands in their places:
+/// // Both checksums, whatever their fields hold:
 /// let datagram = Offload::new().ipv4_header().transport();
-/// // What a virtio-net header says of a partial checksum, and of one with segmentation:
+/// // A partial checksum as in a virtio-net header, and one with segmentation:
 /// let partial = Offload::new().partial(34, 6);
 /// let super_frame = Offload::new().partial(34, 16).segments(1_448);
 /// ```
@@ -22,7 +22,7 @@ pub struct Offload {
     pub(super) segment: Option<u16>,
 }
 
-/// What is to be done about the checksum of TCP or UDP.
+/// The work on the checksum of TCP or UDP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Sum {
     #[default]
@@ -34,47 +34,47 @@ pub(super) enum Sum {
 }
 
 impl Offload {
-    /// Nothing was left undone.
+    /// Returns a request for no work.
     #[must_use]
     pub const fn new() -> Self {
         Self { ipv4_header: false, sum: Sum::Done, segment: None }
     }
 
-    /// The checksum of the IPv4 header is to be filled in, on fragments too.
+    /// Requests the checksum of the IPv4 header, on fragments too.
     #[must_use]
     pub const fn ipv4_header(mut self) -> Self {
         self.ipv4_header = true;
         self
     }
 
-    /// The checksum of TCP or UDP is to be filled in. What stands in its place does not matter.
+    /// Requests the checksum of TCP or UDP. What its field holds does not matter.
     #[must_use]
     pub const fn transport(mut self) -> Self {
         self.sum = Sum::Whole;
         self
     }
 
-    /// The checksum of TCP or UDP is to be finished: its field holds the sum of the pseudo header. It covers the packet from
-    /// `start` on, in bytes from the start of the frame, and belongs `offset` bytes behind that; both must be where TCP or
-    /// UDP have it. This works behind IPv6 extension headers, too.
+    /// Requests that the checksum of TCP or UDP be finished: its field holds the sum of the pseudo header. It covers the
+    /// packet from `start` on, in bytes from the start of the frame, and its field lies `offset` bytes after that; both must
+    /// be where TCP or UDP have it. This works after IPv6 extension headers, too.
     #[must_use]
     pub const fn partial(mut self, start: u16, offset: u16) -> Self {
         self.sum = Sum::Partial { start, offset };
         self
     }
 
-    /// TCP is to be cut into segments with at most `payload` bytes of payload (the maximum segment size without TCP
-    /// options). Their checksums are part of this, IPv4's included, and what stands in their places does not matter.
+    /// Requests that TCP be cut into segments with at most `payload` bytes of payload (the maximum segment size without TCP
+    /// options). All checksums of the segments are filled in, IPv4's included, whatever their fields hold.
     ///
-    /// The super-frame is as long as its IP header says, 64 KiB and headers at most; a length of 0 there means all of it. What
-    /// follows is dropped.
+    /// The super-frame is as long as its IP header says, 64 KiB and headers at most; a length of 0 there means the whole
+    /// frame. Bytes after it are dropped.
     #[must_use]
     pub const fn segments(mut self, payload: u16) -> Self {
         self.segment = Some(payload);
         self
     }
 
-    /// Whether nothing was left undone.
+    /// Returns whether no work is requested.
     #[must_use]
     pub const fn is_nothing(self) -> bool {
         !self.ipv4_header && self.segment.is_none() && matches!(self.sum, Sum::Done)
@@ -94,17 +94,17 @@ impl Offload {
     }
 }
 
-/// A frame, and what was left undone of it.
+/// A frame, and the work on it that is left to the station.
 #[derive(Clone, Copy, Debug)]
 pub struct TxRequest<'f> {
-    /// The frame, from its destination address on, without check sequence.
+    /// The frame: it begins with the destination address and has no check sequence.
     pub frame: &'f [u8],
-    /// What was left undone.
+    /// The work left to the station.
     pub offload: Offload,
 }
 
 impl<'f> TxRequest<'f> {
-    /// This frame with this left undone.
+    /// Makes a request.
     #[must_use]
     pub const fn new(frame: &'f [u8], offload: Offload) -> Self {
         Self { frame, offload }

@@ -1,18 +1,18 @@
-//! Verifying what was received.
+//! Verifies the checksums of received frames.
 
 use super::capabilities::Capabilities;
 use super::checksum::Checksum;
 use super::headers::{Family, Packet, Segment, Transport, get16};
 
-/// What was found of a part of a frame.
+/// Whether a checksum of a frame is right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// Not looked at: not enabled, nothing to check there, or not possible. Whoever cares has to look for themselves.
+    /// It was not checked: it is not enabled, there is none, or it cannot be checked.
     #[default]
     NotChecked,
-    /// The checksum is right.
+    /// It is right.
     Good,
-    /// The checksum is wrong.
+    /// It is wrong.
     Bad,
 }
 
@@ -22,18 +22,18 @@ impl Verdict {
     }
 }
 
-/// What was found of a received frame's checksums.
+/// Whether the checksums of a received frame are right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct RxVerdict {
-    /// Of the IPv4 header. IPv6 has nothing to be checked.
+    /// That of the IPv4 header. IPv6 has none.
     pub ip: Verdict,
-    /// Of TCP or UDP.
+    /// That of TCP or UDP.
     pub l4: Verdict,
 }
 
 impl RxVerdict {
-    /// Whether something was found to be wrong.
+    /// Returns whether one of them is wrong.
     #[must_use]
     pub fn is_bad(self) -> bool {
         self.ip == Verdict::Bad || self.l4 == Verdict::Bad
@@ -43,10 +43,10 @@ impl RxVerdict {
 /// Verifies the checksums of the `enabled` classes in a frame.
 ///
 /// - The IPv4 header is checked on fragments too.
-/// - TCP and UDP are not checked in fragments, behind IPv6 extension headers, and where the frame is shorter than its headers
-///   say. Whether they are does not depend on the IPv4 header's verdict.
-/// - UDP over IPv4 with a checksum of 0 has none, and is not checked; over IPv6 that is bad.
-/// - What follows the packet in its frame is padding, and of no account.
+/// - TCP and UDP are not checked in fragments, after IPv6 extension headers, and where the frame is shorter than its headers
+///   say. A wrong IPv4 header does not change that.
+/// - UDP over IPv4 with a checksum of 0 has none, and is not checked; over IPv6 that is wrong.
+/// - Bytes after the packet are padding, and are ignored.
 #[must_use]
 #[inline]
 pub fn verify(frame: &[u8], enabled: Capabilities) -> RxVerdict {

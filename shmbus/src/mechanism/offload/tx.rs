@@ -1,7 +1,7 @@
-//! Finishing what a sender left undone: filling in checksums, cutting TCP super-frames.
+//! Does the work that a sender leaves to the station: fills in checksums and cuts TCP super-frames.
 //!
-//! A finished frame is made of headers of its own and payload out of the frame that was handed over, so that the payload is
-//! copied once: onto the bus. The sums are taken before, outside the bus's lock.
+//! A finished frame is made of headers of its own and payload from the frame that was handed over, so that the payload is
+//! copied once: onto the bus. The sums are taken before that, outside the lock of the bus.
 
 use std::iter::FusedIterator;
 use std::ops::Range;
@@ -36,7 +36,7 @@ const IPV4_ID: usize = 4;
 const IPV4_CHECKSUM: usize = 10;
 const IPV6_PAYLOAD_LENGTH: usize = 4;
 
-/// Finishes frames. Its memory is kept from burst to burst: nothing is allocated for each frame.
+/// Finishes frames. It keeps its memory from burst to burst, so it allocates nothing for each frame.
 #[derive(Debug, Default)]
 pub(crate) struct Finisher {
     /// The headers of all pieces.
@@ -56,19 +56,19 @@ struct Piece {
 }
 
 impl Finisher {
-    /// Forgets what was finished.
+    /// Removes the finished frames.
     pub(crate) fn clear(&mut self) {
         self.headers.clear();
         self.pieces.clear();
     }
 
-    /// Finished frames there are.
+    /// How many frames are finished.
     pub(crate) fn len(&self) -> usize {
         self.pieces.len()
     }
 
-    /// Finishes the frame of request number `index`, no less than that of the call before. Nothing is added when it is
-    /// refused.
+    /// Finishes the frame of request number `index`, which is not below that of the call before. A refused frame adds
+    /// nothing.
     pub(crate) fn finish(
         &mut self,
         index: usize,
@@ -108,7 +108,7 @@ impl Finisher {
         &mut self.headers[start..]
     }
 
-    /// Fills in checksums of a frame that stays one.
+    /// Fills in checksums of a frame that is not cut.
     fn push_filled(
         &mut self,
         index: usize,
@@ -148,7 +148,7 @@ impl Finisher {
         }
     }
 
-    /// The finished frames. `requests` are those that were finished, in the same order from number 0 on.
+    /// The finished frames. `requests` are the same requests in the same order, from number 0 on.
     pub(crate) fn frames<'s, 'f, I>(&'s self, requests: I) -> FinishedFrames<'s, 'f, I>
     where
         'f: 's,
@@ -200,7 +200,7 @@ impl Cut {
     }
 }
 
-/// TCP or UDP where something was asked for them.
+/// TCP or UDP, where work on them is requested.
 fn asked_segment(frame: &[u8], packet: &Packet, offload: Offload) -> Result<Option<Segment>, OffloadError> {
     let segment = match offload.sum {
         Sum::Done => return Ok(None),
@@ -252,13 +252,13 @@ fn patch_tcp(headers: &mut [u8], tcp: usize, start: usize, last: bool) {
 
     let mut flags = headers[tcp + TCP_FLAGS];
     if !last {
-        // There is more to come.
+        // Only the last segment has these.
         flags &= !(FIN | PSH);
     }
     if start > 0 {
-        // The congestion window was reduced once.
+        // Only the first segment says that the congestion window was reduced.
         flags &= !CWR;
-        // Urgent data end at the same byte of the stream, which is nearer now, or behind.
+        // Urgent data end at the same byte of the stream, which is nearer from this segment, or before it.
         let urgent = usize::from(get16(headers, tcp + TCP_URGENT));
         let left = if flags & URG == 0 { 0 } else { urgent.saturating_sub(start) };
         if left == 0 {
@@ -269,13 +269,13 @@ fn patch_tcp(headers: &mut [u8], tcp: usize, start: usize, last: bool) {
     headers[tcp + TCP_FLAGS] = flags;
 }
 
-/// The lower half of what is below 64 KiB, or goes around there.
+/// The lower 16 bits of a number that wraps at 64 KiB.
 #[expect(clippy::cast_possible_truncation, reason = "this is what is meant")]
 fn low16(number: usize) -> u16 {
     number as u16
 }
 
-/// The same of 32 bits.
+/// The lower 32 bits of a number that wraps at 4 GiB.
 #[expect(clippy::cast_possible_truncation, reason = "this is what is meant")]
 fn low32(number: usize) -> u32 {
     number as u32
@@ -307,8 +307,8 @@ fn fill_segment(headers: &mut [u8], payload: &[u8], packet: &Packet, segment: &S
     put16(headers, segment.checksum(), value);
 }
 
-/// Fills in what can be of a frame whose maker leaves the classes that are `enabled` to us without saying so for each
-/// frame. What is not understood, fragments among them, stays as it is.
+/// Fills in the `enabled` checksums of a frame, for makers that request nothing for each frame. What is not understood,
+/// such as a fragment, stays as it is.
 #[cfg(feature = "smoltcp")]
 pub(crate) fn fill_in_place(frame: &mut [u8], enabled: Capabilities) {
     if !enabled.intersects(Capabilities::TX) {
@@ -365,7 +365,7 @@ impl<'s, 'f: 's, I: Iterator<Item = TxRequest<'f>>> Iterator for FinishedFrames<
     fn next(&mut self) -> Option<Finished<'s>> {
         let piece = self.pieces.next()?;
         if piece.request >= self.next {
-            // Those in between were refused.
+            // The requests in between were refused.
             self.current = self.requests.nth(piece.request - self.next)?.frame;
             self.next = piece.request + 1;
         }
