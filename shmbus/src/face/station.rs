@@ -55,7 +55,7 @@ const EMPTY_READS: u32 = 256;
 /// let mut alice = Station::join(Bus::open_or_create(&path, 0o600)?, StationOptions::new())?;
 /// let mut bob = Station::join(Bus::open(&path)?, StationOptions::new())?;
 ///
-/// alice.send(b"\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x01\x88\xb5hello, everybody")?;
+/// alice.send(b"\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x01\x88\xb5hello, all")?;
 ///
 /// let mut burst = Burst::new(32);
 /// bob.wait(Some(Duration::from_secs(1)))?;

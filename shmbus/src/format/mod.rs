@@ -15,7 +15,7 @@
 
 pub(crate) mod member;
 
-/// `magic` of an initialised bus; 0 stands in a file nobody has initialised yet.
+/// `magic` of an initialised bus; it is 0 in a file that no process has initialised yet.
 pub(crate) const MAGIC: u32 = 0xca11_d054;
 /// `magic` of a bus larger than a rump kernel's: another one, so that a rump kernel refuses it.
 pub(crate) const BIG_MAGIC: u32 = 0xca11_d0b1;

@@ -1,6 +1,6 @@
 //! The memory floor: the mapped bus file, reached through checked accessors.
 //!
-//! Everything unsafe of this crate is in this file. Above it nobody sees a pointer: the header's fields are atomics
+//! Everything unsafe of this crate is in this file. Above it there are no pointers: the header's fields are atomics
 //! named by [`Field32`] and [`Field64`], and the ring's bytes are copied in and out by offset. The ring's algorithms
 //! are written against the trait [`Memory`], so that a model can stand in for the mapping.
 //!
@@ -32,7 +32,7 @@ const CACHE_LINE: usize = 64;
 /// Copies must lie inside the ring data and not cross its end: offsets come from checked arithmetic, so a copy
 /// outside is a programming error and panics.
 pub(crate) trait Memory {
-    /// How often a snapshot is tried before the caller is told to do something else. A commit of ours takes a few stores; a
+    /// How often a snapshot is tried before the caller has to do something else. A commit of ours takes a few stores; a
     /// rump kernel holds the lock for a packet's copy.
     const TRIES: u32 = 200;
 
@@ -82,7 +82,7 @@ impl Mapping {
         Ok(Self { guard, map, data_size, writable })
     }
 
-    /// Whether the file was cut short under the mapping: what is read there may be zeros that nobody wrote.
+    /// Whether the file was cut short under the mapping: what is read there may be zeros that no station wrote.
     #[inline]
     pub(crate) fn is_lost(&self) -> bool {
         self.guard.is_lost()
@@ -105,7 +105,7 @@ impl Mapping {
     fn atomic32(&self, field: Field32) -> &AtomicU32 {
         let at = self.map.as_ptr().wrapping_add(field as usize).cast::<u32>();
         // SAFETY: the field lies inside the header of a mapping that lives as long as `self`, on a multiple of its
-        // size from a page boundary, and is accessed by nobody in this process but through atomics.
+        // size from a page boundary, and this process accesses it through atomics only.
         unsafe { AtomicU32::from_ptr(at.cast_mut()) }
     }
 
@@ -206,7 +206,7 @@ impl Memory for Mapping {
 #[inline]
 fn prefetch_for_writing(line: *const u8) {
     // SAFETY: it reads nothing the program can see, and cannot fault, whatever the address. Processors that do not know it do
-    // nothing. (The compiler's intrinsic asks for reading only, unless it is told of a certain processor.)
+    // nothing. (The compiler's intrinsic asks for reading only, unless it compiles for a certain processor.)
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     unsafe {
         std::arch::asm!("prefetchw [{line}]", line = in(reg) line, options(nostack, preserves_flags, readonly));

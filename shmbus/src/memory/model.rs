@@ -1,4 +1,4 @@
-//! A bus in ordinary memory, of any size: what the ring's algorithms are tested on.
+//! A bus in ordinary memory, of any size, for tests of the ring's algorithms.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 

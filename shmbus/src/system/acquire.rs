@@ -1,4 +1,4 @@
-//! Waiting for the lock, and taking it from the dead.
+//! Waits for the lock, and takes it from dead owners.
 
 use std::fs::File;
 use std::time::{Duration, Instant};
@@ -9,17 +9,17 @@ use crate::mechanism::ring::lock::{LockGuard, Owner};
 use crate::memory::Memory;
 use crate::system::{liveness, members};
 
-/// Looks at the lock before the processor is offered to others: a burst's copy takes some microseconds.
+/// Looks at the lock before the waiter yields the CPU: a burst's copy takes some microseconds.
 const SPINS: u32 = 200;
-/// Offers before the waiter sleeps in between.
+/// Yields before the waiter sleeps between two looks.
 const YIELDS: u32 = 50;
 /// The longest sleep between two looks.
 const NAP: Duration = Duration::from_micros(500);
-/// How long the lock is waited for before its owner is asked after.
+/// How long the lock is waited for before the waiter asks whether its owner is alive.
 const LIVENESS_CHECK: Duration = Duration::from_millis(1);
 
-/// Takes the lock of `ring` for `me`, waiting for at most `timeout`. An owner that died with it is found out through
-/// `file` and succeeded.
+/// Takes the lock of `ring` for `me`, and waits for it at most `timeout`. It asks through `file` whether the owner is alive,
+/// and takes the lock over from a dead one.
 pub(crate) fn acquire<'r, M: Memory>(
     ring: &'r Ring<M>,
     file: &File,
@@ -35,7 +35,7 @@ pub(crate) fn acquire<'r, M: Memory>(
     wait(ring, file, me, timeout)
 }
 
-/// Takes the lock if its owner, one of our kind, died with it: found out through `file`.
+/// Takes the lock over if a station of this kind died with it. It asks through `file` whether the owner is alive.
 #[cold]
 pub(crate) fn take_over_dead<'r, M: Memory>(
     ring: &'r Ring<M>,

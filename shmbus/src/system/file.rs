@@ -1,6 +1,6 @@
-//! Opening, checking and making the bus file.
+//! Opens, checks and makes the bus file.
 //!
-//! Everything is checked before anything is changed: a file that is not a bus is left as it was.
+//! All checks come before the first change: a file that is not a bus stays as it was.
 
 use std::fs::{self, File, FileType};
 use std::io::{self, Read as _};
@@ -22,7 +22,7 @@ use crate::system::{links, liveness};
 /// What a file that may be a bus turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// An initialised bus of so many bytes.
+    /// An initialised bus of this many bytes.
     Bus(u64),
     /// An empty or zero file: a bus to be made.
     Blank,
@@ -47,7 +47,7 @@ pub(crate) fn read_whole(path: &Path, size: u64) -> Result<Vec<u8>, OpenError> {
     Err(OpenError::WrongSize { path: path.to_owned(), size })
 }
 
-/// Opens what is a regular file, and nothing else.
+/// Opens a regular file, and refuses all else.
 fn open_regular(path: &Path, writable: bool) -> Result<File, OpenError> {
     // Opening a folder, pipe or socket gives errors that do not say what is wrong, so the kind is looked at first ...
     let target = links::follow(path)?;
@@ -65,8 +65,8 @@ fn open_regular(path: &Path, writable: bool) -> Result<File, OpenError> {
     Ok(file)
 }
 
-/// Makes a new, empty file in the folder of `path` that has no name yet: whoever fails to make a bus of it leaves nothing behind,
-/// even when killed. `None` where the file system has no such files.
+/// Makes a new, empty file without a name in the folder of `path`: a process that fails to make a bus of it leaves nothing
+/// behind, even when it is killed. `None` where the file system has no such files.
 pub(crate) fn create_unnamed(path: &Path, mode: u32) -> io::Result<Option<File>> {
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
@@ -102,7 +102,7 @@ fn set_mode(file: &File, mode: u32) -> io::Result<()> {
     file.set_permissions(PermissionsExt::from_mode(mode))
 }
 
-/// Removes a file that did not become a bus, if the name is still its, and nobody has made it a bus meanwhile.
+/// Removes a file that did not become a bus, if the name still leads to it, and no other process has made it a bus.
 pub(crate) fn discard(file: &File, path: &Path) {
     if matches!(word(file, Field32::Magic as u64), Ok(0)) && leads_to(path, file) {
         // The error that is returned says more than a failure to tidy up.
@@ -116,8 +116,8 @@ pub(crate) fn leads_to(path: &Path, file: &File) -> bool {
     there.is_ok_and(|(there, file)| there.dev() == file.dev() && there.ino() == file.ino())
 }
 
-/// Makes sure that the file has `size` bytes and that every block of it has a place, so that a disk that fills up later
-/// cannot kill those who map it.
+/// Makes sure that the file has `size` bytes and that all its blocks are reserved, so that a disk that fills up later
+/// cannot kill the processes that map it.
 pub(crate) fn reserve(path: &Path, file: &File, size: u64) -> Result<(), OpenError> {
     let metadata = file.metadata().map_err(|error| OpenError::io(path, error))?;
     // Waking the others is a write as well.
@@ -139,7 +139,7 @@ pub(crate) fn reserve(path: &Path, file: &File, size: u64) -> Result<(), OpenErr
     }
 }
 
-/// A word of the header by its offset. What the file is too short to have counts as 0, which it would be if it were longer.
+/// A word of the header by its offset. Bytes beyond the end of the file count as 0, as they would in a longer file.
 pub(crate) fn word(file: &File, at: u64) -> io::Result<u32> {
     let mut bytes = [0; 4];
     let mut filled = 0;
@@ -164,7 +164,7 @@ pub(crate) fn check(path: &Path, file: &File) -> Result<Found, OpenError> {
     let blank = word(Field32::Magic)? == 0
         && size()? <= BUS_SIZE
         && is_blank(file).map_err(|error| OpenError::io(path, error))?;
-    // Whoever makes a big bus of it makes it long first.
+    // A process that makes a big bus of it makes it long first.
     let being_made = liveness::is_being_made(file).unwrap_or(false);
     // It may have become a bus meanwhile.
     let (magic, size) = (word(Field32::Magic)?, size()?);
@@ -185,8 +185,7 @@ pub(crate) fn check(path: &Path, file: &File) -> Result<Found, OpenError> {
     }
 }
 
-/// Whether there is nothing behind the header. What stands in a header without magic was left by somebody who died while
-/// making a bus.
+/// Whether all bytes after the header are 0. A header without magic was left by a process that died while it made a bus.
 fn is_blank(file: &File) -> io::Result<bool> {
     let mut bytes = [0; 8 << 10];
     let mut at = HEADER_SIZE as u64;

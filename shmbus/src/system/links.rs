@@ -1,8 +1,8 @@
 //! Symbolic links on the way to a bus.
 //!
-//! They are followed, as everywhere, but for those that lead astray: in a folder like `/tmp`, where everybody may put things, a
-//! link of somebody else's may point at any file that its victim may write. The kernel refuses such links where
-//! `fs.protected_symlinks` is set, which many containers do not have; so the same rule is kept here.
+//! They are followed, as everywhere, except planted ones: in a folder like `/tmp`, where every user may make files, a link of
+//! another user may point at any file that its victim may write. The kernel refuses such links where
+//! `fs.protected_symlinks` is set, which many containers lack; so the same rule holds here.
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
@@ -24,11 +24,11 @@ const MAX_LINKS: usize = 40;
 /// Where a path leads: to a file, by a name that is no link.
 pub(crate) struct Target {
     pub(crate) path: PathBuf,
-    /// What to open it with, so that it is not a link after all.
+    /// Flags for opening it, so that a link that took its place is refused.
     pub(crate) flags: libc::c_int,
 }
 
-/// Follows links, each of which is looked at and followed as one and the same.
+/// Follows links. Each is opened once, so the link that is checked is the one that is followed.
 pub(crate) fn follow(path: &Path) -> Result<Target, OpenError> {
     let mut at = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -61,10 +61,10 @@ pub(crate) fn follow(path: &Path) -> Result<Target, OpenError> {
     Err(OpenError::io(path, Errno::ELOOP))
 }
 
-/// Whether somebody who is neither us nor the folder's owner has put a link into a folder where everybody may.
+/// Whether the link lies in a folder where every user may make files, and belongs to neither this user nor the folder's owner.
 fn is_planted(link: &Metadata, folder: &Metadata) -> bool {
-    const FOR_EVERYBODY: u32 = libc::S_ISVTX | libc::S_IWOTH;
-    folder.mode() & FOR_EVERYBODY == FOR_EVERYBODY
+    const OPEN_TO_ALL: u32 = libc::S_ISVTX | libc::S_IWOTH;
+    folder.mode() & OPEN_TO_ALL == OPEN_TO_ALL
         && link.uid() != geteuid().as_raw()
         && link.uid() != folder.uid()
 }

@@ -1,11 +1,11 @@
-//! Who is alive: numbers that the kernel forgets with their process.
+//! Which stations are alive: numbers that the kernel forgets with their process.
 //!
 //! Every station picks a number and locks the byte of that number, far beyond the end of the bus file, through its own
 //! open file description (`F_OFD_SETLK`). The kernel drops such a lock when the last copy of the descriptor is closed,
-//! however the process ends; anybody with the file can ask whether it stands. Unlike a process id it means the same
-//! in every pid namespace and is not used again by somebody else.
+//! however the process ends; any process with the file can ask whether the lock is held. Unlike a process id, the number
+//! means the same in every pid namespace, and no other process reuses it.
 //!
-//! The lock lives on in children that inherit the descriptor. It is closed on exec; a process that forks without it
+//! The lock lives on in children that inherit the descriptor. It is closed on exec; a process that forks without exec
 //! must drop its stations first.
 
 use std::fs::File;
@@ -21,11 +21,11 @@ use crate::mechanism::ring::lock::Owner;
 
 /// File offset of the byte that stands for number 0.
 const BASE: i64 = 1 << 40;
-/// The number of whoever makes the bus.
+/// The number of a process that makes the bus.
 const MAKER: i64 = 0;
 /// How many numbers are tried before giving up; a single one is taken with a probability of one in a thousand million.
 const TRIES: usize = 100;
-/// So many stations are counted. Whoever may write the file can hold any number of locks on it.
+/// The most stations that are counted. A process that may write the file can hold any number of locks on it.
 const MOST: usize = 1 << 16;
 
 #[expect(clippy::cast_possible_truncation, reason = "the constants are small; the fields are C's shorts")]
@@ -49,8 +49,8 @@ pub(crate) fn random_number() -> u64 {
     fastrand::Rng::with_seed(fastrand::u64(..) ^ this).u64(..)
 }
 
-/// Picks a number and holds it for as long as `file`'s description is open. `taken` is one not to pick: it stands in the
-/// lock word, perhaps left there by a dead station.
+/// Picks a number and holds it for as long as `file`'s description is open. It does not pick `taken`, the number in the lock
+/// word: perhaps a dead station left it there.
 pub(crate) fn claim(file: &File, taken: Option<Owner>) -> io::Result<Owner> {
     for _ in 0..TRIES {
         #[expect(clippy::cast_possible_truncation, reason = "any part of it is as good")]
@@ -64,22 +64,22 @@ pub(crate) fn claim(file: &File, taken: Option<Owner>) -> io::Result<Owner> {
             Err(error) => return Err(error.into()),
         }
     }
-    Err(io::Error::other("somebody has locked all numbers that stations have there"))
+    Err(io::Error::other("another process has locked all numbers of stations"))
 }
 
-/// Gives a number back.
+/// Releases a number.
 pub(crate) fn release(file: &File, owner: Owner) -> io::Result<()> {
     fcntl(file, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, owner.number().into(), 1)))?;
     Ok(())
 }
 
-/// Whether somebody holds the number through another description than `file`'s.
+/// Whether the number is held through another description than `file`'s.
 pub(crate) fn is_alive(file: &File, owner: Owner) -> io::Result<bool> {
     Ok(held_in(file, owner.number().into(), 1)?.is_some())
 }
 
-/// Takes the byte of number 0, which is no station's: whoever has it may make a bus of the file. `false` when another has
-/// it.
+/// Takes the byte of number 0, which is no station's: its holder may make a bus of the file. `false` when another process
+/// holds it.
 pub(crate) fn try_lock_making(file: &File) -> io::Result<bool> {
     match fcntl(file, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, MAKER, 1))) {
         Ok(_) => Ok(true),
@@ -88,12 +88,12 @@ pub(crate) fn try_lock_making(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Whether somebody makes a bus of the file, through another description than `file`'s.
+/// Whether a process makes a bus of the file, through another description than `file`'s.
 pub(crate) fn is_being_made(file: &File) -> io::Result<bool> {
     Ok(held_in(file, MAKER, 1)?.is_some())
 }
 
-/// Gives the right to make a bus back.
+/// Releases the right to make a bus.
 pub(crate) fn unlock_making(file: &File) -> io::Result<()> {
     fcntl(file, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, MAKER, 1)))?;
     Ok(())
@@ -101,7 +101,7 @@ pub(crate) fn unlock_making(file: &File) -> io::Result<()> {
 
 /// How many stations hold numbers, the one of `file`'s own description not counted. Beyond [`MOST`] none is counted.
 pub(crate) fn count(file: &File) -> io::Result<usize> {
-    // The kernel names some lock in a range, not the lowest: go on on both sides of it.
+    // The kernel names some lock in a range, not the lowest: continue on both sides of it.
     let mut ranges = vec![(MAKER + 1, i64::from(Owner::MAX))];
     let mut count = 0;
     while let Some((first, len)) = ranges.pop() {
@@ -117,7 +117,7 @@ pub(crate) fn count(file: &File) -> io::Result<usize> {
     Ok(count)
 }
 
-/// What part of the range of numbers is held by somebody, if any is. Others may be as well.
+/// A part of the range of numbers that is held, if any is. Other parts may be held as well.
 fn held_in(file: &File, first: i64, len: i64) -> io::Result<Option<Range<i64>>> {
     // A shared lock conflicts with the exclusive ones that stations hold, and may be asked for without write access.
     let mut lock = range(libc::F_RDLCK, first, len);
@@ -125,7 +125,7 @@ fn held_in(file: &File, first: i64, len: i64) -> io::Result<Option<Range<i64>>> 
     if i32::from(lock.l_type) == libc::F_UNLCK {
         return Ok(None);
     }
-    // No station holds a lock across several numbers, but somebody may. A length of 0 stands for all there is.
+    // No station holds a lock across several numbers, but another process may. A length of 0 means up to the end.
     let start = (lock.l_start - BASE).clamp(first, first + len - 1);
     let end = if lock.l_len == 0 { i64::MAX } else { lock.l_start.saturating_add(lock.l_len) - BASE };
     Ok(Some(start..end.clamp(start + 1, first + len)))
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(count(&watcher).expect("asked"), 0);
     }
 
-    /// It would be long in counting them one by one.
+    /// Counting them one by one would take long.
     #[test]
     #[cfg_attr(miri, ignore = "locks of files")]
     fn a_lock_across_many_numbers_counts_as_one() {

@@ -1,22 +1,22 @@
-//! Which processes have a file mapped, as far as `/proc` shows it.
+//! Which processes have a file mapped, as `/proc` shows it.
 
 use std::{fs, io};
 
-/// Who has a file mapped, as far as it can be seen.
+/// The processes that have a file mapped, as far as this process can see.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MappedBy {
     /// Ids of other processes.
     pub(crate) pids: Vec<u32>,
-    /// Processes that could not be looked into: those of other users.
+    /// Processes that could not be examined: those of other users.
     pub(crate) unseen: usize,
-    /// Mappings of this process besides the one that was asked about.
+    /// Further mappings of this process.
     pub(crate) own: usize,
 }
 
-/// Looks through the mappings of every process for those of the file that this process has mapped at `address`.
+/// Searches the mappings of every process for those of the file that this process has mapped at `address`.
 ///
-/// What the system calls a file's device there is on some file systems (btrfs, for one) not what `stat` calls it. So the names
-/// are had from the mapping itself.
+/// On some file systems (btrfs, for one) the device in `/proc` differs from the one in `stat`. So device and inode are read
+/// from this process's own mapping.
 pub(crate) fn mapped_by(address: usize) -> io::Result<MappedBy> {
     let own = fs::read_to_string("/proc/self/maps")?;
     let file = own.lines().find(|line| begins_at(line, address)).and_then(file_of);

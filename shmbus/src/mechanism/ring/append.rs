@@ -1,8 +1,7 @@
-//! Putting packets on the ring, under the lock.
+//! Puts packets on the ring, under the lock.
 //!
-//! A burst is written in three steps: `first` is moved out of the way of all of it, then the bytes are written, then
-//! `last` (and with it `generation`) says that they are there. A writer that dies anywhere in between has added nothing
-//! and broken nothing.
+//! A burst is written in three steps: `first` moves out of the way of all of it, then the bytes are written, then `last`
+//! (and with it `generation`) commits them. A writer that dies anywhere in between has added nothing and broken nothing.
 
 use std::sync::atomic::Ordering;
 
@@ -11,22 +10,22 @@ use super::position::{Extent, Position};
 use crate::format::{Field32, Field64, PACKET_HEADER_SIZE, PacketHeader};
 use crate::memory::Memory;
 
-/// The share of the ring a burst may fill: one in so many. It bounds what a reader that is just being overrun loses,
-/// how long the lock is held, and how far `first` runs ahead of a commit.
+/// A burst may fill the ring's size divided by this. It bounds what a reader that is being overrun loses, how long the lock
+/// is held, and how far `first` runs ahead of a commit.
 const BURST_SHARE: u32 = 16;
 
-/// So many bytes in front of those being written are asked for: some dozen cache lines, as many as a processor waits for at
-/// the same time.
+/// Bytes that are prefetched ahead of those being written: some dozen cache lines, as many as a CPU waits for at the same
+/// time.
 const AHEAD: u32 = 4_096;
 
-/// What was found broken, and mended, while appending.
+/// What was broken, and mended, while appending.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mended {
-    /// The header or the chain of packets was not that of a ring; what it held was dropped.
+    /// The header or the chain of packets was not that of a ring; the packets were dropped.
     pub(crate) corrupt: bool,
 }
 
-/// And at most this much, so that nobody waits long for the lock of a large ring.
+/// And at most this many bytes, so that no station waits long for the lock of a large ring.
 const MAX_BURST: u32 = 128 * 1024;
 
 /// Bytes that may be appended in one hold of the lock, packet headers included, on a ring of `ring_size`.
@@ -61,8 +60,7 @@ impl<M: Memory> LockGuard<'_, M> {
         }
         let start = extent.end;
         let crosses = start.advance(bytes, size).generation != start.generation;
-        // A rump kernel that comes to the bus while the newest packet is the one that crosses the end takes the whole
-        // ring for new. An empty packet, which every receiver skips, puts `last` behind the end again.
+        // A rump kernel that joins while the newest packet is the one that crosses the end takes the whole ring for new. An empty packet, which every receiver skips, puts `last` behind the end again.
         let pad = crosses && start.advance(bytes - last_bytes, size).generation == start.generation;
         let stop = start.advance(if pad { bytes + PACKET_HEADER_SIZE } else { bytes }, size);
 
@@ -89,7 +87,7 @@ impl<M: Memory> LockGuard<'_, M> {
         if crosses {
             self.commit_crossing(start.generation, last.offset);
         } else {
-            // Release: pairs with the acquire of `last` in `Ring::snapshot`; whoever sees it sees the bytes.
+            // Release: pairs with the acquire of `last` in `Ring::snapshot`. A reader that sees it sees the bytes.
             self.ring.memory.store32(Field32::Last, last.offset, Ordering::Release);
         }
         self.unfinished = false;
@@ -131,24 +129,24 @@ impl<M: Memory> LockGuard<'_, M> {
         }
         if first != extent.first {
             self.ring.memory.store32(Field32::First, first.offset, Ordering::Relaxed);
-            // Release: pairs with the acquire fence before a reader's second snapshot. Whoever copies a byte that is
-            // written after this sees the new `first`.
+            // Release: pairs with the acquire fence before a reader's second snapshot. A reader that copied a byte written
+            // after this sees the new `first`.
             self.ring.memory.fence(Ordering::Release);
         }
         corrupt
     }
 
-    /// What the ring holds, after it was made a ring again if it was none.
+    /// What the ring holds, after a reset if the header was not that of a ring.
     pub(crate) fn mended_extent(&mut self) -> Extent {
         self.extent().unwrap_or_else(|| self.reset())
     }
 
-    /// Makes a ring of a header that is none: two empty packets (`first` must never equal `last`) in a new generation, so
-    /// that every reader finds itself overrun and begins anew.
+    /// Empties the ring: two empty packets (`first` must never equal `last`) in a new generation, so that every reader finds
+    /// itself overrun and begins anew.
     pub(super) fn reset(&self) -> Extent {
         let memory = &self.ring.memory;
         let generation = memory.load64(Field64::Generation, Ordering::Relaxed).wrapping_add(1);
-        // Not a place on any ring. Whoever takes over before it is one begins all this again.
+        // Not a place on any ring. A station that takes over before it is one does all this again.
         memory.store32(Field32::First, u32::MAX, Ordering::Relaxed);
         // Release: pairs with the acquire fence before a reader's second snapshot, as in `make_room`.
         memory.fence(Ordering::Release);
@@ -157,7 +155,7 @@ impl<M: Memory> LockGuard<'_, M> {
         }
         memory.store32(Field32::Last, PACKET_HEADER_SIZE, Ordering::Release);
         memory.store64(Field64::Generation, generation, Ordering::Release);
-        // Release: pairs with the acquire in `Ring::snapshot`; whoever sees it sees the ring that it belongs to.
+        // Release: pairs with the acquire in `Ring::snapshot`. A reader that sees it sees the ring that it belongs to.
         memory.store32(Field32::First, 0, Ordering::Release);
         Extent {
             first: Position { generation, offset: 0 },
@@ -166,8 +164,8 @@ impl<M: Memory> LockGuard<'_, M> {
         }
     }
 
-    /// Ends what a writer that is gone had begun, beyond putting the pair right: nothing that a rump kernel does not expect stays
-    /// behind.
+    /// Cancels the burst that a dead writer had begun, after the pair is settled: nothing stays behind that a rump kernel does
+    /// not expect.
     #[cold]
     pub(super) fn cancel_unfinished(&mut self) {
         let size = self.ring.size();

@@ -1,4 +1,4 @@
-//! A reader's place on the ring, and how it moves on without the lock.
+//! A reader's place on the ring, and how it advances without the lock.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
@@ -10,7 +10,7 @@ use super::snapshot::NoSnapshot;
 use crate::format::{PACKET_HEADER_SIZE, PacketHeader};
 use crate::memory::Memory;
 
-/// No reader pauses for so many turns of the ring: of the smallest they are days at the speed of memory.
+/// No reader pauses for this many turns of the ring: those of the smallest ring take days at the speed of memory.
 const MOST_TURNS: u64 = 1 << 32;
 
 /// A packet met on the way: its header, and the ring offset of its frame's bytes. Neither is known to be whole before
@@ -27,16 +27,16 @@ pub(crate) struct RingPacket {
 pub(crate) enum Outcome {
     /// All that was shown is whole (there may have been nothing).
     Whole,
-    /// What was shown is whole, but what lies behind it is no packet. The cursor has gone on behind the newest packet, if
-    /// the header makes sense enough to say where that is.
+    /// What was shown is whole, but what follows it is no packet. The cursor stands after the newest packet, if the header
+    /// says where that is.
     Corrupt,
-    /// Writers came around the ring: forget what was shown. So many bytes were missed; the cursor has gone on to the
-    /// oldest packet still there (or some way behind it, when that did not help).
+    /// Writers came around the ring: forget what was shown. This many bytes were missed; the cursor stands at the oldest
+    /// packet still there (or some way after it, when that did not help).
     Overrun(u64),
-    /// The header was scribbled over: forget what was shown. It speaks of a time to which no writers can have come, or of one
-    /// that is over, so nobody can say what was missed; the cursor goes by it all the same.
+    /// The header was scribbled over: forget what was shown. It names a turn that no writer can have reached, or one that is
+    /// over, so what was missed is unknown; the cursor follows it all the same.
     Scribbled,
-    /// Whether it is whole could not be told: forget what was shown, it will be shown again.
+    /// It is unknown whether it is whole: forget what was shown. It is shown again.
     Unsettled,
 }
 
@@ -49,12 +49,12 @@ pub(crate) struct Cursor {
     end: Position,
     /// Overruns since the last read that was not one.
     overruns: u32,
-    /// A lock word left behind by somebody who is gone: it keeps this reader from nothing.
+    /// A lock word left behind by a dead owner: this reader ignores it.
     abandoned: Option<LockWord>,
 }
 
 impl Cursor {
-    /// A reader that sees what comes from now on.
+    /// A reader that sees what is sent from now on.
     pub(crate) fn at_end(extent: &Extent) -> Self {
         Self { next: extent.end, end: extent.end, overruns: 0, abandoned: None }
     }
@@ -64,7 +64,7 @@ impl Cursor {
         Self { next: extent.first, end: extent.end, overruns: 0, abandoned: None }
     }
 
-    /// Reads on although the lock is held, as long as it is held by `word`.
+    /// Reads although the lock is held, as long as the lock word is `word`.
     pub(crate) fn ignore(&mut self, word: LockWord) {
         self.abandoned = Some(word);
     }
@@ -78,7 +78,7 @@ impl Cursor {
         Ok(self.next != self.end)
     }
 
-    /// Shows `visit` every packet from here on, until it says [`ControlFlow::Break(())`] or there are no more.
+    /// Shows `visit` every packet from here on, until it returns [`ControlFlow::Break`] or there are no more.
     #[inline]
     pub(crate) fn read<M: Memory>(
         &mut self,
@@ -124,7 +124,7 @@ impl Cursor {
         }
     }
 
-    /// Goes on where the ring still holds something.
+    /// Continues where the ring still holds packets.
     ///
     /// The oldest packet is the best place while the writers pause. If they do not, they will be past it before it is
     /// copied, again and again; so every further overrun in a row leaves a larger part of the ring, up to half of it,

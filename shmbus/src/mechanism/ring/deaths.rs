@@ -1,5 +1,5 @@
-//! Every place at which a writer can be killed, at every place of the ring's end in what it writes, judged by rump kernels:
-//! whatever is left and taken over or repaired, none of them ever asserts, hangs, or hears what nobody sent.
+//! Crash tests: a writer is killed at every store, with the ring's end at every place in what it writes. Model rump kernels
+//! judge the ring that is left and taken over or repaired: none ever asserts, hangs, or receives a packet that was not sent.
 
 use std::cell::Cell;
 use std::ops::{ControlFlow, Range};
@@ -21,7 +21,7 @@ const MAX_FRAME: u32 = 40;
 const SIZE: u32 = 1_830;
 /// The shapes of bursts that fit the limit.
 const SHAPES: [&[u32]; 8] = [&[14], &[15], &[37], &[40], &[14, 14], &[14, 40], &[40, 14], &[14, 14, 14]];
-/// Bytes that are written at once: a writer dies between them.
+/// Bytes that are stored at once: a writer dies between such stores.
 const WORD: usize = 8;
 
 /// A writer's view of the ring, which dies after a number of stores: what it does from then on does not happen.
@@ -64,7 +64,7 @@ impl Memory for Mortal<'_> {
     }
 
     fn cas64(&self, field: Field64, current: u64, new: u64) -> Result<u64, u64> {
-        // Who is dead sees no error any more.
+        // A dead writer sees no error any more.
         if self.lives() { self.memory.cas64(field, current, new) } else { Ok(current) }
     }
 
@@ -81,7 +81,7 @@ impl Memory for Mortal<'_> {
     }
 }
 
-/// Does something on the ring as one that dies after so many stores; whether it lived to do it all.
+/// Acts on the ring as a writer that dies after this many stores; returns whether it finished.
 fn dying(memory: &ModelMemory, stores: usize, act: impl FnOnce(&Ring<Mortal<'_>>)) -> bool {
     let mortal = Mortal { memory, left: Cell::new(stores) };
     let ring = Ring::new(mortal, MAX_FRAME);
@@ -89,7 +89,8 @@ fn dying(memory: &ModelMemory, stores: usize, act: impl FnOnce(&Ring<Mortal<'_>>
     ring.memory().left.get() > 0
 }
 
-/// Does it as one that dies at every store in turn, each on a copy of its own, until it lives. `then` is told after how many.
+/// Acts as a writer that dies at each store in turn, on a copy of the memory each time, until it finishes. Calls `then` with
+/// the copy and the number of stores.
 fn at_every_death(
     memory: &ModelMemory,
     act: impl Fn(&Ring<Mortal<'_>>),
@@ -130,7 +131,7 @@ fn send<M: Memory>(ring: &Ring<M>, me: u32, number: u32, lens: &[u32]) {
     }
 }
 
-/// What the next of us does that finds the lock held.
+/// What the next station of this kind does that finds the lock held.
 fn take_over<M: Memory>(ring: &Ring<M>, me: u32) {
     let word = ring.lock_word();
     if word.owner().is_some() {
@@ -138,7 +139,7 @@ fn take_over<M: Memory>(ring: &Ring<M>, me: u32) {
     }
 }
 
-/// Frees the lock of somebody unknown.
+/// Frees the lock of an unknown owner.
 fn repair<M: Memory>(ring: &Ring<M>) -> Option<Mend> {
     let word = ring.lock_word();
     let mut held = if word.is_free() {
@@ -158,14 +159,14 @@ fn check(heard: &[Heard]) -> Vec<u32> {
     heard.iter().map(|heard| heard.number).collect()
 }
 
-/// Somebody who fills the ring up to a place: one of us, or a rump kernel.
+/// The kind of sender that fills the ring up to a place: this crate, or a rump kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
     Us,
     Rump,
 }
 
-/// A ring on which somebody has sent until it ended at `end` in generation `turns`, and the peers that stopped reading at
+/// A ring that was filled until it ended at `end` in generation `turns`, and the peers that stopped reading at
 /// different packets on the way. The number of the next packet is the last.
 fn prepared(end: u32, turns: u64, by: By) -> Option<(ModelMemory, Vec<Rump>, u32)> {
     let memory = ModelMemory::new(SIZE);
@@ -198,8 +199,8 @@ fn prepared(end: u32, turns: u64, by: By) -> Option<(ModelMemory, Vec<Rump>, u32
     None
 }
 
-/// A peer that has read all there is. A rump kernel that goes up behind another's packet around the end would read for ever, so
-/// it does that before; here it is one that kept up.
+/// A peer that has read all packets. A rump kernel that goes up after another's packet around the end would read without
+/// end, so this one went up before that and kept up.
 fn current(memory: &ModelMemory) -> Rump {
     let end = end_of(memory);
     Rump::at(end.generation, end.offset, MAX_FRAME)
@@ -211,10 +212,10 @@ fn ends() -> impl Iterator<Item = u32> {
     (0..90).chain(600..603).chain(far)
 }
 
-/// Everybody comes to terms with what is there, and with what all kinds of senders add to it.
+/// All peers can read what is on the ring, and what all kinds of senders add to it.
 fn still_works(memory: &ModelMemory, peers: &[Rump], number: u32, may_hear: &[&[u32]], by: By) {
     let memory = memory.copy();
-    // A rump kernel that is overrun behind another's packet around the end reads for ever, until somebody sends.
+    // A rump kernel that is overrun after another's packet around the end reads without end, until a frame is sent.
     let mut peers = peers[if by == By::Rump { peers.len() - 1 } else { 0 }..].to_vec();
     let up_to_date = peers.len() - 1;
     for (index, peer) in peers.iter_mut().enumerate() {
@@ -292,7 +293,7 @@ fn a_killed_burst_is_there_or_not() {
 
 #[test]
 #[cfg_attr(miri, ignore = "thousands of runs")]
-fn who_takes_over_may_be_killed_too() {
+fn a_successor_may_be_killed_too() {
     for (end, turns) in ends().flat_map(|end| [(end, 0), (end, 1)]) {
         let Some((before, peers, number)) = prepared(end, turns, By::Us) else { continue };
         for shape in [SHAPES[0], SHAPES[7]] {
@@ -317,29 +318,32 @@ fn who_takes_over_may_be_killed_too() {
     }
 }
 
-/// Rump kernels die sending and reading, and who repairs the bus may be killed at it, too.
+/// Rump kernels die while they send and read, and the repair of the bus may be killed, too.
 #[test]
 #[cfg_attr(miri, ignore = "thousands of runs")]
 fn a_repaired_ring_is_one_to_rump_kernels() {
     for by in [By::Us, By::Rump] {
         for (end, turns) in ends().flat_map(|end| [(end, 0), (end, 1), (end, 2)]) {
             let Some((before, peers, number)) = prepared(end, turns, by) else { continue };
-            // Who dies right after it has taken the lock is one that reads, too: then others may have read the newest packet.
+            // A rump kernel that dies right after it has taken the lock may be one that reads: then others may have read the
+            // newest packet.
             let send = |ring: &Ring<Mortal<'_>>| put(ring.memory(), number, &frame(number, 33));
             at_every_death(&before, send, |dead, stores| {
                 if stores == 0 {
                     return;
                 }
                 let repair =
-                    |ring: &Ring<Mortal<'_>>| assert!(repair(ring).is_some(), "nobody else is there");
+                    |ring: &Ring<Mortal<'_>>| assert!(repair(ring).is_some(), "no other process is there");
                 at_every_death(dead, repair, |memory, stores| {
                     if memory.load64(Field64::Lock, Ordering::Relaxed) == 0 {
                         return;
                     }
                     let risen = Rump::up(memory, MAX_FRAME);
-                    immortal(memory, |ring| assert!(self::repair(ring).is_some(), "nobody else is there"));
+                    immortal(memory, |ring| {
+                        assert!(self::repair(ring).is_some(), "no other process is there")
+                    });
                     let peers = if by == By::Us { [&[risen][..], &peers].concat() } else { peers.clone() };
-                    // One state is left that a rump kernel asserts on: in the first turn, who repairs is killed between the
+                    // In one state a rump kernel asserts: in the first turn, the repair is killed between the
                     // blanks and `last`, and it has read the packet that they took the place of.
                     let all = turns > 0 || stores == 0;
                     for mut peer in peers.into_iter().filter(|peer| all || !peer.is_at(end)) {
@@ -356,7 +360,7 @@ fn a_repaired_ring_is_one_to_rump_kernels() {
     }
 }
 
-/// The header says nothing, or the packets lead nowhere: whoever sends next puts that right, and may be killed at it.
+/// The header is no ring's, or the packets lead nowhere: the next sender repairs that, and may be killed at it.
 #[test]
 #[cfg_attr(miri, ignore = "thousands of runs")]
 fn a_broken_ring_that_is_put_right_is_one_to_rump_kernels() {
@@ -387,7 +391,7 @@ fn a_broken_ring_that_is_put_right_is_one_to_rump_kernels() {
                             // It was killed before it had the lock.
                             return;
                         }
-                        // Where packets are broken, who is behind must come to them sooner or later.
+                        // Where packets are broken, a reader that is behind must come to them sooner or later.
                         let sound = &peers[if header { 0 } else { peers.len() - 1 }..];
                         for mut peer in [&[Rump::up(&memory, MAX_FRAME)][..], sound].concat() {
                             check(&peer.receive(&memory));
@@ -408,7 +412,7 @@ fn a_broken_ring_that_is_put_right_is_one_to_rump_kernels() {
     }
 }
 
-/// What fills a packet is its sender's, and may panic: then the burst is not there, and nothing else is amiss.
+/// The source that fills a packet may panic: then the burst is not there, and the ring is as before.
 #[test]
 fn a_burst_whose_source_panics_is_not_there() {
     for (end, turns) in ends().flat_map(|end| [(end, 0), (end, 1)]) {

@@ -291,7 +291,7 @@ fn two_writers_do_not_mix() {
     });
 }
 
-/// The writer dies after every possible number of its stores; somebody takes the lock over while somebody else reads.
+/// The writer dies after every possible number of its stores; another takes the lock over while a reader reads.
 #[test]
 #[cfg_attr(miri, ignore = "loom switches stacks in assembly")]
 fn a_writer_that_dies_takes_nothing_with_it_but_its_burst() {
@@ -308,7 +308,7 @@ fn a_writer_that_dies_takes_nothing_with_it_but_its_burst() {
                     let ring = successor.ring();
                     match ring.lock_word() {
                         dead if dead.owner() == Some(owner(1)) => {
-                            drop(ring.take_over(dead, owner(2)).expect("nobody else wants it"));
+                            drop(ring.take_over(dead, owner(2)).expect("no other writer wants it"));
                         }
                         word => assert!(word.is_free()),
                     }

@@ -1,4 +1,4 @@
-//! The lock, and who holds it, in one word.
+//! The lock and its owner, in one word.
 //!
 //! Rump kernels spin on the 32-bit `lock`: 0 free, 1 held. Beside it lie 32 bits they neither read nor write. We take and
 //! release both as one 64-bit word, so that there is no moment at which we hold the lock without saying so:
@@ -6,17 +6,17 @@
 //! ```text
 //!   lock (u32)   spare (u32)
 //!      0            any              free
-//!      1             0               held by somebody unknown: a rump kernel
+//!      1             0               held by an unknown owner: a rump kernel
 //!      1       ┌─ 31 ─┬─ 30 ─┬─ 29..0 ─┐
 //!              │ mark │ gen  │  owner  │   held by us
 //!              └──────┴──────┴─────────┘
 //! ```
 //!
-//! *owner* is a number whose holder the kernel can be asked about (see [`crate::system::liveness`]). The *mark* stands while
-//! `last` and `generation` change together; *gen* is then the lowest bit of the generation before. With it, a station that
-//! takes over the lock of a dead owner can tell whether one of the two stores was made without the other, and make that one too.
-//! The generation never goes back: a rump kernel that goes up reads it without the lock, and asserts that it never meets an older
-//! one.
+//! *owner* is a number: the kernel knows whether its holder is alive (see [`crate::system::liveness`]). The *mark* stands
+//! while `last` and `generation` change together; *gen* is then the lowest bit of the generation before. With it, a station
+//! that takes over the lock of a dead owner can tell whether one of the two stores was made without the other, and make
+//! that one too. The generation never decreases: a rump kernel that goes up reads it without the lock, and asserts that it
+//! never meets an older one.
 //!
 //! The word is accessed as 64 bits by us and its lower address as 32 by rump kernels. Mixed sizes are outside the
 //! language's memory model; on the processors rump kernels run on (and always on x86-64) both are single accesses to
@@ -84,7 +84,7 @@ impl LockWord {
         self.halves().0 == 0
     }
 
-    /// Who holds the lock, if it is one of us.
+    /// The owner of the lock, if it is a station of this kind.
     pub(crate) fn owner(self) -> Option<Owner> {
         let (lock, spare) = self.halves();
         if lock == 0 { None } else { Owner::new(spare) }
@@ -111,11 +111,11 @@ impl LockWord {
     }
 }
 
-/// The lock, held: whoever has this may write the ring. Dropping it releases the lock.
+/// The lock, held: its holder may write the ring. Dropping it releases the lock.
 #[derive(Debug)]
 pub(crate) struct LockGuard<'r, M: Memory> {
     pub(super) ring: &'r Ring<M>,
-    /// The word that stands meanwhile, without the mark.
+    /// The lock word meanwhile, without the mark.
     word: LockWord,
     /// Room was made for a burst that is not committed.
     pub(super) unfinished: bool,
@@ -136,8 +136,8 @@ impl<M: Memory> Ring<M> {
         self.swap(word, LockWord::held_by(me))
     }
 
-    /// Takes the lock from an owner that died with it, where `dead` is the word it left, and puts right what it left
-    /// half done. Of several that try, one succeeds.
+    /// Takes the lock from an owner that died with it, where `dead` is the word it left, and finishes or undoes what it had
+    /// begun. Of several stations that try, one succeeds.
     pub(crate) fn take_over(&self, dead: LockWord, me: Owner) -> Result<LockGuard<'_, M>, LockWord> {
         let mut held = self.swap_keeping_mark(dead, me)?;
         if let Some(old_generation) = dead.crossing_from() {
@@ -147,34 +147,34 @@ impl<M: Memory> Ring<M> {
         Ok(held)
     }
 
-    /// Takes the lock from an owner nobody knows, where `word` is what stands there. What is on the ring has to be gone over.
+    /// Takes the lock from an unknown owner, where `word` is the lock word. The caller has to repair the ring.
     ///
-    /// The word stays that of an unknown owner: should the process die at it, nobody takes over a ring that was not gone over
-    /// to its end. So the lock keeps off all but those who do this as well, and they have to agree among themselves.
+    /// The word stays that of an unknown owner: should the process die during the repair, no station takes over a ring that
+    /// is half repaired. So the lock keeps off all but other repairs, which have to exclude each other.
     pub(crate) fn seize(&self, word: LockWord) -> Result<LockGuard<'_, M>, LockWord> {
         self.swap(word, LockWord::rump_kernel())
     }
 
-    /// Clears what lies beside a free lock. A rump kernel that takes the lock leaves that as it is, and would be taken for
-    /// whatever it says.
+    /// Clears the spare half of a free lock. A rump kernel that takes the lock leaves that half as it is, and would seem to
+    /// be the owner that it names.
     pub(crate) fn clear_spare(&self) {
         let word = self.lock_word();
         if word.is_free() && word != LockWord::FREE {
-            // Should somebody have taken the lock meanwhile, it is not free.
+            // If another takes the lock meanwhile, the swap fails, and the lock is not free any more.
             let _ = self.memory.cas64(Field64::Lock, word.0, LockWord::FREE.0);
         }
     }
 
     fn swap(&self, from: LockWord, to: LockWord) -> Result<LockGuard<'_, M>, LockWord> {
-        // Acquire: pairs with the release of the lock in `LockGuard::drop` (and a rump kernel's): we see all they wrote.
+        // Acquire: pairs with the release of the lock in `LockGuard::drop` (and a rump kernel's). We see all they wrote.
         match self.memory.cas64(Field64::Lock, from.0, to.0) {
             Ok(_) => Ok(LockGuard { ring: self, word: to, unfinished: false }),
             Err(word) => Err(LockWord(word)),
         }
     }
 
-    /// As `swap`, but a crossing mark goes on standing under the new owner's name: the pair is unsettled until the new
-    /// owner has settled it, and should it die as well, the next one still knows.
+    /// As `swap`, but a crossing mark stays, under the new owner's number: the pair is unsettled until the new owner has
+    /// settled it, and should that owner die as well, the next one still sees the mark.
     fn swap_keeping_mark(&self, dead: LockWord, me: Owner) -> Result<LockGuard<'_, M>, LockWord> {
         let word = LockWord::held_by(me);
         let Some(old_generation) = dead.crossing_from() else { return self.swap(dead, word) };
@@ -185,18 +185,19 @@ impl<M: Memory> Ring<M> {
 }
 
 impl<M: Memory> LockGuard<'_, M> {
-    /// Stores `last` and the next generation as one change: nobody takes them for a pair while the mark stands.
+    /// Stores `last` and the next generation as one change: no reader takes them for a pair while the mark stands.
     pub(super) fn commit_crossing(&self, old_generation: u64, last: u32) {
         let memory = &self.ring.memory;
-        // Each release pairs with the acquire loads in `Ring::snapshot`: whoever sees a later store sees the earlier ones.
+        // Each release pairs with the acquire loads in `Ring::snapshot`: a reader that sees a later store sees the earlier
+        // ones.
         memory.store64(Field64::Lock, self.word.marked(old_generation).0, Ordering::Release);
         memory.store32(Field32::Last, last, Ordering::Release);
         memory.store64(Field64::Generation, old_generation.wrapping_add(1), Ordering::Release);
         memory.store64(Field64::Lock, self.word.0, Ordering::Release);
     }
 
-    /// Stores a `last` that lies before the one that stands there, and a generation that tells those of it who have read further.
-    /// The generation comes first: should nobody live to store `last`, they begin anew for nothing.
+    /// Stores a `last` that lies before the present one, and a generation by which readers that have read further notice it.
+    /// The generation comes first: should the writer die before it stores `last`, they begin anew for nothing.
     pub(super) fn commit_back(&self, old_generation: u64, generation: u64, last: u32) {
         let memory = &self.ring.memory;
         memory.store64(Field64::Lock, self.word.marked(old_generation).0, Ordering::Release);
@@ -205,7 +206,7 @@ impl<M: Memory> LockGuard<'_, M> {
         memory.store64(Field64::Lock, self.word.0, Ordering::Release);
     }
 
-    /// Ends a crossing commit that its writer did not live to end.
+    /// Finishes a crossing commit whose writer died.
     ///
     /// A crossing takes `last` from the far part of the ring to its near part, since a burst is much shorter than the
     /// ring. So it can be seen whether that was stored. If it was, all of the burst is there, and what is left to do is to
@@ -224,20 +225,20 @@ impl<M: Memory> LockGuard<'_, M> {
 impl<M: Memory> Drop for LockGuard<'_, M> {
     fn drop(&mut self) {
         if self.unfinished {
-            // Whoever was to fill the burst panicked.
+            // The source of the burst panicked.
             self.unfinished = false;
             self.cancel_unfinished();
         }
         let memory = &self.ring.memory;
         let word = LockWord(memory.load64(Field64::Lock, Ordering::Relaxed));
         if word.is_free() {
-            // The lock was broken, and whoever broke it is through.
+            // The lock was broken, and the process that broke it has released it.
             self.ring.clear_spare();
         } else if word.owner() == self.word.owner() {
             // Release: pairs with the acquire of the next holder.
             memory.store64(Field64::Lock, LockWord::FREE.0, Ordering::Release);
         }
-        // Else somebody who took us for dead, or a vandal, has taken the lock: it is not ours to release.
+        // Otherwise a process that took us for dead, or a vandal, has taken the lock: it is not ours to release.
     }
 }
 
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn the_low_half_is_all_a_rump_kernel_sees() {
+    fn a_rump_kernel_sees_only_the_low_half() {
         let ring = ring();
         let held = ring.try_lock(owner(77)).expect("free");
         assert_eq!(ring.lock_word().halves(), (1, 77));
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_held_lock_is_not_had() {
+    fn a_held_lock_cannot_be_taken() {
         let ring = ring();
         let held = ring.try_lock(owner(1)).expect("free");
         let word = ring.try_lock(owner(2)).expect_err("held");

@@ -1,8 +1,8 @@
-//! Putting a ring right whose writer left it, nobody knows in which state.
+//! Repairs a ring whose writer died in an unknown state.
 //!
-//! A rump kernel stores `last` before the packet is there, and dies with the lock like anybody else. So the packets are gone
-//! over from the oldest on: what leads from header to header up to `last` is kept, and the newest one is given up
-//! when nobody can say whether its bytes were written.
+//! A rump kernel stores `last` before the packet is there, and may die with the lock like any other process. So the repair
+//! walks the packets from the oldest on: it keeps those that lead from header to header up to `last`, and drops the newest
+//! when it is unknown whether its bytes were written.
 
 use std::sync::atomic::Ordering;
 
@@ -14,13 +14,13 @@ use crate::memory::Memory;
 /// What was found and done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mend {
-    /// The packets were in order. So many are on the ring.
+    /// The packets were in order. This many are on the ring.
     Sound { packets: u32 },
-    /// The newest packet was given up, so many are left.
+    /// The newest packet was dropped, and this many are left.
     NewestDropped { packets: u32 },
-    /// Behind this many packets was something that is none, and all from there on was given up.
+    /// After this many packets came something that is none, and all from there on was dropped.
     Cut { packets: u32 },
-    /// Nothing on the ring could be believed: it is empty now.
+    /// No packet on the ring was valid: it is empty now.
     Emptied,
 }
 
@@ -36,7 +36,7 @@ struct Walk {
 }
 
 impl<M: Memory> LockGuard<'_, M> {
-    /// Goes over the ring. `doubtful`: the newest packet may be half written. `alone`: nobody reads the ring meanwhile.
+    /// Repairs the ring. `doubtful`: the newest packet may be half written. `alone`: no process reads the ring meanwhile.
     pub(crate) fn mend(&mut self, doubtful: bool, alone: bool) -> Mend {
         let size = self.ring.size();
         let Some(walk) = self.walk() else {
@@ -72,13 +72,13 @@ impl<M: Memory> LockGuard<'_, M> {
         }
     }
 
-    /// Makes this packet the newest. Readers go on as if what was behind it had never been.
+    /// Makes this packet the newest. Readers continue as if no packet had followed it.
     fn give_up_behind(&mut self, newest: Position, alone: bool) {
         let (ring, size) = (self.ring, self.ring.size());
         let generation = ring.memory.load64(Field64::Generation, Ordering::Relaxed);
-        // Only where the packet may have reached the end of the ring it is not known whether the generation has counted it:
-        // two more make every reader, if there is one, begin anew. So must those who have read it already, and a rump kernel
-        // does not believe that in generation 0.
+        // Where the packet may have reached the end of the ring, it is unknown whether the generation has counted it: two more
+        // make every reader begin anew, if there is one. Readers that have read the packet already must begin anew as well,
+        // and a rump kernel asserts that it is never overrun in generation 0.
         let new_generation = if self.last_may_cross() || (generation == 0 && !alone) {
             generation.wrapping_add(2)
         } else {
@@ -97,8 +97,8 @@ impl<M: Memory> LockGuard<'_, M> {
         last >= self.ring.size().saturating_sub(PACKET_HEADER_SIZE + self.ring.max_frame)
     }
 
-    /// In generation 0, puts packets that every receiver skips in the place of the newest one: so the ring ends where it did, for
-    /// those who have read it as well. How many; `None` where that cannot be.
+    /// In generation 0, replaces the newest packet by packets that every receiver skips: so the ring ends where it did, for
+    /// readers that have read the packet as well. Returns how many; `None` where they do not fit.
     fn blank_out(&self, newest: Position) -> Option<u32> {
         const LONGEST_SKIPPED: u32 = 13;
         let (ring, size) = (self.ring, self.ring.size());
@@ -167,9 +167,9 @@ mod tests {
         Owner::new(1).expect("not 0")
     }
 
-    /// The ring as somebody unknown left it, or as it is.
+    /// The ring as an unknown owner left it, or as it is.
     fn seized(ring: &Ring<ModelMemory>) -> LockGuard<'_, ModelMemory> {
-        ring.seize(ring.lock_word()).expect("nobody else wants it")
+        ring.seize(ring.lock_word()).expect("no other process wants it")
     }
 
     /// A ring with some packets of 76 bytes, which with their headers are 100 each.
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_doubtful_packet_is_given_up_and_no_other() {
+    fn a_doubtful_packet_is_dropped_and_no_other() {
         for count in [2, 20, 38, 39, 40, 41, 79, 80, 81, 200] {
             let ring = ring(count);
             let before = packets(&ring);
@@ -225,7 +225,7 @@ mod tests {
 
     /// As a rump kernel leaves it: the lock taken, `last` stored, and of the packet nothing.
     #[test]
-    fn the_packet_of_a_dead_rump_kernel_is_given_up() {
+    fn the_packet_of_a_dead_rump_kernel_is_dropped() {
         let ring = ring(10);
         let end = ring.snapshot().expect("sound").end;
         ring.memory().store64(Field64::Lock, u64::from_ne_bytes([1, 0, 0, 0, 0, 0, 0, 0]), Ordering::Relaxed);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_live_reader_goes_on_where_it_was() {
+    fn a_live_reader_continues_where_it_was() {
         let ring = ring(10);
         let mut cursor = Cursor::at_end(&ring.snapshot().expect("sound"));
         send(&ring);
@@ -254,9 +254,9 @@ mod tests {
         assert_eq!(packets, 1, "what it had read does not come again");
     }
 
-    /// Also where a rump kernel would not believe that it was overrun, and whether the packet was read already or not.
+    /// Also where a rump kernel could not be overrun, and whether the packet was read already or not.
     #[test]
-    fn readers_in_the_first_turn_neither_hear_the_dropped_packet_nor_anything_twice() {
+    fn readers_in_the_first_turn_receive_neither_the_dropped_packet_nor_any_twice() {
         for len in [0, 13, 14, 24, 29, 60, 100] {
             let ring = ring(5);
             let mut behind = Cursor::at_end(&ring.snapshot().expect("sound"));

@@ -1,4 +1,4 @@
-//! The ring: who may write it, how packets get on and off, and why what a reader hands up is whole.
+//! The ring: which process may write it, how packets get on and off, and why what a reader hands up is whole.
 //!
 //! Free of I/O: everything here works on a [`Memory`], which is the mapped file or a model of it.
 //!
@@ -91,7 +91,7 @@ impl<M: Memory> Ring<M> {
         to
     }
 
-    /// How many of `len` bytes at `at` lie before the end of the ring; the rest go on at 0.
+    /// How many of `len` bytes at `at` lie before the end of the ring; the rest continue at 0.
     #[inline]
     pub(crate) fn before_end(&self, at: u32, len: usize) -> usize {
         len.min((self.size() - at) as usize)

@@ -1,5 +1,5 @@
-//! A rump kernel's side of a model ring: its rules, its known faults and its assertions, by the format's description alone. It
-//! shares no arithmetic with the ring it judges.
+//! A rump kernel's side of a model ring: its rules, its known faults and its assertions, from the format's description alone.
+//! It shares no arithmetic with the ring it judges.
 
 use std::sync::atomic::Ordering;
 
@@ -51,7 +51,7 @@ impl Rump {
     /// What there is, each packet under a hold of the lock of its own.
     pub(super) fn receive(&mut self, memory: &impl Memory) -> Vec<Heard> {
         let mut heard = Vec::new();
-        // Once around the ring in the smallest packets, and once more for who is overrun.
+        // Once around the ring in the smallest packets, and once more for a reader that is overrun.
         for _ in 0..2 * memory.data_size() / HEADER {
             let Some(packet) = self.receive_one(memory) else { return heard };
             heard.extend(Some(packet).filter(|packet| packet.frame.len() >= SHORTEST));
@@ -137,7 +137,7 @@ pub(super) fn dump(memory: &impl Memory) -> Vec<u32> {
     panic!("it dumps for ever: {}", describe(memory));
 }
 
-/// Takes the lock and writes a packet; nobody says that it lets the lock go.
+/// Takes the lock and writes a packet, without releasing the lock.
 pub(super) fn put(memory: &impl Memory, number: u32, frame: &[u8]) {
     lock(memory);
     let at = next_of(memory, last(memory));

@@ -1,4 +1,4 @@
-//! What the ring holds at one moment, seen without the lock.
+//! What the ring holds at one moment, read without the lock.
 
 use std::sync::atomic::Ordering;
 
@@ -11,7 +11,7 @@ use crate::memory::Memory;
 /// Why there is no snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoSnapshot {
-    /// Writers were at it at every look, or one stopped or died with the lock.
+    /// Writers were at work at every look, or one stopped or died with the lock.
     Unsettled,
     /// The header's values cannot belong to a ring.
     Corrupt,
@@ -24,8 +24,8 @@ impl<M: Memory> Ring<M> {
         self.snapshot_ignoring(None)
     }
 
-    /// As [`Ring::snapshot`], but a lock word of `abandoned` does not count as a writer at work: it was left behind by one that
-    /// is gone. What it left half done may be seen.
+    /// As [`Ring::snapshot`], but the lock word `abandoned` does not count as a writer at work: a dead owner left it. The
+    /// snapshot may show what that owner had half done.
     #[inline]
     pub(crate) fn snapshot_ignoring(&self, abandoned: Option<LockWord>) -> Result<Extent, NoSnapshot> {
         for _ in 0..M::TRIES {
@@ -64,7 +64,7 @@ impl<M: Memory> Ring<M> {
 }
 
 impl<M: Memory> LockGuard<'_, M> {
-    /// What the ring holds; nobody changes it while the lock is held. `None` when the header's values cannot belong to a
+    /// What the ring holds; it does not change while the lock is held. `None` when the header's values cannot belong to a
     /// ring.
     pub(crate) fn extent(&self) -> Option<Extent> {
         let ring = self.ring;

@@ -24,7 +24,7 @@ fn me() -> Owner {
     Owner::new(1).expect("not 0")
 }
 
-/// Sends packets of the given lengths in one burst, filled with a count that goes on from `seed`.
+/// Sends packets of the given lengths in one burst, filled with numbers from `seed` on.
 fn send(ring: &Ring<ModelMemory>, seed: u8, lens: &[u32]) -> Vec<Vec<u8>> {
     let packets: Vec<Vec<u8>> =
         lens.iter().zip(0..).map(|(&len, n)| vec![seed.wrapping_add(n); len as usize]).collect();
@@ -181,7 +181,7 @@ proptest! {
 }
 
 #[test]
-fn an_overrun_reader_goes_on_at_the_oldest_packet() {
+fn an_overrun_reader_continues_at_the_oldest_packet() {
     let ring = ring(3_000);
     let mut cursor = Cursor::at_end(&ring.snapshot().expect("new"));
     let mut all = Vec::new();
@@ -196,7 +196,7 @@ fn an_overrun_reader_goes_on_at_the_oldest_packet() {
     assert!(seen.len() > 20 && all.ends_with(&seen));
 }
 
-/// What no writers can have done is no overrun, and nobody can say how much was missed by it.
+/// A state that no writer can have left is no overrun, and how much was missed is unknown.
 #[test]
 fn a_scribbled_header_is_not_counted_as_missed_bytes() {
     let ring = ring(3_000);
@@ -230,7 +230,7 @@ fn a_reader_waits_while_a_rump_kernel_holds_the_lock() {
     assert_eq!(receive(&ring, &mut cursor, usize::MAX), (Outcome::Whole, vec![vec![7; 20]]));
 }
 
-/// Counts down when it is dropped, by a failed assertion as well: nobody waits for a reader that is gone.
+/// Counts down when it is dropped, by a failed assertion as well: the writers do not wait for a reader that has ended.
 struct Done<'c>(&'c AtomicUsize);
 
 impl Drop for Done<'_> {
