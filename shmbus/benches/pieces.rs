@@ -26,7 +26,7 @@ fn tap(folder: &TempDir) -> Tap {
     Tap::new(Bus::open_read_only(folder.path().join("bus")).expect("a bus")).expect("a sound one")
 }
 
-/// A burst onto the ring, and the wake-up that nobody waits for.
+/// A burst onto the ring, and the wake-up that no station waits for.
 #[divan::bench(args = LENGTHS)]
 fn send_burst(bencher: Bencher<'_, '_>, len: usize) {
     let (_folder, mut station) = station();

@@ -159,7 +159,7 @@ fn none_can_be_joined_and_the_error_says_what_can_be_done() {
 }
 
 #[test]
-fn a_version_nobody_knows_is_refused() {
+fn an_unknown_version_is_refused() {
     for order in [same, u32::swap_bytes] {
         let folder = tempfile::tempdir().expect("a folder");
         let path = Maker::new(4, order).packet(&[], 0, 0).write(folder.path(), RING);

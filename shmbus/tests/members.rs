@@ -93,7 +93,7 @@ struct Holder(Child);
 impl Holder {
     fn start(path: &Path) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("this program"))
-            .args(["--exact", "who_keeps_the_lock_is_named_and_a_dead_one_is_cleared_away", "--nocapture"])
+            .args(["--exact", "the_lock_owner_is_named_and_a_dead_one_is_cleared_away", "--nocapture"])
             .env(BUS, path)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -118,7 +118,7 @@ impl Drop for Holder {
 }
 
 #[test]
-fn who_keeps_the_lock_is_named_and_a_dead_one_is_cleared_away() {
+fn the_lock_owner_is_named_and_a_dead_one_is_cleared_away() {
     if let Some(path) = std::env::var_os(BUS) {
         return hold_the_lock(Path::new(&path));
     }

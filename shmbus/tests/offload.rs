@@ -20,7 +20,7 @@ fn pair(capabilities: Capabilities) -> (tempfile::TempDir, Station, Station) {
     (folder, alice, bob)
 }
 
-/// A TCP packet to everybody without checksums; every four bytes of payload count up.
+/// A broadcast TCP packet without checksums; every four bytes of payload count up.
 fn tcp(payload: u16) -> Vec<u8> {
     let mut frame = b"\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x01\x08\0\x45\0".to_vec();
     frame.extend((40 + payload).to_be_bytes());

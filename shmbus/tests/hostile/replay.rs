@@ -52,7 +52,7 @@ fn replay(target: &str, drive: fn(&[u8])) {
     assert!(inputs > 10 * MUTATIONS, "{inputs} inputs");
 }
 
-/// Runs `drive` and fails when it panics or does not end. What does not end goes on in its thread until the test is over.
+/// Runs `drive` and fails when it panics or does not end. What does not end stays in its thread until the test is over.
 fn within_deadline(drive: fn(&[u8]), input: Vec<u8>, name: &str) {
     let (done, wait) = channel();
     let runner = thread::spawn(move || {

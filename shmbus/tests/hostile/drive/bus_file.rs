@@ -31,7 +31,7 @@ impl BusFile {
 
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes = vec![0; self.size()];
-        self.file.read_exact_at(&mut bytes, 0).expect("nobody else cuts it");
+        self.file.read_exact_at(&mut bytes, 0).expect("no other process cuts it");
         bytes
     }
 

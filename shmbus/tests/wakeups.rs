@@ -122,7 +122,7 @@ fn wake_ups_are_put_off_and_not_forgotten() {
 
 /// The sleeper hears of each batch although only its first frame woke at once.
 #[test]
-fn who_leaves_or_waits_wakes_those_it_put_off() {
+fn a_station_that_leaves_or_waits_sends_pending_wake_ups() {
     let folder = folder();
     let path = folder.path().join("bus");
     let mut sleeper = station(&path, StationOptions::new());
@@ -165,13 +165,13 @@ fn a_bus_that_is_cut_short_is_not_written_to_by_a_late_wake_up() {
     sender.send_burst([FRAME; 2]).expect("sent");
     sender.send(&FRAME).expect("sent");
     std::fs::File::options().write(true).open(&path).and_then(|file| file.set_len(0)).expect("cut");
-    sender.flush().expect("nobody to wake");
+    sender.flush().expect("no bus to write to");
     drop(sender);
     assert_eq!(std::fs::metadata(&path).expect("still there").len(), 0);
 }
 
 #[test]
-fn who_polls_does_not_sleep() {
+fn a_polling_station_does_not_sleep() {
     let folder = folder();
     let path = folder.path().join("bus");
     let polling = StationOptions::new().wait_mode(WaitMode::Poll(Duration::MAX));
@@ -201,7 +201,7 @@ fn who_polls_does_not_sleep() {
 }
 
 #[test]
-fn who_is_adaptive_sleeps_while_nothing_comes() {
+fn an_adaptive_station_sleeps_while_nothing_comes() {
     let folder = folder();
     let path = folder.path().join("bus");
     let options = StationOptions::new().wait_mode(WaitMode::Adaptive(Duration::from_micros(50)));
@@ -210,7 +210,7 @@ fn who_is_adaptive_sleeps_while_nothing_comes() {
     while alice.stats().sleeps < 10 {
         assert!(!alice.wait(Some(Duration::from_millis(2))).expect("watched"));
     }
-    assert!(begin.elapsed() >= Duration::from_millis(20), "it waits for as long as it is told");
+    assert!(begin.elapsed() >= Duration::from_millis(20), "it waits for the time it was given");
     assert_eq!(alice.stats().polled, 0);
     let mut bob = station(&path, StationOptions::new());
     bob.send(&FRAME).expect("sent");

@@ -16,8 +16,8 @@ const LOCK: u32 = 24;
 /// Of a bus of the usual size, and of a bigger one.
 const MAGICS: [u32; 2] = [0xca11_d054, 0xca11_d0b1];
 
-/// Somebody is told why: in one line that says something.
-pub(super) fn said(error: &dyn Error) {
+/// An error is one line of text.
+pub(super) fn check_text(error: &dyn Error) {
     let line = error.to_string();
     assert!(!line.is_empty() && !line.contains(char::is_control), "{line:?}");
 }
@@ -35,7 +35,7 @@ fn ring(bus: &Bus) -> u32 {
     bus.state().ring_size
 }
 
-/// Reads all that is on a bus that nobody changes.
+/// Reads all that is on a bus that no process changes.
 pub(super) fn drain(tap: &mut Tap) {
     let mut burst = Burst::new(BURST);
     let mut left = u64::from(ring(tap.bus()));
@@ -48,7 +48,7 @@ pub(super) fn drain(tap: &mut Tap) {
     }
 }
 
-/// Whether nothing is wrong with the header but what the next sender mends: nobody unknown has the lock, and the magic
+/// Whether nothing is wrong with the header but what the next sender mends: no unknown owner has the lock, and the magic
 /// stands.
 pub(super) fn make_joinable(file: &BusFile) {
     let magic = MAGICS[usize::from(file.size() > FILE)];
@@ -57,13 +57,13 @@ pub(super) fn make_joinable(file: &BusFile) {
     file.write(LOCK, &[0; 8]);
 }
 
-/// Whatever went before: as soon as nobody scribbles any more, what `sender` sends is heard.
-pub(super) fn goes_on(sender: &mut Station, receive: &mut dyn FnMut(&mut Burst) -> usize) {
+/// Whatever went before: once the scribbling ends, what `sender` sends is received.
+pub(super) fn still_works(sender: &mut Station, receive: &mut dyn FnMut(&mut Burst) -> usize) {
     let mut burst = Burst::new(BURST);
     for round in 0..8 {
         let mut frame = [0xff; MIN_FRAME + 8];
         frame[MIN_FRAME..].copy_from_slice(&(sender.sender() ^ round).to_ne_bytes());
-        sender.send(&frame).expect("nobody is in the way");
+        sender.send(&frame).expect("the lock is free");
         // The ring holds no more than this many bursts of the shortest packets.
         for _ in 0..=ring(sender.bus()) / PACKET_HEADER / 64 {
             let received = receive(&mut burst);

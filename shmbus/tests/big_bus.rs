@@ -1,4 +1,4 @@
-//! Buses larger than a rump kernel's: the same code, longer frames, and nobody who expects a common bus.
+//! Buses larger than a rump kernel's: the same code, longer frames, and no rump kernels.
 
 use std::fs::File;
 use std::path::Path;
@@ -70,7 +70,7 @@ fn the_size_is_that_of_the_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bus");
     drop(station(&path));
-    // Whoever comes later need not know it.
+    // A process that opens it later need not know the size.
     assert_eq!(Bus::open_or_create(&path, 0o600).expect("a bus").size(), 4 * MIB);
     assert_eq!(Bus::open(&path).expect("a bus").max_frame(), MAX_BIG_FRAME);
     // As a rump kernel leaves it that cuts it short before it looks.
@@ -85,7 +85,7 @@ fn a_big_bus_that_is_cut_short_is_lost() {
     let path = folder.path().join("bus");
     let (mut alice, mut bob) = (station(&path), station(&path));
     File::options().write(true).open(&path).expect("a bus").set_len(BUS_SIZE).expect("cut");
-    // What is left of it goes on working, until it comes to the cut.
+    // The rest of it still works, up to the cut.
     let frames: Vec<Vec<u8>> = (0..500).map(|number| frame(9_000, number)).collect();
     assert!(matches!(alice.send_burst(&frames), Err(SendError::Lost { .. })));
     let mut burst = Burst::new(1_000);

@@ -1,5 +1,5 @@
-//! Members that are stopped (SIGSTOP): with the lock they are named to those who wait for it, and without it they are in
-//! nobody's way.
+//! Members that are stopped (SIGSTOP): with the lock they are named in the errors of stations that wait for it, and
+//! without it they delay no other station.
 //!
 //! The members are processes: this test again, with a bus's path in the environment.
 
@@ -110,7 +110,7 @@ impl Drop for Member {
 }
 
 #[test]
-fn who_is_stopped_with_the_lock_is_named_after_two_seconds() {
+fn a_stopped_lock_owner_is_named_after_two_seconds() {
     if let Some(path) = std::env::var_os(BUS) {
         return be_a_member(Path::new(&path));
     }
@@ -120,7 +120,7 @@ fn who_is_stopped_with_the_lock_is_named_after_two_seconds() {
     let mut tap = Tap::new(Bus::open_read_only(&path).expect("a bus")).expect("sound");
     let mut burst = Burst::new(10);
     alice.send(&[0xff; 60]).expect("sent");
-    let mut member = Member::start(&path, "who_is_stopped_with_the_lock_is_named_after_two_seconds", true);
+    let mut member = Member::start(&path, "a_stopped_lock_owner_is_named_after_two_seconds", true);
     member.wait_until_stopped();
     assert!(alice.bus().state().locked);
 
@@ -144,7 +144,7 @@ fn who_is_stopped_with_the_lock_is_named_after_two_seconds() {
 
     member.go_on();
     assert!(member.0.wait().expect("reaped").success(), "it ends its burst as if nothing had been");
-    alice.send(&[0xff; 62]).expect("the bus goes on");
+    alice.send(&[0xff; 62]).expect("the bus still works");
     tap.recv_burst(&mut burst);
     let lens: Vec<usize> = burst.iter().map(|frame| frame.bytes.len()).collect();
     assert_eq!(lens, [1_000, 62]);
@@ -153,7 +153,7 @@ fn who_is_stopped_with_the_lock_is_named_after_two_seconds() {
 
 /// Stopped at any moment until both were seen often enough.
 #[test]
-fn who_is_stopped_without_the_lock_delays_nobody() {
+fn a_station_stopped_without_the_lock_delays_no_other() {
     const EACH: usize = 10;
     if let Some(path) = std::env::var_os(BUS) {
         return be_a_member(Path::new(&path));
@@ -163,7 +163,7 @@ fn who_is_stopped_without_the_lock_delays_nobody() {
     // Shorter than it need be for a lock that is free: then it is had at the first look.
     let mut alice = station(&path, Some(Duration::from_millis(1)));
     let mut reader = station(&path, None);
-    let member = Member::start(&path, "who_is_stopped_without_the_lock_delays_nobody", false);
+    let member = Member::start(&path, "a_station_stopped_without_the_lock_delays_no_other", false);
     while reader.recv_burst(&mut Burst::new(100)) == 0 {
         reader.wait(None).expect("watched");
     }
@@ -178,10 +178,10 @@ fn who_is_stopped_without_the_lock_delays_nobody() {
             assert!(matches!(sent, Err(SendError::Busy { .. })), "taken from the living: {sent:?}");
             with += 1;
         } else {
-            sent.expect("nobody is in the way");
+            sent.expect("the lock is free");
             // It is read as well.
             reader.discard_pending();
-            alice.send(&[0xff; MIN_FRAME]).expect("nobody is in the way");
+            alice.send(&[0xff; MIN_FRAME]).expect("the lock is free");
             assert_eq!(reader.recv_burst(&mut Burst::new(10)), 1);
             without += 1;
         }

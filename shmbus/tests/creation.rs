@@ -17,7 +17,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn who_opens_a_bus_that_is_being_made_waits_for_it() {
+fn opening_a_bus_that_is_being_made_waits_for_it() {
     for _ in 0..200 {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("bus");
@@ -46,9 +46,9 @@ fn who_opens_a_bus_that_is_being_made_waits_for_it() {
     }
 }
 
-/// Whoever is first decides; the others join what there is.
+/// The first process decides; the others join its bus.
 #[test]
-fn two_makers_with_different_sizes_in_mind_meet_on_one_bus() {
+fn two_makers_that_want_different_sizes_meet_on_one_bus() {
     for blank in [false, true] {
         for _ in 0..100 {
             let folder = tempfile::tempdir().expect("a folder");
@@ -77,7 +77,7 @@ fn two_makers_with_different_sizes_in_mind_meet_on_one_bus() {
 
 /// A limit on the size of files is the same for all threads, so it is set in a process of its own.
 #[test]
-fn who_fails_to_make_a_bus_leaves_nothing_and_removes_nothing() {
+fn a_failed_maker_leaves_nothing_and_removes_nothing() {
     if let Some(folder) = std::env::var_os(FOLDER) {
         let folder = Path::new(&folder);
         setrlimit(Resource::RLIMIT_FSIZE, BUS_SIZE, BUS_SIZE).expect("lowered");
@@ -91,7 +91,7 @@ fn who_fails_to_make_a_bus_leaves_nothing_and_removes_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     File::create(folder.path().join("blank")).expect("an empty file");
     let output = Command::new(std::env::current_exe().expect("this program"))
-        .args(["--exact", "who_fails_to_make_a_bus_leaves_nothing_and_removes_nothing"])
+        .args(["--exact", "a_failed_maker_leaves_nothing_and_removes_nothing"])
         .env(FOLDER, folder.path())
         .output()
         .expect("started");
@@ -142,19 +142,19 @@ fn a_file_with_something_in_it_is_no_blank_one() {
     let mut content = vec![0; 5_000];
     content[4_000] = 1;
     std::fs::write(&path, &content).expect("written");
-    let error = Bus::open_or_create(&path, 0o600).expect_err("somebody's file");
+    let error = Bus::open_or_create(&path, 0o600).expect_err("the file of another program");
     assert!(matches!(error, OpenError::WrongMagic { magic: 0, .. }), "{error}");
     assert_eq!(std::fs::read(&path).expect("there"), content);
 }
 
-/// It has no room for a magic, and yet it is somebody's.
+/// It has no room for a magic, and yet it is the file of another program.
 #[test]
 fn a_file_of_a_few_bytes_is_no_blank_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("notes");
     for content in [&b"a"[..], b"\0b", b"hi\n"] {
         std::fs::write(&path, content).expect("written");
-        let error = Bus::open_or_create(&path, 0o600).expect_err("it is somebody's");
+        let error = Bus::open_or_create(&path, 0o600).expect_err("it is the file of another program");
         assert!(matches!(error, OpenError::WrongMagic { .. }), "{error}");
         assert!(std::fs::read(&path).expect("there") == content, "it was changed");
     }

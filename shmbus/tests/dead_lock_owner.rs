@@ -1,4 +1,4 @@
-//! A station that died with the lock is succeeded even if nobody of our kind sends: rump kernels wait for the lock as well.
+//! The lock of a dead station is taken over even if no station of this kind sends: rump kernels wait for the lock as well.
 //!
 //! The station is a process: this test again, with a bus's path in the environment.
 
@@ -34,7 +34,7 @@ impl shmbus::FrameSource for Endless {
     }
 }
 
-/// A station dies with the lock while another does nothing but what `idle` does until it is told to end.
+/// A station dies with the lock while another does only what `idle` does, until the end.
 fn dies_beside(test: &str, mode: WaitMode, idle: impl Fn(&mut Station) + Sync) {
     if let Some(path) = std::env::var_os(BUS) {
         let _ = station(Path::new(&path), WaitMode::Sleep).send_burst([Endless]);
@@ -76,14 +76,14 @@ fn dies_beside(test: &str, mode: WaitMode, idle: impl Fn(&mut Station) + Sync) {
 #[test]
 fn by_one_that_sleeps() {
     dies_beside("by_one_that_sleeps", WaitMode::Sleep, |station| {
-        station.wait(Some(Duration::from_secs(1))).expect("the bus goes on");
+        station.wait(Some(Duration::from_secs(1))).expect("the bus still works");
     });
 }
 
 #[test]
 fn by_one_that_polls() {
     dies_beside("by_one_that_polls", WaitMode::Poll(Duration::MAX), |station| {
-        station.wait(Some(Duration::from_secs(1))).expect("the bus goes on");
+        station.wait(Some(Duration::from_secs(1))).expect("the bus still works");
     });
 }
 
@@ -95,13 +95,13 @@ fn by_one_that_only_receives() {
 }
 
 #[test]
-fn by_one_in_a_sleeper() {
-    dies_beside("by_one_in_a_sleeper", WaitMode::Sleep, |station| {
+fn by_one_in_a_wait_set() {
+    dies_beside("by_one_in_a_wait_set", WaitMode::Sleep, |station| {
         let wait_set = WaitSet::new();
         station.join_wait_set(&wait_set, 0);
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_secs(1) {
-            if station.arm().expect("the bus goes on") {
+            if station.arm().expect("the bus still works") {
                 station.recv_burst(&mut Burst::new(1));
             } else {
                 let _ = wait_set.wait(Some(Duration::from_millis(200))).expect("slept");

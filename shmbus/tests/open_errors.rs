@@ -68,7 +68,7 @@ fn again_on_tmpfs(name: &str, folder: &Path, options: &str) -> bool {
     let mut probe = Command::new(SHELL[0]);
     probe.args(&SHELL[1..]).arg(&mount).env("PLACE", folder).stdout(Stdio::null()).stderr(Stdio::null());
     if !probe.status().is_ok_and(|status| status.success()) {
-        println!("skipped: no namespaces of one's own are to be had here");
+        println!("skipped: no separate namespaces are available here");
         return false;
     }
     again(name, folder, &SHELL, &mount);
@@ -233,9 +233,9 @@ fn links_are_followed() {
 /// As `fs.protected_symlinks` has it, also where that is not set.
 #[test]
 fn links_that_others_have_planted_are_not_followed() {
-    const SOMEBODY: u32 = 65_534;
+    const OTHER_USER: u32 = 65_534;
     if !geteuid().is_root() {
-        println!("skipped: only root can make links of somebody else's");
+        println!("skipped: only root can make links of another user");
         return;
     }
     let folder = folder();
@@ -248,10 +248,10 @@ fn links_that_others_have_planted_are_not_followed() {
     }
     let link = open_to_all.join("link");
     drop(station(&link));
-    lchown(&link, Some(SOMEBODY), None).expect("permitted");
+    lchown(&link, Some(OTHER_USER), None).expect("permitted");
     // The kernel may be the first to see it.
     let is_planted = |error: &OpenError| {
-        matches!(error, OpenError::PlantedLink { owner: SOMEBODY, .. })
+        matches!(error, OpenError::PlantedLink { owner: OTHER_USER, .. })
             || error.to_string().contains("permission denied")
     };
     for error in refusals(&link) {
@@ -263,16 +263,16 @@ fn links_that_others_have_planted_are_not_followed() {
     for error in refusals(&mine) {
         assert!(is_planted(&error), "{error:?}");
     }
-    // The folder's owner may, and where not everybody may put things nobody asks.
-    chown(&open_to_all, Some(SOMEBODY), None).expect("permitted");
+    // The folder's owner may, and in a folder that is not open to all any user's link is followed.
+    chown(&open_to_all, Some(OTHER_USER), None).expect("permitted");
     drop(station(&link));
     let link = own.join("link");
-    lchown(&link, Some(SOMEBODY), None).expect("permitted");
+    lchown(&link, Some(OTHER_USER), None).expect("permitted");
     drop(station(&link));
 }
 
 #[test]
-fn a_bus_that_is_removed_goes_on_for_its_members() {
+fn a_removed_bus_stays_usable_for_its_members() {
     let folder = folder();
     let path = folder.path().join("bus");
     let (mut sender, mut receiver) = (station(&path), station(&path));
