@@ -1,6 +1,7 @@
 //! What the pieces of the data path cost, on one thread: `cargo bench -p shmbus --bench pieces`.
 //!
-//! Between two processes other things count, above all cache lines that go to and fro: `busctl bench bus` measures that.
+//! Between two processes other things count, above all cache lines that go to and fro: `busctl
+//! bench bus` measures that.
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};

@@ -28,7 +28,8 @@ pub enum OpenError {
         /// Where it leads.
         target: PathBuf,
     },
-    /// The path leads through a link that another user made in a folder where every user may make files, such as `/tmp`.
+    /// The path leads through a link that another user made in a folder where every user may make
+    /// files, such as `/tmp`.
     #[error(
         "bus {} is not opened: user {owner} has put the link {} into a folder that is open to all",
         shown(path),
@@ -110,7 +111,8 @@ pub enum OpenError {
         /// The error of the system.
         source: io::Error,
     },
-    /// The process may not write files as large as the bus; the kernel would kill it (`SIGXFSZ`) if it tried.
+    /// The process may not write files as large as the bus; the kernel would kill it (`SIGXFSZ`) if
+    /// it tried.
     #[error(
         "no room for bus {}: this process may write files of {limit} bytes (ulimit -f), and it takes {size}",
         shown(path)
@@ -155,7 +157,8 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// Returns whether [`LegacyDump`](crate::LegacyDump) may be able to read the file, although it cannot be joined.
+    /// Returns whether [`LegacyDump`](crate::LegacyDump) may be able to read the file, although it
+    /// cannot be joined.
     #[must_use]
     pub fn can_be_dumped(&self) -> bool {
         match self {
@@ -199,7 +202,8 @@ fn describe(error: &io::Error) -> String {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Busy {
-    /// A live station of this kind holds it. Perhaps its process is stopped, or starved of CPU time.
+    /// A live station of this kind holds it. Perhaps its process is stopped, or starved of CPU
+    /// time.
     #[error("{} has held the lock for {} ms and is alive; is it stopped?", station_name(*owner, member.as_ref()), waited.as_millis())]
     Station {
         /// The owner's number, as it stands in the lock word.
@@ -209,7 +213,8 @@ pub enum Busy {
         /// How long the caller waited for the lock.
         waited: Duration,
     },
-    /// An unknown owner holds it: a rump kernel, perhaps a dead one. [`repair`](crate::repair) takes the lock from it.
+    /// An unknown owner holds it: a rump kernel, perhaps a dead one. [`repair`](crate::repair)
+    /// takes the lock from it.
     #[error("an unknown owner has held the lock for {} ms; if it is dead, repair the bus", waited.as_millis())]
     Unknown {
         /// How long the caller waited for the lock.
@@ -254,7 +259,8 @@ pub enum SendError {
         /// Its length in bytes.
         len: usize,
     },
-    /// A frame was dropped because the work left to the station cannot be done. All other frames of the burst were sent.
+    /// A frame was dropped because the work left to the station cannot be done. All other frames of
+    /// the burst were sent.
     #[error("frame {index} of the burst was dropped: {source}")]
     Offload {
         /// The place of the first such frame in the burst.
@@ -280,8 +286,8 @@ pub enum SendError {
     },
 }
 
-/// Why the other stations could not be woken. The frames are on the bus, and other stations look by themselves within
-/// [`MAX_SLEEP`](crate::MAX_SLEEP).
+/// Why the other stations could not be woken. The frames are on the bus, and other stations look by
+/// themselves within [`MAX_SLEEP`](crate::MAX_SLEEP).
 #[derive(Debug, thiserror::Error)]
 #[error("cannot wake the other stations on bus {}: {source}", shown(path))]
 pub struct WakeError {

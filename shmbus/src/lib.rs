@@ -1,7 +1,8 @@
 //! Ethernet LANs in one shared file.
 //!
-//! A bus is a regular file of 1 MiB that every station maps. Any process that may open the file is on the LAN: no daemon,
-//! no root, no global names. The format is that of NetBSD's `shmif(4)`, so rump kernels can share a bus with stations of this crate.
+//! A bus is a regular file of 1 MiB that every station maps. Any process that may open the file is
+//! on the LAN: no daemon, no root, no global names. The format is that of NetBSD's `shmif(4)`, so
+//! rump kernels can share a bus with stations of this crate.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -29,24 +30,27 @@
 //! - [`Bus`] is the file: opened, checked, made.
 //! - [`Station`] sends and receives.
 //! - [`Tap`] sees every frame and changes nothing.
-//! - [`LegacyDump`] reads files that cannot be joined: older ones, and those of the other byte order.
+//! - [`LegacyDump`] reads files that cannot be joined: older ones, and those of the other byte
+//!   order.
 //! - [`offload`] lets a station act as a card that computes checksums and cuts TCP segments.
-//! - With the feature `smoltcp`, `phy` makes a station a device of that IP stack; with `tokio`, a task awaits frames.
+//! - With the feature `smoltcp`, `phy` makes a station a device of that IP stack; with `tokio`, a
+//!   task awaits frames.
 //!
 //! # What is promised
 //!
-//! Any process that may write the file can forge frames and deny service. Against that, a process that uses this crate
-//! stays memory-safe, does not hang, and does not hand up a frame that no station wrote. A station that dies, even with
-//! the lock, takes at most its unfinished burst with it.
+//! Any process that may write the file can forge frames and deny service. Against that, a process
+//! that uses this crate stays memory-safe, does not hang, and does not hand up a frame that no
+//! station wrote. A station that dies, even with the lock, takes at most its unfinished burst with
+//! it.
 //!
-//! The file should keep its size while it is mapped: access beyond the end of a file that was cut short raises `SIGBUS`.
-//! A program that calls [`survive_truncation`] once gets an error instead.
+//! The file should keep its size while it is mapped: access beyond the end of a file that was cut
+//! short raises `SIGBUS`. A program that calls [`survive_truncation`] once gets an error instead.
 //!
 //! # Floors
 //!
-//! Lower modules know nothing of upper ones; `error` belongs to all: `format` (what lies in the file), `memory` (the
-//! mapping: all `unsafe` is there), `mechanism` (the ring, frames, filters, offload; no I/O), `system` (files, file locks,
-//! inotify), `face` (what is exported here).
+//! Lower modules know nothing of upper ones; `error` belongs to all: `format` (what lies in the
+//! file), `memory` (the mapping: all `unsafe` is there), `mechanism` (the ring, frames, filters,
+//! offload; no I/O), `system` (files, file locks, inotify), `face` (what is exported here).
 
 mod error;
 mod face;

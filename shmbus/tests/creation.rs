@@ -100,7 +100,8 @@ fn a_failed_maker_leaves_nothing_and_removes_nothing() {
     assert_eq!(std::fs::metadata(folder.path().join("blank")).expect("there").len(), 0);
 }
 
-/// Makers are killed at any moment of it: there is a bus, or nothing, and never a file that is in the way.
+/// Makers are killed at any moment of it: there is a bus, or nothing, and never a file that is in
+/// the way.
 #[test]
 fn a_maker_that_is_killed_leaves_nothing_half_made() {
     if let Some(folder) = std::env::var_os(FOLDER) {

@@ -1,4 +1,5 @@
-//! The lock of a dead station is taken over even if no station of this kind sends: rump kernels wait for the lock as well.
+//! The lock of a dead station is taken over even if no station of this kind sends: rump kernels
+//! wait for the lock as well.
 //!
 //! The station is a process: this test again, with a bus's path in the environment.
 
@@ -11,7 +12,8 @@ use std::time::{Duration, Instant};
 use shmbus::{Burst, Bus, FrameSlot, Station, StationOptions, WaitMode, WaitSet};
 
 const BUS: &str = "RELIEF_TEST_BUS";
-/// The bus's own promise is 100 ms; the rest is for a machine that runs other tests at the same time.
+/// The bus's own promise is 100 ms; the rest is for a machine that runs other tests at the same
+/// time.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn station(path: &Path, mode: WaitMode) -> Station {

@@ -1,4 +1,5 @@
-//! Writers that are killed at any moment: the bus still works, and no reader ever sees a broken frame.
+//! Writers that are killed at any moment: the bus still works, and no reader ever sees a broken
+//! frame.
 //!
 //! The writers are processes: this test again, with a bus's path in the environment.
 
@@ -11,12 +12,13 @@ use shmbus::{Burst, Bus, Station, StationOptions, Tap};
 
 /// Two writers die in each.
 const ROUNDS: usize = 500;
-/// The longest a survivor may have to wait for a lock that died. The bus's own promise is 100 ms; the rest is for a machine
-/// that runs other tests at the same time.
+/// The longest a survivor may have to wait for a lock that died. The bus's own promise is 100 ms;
+/// the rest is for a machine that runs other tests at the same time.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(2);
 const BUS: &str = "DEATH_TEST_BUS";
 
-/// A frame that vouches for itself: a length and content that follow from a number, and their sum at the end.
+/// A frame that vouches for itself: a length and content that follow from a number, and their sum
+/// at the end.
 fn frame(number: u64) -> Vec<u8> {
     let len = 22 + (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % 1_400;
     let mut frame = vec![0xff; 14];

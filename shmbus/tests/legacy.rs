@@ -99,7 +99,8 @@ fn the_frames_are_there() {
     }
 }
 
-/// The newest one crosses the end wherever it can: in its header, between that and the frame, and in the frame.
+/// The newest one crosses the end wherever it can: in its header, between that and the frame, and
+/// in the frame.
 #[test]
 fn frames_around_the_end_are_whole() {
     for (version, order, header) in KINDS {

@@ -72,7 +72,8 @@ fn a_member_is_listed_once_under_whatever_names() {
     drop(alice);
 }
 
-/// Joins, says so, and takes the lock for as long as it lives: by a frame that is never written to its end.
+/// Joins, says so, and takes the lock for as long as it lives: by a frame that is never written to
+/// its end.
 fn hold_the_lock(path: &Path) {
     #[derive(Clone)]
     struct Endless;

@@ -1,4 +1,5 @@
-//! Offload through a bus: what is left to a station arrives finished, what it does not do is refused and counted.
+//! Offload through a bus: what is left to a station arrives finished, what it does not do is
+//! refused and counted.
 
 use std::path::Path;
 

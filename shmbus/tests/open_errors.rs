@@ -1,4 +1,5 @@
-//! Places where no bus can be, or not as one wishes: each says why, and nothing is left behind or changed.
+//! Places where no bus can be, or not as one wishes: each says why, and nothing is left behind or
+//! changed.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, PermissionsExt, chown, lchown, symlink};
@@ -47,7 +48,8 @@ fn place() -> Option<PathBuf> {
     std::env::var_os(PLACE).map(PathBuf::from)
 }
 
-/// Runs the test `name` again in a process of its own, after `script`, in which `$PLACE` is the folder.
+/// Runs the test `name` again in a process of its own, after `script`, in which `$PLACE` is the
+/// folder.
 fn again(name: &str, folder: &Path, shell: &[&str], script: &str) {
     let output = Command::new(shell[0])
         .args(&shell[1..])

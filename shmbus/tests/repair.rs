@@ -15,7 +15,8 @@ const LOCK: u64 = 24;
 const LAST: u64 = 20;
 const MAPPER: &str = "REPAIR_TEST_MAPPER";
 
-/// Between its fork and its exec a child has everything mapped that its parent has, another test's bus as well.
+/// Between its fork and its exec a child has everything mapped that its parent has, another test's
+/// bus as well.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn station(path: &Path) -> Station {
@@ -153,7 +154,8 @@ fn live_readers_continue_where_they_were() {
         let done = repair(&path, true).expect("by force");
         assert_eq!(done.lock, LockFound::Unknown);
         let stats = (receiver.stats(), tap.stats());
-        // Where the generation had to grow, a reader cannot tell how much it missed, and begins anew. Only there.
+        // Where the generation had to grow, a reader cannot tell how much it missed, and begins
+        // anew. Only there.
         let anew = receiver.recv_burst(&mut burst) + tap.recv_burst(&mut burst);
         if (receiver.stats().overruns, tap.stats().overruns) == (stats.0.overruns, stats.1.overruns) {
             assert_eq!(anew, 0, "in round {round} old frames came again");
@@ -166,7 +168,8 @@ fn live_readers_continue_where_they_were() {
     assert!(receiver.stats().overruns < 5, "{} of 50 rounds began anew", receiver.stats().overruns);
 }
 
-/// `/proc` shows only processes of its own pid namespace; a station tells by its lock on the file that it lives.
+/// `/proc` shows only processes of its own pid namespace; a station tells by its lock on the file
+/// that it lives.
 #[test]
 fn a_station_in_an_unseen_process_counts() {
     const TEST: &str = "a_station_in_an_unseen_process_counts";

@@ -111,7 +111,8 @@ fn a_refused_burst_is_asked_for_no_bytes_and_counted_in_whole() {
     assert_eq!((alice.stats().tx_link_down, alice.stats().tx_packets), (3, 0));
 }
 
-/// A burst that needs several holds of the lock, and does not get the next one, says how many frames are on the bus.
+/// A burst that needs several holds of the lock, and does not get the next one, says how many
+/// frames are on the bus.
 #[test]
 fn a_burst_that_stops_half_way_says_how_much_was_sent() {
     /// Takes the lock away from its own burst, as soon as that has come to frame `at`.
@@ -128,7 +129,8 @@ fn a_burst_that_stops_half_way_says_how_much_was_sent() {
 
         fn write_to(&self, _slot: &mut FrameSlot<'_>) {
             if self.number == self.at {
-                // As a rump kernel that breaks the lock would leave it: when the burst lets go, it is not its own.
+                // As a rump kernel that breaks the lock would leave it: when the burst lets go, it
+                // is not its own.
                 let file = std::fs::File::options().write(true).open(self.path).expect("the bus");
                 std::os::unix::fs::FileExt::write_all_at(&file, &[1, 0, 0, 0, 0, 0, 0, 0], 24)
                     .expect("written");
@@ -156,7 +158,8 @@ fn a_burst_that_stops_half_way_says_how_much_was_sent() {
     assert_eq!(received, sent);
 }
 
-/// In a process of its own: it may not write files there, as far as the kernel goes, but the mapping knows no such limit.
+/// In a process of its own: it may not write files there, as far as the kernel goes, but the
+/// mapping knows no such limit.
 #[test]
 fn a_wake_up_that_fails_is_no_error_and_is_repeated() {
     if let Some(path) = std::env::var_os(BUS) {

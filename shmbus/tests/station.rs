@@ -170,7 +170,8 @@ fn a_receive_filter_chooses_what_is_received_and_sees_what_is_sent() {
     assert_eq!(received(&mut bob), 0, "its own are not its own to hear");
     assert_eq!(diary.read(), ["settled true"]);
 
-    // Overtaken by more than a ring holds: what it was asked about may have been overwritten meanwhile.
+    // Overtaken by more than a ring holds: what it was asked about may have been overwritten
+    // meanwhile.
     bob.set_promiscuous(false);
     alice.send(&from_to(1, 9, 8)).expect("sent");
     assert_eq!(received(&mut bob), 0, "its filter comes first");

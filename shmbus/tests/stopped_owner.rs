@@ -1,5 +1,5 @@
-//! Members that are stopped (SIGSTOP): with the lock they are named in the errors of stations that wait for it, and
-//! without it they delay no other station.
+//! Members that are stopped (SIGSTOP): with the lock they are named in the errors of stations that
+//! wait for it, and without it they delay no other station.
 //!
 //! The members are processes: this test again, with a bus's path in the environment.
 
@@ -20,7 +20,8 @@ const BUS: &str = "STOPPED_TEST_BUS";
 const STOPS_ITSELF: &str = "STOPPED_TEST_STOPS_ITSELF";
 const NAME: &str = "sleepyhead";
 
-/// A folder whose files can have extended attributes, if there is one: without, members have no names.
+/// A folder whose files can have extended attributes, if there is one: without, members have no
+/// names.
 fn folder() -> (TempDir, bool) {
     for folder in [tempfile::tempdir_in("/dev/shm"), tempfile::tempdir()].into_iter().flatten() {
         let file = folder.path().join("probe");

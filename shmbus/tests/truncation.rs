@@ -1,4 +1,5 @@
-//! A bus file that is cut short under its members: every call ends in an error or in nothing, and the process lives.
+//! A bus file that is cut short under its members: every call ends in an error or in nothing, and
+//! the process lives.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;

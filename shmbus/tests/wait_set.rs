@@ -1,4 +1,5 @@
-//! Many stations in one process: few inotify instances for all of them, and each is woken by itself.
+//! Many stations in one process: few inotify instances for all of them, and each is woken by
+//! itself.
 
 use std::collections::BTreeSet;
 use std::fs;

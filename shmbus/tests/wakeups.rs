@@ -1,4 +1,5 @@
-//! No wake-up is lost: two stations that sleep for each other's answer, a million sleeps; and wake-ups that are merged.
+//! No wake-up is lost: two stations that sleep for each other's answer, a million sleeps; and
+//! wake-ups that are merged.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,8 +11,9 @@ use tempfile::TempDir;
 const SLEEPS: u64 = 1_000_000;
 /// They sleep in most rounds, each.
 const MOST_ROUNDS: u64 = 10 * SLEEPS;
-/// A sender that loses the processor between its commit and its wake-up, for all of the 100 ms after which a sleeper looks by
-/// itself, makes one that was not lost look so. On a busy machine that happens now and then.
+/// A sender that loses the processor between its commit and its wake-up, for all of the 100 ms
+/// after which a sleeper looks by itself, makes one that was not lost look so. On a busy machine
+/// that happens now and then.
 const EXCUSED: u64 = 20;
 const FRAME: [u8; 60] = [0xff; 60];
 
@@ -36,7 +38,8 @@ fn number(bytes: &[u8]) -> u64 {
     u64::from_be_bytes(bytes.try_into().expect("eight bytes"))
 }
 
-/// Lets some microseconds pass: an answer may come at any moment of the other's falling asleep, also after it.
+/// Lets some microseconds pass: an answer may come at any moment of the other's falling asleep,
+/// also after it.
 fn dawdle() {
     let end = Instant::now() + Duration::from_nanos(fastrand::u64(..10_000));
     while Instant::now() < end {

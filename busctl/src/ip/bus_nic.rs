@@ -28,7 +28,7 @@ impl Bursts for BusAttachment {
         Self::capabilities(self)
     }
 
-    fn note_bad(&mut self) {
+    fn count_bad_checksum(&mut self) {
         if let Some(interface) = self.interface() {
             interface.count_bad_checksum();
         }

@@ -52,8 +52,8 @@ pub struct Frame<'b> {
 }
 
 impl Burst {
-    /// Makes room for `frames` frames of up to [`MAX_FRAME`](crate::MAX_FRAME) bytes, and for at least one of the longest.
-    /// Fewer frames fit when they are longer.
+    /// Makes room for `frames` frames of up to [`MAX_FRAME`](crate::MAX_FRAME) bytes, and for at
+    /// least one of the longest. Fewer frames fit when they are longer.
     #[must_use]
     pub fn new(frames: usize) -> Self {
         let frames = frames.max(1);

@@ -40,8 +40,8 @@ fn open_settled(path: &Path, writable: bool) -> Result<(File, Found), OpenError>
 
 /// An open bus: [`Station::join`](crate::Station::join) and [`Tap`](crate::Tap) are made from it.
 ///
-/// Each `Bus` is an open file description of its own, by which the kernel knows which station is alive: open one for
-/// every station.
+/// Each `Bus` is an open file description of its own, by which the kernel knows which station is
+/// alive: open one for every station.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -83,8 +83,8 @@ pub struct BusState {
 }
 
 impl Bus {
-    /// Opens an existing bus for reading and writing. It follows links, except those of another user in a folder where
-    /// every user may make files, such as `/tmp`.
+    /// Opens an existing bus for reading and writing. It follows links, except those of another
+    /// user in a folder where every user may make files, such as `/tmp`.
     ///
     /// # Errors
     /// See [`OpenError`]. The file is unchanged.
@@ -99,7 +99,8 @@ impl Bus {
         }
     }
 
-    /// Opens a file that would be a bus if the process that began to make it had not died with the lock.
+    /// Opens a file that would be a bus if the process that began to make it had not died with the
+    /// lock.
     pub(crate) fn open_unfinished(path: &Path) -> Result<Self, OpenError> {
         let (file, found) = file::open(path, true)?;
         let lock = file::word(&file, Field64::Lock as u64).map_err(|error| OpenError::io(path, error))?;
@@ -125,10 +126,12 @@ impl Bus {
         }
     }
 
-    /// Opens a bus for reading and writing, and makes it first if there is none: with exactly the permission bits `mode`,
-    /// whatever the umask, and with all its blocks reserved. [`BusOptions`] makes buses of other sizes.
+    /// Opens a bus for reading and writing, and makes it first if there is none: with exactly the
+    /// permission bits `mode`, whatever the umask, and with all its blocks reserved. [`BusOptions`]
+    /// makes buses of other sizes.
     ///
-    /// An empty file becomes a bus, and so does one of zeros that is not larger than a bus; any other file is refused.
+    /// An empty file becomes a bus, and so does one of zeros that is not larger than a bus; any
+    /// other file is refused.
     ///
     /// # Errors
     /// See [`OpenError`]. An existing file is unchanged, and no new file stays behind.
@@ -153,8 +156,8 @@ impl Bus {
         u64::from(self.ring.size()) + HEADER_SIZE as u64
     }
 
-    /// Returns the longest frame the bus carries, in bytes: [`MAX_FRAME`], or [`MAX_BIG_FRAME`] on a bus larger than
-    /// [`BUS_SIZE`].
+    /// Returns the longest frame the bus carries, in bytes: [`MAX_FRAME`], or [`MAX_BIG_FRAME`] on
+    /// a bus larger than [`BUS_SIZE`].
     #[must_use]
     pub fn max_frame(&self) -> usize {
         if self.size() > BUS_SIZE { MAX_BIG_FRAME } else { MAX_FRAME }
@@ -165,8 +168,9 @@ impl Bus {
         if self.size() > BUS_SIZE { BIG_MAGIC } else { MAGIC }
     }
 
-    /// Returns whether the file is no longer this bus: it was cut short, or its magic was overwritten. A cut shows after
-    /// an access to the missing part, in a program that [survives it](crate::survive_truncation), after a sleep, and after
+    /// Returns whether the file is no longer this bus: it was cut short, or its magic was
+    /// overwritten. A cut shows after an access to the missing part, in a program that [survives
+    /// it](crate::survive_truncation), after a sleep, and after
     /// [`Station::discard_pending`](crate::Station::discard_pending).
     #[must_use]
     pub fn is_lost(&self) -> bool {
@@ -176,15 +180,17 @@ impl Bus {
             || self.ring.memory().load32(Field32::Magic, Ordering::Relaxed) != self.magic()
     }
 
-    /// Checks whether the file still has its size. Readers that find nothing new touch no page that may be missing.
+    /// Checks whether the file still has its size. Readers that find nothing new touch no page that
+    /// may be missing.
     pub(crate) fn check_size(&self) {
         if self.file.metadata().is_ok_and(|metadata| metadata.len() < self.size()) {
             self.cut.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Returns whether the file has no name any more. Processes that have it open continue as before; no other process can
-    /// join them, and a bus that is made under the name is another one.
+    /// Returns whether the file has no name any more. Processes that have it open continue as
+    /// before; no other process can join them, and a bus that is made under the name is another
+    /// one.
     #[must_use]
     pub fn is_removed(&self) -> bool {
         self.file.metadata().is_ok_and(|file| file.nlink() == 0)
@@ -204,8 +210,8 @@ impl Bus {
         }
     }
 
-    /// Returns how many stations of this kind are on the bus, in all processes. A station made from this `Bus` does not
-    /// count. Rump kernels leave no trace to count.
+    /// Returns how many stations of this kind are on the bus, in all processes. A station made from
+    /// this `Bus` does not count. Rump kernels leave no trace to count.
     ///
     /// # Errors
     /// When the file system does not support file locks.
@@ -213,8 +219,9 @@ impl Bus {
         liveness::count(&self.file)
     }
 
-    /// Returns the notes that other stations of this kind left of themselves: see [`Member`]. A station can write any note.
-    /// There may be fewer than [`stations`](Self::stations), where the file system keeps no notes.
+    /// Returns the notes that other stations of this kind left of themselves: see [`Member`]. A
+    /// station can write any note. There may be fewer than [`stations`](Self::stations), where the
+    /// file system keeps no notes.
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
         members::members(&self.file)
@@ -243,11 +250,12 @@ impl Bus {
         })
     }
 
-    /// Makes a bus of an existing blank file, unless another process does, which then chooses the size. `None`: the path
-    /// does not lead to the file any more.
+    /// Makes a bus of an existing blank file, unless another process does, which then chooses the
+    /// size. `None`: the path does not lead to the file any more.
     fn make(path: &Path, file: File, size: u64) -> Result<Option<Self>, OpenError> {
         let begin = Instant::now();
-        // Of two makers that want different sizes, the second must not touch what the first has made.
+        // Of two makers that want different sizes, the second must not touch what the first has
+        // made.
         while !liveness::try_lock_making(&file).map_err(|error| OpenError::io(path, error))? {
             if begin.elapsed() >= JOIN_TIMEOUT {
                 let error =
@@ -295,8 +303,8 @@ impl Bus {
         memory.store64(Field64::Generation, 0, Ordering::Relaxed);
         memory.store32(Field32::Last, 0, Ordering::Relaxed);
         memory.store32(Field32::First, self.ring.size(), Ordering::Relaxed);
-        // Release: pairs with the acquire load of the magic in `initialise` and in `repair`. A process that reads it finds the
-        // rest in place.
+        // Release: pairs with the acquire load of the magic in `initialise` and in `repair`. A
+        // process that reads it finds the rest in place.
         memory.store32(Field32::Magic, self.magic(), Ordering::Release);
     }
 }
@@ -325,7 +333,8 @@ impl Default for BusOptions {
 }
 
 impl BusOptions {
-    /// Returns the default options: for the owner only, and of the size that rump kernels can share.
+    /// Returns the default options: for the owner only, and of the size that rump kernels can
+    /// share.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -339,8 +348,9 @@ impl BusOptions {
     }
 
     /// Sets the size of the file in bytes: [`BUS_SIZE`], or a multiple of 65,536 up to
-    /// [`MAX_BUS_SIZE`](crate::MAX_BUS_SIZE) for stations of this kind only, with frames of up to [`MAX_BIG_FRAME`]. A rump
-    /// kernel refuses such a bus, but cuts it short before that: its members then find it gone.
+    /// [`MAX_BUS_SIZE`](crate::MAX_BUS_SIZE) for stations of this kind only, with frames of up to
+    /// [`MAX_BIG_FRAME`]. A rump kernel refuses such a bus, but cuts it short before that: its
+    /// members then find it gone.
     #[must_use]
     pub fn size(mut self, bytes: u64) -> Self {
         self.size = bytes;
@@ -384,7 +394,8 @@ impl BusOptions {
         if let Some(file) =
             file::create_unnamed(path, self.mode).map_err(|error| OpenError::io(path, error))?
         {
-            // It gets its name when it is a bus: no process ever sees it half made, or one that cannot be made.
+            // It gets its name when it is a bus: no process ever sees it half made, or one that
+            // cannot be made.
             let bus = Bus::initialise(path, file, self.size)?;
             match file::name(&bus.file, path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -402,7 +413,8 @@ impl BusOptions {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
             file => file.map_err(|error| OpenError::io(path, error))?,
         };
-        // Another handle for the same description: while it is open, no other process can make a bus of the file.
+        // Another handle for the same description: while it is open, no other process can make a
+        // bus of the file.
         let held = file.try_clone().map_err(|error| OpenError::io(path, error))?;
         Bus::make(path, file, self.size).inspect_err(|_| file::discard(&held, path))?;
         Ok(())

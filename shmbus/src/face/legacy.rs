@@ -1,7 +1,8 @@
-//! Bus files that cannot be joined, read as they lie: version 2 of the format, and the other byte order.
+//! Bus files that cannot be joined, read as they lie: version 2 of the format, and the other byte
+//! order.
 //!
-//! No process writes to such a file: it was copied from elsewhere, or left behind long ago. So it is read once, as a whole,
-//! and all of this works on the copy.
+//! No process writes to such a file: it was copied from elsewhere, or left behind long ago. So it
+//! is read once, as a whole, and all of this works on the copy.
 
 use std::path::Path;
 
@@ -17,8 +18,8 @@ use crate::system::file;
 
 /// The frames in a bus file that no process uses, of version 2 or 3 and of either byte order.
 ///
-/// It shows what the file held when it was opened. A bus that can be joined is better read with a [`Tap`](crate::Tap),
-/// which can read while stations write.
+/// It shows what the file held when it was opened. A bus that can be joined is better read with a
+/// [`Tap`](crate::Tap), which can read while stations write.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), shmbus::OpenError> {
@@ -49,7 +50,8 @@ impl LegacyDump {
     /// Reads a bus file.
     ///
     /// # Errors
-    /// When it cannot be opened or is no bus of the usual size and a known version; see [`OpenError`].
+    /// When it cannot be opened or is no bus of the usual size and a known version; see
+    /// [`OpenError`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         let path = path.as_ref();
         let bytes = file::read_whole(path, BUS_SIZE)?;
@@ -124,8 +126,8 @@ impl LegacyDump {
         self.state
     }
 
-    /// Returns the frames, oldest first, including those shorter than an Ethernet header. Version 2 has no senders: theirs
-    /// is 0.
+    /// Returns the frames, oldest first, including those shorter than an Ethernet header. Version 2
+    /// has no senders: theirs is 0.
     #[must_use]
     pub fn frames(&self) -> impl ExactSizeIterator<Item = Frame<'_>> {
         self.packets.iter().map(|packet| Frame {
@@ -134,8 +136,8 @@ impl LegacyDump {
         })
     }
 
-    /// Returns whether the file is damaged: what follows the last of [`frames`](Self::frames) is no packet, or the header
-    /// points outside the ring.
+    /// Returns whether the file is damaged: what follows the last of [`frames`](Self::frames) is no
+    /// packet, or the header points outside the ring.
     #[must_use]
     pub fn is_corrupt(&self) -> bool {
         self.corrupt

@@ -1,17 +1,21 @@
-//! A station as a device of smoltcp, so that an IP stack in a library can be a host on a bus. (Feature `smoltcp`.)
+//! A station as a device of smoltcp, so that an IP stack in a library can be a host on a bus.
+//! (Feature `smoltcp`.)
 //!
-//! smoltcp takes and makes frames one by one. The device reads them in bursts, and collects those that the stack makes;
-//! [`Phy::flush`] sends them together, with one lock and one wake-up. Call it after each poll of the stack.
+//! smoltcp takes and makes frames one by one. The device reads them in bursts, and collects those
+//! that the stack makes; [`Phy::flush`] sends them together, with one lock and one wake-up. Call it
+//! after each poll of the stack.
 //!
-//! Checksums follow the [`Capabilities`] that the station has when the device is made, or when it last adopted them
-//! ([`Phy::adopt_capabilities`]). The stack leaves the enabled classes to the device, which fills in checksums and drops
-//! bad frames. The stack does not tell TCP or UDP over IPv4 from the same over IPv6, so it leaves a class to the device
-//! when it is enabled for both. Nothing then checks what a receiver cannot check: fragments, and packets with IPv6
-//! extension headers.
+//! Checksums follow the [`Capabilities`] that the station has when the device is made, or when it
+//! last adopted them ([`Phy::adopt_capabilities`]). The stack leaves the enabled classes to the
+//! device, which fills in checksums and drops bad frames. The stack does not tell TCP or UDP over
+//! IPv4 from the same over IPv6, so it leaves a class to the device when it is enabled for both.
+//! Nothing then checks what a receiver cannot check: fragments, and packets with IPv6 extension
+//! headers.
 //!
-//! TCP segmentation over IPv4 is left to the device likewise, where the checksums of TCP are: the stack hands over
-//! super-frames of up to 64 KiB, which are cut on their way onto the bus. Over IPv6 the stack always cuts by itself:
-//! smoltcp 0.14 drops the super-frames that it makes there, as packets too long for the device.
+//! TCP segmentation over IPv4 is left to the device likewise, where the checksums of TCP are: the
+//! stack hands over super-frames of up to 64 KiB, which are cut on their way onto the bus. Over
+//! IPv6 the stack always cuts by itself: smoltcp 0.14 drops the super-frames that it makes there,
+//! as packets too long for the device.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -80,7 +84,7 @@ pub trait Bursts {
     }
 
     /// Counts a received frame that the device dropped because a checksum was wrong.
-    fn note_bad(&mut self) {}
+    fn count_bad_checksum(&mut self) {}
 }
 
 impl Bursts for Station {
@@ -96,7 +100,7 @@ impl Bursts for Station {
         Self::capabilities(self)
     }
 
-    fn note_bad(&mut self) {
+    fn count_bad_checksum(&mut self) {
         self.count_bad_checksum();
     }
 }
@@ -161,8 +165,8 @@ impl<S: Bursts> Phy<S> {
         Self { station, received: Burst::new(BURST), taken: 0, out, capabilities }
     }
 
-    /// Adopts the station's present capabilities; returns whether they changed. If so, make the stack anew, since it asks
-    /// for a device's capabilities only then. Its sockets may stay.
+    /// Adopts the station's present capabilities; returns whether they changed. If so, make the
+    /// stack anew, since it asks for a device's capabilities only then. Its sockets may stay.
     pub fn adopt_capabilities(&mut self) -> bool {
         let before = std::mem::replace(&mut self.capabilities, self.station.capabilities());
         self.capabilities != before
@@ -174,7 +178,8 @@ impl<S: Bursts> Phy<S> {
         &self.station
     }
 
-    /// Returns the station, to wait for it or to change it. The stack does not see frames received through this.
+    /// Returns the station, to wait for it or to change it. The stack does not see frames received
+    /// through this.
     #[must_use]
     pub fn station_mut(&mut self) -> &mut S {
         &mut self.station
@@ -186,7 +191,8 @@ impl<S: Bursts> Phy<S> {
         self.taken < self.received.len()
     }
 
-    /// Reads frames if the stack has taken all that were read; returns whether there are any for it now.
+    /// Reads frames if the stack has taken all that were read; returns whether there are any for it
+    /// now.
     pub fn receive_ahead(&mut self) -> bool {
         if !self.has_received() {
             self.taken = 0;
@@ -198,8 +204,9 @@ impl<S: Bursts> Phy<S> {
     /// Sends the frames that the stack made since the last flush.
     ///
     /// # Errors
-    /// As for [`Station::send_offload_burst`], for this burst or an earlier one that was sent because the device was full.
-    /// Frames that were not sent are lost, as on any Ethernet; the stack's protocols repeat what matters.
+    /// As for [`Station::send_offload_burst`], for this burst or an earlier one that was sent
+    /// because the device was full. Frames that were not sent are lost, as on any Ethernet; the
+    /// stack's protocols repeat what matters.
     pub fn flush(&mut self) -> Result<(), SendError> {
         self.out.flush(&mut self.station);
         self.out.error.take().map_or(Ok(()), Err)
@@ -213,7 +220,7 @@ impl<S: Bursts> Phy<S> {
             if !verify(frame.bytes, self.capabilities).is_bad() {
                 return Some(self.taken - 1);
             }
-            self.station.note_bad();
+            self.station.count_bad_checksum();
         }
         None
     }
@@ -375,8 +382,8 @@ mod tests {
             self.station.capabilities()
         }
 
-        fn note_bad(&mut self) {
-            self.station.note_bad();
+        fn count_bad_checksum(&mut self) {
+            self.station.count_bad_checksum();
         }
     }
 
@@ -466,7 +473,8 @@ mod tests {
         }
     }
 
-    /// Sends 100 kB from `client` to 10.0.0.1 or its IPv6 neighbour. Every TCP packet on the bus is right.
+    /// Sends 100 kB from `client` to 10.0.0.1 or its IPv6 neighbour. Every TCP packet on the bus is
+    /// right.
     fn transfer(path: &Path, server: &mut Host, client: &mut Host, to: IpAddress) {
         let mut tap = Tap::new(Bus::open_read_only(path).unwrap()).unwrap();
         let (listening, calling) = (server.open(), client.open());

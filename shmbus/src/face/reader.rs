@@ -52,8 +52,8 @@ impl Reader {
         self.busy_poll = BusyPoll::new(mode);
     }
 
-    /// Offers the frames that `wanted` accepts to `sink`, at most `max`. Returns how many are whole and committed; `None`
-    /// when that cannot be known, and a dead owner may hold the lock.
+    /// Offers the frames that `wanted` accepts to `sink`, at most `max`. Returns how many are whole
+    /// and committed; `None` when that cannot be known, and a dead owner may hold the lock.
     #[inline]
     pub(crate) fn read(
         &mut self,
@@ -85,7 +85,8 @@ impl Reader {
         });
         let lost = ring.memory().is_lost();
         match outcome {
-            // Zeros that no station wrote may be among what was taken, and nothing vouches for the rest.
+            // Zeros that no station wrote may be among what was taken, and nothing vouches for the
+            // rest.
             _ if lost => {
                 sink.discard();
                 Some(0)
@@ -205,7 +206,8 @@ impl Reader {
         Ok(false)
     }
 
-    /// Sleeps, again and again, until there is something to read or the time is over; `true` for the first.
+    /// Sleeps, again and again, until there is something to read or the time is over; `true` for
+    /// the first.
     fn sleep_until(
         &mut self,
         bus: &Bus,
@@ -249,7 +251,8 @@ impl Reader {
         Ok(ready)
     }
 
-    /// Sleeps where no event can wake it, with a look each millisecond; `true` when there is something to read.
+    /// Sleeps where no event can wake it, with a look each millisecond; `true` when there is
+    /// something to read.
     fn sleep_unwatched(&mut self, bus: &Bus, time: Duration, why: &io::Error) -> Result<bool, WaitError> {
         report_once(why);
         let begin = Instant::now();

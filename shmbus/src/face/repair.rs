@@ -1,7 +1,8 @@
 //! Frees a bus whose lock was left behind.
 //!
-//! When a station of this kind dies with the lock, the next station takes it over, and no repair is needed. The lock of a
-//! dead rump kernel looks like that of a live one that is slow: a person has to decide, and calls this.
+//! When a station of this kind dies with the lock, the next station takes it over, and no repair is
+//! needed. The lock of a dead rump kernel looks like that of a live one that is slow: a person has
+//! to decide, and calls this.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -82,8 +83,8 @@ pub enum RepairError {
         /// Their process ids.
         pids: Vec<u32>,
     },
-    /// Stations of this kind are on the bus, in processes that `/proc` does not show: in another pid namespace, or of
-    /// another user.
+    /// Stations of this kind are on the bus, in processes that `/proc` does not show: in another
+    /// pid namespace, or of another user.
     #[error(
         "bus {} is in use by {stations} station{} in processes that cannot be seen from here: stop {} first, or repair it by \
          force",
@@ -125,8 +126,8 @@ fn processes(pids: &[u32]) -> String {
     format!("process{} {}", if pids.len() == 1 { "" } else { "es" }, list.join(", "))
 }
 
-/// Frees the lock of a bus and puts its ring right. With `force`, it does so even while other processes have the bus
-/// mapped: a rump kernel among them that was only slow may then crash.
+/// Frees the lock of a bus and puts its ring right. With `force`, it does so even while other
+/// processes have the bus mapped: a rump kernel among them that was only slow may then crash.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), shmbus::RepairError> {
@@ -155,7 +156,8 @@ pub fn repair(path: impl AsRef<Path>, force: bool) -> Result<Repair, RepairError
     if elsewhere > 0 && !force {
         return Err(RepairError::Stations { path: bus.path().to_owned(), stations: elsewhere });
     }
-    // Held until the bus is closed again. Nothing else keeps two repairs apart that both break a lock.
+    // Held until the bus is closed again. Nothing else keeps two repairs apart that both break a
+    // lock.
     if !liveness::try_lock_making(&bus.file).map_err(|error| OpenError::io(bus.path(), error))? {
         return Err(RepairError::Repairing { path: bus.path().to_owned() });
     }
@@ -170,8 +172,8 @@ pub fn repair(path: impl AsRef<Path>, force: bool) -> Result<Repair, RepairError
         let (lock, held) = match word.owner() {
             _ if word.is_free() => (LockFound::Free, bus.ring.try_lock(me)),
             None => (LockFound::Unknown, bus.ring.seize(word)),
-            // The lock word of a station of this kind says what it was doing: the takeover finishes or undoes that, and no
-            // packet of it was committed half written.
+            // The lock word of a station of this kind says what it was doing: the takeover finishes
+            // or undoes that, and no packet of it was committed half written.
             Some(owner) if !liveness::is_alive(&bus.file, owner).unwrap_or(false) => {
                 (LockFound::DeadStation, bus.ring.take_over(word, me))
             }
@@ -192,7 +194,8 @@ pub fn repair(path: impl AsRef<Path>, force: bool) -> Result<Repair, RepairError
     }
     let mend = held.mend(lock == LockFound::Unknown, !force);
     drop(held);
-    // Sleeping stations find the lock free. Waking them is worth an attempt; they look by themselves as well.
+    // Sleeping stations find the lock free. Waking them is worth an attempt; they look by
+    // themselves as well.
     let _ = wake(&bus.file);
     let (ring, packets) = match mend {
         Mend::Sound { packets } => (RingFound::Sound, packets),

@@ -33,8 +33,8 @@ use crate::system::wake::{MAX_SLEEP, wake};
 
 /// How long a receive call waits for a lock that keeps the ring unsettled.
 const SETTLE_WAIT: Duration = Duration::from_millis(2);
-/// How long it then leaves that lock alone. The pause doubles each time, since a thread may serve many stations, up to a
-/// limit, so that a dead owner is noticed in time.
+/// How long it then leaves that lock alone. The pause doubles each time, since a thread may serve
+/// many stations, up to a limit, so that a dead owner is noticed in time.
 const SETTLE_PAUSE: Duration = Duration::from_millis(20);
 const MAX_SETTLE_PAUSE: Duration = Duration::from_millis(80);
 
@@ -108,7 +108,8 @@ impl Station {
     /// Joins a bus.
     ///
     /// # Errors
-    /// When the bus was opened for reading only; when the ring is unsettled and its lock is not free in time.
+    /// When the bus was opened for reading only; when the ring is unsettled and its lock is not
+    /// free in time.
     pub fn join(bus: Bus, options: StationOptions) -> Result<Self, OpenError> {
         let me = bus.claim()?;
         bus.ring.clear_spare();
@@ -161,7 +162,8 @@ impl Station {
         self.filter.mac.into()
     }
 
-    /// Changes the station's address, from the next frame on, and in the list of the bus's [members](Bus::members).
+    /// Changes the station's address, from the next frame on, and in the list of the bus's
+    /// [members](Bus::members).
     pub fn set_mac(&mut self, mac: MacAddr6) {
         if mac != self.mac() {
             self.filter.mac = mac.into_array();
@@ -192,14 +194,15 @@ impl Station {
         self.filter.groups()
     }
 
-    /// Changes which multicast addresses the station listens to, from the next frame on; none stands for all of them.
-    /// The station always receives broadcasts. Addresses that are not multicast are ignored.
+    /// Changes which multicast addresses the station listens to, from the next frame on; none
+    /// stands for all of them. The station always receives broadcasts. Addresses that are not
+    /// multicast are ignored.
     pub fn set_groups(&mut self, groups: impl IntoIterator<Item = MacAddr6>) {
         self.filter.set_groups(groups);
     }
 
-    /// Lets `filter` choose among the frames that the station's addresses let through, from the next frame on. `None`
-    /// removes the filter.
+    /// Lets `filter` choose among the frames that the station's addresses let through, from the
+    /// next frame on. `None` removes the filter.
     pub fn set_receive_filter(&mut self, filter: Option<Box<dyn ReceiveFilter>>) {
         self.receive_filter = filter;
     }
@@ -210,8 +213,9 @@ impl Station {
         self.link_up
     }
 
-    /// Takes the link down or up (`media none`, `media auto`). While it is down, the station accepts frames to send,
-    /// counts them and drops them, and receives none. Up again, it receives what is sent from then on.
+    /// Takes the link down or up (`media none`, `media auto`). While it is down, the station
+    /// accepts frames to send, counts them and drops them, and receives none. Up again, it receives
+    /// what is sent from then on.
     pub fn set_link_up(&mut self, up: bool) {
         if up && !self.link_up {
             self.discard_pending();
@@ -219,14 +223,16 @@ impl Station {
         self.link_up = up;
     }
 
-    /// Returns the largest payload of a frame this station sends, in bytes: 1,500 unless changed (9,202 on a big bus).
+    /// Returns the largest payload of a frame this station sends, in bytes: 1,500 unless changed
+    /// (9,202 on a big bus).
     #[must_use]
     pub fn mtu(&self) -> usize {
         self.longest - MIN_FRAME
     }
 
-    /// Changes the largest payload, from the next frame on. The station still receives longer frames of others. Returns
-    /// whether the bus can carry it: at least 68 bytes, as IPv4 requires, and no more than the bus's longest frame.
+    /// Changes the largest payload, from the next frame on. The station still receives longer
+    /// frames of others. Returns whether the bus can carry it: at least 68 bytes, as IPv4 requires,
+    /// and no more than the bus's longest frame.
     #[must_use]
     pub fn set_mtu(&mut self, bytes: usize) -> bool {
         let possible = (68..=self.bus.max_frame() - MIN_FRAME).contains(&bytes);
@@ -249,19 +255,21 @@ impl Station {
 
     /// Skips what is on the bus: the station receives what is sent from now on.
     pub fn discard_pending(&mut self) {
-        // A caller that does only this touches no page that may be missing, and would never notice a lost bus.
+        // A caller that does only this touches no page that may be missing, and would never notice
+        // a lost bus.
         self.bus.check_size();
         self.reader.discard_pending(&self.bus.ring);
     }
 
-    /// Fills `burst` with the frames on the bus for this station, without waiting; returns how many.
+    /// Fills `burst` with the frames on the bus for this station, without waiting; returns how
+    /// many.
     pub fn recv_burst(&mut self, burst: &mut Burst) -> usize {
         burst.clear();
         self.recv_into(burst, usize::MAX)
     }
 
-    /// Offers the frames on the bus for this station to `sink`, at most `max`, without waiting; returns how many were
-    /// committed.
+    /// Offers the frames on the bus for this station to `sink`, at most `max`, without waiting;
+    /// returns how many were committed.
     #[inline]
     pub fn recv_into(&mut self, sink: &mut impl FrameSink, max: usize) -> usize {
         if !self.link_up {
@@ -308,12 +316,13 @@ impl Station {
         received.unwrap_or(0)
     }
 
-    /// Waits until there is something to read, at most for `timeout` (`None`: without limit). Returns `false` when the
-    /// time is over. What there is to read need not be for this station. [`StationOptions::wait_mode`] says whether the
-    /// station sleeps at once or polls for a while.
+    /// Waits until there is something to read, at most for `timeout` (`None`: without limit).
+    /// Returns `false` when the time is over. What there is to read need not be for this station.
+    /// [`StationOptions::wait_mode`] says whether the station sleeps at once or polls for a while.
     ///
-    /// All stations that wait in a process, on whatever buses, share a few inotify instances. Where none is available
-    /// (128 for each user is a usual limit), they look every millisecond instead; this is logged once.
+    /// All stations that wait in a process, on whatever buses, share a few inotify instances. Where
+    /// none is available (128 for each user is a usual limit), they look every millisecond instead;
+    /// this is logged once.
     ///
     /// # Errors
     /// When the bus is gone, or the system refuses to wait.
@@ -332,39 +341,42 @@ impl Station {
         }
     }
 
-    /// Makes the station sleep in `wait_set` from now on when [armed](Self::arm), under the name `token`. For processes
-    /// that serve many stations with one poll loop.
+    /// Makes the station sleep in `wait_set` from now on when [armed](Self::arm), under the name
+    /// `token`. For processes that serve many stations with one poll loop.
     pub fn join_wait_set(&mut self, wait_set: &WaitSet, token: usize) {
         self.reader.join_wait_set(&self.bus, wait_set, token);
     }
 
-    /// Returns the descriptor to poll for reading after [`arm`](Self::arm). There is none before the first time; then it
-    /// stays the same for the life of the station. It is an inotify instance of its own, or that of its [`WaitSet`].
+    /// Returns the descriptor to poll for reading after [`arm`](Self::arm). There is none before
+    /// the first time; then it stays the same for the life of the station. It is an inotify
+    /// instance of its own, or that of its [`WaitSet`].
     #[must_use]
     pub fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         self.reader.poll_fd()
     }
 
-    /// Prepares for a sleep on [`poll_fd`](Self::poll_fd). Returns `true` when there is something to read already: do not
-    /// sleep then; the station is not armed. Otherwise sleep at most [`MAX_SLEEP`](crate::MAX_SLEEP), and call
-    /// [`disarm`](Self::disarm) after it. In a [`WaitSet`], its timeout and its tokens say when to look.
+    /// Prepares for a sleep on [`poll_fd`](Self::poll_fd). Returns `true` when there is something
+    /// to read already: do not sleep then; the station is not armed. Otherwise sleep at most
+    /// [`MAX_SLEEP`](crate::MAX_SLEEP), and call [`disarm`](Self::disarm) after it. In a
+    /// [`WaitSet`], its timeout and its tokens say when to look.
     ///
     /// # Errors
-    /// When the bus is gone. Outside of a [`WaitSet`] also when no inotify instance or watch is available.
+    /// When the bus is gone. Outside of a [`WaitSet`] also when no inotify instance or watch is
+    /// available.
     pub fn arm(&mut self) -> Result<bool, WaitError> {
         self.wakeups.retry(&self.bus);
         self.free_dead_lock();
         self.reader.arm(&self.bus)
     }
 
-    /// Ends a sleep: the station no longer watches the bus. A station whose token a [`WaitSet`] returned is disarmed
-    /// already.
+    /// Ends a sleep: the station no longer watches the bus. A station whose token a [`WaitSet`]
+    /// returned is disarmed already.
     pub fn disarm(&mut self) {
         self.reader.disarm();
     }
 
-    /// Frees the lock if a station of this kind died with it. Stations do without the lock until they send; rump kernels
-    /// hang meanwhile.
+    /// Frees the lock if a station of this kind died with it. Stations do without the lock until
+    /// they send; rump kernels hang meanwhile.
     #[inline]
     fn free_dead_lock(&self) {
         if self.bus.ring.lock_word().owner().is_some()
@@ -372,13 +384,14 @@ impl Station {
             && let Some(guard) = take_over_dead(&self.bus.ring, &self.bus.file, self.me)
         {
             drop(guard);
-            // The dead station may have put frames there without waking others. Stations look by themselves.
+            // The dead station may have put frames there without waking others. Stations look by
+            // themselves.
             let _ = wake(&self.bus.file);
         }
     }
 
-    /// The ring is unsettled: a writer was at work at every look, or one died at it. Waiting for the lock tells which, and
-    /// puts right what a dead one left.
+    /// The ring is unsettled: a writer was at work at every look, or one died at it. Waiting for
+    /// the lock tells which, and puts right what a dead one left.
     #[cold]
     fn settle(&mut self) {
         let pauses = |backoff: &SettleBackoff| backoff.since.elapsed() < backoff.pause;

@@ -16,8 +16,8 @@
 /// # }
 /// ```
 ///
-/// The counters lie on cache lines of their own, so that stations on several threads do not slow each other down by
-/// counting.
+/// The counters lie on cache lines of their own, so that stations on several threads do not slow
+/// each other down by counting.
 #[repr(align(64))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -26,14 +26,15 @@ pub struct Stats {
     pub rx_packets: u64,
     /// Their bytes.
     pub rx_bytes: u64,
-    /// Frames handed up and then dropped because a checksum was wrong: counted by a `phy::Phy`, and by any other user with
-    /// [`Station::count_bad_checksum`](crate::Station::count_bad_checksum).
+    /// Frames handed up and then dropped because a checksum was wrong: counted by a `phy::Phy`, and
+    /// by any other user with [`Station::count_bad_checksum`](crate::Station::count_bad_checksum).
     pub rx_csum_errors: u64,
     /// Frames put on the bus.
     pub tx_packets: u64,
     /// Their bytes.
     pub tx_bytes: u64,
-    /// Frames that were not sent because they were too long or too short, and the rest of their bursts.
+    /// Frames that were not sent because they were too long or too short, and the rest of their
+    /// bursts.
     pub tx_refused: u64,
     /// Frames that were not sent because the work left to the station could not be done: see
     /// [`OffloadError`](crate::offload::OffloadError).
@@ -49,19 +50,20 @@ pub struct Stats {
     pub wakeups: u64,
     /// Wake-ups that failed; each is repeated until it is sent.
     pub wakeups_failed: u64,
-    /// How often a wait ended without a sleep because a frame came while it polled: see [`WaitMode`](crate::WaitMode).
+    /// How often a wait ended without a sleep because a frame came while it polled: see
+    /// [`WaitMode`](crate::WaitMode).
     pub polled: u64,
     /// How often the station slept.
     pub sleeps: u64,
-    /// How often a sleep timed out and there was something to read: the sender died before its wake-up, or was about to
-    /// send it.
+    /// How often a sleep timed out and there was something to read: the sender died before its
+    /// wake-up, or was about to send it.
     pub missed_wakeups: u64,
     /// Frames of others that the addresses or the receive filter kept away.
     pub filtered: u64,
     /// How often writers came around the ring before this reader.
     pub overruns: u64,
-    /// Ring bytes (packet headers included) that the reader missed by that. The format has no sequence numbers, so the
-    /// frames cannot be counted.
+    /// Ring bytes (packet headers included) that the reader missed by that. The format has no
+    /// sequence numbers, so the frames cannot be counted.
     pub overrun_bytes: u64,
     /// How often something on the ring was no packet.
     pub corrupt: u64,

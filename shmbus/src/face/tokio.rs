@@ -1,7 +1,8 @@
 //! Waiting in tokio for frames. (Feature `tokio`.)
 //!
-//! A station or tap in a task waits without a thread of its own: for its wait set's descriptor, and for no longer than
-//! [`MAX_SLEEP`](crate::MAX_SLEEP), since a sender may die before it wakes others.
+//! A station or tap in a task waits without a thread of its own: for its wait set's descriptor, and
+//! for no longer than [`MAX_SLEEP`](crate::MAX_SLEEP), since a sender may die before it wakes
+//! others.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -41,8 +42,8 @@ use crate::system::wake::wait_set::WaitSet;
 
 /// A [`Station`] or a [`Tap`] whose frames are awaited in a tokio runtime with I/O and time.
 ///
-/// Its futures may be dropped at any moment: no frame is lost. Sending needs no await, since it never waits for a
-/// receiver: use [`get_mut`](Self::get_mut).
+/// Its futures may be dropped at any moment: no frame is lost. Sending needs no await, since it
+/// never waits for a receiver: use [`get_mut`](Self::get_mut).
 #[derive(Debug)]
 pub struct Async<T> {
     inner: T,
@@ -72,7 +73,8 @@ impl Sleep {
             Some(fd) => {
                 // Woken, too late, or failing: in all cases the caller looks again.
                 if let Ok(Ok(mut guard)) = timeout(time, fd.readable_mut()).await {
-                    // Cleared before the events are taken: an event that comes after that makes it ready again.
+                    // Cleared before the events are taken: an event that comes after that makes it
+                    // ready again.
                     guard.clear_ready();
                 }
             }
@@ -142,7 +144,8 @@ impl Receiver for Tap {
     }
 }
 
-/// Disarms when the sleep is over, also when its future is dropped: a watch that stays makes every send dearer.
+/// Disarms when the sleep is over, also when its future is dropped: a watch that stays makes every
+/// send dearer.
 struct Disarm<'t, T: Receiver>(&'t mut T);
 
 impl<T: Receiver> Drop for Disarm<'_, T> {
@@ -152,7 +155,8 @@ impl<T: Receiver> Drop for Disarm<'_, T> {
 }
 
 impl<T: Receiver> Async<T> {
-    /// Registers a station or tap with the runtime this is called in. It gets a [`WaitSet`] of its own.
+    /// Registers a station or tap with the runtime this is called in. It gets a [`WaitSet`] of its
+    /// own.
     ///
     /// # Errors
     /// When the runtime's own descriptors fail.
@@ -180,7 +184,8 @@ impl<T: Receiver> Async<T> {
         Ok(())
     }
 
-    /// Waits for frames for this station and fills `burst` with them; returns how many, at least one.
+    /// Waits for frames for this station and fills `burst` with them; returns how many, at least
+    /// one.
     ///
     /// # Errors
     /// When the bus is gone.

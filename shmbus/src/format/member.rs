@@ -1,7 +1,9 @@
-//! The note a station leaves of itself: its process, address and name, as text in an extended attribute of the bus file.
+//! The note a station leaves of itself: its process, address and name, as text in an extended
+//! attribute of the bus file.
 //!
-//! `42 B2:A0:00:00:00:01 alice` is a note. The attribute is called `user.shmbus.` and the station's number in hexadecimal.
-//! Any process that may write the bus can write such notes: they are for people to read, and nothing depends on them.
+//! `42 B2:A0:00:00:00:01 alice` is a note. The attribute is called `user.shmbus.` and the station's
+//! number in hexadecimal. Any process that may write the bus can write such notes: they are for
+//! people to read, and nothing depends on them.
 
 use std::fmt;
 

@@ -1,6 +1,7 @@
 //! What lies in a bus file: the header's fields, the packet header, and their limits.
 //!
-//! This is NetBSD's `shmif(4)` format, version 3, in the host's byte order. No I/O here, only offsets and bytes:
+//! This is NetBSD's `shmif(4)` format, version 3, in the host's byte order. No I/O here, only
+//! offsets and bytes:
 //!
 //! ```text
 //!    0 ┌──────────┬──────────┬─────────────────────┐
@@ -23,17 +24,20 @@ pub(crate) const BIG_MAGIC: u32 = 0xca11_d0b1;
 pub(crate) const VERSION: u32 = 3;
 /// Bytes of the file header; ring offset 0 is at this file offset.
 pub(crate) const HEADER_SIZE: usize = 32;
-/// Size in bytes of a bus file that rump kernels can share, and of one that is made without saying otherwise.
+/// Size in bytes of a bus file that rump kernels can share, and of one that is made without saying
+/// otherwise.
 pub const BUS_SIZE: u64 = 1 << 20;
-/// Size in bytes of the largest bus file. One that is larger than [`BUS_SIZE`] is for stations of this kind only.
+/// Size in bytes of the largest bus file. One that is larger than [`BUS_SIZE`] is for stations of
+/// this kind only.
 pub const MAX_BUS_SIZE: u64 = 1 << 30;
 
-/// Bytes of a packet header: what a 64-bit host's C compiler makes of `u32 len, u32 sec, u32 usec, u64 sender`.
+/// Bytes of a packet header: what a 64-bit host's C compiler makes of `u32 len, u32 sec, u32 usec,
+/// u64 sender`.
 pub(crate) const PACKET_HEADER_SIZE: u32 = 24;
 /// The shortest frame, in bytes: an Ethernet header alone. Receivers skip anything shorter.
 pub const MIN_FRAME: usize = 14;
-/// The longest frame, in bytes without the check sequence: 1,500 bytes of payload and an Ethernet header. A longer
-/// one makes a rump kernel assert.
+/// The longest frame, in bytes without the check sequence: 1,500 bytes of payload and an Ethernet
+/// header. A longer one makes a rump kernel assert.
 pub const MAX_FRAME: usize = 1_514;
 /// The longest frame on a bus larger than [`BUS_SIZE`], in bytes.
 pub const MAX_BIG_FRAME: usize = 9_216;

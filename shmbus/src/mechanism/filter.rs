@@ -8,23 +8,24 @@ use crate::format::MIN_FRAME;
 
 const BROADCAST: [u8; 6] = [0xff; 6];
 
-/// Chooses which frames a station receives by their Ethernet headers (both addresses and the type, [`MIN_FRAME`] bytes).
-/// It also sees the headers of the frames that the station sends, so a switch can learn addresses here.
+/// Chooses which frames a station receives by their Ethernet headers (both addresses and the type,
+/// [`MIN_FRAME`] bytes). It also sees the headers of the frames that the station sends, so a switch
+/// can learn addresses here.
 ///
 /// The station asks it after its own address filter, for each frame: it should be quick.
 pub trait ReceiveFilter: fmt::Debug + Send {
     /// Returns whether the station receives a frame with this header.
     ///
-    /// The header may be torn, and the same frame may be asked about again: learn nothing from it before
-    /// [`settled`](Self::settled) confirms it.
+    /// The header may be torn, and the same frame may be asked about again: learn nothing from it
+    /// before [`settled`](Self::settled) confirms it.
     fn wants(&mut self, header: [u8; MIN_FRAME]) -> bool;
 
-    /// Reports whether the headers asked about since the last call were whole. If not, forget them: perhaps no station
-    /// sent them.
+    /// Reports whether the headers asked about since the last call were whole. If not, forget them:
+    /// perhaps no station sent them.
     fn settled(&mut self, whole: bool);
 
-    /// Reports that the station sent frames with this header: one, or several in a row with the same source. The bus is
-    /// not locked during this call.
+    /// Reports that the station sent frames with this header: one, or several in a row with the
+    /// same source. The bus is not locked during this call.
     fn sent(&mut self, header: [u8; MIN_FRAME]);
 }
 
@@ -52,8 +53,8 @@ impl AddressFilter {
         destination[0] & 1 == 1 && (self.groups.is_empty() || self.groups.contains(&destination))
     }
 
-    /// Replaces the list of groups. Addresses that are not multicast are left out, and so is the broadcast address, which
-    /// every station receives.
+    /// Replaces the list of groups. Addresses that are not multicast are left out, and so is the
+    /// broadcast address, which every station receives.
     pub(crate) fn set_groups(&mut self, groups: impl IntoIterator<Item = MacAddr6>) {
         self.groups.clear();
         self.groups.extend(groups.into_iter().filter(MacAddr6::is_multicast).map(MacAddr6::into_array));

@@ -1,8 +1,9 @@
 //! Frames on their way onto and off the ring, without a buffer in between.
 //!
-//! A program whose frames lie in memory of a special kind (a packet pool, another shared ring) implements [`FrameSource`]
-//! to send them and [`FrameSink`] to receive them; each byte is then copied once. Byte slices are sources already, and
-//! [`Burst`](crate::Burst) is a sink for all other programs.
+//! A program whose frames lie in memory of a special kind (a packet pool, another shared ring)
+//! implements [`FrameSource`] to send them and [`FrameSink`] to receive them; each byte is then
+//! copied once. Byte slices are sources already, and [`Burst`](crate::Burst) is a sink for all
+//! other programs.
 
 use std::sync::atomic::AtomicU8;
 
@@ -32,7 +33,8 @@ pub trait FrameSource {
     /// Returns the length in bytes. A send asks once for it, before it asks for the bytes.
     fn frame_len(&self) -> usize;
 
-    /// Writes the frame's bytes, in order, to its slot on the ring. The bus is locked meanwhile: do nothing else here.
+    /// Writes the frame's bytes, in order, to its slot on the ring. The bus is locked meanwhile: do
+    /// nothing else here.
     fn write_to(&self, slot: &mut FrameSlot<'_>);
 }
 
@@ -49,8 +51,8 @@ impl<T: AsRef<[u8]>> FrameSource for T {
 
 /// A frame's place on the ring, filled from front to back.
 ///
-/// It takes exactly as many bytes as the frame has. Bytes beyond that are ignored, and bytes that are not written are sent
-/// as zeros.
+/// It takes exactly as many bytes as the frame has. Bytes beyond that are ignored, and bytes that
+/// are not written are sent as zeros.
 #[derive(Debug)]
 pub struct FrameSlot<'r> {
     ring: &'r Ring<Mapping>,
@@ -102,12 +104,12 @@ impl<'r> FrameSlot<'r> {
 
 /// Where received frames go.
 ///
-/// A station offers frames one by one; other stations may overwrite them while they are copied. After a burst, the station
-/// calls [`commit`](Self::commit) if all frames taken since the last call are whole, and [`discard`](Self::discard)
-/// otherwise.
+/// A station offers frames one by one; other stations may overwrite them while they are copied.
+/// After a burst, the station calls [`commit`](Self::commit) if all frames taken since the last
+/// call are whole, and [`discard`](Self::discard) otherwise.
 pub trait FrameSink {
-    /// Copies a frame. Returns `false` when there is no room for it: the burst ends, and the next one begins with this
-    /// frame.
+    /// Copies a frame. Returns `false` when there is no room for it: the burst ends, and the next
+    /// one begins with this frame.
     fn take(&mut self, frame: &RingFrame<'_>) -> bool;
 
     /// Keeps the frames taken since the last `commit` or `discard`: they are whole.
@@ -117,7 +119,8 @@ pub trait FrameSink {
     fn discard(&mut self);
 }
 
-/// A frame on the ring, to be copied. Draw no conclusion from its bytes before they are known to be whole.
+/// A frame on the ring, to be copied. Draw no conclusion from its bytes before they are known to be
+/// whole.
 #[derive(Debug)]
 pub struct RingFrame<'r> {
     ring: &'r Ring<Mapping>,
@@ -159,8 +162,8 @@ impl<'r> RingFrame<'r> {
         len
     }
 
-    /// Copies bytes from byte `from` of the frame on into memory that another thread or process may be using at the same
-    /// time: as many as fit there and the frame has. Returns how many.
+    /// Copies bytes from byte `from` of the frame on into memory that another thread or process may
+    /// be using at the same time: as many as fit there and the frame has. Returns how many.
     #[inline]
     pub fn copy_to_shared(&self, from: usize, into: &[AtomicU8]) -> usize {
         let ring = self.ring;
@@ -180,7 +183,8 @@ impl<'r> RingFrame<'r> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FrameInfo {
-    /// The sender's clock, in seconds: wall time from stations of this kind, uptime from rump kernels.
+    /// The sender's clock, in seconds: wall time from stations of this kind, uptime from rump
+    /// kernels.
     pub seconds: u32,
     /// The sender's clock, in microseconds. On a damaged bus it may be a million or more.
     pub microseconds: u32,

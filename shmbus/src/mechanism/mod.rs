@@ -1,4 +1,5 @@
-//! How a bus works, without any I/O: the ring on memory it is given, frames on their way onto and off it, filters, offload.
+//! How a bus works, without any I/O: the ring on memory it is given, frames on their way onto and
+//! off it, filters, offload.
 
 pub(crate) mod filter;
 pub(crate) mod frame;

@@ -18,8 +18,8 @@ const NAP: Duration = Duration::from_micros(500);
 /// How long the lock is waited for before the waiter asks whether its owner is alive.
 const LIVENESS_CHECK: Duration = Duration::from_millis(1);
 
-/// Takes the lock of `ring` for `me`, and waits for it at most `timeout`. It asks through `file` whether the owner is alive,
-/// and takes the lock over from a dead one.
+/// Takes the lock of `ring` for `me`, and waits for it at most `timeout`. It asks through `file`
+/// whether the owner is alive, and takes the lock over from a dead one.
 pub(crate) fn acquire<'r, M: Memory>(
     ring: &'r Ring<M>,
     file: &File,
@@ -35,7 +35,8 @@ pub(crate) fn acquire<'r, M: Memory>(
     wait(ring, file, me, timeout)
 }
 
-/// Takes the lock over if a station of this kind died with it. It asks through `file` whether the owner is alive.
+/// Takes the lock over if a station of this kind died with it. It asks through `file` whether the
+/// owner is alive.
 #[cold]
 pub(crate) fn take_over_dead<'r, M: Memory>(
     ring: &'r Ring<M>,

@@ -49,7 +49,8 @@ pub(crate) fn read_whole(path: &Path, size: u64) -> Result<Vec<u8>, OpenError> {
 
 /// Opens a regular file, and refuses all else.
 fn open_regular(path: &Path, writable: bool) -> Result<File, OpenError> {
-    // Opening a folder, pipe or socket gives errors that do not say what is wrong, so the kind is looked at first ...
+    // Opening a folder, pipe or socket gives errors that do not say what is wrong, so the kind is
+    // looked at first ...
     let target = links::follow(path)?;
     let kind = std::fs::metadata(&target.path).map_err(|error| OpenError::io(path, error))?.file_type();
     check_kind(path, kind)?;
@@ -65,8 +66,9 @@ fn open_regular(path: &Path, writable: bool) -> Result<File, OpenError> {
     Ok(file)
 }
 
-/// Makes a new, empty file without a name in the folder of `path`: a process that fails to make a bus of it leaves nothing
-/// behind, even when it is killed. `None` where the file system has no such files.
+/// Makes a new, empty file without a name in the folder of `path`: a process that fails to make a
+/// bus of it leaves nothing behind, even when it is killed. `None` where the file system has no
+/// such files.
 pub(crate) fn create_unnamed(path: &Path, mode: u32) -> io::Result<Option<File>> {
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
@@ -102,7 +104,8 @@ fn set_mode(file: &File, mode: u32) -> io::Result<()> {
     file.set_permissions(PermissionsExt::from_mode(mode))
 }
 
-/// Removes a file that did not become a bus, if the name still leads to it, and no other process has made it a bus.
+/// Removes a file that did not become a bus, if the name still leads to it, and no other process
+/// has made it a bus.
 pub(crate) fn discard(file: &File, path: &Path) {
     if matches!(word(file, Field32::Magic as u64), Ok(0)) && leads_to(path, file) {
         // The error that is returned says more than a failure to tidy up.
@@ -116,8 +119,8 @@ pub(crate) fn leads_to(path: &Path, file: &File) -> bool {
     there.is_ok_and(|(there, file)| there.dev() == file.dev() && there.ino() == file.ino())
 }
 
-/// Makes sure that the file has `size` bytes and that all its blocks are reserved, so that a disk that fills up later
-/// cannot kill the processes that map it.
+/// Makes sure that the file has `size` bytes and that all its blocks are reserved, so that a disk
+/// that fills up later cannot kill the processes that map it.
 pub(crate) fn reserve(path: &Path, file: &File, size: u64) -> Result<(), OpenError> {
     let metadata = file.metadata().map_err(|error| OpenError::io(path, error))?;
     // Waking the others is a write as well.
@@ -139,7 +142,8 @@ pub(crate) fn reserve(path: &Path, file: &File, size: u64) -> Result<(), OpenErr
     }
 }
 
-/// A word of the header by its offset. Bytes beyond the end of the file count as 0, as they would in a longer file.
+/// A word of the header by its offset. Bytes beyond the end of the file count as 0, as they would
+/// in a longer file.
 pub(crate) fn word(file: &File, at: u64) -> io::Result<u32> {
     let mut bytes = [0; 4];
     let mut filled = 0;
@@ -185,7 +189,8 @@ pub(crate) fn check(path: &Path, file: &File) -> Result<Found, OpenError> {
     }
 }
 
-/// Whether all bytes after the header are 0. A header without magic was left by a process that died while it made a bus.
+/// Whether all bytes after the header are 0. A header without magic was left by a process that died
+/// while it made a bus.
 fn is_blank(file: &File) -> io::Result<bool> {
     let mut bytes = [0; 8 << 10];
     let mut at = HEADER_SIZE as u64;

@@ -1,8 +1,9 @@
 //! Symbolic links on the way to a bus.
 //!
-//! They are followed, as everywhere, except planted ones: in a folder like `/tmp`, where every user may make files, a link of
-//! another user may point at any file that its victim may write. The kernel refuses such links where
-//! `fs.protected_symlinks` is set, which many containers lack; so the same rule holds here.
+//! They are followed, as everywhere, except planted ones: in a folder like `/tmp`, where every user
+//! may make files, a link of another user may point at any file that its victim may write. The
+//! kernel refuses such links where `fs.protected_symlinks` is set, which many containers lack; so
+//! the same rule holds here.
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
@@ -61,7 +62,8 @@ pub(crate) fn follow(path: &Path) -> Result<Target, OpenError> {
     Err(OpenError::io(path, Errno::ELOOP))
 }
 
-/// Whether the link lies in a folder where every user may make files, and belongs to neither this user nor the folder's owner.
+/// Whether the link lies in a folder where every user may make files, and belongs to neither this
+/// user nor the folder's owner.
 fn is_planted(link: &Metadata, folder: &Metadata) -> bool {
     const OPEN_TO_ALL: u32 = libc::S_ISVTX | libc::S_IWOTH;
     folder.mode() & OPEN_TO_ALL == OPEN_TO_ALL

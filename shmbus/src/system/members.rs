@@ -1,7 +1,8 @@
 //! The notes that stations leave of themselves: see [`Member`].
 //!
-//! A station's number (see [`liveness`]) says that it is alive, and not which process it is. Its note goes where the bus file
-//! goes and needs no name elsewhere. On a file system without extended attributes there are no notes.
+//! A station's number (see [`liveness`]) says that it is alive, and not which process it is. Its
+//! note goes where the bus file goes and needs no name elsewhere. On a file system without extended
+//! attributes there are no notes.
 
 use std::fs::File;
 

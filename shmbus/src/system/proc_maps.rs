@@ -13,10 +13,11 @@ pub(crate) struct MappedBy {
     pub(crate) own: usize,
 }
 
-/// Searches the mappings of every process for those of the file that this process has mapped at `address`.
+/// Searches the mappings of every process for those of the file that this process has mapped at
+/// `address`.
 ///
-/// On some file systems (btrfs, for one) the device in `/proc` differs from the one in `stat`. So device and inode are read
-/// from this process's own mapping.
+/// On some file systems (btrfs, for one) the device in `/proc` differs from the one in `stat`. So
+/// device and inode are read from this process's own mapping.
 pub(crate) fn mapped_by(address: usize) -> io::Result<MappedBy> {
     let own = fs::read_to_string("/proc/self/maps")?;
     let file = own.lines().find(|line| begins_at(line, address)).and_then(file_of);
@@ -47,7 +48,8 @@ pub(crate) fn mapped_by(address: usize) -> io::Result<MappedBy> {
     Ok(found)
 }
 
-/// `7f00-7f01 rw-s 00000000 00:1a 123   /dev/shm/lan`: the fourth field is the device, the fifth the inode.
+/// `7f00-7f01 rw-s 00000000 00:1a 123   /dev/shm/lan`: the fourth field is the device, the fifth
+/// the inode.
 fn file_of(line: &str) -> Option<(&str, &str)> {
     let mut fields = line.split_ascii_whitespace().skip(3);
     Some((fields.next()?, fields.next()?))

@@ -6,7 +6,8 @@ use super::Station;
 use crate::error::SendError;
 use crate::mechanism::offload::{Capabilities, Finisher, Offload, RxVerdict, TxRequest, verify};
 
-/// Finished frames that go onto the bus together. Only super-frames that are cut very small make as many.
+/// Finished frames that go onto the bus together. Only super-frames that are cut very small make as
+/// many.
 const BATCH: usize = 1024;
 
 impl Station {
@@ -16,13 +17,14 @@ impl Station {
         self.capabilities
     }
 
-    /// Changes which checksums and segmentations the station does for its user, from the next frame on.
+    /// Changes which checksums and segmentations the station does for its user, from the next frame
+    /// on.
     pub fn set_capabilities(&mut self, capabilities: Capabilities) {
         self.capabilities = capabilities;
     }
 
-    /// Finishes a frame and sends it, or the segments it is cut into. A burst costs less for each frame: see
-    /// [`send_offload_burst`](Self::send_offload_burst).
+    /// Finishes a frame and sends it, or the segments it is cut into. A burst costs less for each
+    /// frame: see [`send_offload_burst`](Self::send_offload_burst).
     ///
     /// # Errors
     /// As for [`send_offload_burst`](Self::send_offload_burst).
@@ -30,14 +32,16 @@ impl Station {
         self.send_offload_burst([TxRequest::new(frame, offload)]).map(|_sent| ())
     }
 
-    /// Finishes frames, which may be as long as their requests allow, and sends them, in order. Returns how many went onto
-    /// the bus, where each segment of a super-frame counts. None of them is longer than the [`mtu`](Self::mtu) allows.
-    /// The iterator is cloned for each pass: it should be cheap to clone.
+    /// Finishes frames, which may be as long as their requests allow, and sends them, in order.
+    /// Returns how many went onto the bus, where each segment of a super-frame counts. None of them
+    /// is longer than the [`mtu`](Self::mtu) allows. The iterator is cloned for each pass: it
+    /// should be cheap to clone.
     ///
     /// # Errors
     /// [`SendError::Offload`] when a frame was dropped because it is not one for which this can be done, or the station's
     /// [`capabilities`](Self::capabilities) do not include it; the others were sent. An error that keeps all of them from
-    /// being sent comes first: it is as for [`send_burst`](Self::send_burst), with frames counted as they go onto the bus.
+    /// being sent comes first: it is as for [`send_burst`](Self::send_burst), with frames counted
+    /// as they go onto the bus.
     pub fn send_offload_burst<'f, I>(&mut self, requests: I) -> Result<usize, SendError>
     where
         I: IntoIterator<Item = TxRequest<'f>>,
@@ -82,8 +86,9 @@ impl Station {
         }
     }
 
-    /// Verifies the checksums of a received frame that the station's [`capabilities`](Self::capabilities) include. The
-    /// station hands up every frame, bad or not, as a card does; where nothing is enabled this costs nothing.
+    /// Verifies the checksums of a received frame that the station's
+    /// [`capabilities`](Self::capabilities) include. The station hands up every frame, bad or not,
+    /// as a card does; where nothing is enabled this costs nothing.
     ///
     /// `frame` begins with the destination address and has no check sequence.
     #[must_use]

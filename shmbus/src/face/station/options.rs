@@ -46,7 +46,8 @@ impl Default for StationOptions {
 }
 
 impl StationOptions {
-    /// Returns the default options: a random address, not promiscuous, no offload, and two seconds for the lock.
+    /// Returns the default options: a random address, not promiscuous, no offload, and two seconds
+    /// for the lock.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -66,14 +67,16 @@ impl StationOptions {
         self
     }
 
-    /// Sets the station's name in the list of the bus's [members](crate::Bus::members); by default the program's name.
+    /// Sets the station's name in the list of the bus's [members](crate::Bus::members); by default
+    /// the program's name.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Sets which checksums and segmentations the station does for its user (`capenable`); none by default.
+    /// Sets which checksums and segmentations the station does for its user (`capenable`); none by
+    /// default.
     #[must_use]
     pub fn capabilities(mut self, capabilities: Capabilities) -> Self {
         self.capabilities = capabilities;
@@ -87,21 +90,23 @@ impl StationOptions {
         self
     }
 
-    /// Sets the least time between two wake-ups of the other stations, so that one wake-up serves several bursts; 0 by
-    /// default. For senders that sustain a rate in small bursts: a wake-up costs several times what a frame does.
+    /// Sets the least time between two wake-ups of the other stations, so that one wake-up serves
+    /// several bursts; 0 by default. For senders that sustain a rate in small bursts: a wake-up
+    /// costs several times what a frame does.
     ///
-    /// A wake-up that was put off is sent by whatever the station does next once the interval is over, sending or
-    /// receiving, and at once when it waits, is armed or dropped. A sender that has no more to send and continues with
-    /// other work calls [`flush`](crate::Station::flush): until then other stations may find the last frames only when
-    /// they look by themselves, after [`MAX_SLEEP`](crate::MAX_SLEEP), and rump kernels not at all.
+    /// A wake-up that was put off is sent by whatever the station does next once the interval is
+    /// over, sending or receiving, and at once when it waits, is armed or dropped. A sender that
+    /// has no more to send and continues with other work calls [`flush`](crate::Station::flush):
+    /// until then other stations may find the last frames only when they look by themselves, after
+    /// [`MAX_SLEEP`](crate::MAX_SLEEP), and rump kernels not at all.
     #[must_use]
     pub fn wake_interval(mut self, interval: Duration) -> Self {
         self.wake_interval = interval;
         self
     }
 
-    /// Sets how long a send waits for the lock before it fails with [`SendError::Busy`](crate::SendError::Busy); 2 s by
-    /// default.
+    /// Sets how long a send waits for the lock before it fails with
+    /// [`SendError::Busy`](crate::SendError::Busy); 2 s by default.
     #[must_use]
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;

@@ -1,7 +1,8 @@
 //! How a station sends.
 //!
-//! A burst is gone over twice: once for the lengths of its frames, before anything is locked or written, and once for
-//! their bytes. A source may have to walk a chain of buffers for either, so each frame is asked once.
+//! A burst is gone over twice: once for the lengths of its frames, before anything is locked or
+//! written, and once for their bytes. A source may have to walk a chain of buffers for either, so
+//! each frame is asked once.
 
 use std::mem;
 use std::ops::Range;
@@ -34,18 +35,21 @@ impl Station {
         self.send_burst([frame]).map(|_one| ())
     }
 
-    /// Sends frames, in order, and wakes the other stations once. Returns how many were sent: all of them. With the link
-    /// down it returns the same, and the frames are dropped.
+    /// Sends frames, in order, and wakes the other stations once. Returns how many were sent: all
+    /// of them. With the link down it returns the same, and the frames are dropped.
     ///
-    /// The iterator is cloned once: one pass asks each frame for its length, the other for its bytes.
+    /// The iterator is cloned once: one pass asks each frame for its length, the other for its
+    /// bytes.
     ///
-    /// A wake-up that fails is no error, since the frames are on the bus and other stations look by themselves within
-    /// [`MAX_SLEEP`](crate::MAX_SLEEP). It is counted in [`Stats::wakeups_failed`](crate::Stats::wakeups_failed) and
-    /// repeated by the next call that sends, flushes or waits, and when the station is dropped.
+    /// A wake-up that fails is no error, since the frames are on the bus and other stations look by
+    /// themselves within [`MAX_SLEEP`](crate::MAX_SLEEP). It is counted in
+    /// [`Stats::wakeups_failed`](crate::Stats::wakeups_failed) and repeated by the next call that
+    /// sends, flushes or waits, and when the station is dropped.
     ///
     /// # Errors
     /// [`SendError::TooLong`] and [`SendError::TooShort`] before anything is sent; [`SendError::Busy`] when the lock was
-    /// not free in time, perhaps after a part, whose length it holds; [`SendError::Lost`] when the bus is gone.
+    /// not free in time, perhaps after a part, whose length it holds; [`SendError::Lost`] when the
+    /// bus is gone.
     #[inline]
     pub fn send_burst<I>(&mut self, frames: I) -> Result<usize, SendError>
     where
@@ -141,7 +145,8 @@ impl Station {
         fits.count()
     }
 
-    /// Appends the next frames of `frames`, as many as there are `lengths`, in one hold of the lock.
+    /// Appends the next frames of `frames`, as many as there are `lengths`, in one hold of the
+    /// lock.
     #[inline]
     fn append<F: FrameSource>(
         &mut self,
@@ -169,7 +174,8 @@ impl Station {
                 acquire(ring, &self.bus.file, self.me, self.lock_timeout).map_err(NotAppended::Busy)?
             }
         };
-        // A rump kernel asserts this whenever it has the lock; another process may have begun the file anew meanwhile.
+        // A rump kernel asserts this whenever it has the lock; another process may have begun the
+        // file anew meanwhile.
         if !is_bus() {
             return Err(NotAppended::Lost);
         }

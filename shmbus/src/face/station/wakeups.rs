@@ -1,8 +1,8 @@
 //! The wake-ups a station sends to the others, and the one that is pending.
 //!
-//! A wake-up may be put off for the interval that its user allows, and so be merged with those of the bursts that follow;
-//! or it may fail. It stays pending until it is sent: by whatever the station does next once it is due, and at once before
-//! the station sleeps or leaves.
+//! A wake-up may be put off for the interval that its user allows, and so be merged with those of
+//! the bursts that follow; or it may fail. It stays pending until it is sent: by whatever the
+//! station does next once it is due, and at once before the station sleeps or leaves.
 
 use std::io;
 use std::time::{Duration, Instant};

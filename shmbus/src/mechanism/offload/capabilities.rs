@@ -1,7 +1,8 @@
 //! The offload flags (`capenable`): which checksums and segmentations a station does for its user.
 //!
-//! The bits are NetBSD's `IFCAP_*`, as in `RUMP_SHMIF_CAPENABLE` for a rump kernel, so that the variable means the same for
-//! both. The names are those of its headers and those that `ifconfig` takes.
+//! The bits are NetBSD's `IFCAP_*`, as in `RUMP_SHMIF_CAPENABLE` for a rump kernel, so that the
+//! variable means the same for both. The names are those of its headers and those that `ifconfig`
+//! takes.
 
 use std::env;
 use std::fmt;
@@ -72,10 +73,12 @@ impl Capabilities {
     /// Every flag.
     pub const ALL: Self = Self(Self::TX.0 | Self::RX.0);
 
-    /// The environment variable that [`from_environment`](Self::from_environment) and rump kernels read.
+    /// The environment variable that [`from_environment`](Self::from_environment) and rump kernels
+    /// read.
     pub const VARIABLE: &'static str = "RUMP_SHMIF_CAPENABLE";
 
-    /// Reads the environment variable `RUMP_SHMIF_CAPENABLE`; returns the empty set when it is unset or empty.
+    /// Reads the environment variable `RUMP_SHMIF_CAPENABLE`; returns the empty set when it is
+    /// unset or empty.
     ///
     /// # Errors
     /// When it holds neither a number nor names.
@@ -158,8 +161,8 @@ impl fmt::Display for Capabilities {
     }
 }
 
-/// A number (decimal, `0x` hexadecimal, `0` octal), or names with commas between, in any case. A name without a direction,
-/// such as `ip4csum`, stands for both; `all` and `none` are names too.
+/// A number (decimal, `0x` hexadecimal, `0` octal), or names with commas between, in any case. A
+/// name without a direction, such as `ip4csum`, stands for both; `all` and `none` are names too.
 impl FromStr for Capabilities {
     type Err = ParseCapabilitiesError;
 

@@ -1,16 +1,18 @@
 //! The Internet checksum (RFC 1071), a wide word at a time.
 //!
-//! A ones' complement sum does not care about the width of its words, nor about the byte order as long as the result is
-//! stored in the one it was read in. So the bytes are summed as native 32-bit words into 64-bit lanes, which cannot
-//! overflow and which a compiler keeps in vector registers, and folded to 16 bits once at the end.
+//! A ones' complement sum does not care about the width of its words, nor about the byte order as
+//! long as the result is stored in the one it was read in. So the bytes are summed as native 32-bit
+//! words into 64-bit lanes, which cannot overflow and which a compiler keeps in vector registers,
+//! and folded to 16 bits once at the end.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Bytes summed at a time.
 const STRIDE: usize = 32;
 
-/// A checksum under construction. Pieces of any length and alignment are added in the order in which they lie in the
-/// packet; after a piece of odd length the next one continues in the middle of a word.
+/// A checksum under construction. Pieces of any length and alignment are added in the order in
+/// which they lie in the packet; after a piece of odd length the next one continues in the middle
+/// of a word.
 ///
 /// ```
 /// use shmbus::offload::Checksum;
@@ -37,8 +39,9 @@ impl Checksum {
         Self { sum: 0, odd: false }
     }
 
-    /// Returns the sum of an IPv4 pseudo header: both addresses, the `protocol` number, and the length `len` in bytes of
-    /// header and payload. Add the TCP or UDP header (with a checksum of 0) and the payload to it.
+    /// Returns the sum of an IPv4 pseudo header: both addresses, the `protocol` number, and the
+    /// length `len` in bytes of header and payload. Add the TCP or UDP header (with a checksum of
+    /// 0) and the payload to it.
     #[must_use]
     pub fn pseudo_v4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, len: u16) -> Self {
         Self::new().with(&source.octets()).with(&destination.octets()).add_trailer(protocol, u32::from(len))
@@ -50,8 +53,8 @@ impl Checksum {
         Self::new().with(&source.octets()).with(&destination.octets()).add_trailer(protocol, len)
     }
 
-    /// Adds what both kinds of pseudo header have besides addresses. Zeros add nothing, so their different layouts do not
-    /// matter.
+    /// Adds what both kinds of pseudo header have besides addresses. Zeros add nothing, so their
+    /// different layouts do not matter.
     fn add_trailer(self, protocol: u8, len: u32) -> Self {
         self.with(&len.to_be_bytes()).with(&[0, protocol])
     }

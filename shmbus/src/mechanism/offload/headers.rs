@@ -111,7 +111,8 @@ pub(super) struct Packet {
     pub(super) ip: usize,
     /// Where it ends, options included, extension headers not.
     pub(super) ip_end: usize,
-    /// The packet's length in its header, in bytes: with IPv4 the header is part of it, with IPv6 it is not.
+    /// The packet's length in its header, in bytes: with IPv4 the header is part of it, with IPv6
+    /// it is not.
     stated: usize,
     /// What follows the header.
     next: IpNumber,
@@ -142,7 +143,8 @@ impl Segment {
 pub(super) enum LengthRule {
     /// As its header states it.
     AsStated,
-    /// The same, but 0 means all of the frame: the header of a packet beyond 64 KiB cannot state more.
+    /// The same, but 0 means all of the frame: the header of a packet beyond 64 KiB cannot state
+    /// more.
     ZeroMeansAll,
 }
 
@@ -235,7 +237,8 @@ impl Packet {
         locate(frame, transport, self.ip_end, end)
     }
 
-    /// The same behind extension headers, which are followed as far as they are no part of a fragment.
+    /// The same behind extension headers, which are followed as far as they are no part of a
+    /// fragment.
     pub(super) fn segment_behind_extensions(&self, frame: &[u8]) -> Result<Segment, OffloadError> {
         if self.family == Family::V4 {
             return self.segment(frame, LengthRule::AsStated);
@@ -253,8 +256,8 @@ impl Packet {
         locate(frame, transport, end - rest.len(), end)
     }
 
-    /// What a receiver checks: TCP or UDP right after the IP header. It checks only what the sum needs; the sum finds the
-    /// rest.
+    /// What a receiver checks: TCP or UDP right after the IP header. It checks only what the sum
+    /// needs; the sum finds the rest.
     pub(super) fn received_segment(&self, frame: &[u8]) -> Option<Segment> {
         let end = self.end(frame, LengthRule::AsStated).ok()?;
         let transport = Transport::of(self.next).filter(|_| !self.fragment)?;

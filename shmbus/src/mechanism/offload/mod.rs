@@ -1,12 +1,13 @@
 //! Offload in software: a station that acts as a card with checksum and TCP segmentation offload.
 //!
-//! A user of such a card leaves checksums to it, and hands over TCP segments far longer than a frame for it to cut. The
-//! station does this work in the sender's context, before a frame is put on the bus: frames there are always complete.
+//! A user of such a card leaves checksums to it, and hands over TCP segments far longer than a
+//! frame for it to cut. The station does this work in the sender's context, before a frame is put
+//! on the bus: frames there are always complete.
 //!
 //! - [`Capabilities`] says what a station does for its user: [`StationOptions::capabilities`] and
 //!   [`Station::set_capabilities`].
-//! - [`Offload`] says which work on a frame is left to the station: [`Station::send_offload`], or [`TxRequest`]s for
-//!   [`Station::send_offload_burst`].
+//! - [`Offload`] says which work on a frame is left to the station: [`Station::send_offload`], or
+//!   [`TxRequest`]s for [`Station::send_offload_burst`].
 //! - [`RxVerdict`] says which checksums of a received frame are right: [`Station::verify`].
 //! - [`Checksum`] is the arithmetic.
 //!
@@ -42,12 +43,13 @@
 //!
 //! # What is understood
 //!
-//! IPv4, with options, and IPv6 in Ethernet II, with at most one 802.1Q tag. Other frames are sent when no work is left on
-//! them, and received unchecked.
+//! IPv4, with options, and IPv6 in Ethernet II, with at most one 802.1Q tag. Other frames are sent
+//! when no work is left on them, and received unchecked.
 //!
 //! # With a virtio-net header
 //!
-//! The header before each frame of such a device (a TAP, a virtual machine) maps to an [`Offload`] field by field:
+//! The header before each frame of such a device (a TAP, a virtual machine) maps to an [`Offload`]
+//! field by field:
 //!
 //! | there | here |
 //! |---|---|

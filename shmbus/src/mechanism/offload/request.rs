@@ -3,7 +3,8 @@
 use super::capabilities::Capabilities;
 use super::headers::{Family, Transport};
 
-/// The work on a frame that is left to the station. A new value asks for nothing: the frame is sent as it is.
+/// The work on a frame that is left to the station. A new value asks for nothing: the frame is sent
+/// as it is.
 ///
 /// ```
 /// use shmbus::offload::Offload;
@@ -54,20 +55,22 @@ impl Offload {
         self
     }
 
-    /// Requests that the checksum of TCP or UDP be finished: its field holds the sum of the pseudo header. It covers the
-    /// packet from `start` on, in bytes from the start of the frame, and its field lies `offset` bytes after that; both must
-    /// be where TCP or UDP have it. This works after IPv6 extension headers, too.
+    /// Requests that the checksum of TCP or UDP be finished: its field holds the sum of the pseudo
+    /// header. It covers the packet from `start` on, in bytes from the start of the frame, and its
+    /// field lies `offset` bytes after that; both must be where TCP or UDP have it. This works
+    /// after IPv6 extension headers, too.
     #[must_use]
     pub const fn partial(mut self, start: u16, offset: u16) -> Self {
         self.sum = Sum::Partial { start, offset };
         self
     }
 
-    /// Requests that TCP be cut into segments with at most `payload` bytes of payload (the maximum segment size without TCP
-    /// options). All checksums of the segments are filled in, IPv4's included, whatever their fields hold.
+    /// Requests that TCP be cut into segments with at most `payload` bytes of payload (the maximum
+    /// segment size without TCP options). All checksums of the segments are filled in, IPv4's
+    /// included, whatever their fields hold.
     ///
-    /// The super-frame is as long as its IP header says, 64 KiB and headers at most; a length of 0 there means the whole
-    /// frame. Bytes after it are dropped.
+    /// The super-frame is as long as its IP header says, 64 KiB and headers at most; a length of 0
+    /// there means the whole frame. Bytes after it are dropped.
     #[must_use]
     pub const fn segments(mut self, payload: u16) -> Self {
         self.segment = Some(payload);
@@ -80,7 +83,8 @@ impl Offload {
         !self.ipv4_header && self.segment.is_none() && matches!(self.sum, Sum::Done)
     }
 
-    /// What must be enabled for this on a packet of `family` that carries `transport`, if that matters.
+    /// What must be enabled for this on a packet of `family` that carries `transport`, if that
+    /// matters.
     pub(super) fn needs(self, family: Family, transport: Option<Transport>) -> Capabilities {
         if self.segment.is_some() {
             return family.segmentation();

@@ -43,8 +43,8 @@ impl RxVerdict {
 /// Verifies the checksums of the `enabled` classes in a frame.
 ///
 /// - The IPv4 header is checked on fragments too.
-/// - TCP and UDP are not checked in fragments, after IPv6 extension headers, and where the frame is shorter than its headers
-///   say. A wrong IPv4 header does not change that.
+/// - TCP and UDP are not checked in fragments, after IPv6 extension headers, and where the frame is
+///   shorter than its headers say. A wrong IPv4 header does not change that.
 /// - UDP over IPv4 with a checksum of 0 has none, and is not checked; over IPv6 that is wrong.
 /// - Bytes after the packet are padding, and are ignored.
 #[must_use]

@@ -1,5 +1,6 @@
-//! What the tests of this folder share: frames made byte by byte, and a second opinion on the finished ones. Nothing here uses
-//! the code under test: sums are taken in the plainest way, and frames are taken apart by another crate.
+//! What the tests of this folder share: frames made byte by byte, and a second opinion on the
+//! finished ones. Nothing here uses the code under test: sums are taken in the plainest way, and
+//! frames are taken apart by another crate.
 
 use pnet_packet::Packet as _;
 use pnet_packet::ethernet::{EtherTypes, EthernetPacket};
@@ -97,7 +98,8 @@ impl Sample {
         }
     }
 
-    /// The naive sum of the pseudo header, as the partial-checksum convention wants it in the field.
+    /// The naive sum of the pseudo header, as the partial-checksum convention wants it in the
+    /// field.
     pub(super) fn pseudo_sum(&self) -> u16 {
         let (source, destination) = self.addresses();
         let len = u32::try_from(self.headers() - self.l4() + self.payload.len()).unwrap();

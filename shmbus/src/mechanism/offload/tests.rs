@@ -1,5 +1,5 @@
-//! What is finished is right by another's judgement, what cannot be finished is refused, and what is received is judged as
-//! promised.
+//! What is finished is right by another's judgement, what cannot be finished is refused, and what
+//! is received is judged as promised.
 
 use proptest::prelude::*;
 
@@ -191,7 +191,8 @@ fn offloads() -> impl Strategy<Value = Offload> {
     )
 }
 
-/// Nothing panics, and nothing too long comes out. `kind` makes the bytes look like IP, so that more of the code is met.
+/// Nothing panics, and nothing too long comes out. `kind` makes the bytes look like IP, so that
+/// more of the code is met.
 fn bear(mut frame: Vec<u8>, kind: usize, offload: Offload, enabled: Capabilities) {
     let looks: [&[u8]; 5] =
         [b"", b"\x08\0\x45", b"\x86\xdd\x60", b"\x81\0\0\x01\x08\0\x46", b"\x81\0\0\x01\x86\xdd\x60"];
@@ -541,7 +542,8 @@ fn verdicts_on_odd_frames() {
     }
 }
 
-/// Frames that Linux 6.18 sent on a device without offload: UDP and TCP over IPv4, over IPv6, and behind IPv4 options.
+/// Frames that Linux 6.18 sent on a device without offload: UDP and TCP over IPv4, over IPv6, and
+/// behind IPv4 options.
 const BY_LINUX: [&str; 5] = [
     "02000000000202000000000108004500002ba17540004011854a0a0000010a000002939d000700174a846f6464206c656e677468206865\
      7265",

@@ -1,7 +1,8 @@
 //! Does the work that a sender leaves to the station: fills in checksums and cuts TCP super-frames.
 //!
-//! A finished frame is made of headers of its own and payload from the frame that was handed over, so that the payload is
-//! copied once: onto the bus. The sums are taken before that, outside the lock of the bus.
+//! A finished frame is made of headers of its own and payload from the frame that was handed over,
+//! so that the payload is copied once: onto the bus. The sums are taken before that, outside the
+//! lock of the bus.
 
 use std::iter::FusedIterator;
 use std::ops::Range;
@@ -15,7 +16,8 @@ use super::request::{Offload, Sum, TxRequest};
 use crate::format::MIN_FRAME;
 use crate::mechanism::frame::{FrameSlot, FrameSource};
 
-/// Where TCP has what differs between the segments of a super-frame, from the start of its header on.
+/// Where TCP has what differs between the segments of a super-frame, from the start of its header
+/// on.
 const TCP_SEQUENCE: usize = 4;
 const TCP_FLAGS: usize = 13;
 const TCP_URGENT: usize = 18;
@@ -36,7 +38,8 @@ const IPV4_ID: usize = 4;
 const IPV4_CHECKSUM: usize = 10;
 const IPV6_PAYLOAD_LENGTH: usize = 4;
 
-/// Finishes frames. It keeps its memory from burst to burst, so it allocates nothing for each frame.
+/// Finishes frames. It keeps its memory from burst to burst, so it allocates nothing for each
+/// frame.
 #[derive(Debug, Default)]
 pub(crate) struct Finisher {
     /// The headers of all pieces.
@@ -67,8 +70,8 @@ impl Finisher {
         self.pieces.len()
     }
 
-    /// Finishes the frame of request number `index`, which is not below that of the call before. A refused frame adds
-    /// nothing.
+    /// Finishes the frame of request number `index`, which is not below that of the call before. A
+    /// refused frame adds nothing.
     pub(crate) fn finish(
         &mut self,
         index: usize,
@@ -258,7 +261,8 @@ fn patch_tcp(headers: &mut [u8], tcp: usize, start: usize, last: bool) {
     if start > 0 {
         // Only the first segment says that the congestion window was reduced.
         flags &= !CWR;
-        // Urgent data end at the same byte of the stream, which is nearer from this segment, or before it.
+        // Urgent data end at the same byte of the stream, which is nearer from this segment, or
+        // before it.
         let urgent = usize::from(get16(headers, tcp + TCP_URGENT));
         let left = if flags & URG == 0 { 0 } else { urgent.saturating_sub(start) };
         if left == 0 {
@@ -307,8 +311,8 @@ fn fill_segment(headers: &mut [u8], payload: &[u8], packet: &Packet, segment: &S
     put16(headers, segment.checksum(), value);
 }
 
-/// Fills in the `enabled` checksums of a frame, for makers that request nothing for each frame. What is not understood,
-/// such as a fragment, stays as it is.
+/// Fills in the `enabled` checksums of a frame, for makers that request nothing for each frame.
+/// What is not understood, such as a fragment, stays as it is.
 #[cfg(feature = "smoltcp")]
 pub(crate) fn fill_in_place(frame: &mut [u8], enabled: Capabilities) {
     if !enabled.intersects(Capabilities::TX) {

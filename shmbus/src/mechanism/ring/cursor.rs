@@ -10,11 +10,12 @@ use super::snapshot::NoSnapshot;
 use crate::format::{PACKET_HEADER_SIZE, PacketHeader};
 use crate::memory::Memory;
 
-/// No reader pauses for this many turns of the ring: those of the smallest ring take days at the speed of memory.
+/// No reader pauses for this many turns of the ring: those of the smallest ring take days at the
+/// speed of memory.
 const MOST_TURNS: u64 = 1 << 32;
 
-/// A packet met on the way: its header, and the ring offset of its frame's bytes. Neither is known to be whole before
-/// [`Cursor::read`] returns.
+/// A packet met on the way: its header, and the ring offset of its frame's bytes. Neither is known
+/// to be whole before [`Cursor::read`] returns.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RingPacket {
     pub(crate) header: PacketHeader,
@@ -27,14 +28,15 @@ pub(crate) struct RingPacket {
 pub(crate) enum Outcome {
     /// All that was shown is whole (there may have been nothing).
     Whole,
-    /// What was shown is whole, but what follows it is no packet. The cursor stands after the newest packet, if the header
-    /// says where that is.
+    /// What was shown is whole, but what follows it is no packet. The cursor stands after the
+    /// newest packet, if the header says where that is.
     Corrupt,
-    /// Writers came around the ring: forget what was shown. This many bytes were missed; the cursor stands at the oldest
-    /// packet still there (or some way after it, when that did not help).
+    /// Writers came around the ring: forget what was shown. This many bytes were missed; the cursor
+    /// stands at the oldest packet still there (or some way after it, when that did not help).
     Overrun(u64),
-    /// The header was scribbled over: forget what was shown. It names a turn that no writer can have reached, or one that is
-    /// over, so what was missed is unknown; the cursor follows it all the same.
+    /// The header was scribbled over: forget what was shown. It names a turn that no writer can
+    /// have reached, or one that is over, so what was missed is unknown; the cursor follows it all
+    /// the same.
     Scribbled,
     /// It is unknown whether it is whole: forget what was shown. It is shown again.
     Unsettled,
@@ -78,7 +80,8 @@ impl Cursor {
         Ok(self.next != self.end)
     }
 
-    /// Shows `visit` every packet from here on, until it returns [`ControlFlow::Break`] or there are no more.
+    /// Shows `visit` every packet from here on, until it returns [`ControlFlow::Break`] or there
+    /// are no more.
     #[inline]
     pub(crate) fn read<M: Memory>(
         &mut self,
@@ -109,7 +112,8 @@ impl Cursor {
             at = at.advance(step, size);
             ahead -= u64::from(step);
         }
-        // Acquire: pairs with the release fence in `LockGuard::make_room`. The copies above come before the second snapshot.
+        // Acquire: pairs with the release fence in `LockGuard::make_room`. The copies above come
+        // before the second snapshot.
         ring.memory().fence(Ordering::Acquire);
         match ring.snapshot_ignoring(self.abandoned) {
             // Or the header was scribbled over while we read: nothing vouches for what was shown.
@@ -126,9 +130,9 @@ impl Cursor {
 
     /// Continues where the ring still holds packets.
     ///
-    /// The oldest packet is the best place while the writers pause. If they do not, they will be past it before it is
-    /// copied, again and again; so every further overrun in a row leaves a larger part of the ring, up to half of it,
-    /// as a head start.
+    /// The oldest packet is the best place while the writers pause. If they do not, they will be
+    /// past it before it is copied, again and again; so every further overrun in a row leaves a
+    /// larger part of the ring, up to half of it, as a head start.
     #[cold]
     fn overrun<M: Memory>(&mut self, ring: &Ring<M>, extent: &Extent) -> Outcome {
         let size = ring.size();

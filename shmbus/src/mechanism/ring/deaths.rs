@@ -1,5 +1,6 @@
-//! Crash tests: a writer is killed at every store, with the ring's end at every place in what it writes. Model rump kernels
-//! judge the ring that is left and taken over or repaired: none ever asserts, hangs, or receives a packet that was not sent.
+//! Crash tests: a writer is killed at every store, with the ring's end at every place in what it
+//! writes. Model rump kernels judge the ring that is left and taken over or repaired: none ever
+//! asserts, hangs, or receives a packet that was not sent.
 
 use std::cell::Cell;
 use std::ops::{ControlFlow, Range};
@@ -24,7 +25,8 @@ const SHAPES: [&[u32]; 8] = [&[14], &[15], &[37], &[40], &[14, 14], &[14, 40], &
 /// Bytes that are stored at once: a writer dies between such stores.
 const WORD: usize = 8;
 
-/// A writer's view of the ring, which dies after a number of stores: what it does from then on does not happen.
+/// A writer's view of the ring, which dies after a number of stores: what it does from then on does
+/// not happen.
 struct Mortal<'m> {
     memory: &'m ModelMemory,
     left: Cell<usize>,
@@ -89,8 +91,8 @@ fn dying(memory: &ModelMemory, stores: usize, act: impl FnOnce(&Ring<Mortal<'_>>
     ring.memory().left.get() > 0
 }
 
-/// Acts as a writer that dies at each store in turn, on a copy of the memory each time, until it finishes. Calls `then` with
-/// the copy and the number of stores.
+/// Acts as a writer that dies at each store in turn, on a copy of the memory each time, until it
+/// finishes. Calls `then` with the copy and the number of stores.
 fn at_every_death(
     memory: &ModelMemory,
     act: impl Fn(&Ring<Mortal<'_>>),
@@ -166,8 +168,8 @@ enum By {
     Rump,
 }
 
-/// A ring that was filled until it ended at `end` in generation `turns`, and the peers that stopped reading at
-/// different packets on the way. The number of the next packet is the last.
+/// A ring that was filled until it ended at `end` in generation `turns`, and the peers that stopped
+/// reading at different packets on the way. The number of the next packet is the last.
 fn prepared(end: u32, turns: u64, by: By) -> Option<(ModelMemory, Vec<Rump>, u32)> {
     let memory = ModelMemory::new(SIZE);
     let mut peers = vec![Rump::up(&memory, MAX_FRAME)];
@@ -199,8 +201,8 @@ fn prepared(end: u32, turns: u64, by: By) -> Option<(ModelMemory, Vec<Rump>, u32
     None
 }
 
-/// A peer that has read all packets. A rump kernel that goes up after another's packet around the end would read without
-/// end, so this one went up before that and kept up.
+/// A peer that has read all packets. A rump kernel that goes up after another's packet around the
+/// end would read without end, so this one went up before that and kept up.
 fn current(memory: &ModelMemory) -> Rump {
     let end = end_of(memory);
     Rump::at(end.generation, end.offset, MAX_FRAME)
@@ -215,7 +217,8 @@ fn ends() -> impl Iterator<Item = u32> {
 /// All peers can read what is on the ring, and what all kinds of senders add to it.
 fn still_works(memory: &ModelMemory, peers: &[Rump], number: u32, may_hear: &[&[u32]], by: By) {
     let memory = memory.copy();
-    // A rump kernel that is overrun after another's packet around the end reads without end, until a frame is sent.
+    // A rump kernel that is overrun after another's packet around the end reads without end, until
+    // a frame is sent.
     let mut peers = peers[if by == By::Rump { peers.len() - 1 } else { 0 }..].to_vec();
     let up_to_date = peers.len() - 1;
     for (index, peer) in peers.iter_mut().enumerate() {
@@ -325,8 +328,8 @@ fn a_repaired_ring_is_one_to_rump_kernels() {
     for by in [By::Us, By::Rump] {
         for (end, turns) in ends().flat_map(|end| [(end, 0), (end, 1), (end, 2)]) {
             let Some((before, peers, number)) = prepared(end, turns, by) else { continue };
-            // A rump kernel that dies right after it has taken the lock may be one that reads: then others may have read the
-            // newest packet.
+            // A rump kernel that dies right after it has taken the lock may be one that reads: then
+            // others may have read the newest packet.
             let send = |ring: &Ring<Mortal<'_>>| put(ring.memory(), number, &frame(number, 33));
             at_every_death(&before, send, |dead, stores| {
                 if stores == 0 {
@@ -340,11 +343,12 @@ fn a_repaired_ring_is_one_to_rump_kernels() {
                     }
                     let risen = Rump::up(memory, MAX_FRAME);
                     immortal(memory, |ring| {
-                        assert!(self::repair(ring).is_some(), "no other process is there")
+                        assert!(self::repair(ring).is_some(), "no other process is there");
                     });
                     let peers = if by == By::Us { [&[risen][..], &peers].concat() } else { peers.clone() };
-                    // In one state a rump kernel asserts: in the first turn, the repair is killed between the
-                    // blanks and `last`, and it has read the packet that they took the place of.
+                    // In one state a rump kernel asserts: in the first turn, the repair is killed
+                    // between the blanks and `last`, and it has read the packet that they took the
+                    // place of.
                     let all = turns > 0 || stores == 0;
                     for mut peer in peers.into_iter().filter(|peer| all || !peer.is_at(end)) {
                         let heard = check(&peer.receive(memory));
@@ -360,7 +364,8 @@ fn a_repaired_ring_is_one_to_rump_kernels() {
     }
 }
 
-/// The header is no ring's, or the packets lead nowhere: the next sender repairs that, and may be killed at it.
+/// The header is no ring's, or the packets lead nowhere: the next sender repairs that, and may be
+/// killed at it.
 #[test]
 #[cfg_attr(miri, ignore = "thousands of runs")]
 fn a_broken_ring_that_is_put_right_is_one_to_rump_kernels() {
@@ -391,13 +396,15 @@ fn a_broken_ring_that_is_put_right_is_one_to_rump_kernels() {
                             // It was killed before it had the lock.
                             return;
                         }
-                        // Where packets are broken, a reader that is behind must come to them sooner or later.
+                        // Where packets are broken, a reader that is behind must come to them
+                        // sooner or later.
                         let sound = &peers[if header { 0 } else { peers.len() - 1 }..];
                         for mut peer in [&[Rump::up(&memory, MAX_FRAME)][..], sound].concat() {
                             check(&peer.receive(&memory));
                         }
                         let next = number + 10;
-                        // Whether the packets lead somewhere is found out when they are in the way. Once around, and all is well.
+                        // Whether the packets lead somewhere is found out when they are in the way.
+                        // Once around, and all is well.
                         immortal(&memory, |ring| {
                             for number in next..next + 60 {
                                 send(ring, 3, number, &[20]);
@@ -412,7 +419,8 @@ fn a_broken_ring_that_is_put_right_is_one_to_rump_kernels() {
     }
 }
 
-/// The source that fills a packet may panic: then the burst is not there, and the ring is as before.
+/// The source that fills a packet may panic: then the burst is not there, and the ring is as
+/// before.
 #[test]
 fn a_burst_whose_source_panics_is_not_there() {
     for (end, turns) in ends().flat_map(|end| [(end, 0), (end, 1)]) {

@@ -1,7 +1,9 @@
-//! Every interleaving of writers, readers and deaths on a tiny ring, with loom, up to a number of preemptions.
+//! Every interleaving of writers, readers and deaths on a tiny ring, with loom, up to a number of
+//! preemptions.
 //!
-//! The ring's bytes are cells of eight, so that a packet is four stores and not thirty-two; everything on it is a multiple of
-//! eight. Every packet says in its header's time what its frame must be.
+//! The ring's bytes are cells of eight, so that a packet is four stores and not thirty-two;
+//! everything on it is a multiple of eight. Every packet says in its header's time what its frame
+//! must be.
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -31,7 +33,8 @@ struct Shared {
     data: Vec<AtomicU64>,
 }
 
-/// A process's view of the ring. It dies after a number of stores: what it does from then on does not happen.
+/// A process's view of the ring. It dies after a number of stores: what it does from then on does
+/// not happen.
 #[derive(Clone)]
 struct View {
     shared: Arc<Shared>,
@@ -173,7 +176,8 @@ fn send_as_a_rump_kernel(view: &View, number: u32) {
     let last = shared.last.load(Ordering::Relaxed);
     let at = (last + PACKET_HEADER_SIZE + ring.packet_len(last)) % SIZE;
     shared.last.store(at, Ordering::Relaxed);
-    // Everything in this test is a multiple of eight, so `first` is moved once for header and frame.
+    // Everything in this test is a multiple of eight, so `first` is moved once for header and
+    // frame.
     let crosses = at + PACKET >= SIZE;
     for (from, to) in [(at, SIZE.min(at + PACKET)), (0, (at + PACKET).saturating_sub(SIZE))] {
         loop {
@@ -291,7 +295,8 @@ fn two_writers_do_not_mix() {
     });
 }
 
-/// The writer dies after every possible number of its stores; another takes the lock over while a reader reads.
+/// The writer dies after every possible number of its stores; another takes the lock over while a
+/// reader reads.
 #[test]
 #[cfg_attr(miri, ignore = "loom switches stacks in assembly")]
 fn a_writer_that_dies_takes_nothing_with_it_but_its_burst() {

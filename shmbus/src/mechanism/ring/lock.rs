@@ -1,7 +1,8 @@
 //! The lock and its owner, in one word.
 //!
-//! Rump kernels spin on the 32-bit `lock`: 0 free, 1 held. Beside it lie 32 bits they neither read nor write. We take and
-//! release both as one 64-bit word, so that there is no moment at which we hold the lock without saying so:
+//! Rump kernels spin on the 32-bit `lock`: 0 free, 1 held. Beside it lie 32 bits they neither read
+//! nor write. We take and release both as one 64-bit word, so that there is no moment at which we
+//! hold the lock without saying so:
 //!
 //! ```text
 //!   lock (u32)   spare (u32)
@@ -12,15 +13,17 @@
 //!              └──────┴──────┴─────────┘
 //! ```
 //!
-//! *owner* is a number: the kernel knows whether its holder is alive (see [`crate::system::liveness`]). The *mark* stands
-//! while `last` and `generation` change together; *gen* is then the lowest bit of the generation before. With it, a station
-//! that takes over the lock of a dead owner can tell whether one of the two stores was made without the other, and make
-//! that one too. The generation never decreases: a rump kernel that goes up reads it without the lock, and asserts that it
-//! never meets an older one.
+//! *owner* is a number: the kernel knows whether its holder is alive (see
+//! [`crate::system::liveness`]). The *mark* stands while `last` and `generation` change together;
+//! *gen* is then the lowest bit of the generation before. With it, a station that takes over the
+//! lock of a dead owner can tell whether one of the two stores was made without the other, and make
+//! that one too. The generation never decreases: a rump kernel that goes up reads it without the
+//! lock, and asserts that it never meets an older one.
 //!
-//! The word is accessed as 64 bits by us and its lower address as 32 by rump kernels. Mixed sizes are outside the
-//! language's memory model; on the processors rump kernels run on (and always on x86-64) both are single accesses to
-//! one cache line, and a swap of either size fails when the other changed it.
+//! The word is accessed as 64 bits by us and its lower address as 32 by rump kernels. Mixed sizes
+//! are outside the language's memory model; on the processors rump kernels run on (and always on
+//! x86-64) both are single accesses to one cache line, and a swap of either size fails when the
+//! other changed it.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::Ordering;
@@ -136,8 +139,8 @@ impl<M: Memory> Ring<M> {
         self.swap(word, LockWord::held_by(me))
     }
 
-    /// Takes the lock from an owner that died with it, where `dead` is the word it left, and finishes or undoes what it had
-    /// begun. Of several stations that try, one succeeds.
+    /// Takes the lock from an owner that died with it, where `dead` is the word it left, and
+    /// finishes or undoes what it had begun. Of several stations that try, one succeeds.
     pub(crate) fn take_over(&self, dead: LockWord, me: Owner) -> Result<LockGuard<'_, M>, LockWord> {
         let mut held = self.swap_keeping_mark(dead, me)?;
         if let Some(old_generation) = dead.crossing_from() {
@@ -147,34 +150,39 @@ impl<M: Memory> Ring<M> {
         Ok(held)
     }
 
-    /// Takes the lock from an unknown owner, where `word` is the lock word. The caller has to repair the ring.
+    /// Takes the lock from an unknown owner, where `word` is the lock word. The caller has to
+    /// repair the ring.
     ///
-    /// The word stays that of an unknown owner: should the process die during the repair, no station takes over a ring that
-    /// is half repaired. So the lock keeps off all but other repairs, which have to exclude each other.
+    /// The word stays that of an unknown owner: should the process die during the repair, no
+    /// station takes over a ring that is half repaired. So the lock keeps off all but other
+    /// repairs, which have to exclude each other.
     pub(crate) fn seize(&self, word: LockWord) -> Result<LockGuard<'_, M>, LockWord> {
         self.swap(word, LockWord::rump_kernel())
     }
 
-    /// Clears the spare half of a free lock. A rump kernel that takes the lock leaves that half as it is, and would seem to
-    /// be the owner that it names.
+    /// Clears the spare half of a free lock. A rump kernel that takes the lock leaves that half as
+    /// it is, and would seem to be the owner that it names.
     pub(crate) fn clear_spare(&self) {
         let word = self.lock_word();
         if word.is_free() && word != LockWord::FREE {
-            // If another takes the lock meanwhile, the swap fails, and the lock is not free any more.
+            // If another takes the lock meanwhile, the swap fails, and the lock is not free any
+            // more.
             let _ = self.memory.cas64(Field64::Lock, word.0, LockWord::FREE.0);
         }
     }
 
     fn swap(&self, from: LockWord, to: LockWord) -> Result<LockGuard<'_, M>, LockWord> {
-        // Acquire: pairs with the release of the lock in `LockGuard::drop` (and a rump kernel's). We see all they wrote.
+        // Acquire: pairs with the release of the lock in `LockGuard::drop` (and a rump kernel's).
+        // We see all they wrote.
         match self.memory.cas64(Field64::Lock, from.0, to.0) {
             Ok(_) => Ok(LockGuard { ring: self, word: to, unfinished: false }),
             Err(word) => Err(LockWord(word)),
         }
     }
 
-    /// As `swap`, but a crossing mark stays, under the new owner's number: the pair is unsettled until the new owner has
-    /// settled it, and should that owner die as well, the next one still sees the mark.
+    /// As `swap`, but a crossing mark stays, under the new owner's number: the pair is unsettled
+    /// until the new owner has settled it, and should that owner die as well, the next one still
+    /// sees the mark.
     fn swap_keeping_mark(&self, dead: LockWord, me: Owner) -> Result<LockGuard<'_, M>, LockWord> {
         let word = LockWord::held_by(me);
         let Some(old_generation) = dead.crossing_from() else { return self.swap(dead, word) };
@@ -185,19 +193,21 @@ impl<M: Memory> Ring<M> {
 }
 
 impl<M: Memory> LockGuard<'_, M> {
-    /// Stores `last` and the next generation as one change: no reader takes them for a pair while the mark stands.
+    /// Stores `last` and the next generation as one change: no reader takes them for a pair while
+    /// the mark stands.
     pub(super) fn commit_crossing(&self, old_generation: u64, last: u32) {
         let memory = &self.ring.memory;
-        // Each release pairs with the acquire loads in `Ring::snapshot`: a reader that sees a later store sees the earlier
-        // ones.
+        // Each release pairs with the acquire loads in `Ring::snapshot`: a reader that sees a later
+        // store sees the earlier ones.
         memory.store64(Field64::Lock, self.word.marked(old_generation).0, Ordering::Release);
         memory.store32(Field32::Last, last, Ordering::Release);
         memory.store64(Field64::Generation, old_generation.wrapping_add(1), Ordering::Release);
         memory.store64(Field64::Lock, self.word.0, Ordering::Release);
     }
 
-    /// Stores a `last` that lies before the present one, and a generation by which readers that have read further notice it.
-    /// The generation comes first: should the writer die before it stores `last`, they begin anew for nothing.
+    /// Stores a `last` that lies before the present one, and a generation by which readers that
+    /// have read further notice it. The generation comes first: should the writer die before it
+    /// stores `last`, they begin anew for nothing.
     pub(super) fn commit_back(&self, old_generation: u64, generation: u64, last: u32) {
         let memory = &self.ring.memory;
         memory.store64(Field64::Lock, self.word.marked(old_generation).0, Ordering::Release);
@@ -208,9 +218,9 @@ impl<M: Memory> LockGuard<'_, M> {
 
     /// Finishes a crossing commit whose writer died.
     ///
-    /// A crossing takes `last` from the far part of the ring to its near part, since a burst is much shorter than the
-    /// ring. So it can be seen whether that was stored. If it was, all of the burst is there, and what is left to do is to
-    /// store the generation.
+    /// A crossing takes `last` from the far part of the ring to its near part, since a burst is
+    /// much shorter than the ring. So it can be seen whether that was stored. If it was, all of the
+    /// burst is there, and what is left to do is to store the generation.
     fn settle(&self, old_generation: u64) {
         let memory = &self.ring.memory;
         let generation = memory.load64(Field64::Generation, Ordering::Relaxed);
@@ -238,7 +248,8 @@ impl<M: Memory> Drop for LockGuard<'_, M> {
             // Release: pairs with the acquire of the next holder.
             memory.store64(Field64::Lock, LockWord::FREE.0, Ordering::Release);
         }
-        // Otherwise a process that took us for dead, or a vandal, has taken the lock: it is not ours to release.
+        // Otherwise a process that took us for dead, or a vandal, has taken the lock: it is not
+        // ours to release.
     }
 }
 

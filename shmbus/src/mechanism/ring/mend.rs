@@ -1,8 +1,9 @@
 //! Repairs a ring whose writer died in an unknown state.
 //!
-//! A rump kernel stores `last` before the packet is there, and may die with the lock like any other process. So the repair
-//! walks the packets from the oldest on: it keeps those that lead from header to header up to `last`, and drops the newest
-//! when it is unknown whether its bytes were written.
+//! A rump kernel stores `last` before the packet is there, and may die with the lock like any other
+//! process. So the repair walks the packets from the oldest on: it keeps those that lead from
+//! header to header up to `last`, and drops the newest when it is unknown whether its bytes were
+//! written.
 
 use std::sync::atomic::Ordering;
 
@@ -36,7 +37,8 @@ struct Walk {
 }
 
 impl<M: Memory> LockGuard<'_, M> {
-    /// Repairs the ring. `doubtful`: the newest packet may be half written. `alone`: no process reads the ring meanwhile.
+    /// Repairs the ring. `doubtful`: the newest packet may be half written. `alone`: no process
+    /// reads the ring meanwhile.
     pub(crate) fn mend(&mut self, doubtful: bool, alone: bool) -> Mend {
         let size = self.ring.size();
         let Some(walk) = self.walk() else {
@@ -48,7 +50,8 @@ impl<M: Memory> LockGuard<'_, M> {
         }
         let (newest, packets) =
             if walk.complete { (walk.before, walk.packets - 1) } else { (Some(walk.newest), walk.packets) };
-        // The raw value: in its initial state it is the size, and the ring may hold the empty packet at 0 alone.
+        // The raw value: in its initial state it is the size, and the ring may hold the empty
+        // packet at 0 alone.
         let first = self.ring.memory.load32(Field32::First, Ordering::Relaxed);
         if walk.complete && walk.before.is_none() && first == size {
             return Mend::Sound { packets: walk.packets };
@@ -76,9 +79,10 @@ impl<M: Memory> LockGuard<'_, M> {
     fn give_up_behind(&mut self, newest: Position, alone: bool) {
         let (ring, size) = (self.ring, self.ring.size());
         let generation = ring.memory.load64(Field64::Generation, Ordering::Relaxed);
-        // Where the packet may have reached the end of the ring, it is unknown whether the generation has counted it: two more
-        // make every reader begin anew, if there is one. Readers that have read the packet already must begin anew as well,
-        // and a rump kernel asserts that it is never overrun in generation 0.
+        // Where the packet may have reached the end of the ring, it is unknown whether the
+        // generation has counted it: two more make every reader begin anew, if there is one.
+        // Readers that have read the packet already must begin anew as well, and a rump kernel
+        // asserts that it is never overrun in generation 0.
         let new_generation = if self.last_may_cross() || (generation == 0 && !alone) {
             generation.wrapping_add(2)
         } else {
@@ -97,8 +101,9 @@ impl<M: Memory> LockGuard<'_, M> {
         last >= self.ring.size().saturating_sub(PACKET_HEADER_SIZE + self.ring.max_frame)
     }
 
-    /// In generation 0, replaces the newest packet by packets that every receiver skips: so the ring ends where it did, for
-    /// readers that have read the packet as well. Returns how many; `None` where they do not fit.
+    /// In generation 0, replaces the newest packet by packets that every receiver skips: so the
+    /// ring ends where it did, for readers that have read the packet as well. Returns how many;
+    /// `None` where they do not fit.
     fn blank_out(&self, newest: Position) -> Option<u32> {
         const LONGEST_SKIPPED: u32 = 13;
         let (ring, size) = (self.ring, self.ring.size());
@@ -254,7 +259,8 @@ mod tests {
         assert_eq!(packets, 1, "what it had read does not come again");
     }
 
-    /// Also where a rump kernel could not be overrun, and whether the packet was read already or not.
+    /// Also where a rump kernel could not be overrun, and whether the packet was read already or
+    /// not.
     #[test]
     fn readers_in_the_first_turn_receive_neither_the_dropped_packet_nor_any_twice() {
         for len in [0, 13, 14, 24, 29, 60, 100] {

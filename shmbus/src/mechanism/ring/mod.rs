@@ -1,4 +1,5 @@
-//! The ring: which process may write it, how packets get on and off, and why what a reader hands up is whole.
+//! The ring: which process may write it, how packets get on and off, and why what a reader hands up
+//! is whole.
 //!
 //! Free of I/O: everything here works on a [`Memory`], which is the mapped file or a model of it.
 //!
@@ -13,18 +14,19 @@
 //! | 3 | `generation`, if the end was reached | `last`, and with it `generation` under the crossing mark |
 //! | 4 | lock released | lock released |
 //!
-//! A reader takes no lock. It works between two *snapshots* ([`snapshot`]), each of which is a state that was committed
-//! at some moment in between its first and its last load:
+//! A reader takes no lock. It works between two *snapshots* ([`snapshot`]), each of which is a
+//! state that was committed at some moment in between its first and its last load:
 //!
-//! - The lock is seen free, or held by us without the crossing mark, between two looks at `generation` and `last` that
-//!   agree. A rump kernel changes either only while the lock reads as its own, so a pair seen around a free lock is
-//!   one it left behind. We change `last` alone in one store, and both only under the mark. So the pair is one that
-//!   was committed. `first` was read while it stood; it can have run ahead of it by at most a burst, which is far less
-//!   than the ring, so it is read relative to that pair without doubt (see [`position::Extent`]).
-//! - The bytes in between are copied, *then* the second snapshot is taken. Before a byte is overwritten, `first` has
-//!   been moved past its packet: a copy that saw a byte of the new packet therefore sees the new `first` in the second
-//!   snapshot, and is thrown away. Lengths read on the way are checked before they are used and count only if the
-//!   second snapshot confirms them.
+//! - The lock is seen free, or held by us without the crossing mark, between two looks at
+//!   `generation` and `last` that agree. A rump kernel changes either only while the lock reads as
+//!   its own, so a pair seen around a free lock is one it left behind. We change `last` alone in
+//!   one store, and both only under the mark. So the pair is one that was committed. `first` was
+//!   read while it stood; it can have run ahead of it by at most a burst, which is far less than
+//!   the ring, so it is read relative to that pair without doubt (see [`position::Extent`]).
+//! - The bytes in between are copied, *then* the second snapshot is taken. Before a byte is
+//!   overwritten, `first` has been moved past its packet: a copy that saw a byte of the new packet
+//!   therefore sees the new `first` in the second snapshot, and is thrown away. Lengths read on the
+//!   way are checked before they are used and count only if the second snapshot confirms them.
 //!
 //! The orderings, by pair:
 //!
@@ -36,9 +38,10 @@
 //! | a rump kernel's lock swapped, then `last` | `last` with acquire, lock ([`snapshot`]) |
 //! | lock word to 0 with release ([`lock`]) | lock word swapped with acquire (the next writer, [`lock`]) |
 //!
-//! The row about rump kernels needs their swap to be seen before the stores that follow it. On x86-64 a locked swap is a
-//! full barrier. Where it is only an acquire (some weaker processors), a reader could take a `last` that a rump kernel has just
-//! stored for a committed one; with our own writers nothing rests on that.
+//! The row about rump kernels needs their swap to be seen before the stores that follow it. On
+//! x86-64 a locked swap is a full barrier. Where it is only an acquire (some weaker processors), a
+//! reader could take a `last` that a rump kernel has just stored for a committed one; with our own
+//! writers nothing rests on that.
 
 pub(crate) mod append;
 pub(crate) mod cursor;

@@ -1,5 +1,5 @@
-//! A rump kernel's side of a model ring: its rules, its known faults and its assertions, from the format's description alone.
-//! It shares no arithmetic with the ring it judges.
+//! A rump kernel's side of a model ring: its rules, its known faults and its assertions, from the
+//! format's description alone. It shares no arithmetic with the ring it judges.
 
 use std::sync::atomic::Ordering;
 

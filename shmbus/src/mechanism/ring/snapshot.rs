@@ -24,8 +24,8 @@ impl<M: Memory> Ring<M> {
         self.snapshot_ignoring(None)
     }
 
-    /// As [`Ring::snapshot`], but the lock word `abandoned` does not count as a writer at work: a dead owner left it. The
-    /// snapshot may show what that owner had half done.
+    /// As [`Ring::snapshot`], but the lock word `abandoned` does not count as a writer at work: a
+    /// dead owner left it. The snapshot may show what that owner had half done.
     #[inline]
     pub(crate) fn snapshot_ignoring(&self, abandoned: Option<LockWord>) -> Result<Extent, NoSnapshot> {
         for _ in 0..M::TRIES {
@@ -41,8 +41,9 @@ impl<M: Memory> Ring<M> {
     #[inline]
     fn try_snapshot(&self, abandoned: Option<LockWord>) -> Option<Result<Extent, NoSnapshot>> {
         let memory = &self.memory;
-        // Acquire, each: they pair with the releases in `LockGuard::commit_crossing` and `LockGuard::append`, and keep these loads
-        // in this order, so that the lock is looked at between the two looks at the pair.
+        // Acquire, each: they pair with the releases in `LockGuard::commit_crossing` and
+        // `LockGuard::append`, and keep these loads in this order, so that the lock is looked at
+        // between the two looks at the pair.
         let generation = memory.load64(Field64::Generation, Ordering::Acquire);
         let last = memory.load32(Field32::Last, Ordering::Acquire);
         let lock = self.lock_word();
@@ -64,8 +65,8 @@ impl<M: Memory> Ring<M> {
 }
 
 impl<M: Memory> LockGuard<'_, M> {
-    /// What the ring holds; it does not change while the lock is held. `None` when the header's values cannot belong to a
-    /// ring.
+    /// What the ring holds; it does not change while the lock is held. `None` when the header's
+    /// values cannot belong to a ring.
     pub(crate) fn extent(&self) -> Option<Extent> {
         let ring = self.ring;
         let generation = ring.memory.load64(Field64::Generation, Ordering::Relaxed);

@@ -67,7 +67,8 @@ fn check_as_a_rump_kernel(ring: &Ring<ModelMemory>) {
     assert_ne!(first, last, "first equals last");
     assert!(first <= ring.size() && last < ring.size());
     assert!(ring.lock_word().is_free());
-    // From `first`, header by header, the walk comes to `last`, and everything on the way is a packet.
+    // From `first`, header by header, the walk comes to `last`, and everything on the way is a
+    // packet.
     let (mut at, mut walked) = (first % ring.size(), 0);
     while at != last {
         let len = ring.packet_len(at);
@@ -76,8 +77,8 @@ fn check_as_a_rump_kernel(ring: &Ring<ModelMemory>) {
         at = (at + PACKET_HEADER_SIZE + len) % ring.size();
         assert!(walked <= ring.size(), "first does not lead to last");
     }
-    // A rump kernel that attaches now begins at `last`. It must not lie before the end of the ring with its packet
-    // reaching it.
+    // A rump kernel that attaches now begins at `last`. It must not lie before the end of the ring
+    // with its packet reaching it.
     if memory.load64(Field64::Generation, Ordering::Relaxed) > 0 {
         assert!(
             last + PACKET_HEADER_SIZE + ring.packet_len(last) < ring.size(),
@@ -89,7 +90,8 @@ fn check_as_a_rump_kernel(ring: &Ring<ModelMemory>) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 400 }, ..ProptestConfig::default() })]
 
-    /// Every ring size in the range gives other wrap positions: headers and frames straddle the end at every byte.
+    /// Every ring size in the range gives other wrap positions: headers and frames straddle the end
+    /// at every byte.
     #[test]
     fn a_reader_gets_what_a_queue_would_give(
         size in 3_000_u32..3_100,
@@ -123,7 +125,8 @@ proptest! {
             let (outcome, seen) = receive(&ring, &mut cursor, reads);
             match outcome {
                 Outcome::Whole => {
-                    // A read may end where the ring ended at the one before; it does not come away empty-handed.
+                    // A read may end where the ring ended at the one before; it does not come away
+                    // empty-handed.
                     prop_assert!(seen.len() <= reads.min(unread.len()));
                     prop_assert!(!seen.is_empty() || reads == 0 || unread.is_empty());
                     let expected: Vec<Vec<u8>> = unread.drain(..seen.len()).collect();
@@ -230,7 +233,8 @@ fn a_reader_waits_while_a_rump_kernel_holds_the_lock() {
     assert_eq!(receive(&ring, &mut cursor, usize::MAX), (Outcome::Whole, vec![vec![7; 20]]));
 }
 
-/// Counts down when it is dropped, by a failed assertion as well: the writers do not wait for a reader that has ended.
+/// Counts down when it is dropped, by a failed assertion as well: the writers do not wait for a
+/// reader that has ended.
 struct Done<'c>(&'c AtomicUsize);
 
 impl Drop for Done<'_> {

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-/// What [`Station::wait`](crate::Station::wait) and [`Tap::wait`](crate::Tap::wait) do while there is nothing to read.
+/// What [`Station::wait`](crate::Station::wait) and [`Tap::wait`](crate::Tap::wait) do while there
+/// is nothing to read.
 ///
-/// A sleep costs no CPU time, and a wake-up takes some microseconds. Polling keeps a CPU busy, and finds frames within a
-/// fraction of a microsecond; it yields the CPU now and then.
+/// A sleep costs no CPU time, and a wake-up takes some microseconds. Polling keeps a CPU busy, and
+/// finds frames within a fraction of a microsecond; it yields the CPU now and then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitMode {
@@ -14,8 +15,9 @@ pub enum WaitMode {
     Sleep,
     /// Polls for this long, then sleeps. With [`Duration::MAX`] it never sleeps.
     Poll(Duration),
-    /// Polls for this long at most: only for as long as that paid off lately. When frames come at shorter intervals than
-    /// this, it soon polls until they do; when they do not, it soon sleeps at once.
+    /// Polls for this long at most: only for as long as that paid off lately. When frames come at
+    /// shorter intervals than this, it soon polls until they do; when they do not, it soon sleeps
+    /// at once.
     Adaptive(Duration),
 }
 

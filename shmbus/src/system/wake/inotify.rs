@@ -13,12 +13,13 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use super::shared_wait::SharedWait;
 use super::watch_table::Notify;
 
-/// A read returns as many events as there are, up to some hundreds. After fewer than this there are no more, and another
-/// read is not needed.
+/// A read returns as many events as there are, up to some hundreds. After fewer than this there are
+/// no more, and another read is not needed.
 const FEW: usize = 16;
 
-/// The most inotify instances for the stations of a process that wait each in a thread of its own. One would do; but when
-/// two threads share an instance, the one that stops waiting has to wake the other, and a few threads need not.
+/// The most inotify instances for the stations of a process that wait each in a thread of its own.
+/// One would do; but when two threads share an instance, the one that stops waiting has to wake the
+/// other, and a few threads need not.
 const MAX_SHARED_WAITS: usize = 4;
 
 /// An inotify instance, or the reason why there is none.
@@ -48,7 +49,8 @@ impl Notify for Instance {
         let inotify = self.0.as_ref().map_err(|errno| *errno)?;
         // The file itself, whatever became of its name.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        // Of many wake-ups the first is enough, and the others find no watch that would make them dear.
+        // Of many wake-ups the first is enough, and the others find no watch that would make them
+        // dear.
         Ok(inotify.add_watch(path.as_str(), AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_ONESHOT)?)
     }
 
@@ -86,8 +88,8 @@ impl Notify for Instance {
     }
 }
 
-/// Returns a shared wait for one more station of this process: a new one for the first few, then the one with the fewest
-/// stations. It lasts as long as it has stations.
+/// Returns a shared wait for one more station of this process: a new one for the first few, then
+/// the one with the fewest stations. It lasts as long as it has stations.
 pub(crate) fn process_shared_wait() -> io::Result<Arc<SharedWait<Instance>>> {
     static SHARED_WAITS: Mutex<Vec<Weak<SharedWait<Instance>>>> = Mutex::new(Vec::new());
     let mut shared_waits = SHARED_WAITS.lock().unwrap_or_else(PoisonError::into_inner);

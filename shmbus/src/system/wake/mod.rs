@@ -1,22 +1,26 @@
 //! Sleeping until a station sends, and waking those that sleep.
 //!
-//! A sender writes the bus's version number, through the file and not through the mapping. A station that sleeps watches
-//! the file with inotify. This is the rump kernels' way. A watch makes every wake-up dearer for the sender, so there is
-//! one only while a station sleeps:
+//! A sender writes the bus's version number, through the file and not through the mapping. A
+//! station that sleeps watches the file with inotify. This is the rump kernels' way. A watch makes
+//! every wake-up dearer for the sender, so there is one only while a station sleeps:
 //!
 //! 1. add the watch;
-//! 2. look at the ring again: a sender that committed before step 1 sends no event, but its frames are on the ring;
+//! 2. look at the ring again: a sender that committed before step 1 sends no event, but its frames
+//!    are on the ring;
 //! 3. sleep.
 //!
-//! The watch ends with the first wake-up, or is removed when the station stops waiting before that. A full fence between
-//! 1 and 2, and another between a sender's commit and its wake-up, make sure that the sender meets the watch or the
-//! sleeper meets the frames, whatever the kernel does or does not order.
+//! The watch ends with the first wake-up, or is removed when the station stops waiting before that.
+//! A full fence between 1 and 2, and another between a sender's commit and its wake-up, make sure
+//! that the sender meets the watch or the sleeper meets the frames, whatever the kernel does or
+//! does not order.
 //!
-//! A sender may die between its commit and its wake-up. So no station sleeps longer than [`MAX_SLEEP`] without a look.
+//! A sender may die between its commit and its wake-up. So no station sleeps longer than
+//! [`MAX_SLEEP`] without a look.
 //!
-//! Users may have few inotify instances, often 128, and an instance watches a file only once. So the stations of a
-//! process share: those that one thread serves have a [`WaitSet`](wait_set::WaitSet), those that wait each in a thread
-//! of its own a [`shared_wait`]. Both rest on the [`watch_table`].
+//! Users may have few inotify instances, often 128, and an instance watches a file only once. So
+//! the stations of a process share: those that one thread serves have a
+//! [`WaitSet`](wait_set::WaitSet), those that wait each in a thread of its own a [`shared_wait`].
+//! Both rest on the [`watch_table`].
 
 use std::fs::File;
 use std::io;
@@ -40,8 +44,8 @@ mod sync {
     pub(super) use std::sync::{Condvar, Mutex, MutexGuard};
 }
 
-/// The longest time to sleep without looking at the bus, 100 ms. A sender that dies between its commit and its wake-up
-/// leaves frames that its neighbours find by themselves within this time.
+/// The longest time to sleep without looking at the bus, 100 ms. A sender that dies between its
+/// commit and its wake-up leaves frames that its neighbours find by themselves within this time.
 pub const MAX_SLEEP: Duration = Duration::from_millis(100);
 
 /// The pause between two looks of a station that no event can wake.

@@ -1,7 +1,8 @@
-//! Every interleaving of threads that wait and threads that send, with loom: no thread sleeps on while there is something
-//! to read.
+//! Every interleaving of threads that wait and threads that send, with loom: no thread sleeps on
+//! while there is something to read.
 //!
-//! No sleep ends by itself here. So a lost wake-up leaves a thread that can never run again, which loom reports.
+//! No sleep ends by itself here. So a lost wake-up leaves a thread that can never run again, which
+//! loom reports.
 
 use std::io;
 use std::time::Duration;
@@ -173,7 +174,8 @@ impl Process {
         fence(Ordering::SeqCst);
         // The kernel looks whether there are watches before it takes any lock.
         if file.watched.load(Ordering::Relaxed) == 1 {
-            // The event comes first. A thread that asks for a watch then gets the old one, which is about to end.
+            // The event comes first. A thread that asks for a watch then gets the old one, which is
+            // about to end.
             self.inside.queue_event(&mut self.inside.queue.lock().expect("sound"), nth);
             let mut queue = self.inside.queue.lock().expect("sound");
             file.watched.store(0, Ordering::Relaxed);

@@ -1,9 +1,10 @@
 //! Leader/follower: many threads wait, each for a station of its own, on one inotify instance.
 //!
-//! One waiting thread is the *leader*: it sleeps in the kernel, reads the events, and wakes the followers whose file was
-//! written. A leader that stops waiting wakes a follower, which becomes the leader. So a thread that sleeps never depends
-//! on one that does not wait: while any thread sleeps, one of them leads or has been woken to do so. A thread that waits
-//! alone leads and meets no other.
+//! One waiting thread is the *leader*: it sleeps in the kernel, reads the events, and wakes the
+//! followers whose file was written. A leader that stops waiting wakes a follower, which becomes
+//! the leader. So a thread that sleeps never depends on one that does not wait: while any thread
+//! sleeps, one of them leads or has been woken to do so. A thread that waits alone leads and meets
+//! no other.
 //!
 //! This file is compiled twice: the [`model`](super::model) runs it under every interleaving.
 
@@ -66,8 +67,8 @@ impl<N: Notify> SharedWaiter<N> {
         Self { shared_wait, id, condvar }
     }
 
-    /// Sleeps until the file is written or `time` is over. `is_ready` is asked, once a write would be noticed, whether
-    /// there is something to read already.
+    /// Sleeps until the file is written or `time` is over. `is_ready` is asked, once a write would
+    /// be noticed, whether there is something to read already.
     pub(crate) fn sleep(
         &mut self,
         file: &N::File,
@@ -78,7 +79,8 @@ impl<N: Notify> SharedWaiter<N> {
         if let Err(error) = self.shared_wait.state().table.arm(notify, self.id, file) {
             return Ok(Sleep::Unwatched(error));
         }
-        // SeqCst: pairs with the fence in a sender's wake-up. It meets our watch, or we meet its frames.
+        // SeqCst: pairs with the fence in a sender's wake-up. It meets our watch, or we meet its
+        // frames.
         fence(Ordering::SeqCst);
         if is_ready() {
             self.stop_waiting(&mut self.shared_wait.state());

@@ -13,11 +13,13 @@ use super::inotify::{Instance, report_once};
 use super::watch_table::{FileId, Notify as _, WaiterId, WatchTable};
 use super::{MAX_SLEEP, POLL_PAUSE};
 
-/// Sleeps for any number of stations and taps, on any buses, with one inotify instance and one descriptor.
+/// Sleeps for any number of stations and taps, on any buses, with one inotify instance and one
+/// descriptor.
 ///
 /// Each station joins the set once, with a token of your choice:
-/// [`Station::join_wait_set`](crate::Station::join_wait_set), [`Tap::join_wait_set`](crate::Tap::join_wait_set). From then
-/// on, before you sleep, [`arm`](crate::Station::arm) those that are not armed. A wake-up returns the tokens of those to
+/// [`Station::join_wait_set`](crate::Station::join_wait_set),
+/// [`Tap::join_wait_set`](crate::Tap::join_wait_set). From then on, before you sleep,
+/// [`arm`](crate::Station::arm) those that are not armed. A wake-up returns the tokens of those to
 /// look at, which are no longer armed. A station that is dropped leaves the set.
 ///
 /// ```
@@ -58,12 +60,13 @@ use super::{MAX_SLEEP, POLL_PAUSE};
 /// # }
 /// ```
 ///
-/// In a poll loop of your own, instead of [`wait`](Self::wait): poll [`poll_fd`](Self::poll_fd) for reading, together with
-/// all else, for [`timeout`](Self::timeout) at most; then look at the stations that [`ready`](Self::ready) names.
+/// In a poll loop of your own, instead of [`wait`](Self::wait): poll [`poll_fd`](Self::poll_fd) for
+/// reading, together with all else, for [`timeout`](Self::timeout) at most; then look at the
+/// stations that [`ready`](Self::ready) names.
 ///
-/// Where no inotify instance or watch is available (128 instances for each user is a usual limit), the timeout is a
-/// millisecond, and every armed station is woken that often. This is logged once. A wait set that was made without an
-/// instance stays without.
+/// Where no inotify instance or watch is available (128 instances for each user is a usual limit),
+/// the timeout is a millisecond, and every armed station is woken that often. This is logged once.
+/// A wait set that was made without an instance stays without.
 #[derive(Debug)]
 pub struct WaitSet(Arc<Shared>);
 
@@ -116,15 +119,16 @@ impl WaitSet {
         Self(Shared::new(instance))
     }
 
-    /// Returns the descriptor to poll for reading; it is the same for the life of the wait set. `None` where no inotify
-    /// instance was available: then the [`timeout`](Self::timeout) alone ends a sleep.
+    /// Returns the descriptor to poll for reading; it is the same for the life of the wait set.
+    /// `None` where no inotify instance was available: then the [`timeout`](Self::timeout) alone
+    /// ends a sleep.
     #[must_use]
     pub fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         self.0.instance.descriptor()
     }
 
-    /// Returns how long to sleep from now on at most, even if no station sends: [`MAX_SLEEP`] after all members were last
-    /// looked at. Round it up to what the system can sleep.
+    /// Returns how long to sleep from now on at most, even if no station sends: [`MAX_SLEEP`] after
+    /// all members were last looked at. Round it up to what the system can sleep.
     #[must_use]
     pub fn timeout(&self) -> Duration {
         let state = self.0.state();
@@ -134,8 +138,9 @@ impl WaitSet {
         state.timeout().saturating_sub(state.all_woken.elapsed())
     }
 
-    /// Returns the tokens of the members to look at, in no order: those whose bus was written to, and when the
-    /// [`timeout`](Self::timeout) is over all that are armed. They are no longer armed.
+    /// Returns the tokens of the members to look at, in no order: those whose bus was written to,
+    /// and when the [`timeout`](Self::timeout) is over all that are armed. They are no longer
+    /// armed.
     #[must_use = "those that are not looked at are not woken again"]
     pub fn ready(&self) -> Vec<usize> {
         let mut tokens = Vec::new();
@@ -152,8 +157,8 @@ impl WaitSet {
         tokens
     }
 
-    /// Sleeps until there is something to look at, at most for `timeout` (`None`: without limit). Returns the tokens as
-    /// [`ready`](Self::ready) does; none when the time is over.
+    /// Sleeps until there is something to look at, at most for `timeout` (`None`: without limit).
+    /// Returns the tokens as [`ready`](Self::ready) does; none when the time is over.
     ///
     /// # Errors
     /// When the system refuses to wait.
@@ -198,13 +203,15 @@ impl Registration {
         Ok(Self { shared, id, exclusive: true })
     }
 
-    /// Watches the file from now on. The caller must look at the ring after this and before it sleeps.
+    /// Watches the file from now on. The caller must look at the ring after this and before it
+    /// sleeps.
     pub(crate) fn arm(&self, file: &File) -> io::Result<()> {
         let state = &mut *self.shared.state();
         if state.table.is_idle() {
             state.all_woken = Instant::now();
         } else if self.exclusive {
-            // Armed twice: it may have been woken in between, and no call of `ready` took the event.
+            // Armed twice: it may have been woken in between, and no call of `ready` took the
+            // event.
             state.table.dispatch(&self.shared.instance, |_| {});
         }
         if let Err(error) = state.table.arm(&self.shared.instance, self.id, file) {
@@ -215,7 +222,8 @@ impl Registration {
             state.table.arm_unwatched(self.id);
             state.unwatched = true;
         }
-        // SeqCst: pairs with the fence in a sender's wake-up. It meets our watch, or we meet its frames.
+        // SeqCst: pairs with the fence in a sender's wake-up. It meets our watch, or we meet its
+        // frames.
         fence(Ordering::SeqCst);
         Ok(())
     }

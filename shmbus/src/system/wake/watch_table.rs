@@ -1,8 +1,9 @@
-//! Which stations sleep on which file. Each file is watched once, however many stations sleep on it.
+//! Which stations sleep on which file. Each file is watched once, however many stations sleep on
+//! it.
 //!
-//! A station that may sleep is a *waiter*. It is armed for a sleep, and disarmed when the file is written: then every armed
-//! waiter on that file is woken, and the watch is gone. So one instance serves any number of waiters, and none depends on
-//! what the owner of another does.
+//! A station that may sleep is a *waiter*. It is armed for a sleep, and disarmed when the file is
+//! written: then every armed waiter on that file is woken, and the watch is gone. So one instance
+//! serves any number of waiters, and none depends on what the owner of another does.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -38,7 +39,8 @@ pub(crate) trait Notify {
     /// Ends a watch, if it has not ended.
     fn unwatch(&self, watch: Self::Watch);
 
-    /// Hands over the events, without waiting: the watches that have ended, and more. `None`: some events were lost.
+    /// Hands over the events, without waiting: the watches that have ended, and more. `None`: some
+    /// events were lost.
     fn drain(&self, each: &mut dyn FnMut(Option<Self::Watch>));
 
     /// Sleeps until there is an event, for `time` at most. It may end early.
@@ -119,10 +121,12 @@ impl<W: Copy + Eq + Debug, T> WatchTable<W, T> {
         self.armed == 0
     }
 
-    /// Watches the file for a waiter. The caller must look at the ring after this and before it sleeps.
+    /// Watches the file for a waiter. The caller must look at the ring after this and before it
+    /// sleeps.
     ///
-    /// Perhaps the file was written before, and no waiter was woken yet. That event still wakes this waiter, because
-    /// [`dispatch`](Self::dispatch) wakes those that are armed when it is called.
+    /// Perhaps the file was written before, and no waiter was woken yet. That event still wakes
+    /// this waiter, because [`dispatch`](Self::dispatch) wakes those that are armed when it is
+    /// called.
     pub(crate) fn arm<N: Notify<Watch = W>>(
         &mut self,
         notify: &N,
@@ -139,8 +143,8 @@ impl<W: Copy + Eq + Debug, T> WatchTable<W, T> {
         Ok(())
     }
 
-    /// As [`arm`](Self::arm), but without a watch: only [`wake_all`](Self::wake_all) wakes it, or an event for another
-    /// waiter on the file.
+    /// As [`arm`](Self::arm), but without a watch: only [`wake_all`](Self::wake_all) wakes it, or
+    /// an event for another waiter on the file.
     pub(crate) fn arm_unwatched(&mut self, id: WaiterId) {
         if let Some(waiter) = &mut self.waiters[id.0]
             && let Some(watched) = self.files.get_mut(&waiter.file)
@@ -169,7 +173,8 @@ impl<W: Copy + Eq + Debug, T> WatchTable<W, T> {
         self.discard_stale_events(notify);
     }
 
-    /// Takes in the events, and calls `each` for the armed waiters whose file was written. They are disarmed.
+    /// Takes in the events, and calls `each` for the armed waiters whose file was written. They are
+    /// disarmed.
     pub(crate) fn dispatch(&mut self, notify: &impl Notify<Watch = W>, mut each: impl FnMut(&T)) {
         let Self { waiters, files, armed } = self;
         let mut lost = false;

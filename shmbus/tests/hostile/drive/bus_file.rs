@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use shmbus::{Bus, OpenError, Station, StationOptions};
 
-/// A file without a name: it is reached through the descriptor, in memory where there is a place for that.
+/// A file without a name: it is reached through the descriptor, in memory where there is a place
+/// for that.
 pub(super) struct BusFile {
     file: File,
 }

@@ -48,8 +48,8 @@ pub(super) fn drain(tap: &mut Tap) {
     }
 }
 
-/// Whether nothing is wrong with the header but what the next sender mends: no unknown owner has the lock, and the magic
-/// stands.
+/// Whether nothing is wrong with the header but what the next sender mends: no unknown owner has
+/// the lock, and the magic stands.
 pub(super) fn make_joinable(file: &BusFile) {
     let magic = MAGICS[usize::from(file.size() > FILE)];
     file.write(0, &magic.to_ne_bytes());

@@ -1,5 +1,5 @@
-//! Feeds arbitrary bytes to the library, in four ways. The caller, a fuzzer or a test, checks that they end in time and do
-//! not panic; what else must hold is asserted here.
+//! Feeds arbitrary bytes to the library, in four ways. The caller, a fuzzer or a test, checks that
+//! they end in time and do not panic; what else must hold is asserted here.
 
 pub(crate) mod input;
 

@@ -58,8 +58,8 @@ fn look(bus: &Bus) {
     assert!(bus.members().is_empty());
 }
 
-/// A file that another process seems to be making a bus of: a maker waits two seconds for it, which is long for
-/// each of many inputs.
+/// A file that another process seems to be making a bus of: a maker waits two seconds for it, which
+/// is long for each of many inputs.
 fn is_locked_blank(file: &[u8]) -> bool {
     file.len() >= 32 && file[..4] == [0; 4] && file[24..28] != [0; 4]
 }

@@ -1,4 +1,5 @@
-//! Readers on a bus of arbitrary bytes, while another process scribbles on it: between their looks, or all the time.
+//! Readers on a bus of arbitrary bytes, while another process scribbles on it: between their looks,
+//! or all the time.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
