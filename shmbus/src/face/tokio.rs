@@ -42,8 +42,10 @@ use crate::system::wake::wait_set::WaitSet;
 
 /// A [`Station`] or a [`Tap`] whose frames are awaited in a tokio runtime with I/O and time.
 ///
-/// Its futures may be dropped at any moment: no frame is lost. Sending needs no await, since it
-/// never waits for a receiver: use [`get_mut`](Self::get_mut).
+/// Its futures may be dropped at any moment: no frame is lost. Sending needs no await: use
+/// [`get_mut`](Self::get_mut). A send never waits for a receiver, and for the lock some
+/// microseconds; should another process be stopped with the lock, a send blocks the thread for at
+/// most the station's [lock timeout](crate::StationOptions::lock_timeout).
 #[derive(Debug)]
 pub struct Async<T> {
     inner: T,
