@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU8;
 
 use anyhow::Context as _;
 use memif::{Event, Link, Options, Packet, Server, TxBurst};
-use shmbus::{Bus, FrameSink, FrameSource, RingFrame, FrameSlot, Station, StationOptions};
+use shmbus::{Bus, FrameSink, FrameSlot, FrameSource, RingFrame, Station, StationOptions};
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
