@@ -1,8 +1,8 @@
 //! How a station sends.
 //!
-//! A burst is gone over twice: once for the lengths of its frames, before anything is locked or
-//! written, and once for their bytes. A source may have to walk a chain of buffers for either, so
-//! each frame is asked once.
+//! A send passes over its burst twice: once for the lengths of its frames, before anything is
+//! locked or written, and once for their bytes. A source may have to walk a chain of buffers for
+//! either, so each frame is asked once.
 
 use std::mem;
 use std::ops::Range;

@@ -26,9 +26,9 @@ impl Verdict {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct RxVerdict {
-    /// That of the IPv4 header. IPv6 has none.
+    /// The checksum of the IPv4 header. IPv6 has none.
     pub ip: Verdict,
-    /// That of TCP or UDP.
+    /// The checksum of TCP or UDP.
     pub l4: Verdict,
 }
 
