@@ -107,7 +107,7 @@ impl BusAttachment {
     ///
     /// # Errors
     /// As for [`Station::send_burst`]. What was not sent is counted.
-    pub(crate) fn send_burst<I>(&mut self, frames: I) -> Result<(), SendError>
+    pub(crate) fn send_burst<I>(&mut self, frames: I) -> Result<usize, SendError>
     where
         I: IntoIterator,
         I::Item: FrameSource,
@@ -115,8 +115,7 @@ impl BusAttachment {
     {
         let frames = frames.into_iter();
         let Some(station) = &mut self.station else {
-            frames.for_each(|frame| self.count_unsent(frame.frame_len()));
-            return Ok(());
+            return Ok(frames.inspect(|frame| self.count_unsent(frame.frame_len())).count());
         };
         let result = station.send_burst(frames.clone());
         match &result {
@@ -136,15 +135,14 @@ impl BusAttachment {
     ///
     /// # Errors
     /// As for [`Station::send_offload_burst`]. What was not sent is counted.
-    pub(crate) fn send_offload_burst<'f, I>(&mut self, requests: I) -> Result<(), SendError>
+    pub(crate) fn send_offload_burst<'f, I>(&mut self, requests: I) -> Result<usize, SendError>
     where
         I: IntoIterator<Item = TxRequest<'f>>,
         I::IntoIter: Clone,
     {
         let requests = requests.into_iter();
         let Some(station) = &mut self.station else {
-            requests.for_each(|request| self.count_unsent(request.frame.len()));
-            return Ok(());
+            return Ok(requests.inspect(|request| self.count_unsent(request.frame.len())).count());
         };
         let before = station.stats();
         let result = station.send_offload_burst(requests);
@@ -271,7 +269,7 @@ impl Bursts for BusAttachment {
         Self::recv_burst(self, burst)
     }
 
-    fn send_burst(&mut self, frames: OutFrames<'_>) -> Result<(), SendError> {
+    fn send_burst(&mut self, frames: OutFrames<'_>) -> Result<usize, SendError> {
         self.send_offload_burst(frames)
     }
 
@@ -279,7 +277,7 @@ impl Bursts for BusAttachment {
         Self::capabilities(self)
     }
 
-    fn note_bad(&mut self) {
+    fn count_bad_checksum(&mut self) {
         if let Some(station) = self.station() {
             station.count_bad_checksum();
         }

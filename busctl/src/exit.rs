@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use port::PortError;
 use shmbus::OpenError;
 
-use crate::misuse::{Misuse, sentence};
+use crate::misuse::{Misuse, remedy, sentence};
 use crate::registry::RegistryError;
 use crate::{bus_file, output};
 
@@ -32,7 +32,7 @@ fn advice(error: &anyhow::Error) -> String {
         OpenError::Io { path, source } if source.kind() == io::ErrorKind::NotFound => Some(path),
         _ => None,
     });
-    let Some(path) = missing else { return String::new() };
+    let Some(path) = missing else { return remedy(error.as_ref()) };
     match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
         Some(folder) => format!("; there is no folder {}", folder.display()),
         None => "; 'busctl linkstr', 'busctl host' and 'busctl attach' make a bus".to_owned(),
@@ -48,7 +48,28 @@ fn is_misuse(cause: &(dyn StdError + 'static)) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use shmbus::{Busy, SendError};
+
     use super::*;
+
+    #[test]
+    fn the_library_says_what_to_do_and_this_program_says_how() {
+        let lines = |error: anyhow::Error| sentence(&error) + &advice(&error);
+        let blank = OpenError::Uninitialised { path: "lan".into() };
+        let line = lines(anyhow::Error::new(blank).context("shmif0"));
+        assert_eq!(
+            line,
+            "shmif0: lan is not a bus yet: it is empty; create it first ('busctl linkstr' does)"
+        );
+        let busy = || Busy::Unknown { waited: Duration::from_secs(2) };
+        let held = "an unknown owner has held the lock for 2000 ms; if it is dead, repair the bus ('busctl repair' does)";
+        let join = OpenError::Busy { path: "lan".into(), source: busy() };
+        assert_eq!(lines(join.into()), format!("cannot join bus lan: {held}"));
+        let send = SendError::Busy { sent: 0, source: busy() };
+        assert_eq!(lines(send.into()), format!("the bus is busy: {held}"));
+    }
 
     #[test]
     fn only_the_broken_pipe_of_stdout_is_quiet() {

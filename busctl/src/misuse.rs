@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use shmbus::{Busy, OpenError};
+
 use crate::output;
 
 /// Marks an error as wrong use or configuration: exit code 2. It reads as the error it holds.
@@ -60,6 +62,16 @@ pub(crate) fn sentence(error: &anyhow::Error) -> String {
         }
     }
     line
+}
+
+/// The verb that does what the library's text asks for, if it asks for something.
+pub(crate) fn remedy(error: &(dyn StdError + 'static)) -> String {
+    let verb = std::iter::successors(Some(error), |&cause| cause.source()).find_map(|cause| {
+        let blank = matches!(cause.downcast_ref(), Some(OpenError::Uninitialised { .. }));
+        let unknown = matches!(cause.downcast_ref(), Some(Busy::Unknown { .. }));
+        blank.then_some("linkstr").or(unknown.then_some("repair"))
+    });
+    verb.map_or_else(String::new, |verb| format!(" ('busctl {verb}' does)"))
 }
 
 #[cfg(test)]

@@ -86,9 +86,13 @@ pub(crate) fn error(message: &str) {
 /// Where the libraries report: notes and warnings as [`note`] and [`warn`] print them.
 #[must_use]
 pub(crate) fn reporter() -> Reporter {
-    Reporter::new(|severity, line| match severity {
-        Severity::Warning => warn(line),
-        Severity::Note => note(line),
+    Reporter::new(|severity, line| {
+        // The libraries say what to do, this program says how.
+        let remedy = if line.ends_with("repair the bus") { " ('busctl repair' does)" } else { "" };
+        match severity {
+            Severity::Warning => warn(format_args!("{line}{remedy}")),
+            Severity::Note => note(&format!("{line}{remedy}")),
+        }
     })
 }
 

@@ -60,7 +60,8 @@ fn verified(bencher: Bencher<'_, '_>) {
     bencher.counter(BytesCount::new(frame.len())).bench(|| verify(black_box(&frame), Capabilities::RX));
 }
 
-/// Super-frames of 64 KiB cut into segments and sent on a bus; `sent_whole` is as many finished frames.
+/// Super-frames of 64 KiB cut into segments and sent on a bus; `sent_whole` is as many finished
+/// frames.
 #[divan::bench]
 fn sent_in_segments(bencher: Bencher<'_, '_>) {
     let folder = tempfile::tempdir().expect("a folder");

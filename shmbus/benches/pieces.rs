@@ -1,6 +1,7 @@
 //! What the pieces of the data path cost, on one thread: `cargo bench -p shmbus --bench pieces`.
 //!
-//! Between two processes other things count, above all cache lines that go to and fro: `busctl bench bus` measures that.
+//! Between two processes other things count, above all cache lines that go to and fro: `busctl
+//! bench bus` measures that.
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
@@ -26,7 +27,7 @@ fn tap(folder: &TempDir) -> Tap {
     Tap::new(Bus::open_read_only(folder.path().join("bus")).expect("a bus")).expect("a sound one")
 }
 
-/// A burst onto the ring, and the wake-up that nobody waits for.
+/// A burst onto the ring, and the wake-up that no station waits for.
 #[divan::bench(args = LENGTHS)]
 fn send_burst(bencher: Bencher<'_, '_>, len: usize) {
     let (_folder, mut station) = station();

@@ -1,27 +1,26 @@
-//! What can go wrong, in words that say what to do about it.
+//! What can go wrong, in texts that say what to do about it.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::format::{BUS_SIZE, MAX_BUS_SIZE, MIN_FRAME};
-use crate::legacy;
-use crate::members::Member;
-use crate::offload::OffloadError;
+use crate::format::member::Member;
+use crate::format::{BUS_SIZE, MAGIC, MAX_BUS_SIZE, MIN_FRAME, can_be_dumped};
+use crate::mechanism::offload::OffloadError;
 
-/// Why a bus file could not be opened or made. Nothing was changed.
+/// Why a bus file could not be opened or made. The file is unchanged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The file or its folder cannot be opened: missing, no permission, a socket, ...
+    /// The file or its folder cannot be opened: it is missing, permission is denied, ...
     #[error("cannot open bus {}: {}", shown(path), describe(source))]
     Io {
         /// The bus.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The path is a link to something that is not there.
+    /// The path is a link to a file that does not exist.
     #[error("cannot open bus {}: it is a link to {}, which does not exist", shown(path), shown(target))]
     DeadLink {
         /// The path.
@@ -29,7 +28,8 @@ pub enum OpenError {
         /// Where it leads.
         target: PathBuf,
     },
-    /// The path leads through a link that another user has put into a folder where everybody may put things.
+    /// The path leads through a link that another user made in a folder where every user may make
+    /// files, such as `/tmp`.
     #[error(
         "bus {} is not opened: user {owner} has put the link {} into a folder that is open to all",
         shown(path),
@@ -40,7 +40,7 @@ pub enum OpenError {
         path: PathBuf,
         /// The link.
         link: PathBuf,
-        /// The number of the user it belongs to.
+        /// The id of the user who owns the link.
         owner: u32,
     },
     /// The path names a folder, a device or a pipe.
@@ -48,19 +48,15 @@ pub enum OpenError {
     NotAFile {
         /// The path.
         path: PathBuf,
-        /// What it is.
+        /// What it is, with its article.
         kind: &'static str,
     },
     /// The file's first bytes are not those of a bus.
-    #[error(
-        "{} is not a bus: it starts with {magic:#010x} and not with {:#010x}",
-        shown(path),
-        crate::format::MAGIC
-    )]
+    #[error("{} is not a bus: it starts with {magic:#010x} and not with {:#010x}", shown(path), MAGIC)]
     WrongMagic {
         /// The file.
         path: PathBuf,
-        /// What stands where a bus has its magic.
+        /// The word that stands where a bus has its magic.
         magic: u32,
     },
     /// The file has a bus's magic but not its size.
@@ -74,13 +70,13 @@ pub enum OpenError {
         /// Its size in bytes.
         size: u64,
     },
-    /// The file is empty or all zero: nobody has made a bus of it yet.
-    #[error("{} is not a bus yet: it is empty; create it first (`busctl linkstr` does)", shown(path))]
+    /// The file is empty or all zero: no process has made a bus of it yet.
+    #[error("{} is not a bus yet: it is empty; create it first", shown(path))]
     Uninitialised {
         /// The file.
         path: PathBuf,
     },
-    /// A bus in a version of the format that cannot be joined.
+    /// The bus has a version of the format that cannot be joined.
     #[error("bus {} has format version {version}: {}", shown(path), use_of_version(*version))]
     WrongVersion {
         /// The file.
@@ -88,13 +84,13 @@ pub enum OpenError {
         /// Its version.
         version: u32,
     },
-    /// A bus that was written on a machine of the other byte order.
+    /// The bus was written on a machine of the other byte order.
     #[error("bus {} is of a machine of the other byte order: it can be dumped, not joined", shown(path))]
     OtherByteOrder {
         /// The file.
         path: PathBuf,
     },
-    /// A file system on which processes do not share memory.
+    /// The file lies on a file system where processes do not share memory.
     #[error(
         "{} is on {filesystem}, where shared memory is not shared: put the bus on a local file system, best /dev/shm",
         shown(path)
@@ -112,10 +108,11 @@ pub enum OpenError {
         path: PathBuf,
         /// Its size in bytes.
         size: u64,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The process may not write files as large as the bus, which would get it killed (`SIGXFSZ`) if it tried.
+    /// The process may not write files as large as the bus; the kernel would kill it (`SIGXFSZ`) if
+    /// it tried.
     #[error(
         "no room for bus {}: this process may write files of {limit} bytes (ulimit -f), and it takes {size}",
         shown(path)
@@ -125,15 +122,15 @@ pub enum OpenError {
         path: PathBuf,
         /// Its size in bytes.
         size: u64,
-        /// What the process may write, in bytes.
+        /// The largest file the process may write, in bytes.
         limit: u64,
     },
-    /// The lock of the bus could not be had to initialise it or to join it.
+    /// The lock of the bus, needed to make the bus or to join it, was not free in time.
     #[error("cannot join bus {}: {source}", shown(path))]
     Busy {
         /// The bus.
         path: PathBuf,
-        /// Who is in the way.
+        /// The owner of the lock.
         source: Busy,
     },
     /// The header's offsets lie outside the ring.
@@ -145,7 +142,7 @@ pub enum OpenError {
         /// The bus.
         path: PathBuf,
     },
-    /// A size that no bus can have.
+    /// No bus can have this size.
     #[error("a bus cannot have {size} bytes: it has {BUS_SIZE}, or a multiple of 65536 up to {MAX_BUS_SIZE}")]
     BadSize {
         /// The size asked for, in bytes.
@@ -160,12 +157,13 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// Whether [`LegacyDump`](crate::LegacyDump) may be able to read what cannot be joined.
+    /// Returns whether [`LegacyDump`](crate::LegacyDump) may be able to read the file, although it
+    /// cannot be joined.
     #[must_use]
     pub fn can_be_dumped(&self) -> bool {
         match self {
             Self::OtherByteOrder { .. } => true,
-            Self::WrongVersion { version, .. } => legacy::can_be_dumped(*version),
+            Self::WrongVersion { version, .. } => can_be_dumped(*version),
             _ => false,
         }
     }
@@ -176,14 +174,14 @@ impl OpenError {
 }
 
 fn use_of_version(version: u32) -> &'static str {
-    if legacy::can_be_dumped(version) {
+    if can_be_dumped(version) {
         "it can be dumped, not joined"
     } else {
         "only version 3 can be joined, and version 2 dumped"
     }
 }
 
-/// A path in a message: in one line, whatever it is called.
+/// A path in a message: in one line, whatever characters are in it.
 pub(crate) fn shown(path: &Path) -> String {
     let name = path.to_string_lossy();
     if !name.contains(char::is_control) {
@@ -192,7 +190,7 @@ pub(crate) fn shown(path: &Path) -> String {
     name.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() }).collect()
 }
 
-/// What an I/O error says, without the number.
+/// The text of an I/O error, without the number.
 fn describe(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(number) => nix::errno::Errno::from_raw(number).desc().to_lowercase(),
@@ -200,30 +198,32 @@ fn describe(error: &io::Error) -> String {
     }
 }
 
-/// The lock of a bus was not to be had in time.
+/// Why the lock of a bus was not free in time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Busy {
-    /// One of our stations holds it, and is alive: it is stopped, or starved.
+    /// A live station of this kind holds it. Perhaps its process is stopped, or starved of CPU
+    /// time.
     #[error("{} has held the lock for {} ms and is alive; is it stopped?", station_name(*owner, member.as_ref()), waited.as_millis())]
     Station {
-        /// The owner's number, as it stands in the file.
+        /// The owner's number, as it stands in the lock word.
         owner: u32,
-        /// Who it says it is.
+        /// The owner's note of itself, if it left one.
         member: Option<Member>,
-        /// How long the lock was waited for.
+        /// How long the caller waited for the lock.
         waited: Duration,
     },
-    /// Somebody else holds it: a rump kernel, perhaps dead.
-    #[error("an unknown owner has held the lock for {} ms; if it is dead, `busctl repair` frees the bus", waited.as_millis())]
+    /// An unknown owner holds it: a rump kernel, perhaps a dead one. [`repair`](crate::repair)
+    /// takes the lock from it.
+    #[error("an unknown owner has held the lock for {} ms; if it is dead, repair the bus", waited.as_millis())]
     Unknown {
-        /// How long the lock was waited for.
+        /// How long the caller waited for the lock.
         waited: Duration,
     },
 }
 
 impl Busy {
-    /// The same after the lock was waited for so long, in several attempts.
+    /// Returns the same error with another waiting time, for callers that tried several times.
     #[must_use]
     pub fn after(self, waited: Duration) -> Self {
         match self {
@@ -237,7 +237,7 @@ fn station_name(owner: u32, member: Option<&Member>) -> String {
     member.map_or_else(|| format!("station {owner:08x}"), ToString::to_string)
 }
 
-/// Why a burst was not sent.
+/// Why a burst was not sent, or only a part of it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
@@ -248,7 +248,7 @@ pub enum SendError {
         index: usize,
         /// Its length in bytes.
         len: usize,
-        /// The longest there may be, in bytes.
+        /// The longest frame the station sends, in bytes.
         max: usize,
     },
     /// A frame is shorter than an Ethernet header. Nothing of the burst was sent.
@@ -259,61 +259,60 @@ pub enum SendError {
         /// Its length in bytes.
         len: usize,
     },
-    /// What was asked to be done for a frame could not be. It was dropped; the others of the burst were sent.
+    /// A frame was dropped because the work left to the station cannot be done. All other frames of
+    /// the burst were sent.
     #[error("frame {index} of the burst was dropped: {source}")]
     Offload {
-        /// The frame's place in the burst. Of several it is the first.
+        /// The place of the first such frame in the burst.
         index: usize,
-        /// What is in the way.
+        /// Frames that were sent.
+        sent: usize,
+        /// Why the frame was dropped.
         source: OffloadError,
     },
-    /// The lock was not to be had in time. The first `sent` frames of the burst are on the bus.
+    /// The lock was not free in time. The first `sent` frames of the burst are on the bus.
     #[error("the bus is busy: {source}")]
     Busy {
-        /// Frames that were sent before.
+        /// Frames that were sent before that.
         sent: usize,
-        /// Who is in the way.
+        /// The owner of the lock.
         source: Busy,
     },
-    /// The bus is gone: its file was cut short, or is no bus any more. Nothing was sent, and nothing ever will be.
+    /// The bus is gone: its file was cut short or overwritten. No frame can be sent on it any more.
     #[error("bus {} is gone: its file was cut short or overwritten", shown(path))]
     Lost {
         /// The bus.
         path: PathBuf,
     },
-    /// The burst is on the bus, but those who sleep could not be woken.
-    #[error("cannot wake the other stations: {source}")]
-    Wake {
-        /// What the system said.
-        source: io::Error,
-    },
+}
+
+/// Why the other stations could not be woken. The frames are on the bus, and other stations look by
+/// themselves within [`MAX_SLEEP`](crate::MAX_SLEEP).
+#[derive(Debug, thiserror::Error)]
+#[error("cannot wake the other stations on bus {}: {source}", shown(path))]
+pub struct WakeError {
+    /// The bus.
+    pub path: PathBuf,
+    /// The error of the system.
+    pub source: io::Error,
 }
 
 /// Why waiting for frames failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {
-    /// The bus is gone: its file was cut short, or is no bus any more. Nothing will ever come.
+    /// The bus is gone: its file was cut short or overwritten. No frame will arrive any more.
     #[error("bus {} is gone: its file was cut short or overwritten", shown(path))]
     Lost {
         /// The bus.
         path: PathBuf,
     },
-    /// No inotify instance or watch is to be had.
+    /// No inotify instance or watch is available.
     #[error("cannot watch bus {}: {source}", shown(path))]
     Watch {
         /// The bus.
         path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The other stations could not be woken, who are owed that before the station sleeps: see
-    /// [`StationOptions::wake_interval`](crate::StationOptions::wake_interval).
-    #[error("cannot wake the other stations on bus {}: {source}", shown(path))]
-    Wake {
-        /// The bus.
-        path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// Polling failed.
@@ -321,7 +320,7 @@ pub enum WaitError {
     Poll {
         /// The bus.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
 }

@@ -1,7 +1,8 @@
 //! Ethernet LANs in one shared file.
 //!
-//! A bus is a regular file of 1 MiB that every station maps. Whoever may open it is on the LAN: no daemon, no root, no
-//! global names. The format is that of NetBSD's `shmif(4)`, so rump kernels can share a bus with stations of this crate.
+//! A bus is a regular file of 1 MiB that every station maps. Any process that may open the file is
+//! on the LAN: no daemon, no root, no global names. The format is that of NetBSD's `shmif(4)`, so
+//! rump kernels can share a bus with stations of this crate.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -27,67 +28,59 @@
 //! ```
 //!
 //! - [`Bus`] is the file: opened, checked, made.
-//! - [`Station`] is a station: it sends and receives.
-//! - [`Tap`] sees everything and changes nothing.
-//! - [`LegacyDump`] reads files that cannot be joined: older ones, and those of another kind of machine.
-//! - [`offload`] makes a station pretend to be a card that does checksums and cuts TCP segments.
-//! - With the feature `smoltcp`, `phy` makes a station a device of that IP stack.
+//! - [`Station`] sends and receives.
+//! - [`Tap`] sees every frame and changes nothing.
+//! - [`LegacyDump`] reads files that cannot be joined: older ones, and those of the other byte
+//!   order.
+//! - [`offload`] lets a station act as a card that computes checksums and cuts TCP segments.
+//! - With the feature `smoltcp`, `phy` makes a station a device of that IP stack; with `tokio`, a
+//!   task awaits frames.
 //!
 //! # What is promised
 //!
-//! Whoever may write the file can forge frames and deny service. Against that, a process that uses this crate stays
-//! memory-safe, does not hang, and does not hand up a frame nobody wrote. A station that dies, even with the lock,
-//! takes at most its unfinished burst with it.
+//! Any process that may write the file can forge frames and deny service. Against that, a process
+//! that uses this crate stays memory-safe, does not hang, and does not hand up a frame that no
+//! station wrote. A station that dies, even with the lock, takes at most its unfinished burst with
+//! it.
 //!
-//! The file should keep its size while it is mapped: access beyond the end of a file that was cut short raises `SIGBUS`. A
-//! program that calls [`survive_truncation`] once gets an error instead.
+//! The file should keep its size while it is mapped: access beyond the end of a file that was cut
+//! short raises `SIGBUS`. A program that calls [`survive_truncation`] once gets an error instead.
+//!
+//! # Floors
+//!
+//! Lower modules know nothing of upper ones; `error` belongs to all: `format` (what lies in the
+//! file), `memory` (the mapping: all `unsafe` is there), `mechanism` (the ring, frames, filters,
+//! offload; no I/O), `system` (files, file locks, inotify), `face` (what is exported here).
 
-mod acquire;
-mod burst;
-mod bus;
 mod error;
-mod file;
-mod filter;
+mod face;
 mod format;
-mod frame;
-mod legacy;
-mod links;
-mod liveness;
-mod members;
+mod mechanism;
 mod memory;
-#[cfg(test)]
-mod model;
-pub mod offload;
-#[cfg(feature = "smoltcp")]
-pub mod phy;
-mod proc_maps;
-mod random;
-mod reader;
-mod repair;
-mod ring;
-mod screen;
-mod station;
-mod stats;
-mod tap;
-mod wake;
+mod system;
 
-pub use burst::{Burst, Frame, Frames};
-pub use bus::{Bus, BusOptions, BusState};
-pub use error::{Busy, OpenError, SendError, WaitError};
+pub use error::{Busy, OpenError, SendError, WaitError, WakeError};
+pub use face::burst::{Burst, Frame, Frames};
+pub use face::bus::{Bus, BusOptions, BusState};
+pub use face::legacy::LegacyDump;
+#[cfg(feature = "smoltcp")]
+pub use face::phy;
+pub use face::repair::{LockFound, Repair, RepairError, RingFound, repair};
+pub use face::station::{Station, StationOptions, random_mac};
+pub use face::stats::Stats;
+pub use face::tap::Tap;
+#[cfg(feature = "tokio")]
+pub use face::tokio;
+pub use format::member::Member;
 pub use format::{BUS_SIZE, MAX_BIG_FRAME, MAX_BUS_SIZE, MAX_FRAME, MIN_FRAME};
-pub use frame::{FrameInfo, FrameSink, FrameSource, RingFrame, Slot};
-pub use legacy::LegacyDump;
 pub use macaddr::MacAddr6;
 pub use mapguard::install as survive_truncation;
-pub use members::Member;
-pub use repair::{LockFound, Repair, RepairError, RingFound, repair};
-pub use screen::ReceiveFilter;
-pub use station::{Station, StationOptions, random_mac};
-pub use stats::Stats;
-pub use tap::Tap;
-pub use wake::MAX_SLEEP;
-pub use wake::busy_poll::WaitMode;
-pub use wake::wait_set::WaitSet;
+pub use mechanism::filter::ReceiveFilter;
+pub use mechanism::frame::{FrameInfo, FrameSink, FrameSlot, FrameSource, RingFrame};
+pub use mechanism::offload;
+pub use system::wake::MAX_SLEEP;
+pub use system::wake::busy_poll::WaitMode;
+pub use system::wake::wait_set::WaitSet;
 
 /// The README's program compiles.
 #[cfg(doctest)]

@@ -1,4 +1,5 @@
-//! Processes that are forked from one and join then: the library's random numbers are not their parent's.
+//! Processes that are forked from one and join then: the library's random numbers are not their
+//! parent's.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -25,8 +26,8 @@ fn forked_processes_are_different_stations() {
     let mut all = vec![parents];
     for _ in 0..2 {
         let (read, write) = pipe().expect("a pipe");
-        // SAFETY: the child is a copy of this thread alone. What it calls before it ends takes no lock but the allocator's, which
-        // is made to be used after a fork.
+        // SAFETY: the child is a copy of this thread alone. What it calls before it ends takes no
+        // lock but the allocator's, which is made to be used after a fork.
         match unsafe { fork() }.expect("forked") {
             ForkResult::Child => {
                 let written = File::from(write).write_all(&join(&path));

@@ -99,7 +99,8 @@ fn the_frames_are_there() {
     }
 }
 
-/// The newest one crosses the end wherever it can: in its header, between that and the frame, and in the frame.
+/// The newest one crosses the end wherever it can: in its header, between that and the frame, and
+/// in the frame.
 #[test]
 fn frames_around_the_end_are_whole() {
     for (version, order, header) in KINDS {
@@ -159,7 +160,7 @@ fn none_can_be_joined_and_the_error_says_what_can_be_done() {
 }
 
 #[test]
-fn a_version_nobody_knows_is_refused() {
+fn an_unknown_version_is_refused() {
     for order in [same, u32::swap_bytes] {
         let folder = tempfile::tempdir().expect("a folder");
         let path = Maker::new(4, order).packet(&[], 0, 0).write(folder.path(), RING);

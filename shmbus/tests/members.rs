@@ -72,7 +72,8 @@ fn a_member_is_listed_once_under_whatever_names() {
     drop(alice);
 }
 
-/// Joins, says so, and takes the lock for as long as it lives: by a frame that is never written to its end.
+/// Joins, says so, and takes the lock for as long as it lives: by a frame that is never written to
+/// its end.
 fn hold_the_lock(path: &Path) {
     #[derive(Clone)]
     struct Endless;
@@ -80,7 +81,7 @@ fn hold_the_lock(path: &Path) {
         fn frame_len(&self) -> usize {
             60
         }
-        fn write_to(&self, _slot: &mut shmbus::Slot<'_>) {
+        fn write_to(&self, _slot: &mut shmbus::FrameSlot<'_>) {
             println!("locked");
             let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         }
@@ -93,7 +94,7 @@ struct Holder(Child);
 impl Holder {
     fn start(path: &Path) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("this program"))
-            .args(["--exact", "who_keeps_the_lock_is_named_and_a_dead_one_is_cleared_away", "--nocapture"])
+            .args(["--exact", "the_lock_owner_is_named_and_a_dead_one_is_cleared_away", "--nocapture"])
             .env(BUS, path)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -118,7 +119,7 @@ impl Drop for Holder {
 }
 
 #[test]
-fn who_keeps_the_lock_is_named_and_a_dead_one_is_cleared_away() {
+fn the_lock_owner_is_named_and_a_dead_one_is_cleared_away() {
     if let Some(path) = std::env::var_os(BUS) {
         return hold_the_lock(Path::new(&path));
     }

@@ -1,4 +1,5 @@
-//! Offload through a bus: what is left to a station arrives finished, what it does not do is refused and counted.
+//! Offload through a bus: what is left to a station arrives finished, what it does not do is
+//! refused and counted.
 
 use std::path::Path;
 
@@ -20,7 +21,7 @@ fn pair(capabilities: Capabilities) -> (tempfile::TempDir, Station, Station) {
     (folder, alice, bob)
 }
 
-/// A TCP packet to everybody without checksums; every four bytes of payload count up.
+/// A broadcast TCP packet without checksums; every four bytes of payload count up.
 fn tcp(payload: u16) -> Vec<u8> {
     let mut frame = b"\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x01\x08\0\x45\0".to_vec();
     frame.extend((40 + payload).to_be_bytes());
@@ -79,7 +80,7 @@ fn a_burst_keeps_its_order_and_loses_only_what_is_refused() {
     let refused = alice.send_offload_burst(requests).expect_err("something is refused");
     let missing = Capabilities::TSO_V4;
     assert!(
-        matches!(refused, SendError::Offload { index: 1, source } if source == OffloadError::NotEnabled { missing }),
+        matches!(refused, SendError::Offload { index: 1, sent: 3, source } if source == OffloadError::NotEnabled { missing }),
         "{refused}"
     );
     assert_eq!(received(&mut bob).iter().map(Vec::len).collect::<Vec<_>>(), [64, 74, 84]);
@@ -112,7 +113,7 @@ fn the_mtu_is_that_of_the_segments() {
     assert!(alice.set_mtu(1_000));
     let long = alice.send_offload(&tcp(5_000), Offload::new().segments(961)).expect_err("too long");
     let source = OffloadError::TooLong { len: 1_015, max: 1_014 };
-    assert!(matches!(long, SendError::Offload { index: 0, source: found } if found == source), "{long}");
+    assert!(matches!(long, SendError::Offload { index: 0, source: found, .. } if found == source), "{long}");
     alice.send_offload(&tcp(5_000), Offload::new().segments(960)).expect("sent");
     assert_eq!(received(&mut bob).len(), 6);
 }

@@ -1,4 +1,4 @@
-//! Locks that were left behind by somebody nobody knows.
+//! Locks that an unknown owner left behind.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -15,7 +15,8 @@ const LOCK: u64 = 24;
 const LAST: u64 = 20;
 const MAPPER: &str = "REPAIR_TEST_MAPPER";
 
-/// Between its fork and its exec a child has everything mapped that its parent has, another test's bus as well.
+/// Between its fork and its exec a child has everything mapped that its parent has, another test's
+/// bus as well.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn station(path: &Path) -> Station {
@@ -40,7 +41,7 @@ fn die_as_a_rump_kernel(path: &Path) {
 }
 
 #[test]
-fn a_lock_of_somebody_unknown_is_not_broken_but_repaired() {
+fn the_lock_of_an_unknown_owner_is_not_broken_but_repaired() {
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bus");
@@ -49,14 +50,14 @@ fn a_lock_of_somebody_unknown_is_not_broken_but_repaired() {
     die_as_a_rump_kernel(&path);
     let error = sender.send(&[0xff; 60]).expect_err("locked");
     assert!(
-        matches!(error, SendError::Busy { sent: 0, .. }) && error.to_string().contains("busctl repair"),
+        matches!(error, SendError::Busy { sent: 0, .. }) && error.to_string().contains("repair the bus"),
         "{error}"
     );
 
     let done = repair(&path, false).expect("only this process has it mapped");
     assert_eq!((done.lock, done.ring), (LockFound::Unknown, RingFound::NewestDropped));
     assert_eq!(frames(&path), 5, "what was whole is kept");
-    sender.send(&[0xff; 60]).expect("the bus goes on");
+    sender.send(&[0xff; 60]).expect("the bus still works");
     assert_eq!(frames(&path), 6);
 
     let again = repair(&path, false).expect("nothing to do");
@@ -111,7 +112,7 @@ fn a_bus_in_use_is_left_alone() {
     assert!(std::fs::read(&path).expect("a bus") == before, "nothing is changed");
     assert_eq!(repair(&path, true).expect("by force").lock, LockFound::Unknown);
     drop(mapper);
-    assert_eq!(repair(&path, false).expect("nobody is there").lock, LockFound::Free);
+    assert_eq!(repair(&path, false).expect("no other process is there").lock, LockFound::Free);
 }
 
 /// A rump kernel takes the lock before it writes the magic, and may die in between.
@@ -126,9 +127,9 @@ fn a_bus_that_was_not_made_to_its_end_is() {
     assert!(repair(&path, false).is_err(), "it may be about to become one");
     file.write_all_at(&1_u32.to_ne_bytes(), LOCK).expect("locked");
     let error = Bus::open_or_create(&path, 0o600).expect_err("locked");
-    assert!(error.to_string().contains("busctl repair"), "{error}");
+    assert!(error.to_string().contains("repair the bus"), "{error}");
 
-    let done = repair(&path, false).expect("nobody has it");
+    let done = repair(&path, false).expect("no process has it");
     assert_eq!((done.lock, done.ring, done.packets), (LockFound::Unknown, RingFound::Made, 1));
     station(&path).send(&[0xff; 60]).expect("a bus");
     assert_eq!(frames(&path), 1);
@@ -136,7 +137,7 @@ fn a_bus_that_was_not_made_to_its_end_is() {
 
 /// What was read before does not come again, and what is sent after it comes.
 #[test]
-fn live_readers_go_on_where_they_were() {
+fn live_readers_continue_where_they_were() {
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bus");
@@ -153,7 +154,8 @@ fn live_readers_go_on_where_they_were() {
         let done = repair(&path, true).expect("by force");
         assert_eq!(done.lock, LockFound::Unknown);
         let stats = (receiver.stats(), tap.stats());
-        // Where the generation had to grow, a reader cannot tell how much it missed, and begins anew. Only there.
+        // Where the generation had to grow, a reader cannot tell how much it missed, and begins
+        // anew. Only there.
         let anew = receiver.recv_burst(&mut burst) + tap.recv_burst(&mut burst);
         if (receiver.stats().overruns, tap.stats().overruns) == (stats.0.overruns, stats.1.overruns) {
             assert_eq!(anew, 0, "in round {round} old frames came again");
@@ -166,10 +168,11 @@ fn live_readers_go_on_where_they_were() {
     assert!(receiver.stats().overruns < 5, "{} of 50 rounds began anew", receiver.stats().overruns);
 }
 
-/// `/proc` shows only processes of its own pid namespace; a station tells by its lock on the file that it lives.
+/// `/proc` shows only processes of its own pid namespace; a station tells by its lock on the file
+/// that it lives.
 #[test]
-fn a_station_that_cannot_be_seen_is_not_taken_for_nobody() {
-    const TEST: &str = "a_station_that_cannot_be_seen_is_not_taken_for_nobody";
+fn a_station_in_an_unseen_process_counts() {
+    const TEST: &str = "a_station_in_an_unseen_process_counts";
     if let Some(path) = std::env::var_os(MAPPER) {
         let error = repair(&path, false).expect_err("there is a station");
         assert!(matches!(error, RepairError::Stations { stations: 1, .. }), "{error}");
@@ -180,7 +183,7 @@ fn a_station_that_cannot_be_seen_is_not_taken_for_nobody() {
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let unshare = ["-Urpf", "--mount-proc"];
     if !Command::new("unshare").args(unshare).arg("true").status().is_ok_and(|status| status.success()) {
-        println!("skipped: no namespaces of one's own are to be had here");
+        println!("skipped: no separate namespaces are available here");
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
@@ -199,12 +202,12 @@ fn a_station_that_cannot_be_seen_is_not_taken_for_nobody() {
     member.send(&[0xff; 60]).expect("the lock is free");
     // A process may repair a bus that it has stations on itself.
     die_as_a_rump_kernel(&path);
-    assert_eq!(repair(&path, false).expect("nobody else is there").lock, LockFound::Unknown);
+    assert_eq!(repair(&path, false).expect("no other process is there").lock, LockFound::Unknown);
 }
 
 /// A rump kernel that takes the lock leaves what lies beside it as it is.
 #[test]
-fn what_lies_beside_a_free_lock_does_not_speak_for_a_rump_kernel() {
+fn a_spare_word_beside_a_free_lock_names_no_owner() {
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bus");

@@ -1,4 +1,4 @@
-//! The interface around the bus: link, MTU, groups, counters, and sleeping where nothing can be watched.
+//! A station's settings: link, MTU, groups, counters, and sleeping where nothing can be watched.
 
 use std::path::Path;
 use std::process::Command;
@@ -91,7 +91,7 @@ fn the_counters_say_why() {
     assert_eq!((alice.stats().tx_busy, alice.stats().lock_waits), (7, 1));
 }
 
-/// In a process of its own: no further descriptor is to be had there.
+/// In a process of its own, where no further descriptor is available.
 #[test]
 fn a_sleeper_without_a_watch_wakes_all_the_same() {
     if let Some(path) = std::env::var_os(BUS) {
@@ -101,7 +101,7 @@ fn a_sleeper_without_a_watch_wakes_all_the_same() {
         drop(next);
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
         setrlimit(Resource::RLIMIT_NOFILE, used, hard).expect("lowered");
-        assert!(bob.arm().is_err(), "an inotify instance was to be had");
+        assert!(bob.arm().is_err(), "an inotify instance was available");
         std::thread::scope(|scope| {
             let sleeper = scope.spawn(|| bob.wait(Some(Duration::from_mins(1))));
             alice.send(&to([0xff; 6])).expect("sent");
@@ -155,7 +155,7 @@ fn from_to(source: u8, destination: u8, kind: u8) -> [u8; 60] {
 }
 
 #[test]
-fn a_screen_chooses_what_is_heard_and_sees_what_is_sent() {
+fn a_receive_filter_chooses_what_is_received_and_sees_what_is_sent() {
     let (_folder, mut alice, mut bob) = pair();
     bob.set_promiscuous(true);
     let diary = Diary::default();
@@ -170,7 +170,8 @@ fn a_screen_chooses_what_is_heard_and_sees_what_is_sent() {
     assert_eq!(received(&mut bob), 0, "its own are not its own to hear");
     assert_eq!(diary.read(), ["settled true"]);
 
-    // Overtaken by more than a ring holds: what it was asked about may have been overwritten meanwhile.
+    // Overtaken by more than a ring holds: what it was asked about may have been overwritten
+    // meanwhile.
     bob.set_promiscuous(false);
     alice.send(&from_to(1, 9, 8)).expect("sent");
     assert_eq!(received(&mut bob), 0, "its filter comes first");

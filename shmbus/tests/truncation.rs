@@ -1,4 +1,5 @@
-//! A bus file that is cut short under its members: every call ends in an error or in nothing, and the process lives.
+//! A bus file that is cut short under its members: every call ends in an error or in nothing, and
+//! the process lives.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -37,7 +38,7 @@ fn a_bus_that_is_cut_to_nothing_is_lost_to_all() {
         assert!(matches!(wait, Err(WaitError::Lost { .. })), "{wait:?}");
     }
     assert!(sender.bus().is_lost() && receiver.bus().is_lost() && tap.bus().is_lost());
-    assert_eq!(std::fs::metadata(&path).expect("still there").len(), 0, "nobody wrote to what is left");
+    assert_eq!(std::fs::metadata(&path).expect("still there").len(), 0, "no station wrote to the rest");
 }
 
 #[test]
@@ -60,14 +61,14 @@ fn a_file_that_is_begun_anew_is_not_the_same_bus() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bus");
     let (mut sender, _receiver, _tap) = members(&path);
-    // As a program would that truncates and extends, without anybody touching the pages in between.
+    // As a program would that truncates and extends, while no station touches the pages.
     cut(&path, 0);
     cut(&path, BUS_SIZE);
     assert!(matches!(sender.send(&FRAME), Err(SendError::Lost { .. })));
 }
 
 #[test]
-fn a_sleeper_is_told() {
+fn a_sleeping_station_gets_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bus");
     let (_sender, mut receiver, _tap) = members(&path);
@@ -81,13 +82,13 @@ fn a_sleeper_is_told() {
 
 /// By a write that wakes them, and by a store that does not: then they find out by themselves.
 #[test]
-fn who_waits_is_told_that_its_bus_was_overwritten() {
+fn a_waiting_station_gets_an_error_when_its_bus_is_overwritten() {
     for wakes in [true, false] {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("bus");
         let (mut sender, mut receiver, mut tap) = members(&path);
-        let sleeper = WaitSet::new();
-        tap.join_wait_set(&sleeper, 0);
+        let wait_set = WaitSet::new();
+        tap.join_wait_set(&wait_set, 0);
         assert!(!tap.arm().expect("watched"));
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| receiver.wait(None));
@@ -96,13 +97,13 @@ fn who_waits_is_told_that_its_bus_was_overwritten() {
                 file.write_all_at(b"oops", 0).expect("overwritten");
             } else {
                 let map = memmap2::MmapRaw::map_raw(&file).expect("mapped");
-                // SAFETY: the mapping has more than a byte, and nobody has a reference to it.
+                // SAFETY: the mapping has more than a byte, and there is no reference to it.
                 unsafe { map.as_mut_ptr().write_volatile(0) };
             }
             let woken = waiting.join().expect("no panic");
             assert!(matches!(woken, Err(WaitError::Lost { .. })), "{woken:?}");
         });
-        assert_eq!(sleeper.wait(None).expect("slept"), [0]);
+        assert_eq!(wait_set.wait(None).expect("slept"), [0]);
         assert!(matches!(tap.arm(), Err(WaitError::Lost { .. })));
         assert!(matches!(sender.send(&FRAME), Err(SendError::Lost { .. })));
         assert!(!sender.bus().state().locked, "the lock is not kept");
@@ -111,7 +112,7 @@ fn who_waits_is_told_that_its_bus_was_overwritten() {
 
 /// It reads nothing, and the page it looks at is still there.
 #[test]
-fn who_only_keeps_up_with_the_present_is_told_too() {
+fn a_station_that_only_discards_gets_an_error_too() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bus");
     let (_sender, mut receiver, _tap) = members(&path);
@@ -122,7 +123,7 @@ fn who_only_keeps_up_with_the_present_is_told_too() {
 
 /// Where a bus has its lock may stand what looks like a dead station's.
 #[test]
-fn what_is_no_bus_any_more_is_not_put_right() {
+fn a_file_that_is_no_bus_any_more_is_not_repaired() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bus");
     let (mut station, _other, _tap) = members(&path);

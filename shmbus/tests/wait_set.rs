@@ -1,4 +1,5 @@
-//! Many stations in one process: few inotify instances for all of them, and each is woken by itself.
+//! Many stations in one process: few inotify instances for all of them, and each is woken by
+//! itself.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -94,7 +95,7 @@ fn those_are_woken_whose_bus_was_written() {
         for token in &woken {
             assert_eq!(received(&mut stations[*token]), usize::from(token % 3 == 1));
         }
-        // If it took so long that everybody had to be looked at, that was no test.
+        // If it took so long that all had to be looked at, that was no test.
         if woken.len() == 4 {
             break;
         }
@@ -108,17 +109,17 @@ fn those_are_woken_whose_bus_was_written() {
 }
 
 #[test]
-fn nobody_sleeps_for_longer_than_the_bound() {
+fn no_station_sleeps_longer_than_the_maximum() {
     let lab = Lab::new();
     let wait_set = WaitSet::new();
     let mut stations = lab.stations(&wait_set, 5, 2);
-    // Nobody sleeps.
+    // No station sleeps.
     assert_eq!(wait_set.wait(Some(Duration::from_millis(1))).expect("slept"), []);
     let begin = Instant::now();
     for station in &mut stations {
         assert!(!station.arm().expect("watched"));
     }
-    // Somebody may have sent and been killed before the wake-up: all are to look.
+    // A sender may have been killed before its wake-up: all have to look.
     let mut woken = wait_set.wait(None).expect("slept");
     woken.sort_unstable();
     assert_eq!(woken, [0, 1, 2, 3, 4]);
@@ -126,7 +127,7 @@ fn nobody_sleeps_for_longer_than_the_bound() {
 }
 
 #[test]
-fn who_is_dropped_leaves_the_others_asleep() {
+fn a_dropped_station_leaves_the_others_asleep() {
     let lab = Lab::new();
     let wait_set = WaitSet::new();
     let mut stations = lab.stations(&wait_set, 3, 1);
@@ -226,7 +227,7 @@ fn threads_that_wait_share_a_few_instances() {
                 for _ in 0..ROUNDS {
                     assert!(station.wait(None).expect("watched"));
                     assert_eq!(station.recv_burst(&mut burst), 1);
-                    ready.send(()).expect("somebody counts");
+                    ready.send(()).expect("the receiver counts");
                 }
                 assert!(!station.wait(Some(Duration::from_millis(1))).expect("watched"));
                 station.stats().sleeps
@@ -261,7 +262,7 @@ fn without_an_instance_it_looks_every_millisecond() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, used, hard).expect("lowered");
     let wait_set = WaitSet::new();
-    assert!(wait_set.poll_fd().is_none(), "an inotify instance was to be had");
+    assert!(wait_set.poll_fd().is_none(), "an inotify instance was available");
     for (token, station) in stations.iter_mut().enumerate() {
         station.join_wait_set(&wait_set, token);
         assert!(!station.arm().expect("the slower way will do"));

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use port::ReportOnce;
 
-use crate::misuse::{misuse, sentence};
+use crate::misuse::{misuse, remedy, sentence};
 use crate::output;
 use crate::registry::file_stamp::FileStamp;
 use crate::registry::{Claim, InterfaceName, MemifReport, Record, Registry, RegistryError, Shmif};
@@ -126,7 +126,7 @@ impl RunningInterface {
 
     /// Tells how it went to do what the record says: whoever changed it is waiting for this.
     pub(crate) fn did(&mut self, result: anyhow::Result<()>) {
-        let trouble = result.err().map(|error| sentence(&error));
+        let trouble = result.err().map(|error| sentence(&error) + &remedy(error.as_ref()));
         match &trouble {
             Some(trouble) if self.reported.is_new(trouble) => {
                 output::note(&format!("{}: {trouble}", self.record().name));

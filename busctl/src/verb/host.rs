@@ -16,7 +16,7 @@ use self::commands::Commands;
 use self::task::{Delivery, Errand};
 use crate::bus_argument::BusArgument;
 use crate::context::Context;
-use crate::misuse::misuse;
+use crate::misuse::{misuse, remedy};
 use crate::output;
 use crate::plug::{Plug, Plugged};
 use crate::process::shutdown::Shutdown;
@@ -236,7 +236,7 @@ impl Complaints {
         let Err(error) = result else { return };
         if self.said.is_none_or(|said| said.elapsed() >= COMPLAINT_INTERVAL) {
             self.said = Some(Instant::now());
-            output::warn(format_args!("frames were lost: {error}"));
+            output::warn(format_args!("frames were lost: {error}{}", remedy(&error)));
         }
     }
 }

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use memif::RxMode;
 use shmbus::{
-    Burst, Bus, BusOptions, MAX_SLEEP, MIN_FRAME, Member, SendError, Station, StationOptions, WaitError,
-    WaitSet,
+    Burst, Bus, BusOptions, Busy, MAX_SLEEP, MIN_FRAME, Member, SendError, Station, StationOptions,
+    WaitError, WaitSet,
 };
 
 use crate::error::PortError;
@@ -181,11 +181,8 @@ fn carry(from: &mut Station, to: &mut Station, burst: &mut Burst) -> Result<Move
         return Ok(Moved::default());
     }
     let frames = fitting(burst, to.bus().max_frame());
-    let fit = frames.clone().count();
     let (sent, error) = match to.send_burst(frames) {
-        Ok(()) => (fit, None),
-        // They are there; the others find them a little later.
-        Err(source @ SendError::Wake { .. }) => (fit, Some(source)),
+        Ok(sent) => (sent, None),
         Err(SendError::Busy { sent, source }) => (sent, Some(SendError::Busy { sent, source })),
         Err(source) => (0, Some(source)),
     };
@@ -250,7 +247,9 @@ impl Port for BusPort {
                     self.locked_until = Some(Instant::now() + HOLD_OFF);
                 }
                 if !matches!(source, SendError::Lost { .. }) {
-                    self.note(source.to_string());
+                    let unknown = matches!(source, SendError::Busy { source: Busy::Unknown { .. }, .. });
+                    let remedy = if unknown { " ('busctl repair' does)" } else { "" };
+                    self.note(format!("{source}{remedy}"));
                 }
                 Moved { blocked, ..moved }
             }

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU8;
 
 use anyhow::Context as _;
 use memif::{Event, Link, Options, Packet, Server, TxBurst};
-use shmbus::{Bus, FrameSink, FrameSource, RingFrame, Slot, Station, StationOptions};
+use shmbus::{Bus, FrameSink, FrameSlot, FrameSource, RingFrame, Station, StationOptions};
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -51,7 +51,7 @@ impl FrameSource for Incoming<'_> {
         self.0.len()
     }
 
-    fn write_to(&self, slot: &mut Slot<'_>) {
+    fn write_to(&self, slot: &mut FrameSlot<'_>) {
         for segment in self.0.segments() {
             slot.write_shared(segment);
         }

@@ -1,6 +1,6 @@
 //! The drivers of `shmbus/tests/hostile`, for fuzzers.
 
-// Seeds are made, and told in these terms, by the tests.
+// The tests write seeds in these terms.
 #[allow(dead_code, reason = "the fuzzers take recipes apart and do not write them")]
 #[path = "../../tests/hostile/drive/mod.rs"]
 mod drive;
@@ -10,17 +10,17 @@ pub fn open(input: &[u8]) {
     drive::open(input);
 }
 
-/// Readers while somebody scribbles.
+/// Readers while another process scribbles.
 pub fn read(input: &[u8]) {
     drive::read(input);
 }
 
-/// A sender while somebody scribbles.
+/// A sender while another process scribbles.
 pub fn send(input: &[u8]) {
     drive::send(input);
 }
 
-/// Arbitrary bytes, put right.
+/// Arbitrary bytes, repaired.
 pub fn repair(input: &[u8]) {
     drive::repair(input);
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::drive;
 
-/// What a single input may take, on a machine with other things to do. The longest waits of the library are a tenth of a
-/// second.
+/// What a single input may take, on a machine with other things to do. The longest waits of the
+/// library are a tenth of a second.
 const DEADLINE: Duration = Duration::from_mins(1);
 /// Files that are tried for each seed.
 const MUTATIONS: u64 = 8;
@@ -52,7 +52,8 @@ fn replay(target: &str, drive: fn(&[u8])) {
     assert!(inputs > 10 * MUTATIONS, "{inputs} inputs");
 }
 
-/// Runs `drive` and fails when it panics or does not end. What does not end goes on in its thread until the test is over.
+/// Runs `drive` and fails when it panics or does not end. What does not end stays in its thread
+/// until the test is over.
 fn within_deadline(drive: fn(&[u8]), input: Vec<u8>, name: &str) {
     let (done, wait) = channel();
     let runner = thread::spawn(move || {

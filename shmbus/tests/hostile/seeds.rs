@@ -96,7 +96,8 @@ fn files() -> Vec<(&'static str, Recipe)> {
     let fresh = Header::FRESH;
     let three = [packet(24, 60), packet(108, 1_514), packet(1_646, 14)];
     let few = Header { last: 1_646, ..fresh };
-    // 681 packets of 1,538 bytes fit from 24 on, and leave 1,142; a last one ends exactly at the end.
+    // 681 packets of 1,538 bytes fit from 24 on, and leave 1,142; a last one ends exactly at the
+    // end.
     let full_ring = [packets(24, 1_514, 681), packet(RING - 1_142, 1_118)];
     let full = Header { generation: 1, first: 24, last: RING - 1_142, ..fresh };
     // The last one goes 396 bytes around the end, over half of the first.

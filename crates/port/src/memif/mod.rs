@@ -13,7 +13,9 @@ use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
 use memif::{Link, LinkError, Packet, RxBurst, RxMode, TxBurst};
-use shmbus::{FrameSink, FrameSource, MAX_FRAME, MAX_SLEEP, MIN_FRAME, RingFrame, SendError, Slot, Station};
+use shmbus::{
+    FrameSink, FrameSlot, FrameSource, MAX_FRAME, MAX_SLEEP, MIN_FRAME, RingFrame, SendError, Station,
+};
 
 pub use self::control::{Control, Sockets, View};
 pub use self::mailbox::Change;
@@ -162,8 +164,6 @@ fn receive(link: &mut Link, stage: &mut Vec<Vec<u8>>, station: &mut Station) -> 
         if let Err(source) = sent {
             let sent = match &source {
                 SendError::Busy { sent, .. } => *sent,
-                // They are there; the others find them a little later.
-                SendError::Wake { .. } => fit,
                 _ => 0,
             };
             moved.frames += sent;
@@ -212,7 +212,7 @@ impl FrameSource for Incoming<'_> {
     }
 
     #[inline]
-    fn write_to(&self, slot: &mut Slot<'_>) {
+    fn write_to(&self, slot: &mut FrameSlot<'_>) {
         for segment in self.0.segments() {
             slot.write_shared(segment);
         }

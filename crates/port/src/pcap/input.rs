@@ -153,11 +153,8 @@ impl Input {
         let burst = self.batch.rest().take(due);
         let all = burst.clone().count();
         let fitting = burst.clone().filter(|frame| fits(frame));
-        let fit = fitting.clone().count();
         let (sent, error) = match station.send_burst(fitting) {
-            Ok(()) => (fit, None),
-            // They are there; the others find them a little later.
-            Err(source @ SendError::Wake { .. }) => (fit, Some(source)),
+            Ok(sent) => (sent, None),
             Err(SendError::Busy { sent, source }) => (sent, Some(SendError::Busy { sent, source })),
             Err(source) => (0, Some(source)),
         };

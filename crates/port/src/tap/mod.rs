@@ -151,7 +151,7 @@ impl Port for TapPort {
         let mut moved = sent_since(&before, &station.stats());
         moved.dropped += unusable;
         match sent {
-            Ok(()) => Ok(moved),
+            Ok(_sent) => Ok(moved),
             Err(SendError::Offload { source, .. }) => {
                 tracing::debug!(port = self.name, %source, "frame dropped");
                 Ok(moved)

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use shmbus::{Bus, OpenError, Station, StationOptions};
 
-/// A file without a name: it is reached through the descriptor, in memory where there is a place for that.
+/// A file without a name: it is reached through the descriptor, in memory where there is a place
+/// for that.
 pub(super) struct BusFile {
     file: File,
 }
@@ -31,7 +32,7 @@ impl BusFile {
 
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes = vec![0; self.size()];
-        self.file.read_exact_at(&mut bytes, 0).expect("nobody else cuts it");
+        self.file.read_exact_at(&mut bytes, 0).expect("no other process cuts it");
         bytes
     }
 

@@ -12,7 +12,8 @@
 //!   the rest                see `script`
 //! ```
 //!
-//! What is missing at the end is zero, so that every input says something. Seeds are told in the same terms by [`Recipe`].
+//! What is missing at the end is zero, so that every input says something. Seeds are told in the
+//! same terms by [`Recipe`].
 
 /// Bytes of an ordinary bus file.
 pub(crate) const FILE: usize = 1 << 20;

@@ -4,7 +4,7 @@ use shmbus::{Bus, LegacyDump, MAX_FRAME, Tap};
 
 use super::bus_file::BusFile;
 use super::input::{Input, Recipe};
-use super::watch::{drain, said};
+use super::invariants::{check_text, drain};
 
 pub(crate) fn open(bytes: &[u8]) {
     let recipe = Recipe::read(&mut Input::new(bytes));
@@ -16,22 +16,22 @@ pub(crate) fn open(bytes: &[u8]) {
             look(&bus);
             match Tap::oldest(bus) {
                 Ok(tap) => drain(&mut tap.with_runts()),
-                Err(error) => said(&error),
+                Err(error) => check_text(&error),
             }
         }
-        Err(error) => said(&error),
+        Err(error) => check_text(&error),
     }
     match LegacyDump::open(file.path()) {
         Ok(dump) => {
             assert!(dump.frames().all(|frame| (1..=MAX_FRAME).contains(&frame.bytes.len())));
         }
-        Err(error) => said(&error),
+        Err(error) => check_text(&error),
     }
     assert!(file.bytes() == before, "who looks changes nothing");
 
     match Bus::open(file.path()) {
         Ok(bus) => look(&bus),
-        Err(error) => said(&error),
+        Err(error) => check_text(&error),
     }
     assert!(file.bytes() == before, "who opens changes nothing");
 
@@ -41,13 +41,13 @@ pub(crate) fn open(bytes: &[u8]) {
     match Bus::open_or_create(file.path(), 0o600) {
         Ok(bus) => look(&bus),
         Err(error) => {
-            said(&error);
+            check_text(&error);
             assert!(file.bytes() == before, "what is refused is left alone");
         }
     }
     match file.station() {
         Ok(station) => drop(station),
-        Err(error) => said(&error),
+        Err(error) => check_text(&error),
     }
 }
 
@@ -58,8 +58,8 @@ fn look(bus: &Bus) {
     assert!(bus.members().is_empty());
 }
 
-/// A file that somebody seems to be just making a bus of: who wants to make one waits two seconds for it, which is long for
-/// each of many inputs.
+/// A file that another process seems to be making a bus of: a maker waits two seconds for it, which
+/// is long for each of many inputs.
 fn is_locked_blank(file: &[u8]) -> bool {
     file.len() >= 32 && file[..4] == [0; 4] && file[24..28] != [0; 4]
 }

@@ -1,4 +1,5 @@
-//! Readers on a bus of arbitrary bytes, while somebody scribbles on it: between their looks, or all the time.
+//! Readers on a bus of arbitrary bytes, while another process scribbles on it: between their looks,
+//! or all the time.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -8,8 +9,8 @@ use shmbus::{Burst, Bus, MIN_FRAME, Station, Tap};
 
 use super::bus_file::BusFile;
 use super::input::{Input, Recipe};
+use super::invariants::{BURST, check_text, make_joinable, sound, still_works};
 use super::script::{self, Step};
-use super::watch::{BURST, goes_on, make_joinable, said, sound};
 
 /// How often a vandal repeats itself.
 const ROUNDS: usize = 50;
@@ -44,9 +45,9 @@ struct Readers {
 impl Readers {
     /// Those that can be had on this file; `None` when it is no bus.
     fn open(file: &BusFile) -> Option<Self> {
-        let bus = Bus::open_read_only(file.path()).inspect_err(|error| said(error)).ok()?;
-        let tap = Tap::oldest(bus).inspect_err(|error| said(error)).ok();
-        let station = file.station().inspect_err(|error| said(error)).ok();
+        let bus = Bus::open_read_only(file.path()).inspect_err(|error| check_text(error)).ok()?;
+        let tap = Tap::oldest(bus).inspect_err(|error| check_text(error)).ok();
+        let station = file.station().inspect_err(|error| check_text(error)).ok();
         Some(Self { station, tap, burst: Burst::new(BURST) })
     }
 
@@ -55,7 +56,7 @@ impl Readers {
             station.recv_burst(&mut self.burst);
             sound(&self.burst, station.bus(), MIN_FRAME);
             if let Err(error) = station.wait(Some(Duration::ZERO)) {
-                said(&error);
+                check_text(&error);
             }
         }
         if let Some(tap) = &mut self.tap {
@@ -93,10 +94,10 @@ impl Readers {
         make_joinable(file);
         let mut sender = file.station().expect("a bus that can be joined");
         if let Some(station) = &mut self.station {
-            goes_on(&mut sender, &mut |burst| station.recv_burst(burst));
+            still_works(&mut sender, &mut |burst| station.recv_burst(burst));
         }
         if let Some(tap) = &mut self.tap {
-            goes_on(&mut sender, &mut |burst| tap.recv_burst(burst));
+            still_works(&mut sender, &mut |burst| tap.recv_burst(burst));
         }
     }
 }

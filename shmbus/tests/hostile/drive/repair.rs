@@ -4,7 +4,7 @@ use shmbus::{Bus, LockFound, RepairError, RingFound, Tap};
 
 use super::bus_file::BusFile;
 use super::input::{Input, Recipe};
-use super::watch::{drain, goes_on, said};
+use super::invariants::{check_text, drain, still_works};
 
 const LOCK: u32 = 24;
 
@@ -16,8 +16,8 @@ pub(crate) fn repair(bytes: &[u8]) {
     let done = match shmbus::repair(file.path(), false) {
         Ok(done) => done,
         Err(error) => {
-            said(&error);
-            assert!(matches!(error, RepairError::Open(_)), "nobody else has it: {error}");
+            check_text(&error);
+            assert!(matches!(error, RepairError::Open(_)), "no other process has it: {error}");
             assert!(file.bytes() == before, "what is refused is left alone");
             return;
         }
@@ -35,5 +35,5 @@ pub(crate) fn repair(bytes: &[u8]) {
     assert_eq!((again.lock, again.ring), (LockFound::Free, RingFound::Sound), "after {done:?}");
 
     let (mut sender, mut receiver) = (file.station().expect("a bus"), file.station().expect("a bus"));
-    goes_on(&mut sender, &mut |burst| receiver.recv_burst(burst));
+    still_works(&mut sender, &mut |burst| receiver.recv_burst(burst));
 }

@@ -12,9 +12,9 @@ pub(super) enum Step<'i> {
     Lock { word: &'i [u8] },
     /// The file gets another size.
     Cut { len: u32 },
-    /// Somebody sends a frame.
+    /// A station sends a frame.
     Send { len: u16 },
-    /// Somebody reads what is there.
+    /// A reader reads what is there.
     Receive,
 }
 

@@ -1,4 +1,4 @@
-//! A station that sends into a bus of arbitrary bytes, while somebody scribbles on it.
+//! A station that sends into a bus of arbitrary bytes, while another process scribbles on it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -7,8 +7,8 @@ use shmbus::{MIN_FRAME, SendError, Station};
 
 use super::bus_file::BusFile;
 use super::input::{Input, Recipe};
+use super::invariants::{check_text, make_joinable, satisfies_rump_kernels, still_works};
 use super::script::{self, Step};
-use super::watch::{goes_on, make_joinable, said, satisfies_rump_kernels};
 
 /// How often a vandal repeats itself.
 const ROUNDS: usize = 20;
@@ -25,7 +25,7 @@ pub(crate) fn send(bytes: &[u8]) {
 
     let mut sender = match file.station() {
         Ok(station) => station,
-        Err(error) => return said(&error),
+        Err(error) => return check_text(&error),
     };
     if at_once {
         beside(&mut sender, &steps, &file);
@@ -40,7 +40,7 @@ pub(crate) fn send(bytes: &[u8]) {
     }
     make_joinable(&file);
     let mut receiver = file.station().expect("a bus that can be joined");
-    goes_on(&mut sender, &mut |burst| receiver.recv_burst(burst));
+    still_works(&mut sender, &mut |burst| receiver.recv_burst(burst));
     satisfies_rump_kernels(&file);
 }
 
@@ -52,7 +52,7 @@ fn send_one(sender: &mut Station, step: &Step<'_>) {
     let max = sender.bus().max_frame();
     let frame = vec![0x5a; len];
     match sender.send_burst([&frame; BURST]) {
-        Ok(()) => assert!((MIN_FRAME..=max).contains(&len)),
+        Ok(sent) => assert!(sent == BURST && (MIN_FRAME..=max).contains(&len)),
         Err(error) => {
             match error {
                 SendError::TooLong { index: 0, .. } => assert!(len > max),
@@ -61,7 +61,7 @@ fn send_one(sender: &mut Station, step: &Step<'_>) {
                 SendError::Lost { .. } => {}
                 _ => panic!("{error}"),
             }
-            said(&error);
+            check_text(&error);
         }
     }
 }

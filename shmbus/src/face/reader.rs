@@ -1,0 +1,284 @@
+//! What stations and taps share: a place on the ring, a way to wait, and counters.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use crate::error::WaitError;
+use crate::face::bus::Bus;
+use crate::face::stats::Stats;
+use crate::format::MIN_FRAME;
+use crate::mechanism::frame::{FrameSink, RingFrame};
+use crate::mechanism::ring::Ring;
+use crate::mechanism::ring::cursor::{Cursor, Outcome, RingPacket};
+use crate::mechanism::ring::snapshot::NoSnapshot;
+use crate::memory::Mapping;
+use crate::system::wake::busy_poll::{BusyPoll, WaitMode};
+use crate::system::wake::inotify::{Instance, process_shared_wait, report_once};
+use crate::system::wake::shared_wait::{SharedWaiter, Sleep};
+use crate::system::wake::wait_set::{Registration, WaitSet};
+use crate::system::wake::{MAX_SLEEP, POLL_PAUSE};
+
+/// Looks between two yields of the CPU.
+const LOOKS: u32 = 50;
+
+#[derive(Debug)]
+pub(crate) struct Reader {
+    pub(crate) cursor: Cursor,
+    pub(crate) stats: Stats,
+    /// Bytes of the shortest packet that is handed up.
+    pub(crate) shortest: usize,
+    busy_poll: BusyPoll,
+    /// Where it waits, since it first did.
+    shared_waiter: Option<SharedWaiter<Instance>>,
+    /// Where it sleeps between `arm` and `disarm`.
+    registration: Option<Registration>,
+}
+
+impl Reader {
+    pub(crate) fn new(cursor: Cursor) -> Self {
+        Self {
+            cursor,
+            stats: Stats::default(),
+            shortest: MIN_FRAME,
+            busy_poll: BusyPoll::default(),
+            shared_waiter: None,
+            registration: None,
+        }
+    }
+
+    pub(crate) fn set_wait_mode(&mut self, mode: WaitMode) {
+        self.busy_poll = BusyPoll::new(mode);
+    }
+
+    /// Offers the frames that `wanted` accepts to `sink`, at most `max`. Returns how many are whole
+    /// and committed; `None` when that cannot be known, and a dead owner may hold the lock.
+    #[inline]
+    pub(crate) fn read(
+        &mut self,
+        ring: &Ring<Mapping>,
+        max: usize,
+        sink: &mut impl FrameSink,
+        mut wanted: impl FnMut(&RingFrame<'_>) -> bool,
+    ) -> Option<usize> {
+        let shortest = self.shortest;
+        let (mut packets, mut bytes, mut filtered) = (0_usize, 0, 0);
+        let outcome = self.cursor.read(ring, |packet: RingPacket| {
+            // Rump kernels skip these too; the empty packet behind the end of the ring is one.
+            if (packet.header.len as usize) < shortest {
+                return ControlFlow::Continue(());
+            }
+            if packets >= max {
+                return ControlFlow::Break(());
+            }
+            let frame = RingFrame::new(ring, packet);
+            if !wanted(&frame) {
+                filtered += 1;
+            } else if sink.take(&frame) {
+                packets += 1;
+                bytes += frame.len() as u64;
+            } else {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        });
+        let lost = ring.memory().is_lost();
+        match outcome {
+            // Zeros that no station wrote may be among what was taken, and nothing vouches for the
+            // rest.
+            _ if lost => {
+                sink.discard();
+                Some(0)
+            }
+            Outcome::Whole | Outcome::Corrupt => {
+                if packets > 0 {
+                    sink.commit();
+                }
+                self.stats.rx_packets += packets as u64;
+                self.stats.rx_bytes += bytes;
+                self.stats.filtered += filtered;
+                self.stats.corrupt += u64::from(outcome == Outcome::Corrupt);
+                Some(packets)
+            }
+            Outcome::Overrun(missed) => {
+                sink.discard();
+                self.stats.overruns += 1;
+                self.stats.overrun_bytes = self.stats.overrun_bytes.saturating_add(missed);
+                Some(0)
+            }
+            Outcome::Scribbled => {
+                sink.discard();
+                self.stats.corrupt += 1;
+                Some(0)
+            }
+            Outcome::Unsettled => {
+                sink.discard();
+                None
+            }
+        }
+    }
+
+    /// Skips what is on the ring. While the ring is unsettled it skips nothing.
+    pub(crate) fn discard_pending(&mut self, ring: &Ring<Mapping>) {
+        if let Ok(extent) = ring.snapshot() {
+            self.cursor = Cursor::at_end(&extent);
+        }
+    }
+
+    /// Whether there is something to read, wanted or not.
+    pub(crate) fn has_packets(&mut self, bus: &Bus) -> Result<bool, NoSnapshot> {
+        self.cursor.has_packets(&bus.ring)
+    }
+
+    /// Sleeps in `wait_set` from now on when armed.
+    pub(crate) fn join_wait_set(&mut self, bus: &Bus, wait_set: &WaitSet, token: usize) {
+        self.registration = Some(Registration::shared(wait_set, bus.id(), token));
+    }
+
+    /// The descriptor that becomes readable when a station sends, while armed.
+    pub(crate) fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.registration.as_ref().and_then(Registration::poll_fd)
+    }
+
+    /// Prepares to sleep; `true` when there is something to read, and it is not armed.
+    pub(crate) fn arm(&mut self, bus: &Bus) -> Result<bool, WaitError> {
+        let ready = self.has_packets(bus).unwrap_or(false);
+        check(bus)?;
+        if ready {
+            self.disarm();
+            return Ok(true);
+        }
+        let registration = match self.registration.take() {
+            Some(registration) => registration,
+            None => Registration::exclusive(bus.id()).map_err(|source| watch_error(bus, source))?,
+        };
+        let armed = self.registration.insert(registration).arm(&bus.file);
+        armed.map_err(|source| watch_error(bus, source))?;
+        let ready = self.poll_once(bus);
+        if !matches!(ready, Ok(false)) {
+            self.disarm();
+        }
+        ready
+    }
+
+    pub(crate) fn disarm(&mut self) {
+        if let Some(registration) = &self.registration {
+            registration.disarm();
+        }
+    }
+
+    /// Waits until there is something to read or the time is over; `true` for the first.
+    pub(crate) fn wait(&mut self, bus: &Bus, timeout: Option<Duration>) -> Result<bool, WaitError> {
+        let begin = Instant::now();
+        let ready = self.has_packets(bus).unwrap_or(false);
+        check(bus)?;
+        if ready {
+            return Ok(true);
+        }
+        let busy = self.busy_poll.time().min(timeout.unwrap_or(Duration::MAX));
+        let ready = if self.poll(bus, begin, busy)? {
+            self.stats.polled += 1;
+            true
+        } else {
+            self.sleep_until(bus, begin, timeout)?
+        };
+        self.busy_poll.learn(begin.elapsed());
+        Ok(ready)
+    }
+
+    /// Polls until there is something to read or the time is over; `true` for the first.
+    fn poll(&mut self, bus: &Bus, begin: Instant, time: Duration) -> Result<bool, WaitError> {
+        while !time.is_zero() {
+            for _ in 0..LOOKS {
+                if self.has_packets(bus).unwrap_or(false) {
+                    return Ok(true);
+                }
+                std::hint::spin_loop();
+            }
+            if begin.elapsed() >= time {
+                break;
+            }
+            check(bus)?;
+            // On a machine with few CPUs the sender may be waiting for this one.
+            std::thread::yield_now();
+        }
+        Ok(false)
+    }
+
+    /// Sleeps, again and again, until there is something to read or the time is over; `true` for
+    /// the first.
+    fn sleep_until(
+        &mut self,
+        bus: &Bus,
+        begin: Instant,
+        timeout: Option<Duration>,
+    ) -> Result<bool, WaitError> {
+        loop {
+            let left = timeout.map_or(MAX_SLEEP, |timeout| timeout.saturating_sub(begin.elapsed()));
+            if left.is_zero() {
+                return self.poll_once(bus);
+            }
+            if self.sleep(bus, left.min(MAX_SLEEP))? {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Sleeps once, for `time` at most; `true` when there is something to read.
+    fn sleep(&mut self, bus: &Bus, time: Duration) -> Result<bool, WaitError> {
+        let mut waiter = match self.shared_waiter.take() {
+            Some(waiter) => waiter,
+            None => match process_shared_wait() {
+                Ok(shared_wait) => SharedWaiter::new(shared_wait, bus.id()),
+                Err(error) => return self.sleep_unwatched(bus, time, &error),
+            },
+        };
+        let mut ready = Ok(false);
+        let slept = waiter.sleep(&bus.file, time, || {
+            ready = self.poll_once(bus);
+            !matches!(ready, Ok(false))
+        });
+        self.shared_waiter = Some(waiter);
+        let slept = slept.map_err(|source| WaitError::Poll { path: bus.path().to_owned(), source })?;
+        match slept {
+            Sleep::NotNeeded => return ready,
+            Sleep::Unwatched(error) => return self.sleep_unwatched(bus, time, &error),
+            Sleep::Woken | Sleep::TimedOut => self.stats.sleeps += 1,
+        }
+        let ready = self.has_packets(bus).unwrap_or(false);
+        self.stats.missed_wakeups += u64::from(ready && matches!(slept, Sleep::TimedOut));
+        Ok(ready)
+    }
+
+    /// Sleeps where no event can wake it, with a look each millisecond; `true` when there is
+    /// something to read.
+    fn sleep_unwatched(&mut self, bus: &Bus, time: Duration, why: &io::Error) -> Result<bool, WaitError> {
+        report_once(why);
+        let begin = Instant::now();
+        loop {
+            let ready = self.poll_once(bus)?;
+            let left = time.saturating_sub(begin.elapsed());
+            if ready || left.is_zero() {
+                return Ok(ready);
+            }
+            self.stats.sleeps += 1;
+            std::thread::sleep(left.min(POLL_PAUSE));
+        }
+    }
+
+    /// Whether there is something to read, on a bus that still exists.
+    fn poll_once(&mut self, bus: &Bus) -> Result<bool, WaitError> {
+        bus.check_size();
+        check(bus)?;
+        Ok(self.has_packets(bus).unwrap_or(false))
+    }
+}
+
+fn check(bus: &Bus) -> Result<(), WaitError> {
+    if bus.is_lost() { Err(WaitError::Lost { path: bus.path().to_owned() }) } else { Ok(()) }
+}
+
+fn watch_error(bus: &Bus, source: io::Error) -> WaitError {
+    WaitError::Watch { path: bus.path().to_owned(), source }
+}

@@ -1,0 +1,411 @@
+//! A station on the bus.
+
+mod offload;
+mod options;
+mod send;
+mod wakeups;
+
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use macaddr::MacAddr6;
+
+use self::options::program_name;
+pub use self::options::{StationOptions, random_mac};
+use self::wakeups::Wakeups;
+use crate::error::{OpenError, WaitError};
+use crate::face::burst::Burst;
+use crate::face::bus::Bus;
+use crate::face::reader::Reader;
+use crate::face::stats::Stats;
+use crate::format::MIN_FRAME;
+use crate::mechanism::filter::{AddressFilter, ReceiveFilter};
+use crate::mechanism::frame::{FrameSink, RingFrame};
+use crate::mechanism::offload::{Capabilities, Finisher};
+use crate::mechanism::ring::cursor::Cursor;
+use crate::mechanism::ring::lock::Owner;
+use crate::mechanism::ring::snapshot::NoSnapshot;
+use crate::system::acquire::{acquire, take_over_dead};
+use crate::system::liveness::random_number;
+use crate::system::members;
+use crate::system::wake::wait_set::WaitSet;
+use crate::system::wake::{MAX_SLEEP, wake};
+
+/// How long a receive call waits for a lock that keeps the ring unsettled.
+const SETTLE_WAIT: Duration = Duration::from_millis(2);
+/// How long it then leaves that lock alone. The pause doubles each time, since a thread may serve
+/// many stations, up to a limit, so that a dead owner is noticed in time.
+const SETTLE_PAUSE: Duration = Duration::from_millis(20);
+const MAX_SETTLE_PAUSE: Duration = Duration::from_millis(80);
+
+/// Empty reads between two checks whether the owner of the lock is dead.
+const EMPTY_READS: u32 = 256;
+
+/// A station: it sends frames to all others on its bus and receives those that are meant for it.
+///
+/// One thread at a time uses a station. It receives what is sent after it joined.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("bus");
+/// use std::time::Duration;
+/// use shmbus::{Burst, Bus, Station, StationOptions};
+///
+/// let mut alice = Station::join(Bus::open_or_create(&path, 0o600)?, StationOptions::new())?;
+/// let mut bob = Station::join(Bus::open(&path)?, StationOptions::new())?;
+///
+/// alice.send(b"\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x01\x88\xb5hello, all")?;
+///
+/// let mut burst = Burst::new(32);
+/// bob.wait(Some(Duration::from_secs(1)))?;
+/// assert_eq!(bob.recv_burst(&mut burst), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Station {
+    bus: Bus,
+    me: Owner,
+    /// The name in its note on the bus.
+    name: String,
+    sender: u64,
+    filter: AddressFilter,
+    receive_filter: Option<Box<dyn ReceiveFilter>>,
+    /// Headers of frames just sent, for the receive filter.
+    sent: Vec<[u8; MIN_FRAME]>,
+    /// Lengths of the frames of a burst. The memory is kept from burst to burst.
+    lengths: Vec<u32>,
+    link_up: bool,
+    /// The longest frame this station sends, in bytes.
+    longest: usize,
+    lock_timeout: Duration,
+    capabilities: Capabilities,
+    finisher: Finisher,
+    reader: Reader,
+    wakeups: Wakeups,
+    settle_backoff: Option<SettleBackoff>,
+    /// Empty reads since the last frame or check.
+    empty_reads: u32,
+}
+
+/// A station waited in vain for a lock that keeps the ring unsettled.
+#[derive(Debug)]
+struct SettleBackoff {
+    since: Instant,
+    /// How long the lock is left alone.
+    pause: Duration,
+}
+
+impl Drop for Station {
+    fn drop(&mut self) {
+        self.wakeups.retry(&self.bus);
+        members::leave(&self.bus.file, self.me);
+    }
+}
+
+impl Station {
+    /// Joins a bus.
+    ///
+    /// # Errors
+    /// When the bus was opened for reading only; when the ring is unsettled and its lock is not
+    /// free in time.
+    pub fn join(bus: Bus, options: StationOptions) -> Result<Self, OpenError> {
+        let me = bus.claim()?;
+        bus.ring.clear_spare();
+        let extent = match bus.ring.snapshot() {
+            Ok(extent) => extent,
+            // With the lock there is no doubt.
+            Err(NoSnapshot::Unsettled | NoSnapshot::Corrupt) => {
+                let mut guard = acquire(&bus.ring, &bus.file, me, options.lock_timeout)
+                    .map_err(|source| OpenError::Busy { path: bus.path().to_owned(), source })?;
+                guard.mended_extent()
+            }
+        };
+        let cursor = Cursor::at_end(&extent);
+        let mac = options.mac.unwrap_or_else(random_mac);
+        let name = options.name.unwrap_or_else(program_name);
+        members::enter(&bus.file, me, mac, &name);
+        let longest = bus.max_frame();
+        let mut reader = Reader::new(cursor);
+        reader.set_wait_mode(options.wait_mode);
+        Ok(Self {
+            bus,
+            me,
+            name,
+            sender: random_number(),
+            filter: AddressFilter::new(mac, options.promiscuous),
+            receive_filter: None,
+            sent: Vec::new(),
+            lengths: Vec::new(),
+            link_up: true,
+            longest,
+            lock_timeout: options.lock_timeout,
+            capabilities: options.capabilities,
+            finisher: Finisher::default(),
+            reader,
+            wakeups: Wakeups::new(options.wake_interval),
+            settle_backoff: None,
+            empty_reads: 0,
+        })
+    }
+
+    /// Returns the bus.
+    #[must_use]
+    pub fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    /// Returns the station's address.
+    #[must_use]
+    pub fn mac(&self) -> MacAddr6 {
+        self.filter.mac.into()
+    }
+
+    /// Changes the station's address, from the next frame on, and in the list of the bus's
+    /// [members](Bus::members).
+    pub fn set_mac(&mut self, mac: MacAddr6) {
+        if mac != self.mac() {
+            self.filter.mac = mac.into_array();
+            members::note(&self.bus.file, self.me, mac, &self.name);
+        }
+    }
+
+    /// Returns the random identity by which the station knows its own frames; others see it in
+    /// [`FrameInfo`](crate::FrameInfo).
+    #[must_use]
+    pub fn sender(&self) -> u64 {
+        self.sender
+    }
+
+    /// Returns whether the station receives frames for others as well.
+    #[must_use]
+    pub fn is_promiscuous(&self) -> bool {
+        self.filter.promiscuous
+    }
+
+    /// Changes whether the station receives frames for others as well, from the next frame on.
+    pub fn set_promiscuous(&mut self, on: bool) {
+        self.filter.promiscuous = on;
+    }
+
+    /// Returns the multicast addresses the station listens to; none stands for all of them.
+    pub fn groups(&self) -> impl Iterator<Item = MacAddr6> {
+        self.filter.groups()
+    }
+
+    /// Changes which multicast addresses the station listens to, from the next frame on; none
+    /// stands for all of them. The station always receives broadcasts. Addresses that are not
+    /// multicast are ignored.
+    pub fn set_groups(&mut self, groups: impl IntoIterator<Item = MacAddr6>) {
+        self.filter.set_groups(groups);
+    }
+
+    /// Lets `filter` choose among the frames that the station's addresses let through, from the
+    /// next frame on. `None` removes the filter.
+    pub fn set_receive_filter(&mut self, filter: Option<Box<dyn ReceiveFilter>>) {
+        self.receive_filter = filter;
+    }
+
+    /// Returns whether the link is up.
+    #[must_use]
+    pub fn is_link_up(&self) -> bool {
+        self.link_up
+    }
+
+    /// Takes the link down or up (`media none`, `media auto`). While it is down, the station
+    /// accepts frames to send, counts them and drops them, and receives none. Up again, it receives
+    /// what is sent from then on.
+    pub fn set_link_up(&mut self, up: bool) {
+        if up && !self.link_up {
+            self.discard_pending();
+        }
+        self.link_up = up;
+    }
+
+    /// Returns the largest payload of a frame this station sends, in bytes: 1,500 unless changed
+    /// (9,202 on a big bus).
+    #[must_use]
+    pub fn mtu(&self) -> usize {
+        self.longest - MIN_FRAME
+    }
+
+    /// Changes the largest payload, from the next frame on. The station still receives longer
+    /// frames of others. Returns whether the bus can carry it: at least 68 bytes, as IPv4 requires,
+    /// and no more than the bus's longest frame.
+    #[must_use]
+    pub fn set_mtu(&mut self, bytes: usize) -> bool {
+        let possible = (68..=self.bus.max_frame() - MIN_FRAME).contains(&bytes);
+        if possible {
+            self.longest = bytes + MIN_FRAME;
+        }
+        possible
+    }
+
+    /// Changes how long a send waits for the lock, from the next one on.
+    pub fn set_lock_timeout(&mut self, timeout: Duration) {
+        self.lock_timeout = timeout;
+    }
+
+    /// Returns the counters since the station joined.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats { wakeups: self.wakeups.sent(), wakeups_failed: self.wakeups.failed(), ..self.reader.stats }
+    }
+
+    /// Skips what is on the bus: the station receives what is sent from now on.
+    pub fn discard_pending(&mut self) {
+        // A caller that does only this touches no page that may be missing, and would never notice
+        // a lost bus.
+        self.bus.check_size();
+        self.reader.discard_pending(&self.bus.ring);
+    }
+
+    /// Fills `burst` with the frames on the bus for this station, without waiting; returns how
+    /// many.
+    pub fn recv_burst(&mut self, burst: &mut Burst) -> usize {
+        burst.clear();
+        self.recv_into(burst, usize::MAX)
+    }
+
+    /// Offers the frames on the bus for this station to `sink`, at most `max`, without waiting;
+    /// returns how many were committed.
+    #[inline]
+    pub fn recv_into(&mut self, sink: &mut impl FrameSink, max: usize) -> usize {
+        if !self.link_up {
+            // Frames of others are no reason to wake up, either.
+            self.discard_pending();
+            return 0;
+        }
+        self.wakeups.retry_if_due(&self.bus);
+        let (sender, filter, receive_filter) = (self.sender, &self.filter, &mut self.receive_filter);
+        let wanted = |frame: &RingFrame<'_>| {
+            if frame.info().sender == sender {
+                return false;
+            }
+            if !filter.promiscuous {
+                let mut destination = [0; 6];
+                frame.copy_to(&mut destination);
+                if !filter.wants(destination) {
+                    return false;
+                }
+            }
+            receive_filter.as_mut().is_none_or(|filter| {
+                let mut header = [0; MIN_FRAME];
+                frame.copy_to(&mut header);
+                filter.wants(header)
+            })
+        };
+        let overruns = self.reader.stats.overruns;
+        let received = self.reader.read(&self.bus.ring, max, sink, wanted);
+        if let Some(filter) = &mut self.receive_filter {
+            let whole = received.is_some() && self.reader.stats.overruns == overruns;
+            filter.settled(whole && !self.bus.is_lost());
+        }
+        match received {
+            None => self.settle(),
+            Some(0) => {
+                self.empty_reads += 1;
+                if self.empty_reads >= EMPTY_READS {
+                    self.empty_reads = 0;
+                    self.free_dead_lock();
+                }
+            }
+            Some(_) => self.empty_reads = 0,
+        }
+        received.unwrap_or(0)
+    }
+
+    /// Waits until there is something to read, at most for `timeout` (`None`: without limit).
+    /// Returns `false` when the time is over. What there is to read need not be for this station.
+    /// [`StationOptions::wait_mode`] says whether the station sleeps at once or polls for a while.
+    ///
+    /// All stations that wait in a process, on whatever buses, share a few inotify instances. Where
+    /// none is available (128 for each user is a usual limit), they look every millisecond instead;
+    /// this is logged once.
+    ///
+    /// # Errors
+    /// When the bus is gone, or the system refuses to wait.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<bool, WaitError> {
+        let begin = Instant::now();
+        loop {
+            self.wakeups.retry(&self.bus);
+            self.free_dead_lock();
+            let left = timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(begin.elapsed()));
+            if self.reader.wait(&self.bus, Some(left.min(MAX_SLEEP)))? {
+                return Ok(true);
+            }
+            if left <= MAX_SLEEP {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Makes the station sleep in `wait_set` from now on when [armed](Self::arm), under the name
+    /// `token`. For processes that serve many stations with one poll loop.
+    pub fn join_wait_set(&mut self, wait_set: &WaitSet, token: usize) {
+        self.reader.join_wait_set(&self.bus, wait_set, token);
+    }
+
+    /// Returns the descriptor to poll for reading after [`arm`](Self::arm). There is none before
+    /// the first time; then it stays the same for the life of the station. It is an inotify
+    /// instance of its own, or that of its [`WaitSet`].
+    #[must_use]
+    pub fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.reader.poll_fd()
+    }
+
+    /// Prepares for a sleep on [`poll_fd`](Self::poll_fd). Returns `true` when there is something
+    /// to read already: do not sleep then; the station is not armed. Otherwise sleep at most
+    /// [`MAX_SLEEP`](crate::MAX_SLEEP), and call [`disarm`](Self::disarm) after it. In a
+    /// [`WaitSet`], its timeout and its tokens say when to look.
+    ///
+    /// # Errors
+    /// When the bus is gone. Outside of a [`WaitSet`] also when no inotify instance or watch is
+    /// available.
+    pub fn arm(&mut self) -> Result<bool, WaitError> {
+        self.wakeups.retry(&self.bus);
+        self.free_dead_lock();
+        self.reader.arm(&self.bus)
+    }
+
+    /// Ends a sleep: the station no longer watches the bus. A station whose token a [`WaitSet`]
+    /// returned is disarmed already.
+    pub fn disarm(&mut self) {
+        self.reader.disarm();
+    }
+
+    /// Frees the lock if a station of this kind died with it. Stations do without the lock until
+    /// they send; rump kernels hang meanwhile.
+    #[inline]
+    fn free_dead_lock(&self) {
+        if self.bus.ring.lock_word().owner().is_some()
+            && !self.bus.is_lost()
+            && let Some(guard) = take_over_dead(&self.bus.ring, &self.bus.file, self.me)
+        {
+            drop(guard);
+            // The dead station may have put frames there without waking others. Stations look by
+            // themselves.
+            let _ = wake(&self.bus.file);
+        }
+    }
+
+    /// The ring is unsettled: a writer was at work at every look, or one died at it. Waiting for
+    /// the lock tells which, and puts right what a dead one left.
+    #[cold]
+    fn settle(&mut self) {
+        let pauses = |backoff: &SettleBackoff| backoff.since.elapsed() < backoff.pause;
+        if self.bus.is_lost() || self.settle_backoff.as_ref().is_some_and(pauses) {
+            return;
+        }
+        let last = self.settle_backoff.as_ref();
+        let pause = last.map_or(SETTLE_PAUSE, |last| (last.pause * 2).min(MAX_SETTLE_PAUSE));
+        // No station takes over from an unknown owner, so waiting for it finds out nothing.
+        let is_known = self.bus.ring.lock_word().owner().is_some();
+        let timeout = if is_known { SETTLE_WAIT } else { Duration::ZERO };
+        self.settle_backoff = match acquire(&self.bus.ring, &self.bus.file, self.me, timeout) {
+            Ok(_settled) => None,
+            Err(_busy) => Some(SettleBackoff { since: Instant::now(), pause }),
+        };
+    }
+}

@@ -1,0 +1,211 @@
+//! How a station sends.
+//!
+//! A send passes over its burst twice: once for the lengths of its frames, before anything is
+//! locked or written, and once for their bytes. A source may have to walk a chain of buffers for
+//! either, so each frame is asked once.
+
+use std::mem;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::Station;
+use crate::error::{Busy, SendError, WakeError};
+use crate::format::{Field32, MIN_FRAME, PACKET_HEADER_SIZE, PacketHeader};
+use crate::mechanism::frame::{FrameSlot, FrameSource};
+use crate::mechanism::ring::append::burst_limit;
+use crate::memory::Memory as _;
+use crate::system::acquire::acquire;
+
+/// Where a frame has its source address.
+const SOURCE: Range<usize> = 6..12;
+
+/// Why a part of a burst was not appended.
+enum NotAppended {
+    Busy(Busy),
+    Lost,
+}
+
+impl Station {
+    /// Sends one frame. A burst costs less for each frame: see [`send_burst`](Self::send_burst).
+    ///
+    /// # Errors
+    /// As for [`send_burst`](Self::send_burst).
+    pub fn send(&mut self, frame: &[u8]) -> Result<(), SendError> {
+        self.send_burst([frame]).map(|_one| ())
+    }
+
+    /// Sends frames, in order, and wakes the other stations once. Returns how many were sent: all
+    /// of them. With the link down it returns the same, and the frames are dropped.
+    ///
+    /// The iterator is cloned once: one pass asks each frame for its length, the other for its
+    /// bytes.
+    ///
+    /// A wake-up that fails is no error, since the frames are on the bus and other stations look by
+    /// themselves within [`MAX_SLEEP`](crate::MAX_SLEEP). It is counted in
+    /// [`Stats::wakeups_failed`](crate::Stats::wakeups_failed) and repeated by the next call that
+    /// sends, flushes or waits, and when the station is dropped.
+    ///
+    /// # Errors
+    /// [`SendError::TooLong`] and [`SendError::TooShort`] before anything is sent; [`SendError::Busy`] when the lock was
+    /// not free in time, perhaps after a part, whose length it holds; [`SendError::Lost`] when the
+    /// bus is gone.
+    #[inline]
+    pub fn send_burst<I>(&mut self, frames: I) -> Result<usize, SendError>
+    where
+        I: IntoIterator,
+        I::Item: FrameSource,
+        I::IntoIter: Clone,
+    {
+        let frames = frames.into_iter();
+        let mut lengths = mem::take(&mut self.lengths);
+        let sent =
+            self.measure(frames.clone(), &mut lengths).and_then(|()| self.send_measured(frames, &lengths));
+        self.lengths = lengths;
+        sent
+    }
+
+    /// Wakes the other stations now if a wake-up is pending: it was put off for
+    /// [`StationOptions::wake_interval`](crate::StationOptions::wake_interval), or it failed.
+    ///
+    /// # Errors
+    /// When the other stations cannot be woken. The wake-up stays pending.
+    pub fn flush(&mut self) -> Result<(), WakeError> {
+        let failed = |source| WakeError { path: self.bus.path().to_owned(), source };
+        self.wakeups.flush(&self.bus).map_err(failed)
+    }
+
+    /// Collects the lengths of `frames`, all of which can be sent.
+    #[inline]
+    fn measure<F: FrameSource>(
+        &mut self,
+        mut frames: impl Iterator<Item = F>,
+        lengths: &mut Vec<u32>,
+    ) -> Result<(), SendError> {
+        let max = self.longest;
+        lengths.clear();
+        while let Some(frame) = frames.next() {
+            let (index, len) = (lengths.len(), frame.frame_len());
+            match u32::try_from(len) {
+                Ok(short) if (MIN_FRAME..=max).contains(&len) => lengths.push(short),
+                _ => {
+                    self.reader.stats.tx_refused += (index + 1 + frames.count()) as u64;
+                    return Err(if len < MIN_FRAME {
+                        SendError::TooShort { index, len }
+                    } else {
+                        SendError::TooLong { index, len, max }
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn send_measured<F: FrameSource>(
+        &mut self,
+        mut frames: impl Iterator<Item = F>,
+        lengths: &[u32],
+    ) -> Result<usize, SendError> {
+        if !self.link_up {
+            self.reader.stats.tx_link_down += lengths.len() as u64;
+            return Ok(lengths.len());
+        }
+        let mut sent = 0;
+        let mut result = Ok(());
+        // A hold of the lock is bounded; most bursts fit one.
+        while let count @ 1.. = self.fitting(&lengths[sent..]) {
+            match self.append(&mut frames, &lengths[sent..sent + count]) {
+                Ok(()) => sent += count,
+                Err(NotAppended::Busy(source)) => {
+                    self.reader.stats.tx_busy += (lengths.len() - sent) as u64;
+                    result = Err(SendError::Busy { sent, source });
+                    break;
+                }
+                // What was sent before is gone as well.
+                Err(NotAppended::Lost) => return Err(SendError::Lost { path: self.bus.path().to_owned() }),
+            }
+        }
+        if sent > 0 {
+            self.wakeups.request(&self.bus);
+        }
+        result.map(|()| sent)
+    }
+
+    /// How many frames one hold of the lock takes: at least one, if there is one.
+    #[inline]
+    fn fitting(&self, lengths: &[u32]) -> usize {
+        let mut room = burst_limit(self.bus.ring.size());
+        let fits = lengths.iter().take_while(|len| {
+            let bytes = PACKET_HEADER_SIZE + **len;
+            let fits = bytes <= room;
+            room = room.saturating_sub(bytes);
+            fits
+        });
+        fits.count()
+    }
+
+    /// Appends the next frames of `frames`, as many as there are `lengths`, in one hold of the
+    /// lock.
+    #[inline]
+    fn append<F: FrameSource>(
+        &mut self,
+        frames: &mut impl Iterator<Item = F>,
+        lengths: &[u32],
+    ) -> Result<(), NotAppended> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // The format has 32 bits for it.
+        let sec = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
+        let usec = now.subsec_micros();
+        let sender = self.sender;
+        let headers = lengths.iter().map(|len| PacketHeader { len: *len, sec, usec, sender });
+        let ring = &self.bus.ring;
+        let (is_filtered, sent) = (self.receive_filter.is_some(), &mut self.sent);
+        let (mut packets, mut bytes) = (0, 0);
+        let is_bus = || ring.memory().load32(Field32::Magic, Ordering::Relaxed) == self.bus.magic();
+        // A file that is no bus any more has no lock to take, and least of all from a dead owner.
+        if !is_bus() {
+            return Err(NotAppended::Lost);
+        }
+        let mut guard = match ring.try_lock(self.me) {
+            Ok(guard) => guard,
+            Err(_taken) => {
+                self.reader.stats.lock_waits += 1;
+                acquire(ring, &self.bus.file, self.me, self.lock_timeout).map_err(NotAppended::Busy)?
+            }
+        };
+        // A rump kernel asserts this whenever it has the lock; another process may have begun the
+        // file anew meanwhile.
+        if !is_bus() {
+            return Err(NotAppended::Lost);
+        }
+        let mended = guard.append(headers, |header, at| {
+            let mut slot = FrameSlot::new(ring, at, header.len as usize);
+            if let Some(frame) = frames.next() {
+                frame.write_to(&mut slot);
+            }
+            slot.finish();
+            if is_filtered {
+                let mut header = [0; MIN_FRAME];
+                ring.copy_out(at, &mut header);
+                if sent.last().is_none_or(|last| last[SOURCE] != header[SOURCE]) {
+                    sent.push(header);
+                }
+            }
+            packets += 1;
+            bytes += u64::from(header.len);
+        });
+        drop(guard);
+        if let Some(filter) = &mut self.receive_filter {
+            sent.drain(..).for_each(|header| filter.sent(header));
+        }
+        if ring.memory().is_lost() {
+            return Err(NotAppended::Lost);
+        }
+        let stats = &mut self.reader.stats;
+        stats.tx_packets += packets;
+        stats.tx_bytes += bytes;
+        stats.corrupt += u64::from(mended.corrupt);
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+//! The wake-ups a station sends to the others, and the one that is pending.
+//!
+//! A wake-up may be put off for the interval that its user allows, and so be merged with those of
+//! the bursts that follow; or it may fail. It stays pending until it is sent: by whatever the
+//! station does next once it is due, and at once before the station sleeps or leaves.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::face::bus::Bus;
+use crate::system::wake::wake;
+
+/// How long a receive call leaves a failed wake-up alone before it repeats it.
+const RETRY_PAUSE: Duration = Duration::from_millis(1);
+
+#[derive(Debug)]
+pub(super) struct Wakeups {
+    interval: Duration,
+    /// When a wake-up was last sent or failed.
+    last: Option<Instant>,
+    /// How long a receive call leaves a pending one alone after that.
+    pause: Duration,
+    /// Frames were sent since the last wake-up.
+    pending: bool,
+    sent: u64,
+    failed: u64,
+}
+
+impl Wakeups {
+    /// With at least `interval` from one to the next.
+    pub(super) fn new(interval: Duration) -> Self {
+        Self { interval, last: None, pause: interval, pending: false, sent: 0, failed: 0 }
+    }
+
+    /// How many were sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// How many failed.
+    pub(super) fn failed(&self) -> u64 {
+        self.failed
+    }
+
+    /// Frames were sent: wakes the others, now or when the interval is over.
+    // A system call costs more than this call; it need not make the senders' code larger.
+    #[inline(never)]
+    pub(super) fn request(&mut self, bus: &Bus) {
+        if self.interval.is_zero() && !self.pending {
+            match wake(&bus.file) {
+                Ok(()) => self.sent += 1,
+                Err(_) => self.note_failure(),
+            }
+            return;
+        }
+        self.pending = true;
+        if self.last.is_none_or(|last| last.elapsed() >= self.interval) {
+            self.retry(bus);
+        }
+    }
+
+    /// Sends a pending wake-up whose time has come.
+    #[inline]
+    pub(super) fn retry_if_due(&mut self, bus: &Bus) {
+        if self.pending {
+            self.retry_if_over(bus);
+        }
+    }
+
+    // Out of the way of stations that put nothing off.
+    #[cold]
+    fn retry_if_over(&mut self, bus: &Bus) {
+        if self.last.is_none_or(|last| last.elapsed() >= self.pause) {
+            self.retry(bus);
+        }
+    }
+
+    /// Sends a pending wake-up. Should it fail, it stays pending and is counted.
+    pub(super) fn retry(&mut self, bus: &Bus) {
+        // The failure is counted, and the next call repeats it.
+        let _ = self.flush(bus);
+    }
+
+    /// Sends a pending wake-up, and reports whether it failed.
+    pub(super) fn flush(&mut self, bus: &Bus) -> io::Result<()> {
+        if !self.pending {
+            return Ok(());
+        }
+        // What is left of a bus that was cut short meanwhile must not be written to.
+        bus.check_size();
+        if !bus.is_lost() {
+            if let Err(error) = wake(&bus.file) {
+                self.note_failure();
+                return Err(error);
+            }
+            self.sent += 1;
+        }
+        self.pending = false;
+        self.last = Some(Instant::now());
+        self.pause = self.interval;
+        Ok(())
+    }
+
+    #[cold]
+    fn note_failure(&mut self) {
+        self.pending = true;
+        self.failed += 1;
+        self.last = Some(Instant::now());
+        self.pause = self.interval.max(RETRY_PAUSE);
+    }
+}

@@ -1,0 +1,70 @@
+//! What a station has seen and done.
+
+/// Counters of a station or tap, since it was made. A counter that does not apply to it stays 0.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("bus");
+/// use shmbus::{Bus, Station, StationOptions};
+///
+/// let mut station = Station::join(Bus::open_or_create(&path, 0o600)?, StationOptions::new())?;
+/// station.send(&[0xff; 60])?;
+/// let stats = station.stats();
+/// assert_eq!((stats.tx_packets, stats.tx_bytes, stats.wakeups), (1, 60, 1));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// The counters lie on cache lines of their own, so that stations on several threads do not slow
+/// each other down by counting.
+#[repr(align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Frames handed up.
+    pub rx_packets: u64,
+    /// Their bytes.
+    pub rx_bytes: u64,
+    /// Frames handed up and then dropped because a checksum was wrong: counted by a `phy::Phy`, and
+    /// by any other user with [`Station::count_bad_checksum`](crate::Station::count_bad_checksum).
+    pub rx_csum_errors: u64,
+    /// Frames put on the bus.
+    pub tx_packets: u64,
+    /// Their bytes.
+    pub tx_bytes: u64,
+    /// Frames that were not sent because they were too long or too short, and the rest of their
+    /// bursts.
+    pub tx_refused: u64,
+    /// Frames that were not sent because the work left to the station could not be done: see
+    /// [`OffloadError`](crate::offload::OffloadError).
+    pub tx_offload_refused: u64,
+    /// Frames that were not sent because the lock was not free in time.
+    pub tx_busy: u64,
+    /// Frames that were accepted and dropped, because the link was down.
+    pub tx_link_down: u64,
+    /// How often the lock was not free at the first look.
+    pub lock_waits: u64,
+    /// Wake-ups sent to the other stations: at most one for a burst, fewer with
+    /// [`wake_interval`](crate::StationOptions::wake_interval).
+    pub wakeups: u64,
+    /// Wake-ups that failed; each is repeated until it is sent.
+    pub wakeups_failed: u64,
+    /// How often a wait ended without a sleep because a frame came while it polled: see
+    /// [`WaitMode`](crate::WaitMode).
+    pub polled: u64,
+    /// How often the station slept.
+    pub sleeps: u64,
+    /// How often a sleep timed out and there was something to read: the sender died before its
+    /// wake-up, or was about to send it.
+    pub missed_wakeups: u64,
+    /// Frames of others that the addresses or the receive filter kept away.
+    pub filtered: u64,
+    /// How often writers came around the ring before this reader.
+    pub overruns: u64,
+    /// Ring bytes (packet headers included) that the reader missed by that. The format has no
+    /// sequence numbers, so the frames cannot be counted.
+    pub overrun_bytes: u64,
+    /// How often something on the ring was no packet.
+    pub corrupt: u64,
+}

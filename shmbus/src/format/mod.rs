@@ -1,0 +1,141 @@
+//! What lies in a bus file: the header's fields, the packet header, and their limits.
+//!
+//! This is NetBSD's `shmif(4)` format, version 3, in the host's byte order. No I/O here, only
+//! offsets and bytes:
+//!
+//! ```text
+//!    0 ┌──────────┬──────────┬─────────────────────┐
+//!      │ magic    │ version  │ generation          │
+//!   16 ├──────────┼──────────┼──────────┬──────────┤
+//!      │ first    │ last     │ lock     │ spare    │   lock and spare: one word to us, see `ring::lock`
+//!   32 ├──────────┴──────────┴──────────┴──────────┤
+//!      │ ring data: packet header, frame, packet   │   offsets in the ring count from here,
+//!      │ header, frame, ... without padding        │   modulo its size
+//!      └───────────────────────────────────────────┘
+//! ```
+
+pub(crate) mod member;
+
+/// `magic` of an initialised bus; it is 0 in a file that no process has initialised yet.
+pub(crate) const MAGIC: u32 = 0xca11_d054;
+/// `magic` of a bus larger than a rump kernel's: another one, so that a rump kernel refuses it.
+pub(crate) const BIG_MAGIC: u32 = 0xca11_d0b1;
+/// The format version we write. A rump kernel that makes a bus leaves 0 until it first sends.
+pub(crate) const VERSION: u32 = 3;
+/// Bytes of the file header; ring offset 0 is at this file offset.
+pub(crate) const HEADER_SIZE: usize = 32;
+/// Size in bytes of a bus file that rump kernels can share, and of one that is made without saying
+/// otherwise.
+pub const BUS_SIZE: u64 = 1 << 20;
+/// Size in bytes of the largest bus file. One that is larger than [`BUS_SIZE`] is for stations of
+/// this kind only.
+pub const MAX_BUS_SIZE: u64 = 1 << 30;
+
+/// Bytes of a packet header: what a 64-bit host's C compiler makes of `u32 len, u32 sec, u32 usec,
+/// u64 sender`.
+pub(crate) const PACKET_HEADER_SIZE: u32 = 24;
+/// The shortest frame, in bytes: an Ethernet header alone. Receivers skip anything shorter.
+pub const MIN_FRAME: usize = 14;
+/// The longest frame, in bytes without the check sequence: 1,500 bytes of payload and an Ethernet
+/// header. A longer one makes a rump kernel assert.
+pub const MAX_FRAME: usize = 1_514;
+/// The longest frame on a bus larger than [`BUS_SIZE`], in bytes.
+pub const MAX_BIG_FRAME: usize = 9_216;
+
+/// Version 2 of the format has the same file header, and packets without a sender.
+pub(crate) const OLD_VERSION: u32 = 2;
+/// Bytes of a version 2 packet header: length, seconds, microseconds.
+pub(crate) const OLD_PACKET_HEADER_SIZE: u32 = 12;
+
+/// Whether files of this version can be dumped although they cannot be joined.
+pub(crate) fn can_be_dumped(version: u32) -> bool {
+    version == OLD_VERSION
+}
+
+/// Whether a file of `size` bytes can be a bus with this magic.
+pub(crate) fn fits(magic: u32, size: u64) -> bool {
+    match magic {
+        MAGIC => size == BUS_SIZE,
+        // Whole pages, of any size that is in use.
+        BIG_MAGIC => size > BUS_SIZE && size <= MAX_BUS_SIZE && size.is_multiple_of(1 << 16),
+        _ => false,
+    }
+}
+
+/// The header's 32-bit fields, by their file offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Field32 {
+    Magic = 0,
+    Version = 4,
+    First = 16,
+    Last = 20,
+}
+
+/// The header's 64-bit fields, by their file offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Field64 {
+    Generation = 8,
+    /// `lock` and `spare` in one.
+    Lock = 24,
+}
+
+/// A packet's header, as values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PacketHeader {
+    /// Bytes of the frame that follows.
+    pub(crate) len: u32,
+    /// The sender's clock: seconds and microseconds.
+    pub(crate) sec: u32,
+    pub(crate) usec: u32,
+    /// Random identity of the sending interface.
+    pub(crate) sender: u64,
+}
+
+impl PacketHeader {
+    /// Reads the header from its bytes; every bit pattern is one.
+    pub(crate) fn from_bytes(bytes: [u8; PACKET_HEADER_SIZE as usize]) -> Self {
+        let word = |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let mut sender = [0; 8];
+        sender.copy_from_slice(&bytes[16..24]);
+        Self { len: word(0), sec: word(4), usec: word(8), sender: u64::from_ne_bytes(sender) }
+    }
+
+    /// The header's bytes; the padding at 12 is 0.
+    pub(crate) fn to_bytes(self) -> [u8; PACKET_HEADER_SIZE as usize] {
+        let mut bytes = [0; PACKET_HEADER_SIZE as usize];
+        bytes[0..4].copy_from_slice(&self.len.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&self.sec.to_ne_bytes());
+        bytes[8..12].copy_from_slice(&self.usec.to_ne_bytes());
+        bytes[16..24].copy_from_slice(&self.sender.to_ne_bytes());
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packet_header_lies_as_a_64_bit_host_lays_it() {
+        let header = PacketHeader { len: 0x0102, sec: 3, usec: 4, sender: 0x1122_3344_5566_7788 };
+        let bytes = header.to_bytes();
+        assert_eq!(bytes[0..4], 0x0102_u32.to_ne_bytes());
+        assert_eq!(bytes[4..8], 3_u32.to_ne_bytes());
+        assert_eq!(bytes[8..12], 4_u32.to_ne_bytes());
+        assert_eq!(bytes[12..16], [0; 4]);
+        assert_eq!(bytes[16..24], 0x1122_3344_5566_7788_u64.to_ne_bytes());
+        assert_eq!(PacketHeader::from_bytes(bytes), header);
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_format() {
+        assert_eq!(BUS_SIZE, 1_048_576);
+        assert!(fits(MAGIC, BUS_SIZE) && !fits(MAGIC, 2 * BUS_SIZE) && !fits(0, BUS_SIZE));
+        assert!(fits(BIG_MAGIC, 2 * BUS_SIZE) && fits(BIG_MAGIC, MAX_BUS_SIZE));
+        assert!(
+            !fits(BIG_MAGIC, BUS_SIZE)
+                && !fits(BIG_MAGIC, 2 * BUS_SIZE + 1)
+                && !fits(BIG_MAGIC, 2 * MAX_BUS_SIZE)
+        );
+    }
+}

@@ -1,0 +1,7 @@
+//! How a bus works, without any I/O: the ring on memory it is given, frames on their way onto and
+//! off it, filters, offload.
+
+pub(crate) mod filter;
+pub(crate) mod frame;
+pub mod offload;
+pub(crate) mod ring;

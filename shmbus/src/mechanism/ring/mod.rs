@@ -1,0 +1,143 @@
+//! The ring: which process may write it, how packets get on and off, and why what a reader hands up
+//! is whole.
+//!
+//! Free of I/O: everything here works on a [`Memory`], which is the mapped file or a model of it.
+//!
+//! # The argument
+//!
+//! Two kinds of writers share a ring. Both hold the lock, but they store in different orders:
+//!
+//! | | rump kernel | this crate |
+//! |---|---|---|
+//! | 1 | `last` | `first` moved out of the way of the whole burst |
+//! | 2 | per piece: `first` moved, then the bytes | the bytes |
+//! | 3 | `generation`, if the end was reached | `last`, and with it `generation` under the crossing mark |
+//! | 4 | lock released | lock released |
+//!
+//! A reader takes no lock. It works between two *snapshots* ([`snapshot`]), each of which is a
+//! state that was committed at some moment in between its first and its last load:
+//!
+//! - The lock is seen free, or held by us without the crossing mark, between two looks at
+//!   `generation` and `last` that agree. A rump kernel changes either only while the lock reads as
+//!   its own, so a pair seen around a free lock is one it left behind. We change `last` alone in
+//!   one store, and both only under the mark. So the pair is one that was committed. `first` was
+//!   read while it stood; it can have run ahead of it by at most a burst, which is far less than
+//!   the ring, so it is read relative to that pair without doubt (see [`position::Extent`]).
+//! - The bytes in between are copied, *then* the second snapshot is taken. Before a byte is
+//!   overwritten, `first` has been moved past its packet: a copy that saw a byte of the new packet
+//!   therefore sees the new `first` in the second snapshot, and is thrown away. Lengths read on the
+//!   way are checked before they are used and count only if the second snapshot confirms them.
+//!
+//! The orderings, by pair:
+//!
+//! | writer | reader |
+//! |---|---|
+//! | `first` stored, release fence, bytes ([`append`]) | bytes, acquire fence, `first` ([`cursor`]) |
+//! | bytes, `last` stored with release ([`append`]) | `last` with acquire, bytes ([`snapshot`]) |
+//! | mark, `last`, `generation`, no mark: each a release ([`lock`]) | `generation`, `last`, lock: each an acquire, then again ([`snapshot`]) |
+//! | a rump kernel's lock swapped, then `last` | `last` with acquire, lock ([`snapshot`]) |
+//! | lock word to 0 with release ([`lock`]) | lock word swapped with acquire (the next writer, [`lock`]) |
+//!
+//! The row about rump kernels needs their swap to be seen before the stores that follow it. On
+//! x86-64 a locked swap is a full barrier. Where it is only an acquire (some weaker processors), a
+//! reader could take a `last` that a rump kernel has just stored for a committed one; with our own
+//! writers nothing rests on that.
+
+pub(crate) mod append;
+pub(crate) mod cursor;
+#[cfg(test)]
+mod deaths;
+#[cfg(test)]
+mod interleavings;
+pub(crate) mod lock;
+pub(crate) mod mend;
+pub(crate) mod position;
+#[cfg(test)]
+mod rump;
+pub(crate) mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use crate::format::{PACKET_HEADER_SIZE, PacketHeader};
+use crate::memory::Memory;
+
+/// A ring on some memory.
+#[derive(Debug)]
+pub(crate) struct Ring<M> {
+    memory: M,
+    /// The longest frame the ring may carry; a header that claims more is corrupt.
+    max_frame: u32,
+}
+
+impl<M: Memory> Ring<M> {
+    pub(crate) fn new(memory: M, max_frame: u32) -> Self {
+        Self { memory, max_frame }
+    }
+
+    pub(crate) fn memory(&self) -> &M {
+        &self.memory
+    }
+
+    /// Bytes of ring data.
+    #[inline]
+    pub(crate) fn size(&self) -> u32 {
+        self.memory.data_size()
+    }
+
+    /// The offset `bytes` behind `at`, which lies on the ring; `bytes` is less than its size.
+    #[inline]
+    pub(crate) fn offset(&self, at: u32, bytes: usize) -> u32 {
+        let size = self.size() as usize;
+        let to = at as usize + bytes;
+        #[expect(clippy::cast_possible_truncation, reason = "below the size, which is a u32")]
+        let to = (if to >= size { to - size } else { to }) as u32;
+        to
+    }
+
+    /// How many of `len` bytes at `at` lie before the end of the ring; the rest continue at 0.
+    #[inline]
+    pub(crate) fn before_end(&self, at: u32, len: usize) -> usize {
+        len.min((self.size() - at) as usize)
+    }
+
+    /// Copies bytes off the ring, around its end if need be. `at` lies on the ring.
+    #[inline]
+    pub(crate) fn copy_out(&self, at: u32, bytes: &mut [u8]) {
+        let (head, tail) = bytes.split_at_mut(self.before_end(at, bytes.len()));
+        self.memory.copy_out(at, head);
+        if !tail.is_empty() {
+            self.memory.copy_out(0, tail);
+        }
+    }
+
+    /// Copies bytes onto the ring, around its end if need be. `at` lies on the ring.
+    #[inline]
+    pub(crate) fn copy_in(&self, at: u32, bytes: &[u8]) {
+        let (head, tail) = bytes.split_at(self.before_end(at, bytes.len()));
+        self.memory.copy_in(at, head);
+        if !tail.is_empty() {
+            self.memory.copy_in(0, tail);
+        }
+    }
+
+    /// The packet header at `at`; anything may stand there.
+    #[inline]
+    pub(crate) fn packet_header(&self, at: u32) -> PacketHeader {
+        let mut bytes = [0; PACKET_HEADER_SIZE as usize];
+        if self.size() - at >= PACKET_HEADER_SIZE {
+            // The common case with a length the compiler knows.
+            self.memory.copy_out(at, &mut bytes);
+        } else {
+            self.copy_out(at, &mut bytes);
+        }
+        PacketHeader::from_bytes(bytes)
+    }
+
+    /// The length the packet at `at` claims; anything may stand there.
+    #[inline]
+    pub(crate) fn packet_len(&self, at: u32) -> u32 {
+        let mut bytes = [0; 4];
+        self.copy_out(at, &mut bytes);
+        u32::from_ne_bytes(bytes)
+    }
+}

@@ -1,0 +1,230 @@
+//! The memory floor: the mapped bus file, reached through checked accessors.
+//!
+//! Everything unsafe of this crate is in this file. Above it there are no pointers: the header's fields are atomics
+//! named by [`Field32`] and [`Field64`], and the ring's bytes are copied in and out by offset. The ring's algorithms
+//! are written against the trait [`Memory`], so that a model can stand in for the mapping.
+//!
+//! # The racing copy
+//!
+//! Other processes write the mapping while we read it. Such a copy may come out torn; that is no fault as long as
+//! nothing is concluded from the bytes before the ring says that they were whole (see [`crate::mechanism::ring`]). What
+//! matters here is that the compiler sees no Rust reference to such bytes: [`racing_copy`] goes from raw pointer to raw
+//! pointer, and the callers order it with fences. Shared memory is only ever lent out as `&[AtomicU8]`, which permits
+//! concurrent change.
+
+#[cfg(test)]
+pub(crate) mod model;
+
+use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+
+use mapguard::Guard;
+use memmap2::{MmapOptions, MmapRaw};
+
+use crate::format::{Field32, Field64, HEADER_SIZE};
+
+/// Bytes that go from one processor's cache to another's together.
+const CACHE_LINE: usize = 64;
+
+/// The shared memory of a bus, as the ring's algorithms use it.
+///
+/// Copies must lie inside the ring data and not cross its end: offsets come from checked arithmetic, so a copy
+/// outside is a programming error and panics.
+pub(crate) trait Memory {
+    /// How often a snapshot is tried before the caller has to do something else. A commit of ours takes a few stores; a
+    /// rump kernel holds the lock for a packet's copy.
+    const TRIES: u32 = 200;
+
+    /// Bytes of ring data.
+    fn data_size(&self) -> u32;
+    fn load32(&self, field: Field32, order: Ordering) -> u32;
+    fn store32(&self, field: Field32, value: u32, order: Ordering);
+    fn load64(&self, field: Field64, order: Ordering) -> u64;
+    fn store64(&self, field: Field64, value: u64, order: Ordering);
+    /// Strong compare-and-swap, acquire on success.
+    fn cas64(&self, field: Field64, current: u64, new: u64) -> Result<u64, u64>;
+    /// Copies bytes onto the ring at offset `at`.
+    fn copy_in(&self, at: u32, bytes: &[u8]);
+    /// Copies bytes off the ring from offset `at`; they may be torn.
+    fn copy_out(&self, at: u32, bytes: &mut [u8]);
+    /// Asks for the bytes from offset `at` on, which will soon be written, so that the misses of a burst overlap. As many as lie
+    /// before the end of the ring; it changes nothing but time.
+    fn write_soon(&self, _at: u32, _len: u32) {}
+    /// Orders what the copies and the header accesses do not order themselves.
+    fn fence(&self, order: Ordering) {
+        fence(order);
+    }
+}
+
+/// A bus file, mapped shared in whole.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    // Before the mapping, so that it is dropped first.
+    guard: Guard,
+    map: MmapRaw,
+    data_size: u32,
+    writable: bool,
+}
+
+impl Mapping {
+    /// Maps a bus file of `size` bytes, at most [`MAX_BUS_SIZE`](crate::MAX_BUS_SIZE), for reading only or also for
+    /// writing.
+    pub(crate) fn new(file: &File, size: u64, writable: bool) -> io::Result<Self> {
+        let too_large = |_| io::Error::from(io::ErrorKind::FileTooLarge);
+        let len = usize::try_from(size).map_err(too_large)?;
+        let data_size = u32::try_from(len.saturating_sub(HEADER_SIZE)).map_err(too_large)?;
+        let mut options = MmapOptions::new();
+        options.len(len);
+        let map = if writable { options.map_raw(file)? } else { options.map_raw_read_only(file)? };
+        // SAFETY: it is a whole mapping of ours, and stays for longer than the guard.
+        let guard = unsafe { Guard::new(map.as_ptr(), map.len()) };
+        Ok(Self { guard, map, data_size, writable })
+    }
+
+    /// Whether the file was cut short under the mapping: what is read there may be zeros that no station wrote.
+    #[inline]
+    pub(crate) fn is_lost(&self) -> bool {
+        self.guard.is_lost()
+    }
+
+    /// Where it begins.
+    pub(crate) fn address(&self) -> usize {
+        self.map.as_ptr().addr()
+    }
+
+    /// Whether the mapping may be written.
+    pub(crate) fn writable(&self) -> bool {
+        self.writable
+    }
+
+    #[expect(
+        clippy::cast_ptr_alignment,
+        reason = "fields lie at multiples of their size from a page boundary"
+    )]
+    fn atomic32(&self, field: Field32) -> &AtomicU32 {
+        let at = self.map.as_ptr().wrapping_add(field as usize).cast::<u32>();
+        // SAFETY: the field lies inside the header of a mapping that lives as long as `self`, on a multiple of its
+        // size from a page boundary, and this process accesses it through atomics only.
+        unsafe { AtomicU32::from_ptr(at.cast_mut()) }
+    }
+
+    #[expect(
+        clippy::cast_ptr_alignment,
+        reason = "fields lie at multiples of their size from a page boundary"
+    )]
+    fn atomic64(&self, field: Field64) -> &AtomicU64 {
+        let at = self.map.as_ptr().wrapping_add(field as usize).cast::<u64>();
+        // SAFETY: as in `atomic32`.
+        unsafe { AtomicU64::from_ptr(at.cast_mut()) }
+    }
+
+    /// A pointer to `len` bytes of ring data at `at`, all of them inside the mapping.
+    fn data(&self, at: u32, len: usize) -> *mut u8 {
+        assert!(at as usize + len <= self.data_size as usize, "copy outside the ring");
+        self.map.as_mut_ptr().wrapping_add(HEADER_SIZE + at as usize)
+    }
+
+    /// As [`Memory::copy_in`], from memory that others may be writing.
+    pub(crate) fn copy_in_shared(&self, at: u32, bytes: &[AtomicU8]) {
+        self.assert_writable();
+        let to = self.data(at, bytes.len());
+        // SAFETY: `data` checked the destination, a slice is its own proof, and the ring is never lent out as a slice,
+        // so they do not overlap.
+        unsafe { racing_copy(bytes.as_ptr().cast(), to, bytes.len()) }
+    }
+
+    /// As [`Memory::copy_out`], to memory that others may be reading and writing.
+    #[inline]
+    pub(crate) fn copy_out_shared(&self, at: u32, bytes: &[AtomicU8]) {
+        let from = self.data(at, bytes.len());
+        // SAFETY: `data` checked the source; atomics may be written through a shared reference; they do not overlap,
+        // as above.
+        unsafe { racing_copy(from, bytes.as_ptr().cast_mut().cast(), bytes.len()) }
+    }
+
+    /// A store to a read-only mapping would be a crash; that no caller tries is checked here once.
+    fn assert_writable(&self) {
+        assert!(self.writable, "write to a read-only bus");
+    }
+}
+
+impl Memory for Mapping {
+    fn data_size(&self) -> u32 {
+        self.data_size
+    }
+
+    fn load32(&self, field: Field32, order: Ordering) -> u32 {
+        self.atomic32(field).load(order)
+    }
+
+    fn store32(&self, field: Field32, value: u32, order: Ordering) {
+        self.assert_writable();
+        self.atomic32(field).store(value, order);
+    }
+
+    fn load64(&self, field: Field64, order: Ordering) -> u64 {
+        self.atomic64(field).load(order)
+    }
+
+    fn store64(&self, field: Field64, value: u64, order: Ordering) {
+        self.assert_writable();
+        self.atomic64(field).store(value, order);
+    }
+
+    fn cas64(&self, field: Field64, current: u64, new: u64) -> Result<u64, u64> {
+        self.assert_writable();
+        self.atomic64(field).compare_exchange(current, new, Ordering::Acquire, Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn write_soon(&self, at: u32, len: u32) {
+        let ahead = len.min(self.data_size.saturating_sub(at));
+        for line in (0..ahead).step_by(CACHE_LINE) {
+            prefetch_for_writing(self.map.as_ptr().wrapping_add(HEADER_SIZE + at as usize + line as usize));
+        }
+    }
+
+    #[inline]
+    fn copy_in(&self, at: u32, bytes: &[u8]) {
+        self.assert_writable();
+        let to = self.data(at, bytes.len());
+        // SAFETY: `data` checked the destination, and a slice of ours does not overlap the mapping.
+        unsafe { racing_copy(bytes.as_ptr(), to, bytes.len()) }
+    }
+
+    #[inline]
+    fn copy_out(&self, at: u32, bytes: &mut [u8]) {
+        let from = self.data(at, bytes.len());
+        // SAFETY: `data` checked the source, and a slice of ours does not overlap the mapping.
+        unsafe { racing_copy(from, bytes.as_mut_ptr(), bytes.len()) }
+    }
+}
+
+/// Asks for a cache line to be written. Readers have copies of the lines of a ring, and a store waits until they have given
+/// them up; stores wait one after the other, and such requests do not.
+#[inline]
+fn prefetch_for_writing(line: *const u8) {
+    // SAFETY: it reads nothing the program can see, and cannot fault, whatever the address. Processors that do not know it do
+    // nothing. (The compiler's intrinsic asks for reading only, unless it compiles for a certain processor.)
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    unsafe {
+        std::arch::asm!("prefetchw [{line}]", line = in(reg) line, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = line;
+}
+
+/// Copies bytes of which either side may be memory that another process writes at this moment.
+///
+/// To the compiler this is an ordinary copy between two places it knows nothing of; it cannot be split from the fences
+/// the callers put around it, because those order all memory accesses. What another process does to the bytes
+/// meanwhile decides only which bytes arrive.
+///
+/// # Safety
+/// Both sides must be valid for `len` bytes and must not overlap.
+#[inline]
+unsafe fn racing_copy(from: *const u8, to: *mut u8, len: usize) {
+    // SAFETY: the caller's promise is this function's.
+    unsafe { std::ptr::copy_nonoverlapping(from, to, len) }
+}

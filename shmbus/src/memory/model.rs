@@ -1,0 +1,94 @@
+//! A bus in ordinary memory, of any size, for tests of the ring's algorithms.
+
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use crate::format::{Field32, Field64};
+use crate::memory::Memory;
+
+/// A freshly made bus with a ring of `size` bytes.
+#[derive(Debug)]
+pub(crate) struct ModelMemory {
+    first: AtomicU32,
+    last: AtomicU32,
+    generation: AtomicU64,
+    lock: AtomicU64,
+    data: Vec<AtomicU8>,
+}
+
+impl ModelMemory {
+    pub(crate) fn new(size: u32) -> Self {
+        Self {
+            first: AtomicU32::new(size),
+            last: AtomicU32::new(0),
+            generation: AtomicU64::new(0),
+            lock: AtomicU64::new(0),
+            data: (0..size).map(|_| AtomicU8::new(0)).collect(),
+        }
+    }
+
+    /// Another one in the same state.
+    pub(crate) fn copy(&self) -> Self {
+        let copy = Self::new(self.data_size());
+        copy.first.store(self.first.load(Ordering::Relaxed), Ordering::Relaxed);
+        copy.last.store(self.last.load(Ordering::Relaxed), Ordering::Relaxed);
+        copy.generation.store(self.generation.load(Ordering::Relaxed), Ordering::Relaxed);
+        copy.lock.store(self.lock.load(Ordering::Relaxed), Ordering::Relaxed);
+        for (to, from) in copy.data.iter().zip(&self.data) {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        copy
+    }
+
+    fn field32(&self, field: Field32) -> &AtomicU32 {
+        match field {
+            Field32::First => &self.first,
+            Field32::Last => &self.last,
+            Field32::Magic | Field32::Version => unreachable!("the ring does not look at {field:?}"),
+        }
+    }
+
+    fn field64(&self, field: Field64) -> &AtomicU64 {
+        match field {
+            Field64::Generation => &self.generation,
+            Field64::Lock => &self.lock,
+        }
+    }
+}
+
+impl Memory for ModelMemory {
+    fn data_size(&self) -> u32 {
+        u32::try_from(self.data.len()).expect("a small model")
+    }
+
+    fn load32(&self, field: Field32, order: Ordering) -> u32 {
+        self.field32(field).load(order)
+    }
+
+    fn store32(&self, field: Field32, value: u32, order: Ordering) {
+        self.field32(field).store(value, order);
+    }
+
+    fn load64(&self, field: Field64, order: Ordering) -> u64 {
+        self.field64(field).load(order)
+    }
+
+    fn store64(&self, field: Field64, value: u64, order: Ordering) {
+        self.field64(field).store(value, order);
+    }
+
+    fn cas64(&self, field: Field64, current: u64, new: u64) -> Result<u64, u64> {
+        self.field64(field).compare_exchange(current, new, Ordering::Acquire, Ordering::Relaxed)
+    }
+
+    fn copy_in(&self, at: u32, bytes: &[u8]) {
+        for (cell, byte) in self.data[at as usize..][..bytes.len()].iter().zip(bytes) {
+            cell.store(*byte, Ordering::Relaxed);
+        }
+    }
+
+    fn copy_out(&self, at: u32, bytes: &mut [u8]) {
+        for (cell, byte) in self.data[at as usize..][..bytes.len()].iter().zip(bytes) {
+            *byte = cell.load(Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Which stations are alive: numbers that the kernel forgets with their process.
+//!
+//! Every station picks a number and locks the byte of that number, far beyond the end of the bus
+//! file, through its own open file description (`F_OFD_SETLK`). The kernel drops such a lock when
+//! the last copy of the descriptor is closed, however the process ends; any process with the file
+//! can ask whether the lock is held. Unlike a process id, the number means the same in every pid
+//! namespace, and no other process reuses it.
+//!
+//! The lock lives on in children that inherit the descriptor. It is closed on exec; a process that
+//! forks without exec must drop its stations first.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+
+use crate::mechanism::ring::lock::Owner;
+
+/// File offset of the byte that stands for number 0.
+const BASE: i64 = 1 << 40;
+/// The number of a process that makes the bus.
+const MAKER: i64 = 0;
+/// How many numbers are tried before giving up; a single one is taken with a probability of one in
+/// a thousand million.
+const MAX_ATTEMPTS: usize = 100;
+/// The most stations that are counted. A process that may write the file can hold any number of
+/// locks on it.
+const MAX_COUNTED: usize = 1 << 16;
+
+#[expect(clippy::cast_possible_truncation, reason = "the constants are small; the fields are C's shorts")]
+fn range(kind: i32, first: i64, len: i64) -> libc::flock {
+    libc::flock {
+        l_type: kind as i16,
+        l_whence: libc::SEEK_SET as i16,
+        l_start: BASE + first,
+        l_len: len,
+        l_pid: 0,
+    }
+}
+
+/// Returns a random number that no other station picks.
+///
+/// A forked process inherits the state of its parent's generator, so the process id and the clock
+/// go into the number as well: two stations with the same number would take each other's frames for
+/// their own.
+pub(crate) fn random_number() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let this = u64::from(std::process::id()) << 32 ^ u64::from(now.subsec_nanos());
+    fastrand::Rng::with_seed(fastrand::u64(..) ^ this).u64(..)
+}
+
+/// Picks a number and holds it for as long as `file`'s description is open. It does not pick
+/// `taken`, the number in the lock word: perhaps a dead station left it there.
+pub(crate) fn claim(file: &File, taken: Option<Owner>) -> io::Result<Owner> {
+    for _ in 0..MAX_ATTEMPTS {
+        #[expect(clippy::cast_possible_truncation, reason = "any part of it is as good")]
+        let Some(owner) = Owner::new(random_number() as u32) else { continue };
+        if Some(owner) == taken {
+            continue;
+        }
+        match fcntl(file, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, owner.number().into(), 1))) {
+            Ok(_) => return Ok(owner),
+            Err(Errno::EAGAIN | Errno::EACCES) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(io::Error::other("another process has locked all numbers of stations"))
+}
+
+/// Releases a number.
+pub(crate) fn release(file: &File, owner: Owner) -> io::Result<()> {
+    fcntl(file, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, owner.number().into(), 1)))?;
+    Ok(())
+}
+
+/// Whether the number is held through another description than `file`'s.
+pub(crate) fn is_alive(file: &File, owner: Owner) -> io::Result<bool> {
+    Ok(held_in(file, owner.number().into(), 1)?.is_some())
+}
+
+/// Takes the byte of number 0, which is no station's: its holder may make a bus of the file.
+/// `false` when another process holds it.
+pub(crate) fn try_lock_making(file: &File) -> io::Result<bool> {
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, MAKER, 1))) {
+        Ok(_) => Ok(true),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a process makes a bus of the file, through another description than `file`'s.
+pub(crate) fn is_being_made(file: &File) -> io::Result<bool> {
+    Ok(held_in(file, MAKER, 1)?.is_some())
+}
+
+/// Releases the right to make a bus.
+pub(crate) fn unlock_making(file: &File) -> io::Result<()> {
+    fcntl(file, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, MAKER, 1)))?;
+    Ok(())
+}
+
+/// How many stations hold numbers, the one of `file`'s own description not counted. Beyond
+/// [`MAX_COUNTED`] none is counted.
+pub(crate) fn count(file: &File) -> io::Result<usize> {
+    // The kernel names some lock in a range, not the lowest: continue on both sides of it.
+    let mut ranges = vec![(MAKER + 1, i64::from(Owner::MAX))];
+    let mut count = 0;
+    while let Some((first, len)) = ranges.pop() {
+        if len <= 0 || count >= MAX_COUNTED {
+            continue;
+        }
+        if let Some(held) = held_in(file, first, len)? {
+            count += 1;
+            ranges.push((first, held.start - first));
+            ranges.push((held.end, first + len - held.end));
+        }
+    }
+    Ok(count)
+}
+
+/// A part of the range of numbers that is held, if any is. Other parts may be held as well.
+fn held_in(file: &File, first: i64, len: i64) -> io::Result<Option<Range<i64>>> {
+    // A shared lock conflicts with the exclusive ones that stations hold, and may be asked for
+    // without write access.
+    let mut lock = range(libc::F_RDLCK, first, len);
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock))?;
+    if i32::from(lock.l_type) == libc::F_UNLCK {
+        return Ok(None);
+    }
+    // No station holds a lock across several numbers, but another process may. A length of 0 means
+    // up to the end.
+    let start = (lock.l_start - BASE).clamp(first, first + len - 1);
+    let end = if lock.l_len == 0 { i64::MAX } else { lock.l_start.saturating_add(lock.l_len) - BASE };
+    Ok(Some(start..end.clamp(start + 1, first + len)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(path: &std::path::Path) -> File {
+        File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .expect("a temporary file")
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "locks of files")]
+    fn a_number_lives_as_long_as_its_description() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("bus");
+        let (one, two) = (open(&path), open(&path));
+        let watcher = open(&path);
+        let first = claim(&one, None).expect("a number");
+        let second = claim(&two, Some(first)).expect("a number");
+        assert_ne!(first, second);
+        assert!(is_alive(&watcher, first).expect("asked"));
+        assert_eq!(count(&watcher).expect("asked"), 2);
+        drop(one);
+        assert!(!is_alive(&watcher, first).expect("asked"));
+        assert!(is_alive(&watcher, second).expect("asked"));
+        release(&two, second).expect("released");
+        assert_eq!(count(&watcher).expect("asked"), 0);
+    }
+
+    /// Counting them one by one would take long.
+    #[test]
+    #[cfg_attr(miri, ignore = "locks of files")]
+    fn a_lock_across_many_numbers_counts_as_one() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("bus");
+        let (one, hog, watcher) = (open(&path), open(&path), open(&path));
+        let number = i64::from(claim(&one, None).expect("a number").number());
+        // On both sides of the station.
+        for (first, end) in [(1, number), (number + 1, i64::from(Owner::MAX) + 1)] {
+            fcntl(&hog, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, first, end - first))).expect("free");
+        }
+        assert_eq!(count(&watcher).expect("asked"), 3);
+        drop(one);
+        fcntl(&hog, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, 1, 0))).expect("all of them are free");
+        assert_eq!(count(&watcher).expect("asked"), 1);
+        assert!(is_alive(&watcher, Owner::new(7).expect("not 0")).expect("asked"));
+        claim(&open(&path), None).expect_err("none is left");
+    }
+}
