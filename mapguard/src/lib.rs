@@ -26,7 +26,9 @@
 //! go on working: what is not ours is passed on to the one that was there before.
 
 mod handler;
+mod racing_copy;
 mod ranges;
 
 pub use handler::install;
+pub use racing_copy::racing_copy;
 pub use ranges::Guard;
