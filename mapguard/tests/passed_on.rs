@@ -4,14 +4,17 @@
 use std::env;
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use mapguard::Guard;
 use memmap2::{MmapOptions, MmapRaw};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
 
 const SIZE: usize = 4 * 4096;
+/// A fault that neither ends nor kills comes again and again.
+const DEADLINE: Duration = Duration::from_secs(20);
 const SIGBUS: i32 = Signal::SIGBUS as i32;
 
 /// What a program may have done about the signal before it installs our handler.
@@ -73,8 +76,25 @@ fn survive_a_cut() {
 /// Runs one test of this program again, as a process of its own that knows its `part`.
 fn child(test: &str, part: &str) -> ExitStatus {
     let program = env::current_exe().expect("this program");
-    let output = Command::new(program).args(["--exact", test]).env("PART", part).output().expect("started");
-    output.status
+    let mut child = Command::new(program)
+        .args(["--exact", test])
+        .env("PART", part)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("started");
+    let begin = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            return status;
+        }
+        if begin.elapsed() > DEADLINE {
+            child.kill().expect("killed");
+            child.wait().expect("a child");
+            panic!("{test} with {part} does not end");
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn part() -> Option<String> {
