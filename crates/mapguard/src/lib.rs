@@ -1,9 +1,10 @@
-//! Survive `SIGBUS` in mappings of files that others may cut short.
+//! What it takes to share a mapping with a process that may lie or die: surviving `SIGBUS`, and copying bytes that change.
 //!
-//! Whoever maps a file that another process may truncate lives with a signal: touching a page beyond the new end raises
-//! `SIGBUS`, which kills. A program that [`install`]s the handler of this crate survives it for the mappings that were
+//! # Survival
+//! A program that maps a file that another process may truncate lives with a signal: touching a page beyond the new end
+//! raises `SIGBUS`, which kills. A program that [`install`]s the handler of this crate survives it for the mappings that were
 //! [`Guard`]ed, and for no others: the mapping is replaced, where it stands, by zeros of the process's own, and marked as
-//! lost. The access that failed goes on with zeros; whoever made it asks [`Guard::is_lost`] before believing them.
+//! lost. The access that failed continues with zeros; its code asks [`Guard::is_lost`] before it believes them.
 //!
 //! ```
 //! # use std::error::Error;
@@ -22,11 +23,16 @@
 //! # }
 //! ```
 //!
-//! Libraries guard their mappings; whether the handler is installed is for the program to say. Other handlers of the signal
-//! go on working: what is not ours is passed on to the one that was there before.
+//! Libraries guard their mappings; the program decides whether the handler is installed. Other handlers of the signal
+//! still work: what is not ours, such as a signal that a process sends, does what it did before.
+//!
+//! # Racing copies
+//! [`racing_copy`] copies bytes that other threads or processes write at the same time. To the language that is no data race.
 
 mod handler;
+mod racing_copy;
 mod ranges;
 
 pub use handler::install;
+pub use racing_copy::racing_copy;
 pub use ranges::Guard;

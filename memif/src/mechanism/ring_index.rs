@@ -156,4 +156,112 @@ mod tests {
             }
         }
     }
+
+    const INDEXES: i64 = 1 << 16;
+
+    /// A stretch in numbers that never wrap, of which the ring shows the low 16 bits.
+    #[derive(Clone, Copy)]
+    struct Unbounded {
+        next: i64,
+        end: i64,
+        size: i64,
+        lead: i64,
+        ahead: i64,
+    }
+
+    impl Unbounded {
+        fn low(number: i64) -> u16 {
+            u16::try_from(number.rem_euclid(INDEXES)).unwrap()
+        }
+
+        /// The same, as it is kept.
+        fn window(self) -> RingIndex {
+            let size = u16::try_from(self.size).unwrap();
+            let (lead, ahead) = (Self::low(self.lead), Self::low(self.ahead));
+            RingIndex { next: Self::low(self.next), end: Self::low(self.end), size, lead, ahead }
+        }
+
+        /// The end that the peer's index stands for: the first one, from the last one on, that has its low bits. None when
+        /// that is beyond the ring.
+        fn end_by(self, theirs: u16) -> Option<i64> {
+            let further = (i64::from(theirs) + self.lead - self.end).rem_euclid(INDEXES);
+            Some(self.end + further).filter(|end| *end <= self.next + self.size)
+        }
+
+        fn check(self, theirs: u16) {
+            let mut window = self.window();
+            let before = self.end - self.next;
+            assert_eq!(i64::from(window.available()), before);
+            match self.end_by(theirs) {
+                None => {
+                    assert_eq!(window.observe(theirs), Err(Jump));
+                    assert_eq!(i64::from(window.available()), before, "a jump changes nothing");
+                }
+                Some(end) => {
+                    assert_eq!(window.observe(theirs), Ok(()));
+                    assert_eq!(i64::from(window.available()), end - self.next);
+                }
+            }
+        }
+
+        /// Hands over every number there is, or some of many.
+        fn check_advances(self) {
+            let available = self.end - self.next;
+            let step = usize::try_from(available / 64).unwrap().max(1);
+            for count in (0..=available).step_by(step).chain([available]) {
+                let mut window = self.window();
+                let ours = window.advance(u16::try_from(count).unwrap());
+                let next = self.next + count;
+                assert_eq!(ours, Self::low(next + self.ahead));
+                assert_eq!((window.next(), window.ours()), (Self::low(next), ours));
+                assert_eq!(i64::from(window.available()), available - count);
+                assert_eq!(i64::from(window.slot(window.next())), next.rem_euclid(self.size));
+            }
+        }
+
+        /// Every role's stretch of `available` from `next` on.
+        fn roles(size: i64, next: i64, available: i64) -> [Self; 3] {
+            [(0, 0), (0, size), (size, 0)].map(|(lead, ahead)| Self {
+                next,
+                end: next + available,
+                size,
+                lead,
+                ahead,
+            })
+        }
+    }
+
+    /// Small rings: every place of the 16 bits, every number of slots, and every index of the peer's that is near, or far.
+    #[test]
+    fn small_rings_count_like_numbers_that_never_wrap() {
+        for size in [1, 2, 4, 8] {
+            for next in 0..INDEXES {
+                for available in 0..=size {
+                    for stretch in Unbounded::roles(size, next, available) {
+                        stretch.check_advances();
+                        let far = [-(INDEXES / 2), INDEXES / 2 - 1, 1_000];
+                        for offset in (-2 * size - 1..=2 * size + 1).chain(far) {
+                            stretch.check(Unbounded::low(next + offset));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Rings of all sizes, around the places where 16 bits wrap or change their sign, with every index the peer can store.
+    #[test]
+    fn rings_of_all_sizes_refuse_every_jump() {
+        for log2 in 0..=15 {
+            let size = 1 << log2;
+            for next in [0, 1, 0x7FFF, 0x8000, 0xFFFE, 0xFFFF] {
+                for available in [0, 1, size / 2, size - 1, size] {
+                    for stretch in Unbounded::roles(size, next, available.min(size)) {
+                        stretch.check_advances();
+                        (0..=u16::MAX).for_each(|theirs| stretch.check(theirs));
+                    }
+                }
+            }
+        }
+    }
 }

@@ -1,19 +1,19 @@
 //! The copies between packets in shared memory and memory of the caller.
 //!
-//! The bytes are copied as plain memory. The peer may store to them at the same time: the copy then holds some mix of
-//! old and new bytes, which is as good as any other bytes a peer may send. Small packets are copied in place in a few
-//! wide moves, since a call into the C library costs as much as the copy itself.
+//! The peer may store to the bytes at the same time, and so may safe code of this process: a packet's bytes are lent out as
+//! atomics. So every copy here is a [`racing_copy`], which is no data race. It then holds some mix of old and new bytes,
+//! which is as good as any other bytes a peer may send.
 
-use std::mem::size_of;
-use std::ptr;
 use std::sync::atomic::AtomicU8;
+
+use mapguard::racing_copy;
 
 /// Copies as much as fits of `from` into `to` and returns how many bytes that was.
 #[inline]
 pub(crate) fn read(from: &[AtomicU8], to: &mut [u8]) -> usize {
     let len = from.len().min(to.len());
-    // SAFETY: both slices are valid for `len` bytes; `to` is exclusively borrowed and so cannot overlap `from`.
-    unsafe { copy(from.as_ptr().cast(), to.as_mut_ptr(), len) };
+    // SAFETY: both slices are valid for `len` bytes; `from` is reached as atomics only, and `to` by no other thread.
+    unsafe { racing_copy(from.as_ptr().cast(), to.as_mut_ptr(), len) };
     len
 }
 
@@ -21,73 +21,48 @@ pub(crate) fn read(from: &[AtomicU8], to: &mut [u8]) -> usize {
 #[inline]
 pub(crate) fn write(from: &[u8], to: &[AtomicU8]) -> usize {
     let len = from.len().min(to.len());
-    // SAFETY: both slices are valid for `len` bytes, atomics may be written through a shared reference, and `from` is
-    // memory nobody writes to and so cannot overlap `to`.
-    unsafe { copy(from.as_ptr(), to.as_ptr().cast_mut().cast(), len) };
+    // SAFETY: both slices are valid for `len` bytes; `from` is not written while it is borrowed, and `to` is reached as
+    // atomics only, which may be written through a shared reference.
+    unsafe { racing_copy(from.as_ptr(), to.as_ptr().cast_mut().cast(), len) };
     len
 }
 
 /// Copies as much as fits of `from` into `to` and returns how many bytes that was. A peer can make buffers overlap, so
-/// both may be the same memory.
+/// both may be the same memory: what is copied then is what was there before.
 #[inline]
 pub(crate) fn relay(from: &[AtomicU8], to: &[AtomicU8]) -> usize {
     let len = from.len().min(to.len());
+    let (from, to) = (&from[..len], &to[..len]);
     if len <= 64 {
         // Through a buffer of our own, which makes overlap harmless and is cheaper than a call.
         let mut local = [0; 64];
         let local = &mut local[..len];
         read(from, local);
         write(local, to);
+    } else if from.as_ptr().addr().abs_diff(to.as_ptr().addr()) < len {
+        relay_within(from, to);
     } else {
-        // SAFETY: both slices are valid for `len` bytes, and this copy allows overlap.
-        unsafe { ptr::copy(from.as_ptr().cast::<u8>(), to.as_ptr().cast_mut().cast::<u8>(), len) };
+        // SAFETY: both slices are valid for `len` bytes and reached as atomics only.
+        unsafe { racing_copy(from.as_ptr().cast(), to.as_ptr().cast_mut().cast(), len) };
     }
     len
 }
 
-/// Copies one `T` from offset `at`, whatever its alignment.
-///
-/// # Safety
-/// `from` is readable and `to` writable for `at + size_of::<T>()` bytes.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "a call would cost more than the move it makes")]
-unsafe fn one<T>(from: *const u8, to: *mut u8, at: usize) {
-    // SAFETY: `at` is within the block, by the caller's promise.
-    let from = unsafe { from.add(at) };
-    // SAFETY: as above.
-    let to = unsafe { to.add(at) };
-    // SAFETY: both sides hold a whole `T` at this place; plain bytes have no invalid values and need no alignment here.
-    unsafe { ptr::copy_nonoverlapping(from, to, size_of::<T>()) };
-}
-
-/// Copies a block of `size_of::<T>()..=2 * size_of::<T>()` bytes as its first and its last `T`, which may overlap.
-///
-/// # Safety
-/// As for [`copy`], and `len` is in the range given.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "a call would cost more than the moves it makes")]
-unsafe fn ends<T>(from: *const u8, to: *mut u8, len: usize) {
-    // SAFETY: `len >= size_of::<T>()`.
-    unsafe { one::<T>(from, to, 0) };
-    // SAFETY: ends at `len`.
-    unsafe { one::<T>(from, to, len - size_of::<T>()) };
-}
-
-/// # Safety
-/// `from` is readable and `to` writable for `len` bytes, and they do not overlap.
-#[inline]
-unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
-    match len {
-        // SAFETY: the range is the one `ends` asks for.
-        32..=64 => unsafe { ends::<[u8; 32]>(from, to, len) },
-        // SAFETY: as above.
-        65..=128 => unsafe { ends::<[u8; 64]>(from, to, len) },
-        // SAFETY: as above.
-        16..32 => unsafe { ends::<[u8; 16]>(from, to, len) },
-        // SAFETY: as above.
-        8..16 => unsafe { ends::<u64>(from, to, len) },
-        // SAFETY: the caller's promise is the one this copy asks for.
-        _ => unsafe { ptr::copy_nonoverlapping(from, to, len) },
+/// Copies slices of one length that overlap, piece by piece through a buffer: from the end that is not overwritten before
+/// it is read.
+#[cold]
+fn relay_within(from: &[AtomicU8], to: &[AtomicU8]) {
+    let mut local = [0; 256];
+    let mut piece = |from: &[AtomicU8], to: &[AtomicU8]| {
+        let local = &mut local[..from.len()];
+        read(from, local);
+        write(local, to);
+    };
+    let pieces = from.chunks(256).zip(to.chunks(256));
+    if to.as_ptr() < from.as_ptr() {
+        pieces.for_each(|(from, to)| piece(from, to));
+    } else {
+        pieces.rev().for_each(|(from, to)| piece(from, to));
     }
 }
 
@@ -129,5 +104,23 @@ mod tests {
         memory.iter().zip(0u8..=255).for_each(|(cell, i)| cell.store(i, Relaxed));
         assert_eq!(relay(&memory[..200], &memory[8..208]), 200);
         assert_eq!(memory[207].load(Relaxed), 199);
+    }
+
+    /// As the C library's `memmove` does, in both directions and at every distance.
+    #[test]
+    fn overlapping_buffers_arrive_as_they_were() {
+        let before: Vec<u8> = (0..1_200u32).map(|i| (i % 251).to_le_bytes()[0]).collect();
+        for len in [1, 63, 64, 65, 128, 129, 255, 256, 257, 600] {
+            for shift in 0..=600 {
+                for (from, to) in [(0, shift), (shift, 0)] {
+                    let memory: Vec<AtomicU8> = before.iter().map(|byte| AtomicU8::new(*byte)).collect();
+                    assert_eq!(relay(&memory[from..from + len], &memory[to..to + len]), len);
+                    let mut expected = before.clone();
+                    expected.copy_within(from..from + len, to);
+                    let after: Vec<u8> = memory.iter().map(|byte| byte.load(Relaxed)).collect();
+                    assert!(after == expected, "{len} bytes from {from} to {to}");
+                }
+            }
+        }
     }
 }

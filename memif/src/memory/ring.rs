@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::region::Regions;
+use crate::format::MAX_LOG2_RING_SIZE_ACCEPTED;
 use crate::format::ring::{Descriptor, DescriptorCell, RING_ALIGN, RingHeader, ring_bytes};
 
 /// A ring of `1 << log2_size` descriptors at a checked place; it keeps its memory mapped.
@@ -19,9 +20,13 @@ pub(crate) struct RingMemory {
 unsafe impl Send for RingMemory {}
 
 impl RingMemory {
-    /// The ring at `offset` of region `region`, or nothing when it is not wholly inside or not aligned.
+    /// The ring at `offset` of region `region`, or nothing when it is larger than the protocol's indexes can tell apart, not
+    /// wholly inside, or not aligned.
     pub(crate) fn new(regions: &Arc<Regions>, region: u16, offset: u32, log2_size: u8) -> Option<Self> {
-        let all: u32 = ring_bytes(log2_size.min(31)).try_into().ok()?;
+        if log2_size > MAX_LOG2_RING_SIZE_ACCEPTED {
+            return None;
+        }
+        let all: u32 = ring_bytes(log2_size).try_into().ok()?;
         let bytes: &[AtomicU8] = regions.bytes(region, offset, all)?;
         if !(bytes.as_ptr() as u64).is_multiple_of(RING_ALIGN) {
             return None;
@@ -80,5 +85,49 @@ impl RingMemory {
         let (first, second) = descriptor.words();
         cell.first.store(first, Relaxed);
         cell.second.store(second, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::region::Region;
+    use std::os::fd::AsFd;
+
+    fn regions(len: u64) -> Arc<Regions> {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(len).unwrap();
+        let region = Region::map(file.as_fd(), len, 4_096, false).unwrap();
+        Arc::new(Regions::new(vec![region.into()]))
+    }
+
+    /// What is checked to be inside is what is handed out, for every size that can be asked for.
+    #[test]
+    fn a_ring_has_all_its_descriptors_inside_or_is_refused() {
+        for log2_size in 0..=u8::MAX {
+            let fits = log2_size <= MAX_LOG2_RING_SIZE_ACCEPTED;
+            // Sparse: no more of it is there than is touched.
+            let bytes = if fits { ring_bytes(log2_size) } else { 8 << 30 };
+            let regions = regions(bytes);
+            let ring = RingMemory::new(&regions, 0, 0, log2_size);
+            assert_eq!(ring.map(|ring| ring.size()), fits.then(|| 1 << log2_size), "2^{log2_size}");
+        }
+    }
+
+    #[test]
+    fn the_last_descriptor_ends_where_the_region_does() {
+        for log2_size in 0..=MAX_LOG2_RING_SIZE_ACCEPTED {
+            let bytes = ring_bytes(log2_size);
+            let regions = regions(bytes);
+            let ring = RingMemory::new(&regions, 0, 0, log2_size).unwrap();
+            let last = u16::try_from((1u32 << log2_size) - 1).unwrap();
+            let descriptor = Descriptor { flags: 1, region: 2, length: 3, offset: 4, metadata: 5 };
+            ring.set_descriptor(last, descriptor);
+            assert_eq!(ring.descriptor(last), descriptor);
+            let end = u32::try_from(bytes).unwrap();
+            assert!(regions.bytes(0, end - 16, 16).unwrap().iter().any(|byte| byte.load(Relaxed) != 0));
+            assert!(RingMemory::new(&regions, 0, 16, log2_size).is_none(), "one descriptor too far");
+            assert!(RingMemory::new(&regions, 0, 8, 0).is_none(), "not aligned");
+        }
     }
 }

@@ -6,11 +6,17 @@
 //!
 //! # The racing copy
 //!
-//! Other processes write the mapping while we read it. Such a copy may come out torn; that is no fault as long as
-//! nothing is concluded from the bytes before the ring says that they were whole (see [`crate::mechanism::ring`]). What
-//! matters here is that the compiler sees no Rust reference to such bytes: [`racing_copy`] goes from raw pointer to raw
-//! pointer, and the callers order it with fences. Shared memory is only ever lent out as `&[AtomicU8]`, which permits
-//! concurrent change.
+//! Other processes write the mapping while we read it, and so do other threads of this one. Such a copy may come out torn;
+//! that is no fault as long as nothing is concluded from the bytes before the ring says that they were whole (see
+//! [`crate::mechanism::ring`]). Two things matter here: the compiler sees no Rust reference to such bytes, and the copy is no data
+//! race. [`racing_copy`] goes from raw pointer to raw pointer, byte by byte an atomic to the language, and the callers
+//! order it with fences. Memory of callers that may change meanwhile is only ever lent as `&[AtomicU8]`.
+//!
+//! # Loads from a read-only mapping
+//!
+//! A [`Tap`](crate::Tap) may have mapped the file for reading only. The language guarantees of atomic loads from such
+//! memory only those that are relaxed: an acquire load may be compiled to an instruction that writes. So an acquire here is
+//! a relaxed load and an acquire fence behind it, which orders at least as much and costs the same.
 
 #[cfg(test)]
 pub(crate) mod model;
@@ -19,7 +25,7 @@ use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
-use mapguard::Guard;
+use mapguard::{Guard, racing_copy};
 use memmap2::{MmapOptions, MmapRaw};
 
 use crate::format::{Field32, Field64, HEADER_SIZE};
@@ -129,8 +135,8 @@ impl Mapping {
     pub(crate) fn copy_in_shared(&self, at: u32, bytes: &[AtomicU8]) {
         self.assert_writable();
         let to = self.data(at, bytes.len());
-        // SAFETY: `data` checked the destination, a slice is its own proof, and the ring is never lent out as a slice,
-        // so they do not overlap.
+        // SAFETY: `data` checked the destination, and a slice is its own proof; both are reached as atomics and by racing
+        // copies only.
         unsafe { racing_copy(bytes.as_ptr().cast(), to, bytes.len()) }
     }
 
@@ -138,8 +144,7 @@ impl Mapping {
     #[inline]
     pub(crate) fn copy_out_shared(&self, at: u32, bytes: &[AtomicU8]) {
         let from = self.data(at, bytes.len());
-        // SAFETY: `data` checked the source; atomics may be written through a shared reference; they do not overlap,
-        // as above.
+        // SAFETY: as above, and atomics may be written through a shared reference.
         unsafe { racing_copy(from, bytes.as_ptr().cast_mut().cast(), bytes.len()) }
     }
 
@@ -154,8 +159,11 @@ impl Memory for Mapping {
         self.data_size
     }
 
+    #[inline]
     fn load32(&self, field: Field32, order: Ordering) -> u32 {
-        self.atomic32(field).load(order)
+        let value = self.atomic32(field).load(Ordering::Relaxed);
+        order_after(order);
+        value
     }
 
     fn store32(&self, field: Field32, value: u32, order: Ordering) {
@@ -163,8 +171,11 @@ impl Memory for Mapping {
         self.atomic32(field).store(value, order);
     }
 
+    #[inline]
     fn load64(&self, field: Field64, order: Ordering) -> u64 {
-        self.atomic64(field).load(order)
+        let value = self.atomic64(field).load(Ordering::Relaxed);
+        order_after(order);
+        value
     }
 
     fn store64(&self, field: Field64, value: u64, order: Ordering) {
@@ -189,15 +200,25 @@ impl Memory for Mapping {
     fn copy_in(&self, at: u32, bytes: &[u8]) {
         self.assert_writable();
         let to = self.data(at, bytes.len());
-        // SAFETY: `data` checked the destination, and a slice of ours does not overlap the mapping.
+        // SAFETY: `data` checked the destination, which is reached by racing copies only, and nobody writes the slice.
         unsafe { racing_copy(bytes.as_ptr(), to, bytes.len()) }
     }
 
     #[inline]
     fn copy_out(&self, at: u32, bytes: &mut [u8]) {
         let from = self.data(at, bytes.len());
-        // SAFETY: `data` checked the source, and a slice of ours does not overlap the mapping.
+        // SAFETY: `data` checked the source, which is reached by racing copies only, and nobody else knows the slice.
         unsafe { racing_copy(from, bytes.as_mut_ptr(), bytes.len()) }
+    }
+}
+
+/// Orders what follows a relaxed load as if the load had this order. Which release it then pairs with, the callers name.
+#[inline]
+fn order_after(load: Ordering) {
+    match load {
+        Ordering::Relaxed => {}
+        Ordering::Acquire => fence(Ordering::Acquire),
+        other => unreachable!("a load is relaxed or acquire, not {other:?}"),
     }
 }
 
@@ -213,18 +234,4 @@ fn prefetch_for_writing(line: *const u8) {
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = line;
-}
-
-/// Copies bytes of which either side may be memory that another process writes at this moment.
-///
-/// To the compiler this is an ordinary copy between two places it knows nothing of; it cannot be split from the fences
-/// the callers put around it, because those order all memory accesses. What another process does to the bytes
-/// meanwhile decides only which bytes arrive.
-///
-/// # Safety
-/// Both sides must be valid for `len` bytes and must not overlap.
-#[inline]
-unsafe fn racing_copy(from: *const u8, to: *mut u8, len: usize) {
-    // SAFETY: the caller's promise is this function's.
-    unsafe { std::ptr::copy_nonoverlapping(from, to, len) }
 }

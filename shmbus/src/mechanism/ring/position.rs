@@ -149,4 +149,88 @@ mod tests {
             }
         }
     }
+
+    /// Generations around the ends of the number, and some other.
+    const GENERATIONS: [u64; 7] = [0, 1, 7, 1 << 32, i64::MAX as u64, u64::MAX - 1, u64::MAX];
+
+    /// The number of bytes from the beginning of generation `base` to `position`, in numbers that do not wrap.
+    fn count(position: Position, base: u64, size: u32) -> i128 {
+        let turns = i128::from(position.generation.wrapping_sub(base).cast_signed());
+        turns * i128::from(size) + i128::from(position.offset)
+    }
+
+    /// Every place, and every step, on rings of a few bytes; and on the largest ones, around their ends.
+    #[test]
+    fn steps_of_any_length_count_bytes() {
+        let small =
+            (1..=12).map(|size| (size, (0..size).collect::<Vec<_>>(), (0..=size).collect::<Vec<_>>()));
+        let large = [1 << 20, (1 << 30) - 1, 1 << 30].map(|size| {
+            (size, vec![0, 1, size / 2, size - 2, size - 1], vec![0, 1, size / 2, size - 1, size])
+        });
+        for (size, offsets, steps) in small.chain(large) {
+            for generation in GENERATIONS {
+                for &offset in &offsets {
+                    for &step in &steps {
+                        let (from, to) = (at(generation, offset), at(generation, offset).advance(step, size));
+                        assert!(to.offset < size);
+                        assert_eq!(
+                            count(to, generation, size),
+                            count(from, generation, size) + i128::from(step)
+                        );
+                        assert_eq!(to.since(from, size), u64::from(step));
+                        // Backwards it is a huge number, which no comparison accepts.
+                        let back = from.since(to, size);
+                        assert!(if step == 0 { back == 0 } else { back > u64::MAX - 2 * u64::from(size) });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Every header of rings of a few bytes, and every place a reader may be at near them.
+    #[test]
+    fn every_header_of_a_small_ring_says_which_places_it_holds() {
+        for size in 1..=9_u32 {
+            for packet_header in 0..=size.min(3) {
+                let max_frame = size - packet_header;
+                for generation in GENERATIONS {
+                    for (first, last) in
+                        (0..=size + 1).flat_map(|first| (0..=size).map(move |last| (first, last)))
+                    {
+                        for len in 0..=max_frame + 1 {
+                            let extent =
+                                Extent::new(generation, first, last, len, packet_header, max_frame, size);
+                            let possible = first <= size && last < size && len <= max_frame;
+                            assert_eq!(extent.is_some(), possible);
+                            if let Some(extent) = extent {
+                                check_extent(&extent, generation, first, last + packet_header + len, size);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// `end` is where the newest packet ends, from the beginning of the turn it began in.
+    fn check_extent(extent: &Extent, generation: u64, first: u32, end: u32, size: u32) {
+        // In bytes from the beginning of this generation, which a packet that reaches the ring's end has begun.
+        let ends = i128::from(end % size);
+        assert_eq!(count(extent.end, generation, size), ends);
+        let begins = count(extent.first, generation, size);
+        if first == size {
+            assert_eq!(begins, 0, "nothing was ever dropped");
+        } else {
+            // The newest byte before the end that has this offset.
+            assert_eq!(begins.rem_euclid(i128::from(size)), i128::from(first));
+            assert!((1..=i128::from(size)).contains(&(ends - begins)));
+        }
+        for turn in -3..=3_i64 {
+            for offset in 0..size {
+                let position = at(generation.wrapping_add_signed(turn), offset);
+                let bytes = count(position, generation, size);
+                assert_eq!(extent.holds(position, size), (begins..=ends).contains(&bytes));
+            }
+        }
+    }
 }
