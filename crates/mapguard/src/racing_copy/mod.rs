@@ -5,7 +5,7 @@
 //! of bytes that another thread stores to meanwhile is a data race: undefined behaviour, whatever the machine does. That
 //! holds for `ptr::copy_nonoverlapping`, for volatile accesses, and for a call of the C library's `memcpy`, which the
 //! compiler takes for the same thing. The language has no bytewise atomic copy yet (RFC 3301), and the compiler does not
-//! join a loop of relaxed atomic bytes to wide moves: 1,514 bytes take 20 times as long that way.
+//! join a loop of relaxed atomic bytes to wide moves: it moves them one by one.
 //!
 //! # What happens here
 //! [`portable`] is that loop: a relaxed load and a relaxed store for each byte. Bytes, and not words: the language allows
@@ -18,8 +18,8 @@
 //!
 //! * Each byte of `to` is stored at least once, with a value that the same byte of `from` had during the call, and no other
 //!   byte is stored. A byte may be loaded and stored twice where two moves overlap; a relaxed loop could do the same.
-//! * The processors promise that a move of any width accesses each of its bytes whole. x86-64 (Intel SDM vol. 3, 9.1.1; AMD
-//!   APM vol. 2, 7.3.2) and aarch64 (Arm ARM, B2.2) split wide moves, if at all, into accesses of a byte or more. So what
+//! * The processors promise that a move of any width accesses each of its bytes whole. x86-64 (Intel SDM vol. 3, "Guaranteed Atomic Operations"; AMD
+//!   APM vol. 2, "Access Atomicity") and aarch64 (Arm ARM, "Atomicity in the Arm architecture") split wide moves, if at all, into accesses of a byte or more. So what
 //!   arrives of a racing copy is a mix of old and new bytes, and never a byte that no program stored.
 //! * Relaxed accesses need no order among each other beyond that of one byte with itself, which caches keep. The
 //!   blocks say neither `nomem`, `readonly` nor `pure`, so the compiler moves no fence and no atomic access across them; the
