@@ -35,9 +35,17 @@
 //! once lives on: the link ends with [`ProtocolError::RegionLost`].
 //!
 //! # Floors
-//! Lower modules know nothing of upper ones; `error` belongs to all: `format` (what lies on the wire and in memory), `memory`
-//! (mapping, bounds, copies: all `unsafe` is there), `mechanism` (handshakes and rings, no I/O), `system` (sockets and
-//! timers), `face` (what is exported here).
+//! A module uses only its own floor and lower ones; `error` belongs to all. From the bottom:
+//!
+//! | floor | what it holds | `unsafe` |
+//! |---|---|---|
+//! | `format` | what lies on the wire and in shared memory | none |
+//! | `memory` | mapped memory, with checked access and copies; its only system call is `mmap` | raw pointers into mappings |
+//! | `mechanism` | handshakes and rings, without I/O | none (one test shows a race to the model checker) |
+//! | `system` | sockets, descriptors and timers | descriptors from the kernel (`scm_rights`), system calls that `nix` lacks (`untrusted_eventfd`) |
+//! | `face` | what is exported here | none |
+
+#![deny(unsafe_code)]
 
 mod error;
 mod face;
@@ -46,6 +54,7 @@ mod format;
 #[doc(hidden)]
 pub mod fuzzing;
 mod mechanism;
+#[expect(unsafe_code, reason = "shared memory is reached through raw pointers, and only here")]
 mod memory;
 mod system;
 

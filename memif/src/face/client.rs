@@ -327,7 +327,7 @@ impl Client {
     fn tell(&mut self, end: End, link: Option<&LinkHandle>) {
         let id = self.options.id;
         self.tally.count(&end);
-        self.history.ended(&end, link);
+        self.history.ended(&end, link.map(LinkHandle::stats));
         self.news.push(if link.is_some() {
             let reason = end.into_disconnect();
             self.history.last = Some(reason.clone());

@@ -2,13 +2,17 @@
 //! `show memif descriptors`.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 
 use super::history::History;
-use super::link::{LinkHandle, Peer};
-use super::options::{Options, Role, RxMode};
+use super::link::{LinkHandle, Peer, RingView};
+use super::options::{ModeCell, Options, Role, RxMode};
 use super::stats::QueueStats;
 use crate::error::DisconnectReason;
 use crate::format::mode::Mode;
+use crate::format::ring::Descriptor;
+use crate::mechanism::layout;
+use crate::memory::region::Region;
 
 /// An interface, its peer and its rings as they were at a moment. As text, it looks like VPP's `show memif`.
 #[derive(Debug, Clone)]
@@ -116,7 +120,9 @@ impl Details {
         link: Option<&LinkHandle>,
         descriptors: bool,
     ) -> Self {
-        let (rx, tx) = link.map(|link| link.rings(descriptors)).unwrap_or_default();
+        let rings =
+            |views: &[RingView]| views.iter().map(|view| RingDetails::of(view, descriptors)).collect();
+        let (rx, tx) = link.map(|link| (rings(&link.rx), rings(&link.tx))).unwrap_or_default();
         let (rx_now, tx_now) = link.map(LinkHandle::stats).unwrap_or_default();
         let (mut rx_total, mut tx_total) = (history.rx, history.tx);
         rx_total += rx_now;
@@ -129,7 +135,9 @@ impl Details {
             name: options.interface_name(),
             app_name: options.application().to_owned(),
             peer: link.map(|link| link.peer.clone()),
-            regions: link.map(LinkHandle::regions).unwrap_or_default(),
+            regions: link
+                .map(|link| link.regions.iter().map(RegionDetails::of).collect())
+                .unwrap_or_default(),
             rx,
             tx,
             rx_total,
@@ -140,6 +148,40 @@ impl Details {
             last_told: history.told.clone(),
             last_heard: history.heard.clone(),
         }
+    }
+}
+
+impl RegionDetails {
+    fn of(region: &Region) -> Self {
+        Self { size: region.len(), sealed: region.sealed(), lost: region.is_lost() }
+    }
+}
+
+impl RingDetails {
+    fn of(view: &RingView, descriptors: bool) -> Self {
+        // Relaxed: a snapshot, on which nothing depends.
+        let header = view.memory.header();
+        // A ring has at most 2^15 descriptors.
+        let slots = if descriptors { u16::try_from(view.memory.size()).unwrap_or(1 << 15) } else { 0 };
+        Self {
+            direction: layout::direction(view.place.s2m),
+            index: view.place.index,
+            region: view.place.region,
+            offset: view.place.offset,
+            size: view.memory.size(),
+            head: header.head.load(Ordering::Relaxed),
+            tail: header.tail.load(Ordering::Relaxed),
+            flags: header.flags.load(Ordering::Relaxed),
+            rx_mode: view.mode.as_deref().map(ModeCell::get),
+            stats: QueueStats::of(&view.counters),
+            descriptors: (0..slots).map(|slot| view.memory.descriptor(slot).into()).collect(),
+        }
+    }
+}
+
+impl From<Descriptor> for DescriptorDetails {
+    fn from(Descriptor { flags, region, length, offset, metadata }: Descriptor) -> Self {
+        Self { flags, region, length, offset, metadata }
     }
 }
 

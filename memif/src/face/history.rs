@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::end::End;
-use super::link::LinkHandle;
 use super::stats::QueueStats;
 use crate::error::{DisconnectReason, Rejection};
 
@@ -26,16 +25,15 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// A connection is over, with or without a link.
-    pub(crate) fn ended(&mut self, end: &End, link: Option<&LinkHandle>) {
+    /// Records the end of a connection, and the counts (received, sent) of its link if it had one.
+    pub(crate) fn ended(&mut self, end: &End, stats: Option<(QueueStats, QueueStats)>) {
         if let Some(reason) = end.farewell() {
             self.told = Some(reason);
         }
         if let End::Bye(reason) = end {
             self.heard = Some(reason.clone());
         }
-        if let Some(link) = link {
-            let (rx, tx) = link.stats();
+        if let Some((rx, tx)) = stats {
             self.rx += rx;
             self.tx += tx;
         }

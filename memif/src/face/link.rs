@@ -1,24 +1,23 @@
 //! A connection with a peer, and what its queues and its endpoint tell each other.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::details::{DescriptorDetails, RegionDetails, RingDetails};
+use super::link_state::LinkState;
 use super::options::{ModeCell, Options, RxMode};
 use super::rx::RxQueue;
 use super::stats::QueueStats;
 use super::tx::TxQueue;
-use crate::error::{LinkError, ProtocolError, RingFault};
+use crate::error::{ProtocolError, RingFault};
 use crate::format::message::{AddRing, Name};
 use crate::format::mode::Mode;
-use crate::format::ring::{COOKIE, Descriptor};
+use crate::format::ring::COOKIE;
 use crate::mechanism::counters::Counters;
-use crate::mechanism::ring_buffers::RingBuffers;
 use crate::mechanism::rx::RxRing;
 use crate::mechanism::tx::TxRing;
 use crate::mechanism::{Side, layout};
-use crate::memory::region::{Region, Regions};
+use crate::memory::region::Regions;
 use crate::memory::ring::RingMemory;
 use crate::system::event_fd::EventFd;
 use crate::system::untrusted_fd::UntrustedFd;
@@ -63,135 +62,36 @@ impl fmt::Debug for Link {
     }
 }
 
-/// Shared by a link's endpoint and its queues.
-#[derive(Debug)]
-pub(crate) struct LinkState {
-    up: AtomicBool,
-    fault: OnceLock<ProtocolError>,
-    /// Buffers of queues that were dropped while the peer may use them.
-    abandoned: Mutex<Vec<RingBuffers>>,
-    /// Wakes the endpoint.
-    wake: Arc<EventFd>,
-}
-
-impl LinkState {
-    /// What every burst asks first.
-    #[inline]
-    pub(crate) fn check(&self) -> Result<(), LinkError> {
-        // Relaxed: nothing is published by this flag; a burst more or less after the end does no harm.
-        if self.up.load(Ordering::Relaxed) { Ok(()) } else { Err(self.why()) }
-    }
-
-    #[cold]
-    fn why(&self) -> LinkError {
-        self.fault.get().map_or(LinkError::Down, |fault| LinkError::Peer(fault.clone()))
-    }
-
-    /// A queue has caught the peer lying.
-    #[cold]
-    pub(crate) fn accuse(&self, fault: ProtocolError) -> LinkError {
-        // Only the first lie is told.
-        let fault = self.fault.get_or_init(|| fault).clone();
-        self.close();
-        self.wake.ring();
-        LinkError::Peer(fault)
-    }
-
-    /// The lie a queue caught the peer at.
-    pub(crate) fn fault(&self) -> Option<&ProtocolError> {
-        self.fault.get()
-    }
-
-    /// Takes the buffers of a queue that is dropped: they are free again when the link is over.
-    pub(crate) fn abandon(&self, buffers: RingBuffers) {
-        let mut abandoned = self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the lock: the end comes before this, or finds them.
-        if self.up.load(Ordering::Relaxed) {
-            abandoned.push(buffers);
-        }
-    }
-
-    fn close(&self) {
-        let mut abandoned = self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
-        self.up.store(false, Ordering::Relaxed);
-        abandoned.clear();
-    }
-}
-
 /// The endpoint's end of a link. Dropping it takes the link down.
 #[derive(Debug)]
 pub(crate) struct LinkHandle {
     state: Arc<LinkState>,
     sleepers: Vec<Arc<EventFd>>,
     pub(crate) peer: Peer,
-    regions: Arc<Regions>,
-    rx: Vec<Watch>,
-    tx: Vec<Watch>,
+    pub(crate) regions: Arc<Regions>,
+    pub(crate) rx: Vec<RingView>,
+    pub(crate) tx: Vec<RingView>,
 }
 
-/// What the endpoint sees of a queue.
-struct Watch {
-    place: AddRing,
-    memory: RingMemory,
-    counters: Arc<Counters>,
+/// The endpoint's view of a ring, whose queue may be on another thread.
+pub(crate) struct RingView {
+    pub(crate) place: AddRing,
+    pub(crate) memory: RingMemory,
+    pub(crate) counters: Arc<Counters>,
     /// For a ring to receive on.
-    mode: Option<Arc<ModeCell>>,
+    pub(crate) mode: Option<Arc<ModeCell>>,
 }
 
-impl fmt::Debug for Watch {
+impl fmt::Debug for RingView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").field("place", &self.place).finish_non_exhaustive()
-    }
-}
-
-impl Watch {
-    fn details(&self, descriptors: bool) -> RingDetails {
-        // Relaxed: a look at a moment, on which nothing depends.
-        let header = self.memory.header();
-        let shown = if descriptors { 0..self.memory.size() } else { 0..0 };
-        // A ring has at most 2^15 descriptors.
-        let read = |slot| self.memory.descriptor(u16::try_from(slot).unwrap_or(0));
-        let tell = |Descriptor { flags, region, length, offset, metadata }| DescriptorDetails {
-            flags,
-            region,
-            length,
-            offset,
-            metadata,
-        };
-        RingDetails {
-            direction: layout::direction(self.place.s2m),
-            index: self.place.index,
-            region: self.place.region,
-            offset: self.place.offset,
-            size: self.memory.size(),
-            head: header.head.load(Ordering::Relaxed),
-            tail: header.tail.load(Ordering::Relaxed),
-            flags: header.flags.load(Ordering::Relaxed),
-            rx_mode: self.mode.as_deref().map(ModeCell::get),
-            stats: QueueStats::of(&self.counters),
-            descriptors: shown.map(read).map(tell).collect(),
-        }
+        f.debug_struct("RingView").field("place", &self.place).finish_non_exhaustive()
     }
 }
 
 impl LinkHandle {
-    pub(crate) fn rings(&self, descriptors: bool) -> (Vec<RingDetails>, Vec<RingDetails>) {
-        let all = |rings: &[Watch]| rings.iter().map(|ring| ring.details(descriptors)).collect();
-        (all(&self.rx), all(&self.tx))
-    }
-
-    pub(crate) fn regions(&self) -> Vec<RegionDetails> {
-        let tell = |region: &Region| RegionDetails {
-            size: region.len(),
-            sealed: region.sealed(),
-            lost: region.is_lost(),
-        };
-        self.regions.iter().map(tell).collect()
-    }
-
     /// What all queues did, received and sent.
     pub(crate) fn stats(&self) -> (QueueStats, QueueStats) {
-        let sum = |rings: &[Watch]| {
+        let sum = |rings: &[RingView]| {
             let mut sum = QueueStats::default();
             for ring in rings {
                 sum += QueueStats::of(&ring.counters);
@@ -234,8 +134,7 @@ pub(crate) struct Ring {
 /// Builds the queues over mapped and checked memory. After this the rings are in use.
 pub(crate) fn build(parts: Parts<'_>) -> Result<(Link, LinkHandle), ProtocolError> {
     let regions = parts.regions;
-    let (up, fault, abandoned) = (AtomicBool::new(true), OnceLock::new(), Mutex::default());
-    let state = Arc::new(LinkState { up, fault, abandoned, wake: parts.wake });
+    let state = Arc::new(LinkState::new(parts.wake));
     let masked = parts.options.rx_mode != RxMode::Interrupt;
     let (mut rx, mut tx, mut sleepers) = (Vec::new(), Vec::new(), Vec::new());
     let (mut watched_rx, mut watched_tx) = (Vec::new(), Vec::new());
@@ -262,12 +161,12 @@ pub(crate) fn build(parts: Parts<'_>) -> Result<(Link, LinkHandle), ProtocolErro
             let ring = RxRing::new(memory, ring.side, place.index, masked, parts.options.headroom);
             let mode = Arc::new(ModeCell::new(parts.options.rx_mode));
             let counters = Arc::clone(ring.counters());
-            watched_rx.push(Watch { place, memory: watched, counters, mode: Some(Arc::clone(&mode)) });
+            watched_rx.push(RingView { place, memory: watched, counters, mode: Some(Arc::clone(&mode)) });
             rx.push(RxQueue::new(ring, bell, Arc::clone(&state), mode));
         } else {
             let ring = TxRing::new(memory, ring.side, place.index);
             let counters = Arc::clone(ring.counters());
-            watched_tx.push(Watch { place, memory: watched, counters, mode: None });
+            watched_tx.push(RingView { place, memory: watched, counters, mode: None });
             tx.push(TxQueue::new(ring, bell, Arc::clone(&state)));
         }
     }

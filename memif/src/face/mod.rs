@@ -8,6 +8,7 @@ pub(crate) mod event;
 mod event_loop;
 pub(crate) mod history;
 pub(crate) mod link;
+mod link_state;
 pub(crate) mod options;
 #[cfg(feature = "smoltcp")]
 pub mod phy;

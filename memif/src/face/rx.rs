@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
 use super::buffer_pool::Buffer;
-use super::link::LinkState;
+use super::link_state::LinkState;
 use super::options::{ModeCell, RxMode};
 use super::stats::QueueStats;
 use crate::error::LinkError;

@@ -466,7 +466,7 @@ impl Server {
         held = held.filter(|interface| interface.holder == Some(connection.token));
         if let Some(interface) = &mut held {
             interface.holder = None;
-            interface.history.ended(&end, connection.link.as_ref());
+            interface.history.ended(&end, connection.link.as_ref().map(LinkHandle::stats));
         }
         let event = match (id, connection.link) {
             (Some(id), Some(_)) => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
 use super::buffer_pool::Buffer;
-use super::link::LinkState;
+use super::link_state::LinkState;
 use super::rx::RxBurst;
 use super::stats::QueueStats;
 use crate::error::{LinkError, ProtocolError};

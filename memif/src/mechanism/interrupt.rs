@@ -69,6 +69,7 @@ pub(crate) fn ask<W: Word>(flags: &W) {
 }
 
 #[cfg(test)]
+#[expect(unsafe_code, reason = "the model checker watches raw access to the slot for races")]
 mod model {
     use super::*;
     use loom::cell::UnsafeCell;

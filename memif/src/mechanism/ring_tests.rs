@@ -1,6 +1,7 @@
 //! Both ends of a ring over the same memory: honest ones, and a liar that stores what it likes.
 
 use std::collections::VecDeque;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
@@ -15,9 +16,8 @@ use crate::error::{ProtocolError, RingFault};
 use crate::format::ring::{Descriptor, FLAG_NEXT};
 use crate::memory::copy;
 use crate::memory::pool::Pool;
-use crate::memory::region::Regions;
+use crate::memory::region::{Region, Regions};
 use crate::memory::ring::RingMemory;
-use crate::system::memfd;
 
 /// One client's memory, from which any end of its two rings can be made.
 struct Memory {
@@ -29,8 +29,9 @@ struct Memory {
 impl Memory {
     fn new(log2_size: u8, buffer_size: u32) -> Self {
         let plan = Plan::new(1, 1, log2_size, buffer_size, Layout::OneRegion).unwrap();
-        let (_file, region) = memfd::create(plan.sizes[0]).unwrap();
-        let region = Arc::new(region);
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(plan.sizes[0]).unwrap();
+        let region = Arc::new(Region::map(file.as_fd(), plan.sizes[0], 1, false).unwrap());
         let pool = Pool::private(Arc::clone(&region), buffer_size);
         Self { plan, regions: Arc::new(Regions::new(vec![region])), pool }
     }
