@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::*;
-use memif::{Client, Event, Options, Server, SocketAddr};
+use memif::{Client, ClientOptions, Event, InterfaceOptions, Server, SocketAddr, SocketOptions};
 
 /// Connects over and over, until it is over.
 fn flood(addr: &SocketAddr, over: &AtomicBool) {
@@ -36,9 +36,9 @@ impl Drop for Stop<'_> {
 #[test]
 fn a_flood_of_connections_keeps_nobody_out_and_disturbs_no_link() {
     let addr = unique("flood");
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(0)).unwrap();
-    server.add(Options::new(1)).unwrap();
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(0)).unwrap();
+    server.add(InterfaceOptions::new(1)).unwrap();
     let mut world = World::new(server);
     let (_bystander, memory, mut link) = world.connect_mock(&addr, 0);
     let over = AtomicBool::new(false);
@@ -56,7 +56,7 @@ fn a_flood_of_connections_keeps_nobody_out_and_disturbs_no_link() {
                 (crowded(&world) > before + 100).then_some(())
             });
             // One attempt only.
-            let mut client = Client::new(&addr, Options::new(1).reconnect(None)).unwrap();
+            let mut client = Client::new(&addr, ClientOptions::new(1).reconnect(None)).unwrap();
             until("a link", || {
                 world.pump();
                 match client.ready().unwrap() {
@@ -77,8 +77,8 @@ fn a_flood_of_connections_keeps_nobody_out_and_disturbs_no_link() {
 #[test]
 fn waiting_ends_in_time_whoever_comes_and_goes() {
     let addr = unique("come-and-go");
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(0)).unwrap();
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(0)).unwrap();
     let over = AtomicBool::new(false);
     let come_and_go = || {
         while !over.load(Ordering::Relaxed) {

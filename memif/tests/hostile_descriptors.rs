@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use common::*;
-use memif::{Link, Options, RxQueue, Server, TxQueue};
+use memif::{InterfaceOptions, Link, RxQueue, Server, SocketOptions, TxQueue};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc::linger;
 use nix::sys::eventfd::EventFd;
@@ -55,8 +55,8 @@ fn closing_what_a_peer_sent_holds_nobody_up() {
 /// Sends what such a trap is wherever a descriptor can be sent.
 fn hold_up(name: &str, trap: fn() -> (OwnedFd, TcpStream)) {
     let addr = unique(name);
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(1)).unwrap();
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(1)).unwrap();
     let mut world = World::new(server);
     let leave = message(8, &[]);
     // Where none belongs; as a region; as an eventfd; behind what ended the connection already; with no message at all, and
@@ -104,12 +104,15 @@ fn hold_up(name: &str, trap: fn() -> (OwnedFd, TcpStream)) {
 
 /// Works while the peer says over and over that calls for this eventfd may wait. Tens of thousands of times, since between any two
 /// system calls of ours it has little time to say so.
-fn in_time_with_a_spoiler<T: Send + 'static>(bell: &EventFd, work: impl FnOnce() -> T + Send + 'static) -> T {
+fn in_time_with_a_spoiler<T: Send + 'static>(
+    event_fd: &EventFd,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                fcntl(bell, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+                fcntl(event_fd, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
             }
         });
         // Also when it was not in time: the scope waits for its threads.
@@ -142,9 +145,9 @@ fn doze(rx: &mut RxQueue) {
 
 #[test]
 fn a_client_cannot_make_its_server_wait_for_an_eventfd() {
-    let addr = unique("full-bell");
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(1)).unwrap();
+    let addr = unique("full-event_fd");
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(1)).unwrap();
     let mut world = World::new(server);
     let (mock, memory, bells) = (Mock::connect(&addr), memory(), [event_fd(), event_fd()]);
     let mut script = proper(1, &memory, &bells[0]);
@@ -171,17 +174,17 @@ fn a_client_cannot_make_its_server_wait_for_an_eventfd() {
 
 #[test]
 fn ends_of_links_wait_for_no_eventfd() {
-    let addr = unique("full-bell-at-the-end");
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(1)).unwrap();
+    let addr = unique("full-event_fd-at-the-end");
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(1)).unwrap();
     let mut world = World::new(server);
-    let (mock, memory, bell) = (Mock::connect(&addr), memory(), event_fd());
-    bell.write(u64::MAX - 1).unwrap();
-    for (message, fd) in proper(1, &memory, &bell) {
+    let (mock, memory, event_fd) = (Mock::connect(&addr), memory(), event_fd());
+    event_fd.write(u64::MAX - 1).unwrap();
+    for (message, fd) in proper(1, &memory, &event_fd) {
         mock.send(&message, fd.as_slice());
     }
     assert_eq!(world.verdict(&mock), Heard::Connected);
-    fcntl(&bell, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+    fcntl(&event_fd, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
     let mut world = in_time("the end", move || {
         assert!(world.server.disconnect(1, "enough"));
         world

@@ -7,14 +7,16 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Duration;
 
 use common::*;
-use memif::{Client, ConnectError, DisconnectReason, Event, Link, LinkError, Options, Rejection, SocketAddr};
+use memif::{
+    Client, ClientOptions, ConnectError, DisconnectReason, Event, Link, LinkError, Rejection, SocketAddr,
+};
 
 /// Messages, and whether a descriptor goes with each.
 type Script = Vec<(Vec<u8>, bool)>;
 
 /// A client that tries again soon, so that one test can have many attempts.
 fn client(addr: &SocketAddr) -> Client {
-    let options = Options::new(0).log2_ring_size(LOG2).buffer_size(128);
+    let options = ClientOptions::new(0).log2_ring_size(LOG2).buffer_size(128);
     Client::new(addr, options.reconnect(Some(Duration::from_millis(5)))).unwrap()
 }
 
@@ -41,7 +43,7 @@ fn serve(mock: &Mock, client: &mut Client) -> (File, Link) {
 
 fn refusal(client: &mut Client) -> Rejection {
     until("Refused", || match client.ready().unwrap() {
-        Some(Event::Refused { id: Some(0), reason }) => Some(reason),
+        Some(Event::Rejected { id: Some(0), reason }) => Some(reason),
         Some(other) => panic!("{other:?}"),
         None => None,
     })
@@ -51,30 +53,29 @@ fn refusal(client: &mut Client) -> Rejection {
 fn lies_in_the_handshake_are_refused_with_a_reason() {
     let addr = unique("server-lies");
     let listener = mock_listener(&addr);
-    let bell = event_fd();
-    let bell = std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(&bell));
+    let event_fd = event_fd();
+    let event_fd = std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(&event_fd));
     let good = || hello(0x0200, 0x0200, 255, 14);
     let cases: Vec<(Script, &str)> = vec![
-        (vec![(ack(), false)], "ACK out of turn, HELLO was due"),
+        (vec![(ack(), false)], "ACK out of turn, expected HELLO"),
         (vec![(hello(0x0300, 0x0400, 255, 14), false)], "version 0x0300 to 0x0400"),
         (vec![(good()[..100].to_vec(), false)], "message of 100 bytes"),
         (vec![(message(77, &[]), false)], "unknown message type 77"),
         (vec![(good(), true)], "HELLO with 1 file descriptors"),
         (vec![(good(), false), (good(), false)], "HELLO out of turn"),
-        (vec![(good(), false), (connected(), false)], "CONNECTED out of turn, ACK was due"),
+        (vec![(good(), false), (connected(), false)], "CONNECTED out of turn, expected ACK"),
         (vec![(good(), false), (init(0, 0, b""), false)], "INIT out of turn"),
     ];
     let mut client = client(&addr);
     for (script, text) in cases {
         let mock = accept(&listener, &mut client);
         for (message, with_fd) in script {
-            mock.send(&message, if with_fd { std::slice::from_ref(&bell) } else { &[] });
+            mock.send(&message, if with_fd { std::slice::from_ref(&event_fd) } else { &[] });
         }
         let refusal = refusal(&mut client).to_string();
         assert!(refusal.contains(text), "{refusal:?} should say {text:?}");
-        let told =
-            until("the reason", || mock.hear().filter(|heard| matches!(heard, Heard::DisconnectReason(_))));
-        assert_eq!(told, Heard::DisconnectReason(refusal));
+        let told = until("the reason", || mock.hear().filter(|heard| matches!(heard, Heard::Disconnect(_))));
+        assert_eq!(told, Heard::Disconnect(refusal));
     }
 }
 
@@ -102,7 +103,7 @@ fn a_refusal_comes_with_the_servers_words() {
 fn wishes_are_cut_to_the_servers_bounds() {
     let addr = unique("bounds");
     let listener = mock_listener(&addr);
-    let options = Options::new(0).rx_queues(9).tx_queues(9).log2_ring_size(12);
+    let options = ClientOptions::new(0).rx_queues(9).tx_queues(9).log2_ring_size(12);
     let mut client = Client::new(&addr, options).unwrap();
     let mock = accept(&listener, &mut client);
     mock.send(&hello(0x0100, 0x0300, 1, 5), &[]);
@@ -134,7 +135,7 @@ fn lies_on_a_live_link_end_it_and_the_client_comes_back() {
         (true, |m| set_tail(m, M2S, 0xFFFF), "M2S ring 0: index jumped to 65535"),
         (true, |m| packet(m, 0, 129), "slot 0: 129 bytes in a buffer of 128"),
         (true, |m| packet(m, 0, 0), "slot 0: length 0"),
-        (true, |m| packet(m, 1, 128), "slot 0: the packet goes on, but nothing follows"),
+        (true, |m| packet(m, 1, 128), "slot 0: the packet continues, but no descriptor follows"),
         (false, |m| set_tail(m, S2M, 1), "S2M ring 0: index jumped to 1"),
     ];
     let addr = unique("server-live-lies");
@@ -163,10 +164,7 @@ fn lies_on_a_live_link_end_it_and_the_client_comes_back() {
             }
             mock.hear()
         });
-        assert!(
-            matches!(&told, Heard::DisconnectReason(reason) if reason.contains(text)),
-            "{told:?} / {text}"
-        );
+        assert!(matches!(&told, Heard::Disconnect(reason) if reason.contains(text)), "{told:?} / {text}");
     }
 }
 
@@ -240,13 +238,13 @@ fn a_server_that_says_nothing_is_given_up_and_tried_again() {
     let addr = unique("mute");
     let listener = mock_listener(&addr);
     let soon = Duration::from_millis(20);
-    let options = Options::new(0).connect_timeout(soon).reconnect(Some(soon));
+    let options = ClientOptions::new(0).connect_timeout(soon).reconnect(Some(soon));
     let mut client = Client::new(&addr, options).unwrap();
     for _ in 0..3 {
         let mock = accept(&listener, &mut client);
         until("the end of its patience", || {
             let _ = client.ready().unwrap();
-            mock.hear().filter(|heard| *heard == Heard::DisconnectReason("not connected in time".into()))
+            mock.hear().filter(|heard| *heard == Heard::Disconnect("the handshake took too long".into()))
         });
     }
 }
@@ -256,7 +254,7 @@ fn the_reason_for_no_connection_is_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| SocketAddr::path(folder.path().join(name)).unwrap();
     let attempt = |addr: &SocketAddr| {
-        let mut client = Client::new(addr, Options::new(0).reconnect(None)).unwrap();
+        let mut client = Client::new(addr, ClientOptions::new(0).reconnect(None)).unwrap();
         match refusal(&mut client) {
             Rejection::Connect(error) => (error, client),
             other => panic!("{other}"),
@@ -274,7 +272,7 @@ fn the_reason_for_no_connection_is_told_apart() {
     assert!(matches!(attempt(&path("none.sock")).0, ConnectError::NoSocket { .. }));
     assert!(matches!(attempt(&unique("none")).0, ConnectError::NoSocket { .. }));
     drop(mock_listener(&path("dead.sock")));
-    assert!(matches!(attempt(&path("dead.sock")).0, ConnectError::NobodyListens { .. }));
+    assert!(matches!(attempt(&path("dead.sock")).0, ConnectError::NotListening { .. }));
     std::fs::write(folder.path().join("file"), "text").unwrap();
     assert!(matches!(attempt(&path("file")).0, ConnectError::NotMemif { .. }));
     let _stream = std::os::unix::net::UnixListener::bind(folder.path().join("stream")).unwrap();

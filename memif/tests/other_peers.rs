@@ -9,7 +9,9 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use common::*;
-use memif::{Client, Event, Link, Mode, Options, Rejection, Server, SocketAddr};
+use memif::{
+    Client, ClientOptions, Event, InterfaceOptions, Link, Mode, Rejection, Server, SocketAddr, SocketOptions,
+};
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::eventfd::EventFd;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -167,9 +169,9 @@ fn received(link: &mut Link) -> Vec<Vec<u8>> {
 }
 
 /// Takes the interrupts that wait at an eventfd.
-fn interrupts(bell: impl AsFd) -> u64 {
+fn interrupts(event_fd: impl AsFd) -> u64 {
     let mut count = [0; 8];
-    nix::unistd::read(bell, &mut count).unwrap();
+    nix::unistd::read(event_fd, &mut count).unwrap();
     u64::from_ne_bytes(count)
 }
 
@@ -203,9 +205,9 @@ fn dirty_ring(s2m: bool, offset: u32, log2: u8) -> Vec<u8> {
     dirty(5, &[&flags, &zero, &zero, &offset.to_ne_bytes(), &[log2], &zero])
 }
 
-fn server(name: &str, options: Options) -> (SocketAddr, World) {
+fn server(name: &str, options: InterfaceOptions) -> (SocketAddr, World) {
     let addr = unique(name);
-    let mut server = Server::bind(&addr).unwrap();
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
     server.add(options).unwrap();
     (addr, World::new(server))
 }
@@ -232,7 +234,7 @@ impl VppClient {
         let (s2m, m2s) = (Ring::new(&rings, 0, LOG2), Ring::new(&rings, RING, LOG2));
         [&s2m, &m2s].into_iter().for_each(Ring::set_cookie);
         let (mock, bells) = (Mock::connect(addr), [event_fd(), event_fd()]);
-        let bell = |n: usize| Some(bells[n].as_fd().as_raw_fd());
+        let event_fd = |n: usize| Some(bells[n].as_fd().as_raw_fd());
         let region = |index: u16, size: u64| dirty(4, &[&index.to_ne_bytes(), &size.to_ne_bytes()]);
         let link = lock_step(
             world,
@@ -241,8 +243,8 @@ impl VppClient {
                 (dirty_init(mode, "VPP 26.10"), None),
                 (region(0, 2 * u64::from(RING)), Some(rings.as_raw_fd())),
                 (region(1, 64 << 20), Some(pool.as_raw_fd())),
-                (dirty_ring(true, 0, LOG2), bell(0)),
-                (dirty_ring(false, RING, LOG2), bell(1)),
+                (dirty_ring(true, 0, LOG2), event_fd(0)),
+                (dirty_ring(false, RING, LOG2), event_fd(1)),
                 (dirty(6, &[&field::<32>("memif1/0")]), None),
             ],
         );
@@ -325,7 +327,7 @@ const ANY_LENGTH: [usize; 7] = [60, 42, 1_514, 2_048, 2_049, 9_000, 9_216];
 
 #[test]
 fn a_vpp_client_that_does_not_copy_is_served() {
-    let (addr, mut world) = server("vpp-client", Options::new(0));
+    let (addr, mut world) = server("vpp-client", InterfaceOptions::new(0));
     let (mut vpp, mut link) = VppClient::connect(&addr, &mut world, 0);
     assert_eq!((link.peer.app_name.as_str(), link.peer.name.as_str()), ("VPP 26.10", "memif1/0"));
     assert!(!link.sealed, "a pool has no seal");
@@ -360,7 +362,7 @@ fn a_vpp_client_that_does_not_copy_is_served() {
 
 #[test]
 fn a_vpp_client_of_ip_packets_is_served() {
-    let (addr, mut world) = server("vpp-ip", Options::new(0).mode(Mode::Ip));
+    let (addr, mut world) = server("vpp-ip", InterfaceOptions::new(0).mode(Mode::Ip));
     let (mut vpp, mut link) = VppClient::connect(&addr, &mut world, 1);
     vpp.refill();
     assert!(sent(&mut link, &packet(1, &[20])) && vpp.send(&packet(2, &[84])));
@@ -370,19 +372,19 @@ fn a_vpp_client_of_ip_packets_is_served() {
 /// VPP lays rings out for the size that HELLO allows, and announces the one it was configured with: rings of 32,768 overlap.
 #[test]
 fn a_vpp_client_that_was_told_32_768_is_told_why_not() {
-    let (addr, mut world) = server("vpp-32768", Options::new(0));
+    let (addr, mut world) = server("vpp-32768", InterfaceOptions::new(0));
     let ring = 128 + 16 * 16_384;
     for (bytes, reason) in
         [(2 * ring, "M2S ring 0: outside its region"), (8 * ring, "M2S ring 0: overlaps another ring")]
     {
-        let (mock, memory, bell) = (Mock::connect(&addr), memfd(bytes.into(), true), event_fd());
-        let bell = bell.as_fd().as_raw_fd();
+        let (mock, memory, event_fd) = (Mock::connect(&addr), memfd(bytes.into(), true), event_fd());
+        let event_fd = event_fd.as_fd().as_raw_fd();
         mock.send(&dirty_init(0, "VPP"), &[]);
         mock.send(&add_region(0, bytes.into()), &[memory.as_raw_fd()]);
-        mock.send(&dirty_ring(true, 0, 15), &[bell]);
-        mock.send(&dirty_ring(false, ring, 15), &[bell]);
+        mock.send(&dirty_ring(true, 0, 15), &[event_fd]);
+        mock.send(&dirty_ring(false, ring, 15), &[event_fd]);
         mock.send(&dirty(6, &[&field::<32>("memif1/0")]), &[]);
-        assert_eq!(world.verdict(&mock), Heard::DisconnectReason(reason.into()));
+        assert_eq!(world.verdict(&mock), Heard::Disconnect(reason.into()));
     }
 }
 
@@ -543,7 +545,7 @@ fn a_vpp_server_is_understood() {
     let addr = unique("vpp-server");
     let listener = mock_listener(&addr);
     let manners = Manners { hello: dirty_hello("VPP 26.10", 256), connect: |s2m, _| s2m.set_flags(1) };
-    let mut client = Client::new(&addr, Options::new(0)).unwrap();
+    let mut client = Client::new(&addr, ClientOptions::new(0)).unwrap();
     let (vpp, mut link) = served(&listener, &mut client, &manners);
     assert_eq!(link.peer.app_name, "VPP 26.10");
     assert_eq!((vpp.s2m.at, vpp.m2s.at), (0, RING), "where they all are");
@@ -575,7 +577,7 @@ fn a_libmemif_server_is_understood() {
         }
     };
     let manners = Manners { hello: dirty_hello("ICMP_Responder", 255), connect: reset };
-    let options = Options::new(0).mode(Mode::Ip).layout(memif::Layout::TwoRegions);
+    let options = ClientOptions::new(0).mode(Mode::Ip).layout(memif::Layout::TwoRegions);
     let mut client = Client::new(&addr, options).unwrap();
     let (libmemif, mut link) = served(&listener, &mut client, &manners);
     // It takes interrupts unless it is told not to.
@@ -588,7 +590,7 @@ fn a_libmemif_server_is_understood() {
         Some(Event::Disconnected { reason, .. }) => Some(reason.to_string()),
         _ => None,
     });
-    assert_eq!(reason, "the peer is gone");
+    assert_eq!(reason, "the peer closed the connection");
 }
 
 /// HELLO says 256 rings of anybody's; one more than it was configured with, and it closes.
@@ -596,7 +598,7 @@ fn a_libmemif_server_is_understood() {
 fn a_libmemif_server_with_fewer_rings_is_tried_again() {
     let addr = unique("libmemif-rings");
     let listener = mock_listener(&addr);
-    let options = Options::new(0).tx_queues(2).reconnect(Some(Duration::from_millis(5)));
+    let options = ClientOptions::new(0).tx_queues(2).reconnect(Some(Duration::from_millis(5)));
     let mut client = Client::new(&addr, options).unwrap();
     for _ in 0..3 {
         let mock = accept(&listener, &mut client);
@@ -608,7 +610,7 @@ fn a_libmemif_server_with_fewer_rings_is_tried_again() {
         expect(&mock, &mut client, 5);
         drop(mock);
         let refusal = until("Refused", || match client.ready().unwrap() {
-            Some(Event::Refused { reason, .. }) => Some(reason),
+            Some(Event::Rejected { reason, .. }) => Some(reason),
             _ => None,
         });
         assert!(matches!(refusal, Rejection::Closed), "{refusal}");
@@ -642,7 +644,7 @@ impl LibmemifClient {
             }
         }
         let (mock, bells) = (Mock::connect(addr), [event_fd(), event_fd()]);
-        let bell = |n: usize| Some(bells[n].as_fd().as_raw_fd());
+        let event_fd = |n: usize| Some(bells[n].as_fd().as_raw_fd());
         let region = |index: u16, size: u64| dirty(4, &[&index.to_ne_bytes(), &size.to_ne_bytes()]);
         let link = lock_step(
             world,
@@ -651,8 +653,8 @@ impl LibmemifClient {
                 (dirty_init(0, "ICMP_Responder"), None),
                 (region(0, 2 * u64::from(RING)), Some(rings.as_raw_fd())),
                 (region(1, bytes), Some(buffers.as_raw_fd())),
-                (dirty_ring(true, 0, LOG2), bell(0)),
-                (dirty_ring(false, RING, LOG2), bell(1)),
+                (dirty_ring(true, 0, LOG2), event_fd(0)),
+                (dirty_ring(false, RING, LOG2), event_fd(1)),
                 (dirty(6, &[&field::<32>("memif_connection")]), None),
             ],
         );
@@ -718,7 +720,7 @@ impl LibmemifClient {
 
 #[test]
 fn a_libmemif_client_is_served() {
-    let (addr, mut world) = server("libmemif-client", Options::new(0));
+    let (addr, mut world) = server("libmemif-client", InterfaceOptions::new(0));
     let (mut libmemif, mut link) = LibmemifClient::connect(&addr, &mut world);
     assert_eq!(link.peer.app_name, "ICMP_Responder");
     assert!(link.sealed);
@@ -759,20 +761,20 @@ fn a_libmemif_client_is_served() {
 #[test]
 fn rings_of_32_768_are_served_where_they_have_the_room() {
     const LOG2: u8 = 15;
-    let (addr, mut world) = server("32768", Options::new(0));
-    let (mock, bell, bytes) = (Mock::connect(&addr), event_fd(), 128 + 16 * 32_768);
+    let (addr, mut world) = server("32768", InterfaceOptions::new(0));
+    let (mock, event_fd, bytes) = (Mock::connect(&addr), event_fd(), 128 + 16 * 32_768);
     let memory = memfd(u64::from(2 * bytes) + 4_096, true);
     let (s2m, m2s) = (Ring::new(&memory, 0, LOG2), Ring::new(&memory, bytes, LOG2));
     [&s2m, &m2s].into_iter().for_each(Ring::set_cookie);
-    let bell = Some(bell.as_fd().as_raw_fd());
+    let event_fd = Some(event_fd.as_fd().as_raw_fd());
     let mut link = lock_step(
         &mut world,
         &mock,
         &[
             (dirty_init(0, "VPP 26.10"), None),
             (add_region(0, u64::from(2 * bytes) + 4_096), Some(memory.as_raw_fd())),
-            (dirty_ring(true, 0, LOG2), bell),
-            (dirty_ring(false, bytes, LOG2), bell),
+            (dirty_ring(true, 0, LOG2), event_fd),
+            (dirty_ring(false, bytes, LOG2), event_fd),
             (dirty(6, &[&field::<32>("memif1/0")]), None),
         ],
     );

@@ -7,8 +7,8 @@ use std::os::fd::OwnedFd;
 
 use common::*;
 use memif::{
-    Buffer, BufferPool, Client, Event, Layout, Link, MemoryError, Options, Rejection, RxQueue, Server,
-    TxQueue,
+    Buffer, BufferPool, BufferPoolError, Client, ClientOptions, Event, InterfaceOptions, Layout, Link,
+    Rejection, RxQueue, Server, SocketOptions, TxQueue,
 };
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
@@ -21,11 +21,11 @@ fn packet(n: u32, longest: usize) -> Vec<u8> {
 }
 
 /// Two links of one server with a client each: the world, the server's links, the clients, and theirs.
-fn two(test: &str, left: Options, right: Options) -> (World, [Link; 2], [Client; 2], [Link; 2]) {
+fn two(test: &str, left: ClientOptions, right: ClientOptions) -> (World, [Link; 2], [Client; 2], [Link; 2]) {
     let addr = unique(test);
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(0)).unwrap();
-    server.add(Options::new(1)).unwrap();
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(0)).unwrap();
+    server.add(InterfaceOptions::new(1)).unwrap();
     let mut world = World::new(server);
     let mut connect = |options| {
         let mut client = Client::new(&addr, options).unwrap();
@@ -93,7 +93,7 @@ fn clients_with_the_same_memory_hand_packets_on() {
     for (buffer_size, longest) in [(2_048, 1_514), (128, 700)] {
         let memory = BufferPool::new(4 * 16 + 10, buffer_size).unwrap();
         let total = memory.free();
-        let side = |id| Options::new(id).log2_ring_size(4).memory(&memory);
+        let side = |id| ClientOptions::new(id).log2_ring_size(4).buffer_pool(&memory);
         let (world, [mut here0, mut here1], clients, [mut there0, mut there1]) =
             two(&format!("shared-{buffer_size}"), side(0), side(1).headroom(40));
         assert_eq!(memory.free(), 10);
@@ -124,7 +124,7 @@ fn clients_with_the_same_memory_hand_packets_on() {
 #[test]
 fn nothing_is_copied_where_memory_is_shared() {
     let memory = BufferPool::new(100, 256).unwrap();
-    let side = |id| Options::new(id).log2_ring_size(3).memory(&memory);
+    let side = |id| ClientOptions::new(id).log2_ring_size(3).buffer_pool(&memory);
     let (_world, [mut here0, mut here1], _clients, [mut there0, mut there1]) =
         two("same-address", side(0), side(1));
     feed(&mut here0.tx[0], 0, 1, 100);
@@ -152,8 +152,9 @@ fn nothing_is_copied_where_memory_is_shared() {
 fn queues_of_one_client_hand_packets_on() {
     for layout in [Layout::OneRegion, Layout::TwoRegions] {
         let addr = unique(&format!("echo-{layout:?}"));
-        let options = Options::new(0).log2_ring_size(4).buffer_size(200).layout(layout).headroom(100);
-        let Pair { mut here, mut there, server: _server, client } = pair(&addr, Options::new(0), options);
+        let options = ClientOptions::new(0).log2_ring_size(4).buffer_size(200).layout(layout).headroom(100);
+        let Pair { mut here, mut there, server: _server, client } =
+            pair(&addr, InterfaceOptions::new(0), options);
         let regions = client.details().regions;
         assert_eq!(regions.len(), if layout == Layout::OneRegion { 1 } else { 2 });
         assert!(regions.iter().all(|region| region.sealed));
@@ -165,7 +166,7 @@ fn queues_of_one_client_hand_packets_on() {
 #[test]
 fn where_nothing_is_shared_packets_are_copied() {
     // On the server, and between clients with memory of their own.
-    let side = |id| Options::new(id).log2_ring_size(4);
+    let side = |id| ClientOptions::new(id).log2_ring_size(4);
     let (_world, [mut here0, mut here1], _clients, [mut there0, mut there1]) =
         two("copied", side(0).buffer_size(100), side(1).buffer_size(300));
     pass(&mut there0.tx[0], (&mut here0.rx[0], &mut here1.tx[0]), &mut there1.rx[0], 1_000, 800);
@@ -176,7 +177,7 @@ fn where_nothing_is_shared_packets_are_copied() {
 #[test]
 fn what_finds_no_room_stays_and_what_is_not_published_is_lost() {
     let memory = BufferPool::new(100, 256).unwrap();
-    let side = |id| Options::new(id).log2_ring_size(3).memory(&memory);
+    let side = |id| ClientOptions::new(id).log2_ring_size(3).buffer_pool(&memory);
     let (_world, [mut here0, mut here1], clients, [mut there0, mut there1]) = two("room", side(0), side(1));
     assert_eq!(feed(&mut here0.tx[0], 0, 8, 100), 8);
     let mut out = there1.tx[0].burst().unwrap();
@@ -224,10 +225,10 @@ fn tunnel(rx: &mut RxQueue, tx: &mut TxQueue, hands: &mut [Buffer]) {
 #[test]
 fn packets_go_through_the_callers_hands() {
     let memory = BufferPool::new(64, 256).unwrap();
-    let side = |id| Options::new(id).log2_ring_size(4).memory(&memory).headroom(32);
+    let side = |id| ClientOptions::new(id).log2_ring_size(4).buffer_pool(&memory).headroom(32);
     // A tunnel of a link with itself.
     let addr = unique("hands");
-    let Pair { mut here, mut there, server, client } = pair(&addr, Options::new(0), side(0));
+    let Pair { mut here, mut there, server, client } = pair(&addr, InterfaceOptions::new(0), side(0));
     let mut hands: Vec<Buffer> = (0..16).map(|_| memory.buffer().unwrap()).collect();
     for round in 0..200 {
         let sent = packet(round, 600);
@@ -254,7 +255,7 @@ fn taking_and_enqueueing_copy_where_the_buffers_are_the_peers() {
     let memory = BufferPool::new(16, 128).unwrap();
     let addr = unique("foreign-hands");
     let Pair { mut here, mut there, server: _server, client: _client } =
-        pair(&addr, Options::new(0), Options::new(0).log2_ring_size(4).buffer_size(300));
+        pair(&addr, InterfaceOptions::new(0), ClientOptions::new(0).log2_ring_size(4).buffer_size(300));
     let mut hands: Vec<Buffer> = (0..6).map(|_| memory.buffer().unwrap()).collect();
     for length in [4, 127, 128, 129, 256, 299, 300, 301, 500, 640] {
         let sent = vec![7; length];
@@ -291,16 +292,16 @@ fn taking_and_enqueueing_copy_where_the_buffers_are_the_peers() {
 fn clients_wait_for_buffers() {
     let memory = BufferPool::new(16, 256).unwrap();
     let addr = unique("wait-for-buffers");
-    let options = || Options::new(0).log2_ring_size(3).memory(&memory).reconnect(None);
-    let Pair { there, mut server, mut client, .. } = pair(&addr, Options::new(0), options());
+    let options = || ClientOptions::new(0).log2_ring_size(3).buffer_pool(&memory).reconnect(None);
+    let Pair { there, mut server, mut client, .. } = pair(&addr, InterfaceOptions::new(0), options());
     assert_eq!(memory.free(), 0);
     client.disconnect("again");
     client.connect();
     let event = until("refused", || {
         server.pump();
-        client.ready().unwrap().filter(|event| matches!(event, Event::Refused { .. }))
+        client.ready().unwrap().filter(|event| matches!(event, Event::Rejected { .. }))
     });
-    let Event::Refused { reason, .. } = event else { unreachable!() };
+    let Event::Rejected { reason, .. } = event else { unreachable!() };
     assert!(matches!(reason, Rejection::NoBuffers { rings: 2, size: 8 }), "{reason}");
     drop(there);
     assert_eq!(memory.free(), 16, "the old link's buffers are free with its queues");
@@ -316,8 +317,8 @@ fn clients_wait_for_buffers() {
 fn a_queue_that_is_dropped_gives_nothing_back_before_the_link_is_over() {
     let memory = BufferPool::new(20, 256).unwrap();
     let addr = unique("abandoned");
-    let options = Options::new(0).log2_ring_size(3).memory(&memory);
-    let Pair { mut here, there, mut server, mut client } = pair(&addr, Options::new(0), options);
+    let options = ClientOptions::new(0).log2_ring_size(3).buffer_pool(&memory);
+    let Pair { mut here, there, mut server, mut client } = pair(&addr, InterfaceOptions::new(0), options);
     drop(there);
     assert_eq!(memory.free(), 4);
     let mut mine = memory.buffer().unwrap();
@@ -350,8 +351,9 @@ fn memory_may_be_several_files_of_the_callers() {
     );
     assert!(small.free() < 32);
     let addr = unique("several");
-    let options = Options::new(0).log2_ring_size(4).memory(&small).memory(&large);
-    let Pair { mut here, mut there, server: _server, client } = pair(&addr, Options::new(0), options);
+    let options = ClientOptions::new(0).log2_ring_size(4).buffer_pool(&small).buffer_pool(&large);
+    let Pair { mut here, mut there, server: _server, client } =
+        pair(&addr, InterfaceOptions::new(0), options);
     let regions = client.details().regions;
     assert_eq!(regions.iter().map(|region| region.sealed).collect::<Vec<_>>(), [true, false, false]);
     assert!(!there.sealed && small.free() == 0);
@@ -362,10 +364,10 @@ fn memory_may_be_several_files_of_the_callers() {
 #[test]
 fn options_for_memory_are_checked() {
     let memory = BufferPool::new(16, 128).unwrap();
-    let refused = |options: Options| Client::new(&unique("options"), options).unwrap_err().to_string();
-    assert!(refused(Options::new(0).headroom(2_000)).contains("headroom of 2000 bytes"));
-    assert!(refused(Options::new(0).memory(&memory).headroom(65)).contains("of a buffer's 128"));
-    let many = (0..256).fold(Options::new(0), |options, _| options.memory(&memory));
-    assert!(refused(many).contains("256 memories"));
-    assert!(matches!(BufferPool::from_file(file(100), 128), Err(MemoryError::Size { bytes: 100 })));
+    let refused = |options: ClientOptions| Client::new(&unique("options"), options).unwrap_err().to_string();
+    assert!(refused(ClientOptions::new(0).headroom(2_000)).contains("headroom of 2000 bytes"));
+    assert!(refused(ClientOptions::new(0).buffer_pool(&memory).headroom(65)).contains("of a buffer's 128"));
+    let many = (0..256).fold(ClientOptions::new(0), |options, _| options.buffer_pool(&memory));
+    assert!(refused(many).contains("256 buffer pools"));
+    assert!(matches!(BufferPool::from_file(file(100), 128), Err(BufferPoolError::Size { bytes: 100 })));
 }

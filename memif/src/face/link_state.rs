@@ -7,62 +7,63 @@ use crate::error::{LinkError, ProtocolError};
 use crate::mechanism::ring_buffers::RingBuffers;
 use crate::system::event_fd::EventFd;
 
-/// Shared by a link's endpoint and its queues.
+/// The state of a link, shared by its endpoint and its queues.
 #[derive(Debug)]
-pub(crate) struct LinkState {
+pub(super) struct LinkState {
     up: AtomicBool,
-    fault: OnceLock<ProtocolError>,
-    /// Buffers of queues that were dropped while the peer may use them.
-    abandoned: Mutex<Vec<RingBuffers>>,
+    error: OnceLock<ProtocolError>,
+    /// Buffers of queues that were dropped while the peer may still use them.
+    retired: Mutex<Vec<RingBuffers>>,
     /// Wakes the endpoint.
     wake: Arc<EventFd>,
 }
 
 impl LinkState {
-    pub(crate) fn new(wake: Arc<EventFd>) -> Self {
-        Self { up: AtomicBool::new(true), fault: OnceLock::new(), abandoned: Mutex::default(), wake }
+    pub(super) fn new(wake: Arc<EventFd>) -> Self {
+        Self { up: AtomicBool::new(true), error: OnceLock::new(), retired: Mutex::default(), wake }
     }
 
-    /// What every burst asks first.
+    /// Returns an error unless the link is up. Every burst asks this first.
     #[inline]
-    pub(crate) fn check(&self) -> Result<(), LinkError> {
+    pub(super) fn check(&self) -> Result<(), LinkError> {
         // Relaxed: nothing is published by this flag; a burst more or less after the end does no harm.
-        if self.up.load(Ordering::Relaxed) { Ok(()) } else { Err(self.why()) }
+        if self.up.load(Ordering::Relaxed) { Ok(()) } else { Err(self.reason()) }
     }
 
     #[cold]
-    fn why(&self) -> LinkError {
-        self.fault.get().map_or(LinkError::Down, |fault| LinkError::Peer(fault.clone()))
+    fn reason(&self) -> LinkError {
+        self.error.get().map_or(LinkError::Down, |error| LinkError::Peer(error.clone()))
     }
 
-    /// A queue has caught the peer lying.
+    /// Closes the link, as a queue has found a violation of the protocol.
     #[cold]
-    pub(crate) fn accuse(&self, fault: ProtocolError) -> LinkError {
-        // Only the first lie is told.
-        let fault = self.fault.get_or_init(|| fault).clone();
+    pub(super) fn fail(&self, error: ProtocolError) -> LinkError {
+        // Only the first error is reported.
+        let error = self.error.get_or_init(|| error).clone();
         self.close();
-        self.wake.ring();
-        LinkError::Peer(fault)
+        self.wake.notify();
+        LinkError::Peer(error)
     }
 
-    /// The lie a queue caught the peer at.
-    pub(crate) fn fault(&self) -> Option<&ProtocolError> {
-        self.fault.get()
+    /// Returns the violation that a queue has found, if any.
+    pub(super) fn error(&self) -> Option<&ProtocolError> {
+        self.error.get()
     }
 
-    /// Takes the buffers of a queue that is dropped: they are free again when the link is over.
-    pub(crate) fn abandon(&self, buffers: RingBuffers) {
-        let mut abandoned = self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the lock: the end comes before this, or finds them.
+    /// Takes the buffers of a queue that is dropped. They become free when the link is over: until then the peer uses
+    /// them.
+    pub(super) fn retire(&self, buffers: RingBuffers) {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock: `close` has either run before this, or finds the buffers.
         if self.up.load(Ordering::Relaxed) {
-            abandoned.push(buffers);
+            retired.push(buffers);
         }
     }
 
-    /// Marks the link as down and frees the buffers of queues that were dropped before.
-    pub(crate) fn close(&self) {
-        let mut abandoned = self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Marks the link as down, and frees the buffers of queues that were dropped before.
+    pub(super) fn close(&self) {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         self.up.store(false, Ordering::Relaxed);
-        abandoned.clear();
+        retired.clear();
     }
 }

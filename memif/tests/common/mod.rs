@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use memif::{Client, Event, Link, Options, Server, SocketAddr};
+use memif::{Client, ClientOptions, Event, InterfaceOptions, Link, Server, SocketAddr, SocketOptions};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{
@@ -136,7 +136,7 @@ pub enum Heard {
     Ack,
     Hello,
     Connected,
-    DisconnectReason(String),
+    Disconnect(String),
     Other(u16),
     Closed,
 }
@@ -225,7 +225,7 @@ impl Mock {
             7 => Heard::Connected,
             8 => {
                 let text = packet[6..102].split(|byte| *byte == 0).next().unwrap();
-                Heard::DisconnectReason(String::from_utf8(text.to_vec()).unwrap())
+                Heard::Disconnect(String::from_utf8(text.to_vec()).unwrap())
             }
             kind => Heard::Other(kind),
         };
@@ -322,13 +322,13 @@ impl World {
 }
 
 /// What a proper client of interface `id` sends, each with its descriptor.
-pub fn proper(id: u32, memory: &File, bell: &EventFd) -> Vec<(Vec<u8>, Option<RawFd>)> {
-    let bell = std::os::fd::AsFd::as_fd(bell).as_raw_fd();
+pub fn proper(id: u32, memory: &File, event_fd: &EventFd) -> Vec<(Vec<u8>, Option<RawFd>)> {
+    let event_fd = std::os::fd::AsFd::as_fd(event_fd).as_raw_fd();
     vec![
         (init(id, 0, b""), None),
         (add_region(0, SIZE), Some(memory.as_raw_fd())),
-        (add_ring(true, 0, 0, S2M, LOG2), Some(bell)),
-        (add_ring(false, 0, 0, M2S, LOG2), Some(bell)),
+        (add_ring(true, 0, 0, S2M, LOG2), Some(event_fd)),
+        (add_ring(false, 0, 0, M2S, LOG2), Some(event_fd)),
         (connect_message(), None),
     ]
 }
@@ -341,8 +341,8 @@ pub struct Pair {
     pub there: Link,
 }
 
-pub fn pair(addr: &SocketAddr, server_options: Options, client_options: Options) -> Pair {
-    let mut server = Server::bind(addr).unwrap();
+pub fn pair(addr: &SocketAddr, server_options: InterfaceOptions, client_options: ClientOptions) -> Pair {
+    let mut server = Server::bind(addr, SocketOptions::new()).unwrap();
     server.add(server_options).unwrap();
     let mut client = Client::new(addr, client_options).unwrap();
     let mut server = World::new(server);

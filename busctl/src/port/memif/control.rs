@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::Context as _;
-use memif::{BindError, Client, Details, Event, Role, Server, SocketAddr};
+use memif::{BindError, Client, Details, Event, Server, SocketAddr, SocketOptions};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use super::mailbox::{Change, Mailbox};
 use super::report_once::ReportOnce;
-use super::{MemifPort, MemifSpec};
+use super::{MemifOptions, MemifPort, MemifSpec};
 use crate::exit::{OrMisuse as _, misuse};
 use crate::output;
 use crate::process::wake_fd::WakeFd;
@@ -118,20 +118,22 @@ impl Sockets {
             refused: None,
         };
         let mut table = office.lock();
-        let found = if spec.role == Role::Server { table.server_at(&spec.address) } else { None };
-        let token = if let Some((token, server)) = found {
-            server.add(options).misuse().with_context(|| name.to_owned())?;
-            token
-        } else {
-            let face = match spec.role {
-                Role::Server => {
-                    let mut server = Server::bind(&spec.address).map_err(not_bound)?;
+        let token = match options {
+            MemifOptions::Interface(options) => {
+                if let Some((token, server)) = table.server_at(&spec.address) {
                     server.add(options).misuse().with_context(|| name.to_owned())?;
-                    Face::Server(Box::new(server))
+                    token
+                } else {
+                    let mut server = Server::bind(&spec.address, SocketOptions::new()).map_err(not_bound)?;
+                    server.add(options).misuse().with_context(|| name.to_owned())?;
+                    let face = Face::Server(Box::new(server));
+                    office.admit(&mut table, face, &spec.address).with_context(|| name.to_owned())?
                 }
-                Role::Client => Face::Client(Box::new(Client::new(&spec.address, options).misuse()?)),
-            };
-            office.admit(&mut table, face, &spec.address).with_context(|| name.to_owned())?
+            }
+            MemifOptions::Client(options) => {
+                let face = Face::Client(Box::new(Client::new(&spec.address, options).misuse()?));
+                office.admit(&mut table, face, &spec.address).with_context(|| name.to_owned())?
+            }
         };
         if let Some(endpoint) = table.endpoints.get_mut(&token) {
             endpoint.ports.insert(id, subscriber);
@@ -274,7 +276,7 @@ impl Office {
             Face::Server(server) => server.details(id)?,
             Face::Client(client) => client.details(),
         };
-        details.last_refusal.clone_from(&endpoint.ports.get(&id)?.refused);
+        details.last_rejection.clone_from(&endpoint.ports.get(&id)?.refused);
         Some(details)
     }
 }
@@ -338,7 +340,7 @@ impl Endpoint {
                 port.told.once(&port.name, &reason, tell);
                 port.mailbox.post(Change::Down);
             }
-            Event::Refused { id, reason } => match id.and_then(|id| self.ports.get_mut(&id)) {
+            Event::Rejected { id, reason } => match id.and_then(|id| self.ports.get_mut(&id)) {
                 Some(port) => {
                     port.told.once(&port.name, &reason, tell);
                     port.refused = Some(reason.to_string());

@@ -19,7 +19,7 @@ use shmbus::{FrameSink, FrameSource, MAX_FRAME, MAX_SLEEP, MIN_FRAME, RingFrame,
 pub(crate) use self::control::{Control, Sockets, View};
 pub(crate) use self::mailbox::Change;
 pub(crate) use self::spec::DEFAULT_SOCKET;
-pub use self::spec::MemifSpec;
+pub use self::spec::{MemifOptions, MemifSpec};
 use super::{BURST, Moved, NotSent, Port};
 
 /// How long after an interrupt was asked for a connected peer is looked at once more: far longer than its stores can be on their way.
