@@ -1,7 +1,7 @@
 //! The cost of each piece of the data path, on one thread: `cargo bench -p memif`.
 //!
-//! Between two processes other costs dominate, above all cache lines that move between CPUs: `busctl bench memif` measures
-//! that.
+//! Between two processes other costs dominate, above all cache lines that move between CPUs:
+//! `busctl bench memif` measures that.
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};

@@ -1,5 +1,5 @@
-//! A client for a VPP or DPDK server: connects, counts packets, and connects again when the server restarts. This is the
-//! README's first program.
+//! A client for a VPP or DPDK server: connects, counts packets, and connects again when the server
+//! restarts. This is the README's first program.
 //!
 //! ```text
 //! $ cargo run --example counter -p memif -- /run/vpp/memif.sock

@@ -1,4 +1,5 @@
-//! Zero-copy between two links: a client of two servers passes the packets of each to the other, by exchanging buffers.
+//! Zero-copy between two links: a client of two servers passes the packets of each to the other, by
+//! exchanging buffers.
 //!
 //! ```text
 //! $ cargo run --example forwarder -p memif
@@ -7,8 +8,8 @@
 //! 100000 packets went from left to right, 6400000 bytes, none of them copied here
 //! ```
 //!
-//! With two addresses it forwards between two real servers, both ways, until it is stopped, and reports when one connects
-//! or disconnects:
+//! With two addresses it forwards between two real servers, both ways, until it is stopped, and
+//! reports when one connects or disconnects:
 //!
 //! ```text
 //! $ cargo run --example forwarder -p memif -- /run/vpp/left.sock /run/vpp/right.sock
@@ -72,7 +73,8 @@ fn forward(from: &mut Side, to: &mut Side) -> usize {
     let (Some(from), Some(to)) = (&mut from.link, &mut to.link) else { return 0 };
     // On an error the link is down, and `ready` returns the reason.
     let (Ok(received), Ok(mut out)) = (from.rx[0].burst(64), to.tx[0].burst()) else { return 0 };
-    // The packets' buffers go to the other ring, in exchange for empty ones. Packets without room stay for the next call.
+    // The packets' buffers go to the other ring, in exchange for empty ones. Packets without room
+    // stay for the next call.
     out.forward(received);
     out.publish()
 }

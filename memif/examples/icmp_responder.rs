@@ -30,7 +30,8 @@ use memif::{
 
 const MAC: [u8; 6] = [2, 0xfe, 0x68, 0x72, 0x73, 0x74];
 
-/// Turns a request for `me` into its answer; returns `false` when it is neither ARP nor a ping, or for another address.
+/// Turns a request for `me` into its answer; returns `false` when it is neither ARP nor a ping, or
+/// for another address.
 fn answer(frame: &mut [u8], me: Ipv4Addr) -> bool {
     if frame.len() < 42 {
         return false;
@@ -53,7 +54,8 @@ fn answer(frame: &mut [u8], me: Ipv4Addr) -> bool {
         // Source and destination change places, which leaves the header's checksum as it is.
         frame.copy_within(26..30, 30);
         frame[26..30].copy_from_slice(&me.octets());
-        // An echo reply has type 0 instead of 8: the checksum grows by what the type shrinks, with end-around carry.
+        // An echo reply has type 0 instead of 8: the checksum grows by what the type shrinks, with
+        // end-around carry.
         frame[34] = 0;
         let sum = u32::from(u16::from_be_bytes([frame[36], frame[37]])) + 0x0800;
         let [_, carry, high, low] = sum.to_be_bytes();

@@ -30,7 +30,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         burst.publish();
 
-        // ... the server sends them back, from the buffers of one queue straight into those of the other ...
+        // ... the server sends them back, from the buffers of one queue straight into those of the
+        // other ...
         let received = here.rx[0].burst(64)?;
         let mut echo = here.tx[0].burst()?;
         let mut echoed = 0;

@@ -1,5 +1,5 @@
-//! Several queues, each on its own thread. They share nothing, so with enough CPUs two queues carry twice the packets of
-//! one.
+//! Several queues, each on its own thread. They share nothing, so with enough CPUs two queues carry
+//! twice the packets of one.
 //!
 //! ```text
 //! $ cargo run --release --example multi_queue -p memif -- 2

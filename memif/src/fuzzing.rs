@@ -1,5 +1,5 @@
-//! The bodies of the fuzz targets, and the tests that replay their seeds: arbitrary bytes for the floors that read a peer's
-//! bytes. Each function panics when a promise is broken.
+//! The bodies of the fuzz targets, and the tests that replay their seeds: arbitrary bytes for the
+//! floors that read a peer's bytes. Each function panics when a promise is broken.
 //!
 //! `fuzz/` is a workspace of its own; its README says how to run it.
 
@@ -56,7 +56,8 @@ impl client_handshake::Host for Anyone {
     }
 }
 
-/// Runs a handshake with either half. Each step is a byte, whose low bits are the number of descriptors, and a message.
+/// Runs a handshake with either half. Each step is a byte, whose low bits are the number of
+/// descriptors, and a message.
 pub fn handshake(data: &[u8]) {
     let steps = || {
         data.chunks(1 + MESSAGE_LEN)
@@ -117,8 +118,8 @@ fn store(step: &[u8; 16], rings: &[RingMemory; 2]) {
     }
 }
 
-/// Runs rings of either role while a peer stores arbitrary values on another thread: packets lie within bounds, and
-/// counts are right.
+/// Runs rings of either role while a peer stores arbitrary values on another thread: packets lie
+/// within bounds, and counts are right.
 pub fn rings(data: &[u8]) {
     let Some((&first, data)) = data.split_first() else { return };
     let plan = Plan::new(1, 1, 3, 64, Layout::OneRegion).expect("small");

@@ -1,8 +1,10 @@
-//! memif 2.0: packets between processes through shared memory, as VPP, DPDK (`net_memif`) and libmemif speak it.
+//! memif 2.0: packets between processes through shared memory, as VPP, DPDK (`net_memif`) and
+//! libmemif speak it.
 //!
-//! A [`Server`] listens on a socket and has any number of interfaces, told apart by id; a [`Client`] connects and owns the
-//! memory. When a peer has connected, both hand out a [`Link`] with queues. Queues move packets in bursts, without system
-//! calls or allocation, and each can run on its own thread.
+//! A [`Server`] listens on a socket and has any number of interfaces, told apart by id; a
+//! [`Client`] connects and owns the memory. When a peer has connected, both hand out a [`Link`]
+//! with queues. Queues move packets in bursts, without system calls or allocation, and each can run
+//! on its own thread.
 //!
 //! ```no_run
 //! use memif::{Client, ClientOptions, Event};
@@ -24,16 +26,17 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! With the feature `smoltcp`, `phy` makes a link a device of that IP stack; with `tokio`, events and packets are futures of
-//! that runtime.
+//! With the feature `smoltcp`, `phy` makes a link a device of that IP stack; with `tokio`, events
+//! and packets are futures of that runtime.
 //!
 //! # The peer is not trusted
-//! Every number in a message or in shared memory is read once and checked, and the checked copy is used. A peer that breaks
-//! the protocol loses its link and is sent the reason; nothing else is disturbed. The crate does not judge the bytes of a
-//! packet: it hands them out as atomics or copies them, since the peer may change them at any moment.
+//! Every number in a message or in shared memory is read once and checked, and the checked copy is
+//! used. A peer that breaks the protocol loses its link and is sent the reason; nothing else is
+//! disturbed. The crate does not judge the bytes of a packet: it hands them out as atomics or
+//! copies them, since the peer may change them at any moment.
 //!
-//! A peer can also take memory away while it is in use, which raises `SIGBUS`. In a program that has called
-//! [`survive_truncation`] only the link ends, with [`ProtocolError::RegionLost`].
+//! A peer can also take memory away while it is in use, which raises `SIGBUS`. In a program that
+//! has called [`survive_truncation`] only the link ends, with [`ProtocolError::RegionLost`].
 //!
 //! # Floors
 //! A module uses only its own floor and lower ones; `error` belongs to all. From the bottom:

@@ -1,4 +1,4 @@
-//! The control side as a program uses it: waiting that can be ended, sockets that are handed over, users that are let in or not.
+//! The control side as a program uses it: waits that end, listeners that move to a successor, users that are allowed.
 
 mod common;
 
@@ -14,7 +14,7 @@ use memif::{
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socket};
 
 #[test]
-fn waiting_ends_when_another_thread_says_so() {
+fn another_thread_ends_a_wait() {
     let addr = unique("cancel");
     let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
     let mut client = Client::new(&addr, ClientOptions::new(0).reconnect(None)).unwrap();
@@ -47,7 +47,7 @@ fn a_flood_leaves_the_caller_time_for_others() {
     assert!(server.ready().unwrap().is_none(), "greeted");
     let mut rounds = 0;
     for _ in 0..100 {
-        // Each time there is somebody to be turned away, and somebody new.
+        // Each round rejects one client and accepts a new one.
         one_more();
         match server.ready().unwrap() {
             Some(Event::Rejected { .. }) => {}
@@ -75,7 +75,7 @@ fn connects(world: &mut World, addr: &SocketAddr) -> Client {
 }
 
 #[test]
-fn a_listening_socket_is_handed_over_and_nobody_is_turned_away() {
+fn a_listening_socket_moves_to_a_successor_without_a_rejection() {
     let folder = tempfile::tempdir().unwrap();
     let path = SocketAddr::path(folder.path().join("memif.sock")).unwrap();
     for addr in [path, unique("handed-over")] {
@@ -84,7 +84,7 @@ fn a_listening_socket_is_handed_over_and_nobody_is_turned_away() {
         let mut world = World::new(server);
         let mut client = connects(&mut world, &addr);
         let listener = world.server.into_listener().unwrap();
-        // Without anybody to answer, clients still get through to the socket, which is still not to be had by others.
+        // Without a server, clients still reach the socket, and no other server can take its place.
         until("Disconnected", || {
             client.ready().unwrap().filter(|event| matches!(event, Event::Disconnected { .. }))
         });
@@ -101,7 +101,7 @@ fn a_listening_socket_is_handed_over_and_nobody_is_turned_away() {
         connects(&mut world, &addr);
         drop(world);
         if let Some(path) = addr.as_path() {
-            assert!(path.exists(), "whoever made the file removes it");
+            assert!(path.exists(), "its maker removes the file");
         }
     }
 }
@@ -156,7 +156,7 @@ fn only_allowed_users_are_served() {
 }
 
 #[test]
-fn a_client_reconnects_when_it_is_told_to() {
+fn a_client_reconnects_on_request() {
     let addr = unique("on-request");
     let long = Some(Duration::from_hours(1));
     let mut client = Client::new(&addr, ClientOptions::new(0).reconnect(long)).unwrap();
@@ -235,5 +235,5 @@ fn interfaces_come_and_go_while_others_are_connected() {
         server.events.clear();
     }
     let details = server.server.details(0).unwrap();
-    assert_eq!((details.links, details.rx_total.packets), (1, 100), "nobody disturbed it");
+    assert_eq!((details.links, details.rx_total.packets), (1, 100), "the link is not disturbed");
 }

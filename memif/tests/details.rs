@@ -1,4 +1,4 @@
-//! What is counted and told: by queues about packets, by endpoints about everything.
+//! Counts of queues, and snapshots of endpoints.
 
 mod common;
 
@@ -219,7 +219,11 @@ fn failed_checks_are_counted_by_name() {
     ];
     assert_eq!(world.server.failures(), expected);
     let details = world.server.details(1).unwrap();
-    assert_eq!((details.links, details.last_rejection), (0, None), "who never had it is not its history");
+    assert_eq!(
+        (details.links, details.last_rejection),
+        (0, None),
+        "a client that never had it leaves nothing in its history"
+    );
     assert_eq!(
         world.server.details(2).unwrap().last_disconnect.unwrap().to_string(),
         "the peer broke the protocol: S2M ring 0: index jumped to 9"

@@ -34,7 +34,7 @@ impl Drop for Stop<'_> {
 }
 
 #[test]
-fn a_flood_of_connections_keeps_nobody_out_and_disturbs_no_link() {
+fn a_flood_of_connections_excludes_no_client_and_disturbs_no_link() {
     let addr = unique("flood");
     let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
     server.add(InterfaceOptions::new(0)).unwrap();
@@ -73,7 +73,7 @@ fn a_flood_of_connections_keeps_nobody_out_and_disturbs_no_link() {
     });
 }
 
-/// Those who come and go at once are nobody's news, but keep a server busy.
+/// Connections that close at once cause no events, but keep a server busy.
 #[test]
 fn waiting_ends_in_time_whoever_comes_and_goes() {
     let addr = unique("come-and-go");

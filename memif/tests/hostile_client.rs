@@ -1,4 +1,4 @@
-//! What a server makes of clients that lie: each loses its connection, is told why, and nothing else is disturbed.
+//! Clients that break the protocol: each loses its connection, receives the reason, and nothing else is disturbed.
 
 mod common;
 
@@ -18,19 +18,19 @@ use nix::sys::stat::Mode;
 type Script = Vec<(Vec<u8>, Vec<RawFd>)>;
 
 /// Plays `script` to a fresh connection; the server's words to the mock, which must be those in its report.
-fn refused(world: &mut World, addr: &memif::SocketAddr, script: &Script) -> String {
+fn rejected(world: &mut World, addr: &memif::SocketAddr, script: &Script) -> String {
     let mock = Mock::connect(addr);
     for (message, fds) in script {
         mock.send(message, fds);
     }
-    let Heard::Disconnect(told) = world.verdict(&mock) else { panic!("no reason given") };
+    let Heard::Disconnect(reason) = world.verdict(&mock) else { panic!("no reason given") };
     let reported = world.event("Refused", |event| match event {
         Event::Rejected { reason, .. } => Some(reason.to_string()),
         _ => None,
     });
-    assert!(reported.starts_with(&told), "{reported:?} was reported, {told:?} was told");
+    assert!(reported.starts_with(&reason), "{reported:?} was reported, {reason:?} was sent");
     assert_eq!(world.verdict(&mock), Heard::Closed);
-    told
+    reason
 }
 
 /// A proper script with one message replaced.
@@ -49,8 +49,8 @@ fn spoiled(memory: &File, event_fd: RawFd, at: usize, message: Vec<u8>, fds: Vec
 }
 
 #[test]
-fn every_lie_in_the_handshake_is_refused_with_a_reason_and_hurts_nobody() {
-    let addr = unique("lies");
+fn every_violation_in_the_handshake_is_rejected_with_a_reason_and_harms_no_link() {
+    let addr = unique("violations");
     let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
     server.add(InterfaceOptions::new(0)).unwrap();
     server.add(InterfaceOptions::new(1)).unwrap();
@@ -121,8 +121,8 @@ fn every_lie_in_the_handshake_is_refused_with_a_reason_and_hurts_nobody() {
         (with(3, connect_message(), vec![]), "no M2S ring"),
     ];
     for (script, text) in cases {
-        let told = refused(&mut world, &addr, &script);
-        assert!(told.contains(text), "{told:?} should say {text:?}");
+        let reason = rejected(&mut world, &addr, &script);
+        assert!(reason.contains(text), "{reason:?} should say {text:?}");
     }
 
     // The bystander has noticed nothing, and the interface all of them wanted is free.
@@ -163,16 +163,16 @@ fn what_is_no_memory_is_no_region() {
     for (fd, text) in cases {
         let script =
             spoiled(&memory, event_fd.as_fd().as_raw_fd(), 1, add_region(0, SIZE), vec![fd.as_raw_fd()]);
-        let told = refused(&mut world, &addr, &script);
-        assert!(told.contains(text), "{told:?} should say {text:?}");
+        let reason = rejected(&mut world, &addr, &script);
+        assert!(reason.contains(text), "{reason:?} should say {text:?}");
     }
     world.connect_mock(&addr, 1);
 }
 
 #[test]
-fn lies_on_a_live_link_end_that_link_only() {
-    type Lie = fn(&File);
-    let receive: [(Lie, &str); 9] = [
+fn violations_on_a_live_link_end_that_link_only() {
+    type Violation = fn(&File);
+    let receive: [(Violation, &str); 9] = [
         (|m| set_head(m, S2M, 9), "S2M ring 0: index jumped to 9"),
         (|m| set_head(m, S2M, 0xFFFF), "S2M ring 0: index jumped to 65535"),
         (|m| one(m, descriptor(0, 0, 0, S2M_BUFFERS)), "S2M ring 0: slot 0: length 0"),
@@ -192,13 +192,13 @@ fn lies_on_a_live_link_end_that_link_only() {
             "slot 7: the packet continues, but no descriptor follows",
         ),
     ];
-    let send: [(Lie, &str); 4] = [
+    let send: [(Violation, &str); 4] = [
         (|m| set_head(m, M2S, 9), "M2S ring 0: index jumped to 9"),
         (|m| set_head(m, M2S, 8), "M2S ring 0: slot 0: length 0"),
         (|m| offer(m, descriptor(0, 3, 64, M2S_BUFFERS)), "slot 0: buffer outside its region"),
         (|m| offer(m, descriptor(0, 0, 0xFFFF_FFFF, M2S_BUFFERS)), "slot 0: buffer outside its region"),
     ];
-    let addr = unique("live-lies");
+    let addr = unique("live-violations");
     let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
     server.add(InterfaceOptions::new(0)).unwrap();
     server.add(InterfaceOptions::new(1)).unwrap();
@@ -206,12 +206,12 @@ fn lies_on_a_live_link_end_that_link_only() {
     let (_bystander, _memory, mut bystander) = world.connect_mock(&addr, 0);
 
     let all = receive
-        .map(|(lie, text)| (true, lie, text))
+        .map(|(violate, text)| (true, violate, text))
         .into_iter()
-        .chain(send.map(|(lie, text)| (false, lie, text)));
-    for (receiving, lie, text) in all {
+        .chain(send.map(|(violate, text)| (false, violate, text)));
+    for (receiving, violate, text) in all {
         let (mock, memory, mut link) = world.connect_mock(&addr, 1);
-        lie(&memory);
+        violate(&memory);
         let error = if receiving {
             link.rx[0].burst(64).expect_err(text)
         } else {
@@ -224,8 +224,8 @@ fn lies_on_a_live_link_end_that_link_only() {
             matches!(&error, LinkError::Peer(fault) if fault.to_string().contains(text)),
             "{error} / {text}"
         );
-        let Heard::Disconnect(told) = world.verdict(&mock) else { panic!("not told: {text}") };
-        assert!(told.contains(text), "{told:?} should say {text:?}");
+        let Heard::Disconnect(reason) = world.verdict(&mock) else { panic!("no reason sent: {text}") };
+        assert!(reason.contains(text), "{reason:?} should say {text:?}");
         world.event("Disconnected", |event| match event {
             Event::Disconnected { id: 1, reason: DisconnectReason::ProtocolError(fault) } => {
                 assert!(fault.to_string().contains(text));
@@ -274,7 +274,7 @@ fn messages_after_connected_end_the_link() {
 }
 
 #[test]
-fn goodbyes_are_passed_on() {
+fn disconnect_reasons_are_reported() {
     let addr = unique("goodbye");
     let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
     server.add(InterfaceOptions::new(1)).unwrap();
@@ -302,7 +302,7 @@ fn goodbyes_are_passed_on() {
     assert!(world.server.remove(1, "gone for good"));
     assert_eq!(world.verdict(&mock), Heard::Disconnect("gone for good".into()));
     assert_eq!(
-        refused(&mut world, &addr, &vec![(init(1, 0, b""), vec![])]),
+        rejected(&mut world, &addr, &vec![(init(1, 0, b""), vec![])]),
         "no interface with id 1 on this socket"
     );
 }
@@ -322,10 +322,10 @@ fn who_never_says_init_goes_and_never_keeps_others_out() {
         })
         .collect();
     let (_mock, _memory, mut link) = world.connect_mock(&addr, 1);
-    let told: Vec<Heard> = silent.iter().map(|mock| world.verdict(mock)).collect();
-    let count = |text: &str| told.iter().filter(|heard| **heard == Heard::Disconnect(text.into())).count();
+    let reason: Vec<Heard> = silent.iter().map(|mock| world.verdict(mock)).collect();
+    let count = |text: &str| reason.iter().filter(|heard| **heard == Heard::Disconnect(text.into())).count();
     let crowded = count("too many connections without INIT");
-    assert_eq!(crowded + count("the handshake took too long"), 200, "{told:?}");
+    assert_eq!(crowded + count("the handshake took too long"), 200, "{reason:?}");
     assert!(crowded >= 196, "at most 4 may stay");
     // The timeout is for connecting only.
     assert!(link.rx[0].burst(1).is_ok());
@@ -353,7 +353,7 @@ fn a_client_that_stops_anywhere_on_its_way_frees_its_interface() {
 }
 
 #[test]
-fn a_client_that_died_makes_way_for_its_successor_at_once() {
+fn the_successor_of_a_dead_client_connects_at_once() {
     let addr = unique("successor");
     let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
     server.add(InterfaceOptions::new(1)).unwrap();
@@ -368,7 +368,7 @@ fn a_client_that_died_makes_way_for_its_successor_at_once() {
 }
 
 #[test]
-fn answers_that_nobody_reads_are_bounded_and_kept() {
+fn unread_answers_are_bounded_and_kept() {
     let addr = unique("deaf");
     let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
     server.add(InterfaceOptions::new(1)).unwrap();
@@ -426,7 +426,7 @@ fn answers_that_nobody_reads_are_bounded_and_kept() {
 }
 
 #[test]
-fn more_rings_than_wanted_are_refused() {
+fn more_rings_than_allowed_are_rejected() {
     let addr = unique("more-rings");
     let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
     server.add(InterfaceOptions::new(1).rx_queues(1).tx_queues(2)).unwrap();
@@ -434,7 +434,7 @@ fn more_rings_than_wanted_are_refused() {
     let (memory, event_fd) = (memory(), event_fd());
     let event_fd = event_fd.as_fd().as_raw_fd();
     let script = spoiled(&memory, event_fd, 3, add_ring(true, 1, 0, M2S, LOG2), vec![event_fd]);
-    assert_eq!(refused(&mut world, &addr, &script), "S2M ring 1: only 1 are allowed here");
+    assert_eq!(rejected(&mut world, &addr, &script), "S2M ring 1: only 1 are allowed here");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Peers that hand over descriptors with a trap in them, or lay one for those they share: nobody waits for such a peer.
+//! Peers that send descriptors whose use or close blocks, or that make shared ones block: no endpoint waits for them.
 
 mod common;
 
@@ -24,7 +24,7 @@ fn in_time<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'sta
     thread.join().expect("it has said why")
 }
 
-/// A connection that whoever closes it last waits an hour for, and the end that never reads.
+/// A connection whose last close waits for an hour, and its other end, which never reads.
 fn lingering() -> (OwnedFd, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut full = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -47,7 +47,7 @@ fn nested() -> (OwnedFd, TcpStream) {
 }
 
 #[test]
-fn closing_what_a_peer_sent_holds_nobody_up() {
+fn closing_a_peers_descriptors_blocks_no_caller() {
     hold_up("lingering", lingering);
     hold_up("nested", nested);
 }
@@ -149,22 +149,22 @@ fn a_client_cannot_make_its_server_wait_for_an_eventfd() {
     let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
     server.add(InterfaceOptions::new(1)).unwrap();
     let mut world = World::new(server);
-    let (mock, memory, bells) = (Mock::connect(&addr), memory(), [event_fd(), event_fd()]);
-    let mut script = proper(1, &memory, &bells[0]);
-    script[3].1 = Some(bells[1].as_fd().as_raw_fd());
+    let (mock, memory, event_fds) = (Mock::connect(&addr), memory(), [event_fd(), event_fd()]);
+    let mut script = proper(1, &memory, &event_fds[0]);
+    script[3].1 = Some(event_fds[1].as_fd().as_raw_fd());
     for (message, fd) in script {
         mock.send(&message, fd.as_slice());
     }
     assert_eq!(world.verdict(&mock), Heard::Connected);
     let Link { mut rx, mut tx, .. } = world.link();
     // There is never anything to be read ...
-    let memory = in_time_with_a_spoiler(&bells[0], move || {
+    let memory = in_time_with_a_spoiler(&event_fds[0], move || {
         doze(&mut rx[0]);
         memory
     });
     // ... and no room to write.
-    bells[1].write(u64::MAX - 1).unwrap();
-    in_time_with_a_spoiler(&bells[1], move || {
+    event_fds[1].write(u64::MAX - 1).unwrap();
+    in_time_with_a_spoiler(&event_fds[1], move || {
         send(&mut tx[0], |head| {
             set_descriptor(&memory, M2S, u32::from(head - 1) & 7, descriptor(0, 0, 128, M2S_BUFFERS));
             set_head(&memory, M2S, head);

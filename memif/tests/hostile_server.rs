@@ -1,4 +1,4 @@
-//! What a client makes of servers that lie, refuse, or are not there.
+//! Servers that break the protocol, reject the client, or do not exist: the client reports each and stays sound.
 
 mod common;
 
@@ -41,7 +41,7 @@ fn serve(mock: &Mock, client: &mut Client) -> (File, Link) {
     (memory, link)
 }
 
-fn refusal(client: &mut Client) -> Rejection {
+fn rejection(client: &mut Client) -> Rejection {
     until("Refused", || match client.ready().unwrap() {
         Some(Event::Rejected { id: Some(0), reason }) => Some(reason),
         Some(other) => panic!("{other:?}"),
@@ -50,8 +50,8 @@ fn refusal(client: &mut Client) -> Rejection {
 }
 
 #[test]
-fn lies_in_the_handshake_are_refused_with_a_reason() {
-    let addr = unique("server-lies");
+fn violations_in_the_handshake_are_rejected_with_a_reason() {
+    let addr = unique("server-violations");
     let listener = mock_listener(&addr);
     let event_fd = event_fd();
     let event_fd = std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(&event_fd));
@@ -72,15 +72,16 @@ fn lies_in_the_handshake_are_refused_with_a_reason() {
         for (message, with_fd) in script {
             mock.send(&message, if with_fd { std::slice::from_ref(&event_fd) } else { &[] });
         }
-        let refusal = refusal(&mut client).to_string();
+        let refusal = rejection(&mut client).to_string();
         assert!(refusal.contains(text), "{refusal:?} should say {text:?}");
-        let told = until("the reason", || mock.hear().filter(|heard| matches!(heard, Heard::Disconnect(_))));
-        assert_eq!(told, Heard::Disconnect(refusal));
+        let reason =
+            until("the reason", || mock.hear().filter(|heard| matches!(heard, Heard::Disconnect(_))));
+        assert_eq!(reason, Heard::Disconnect(refusal));
     }
 }
 
 #[test]
-fn a_refusal_comes_with_the_servers_words() {
+fn a_rejection_has_the_servers_reason() {
     let addr = unique("says-no");
     let listener = mock_listener(&addr);
     let mut client = client(&addr);
@@ -88,7 +89,7 @@ fn a_refusal_comes_with_the_servers_words() {
     mock.send(&hello(0x0200, 0x0200, 0, 10), &[]);
     expect(&mock, &mut client, 3);
     mock.send(&message(8, &[&0u32.to_ne_bytes(), b"not today"]), &[]);
-    assert!(matches!(refusal(&mut client), Rejection::Peer { reason } if reason == "not today"));
+    assert!(matches!(rejection(&mut client), Rejection::Peer { reason } if reason == "not today"));
 
     // libmemif's way: an ACK, and no more.
     let mock = accept(&listener, &mut client);
@@ -96,7 +97,7 @@ fn a_refusal_comes_with_the_servers_words() {
     expect(&mock, &mut client, 3);
     mock.send(&ack(), &[]);
     drop(mock);
-    assert!(matches!(refusal(&mut client), Rejection::Closed));
+    assert!(matches!(rejection(&mut client), Rejection::Closed));
 }
 
 #[test]
@@ -127,10 +128,10 @@ fn wishes_are_cut_to_the_servers_bounds() {
 }
 
 #[test]
-fn lies_on_a_live_link_end_it_and_the_client_comes_back() {
-    type Lie = fn(&File);
+fn violations_on_a_live_link_end_it_and_the_client_reconnects() {
+    type Violation = fn(&File);
     // With rings of 8, S2M is at 0 and M2S at 256, as in the mock's own memory.
-    let lies: [(bool, Lie, &str); 6] = [
+    let violations: [(bool, Violation, &str); 6] = [
         (true, |m| set_tail(m, M2S, 9), "M2S ring 0: index jumped to 9"),
         (true, |m| set_tail(m, M2S, 0xFFFF), "M2S ring 0: index jumped to 65535"),
         (true, |m| packet(m, 0, 129), "slot 0: 129 bytes in a buffer of 128"),
@@ -138,14 +139,14 @@ fn lies_on_a_live_link_end_it_and_the_client_comes_back() {
         (true, |m| packet(m, 1, 128), "slot 0: the packet continues, but no descriptor follows"),
         (false, |m| set_tail(m, S2M, 1), "S2M ring 0: index jumped to 1"),
     ];
-    let addr = unique("server-live-lies");
+    let addr = unique("server-live-violations");
     let listener = mock_listener(&addr);
     let mut client = client(&addr);
-    for (receiving, lie, text) in lies {
+    for (receiving, violate, text) in violations {
         let mock = accept(&listener, &mut client);
         let (memory, mut link) = serve(&mock, &mut client);
         assert!(link.rx[0].burst(8).unwrap().is_empty());
-        lie(&memory);
+        violate(&memory);
         let error = if receiving {
             link.rx[0].burst(8).expect_err(text)
         } else {
@@ -155,7 +156,7 @@ fn lies_on_a_live_link_end_it_and_the_client_comes_back() {
             matches!(&error, LinkError::Peer(fault) if fault.to_string().contains(text)),
             "{error} / {text}"
         );
-        let told = until("the reason", || {
+        let reason = until("the reason", || {
             if let Some(event) = client.ready().unwrap() {
                 assert!(
                     matches!(event, Event::Disconnected { reason: DisconnectReason::ProtocolError(_), .. }),
@@ -164,7 +165,7 @@ fn lies_on_a_live_link_end_it_and_the_client_comes_back() {
             }
             mock.hear()
         });
-        assert!(matches!(&told, Heard::Disconnect(reason) if reason.contains(text)), "{told:?} / {text}");
+        assert!(matches!(&reason, Heard::Disconnect(reason) if reason.contains(text)), "{reason:?} / {text}");
     }
 }
 
@@ -175,7 +176,7 @@ fn packet(memory: &File, flags: u16, length: u32) {
 }
 
 #[test]
-fn where_a_servers_packet_is_the_client_knows_itself() {
+fn a_client_ignores_where_the_server_says_its_packet_is() {
     let addr = unique("moved");
     let listener = mock_listener(&addr);
     let mut client = client(&addr);
@@ -255,7 +256,7 @@ fn the_reason_for_no_connection_is_told_apart() {
     let path = |name: &str| SocketAddr::path(folder.path().join(name)).unwrap();
     let attempt = |addr: &SocketAddr| {
         let mut client = Client::new(addr, ClientOptions::new(0).reconnect(None)).unwrap();
-        match refusal(&mut client) {
+        match rejection(&mut client) {
             Rejection::Connect(error) => (error, client),
             other => panic!("{other}"),
         }
@@ -267,7 +268,7 @@ fn the_reason_for_no_connection_is_told_apart() {
     );
     assert!(client.wait(Some(Duration::from_millis(20))).unwrap().is_none(), "one attempt was asked for");
     client.connect();
-    assert!(matches!(refusal(&mut client), Rejection::Connect(ConnectError::NoDirectory { .. })));
+    assert!(matches!(rejection(&mut client), Rejection::Connect(ConnectError::NoDirectory { .. })));
 
     assert!(matches!(attempt(&path("none.sock")).0, ConnectError::NoSocket { .. }));
     assert!(matches!(attempt(&unique("none")).0, ConnectError::NoSocket { .. }));

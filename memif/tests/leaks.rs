@@ -67,8 +67,8 @@ fn no_descriptor_and_no_mapping_is_lost_whoever_is_to_blame() {
             let (mock, file) = (Mock::connect(&addr), fs::File::open("/proc/self/exe").unwrap());
             mock.send(&init(1, 0, b""), &[]);
             mock.send(&add_region(0, SIZE), &[file.as_raw_fd()]);
-            let Heard::Disconnect(told) = world.verdict(&mock) else { panic!("no reason given") };
-            assert!(told.contains("its file is not memory"), "{told}");
+            let Heard::Disconnect(reason) = world.verdict(&mock) else { panic!("no reason given") };
+            assert!(reason.contains("its file is not memory"), "{reason}");
         }
         until("all gone", || {
             world.pump();

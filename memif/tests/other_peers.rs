@@ -53,7 +53,7 @@ struct Desc {
     offset: u32,
 }
 
-/// A ring, as whoever has the file of its region sees it.
+/// A ring, accessed through the file of its region.
 struct Ring {
     memory: File,
     at: u32,
@@ -107,7 +107,7 @@ impl Ring {
         let mut bytes = [0; 16];
         self.memory.read_exact_at(&mut bytes, self.place(index)).unwrap();
         let flags = word(&bytes, 0);
-        assert_eq!(flags & !1, 0, "no flag but NEXT is known to anybody");
+        assert_eq!(flags & !1, 0, "NEXT is the only known flag");
         Desc { next: flags == 1, region: word(&bytes, 2), length: long(&bytes, 4), offset: long(&bytes, 8) }
     }
 
@@ -233,8 +233,8 @@ impl VppClient {
         let (rings, pool) = (memfd(2 * u64::from(RING), true), memfd(64 << 20, false));
         let (s2m, m2s) = (Ring::new(&rings, 0, LOG2), Ring::new(&rings, RING, LOG2));
         [&s2m, &m2s].into_iter().for_each(Ring::set_cookie);
-        let (mock, bells) = (Mock::connect(addr), [event_fd(), event_fd()]);
-        let event_fd = |n: usize| Some(bells[n].as_fd().as_raw_fd());
+        let (mock, event_fds) = (Mock::connect(addr), [event_fd(), event_fd()]);
+        let event_fd = |n: usize| Some(event_fds[n].as_fd().as_raw_fd());
         let region = |index: u16, size: u64| dirty(4, &[&index.to_ne_bytes(), &size.to_ne_bytes()]);
         let link = lock_step(
             world,
@@ -371,7 +371,7 @@ fn a_vpp_client_of_ip_packets_is_served() {
 
 /// VPP lays rings out for the size that HELLO allows, and announces the one it was configured with: rings of 32,768 overlap.
 #[test]
-fn a_vpp_client_that_was_told_32_768_is_told_why_not() {
+fn a_vpp_client_with_rings_of_32_768_gets_a_reason() {
     let (addr, mut world) = server("vpp-32768", InterfaceOptions::new(0));
     let ring = 128 + 16 * 16_384;
     for (bytes, reason) in
@@ -393,7 +393,7 @@ struct Served {
     regions: Vec<File>,
     s2m: Ring,
     m2s: Ring,
-    bells: Vec<OwnedFd>,
+    event_fds: Vec<OwnedFd>,
     mock: Mock,
 }
 
@@ -408,7 +408,7 @@ struct Manners {
 fn served(listener: &OwnedFd, client: &mut Client, manners: &Manners) -> (Served, Link) {
     let mock = accept(listener, client);
     mock.send(&manners.hello, &[]);
-    let (mut regions, mut rings, mut bells) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut regions, mut rings, mut event_fds) = (Vec::new(), Vec::new(), Vec::new());
     loop {
         let (message, mut fds) = until("a message", || {
             assert!(client.ready().unwrap().is_none());
@@ -430,12 +430,12 @@ fn served(listener: &OwnedFd, client: &mut Client, manners: &Manners) -> (Served
             (5, Some(fd)) => {
                 let s2m = word(&message, 2) == 1;
                 assert_eq!((s2m, word(&message, 4)), (rings.is_empty(), 0), "S2M rings first");
-                assert_eq!(word(&message, 13), 0, "private headers are nobody's");
+                assert_eq!(word(&message, 13), 0, "no implementation has private headers");
                 let memory = &regions[usize::from(word(&message, 6))];
                 rings.push(Ring::new(memory, long(&message, 8), message[12]));
                 let flags = OFlag::from_bits_truncate(fcntl(&fd, FcntlArg::F_GETFL).unwrap());
                 assert!(flags.contains(OFlag::O_NONBLOCK), "they read it until it is empty");
-                bells.push(fd);
+                event_fds.push(fd);
             }
             (6, None) => break,
             other => panic!("{other:?}"),
@@ -456,7 +456,7 @@ fn served(listener: &OwnedFd, client: &mut Client, manners: &Manners) -> (Served
         None => None,
     });
     assert_eq!(link.peer.name, "theirs");
-    (Served { regions, s2m, m2s, bells, mock }, link)
+    (Served { regions, s2m, m2s, event_fds, mock }, link)
 }
 
 impl Served {
@@ -551,10 +551,10 @@ fn a_vpp_server_is_understood() {
     assert_eq!((vpp.s2m.at, vpp.m2s.at), (0, RING), "where they all are");
     vpp.converse(&mut link);
     assert_eq!(link.tx[0].stats().interrupts, 0, "it polls");
-    // It is told to take interrupts.
+    // It is configured to take interrupts.
     vpp.s2m.set_flags(0);
     assert!(sent(&mut link, &[1; 60]));
-    assert_eq!(interrupts(&vpp.bells[0]), 1);
+    assert_eq!(interrupts(&vpp.event_fds[0]), 1);
     // It goes, and says so.
     vpp.mock.send(&dirty(8, &[&[0; 4], &field::<96>("interface deleted")]), &[]);
     drop(vpp);
@@ -580,9 +580,9 @@ fn a_libmemif_server_is_understood() {
     let options = ClientOptions::new(0).mode(Mode::Ip).layout(memif::Layout::TwoRegions);
     let mut client = Client::new(&addr, options).unwrap();
     let (libmemif, mut link) = served(&listener, &mut client, &manners);
-    // It takes interrupts unless it is told not to.
+    // It takes interrupts unless configured otherwise.
     assert!(sent(&mut link, &[1; 60]));
-    assert_eq!((interrupts(&libmemif.bells[0]), libmemif.receive()), (1, vec![vec![1; 60]]));
+    assert_eq!((interrupts(&libmemif.event_fds[0]), libmemif.receive()), (1, vec![vec![1; 60]]));
     libmemif.s2m.set_flags(1);
     libmemif.converse(&mut link);
     drop(libmemif);
@@ -593,7 +593,7 @@ fn a_libmemif_server_is_understood() {
     assert_eq!(reason, "the peer closed the connection");
 }
 
-/// HELLO says 256 rings of anybody's; one more than it was configured with, and it closes.
+/// Its HELLO allows 256 rings, but it closes the connection on one more than it was configured with.
 #[test]
 fn a_libmemif_server_with_fewer_rings_is_tried_again() {
     let addr = unique("libmemif-rings");
@@ -623,7 +623,7 @@ struct LibmemifClient {
     m2s: Ring,
     buffers: File,
     last_tail: u16,
-    bells: [EventFd; 2],
+    event_fds: [EventFd; 2],
     _mock: Mock,
 }
 
@@ -643,8 +643,8 @@ impl LibmemifClient {
                 ring.write(slot, Desc { next: false, region: 1, length: Self::BUFFER, offset });
             }
         }
-        let (mock, bells) = (Mock::connect(addr), [event_fd(), event_fd()]);
-        let event_fd = |n: usize| Some(bells[n].as_fd().as_raw_fd());
+        let (mock, event_fds) = (Mock::connect(addr), [event_fd(), event_fd()]);
+        let event_fd = |n: usize| Some(event_fds[n].as_fd().as_raw_fd());
         let region = |index: u16, size: u64| dirty(4, &[&index.to_ne_bytes(), &size.to_ne_bytes()]);
         let link = lock_step(
             world,
@@ -663,7 +663,7 @@ impl LibmemifClient {
             ring.set_head(0);
             ring.set_tail(0);
         }
-        (Self { s2m, m2s, buffers, last_tail: 0, bells, _mock: mock }, link)
+        (Self { s2m, m2s, buffers, last_tail: 0, event_fds, _mock: mock }, link)
     }
 
     fn refill(&self) {
@@ -712,7 +712,7 @@ impl LibmemifClient {
         }
         self.s2m.set_head(head);
         if self.s2m.flags() & 1 == 0 {
-            self.bells[0].write(1).unwrap();
+            self.event_fds[0].write(1).unwrap();
         }
         true
     }
@@ -726,9 +726,9 @@ fn a_libmemif_client_is_served() {
     assert!(link.sealed);
     assert!(!sent(&mut link, &[1; 60]), "nothing is offered yet");
     libmemif.refill();
-    // It takes interrupts unless it is told not to.
+    // It takes interrupts unless configured otherwise.
     assert!(sent(&mut link, &[1; 60]));
-    assert_eq!((interrupts(&libmemif.bells[1]), libmemif.receive()), (1, vec![vec![1; 60]]));
+    assert_eq!((interrupts(&libmemif.event_fds[1]), libmemif.receive()), (1, vec![vec![1; 60]]));
     libmemif.m2s.set_flags(1);
     assert!(!link.rx[0].arm().unwrap());
     let (mut there, mut back) = (0, 0);

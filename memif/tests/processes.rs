@@ -1,4 +1,4 @@
-//! Two processes: either may be killed at any moment, and the other goes on and connects again.
+//! Two processes: either may be killed at any moment, and the other continues and connects again.
 
 mod common;
 

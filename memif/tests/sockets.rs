@@ -1,4 +1,4 @@
-//! The socket's file: dead ones are replaced, live ones never, and nobody removes another's.
+//! The socket's file: dead ones are replaced, live ones never, and no server removes another's.
 
 mod common;
 
@@ -68,7 +68,7 @@ fn a_file_that_is_not_ours_any_more_stays() {
     let folder = tempfile::tempdir().unwrap();
     let addr = addr(&folder);
     let first = Server::bind(&addr, SocketOptions::new()).unwrap();
-    // Somebody who knows no manners takes the name over.
+    // Another process ignores the lock and takes the name over.
     fs::remove_file(addr.as_path().unwrap()).unwrap();
     let second = Server::bind(&addr, SocketOptions::new()).unwrap();
     drop(first);

@@ -51,10 +51,10 @@ fn is_loss(error: &LinkError) -> bool {
     matches!(error, LinkError::Peer(ProtocolError::RegionLost { index: 0 }))
 }
 
-/// Everybody is told.
+/// Both the peer and the caller learn the reason.
 fn ends(world: &mut World, mock: &Mock, id: u32) {
-    let Heard::Disconnect(told) = world.verdict(mock) else { panic!("the mock was not told") };
-    assert_eq!(told, "region 0: its memory was taken away while in use");
+    let Heard::Disconnect(reason) = world.verdict(mock) else { panic!("the mock got no reason") };
+    assert_eq!(reason, "region 0: its memory was taken away while in use");
     world.event("Disconnected", |event| match event {
         Event::Disconnected {
             id: which,
@@ -102,7 +102,7 @@ fn rings_that_vanish_end_their_link_only() {
 }
 
 #[test]
-fn packets_that_vanish_are_not_handed_up() {
+fn packets_in_lost_memory_are_not_returned() {
     let addr = unique("truncate-packets");
     let mut world = server(&addr, SocketOptions::new());
     let (mock, memory, mut link) = client(&mut world, &addr, 0);
@@ -129,7 +129,7 @@ fn packets_sent_into_nothing_do_not_count() {
     set_head(&memory, M2S, 8);
     memory.set_len(PAGE).unwrap();
     let mut burst = link.tx[0].burst().unwrap();
-    assert!(burst.push(&[1; 60]), "nobody knows yet");
+    assert!(burst.push(&[1; 60]), "not detected yet");
     assert_eq!(burst.publish(), 0);
     ends(&mut world, &mock, 0);
 }
@@ -187,7 +187,7 @@ fn whatever_comes_up_while_the_memory_vanishes_was_written_by_the_peer() {
 }
 
 #[test]
-fn memory_that_can_shrink_is_refused_where_that_is_asked_for() {
+fn unsealed_memory_is_rejected_if_the_options_say_so() {
     let addr = unique("unsealed");
     let mut world = server(&addr, SocketOptions::new().reject_unsealed(true));
     let mock = Mock::connect(&addr);

@@ -163,10 +163,12 @@ pub enum DisconnectReason {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LinkError {
-    /// The peer broke the protocol. The endpoint's next `ready()` sends it the reason and reports the end of the link.
+    /// The peer broke the protocol. The endpoint's next `ready()` sends it the reason and reports
+    /// the end of the link.
     #[error("the peer broke the protocol: {0}")]
     Peer(#[from] ProtocolError),
-    /// The link is closed. A new one comes with the next [`Event::Connected`](crate::Event::Connected).
+    /// The link is closed. A new one comes with the next
+    /// [`Event::Connected`](crate::Event::Connected).
     #[error("the link is down")]
     Down,
 }

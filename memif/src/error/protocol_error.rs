@@ -1,6 +1,7 @@
 //! The ways in which a peer can break the protocol.
 
-/// A violation of the protocol by the peer. The link is closed, and the error's text is the reason sent to the peer.
+/// A violation of the protocol by the peer. The link is closed, and the error's text is the reason
+/// sent to the peer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProtocolError {
@@ -66,7 +67,8 @@ pub enum ProtocolError {
         /// The largest size allowed, in bytes.
         max: u64,
     },
-    /// A region's file is neither a memfd nor on tmpfs or hugetlbfs: its page faults could block for ever.
+    /// A region's file is neither a memfd nor on tmpfs or hugetlbfs: its page faults could block
+    /// for ever.
     #[error("region {index}: its file is not memory (F_GET_SEALS fails)")]
     RegionNotMemory {
         /// The region.
@@ -90,14 +92,16 @@ pub enum ProtocolError {
         /// The system's error, as text.
         errno: String,
     },
-    /// A region's file can still shrink, on a server that [rejects](crate::SocketOptions::reject_unsealed) such files.
+    /// A region's file can still shrink, on a server that
+    /// [rejects](crate::SocketOptions::reject_unsealed) such files.
     #[error("region {index}: its file is not sealed against shrinking")]
     RegionUnsealed {
         /// The region.
         index: u16,
     },
-    /// A region's file was cut while it was in use, or the system had no memory for its pages. This is detected when the
-    /// pages are touched, and only in a program that [survives it](crate::survive_truncation).
+    /// A region's file was cut while it was in use, or the system had no memory for its pages. This
+    /// is detected when the pages are touched, and only in a program that [survives
+    /// it](crate::survive_truncation).
     #[error("region {index}: its memory was taken away while in use")]
     RegionLost {
         /// The region.
@@ -122,7 +126,8 @@ pub enum ProtocolError {
 }
 
 impl ProtocolError {
-    /// Returns a short name of the check that failed, to count by. It stays the same when the text changes.
+    /// Returns a short name of the check that failed, to count by. It stays the same when the text
+    /// changes.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {

@@ -45,7 +45,8 @@ pub enum Rejection {
     /// The peer did not finish the handshake in time.
     #[error("the handshake took too long")]
     Timeout,
-    /// Server: there were too many connections that asked for no interface, and this was the oldest.
+    /// Server: there were too many connections that asked for no interface, and this was the
+    /// oldest.
     #[error("too many connections without INIT")]
     Crowded,
     /// The peer disconnected.
@@ -74,8 +75,8 @@ pub enum Rejection {
         /// The number that the server accepts.
         max: usize,
     },
-    /// Client: its buffer pools have too few free buffers for its rings. Rings of earlier links give theirs back when
-    /// their queues are dropped.
+    /// Client: its buffer pools have too few free buffers for its rings. Rings of earlier links
+    /// give theirs back when their queues are dropped.
     #[error("the buffer pools have too few free buffers for {rings} rings of {size}")]
     NoBuffers {
         /// Rings in both directions.
@@ -112,7 +113,8 @@ impl Rejection {
     }
 }
 
-/// Why a client reached no server. It tries again after [`ClientOptions::reconnect`](crate::ClientOptions::reconnect).
+/// Why a client reached no server. It tries again after
+/// [`ClientOptions::reconnect`](crate::ClientOptions::reconnect).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {

@@ -13,15 +13,16 @@ use crate::memory::pool::{OwnedBuffer, Pool};
 use crate::system::memfd;
 
 /// A memory file full of packet buffers, which clients can use
-/// ([`ClientOptions::buffer_pool`](crate::ClientOptions::buffer_pool)) instead of making buffers of their own. Clients with
-/// the same pool can pass packets to each other without copying ([`TxBurst::forward`](crate::TxBurst::forward)).
+/// ([`ClientOptions::buffer_pool`](crate::ClientOptions::buffer_pool)) instead of making buffers of
+/// their own. Clients with the same pool can pass packets to each other without copying
+/// ([`TxBurst::forward`](crate::TxBurst::forward)).
 ///
-/// Clones share the memory. Every buffer is in one place at a time: free in the pool, in a ring, or in a [`Buffer`] that
-/// the caller holds. Buffers of a ring become free when its queue is dropped and the link is over: until then the peer
-/// uses them.
+/// Clones share the memory. Every buffer is in one place at a time: free in the pool, in a ring, or
+/// in a [`Buffer`] that the caller holds. Buffers of a ring become free when its queue is dropped
+/// and the link is over: until then the peer uses them.
 ///
-/// The servers of all links with this pool can read and write all of it at any time: share a pool only between links
-/// whose peers may see each other's packets.
+/// The servers of all links with this pool can read and write all of it at any time: share a pool
+/// only between links whose peers may see each other's packets.
 ///
 /// ```
 /// use memif::BufferPool;
@@ -35,11 +36,12 @@ use crate::system::memfd;
 pub struct BufferPool(Arc<Pool>);
 
 impl BufferPool {
-    /// Makes memory for `buffers` buffers of `buffer_size` bytes (64 to 65,535), sealed and reserved.
+    /// Makes memory for `buffers` buffers of `buffer_size` bytes (64 to 65,535), sealed and
+    /// reserved.
     ///
     /// # Errors
-    /// [`BufferPoolError`] when the pool is empty or larger than the 4 GiB that descriptors reach, or when the system has
-    /// no memory for it.
+    /// [`BufferPoolError`] when the pool is empty or larger than the 4 GiB that descriptors reach,
+    /// or when the system has no memory for it.
     pub fn new(buffers: usize, buffer_size: u32) -> Result<Self, BufferPoolError> {
         check(buffer_size)?;
         let bytes = carve_size(buffers, buffer_size);
@@ -50,11 +52,12 @@ impl BufferPool {
         Ok(Self(Pool::new(Arc::new(region), file, buffer_size, carve(bytes, buffer_size))))
     }
 
-    /// Uses a memory file of the caller's, all of it, such as one with huge pages: a memfd, or a file on tmpfs or
-    /// hugetlbfs. It must not shrink while it is in use.
+    /// Uses a memory file of the caller's, all of it, such as one with huge pages: a memfd, or a
+    /// file on tmpfs or hugetlbfs. It must not shrink while it is in use.
     ///
     /// # Errors
-    /// [`BufferPoolError`] when the file is no memory, is too small for one buffer, or cannot be mapped.
+    /// [`BufferPoolError`] when the file is no memory, is too small for one buffer, or cannot be
+    /// mapped.
     pub fn from_file(file: OwnedFd, buffer_size: u32) -> Result<Self, BufferPoolError> {
         check(buffer_size)?;
         let size = memfd::size(&file).map_err(BufferPoolError::System)?;
@@ -66,7 +69,8 @@ impl BufferPool {
         Ok(Self(Pool::new(Arc::new(region), file, buffer_size, free)))
     }
 
-    /// Takes a free buffer; returns `None` when there is none. Dropping the buffer makes it free again.
+    /// Takes a free buffer; returns `None` when there is none. Dropping the buffer makes it free
+    /// again.
     #[must_use]
     pub fn buffer(&self) -> Option<Buffer> {
         self.0.take().map(Buffer::empty)
@@ -109,12 +113,12 @@ impl fmt::Debug for BufferPool {
     }
 }
 
-/// A packet buffer that the caller holds, empty or with a packet in it. The caller gives it away only in exchange for
-/// another one ([`TxBurst::enqueue`](crate::TxBurst::enqueue), [`RxBurst::take`](crate::RxBurst::take)), so it can never
-/// use a buffer that a peer has.
+/// A packet buffer that the caller holds, empty or with a packet in it. The caller gives it away
+/// only in exchange for another one ([`TxBurst::enqueue`](crate::TxBurst::enqueue),
+/// [`RxBurst::take`](crate::RxBurst::take)), so it can never use a buffer that a peer has.
 ///
-/// The bytes are atomics: peers can reach all of the [`BufferPool`], though honest ones touch only the buffers that they
-/// were given.
+/// The bytes are atomics: peers can reach all of the [`BufferPool`], though honest ones touch only
+/// the buffers that they were given.
 pub struct Buffer {
     owned: OwnedBuffer,
     /// Where the packet begins in the buffer.
@@ -141,14 +145,16 @@ impl Buffer {
         self.len == 0
     }
 
-    /// Returns whether the packet continues in the next buffer of [`RxBurst::take`](crate::RxBurst::take).
+    /// Returns whether the packet continues in the next buffer of
+    /// [`RxBurst::take`](crate::RxBurst::take).
     #[must_use]
     pub fn continues(&self) -> bool {
         self.continues
     }
 
-    /// Returns the metadata of the packet's descriptor, as set by the peer or by [`set_metadata`](Self::set_metadata); the
-    /// protocol gives it no meaning. It is 0 in an empty buffer.
+    /// Returns the metadata of the packet's descriptor, as set by the peer or by
+    /// [`set_metadata`](Self::set_metadata); the protocol gives it no meaning. It is 0 in an empty
+    /// buffer.
     #[must_use]
     pub fn metadata(&self) -> u32 {
         self.metadata
@@ -177,7 +183,8 @@ impl Buffer {
         self.owned.bytes(self.start, self.len).unwrap_or(&[])
     }
 
-    /// Empties the buffer and leaves `headroom` bytes, or as many as there are, in front of the next packet.
+    /// Empties the buffer and leaves `headroom` bytes, or as many as there are, in front of the
+    /// next packet.
     pub fn clear(&mut self, headroom: usize) {
         let most = self.owned.size();
         self.start = u32::try_from(headroom).map_or(most, |headroom| headroom.min(most));
@@ -189,7 +196,8 @@ impl Buffer {
         self.append_with(bytes.len(), |to| copy::write(bytes, to))
     }
 
-    /// Appends bytes from memory that others may write to at the same time; see [`append`](Self::append).
+    /// Appends bytes from memory that others may write to at the same time; see
+    /// [`append`](Self::append).
     pub fn append_shared(&mut self, bytes: &[AtomicU8]) -> bool {
         self.append_with(bytes.len(), |to| copy::relay(bytes, to))
     }
@@ -202,7 +210,8 @@ impl Buffer {
         true
     }
 
-    /// Puts bytes in front of the packet; returns `false`, without a change, when the headroom is too small.
+    /// Puts bytes in front of the packet; returns `false`, without a change, when the headroom is
+    /// too small.
     pub fn prepend(&mut self, bytes: &[u8]) -> bool {
         let Some(more) = u32::try_from(bytes.len()).ok().filter(|more| *more <= self.start) else {
             return false;

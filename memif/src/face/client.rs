@@ -42,8 +42,8 @@ pub enum ClientError {
 
 /// An interface that connects to a server, and connects again when the link is lost.
 ///
-/// [`ready`](Self::ready) does the work and never blocks; the descriptor ([`AsFd`]) is readable when there is work.
-/// Dropping the client takes its link down.
+/// [`ready`](Self::ready) does the work and never blocks; the descriptor ([`AsFd`]) is readable
+/// when there is work. Dropping the client takes its link down.
 #[derive(Debug)]
 pub struct Client {
     addr: SocketAddr,
@@ -74,11 +74,13 @@ struct Connection {
 }
 
 impl Client {
-    /// Starts to connect to the server at `addr`. The outcome is an event: without a server, for example,
-    /// [`Event::Rejected`] comes, and the client tries again after [`ClientOptions::reconnect`].
+    /// Starts to connect to the server at `addr`. The outcome is an event: without a server, for
+    /// example, [`Event::Rejected`] comes, and the client tries again after
+    /// [`ClientOptions::reconnect`].
     ///
     /// # Errors
-    /// [`ClientError`] when an option is out of its range or the client's own descriptors could not be made.
+    /// [`ClientError`] when an option is out of its range or the client's own descriptors could not
+    /// be made.
     pub fn new(addr: &SocketAddr, options: ClientOptions) -> Result<Self, ClientError> {
         options.check()?;
         // The server can only make it smaller.
@@ -117,8 +119,8 @@ impl Client {
         self.wake.notify();
     }
 
-    /// Disconnects and sends `reason` (up to 95 bytes) to the server. The client stays disconnected until
-    /// [`connect`](Self::connect). Returns whether there was a link.
+    /// Disconnects and sends `reason` (up to 95 bytes) to the server. The client stays disconnected
+    /// until [`connect`](Self::connect). Returns whether there was a link.
     pub fn disconnect(&mut self, reason: &str) -> bool {
         let connection = self.connection.take();
         let linked = connection.as_ref().is_some_and(|connection| connection.link.is_some());
@@ -155,8 +157,9 @@ impl Client {
         self.failures.all()
     }
 
-    /// Does what is due without blocking, and returns the next event. When the descriptor polls readable, call this
-    /// until it returns `None`. Under load it may return `None` early; the descriptor then stays readable.
+    /// Does what is due without blocking, and returns the next event. When the descriptor polls
+    /// readable, call this until it returns `None`. Under load it may return `None` early; the
+    /// descriptor then stays readable.
     ///
     /// # Errors
     /// [`Error`] when the client's own descriptors fail; the server causes none.
@@ -170,8 +173,8 @@ impl Client {
         self.poller.wait(Some(Duration::ZERO)).map_err(Error::at("poll"))
     }
 
-    /// Waits for the next event; returns `None` when `timeout` is over, a signal came, or another thread
-    /// [woke](Self::waker) it.
+    /// Waits for the next event; returns `None` when `timeout` is over, a signal came, or another
+    /// thread [woke](Self::waker) it.
     ///
     /// # Errors
     /// As [`ready`](Self::ready).
@@ -249,7 +252,8 @@ impl Client {
             };
             match connection.handshake.receive(message, fds.len(), &mut connection.memory)? {
                 Step::Send(message, fd) => {
-                    // A server that rejects may close before it has read all: its reason can still be read.
+                    // A server that rejects may close before it has read all: its reason can still
+                    // be read.
                     if connection.socket.send(&message, fd).is_err() {
                         return Err(last_message(&connection.socket));
                     }
@@ -395,8 +399,8 @@ impl Drop for Client {
     }
 }
 
-/// The descriptor is readable when there is work for [`Client::ready`]: it covers the connection, the timer, and protocol
-/// violations that queues have found.
+/// The descriptor is readable when there is work for [`Client::ready`]: it covers the connection,
+/// the timer, and protocol violations that queues have found.
 impl AsFd for Client {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.poller.as_fd()

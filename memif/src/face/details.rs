@@ -1,5 +1,5 @@
-//! A snapshot of an interface for people: what libmemif returns from `memif_get_details`, and VPP shows with
-//! `show memif descriptors`.
+//! A snapshot of an interface for people: what libmemif returns from `memif_get_details`, and VPP
+//! shows with `show memif descriptors`.
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -67,7 +67,8 @@ pub struct RegionDetails {
     pub lost: bool,
 }
 
-/// A ring. The numbers from its header are shown as they stand there: those that the peer writes are not checked.
+/// A ring. The numbers from its header are shown as they stand there: those that the peer writes
+/// are not checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RingDetails {

@@ -21,15 +21,17 @@ pub enum Event {
         /// The queues and the peer's names.
         link: Link,
     },
-    /// The interface has lost its peer; from now on its queues only return [`LinkError`](crate::LinkError). A server's
-    /// interface waits for the next client, and a client connects again by itself.
+    /// The interface has lost its peer; from now on its queues only return
+    /// [`LinkError`](crate::LinkError). A server's interface waits for the next client, and a
+    /// client connects again by itself.
     Disconnected {
         /// The interface's id.
         id: u32,
         /// The side that ended the link, and why.
         reason: DisconnectReason,
     },
-    /// No link came up. A server reports each client that it rejected, a client each attempt that failed.
+    /// No link came up. A server reports each client that it rejected, a client each attempt that
+    /// failed.
     Rejected {
         /// The interface's id, if the peer has named one.
         id: Option<u32>,
@@ -38,8 +40,8 @@ pub enum Event {
     },
 }
 
-/// Ends the waiting of a [`Server`](crate::Server) or [`Client`](crate::Client), from any thread. Clones wake the same
-/// endpoint.
+/// Ends the waiting of a [`Server`](crate::Server) or [`Client`](crate::Client), from any thread.
+/// Clones wake the same endpoint.
 ///
 /// ```
 /// use memif::{Server, SocketAddr, SocketOptions};
@@ -61,10 +63,11 @@ impl Waker {
         Self { requested: Arc::default(), event_fd: Arc::clone(event_fd) }
     }
 
-    /// Makes the endpoint's current `wait` return `None`, or its next one if none is running. Several calls before that
-    /// count as one.
+    /// Makes the endpoint's current `wait` return `None`, or its next one if none is running.
+    /// Several calls before that count as one.
     pub fn wake(&self) {
-        // Release: pairs with the acquire in `take`, so what was done before the call is seen after the wait.
+        // Release: pairs with the acquire in `take`, so what was done before the call is seen after
+        // the wait.
         self.requested.store(true, Ordering::Release);
         // After the flag, so that the woken thread finds it.
         self.event_fd.notify();
@@ -81,7 +84,8 @@ impl Waker {
 #[derive(Debug, Default)]
 pub(super) struct EventQueue {
     events: VecDeque<Event>,
-    /// Whether events of the latest round of work were handed out, and the `None` behind them was not.
+    /// Whether events of the latest round of work were handed out, and the `None` behind them was
+    /// not.
     in_round: bool,
 }
 
@@ -100,7 +104,8 @@ pub(super) trait Worker {
     fn waker(&self) -> &Waker;
 }
 
-/// Returns the next event, or `None` behind the events of one round of work: a flood does not keep the caller busy.
+/// Returns the next event, or `None` behind the events of one round of work: a flood does not keep
+/// the caller busy.
 pub(super) fn ready(worker: &mut impl Worker) -> Result<Option<Event>, Error> {
     if worker.events().events.is_empty() {
         if std::mem::take(&mut worker.events().in_round) {

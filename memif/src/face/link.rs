@@ -34,8 +34,9 @@ pub struct Peer {
 
 /// A connection: the queues to send and receive on. Each can be moved to a thread of its own.
 ///
-/// The shared memory stays mapped until the last queue is dropped. The link goes down with its endpoint
-/// ([`Client`](crate::Client) or [`Server`](crate::Server)), or when either side disconnects.
+/// The shared memory stays mapped until the last queue is dropped. The link goes down with its
+/// endpoint ([`Client`](crate::Client) or [`Server`](crate::Server)), or when either side
+/// disconnects.
 #[non_exhaustive]
 pub struct Link {
     /// The peer's names.
@@ -46,8 +47,9 @@ pub struct Link {
     pub rx: Vec<RxQueue>,
     /// Queues to send on, as many as the client made: at least one.
     pub tx: Vec<TxQueue>,
-    /// Whether the shared memory is sealed against shrinking, as memfds usually are. If not, the client may cut it while
-    /// it is being read or written, which raises SIGBUS: see [`survive_truncation`](crate::survive_truncation).
+    /// Whether the shared memory is sealed against shrinking, as memfds usually are. If not, the
+    /// client may cut it while it is being read or written, which raises SIGBUS: see
+    /// [`survive_truncation`](crate::survive_truncation).
     pub sealed: bool,
 }
 

@@ -26,7 +26,8 @@ impl LinkState {
     /// Returns an error unless the link is up. Every burst asks this first.
     #[inline]
     pub(super) fn check(&self) -> Result<(), LinkError> {
-        // Relaxed: nothing is published by this flag; a burst more or less after the end does no harm.
+        // Relaxed: nothing is published by this flag; a burst more or less after the end does no
+        // harm.
         if self.up.load(Ordering::Relaxed) { Ok(()) } else { Err(self.reason()) }
     }
 
@@ -50,8 +51,8 @@ impl LinkState {
         self.error.get()
     }
 
-    /// Takes the buffers of a queue that is dropped. They become free when the link is over: until then the peer uses
-    /// them.
+    /// Takes the buffers of a queue that is dropped. They become free when the link is over: until
+    /// then the peer uses them.
     pub(super) fn retire(&self, buffers: RingBuffers) {
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         // Under the lock: `close` has either run before this, or finds the buffers.

@@ -1,4 +1,5 @@
-//! The options of clients, of a server's interfaces and of its socket: a type each, so that every option has an effect.
+//! The options of clients, of a server's interfaces and of its socket: a type each, so that every
+//! option has an effect.
 
 mod client;
 mod interface;

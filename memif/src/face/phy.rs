@@ -1,8 +1,10 @@
-//! A link as a device of smoltcp, so that an IP stack in this process can be a host behind memif: on Ethernet, or on IP
-//! alone where both sides are in [`Mode::Ip`](crate::Mode::Ip). (Feature `smoltcp`.)
+//! A link as a device of smoltcp, so that an IP stack in this process can be a host behind memif:
+//! on Ethernet, or on IP alone where both sides are in [`Mode::Ip`](crate::Mode::Ip). (Feature
+//! `smoltcp`.)
 //!
-//! smoltcp asks for frames one by one. [`Phy`] reads them in bursts, and collects the frames to send: [`Phy::flush`], to
-//! be called after each poll of the stack, publishes them together with one wake-up.
+//! smoltcp asks for frames one by one. [`Phy`] reads them in bursts, and collects the frames to
+//! send: [`Phy::flush`], to be called after each poll of the stack, publishes them together with
+//! one wake-up.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -51,11 +53,11 @@ const MAX_FRAME: usize = MTU + 14;
 /// Frames read, and frames collected, at a time.
 const BURST: usize = 64;
 
-/// A link as a smoltcp [`Device`]: for Ethernet frames where the link's mode is [`Mode::Ethernet`], else for IP packets. It
-/// allocates only in [`new`](Self::new).
+/// A link as a smoltcp [`Device`]: for Ethernet frames where the link's mode is [`Mode::Ethernet`],
+/// else for IP packets. It allocates only in [`new`](Self::new).
 ///
-/// It reads all queues of the link in turn and sends on the first. It skips received frames over 1,514 bytes and packets
-/// over 1,500 bytes.
+/// It reads all queues of the link in turn and sends on the first. It skips received frames over
+/// 1,514 bytes and packets over 1,500 bytes.
 #[derive(Debug)]
 pub struct Phy {
     link: Link,
@@ -90,7 +92,8 @@ impl Phy {
         &self.link
     }
 
-    /// Returns the link, to arm and poll its queues. The stack does not see frames that the caller receives from them.
+    /// Returns the link, to arm and poll its queues. The stack does not see frames that the caller
+    /// receives from them.
     #[must_use]
     pub fn link_mut(&mut self) -> &mut Link {
         &mut self.link
@@ -108,11 +111,12 @@ impl Phy {
         self.outbox.dropped
     }
 
-    /// Publishes the frames that the stack has sent since the last flush. Frames that find the ring full are dropped and
-    /// counted, as on any Ethernet.
+    /// Publishes the frames that the stack has sent since the last flush. Frames that find the ring
+    /// full are dropped and counted, as on any Ethernet.
     ///
     /// # Errors
-    /// [`LinkError`] when the link went down, or the peer broke the protocol, in this call or since the last.
+    /// [`LinkError`] when the link went down, or the peer broke the protocol, in this call or since
+    /// the last.
     pub fn flush(&mut self) -> Result<(), LinkError> {
         self.outbox.publish(&mut self.link.tx);
         self.outbox.error.take().map_or(Ok(()), Err)

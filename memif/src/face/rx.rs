@@ -34,12 +34,12 @@ impl RxQueue {
         Self { ring, event_fd, link, mode }
     }
 
-    /// Returns the next packets, at most `max`, checked and in place; an empty burst when there are none. Dropping the
-    /// burst gives their buffers back to the peer.
+    /// Returns the next packets, at most `max`, checked and in place; an empty burst when there are
+    /// none. Dropping the burst gives their buffers back to the peer.
     ///
     /// # Errors
-    /// [`LinkError::Peer`] when the peer broke the protocol, [`LinkError::Down`] when the link was closed. All later
-    /// calls return the error as well.
+    /// [`LinkError::Peer`] when the peer broke the protocol, [`LinkError::Down`] when the link was
+    /// closed. All later calls return the error as well.
     #[inline]
     pub fn burst(&mut self, max: usize) -> Result<RxBurst<'_>, LinkError> {
         self.link.check()?;
@@ -49,9 +49,10 @@ impl RxQueue {
         }
     }
 
-    /// Asks the peer to write the eventfd for the next packet, then checks the ring once more. Returns whether packets
-    /// are there already: then do not sleep. Otherwise poll [`as_fd`](Self::as_fd) with a timeout of some milliseconds:
-    /// libmemif and DPDK may miss the request when it comes just as they publish.
+    /// Asks the peer to write the eventfd for the next packet, then checks the ring once more.
+    /// Returns whether packets are there already: then do not sleep. Otherwise poll
+    /// [`as_fd`](Self::as_fd) with a timeout of some milliseconds: libmemif and DPDK may miss the
+    /// request when it comes just as they publish.
     ///
     /// # Errors
     /// As [`burst`](Self::burst).
@@ -66,8 +67,9 @@ impl RxQueue {
         stats::add(&self.ring.counters().interrupts, self.event_fd.drain());
     }
 
-    /// Changes how the peer is asked for interrupts, at any time. [`RxMode::Interrupt`] [arms](Self::arm) the queue and
-    /// returns whether packets are there already; the other modes [disarm](Self::disarm) it and return `false`.
+    /// Changes how the peer is asked for interrupts, at any time. [`RxMode::Interrupt`]
+    /// [arms](Self::arm) the queue and returns whether packets are there already; the other modes
+    /// [disarm](Self::disarm) it and return `false`.
     ///
     /// # Errors
     /// As [`burst`](Self::burst).
@@ -99,16 +101,17 @@ impl RxQueue {
         self.ring.size()
     }
 
-    /// Returns whether the packets' memory is sealed against shrinking. If not, the client may cut it at any moment, and
-    /// reading a packet may raise SIGBUS: see [`survive_truncation`](crate::survive_truncation).
+    /// Returns whether the packets' memory is sealed against shrinking. If not, the client may cut
+    /// it at any moment, and reading a packet may raise SIGBUS: see
+    /// [`survive_truncation`](crate::survive_truncation).
     #[must_use]
     pub fn sealed(&self) -> bool {
         self.ring.sealed()
     }
 }
 
-/// The descriptor is the ring's eventfd: readable after [`RxQueue::arm`] when packets have come, and when the link goes
-/// down.
+/// The descriptor is the ring's eventfd: readable after [`RxQueue::arm`] when packets have come,
+/// and when the link goes down.
 impl AsFd for RxQueue {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.event_fd.as_fd()
@@ -158,18 +161,21 @@ impl RxBurst<'_> {
         Packets { ring: &self.queue.ring, rest: self.queue.ring.burst() }
     }
 
-    /// Checks that everything read of this burst so far is what the peer wrote. Call it after reading
-    /// [`segments`](Packet::segments) of memory that is not [sealed](RxQueue::sealed), before using the bytes: on an
-    /// error they may be zeros in the place of memory that was taken away.
+    /// Checks that everything read of this burst so far is what the peer wrote. Call it after
+    /// reading [`segments`](Packet::segments) of memory that is not [sealed](RxQueue::sealed),
+    /// before using the bytes: on an error they may be zeros in the place of memory that was taken
+    /// away.
     ///
     /// # Errors
-    /// [`LinkError::Peer`] with [`ProtocolError::RegionLost`](crate::ProtocolError::RegionLost); the link is closed.
+    /// [`LinkError::Peer`] with [`ProtocolError::RegionLost`](crate::ProtocolError::RegionLost);
+    /// the link is closed.
     #[inline]
     pub fn check(&self) -> Result<(), LinkError> {
         self.queue.ring.check().map_err(|error| self.queue.link.fail(error))
     }
 
-    /// Gives back the buffers of the first `packets` packets only; the next burst returns the others again.
+    /// Gives back the buffers of the first `packets` packets only; the next burst returns the
+    /// others again.
     pub fn release(mut self, packets: usize) {
         let count = end_of_packets(self.queue.ring.burst(), packets.min(self.packets));
         self.queue.ring.give_back(count);
@@ -178,12 +184,14 @@ impl RxBurst<'_> {
 }
 
 impl RxBurst<'_> {
-    /// Takes whole packets out of the burst, in order, by exchanging their buffers for those of `fresh`, which are then
-    /// offered to the peer. Returns how many buffers were exchanged, from the first one on; a packet of several buffers
-    /// [continues](Buffer::continues) in the next. The next burst returns again the packets that were not taken.
+    /// Takes whole packets out of the burst, in order, by exchanging their buffers for those of
+    /// `fresh`, which are then offered to the peer. Returns how many buffers were exchanged, from
+    /// the first one on; a packet of several buffers [continues](Buffer::continues) in the next.
+    /// The next burst returns again the packets that were not taken.
     ///
-    /// On a client whose buffers come from the same [pools](crate::ClientOptions::buffer_pool), nothing is copied.
-    /// Elsewhere the buffers are the peer's, and packets are copied; a packet that `fresh` has no room for stays.
+    /// On a client whose buffers come from the same [pools](crate::ClientOptions::buffer_pool),
+    /// nothing is copied. Elsewhere the buffers are the peer's, and packets are copied; a packet
+    /// that `fresh` has no room for stays.
     pub fn take(mut self, fresh: &mut [Buffer]) -> usize {
         let (mut packets, mut done, mut from) = (0, 0, 0);
         let ring = &mut self.queue.ring;
@@ -218,7 +226,8 @@ impl RxBurst<'_> {
     }
 }
 
-/// Exchanges the buffers of one packet for `room`, if it can exchange all of them; returns whether it did.
+/// Exchanges the buffers of one packet for `room`, if it can exchange all of them; returns whether
+/// it did.
 fn exchange_all(ring: &mut RxRing, from: usize, room: &mut [Buffer]) -> bool {
     let known = room.iter_mut().all(|buffer| ring.index_of(buffer.parts().0.region()).is_some());
     if !known || !ring.make_exchangeable() {
@@ -313,8 +322,8 @@ impl fmt::Debug for Packets<'_> {
     }
 }
 
-/// One packet, in the peer's memory. Its place and length are checked; its bytes may change at any moment, so copy them
-/// before you decide anything by them.
+/// One packet, in the peer's memory. Its place and length are checked; its bytes may change at any
+/// moment, so copy them before you decide anything by them.
 #[derive(Clone, Copy)]
 pub struct Packet<'a> {
     ring: &'a RxRing,
@@ -322,7 +331,8 @@ pub struct Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
-    /// Returns the number of bytes, at least 1. The peer decides it: it may be far more than any frame has.
+    /// Returns the number of bytes, at least 1. The peer decides it: it may be far more than any
+    /// frame has.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
@@ -338,7 +348,8 @@ impl<'a> Packet<'a> {
         false
     }
 
-    /// Returns the metadata of the packet's first descriptor, as the peer set it; the protocol gives it no meaning.
+    /// Returns the metadata of the packet's first descriptor, as the peer set it; the protocol
+    /// gives it no meaning.
     #[inline]
     #[must_use]
     pub fn metadata(&self) -> u32 {
@@ -352,8 +363,8 @@ impl<'a> Packet<'a> {
         self.descriptors.iter().map(move |descriptor| ring.bytes(descriptor))
     }
 
-    /// Copies the packet, or as much of it as fits, into `to`. Returns the number of bytes copied: 0 when the memory was
-    /// taken away, which ends the link.
+    /// Copies the packet, or as much of it as fits, into `to`. Returns the number of bytes copied:
+    /// 0 when the memory was taken away, which ends the link.
     #[inline]
     pub fn copy_to(&self, to: &mut [u8]) -> usize {
         match self.descriptors {

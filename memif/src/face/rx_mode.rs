@@ -5,15 +5,16 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 /// How a receive queue starts: whether it asks the peer for interrupts.
 ///
-/// [`RxQueue::set_mode`](crate::RxQueue::set_mode) changes it at any time, and [`arm`](crate::RxQueue::arm) and
-/// [`disarm`](crate::RxQueue::disarm) override it for one sleep.
+/// [`RxQueue::set_mode`](crate::RxQueue::set_mode) changes it at any time, and
+/// [`arm`](crate::RxQueue::arm) and [`disarm`](crate::RxQueue::disarm) override it for one sleep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum RxMode {
     /// The peer does not write the eventfd.
     Polling,
     /// The peer writes the eventfd for each burst.
     Interrupt,
-    /// The caller polls while there is traffic, and calls `arm` before it sleeps. Starts as `Polling`.
+    /// The caller polls while there is traffic, and calls `arm` before it sleeps. Starts as
+    /// `Polling`.
     #[default]
     Adaptive,
 }

@@ -30,16 +30,17 @@ use crate::system::untrusted_fd::UntrustedFd;
 const WAKE: u64 = 1;
 const LISTENER: u64 = 2;
 const FIRST_CONNECTION: u64 = 3;
-/// Connections accepted, and messages read of each, in one round: a flood on one leaves time for the others.
+/// Connections accepted, and messages read of each, in one round: a flood on one leaves time for
+/// the others.
 const BATCH: usize = 32;
 /// How long to leave the listener alone when there is no descriptor left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A listening socket and its interfaces, which can be [added](Self::add) and [removed](Self::remove) while others are
-/// connected.
+/// A listening socket and its interfaces, which can be [added](Self::add) and
+/// [removed](Self::remove) while others are connected.
 ///
-/// [`ready`](Self::ready) does the work and never blocks; the descriptor ([`AsFd`]) is readable when there is work.
-/// Dropping the server takes its links down and removes the socket's file.
+/// [`ready`](Self::ready) does the work and never blocks; the descriptor ([`AsFd`]) is readable
+/// when there is work. Dropping the server takes its links down and removes the socket's file.
 ///
 /// ```no_run
 /// use memif::{Event, InterfaceOptions, Server, SocketOptions};
@@ -96,14 +97,15 @@ impl Server {
     /// Listens at `addr`. The socket file of a dead server is replaced, that of a live one never.
     ///
     /// # Errors
-    /// [`BindError`]: the address is in use or no socket, the directory is missing, or a system call failed.
+    /// [`BindError`]: the address is in use or no socket, the directory is missing, or a system
+    /// call failed.
     pub fn bind(addr: &SocketAddr, options: SocketOptions) -> Result<Self, BindError> {
         Self::listen(addr, options, |mode| Listener::bind(addr, mode))
     }
 
     /// Serves a socket that listens already, such as one from a service manager or from
-    /// [`into_listener`](Self::into_listener). It must be a `SOCK_SEQPACKET` unix socket; details and errors call it
-    /// `addr`. The server never removes the socket's file.
+    /// [`into_listener`](Self::into_listener). It must be a `SOCK_SEQPACKET` unix socket; details
+    /// and errors call it `addr`. The server never removes the socket's file.
     ///
     /// # Errors
     /// [`BindError::NotListening`] when it is something else, or a failing system call.
@@ -115,8 +117,8 @@ impl Server {
         Self::listen(addr, options, |_| Listener::adopt(listener, addr))
     }
 
-    /// Returns the listening socket, whose file stays, so that another server can continue at the same address; clients
-    /// that connect in between wait. All links of this server go down.
+    /// Returns the listening socket, whose file stays, so that another server can continue at the
+    /// same address; clients that connect in between wait. All links of this server go down.
     ///
     /// # Errors
     /// When the descriptor cannot be duplicated; the socket is then closed and its file removed.
@@ -151,8 +153,8 @@ impl Server {
         })
     }
 
-    /// Adds an interface for one client. Links of other interfaces are not affected, and clients that were rejected
-    /// because it was missing succeed when they try again.
+    /// Adds an interface for one client. Links of other interfaces are not affected, and clients
+    /// that were rejected because it was missing succeed when they try again.
     ///
     /// # Errors
     /// [`OptionsError`] when an option is out of its range or the id is taken.
@@ -168,16 +170,16 @@ impl Server {
         }
     }
 
-    /// Removes an interface and sends `reason` (up to 95 bytes) to its peer, if it has one; other links are not affected.
-    /// Past events of the interface are still reported, before any of a new interface with the same id. Returns whether
-    /// there was such an interface.
+    /// Removes an interface and sends `reason` (up to 95 bytes) to its peer, if it has one; other
+    /// links are not affected. Past events of the interface are still reported, before any of a new
+    /// interface with the same id. Returns whether there was such an interface.
     pub fn remove(&mut self, id: u32, reason: &str) -> bool {
         self.disconnect(id, reason);
         self.interfaces.remove(&id).is_some()
     }
 
-    /// Disconnects an interface's peer and sends it `reason` (up to 95 bytes). The interface stays and accepts the next
-    /// client, which may be the same. Returns whether there was a peer.
+    /// Disconnects an interface's peer and sends it `reason` (up to 95 bytes). The interface stays
+    /// and accepts the next client, which may be the same. Returns whether there was a peer.
     pub fn disconnect(&mut self, id: u32, reason: &str) -> bool {
         let owner = self.interfaces.get(&id).and_then(|interface| interface.owner);
         let Some(connection) = owner.and_then(|token| self.connections.remove(&token)) else { return false };
@@ -215,15 +217,16 @@ impl Server {
         Some(Details::gather(Role::Server, socket, config, history, link, descriptors))
     }
 
-    /// Returns how often each check failed and each rejection was sent, by [`Rejection::name`]: for all interfaces of
-    /// the socket, and for peers that never asked for one.
+    /// Returns how often each check failed and each rejection was sent, by [`Rejection::name`]: for
+    /// all interfaces of the socket, and for peers that never asked for one.
     #[must_use]
     pub fn failures(&self) -> Vec<(&'static str, u64)> {
         self.failures.all()
     }
 
-    /// Does what is due without blocking, and returns the next event. When the descriptor polls readable, call this
-    /// until it returns `None`. Under load it may return `None` early; the descriptor then stays readable.
+    /// Does what is due without blocking, and returns the next event. When the descriptor polls
+    /// readable, call this until it returns `None`. Under load it may return `None` early; the
+    /// descriptor then stays readable.
     ///
     /// # Errors
     /// [`Error`] when the server's own descriptors fail; peers cause none.
@@ -237,8 +240,8 @@ impl Server {
         self.poller.wait(Some(Duration::ZERO)).map_err(Error::at("poll"))
     }
 
-    /// Waits for the next event; returns `None` when `timeout` is over, a signal came, or another thread
-    /// [woke](Self::waker) it.
+    /// Waits for the next event; returns `None` when `timeout` is over, a signal came, or another
+    /// thread [woke](Self::waker) it.
     ///
     /// # Errors
     /// As [`ready`](Self::ready).
@@ -310,7 +313,8 @@ impl Server {
         self.limit_pending();
     }
 
-    /// Closes the oldest connection that has not asked for an interface, if there are too many of them.
+    /// Closes the oldest connection that has not asked for an interface, if there are too many of
+    /// them.
     fn limit_pending(&mut self) {
         let pending = || self.connections.iter().filter(|(_, connection)| connection.requested.is_none());
         if pending().count() <= self.options.max_pending {
@@ -381,8 +385,8 @@ impl Server {
         Ok(())
     }
 
-    /// Frees an interface whose client has died: the INIT of its successor may be read before the end of the old
-    /// connection is.
+    /// Frees an interface whose client has died: the INIT of its successor may be read before the
+    /// end of the old connection is.
     fn free_if_dead(&mut self, id: u32) {
         let owner = self.interfaces.get(&id).and_then(|interface| interface.owner);
         if let Some(token) = owner
@@ -534,8 +538,8 @@ impl Drop for Server {
     }
 }
 
-/// The descriptor is readable when there is work for [`Server::ready`]: it covers the listener, all connections, timers,
-/// and protocol violations that queues have found.
+/// The descriptor is readable when there is work for [`Server::ready`]: it covers the listener, all
+/// connections, timers, and protocol violations that queues have found.
 impl AsFd for Server {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.poller.as_fd()

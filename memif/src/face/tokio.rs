@@ -34,10 +34,12 @@ use super::server::Server;
 use crate::error::{Error, LinkError};
 use crate::system::scm_rights;
 
-/// How long a receiver sleeps before it checks the ring: libmemif and DPDK may miss that it wants an interrupt.
+/// How long a receiver sleeps before it checks the ring: libmemif and DPDK may miss that it wants
+/// an interrupt.
 const MAX_SLEEP: Duration = Duration::from_millis(10);
 
-/// A [`Server`], a [`Client`] or an [`RxQueue`] in a tokio runtime, which must have I/O and time enabled.
+/// A [`Server`], a [`Client`] or an [`RxQueue`] in a tokio runtime, which must have I/O and time
+/// enabled.
 #[derive(Debug)]
 pub struct Async<T> {
     inner: T,
@@ -58,7 +60,8 @@ impl<T: AsFd> Async<T> {
         Ok(Self { inner, fd })
     }
 
-    /// Waits until there may be new work. With `more`, there is work already: then it only yields to other tasks.
+    /// Waits until there may be new work. With `more`, there is work already: then it only yields
+    /// to other tasks.
     async fn wait(&mut self, more: bool) -> Result<(), Error> {
         // The runtime sees changes only, and work that is left over is no change.
         if more {

@@ -30,8 +30,8 @@ impl TxQueue {
     /// Starts a burst. Nothing is sent before [`TxBurst::publish`].
     ///
     /// # Errors
-    /// [`LinkError::Peer`] when the peer broke the protocol, [`LinkError::Down`] when the link was closed. All later
-    /// calls return the error as well.
+    /// [`LinkError::Peer`] when the peer broke the protocol, [`LinkError::Down`] when the link was
+    /// closed. All later calls return the error as well.
     #[inline]
     pub fn burst(&mut self) -> Result<TxBurst<'_>, LinkError> {
         self.link.check()?;
@@ -40,8 +40,8 @@ impl TxQueue {
         Ok(TxBurst { queue: self, packets: 0 })
     }
 
-    /// Returns how many buffers are free for packets now. The protocol has no signal for free buffers: while the ring is
-    /// full, a sender must ask again.
+    /// Returns how many buffers are free for packets now. The protocol has no signal for free
+    /// buffers: while the ring is full, a sender must ask again.
     ///
     /// # Errors
     /// As [`burst`](Self::burst).
@@ -86,7 +86,8 @@ impl fmt::Debug for TxQueue {
     }
 }
 
-/// Packets to send together. Dropping the burst without [`publish`](Self::publish) sends none of them.
+/// Packets to send together. Dropping the burst without [`publish`](Self::publish) sends none of
+/// them.
 #[derive(Debug)]
 pub struct TxBurst<'a> {
     queue: &'a mut TxQueue,
@@ -108,8 +109,8 @@ impl TxBurst<'_> {
         self.packets == 0
     }
 
-    /// Adds a copy of `frame`; returns `false` when there is no room for all of it now. An empty frame is skipped: the
-    /// protocol has no empty packets.
+    /// Adds a copy of `frame`; returns `false` when there is no room for all of it now. An empty
+    /// frame is skipped: the protocol has no empty packets.
     ///
     /// A frame that is longer than all of the ring's buffers together never finds room.
     #[inline]
@@ -123,8 +124,9 @@ impl TxBurst<'_> {
         }
     }
 
-    /// Reserves room for a packet of `len` bytes, in as many buffers as it takes. Returns `None` when there is not enough
-    /// room now, or `len` is 0. Bytes that are not written keep what the buffer held before.
+    /// Reserves room for a packet of `len` bytes, in as many buffers as it takes. Returns `None`
+    /// when there is not enough room now, or `len` is 0. Bytes that are not written keep what the
+    /// buffer held before.
     #[inline]
     pub fn reserve(&mut self, len: usize) -> Option<TxSlot<'_>> {
         match self.queue.ring.reserve(len) {
@@ -140,12 +142,13 @@ impl TxBurst<'_> {
         }
     }
 
-    /// Adds a packet that is already in the caller's buffers, in order, by exchanging them for empty ones. After `true`,
-    /// `packet` holds other buffers, empty, to be filled next. Returns `false` when there is no room for the whole packet
-    /// now, or a buffer is empty; then nothing is exchanged.
+    /// Adds a packet that is already in the caller's buffers, in order, by exchanging them for
+    /// empty ones. After `true`, `packet` holds other buffers, empty, to be filled next. Returns
+    /// `false` when there is no room for the whole packet now, or a buffer is empty; then nothing
+    /// is exchanged.
     ///
-    /// On a client whose buffers come from the same [pools](crate::ClientOptions::buffer_pool), nothing is copied.
-    /// Elsewhere the packet is copied, and the buffers stay.
+    /// On a client whose buffers come from the same [pools](crate::ClientOptions::buffer_pool),
+    /// nothing is copied. Elsewhere the packet is copied, and the buffers stay.
     pub fn enqueue(&mut self, packet: &mut [Buffer]) -> bool {
         if packet.is_empty() || packet.iter().any(Buffer::is_empty) {
             return false;
@@ -190,15 +193,18 @@ impl TxBurst<'_> {
         true
     }
 
-    /// Adds received packets, in order, as many as find room, and returns how many; the next burst of their queue returns
-    /// the others again. Their queue gets empty buffers for them at once: dropping this burst without publishing it
-    /// loses the packets.
+    /// Adds received packets, in order, as many as find room, and returns how many; the next burst
+    /// of their queue returns the others again. Their queue gets empty buffers for them at once:
+    /// dropping this burst without publishing it loses the packets.
     ///
-    /// Between clients with the same buffer pool ([`ClientOptions::buffer_pool`](crate::ClientOptions::buffer_pool)), and
-    /// between two queues of one client, buffers are exchanged and nothing is copied. Elsewhere packets are copied, once.
+    /// Between clients with the same buffer pool
+    /// ([`ClientOptions::buffer_pool`](crate::ClientOptions::buffer_pool)), and between two queues
+    /// of one client, buffers are exchanged and nothing is copied. Elsewhere packets are copied,
+    /// once.
     ///
-    /// A packet that is longer than all of the ring's buffers together never finds room, and blocks those behind it. Where
-    /// peers are not trusted, check the lengths first, and drop such a packet with [`RxBurst::release`].
+    /// A packet that is longer than all of the ring's buffers together never finds room, and blocks
+    /// those behind it. Where peers are not trusted, check the lengths first, and drop such a
+    /// packet with [`RxBurst::release`].
     pub fn forward(&mut self, mut received: RxBurst<'_>) -> usize {
         let before = self.packets;
         let (rx, packets) = received.parts();
@@ -248,8 +254,8 @@ impl TxBurst<'_> {
         }
     }
 
-    /// Sends the reserved packets, all at once, and wakes the peer if it asked for that. Returns how many were sent: 0 if
-    /// the link has gone down.
+    /// Sends the reserved packets, all at once, and wakes the peer if it asked for that. Returns
+    /// how many were sent: 0 if the link has gone down.
     #[inline]
     #[expect(clippy::must_use_candidate, reason = "it is called for its effect; the number is for counters")]
     pub fn publish(self) -> usize {
@@ -294,7 +300,8 @@ impl TxSlot<'_> {
         self.fill(bytes.len(), |done, to| copy::write(&bytes[done..], to));
     }
 
-    /// Appends bytes of memory that others may write to at the same time, or as many of them as fit.
+    /// Appends bytes of memory that others may write to at the same time, or as many of them as
+    /// fit.
     #[inline]
     pub fn write_shared(&mut self, bytes: &[AtomicU8]) {
         self.fill(bytes.len(), |done, to| copy::relay(&bytes[done..], to));
@@ -305,8 +312,9 @@ impl TxSlot<'_> {
         self.ring.set_metadata(self.start, metadata);
     }
 
-    /// Appends `len` bytes, or as many of them as fit, by calling `copy` for each buffer. It gets the number of bytes
-    /// done so far and the rest of the buffer, and returns how many bytes it copied there; 0 ends the call early.
+    /// Appends `len` bytes, or as many of them as fit, by calling `copy` for each buffer. It gets
+    /// the number of bytes done so far and the rest of the buffer, and returns how many bytes it
+    /// copied there; 0 ends the call early.
     #[inline]
     pub fn fill(&mut self, len: usize, mut copy: impl FnMut(usize, &[AtomicU8]) -> usize) {
         let segments = self.ring.pending(self.start);

@@ -58,7 +58,8 @@ pub(crate) struct AddRing {
     pub(crate) private_header: u16,
 }
 
-/// Reads fields one after the other. The message's length is checked already, and the fields of every type fit into it.
+/// Reads fields one after the other. The message's length is checked already, and the fields of
+/// every type fit into it.
 struct Fields<'a>(&'a [u8; MESSAGE_LEN], usize);
 
 impl Fields<'_> {

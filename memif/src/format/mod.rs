@@ -1,7 +1,7 @@
 //! The formats on the wire and in shared memory: plain types, constants and offsets, no I/O.
 //!
-//! Everything here follows the memif 2.0 protocol as VPP, libmemif 4.0 and DPDK's `net_memif` speak it. Numbers are in
-//! the byte order of the host: both ends run on the same machine.
+//! Everything here follows the memif 2.0 protocol as VPP, libmemif 4.0 and DPDK's `net_memif` speak
+//! it. Numbers are in the byte order of the host: both ends run on the same machine.
 
 pub(crate) mod message;
 pub(crate) mod ring;
@@ -14,7 +14,8 @@ use std::fmt;
 pub(crate) const VERSION: u16 = 0x0200;
 /// The largest ring this side creates or announces: 2^14 descriptors.
 pub(crate) const MAX_LOG2_RING_SIZE: u8 = 14;
-/// The largest ring accepted from a client: VPP can be configured to make one of 2^15, above the announced bound.
+/// The largest ring accepted from a client: VPP can be configured to make one of 2^15, above the
+/// announced bound.
 pub(crate) const MAX_LOG2_RING_SIZE_ACCEPTED: u8 = 15;
 /// The most queues in one direction.
 pub(crate) const MAX_QUEUES: u16 = 255;

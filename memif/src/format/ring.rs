@@ -1,6 +1,7 @@
 //! A ring in shared memory: its header, its descriptors, and where their fields lie.
 //!
-//! Both types are made of atomics only, since the peer may write to any of their bytes at any moment.
+//! Both types are made of atomics only, since the peer may write to any of their bytes at any
+//! moment.
 
 use std::mem::{align_of, offset_of, size_of};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};

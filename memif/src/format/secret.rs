@@ -10,7 +10,8 @@ pub(crate) const SECRET_LEN: usize = 24;
 pub(crate) struct Secret([u8; SECRET_LEN]);
 
 impl Secret {
-    /// Returns `None` when `text` is empty, longer than the field, or holds a NUL: on the wire it would equal another secret.
+    /// Returns `None` when `text` is empty, longer than the field, or holds a NUL: on the wire it
+    /// would equal another secret.
     pub(crate) fn new(text: &str) -> Option<Self> {
         if text.len() > SECRET_LEN || text.is_empty() || text.contains('\0') {
             return None;

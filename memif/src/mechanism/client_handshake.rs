@@ -1,4 +1,5 @@
-//! The client's half of the handshake, in lock-step: each message is sent after the last one was answered.
+//! The client's half of the handshake, in lock-step: each message is sent after the last one was
+//! answered.
 //!
 //! It does no I/O: a [`Host`] builds the memory once the server's bounds are known.
 
@@ -17,7 +18,8 @@ pub(crate) trait Host {
     fn build(&mut self, bounds: Bounds) -> Result<Offer<Self::Fd>, Rejection>;
 }
 
-/// How many rings of which size: those a client asks for, or the lesser of that and the server's bounds.
+/// How many rings of which size: those a client asks for, or the lesser of that and the server's
+/// bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bounds {
     /// S2M rings, at least 1.
@@ -59,7 +61,8 @@ pub(crate) struct ClientHandshake<F> {
 #[derive(Debug)]
 enum State<F> {
     Hello,
-    /// The messages still to be sent, each after the last one is answered; `app_name` is the server's.
+    /// The messages still to be sent, each after the last one is answered; `app_name` is the
+    /// server's.
     Building {
         app_name: Name,
         outbox: VecDeque<(Message, Option<F>)>,
@@ -71,12 +74,14 @@ enum State<F> {
 }
 
 impl<F> ClientHandshake<F> {
-    /// Starts the handshake of a new connection: `requested` is the most the client wants, `name` its interface's name.
+    /// Starts the handshake of a new connection: `requested` is the most the client wants, `name`
+    /// its interface's name.
     pub(crate) fn new(requested: Bounds, init: Init, name: Name) -> Self {
         Self { requested, init, name, state: State::Hello }
     }
 
-    /// Handles the next message. After an error the connection is over: the error's text is the reason to send.
+    /// Handles the next message. After an error the connection is over: the error's text is the
+    /// reason to send.
     pub(crate) fn receive<H: Host<Fd = F>>(
         &mut self,
         message: Message,
@@ -235,7 +240,8 @@ mod tests {
     }
 
     proptest! {
-        /// Both machines, joined by two queues that deliver in random chunks, agree on a setup within both sides' wishes.
+        /// Both machines, joined by two queues that deliver in random chunks, agree on a setup
+        /// within both sides' wishes.
         #[test]
         fn both_halves_meet(
             (s2m, m2s, log2) in (1u16..=255, 1u16..=255, 1u8..=4),
@@ -280,8 +286,8 @@ mod tests {
             prop_assert!(setup.rings.iter().zip(100..).all(|((_, fd), n)| *fd == n));
         }
 
-        /// Messages get lost, come twice or out of turn: a side comes up once and only with a complete setup, and the client
-        /// never without the server.
+        /// Messages get lost, come twice or out of turn: a side comes up once and only with a
+        /// complete setup, and the client never without the server.
         #[test]
         fn loss_and_disorder_leave_no_half_built_link(
             (s2m, m2s) in (1u16..=3, 1u16..=3),

@@ -1,7 +1,7 @@
 //! Moves packets from ring to ring without copying: two slots exchange their buffers.
 //!
-//! This side must own both rings, and the region of each buffer must be part of the other ring's link: peers know no
-//! other memory. At any moment each buffer is in exactly one place.
+//! This side must own both rings, and the region of each buffer must be part of the other ring's
+//! link: peers know no other memory. At any moment each buffer is in exactly one place.
 
 use std::mem;
 
@@ -10,14 +10,16 @@ use super::tx::TxRing;
 use crate::format::ring::Descriptor;
 use crate::memory::pool::OwnedBuffer;
 
-/// Exchanges two buffers between two links. Each gets the index that its region has on its new link.
+/// Exchanges two buffers between two links. Each gets the index that its region has on its new
+/// link.
 fn exchange(left: &mut OwnedBuffer, right: &mut OwnedBuffer, left_index: u16, right_index: u16) {
     mem::swap(left, right);
     (left.region_index, right.region_index) = (left_index, right_index);
 }
 
-/// Moves the packet in descriptors `from..to` of the current burst into the next free slots, whose empty buffers go the
-/// other way. Returns whether it could: there is room, and this side owns both rings and all buffers.
+/// Moves the packet in descriptors `from..to` of the current burst into the next free slots, whose
+/// empty buffers go the other way. Returns whether it could: there is room, and this side owns both
+/// rings and all buffers.
 pub(crate) fn forward(rx: &mut RxRing, tx: &mut TxRing, from: usize, to: usize) -> bool {
     if !rx.make_exchangeable() || !tx.make_exchangeable() || tx.free() < to - from {
         return false;
@@ -41,8 +43,9 @@ pub(crate) fn forward(rx: &mut RxRing, tx: &mut TxRing, from: usize, to: usize) 
     true
 }
 
-/// Puts the caller's buffer into the next free slot, to be sent; the caller gets the slot's buffer. `piece` describes the
-/// packet, with an offset in the buffer. Returns whether it could; see [`forward`].
+/// Puts the caller's buffer into the next free slot, to be sent; the caller gets the slot's buffer.
+/// `piece` describes the packet, with an offset in the buffer. Returns whether it could; see
+/// [`forward`].
 pub(crate) fn enqueue(tx: &mut TxRing, buffer: &mut OwnedBuffer, piece: Descriptor) -> bool {
     tx.make_exchangeable();
     let Some((empty, regions)) = tx.buffer_mut() else { return false };
@@ -53,8 +56,9 @@ pub(crate) fn enqueue(tx: &mut TxRing, buffer: &mut OwnedBuffer, piece: Descript
     true
 }
 
-/// Takes the buffer of the `nth` descriptor of the current burst, whose slot gets the caller's buffer. Returns whether it
-/// could; see [`forward`]. The descriptor says where the packet is in the region.
+/// Takes the buffer of the `nth` descriptor of the current burst, whose slot gets the caller's
+/// buffer. Returns whether it could; see [`forward`]. The descriptor says where the packet is in
+/// the region.
 pub(crate) fn take(rx: &mut RxRing, nth: usize, buffer: &mut OwnedBuffer) -> bool {
     rx.make_exchangeable();
     let Some((full, regions)) = rx.buffer_mut(nth) else { return false };

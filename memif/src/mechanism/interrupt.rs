@@ -5,8 +5,8 @@
 //! | `publish` an index | `load_index` | descriptors and bytes written before are seen; bytes read before may be overwritten |
 //! | `publish`, then `is_wanted` | `request`, then `load_index` | the receiver finds the packet, the sender finds the request, or both |
 //!
-//! The code is the same for the atomics of shared memory and for those of the model checker, which tries all
-//! interleavings: `cargo test -p memif interrupt::model`.
+//! The code is the same for the atomics of shared memory and for those of the model checker, which
+//! tries all interleavings: `cargo test -p memif interrupt::model`.
 
 use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU16, fence};
@@ -55,8 +55,8 @@ pub(crate) fn load_index(index: &impl Word) -> u16 {
 /// Returns whether the receiver wants an interrupt for what was just published.
 #[inline]
 pub(crate) fn is_wanted<W: Word>(flags: &W) -> bool {
-    // Pairs with the fence in `request`: either its load of the index sees our store, or our load of the flags sees its
-    // store.
+    // Pairs with the fence in `request`: either its load of the index sees our store, or our load
+    // of the flags sees its store.
     W::full_fence();
     flags.load(Relaxed) & FLAG_MASK == 0
 }
@@ -65,8 +65,8 @@ pub(crate) fn is_wanted<W: Word>(flags: &W) -> bool {
 #[inline]
 pub(crate) fn request<W: Word>(flags: &W) {
     flags.store(0, Relaxed);
-    // Pairs with the fence in `is_wanted`. (libmemif and DPDK lack theirs, which is why a receiver sleeps for a bounded
-    // time.)
+    // Pairs with the fence in `is_wanted`. (libmemif and DPDK lack theirs, which is why a receiver
+    // sleeps for a bounded time.)
     W::full_fence();
 }
 
@@ -158,7 +158,8 @@ mod model {
         });
     }
 
-    /// libmemif and DPDK do this, which is why sleeps are bounded. The test also shows that the model finds such bugs.
+    /// libmemif and DPDK do this, which is why sleeps are bounded. The test also shows that the
+    /// model finds such bugs.
     #[test]
     #[should_panic(expected = "asleep, with a packet in the ring")]
     fn a_sender_without_the_fence_loses_wakeups() {

@@ -1,4 +1,5 @@
-//! Where rings and buffers lie: what a client plans for its memory, and what a server accepts from a client.
+//! Where rings and buffers lie: what a client plans for its memory, and what a server accepts from
+//! a client.
 
 use crate::error::{OptionsError, ProtocolError, RingError};
 use crate::format::message::AddRing;
@@ -9,8 +10,8 @@ pub(crate) fn direction(s2m: bool) -> &'static str {
     if s2m { "S2M" } else { "M2S" }
 }
 
-/// Checks that every ring lies wholly in an announced region, on a descriptor's boundary, and overlaps no other ring.
-/// `regions` holds the regions' sizes.
+/// Checks that every ring lies wholly in an announced region, on a descriptor's boundary, and
+/// overlaps no other ring. `regions` holds the regions' sizes.
 pub(crate) fn check_rings(regions: &[u64], rings: &[AddRing]) -> Result<(), ProtocolError> {
     let error = |ring: &AddRing, cause| ProtocolError::Ring {
         direction: direction(ring.s2m),
@@ -46,12 +47,13 @@ pub enum Layout {
     /// Rings and buffers in one region, as DPDK lays them out.
     #[default]
     OneRegion,
-    /// Rings in region 0 and buffers in region 1, as libmemif lays them out: a program that may see packets needs no
-    /// access to the rings, and the other way round.
+    /// Rings in region 0 and buffers in region 1, as libmemif lays them out: a program that may see
+    /// packets needs no access to the rings, and the other way round.
     TwoRegions,
 }
 
-/// A client's memory: S2M rings, M2S rings, then a buffer for every descriptor, in one region or two.
+/// A client's memory: S2M rings, M2S rings, then a buffer for every descriptor, in one region or
+/// two.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Plan {
     /// The size of each region in bytes.
@@ -66,13 +68,14 @@ pub(crate) struct Plan {
     pub(crate) stride: u32,
 }
 
-/// Buffers begin on cache lines, an odd number of lines apart: at a distance of 2,048 bytes, the first lines of all
-/// buffers would share two sets of a first-level cache. With small packets this triples the rate (110 instead of 33
-/// million packets/s of 64 bytes, two processes on two cores).
+/// Buffers begin on cache lines, an odd number of lines apart: at a distance of 2,048 bytes, the
+/// first lines of all buffers would share two sets of a first-level cache. With small packets this
+/// triples the rate (110 instead of 33 million packets/s of 64 bytes, two processes on two cores).
 const CACHE_LINE: u64 = 64;
 
 impl Plan {
-    /// Plans `s2m` and `m2s` rings of `1 << log2_size` descriptors, and a buffer of `buffer_size` bytes for each descriptor.
+    /// Plans `s2m` and `m2s` rings of `1 << log2_size` descriptors, and a buffer of `buffer_size`
+    /// bytes for each descriptor.
     pub(crate) fn new(
         s2m: u16,
         m2s: u16,
@@ -119,7 +122,8 @@ fn place_rings(s2m: u16, m2s: u16, log2_size: u8) -> Result<Vec<AddRing>, Option
     directions.zip(0..).map(place).collect()
 }
 
-/// Returns where buffers of `buffer_size` bytes lie in memory of `size` bytes that holds only buffers.
+/// Returns where buffers of `buffer_size` bytes lie in memory of `size` bytes that holds only
+/// buffers.
 pub(crate) fn carve(size: u64, buffer_size: u32) -> Vec<u32> {
     let stride = (u64::from(buffer_size).div_ceil(CACHE_LINE) | 1) * CACHE_LINE;
     let starts = (0..).map(|n| n * stride).take_while(|start| start + u64::from(buffer_size) <= size);

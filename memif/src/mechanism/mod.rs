@@ -1,4 +1,5 @@
-//! How the protocol works, without I/O: handshakes as state machines, and rings as arithmetic over mapped memory.
+//! How the protocol works, without I/O: handshakes as state machines, and rings as arithmetic over
+//! mapped memory.
 
 use ring_buffers::RingBuffers;
 
@@ -20,9 +21,11 @@ mod ring_tests;
 /// This side's role at a ring, which decides who owns the buffers.
 #[derive(Debug)]
 pub(crate) enum Side {
-    /// The peer owns the buffers: every descriptor says where its buffer is, and is checked each time.
+    /// The peer owns the buffers: every descriptor says where its buffer is, and is checked each
+    /// time.
     Server,
-    /// This side owns the buffers: each slot has its buffer, whatever the peer leaves in the descriptor.
+    /// This side owns the buffers: each slot has its buffer, whatever the peer leaves in the
+    /// descriptor.
     Client(RingBuffers),
 }
 

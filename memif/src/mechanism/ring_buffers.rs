@@ -1,4 +1,5 @@
-//! The buffers of a ring whose memory this side owns: the buffer of each slot, whatever the peer leaves in the ring.
+//! The buffers of a ring whose memory this side owns: the buffer of each slot, whatever the peer
+//! leaves in the ring.
 
 use std::sync::Arc;
 

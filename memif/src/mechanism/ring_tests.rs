@@ -90,8 +90,8 @@ fn filled(length: usize, seed: usize) -> Vec<u8> {
 }
 
 proptest! {
-    /// Packets of any burst, chained or not, arrive whole and in order, in both directions; packets cancelled before
-    /// they were published never do.
+    /// Packets of any burst, chained or not, arrive whole and in order, in both directions; packets
+    /// cancelled before they were published never do.
     #[test]
     fn packets_arrive_as_sent(
         to_server: bool, log2 in 0u8..7, buffer in 64u32..200,
@@ -126,8 +126,8 @@ proptest! {
         }
     }
 
-    /// A peer that stores anything anywhere in a ring causes an error or a valid burst, and never an access outside the
-    /// regions.
+    /// A peer that stores anything anywhere in a ring causes an error or a valid burst, and never
+    /// an access outside the regions.
     #[test]
     fn arbitrary_rings_are_handled(
         server: bool,

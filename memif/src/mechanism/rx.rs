@@ -22,7 +22,8 @@ pub(crate) struct RxRing {
     cursor: RingIndex,
     side: Side,
     index: u16,
-    /// Bytes left free at the beginning of each buffer that this side owns; less than the smallest of them holds.
+    /// Bytes left free at the beginning of each buffer that this side owns; less than the smallest
+    /// of them holds.
     headroom: u32,
     /// The descriptors of the current burst, as checked.
     burst: Vec<Descriptor>,
@@ -33,9 +34,9 @@ pub(crate) struct RxRing {
 }
 
 impl RxRing {
-    /// Takes over the ring before the peer uses it. A client offers its buffers here: call this after CONNECTED. With
-    /// `masked`, the peer does not write the eventfd at first. `headroom` is the number of bytes that a client leaves free
-    /// in front of each packet.
+    /// Takes over the ring before the peer uses it. A client offers its buffers here: call this
+    /// after CONNECTED. With `masked`, the peer does not write the eventfd at first. `headroom` is
+    /// the number of bytes that a client leaves free in front of each packet.
     pub(crate) fn new(memory: RingMemory, side: Side, index: u16, masked: bool, headroom: u32) -> Self {
         let cursor = match side {
             Side::Server => RingIndex::server(memory.size()),
@@ -52,7 +53,8 @@ impl RxRing {
                 // At most 2^14 for a client.
                 let all = u16::try_from(ring.memory.size()).unwrap_or(0);
                 ring.offer(0, all);
-                // Release: pairs with the server's acquire-load of head before it writes into the buffers.
+                // Release: pairs with the server's acquire-load of head before it writes into the
+                // buffers.
                 interrupt::publish(&ring.memory.header().head, ring.cursor.ours());
             }
         }
@@ -74,7 +76,8 @@ impl RxRing {
         self.memory.size()
     }
 
-    /// Returns the error to report. Where memory is lost, its zeros look like a violation: then the loss is reported.
+    /// Returns the error to report. Where memory is lost, its zeros look like a violation: then the
+    /// loss is reported.
     #[cold]
     fn error(&self, cause: RingError) -> ProtocolError {
         match self.check() {
@@ -83,7 +86,8 @@ impl RxRing {
         }
     }
 
-    /// Checks that everything read so far is what the peer wrote, and not zeros in the place of lost memory.
+    /// Checks that everything read so far is what the peer wrote, and not zeros in the place of
+    /// lost memory.
     #[inline]
     pub(crate) fn check(&self) -> Result<(), ProtocolError> {
         self.memory.regions().lost().map_or(Ok(()), |index| Err(ProtocolError::RegionLost { index }))
@@ -98,11 +102,13 @@ impl RxRing {
         self.cursor.observe(theirs).map_err(|_| self.error(RingError::Jump { index: theirs }))
     }
 
-    /// Checks up to `max` packets and returns how many there are; they stay until [`give_back`](Self::give_back).
+    /// Checks up to `max` packets and returns how many there are; they stay until
+    /// [`give_back`](Self::give_back).
     #[inline]
     pub(crate) fn collect(&mut self, max: usize) -> Result<usize, ProtocolError> {
         self.burst.clear();
-        // Packets that are known already come first: the peer's index is on a cache line that the peer keeps writing to.
+        // Packets that are known already come first: the peer's index is on a cache line that the
+        // peer keeps writing to.
         if usize::from(self.cursor.available()) < max.min(self.memory.size()) {
             self.refresh()?;
         }
@@ -115,7 +121,8 @@ impl RxRing {
                     break;
                 }
                 if self.burst.len() == usize::from(self.cursor.available()) {
-                    // The known descriptors end within a packet. Packets are published whole, so the rest is there now.
+                    // The known descriptors end within a packet. Packets are published whole, so
+                    // the rest is there now.
                     self.refresh()?;
                     if self.burst.len() == usize::from(self.cursor.available()) {
                         return Err(
@@ -180,8 +187,8 @@ impl RxRing {
         self.memory.regions().bytes(descriptor.region, descriptor.offset, descriptor.length).unwrap_or(&[])
     }
 
-    /// Copies the bytes of a descriptor of the current burst, or as many as fit, and returns how many; `None` when the
-    /// memory is lost.
+    /// Copies the bytes of a descriptor of the current burst, or as many as fit, and returns how
+    /// many; `None` when the memory is lost.
     #[inline]
     pub(crate) fn copy(&self, descriptor: &Descriptor, to: &mut [u8]) -> Option<usize> {
         let regions = self.memory.regions();
@@ -190,8 +197,8 @@ impl RxRing {
         (!regions.get(descriptor.region)?.is_lost()).then_some(copied)
     }
 
-    /// Returns the buffers of the first `count` descriptors to the peer and ends the burst: the next one collects the
-    /// others again.
+    /// Returns the buffers of the first `count` descriptors to the peer and ends the burst: the
+    /// next one collects the others again.
     #[inline]
     pub(crate) fn give_back(&mut self, count: usize) {
         let count = count.min(self.burst.len());
@@ -210,9 +217,9 @@ impl RxRing {
             self.offer(self.cursor.next(), count);
         }
         let ours = self.cursor.advance(count);
-        // Release: our reads of the bytes come before this. It pairs with the peer's acquire-load of the same index before
-        // it writes: the client's load of tail before it fills S2M again, the server's load of head before it fills M2S
-        // again.
+        // Release: our reads of the bytes come before this. It pairs with the peer's acquire-load
+        // of the same index before it writes: the client's load of tail before it fills S2M again,
+        // the server's load of head before it fills M2S again.
         match self.side {
             Side::Server => interrupt::publish(&self.memory.header().tail, ours),
             Side::Client(_) => interrupt::publish(&self.memory.header().head, ours),
@@ -233,9 +240,10 @@ impl RxRing {
         stats::add(&self.counters.bytes, bytes);
     }
 
-    /// Clears the NEXT flags of the first `count` descriptors of the burst, as libmemif's server does. DPDK 22.11's client
-    /// depends on it: it sets the flag where a packet continues, but never clears it in a packet's first descriptor. A
-    /// short packet in a slot that once started a chain would seem to continue.
+    /// Clears the NEXT flags of the first `count` descriptors of the burst, as libmemif's server
+    /// does. DPDK 22.11's client depends on it: it sets the flag where a packet continues, but
+    /// never clears it in a packet's first descriptor. A short packet in a slot that once started a
+    /// chain would seem to continue.
     #[inline]
     fn unchain(&self, count: usize) {
         for (nth, &descriptor) in self.burst[..count].iter().enumerate() {
@@ -246,7 +254,8 @@ impl RxRing {
         }
     }
 
-    /// Writes `count` whole descriptors from free-running index `from`: some servers clear the flags, others keep them.
+    /// Writes `count` whole descriptors from free-running index `from`: some servers clear the
+    /// flags, others keep them.
     fn offer(&self, from: u16, count: u16) {
         if let Side::Client(buffers) = &self.side {
             for index in (0..count).map(|n| from.wrapping_add(n)) {
@@ -276,7 +285,8 @@ impl RxRing {
         buffers.buffer(self.slot_of(nth))
     }
 
-    /// Returns the buffer of the `nth` descriptor, to be exchanged, and the regions that another buffer must be in.
+    /// Returns the buffer of the `nth` descriptor, to be exchanged, and the regions that another
+    /// buffer must be in.
     pub(crate) fn buffer_mut(&mut self, nth: usize) -> Option<(&mut OwnedBuffer, &Regions)> {
         let slot = self.slot_of(nth);
         let Side::Client(buffers) = &mut self.side else { return None };
@@ -299,7 +309,8 @@ impl RxRing {
         self.memory.header().flags.store(if masked { FLAG_MASK } else { 0 }, Relaxed);
     }
 
-    /// Asks the peer for an interrupt, then checks the ring; returns whether packets are there already.
+    /// Asks the peer for an interrupt, then checks the ring; returns whether packets are there
+    /// already.
     pub(crate) fn arm(&mut self) -> Result<bool, ProtocolError> {
         interrupt::request(&self.memory.header().flags);
         self.refresh()?;

@@ -1,7 +1,7 @@
 //! The server's half of the handshake: messages and descriptors in, answers out.
 //!
-//! It answers each message at once, so it serves clients that wait for every answer as well as those that send ahead. It
-//! does no I/O: a [`Host`] decides who may connect, and maps the memory.
+//! It answers each message at once, so it serves clients that wait for every answer as well as
+//! those that send ahead. It does no I/O: a [`Host`] decides who may connect, and maps the memory.
 
 use super::layout::{check_rings, direction};
 use crate::error::{ProtocolError, Rejection, RingError};
@@ -94,7 +94,8 @@ impl<F, R> ServerHandshake<F, R> {
         Self { state: State::Hello }
     }
 
-    /// Handles the next message. After an error the connection is over: the error's text is the reason to send.
+    /// Handles the next message. After an error the connection is over: the error's text is the
+    /// reason to send.
     pub(crate) fn receive<H>(
         &mut self,
         message: Message,
@@ -134,7 +135,8 @@ impl<F, R> ServerHandshake<F, R> {
     }
 }
 
-/// Returns the descriptor of a message that carries one; any other number of descriptors is an error.
+/// Returns the descriptor of a message that carries one; any other number of descriptors is an
+/// error.
 fn take_fd<F>(message: &Message, mut fds: Vec<F>) -> Result<Option<F>, ProtocolError> {
     let want = usize::from(matches!(message, Message::AddRegion { .. } | Message::AddRing(_)));
     if fds.len() == want {
@@ -256,7 +258,8 @@ mod tests {
         Message::Connect { name: Name::new("if0") }
     }
 
-    /// Feeds messages, each with its number of descriptors; returns the last step or the rejection's text.
+    /// Feeds messages, each with its number of descriptors; returns the last step or the
+    /// rejection's text.
     fn play(messages: Vec<(Message, usize)>) -> Result<Step<u32, u64>, String> {
         let mut server = ServerHandshake::new();
         let mut last = Err("nothing".into());
@@ -354,7 +357,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever arrives, the handshake answers or rejects; what it establishes is within bounds.
+        /// Whatever arrives, the handshake answers or rejects; what it establishes is within
+        /// bounds.
         #[test]
         fn any_messages_are_handled(
             packets in proptest::collection::vec((0u16..10, proptest::collection::vec(0u8..4, 126), 0usize..3), 0..20)

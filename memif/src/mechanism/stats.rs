@@ -4,7 +4,8 @@ use std::ops::AddAssign;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// The counters of one queue. They have cache lines of their own, as many as processors fetch together.
+/// The counters of one queue. They have cache lines of their own, as many as processors fetch
+/// together.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Counters {
@@ -16,7 +17,8 @@ pub(crate) struct Counters {
     pub(crate) down: AtomicU64,
 }
 
-/// Adds to a counter without a locked instruction: there is one writer, and readers may see either value.
+/// Adds to a counter without a locked instruction: there is one writer, and readers may see either
+/// value.
 #[inline]
 pub(crate) fn add(counter: &AtomicU64, more: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(more), Relaxed);
@@ -24,7 +26,8 @@ pub(crate) fn add(counter: &AtomicU64, more: u64) {
 
 /// Counts of one queue, or of several together, since its link came up. They wrap around at 2^64.
 ///
-/// A queue updates its counts once for each burst: another thread that reads them may see those of the burst before.
+/// A queue updates its counts once for each burst: another thread that reads them may see those of
+/// the burst before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct QueueStats {
@@ -32,10 +35,11 @@ pub struct QueueStats {
     pub packets: u64,
     /// Bytes of these packets.
     pub bytes: u64,
-    /// Receiving: interrupts that [`RxQueue::disarm`](crate::RxQueue::disarm) has read from the eventfd.
-    /// Sending: interrupts sent.
+    /// Receiving: interrupts that [`RxQueue::disarm`](crate::RxQueue::disarm) has read from the
+    /// eventfd. Sending: interrupts sent.
     pub interrupts: u64,
-    /// Sending: how often a packet found no room in the ring. A packet that is tried again counts again.
+    /// Sending: how often a packet found no room in the ring. A packet that is tried again counts
+    /// again.
     pub ring_full: u64,
     /// Sending: packets that were added to a burst and cancelled before it was published.
     pub cancelled: u64,

@@ -14,7 +14,8 @@ use crate::memory::pool::OwnedBuffer;
 use crate::memory::region::{self, Region, Regions};
 use crate::memory::ring::RingMemory;
 
-/// How many buffers ahead of the one being filled to prefetch: as many lines as a processor can wait for at a time.
+/// How many buffers ahead of the one being filled to prefetch: as many lines as a processor can
+/// wait for at a time.
 const AHEAD: u16 = 8;
 
 /// The producer of one ring.
@@ -23,8 +24,8 @@ pub(crate) struct TxRing {
     cursor: RingIndex,
     side: Side,
     index: u16,
-    /// Descriptors of packets reserved but not yet published. The ring holds none of them, so a reservation is cancelled
-    /// without a trace.
+    /// Descriptors of packets reserved but not yet published. The ring holds none of them, so a
+    /// reservation is cancelled without a trace.
     pending: Vec<Descriptor>,
     counters: Arc<Counters>,
 }
@@ -55,7 +56,8 @@ impl TxRing {
         self.memory.size()
     }
 
-    /// Returns the error to report. Where memory is lost, its zeros look like a violation: then the loss is reported.
+    /// Returns the error to report. Where memory is lost, its zeros look like a violation: then the
+    /// loss is reported.
     #[cold]
     fn error(&self, cause: RingError) -> ProtocolError {
         match self.check() {
@@ -72,8 +74,8 @@ impl TxRing {
 
     /// Loads the peer's index.
     pub(crate) fn refresh(&mut self) -> Result<(), ProtocolError> {
-        // Acquire: pairs with the release-store by which the peer gives buffers back (S2M tail) or offers them (M2S head):
-        // its use of them, and its descriptors, come before our writes.
+        // Acquire: pairs with the release-store by which the peer gives buffers back (S2M tail) or
+        // offers them (M2S head): its use of them, and its descriptors, come before our writes.
         let theirs = match self.side {
             Side::Server => interrupt::load_index(&self.memory.header().head),
             Side::Client(_) => interrupt::load_index(&self.memory.header().tail),
@@ -86,7 +88,8 @@ impl TxRing {
         matches!(self.side, Side::Client(_))
     }
 
-    /// Returns whether `count` descriptors are free for a packet; loads the peer's index if necessary.
+    /// Returns whether `count` descriptors are free for a packet; loads the peer's index if
+    /// necessary.
     #[inline]
     pub(crate) fn make_room(&mut self, count: usize) -> Result<bool, ProtocolError> {
         if self.free() < count {
@@ -105,8 +108,8 @@ impl TxRing {
         usize::from(self.cursor.available()) - self.pending.len()
     }
 
-    /// Reserves descriptors for a packet of `len` bytes and returns where they begin among those pending, or `None` when
-    /// there is no room for all of it.
+    /// Reserves descriptors for a packet of `len` bytes and returns where they begin among those
+    /// pending, or `None` when there is no room for all of it.
     #[inline]
     pub(crate) fn reserve(&mut self, len: usize) -> Result<Option<usize>, ProtocolError> {
         let start = self.pending.len();
@@ -166,14 +169,15 @@ impl TxRing {
         true
     }
 
-    /// Returns the buffer of the `nth` slot behind those reserved, if it is free and can be exchanged.
+    /// Returns the buffer of the `nth` slot behind those reserved, if it is free and can be
+    /// exchanged.
     pub(crate) fn buffer(&self, nth: usize) -> Option<&OwnedBuffer> {
         let Side::Client(buffers) = &self.side else { return None };
         if self.free() > nth { buffers.buffer(self.slot_behind(nth)) } else { None }
     }
 
-    /// Returns the buffer of the slot behind those reserved, to be exchanged, and the regions that another buffer must be
-    /// in; `None` when the slot is not free.
+    /// Returns the buffer of the slot behind those reserved, to be exchanged, and the regions that
+    /// another buffer must be in; `None` when the slot is not free.
     pub(crate) fn buffer_mut(&mut self) -> Option<(&mut OwnedBuffer, &Regions)> {
         let (free, slot) = (self.free(), self.slot_behind(0));
         let Side::Client(buffers) = &mut self.side else { return None };
@@ -255,7 +259,8 @@ impl TxRing {
         let count = u16::try_from(self.pending.len()).unwrap_or(0);
         self.pending.clear();
         let ours = self.cursor.advance(count);
-        // Release: descriptors and bytes come before this. It pairs with the consumer's acquire-load of the same index.
+        // Release: descriptors and bytes come before this. It pairs with the consumer's
+        // acquire-load of the same index.
         match self.side {
             Side::Server => interrupt::publish(&self.memory.header().tail, ours),
             Side::Client(_) => interrupt::publish(&self.memory.header().head, ours),

@@ -1,7 +1,7 @@
 //! Buffers in this process's memory, each in exactly one ring, in a caller's hands, or free.
 //!
-//! An [`OwnedBuffer`] cannot be copied, and dropping it makes its buffer free again. So a buffer is never in two rings,
-//! however links come and go.
+//! An [`OwnedBuffer`] cannot be copied, and dropping it makes its buffer free again. So a buffer is
+//! never in two rings, however links come and go.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -16,7 +16,8 @@ pub(crate) struct Pool {
     /// The file to announce to servers; a link's private memory is announced when it is made.
     file: Option<Arc<OwnedFd>>,
     buffer_size: u32,
-    /// Where free buffers begin. Links use it when they come up, and callers; forwarding a packet does not.
+    /// Where free buffers begin. Links use it when they come up, and callers; forwarding a packet
+    /// does not.
     free: Mutex<Vec<u32>>,
 }
 

@@ -15,10 +15,10 @@ pub(crate) const MAX_REACH: u64 = 1 << 33;
 
 /// One mapped region.
 ///
-/// The owner of a file without a seal against shrinking can cut it while it is mapped here, after which touching the lost
-/// pages raises SIGBUS. A seal does not prevent holes, which cannot be filled again when memory has run out. So every region
-/// is guarded: in a program that has installed the guard's handler, lost pages become zeros, and the region
-/// [is lost](Regions::lost).
+/// The owner of a file without a seal against shrinking can cut it while it is mapped here, after
+/// which touching the lost pages raises SIGBUS. A seal does not prevent holes, which cannot be
+/// filled again when memory has run out. So every region is guarded: in a program that has
+/// installed the guard's handler, lost pages become zeros, and the region [is lost](Regions::lost).
 #[derive(Debug)]
 pub(crate) struct Region {
     // Before the mapping, so that it is dropped first.
@@ -53,21 +53,23 @@ impl Span {
         }
         // SAFETY: `offset` is at most the region's length, all of which is mapped.
         let start = unsafe { self.start.add(offset as usize) };
-        // SAFETY: the range was checked to lie inside the mapping, which stays by the caller's promise; atomic bytes need no
-        // alignment and may change at any time.
+        // SAFETY: the range was checked to lie inside the mapping, which stays by the caller's
+        // promise; atomic bytes need no alignment and may change at any time.
         Some(unsafe { slice::from_raw_parts(start.as_ptr(), len as usize) })
     }
 }
 
 impl Region {
-    /// Maps the first `len` bytes of `file`; the caller has checked that it is so long. `page` is the size of the file's
-    /// pages: huge pages can only be unmapped whole. `sealed` says whether the file can no longer shrink.
+    /// Maps the first `len` bytes of `file`; the caller has checked that it is so long. `page` is
+    /// the size of the file's pages: huge pages can only be unmapped whole. `sealed` says whether
+    /// the file can no longer shrink.
     pub(crate) fn map(file: BorrowedFd<'_>, len: u64, page: u64, sealed: bool) -> io::Result<Self> {
         let too_large = || io::Error::from(io::ErrorKind::OutOfMemory);
         let mapped = len.checked_next_multiple_of(page.max(1)).ok_or_else(too_large)?;
         let mapped = usize::try_from(mapped).map_err(|_| too_large())?;
         let map = MmapOptions::new().len(mapped).map_raw(&file)?;
-        // SAFETY: this is the whole mapping just made, in whole pages of its file, and it outlives the guard.
+        // SAFETY: this is the whole mapping just made, in whole pages of its file, and it outlives
+        // the guard.
         let guard = unsafe { Guard::new(map.as_ptr(), map.len()) };
         let start = NonNull::new(map.as_mut_ptr()).ok_or_else(too_large)?.cast();
         Ok(Self { guard, _map: map, span: Span { start, len }, sealed })
@@ -83,7 +85,8 @@ impl Region {
         self.sealed
     }
 
-    /// Returns whether the memory was taken away. Call it after reading: on `false`, what was read is what the peer wrote.
+    /// Returns whether the memory was taken away. Call it after reading: on `false`, what was read
+    /// is what the peer wrote.
     #[inline]
     pub(crate) fn is_lost(&self) -> bool {
         self.guard.is_lost()
@@ -157,19 +160,21 @@ pub(crate) fn prefetch_read(bytes: &[AtomicU8]) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch reads nothing the program can see and cannot fault, whatever the address.
+        // SAFETY: a prefetch reads nothing the program can see and cannot fault, whatever the
+        // address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = bytes;
 }
 
-/// Starts loading the first cache line of `bytes` for writing. Otherwise each store to a line that the peer has read last
-/// would wait, one after the other.
+/// Starts loading the first cache line of `bytes` for writing. Otherwise each store to a line that
+/// the peer has read last would wait, one after the other.
 #[inline]
 pub(crate) fn prefetch_write(bytes: &[AtomicU8]) {
-    // SAFETY: a prefetch reads nothing the program can see and cannot fault, whatever the address. Processors without the
-    // instruction ignore it. (The compiler's intrinsic prefetches for reading only, unless built for certain processors.)
+    // SAFETY: a prefetch reads nothing the program can see and cannot fault, whatever the address.
+    // Processors without the instruction ignore it. (The compiler's intrinsic prefetches for
+    // reading only, unless built for certain processors.)
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     unsafe {
         let line = bytes.as_ptr();

@@ -13,7 +13,8 @@ use crate::error::OptionsError;
 
 /// The address of a control socket: a path, or an abstract name.
 ///
-/// As text, an abstract name begins with `@` (or with a NUL byte, as in the kernel's format); all other text is a path.
+/// As text, an abstract name begins with `@` (or with a NUL byte, as in the kernel's format); all
+/// other text is a path.
 ///
 /// ```
 /// use memif::SocketAddr;
@@ -46,8 +47,8 @@ impl SocketAddr {
         Ok(Self(Inner::Path(path.to_owned())))
     }
 
-    /// Returns the address of an abstract socket with a name of at most 107 bytes. It has no file and vanishes with its
-    /// server. A leading NUL and trailing NULs are not part of the name.
+    /// Returns the address of an abstract socket with a name of at most 107 bytes. It has no file
+    /// and vanishes with its server. A leading NUL and trailing NULs are not part of the name.
     ///
     /// # Errors
     /// [`OptionsError::Address`] when it is empty, too long, or holds a NUL byte.
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_addresses_are_refused() {
+    fn bad_addresses_are_rejected() {
         for text in ["", "@", "\0", "/a\0b", "@a\0b"] {
             assert!(text.parse::<SocketAddr>().is_err(), "{text:?}");
         }

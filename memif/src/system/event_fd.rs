@@ -24,11 +24,13 @@ impl EventFd {
         Ok(Self(eventfd()?.into()))
     }
 
-    /// Adopts a peer's descriptor, unless it is no eventfd: writing to a pipe, a terminal or a file is not harmless.
+    /// Adopts a peer's descriptor, unless it is no eventfd: writing to a pipe, a terminal or a file
+    /// is not harmless.
     pub(crate) fn adopt(fd: UntrustedFd) -> Option<Self> {
         let link = readlink(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()).as_str());
-        // The whole name is compared: a file's name can end like this, but begins with a slash. Without /proc this check is
-        // impossible; the descriptor is still only used without blocking.
+        // The whole name is compared: a file's name can end like this, but begins with a slash.
+        // Without /proc this check is impossible; the descriptor is still only used without
+        // blocking.
         link.map_or(true, |name| name == "anon_inode:[eventfd]").then_some(Self(fd))
     }
 
@@ -39,8 +41,8 @@ impl EventFd {
         }
     }
 
-    /// Makes the descriptor unreadable until the next `notify`, and returns the count of notifications. A peer can make the
-    /// count wrong.
+    /// Makes the descriptor unreadable until the next `notify`, and returns the count of
+    /// notifications. A peer can make the count wrong.
     pub(crate) fn drain(&self) -> u64 {
         let mut count = [0; 8];
         match untrusted_eventfd::take(self.as_fd()) {
@@ -53,8 +55,8 @@ impl EventFd {
         u64::from_ne_bytes(count)
     }
 
-    /// Sets `O_NONBLOCK`, for kernels and sandboxes without the calls of `untrusted_eventfd`. A peer can still clear it
-    /// before the next system call.
+    /// Sets `O_NONBLOCK`, for kernels and sandboxes without the calls of `untrusted_eventfd`. A
+    /// peer can still clear it before the next system call.
     #[cold]
     fn never_block(&self) -> bool {
         fcntl(&self.0, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).is_ok()

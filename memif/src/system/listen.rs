@@ -1,10 +1,11 @@
 //! The listening socket and its file: a live server's file is never replaced, a dead server's is.
 //!
-//! A socket is made under a temporary name beside the final one, and gets its final name only once it listens. So a socket
-//! that has the final name and refuses connections is dead, and may be replaced. Two servers that find the same dead socket
-//! must not both replace it, as the second would remove the first one's: the directory is locked (`flock`) from the check of
-//! the name until the new socket has it, and again to remove the file. The lock leaves no file behind and ends with its
-//! process.
+//! A socket is made under a temporary name beside the final one, and gets its final name only once
+//! it listens. So a socket that has the final name and refuses connections is dead, and may be
+//! replaced. Two servers that find the same dead socket must not both replace it, as the second
+//! would remove the first one's: the directory is locked (`flock`) from the check of the name until
+//! the new socket has it, and again to remove the file. The lock leaves no file behind and ends
+//! with its process.
 
 use std::fs::{self, File};
 use std::io;
@@ -22,7 +23,8 @@ use super::untrusted_fd;
 use crate::error::{BindError, ConnectError};
 use crate::system::addr::SocketAddr;
 
-/// How long to wait for another process that has locked the directory. This module holds the lock for microseconds.
+/// How long to wait for another process that has locked the directory. This module holds the lock
+/// for microseconds.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A listening socket. Dropping it removes its file.
@@ -44,7 +46,8 @@ struct SocketFile {
 }
 
 impl Listener {
-    /// Listens at `addr`. The socket's file has the permissions `mode`, or those that the umask leaves.
+    /// Listens at `addr`. The socket's file has the permissions `mode`, or those that the umask
+    /// leaves.
     pub(crate) fn bind(addr: &SocketAddr, mode: Option<u32>) -> Result<Self, BindError> {
         let fail = |step| move |source| BindError::System { socket: addr.to_string(), step, source };
         let fd = new_socket().map_err(fail("socket"))?;
@@ -60,8 +63,8 @@ impl Listener {
         Ok(Self { fd, exclusive: true, file: Some(file) })
     }
 
-    /// Adopts a socket that listens already. The caller says at which `addr`: a socket from `bind` is bound to its temporary
-    /// name.
+    /// Adopts a socket that listens already. The caller says at which `addr`: a socket from `bind`
+    /// is bound to its temporary name.
     pub(crate) fn adopt(fd: OwnedFd, addr: &SocketAddr) -> Result<Self, BindError> {
         let no = |_| BindError::NotListening;
         getsockname::<UnixAddr>(fd.as_raw_fd()).map_err(no)?;
@@ -127,7 +130,8 @@ fn publish(addr: &SocketAddr, path: &Path, fd: &OwnedFd, mode: Option<u32>) -> R
     bind(fd.as_raw_fd(), &target).map_err(|errno| fail("bind")(errno.into()))?;
     let temporary = Temporary(name);
     if let Some(mode) = mode {
-        // Not through a link: another user with write access to the directory could have put one there.
+        // Not through a link: another user with write access to the directory could have put one
+        // there.
         let (mode, no_link) = (Mode::from_bits_truncate(mode), FchmodatFlags::NoFollowSymlink);
         fchmodat(AT_FDCWD, &temporary.0, mode, no_link).map_err(|errno| fail("chmod")(errno.into()))?;
     }
@@ -155,7 +159,8 @@ fn publish(addr: &SocketAddr, path: &Path, fd: &OwnedFd, mode: Option<u32>) -> R
     Ok(SocketFile { path: path.to_owned(), device: meta.dev(), inode: meta.ino(), stays: false })
 }
 
-/// Returns whether no server listens on the socket at `addr`. Only the kernel's clear answer counts.
+/// Returns whether no server listens on the socket at `addr`. Only the kernel's clear answer
+/// counts.
 fn is_dead(addr: &SocketAddr) -> bool {
     matches!(Socket::connect(addr), Err(ConnectError::NotListening { .. } | ConnectError::NoSocket { .. }))
 }

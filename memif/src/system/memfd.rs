@@ -11,11 +11,12 @@ use nix::unistd::ftruncate;
 use crate::error::ProtocolError;
 use crate::memory::region::{MAX_REACH, Region};
 
-/// The default limit of the bytes mapped for one link, so that no peer can use up the address space: 64 GiB.
+/// The default limit of the bytes mapped for one link, so that no peer can use up the address
+/// space: 64 GiB.
 pub(crate) const MAX_MAPPED: u64 = 1 << 36;
 
-/// Makes a memory file of `size` bytes that can neither shrink nor grow, and maps it. The memory is reserved now: a lack of
-/// memory is an error here, and no signal later.
+/// Makes a memory file of `size` bytes that can neither shrink nor grow, and maps it. The memory is
+/// reserved now: a lack of memory is an error here, and no signal later.
 pub(crate) fn create(size: u64) -> io::Result<(OwnedFd, Region)> {
     let file = memfd_create("memif", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
     let length = i64::try_from(size).map_err(|_| io::ErrorKind::OutOfMemory)?;
@@ -30,7 +31,8 @@ pub(crate) fn create(size: u64) -> io::Result<(OwnedFd, Region)> {
 /// Frees the content of a file, even if other processes still have it open.
 pub(crate) fn discard(file: &OwnedFd) -> io::Result<()> {
     let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-    // Only whole pages are freed, and the last one must be included: pages are at most this large here.
+    // Only whole pages are freed, and the last one must be included: pages are at most this large
+    // here.
     let length = size(file)?.next_multiple_of(1 << 16);
     Ok(fallocate(file, flags, 0, i64::try_from(length).map_err(io::Error::other)?)?)
 }
@@ -40,8 +42,9 @@ pub(crate) fn size(file: &OwnedFd) -> io::Result<u64> {
     Ok(u64::try_from(fstat(file.as_fd())?.st_size).unwrap_or(0))
 }
 
-/// Maps the file that a client announced as region `index`. Returns the region and the number of its bytes that descriptors
-/// reach, at most `max`. `allow_unsealed` says whether the file may be able to shrink.
+/// Maps the file that a client announced as region `index`. Returns the region and the number of
+/// its bytes that descriptors reach, at most `max`. `allow_unsealed` says whether the file may be
+/// able to shrink.
 pub(crate) fn map(
     index: u16,
     file: BorrowedFd<'_>,
@@ -49,8 +52,8 @@ pub(crate) fn map(
     max: u64,
     allow_unsealed: bool,
 ) -> Result<(Region, u64), ProtocolError> {
-    // First, since this call alone cannot block: a file of a network or user-space file system may answer the others late
-    // or never.
+    // First, since this call alone cannot block: a file of a network or user-space file system may
+    // answer the others late or never.
     let Ok(seals) = fcntl(file, FcntlArg::F_GET_SEALS) else {
         return Err(ProtocolError::RegionNotMemory { index });
     };

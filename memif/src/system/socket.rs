@@ -92,7 +92,8 @@ impl Socket {
                 }
                 Err(nix::Error::EAGAIN) => Received::Nothing,
                 Err(nix::Error::EINTR) => continue,
-                // The peer closed without having read all: the kernel reports that once, before the peer's last messages.
+                // The peer closed without having read all: the kernel reports that once, before the
+                // peer's last messages.
                 Err(nix::Error::ECONNRESET) if !reset => {
                     reset = true;
                     continue;
@@ -105,13 +106,15 @@ impl Socket {
         }
     }
 
-    /// Sends a message, or keeps it until the peer has read others. An error means that the peer has closed the connection.
+    /// Sends a message, or keeps it until the peer has read others. An error means that the peer
+    /// has closed the connection.
     pub(crate) fn send(&mut self, message: &Message, fd: Option<Arc<OwnedFd>>) -> nix::Result<()> {
         self.unsent.push_back((message.encode(), fd));
         self.flush()
     }
 
-    /// Returns whether messages wait for the peer to read. Callers then stop reading, so the queue does not grow.
+    /// Returns whether messages wait for the peer to read. Callers then stop reading, so the queue
+    /// does not grow.
     pub(crate) fn is_stuck(&self) -> bool {
         !self.unsent.is_empty()
     }
@@ -133,7 +136,8 @@ impl Socket {
         Ok(())
     }
 
-    /// Sends DISCONNECT, if the peer still reads. Errors are ignored: the connection ends in any case.
+    /// Sends DISCONNECT, if the peer still reads. Errors are ignored: the connection ends in any
+    /// case.
     pub(crate) fn disconnect(&mut self, reason: &str) {
         // A socket closed with unread data makes the peer see an error instead of the reason.
         untrusted_fd::empty(self.fd.as_fd());
@@ -169,7 +173,8 @@ impl Drop for Socket {
     }
 }
 
-/// Returns whether the path is a file that is no socket: the kernel returns the same error for a dead socket.
+/// Returns whether the path is a file that is no socket: the kernel returns the same error for a
+/// dead socket.
 fn is_no_socket(path: &std::path::Path) -> bool {
     use std::os::unix::fs::FileTypeExt;
     path.metadata().is_ok_and(|meta| !meta.file_type().is_socket())

@@ -1,7 +1,8 @@
 //! Reads and writes an eventfd that a hostile process shares, without ever blocking.
 //!
-//! The flag `O_NONBLOCK` belongs to the open file. A peer that shares it can clear the flag between any two system calls,
-//! and can set the count so that reads or writes block. So this module uses system calls that ignore the flag.
+//! The flag `O_NONBLOCK` belongs to the open file. A peer that shares it can clear the flag between
+//! any two system calls, and can set the count so that reads or writes block. So this module uses
+//! system calls that ignore the flag.
 
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -23,14 +24,16 @@ pub(crate) fn take(eventfd: BorrowedFd<'_>) -> nix::Result<u64> {
     let to = libc::iovec { iov_base: ptr::from_mut(&mut count).cast(), iov_len: size_of::<u64>() };
     // -1 means the file's own position, as for `read`; an eventfd ignores it.
     let at = -1;
-    // SAFETY: one buffer, valid for writes of the length it states, and any bytes are a valid number.
+    // SAFETY: one buffer, valid for writes of the length it states, and any bytes are a valid
+    // number.
     let read = unsafe { libc::preadv2(eventfd.as_raw_fd(), &raw const to, 1, at, libc::RWF_NOWAIT) };
     Errno::result(read)?;
     Ok(count)
 }
 
-/// Adds 1 to the count, up to its highest value, as the kernel's own drivers do: asynchronous I/O adds 1 to an eventfd for
-/// each completed request. The request here reads nothing from the eventfd, which fails at once and so completes.
+/// Adds 1 to the count, up to its highest value, as the kernel's own drivers do: asynchronous I/O
+/// adds 1 to an eventfd for each completed request. The request here reads nothing from the
+/// eventfd, which fails at once and so completes.
 ///
 /// # Errors
 /// From a kernel that cannot do this, or a sandbox that does not allow it.
@@ -76,8 +79,9 @@ struct Completion {
     result: [i64; 2],
 }
 
-/// A queue of requests and completions in the kernel. The process has one, from its first use to its end, as the system
-/// limits their number. (It does not exist in a child made by `fork`, where its use fails.)
+/// A queue of requests and completions in the kernel. The process has one, from its first use to
+/// its end, as the system limits their number. (It does not exist in a child made by `fork`, where
+/// its use fails.)
 struct Context(c_ulong);
 
 impl Context {
@@ -97,7 +101,8 @@ impl Context {
         let request =
             Request { operation: READ, file, flags: NOTIFY_EVENTFD, eventfd: file, ..Request::default() };
         let requests = [&raw const request];
-        // SAFETY: one pointer to a request, which the kernel copies. The request has no buffer, so nothing is written later.
+        // SAFETY: one pointer to a request, which the kernel copies. The request has no buffer, so
+        // nothing is written later.
         let done = unsafe { libc::syscall(libc::SYS_io_submit, self.0, 1 as c_long, requests.as_ptr()) };
         Errno::result(done).map(drop)
     }

@@ -13,9 +13,10 @@ use crate::system::scm_rights;
 
 /// A descriptor that a peer may have chosen.
 ///
-/// Closing it can block. It can be a connection whose close waits until all data has arrived (`SO_LINGER`), or a socket with
-/// such a connection in its queue. It can be a file of a file system that the peer serves, and never answers for.
-/// Descriptors that no honest peer sends are therefore closed on other threads, and no caller waits for them.
+/// Closing it can block. It can be a connection whose close waits until all data has arrived
+/// (`SO_LINGER`), or a socket with such a connection in its queue. It can be a file of a file
+/// system that the peer serves, and never answers for. Descriptors that no honest peer sends are
+/// therefore closed on other threads, and no caller waits for them.
 #[derive(Debug)]
 pub(crate) struct UntrustedFd(Option<OwnedFd>);
 
@@ -49,20 +50,22 @@ impl Drop for UntrustedFd {
     }
 }
 
-/// Takes everything out of a unix socket, waiting connections included, and lets no more in. Otherwise the kernel would
-/// close the descriptors in the queue, and could block doing so.
+/// Takes everything out of a unix socket, waiting connections included, and lets no more in.
+/// Otherwise the kernel would close the descriptors in the queue, and could block doing so.
 pub(crate) fn empty(socket: BorrowedFd<'_>) {
     // No more can come after the shutdown, so this ends.
     if shutdown(socket.as_raw_fd(), Shutdown::Read).is_err() {
         return;
     }
-    // With credentials every packet in the queue has some content: a packet of no bytes would look like the end.
+    // With credentials every packet in the queue has some content: a packet of no bytes would look
+    // like the end.
     let _ = setsockopt(&socket, sockopt::PassCred, &true);
     let mut packet = [0; 4_096];
     loop {
         match scm_rights::receive(socket, &mut packet) {
             Ok(Some((_, fds))) => fds.into_iter().map(UntrustedFd::from).for_each(drop),
-            // The peer closed without having read all: the kernel reports that once, before the peer's last messages.
+            // The peer closed without having read all: the kernel reports that once, before the
+            // peer's last messages.
             Err(nix::Error::EINTR | nix::Error::ECONNRESET) => {}
             Ok(None) | Err(_) => break,
         }
@@ -88,10 +91,12 @@ fn close(fd: OwnedFd) {
     drop(fd);
 }
 
-/// The most threads that close descriptors. Only when so many of them block for ever do other descriptors wait.
+/// The most threads that close descriptors. Only when so many of them block for ever do other
+/// descriptors wait.
 const MAX_CLOSERS: usize = 16;
 
-/// The descriptors to close, and the number of threads that do it. The threads exist only while there is work.
+/// The descriptors to close, and the number of threads that do it. The threads exist only while
+/// there is work.
 struct Closers {
     waiting: VecDeque<OwnedFd>,
     threads: usize,
@@ -106,7 +111,8 @@ fn closers() -> MutexGuard<'static, Closers> {
 fn close_elsewhere(fd: OwnedFd) {
     let mut closers = closers();
     closers.waiting.push_back(fd);
-    // If no thread can be made, the descriptor stays open until there is one: this caller does not wait.
+    // If no thread can be made, the descriptor stays open until there is one: this caller does not
+    // wait.
     if closers.threads < MAX_CLOSERS
         && thread::Builder::new().name("memif-close".into()).spawn(close_all).is_ok()
     {

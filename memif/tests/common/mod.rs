@@ -1,4 +1,4 @@
-//! A peer that can lie about everything: raw messages on a real socket, raw stores into real memory.
+//! A peer that can break every rule: raw messages on a real socket, raw stores into real memory.
 
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its own part of this")]
 
@@ -16,10 +16,10 @@ use nix::sys::socket::{
     accept4, bind, connect, listen, recvmsg, sendmsg, socket,
 };
 
-/// Nothing here takes nearly as long; it only keeps a broken test from hanging.
+/// No test takes nearly as long; it only keeps a broken test from hanging.
 pub const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A name no other test uses.
+/// Returns a name that no other test uses.
 pub fn unique(test: &str) -> SocketAddr {
     SocketAddr::abstract_name(format!("memif-test-{}-{test}", std::process::id())).unwrap()
 }
@@ -130,7 +130,7 @@ pub fn event_fd() -> EventFd {
     EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).unwrap()
 }
 
-/// What the mock heard.
+/// What the mock has received.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Heard {
     Ack,
@@ -189,7 +189,7 @@ impl Mock {
         sendmsg::<()>(self.fd.as_raw_fd(), &[IoSlice::new(bytes)], control, flags, None).map(drop)
     }
 
-    /// The peer may have closed already: that shows in what is heard next.
+    /// Sends a message. The peer may have closed already: the next receive shows that.
     pub fn send(&self, bytes: &[u8], fds: &[RawFd]) {
         let _ = self.try_send(bytes, fds);
     }
@@ -239,7 +239,7 @@ impl Mock {
 
 pub fn accept(listener: &OwnedFd, client: &mut Client) -> Mock {
     until("a connection", || {
-        // Refusals of earlier attempts may still come.
+        // Rejections of earlier attempts may still come.
         let _ = client.ready().unwrap();
         Mock::accept(listener)
     })

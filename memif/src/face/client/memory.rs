@@ -40,7 +40,8 @@ pub(super) struct MemoryBuilder {
     pub(super) shared: Option<SharedMemory>,
 }
 
-/// Memory that a server has received, and can keep for as long as it likes, at this process's expense.
+/// Memory that a server has received, and can keep for as long as it likes, at this process's
+/// expense.
 #[derive(Debug)]
 pub(super) struct SharedMemory {
     /// Gone when no queue uses them any more.
@@ -49,7 +50,8 @@ pub(super) struct SharedMemory {
 }
 
 impl SharedMemory {
-    /// Frees the memory if no queue uses it any more, which leaves zeros to the server; returns whether it did.
+    /// Frees the memory if no queue uses it any more, which leaves zeros to the server; returns
+    /// whether it did.
     pub(super) fn discard_if_unused(&self) -> bool {
         if self.regions.strong_count() != 0 {
             return false;
@@ -65,7 +67,8 @@ impl SharedMemory {
 
 pub(super) struct BuiltMemory {
     pub(super) regions: Arc<Regions>,
-    /// Each ring with its eventfd, which is not duplicated: their number is limited by that of open files.
+    /// Each ring with its eventfd, which is not duplicated: their number is limited by that of open
+    /// files.
     pub(super) rings: Vec<(AddRing, RingBuffers, Arc<OwnedFd>)>,
 }
 
@@ -96,7 +99,8 @@ impl MemoryBuilder {
         }
     }
 
-    /// Returns the buffers of all rings: those in `regions`, made as planned, or some from the pools.
+    /// Returns the buffers of all rings: those in `regions`, made as planned, or some from the
+    /// pools.
     fn buffers(&self, plan: &Plan, regions: &[Arc<Region>]) -> Result<Vec<RingBuffers>, Rejection> {
         let (region, stride) = (plan.buffer_region, plan.stride);
         if let Some(memory) = regions.get(usize::from(region)) {

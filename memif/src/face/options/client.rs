@@ -30,8 +30,8 @@ pub struct ClientOptions {
 }
 
 impl ClientOptions {
-    /// Returns the options to connect to interface `id` of a server: Ethernet, no secret, rings of 1,024 descriptors,
-    /// buffers of 2,048 bytes, one queue each way.
+    /// Returns the options to connect to interface `id` of a server: Ethernet, no secret, rings of
+    /// 1,024 descriptors, buffers of 2,048 bytes, one queue each way.
     #[must_use]
     pub fn new(id: u32) -> Self {
         Self {
@@ -46,7 +46,8 @@ impl ClientOptions {
         }
     }
 
-    /// Sets the interface's name as shown to the peer, up to 31 bytes; by default `memif` and the id.
+    /// Sets the interface's name as shown to the peer, up to 31 bytes; by default `memif` and the
+    /// id.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.interface.name = Some(name.into());
@@ -67,7 +68,8 @@ impl ClientOptions {
         self
     }
 
-    /// Sets the password that both sides must have, 1 to 24 bytes. VPP matches at most 23: with 24 a warning is logged.
+    /// Sets the password that both sides must have, 1 to 24 bytes. VPP matches at most 23: with 24
+    /// a warning is logged.
     ///
     /// # Errors
     /// [`OptionsError::Secret`] when it is empty, longer, or holds a NUL byte.
@@ -76,14 +78,16 @@ impl ClientOptions {
         Ok(self)
     }
 
-    /// Sets how many queues to receive on to ask for, 1 to 255, by default 1; the server may allow fewer.
+    /// Sets how many queues to receive on to ask for, 1 to 255, by default 1; the server may allow
+    /// fewer.
     #[must_use]
     pub fn rx_queues(mut self, queues: u8) -> Self {
         self.interface.rx_queues = queues;
         self
     }
 
-    /// Sets how many queues to send on to ask for, 1 to 255, by default 1; the server may allow fewer.
+    /// Sets how many queues to send on to ask for, 1 to 255, by default 1; the server may allow
+    /// fewer.
     #[must_use]
     pub fn tx_queues(mut self, queues: u8) -> Self {
         self.interface.tx_queues = queues;
@@ -97,24 +101,25 @@ impl ClientOptions {
         self
     }
 
-    /// Sets the ring size as a power of two, 1 to 14, by default 10; the server may allow less. Rings of 32 (5) and more
-    /// suit every peer.
+    /// Sets the ring size as a power of two, 1 to 14, by default 10; the server may allow less.
+    /// Rings of 32 (5) and more suit every peer.
     #[must_use]
     pub fn log2_ring_size(mut self, log2: u8) -> Self {
         self.log2_ring_size = log2;
         self
     }
 
-    /// Sets the bytes in each buffer, 64 to 65,535, by default 2,048. Longer packets are chained. For DPDK 22.11 as the
-    /// server a buffer must hold the largest packet.
+    /// Sets the bytes in each buffer, 64 to 65,535, by default 2,048. Longer packets are chained.
+    /// For DPDK 22.11 as the server a buffer must hold the largest packet.
     #[must_use]
     pub fn buffer_size(mut self, bytes: u32) -> Self {
         self.buffer_size = bytes;
         self
     }
 
-    /// Sets the bytes left free in front of each received packet, by default 0, so that headers can be put there without
-    /// moving it ([`Buffer::prepend`](crate::Buffer::prepend)). At least 64 bytes of each buffer must remain.
+    /// Sets the bytes left free in front of each received packet, by default 0, so that headers can
+    /// be put there without moving it ([`Buffer::prepend`](crate::Buffer::prepend)). At least 64
+    /// bytes of each buffer must remain.
     #[must_use]
     pub fn headroom(mut self, bytes: u32) -> Self {
         self.headroom = bytes;
@@ -128,24 +133,26 @@ impl ClientOptions {
         self
     }
 
-    /// Takes the buffers from `pool`, which other clients may use as well, instead of making new ones; the pool then
-    /// decides the [buffer size](Self::buffer_size). Each ring takes as many buffers as it has descriptors. Called
-    /// several times, it adds pools: buffers come from the first one that has some.
+    /// Takes the buffers from `pool`, which other clients may use as well, instead of making new
+    /// ones; the pool then decides the [buffer size](Self::buffer_size). Each ring takes as many
+    /// buffers as it has descriptors. Called several times, it adds pools: buffers come from the
+    /// first one that has some.
     #[must_use]
     pub fn buffer_pool(mut self, pool: &BufferPool) -> Self {
         self.buffer_pools.push(pool.clone());
         self
     }
 
-    /// Sets the pause between attempts to connect, by default 1 s; with `None` there is only one attempt.
+    /// Sets the pause between attempts to connect, by default 1 s; with `None` there is only one
+    /// attempt.
     #[must_use]
     pub fn reconnect(mut self, period: Option<Duration>) -> Self {
         self.reconnect = period;
         self
     }
 
-    /// Sets how long a server may take from the connection until the link is up, by default 5 s. A server that is
-    /// stopped or busy for longer counts as one that rejected the client.
+    /// Sets how long a server may take from the connection until the link is up, by default 5 s. A
+    /// server that is stopped or busy for longer counts as one that rejected the client.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;

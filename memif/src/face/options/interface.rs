@@ -5,8 +5,8 @@ use crate::error::OptionsError;
 use crate::face::rx_mode::RxMode;
 use crate::format::Mode;
 
-/// Options of one interface of a [`Server`](crate::Server). The size and place of rings and buffers are the client's
-/// choice.
+/// Options of one interface of a [`Server`](crate::Server). The size and place of rings and buffers
+/// are the client's choice.
 ///
 /// ```
 /// use memif::{InterfaceOptions, RxMode};
@@ -20,21 +20,24 @@ pub struct InterfaceOptions {
 }
 
 impl InterfaceOptions {
-    /// Returns the options of interface `id` on its socket: Ethernet, no secret, as many queues as the client asks for.
+    /// Returns the options of interface `id` on its socket: Ethernet, no secret, as many queues as
+    /// the client asks for.
     #[must_use]
     pub fn new(id: u32) -> Self {
         Self { interface: InterfaceConfig::new(id, u8::MAX) }
     }
 
-    /// Sets the interface's name as shown to the peer, up to 31 bytes; by default `memif` and the id.
+    /// Sets the interface's name as shown to the peer, up to 31 bytes; by default `memif` and the
+    /// id.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.interface.name = Some(name.into());
         self
     }
 
-    /// Sets the program's name as shown to the client, up to 31 bytes. All clients of a socket see the name of the
-    /// interface with the lowest id, as HELLO goes out before the client says which interface it wants.
+    /// Sets the program's name as shown to the client, up to 31 bytes. All clients of a socket see
+    /// the name of the interface with the lowest id, as HELLO goes out before the client says which
+    /// interface it wants.
     #[must_use]
     pub fn app_name(mut self, name: impl Into<String>) -> Self {
         self.interface.app_name = Some(name.into());
@@ -48,7 +51,8 @@ impl InterfaceOptions {
         self
     }
 
-    /// Sets the password that both sides must have, 1 to 24 bytes. VPP matches at most 23: with 24 a warning is logged.
+    /// Sets the password that both sides must have, 1 to 24 bytes. VPP matches at most 23: with 24
+    /// a warning is logged.
     ///
     /// # Errors
     /// [`OptionsError::Secret`] when it is empty, longer, or holds a NUL byte.
@@ -57,14 +61,16 @@ impl InterfaceOptions {
         Ok(self)
     }
 
-    /// Sets how many queues to receive on a client may have, 1 to 255, by default 255. Each takes an open file.
+    /// Sets how many queues to receive on a client may have, 1 to 255, by default 255. Each takes
+    /// an open file.
     #[must_use]
     pub fn rx_queues(mut self, queues: u8) -> Self {
         self.interface.rx_queues = queues;
         self
     }
 
-    /// Sets how many queues to send on a client may have, 1 to 255, by default 255. Each takes an open file.
+    /// Sets how many queues to send on a client may have, 1 to 255, by default 255. Each takes an
+    /// open file.
     #[must_use]
     pub fn tx_queues(mut self, queues: u8) -> Self {
         self.interface.tx_queues = queues;
