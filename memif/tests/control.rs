@@ -1,4 +1,5 @@
-//! The control side as a program uses it: waits that end, listeners that move to a successor, users that are allowed.
+//! The control side as a program uses it: waits that end, listeners that move to a successor, users
+//! that are allowed.
 
 mod common;
 
@@ -96,7 +97,7 @@ fn a_listening_socket_moves_to_a_successor_without_a_rejection() {
         let mut world = World::new(server);
         until("HELLO", || {
             world.pump();
-            waiting.hear().filter(|heard| *heard == Heard::Hello)
+            waiting.receive().filter(|received| *received == Received::Hello)
         });
         connects(&mut world, &addr);
         drop(world);
@@ -142,8 +143,8 @@ fn only_allowed_users_are_served() {
             continue;
         }
         let mock = Mock::connect(&addr);
-        assert_eq!(world.verdict(&mock), Heard::Disconnect("this user is not allowed to connect".into()));
-        assert_eq!(world.verdict(&mock), Heard::Closed);
+        assert_eq!(world.verdict(&mock), Received::Disconnect("this user is not allowed to connect".into()));
+        assert_eq!(world.verdict(&mock), Received::Closed);
         world.event("Refused", |event| match event {
             Event::Rejected { id: None, reason: Rejection::UidNotAllowed { uid } } => {
                 assert_eq!(*uid, Some(me));

@@ -204,12 +204,12 @@ fn failed_checks_are_counted_by_name() {
     for packet in [init(1, 0, b"wrong"), init(1, 0, b""), init(9, 0, b""), message(77, &[]), vec![1]] {
         let mock = Mock::connect(&addr);
         mock.send(&packet, &[]);
-        assert!(matches!(world.verdict(&mock), Heard::Disconnect(_)));
+        assert!(matches!(world.verdict(&mock), Received::Disconnect(_)));
     }
     let (mock, memory, mut link) = world.connect_mock(&addr, 2);
     set_head(&memory, S2M, 9);
     assert!(link.rx[0].burst(1).is_err());
-    assert!(matches!(world.verdict(&mock), Heard::Disconnect(_)));
+    assert!(matches!(world.verdict(&mock), Received::Disconnect(_)));
     let expected = [
         ("message-length", 1),
         ("message-type", 1),

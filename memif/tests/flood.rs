@@ -1,4 +1,5 @@
-//! Thousands of connections a second, which stay open and say nothing. A program of its own, as it keeps the processors busy.
+//! Thousands of connections a second, which stay open and say nothing. A program of its own, as it
+//! keeps the processors busy.
 
 mod common;
 
@@ -16,7 +17,7 @@ fn flood(addr: &SocketAddr, over: &AtomicBool) {
     while !over.load(Ordering::Relaxed) {
         if kept.len() < 300 {
             kept.extend(Mock::try_connect(addr));
-        } else if kept.front().and_then(Mock::hear).is_some_and(|heard| heard != Heard::Hello) {
+        } else if kept.front().and_then(Mock::receive).is_some_and(|received| received != Received::Hello) {
             kept.pop_front();
         } else {
             thread::yield_now();

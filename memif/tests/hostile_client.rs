@@ -1,4 +1,5 @@
-//! Clients that break the protocol: each loses its connection, receives the reason, and nothing else is disturbed.
+//! Clients that break the protocol: each loses its connection, receives the reason, and nothing
+//! else is disturbed.
 
 mod common;
 
@@ -17,19 +18,20 @@ use nix::sys::stat::Mode;
 
 type Script = Vec<(Vec<u8>, Vec<RawFd>)>;
 
-/// Plays `script` to a fresh connection; the server's words to the mock, which must be those in its report.
+/// Plays `script` to a fresh connection; the server's words to the mock, which must be those in its
+/// report.
 fn rejected(world: &mut World, addr: &memif::SocketAddr, script: &Script) -> String {
     let mock = Mock::connect(addr);
     for (message, fds) in script {
         mock.send(message, fds);
     }
-    let Heard::Disconnect(reason) = world.verdict(&mock) else { panic!("no reason given") };
+    let Received::Disconnect(reason) = world.verdict(&mock) else { panic!("no reason given") };
     let reported = world.event("Refused", |event| match event {
         Event::Rejected { reason, .. } => Some(reason.to_string()),
         _ => None,
     });
     assert!(reported.starts_with(&reason), "{reported:?} was reported, {reason:?} was sent");
-    assert_eq!(world.verdict(&mock), Heard::Closed);
+    assert_eq!(world.verdict(&mock), Received::Closed);
     reason
 }
 
@@ -224,7 +226,7 @@ fn violations_on_a_live_link_end_that_link_only() {
             matches!(&error, LinkError::Peer(fault) if fault.to_string().contains(text)),
             "{error} / {text}"
         );
-        let Heard::Disconnect(reason) = world.verdict(&mock) else { panic!("no reason sent: {text}") };
+        let Received::Disconnect(reason) = world.verdict(&mock) else { panic!("no reason sent: {text}") };
         assert!(reason.contains(text), "{reason:?} should say {text:?}");
         world.event("Disconnected", |event| match event {
             Event::Disconnected { id: 1, reason: DisconnectReason::ProtocolError(fault) } => {
@@ -266,7 +268,7 @@ fn messages_after_connected_end_the_link() {
         mock.send(&late, &[]);
         assert_eq!(
             world.verdict(&mock),
-            Heard::Disconnect(text.to_owned() + if late.len() == 5 { ", not 128" } else { "" })
+            Received::Disconnect(text.to_owned() + if late.len() == 5 { ", not 128" } else { "" })
         );
         world.event("Disconnected", |event| matches!(event, Event::Disconnected { id: 1, .. }).then_some(()));
         assert_eq!(link.rx[0].burst(1).unwrap_err(), LinkError::Down);
@@ -294,13 +296,13 @@ fn disconnect_reasons_are_reported() {
 
     let (mock, ..) = world.connect_mock(&addr, 1);
     assert!(world.server.disconnect(1, "maintenance"));
-    assert_eq!(world.verdict(&mock), Heard::Disconnect("maintenance".into()));
+    assert_eq!(world.verdict(&mock), Received::Disconnect("maintenance".into()));
     assert_eq!(world.event("Disconnected", reason), DisconnectReason::Local { reason: "maintenance".into() });
     assert!(!world.server.disconnect(1, "again"));
 
     let (mock, ..) = world.connect_mock(&addr, 1);
     assert!(world.server.remove(1, "gone for good"));
-    assert_eq!(world.verdict(&mock), Heard::Disconnect("gone for good".into()));
+    assert_eq!(world.verdict(&mock), Received::Disconnect("gone for good".into()));
     assert_eq!(
         rejected(&mut world, &addr, &vec![(init(1, 0, b""), vec![])]),
         "no interface with id 1 on this socket"
@@ -322,8 +324,9 @@ fn who_never_says_init_goes_and_never_keeps_others_out() {
         })
         .collect();
     let (_mock, _memory, mut link) = world.connect_mock(&addr, 1);
-    let reason: Vec<Heard> = silent.iter().map(|mock| world.verdict(mock)).collect();
-    let count = |text: &str| reason.iter().filter(|heard| **heard == Heard::Disconnect(text.into())).count();
+    let reason: Vec<Received> = silent.iter().map(|mock| world.verdict(mock)).collect();
+    let count =
+        |text: &str| reason.iter().filter(|received| **received == Received::Disconnect(text.into())).count();
     let crowded = count("too many connections without INIT");
     assert_eq!(crowded + count("the handshake took too long"), 200, "{reason:?}");
     assert!(crowded >= 196, "at most 4 may stay");
@@ -343,7 +346,7 @@ fn a_client_that_stops_anywhere_on_its_way_frees_its_interface() {
         for (message, fd) in proper(1, &memory, &event_fd).into_iter().take(steps) {
             mock.send(&message, fd.as_slice());
         }
-        assert_eq!(world.verdict(&mock), Heard::Disconnect("the handshake took too long".into()));
+        assert_eq!(world.verdict(&mock), Received::Disconnect("the handshake took too long".into()));
         world.event("Refused", |event| match event {
             Event::Rejected { id: Some(1), reason: Rejection::Timeout } => Some(()),
             _ => None,
@@ -388,7 +391,8 @@ fn unread_answers_are_bounded_and_kept() {
     script.push((connect_message(), None));
     let messages = script.len();
 
-    // Send ahead as far as it goes, without reading any answer: the server neither blocks nor hoards.
+    // Send ahead as far as it goes, without reading any answer: the server neither blocks nor
+    // hoards.
     let mut stalled = 0;
     let mut script = script.into_iter().peekable();
     while stalled < 1_000 {
@@ -412,11 +416,11 @@ fn unread_answers_are_bounded_and_kept() {
             script.next();
         }
         world.pump();
-        let heard = mock.hear()?;
+        let received = mock.receive()?;
         answers += 1;
-        match heard {
-            Heard::Connected => Some(()),
-            Heard::Ack | Heard::Hello => None,
+        match received {
+            Received::Connected => Some(()),
+            Received::Ack | Received::Hello => None,
             other => panic!("{other:?} after {answers} answers"),
         }
     });
@@ -455,8 +459,14 @@ fn sparse(bytes: u64) -> File {
     file
 }
 
-/// Connects a client of interface 1 whose regions are these files and sizes, and whose M2S ring is in region `m2s`.
-fn with_regions(world: &mut World, addr: &SocketAddr, regions: &[(&File, u64)], m2s: u16) -> (Mock, Heard) {
+/// Connects a client of interface 1 whose regions are these files and sizes, and whose M2S ring is
+/// in region `m2s`.
+fn with_regions(
+    world: &mut World,
+    addr: &SocketAddr,
+    regions: &[(&File, u64)],
+    m2s: u16,
+) -> (Mock, Received) {
     let (mock, event_fd) = (Mock::connect(addr), event_fd());
     let event_fd = event_fd.as_fd().as_raw_fd();
     mock.send(&init(1, 0, b""), &[]);
@@ -480,7 +490,7 @@ fn memory_up_to_the_limit_is_reached_and_no_more_is_taken() {
     let file = sparse(16 * GIB);
     // 8 GiB is all that 32 bits of offset and of length can reach.
     let (_mock, verdict) = with_regions(&mut world, &addr, &[(&file, 16 * GIB); 8], 0);
-    assert_eq!(verdict, Heard::Connected);
+    assert_eq!(verdict, Received::Connected);
     let mut link = world.link();
     assert_eq!(world.server.details(1).unwrap().regions[7].size, 8 * GIB);
     file.write_all_at(b"beyond four", 4 * GIB - 6).unwrap();
@@ -495,7 +505,7 @@ fn memory_up_to_the_limit_is_reached_and_no_more_is_taken() {
 
     let (_mock, verdict) = with_regions(&mut world, &addr, &[(&file, 16 * GIB); 9], 0);
     let text = "region 8: size of 17179869184 bytes is not in 1..=0";
-    assert_eq!(verdict, Heard::Disconnect(text.into()));
+    assert_eq!(verdict, Received::Disconnect(text.into()));
 
     let addr = unique("memory-limit-set");
     let mut server = Server::bind(&addr, SocketOptions::new().max_memory(2 * SIZE)).unwrap();
@@ -504,12 +514,13 @@ fn memory_up_to_the_limit_is_reached_and_no_more_is_taken() {
     let file = sparse(2 * SIZE);
     let (_mock, verdict) = with_regions(&mut world, &addr, &[(&file, SIZE), (&file, SIZE + 1)], 0);
     let text = "region 1: size of 4097 bytes is not in 1..=4096";
-    assert_eq!(verdict, Heard::Disconnect(text.into()));
+    assert_eq!(verdict, Received::Disconnect(text.into()));
     let (_mock, verdict) = with_regions(&mut world, &addr, &[(&file, SIZE), (&file, SIZE)], 0);
-    assert_eq!(verdict, Heard::Connected);
+    assert_eq!(verdict, Received::Connected);
 }
 
-/// The same memory as two regions, rings and packets on top of each other: a muddle, and the client's own.
+/// The same memory as two regions, rings and packets on top of each other: a muddle, and the
+/// client's own.
 #[test]
 fn memory_that_is_several_regions_at_once_is_survived() {
     let addr = unique("aliases");
@@ -524,7 +535,7 @@ fn memory_that_is_several_regions_at_once_is_survived() {
         }
     }
     let (_mock, verdict) = with_regions(&mut world, &addr, &[(&file, SIZE), (&file, SIZE)], 1);
-    assert_eq!(verdict, Heard::Connected);
+    assert_eq!(verdict, Received::Connected);
     let mut link = world.link();
     let mut copy = [0; 5_000];
     for round in 1..2_000u16 {

@@ -1,4 +1,5 @@
-//! Peers that send descriptors whose use or close blocks, or that make shared ones block: no endpoint waits for them.
+//! Peers that send descriptors whose use or close blocks, or that make shared ones block: no
+//! endpoint waits for them.
 
 mod common;
 
@@ -36,7 +37,8 @@ fn lingering() -> (OwnedFd, TcpStream) {
     (full.into(), listener.accept().unwrap().0)
 }
 
-/// A socket in whose queue such a connection waits to be received: closing the one closes the other.
+/// A socket in whose queue such a connection waits to be received: closing the one closes the
+/// other.
 fn nested() -> (OwnedFd, TcpStream) {
     let (full, silent) = lingering();
     let (from, to) = UnixDatagram::pair().unwrap();
@@ -59,8 +61,8 @@ fn hold_up(name: &str, trap: fn() -> (OwnedFd, TcpStream)) {
     server.add(InterfaceOptions::new(1)).unwrap();
     let mut world = World::new(server);
     let leave = message(8, &[]);
-    // Where none belongs; as a region; as an eventfd; behind what ended the connection already; with no message at all, and
-    // behind what looks like the end.
+    // Where none belongs; as a region; as an eventfd; behind what ended the connection already;
+    // with no message at all, and behind what looks like the end.
     let scripts: [Vec<Vec<u8>>; 8] = [
         vec![init(1, 0, b"")],
         vec![init(1, 0, b""), add_region(0, SIZE)],
@@ -86,7 +88,7 @@ fn hold_up(name: &str, trap: fn() -> (OwnedFd, TcpStream)) {
         world = in_time("the connection's end", move || {
             until("the connection's end", || {
                 world.pump();
-                (mock.hear() == Some(Heard::Closed)).then_some(())
+                (mock.receive() == Some(Received::Closed)).then_some(())
             });
             world
         });
@@ -99,11 +101,11 @@ fn hold_up(name: &str, trap: fn() -> (OwnedFd, TcpStream)) {
     mock.send(&init(1, 0, b""), &[full.as_raw_fd()]);
     drop(full);
     in_time("the server's end", move || drop(world));
-    until("the connection's end", || (mock.hear() == Some(Heard::Closed)).then_some(()));
+    until("the connection's end", || (mock.receive() == Some(Received::Closed)).then_some(()));
 }
 
-/// Works while the peer says over and over that calls for this eventfd may wait. Tens of thousands of times, since between any two
-/// system calls of ours it has little time to say so.
+/// Works while the peer says over and over that calls for this eventfd may wait. Tens of thousands
+/// of times, since between any two system calls of ours it has little time to say so.
 fn in_time_with_a_spoiler<T: Send + 'static>(
     event_fd: &EventFd,
     work: impl FnOnce() -> T + Send + 'static,
@@ -155,7 +157,7 @@ fn a_client_cannot_make_its_server_wait_for_an_eventfd() {
     for (message, fd) in script {
         mock.send(&message, fd.as_slice());
     }
-    assert_eq!(world.verdict(&mock), Heard::Connected);
+    assert_eq!(world.verdict(&mock), Received::Connected);
     let Link { mut rx, mut tx, .. } = world.link();
     // There is never anything to be read ...
     let memory = in_time_with_a_spoiler(&event_fds[0], move || {
@@ -183,7 +185,7 @@ fn ends_of_links_wait_for_no_eventfd() {
     for (message, fd) in proper(1, &memory, &event_fd) {
         mock.send(&message, fd.as_slice());
     }
-    assert_eq!(world.verdict(&mock), Heard::Connected);
+    assert_eq!(world.verdict(&mock), Received::Connected);
     fcntl(&event_fd, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
     let mut world = in_time("the end", move || {
         assert!(world.server.disconnect(1, "enough"));

@@ -1,4 +1,5 @@
-//! Servers that break the protocol, reject the client, or do not exist: the client reports each and stays sound.
+//! Servers that break the protocol, reject the client, or do not exist: the client reports each and
+//! stays sound.
 
 mod common;
 
@@ -74,9 +75,10 @@ fn violations_in_the_handshake_are_rejected_with_a_reason() {
         }
         let refusal = rejection(&mut client).to_string();
         assert!(refusal.contains(text), "{refusal:?} should say {text:?}");
-        let reason =
-            until("the reason", || mock.hear().filter(|heard| matches!(heard, Heard::Disconnect(_))));
-        assert_eq!(reason, Heard::Disconnect(refusal));
+        let reason = until("the reason", || {
+            mock.receive().filter(|received| matches!(received, Received::Disconnect(_)))
+        });
+        assert_eq!(reason, Received::Disconnect(refusal));
     }
 }
 
@@ -163,9 +165,12 @@ fn violations_on_a_live_link_end_it_and_the_client_reconnects() {
                     "{event:?}"
                 );
             }
-            mock.hear()
+            mock.receive()
         });
-        assert!(matches!(&reason, Heard::Disconnect(reason) if reason.contains(text)), "{reason:?} / {text}");
+        assert!(
+            matches!(&reason, Received::Disconnect(reason) if reason.contains(text)),
+            "{reason:?} / {text}"
+        );
     }
 }
 
@@ -245,7 +250,8 @@ fn a_server_that_says_nothing_is_given_up_and_tried_again() {
         let mock = accept(&listener, &mut client);
         until("the end of its patience", || {
             let _ = client.ready().unwrap();
-            mock.hear().filter(|heard| *heard == Heard::Disconnect("the handshake took too long".into()))
+            mock.receive()
+                .filter(|received| *received == Received::Disconnect("the handshake took too long".into()))
         });
     }
 }

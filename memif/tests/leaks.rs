@@ -1,4 +1,5 @@
-//! Nothing stays behind: descriptors and mappings are counted before and after. One test, as it counts for the process.
+//! Nothing stays behind: descriptors and mappings are counted before and after. One test, as it
+//! counts for the process.
 
 mod common;
 
@@ -67,7 +68,7 @@ fn no_descriptor_and_no_mapping_is_lost_whoever_is_to_blame() {
             let (mock, file) = (Mock::connect(&addr), fs::File::open("/proc/self/exe").unwrap());
             mock.send(&init(1, 0, b""), &[]);
             mock.send(&add_region(0, SIZE), &[file.as_raw_fd()]);
-            let Heard::Disconnect(reason) = world.verdict(&mock) else { panic!("no reason given") };
+            let Received::Disconnect(reason) = world.verdict(&mock) else { panic!("no reason given") };
             assert!(reason.contains("its file is not memory"), "{reason}");
         }
         until("all gone", || {
@@ -114,7 +115,7 @@ fn no_descriptor_and_no_mapping_is_lost_whoever_is_to_blame() {
         for mock in &waiting {
             until("HELLO", || {
                 world.pump();
-                mock.hear()
+                mock.receive()
             });
         }
         drop(waiting);

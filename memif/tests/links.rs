@@ -1,4 +1,5 @@
-//! Traffic over real links: both directions, several queues on threads of their own, chained packets, interrupts.
+//! Traffic over real links: both directions, several queues on threads of their own, chained
+//! packets, interrupts.
 
 mod common;
 
@@ -293,7 +294,8 @@ fn queues_outlive_their_endpoint() {
     assert_eq!(here.tx[0].free_slots().unwrap_err(), LinkError::Down);
 }
 
-/// A peer that scribbles over all of the shared memory while it is in use makes no more than errors.
+/// A peer that scribbles over all of the shared memory while it is in use makes no more than
+/// errors.
 #[test]
 fn memory_scribbled_over_under_a_live_reader_is_survived() {
     use std::os::unix::fs::FileExt;

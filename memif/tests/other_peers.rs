@@ -1,5 +1,5 @@
-//! Peers of other people's making, played as they are known to behave: what they send, leave as it was, reset and put up with. DPDK
-//! itself takes part in the system tests.
+//! Peers of other people's making, played as they are known to behave: what they send, leave as it
+//! was, reset and put up with. DPDK itself takes part in the system tests.
 
 mod common;
 
@@ -175,18 +175,19 @@ fn interrupts(event_fd: impl AsFd) -> u64 {
     u64::from_ne_bytes(count)
 }
 
-/// A client's messages one by one, each when the last was answered, and the memory and eventfds that go with them.
+/// A client's messages one by one, each when the last was answered, and the memory and eventfds
+/// that go with them.
 fn lock_step(world: &mut World, mock: &Mock, script: &[(Vec<u8>, Option<i32>)]) -> Link {
     let mut answers = until("HELLO", || {
         world.pump();
-        mock.hear_packet()
+        mock.receive_packet()
     });
     assert_eq!(word(&answers.0, 0), 2);
     for (message, fd) in script {
         mock.send(message, fd.as_slice());
         answers = until("an answer", || {
             world.pump();
-            mock.hear_packet()
+            mock.receive_packet()
         });
         assert!(answers.0.len() == 128 && answers.1.is_empty());
         assert_eq!(word(&answers.0, 0), if word(message, 0) == 6 { 7 } else { 1 }, "{:?}", &answers.0[..102]);
@@ -212,7 +213,8 @@ fn server(name: &str, options: InterfaceOptions) -> (SocketAddr, World) {
     (addr, World::new(server))
 }
 
-/// A VPP client that does not copy: rings alone in region 0, and its pool of buffers, whose file has no seal, in region 1.
+/// A VPP client that does not copy: rings alone in region 0, and its pool of buffers, whose file
+/// has no seal, in region 1.
 struct VppClient {
     s2m: Ring,
     m2s: Ring,
@@ -369,7 +371,8 @@ fn a_vpp_client_of_ip_packets_is_served() {
     assert_eq!((vpp.receive(), received(&mut link)), (vec![packet(1, &[20])], vec![packet(2, &[84])]));
 }
 
-/// VPP lays rings out for the size that HELLO allows, and announces the one it was configured with: rings of 32,768 overlap.
+/// VPP lays rings out for the size that HELLO allows, and announces the one it was configured with:
+/// rings of 32,768 overlap.
 #[test]
 fn a_vpp_client_with_rings_of_32_768_gets_a_reason() {
     let (addr, mut world) = server("vpp-32768", InterfaceOptions::new(0));
@@ -384,7 +387,7 @@ fn a_vpp_client_with_rings_of_32_768_gets_a_reason() {
         mock.send(&dirty_ring(true, 0, 15), &[event_fd]);
         mock.send(&dirty_ring(false, ring, 15), &[event_fd]);
         mock.send(&dirty(6, &[&field::<32>("memif1/0")]), &[]);
-        assert_eq!(world.verdict(&mock), Heard::Disconnect(reason.into()));
+        assert_eq!(world.verdict(&mock), Received::Disconnect(reason.into()));
     }
 }
 
@@ -412,7 +415,7 @@ fn served(listener: &OwnedFd, client: &mut Client, manners: &Manners) -> (Served
     loop {
         let (message, mut fds) = until("a message", || {
             assert!(client.ready().unwrap().is_none());
-            mock.hear_packet()
+            mock.receive_packet()
         });
         assert_eq!(message.len(), 128);
         match (word(&message, 0), fds.pop()) {
@@ -460,7 +463,8 @@ fn served(listener: &OwnedFd, client: &mut Client, manners: &Manners) -> (Served
 }
 
 impl Served {
-    /// Sends a packet over as many buffers as its room takes, and sets of a descriptor what VPP and libmemif set.
+    /// Sends a packet over as many buffers as its room takes, and sets of a descriptor what VPP and
+    /// libmemif set.
     fn send(&self, packet: &[u8]) -> bool {
         let (head, mut tail) = (self.m2s.head(), self.m2s.tail());
         let mut rest = packet;
@@ -593,7 +597,8 @@ fn a_libmemif_server_is_understood() {
     assert_eq!(reason, "the peer closed the connection");
 }
 
-/// Its HELLO allows 256 rings, but it closes the connection on one more than it was configured with.
+/// Its HELLO allows 256 rings, but it closes the connection on one more than it was configured
+/// with.
 #[test]
 fn a_libmemif_server_with_fewer_rings_is_tried_again() {
     let addr = unique("libmemif-rings");
@@ -617,7 +622,8 @@ fn a_libmemif_server_with_fewer_rings_is_tried_again() {
     }
 }
 
-/// A libmemif client: rings in region 0, buffers in region 1, both sealed; a headroom of 64 bytes in what it offers.
+/// A libmemif client: rings in region 0, buffers in region 1, both sealed; a headroom of 64 bytes
+/// in what it offers.
 struct LibmemifClient {
     s2m: Ring,
     m2s: Ring,

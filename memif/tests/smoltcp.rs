@@ -1,4 +1,5 @@
-//! An IP stack behind a link: what it is asked it answers, frame by frame, more than goes into a burst.
+//! An IP stack behind a link: what it is asked it answers, frame by frame, more than goes into a
+//! burst.
 
 #![cfg(feature = "smoltcp")]
 

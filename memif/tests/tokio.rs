@@ -61,7 +61,7 @@ async fn who_comes_in_a_crowd_is_served_as_well() {
     let crowd: Vec<Mock> = (0..300).map(|_| Mock::connect(&addr)).collect();
     let all = async {
         for mock in &crowd {
-            while mock.hear() != Some(Heard::Hello) {
+            while mock.receive() != Some(Received::Hello) {
                 tokio::task::yield_now().await;
             }
         }

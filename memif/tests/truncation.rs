@@ -1,4 +1,5 @@
-//! Clients that take their memory away while it is in use: the link ends with a reason, and nothing else does.
+//! Clients that take their memory away while it is in use: the link ends with a reason, and nothing
+//! else does.
 
 mod common;
 
@@ -14,7 +15,8 @@ use memif::{
     SocketAddr, SocketOptions,
 };
 
-/// Rings are in the first page of the mock's memory, its buffers in the second, so that they can be lost alone.
+/// Rings are in the first page of the mock's memory, its buffers in the second, so that they can be
+/// lost alone.
 const PAGE: u64 = 4_096;
 const BUFFER: u32 = 4_096;
 const BYTES: [u8; 64] = [0xA5; 64];
@@ -38,7 +40,7 @@ fn client(world: &mut World, addr: &SocketAddr, id: u32) -> (Mock, File, Link) {
     for (message, fd) in script {
         mock.send(&message, fd.as_slice());
     }
-    assert_eq!(world.verdict(&mock), Heard::Connected);
+    assert_eq!(world.verdict(&mock), Received::Connected);
     file.write_all_at(&[0xA5; 4_096], PAGE).unwrap();
     for slot in 0..8 {
         set_descriptor(&file, S2M, slot, descriptor(0, 0, 64, BUFFER + 64 * slot));
@@ -53,7 +55,7 @@ fn is_loss(error: &LinkError) -> bool {
 
 /// Both the peer and the caller learn the reason.
 fn ends(world: &mut World, mock: &Mock, id: u32) {
-    let Heard::Disconnect(reason) = world.verdict(mock) else { panic!("the mock got no reason") };
+    let Received::Disconnect(reason) = world.verdict(mock) else { panic!("the mock got no reason") };
     assert_eq!(reason, "region 0: its memory was taken away while in use");
     world.event("Disconnected", |event| match event {
         Event::Disconnected {
@@ -143,7 +145,8 @@ fn whatever_comes_up_while_the_memory_vanishes_was_written_by_the_peer() {
         let (received, ended) = (AtomicBool::new(false), AtomicBool::new(false));
         thread::scope(|scope| {
             scope.spawn(|| {
-                // An honest sender, until it cuts its memory, at another place in the traffic each time.
+                // An honest sender, until it cuts its memory, at another place in the traffic each
+                // time.
                 let mut head = 0u16;
                 let end = u16::try_from(100 + 37 * round).unwrap();
                 while head != end {
@@ -195,7 +198,7 @@ fn unsealed_memory_is_rejected_if_the_options_say_so() {
         mock.send(&message, fd.as_slice());
     }
     let text = "region 0: its file is not sealed against shrinking";
-    assert_eq!(world.verdict(&mock), Heard::Disconnect(text.into()));
+    assert_eq!(world.verdict(&mock), Received::Disconnect(text.into()));
     // A client of ours is sealed.
     let mut client = memif::Client::new(&addr, ClientOptions::new(0)).unwrap();
     until("a link", || {

@@ -1,5 +1,6 @@
-//! Packets that move without being copied: between rings of one client, between clients with the same buffer pool, and
-//! through buffers of the caller. The same calls copy where that is not possible.
+//! Packets that move without being copied: between rings of one client, between clients with the
+//! same buffer pool, and through buffers of the caller. The same calls copy where that is not
+//! possible.
 
 mod common;
 
@@ -20,7 +21,8 @@ fn packet(n: u32, longest: usize) -> Vec<u8> {
     packet
 }
 
-/// Two links of one server with a client each: the world, the server's links, the clients, and theirs.
+/// Two links of one server with a client each: the world, the server's links, the clients, and
+/// theirs.
 fn two(test: &str, left: ClientOptions, right: ClientOptions) -> (World, [Link; 2], [Client; 2], [Link; 2]) {
     let addr = unique(test);
     let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
@@ -205,7 +207,8 @@ fn what_finds_no_room_stays_and_what_is_not_published_is_lost() {
     assert_eq!(pool.free(), 100);
 }
 
-/// Takes packets, puts a header in front of each, and sends them: zero-copy or not, as the queues can.
+/// Takes packets, puts a header in front of each, and sends them: zero-copy or not, as the queues
+/// can.
 fn tunnel(rx: &mut RxQueue, tx: &mut TxQueue, hands: &mut [Buffer]) {
     let taken = rx.burst(8).unwrap().take(hands);
     let mut packets = 0;

@@ -1,5 +1,5 @@
 //! A link as a device of smoltcp, so that an IP stack in this process can be a host behind memif:
-//! on Ethernet, or on IP alone where both sides are in [`Mode::Ip`](crate::Mode::Ip). (Feature
+//! on Ethernet, or on IP alone where both sides are in [`Mode::Ip`]. (Feature
 //! `smoltcp`.)
 //!
 //! smoltcp asks for frames one by one. [`Phy`] reads them in bursts, and collects the frames to

@@ -132,7 +132,7 @@ pub fn event_fd() -> EventFd {
 
 /// What the mock has received.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum Received {
     Ack,
     Hello,
     Connected,
@@ -195,7 +195,7 @@ impl Mock {
     }
 
     /// What came, byte for byte, with its descriptors; no bytes at the end.
-    pub fn hear_packet(&self) -> Option<(Vec<u8>, Vec<OwnedFd>)> {
+    pub fn receive_packet(&self) -> Option<(Vec<u8>, Vec<OwnedFd>)> {
         let mut packet = [0; 128];
         let mut control = nix::cmsg_space!([RawFd; 4]);
         let mut iov = [IoSliceMut::new(&mut packet)];
@@ -216,24 +216,24 @@ impl Mock {
     }
 
     /// What came, with its descriptors.
-    pub fn hear_with_fds(&self) -> Option<(Heard, Vec<OwnedFd>)> {
-        let (packet, fds) = self.hear_packet()?;
-        let Some(&[low, high]) = packet.first_chunk() else { return Some((Heard::Closed, fds)) };
-        let heard = match u16::from_ne_bytes([low, high]) {
-            1 => Heard::Ack,
-            2 => Heard::Hello,
-            7 => Heard::Connected,
+    pub fn receive_with_fds(&self) -> Option<(Received, Vec<OwnedFd>)> {
+        let (packet, fds) = self.receive_packet()?;
+        let Some(&[low, high]) = packet.first_chunk() else { return Some((Received::Closed, fds)) };
+        let received = match u16::from_ne_bytes([low, high]) {
+            1 => Received::Ack,
+            2 => Received::Hello,
+            7 => Received::Connected,
             8 => {
                 let text = packet[6..102].split(|byte| *byte == 0).next().unwrap();
-                Heard::Disconnect(String::from_utf8(text.to_vec()).unwrap())
+                Received::Disconnect(String::from_utf8(text.to_vec()).unwrap())
             }
-            kind => Heard::Other(kind),
+            kind => Received::Other(kind),
         };
-        Some((heard, fds))
+        Some((received, fds))
     }
 
-    pub fn hear(&self) -> Option<Heard> {
-        self.hear_with_fds().map(|(heard, _)| heard)
+    pub fn receive(&self) -> Option<Received> {
+        self.receive_with_fds().map(|(received, _)| received)
     }
 }
 
@@ -245,12 +245,13 @@ pub fn accept(listener: &OwnedFd, client: &mut Client) -> Mock {
     })
 }
 
-/// Lets the client work until the mock hears this kind of message; the descriptors that came with it.
+/// Lets the client work until the mock hears this kind of message; the descriptors that came with
+/// it.
 pub fn expect(mock: &Mock, client: &mut Client, kind: u16) -> Vec<OwnedFd> {
     until("a message", || {
         assert!(client.ready().unwrap().is_none());
-        let (heard, fds) = mock.hear_with_fds()?;
-        assert_eq!(heard, Heard::Other(kind));
+        let (received, fds) = mock.receive_with_fds()?;
+        assert_eq!(received, Received::Other(kind));
         Some(fds)
     })
 }
@@ -279,10 +280,10 @@ impl World {
     }
 
     /// Lets the server work until the mock hears something other than ACK and HELLO.
-    pub fn verdict(&mut self, mock: &Mock) -> Heard {
+    pub fn verdict(&mut self, mock: &Mock) -> Received {
         until("a verdict", || {
             self.pump();
-            mock.hear().filter(|heard| !matches!(heard, Heard::Ack | Heard::Hello))
+            mock.receive().filter(|received| !matches!(received, Received::Ack | Received::Hello))
         })
     }
 
@@ -316,7 +317,7 @@ impl World {
         for (message, fd) in proper(id, &memory, &event_fd()) {
             mock.send(&message, fd.as_slice());
         }
-        assert_eq!(self.verdict(&mock), Heard::Connected);
+        assert_eq!(self.verdict(&mock), Received::Connected);
         (mock, memory, self.link())
     }
 }
