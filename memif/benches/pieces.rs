@@ -1,10 +1,14 @@
-//! What the pieces of the data path cost, on one thread: `cargo bench -p memif`.
+//! The cost of each piece of the data path, on one thread: `cargo bench -p memif`.
 //!
-//! Between two processes other things count, above all cache lines that go to and fro: `busctl bench memif` measures that.
+//! Between two processes other costs dominate, above all cache lines that move between CPUs:
+//! `busctl bench memif` measures that.
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use memif::{BufferPool, Client, Event, Link, Options, RxQueue, Server, SocketAddr, TxQueue};
+use memif::{
+    BufferPool, Client, ClientOptions, Event, InterfaceOptions, Link, RxQueue, Server, SocketAddr,
+    SocketOptions, TxQueue,
+};
 
 fn main() {
     divan::main();
@@ -20,11 +24,11 @@ struct Pair {
     there: Link,
 }
 
-fn pair(options: Options) -> Pair {
+fn pair(options: ClientOptions) -> Pair {
     let name = format!("memif-bench-{}-{:?}", std::process::id(), std::thread::current().id());
     let addr = SocketAddr::abstract_name(name).expect("a name");
-    let mut server = Server::bind(&addr).expect("a server");
-    server.add(Options::new(0)).expect("an interface");
+    let mut server = Server::bind(&addr, SocketOptions::new()).expect("a server");
+    server.add(InterfaceOptions::new(0)).expect("an interface");
     let mut client = Client::new(&addr, options).expect("a client");
     let (mut here, mut there) = (None, None);
     loop {
@@ -62,7 +66,7 @@ const LENGTHS: [usize; 3] = [64, 1_514, 9_000];
 /// A burst from client to server, copied in and out.
 #[divan::bench(args = LENGTHS)]
 fn client_to_server(bencher: Bencher<'_, '_>, len: usize) {
-    let mut pair = pair(Options::new(0));
+    let mut pair = pair(ClientOptions::new(0));
     let (frame, mut copy) = (vec![1; len], vec![0; len]);
     bencher.counter(ItemsCount::new(BURST)).counter(BytesCount::new(BURST * len)).bench_local(|| {
         send(&mut pair.there.tx[0], &frame);
@@ -70,10 +74,10 @@ fn client_to_server(bencher: Bencher<'_, '_>, len: usize) {
     });
 }
 
-/// The other way: every packet's buffer is the server's to find first.
+/// A burst from server to client: the server must find each packet's buffer first.
 #[divan::bench(args = LENGTHS)]
 fn server_to_client(bencher: Bencher<'_, '_>, len: usize) {
-    let mut pair = pair(Options::new(0));
+    let mut pair = pair(ClientOptions::new(0));
     let (frame, mut copy) = (vec![1; len], vec![0; len]);
     bencher.counter(ItemsCount::new(BURST)).counter(BytesCount::new(BURST * len)).bench_local(|| {
         send(&mut pair.here.tx[0], &frame);
@@ -81,11 +85,11 @@ fn server_to_client(bencher: Bencher<'_, '_>, len: usize) {
     });
 }
 
-/// There, handed on by the client, and back: exchanging buffers.
+/// A burst to the client and back, for which the client exchanges buffers.
 #[divan::bench(args = LENGTHS)]
 fn echo_by_exchange(bencher: Bencher<'_, '_>, len: usize) {
-    let memory = BufferPool::new(2 * 1_024, 2_048).expect("memory");
-    let mut pair = pair(Options::new(0).memory(&memory));
+    let pool = BufferPool::new(2 * 1_024, 2_048).expect("a pool");
+    let mut pair = pair(ClientOptions::new(0).buffer_pool(&pool));
     let (frame, mut copy) = (vec![1; len], vec![0; len]);
     bencher.counter(ItemsCount::new(BURST)).counter(BytesCount::new(BURST * len)).bench_local(|| {
         send(&mut pair.here.tx[0], &frame);
@@ -97,19 +101,19 @@ fn echo_by_exchange(bencher: Bencher<'_, '_>, len: usize) {
     });
 }
 
-/// Asking for an interrupt, and not: what a receiver pays to sleep.
+/// Requesting an interrupt and cancelling it: what a receiver pays to sleep.
 #[divan::bench]
 fn arm_and_disarm(bencher: Bencher<'_, '_>) {
-    let mut pair = pair(Options::new(0));
+    let mut pair = pair(ClientOptions::new(0));
     bencher.bench_local(|| {
         black_box(pair.here.rx[0].arm().expect("up"));
         pair.here.rx[0].disarm();
     });
 }
 
-/// What there is to know about a link, for a display.
+/// A snapshot of a link, for display.
 #[divan::bench]
 fn details(bencher: Bencher<'_, '_>) {
-    let pair = pair(Options::new(0));
+    let pair = pair(ClientOptions::new(0));
     bencher.bench_local(|| black_box(pair.client.details()));
 }

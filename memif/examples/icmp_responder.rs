@@ -1,13 +1,13 @@
-//! The well-known first program of memif users: answers ARP requests and pings for one address.
+//! Answers ARP requests and pings for one address, as the program of this name does in libmemif.
 //!
-//! As the server, for a VPP or libmemif client, or as the client of one:
+//! It is the server for a VPP or libmemif client, or the client of one:
 //!
 //! ```text
 //! $ cargo run --example icmp_responder -p memif -- server /run/vpp/memif.sock 192.168.1.1
 //! $ cargo run --example icmp_responder -p memif -- client /run/vpp/memif.sock 192.168.1.1
 //! ```
 //!
-//! For the second, in VPP:
+//! For the second command, in VPP:
 //!
 //! ```text
 //! create interface memif id 0 master
@@ -16,19 +16,22 @@
 //! ping 192.168.1.1
 //! ```
 //!
-//! The interface's id is 0 unless another one follows the address. Without a peer, `cargo run --example icmp_responder -p memif -- demo`
-//! plays both.
+//! The interface's id is 0 unless another one follows the address. Without a peer,
+//! `cargo run --example icmp_responder -p memif -- demo` plays both sides.
 
 use std::error::Error;
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use memif::{Client, Event, Link, LinkError, Options, Server, SocketAddr};
+use memif::{
+    Client, ClientOptions, Event, InterfaceOptions, Link, LinkError, Server, SocketAddr, SocketOptions,
+};
 
 const MAC: [u8; 6] = [2, 0xfe, 0x68, 0x72, 0x73, 0x74];
 
-/// Turns a request to us into its answer; false when it is neither ARP nor a ping, or not for us.
+/// Turns a request for `me` into its answer; returns `false` when it is neither ARP nor a ping, or
+/// for another address.
 fn answer(frame: &mut [u8], me: Ipv4Addr) -> bool {
     if frame.len() < 42 {
         return false;
@@ -38,8 +41,8 @@ fn answer(frame: &mut [u8], me: Ipv4Addr) -> bool {
     // IPv4 without options and not a fragment, ICMP, echo request.
     let whole = matches!(frame[20..22], [0 | 0x40, 0]);
     let ping = frame[12..15] == [8, 0, 0x45] && whole && frame[23] == 1 && frame[34] == 8;
-    let asks_for_us = arp || (ping && frame[30..34] == me.octets());
-    if !asks_for_us {
+    let is_for_me = arp || (ping && frame[30..34] == me.octets());
+    if !is_for_me {
         return false;
     }
     if frame[13] == 6 {
@@ -51,7 +54,8 @@ fn answer(frame: &mut [u8], me: Ipv4Addr) -> bool {
         // Source and destination change places, which leaves the header's checksum as it is.
         frame.copy_within(26..30, 30);
         frame[26..30].copy_from_slice(&me.octets());
-        // An echo reply is type 0 instead of 8: the checksum grows by what the type shrinks, end-around.
+        // An echo reply has type 0 instead of 8: the checksum grows by what the type shrinks, with
+        // end-around carry.
         frame[34] = 0;
         let sum = u32::from(u16::from_be_bytes([frame[36], frame[37]])) + 0x0800;
         let [_, carry, high, low] = sum.to_be_bytes();
@@ -63,7 +67,7 @@ fn answer(frame: &mut [u8], me: Ipv4Addr) -> bool {
     true
 }
 
-/// Answers what has come; how many frames that were.
+/// Answers the frames that have come; returns how many there were.
 fn respond(link: &mut Link, me: Ipv4Addr) -> Result<usize, LinkError> {
     let mut frame = [0; 9_216];
     let received = link.rx[0].burst(64)?;
@@ -72,10 +76,10 @@ fn respond(link: &mut Link, me: Ipv4Addr) -> Result<usize, LinkError> {
         if packet.len() > frame.len() {
             continue;
         }
-        // Copied before anything is decided: the peer may still change it.
+        // Copied before it is read: the peer may still change it.
         let len = packet.copy_to(&mut frame);
         if answer(&mut frame[..len], me) {
-            // Without room the answer is dropped: who asked asks again.
+            // Without room the answer is dropped: the peer asks again.
             replies.push(&frame[..len]);
         }
     }
@@ -83,8 +87,8 @@ fn respond(link: &mut Link, me: Ipv4Addr) -> Result<usize, LinkError> {
     Ok(received.len())
 }
 
-/// Handles what happened to the interface.
-fn note(event: Option<Event>, link: &mut Option<Link>) {
+/// Handles an event of the interface.
+fn handle(event: Option<Event>, link: &mut Option<Link>) {
     match event {
         Some(Event::Connected { link: new, .. }) => {
             println!("connected to {}", new.peer.app_name);
@@ -94,7 +98,7 @@ fn note(event: Option<Event>, link: &mut Option<Link>) {
             println!("{reason}");
             *link = None;
         }
-        Some(Event::Refused { reason, .. }) => println!("{reason}"),
+        Some(Event::Rejected { reason, .. }) => println!("{reason}"),
         _ => {}
     }
 }
@@ -116,26 +120,26 @@ fn run(args: &[&str]) -> Result<(), Box<dyn Error>> {
         [all @ .., id] if all.len() == 3 => (all, id.parse()?),
         all => (all, 0),
     };
-    // A millisecond at most between looks at the queue; see `RxQueue::arm` for sleeping until something comes.
+    // Check the queue every millisecond; see `RxQueue::arm` for sleeping until packets come.
     let pause = Some(Duration::from_millis(1));
     let mut link = None;
     match *args {
         ["server", socket, me] => {
-            let mut server = Server::bind(&socket.parse()?)?;
+            let mut server = Server::bind(&socket.parse()?, SocketOptions::new())?;
             let me = me.parse()?;
-            server.add(Options::new(id).name("icmp0"))?;
+            server.add(InterfaceOptions::new(id).name("icmp0"))?;
             println!("listening on {socket} as {me}");
             loop {
-                note(server.wait(pause)?, &mut link);
-                // An error says that the link is down, and `wait` will say why.
+                handle(server.wait(pause)?, &mut link);
+                // On an error the link is down, and `wait` returns the reason.
                 while link.as_mut().is_some_and(|link| respond(link, me).is_ok_and(|frames| frames > 0)) {}
             }
         }
         ["client", socket, me] => {
             let me = me.parse()?;
-            let mut client = Client::new(&socket.parse()?, Options::new(id).name("icmp0"))?;
+            let mut client = Client::new(&socket.parse()?, ClientOptions::new(id).name("icmp0"))?;
             loop {
-                note(client.wait(pause)?, &mut link);
+                handle(client.wait(pause)?, &mut link);
                 while link.as_mut().is_some_and(|link| respond(link, me).is_ok_and(|frames| frames > 0)) {}
             }
         }
@@ -144,17 +148,17 @@ fn run(args: &[&str]) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Pings itself once.
+/// Sends itself one ping.
 fn demo() -> Result<(), Box<dyn Error>> {
     let me = Ipv4Addr::new(192, 168, 1, 1);
     let addr = SocketAddr::abstract_name(format!("memif-icmp-{}", std::process::id()))?;
-    let mut server = Server::bind(&addr)?;
-    server.add(Options::new(0).name("icmp0"))?;
-    let mut client = Client::new(&addr, Options::new(0))?;
+    let mut server = Server::bind(&addr, SocketOptions::new())?;
+    server.add(InterfaceOptions::new(0).name("icmp0"))?;
+    let mut client = Client::new(&addr, ClientOptions::new(0))?;
     let (mut here, mut there) = (None, None);
     while here.is_none() || there.is_none() {
-        note(server.ready()?, &mut here);
-        note(client.ready()?, &mut there);
+        handle(server.ready()?, &mut here);
+        handle(client.ready()?, &mut there);
     }
     let (Some(mut here), Some(mut there)) = (here, there) else { return Err("no link".into()) };
 

@@ -1,4 +1,4 @@
-//! Both roles in one process: a server and a client on one socket, and packets there and back.
+//! Both roles in one process: a server and a client on one socket, which exchange packets.
 //!
 //! ```text
 //! $ cargo run --example loopback -p memif
@@ -8,13 +8,13 @@
 
 use std::time::{Duration, Instant};
 
-use memif::{Client, Event, Link, Options, Server, SocketAddr};
+use memif::{Client, ClientOptions, Event, InterfaceOptions, Link, Server, SocketAddr, SocketOptions};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let addr = SocketAddr::abstract_name(format!("memif-loopback-{}", std::process::id()))?;
-    let mut server = Server::bind(&addr)?;
-    server.add(Options::new(0).app_name("loopback-server"))?;
-    let mut client = Client::new(&addr, Options::new(0).app_name("loopback-client"))?;
+    let mut server = Server::bind(&addr, SocketOptions::new())?;
+    server.add(InterfaceOptions::new(0).app_name("loopback-server"))?;
+    let mut client = Client::new(&addr, ClientOptions::new(0).app_name("loopback-client"))?;
 
     let (mut here, mut there) = connect(&mut server, &mut client)?;
     println!("the server sees {}, the client sees {}", here.peer.app_name, there.peer.app_name);
@@ -23,14 +23,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut sent = 0u32;
     let end = Instant::now() + Duration::from_secs(10);
     while returned < 1_000 && Instant::now() < end {
-        // The client sends what fits ...
+        // The client sends as many packets as fit ...
         let mut burst = there.tx[0].burst()?;
         while sent < 1_000 && burst.push(&frame(sent)) {
             sent += 1;
         }
         burst.publish();
 
-        // ... the server sends it back, from the one queue's buffers straight into the other's ...
+        // ... the server sends them back, from the buffers of one queue straight into those of the
+        // other ...
         let received = here.rx[0].burst(64)?;
         let mut echo = here.tx[0].burst()?;
         let mut echoed = 0;
@@ -40,10 +41,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             echoed += 1;
         }
         echo.publish();
-        // (what found no room stays for the next burst)
+        // (packets that found no room stay for the next burst)
         received.release(echoed);
 
-        // ... and the client looks at it.
+        // ... and the client checks them.
         let mut copy = [0; 64];
         for packet in &there.rx[0].burst(64)? {
             let len = packet.copy_to(&mut copy);
@@ -55,14 +56,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// A broadcast with a number in it.
+/// Returns a broadcast frame with a number in it.
 fn frame(number: u32) -> [u8; 60] {
     let mut frame = [0xff; 60];
     frame[56..].copy_from_slice(&number.to_be_bytes());
     frame
 }
 
-/// Lets both sides work until each has its link.
+/// Runs both sides until each has its link.
 fn connect(server: &mut Server, client: &mut Client) -> Result<(Link, Link), Box<dyn std::error::Error>> {
     let (mut here, mut there) = (None, None);
     loop {

@@ -1,4 +1,5 @@
-//! Several queues, each on a thread of its own: they share nothing, so two do twice the work of one where there are processors.
+//! Several queues, each on its own thread. They share nothing, so with enough CPUs two queues carry
+//! twice the packets of one.
 //!
 //! ```text
 //! $ cargo run --release --example multi_queue -p memif -- 2
@@ -12,7 +13,10 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
 
-use memif::{Client, Event, LinkError, Options, RxQueue, Server, SocketAddr, TxQueue};
+use memif::{
+    Client, ClientOptions, Event, InterfaceOptions, LinkError, RxQueue, Server, SocketAddr, SocketOptions,
+    TxQueue,
+};
 
 const PACKETS: usize = 5_000_000;
 
@@ -23,7 +27,7 @@ fn send(mut queue: TxQueue) -> Result<(), LinkError> {
         let mut burst = queue.burst()?;
         while burst.len() < 32 && sent + burst.len() < PACKETS && burst.push(&[0xff; 64]) {}
         match burst.publish() {
-            // Nothing tells that there is room again: others may want the processor.
+            // The protocol has no signal for room in the ring: let other threads use the CPU.
             0 => thread::yield_now(),
             more => sent += more,
         }
@@ -31,7 +35,7 @@ fn send(mut queue: TxQueue) -> Result<(), LinkError> {
     Ok(())
 }
 
-/// Receives on one queue; what it counted.
+/// Receives on one queue; returns its count.
 fn receive(mut queue: RxQueue) -> Result<u64, LinkError> {
     while queue.stats().packets < PACKETS as u64 {
         let burst = queue.burst(64)?;
@@ -57,10 +61,10 @@ fn run() -> Result<(), Box<dyn Error>> {
     let queues: u8 =
         queues.map_or(Ok(2), |count| count.parse()).map_err(|_| "usage: multi_queue [1..255]")?;
     let addr = SocketAddr::abstract_name(format!("memif-queues-{}", std::process::id()))?;
-    let mut server = Server::bind(&addr)?;
-    server.add(Options::new(0))?;
-    // It is the client that says how many queues there are, up to what the server allows.
-    let mut client = Client::new(&addr, Options::new(0).tx_queues(queues))?;
+    let mut server = Server::bind(&addr, SocketOptions::new())?;
+    server.add(InterfaceOptions::new(0))?;
+    // The client decides the number of queues, up to what the server allows.
+    let mut client = Client::new(&addr, ClientOptions::new(0).tx_queues(queues))?;
     let (mut here, mut there) = (None, None);
     while here.is_none() || there.is_none() {
         if let Some(Event::Connected { link, .. }) = server.ready()? {
@@ -68,7 +72,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         }
         match client.ready()? {
             Some(Event::Connected { link, .. }) => there = Some(link),
-            Some(Event::Refused { reason, .. }) => return Err(reason.into()),
+            Some(Event::Rejected { reason, .. }) => return Err(reason.into()),
             _ => {}
         }
     }

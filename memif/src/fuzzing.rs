@@ -1,5 +1,5 @@
-//! What the fuzz targets run, and the tests that replay their seeds: bytes of anybody's making, into the floors that take
-//! bytes from peers. Each function panics when a promise is broken.
+//! The bodies of the fuzz targets, and the tests that replay their seeds: arbitrary bytes for the
+//! floors that read a peer's bytes. Each function panics when a promise is broken.
 //!
 //! `fuzz/` is a workspace of its own; its README says how to run it.
 
@@ -13,28 +13,28 @@ use crate::format::ring::Descriptor;
 use crate::format::secret::Secret;
 use crate::format::{MAX_LOG2_RING_SIZE_ACCEPTED, VERSION};
 use crate::mechanism::Side;
-use crate::mechanism::client::{self, Bounds, Client, Offer};
+use crate::mechanism::client_handshake::{self, Bounds, ClientHandshake, Offer};
 use crate::mechanism::layout::{Layout, Plan, check_rings};
-use crate::mechanism::ring_buffers::{Buffers, RingBuffers};
+use crate::mechanism::ring_buffers::{FixedBuffers, RingBuffers};
 use crate::mechanism::rx::RxRing;
-use crate::mechanism::server::{self, Limits, Server};
+use crate::mechanism::server_handshake::{self, Limits, ServerHandshake};
 use crate::mechanism::tx::TxRing;
 use crate::memory::pool::Pool;
 use crate::memory::region::Regions;
 use crate::memory::ring::RingMemory;
 use crate::system::memfd;
 
-/// One message: read or refused, and what is read and written again reads the same.
+/// Decodes one message: a message that decodes must encode and decode to the same again.
 pub fn message(data: &[u8]) {
     if let Ok(message) = Message::decode(data) {
-        let again = Message::decode(&message.encode()).expect("what we write can be read");
+        let again = Message::decode(&message.encode()).expect("an encoded message decodes");
         assert_eq!(format!("{message:?}"), format!("{again:?}"));
     }
 }
 
 struct Anyone;
 
-impl server::Host for Anyone {
+impl server_handshake::Host for Anyone {
     type Fd = ();
     type Region = u64;
     fn admit(&mut self, init: &Init) -> Result<Limits, Rejection> {
@@ -45,7 +45,7 @@ impl server::Host for Anyone {
     }
 }
 
-impl client::Host for Anyone {
+impl client_handshake::Host for Anyone {
     type Fd = ();
     fn build(&mut self, bounds: Bounds) -> Result<Offer<()>, Rejection> {
         assert!((1..=3).contains(&bounds.s2m) && (1..=2).contains(&bounds.m2s) && bounds.log2_ring_size <= 9);
@@ -56,17 +56,18 @@ impl client::Host for Anyone {
     }
 }
 
-/// Whole conversations, with either half: steps of a byte, whose low bits say how many descriptors come along, and a message.
+/// Runs a handshake with either half. Each step is a byte, whose low bits are the number of
+/// descriptors, and a message.
 pub fn handshake(data: &[u8]) {
     let steps = || {
         data.chunks(1 + MESSAGE_LEN)
             .map_while(|step| Some((usize::from(*step.first()? & 3), Message::decode(&step[1..]).ok()?)))
     };
-    let mut server = Server::new();
+    let mut server = ServerHandshake::new();
     let mut up = false;
     for (fds, message) in steps() {
         match server.receive(message, vec![(); fds], &mut Anyone) {
-            Ok(server::Step::Establish(setup)) => {
+            Ok(server_handshake::Step::Establish(setup)) => {
                 assert!(!up, "connected twice");
                 up = true;
                 let places: Vec<_> = setup.rings.iter().map(|(ring, ())| *ring).collect();
@@ -76,15 +77,16 @@ pub fn handshake(data: &[u8]) {
                 assert!(places.iter().all(|ring| ring.log2_size <= MAX_LOG2_RING_SIZE_ACCEPTED));
             }
             Ok(_) => {}
-            Err(refusal) => {
-                assert!(!refusal.name().is_empty());
+            Err(rejection) => {
+                assert!(!rejection.name().is_empty());
                 break;
             }
         }
     }
     let secret = Secret::from_wire([0; 24]);
     let init = Init { version: VERSION, id: 0, mode: 0, secret, app_name: Name::new("app") };
-    let mut client = Client::new(Bounds { s2m: 3, m2s: 2, log2_ring_size: 9 }, init, Name::new("if"));
+    let mut client =
+        ClientHandshake::new(Bounds { s2m: 3, m2s: 2, log2_ring_size: 9 }, init, Name::new("if"));
     for (fds, message) in steps() {
         if client.receive(message, fds, &mut Anyone).is_err() {
             break;
@@ -92,7 +94,7 @@ pub fn handshake(data: &[u8]) {
     }
 }
 
-/// The peer's stores, as a fuzzer makes them up: 16 bytes each. They are done over and over while the other side works.
+/// Does one store of the peer, which 16 bytes of the input describe.
 fn store(step: &[u8; 16], rings: &[RingMemory; 2]) {
     let [kind, slot, low, high, rest @ ..] = *step;
     let ring = &rings[usize::from(kind & 1)];
@@ -104,7 +106,7 @@ fn store(step: &[u8; 16], rings: &[RingMemory; 2]) {
         _ => {
             let [l0, l1, l2, l3, o0, o1, o2, o3, m0, m1, m2, m3] = rest;
             let descriptor = Descriptor {
-                // Mostly something that could be true.
+                // Mostly nearly valid.
                 flags: u16::from(low & 1),
                 region: u16::from(high >> 6),
                 length: u32::from_le_bytes([l0, l1, l2, l3]),
@@ -116,8 +118,8 @@ fn store(step: &[u8; 16], rings: &[RingMemory; 2]) {
     }
 }
 
-/// Rings of either role under a peer that scribbles on another thread meanwhile: what is handed up lies within bounds, and
-/// nothing is counted twice.
+/// Runs rings of either role while a peer stores arbitrary values on another thread: packets lie
+/// within bounds, and counts are right.
 pub fn rings(data: &[u8]) {
     let Some((&first, data)) = data.split_first() else { return };
     let plan = Plan::new(1, 1, 3, 64, Layout::OneRegion).expect("small");
@@ -129,7 +131,7 @@ pub fn rings(data: &[u8]) {
     let is_server = first & 1 == 0;
     let side = |n: usize| {
         let (pool, first, stride) = (Arc::clone(&pool), plan.buffers[n], plan.stride);
-        let ours = RingBuffers::Fixed(Buffers { pool, region: 0, first, stride, size: 64 });
+        let ours = RingBuffers::Fixed(FixedBuffers { pool, region: 0, first, stride, size: 64 });
         if is_server { Side::Server } else { Side::Client(ours) }
     };
     let (from, to) = if is_server { (0, 1) } else { (1, 0) };
@@ -148,7 +150,7 @@ pub fn rings(data: &[u8]) {
                 std::thread::yield_now();
             }
         });
-        // Every way the stores alone can come in order is tried, too: some are done here.
+        // Some stores are done on this thread, so that their order is known.
         let mine = [ring(0), ring(1)];
         for step in steps.iter().chain(steps) {
             store(step, &mine);

@@ -1,4 +1,5 @@
-//! The control side as a program uses it: waiting that can be ended, sockets that are handed over, users that are let in or not.
+//! The control side as a program uses it: waits that end, listeners that move to a successor, users
+//! that are allowed.
 
 mod common;
 
@@ -8,26 +9,26 @@ use std::time::Duration;
 
 use common::*;
 use memif::{
-    BindError, Client, DisconnectReason, Event, Link, LinkError, Options, Rejection, Server, ServerOptions,
-    SocketAddr,
+    BindError, Client, ClientOptions, DisconnectReason, Event, InterfaceOptions, Link, LinkError, Rejection,
+    Server, SocketAddr, SocketOptions,
 };
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socket};
 
 #[test]
-fn waiting_ends_when_another_thread_says_so() {
+fn another_thread_ends_a_wait() {
     let addr = unique("cancel");
-    let mut server = Server::bind(&addr).unwrap();
-    let mut client = Client::new(&addr, Options::new(0).reconnect(None)).unwrap();
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    let mut client = Client::new(&addr, ClientOptions::new(0).reconnect(None)).unwrap();
     // Its connection is not answered: nothing happens.
-    let (stop_server, stop_client) = (server.canceller(), client.canceller());
+    let (stop_server, stop_client) = (server.waker(), client.waker());
     thread::scope(|scope| {
         let waiting = scope.spawn(|| server.wait(None).unwrap().is_none());
-        stop_server.cancel();
+        stop_server.wake();
         assert!(waiting.join().unwrap());
     });
     // Said before: the next one ends at once, and the one after it does not.
-    stop_client.clone().cancel();
-    stop_client.cancel();
+    stop_client.clone().wake();
+    stop_client.wake();
     let none = |event: Option<Event>| assert!(event.is_none(), "{event:?}");
     none(client.wait(None).unwrap());
     none(client.wait(Some(Duration::from_millis(1))).unwrap());
@@ -36,8 +37,8 @@ fn waiting_ends_when_another_thread_says_so() {
 #[test]
 fn a_flood_leaves_the_caller_time_for_others() {
     let addr = unique("flood-of-events");
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(0)).unwrap();
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(0)).unwrap();
     let mut kept = Vec::new();
     let mut one_more = || {
         kept.push(Mock::connect(&addr));
@@ -47,10 +48,10 @@ fn a_flood_leaves_the_caller_time_for_others() {
     assert!(server.ready().unwrap().is_none(), "greeted");
     let mut rounds = 0;
     for _ in 0..100 {
-        // Each time there is somebody to be turned away, and somebody new.
+        // Each round rejects one client and accepts a new one.
         one_more();
         match server.ready().unwrap() {
-            Some(Event::Refused { .. }) => {}
+            Some(Event::Rejected { .. }) => {}
             Some(other) => panic!("{other:?}"),
             None => rounds += 1,
         }
@@ -66,7 +67,7 @@ fn a_flood_leaves_the_caller_time_for_others() {
 
 /// Lets a new client of the address connect.
 fn connects(world: &mut World, addr: &SocketAddr) -> Client {
-    let mut client = Client::new(addr, Options::new(0)).unwrap();
+    let mut client = Client::new(addr, ClientOptions::new(0)).unwrap();
     until("a link", || {
         world.pump();
         matches!(client.ready().unwrap(), Some(Event::Connected { .. })).then_some(())
@@ -75,33 +76,33 @@ fn connects(world: &mut World, addr: &SocketAddr) -> Client {
 }
 
 #[test]
-fn a_listening_socket_is_handed_over_and_nobody_is_turned_away() {
+fn a_listening_socket_moves_to_a_successor_without_a_rejection() {
     let folder = tempfile::tempdir().unwrap();
     let path = SocketAddr::path(folder.path().join("memif.sock")).unwrap();
     for addr in [path, unique("handed-over")] {
-        let mut server = Server::bind(&addr).unwrap();
-        server.add(Options::new(0)).unwrap();
+        let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+        server.add(InterfaceOptions::new(0)).unwrap();
         let mut world = World::new(server);
         let mut client = connects(&mut world, &addr);
         let listener = world.server.into_listener().unwrap();
-        // Without anybody to answer, clients still get through to the socket, which is still not to be had by others.
+        // Without a server, clients still reach the socket, and no other server can take its place.
         until("Disconnected", || {
             client.ready().unwrap().filter(|event| matches!(event, Event::Disconnected { .. }))
         });
         let waiting = Mock::connect(&addr);
-        assert!(matches!(Server::bind(&addr), Err(BindError::InUse { .. })));
-        let mut server = Server::from_listener(listener, &addr, ServerOptions::new()).unwrap();
-        server.add(Options::new(0)).unwrap();
+        assert!(matches!(Server::bind(&addr, SocketOptions::new()), Err(BindError::InUse { .. })));
+        let mut server = Server::from_listener(listener, &addr, SocketOptions::new()).unwrap();
+        server.add(InterfaceOptions::new(0)).unwrap();
         assert_eq!(server.details(0).unwrap().socket, addr.to_string());
         let mut world = World::new(server);
         until("HELLO", || {
             world.pump();
-            waiting.hear().filter(|heard| *heard == Heard::Hello)
+            waiting.receive().filter(|received| *received == Received::Hello)
         });
         connects(&mut world, &addr);
         drop(world);
         if let Some(path) = addr.as_path() {
-            assert!(path.exists(), "whoever made the file removes it");
+            assert!(path.exists(), "its maker removes the file");
         }
     }
 }
@@ -109,7 +110,7 @@ fn a_listening_socket_is_handed_over_and_nobody_is_turned_away() {
 #[test]
 fn what_does_not_listen_is_not_taken() {
     let addr = unique("not-listening");
-    let taken = |fd: OwnedFd| Server::from_listener(fd, &addr, ServerOptions::new()).err();
+    let taken = |fd: OwnedFd| Server::from_listener(fd, &addr, SocketOptions::new()).err();
     let refused = |fd| assert!(matches!(taken(fd), Some(BindError::NotListening)));
     let unix = |kind| socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
     let (pipe, _other) = nix::unistd::pipe().unwrap();
@@ -134,18 +135,18 @@ fn only_allowed_users_are_served() {
     for allowed in [true, false] {
         let addr = unique(&format!("uids-{allowed}"));
         let uids = if allowed { vec![me.wrapping_add(1), me] } else { vec![me.wrapping_add(1)] };
-        let mut server = Server::bind_with(&addr, ServerOptions::new().allow_uids(uids)).unwrap();
-        server.add(Options::new(0)).unwrap();
+        let mut server = Server::bind(&addr, SocketOptions::new().allow_uids(uids)).unwrap();
+        server.add(InterfaceOptions::new(0)).unwrap();
         let mut world = World::new(server);
         if allowed {
             connects(&mut world, &addr);
             continue;
         }
         let mock = Mock::connect(&addr);
-        assert_eq!(world.verdict(&mock), Heard::DisconnectReason("this user is not allowed here".into()));
-        assert_eq!(world.verdict(&mock), Heard::Closed);
+        assert_eq!(world.verdict(&mock), Received::Disconnect("this user is not allowed to connect".into()));
+        assert_eq!(world.verdict(&mock), Received::Closed);
         world.event("Refused", |event| match event {
-            Event::Refused { id: None, reason: Rejection::UidNotAllowed { uid } } => {
+            Event::Rejected { id: None, reason: Rejection::UidNotAllowed { uid } } => {
                 assert_eq!(*uid, Some(me));
                 Some(())
             }
@@ -156,13 +157,13 @@ fn only_allowed_users_are_served() {
 }
 
 #[test]
-fn a_client_reconnects_when_it_is_told_to() {
+fn a_client_reconnects_on_request() {
     let addr = unique("on-request");
     let long = Some(Duration::from_hours(1));
-    let mut client = Client::new(&addr, Options::new(0).reconnect(long)).unwrap();
-    assert!(matches!(client.ready().unwrap(), Some(Event::Refused { reason: Rejection::Connect(_), .. })));
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(0)).unwrap();
+    let mut client = Client::new(&addr, ClientOptions::new(0).reconnect(long)).unwrap();
+    assert!(matches!(client.ready().unwrap(), Some(Event::Rejected { reason: Rejection::Connect(_), .. })));
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(0)).unwrap();
     let mut world = World::new(server);
     // The period is far from over.
     client.connect();
@@ -189,21 +190,21 @@ fn ball(left: &mut Link, right: &mut Link, number: u32) {
 fn interfaces_come_and_go_while_others_are_connected() {
     let addr = unique("come-and-go");
     let Pair { mut here, mut there, mut server, client: _client } =
-        pair(&addr, Options::new(0), Options::new(0));
+        pair(&addr, InterfaceOptions::new(0), ClientOptions::new(0));
     let soon = Some(Duration::from_millis(1));
     for round in 0..50 {
         // A client that is early is turned away, and gets in by itself once its interface is there.
         let id = 1 + round % 3;
-        let mut early = Client::new(&addr, Options::new(id).reconnect(soon)).unwrap();
+        let mut early = Client::new(&addr, ClientOptions::new(id).reconnect(soon)).unwrap();
         until("a refusal", || {
             server.pump();
             match early.ready().unwrap() {
-                Some(Event::Refused { reason: Rejection::Peer { reason }, .. }) => Some(reason),
+                Some(Event::Rejected { reason: Rejection::Peer { reason }, .. }) => Some(reason),
                 _ => None,
             }
         });
         ball(&mut here, &mut there, round);
-        server.server.add(Options::new(id)).unwrap();
+        server.server.add(InterfaceOptions::new(id)).unwrap();
         assert_eq!(server.server.ids(), [0, id]);
         let mut far = until("a link", || {
             server.pump();
@@ -235,5 +236,5 @@ fn interfaces_come_and_go_while_others_are_connected() {
         server.events.clear();
     }
     let details = server.server.details(0).unwrap();
-    assert_eq!((details.links, details.rx_total.packets), (1, 100), "nobody disturbed it");
+    assert_eq!((details.links, details.rx_total.packets), (1, 100), "the link is not disturbed");
 }

@@ -1,9 +1,12 @@
-//! What is counted and told: by queues about packets, by endpoints about everything.
+//! Counts of queues, and snapshots of endpoints.
 
 mod common;
 
 use common::*;
-use memif::{DisconnectReason, Event, Mode, Options, QueueStats, Role, RxMode, Server};
+use memif::{
+    ClientOptions, DisconnectReason, Event, InterfaceOptions, Mode, QueueStats, Role, RxMode, Server,
+    SocketOptions,
+};
 
 /// Packets, bytes and interrupts, and the three ways not to send.
 fn counts(stats: QueueStats) -> [u64; 6] {
@@ -14,7 +17,7 @@ fn counts(stats: QueueStats) -> [u64; 6] {
 fn queues_count_what_they_do() {
     let addr = unique("counts");
     let Pair { mut here, mut there, mut server, client } =
-        pair(&addr, Options::new(0), Options::new(0).log2_ring_size(3).buffer_size(64));
+        pair(&addr, InterfaceOptions::new(0), ClientOptions::new(0).log2_ring_size(3).buffer_size(64));
     for (tx, rx) in [(&mut here.tx[0], &mut there.rx[0]), (&mut there.tx[0], &mut here.rx[0])] {
         assert_eq!((tx.stats(), rx.stats()), (QueueStats::default(), QueueStats::default()));
         let mut burst = tx.burst().unwrap();
@@ -53,11 +56,11 @@ fn queues_count_what_they_do() {
 #[test]
 fn details_show_the_whole_link() {
     let addr = unique("details");
-    let side = |name: &str| Options::new(4).name(name).app_name(format!("{name} app")).mode(Mode::Ip);
+    let options = ClientOptions::new(4).name("right").app_name("right app").mode(Mode::Ip);
     let Pair { mut here, mut there, server, client } = pair(
         &addr,
-        side("left"),
-        side("right").rx_queues(2).tx_queues(3).log2_ring_size(4).rx_mode(RxMode::Interrupt),
+        InterfaceOptions::new(4).name("left").app_name("left app").mode(Mode::Ip),
+        options.rx_queues(2).tx_queues(3).log2_ring_size(4).rx_mode(RxMode::Interrupt),
     );
     let mut burst = there.tx[2].burst().unwrap();
     let mut slot = burst.reserve(44).unwrap();
@@ -110,7 +113,7 @@ fn details_show_the_whole_link() {
         "region 0 size",
         "tx queue 2: S2M ring",
         "head 2 tail 1 flags 0x0001",
-        "packets 2 bytes 77 interrupts 0 no-room 0",
+        "packets 2 bytes 77 interrupts 0 ring-full 0",
         "rx queue 0: M2S ring",
         "rx-mode interrupt",
         "slot flags region",
@@ -124,7 +127,7 @@ fn details_show_the_whole_link() {
 fn modes_can_be_changed_while_traffic_flows() {
     let addr = unique("live-modes");
     let Pair { mut here, mut there, server, client: _client } =
-        pair(&addr, Options::new(0).rx_queues(2), Options::new(0).tx_queues(2));
+        pair(&addr, InterfaceOptions::new(0).rx_queues(2), ClientOptions::new(0).tx_queues(2));
     let send = |queue: &mut memif::TxQueue| {
         let mut burst = queue.burst().unwrap();
         burst.push(&[1; 10]);
@@ -150,7 +153,7 @@ fn modes_can_be_changed_while_traffic_flows() {
 fn reasons_of_both_sides_are_kept() {
     let addr = unique("reasons");
     let Pair { mut here, mut there, mut server, mut client } =
-        pair(&addr, Options::new(0), Options::new(0).reconnect(None));
+        pair(&addr, InterfaceOptions::new(0), ClientOptions::new(0).reconnect(None));
     let gone = |client: &mut memif::Client| {
         until("Disconnected", || match client.ready().unwrap() {
             Some(Event::Disconnected { reason, .. }) => Some(reason),
@@ -165,12 +168,15 @@ fn reasons_of_both_sides_are_kept() {
     gone(&mut client);
     let details = client.details();
     assert_eq!(details.last_disconnect, Some(DisconnectReason::Peer { reason: "closing time".into() }));
-    assert_eq!((details.last_heard.as_deref(), details.last_told), (Some("closing time"), None));
+    assert_eq!(
+        (details.last_reason_received.as_deref(), details.last_reason_sent),
+        (Some("closing time"), None)
+    );
     assert_eq!((details.links, details.peer, details.rx.len(), details.tx_total.bytes), (1, None, 0, 50));
     server.pump();
     let details = server.server.details(0).unwrap();
     assert_eq!(details.last_disconnect, Some(DisconnectReason::Local { reason: "closing time".into() }));
-    assert_eq!((details.last_told.as_deref(), details.rx_total.bytes), (Some("closing time"), 50));
+    assert_eq!((details.last_reason_sent.as_deref(), details.rx_total.bytes), (Some("closing time"), 50));
     assert!(details.to_string().contains("link down"));
 
     server.events.clear();
@@ -182,28 +188,28 @@ fn reasons_of_both_sides_are_kept() {
     client.disconnect("moving on");
     server.event("Disconnected", |event| matches!(event, Event::Disconnected { .. }).then_some(()));
     let details = server.server.details(0).unwrap();
-    assert_eq!((details.last_heard.as_deref(), details.links), (Some("moving on"), 2));
-    assert_eq!(details.last_told.as_deref(), Some("closing time"));
-    assert_eq!(client.details().last_told.as_deref(), Some("moving on"));
+    assert_eq!((details.last_reason_received.as_deref(), details.links), (Some("moving on"), 2));
+    assert_eq!(details.last_reason_sent.as_deref(), Some("closing time"));
+    assert_eq!(client.details().last_reason_sent.as_deref(), Some("moving on"));
     assert_eq!(client.details().tx_total.bytes, 50, "what earlier links did still counts");
 }
 
 #[test]
 fn failed_checks_are_counted_by_name() {
     let addr = unique("failures");
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(1).secret("right").unwrap()).unwrap();
-    server.add(Options::new(2)).unwrap();
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(1).secret("right").unwrap()).unwrap();
+    server.add(InterfaceOptions::new(2)).unwrap();
     let mut world = World::new(server);
     for packet in [init(1, 0, b"wrong"), init(1, 0, b""), init(9, 0, b""), message(77, &[]), vec![1]] {
         let mock = Mock::connect(&addr);
         mock.send(&packet, &[]);
-        assert!(matches!(world.verdict(&mock), Heard::DisconnectReason(_)));
+        assert!(matches!(world.verdict(&mock), Received::Disconnect(_)));
     }
     let (mock, memory, mut link) = world.connect_mock(&addr, 2);
     set_head(&memory, S2M, 9);
     assert!(link.rx[0].burst(1).is_err());
-    assert!(matches!(world.verdict(&mock), Heard::DisconnectReason(_)));
+    assert!(matches!(world.verdict(&mock), Received::Disconnect(_)));
     let expected = [
         ("message-length", 1),
         ("message-type", 1),
@@ -213,7 +219,11 @@ fn failed_checks_are_counted_by_name() {
     ];
     assert_eq!(world.server.failures(), expected);
     let details = world.server.details(1).unwrap();
-    assert_eq!((details.links, details.last_refusal), (0, None), "who never had it is not its history");
+    assert_eq!(
+        (details.links, details.last_rejection),
+        (0, None),
+        "a client that never had it leaves nothing in its history"
+    );
     assert_eq!(
         world.server.details(2).unwrap().last_disconnect.unwrap().to_string(),
         "the peer broke the protocol: S2M ring 0: index jumped to 9"

@@ -1,4 +1,5 @@
-//! Thousands of connections a second, which stay open and say nothing. A program of its own, as it keeps the processors busy.
+//! Thousands of connections a second, which stay open and say nothing. A program of its own, as it
+//! keeps the processors busy.
 
 mod common;
 
@@ -8,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::*;
-use memif::{Client, Event, Options, Server, SocketAddr};
+use memif::{Client, ClientOptions, Event, InterfaceOptions, Server, SocketAddr, SocketOptions};
 
 /// Connects over and over, until it is over.
 fn flood(addr: &SocketAddr, over: &AtomicBool) {
@@ -16,7 +17,7 @@ fn flood(addr: &SocketAddr, over: &AtomicBool) {
     while !over.load(Ordering::Relaxed) {
         if kept.len() < 300 {
             kept.extend(Mock::try_connect(addr));
-        } else if kept.front().and_then(Mock::hear).is_some_and(|heard| heard != Heard::Hello) {
+        } else if kept.front().and_then(Mock::receive).is_some_and(|received| received != Received::Hello) {
             kept.pop_front();
         } else {
             thread::yield_now();
@@ -34,11 +35,11 @@ impl Drop for Stop<'_> {
 }
 
 #[test]
-fn a_flood_of_connections_keeps_nobody_out_and_disturbs_no_link() {
+fn a_flood_of_connections_excludes_no_client_and_disturbs_no_link() {
     let addr = unique("flood");
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(0)).unwrap();
-    server.add(Options::new(1)).unwrap();
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(0)).unwrap();
+    server.add(InterfaceOptions::new(1)).unwrap();
     let mut world = World::new(server);
     let (_bystander, memory, mut link) = world.connect_mock(&addr, 0);
     let over = AtomicBool::new(false);
@@ -56,7 +57,7 @@ fn a_flood_of_connections_keeps_nobody_out_and_disturbs_no_link() {
                 (crowded(&world) > before + 100).then_some(())
             });
             // One attempt only.
-            let mut client = Client::new(&addr, Options::new(1).reconnect(None)).unwrap();
+            let mut client = Client::new(&addr, ClientOptions::new(1).reconnect(None)).unwrap();
             until("a link", || {
                 world.pump();
                 match client.ready().unwrap() {
@@ -73,12 +74,12 @@ fn a_flood_of_connections_keeps_nobody_out_and_disturbs_no_link() {
     });
 }
 
-/// Those who come and go at once are nobody's news, but keep a server busy.
+/// Connections that close at once cause no events, but keep a server busy.
 #[test]
 fn waiting_ends_in_time_whoever_comes_and_goes() {
     let addr = unique("come-and-go");
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(0)).unwrap();
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(0)).unwrap();
     let over = AtomicBool::new(false);
     let come_and_go = || {
         while !over.load(Ordering::Relaxed) {

@@ -1,4 +1,5 @@
-//! What a server makes of clients that lie: each loses its connection, is told why, and nothing else is disturbed.
+//! Clients that break the protocol: each loses its connection, receives the reason, and nothing
+//! else is disturbed.
 
 mod common;
 
@@ -9,35 +10,38 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use common::*;
-use memif::{DisconnectReason, Event, LinkError, Options, Rejection, Server, ServerOptions, SocketAddr};
+use memif::{
+    DisconnectReason, Event, InterfaceOptions, LinkError, Rejection, Server, SocketAddr, SocketOptions,
+};
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
 use nix::sys::stat::Mode;
 
 type Script = Vec<(Vec<u8>, Vec<RawFd>)>;
 
-/// Plays `script` to a fresh connection; the server's words to the mock, which must be those in its report.
-fn refused(world: &mut World, addr: &memif::SocketAddr, script: &Script) -> String {
+/// Plays `script` to a fresh connection; the server's words to the mock, which must be those in its
+/// report.
+fn rejected(world: &mut World, addr: &memif::SocketAddr, script: &Script) -> String {
     let mock = Mock::connect(addr);
     for (message, fds) in script {
         mock.send(message, fds);
     }
-    let Heard::DisconnectReason(told) = world.verdict(&mock) else { panic!("no reason given") };
+    let Received::Disconnect(reason) = world.verdict(&mock) else { panic!("no reason given") };
     let reported = world.event("Refused", |event| match event {
-        Event::Refused { reason, .. } => Some(reason.to_string()),
+        Event::Rejected { reason, .. } => Some(reason.to_string()),
         _ => None,
     });
-    assert!(reported.starts_with(&told), "{reported:?} was reported, {told:?} was told");
-    assert_eq!(world.verdict(&mock), Heard::Closed);
-    told
+    assert!(reported.starts_with(&reason), "{reported:?} was reported, {reason:?} was sent");
+    assert_eq!(world.verdict(&mock), Received::Closed);
+    reason
 }
 
 /// A proper script with one message replaced.
-fn spoiled(memory: &File, bell: RawFd, at: usize, message: Vec<u8>, fds: Vec<RawFd>) -> Script {
+fn spoiled(memory: &File, event_fd: RawFd, at: usize, message: Vec<u8>, fds: Vec<RawFd>) -> Script {
     let mut all: Script = vec![
         (init(1, 0, b""), vec![]),
         (add_region(0, SIZE), vec![memory.as_raw_fd()]),
-        (add_ring(true, 0, 0, S2M, LOG2), vec![bell]),
-        (add_ring(false, 0, 0, M2S, LOG2), vec![bell]),
+        (add_ring(true, 0, 0, S2M, LOG2), vec![event_fd]),
+        (add_ring(false, 0, 0, M2S, LOG2), vec![event_fd]),
         (connect_message(), vec![]),
     ];
     if let Some(step) = all.get_mut(at) {
@@ -47,25 +51,25 @@ fn spoiled(memory: &File, bell: RawFd, at: usize, message: Vec<u8>, fds: Vec<Raw
 }
 
 #[test]
-fn every_lie_in_the_handshake_is_refused_with_a_reason_and_hurts_nobody() {
-    let addr = unique("lies");
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(0)).unwrap();
-    server.add(Options::new(1)).unwrap();
-    server.add(Options::new(2).secret("right").unwrap()).unwrap();
-    server.add(Options::new(3).mode(memif::Mode::Ip)).unwrap();
+fn every_violation_in_the_handshake_is_rejected_with_a_reason_and_harms_no_link() {
+    let addr = unique("violations");
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(0)).unwrap();
+    server.add(InterfaceOptions::new(1)).unwrap();
+    server.add(InterfaceOptions::new(2).secret("right").unwrap()).unwrap();
+    server.add(InterfaceOptions::new(3).mode(memif::Mode::Ip)).unwrap();
     let mut world = World::new(server);
     let (_bystander, bystanders_memory, mut bystanders_link) = world.connect_mock(&addr, 0);
 
     let memory = memory();
     let file = memory.as_raw_fd();
-    let bell = event_fd();
-    let bell = bell.as_fd().as_raw_fd();
+    let event_fd = event_fd();
+    let event_fd = event_fd.as_fd().as_raw_fd();
     let (pipe, _other_end) = nix::unistd::pipe().unwrap();
     let pipe = pipe.as_raw_fd();
     let no_cookie = common::memory();
     no_cookie.write_all_at(&[0; 4], u64::from(M2S)).unwrap();
-    let with = |at, message, fds| spoiled(&memory, bell, at, message, fds);
+    let with = |at, message, fds| spoiled(&memory, event_fd, at, message, fds);
     let long = [init(1, 0, b""), vec![0]].concat();
     let private = message(5, &[&[1, 0], &[0; 2], &[0; 2], &[0; 4], &[LOG2], &8u16.to_ne_bytes()]);
 
@@ -75,7 +79,7 @@ fn every_lie_in_the_handshake_is_refused_with_a_reason_and_hurts_nobody() {
         (with(0, init(2, 0, b"wrong"), vec![]), "wrong secret"),
         (with(0, init(2, 0, b""), vec![]), "wrong secret"),
         (with(0, init(2, 0, b"right and more"), vec![]), "wrong secret"),
-        (with(0, init(3, 0, b""), vec![]), "interface mode 0 does not match, ip is wanted"),
+        (with(0, init(3, 0, b""), vec![]), "interface mode 0 does not match, expected ip"),
         (with(0, init(1, 77, b""), vec![]), "interface mode 77 does not match"),
         (with(0, message(3, &[&0x0100u16.to_ne_bytes(), &1u32.to_ne_bytes()]), vec![]), "version 0x0100"),
         (with(0, init(1, 0, b"")[..127].to_vec(), vec![]), "message of 127 bytes, not 128"),
@@ -83,11 +87,14 @@ fn every_lie_in_the_handshake_is_refused_with_a_reason_and_hurts_nobody() {
         (with(0, vec![3], vec![]), "message of 1 bytes"),
         (with(0, message(0, &[]), vec![]), "unknown message type 0"),
         (with(1, message(99, &[]), vec![]), "unknown message type 99"),
-        (with(0, add_region(0, SIZE), vec![file]), "ADD_REGION out of turn, INIT was due"),
+        (with(0, add_region(0, SIZE), vec![file]), "ADD_REGION out of turn, expected INIT"),
         (with(1, init(1, 0, b""), vec![]), "INIT out of turn, after INIT"),
         (with(0, init(1, 0, b""), vec![file]), "INIT with 1 file descriptors, not 0"),
         (with(1, add_region(0, SIZE), vec![]), "ADD_REGION with 0 file descriptors, not 1"),
-        (with(1, add_region(0, SIZE), vec![file, file, bell]), "ADD_REGION with 3 file descriptors, not 1"),
+        (
+            with(1, add_region(0, SIZE), vec![file, file, event_fd]),
+            "ADD_REGION with 3 file descriptors, not 1",
+        ),
         (with(1, add_region(1, SIZE), vec![file]), "region index 1, not 0"),
         (with(2, add_region(0, SIZE), vec![file]), "region index 0, not 1"),
         (with(1, add_region(0, 0), vec![file]), "size of 0 bytes"),
@@ -96,28 +103,28 @@ fn every_lie_in_the_handshake_is_refused_with_a_reason_and_hurts_nobody() {
         (with(1, add_region(0, 1 << 63), vec![file]), "bytes announced, but the file has 4096"),
         (with(1, add_region(0, 1 << 32), vec![file]), "bytes announced, but the file has 4096"),
         (with(1, add_region(0xFFFF, SIZE), vec![file]), "region index 65535, not 0"),
-        (with(2, add_ring(true, 1, 0, S2M, LOG2), vec![bell]), "S2M ring 1: not in turn, 0 was due"),
-        (with(2, add_ring(true, 300, 0, S2M, LOG2), vec![bell]), "S2M ring 300: not in turn"),
-        (with(3, add_ring(true, 0, 0, M2S, LOG2), vec![bell]), "S2M ring 0: not in turn, 1 was due"),
+        (with(2, add_ring(true, 1, 0, S2M, LOG2), vec![event_fd]), "S2M ring 1: out of turn, expected 0"),
+        (with(2, add_ring(true, 300, 0, S2M, LOG2), vec![event_fd]), "S2M ring 300: out of turn"),
+        (with(3, add_ring(true, 0, 0, M2S, LOG2), vec![event_fd]), "S2M ring 0: out of turn, expected 1"),
         (with(2, add_ring(true, 0, 0, S2M, LOG2), vec![]), "ADD_RING with 0 file descriptors"),
         (with(2, add_ring(true, 0, 0, S2M, LOG2), vec![pipe]), "S2M ring 0: its descriptor is no eventfd"),
         (with(2, add_ring(true, 0, 0, S2M, LOG2), vec![file]), "S2M ring 0: its descriptor is no eventfd"),
-        (with(2, add_ring(true, 0, 0, S2M, 16), vec![bell]), "log2 size 16 is too large"),
-        (with(2, add_ring(true, 0, 0, S2M, 200), vec![bell]), "log2 size 200 is too large"),
-        (with(2, add_ring(true, 0, 0, S2M, 14), vec![bell]), "S2M ring 0: outside its region"),
-        (with(2, add_ring(true, 0, 7, S2M, LOG2), vec![bell]), "region 7 does not exist"),
-        (with(2, add_ring(true, 0, 0, 8, LOG2), vec![bell]), "offset 8 is not a multiple of 16"),
-        (with(2, add_ring(true, 0, 0, 0xFFFF_FFF0, LOG2), vec![bell]), "outside its region"),
-        (with(3, add_ring(false, 0, 0, 240, LOG2), vec![bell]), "overlaps another ring"),
-        (with(2, private, vec![bell]), "private header of 8 bytes"),
-        (spoiled(&no_cookie, bell, 9, vec![], vec![]), "M2S ring 0: cookie 0x0 is wrong"),
+        (with(2, add_ring(true, 0, 0, S2M, 16), vec![event_fd]), "log2 size 16 is too large"),
+        (with(2, add_ring(true, 0, 0, S2M, 200), vec![event_fd]), "log2 size 200 is too large"),
+        (with(2, add_ring(true, 0, 0, S2M, 14), vec![event_fd]), "S2M ring 0: outside its region"),
+        (with(2, add_ring(true, 0, 7, S2M, LOG2), vec![event_fd]), "region 7 does not exist"),
+        (with(2, add_ring(true, 0, 0, 8, LOG2), vec![event_fd]), "offset 8 is not a multiple of 16"),
+        (with(2, add_ring(true, 0, 0, 0xFFFF_FFF0, LOG2), vec![event_fd]), "outside its region"),
+        (with(3, add_ring(false, 0, 0, 240, LOG2), vec![event_fd]), "overlaps another ring"),
+        (with(2, private, vec![event_fd]), "private header of 8 bytes"),
+        (spoiled(&no_cookie, event_fd, 9, vec![], vec![]), "M2S ring 0: wrong cookie 0x0"),
         (with(4, message(1, &[]), vec![]), "ACK out of turn"),
         (with(2, connect_message(), vec![]), "no S2M ring"),
         (with(3, connect_message(), vec![]), "no M2S ring"),
     ];
     for (script, text) in cases {
-        let told = refused(&mut world, &addr, &script);
-        assert!(told.contains(text), "{told:?} should say {text:?}");
+        let reason = rejected(&mut world, &addr, &script);
+        assert!(reason.contains(text), "{reason:?} should say {text:?}");
     }
 
     // The bystander has noticed nothing, and the interface all of them wanted is free.
@@ -135,10 +142,10 @@ fn every_lie_in_the_handshake_is_refused_with_a_reason_and_hurts_nobody() {
 #[test]
 fn what_is_no_memory_is_no_region() {
     let addr = unique("no-memory");
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(1)).unwrap();
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(1)).unwrap();
     let mut world = World::new(server);
-    let (memory, frozen, bell) = (memory(), memory(), event_fd());
+    let (memory, frozen, event_fd) = (memory(), memory(), event_fd());
     fcntl(&frozen, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE)).unwrap();
     let again = format!("/proc/self/fd/{}", memory.as_raw_fd());
     let name_only = open(again.as_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
@@ -147,7 +154,7 @@ fn what_is_no_memory_is_no_region() {
     let cases: [(OwnedFd, &str); 9] = [
         (nix::unistd::pipe().unwrap().0, no_memory),
         (UnixDatagram::unbound().unwrap().into(), no_memory),
-        (bell.as_fd().try_clone_to_owned().unwrap(), no_memory),
+        (event_fd.as_fd().try_clone_to_owned().unwrap(), no_memory),
         (file("/dev/zero"), no_memory),
         (file("/proc/self"), no_memory),
         (file("/proc/self/exe"), no_memory),
@@ -156,17 +163,18 @@ fn what_is_no_memory_is_no_region() {
         (file(&again), "mapping it failed"),
     ];
     for (fd, text) in cases {
-        let script = spoiled(&memory, bell.as_fd().as_raw_fd(), 1, add_region(0, SIZE), vec![fd.as_raw_fd()]);
-        let told = refused(&mut world, &addr, &script);
-        assert!(told.contains(text), "{told:?} should say {text:?}");
+        let script =
+            spoiled(&memory, event_fd.as_fd().as_raw_fd(), 1, add_region(0, SIZE), vec![fd.as_raw_fd()]);
+        let reason = rejected(&mut world, &addr, &script);
+        assert!(reason.contains(text), "{reason:?} should say {text:?}");
     }
     world.connect_mock(&addr, 1);
 }
 
 #[test]
-fn lies_on_a_live_link_end_that_link_only() {
-    type Lie = fn(&File);
-    let receive: [(Lie, &str); 9] = [
+fn violations_on_a_live_link_end_that_link_only() {
+    type Violation = fn(&File);
+    let receive: [(Violation, &str); 9] = [
         (|m| set_head(m, S2M, 9), "S2M ring 0: index jumped to 9"),
         (|m| set_head(m, S2M, 0xFFFF), "S2M ring 0: index jumped to 65535"),
         (|m| one(m, descriptor(0, 0, 0, S2M_BUFFERS)), "S2M ring 0: slot 0: length 0"),
@@ -174,35 +182,38 @@ fn lies_on_a_live_link_end_that_link_only() {
         (|m| one(m, descriptor(0, 0xFFFF, 64, S2M_BUFFERS)), "slot 0: buffer outside its region"),
         (|m| one(m, descriptor(0, 0, 64, 4_090)), "slot 0: buffer outside its region"),
         (|m| one(m, descriptor(0, 0, 0xFFFF_FFF0, 0xFFFF_FFF0)), "slot 0: buffer outside its region"),
-        (|m| one(m, descriptor(1, 0, 64, S2M_BUFFERS)), "slot 0: the packet goes on, but nothing follows"),
+        (
+            |m| one(m, descriptor(1, 0, 64, S2M_BUFFERS)),
+            "slot 0: the packet continues, but no descriptor follows",
+        ),
         (
             |m| {
                 (0..8).for_each(|slot| set_descriptor(m, S2M, slot, descriptor(1, 0, 64, S2M_BUFFERS)));
                 set_head(m, S2M, 8);
             },
-            "slot 7: the packet goes on, but nothing follows",
+            "slot 7: the packet continues, but no descriptor follows",
         ),
     ];
-    let send: [(Lie, &str); 4] = [
+    let send: [(Violation, &str); 4] = [
         (|m| set_head(m, M2S, 9), "M2S ring 0: index jumped to 9"),
         (|m| set_head(m, M2S, 8), "M2S ring 0: slot 0: length 0"),
         (|m| offer(m, descriptor(0, 3, 64, M2S_BUFFERS)), "slot 0: buffer outside its region"),
         (|m| offer(m, descriptor(0, 0, 0xFFFF_FFFF, M2S_BUFFERS)), "slot 0: buffer outside its region"),
     ];
-    let addr = unique("live-lies");
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(0)).unwrap();
-    server.add(Options::new(1)).unwrap();
+    let addr = unique("live-violations");
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(0)).unwrap();
+    server.add(InterfaceOptions::new(1)).unwrap();
     let mut world = World::new(server);
     let (_bystander, _memory, mut bystander) = world.connect_mock(&addr, 0);
 
     let all = receive
-        .map(|(lie, text)| (true, lie, text))
+        .map(|(violate, text)| (true, violate, text))
         .into_iter()
-        .chain(send.map(|(lie, text)| (false, lie, text)));
-    for (receiving, lie, text) in all {
+        .chain(send.map(|(violate, text)| (false, violate, text)));
+    for (receiving, violate, text) in all {
         let (mock, memory, mut link) = world.connect_mock(&addr, 1);
-        lie(&memory);
+        violate(&memory);
         let error = if receiving {
             link.rx[0].burst(64).expect_err(text)
         } else {
@@ -215,8 +226,8 @@ fn lies_on_a_live_link_end_that_link_only() {
             matches!(&error, LinkError::Peer(fault) if fault.to_string().contains(text)),
             "{error} / {text}"
         );
-        let Heard::DisconnectReason(told) = world.verdict(&mock) else { panic!("not told: {text}") };
-        assert!(told.contains(text), "{told:?} should say {text:?}");
+        let Received::Disconnect(reason) = world.verdict(&mock) else { panic!("no reason sent: {text}") };
+        assert!(reason.contains(text), "{reason:?} should say {text:?}");
         world.event("Disconnected", |event| match event {
             Event::Disconnected { id: 1, reason: DisconnectReason::ProtocolError(fault) } => {
                 assert!(fault.to_string().contains(text));
@@ -245,8 +256,8 @@ fn offer(memory: &File, descriptor: [u8; 16]) {
 #[test]
 fn messages_after_connected_end_the_link() {
     let addr = unique("late");
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(1)).unwrap();
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(1)).unwrap();
     let mut world = World::new(server);
     for (late, text) in [
         (connect_message(), "CONNECT out of turn, after CONNECTED"),
@@ -257,7 +268,7 @@ fn messages_after_connected_end_the_link() {
         mock.send(&late, &[]);
         assert_eq!(
             world.verdict(&mock),
-            Heard::DisconnectReason(text.to_owned() + if late.len() == 5 { ", not 128" } else { "" })
+            Received::Disconnect(text.to_owned() + if late.len() == 5 { ", not 128" } else { "" })
         );
         world.event("Disconnected", |event| matches!(event, Event::Disconnected { id: 1, .. }).then_some(()));
         assert_eq!(link.rx[0].burst(1).unwrap_err(), LinkError::Down);
@@ -265,10 +276,10 @@ fn messages_after_connected_end_the_link() {
 }
 
 #[test]
-fn goodbyes_are_passed_on() {
+fn disconnect_reasons_are_reported() {
     let addr = unique("goodbye");
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(1)).unwrap();
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(1)).unwrap();
     let mut world = World::new(server);
     let reason = |event: &Event| match event {
         Event::Disconnected { id: 1, reason } => Some(reason.clone()),
@@ -285,15 +296,15 @@ fn goodbyes_are_passed_on() {
 
     let (mock, ..) = world.connect_mock(&addr, 1);
     assert!(world.server.disconnect(1, "maintenance"));
-    assert_eq!(world.verdict(&mock), Heard::DisconnectReason("maintenance".into()));
+    assert_eq!(world.verdict(&mock), Received::Disconnect("maintenance".into()));
     assert_eq!(world.event("Disconnected", reason), DisconnectReason::Local { reason: "maintenance".into() });
     assert!(!world.server.disconnect(1, "again"));
 
     let (mock, ..) = world.connect_mock(&addr, 1);
     assert!(world.server.remove(1, "gone for good"));
-    assert_eq!(world.verdict(&mock), Heard::DisconnectReason("gone for good".into()));
+    assert_eq!(world.verdict(&mock), Received::Disconnect("gone for good".into()));
     assert_eq!(
-        refused(&mut world, &addr, &vec![(init(1, 0, b""), vec![])]),
+        rejected(&mut world, &addr, &vec![(init(1, 0, b""), vec![])]),
         "no interface with id 1 on this socket"
     );
 }
@@ -301,9 +312,9 @@ fn goodbyes_are_passed_on() {
 #[test]
 fn who_never_says_init_goes_and_never_keeps_others_out() {
     let addr = unique("silent");
-    let options = ServerOptions::new().connect_timeout(Duration::from_millis(200)).max_pending(4);
-    let mut server = Server::bind_with(&addr, options).unwrap();
-    server.add(Options::new(1)).unwrap();
+    let options = SocketOptions::new().connect_timeout(Duration::from_millis(200)).max_pending(4);
+    let mut server = Server::bind(&addr, options).unwrap();
+    server.add(InterfaceOptions::new(1)).unwrap();
     let mut world = World::new(server);
     let silent: Vec<Mock> = (0..200)
         .map(|_| {
@@ -313,11 +324,11 @@ fn who_never_says_init_goes_and_never_keeps_others_out() {
         })
         .collect();
     let (_mock, _memory, mut link) = world.connect_mock(&addr, 1);
-    let told: Vec<Heard> = silent.iter().map(|mock| world.verdict(mock)).collect();
+    let reason: Vec<Received> = silent.iter().map(|mock| world.verdict(mock)).collect();
     let count =
-        |text: &str| told.iter().filter(|heard| **heard == Heard::DisconnectReason(text.into())).count();
+        |text: &str| reason.iter().filter(|received| **received == Received::Disconnect(text.into())).count();
     let crowded = count("too many connections without INIT");
-    assert_eq!(crowded + count("not connected in time"), 200, "{told:?}");
+    assert_eq!(crowded + count("the handshake took too long"), 200, "{reason:?}");
     assert!(crowded >= 196, "at most 4 may stay");
     // The timeout is for connecting only.
     assert!(link.rx[0].burst(1).is_ok());
@@ -326,18 +337,18 @@ fn who_never_says_init_goes_and_never_keeps_others_out() {
 #[test]
 fn a_client_that_stops_anywhere_on_its_way_frees_its_interface() {
     let addr = unique("halfway");
-    let options = ServerOptions::new().connect_timeout(Duration::from_millis(100));
-    let mut server = Server::bind_with(&addr, options).unwrap();
-    server.add(Options::new(1)).unwrap();
+    let options = SocketOptions::new().connect_timeout(Duration::from_millis(100));
+    let mut server = Server::bind(&addr, options).unwrap();
+    server.add(InterfaceOptions::new(1)).unwrap();
     let mut world = World::new(server);
     for steps in 1..5 {
-        let (mock, memory, bell) = (Mock::connect(&addr), memory(), event_fd());
-        for (message, fd) in proper(1, &memory, &bell).into_iter().take(steps) {
+        let (mock, memory, event_fd) = (Mock::connect(&addr), memory(), event_fd());
+        for (message, fd) in proper(1, &memory, &event_fd).into_iter().take(steps) {
             mock.send(&message, fd.as_slice());
         }
-        assert_eq!(world.verdict(&mock), Heard::DisconnectReason("not connected in time".into()));
+        assert_eq!(world.verdict(&mock), Received::Disconnect("the handshake took too long".into()));
         world.event("Refused", |event| match event {
-            Event::Refused { id: Some(1), reason: Rejection::Timeout } => Some(()),
+            Event::Rejected { id: Some(1), reason: Rejection::Timeout } => Some(()),
             _ => None,
         });
         world.connect_mock(&addr, 1);
@@ -345,10 +356,10 @@ fn a_client_that_stops_anywhere_on_its_way_frees_its_interface() {
 }
 
 #[test]
-fn a_client_that_died_makes_way_for_its_successor_at_once() {
+fn the_successor_of_a_dead_client_connects_at_once() {
     let addr = unique("successor");
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(1)).unwrap();
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(1)).unwrap();
     let mut world = World::new(server);
     let mut before = world.connect_mock(&addr, 1);
     for _ in 0..20 {
@@ -360,26 +371,28 @@ fn a_client_that_died_makes_way_for_its_successor_at_once() {
 }
 
 #[test]
-fn answers_that_nobody_reads_are_bounded_and_kept() {
+fn unread_answers_are_bounded_and_kept() {
     let addr = unique("deaf");
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(1)).unwrap();
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(1)).unwrap();
     let mut world = World::new(server);
     let mock = Mock::connect(&addr);
-    let (memory, bell) = (memory(), event_fd());
+    let (memory, event_fd) = (memory(), event_fd());
     memory.set_len(1 << 20).unwrap();
     for ring in 0u32..510 {
         memory.write_all_at(&0x03E3_1F20u32.to_ne_bytes(), u64::from(ring * 256)).unwrap();
     }
-    let (file, bell) = (memory.as_raw_fd(), bell.as_fd().as_raw_fd());
+    let (file, event_fd) = (memory.as_raw_fd(), event_fd.as_fd().as_raw_fd());
     let mut script: Vec<(Vec<u8>, Option<RawFd>)> = vec![(init(1, 0, b""), None)];
     script.extend((0..256).map(|n| (add_region(n, 1 << 20), Some(file))));
-    script.extend((0..255).map(|n| (add_ring(true, n, n, u32::from(n) * 256, LOG2), Some(bell))));
-    script.extend((0..255).map(|n| (add_ring(false, n, n, (255 + u32::from(n)) * 256, LOG2), Some(bell))));
+    script.extend((0..255).map(|n| (add_ring(true, n, n, u32::from(n) * 256, LOG2), Some(event_fd))));
+    script
+        .extend((0..255).map(|n| (add_ring(false, n, n, (255 + u32::from(n)) * 256, LOG2), Some(event_fd))));
     script.push((connect_message(), None));
     let messages = script.len();
 
-    // Send ahead as far as it goes, without reading any answer: the server neither blocks nor hoards.
+    // Send ahead as far as it goes, without reading any answer: the server neither blocks nor
+    // hoards.
     let mut stalled = 0;
     let mut script = script.into_iter().peekable();
     while stalled < 1_000 {
@@ -403,11 +416,11 @@ fn answers_that_nobody_reads_are_bounded_and_kept() {
             script.next();
         }
         world.pump();
-        let heard = mock.hear()?;
+        let received = mock.receive()?;
         answers += 1;
-        match heard {
-            Heard::Connected => Some(()),
-            Heard::Ack | Heard::Hello => None,
+        match received {
+            Received::Connected => Some(()),
+            Received::Ack | Received::Hello => None,
             other => panic!("{other:?} after {answers} answers"),
         }
     });
@@ -417,22 +430,22 @@ fn answers_that_nobody_reads_are_bounded_and_kept() {
 }
 
 #[test]
-fn more_rings_than_wanted_are_refused() {
+fn more_rings_than_allowed_are_rejected() {
     let addr = unique("more-rings");
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(1).rx_queues(1).tx_queues(2)).unwrap();
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(1).rx_queues(1).tx_queues(2)).unwrap();
     let mut world = World::new(server);
-    let (memory, bell) = (memory(), event_fd());
-    let bell = bell.as_fd().as_raw_fd();
-    let script = spoiled(&memory, bell, 3, add_ring(true, 1, 0, M2S, LOG2), vec![bell]);
-    assert_eq!(refused(&mut world, &addr, &script), "S2M ring 1: only 1 are allowed here");
+    let (memory, event_fd) = (memory(), event_fd());
+    let event_fd = event_fd.as_fd().as_raw_fd();
+    let script = spoiled(&memory, event_fd, 3, add_ring(true, 1, 0, M2S, LOG2), vec![event_fd]);
+    assert_eq!(rejected(&mut world, &addr, &script), "S2M ring 1: only 1 are allowed here");
 }
 
 #[test]
 fn unsealed_memory_is_taken_and_said_to_be_so() {
     let addr = unique("unsealed");
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(1)).unwrap();
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(1)).unwrap();
     let mut world = World::new(server);
     let (_mock, _memory, link) = world.connect_mock(&addr, 1);
     assert!(!link.sealed && !link.rx[0].sealed());
@@ -446,16 +459,22 @@ fn sparse(bytes: u64) -> File {
     file
 }
 
-/// Connects a client of interface 1 whose regions are these files and sizes, and whose M2S ring is in region `m2s`.
-fn with_regions(world: &mut World, addr: &SocketAddr, regions: &[(&File, u64)], m2s: u16) -> (Mock, Heard) {
-    let (mock, bell) = (Mock::connect(addr), event_fd());
-    let bell = bell.as_fd().as_raw_fd();
+/// Connects a client of interface 1 whose regions are these files and sizes, and whose M2S ring is
+/// in region `m2s`.
+fn with_regions(
+    world: &mut World,
+    addr: &SocketAddr,
+    regions: &[(&File, u64)],
+    m2s: u16,
+) -> (Mock, Received) {
+    let (mock, event_fd) = (Mock::connect(addr), event_fd());
+    let event_fd = event_fd.as_fd().as_raw_fd();
     mock.send(&init(1, 0, b""), &[]);
     for (index, (file, size)) in (0..).zip(regions) {
         mock.send(&add_region(index, *size), &[file.as_raw_fd()]);
     }
-    mock.send(&add_ring(true, 0, 0, S2M, LOG2), &[bell]);
-    mock.send(&add_ring(false, 0, m2s, M2S, LOG2), &[bell]);
+    mock.send(&add_ring(true, 0, 0, S2M, LOG2), &[event_fd]);
+    mock.send(&add_ring(false, 0, m2s, M2S, LOG2), &[event_fd]);
     mock.send(&connect_message(), &[]);
     let verdict = world.verdict(&mock);
     (mock, verdict)
@@ -465,13 +484,13 @@ fn with_regions(world: &mut World, addr: &SocketAddr, regions: &[(&File, u64)], 
 fn memory_up_to_the_limit_is_reached_and_no_more_is_taken() {
     const GIB: u64 = 1 << 30;
     let addr = unique("memory-limit");
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(1)).unwrap();
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(1)).unwrap();
     let mut world = World::new(server);
     let file = sparse(16 * GIB);
     // 8 GiB is all that 32 bits of offset and of length can reach.
     let (_mock, verdict) = with_regions(&mut world, &addr, &[(&file, 16 * GIB); 8], 0);
-    assert_eq!(verdict, Heard::Connected);
+    assert_eq!(verdict, Received::Connected);
     let mut link = world.link();
     assert_eq!(world.server.details(1).unwrap().regions[7].size, 8 * GIB);
     file.write_all_at(b"beyond four", 4 * GIB - 6).unwrap();
@@ -486,26 +505,27 @@ fn memory_up_to_the_limit_is_reached_and_no_more_is_taken() {
 
     let (_mock, verdict) = with_regions(&mut world, &addr, &[(&file, 16 * GIB); 9], 0);
     let text = "region 8: size of 17179869184 bytes is not in 1..=0";
-    assert_eq!(verdict, Heard::DisconnectReason(text.into()));
+    assert_eq!(verdict, Received::Disconnect(text.into()));
 
     let addr = unique("memory-limit-set");
-    let mut server = Server::bind_with(&addr, ServerOptions::new().max_memory(2 * SIZE)).unwrap();
-    server.add(Options::new(1)).unwrap();
+    let mut server = Server::bind(&addr, SocketOptions::new().max_memory(2 * SIZE)).unwrap();
+    server.add(InterfaceOptions::new(1)).unwrap();
     let mut world = World::new(server);
     let file = sparse(2 * SIZE);
     let (_mock, verdict) = with_regions(&mut world, &addr, &[(&file, SIZE), (&file, SIZE + 1)], 0);
     let text = "region 1: size of 4097 bytes is not in 1..=4096";
-    assert_eq!(verdict, Heard::DisconnectReason(text.into()));
+    assert_eq!(verdict, Received::Disconnect(text.into()));
     let (_mock, verdict) = with_regions(&mut world, &addr, &[(&file, SIZE), (&file, SIZE)], 0);
-    assert_eq!(verdict, Heard::Connected);
+    assert_eq!(verdict, Received::Connected);
 }
 
-/// The same memory as two regions, rings and packets on top of each other: a muddle, and the client's own.
+/// The same memory as two regions, rings and packets on top of each other: a muddle, and the
+/// client's own.
 #[test]
 fn memory_that_is_several_regions_at_once_is_survived() {
     let addr = unique("aliases");
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(1)).unwrap();
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(1)).unwrap();
     let mut world = World::new(server);
     let file = sparse(SIZE);
     for slot in 0..8 {
@@ -515,7 +535,7 @@ fn memory_that_is_several_regions_at_once_is_survived() {
         }
     }
     let (_mock, verdict) = with_regions(&mut world, &addr, &[(&file, SIZE), (&file, SIZE)], 1);
-    assert_eq!(verdict, Heard::Connected);
+    assert_eq!(verdict, Received::Connected);
     let mut link = world.link();
     let mut copy = [0; 5_000];
     for round in 1..2_000u16 {

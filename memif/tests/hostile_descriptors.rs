@@ -1,4 +1,5 @@
-//! Peers that hand over descriptors with a trap in them, or lay one for those they share: nobody waits for such a peer.
+//! Peers that send descriptors whose use or close blocks, or that make shared ones block: no
+//! endpoint waits for them.
 
 mod common;
 
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use common::*;
-use memif::{Link, Options, RxQueue, Server, TxQueue};
+use memif::{InterfaceOptions, Link, RxQueue, Server, SocketOptions, TxQueue};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc::linger;
 use nix::sys::eventfd::EventFd;
@@ -24,7 +25,7 @@ fn in_time<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'sta
     thread.join().expect("it has said why")
 }
 
-/// A connection that whoever closes it last waits an hour for, and the end that never reads.
+/// A connection whose last close waits for an hour, and its other end, which never reads.
 fn lingering() -> (OwnedFd, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut full = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -36,7 +37,8 @@ fn lingering() -> (OwnedFd, TcpStream) {
     (full.into(), listener.accept().unwrap().0)
 }
 
-/// A socket in whose queue such a connection waits to be received: closing the one closes the other.
+/// A socket in whose queue such a connection waits to be received: closing the one closes the
+/// other.
 fn nested() -> (OwnedFd, TcpStream) {
     let (full, silent) = lingering();
     let (from, to) = UnixDatagram::pair().unwrap();
@@ -47,7 +49,7 @@ fn nested() -> (OwnedFd, TcpStream) {
 }
 
 #[test]
-fn closing_what_a_peer_sent_holds_nobody_up() {
+fn closing_a_peers_descriptors_blocks_no_caller() {
     hold_up("lingering", lingering);
     hold_up("nested", nested);
 }
@@ -55,12 +57,12 @@ fn closing_what_a_peer_sent_holds_nobody_up() {
 /// Sends what such a trap is wherever a descriptor can be sent.
 fn hold_up(name: &str, trap: fn() -> (OwnedFd, TcpStream)) {
     let addr = unique(name);
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(1)).unwrap();
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(1)).unwrap();
     let mut world = World::new(server);
     let leave = message(8, &[]);
-    // Where none belongs; as a region; as an eventfd; behind what ended the connection already; with no message at all, and
-    // behind what looks like the end.
+    // Where none belongs; as a region; as an eventfd; behind what ended the connection already;
+    // with no message at all, and behind what looks like the end.
     let scripts: [Vec<Vec<u8>>; 8] = [
         vec![init(1, 0, b"")],
         vec![init(1, 0, b""), add_region(0, SIZE)],
@@ -86,7 +88,7 @@ fn hold_up(name: &str, trap: fn() -> (OwnedFd, TcpStream)) {
         world = in_time("the connection's end", move || {
             until("the connection's end", || {
                 world.pump();
-                (mock.hear() == Some(Heard::Closed)).then_some(())
+                (mock.receive() == Some(Received::Closed)).then_some(())
             });
             world
         });
@@ -99,17 +101,20 @@ fn hold_up(name: &str, trap: fn() -> (OwnedFd, TcpStream)) {
     mock.send(&init(1, 0, b""), &[full.as_raw_fd()]);
     drop(full);
     in_time("the server's end", move || drop(world));
-    until("the connection's end", || (mock.hear() == Some(Heard::Closed)).then_some(()));
+    until("the connection's end", || (mock.receive() == Some(Received::Closed)).then_some(()));
 }
 
-/// Works while the peer says over and over that calls for this eventfd may wait. Tens of thousands of times, since between any two
-/// system calls of ours it has little time to say so.
-fn in_time_with_a_spoiler<T: Send + 'static>(bell: &EventFd, work: impl FnOnce() -> T + Send + 'static) -> T {
+/// Works while the peer says over and over that calls for this eventfd may wait. Tens of thousands
+/// of times, since between any two system calls of ours it has little time to say so.
+fn in_time_with_a_spoiler<T: Send + 'static>(
+    event_fd: &EventFd,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                fcntl(bell, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+                fcntl(event_fd, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
             }
         });
         // Also when it was not in time: the scope waits for its threads.
@@ -142,26 +147,26 @@ fn doze(rx: &mut RxQueue) {
 
 #[test]
 fn a_client_cannot_make_its_server_wait_for_an_eventfd() {
-    let addr = unique("full-bell");
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(1)).unwrap();
+    let addr = unique("full-event_fd");
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(1)).unwrap();
     let mut world = World::new(server);
-    let (mock, memory, bells) = (Mock::connect(&addr), memory(), [event_fd(), event_fd()]);
-    let mut script = proper(1, &memory, &bells[0]);
-    script[3].1 = Some(bells[1].as_fd().as_raw_fd());
+    let (mock, memory, event_fds) = (Mock::connect(&addr), memory(), [event_fd(), event_fd()]);
+    let mut script = proper(1, &memory, &event_fds[0]);
+    script[3].1 = Some(event_fds[1].as_fd().as_raw_fd());
     for (message, fd) in script {
         mock.send(&message, fd.as_slice());
     }
-    assert_eq!(world.verdict(&mock), Heard::Connected);
+    assert_eq!(world.verdict(&mock), Received::Connected);
     let Link { mut rx, mut tx, .. } = world.link();
     // There is never anything to be read ...
-    let memory = in_time_with_a_spoiler(&bells[0], move || {
+    let memory = in_time_with_a_spoiler(&event_fds[0], move || {
         doze(&mut rx[0]);
         memory
     });
     // ... and no room to write.
-    bells[1].write(u64::MAX - 1).unwrap();
-    in_time_with_a_spoiler(&bells[1], move || {
+    event_fds[1].write(u64::MAX - 1).unwrap();
+    in_time_with_a_spoiler(&event_fds[1], move || {
         send(&mut tx[0], |head| {
             set_descriptor(&memory, M2S, u32::from(head - 1) & 7, descriptor(0, 0, 128, M2S_BUFFERS));
             set_head(&memory, M2S, head);
@@ -171,17 +176,17 @@ fn a_client_cannot_make_its_server_wait_for_an_eventfd() {
 
 #[test]
 fn ends_of_links_wait_for_no_eventfd() {
-    let addr = unique("full-bell-at-the-end");
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(1)).unwrap();
+    let addr = unique("full-event_fd-at-the-end");
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(1)).unwrap();
     let mut world = World::new(server);
-    let (mock, memory, bell) = (Mock::connect(&addr), memory(), event_fd());
-    bell.write(u64::MAX - 1).unwrap();
-    for (message, fd) in proper(1, &memory, &bell) {
+    let (mock, memory, event_fd) = (Mock::connect(&addr), memory(), event_fd());
+    event_fd.write(u64::MAX - 1).unwrap();
+    for (message, fd) in proper(1, &memory, &event_fd) {
         mock.send(&message, fd.as_slice());
     }
-    assert_eq!(world.verdict(&mock), Heard::Connected);
-    fcntl(&bell, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+    assert_eq!(world.verdict(&mock), Received::Connected);
+    fcntl(&event_fd, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
     let mut world = in_time("the end", move || {
         assert!(world.server.disconnect(1, "enough"));
         world

@@ -1,4 +1,5 @@
-//! What a client makes of servers that lie, refuse, or are not there.
+//! Servers that break the protocol, reject the client, or do not exist: the client reports each and
+//! stays sound.
 
 mod common;
 
@@ -7,14 +8,16 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Duration;
 
 use common::*;
-use memif::{Client, ConnectError, DisconnectReason, Event, Link, LinkError, Options, Rejection, SocketAddr};
+use memif::{
+    Client, ClientOptions, ConnectError, DisconnectReason, Event, Link, LinkError, Rejection, SocketAddr,
+};
 
 /// Messages, and whether a descriptor goes with each.
 type Script = Vec<(Vec<u8>, bool)>;
 
 /// A client that tries again soon, so that one test can have many attempts.
 fn client(addr: &SocketAddr) -> Client {
-    let options = Options::new(0).log2_ring_size(LOG2).buffer_size(128);
+    let options = ClientOptions::new(0).log2_ring_size(LOG2).buffer_size(128);
     Client::new(addr, options.reconnect(Some(Duration::from_millis(5)))).unwrap()
 }
 
@@ -39,47 +42,48 @@ fn serve(mock: &Mock, client: &mut Client) -> (File, Link) {
     (memory, link)
 }
 
-fn refusal(client: &mut Client) -> Rejection {
+fn rejection(client: &mut Client) -> Rejection {
     until("Refused", || match client.ready().unwrap() {
-        Some(Event::Refused { id: Some(0), reason }) => Some(reason),
+        Some(Event::Rejected { id: Some(0), reason }) => Some(reason),
         Some(other) => panic!("{other:?}"),
         None => None,
     })
 }
 
 #[test]
-fn lies_in_the_handshake_are_refused_with_a_reason() {
-    let addr = unique("server-lies");
+fn violations_in_the_handshake_are_rejected_with_a_reason() {
+    let addr = unique("server-violations");
     let listener = mock_listener(&addr);
-    let bell = event_fd();
-    let bell = std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(&bell));
+    let event_fd = event_fd();
+    let event_fd = std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(&event_fd));
     let good = || hello(0x0200, 0x0200, 255, 14);
     let cases: Vec<(Script, &str)> = vec![
-        (vec![(ack(), false)], "ACK out of turn, HELLO was due"),
+        (vec![(ack(), false)], "ACK out of turn, expected HELLO"),
         (vec![(hello(0x0300, 0x0400, 255, 14), false)], "version 0x0300 to 0x0400"),
         (vec![(good()[..100].to_vec(), false)], "message of 100 bytes"),
         (vec![(message(77, &[]), false)], "unknown message type 77"),
         (vec![(good(), true)], "HELLO with 1 file descriptors"),
         (vec![(good(), false), (good(), false)], "HELLO out of turn"),
-        (vec![(good(), false), (connected(), false)], "CONNECTED out of turn, ACK was due"),
+        (vec![(good(), false), (connected(), false)], "CONNECTED out of turn, expected ACK"),
         (vec![(good(), false), (init(0, 0, b""), false)], "INIT out of turn"),
     ];
     let mut client = client(&addr);
     for (script, text) in cases {
         let mock = accept(&listener, &mut client);
         for (message, with_fd) in script {
-            mock.send(&message, if with_fd { std::slice::from_ref(&bell) } else { &[] });
+            mock.send(&message, if with_fd { std::slice::from_ref(&event_fd) } else { &[] });
         }
-        let refusal = refusal(&mut client).to_string();
+        let refusal = rejection(&mut client).to_string();
         assert!(refusal.contains(text), "{refusal:?} should say {text:?}");
-        let told =
-            until("the reason", || mock.hear().filter(|heard| matches!(heard, Heard::DisconnectReason(_))));
-        assert_eq!(told, Heard::DisconnectReason(refusal));
+        let reason = until("the reason", || {
+            mock.receive().filter(|received| matches!(received, Received::Disconnect(_)))
+        });
+        assert_eq!(reason, Received::Disconnect(refusal));
     }
 }
 
 #[test]
-fn a_refusal_comes_with_the_servers_words() {
+fn a_rejection_has_the_servers_reason() {
     let addr = unique("says-no");
     let listener = mock_listener(&addr);
     let mut client = client(&addr);
@@ -87,7 +91,7 @@ fn a_refusal_comes_with_the_servers_words() {
     mock.send(&hello(0x0200, 0x0200, 0, 10), &[]);
     expect(&mock, &mut client, 3);
     mock.send(&message(8, &[&0u32.to_ne_bytes(), b"not today"]), &[]);
-    assert!(matches!(refusal(&mut client), Rejection::Peer { reason } if reason == "not today"));
+    assert!(matches!(rejection(&mut client), Rejection::Peer { reason } if reason == "not today"));
 
     // libmemif's way: an ACK, and no more.
     let mock = accept(&listener, &mut client);
@@ -95,14 +99,14 @@ fn a_refusal_comes_with_the_servers_words() {
     expect(&mock, &mut client, 3);
     mock.send(&ack(), &[]);
     drop(mock);
-    assert!(matches!(refusal(&mut client), Rejection::Closed));
+    assert!(matches!(rejection(&mut client), Rejection::Closed));
 }
 
 #[test]
 fn wishes_are_cut_to_the_servers_bounds() {
     let addr = unique("bounds");
     let listener = mock_listener(&addr);
-    let options = Options::new(0).rx_queues(9).tx_queues(9).log2_ring_size(12);
+    let options = ClientOptions::new(0).rx_queues(9).tx_queues(9).log2_ring_size(12);
     let mut client = Client::new(&addr, options).unwrap();
     let mock = accept(&listener, &mut client);
     mock.send(&hello(0x0100, 0x0300, 1, 5), &[]);
@@ -126,25 +130,25 @@ fn wishes_are_cut_to_the_servers_bounds() {
 }
 
 #[test]
-fn lies_on_a_live_link_end_it_and_the_client_comes_back() {
-    type Lie = fn(&File);
+fn violations_on_a_live_link_end_it_and_the_client_reconnects() {
+    type Violation = fn(&File);
     // With rings of 8, S2M is at 0 and M2S at 256, as in the mock's own memory.
-    let lies: [(bool, Lie, &str); 6] = [
+    let violations: [(bool, Violation, &str); 6] = [
         (true, |m| set_tail(m, M2S, 9), "M2S ring 0: index jumped to 9"),
         (true, |m| set_tail(m, M2S, 0xFFFF), "M2S ring 0: index jumped to 65535"),
         (true, |m| packet(m, 0, 129), "slot 0: 129 bytes in a buffer of 128"),
         (true, |m| packet(m, 0, 0), "slot 0: length 0"),
-        (true, |m| packet(m, 1, 128), "slot 0: the packet goes on, but nothing follows"),
+        (true, |m| packet(m, 1, 128), "slot 0: the packet continues, but no descriptor follows"),
         (false, |m| set_tail(m, S2M, 1), "S2M ring 0: index jumped to 1"),
     ];
-    let addr = unique("server-live-lies");
+    let addr = unique("server-live-violations");
     let listener = mock_listener(&addr);
     let mut client = client(&addr);
-    for (receiving, lie, text) in lies {
+    for (receiving, violate, text) in violations {
         let mock = accept(&listener, &mut client);
         let (memory, mut link) = serve(&mock, &mut client);
         assert!(link.rx[0].burst(8).unwrap().is_empty());
-        lie(&memory);
+        violate(&memory);
         let error = if receiving {
             link.rx[0].burst(8).expect_err(text)
         } else {
@@ -154,18 +158,18 @@ fn lies_on_a_live_link_end_it_and_the_client_comes_back() {
             matches!(&error, LinkError::Peer(fault) if fault.to_string().contains(text)),
             "{error} / {text}"
         );
-        let told = until("the reason", || {
+        let reason = until("the reason", || {
             if let Some(event) = client.ready().unwrap() {
                 assert!(
                     matches!(event, Event::Disconnected { reason: DisconnectReason::ProtocolError(_), .. }),
                     "{event:?}"
                 );
             }
-            mock.hear()
+            mock.receive()
         });
         assert!(
-            matches!(&told, Heard::DisconnectReason(reason) if reason.contains(text)),
-            "{told:?} / {text}"
+            matches!(&reason, Received::Disconnect(reason) if reason.contains(text)),
+            "{reason:?} / {text}"
         );
     }
 }
@@ -177,7 +181,7 @@ fn packet(memory: &File, flags: u16, length: u32) {
 }
 
 #[test]
-fn where_a_servers_packet_is_the_client_knows_itself() {
+fn a_client_ignores_where_the_server_says_its_packet_is() {
     let addr = unique("moved");
     let listener = mock_listener(&addr);
     let mut client = client(&addr);
@@ -240,13 +244,14 @@ fn a_server_that_says_nothing_is_given_up_and_tried_again() {
     let addr = unique("mute");
     let listener = mock_listener(&addr);
     let soon = Duration::from_millis(20);
-    let options = Options::new(0).connect_timeout(soon).reconnect(Some(soon));
+    let options = ClientOptions::new(0).connect_timeout(soon).reconnect(Some(soon));
     let mut client = Client::new(&addr, options).unwrap();
     for _ in 0..3 {
         let mock = accept(&listener, &mut client);
         until("the end of its patience", || {
             let _ = client.ready().unwrap();
-            mock.hear().filter(|heard| *heard == Heard::DisconnectReason("not connected in time".into()))
+            mock.receive()
+                .filter(|received| *received == Received::Disconnect("the handshake took too long".into()))
         });
     }
 }
@@ -256,8 +261,8 @@ fn the_reason_for_no_connection_is_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| SocketAddr::path(folder.path().join(name)).unwrap();
     let attempt = |addr: &SocketAddr| {
-        let mut client = Client::new(addr, Options::new(0).reconnect(None)).unwrap();
-        match refusal(&mut client) {
+        let mut client = Client::new(addr, ClientOptions::new(0).reconnect(None)).unwrap();
+        match rejection(&mut client) {
             Rejection::Connect(error) => (error, client),
             other => panic!("{other}"),
         }
@@ -269,12 +274,12 @@ fn the_reason_for_no_connection_is_told_apart() {
     );
     assert!(client.wait(Some(Duration::from_millis(20))).unwrap().is_none(), "one attempt was asked for");
     client.connect();
-    assert!(matches!(refusal(&mut client), Rejection::Connect(ConnectError::NoDirectory { .. })));
+    assert!(matches!(rejection(&mut client), Rejection::Connect(ConnectError::NoDirectory { .. })));
 
     assert!(matches!(attempt(&path("none.sock")).0, ConnectError::NoSocket { .. }));
     assert!(matches!(attempt(&unique("none")).0, ConnectError::NoSocket { .. }));
     drop(mock_listener(&path("dead.sock")));
-    assert!(matches!(attempt(&path("dead.sock")).0, ConnectError::NobodyListens { .. }));
+    assert!(matches!(attempt(&path("dead.sock")).0, ConnectError::NotListening { .. }));
     std::fs::write(folder.path().join("file"), "text").unwrap();
     assert!(matches!(attempt(&path("file")).0, ConnectError::NotMemif { .. }));
     let _stream = std::os::unix::net::UnixListener::bind(folder.path().join("stream")).unwrap();

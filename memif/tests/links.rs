@@ -1,4 +1,5 @@
-//! Traffic over real links: both directions, several queues on threads of their own, chained packets, interrupts.
+//! Traffic over real links: both directions, several queues on threads of their own, chained
+//! packets, interrupts.
 
 mod common;
 
@@ -7,7 +8,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 
 use common::*;
-use memif::{Client, Event, LinkError, Mode, Options, RxMode, RxQueue, TxQueue};
+use memif::{
+    Client, ClientOptions, Event, InterfaceOptions, LinkError, Mode, RxMode, RxQueue, SocketOptions, TxQueue,
+};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -58,9 +61,10 @@ fn receive(mut queue: RxQueue, count: u32, longest: usize) {
 }
 
 /// Sends on all queues in both directions at once.
-fn exchange(test: &str, options: Options, count: u32, longest: usize) {
+fn exchange(test: &str, options: ClientOptions, count: u32, longest: usize) {
     let addr = unique(test);
-    let Pair { here, there, server: _server, client: _client } = pair(&addr, Options::new(0), options);
+    let Pair { here, there, server: _server, client: _client } =
+        pair(&addr, InterfaceOptions::new(0), options);
     thread::scope(|scope| {
         for link in [here, there] {
             link.tx.into_iter().for_each(|queue| drop(scope.spawn(move || send(queue, count, longest))));
@@ -71,17 +75,17 @@ fn exchange(test: &str, options: Options, count: u32, longest: usize) {
 
 #[test]
 fn packets_of_all_lengths_go_both_ways() {
-    exchange("plain", Options::new(0), 50_000, 2_048);
+    exchange("plain", ClientOptions::new(0), 50_000, 2_048);
 }
 
 #[test]
 fn packets_longer_than_a_buffer_are_chained() {
-    exchange("chained", Options::new(0).buffer_size(100).log2_ring_size(5), 20_000, 3_000);
+    exchange("chained", ClientOptions::new(0).buffer_size(100).log2_ring_size(5), 20_000, 3_000);
 }
 
 #[test]
 fn queues_work_each_on_its_own_thread() {
-    let options = Options::new(0).rx_queues(3).tx_queues(4).log2_ring_size(6);
+    let options = ClientOptions::new(0).rx_queues(3).tx_queues(4).log2_ring_size(6);
     exchange("queues", options, 10_000, 1_514);
 }
 
@@ -91,9 +95,9 @@ fn there_may_be_255_queues_each_way() {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, soft.max(hard.min(4_096)), hard).unwrap();
     let addr = unique("255");
-    let options = Options::new(0).rx_queues(255).tx_queues(255).log2_ring_size(1).buffer_size(64);
+    let options = ClientOptions::new(0).rx_queues(255).tx_queues(255).log2_ring_size(1).buffer_size(64);
     let Pair { mut here, mut there, server: _server, client: _client } =
-        pair(&addr, Options::new(0), options);
+        pair(&addr, InterfaceOptions::new(0), options);
     for (from, to) in [(&mut here.tx, &mut there.rx), (&mut there.tx, &mut here.rx)] {
         assert_eq!((from.len(), to.len()), (255, 255));
         for (n, queue) in (0..).zip(from) {
@@ -112,18 +116,19 @@ fn there_may_be_255_queues_each_way() {
 
 #[test]
 fn the_smallest_and_the_largest_rings_work() {
-    exchange("small", Options::new(0).log2_ring_size(1).buffer_size(64), 3_000, 100);
-    exchange("large", Options::new(0).log2_ring_size(14).buffer_size(2_048), 40_000, 1_514);
-    exchange("jumbo", Options::new(0).log2_ring_size(4).buffer_size(65_535), 500, 65_535);
+    exchange("small", ClientOptions::new(0).log2_ring_size(1).buffer_size(64), 3_000, 100);
+    exchange("large", ClientOptions::new(0).log2_ring_size(14).buffer_size(2_048), 40_000, 1_514);
+    exchange("jumbo", ClientOptions::new(0).log2_ring_size(4).buffer_size(65_535), 500, 65_535);
 }
 
 #[test]
 fn names_modes_and_secrets_arrive() {
     let addr = unique("names");
-    let side = |name: &str, app: &str| {
-        Options::new(7).name(name).app_name(app).mode(Mode::Ip).secret("0123456789abcdefghijklm").unwrap()
-    };
-    let Pair { here, there, .. } = pair(&addr, side("left0", "left app"), side("right0", "right app"));
+    let secret = "0123456789abcdefghijklm";
+    let server = InterfaceOptions::new(7).name("left0").app_name("left app").mode(Mode::Ip);
+    let client = ClientOptions::new(7).name("right0").app_name("right app").mode(Mode::Ip);
+    let Pair { here, there, .. } =
+        pair(&addr, server.secret(secret).unwrap(), client.secret(secret).unwrap());
     assert_eq!((here.peer.name.as_str(), here.peer.app_name.as_str()), ("right0", "right app"));
     assert_eq!((there.peer.name.as_str(), there.peer.app_name.as_str()), ("left0", "left app"));
     assert_eq!((here.mode, there.mode), (Mode::Ip, Mode::Ip));
@@ -134,7 +139,7 @@ fn names_modes_and_secrets_arrive() {
 fn metadata_travels_and_unpublished_packets_do_not() {
     let addr = unique("metadata");
     let Pair { mut here, mut there, server: _server, client: _client } =
-        pair(&addr, Options::new(0), Options::new(0));
+        pair(&addr, InterfaceOptions::new(0), ClientOptions::new(0));
     for (tx, rx) in [(&mut here.tx[0], &mut there.rx[0]), (&mut there.tx[0], &mut here.rx[0])] {
         let mut burst = tx.burst().unwrap();
         burst.push(b"dropped with its burst");
@@ -176,7 +181,7 @@ fn metadata_travels_and_unpublished_packets_do_not() {
 fn a_full_ring_says_so_and_recovers() {
     let addr = unique("full");
     let Pair { mut here, mut there, server: _server, client: _client } =
-        pair(&addr, Options::new(0), Options::new(0).log2_ring_size(3));
+        pair(&addr, InterfaceOptions::new(0), ClientOptions::new(0).log2_ring_size(3));
     for (tx, rx) in [(&mut here.tx[0], &mut there.rx[0]), (&mut there.tx[0], &mut here.rx[0])] {
         assert_eq!((tx.ring_size(), tx.free_slots().unwrap()), (8, 8));
         let mut burst = tx.burst().unwrap();
@@ -196,7 +201,7 @@ fn readable(queue: &RxQueue, timeout: PollTimeout) -> bool {
 fn no_wakeup_is_lost_between_two_sleepers() {
     let addr = unique("interrupts");
     let Pair { here, there, server: _server, client: _client } =
-        pair(&addr, Options::new(0), Options::new(0));
+        pair(&addr, InterfaceOptions::new(0), ClientOptions::new(0));
     // A ball thrown to and fro: each side sleeps until it has it.
     let play = |mut rx: RxQueue, mut tx: TxQueue, serves: bool| {
         let mut burst = tx.burst().unwrap();
@@ -229,7 +234,7 @@ fn only_who_asked_is_interrupted() {
     for (mode, woken) in [(RxMode::Polling, false), (RxMode::Adaptive, false), (RxMode::Interrupt, true)] {
         let addr = unique(&format!("mode-{mode:?}"));
         let Pair { mut here, mut there, server: _server, client: _client } =
-            pair(&addr, Options::new(0).rx_mode(mode), Options::new(0).rx_mode(mode));
+            pair(&addr, InterfaceOptions::new(0).rx_mode(mode), ClientOptions::new(0).rx_mode(mode));
         for (tx, rx) in [(&mut here.tx[0], &mut there.rx[0]), (&mut there.tx[0], &mut here.rx[0])] {
             let mut burst = tx.burst().unwrap();
             burst.push(b"knock");
@@ -244,7 +249,8 @@ fn only_who_asked_is_interrupted() {
 #[test]
 fn who_sleeps_is_woken_when_the_link_goes_down() {
     let addr = unique("down");
-    let Pair { mut here, mut there, mut server, mut client } = pair(&addr, Options::new(0), Options::new(0));
+    let Pair { mut here, mut there, mut server, mut client } =
+        pair(&addr, InterfaceOptions::new(0), ClientOptions::new(0));
     assert!(!here.rx[0].arm().unwrap() && !there.rx[0].arm().unwrap());
     assert!(server.server.disconnect(0, "closing time"));
     assert!(readable(&here.rx[0], PollTimeout::NONE));
@@ -260,11 +266,12 @@ fn who_sleeps_is_woken_when_the_link_goes_down() {
 #[test]
 fn one_socket_serves_many_interfaces() {
     let addr = unique("many");
-    let mut server = memif::Server::bind(&addr).unwrap();
-    (0..20).for_each(|id| server.add(Options::new(id)).unwrap());
-    assert!(server.add(Options::new(5)).is_err());
+    let mut server = memif::Server::bind(&addr, SocketOptions::new()).unwrap();
+    (0..20).for_each(|id| server.add(InterfaceOptions::new(id)).unwrap());
+    assert!(server.add(InterfaceOptions::new(5)).is_err());
     let mut world = World::new(server);
-    let mut clients: Vec<Client> = (0..20).map(|id| Client::new(&addr, Options::new(id)).unwrap()).collect();
+    let mut clients: Vec<Client> =
+        (0..20).map(|id| Client::new(&addr, ClientOptions::new(id)).unwrap()).collect();
     let mut connected = 0;
     until("all links", || {
         world.pump();
@@ -280,19 +287,21 @@ fn one_socket_serves_many_interfaces() {
 #[test]
 fn queues_outlive_their_endpoint() {
     let addr = unique("outlive");
-    let Pair { mut here, there, server, client } = pair(&addr, Options::new(0), Options::new(0));
+    let Pair { mut here, there, server, client } =
+        pair(&addr, InterfaceOptions::new(0), ClientOptions::new(0));
     drop((server, client, there));
     assert_eq!(here.rx[0].burst(1).unwrap_err(), LinkError::Down);
     assert_eq!(here.tx[0].free_slots().unwrap_err(), LinkError::Down);
 }
 
-/// A peer that scribbles over all of the shared memory while it is in use makes no more than errors.
+/// A peer that scribbles over all of the shared memory while it is in use makes no more than
+/// errors.
 #[test]
 fn memory_scribbled_over_under_a_live_reader_is_survived() {
     use std::os::unix::fs::FileExt;
     let addr = unique("scribble");
-    let mut server = memif::Server::bind(&addr).unwrap();
-    server.add(Options::new(1)).unwrap();
+    let mut server = memif::Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(1)).unwrap();
     let mut world = World::new(server);
     for round in 0..30u8 {
         let (_mock, memory, mut link) = world.connect_mock(&addr, 1);

@@ -1,5 +1,5 @@
-//! Peers of other people's making, played as they are known to behave: what they send, leave as it was, reset and put up with. DPDK
-//! itself takes part in the system tests.
+//! Peers of other people's making, played as they are known to behave: what they send, leave as it
+//! was, reset and put up with. DPDK itself takes part in the system tests.
 
 mod common;
 
@@ -9,7 +9,9 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use common::*;
-use memif::{Client, Event, Link, Mode, Options, Rejection, Server, SocketAddr};
+use memif::{
+    Client, ClientOptions, Event, InterfaceOptions, Link, Mode, Rejection, Server, SocketAddr, SocketOptions,
+};
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::eventfd::EventFd;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -51,7 +53,7 @@ struct Desc {
     offset: u32,
 }
 
-/// A ring, as whoever has the file of its region sees it.
+/// A ring, accessed through the file of its region.
 struct Ring {
     memory: File,
     at: u32,
@@ -105,7 +107,7 @@ impl Ring {
         let mut bytes = [0; 16];
         self.memory.read_exact_at(&mut bytes, self.place(index)).unwrap();
         let flags = word(&bytes, 0);
-        assert_eq!(flags & !1, 0, "no flag but NEXT is known to anybody");
+        assert_eq!(flags & !1, 0, "NEXT is the only known flag");
         Desc { next: flags == 1, region: word(&bytes, 2), length: long(&bytes, 4), offset: long(&bytes, 8) }
     }
 
@@ -167,24 +169,25 @@ fn received(link: &mut Link) -> Vec<Vec<u8>> {
 }
 
 /// Takes the interrupts that wait at an eventfd.
-fn interrupts(bell: impl AsFd) -> u64 {
+fn interrupts(event_fd: impl AsFd) -> u64 {
     let mut count = [0; 8];
-    nix::unistd::read(bell, &mut count).unwrap();
+    nix::unistd::read(event_fd, &mut count).unwrap();
     u64::from_ne_bytes(count)
 }
 
-/// A client's messages one by one, each when the last was answered, and the memory and eventfds that go with them.
+/// A client's messages one by one, each when the last was answered, and the memory and eventfds
+/// that go with them.
 fn lock_step(world: &mut World, mock: &Mock, script: &[(Vec<u8>, Option<i32>)]) -> Link {
     let mut answers = until("HELLO", || {
         world.pump();
-        mock.hear_packet()
+        mock.receive_packet()
     });
     assert_eq!(word(&answers.0, 0), 2);
     for (message, fd) in script {
         mock.send(message, fd.as_slice());
         answers = until("an answer", || {
             world.pump();
-            mock.hear_packet()
+            mock.receive_packet()
         });
         assert!(answers.0.len() == 128 && answers.1.is_empty());
         assert_eq!(word(&answers.0, 0), if word(message, 0) == 6 { 7 } else { 1 }, "{:?}", &answers.0[..102]);
@@ -203,14 +206,15 @@ fn dirty_ring(s2m: bool, offset: u32, log2: u8) -> Vec<u8> {
     dirty(5, &[&flags, &zero, &zero, &offset.to_ne_bytes(), &[log2], &zero])
 }
 
-fn server(name: &str, options: Options) -> (SocketAddr, World) {
+fn server(name: &str, options: InterfaceOptions) -> (SocketAddr, World) {
     let addr = unique(name);
-    let mut server = Server::bind(&addr).unwrap();
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
     server.add(options).unwrap();
     (addr, World::new(server))
 }
 
-/// A VPP client that does not copy: rings alone in region 0, and its pool of buffers, whose file has no seal, in region 1.
+/// A VPP client that does not copy: rings alone in region 0, and its pool of buffers, whose file
+/// has no seal, in region 1.
 struct VppClient {
     s2m: Ring,
     m2s: Ring,
@@ -231,8 +235,8 @@ impl VppClient {
         let (rings, pool) = (memfd(2 * u64::from(RING), true), memfd(64 << 20, false));
         let (s2m, m2s) = (Ring::new(&rings, 0, LOG2), Ring::new(&rings, RING, LOG2));
         [&s2m, &m2s].into_iter().for_each(Ring::set_cookie);
-        let (mock, bells) = (Mock::connect(addr), [event_fd(), event_fd()]);
-        let bell = |n: usize| Some(bells[n].as_fd().as_raw_fd());
+        let (mock, event_fds) = (Mock::connect(addr), [event_fd(), event_fd()]);
+        let event_fd = |n: usize| Some(event_fds[n].as_fd().as_raw_fd());
         let region = |index: u16, size: u64| dirty(4, &[&index.to_ne_bytes(), &size.to_ne_bytes()]);
         let link = lock_step(
             world,
@@ -241,8 +245,8 @@ impl VppClient {
                 (dirty_init(mode, "VPP 26.10"), None),
                 (region(0, 2 * u64::from(RING)), Some(rings.as_raw_fd())),
                 (region(1, 64 << 20), Some(pool.as_raw_fd())),
-                (dirty_ring(true, 0, LOG2), bell(0)),
-                (dirty_ring(false, RING, LOG2), bell(1)),
+                (dirty_ring(true, 0, LOG2), event_fd(0)),
+                (dirty_ring(false, RING, LOG2), event_fd(1)),
                 (dirty(6, &[&field::<32>("memif1/0")]), None),
             ],
         );
@@ -325,7 +329,7 @@ const ANY_LENGTH: [usize; 7] = [60, 42, 1_514, 2_048, 2_049, 9_000, 9_216];
 
 #[test]
 fn a_vpp_client_that_does_not_copy_is_served() {
-    let (addr, mut world) = server("vpp-client", Options::new(0));
+    let (addr, mut world) = server("vpp-client", InterfaceOptions::new(0));
     let (mut vpp, mut link) = VppClient::connect(&addr, &mut world, 0);
     assert_eq!((link.peer.app_name.as_str(), link.peer.name.as_str()), ("VPP 26.10", "memif1/0"));
     assert!(!link.sealed, "a pool has no seal");
@@ -360,29 +364,30 @@ fn a_vpp_client_that_does_not_copy_is_served() {
 
 #[test]
 fn a_vpp_client_of_ip_packets_is_served() {
-    let (addr, mut world) = server("vpp-ip", Options::new(0).mode(Mode::Ip));
+    let (addr, mut world) = server("vpp-ip", InterfaceOptions::new(0).mode(Mode::Ip));
     let (mut vpp, mut link) = VppClient::connect(&addr, &mut world, 1);
     vpp.refill();
     assert!(sent(&mut link, &packet(1, &[20])) && vpp.send(&packet(2, &[84])));
     assert_eq!((vpp.receive(), received(&mut link)), (vec![packet(1, &[20])], vec![packet(2, &[84])]));
 }
 
-/// VPP lays rings out for the size that HELLO allows, and announces the one it was configured with: rings of 32,768 overlap.
+/// VPP lays rings out for the size that HELLO allows, and announces the one it was configured with:
+/// rings of 32,768 overlap.
 #[test]
-fn a_vpp_client_that_was_told_32_768_is_told_why_not() {
-    let (addr, mut world) = server("vpp-32768", Options::new(0));
+fn a_vpp_client_with_rings_of_32_768_gets_a_reason() {
+    let (addr, mut world) = server("vpp-32768", InterfaceOptions::new(0));
     let ring = 128 + 16 * 16_384;
     for (bytes, reason) in
         [(2 * ring, "M2S ring 0: outside its region"), (8 * ring, "M2S ring 0: overlaps another ring")]
     {
-        let (mock, memory, bell) = (Mock::connect(&addr), memfd(bytes.into(), true), event_fd());
-        let bell = bell.as_fd().as_raw_fd();
+        let (mock, memory, event_fd) = (Mock::connect(&addr), memfd(bytes.into(), true), event_fd());
+        let event_fd = event_fd.as_fd().as_raw_fd();
         mock.send(&dirty_init(0, "VPP"), &[]);
         mock.send(&add_region(0, bytes.into()), &[memory.as_raw_fd()]);
-        mock.send(&dirty_ring(true, 0, 15), &[bell]);
-        mock.send(&dirty_ring(false, ring, 15), &[bell]);
+        mock.send(&dirty_ring(true, 0, 15), &[event_fd]);
+        mock.send(&dirty_ring(false, ring, 15), &[event_fd]);
         mock.send(&dirty(6, &[&field::<32>("memif1/0")]), &[]);
-        assert_eq!(world.verdict(&mock), Heard::DisconnectReason(reason.into()));
+        assert_eq!(world.verdict(&mock), Received::Disconnect(reason.into()));
     }
 }
 
@@ -391,7 +396,7 @@ struct Served {
     regions: Vec<File>,
     s2m: Ring,
     m2s: Ring,
-    bells: Vec<OwnedFd>,
+    event_fds: Vec<OwnedFd>,
     mock: Mock,
 }
 
@@ -406,11 +411,11 @@ struct Manners {
 fn served(listener: &OwnedFd, client: &mut Client, manners: &Manners) -> (Served, Link) {
     let mock = accept(listener, client);
     mock.send(&manners.hello, &[]);
-    let (mut regions, mut rings, mut bells) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut regions, mut rings, mut event_fds) = (Vec::new(), Vec::new(), Vec::new());
     loop {
         let (message, mut fds) = until("a message", || {
             assert!(client.ready().unwrap().is_none());
-            mock.hear_packet()
+            mock.receive_packet()
         });
         assert_eq!(message.len(), 128);
         match (word(&message, 0), fds.pop()) {
@@ -428,12 +433,12 @@ fn served(listener: &OwnedFd, client: &mut Client, manners: &Manners) -> (Served
             (5, Some(fd)) => {
                 let s2m = word(&message, 2) == 1;
                 assert_eq!((s2m, word(&message, 4)), (rings.is_empty(), 0), "S2M rings first");
-                assert_eq!(word(&message, 13), 0, "private headers are nobody's");
+                assert_eq!(word(&message, 13), 0, "no implementation has private headers");
                 let memory = &regions[usize::from(word(&message, 6))];
                 rings.push(Ring::new(memory, long(&message, 8), message[12]));
                 let flags = OFlag::from_bits_truncate(fcntl(&fd, FcntlArg::F_GETFL).unwrap());
                 assert!(flags.contains(OFlag::O_NONBLOCK), "they read it until it is empty");
-                bells.push(fd);
+                event_fds.push(fd);
             }
             (6, None) => break,
             other => panic!("{other:?}"),
@@ -454,11 +459,12 @@ fn served(listener: &OwnedFd, client: &mut Client, manners: &Manners) -> (Served
         None => None,
     });
     assert_eq!(link.peer.name, "theirs");
-    (Served { regions, s2m, m2s, bells, mock }, link)
+    (Served { regions, s2m, m2s, event_fds, mock }, link)
 }
 
 impl Served {
-    /// Sends a packet over as many buffers as its room takes, and sets of a descriptor what VPP and libmemif set.
+    /// Sends a packet over as many buffers as its room takes, and sets of a descriptor what VPP and
+    /// libmemif set.
     fn send(&self, packet: &[u8]) -> bool {
         let (head, mut tail) = (self.m2s.head(), self.m2s.tail());
         let mut rest = packet;
@@ -543,16 +549,16 @@ fn a_vpp_server_is_understood() {
     let addr = unique("vpp-server");
     let listener = mock_listener(&addr);
     let manners = Manners { hello: dirty_hello("VPP 26.10", 256), connect: |s2m, _| s2m.set_flags(1) };
-    let mut client = Client::new(&addr, Options::new(0)).unwrap();
+    let mut client = Client::new(&addr, ClientOptions::new(0)).unwrap();
     let (vpp, mut link) = served(&listener, &mut client, &manners);
     assert_eq!(link.peer.app_name, "VPP 26.10");
     assert_eq!((vpp.s2m.at, vpp.m2s.at), (0, RING), "where they all are");
     vpp.converse(&mut link);
     assert_eq!(link.tx[0].stats().interrupts, 0, "it polls");
-    // It is told to take interrupts.
+    // It is configured to take interrupts.
     vpp.s2m.set_flags(0);
     assert!(sent(&mut link, &[1; 60]));
-    assert_eq!(interrupts(&vpp.bells[0]), 1);
+    assert_eq!(interrupts(&vpp.event_fds[0]), 1);
     // It goes, and says so.
     vpp.mock.send(&dirty(8, &[&[0; 4], &field::<96>("interface deleted")]), &[]);
     drop(vpp);
@@ -575,12 +581,12 @@ fn a_libmemif_server_is_understood() {
         }
     };
     let manners = Manners { hello: dirty_hello("ICMP_Responder", 255), connect: reset };
-    let options = Options::new(0).mode(Mode::Ip).layout(memif::Layout::TwoRegions);
+    let options = ClientOptions::new(0).mode(Mode::Ip).layout(memif::Layout::TwoRegions);
     let mut client = Client::new(&addr, options).unwrap();
     let (libmemif, mut link) = served(&listener, &mut client, &manners);
-    // It takes interrupts unless it is told not to.
+    // It takes interrupts unless configured otherwise.
     assert!(sent(&mut link, &[1; 60]));
-    assert_eq!((interrupts(&libmemif.bells[0]), libmemif.receive()), (1, vec![vec![1; 60]]));
+    assert_eq!((interrupts(&libmemif.event_fds[0]), libmemif.receive()), (1, vec![vec![1; 60]]));
     libmemif.s2m.set_flags(1);
     libmemif.converse(&mut link);
     drop(libmemif);
@@ -588,15 +594,16 @@ fn a_libmemif_server_is_understood() {
         Some(Event::Disconnected { reason, .. }) => Some(reason.to_string()),
         _ => None,
     });
-    assert_eq!(reason, "the peer is gone");
+    assert_eq!(reason, "the peer closed the connection");
 }
 
-/// HELLO says 256 rings of anybody's; one more than it was configured with, and it closes.
+/// Its HELLO allows 256 rings, but it closes the connection on one more than it was configured
+/// with.
 #[test]
 fn a_libmemif_server_with_fewer_rings_is_tried_again() {
     let addr = unique("libmemif-rings");
     let listener = mock_listener(&addr);
-    let options = Options::new(0).tx_queues(2).reconnect(Some(Duration::from_millis(5)));
+    let options = ClientOptions::new(0).tx_queues(2).reconnect(Some(Duration::from_millis(5)));
     let mut client = Client::new(&addr, options).unwrap();
     for _ in 0..3 {
         let mock = accept(&listener, &mut client);
@@ -608,20 +615,21 @@ fn a_libmemif_server_with_fewer_rings_is_tried_again() {
         expect(&mock, &mut client, 5);
         drop(mock);
         let refusal = until("Refused", || match client.ready().unwrap() {
-            Some(Event::Refused { reason, .. }) => Some(reason),
+            Some(Event::Rejected { reason, .. }) => Some(reason),
             _ => None,
         });
         assert!(matches!(refusal, Rejection::Closed), "{refusal}");
     }
 }
 
-/// A libmemif client: rings in region 0, buffers in region 1, both sealed; a headroom of 64 bytes in what it offers.
+/// A libmemif client: rings in region 0, buffers in region 1, both sealed; a headroom of 64 bytes
+/// in what it offers.
 struct LibmemifClient {
     s2m: Ring,
     m2s: Ring,
     buffers: File,
     last_tail: u16,
-    bells: [EventFd; 2],
+    event_fds: [EventFd; 2],
     _mock: Mock,
 }
 
@@ -641,8 +649,8 @@ impl LibmemifClient {
                 ring.write(slot, Desc { next: false, region: 1, length: Self::BUFFER, offset });
             }
         }
-        let (mock, bells) = (Mock::connect(addr), [event_fd(), event_fd()]);
-        let bell = |n: usize| Some(bells[n].as_fd().as_raw_fd());
+        let (mock, event_fds) = (Mock::connect(addr), [event_fd(), event_fd()]);
+        let event_fd = |n: usize| Some(event_fds[n].as_fd().as_raw_fd());
         let region = |index: u16, size: u64| dirty(4, &[&index.to_ne_bytes(), &size.to_ne_bytes()]);
         let link = lock_step(
             world,
@@ -651,8 +659,8 @@ impl LibmemifClient {
                 (dirty_init(0, "ICMP_Responder"), None),
                 (region(0, 2 * u64::from(RING)), Some(rings.as_raw_fd())),
                 (region(1, bytes), Some(buffers.as_raw_fd())),
-                (dirty_ring(true, 0, LOG2), bell(0)),
-                (dirty_ring(false, RING, LOG2), bell(1)),
+                (dirty_ring(true, 0, LOG2), event_fd(0)),
+                (dirty_ring(false, RING, LOG2), event_fd(1)),
                 (dirty(6, &[&field::<32>("memif_connection")]), None),
             ],
         );
@@ -661,7 +669,7 @@ impl LibmemifClient {
             ring.set_head(0);
             ring.set_tail(0);
         }
-        (Self { s2m, m2s, buffers, last_tail: 0, bells, _mock: mock }, link)
+        (Self { s2m, m2s, buffers, last_tail: 0, event_fds, _mock: mock }, link)
     }
 
     fn refill(&self) {
@@ -710,7 +718,7 @@ impl LibmemifClient {
         }
         self.s2m.set_head(head);
         if self.s2m.flags() & 1 == 0 {
-            self.bells[0].write(1).unwrap();
+            self.event_fds[0].write(1).unwrap();
         }
         true
     }
@@ -718,15 +726,15 @@ impl LibmemifClient {
 
 #[test]
 fn a_libmemif_client_is_served() {
-    let (addr, mut world) = server("libmemif-client", Options::new(0));
+    let (addr, mut world) = server("libmemif-client", InterfaceOptions::new(0));
     let (mut libmemif, mut link) = LibmemifClient::connect(&addr, &mut world);
     assert_eq!(link.peer.app_name, "ICMP_Responder");
     assert!(link.sealed);
     assert!(!sent(&mut link, &[1; 60]), "nothing is offered yet");
     libmemif.refill();
-    // It takes interrupts unless it is told not to.
+    // It takes interrupts unless configured otherwise.
     assert!(sent(&mut link, &[1; 60]));
-    assert_eq!((interrupts(&libmemif.bells[1]), libmemif.receive()), (1, vec![vec![1; 60]]));
+    assert_eq!((interrupts(&libmemif.event_fds[1]), libmemif.receive()), (1, vec![vec![1; 60]]));
     libmemif.m2s.set_flags(1);
     assert!(!link.rx[0].arm().unwrap());
     let (mut there, mut back) = (0, 0);
@@ -759,20 +767,20 @@ fn a_libmemif_client_is_served() {
 #[test]
 fn rings_of_32_768_are_served_where_they_have_the_room() {
     const LOG2: u8 = 15;
-    let (addr, mut world) = server("32768", Options::new(0));
-    let (mock, bell, bytes) = (Mock::connect(&addr), event_fd(), 128 + 16 * 32_768);
+    let (addr, mut world) = server("32768", InterfaceOptions::new(0));
+    let (mock, event_fd, bytes) = (Mock::connect(&addr), event_fd(), 128 + 16 * 32_768);
     let memory = memfd(u64::from(2 * bytes) + 4_096, true);
     let (s2m, m2s) = (Ring::new(&memory, 0, LOG2), Ring::new(&memory, bytes, LOG2));
     [&s2m, &m2s].into_iter().for_each(Ring::set_cookie);
-    let bell = Some(bell.as_fd().as_raw_fd());
+    let event_fd = Some(event_fd.as_fd().as_raw_fd());
     let mut link = lock_step(
         &mut world,
         &mock,
         &[
             (dirty_init(0, "VPP 26.10"), None),
             (add_region(0, u64::from(2 * bytes) + 4_096), Some(memory.as_raw_fd())),
-            (dirty_ring(true, 0, LOG2), bell),
-            (dirty_ring(false, bytes, LOG2), bell),
+            (dirty_ring(true, 0, LOG2), event_fd),
+            (dirty_ring(false, bytes, LOG2), event_fd),
             (dirty(6, &[&field::<32>("memif1/0")]), None),
         ],
     );

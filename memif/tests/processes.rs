@@ -1,4 +1,4 @@
-//! Two processes: either may be killed at any moment, and the other goes on and connects again.
+//! Two processes: either may be killed at any moment, and the other continues and connects again.
 
 mod common;
 
@@ -6,7 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::*;
-use memif::{Client, DisconnectReason, Event, Link, Options, Server, SocketAddr};
+use memif::{
+    Client, ClientOptions, DisconnectReason, Event, InterfaceOptions, Link, Server, SocketAddr, SocketOptions,
+};
 
 const ROLE: &str = "MEMIF_TEST_ROLE";
 const ADDRESS: &str = "MEMIF_TEST_ADDRESS";
@@ -18,12 +20,13 @@ fn the_other_process() {
     let addr: SocketAddr = address.parse().unwrap();
     let (mut server, mut client) = (None, None);
     if role == "server" {
-        let mut bound = Server::bind(&addr).unwrap();
-        bound.add(Options::new(0)).unwrap();
+        let mut bound = Server::bind(&addr, SocketOptions::new()).unwrap();
+        bound.add(InterfaceOptions::new(0)).unwrap();
         server = Some(bound);
     } else {
-        client =
-            Some(Client::new(&addr, Options::new(0).reconnect(Some(Duration::from_millis(20)))).unwrap());
+        client = Some(
+            Client::new(&addr, ClientOptions::new(0).reconnect(Some(Duration::from_millis(20)))).unwrap(),
+        );
     }
     let mut link = None;
     let start = Instant::now();
@@ -111,9 +114,9 @@ fn loss_of(mut ready: impl FnMut() -> Option<Event>) -> DisconnectReason {
 #[test]
 fn a_killed_client_leaves_the_server_and_its_other_links_fine() {
     let addr = unique("kill-client");
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(0)).unwrap();
-    server.add(Options::new(1)).unwrap();
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(0)).unwrap();
+    server.add(InterfaceOptions::new(1)).unwrap();
     let mut world = World::new(server);
     let (_mock, _memory, mut bystander) = world.connect_mock(&addr, 1);
     for _ in 0..3 {
@@ -132,7 +135,7 @@ fn traffic_resumes_soon_after_a_killed_server_comes_back() {
     let folder = tempfile::tempdir().unwrap();
     let addr = SocketAddr::path(folder.path().join("memif.sock")).unwrap();
     let mut other = Other::start("server", &addr);
-    let mut client = Client::new(&addr, Options::new(0)).unwrap();
+    let mut client = Client::new(&addr, ClientOptions::new(0)).unwrap();
     for _ in 0..2 {
         let mut link = link_of(|| client.ready().unwrap());
         talk(&mut link);

@@ -6,7 +6,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread;
 
-use memif::{Client, Event, Link, Memory, Options, Server, SocketAddr};
+use memif::{
+    BufferPool, Client, ClientOptions, Event, InterfaceOptions, Link, Server, SocketAddr, SocketOptions,
+};
 
 /// Lengths that take different ways through the copy.
 const LENGTHS: [usize; 10] = [1, 3, 7, 14, 20, 33, 64, 100, 300, 1_514];
@@ -22,9 +24,9 @@ struct Pair {
 fn pair(test: &str) -> Pair {
     let name = format!("memif-races-{}-{test}", std::process::id());
     let addr = SocketAddr::abstract_name(name).expect("a name");
-    let mut server = Server::bind(&addr).expect("a server");
-    server.add(Options::new(0)).expect("an interface");
-    let mut client = Client::new(&addr, Options::new(0)).expect("a client");
+    let mut server = Server::bind(&addr, SocketOptions::new()).expect("a server");
+    server.add(InterfaceOptions::new(0)).expect("an interface");
+    let mut client = Client::new(&addr, ClientOptions::new(0)).expect("a client");
     let (mut here, mut there) = (None, None);
     loop {
         if let Ok(Some(Event::Connected { link, .. })) = server.ready() {
@@ -99,7 +101,7 @@ fn a_packet_is_written_from_memory_that_another_thread_writes() {
 
 #[test]
 fn a_buffer_is_filled_and_copied_while_another_thread_writes_both() {
-    let memory = Memory::new(1, 2_048).expect("memory");
+    let memory = BufferPool::new(1, 2_048).expect("memory");
     let mut buffer = memory.buffer().expect("a buffer");
     for len in LENGTHS {
         let bytes = atomics(len);

@@ -1,4 +1,4 @@
-//! What the README shows is what is there.
+//! The README shows the example's code.
 
 #[test]
 fn the_first_program_is_the_example() {

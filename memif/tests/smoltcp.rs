@@ -1,9 +1,10 @@
-//! An IP stack behind a link: what it is asked it answers, frame by frame, more than goes into a burst.
+//! An IP stack behind a link: what it is asked it answers, frame by frame, more than goes into a
+//! burst.
 
 #![cfg(feature = "smoltcp")]
 
 use memif::phy::Phy;
-use memif::{Client, Event, Link, Mode, Options, Server, SocketAddr};
+use memif::{Client, ClientOptions, Event, InterfaceOptions, Link, Mode, Server, SocketAddr, SocketOptions};
 use smoltcp::iface::{Config, Interface as Stack, SocketSet};
 use smoltcp::phy::{Device, Medium};
 use smoltcp::socket::raw;
@@ -18,9 +19,9 @@ const COUNT: usize = 300;
 
 fn pair(mode: Mode) -> (Server, Client, Link, Link) {
     let addr = SocketAddr::abstract_name(format!("memif-smoltcp-{mode}-{}", std::process::id())).unwrap();
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(0).mode(mode)).unwrap();
-    let mut client = Client::new(&addr, Options::new(0).mode(mode).log2_ring_size(9)).unwrap();
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(0).mode(mode)).unwrap();
+    let mut client = Client::new(&addr, ClientOptions::new(0).mode(mode).log2_ring_size(9)).unwrap();
     let (mut ours, mut theirs) = (None, None);
     while ours.is_none() || theirs.is_none() {
         if let Some(Event::Connected { link, .. }) = server.ready().unwrap() {

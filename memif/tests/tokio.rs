@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use common::*;
 use memif::tokio::Async;
-use memif::{Client, Event, LinkError, Options, Server, ServerOptions};
+use memif::{Client, ClientOptions, Event, InterfaceOptions, LinkError, Server, SocketOptions};
 
 #[tokio::test]
 async fn events_and_packets_are_awaited() {
     let addr = unique("tokio");
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(0)).unwrap();
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(0)).unwrap();
     let mut server = Async::new(server).unwrap();
-    let mut client = Async::new(Client::new(&addr, Options::new(0)).unwrap()).unwrap();
+    let mut client = Async::new(Client::new(&addr, ClientOptions::new(0)).unwrap()).unwrap();
     let (here, there) = tokio::join!(server.event(), client.event());
     let (Event::Connected { link: mut here, .. }, Event::Connected { link: mut there, .. }) =
         (here.unwrap(), there.unwrap())
@@ -54,14 +54,14 @@ async fn events_and_packets_are_awaited() {
 async fn who_comes_in_a_crowd_is_served_as_well() {
     let addr = unique("tokio-crowd");
     // Its patience with them would wake it, too.
-    let options = ServerOptions::new().max_pending(1_000).connect_timeout(Duration::from_hours(1));
-    let mut server = Server::bind_with(&addr, options).unwrap();
-    server.add(Options::new(0)).unwrap();
+    let options = SocketOptions::new().max_pending(1_000).connect_timeout(Duration::from_hours(1));
+    let mut server = Server::bind(&addr, options).unwrap();
+    server.add(InterfaceOptions::new(0)).unwrap();
     let mut server = Async::new(server).unwrap();
     let crowd: Vec<Mock> = (0..300).map(|_| Mock::connect(&addr)).collect();
     let all = async {
         for mock in &crowd {
-            while mock.hear() != Some(Heard::Hello) {
+            while mock.receive() != Some(Received::Hello) {
                 tokio::task::yield_now().await;
             }
         }

@@ -1,4 +1,5 @@
-//! Clients that take their memory away while it is in use: the link ends with a reason, and nothing else does.
+//! Clients that take their memory away while it is in use: the link ends with a reason, and nothing
+//! else does.
 
 mod common;
 
@@ -10,19 +11,21 @@ use std::thread;
 
 use common::*;
 use memif::{
-    DisconnectReason, Event, Link, LinkError, Options, ProtocolError, Server, ServerOptions, SocketAddr,
+    ClientOptions, DisconnectReason, Event, InterfaceOptions, Link, LinkError, ProtocolError, Server,
+    SocketAddr, SocketOptions,
 };
 
-/// Rings are in the first page of the mock's memory, its buffers in the second, so that they can be lost alone.
+/// Rings are in the first page of the mock's memory, its buffers in the second, so that they can be
+/// lost alone.
 const PAGE: u64 = 4_096;
 const BUFFER: u32 = 4_096;
 const BYTES: [u8; 64] = [0xA5; 64];
 
-fn server(addr: &SocketAddr, options: ServerOptions) -> World {
+fn server(addr: &SocketAddr, options: SocketOptions) -> World {
     memif::survive_truncation().unwrap();
-    let mut server = Server::bind_with(addr, options).unwrap();
-    server.add(Options::new(0)).unwrap();
-    server.add(Options::new(1)).unwrap();
+    let mut server = Server::bind(addr, options).unwrap();
+    server.add(InterfaceOptions::new(0)).unwrap();
+    server.add(InterfaceOptions::new(1)).unwrap();
     World::new(server)
 }
 
@@ -31,13 +34,13 @@ fn client(world: &mut World, addr: &SocketAddr, id: u32) -> (Mock, File, Link) {
     let file = memory();
     file.set_len(2 * PAGE).unwrap();
     let mock = Mock::connect(addr);
-    let bell = event_fd();
-    let mut script = proper(id, &file, &bell);
+    let event_fd = event_fd();
+    let mut script = proper(id, &file, &event_fd);
     script[1] = (add_region(0, 2 * PAGE), Some(file.as_raw_fd()));
     for (message, fd) in script {
         mock.send(&message, fd.as_slice());
     }
-    assert_eq!(world.verdict(&mock), Heard::Connected);
+    assert_eq!(world.verdict(&mock), Received::Connected);
     file.write_all_at(&[0xA5; 4_096], PAGE).unwrap();
     for slot in 0..8 {
         set_descriptor(&file, S2M, slot, descriptor(0, 0, 64, BUFFER + 64 * slot));
@@ -50,10 +53,10 @@ fn is_loss(error: &LinkError) -> bool {
     matches!(error, LinkError::Peer(ProtocolError::RegionLost { index: 0 }))
 }
 
-/// Everybody is told.
+/// Both the peer and the caller learn the reason.
 fn ends(world: &mut World, mock: &Mock, id: u32) {
-    let Heard::DisconnectReason(told) = world.verdict(mock) else { panic!("the mock was not told") };
-    assert_eq!(told, "region 0: its memory was taken away while in use");
+    let Received::Disconnect(reason) = world.verdict(mock) else { panic!("the mock got no reason") };
+    assert_eq!(reason, "region 0: its memory was taken away while in use");
     world.event("Disconnected", |event| match event {
         Event::Disconnected {
             id: which,
@@ -71,7 +74,7 @@ type Use = fn(&mut Link) -> LinkError;
 #[test]
 fn rings_that_vanish_end_their_link_only() {
     let addr = unique("truncate-rings");
-    let mut world = server(&addr, ServerOptions::new());
+    let mut world = server(&addr, SocketOptions::new());
     let (_bystander, bystanders_memory, mut bystander) = client(&mut world, &addr, 1);
     let uses: [Use; 4] = [
         |link| link.rx[0].burst(8).unwrap_err(),
@@ -101,9 +104,9 @@ fn rings_that_vanish_end_their_link_only() {
 }
 
 #[test]
-fn packets_that_vanish_are_not_handed_up() {
+fn packets_in_lost_memory_are_not_returned() {
     let addr = unique("truncate-packets");
-    let mut world = server(&addr, ServerOptions::new());
+    let mut world = server(&addr, SocketOptions::new());
     let (mock, memory, mut link) = client(&mut world, &addr, 0);
     set_head(&memory, S2M, 2);
     let burst = link.rx[0].burst(8).unwrap();
@@ -123,12 +126,12 @@ fn packets_that_vanish_are_not_handed_up() {
 #[test]
 fn packets_sent_into_nothing_do_not_count() {
     let addr = unique("truncate-send");
-    let mut world = server(&addr, ServerOptions::new());
+    let mut world = server(&addr, SocketOptions::new());
     let (mock, memory, mut link) = client(&mut world, &addr, 0);
     set_head(&memory, M2S, 8);
     memory.set_len(PAGE).unwrap();
     let mut burst = link.tx[0].burst().unwrap();
-    assert!(burst.push(&[1; 60]), "nobody knows yet");
+    assert!(burst.push(&[1; 60]), "not detected yet");
     assert_eq!(burst.publish(), 0);
     ends(&mut world, &mock, 0);
 }
@@ -136,13 +139,14 @@ fn packets_sent_into_nothing_do_not_count() {
 #[test]
 fn whatever_comes_up_while_the_memory_vanishes_was_written_by_the_peer() {
     let addr = unique("truncate-race");
-    let mut world = server(&addr, ServerOptions::new());
+    let mut world = server(&addr, SocketOptions::new());
     for round in 0..40u64 {
         let (mock, memory, mut link) = client(&mut world, &addr, 0);
         let (received, ended) = (AtomicBool::new(false), AtomicBool::new(false));
         thread::scope(|scope| {
             scope.spawn(|| {
-                // An honest sender, until it cuts its memory, at another place in the traffic each time.
+                // An honest sender, until it cuts its memory, at another place in the traffic each
+                // time.
                 let mut head = 0u16;
                 let end = u16::try_from(100 + 37 * round).unwrap();
                 while head != end {
@@ -186,17 +190,17 @@ fn whatever_comes_up_while_the_memory_vanishes_was_written_by_the_peer() {
 }
 
 #[test]
-fn memory_that_can_shrink_is_refused_where_that_is_asked_for() {
+fn unsealed_memory_is_rejected_if_the_options_say_so() {
     let addr = unique("unsealed");
-    let mut world = server(&addr, ServerOptions::new().refuse_unsealed(true));
+    let mut world = server(&addr, SocketOptions::new().reject_unsealed(true));
     let mock = Mock::connect(&addr);
     for (message, fd) in proper(0, &memory(), &event_fd()) {
         mock.send(&message, fd.as_slice());
     }
     let text = "region 0: its file is not sealed against shrinking";
-    assert_eq!(world.verdict(&mock), Heard::DisconnectReason(text.into()));
+    assert_eq!(world.verdict(&mock), Received::Disconnect(text.into()));
     // A client of ours is sealed.
-    let mut client = memif::Client::new(&addr, Options::new(0)).unwrap();
+    let mut client = memif::Client::new(&addr, ClientOptions::new(0)).unwrap();
     until("a link", || {
         world.pump();
         matches!(client.ready().unwrap(), Some(Event::Connected { .. })).then_some(())

@@ -1,5 +1,6 @@
-//! Packets that change hands without being copied: between rings of one client, between clients that share memory, and through
-//! the caller's hands. And the same calls where that is not possible, which copy.
+//! Packets that move without being copied: between rings of one client, between clients with the
+//! same buffer pool, and through buffers of the caller. The same calls copy where that is not
+//! possible.
 
 mod common;
 
@@ -7,8 +8,8 @@ use std::os::fd::OwnedFd;
 
 use common::*;
 use memif::{
-    Buffer, BufferPool, Client, Event, Layout, Link, MemoryError, Options, Rejection, RxQueue, Server,
-    TxQueue,
+    Buffer, BufferPool, BufferPoolError, Client, ClientOptions, Event, InterfaceOptions, Layout, Link,
+    Rejection, RxQueue, Server, SocketOptions, TxQueue,
 };
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
@@ -20,12 +21,13 @@ fn packet(n: u32, longest: usize) -> Vec<u8> {
     packet
 }
 
-/// Two links of one server with a client each: the world, the server's links, the clients, and theirs.
-fn two(test: &str, left: Options, right: Options) -> (World, [Link; 2], [Client; 2], [Link; 2]) {
+/// Two links of one server with a client each: the world, the server's links, the clients, and
+/// theirs.
+fn two(test: &str, left: ClientOptions, right: ClientOptions) -> (World, [Link; 2], [Client; 2], [Link; 2]) {
     let addr = unique(test);
-    let mut server = Server::bind(&addr).unwrap();
-    server.add(Options::new(0)).unwrap();
-    server.add(Options::new(1)).unwrap();
+    let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
+    server.add(InterfaceOptions::new(0)).unwrap();
+    server.add(InterfaceOptions::new(1)).unwrap();
     let mut world = World::new(server);
     let mut connect = |options| {
         let mut client = Client::new(&addr, options).unwrap();
@@ -89,14 +91,14 @@ fn pass(
 }
 
 #[test]
-fn clients_with_the_same_memory_hand_packets_on() {
+fn clients_with_the_same_pool_pass_packets_on() {
     for (buffer_size, longest) in [(2_048, 1_514), (128, 700)] {
-        let memory = BufferPool::new(4 * 16 + 10, buffer_size).unwrap();
-        let total = memory.free();
-        let side = |id| Options::new(id).log2_ring_size(4).memory(&memory);
+        let pool = BufferPool::new(4 * 16 + 10, buffer_size).unwrap();
+        let total = pool.free();
+        let side = |id| ClientOptions::new(id).log2_ring_size(4).buffer_pool(&pool);
         let (world, [mut here0, mut here1], clients, [mut there0, mut there1]) =
             two(&format!("shared-{buffer_size}"), side(0), side(1).headroom(40));
-        assert_eq!(memory.free(), 10);
+        assert_eq!(pool.free(), 10);
         let regions = clients[0].details().regions;
         assert_eq!(regions.len(), 2, "rings, and the memory");
         // One way and the other, until every buffer has been everywhere.
@@ -115,16 +117,16 @@ fn clients_with_the_same_memory_hand_packets_on() {
         assert_eq!((offsets.len(), all), (32, 32));
 
         drop((there0, clients));
-        assert_eq!(memory.free(), 10 + 32);
+        assert_eq!(pool.free(), 10 + 32);
         drop((there1, world));
-        assert_eq!(memory.free(), total, "every buffer came back");
+        assert_eq!(pool.free(), total, "every buffer came back");
     }
 }
 
 #[test]
 fn nothing_is_copied_where_memory_is_shared() {
-    let memory = BufferPool::new(100, 256).unwrap();
-    let side = |id| Options::new(id).log2_ring_size(3).memory(&memory);
+    let pool = BufferPool::new(100, 256).unwrap();
+    let side = |id| ClientOptions::new(id).log2_ring_size(3).buffer_pool(&pool);
     let (_world, [mut here0, mut here1], _clients, [mut there0, mut there1]) =
         two("same-address", side(0), side(1));
     feed(&mut here0.tx[0], 0, 1, 100);
@@ -149,11 +151,12 @@ fn nothing_is_copied_where_memory_is_shared() {
 }
 
 #[test]
-fn queues_of_one_client_hand_packets_on() {
+fn queues_of_one_client_pass_packets_on() {
     for layout in [Layout::OneRegion, Layout::TwoRegions] {
         let addr = unique(&format!("echo-{layout:?}"));
-        let options = Options::new(0).log2_ring_size(4).buffer_size(200).layout(layout).headroom(100);
-        let Pair { mut here, mut there, server: _server, client } = pair(&addr, Options::new(0), options);
+        let options = ClientOptions::new(0).log2_ring_size(4).buffer_size(200).layout(layout).headroom(100);
+        let Pair { mut here, mut there, server: _server, client } =
+            pair(&addr, InterfaceOptions::new(0), options);
         let regions = client.details().regions;
         assert_eq!(regions.len(), if layout == Layout::OneRegion { 1 } else { 2 });
         assert!(regions.iter().all(|region| region.sealed));
@@ -165,7 +168,7 @@ fn queues_of_one_client_hand_packets_on() {
 #[test]
 fn where_nothing_is_shared_packets_are_copied() {
     // On the server, and between clients with memory of their own.
-    let side = |id| Options::new(id).log2_ring_size(4);
+    let side = |id| ClientOptions::new(id).log2_ring_size(4);
     let (_world, [mut here0, mut here1], _clients, [mut there0, mut there1]) =
         two("copied", side(0).buffer_size(100), side(1).buffer_size(300));
     pass(&mut there0.tx[0], (&mut here0.rx[0], &mut here1.tx[0]), &mut there1.rx[0], 1_000, 800);
@@ -175,8 +178,8 @@ fn where_nothing_is_shared_packets_are_copied() {
 
 #[test]
 fn what_finds_no_room_stays_and_what_is_not_published_is_lost() {
-    let memory = BufferPool::new(100, 256).unwrap();
-    let side = |id| Options::new(id).log2_ring_size(3).memory(&memory);
+    let pool = BufferPool::new(100, 256).unwrap();
+    let side = |id| ClientOptions::new(id).log2_ring_size(3).buffer_pool(&pool);
     let (_world, [mut here0, mut here1], clients, [mut there0, mut there1]) = two("room", side(0), side(1));
     assert_eq!(feed(&mut here0.tx[0], 0, 8, 100), 8);
     let mut out = there1.tx[0].burst().unwrap();
@@ -201,10 +204,11 @@ fn what_finds_no_room_stays_and_what_is_not_published_is_lost() {
     assert_eq!(copy[..len], packet(4, 100));
     drop(burst);
     drop((there0, there1, clients));
-    assert_eq!(memory.free(), 100);
+    assert_eq!(pool.free(), 100);
 }
 
-/// Takes packets, puts a header in front of each, and sends them: zero-copy or not, as the queues can.
+/// Takes packets, puts a header in front of each, and sends them: zero-copy or not, as the queues
+/// can.
 fn tunnel(rx: &mut RxQueue, tx: &mut TxQueue, hands: &mut [Buffer]) {
     let taken = rx.burst(8).unwrap().take(hands);
     let mut packets = 0;
@@ -222,13 +226,13 @@ fn tunnel(rx: &mut RxQueue, tx: &mut TxQueue, hands: &mut [Buffer]) {
 }
 
 #[test]
-fn packets_go_through_the_callers_hands() {
-    let memory = BufferPool::new(64, 256).unwrap();
-    let side = |id| Options::new(id).log2_ring_size(4).memory(&memory).headroom(32);
+fn packets_go_through_the_callers_buffers() {
+    let pool = BufferPool::new(64, 256).unwrap();
+    let side = |id| ClientOptions::new(id).log2_ring_size(4).buffer_pool(&pool).headroom(32);
     // A tunnel of a link with itself.
     let addr = unique("hands");
-    let Pair { mut here, mut there, server, client } = pair(&addr, Options::new(0), side(0));
-    let mut hands: Vec<Buffer> = (0..16).map(|_| memory.buffer().unwrap()).collect();
+    let Pair { mut here, mut there, server, client } = pair(&addr, InterfaceOptions::new(0), side(0));
+    let mut hands: Vec<Buffer> = (0..16).map(|_| pool.buffer().unwrap()).collect();
     for round in 0..200 {
         let sent = packet(round, 600);
         let mut burst = here.tx[0].burst().unwrap();
@@ -246,16 +250,16 @@ fn packets_go_through_the_callers_hands() {
         assert_eq!((&copy[..4], &copy[4..len]), (&b"head"[..], &sent[..]));
     }
     drop((there, client, server, hands));
-    assert_eq!(memory.free(), 64);
+    assert_eq!(pool.free(), 64);
 }
 
 #[test]
 fn taking_and_enqueueing_copy_where_the_buffers_are_the_peers() {
-    let memory = BufferPool::new(16, 128).unwrap();
+    let pool = BufferPool::new(16, 128).unwrap();
     let addr = unique("foreign-hands");
     let Pair { mut here, mut there, server: _server, client: _client } =
-        pair(&addr, Options::new(0), Options::new(0).log2_ring_size(4).buffer_size(300));
-    let mut hands: Vec<Buffer> = (0..6).map(|_| memory.buffer().unwrap()).collect();
+        pair(&addr, InterfaceOptions::new(0), ClientOptions::new(0).log2_ring_size(4).buffer_size(300));
+    let mut hands: Vec<Buffer> = (0..6).map(|_| pool.buffer().unwrap()).collect();
     for length in [4, 127, 128, 129, 256, 299, 300, 301, 500, 640] {
         let sent = vec![7; length];
         let mut burst = there.tx[0].burst().unwrap();
@@ -289,21 +293,21 @@ fn taking_and_enqueueing_copy_where_the_buffers_are_the_peers() {
 
 #[test]
 fn clients_wait_for_buffers() {
-    let memory = BufferPool::new(16, 256).unwrap();
+    let pool = BufferPool::new(16, 256).unwrap();
     let addr = unique("wait-for-buffers");
-    let options = || Options::new(0).log2_ring_size(3).memory(&memory).reconnect(None);
-    let Pair { there, mut server, mut client, .. } = pair(&addr, Options::new(0), options());
-    assert_eq!(memory.free(), 0);
+    let options = || ClientOptions::new(0).log2_ring_size(3).buffer_pool(&pool).reconnect(None);
+    let Pair { there, mut server, mut client, .. } = pair(&addr, InterfaceOptions::new(0), options());
+    assert_eq!(pool.free(), 0);
     client.disconnect("again");
     client.connect();
-    let event = until("refused", || {
+    let event = until("a rejection", || {
         server.pump();
-        client.ready().unwrap().filter(|event| matches!(event, Event::Refused { .. }))
+        client.ready().unwrap().filter(|event| matches!(event, Event::Rejected { .. }))
     });
-    let Event::Refused { reason, .. } = event else { unreachable!() };
+    let Event::Rejected { reason, .. } = event else { unreachable!() };
     assert!(matches!(reason, Rejection::NoBuffers { rings: 2, size: 8 }), "{reason}");
     drop(there);
-    assert_eq!(memory.free(), 16, "the old link's buffers are free with its queues");
+    assert_eq!(pool.free(), 16, "the old link's buffers are free with its queues");
     client.connect();
     until("a link", || {
         server.pump();
@@ -311,16 +315,16 @@ fn clients_wait_for_buffers() {
     });
 }
 
-/// The server goes on using the buffers it was given, whatever the client does with its queues.
+/// The server continues to use the buffers it was given, whatever the client does with its queues.
 #[test]
 fn a_queue_that_is_dropped_gives_nothing_back_before_the_link_is_over() {
-    let memory = BufferPool::new(20, 256).unwrap();
-    let addr = unique("abandoned");
-    let options = Options::new(0).log2_ring_size(3).memory(&memory);
-    let Pair { mut here, there, mut server, mut client } = pair(&addr, Options::new(0), options);
+    let pool = BufferPool::new(20, 256).unwrap();
+    let addr = unique("dropped-queue");
+    let options = ClientOptions::new(0).log2_ring_size(3).buffer_pool(&pool);
+    let Pair { mut here, there, mut server, mut client } = pair(&addr, InterfaceOptions::new(0), options);
     drop(there);
-    assert_eq!(memory.free(), 4);
-    let mut mine = memory.buffer().unwrap();
+    assert_eq!(pool.free(), 4);
+    let mut mine = pool.buffer().unwrap();
     assert!(mine.append(&[1; 256]));
     // The server fills all that it was offered.
     let mut burst = here.tx[0].burst().unwrap();
@@ -332,7 +336,7 @@ fn a_queue_that_is_dropped_gives_nothing_back_before_the_link_is_over() {
     drop(mine);
 
     client.disconnect("enough");
-    assert_eq!(memory.free(), 20);
+    assert_eq!(pool.free(), 20);
     server.pump();
 }
 
@@ -343,15 +347,16 @@ fn file(bytes: i64) -> OwnedFd {
 }
 
 #[test]
-fn memory_may_be_several_files_of_the_callers() {
+fn buffers_may_come_from_several_files_of_the_caller() {
     let (small, large) = (
         BufferPool::from_file(file(5_000), 256).unwrap(),
         BufferPool::from_file(file(1 << 20), 512).unwrap(),
     );
     assert!(small.free() < 32);
     let addr = unique("several");
-    let options = Options::new(0).log2_ring_size(4).memory(&small).memory(&large);
-    let Pair { mut here, mut there, server: _server, client } = pair(&addr, Options::new(0), options);
+    let options = ClientOptions::new(0).log2_ring_size(4).buffer_pool(&small).buffer_pool(&large);
+    let Pair { mut here, mut there, server: _server, client } =
+        pair(&addr, InterfaceOptions::new(0), options);
     let regions = client.details().regions;
     assert_eq!(regions.iter().map(|region| region.sealed).collect::<Vec<_>>(), [true, false, false]);
     assert!(!there.sealed && small.free() == 0);
@@ -360,12 +365,12 @@ fn memory_may_be_several_files_of_the_callers() {
 }
 
 #[test]
-fn options_for_memory_are_checked() {
-    let memory = BufferPool::new(16, 128).unwrap();
-    let refused = |options: Options| Client::new(&unique("options"), options).unwrap_err().to_string();
-    assert!(refused(Options::new(0).headroom(2_000)).contains("headroom of 2000 bytes"));
-    assert!(refused(Options::new(0).memory(&memory).headroom(65)).contains("of a buffer's 128"));
-    let many = (0..256).fold(Options::new(0), |options, _| options.memory(&memory));
-    assert!(refused(many).contains("256 memories"));
-    assert!(matches!(BufferPool::from_file(file(100), 128), Err(MemoryError::Size { bytes: 100 })));
+fn options_for_buffer_pools_are_checked() {
+    let pool = BufferPool::new(16, 128).unwrap();
+    let rejected = |options: ClientOptions| Client::new(&unique("options"), options).unwrap_err().to_string();
+    assert!(rejected(ClientOptions::new(0).headroom(2_000)).contains("headroom of 2000 bytes"));
+    assert!(rejected(ClientOptions::new(0).buffer_pool(&pool).headroom(65)).contains("of a buffer's 128"));
+    let many = (0..256).fold(ClientOptions::new(0), |options, _| options.buffer_pool(&pool));
+    assert!(rejected(many).contains("256 buffer pools"));
+    assert!(matches!(BufferPool::from_file(file(100), 128), Err(BufferPoolError::Size { bytes: 100 })));
 }

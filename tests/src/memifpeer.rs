@@ -4,7 +4,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use memif::{Client, Details, DisconnectReason, Event, Link, Options, Rejection, Server, SocketAddr};
+use memif::{
+    Client, ClientOptions, Details, DisconnectReason, Event, InterfaceOptions, Link, Rejection, Server,
+    SocketAddr, SocketOptions,
+};
 
 use crate::{WAIT_TIMEOUT, frames, privilege, wait};
 
@@ -27,7 +30,7 @@ enum Endpoint {
 }
 
 impl Endpoint {
-    fn calling(address: &SocketAddr, options: Options) -> Self {
+    fn calling(address: &SocketAddr, options: ClientOptions) -> Self {
         Self::Client(Box::new(Client::new(address, options).expect("valid options")))
     }
 
@@ -54,7 +57,7 @@ impl Endpoint {
 
     fn refusal(&mut self) -> Rejection {
         let refusal = wait::poll(WAIT_TIMEOUT, || match self.ready()? {
-            Event::Refused { reason, .. } => Some(reason),
+            Event::Rejected { reason, .. } => Some(reason),
             _ => None,
         });
         refusal.expect("nobody was turned away").0
@@ -70,7 +73,7 @@ impl Listening {
     /// # Panics
     /// When it cannot.
     #[must_use]
-    pub fn on(socket: &Path, options: Options) -> Self {
+    pub fn on(socket: &Path, options: InterfaceOptions) -> Self {
         let listening = Self::at(&address(socket), options);
         privilege::hand_over(socket);
         listening
@@ -81,8 +84,8 @@ impl Listening {
     /// # Panics
     /// When it cannot.
     #[must_use]
-    pub fn at(address: &SocketAddr, options: Options) -> Self {
-        let mut server = Server::bind(address).expect("bind the memif socket");
+    pub fn at(address: &SocketAddr, options: InterfaceOptions) -> Self {
+        let mut server = Server::bind(address, SocketOptions::new()).expect("bind the memif socket");
         server.add(options).expect("valid options");
         Self(Endpoint::Server(Box::new(server)))
     }
@@ -113,7 +116,7 @@ impl MemifPeer {
     /// # Panics
     /// When it is not.
     #[must_use]
-    pub fn client(socket: &Path, options: Options) -> Self {
+    pub fn client(socket: &Path, options: ClientOptions) -> Self {
         Self::client_at(&address(socket), options)
     }
 
@@ -122,7 +125,7 @@ impl MemifPeer {
     /// # Panics
     /// When it is not connected.
     #[must_use]
-    pub fn client_at(address: &SocketAddr, options: Options) -> Self {
+    pub fn client_at(address: &SocketAddr, options: ClientOptions) -> Self {
         let mut endpoint = Endpoint::calling(address, options);
         let link = endpoint.next_link();
         Self { link, queue: 0, endpoint }
@@ -133,7 +136,7 @@ impl MemifPeer {
     /// # Panics
     /// When it is not turned away.
     #[must_use]
-    pub fn turned_away(socket: &Path, options: Options) -> Rejection {
+    pub fn turned_away(socket: &Path, options: ClientOptions) -> Rejection {
         Endpoint::calling(&address(socket), options).refusal()
     }
 

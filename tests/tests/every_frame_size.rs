@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use memif::Options;
+use memif::{ClientOptions, InterfaceOptions};
 use system_tests::memifpeer::{Listening, MemifPeer};
 use system_tests::reference::RumpPeer;
 use system_tests::{Lab, Process, WAIT_TIMEOUT, frames, lab, port};
@@ -40,7 +40,7 @@ fn node(lab: &Lab, ports: &[String]) -> Process {
     lab.ready(["attach", &bus].into_iter().chain(ports.iter().map(String::as_str)))
 }
 
-fn through_two_server_ports(burst: usize, options: impl Fn(u32) -> Options) {
+fn through_two_server_ports(burst: usize, options: impl Fn(u32) -> ClientOptions) {
     let lab = lab!();
     let socket = lab.path("m.sock");
     let _node = node(&lab, &[port::server(&socket, 0, ""), port::server(&socket, 1, "")]);
@@ -51,25 +51,25 @@ fn through_two_server_ports(burst: usize, options: impl Fn(u32) -> Options) {
 
 #[test]
 fn every_size_crosses_two_server_ports() {
-    through_two_server_ports(16, Options::new);
+    through_two_server_ports(16, ClientOptions::new);
 }
 
 #[test]
 fn every_size_crosses_two_server_ports_in_chains_of_small_buffers() {
     // 1,514 bytes are 24 buffers of 64; a ring of 512 holds sixteen such frames.
-    through_two_server_ports(16, |id| Options::new(id).buffer_size(64).log2_ring_size(9));
+    through_two_server_ports(16, |id| ClientOptions::new(id).buffer_size(64).log2_ring_size(9));
 }
 
 #[test]
 fn every_size_crosses_two_server_ports_through_rings_of_eight() {
-    through_two_server_ports(4, |id| Options::new(id).log2_ring_size(3));
+    through_two_server_ports(4, |id| ClientOptions::new(id).log2_ring_size(3));
 }
 
 fn through_two_client_ports(keys: &str) {
     let lab = lab!();
     let sockets = [lab.path("a.sock"), lab.path("b.sock")];
     let listening =
-        sockets.each_ref().map(|socket: &std::path::PathBuf| Listening::on(socket, Options::new(4)));
+        sockets.each_ref().map(|socket: &std::path::PathBuf| Listening::on(socket, InterfaceOptions::new(4)));
     let ports = sockets.each_ref().map(|socket| port::client(Path::new(socket), 4, keys));
     let _node = node(&lab, &ports);
     let [mut alice, mut bob] = listening.map(Listening::accept);
@@ -90,10 +90,10 @@ fn every_size_crosses_two_client_ports_in_chains_of_small_buffers() {
 fn every_size_crosses_a_server_port_and_a_client_port_that_take_interrupts() {
     let lab = lab!();
     let (ours, theirs) = (lab.path("ours.sock"), lab.path("theirs.sock"));
-    let listening = Listening::on(&theirs, Options::new(1));
+    let listening = Listening::on(&theirs, InterfaceOptions::new(1));
     let keys = "rx-mode=interrupt";
     let _node = node(&lab, &[port::server(&ours, 0, keys), port::client(&theirs, 1, keys)]);
-    let mut alice = MemifPeer::client(&ours, Options::new(0));
+    let mut alice = MemifPeer::client(&ours, ClientOptions::new(0));
     let mut bob = listening.accept();
     arrive(&lab, &mut alice, &mut bob, 16);
 }
@@ -104,8 +104,8 @@ fn frames_too_short_or_too_long_for_a_bus_are_dropped() {
     let lab = lab!();
     let socket = lab.path("m.sock");
     let _node = node(&lab, &[port::server(&socket, 0, ""), port::server(&socket, 1, "")]);
-    let mut alice = MemifPeer::client(&socket, Options::new(0));
-    let mut bob = MemifPeer::client(&socket, Options::new(1));
+    let mut alice = MemifPeer::client(&socket, ClientOptions::new(0));
+    let mut bob = MemifPeer::client(&socket, ClientOptions::new(1));
     alice.reach(&mut bob);
     let mut long = frames::patterned(1514, 1);
     long.resize(9000, 0xee);

@@ -1,6 +1,6 @@
 //! What is done to an interface reaches the process that runs it, whatever that is: `attach`, a host, a ping, a replay.
 
-use memif::Options;
+use memif::ClientOptions;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use system_tests::memifpeer::MemifPeer;
@@ -19,8 +19,8 @@ fn make(lab: &Lab) {
 fn attached(lab: &Lab) -> (Process, MemifPeer, MemifPeer) {
     let node = lab.ready(["attach", "shmif0", "memif:id=0,socket=./m.sock", "memif:id=1,socket=./m.sock"]);
     let socket = lab.path("m.sock");
-    let mut alice = MemifPeer::client(&socket, Options::new(0));
-    let mut bob = MemifPeer::client(&socket, Options::new(1));
+    let mut alice = MemifPeer::client(&socket, ClientOptions::new(0));
+    let mut bob = MemifPeer::client(&socket, ClientOptions::new(1));
     alice.reach(&mut bob);
     bob.reach(&mut alice);
     (node, alice, bob)

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use memif::Options;
+use memif::{ClientOptions, InterfaceOptions};
 use system_tests::memifpeer::{Listening, MemifPeer};
 use system_tests::testpmd::BURST;
 use system_tests::turn::Turn;
@@ -24,7 +24,7 @@ fn the_first_program_counts_what_a_testpmd_server_sends() {
     let mut command = example(&lab, env!("CARGO_BIN_EXE_example-counter"));
     let counter = Process::spawn("counter", command.arg(&socket));
     // Early: there is nobody to connect to yet, and it tries again.
-    counter.wait_for_line("there is no such socket, is the server running?");
+    counter.wait_for_line("the socket does not exist; is the server running?");
     let mut testpmd = Testpmd::server(&socket, 0).start(&lab);
     counter.wait_for_line("connected to DPDK");
     testpmd.wait_for_link();
@@ -84,12 +84,12 @@ fn the_icmp_responder_answers_in_both_roles_under_any_id() {
     };
     let server = responder("server", &[]);
     server.wait_for_line("listening on ");
-    pings_are_answered(&mut MemifPeer::client(&socket, Options::new(0)));
+    pings_are_answered(&mut MemifPeer::client(&socket, ClientOptions::new(0)));
     drop(server);
 
     let client = responder("client", &["7"]);
-    client.wait_for_line("nobody listens, has the server died?");
-    pings_are_answered(&mut Listening::on(&socket, Options::new(7)).accept());
+    client.wait_for_line("no process listens on it; has the server died?");
+    pings_are_answered(&mut Listening::on(&socket, InterfaceOptions::new(7)).accept());
 }
 
 #[test]
@@ -99,7 +99,8 @@ fn the_forwarder_joins_two_servers_and_says_who_comes_and_goes() {
     let mut command = example(&lab, env!("CARGO_BIN_EXE_example-forwarder"));
     let forwarder = Process::spawn("forwarder", command.args(&sockets));
     forwarder.wait_for_line("left.sock: cannot connect to ");
-    let [mut left, mut right] = sockets.map(|socket| Listening::on(&socket, Options::new(0)).accept());
+    let [mut left, mut right] =
+        sockets.map(|socket| Listening::on(&socket, InterfaceOptions::new(0)).accept());
     left.reach(&mut right);
     right.reach(&mut left);
     let sent: Vec<_> = (0..3_000).map(|n| frames::numbered(60 + n % 1_000, n as u64)).collect();

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use memif::Options;
+use memif::{ClientOptions, InterfaceOptions};
 use system_tests::memifpeer::{Listening, MemifPeer};
 use system_tests::turn::Turn;
 use system_tests::{Testpmd, lab, require};
@@ -25,7 +25,7 @@ fn a_hundred_links_with_testpmd_leave_nothing_behind() {
     // As the server: testpmd's port goes down and up again.
     let socket = lab.path("server.sock");
     let before = held();
-    let listening = Listening::on(&socket, Options::new(3));
+    let listening = Listening::on(&socket, InterfaceOptions::new(3));
     let (mut testpmd, mut peer) = std::thread::scope(|scope| {
         let accepted = scope.spawn(|| listening.accept());
         let testpmd = Testpmd::client(&socket, 3).queues(2).start(&lab);
@@ -50,7 +50,7 @@ fn a_hundred_links_with_testpmd_leave_nothing_behind() {
     let socket = lab.path("client.sock");
     let mut testpmd = Testpmd::server(&socket, 3).queues(2).start(&lab);
     let before = held();
-    let mut peer = MemifPeer::client(&socket, Options::new(3).rx_queues(2).tx_queues(2));
+    let mut peer = MemifPeer::client(&socket, ClientOptions::new(3).rx_queues(2).tx_queues(2));
     let connected = held();
     for _ in 0..CYCLES {
         // Its driver does not like a link that goes before it has come.

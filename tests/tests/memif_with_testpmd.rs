@@ -3,7 +3,7 @@
 
 use std::os::fd::AsFd;
 
-use memif::{Buffer, BufferPool, Options, Rejection, RxMode, SocketAddr};
+use memif::{Buffer, BufferPool, ClientOptions, InterfaceOptions, Rejection, RxMode, SocketAddr};
 use nix::poll::{PollFd, PollFlags, poll};
 use system_tests::memifpeer::{Listening, MemifPeer};
 use system_tests::testpmd::{BURST, Setup};
@@ -33,7 +33,7 @@ fn every_size_comes_back_on_its_queue(peer: &mut MemifPeer, queues: usize) {
 
 /// Connects a testpmd client to a server of ours; what `play` does is done while it forwards.
 fn with_a_testpmd_client(
-    options: Options,
+    options: InterfaceOptions,
     setup: impl Fn(Setup) -> Setup,
     play: impl FnOnce(&mut MemifPeer),
 ) {
@@ -63,19 +63,19 @@ fn client_of(lab: &Lab, listening: Listening, setup: &Setup) -> (Testpmd, MemifP
 
 #[test]
 fn every_size_comes_back_from_a_testpmd_client() {
-    with_a_testpmd_client(Options::new(3), |setup| setup, every_size_comes_back);
+    with_a_testpmd_client(InterfaceOptions::new(3), |setup| setup, every_size_comes_back);
 }
 
 #[test]
 fn every_size_comes_back_from_a_testpmd_client_in_chains_of_small_buffers() {
-    with_a_testpmd_client(Options::new(3), |setup| setup.key("bsize=256"), every_size_comes_back);
+    with_a_testpmd_client(InterfaceOptions::new(3), |setup| setup.key("bsize=256"), every_size_comes_back);
 }
 
 #[test]
 fn every_size_comes_back_from_a_testpmd_client_through_small_and_large_rings() {
     for (key, size) in [("rsize=6", 64), ("rsize=14", 16_384)] {
         with_a_testpmd_client(
-            Options::new(3),
+            InterfaceOptions::new(3),
             |setup| setup.key(key),
             |peer| {
                 assert_eq!((peer.link().rx[0].ring_size(), peer.link().tx[0].ring_size()), (size, size));
@@ -88,7 +88,7 @@ fn every_size_comes_back_from_a_testpmd_client_through_small_and_large_rings() {
 #[test]
 fn every_size_comes_back_from_a_testpmd_client_on_each_of_four_queues() {
     with_a_testpmd_client(
-        Options::new(3),
+        InterfaceOptions::new(3),
         |setup| setup.queues(4),
         |peer| {
             every_size_comes_back_on_its_queue(peer, 4);
@@ -99,7 +99,7 @@ fn every_size_comes_back_from_a_testpmd_client_on_each_of_four_queues() {
 /// Its packets stay in its own memory, which is mapped here: the second region and those behind it, without seals.
 #[test]
 fn every_size_comes_back_from_a_testpmd_client_that_does_not_copy() {
-    with_a_testpmd_client(Options::new(3), Setup::zero_copy, |peer| {
+    with_a_testpmd_client(InterfaceOptions::new(3), Setup::zero_copy, |peer| {
         let regions = peer.details().regions;
         assert!(regions.len() >= 2 && !peer.link().sealed, "{regions:?}");
         every_size_comes_back(peer);
@@ -108,7 +108,7 @@ fn every_size_comes_back_from_a_testpmd_client_that_does_not_copy() {
 
 #[test]
 fn every_size_comes_back_from_a_testpmd_client_with_a_secret() {
-    let options = Options::new(3).secret("a secret of 23 bytes...").expect("a valid secret");
+    let options = InterfaceOptions::new(3).secret("a secret of 23 bytes...").expect("a valid secret");
     with_a_testpmd_client(
         options,
         |setup| setup.key("secret=a secret of 23 bytes..."),
@@ -124,7 +124,7 @@ fn every_size_comes_back_from_a_testpmd_client_on_an_abstract_socket() {
     let lab = lab!();
     let name = lab.path("abstract");
     let address = SocketAddr::abstract_name(&name).expect("a short name");
-    let listening = Listening::at(&address, Options::new(3));
+    let listening = Listening::at(&address, InterfaceOptions::new(3));
     let setup = Testpmd::client(&name, 3).abstract_socket().forwards_on_demand("io");
     let (mut testpmd, mut peer) = client_of(&lab, listening, &setup);
     assert!(!name.exists());
@@ -136,7 +136,7 @@ fn every_size_comes_back_from_a_testpmd_client_on_an_abstract_socket() {
 
 /// Connects a client of ours to a testpmd server.
 fn with_a_testpmd_server(
-    options: Options,
+    options: ClientOptions,
     setup: impl Fn(Setup) -> Setup,
     play: impl FnOnce(&mut MemifPeer),
 ) {
@@ -155,14 +155,14 @@ fn with_a_testpmd_server(
 
 #[test]
 fn every_size_comes_back_from_a_testpmd_server() {
-    with_a_testpmd_server(Options::new(3), |setup| setup, every_size_comes_back);
+    with_a_testpmd_server(ClientOptions::new(3), |setup| setup, every_size_comes_back);
 }
 
 #[test]
 fn every_size_comes_back_from_a_testpmd_server_through_small_and_large_rings() {
     for log2 in [6, 14] {
         with_a_testpmd_server(
-            Options::new(3).log2_ring_size(log2),
+            ClientOptions::new(3).log2_ring_size(log2),
             |setup| setup,
             |peer| {
                 assert_eq!(
@@ -178,12 +178,12 @@ fn every_size_comes_back_from_a_testpmd_server_through_small_and_large_rings() {
 /// Of which there are always enough: where a chain does not fit, this server writes beyond what it was offered.
 #[test]
 fn every_size_comes_back_from_a_testpmd_server_in_chains_of_small_buffers() {
-    with_a_testpmd_server(Options::new(3).buffer_size(256), |setup| setup, every_size_comes_back);
+    with_a_testpmd_server(ClientOptions::new(3).buffer_size(256), |setup| setup, every_size_comes_back);
 }
 
 #[test]
 fn every_size_comes_back_from_a_testpmd_server_on_each_of_four_queues() {
-    let options = Options::new(3).rx_queues(4).tx_queues(4);
+    let options = ClientOptions::new(3).rx_queues(4).tx_queues(4);
     with_a_testpmd_server(
         options,
         |setup| setup.queues(4),
@@ -199,7 +199,7 @@ fn every_size_comes_back_from_a_testpmd_server_with_a_secret_on_an_abstract_sock
     let name = lab.path("abstract");
     let setup = Testpmd::server(&name, 3).abstract_socket().key("secret=sesame").forwards_on_demand("io");
     let mut testpmd = setup.start(&lab);
-    let options = Options::new(3).secret("sesame").expect("a valid secret");
+    let options = ClientOptions::new(3).secret("sesame").expect("a valid secret");
     let mut peer = MemifPeer::client_at(&SocketAddr::abstract_name(&name).expect("a short name"), options);
     testpmd.wait_for_link();
     testpmd.command("start");
@@ -213,7 +213,7 @@ fn every_size_comes_back_from_a_testpmd_server_with_a_secret_on_an_abstract_sock
 fn buffers_go_to_a_testpmd_server_and_back_without_being_copied() {
     let memories =
         [BufferPool::new(1_024, 2_048), BufferPool::new(2_048, 2_048)].map(|memory| memory.expect("memory"));
-    let options = memories.iter().fold(Options::new(3), Options::memory);
+    let options = memories.iter().fold(ClientOptions::new(3), ClientOptions::buffer_pool);
     with_a_testpmd_server(
         options,
         |setup| setup,
@@ -282,12 +282,12 @@ fn sleeps(peer: &mut MemifPeer) {
 
 #[test]
 fn we_may_sleep_while_a_testpmd_client_polls() {
-    with_a_testpmd_client(Options::new(3), |setup| setup, sleeps);
+    with_a_testpmd_client(InterfaceOptions::new(3), |setup| setup, sleeps);
 }
 
 #[test]
 fn we_may_sleep_while_a_testpmd_server_polls() {
-    with_a_testpmd_server(Options::new(3), |setup| setup, sleeps);
+    with_a_testpmd_server(ClientOptions::new(3), |setup| setup, sleeps);
 }
 
 #[test]
@@ -296,7 +296,8 @@ fn a_testpmd_client_with_a_wrong_secret_is_turned_away_and_the_next_one_is_not()
     let _turn = Turn::take();
     let lab = lab!();
     let socket = lab.path("m.sock");
-    let mut listening = Listening::on(&socket, Options::new(3).secret("sesame").expect("a valid secret"));
+    let mut listening =
+        Listening::on(&socket, InterfaceOptions::new(3).secret("sesame").expect("a valid secret"));
     let mut wrong = std::thread::scope(|scope| {
         let refusal = scope.spawn(|| listening.refuse());
         let wrong = Testpmd::client(&socket, 3).key("secret=tahini").start(&lab);
@@ -320,14 +321,14 @@ fn a_testpmd_server_turns_us_away_when_our_secret_is_wrong() {
     let lab = lab!();
     let socket = lab.path("m.sock");
     let testpmd = Testpmd::server(&socket, 3).key("secret=sesame").start(&lab);
-    for options in [Options::new(3), Options::new(3).secret("tahini").expect("a valid secret")] {
+    for options in [ClientOptions::new(3), ClientOptions::new(3).secret("tahini").expect("a valid secret")] {
         let refusal = MemifPeer::turned_away(&socket, options);
         assert!(
             matches!(&refusal, Rejection::Peer { reason } if reason.to_lowercase().contains("secret")),
             "{refusal}"
         );
     }
-    drop(MemifPeer::client(&socket, Options::new(3).secret("sesame").expect("a valid secret")));
+    drop(MemifPeer::client(&socket, ClientOptions::new(3).secret("sesame").expect("a valid secret")));
     testpmd.quit().succeeds();
 }
 
@@ -345,7 +346,7 @@ fn bursts_of_a_testpmd_server_arrive() {
 fn server_and_client(lab: &Lab) -> (Testpmd, MemifPeer) {
     let socket = lab.path("m.sock");
     let mut testpmd = Testpmd::server(&socket, 3).start(lab);
-    let peer = MemifPeer::client(&socket, Options::new(3));
+    let peer = MemifPeer::client(&socket, ClientOptions::new(3));
     testpmd.wait_for_link();
     (testpmd, peer)
 }
@@ -393,7 +394,7 @@ fn our_server_and_a_testpmd_client_find_each_other_again_whoever_goes() {
     let lab = lab!();
     let socket = lab.path("m.sock");
     let (mut testpmd, mut peer) =
-        client_of(&lab, Listening::on(&socket, Options::new(3)), &Testpmd::client(&socket, 3));
+        client_of(&lab, Listening::on(&socket, InterfaceOptions::new(3)), &Testpmd::client(&socket, 3));
     bursts_arrive(&mut testpmd, &mut peer);
     // We go; it calls again when its port is started again.
     peer.hang_up();

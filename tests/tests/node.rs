@@ -5,7 +5,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use memif::Options;
+use memif::ClientOptions;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use system_tests::memifpeer::MemifPeer;
@@ -57,7 +57,7 @@ impl Registry {
 
     /// A peer of the interface `id` on socket 1.
     fn peer(&self, id: u32) -> MemifPeer {
-        MemifPeer::client(&self.socket(), Options::new(id))
+        MemifPeer::client(&self.socket(), ClientOptions::new(id))
     }
 
     /// An IP host behind the interface `id`, which connects whenever it can.
@@ -104,7 +104,7 @@ fn interfaces_are_run_as_they_are_made_changed_and_destroyed() {
     registry.does(&["up", "memif1/0"]);
 
     // Up on another bus, and with a secret.
-    let options = Options::new(0).secret("hunter2").expect("a secret");
+    let options = ClientOptions::new(0).secret("hunter2").expect("a secret");
     let mut alice = MemifPeer::client(&registry.socket(), options);
     registry.up("memif1/2", "./other.bus");
     let mut carol = registry.peer(2);
@@ -253,7 +253,7 @@ fn what_cannot_be_run_is_reported_and_taken_up_when_it_can() {
     std::fs::create_dir(&folder).expect("a folder");
     privilege::hand_over(&folder);
     registry.shows("memif2/0", "no trouble", |shown| shown["trouble"] == Value::Null);
-    let mut bob = MemifPeer::client(&folder.join("m.sock"), Options::new(0));
+    let mut bob = MemifPeer::client(&folder.join("m.sock"), ClientOptions::new(0));
     alice.reach(&mut bob);
 
     // A bus that is cut short ends those who are on it, and nobody else.
@@ -261,7 +261,7 @@ fn what_cannot_be_run_is_reported_and_taken_up_when_it_can() {
     registry.does(&["linkstr", "memif2/0", "--unset"]);
     registry.does(&["linkstr", "memif2/0", "./other.bus"]);
     registry.does(&["up", "memif2/0"]);
-    let mut bob = MemifPeer::client(&folder.join("m.sock"), Options::new(0));
+    let mut bob = MemifPeer::client(&folder.join("m.sock"), ClientOptions::new(0));
     let bus = registry.lab.path("other.bus");
     std::fs::File::options().write(true).open(&bus).and_then(|file| file.set_len(100)).expect("cut the bus");
     bob.send_some([frames::numbered(60, 0)]);

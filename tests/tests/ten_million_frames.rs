@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use memif::Options;
+use memif::ClientOptions;
 use system_tests::memifpeer::MemifPeer;
 use system_tests::turn::Turn;
 use system_tests::{frames, lab, port};
@@ -32,8 +32,8 @@ fn transfer(window: Option<u64>) -> Seen {
     let socket = lab.path("m.sock");
     let ports = [port::server(&socket, 0, ""), port::server(&socket, 1, "")];
     let _node = lab.ready(["attach", &lab.arg("lan.bus"), &ports[0], &ports[1]]);
-    let mut alice = MemifPeer::client(&socket, Options::new(0));
-    let mut bob = MemifPeer::client(&socket, Options::new(1));
+    let mut alice = MemifPeer::client(&socket, ClientOptions::new(0));
+    let mut bob = MemifPeer::client(&socket, ClientOptions::new(1));
     alice.reach(&mut bob);
     let (next, done) = (AtomicU64::new(0), AtomicBool::new(false));
     let started = Instant::now();

@@ -5,7 +5,7 @@ use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use memif::{Client, Event, Link, Role, RxQueue, Server, TxQueue};
+use memif::{Client, Event, Link, RxQueue, Server, SocketOptions, TxQueue};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -15,7 +15,7 @@ use super::job::Reported;
 use super::reception::Reception;
 use super::start_stop::StartStop;
 use super::{Load, Manner, RxMode, cpu};
-use port::memif::MemifSpec;
+use port::memif::{MemifOptions, MemifSpec};
 
 /// How long the two ends may take to find each other.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,11 +35,11 @@ pub(super) enum Endpoint {
 impl Endpoint {
     /// Listens or begins to connect.
     fn open(spec: &MemifSpec) -> anyhow::Result<Self> {
-        Ok(match spec.role {
-            Role::Client => Self::Client(Box::new(Client::new(&spec.address, spec.options(crate::PROGRAM))?)),
-            Role::Server => {
-                let mut server = Server::bind(&spec.address)?;
-                server.add(spec.options(crate::PROGRAM))?;
+        Ok(match spec.options(crate::PROGRAM) {
+            MemifOptions::Client(options) => Self::Client(Box::new(Client::new(&spec.address, options)?)),
+            MemifOptions::Interface(options) => {
+                let mut server = Server::bind(&spec.address, SocketOptions::new())?;
+                server.add(options)?;
                 Self::Server(Box::new(server))
             }
         })
@@ -59,7 +59,7 @@ impl Endpoint {
         while !start_stop.is_closed() && (start_stop.time().is_some() || begin.elapsed() < CONNECT_TIMEOUT) {
             match self.wait(LOOK)? {
                 Some(Event::Connected { link, .. }) => return Ok(link),
-                Some(Event::Refused { reason, .. }) => refused = Some(reason),
+                Some(Event::Rejected { reason, .. }) => refused = Some(reason),
                 _ => {}
             }
         }

@@ -104,8 +104,8 @@ impl fmt::Display for MemifView {
                 ring.interrupts,
                 ring.packets,
                 ring.bytes,
-                if ring.ring_full > 0 {
-                    format!(", {} times no room", ring.ring_full)
+                if ring.ring_full.0 > 0 {
+                    format!(", {} times no room", ring.ring_full.0)
                 } else {
                     String::new()
                 }

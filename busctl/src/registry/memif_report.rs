@@ -62,7 +62,32 @@ pub(crate) struct RingReport {
     /// Their bytes.
     pub bytes: u64,
     /// How often a packet to be sent found no room.
-    pub ring_full: u64,
+    #[serde(flatten)]
+    pub ring_full: RingFull,
+}
+
+/// A count with the key `ring_full`, and with its old key `no_room` beside it for this version.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "RingFullKeys", into = "RingFullKeys")]
+pub struct RingFull(pub u64);
+
+/// The keys of a [`RingFull`]. Reports of older versions have the old key only.
+#[derive(Serialize, Deserialize)]
+struct RingFullKeys {
+    ring_full: Option<u64>,
+    no_room: Option<u64>,
+}
+
+impl From<RingFullKeys> for RingFull {
+    fn from(keys: RingFullKeys) -> Self {
+        Self(keys.ring_full.or(keys.no_room).unwrap_or(0))
+    }
+}
+
+impl From<RingFull> for RingFullKeys {
+    fn from(RingFull(count): RingFull) -> Self {
+        Self { ring_full: Some(count), no_room: Some(count) }
+    }
 }
 
 impl MemifReport {
@@ -100,21 +125,37 @@ impl From<&Details> for MemifReport {
             interrupts: ring.stats.interrupts,
             packets: ring.stats.packets,
             bytes: ring.stats.bytes,
-            ring_full: ring.stats.ring_full,
+            ring_full: RingFull(ring.stats.ring_full),
         };
         let rx = details.rx.iter().map(|queue| ring("rx", queue));
         let tx = details.tx.iter().map(|queue| ring("tx", queue));
         Self {
             connections: details.links,
             last_disconnect: details.last_disconnect.as_ref().map(ToString::to_string),
-            last_refusal: details.last_refusal.clone(),
-            last_told: details.last_told.clone(),
-            last_heard: details.last_heard.clone(),
+            last_refusal: details.last_rejection.clone(),
+            last_told: details.last_reason_sent.clone(),
+            last_heard: details.last_reason_received.clone(),
             remote: details
                 .peer
                 .as_ref()
                 .map(|peer| Remote { name: peer.app_name.clone(), interface: peer.name.clone() }),
             rings: rx.chain(tx).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_old_key_of_a_full_ring_is_written_and_read() {
+        let old = r#"{"direction":"tx","ring":"S2M","index":0,"size":8,"head":1,"tail":1,"flags":0,
+            "interrupts":0,"packets":1,"bytes":60,"no_room":7}"#;
+        let ring: RingReport = serde_json::from_str(old).expect("a report of an older version");
+        assert_eq!(ring.ring_full, RingFull(7));
+        let new = serde_json::to_value(&ring).expect("JSON");
+        assert_eq!((&new["ring_full"], &new["no_room"]), (&7.into(), &7.into()));
+        assert_eq!(serde_json::from_value::<RingReport>(new).expect("both keys"), ring);
     }
 }

@@ -7,7 +7,7 @@
 use std::sync::atomic::AtomicU8;
 
 use anyhow::Context as _;
-use memif::{Event, Link, Options, Packet, Server, TxBurst};
+use memif::{Event, InterfaceOptions, Link, Packet, Server, SocketOptions, TxBurst};
 use shmbus::{Bus, FrameSink, FrameSlot, FrameSource, RingFrame, Station, StationOptions};
 
 fn main() -> anyhow::Result<()> {
@@ -15,8 +15,8 @@ fn main() -> anyhow::Result<()> {
     let (bus, socket) = arguments.next().zip(arguments.next()).context("usage: bridge BUSPATH SOCKET")?;
     let mut station =
         Station::join(Bus::open_or_create(bus, 0o600)?, StationOptions::new().promiscuous(true))?;
-    let mut server = Server::bind(&socket.parse()?)?;
-    server.add(Options::new(0))?;
+    let mut server = Server::bind(&socket.parse()?, SocketOptions::new())?;
+    server.add(InterfaceOptions::new(0))?;
     loop {
         if let Some(Event::Connected { mut link, .. }) = server.wait(None)? {
             println!("connected to {}", link.peer.app_name);

@@ -7,12 +7,12 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use memif::{Event, Link, LinkError, Options, Server};
+use memif::{Event, InterfaceOptions, Link, LinkError, Server, SocketOptions};
 
 fn main() -> anyhow::Result<()> {
     let path = std::env::args().nth(1).context("usage: echo SOCKET")?;
-    let mut server = Server::bind(&path.parse()?)?;
-    server.add(Options::new(0).name("echo"))?;
+    let mut server = Server::bind(&path.parse()?, SocketOptions::new())?;
+    server.add(InterfaceOptions::new(0).name("echo"))?;
     let mut link = None;
     loop {
         // A program that has more to do polls the server's descriptor with its others instead.
@@ -25,7 +25,7 @@ fn main() -> anyhow::Result<()> {
                 println!("{reason}");
                 link = None;
             }
-            Some(Event::Refused { reason, .. }) => println!("turned somebody away: {reason}"),
+            Some(Event::Rejected { reason, .. }) => println!("turned somebody away: {reason}"),
             _ => {}
         }
         if let Some(link) = &mut link {

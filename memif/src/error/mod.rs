@@ -1,11 +1,9 @@
-//! What can go wrong, by who can do something about it. All floors share this.
+//! The errors of all floors, by the party that can fix them: the caller, the peer, or the system.
 
-mod link;
 mod protocol_error;
 mod rejection;
 
-pub use link::{DisconnectReason, LinkError};
-pub use protocol_error::{ProtocolError, RingFault};
+pub use protocol_error::{ProtocolError, RingError};
 pub use rejection::{ConnectError, Rejection};
 
 use std::io;
@@ -15,22 +13,22 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
-    /// A live server listens there.
+    /// A running server listens at the address.
     #[error("{socket} is in use by a running server; stop it or choose another path")]
     InUse {
         /// The address asked for.
         socket: String,
     },
-    /// What was handed over does not listen for memif clients.
+    /// The descriptor passed in is no listening memif socket.
     #[error("not a listening SOCK_SEQPACKET unix socket")]
     NotListening,
-    /// There is a file, and it is not a socket.
+    /// The path exists and is not a socket.
     #[error("{} exists and is not a socket; remove it or choose another path", path.display())]
     NotASocket {
         /// The path asked for.
         path: PathBuf,
     },
-    /// The directory is missing.
+    /// The socket's directory does not exist.
     #[error("cannot create {}: there is no directory {}", path.display(), directory.display())]
     NoDirectory {
         /// The path asked for.
@@ -38,13 +36,13 @@ pub enum BindError {
         /// The directory to create first.
         directory: PathBuf,
     },
-    /// The path does not fit into a socket address, together with the short temporary name the socket is made under.
+    /// The path, or its directory with a short temporary name, does not fit into a socket address.
     #[error("{} is too long for a socket; choose a shorter path", path.display())]
     TooLong {
         /// The path asked for.
         path: PathBuf,
     },
-    /// Another process has held the directory's lock for seconds.
+    /// Another process has held the directory's lock for 2 s.
     #[error("cannot replace sockets in {}: another process keeps the directory locked (flock)", directory.display())]
     Locked {
         /// The directory.
@@ -55,14 +53,14 @@ pub enum BindError {
     System {
         /// The address asked for.
         socket: String,
-        /// What was being done.
+        /// The step that failed.
         step: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// Options that do not go together, or a name in use.
+/// Why options were rejected: a value is out of its range, or the id is in use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OptionsError {
@@ -72,10 +70,10 @@ pub enum OptionsError {
         /// Its length in bytes.
         len: usize,
     },
-    /// Ring sizes are 2^1 to 2^14.
+    /// A ring has 2^1 to 2^14 descriptors.
     #[error("log2 of the ring size must be in 1..=14, not {0}")]
     RingSize(u8),
-    /// Buffers have 64 to 65,535 bytes.
+    /// A buffer has 64 to 65,535 bytes.
     #[error("the buffer size must be in 64..=65535 bytes, not {0}")]
     BufferSize(u32),
     /// There are 1 to 255 queues each way.
@@ -84,71 +82,109 @@ pub enum OptionsError {
         /// `"rx"` or `"tx"`.
         direction: &'static str,
     },
-    /// One region cannot hold this: descriptors reach 4 GiB.
+    /// The memory does not fit into one region: descriptors reach 4 GiB.
     #[error(
-        "queues, ring size and buffer size need {bytes} bytes, and 4 GiB is the most; reduce one of them"
+        "queues, ring size and buffer size need {bytes} bytes, more than the limit of 4 GiB; reduce one of them"
     )]
     Memory {
-        /// What the options ask for, in bytes.
+        /// The bytes that the options ask for.
         bytes: u64,
     },
     /// The headroom leaves less than 64 bytes of a buffer.
-    #[error("headroom of {headroom} bytes leaves less than 64 of a buffer's {buffer_size}")]
+    #[error("a headroom of {headroom} bytes leaves less than 64 of a buffer's {buffer_size} bytes")]
     Headroom {
-        /// What was asked for, in bytes.
+        /// The headroom asked for, in bytes.
         headroom: u32,
         /// The buffer size, in bytes.
         buffer_size: u32,
     },
-    /// More memories than a link may have regions for.
-    #[error("{0} memories are more than the 255 a link can have")]
-    Memories(usize),
-    /// The server has an interface with this id.
+    /// There are more buffer pools than a link can have regions for.
+    #[error("{0} buffer pools are more than the 255 that a link can have")]
+    BufferPools(usize),
+    /// The server has an interface with this id already.
     #[error("this socket already has an interface with id {0}")]
     Duplicate(u32),
-    /// A socket address that is empty, too long, or holds a NUL.
+    /// A socket address is empty, too long, or holds a NUL.
     #[error("bad socket address {address:?}: {problem}")]
     Address {
-        /// The address given.
+        /// The invalid address.
         address: String,
         /// What is wrong with it.
         problem: &'static str,
     },
 }
 
-/// Why memory for packets could not be had.
+/// Why a buffer pool could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum MemoryError {
-    /// Buffers have 64 to 65,535 bytes.
+pub enum BufferPoolError {
+    /// A buffer has 64 to 65,535 bytes.
     #[error("the buffer size must be in 64..=65535 bytes, not {0}")]
     BufferSize(u32),
-    /// It holds no buffer, or more than the 4 GiB that descriptors reach.
-    #[error("{bytes} bytes are not enough for a buffer, or more than 4 GiB")]
+    /// The pool holds no buffer, or is larger than the 4 GiB that descriptors reach.
+    #[error("a pool of {bytes} bytes holds no buffer, or is larger than 4 GiB")]
     Size {
-        /// What was asked for or given, in bytes.
+        /// The size asked for, or that of the file, in bytes.
         bytes: u64,
     },
-    /// A file that no peer would take either.
+    /// The file cannot be shared: a peer would reject it as well.
     #[error(transparent)]
     File(#[from] ProtocolError),
-    /// The system has none.
-    #[error("no memory for packets: {0}")]
+    /// A system call failed.
+    #[error("cannot make the memory of the pool: {0}")]
     System(io::Error),
 }
 
-/// A failure of this side's own event handling; the endpoint is of no more use.
+/// Why a link ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DisconnectReason {
+    /// The peer disconnected.
+    #[error("the peer disconnected: {reason}")]
+    Peer {
+        /// The reason that the peer sent, made printable.
+        reason: String,
+    },
+    /// The peer closed the connection without a reason, or died.
+    #[error("the peer closed the connection")]
+    Closed,
+    /// The peer broke the protocol, in a message or in shared memory.
+    #[error("the peer broke the protocol: {0}")]
+    ProtocolError(#[from] ProtocolError),
+    /// This side disconnected.
+    #[error("disconnected here: {reason}")]
+    Local {
+        /// The reason that was sent to the peer.
+        reason: String,
+    },
+}
+
+/// Why a queue cannot be used any more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The peer broke the protocol. The endpoint's next `ready()` sends it the reason and reports
+    /// the end of the link.
+    #[error("the peer broke the protocol: {0}")]
+    Peer(#[from] ProtocolError),
+    /// The link is closed. A new one comes with the next
+    /// [`Event::Connected`](crate::Event::Connected).
+    #[error("the link is down")]
+    Down,
+}
+
+/// A failure of an endpoint's own descriptors; the endpoint cannot be used any more.
 #[derive(Debug, thiserror::Error)]
 #[error("memif endpoint: {step} failed")]
 pub struct Error {
-    /// What was being done.
+    /// The step that failed.
     step: &'static str,
-    /// What the system said.
+    /// The system's error.
     source: io::Error,
 }
 
 impl Error {
-    /// For `map_err`: keeps the cause and names the step.
+    /// Returns a function for `map_err` that keeps the cause and names the step.
     pub(crate) fn at<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> Self {
         move |source| Self { step, source: source.into() }
     }

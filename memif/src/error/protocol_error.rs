@@ -1,30 +1,31 @@
-//! What a peer can do wrong.
+//! The ways in which a peer can break the protocol.
 
-/// Something the peer did that the protocol does not allow. The link is closed, and this text is the reason sent.
+/// A violation of the protocol by the peer. The link is closed, and the error's text is the reason
+/// sent to the peer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProtocolError {
-    /// A packet on the control channel that is no message.
+    /// A packet on the control channel has the wrong length for a message.
     #[error("message of {bytes} bytes, not 128")]
     MessageLength {
         /// Its length in bytes.
         bytes: usize,
     },
-    /// A message of a type that does not exist.
+    /// A message has an unknown type.
     #[error("unknown message type {kind}")]
     MessageType {
         /// The type sent.
         kind: u16,
     },
-    /// A message that does not belong at this point of the conversation.
+    /// A message does not belong at this point of the handshake.
     #[error("{message} out of turn, {state}")]
     OutOfTurn {
         /// The message's name in the protocol.
         message: &'static str,
-        /// Where the conversation is.
+        /// The state of the handshake.
         state: &'static str,
     },
-    /// A message with too many or too few file descriptors.
+    /// A message carries too many or too few file descriptors.
     #[error("{message} with {got} file descriptors, not {want}")]
     FdCount {
         /// The message's name in the protocol.
@@ -34,45 +35,46 @@ pub enum ProtocolError {
         /// Descriptors it needs.
         want: usize,
     },
-    /// Another protocol version, as `0xMMmm`.
+    /// The peer speaks other protocol versions only.
     #[error("version {min:#06x} to {max:#06x}, not 0x0200")]
     Version {
-        /// Lowest version the peer speaks.
+        /// The lowest version that the peer speaks, as `0xMMmm`.
         min: u16,
-        /// Highest version the peer speaks.
+        /// The highest version that the peer speaks, as `0xMMmm`.
         max: u16,
     },
-    /// Regions must be announced as 0, 1, 2, ...
+    /// Regions are not announced as 0, 1, 2, ...
     #[error("region index {got}, not {want}")]
     RegionIndex {
         /// The index announced.
         got: u16,
-        /// The one that was due.
+        /// The index expected.
         want: u16,
     },
-    /// More regions than a link may have.
+    /// The peer announces more regions than a link can have.
     #[error("more than {max} regions")]
     RegionCount {
         /// How many are allowed.
         max: u16,
     },
-    /// A region of no bytes, or beyond what is mapped for one link.
+    /// A region is empty, or exceeds the limit of what is mapped for one link.
     #[error("region {index}: size of {size} bytes is not in 1..={max}")]
     RegionSize {
         /// The region.
         index: u16,
         /// The size announced, in bytes.
         size: u64,
-        /// The most that was possible, in bytes.
+        /// The largest size allowed, in bytes.
         max: u64,
     },
-    /// A region's file that is neither a memfd nor on tmpfs or hugetlbfs: its page faults could block for ever.
-    #[error("region {index}: its file is not memory (no answer to F_GET_SEALS)")]
+    /// A region's file is neither a memfd nor on tmpfs or hugetlbfs: its page faults could block
+    /// for ever.
+    #[error("region {index}: its file is not memory (F_GET_SEALS fails)")]
     RegionNotMemory {
         /// The region.
         index: u16,
     },
-    /// A region announced larger than its file.
+    /// A region is announced larger than its file.
     #[error("region {index}: {size} bytes announced, but the file has {file}")]
     RegionBeyondFile {
         /// The region.
@@ -82,47 +84,50 @@ pub enum ProtocolError {
         /// The file's size, in bytes.
         file: u64,
     },
-    /// A region whose file could not be mapped for reading and writing.
+    /// A region's file could not be mapped for reading and writing.
     #[error("region {index}: mapping it failed: {errno}")]
     RegionMap {
         /// The region.
         index: u16,
-        /// The system's words for it.
+        /// The system's error, as text.
         errno: String,
     },
-    /// A region whose file can still shrink, on a server that refuses such.
+    /// A region's file can still shrink, on a server that
+    /// [rejects](crate::SocketOptions::reject_unsealed) such files.
     #[error("region {index}: its file is not sealed against shrinking")]
     RegionUnsealed {
         /// The region.
         index: u16,
     },
-    /// A region whose file was cut short while it was in use, or whose pages could not be had. It is known after they
-    /// were touched, and only in a program that [survives it](crate::survive_truncation).
+    /// A region's file was cut while it was in use, or the system had no memory for its pages. This
+    /// is detected when the pages are touched, and only in a program that [survives
+    /// it](crate::survive_truncation).
     #[error("region {index}: its memory was taken away while in use")]
     RegionLost {
         /// The region.
         index: u16,
     },
-    /// A link without a ring in one direction.
+    /// The link has no ring in one direction.
     #[error("no {direction} ring")]
     NoRing {
         /// `"S2M"` (client to server) or `"M2S"`.
         direction: &'static str,
     },
-    /// Something wrong with one ring or what lies in it.
+    /// A ring, or something in it, is invalid.
     #[error("{direction} ring {index}: {cause}")]
     Ring {
         /// `"S2M"` (client to server) or `"M2S"`.
         direction: &'static str,
         /// The ring's index in that direction.
         index: u16,
-        /// What is wrong.
-        cause: RingFault,
+        /// The violation.
+        cause: RingError,
     },
 }
 
 impl ProtocolError {
-    /// A short name for the check that failed, to count by. Names stay as they are when texts change.
+    /// Returns a short name of the check that failed, to count by. It stays the same when the text
+    /// changes.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -145,7 +150,7 @@ impl ProtocolError {
     }
 }
 
-impl RingFault {
+impl RingError {
     fn name(&self) -> &'static str {
         match self {
             Self::Index { .. } => "ring-order",
@@ -167,62 +172,62 @@ impl RingFault {
     }
 }
 
-/// What a peer can do wrong with a ring; part of [`ProtocolError::Ring`].
+/// A violation of the protocol in one ring; part of [`ProtocolError::Ring`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum RingFault {
-    /// Rings must be announced as 0, 1, 2, ... in each direction.
-    #[error("not in turn, {want} was due")]
+pub enum RingError {
+    /// Rings are not announced as 0, 1, 2, ... in each direction.
+    #[error("out of turn, expected {want}")]
     Index {
-        /// The index that was due.
+        /// The index expected.
         want: u16,
     },
-    /// More rings than this interface was made for.
+    /// The peer announces more rings than the interface allows.
     #[error("only {max} are allowed here")]
     Count {
-        /// How many are allowed in this direction.
+        /// The number allowed in this direction.
         max: u16,
     },
-    /// A ring larger than any.
+    /// The ring is larger than any valid ring.
     #[error("log2 size {log2_size} is too large")]
     Size {
         /// The size announced, as a power of two.
         log2_size: u8,
     },
-    /// Private headers are part of the format but of no implementation.
+    /// The ring has a private header, which the format allows but no implementation uses.
     #[error("private header of {bytes} bytes")]
     PrivateHeader {
-        /// Its size.
+        /// The header's size in bytes.
         bytes: u16,
     },
-    /// The ring's region was not announced.
+    /// The ring's region is not announced.
     #[error("region {region} does not exist")]
     Region {
-        /// The region named.
+        /// The region's index.
         region: u16,
     },
     /// The ring does not lie wholly in its region.
     #[error("outside its region")]
     Outside,
-    /// The ring is not on a 16-byte border.
+    /// The ring does not begin on a multiple of 16 bytes.
     #[error("offset {offset} is not a multiple of 16")]
     Unaligned {
         /// The offset announced.
         offset: u32,
     },
-    /// The ring shares memory with another.
+    /// The ring overlaps another one.
     #[error("overlaps another ring")]
     Overlap,
     /// The ring's memory does not begin with the cookie.
-    #[error("cookie {cookie:#x} is wrong")]
+    #[error("wrong cookie {cookie:#x}")]
     Cookie {
-        /// What was there.
+        /// The number in the cookie's place.
         cookie: u32,
     },
     /// The ring's file descriptor is no eventfd.
     #[error("its descriptor is no eventfd")]
     NotEventFd,
-    /// The peer's index went back, or beyond the ring.
+    /// The peer's index went back, or forward by more than the ring.
     #[error("index jumped to {index}")]
     Jump {
         /// Its new value.
@@ -234,13 +239,13 @@ pub enum RingFault {
         /// The descriptor's place in the ring.
         slot: u16,
     },
-    /// A descriptor holds no bytes, or offers no room.
+    /// A descriptor has no bytes, or no room.
     #[error("slot {slot}: length 0")]
     Empty {
         /// The descriptor's place in the ring.
         slot: u16,
     },
-    /// A packet longer than the buffer it was to be written to.
+    /// A packet is longer than its buffer.
     #[error("slot {slot}: {length} bytes in a buffer of {room}")]
     Overlong {
         /// The descriptor's place in the ring.
@@ -250,8 +255,8 @@ pub enum RingFault {
         /// The buffer's size, in bytes.
         room: u32,
     },
-    /// A chained packet that goes on behind the last filled descriptor.
-    #[error("slot {slot}: the packet goes on, but nothing follows")]
+    /// A chained packet continues behind the last filled descriptor.
+    #[error("slot {slot}: the packet continues, but no descriptor follows")]
     OpenChain {
         /// The last filled descriptor's place in the ring.
         slot: u16,

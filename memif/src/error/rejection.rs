@@ -1,19 +1,19 @@
-//! Why there is no link.
+//! Why a connection brought up no link.
 
 use std::io;
 use std::path::PathBuf;
 
 use super::protocol_error::ProtocolError;
-use crate::format::mode::Mode;
+use crate::format::Mode;
 
-/// Why a peer was turned away, or why a client could not get a link.
+/// Why a server rejected a client, or why a client got no link.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {
     /// The peer broke the protocol.
     #[error(transparent)]
     ProtocolError(#[from] ProtocolError),
-    /// Server: no interface has this id.
+    /// Server: no interface has the id asked for.
     #[error("no interface with id {id} on this socket")]
     UnknownId {
         /// The id asked for.
@@ -25,75 +25,76 @@ pub enum Rejection {
         /// The id asked for.
         id: u32,
     },
-    /// Server: the peer's mode is not the interface's.
-    #[error("interface mode {got} does not match, {want} is wanted")]
+    /// Server: the client's mode is not the interface's.
+    #[error("interface mode {got} does not match, expected {want}")]
     ModeMismatch {
-        /// What the peer sent: 0 Ethernet, 1 IP, 2 punt/inject.
+        /// The client's mode: 0 Ethernet, 1 IP, 2 punt/inject.
         got: u8,
         /// The interface's mode.
         want: Mode,
     },
-    /// Server: the peer's secret is not the interface's.
+    /// Server: the client's secret is not the interface's.
     #[error("wrong secret")]
     WrongSecret,
-    /// Server: the client runs as a user that is not among the allowed ones.
-    #[error("this user is not allowed here")]
+    /// Server: the client's user is not among the [allowed ones](crate::SocketOptions::allow_uids).
+    #[error("this user is not allowed to connect")]
     UidNotAllowed {
-        /// The user's id, if the system told it.
+        /// The user's id, if the kernel knows it.
         uid: Option<u32>,
     },
-    /// The other side did not finish connecting in time.
-    #[error("not connected in time")]
+    /// The peer did not finish the handshake in time.
+    #[error("the handshake took too long")]
     Timeout,
-    /// Server: the connection made way for newer ones, having asked for no interface yet.
+    /// Server: there were too many connections that asked for no interface, and this was the
+    /// oldest.
     #[error("too many connections without INIT")]
     Crowded,
-    /// The other side said no, in these words.
-    #[error("the other side refused: {reason}")]
+    /// The peer disconnected.
+    #[error("rejected by the peer: {reason}")]
     Peer {
-        /// What it said, made printable.
+        /// The reason that the peer sent, made printable.
         reason: String,
     },
-    /// The other side closed the connection without a word.
-    #[error("the other side closed the connection before it was up")]
+    /// The peer closed the connection without a reason.
+    #[error("the peer closed the connection before the link was up")]
     Closed,
-    /// This side changed its mind, in these words.
-    #[error("given up here: {reason}")]
+    /// This side disconnected before the link was up.
+    #[error("disconnected here: {reason}")]
     Local {
         /// The reason that was sent to the peer.
         reason: String,
     },
-    /// Client: there was nobody to connect to.
+    /// Client: no server was reached.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// Client: the server takes fewer memory regions than the client has.
-    #[error("the server takes no more than {max} memory regions, not {regions}")]
+    /// Client: the server accepts fewer memory regions than the client has.
+    #[error("the server accepts {max} memory regions, fewer than the client's {regions}")]
     TooManyRegions {
-        /// How many the client has.
+        /// The number of the client's regions.
         regions: usize,
-        /// How many the server takes.
+        /// The number that the server accepts.
         max: usize,
     },
-    /// Client: the memory it was given has not enough free buffers for its rings. Rings that are not in use any more give
-    /// theirs back when their queues are dropped.
-    #[error("the memory has not enough free buffers for {rings} rings of {size}")]
+    /// Client: its buffer pools have too few free buffers for its rings. Rings of earlier links
+    /// give theirs back when their queues are dropped.
+    #[error("the buffer pools have too few free buffers for {rings} rings of {size}")]
     NoBuffers {
         /// Rings in both directions.
         rings: usize,
-        /// Descriptors in each.
+        /// Descriptors in each ring.
         size: usize,
     },
-    /// This side could not do its part.
+    /// A system call of this side failed.
     #[error("out of resources: {0}")]
     System(#[from] io::Error),
 }
 
 impl Rejection {
-    /// A short name for what happened, to count by. Names stay as they are when texts change.
+    /// Returns a short name of the reason, to count by. It stays the same when the text changes.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::ProtocolError(fault) => fault.name(),
+            Self::ProtocolError(error) => error.name(),
             Self::UnknownId { .. } => "unknown-id",
             Self::Busy { .. } => "busy",
             Self::ModeMismatch { .. } => "mode-mismatch",
@@ -112,7 +113,8 @@ impl Rejection {
     }
 }
 
-/// Why no server was reached. A client with a reconnect period tries again by itself.
+/// Why a client reached no server. It tries again after
+/// [`ClientOptions::reconnect`](crate::ClientOptions::reconnect).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
@@ -124,42 +126,42 @@ pub enum ConnectError {
         /// The directory that is missing.
         directory: PathBuf,
     },
-    /// There is no such socket.
-    #[error("cannot connect to {socket}: there is no such socket, is the server running?")]
+    /// The socket does not exist.
+    #[error("cannot connect to {socket}: the socket does not exist; is the server running?")]
     NoSocket {
         /// The address tried.
         socket: String,
     },
-    /// The socket's file is there, but nobody listens.
-    #[error("cannot connect to {socket}: nobody listens, has the server died?")]
-    NobodyListens {
+    /// The socket's file exists, but no process listens on it.
+    #[error("cannot connect to {socket}: no process listens on it; has the server died?")]
+    NotListening {
         /// The address tried.
         socket: String,
     },
-    /// This user may not connect there.
-    #[error("cannot connect to {socket}: permission denied, check the socket's owner and mode")]
+    /// This user may not connect to the socket.
+    #[error("cannot connect to {socket}: permission denied; check the socket's owner and mode")]
     Denied {
         /// The address tried.
         socket: String,
     },
-    /// There is something at this address, but it is no memif socket (`SOCK_SEQPACKET`).
+    /// The address belongs to something else than a memif socket (`SOCK_SEQPACKET`).
     #[error("cannot connect to {socket}: it is not a memif socket")]
     NotMemif {
         /// The address tried.
         socket: String,
     },
-    /// More connections wait there than the server takes.
+    /// Too many connections wait for the server to accept them.
     #[error("cannot connect to {socket}: the server is too busy to answer")]
     Overrun {
         /// The address tried.
         socket: String,
     },
-    /// Anything else.
+    /// Another system error.
     #[error("cannot connect to {socket}")]
     Other {
         /// The address tried.
         socket: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }

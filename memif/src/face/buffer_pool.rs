@@ -1,90 +1,105 @@
-//! Memory of the caller's own that packets are in: for sending without a copy, and for handing packets on.
+//! Packet buffers that the caller owns: to send without a copy, and to pass packets on.
 
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
-use crate::error::MemoryError;
+use crate::error::BufferPoolError;
 use crate::format::ring::Descriptor;
 use crate::mechanism::layout::carve;
 use crate::memory::copy;
-use crate::memory::pool::{Held, Pool};
+use crate::memory::pool::{OwnedBuffer, Pool};
 use crate::system::memfd;
 
-/// A memory file full of packet buffers, which clients use ([`Options::memory`](crate::Options::memory)) instead of making
-/// buffers of their own. Several clients with the same memory can hand packets on to each other without copying
+/// A memory file full of packet buffers, which clients can use
+/// ([`ClientOptions::buffer_pool`](crate::ClientOptions::buffer_pool)) instead of making buffers of
+/// their own. Clients with the same pool can pass packets to each other without copying
 /// ([`TxBurst::forward`](crate::TxBurst::forward)).
 ///
-/// Clones are the same memory. Every buffer is at one place at a time: free here, in a ring, or a [`Buffer`] in the
-/// caller's hands. Buffers of a ring are free again when its queue is dropped and the link is over: until then the peer uses them.
+/// Clones share the memory. Every buffer is in one place at a time: free in the pool, in a ring, or
+/// in a [`Buffer`] that the caller holds. Buffers of a ring become free when its queue is dropped
+/// and the link is over: until then the peer uses them.
 ///
-/// The servers of all links that use it may read and write all of it, whenever they like: share memory only between
-/// links whose peers may see each other's packets.
+/// The servers of all links with this pool can read and write all of it at any time: share a pool
+/// only between links whose peers may see each other's packets.
+///
+/// ```
+/// use memif::BufferPool;
+/// let pool = BufferPool::new(64, 2_048)?;
+/// let mut buffer = pool.buffer().expect("all buffers are free");
+/// assert!(buffer.append(b"a packet") && buffer.len() == 8);
+/// assert_eq!(pool.free(), 63);
+/// # Ok::<(), memif::BufferPoolError>(())
+/// ```
 #[derive(Clone)]
 pub struct BufferPool(Arc<Pool>);
 
 impl BufferPool {
-    /// Makes memory for `buffers` buffers of `buffer_size` bytes (64 to 65,535), sealed and reserved.
+    /// Makes memory for `buffers` buffers of `buffer_size` bytes (64 to 65,535), sealed and
+    /// reserved.
     ///
     /// # Errors
-    /// [`BufferPoolError`] when it would be larger than 4 GiB, which is what descriptors reach, or is not to be had.
-    pub fn new(buffers: usize, buffer_size: u32) -> Result<Self, MemoryError> {
+    /// [`BufferPoolError`] when the pool is empty or larger than the 4 GiB that descriptors reach,
+    /// or when the system has no memory for it.
+    pub fn new(buffers: usize, buffer_size: u32) -> Result<Self, BufferPoolError> {
         check(buffer_size)?;
         let bytes = carve_size(buffers, buffer_size);
         if bytes > u64::from(u32::MAX) || buffers == 0 {
-            return Err(MemoryError::Size { bytes });
+            return Err(BufferPoolError::Size { bytes });
         }
-        let (file, region) = memfd::create(bytes).map_err(MemoryError::System)?;
+        let (file, region) = memfd::create(bytes).map_err(BufferPoolError::System)?;
         Ok(Self(Pool::new(Arc::new(region), file, buffer_size, carve(bytes, buffer_size))))
     }
 
-    /// Takes a memory file of the caller's, all of it, such as one with huge pages: a memfd, or a file on tmpfs or
-    /// hugetlbfs. It must not shrink while it is in use.
+    /// Uses a memory file of the caller's, all of it, such as one with huge pages: a memfd, or a
+    /// file on tmpfs or hugetlbfs. It must not shrink while it is in use.
     ///
     /// # Errors
-    /// [`BufferPoolError`] when it is no memory, holds not one buffer, or cannot be mapped.
-    pub fn from_file(file: OwnedFd, buffer_size: u32) -> Result<Self, MemoryError> {
+    /// [`BufferPoolError`] when the file is no memory, is too small for one buffer, or cannot be
+    /// mapped.
+    pub fn from_file(file: OwnedFd, buffer_size: u32) -> Result<Self, BufferPoolError> {
         check(buffer_size)?;
-        let size = memfd::size(&file).map_err(MemoryError::System)?;
+        let size = memfd::size(&file).map_err(BufferPoolError::System)?;
         let (region, reach) = memfd::map(0, file.as_fd(), size, memfd::MAX_MAPPED, true)?;
         let free = carve(reach, buffer_size);
         if free.is_empty() {
-            return Err(MemoryError::Size { bytes: size });
+            return Err(BufferPoolError::Size { bytes: size });
         }
         Ok(Self(Pool::new(Arc::new(region), file, buffer_size, free)))
     }
 
-    /// Takes a free buffer; nothing when there is none. Dropping it makes it free again.
+    /// Takes a free buffer; returns `None` when there is none. Dropping the buffer makes it free
+    /// again.
     #[must_use]
     pub fn buffer(&self) -> Option<Buffer> {
         self.0.take().map(Buffer::empty)
     }
 
-    /// How many buffers are free.
+    /// Returns the number of free buffers.
     #[must_use]
     pub fn free(&self) -> usize {
         self.0.free()
     }
 
-    /// Bytes in each buffer.
+    /// Returns the number of bytes in each buffer.
     #[must_use]
     pub fn buffer_size(&self) -> u32 {
         self.0.buffer_size()
     }
 
-    pub(crate) fn pool(&self) -> &Arc<Pool> {
+    pub(super) fn pool(&self) -> &Arc<Pool> {
         &self.0
     }
 }
 
-fn check(buffer_size: u32) -> Result<(), MemoryError> {
-    if (64..=65_535).contains(&buffer_size) { Ok(()) } else { Err(MemoryError::BufferSize(buffer_size)) }
+fn check(buffer_size: u32) -> Result<(), BufferPoolError> {
+    if (64..=65_535).contains(&buffer_size) { Ok(()) } else { Err(BufferPoolError::BufferSize(buffer_size)) }
 }
 
-/// Bytes that hold so many buffers.
+/// Returns the bytes that hold so many buffers.
 fn carve_size(buffers: usize, buffer_size: u32) -> u64 {
-    // The distance from one to the next, as they are carved.
+    // The distance from one buffer to the next, as `carve` places them.
     let stride = carve(1 << 20, buffer_size).get(1).map_or(0, |second| u64::from(*second));
     stride.saturating_mul(buffers as u64)
 }
@@ -98,13 +113,14 @@ impl fmt::Debug for BufferPool {
     }
 }
 
-/// A packet buffer in the caller's hands, with a packet in it or none. It is given away by exchanging it for another
-/// ([`TxBurst::enqueue`](crate::TxBurst::enqueue), [`RxBurst::take`](crate::RxBurst::take)), so nobody can go on using a buffer
-/// that a peer was given.
+/// A packet buffer that the caller holds, empty or with a packet in it. The caller gives it away
+/// only in exchange for another one ([`TxBurst::enqueue`](crate::TxBurst::enqueue),
+/// [`RxBurst::take`](crate::RxBurst::take)), so it can never use a buffer that a peer has.
 ///
-/// Its bytes are atomics: peers can reach all of the [`BufferPool`], even if honest ones leave alone what they were not given.
+/// The bytes are atomics: peers can reach all of the [`BufferPool`], though honest ones touch only
+/// the buffers that they were given.
 pub struct Buffer {
-    held: Held,
+    owned: OwnedBuffer,
     /// Where the packet begins in the buffer.
     start: u32,
     len: u32,
@@ -113,117 +129,122 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    fn empty(held: Held) -> Self {
-        Self { held, start: 0, len: 0, continues: false, metadata: 0 }
+    fn empty(owned: OwnedBuffer) -> Self {
+        Self { owned, start: 0, len: 0, continues: false, metadata: 0 }
     }
 
-    /// Bytes of the packet.
+    /// Returns the number of bytes in the packet.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len as usize
     }
 
-    /// Whether there is no packet in it.
+    /// Returns whether there is no packet in the buffer.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Whether the packet goes on in the next buffer it was taken with.
+    /// Returns whether the packet continues in the next buffer of
+    /// [`RxBurst::take`](crate::RxBurst::take).
     #[must_use]
     pub fn continues(&self) -> bool {
         self.continues
     }
 
-    /// The descriptor's metadata, as a peer has set it or [`set_metadata`](Self::set_metadata); the protocol gives it no
-    /// meaning. 0 in an empty buffer.
+    /// Returns the metadata of the packet's descriptor, as set by the peer or by
+    /// [`set_metadata`](Self::set_metadata); the protocol gives it no meaning. It is 0 in an empty
+    /// buffer.
     #[must_use]
     pub fn metadata(&self) -> u32 {
         self.metadata
     }
 
-    /// Sets the metadata that goes with the packet.
+    /// Sets the metadata that is sent with the packet.
     pub fn set_metadata(&mut self, metadata: u32) {
         self.metadata = metadata;
     }
 
-    /// Bytes that can be put in front of the packet.
+    /// Returns the number of bytes that fit in front of the packet.
     #[must_use]
     pub fn headroom(&self) -> usize {
         self.start as usize
     }
 
-    /// Bytes that can be put behind the packet.
+    /// Returns the number of bytes that fit behind the packet.
     #[must_use]
     pub fn tailroom(&self) -> usize {
-        (self.held.size() - self.start - self.len) as usize
+        (self.owned.size() - self.start - self.len) as usize
     }
 
-    /// The packet's bytes.
+    /// Returns the packet's bytes.
     #[must_use]
     pub fn bytes(&self) -> &[AtomicU8] {
-        self.held.bytes(self.start, self.len).unwrap_or(&[])
+        self.owned.bytes(self.start, self.len).unwrap_or(&[])
     }
 
-    /// Makes the buffer empty, with `headroom` bytes in front of the packet to come, or as many as there are.
+    /// Empties the buffer and leaves `headroom` bytes, or as many as there are, in front of the
+    /// next packet.
     pub fn clear(&mut self, headroom: usize) {
-        let most = self.held.size();
+        let most = self.owned.size();
         self.start = u32::try_from(headroom).map_or(most, |headroom| headroom.min(most));
         (self.len, self.continues, self.metadata) = (0, false, 0);
     }
 
-    /// Puts bytes behind the packet; `false` when they do not all fit, and then none are.
+    /// Appends bytes to the packet; returns `false`, without a change, when they do not all fit.
     pub fn append(&mut self, bytes: &[u8]) -> bool {
         self.append_with(bytes.len(), |to| copy::write(bytes, to))
     }
 
-    /// As [`append`](Self::append), from memory that others may write to at the same time.
+    /// Appends bytes from memory that others may write to at the same time; see
+    /// [`append`](Self::append).
     pub fn append_shared(&mut self, bytes: &[AtomicU8]) -> bool {
         self.append_with(bytes.len(), |to| copy::relay(bytes, to))
     }
 
     fn append_with(&mut self, len: usize, copy: impl FnOnce(&[AtomicU8]) -> usize) -> bool {
         let Some(more) = u32::try_from(len).ok().filter(|_| len <= self.tailroom()) else { return false };
-        let behind = self.held.bytes(self.start + self.len, more).unwrap_or(&[]);
+        let behind = self.owned.bytes(self.start + self.len, more).unwrap_or(&[]);
         copy(behind);
         self.len += more;
         true
     }
 
-    /// Puts bytes in front of the packet; `false` when there is not so much headroom.
+    /// Puts bytes in front of the packet; returns `false`, without a change, when the headroom is
+    /// too small.
     pub fn prepend(&mut self, bytes: &[u8]) -> bool {
         let Some(more) = u32::try_from(bytes.len()).ok().filter(|more| *more <= self.start) else {
             return false;
         };
-        let front = self.held.bytes(self.start - more, more).unwrap_or(&[]);
+        let front = self.owned.bytes(self.start - more, more).unwrap_or(&[]);
         copy::write(bytes, front);
         (self.start, self.len) = (self.start - more, self.len + more);
         true
     }
 
-    /// Takes up to `bytes` bytes off the packet's front: they become headroom.
+    /// Removes up to `bytes` bytes from the packet's front: they become headroom.
     pub fn skip(&mut self, bytes: usize) {
         let less = u32::try_from(bytes).map_or(self.len, |bytes| bytes.min(self.len));
         (self.start, self.len) = (self.start + less, self.len - less);
     }
 
-    /// Copies the packet, or as much of it as fits into `to`, and returns how many bytes that was.
+    /// Copies the packet, or as much of it as fits, into `to`; returns the number of bytes copied.
     pub fn copy_to(&self, to: &mut [u8]) -> usize {
         copy::read(self.bytes(), to)
     }
 
-    pub(crate) fn parts(&mut self) -> (&mut Held, u32, u32) {
-        (&mut self.held, self.start, self.len)
+    pub(super) fn parts(&mut self) -> (&mut OwnedBuffer, u32, u32) {
+        (&mut self.owned, self.start, self.len)
     }
 
-    /// Says what is in the buffer that was got in exchange.
-    pub(crate) fn exchanged(&mut self, received: &Descriptor) {
-        self.start = received.offset.saturating_sub(self.held.offset()).min(self.held.size());
-        self.len = received.length.min(self.held.size() - self.start);
-        (self.continues, self.metadata) = (received.goes_on(), received.metadata);
+    /// Records the packet that is in the buffer received in exchange.
+    pub(super) fn exchanged(&mut self, received: &Descriptor) {
+        self.start = received.offset.saturating_sub(self.owned.offset()).min(self.owned.size());
+        self.len = received.length.min(self.owned.size() - self.start);
+        (self.continues, self.metadata) = (received.continues(), received.metadata);
     }
 
-    pub(crate) fn set_continues(&mut self, continues: bool) {
+    pub(super) fn set_continues(&mut self, continues: bool) {
         self.continues = continues;
     }
 }
@@ -244,8 +265,8 @@ mod tests {
 
     #[test]
     fn a_buffer_has_room_in_front_and_behind() {
-        let memory = BufferPool::new(2, 100).unwrap();
-        let mut buffer = memory.buffer().unwrap();
+        let pool = BufferPool::new(2, 100).unwrap();
+        let mut buffer = pool.buffer().unwrap();
         buffer.clear(10);
         assert!(buffer.append(b"packet") && !buffer.append(&[0; 85]) && buffer.append(&[1; 84]));
         assert_eq!((buffer.headroom(), buffer.len(), buffer.tailroom()), (10, 90, 0));
@@ -264,10 +285,10 @@ mod tests {
     }
 
     #[test]
-    fn every_buffer_is_there_once() {
-        let memory = BufferPool::new(3, 64).unwrap();
-        let mut all: Vec<Buffer> = std::iter::from_fn(|| memory.buffer()).collect();
-        assert_eq!((all.len(), memory.free()), (3, 0));
+    fn every_buffer_exists_once() {
+        let pool = BufferPool::new(3, 64).unwrap();
+        let mut all: Vec<Buffer> = std::iter::from_fn(|| pool.buffer()).collect();
+        assert_eq!((all.len(), pool.free()), (3, 0));
         for (n, buffer) in (0u8..).zip(&mut all) {
             assert!(buffer.append(&[n; 64]));
         }
@@ -277,18 +298,18 @@ mod tests {
             assert_eq!(copy, [n; 64]);
         }
         all.pop();
-        assert_eq!(memory.free(), 1);
+        assert_eq!(pool.free(), 1);
     }
 
     #[test]
-    fn memory_that_makes_no_sense_is_refused() {
-        assert!(matches!(BufferPool::new(1, 63), Err(MemoryError::BufferSize(63))));
-        assert!(matches!(BufferPool::new(0, 64), Err(MemoryError::Size { .. })));
-        assert!(matches!(BufferPool::new(usize::MAX, 2_048), Err(MemoryError::Size { .. })));
+    fn impossible_sizes_and_files_are_rejected() {
+        assert!(matches!(BufferPool::new(1, 63), Err(BufferPoolError::BufferSize(63))));
+        assert!(matches!(BufferPool::new(0, 64), Err(BufferPoolError::Size { .. })));
+        assert!(matches!(BufferPool::new(usize::MAX, 2_048), Err(BufferPoolError::Size { .. })));
         let null = std::fs::File::open("/dev/null").unwrap();
         assert!(BufferPool::from_file(null.into(), 2_048).is_err());
         let file = nix::sys::memfd::memfd_create("small", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
         nix::unistd::ftruncate(&file, 2_047).unwrap();
-        assert!(matches!(BufferPool::from_file(file, 2_048), Err(MemoryError::Size { bytes: 2_047 })));
+        assert!(matches!(BufferPool::from_file(file, 2_048), Err(BufferPoolError::Size { bytes: 2_047 })));
     }
 }

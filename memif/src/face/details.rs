@@ -1,68 +1,74 @@
-//! All there is to know about an interface at a moment, for people: what libmemif tells by `memif_get_details`, and VPP by
-//! `show memif descriptors`.
+//! A snapshot of an interface for people: what libmemif returns from `memif_get_details`, and VPP
+//! shows with `show memif descriptors`.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 
 use super::history::History;
-use super::link::{LinkHandle, Peer};
-use super::options::{Options, Role, RxMode};
-use super::stats::QueueStats;
+use super::link::{LinkHandle, Peer, RingView};
+use super::options::{InterfaceConfig, Role};
+use super::rx_mode::{ModeCell, RxMode};
 use crate::error::DisconnectReason;
-use crate::format::mode::Mode;
+use crate::format::Mode;
+use crate::format::ring::Descriptor;
+use crate::mechanism::layout;
+use crate::mechanism::stats::QueueStats;
+use crate::memory::region::Region;
 
-/// An interface, its peer and its rings as they were at a moment. As text, it looks like VPP's `show memif`.
+/// A snapshot of an interface, its peer and its rings. As text, it looks like VPP's `show memif`.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Details {
     /// The interface's id on its socket.
     pub id: u32,
-    /// Which side of the protocol it speaks.
+    /// The side of the protocol that it speaks.
     pub role: Role,
-    /// What the packets are.
+    /// The kind of the packets.
     pub mode: Mode,
     /// The socket's address.
     pub socket: String,
-    /// Its name, as told to peers.
+    /// The interface's name, as sent to peers.
     pub name: String,
-    /// This program's name, as told to peers.
+    /// The program's name, as sent to peers.
     pub app_name: String,
-    /// Who is on the other side, while the link is up.
+    /// The peer, while the link is up.
     pub peer: Option<Peer>,
-    /// The link's memory.
+    /// The regions of the link's memory.
     pub regions: Vec<RegionDetails>,
     /// Rings to receive on.
     pub rx: Vec<RingDetails>,
     /// Rings to send on.
     pub tx: Vec<RingDetails>,
-    /// What all receiving queues did, those of earlier links included.
+    /// Counts of all receiving queues, those of earlier links included.
     pub rx_total: QueueStats,
-    /// What all sending queues did, those of earlier links included.
+    /// Counts of all sending queues, those of earlier links included.
     pub tx_total: QueueStats,
-    /// How many links there were, the present one included.
+    /// Number of links so far, the present one included.
     pub links: u64,
     /// Why the last link ended.
     pub last_disconnect: Option<DisconnectReason>,
-    /// Why there was no link when one was tried last, if ever that happened.
-    pub last_refusal: Option<String>,
-    /// The last reason a peer was told here.
-    pub last_told: Option<String>,
-    /// The last reason a peer told, made printable.
-    pub last_heard: Option<String>,
+    /// Why the last attempt that brought up no link failed, if any did.
+    pub last_rejection: Option<String>,
+    /// The last reason that this side sent to a peer.
+    pub last_reason_sent: Option<String>,
+    /// The last reason that a peer sent, made printable.
+    pub last_reason_received: Option<String>,
 }
 
 /// A memory region of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RegionDetails {
-    /// Bytes that can be used.
+    /// Its size in bytes, as far as descriptors reach.
     pub size: u64,
     /// Whether its file is sealed against shrinking.
     pub sealed: bool,
-    /// Whether it was taken away while in use.
+    /// Whether the memory was taken away while in use.
     pub lost: bool,
 }
 
-/// A ring. The numbers from its header are whatever stands there: nobody vouches for those that the peer writes.
+/// A ring. The numbers from its header are shown as they stand there: those that the peer writes
+/// are not checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RingDetails {
@@ -70,31 +76,31 @@ pub struct RingDetails {
     pub direction: &'static str,
     /// The ring's index in its direction.
     pub index: u16,
-    /// The region it lies in.
+    /// The region that holds the ring.
     pub region: u16,
-    /// Where it begins in its region, in bytes.
+    /// Where the ring begins in its region, in bytes.
     pub offset: u32,
-    /// Descriptors in it.
+    /// Number of descriptors.
     pub size: usize,
-    /// The client's index, which runs freely through 16 bits.
+    /// The client's index, which is free-running in 16 bits.
     pub head: u16,
     /// The server's index, likewise.
     pub tail: u16,
     /// Bit 0: the receiver wants no interrupts.
     pub flags: u16,
-    /// How it is received from; nothing for a ring to send on.
+    /// How its queue waits for packets; none for a ring to send on.
     pub rx_mode: Option<RxMode>,
-    /// What its queue did.
+    /// Counts of its queue.
     pub stats: QueueStats,
-    /// Its descriptors, where they were asked for.
+    /// Its descriptors, if they were asked for.
     pub descriptors: Vec<DescriptorDetails>,
 }
 
-/// A descriptor as it stands in a ring.
+/// A descriptor, as it stands in a ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DescriptorDetails {
-    /// Bit 0: the packet goes on in the next one.
+    /// Bit 0: the packet continues in the next descriptor.
     pub flags: u16,
     /// The buffer's region.
     pub region: u16,
@@ -102,44 +108,82 @@ pub struct DescriptorDetails {
     pub length: u32,
     /// Where the buffer begins in its region, in bytes.
     pub offset: u32,
-    /// What the sender put there.
+    /// The sender's value; the protocol gives it no meaning.
     pub metadata: u32,
 }
 
 impl Details {
-    /// Of an interface as its endpoint knows it.
-    pub(crate) fn gather(
+    /// Gathers what the endpoint knows about an interface.
+    pub(super) fn gather(
         role: Role,
         socket: String,
-        options: &Options,
+        interface: &InterfaceConfig,
         history: &History,
         link: Option<&LinkHandle>,
         descriptors: bool,
     ) -> Self {
-        let (rx, tx) = link.map(|link| link.rings(descriptors)).unwrap_or_default();
+        let rings =
+            |views: &[RingView]| views.iter().map(|view| RingDetails::of(view, descriptors)).collect();
+        let (rx, tx) = link.map(|link| (rings(&link.rx), rings(&link.tx))).unwrap_or_default();
         let (rx_now, tx_now) = link.map(LinkHandle::stats).unwrap_or_default();
         let (mut rx_total, mut tx_total) = (history.rx, history.tx);
         rx_total += rx_now;
         tx_total += tx_now;
         Self {
-            id: options.id,
+            id: interface.id,
             role,
-            mode: options.mode,
+            mode: interface.mode,
             socket,
-            name: options.interface_name(),
-            app_name: options.application().to_owned(),
+            name: interface.name(),
+            app_name: interface.app_name().to_owned(),
             peer: link.map(|link| link.peer.clone()),
-            regions: link.map(LinkHandle::regions).unwrap_or_default(),
+            regions: link
+                .map(|link| link.regions.iter().map(RegionDetails::of).collect())
+                .unwrap_or_default(),
             rx,
             tx,
             rx_total,
             tx_total,
             links: history.links,
-            last_disconnect: history.last.clone(),
-            last_refusal: history.refused.clone(),
-            last_told: history.told.clone(),
-            last_heard: history.heard.clone(),
+            last_disconnect: history.last_disconnect.clone(),
+            last_rejection: history.last_rejection.clone(),
+            last_reason_sent: history.last_reason_sent.clone(),
+            last_reason_received: history.last_reason_received.clone(),
         }
+    }
+}
+
+impl RegionDetails {
+    fn of(region: &Region) -> Self {
+        Self { size: region.len(), sealed: region.sealed(), lost: region.is_lost() }
+    }
+}
+
+impl RingDetails {
+    fn of(view: &RingView, descriptors: bool) -> Self {
+        // Relaxed: a snapshot, on which nothing depends.
+        let header = view.memory.header();
+        // A ring has at most 2^15 descriptors.
+        let slots = if descriptors { u16::try_from(view.memory.size()).unwrap_or(1 << 15) } else { 0 };
+        Self {
+            direction: layout::direction(view.place.s2m),
+            index: view.place.index,
+            region: view.place.region,
+            offset: view.place.offset,
+            size: view.memory.size(),
+            head: header.head.load(Ordering::Relaxed),
+            tail: header.tail.load(Ordering::Relaxed),
+            flags: header.flags.load(Ordering::Relaxed),
+            rx_mode: view.mode.as_deref().map(ModeCell::get),
+            stats: QueueStats::of(&view.counters),
+            descriptors: (0..slots).map(|slot| view.memory.descriptor(slot).into()).collect(),
+        }
+    }
+}
+
+impl From<Descriptor> for DescriptorDetails {
+    fn from(Descriptor { flags, region, length, offset, metadata }: Descriptor) -> Self {
+        Self { flags, region, length, offset, metadata }
     }
 }
 
@@ -157,9 +201,9 @@ impl fmt::Display for Details {
             writeln!(f, "  last disconnect: {reason}")?;
         }
         let reasons = [
-            ("last refusal", &self.last_refusal),
-            ("last told", &self.last_told),
-            ("last heard", &self.last_heard),
+            ("last rejection", &self.last_rejection),
+            ("last reason sent", &self.last_reason_sent),
+            ("last reason received", &self.last_reason_received),
         ];
         for (what, reason) in reasons {
             if let Some(reason) = reason {
@@ -177,12 +221,12 @@ impl fmt::Display for Details {
                 ring.fmt(f)
             },
         )?;
-        writeln!(f, "  rx total: {}", Line(&self.rx_total, false))?;
-        writeln!(f, "  tx total: {}", Line(&self.tx_total, true))
+        writeln!(f, "  rx total: {}", Counts(&self.rx_total, false))?;
+        writeln!(f, "  tx total: {}", Counts(&self.tx_total, true))
     }
 }
 
-/// The lines below the ring's name.
+/// Writes the lines below the ring's name.
 impl fmt::Display for RingDetails {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "    region {} offset {} ring-size {}", self.region, self.offset, self.size)?;
@@ -190,7 +234,7 @@ impl fmt::Display for RingDetails {
         if let Some(mode) = self.rx_mode {
             write!(f, " rx-mode {mode}")?;
         }
-        writeln!(f, "\n    {}", Line(&self.stats, self.rx_mode.is_none()))?;
+        writeln!(f, "\n    {}", Counts(&self.stats, self.rx_mode.is_none()))?;
         if !self.descriptors.is_empty() {
             writeln!(f, "      slot flags region     length     offset   metadata")?;
         }
@@ -205,15 +249,15 @@ impl fmt::Display for RingDetails {
     }
 }
 
-/// Counts on one line; the second says whether those of sending are of interest.
-struct Line<'a>(&'a QueueStats, bool);
+/// Counts on one line, with those of sending if the second field says so.
+struct Counts<'a>(&'a QueueStats, bool);
 
-impl fmt::Display for Line<'_> {
+impl fmt::Display for Counts<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(s, sends) = self;
         write!(f, "packets {} bytes {} interrupts {}", s.packets, s.bytes, s.interrupts)?;
         if *sends {
-            write!(f, " no-room {} cancelled {} down {}", s.ring_full, s.cancelled, s.down)?;
+            write!(f, " ring-full {} cancelled {} down {}", s.ring_full, s.cancelled, s.down)?;
         }
         Ok(())
     }

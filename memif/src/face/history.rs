@@ -1,59 +1,119 @@
-//! What an interface went through, kept for its details.
+//! How connections end, and what an interface keeps of that for its details.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use super::end::End;
-use super::link::LinkHandle;
-use super::stats::QueueStats;
 use crate::error::{DisconnectReason, Rejection};
+use crate::mechanism::stats::QueueStats;
 
-/// See the module.
+/// How a connection ends, before or after its link came up.
+#[derive(Debug)]
+pub(super) enum End {
+    /// This side found something wrong, and tells the peer what.
+    Rejected(Rejection),
+    /// The peer closed the connection.
+    Closed,
+    /// The peer sent DISCONNECT with this reason.
+    Peer(String),
+    /// The caller disconnected, for this reason.
+    Local(String),
+}
+
+impl<E: Into<Rejection>> From<E> for End {
+    fn from(rejection: E) -> Self {
+        Self::Rejected(rejection.into())
+    }
+}
+
+impl End {
+    /// Returns the reason to send to the peer, if it may still be reading.
+    pub(super) fn reason_to_send(&self) -> Option<String> {
+        match self {
+            Self::Rejected(rejection) => Some(rejection.to_string()),
+            Self::Local(reason) => Some(reason.clone()),
+            Self::Closed | Self::Peer(_) => None,
+        }
+    }
+
+    /// Converts the end of a connection whose link was up.
+    pub(super) fn into_disconnect(self) -> DisconnectReason {
+        match self {
+            Self::Rejected(Rejection::ProtocolError(error)) => DisconnectReason::ProtocolError(error),
+            Self::Rejected(other) => DisconnectReason::Local { reason: other.to_string() },
+            Self::Closed => DisconnectReason::Closed,
+            Self::Peer(reason) => DisconnectReason::Peer { reason },
+            Self::Local(reason) => DisconnectReason::Local { reason },
+        }
+    }
+
+    /// Converts the end of a connection whose link never came up.
+    pub(super) fn into_rejection(self) -> Rejection {
+        match self {
+            Self::Rejected(rejection) => rejection,
+            Self::Closed => Rejection::Closed,
+            Self::Peer(reason) => Rejection::Peer { reason },
+            Self::Local(reason) => Rejection::Local { reason },
+        }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rejected(rejection) => rejection.fmt(f),
+            Self::Closed => f.write_str("closed by the peer"),
+            Self::Peer(reason) => write!(f, "the peer disconnected: {reason}"),
+            Self::Local(reason) => write!(f, "disconnected here: {reason}"),
+        }
+    }
+}
+
+/// The past of an interface, for its details.
 #[derive(Debug, Default)]
-pub(crate) struct History {
+pub(super) struct History {
     /// Links that came up.
-    pub(crate) links: u64,
-    /// Why the last one ended.
-    pub(crate) last: Option<DisconnectReason>,
-    /// Why there was no link the last time, as text.
-    pub(crate) refused: Option<String>,
-    /// The last reason that was told to a peer.
-    pub(crate) told: Option<String>,
-    /// The last reason that a peer told.
-    pub(crate) heard: Option<String>,
-    /// What the queues of links that are over did.
-    pub(crate) rx: QueueStats,
-    pub(crate) tx: QueueStats,
+    pub(super) links: u64,
+    /// Why the last link ended.
+    pub(super) last_disconnect: Option<DisconnectReason>,
+    /// Why the last connection without a link ended, as text.
+    pub(super) last_rejection: Option<String>,
+    /// The last reason sent to a peer.
+    pub(super) last_reason_sent: Option<String>,
+    /// The last reason received from a peer.
+    pub(super) last_reason_received: Option<String>,
+    /// The counts of all links that have ended.
+    pub(super) rx: QueueStats,
+    pub(super) tx: QueueStats,
 }
 
 impl History {
-    /// A connection is over, with or without a link.
-    pub(crate) fn ended(&mut self, end: &End, link: Option<&LinkHandle>) {
-        if let Some(reason) = end.farewell() {
-            self.told = Some(reason);
+    /// Records the end of a connection, and the counts (received, sent) of its link if it had one.
+    pub(super) fn ended(&mut self, end: &End, stats: Option<(QueueStats, QueueStats)>) {
+        if let Some(reason) = end.reason_to_send() {
+            self.last_reason_sent = Some(reason);
         }
-        if let End::Bye(reason) = end {
-            self.heard = Some(reason.clone());
+        if let End::Peer(reason) = end {
+            self.last_reason_received = Some(reason.clone());
         }
-        if let Some(link) = link {
-            let (rx, tx) = link.stats();
+        if let Some((rx, tx)) = stats {
             self.rx += rx;
             self.tx += tx;
         }
     }
 }
 
-/// How often which check failed, by the check's name.
+/// How often each check failed, by the check's name.
 #[derive(Debug, Default)]
-pub(crate) struct Tally(BTreeMap<&'static str, u64>);
+pub(super) struct FailureCounts(BTreeMap<&'static str, u64>);
 
-impl Tally {
-    pub(crate) fn count(&mut self, end: &End) {
-        if let End::Refused(refusal) = end {
-            *self.0.entry(Rejection::name(refusal)).or_default() += 1;
+impl FailureCounts {
+    pub(super) fn count(&mut self, end: &End) {
+        if let End::Rejected(rejection) = end {
+            *self.0.entry(rejection.name()).or_default() += 1;
         }
     }
 
-    pub(crate) fn all(&self) -> Vec<(&'static str, u64)> {
+    pub(super) fn all(&self) -> Vec<(&'static str, u64)> {
         self.0.iter().map(|(name, count)| (*name, *count)).collect()
     }
 }

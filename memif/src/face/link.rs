@@ -1,53 +1,55 @@
-//! A connection with a peer, and what its queues and its endpoint tell each other.
+//! A connection with a peer: the caller's end with its queues, and the endpoint's end.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::details::{DescriptorDetails, RegionDetails, RingDetails};
-use super::options::{ModeCell, Options, RxMode};
+use super::link_state::LinkState;
+use super::options::InterfaceConfig;
 use super::rx::RxQueue;
-use super::stats::QueueStats;
+use super::rx_mode::{ModeCell, RxMode};
 use super::tx::TxQueue;
-use crate::error::{LinkError, ProtocolError, RingFault};
+use crate::error::{ProtocolError, RingError};
+use crate::format::Mode;
 use crate::format::message::{AddRing, Name};
-use crate::format::mode::Mode;
-use crate::format::ring::{COOKIE, Descriptor};
-use crate::mechanism::counters::Counters;
-use crate::mechanism::ring_buffers::RingBuffers;
+use crate::format::ring::COOKIE;
 use crate::mechanism::rx::RxRing;
+use crate::mechanism::stats::{Counters, QueueStats};
 use crate::mechanism::tx::TxRing;
 use crate::mechanism::{Side, layout};
-use crate::memory::region::{Region, Regions};
+use crate::memory::region::Regions;
 use crate::memory::ring::RingMemory;
 use crate::system::event_fd::EventFd;
 use crate::system::untrusted_fd::UntrustedFd;
 
-/// Who is on the other side. The peer chooses these names freely: they were made printable, and prove nothing.
+/// The names of a peer. The peer chooses them freely: they are made printable, and prove nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Peer {
-    /// What the peer calls its interface, up to 32 bytes.
+    /// The name of the peer's interface, up to 32 bytes.
     pub name: String,
-    /// What the peer's program calls itself, up to 32 bytes.
+    /// The name of the peer's program, up to 32 bytes.
     pub app_name: String,
 }
 
 /// A connection: the queues to send and receive on. Each can be moved to a thread of its own.
 ///
-/// The shared memory stays mapped until the last queue is dropped; whether the link is up is the endpoint's matter.
+/// The shared memory stays mapped until the last queue is dropped. The link goes down with its
+/// endpoint ([`Client`](crate::Client) or [`Server`](crate::Server)), or when either side
+/// disconnects.
 #[non_exhaustive]
 pub struct Link {
-    /// Who is on the other side.
+    /// The peer's names.
     pub peer: Peer,
-    /// What the packets are.
+    /// The kind of the packets.
     pub mode: Mode,
     /// Queues to receive on, as many as the client made: at least one.
     pub rx: Vec<RxQueue>,
     /// Queues to send on, as many as the client made: at least one.
     pub tx: Vec<TxQueue>,
-    /// Whether the shared memory is sealed against shrinking, as memfds usually are. If not, the client may cut it while
-    /// it is being read or written, which raises SIGBUS: see [`survive_truncation`](crate::survive_truncation).
+    /// Whether the shared memory is sealed against shrinking, as memfds usually are. If not, the
+    /// client may cut it while it is being read or written, which raises SIGBUS: see
+    /// [`survive_truncation`](crate::survive_truncation).
     pub sealed: bool,
 }
 
@@ -63,135 +65,37 @@ impl fmt::Debug for Link {
     }
 }
 
-/// Shared by a link's endpoint and its queues.
-#[derive(Debug)]
-pub(crate) struct LinkState {
-    up: AtomicBool,
-    fault: OnceLock<ProtocolError>,
-    /// Buffers of queues that were dropped while the peer may use them.
-    abandoned: Mutex<Vec<RingBuffers>>,
-    /// Wakes the endpoint.
-    wake: Arc<EventFd>,
-}
-
-impl LinkState {
-    /// What every burst asks first.
-    #[inline]
-    pub(crate) fn check(&self) -> Result<(), LinkError> {
-        // Relaxed: nothing is published by this flag; a burst more or less after the end does no harm.
-        if self.up.load(Ordering::Relaxed) { Ok(()) } else { Err(self.why()) }
-    }
-
-    #[cold]
-    fn why(&self) -> LinkError {
-        self.fault.get().map_or(LinkError::Down, |fault| LinkError::Peer(fault.clone()))
-    }
-
-    /// A queue has caught the peer lying.
-    #[cold]
-    pub(crate) fn accuse(&self, fault: ProtocolError) -> LinkError {
-        // Only the first lie is told.
-        let fault = self.fault.get_or_init(|| fault).clone();
-        self.close();
-        self.wake.ring();
-        LinkError::Peer(fault)
-    }
-
-    /// The lie a queue caught the peer at.
-    pub(crate) fn fault(&self) -> Option<&ProtocolError> {
-        self.fault.get()
-    }
-
-    /// Takes the buffers of a queue that is dropped: they are free again when the link is over.
-    pub(crate) fn abandon(&self, buffers: RingBuffers) {
-        let mut abandoned = self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the lock: the end comes before this, or finds them.
-        if self.up.load(Ordering::Relaxed) {
-            abandoned.push(buffers);
-        }
-    }
-
-    fn close(&self) {
-        let mut abandoned = self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
-        self.up.store(false, Ordering::Relaxed);
-        abandoned.clear();
-    }
-}
-
 /// The endpoint's end of a link. Dropping it takes the link down.
 #[derive(Debug)]
-pub(crate) struct LinkHandle {
+pub(super) struct LinkHandle {
     state: Arc<LinkState>,
-    sleepers: Vec<Arc<EventFd>>,
-    pub(crate) peer: Peer,
-    regions: Arc<Regions>,
-    rx: Vec<Watch>,
-    tx: Vec<Watch>,
+    /// Wake threads that wait for packets.
+    rx_event_fds: Vec<Arc<EventFd>>,
+    pub(super) peer: Peer,
+    pub(super) regions: Arc<Regions>,
+    pub(super) rx: Vec<RingView>,
+    pub(super) tx: Vec<RingView>,
 }
 
-/// What the endpoint sees of a queue.
-struct Watch {
-    place: AddRing,
-    memory: RingMemory,
-    counters: Arc<Counters>,
+/// The endpoint's view of a ring, whose queue may be on another thread.
+pub(super) struct RingView {
+    pub(super) place: AddRing,
+    pub(super) memory: RingMemory,
+    pub(super) counters: Arc<Counters>,
     /// For a ring to receive on.
-    mode: Option<Arc<ModeCell>>,
+    pub(super) mode: Option<Arc<ModeCell>>,
 }
 
-impl fmt::Debug for Watch {
+impl fmt::Debug for RingView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").field("place", &self.place).finish_non_exhaustive()
-    }
-}
-
-impl Watch {
-    fn details(&self, descriptors: bool) -> RingDetails {
-        // Relaxed: a look at a moment, on which nothing depends.
-        let header = self.memory.header();
-        let shown = if descriptors { 0..self.memory.size() } else { 0..0 };
-        // A ring has at most 2^15 descriptors.
-        let read = |slot| self.memory.descriptor(u16::try_from(slot).unwrap_or(0));
-        let tell = |Descriptor { flags, region, length, offset, metadata }| DescriptorDetails {
-            flags,
-            region,
-            length,
-            offset,
-            metadata,
-        };
-        RingDetails {
-            direction: layout::direction(self.place.s2m),
-            index: self.place.index,
-            region: self.place.region,
-            offset: self.place.offset,
-            size: self.memory.size(),
-            head: header.head.load(Ordering::Relaxed),
-            tail: header.tail.load(Ordering::Relaxed),
-            flags: header.flags.load(Ordering::Relaxed),
-            rx_mode: self.mode.as_deref().map(ModeCell::get),
-            stats: QueueStats::of(&self.counters),
-            descriptors: shown.map(read).map(tell).collect(),
-        }
+        f.debug_struct("RingView").field("place", &self.place).finish_non_exhaustive()
     }
 }
 
 impl LinkHandle {
-    pub(crate) fn rings(&self, descriptors: bool) -> (Vec<RingDetails>, Vec<RingDetails>) {
-        let all = |rings: &[Watch]| rings.iter().map(|ring| ring.details(descriptors)).collect();
-        (all(&self.rx), all(&self.tx))
-    }
-
-    pub(crate) fn regions(&self) -> Vec<RegionDetails> {
-        let tell = |region: &Region| RegionDetails {
-            size: region.len(),
-            sealed: region.sealed(),
-            lost: region.is_lost(),
-        };
-        self.regions.iter().map(tell).collect()
-    }
-
-    /// What all queues did, received and sent.
-    pub(crate) fn stats(&self) -> (QueueStats, QueueStats) {
-        let sum = |rings: &[Watch]| {
+    /// Returns the counts of all queues, received and sent.
+    pub(super) fn stats(&self) -> (QueueStats, QueueStats) {
+        let sum = |rings: &[RingView]| {
             let mut sum = QueueStats::default();
             for ring in rings {
                 sum += QueueStats::of(&ring.counters);
@@ -201,78 +105,81 @@ impl LinkHandle {
         (sum(&self.rx), sum(&self.tx))
     }
 
-    pub(crate) fn fault(&self) -> Option<&ProtocolError> {
-        self.state.fault()
+    /// Returns the violation of the protocol that a queue has found, if any.
+    pub(super) fn error(&self) -> Option<&ProtocolError> {
+        self.state.error()
     }
 }
 
 impl Drop for LinkHandle {
     fn drop(&mut self) {
         self.state.close();
-        // Whoever sleeps on a queue is to notice.
-        self.sleepers.iter().for_each(|bell| bell.ring());
+        // Threads that wait for packets must notice.
+        self.rx_event_fds.iter().for_each(|event_fd| event_fd.notify());
     }
 }
 
 /// What a link is made of.
-pub(crate) struct Parts<'a> {
-    pub(crate) options: &'a Options,
-    pub(crate) name: Name,
-    pub(crate) app_name: Name,
-    pub(crate) regions: Arc<Regions>,
-    pub(crate) rings: Vec<Ring>,
-    pub(crate) wake: Arc<EventFd>,
+pub(super) struct Parts<'a> {
+    pub(super) interface: &'a InterfaceConfig,
+    /// Bytes left free in front of each received packet; 0 on a server.
+    pub(super) headroom: u32,
+    pub(super) name: Name,
+    pub(super) app_name: Name,
+    pub(super) regions: Arc<Regions>,
+    pub(super) rings: Vec<RingParts>,
+    pub(super) wake: Arc<EventFd>,
 }
 
-/// One ring of a link to be.
-pub(crate) struct Ring {
-    pub(crate) place: AddRing,
-    pub(crate) side: Side,
-    pub(crate) bell: UntrustedFd,
+/// What a queue of a link is made of.
+pub(super) struct RingParts {
+    pub(super) place: AddRing,
+    pub(super) side: Side,
+    pub(super) event_fd: UntrustedFd,
 }
 
-/// Builds the queues over mapped and checked memory. After this the rings are in use.
-pub(crate) fn build(parts: Parts<'_>) -> Result<(Link, LinkHandle), ProtocolError> {
-    let regions = parts.regions;
-    let (up, fault, abandoned) = (AtomicBool::new(true), OnceLock::new(), Mutex::default());
-    let state = Arc::new(LinkState { up, fault, abandoned, wake: parts.wake });
-    let masked = parts.options.rx_mode != RxMode::Interrupt;
-    let (mut rx, mut tx, mut sleepers) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut watched_rx, mut watched_tx) = (Vec::new(), Vec::new());
+/// Builds the queues over mapped and checked memory. From then on the rings are in use.
+pub(super) fn build(parts: Parts<'_>) -> Result<(Link, LinkHandle), ProtocolError> {
+    let (interface, regions) = (parts.interface, parts.regions);
+    let state = Arc::new(LinkState::new(parts.wake));
+    let masked = interface.rx_mode != RxMode::Interrupt;
+    let (mut rx, mut tx, mut rx_event_fds) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut rx_views, mut tx_views) = (Vec::new(), Vec::new());
     for ring in parts.rings {
         let place = ring.place;
-        let fault = |cause| ProtocolError::Ring {
+        let error = |cause| ProtocolError::Ring {
             direction: layout::direction(place.s2m),
             index: place.index,
             cause,
         };
-        let view = || {
+        let map = || {
             RingMemory::new(&regions, place.region, place.offset, place.log2_size)
-                .ok_or_else(|| fault(RingFault::Outside))
+                .ok_or_else(|| error(RingError::Outside))
         };
-        let (memory, watched) = (view()?, view()?);
+        let (memory, view) = (map()?, map()?);
         // Relaxed: the message that announced the ring came after the peer wrote it.
         let cookie = memory.header().cookie.load(Ordering::Relaxed);
         if cookie != COOKIE {
-            return Err(fault(RingFault::Cookie { cookie }));
+            return Err(error(RingError::Cookie { cookie }));
         }
-        let bell = Arc::new(EventFd::adopt(ring.bell).ok_or_else(|| fault(RingFault::NotEventFd))?);
+        let event_fd = EventFd::adopt(ring.event_fd).ok_or_else(|| error(RingError::NotEventFd))?;
+        let event_fd = Arc::new(event_fd);
         if place.s2m == matches!(ring.side, Side::Server) {
-            sleepers.push(Arc::clone(&bell));
-            let ring = RxRing::new(memory, ring.side, place.index, masked, parts.options.headroom);
-            let mode = Arc::new(ModeCell::new(parts.options.rx_mode));
+            rx_event_fds.push(Arc::clone(&event_fd));
+            let ring = RxRing::new(memory, ring.side, place.index, masked, parts.headroom);
+            let mode = Arc::new(ModeCell::new(interface.rx_mode));
             let counters = Arc::clone(ring.counters());
-            watched_rx.push(Watch { place, memory: watched, counters, mode: Some(Arc::clone(&mode)) });
-            rx.push(RxQueue::new(ring, bell, Arc::clone(&state), mode));
+            rx_views.push(RingView { place, memory: view, counters, mode: Some(Arc::clone(&mode)) });
+            rx.push(RxQueue::new(ring, event_fd, Arc::clone(&state), mode));
         } else {
             let ring = TxRing::new(memory, ring.side, place.index);
             let counters = Arc::clone(ring.counters());
-            watched_tx.push(Watch { place, memory: watched, counters, mode: None });
-            tx.push(TxQueue::new(ring, bell, Arc::clone(&state)));
+            tx_views.push(RingView { place, memory: view, counters, mode: None });
+            tx.push(TxQueue::new(ring, event_fd, Arc::clone(&state)));
         }
     }
     let peer = Peer { name: parts.name.to_string(), app_name: parts.app_name.to_string() };
-    let link = Link { peer: peer.clone(), mode: parts.options.mode, rx, tx, sealed: regions.sealed() };
-    tracing::debug!(id = parts.options.id, ?link, regions = regions.iter().count(), "link up");
-    Ok((link, LinkHandle { state, sleepers, peer, regions, rx: watched_rx, tx: watched_tx }))
+    let link = Link { peer: peer.clone(), mode: interface.mode, rx, tx, sealed: regions.sealed() };
+    tracing::debug!(id = interface.id, ?link, regions = regions.iter().count(), "link up");
+    Ok((link, LinkHandle { state, rx_event_fds, peer, regions, rx: rx_views, tx: tx_views }))
 }

@@ -1,20 +1,18 @@
-//! The few types a user meets.
+//! The types that users of the crate work with.
 
 pub(crate) mod buffer_pool;
 pub(crate) mod client;
 pub(crate) mod details;
-pub(crate) mod end;
-pub(crate) mod event;
-mod event_loop;
-pub(crate) mod history;
+pub(crate) mod event_loop;
+mod history;
 pub(crate) mod link;
+mod link_state;
 pub(crate) mod options;
 #[cfg(feature = "smoltcp")]
 pub mod phy;
 pub(crate) mod rx;
+pub(crate) mod rx_mode;
 pub(crate) mod server;
-pub(crate) mod stats;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 pub(crate) mod tx;
-pub(crate) mod waker;

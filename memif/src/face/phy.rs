@@ -1,18 +1,20 @@
-//! A link as a device of smoltcp, so that an IP stack in a library can be a host behind memif: on Ethernet, or on IP alone
-//! where both sides are in [`Mode::Ip`](crate::Mode::Ip). (Feature `smoltcp`.)
+//! A link as a device of smoltcp, so that an IP stack in this process can be a host behind memif:
+//! on Ethernet, or on IP alone where both sides are in [`Mode::Ip`]. (Feature
+//! `smoltcp`.)
 //!
-//! smoltcp asks for frames one by one; underneath they are read in bursts, and what the stack has to say is collected and
-//! published together, with one wake-up: that is [`Phy::flush`], to be called after each poll of the stack.
+//! smoltcp asks for frames one by one. [`Phy`] reads them in bursts, and collects the frames to
+//! send: [`Phy::flush`], to be called after each poll of the stack, publishes them together with
+//! one wake-up.
 //!
 //! ```no_run
 //! use std::time::Duration;
 //!
-//! use memif::{Client, Event, Options, phy::Phy};
+//! use memif::{Client, ClientOptions, Event, phy::Phy};
 //! use smoltcp::iface::{Config, Interface as Stack, SocketSet};
 //! use smoltcp::time::Instant;
 //! use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Address};
 //!
-//! let mut client = Client::new(&"/run/vpp/memif.sock".parse()?, Options::new(0))?;
+//! let mut client = Client::new(&"/run/vpp/memif.sock".parse()?, ClientOptions::new(0))?;
 //! let link = loop {
 //!     if let Some(Event::Connected { link, .. }) = client.wait(None)? {
 //!         break link;
@@ -42,83 +44,85 @@ use smoltcp::time::Instant;
 use super::link::Link;
 use super::tx::TxQueue;
 use crate::error::LinkError;
-use crate::format::mode::Mode;
+use crate::format::Mode;
 
 /// Bytes of the longest IP packet.
 const MTU: usize = 1_500;
-/// Bytes of the longest frame, without check sequence.
+/// Bytes of the longest Ethernet frame, without its check sequence.
 const MAX_FRAME: usize = MTU + 14;
 /// Frames read, and frames collected, at a time.
 const BURST: usize = 64;
 
-/// A link as a smoltcp [`Device`]: for frames where the link's mode is [`Mode::Ethernet`], else for IP packets. Nothing is
-/// allocated after it was made.
+/// A link as a smoltcp [`Device`]: for Ethernet frames where the link's mode is [`Mode::Ethernet`],
+/// else for IP packets. It allocates only in [`new`](Self::new).
 ///
-/// It reads all queues of the link in turn and sends on the first. Frames over 1,514 bytes and packets over 1,500 are passed
-/// over.
+/// It reads all queues of the link in turn and sends on the first. It skips received frames over
+/// 1,514 bytes and packets over 1,500 bytes.
 #[derive(Debug)]
 pub struct Phy {
     link: Link,
     received: Frames,
-    /// Frames of `received` that the stack has had.
+    /// Frames of `received` that the stack has taken.
     taken: usize,
-    /// Where to read next.
+    /// The queue to read next.
     queue: usize,
-    out: Outbox,
+    outbox: Outbox,
 }
 
-/// Frames on their way to the peer.
+/// Frames to send.
 #[derive(Debug)]
 struct Outbox {
     frames: Frames,
     dropped: u64,
-    /// Why the link is no good any more, to be told by the next flush.
-    trouble: Option<LinkError>,
+    /// The link's error, which the next flush returns.
+    error: Option<LinkError>,
 }
 
 impl Phy {
-    /// A device that is this link.
+    /// Makes a device of a link.
     #[must_use]
     pub fn new(link: Link) -> Self {
-        let out = Outbox { frames: Frames::new(), dropped: 0, trouble: None };
-        Self { link, received: Frames::new(), taken: 0, queue: 0, out }
+        let outbox = Outbox { frames: Frames::new(), dropped: 0, error: None };
+        Self { link, received: Frames::new(), taken: 0, queue: 0, outbox }
     }
 
-    /// The link.
+    /// Returns the link.
     #[must_use]
     pub fn link(&self) -> &Link {
         &self.link
     }
 
-    /// The link, for its queues to be armed and polled. Frames received through this are kept from the stack.
+    /// Returns the link, to arm and poll its queues. The stack does not see frames that the caller
+    /// receives from them.
     #[must_use]
     pub fn link_mut(&mut self) -> &mut Link {
         &mut self.link
     }
 
-    /// Whether frames were read that the stack has not had yet: then it is no time to sleep.
+    /// Returns whether frames wait for the stack: then do not sleep.
     #[must_use]
     pub fn has_received(&self) -> bool {
         self.taken < self.received.filled
     }
 
-    /// Frames of the stack that found the ring full.
+    /// Returns how many of the stack's frames found the ring full and were dropped.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.out.dropped
+        self.outbox.dropped
     }
 
-    /// Publishes what the stack has had to say since the last flush. What finds the ring full is dropped and counted, as on
-    /// any Ethernet.
+    /// Publishes the frames that the stack has sent since the last flush. Frames that find the ring
+    /// full are dropped and counted, as on any Ethernet.
     ///
     /// # Errors
-    /// When the link is down, or the peer broke the protocol: in this call or since the last.
+    /// [`LinkError`] when the link went down, or the peer broke the protocol, in this call or since
+    /// the last.
     pub fn flush(&mut self) -> Result<(), LinkError> {
-        self.out.publish(&mut self.link.tx);
-        self.out.trouble.take().map_or(Ok(()), Err)
+        self.outbox.publish(&mut self.link.tx);
+        self.outbox.error.take().map_or(Ok(()), Err)
     }
 
-    /// Reads a burst from the next queue that has one.
+    /// Reads a burst from the next queue that has packets.
     fn read(&mut self) {
         self.taken = 0;
         self.received.filled = 0;
@@ -134,7 +138,7 @@ impl Phy {
                     }
                 }
                 Err(error) => {
-                    self.out.trouble.get_or_insert(error);
+                    self.outbox.error.get_or_insert(error);
                 }
             }
             if self.received.filled > 0 {
@@ -144,7 +148,7 @@ impl Phy {
     }
 }
 
-/// Bytes of the longest packet on a link.
+/// Returns the bytes of the longest packet on a link.
 fn longest(mode: Mode) -> usize {
     match mode {
         Mode::Ethernet => MAX_FRAME,
@@ -160,7 +164,7 @@ impl Outbox {
         }
         let published = match queues.first_mut().ok_or(LinkError::Down).and_then(TxQueue::burst) {
             Ok(mut burst) => {
-                for frame in &self.frames.slots[..filled] {
+                for frame in &self.frames.frames[..filled] {
                     if !burst.push(frame.bytes()) {
                         break;
                     }
@@ -168,7 +172,7 @@ impl Outbox {
                 burst.publish()
             }
             Err(error) => {
-                self.trouble.get_or_insert(error);
+                self.error.get_or_insert(error);
                 0
             }
         };
@@ -176,19 +180,19 @@ impl Outbox {
     }
 }
 
-/// Frames on their way between the queues and the stack.
+/// Frames between the queues and the stack.
 struct Frames {
-    slots: Box<[Slot]>,
+    frames: Box<[Frame]>,
     filled: usize,
 }
 
 #[derive(Clone)]
-struct Slot {
+struct Frame {
     bytes: [u8; MAX_FRAME],
     len: usize,
 }
 
-impl Slot {
+impl Frame {
     fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
@@ -196,15 +200,15 @@ impl Slot {
 
 impl Frames {
     fn new() -> Self {
-        Self { slots: vec![Slot { bytes: [0; MAX_FRAME], len: 0 }; BURST].into_boxed_slice(), filled: 0 }
+        Self { frames: vec![Frame { bytes: [0; MAX_FRAME], len: 0 }; BURST].into_boxed_slice(), filled: 0 }
     }
 
-    /// Appends a frame of at most [`MAX_FRAME`] bytes, written by `write`; there must be room.
+    /// Appends a frame of at most [`MAX_FRAME`] bytes, which `write` writes; there must be room.
     fn push<R>(&mut self, len: usize, write: impl FnOnce(&mut [u8]) -> R) -> R {
-        let slot = &mut self.slots[self.filled];
-        slot.len = len;
+        let frame = &mut self.frames[self.filled];
+        frame.len = len;
         self.filled += 1;
-        write(&mut slot.bytes[..len])
+        write(&mut frame.bytes[..len])
     }
 }
 
@@ -222,13 +226,13 @@ impl Device for Phy {
         if !self.has_received() {
             self.read();
         }
-        let frame = self.received.slots[..self.received.filled].get(self.taken)?;
+        let frame = self.received.frames[..self.received.filled].get(self.taken)?;
         self.taken += 1;
-        Some((RxToken(frame.bytes()), TxToken { out: &mut self.out, queues: &mut self.link.tx }))
+        Some((RxToken(frame.bytes()), TxToken { outbox: &mut self.outbox, queues: &mut self.link.tx }))
     }
 
     fn transmit(&mut self, _timestamp: Instant) -> Option<TxToken<'_>> {
-        Some(TxToken { out: &mut self.out, queues: &mut self.link.tx })
+        Some(TxToken { outbox: &mut self.outbox, queues: &mut self.link.tx })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -242,7 +246,7 @@ impl Device for Phy {
     }
 }
 
-/// A frame for the stack.
+/// A received frame, for the stack.
 #[derive(Debug)]
 pub struct RxToken<'a>(&'a [u8]);
 
@@ -252,18 +256,18 @@ impl smoltcp::phy::RxToken for RxToken<'_> {
     }
 }
 
-/// Room for a frame of the stack.
+/// Room for a frame that the stack sends.
 #[derive(Debug)]
 pub struct TxToken<'a> {
-    out: &'a mut Outbox,
+    outbox: &'a mut Outbox,
     queues: &'a mut [TxQueue],
 }
 
 impl smoltcp::phy::TxToken for TxToken<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, write: F) -> R {
-        if self.out.frames.filled == BURST {
-            self.out.publish(self.queues);
+        if self.outbox.frames.filled == BURST {
+            self.outbox.publish(self.queues);
         }
-        self.out.frames.push(len, write)
+        self.outbox.frames.push(len, write)
     }
 }

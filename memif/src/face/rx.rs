@@ -6,64 +6,70 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
 use super::buffer_pool::Buffer;
-use super::link::LinkState;
-use super::options::{ModeCell, RxMode};
-use super::stats::QueueStats;
+use super::link_state::LinkState;
+use super::rx_mode::{ModeCell, RxMode};
 use crate::error::LinkError;
 use crate::format::ring::Descriptor;
-use crate::mechanism::counters;
 use crate::mechanism::exchange;
 use crate::mechanism::rx::RxRing;
+use crate::mechanism::stats::{self, QueueStats};
 use crate::mechanism::tx::end_of_packets;
 use crate::system::event_fd::EventFd;
 
-/// A queue to receive on. It can be sent to another thread, and is used by one at a time.
+/// A queue to receive on. It can move to another thread; one thread uses it at a time.
 pub struct RxQueue {
     ring: RxRing,
-    bell: Arc<EventFd>,
+    event_fd: Arc<EventFd>,
     link: Arc<LinkState>,
     mode: Arc<ModeCell>,
 }
 
 impl RxQueue {
-    pub(crate) fn new(ring: RxRing, bell: Arc<EventFd>, link: Arc<LinkState>, mode: Arc<ModeCell>) -> Self {
-        Self { ring, bell, link, mode }
+    pub(super) fn new(
+        ring: RxRing,
+        event_fd: Arc<EventFd>,
+        link: Arc<LinkState>,
+        mode: Arc<ModeCell>,
+    ) -> Self {
+        Self { ring, event_fd, link, mode }
     }
 
-    /// The next packets, at most `max`, checked and left where the peer put them; none when nothing has come. Dropping
-    /// the burst gives their buffers back to the peer.
+    /// Returns the next packets, at most `max`, checked and in place; an empty burst when there are
+    /// none. Dropping the burst gives their buffers back to the peer.
     ///
     /// # Errors
-    /// [`LinkError::Peer`] when the peer broke the protocol, [`LinkError::Down`] when the link was closed. Neither ends.
+    /// [`LinkError::Peer`] when the peer broke the protocol, [`LinkError::Down`] when the link was
+    /// closed. All later calls return the error as well.
     #[inline]
     pub fn burst(&mut self, max: usize) -> Result<RxBurst<'_>, LinkError> {
         self.link.check()?;
         match self.ring.collect(max) {
             Ok(packets) => Ok(RxBurst { queue: self, packets }),
-            Err(fault) => Err(self.link.accuse(fault)),
+            Err(error) => Err(self.link.fail(error)),
         }
     }
 
-    /// Asks the peer to write the eventfd at the next packet, then looks once more: `true` means that packets are there
-    /// already and nobody may sleep. On `false`, poll [`as_fd`](Self::as_fd) with a bound of some milliseconds: libmemif
-    /// and DPDK may miss the request when it comes just as they publish.
+    /// Asks the peer to write the eventfd for the next packet, then checks the ring once more.
+    /// Returns whether packets are there already: then do not sleep. Otherwise poll
+    /// [`as_fd`](Self::as_fd) with a timeout of some milliseconds: libmemif and DPDK may miss the
+    /// request when it comes just as they publish.
     ///
     /// # Errors
     /// As [`burst`](Self::burst).
     pub fn arm(&mut self) -> Result<bool, LinkError> {
         self.link.check()?;
-        self.ring.arm().map_err(|fault| self.link.accuse(fault))
+        self.ring.arm().map_err(|error| self.link.fail(error))
     }
 
-    /// Asks the peer to leave the eventfd alone, and makes it unreadable again: for the time of polling.
+    /// Asks the peer not to write the eventfd, and makes it unreadable: for the time of polling.
     pub fn disarm(&mut self) {
         self.ring.set_mask(true);
-        counters::add(&self.ring.counters().interrupts, self.bell.drain());
+        stats::add(&self.ring.counters().interrupts, self.event_fd.drain());
     }
 
-    /// Changes how the peer is asked for interrupts, at any time. [`RxMode::Interrupt`] looks once more, as
-    /// [`arm`](Self::arm) does, and `true` means that packets are there already; the others begin to poll, as
-    /// [`disarm`](Self::disarm) does.
+    /// Changes how the peer is asked for interrupts, at any time. [`RxMode::Interrupt`]
+    /// [arms](Self::arm) the queue and returns whether packets are there already; the other modes
+    /// [disarm](Self::disarm) it and return `false`.
     ///
     /// # Errors
     /// As [`burst`](Self::burst).
@@ -77,43 +83,45 @@ impl RxQueue {
         }
     }
 
-    /// How the queue is used, as told by the options or [`set_mode`](Self::set_mode).
+    /// Returns the mode set by the options or by [`set_mode`](Self::set_mode).
     #[must_use]
     pub fn mode(&self) -> RxMode {
         self.mode.get()
     }
 
-    /// What this queue did so far.
+    /// Returns the counts of this queue so far.
     #[must_use]
     pub fn stats(&self) -> QueueStats {
         QueueStats::of(self.ring.counters())
     }
 
-    /// Descriptors in the ring; no burst holds more packets.
+    /// Returns the number of descriptors in the ring; no burst holds more packets.
     #[must_use]
     pub fn ring_size(&self) -> usize {
         self.ring.size()
     }
 
-    /// Whether the packets' memory is sealed against shrinking. If not, the client may cut it at any moment, and reading
-    /// a packet may raise SIGBUS: see [`survive_truncation`](crate::survive_truncation).
+    /// Returns whether the packets' memory is sealed against shrinking. If not, the client may cut
+    /// it at any moment, and reading a packet may raise SIGBUS: see
+    /// [`survive_truncation`](crate::survive_truncation).
     #[must_use]
     pub fn sealed(&self) -> bool {
         self.ring.sealed()
     }
 }
 
-/// The eventfd: readable after [`RxQueue::arm`] when packets have come, and when the link goes down.
+/// The descriptor is the ring's eventfd: readable after [`RxQueue::arm`] when packets have come,
+/// and when the link goes down.
 impl AsFd for RxQueue {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+        self.event_fd.as_fd()
     }
 }
 
 impl Drop for RxQueue {
     fn drop(&mut self) {
         if let Some(buffers) = self.ring.take_buffers() {
-            self.link.abandon(buffers);
+            self.link.retire(buffers);
         }
     }
 }
@@ -124,7 +132,7 @@ impl fmt::Debug for RxQueue {
     }
 }
 
-/// Packets that have come, in place. Dropping it gives all their buffers back.
+/// Received packets, in place. Dropping the burst gives all their buffers back to the peer.
 #[derive(Debug)]
 pub struct RxBurst<'a> {
     queue: &'a mut RxQueue,
@@ -132,39 +140,42 @@ pub struct RxBurst<'a> {
 }
 
 impl RxBurst<'_> {
-    /// Packets in the burst.
+    /// Returns the number of packets.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
         self.packets
     }
 
-    /// Whether nothing has come.
+    /// Returns whether there are no packets.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.packets == 0
     }
 
-    /// The packets in order.
+    /// Returns the packets in order.
     #[inline]
     #[must_use]
     pub fn iter(&self) -> Packets<'_> {
         Packets { ring: &self.queue.ring, rest: self.queue.ring.burst() }
     }
 
-    /// Whether everything read of this burst so far is what the peer wrote. Ask this after reading
-    /// [`segments`](Packet::segments) of memory that is not [sealed](RxQueue::sealed), before the bytes are used for
-    /// anything: an error says that they may be zeros in the place of memory that was taken away.
+    /// Checks that everything read of this burst so far is what the peer wrote. Call it after
+    /// reading [`segments`](Packet::segments) of memory that is not [sealed](RxQueue::sealed),
+    /// before using the bytes: on an error they may be zeros in the place of memory that was taken
+    /// away.
     ///
     /// # Errors
-    /// [`LinkError::Peer`] with [`ProtocolError::RegionLost`](crate::ProtocolError::RegionLost); the link is closed.
+    /// [`LinkError::Peer`] with [`ProtocolError::RegionLost`](crate::ProtocolError::RegionLost);
+    /// the link is closed.
     #[inline]
     pub fn check(&self) -> Result<(), LinkError> {
-        self.queue.ring.check().map_err(|fault| self.queue.link.accuse(fault))
+        self.queue.ring.check().map_err(|error| self.queue.link.fail(error))
     }
 
-    /// Gives back the buffers of the first `packets` only: the others come again with the next burst.
+    /// Gives back the buffers of the first `packets` packets only; the next burst returns the
+    /// others again.
     pub fn release(mut self, packets: usize) {
         let count = end_of_packets(self.queue.ring.burst(), packets.min(self.packets));
         self.queue.ring.give_back(count);
@@ -173,13 +184,14 @@ impl RxBurst<'_> {
 }
 
 impl RxBurst<'_> {
-    /// Takes packets out of the burst, in order and whole, by exchanging their buffers for those of `fresh`: these are in the ring
-    /// now, and offered to the peer. Returns how many buffers were exchanged, which begins with the first; a packet of
-    /// several buffers [continues](Buffer::continues) in the next. Packets that are not taken come again with the next burst.
+    /// Takes whole packets out of the burst, in order, by exchanging their buffers for those of
+    /// `fresh`, which are then offered to the peer. Returns how many buffers were exchanged, from
+    /// the first one on; a packet of several buffers [continues](Buffer::continues) in the next.
+    /// The next burst returns again the packets that were not taken.
     ///
-    /// Nothing is copied on a client whose buffers are from the same [memories](crate::Options::memory). Elsewhere the
-    /// packets' buffers are not the caller's to have, and packets are copied; one that `fresh` has no room for
-    /// stays.
+    /// On a client whose buffers come from the same [pools](crate::ClientOptions::buffer_pool),
+    /// nothing is copied. Elsewhere the buffers are the peer's, and packets are copied; a packet
+    /// that `fresh` has no room for stays.
     pub fn take(mut self, fresh: &mut [Buffer]) -> usize {
         let (mut packets, mut done, mut from) = (0, 0, 0);
         let ring = &mut self.queue.ring;
@@ -208,28 +220,29 @@ impl RxBurst<'_> {
         done
     }
 
-    /// The ring, to move packets elsewhere, and how many packets there are.
-    pub(crate) fn parts(&mut self) -> (&mut RxRing, usize) {
+    /// Returns the ring, to move packets elsewhere, and the number of packets.
+    pub(super) fn parts(&mut self) -> (&mut RxRing, usize) {
         (&mut self.queue.ring, self.packets)
     }
 }
 
-/// Exchanges the buffers of one packet for `room`, if all can be.
+/// Exchanges the buffers of one packet for `room`, if it can exchange all of them; returns whether
+/// it did.
 fn exchange_all(ring: &mut RxRing, from: usize, room: &mut [Buffer]) -> bool {
     let known = room.iter_mut().all(|buffer| ring.index_of(buffer.parts().0.region()).is_some());
-    if !known || !ring.own_buffers() {
+    if !known || !ring.make_exchangeable() {
         return false;
     }
     for (nth, buffer) in (from..).zip(room) {
         let received = ring.burst()[nth];
-        // Cannot fail after the look above.
+        // Cannot fail after the check above.
         exchange::take(ring, nth, buffer.parts().0);
         buffer.exchanged(&received);
     }
     true
 }
 
-/// Copies one packet; how many buffers that took, or 0 when it does not fit.
+/// Copies one packet; returns the number of buffers used, or 0 when it does not fit.
 fn copy_packet(ring: &RxRing, descriptors: &[Descriptor], room: &mut [Buffer]) -> usize {
     let bytes: usize =
         descriptors.iter().map(|descriptor| descriptor.length as usize).fold(0, usize::saturating_add);
@@ -256,7 +269,7 @@ fn copy_packet(ring: &RxRing, descriptors: &[Descriptor], room: &mut [Buffer]) -
             let (now, later) = piece.split_at(piece.len().min(room[at].tailroom()));
             room[at].append_shared(now);
             piece = later;
-            if room[at].tailroom() == 0 && (!piece.is_empty() || descriptor.goes_on()) {
+            if room[at].tailroom() == 0 && (!piece.is_empty() || descriptor.continues()) {
                 room[at].set_continues(at + 1 < used);
                 at += 1;
             }
@@ -268,7 +281,7 @@ fn copy_packet(ring: &RxRing, descriptors: &[Descriptor], room: &mut [Buffer]) -
 impl Drop for RxBurst<'_> {
     #[inline]
     fn drop(&mut self) {
-        // After `release` nothing is left to be given.
+        // After `release` this gives nothing back.
         self.queue.ring.give_back(self.queue.ring.burst().len());
     }
 }
@@ -283,7 +296,7 @@ impl<'a> IntoIterator for &'a RxBurst<'_> {
     }
 }
 
-/// Iterator over the packets of a burst.
+/// An iterator over the packets of a burst.
 #[derive(Clone)]
 pub struct Packets<'a> {
     ring: &'a RxRing,
@@ -296,7 +309,7 @@ impl<'a> Iterator for Packets<'a> {
     #[inline]
     fn next(&mut self) -> Option<Packet<'a>> {
         let first = self.rest.first()?;
-        let end = if first.goes_on() { end_of_packets(self.rest, 1) } else { 1 };
+        let end = if first.continues() { end_of_packets(self.rest, 1) } else { 1 };
         let (packet, rest) = self.rest.split_at(end);
         self.rest = rest;
         Some(Packet { ring: self.ring, descriptors: packet })
@@ -309,8 +322,8 @@ impl fmt::Debug for Packets<'_> {
     }
 }
 
-/// One packet, in the peer's memory: its place and length were checked, its bytes may change at any moment. Copy before
-/// deciding anything by them.
+/// One packet, in the peer's memory. Its place and length are checked; its bytes may change at any
+/// moment, so copy them before you decide anything by them.
 #[derive(Clone, Copy)]
 pub struct Packet<'a> {
     ring: &'a RxRing,
@@ -318,7 +331,8 @@ pub struct Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
-    /// Bytes in the packet, at least 1. The peer decides: it may be far more than any frame has.
+    /// Returns the number of bytes, at least 1. The peer decides it: it may be far more than any
+    /// frame has.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
@@ -328,28 +342,29 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// Never true: the protocol has no empty packets.
+    /// Returns `false`: the protocol has no empty packets.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         false
     }
 
-    /// What the peer put into the first descriptor's metadata; the protocol gives it no meaning.
+    /// Returns the metadata of the packet's first descriptor, as the peer set it; the protocol
+    /// gives it no meaning.
     #[inline]
     #[must_use]
     pub fn metadata(&self) -> u32 {
         self.descriptors.first().map_or(0, |descriptor| descriptor.metadata)
     }
 
-    /// The packet's bytes, one piece for each buffer it is spread over.
+    /// Returns the packet's bytes, one piece for each of its buffers.
     #[inline]
     pub fn segments(&self) -> impl Iterator<Item = &'a [AtomicU8]> + use<'a> {
         let ring = self.ring;
         self.descriptors.iter().map(move |descriptor| ring.bytes(descriptor))
     }
 
-    /// Copies the packet, or as much of it as fits into `to`, and returns how many bytes that was: none when its memory
-    /// was taken away, which ends the link.
+    /// Copies the packet, or as much of it as fits, into `to`. Returns the number of bytes copied:
+    /// 0 when the memory was taken away, which ends the link.
     #[inline]
     pub fn copy_to(&self, to: &mut [u8]) -> usize {
         match self.descriptors {

@@ -1,27 +1,22 @@
 //! The listening side: one socket, many interfaces told apart by id.
 
-mod options;
-
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, btree_map};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use self::options::ServerOptions;
 use super::details::Details;
-use super::end::End;
-use super::event::Event;
-use super::event_loop::{self, News, Worker};
-use super::history::{History, Tally};
-use super::link::{LinkHandle, Parts, Ring, build};
-use super::options::{Options, Role};
-use super::waker::Waker;
+use super::event_loop::{self, Event, EventQueue, Waker, Worker};
+use super::history::{End, FailureCounts, History};
+use super::link::{LinkHandle, Parts, RingParts, build};
+use super::options::{DEFAULT_APP_NAME, InterfaceConfig, InterfaceOptions, Role, SocketOptions};
 use crate::error::{BindError, Error, OptionsError, ProtocolError, Rejection};
 use crate::format::MAX_QUEUES;
 use crate::format::message::{Init, Message, Name};
 use crate::format::secret::Secret;
 use crate::mechanism::Side;
-use crate::mechanism::server::{self as machine, Host, Limits, Setup, Step};
+use crate::mechanism::server_handshake::{self, Host, Limits, ServerHandshake, Setup, Step};
 use crate::memory::region::{Region, Regions};
 use crate::system::addr::SocketAddr;
 use crate::system::event_fd::EventFd;
@@ -35,98 +30,105 @@ use crate::system::untrusted_fd::UntrustedFd;
 const WAKE: u64 = 1;
 const LISTENER: u64 = 2;
 const FIRST_CONNECTION: u64 = 3;
-/// Connections taken, and messages read of each, in one go: a flood on one leaves time for the others.
+/// Connections accepted, and messages read of each, in one round: a flood on one leaves time for
+/// the others.
 const BATCH: usize = 32;
 /// How long to leave the listener alone when there is no descriptor left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A listening socket and the interfaces behind it, which may [come](Self::add) and [go](Self::remove) while others are
-/// connected.
+/// A listening socket and its interfaces, which can be [added](Self::add) and
+/// [removed](Self::remove) while others are connected.
 ///
-/// It does its work in [`ready`](Self::ready), which never blocks; its descriptor ([`AsFd`]) is readable when there is
-/// work. Dropping it takes its links down and removes the socket's file.
+/// [`ready`](Self::ready) does the work and never blocks; the descriptor ([`AsFd`]) is readable
+/// when there is work. Dropping the server takes its links down and removes the socket's file.
+///
+/// ```no_run
+/// use memif::{Event, InterfaceOptions, Server, SocketOptions};
+///
+/// let mut server = Server::bind(&"/run/memif.sock".parse()?, SocketOptions::new().mode(0o660))?;
+/// server.add(InterfaceOptions::new(0).name("first"))?;
+/// while let Some(event) = server.wait(None)? {
+///     if let Event::Connected { id, link } = event {
+///         println!("interface {id}: {} has connected", link.peer.app_name);
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Server {
     addr: SocketAddr,
     listener: Listener,
-    options: ServerOptions,
+    options: SocketOptions,
     poller: Poller,
     wake: Arc<EventFd>,
-    canceller: Waker,
+    waker: Waker,
     interfaces: HashMap<u32, Interface>,
     /// By token, which is also by age.
     connections: BTreeMap<u64, Connection>,
     next_token: u64,
     accept_again: Option<Instant>,
-    news: News,
-    tally: Tally,
+    events: EventQueue,
+    failures: FailureCounts,
 }
 
 #[derive(Debug)]
 struct Interface {
-    options: Options,
+    config: InterfaceConfig,
     history: History,
-    /// The connection that has it.
-    holder: Option<u64>,
+    /// The token of the connection that has the interface.
+    owner: Option<u64>,
 }
 
 #[derive(Debug)]
 struct Connection {
     token: u64,
     socket: Socket,
-    machine: machine::Server<UntrustedFd, Region>,
-    /// When it must be up; none once it is.
+    handshake: ServerHandshake<UntrustedFd, Region>,
+    /// When the link must be up; none once it is.
     deadline: Option<Instant>,
-    /// The interface it asked for.
-    asked: Option<u32>,
-    /// Bytes mapped for it.
+    /// The interface that the client has asked for.
+    requested: Option<u32>,
+    /// Bytes mapped for the client.
     mapped: u64,
     link: Option<LinkHandle>,
 }
 
 impl Server {
-    /// Listens at `addr` with default options.
+    /// Listens at `addr`. The socket file of a dead server is replaced, that of a live one never.
     ///
     /// # Errors
-    /// As [`bind_with`](Self::bind_with).
-    pub fn bind(addr: &SocketAddr) -> Result<Self, BindError> {
-        Self::bind_with(addr, ServerOptions::default())
-    }
-
-    /// Listens at `addr`. The file of a dead server is replaced, that of a live one never.
-    ///
-    /// # Errors
-    /// [`BindError`]: in use, not a socket, no such directory, or a failing system call.
-    pub fn bind_with(addr: &SocketAddr, options: ServerOptions) -> Result<Self, BindError> {
+    /// [`BindError`]: the address is in use or no socket, the directory is missing, or a system
+    /// call failed.
+    pub fn bind(addr: &SocketAddr, options: SocketOptions) -> Result<Self, BindError> {
         Self::listen(addr, options, |mode| Listener::bind(addr, mode))
     }
 
-    /// Serves a socket that listens already, such as one handed over by a service manager or by
-    /// [`into_listener`](Self::into_listener). It must be a `SOCK_SEQPACKET` socket of the unix kind; `addr` is what it
-    /// is called in details and errors. Its file, if it has one, is left to whoever made it.
+    /// Serves a socket that listens already, such as one from a service manager or from
+    /// [`into_listener`](Self::into_listener). It must be a `SOCK_SEQPACKET` unix socket; details
+    /// and errors call it `addr`. The server never removes the socket's file.
     ///
     /// # Errors
     /// [`BindError::NotListening`] when it is something else, or a failing system call.
     pub fn from_listener(
         listener: OwnedFd,
         addr: &SocketAddr,
-        options: ServerOptions,
+        options: SocketOptions,
     ) -> Result<Self, BindError> {
         Self::listen(addr, options, |_| Listener::adopt(listener, addr))
     }
 
-    /// Hands the listening socket out, whose file stays: whoever gets it goes on serving at the same address, and clients that
-    /// try in between wait. All links of this server go down.
+    /// Returns the listening socket, whose file stays, so that another server can continue at the
+    /// same address; clients that connect in between wait. All links of this server go down.
     ///
     /// # Errors
-    /// When no descriptor is to be had; the socket is closed and its file removed then.
+    /// When the descriptor cannot be duplicated; the socket is then closed and its file removed.
     pub fn into_listener(mut self) -> std::io::Result<OwnedFd> {
-        self.listener.hand_out()
+        self.listener.hand_over()
     }
 
     fn listen(
         addr: &SocketAddr,
-        options: ServerOptions,
+        options: SocketOptions,
         listener: impl FnOnce(Option<u32>) -> Result<Listener, BindError>,
     ) -> Result<Self, BindError> {
         let fail = |step| move |source| BindError::System { socket: addr.to_string(), step, source };
@@ -140,50 +142,54 @@ impl Server {
             listener,
             options,
             poller,
-            canceller: Waker::new(&wake),
+            waker: Waker::new(&wake),
             wake,
             interfaces: HashMap::new(),
             connections: BTreeMap::new(),
             next_token: FIRST_CONNECTION,
             accept_again: None,
-            news: News::default(),
-            tally: Tally::default(),
+            events: EventQueue::default(),
+            failures: FailureCounts::default(),
         })
     }
 
-    /// Adds an interface for one client. Links of other interfaces take no notice, and clients that were turned away for want of
-    /// it get in when they try again.
+    /// Adds an interface for one client. Links of other interfaces are not affected, and clients
+    /// that were rejected because it was missing succeed when they try again.
     ///
     /// # Errors
     /// [`OptionsError`] when an option is out of its range or the id is taken.
-    pub fn add(&mut self, options: Options) -> Result<(), OptionsError> {
+    pub fn add(&mut self, options: InterfaceOptions) -> Result<(), OptionsError> {
         options.check()?;
-        if self.interfaces.contains_key(&options.id) {
-            return Err(OptionsError::Duplicate(options.id));
+        let config = options.interface;
+        match self.interfaces.entry(config.id) {
+            Entry::Occupied(_) => Err(OptionsError::Duplicate(config.id)),
+            Entry::Vacant(vacant) => {
+                vacant.insert(Interface { config, history: History::default(), owner: None });
+                Ok(())
+            }
         }
-        self.interfaces.insert(options.id, Interface { options, history: History::default(), holder: None });
-        Ok(())
     }
 
-    /// Removes an interface; its peer, if any, is told `reason` (up to 95 bytes), and the others take no notice. What has happened
-    /// to it is still reported, before anything of a new interface with the same id. Whether there was such an interface.
+    /// Removes an interface and sends `reason` (up to 95 bytes) to its peer, if it has one; other
+    /// links are not affected. Past events of the interface are still reported, before any of a new
+    /// interface with the same id. Returns whether there was such an interface.
     pub fn remove(&mut self, id: u32, reason: &str) -> bool {
         self.disconnect(id, reason);
         self.interfaces.remove(&id).is_some()
     }
 
-    /// Disconnects an interface's peer and tells it `reason` (up to 95 bytes). The interface stays and takes the next
-    /// client, which may be the same. Whether there was a peer.
+    /// Disconnects an interface's peer and sends it `reason` (up to 95 bytes). The interface stays
+    /// and accepts the next client, which may be the same. Returns whether there was a peer.
     pub fn disconnect(&mut self, id: u32, reason: &str) -> bool {
-        let holder = self.interfaces.get(&id).and_then(|interface| interface.holder);
-        let Some(connection) = holder.and_then(|token| self.connections.remove(&token)) else { return false };
+        let owner = self.interfaces.get(&id).and_then(|interface| interface.owner);
+        let Some(connection) = owner.and_then(|token| self.connections.remove(&token)) else { return false };
         self.end(connection, End::Local(reason.to_owned()));
-        // Its event waits for `ready`, so let a poll loop call that.
-        self.wake.ring();
+        // `ready` hands the event out: this makes a poll loop call it.
+        self.wake.notify();
         true
     }
 
-    /// The ids of all interfaces, in order.
+    /// Returns the ids of all interfaces, in order.
     #[must_use]
     pub fn ids(&self) -> Vec<u32> {
         let mut ids: Vec<u32> = self.interfaces.keys().copied().collect();
@@ -191,36 +197,36 @@ impl Server {
         ids
     }
 
-    /// All there is to know about interface `id` at this moment, without its rings' descriptors.
+    /// Returns a snapshot of interface `id`, without its rings' descriptors.
     #[must_use]
     pub fn details(&self, id: u32) -> Option<Details> {
         self.gather(id, false)
     }
 
-    /// As [`details`](Self::details), with the descriptors of all rings.
+    /// Returns a snapshot of interface `id`, with the descriptors of all rings.
     #[must_use]
     pub fn details_with_descriptors(&self, id: u32) -> Option<Details> {
         self.gather(id, true)
     }
 
     fn gather(&self, id: u32, descriptors: bool) -> Option<Details> {
-        let Interface { options, history, holder } = self.interfaces.get(&id)?;
-        let connection = holder.and_then(|token| self.connections.get(&token));
+        let Interface { config, history, owner } = self.interfaces.get(&id)?;
+        let connection = owner.and_then(|token| self.connections.get(&token));
         let link = connection.and_then(|connection| connection.link.as_ref());
         let socket = self.addr.to_string();
-        Some(Details::gather(Role::Server, socket, options, history, link, descriptors))
+        Some(Details::gather(Role::Server, socket, config, history, link, descriptors))
     }
 
-    /// How often which check failed or peer was refused, by [`Rejection::name`]; for all interfaces of the socket, and peers
-    /// that never said which they want.
+    /// Returns how often each check failed and each rejection was sent, by [`Rejection::name`]: for
+    /// all interfaces of the socket, and for peers that never asked for one.
     #[must_use]
     pub fn failures(&self) -> Vec<(&'static str, u64)> {
-        self.tally.all()
+        self.failures.all()
     }
 
-    /// Does what is due without blocking, and returns what happened. Call it until it returns `None`, whenever the
-    /// descriptor is readable: that it stays while there is more to do. `None` comes also in a flood, as a caller may have others
-    /// to look after.
+    /// Does what is due without blocking, and returns the next event. When the descriptor polls
+    /// readable, call this until it returns `None`. Under load it may return `None` early; the
+    /// descriptor then stays readable.
     ///
     /// # Errors
     /// [`Error`] when the server's own descriptors fail; peers cause none.
@@ -228,14 +234,14 @@ impl Server {
         event_loop::ready(self)
     }
 
-    /// Whether the descriptor is readable.
+    /// Returns whether the descriptor is readable.
     #[cfg(feature = "tokio")]
-    pub(crate) fn has_work(&self) -> Result<bool, Error> {
+    pub(super) fn has_work(&self) -> Result<bool, Error> {
         self.poller.wait(Some(Duration::ZERO)).map_err(Error::at("poll"))
     }
 
-    /// Waits for the next event; `None` when `timeout` is over, a signal came, or it was
-    /// [cancelled](Self::canceller).
+    /// Waits for the next event; returns `None` when `timeout` is over, a signal came, or another
+    /// thread [woke](Self::waker) it.
     ///
     /// # Errors
     /// As [`ready`](Self::ready).
@@ -243,21 +249,21 @@ impl Server {
         event_loop::wait(self, timeout)
     }
 
-    /// What ends a [`wait`](Self::wait) from another thread.
+    /// Returns a handle that ends a [`wait`](Self::wait) from another thread.
     #[must_use]
-    pub fn canceller(&self) -> Waker {
-        self.canceller.clone()
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
     }
 
     fn accept(&mut self) -> Result<(), Error> {
         for _ in 0..BATCH {
             match scm_rights::accept(self.listener.as_fd()) {
-                Ok(fd) => self.greet(Socket::accepted(fd)),
+                Ok(fd) => self.start_handshake(Socket::accepted(fd)),
                 Err(nix::Error::EAGAIN) => return Ok(()),
-                // Gone before it was taken.
+                // The client has closed the connection before it was accepted.
                 Err(nix::Error::ECONNABORTED | nix::Error::EINTR) => {}
                 Err(errno) => {
-                    tracing::warn!(%errno, "cannot take connections for now; raise the limit of open files?");
+                    tracing::warn!(%errno, "cannot accept connections for now; raise the limit of open files?");
                     self.poller.remove(&self.listener).map_err(Error::at("epoll_ctl"))?;
                     self.accept_again = Some(deadline_in(ACCEPT_PAUSE));
                     return Ok(());
@@ -267,32 +273,25 @@ impl Server {
         Ok(())
     }
 
-    /// Takes a new connection: HELLO goes out at once.
-    fn greet(&mut self, mut socket: Socket) {
+    /// Sends HELLO on a new connection, unless its user is not allowed.
+    fn start_handshake(&mut self, mut socket: Socket) {
         if let Some(allowed) = &self.options.allowed_uids
             && let uid = socket.peer_uid()
             && !uid.is_some_and(|uid| allowed.contains(&uid))
         {
-            let end = End::Refused(Rejection::UidNotAllowed { uid });
-            socket.bye(&end.to_string());
-            self.tally.count(&end);
-            self.news.push(Event::Refused { id: None, reason: end.into_refusal() });
+            let end = End::Rejected(Rejection::UidNotAllowed { uid });
+            socket.disconnect(&end.to_string());
+            self.failures.count(&end);
+            self.events.push(Event::Rejected { id: None, reason: end.into_rejection() });
             return;
         }
-        let most = |queues: fn(&Options) -> Option<u8>| {
-            let all = self
-                .interfaces
-                .values()
-                .map(|interface| Options::queues(queues(&interface.options), MAX_QUEUES));
-            all.max().unwrap_or(MAX_QUEUES)
-        };
-        let limits =
-            Limits { s2m: most(|options| options.rx_queues), m2s: most(|options| options.tx_queues) };
-        let first = self.interfaces.values().min_by_key(|interface| interface.options.id);
-        let unnamed = Options::new(0);
-        let app_name = first.map_or(&unnamed, |interface| &interface.options).application();
-        let greeted = socket.send(&machine::hello(app_name, limits), None);
-        if greeted.is_err() {
+        let configs = || self.interfaces.values().map(|interface| &interface.config);
+        let most =
+            |queues: fn(&InterfaceConfig) -> u8| configs().map(queues).max().map_or(MAX_QUEUES, u16::from);
+        let limits = Limits { s2m: most(|config| config.rx_queues), m2s: most(|config| config.tx_queues) };
+        let first = configs().min_by_key(|config| config.id);
+        let app_name = first.map_or(DEFAULT_APP_NAME, InterfaceConfig::app_name);
+        if socket.send(&server_handshake::hello(app_name, limits), None).is_err() {
             return;
         }
         let token = self.next_token;
@@ -304,43 +303,50 @@ impl Server {
         let connection = Connection {
             token,
             socket,
-            machine: machine::Server::new(),
+            handshake: ServerHandshake::new(),
             deadline: Some(deadline_in(self.options.connect_timeout)),
-            asked: None,
+            requested: None,
             mapped: 0,
             link: None,
         };
         self.connections.insert(token, connection);
-        let waiting = || self.connections.iter().filter(|(_, connection)| connection.asked.is_none());
-        if waiting().count() > self.options.max_pending
-            && let Some((oldest, has_spoken)) =
-                waiting().next().map(|(token, connection)| (*token, connection.socket.has_input()))
+        self.limit_pending();
+    }
+
+    /// Closes the oldest connection that has not asked for an interface, if there are too many of
+    /// them.
+    fn limit_pending(&mut self) {
+        let pending = || self.connections.iter().filter(|(_, connection)| connection.requested.is_none());
+        if pending().count() <= self.options.max_pending {
+            return;
+        }
+        let oldest = pending().next().map(|(token, connection)| (*token, connection.socket.has_input()));
+        let Some((oldest, has_input)) = oldest else { return };
+        // Its INIT may be here, unread: then the connection stays.
+        if has_input {
+            self.service(oldest);
+        }
+        if let btree_map::Entry::Occupied(silent) = self.connections.entry(oldest)
+            && silent.get().requested.is_none()
         {
-            // Who has asked meanwhile makes way for nobody.
-            if has_spoken {
-                self.serve(oldest);
-            }
-            if let btree_map::Entry::Occupied(silent) = self.connections.entry(oldest)
-                && silent.get().asked.is_none()
-            {
-                let connection = silent.remove();
-                self.end(connection, Rejection::Crowded.into());
-            }
+            let connection = silent.remove();
+            self.end(connection, Rejection::Crowded.into());
         }
     }
 
-    fn serve(&mut self, token: u64) {
+    /// Handles what came on a connection, and keeps or ends it.
+    fn service(&mut self, token: u64) {
         // It may have ended earlier in this round.
         let Some(mut connection) = self.connections.remove(&token) else { return };
         let was_stuck = connection.socket.is_stuck();
-        match self.converse(token, &mut connection) {
+        match self.exchange_messages(token, &mut connection) {
             Ok(()) => {
                 let stuck = connection.socket.is_stuck();
                 let interest = if stuck { Interest::Write } else { Interest::Read };
                 if stuck != was_stuck
                     && let Err(error) = self.poller.watch(&connection.socket, token, interest)
                 {
-                    self.end(connection, End::Refused(error.into()));
+                    self.end(connection, End::Rejected(error.into()));
                     return;
                 }
                 self.connections.insert(token, connection);
@@ -349,7 +355,7 @@ impl Server {
         }
     }
 
-    fn converse(&mut self, token: u64, connection: &mut Connection) -> Result<(), End> {
+    fn exchange_messages(&mut self, token: u64, connection: &mut Connection) -> Result<(), End> {
         connection.socket.flush().map_err(|_| End::Closed)?;
         for _ in 0..BATCH {
             if connection.socket.is_stuck() {
@@ -360,29 +366,30 @@ impl Server {
                 Received::Closed => return Err(End::Closed),
                 Received::Packet(message, fds) => (message?, fds),
             };
-            if let (None, Message::Init(init)) = (connection.asked, &message) {
-                connection.asked = Some(init.id);
+            if let (None, Message::Init(init)) = (connection.requested, &message) {
+                connection.requested = Some(init.id);
                 self.free_if_dead(init.id);
             }
-            let mut host = Desk {
+            let mut host = Admission {
                 token,
                 interfaces: &mut self.interfaces,
                 mapped: &mut connection.mapped,
                 options: &self.options,
             };
-            match connection.machine.receive(message, fds, &mut host)? {
+            match connection.handshake.receive(message, fds, &mut host)? {
                 Step::Answer(answer) => connection.socket.send(&answer, None).map_err(|_| End::Closed)?,
                 Step::Establish(setup) => self.establish(connection, setup)?,
-                Step::Bye(reason) => return Err(End::Bye(reason)),
+                Step::Disconnected(reason) => return Err(End::Peer(reason)),
             }
         }
         Ok(())
     }
 
-    /// A client that died and came back may be heard before its death is.
+    /// Frees an interface whose client has died: the INIT of its successor may be read before the
+    /// end of the old connection is.
     fn free_if_dead(&mut self, id: u32) {
-        let holder = self.interfaces.get(&id).and_then(|interface| interface.holder);
-        if let Some(token) = holder
+        let owner = self.interfaces.get(&id).and_then(|interface| interface.owner);
+        if let Some(token) = owner
             && self.connections.get(&token).is_some_and(|connection| connection.socket.is_hung_up())
             && let Some(connection) = self.connections.remove(&token)
         {
@@ -399,35 +406,36 @@ impl Server {
         let Some(interface) = self.interfaces.get_mut(&id) else {
             return Err(Rejection::UnknownId { id }.into());
         };
-        let rings = setup.rings.into_iter().map(|(place, bell)| Ring { place, side: Side::Server, bell });
+        let rings = setup.rings.into_iter();
         let (link, handle) = build(Parts {
-            options: &interface.options,
+            interface: &interface.config,
+            headroom: 0,
             name: setup.name,
             app_name: setup.app_name,
             regions: Arc::new(Regions::new(setup.regions.into_iter().map(Arc::new).collect())),
-            rings: rings.collect(),
+            rings: rings.map(|(place, event_fd)| RingParts { place, side: Side::Server, event_fd }).collect(),
             wake: Arc::clone(&self.wake),
         })?;
-        let connected = Message::Connected { name: Name::new(&interface.options.interface_name()) };
+        let connected = Message::Connected { name: Name::new(&interface.config.name()) };
         connection.socket.send(&connected, None).map_err(|_| End::Closed)?;
         connection.deadline = None;
         connection.link = Some(handle);
         interface.history.links += 1;
-        self.news.push(Event::Connected { id, link });
+        self.events.push(Event::Connected { id, link });
         Ok(())
     }
 
-    /// Closes the links whose queues have caught their peers lying.
-    fn close_faulted(&mut self) {
-        let fault = |connection: &Connection| connection.link.as_ref().and_then(LinkHandle::fault).cloned();
-        let faulted: Vec<(u64, ProtocolError)> = self
+    /// Closes the links whose queues have found violations of the protocol.
+    fn close_failed(&mut self) {
+        let error = |connection: &Connection| connection.link.as_ref().and_then(LinkHandle::error).cloned();
+        let failed: Vec<(u64, ProtocolError)> = self
             .connections
             .iter()
-            .filter_map(|(token, connection)| Some((*token, fault(connection)?)))
+            .filter_map(|(token, connection)| Some((*token, error(connection)?)))
             .collect();
-        for (token, fault) in faulted {
+        for (token, error) in failed {
             if let Some(connection) = self.connections.remove(&token) {
-                self.end(connection, fault.into());
+                self.end(connection, error.into());
             }
         }
     }
@@ -453,40 +461,40 @@ impl Server {
         Ok(())
     }
 
-    /// Tells the peer, frees the interface, reports.
+    /// Sends the reason to the peer, frees the interface, and reports the end.
     fn end(&mut self, mut connection: Connection, end: End) {
-        if let Some(reason) = end.farewell() {
-            connection.socket.bye(&reason);
+        if let Some(reason) = end.reason_to_send() {
+            connection.socket.disconnect(&reason);
         }
-        let id = connection.asked;
+        let id = connection.requested;
         tracing::debug!(?id, %end, "connection over");
-        self.tally.count(&end);
-        // What those go through who ask for an interface in vain is not the interface's history.
-        let mut held = id.and_then(|id| self.interfaces.get_mut(&id));
-        held = held.filter(|interface| interface.holder == Some(connection.token));
-        if let Some(interface) = &mut held {
-            interface.holder = None;
-            interface.history.ended(&end, connection.link.as_ref());
+        self.failures.count(&end);
+        // A client that never got the interface leaves nothing in its history.
+        let mut owned = id.and_then(|id| self.interfaces.get_mut(&id));
+        owned = owned.filter(|interface| interface.owner == Some(connection.token));
+        if let Some(interface) = &mut owned {
+            interface.owner = None;
+            interface.history.ended(&end, connection.link.as_ref().map(LinkHandle::stats));
         }
         let event = match (id, connection.link) {
             (Some(id), Some(_)) => {
                 let reason = end.into_disconnect();
-                if let Some(interface) = held {
-                    interface.history.last = Some(reason.clone());
+                if let Some(interface) = owned {
+                    interface.history.last_disconnect = Some(reason.clone());
                 }
                 Event::Disconnected { id, reason }
             }
-            // A look whether anybody listens here is no client.
+            // A process that only tests whether a server listens here is no client.
             (None, _) if matches!(end, End::Closed) => return,
             (id, _) => {
-                let reason = end.into_refusal();
-                if let Some(interface) = held {
-                    interface.history.refused = Some(reason.to_string());
+                let reason = end.into_rejection();
+                if let Some(interface) = owned {
+                    interface.history.last_rejection = Some(reason.to_string());
                 }
-                Event::Refused { id, reason }
+                Event::Rejected { id, reason }
             }
         };
-        self.news.push(event);
+        self.events.push(event);
     }
 }
 
@@ -496,10 +504,10 @@ impl Worker for Server {
             match token {
                 WAKE => {
                     self.wake.drain();
-                    self.close_faulted();
+                    self.close_failed();
                 }
                 LISTENER => self.accept()?,
-                token => self.serve(token),
+                token => self.service(token),
             }
         }
         self.expire()?;
@@ -509,71 +517,68 @@ impl Worker for Server {
         self.poller.set_deadline(deadline.min()).map_err(Error::at("timerfd_settime"))
     }
 
-    fn news(&mut self) -> &mut News {
-        &mut self.news
+    fn events(&mut self) -> &mut EventQueue {
+        &mut self.events
     }
 
     fn poller(&self) -> &Poller {
         &self.poller
     }
 
-    fn canceller(&self) -> &Waker {
-        &self.canceller
+    fn waker(&self) -> &Waker {
+        &self.waker
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         for connection in self.connections.values_mut() {
-            connection.socket.bye("the server is shutting down");
+            connection.socket.disconnect("the server is shutting down");
         }
     }
 }
 
-/// Readable when there is work for [`Server::ready`]: one descriptor for the listener, all connections, timers, and
-/// faults found by queues.
+/// The descriptor is readable when there is work for [`Server::ready`]: it covers the listener, all
+/// connections, timers, and protocol violations that queues have found.
 impl AsFd for Server {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.poller.as_fd()
     }
 }
 
-/// Decides for one connection who may have which interface, and maps its memory.
-struct Desk<'a> {
+/// Decides for one connection whether it gets an interface, and maps its memory.
+struct Admission<'a> {
     token: u64,
     interfaces: &'a mut HashMap<u32, Interface>,
     mapped: &'a mut u64,
-    options: &'a ServerOptions,
+    options: &'a SocketOptions,
 }
 
-impl Host for Desk<'_> {
+impl Host for Admission<'_> {
     type Fd = UntrustedFd;
     type Region = Region;
 
     fn admit(&mut self, init: &Init) -> Result<Limits, Rejection> {
         let id = init.id;
         let interface = self.interfaces.get_mut(&id).ok_or(Rejection::UnknownId { id })?;
-        let options = &interface.options;
-        // The secret first: without it nobody learns more about the interface.
-        if !options.secret.as_ref().is_none_or(|secret: &Secret| secret.matches(&init.secret)) {
+        let config = &interface.config;
+        // The secret first: a peer without it learns nothing else about the interface.
+        if !config.secret.as_ref().is_none_or(|secret: &Secret| secret.matches(&init.secret)) {
             return Err(Rejection::WrongSecret);
         }
-        if init.mode != options.mode.wire() {
-            return Err(Rejection::ModeMismatch { got: init.mode, want: options.mode });
+        if init.mode != config.mode.wire() {
+            return Err(Rejection::ModeMismatch { got: init.mode, want: config.mode });
         }
-        if interface.holder.is_some() {
+        if interface.owner.is_some() {
             return Err(Rejection::Busy { id });
         }
-        interface.holder = Some(self.token);
-        Ok(Limits {
-            s2m: Options::queues(options.rx_queues, MAX_QUEUES),
-            m2s: Options::queues(options.tx_queues, MAX_QUEUES),
-        })
+        interface.owner = Some(self.token);
+        Ok(Limits { s2m: config.rx_queues.into(), m2s: config.tx_queues.into() })
     }
 
     fn map(&mut self, index: u16, fd: UntrustedFd, size: u64) -> Result<(Region, u64), ProtocolError> {
         let left = self.options.max_memory.saturating_sub(*self.mapped);
-        let (region, reach) = memfd::map(index, fd.as_fd(), size, left, self.options.unsealed)?;
+        let (region, reach) = memfd::map(index, fd.as_fd(), size, left, self.options.allow_unsealed)?;
         *self.mapped += reach;
         Ok((region, reach))
     }

@@ -1,11 +1,11 @@
-//! Waiting in tokio, for events and for packets.
+//! Events and packets as futures of the tokio runtime. (Feature `tokio`.)
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! use memif::tokio::Async;
-//! use memif::{Client, Event, Options};
+//! use memif::{Client, ClientOptions, Event};
 //!
-//! let client = Client::new(&"/run/vpp/memif.sock".parse()?, Options::new(0))?;
+//! let client = Client::new(&"/run/vpp/memif.sock".parse()?, ClientOptions::new(0))?;
 //! let mut client = Async::new(client)?;
 //! if let Event::Connected { mut link, .. } = client.event().await? {
 //!     let mut queue = Async::new(link.rx.remove(0))?;
@@ -28,28 +28,30 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
 use super::client::Client;
-use super::event::Event;
+use super::event_loop::Event;
 use super::rx::RxQueue;
 use super::server::Server;
 use crate::error::{Error, LinkError};
 use crate::system::scm_rights;
 
-/// libmemif and DPDK may miss that an interrupt is wanted: after so long a receiver looks by itself.
-const SLEEP_BOUND: Duration = Duration::from_millis(10);
+/// How long a receiver sleeps before it checks the ring: libmemif and DPDK may miss that it wants
+/// an interrupt.
+const MAX_SLEEP: Duration = Duration::from_millis(10);
 
-/// A [`Server`], a [`Client`] or an [`RxQueue`] whose readiness is awaited in a tokio runtime with I/O and time.
+/// A [`Server`], a [`Client`] or an [`RxQueue`] in a tokio runtime, which must have I/O and time
+/// enabled.
 #[derive(Debug)]
 pub struct Async<T> {
     inner: T,
-    /// Another descriptor of the same file, which stays registered whatever the caller does with `inner`.
+    /// A duplicate of the descriptor, which stays registered whatever the caller does with `inner`.
     fd: AsyncFd<OwnedFd>,
 }
 
 impl<T: AsFd> Async<T> {
-    /// Registers with the runtime this is called in.
+    /// Registers `inner` with the current runtime.
     ///
     /// # Errors
-    /// When the runtime's own descriptors fail.
+    /// When the descriptor cannot be duplicated or registered.
     ///
     /// # Panics
     /// Outside of a runtime with I/O enabled.
@@ -58,24 +60,25 @@ impl<T: AsFd> Async<T> {
         Ok(Self { inner, fd })
     }
 
-    /// Waits until there may be something new to do; `more`: there is already, and others only have a turn.
-    async fn change(&mut self, more: bool) -> Result<(), Error> {
-        // The runtime hears of changes alone: what is there already changes nothing any more.
+    /// Waits until there may be new work. With `more`, there is work already: then it only yields
+    /// to other tasks.
+    async fn wait(&mut self, more: bool) -> Result<(), Error> {
+        // The runtime sees changes only, and work that is left over is no change.
         if more {
             tokio::task::yield_now().await;
             return Ok(());
         }
-        // Cleared before the next look: what comes after it makes it ready again.
+        // Cleared before the next check: what comes after that makes it ready again.
         self.fd.readable_mut().await.map_err(Error::at("readable"))?.clear_ready();
         Ok(())
     }
 
-    /// What is inside.
+    /// Returns the wrapped value.
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.inner
     }
 
-    /// Takes it out of the runtime.
+    /// Deregisters the wrapped value and returns it.
     #[must_use]
     pub fn into_inner(self) -> T {
         self.inner
@@ -83,7 +86,7 @@ impl<T: AsFd> Async<T> {
 }
 
 impl Async<Server> {
-    /// The next event. Nothing is lost when the future is dropped.
+    /// Waits for the next event. Dropping the future loses nothing.
     ///
     /// # Errors
     /// As [`Server::ready`].
@@ -92,13 +95,13 @@ impl Async<Server> {
             if let Some(event) = self.get_mut().ready()? {
                 return Ok(event);
             }
-            self.change(self.inner.has_work()?).await?;
+            self.wait(self.inner.has_work()?).await?;
         }
     }
 }
 
 impl Async<Client> {
-    /// The next event. Nothing is lost when the future is dropped.
+    /// Waits for the next event. Dropping the future loses nothing.
     ///
     /// # Errors
     /// As [`Client::ready`].
@@ -107,20 +110,20 @@ impl Async<Client> {
             if let Some(event) = self.get_mut().ready()? {
                 return Ok(event);
             }
-            self.change(self.inner.has_work()?).await?;
+            self.wait(self.inner.has_work()?).await?;
         }
     }
 }
 
 impl Async<RxQueue> {
-    /// Returns when packets are there. Until then the peer is asked for interrupts, and afterwards not.
+    /// Waits until packets have come. The peer writes the eventfd only while this waits.
     ///
     /// # Errors
     /// As [`RxQueue::arm`].
     pub async fn packets(&mut self) -> Result<(), LinkError> {
         while !self.get_mut().arm()? {
-            // Woken, too late, or failing: it looks again in all cases.
-            if let Ok(Ok(mut guard)) = timeout(SLEEP_BOUND, self.fd.readable_mut()).await {
+            // Woken, timed out or failed: the loop checks the ring again in all cases.
+            if let Ok(Ok(mut guard)) = timeout(MAX_SLEEP, self.fd.readable_mut()).await {
                 guard.clear_ready();
             }
             self.get_mut().disarm();

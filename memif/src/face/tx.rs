@@ -5,33 +5,33 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
 use super::buffer_pool::Buffer;
-use super::link::LinkState;
+use super::link_state::LinkState;
 use super::rx::RxBurst;
-use super::stats::QueueStats;
 use crate::error::{LinkError, ProtocolError};
 use crate::format::ring::{Descriptor, FLAG_NEXT};
-use crate::mechanism::counters;
 use crate::mechanism::exchange;
+use crate::mechanism::stats::{self, QueueStats};
 use crate::mechanism::tx::{TxRing, end_of_packets};
 use crate::memory::copy;
 use crate::system::event_fd::EventFd;
 
-/// A queue to send on. It can be sent to another thread, and is used by one at a time.
+/// A queue to send on. It can move to another thread; one thread uses it at a time.
 pub struct TxQueue {
     ring: TxRing,
-    bell: Arc<EventFd>,
+    event_fd: Arc<EventFd>,
     link: Arc<LinkState>,
 }
 
 impl TxQueue {
-    pub(crate) fn new(ring: TxRing, bell: Arc<EventFd>, link: Arc<LinkState>) -> Self {
-        Self { ring, bell, link }
+    pub(super) fn new(ring: TxRing, event_fd: Arc<EventFd>, link: Arc<LinkState>) -> Self {
+        Self { ring, event_fd, link }
     }
 
-    /// Begins a burst. Nothing is sent before [`TxBurst::publish`].
+    /// Starts a burst. Nothing is sent before [`TxBurst::publish`].
     ///
     /// # Errors
-    /// [`LinkError::Peer`] when the peer broke the protocol, [`LinkError::Down`] when the link was closed. Neither ends.
+    /// [`LinkError::Peer`] when the peer broke the protocol, [`LinkError::Down`] when the link was
+    /// closed. All later calls return the error as well.
     #[inline]
     pub fn burst(&mut self) -> Result<TxBurst<'_>, LinkError> {
         self.link.check()?;
@@ -40,8 +40,8 @@ impl TxQueue {
         Ok(TxBurst { queue: self, packets: 0 })
     }
 
-    /// Buffers that are free for packets now. Nothing signals that there are more: a sender with a full ring looks again
-    /// by itself.
+    /// Returns how many buffers are free for packets now. The protocol has no signal for free
+    /// buffers: while the ring is full, a sender must ask again.
     ///
     /// # Errors
     /// As [`burst`](Self::burst).
@@ -49,33 +49,33 @@ impl TxQueue {
         self.link.check()?;
         match self.ring.refresh().and_then(|()| self.ring.check()) {
             Ok(()) => Ok(self.ring.free()),
-            Err(fault) => Err(self.link.accuse(fault)),
+            Err(error) => Err(self.link.fail(error)),
         }
     }
 
-    /// Descriptors in the ring; no burst holds more packets.
+    /// Returns the number of descriptors in the ring; no burst holds more packets.
     #[must_use]
     pub fn ring_size(&self) -> usize {
         self.ring.size()
     }
 
-    /// What this queue did so far.
+    /// Returns the counts of this queue so far.
     #[must_use]
     pub fn stats(&self) -> QueueStats {
         QueueStats::of(self.ring.counters())
     }
 
     #[cold]
-    fn accuse(&self, fault: ProtocolError) {
-        // The next burst says it.
-        let _ = self.link.accuse(fault);
+    fn fail(&self, error: ProtocolError) {
+        // The next burst returns it.
+        let _ = self.link.fail(error);
     }
 }
 
 impl Drop for TxQueue {
     fn drop(&mut self) {
         if let Some(buffers) = self.ring.take_buffers() {
-            self.link.abandon(buffers);
+            self.link.retire(buffers);
         }
     }
 }
@@ -86,7 +86,8 @@ impl fmt::Debug for TxQueue {
     }
 }
 
-/// Packets on their way. Dropping it instead of [`publish`](Self::publish) sends none of them.
+/// Packets to send together. Dropping the burst without [`publish`](Self::publish) sends none of
+/// them.
 #[derive(Debug)]
 pub struct TxBurst<'a> {
     queue: &'a mut TxQueue,
@@ -94,24 +95,24 @@ pub struct TxBurst<'a> {
 }
 
 impl TxBurst<'_> {
-    /// Packets reserved so far.
+    /// Returns the number of packets reserved so far.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
         self.packets
     }
 
-    /// Whether nothing was reserved.
+    /// Returns whether no packet is reserved.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.packets == 0
     }
 
-    /// Adds a copy of `frame`; `false` when there is no room for all of it now. The protocol has no empty packets: an
-    /// empty frame is passed over.
+    /// Adds a copy of `frame`; returns `false` when there is no room for all of it now. An empty
+    /// frame is skipped: the protocol has no empty packets.
     ///
-    /// A frame too long for all of the ring's buffers together never finds room.
+    /// A frame that is longer than all of the ring's buffers together never finds room.
     #[inline]
     pub fn push(&mut self, frame: &[u8]) -> bool {
         match self.reserve(frame.len()) {
@@ -123,8 +124,9 @@ impl TxBurst<'_> {
         }
     }
 
-    /// Reserves room for a packet of `len` bytes, over as many buffers as it takes; nothing when there is not enough now,
-    /// or `len` is 0. What is not written holds whatever the buffer held before.
+    /// Reserves room for a packet of `len` bytes, in as many buffers as it takes. Returns `None`
+    /// when there is not enough room now, or `len` is 0. Bytes that are not written keep what the
+    /// buffer held before.
     #[inline]
     pub fn reserve(&mut self, len: usize) -> Option<TxSlot<'_>> {
         match self.queue.ring.reserve(len) {
@@ -133,26 +135,27 @@ impl TxBurst<'_> {
                 self.packets += 1;
                 Some(TxSlot { ring: &mut self.queue.ring, start, segment: 0, offset: 0 })
             }
-            Err(fault) => {
-                self.queue.accuse(fault);
+            Err(error) => {
+                self.queue.fail(error);
                 None
             }
         }
     }
 
-    /// Adds a packet that is in the caller's buffers already, one after the other, by exchanging them for empty ones: on
-    /// `true` those in `packet` are others, empty, to be filled next. `false` when there is no room for the whole packet
-    /// now, or a buffer is empty; then nothing was exchanged.
+    /// Adds a packet that is already in the caller's buffers, in order, by exchanging them for
+    /// empty ones. After `true`, `packet` holds other buffers, empty, to be filled next. Returns
+    /// `false` when there is no room for the whole packet now, or a buffer is empty; then nothing
+    /// is exchanged.
     ///
-    /// Nothing is copied on a client whose buffers are from the same [memories](crate::Options::memory). Elsewhere the packet is
-    /// copied, and the buffers stay.
+    /// On a client whose buffers come from the same [pools](crate::ClientOptions::buffer_pool),
+    /// nothing is copied. Elsewhere the packet is copied, and the buffers stay.
     pub fn enqueue(&mut self, packet: &mut [Buffer]) -> bool {
         if packet.is_empty() || packet.iter().any(Buffer::is_empty) {
             return false;
         }
         let ring = &mut self.queue.ring;
         let known = packet.iter_mut().all(|buffer| ring.index_of(buffer.parts().0.region()).is_some());
-        if !known || !ring.is_ours() {
+        if !known || !ring.owns_buffers() {
             let copied = self.enqueue_copy(packet);
             if copied {
                 for buffer in packet {
@@ -164,17 +167,17 @@ impl TxBurst<'_> {
         match ring.make_room(packet.len()) {
             Ok(true) => {}
             Ok(false) => return false,
-            Err(fault) => {
-                self.queue.accuse(fault);
+            Err(error) => {
+                self.queue.fail(error);
                 return false;
             }
         }
         let last = packet.len() - 1;
         for (n, buffer) in packet.iter_mut().enumerate() {
             let metadata = buffer.metadata();
-            let (held, offset, length) = buffer.parts();
+            let (owned, offset, length) = buffer.parts();
             let flags = if n == last { 0 } else { FLAG_NEXT };
-            exchange::enqueue(ring, held, Descriptor { flags, region: 0, length, offset, metadata });
+            exchange::enqueue(ring, owned, Descriptor { flags, region: 0, length, offset, metadata });
             buffer.clear(0);
         }
         self.packets += 1;
@@ -190,15 +193,18 @@ impl TxBurst<'_> {
         true
     }
 
-    /// Hands received packets on, in order, as many as find room, and returns how many; the others come again with
-    /// `received`'s queue's next burst. Their queue gets empty buffers for them at once: dropping this burst without publishing
-    /// it loses the packets.
+    /// Adds received packets, in order, as many as find room, and returns how many; the next burst
+    /// of their queue returns the others again. Their queue gets empty buffers for them at once:
+    /// dropping this burst without publishing it loses the packets.
     ///
-    /// Where both queues are those of clients with the same memory ([`Options::memory`](crate::Options::memory), or two
-    /// queues of one client), buffers are exchanged and nothing is copied. Elsewhere packets are copied, once.
+    /// Between clients with the same buffer pool
+    /// ([`ClientOptions::buffer_pool`](crate::ClientOptions::buffer_pool)), and between two queues
+    /// of one client, buffers are exchanged and nothing is copied. Elsewhere packets are copied,
+    /// once.
     ///
-    /// A packet too long for all of the ring's buffers together never finds room, and those behind it wait for it. Where peers
-    /// are not trusted, look at the lengths first, and drop such a one by [`RxBurst::release`].
+    /// A packet that is longer than all of the ring's buffers together never finds room, and blocks
+    /// those behind it. Where peers are not trusted, check the lengths first, and drop such a
+    /// packet with [`RxBurst::release`].
     pub fn forward(&mut self, mut received: RxBurst<'_>) -> usize {
         let before = self.packets;
         let (rx, packets) = received.parts();
@@ -206,12 +212,12 @@ impl TxBurst<'_> {
         for _ in 0..packets {
             let to = from + end_of_packets(&rx.burst()[from..], 1);
             let ring = &mut self.queue.ring;
-            if ring.is_ours() {
+            if ring.owns_buffers() {
                 match ring.make_room(to - from) {
                     Ok(true) => {}
                     Ok(false) => break,
-                    Err(fault) => {
-                        self.queue.accuse(fault);
+                    Err(error) => {
+                        self.queue.fail(error);
                         break;
                     }
                 }
@@ -240,7 +246,7 @@ impl TxBurst<'_> {
         moved
     }
 
-    /// Drops all reserved packets but the first `packets`.
+    /// Cancels all reserved packets but the first `packets`.
     pub fn truncate(&mut self, packets: usize) {
         if packets < self.packets {
             self.queue.ring.truncate(packets);
@@ -248,26 +254,23 @@ impl TxBurst<'_> {
         }
     }
 
-    /// Sends the reserved packets, all at once, and wakes the peer if it asked for that. Returns how many there were; 0 if
-    /// the link went down meanwhile.
+    /// Sends the reserved packets, all at once, and wakes the peer if it asked for that. Returns
+    /// how many were sent: 0 if the link has gone down.
     #[inline]
-    #[expect(
-        clippy::must_use_candidate,
-        reason = "it is called for what it does; the number is at hand for counters"
-    )]
+    #[expect(clippy::must_use_candidate, reason = "it is called for its effect; the number is for counters")]
     pub fn publish(self) -> usize {
         let counters = self.queue.ring.counters();
         if self.queue.link.check().is_err() {
-            counters::add(&counters.down, self.packets as u64);
-            self.queue.ring.forget();
+            stats::add(&counters.down, self.packets as u64);
+            self.queue.ring.discard();
             return 0;
         }
         if self.queue.ring.publish() {
-            self.queue.bell.ring();
-            counters::add(&self.queue.ring.counters().interrupts, 1);
+            self.queue.event_fd.notify();
+            stats::add(&self.queue.ring.counters().interrupts, 1);
         }
         if let Err(lost) = self.queue.ring.check() {
-            self.queue.accuse(lost);
+            self.queue.fail(lost);
             return 0;
         }
         self.packets
@@ -277,12 +280,12 @@ impl TxBurst<'_> {
 impl Drop for TxBurst<'_> {
     #[inline]
     fn drop(&mut self) {
-        // After `publish` nothing is left to be dropped.
+        // After `publish` this cancels nothing.
         self.queue.ring.truncate(0);
     }
 }
 
-/// Room reserved for one packet, written from its beginning on.
+/// Room reserved for one packet, written from the beginning.
 pub struct TxSlot<'a> {
     ring: &'a mut TxRing,
     start: usize,
@@ -291,25 +294,27 @@ pub struct TxSlot<'a> {
 }
 
 impl TxSlot<'_> {
-    /// Appends `bytes`. What does not fit any more is left out.
+    /// Appends `bytes`, or as many of them as fit.
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) {
         self.fill(bytes.len(), |done, to| copy::write(&bytes[done..], to));
     }
 
-    /// Appends bytes of memory others may write to at the same time. What does not fit any more is left out.
+    /// Appends bytes of memory that others may write to at the same time, or as many of them as
+    /// fit.
     #[inline]
     pub fn write_shared(&mut self, bytes: &[AtomicU8]) {
         self.fill(bytes.len(), |done, to| copy::relay(&bytes[done..], to));
     }
 
-    /// Sets the packet's metadata, which is 0 otherwise; the protocol gives it no meaning.
+    /// Sets the packet's metadata, by default 0; the protocol gives it no meaning.
     pub fn set_metadata(&mut self, metadata: u32) {
         self.ring.set_metadata(self.start, metadata);
     }
 
-    /// Appends `len` bytes that `copy` knows where to get: it is called with how many are done and what is left of a
-    /// buffer, and returns how many it copied there. It ends early when that is none.
+    /// Appends `len` bytes, or as many of them as fit, by calling `copy` for each buffer. It gets
+    /// the number of bytes done so far and the rest of the buffer, and returns how many bytes it
+    /// copied there; 0 ends the call early.
     #[inline]
     pub fn fill(&mut self, len: usize, mut copy: impl FnMut(usize, &[AtomicU8]) -> usize) {
         let segments = self.ring.pending(self.start);

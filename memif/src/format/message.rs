@@ -12,7 +12,7 @@ pub(crate) type Name = Text<32>;
 /// The reason in a DISCONNECT.
 pub(crate) type Reason = Text<96>;
 
-/// One message. Bytes behind the fields are ignored when read and zero when written.
+/// One message. Bytes behind the fields are ignored on reading and written as zeros.
 #[derive(Debug, Clone)]
 pub(crate) enum Message {
     Ack,
@@ -22,10 +22,10 @@ pub(crate) enum Message {
     AddRing(AddRing),
     Connect { name: Name },
     Connected { name: Name },
-    DisconnectReason { code: u32, reason: Reason },
+    Disconnect { code: u32, reason: Reason },
 }
 
-/// The server's bounds; each is the highest value allowed.
+/// The server's bounds: each is the highest value allowed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hello {
     pub(crate) app_name: Name,
@@ -37,7 +37,7 @@ pub(crate) struct Hello {
     pub(crate) max_log2_ring_size: u8,
 }
 
-/// The client's wish for one interface of the server.
+/// The client's request for one interface of the server.
 #[derive(Debug, Clone)]
 pub(crate) struct Init {
     pub(crate) version: u16,
@@ -58,7 +58,8 @@ pub(crate) struct AddRing {
     pub(crate) private_header: u16,
 }
 
-/// Reads fields one after the other; the message's length has been checked, and every type's fields end before it.
+/// Reads fields one after the other. The message's length is checked already, and the fields of
+/// every type fit into it.
 struct Fields<'a>(&'a [u8; MESSAGE_LEN], usize);
 
 impl Fields<'_> {
@@ -109,7 +110,7 @@ impl Writer {
 }
 
 impl Message {
-    /// Reads what arrived as one packet of the socket.
+    /// Decodes a packet of the socket.
     pub(crate) fn decode(packet: &[u8]) -> Result<Self, ProtocolError> {
         let whole: &[u8; MESSAGE_LEN] =
             packet.try_into().map_err(|_| ProtocolError::MessageLength { bytes: packet.len() })?;
@@ -143,12 +144,12 @@ impl Message {
             }),
             6 => Self::Connect { name: f.text() },
             7 => Self::Connected { name: f.text() },
-            8 => Self::DisconnectReason { code: f.u32(), reason: f.text() },
+            8 => Self::Disconnect { code: f.u32(), reason: f.text() },
             unknown => return Err(ProtocolError::MessageType { kind: unknown }),
         })
     }
 
-    /// The 128 bytes to send.
+    /// Returns the 128 bytes to send.
     pub(crate) fn encode(&self) -> [u8; MESSAGE_LEN] {
         let w = Writer([0; MESSAGE_LEN], 0);
         let w = match self {
@@ -180,12 +181,12 @@ impl Message {
                 .u16(ring.private_header),
             Self::Connect { name } => w.u16(6).put(name.wire()),
             Self::Connected { name } => w.u16(7).put(name.wire()),
-            Self::DisconnectReason { code, reason } => w.u16(8).u32(*code).put(reason.wire()),
+            Self::Disconnect { code, reason } => w.u16(8).u32(*code).put(reason.wire()),
         };
         w.0
     }
 
-    /// What the message is called in the protocol.
+    /// Returns the message's name in the protocol.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Ack => "ACK",
@@ -195,7 +196,7 @@ impl Message {
             Self::AddRing(_) => "ADD_RING",
             Self::Connect { .. } => "CONNECT",
             Self::Connected { .. } => "CONNECTED",
-            Self::DisconnectReason { .. } => "DISCONNECT",
+            Self::Disconnect { .. } => "DISCONNECT",
         }
     }
 }

@@ -1,17 +1,18 @@
 //! A ring in shared memory: its header, its descriptors, and where their fields lie.
 //!
-//! Both types are made of atomics only, since the peer may write to any of their bytes at any moment.
+//! Both types are made of atomics only, since the peer may write to any of their bytes at any
+//! moment.
 
 use std::mem::{align_of, offset_of, size_of};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
-/// Marks a ring.
+/// The number that marks a ring.
 pub(crate) const COOKIE: u32 = 0x3E3_1F20;
-/// Header flag: the consumer does not want its eventfd written.
+/// Header flag: the consumer wants no interrupts.
 pub(crate) const FLAG_MASK: u16 = 1;
-/// Descriptor flag: the packet goes on in the next descriptor.
+/// Descriptor flag: the packet continues in the next descriptor.
 pub(crate) const FLAG_NEXT: u16 = 1;
-/// Rings are packed back to back by all peers, which leaves them aligned to a descriptor and no better.
+/// All peers place rings back to back, which aligns them to a descriptor and no more.
 pub(crate) const RING_ALIGN: u64 = 16;
 
 /// The first 128 bytes of a ring.
@@ -25,7 +26,7 @@ pub(crate) struct RingHeader {
     _server_line: [AtomicU8; 62],
 }
 
-/// A descriptor in shared memory, as two words: each is read or written in one piece.
+/// A descriptor in shared memory, as two words: each is read and written in one piece.
 #[repr(C)]
 pub(crate) struct DescriptorCell {
     /// flags u16, region u16, length u32
@@ -41,12 +42,12 @@ const _: () = {
     assert!(size_of::<DescriptorCell>() == 16 && align_of::<DescriptorCell>() as u64 <= RING_ALIGN);
 };
 
-/// Bytes of a ring of `1 << log2_size` descriptors.
+/// Returns the bytes of a ring of `1 << log2_size` descriptors.
 pub(crate) const fn ring_bytes(log2_size: u8) -> u64 {
     size_of::<RingHeader>() as u64 + ((size_of::<DescriptorCell>() as u64) << log2_size)
 }
 
-/// A descriptor's values, read once.
+/// The values of a descriptor, read once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Descriptor {
     pub(crate) flags: u16,
@@ -83,9 +84,9 @@ impl Descriptor {
         )
     }
 
-    /// Whether the packet goes on in the next descriptor.
+    /// Returns whether the packet continues in the next descriptor.
     #[inline]
-    pub(crate) fn goes_on(&self) -> bool {
+    pub(crate) fn continues(&self) -> bool {
         self.flags & FLAG_NEXT != 0
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Bytes of the secret's field on the wire.
+/// The size of the secret's field on the wire, in bytes.
 pub(crate) const SECRET_LEN: usize = 24;
 
 /// A secret as it is on the wire: bytes behind the first NUL are zero.
@@ -10,7 +10,8 @@ pub(crate) const SECRET_LEN: usize = 24;
 pub(crate) struct Secret([u8; SECRET_LEN]);
 
 impl Secret {
-    /// `None` when `text` is longer than the field, empty, or holds a NUL: it could not be told apart on the wire.
+    /// Returns `None` when `text` is empty, longer than the field, or holds a NUL: on the wire it
+    /// would equal another secret.
     pub(crate) fn new(text: &str) -> Option<Self> {
         if text.len() > SECRET_LEN || text.is_empty() || text.contains('\0') {
             return None;
@@ -20,7 +21,7 @@ impl Secret {
         Some(Self(field))
     }
 
-    /// What a peer sent: peers leave garbage behind the closing NUL.
+    /// Reads a peer's field: peers leave garbage behind the closing NUL.
     pub(crate) fn from_wire(mut field: [u8; SECRET_LEN]) -> Self {
         if let Some(end) = field.iter().position(|byte| *byte == 0) {
             field[end..].fill(0);
@@ -32,7 +33,7 @@ impl Secret {
         &self.0
     }
 
-    /// Whether both are the same, in a time that does not depend on where they differ.
+    /// Returns whether both are equal, in a time that does not depend on where they differ.
     pub(crate) fn matches(&self, other: &Self) -> bool {
         let differences = self.0.iter().zip(&other.0).fold(0, |sum, (a, b)| sum | (a ^ b));
         // The optimiser must not turn the sum back into a loop that stops early.

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-/// A string field of `N` bytes as it is on the wire: it ends at the first NUL or at the end of the field.
+/// A string field of `N` bytes as it is on the wire: it ends at the first NUL or at the end of the
+/// field.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Text<const N: usize>([u8; N]);
 
 impl<const N: usize> Text<N> {
-    /// The field holding as much of `text` as fits before a closing NUL, cut at a character's border.
+    /// Makes a field of as much of `text` as fits before a closing NUL, cut between characters.
     pub(crate) fn new(text: &str) -> Self {
         let mut end = text.len().min(N - 1);
         while !text.is_char_boundary(end) {
@@ -27,8 +28,8 @@ impl<const N: usize> Text<N> {
     }
 }
 
-/// Readable whatever the peer sent: bytes that are no UTF-8, control characters and those that reorder or hide text on
-/// a terminal are replaced.
+/// Writes readable text, whatever the peer sent: bytes that are no UTF-8, control characters, and
+/// characters that reorder or hide text on a terminal are replaced.
 impl<const N: usize> fmt::Display for Text<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let end = self.0.iter().position(|byte| *byte == 0).unwrap_or(N);

@@ -1,29 +1,31 @@
-//! Packets change rings without being copied: two slots exchange their buffers.
+//! Moves packets from ring to ring without copying: two slots exchange their buffers.
 //!
-//! Both rings must be ours, and the memory of each buffer must be part of the other ring's link: peers know no other
-//! memory. Each buffer stays in exactly one place throughout.
+//! This side must own both rings, and the region of each buffer must be part of the other ring's
+//! link: peers know no other memory. At any moment each buffer is in exactly one place.
 
 use std::mem;
 
 use super::rx::RxRing;
 use super::tx::TxRing;
 use crate::format::ring::Descriptor;
-use crate::memory::pool::Held;
+use crate::memory::pool::OwnedBuffer;
 
-/// Exchanges two buffers between links that know them by these numbers.
-fn exchange(left: &mut Held, right: &mut Held, left_index: u16, right_index: u16) {
+/// Exchanges two buffers between two links. Each gets the index that its region has on its new
+/// link.
+fn exchange(left: &mut OwnedBuffer, right: &mut OwnedBuffer, left_index: u16, right_index: u16) {
     mem::swap(left, right);
-    (left.index, right.index) = (left_index, right_index);
+    (left.region_index, right.region_index) = (left_index, right_index);
 }
 
-/// Moves the packet in descriptors `from..to` of the burst at hand into the next free slots, whose empty buffers go the other
-/// way. Whether it could: there is room, and both rings and all buffers are ours.
+/// Moves the packet in descriptors `from..to` of the current burst into the next free slots, whose
+/// empty buffers go the other way. Returns whether it could: there is room, and this side owns both
+/// rings and all buffers.
 pub(crate) fn forward(rx: &mut RxRing, tx: &mut TxRing, from: usize, to: usize) -> bool {
-    if !rx.own_buffers() || !tx.own_buffers() || tx.free() < to - from {
+    if !rx.make_exchangeable() || !tx.make_exchangeable() || tx.free() < to - from {
         return false;
     }
     let known = (from..to).enumerate().all(|(n, nth)| {
-        let (Some(full), Some(empty)) = (rx.held(nth), tx.held(n)) else { return false };
+        let (Some(full), Some(empty)) = (rx.buffer(nth), tx.buffer(n)) else { return false };
         tx.index_of(full.region()).is_some() && rx.index_of(empty.region()).is_some()
     });
     if !known {
@@ -31,8 +33,8 @@ pub(crate) fn forward(rx: &mut RxRing, tx: &mut TxRing, from: usize, to: usize) 
     }
     for nth in from..to {
         let received = rx.burst()[nth];
-        let Some((full, rx_regions)) = rx.slot(nth) else { return false };
-        let Some((empty, tx_regions)) = tx.slot() else { return false };
+        let Some((full, rx_regions)) = rx.buffer_mut(nth) else { return false };
+        let Some((empty, tx_regions)) = tx.buffer_mut() else { return false };
         let there = tx_regions.position(full.region()).unwrap_or(0);
         let here = rx_regions.position(empty.region()).unwrap_or(0);
         exchange(full, empty, here, there);
@@ -41,24 +43,26 @@ pub(crate) fn forward(rx: &mut RxRing, tx: &mut TxRing, from: usize, to: usize) 
     true
 }
 
-/// Puts the caller's buffer into the next free slot, to be sent; the caller gets the slot's. What is to be sent of it is said by a
-/// descriptor whose offset is that in the buffer. Whether it could; see [`forward`].
-pub(crate) fn enqueue(tx: &mut TxRing, held: &mut Held, piece: Descriptor) -> bool {
-    tx.own_buffers();
-    let Some((empty, regions)) = tx.slot() else { return false };
-    let Some(index) = regions.position(held.region()) else { return false };
-    let offset = held.offset() + piece.offset;
-    exchange(empty, held, index, 0);
+/// Puts the caller's buffer into the next free slot, to be sent; the caller gets the slot's buffer.
+/// `piece` describes the packet, with an offset in the buffer. Returns whether it could; see
+/// [`forward`].
+pub(crate) fn enqueue(tx: &mut TxRing, buffer: &mut OwnedBuffer, piece: Descriptor) -> bool {
+    tx.make_exchangeable();
+    let Some((empty, regions)) = tx.buffer_mut() else { return false };
+    let Some(index) = regions.position(buffer.region()) else { return false };
+    let offset = buffer.offset() + piece.offset;
+    exchange(empty, buffer, index, 0);
     tx.add(Descriptor { region: index, offset, ..piece });
     true
 }
 
-/// Takes the buffer of the `nth` descriptor of the burst at hand, whose slot gets the caller's. Whether it could; see
-/// [`forward`]. The descriptor says where the packet is, in the region's bytes.
-pub(crate) fn take(rx: &mut RxRing, nth: usize, held: &mut Held) -> bool {
-    rx.own_buffers();
-    let Some((full, regions)) = rx.slot(nth) else { return false };
-    let Some(index) = regions.position(held.region()) else { return false };
-    exchange(full, held, index, 0);
+/// Takes the buffer of the `nth` descriptor of the current burst, whose slot gets the caller's
+/// buffer. Returns whether it could; see [`forward`]. The descriptor says where the packet is in
+/// the region.
+pub(crate) fn take(rx: &mut RxRing, nth: usize, buffer: &mut OwnedBuffer) -> bool {
+    rx.make_exchangeable();
+    let Some((full, regions)) = rx.buffer_mut(nth) else { return false };
+    let Some(index) = regions.position(buffer.region()) else { return false };
+    exchange(full, buffer, index, 0);
     true
 }

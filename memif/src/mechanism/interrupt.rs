@@ -1,19 +1,19 @@
-//! The four steps by which two threads or processes work a ring together: who stores what in which order.
+//! The four steps by which two threads or processes share a ring, and the memory order of each.
 //!
 //! | one side | the other | what follows |
 //! |---|---|---|
-//! | `publish` an index | `look` at it | descriptors and bytes written before are seen; bytes read before may be overwritten |
-//! | `publish`, then `is_wanted` | `ask`, then `look` | the sleeper finds the packet, or the sender finds the wish: never neither |
+//! | `publish` an index | `load_index` | descriptors and bytes written before are seen; bytes read before may be overwritten |
+//! | `publish`, then `is_wanted` | `request`, then `load_index` | the receiver finds the packet, the sender finds the request, or both |
 //!
-//! They are written once, for the atomics of shared memory and for those of the model checker, which tries all
-//! interleavings: `cargo test -p memif interrupt::model`.
+//! The code is the same for the atomics of shared memory and for those of the model checker, which
+//! tries all interleavings: `cargo test -p memif interrupt::model`.
 
 use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU16, fence};
 
 use crate::format::ring::FLAG_MASK;
 
-/// A 16-bit atomic in shared memory, or a model of one.
+/// A 16-bit atomic in shared memory, or its model.
 pub(crate) trait Word {
     fn load(&self, order: Ordering) -> u16;
     fn store(&self, value: u16, order: Ordering);
@@ -38,37 +38,40 @@ impl Word for AtomicU16 {
     }
 }
 
-/// Stores our index, after everything it vouches for.
+/// Stores this side's index: all writes to the slots before it come first.
 #[inline]
 pub(crate) fn publish(index: &impl Word, value: u16) {
-    // Pairs with the acquire in `look`.
+    // Release: pairs with the acquire in `load_index`.
     index.store(value, Release);
 }
 
-/// Reads the peer's index, before anything it vouches for.
+/// Loads the peer's index: all reads of the slots before it come after.
 #[inline]
-pub(crate) fn look(index: &impl Word) -> u16 {
-    // Pairs with the release in `publish`.
+pub(crate) fn load_index(index: &impl Word) -> u16 {
+    // Acquire: pairs with the release in `publish`.
     index.load(Acquire)
 }
 
-/// Whether the receiver wants an interrupt for what was just published.
+/// Returns whether the receiver wants an interrupt for what was just published.
 #[inline]
 pub(crate) fn is_wanted<W: Word>(flags: &W) -> bool {
-    // Pairs with the fence in `ask`: of its look at the index and our look at the flags, one sees the other's store.
+    // Pairs with the fence in `request`: either its load of the index sees our store, or our load
+    // of the flags sees its store.
     W::full_fence();
     flags.load(Relaxed) & FLAG_MASK == 0
 }
 
-/// Asks for interrupts; a look at the index must follow before anybody sleeps.
+/// Requests interrupts. The receiver must load the index afterwards, before it sleeps.
 #[inline]
-pub(crate) fn ask<W: Word>(flags: &W) {
+pub(crate) fn request<W: Word>(flags: &W) {
     flags.store(0, Relaxed);
-    // Pairs with the fence in `is_wanted`. (Real peers lack theirs, which is why a sleeper also needs a bound.)
+    // Pairs with the fence in `is_wanted`. (libmemif and DPDK lack theirs, which is why a receiver
+    // sleeps for a bounded time.)
     W::full_fence();
 }
 
 #[cfg(test)]
+#[expect(unsafe_code, reason = "the model checker watches raw access to the slot for races")]
 mod model {
     use super::*;
     use loom::cell::UnsafeCell;
@@ -107,7 +110,7 @@ mod model {
         ring.slot.with(|slot| unsafe { *slot })
     }
 
-    /// A slot goes there, back, and there again.
+    /// The slot goes to the receiver, back, and to the receiver again.
     #[test]
     fn packets_are_whole_and_buffers_are_reused_only_when_given_back() {
         loom::model(|| {
@@ -116,13 +119,13 @@ mod model {
             let sender = thread::spawn(move || {
                 write(&there, 1);
                 publish(&there.head, 1);
-                if look(&there.tail) == 1 {
+                if load_index(&there.tail) == 1 {
                     write(&there, 2);
                     publish(&there.head, 2);
                 }
             });
             for done in 0..2 {
-                let head = look(&ring.head);
+                let head = load_index(&ring.head);
                 if head > done {
                     assert_eq!(read(&ring), done + 1);
                     publish(&ring.tail, done + 1);
@@ -140,8 +143,8 @@ mod model {
             ring.flags.store(FLAG_MASK, Relaxed);
             let there = Arc::clone(&ring);
             let sender = thread::spawn(move || sender(&there));
-            ask(&ring.flags);
-            let sleeps = look(&ring.head) == 0;
+            request(&ring.flags);
+            let sleeps = load_index(&ring.head) == 0;
             let woken = sender.join().unwrap();
             assert!(!sleeps || woken, "asleep, with a packet in the ring");
         });
@@ -155,7 +158,8 @@ mod model {
         });
     }
 
-    /// What libmemif and DPDK do. It is why sleeps are bounded, and shows that the model finds what it is made for.
+    /// libmemif and DPDK do this, which is why sleeps are bounded. The test also shows that the
+    /// model finds such bugs.
     #[test]
     #[should_panic(expected = "asleep, with a packet in the ring")]
     fn a_sender_without_the_fence_loses_wakeups() {

@@ -1,33 +1,34 @@
-//! The buffers behind the descriptors of a ring of ours: which slot holds which, whatever the peer leaves in the ring.
+//! The buffers of a ring whose memory this side owns: the buffer of each slot, whatever the peer
+//! leaves in the ring.
 
 use std::sync::Arc;
 
 use crate::format::ring::Descriptor;
-use crate::memory::pool::{Held, Pool};
+use crate::memory::pool::{OwnedBuffer, Pool};
 
-/// See the module.
+/// The buffers of one ring, one for each slot.
 #[derive(Debug)]
 pub(crate) enum RingBuffers {
-    /// At equal distances, as they were laid out: no table has to be read.
-    Fixed(Buffers),
-    /// In any order, after they were exchanged. As many as the ring has descriptors.
-    Own(Box<[Held]>),
+    /// Buffers at equal distances, as planned: no table has to be read.
+    Fixed(FixedBuffers),
+    /// Buffers in any order, which can be exchanged.
+    Table(Box<[OwnedBuffer]>),
 }
 
-/// The buffers of one ring, one per slot, at equal distances.
+/// The buffers of one ring, one for each slot, at equal distances.
 #[derive(Debug)]
-pub(crate) struct Buffers {
+pub(crate) struct FixedBuffers {
     pub(crate) pool: Arc<Pool>,
     pub(crate) region: u16,
-    /// Where the first begins, in bytes; all of them lie below 4 GiB.
+    /// Where the first buffer begins in its region, in bytes; all buffers lie below 4 GiB.
     pub(crate) first: u32,
-    /// From one to the next, in bytes.
+    /// The distance from one buffer to the next, in bytes.
     pub(crate) stride: u32,
-    /// Room in each, in bytes; the pool knows it too, but is further away.
+    /// The size of each buffer, in bytes; the pool knows it too, but is on another cache line.
     pub(crate) size: u32,
 }
 
-impl Buffers {
+impl FixedBuffers {
     #[inline]
     fn offset(&self, slot: u16) -> u32 {
         // Cannot overflow: the plan placed all buffers below 4 GiB.
@@ -36,42 +37,43 @@ impl Buffers {
 }
 
 impl RingBuffers {
-    /// The empty buffer of a slot.
+    /// Returns the descriptor of a slot's empty buffer.
     #[inline]
     pub(crate) fn descriptor(&self, slot: u16) -> Descriptor {
         let (region, offset, length) = match self {
             Self::Fixed(buffers) => (buffers.region, buffers.offset(slot), buffers.size),
-            Self::Own(own) => {
-                let held = &own[usize::from(slot) & (own.len() - 1)];
-                (held.index, held.offset(), held.size())
+            Self::Table(table) => {
+                let buffer = &table[usize::from(slot) & (table.len() - 1)];
+                (buffer.region_index, buffer.offset(), buffer.size())
             }
         };
         Descriptor { flags: 0, region, length, offset, metadata: 0 }
     }
 
-    /// Makes the table that exchanges need, for a ring of `size`. It is made once.
-    pub(crate) fn own(&mut self, size: usize) {
+    /// Makes the table that exchanges need, for a ring of `size` descriptors, unless there is one.
+    pub(crate) fn make_table(&mut self, size: usize) {
         if let Self::Fixed(buffers) = self {
             let slots = 0..u16::try_from(size).unwrap_or(1 << 15);
-            let own = slots.map(|slot| Held::new(&buffers.pool, buffers.offset(slot), buffers.region));
-            *self = Self::Own(own.collect());
+            let table =
+                slots.map(|slot| OwnedBuffer::new(&buffers.pool, buffers.offset(slot), buffers.region));
+            *self = Self::Table(table.collect());
         }
     }
 
-    /// The buffer of a slot, if there is a table.
+    /// Returns the buffer of a slot, if there is a table.
     #[inline]
-    pub(crate) fn held(&self, slot: u16) -> Option<&Held> {
+    pub(crate) fn buffer(&self, slot: u16) -> Option<&OwnedBuffer> {
         match self {
-            Self::Own(own) => own.get(usize::from(slot)),
+            Self::Table(table) => table.get(usize::from(slot)),
             Self::Fixed(_) => None,
         }
     }
 
-    /// The buffer of a slot, to be exchanged for another, if there is a table.
+    /// Returns the buffer of a slot, to be exchanged for another, if there is a table.
     #[inline]
-    pub(crate) fn held_mut(&mut self, slot: u16) -> Option<&mut Held> {
+    pub(crate) fn buffer_mut(&mut self, slot: u16) -> Option<&mut OwnedBuffer> {
         match self {
-            Self::Own(own) => own.get_mut(usize::from(slot)),
+            Self::Table(table) => table.get_mut(usize::from(slot)),
             Self::Fixed(_) => None,
         }
     }

@@ -1,6 +1,7 @@
-//! Both ends of a ring over the same memory: honest ones, and a liar that stores what it likes.
+//! Both ends of a ring over the same memory: honest ones, and a peer that stores arbitrary values.
 
 use std::collections::VecDeque;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
@@ -8,18 +9,17 @@ use proptest::prelude::*;
 
 use super::Side;
 use super::layout::{Layout, Plan};
-use super::ring_buffers::{Buffers, RingBuffers};
+use super::ring_buffers::{FixedBuffers, RingBuffers};
 use super::rx::RxRing;
 use super::tx::{TxRing, end_of_packets};
-use crate::error::{ProtocolError, RingFault};
+use crate::error::{ProtocolError, RingError};
 use crate::format::ring::{Descriptor, FLAG_NEXT};
 use crate::memory::copy;
 use crate::memory::pool::Pool;
-use crate::memory::region::Regions;
+use crate::memory::region::{Region, Regions};
 use crate::memory::ring::RingMemory;
-use crate::system::memfd;
 
-/// One client's memory, from which any end of its two rings can be made.
+/// One client's memory, over which any end of its two rings can be made.
 struct Memory {
     plan: Plan,
     regions: Arc<Regions>,
@@ -29,8 +29,9 @@ struct Memory {
 impl Memory {
     fn new(log2_size: u8, buffer_size: u32) -> Self {
         let plan = Plan::new(1, 1, log2_size, buffer_size, Layout::OneRegion).unwrap();
-        let (_file, region) = memfd::create(plan.sizes[0]).unwrap();
-        let region = Arc::new(region);
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(plan.sizes[0]).unwrap();
+        let region = Arc::new(Region::map(file.as_fd(), plan.sizes[0], 1, false).unwrap());
         let pool = Pool::private(Arc::clone(&region), buffer_size);
         Self { plan, regions: Arc::new(Regions::new(vec![region])), pool }
     }
@@ -44,7 +45,7 @@ impl Memory {
     fn client(&self, n: usize) -> Side {
         let (first, stride, pool) = (self.plan.buffers[n], self.plan.stride, Arc::clone(&self.pool));
         let size = pool.buffer_size();
-        Side::Client(RingBuffers::Fixed(Buffers { pool, region: 0, first, stride, size }))
+        Side::Client(RingBuffers::Fixed(FixedBuffers { pool, region: 0, first, stride, size }))
     }
 
     fn s2m(&self) -> (TxRing, RxRing) {
@@ -89,8 +90,8 @@ fn filled(length: usize, seed: usize) -> Vec<u8> {
 }
 
 proptest! {
-    /// Whatever is sent in whatever bursts, chained or not, arrives whole and in order, in both directions; packets taken
-    /// back before they were published never do.
+    /// Packets of any burst, chained or not, arrive whole and in order, in both directions; packets
+    /// cancelled before they were published never do.
     #[test]
     fn packets_arrive_as_sent(
         to_server: bool, log2 in 0u8..7, buffer in 64u32..200,
@@ -99,7 +100,7 @@ proptest! {
         let memory = Memory::new(log2, buffer);
         let (mut tx, mut rx) = if to_server { memory.s2m() } else { memory.m2s() };
         let mut under_way = VecDeque::new();
-        for (lengths, taken_back, max, keep) in steps {
+        for (lengths, cancelled, max, keep) in steps {
             let mut reserved = Vec::new();
             for (n, length) in lengths.into_iter().enumerate() {
                 let packet = filled(length, n);
@@ -107,7 +108,7 @@ proptest! {
                     reserved.push(packet);
                 }
             }
-            reserved.truncate(reserved.len().saturating_sub(taken_back));
+            reserved.truncate(reserved.len().saturating_sub(cancelled));
             tx.truncate(reserved.len());
             tx.publish();
             under_way.extend(reserved);
@@ -118,16 +119,17 @@ proptest! {
             prop_assert!(count <= max && count <= under_way.len());
             prop_assert!(max == 0 || count > 0 || under_way.is_empty());
             prop_assert!(received.iter().zip(&under_way).all(|(a, b)| a == b));
-            // Some stay for later.
+            // Some packets stay for later.
             let taken = count.saturating_sub(keep);
             rx.give_back(end_of_packets(rx.burst(), taken));
             under_way.drain(..taken);
         }
     }
 
-    /// A peer that stores anything anywhere in a ring is caught or obeyed, and never leads outside the regions.
+    /// A peer that stores anything anywhere in a ring causes an error or a valid burst, and never
+    /// an access outside the regions.
     #[test]
-    fn scribbled_rings_are_survived(
+    fn arbitrary_rings_are_handled(
         server: bool,
         stores in proptest::collection::vec((0usize..8, any::<u64>(), any::<u64>(), any::<u16>(), any::<u16>()), 1..40),
     ) {
@@ -139,7 +141,7 @@ proptest! {
         for (slot, first, second, head, tail) in stores {
             for n in [rx_ring, tx_ring] {
                 let ring = memory.ring(n);
-                // Half of them near what is plausible, or all would be refused for the same reason.
+                // Half of them are nearly valid, or all would fail the same check.
                 let (first, second) = if first & 8 == 0 { (first & 0x0000_007f_0000_0001, second & 0xfff) } else { (first, second) };
                 ring.set_descriptor(u16::try_from(slot).unwrap(), Descriptor::from_words(first, second));
                 let (head, tail) = if head & 8 == 0 { (head & 7, tail & 7) } else { (head, tail) };
@@ -159,11 +161,11 @@ proptest! {
     }
 }
 
-fn cause<T>(result: Result<T, ProtocolError>) -> RingFault {
+fn cause<T>(result: Result<T, ProtocolError>) -> RingError {
     match result {
         Err(ProtocolError::Ring { cause, .. }) => cause,
         Err(other) => panic!("{other}"),
-        Ok(_) => panic!("believed"),
+        Ok(_) => panic!("accepted"),
     }
 }
 
@@ -174,7 +176,7 @@ fn every_offer_and_packet_is_written_whole() {
     let ring = memory.ring(1);
     assert!(push(&mut tx, &filled(100, 0)));
     tx.publish();
-    assert!(ring.descriptor(0).goes_on() && !ring.descriptor(1).goes_on());
+    assert!(ring.descriptor(0).continues() && !ring.descriptor(1).continues());
     assert_eq!((ring.descriptor(0).length, ring.descriptor(1).length), (64, 36));
     let count = rx.collect(9).unwrap();
     assert_eq!(count, 1);
@@ -186,9 +188,9 @@ fn every_offer_and_packet_is_written_whole() {
     assert_eq!(ring.header().head.load(Relaxed), 6);
 }
 
-/// A client that never clears the flag of a packet's first descriptor (DPDK 22.11) finds it cleared.
+/// DPDK 22.11's client never clears the flag of a packet's first descriptor: the server clears it.
 #[test]
-fn a_server_gives_descriptors_back_without_their_chains() {
+fn a_server_clears_the_chain_flags_it_gives_back() {
     let memory = Memory::new(2, 64);
     let (mut tx, mut rx) = memory.s2m();
     let ring = memory.ring(0);
@@ -196,12 +198,12 @@ fn a_server_gives_descriptors_back_without_their_chains() {
     tx.publish();
     assert_eq!(rx.collect(9).unwrap(), 2);
     rx.give_back(2);
-    let chained: Vec<bool> = (0..4).map(|slot| ring.descriptor(slot).goes_on()).collect();
+    let chained: Vec<bool> = (0..4).map(|slot| ring.descriptor(slot).continues()).collect();
     assert_eq!(chained, [false, false, true, false], "what was not given back stays as it was");
     assert_eq!(rx.collect(9).unwrap(), 1);
     assert_eq!(packets(&rx), [filled(100, 1)]);
     rx.give_back(2);
-    assert!((0..4).all(|slot| !ring.descriptor(slot).goes_on()));
+    assert!((0..4).all(|slot| !ring.descriptor(slot).continues()));
 }
 
 #[test]
@@ -233,8 +235,8 @@ fn a_chain_that_does_not_fit_leaves_no_trace() {
 }
 
 #[test]
-fn lies_of_a_client_are_named() {
-    let lie = |change: fn(&RingMemory)| {
+fn violations_by_a_client_are_named() {
+    let violate = |change: fn(&RingMemory)| {
         let memory = Memory::new(2, 64);
         let (mut tx, mut rx) = memory.s2m();
         assert!(push(&mut tx, &[1; 10]) && push(&mut tx, &[2; 10]));
@@ -242,13 +244,13 @@ fn lies_of_a_client_are_named() {
         change(&memory.ring(0));
         cause(rx.collect(9))
     };
-    assert_eq!(lie(|ring| ring.header().head.store(5, SeqCst)), RingFault::Jump { index: 5 });
-    assert_eq!(lie(|ring| ring.header().head.store(0xFFFF, SeqCst)), RingFault::Jump { index: 0xFFFF });
-    assert_eq!(lie(|ring| change(ring, |d| d.length = 0)), RingFault::Empty { slot: 1 });
-    assert_eq!(lie(|ring| change(ring, |d| d.region = 1)), RingFault::BufferOutside { slot: 1 });
-    assert_eq!(lie(|ring| change(ring, |d| d.offset = u32::MAX)), RingFault::BufferOutside { slot: 1 });
-    assert_eq!(lie(|ring| change(ring, |d| d.length = u32::MAX)), RingFault::BufferOutside { slot: 1 });
-    assert_eq!(lie(|ring| change(ring, |d| d.flags = FLAG_NEXT)), RingFault::OpenChain { slot: 1 });
+    assert_eq!(violate(|ring| ring.header().head.store(5, SeqCst)), RingError::Jump { index: 5 });
+    assert_eq!(violate(|ring| ring.header().head.store(0xFFFF, SeqCst)), RingError::Jump { index: 0xFFFF });
+    assert_eq!(violate(|ring| change(ring, |d| d.length = 0)), RingError::Empty { slot: 1 });
+    assert_eq!(violate(|ring| change(ring, |d| d.region = 1)), RingError::BufferOutside { slot: 1 });
+    assert_eq!(violate(|ring| change(ring, |d| d.offset = u32::MAX)), RingError::BufferOutside { slot: 1 });
+    assert_eq!(violate(|ring| change(ring, |d| d.length = u32::MAX)), RingError::BufferOutside { slot: 1 });
+    assert_eq!(violate(|ring| change(ring, |d| d.flags = FLAG_NEXT)), RingError::OpenChain { slot: 1 });
     let endless = |ring: &RingMemory| {
         (0..4).for_each(|slot| {
             let whole = Descriptor { flags: FLAG_NEXT, ..ring.descriptor(0) };
@@ -256,7 +258,7 @@ fn lies_of_a_client_are_named() {
         });
         ring.header().head.store(4, SeqCst);
     };
-    assert_eq!(lie(endless), RingFault::OpenChain { slot: 3 });
+    assert_eq!(violate(endless), RingError::OpenChain { slot: 3 });
 }
 
 fn change(ring: &RingMemory, change: fn(&mut Descriptor)) {
@@ -274,44 +276,50 @@ fn an_index_that_goes_back_is_caught() {
     assert_eq!(rx.collect(1).unwrap(), 1);
     rx.give_back(1);
     memory.ring(0).header().head.store(0, SeqCst);
-    assert_eq!(cause(rx.collect(1)), RingFault::Jump { index: 0 });
+    assert_eq!(cause(rx.collect(1)), RingError::Jump { index: 0 });
     memory.ring(0).header().tail.store(3, SeqCst);
-    assert_eq!(cause(tx.refresh()), RingFault::Jump { index: 3 });
+    assert_eq!(cause(tx.refresh()), RingError::Jump { index: 3 });
 }
 
 #[test]
-fn lies_of_a_server_are_named() {
-    let lie = |spoil: fn(&RingMemory)| {
+fn violations_by_a_server_are_named() {
+    let violate = |change_ring: fn(&RingMemory)| {
         let memory = Memory::new(2, 64);
         let (mut tx, mut rx) = memory.m2s();
         assert!(push(&mut tx, &[1; 10]) && push(&mut tx, &[2; 10]));
         tx.publish();
-        spoil(&memory.ring(1));
+        change_ring(&memory.ring(1));
         rx.collect(9).map(|_| packets(&rx))
     };
-    let overlong = RingFault::Overlong { slot: 1, length: 65, room: 64 };
-    assert_eq!(cause(lie(|ring| change(ring, |d| d.length = 65))), overlong);
-    assert_eq!(cause(lie(|ring| change(ring, |d| d.length = 0))), RingFault::Empty { slot: 1 });
-    assert_eq!(cause(lie(|ring| change(ring, |d| d.flags = FLAG_NEXT))), RingFault::OpenChain { slot: 1 });
-    assert_eq!(cause(lie(|ring| ring.header().tail.store(5, SeqCst))), RingFault::Jump { index: 5 });
-    // Where the buffers are is the client's to know.
-    let moved = lie(|ring| change(ring, |d| (d.region, d.offset) = (77, u32::MAX)));
+    let overlong = RingError::Overlong { slot: 1, length: 65, room: 64 };
+    assert_eq!(cause(violate(|ring| change(ring, |d| d.length = 65))), overlong);
+    assert_eq!(cause(violate(|ring| change(ring, |d| d.length = 0))), RingError::Empty { slot: 1 });
+    assert_eq!(
+        cause(violate(|ring| change(ring, |d| d.flags = FLAG_NEXT))),
+        RingError::OpenChain { slot: 1 }
+    );
+    assert_eq!(cause(violate(|ring| ring.header().tail.store(5, SeqCst))), RingError::Jump { index: 5 });
+    // The client knows where its buffers are, and ignores what the server writes.
+    let moved = violate(|ring| change(ring, |d| (d.region, d.offset) = (77, u32::MAX)));
     assert_eq!(moved.unwrap(), [vec![1; 10], vec![2; 10]]);
 }
 
 #[test]
-fn lies_in_offers_are_named() {
-    let lie = |spoil: fn(&RingMemory)| {
+fn violations_in_offers_are_named() {
+    let violate = |change_ring: fn(&RingMemory)| {
         let memory = Memory::new(2, 64);
         let (mut tx, _rx) = memory.m2s();
-        spoil(&memory.ring(1));
+        change_ring(&memory.ring(1));
         assert!(matches!(tx.reserve(10), Ok(Some(0)) | Err(_)));
         cause(tx.reserve(10))
     };
-    assert_eq!(lie(|ring| change(ring, |d| d.length = 0)), RingFault::Empty { slot: 1 });
-    assert_eq!(lie(|ring| change(ring, |d| d.region = 9)), RingFault::BufferOutside { slot: 1 });
-    assert_eq!(lie(|ring| change(ring, |d| d.offset = u32::MAX - 3)), RingFault::BufferOutside { slot: 1 });
-    assert_eq!(lie(|ring| ring.header().head.store(9, SeqCst)), RingFault::Jump { index: 9 });
+    assert_eq!(violate(|ring| change(ring, |d| d.length = 0)), RingError::Empty { slot: 1 });
+    assert_eq!(violate(|ring| change(ring, |d| d.region = 9)), RingError::BufferOutside { slot: 1 });
+    assert_eq!(
+        violate(|ring| change(ring, |d| d.offset = u32::MAX - 3)),
+        RingError::BufferOutside { slot: 1 }
+    );
+    assert_eq!(violate(|ring| ring.header().head.store(9, SeqCst)), RingError::Jump { index: 9 });
 }
 
 #[test]
@@ -319,11 +327,11 @@ fn arming_sees_what_came_before_it() {
     let memory = Memory::new(2, 64);
     let (mut tx, mut rx) = memory.s2m();
     assert!(push(&mut tx, &[1; 10]));
-    assert!(!tx.publish(), "masked: the eventfd is to be left alone");
+    assert!(!tx.publish(), "masked: the eventfd must not be written");
     assert!(rx.arm().unwrap(), "a packet is there: do not sleep");
     assert_eq!(rx.collect(9).unwrap(), 1);
     rx.give_back(1);
     assert!(!rx.arm().unwrap());
     assert!(push(&mut tx, &[1; 10]));
-    assert!(tx.publish(), "armed: the eventfd is to be written");
+    assert!(tx.publish(), "armed: the eventfd must be written");
 }

@@ -1,31 +1,31 @@
-//! Receiving from a ring: descriptors are read once, checked, and the checked copies used.
+//! Receiving from a ring: each descriptor is read once and checked, and the checked copy is used.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Side;
-use super::counters::{self, Counters};
 use super::interrupt;
 use super::ring_buffers::RingBuffers;
 use super::ring_index::RingIndex;
-use crate::error::{ProtocolError, RingFault};
+use super::stats::{self, Counters};
+use crate::error::{ProtocolError, RingError};
 use crate::format::ring::{Descriptor, FLAG_MASK, FLAG_NEXT};
 use crate::memory::copy;
-use crate::memory::pool::Held;
-use crate::memory::prefetch;
-use crate::memory::region::{Region, Regions};
+use crate::memory::pool::OwnedBuffer;
+use crate::memory::region::{self, Region, Regions};
 use crate::memory::ring::RingMemory;
 
 /// The consumer of one ring.
 pub(crate) struct RxRing {
     memory: RingMemory,
-    window: RingIndex,
+    cursor: RingIndex,
     side: Side,
     index: u16,
-    /// Bytes left free at the beginning of each buffer of ours; less than any of them holds.
+    /// Bytes left free at the beginning of each buffer that this side owns; less than the smallest
+    /// of them holds.
     headroom: u32,
-    /// The descriptors of the burst at hand, as checked.
+    /// The descriptors of the current burst, as checked.
     burst: Vec<Descriptor>,
     /// Packets and bytes in the burst.
     packets: usize,
@@ -34,18 +34,18 @@ pub(crate) struct RxRing {
 }
 
 impl RxRing {
-    /// Takes over the ring before the peer uses it. A client offers its buffers here: call this when CONNECTED has come.
-    /// `masked`: whether the peer is to leave the eventfd alone at first.
-    /// `headroom` is what a client leaves free in front of each packet.
+    /// Takes over the ring before the peer uses it. A client offers its buffers here: call this
+    /// after CONNECTED. With `masked`, the peer does not write the eventfd at first. `headroom` is
+    /// the number of bytes that a client leaves free in front of each packet.
     pub(crate) fn new(memory: RingMemory, side: Side, index: u16, masked: bool, headroom: u32) -> Self {
-        let window = match side {
+        let cursor = match side {
             Side::Server => RingIndex::server(memory.size()),
             Side::Client(_) => RingIndex::client_rx(memory.size()),
         };
         // Never more than the ring holds, so a burst allocates nothing.
         let burst = Vec::with_capacity(memory.size());
         let counters = Arc::default();
-        let ring = Self { memory, window, side, index, headroom, burst, packets: 0, bytes: 0, counters };
+        let ring = Self { memory, cursor, side, index, headroom, burst, packets: 0, bytes: 0, counters };
         ring.set_mask(masked);
         match ring.side {
             Side::Server => interrupt::publish(&ring.memory.header().tail, 0),
@@ -53,74 +53,80 @@ impl RxRing {
                 // At most 2^14 for a client.
                 let all = u16::try_from(ring.memory.size()).unwrap_or(0);
                 ring.offer(0, all);
-                // Pairs with the server's acquire-load of head before it writes into the buffers.
-                interrupt::publish(&ring.memory.header().head, ring.window.ours());
+                // Release: pairs with the server's acquire-load of head before it writes into the
+                // buffers.
+                interrupt::publish(&ring.memory.header().head, ring.cursor.ours());
             }
         }
         ring
     }
 
-    /// Whether no region of the link can shrink.
+    /// Returns whether no region of the link can shrink.
     pub(crate) fn sealed(&self) -> bool {
         self.memory.regions().sealed()
     }
 
-    /// What is counted here.
+    /// Returns the counters of this ring.
     pub(crate) fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }
 
-    /// Descriptors in the ring.
+    /// Returns the number of descriptors in the ring.
     pub(crate) fn size(&self) -> usize {
         self.memory.size()
     }
 
-    /// Zeros that took the place of lost memory are no lie of the peer's: the loss is what is told then.
+    /// Returns the error to report. Where memory is lost, its zeros look like a violation: then the
+    /// loss is reported.
     #[cold]
-    fn fault(&self, cause: RingFault) -> ProtocolError {
+    fn error(&self, cause: RingError) -> ProtocolError {
         match self.check() {
             Ok(()) => ProtocolError::Ring { direction: self.side.rx_direction(), index: self.index, cause },
             Err(lost) => lost,
         }
     }
 
-    /// Whether all that was read so far is what the peer wrote, and not zeros in the place of lost memory.
+    /// Checks that everything read so far is what the peer wrote, and not zeros in the place of
+    /// lost memory.
     #[inline]
     pub(crate) fn check(&self) -> Result<(), ProtocolError> {
         self.memory.regions().lost().map_or(Ok(()), |index| Err(ProtocolError::RegionLost { index }))
     }
 
     fn refresh(&mut self) -> Result<(), ProtocolError> {
-        // Pairs with the producer's release-store after it wrote descriptors and bytes.
+        // Acquire: pairs with the producer's release-store after it wrote descriptors and bytes.
         let theirs = match self.side {
-            Side::Server => interrupt::look(&self.memory.header().head),
-            Side::Client(_) => interrupt::look(&self.memory.header().tail),
+            Side::Server => interrupt::load_index(&self.memory.header().head),
+            Side::Client(_) => interrupt::load_index(&self.memory.header().tail),
         };
-        self.window.observe(theirs).map_err(|_| self.fault(RingFault::Jump { index: theirs }))
+        self.cursor.observe(theirs).map_err(|_| self.error(RingError::Jump { index: theirs }))
     }
 
-    /// Checks up to `max` packets and returns how many there are; they stay until [`give_back`](Self::give_back).
+    /// Checks up to `max` packets and returns how many there are; they stay until
+    /// [`give_back`](Self::give_back).
     #[inline]
     pub(crate) fn collect(&mut self, max: usize) -> Result<usize, ProtocolError> {
         self.burst.clear();
-        // What is known already is served first: the peer's index is on a line the peer keeps writing to.
-        if usize::from(self.window.available()) < max.min(self.memory.size()) {
+        // Packets that are known already come first: the peer's index is on a cache line that the
+        // peer keeps writing to.
+        if usize::from(self.cursor.available()) < max.min(self.memory.size()) {
             self.refresh()?;
         }
         let (mut packets, mut bytes) = (0, 0);
-        while packets < max && self.burst.len() < usize::from(self.window.available()) {
+        while packets < max && self.burst.len() < usize::from(self.cursor.available()) {
             loop {
                 let taken = self.take()?;
                 bytes += u64::from(taken.length);
-                if !taken.goes_on() {
+                if !taken.continues() {
                     break;
                 }
-                if self.burst.len() == usize::from(self.window.available()) {
-                    // What was known ended within a packet: packets are published whole, so the rest is there now.
+                if self.burst.len() == usize::from(self.cursor.available()) {
+                    // The known descriptors end within a packet. Packets are published whole, so
+                    // the rest is there now.
                     self.refresh()?;
-                    if self.burst.len() == usize::from(self.window.available()) {
+                    if self.burst.len() == usize::from(self.cursor.available()) {
                         return Err(
-                            self.fault(RingFault::OpenChain { slot: self.slot_of(self.burst.len() - 1) })
+                            self.error(RingError::OpenChain { slot: self.slot_of(self.burst.len() - 1) })
                         );
                     }
                 }
@@ -138,20 +144,20 @@ impl RxRing {
         let index = self.free_running(self.burst.len());
         let mut descriptor = self.memory.descriptor(index);
         if descriptor.length == 0 {
-            return Err(self.fault(RingFault::Empty { slot: self.window.slot(index) }));
+            return Err(self.error(RingError::Empty { slot: self.cursor.slot(index) }));
         }
-        if let Side::Client(slots) = &self.side {
-            // The buffers are ours: only the length is the server's to say.
-            let own = self.offered(slots, index);
+        if let Side::Client(buffers) = &self.side {
+            // This side owns the buffers: of the server's descriptor only the length counts.
+            let own = self.offered(buffers, index);
             if descriptor.length > own.length {
                 let (length, room) = (descriptor.length, own.length);
-                return Err(self.fault(RingFault::Overlong { slot: self.window.slot(index), length, room }));
+                return Err(self.error(RingError::Overlong { slot: self.cursor.slot(index), length, room }));
             }
             (descriptor.region, descriptor.offset) = (own.region, own.offset);
         }
         match self.memory.regions().bytes(descriptor.region, descriptor.offset, descriptor.length) {
-            Some(bytes) => prefetch::read_soon(bytes),
-            None => return Err(self.fault(RingFault::BufferOutside { slot: self.window.slot(index) })),
+            Some(bytes) => region::prefetch_read(bytes),
+            None => return Err(self.error(RingError::BufferOutside { slot: self.cursor.slot(index) })),
         }
         self.burst.push(descriptor);
         Ok(descriptor)
@@ -161,38 +167,38 @@ impl RxRing {
     fn free_running(&self, nth: usize) -> u16 {
         // A burst is never longer than a ring, and rings end at 2^15.
         #[expect(clippy::cast_possible_truncation, reason = "see above; a check would be one per packet")]
-        self.window.next().wrapping_add(nth as u16)
+        self.cursor.next().wrapping_add(nth as u16)
     }
 
     fn slot_of(&self, nth: usize) -> u16 {
-        self.window.slot(self.free_running(nth))
+        self.cursor.slot(self.free_running(nth))
     }
 
-    /// The descriptors collected.
+    /// Returns the descriptors of the current burst.
     #[inline]
     pub(crate) fn burst(&self) -> &[Descriptor] {
         &self.burst
     }
 
-    /// The bytes of a descriptor that was collected.
+    /// Returns the bytes of a descriptor of the current burst.
     #[inline]
     pub(crate) fn bytes(&self, descriptor: &Descriptor) -> &[AtomicU8] {
-        // It was checked when collected, against regions that do not change.
+        // `take` has checked it, against regions that do not change.
         self.memory.regions().bytes(descriptor.region, descriptor.offset, descriptor.length).unwrap_or(&[])
     }
 
-    /// Copies the bytes of a descriptor that was collected, or as many as fit, and returns how many; nothing when they are
-    /// not the peer's any more.
+    /// Copies the bytes of a descriptor of the current burst, or as many as fit, and returns how
+    /// many; `None` when the memory is lost.
     #[inline]
     pub(crate) fn copy(&self, descriptor: &Descriptor, to: &mut [u8]) -> Option<usize> {
         let regions = self.memory.regions();
         let copied = copy::read(regions.bytes(descriptor.region, descriptor.offset, descriptor.length)?, to);
-        // After the copy: what was copied before a loss is known is good.
+        // After the copy: bytes copied before the loss are the peer's.
         (!regions.get(descriptor.region)?.is_lost()).then_some(copied)
     }
 
-    /// Returns the buffers of the first `count` descriptors of the burst to the peer and forgets the burst: the others
-    /// will be collected again.
+    /// Returns the buffers of the first `count` descriptors to the peer and ends the burst: the
+    /// next one collects the others again.
     #[inline]
     pub(crate) fn give_back(&mut self, count: usize) {
         let count = count.min(self.burst.len());
@@ -208,11 +214,12 @@ impl RxRing {
         // A burst is never longer than a ring, and rings end at 2^15.
         let count = u16::try_from(count).unwrap_or(0);
         if let Side::Client(_) = self.side {
-            self.offer(self.window.next(), count);
+            self.offer(self.cursor.next(), count);
         }
-        let ours = self.window.advance(count);
-        // Our reads of the bytes come before this, and the peer's writes after its acquire-load of the same index: the
-        // client's load of tail before it fills S2M again, the server's load of head before it fills M2S again.
+        let ours = self.cursor.advance(count);
+        // Release: our reads of the bytes come before this. It pairs with the peer's acquire-load
+        // of the same index before it writes: the client's load of tail before it fills S2M again,
+        // the server's load of head before it fills M2S again.
         match self.side {
             Side::Server => interrupt::publish(&self.memory.header().tail, ours),
             Side::Client(_) => interrupt::publish(&self.memory.header().head, ours),
@@ -226,84 +233,88 @@ impl RxRing {
             (self.packets, self.bytes)
         } else {
             let given = &self.burst[..count];
-            let whole = given.iter().filter(|descriptor| !descriptor.goes_on()).count();
+            let whole = given.iter().filter(|descriptor| !descriptor.continues()).count();
             (whole, given.iter().map(|descriptor| u64::from(descriptor.length)).sum())
         };
-        counters::add(&self.counters.packets, packets as u64);
-        counters::add(&self.counters.bytes, bytes);
+        stats::add(&self.counters.packets, packets as u64);
+        stats::add(&self.counters.bytes, bytes);
     }
 
-    /// Takes the NEXT flags out of the first `count` descriptors of the burst, as libmemif's server does. DPDK 22.11's
-    /// client depends on it: it sets the flag where a packet goes on, but never clears it in a packet's first descriptor,
-    /// and so a short packet in a slot that had begun a chain would seem to go on without end.
+    /// Clears the NEXT flags of the first `count` descriptors of the burst, as libmemif's server
+    /// does. DPDK 22.11's client depends on it: it sets the flag where a packet continues, but
+    /// never clears it in a packet's first descriptor. A short packet in a slot that once started a
+    /// chain would seem to continue.
     #[inline]
     fn unchain(&self, count: usize) {
         for (nth, &descriptor) in self.burst[..count].iter().enumerate() {
-            if descriptor.goes_on() {
+            if descriptor.continues() {
                 let flags = descriptor.flags & !FLAG_NEXT;
                 self.memory.set_descriptor(self.free_running(nth), Descriptor { flags, ..descriptor });
             }
         }
     }
 
-    /// Writes `count` whole descriptors from free-running index `from`: servers clear or keep flags as they like.
+    /// Writes `count` whole descriptors from free-running index `from`: some servers clear the
+    /// flags, others keep them.
     fn offer(&self, from: u16, count: u16) {
-        if let Side::Client(slots) = &self.side {
+        if let Side::Client(buffers) = &self.side {
             for index in (0..count).map(|n| from.wrapping_add(n)) {
-                self.memory.set_descriptor(index, self.offered(slots, index));
+                self.memory.set_descriptor(index, self.offered(buffers, index));
             }
         }
     }
 
-    /// The room that is offered in the buffer of a free-running index.
+    /// Returns the room to offer in the buffer of a free-running index.
     #[inline]
-    fn offered(&self, slots: &RingBuffers, index: u16) -> Descriptor {
-        let whole = slots.descriptor(self.window.slot(index));
+    fn offered(&self, buffers: &RingBuffers, index: u16) -> Descriptor {
+        let whole = buffers.descriptor(self.cursor.slot(index));
         let (length, offset) = (whole.length - self.headroom, whole.offset + self.headroom);
         Descriptor { length, offset, ..whole }
     }
 
-    /// Makes buffers ready to be exchanged; whether they are ours.
-    pub(crate) fn own_buffers(&mut self) -> bool {
-        let Side::Client(slots) = &mut self.side else { return false };
-        slots.own(self.memory.size());
+    /// Makes the buffers ready to be exchanged; returns whether this side owns them.
+    pub(crate) fn make_exchangeable(&mut self) -> bool {
+        let Side::Client(buffers) = &mut self.side else { return false };
+        buffers.make_table(self.memory.size());
         true
     }
 
-    /// The buffer of the `nth` descriptor of the burst, if it can be exchanged.
-    pub(crate) fn held(&self, nth: usize) -> Option<&Held> {
-        let Side::Client(slots) = &self.side else { return None };
-        slots.held(self.slot_of(nth))
+    /// Returns the buffer of the `nth` descriptor of the burst, if it can be exchanged.
+    pub(crate) fn buffer(&self, nth: usize) -> Option<&OwnedBuffer> {
+        let Side::Client(buffers) = &self.side else { return None };
+        buffers.buffer(self.slot_of(nth))
     }
 
-    /// The same, to be exchanged, and the regions another must be of.
-    pub(crate) fn slot(&mut self, nth: usize) -> Option<(&mut Held, &Regions)> {
+    /// Returns the buffer of the `nth` descriptor, to be exchanged, and the regions that another
+    /// buffer must be in.
+    pub(crate) fn buffer_mut(&mut self, nth: usize) -> Option<(&mut OwnedBuffer, &Regions)> {
         let slot = self.slot_of(nth);
-        let Side::Client(slots) = &mut self.side else { return None };
-        Some((slots.held_mut(slot)?, self.memory.regions()))
+        let Side::Client(buffers) = &mut self.side else { return None };
+        Some((buffers.buffer_mut(slot)?, self.memory.regions()))
     }
 
-    /// Takes the buffers out, if they are ours: the ring is not used any more.
+    /// Takes the buffers out, if this side owns them: the ring is not used any more.
     pub(crate) fn take_buffers(&mut self) -> Option<RingBuffers> {
         self.side.take_buffers()
     }
 
-    /// The number a region has on this link.
+    /// Returns the index of a region on this link.
     pub(crate) fn index_of(&self, region: &Arc<Region>) -> Option<u16> {
         self.memory.regions().position(region)
     }
 
-    /// Asks the peer to write the eventfd, or not to.
+    /// Asks the peer to write the eventfd, or with `masked` not to.
     pub(crate) fn set_mask(&self, masked: bool) {
-        // Relaxed: only `arm` depends on an order, and asks in another way.
+        // Relaxed: only `arm` depends on an order, and it uses `interrupt::request`.
         self.memory.header().flags.store(if masked { FLAG_MASK } else { 0 }, Relaxed);
     }
 
-    /// Asks the peer for an interrupt and looks once more; whether packets are there already.
+    /// Asks the peer for an interrupt, then checks the ring; returns whether packets are there
+    /// already.
     pub(crate) fn arm(&mut self) -> Result<bool, ProtocolError> {
-        interrupt::ask(&self.memory.header().flags);
+        interrupt::request(&self.memory.header().flags);
         self.refresh()?;
         self.check()?;
-        Ok(self.window.available() != 0)
+        Ok(self.cursor.available() != 0)
     }
 }

@@ -4,28 +4,28 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
 use super::Side;
-use super::counters::{self, Counters};
 use super::interrupt;
 use super::ring_buffers::RingBuffers;
 use super::ring_index::RingIndex;
-use crate::error::{ProtocolError, RingFault};
+use super::stats::{self, Counters};
+use crate::error::{ProtocolError, RingError};
 use crate::format::ring::{Descriptor, FLAG_NEXT};
-use crate::memory::pool::Held;
-use crate::memory::prefetch;
-use crate::memory::region::{Region, Regions};
+use crate::memory::pool::OwnedBuffer;
+use crate::memory::region::{self, Region, Regions};
 use crate::memory::ring::RingMemory;
 
-/// So many buffers in front of the one being filled are asked for: as many lines as a processor waits for at the same time.
+/// How many buffers ahead of the one being filled to prefetch: as many lines as a processor can
+/// wait for at a time.
 const AHEAD: u16 = 8;
 
 /// The producer of one ring.
 pub(crate) struct TxRing {
     memory: RingMemory,
-    window: RingIndex,
+    cursor: RingIndex,
     side: Side,
     index: u16,
-    /// Descriptors of packets reserved but not yet published. Nothing of them is in the ring, so forgetting them undoes
-    /// a reservation without a trace.
+    /// Descriptors of packets reserved but not yet published. The ring holds none of them, so a
+    /// reservation is cancelled without a trace.
     pending: Vec<Descriptor>,
     counters: Arc<Counters>,
 }
@@ -33,7 +33,7 @@ pub(crate) struct TxRing {
 impl TxRing {
     /// Takes over the ring before the peer uses it.
     pub(crate) fn new(memory: RingMemory, side: Side, index: u16) -> Self {
-        let window = match side {
+        let cursor = match side {
             Side::Server => RingIndex::server(memory.size()),
             Side::Client(_) => RingIndex::client_tx(memory.size()),
         };
@@ -43,71 +43,73 @@ impl TxRing {
             Side::Server => interrupt::publish(&memory.header().tail, 0),
             Side::Client(_) => interrupt::publish(&memory.header().head, 0),
         }
-        Self { memory, window, side, index, pending, counters: Arc::default() }
+        Self { memory, cursor, side, index, pending, counters: Arc::default() }
     }
 
-    /// What is counted here.
+    /// Returns the counters of this ring.
     pub(crate) fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }
 
-    /// Descriptors in the ring.
+    /// Returns the number of descriptors in the ring.
     pub(crate) fn size(&self) -> usize {
         self.memory.size()
     }
 
-    /// Zeros that took the place of lost memory are no lie of the peer's: the loss is what is told then.
+    /// Returns the error to report. Where memory is lost, its zeros look like a violation: then the
+    /// loss is reported.
     #[cold]
-    fn fault(&self, cause: RingFault) -> ProtocolError {
+    fn error(&self, cause: RingError) -> ProtocolError {
         match self.check() {
             Ok(()) => ProtocolError::Ring { direction: self.side.tx_direction(), index: self.index, cause },
             Err(lost) => lost,
         }
     }
 
-    /// Whether no region was lost so far.
+    /// Checks that no region is lost so far.
     #[inline]
     pub(crate) fn check(&self) -> Result<(), ProtocolError> {
         self.memory.regions().lost().map_or(Ok(()), |index| Err(ProtocolError::RegionLost { index }))
     }
 
-    /// Looks at the peer's index.
+    /// Loads the peer's index.
     pub(crate) fn refresh(&mut self) -> Result<(), ProtocolError> {
-        // Pairs with the release-store by which the peer gives buffers back (S2M tail) or offers them (M2S head): its
-        // use of them, and its descriptors, come before our writes.
+        // Acquire: pairs with the release-store by which the peer gives buffers back (S2M tail) or
+        // offers them (M2S head): its use of them, and its descriptors, come before our writes.
         let theirs = match self.side {
-            Side::Server => interrupt::look(&self.memory.header().head),
-            Side::Client(_) => interrupt::look(&self.memory.header().tail),
+            Side::Server => interrupt::load_index(&self.memory.header().head),
+            Side::Client(_) => interrupt::load_index(&self.memory.header().tail),
         };
-        self.window.observe(theirs).map_err(|_| self.fault(RingFault::Jump { index: theirs }))
+        self.cursor.observe(theirs).map_err(|_| self.error(RingError::Jump { index: theirs }))
     }
 
-    /// Whether the buffers are ours, and could be exchanged.
-    pub(crate) fn is_ours(&self) -> bool {
+    /// Returns whether this side owns the buffers, and can exchange them.
+    pub(crate) fn owns_buffers(&self) -> bool {
         matches!(self.side, Side::Client(_))
     }
 
-    /// Whether `count` descriptors are free for a packet, after a look at the peer's index if need be.
+    /// Returns whether `count` descriptors are free for a packet; loads the peer's index if
+    /// necessary.
     #[inline]
     pub(crate) fn make_room(&mut self, count: usize) -> Result<bool, ProtocolError> {
         if self.free() < count {
             self.refresh()?;
             if self.free() < count {
-                counters::add(&self.counters.ring_full, 1);
+                stats::add(&self.counters.ring_full, 1);
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// Descriptors free for packets, as far as known.
+    /// Returns how many descriptors are known to be free.
     #[inline]
     pub(crate) fn free(&self) -> usize {
-        usize::from(self.window.available()) - self.pending.len()
+        usize::from(self.cursor.available()) - self.pending.len()
     }
 
-    /// Reserves descriptors for a packet of `len` bytes and returns where they begin among those pending, or nothing
-    /// when there is no room for all of it.
+    /// Reserves descriptors for a packet of `len` bytes and returns where they begin among those
+    /// pending, or `None` when there is no room for all of it.
     #[inline]
     pub(crate) fn reserve(&mut self, len: usize) -> Result<Option<usize>, ProtocolError> {
         let start = self.pending.len();
@@ -117,11 +119,11 @@ impl TxRing {
                 self.refresh()?;
                 if self.free() == 0 {
                     self.pending.truncate(start);
-                    counters::add(&self.counters.ring_full, 1);
+                    stats::add(&self.counters.ring_full, 1);
                     return Ok(None);
                 }
             }
-            let room = self.buffer()?;
+            let room = self.next_free()?;
             let here = rest.min(room.length as usize);
             rest -= here;
             let flags = if rest == 0 { 0 } else { FLAG_NEXT };
@@ -131,60 +133,61 @@ impl TxRing {
         Ok((start < self.pending.len()).then_some(start))
     }
 
-    /// The next free buffer; its length is the room in it.
+    /// Returns the next free buffer; its length is the room in it.
     #[inline]
-    fn buffer(&self) -> Result<Descriptor, ProtocolError> {
+    fn next_free(&self) -> Result<Descriptor, ProtocolError> {
         // Never more than the ring holds, and rings end at 2^15.
         #[expect(clippy::cast_possible_truncation, reason = "see above; a check would be one per packet")]
-        let index = self.window.next().wrapping_add(self.pending.len() as u16);
-        if let Side::Client(slots) = &self.side {
-            self.ask_for(slots.descriptor(self.window.slot(index.wrapping_add(AHEAD))));
-            return Ok(slots.descriptor(self.window.slot(index)));
+        let index = self.cursor.next().wrapping_add(self.pending.len() as u16);
+        if let Side::Client(buffers) = &self.side {
+            self.prefetch(buffers.descriptor(self.cursor.slot(index.wrapping_add(AHEAD))));
+            return Ok(buffers.descriptor(self.cursor.slot(index)));
         }
-        self.ask_for(self.memory.descriptor(index.wrapping_add(AHEAD)));
+        self.prefetch(self.memory.descriptor(index.wrapping_add(AHEAD)));
         let offered = self.memory.descriptor(index);
         if offered.length == 0 {
-            return Err(self.fault(RingFault::Empty { slot: self.window.slot(index) }));
+            return Err(self.error(RingError::Empty { slot: self.cursor.slot(index) }));
         }
         if self.memory.regions().bytes(offered.region, offered.offset, offered.length).is_none() {
-            return Err(self.fault(RingFault::BufferOutside { slot: self.window.slot(index) }));
+            return Err(self.error(RingError::BufferOutside { slot: self.cursor.slot(index) }));
         }
         Ok(offered)
     }
 
-    /// Has the beginning of a buffer fetched that will soon be written, if it is one.
+    /// Prefetches the beginning of a buffer that will soon be written, if the descriptor is valid.
     #[inline]
-    fn ask_for(&self, buffer: Descriptor) {
+    fn prefetch(&self, buffer: Descriptor) {
         if let Some(bytes) = self.memory.regions().bytes(buffer.region, buffer.offset, buffer.length.min(1)) {
-            prefetch::write_soon(bytes);
+            region::prefetch_write(bytes);
         }
     }
 
-    /// Makes buffers ready to be exchanged; whether they are ours.
-    pub(crate) fn own_buffers(&mut self) -> bool {
-        let Side::Client(slots) = &mut self.side else { return false };
-        slots.own(self.memory.size());
+    /// Makes the buffers ready to be exchanged; returns whether this side owns them.
+    pub(crate) fn make_exchangeable(&mut self) -> bool {
+        let Side::Client(buffers) = &mut self.side else { return false };
+        buffers.make_table(self.memory.size());
         true
     }
 
-    /// The buffer of the `nth` slot behind those reserved, if it is free and can be exchanged.
-    pub(crate) fn held(&self, nth: usize) -> Option<&Held> {
-        let Side::Client(slots) = &self.side else { return None };
-        if self.free() > nth { slots.held(self.slot_behind(nth)) } else { None }
+    /// Returns the buffer of the `nth` slot behind those reserved, if it is free and can be
+    /// exchanged.
+    pub(crate) fn buffer(&self, nth: usize) -> Option<&OwnedBuffer> {
+        let Side::Client(buffers) = &self.side else { return None };
+        if self.free() > nth { buffers.buffer(self.slot_behind(nth)) } else { None }
     }
 
-    /// The buffer of the slot behind those reserved, to be exchanged, and the regions another must be of; nothing when it is
-    /// not free.
-    pub(crate) fn slot(&mut self) -> Option<(&mut Held, &Regions)> {
+    /// Returns the buffer of the slot behind those reserved, to be exchanged, and the regions that
+    /// another buffer must be in; `None` when the slot is not free.
+    pub(crate) fn buffer_mut(&mut self) -> Option<(&mut OwnedBuffer, &Regions)> {
         let (free, slot) = (self.free(), self.slot_behind(0));
-        let Side::Client(slots) = &mut self.side else { return None };
-        if free == 0 { None } else { Some((slots.held_mut(slot)?, self.memory.regions())) }
+        let Side::Client(buffers) = &mut self.side else { return None };
+        if free == 0 { None } else { Some((buffers.buffer_mut(slot)?, self.memory.regions())) }
     }
 
     fn slot_behind(&self, nth: usize) -> u16 {
         // Both are less than the ring's size.
         let behind = u16::try_from(self.pending.len() + nth).unwrap_or(0);
-        self.window.slot(self.window.next().wrapping_add(behind))
+        self.cursor.slot(self.cursor.next().wrapping_add(behind))
     }
 
     /// Reserves the slot behind those reserved, with this descriptor.
@@ -192,71 +195,72 @@ impl TxRing {
         self.pending.push(descriptor);
     }
 
-    /// Takes the buffers out, if they are ours: the ring is not used any more.
+    /// Takes the buffers out, if this side owns them: the ring is not used any more.
     pub(crate) fn take_buffers(&mut self) -> Option<RingBuffers> {
         self.side.take_buffers()
     }
 
-    /// The number a region has on this link.
+    /// Returns the index of a region on this link.
     pub(crate) fn index_of(&self, region: &Arc<Region>) -> Option<u16> {
         self.memory.regions().position(region)
     }
 
-    /// The descriptors reserved since the last publication, from the `start`-th on.
+    /// Returns the descriptors reserved since the last `publish`, from the `start`-th on.
     #[inline]
     pub(crate) fn pending(&self, start: usize) -> &[Descriptor] {
         &self.pending[start..]
     }
 
-    /// Sets the metadata of the packet that begins at the `start`-th.
+    /// Sets the metadata of the packet that begins at the `start`-th pending descriptor.
     pub(crate) fn set_metadata(&mut self, start: usize, metadata: u32) {
         self.pending[start].metadata = metadata;
     }
 
-    /// The bytes of a reserved descriptor.
+    /// Returns the bytes of a reserved descriptor.
     #[inline]
     pub(crate) fn bytes(&self, descriptor: &Descriptor) -> &[AtomicU8] {
         // It was checked when reserved, against regions that do not change.
         self.memory.regions().bytes(descriptor.region, descriptor.offset, descriptor.length).unwrap_or(&[])
     }
 
-    /// Forgets all reserved packets, as the link is down.
+    /// Discards all reserved packets, as the link is down.
     #[cold]
-    pub(crate) fn forget(&mut self) {
+    pub(crate) fn discard(&mut self) {
         self.pending.clear();
     }
 
-    /// Forgets all reserved packets but the first `packets`.
+    /// Cancels all reserved packets but the first `packets`.
     pub(crate) fn truncate(&mut self, packets: usize) {
         if self.pending.is_empty() {
             return;
         }
         let keep = end_of_packets(&self.pending, packets);
-        let cancelled = self.pending[keep..].iter().filter(|descriptor| !descriptor.goes_on()).count();
-        counters::add(&self.counters.cancelled, cancelled as u64);
+        let cancelled = self.pending[keep..].iter().filter(|descriptor| !descriptor.continues()).count();
+        stats::add(&self.counters.cancelled, cancelled as u64);
         self.pending.truncate(keep);
     }
 
-    /// Hands all reserved packets to the peer; whether it wants its eventfd written.
+    /// Hands all reserved packets to the peer; returns whether the peer wants its eventfd written.
     #[inline]
     pub(crate) fn publish(&mut self) -> bool {
         if self.pending.is_empty() {
             return false;
         }
-        let mut index = self.window.next();
+        let mut index = self.cursor.next();
         let (mut packets, mut bytes) = (0, 0);
         for descriptor in &self.pending {
             self.memory.set_descriptor(index, *descriptor);
             index = index.wrapping_add(1);
-            packets += u64::from(!descriptor.goes_on());
+            packets += u64::from(!descriptor.continues());
             bytes += u64::from(descriptor.length);
         }
-        counters::add(&self.counters.packets, packets);
-        counters::add(&self.counters.bytes, bytes);
+        stats::add(&self.counters.packets, packets);
+        stats::add(&self.counters.bytes, bytes);
         let count = u16::try_from(self.pending.len()).unwrap_or(0);
         self.pending.clear();
-        let ours = self.window.advance(count);
-        // Descriptors and bytes come before this; pairs with the consumer's acquire-load of the same index.
+        let ours = self.cursor.advance(count);
+        // Release: descriptors and bytes come before this. It pairs with the consumer's
+        // acquire-load of the same index.
         match self.side {
             Side::Server => interrupt::publish(&self.memory.header().tail, ours),
             Side::Client(_) => interrupt::publish(&self.memory.header().head, ours),
@@ -265,10 +269,10 @@ impl TxRing {
     }
 }
 
-/// How many descriptors the first `packets` packets take.
+/// Returns how many descriptors the first `packets` packets take.
 #[inline]
 pub(crate) fn end_of_packets(descriptors: &[Descriptor], packets: usize) -> usize {
-    let mut ends = descriptors.iter().zip(1..).filter(|(descriptor, _)| !descriptor.goes_on());
+    let mut ends = descriptors.iter().zip(1..).filter(|(descriptor, _)| !descriptor.continues());
     match packets.checked_sub(1) {
         None => 0,
         Some(last) => ends.nth(last).map_or(descriptors.len(), |(_, end)| end),

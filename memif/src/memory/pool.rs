@@ -1,7 +1,7 @@
-//! Buffers of our own memory, each held by exactly one ring or caller at a time.
+//! Buffers in this process's memory, each in exactly one ring, in a caller's hands, or free.
 //!
-//! What is moved from hand to hand is a [`Held`]: it cannot be copied, and when it is dropped its buffer is free again. So a
-//! buffer is never in two rings, however links come and go.
+//! An [`OwnedBuffer`] cannot be copied, and dropping it makes its buffer free again. So a buffer is
+//! never in two rings, however links come and go.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -13,20 +13,21 @@ use super::region::Region;
 /// Buffers of equal size in one region.
 pub(crate) struct Pool {
     region: Arc<Region>,
-    /// What to announce to servers; a link's private memory is announced when it is made.
+    /// The file to announce to servers; a link's private memory is announced when it is made.
     file: Option<Arc<OwnedFd>>,
     buffer_size: u32,
-    /// Where free buffers begin. Asked when links come up and by callers, never for a packet that is forwarded.
+    /// Where free buffers begin. Links use it when they come up, and callers; forwarding a packet
+    /// does not.
     free: Mutex<Vec<u32>>,
 }
 
 impl Pool {
-    /// A pool whose buffers are `free`: those at these offsets.
+    /// Makes a pool of the buffers at the offsets `free`.
     pub(crate) fn new(region: Arc<Region>, file: OwnedFd, buffer_size: u32, free: Vec<u32>) -> Arc<Self> {
         Arc::new(Self { region, file: Some(Arc::new(file)), buffer_size, free: Mutex::new(free) })
     }
 
-    /// A pool all of whose buffers are in rings already.
+    /// Makes a pool whose buffers are all in rings already.
     pub(crate) fn private(region: Arc<Region>, buffer_size: u32) -> Arc<Self> {
         Arc::new(Self { region, file: None, buffer_size, free: Mutex::default() })
     }
@@ -43,15 +44,15 @@ impl Pool {
         self.buffer_size
     }
 
-    /// How many buffers are free.
+    /// Returns the number of free buffers.
     pub(crate) fn free(&self) -> usize {
         self.free.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Takes a free buffer.
-    pub(crate) fn take(self: &Arc<Self>) -> Option<Held> {
+    /// Takes a free buffer, if there is one.
+    pub(crate) fn take(self: &Arc<Self>) -> Option<OwnedBuffer> {
         let offset = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
-        Some(Held::new(self, offset, 0))
+        Some(OwnedBuffer::new(self, offset, 0))
     }
 }
 
@@ -61,19 +62,19 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// A buffer, and the right to use it.
+/// A buffer, and the exclusive right to use it.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct OwnedBuffer {
     pool: Arc<Pool>,
     offset: u32,
-    /// The number its region has on the link whose ring holds it.
-    pub(crate) index: u16,
+    /// The index of its region on the link whose ring has the buffer.
+    pub(crate) region_index: u16,
 }
 
-impl Held {
-    /// The buffer at `offset`, which nobody else holds.
-    pub(crate) fn new(pool: &Arc<Pool>, offset: u32, index: u16) -> Self {
-        Self { pool: Arc::clone(pool), offset, index }
+impl OwnedBuffer {
+    /// Takes the buffer at `offset`, which no other `OwnedBuffer` may hold.
+    pub(crate) fn new(pool: &Arc<Pool>, offset: u32, region_index: u16) -> Self {
+        Self { pool: Arc::clone(pool), offset, region_index }
     }
 
     #[inline]
@@ -81,19 +82,19 @@ impl Held {
         &self.pool.region
     }
 
-    /// Where it begins in its region.
+    /// Returns where the buffer begins in its region.
     #[inline]
     pub(crate) fn offset(&self) -> u32 {
         self.offset
     }
 
-    /// Bytes in it.
+    /// Returns the number of bytes in the buffer.
     #[inline]
     pub(crate) fn size(&self) -> u32 {
         self.pool.buffer_size
     }
 
-    /// Its bytes from `start` on, or nothing when they are not all inside.
+    /// Returns `len` bytes from `start` on, or `None` when they are not all inside.
     #[inline]
     pub(crate) fn bytes(&self, start: u32, len: u32) -> Option<&[AtomicU8]> {
         if start.checked_add(len)? > self.size() {
@@ -103,7 +104,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for OwnedBuffer {
     fn drop(&mut self) {
         self.pool.free.lock().unwrap_or_else(PoisonError::into_inner).push(self.offset);
     }

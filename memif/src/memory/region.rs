@@ -10,15 +10,15 @@ use std::sync::atomic::AtomicU8;
 use mapguard::Guard;
 use memmap2::{MmapOptions, MmapRaw};
 
-/// No descriptor can reach beyond this: its offset and its length have 32 bits each.
+/// How far descriptors reach into a region: offset and length have 32 bits each.
 pub(crate) const MAX_REACH: u64 = 1 << 33;
 
 /// One mapped region.
 ///
-/// A file without a seal against shrinking may be cut by its owner while it is mapped here, after which touching the
-/// lost pages raises SIGBUS. A seal does not keep anybody from punching holes, which cannot be filled again when memory has
-/// run out. So every region is guarded: where the program has the guard's handler installed, lost pages become zeros, and
-/// the region says that it [is lost](Regions::lost).
+/// The owner of a file without a seal against shrinking can cut it while it is mapped here, after
+/// which touching the lost pages raises SIGBUS. A seal does not prevent holes, which cannot be
+/// filled again when memory has run out. So every region is guarded: in a program that has
+/// installed the guard's handler, lost pages become zeros, and the region [is lost](Regions::lost).
 #[derive(Debug)]
 pub(crate) struct Region {
     // Before the mapping, so that it is dropped first.
@@ -32,17 +32,17 @@ pub(crate) struct Region {
 #[derive(Debug, Clone, Copy)]
 struct Span {
     start: NonNull<AtomicU8>,
-    /// Bytes that may be touched; the mapping itself may be longer, up to a page border.
+    /// Bytes that may be touched; the mapping itself may be longer, up to the end of a page.
     len: u64,
 }
 
-// SAFETY: what is there is only reached as atomics, and from any thread.
+// SAFETY: the memory is only reached as atomics, which any thread may use.
 unsafe impl Send for Span {}
 // SAFETY: as above.
 unsafe impl Sync for Span {}
 
 impl Span {
-    /// The bytes at `offset`, or nothing when they are not wholly inside.
+    /// Returns the bytes at `offset`, or `None` when they are not wholly inside.
     ///
     /// # Safety
     /// The mapping stays for as long as the bytes are used.
@@ -53,44 +53,46 @@ impl Span {
         }
         // SAFETY: `offset` is at most the region's length, all of which is mapped.
         let start = unsafe { self.start.add(offset as usize) };
-        // SAFETY: the range was checked to lie inside the mapping, which stays by the caller's promise; atomic bytes need no
-        // alignment and may be changed by anybody.
+        // SAFETY: the range was checked to lie inside the mapping, which stays by the caller's
+        // promise; atomic bytes need no alignment and may change at any time.
         Some(unsafe { slice::from_raw_parts(start.as_ptr(), len as usize) })
     }
 }
 
 impl Region {
-    /// Maps the first `len` bytes of `file`, which the caller has seen to be at least so long. `page` is the size of
-    /// the file's pages: a mapping of huge pages can only be undone in whole ones. `sealed` tells whether the file can
-    /// no longer shrink.
+    /// Maps the first `len` bytes of `file`; the caller has checked that it is so long. `page` is
+    /// the size of the file's pages: huge pages can only be unmapped whole. `sealed` says whether
+    /// the file can no longer shrink.
     pub(crate) fn map(file: BorrowedFd<'_>, len: u64, page: u64, sealed: bool) -> io::Result<Self> {
         let too_large = || io::Error::from(io::ErrorKind::OutOfMemory);
         let mapped = len.checked_next_multiple_of(page.max(1)).ok_or_else(too_large)?;
         let mapped = usize::try_from(mapped).map_err(|_| too_large())?;
         let map = MmapOptions::new().len(mapped).map_raw(&file)?;
-        // SAFETY: it is a whole mapping of ours, in whole pages of its file, and stays for longer than the guard.
+        // SAFETY: this is the whole mapping just made, in whole pages of its file, and it outlives
+        // the guard.
         let guard = unsafe { Guard::new(map.as_ptr(), map.len()) };
         let start = NonNull::new(map.as_mut_ptr()).ok_or_else(too_large)?.cast();
         Ok(Self { guard, _map: map, span: Span { start, len }, sealed })
     }
 
-    /// Bytes that may be touched.
+    /// Returns the number of bytes that may be touched.
     pub(crate) fn len(&self) -> u64 {
         self.span.len
     }
 
-    /// Whether the file can no longer shrink.
+    /// Returns whether the file can no longer shrink.
     pub(crate) fn sealed(&self) -> bool {
         self.sealed
     }
 
-    /// Whether the memory was taken away. Ask after reading: what was read before the answer "no" is what the peer wrote.
+    /// Returns whether the memory was taken away. Call it after reading: on `false`, what was read
+    /// is what the peer wrote.
     #[inline]
     pub(crate) fn is_lost(&self) -> bool {
         self.guard.is_lost()
     }
 
-    /// The bytes at `offset`, or nothing when they are not wholly inside.
+    /// Returns the bytes at `offset`, or `None` when they are not wholly inside.
     #[inline]
     pub(crate) fn bytes(&self, offset: u32, len: u32) -> Option<&[AtomicU8]> {
         // SAFETY: the mapping stays as long as `self`.
@@ -101,7 +103,7 @@ impl Region {
 /// The regions of one link, by index.
 #[derive(Debug)]
 pub(crate) struct Regions {
-    /// Close at hand: asked for every packet.
+    /// Kept together, as each packet needs them.
     spans: Box<[Span]>,
     all: Box<[Arc<Region>]>,
 }
@@ -111,7 +113,7 @@ impl Regions {
         Self { spans: regions.iter().map(|region| region.span).collect(), all: regions.into() }
     }
 
-    /// The number a region has here.
+    /// Returns the index of a region on the link.
     #[inline]
     pub(crate) fn position(&self, region: &Arc<Region>) -> Option<u16> {
         let found = self.all.iter().position(|mine| Arc::ptr_eq(mine, region))?;
@@ -119,12 +121,12 @@ impl Regions {
         Some(u16::try_from(found).unwrap_or(u16::MAX))
     }
 
-    /// Whether no region can shrink under us.
+    /// Returns whether no region can shrink.
     pub(crate) fn sealed(&self) -> bool {
         self.all.iter().all(|region| region.sealed())
     }
 
-    /// The first region that [is lost](Region::is_lost), if any is.
+    /// Returns the index of the first region that [is lost](Region::is_lost), if any is.
     #[inline]
     pub(crate) fn lost(&self) -> Option<u16> {
         let lost = self.all.iter().position(|region| region.is_lost())?;
@@ -132,24 +134,54 @@ impl Regions {
         Some(u16::try_from(lost).unwrap_or(u16::MAX))
     }
 
-    /// A region, by its index.
+    /// Returns the region with this index.
     #[inline]
     pub(crate) fn get(&self, index: u16) -> Option<&Region> {
         self.all.get(usize::from(index)).map(AsRef::as_ref)
     }
 
-    /// All regions, by index.
+    /// Returns all regions in the order of their indexes.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Region> {
         self.all.iter().map(AsRef::as_ref)
     }
 
-    /// The bytes at `offset` of region `index`, or nothing when they are not wholly inside.
+    /// Returns the bytes at `offset` of region `index`, or `None` when they are not wholly inside.
     #[inline]
     pub(crate) fn bytes(&self, index: u16, offset: u32, len: u32) -> Option<&[AtomicU8]> {
         let span = self.spans.get(usize::from(index))?;
         // SAFETY: the mapping is that of a region in `all`, and stays as long as `self`.
         unsafe { span.bytes(offset, len) }
     }
+}
+
+/// Starts loading the first cache line of `bytes`, so that the misses of a burst overlap.
+#[inline]
+pub(crate) fn prefetch_read(bytes: &[AtomicU8]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing the program can see and cannot fault, whatever the
+        // address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = bytes;
+}
+
+/// Starts loading the first cache line of `bytes` for writing. Otherwise each store to a line that
+/// the peer has read last would wait, one after the other.
+#[inline]
+pub(crate) fn prefetch_write(bytes: &[AtomicU8]) {
+    // SAFETY: a prefetch reads nothing the program can see and cannot fault, whatever the address.
+    // Processors without the instruction ignore it. (The compiler's intrinsic prefetches for
+    // reading only, unless built for certain processors.)
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    unsafe {
+        let line = bytes.as_ptr();
+        std::arch::asm!("prefetchw [{line}]", line = in(reg) line, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = bytes;
 }
 
 #[cfg(test)]
@@ -177,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_becomes_zeros_and_is_told() {
+    fn what_is_cut_off_becomes_zeros_and_is_reported() {
         mapguard::install().unwrap();
         let file = tempfile::tempfile().unwrap();
         file.set_len(5_000).unwrap();

@@ -39,7 +39,7 @@ impl RingMemory {
         })
     }
 
-    /// The regions descriptors point into.
+    /// Returns the regions that descriptors point into.
     #[inline]
     pub(crate) fn regions(&self) -> &Regions {
         &self.regions
@@ -47,17 +47,17 @@ impl RingMemory {
 
     #[inline]
     pub(crate) fn header(&self) -> &RingHeader {
-        // SAFETY: in bounds and aligned, as checked when made; mapped as long as `self` lives; atomics all through.
+        // SAFETY: in bounds and aligned, as `new` has checked; mapped as long as `self` lives; only atomics.
         unsafe { self.header.as_ref() }
     }
 
     #[inline]
     fn cells(&self) -> &[DescriptorCell] {
-        // SAFETY: in bounds and aligned, as checked when made; mapped as long as `self` lives; atomics all through.
+        // SAFETY: in bounds and aligned, as `new` has checked; mapped as long as `self` lives; only atomics.
         unsafe { self.cells.as_ref() }
     }
 
-    /// Descriptors in the ring, a power of two up to 2^15.
+    /// Returns the number of descriptors, a power of two up to 2^15.
     #[inline]
     pub(crate) fn size(&self) -> usize {
         self.cells.len()
@@ -69,9 +69,9 @@ impl RingMemory {
         &cells[usize::from(index) & (cells.len() - 1)]
     }
 
-    /// The descriptor at a free-running index, each of its two words read once.
+    /// Returns the descriptor at a free-running index, with each of its two words read once.
     ///
-    /// Relaxed: that the words are as new as the index is the matter of whoever acquired the index.
+    /// Relaxed: the caller's acquire-load of the index makes the words at least as new as the index.
     #[inline]
     pub(crate) fn descriptor(&self, index: u16) -> Descriptor {
         let cell = self.cell(index);

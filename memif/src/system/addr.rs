@@ -1,4 +1,4 @@
-//! Where a control socket is.
+//! The address of a control socket.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -13,7 +13,8 @@ use crate::error::OptionsError;
 
 /// The address of a control socket: a path, or an abstract name.
 ///
-/// As text, an abstract name begins with `@` (or with a NUL byte, as the kernel has it); all else is a path.
+/// As text, an abstract name begins with `@` (or with a NUL byte, as in the kernel's format); all
+/// other text is a path.
 ///
 /// ```
 /// use memif::SocketAddr;
@@ -32,11 +33,11 @@ enum Inner {
     Abstract(Vec<u8>),
 }
 
-/// What a socket address of the kernel holds, less the NUL that closes a path or opens a name.
+/// The length of the kernel's field, less the NUL that ends a path or starts a name.
 const MAX_LEN: usize = 107;
 
 impl SocketAddr {
-    /// The socket at a path of at most 107 bytes.
+    /// Returns the address of a socket at a path of at most 107 bytes.
     ///
     /// # Errors
     /// [`OptionsError::Address`] when it is empty, too long, or holds a NUL byte.
@@ -46,8 +47,8 @@ impl SocketAddr {
         Ok(Self(Inner::Path(path.to_owned())))
     }
 
-    /// The abstract socket with a name of at most 107 bytes, which has no file and vanishes with its server. A NUL in
-    /// front and NULs behind are no part of the name.
+    /// Returns the address of an abstract socket with a name of at most 107 bytes. It has no file
+    /// and vanishes with its server. A leading NUL and trailing NULs are not part of the name.
     ///
     /// # Errors
     /// [`OptionsError::Address`] when it is empty, too long, or holds a NUL byte.
@@ -60,7 +61,7 @@ impl SocketAddr {
         Ok(Self(Inner::Abstract(name[..end].to_owned())))
     }
 
-    /// The path, unless it is an abstract name.
+    /// Returns the path, or `None` for an abstract name.
     #[must_use]
     pub fn as_path(&self) -> Option<&Path> {
         match &self.0 {
@@ -76,13 +77,13 @@ impl SocketAddr {
         })
     }
 
-    /// The directory the socket is in.
+    /// Returns the socket's directory.
     pub(crate) fn directory(&self) -> Option<PathBuf> {
         let parent = self.as_path()?.parent()?;
         Some(if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() })
     }
 
-    /// The directory the socket should be in, if there is none.
+    /// Returns the socket's directory if it does not exist.
     pub(crate) fn missing_directory(&self) -> Option<PathBuf> {
         self.directory().filter(|directory| !directory.is_dir())
     }
@@ -125,7 +126,7 @@ impl TryFrom<&Path> for SocketAddr {
     }
 }
 
-/// As it is parsed: `@` and the name, or the path.
+/// Writes what [`FromStr`] reads: `@` and the name, or the path.
 impl fmt::Display for SocketAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_addresses_are_refused() {
+    fn bad_addresses_are_rejected() {
         for text in ["", "@", "\0", "/a\0b", "@a\0b"] {
             assert!(text.parse::<SocketAddr>().is_err(), "{text:?}");
         }

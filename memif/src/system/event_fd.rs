@@ -1,4 +1,4 @@
-//! Eventfds: our own, and those a client hands to its server.
+//! Eventfds: those made here, and those a client sends to its server.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -9,13 +9,13 @@ use nix::sys::eventfd::{self, EfdFlags};
 use super::untrusted_eventfd;
 use super::untrusted_fd::UntrustedFd;
 
-/// A new eventfd.
+/// Makes a new eventfd.
 pub(crate) fn eventfd() -> io::Result<OwnedFd> {
-    // Without waiting, as all peers make them: they read until nothing is left.
+    // Non-blocking, as peers expect: they read until nothing is left.
     Ok(eventfd::EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?.into())
 }
 
-/// An eventfd that is never waited on by reading or writing it, whatever a peer that shares it does.
+/// An eventfd whose reads and writes never block, whatever a peer that shares it does.
 #[derive(Debug)]
 pub(crate) struct EventFd(UntrustedFd);
 
@@ -24,22 +24,25 @@ impl EventFd {
         Ok(Self(eventfd()?.into()))
     }
 
-    /// Takes a peer's descriptor, unless it is something else: writing to a pipe, a terminal or a file is not harmless.
+    /// Adopts a peer's descriptor, unless it is no eventfd: writing to a pipe, a terminal or a file
+    /// is not harmless.
     pub(crate) fn adopt(fd: UntrustedFd) -> Option<Self> {
         let link = readlink(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()).as_str());
-        // The whole of it: a file can have a name that ends like this, but begins with a slash. Without /proc there is
-        // nothing to tell by; the descriptor is still only used without blocking.
+        // The whole name is compared: a file's name can end like this, but begins with a slash.
+        // Without /proc this check is impossible; the descriptor is still only used without
+        // blocking.
         link.map_or(true, |name| name == "anon_inode:[eventfd]").then_some(Self(fd))
     }
 
-    /// Makes the descriptor readable. A full counter, the only way to fail, is readable as well.
-    pub(crate) fn ring(&self) {
+    /// Makes the descriptor readable. This fails only on a full counter, which is readable as well.
+    pub(crate) fn notify(&self) {
         if untrusted_eventfd::notify(self.as_fd()).is_err() && self.never_block() {
             let _ = nix::unistd::write(&self.0, &1u64.to_ne_bytes());
         }
     }
 
-    /// Makes the descriptor unreadable until it rings again, and returns how often it rang, if others speak the truth.
+    /// Makes the descriptor unreadable until the next `notify`, and returns the count of
+    /// notifications. A peer can make the count wrong.
     pub(crate) fn drain(&self) -> u64 {
         let mut count = [0; 8];
         match untrusted_eventfd::take(self.as_fd()) {
@@ -52,8 +55,8 @@ impl EventFd {
         u64::from_ne_bytes(count)
     }
 
-    /// For kernels and sandboxes where nothing better is to be had: asks that reading and writing do not wait. What is left
-    /// to a peer is to undo that before the next system call.
+    /// Sets `O_NONBLOCK`, for kernels and sandboxes without the calls of `untrusted_eventfd`. A
+    /// peer can still clear it before the next system call.
     #[cold]
     fn never_block(&self) -> bool {
         fcntl(&self.0, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).is_ok()
@@ -72,7 +75,7 @@ mod tests {
     use nix::sys::memfd::MFdFlags;
 
     #[test]
-    fn only_eventfds_are_taken() {
+    fn only_eventfds_are_adopted() {
         let (reader, writer) = nix::unistd::pipe().unwrap();
         assert!(EventFd::adopt(reader.into()).is_none());
         assert!(EventFd::adopt(writer.into()).is_none());
@@ -87,14 +90,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_blocks_even_if_the_peer_makes_the_file_block() {
-        let bell = EventFd::new().unwrap();
-        let peer = bell.as_fd().try_clone_to_owned().unwrap();
+    fn nothing_blocks_even_if_the_peer_clears_nonblock() {
+        let event_fd = EventFd::new().unwrap();
+        let peer = event_fd.as_fd().try_clone_to_owned().unwrap();
         fcntl(&peer, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
-        bell.drain();
+        event_fd.drain();
         nix::unistd::write(&peer, &(u64::MAX - 1).to_ne_bytes()).unwrap();
         fcntl(&peer, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
-        bell.ring();
-        bell.drain();
+        event_fd.notify();
+        event_fd.drain();
     }
 }

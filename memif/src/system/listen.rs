@@ -1,9 +1,11 @@
-//! The listening socket and its file: a live server is never replaced, a dead one's leftover is.
+//! The listening socket and its file: a live server's file is never replaced, a dead server's is.
 //!
-//! A socket is made under a temporary name beside the one asked for, and gets that name only once it listens. So
-//! whatever socket has the name and refuses connections is dead, and may be replaced. Two servers that find the same dead
-//! socket must not both replace it, the second thereby removing the first: the directory is locked (`flock`) from the
-//! look at the name until it is ours, and again to remove it. That lock leaves no file behind and goes with its process.
+//! A socket is made under a temporary name beside the final one, and gets its final name only once
+//! it listens. So a socket that has the final name and refuses connections is dead, and may be
+//! replaced. Two servers that find the same dead socket must not both replace it, as the second
+//! would remove the first one's: the directory is locked (`flock`) from the check of the name until
+//! the new socket has it, and again to remove the file. The lock leaves no file behind and ends
+//! with its process.
 
 use std::fs::{self, File};
 use std::io;
@@ -21,16 +23,16 @@ use super::untrusted_fd;
 use crate::error::{BindError, ConnectError};
 use crate::system::addr::SocketAddr;
 
-/// How long to wait for another process that has the directory locked. We ourselves hold it for microseconds.
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// How long to wait for another process that has locked the directory. This module holds the lock
+/// for microseconds.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A listening socket; its file goes with it.
+/// A listening socket. Dropping it removes its file.
 #[derive(Debug)]
 pub(crate) struct Listener {
     fd: OwnedFd,
-    /// Nobody else goes on to listen on it.
-    ours: bool,
-    /// Removed with it.
+    /// Whether no other process continues to listen on it.
+    exclusive: bool,
     file: Option<SocketFile>,
 }
 
@@ -39,28 +41,30 @@ struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
-    /// It is somebody else's to remove.
+    /// Whether the file stays: another process removes it.
     stays: bool,
 }
 
 impl Listener {
-    /// Listens at `addr`. `mode` is that of the socket's file, else the umask decides.
+    /// Listens at `addr`. The socket's file has the permissions `mode`, or those that the umask
+    /// leaves.
     pub(crate) fn bind(addr: &SocketAddr, mode: Option<u32>) -> Result<Self, BindError> {
         let fail = |step| move |source| BindError::System { socket: addr.to_string(), step, source };
         let fd = new_socket().map_err(fail("socket"))?;
         let Some(path) = addr.as_path() else {
             let target = addr.to_unix().map_err(fail("address"))?;
             return match bind(fd.as_raw_fd(), &target).and_then(|()| listen(&fd, Backlog::MAXCONN)) {
-                Ok(()) => Ok(Self { fd, ours: true, file: None }),
+                Ok(()) => Ok(Self { fd, exclusive: true, file: None }),
                 Err(nix::Error::EADDRINUSE) => Err(BindError::InUse { socket: addr.to_string() }),
                 Err(errno) => Err(fail("bind")(errno.into())),
             };
         };
         let file = publish(addr, path, &fd, mode)?;
-        Ok(Self { fd, ours: true, file: Some(file) })
+        Ok(Self { fd, exclusive: true, file: Some(file) })
     }
 
-    /// Takes a socket that listens already, at `addr` as the caller says: ours are bound to another name than they have.
+    /// Adopts a socket that listens already. The caller says at which `addr`: a socket from `bind`
+    /// is bound to its temporary name.
     pub(crate) fn adopt(fd: OwnedFd, addr: &SocketAddr) -> Result<Self, BindError> {
         let no = |_| BindError::NotListening;
         getsockname::<UnixAddr>(fd.as_raw_fd()).map_err(no)?;
@@ -75,13 +79,13 @@ impl Listener {
         };
         fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(fail)?;
         fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(fail)?;
-        Ok(Self { fd, ours: false, file: None })
+        Ok(Self { fd, exclusive: false, file: None })
     }
 
-    /// Another descriptor of the socket; its file is not removed any more.
-    pub(crate) fn hand_out(&mut self) -> io::Result<OwnedFd> {
+    /// Returns a duplicate of the socket's descriptor; dropping the listener then leaves the file.
+    pub(crate) fn hand_over(&mut self) -> io::Result<OwnedFd> {
         let fd = self.fd.try_clone()?;
-        self.ours = false;
+        self.exclusive = false;
         if let Some(mut file) = self.file.take() {
             file.stays = true;
         }
@@ -91,8 +95,8 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if self.ours {
-            // Connections that nobody has taken may have descriptors in their queues.
+        if self.exclusive {
+            // Connections that were not accepted may have descriptors in their queues.
             untrusted_fd::empty(self.fd.as_fd());
         }
     }
@@ -104,12 +108,12 @@ impl AsFd for Listener {
     }
 }
 
-/// Removes its file when dropped, whatever happens to it before it has its final name.
+/// A socket's file under its temporary name, removed on drop.
 struct Temporary(PathBuf);
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // Gone already is as good.
+        // If it is gone already, there is nothing to do.
         let _ = fs::remove_file(&self.0);
     }
 }
@@ -126,7 +130,8 @@ fn publish(addr: &SocketAddr, path: &Path, fd: &OwnedFd, mode: Option<u32>) -> R
     bind(fd.as_raw_fd(), &target).map_err(|errno| fail("bind")(errno.into()))?;
     let temporary = Temporary(name);
     if let Some(mode) = mode {
-        // Not through a link: who may write to the directory could have put one there.
+        // Not through a link: another user with write access to the directory could have put one
+        // there.
         let (mode, no_link) = (Mode::from_bits_truncate(mode), FchmodatFlags::NoFollowSymlink);
         fchmodat(AT_FDCWD, &temporary.0, mode, no_link).map_err(|errno| fail("chmod")(errno.into()))?;
     }
@@ -140,23 +145,24 @@ fn publish(addr: &SocketAddr, path: &Path, fd: &OwnedFd, mode: Option<u32>) -> R
         Ok(_) if is_dead(addr) => remove(path).map_err(fail("removing the dead socket"))?,
         Ok(_) => return Err(BindError::InUse { socket: addr.to_string() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(fail("looking at the path")(error)),
+        Err(error) => return Err(fail("checking the path")(error)),
     }
     match fs::hard_link(&temporary.0, path) {
         Ok(()) => {}
-        // Somebody who does not know of the lock was faster.
+        // A process that does not use the lock was faster.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return Err(BindError::InUse { socket: addr.to_string() });
         }
         Err(error) => return Err(fail("linking the socket to its path")(error)),
     }
-    let meta = fs::symlink_metadata(&temporary.0).map_err(fail("looking at the socket"))?;
+    let meta = fs::symlink_metadata(&temporary.0).map_err(fail("checking the socket"))?;
     Ok(SocketFile { path: path.to_owned(), device: meta.dev(), inode: meta.ino(), stays: false })
 }
 
-/// Whether the socket at `addr` has nobody behind it. Any answer but a clear no means somebody.
+/// Returns whether no server listens on the socket at `addr`. Only the kernel's clear answer
+/// counts.
 fn is_dead(addr: &SocketAddr) -> bool {
-    matches!(Socket::connect(addr), Err(ConnectError::NobodyListens { .. } | ConnectError::NoSocket { .. }))
+    matches!(Socket::connect(addr), Err(ConnectError::NotListening { .. } | ConnectError::NoSocket { .. }))
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -166,7 +172,7 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Locks a directory against other servers that come or go.
+/// Locks a directory against other servers that start or stop.
 fn lock(directory: &Path, addr: &SocketAddr) -> Result<Flock<File>, BindError> {
     let fail = |step| move |source| BindError::System { socket: addr.to_string(), step, source };
     let mut file = File::open(directory).map_err(fail("opening the directory"))?;
@@ -174,7 +180,7 @@ fn lock(directory: &Path, addr: &SocketAddr) -> Result<Flock<File>, BindError> {
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(lock),
-            Err((back, nix::Error::EAGAIN | nix::Error::EINTR)) if start.elapsed() < LOCK_PATIENCE => {
+            Err((back, nix::Error::EAGAIN | nix::Error::EINTR)) if start.elapsed() < LOCK_TIMEOUT => {
                 file = back;
             }
             Err((_, nix::Error::EAGAIN | nix::Error::EINTR)) => {
@@ -195,13 +201,13 @@ impl Drop for SocketFile {
         let directory = addr.directory().unwrap_or_else(|| PathBuf::from("."));
         let _lock = match lock(&directory, &addr) {
             Ok(lock) => lock,
-            Err(error) => return tracing::debug!(%error, "leaving the socket's file behind"),
+            Err(error) => return tracing::debug!(%error, "cannot remove the socket's file"),
         };
         let ours = |meta: &fs::Metadata| meta.dev() == self.device && meta.ino() == self.inode;
         if fs::symlink_metadata(&self.path).as_ref().is_ok_and(ours)
             && let Err(error) = remove(&self.path)
         {
-            tracing::debug!(%error, "leaving the socket's file behind");
+            tracing::debug!(%error, "cannot remove the socket's file");
         }
     }
 }

@@ -12,7 +12,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 /// The timer's own token.
 const TIMER: u64 = 0;
 
-/// See the module. Tokens tell descriptors apart; 0 is taken.
+/// An epoll descriptor with a timer. Tokens tell descriptors apart; 0 is the timer's.
 #[derive(Debug)]
 pub(crate) struct Poller {
     epoll: Epoll,
@@ -20,7 +20,7 @@ pub(crate) struct Poller {
     deadline: Option<Instant>,
 }
 
-/// What a descriptor is watched for.
+/// The condition that a descriptor is watched for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Interest {
     Read,
@@ -58,7 +58,7 @@ impl Poller {
         Ok(self.epoll.delete(fd)?)
     }
 
-    /// Tokens of the descriptors that are ready now; the timer only wakes.
+    /// Returns the tokens of the descriptors that are ready now. The timer has none: it only wakes.
     pub(crate) fn ready(&self) -> io::Result<Vec<u64>> {
         let mut events = [EpollEvent::empty(); 64];
         let count = match self.epoll.wait(&mut events, EpollTimeout::ZERO) {
@@ -69,14 +69,14 @@ impl Poller {
         Ok(events[..count].iter().map(EpollEvent::data).filter(|token| *token != TIMER).collect())
     }
 
-    /// The descriptor becomes ready at `deadline`, and stays so until this is called again with a later one.
+    /// Makes the descriptor ready at `deadline`, until this is called with a later one.
     pub(crate) fn set_deadline(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         if self.deadline == deadline {
             return Ok(());
         }
         match deadline {
             Some(deadline) => {
-                // Zero would switch the timer off.
+                // Zero would stop the timer.
                 let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
                 self.timer.set(Expiration::OneShot(TimeSpec::from(left)), TimerSetTimeFlags::empty())?;
             }
@@ -86,9 +86,9 @@ impl Poller {
         Ok(())
     }
 
-    /// Sleeps until something is ready; false when the time is over or a signal came.
+    /// Waits until a descriptor is ready; returns `false` on a timeout or a signal.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<bool> {
-        // Rounded up, so that a short sleep does not become a spin.
+        // Rounded up, so that a short timeout does not become a busy loop.
         let round_up = |time: Duration| time.saturating_add(Duration::from_micros(999));
         let timeout =
             timeout.map_or(PollTimeout::NONE, |time| round_up(time).try_into().unwrap_or(PollTimeout::MAX));
@@ -106,7 +106,7 @@ impl AsFd for Poller {
     }
 }
 
-/// The time `after` from now, or a very long one where the clock ends.
+/// Returns the time `after` from now, or a year from now when the clock cannot represent it.
 pub(crate) fn deadline_in(after: Duration) -> Instant {
     const LONG: Duration = Duration::from_hours(365 * 24);
     let now = Instant::now();

@@ -1,27 +1,29 @@
-//! File descriptors that arrived in a message become owned here, so that none is ever lost.
+//! Takes ownership of the file descriptors that arrive in messages, so that none is ever lost.
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{MsgFlags, SockFlag, accept4, recvmsg};
 
-/// Takes ownership of descriptor numbers the kernel has just installed.
+/// Takes ownership of a descriptor that the kernel has just installed.
 ///
 /// # Safety
-/// Each number is an open descriptor that nothing else owns.
+/// `number` is an open descriptor that nothing else owns.
 unsafe fn adopt(number: RawFd) -> OwnedFd {
     // SAFETY: the caller's promise.
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
-/// Owns the descriptors in a control buffer as `recvmsg` left it, and says how many entries that has. The buffer must have been zeroed before the call: the
-/// zero length behind the last entry ends it.
+/// Takes ownership of the descriptors in a control buffer that `recvmsg` has filled; returns them
+/// and the number of entries. The buffer was zeroed before the call: the zero length behind the
+/// last entry ends the list.
 ///
-/// The entries are taken from the bytes rather than through a parser that gives up when the kernel had to cut the list
-/// (for want of free descriptors): those that were installed would then stay open for ever.
+/// This reads the entries from the bytes, as `nix`'s parser gives up when the kernel had to cut the
+/// list (for lack of free descriptors): the descriptors installed so far would stay open for ever.
 ///
 /// # Safety
-/// `control` was zeroed, then given to one successful `recvmsg` and changed by nobody else, and is taken apart only once.
+/// `control` was zeroed, then filled by one successful `recvmsg` and not changed since, and is
+/// passed to this function only once.
 unsafe fn take(control: &[u8]) -> (usize, Vec<OwnedFd>) {
     // A `cmsghdr`: a length of a machine word, level and type; entries begin on words.
     const WORD: usize = size_of::<usize>();
@@ -45,7 +47,8 @@ unsafe fn take(control: &[u8]) -> (usize, Vec<OwnedFd>) {
         };
         if word(WORD, header) == LEVEL_SOCKET && word(WORD + 4, header) == TYPE_RIGHTS {
             for number in rest[HEADER..len].chunks_exact(4) {
-                // SAFETY: the kernel installed this descriptor for this call and it is taken once, by the caller's promise.
+                // SAFETY: the kernel installed this descriptor for this call and it is taken once,
+                // by the caller's promise.
                 fds.push(unsafe { adopt(word(0, number)) });
             }
         }
@@ -54,38 +57,42 @@ unsafe fn take(control: &[u8]) -> (usize, Vec<OwnedFd>) {
     (entries, fds)
 }
 
-/// Most descriptors the kernel puts into one message.
+/// The most descriptors that the kernel puts into one message.
 const MAX_FDS: usize = 253;
-/// Room for all of them behind one entry's header, in 8-byte steps, and for the credentials that may come first.
+/// Room for all of them behind one entry's header, in 8-byte steps, and for the credentials that
+/// may come first.
 const CONTROL_BYTES: usize = 16 + MAX_FDS * 4 + 4 + CREDENTIALS;
 const CREDENTIALS: usize = 16 + 16;
 
-/// Receives one packet without blocking: its length, which is above the buffer's when it was cut, and all descriptors
-/// that came with it. Nothing at the end, or for a packet of no bytes with which nothing came.
+/// Receives one packet without blocking. Returns its length, which exceeds the buffer's when the
+/// packet was cut, and all descriptors that came with it; `None` at the end, and for a packet
+/// without bytes or control entries.
 pub(crate) fn receive(
     socket: BorrowedFd<'_>,
     packet: &mut [u8],
 ) -> nix::Result<Option<(usize, Vec<OwnedFd>)>> {
     let mut control = [0; CONTROL_BYTES];
     let mut iov = [IoSliceMut::new(packet)];
-    // MSG_TRUNC makes the kernel tell the real length.
+    // MSG_TRUNC makes the kernel return the real length.
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_TRUNC;
     let len = recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut control), flags)?.bytes;
-    // SAFETY: zeroed above, filled by the one call above that succeeded, and taken apart here only.
+    // SAFETY: zeroed above, filled by the one call above that succeeded, and passed to `take` here
+    // only.
     let (entries, fds) = unsafe { take(&control) };
     Ok((len != 0 || entries != 0).then_some((len, fds)))
 }
 
-/// Accepts one waiting connection, without blocking; it will not block either and is closed on exec.
+/// Accepts one waiting connection without blocking. The connection is non-blocking, and closed on
+/// exec.
 pub(crate) fn accept(listener: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
     let number = accept4(listener.as_raw_fd(), SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC)?;
     // SAFETY: the kernel installed this descriptor for this call.
     Ok(unsafe { adopt(number) })
 }
 
-/// Registers a descriptor with the tokio runtime this is called in.
+/// Registers a descriptor with the current tokio runtime.
 #[cfg(feature = "tokio")]
 pub(crate) fn register(fd: OwnedFd) -> std::io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
-    // SAFETY: an owned descriptor keeps its number, and is closed only after it was deregistered.
+    // SAFETY: an owned descriptor keeps its number, and `AsyncFd` deregisters it before closing it.
     Ok(unsafe { tokio::io::unix::AsyncFd::register(fd) }?)
 }

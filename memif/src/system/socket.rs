@@ -1,4 +1,4 @@
-//! One connection of the control channel: whole messages, never blocking.
+//! One connection of the control channel: it sends and receives whole messages, and never blocks.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -18,37 +18,37 @@ use crate::system::addr::SocketAddr;
 use crate::system::scm_rights;
 use crate::system::untrusted_fd::{self, UntrustedFd};
 
-/// A connected socket and what could not be sent on it yet.
+/// A connected socket and the messages that could not be sent on it yet.
 #[derive(Debug)]
 pub(crate) struct Socket {
     fd: OwnedFd,
     unsent: VecDeque<([u8; MESSAGE_LEN], Option<Arc<OwnedFd>>)>,
 }
 
-/// What a look at the socket found.
+/// The outcome of a receive.
 #[derive(Debug)]
 pub(crate) enum Received {
-    /// A message, or a packet that is none, and the descriptors that came with it.
+    /// A message, or the error of a packet that is none, and the descriptors that came with it.
     Packet(Result<Message, ProtocolError>, Vec<UntrustedFd>),
-    /// Nothing for now.
+    /// There is nothing for now.
     Nothing,
-    /// The other side is gone.
+    /// The peer has closed the connection.
     Closed,
 }
 
-/// A new socket of the control channel's kind.
+/// Makes a new socket for a control channel.
 pub(crate) fn new_socket() -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     Ok(socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?)
 }
 
 impl Socket {
-    /// For a connection that was accepted.
+    /// Wraps an accepted connection.
     pub(crate) fn accepted(fd: OwnedFd) -> Self {
         Self { fd, unsent: VecDeque::new() }
     }
 
-    /// Connects, without waiting: a listening socket takes the connection at once or not at all.
+    /// Connects without waiting: a listening socket takes the connection at once or not at all.
     pub(crate) fn connect(addr: &SocketAddr) -> Result<Self, ConnectError> {
         let socket = || addr.to_string();
         let other = |source| ConnectError::Other { socket: socket(), source };
@@ -60,14 +60,14 @@ impl Socket {
                 Some(directory) => Err(ConnectError::NoDirectory { socket: socket(), directory }),
                 None => Err(ConnectError::NoSocket { socket: socket() }),
             },
-            // There is no file to an abstract name: nobody listens means that it does not exist.
+            // An abstract name has no file: where no process listens, the socket does not exist.
             Err(nix::Error::ECONNREFUSED) if addr.as_path().is_none() => {
                 Err(ConnectError::NoSocket { socket: socket() })
             }
             Err(nix::Error::ECONNREFUSED) => Err(if addr.as_path().is_some_and(is_no_socket) {
                 ConnectError::NotMemif { socket: socket() }
             } else {
-                ConnectError::NobodyListens { socket: socket() }
+                ConnectError::NotListening { socket: socket() }
             }),
             Err(nix::Error::EACCES | nix::Error::EPERM) => Err(ConnectError::Denied { socket: socket() }),
             Err(nix::Error::EPROTOTYPE) => Err(ConnectError::NotMemif { socket: socket() }),
@@ -76,7 +76,7 @@ impl Socket {
         }
     }
 
-    /// Looks for the next packet.
+    /// Receives the next packet, if there is one.
     pub(crate) fn receive(&self) -> Received {
         let mut packet = [0; MESSAGE_LEN];
         let mut reset = false;
@@ -92,7 +92,8 @@ impl Socket {
                 }
                 Err(nix::Error::EAGAIN) => Received::Nothing,
                 Err(nix::Error::EINTR) => continue,
-                // The other side closed without having read all: told once, before what it had to say.
+                // The peer closed without having read all: the kernel reports that once, before the
+                // peer's last messages.
                 Err(nix::Error::ECONNRESET) if !reset => {
                     reset = true;
                     continue;
@@ -105,18 +106,20 @@ impl Socket {
         }
     }
 
-    /// Sends a message, or keeps it until the other side has read some. An error means that the other side is gone.
+    /// Sends a message, or keeps it until the peer has read others. An error means that the peer
+    /// has closed the connection.
     pub(crate) fn send(&mut self, message: &Message, fd: Option<Arc<OwnedFd>>) -> nix::Result<()> {
         self.unsent.push_back((message.encode(), fd));
         self.flush()
     }
 
-    /// Whether messages wait for the other side to read. Callers then stop reading, so no more of them gather.
+    /// Returns whether messages wait for the peer to read. Callers then stop reading, so the queue
+    /// does not grow.
     pub(crate) fn is_stuck(&self) -> bool {
         !self.unsent.is_empty()
     }
 
-    /// Sends what is kept, as far as the other side takes it.
+    /// Sends the waiting messages, as far as the socket takes them.
     pub(crate) fn flush(&mut self) -> nix::Result<()> {
         while let Some((packet, fd)) = self.unsent.front() {
             let number = fd.as_ref().map(|fd| [fd.as_raw_fd()]);
@@ -133,43 +136,45 @@ impl Socket {
         Ok(())
     }
 
-    /// Says goodbye, if the other side still listens; there is nobody to tell otherwise.
-    pub(crate) fn bye(&mut self, reason: &str) {
-        // What is unread when a socket is closed makes the other side see an error instead of the reason.
+    /// Sends DISCONNECT, if the peer still reads. Errors are ignored: the connection ends in any
+    /// case.
+    pub(crate) fn disconnect(&mut self, reason: &str) {
+        // A socket closed with unread data makes the peer see an error instead of the reason.
         untrusted_fd::empty(self.fd.as_fd());
-        let _ = self.send(&Message::DisconnectReason { code: 0, reason: Reason::new(reason) }, None);
+        let _ = self.send(&Message::Disconnect { code: 0, reason: Reason::new(reason) }, None);
     }
 
-    /// The user on the other side, at the time it connected.
+    /// Returns the peer's user at the time it connected, if the kernel knows it.
     pub(crate) fn peer_uid(&self) -> Option<u32> {
-        getsockopt(&self.fd, PeerCredentials).ok().map(|who| who.uid())
+        getsockopt(&self.fd, PeerCredentials).ok().map(|credentials| credentials.uid())
     }
 
-    /// Whether the other side has closed, even if it left messages.
+    /// Returns whether the peer has closed the connection, even if it left messages.
     pub(crate) fn is_hung_up(&self) -> bool {
-        self.shows(PollFlags::POLLHUP | PollFlags::POLLERR)
+        self.polls(PollFlags::POLLHUP | PollFlags::POLLERR)
     }
 
-    /// Whether there are messages to be read.
+    /// Returns whether there are messages to read.
     pub(crate) fn has_input(&self) -> bool {
-        self.shows(PollFlags::POLLIN)
+        self.polls(PollFlags::POLLIN)
     }
 
-    fn shows(&self, events: PollFlags) -> bool {
+    fn polls(&self, events: PollFlags) -> bool {
         let mut fds = [PollFd::new(self.fd.as_fd(), events & PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::ZERO).is_ok()
-            && fds[0].revents().is_some_and(|shown| shown.intersects(events))
+            && fds[0].revents().is_some_and(|revents| revents.intersects(events))
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        // There may be descriptors in messages that nobody has read.
+        // Unread messages may carry descriptors.
         untrusted_fd::empty(self.fd.as_fd());
     }
 }
 
-/// Whether there is a file at the path that is no socket; the kernel refuses both alike.
+/// Returns whether the path is a file that is no socket: the kernel returns the same error for a
+/// dead socket.
 fn is_no_socket(path: &std::path::Path) -> bool {
     use std::os::unix::fs::FileTypeExt;
     path.metadata().is_ok_and(|meta| !meta.file_type().is_socket())

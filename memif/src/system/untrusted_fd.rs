@@ -1,4 +1,4 @@
-//! Descriptors that a peer has sent, which may be anything.
+//! Descriptors that a peer has sent, which can be of any kind.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -13,10 +13,10 @@ use crate::system::scm_rights;
 
 /// A descriptor that a peer may have chosen.
 ///
-/// Closing such a one is not harmless. It can be a connection that is to be closed only when all it has to send has arrived
-/// somewhere (`SO_LINGER`), or a socket with such a connection in its queue. Or a file of a file system whose server is the
-/// peer's, and which never answers that the file was closed. What no honest peer sends is therefore closed by threads that
-/// nobody waits for.
+/// Closing it can block. It can be a connection whose close waits until all data has arrived
+/// (`SO_LINGER`), or a socket with such a connection in its queue. It can be a file of a file
+/// system that the peer serves, and never answers for. Descriptors that no honest peer sends are
+/// therefore closed on other threads, and no caller waits for them.
 #[derive(Debug)]
 pub(crate) struct UntrustedFd(Option<OwnedFd>);
 
@@ -32,7 +32,7 @@ impl AsFd for UntrustedFd {
     }
 }
 
-/// Memory and eventfds, which the kernel closes without asking or waiting for anybody.
+/// Returns whether the descriptor is memory or an eventfd, which the kernel closes without waiting.
 fn is_harmless(fd: &OwnedFd) -> bool {
     let link = || readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()).as_str());
     fcntl(fd, FcntlArg::F_GET_SEALS).is_ok() || link().is_ok_and(|name| name == "anon_inode:[eventfd]")
@@ -42,26 +42,30 @@ impl Drop for UntrustedFd {
     fn drop(&mut self) {
         let Some(fd) = self.0.take() else { return };
         if !is_harmless(&fd) {
-            tracing::debug!("a peer has sent neither memory nor an eventfd, which is closed elsewhere");
+            tracing::debug!(
+                "a peer has sent a descriptor that is neither memory nor an eventfd; closing it on another thread"
+            );
             close_elsewhere(fd);
         }
     }
 }
 
-/// Takes all there is out of a unix socket, connections that wait on it included, and lets no more come. What its queue holds
-/// would be closed by the kernel otherwise, and not with the care it needs.
+/// Takes everything out of a unix socket, waiting connections included, and lets no more in.
+/// Otherwise the kernel would close the descriptors in the queue, and could block doing so.
 pub(crate) fn empty(socket: BorrowedFd<'_>) {
     // No more can come after the shutdown, so this ends.
     if shutdown(socket.as_raw_fd(), Shutdown::Read).is_err() {
         return;
     }
-    // Whatever is in the queue comes with something then: a packet of no bytes would look like the end.
+    // With credentials every packet in the queue has some content: a packet of no bytes would look
+    // like the end.
     let _ = setsockopt(&socket, sockopt::PassCred, &true);
     let mut packet = [0; 4_096];
     loop {
         match scm_rights::receive(socket, &mut packet) {
             Ok(Some((_, fds))) => fds.into_iter().map(UntrustedFd::from).for_each(drop),
-            // The other side closed without having read all: told once, before what it had to say.
+            // The peer closed without having read all: the kernel reports that once, before the
+            // peer's last messages.
             Err(nix::Error::EINTR | nix::Error::ECONNRESET) => {}
             Ok(None) | Err(_) => break,
         }
@@ -78,19 +82,21 @@ pub(crate) fn empty(socket: BorrowedFd<'_>) {
 
 /// Closes a descriptor, which may take for ever.
 fn close(fd: OwnedFd) {
-    // Fails for all that is no socket.
+    // Fails for files that are no sockets.
     let _ = setsockopt(&fd, sockopt::Linger, &linger { l_onoff: 0, l_linger: 0 });
     if getsockname::<UnixAddr>(fd.as_raw_fd()).is_ok() {
-        // The kernel lets sockets be in the queues of others to a small depth only.
+        // The kernel limits how deep sockets can be nested in each other's queues.
         empty(fd.as_fd());
     }
     drop(fd);
 }
 
-/// Most threads that are there to close descriptors: so many may never come back before others have to wait.
+/// The most threads that close descriptors. Only when so many of them block for ever do other
+/// descriptors wait.
 const MAX_CLOSERS: usize = 16;
 
-/// What is to be closed, and the threads at it, which are there only while there is something to do.
+/// The descriptors to close, and the number of threads that do it. The threads exist only while
+/// there is work.
 struct Closers {
     waiting: VecDeque<OwnedFd>,
     threads: usize,
@@ -105,7 +111,8 @@ fn closers() -> MutexGuard<'static, Closers> {
 fn close_elsewhere(fd: OwnedFd) {
     let mut closers = closers();
     closers.waiting.push_back(fd);
-    // Without a thread it stays open, rather than being waited for, until there is one.
+    // If no thread can be made, the descriptor stays open until there is one: this caller does not
+    // wait.
     if closers.threads < MAX_CLOSERS
         && thread::Builder::new().name("memif-close".into()).spawn(close_all).is_ok()
     {
@@ -119,7 +126,7 @@ fn close_all() {
     }
 }
 
-/// The next to be closed; none, and the thread goes.
+/// Returns the next descriptor to close; with `None` the thread ends.
 fn next() -> Option<OwnedFd> {
     let mut closers = closers();
     let next = closers.waiting.pop_front();

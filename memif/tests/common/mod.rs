@@ -1,4 +1,4 @@
-//! A peer that can lie about everything: raw messages on a real socket, raw stores into real memory.
+//! A peer that can break every rule: raw messages on a real socket, raw stores into real memory.
 
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its own part of this")]
 
@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use memif::{Client, Event, Link, Options, Server, SocketAddr};
+use memif::{Client, ClientOptions, Event, InterfaceOptions, Link, Server, SocketAddr, SocketOptions};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{
@@ -16,10 +16,10 @@ use nix::sys::socket::{
     accept4, bind, connect, listen, recvmsg, sendmsg, socket,
 };
 
-/// Nothing here takes nearly as long; it only keeps a broken test from hanging.
+/// No test takes nearly as long; it only keeps a broken test from hanging.
 pub const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A name no other test uses.
+/// Returns a name that no other test uses.
 pub fn unique(test: &str) -> SocketAddr {
     SocketAddr::abstract_name(format!("memif-test-{}-{test}", std::process::id())).unwrap()
 }
@@ -130,13 +130,13 @@ pub fn event_fd() -> EventFd {
     EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).unwrap()
 }
 
-/// What the mock heard.
+/// What the mock has received.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum Received {
     Ack,
     Hello,
     Connected,
-    DisconnectReason(String),
+    Disconnect(String),
     Other(u16),
     Closed,
 }
@@ -189,13 +189,13 @@ impl Mock {
         sendmsg::<()>(self.fd.as_raw_fd(), &[IoSlice::new(bytes)], control, flags, None).map(drop)
     }
 
-    /// The peer may have closed already: that shows in what is heard next.
+    /// Sends a message. The peer may have closed already: the next receive shows that.
     pub fn send(&self, bytes: &[u8], fds: &[RawFd]) {
         let _ = self.try_send(bytes, fds);
     }
 
     /// What came, byte for byte, with its descriptors; no bytes at the end.
-    pub fn hear_packet(&self) -> Option<(Vec<u8>, Vec<OwnedFd>)> {
+    pub fn receive_packet(&self) -> Option<(Vec<u8>, Vec<OwnedFd>)> {
         let mut packet = [0; 128];
         let mut control = nix::cmsg_space!([RawFd; 4]);
         let mut iov = [IoSliceMut::new(&mut packet)];
@@ -216,41 +216,42 @@ impl Mock {
     }
 
     /// What came, with its descriptors.
-    pub fn hear_with_fds(&self) -> Option<(Heard, Vec<OwnedFd>)> {
-        let (packet, fds) = self.hear_packet()?;
-        let Some(&[low, high]) = packet.first_chunk() else { return Some((Heard::Closed, fds)) };
-        let heard = match u16::from_ne_bytes([low, high]) {
-            1 => Heard::Ack,
-            2 => Heard::Hello,
-            7 => Heard::Connected,
+    pub fn receive_with_fds(&self) -> Option<(Received, Vec<OwnedFd>)> {
+        let (packet, fds) = self.receive_packet()?;
+        let Some(&[low, high]) = packet.first_chunk() else { return Some((Received::Closed, fds)) };
+        let received = match u16::from_ne_bytes([low, high]) {
+            1 => Received::Ack,
+            2 => Received::Hello,
+            7 => Received::Connected,
             8 => {
                 let text = packet[6..102].split(|byte| *byte == 0).next().unwrap();
-                Heard::DisconnectReason(String::from_utf8(text.to_vec()).unwrap())
+                Received::Disconnect(String::from_utf8(text.to_vec()).unwrap())
             }
-            kind => Heard::Other(kind),
+            kind => Received::Other(kind),
         };
-        Some((heard, fds))
+        Some((received, fds))
     }
 
-    pub fn hear(&self) -> Option<Heard> {
-        self.hear_with_fds().map(|(heard, _)| heard)
+    pub fn receive(&self) -> Option<Received> {
+        self.receive_with_fds().map(|(received, _)| received)
     }
 }
 
 pub fn accept(listener: &OwnedFd, client: &mut Client) -> Mock {
     until("a connection", || {
-        // Refusals of earlier attempts may still come.
+        // Rejections of earlier attempts may still come.
         let _ = client.ready().unwrap();
         Mock::accept(listener)
     })
 }
 
-/// Lets the client work until the mock hears this kind of message; the descriptors that came with it.
+/// Lets the client work until the mock hears this kind of message; the descriptors that came with
+/// it.
 pub fn expect(mock: &Mock, client: &mut Client, kind: u16) -> Vec<OwnedFd> {
     until("a message", || {
         assert!(client.ready().unwrap().is_none());
-        let (heard, fds) = mock.hear_with_fds()?;
-        assert_eq!(heard, Heard::Other(kind));
+        let (received, fds) = mock.receive_with_fds()?;
+        assert_eq!(received, Received::Other(kind));
         Some(fds)
     })
 }
@@ -279,10 +280,10 @@ impl World {
     }
 
     /// Lets the server work until the mock hears something other than ACK and HELLO.
-    pub fn verdict(&mut self, mock: &Mock) -> Heard {
+    pub fn verdict(&mut self, mock: &Mock) -> Received {
         until("a verdict", || {
             self.pump();
-            mock.hear().filter(|heard| !matches!(heard, Heard::Ack | Heard::Hello))
+            mock.receive().filter(|received| !matches!(received, Received::Ack | Received::Hello))
         })
     }
 
@@ -316,19 +317,19 @@ impl World {
         for (message, fd) in proper(id, &memory, &event_fd()) {
             mock.send(&message, fd.as_slice());
         }
-        assert_eq!(self.verdict(&mock), Heard::Connected);
+        assert_eq!(self.verdict(&mock), Received::Connected);
         (mock, memory, self.link())
     }
 }
 
 /// What a proper client of interface `id` sends, each with its descriptor.
-pub fn proper(id: u32, memory: &File, bell: &EventFd) -> Vec<(Vec<u8>, Option<RawFd>)> {
-    let bell = std::os::fd::AsFd::as_fd(bell).as_raw_fd();
+pub fn proper(id: u32, memory: &File, event_fd: &EventFd) -> Vec<(Vec<u8>, Option<RawFd>)> {
+    let event_fd = std::os::fd::AsFd::as_fd(event_fd).as_raw_fd();
     vec![
         (init(id, 0, b""), None),
         (add_region(0, SIZE), Some(memory.as_raw_fd())),
-        (add_ring(true, 0, 0, S2M, LOG2), Some(bell)),
-        (add_ring(false, 0, 0, M2S, LOG2), Some(bell)),
+        (add_ring(true, 0, 0, S2M, LOG2), Some(event_fd)),
+        (add_ring(false, 0, 0, M2S, LOG2), Some(event_fd)),
         (connect_message(), None),
     ]
 }
@@ -341,8 +342,8 @@ pub struct Pair {
     pub there: Link,
 }
 
-pub fn pair(addr: &SocketAddr, server_options: Options, client_options: Options) -> Pair {
-    let mut server = Server::bind(addr).unwrap();
+pub fn pair(addr: &SocketAddr, server_options: InterfaceOptions, client_options: ClientOptions) -> Pair {
+    let mut server = Server::bind(addr, SocketOptions::new()).unwrap();
     server.add(server_options).unwrap();
     let mut client = Client::new(addr, client_options).unwrap();
     let mut server = World::new(server);

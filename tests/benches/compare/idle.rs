@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use memif::{Client, Event, Link, Options};
+use memif::{Client, ClientOptions, Event, Link};
 use nix::unistd::{SysconfVar, sysconf};
 use system_tests::{Lab, Process, WAIT_TIMEOUT, wait};
 
@@ -25,7 +25,7 @@ pub(crate) fn a_hundred_ports(sheet: &mut Sheet<'_>) {
     let address = socket.to_str().expect("the lab's path is text").parse().expect("an address");
     // Small rings: it is not their memory that is measured, but a hundred of them have to be there.
     let mut peers: Vec<Client> = (0..PORTS)
-        .map(|id| Client::new(&address, Options::new(id).log2_ring_size(5)).expect("a client"))
+        .map(|id| Client::new(&address, ClientOptions::new(id).log2_ring_size(5)).expect("a client"))
         .collect();
     // All at once, as a hundred programs would: a server waits for an answer of so many and so long only.
     let mut links: Vec<Option<Link>> = peers.iter().map(|_| None).collect();

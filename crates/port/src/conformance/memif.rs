@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use memif::{Client, Event, Link, Options, SocketAddr};
+use memif::{Client, ClientOptions, Event, Link, SocketAddr};
 
 use super::{Bench, Cable, Peer, conforms, here};
 
@@ -15,7 +15,7 @@ struct Client_ {
 impl Client_ {
     fn call(&mut self) {
         let address = SocketAddr::path(&self.socket).expect("a short path");
-        self.client = Some(Client::new(&address, Options::new(0)).expect("valid"));
+        self.client = Some(Client::new(&address, ClientOptions::new(0)).expect("valid"));
     }
 
     fn link(&mut self) -> Option<&mut Link> {

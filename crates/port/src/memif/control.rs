@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use memif::{Client, Details, Event, Role, Server, SocketAddr};
+use memif::{Client, Details, Event, Server, SocketAddr, SocketOptions};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use super::mailbox::{Change, Mailbox};
-use super::{MemifPort, MemifSpec};
+use super::{MemifOptions, MemifPort, MemifSpec};
 use crate::error::PortError;
 use crate::report_once::ReportOnce;
 use crate::reporter::Reporter;
@@ -121,21 +121,24 @@ impl Sockets {
             refused: None,
         };
         let refused = |source| PortError::Options { port: name.to_owned(), source };
+        let system = |error| PortError::system(name, error);
         let mut table = office.lock();
-        let found = if spec.role == Role::Server { table.server_at(&spec.address) } else { None };
-        let token = if let Some((token, server)) = found {
-            server.add(options).map_err(refused)?;
-            token
-        } else {
-            let face = match spec.role {
-                Role::Server => {
-                    let mut server = Server::bind(&spec.address)?;
+        let token = match options {
+            MemifOptions::Interface(options) => {
+                if let Some((token, server)) = table.server_at(&spec.address) {
                     server.add(options).map_err(refused)?;
-                    Face::Server(Box::new(server))
+                    token
+                } else {
+                    let mut server = Server::bind(&spec.address, SocketOptions::new())?;
+                    server.add(options).map_err(refused)?;
+                    let face = Face::Server(Box::new(server));
+                    office.admit(&mut table, face, &spec.address).map_err(system)?
                 }
-                Role::Client => Face::Client(Box::new(Client::new(&spec.address, options)?)),
-            };
-            office.admit(&mut table, face, &spec.address).map_err(|error| PortError::system(name, error))?
+            }
+            MemifOptions::Client(options) => {
+                let face = Face::Client(Box::new(Client::new(&spec.address, options)?));
+                office.admit(&mut table, face, &spec.address).map_err(system)?
+            }
         };
         if let Some(endpoint) = table.endpoints.get_mut(&token) {
             endpoint.ports.insert(id, subscriber);
@@ -272,7 +275,7 @@ impl Office {
             Face::Server(server) => server.details(id)?,
             Face::Client(client) => client.details(),
         };
-        details.last_refusal.clone_from(&endpoint.ports.get(&id)?.refused);
+        details.last_rejection.clone_from(&endpoint.ports.get(&id)?.refused);
         Some(details)
     }
 }
@@ -336,7 +339,7 @@ impl Endpoint {
                 port.told.report(&port.name, &reason, tell);
                 port.mailbox.post(Change::Down);
             }
-            Event::Refused { id, reason } => match id.and_then(|id| self.ports.get_mut(&id)) {
+            Event::Rejected { id, reason } => match id.and_then(|id| self.ports.get_mut(&id)) {
                 Some(port) => {
                     port.told.report(&port.name, &reason, tell);
                     port.refused = Some(reason.to_string());

@@ -19,8 +19,7 @@ use shmbus::{
 
 pub use self::control::{Control, Sockets, View};
 pub use self::mailbox::Change;
-pub use self::spec::DEFAULT_SOCKET;
-pub use self::spec::MemifSpec;
+pub use self::spec::{DEFAULT_SOCKET, MemifOptions, MemifSpec};
 use crate::port::{BURST, Moved, NotSent, Port};
 
 /// How long after an interrupt was asked for a connected peer is looked at once more: far longer than its stores can be on their way.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use memif::{Options, Role, RxMode, SocketAddr};
+use memif::{ClientOptions, InterfaceOptions, Role, RxMode, SocketAddr};
 
 use crate::keys::{Keys, refused};
 use crate::parse::ParsePortError;
@@ -53,7 +53,27 @@ pub struct MemifSpec {
     pub has_secret: bool,
     /// Whether it was asked not to copy, which a port on a bus cannot do: its peer may, all the same.
     pub zero_copy: bool,
-    options: Options,
+    options: MemifOptions,
+}
+
+/// The library's options for an interface, by its role.
+#[derive(Clone, Debug)]
+pub enum MemifOptions {
+    /// It connects.
+    Client(ClientOptions),
+    /// It is one of a server's.
+    Interface(InterfaceOptions),
+}
+
+impl MemifOptions {
+    /// Returns the interface's id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        match self {
+            Self::Client(options) => options.id(),
+            Self::Interface(options) => options.id(),
+        }
+    }
 }
 
 impl MemifSpec {
@@ -93,22 +113,33 @@ impl MemifSpec {
         let zero_copy = keys.choice("zero-copy", &[("no", false), ("yes", true)])?;
         let log2_ring_size = keys.number("rsize", 10, 1..=14)?;
         let buffer_size = keys.number("bsize", 2_048, 64..=65_535)?;
-        let mut options = Options::new(id)
+        let mut interface = InterfaceOptions::new(id).rx_mode(rx_mode);
+        let mut client = ClientOptions::new(id)
+            .rx_mode(rx_mode)
             .log2_ring_size(log2_ring_size)
             .buffer_size(buffer_size)
-            .rx_mode(rx_mode)
             .reconnect(Some(Duration::from_millis(keys.number("reconnect", 1_000, 10..=3_600_000)?)));
         if keys.get("rx-queues").is_some() {
-            options = options.rx_queues(keys.number("rx-queues", 1, 1..=255)?);
+            let queues = keys.number("rx-queues", 1, 1..=255)?;
+            (client, interface) = (client.rx_queues(queues), interface.rx_queues(queues));
         }
         if keys.get("tx-queues").is_some() {
-            options = options.tx_queues(keys.number("tx-queues", 1, 1..=255)?);
+            let queues = keys.number("tx-queues", 1, 1..=255)?;
+            (client, interface) = (client.tx_queues(queues), interface.tx_queues(queues));
         }
         if let Some(name) = keys.get("name") {
-            options = options.name(name);
+            (client, interface) = (client.name(name), interface.name(name));
         }
+        let mut options = match role {
+            Role::Client => MemifOptions::Client(client),
+            Role::Server => MemifOptions::Interface(interface),
+        };
         if let Some(secret) = keys.get("secret") {
-            options = options.secret(secret).map_err(|error| refused("secret", "...", &error))?;
+            let secured = match options {
+                MemifOptions::Client(options) => options.secret(secret).map(MemifOptions::Client),
+                MemifOptions::Interface(options) => options.secret(secret).map(MemifOptions::Interface),
+            };
+            options = secured.map_err(|error| refused("secret", "...", &error))?;
         }
         let (mac, has_secret) = (keys.mac("mac")?, keys.get("secret").is_some());
         let learn = keys.learn()?;
@@ -128,9 +159,13 @@ impl MemifSpec {
 
     /// Returns the library's options for it. Peers see `program` as the program's name, unless it is empty.
     #[must_use]
-    pub fn options(&self, program: &str) -> Options {
+    pub fn options(&self, program: &str) -> MemifOptions {
         let options = self.options.clone();
-        if program.is_empty() { options } else { options.app_name(program) }
+        match options {
+            _ if program.is_empty() => options,
+            MemifOptions::Client(options) => MemifOptions::Client(options.app_name(program)),
+            MemifOptions::Interface(options) => MemifOptions::Interface(options.app_name(program)),
+        }
     }
 }
 

@@ -1,35 +1,35 @@
 //! The server's half of the handshake: messages and descriptors in, answers out.
 //!
-//! Answers each message at once, so it serves clients that wait for every answer as well as those that send ahead. It
-//! does no I/O: who may connect and how memory is mapped is asked of a [`Host`].
+//! It answers each message at once, so it serves clients that wait for every answer as well as
+//! those that send ahead. It does no I/O: a [`Host`] decides who may connect, and maps the memory.
 
 use super::layout::{check_rings, direction};
-use crate::error::{ProtocolError, Rejection, RingFault};
+use crate::error::{ProtocolError, Rejection, RingError};
 use crate::format::message::{AddRing, Hello, Init, Message, Name};
 use crate::format::{MAX_LOG2_RING_SIZE, MAX_LOG2_RING_SIZE_ACCEPTED, MAX_REGIONS, VERSION};
 
-/// What the machine needs of the world.
+/// What the handshake needs from its endpoint.
 pub(crate) trait Host {
     /// A file descriptor.
     type Fd;
     /// A mapped region.
     type Region;
 
-    /// Decides about an INIT; its version has been checked. Reserves the interface.
+    /// Reserves the interface that an INIT asks for, or rejects it. The version is checked already.
     fn admit(&mut self, init: &Init) -> Result<Limits, Rejection>;
 
-    /// Maps a region; returns it and the bytes of it that can be reached.
+    /// Maps a region; returns it and the number of its bytes that descriptors reach.
     fn map(&mut self, index: u16, fd: Self::Fd, size: u64) -> Result<(Self::Region, u64), ProtocolError>;
 }
 
-/// Most rings in each direction for one interface.
+/// The most rings in each direction for one interface.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) s2m: u16,
     pub(crate) m2s: u16,
 }
 
-/// What a client has set up, complete and checked as far as messages go.
+/// The complete setup of a client, checked as far as its messages go.
 #[derive(Debug)]
 pub(crate) struct Setup<F, R> {
     pub(crate) id: u32,
@@ -47,13 +47,13 @@ pub(crate) enum Step<F, R> {
     Answer(Message),
     /// Build the link, and then send CONNECTED.
     Establish(Setup<F, R>),
-    /// The client said goodbye.
-    Bye(String),
+    /// End the connection: the client sent DISCONNECT with this reason.
+    Disconnected(String),
 }
 
-/// See the module.
+/// The server's half of one handshake.
 #[derive(Debug)]
-pub(crate) struct Server<F, R> {
+pub(crate) struct ServerHandshake<F, R> {
     state: State<F, R>,
 }
 
@@ -75,7 +75,7 @@ struct Building<F, R> {
     m2s: Vec<(AddRing, F)>,
 }
 
-/// The first message to any client.
+/// Returns the first message to any client.
 pub(crate) fn hello(app_name: &str, limits: Limits) -> Message {
     Message::Hello(Hello {
         app_name: Name::new(app_name),
@@ -88,13 +88,14 @@ pub(crate) fn hello(app_name: &str, limits: Limits) -> Message {
     })
 }
 
-impl<F, R> Server<F, R> {
-    /// For a connection that HELLO was sent to.
+impl<F, R> ServerHandshake<F, R> {
+    /// Starts the handshake of a connection on which HELLO was sent.
     pub(crate) fn new() -> Self {
         Self { state: State::Hello }
     }
 
-    /// Takes the next message. After an error the connection is over: the error's text is the reason to send.
+    /// Handles the next message. After an error the connection is over: the error's text is the
+    /// reason to send.
     pub(crate) fn receive<H>(
         &mut self,
         message: Message,
@@ -107,7 +108,7 @@ impl<F, R> Server<F, R> {
         let kind = message.kind();
         let fd = take_fd(&message, fds)?;
         match (&mut self.state, message, fd) {
-            (_, Message::DisconnectReason { reason, .. }, _) => Ok(Step::Bye(reason.to_string())),
+            (_, Message::Disconnect { reason, .. }, _) => Ok(Step::Disconnected(reason.to_string())),
             (State::Hello, Message::Init(init), _) => {
                 if init.version != VERSION {
                     return Err(ProtocolError::Version { min: init.version, max: init.version }.into());
@@ -134,7 +135,8 @@ impl<F, R> Server<F, R> {
     }
 }
 
-/// The one descriptor of those messages that carry one; any other number of them is a fault.
+/// Returns the descriptor of a message that carries one; any other number of descriptors is an
+/// error.
 fn take_fd<F>(message: &Message, mut fds: Vec<F>) -> Result<Option<F>, ProtocolError> {
     let want = usize::from(matches!(message, Message::AddRegion { .. } | Message::AddRing(_)));
     if fds.len() == want {
@@ -147,7 +149,7 @@ fn take_fd<F>(message: &Message, mut fds: Vec<F>) -> Result<Option<F>, ProtocolE
 impl<F, R> State<F, R> {
     fn name(&self) -> &'static str {
         match self {
-            Self::Hello => "INIT was due",
+            Self::Hello => "expected INIT",
             Self::Building(_) => "after INIT",
             Self::Up => "after CONNECTED",
         }
@@ -183,13 +185,13 @@ impl<F, R> Building<F, R> {
             if ring.s2m { (&mut self.s2m, self.limits.s2m) } else { (&mut self.m2s, self.limits.m2s) };
         let want = u16::try_from(rings.len()).unwrap_or(u16::MAX);
         let cause = if want >= max {
-            RingFault::Count { max }
+            RingError::Count { max }
         } else if ring.index != want {
-            RingFault::Index { want }
+            RingError::Index { want }
         } else if ring.log2_size > MAX_LOG2_RING_SIZE_ACCEPTED {
-            RingFault::Size { log2_size: ring.log2_size }
+            RingError::Size { log2_size: ring.log2_size }
         } else if ring.private_header != 0 {
-            RingFault::PrivateHeader { bytes: ring.private_header }
+            RingError::PrivateHeader { bytes: ring.private_header }
         } else {
             rings.push((ring, fd));
             return Ok(());
@@ -256,12 +258,14 @@ mod tests {
         Message::Connect { name: Name::new("if0") }
     }
 
-    /// Feeds messages, each with its number of descriptors; the last step or the refusal's text.
+    /// Feeds messages, each with its number of descriptors; returns the last step or the
+    /// rejection's text.
     fn play(messages: Vec<(Message, usize)>) -> Result<Step<u32, u64>, String> {
-        let mut server = Server::new();
+        let mut server = ServerHandshake::new();
         let mut last = Err("nothing".into());
         for (message, fds) in messages {
-            last = server.receive(message, vec![9; fds], &mut Anyone).map_err(|refusal| refusal.to_string());
+            last =
+                server.receive(message, vec![9; fds], &mut Anyone).map_err(|rejection| rejection.to_string());
             if last.is_err() {
                 break;
             }
@@ -284,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn every_lie_in_a_message_is_refused_by_name() {
+    fn every_invalid_message_is_rejected_by_name() {
         let bad_ring = |change: fn(&mut AddRing)| {
             let mut ring =
                 AddRing { s2m: true, index: 0, region: 0, offset: 0, log2_size: 3, private_header: 0 };
@@ -304,9 +308,9 @@ mod tests {
             messages
         };
         let cases: Vec<(Vec<(Message, usize)>, &str)> = vec![
-            (vec![(region(0), 1)], "ADD_REGION out of turn, INIT was due"),
-            (vec![(ring(true, 0, 0), 1)], "ADD_RING out of turn, INIT was due"),
-            (vec![(connect(), 0)], "CONNECT out of turn, INIT was due"),
+            (vec![(region(0), 1)], "ADD_REGION out of turn, expected INIT"),
+            (vec![(ring(true, 0, 0), 1)], "ADD_RING out of turn, expected INIT"),
+            (vec![(connect(), 0)], "CONNECT out of turn, expected INIT"),
             (vec![(Message::Ack, 0)], "ACK out of turn"),
             (vec![(init(7), 0), (init(7), 0)], "INIT out of turn, after INIT"),
             (vec![(init(8), 0)], "no interface with id 8"),
@@ -317,10 +321,10 @@ mod tests {
             (vec![(init(7), 0), (region(1), 1)], "region index 1, not 0"),
             (vec![(init(7), 0), (region(0), 1), (region(0), 1)], "region index 0, not 1"),
             (vec![(init(7), 0), (Message::AddRegion { index: 0, size: 0 }, 1)], "size of 0 bytes"),
-            (vec![(init(7), 0), (ring(true, 1, 0), 1)], "S2M ring 1: not in turn, 0 was due"),
+            (vec![(init(7), 0), (ring(true, 1, 0), 1)], "S2M ring 1: out of turn, expected 0"),
             (
                 vec![(init(7), 0), (ring(false, 0, 0), 1), (ring(false, 0, 0), 1)],
-                "M2S ring 0: not in turn, 1",
+                "M2S ring 0: out of turn, expected 1",
             ),
             (
                 vec![(init(7), 0), (ring(true, 0, 0), 1), (ring(true, 1, 0), 1), (ring(true, 2, 0), 1)],
@@ -338,27 +342,28 @@ mod tests {
             (up(region(1), 1), "ADD_REGION out of turn, after CONNECTED"),
         ];
         for (messages, text) in cases {
-            let refusal = play(messages).expect_err(text);
-            assert!(refusal.contains(text), "{refusal:?} should say {text:?}");
-            assert!(refusal.len() < 96, "{refusal:?} must fit into a DISCONNECT");
+            let rejection = play(messages).expect_err(text);
+            assert!(rejection.contains(text), "{rejection:?} should say {text:?}");
+            assert!(rejection.len() < 96, "{rejection:?} must fit into a DISCONNECT");
         }
     }
 
     #[test]
-    fn goodbye_is_heard_at_any_time() {
-        let bye =
-            || Message::DisconnectReason { code: 0, reason: crate::format::message::Reason::new("done") };
-        assert!(matches!(play(vec![(bye(), 0)]), Ok(Step::Bye(reason)) if reason == "done"));
-        assert!(matches!(play(vec![(init(7), 0), (bye(), 0)]), Ok(Step::Bye(_))));
+    fn a_disconnect_is_read_at_any_time() {
+        let disconnect =
+            || Message::Disconnect { code: 0, reason: crate::format::message::Reason::new("done") };
+        assert!(matches!(play(vec![(disconnect(), 0)]), Ok(Step::Disconnected(reason)) if reason == "done"));
+        assert!(matches!(play(vec![(init(7), 0), (disconnect(), 0)]), Ok(Step::Disconnected(_))));
     }
 
     proptest! {
-        /// Whatever arrives, the machine answers or refuses; what it establishes is within bounds.
+        /// Whatever arrives, the handshake answers or rejects; what it establishes is within
+        /// bounds.
         #[test]
-        fn any_messages_are_survived(
+        fn any_messages_are_handled(
             packets in proptest::collection::vec((0u16..10, proptest::collection::vec(0u8..4, 126), 0usize..3), 0..20)
         ) {
-            let mut server = Server::new();
+            let mut server = ServerHandshake::new();
             let _ = server.receive(init(7), Vec::new(), &mut Anyone);
             for (kind, body, fds) in packets {
                 let packet = [&kind.to_ne_bytes()[..], &body].concat();

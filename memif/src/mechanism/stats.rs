@@ -1,29 +1,49 @@
-//! What a queue has done.
+//! What a queue counts: its own thread writes, any thread reads.
 
 use std::ops::AddAssign;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::mechanism::counters::Counters;
+/// The counters of one queue. They have cache lines of their own, as many as processors fetch
+/// together.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Counters {
+    pub(crate) packets: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) interrupts: AtomicU64,
+    pub(crate) ring_full: AtomicU64,
+    pub(crate) cancelled: AtomicU64,
+    pub(crate) down: AtomicU64,
+}
+
+/// Adds to a counter without a locked instruction: there is one writer, and readers may see either
+/// value.
+#[inline]
+pub(crate) fn add(counter: &AtomicU64, more: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(more), Relaxed);
+}
 
 /// Counts of one queue, or of several together, since its link came up. They wrap around at 2^64.
 ///
-/// A queue counts with plain stores to memory of its own, once for each burst; who reads them from another thread may be a
-/// burst behind.
+/// A queue updates its counts once for each burst: another thread that reads them may see those of
+/// the burst before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct QueueStats {
-    /// Packets received and given back, or sent.
+    /// Packets received and released, or sent.
     pub packets: u64,
     /// Bytes of these packets.
     pub bytes: u64,
-    /// Receiving: interrupts taken in by [`RxQueue::disarm`](crate::RxQueue::disarm), as the eventfd counted them.
-    /// Sending: interrupts sent.
+    /// Receiving: interrupts that [`RxQueue::disarm`](crate::RxQueue::disarm) has read from the
+    /// eventfd. Sending: interrupts sent.
     pub interrupts: u64,
-    /// Sending: how often a packet found no room in the ring. One that is tried again counts again.
+    /// Sending: how often a packet found no room in the ring. A packet that is tried again counts
+    /// again.
     pub ring_full: u64,
-    /// Sending: packets that were added to a burst, but taken back before it was published.
+    /// Sending: packets that were added to a burst and cancelled before it was published.
     pub cancelled: u64,
-    /// Sending: packets that were not published as the link had gone down.
+    /// Sending: packets that were not published because the link had gone down.
     pub down: u64,
 }
 

@@ -1,6 +1,7 @@
-//! The client's half of the handshake, in lock-step: the next message goes out when the last was answered.
+//! The client's half of the handshake, in lock-step: each message is sent after the last one was
+//! answered.
 //!
-//! It does no I/O: the memory is built by a [`Host`] once the server's bounds are known.
+//! It does no I/O: a [`Host`] builds the memory once the server's bounds are known.
 
 use std::collections::VecDeque;
 
@@ -8,7 +9,7 @@ use crate::error::{ProtocolError, Rejection};
 use crate::format::message::{AddRing, Hello, Init, Message, Name};
 use crate::format::{MAX_LOG2_RING_SIZE, VERSION};
 
-/// What the machine needs of the world.
+/// What the handshake needs from its endpoint.
 pub(crate) trait Host {
     /// A file descriptor to send.
     type Fd;
@@ -17,7 +18,8 @@ pub(crate) trait Host {
     fn build(&mut self, bounds: Bounds) -> Result<Offer<Self::Fd>, Rejection>;
 }
 
-/// What the client may have, the lesser of its wishes and the server's bounds.
+/// How many rings of which size: those a client asks for, or the lesser of that and the server's
+/// bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bounds {
     /// S2M rings, at least 1.
@@ -41,16 +43,16 @@ pub(crate) struct Offer<F> {
 pub(crate) enum Step<F> {
     /// Send this.
     Send(Message, Option<F>),
-    /// The server has checked and mapped everything: the link is up.
+    /// Bring the link up: the server has checked and mapped everything.
     Up { app_name: Name, name: Name },
-    /// The server said goodbye.
-    Bye(String),
+    /// End the connection: the server sent DISCONNECT with this reason.
+    Disconnected(String),
 }
 
-/// See the module.
+/// The client's half of one handshake.
 #[derive(Debug)]
-pub(crate) struct Client<F> {
-    wishes: Bounds,
+pub(crate) struct ClientHandshake<F> {
+    requested: Bounds,
     init: Init,
     name: Name,
     state: State<F>,
@@ -59,7 +61,8 @@ pub(crate) struct Client<F> {
 #[derive(Debug)]
 enum State<F> {
     Hello,
-    /// What is still to be sent, the next one when the last is answered; `app_name` is the server's.
+    /// The messages still to be sent, each after the last one is answered; `app_name` is the
+    /// server's.
     Building {
         app_name: Name,
         outbox: VecDeque<(Message, Option<F>)>,
@@ -70,13 +73,15 @@ enum State<F> {
     Up,
 }
 
-impl<F> Client<F> {
-    /// For a connection that was just made: `wishes` are what the client wants at most, `name` is its interface's.
-    pub(crate) fn new(wishes: Bounds, init: Init, name: Name) -> Self {
-        Self { wishes, init, name, state: State::Hello }
+impl<F> ClientHandshake<F> {
+    /// Starts the handshake of a new connection: `requested` is the most the client wants, `name`
+    /// its interface's name.
+    pub(crate) fn new(requested: Bounds, init: Init, name: Name) -> Self {
+        Self { requested, init, name, state: State::Hello }
     }
 
-    /// Takes the next message. After an error the connection is over: the error's text is the reason to send.
+    /// Handles the next message. After an error the connection is over: the error's text is the
+    /// reason to send.
     pub(crate) fn receive<H: Host<Fd = F>>(
         &mut self,
         message: Message,
@@ -87,7 +92,7 @@ impl<F> Client<F> {
             return Err(ProtocolError::FdCount { message: message.kind(), got: fds, want: 0 }.into());
         }
         match (&mut self.state, message) {
-            (_, Message::DisconnectReason { reason, .. }) => Ok(Step::Bye(reason.to_string())),
+            (_, Message::Disconnect { reason, .. }) => Ok(Step::Disconnected(reason.to_string())),
             (State::Hello, Message::Hello(hello)) => {
                 let offer = host.build(self.bounds(&hello)?)?;
                 let (regions, max) = (offer.regions.len(), usize::from(hello.max_region) + 1);
@@ -122,9 +127,13 @@ impl<F> Client<F> {
             return Err(ProtocolError::Version { min, max });
         }
         Ok(Bounds {
-            s2m: self.wishes.s2m.min(hello.max_s2m_ring.saturating_add(1)),
-            m2s: self.wishes.m2s.min(hello.max_m2s_ring.saturating_add(1)),
-            log2_ring_size: self.wishes.log2_ring_size.min(hello.max_log2_ring_size).min(MAX_LOG2_RING_SIZE),
+            s2m: self.requested.s2m.min(hello.max_s2m_ring.saturating_add(1)),
+            m2s: self.requested.m2s.min(hello.max_m2s_ring.saturating_add(1)),
+            log2_ring_size: self
+                .requested
+                .log2_ring_size
+                .min(hello.max_log2_ring_size)
+                .min(MAX_LOG2_RING_SIZE),
         })
     }
 
@@ -140,9 +149,9 @@ impl<F> Client<F> {
 impl<F> State<F> {
     fn name(&self) -> &'static str {
         match self {
-            Self::Hello => "HELLO was due",
-            Self::Building { .. } => "ACK was due",
-            Self::Connecting { .. } => "CONNECTED was due",
+            Self::Hello => "expected HELLO",
+            Self::Building { .. } => "expected ACK",
+            Self::Connecting { .. } => "expected CONNECTED",
             Self::Up => "after CONNECTED",
         }
     }
@@ -154,7 +163,7 @@ mod tests {
     use crate::format::message::Reason;
     use crate::format::secret::Secret;
     use crate::mechanism::layout::{Layout, Plan};
-    use crate::mechanism::server::{self, Limits, Server};
+    use crate::mechanism::server_handshake::{self, Limits, ServerHandshake};
     use proptest::prelude::*;
 
     const MOST: Limits = Limits { s2m: 255, m2s: 255 };
@@ -173,7 +182,7 @@ mod tests {
 
     struct Anyone(Limits);
 
-    impl server::Host for Anyone {
+    impl server_handshake::Host for Anyone {
         type Fd = u32;
         type Region = u64;
         fn admit(&mut self, _: &Init) -> Result<Limits, Rejection> {
@@ -184,7 +193,7 @@ mod tests {
         }
     }
 
-    fn client(s2m: u16, m2s: u16, log2_ring_size: u8) -> Client<u32> {
+    fn client(s2m: u16, m2s: u16, log2_ring_size: u8) -> ClientHandshake<u32> {
         let init = Init {
             version: VERSION,
             id: 7,
@@ -192,43 +201,47 @@ mod tests {
             secret: Secret::from_wire([0; 24]),
             app_name: Name::new("client app"),
         };
-        Client::new(Bounds { s2m, m2s, log2_ring_size }, init, Name::new("if0"))
+        ClientHandshake::new(Bounds { s2m, m2s, log2_ring_size }, init, Name::new("if0"))
     }
 
     fn hello(min_version: u16, max_version: u16) -> Message {
-        let Message::Hello(hello) = server::hello("server app", MOST) else { panic!("no HELLO") };
+        let Message::Hello(hello) = server_handshake::hello("server app", MOST) else { panic!("no HELLO") };
         Message::Hello(Hello { min_version, max_version, ..hello })
     }
 
-    fn refused(client: &mut Client<u32>, message: Message, fds: usize) -> String {
+    fn rejected(client: &mut ClientHandshake<u32>, message: Message, fds: usize) -> String {
         client.receive(message, fds, &mut Builder).expect_err("accepted").to_string()
     }
 
     #[test]
-    fn messages_out_of_turn_are_refused() {
-        assert!(refused(&mut client(1, 1, 3), Message::Ack, 0).contains("ACK out of turn, HELLO was due"));
+    fn messages_out_of_turn_are_rejected() {
+        assert!(rejected(&mut client(1, 1, 3), Message::Ack, 0).contains("ACK out of turn, expected HELLO"));
         assert!(
-            refused(&mut client(1, 1, 3), hello(0x0200, 0x0200), 1).contains("HELLO with 1 file descriptors")
+            rejected(&mut client(1, 1, 3), hello(0x0200, 0x0200), 1)
+                .contains("HELLO with 1 file descriptors")
         );
-        assert!(refused(&mut client(1, 1, 3), hello(0x0300, 0x0301), 0).contains("version 0x0300 to 0x0301"));
-        assert!(refused(&mut client(1, 1, 3), hello(0x0100, 0x0101), 0).contains("version"));
+        assert!(
+            rejected(&mut client(1, 1, 3), hello(0x0300, 0x0301), 0).contains("version 0x0300 to 0x0301")
+        );
+        assert!(rejected(&mut client(1, 1, 3), hello(0x0100, 0x0101), 0).contains("version"));
         let mut early = client(1, 1, 3);
         early.receive(hello(0x0100, 0x0300), 0, &mut Builder).unwrap();
-        assert!(refused(&mut early, Message::Connected { name: Name::new("") }, 0).contains("ACK was due"));
+        assert!(rejected(&mut early, Message::Connected { name: Name::new("") }, 0).contains("expected ACK"));
         let mut twice = client(1, 1, 3);
         twice.receive(hello(0x0200, 0x0200), 0, &mut Builder).unwrap();
-        assert!(refused(&mut twice, hello(0x0200, 0x0200), 0).contains("HELLO out of turn"));
+        assert!(rejected(&mut twice, hello(0x0200, 0x0200), 0).contains("HELLO out of turn"));
     }
 
     #[test]
-    fn a_refusal_is_heard() {
-        let bye = Message::DisconnectReason { code: 0, reason: Reason::new("no such interface") };
-        let step = client(1, 1, 3).receive(bye, 0, &mut Builder);
-        assert!(matches!(step, Ok(Step::Bye(reason)) if reason == "no such interface"));
+    fn a_rejection_is_read() {
+        let disconnect = Message::Disconnect { code: 0, reason: Reason::new("no such interface") };
+        let step = client(1, 1, 3).receive(disconnect, 0, &mut Builder);
+        assert!(matches!(step, Ok(Step::Disconnected(reason)) if reason == "no such interface"));
     }
 
     proptest! {
-        /// Both machines, joined by two queues that deliver in random chunks, agree on a setup within both sides' wishes.
+        /// Both machines, joined by two queues that deliver in random chunks, agree on a setup
+        /// within both sides' wishes.
         #[test]
         fn both_halves_meet(
             (s2m, m2s, log2) in (1u16..=255, 1u16..=255, 1u8..=4),
@@ -236,8 +249,8 @@ mod tests {
             chunks in proptest::collection::vec((1usize..8, 1usize..8), 1..50),
         ) {
             let limits = Limits { s2m: max_s2m, m2s: max_m2s };
-            let (mut client, mut server) = (client(s2m, m2s, log2), Server::new());
-            let mut to_client = VecDeque::from([server::hello("server app", limits)]);
+            let (mut client, mut server) = (client(s2m, m2s, log2), ServerHandshake::new());
+            let mut to_client = VecDeque::from([server_handshake::hello("server app", limits)]);
             let mut to_server = VecDeque::new();
             let (mut setup, mut up) = (None, None);
             for (a, b) in chunks.iter().cycle() {
@@ -245,18 +258,18 @@ mod tests {
                     match client.receive(message, 0, &mut Builder).unwrap() {
                         Step::Send(message, fd) => to_server.push_back((message, fd)),
                         Step::Up { app_name, name } => up = Some((app_name, name)),
-                        Step::Bye(reason) => panic!("{reason}"),
+                        Step::Disconnected(reason) => panic!("{reason}"),
                     }
                 }
                 for (message, fd) in to_server.drain(..(*b).min(to_server.len())).collect::<Vec<_>>() {
                     let message = Message::decode(&message.encode()).unwrap();
                     match server.receive(message, fd.into_iter().collect(), &mut Anyone(limits)).unwrap() {
-                        server::Step::Answer(message) => to_client.push_back(message),
-                        server::Step::Establish(done) => {
+                        server_handshake::Step::Answer(message) => to_client.push_back(message),
+                        server_handshake::Step::Establish(done) => {
                             setup = Some(done);
                             to_client.push_back(Message::Connected { name: Name::new("server if") });
                         }
-                        server::Step::Bye(reason) => panic!("{reason}"),
+                        server_handshake::Step::Disconnected(reason) => panic!("{reason}"),
                     }
                 }
                 if to_client.is_empty() && to_server.is_empty() {
@@ -273,24 +286,24 @@ mod tests {
             prop_assert!(setup.rings.iter().zip(100..).all(|((_, fd), n)| *fd == n));
         }
 
-        /// What the two say to each other gets lost, comes twice or out of turn: a side is up once and only with something whole,
-        /// and the client never without the server.
+        /// Messages get lost, come twice or out of turn: a side comes up once and only with a
+        /// complete setup, and the client never without the server.
         #[test]
-        fn loss_and_disorder_build_nothing_by_halves(
+        fn loss_and_disorder_leave_no_half_built_link(
             (s2m, m2s) in (1u16..=3, 1u16..=3),
             fates in proptest::collection::vec((any::<bool>(), 0u8..20, any::<prop::sample::Index>()), 1..120),
         ) {
-            let (mut client, mut server) = (client(s2m, m2s, 2), Server::new());
+            let (mut client, mut server) = (client(s2m, m2s, 2), ServerHandshake::new());
             let offer = Builder.build(Bounds { s2m, m2s, log2_ring_size: 2 }).unwrap();
             let offered: Vec<AddRing> = offer.rings.iter().map(|(ring, _)| *ring).collect();
-            let mut to_client = vec![server::hello("server app", MOST)];
+            let mut to_client = vec![server_handshake::hello("server app", MOST)];
             let mut to_server: Vec<(Message, Option<u32>)> = Vec::new();
             let (mut client_up, mut server_up) = (false, false);
             for (direction, fate, place) in fates {
-                // Mostly what is due; some of it is said twice, or never, or something else first.
-                let (lost, twice, sooner) = (fate == 0, fate == 1, fate == 2);
+                // Mostly the next message; some come twice, some never, some out of order.
+                let (lost, twice, early) = (fate == 0, fate == 1, fate == 2);
                 if direction && !to_client.is_empty() {
-                    let at = if sooner { place.index(to_client.len()) } else { 0 };
+                    let at = if early { place.index(to_client.len()) } else { 0 };
                     let message = if twice { to_client[at].clone() } else { to_client.remove(at) };
                     if lost {
                         continue;
@@ -301,18 +314,18 @@ mod tests {
                             prop_assert!(server_up && !client_up);
                             client_up = true;
                         }
-                        Ok(Step::Bye(reason)) => panic!("nobody said {reason}"),
+                        Ok(Step::Disconnected(reason)) => panic!("an unexpected DISCONNECT: {reason}"),
                         Err(_) => break,
                     }
                 } else if !direction && !to_server.is_empty() {
-                    let at = if sooner { place.index(to_server.len()) } else { 0 };
+                    let at = if early { place.index(to_server.len()) } else { 0 };
                     let (message, fd) = if twice { to_server[at].clone() } else { to_server.remove(at) };
                     if lost {
                         continue;
                     }
                     match server.receive(message, fd.into_iter().collect(), &mut Anyone(MOST)) {
-                        Ok(server::Step::Answer(message)) => to_client.push(message),
-                        Ok(server::Step::Establish(setup)) => {
+                        Ok(server_handshake::Step::Answer(message)) => to_client.push(message),
+                        Ok(server_handshake::Step::Establish(setup)) => {
                             prop_assert!(!server_up);
                             server_up = true;
                             prop_assert_eq!(setup.regions.len(), 1);
@@ -324,17 +337,17 @@ mod tests {
                             }
                             to_client.push(Message::Connected { name: Name::new("server if") });
                         }
-                        Ok(server::Step::Bye(reason)) => panic!("nobody said {reason}"),
+                        Ok(server_handshake::Step::Disconnected(reason)) => panic!("an unexpected DISCONNECT: {reason}"),
                         Err(_) => break,
                     }
                 }
             }
         }
 
-        /// Loss and disorder end in a refusal or in waiting, never in a half-built link.
+        /// Messages in any order end in a rejection or in waiting, never in a half-built link.
         #[test]
         fn disorder_never_connects(order in proptest::collection::vec(0usize..5, 0..12)) {
-            let mut server = Server::new();
+            let mut server = ServerHandshake::new();
             let init = Message::Init(client(1, 1, 3).init);
             let offer = Builder.build(Bounds { s2m: 1, m2s: 1, log2_ring_size: 3 }).unwrap();
             let region = Message::AddRegion { index: 0, size: offer.regions[0].0 };
@@ -344,7 +357,7 @@ mod tests {
             for n in order {
                 let (message, fds) = all[n].clone();
                 match server.receive(message, vec![5; fds], &mut Anyone(MOST)) {
-                    Ok(server::Step::Establish(setup)) => {
+                    Ok(server_handshake::Step::Establish(setup)) => {
                         // Rings imply their region, or the check would have failed.
                         prop_assert!(setup.rings.is_empty() || setup.regions.len() == 1);
                     }
