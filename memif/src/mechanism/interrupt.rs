@@ -38,14 +38,14 @@ impl Word for AtomicU16 {
     }
 }
 
-/// Stores this side's index: all writes to the slots before it come first.
+/// Stores this side's index. All accesses to slots and buffers before the call happen first.
 #[inline]
 pub(crate) fn publish(index: &impl Word, value: u16) {
     // Release: pairs with the acquire in `load_index`.
     index.store(value, Release);
 }
 
-/// Loads the peer's index: all reads of the slots before it come after.
+/// Loads the peer's index. All accesses to slots and buffers after the call happen later.
 #[inline]
 pub(crate) fn load_index(index: &impl Word) -> u16 {
     // Acquire: pairs with the release in `publish`.
