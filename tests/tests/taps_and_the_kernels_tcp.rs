@@ -128,7 +128,7 @@ fn what_keeps_an_interface_from_being_made_is_said() {
     let second = space.spawn(lab.program(), ["attach", &bus, "tap:name=tap0"]);
     second.finish(WAIT_TIMEOUT).fails_with(2, &["tap0 is in use by another process"]);
     let lo = space.spawn(lab.program(), ["attach", &bus, "tap:name=lo"]);
-    lo.finish(WAIT_TIMEOUT).fails_with(2, &["lo is there and is no TAP interface"]);
+    lo.finish(WAIT_TIMEOUT).fails_with(2, &["lo exists and is not a TAP interface"]);
     lab.run(["attach", &bus, "tapp:name=tap0"])
         .fails_with(2, &["no kind of port called 'tapp'", "did you mean 'tap'?"]);
 }

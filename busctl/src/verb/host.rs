@@ -155,7 +155,7 @@ fn serve<N: Nic>(
     while !over && !stop.requested() {
         for (index, host) in hosts.iter_mut().enumerate() {
             // The first may have something to do that has nothing to do with the bus.
-            if index > 0 && host.due > Instant::now() && !host.stack.look() {
+            if index > 0 && host.due > Instant::now() && !host.stack.poll_rx() {
                 continue;
             }
             // What the bus does not take is lost, as on any Ethernet; the bus may be free again the next time.
@@ -212,8 +212,8 @@ fn rest<N: Nic>(hosts: &mut [Host<N>], errand: &Errand, stop: &Shutdown) -> anyh
     let input = errand.input();
     let input = input.as_ref().map(|input| input.as_fd());
     let Some((first, others)) = hosts.split_first_mut() else { return Ok(()) };
-    let mut look = || others.iter_mut().any(|host| host.stack.look());
-    Ok(first.stack.sleep_for(&mut look, stop.as_fd(), input, pause)?)
+    let mut ready = || others.iter_mut().any(|host| host.stack.poll_rx());
+    Ok(first.stack.sleep_for(&mut ready, stop.as_fd(), input, pause)?)
 }
 
 fn print(transfer: &Transfer, json: bool) -> anyhow::Result<()> {

@@ -69,10 +69,10 @@ fn what_is_no_capture_changes_nothing() {
     wifi.extend([0; 8]);
     wifi.extend([60, 0, 0, 0, 60, 0, 0, 0, 1, 2, 3]);
     std::fs::write(lab.path("cut.pcap"), &wifi).unwrap();
-    lab.fails("replay notes.txt ./lan.bus", 2, "notes.txt: it is no capture");
-    lab.fails("replay short.pcap ./lan.bus", 2, "its header is damaged: it is cut short");
+    lab.fails("replay notes.txt ./lan.bus", 2, "notes.txt: it is not a capture");
+    lab.fails("replay short.pcap ./lan.bus", 2, "its header is damaged: it is truncated");
     lab.fails("replay wifi.pcap ./lan.bus", 2, "not Ethernet but of link type 105");
-    lab.fails("replay cut.pcap ./lan.bus", 2, "it is cut short in or behind frame 1");
+    lab.fails("replay cut.pcap ./lan.bus", 2, "it is truncated at frame 1");
     lab.fails("replay nowhere.pcap ./lan.bus", 2, "nowhere.pcap: No such file");
     lab.fails("replay - ./lan.bus --loop 2", 2, "stdin can be played only once");
     assert!(std::fs::read(lab.path("lan.bus")).unwrap() == before);
@@ -90,7 +90,7 @@ fn a_capture_that_is_damaged_further_on_is_replayed_up_to_there() {
     let run = lab.busctl("replay in.pcap ./lan.bus").assert().code(1);
     let output = run.get_output();
     assert!(output.stdout.starts_with(b"1 frames, 17 bytes"), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("it is cut short in or behind frame 2"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("it is truncated at frame 2"));
 }
 
 /// A frame played a million times: not the file.

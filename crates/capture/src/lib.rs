@@ -1,9 +1,12 @@
-//! Packet captures, in the formats every tool knows.
+//! Packet captures in the formats that every tool reads.
 //!
 //! - [`CaptureReader`] reads pcap and pcapng, of either byte order.
 //! - [`CaptureWriter`] writes them.
-//! - [`Pace`] spaces frames that are played at a fixed rate.
-//! - [`Summary`] displays a frame in a few words, as `tcpdump` does.
+//! - [`Pace`] spaces frames that are replayed at a fixed rate.
+//! - [`Summary`] displays a frame in one line, as `tcpdump` does.
+//!
+//! The crate works on anything that is [`Read`](std::io::Read) or [`Write`](std::io::Write): files,
+//! pipes, buffers. It reads untrusted input, checks it, and does not panic on it.
 //!
 //! ```
 //! use std::time::Duration;

@@ -1,27 +1,55 @@
-//! So many frames a second.
+//! Spaces frames at a fixed rate.
 
 use std::time::{Duration, Instant};
 
-/// The shortest pause: at a higher pace frames go out in small bursts, each on time.
+/// The shortest wait. At more than 1,000 frames a second, frames go out in small bursts, each on time.
 const TICK: Duration = Duration::from_millis(1);
-/// How far the replay may be behind and still catch up. Beyond, what was held up goes out late instead of all at once, which
-/// those who receive it could not take.
+/// The longest delay that is made up for. Beyond it the schedule moves: sent all at once, the delayed
+/// frames would overrun their receivers.
 const MAX_DELAY: Duration = Duration::from_millis(50);
 
-/// Keeps a pace.
+/// Tells when the next frames are due at a fixed rate.
+///
+/// It does not sleep and reads no clock: the caller passes the time and waits as it likes.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use capture::Pace;
+///
+/// let start = Instant::now();
+/// let mut pace = Pace::new(100, start);
+/// assert_eq!(pace.due(start), Ok(1));
+/// pace.sent(1);
+/// // The next frame is due after a hundredth of a second.
+/// assert_eq!(pace.due(start), Err(Duration::from_millis(10)));
+/// assert_eq!(pace.due(start + Duration::from_millis(10)), Ok(1));
+/// ```
+#[derive(Debug)]
 pub struct Pace {
     pps: u64,
-    /// When the frames that are counted began.
+    /// When the first frame was due, moved by delays that are not made up for.
     begin: Instant,
     sent: u64,
 }
 
 impl Pace {
+    /// Starts a schedule of `pps` frames a second. The first frame is due at `now`.
+    ///
+    /// # Panics
+    /// When `pps` is 0.
+    #[must_use]
     pub fn new(pps: u64, now: Instant) -> Self {
+        assert!(pps > 0, "a pace of no frames a second");
         Self { pps, begin: now, sent: 0 }
     }
 
-    /// How many frames are due, at least one; or how long to wait for the next.
+    /// Returns how many frames are due at `now`, at least one.
+    ///
+    /// A caller that is up to 50 ms late gets all frames that it missed. After a longer delay the rest
+    /// of the schedule moves.
+    ///
+    /// # Errors
+    /// How long to wait for the next frame, at least 1 ms, when none is due.
     pub fn due(&mut self, now: Instant) -> Result<usize, Duration> {
         let next = self.begin + self.time_of(self.sent);
         if let Some(late) = now.checked_duration_since(next + MAX_DELAY) {
@@ -36,12 +64,12 @@ impl Pace {
         }
     }
 
-    /// So many were sent.
+    /// Records that `frames` more frames were sent.
     pub fn sent(&mut self, frames: usize) {
         self.sent += frames as u64;
     }
 
-    /// When frame number `frame` is due, after the beginning.
+    /// Returns when frame number `frame`, counted from 0, is due after the start.
     fn time_of(&self, frame: u64) -> Duration {
         let nanos = u128::from(frame) * 1_000_000_000 / u128::from(self.pps);
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -55,7 +83,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn the_first_goes_at_once_and_the_others_one_interval_apart() {
+    fn the_first_is_due_at_once_and_the_others_one_interval_apart() {
         let begin = Instant::now();
         let mut pace = Pace::new(10, begin);
         assert_eq!(pace.due(begin), Ok(1));
@@ -65,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn at_a_high_pace_they_go_in_bursts() {
+    fn at_a_high_rate_frames_go_out_in_bursts() {
         let begin = Instant::now();
         let mut pace = Pace::new(1_000_000, begin);
         pace.sent(1);
@@ -74,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_held_up_for_long_does_not_go_all_at_once() {
+    fn a_long_delay_is_not_made_up_for_all_at_once() {
         let begin = Instant::now();
         let mut pace = Pace::new(1000, begin);
         pace.sent(1);

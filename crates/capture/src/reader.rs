@@ -1,7 +1,7 @@
-//! Reading pcap and pcapng.
+//! Reads pcap and pcapng.
 //!
-//! A capture comes from anywhere: nothing in it is believed before it is checked, and what is wrong with it is said with the
-//! number of the frame, as the tools that show captures count them (from 1).
+//! A capture may come from anywhere, so every field is checked before use. Errors name the frame by
+//! its number, counted from 1 as the tools that show captures count.
 
 use std::io::{self, Cursor, Read};
 
@@ -14,19 +14,31 @@ const SIMPLE_PACKET: u32 = 3;
 /// The older form of the enhanced packet.
 const PACKET: u32 = 2;
 
-/// Why a capture cannot be read, or not any further.
+/// Why a capture cannot be read, or not beyond some frame.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CaptureError {
-    #[error("it is no capture: it begins like neither pcap nor pcapng")]
-    NoCapture,
+    /// The first four bytes are those of neither format.
+    #[error("it is not a capture: it starts like neither pcap nor pcapng")]
+    NotACapture,
+    /// The header of the file, or of its first section, is damaged.
     #[error("its header is damaged: {0}")]
     BadHeader(&'static str),
+    /// The capture holds frames of another link layer, with this number in the registry of link types.
     #[error("its frames are not Ethernet but of link type {0}")]
     LinkType(u32),
-    #[error("it is cut short in or behind frame {0}")]
-    CutShort(u64),
-    #[error("it is damaged in or behind frame {frame}: {why}")]
-    Damaged { frame: u64, why: &'static str },
+    /// The capture ends within this frame, or within a block after the frame before it.
+    #[error("it is truncated at frame {0}")]
+    Truncated(u64),
+    /// This frame, or a block between it and the frame before it, is damaged.
+    #[error("it is damaged at frame {frame}: {why}")]
+    Damaged {
+        /// The frame's number, from 1.
+        frame: u64,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// The capture cannot be read.
     #[error(transparent)]
     Io(io::Error),
 }
@@ -34,12 +46,27 @@ pub enum CaptureError {
 /// A frame as it was captured.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Captured<'a> {
+    /// The frame's captured bytes, from the Ethernet header on.
     pub bytes: &'a [u8],
-    /// Whether the frame was longer on the wire.
+    /// Whether the frame was longer on the wire than what was captured of it.
     pub cut: bool,
 }
 
 /// Reads a capture from front to back.
+///
+/// The first bytes tell the format. The reader has a buffer of its own, of 8 MB, so a
+/// [`BufReader`](io::BufReader) around a file gains nothing.
+///
+/// ```no_run
+/// use std::fs::File;
+/// use capture::{CaptureReader, Summary};
+///
+/// let mut reader = CaptureReader::new(File::open("lan.pcapng")?)?;
+/// while let Some(frame) = reader.next_frame()? {
+///     println!("{}", Summary(frame.bytes));
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct CaptureReader<R: Read> {
     format: Format<R>,
     /// The latest frame.
@@ -48,7 +75,7 @@ pub struct CaptureReader<R: Read> {
     frames: u64,
 }
 
-/// What was read to find out the format, and the rest.
+/// The capture: the bytes that were read to detect the format, and the rest.
 type Source<R> = io::Chain<Cursor<[u8; 4]>, R>;
 
 enum Format<R: Read> {
@@ -57,11 +84,15 @@ enum Format<R: Read> {
 }
 
 impl<R: Read> CaptureReader<R> {
-    /// Reads the header, which tells the format.
+    /// Detects the format and reads the header.
+    ///
+    /// # Errors
+    /// When `file` cannot be read, is not a capture, has a damaged header, or is a pcap of another link
+    /// layer than Ethernet.
     pub fn new(mut file: R) -> Result<Self, CaptureError> {
         let mut magic = [0; 4];
         file.read_exact(&mut magic).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => CaptureError::NoCapture,
+            io::ErrorKind::UnexpectedEof => CaptureError::NotACapture,
             _ => CaptureError::Io(error),
         })?;
         let source = Cursor::new(magic).chain(file);
@@ -77,12 +108,16 @@ impl<R: Read> CaptureReader<R> {
                 check_link_type(pcap.header().datalink)?;
                 Format::Pcap(Box::new(pcap))
             }
-            _ => return Err(CaptureError::NoCapture),
+            _ => return Err(CaptureError::NotACapture),
         };
         Ok(Self { format, bytes: Vec::new(), frames: 0 })
     }
 
-    /// The next frame; `None` at the end.
+    /// Reads the next frame and returns it, or `None` at the end.
+    ///
+    /// # Errors
+    /// When the capture cannot be read further, ends within a frame, is damaged here, or (pcapng)
+    /// continues with frames of another link layer than Ethernet.
     pub fn next_frame(&mut self) -> Result<Option<Captured<'_>>, CaptureError> {
         let number = self.frames + 1;
         self.bytes.clear();
@@ -102,8 +137,11 @@ impl<R: Read> CaptureReader<R> {
     }
 }
 
-/// Appends the next frame to `bytes` and returns whether it was cut; passes over the blocks that hold no frame. Those that do
-/// are taken apart here: only three fields of them matter, and a damaged comment on a frame is no reason to give up.
+/// Appends the next frame to `bytes` and returns whether it was cut, or `None` at the end. Skips the
+/// blocks that hold no frame.
+///
+/// The blocks that do are parsed here and not by the library: only three of their fields matter, and a
+/// damaged comment on a frame is no reason to give up.
 fn next_in_pcapng<R: Read>(
     pcapng: &mut PcapNgReader<R>,
     number: u64,
@@ -131,10 +169,10 @@ fn next_in_pcapng<R: Read>(
     }
 }
 
-/// Station, bytes and original length of a frame.
+/// Interface number, captured bytes and original length of a frame.
 type Parts<'a> = (u32, &'a [u8], u32);
 
-/// The frame in a block; `None` for a block of another kind.
+/// Returns the frame in a block, or `None` for a block of another kind.
 fn frame_of<'a>(block: &'a RawBlock<'_>, endianness: Endianness) -> Option<Result<Parts<'a>, &'static str>> {
     let body: &[u8] = &block.body;
     let word = |at: usize| {
@@ -143,14 +181,14 @@ fn frame_of<'a>(block: &'a RawBlock<'_>, endianness: Endianness) -> Option<Resul
     };
     let parts = |interface: Option<u32>, captured: Option<u32>, original_at: usize, data_at: usize| {
         let original = word(original_at)?;
-        // A simple packet's padding follows its data without notice.
+        // No field of a simple packet tells where its data ends and its padding begins.
         let captured = captured.map_or(original as usize, |captured| captured as usize);
         let data = body.get(data_at..)?;
         Some((interface?, data.get(..captured)?, original))
     };
     let parts = match block.type_ {
         ENHANCED_PACKET => parts(word(0), word(12), 16, 20),
-        // Its first field is the interface's number in two bytes, the next two count drops.
+        // The first two bytes are the interface's number, the next two count drops.
         PACKET => {
             let interface = word(0).map(|both| if endianness.is_big() { both >> 16 } else { both & 0xffff });
             parts(interface, word(12), 16, 20)
@@ -171,7 +209,7 @@ fn check_link_type(link: DataLink) -> Result<(), CaptureError> {
 fn in_header(error: PcapError) -> CaptureError {
     match error {
         PcapError::IoError(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            CaptureError::BadHeader("it is cut short")
+            CaptureError::BadHeader("it is truncated")
         }
         PcapError::IoError(error) => CaptureError::Io(error),
         error => CaptureError::BadHeader(describe(&error)),
@@ -180,9 +218,9 @@ fn in_header(error: PcapError) -> CaptureError {
 
 fn in_frame(frame: u64, error: PcapError) -> CaptureError {
     match error {
-        // So it is for a length that no memory would hold.
+        // The library also reports a block that is longer than its buffer this way.
         PcapError::IoError(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            CaptureError::CutShort(frame)
+            CaptureError::Truncated(frame)
         }
         PcapError::IoError(error) => CaptureError::Io(error),
         error => CaptureError::Damaged { frame, why: describe(&error) },
@@ -230,7 +268,7 @@ mod tests {
         let section = [&0x1a2b_3c4d_u32.to_le_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat();
         let interface = [1, 0, 0, 0, 0, 0, 0, 0];
         let enhanced = [&[0; 12][..], &len, &len, FRAME].concat();
-        // Captured less than there was.
+        // Captured less than was on the wire.
         let old = [&[0; 12][..], &4_u32.to_le_bytes(), &len, &FRAME[..4]].concat();
         let simple = [&len[..], FRAME].concat();
         [
@@ -254,31 +292,31 @@ mod tests {
     }
 
     #[test]
-    fn a_pcap_is_read_and_what_was_cut_is_told() {
+    fn a_pcap_is_read_and_cut_frames_are_marked() {
         // Longer on the wire than the capture's limit of 64: common, and no error.
         let file = pcap(1, &[(FRAME, 17), (&FRAME[..14], 1514)]);
         assert_eq!(read(&file).unwrap(), [(FRAME.to_vec(), false), (FRAME[..14].to_vec(), true)]);
     }
 
     #[test]
-    fn a_pcapng_is_read_in_all_the_forms_a_frame_has_there() {
+    fn a_pcapng_is_read_with_all_three_kinds_of_packet_block() {
         let whole = (FRAME.to_vec(), false);
         assert_eq!(read(&pcapng()).unwrap(), [whole.clone(), (FRAME[..4].to_vec(), true), whole]);
     }
 
     #[test]
-    fn what_is_no_capture_of_ethernet_is_refused() {
-        assert!(matches!(read(b""), Err(CaptureError::NoCapture)));
-        assert!(matches!(read(b"These are my notes"), Err(CaptureError::NoCapture)));
+    fn other_files_and_other_link_types_are_refused() {
+        assert!(matches!(read(b""), Err(CaptureError::NotACapture)));
+        assert!(matches!(read(b"These are my notes"), Err(CaptureError::NotACapture)));
         assert!(matches!(read(&pcap(1, &[])[..20]), Err(CaptureError::BadHeader(_))));
         assert!(matches!(read(&pcap(101, &[])), Err(CaptureError::LinkType(101))));
     }
 
     #[test]
-    fn the_frame_that_is_damaged_is_named() {
+    fn errors_name_the_damaged_frame() {
         let mut file = pcap(1, &[(FRAME, 17), (FRAME, 17)]);
         file.pop();
-        assert!(matches!(read(&file), Err(CaptureError::CutShort(2))));
+        assert!(matches!(read(&file), Err(CaptureError::Truncated(2))));
         let mut file = pcapng();
         // The captured length of the first frame.
         file[28 + 20 + 8 + 12] = 200;
@@ -286,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn no_damage_makes_it_panic() {
+    fn no_damage_makes_the_reader_panic() {
         let mut random = fastrand::Rng::with_seed(1);
         for whole in [pcap(1, &[(FRAME, 17), (FRAME, 17)]), pcapng()] {
             for _ in 0..2000 {

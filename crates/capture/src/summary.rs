@@ -1,6 +1,6 @@
-//! What a frame is about, in a few words: what the inner protocol is, who speaks to whom, and what is said.
+//! Summarizes a frame in one line: source and destination, the innermost protocol, and what it says.
 //!
-//! Frames are anybody's, so nothing is taken for granted: what cannot be read is shown as far as it can.
+//! Frames are untrusted input. A frame that is damaged is shown as far as it can be parsed.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -10,10 +10,25 @@ use etherparse::{
     ArpOperation, ArpPacketSlice, EtherType, IcmpEchoHeader, Icmpv4Slice, Icmpv4Type, Icmpv6Slice,
     Icmpv6Type, LaxLinkExtSlice, LaxNetSlice, LaxSlicedPacket, LinkSlice, TcpSlice, TransportSlice,
 };
-/// A larger number in the place of the `EtherType` is one, a smaller one is the length of the frame.
+
+/// The smallest `EtherType`. A smaller number in its place is the length of an IEEE 802.3 frame.
 const FIRST_ETHER_TYPE: u16 = 0x0600;
 
-/// `SOURCE > DESTINATION, WHAT`.
+/// Displays an Ethernet frame in one line, `SOURCE > DESTINATION, CONTENTS`.
+///
+/// It never fails: a damaged frame is shown as far as it can be parsed. The line holds no control
+/// characters, whatever the frame holds.
+///
+/// ```
+/// use capture::Summary;
+///
+/// let frame = b"\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x01\x88\xb5hello";
+/// assert_eq!(
+///     Summary(frame).to_string(),
+///     "02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff, EtherType 0x88b5",
+/// );
+/// ```
+#[derive(Debug, Clone, Copy)]
 pub struct Summary<'a>(pub &'a [u8]);
 
 /// A MAC address in lower case with colons, as `tcpdump` prints it.
@@ -93,7 +108,7 @@ fn write_arp(f: &mut fmt::Formatter<'_>, arp: &ArpPacketSlice<'_>) -> fmt::Resul
     }
 }
 
-/// Source and destination.
+/// The addresses of source and destination.
 struct Ends(IpAddr, IpAddr);
 
 fn write_ip(
@@ -186,14 +201,14 @@ fn write_icmpv6(f: &mut fmt::Formatter<'_>, icmp: &Icmpv6Slice<'_>) -> fmt::Resu
         Icmpv6Type::RouterSolicitation => f.write_str("router solicitation"),
         Icmpv6Type::RouterAdvertisement(_) => f.write_str("router advertisement"),
         Icmpv6Type::NeighborSolicitation => match icmp.payload_slice() {
-            Ok(Icmpv6PayloadSlice::NeighborSolicitation(who)) => {
-                write!(f, "neighbor solicitation, who has {}", who.target_address())
+            Ok(Icmpv6PayloadSlice::NeighborSolicitation(message)) => {
+                write!(f, "neighbor solicitation, who has {}", message.target_address())
             }
             _ => f.write_str("neighbor solicitation, damaged"),
         },
         Icmpv6Type::NeighborAdvertisement(_) => match icmp.payload_slice() {
-            Ok(Icmpv6PayloadSlice::NeighborAdvertisement(who)) => {
-                write!(f, "neighbor advertisement, {} is here", who.target_address())
+            Ok(Icmpv6PayloadSlice::NeighborAdvertisement(message)) => {
+                write!(f, "neighbor advertisement, {} is here", message.target_address())
             }
             _ => f.write_str("neighbor advertisement, damaged"),
         },
@@ -201,8 +216,8 @@ fn write_icmpv6(f: &mut fmt::Formatter<'_>, icmp: &Icmpv6Slice<'_>) -> fmt::Resu
     }
 }
 
-fn write_echo(f: &mut fmt::Formatter<'_>, which: &str, echo: IcmpEchoHeader) -> fmt::Result {
-    write!(f, "echo {which}, id {}, seq {}", echo.id, echo.seq)
+fn write_echo(f: &mut fmt::Formatter<'_>, kind: &str, echo: IcmpEchoHeader) -> fmt::Result {
+    write!(f, "echo {kind}, id {}, seq {}", echo.id, echo.seq)
 }
 
 #[cfg(test)]
@@ -211,7 +226,7 @@ mod tests {
 
     const MACS: &str = "02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff, ";
 
-    /// A frame of this type with this behind its header.
+    /// Returns a frame of this type with this payload.
     fn frame(ether_type: u16, parts: &[&[u8]]) -> Vec<u8> {
         let header = [&[0xff; 6][..], &[2, 0, 0, 0, 0, 1], &ether_type.to_be_bytes()].concat();
         [header, parts.concat()].concat()
@@ -237,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_resolved() {
+    fn address_resolution_names_its_target() {
         let arp = |operation| {
             let ends = [&[2, 0, 0, 0, 0, 1, 10, 0, 0, 1][..], &[0, 0, 0, 0, 0, 0, 10, 0, 0, 2]].concat();
             frame(0x0806, &[&[0, 1, 8, 0, 6, 4, 0, operation], &ends])
@@ -253,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn ip_shows_ends_and_what_is_said() {
+    fn ip_shows_both_ends_and_the_message() {
         let echo = [8, 0, 0, 0, 0, 7, 0, 9];
         check(&ipv4(1, &echo), "10.0.0.1 > 10.0.0.2: ICMP echo request, id 7, seq 9");
         check(&ipv6(58, &[129, 0, 0, 0, 0, 7, 0, 9]), "fd00::1 > fd00::2: ICMPv6 echo reply, id 7, seq 9");
@@ -269,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ip_is_named() {
+    fn other_protocols_are_named() {
         check(&frame(0x88b5, &[]), "EtherType 0x88b5");
         check(&frame(0x0026, &[&[0; 38]]), "802.3, length 38");
         check(&frame(0x8100, &[&[0, 5, 0x88, 0xb5]]), "VLAN 5, EtherType 0x88b5");
@@ -278,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_on_the_bus_makes_it_panic_or_break_the_line() {
+    fn no_frame_makes_it_panic_or_break_the_line() {
         let mut random = fastrand::Rng::with_seed(1);
         let frames =
             [ipv4(6, &[0; 40]), ipv6(58, &[135; 40]), frame(0x8100, &[&[0; 60]]), frame(0x0806, &[&[0; 28]])];

@@ -1,4 +1,4 @@
-//! Writing pcap and pcapng.
+//! Writes pcap and pcapng.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -14,84 +14,132 @@ use pcap_file::pcapng::blocks::interface_statistics::{InterfaceStatisticsBlock, 
 use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
 use pcap_file::{DataLink, Endianness, PcapError};
 
-/// 10^-9 s, as pcapng writes it.
+/// The resolution of timestamps, 10^-9 s, as the negated exponent that pcapng writes.
 const NANOSECONDS: u8 = 9;
 
-/// The form of a capture.
+/// The format of a capture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// One interface, microseconds; every tool reads it
+    /// One interface, timestamps in microseconds. Every tool reads it.
     Pcap,
-    /// Any number of interfaces, nanoseconds, comments
+    /// Any number of interfaces, timestamps in nanoseconds, comments.
     Pcapng,
 }
 
-/// What frames were captured from, as the capture describes it.
+/// An interface that frames are captured on, as the capture describes it.
 #[derive(Debug, Clone)]
 pub struct CapturedInterface {
-    /// What to call it.
+    /// The interface's name.
     pub name: String,
-    /// Bytes of the longest frame there can be.
+    /// The length of the longest frame that the interface can carry, in bytes (pcap's `snaplen`).
     pub longest: u32,
 }
 
-/// How a capture of an interface went.
+/// The statistics of one interface at the end of a capture.
 #[derive(Debug, Clone, Default)]
 pub struct Account {
-    /// Frames captured.
+    /// How many frames were captured.
     pub frames: u64,
-    /// When the latest of them was sent.
+    /// When the latest of them was sent, since 1970.
     pub latest: Duration,
-    /// What went wrong.
+    /// What went wrong, if anything: frames that were missed, say.
     pub comment: Option<String>,
 }
 
 /// Writes frames as a capture.
+///
+/// Every call writes through to the underlying [`Write`], so wrap a file in a
+/// [`BufWriter`](io::BufWriter) and flush it by [`file_mut`](Self::file_mut).
+///
+/// ```
+/// use std::time::{SystemTime, UNIX_EPOCH};
+/// use capture::{CaptureWriter, CapturedInterface, Format};
+///
+/// let lan = CapturedInterface { name: "lan".to_owned(), longest: 1_514 };
+/// let mut writer = CaptureWriter::new(Format::Pcap, vec![lan], Vec::new())?;
+/// let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+/// writer.frame(0, now, 0, &[0xff; 60])?;
+/// assert_eq!(writer.file_mut().len(), 24 + 16 + 60);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct CaptureWriter<W: Write> {
     encoder: Encoder<W>,
     interfaces: Vec<CapturedInterface>,
-    /// The comment on the latest frame, and for which sender it was made: most frames have the same as the one before.
+    /// The name of the program that captures; empty for none.
+    program: String,
+    /// The comment on the latest frame with a sender, and that sender. Most frames have the same sender as
+    /// the one before.
     comment: String,
     commented: u64,
 }
 
 enum Encoder<W: Write> {
-    /// The crate's own writer keeps its file to itself, and so could not be flushed. It would be used for little: 16 bytes
-    /// before each frame.
+    /// The library's writer of pcap gives no access to its file, which then could not be flushed. What it
+    /// would do is little: it writes 16 bytes before each frame.
     Pcap(W),
     Pcapng(PcapNgWriter<W>),
 }
 
 impl<W: Write> CaptureWriter<W> {
-    /// Writes the header. A pcap knows only one interface.
-    pub fn new(format: Format, interfaces: Vec<CapturedInterface>, mut file: W) -> io::Result<Self> {
+    /// Starts a capture on `file`: writes the header and describes `interfaces`.
+    ///
+    /// A pcap describes one interface only; of several it keeps the greatest `longest`.
+    ///
+    /// # Errors
+    /// When `file` cannot be written.
+    pub fn new(format: Format, interfaces: Vec<CapturedInterface>, file: W) -> io::Result<Self> {
+        Self::with_program(format, "", interfaces, file)
+    }
+
+    /// Starts a capture as [`new`](Self::new) does. A pcapng also records the name of the program that
+    /// captures, unless it is empty.
+    ///
+    /// # Errors
+    /// When `file` cannot be written.
+    pub fn with_program(
+        format: Format,
+        program: impl Into<String>,
+        interfaces: Vec<CapturedInterface>,
+        mut file: W,
+    ) -> io::Result<Self> {
+        let program = program.into();
         let encoder = match format {
             Format::Pcap => {
                 pcap_header(&interfaces).write_to(&mut file).map_err(io_error)?;
                 Encoder::Pcap(file)
             }
             Format::Pcapng => {
-                let mut pcapng = PcapNgWriter::with_section_header(file, section()).map_err(io_error)?;
+                let header = section(&program);
+                let mut pcapng = PcapNgWriter::with_section_header(file, header).map_err(io_error)?;
                 describe(&interfaces, &mut pcapng)?;
                 Encoder::Pcapng(pcapng)
             }
         };
-        Ok(Self { encoder, interfaces, comment: String::new(), commented: 0 })
+        Ok(Self { encoder, interfaces, program, comment: String::new(), commented: 0 })
     }
 
-    /// Writes the header once more, at the beginning of another file.
+    /// Writes the header once more, for a caller that continues in another file.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
     pub fn begin_again(&mut self) -> io::Result<()> {
         match &mut self.encoder {
             Encoder::Pcap(file) => pcap_header(&self.interfaces).write_to(file).map(drop).map_err(io_error),
             Encoder::Pcapng(pcapng) => {
-                pcapng.write_pcapng_block(section()).map_err(io_error)?;
+                pcapng.write_pcapng_block(section(&self.program)).map_err(io_error)?;
                 describe(&self.interfaces, pcapng)
             }
         }
     }
 
-    /// Writes a frame of the interface in place `interface`. The time is since 1970; in a pcap, seconds that 32 bits do not
-    /// hold are clamped. A sender of 0 is none.
+    /// Writes a frame.
+    ///
+    /// `interface` is an index into the interfaces given at the start. `time` is since 1970; a pcap has 32
+    /// bits for the seconds, and later times are clamped. A pcapng notes `sender`, which identifies the
+    /// station that sent the frame, in a comment; 0 is no sender.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or a pcapng has no such interface.
     pub fn frame(&mut self, interface: u32, time: Duration, sender: u64, frame: &[u8]) -> io::Result<()> {
         let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
         match &mut self.encoder {
@@ -120,7 +168,10 @@ impl<W: Write> CaptureWriter<W> {
         }
     }
 
-    /// Writes how the capture of an interface went, where the format has a place for it.
+    /// Writes the statistics of an interface. A pcap has no place for them, and the call does nothing.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or a pcapng has no such interface.
     pub fn account(&mut self, interface: u32, account: &Account) -> io::Result<()> {
         let Encoder::Pcapng(pcapng) = &mut self.encoder else { return Ok(()) };
         let mut options = vec![InterfaceStatisticsOption::IsbIfRecv(account.frames)];
@@ -132,7 +183,7 @@ impl<W: Write> CaptureWriter<W> {
         pcapng.write_pcapng_block(block).map(drop).map_err(io_error)
     }
 
-    /// What it writes to.
+    /// Returns what the capture is written to.
     pub fn file_mut(&mut self) -> &mut W {
         match &mut self.encoder {
             Encoder::Pcap(file) => file,
@@ -151,11 +202,11 @@ fn pcap_header(interfaces: &[CapturedInterface]) -> PcapHeader {
     }
 }
 
-fn section() -> SectionHeaderBlock<'static> {
-    let program = concat!("busctl ", env!("CARGO_PKG_VERSION"));
+fn section(program: &str) -> SectionHeaderBlock<'static> {
+    let name = (!program.is_empty()).then(|| Cow::Owned(program.to_owned()));
     SectionHeaderBlock {
         endianness: Endianness::native(),
-        options: vec![SectionHeaderOption::UserApplication(Cow::Borrowed(program))],
+        options: name.into_iter().map(SectionHeaderOption::UserApplication).collect(),
         ..SectionHeaderBlock::default()
     }
 }
@@ -175,8 +226,8 @@ fn describe<W: Write>(interfaces: &[CapturedInterface], pcapng: &mut PcapNgWrite
     Ok(())
 }
 
-/// A time as the crate has to be given it for statistics, which it writes as one number where the format has two, the upper
-/// half first.
+/// Returns a time as the library takes it for statistics. The format has two numbers there, the upper half
+/// first, but the library writes a single one.
 fn halves(time: Duration) -> u64 {
     let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     if Endianness::native().is_little() { nanoseconds.rotate_left(32) } else { nanoseconds }
@@ -218,10 +269,11 @@ mod tests {
     }
 
     #[test]
-    fn a_pcapng_says_whose_frames_they_are() {
+    fn a_pcapng_names_interfaces_senders_and_statistics() {
         let mut file = Vec::new();
         let interfaces = vec![interface("one"), interface("two")];
-        let mut writer = CaptureWriter::new(Format::Pcapng, interfaces, &mut file).unwrap();
+        let mut writer =
+            CaptureWriter::with_program(Format::Pcapng, "tester 1.0", interfaces, &mut file).unwrap();
         writer.frame(1, Duration::new(5, 7000), 0xabc, &[1; 14]).unwrap();
         writer.frame(0, Duration::new(6, 0), 0, &[2; 60]).unwrap();
         let account =
@@ -230,6 +282,8 @@ mod tests {
         drop(writer);
 
         let mut reader = PcapNgReader::new(&file[..]).unwrap();
+        let options = &reader.section().options;
+        assert_eq!(options, &[SectionHeaderOption::UserApplication("tester 1.0".into())]);
         let mut blocks = Vec::new();
         while let Some(block) = reader.next_block() {
             blocks.push(block.unwrap().into_owned());
@@ -250,7 +304,7 @@ mod tests {
         assert_eq!(first.options, [EnhancedPacketOption::Comment("sender 0000000000000abc".into())]);
         assert_eq!((second.interface_id, &second.options[..]), (0, &[][..]));
         assert_eq!(statistics.options.len(), 2);
-        // The upper half lies first, whatever the order of bytes.
+        // The upper half lies first, whatever the byte order.
         let time = 5_000_007_000_u64;
         let halves =
             [time >> 32, time & 0xffff_ffff].map(|half| u32::try_from(half).unwrap().to_ne_bytes()).concat();

@@ -1,4 +1,4 @@
-//! `ADDR/LEN` on the command line: an address of a host, and the network it is on.
+//! Addresses of hosts, written `ADDRESS/LENGTH` with the length of the network's prefix.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,49 +6,89 @@ use std::str::FromStr;
 
 use smoltcp::wire::IpCidr;
 
-/// Addresses a host can be given; one more is kept for its IPv6 link-local address.
-pub const MAX_ADDRESSES: usize = smoltcp::config::IFACE_MAX_ADDR_COUNT - 1;
+/// The most addresses that a host can be given. One more is reserved for its IPv6 link-local address.
+const MAX_ADDRESSES: usize = smoltcp::config::IFACE_MAX_ADDR_COUNT - 1;
 
-/// An address of a host, with its network.
+/// An IPv4 or IPv6 address of a host, with the network it is on.
+///
+/// ```
+/// use iphost::HostAddress;
+///
+/// let host: HostAddress = "10.0.0.1/24".parse()?;
+/// assert!(host.reaches("10.0.0.200".parse()?));
+/// assert!("10.0.0.255/24".parse::<HostAddress>().is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostAddress(IpCidr);
 
-/// A text that is no address of a host.
+/// Why a text is not the address of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ParseAddressError {
     /// There is no prefix length.
     #[error("it is an address and the length of its network's prefix, such as 10.0.0.1/24 or fd00::1/64")]
     Form,
-    /// What is before the `/` is no address.
-    #[error("what is before the '/' is not an IPv4 or IPv6 address")]
+    /// The part before the `/` is not an address.
+    #[error("the part before the '/' is not an IPv4 or IPv6 address")]
     Address,
-    /// What is behind the `/` is no prefix length.
-    #[error("what is behind the '/' is not a prefix length: 0 to 32 for IPv4, to 128 for IPv6")]
+    /// The part after the `/` is not a prefix length.
+    #[error("the part after the '/' is not a prefix length: 0 to 32 for IPv4, 0 to 128 for IPv6")]
     Prefix,
-    /// Nobody can have it.
-    #[error("a host cannot have this address: it is not that of a single host")]
+    /// It is a multicast, broadcast, loopback or unspecified address.
+    #[error("a host cannot have this address: it is not the address of a single host")]
     NotUnicast,
 }
 
+/// Why hosts cannot have a set of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddressError {
+    /// A host would have more addresses than its stack holds.
+    #[error("a host has at most {MAX_ADDRESSES} addresses, not {0}")]
+    TooMany(usize),
+    /// An address is given twice.
+    #[error("the address {0} is given twice")]
+    Twice(IpAddr),
+    /// The network ends before the last host has an address.
+    #[error("{hosts} hosts need {hosts} addresses from {first} on, and there are {available}")]
+    TooFew {
+        /// The address of the first host.
+        first: HostAddress,
+        /// Hosts that need an address.
+        hosts: u32,
+        /// Addresses from the first to the end of the network.
+        available: u32,
+    },
+    /// Two hosts would have the same address.
+    #[error("two of {hosts} hosts would have the address {address}")]
+    Overlap {
+        /// The address.
+        address: IpAddr,
+        /// Hosts that need an address.
+        hosts: u32,
+    },
+}
+
 impl HostAddress {
-    /// The address.
+    /// Returns the address without its network.
     #[must_use]
     pub fn address(self) -> IpAddr {
         self.0.address().into()
     }
 
-    /// Whether `target` is reached without a router.
+    /// Returns whether `target` is on the same network, and so is reached without a router.
     #[must_use]
     pub fn reaches(self, target: IpAddr) -> bool {
         self.0.contains_addr(&target.into())
     }
 
-    pub fn cidr(self) -> IpCidr {
+    /// Returns the address with its network, as smoltcp takes it.
+    pub(crate) fn cidr(self) -> IpCidr {
         self.0
     }
 
-    /// The address `number` further on, if the network goes so far and a host can have it.
-    fn further(self, number: u32) -> Option<Self> {
+    /// Returns the address that is greater by `number`, if it is on the network and a host can have it.
+    fn plus(self, number: u32) -> Option<Self> {
         let address = match self.address() {
             IpAddr::V4(address) => IpAddr::V4(address.to_bits().checked_add(number)?.into()),
             IpAddr::V6(address) => IpAddr::V6(address.to_bits().checked_add(number.into())?.into()),
@@ -65,7 +105,7 @@ impl FromStr for HostAddress {
         let (address, prefix) = text.split_once('/').ok_or(ParseAddressError::Form)?;
         let address: IpAddr = address.parse().map_err(|_| ParseAddressError::Address)?;
         let longest = if address.is_ipv4() { 32 } else { 128 };
-        // `parse` would take a sign.
+        // `parse` would accept a sign.
         let prefix = Some(prefix).filter(|prefix| prefix.bytes().all(|digit| digit.is_ascii_digit()));
         let prefix = prefix.and_then(|prefix| prefix.parse().ok()).filter(|prefix| *prefix <= longest);
         let cidr = IpCidr::new(address.into(), prefix.ok_or(ParseAddressError::Prefix)?);
@@ -73,46 +113,57 @@ impl FromStr for HostAddress {
     }
 }
 
-/// Not multicast, broadcast, loopback or nobody's.
+/// Returns whether the address is not multicast, broadcast, loopback or unspecified.
 fn is_single_host(cidr: &IpCidr) -> bool {
     let address = cidr.address();
-    let of_all = match cidr {
+    let is_broadcast = match cidr {
         IpCidr::Ipv4(cidr) => cidr.broadcast() == Some(cidr.address()),
         IpCidr::Ipv6(_) => false,
     };
-    address.is_unicast() && !IpAddr::from(address).is_loopback() && !of_all
+    address.is_unicast() && !IpAddr::from(address).is_loopback() && !is_broadcast
 }
 
-/// What is wrong with these addresses together.
-pub fn check_all(addresses: &[HostAddress]) -> Result<(), String> {
+/// Checks that one host can have these addresses together.
+fn check_all(addresses: &[HostAddress]) -> Result<(), AddressError> {
     if addresses.len() > MAX_ADDRESSES {
-        return Err(format!("a host has at most {MAX_ADDRESSES} addresses, not {}", addresses.len()));
+        return Err(AddressError::TooMany(addresses.len()));
     }
     for (index, one) in addresses.iter().enumerate() {
         if addresses[..index].iter().any(|other| other.address() == one.address()) {
-            return Err(format!("the address {} is given twice", one.address()));
+            return Err(AddressError::Twice(one.address()));
         }
     }
     Ok(())
 }
 
-/// The addresses of `count` hosts, counted up from those of the first.
-pub fn count_up(first: &[HostAddress], count: u32) -> Result<Vec<Vec<HostAddress>>, String> {
+/// Returns the addresses of `count` hosts, counted up from those of the first host.
+///
+/// ```
+/// use iphost::count_up;
+///
+/// let hosts = count_up(&["10.0.0.1/24".parse()?, "fd00::1/64".parse()?], 3)?;
+/// assert_eq!(hosts[2], ["10.0.0.3/24".parse()?, "fd00::3/64".parse()?]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// When one host would have more than 7 addresses, an address is given twice, a network has too few
+/// addresses, or two hosts would have the same address.
+pub fn count_up(first: &[HostAddress], count: u32) -> Result<Vec<Vec<HostAddress>>, AddressError> {
     check_all(first)?;
     let hosts: Vec<Vec<_>> = (0..count)
         .map(|number| {
-            let further = |address: &HostAddress| {
-                address.further(number).ok_or_else(|| {
-                    format!("there are not {count} addresses for hosts from {address} on; there are {number}")
-                })
+            let next = |first: &HostAddress| {
+                let too_few = AddressError::TooFew { first: *first, hosts: count, available: number };
+                first.plus(number).ok_or(too_few)
             };
-            first.iter().map(further).collect()
+            first.iter().map(next).collect()
         })
-        .collect::<Result<_, String>>()?;
+        .collect::<Result<_, _>>()?;
     let mut all: Vec<IpAddr> = hosts.iter().flatten().map(|address| address.address()).collect();
     all.sort_unstable();
     match all.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(format!("two of {count} hosts would have the address {}", pair[0])),
+        Some(pair) => Err(AddressError::Overlap { address: pair[0], hosts: count }),
         None => Ok(hosts),
     }
 }
@@ -128,14 +179,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_hosts_are_taken_as_written() {
+    fn addresses_of_hosts_display_as_written() {
         for text in ["10.0.0.1/24", "10.0.0.0/31", "192.0.2.9/32", "fd00::1/64", "fe80::1/10", "1.2.3.4/0"] {
             assert_eq!(text.parse::<HostAddress>().map(|address| address.to_string()), Ok(text.to_owned()));
         }
     }
 
     #[test]
-    fn what_no_host_can_have_is_refused() {
+    fn addresses_that_no_host_can_have_are_refused() {
         use ParseAddressError::{Address, Form, NotUnicast, Prefix};
         for (text, error) in [
             ("", Form),
@@ -173,13 +224,18 @@ mod tests {
         let hosts = count_up(&[parse("10.0.0.254/16"), parse("fd00::ffff/64")], 3).unwrap();
         let last: Vec<_> = hosts[2].iter().map(ToString::to_string).collect();
         assert_eq!((hosts.len(), last), (3, vec!["10.0.1.0/16".to_owned(), "fd00::1:1/64".to_owned()]));
-        for (text, there_are) in [("10.0.0.250/24", 5), ("192.0.2.1/32", 1), ("2001:db8::1/64", 250)] {
-            let error = count_up(&[parse(text)], 250).map(|hosts| hosts.len().to_string());
-            assert!(error.unwrap_or_else(|error| error).ends_with(&there_are.to_string()), "{text}");
+        for (text, available) in [("10.0.0.250/24", 5), ("192.0.2.1/32", 1), ("2001:db8::1/64", 250)] {
+            match count_up(&[parse(text)], 250) {
+                Ok(hosts) => assert_eq!(hosts.len(), available, "{text}"),
+                Err(error) => {
+                    assert!(error.to_string().ends_with(&format!(" {available}")), "{text}: {error}");
+                }
+            }
         }
         let overlapping = [parse("10.0.0.1/24"), parse("10.0.0.9/24")];
         assert_eq!(count_up(&overlapping, 8).unwrap().len(), 8);
-        assert!(count_up(&overlapping, 9).unwrap_err().contains("10.0.0.9"));
+        let address = "10.0.0.9".parse().unwrap();
+        assert_eq!(count_up(&overlapping, 9), Err(AddressError::Overlap { address, hosts: 9 }));
     }
 
     #[test]
@@ -187,7 +243,8 @@ mod tests {
         let one: HostAddress = "10.0.0.1/24".parse().unwrap();
         let other: HostAddress = "10.0.0.1/16".parse().unwrap();
         assert!(check_all(&[one]).is_ok());
-        assert!(check_all(&[one, other]).unwrap_err().contains("twice"));
-        assert!(check_all(&[one; MAX_ADDRESSES + 1]).unwrap_err().contains("at most"));
+        assert_eq!(check_all(&[one, other]), Err(AddressError::Twice(one.address())));
+        assert_eq!(check_all(&[one; MAX_ADDRESSES + 1]), Err(AddressError::TooMany(MAX_ADDRESSES + 1)));
+        assert_eq!(MAX_ADDRESSES, 7, "as documented");
     }
 }

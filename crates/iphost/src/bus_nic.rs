@@ -1,4 +1,4 @@
-//! A host that is a station on a bus.
+//! The device of a host that is a station on a bus.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -9,20 +9,20 @@ use smoltcp::phy::{Device, DeviceCapabilities};
 use smoltcp::time::Instant;
 use smoltcp::wire::EthernetAddress;
 
-use super::nic::{Closed, Nic, SleepError, doze};
+use crate::nic::{Closed, Nic, SleepError, wait_readable};
 
-/// A station on a bus, or what holds a station that comes and goes.
+/// What attaches a host to a bus: a [`Station`], or the owner of a station that joins and leaves.
 pub trait Attachment: Bursts {
-    /// The host's address on the bus. It may change with [`service`](Self::service).
+    /// Returns the host's address on the bus. It may change with [`service`](Self::service).
     fn mac(&self) -> MacAddr6;
 
-    /// The station; `None` while the host is off the bus.
+    /// Returns the station, or `None` while the host is off the bus.
     fn station(&mut self) -> Option<&mut Station>;
 
-    /// Does what is due beside moving frames. Called once a round.
+    /// Does the work that is due besides moving frames. Called once a round.
     ///
     /// # Errors
-    /// [`Closed`] when the host cannot be on a bus any more.
+    /// [`Closed`] when the host has left the bus for good.
     fn service(&mut self) -> Result<(), Closed> {
         Ok(())
     }
@@ -38,19 +38,22 @@ impl Attachment for Station {
     }
 }
 
-/// A nap where the bus cannot be watched: 128 inotify instances for each user is a usual limit.
-const NAP: Duration = Duration::from_millis(1);
+/// The longest sleep where the bus cannot be watched. A usual limit is 128 inotify instances a user.
+const UNWATCHED_SLEEP: Duration = Duration::from_millis(1);
 
-/// A host's device on a bus.
+/// The device of a host that is a station on a bus. The [crate's documentation](crate) has an example.
+#[derive(Debug)]
 pub struct BusNic<A> {
     phy: Phy<A>,
-    fate: Result<(), Closed>,
+    /// What the attachment's latest service returned.
+    serviced: Result<(), Closed>,
 }
 
 impl<A: Attachment> BusNic<A> {
-    /// Makes a device of a station.
+    /// Makes a device of a station, or of what holds one.
+    #[must_use]
     pub fn new(attachment: A) -> Self {
-        Self { phy: Phy::new(attachment), fate: Ok(()) }
+        Self { phy: Phy::new(attachment), serviced: Ok(()) }
     }
 }
 
@@ -59,21 +62,21 @@ impl<A: Attachment> Nic for BusNic<A> {
         EthernetAddress(self.phy.station().mac().into_array())
     }
 
-    /// A bus is always there; an interface that is down drops frames by itself.
+    /// A bus is always connected. An attachment that is off the bus drops frames by itself.
     fn is_up(&self) -> bool {
         true
     }
 
     fn service(&mut self) -> bool {
-        self.fate = self.phy.station_mut().service();
+        self.serviced = self.phy.station_mut().service();
         self.phy.adopt_capabilities()
     }
 
     fn check(&self) -> Result<(), Closed> {
-        self.fate.clone()
+        self.serviced.clone()
     }
 
-    fn look(&mut self) -> bool {
+    fn poll_rx(&mut self) -> bool {
         self.phy.receive_ahead()
     }
 
@@ -85,23 +88,23 @@ impl<A: Attachment> Nic for BusNic<A> {
         &mut self,
         others: &[BorrowedFd<'_>],
         time: Duration,
-        look: &mut dyn FnMut() -> bool,
+        ready: &mut dyn FnMut() -> bool,
     ) -> Result<(), SleepError> {
         if self.phy.has_received() {
             return Ok(());
         }
         let time = time.min(MAX_SLEEP);
         let Some(station) = self.phy.station_mut().station() else {
-            return if look() { Ok(()) } else { Ok(doze(others.iter().copied(), time)?) };
+            return if ready() { Ok(()) } else { Ok(wait_readable(others.iter().copied(), time)?) };
         };
-        let done = match station.arm() {
-            Ok(there) if there || look() => Ok(()),
-            Ok(_) => doze(others.iter().copied().chain(station.poll_fd()), time),
-            Err(WaitError::Watch { .. }) => doze(others.iter().copied(), time.min(NAP)),
+        let slept = match station.arm() {
+            Ok(pending) if pending || ready() => Ok(()),
+            Ok(_) => wait_readable(others.iter().copied().chain(station.poll_fd()), time),
+            Err(WaitError::Watch { .. }) => wait_readable(others.iter().copied(), time.min(UNWATCHED_SLEEP)),
             Err(error) => return Err(error.into()),
         };
         station.disarm();
-        Ok(done?)
+        Ok(slept?)
     }
 }
 

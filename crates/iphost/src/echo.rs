@@ -1,31 +1,30 @@
-//! UDP and TCP echo on port 7 (RFC 862). ICMP echo is answered by the stack itself.
+//! UDP and TCP echo on port 7 (RFC 862). The stack itself answers ICMP echo.
 
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::{tcp, udp};
 use smoltcp::time::Duration;
 use smoltcp::wire::IpAddress;
 
-use super::connection;
-use super::listener::Listener;
+use crate::tcp::{Listener, closed_socket};
 
-/// Where they listen.
-pub const PORT: u16 = 7;
+/// The port of the echo services.
+pub const ECHO_PORT: u16 = 7;
 
-/// Bytes on their way in a connection, in each direction.
+/// The buffer of a connection in each direction, in bytes.
 const TCP_BUFFER: usize = 1 << 16;
-/// A connection whose peer has gone silently is given up after this.
+/// How long a peer may not answer before its connection is given up.
 const TCP_TIMEOUT: Duration = Duration::from_secs(60);
 const TCP_KEEP_ALIVE: Duration = Duration::from_secs(20);
 
-/// UDP datagrams on their way, in each direction.
+/// UDP datagrams that are buffered in each direction, and bytes of them.
 const DATAGRAMS: usize = 64;
 const UDP_BUFFER: usize = 1 << 16;
 
-/// Bytes moved in one go; no datagram is longer, as none is taken in pieces.
+/// Bytes moved at a time. No datagram is longer, as the stack does not reassemble fragments.
 const CHUNK: usize = 2048;
 
 /// The echo services of a host.
-pub struct Echo {
+pub(crate) struct Echo {
     udp: SocketHandle,
     tcp: Listener<()>,
     chunk: Box<[u8; CHUNK]>,
@@ -33,37 +32,39 @@ pub struct Echo {
 
 impl Echo {
     /// Opens the ports.
-    pub fn open(sockets: &mut SocketSet<'static>) -> Self {
+    pub(crate) fn open(sockets: &mut SocketSet<'static>) -> Self {
         let buffer =
             || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; DATAGRAMS], vec![0; UDP_BUFFER]);
         let udp = sockets.add(udp::Socket::new(buffer(), buffer()));
-        let tcp = Listener::open(sockets, PORT, new_connection, || ());
+        let tcp = Listener::open(sockets, ECHO_PORT, new_connection, || ());
         Self { udp, tcp, chunk: Box::new([0; CHUNK]) }
     }
 
     /// Takes connections that have come up; see [`Listener::accept`].
-    pub fn accept(&mut self, sockets: &mut SocketSet<'static>) {
+    pub(crate) fn accept(&mut self, sockets: &mut SocketSet<'static>) {
         self.tcp.accept(sockets);
     }
 
-    /// Sends back what has come, as far as there is room. `is_own` tells the host's addresses.
-    pub fn serve(&mut self, sockets: &mut SocketSet<'static>, is_own: impl Fn(IpAddress) -> bool) {
+    /// Sends back what has arrived, as far as there is room. `is_own` tells the host's addresses from
+    /// others.
+    pub(crate) fn serve(&mut self, sockets: &mut SocketSet<'static>, is_own: impl Fn(IpAddress) -> bool) {
         self.serve_udp(sockets.get_mut(self.udp), is_own);
         self.tcp.serve(sockets, |socket, ()| send_back(socket, &mut self.chunk[..]));
     }
 
     fn serve_udp(&mut self, socket: &mut udp::Socket<'_>, is_own: impl Fn(IpAddress) -> bool) {
         if !socket.is_open() {
-            // It fails for port 0 only.
-            let _ = socket.bind(PORT);
+            // It fails only for port 0.
+            let _ = socket.bind(ECHO_PORT);
         }
         while socket.can_recv() && socket.can_send() {
-            // What is too long for a chunk came in no frame; it is dropped with an error.
+            // A datagram that is too long for a chunk did not arrive in one frame. It is dropped.
             let Ok((len, from)) = socket.recv_slice(&mut self.chunk[..]) else { continue };
-            // An answer to a broadcast would make a storm of one datagram, and two echo services would go on for ever.
-            let ours = from.local_address.is_some_and(&is_own);
-            if ours && from.endpoint.port != PORT && from.endpoint.addr.is_unicast() {
-                // Without room it is lost, as datagrams may be.
+            // Answers of all hosts to one broadcast would be a storm, and two echo services would answer
+            // each other for ever.
+            let is_ours = from.local_address.is_some_and(&is_own);
+            if is_ours && from.endpoint.port != ECHO_PORT && from.endpoint.addr.is_unicast() {
+                // Without room the datagram is lost, as any datagram may be.
                 let _ = socket.send_slice(&self.chunk[..len], from);
             }
         }
@@ -71,9 +72,9 @@ impl Echo {
 }
 
 fn new_connection() -> tcp::Socket<'static> {
-    let mut socket = connection::socket(TCP_BUFFER, TCP_BUFFER, TCP_TIMEOUT);
+    let mut socket = closed_socket(TCP_BUFFER, TCP_BUFFER, TCP_TIMEOUT);
     socket.set_keep_alive(Some(TCP_KEEP_ALIVE));
-    // An echo is to be prompt.
+    // An echo is prompt.
     socket.set_nagle_enabled(false);
     socket
 }
@@ -86,12 +87,12 @@ fn send_back(socket: &mut tcp::Socket<'_>, chunk: &mut [u8]) {
         }
         let Ok(len) = socket.recv_slice(&mut chunk[..room]) else { break };
         if socket.send_slice(&chunk[..len]).is_err() {
-            // The peer does not listen any more.
+            // The peer has stopped receiving.
             socket.abort();
             return;
         }
     }
-    // The peer has said all it wants to, and has it back.
+    // The peer has sent everything, and everything was sent back.
     if socket.state() == tcp::State::CloseWait && socket.recv_queue() == 0 {
         socket.close();
     }
@@ -114,7 +115,7 @@ mod tests {
     const HOST: IpAddress = IpAddress::v4(10, 0, 0, 1);
     const BROADCAST: IpAddress = IpAddress::v4(10, 0, 0, 255);
 
-    /// A host with echo services, and somebody to try them.
+    /// A host with echo services, and a client's stack.
     struct Lab {
         _folder: tempfile::TempDir,
         host: Stack<BusNic<Station>>,
@@ -144,14 +145,14 @@ mod tests {
             Self { _folder: folder, host, services, phy, interface, sockets, begin: Instant::now() }
         }
 
-        /// Lets both do their work until `done`; `false` when that takes longer than `patience`.
+        /// Runs both until `done`. Returns `false` when that takes longer than `timeout`.
         fn run(
             &mut self,
-            patience: std::time::Duration,
+            timeout: std::time::Duration,
             mut done: impl FnMut(&mut SocketSet<'static>) -> bool,
         ) -> bool {
             let begin = Instant::now();
-            while begin.elapsed() < patience {
+            while begin.elapsed() < timeout {
                 let micros = i64::try_from(self.begin.elapsed().as_micros()).unwrap();
                 let now = smoltcp::time::Instant::from_micros(micros);
                 self.interface.poll(now, &mut self.phy, &mut self.sockets);
@@ -173,8 +174,8 @@ mod tests {
         }
 
         fn connect(&mut self, port: u16) -> SocketHandle {
-            let mut socket = connection::socket(1 << 16, 1 << 16, TCP_TIMEOUT);
-            socket.connect(self.interface.context(), IpEndpoint::new(HOST, PORT), port).unwrap();
+            let mut socket = closed_socket(1 << 16, 1 << 16, TCP_TIMEOUT);
+            socket.connect(self.interface.context(), IpEndpoint::new(HOST, ECHO_PORT), port).unwrap();
             self.sockets.add(socket)
         }
     }
@@ -184,15 +185,15 @@ mod tests {
     }
 
     const WAIT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
-    /// Long enough for an echo that is not to come.
-    const MOMENT: std::time::Duration = std::time::Duration::from_millis(50);
+    /// Long enough for an echo that must not come.
+    const SILENCE: std::time::Duration = std::time::Duration::from_millis(50);
 
     #[test]
-    fn datagrams_come_back_except_where_that_would_make_a_storm() {
+    fn datagrams_come_back_unless_that_would_cause_a_storm() {
         let mut lab = Lab::new();
         let client = lab.udp(4000);
         let longest = vec![7; 1472];
-        lab.sockets.get_mut::<udp::Socket<'_>>(client).send_slice(&longest, (HOST, PORT)).unwrap();
+        lab.sockets.get_mut::<udp::Socket<'_>>(client).send_slice(&longest, (HOST, ECHO_PORT)).unwrap();
         let mut echo = vec![0; 2000];
         assert!(lab.run(WAIT_TIMEOUT, |sockets| {
             let socket = sockets.get_mut::<udp::Socket<'_>>(client);
@@ -200,23 +201,23 @@ mod tests {
         }));
         assert_eq!(echo[..1472], longest);
 
-        let other_echo = lab.udp(PORT);
+        let other_echo = lab.udp(ECHO_PORT);
         let send = |sockets: &mut SocketSet<'_>, handle, to: IpAddress| {
-            sockets.get_mut::<udp::Socket<'_>>(handle).send_slice(b"storm", (to, PORT)).unwrap();
+            sockets.get_mut::<udp::Socket<'_>>(handle).send_slice(b"storm", (to, ECHO_PORT)).unwrap();
         };
         send(&mut lab.sockets, client, BROADCAST);
         send(&mut lab.sockets, other_echo, HOST);
-        assert!(!lab.run(MOMENT, |sockets| {
+        assert!(!lab.run(SILENCE, |sockets| {
             [client, other_echo].iter().any(|handle| sockets.get::<udp::Socket<'_>>(*handle).can_recv())
         }));
     }
 
     #[test]
-    fn streams_come_back_whole_and_their_ends_with_them() {
+    fn streams_come_back_whole_with_their_ends() {
         const CLIENTS: u16 = 100;
         let mut lab = Lab::new();
         let sent: Vec<u8> = (0..30_000_u32).map(|at| (at * 7 + at / 251).to_be_bytes()[3]).collect();
-        // All knock at once, and once more when the first are gone.
+        // All connect at once, and once more after the first have closed.
         for round in 0..2 {
             let mut clients: Vec<_> = (0..CLIENTS)
                 .map(|client| (lab.connect(5000 + round * CLIENTS + client), 0, Vec::new()))

@@ -1,16 +1,54 @@
-//! Small IP hosts (smoltcp) on a shared-memory Ethernet bus or behind memif.
+//! Small IP hosts on a shared-memory Ethernet bus or behind memif, made of [smoltcp].
 //!
-//! A [`Nic`] is a host's device: a station on a bus ([`BusNic`]) or a memif interface ([`MemifNic`]). A [`Stack`] is smoltcp on
-//! a device, with its addresses, its clock and its sleep. What a host does is added to that: [`Services`] answer, a
-//! [`Pinger`] and a [`Source`] ask.
+//! - A [`Nic`] is a host's network device: a station on a bus ([`BusNic`]) or a memif interface
+//!   ([`MemifNic`]).
+//! - A [`Stack`] is smoltcp on such a device, with its addresses, its clock and its sleep. It answers ARP,
+//!   neighbor discovery and ICMP echo.
+//! - [`Services`] answer further requests: UDP and TCP echo, and a TCP sink.
+//! - A [`Pinger`] and a [`TcpSource`] measure: round-trip times and throughput.
+//!
+//! Nothing runs in the background. The caller has a loop that polls the stack, steps what measures, and
+//! sleeps. Here two hosts share one loop, and Alice pings Bob:
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("bus");
+//! use std::time::Duration;
+//! use iphost::{BusNic, PingPlan, Pinger, Stack};
+//! use shmbus::{Bus, Station, StationOptions};
+//!
+//! let host = |address: &str| -> Result<_, Box<dyn std::error::Error>> {
+//!     let station = Station::join(Bus::open_or_create(&path, 0o600)?, StationOptions::new())?;
+//!     Ok(Stack::new(BusNic::new(station), &[address.parse()?]))
+//! };
+//! let mut alice = host("10.0.0.1/24")?;
+//! let mut bob = host("10.0.0.2/24")?;
+//!
+//! let plan = PingPlan {
+//!     target: "10.0.0.2".parse()?,
+//!     count: Some(3),
+//!     interval: Duration::from_millis(10),
+//!     size: 56,
+//!     timeout: Duration::from_secs(10),
+//! };
+//! let mut pinger = Pinger::start(&mut alice, plan);
+//! while !pinger.step(&mut alice, |reply| println!("{reply:?}")) {
+//!     alice.poll(&mut |_| {})?;
+//!     bob.poll(&mut |_| {})?;
+//! }
+//! assert_eq!(pinger.finish(&mut alice).received(), 3);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A host that has nothing to do sleeps with [`Stack::sleep`] until a frame arrives.
 
 #![forbid(unsafe_code)]
 
 mod address;
 mod bus_nic;
-mod connection;
 mod echo;
-mod listener;
 mod memif_nic;
 mod nic;
 mod pinger;
@@ -19,22 +57,17 @@ mod sink;
 mod source;
 mod stack;
 mod statistics;
+mod tcp;
 mod transfer;
 
-pub use address::{HostAddress, MAX_ADDRESSES, ParseAddressError, count_up};
+pub use address::{AddressError, HostAddress, ParseAddressError, count_up};
 pub use bus_nic::{Attachment, BusNic};
-pub use echo::PORT as ECHO_PORT;
+pub use echo::ECHO_PORT;
 pub use memif_nic::{LinkChange, LinkSource, MemifNic};
 pub use nic::{Closed, Nic, SleepError};
 pub use pinger::{PingPlan, Pinger, Reply, largest_payload};
 pub use services::Services;
-pub use source::Source;
+pub use source::TcpSource;
 pub use stack::{ConnectError, Stack};
-pub use statistics::Report;
-pub use transfer::Transfer;
-
-/// Bytes on their way in a connection that is there to measure: what the bus carries between two looks of a host that shares
-/// its processor, and far less than the ring of a bus holds.
-const TRANSFER_WINDOW: usize = 1 << 18;
-/// After this long without an answer such a connection is given up.
-const TRANSFER_TIMEOUT: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(20);
+pub use statistics::{PingSummary, Report, Statistics};
+pub use transfer::{Transfer, TransferError};

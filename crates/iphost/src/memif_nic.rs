@@ -1,4 +1,4 @@
-//! A host behind memif, as VPP or DPDK would be.
+//! The device of a host behind memif, where VPP or DPDK would be.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -10,30 +10,30 @@ use smoltcp::phy::{Device, DeviceCapabilities, Medium};
 use smoltcp::time::Instant;
 use smoltcp::wire::EthernetAddress;
 
-use super::nic::{Nic, SleepError, doze};
+use crate::nic::{Nic, SleepError, wait_readable};
 
-/// The longest sleep: DPDK and libmemif can miss that we asked for a wake-up.
+/// The longest sleep. DPDK and libmemif can miss a request for a wake-up.
 const MAX_SLEEP: Duration = Duration::from_millis(10);
 
-/// Room for a frame on a bus, which is where most links lead.
+/// The longest frame that the stack sends, in bytes: as on a bus, which is where most links lead.
 const MAX_FRAME: usize = shmbus::MAX_FRAME;
 
-/// What became of a link.
+/// A change of a memif interface's link.
 #[derive(Debug)]
 pub enum LinkChange {
-    /// There is a peer.
+    /// A peer has connected.
     Up(Link),
-    /// The peer is gone.
+    /// The peer has disconnected.
     Down,
 }
 
-/// Where the links of a memif interface come from. Its descriptor polls readable when there is a change.
+/// The source of a memif interface's links. Its descriptor polls readable when there is a change.
 pub trait LinkSource: AsFd {
     /// Returns the next change, if there is one.
     fn next_change(&mut self) -> Option<LinkChange>;
 }
 
-/// A host's device on one memif interface. When its peer goes, it waits for the next.
+/// The device of a host behind one memif interface. When its peer disconnects, it waits for the next.
 pub struct MemifNic<S> {
     links: S,
     mac: EthernetAddress,
@@ -41,7 +41,8 @@ pub struct MemifNic<S> {
 }
 
 impl<S: LinkSource> MemifNic<S> {
-    /// Makes a device with the address `mac` of the links that come from `links`.
+    /// Makes a device with the Ethernet address `mac`. Its links come from `links`.
+    #[must_use]
     pub fn new(links: S, mac: MacAddr6) -> Self {
         Self { links, mac: EthernetAddress(mac.into_array()), phy: None }
     }
@@ -66,17 +67,17 @@ impl<S: LinkSource> Nic for MemifNic<S> {
         false
     }
 
-    /// There may be: its queues are asked by the stack.
-    fn look(&mut self) -> bool {
+    /// A link that is up may have frames. The stack finds out when it receives from the queues.
+    fn poll_rx(&mut self) -> bool {
         self.is_up()
     }
 
-    /// A link that is lost is no error: there will be another.
+    /// A lost link is not an error, since the next may follow.
     fn flush(&mut self) -> Result<(), SendError> {
         if let Some(phy) = &mut self.phy
             && let Err(why) = phy.flush()
         {
-            // The link's source reports why to the user.
+            // The source of links reports the reason to the user.
             tracing::debug!(%why, "link lost");
             self.phy = None;
         }
@@ -87,28 +88,28 @@ impl<S: LinkSource> Nic for MemifNic<S> {
         &mut self,
         others: &[BorrowedFd<'_>],
         time: Duration,
-        look: &mut dyn FnMut() -> bool,
+        ready: &mut dyn FnMut() -> bool,
     ) -> Result<(), SleepError> {
         let Some(phy) = &mut self.phy else {
-            return Ok(doze(others.iter().copied().chain([self.links.as_fd()]), time)?);
+            return Ok(wait_readable(others.iter().copied().chain([self.links.as_fd()]), time)?);
         };
         if phy.has_received() {
             return Ok(());
         }
         let queues = &mut phy.link_mut().rx;
-        let mut there = false;
+        let mut pending = false;
         for queue in queues.iter_mut() {
-            // A link that is down is worth asking: it is found out then.
-            there |= queue.arm().unwrap_or(true);
+            // A link that is down counts as pending: receiving from it detects that.
+            pending |= queue.arm().unwrap_or(true);
         }
-        let done = if there || look() {
+        let slept = if pending || ready() {
             Ok(())
         } else {
             let own = queues.iter().map(|queue| queue.as_fd()).chain([self.links.as_fd()]);
-            doze(others.iter().copied().chain(own), time.min(MAX_SLEEP))
+            wait_readable(others.iter().copied().chain(own), time.min(MAX_SLEEP))
         };
         queues.iter_mut().for_each(memif::RxQueue::disarm);
-        Ok(done?)
+        Ok(slept?)
     }
 }
 

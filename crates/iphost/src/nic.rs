@@ -1,4 +1,4 @@
-//! Where a host is plugged in.
+//! The network device of a host.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -19,7 +19,7 @@ pub struct Closed(pub String);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SleepError {
-    /// The bus is gone, or cannot be waited for.
+    /// The bus is lost, or cannot be waited for.
     #[error(transparent)]
     Bus(#[from] WaitError),
     /// The system refuses the wait.
@@ -27,16 +27,20 @@ pub enum SleepError {
     System(#[from] io::Error),
 }
 
-/// A device of smoltcp that can also be slept on.
+/// A device of smoltcp that a thread can sleep on.
+///
+/// [`BusNic`](crate::BusNic) and [`MemifNic`](crate::MemifNic) implement it. A [`Stack`](crate::Stack)
+/// calls its methods.
 pub trait Nic: Device {
-    /// The host's Ethernet address. It, and the capabilities of the device, may change with [`service`](Self::service).
+    /// Returns the host's Ethernet address. The address and the capabilities of the device may change
+    /// with [`service`](Self::service).
     fn mac(&self) -> EthernetAddress;
 
-    /// Whether there is anything at the other end. While there is not, frames wait.
+    /// Returns whether the device is connected. While it is not, frames wait.
     fn is_up(&self) -> bool;
 
-    /// Does what is due beside moving frames; whether the device has become another for the stack. Call it in every round of
-    /// a loop.
+    /// Does the work that is due besides moving frames, and returns whether the capabilities of the device
+    /// have changed. Called in every round of a loop.
     fn service(&mut self) -> bool;
 
     /// Checks that the device can still be used.
@@ -47,31 +51,37 @@ pub trait Nic: Device {
         Ok(())
     }
 
-    /// Whether there is something for the stack to receive.
-    fn look(&mut self) -> bool;
+    /// Returns whether there may be a frame to receive.
+    fn poll_rx(&mut self) -> bool;
 
-    /// Sends what the stack has had to say. What the other end has no room for is dropped.
+    /// Sends the frames that the stack has written. Frames that the other end has no room for are dropped.
     ///
     /// # Errors
-    /// When the bus cannot be written to at the moment.
+    /// When the bus cannot be written at the moment.
     fn flush(&mut self) -> Result<(), SendError>;
 
-    /// Sleeps until there is something to receive or to service, one of `others` is readable, or the time is over. Does not
-    /// when `look` says that there is something to do: it is asked last, when a wake-up would not be missed any more. So one
-    /// can sleep for all who are at the same place.
+    /// Sleeps until there is something to receive or to service, one of `others` polls readable, or `time`
+    /// is over.
+    ///
+    /// It does not sleep when `ready` returns true. `ready` is called when the device is already armed, so
+    /// no wake-up is missed after the call. One host can thus sleep for all hosts on a bus: `ready` polls
+    /// the others.
     ///
     /// # Errors
-    /// When the system does not let us sleep.
+    /// When the bus is lost or the system refuses the wait.
     fn sleep(
         &mut self,
         others: &[BorrowedFd<'_>],
         time: Duration,
-        look: &mut dyn FnMut() -> bool,
+        ready: &mut dyn FnMut() -> bool,
     ) -> Result<(), SleepError>;
 }
 
-/// Sleeps until one of the descriptors is readable or the time is over.
-pub(super) fn doze<'f>(fds: impl IntoIterator<Item = BorrowedFd<'f>>, time: Duration) -> io::Result<()> {
+/// Waits until one of the descriptors polls readable, a signal arrives, or `time` is over.
+pub(crate) fn wait_readable<'f>(
+    fds: impl IntoIterator<Item = BorrowedFd<'f>>,
+    time: Duration,
+) -> io::Result<()> {
     let mut fds: Vec<_> = fds.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
     match ppoll(&mut fds, Some(time.into()), None) {
         Ok(_) | Err(Errno::EINTR) => Ok(()),

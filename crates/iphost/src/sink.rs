@@ -1,4 +1,4 @@
-//! A TCP port that takes what comes and counts it.
+//! A TCP port that receives everything, discards it and counts it.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -6,47 +6,45 @@ use std::time::Instant;
 use smoltcp::iface::SocketSet;
 use smoltcp::socket::tcp;
 
-use super::connection;
-use super::listener::Listener;
-use super::transfer::Transfer;
-use super::{TRANSFER_TIMEOUT, TRANSFER_WINDOW};
+use crate::tcp::{Listener, closed_socket};
+use crate::transfer::{TIMEOUT, Transfer, WINDOW};
 
 /// The port.
-pub struct Sink(Listener<Meter>);
+pub(crate) struct Sink(Listener<Meter>);
 
-/// What has come in a connection.
+/// What has arrived on a connection.
 struct Meter {
     begin: Instant,
-    /// Who sends, and the host's own end: known when the connection is there.
+    /// The sender, and the host's own end: known once the connection is established.
     ends: Option<(SocketAddr, SocketAddr)>,
     bytes: u64,
-    told: bool,
+    reported: bool,
 }
 
 impl Sink {
     /// Opens the port.
-    pub fn open(sockets: &mut SocketSet<'static>, port: u16) -> Self {
+    pub(crate) fn open(sockets: &mut SocketSet<'static>, port: u16) -> Self {
         Self(Listener::open(sockets, port, new_connection, || Meter {
             begin: Instant::now(),
             ends: None,
             bytes: 0,
-            told: false,
+            reported: false,
         }))
     }
 
     /// Takes connections that have come up; see [`Listener::accept`].
-    pub fn accept(&mut self, sockets: &mut SocketSet<'static>) {
+    pub(crate) fn accept(&mut self, sockets: &mut SocketSet<'static>) {
         self.0.accept(sockets);
     }
 
-    /// Takes what has come. `done` hears of each connection that has brought all it had, or is over.
-    pub fn serve(&mut self, sockets: &mut SocketSet<'static>, done: &mut dyn FnMut(Transfer)) {
-        self.0.serve(sockets, |socket, meter| meter.take(socket, done));
+    /// Receives what has arrived. `done` gets each transfer that is complete or broken off.
+    pub(crate) fn serve(&mut self, sockets: &mut SocketSet<'static>, done: &mut dyn FnMut(Transfer)) {
+        self.0.serve(sockets, |socket, meter| meter.receive(socket, done));
     }
 }
 
 impl Meter {
-    fn take(&mut self, socket: &mut tcp::Socket<'static>, done: &mut dyn FnMut(Transfer)) {
+    fn receive(&mut self, socket: &mut tcp::Socket<'static>, done: &mut dyn FnMut(Transfer)) {
         let came_up = !matches!(socket.state(), tcp::State::Listen | tcp::State::SynReceived);
         if self.ends.is_none()
             && came_up
@@ -63,8 +61,8 @@ impl Meter {
             tcp::State::Closed => false,
             _ => return,
         };
-        if let Some((from, to)) = self.ends.filter(|_| !self.told) {
-            self.told = true;
+        if let Some((from, to)) = self.ends.filter(|_| !self.reported) {
+            self.reported = true;
             done(Transfer::new(from, to, self.bytes, self.begin.elapsed(), complete));
         }
         socket.close();
@@ -72,8 +70,8 @@ impl Meter {
 }
 
 fn new_connection() -> tcp::Socket<'static> {
-    // Nothing is ever said.
-    let mut socket = connection::socket(TRANSFER_WINDOW, 1, TRANSFER_TIMEOUT);
-    socket.set_keep_alive(Some(TRANSFER_TIMEOUT / 3));
+    // A sink sends nothing.
+    let mut socket = closed_socket(WINDOW, 1, TIMEOUT);
+    socket.set_keep_alive(Some(TIMEOUT / 3));
     socket
 }

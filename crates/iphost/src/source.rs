@@ -1,4 +1,4 @@
-//! A TCP connection that sends so many bytes and measures how long that takes.
+//! Sends a number of bytes over TCP and measures how long that takes.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -6,44 +6,43 @@ use std::time::{Duration, Instant};
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp;
 
-use super::connection;
-use super::nic::Nic;
-use super::stack::{ConnectError, Stack};
-use super::transfer::Transfer;
-use super::{TRANSFER_TIMEOUT, TRANSFER_WINDOW};
+use crate::nic::Nic;
+use crate::stack::{ConnectError, Stack};
+use crate::tcp::closed_socket;
+use crate::transfer::{TIMEOUT, Transfer, TransferError, WINDOW};
 
-/// The connection.
-pub struct Source {
+/// A TCP connection that sends a number of bytes. [`Services`](crate::Services) has an example.
+pub struct TcpSource {
     socket: SocketHandle,
     from: SocketAddr,
     to: SocketAddr,
-    /// Bytes to send, and those that were given to the stack.
+    /// Bytes to send, and those that were passed to the stack.
     bytes: u64,
     given: u64,
+    /// When it began to connect, and when the connection was established.
     called: Instant,
-    /// Since when it is connected.
     begin: Option<Instant>,
     /// When all was acknowledged.
     end: Option<Instant>,
 }
 
-/// How long the other end's goodbye is waited for, which says nothing new.
-const GOODBYE: Duration = Duration::from_millis(500);
+/// How long to wait for the other end to close. The result is known before.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-impl Source {
-    /// Calls `to`. Nothing is sent before the next round of the stack.
+impl TcpSource {
+    /// Begins to connect to `to`, which is to get `bytes` bytes. Nothing leaves before the next
+    /// [`Stack::poll`].
     ///
     /// # Errors
-    /// When the stack has no address to call from.
-    pub fn call<N: Nic>(stack: &mut Stack<N>, to: SocketAddr, bytes: u64) -> Result<Self, ConnectError> {
-        // Nothing is ever heard.
-        let socket = connection::socket(1, TRANSFER_WINDOW, TRANSFER_TIMEOUT);
-        let (socket, from) = stack.connect(socket, to)?;
+    /// When the host has no address to connect from, or none can connect to `to`.
+    pub fn connect<N: Nic>(stack: &mut Stack<N>, to: SocketAddr, bytes: u64) -> Result<Self, ConnectError> {
+        // A source receives nothing.
+        let (socket, from) = stack.connect(closed_socket(1, WINDOW, TIMEOUT), to)?;
         Ok(Self { socket, from, to, bytes, given: 0, called: Instant::now(), begin: None, end: None })
     }
 
-    /// Sends more, after a round of the stack; `true` when it is over, one way or the other. What is left to say goes out with
-    /// the next round.
+    /// Continues to send, after a [`Stack::poll`], and returns whether the transfer is over, complete or
+    /// not. What it sends leaves with the next poll.
     pub fn step<N: Nic>(&mut self, stack: &mut Stack<N>) -> bool {
         let socket = stack.sockets().get_mut::<tcp::Socket<'_>>(self.socket);
         if self.begin.is_none() && socket.may_send() {
@@ -51,7 +50,7 @@ impl Source {
         }
         while socket.can_send() && self.given < self.bytes {
             let left = usize::try_from(self.bytes - self.given).unwrap_or(usize::MAX);
-            // What the buffer holds is as good as anything.
+            // The contents do not matter: whatever the buffer holds is sent.
             let Ok(len) = socket.send(|room| (room.len().min(left), room.len().min(left))) else { break };
             self.given += len as u64;
         }
@@ -64,28 +63,28 @@ impl Source {
                 self.end.get_or_insert_with(Instant::now);
                 true
             }
-            tcp::State::FinWait2 => self.end.get_or_insert_with(Instant::now).elapsed() >= GOODBYE,
+            tcp::State::FinWait2 => self.end.get_or_insert_with(Instant::now).elapsed() >= CLOSE_TIMEOUT,
             _ => false,
         }
     }
 
-    /// How far it came, and why no further.
-    pub fn result<N: Nic>(&self, stack: &mut Stack<N>) -> (Transfer, Option<String>) {
+    /// Returns what was transferred so far, and why it is not all.
+    pub fn result<N: Nic>(&self, stack: &mut Stack<N>) -> (Transfer, Option<TransferError>) {
         let Self { from, to, bytes, .. } = *self;
         let socket = stack.sockets().get::<tcp::Socket<'_>>(self.socket);
         let acknowledged = self.given - socket.send_queue() as u64;
         let is_over = !socket.is_open();
         let time = self.begin.map_or(Duration::ZERO, |begin| self.end.unwrap_or_else(Instant::now) - begin);
         let complete = self.begin.is_some() && acknowledged == bytes;
-        let trouble = if complete {
+        let error = if complete {
             None
         } else if self.begin.is_some() {
-            Some(format!("{to} has acknowledged only {acknowledged} of {bytes} bytes"))
-        } else if !is_over || self.called.elapsed() >= TRANSFER_TIMEOUT.into() {
-            Some(format!("no answer from {to}"))
+            Some(TransferError::Partial { to, acknowledged, bytes })
+        } else if !is_over || self.called.elapsed() >= TIMEOUT.into() {
+            Some(TransferError::NoAnswer { to })
         } else {
-            Some(format!("{to} has refused the connection"))
+            Some(TransferError::Refused { to })
         };
-        (Transfer::new(from, to, acknowledged, time, complete), trouble)
+        (Transfer::new(from, to, acknowledged, time, complete), error)
     }
 }

@@ -1,4 +1,4 @@
-//! smoltcp on a [`Nic`]: its addresses, its clock, its rounds and its sleep.
+//! smoltcp on a [`Nic`], with its addresses, its clock, its rounds and its sleep.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -11,54 +11,81 @@ use smoltcp::socket::tcp;
 use smoltcp::time::Instant as StackInstant;
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv6Address, Ipv6Cidr};
 
-use super::address::HostAddress;
-use super::nic::{Closed, Nic, SleepError};
-use super::services::Services;
-use super::transfer::Transfer;
+use crate::address::HostAddress;
+use crate::nic::{Closed, Nic, SleepError};
+use crate::services::Services;
+use crate::transfer::Transfer;
 
-/// Frames taken in before the stack has its say: whoever floods us is not to keep us from it.
+/// The most frames received in a round, so that a flood does not keep the host from sending.
 const FRAMES_PER_ROUND: usize = 256;
-/// The longest sleep: there is always something to be looked after now and then.
+/// The longest pause between two rounds. Devices rely on being serviced now and then.
 const MAX_SLEEP: Duration = Duration::from_millis(100);
 
-/// Where connections of a host's own begin.
+/// The ports that a host's own connections come from.
 const EPHEMERAL_PORTS: RangeInclusive<u16> = 49_152..=65_535;
 
 /// Why a TCP connection cannot begin.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// No address of the host suits the one that is called.
-    #[error("cannot call {to}: the host has no address for that")]
+    /// The host has no address of that kind.
+    #[error("cannot connect to {to}: the host has no address for that")]
     NoAddress {
-        /// The address that is called.
+        /// The address to connect to.
         to: SocketAddr,
     },
-    /// The TCP stack refuses the call.
-    #[error("cannot call {to}: {source}")]
+    /// The TCP stack refuses the address.
+    #[error("cannot connect to {to}: {source}")]
     Refused {
-        /// The address that is called.
+        /// The address to connect to.
         to: SocketAddr,
-        /// What is wrong with it.
+        /// Why.
         source: tcp::ConnectError,
     },
 }
 
-/// A host.
+/// An IP host on a network device.
+///
+/// A loop [`poll`](Self::poll)s it, [`serve`](Self::serve)s its services and [`sleep`](Self::sleep)s:
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("bus");
+/// use std::os::fd::AsFd as _;
+/// use std::time::Duration;
+/// use iphost::{BusNic, Services, Stack};
+/// use shmbus::{Bus, Station, StationOptions};
+///
+/// let station = Station::join(Bus::open_or_create(&path, 0o600)?, StationOptions::new())?;
+/// let mut host = Stack::new(BusNic::new(station), &["10.0.0.1/24".parse()?]);
+/// let mut services = Services::open(host.sockets(), None);
+/// // The host wakes up when the other end of this socket is written or closed.
+/// let (stop, _other_end) = std::os::unix::net::UnixStream::pair()?;
+/// # for _ in 0..1 {
+/// // In a loop:
+/// host.poll(&mut |sockets| services.accept(sockets))?;
+/// host.serve(&mut services, &mut |_| {});
+/// host.sleep(stop.as_fd(), None, Duration::from_millis(10))?;
+/// # }
+/// # Ok(())
+/// # }
+/// ```
 pub struct Stack<N> {
     nic: N,
     addresses: Vec<HostAddress>,
     interface: Interface,
     sockets: SocketSet<'static>,
     begin: Instant,
-    /// When frames last went out.
+    /// When frames were last sent.
     flushed: Instant,
-    /// When a frame last came in.
+    /// When a frame was last received.
     heard: Option<Instant>,
 }
 
 impl<N: Nic> Stack<N> {
-    /// A host with these addresses, of which there are not too many. One that has an IPv6 address has a link-local one, too.
+    /// Makes a host with at most 7 addresses. A host with an IPv6 address gets a link-local one, too, unless
+    /// one is among them.
     pub fn new(mut nic: N, addresses: &[HostAddress]) -> Self {
         let begin = Instant::now();
         let interface = interface(&mut nic, addresses, StackInstant::ZERO);
@@ -66,34 +93,38 @@ impl<N: Nic> Stack<N> {
         Self { nic, addresses: addresses.to_vec(), interface, sockets, begin, flushed: begin, heard: None }
     }
 
+    /// Returns whether the host's device is connected.
+    #[must_use]
     pub fn is_up(&self) -> bool {
         self.nic.is_up()
     }
 
-    /// Whether the interface of the registry it is on, if it is on one, still exists.
+    /// Checks that the host's device can still be used.
     ///
     /// # Errors
-    /// When it was destroyed.
+    /// [`Closed`] when the other end of the device is closed for good.
     pub fn check(&self) -> Result<(), Closed> {
         self.nic.check()
     }
 
+    /// Returns the host's sockets.
     pub fn sockets(&mut self) -> &mut SocketSet<'static> {
         &mut self.sockets
     }
 
-    /// Lets the services do their work, after a round. `done` hears of transfers that are over.
+    /// Lets the services receive and answer, after a [`poll`](Self::poll). `done` gets each transfer that
+    /// has ended. Answers leave with the next poll.
     pub fn serve(&mut self, services: &mut Services, done: &mut dyn FnMut(Transfer)) {
         let own = self.interface.ip_addrs();
         let is_own = |address| own.iter().any(|cidr| cidr.address() == address);
         services.serve(&mut self.sockets, is_own, done);
     }
 
-    /// Begins a TCP connection; the socket, and the address it calls from.
+    /// Begins a TCP connection. Returns the socket and the address it connects from.
     ///
     /// # Errors
-    /// When the host has no address for that.
-    pub fn connect(
+    /// When the host has no address to connect from, or none can connect to `to`.
+    pub(crate) fn connect(
         &mut self,
         mut socket: tcp::Socket<'static>,
         to: SocketAddr,
@@ -107,31 +138,34 @@ impl<N: Nic> Stack<N> {
         Ok((self.sockets.add(socket), SocketAddr::new(from.into(), port)))
     }
 
-    /// When frames last went out.
-    pub fn flushed(&self) -> Instant {
+    /// Returns when frames were last sent.
+    pub(crate) fn flushed(&self) -> Instant {
         self.flushed
     }
 
-    /// Whether a frame came in not longer ago than this.
+    /// Returns whether a frame was received less than `time` ago.
+    #[must_use]
     pub fn heard_within(&self, time: Duration) -> bool {
         self.heard.is_some_and(|heard| heard.elapsed() < time)
     }
 
-    /// Whether there may be a frame to be taken in.
-    pub fn look(&mut self) -> bool {
-        self.nic.look()
+    /// Returns whether there may be a frame to receive.
+    pub fn poll_rx(&mut self) -> bool {
+        self.nic.poll_rx()
     }
 
-    /// Forgets who has which Ethernet address, to ask anew.
-    pub fn forget_neighbors(&mut self) {
+    /// Forgets the Ethernet addresses of all hosts, so that they are resolved anew.
+    pub(crate) fn forget_neighbors(&mut self) {
         self.interface.update_ip_addrs(|_| {});
     }
 
-    /// One round: takes frames in, lets the sockets have their say, sends it. After every frame `accept` may look at the
-    /// sockets, to keep somebody listening.
+    /// Runs one round: receives frames, lets the sockets answer, and sends what they have written. It calls
+    /// `accept` after every frame, so that each port keeps a socket that listens
+    /// ([`Services::accept`]).
     ///
     /// # Errors
-    /// When the bus cannot be written to at the moment.
+    /// When the bus cannot be written at the moment. The frames of this round are lost then, as on any
+    /// Ethernet, and the host continues with the next round.
     pub fn poll(&mut self, accept: &mut dyn FnMut(&mut SocketSet<'static>)) -> Result<(), SendError> {
         let changed = self.nic.service();
         let now = self.now();
@@ -139,33 +173,33 @@ impl<N: Nic> Stack<N> {
             self.interface = interface(&mut self.nic, &self.addresses, now);
         }
         self.interface.poll_maintenance(now);
-        let mut taken = 0;
-        while taken < FRAMES_PER_ROUND {
+        let mut received = 0;
+        while received < FRAMES_PER_ROUND {
             let done = self.interface.poll_ingress_single(now, &mut self.nic, &mut self.sockets);
             if matches!(done, PollIngressSingleResult::None) {
                 break;
             }
-            taken += 1;
+            received += 1;
             accept(&mut self.sockets);
         }
-        // As many times as there are sockets with more than one thing to say; more is said in the next round.
+        // A socket writes one packet each time. The rest follows in the next round.
         for _ in 0..FRAMES_PER_ROUND {
-            let said = self.interface.poll_egress(now, &mut self.nic, &mut self.sockets);
-            if said == PollResult::None {
+            let written = self.interface.poll_egress(now, &mut self.nic, &mut self.sockets);
+            if written == PollResult::None {
                 break;
             }
         }
         self.flushed = Instant::now();
-        if taken > 0 {
+        if received > 0 {
             self.heard = Some(self.flushed);
         }
         self.nic.flush()
     }
 
-    /// Sleeps until there is something to do, `other` is readable, the process is asked to stop, or the time is over.
+    /// Sleeps until there is something to do, `stop` or `other` polls readable, or `time` is over.
     ///
     /// # Errors
-    /// When the system does not let us sleep.
+    /// When the bus is lost or the system refuses the wait.
     pub fn sleep(
         &mut self,
         stop: BorrowedFd<'_>,
@@ -179,26 +213,28 @@ impl<N: Nic> Stack<N> {
         self.sleep_for(&mut || false, stop, other, time)
     }
 
-    /// The same for several hosts on one bus, which have nothing to do by themselves so long: one watch serves all.
+    /// Sleeps for several hosts on one bus, so that one watch on the bus serves all of them. `time` ends
+    /// before any of them has something to do by itself ([`pause`](Self::pause)), and `ready` returns
+    /// whether another host has a frame to receive ([`poll_rx`](Self::poll_rx)).
     ///
     /// # Errors
-    /// When the system does not let us sleep.
+    /// When the bus is lost or the system refuses the wait.
     pub fn sleep_for(
         &mut self,
-        look: &mut dyn FnMut() -> bool,
+        ready: &mut dyn FnMut() -> bool,
         stop: BorrowedFd<'_>,
         other: Option<BorrowedFd<'_>>,
         time: Duration,
     ) -> Result<(), SleepError> {
         match other {
-            Some(other) => self.nic.sleep(&[stop, other], time, look),
-            None => self.nic.sleep(&[stop], time, look),
+            Some(other) => self.nic.sleep(&[stop, other], time, ready),
+            None => self.nic.sleep(&[stop], time, ready),
         }
     }
 
-    /// How long until the stack has something to do by itself.
+    /// Returns how long until the stack has something to do by itself, at most 100 ms.
     pub fn pause(&mut self) -> Duration {
-        // What is to be said waits until somebody is there.
+        // What is to be sent waits until the device is connected.
         if !self.nic.is_up() {
             return MAX_SLEEP;
         }
@@ -212,7 +248,7 @@ impl<N: Nic> Stack<N> {
     }
 }
 
-/// smoltcp's interface, as the device and the addresses are now.
+/// Makes smoltcp's interface for the current state of the device and the addresses.
 fn interface<N: Nic>(nic: &mut N, addresses: &[HostAddress], now: StackInstant) -> Interface {
     let mac = nic.mac();
     let mut config = Config::new(mac.into());
@@ -221,13 +257,14 @@ fn interface<N: Nic>(nic: &mut N, addresses: &[HostAddress], now: StackInstant) 
     interface.update_ip_addrs(|list| {
         let link_local = needs_link_local(addresses).then(|| link_local(mac));
         for cidr in addresses.iter().map(|address| address.cidr()).chain(link_local) {
-            // They were counted.
+            // It fails only for more addresses than the interface holds.
             let _ = list.push(cidr);
         }
     });
     interface
 }
 
+/// Returns whether there are IPv6 addresses, and none of them is link-local.
 fn needs_link_local(addresses: &[HostAddress]) -> bool {
     let mut v6 = addresses.iter().filter_map(|address| match address.cidr() {
         IpCidr::Ipv6(cidr) => Some(cidr.address()),
@@ -237,14 +274,14 @@ fn needs_link_local(addresses: &[HostAddress]) -> bool {
     first.is_some() && !first.into_iter().chain(v6).any(|address| address.is_unicast_link_local())
 }
 
-/// The address that follows from the Ethernet address, as RFC 4291 has it.
+/// Returns the link-local address that RFC 4291 derives from an Ethernet address.
 fn link_local(mac: EthernetAddress) -> IpCidr {
     let mut address = [0; 16];
     address[..2].copy_from_slice(&[0xfe, 0x80]);
     address[8..11].copy_from_slice(&mac.0[..3]);
     address[11..13].copy_from_slice(&[0xff, 0xfe]);
     address[13..].copy_from_slice(&mac.0[3..]);
-    // Ones there mark addresses that are unique in the world; for Ethernet it is the other way round.
+    // The bit is 1 for a globally unique address here, and 0 for one in an Ethernet address.
     address[8] ^= 2;
     Ipv6Cidr::new(Ipv6Address::from(address), 64).into()
 }

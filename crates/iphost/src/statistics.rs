@@ -1,4 +1,4 @@
-//! Round-trip times, and what a ping says of them in the end.
+//! The statistics of a ping: requests, replies and round-trip times.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,10 +6,12 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// A day: longer than any reply is waited for.
-const LONGEST_NANOS: u64 = 24 * 3600 * 1_000_000_000;
+/// The longest time in the histogram, a day. No caller waits longer for a reply.
+const MAX_NANOS: u64 = 24 * 3600 * 1_000_000_000;
 
-/// What became of the requests.
+/// The statistics of a ping.
+///
+/// [`report`](Self::report) returns figures, [`summary`](Self::summary) the closing lines of `ping(8)`.
 #[derive(Debug)]
 pub struct Statistics {
     sent: u64,
@@ -19,30 +21,39 @@ pub struct Statistics {
     sum: Duration,
     /// The sum of the squares of nanoseconds.
     squares: f64,
-    /// The most requests that were on their way when one of them was answered.
+    /// The most requests in flight when one of them was answered.
     pipe: u64,
-    /// Of the latest replies, each with an eighth of the weight.
+    /// The moving average of round-trip times: each reply has an eighth of the weight.
     moving_average: Duration,
-    /// Nanoseconds, to a thousandth: a ping that runs for days takes no more memory than one of seconds.
+    /// Round-trip times in nanoseconds, accurate to a thousandth. A ping that runs for days takes no more
+    /// memory than one of seconds.
     histogram: Histogram<u64>,
 }
 
-/// The keys of `ping --json`. Times are in microseconds; there are none without a reply.
+/// The figures of a ping, with the keys of `ping --json`. Times are in microseconds, and `None` when there
+/// was no reply.
 #[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
 pub struct Report {
+    /// Requests that were sent.
     pub sent: u64,
+    /// Requests that were answered.
     pub received: u64,
-    /// The share that was not answered: 0 to 1.
+    /// The share of requests without a reply, from 0 to 1.
     pub loss: f64,
+    /// The shortest round-trip time.
     pub rtt_min_us: Option<f64>,
+    /// The average round-trip time.
     pub rtt_avg_us: Option<f64>,
+    /// The median round-trip time, to a thousandth.
     pub rtt_p50_us: Option<f64>,
+    /// The longest round-trip time.
     pub rtt_max_us: Option<f64>,
+    /// Further replies to requests that were answered or given up before.
     pub duplicates: u64,
 }
 
 impl Statistics {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             sent: 0,
             duplicates: 0,
@@ -52,20 +63,22 @@ impl Statistics {
             squares: 0.0,
             pipe: 0,
             moving_average: Duration::ZERO,
-            histogram: Histogram::new_with_max(LONGEST_NANOS, 3).expect("the bounds are valid"),
+            histogram: Histogram::new_with_max(MAX_NANOS, 3).expect("the bounds are valid"),
         }
     }
 
-    pub fn count_sent(&mut self) {
+    /// Counts a request.
+    pub(crate) fn count_sent(&mut self) {
         self.sent += 1;
     }
 
-    pub fn count_duplicate(&mut self) {
+    /// Counts a reply to a request that was answered or given up before.
+    pub(crate) fn count_duplicate(&mut self) {
         self.duplicates += 1;
     }
 
-    /// Counts a reply to a request after which `later` others were sent.
-    pub fn count_reply(&mut self, rtt: Duration, later: u64) {
+    /// Counts the reply to a request after which `later` others were sent.
+    pub(crate) fn count_reply(&mut self, rtt: Duration, later: u64) {
         self.moving_average = if self.received() == 0 { rtt } else { self.moving_average * 7 / 8 + rtt / 8 };
         self.pipe = self.pipe.max(later + 1);
         self.min = self.min.min(rtt);
@@ -76,31 +89,35 @@ impl Statistics {
         self.histogram.saturating_record(u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX));
     }
 
+    /// Returns how many requests were sent.
+    #[must_use]
     pub fn sent(&self) -> u64 {
         self.sent
     }
 
+    /// Returns how many requests were answered.
+    #[must_use]
     pub fn received(&self) -> u64 {
         self.histogram.len()
     }
 
-    /// The share of requests without a reply.
-    #[expect(clippy::cast_precision_loss, reason = "a share of 2^53 pings is not told more precisely")]
+    /// Returns the share of requests without a reply.
     fn loss(&self) -> f64 {
         if self.sent == 0 { 0.0 } else { self.sent.saturating_sub(self.received()) as f64 / self.sent as f64 }
     }
 
-    /// Of no replies, it is nothing.
+    /// Returns the average round-trip time, or 0 without a reply.
     fn average(&self) -> Duration {
         let nanos = self.sum.as_nanos().checked_div(self.received().into()).unwrap_or(0);
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    /// What `ping --json` prints.
+    /// Returns the figures that `ping --json` prints.
+    #[must_use]
     pub fn report(&self) -> Report {
         let known = self.received() > 0;
         let micros = |time: Duration| known.then(|| micros(time));
-        // The histogram rounds, and is not to contradict what is known exactly.
+        // The histogram rounds, and must not contradict the exact minimum and maximum.
         let median = Duration::from_nanos(self.histogram.value_at_quantile(0.5)).max(self.min).min(self.max);
         Report {
             sent: self.sent,
@@ -114,44 +131,46 @@ impl Statistics {
         }
     }
 
-    /// The last lines of `ping`, in the form of ping(8).
-    pub fn summary(&self, total: Duration) -> Summary<'_> {
-        Summary { statistics: self, total, flood: false }
+    /// Returns the closing lines of `ping(8)`, for a ping that took `total`.
+    #[must_use]
+    pub fn summary(&self, total: Duration) -> PingSummary<'_> {
+        PingSummary { statistics: self, total, flood: false }
     }
 
-    /// The same of a flood: with the time between requests, and the moving average.
-    pub fn flood_summary(&self, total: Duration) -> Summary<'_> {
-        Summary { flood: true, ..self.summary(total) }
+    /// Returns the closing lines of a flood ping: those of [`summary`](Self::summary) with the average time
+    /// between requests and the moving average of round-trip times.
+    #[must_use]
+    pub fn flood_summary(&self, total: Duration) -> PingSummary<'_> {
+        PingSummary { statistics: self, total, flood: true }
     }
 }
 
-/// To the nanosecond, which is what the clock counts.
-#[expect(clippy::cast_precision_loss, reason = "it begins to matter after a hundred days")]
+/// Returns a time in microseconds, to the nanosecond. The clock is not more precise.
 fn micros(time: Duration) -> f64 {
     time.as_nanos() as f64 / 1e3
 }
 
-/// See [`Statistics::summary`].
-pub struct Summary<'s> {
+/// Displays the closing lines of `ping(8)`; see [`Statistics::summary`].
+#[derive(Debug, Clone, Copy)]
+pub struct PingSummary<'s> {
     statistics: &'s Statistics,
     total: Duration,
     flood: bool,
 }
 
-impl fmt::Display for Summary<'_> {
+impl fmt::Display for PingSummary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let statistics = self.statistics;
         write!(f, "{} packets transmitted, {} received, ", statistics.sent, statistics.received())?;
         if statistics.duplicates > 0 {
             write!(f, "+{} duplicates, ", statistics.duplicates)?;
         }
-        // As ping has it: up to six digits, without zeros that say nothing.
+        // Up to six digits without trailing zeros, as ping prints it.
         let percent = (statistics.loss() * 1e6).round() / 1e4;
         write!(f, "{percent}% packet loss, time {}ms", self.total.as_millis())?;
         if statistics.received() > 0 {
             let times = [statistics.min, statistics.average(), statistics.max];
             let [min, average, max] = times.map(|time| time.as_secs_f64() * 1e3);
-            #[expect(clippy::cast_precision_loss, reason = "as for the share")]
             let square = statistics.squares / statistics.received() as f64 / 1e12;
             let deviation = (square - average * average).max(0.0).sqrt();
             write!(f, "\nrtt min/avg/max/mdev = {min:.3}/{average:.3}/{max:.3}/{deviation:.3} ms")?;
@@ -173,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_lines_are_those_of_ping() {
+    fn the_summary_is_that_of_ping() {
         let mut statistics = Statistics::new();
         for millis in [1, 2, 3] {
             statistics.count_sent();

@@ -65,7 +65,7 @@ pub fn open(specs: &[PortSpec], bus: &Path, options: &PortOptions) -> Result<Vec
         let port: Box<dyn Port> = match spec {
             PortSpec::Memif(spec) => Box::new(sockets.open(spec, spec.to_string())?),
             PortSpec::Tap(spec) => Box::new(tap::open(spec)?),
-            PortSpec::Pcap(spec) => Box::new(pcap::open(spec, bus, &options.reporter)?),
+            PortSpec::Pcap(spec) => Box::new(pcap::open(spec, bus, &options.program, &options.reporter)?),
             PortSpec::Bus(spec) => Box::new(buses.open(spec, &options.bus)?),
         };
         Ok(if spec.learns() { Box::new(Learning::new(port)) } else { port })

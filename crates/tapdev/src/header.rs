@@ -1,42 +1,58 @@
-//! The virtio-net header (Virtio 1.x, "Network Device", without the field for merged buffers): what was left undone of the
-//! frame behind it, or need not be looked at again. Numbers are in the machine's byte order.
+//! The virtio-net header, which precedes each frame of a [`Form::Virtio`](crate::Form::Virtio) TAP.
+//!
+//! It says which checksum and which segmentation the sender has left undone, and which checksums need
+//! no further check (Virtio 1.x, "Network Device", without the field for merged buffers). Numbers are in
+//! the machine's byte order.
 
-/// Bytes of a header.
+/// The length of a header, in bytes.
 pub const LEN: usize = 10;
 
-/// A header as it is read and written.
+/// A virtio-net header.
+///
+/// ```
+/// use tapdev::header::{self, Header};
+///
+/// // A TCP segment over IPv4 whose checksum is still to be completed.
+/// let header = Header {
+///     flags: header::NEEDS_CSUM,
+///     csum_start: 14 + 20,
+///     csum_offset: 16,
+///     ..Header::default()
+/// };
+/// assert_eq!(Header::from_bytes(header.to_bytes()), header);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {
-    /// [`NEEDS_CSUM`] and [`DATA_VALID`].
+    /// Any of [`NEEDS_CSUM`] and [`DATA_VALID`].
     pub flags: u8,
-    /// [`GSO_NONE`], [`GSO_TCPV4`] or [`GSO_TCPV6`]; the latter two perhaps with [`GSO_ECN`].
+    /// One of [`GSO_NONE`], [`GSO_TCPV4`] and [`GSO_TCPV6`], the latter two optionally with [`GSO_ECN`].
     pub gso_type: u8,
-    /// Bytes of all headers of the frame; a hint.
+    /// The length of all headers of the frame in bytes, as a hint.
     pub hdr_len: u16,
-    /// Bytes of payload in each segment of a super-frame.
+    /// The payload of each segment that a super-frame is to be cut into, in bytes.
     pub gso_size: u16,
-    /// Where the part begins that the checksum covers, in bytes from the start of the frame.
+    /// Where the part that the checksum covers starts, in bytes from the start of the frame.
     pub csum_start: u16,
-    /// Where the checksum belongs, in bytes from there.
+    /// Where the checksum is stored, in bytes from `csum_start`.
     pub csum_offset: u16,
 }
 
-/// The checksum's place holds the sum of the pseudo header; the rest is to be added.
+/// Flag: the checksum field holds the sum of the pseudo header, and the receiver adds the rest.
 pub const NEEDS_CSUM: u8 = 1;
-/// The checksums were found to be right.
+/// Flag: the sender has checked the checksums, and they are right.
 pub const DATA_VALID: u8 = 2;
 
-/// A frame and no more.
+/// GSO type: an ordinary frame.
 pub const GSO_NONE: u8 = 0;
-/// A super-frame of TCP over IPv4.
+/// GSO type: a super-frame of TCP over IPv4.
 pub const GSO_TCPV4: u8 = 1;
-/// A super-frame of TCP over IPv6.
+/// GSO type: a super-frame of TCP over IPv6.
 pub const GSO_TCPV6: u8 = 4;
-/// Added: the first segment has the flag CWR.
+/// Bit added to a GSO type: the first segment has the TCP flag CWR.
 pub const GSO_ECN: u8 = 0x80;
 
 impl Header {
-    /// Reads a header.
+    /// Returns the header that these bytes hold.
     #[must_use]
     pub fn from_bytes(bytes: [u8; LEN]) -> Self {
         let [flags, gso_type, numbers @ ..] = bytes;
@@ -51,7 +67,7 @@ impl Header {
         }
     }
 
-    /// The header as it is written.
+    /// Returns the bytes of the header.
     #[must_use]
     pub fn to_bytes(self) -> [u8; LEN] {
         let mut bytes = [0; LEN];
@@ -69,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_reads_back() {
+    fn a_header_reads_back() {
         let header = Header {
             flags: NEEDS_CSUM,
             gso_type: GSO_TCPV4 | GSO_ECN,

@@ -1,8 +1,8 @@
 //! Opens the kernel's TAP interfaces: Ethernet interfaces whose cable ends in a file descriptor.
 //!
-//! What is read from the descriptor is what the kernel sends, one frame a call, and what is written to it is what the kernel
-//! receives. With [`Form::Virtio`] a 10-byte [virtio-net header](header) precedes each frame, and the kernel leaves
-//! checksums and the cutting of TCP to whoever reads.
+//! A read from the descriptor returns one frame that the kernel sends, and a write passes the kernel one
+//! frame to receive. With [`Form::Virtio`] a 10-byte [virtio-net header](header) precedes each frame, and
+//! the kernel leaves checksums and TCP segmentation to the reader.
 //!
 //! ```no_run
 //! use std::io::Read as _;
@@ -20,10 +20,11 @@
 //! # }
 //! ```
 //!
-//! Where privileges are not to be had, a user namespace gives them: `unshare -Urn`.
+//! Opening a TAP takes the capability `CAP_NET_ADMIN`, or an interface that an administrator has made for
+//! the user. A process without either gets the capability in a user namespace: `unshare -Urn`.
 
-mod calls;
 pub mod header;
+mod ioctl;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Read, Write};
@@ -36,20 +37,20 @@ use nix::libc;
 /// The longest name of an interface, in bytes.
 pub const MAX_NAME: usize = libc::IFNAMSIZ - 1;
 
-/// The device that interfaces are made with.
+/// The device that makes interfaces.
 const DEVICE: &str = "/dev/net/tun";
 
-/// What travels over the descriptor.
+/// What one read or write transfers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// Frames, complete in both directions.
+    /// A frame, complete in both directions.
     Plain,
-    /// A [virtio-net header](header) and a frame. The kernel leaves checksums undone, and cutting TCP, which then comes in
-    /// super-frames of up to 64 KiB.
+    /// A [virtio-net header](header) and a frame. The kernel leaves checksums undone, and TCP
+    /// segmentation: it then sends super-frames of up to 64 KiB.
     Virtio,
 }
 
-/// Why a TAP interface could not be opened. Nothing was made.
+/// Why a TAP interface could not be opened. No interface was made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -58,12 +59,12 @@ pub enum OpenError {
         "an interface cannot be called '{0}': a name has 1 to {MAX_NAME} bytes, and no '/', ':', '%' or blank"
     )]
     BadName(String),
-    /// There is no device to make interfaces with.
+    /// The device that makes interfaces cannot be opened.
     #[error(
         "cannot open {DEVICE}: {0}; 'modprobe tun' loads the driver, and a container must be given the device"
     )]
-    NoDevice(io::Error),
-    /// Not allowed.
+    NoDevice(#[source] io::Error),
+    /// The process lacks the permission.
     #[error(
         "not allowed to open {name}; run it in a namespace of your own ('unshare -Urn'), or have the interface made for \
          you ('sudo ip tuntap add dev {name} mode tap user $USER')"
@@ -72,34 +73,46 @@ pub enum OpenError {
         /// The interface.
         name: String,
     },
-    /// Another process has it open.
+    /// Another process has the interface open.
     #[error("{name} is in use by another process; choose another name, or end that process")]
     InUse {
         /// The interface.
         name: String,
     },
-    /// There is an interface of this name that is no TAP, or one with several queues.
-    #[error("{name} is there and is no TAP interface with one queue; choose another name")]
-    NoTap {
+    /// An interface of this name exists and is not a TAP, or is one with several queues.
+    #[error("{name} exists and is not a TAP interface with one queue; choose another name")]
+    NotATap {
         /// The interface.
         name: String,
     },
-    /// The system refused something else.
+    /// A system call failed in another way.
     #[error("cannot {what} {name}: {source}")]
     System {
-        /// What was being done.
+        /// What was attempted.
         what: &'static str,
         /// The interface.
         name: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// An open TAP interface. It does not block, and is gone when this is dropped, unless it was made to persist
-/// (`ip tuntap add`).
+/// An open TAP interface.
 ///
-/// Reading and writing are system calls on `&TapDevice`: one frame each. A frame longer than the buffer it is read into is cut.
+/// Reads and writes are system calls on `&TapDevice`, one frame each, and do not block. A frame that is
+/// longer than the buffer it is read into is cut. When the `TapDevice` is dropped, the kernel removes the
+/// interface, unless the interface was made to persist (`ip tuntap add`).
+///
+/// ```no_run
+/// use std::io::Write as _;
+/// use tapdev::{Form, TapDevice};
+///
+/// let tap = TapDevice::open("tap0", Form::Plain)?;
+/// tap.set_mac([2, 0, 0, 0, 0, 1])?;
+/// // Later, when the interface is up, the kernel receives a frame:
+/// (&tap).write(b"\x02\0\0\0\0\x01\x02\0\0\0\0\x02\x88\xb5hello")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct TapDevice {
     file: File,
@@ -107,11 +120,13 @@ pub struct TapDevice {
 }
 
 impl TapDevice {
-    /// Makes the interface `name`, or takes up one that was made to persist. It is down until somebody sets it up
-    /// (`ip link set tap0 up`).
+    /// Opens the interface `name`: one that was made to persist, or else a new one.
+    ///
+    /// A new interface is down until it is set up (`ip link set tap0 up`).
     ///
     /// # Errors
-    /// When it may not be made, or is in use: see [`OpenError`].
+    /// When the name is not valid, the permission is missing, the interface is in use or not a TAP, or
+    /// the system fails; see [`OpenError`].
     pub fn open(name: &str, form: Form) -> Result<Self, OpenError> {
         if !is_name(name) {
             return Err(OpenError::BadName(name.to_owned()));
@@ -122,14 +137,14 @@ impl TapDevice {
             _ => OpenError::NoDevice(error),
         })?;
         let tap = Self { file, name: name.to_owned() };
-        calls::attach(&tap.file, name, form == Form::Virtio).map_err(|errno| match errno {
+        ioctl::attach(&tap.file, name, form == Form::Virtio).map_err(|errno| match errno {
             Errno::EPERM => OpenError::NotAllowed { name: name.to_owned() },
             Errno::EBUSY => OpenError::InUse { name: name.to_owned() },
-            Errno::EINVAL => OpenError::NoTap { name: name.to_owned() },
+            Errno::EINVAL => OpenError::NotATap { name: name.to_owned() },
             other => tap.refused("open", other),
         })?;
-        // An interface that persists keeps what the one before said.
-        calls::set_offload(&tap.file, form == Form::Virtio)
+        // An interface that persists keeps the offload that its last user set.
+        ioctl::set_offload(&tap.file, form == Form::Virtio)
             .map_err(|errno| tap.refused("set the offload of", errno))?;
         Ok(tap)
     }
@@ -138,30 +153,31 @@ impl TapDevice {
         OpenError::System { what, name: self.name.clone(), source: errno.into() }
     }
 
-    /// What it was opened as. Somebody may have renamed it since.
+    /// Returns the name that the interface was opened by. It does not follow a later rename.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The interface's own address.
+    /// Returns the interface's own Ethernet address.
     ///
     /// # Errors
-    /// When the interface is gone.
+    /// When the interface has been deleted.
     pub fn mac(&self) -> io::Result<[u8; 6]> {
-        Ok(calls::mac(&self.file)?)
+        Ok(ioctl::mac(&self.file)?)
     }
 
-    /// Changes the interface's own address.
+    /// Changes the interface's own Ethernet address.
     ///
     /// # Errors
-    /// When it is no station's address (a group's, say), or not allowed.
+    /// When `mac` is not the address of a single station (a multicast address, say), or the permission is
+    /// missing.
     pub fn set_mac(&self, mac: [u8; 6]) -> io::Result<()> {
-        Ok(calls::set_mac(&self.file, mac)?)
+        Ok(ioctl::set_mac(&self.file, mac)?)
     }
 }
 
-/// Reads a frame that the kernel sends.
+/// Reads one frame that the kernel sends.
 ///
 /// # Errors
 /// `WouldBlock` when there is none.
@@ -171,10 +187,11 @@ impl Read for &TapDevice {
     }
 }
 
-/// Writes a frame for the kernel to receive.
+/// Writes one frame for the kernel to receive.
 ///
 /// # Errors
-/// `EIO` while the interface is down, `EBADFD` when it is gone, `EINVAL` for what is no frame.
+/// `EIO` while the interface is down, `EBADFD` after it was deleted, `EINVAL` for bytes that are not a
+/// frame.
 impl Write for &TapDevice {
     fn write(&mut self, frame: &[u8]) -> io::Result<usize> {
         (&self.file).write(frame)
@@ -189,14 +206,23 @@ impl Write for &TapDevice {
     }
 }
 
-/// Readable: there is a frame. Writable: the interface is up. In error: it is gone.
+/// The descriptor polls readable when there is a frame, writable when the interface is up, and in error
+/// after the interface was deleted.
 impl AsFd for TapDevice {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
 }
 
-/// Whether an interface can have this name: the kernel's own rules, and no `%`, which it takes for a pattern.
+/// Returns whether an interface can have this name.
+///
+/// These are the kernel's own rules. In addition no name may have a `%`, which the kernel takes for a
+/// pattern.
+///
+/// ```
+/// assert!(tapdev::is_name("tap0"));
+/// assert!(!tapdev::is_name("tap%d"));
+/// ```
 #[must_use]
 pub fn is_name(name: &str) -> bool {
     (1..=MAX_NAME).contains(&name.len())

@@ -149,7 +149,7 @@ fn open_capture(
     } else {
         Behind::new(Stream(output::stdout()))?
     };
-    Ok(CaptureWriter::new(format, interfaces, behind)?)
+    Ok(CaptureWriter::with_program(format, crate::PROGRAM, interfaces, behind)?)
 }
 
 /// What the name of a file says; everybody reads pcap.

@@ -9,7 +9,7 @@ use anyhow::anyhow;
 use super::commands::Commands;
 use crate::misuse::misuse;
 use crate::size;
-use iphost::{HostAddress, Nic, Source, Stack, Transfer};
+use iphost::{HostAddress, Nic, Stack, TcpSource, Transfer, TransferError};
 
 /// One of these, or nothing.
 pub(super) enum Errand {
@@ -49,7 +49,7 @@ impl Errand {
 pub(super) struct Delivery {
     to: SocketAddr,
     bytes: u64,
-    source: Option<Source>,
+    source: Option<TcpSource>,
 }
 
 impl Delivery {
@@ -80,7 +80,7 @@ impl Delivery {
         match &mut self.source {
             Some(source) => Ok(source.step(stack)),
             None if stack.is_up() => {
-                self.source = Some(Source::call(stack, self.to, self.bytes)?);
+                self.source = Some(TcpSource::connect(stack, self.to, self.bytes)?);
                 Ok(false)
             }
             None => Ok(false),
@@ -88,7 +88,7 @@ impl Delivery {
     }
 
     /// How far it came, and why no further; nothing when it has not begun.
-    pub(super) fn result<N: Nic>(&self, stack: &mut Stack<N>) -> Option<(Transfer, Option<String>)> {
+    pub(super) fn result<N: Nic>(&self, stack: &mut Stack<N>) -> Option<(Transfer, Option<TransferError>)> {
         Some(self.source.as_ref()?.result(stack))
     }
 }

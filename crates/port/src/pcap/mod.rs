@@ -27,11 +27,16 @@ pub(crate) struct PcapPort {
     output: Option<Output>,
 }
 
-/// Opens a port on the bus at `bus`.
+/// Opens a port on the bus at `bus`. A pcapng names `program` as what wrote it.
 ///
 /// # Errors
 /// When a capture cannot be opened, or is none.
-pub(super) fn open(spec: &PcapSpec, bus: &Path, reporter: &Reporter) -> Result<PcapPort, PortError> {
+pub(super) fn open(
+    spec: &PcapSpec,
+    bus: &Path,
+    program: &str,
+    reporter: &Reporter,
+) -> Result<PcapPort, PortError> {
     let name = match (&spec.input, &spec.output) {
         (Some(place), None) => format!("pcap in={place}"),
         (None, Some(place)) => format!("pcap out={place}"),
@@ -47,8 +52,11 @@ pub(super) fn open(spec: &PcapSpec, bus: &Path, reporter: &Reporter) -> Result<P
     };
     // What is played comes first: when it is missing, nothing is made.
     let input = spec.input.as_ref().map(|place| Input::open(place, spec.pps)).transpose()?;
-    let output =
-        spec.output.as_ref().map(|place| Output::open(place, spec.new, bus, reporter)).transpose()?;
+    let output = spec
+        .output
+        .as_ref()
+        .map(|place| Output::open(place, spec.new, bus, program, reporter))
+        .transpose()?;
     Ok(PcapPort { name, input, output })
 }
 

@@ -40,10 +40,17 @@ pub(super) struct Output {
 
 impl Output {
     /// Makes the capture, or empties it; with `new` it must not be there yet.
-    pub(super) fn open(place: &Place, new: bool, bus: &Path, reporter: &Reporter) -> Result<Self, PortError> {
+    pub(super) fn open(
+        place: &Place,
+        new: bool,
+        bus: &Path,
+        program: &str,
+        reporter: &Reporter,
+    ) -> Result<Self, PortError> {
         let about = |source| PortError::Capture { attempt: format!("cannot write to {place}"), source };
         let destination = Destination::open(place, new, bus).map_err(about)?;
         let format = format_of(place);
+        let program = program.to_owned();
         let (full, to_write) = sync_channel(WAITING);
         let (written, empty) = sync_channel(WAITING);
         for _ in 0..WAITING {
@@ -55,7 +62,7 @@ impl Output {
         let thread = thread
             .spawn(move || {
                 // Who asked may be gone.
-                let _ = ended.send(write(destination, format, &to_write, &written));
+                let _ = ended.send(write(destination, format, program, &to_write, &written));
             })
             .map_err(|error| about(error.into()))?;
         Ok(Self {
@@ -174,6 +181,7 @@ impl Destination {
 fn write(
     destination: Destination,
     format: Format,
+    program: String,
     to_write: &Receiver<Burst>,
     written: &SyncSender<Burst>,
 ) -> io::Result<()> {
@@ -182,7 +190,7 @@ fn write(
         Destination::Pipe(path) => OpenOptions::new().write(true).open(path)?,
     };
     let mut whole = 0;
-    let done = write_bursts(&file, format, to_write, written, &mut whole);
+    let done = write_bursts(&file, format, program, to_write, written, &mut whole);
     if done.is_err() && file.metadata().is_ok_and(|metadata| metadata.is_file()) {
         // A part of a frame at the end would spoil the capture for some who read it; if it has to stay, it stays.
         let _ = file.set_len(whole);
@@ -194,6 +202,7 @@ fn write(
 fn write_bursts(
     file: &File,
     format: Format,
+    program: String,
     to_write: &Receiver<Burst>,
     written: &SyncSender<Burst>,
     whole: &mut u64,
@@ -202,7 +211,7 @@ fn write_bursts(
     let longest = u32::try_from(MAX_BIG_FRAME).unwrap_or(u32::MAX);
     let interface = CapturedInterface { name: "bus".to_owned(), longest };
     let file = BufWriter::with_capacity(BUFFER, Counted { file, bytes: 0 });
-    let mut capture = CaptureWriter::new(format, vec![interface], file)?;
+    let mut capture = CaptureWriter::with_program(format, program, vec![interface], file)?;
     let mut flush = |capture: &mut CaptureWriter<BufWriter<Counted<'_>>>| {
         capture.file_mut().flush()?;
         *whole = capture.file_mut().get_ref().bytes;
