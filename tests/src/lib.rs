@@ -17,7 +17,7 @@
 //! - [`wait`]: waiting for a condition, never for a time.
 //! - [`privilege`]: who the children run as.
 //! - [`mod@require`]: peers a machine may lack.
-//! - [`turn`]: one busy test at a time.
+//! - [`CpuLock`]: one busy test at a time.
 //! - [`testpmd`]: DPDK's `dpdk-testpmd` as a memif peer.
 //! - [`mod@reference`]: a rump kernel's side of the bus, as a peer for ours.
 //! - [`memifpeer`]: a memif peer of our own make, in the test itself.
@@ -25,6 +25,7 @@
 //! - [`namespace`]: a network of its own, with the right to make interfaces.
 //! - [`frames`]: test frames that can be told apart, and pcap files of them.
 
+mod cpu_lock;
 pub mod frames;
 pub mod lab;
 pub mod memifpeer;
@@ -36,9 +37,9 @@ pub mod rawmemif;
 pub mod reference;
 pub mod require;
 pub mod testpmd;
-pub mod turn;
 pub mod wait;
 
+pub use cpu_lock::CpuLock;
 pub use lab::Lab;
 pub use process::{Finished, Process};
 pub use testpmd::Testpmd;

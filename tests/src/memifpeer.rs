@@ -9,7 +9,7 @@ use memif::{Client, Details, DisconnectReason, Event, Link, Options, Rejection, 
 use crate::{WAIT_TIMEOUT, frames, privilege, wait};
 
 /// How often a ring is looked at: it comes round faster than other things that are waited for.
-const LOOK: Duration = Duration::from_micros(50);
+const POLL_INTERVAL: Duration = Duration::from_micros(50);
 
 /// A connected memif interface.
 pub struct MemifPeer {
@@ -221,7 +221,7 @@ impl MemifPeer {
     /// When the link goes down, or there is no room within [`WAIT_TIMEOUT`].
     pub fn send_all<F: AsRef<[u8]>>(&mut self, frames: &[F]) {
         let mut sent = 0;
-        let all = wait::poll_every(LOOK, WAIT_TIMEOUT, || {
+        let all = wait::poll_every(POLL_INTERVAL, WAIT_TIMEOUT, || {
             sent += self.send_some(&frames[sent..]);
             (sent == frames.len()).then_some(())
         });
@@ -276,7 +276,7 @@ impl MemifPeer {
     #[must_use]
     pub fn receive_exactly(&mut self, count: usize) -> Vec<Vec<u8>> {
         let mut got = Vec::new();
-        let all = wait::poll_every(LOOK, WAIT_TIMEOUT, || {
+        let all = wait::poll_every(POLL_INTERVAL, WAIT_TIMEOUT, || {
             self.receive(|frame| got.push(frame.to_vec()));
             (got.len() >= count).then_some(())
         });

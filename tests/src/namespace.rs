@@ -18,7 +18,7 @@ impl<'l> Namespace<'l> {
     /// Makes one; nothing is in it but a loopback interface that is down.
     ///
     /// # Panics
-    /// When it cannot be made: see [`can_be_had`].
+    /// When it cannot be made: see [`available`].
     #[must_use]
     pub fn new(lab: &'l Lab) -> Self {
         let mut command = lab.command("unshare");
@@ -83,7 +83,7 @@ impl<'l> Namespace<'l> {
 /// # Panics
 /// When not, and `BUSCTL_REQUIRE_PEERS=1`.
 #[must_use]
-pub fn can_be_had() -> bool {
+pub fn available() -> bool {
     if !require::program("unshare") || !require::program("nsenter") || !require::program("ip") {
         return false;
     }

@@ -32,7 +32,7 @@ pub struct Line {
 }
 
 #[derive(Default)]
-struct Said {
+struct Output {
     lines: Mutex<Vec<Line>>,
     grew: Condvar,
 }
@@ -45,7 +45,7 @@ pub struct Process {
     name: String,
     child: Child,
     stdin: Option<ChildStdin>,
-    said: Arc<Said>,
+    output: Arc<Output>,
     readers: Vec<JoinHandle<()>>,
     status: Option<ExitStatus>,
 }
@@ -77,12 +77,12 @@ impl Process {
             command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?));
         }
         let mut child = command.spawn().unwrap_or_else(|why| panic!("start {name} ({command:?}): {why}"));
-        let said = Arc::new(Said::default());
+        let output = Arc::new(Output::default());
         let stdout = child.stdout.take().expect("stdout was piped");
         let stderr = child.stderr.take().expect("stderr was piped");
-        let readers = vec![collect(stdout, Stream::Out, &said), collect(stderr, Stream::Err, &said)];
+        let readers = vec![collect(stdout, Stream::Out, &output), collect(stderr, Stream::Err, &output)];
         let stdin = child.stdin.take();
-        Self { name: name.to_owned(), child, stdin, said, readers, status: None }
+        Self { name: name.to_owned(), child, stdin, output, readers, status: None }
     }
 
     /// The child's process id.
@@ -102,7 +102,7 @@ impl Process {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Line>> {
-        self.said.lines.lock().expect("a reader panicked")
+        self.output.lines.lock().expect("a reader panicked")
     }
 
     /// The lines written so far, from number `mark` on.
@@ -156,7 +156,7 @@ impl Process {
             }
             // Bounded, because the end of a reader wakes nobody after its last look.
             let nap = left.min(Duration::from_millis(50));
-            lines = self.said.grew.wait_timeout(lines, nap).expect("a reader panicked").0;
+            lines = self.output.grew.wait_timeout(lines, nap).expect("a reader panicked").0;
         }
     }
 
@@ -322,15 +322,15 @@ impl std::fmt::Display for Finished {
     }
 }
 
-fn collect(stream: impl Read + Send + 'static, which: Stream, said: &Arc<Said>) -> JoinHandle<()> {
-    let said = Arc::clone(said);
+fn collect(stream: impl Read + Send + 'static, which: Stream, output: &Arc<Output>) -> JoinHandle<()> {
+    let output = Arc::clone(output);
     std::thread::spawn(move || {
         let mut stream = BufReader::new(stream);
         let mut bytes = Vec::new();
         while stream.read_until(b'\n', &mut bytes).is_ok_and(|read| read > 0) {
             let text = String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']).to_owned();
-            said.lines.lock().expect("a test panicked with the lines").push(Line { stream: which, text });
-            said.grew.notify_all();
+            output.lines.lock().expect("a test panicked with the lines").push(Line { stream: which, text });
+            output.grew.notify_all();
             bytes.clear();
         }
     })

@@ -192,6 +192,6 @@ fn seqpacket() -> OwnedFd {
 }
 
 fn readable(socket: &OwnedFd) -> bool {
-    let patience = PollTimeout::try_from(WAIT_TIMEOUT).expect("patience is short enough");
-    poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], patience).expect("poll") > 0
+    let timeout = PollTimeout::try_from(WAIT_TIMEOUT).expect("the timeout fits");
+    poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], timeout).expect("poll") > 0
 }

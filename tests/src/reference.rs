@@ -191,12 +191,12 @@ impl RumpPeer {
         None
     }
 
-    /// The next frame for it, asleep until the bus is written for up to `patience`.
+    /// The next frame for it, asleep until the bus is written for up to `timeout`.
     ///
     /// # Panics
     /// Where the driver has an assertion.
-    pub fn wait(&mut self, patience: Duration) -> Option<Vec<u8>> {
-        let end = Instant::now() + patience;
+    pub fn wait(&mut self, timeout: Duration) -> Option<Vec<u8>> {
+        let end = Instant::now() + timeout;
         loop {
             if let Some(frame) = self.receive() {
                 return Some(frame);

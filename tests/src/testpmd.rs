@@ -1,7 +1,7 @@
 //! DPDK's `dpdk-testpmd` as a memif peer: a real one, of other people's making.
 //!
 //! It runs without hugepages, without privileges and with everything it writes led into the lab, so killing it leaves nothing
-//! elsewhere. It polls: in any forward mode it keeps one core busy, so tests with it take a [`Turn`](crate::turn::Turn).
+//! elsewhere. It polls: in any forward mode it keeps one core busy, so tests with it take a [`CpuLock`](crate::CpuLock).
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,7 +16,7 @@ use crate::{Lab, Process, WAIT_TIMEOUT, require, wait};
 pub const BURST: u64 = 32;
 
 /// How often its counters are looked at. Each look is a dozen lines of output, all of which are kept for a failure message.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How to start a testpmd with one memif port.
 #[derive(Clone, Debug)]
@@ -257,7 +257,7 @@ impl Testpmd {
     /// # Panics
     /// When it stays down; the message holds all it wrote.
     pub fn wait_for_link(&mut self) {
-        let up = wait::poll_every(LOOK, WAIT_TIMEOUT, || self.link_is_up().then_some(())).is_some();
+        let up = wait::poll_every(POLL_INTERVAL, WAIT_TIMEOUT, || self.link_is_up().then_some(())).is_some();
         assert!(up, "testpmd's link stays down\n{}", self.process.transcript());
     }
 
@@ -267,7 +267,8 @@ impl Testpmd {
     /// # Panics
     /// When it does not notice; the message holds all it wrote.
     pub fn wait_for_link_loss(&mut self) {
-        let down = wait::poll_every(LOOK, WAIT_TIMEOUT, || (!self.link_is_up()).then_some(())).is_some();
+        let down =
+            wait::poll_every(POLL_INTERVAL, WAIT_TIMEOUT, || (!self.link_is_up()).then_some(())).is_some();
         assert!(down, "testpmd's link stays up\n{}", self.process.transcript());
     }
 
@@ -276,8 +277,10 @@ impl Testpmd {
     /// # Panics
     /// When it does not; the message holds all it wrote.
     pub fn wait_for_rx(&mut self, frames: u64) {
-        let got = wait::poll_every(LOOK, WAIT_TIMEOUT, || (self.stats().rx_packets >= frames).then_some(()))
-            .is_some();
+        let got = wait::poll_every(POLL_INTERVAL, WAIT_TIMEOUT, || {
+            (self.stats().rx_packets >= frames).then_some(())
+        })
+        .is_some();
         assert!(got, "testpmd did not get {frames} frames\n{}", self.process.transcript());
     }
 

@@ -5,14 +5,14 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// How often a condition is looked at. Short against what is measured (restarts, in seconds), long against a look's cost.
-const LOOK: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Waits until `found` gives a value, and returns it with the time that took.
 ///
 /// # Errors
 /// `None` when `deadline` passed first.
 pub fn poll<T>(deadline: Duration, found: impl FnMut() -> Option<T>) -> Option<(T, Duration)> {
-    poll_every(LOOK, deadline, found)
+    poll_every(POLL_INTERVAL, deadline, found)
 }
 
 /// As [`poll`], looking less often: for looks that cost or say a lot.

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use system_tests::process::Stream;
-use system_tests::turn::Turn;
-use system_tests::{Finished, Lab, WAIT_TIMEOUT, frames, lab};
+use system_tests::{CpuLock, Finished, Lab, WAIT_TIMEOUT, frames, lab};
 
 fn demo(lab: &Lab, args: &[&str]) -> Finished {
     lab.run(["demo"].iter().chain(args))
@@ -41,7 +40,7 @@ impl Drop for Pcap {
 
 #[test]
 fn the_demo_succeeds_without_privileges_and_leaves_nothing_but_the_pcap() {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let run = demo(&lab, &["--json"]);
     let report = run.json();
@@ -65,7 +64,7 @@ fn the_demo_succeeds_without_privileges_and_leaves_nothing_but_the_pcap() {
 
 #[test]
 fn the_demo_tells_people_who_reached_whom_and_where_the_pcap_lies() {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let run = demo(&lab, &[]);
     let table = run.succeeds();
@@ -78,7 +77,7 @@ fn the_demo_tells_people_who_reached_whom_and_where_the_pcap_lies() {
 
 #[test]
 fn two_demos_at_once_keep_out_of_each_others_way() {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let demos = [lab.spawn(["demo", "--json"]), lab.spawn(["demo", "--json"])];
     let reports = demos.map(|demo| demo.finish(2 * WAIT_TIMEOUT).json());

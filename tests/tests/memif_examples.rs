@@ -6,8 +6,7 @@ use std::process::Command;
 use memif::Options;
 use system_tests::memifpeer::{Listening, MemifPeer};
 use system_tests::testpmd::BURST;
-use system_tests::turn::Turn;
-use system_tests::{Lab, Process, Testpmd, frames, lab, require};
+use system_tests::{CpuLock, Lab, Process, Testpmd, frames, lab, require};
 
 /// One that was built from this checkout.
 fn example(lab: &Lab, program: &str) -> Command {
@@ -18,7 +17,7 @@ fn example(lab: &Lab, program: &str) -> Command {
 #[test]
 fn the_first_program_counts_what_a_testpmd_server_sends() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let socket = lab.path("m.sock");
     let mut command = example(&lab, env!("CARGO_BIN_EXE_example-counter"));
@@ -37,7 +36,7 @@ fn the_first_program_counts_what_a_testpmd_server_sends() {
 
 #[test]
 fn those_that_play_both_roles_come_to_their_end() {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let run = |program: &str, argument: &[&str], says: &str| {
         let end = lab.run_program(example(&lab, program).args(argument));

@@ -4,8 +4,7 @@ use std::fs;
 
 use memif::Options;
 use system_tests::memifpeer::{Listening, MemifPeer};
-use system_tests::turn::Turn;
-use system_tests::{Testpmd, lab, require};
+use system_tests::{CpuLock, Testpmd, lab, require};
 
 const CYCLES: usize = 100;
 
@@ -19,7 +18,7 @@ fn held() -> (usize, usize) {
 #[test]
 fn a_hundred_links_with_testpmd_leave_nothing_behind() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
 
     // As the server: testpmd's port goes down and up again.

@@ -7,8 +7,7 @@ use memif::{Buffer, BufferPool, Options, Rejection, RxMode, SocketAddr};
 use nix::poll::{PollFd, PollFlags, poll};
 use system_tests::memifpeer::{Listening, MemifPeer};
 use system_tests::testpmd::{BURST, Setup};
-use system_tests::turn::Turn;
-use system_tests::{Lab, Testpmd, frames, lab, require, wait};
+use system_tests::{CpuLock, Lab, Testpmd, frames, lab, require, wait};
 
 /// Sends frames of every size, in bursts, and compares what comes back.
 fn every_size_comes_back(peer: &mut MemifPeer) {
@@ -38,7 +37,7 @@ fn with_a_testpmd_client(
     play: impl FnOnce(&mut MemifPeer),
 ) {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let socket = lab.path("m.sock");
     let listening = Listening::on(&socket, options);
@@ -120,7 +119,7 @@ fn every_size_comes_back_from_a_testpmd_client_with_a_secret() {
 #[test]
 fn every_size_comes_back_from_a_testpmd_client_on_an_abstract_socket() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let name = lab.path("abstract");
     let address = SocketAddr::abstract_name(&name).expect("a short name");
@@ -141,7 +140,7 @@ fn with_a_testpmd_server(
     play: impl FnOnce(&mut MemifPeer),
 ) {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let socket = lab.path("m.sock");
     let mut testpmd = setup(Testpmd::server(&socket, 3)).forwards_on_demand("io").start(&lab);
@@ -194,7 +193,7 @@ fn every_size_comes_back_from_a_testpmd_server_on_each_of_four_queues() {
 #[test]
 fn every_size_comes_back_from_a_testpmd_server_with_a_secret_on_an_abstract_socket() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let name = lab.path("abstract");
     let setup = Testpmd::server(&name, 3).abstract_socket().key("secret=sesame").forwards_on_demand("io");
@@ -293,7 +292,7 @@ fn we_may_sleep_while_a_testpmd_server_polls() {
 #[test]
 fn a_testpmd_client_with_a_wrong_secret_is_turned_away_and_the_next_one_is_not() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let socket = lab.path("m.sock");
     let mut listening = Listening::on(&socket, Options::new(3).secret("sesame").expect("a valid secret"));
@@ -316,7 +315,7 @@ fn a_testpmd_client_with_a_wrong_secret_is_turned_away_and_the_next_one_is_not()
 #[test]
 fn a_testpmd_server_turns_us_away_when_our_secret_is_wrong() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let socket = lab.path("m.sock");
     let testpmd = Testpmd::server(&socket, 3).key("secret=sesame").start(&lab);
@@ -335,7 +334,7 @@ fn a_testpmd_server_turns_us_away_when_our_secret_is_wrong() {
 #[test]
 fn bursts_of_a_testpmd_server_arrive() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let (mut testpmd, mut peer) = server_and_client(&lab);
     bursts_arrive(&mut testpmd, &mut peer);
@@ -366,7 +365,7 @@ fn bursts_arrive(testpmd: &mut Testpmd, peer: &mut MemifPeer) {
 #[test]
 fn our_client_and_a_testpmd_server_find_each_other_again_whoever_goes() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let (mut testpmd, mut peer) = server_and_client(&lab);
     bursts_arrive(&mut testpmd, &mut peer);
@@ -389,7 +388,7 @@ fn our_client_and_a_testpmd_server_find_each_other_again_whoever_goes() {
 #[test]
 fn our_server_and_a_testpmd_client_find_each_other_again_whoever_goes() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let socket = lab.path("m.sock");
     let (mut testpmd, mut peer) =

@@ -13,8 +13,7 @@ use system_tests::namespace::{self, Namespace};
 use system_tests::rawmemif::RawClient;
 use system_tests::reference::RumpPeer;
 use system_tests::testpmd::BURST;
-use system_tests::turn::Turn;
-use system_tests::{Lab, Process, Testpmd, WAIT_TIMEOUT, frames, lab, privilege, require, wait};
+use system_tests::{CpuLock, Lab, Process, Testpmd, WAIT_TIMEOUT, frames, lab, privilege, require, wait};
 
 /// A lab with socket 1.
 struct Registry {
@@ -126,7 +125,7 @@ fn interfaces_are_run_as_they_are_made_changed_and_destroyed() {
 #[test]
 fn a_shared_socket_loses_nothing_while_interfaces_come_and_go() {
     const FRAMES: u64 = 20_000;
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let registry = Registry::new(lab!());
     let _node = registry.node();
     registry.up("memif1/0", "./lan.bus");
@@ -159,7 +158,7 @@ fn a_shared_socket_loses_nothing_while_interfaces_come_and_go() {
 #[test]
 fn every_frame_reaches_every_other_port_once() {
     const FRAMES: u64 = 2_000;
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let registry = Registry::new(lab!());
     let _node = registry.lab.ready(["node", "--threads", "2"]);
     for id in 0..3 {
@@ -191,7 +190,7 @@ fn every_frame_reaches_every_other_port_once() {
 #[test]
 fn a_bus_that_is_locked_for_long_delays_nobody_on_another() {
     const TURNS: u64 = 5_000;
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let registry = Registry::new(lab!());
     let node = registry.lab.ready(["node", "--threads", "1"]);
     registry.up("memif1/0", "./stuck.bus");
@@ -377,7 +376,7 @@ fn buses_are_kept_apart() {
 #[test]
 fn two_testpmds_on_two_interfaces_see_each_other() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let registry = Registry::new(lab!());
     let _node = registry.node();
     registry.up("memif1/0", "./lan.bus");
@@ -402,7 +401,7 @@ fn two_testpmds_on_two_interfaces_see_each_other() {
 
 #[test]
 fn a_tap_interface_is_run_like_the_others() {
-    if !namespace::can_be_had() {
+    if !namespace::available() {
         return;
     }
     let registry = Registry::new(lab!());
@@ -488,7 +487,7 @@ fn cost(process: &Process) -> (u64, u64) {
 fn a_hundred_idle_ports_cost_next_to_nothing() {
     const PORTS: u32 = 100;
     const SECONDS: u64 = 5;
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let registry = Registry::new(lab!());
     let names: Vec<String> = (0..PORTS).map(|id| format!("memif1/{id}")).collect();
     for name in &names {

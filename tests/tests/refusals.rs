@@ -3,8 +3,7 @@
 
 use system_tests::process::Stream;
 use system_tests::rawmemif::{Answer, Init, RawClient, Refuser};
-use system_tests::turn::Turn;
-use system_tests::{Lab, Process, Testpmd, WAIT_TIMEOUT, lab, port, require, wait};
+use system_tests::{CpuLock, Lab, Process, Testpmd, WAIT_TIMEOUT, lab, port, require, wait};
 
 /// A server with a secret on id 5.
 fn server(lab: &Lab) -> Process {
@@ -135,7 +134,7 @@ fn a_client_of_ours_with_a_wrong_secret_gets_in_once_the_server_is_put_right() {
 #[test]
 fn a_testpmd_client_with_a_wrong_secret_is_told_so() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let node = server(&lab);
     let mut testpmd = Testpmd::client(&lab.path("m.sock"), 5).key("secret=tahini").verbose().start(&lab);

@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use system_tests::reference::RumpPeer;
-use system_tests::turn::Turn;
-use system_tests::{Lab, Process, WAIT_TIMEOUT, frames, lab, port};
+use system_tests::{CpuLock, Lab, Process, WAIT_TIMEOUT, frames, lab, port};
 
 /// What is promised.
 const RESUMES: Duration = Duration::from_secs(3);
@@ -76,9 +75,9 @@ impl Speaker {
 }
 
 /// Ends the sender also when the test fails, as the scope waits for it.
-struct Stop<'a>(&'a Speaker);
+struct StopOnDrop<'a>(&'a Speaker);
 
-impl Drop for Stop<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.stop.store(true, Ordering::Relaxed);
     }
@@ -96,14 +95,14 @@ fn hear(station: &mut RumpPeer, from: u64) {
 }
 
 fn traffic_resumes_after(which: Kill) {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let mut lans = TwoLans::join(&lab);
     let mut listener = RumpPeer::attach(&lab.path("right.bus"), [0xb2, 0xa0, 0, 0, 0, 1]);
     let station = RumpPeer::attach(&lab.path("left.bus"), [0xb2, 0xa0, 0, 0, 0, 2]);
     let speaker = Speaker::default();
     std::thread::scope(|scope| {
-        let _stop = Stop(&speaker);
+        let _stop = StopOnDrop(&speaker);
         scope.spawn(|| speaker.speak(station));
         hear(&mut listener, 0);
         for round in 0..3 {
@@ -130,7 +129,7 @@ fn traffic_resumes_when_the_calling_node_is_killed_and_restarted() {
 /// The same both ways at once, as IP sees it: a ping across both nodes, after each of them was killed.
 #[test]
 fn a_ping_crosses_both_nodes_after_each_was_killed() {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let mut lans = TwoLans::join(&lab);
     let _host = lab.ready(["host", &lab.arg("right.bus"), "10.0.0.2/24"]);
@@ -148,7 +147,7 @@ fn a_ping_crosses_both_nodes_after_each_was_killed() {
 /// A bus outlives the node that was writing to it: killed at any moment, it leaves a bus the next one can use.
 #[test]
 fn a_bus_is_usable_after_its_writers_were_killed() {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let bus = lab.arg("lan.bus");
     frames::write_pcap(&lab.path("in.pcap"), (0..1000).map(|number| frames::numbered(1000, number)));

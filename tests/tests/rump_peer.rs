@@ -4,8 +4,7 @@
 use std::time::{Duration, Instant};
 
 use system_tests::reference::{FILE_SIZE, MAGIC, RumpPeer, VERSION};
-use system_tests::turn::Turn;
-use system_tests::{Lab, WAIT_TIMEOUT, frames, lab};
+use system_tests::{CpuLock, Lab, WAIT_TIMEOUT, frames, lab};
 
 const RUMP: frames::Mac = [0xb2, 0xa0, 0, 0, 0, 1];
 
@@ -88,7 +87,7 @@ fn replayed(lab: &Lab, count: u64, pace: Option<u64>) -> (Vec<u64>, RumpPeer) {
 
 #[test]
 fn a_rump_kernel_gets_every_frame_of_a_paced_replay_over_many_generations() {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let (got, rump) = replayed(&lab, 10_000, Some(5000));
     assert!(got.iter().copied().eq(0..10_000), "{} frames, in order", got.len());
@@ -98,7 +97,7 @@ fn a_rump_kernel_gets_every_frame_of_a_paced_replay_over_many_generations() {
 
 #[test]
 fn a_rump_kernel_that_is_overrun_by_a_replay_gets_whole_frames_in_order() {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let (got, rump) = replayed(&lab, 50_000, None);
     assert!(got.windows(2).all(|pair| pair[0] < pair[1]), "in order, none twice");
@@ -146,7 +145,7 @@ fn a_host_answers_a_rump_kernel() {
 /// While rump kernels fill the ring again and again, our host and our ping still find each other.
 #[test]
 fn a_ping_gets_through_beside_a_busy_rump_kernel() {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let bus = lab.path("lan.bus");
     let mut rump = RumpPeer::attach(&bus, RUMP);

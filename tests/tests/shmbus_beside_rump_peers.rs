@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use shmbus::{Burst, Bus, Station, StationOptions, Tap};
 use system_tests::reference::RumpPeer;
-use system_tests::turn::Turn;
-use system_tests::{WAIT_TIMEOUT, frames, lab};
+use system_tests::{CpuLock, WAIT_TIMEOUT, frames, lab};
 
 const RUMP: frames::Mac = [0xb2, 0xa0, 0, 0, 0, 1];
 
@@ -138,7 +137,7 @@ const EACH: u64 = 20_000;
 /// order or twice to readers of ours, and a rump kernel's assertions hold.
 #[test]
 fn all_kinds_of_writers_and_readers_share_a_ring_at_once() {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let path = lab.path("lan.bus");
     let mut reader = station(&path);
@@ -200,9 +199,9 @@ fn all_kinds_of_writers_and_readers_share_a_ring_at_once() {
 }
 
 /// Says so when it is dropped, by a failed assertion as well: nobody is waited for in vain.
-struct Over<'o>(&'o AtomicBool);
+struct StopOnDrop<'o>(&'o AtomicBool);
 
-impl Drop for Over<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Release);
     }
@@ -214,7 +213,7 @@ impl Drop for Over<'_> {
 fn rump_kernels_go_on_when_writers_of_ours_are_killed() {
     const ROUNDS: u64 = 60;
     const MORE_THAN_THE_RING_HOLDS: u64 = 100_000;
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let path = lab.path("lan.bus");
     frames::write_pcap(
@@ -232,7 +231,7 @@ fn rump_kernels_go_on_when_writers_of_ours_are_killed() {
                 listener.wait(Some(Duration::from_millis(50))).unwrap();
             }
         });
-        let _over = Over(&over);
+        let _stop = StopOnDrop(&over);
         let mut held = 0;
         let mut round = |round: u64| {
             let mut writer =

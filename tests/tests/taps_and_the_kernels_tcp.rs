@@ -2,8 +2,7 @@
 //! and segmentation to the station; and how fast, beside VDE doing the same.
 
 use system_tests::namespace::{self, Namespace};
-use system_tests::turn::Turn;
-use system_tests::{Lab, Process, WAIT_TIMEOUT, lab, require, wait};
+use system_tests::{CpuLock, Lab, Process, WAIT_TIMEOUT, lab, require, wait};
 
 const ALICE: [&str; 2] = ["10.0.0.1/24", "fd00::1/64"];
 const BOB: [&str; 2] = ["10.0.0.2/24", "fd00::2/64"];
@@ -46,10 +45,10 @@ fn transfer(lab: &Lab, from: &Namespace<'_>, to: &Namespace<'_>, address: &str) 
 }
 
 fn every_byte_arrives(alice_keys: &str, bob_keys: &str) {
-    if !namespace::can_be_had() {
+    if !namespace::available() {
         return;
     }
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let pair = Pair::new(&lab, alice_keys, bob_keys);
     transfer(&lab, &pair.alice, &pair.bob, "10.0.0.2:1000");
@@ -75,7 +74,7 @@ fn every_byte_arrives_when_only_one_leaves_work_to_its_station() {
 
 #[test]
 fn an_interface_that_is_set_down_or_deleted_is_no_trouble_for_the_others() {
-    if !namespace::can_be_had() {
+    if !namespace::available() {
         return;
     }
     let lab = lab!();
@@ -115,7 +114,7 @@ fn an_interface_that_is_set_down_or_deleted_is_no_trouble_for_the_others() {
 
 #[test]
 fn what_keeps_an_interface_from_being_made_is_said() {
-    if !namespace::can_be_had() {
+    if !namespace::available() {
         return;
     }
     let lab = lab!();
@@ -151,10 +150,10 @@ fn best_of_three(mut rate: impl FnMut() -> f64) -> f64 {
 #[test]
 fn tcp_is_at_least_twice_as_fast_as_over_vde() {
     require!("iperf3", "vde_switch", "vde_plug2tap");
-    if !namespace::can_be_had() {
+    if !namespace::available() {
         return;
     }
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let ours = |keys: &str| {
         let lab = lab!();
         let pair = Pair::new(&lab, keys, keys);

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use memif::Options;
 use system_tests::memifpeer::MemifPeer;
-use system_tests::turn::Turn;
-use system_tests::{frames, lab, port};
+use system_tests::{CpuLock, frames, lab, port};
 
 const FRAMES: u64 = 10_000_000;
 const LEN: usize = 64;
@@ -27,7 +26,7 @@ struct Seen {
 
 /// Sends all of them from one memif peer to another through a node and its bus, `window` at most ahead of the receiver.
 fn transfer(window: Option<u64>) -> Seen {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let socket = lab.path("m.sock");
     let ports = [port::server(&socket, 0, ""), port::server(&socket, 1, "")];
@@ -39,7 +38,7 @@ fn transfer(window: Option<u64>) -> Seen {
     let started = Instant::now();
     let seen = std::thread::scope(|scope| {
         scope.spawn(|| send(&mut alice, window, &next, &done));
-        let _done = Done(&done);
+        let _done = StopOnDrop(&done);
         receive(&mut bob, &next, started)
     });
     eprintln!("{seen:?} in {:?}", started.elapsed());
@@ -47,9 +46,9 @@ fn transfer(window: Option<u64>) -> Seen {
 }
 
 /// Ends the sender when the receiver has ended, also by failing.
-struct Done<'a>(&'a AtomicBool);
+struct StopOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for Done<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }

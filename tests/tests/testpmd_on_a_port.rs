@@ -5,8 +5,7 @@ use std::path::Path;
 
 use system_tests::reference::RumpPeer;
 use system_tests::testpmd::{BURST, Setup};
-use system_tests::turn::Turn;
-use system_tests::{Lab, Process, Testpmd, WAIT_TIMEOUT, frames, lab, port, require};
+use system_tests::{CpuLock, Lab, Process, Testpmd, WAIT_TIMEOUT, frames, lab, port, require};
 
 const STATION: frames::Mac = [0xb2, 0xa0, 0, 0, 0, 1];
 const TESTPMD: frames::Mac = [0x02, 0, 0, 0, 0, 0x07];
@@ -45,7 +44,7 @@ impl TestpmdIs {
 /// Testpmd sends as fast as it can. Everybody is overrun, and still gets frames that are whole.
 fn a_flood_reaches_a_station_and_a_pcap(role: TestpmdIs) {
     require!("dpdk-testpmd", "tcpdump");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let bus = lab.path("lan.bus");
     let (_node, mut testpmd) = role.join(&lab, |setup| setup.forwards("txonly"));
@@ -83,7 +82,7 @@ fn a_flood_from_a_testpmd_server_reaches_a_station_and_a_pcap() {
 /// A known number of frames, slow enough for everybody: each arrives once, at a station and in a live dump.
 fn a_burst_arrives_whole(role: TestpmdIs) {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let (_node, mut testpmd) = role.join(&lab, |setup| setup.frame_bytes(1514));
     testpmd.wait_for_link();
@@ -121,7 +120,7 @@ fn a_burst_from_a_testpmd_server_arrives_whole() {
 
 fn pings_are_answered(role: TestpmdIs) {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let (_node, mut testpmd) = role.join(&lab, |setup| setup.forwards("icmpecho"));
     testpmd.wait_for_link();
@@ -157,7 +156,7 @@ fn a_testpmd_server_answers_pings_from_the_bus() {
 #[test]
 fn frames_longer_than_a_buffer_arrive_from_a_testpmd_client() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let (_node, mut testpmd) =
         TestpmdIs::Client.join(&lab, |setup| setup.key("bsize=512").key("rsize=8").frame_bytes(1514));
@@ -177,7 +176,7 @@ fn frames_longer_than_a_buffer_arrive_from_a_testpmd_client() {
 #[test]
 fn frames_arrive_through_an_abstract_socket() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let name = lab.path("abstract");
     let ports = [

@@ -3,8 +3,7 @@
 
 use system_tests::reference::RumpPeer;
 use system_tests::testpmd::BURST;
-use system_tests::turn::Turn;
-use system_tests::{Lab, Testpmd, WAIT_TIMEOUT, frames, lab, port, require};
+use system_tests::{CpuLock, Lab, Testpmd, WAIT_TIMEOUT, frames, lab, port, require};
 
 /// Frames go both ways: a burst of testpmd's comes to a station on the bus, and one of the station's to testpmd.
 fn traffic_flows(lab: &Lab, testpmd: &mut Testpmd) {
@@ -28,7 +27,7 @@ fn traffic_flows(lab: &Lab, testpmd: &mut Testpmd) {
 #[test]
 fn a_testpmd_client_is_back_after_the_node_was_killed_and_its_own_port_restarted() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let (bus, socket) = (lab.arg("lan.bus"), lab.path("m.sock"));
     let port = port::server(&socket, 0, "");
@@ -52,7 +51,7 @@ fn a_testpmd_client_is_back_after_the_node_was_killed_and_its_own_port_restarted
 #[test]
 fn a_new_testpmd_client_takes_the_place_of_one_that_was_killed() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let socket = lab.path("m.sock");
     let _node = lab.ready(["attach", &lab.arg("lan.bus"), &port::server(&socket, 0, "")]);
@@ -66,7 +65,7 @@ fn a_new_testpmd_client_takes_the_place_of_one_that_was_killed() {
 #[test]
 fn our_client_calls_a_testpmd_server_again_by_itself() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let socket = lab.path("m.sock");
     // The node comes first: nobody listens yet, and it goes on calling.
@@ -84,7 +83,7 @@ fn our_client_calls_a_testpmd_server_again_by_itself() {
 #[test]
 fn a_testpmd_server_takes_our_client_back_after_the_node_was_killed() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let socket = lab.path("m.sock");
     let mut testpmd = Testpmd::server(&socket, 0).start(&lab);
@@ -100,7 +99,7 @@ fn a_testpmd_server_takes_our_client_back_after_the_node_was_killed() {
 #[test]
 fn a_testpmd_that_stands_still_holds_up_nobody_else() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let (bus, socket) = (lab.arg("lan.bus"), lab.path("m.sock"));
     let _node = lab.ready(["attach", &bus, &port::server(&socket, 0, ""), &port::server(&socket, 1, "")]);

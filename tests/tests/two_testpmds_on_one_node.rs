@@ -2,8 +2,7 @@
 
 use system_tests::reference::RumpPeer;
 use system_tests::testpmd::BURST;
-use system_tests::turn::Turn;
-use system_tests::{Lab, Testpmd, WAIT_TIMEOUT, frames, lab, port, require, wait};
+use system_tests::{CpuLock, Lab, Testpmd, WAIT_TIMEOUT, frames, lab, port, require, wait};
 
 /// How many of the frames in `pcap` came from `mac`.
 fn sent_by(pcap: &[Vec<u8>], mac: frames::Mac) -> u64 {
@@ -40,7 +39,7 @@ fn they_see_each_other(lab: &Lab, alice: &mut Testpmd, bob: &mut Testpmd) {
 #[test]
 fn two_testpmd_clients_on_one_socket_see_each_other() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let socket = lab.path("m.sock");
     let ports = [port::server(&socket, 0, ""), port::server(&socket, 1, "")];
@@ -53,7 +52,7 @@ fn two_testpmd_clients_on_one_socket_see_each_other() {
 #[test]
 fn a_testpmd_client_and_a_testpmd_server_see_each_other() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let (ours, theirs) = (lab.path("ours.sock"), lab.path("theirs.sock"));
     let mut bob = Testpmd::server(&theirs, 0).key("mac=02:00:00:00:00:0b").start(&lab);
@@ -67,7 +66,7 @@ fn a_testpmd_client_and_a_testpmd_server_see_each_other() {
 #[test]
 fn a_flood_on_one_port_leaves_another_port_reachable() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let (bus, socket) = (lab.arg("lan.bus"), lab.path("m.sock"));
     let _node = lab.ready(["attach", &bus, &port::server(&socket, 0, ""), &port::server(&socket, 1, "")]);

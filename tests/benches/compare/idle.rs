@@ -7,7 +7,7 @@ use memif::{Client, Event, Link, Options};
 use nix::unistd::{SysconfVar, sysconf};
 use system_tests::{Lab, Process, WAIT_TIMEOUT, wait};
 
-use crate::contest::{Sheet, Target};
+use crate::comparison::{Table, Target};
 use crate::ours;
 
 const PORTS: u32 = 100;
@@ -15,13 +15,13 @@ const PORTS: u32 = 100;
 const TIME: Duration = Duration::from_secs(5);
 
 /// Without peers, and with one on every port.
-pub(crate) fn a_hundred_ports(sheet: &mut Sheet<'_>) {
+pub(crate) fn a_hundred_ports(table: &mut Table<'_>) {
     let lab = ours::lab();
-    sheet.heading("a node with 100 memif ports and nothing to do", "its own share and memory", "-");
+    table.heading("a node with 100 memif ports and nothing to do", "its own share and memory", "-");
     let (mut command, socket) = (vec!["attach".to_owned(), lab.arg("lan.bus")], lab.path("sock"));
     command.extend((0..PORTS).map(|id| format!("memif:id={id},socket={}", socket.display())));
     let node = lab.ready(&command);
-    figures(sheet, &lab, &node, "without peers");
+    figures(table, &lab, &node, "without peers");
     let address = socket.to_str().expect("the lab's path is text").parse().expect("an address");
     // Small rings: it is not their memory that is measured, but a hundred of them have to be there.
     let mut peers: Vec<Client> = (0..PORTS)
@@ -39,17 +39,17 @@ pub(crate) fn a_hundred_ports(sheet: &mut Sheet<'_>) {
         }
         links.iter().all(Option::is_some)
     });
-    figures(sheet, &lab, &node, "with a peer on each");
+    figures(table, &lab, &node, "with a peer on each");
 }
 
-fn figures(sheet: &mut Sheet<'_>, _lab: &Lab, node: &Process, how: &str) {
-    sheet.alone(&format!("{how}: processor"), "%", Some(Target::AtMost(1.0)), &mut || {
+fn figures(table: &mut Table<'_>, _lab: &Lab, node: &Process, how: &str) {
+    table.alone(&format!("{how}: processor"), "%", Some(Target::AtMost(1.0)), &mut || {
         let before = ticks(node.id());
         std::thread::sleep(TIME);
         let hertz = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100) as f64;
         (ticks(node.id()) - before) / hertz / TIME.as_secs_f64() * 100.0
     });
-    sheet.alone(&format!("{how}: memory of its own"), "MB", Some(Target::AtMost(30.0)), &mut || {
+    table.alone(&format!("{how}: memory of its own"), "MB", Some(Target::AtMost(30.0)), &mut || {
         own_memory(node.id())
     });
 }

@@ -12,20 +12,20 @@
 mod adapter;
 mod arguments;
 mod bus;
-mod contest;
-mod core;
+mod comparison;
+mod cpu;
 mod idle;
 mod latency;
 mod memif;
 mod ours;
 mod plain_ring;
-mod race;
 mod rump;
+mod throughput;
 mod vde;
 
 use self::arguments::Arguments;
-use self::contest::Sheet;
-use system_tests::turn::Turn;
+use self::comparison::Table;
+use system_tests::CpuLock;
 
 fn main() {
     let arguments = match Arguments::read(std::env::args().skip(1)) {
@@ -36,18 +36,18 @@ fn main() {
         }
     };
     // Tests that keep the processors busy wait meanwhile.
-    let _turn = Turn::take();
-    let mut sheet = Sheet::new(&arguments);
+    let _cpus = CpuLock::acquire();
+    let mut table = Table::new(&arguments);
     for (name, section) in SECTIONS {
         if arguments.wants(name) {
-            section(&mut sheet);
+            section(&mut table);
         }
     }
-    sheet.finish();
+    table.finish();
 }
 
 /// Makes the rows of one subject.
-type Section = fn(&mut Sheet<'_>);
+type Section = fn(&mut Table<'_>);
 
 /// What there is to compare, by name.
 const SECTIONS: [(&str, Section); 8] = [

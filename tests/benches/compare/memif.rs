@@ -3,7 +3,7 @@
 use serde_json::Value;
 use system_tests::{Lab, Testpmd, WAIT_TIMEOUT, require};
 
-use crate::contest::{Judge, Sheet, Target};
+use crate::comparison::{Criterion, Table, Target};
 use crate::ours::{self, bench, bench_args, figure, rate};
 use crate::plain_ring;
 
@@ -11,45 +11,45 @@ use crate::plain_ring;
 const OUR_CPU: &str = "0";
 
 /// Two of ours, two of theirs, and one of each.
-pub(crate) fn beside_testpmd(sheet: &mut Sheet<'_>) {
-    let (lab, time) = (ours::lab(), sheet.time());
+pub(crate) fn beside_testpmd(table: &mut Table<'_>) {
+    let (lab, time) = (ours::lab(), table.time());
     let testpmd = require::program("dpdk-testpmd");
     for (frame, faster) in [(64_u32, 1.5), (1_514, 1.2)] {
         let text = frame.to_string();
         let title = format!("memif, {frame} bytes, bursts of 32, ring of 1,024");
         if testpmd {
-            sheet.heading(&title, "million frames/s received", "testpmd pair");
+            table.heading(&title, "million frames/s received", "testpmd pair");
             for sender in ["client", "server"] {
                 let receiver = if sender == "client" { "server" } else { "client" };
                 let mut theirs = Pair::start(&lab, frame, sender);
                 let what = |pair: &str| format!("{pair}, the {sender} sends");
                 let args = ["memif", "--frame", &text, "--burst", "32", "--sender", sender];
-                sheet.row(
+                table.row(
                     &what("ours to ours"),
-                    Judge::Ratio(Some(faster)),
+                    Criterion::Ratio(Some(faster)),
                     &mut || rate(&bench(&lab, time, &args)),
                     &mut || theirs.rate(time),
                 );
-                sheet.row(
+                table.row(
                     &what("ours to testpmd"),
-                    Judge::Ratio(Some(1.0)),
+                    Criterion::Ratio(Some(1.0)),
                     &mut || send_to_testpmd(&lab, time, frame, sender, receiver),
                     &mut || theirs.rate(time),
                 );
-                sheet.row(
+                table.row(
                     &what("testpmd to ours"),
-                    Judge::Ratio(Some(1.0)),
+                    Criterion::Ratio(Some(1.0)),
                     &mut || receive_from_testpmd(&lab, time, frame, sender, receiver),
                     &mut || theirs.rate(time),
                 );
             }
         }
-        sheet.heading(&title, "million frames/s received", "plain ring");
+        table.heading(&title, "million frames/s received", "plain ring");
         for sender in ["client", "server"] {
             let args = ["memif", "--frame", &text, "--burst", "32", "--sender", sender];
-            sheet.row(
+            table.row(
                 &format!("ours to ours, the {sender} sends"),
-                Judge::Ratio((frame == 1_514).then_some(0.7)),
+                Criterion::Ratio((frame == 1_514).then_some(0.7)),
                 &mut || rate(&bench(&lab, time, &args)),
                 &mut || plain_ring::rate(&lab.path("plain"), 1_514.min(frame as usize), 32, time),
             );
@@ -58,12 +58,12 @@ pub(crate) fn beside_testpmd(sheet: &mut Sheet<'_>) {
 }
 
 /// What a receiver takes that sleeps between packets.
-pub(crate) fn asleep(sheet: &mut Sheet<'_>) {
-    let (lab, time) = (ours::lab(), sheet.time());
-    sheet.heading("memif, 1,000 packets/s, receiver in interrupt mode", "% of a processor", "-");
+pub(crate) fn asleep(table: &mut Table<'_>) {
+    let (lab, time) = (ours::lab(), table.time());
+    table.heading("memif, 1,000 packets/s, receiver in interrupt mode", "% of a processor", "-");
     for sender in ["client", "server"] {
         let args = ["memif", "--rx-mode", "interrupt", "--pps", "1000", "--burst", "1", "--sender", sender];
-        sheet.alone(&format!("receiver, the {sender} sends"), "%", Some(Target::AtMost(5.0)), &mut || {
+        table.alone(&format!("receiver, the {sender} sends"), "%", Some(Target::AtMost(5.0)), &mut || {
             let report = bench(&lab, time, &args);
             figure(&report, "rx_cpu_seconds") / figure(&report, "seconds") * 100.0
         });

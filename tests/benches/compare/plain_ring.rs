@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use memmap2::{MmapOptions, MmapRaw};
 
-use crate::race::race;
+use crate::throughput::throughput;
 
 /// Frames lie as far apart as on a bus, with the headers there.
 const HEADER: usize = 24;
@@ -97,5 +97,5 @@ pub(crate) fn rate(path: &Path, len: usize, burst: usize, time: Duration) -> f64
             frames
         }
     };
-    race(time, sender, receiver)
+    throughput(time, sender, receiver)
 }

@@ -5,8 +5,7 @@ mod transcript;
 use std::os::unix::fs::symlink;
 
 use system_tests::process::Stream;
-use system_tests::turn::Turn;
-use system_tests::{Lab, Process, WAIT_TIMEOUT, lab, namespace, require, wait};
+use system_tests::{CpuLock, Lab, Process, WAIT_TIMEOUT, lab, namespace, require, wait};
 
 use self::transcript::{Section, Step};
 
@@ -17,13 +16,13 @@ fn follow(title: &str) {
     let sections = transcript::sections(GUIDE);
     let section = sections.iter().find(|section| section.title == title).expect("the guide has this section");
     let is_there = |need: &String| match need.as_str() {
-        "namespaces" => namespace::can_be_had(),
+        "namespaces" => namespace::available(),
         program => require::program(program),
     };
     if !section.needs.iter().all(is_there) {
         return;
     }
-    let _turn = section.needs.iter().any(|program| program == "dpdk-testpmd").then(Turn::take);
+    let _cpus = section.needs.iter().any(|program| program == "dpdk-testpmd").then(CpuLock::acquire);
     let lab = lab!();
     let mut reader = Reader::new(&lab);
     for (number, step) in section.steps.iter().enumerate() {

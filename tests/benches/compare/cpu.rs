@@ -15,7 +15,7 @@ pub(crate) fn pin(cpu: usize) {
 /// A cache line of its own.
 #[derive(Default)]
 #[repr(align(128))]
-struct Line(AtomicU64);
+struct CacheLine(AtomicU64);
 
 const TRIPS: u64 = 20_000;
 
@@ -26,7 +26,7 @@ pub(crate) fn line_round_trip() -> f64 {
 }
 
 fn trips() -> f64 {
-    let line = Line::default();
+    let line = CacheLine::default();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             pin(1);
@@ -50,11 +50,11 @@ fn trips() -> f64 {
     })
 }
 
-fn wait_for(line: &Line, value: u64) {
-    let mut looks = 0_u32;
+fn wait_for(line: &CacheLine, value: u64) {
+    let mut polls = 0_u32;
     while line.0.load(Ordering::Acquire) != value {
-        looks += 1;
-        if looks.is_multiple_of(1_000) {
+        polls += 1;
+        if polls.is_multiple_of(1_000) {
             std::thread::yield_now();
         }
         std::hint::spin_loop();

@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::arguments::Arguments;
-use crate::core;
+use crate::cpu;
 
 /// How ours is to compare with theirs.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Judge {
+pub(crate) enum Criterion {
     /// More is better: ours divided by theirs, and how much that is to be at least.
     Ratio(Option<f64>),
     /// Less is better: ours divided by theirs, and how much that may be at most.
@@ -19,15 +19,15 @@ pub(crate) enum Judge {
 }
 
 /// A figure of one contestant: something is measured for a short time.
-pub(crate) type Figure<'a> = &'a mut dyn FnMut() -> f64;
+pub(crate) type Measure<'a> = &'a mut dyn FnMut() -> f64;
 
 /// The table that is being made.
-pub(crate) struct Sheet<'a> {
+pub(crate) struct Table<'a> {
     arguments: &'a Arguments,
     missed: Vec<String>,
 }
 
-impl<'a> Sheet<'a> {
+impl<'a> Table<'a> {
     pub(crate) fn new(arguments: &'a Arguments) -> Self {
         Self { arguments, missed: Vec::new() }
     }
@@ -50,7 +50,7 @@ impl<'a> Sheet<'a> {
     }
 
     /// Measures a row: as many rounds as were asked for, and in every second one theirs comes first.
-    pub(crate) fn row(&mut self, what: &str, judge: Judge, ours: Figure<'_>, theirs: Figure<'_>) {
+    pub(crate) fn row(&mut self, what: &str, criterion: Criterion, ours: Measure<'_>, theirs: Measure<'_>) {
         let (mut us, mut them, mut compared, mut lines) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for round in 0..self.arguments.rounds {
             let (our, their);
@@ -61,21 +61,21 @@ impl<'a> Sheet<'a> {
                 their = theirs();
                 our = ours();
             }
-            compared.push(match judge {
-                Judge::Ratio(_) | Judge::Cost(_) => our / their,
-                Judge::Excess(_) => our - their,
+            compared.push(match criterion {
+                Criterion::Ratio(_) | Criterion::Cost(_) => our / their,
+                Criterion::Excess(_) => our - their,
             });
             us.push(our);
             them.push(their);
-            lines.push(core::line_round_trip());
+            lines.push(cpu::line_round_trip());
         }
         let beside = Spread::of(&compared);
-        let (target, met) = match judge {
-            Judge::Ratio(least) => {
+        let (target, met) = match criterion {
+            Criterion::Ratio(least) => {
                 (least.map(|least| format!(">= {least}")), least.is_none_or(|least| beside.median >= least))
             }
-            Judge::Cost(most) => (Some(format!("<= {most}")), beside.median <= most),
-            Judge::Excess(most) => {
+            Criterion::Cost(most) => (Some(format!("<= {most}")), beside.median <= most),
+            Criterion::Excess(most) => {
                 (most.map(|most| format!("<= +{most}")), most.is_none_or(|most| beside.median <= most))
             }
         };
@@ -103,7 +103,7 @@ impl<'a> Sheet<'a> {
     }
 
     /// Measures a row that stands for itself, and should be at least or at most something.
-    pub(crate) fn alone(&mut self, what: &str, unit: &str, target: Option<Target>, figure: Figure<'_>) {
+    pub(crate) fn alone(&mut self, what: &str, unit: &str, target: Option<Target>, figure: Measure<'_>) {
         let values: Vec<f64> = (0..self.arguments.rounds).map(|_| figure()).collect();
         let spread = Spread::of(&values);
         let met = target.is_none_or(|target| target.is_met(spread.median));
