@@ -11,14 +11,15 @@ pub struct CpuLock {
 }
 
 impl CpuLock {
-    /// Waits for the lock. Take it in any test with a polling peer or with millions of frames, before
-    /// the first process is started, so that no deadline runs during the wait.
+    /// Waits for the lock. Take it in any test with a polling peer or with millions of frames,
+    /// before the first process is started, so that no deadline runs during the wait.
     ///
     /// # Panics
     /// When the folder of this build cannot be locked.
     #[must_use]
     pub fn acquire() -> Self {
-        // All integration tests of a build are in one folder. Locking the folder leaves no lock file.
+        // All integration tests of a build are in one folder. Locking the folder leaves no lock
+        // file.
         let program = std::env::current_exe().expect("a running program has a path");
         let folder = program.parent().expect("a program is in a folder");
         let lock = File::open(folder).unwrap_or_else(|why| panic!("open {}: {why}", folder.display()));

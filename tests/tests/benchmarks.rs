@@ -1,11 +1,11 @@
-//! `busctl bench` of each kind, for a second: it runs without privileges, counts from sequence numbers, and leaves nothing.
-//! No speed is asserted: that depends on the machine.
+//! `busctl bench` of each kind, for a second. It runs without privileges, counts by sequence
+//! numbers, and leaves nothing. No speed is asserted, because it depends on the machine.
 
 use serde_json::Value;
 use system_tests::reference::RumpPeer;
 use system_tests::{CpuLock, Lab, WAIT_TIMEOUT, lab, wait};
 
-/// A figure of a report.
+/// Returns a figure of a report.
 fn figure(report: &Value, key: &str) -> f64 {
     report[key].as_f64().unwrap_or_else(|| panic!("{key}: {report}"))
 }
@@ -59,7 +59,8 @@ fn several_stations_can_listen() {
     assert_eq!(report["stations"].as_u64(), Some(4), "{report}");
 }
 
-/// In a loop of rounds every measurement is a line; with a table there is a row for each plan.
+/// With several rounds, JSON has a line for each measurement, and the table has a row for each
+/// plan.
 #[test]
 fn rounds_are_lines_of_json_or_a_row_each() {
     let _cpus = CpuLock::acquire();
@@ -75,17 +76,17 @@ fn rounds_are_lines_of_json_or_a_row_each() {
 }
 
 #[test]
-fn every_manner_of_memif_accounts_for_every_frame() {
+fn every_variant_of_memif_accounts_for_every_frame() {
     let _cpus = CpuLock::acquire();
     let lab = lab!();
-    for manner in [
+    for variant in [
         &["--zero-copy", "--sender", "server"][..],
         &["--rx-mode", "interrupt", "--frame", "9000"],
         &["--rsize", "14", "--bsize", "64", "--sender", "server"],
         &["--rsize", "1", "--burst", "1"],
     ] {
         let args = ["bench", "memif", "--count", "20000", "--json"];
-        let run = lab.run(args.into_iter().chain(manner.iter().copied()));
+        let run = lab.run(args.into_iter().chain(variant.iter().copied()));
         let report = run.json();
         assert_eq!((&report["sent"], &report["received"]), (&20_000.into(), &20_000.into()), "{run}");
         assert_eq!((&report["lost"], &report["misordered"]), (&0.into(), &0.into()), "{run}");
@@ -95,9 +96,9 @@ fn every_manner_of_memif_accounts_for_every_frame() {
     assert_eq!(report["sent"], report["received"], "{report}");
 }
 
-/// A receiver that sleeps between frames is not on the processor all the time, and one that polls is.
+/// A receiver that sleeps between frames uses less processor time than one that polls.
 #[test]
-fn processor_time_is_told_apart_from_time() {
+fn processor_time_is_not_wall_clock_time() {
     let _cpus = CpuLock::acquire();
     let lab = lab!();
     let share = |mode| {
@@ -112,7 +113,7 @@ fn processor_time_is_told_apart_from_time() {
 }
 
 #[test]
-fn single_frames_come_back_over_every_way() {
+fn single_frames_come_back_over_every_path() {
     let _cpus = CpuLock::acquire();
     let lab = lab!();
     for subject in ["bus", "memif", "adapter"] {

@@ -1,5 +1,5 @@
-//! One testpmd on a port of `busctl attach`, as client and as server: its frames arrive on the bus, where another station, a
-//! live dump and a pcap have them, and it answers pings from the bus.
+//! One testpmd on a port of `busctl attach`, as client and as server. Its frames arrive at another
+//! station on the bus, in a live dump and in a pcap, and it answers pings from the bus.
 
 use std::path::Path;
 
@@ -25,7 +25,7 @@ impl TestpmdIs {
         setup.key("mac=02:00:00:00:00:07")
     }
 
-    /// Starts testpmd and the node on the bus, the one that listens first.
+    /// Starts testpmd and the node on the bus. The one that listens starts first.
     fn join(self, lab: &Lab, setup: impl Fn(Setup) -> Setup) -> (Process, Testpmd) {
         let (bus, socket) = (lab.arg("lan.bus"), lab.path("m.sock"));
         match self {
@@ -41,7 +41,7 @@ impl TestpmdIs {
     }
 }
 
-/// Testpmd sends as fast as it can. Everybody is overrun, and still gets frames that are whole.
+/// Testpmd sends at full speed. Every reader is overrun, and still receives undamaged frames.
 fn a_flood_reaches_a_station_and_a_pcap(role: TestpmdIs) {
     require!("dpdk-testpmd", "tcpdump");
     let _cpus = CpuLock::acquire();
@@ -79,7 +79,8 @@ fn a_flood_from_a_testpmd_server_reaches_a_station_and_a_pcap() {
     a_flood_reaches_a_station_and_a_pcap(TestpmdIs::Server);
 }
 
-/// A known number of frames, slow enough for everybody: each arrives once, at a station and in a live dump.
+/// A known number of frames, slow enough for every reader: each arrives once, at a station and in a
+/// live dump.
 fn a_burst_arrives_whole(role: TestpmdIs) {
     require!("dpdk-testpmd");
     let _cpus = CpuLock::acquire();
@@ -98,7 +99,7 @@ fn a_burst_arrives_whole(role: TestpmdIs) {
     assert_eq!(testpmd.stats().tx_packets, 3 * BURST);
     dump.wait_for_line(&format!("packet {}, ", 3 * BURST - 1));
 
-    // A sentinel from the bus: whatever came before it has been seen.
+    // A sentinel from the bus: when it arrives, every earlier frame has been read.
     let sentinel = frames::numbered(60, 0);
     RumpPeer::attach(&lab.path("lan.bus"), [0xb2, 0xa0, 0, 0, 0, 2]).send([&sentinel]);
     assert!(station.wait(WAIT_TIMEOUT) == Some(sentinel), "nothing came twice");

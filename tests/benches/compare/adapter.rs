@@ -1,4 +1,5 @@
-//! memif, node, bus, node, memif, beside `vde_switch` with a plug on either side: the same frames from one program to another.
+//! The path memif, node, bus, node, memif, compared with `vde_switch` and a plug on either side:
+//! the same frames from one program to another.
 
 use system_tests::require;
 
@@ -6,7 +7,7 @@ use crate::comparison::{Criterion, Table, Target};
 use crate::ours::{self, bench, rate};
 use crate::vde::Switch;
 
-/// In both, three processes share the processors as the system likes.
+/// Compares the two. In both, the scheduler distributes three processes over the processors.
 pub(crate) fn beside_vde(table: &mut Table<'_>) {
     let (lab, time) = (ours::lab(), table.time());
     let vde = require::program("vde_switch");

@@ -1,10 +1,10 @@
-//! The bus beside a ring without a protocol, and with many who listen.
+//! The bus compared with a ring without a protocol, and with many listeners.
 
 use crate::comparison::{Criterion, Table, Target};
 use crate::ours::{self, bench, figure, rate};
 use crate::plain_ring;
 
-/// One writer, one polling reader.
+/// Compares the bus with the plain ring, with one writer and one polling reader.
 pub(crate) fn beside_a_plain_ring(table: &mut Table<'_>) {
     let (lab, time) = (ours::lab(), table.time());
     table.heading("bus: one writer, one polling reader", "million frames/s received", "plain ring");
@@ -12,7 +12,8 @@ pub(crate) fn beside_a_plain_ring(table: &mut Table<'_>) {
         for burst in [1, 32, 64, 256] {
             let (frame_text, burst_text) = (frame.to_string(), burst.to_string());
             let args = ["bus", "--frame", &frame_text, "--burst", &burst_text];
-            // A burst of one is a wake-up for every frame: a system call, which the yardstick has not.
+            // A burst of one is a wake-up for every frame: a system call, which the plain ring does
+            // not make.
             let target = match (frame, burst) {
                 // 20 M frames/s where the ring does 100 M.
                 (64, 64) => Some(0.2),
@@ -35,7 +36,7 @@ pub(crate) fn beside_a_plain_ring(table: &mut Table<'_>) {
     );
 }
 
-/// What those who only listen cost a writer.
+/// Measures what listeners cost a writer.
 pub(crate) fn with_many_taps(table: &mut Table<'_>) {
     let (lab, time) = (ours::lab(), table.time());
     let cost = |stations, frame| {

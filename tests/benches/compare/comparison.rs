@@ -1,4 +1,4 @@
-//! Rounds in which ours and theirs take turns, and what is said of them.
+//! Rounds in which ours and theirs alternate, and the table of their results.
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use serde_json::json;
 use crate::arguments::Arguments;
 use crate::cpu;
 
-/// How ours is to compare with theirs.
+/// How a row compares ours with theirs, and its target.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Criterion {
-    /// More is better: ours divided by theirs, and how much that is to be at least.
+    /// More is better: ours divided by theirs, and the least acceptable ratio.
     Ratio(Option<f64>),
-    /// Less is better: ours divided by theirs, and how much that may be at most.
+    /// Less is better: ours divided by theirs, and the greatest acceptable ratio.
     Cost(f64),
-    /// Less is better: ours less theirs, and how much that may be at most.
+    /// Less is better: ours minus theirs, and the greatest acceptable difference.
     Excess(Option<f64>),
 }
 
-/// A figure of one contestant: something is measured for a short time.
+/// Measures one side for a short time and returns its figure.
 pub(crate) type Measure<'a> = &'a mut dyn FnMut() -> f64;
 
-/// The table that is being made.
+/// The table of results, printed row by row, and the targets missed so far.
 pub(crate) struct Table<'a> {
     arguments: &'a Arguments,
     missed: Vec<String>,
@@ -32,12 +32,12 @@ impl<'a> Table<'a> {
         Self { arguments, missed: Vec::new() }
     }
 
-    /// How long a contestant has in a round.
+    /// Returns how long one side is measured in a round.
     pub(crate) fn time(&self) -> Duration {
         self.arguments.time
     }
 
-    /// Begins a table.
+    /// Prints the head of a table.
     pub(crate) fn heading(&self, title: &str, unit: &str, theirs: &str) {
         if self.arguments.json {
             return;
@@ -49,7 +49,7 @@ impl<'a> Table<'a> {
         );
     }
 
-    /// Measures a row: as many rounds as were asked for, and in every second one theirs comes first.
+    /// Measures a row in the requested number of rounds. In every second round theirs comes first.
     pub(crate) fn row(&mut self, what: &str, criterion: Criterion, ours: Measure<'_>, theirs: Measure<'_>) {
         let (mut us, mut them, mut compared, mut lines) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for round in 0..self.arguments.rounds {
@@ -102,7 +102,7 @@ impl<'a> Table<'a> {
         );
     }
 
-    /// Measures a row that stands for itself, and should be at least or at most something.
+    /// Measures a row that has no counterpart, and compares it with a fixed target.
     pub(crate) fn alone(&mut self, what: &str, unit: &str, target: Option<Target>, figure: Measure<'_>) {
         let values: Vec<f64> = (0..self.arguments.rounds).map(|_| figure()).collect();
         let spread = Spread::of(&values);
@@ -122,7 +122,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Says what misses its target.
+    /// Reports the rows that miss their targets.
     pub(crate) fn finish(&self) {
         if self.arguments.json {
             return;
@@ -134,7 +134,7 @@ impl<'a> Table<'a> {
     }
 }
 
-/// What a figure that stands for itself should be.
+/// The target of a figure without a counterpart.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target {
     AtLeast(f64),
@@ -157,7 +157,7 @@ impl Target {
     }
 }
 
-/// The middle of some values, and their ends.
+/// The median of some values, with the lowest and the highest.
 struct Spread {
     lowest: f64,
     median: f64,

@@ -1,5 +1,5 @@
-//! Round trips of single frames, beside what the system needs at least: two threads that wake each other by eventfds, or that
-//! look at a cache line.
+//! Round trips of single frames, compared with the least the system needs: two threads that wake
+//! each other by eventfds, or that poll a cache line.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,11 @@ use crate::comparison::{Criterion, Table, Target};
 use crate::cpu::{line_round_trip, pin};
 use crate::ours::{self, bench, figure};
 
-/// Asleep and awake.
+/// Compares round trips with both ends asleep, with both ends polling, and through nodes.
 pub(crate) fn beside_eventfds(table: &mut Table<'_>) {
     let (lab, time) = (ours::lab(), table.time());
     let trip = |args: &[&str]| figure(&bench(&lab, time, args), "rtt_p50_us");
-    // Without a rest, who has just answered may find the next frame there before it has fallen asleep.
+    // Without a rest, the answering end may find the next frame before it falls asleep.
     let asleep = |subject| trip(&[subject, "--latency", "--rx-mode", "interrupt", "--pps", "1000"]);
     let awake = |subject| trip(&[subject, "--latency"]);
 
@@ -31,7 +31,8 @@ pub(crate) fn beside_eventfds(table: &mut Table<'_>) {
     table.row("bus", Criterion::Excess(None), &mut || awake("bus"), &mut line);
     table.row("memif", Criterion::Excess(None), &mut || awake("memif"), &mut line);
 
-    // After a pause everybody is asleep, and so may be the processor: two wake-ups by eventfds tell what that costs.
+    // After a pause all threads sleep, and the processor may, too. Two wake-ups by eventfds show
+    // what that costs.
     table.heading(
         "memif, node, bus, node, memif, one way, after 1 ms of rest",
         "µs, medians",
@@ -48,8 +49,8 @@ pub(crate) fn beside_eventfds(table: &mut Table<'_>) {
     }
 }
 
-/// The median round trip in microseconds of two threads on two processors that wake each other by writing eventfds, with a rest
-/// before each.
+/// Returns the median round trip in microseconds of two threads on two processors that wake each
+/// other by writing eventfds, with a rest before each trip.
 fn eventfds(time: Duration, rest: Duration) -> f64 {
     let make = || EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC).expect("an eventfd");
     let (there, back) = (make(), make());
@@ -57,7 +58,7 @@ fn eventfds(time: Duration, rest: Duration) -> f64 {
     std::thread::scope(|scope| {
         scope.spawn(move || {
             pin(1);
-            // More than one in the counter: it is over.
+            // A counter above one ends the thread.
             while there.read().expect("an eventfd") == 1 {
                 back.write(1).expect("an eventfd");
             }

@@ -1,13 +1,13 @@
-//! Our figures beside those of others, in the same minutes on the same machine.
+//! Compares our figures with those of other programs, in the same minutes on the same machine.
 //!
 //! ```text
 //! cargo bench -p system-tests --bench compare -- [bus] [rump] [taps] [latency] [memif] [interrupt] [adapter] [idle]
 //!     [--rounds N] [--seconds S] [--json]
 //! ```
 //!
-//! A machine that others use as well is fast in one minute and slow in the next. So ours and theirs take turns, for a short time
-//! each, and what counts is the ratio in each round, and the median of these: docs/BENCHMARKS.md says what every row is. No time
-//! is asserted; a target that is missed is said to be.
+//! A shared machine is fast in one minute and slow in the next. So ours and theirs alternate, for a
+//! short time each, and the result is the median of the ratios in each round. docs/BENCHMARKS.md
+//! explains every row. No time is asserted; a missed target is reported.
 
 mod adapter;
 mod arguments;
@@ -46,10 +46,10 @@ fn main() {
     table.finish();
 }
 
-/// Makes the rows of one subject.
+/// Measures the rows of one subject.
 type Section = fn(&mut Table<'_>);
 
-/// What there is to compare, by name.
+/// The sections, by name.
 const SECTIONS: [(&str, Section); 8] = [
     ("bus", bus::beside_a_plain_ring),
     ("rump", rump::beside_rump_kernels),

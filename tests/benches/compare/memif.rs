@@ -1,4 +1,5 @@
-//! memif beside two of DPDK's testpmd over its `net_memif`: with the same frames, ring and burst, and the same side sending.
+//! memif compared with two of DPDK's testpmd over its `net_memif`, with the same frames, ring and
+//! burst, and the same role sending.
 
 use serde_json::Value;
 use system_tests::{Lab, Testpmd, WAIT_TIMEOUT, require};
@@ -7,10 +8,10 @@ use crate::comparison::{Criterion, Table, Target};
 use crate::ours::{self, bench, bench_args, figure, rate};
 use crate::plain_ring;
 
-/// Where ours runs when it is alone; testpmd's forwarding is on the other processor.
+/// The processor of ours where testpmd is the other end. Testpmd forwards on the other processor.
 const OUR_CPU: &str = "0";
 
-/// Two of ours, two of theirs, and one of each.
+/// Compares two of ours, and one of each, with two of theirs.
 pub(crate) fn beside_testpmd(table: &mut Table<'_>) {
     let (lab, time) = (ours::lab(), table.time());
     let testpmd = require::program("dpdk-testpmd");
@@ -57,7 +58,7 @@ pub(crate) fn beside_testpmd(table: &mut Table<'_>) {
     }
 }
 
-/// What a receiver takes that sleeps between packets.
+/// Measures the processor time of a receiver that sleeps between packets.
 pub(crate) fn asleep(table: &mut Table<'_>) {
     let (lab, time) = (ours::lab(), table.time());
     table.heading("memif, 1,000 packets/s, receiver in interrupt mode", "% of a processor", "-");
@@ -70,7 +71,7 @@ pub(crate) fn asleep(table: &mut Table<'_>) {
     }
 }
 
-/// Two testpmds with a link between them, at rest.
+/// Two testpmds with a link between them, not forwarding.
 struct Pair {
     sender: Testpmd,
     receiver: Testpmd,
@@ -82,7 +83,7 @@ impl Pair {
         let (sends, receives) = ("txonly", "rxonly");
         let [server, client] = if sender == "client" { [receives, sends] } else { [sends, receives] };
         let cpu = |mode| usize::from(mode == receives);
-        // The server first: the client looks for it when it starts.
+        // The server first: the client connects when it starts.
         let mut server_end = Testpmd::server(&socket, 0)
             .forwards_on_demand(server)
             .frame_bytes(frame)
@@ -102,7 +103,7 @@ impl Pair {
         }
     }
 
-    /// Million frames a second received, by the receiver's own clock.
+    /// Returns the million frames a second received, by the receiver's own clock.
     fn rate(&mut self, time: std::time::Duration) -> f64 {
         self.receiver.command("start");
         self.sender.command("start");
@@ -119,7 +120,7 @@ fn keys(lab: &Lab, name: &str, role: &str) -> String {
     format!("role={role},id=0,socket={}", lab.arg(name))
 }
 
-/// Ours sends, in one role, and testpmd receives in the other.
+/// Measures ours as sender in one role, with testpmd as receiver in the other.
 fn send_to_testpmd(lab: &Lab, time: std::time::Duration, frame: u32, ours: &str, theirs: &str) -> f64 {
     let (name, text) = ("to-testpmd", frame.to_string());
     let keys = keys(lab, name, ours);
@@ -127,7 +128,7 @@ fn send_to_testpmd(lab: &Lab, time: std::time::Duration, frame: u32, ours: &str,
     with_testpmd(lab, name, theirs, "rxonly", frame, &bench_args(time, &args))
 }
 
-/// Testpmd sends, in one role, and ours receives in the other.
+/// Measures ours as receiver in one role, with testpmd as sender in the other.
 fn receive_from_testpmd(lab: &Lab, time: std::time::Duration, frame: u32, theirs: &str, ours: &str) -> f64 {
     let (name, text) = ("from-testpmd", frame.to_string());
     let keys = keys(lab, name, ours);
@@ -135,7 +136,7 @@ fn receive_from_testpmd(lab: &Lab, time: std::time::Duration, frame: u32, theirs
     with_testpmd(lab, name, theirs, "txonly", frame, &bench_args(time, &args))
 }
 
-/// Whoever is the server is started first.
+/// Runs `busctl` with `args` and a testpmd in `role`. The server of the two starts first.
 fn with_testpmd(lab: &Lab, name: &str, role: &str, mode: &'static str, frame: u32, args: &[String]) -> f64 {
     let socket = lab.path(name);
     let setup = if role == "server" { Testpmd::server(&socket, 0) } else { Testpmd::client(&socket, 0) };
@@ -153,7 +154,7 @@ fn with_testpmd(lab: &Lab, name: &str, role: &str, mode: &'static str, frame: u3
         drop(testpmd);
         report
     };
-    // Killed, it leaves its socket.
+    // A killed testpmd leaves its socket.
     let _ = std::fs::remove_file(&socket);
     rate(&report)
 }

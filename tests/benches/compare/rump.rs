@@ -12,7 +12,7 @@ use crate::throughput::throughput;
 
 const BURST: usize = 32;
 
-/// Who writes and who reads changes; two rump kernels are what the others are beside.
+/// Compares all other pairs of writer and reader with two rump kernels.
 pub(crate) fn beside_rump_kernels(table: &mut Table<'_>) {
     let (lab, time) = (ours::lab(), table.time());
     let path = lab.path("lan.bus");
@@ -44,7 +44,7 @@ pub(crate) fn beside_rump_kernels(table: &mut Table<'_>) {
 fn our_sender(path: &Path, frames: &[Vec<u8>]) -> impl FnMut() -> usize {
     let mut station = join(path);
     move || {
-        // A rump kernel that stands still with the lock, as one does that was put aside, makes it busy.
+        // A rump kernel that was preempted while it holds the lock makes the bus busy.
         if station.send_burst(frames).is_ok() { frames.len() } else { 0 }
     }
 }
@@ -72,7 +72,8 @@ fn rump_sender(path: &Path, frames: &[Vec<u8>]) -> impl FnMut() -> usize {
     }
 }
 
-/// A rump kernel that comes to one of its assertions, as its fault after an overrun makes it, is started anew.
+/// Returns the steps of a receiving rump kernel. Its fault after an overrun makes it fail one of
+/// its assertions; then it is started again.
 fn rump_receiver(path: &Path) -> impl FnMut() -> usize {
     let attach = || RumpPeer::attach(path, [2, 0, 0, 0, 0, 2]);
     let mut peer = attach();

@@ -1,15 +1,15 @@
-//! A sender and a receiver in two threads, each on a processor of its own, for a short time.
+//! The throughput of a sender and a receiver in two threads, each on its own processor.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::cpu::pin;
 
-/// Steps between two polls at the clock: it costs as much as a frame.
+/// Steps between two reads of the clock, each of which costs as much as a frame.
 const CLOCK_INTERVAL: u32 = 64;
 
-/// Runs both for `time`, and returns how many million frames a second were received. Each step of either says how many frames it
-/// moved; both are made ready in their own threads.
+/// Runs both for `time`, and returns how many million frames a second were received. Each step
+/// returns how many frames it moved. Each end is set up in its own thread.
 pub(crate) fn throughput<S, R>(
     time: Duration,
     sender: impl FnOnce() -> S + Send,
@@ -39,7 +39,7 @@ where
     })
 }
 
-/// Ends the sender when the receiver has ended, also by failing.
+/// Stops the sender when the receiver ends, also when it panics.
 struct StopOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
@@ -48,7 +48,7 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// Million frames a second, from the first one on.
+/// Returns the million frames a second from the first frame on.
 fn count(time: Duration, step: &mut impl FnMut() -> usize) -> f64 {
     let mut idle = 0;
     let first = loop {
@@ -71,7 +71,7 @@ fn count(time: Duration, step: &mut impl FnMut() -> usize) -> f64 {
     }
 }
 
-/// After some polls in vain, the processor is offered to others.
+/// Yields the processor after a hundred empty steps.
 fn rest(frames: usize, idle: &mut u32) {
     *idle = if frames > 0 { 0 } else { *idle + 1 };
     if *idle > 100 {
