@@ -349,6 +349,7 @@ impl Bus {
     fn lock(&self) {
         let lock = self.word(field::LOCK);
         let mut tries = 0_u32;
+        // Acquire pairs with the Release of the swap in `unlock`, in any process.
         while lock.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
             tries += 1;
             if tries >= 1000 {
@@ -358,11 +359,13 @@ impl Bus {
                 std::hint::spin_loop();
             }
         }
+        // All accesses under the lock stay between this fence and the one in `unlock`.
         fence(Ordering::SeqCst);
     }
 
     fn unlock(&self) {
         fence(Ordering::SeqCst);
+        // Release pairs with the Acquire in `lock`, in any process.
         let old = self.word(field::LOCK).swap(0, Ordering::Release);
         assert_eq!(old, 1, "rump: KASSERT(old == LOCK_LOCKED)");
     }

@@ -210,6 +210,7 @@ struct StopOnDrop<'o>(&'o AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
+        // Pairs with the Acquire in the loop of the listener.
         self.0.store(true, Ordering::Release);
     }
 }
@@ -234,6 +235,7 @@ fn rump_kernels_continue_when_writers_of_ours_are_killed() {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            // Pairs with the Release in `StopOnDrop`.
             while !over.load(Ordering::Acquire) {
                 listener.discard_pending();
                 listener.wait(Some(Duration::from_millis(50))).unwrap();
