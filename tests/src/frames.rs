@@ -1,4 +1,4 @@
-//! Test frames that can be told apart, and pcap files of them.
+//! Distinguishable test frames, and pcap files of them.
 
 use std::fs::File;
 use std::path::Path;
@@ -9,7 +9,7 @@ use pcap_file::pcap::{PcapPacket, PcapReader, PcapWriter};
 /// An Ethernet address.
 pub type Mac = [u8; 6];
 
-/// The address every test frame is sent to, so that any station takes it.
+/// The destination of every test frame, so that any station accepts it.
 pub const BROADCAST: Mac = [0xff; 6];
 
 /// The `EtherType` of test frames: for local experiments, so that no host answers.
@@ -18,7 +18,8 @@ pub const EXPERIMENTAL: u16 = 0x88b5;
 /// The shortest frame that can carry a number.
 pub const NUMBERED: usize = 14 + 8;
 
-/// A frame of `len` bytes whose every byte follows from its length and `seed`: what arrives can be compared with what should.
+/// Returns a frame of `len` bytes that `len` and `seed` determine, so that a received frame can be
+/// compared with the expected one.
 ///
 /// # Panics
 /// When `len` is less than an Ethernet header.
@@ -33,7 +34,7 @@ pub fn patterned(len: usize, seed: u64) -> Vec<u8> {
     frame
 }
 
-/// A frame as [`patterned`] makes it, with `number` behind its header.
+/// Returns a frame like [`patterned`] does, with `number` after its header.
 ///
 /// # Panics
 /// When `len` is less than [`NUMBERED`].
@@ -44,10 +45,10 @@ pub fn numbered(len: usize, number: u64) -> Vec<u8> {
     frame
 }
 
-/// The number in a frame that [`numbered`] made; `None` for a frame of somebody else's.
+/// Returns the number in a frame that [`numbered`] made, or `None` for any other frame.
 ///
 /// # Panics
-/// When it is one of ours, but not whole: somebody handed up a frame nobody sent.
+/// When the frame is one of ours but damaged: no test sent these bytes.
 #[must_use]
 pub fn number_of(frame: &[u8]) -> Option<u64> {
     let number = u64::from_be_bytes(frame.get(14..NUMBERED)?.try_into().ok()?);
@@ -72,7 +73,7 @@ pub fn write_pcap<F: AsRef<[u8]>>(path: &Path, frames: impl IntoIterator<Item = 
     }
 }
 
-/// The frames in a pcap file.
+/// Returns the frames in a pcap file.
 ///
 /// # Panics
 /// When it cannot be read, is damaged, or holds no Ethernet frames.

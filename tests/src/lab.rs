@@ -12,26 +12,29 @@ use serde_json::Value;
 
 use crate::{Finished, Process, WAIT_TIMEOUT, privilege, wait};
 
-/// How long a command that ends by itself may take. The longest are full-size transfers in a debug build on shared cores.
+/// How long a command that ends by itself may take. The longest are full-size transfers in a debug
+/// build on shared cores.
 const COMMAND: Duration = Duration::from_mins(2);
 
-/// A folder with nothing in it but what a test puts there, owned by the user its processes run as. Everything a process
-/// may want to write (state, sockets, temporary files) is led into it, so that what is left behind can be seen.
+/// An empty scratch folder, owned by the user that the test's processes run as. State, sockets and
+/// temporary files of the processes all go into it, so that leftovers are visible.
 ///
-/// Declare it before the processes of the test: dropped last, it asserts that none of them is left, and removes the folder.
+/// Declare it before the processes of the test. Dropped last, it asserts that no process is left
+/// and removes the folder.
 pub struct Lab {
     folder: TempDir,
     busctl: PathBuf,
 }
 
 impl Lab {
-    /// A new lab around the program `busctl`; tests write `lab!()`.
+    /// Creates a lab around the program `busctl`. Tests write `lab!()`.
     ///
     /// # Panics
-    /// When the folder cannot be made.
+    /// When the folder cannot be created.
     #[must_use]
     pub fn new(busctl: &Path) -> Self {
-        // A bus lives best in memory, and the short path leaves room in the 108 bytes of a socket's address.
+        // A bus belongs in memory, and a short path leaves room in the 108 bytes of a socket's
+        // address.
         let memory = Path::new("/dev/shm");
         let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
         let folder = tempfile::Builder::new()
@@ -49,37 +52,37 @@ impl Lab {
         lab
     }
 
-    /// The program `busctl`, where the children's user may come at it.
+    /// Returns the path of `busctl`, in a place that the children's user can reach.
     #[must_use]
     pub fn program(&self) -> &Path {
         &self.busctl
     }
 
-    /// A path in the lab.
+    /// Returns the path of `name` in the lab.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// The same as text, for arguments.
+    /// Returns the same path as text, for arguments.
     #[must_use]
     pub fn arg(&self, name: &str) -> String {
         self.path(name).into_os_string().into_string().expect("the lab's path is text")
     }
 
-    /// Where the processes of this lab put temporary files (`$TMPDIR`).
+    /// Returns the folder where the processes of this lab put temporary files (`$TMPDIR`).
     #[must_use]
     pub fn tmp(&self) -> PathBuf {
         self.path("tmp")
     }
 
-    /// Their `$XDG_RUNTIME_DIR`.
+    /// Returns their `$XDG_RUNTIME_DIR`.
     #[must_use]
     pub fn runtime(&self) -> PathBuf {
         self.path("run")
     }
 
-    /// Their `$BUSCTL_STATE`.
+    /// Returns their `$BUSCTL_STATE`.
     #[must_use]
     pub fn state(&self) -> PathBuf {
         self.path("state")
@@ -97,7 +100,7 @@ impl Lab {
         path
     }
 
-    /// The names of everything in `folder`, sorted.
+    /// Returns the sorted names of all entries of `folder`.
     ///
     /// # Panics
     /// When it cannot be read.
@@ -112,7 +115,7 @@ impl Lab {
         names
     }
 
-    /// Any program, set up to run in this lab: unprivileged, and led to write nowhere else.
+    /// Prepares any program to run in this lab, unprivileged and with all its files in the lab.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command
@@ -127,14 +130,15 @@ impl Lab {
         command
     }
 
-    /// `busctl` with these arguments, not started yet.
+    /// Prepares `busctl` with these arguments without starting it.
     pub fn busctl<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
         let mut command = self.command(&self.busctl);
         command.args(args);
         command
     }
 
-    /// Any other `program` of this build, as the processes of this lab may come at it.
+    /// Returns the path of another `program` of this build, in a place that the children's user can
+    /// reach.
     #[must_use]
     pub fn reach(&self, program: &Path) -> PathBuf {
         reachable(program, self.folder.path())
@@ -147,7 +151,7 @@ impl Lab {
         Process::spawn(&name_of(&args), &mut self.busctl(&args))
     }
 
-    /// Starts `busctl` with these arguments and waits until it says `ready`.
+    /// Starts `busctl` with these arguments and waits until it prints `ready`.
     #[must_use]
     pub fn ready<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Process {
         let process = self.spawn(args);
@@ -161,33 +165,31 @@ impl Lab {
         self.spawn(args).finish(COMMAND)
     }
 
-    /// Runs `busctl`, which must succeed and not complain; `words` are its arguments with blanks between. What it prints.
+    /// Runs `busctl`, asserts that it succeeds with nothing on standard error, and returns what it
+    /// prints. `words` are its arguments, separated by blanks.
     ///
     /// # Panics
-    /// When it fails or complains.
-    #[allow(
-        clippy::must_use_candidate,
-        reason = "often it is about what is done; what it prints is a convenience"
-    )]
+    /// When it fails or writes to standard error.
+    #[allow(clippy::must_use_candidate, reason = "most callers want the effect; the output is a convenience")]
     pub fn does(&self, words: &str) -> String {
         let finished = self.run(words.split_whitespace());
         assert_eq!(finished.stderr, "", "{finished}");
         finished.succeeds().to_owned()
     }
 
-    /// What `show` tells of an interface, or of the bus at a path.
+    /// Returns what `show` reports about an interface, or about the bus at a path.
     ///
     /// # Panics
-    /// When there is none.
+    /// When `show` fails, because there is no such interface or bus.
     #[must_use]
     pub fn show(&self, subject: &str) -> Value {
         self.run(["show", subject, "--json"]).json()
     }
 
-    /// Waits until `show` tells this of an interface or bus.
+    /// Waits until what `show` reports about an interface or bus satisfies `holds`.
     ///
     /// # Panics
-    /// When it never does; the message holds what it told last.
+    /// When it does not within [`WAIT_TIMEOUT`]. The message contains `what` and the last report.
     pub fn shows(&self, subject: &str, what: &str, holds: impl Fn(&Value) -> bool) {
         let mut last = Value::Null;
         let shown = wait::poll(WAIT_TIMEOUT, || {
@@ -208,7 +210,8 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            // Grandchildren are killed with their group, but it is not we who reap them: give the kernel its moment.
+            // Grandchildren are killed with their process group, but init reaps them. This takes a
+            // moment.
             let gone = || processes_in(self.folder.path()).is_empty().then_some(());
             let orphans = || processes_in(self.folder.path());
             assert!(
@@ -225,7 +228,8 @@ fn name_of(args: &[OsString]) -> String {
     format!("busctl {}", args.join(" "))
 }
 
-/// `program` itself where the children's user may come at it, else a copy of it in the lab (a checkout below `/root`, say).
+/// Returns `program` itself if the children's user can reach it. Otherwise, for example in a
+/// checkout below `/root`, returns a copy of it in the lab.
 fn reachable(program: &Path, folder: &Path) -> PathBuf {
     let open_to_all =
         |path: &Path| std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0);
@@ -241,14 +245,15 @@ fn reachable(program: &Path, folder: &Path) -> PathBuf {
     copy
 }
 
-/// The command lines of living processes that work in `folder` or name it: every process of a lab does one of the two.
+/// Returns the command lines of running processes whose working folder is in `folder` or whose
+/// arguments name it. One of the two holds for every process of a lab.
 fn processes_in(folder: &Path) -> Vec<String> {
     let name = folder.to_string_lossy();
     let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
     let of_the_lab = |process: PathBuf| {
         let cmdline = std::fs::read(process.join("cmdline")).ok()?;
         let cmdline = String::from_utf8_lossy(&cmdline).replace('\0', " ");
-        // A process that has died but is not reaped yet has no command line and no folder any more.
+        // A zombie has neither a command line nor a working folder.
         let works_here = std::fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
         (works_here || cmdline.contains(&*name)).then_some(cmdline)
     };

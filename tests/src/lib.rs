@@ -1,7 +1,7 @@
-//! The harness of the whole-system tests: what lets a test start several real processes and real peers, wait for what they
-//! do, look at what they left, and be sure that nothing of it outlives the test.
+//! The harness of the system tests. A test starts several real processes and real peers, waits for
+//! what they do, inspects what they leave, and is sure that none of it outlives the test.
 //!
-//! A test opens a [`Lab`] with [`lab!`] and runs everything in there:
+//! A test opens a [`Lab`] with [`lab!`] and runs everything inside it:
 //!
 //! ```no_run
 //! # // `lab!` itself needs the environment of an integration test.
@@ -13,18 +13,19 @@
 //!
 //! - [`mod@lab`]: the scratch folder, and `busctl` run inside it without privileges.
 //! - [`port`]: memif ports as arguments of `busctl attach`.
-//! - [`process`]: a child process whose every line is kept, and which cannot outlive its owner.
+//! - [`process`]: a child process whose output is kept and which cannot outlive its owner.
 //! - [`wait`]: waiting for a condition, never for a time.
-//! - [`privilege`]: who the children run as.
+//! - [`privilege`]: the user the children run as.
 //! - [`mod@require`]: peers a machine may lack.
-//! - [`turn`]: one busy test at a time.
+//! - [`CpuLock`]: one busy test at a time.
 //! - [`testpmd`]: DPDK's `dpdk-testpmd` as a memif peer.
 //! - [`mod@reference`]: a rump kernel's side of the bus, as a peer for ours.
-//! - [`memifpeer`]: a memif peer of our own make, in the test itself.
-//! - [`rawmemif`]: the bare memif control channel, to see what is said on it.
-//! - [`namespace`]: a network of its own, with the right to make interfaces.
-//! - [`frames`]: test frames that can be told apart, and pcap files of them.
+//! - [`memifpeer`]: a memif peer of our own, inside the test.
+//! - [`rawmemif`]: the bare memif control channel, to check its messages.
+//! - [`namespace`]: a network namespace with the right to create interfaces.
+//! - [`frames`]: distinguishable test frames, and pcap files of them.
 
+mod cpu_lock;
 pub mod frames;
 pub mod lab;
 pub mod memifpeer;
@@ -36,20 +37,20 @@ pub mod rawmemif;
 pub mod reference;
 pub mod require;
 pub mod testpmd;
-pub mod turn;
 pub mod wait;
 
+pub use cpu_lock::CpuLock;
 pub use lab::Lab;
 pub use process::{Finished, Process};
 pub use testpmd::Testpmd;
 
-/// How long a test waits for something that should happen at once. Generous, because two cores may be shared by several
-/// polling peers, and cheap, because only a failing test ever waits this long.
+/// How long a test waits for an event that should be immediate. It is generous because several
+/// polling peers may share two cores. It costs little because only a failing test waits this long.
 pub const WAIT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Opens a [`Lab`] around the `busctl` that was built from this checkout.
 ///
-/// A macro, because only the integration test itself is told by cargo where that program lies.
+/// It is a macro because cargo gives the path of that program only to the integration test itself.
 #[macro_export]
 macro_rules! lab {
     () => {

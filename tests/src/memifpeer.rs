@@ -1,5 +1,5 @@
-//! A memif peer of our own make, in the test itself: the crate `memif` with one interface and one queue each way, as simple to
-//! use as a pipe.
+//! A memif peer inside the test: the crate `memif` with one interface and one queue each way, as
+//! simple to use as a pipe.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,20 +11,20 @@ use memif::{
 
 use crate::{WAIT_TIMEOUT, frames, privilege, wait};
 
-/// How often a ring is looked at: it comes round faster than other things that are waited for.
-const LOOK: Duration = Duration::from_micros(50);
+/// How often a ring is polled. Rings change faster than the other things that tests wait for.
+const POLL_INTERVAL: Duration = Duration::from_micros(50);
 
 /// A connected memif interface.
 pub struct MemifPeer {
     link: Link,
-    /// The queue, each way, that is used.
+    /// The queue in use, in both directions.
     queue: usize,
     // The link lives as long as its endpoint.
     endpoint: Endpoint,
 }
 
 enum Endpoint {
-    // Boxed: each is some hundred bytes.
+    // Boxed, because each takes some hundred bytes.
     Client(Box<Client>),
     Server(Box<Server>),
 }
@@ -43,15 +43,15 @@ impl Endpoint {
     }
 
     fn next_link(&mut self) -> Link {
-        let mut told = Vec::new();
+        let mut events = Vec::new();
         let link = wait::poll(WAIT_TIMEOUT, || match self.ready()? {
             Event::Connected { link, .. } => Some(link),
             other => {
-                told.push(other);
+                events.push(other);
                 None
             }
         });
-        let Some((link, _)) = link else { panic!("no memif connection: {told:?}") };
+        let Some((link, _)) = link else { panic!("no memif connection: {events:?}") };
         link
     }
 
@@ -60,7 +60,7 @@ impl Endpoint {
             Event::Rejected { reason, .. } => Some(reason),
             _ => None,
         });
-        refusal.expect("nobody was turned away").0
+        refusal.expect("a client is refused").0
     }
 }
 
@@ -68,7 +68,7 @@ impl Endpoint {
 pub struct Listening(Endpoint);
 
 impl Listening {
-    /// Listens on `socket`, which the children may call.
+    /// Listens on `socket`, to which the children can connect.
     ///
     /// # Panics
     /// When it cannot.
@@ -90,20 +90,20 @@ impl Listening {
         Self(Endpoint::Server(Box::new(server)))
     }
 
-    /// Waits for a client.
+    /// Waits for a client and returns the connected peer.
     ///
     /// # Panics
-    /// When none comes.
+    /// When none comes within [`WAIT_TIMEOUT`].
     #[must_use]
     pub fn accept(mut self) -> MemifPeer {
         let link = self.0.next_link();
         MemifPeer { link, queue: 0, endpoint: self.0 }
     }
 
-    /// Waits until somebody was turned away; why.
+    /// Waits until a client is refused, and returns the reason.
     ///
     /// # Panics
-    /// When nobody is.
+    /// When no client is refused within [`WAIT_TIMEOUT`].
     #[must_use]
     pub fn refuse(&mut self) -> Rejection {
         self.0.refusal()
@@ -111,19 +111,19 @@ impl Listening {
 }
 
 impl MemifPeer {
-    /// Calls the server on `socket`, and waits until it is connected.
+    /// Connects to the server on `socket`, and waits for the link.
     ///
     /// # Panics
-    /// When it is not.
+    /// When this takes longer than [`WAIT_TIMEOUT`].
     #[must_use]
     pub fn client(socket: &Path, options: ClientOptions) -> Self {
         Self::client_at(&address(socket), options)
     }
 
-    /// Calls the server at any address.
+    /// Connects to the server at any address, and waits for the link.
     ///
     /// # Panics
-    /// When it is not connected.
+    /// When it does not connect within [`WAIT_TIMEOUT`].
     #[must_use]
     pub fn client_at(address: &SocketAddr, options: ClientOptions) -> Self {
         let mut endpoint = Endpoint::calling(address, options);
@@ -131,24 +131,24 @@ impl MemifPeer {
         Self { link, queue: 0, endpoint }
     }
 
-    /// Calls a server that turns it away; why.
+    /// Connects to a server that refuses it, and returns the reason.
     ///
     /// # Panics
-    /// When it is not turned away.
+    /// When it is not refused within [`WAIT_TIMEOUT`].
     #[must_use]
     pub fn turned_away(socket: &Path, options: ClientOptions) -> Rejection {
         Endpoint::calling(&address(socket), options).refusal()
     }
 
-    /// The connection, for what is not done here.
+    /// Returns the link, for operations that this type does not offer.
     pub fn link(&mut self) -> &mut Link {
         &mut self.link
     }
 
-    /// What is known about the interface.
+    /// Returns the details of the interface.
     ///
     /// # Panics
-    /// Never: the interface is there as long as this is.
+    /// Never: the interface exists as long as this peer.
     #[must_use]
     pub fn details(&self) -> Details {
         match &self.endpoint {
@@ -157,15 +157,15 @@ impl MemifPeer {
         }
     }
 
-    /// Uses this queue from now on, each way.
+    /// Uses this queue from now on, in both directions.
     pub fn use_queue(&mut self, queue: usize) {
         self.queue = queue;
     }
 
-    /// Ends the connection, whose peer stays.
+    /// Disconnects. Both endpoints stay and can connect again.
     ///
     /// # Panics
-    /// When there is none.
+    /// When there is no connection.
     pub fn hang_up(&mut self) {
         let hung_up = match &mut self.endpoint {
             Endpoint::Client(client) => client.disconnect("a test hangs up"),
@@ -178,10 +178,10 @@ impl MemifPeer {
         }
     }
 
-    /// Waits until the connection is lost; why.
+    /// Waits until the connection is lost, and returns the reason.
     ///
     /// # Panics
-    /// When it is not.
+    /// When this takes longer than [`WAIT_TIMEOUT`].
     pub fn loss(&mut self) -> DisconnectReason {
         let loss = wait::poll(WAIT_TIMEOUT, || match self.endpoint.ready()? {
             Event::Disconnected { reason, .. } => Some(reason),
@@ -193,18 +193,18 @@ impl MemifPeer {
     /// Waits until there is a connection again.
     ///
     /// # Panics
-    /// When none comes.
+    /// When none comes within [`WAIT_TIMEOUT`].
     pub fn come_back(&mut self) {
         self.link = self.endpoint.next_link();
-        // Now that nobody here uses the last one any more, nothing of it is kept.
+        // The previous link is dropped now, so one more pass lets the endpoint release all of it.
         let more = match &mut self.endpoint {
             Endpoint::Client(client) => client.wait(Some(Duration::ZERO)),
             Endpoint::Server(server) => server.wait(Some(Duration::ZERO)),
         };
-        assert!(more.expect("the endpoint's own descriptors work").is_none(), "nothing more happened");
+        assert!(more.expect("the endpoint's own descriptors work").is_none(), "no further event");
     }
 
-    /// Sends the first of `frames`, as many as there is room for, and returns how many that were.
+    /// Sends as many of `frames` as there is room for, in order, and returns how many it sent.
     ///
     /// # Panics
     /// When the link is down.
@@ -224,17 +224,17 @@ impl MemifPeer {
     /// When the link goes down, or there is no room within [`WAIT_TIMEOUT`].
     pub fn send_all<F: AsRef<[u8]>>(&mut self, frames: &[F]) {
         let mut sent = 0;
-        let all = wait::poll_every(LOOK, WAIT_TIMEOUT, || {
+        let all = wait::poll_every(POLL_INTERVAL, WAIT_TIMEOUT, || {
             sent += self.send_some(&frames[sent..]);
             (sent == frames.len()).then_some(())
         });
         assert!(all.is_some(), "room for {sent} of {} frames", frames.len());
     }
 
-    /// Waits until frames get through to `other`, and everything sent for that has arrived.
+    /// Waits until frames reach `other` and every frame sent for this has arrived.
     ///
-    /// A peer knows that it is connected a moment before or after the node it is connected to does, and a frame for a port whose
-    /// link is not up yet is lost, as on a cable that is not plugged in.
+    /// A peer and the node it connects to notice the link at slightly different times. A frame for
+    /// a port whose link is not up yet is lost, as on an unplugged cable.
     ///
     /// # Panics
     /// When no frame gets through.
@@ -248,7 +248,7 @@ impl MemifPeer {
             seen
         });
         assert!(through.is_some(), "no frame gets through");
-        // Behind the last one nothing is on its way any more.
+        // Frames arrive in order: after the last one, none is in flight.
         self.send_all(&[frames::numbered(60, number)]);
         let last = wait::poll(WAIT_TIMEOUT, || {
             other.receive(|frame| seen = frames::number_of(frame));
@@ -257,7 +257,7 @@ impl MemifPeer {
         assert!(last.is_some(), "frame {number} does not get through, after {seen:?} did");
     }
 
-    /// Hands every frame that has come to `take`; returns how many there were.
+    /// Passes every received frame to `take`, and returns how many there were.
     ///
     /// # Panics
     /// When the link is down.
@@ -272,14 +272,14 @@ impl MemifPeer {
         burst.len()
     }
 
-    /// The next `count` frames.
+    /// Waits for the next `count` frames and returns them.
     ///
     /// # Panics
     /// When they do not come within [`WAIT_TIMEOUT`].
     #[must_use]
     pub fn receive_exactly(&mut self, count: usize) -> Vec<Vec<u8>> {
         let mut got = Vec::new();
-        let all = wait::poll_every(LOOK, WAIT_TIMEOUT, || {
+        let all = wait::poll_every(POLL_INTERVAL, WAIT_TIMEOUT, || {
             self.receive(|frame| got.push(frame.to_vec()));
             (got.len() >= count).then_some(())
         });

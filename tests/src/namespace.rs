@@ -1,5 +1,5 @@
-//! A network of its own: the interfaces, addresses and routes that a test's programs see, and nobody else. It comes with a
-//! user namespace, in which an unprivileged process may make interfaces.
+//! Network namespaces: interfaces, addresses and routes that only the programs of one test see.
+//! Each comes with a user namespace, in which an unprivileged process may create interfaces.
 
 use std::ffi::OsStr;
 use std::io::Write as _;
@@ -7,18 +7,18 @@ use std::process::{Command, Stdio};
 
 use crate::{Lab, Process, WAIT_TIMEOUT, require};
 
-/// A network namespace. It lives as long as this, or a program in it, does.
+/// A network namespace. It exists until this value is dropped and the last program in it ends.
 pub struct Namespace<'l> {
     lab: &'l Lab,
-    /// Reads, so that it ends with the test even when that is killed.
+    /// Reads from a pipe of the test, so that it ends with the test even if the test is killed.
     holder: Process,
 }
 
 impl<'l> Namespace<'l> {
-    /// Makes one; nothing is in it but a loopback interface that is down.
+    /// Creates a namespace that contains only a loopback interface, which is down.
     ///
     /// # Panics
-    /// When it cannot be made: see [`can_be_had`].
+    /// When the system does not allow it; see [`available`].
     #[must_use]
     pub fn new(lab: &'l Lab) -> Self {
         let mut command = lab.command("unshare");
@@ -28,17 +28,18 @@ impl<'l> Namespace<'l> {
         Self { lab, holder }
     }
 
-    /// A program that is to run in it.
+    /// Prepares a program to run in the namespace.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = self.lab.command("nsenter");
         command.args(["--preserve-credentials", "--user", "--net", "--target"]);
         command.arg(self.holder.id().to_string()).arg("--").arg(program);
-        // A process that enters a user namespace forgets that it was to end with its parent; busctl can be reminded.
+        // Entering a user namespace clears the parent-death signal. This variable makes busctl set
+        // it again.
         command.env("BUSCTL_END_WITH_PARENT", std::process::id().to_string());
         command
     }
 
-    /// Starts a program in it and leaves it running.
+    /// Starts a program in the namespace and leaves it running.
     #[must_use]
     pub fn spawn<A: AsRef<OsStr>>(
         &self,
@@ -49,7 +50,7 @@ impl<'l> Namespace<'l> {
         Process::spawn(&name, self.command(program).args(args))
     }
 
-    /// Runs `ip`(8) in it; `words` are its arguments with blanks between.
+    /// Runs `ip`(8) in the namespace. `words` are its arguments, separated by blanks.
     ///
     /// # Panics
     /// When it fails.
@@ -57,7 +58,8 @@ impl<'l> Namespace<'l> {
         self.lab.run_program(self.command("ip").args(words.split_whitespace())).succeeds();
     }
 
-    /// Starts `busctl attach` in it, with a TAP interface `tap0` on `bus` that has `address`, and sets that up.
+    /// Starts `busctl attach` in the namespace with a TAP interface `tap0` on `bus`, gives the
+    /// interface its `addresses` and sets it up.
     ///
     /// # Panics
     /// When any of this fails.
@@ -70,7 +72,7 @@ impl<'l> Namespace<'l> {
         node
     }
 
-    /// Gives an interface its addresses, of IPv4 and IPv6, and sets it up.
+    /// Gives an interface its IPv4 and IPv6 addresses and sets it up.
     pub fn set_up(&self, interface: &str, [v4, v6]: [&str; 2]) {
         self.ip(&format!("address add {v4} dev {interface}"));
         self.ip(&format!("address add {v6} dev {interface} nodad"));
@@ -78,12 +80,13 @@ impl<'l> Namespace<'l> {
     }
 }
 
-/// Whether unprivileged users may make namespaces, and TAP interfaces in them. Where not, says that the test is skipped.
+/// Returns whether unprivileged users may create namespaces and TAP interfaces in them. If not,
+/// reports that the test is skipped.
 ///
 /// # Panics
-/// When not, and `BUSCTL_REQUIRE_PEERS=1`.
+/// When they may not and `BUSCTL_REQUIRE_PEERS=1`.
 #[must_use]
-pub fn can_be_had() -> bool {
+pub fn available() -> bool {
     if !require::program("unshare") || !require::program("nsenter") || !require::program("ip") {
         return false;
     }

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-/// A port that listens on `socket` as interface `id`; `keys` (such as `secret=x`) are added, comma first when not empty.
+/// Returns a port that listens on `socket` as interface `id`. `keys`, such as `secret=x`, are
+/// appended.
 #[must_use]
 pub fn server(socket: &Path, id: u32, keys: &str) -> String {
     memif("server", socket, id, keys)
 }
 
-/// A port that calls interface `id` on `socket`.
+/// Returns a port that connects to interface `id` on `socket`. `keys` are appended.
 #[must_use]
 pub fn client(socket: &Path, id: u32, keys: &str) -> String {
     memif("client", socket, id, keys)

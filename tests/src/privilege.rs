@@ -1,5 +1,6 @@
-//! Who the children run as. Nothing in this project needs privileges, so nothing in its tests has any: run by root (as
-//! in most containers), the tests hand every child to an unprivileged user, and run by anybody else, children run as that user.
+//! The user the children run as. This project needs no privileges, so its tests have none. If root
+//! runs the tests, as in most containers, every child runs as an unprivileged user. If another user
+//! runs them, children run as that user.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -7,19 +8,20 @@ use std::process::Command;
 
 use nix::unistd::{Gid, Uid, chown, geteuid};
 
-/// The user and group "nobody" everywhere that matters; what matters is that it is not root and owns nothing.
+/// The user and group "nobody" on common systems. Any id works that is not root and owns no files.
 const NOBODY: u32 = 65534;
 
-/// Whether the tests run as root, so that children have to be dropped to somebody else.
+/// Returns whether the tests run as root, so that children must change to another user.
 #[must_use]
 pub fn are_root() -> bool {
     geteuid().is_root()
 }
 
-/// Makes `command` run unprivileged: as nobody, without supplementary groups, when we are root; unchanged otherwise.
+/// Makes `command` run unprivileged. If the tests run as root, it runs as the user "nobody" without
+/// supplementary groups. Otherwise it is unchanged.
 pub fn drop_root(command: &mut Command) {
     if are_root() {
-        // std clears the supplementary groups itself when root sets a uid.
+        // std clears the supplementary groups when root sets a uid.
         command.uid(NOBODY).gid(NOBODY);
     }
 }
@@ -35,8 +37,8 @@ pub fn hand_over(path: &Path) {
     }
 }
 
-/// Takes from the user the children run as every right to `path`: it becomes root's where we are root, and nobody's
-/// to read or write where we are not.
+/// Takes every right to `path` from the user the children run as. Its mode becomes 0, and if the
+/// tests run as root, root becomes its owner.
 ///
 /// # Panics
 /// When owner or mode cannot be changed.

@@ -1,4 +1,4 @@
-//! A child process whose every line is kept, and which cannot outlive its owner.
+//! A child process whose output is kept and which cannot outlive its owner.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 
 use crate::{WAIT_TIMEOUT, wait};
 
-/// Where a child wrote a line to.
+/// The stream that a child wrote a line to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     /// Standard output.
@@ -22,35 +22,36 @@ pub enum Stream {
     Err,
 }
 
-/// One line a child wrote, without its end.
+/// One line of a child's output, without its line end.
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// Where to.
+    /// The stream it was written to.
     pub stream: Stream,
-    /// What; bytes that are no UTF-8 are replaced.
+    /// The text; invalid UTF-8 is replaced.
     pub text: String,
 }
 
 #[derive(Default)]
-struct Said {
+struct Output {
     lines: Mutex<Vec<Line>>,
     grew: Condvar,
 }
 
-/// A running child. Dropping it kills its whole process group and reaps it; the kernel does the same when the test itself dies.
+/// A running child. Dropping it kills its process group and reaps it. If the test itself dies, the
+/// kernel kills the child.
 ///
-/// It must be dropped by the thread that spawned it or by one that lives less long: the kernel counts the spawning
-/// *thread* as the parent whose death ends the child.
+/// The thread that spawned it must outlive it: for the kernel the spawning *thread* is the parent
+/// whose death ends the child.
 pub struct Process {
     name: String,
     child: Child,
     stdin: Option<ChildStdin>,
-    said: Arc<Said>,
+    output: Arc<Output>,
     readers: Vec<JoinHandle<()>>,
     status: Option<ExitStatus>,
 }
 
-/// A child that has ended, and all it said.
+/// A child that has ended, with all its output.
 #[derive(Debug)]
 pub struct Finished {
     /// The command, for messages.
@@ -71,21 +72,23 @@ impl Process {
     #[must_use]
     pub fn spawn(name: &str, command: &mut Command) -> Self {
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // SAFETY: the closure runs in the forked child before exec; prctl is one system call, and async-signal-safe.
+        // SAFETY: the closure runs in the forked child before exec; prctl is one system call, and
+        // async-signal-safe.
         unsafe {
-            // After the change of user, which would undo it. So a test run that is killed leaves no orphans.
+            // This runs after the change of user, which would clear the signal. A killed test run
+            // leaves no orphans.
             command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?));
         }
         let mut child = command.spawn().unwrap_or_else(|why| panic!("start {name} ({command:?}): {why}"));
-        let said = Arc::new(Said::default());
+        let output = Arc::new(Output::default());
         let stdout = child.stdout.take().expect("stdout was piped");
         let stderr = child.stderr.take().expect("stderr was piped");
-        let readers = vec![collect(stdout, Stream::Out, &said), collect(stderr, Stream::Err, &said)];
+        let readers = vec![collect(stdout, Stream::Out, &output), collect(stderr, Stream::Err, &output)];
         let stdin = child.stdin.take();
-        Self { name: name.to_owned(), child, stdin, said, readers, status: None }
+        Self { name: name.to_owned(), child, stdin, output, readers, status: None }
     }
 
-    /// The child's process id.
+    /// Returns the child's process id.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
@@ -95,17 +98,17 @@ impl Process {
         Pid::from_raw(i32::try_from(self.child.id()).expect("process ids fit"))
     }
 
-    /// How many lines were written so far: a mark to [`wait_after`](Self::wait_after).
+    /// Returns how many lines were written so far, as a mark for [`wait_after`](Self::wait_after).
     #[must_use]
     pub fn mark(&self) -> usize {
         self.lock().len()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Line>> {
-        self.said.lines.lock().expect("a reader panicked")
+        self.output.lines.lock().expect("a reader panicked")
     }
 
-    /// The lines written so far, from number `mark` on.
+    /// Returns the lines written so far, from number `mark` on.
     #[must_use]
     pub fn lines_after(&self, mark: usize) -> Vec<Line> {
         self.lock().get(mark..).unwrap_or_default().to_vec()
@@ -114,25 +117,28 @@ impl Process {
     /// Waits for a line that contains `pattern`, from the start of the output on, and returns it.
     ///
     /// # Panics
-    /// When none came within [`WAIT_TIMEOUT`], or the child ended without; the message holds all it wrote.
-    #[allow(clippy::must_use_candidate, reason = "most callers wait for the line, and know what it says")]
+    /// When none comes within [`WAIT_TIMEOUT`] or before the child ends. The message contains all
+    /// its output.
+    #[allow(clippy::must_use_candidate, reason = "most callers wait for the line, and know its text")]
     pub fn wait_for_line(&self, pattern: &str) -> String {
         self.wait_after(0, pattern)
     }
 
-    /// As [`wait_for_line`](Self::wait_for_line), looking only at lines from number `mark` on.
-    #[allow(clippy::must_use_candidate, reason = "most callers wait for the line, and know what it says")]
+    /// Waits like [`wait_for_line`](Self::wait_for_line), but only for a line from number `mark`
+    /// on.
+    #[allow(clippy::must_use_candidate, reason = "most callers wait for the line, and know its text")]
     pub fn wait_after(&self, mark: usize, pattern: &str) -> String {
         self.wait_for(mark, WAIT_TIMEOUT, &format!("a line with {pattern:?}"), |line| {
             line.text.contains(pattern)
         })
     }
 
-    /// Waits until a line from number `mark` on `fits`, and returns it.
+    /// Waits for a line, from number `mark` on, that satisfies `fits`, and returns it.
     ///
     /// # Panics
-    /// When none came before the deadline, or both streams ended without; the message names `what` and holds all it wrote.
-    #[allow(clippy::must_use_candidate, reason = "most callers wait for the line, and know what it says")]
+    /// When none comes before the deadline or before both streams end. The message names `what` and
+    /// contains all output.
+    #[allow(clippy::must_use_candidate, reason = "most callers wait for the line, and know its text")]
     pub fn wait_for(
         &self,
         mark: usize,
@@ -143,7 +149,7 @@ impl Process {
         let end = Instant::now() + deadline;
         let mut lines = self.lock();
         loop {
-            // Asked before looking: what was written before the streams ended is then in the lines.
+            // Read this before the lines: if both streams have ended, the lines are complete.
             let ended = self.readers.iter().all(JoinHandle::is_finished);
             if let Some(line) = lines.iter().skip(mark).find(|line| fits(line)) {
                 return line.text.clone();
@@ -154,9 +160,9 @@ impl Process {
                 let why = if ended { "it ended" } else { "time is up" };
                 panic!("{}: waited for {what}, but {why}\n{}", self.name, self.transcript());
             }
-            // Bounded, because the end of a reader wakes nobody after its last look.
+            // Bounded, because a reader that ends does not notify the condition variable.
             let nap = left.min(Duration::from_millis(50));
-            lines = self.said.grew.wait_timeout(lines, nap).expect("a reader panicked").0;
+            lines = self.output.grew.wait_timeout(lines, nap).expect("a reader panicked").0;
         }
     }
 
@@ -181,7 +187,8 @@ impl Process {
             .unwrap_or_else(|why| panic!("{}: {signal}: {why}\n{}", self.name, self.transcript()));
     }
 
-    /// `^C`: what a terminal does, an interrupt to the whole group; waits for the end.
+    /// Interrupts the whole process group, as a terminal does on `^C`, and waits for the child's
+    /// end.
     ///
     /// # Panics
     /// When it does not end within [`WAIT_TIMEOUT`].
@@ -192,7 +199,8 @@ impl Process {
         self.finish(WAIT_TIMEOUT)
     }
 
-    /// `kill -9` to the whole group, and reaps it: no handler, no clean-up.
+    /// Kills the whole process group with `SIGKILL` and reaps the child. No handler and no clean-up
+    /// runs.
     pub fn kill(&mut self) {
         if self.status.is_none() {
             let _ = killpg(self.pid(), Signal::SIGKILL);
@@ -200,7 +208,7 @@ impl Process {
         }
     }
 
-    /// Whether the child still runs.
+    /// Returns whether the child still runs.
     pub fn is_running(&mut self) -> bool {
         if self.status.is_none() {
             self.status = self.child.try_wait().expect("a child can be asked");
@@ -208,15 +216,16 @@ impl Process {
         self.status.is_none()
     }
 
-    /// Waits for the child's end and gives back all it said. Standard input stays open until then.
+    /// Waits for the child's end and returns all its output. Standard input stays open until then.
     ///
     /// # Panics
-    /// When it runs on after the deadline; the message holds all it wrote.
+    /// When it still runs after the deadline. The message contains all its output.
     #[must_use]
     pub fn finish(mut self, deadline: Duration) -> Finished {
         let ended = wait::poll(deadline, || (!self.is_running()).then_some(())).is_some();
         assert!(ended, "{} still runs after {deadline:?}\n{}", self.name, self.transcript());
-        // Whoever it started and left behind holds the pipes open: those go too, before the readers are waited for.
+        // Processes that the child left behind hold the pipes open, so kill them before joining the
+        // readers.
         let _ = killpg(self.pid(), Signal::SIGKILL);
         for reader in self.readers.drain(..) {
             reader.join().expect("a reader panicked");
@@ -237,7 +246,7 @@ impl Process {
         }
     }
 
-    /// All the child wrote so far, for a failure message.
+    /// Returns all the child's output so far, for a failure message.
     #[must_use]
     pub fn transcript(&self) -> String {
         let mut text = format!("---- {} (pid {}) wrote:\n", self.name, self.child.id());
@@ -254,17 +263,17 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            // The test runner shows this with the failed test: what every process of it had said.
+            // The test runner shows this output of the process with the failed test.
             eprintln!("{}", self.transcript());
         }
     }
 }
 
 impl Finished {
-    /// Asserts that it ended well, and returns what it printed.
+    /// Asserts that it succeeded, and returns its standard output.
     ///
     /// # Panics
-    /// When it did not.
+    /// When it failed.
     #[allow(
         clippy::must_use_candidate,
         reason = "the assertion is the point; what it returns is a convenience"
@@ -274,11 +283,12 @@ impl Finished {
         &self.stdout
     }
 
-    /// Asserts that it ended with exit status `code`, said exactly one line of error, of the form `busctl: ...`, that holds
-    /// each of `causes` (in any case), and printed nothing else. Returns that line.
+    /// Asserts exit status `code`, nothing on standard output, and exactly one line on standard
+    /// error. The line has the form `busctl: ...` and contains each of `causes`, in any case.
+    /// Returns the line.
     ///
     /// # Panics
-    /// When one of these does not hold.
+    /// When one of these assertions fails.
     #[allow(
         clippy::must_use_candidate,
         reason = "the assertion is the point; what it returns is a convenience"
@@ -295,7 +305,7 @@ impl Finished {
         line
     }
 
-    /// The one JSON object it printed.
+    /// Returns the one JSON object it printed.
     ///
     /// # Panics
     /// When it failed, or printed anything else.
@@ -305,7 +315,8 @@ impl Finished {
         self.report()
     }
 
-    /// The one JSON object it printed, whether it ended well or not: a ping that lost answers, say.
+    /// Returns the one JSON object it printed, even if it failed, as a ping does that loses
+    /// answers.
     ///
     /// # Panics
     /// When it printed anything else.
@@ -322,15 +333,15 @@ impl std::fmt::Display for Finished {
     }
 }
 
-fn collect(stream: impl Read + Send + 'static, which: Stream, said: &Arc<Said>) -> JoinHandle<()> {
-    let said = Arc::clone(said);
+fn collect(stream: impl Read + Send + 'static, which: Stream, output: &Arc<Output>) -> JoinHandle<()> {
+    let output = Arc::clone(output);
     std::thread::spawn(move || {
         let mut stream = BufReader::new(stream);
         let mut bytes = Vec::new();
         while stream.read_until(b'\n', &mut bytes).is_ok_and(|read| read > 0) {
             let text = String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']).to_owned();
-            said.lines.lock().expect("a test panicked with the lines").push(Line { stream: which, text });
-            said.grew.notify_all();
+            output.lines.lock().expect("a test panicked with the lines").push(Line { stream: which, text });
+            output.grew.notify_all();
             bytes.clear();
         }
     })

@@ -1,5 +1,5 @@
-//! The bare memif control channel: a client that says what it is told to, and a server that refuses everybody. They share no
-//! code with the crate they test, and show what its peers are told.
+//! The bare memif control channel: a client that sends any message, and a server that refuses every
+//! client. They share no code with the crate under test, and show what its peers receive.
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -21,12 +21,12 @@ const INIT: u16 = 3;
 const DISCONNECT: u16 = 8;
 const VERSION: u16 = 0x0200;
 
-/// What a client asks for in INIT.
+/// The request of a client in INIT.
 #[derive(Clone, Copy, Debug)]
 pub struct Init<'a> {
     /// The protocol version.
     pub version: u16,
-    /// Which of the server's interfaces.
+    /// The id of one of the server's interfaces.
     pub id: u32,
     /// 0 Ethernet, 1 IP, 2 punt/inject.
     pub mode: u8,
@@ -40,14 +40,14 @@ impl Default for Init<'_> {
     }
 }
 
-/// What came back.
+/// The answer of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// A message of this type.
     Message(u16),
     /// A disconnect, with its reason.
     DisconnectReason(String),
-    /// The socket was closed without a word.
+    /// The socket was closed without a message.
     Closed,
 }
 
@@ -57,21 +57,22 @@ pub struct RawClient {
 }
 
 impl RawClient {
-    /// Connects, and takes the server's HELLO.
+    /// Connects, and receives the server's HELLO.
     ///
     /// # Panics
-    /// When nobody listens, or what comes is no HELLO.
+    /// When no server listens, or its first message is not HELLO.
     #[must_use]
     pub fn connect(path: &Path) -> Self {
         let client = Self::dial(path).unwrap_or_else(|why| panic!("connect {}: {why}", path.display()));
-        assert_eq!(client.answer(), Answer::Message(HELLO), "a server says hello at once");
+        assert_eq!(client.answer(), Answer::Message(HELLO), "a server sends HELLO at once");
         client
     }
 
-    /// Connects; `None` when the server does not take it, or closes at once.
+    /// Connects and receives the server's HELLO. Returns `None` when the server does not accept, or
+    /// answers anything else.
     ///
     /// # Panics
-    /// When it says neither HELLO nor goodbye.
+    /// When the server neither sends a message nor closes within [`WAIT_TIMEOUT`].
     #[must_use]
     pub fn try_connect(path: &Path) -> Option<Self> {
         let client = Self::dial(path).ok()?;
@@ -84,10 +85,10 @@ impl RawClient {
         Ok(Self { socket })
     }
 
-    /// Sends INIT, and returns what comes back.
+    /// Sends INIT, and returns the answer.
     ///
     /// # Panics
-    /// When it cannot be sent, or nothing comes.
+    /// When it cannot be sent, or no answer comes within [`WAIT_TIMEOUT`].
     #[must_use]
     pub fn init(&self, init: &Init<'_>) -> Answer {
         let mut message = [0; MESSAGE];
@@ -109,15 +110,15 @@ impl RawClient {
         send(self.socket.as_raw_fd(), message, MsgFlags::MSG_NOSIGNAL).expect("send");
     }
 
-    /// The next message from the server.
+    /// Returns the next message from the server.
     ///
     /// # Panics
     /// When none comes within [`WAIT_TIMEOUT`].
     #[must_use]
     pub fn answer(&self) -> Answer {
-        assert!(readable(&self.socket), "the server says nothing");
+        assert!(readable(&self.socket), "the server sends nothing");
         let mut message = [0; MESSAGE];
-        // A reset is a close, too: what we had sent was not read.
+        // A reset counts as a close: the server did not read what we sent.
         match recv(self.socket.as_raw_fd(), &mut message, MsgFlags::empty()).unwrap_or(0) {
             0 => Answer::Closed,
             MESSAGE => match u16::from_ne_bytes([message[0], message[1]]) {
@@ -152,15 +153,16 @@ impl Refuser {
         Self { listener }
     }
 
-    /// Takes the next client as far as its INIT, and sends it away for `reason`. Returns the secret it showed.
+    /// Accepts the next client, reads its INIT, and refuses it with `reason`. Returns the secret it
+    /// sent.
     ///
     /// # Panics
-    /// When none comes within [`WAIT_TIMEOUT`], or it says something else than INIT.
+    /// When no client comes within [`WAIT_TIMEOUT`], or its first message is not INIT.
     #[must_use]
     pub fn refuse(&self, reason: &str) -> String {
-        assert!(readable(&self.listener), "no client calls");
+        assert!(readable(&self.listener), "no client connects");
         let client = accept(self.listener.as_raw_fd()).expect("accept");
-        // SAFETY: accept has just made this descriptor, and nobody else has it.
+        // SAFETY: accept has just created this descriptor, and nothing else owns it.
         let client = unsafe { OwnedFd::from_raw_fd(client) };
         let mut hello = [0; MESSAGE];
         hello[0..2].copy_from_slice(&HELLO.to_ne_bytes());
@@ -171,11 +173,11 @@ impl Refuser {
             hello[maximum..maximum + 2].copy_from_slice(&255_u16.to_ne_bytes());
         }
         hello[44] = 14;
-        send(client.as_raw_fd(), &hello, MsgFlags::MSG_NOSIGNAL).expect("say hello");
-        assert!(readable(&client), "the client says nothing");
+        send(client.as_raw_fd(), &hello, MsgFlags::MSG_NOSIGNAL).expect("send HELLO");
+        assert!(readable(&client), "the client sends nothing");
         let mut init = [0; MESSAGE];
         assert_eq!(recv(client.as_raw_fd(), &mut init, MsgFlags::empty()), Ok(MESSAGE));
-        assert_eq!(init[0..2], INIT.to_ne_bytes(), "a client says INIT first");
+        assert_eq!(init[0..2], INIT.to_ne_bytes(), "a client sends INIT first");
         let mut disconnect = [0; MESSAGE];
         disconnect[0..2].copy_from_slice(&DISCONNECT.to_ne_bytes());
         disconnect[6..6 + reason.len()].copy_from_slice(reason.as_bytes());
@@ -185,13 +187,14 @@ impl Refuser {
     }
 }
 
-/// Non-blocking, so that a listener that accepts nobody is an error and not a hang; reads are waited for with `poll`.
+/// Creates a non-blocking socket, so that a listener that accepts no client is an error and not a
+/// hang. Reads wait with `poll`.
 fn seqpacket() -> OwnedFd {
     socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)
         .expect("a socket")
 }
 
 fn readable(socket: &OwnedFd) -> bool {
-    let patience = PollTimeout::try_from(WAIT_TIMEOUT).expect("patience is short enough");
-    poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], patience).expect("poll") > 0
+    let timeout = PollTimeout::try_from(WAIT_TIMEOUT).expect("the timeout fits");
+    poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], timeout).expect("poll") > 0
 }

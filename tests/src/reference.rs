@@ -1,14 +1,17 @@
-//! A rump kernel's side of the bus, as a peer for ours: it writes, reads, locks, sleeps and asserts as the shmif driver of
-//! NetBSD's rump kernels does, its known faults included, and shares no code with the crate it tests.
+//! A rump kernel's side of the bus, as a test peer. It writes, reads, locks, sleeps and asserts
+//! like the shmif driver of NetBSD's rump kernels, known faults included. It shares no code with
+//! the crate under test.
 //!
-//! What is faithful here, because ours must live with it:
-//! - the lock is a compare-and-swap on the 32-bit word alone, one hold for each frame sent or read, never held asleep;
-//! - `last` is stored before the bytes are there, and everything is done under the lock;
-//! - a burst is announced once, by writing the version over itself with `pwrite`, and a sleeper trusts in that alone: it looks
-//!   at nothing until inotify tells it to, so a station of ours that forgets to wake somebody is found out;
+//! It is faithful to the driver where our implementation must cope with it:
+//! - the lock is a compare-and-swap on the 32-bit word alone, one hold for each frame sent or read,
+//!   never held asleep;
+//! - `last` is stored before the bytes are written, and all work happens under the lock;
+//! - a burst is announced once, by writing the version over itself with `pwrite`, and a sleeper
+//!   relies on that alone: it reads nothing until inotify reports a write, so the tests notice a
+//!   station of ours that misses a wake-up;
 //! - it starts at the newest packet itself;
-//! - attached or overrun while the newest packet reaches around the ring's end, it is off by a generation, and reads the whole
-//!   ring again;
+//! - attached or overrun while the newest packet wraps around the ring's end, it is off by a
+//!   generation, and reads the whole ring again;
 //! - it panics where the driver has an assertion.
 
 use std::fs::{File, OpenOptions};
@@ -30,7 +33,7 @@ use crate::privilege;
 pub const FILE_SIZE: usize = 1_048_576;
 /// The size of the ring in it.
 pub const DATA_SIZE: u32 = 1_048_544;
-/// What a bus file starts with.
+/// The first word of a bus file.
 pub const MAGIC: u32 = 0xca11_d054;
 /// The format version.
 pub const VERSION: u32 = 3;
@@ -65,17 +68,17 @@ pub struct RumpPeer {
 }
 
 impl RumpPeer {
-    /// Attaches to the bus at `path`, making it when it is not there.
+    /// Attaches to the bus at `path`, and creates it if it does not exist.
     ///
     /// # Panics
-    /// When that fails, or where a rump kernel would refuse.
+    /// When that fails, or when a rump kernel would refuse the bus.
     #[must_use]
     pub fn attach(path: &Path, mac: Mac) -> Self {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let file = file.unwrap_or_else(|why| panic!("open {}: {why}", path.display()));
-        // Where we have just made it, the processes of the test must be able to open it.
+        // If we have just created it, the processes of the test must be able to open it.
         privilege::hand_over(path);
-        // Before it has looked at anything.
+        // The driver does this before it reads anything.
         file.set_len(FILE_SIZE as u64).expect("truncate the bus");
         let map = MmapOptions::new().len(FILE_SIZE).map_raw(&file).expect("map the bus");
         let bus = Bus { map };
@@ -109,29 +112,30 @@ impl RumpPeer {
         }
     }
 
-    /// Turns promiscuous mode (on at first) off: only frames to its MAC and to groups are handed up then.
+    /// Turns promiscuous mode off, which is on at first. Then it receives only frames to its MAC
+    /// and to groups.
     #[must_use]
     pub fn choosy(mut self) -> Self {
         self.promiscuous = false;
         self
     }
 
-    /// How often the ring has been filled to its end.
+    /// Returns how often the ring has been filled to its end.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.bus.generation()
     }
 
-    /// How often it was overrun while reading.
+    /// Returns how often it was overrun while reading.
     #[must_use]
     pub fn overruns(&self) -> u64 {
         self.overruns
     }
 
-    /// Sends a burst: each frame under a hold of the lock of its own, one wake-up at the end.
+    /// Sends a burst: takes the lock for each frame, and wakes the readers once at the end.
     ///
     /// # Panics
-    /// On a frame no rump kernel would send, and where the driver has an assertion.
+    /// On a frame that no rump kernel would send, and when an assertion of the driver fails.
     pub fn send<F: AsRef<[u8]>>(&mut self, frames: impl IntoIterator<Item = F>) {
         for frame in frames {
             self.send_one(frame.as_ref());
@@ -157,7 +161,8 @@ impl RumpPeer {
     }
 
     fn header(&self, len: usize) -> [u8; HEADER as usize] {
-        // Its clock is its uptime and runs in steps of 10 ms; the padding is whatever was there.
+        // A rump kernel's clock is its uptime and runs in steps of 10 ms. The padding holds
+        // arbitrary bytes.
         let uptime = self.started.elapsed();
         let sec = u32::try_from(uptime.as_secs()).expect("a test is short");
         let usec = uptime.subsec_millis() / 10 * 10_000;
@@ -169,7 +174,7 @@ impl RumpPeer {
         header
     }
 
-    /// Wakes everybody, as after a burst or when going down.
+    /// Wakes all stations, as after a burst or when going down.
     ///
     /// # Panics
     /// When the bus cannot be written.
@@ -177,10 +182,10 @@ impl RumpPeer {
         self.file.write_all_at(&VERSION.to_ne_bytes(), field::VERSION as u64).expect("wake the bus");
     }
 
-    /// The next frame for it, if there is one now.
+    /// Returns the next frame for this station, if there is one now.
     ///
     /// # Panics
-    /// Where the driver has an assertion.
+    /// When an assertion of the driver fails.
     pub fn receive(&mut self) -> Option<Vec<u8>> {
         while let Some((sender, frame)) = self.read_one() {
             let mine = sender == self.me;
@@ -191,12 +196,13 @@ impl RumpPeer {
         None
     }
 
-    /// The next frame for it, asleep until the bus is written for up to `patience`.
+    /// Returns the next frame for this station. Sleeps for up to `timeout` until the bus is
+    /// written.
     ///
     /// # Panics
-    /// Where the driver has an assertion.
-    pub fn wait(&mut self, patience: Duration) -> Option<Vec<u8>> {
-        let end = Instant::now() + patience;
+    /// When an assertion of the driver fails.
+    pub fn wait(&mut self, timeout: Duration) -> Option<Vec<u8>> {
+        let end = Instant::now() + timeout;
         loop {
             if let Some(frame) = self.receive() {
                 return Some(frame);
@@ -217,11 +223,12 @@ impl RumpPeer {
         self.promiscuous || frame[0] & 1 == 1 || frame[..6] == self.mac
     }
 
-    /// One packet under one hold of the lock, whoever it is for.
+    /// Reads one packet, whatever its destination, under the lock.
     fn read_one(&mut self) -> Option<(u64, Vec<u8>)> {
         let bus = &self.bus;
         bus.lock();
-        // Where an assertion fails, the others in this process are not to wait for ever.
+        // If an assertion fails, this guard unlocks, so that other threads of the process do not
+        // wait forever.
         let held = HeldLock { bus };
         bus.check_magic();
         let (generation, first, last) = (bus.generation(), bus.load(field::FIRST), bus.load(field::LAST));
@@ -237,7 +244,8 @@ impl RumpPeer {
         if !is_still_valid(first, bus.next_of(last), generation - self.seen_gen, self.next) {
             assert!(generation > 0, "rump: KASSERT(shm_gen > 0) when overrun");
             self.next = first;
-            // Its fault: right only while the newest packet ends where it started, on this side of the ring's end.
+            // The driver's fault: this is right only while the newest packet does not wrap around
+            // the ring's end.
             self.seen_gen = if first > last { generation - 1 } else { generation };
             self.overruns += 1;
         }
@@ -262,7 +270,8 @@ impl RumpPeer {
         Some((u64::from_ne_bytes(header[16..24].try_into().expect("8 bytes")), frame))
     }
 
-    /// Takes the lock as if to write, and keeps it until the guard is dropped: a rump kernel that stands still there, or died.
+    /// Takes the lock as if to write, and keeps it until the guard is dropped, like a rump kernel
+    /// that stopped or died there.
     #[must_use]
     pub fn hold_lock(&self) -> HeldLock<'_> {
         self.bus.lock();
@@ -270,7 +279,7 @@ impl RumpPeer {
     }
 }
 
-/// The bus lock in a rump kernel's hand.
+/// The bus lock, held by a rump kernel.
 pub struct HeldLock<'a> {
     bus: &'a Bus,
 }
@@ -281,7 +290,8 @@ impl Drop for HeldLock<'_> {
     }
 }
 
-/// Whether the position is between the oldest packet and the `end` of the newest, both on a scale of two rings.
+/// Returns whether `next` lies between the oldest packet and the `end` of the newest, counted over
+/// two rings. `behind` is how many generations the reader is behind.
 fn is_still_valid(first: u32, mut end: u32, behind: u64, next: u32) -> bool {
     let mut position = next;
     if behind > 1 {
@@ -308,7 +318,8 @@ impl Bus {
         assert!(at.is_multiple_of(4) && at < DATA, "a field of the header");
         // SAFETY: the field lies within the mapping, whose start is page-aligned.
         let field = unsafe { self.map.as_mut_ptr().add(at) };
-        // SAFETY: the field is aligned and mapped while `self` is, and other processes, too, reach it as a whole word.
+        // SAFETY: the field is aligned and mapped while `self` exists, and other processes access
+        // it as a whole word, too.
         unsafe { AtomicU32::from_ptr(field.cast()) }
     }
 
@@ -338,6 +349,7 @@ impl Bus {
     fn lock(&self) {
         let lock = self.word(field::LOCK);
         let mut tries = 0_u32;
+        // Acquire pairs with the Release of the swap in `unlock`, in any process.
         while lock.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
             tries += 1;
             if tries >= 1000 {
@@ -347,23 +359,25 @@ impl Bus {
                 std::hint::spin_loop();
             }
         }
+        // All accesses under the lock stay between this fence and the one in `unlock`.
         fence(Ordering::SeqCst);
     }
 
     fn unlock(&self) {
         fence(Ordering::SeqCst);
+        // Release pairs with the Acquire in `lock`, in any process.
         let old = self.word(field::LOCK).swap(0, Ordering::Release);
         assert_eq!(old, 1, "rump: KASSERT(old == LOCK_LOCKED)");
     }
 
-    /// The offset of the packet behind the one at `offset`.
+    /// Returns the offset of the packet after the one at `offset`.
     fn next_of(&self, offset: u32) -> u32 {
         let mut len = [0; 4];
         self.read(offset, &mut len, &mut false);
         (offset + HEADER + u32::from_ne_bytes(len)) % DATA_SIZE
     }
 
-    /// Moves `first` on until the `len` bytes at `offset` hold no packet it could name.
+    /// Advances `first` until it names no packet in the `len` bytes at `offset`.
     fn advance_first(&self, offset: u32, len: u32) {
         loop {
             let first = self.load(field::FIRST);
@@ -374,12 +388,13 @@ impl Bus {
         }
     }
 
-    /// Writes around the end; `filled` is set when the ring's end is reached. Returns the offset behind.
+    /// Writes `bytes` at `offset`, around the ring's end, and sets `filled` when it reaches that
+    /// end. Returns the offset after them.
     fn write(&self, offset: u32, bytes: &[u8], filled: &mut bool) -> u32 {
         let room = (DATA_SIZE - offset) as usize;
         let (ahead, around) = bytes.split_at(bytes.len().min(room));
         let end = offset + u32::try_from(ahead.len()).expect("short");
-        // One more byte is counted for a piece that reaches the end.
+        // The driver counts one more byte for a piece that reaches the end.
         self.advance_first(offset, end - offset + u32::from(end == DATA_SIZE));
         self.poke(offset, ahead);
         *filled |= end == DATA_SIZE;
@@ -392,7 +407,8 @@ impl Bus {
         len
     }
 
-    /// Reads around the end; `filled` is set when the ring's end is reached. Returns the offset behind.
+    /// Reads `bytes` at `offset`, around the ring's end, and sets `filled` when it reaches that
+    /// end. Returns the offset after them.
     fn read(&self, offset: u32, bytes: &mut [u8], filled: &mut bool) -> u32 {
         let room = (DATA_SIZE - offset) as usize;
         let ahead = bytes.len().min(room);
@@ -409,13 +425,15 @@ impl Bus {
 
     fn poke(&self, offset: u32, bytes: &[u8]) {
         let to = self.data(offset, bytes.len());
-        // SAFETY: `data` checked that the range is mapped, and `bytes` is memory of our own. Nobody else writes: we hold the lock.
+        // SAFETY: `data` checked that the range is mapped, and `bytes` is our own memory. We hold
+        // the lock, so no other process writes.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
     }
 
     fn peek(&self, offset: u32, bytes: &mut [u8]) {
         let from = self.data(offset, bytes.len());
-        // SAFETY: `data` checked that the range is mapped, and `bytes` is memory of our own. Nobody writes: we hold the lock.
+        // SAFETY: `data` checked that the range is mapped, and `bytes` is our own memory. We hold
+        // the lock, so no process writes.
         unsafe { ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), bytes.len()) }
     }
 

@@ -1,13 +1,15 @@
-//! Peers a machine may lack. A test whose peer is missing says so and returns; where `BUSCTL_REQUIRE_PEERS=1` is set, as in
-//! continuous integration, it fails instead, so that a skipped test is never taken for a passed one.
+//! Peers that a machine may lack. A test whose peer is missing reports this and returns. With
+//! `BUSCTL_REQUIRE_PEERS=1`, as in continuous integration, it fails instead, so that a skipped test
+//! never counts as passed.
 
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Folders that are searched after `$PATH`: an unprivileged user's path lacks the second half of the system's programs.
+/// Folders that are searched after `$PATH`: an unprivileged user's path lacks the second half of
+/// the system's programs.
 const MORE_FOLDERS: [&str; 4] = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin"];
 
-/// Where the program `name` lies, if it is installed.
+/// Returns the path of the program `name`, if it is installed.
 #[must_use]
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -17,7 +19,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
-/// Whether the program `name` is there. Where it is not, says that the test is skipped.
+/// Returns whether the program `name` is installed. If not, reports that the test is skipped.
 ///
 /// # Panics
 /// When it is missing and `BUSCTL_REQUIRE_PEERS=1`.
@@ -32,7 +34,8 @@ pub fn program(name: &str) -> bool {
     skipped.is_none()
 }
 
-/// What to say where the test has to be skipped: `skipped: NAME not found`.
+/// Returns the line that reports a skipped test, `skipped: NAME not found`, or `None` if the
+/// program was found.
 ///
 /// # Panics
 /// When it was not found and is `required`.
@@ -42,7 +45,8 @@ pub fn skips(found: bool, name: &str, required: bool) -> Option<String> {
     (!found).then(|| format!("skipped: {name} not found"))
 }
 
-/// Returns from the test when one of the named programs is not installed, saying `skipped: NAME not found`.
+/// Returns from the test, and prints `skipped: NAME not found`, when one of the named programs is
+/// not installed.
 #[macro_export]
 macro_rules! require {
     ($($program:literal),+ $(,)?) => {

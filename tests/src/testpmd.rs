@@ -1,7 +1,8 @@
-//! DPDK's `dpdk-testpmd` as a memif peer: a real one, of other people's making.
+//! DPDK's `dpdk-testpmd` as a memif peer, an independent implementation.
 //!
-//! It runs without hugepages, without privileges and with everything it writes led into the lab, so killing it leaves nothing
-//! elsewhere. It polls: in any forward mode it keeps one core busy, so tests with it take a [`Turn`](crate::turn::Turn).
+//! It runs without hugepages and without privileges and writes only into the lab, so killing it
+//! leaves nothing elsewhere. It polls: in any forward mode it keeps one core busy, so tests with it
+//! take a [`CpuLock`](crate::CpuLock).
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,8 +16,9 @@ use crate::{Lab, Process, WAIT_TIMEOUT, require, wait};
 /// Frames in one burst of `start tx_first`, testpmd's default.
 pub const BURST: u64 = 32;
 
-/// How often its counters are looked at. Each look is a dozen lines of output, all of which are kept for a failure message.
-const LOOK: Duration = Duration::from_millis(50);
+/// How often its counters are polled. Each poll is a dozen lines of output, all kept for a failure
+/// message.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How to start a testpmd with one memif port.
 #[derive(Clone, Debug)]
@@ -32,16 +34,16 @@ pub struct Setup {
     queues: u8,
     zero_copy: bool,
     log_level: &'static str,
-    /// The processor for its forwarding, when it is to be as fast as it can.
+    /// The processor for its forwarding, when it runs at full speed.
     cpu: Option<usize>,
 }
 
-/// What testpmd has counted on its port. It forgets all of it when the link goes down.
+/// The counters of testpmd's port. It resets them when the link goes down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortStats {
-    /// Frames taken from the link.
+    /// Frames received from the link.
     pub rx_packets: u64,
-    /// Frames put onto the link.
+    /// Frames sent to the link.
     pub tx_packets: u64,
 }
 
@@ -70,7 +72,7 @@ impl Setup {
         }
     }
 
-    /// Goes into this forward mode (`rxonly`, `txonly`, `icmpecho`, ...) by itself, as soon as it runs.
+    /// Enters this forward mode (`rxonly`, `txonly`, `icmpecho`, ...) as soon as it runs.
     #[must_use]
     pub fn forwards(mut self, mode: &'static str) -> Self {
         self.forward = mode;
@@ -78,22 +80,24 @@ impl Setup {
         self
     }
 
-    /// Goes into this forward mode when it is told to `start`: best when its link is up, as its driver does not always cope with a
-    /// link that comes while it polls.
+    /// Enters this forward mode on the command `start`. Send the command when the link is up: the
+    /// driver does not always cope with a link that comes up while it polls.
     #[must_use]
     pub fn forwards_on_demand(mut self, mode: &'static str) -> Self {
         self.forward = mode;
         self
     }
 
-    /// Does its forwarding on this processor and all else on others, with as many buffers as it likes: to be measured.
+    /// Forwards on this processor and does all else on others, with plenty of buffers, for
+    /// measurements.
     #[must_use]
     pub fn at_full_speed_on(mut self, cpu: usize) -> Self {
         self.cpu = Some(cpu);
         self
     }
 
-    /// Adds a key of the memif device: `rsize=8`, `bsize=256`, `mac=02:00:00:00:00:07`, `secret=...`.
+    /// Adds a key of the memif device: `rsize=8`, `bsize=256`, `mac=02:00:00:00:00:07`,
+    /// `secret=...`.
     #[must_use]
     pub fn key(mut self, key: &str) -> Self {
         self.keys.push(',');
@@ -101,35 +105,36 @@ impl Setup {
         self
     }
 
-    /// Takes its socket for an abstract name, as DPDK does unless told otherwise.
+    /// Uses its socket as an abstract name, which is DPDK's default.
     #[must_use]
     pub fn abstract_socket(mut self) -> Self {
         self.abstract_socket = "yes";
         self
     }
 
-    /// The length of the frames it makes itself (in `txonly` and `start tx_first`).
+    /// Sets the length of the frames it generates (in `txonly` and `start tx_first`).
     #[must_use]
     pub fn frame_bytes(mut self, bytes: u32) -> Self {
         self.frame_bytes = bytes;
         self
     }
 
-    /// Has so many queues each way. What it receives on one it sends on the same.
+    /// Sets the number of queues each way. What it receives on one queue it sends on the same.
     #[must_use]
     pub fn queues(mut self, queues: u8) -> Self {
         self.queues = queues;
         self
     }
 
-    /// A client that shares the memory of its packets, instead of copying to and from memory for this purpose.
+    /// Makes a client share the memory of its packets, instead of copying to and from separate
+    /// memory.
     #[must_use]
     pub fn zero_copy(mut self) -> Self {
         self.zero_copy = true;
         self.key("zero-copy=yes")
     }
 
-    /// Has it say what its memif driver does.
+    /// Makes its memif driver log what it does.
     #[must_use]
     pub fn verbose(mut self) -> Self {
         self.log_level = "pmd.net.memif:debug";
@@ -139,24 +144,24 @@ impl Setup {
     /// Starts it, and waits until its port is set up (its link need not be up).
     ///
     /// # Panics
-    /// When it does not come up; the message holds all it wrote.
+    /// When it does not come up. The message contains all its output.
     #[must_use]
     pub fn start(&self, lab: &Lab) -> Testpmd {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let program = require::find("dpdk-testpmd").expect("the test asked for dpdk-testpmd with require!");
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let Self { role, socket, abstract_socket, id, keys, .. } = self;
-        // Its output is for a terminal and comes in blocks through a pipe: stdbuf gives us each line as it is said.
+        // Through a pipe its output comes in blocks. stdbuf makes it come line by line.
         let mut command = lab.command("stdbuf");
         command.arg("-oL").arg(program);
-        // Two lcores, as it insists on, that may run on whichever core is free.
+        // It requires two lcores. They may run on any core.
         let cores = std::thread::available_parallelism().map_or(1, usize::from) - 1;
         let forwarding = self.cpu.map_or(format!("(0-{cores})"), |cpu| cpu.to_string());
         command.args(["--lcores", &format!("0@(0-{cores}),1@{forwarding}"), "--main-lcore", "0"]);
         let (megabytes, buffers) = if self.cpu.is_some() { ("256", "16384") } else { ("64", "4096") };
         command.args(["--no-huge", "-m", megabytes, "--no-pci", "--no-telemetry"]);
         if self.zero_copy {
-            // What is shared must be files, and no more of them than a link has regions.
+            // Shared memory must be files, and no more of them than a link has regions.
             command.arg("--single-file-segments");
         }
         command.arg(format!("--log-level={}", self.log_level));
@@ -175,20 +180,20 @@ impl Setup {
         let process = Process::spawn(&format!("dpdk-testpmd {role} id={id} {}", self.forward), &mut command);
         process.wait_for_line("Checking link statuses...");
         let mut testpmd = Testpmd { process, asked: 0 };
-        // An answer is the proof that it takes commands.
+        // An answer proves that it accepts commands.
         testpmd.command("show port summary 0");
         testpmd
     }
 }
 
 impl Testpmd {
-    /// A testpmd whose port is a memif client of `socket`.
+    /// Sets up a testpmd whose port is a memif client of `socket`.
     #[must_use]
     pub fn client(socket: &Path, id: u32) -> Setup {
         Setup::new("client", socket, id)
     }
 
-    /// A testpmd whose port listens on `socket`.
+    /// Sets up a testpmd whose port listens on `socket`.
     #[must_use]
     pub fn server(socket: &Path, id: u32) -> Setup {
         Setup::new("server", socket, id)
@@ -197,10 +202,10 @@ impl Testpmd {
     /// Types a command and returns the lines of its answer.
     ///
     /// # Panics
-    /// When no answer comes; the message holds all it wrote.
+    /// When no answer comes. The message contains all its output.
     pub fn command(&mut self, command: &str) -> Vec<String> {
-        // Testpmd echoes what is typed, and ends no answer with anything in particular: the echo of a second,
-        // unknown command shows that the first has been answered.
+        // Testpmd echoes its input and does not mark the end of an answer. The echo of a second,
+        // unknown command shows that the first answer is complete.
         let marker = format!("marker{}", self.asked);
         self.asked += 1;
         let mark = self.process.mark();
@@ -216,7 +221,7 @@ impl Testpmd {
             .collect()
     }
 
-    /// What its port has counted.
+    /// Returns the counters of its port.
     ///
     /// # Panics
     /// When it does not answer with statistics.
@@ -232,14 +237,11 @@ impl Testpmd {
         PortStats { rx_packets: count("RX-packets:"), tx_packets: count("TX-packets:") }
     }
 
-    /// Frames a second taken from the link since this was last asked, by its own clock.
+    /// Returns the frames per second that it received since the last call, by its own clock.
     ///
     /// # Panics
     /// When it does not answer with statistics.
-    #[allow(
-        clippy::must_use_candidate,
-        reason = "the first answer is of no use, and begins the time of the second"
-    )]
+    #[allow(clippy::must_use_candidate, reason = "the first call only starts the interval of the second")]
     pub fn rx_rate(&mut self) -> f64 {
         let answer = self.command("show port stats 0");
         let rate = answer.iter().find_map(|line| line.trim_start().strip_prefix("Rx-pps:"));
@@ -247,7 +249,7 @@ impl Testpmd {
             .unwrap_or_else(|| panic!("no Rx-pps in {answer:#?}"))
     }
 
-    /// Whether its link is up.
+    /// Returns whether its link is up.
     pub fn link_is_up(&mut self) -> bool {
         self.command("show port info 0").iter().any(|line| line.contains("Link status: up"))
     }
@@ -255,41 +257,44 @@ impl Testpmd {
     /// Waits until its link is up.
     ///
     /// # Panics
-    /// When it stays down; the message holds all it wrote.
+    /// When it stays down. The message contains all its output.
     pub fn wait_for_link(&mut self) {
-        let up = wait::poll_every(LOOK, WAIT_TIMEOUT, || self.link_is_up().then_some(())).is_some();
+        let up = wait::poll_every(POLL_INTERVAL, WAIT_TIMEOUT, || self.link_is_up().then_some(())).is_some();
         assert!(up, "testpmd's link stays down\n{}", self.process.transcript());
     }
 
-    /// Waits until it has noticed that its link is down. Its driver does that in a thread of its own, and does not like it when the
-    /// port is restarted meanwhile.
+    /// Waits until it has noticed that its link is down. Its driver does this in a thread of its
+    /// own, and fails if the port is restarted meanwhile.
     ///
     /// # Panics
-    /// When it does not notice; the message holds all it wrote.
+    /// When it does not notice. The message contains all its output.
     pub fn wait_for_link_loss(&mut self) {
-        let down = wait::poll_every(LOOK, WAIT_TIMEOUT, || (!self.link_is_up()).then_some(())).is_some();
+        let down =
+            wait::poll_every(POLL_INTERVAL, WAIT_TIMEOUT, || (!self.link_is_up()).then_some(())).is_some();
         assert!(down, "testpmd's link stays up\n{}", self.process.transcript());
     }
 
-    /// Waits until it has taken `frames` frames from its link.
+    /// Waits until it has received `frames` frames from its link.
     ///
     /// # Panics
-    /// When it does not; the message holds all it wrote.
+    /// When it does not. The message contains all its output.
     pub fn wait_for_rx(&mut self, frames: u64) {
-        let got = wait::poll_every(LOOK, WAIT_TIMEOUT, || (self.stats().rx_packets >= frames).then_some(()))
-            .is_some();
+        let got = wait::poll_every(POLL_INTERVAL, WAIT_TIMEOUT, || {
+            (self.stats().rx_packets >= frames).then_some(())
+        })
+        .is_some();
         assert!(got, "testpmd did not get {frames} frames\n{}", self.process.transcript());
     }
 
-    /// Sends `bursts` bursts of [`BURST`] frames of its own, then goes on in its forward mode.
+    /// Sends `bursts` bursts of [`BURST`] frames of its own, then continues in its forward mode.
     pub fn start_with_bursts(&mut self, bursts: u32) {
         self.command(&format!("start tx_first {bursts}"));
     }
 
-    /// Takes its port down and up again: the only way its client dials anew.
+    /// Takes its port down and up again, which is the only way to make its client reconnect.
     ///
     /// # Panics
-    /// When it does not do so.
+    /// When it does not answer a command.
     pub fn restart_port(&mut self) {
         // It refuses to stop a port that is forwarding.
         for command in ["stop", "port stop 0", "port start 0", "start"] {
@@ -297,17 +302,17 @@ impl Testpmd {
         }
     }
 
-    /// `kill -9`.
+    /// Kills it with `SIGKILL`.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Suspends it in the middle of whatever it does, or lets it go on.
+    /// Suspends it at any point of its work, or resumes it.
     pub fn suspend(&self, suspend: bool) {
         self.process.signal(if suspend { Signal::SIGSTOP } else { Signal::SIGCONT });
     }
 
-    /// The process, for what it says by itself.
+    /// Returns the process, for output that is no answer.
     #[must_use]
     pub fn process(&self) -> &Process {
         &self.process
@@ -316,7 +321,7 @@ impl Testpmd {
     /// Types `quit` and waits for its end.
     ///
     /// # Panics
-    /// When it goes on.
+    /// When it does not end within [`WAIT_TIMEOUT`].
     #[must_use]
     pub fn quit(mut self) -> Finished {
         self.process.type_line("quit");

@@ -1,21 +1,22 @@
-//! Waiting for a condition with a deadline. No test waits for a time: a machine under load makes any time too short, and an
-//! idle one makes it a waste.
+//! Waiting for a condition with a deadline. No test sleeps for a fixed time: on a loaded machine
+//! any time is too short, and on an idle one it is wasted.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How often a condition is looked at. Short against what is measured (restarts, in seconds), long against a look's cost.
-const LOOK: Duration = Duration::from_millis(5);
+/// How often a condition is checked: short compared with what is measured (restarts, in seconds),
+/// long compared with the cost of a check.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Waits until `found` gives a value, and returns it with the time that took.
+/// Waits until `found` returns a value, and returns it with the time it took.
 ///
 /// # Errors
 /// `None` when `deadline` passed first.
 pub fn poll<T>(deadline: Duration, found: impl FnMut() -> Option<T>) -> Option<(T, Duration)> {
-    poll_every(LOOK, deadline, found)
+    poll_every(POLL_INTERVAL, deadline, found)
 }
 
-/// As [`poll`], looking less often: for looks that cost or say a lot.
+/// Waits like [`poll`], but checks once per `pause`: for checks that are expensive or verbose.
 pub fn poll_every<T>(
     pause: Duration,
     deadline: Duration,
@@ -23,7 +24,7 @@ pub fn poll_every<T>(
 ) -> Option<(T, Duration)> {
     let start = Instant::now();
     loop {
-        // The clock is read before the look, so that a look that happens after a long stall still counts.
+        // Read the clock before the check, so that a check after a long stall still counts.
         let late = start.elapsed() >= deadline;
         if let Some(value) = found() {
             return Some((value, start.elapsed()));
@@ -35,7 +36,7 @@ pub fn poll_every<T>(
     }
 }
 
-/// Waits until `holds` and returns how long that took.
+/// Waits until `holds` returns true, and returns how long it took.
 ///
 /// # Panics
 /// When `deadline` passes first; the message names `what`.

@@ -1,12 +1,11 @@
-//! `busctl bench` of each kind, for a second: it runs without privileges, counts from sequence numbers, and leaves nothing.
-//! No speed is asserted: that depends on the machine.
+//! `busctl bench` of each kind, for a second. It runs without privileges, counts by sequence
+//! numbers, and leaves nothing. No speed is asserted, because it depends on the machine.
 
 use serde_json::Value;
 use system_tests::reference::RumpPeer;
-use system_tests::turn::Turn;
-use system_tests::{Lab, WAIT_TIMEOUT, lab, wait};
+use system_tests::{CpuLock, Lab, WAIT_TIMEOUT, lab, wait};
 
-/// A figure of a report.
+/// Returns a figure of a report.
 fn figure(report: &Value, key: &str) -> f64 {
     report[key].as_f64().unwrap_or_else(|| panic!("{key}: {report}"))
 }
@@ -18,7 +17,7 @@ fn assert_nothing_is_left(lab: &Lab) {
 }
 
 fn bench(kind: &str) {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let run = lab.run(["bench", kind, "--seconds", "1", "--frame", "128", "--json"]);
     let report = run.json();
@@ -54,16 +53,17 @@ fn the_adapter_benchmark_accounts_for_every_frame() {
 
 #[test]
 fn several_stations_can_listen() {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let report = lab.run(["bench", "bus", "--seconds", "1", "--stations", "4", "--json"]).json();
     assert_eq!(report["stations"].as_u64(), Some(4), "{report}");
 }
 
-/// In a loop of rounds every measurement is a line; with a table there is a row for each plan.
+/// With several rounds, JSON has a line for each measurement, and the table has a row for each
+/// plan.
 #[test]
 fn rounds_are_lines_of_json_or_a_row_each() {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let args = ["bench", "memif", "--count", "5000", "--rounds", "2"];
     let run = lab.run(args.into_iter().chain(["--json"]));
@@ -76,17 +76,17 @@ fn rounds_are_lines_of_json_or_a_row_each() {
 }
 
 #[test]
-fn every_manner_of_memif_accounts_for_every_frame() {
-    let _turn = Turn::take();
+fn every_variant_of_memif_accounts_for_every_frame() {
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
-    for manner in [
+    for variant in [
         &["--zero-copy", "--sender", "server"][..],
         &["--rx-mode", "interrupt", "--frame", "9000"],
         &["--rsize", "14", "--bsize", "64", "--sender", "server"],
         &["--rsize", "1", "--burst", "1"],
     ] {
         let args = ["bench", "memif", "--count", "20000", "--json"];
-        let run = lab.run(args.into_iter().chain(manner.iter().copied()));
+        let run = lab.run(args.into_iter().chain(variant.iter().copied()));
         let report = run.json();
         assert_eq!((&report["sent"], &report["received"]), (&20_000.into(), &20_000.into()), "{run}");
         assert_eq!((&report["lost"], &report["misordered"]), (&0.into(), &0.into()), "{run}");
@@ -96,10 +96,10 @@ fn every_manner_of_memif_accounts_for_every_frame() {
     assert_eq!(report["sent"], report["received"], "{report}");
 }
 
-/// A receiver that sleeps between frames is not on the processor all the time, and one that polls is.
+/// A receiver that sleeps between frames uses less processor time than one that polls.
 #[test]
-fn processor_time_is_told_apart_from_time() {
-    let _turn = Turn::take();
+fn processor_time_is_not_wall_clock_time() {
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let share = |mode| {
         let args =
@@ -113,8 +113,8 @@ fn processor_time_is_told_apart_from_time() {
 }
 
 #[test]
-fn single_frames_come_back_over_every_way() {
-    let _turn = Turn::take();
+fn single_frames_come_back_over_every_path() {
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     for subject in ["bus", "memif", "adapter"] {
         for mode in ["polling", "interrupt"] {
@@ -137,7 +137,7 @@ fn single_frames_come_back_over_every_way() {
 /// Two commands, each one end of the same measurement.
 #[test]
 fn either_end_of_memif_can_be_measured_alone() {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let keys = |role| format!("role={role},id=3,socket={}", lab.arg("sock"));
     let listening =
@@ -155,7 +155,7 @@ fn either_end_of_memif_can_be_measured_alone() {
 
 #[test]
 fn frames_of_a_rump_kernel_are_counted_without_numbers() {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let bus = lab.path("lan.bus");
     let mut peer = RumpPeer::attach(&bus, [2, 0, 0, 0, 0, 9]);
@@ -173,7 +173,7 @@ fn frames_of_a_rump_kernel_are_counted_without_numbers() {
 
 #[test]
 fn stopping_leaves_nothing() {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let shared = || Lab::list(std::path::Path::new("/dev/shm"));
     let mine =

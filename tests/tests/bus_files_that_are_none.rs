@@ -1,5 +1,5 @@
-//! A path that is no bus, or no bus of ours to use: every verb says so in one line that names the cause, ends with 2, and
-//! changes nothing on disk.
+//! Paths that are no usable bus. Every verb refuses them with one line that names the cause, ends
+//! with 2, and changes nothing on disk.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ impl Fingerprint {
     }
 }
 
-/// Everything in the lab, so that a file that was made shows, too.
+/// Returns every path below `folder`, so that a created file is noticed, too.
 fn everything_in(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for name in Lab::list(folder) {
@@ -43,7 +43,7 @@ fn everything_in(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The verbs that use a bus, each with `bus` in its place.
+/// Returns a command line for each verb that uses a bus, with `bus` in its place.
 fn verbs(lab: &Lab, bus: &str) -> Vec<Vec<String>> {
     let socket = port::server(&lab.path("m.sock"), 0, "");
     let pcap = lab.arg("in.pcap");
@@ -60,7 +60,8 @@ fn verbs(lab: &Lab, bus: &str) -> Vec<Vec<String>> {
     .to_vec()
 }
 
-/// Every verb refuses the file `name`, naming each of `causes` and the path, and leaves everything as it was.
+/// Asserts that every verb refuses the file `name`, names each of `causes` and the path, and
+/// changes nothing.
 fn every_verb_refuses(lab: &Lab, name: &str, causes: &[&str]) {
     refuses(lab, name, causes, |_| true);
 }
@@ -154,7 +155,7 @@ fn a_bus_in_a_folder_that_is_not_there_is_refused() {
     let before = everything_in(&lab.path(""));
     for args in verbs(&lab, &lab.arg("nowhere/lan.bus")) {
         lab.run(&args).fails_with(2, &["nowhere", "no"]);
-        assert_eq!(everything_in(&lab.path("")), before, "`busctl {}` made something", args.join(" "));
+        assert_eq!(everything_in(&lab.path("")), before, "`busctl {}` created something", args.join(" "));
     }
 }
 
@@ -167,7 +168,8 @@ fn looking_at_a_bus_that_is_not_there_does_not_make_it() {
     }
 }
 
-/// What is shorter than a bus and has magic 0 is one to be made: an empty file, or one a rump kernel was just making.
+/// A file that is shorter than a bus and has magic 0 becomes a bus: it is empty, or a rump kernel
+/// was just creating it.
 #[test]
 fn an_empty_file_is_a_bus_to_be_made() {
     let lab = lab!();

@@ -1,5 +1,5 @@
-//! A bus file that is overwritten, cut short or repaired while verbs run on it: they end with a line that says so, or go on
-//! where they were.
+//! A bus file that is overwritten, cut short or repaired while verbs run on it. The verbs end with
+//! a line that names the cause, or continue where they were.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -8,10 +8,10 @@ use std::path::Path;
 use system_tests::reference::RumpPeer;
 use system_tests::{Lab, Process, WAIT_TIMEOUT, frames, lab};
 
-/// What may become of a file.
+/// The kinds of damage to a file.
 const DAMAGES: [fn(&File); 3] = [
     |file| file.write_all_at(b"oops", 0).expect("overwritten"),
-    // The page of the header stays.
+    // The page of the header remains.
     |file| file.set_len(4096).expect("cut short"),
     |file| file.set_len(0).expect("cut to nothing"),
 ];
@@ -23,7 +23,7 @@ fn open(path: &Path) -> File {
     File::options().read(true).write(true).open(path).expect("a bus")
 }
 
-/// A bus with one frame on it.
+/// Creates a bus with one frame on it.
 fn bus(lab: &Lab) -> RumpPeer {
     let mut rump = RumpPeer::attach(&lab.path("lan.bus"), [0xb2, 0xa0, 0, 0, 0, 1]);
     rump.send([frames::numbered(60, 0)]);
@@ -37,7 +37,7 @@ fn live_dump(lab: &Lab) -> Process {
 }
 
 #[test]
-fn who_runs_on_a_bus_that_goes_bad_ends_and_says_so() {
+fn verbs_on_a_bus_that_is_damaged_end_and_report_it() {
     for damage in DAMAGES {
         let lab = lab!();
         drop(bus(&lab));
@@ -58,7 +58,8 @@ fn who_runs_on_a_bus_that_goes_bad_ends_and_says_so() {
     }
 }
 
-/// As a rump kernel leaves it that dies between storing `last` and writing the packet: with the lock.
+/// Leaves the bus as a rump kernel does that dies between storing `last` and writing the packet:
+/// locked.
 fn die_as_a_rump_kernel(file: &File) {
     let word = |at| {
         let mut bytes = [0; 4];
@@ -72,7 +73,7 @@ fn die_as_a_rump_kernel(file: &File) {
 }
 
 #[test]
-fn a_live_dump_goes_on_where_it_was_when_its_bus_is_repaired() {
+fn a_live_dump_continues_where_it_was_when_its_bus_is_repaired() {
     let lab = lab!();
     drop(bus(&lab));
     let dump = live_dump(&lab);

@@ -1,4 +1,4 @@
-//! What `busctl dump` writes, as other people's tools read it.
+//! What `busctl dump` writes, read by other tools.
 
 use system_tests::reference::RumpPeer;
 use system_tests::{Lab, frames, lab, privilege, require};
@@ -56,9 +56,9 @@ fn tshark_and_capinfos_read_a_pcapng_of_two_buses() {
     }
 }
 
-/// The same frames through both: the files have the same names, and in each are the same frames.
+/// Writes the same frames with both tools: the files have the same names and the same frames.
 #[test]
-fn a_ring_of_files_is_as_tcpdumps() {
+fn a_ring_of_files_is_like_that_of_tcpdump() {
     require!("tcpdump");
     let lab = lab!();
     let all: Vec<_> = (0..3000).map(|number| frames::numbered(1500, number)).collect();

@@ -1,16 +1,16 @@
-//! The README's first command: everything at once, unprivileged, and nothing left but the pcap.
+//! The README's first command runs everything at once, unprivileged, and leaves nothing but the
+//! pcap.
 
 use std::path::{Path, PathBuf};
 
 use system_tests::process::Stream;
-use system_tests::turn::Turn;
-use system_tests::{Finished, Lab, WAIT_TIMEOUT, frames, lab};
+use system_tests::{CpuLock, Finished, Lab, WAIT_TIMEOUT, frames, lab};
 
 fn demo(lab: &Lab, args: &[&str]) -> Finished {
     lab.run(["demo"].iter().chain(args))
 }
 
-/// Everything in the lab but its own folders.
+/// Returns everything in the lab except its own folders.
 fn left_in(lab: &Lab) -> Vec<PathBuf> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         for name in Lab::list(folder) {
@@ -28,20 +28,20 @@ fn left_in(lab: &Lab) -> Vec<PathBuf> {
     found
 }
 
-/// The demo puts its pcap where it likes; whatever it is, it goes with the test.
+/// The pcap of a demo, which chooses its place. It is removed with the test.
 struct Pcap(PathBuf);
 
 impl Drop for Pcap {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
-        // Only where nothing else is in it.
+        // This removes the folder only if it is empty.
         let _ = self.0.parent().map(std::fs::remove_dir);
     }
 }
 
 #[test]
 fn the_demo_succeeds_without_privileges_and_leaves_nothing_but_the_pcap() {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let run = demo(&lab, &["--json"]);
     let report = run.json();
@@ -64,8 +64,8 @@ fn the_demo_succeeds_without_privileges_and_leaves_nothing_but_the_pcap() {
 }
 
 #[test]
-fn the_demo_tells_people_who_reached_whom_and_where_the_pcap_lies() {
-    let _turn = Turn::take();
+fn the_demo_prints_who_reached_whom_and_where_the_pcap_is() {
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let run = demo(&lab, &[]);
     let table = run.succeeds();
@@ -77,8 +77,8 @@ fn the_demo_tells_people_who_reached_whom_and_where_the_pcap_lies() {
 }
 
 #[test]
-fn two_demos_at_once_keep_out_of_each_others_way() {
-    let _turn = Turn::take();
+fn two_demos_at_once_do_not_disturb_each_other() {
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let demos = [lab.spawn(["demo", "--json"]), lab.spawn(["demo", "--json"])];
     let reports = demos.map(|demo| demo.finish(2 * WAIT_TIMEOUT).json());
@@ -94,7 +94,7 @@ fn two_demos_at_once_keep_out_of_each_others_way() {
 fn an_interrupted_demo_leaves_no_process_and_no_socket() {
     let lab = lab!();
     let run = lab.spawn(["demo"]);
-    // It shows what it does while it does it.
+    // It reports its progress while it runs.
     run.wait_for(0, WAIT_TIMEOUT, "a sign of progress", |line| {
         matches!(line.stream, Stream::Out | Stream::Err)
     });
@@ -104,5 +104,5 @@ fn an_interrupted_demo_leaves_no_process_and_no_socket() {
         .filter(|path| !path.is_dir() && path.extension().is_none_or(|extension| extension != "pcap"))
         .collect();
     assert!(left.is_empty(), "left behind: {left:#?}");
-    // That no process is left, the lab itself asserts when it is dropped.
+    // The lab asserts on drop that no process is left.
 }

@@ -1,5 +1,5 @@
-//! Frames of every size from 14 to 1,514 bytes, byte for byte, memif -> bus -> memif: as client and as server, in buffers they fit
-//! into and in chains of buffers they do not, and to a rump kernel on the bus between.
+//! Frames of every size from 14 to 1,514 bytes cross memif -> bus -> memif unchanged: as client and
+//! as server, in single buffers and in chains of buffers, and to a rump kernel on the bus between.
 
 use std::path::Path;
 
@@ -8,12 +8,14 @@ use system_tests::memifpeer::{Listening, MemifPeer};
 use system_tests::reference::RumpPeer;
 use system_tests::{Lab, Process, WAIT_TIMEOUT, frames, lab, port};
 
-/// Every size twice: rising, then falling, so that short frames follow long ones in every buffer, too.
+/// Returns frames of every size twice, rising and then falling, so that short frames follow long
+/// ones in every buffer, too.
 fn every_size(seed: u64) -> Vec<Vec<u8>> {
     (14..=1514).chain((14..=1514).rev()).map(|len| frames::patterned(len, seed)).collect()
 }
 
-/// Sends every size from one peer to the other and back, in bursts of `burst` frames, which must fit every ring on the way.
+/// Sends every size from one peer to the other and back, in bursts of `burst` frames, which must
+/// fit every ring on the way.
 fn arrive(lab: &Lab, alice: &mut MemifPeer, bob: &mut MemifPeer, burst: usize) {
     alice.reach(bob);
     bob.reach(alice);
@@ -23,7 +25,7 @@ fn arrive(lab: &Lab, alice: &mut MemifPeer, bob: &mut MemifPeer, burst: usize) {
 
 fn cross(lab: &Lab, from: &mut MemifPeer, to: &mut MemifPeer, burst: usize, seed: u64) {
     let mut rump = RumpPeer::attach(&lab.path("lan.bus"), [0xb2, 0xa0, 0, 0, 0, 1]);
-    // Attached to a used bus, it sees the newest old frame once.
+    // On a used bus, a rump kernel that attaches reads the newest old frame once.
     while rump.receive().is_some() {}
     for burst in every_size(seed).chunks(burst) {
         from.send_all(burst);
@@ -32,7 +34,7 @@ fn cross(lab: &Lab, from: &mut MemifPeer, to: &mut MemifPeer, burst: usize, seed
             assert!(rump.wait(WAIT_TIMEOUT).as_ref() == Some(frame), "{} bytes, on the bus", frame.len());
         }
     }
-    assert_eq!(from.receive(|_| ()), 0, "one's own frames do not come back");
+    assert_eq!(from.receive(|_| ()), 0, "a sender does not receive its own frames");
 }
 
 fn node(lab: &Lab, ports: &[String]) -> Process {
@@ -98,7 +100,7 @@ fn every_size_crosses_a_server_port_and_a_client_port_that_take_interrupts() {
     arrive(&lab, &mut alice, &mut bob, 16);
 }
 
-/// What no station may write to a bus does not get there, and costs nobody the link.
+/// Frames that no station may write to a bus are dropped, and every link stays up.
 #[test]
 fn frames_too_short_or_too_long_for_a_bus_are_dropped() {
     let lab = lab!();

@@ -1,5 +1,5 @@
-//! IP on a bus: hosts answer pings of both families, to each of their addresses, from stations that found them by ARP or by
-//! neighbour discovery, and keep answering while others come and go.
+//! IP on a bus. Hosts answer pings of both families, to each of their addresses, from stations that
+//! found them by ARP or by neighbour discovery, and keep answering while others come and go.
 
 use system_tests::{Lab, WAIT_TIMEOUT, frames, lab};
 
@@ -41,7 +41,7 @@ fn many_hosts_share_a_bus() {
     }
 }
 
-/// What anybody may put on a bus: no frame of the wrong shape brings a host down.
+/// Any station may put malformed frames on a bus: none of them brings a host down.
 #[test]
 fn hosts_survive_nonsense() {
     let lab = lab!();
@@ -54,7 +54,7 @@ fn hosts_survive_nonsense() {
             let ethertype: [u8; 2] =
                 *random.choice([[8, 0], [8, 6], [0x86, 0xdd], [0, 14], [0x81, 0]].iter()).expect("some");
             frame[12..14].copy_from_slice(&ethertype);
-            // As often as not it begins like the packet it claims to be.
+            // Half of them begin like the packet they claim to be.
             if random.bool() && frame.len() > 34 {
                 frame[14] = if ethertype == [0x86, 0xdd] { 0x60 } else { 0x45 };
             }

@@ -1,4 +1,5 @@
-//! The registry's verbs, as `ifconfig` has them for shmif: create, linkstr, up, down, set, show, destroy.
+//! The registry's verbs, as `ifconfig` has them for shmif: create, linkstr, up, down, set, show and
+//! destroy.
 
 use serde_json::Value;
 use system_tests::{Lab, WAIT_TIMEOUT, lab, wait};
@@ -91,7 +92,7 @@ fn a_bus_is_made_for_its_owner_alone() {
 }
 
 #[test]
-fn set_changes_what_show_tells() {
+fn set_changes_what_show_reports() {
     let lab = lab!();
     lab.run(["create", "shmif0", "mac=02:00:00:00:00:01"]).succeeds();
     assert_eq!(show(&lab, "shmif0")["mac"], "02:00:00:00:00:01");
@@ -117,7 +118,7 @@ fn destroy_removes_the_interface_and_leaves_the_bus() {
 }
 
 #[test]
-fn names_that_are_none_are_refused() {
+fn invalid_names_are_refused() {
     let lab = lab!();
     for name in ["eth0", "shmif", "shmif-1", "shmif00", "shmif0x", "../shmif0", "shmif99999999999"] {
         lab.run(["up", name]).fails_with(2, &[name]);
@@ -149,7 +150,7 @@ fn an_interface_gives_its_address_and_bus_to_the_verbs_that_use_it() {
     assert!(frames.iter().any(|frame| frame[6..12] == [2, 0, 0, 0, 0, 1]), "the host has shmif0's MAC");
     assert!(frames.iter().any(|frame| frame[6..12] == [2, 0, 0, 0, 0, 2]), "the ping has shmif1's MAC");
 
-    // The runner writes its counters down now and then, so they may be a moment old.
+    // The runner saves its counters periodically, so they may be a moment old.
     let counts =
         |shmif0: &Value| ["rx_packets", "tx_packets"].map(|key| shmif0[key].as_u64().expect("a counter"));
     wait::until("an ARP request and three pings are counted, both ways", WAIT_TIMEOUT, || {
@@ -178,9 +179,9 @@ fn an_interface_whose_process_was_killed_is_free_again() {
 }
 
 #[test]
-fn the_state_folder_is_refused_when_it_belongs_to_somebody_else() {
+fn the_state_folder_is_refused_when_it_belongs_to_another_user() {
     let lab = lab!();
-    // As root we can make a folder of somebody else's; as anybody else, the system has some.
+    // As root we create a folder that belongs to root. As another user we take one of the system's.
     let folder = if system_tests::privilege::are_root() { lab.path("theirs") } else { "/usr".into() };
     let _ = std::fs::create_dir(&folder);
     let state = folder.to_str().expect("text").to_owned();

@@ -1,4 +1,4 @@
-//! What is done to an interface reaches the process that runs it, whatever that is: `attach`, a host, a ping, a replay.
+//! A change to an interface reaches the process that runs it: `attach`, a host, a ping or a replay.
 
 use memif::ClientOptions;
 use nix::sys::signal::Signal;
@@ -8,14 +8,14 @@ use system_tests::{Lab, Process, WAIT_TIMEOUT, frames, lab, wait};
 
 const MAC: &str = "02:00:00:00:00:01";
 
-/// Makes shmif0, which is up on `./lan.bus`.
+/// Creates shmif0, which is up on `./lan.bus`.
 fn make(lab: &Lab) {
     lab.does(&format!("create shmif0 mac={MAC}"));
     lab.does("linkstr shmif0 ./lan.bus");
     lab.does("up shmif0");
 }
 
-/// `attach` on shmif0 with two memif ports, and their peers.
+/// Starts `attach` on shmif0 with two memif ports, and connects their peers.
 fn attached(lab: &Lab) -> (Process, MemifPeer, MemifPeer) {
     let node = lab.ready(["attach", "shmif0", "memif:id=0,socket=./m.sock", "memif:id=1,socket=./m.sock"]);
     let socket = lab.path("m.sock");
@@ -30,7 +30,7 @@ fn dropped(shown: &Value) -> Option<u64> {
     shown["tx_dropped"].as_u64()
 }
 
-/// What Alice sends is dropped, and nothing of it comes to Bob.
+/// Asserts that what Alice sends is dropped and does not reach Bob.
 fn are_apart(lab: &Lab, alice: &mut MemifPeer, bob: &mut MemifPeer) {
     let before = dropped(&lab.show("shmif0"));
     let burst: Vec<_> = (0..32).map(|number| frames::numbered(60, number)).collect();
@@ -77,7 +77,7 @@ fn ports_are_on_the_bus_of_their_interface_while_that_is_up() {
         bob.reach(&mut alice);
     }
 
-    // Onto another bus: nobody is left on the first.
+    // Move to another bus: no station is left on the first.
     lab.run(["linkstr", "shmif0", "--unset"]).fails_with(2, &["shmif0 is up: take it down before"]);
     lab.does("down shmif0");
     lab.does("linkstr shmif0 --unset");
@@ -87,14 +87,14 @@ fn ports_are_on_the_bus_of_their_interface_while_that_is_up() {
     let stations = |bus: &str| lab.show(bus)["stations"].as_u64();
     assert_eq!((stations("./lan.bus"), stations("./other.bus")), (Some(0), Some(2)));
 
-    // It is known by the address of its interface, whatever that is.
+    // The bus lists the station by the current address of its interface.
     let has = |mac: &str| lab.show("./other.bus")["members"].to_string().contains(mac);
     assert!(has(MAC));
     lab.does("set shmif0 mac=02:00:00:00:00:02 promisc=on capenable=0x880");
     assert!(has("02:00:00:00:00:02") && !has(MAC));
     alice.reach(&mut bob);
 
-    // All this time they were connected.
+    // The peers were connected all this time.
     assert_eq!((alice.details().links, bob.details().links), (1, 1));
     let before = lab.show("shmif0");
     let ended = node.interrupt();
@@ -107,7 +107,7 @@ fn ports_are_on_the_bus_of_their_interface_while_that_is_up() {
 }
 
 #[test]
-fn a_bus_that_ports_cannot_be_on_is_said_and_tried_again() {
+fn a_bus_that_ports_cannot_join_is_reported_and_tried_again() {
     let lab = lab!();
     make(&lab);
     let (node, mut alice, mut bob) = attached(&lab);
@@ -134,7 +134,7 @@ fn an_interface_does_not_come_onto_a_bus_its_ports_are_on() {
     lab.does("linkstr shmif0 --unset");
     lab.does("linkstr shmif0 ./far.bus");
     lab.run(["up", "shmif0"]).fails_with(1, &["in trouble", "to itself", "round for ever"]);
-    // Back where it was, it may join.
+    // Back on its old bus, it may join.
     lab.does("down shmif0");
     lab.does("linkstr shmif0 --unset");
     lab.does("linkstr shmif0 ./lan.bus");
@@ -144,7 +144,7 @@ fn an_interface_does_not_come_onto_a_bus_its_ports_are_on() {
     assert_eq!(node.interrupt().status.code(), Some(0));
 }
 
-/// It ends, nothing is left of it, and what it said last is the reason.
+/// Asserts that `process` ends and leaves nothing, and that its last line is the reason.
 fn ended_by_destroy(lab: &Lab, process: Process, code: i32) {
     let ended = process.finish(WAIT_TIMEOUT);
     assert_eq!(ended.status.code(), Some(code), "{ended}");
@@ -156,8 +156,8 @@ fn ended_by_destroy(lab: &Lab, process: Process, code: i32) {
 }
 
 #[test]
-fn who_runs_a_destroyed_interface_lets_go_and_ends() {
-    // To stay until stopped is what they are for, so this end is a good one.
+fn a_process_that_runs_a_destroyed_interface_lets_go_and_ends() {
+    // A host and a node run until they are stopped, so this end is a success.
     let lab = lab!();
     make(&lab);
     let host = lab.ready(["host", "shmif0", "10.0.0.1/24"]);
@@ -168,7 +168,7 @@ fn who_runs_a_destroyed_interface_lets_go_and_ends() {
     let (node, mut alice, _bob) = attached(&lab);
     lab.does("destroy shmif0");
     ended_by_destroy(&lab, node, 0);
-    let _told = alice.loss();
+    let _reason = alice.loss();
     assert!(!lab.path("m.sock").exists());
 
     // Also while the interface is down.
@@ -178,7 +178,7 @@ fn who_runs_a_destroyed_interface_lets_go_and_ends() {
     lab.does("destroy shmif0");
     ended_by_destroy(&lab, host, 0);
 
-    // These had something to do that is not done.
+    // A ping and a replay have not finished their work, so this end is a failure.
     make(&lab);
     let _host = lab.ready(["host", "./lan.bus", "10.0.0.1/24"]);
     let ping = lab.spawn(["ping", "shmif0", "10.0.0.1", "--from", "10.0.0.2/24", "-i", "0.1"]);
@@ -196,7 +196,7 @@ fn who_runs_a_destroyed_interface_lets_go_and_ends() {
 }
 
 #[test]
-fn who_does_not_let_go_of_a_destroyed_interface_is_named() {
+fn a_process_that_does_not_let_go_of_a_destroyed_interface_is_named() {
     let lab = lab!();
     make(&lab);
     let host = lab.ready(["host", "shmif0", "10.0.0.1/24"]);

@@ -1,4 +1,5 @@
-//! How the program behaves in a shell: broken pipes, `^C`, wrong use, and what it writes for machines.
+//! How the program behaves in a shell: broken pipes, `^C`, wrong use, and what it writes for
+//! machines.
 
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ fn a_broken_pipe_ends_a_dump_quietly() {
     }
 }
 
-/// Nothing more is written when the reader goes: a live dump has to notice all the same.
+/// A live dump that has nothing to write must still notice that its reader is gone.
 #[test]
 fn a_live_dump_of_a_silent_bus_ends_when_its_reader_does() {
     let lab = lab!();
@@ -47,7 +48,7 @@ fn a_live_dump_of_a_silent_bus_ends_when_its_reader_does() {
         command
     });
     run.wait_for_line("bus version");
-    // The next line it writes finds nobody.
+    // The next line that the dump writes has no reader.
     let ended = wait::poll(WAIT_TIMEOUT, || {
         rump.send([frames::numbered(60, 1)]);
         (!run.is_running()).then_some(())
@@ -61,7 +62,7 @@ fn an_interrupted_capture_is_a_whole_pcap() {
     let lab = lab!();
     let mut rump = bus_with_frames(&lab, 10);
     let capture = lab.spawn(["dump", &lab.arg("lan.bus"), "-f", "-w", &lab.arg("live.pcap")]);
-    // What was captured is on disk soon, not only at the end.
+    // Captured frames reach the disk soon, not only at the end.
     wait::until("the first frames are in the pcap", WAIT_TIMEOUT, || {
         std::fs::metadata(lab.path("live.pcap")).is_ok_and(|meta| meta.len() >= 24 + 10 * (16 + 60))
     });
@@ -100,7 +101,7 @@ fn long_running_verbs_end_on_interrupt_and_terminate_without_a_trace() {
     for args in verbs {
         for signal in [Signal::SIGINT, Signal::SIGTERM] {
             let verb = lab.spawn(args);
-            // Each of them is at work once something of it shows: a station on the bus, or a line.
+            // A verb is at work once it has a station on the bus or has printed a line.
             let works = || stations() == 2 || verb.mark() > 0;
             wait::until(&format!("busctl {} is at work", args[0]), WAIT_TIMEOUT, works);
             verb.signal(signal);
@@ -114,7 +115,7 @@ fn long_running_verbs_end_on_interrupt_and_terminate_without_a_trace() {
 }
 
 #[test]
-fn wrong_use_is_told_in_one_line_that_says_what_to_do() {
+fn wrong_use_is_reported_in_one_line_that_says_what_to_do() {
     let lab = lab!();
     let bus = lab.arg("lan.bus");
     let wrong: [&[&str]; 12] = [
@@ -133,12 +134,15 @@ fn wrong_use_is_told_in_one_line_that_says_what_to_do() {
     ];
     for args in wrong {
         lab.run(args).fails_with(2, &[]);
-        assert!(!lab.path("lan.bus").exists() && !lab.path("m.sock").exists(), "nothing was made: {args:?}");
+        assert!(
+            !lab.path("lan.bus").exists() && !lab.path("m.sock").exists(),
+            "nothing was created: {args:?}"
+        );
     }
 }
 
 #[test]
-fn a_ping_nobody_answers_fails_with_1() {
+fn an_unanswered_ping_fails_with_1() {
     let lab = lab!();
     let bus = lab.arg("lan.bus");
     let _nobody = bus_with_frames(&lab, 0);
@@ -151,7 +155,7 @@ fn a_ping_nobody_answers_fails_with_1() {
 }
 
 #[test]
-fn a_ping_tells_machines_its_times_in_microseconds() {
+fn a_ping_reports_its_times_in_microseconds_in_json() {
     let lab = lab!();
     let bus = lab.arg("lan.bus");
     let _host = lab.ready(["host", &bus, "10.0.0.2/24"]);
@@ -168,17 +172,17 @@ fn a_ping_tells_machines_its_times_in_microseconds() {
 }
 
 #[test]
-fn show_tells_machines_about_a_bus() {
+fn show_reports_a_bus_in_json() {
     let lab = lab!();
     let _rump = bus_with_frames(&lab, 10);
     let show = lab.run(["show", &lab.arg("lan.bus"), "--json"]).json();
     assert_eq!(show["path"], lab.arg("lan.bus"), "{show}");
     assert_eq!((show["version"].as_u64(), show["generation"].as_u64()), (Some(3), Some(0)), "{show}");
     assert_eq!(show["frames"].as_u64(), Some(10), "{show}");
-    // The first packet lies behind the empty header at 0, each takes 24 + 60 bytes.
+    // The first packet is after the empty header at 0; each takes 24 + 60 bytes.
     assert_eq!(show["last"].as_u64(), Some(24 + 9 * 84), "{show}");
     assert!(show["first"].is_u64() && show["locked"] == false, "{show}");
-    assert_eq!(show["stations"].as_u64(), Some(0), "a rump kernel is none of our kind: {show}");
+    assert_eq!(show["stations"].as_u64(), Some(0), "a rump kernel does not register a station: {show}");
 }
 
 #[test]
@@ -193,7 +197,8 @@ fn every_verb_has_help() {
     assert!(verbs.split(' ').all(|verb| all.succeeds().contains(verb)), "{all}");
 }
 
-/// An idle node sleeps. Its share of a core is a rate, so this is the one test that lets a fixed time pass.
+/// An idle node sleeps. Its share of a core is a rate, so this is the one test that lets a fixed
+/// time pass.
 #[test]
 fn an_idle_node_uses_almost_no_time() {
     let lab = lab!();
@@ -213,18 +218,18 @@ fn an_idle_node_uses_almost_no_time() {
     }
 }
 
-/// User and system time a process has used.
+/// Returns the user and system time that a process has used.
 fn cpu_time(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
     let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
     let ticks: u64 =
         fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
-    // Linux counts in hundredths of a second wherever a user can see it.
+    // Linux reports times to users in hundredths of a second.
     Duration::from_millis(ticks * 10)
 }
 
 #[test]
-fn a_bus_that_is_removed_under_a_host_or_a_node_is_said_once() {
+fn a_bus_that_is_removed_under_a_host_or_a_node_is_reported_once() {
     let lab = lab!();
     let bus = lab.arg("lan.bus");
     let socket = lab.arg("m.sock");
@@ -236,7 +241,7 @@ fn a_bus_that_is_removed_under_a_host_or_a_node_is_said_once() {
     for process in [&host, &hosts, &node] {
         process.wait_for_line("lan.bus was removed");
     }
-    // They go on with those who are there.
+    // The verbs continue with the stations that are left.
     for process in [host, hosts, node] {
         let ended = process.interrupt();
         ended.succeeds();

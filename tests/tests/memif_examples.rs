@@ -6,10 +6,9 @@ use std::process::Command;
 use memif::{ClientOptions, InterfaceOptions};
 use system_tests::memifpeer::{Listening, MemifPeer};
 use system_tests::testpmd::BURST;
-use system_tests::turn::Turn;
-use system_tests::{Lab, Process, Testpmd, frames, lab, require};
+use system_tests::{CpuLock, Lab, Process, Testpmd, frames, lab, require};
 
-/// One that was built from this checkout.
+/// Prepares an example that was built from this checkout.
 fn example(lab: &Lab, program: &str) -> Command {
     lab.command(lab.reach(Path::new(program)))
 }
@@ -18,12 +17,12 @@ fn example(lab: &Lab, program: &str) -> Command {
 #[test]
 fn the_first_program_counts_what_a_testpmd_server_sends() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let socket = lab.path("m.sock");
     let mut command = example(&lab, env!("CARGO_BIN_EXE_example-counter"));
     let counter = Process::spawn("counter", command.arg(&socket));
-    // Early: there is nobody to connect to yet, and it tries again.
+    // It starts early: there is no server yet, and it tries again.
     counter.wait_for_line("the socket does not exist; is the server running?");
     let mut testpmd = Testpmd::server(&socket, 0).start(&lab);
     counter.wait_for_line("connected to DPDK");
@@ -36,8 +35,8 @@ fn the_first_program_counts_what_a_testpmd_server_sends() {
 }
 
 #[test]
-fn those_that_play_both_roles_come_to_their_end() {
-    let _turn = Turn::take();
+fn examples_that_play_both_roles_run_to_their_end() {
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let run = |program: &str, argument: &[&str], says: &str| {
         let end = lab.run_program(example(&lab, program).args(argument));
@@ -50,7 +49,7 @@ fn those_that_play_both_roles_come_to_their_end() {
     run(env!("CARGO_BIN_EXE_example-multi-queue"), &["3"], "15000000 packets of 64 bytes over 3 queues");
 }
 
-/// A ping for 10.0.0.1 from 10.0.0.2, with so many bytes of zeros, and its checksum.
+/// Returns a ping for 10.0.0.1 from 10.0.0.2 with this many bytes of zeros, and its checksum.
 fn ping(zeros: u8) -> Vec<u8> {
     let mut ping = vec![0; 42 + usize::from(zeros)];
     ping[..12].copy_from_slice(&[2, 0xfe, 0x68, 0x72, 0x73, 0x74, 2, 0, 0, 0, 0, 2]);

@@ -1,15 +1,15 @@
-//! A hundred links with DPDK as the other side come and go, and leave nothing behind here. One test, as it counts for the process.
+//! A hundred links with DPDK as the peer come and go, and leave nothing behind here. This is one
+//! test, because it counts for the whole process.
 
 use std::fs;
 
 use memif::{ClientOptions, InterfaceOptions};
 use system_tests::memifpeer::{Listening, MemifPeer};
-use system_tests::turn::Turn;
-use system_tests::{Testpmd, lab, require};
+use system_tests::{CpuLock, Testpmd, lab, require};
 
 const CYCLES: usize = 100;
 
-/// Open descriptors and mapped memory files of this process.
+/// Returns the number of open descriptors and of mapped memory files of this process.
 fn held() -> (usize, usize) {
     let fds = fs::read_dir("/proc/self/fd").expect("a process has descriptors").count();
     let maps = fs::read_to_string("/proc/self/maps").expect("a process has mappings");
@@ -19,7 +19,7 @@ fn held() -> (usize, usize) {
 #[test]
 fn a_hundred_links_with_testpmd_leave_nothing_behind() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
 
     // As the server: testpmd's port goes down and up again.
@@ -46,14 +46,14 @@ fn a_hundred_links_with_testpmd_leave_nothing_behind() {
     drop(peer);
     assert_eq!(held(), before);
 
-    // As the client: we go, and call again.
+    // As the client: we disconnect and connect again.
     let socket = lab.path("client.sock");
     let mut testpmd = Testpmd::server(&socket, 3).queues(2).start(&lab);
     let before = held();
     let mut peer = MemifPeer::client(&socket, ClientOptions::new(3).rx_queues(2).tx_queues(2));
     let connected = held();
     for _ in 0..CYCLES {
-        // Its driver does not like a link that goes before it has come.
+        // Its driver fails on a link that ends before it is up.
         testpmd.wait_for_link();
         assert_eq!(held(), connected);
         peer.hang_up();

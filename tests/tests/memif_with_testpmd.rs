@@ -1,5 +1,5 @@
-//! The crate `memif` with DPDK's driver at the other end, without a bus in between: testpmd in `io` mode sends every frame back
-//! as it came, so both directions can be compared byte for byte.
+//! The crate `memif` with DPDK's driver at the other end, without a bus in between. Testpmd in `io`
+//! mode sends every frame back unchanged, so both directions can be compared byte for byte.
 
 use std::os::fd::AsFd;
 
@@ -7,8 +7,7 @@ use memif::{Buffer, BufferPool, ClientOptions, InterfaceOptions, Rejection, RxMo
 use nix::poll::{PollFd, PollFlags, poll};
 use system_tests::memifpeer::{Listening, MemifPeer};
 use system_tests::testpmd::{BURST, Setup};
-use system_tests::turn::Turn;
-use system_tests::{Lab, Testpmd, frames, lab, require, wait};
+use system_tests::{CpuLock, Lab, Testpmd, frames, lab, require, wait};
 
 /// Sends frames of every size, in bursts, and compares what comes back.
 fn every_size_comes_back(peer: &mut MemifPeer) {
@@ -20,7 +19,7 @@ fn every_size_comes_back(peer: &mut MemifPeer) {
     }
 }
 
-/// The same on each queue, and nothing comes on another.
+/// Does the same on each queue, and asserts that no frame comes on another.
 fn every_size_comes_back_on_its_queue(peer: &mut MemifPeer, queues: usize) {
     assert_eq!((peer.link().rx.len(), peer.link().tx.len()), (queues, queues));
     for queue in 0..queues {
@@ -31,14 +30,14 @@ fn every_size_comes_back_on_its_queue(peer: &mut MemifPeer, queues: usize) {
     assert_eq!(received, vec![2 * 1_501; queues]);
 }
 
-/// Connects a testpmd client to a server of ours; what `play` does is done while it forwards.
+/// Connects a testpmd client to a server of ours, and runs `play` while it forwards.
 fn with_a_testpmd_client(
     options: InterfaceOptions,
     setup: impl Fn(Setup) -> Setup,
     play: impl FnOnce(&mut MemifPeer),
 ) {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let socket = lab.path("m.sock");
     let listening = Listening::on(&socket, options);
@@ -50,7 +49,8 @@ fn with_a_testpmd_client(
     testpmd.quit().succeeds();
 }
 
-/// A client of testpmd's calls once, when it starts, and waits for the answer: somebody has to give it meanwhile.
+/// Starts a testpmd client and accepts it. The client connects once, when it starts, and waits for
+/// the answer, so a second thread must accept it meanwhile.
 fn client_of(lab: &Lab, listening: Listening, setup: &Setup) -> (Testpmd, MemifPeer) {
     std::thread::scope(|scope| {
         let accepted = scope.spawn(|| listening.accept());
@@ -96,7 +96,8 @@ fn every_size_comes_back_from_a_testpmd_client_on_each_of_four_queues() {
     );
 }
 
-/// Its packets stay in its own memory, which is mapped here: the second region and those behind it, without seals.
+/// The client's packets stay in its own memory, which is mapped here: the second region and those
+/// after it, without seals.
 #[test]
 fn every_size_comes_back_from_a_testpmd_client_that_does_not_copy() {
     with_a_testpmd_client(InterfaceOptions::new(3), Setup::zero_copy, |peer| {
@@ -116,11 +117,11 @@ fn every_size_comes_back_from_a_testpmd_client_with_a_secret() {
     );
 }
 
-/// DPDK's default.
+/// An abstract socket is DPDK's default.
 #[test]
 fn every_size_comes_back_from_a_testpmd_client_on_an_abstract_socket() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let name = lab.path("abstract");
     let address = SocketAddr::abstract_name(&name).expect("a short name");
@@ -141,7 +142,7 @@ fn with_a_testpmd_server(
     play: impl FnOnce(&mut MemifPeer),
 ) {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let socket = lab.path("m.sock");
     let mut testpmd = setup(Testpmd::server(&socket, 3)).forwards_on_demand("io").start(&lab);
@@ -175,7 +176,8 @@ fn every_size_comes_back_from_a_testpmd_server_through_small_and_large_rings() {
     }
 }
 
-/// Of which there are always enough: where a chain does not fit, this server writes beyond what it was offered.
+/// There are always enough small buffers here: where a chain does not fit, this server writes
+/// beyond the buffers it was offered.
 #[test]
 fn every_size_comes_back_from_a_testpmd_server_in_chains_of_small_buffers() {
     with_a_testpmd_server(ClientOptions::new(3).buffer_size(256), |setup| setup, every_size_comes_back);
@@ -194,7 +196,7 @@ fn every_size_comes_back_from_a_testpmd_server_on_each_of_four_queues() {
 #[test]
 fn every_size_comes_back_from_a_testpmd_server_with_a_secret_on_an_abstract_socket() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let name = lab.path("abstract");
     let setup = Testpmd::server(&name, 3).abstract_socket().key("secret=sesame").forwards_on_demand("io");
@@ -208,7 +210,8 @@ fn every_size_comes_back_from_a_testpmd_server_with_a_secret_on_an_abstract_sock
     testpmd.quit().succeeds();
 }
 
-/// Both regions are the caller's own memory; frames are sent from the caller's hands and taken into them, by exchange.
+/// Both regions are the caller's own memory. Frames are sent from and received into the caller's
+/// buffers, by exchange.
 #[test]
 fn buffers_go_to_a_testpmd_server_and_back_without_being_copied() {
     let memories =
@@ -219,25 +222,25 @@ fn buffers_go_to_a_testpmd_server_and_back_without_being_copied() {
         |setup| setup,
         |peer| {
             assert_eq!(peer.details().regions.len(), 3, "rings, and two memories");
-            let mut hands: Vec<Buffer> =
+            let mut buffers: Vec<Buffer> =
                 memories.iter().flat_map(|memory| (0..8).map_while(|_| memory.buffer())).collect();
-            assert!(hands.len() >= 8, "what the rings have left");
+            assert!(buffers.len() >= 8, "what the rings have left");
             let sizes: Vec<usize> = (14..=1514).collect();
-            for sizes in sizes.chunks(hands.len()) {
+            for sizes in sizes.chunks(buffers.len()) {
                 let sent: Vec<_> = sizes.iter().map(|len| frames::patterned(*len, 2)).collect();
                 let link = peer.link();
                 let mut burst = link.tx[0].burst().expect("the link is up");
-                for (buffer, frame) in hands.iter_mut().zip(&sent) {
+                for (buffer, frame) in buffers.iter_mut().zip(&sent) {
                     buffer.clear(0);
                     assert!(buffer.append(frame) && burst.enqueue(std::slice::from_mut(buffer)));
                 }
                 assert_eq!(burst.publish(), sent.len());
                 let mut taken = 0;
                 wait::until("the frames to come back", system_tests::WAIT_TIMEOUT, || {
-                    taken += link.rx[0].burst(64).expect("the link is up").take(&mut hands[taken..]);
+                    taken += link.rx[0].burst(64).expect("the link is up").take(&mut buffers[taken..]);
                     taken == sent.len()
                 });
-                for (buffer, frame) in hands.iter().zip(&sent) {
+                for (buffer, frame) in buffers.iter().zip(&sent) {
                     let mut copy = vec![0; buffer.len()];
                     buffer.copy_to(&mut copy);
                     assert!(copy == *frame, "{} bytes", frame.len());
@@ -247,12 +250,12 @@ fn buffers_go_to_a_testpmd_server_and_back_without_being_copied() {
     );
 }
 
-/// We sleep, testpmd polls: every frame is found, and it was mostly interrupts that told of them.
+/// We sleep, testpmd polls. Asserts that every frame is found, and that interrupts announced them.
 fn sleeps(peer: &mut MemifPeer) {
     for mode in [RxMode::Interrupt, RxMode::Adaptive] {
         let queue = &mut peer.link().rx[0];
         let before = queue.stats();
-        // Nothing is on its way.
+        // No frame is in flight.
         assert!(!queue.set_mode(mode).expect("the link is up"));
         for round in 0..500u64 {
             let sent: Vec<_> = (0..8).map(|n| frames::numbered(60 + 40 * n, round)).collect();
@@ -261,7 +264,8 @@ fn sleeps(peer: &mut MemifPeer) {
             let mut got = Vec::new();
             wait::poll_every(std::time::Duration::ZERO, system_tests::WAIT_TIMEOUT, || {
                 if !queue.arm().expect("the link is up") {
-                    // DPDK has no fence between publishing and looking at the flag, so a wake-up may be missed.
+                    // DPDK has no fence between publishing and reading the flag, so a wake-up may
+                    // be missed.
                     poll(&mut [PollFd::new(queue.as_fd(), PollFlags::POLLIN)], 10u16).expect("poll");
                 }
                 queue.disarm();
@@ -293,7 +297,7 @@ fn we_may_sleep_while_a_testpmd_server_polls() {
 #[test]
 fn a_testpmd_client_with_a_wrong_secret_is_turned_away_and_the_next_one_is_not() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let socket = lab.path("m.sock");
     let mut listening =
@@ -317,7 +321,7 @@ fn a_testpmd_client_with_a_wrong_secret_is_turned_away_and_the_next_one_is_not()
 #[test]
 fn a_testpmd_server_turns_us_away_when_our_secret_is_wrong() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let socket = lab.path("m.sock");
     let testpmd = Testpmd::server(&socket, 3).key("secret=sesame").start(&lab);
@@ -332,11 +336,11 @@ fn a_testpmd_server_turns_us_away_when_our_secret_is_wrong() {
     testpmd.quit().succeeds();
 }
 
-/// How the two started does not matter once the link is up: bursts of testpmd's own arrive, all of them.
+/// Once the link is up, all of testpmd's own bursts arrive, whichever end started first.
 #[test]
 fn bursts_of_a_testpmd_server_arrive() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let (mut testpmd, mut peer) = server_and_client(&lab);
     bursts_arrive(&mut testpmd, &mut peer);
@@ -353,7 +357,7 @@ fn server_and_client(lab: &Lab) -> (Testpmd, MemifPeer) {
 
 fn bursts_arrive(testpmd: &mut Testpmd, peer: &mut MemifPeer) {
     testpmd.wait_for_link();
-    // Some ends of links make it forget what it has counted.
+    // Testpmd resets its counters when some links end.
     let before = testpmd.stats().tx_packets;
     testpmd.start_with_bursts(10);
     let got = peer.receive_exactly(10 * usize::try_from(BURST).expect("small"));
@@ -365,17 +369,17 @@ fn bursts_arrive(testpmd: &mut Testpmd, peer: &mut MemifPeer) {
 }
 
 #[test]
-fn our_client_and_a_testpmd_server_find_each_other_again_whoever_goes() {
+fn our_client_and_a_testpmd_server_reconnect_whichever_end_goes() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let (mut testpmd, mut peer) = server_and_client(&lab);
     bursts_arrive(&mut testpmd, &mut peer);
-    // We go.
+    // We disconnect.
     peer.hang_up();
     peer.come_back();
     bursts_arrive(&mut testpmd, &mut peer);
-    // It goes, without a word, and leaves its socket in its own way.
+    // Testpmd is killed, and leaves a stale socket in its own way.
     testpmd.kill();
     peer.loss();
     let socket = lab.path("m.sock");
@@ -388,22 +392,22 @@ fn our_client_and_a_testpmd_server_find_each_other_again_whoever_goes() {
 }
 
 #[test]
-fn our_server_and_a_testpmd_client_find_each_other_again_whoever_goes() {
+fn our_server_and_a_testpmd_client_reconnect_whichever_end_goes() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let socket = lab.path("m.sock");
     let (mut testpmd, mut peer) =
         client_of(&lab, Listening::on(&socket, InterfaceOptions::new(3)), &Testpmd::client(&socket, 3));
     bursts_arrive(&mut testpmd, &mut peer);
-    // We go; it calls again when its port is started again.
+    // We disconnect. Testpmd connects again when its port is restarted.
     peer.hang_up();
     testpmd.wait_for_link_loss();
     testpmd.restart_port();
     peer.come_back();
     testpmd.command("stop");
     bursts_arrive(&mut testpmd, &mut peer);
-    // It goes without a word, and another comes.
+    // Testpmd is killed, and another one connects.
     testpmd.kill();
     peer.loss();
     let mut testpmd = std::thread::scope(|scope| {

@@ -1,5 +1,5 @@
-//! `busctl node`: it runs the registry's interfaces, follows the registry while it changes, and is replaced without anybody
-//! having to do anything about it.
+//! `busctl node` runs the registry's interfaces, follows the registry while it changes, and is
+//! replaced without manual work.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -13,8 +13,7 @@ use system_tests::namespace::{self, Namespace};
 use system_tests::rawmemif::RawClient;
 use system_tests::reference::RumpPeer;
 use system_tests::testpmd::BURST;
-use system_tests::turn::Turn;
-use system_tests::{Lab, Process, Testpmd, WAIT_TIMEOUT, frames, lab, privilege, require, wait};
+use system_tests::{CpuLock, Lab, Process, Testpmd, WAIT_TIMEOUT, frames, lab, privilege, require, wait};
 
 /// A lab with socket 1.
 struct Registry {
@@ -32,7 +31,7 @@ impl Registry {
         self.lab.run(words).succeeds().to_owned()
     }
 
-    /// Makes an interface that is up on `bus`.
+    /// Creates an interface that is up on `bus`.
     fn up(&self, name: &str, bus: &str) {
         self.does(&["create", name]);
         self.does(&["linkstr", name, bus]);
@@ -55,12 +54,12 @@ impl Registry {
         self.lab.ready(["node"])
     }
 
-    /// A peer of the interface `id` on socket 1.
+    /// Connects a peer to the interface `id` on socket 1.
     fn peer(&self, id: u32) -> MemifPeer {
         MemifPeer::client(&self.socket(), ClientOptions::new(id))
     }
 
-    /// An IP host behind the interface `id`, which connects whenever it can.
+    /// Starts an IP host behind the interface `id`, which connects whenever it can.
     fn host(&self, id: u32, address: &str) -> Process {
         let port = format!("memif:role=client,id={id},reconnect=50,socket={}", self.socket().display());
         self.lab.spawn(["host", &port, address])
@@ -94,7 +93,7 @@ fn interfaces_are_run_as_they_are_made_changed_and_destroyed() {
             && shown["tx_packets"].as_u64() > Some(0)
     });
 
-    // Down, it has no peer, and takes none.
+    // Down, it has no peer and accepts none.
     registry.does(&["down", "memif1/0"]);
     registry.shows("memif1/0", "no peer", |shown| shown["link"] == "down" && shown["connected"] == false);
     let before = registry.show("memif1/0")["rx_packets"].clone();
@@ -122,11 +121,11 @@ fn interfaces_are_run_as_they_are_made_changed_and_destroyed() {
     assert_eq!(node.interrupt().status.code(), Some(0));
 }
 
-/// Those who are connected do not notice that others come and go on their socket.
+/// Connected peers do not notice that others come and go on their socket.
 #[test]
 fn a_shared_socket_loses_nothing_while_interfaces_come_and_go() {
     const FRAMES: u64 = 20_000;
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let registry = Registry::new(lab!());
     let _node = registry.node();
     registry.up("memif1/0", "./lan.bus");
@@ -143,7 +142,8 @@ fn a_shared_socket_loses_nothing_while_interfaces_come_and_go() {
             }
         });
         let mut next = 0;
-        // To the last frame, and at least as long as others come and go. At most a ringful is under way.
+        // Send all frames, and at least as long as others come and go. At most one ring of frames
+        // is in flight.
         while next < FRAMES || !coming_and_going.is_finished() {
             let burst: Vec<_> = (next..next + 32).map(|number| frames::numbered(60, number)).collect();
             alice.send_all(&burst);
@@ -155,11 +155,12 @@ fn a_shared_socket_loses_nothing_while_interfaces_come_and_go() {
     });
 }
 
-/// Three ports and two threads: what one sends each of the others gets once, and nothing comes back.
+/// Three ports and two threads: each of the others receives a frame once, and the sender does not
+/// receive it.
 #[test]
 fn every_frame_reaches_every_other_port_once() {
     const FRAMES: u64 = 2_000;
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let registry = Registry::new(lab!());
     let _node = registry.lab.ready(["node", "--threads", "2"]);
     for id in 0..3 {
@@ -187,11 +188,12 @@ fn every_frame_reaches_every_other_port_once() {
     }
 }
 
-/// A thread that waited for the lock at every burst would serve its other ports some dozen times a second.
+/// A thread that waited for the lock at every burst would serve its other ports some dozen times a
+/// second.
 #[test]
-fn a_bus_that_is_locked_for_long_delays_nobody_on_another() {
+fn a_bus_that_is_locked_for_long_does_not_delay_another() {
     const TURNS: u64 = 5_000;
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let registry = Registry::new(lab!());
     let node = registry.lab.ready(["node", "--threads", "1"]);
     registry.up("memif1/0", "./stuck.bus");
@@ -205,22 +207,22 @@ fn a_bus_that_is_locked_for_long_delays_nobody_on_another() {
     let begin = Instant::now();
     for number in 0..TURNS {
         assert!(begin.elapsed() < WAIT_TIMEOUT, "only {number} turns: the thread waits for the lock");
-        // As many as find room: the node leaves them where they are.
+        // Send as many as fit: the node leaves them in the ring.
         alice.send_some([frames::numbered(60, number)]);
         bob.send_all(&[frames::numbered(60, number)]);
         let got = carol.receive_exactly(1);
         assert_eq!(frames::number_of(&got[0]), Some(number), "after the last one");
     }
-    // It is worth a line when it has lasted.
-    let said = wait::poll(WAIT_TIMEOUT, || {
+    // A lock that lasts is worth a line.
+    let locked = wait::poll(WAIT_TIMEOUT, || {
         alice.send_some([frames::numbered(60, 0)]);
         node.lines_after(mark).into_iter().find(|line| line.text.contains("unknown owner"))
     });
-    let (said, _) = said.expect("the node says that the bus is locked");
-    let said = said.text;
+    let (line, _) = locked.expect("the node reports that the bus is locked");
+    let line = line.text;
     assert!(
-        said.contains("memif1/0: ") && said.contains("stuck.bus") && said.contains("busctl repair"),
-        "{said}"
+        line.contains("memif1/0: ") && line.contains("stuck.bus") && line.contains("busctl repair"),
+        "{line}"
     );
 
     drop(lock);
@@ -231,11 +233,11 @@ fn a_bus_that_is_locked_for_long_delays_nobody_on_another() {
     assert!(heard.is_some(), "frames get through once the lock is free");
     node.wait_after(mark, "is free again");
     let locked = node.lines_after(mark).into_iter().filter(|line| line.text.contains("unknown owner"));
-    assert_eq!(locked.count(), 1, "said once");
+    assert_eq!(locked.count(), 1, "reported once");
 }
 
 #[test]
-fn what_cannot_be_run_is_reported_and_taken_up_when_it_can() {
+fn interfaces_that_cannot_run_are_reported_and_run_when_they_can() {
     let registry = Registry::new(lab!());
     let node = registry.node();
     registry.does(&["socket", "add", "2", "./later/m.sock"]);
@@ -245,7 +247,7 @@ fn what_cannot_be_run_is_reported_and_taken_up_when_it_can() {
     up.fails_with(1, &["memif2/0 is changed, but process", "in trouble", "later"]);
     assert!(registry.show("memif2/0")["trouble"].as_str().is_some_and(|trouble| trouble.contains("later")));
 
-    // The others go on.
+    // The other interfaces continue.
     registry.up("memif1/0", "./lan.bus");
     let mut alice = registry.peer(0);
 
@@ -256,7 +258,7 @@ fn what_cannot_be_run_is_reported_and_taken_up_when_it_can() {
     let mut bob = MemifPeer::client(&folder.join("m.sock"), ClientOptions::new(0));
     alice.reach(&mut bob);
 
-    // A bus that is cut short ends those who are on it, and nobody else.
+    // A bus that is cut short ends the interfaces on it, and no others.
     registry.does(&["down", "memif2/0"]);
     registry.does(&["linkstr", "memif2/0", "--unset"]);
     registry.does(&["linkstr", "memif2/0", "./other.bus"]);
@@ -286,7 +288,7 @@ fn a_killed_node_leaves_nothing_in_the_way_of_the_next() {
         node.kill();
         let shown = registry.show("memif1/0");
         assert_eq!((&shown["running"], &shown["link"]), (&false.into(), &"down".into()), "{shown}");
-        // Nobody runs it, so there is nobody to wait for.
+        // No process runs it, so there is none to wait for.
         registry.does(&["down", "memif1/1"]);
         registry.does(&["up", "memif1/1"]);
         node = registry.node();
@@ -309,7 +311,7 @@ fn a_second_node_waits_for_the_first_to_go() {
 }
 
 #[test]
-fn whoever_is_connected_hears_why_the_node_goes() {
+fn connected_peers_learn_why_the_node_ends() {
     let registry = Registry::new(lab!());
     registry.up("memif1/0", "./lan.bus");
     for (signal, what) in [(Signal::SIGTERM, "ends"), (Signal::SIGINT, "ends")] {
@@ -332,7 +334,7 @@ fn whoever_is_connected_hears_why_the_node_goes() {
     let _ = node.interrupt();
 }
 
-/// Whoever knocks at a socket and then lies is told so, and the user once.
+/// A peer with a wrong secret gets the reason, and the user sees it once.
 #[test]
 fn a_peer_that_is_refused_is_shown() {
     let registry = Registry::new(lab!());
@@ -366,7 +368,7 @@ fn buses_are_kept_apart() {
     for peer in b.iter_mut() {
         while peer.receive(|_| ()) > 0 {}
     }
-    // What is behind it on the same way has passed, so it would have come.
+    // Bob has received the frame, so a copy on the other bus would have arrived, too.
     alice[0].send_all(&[frames::numbered(60, 1 << 40)]);
     let _ = bob[0].receive_exactly(1);
     for peer in b {
@@ -377,7 +379,7 @@ fn buses_are_kept_apart() {
 #[test]
 fn two_testpmds_on_two_interfaces_see_each_other() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let registry = Registry::new(lab!());
     let _node = registry.node();
     registry.up("memif1/0", "./lan.bus");
@@ -402,7 +404,7 @@ fn two_testpmds_on_two_interfaces_see_each_other() {
 
 #[test]
 fn a_tap_interface_is_run_like_the_others() {
-    if !namespace::can_be_had() {
+    if !namespace::available() {
         return;
     }
     let registry = Registry::new(lab!());
@@ -424,7 +426,7 @@ fn a_tap_interface_is_run_like_the_others() {
     }
     assert_eq!(node.mark(), 1, "nothing but that it is ready: {}", node.transcript());
 
-    // What somebody deletes is made anew.
+    // A device that was deleted is created again.
     for _ in 0..2 {
         let mark = node.mark();
         inside.ip("link delete tap0");
@@ -443,9 +445,9 @@ fn a_tap_interface_is_run_like_the_others() {
     node.finish(WAIT_TIMEOUT).succeeds();
 }
 
-/// A supervisor that speaks as systemd does.
+/// The supervisor uses systemd's protocol.
 #[test]
-fn a_supervisor_hears_that_it_is_ready_alive_and_ends() {
+fn a_supervisor_learns_that_it_is_ready_alive_and_ending() {
     let lab = lab!();
     let path = lab.path("notify");
     let supervisor = UnixDatagram::bind(&path).expect("a socket");
@@ -468,7 +470,7 @@ fn a_supervisor_hears_that_it_is_ready_alive_and_ends() {
     node.finish(WAIT_TIMEOUT).succeeds();
 }
 
-/// Ticks of the processor that a process has used, and its private memory in KiB.
+/// Returns the processor ticks that a process has used, and its private memory in KiB.
 fn cost(process: &Process) -> (u64, u64) {
     let read = |file: &str| {
         std::fs::read_to_string(format!("/proc/{}/{file}", process.id())).expect("a process of ours")
@@ -482,13 +484,13 @@ fn cost(process: &Process) -> (u64, u64) {
     (ticks(11) + ticks(12), own)
 }
 
-/// What a hundred ports cost that have nothing to do, half of them with a peer. The figures are printed; only what would be a
-/// mistake in kind (a port that is polled, memory for frames that never came) fails.
+/// Measures what a hundred idle ports cost, half of them with a peer. The figures are printed. Only
+/// a mistake in kind fails: a port that is polled, or memory for frames that never came.
 #[test]
 fn a_hundred_idle_ports_cost_next_to_nothing() {
     const PORTS: u32 = 100;
     const SECONDS: u64 = 5;
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let registry = Registry::new(lab!());
     let names: Vec<String> = (0..PORTS).map(|id| format!("memif1/{id}")).collect();
     for name in &names {
@@ -502,7 +504,7 @@ fn a_hundred_idle_ports_cost_next_to_nothing() {
     let _peers: Vec<_> = (0..PORTS / 2).map(|id| registry.peer(id)).collect();
     registry.shows("memif1/49", "a link", |shown| shown["link"] == "up");
     let before = cost(&node).0;
-    // A rate is measured, not waited for.
+    // This measures a rate and waits for no event.
     std::thread::sleep(Duration::from_secs(SECONDS));
     let (after, own) = cost(&node);
     // The kernel counts 100 ticks a second.

@@ -1,4 +1,5 @@
-//! The reference peer against itself: what it sends it can read, over many generations, before it is used to judge others.
+//! The reference peer against itself: it reads what it sends, over many generations, before other
+//! tests rely on it.
 
 use std::time::Duration;
 
@@ -26,8 +27,8 @@ fn frames_of_every_size_arrive_in_order_over_many_generations() {
     let bus = lab.path("lan.bus");
     let mut alice = RumpPeer::attach(&bus, ALICE);
     let mut bob = RumpPeer::attach(&bus, BOB);
-    // A round of every size is 1.2 MB. Bob takes each frame before the next one is sent, so the driver's known fault (reading
-    // everything again when overrun at the ring's end) cannot show.
+    // A round of every size is 1.2 MB. Bob reads each frame before the next one is sent, so the
+    // driver's known fault (reading everything again when overrun at the ring's end) cannot show.
     for number in 0..6 {
         for len in 14..=1514 {
             let frame = frames::patterned(len, number);
@@ -37,11 +38,11 @@ fn frames_of_every_size_arrive_in_order_over_many_generations() {
     }
     assert!(bob.generation() >= 6, "{}", bob.generation());
     assert_eq!(bob.overruns(), 0);
-    assert_eq!(alice.wait(Duration::ZERO), None, "nobody hears himself");
+    assert_eq!(alice.wait(Duration::ZERO), None, "a station does not receive its own frames");
 }
 
 #[test]
-fn who_was_overrun_goes_on_at_the_oldest_whole_frame() {
+fn an_overrun_reader_continues_at_the_oldest_whole_frame() {
     let lab = lab!();
     let bus = lab.path("lan.bus");
     let mut alice = RumpPeer::attach(&bus, ALICE);
@@ -56,7 +57,7 @@ fn who_was_overrun_goes_on_at_the_oldest_whole_frame() {
 }
 
 #[test]
-fn frames_for_others_are_kept_from_a_choosy_station() {
+fn a_station_that_is_not_promiscuous_ignores_frames_for_others() {
     let lab = lab!();
     let bus = lab.path("lan.bus");
     let mut alice = RumpPeer::attach(&bus, ALICE);

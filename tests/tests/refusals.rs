@@ -1,30 +1,31 @@
-//! Peers that do not fit: a wrong secret, an id nobody has, another mode, another version. Our side names the cause in one line, and
-//! the peer is told; neither the other ports nor the next peer notice.
+//! Peers that do not fit: a wrong secret, an unknown id, another mode, another version. Our side
+//! names the cause in one line, and the peer receives it. Neither the other ports nor the next peer
+//! notice.
 
 use system_tests::process::Stream;
 use system_tests::rawmemif::{Answer, Init, RawClient, Refuser};
-use system_tests::turn::Turn;
-use system_tests::{Lab, Process, Testpmd, WAIT_TIMEOUT, lab, port, require, wait};
+use system_tests::{CpuLock, Lab, Process, Testpmd, WAIT_TIMEOUT, lab, port, require, wait};
 
-/// A server with a secret on id 5.
+/// Starts a server with a secret on id 5.
 fn server(lab: &Lab) -> Process {
     lab.ready(["attach", &lab.arg("lan.bus"), &port::server(&lab.path("m.sock"), 5, "secret=sesame")])
 }
 
-/// What a client that says `init` is told; on our side one line names `cause`.
+/// Asserts that a client that sends `init` receives `cause`, and that one line on our side names
+/// it.
 fn refused(init: &Init<'_>, cause: &str) {
     let lab = lab!();
     let node = server(&lab);
     let client = RawClient::connect(&lab.path("m.sock"));
     let Answer::DisconnectReason(reason) = client.init(init) else { panic!("{init:?} was not refused") };
-    assert!(reason.to_lowercase().contains(cause), "the peer is told of the {cause}: {reason}");
+    assert!(reason.to_lowercase().contains(cause), "the peer receives the {cause} as reason: {reason}");
     assert_eq!(client.answer(), Answer::Closed, "and that is the end");
     node.wait_for(0, WAIT_TIMEOUT, &format!("a line that names the {cause}"), |line| {
         line.stream == Stream::Err
             && line.text.starts_with("busctl: ")
             && line.text.to_lowercase().contains(cause)
     });
-    // The right client is welcome all the same.
+    // The right client is still accepted.
     let client = RawClient::connect(&lab.path("m.sock"));
     assert_eq!(
         client.init(&Init { id: 5, secret: "sesame", ..Init::default() }),
@@ -40,32 +41,32 @@ fn refused(init: &Init<'_>, cause: &str) {
 }
 
 #[test]
-fn a_client_with_a_wrong_secret_is_told_so() {
+fn a_client_with_a_wrong_secret_gets_the_reason() {
     refused(&Init { id: 5, secret: "tahini", ..Init::default() }, "secret");
 }
 
 #[test]
-fn a_client_without_a_secret_is_told_so() {
+fn a_client_without_a_secret_gets_the_reason() {
     refused(&Init { id: 5, ..Init::default() }, "secret");
 }
 
 #[test]
-fn a_client_that_wants_an_id_nobody_has_is_told_so() {
+fn a_client_that_wants_an_unknown_id_gets_the_reason() {
     refused(&Init { id: 6, secret: "sesame", ..Init::default() }, "id 6");
 }
 
 #[test]
-fn a_client_in_another_mode_is_told_so() {
+fn a_client_in_another_mode_gets_the_reason() {
     refused(&Init { id: 5, secret: "sesame", mode: 1, ..Init::default() }, "mode");
 }
 
 #[test]
-fn a_client_with_another_version_is_told_so() {
+fn a_client_with_another_version_gets_the_reason() {
     refused(&Init { id: 5, secret: "sesame", version: 0x0100, ..Init::default() }, "version");
 }
 
 #[test]
-fn a_second_client_for_a_taken_id_is_told_so() {
+fn a_second_client_for_a_taken_id_gets_the_reason() {
     let lab = lab!();
     let _node = lab.ready(["attach", &lab.arg("lan.bus"), &port::server(&lab.path("m.sock"), 0, "")]);
     let _host = lab.ready(["host", &lab.arg("lan.bus"), "10.0.0.2/24"]);
@@ -89,7 +90,7 @@ fn ip_mode_is_refused_on_a_bus() {
 }
 
 #[test]
-fn a_refused_client_of_ours_says_each_reason_once_and_keeps_calling() {
+fn a_refused_client_of_ours_reports_each_reason_once_and_keeps_calling() {
     let lab = lab!();
     let refuser = Refuser::listen(&lab.path("m.sock"));
     let mut node =
@@ -103,9 +104,9 @@ fn a_refused_client_of_ours_says_each_reason_once_and_keeps_calling() {
     assert!(node.is_running());
     let end = node.interrupt();
     for reason in ["no room at the inn", "the stable is full"] {
-        let told =
+        let reports =
             end.stderr.lines().filter(|line| line.starts_with("busctl: ") && line.contains(reason)).count();
-        assert_eq!(told, 1, "{reason:?}, once: {end}");
+        assert_eq!(reports, 1, "{reason:?}, once: {end}");
     }
 }
 
@@ -116,8 +117,8 @@ fn a_client_of_ours_with_a_wrong_secret_gets_in_once_the_server_is_put_right() {
         lab.ready(["attach", &lab.arg("lan.bus"), &port::server(&lab.path("m.sock"), 0, "secret=tahini")]);
     let caller =
         lab.spawn(["attach", &lab.arg("far.bus"), &port::client(&lab.path("m.sock"), 0, "secret=sesame")]);
-    let told = caller.wait_for_line("secret");
-    assert!(told.starts_with("busctl: "), "{told}");
+    let line = caller.wait_for_line("secret");
+    assert!(line.starts_with("busctl: "), "{line}");
     wrong.wait_for_line("secret");
     let _ = wrong.interrupt();
     let _right =
@@ -131,27 +132,27 @@ fn a_client_of_ours_with_a_wrong_secret_gets_in_once_the_server_is_put_right() {
     assert!(reached.is_some());
 }
 
-/// With DPDK's driver at the other end: it prints the reason it was sent.
+/// DPDK's driver at the other end prints the reason it receives.
 #[test]
-fn a_testpmd_client_with_a_wrong_secret_is_told_so() {
+fn a_testpmd_client_with_a_wrong_secret_gets_the_reason() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let node = server(&lab);
     let mut testpmd = Testpmd::client(&lab.path("m.sock"), 5).key("secret=tahini").verbose().start(&lab);
     node.wait_for_line("secret");
-    let told =
+    let refused =
         |line: &system_tests::process::Line| line.text.contains("isconnect") && line.text.contains("ecret");
-    testpmd.process().wait_for(0, WAIT_TIMEOUT, "the reason", told);
+    testpmd.process().wait_for(0, WAIT_TIMEOUT, "the reason", refused);
     assert!(!testpmd.link_is_up());
     testpmd.quit().succeeds();
     let mut right = Testpmd::client(&lab.path("m.sock"), 5).key("secret=sesame").start(&lab);
     right.wait_for_link();
 }
 
-/// Hundreds of callers who never say a word cost the node nothing its peers would notice.
+/// Hundreds of clients that connect and send nothing do not affect the node's peers.
 #[test]
-fn callers_who_say_nothing_keep_nobody_out() {
+fn silent_clients_do_not_keep_others_out() {
     let lab = lab!();
     let _node = server(&lab);
     let _silent: Vec<RawClient> = (0..200)

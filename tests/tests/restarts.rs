@@ -1,17 +1,16 @@
-//! `kill -9` both ways between two nodes joined by memif: frames flow again within 3 s of the killed one's restart, with nothing
-//! removed by hand, whichever role it had.
+//! Two nodes joined by memif, of which one is killed with `kill -9`. Frames flow again within 3 s
+//! of its restart, whichever role it had, and nothing is removed by hand.
 //!
-//! A sender on one bus numbers its frames and sends one every few milliseconds; whoever reads the other bus sees from the numbers
-//! and the clock what was lost and when it went on.
+//! A sender on one bus numbers its frames and sends one every few milliseconds. A reader of the
+//! other bus sees from the numbers and the clock what was lost and when traffic resumed.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use system_tests::reference::RumpPeer;
-use system_tests::turn::Turn;
-use system_tests::{Lab, Process, WAIT_TIMEOUT, frames, lab, port};
+use system_tests::{CpuLock, Lab, Process, WAIT_TIMEOUT, frames, lab, port};
 
-/// What is promised.
+/// The promised time from a restart to traffic.
 const RESUMES: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Copy)]
@@ -40,7 +39,7 @@ impl<'a> TwoLans<'a> {
         lab.ready(["attach", &lab.arg("right.bus"), &port::client(&lab.path("m.sock"), 0, "")])
     }
 
-    /// Returns when the new one was started.
+    /// Kills and restarts one node, and returns when the new one was started.
     fn kill_and_restart(&mut self, which: Kill) -> Instant {
         let restarted;
         match which {
@@ -75,10 +74,10 @@ impl Speaker {
     }
 }
 
-/// Ends the sender also when the test fails, as the scope waits for it.
-struct Stop<'a>(&'a Speaker);
+/// Stops the sender when dropped, also when the test fails, because the scope waits for it.
+struct StopOnDrop<'a>(&'a Speaker);
 
-impl Drop for Stop<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.stop.store(true, Ordering::Relaxed);
     }
@@ -89,21 +88,21 @@ fn hear(station: &mut RumpPeer, from: u64) {
     let end = Instant::now() + WAIT_TIMEOUT;
     loop {
         let frame = station.wait(end.saturating_duration_since(Instant::now())).expect("traffic resumes");
-        if frames::number_of(&frame).expect("nobody else sends") >= from {
+        if frames::number_of(&frame).expect("no other station sends") >= from {
             return;
         }
     }
 }
 
 fn traffic_resumes_after(which: Kill) {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let mut lans = TwoLans::join(&lab);
     let mut listener = RumpPeer::attach(&lab.path("right.bus"), [0xb2, 0xa0, 0, 0, 0, 1]);
     let station = RumpPeer::attach(&lab.path("left.bus"), [0xb2, 0xa0, 0, 0, 0, 2]);
     let speaker = Speaker::default();
     std::thread::scope(|scope| {
-        let _stop = Stop(&speaker);
+        let _stop = StopOnDrop(&speaker);
         scope.spawn(|| speaker.speak(station));
         hear(&mut listener, 0);
         for round in 0..3 {
@@ -127,10 +126,10 @@ fn traffic_resumes_when_the_calling_node_is_killed_and_restarted() {
     traffic_resumes_after(Kill::Client);
 }
 
-/// The same both ways at once, as IP sees it: a ping across both nodes, after each of them was killed.
+/// A ping needs both directions at once: it crosses both nodes after each of them was killed.
 #[test]
 fn a_ping_crosses_both_nodes_after_each_was_killed() {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let mut lans = TwoLans::join(&lab);
     let _host = lab.ready(["host", &lab.arg("right.bus"), "10.0.0.2/24"]);
@@ -145,16 +144,17 @@ fn a_ping_crosses_both_nodes_after_each_was_killed() {
     }
 }
 
-/// A bus outlives the node that was writing to it: killed at any moment, it leaves a bus the next one can use.
+/// A bus outlives its writer: killed at any moment, a writer leaves a bus that the next one can
+/// use.
 #[test]
 fn a_bus_is_usable_after_its_writers_were_killed() {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let bus = lab.arg("lan.bus");
     frames::write_pcap(&lab.path("in.pcap"), (0..1000).map(|number| frames::numbered(1000, number)));
     let _host = lab.ready(["host", &bus, "10.0.0.2/24"]);
     for _ in 0..20 {
-        // Unpaced and endless, so that it is killed amid a write, with the lock in its hand as like as not.
+        // Unpaced and endless, so that the kill hits a write, often while it holds the lock.
         let mut replay = lab.spawn(["replay", &lab.arg("in.pcap"), &bus, "--loop", "1000000"]);
         let mut watcher = RumpPeer::attach(&lab.path("lan.bus"), [0xb2, 0xa0, 0, 0, 0, 1]);
         let replayed = |watcher: &mut RumpPeer| {

@@ -1,11 +1,11 @@
-//! A bus shared with a rump kernel, played by the reference peer: each side makes buses the other accepts, and takes the other's
-//! frames whole over many generations, with every assertion of the rump kernel's driver in force.
+//! A bus shared with a rump kernel, played by the reference peer. Each side creates buses that the
+//! other accepts, and receives the other's frames undamaged over many generations, with every
+//! assertion of the rump kernel's driver in force.
 
 use std::time::{Duration, Instant};
 
 use system_tests::reference::{FILE_SIZE, MAGIC, RumpPeer, VERSION};
-use system_tests::turn::Turn;
-use system_tests::{Lab, WAIT_TIMEOUT, frames, lab};
+use system_tests::{CpuLock, Lab, WAIT_TIMEOUT, frames, lab};
 
 const RUMP: frames::Mac = [0xb2, 0xa0, 0, 0, 0, 1];
 
@@ -45,7 +45,8 @@ fn what_a_rump_kernel_sends_is_dumped_byte_for_byte() {
     let sent: Vec<_> = (14..=1514).map(|len| frames::patterned(len, 1)).collect();
     let count = sent.len().to_string();
     let dump = lab.spawn(["dump", &lab.arg("lan.bus"), "-f", "-c", &count, "-w", &lab.arg("rump.pcap")]);
-    // Bursts of ten, each after the last one has been read: a ring holds 700 of the longest.
+    // Bursts of ten, each sent after the last one has been read: a ring holds 700 of the longest
+    // frames.
     let text = lab.spawn(["dump", &lab.arg("lan.bus"), "-f"]);
     for (number, burst) in sent.chunks(10).enumerate() {
         rump.send(burst);
@@ -59,7 +60,8 @@ fn what_a_rump_kernel_sends_is_dumped_byte_for_byte() {
     assert!(rump.generation() >= 1);
 }
 
-/// Sends `count` numbered frames of all lengths with `busctl replay`, and returns the numbers of those that arrived.
+/// Sends `count` numbered frames of all lengths with `busctl replay`, and returns the numbers of
+/// those that arrived.
 fn replayed(lab: &Lab, count: u64, pace: Option<u64>) -> (Vec<u64>, RumpPeer) {
     let length = |number: u64| 1000 + usize::try_from(number * 7 % 515).expect("small");
     frames::write_pcap(
@@ -74,7 +76,7 @@ fn replayed(lab: &Lab, count: u64, pace: Option<u64>) -> (Vec<u64>, RumpPeer) {
     let mut got = Vec::new();
     let end = Instant::now() + Duration::from_mins(1);
     while got.last() != Some(&(count - 1)) && Instant::now() < end {
-        // Short naps, to notice a replay that ended without its last frame.
+        // Short waits, to notice a replay that ended without its last frame.
         let running = replay.is_running();
         match rump.wait(Duration::from_millis(500)) {
             Some(frame) => got.push(frames::number_of(&frame).expect("a frame of the replay")),
@@ -88,7 +90,7 @@ fn replayed(lab: &Lab, count: u64, pace: Option<u64>) -> (Vec<u64>, RumpPeer) {
 
 #[test]
 fn a_rump_kernel_gets_every_frame_of_a_paced_replay_over_many_generations() {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let (got, rump) = replayed(&lab, 10_000, Some(5000));
     assert!(got.iter().copied().eq(0..10_000), "{} frames, in order", got.len());
@@ -98,7 +100,7 @@ fn a_rump_kernel_gets_every_frame_of_a_paced_replay_over_many_generations() {
 
 #[test]
 fn a_rump_kernel_that_is_overrun_by_a_replay_gets_whole_frames_in_order() {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let (got, rump) = replayed(&lab, 50_000, None);
     assert!(got.windows(2).all(|pair| pair[0] < pair[1]), "in order, none twice");
@@ -108,7 +110,8 @@ fn a_rump_kernel_that_is_overrun_by_a_replay_gets_whole_frames_in_order() {
     assert!(rump.generation() >= 50, "{}", rump.generation());
 }
 
-/// An ARP request from the rump kernel's host for `target`, and whether a frame answers it.
+/// Sends an ARP request for `target` from the rump kernel's host, and returns the address in the
+/// answer.
 fn resolve(rump: &mut RumpPeer, target: [u8; 4]) -> Option<[u8; 6]> {
     let mut request = vec![0; 42];
     request[..6].copy_from_slice(&frames::BROADCAST);
@@ -123,7 +126,7 @@ fn resolve(rump: &mut RumpPeer, target: [u8; 4]) -> Option<[u8; 6]> {
         let frame = rump.wait(end.saturating_duration_since(Instant::now()))?;
         if frame.len() >= 42 && frame[12..14] == [8, 6] && frame[20..22] == [0, 2] && frame[28..32] == target
         {
-            assert_eq!(frame[..6], RUMP, "the answer goes to who asked");
+            assert_eq!(frame[..6], RUMP, "the answer goes to the sender of the request");
             return Some(frame[6..12].try_into().expect("6 bytes"));
         }
     }
@@ -137,16 +140,16 @@ fn a_host_answers_a_rump_kernel() {
     let _host = lab.ready(["host", &lab.arg("lan.bus"), "10.0.0.2/24"]);
     let mac = resolve(&mut rump, [10, 0, 0, 2]).expect("an ARP reply");
     assert_eq!(mac[..2], [0xb2, 0xa0], "a shmif address");
-    // Asleep, not polling, each time: a rump kernel is woken by nothing but the write at offset 4.
+    // It sleeps each time, without polling: nothing but the write at offset 4 wakes a rump kernel.
     for _ in 0..100 {
         assert_eq!(resolve(&mut rump, [10, 0, 0, 2]), Some(mac));
     }
 }
 
-/// While rump kernels fill the ring again and again, our host and our ping still find each other.
+/// While rump kernels fill the ring again and again, our host still answers our ping.
 #[test]
 fn a_ping_gets_through_beside_a_busy_rump_kernel() {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let bus = lab.path("lan.bus");
     let mut rump = RumpPeer::attach(&bus, RUMP);
@@ -180,7 +183,8 @@ fn a_ping_gets_through_beside_a_busy_rump_kernel() {
     assert!(RumpPeer::attach(&bus, RUMP).generation() >= 10);
 }
 
-/// A lock whose holder is no process of ours is never broken: it may be a rump kernel that was stopped for a moment.
+/// A lock whose holder is no process of ours is never broken: it may be a rump kernel that was
+/// stopped for a moment.
 #[test]
 fn a_lock_held_by_a_rump_kernel_is_respected_and_reported() {
     let lab = lab!();

@@ -1,5 +1,6 @@
-//! The crate `shmbus` against the reference peer, without a program in between: both write and read one ring over many
-//! generations, in every mixture of senders, with every assertion of the rump kernel's driver in force.
+//! The crate `shmbus` against the reference peer, without a program in between. Both write and read
+//! one ring over many generations, in every mixture of senders, with every assertion of the rump
+//! kernel's driver in force.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use shmbus::{Burst, Bus, Station, StationOptions, Tap};
 use system_tests::reference::RumpPeer;
-use system_tests::turn::Turn;
-use system_tests::{WAIT_TIMEOUT, frames, lab};
+use system_tests::{CpuLock, WAIT_TIMEOUT, frames, lab};
 
 const RUMP: frames::Mac = [0xb2, 0xa0, 0, 0, 0, 1];
 
@@ -16,7 +16,7 @@ fn station(path: &Path) -> Station {
     Station::join(Bus::open_or_create(path, 0o600).unwrap(), StationOptions::new().promiscuous(true)).unwrap()
 }
 
-/// The next frames for `station`, waited for.
+/// Waits for the next `count` frames for `station`, and returns them.
 fn received(station: &mut Station, count: usize) -> Vec<Vec<u8>> {
     let mut burst = Burst::new(64);
     let mut got = Vec::new();
@@ -31,7 +31,8 @@ fn received(station: &mut Station, count: usize) -> Vec<Vec<u8>> {
     got
 }
 
-/// Bursts of one to forty frames of every size, in a mixture that ends packets everywhere around the ring's end.
+/// Returns bursts of one to forty frames of every size, mixed so that packets end everywhere around
+/// the ring's end.
 fn bursts(seed: u64, count: usize) -> impl Iterator<Item = Vec<Vec<u8>>> {
     let mut random = fastrand::Rng::with_seed(seed);
     (0..count).map(move |_| {
@@ -69,7 +70,8 @@ fn we_read_whatever_a_rump_kernel_sends() {
     assert!(rump.generation() > 25, "{}", rump.generation());
 }
 
-/// Frames of exactly such lengths that packets end on the ring's last byte, one before it, one behind it, and all around.
+/// The frames' lengths make packets end on the ring's last byte, and up to 30 bytes before and
+/// after it.
 #[test]
 fn packets_that_end_around_the_end_of_the_ring_are_read_by_both() {
     let lab = lab!();
@@ -78,7 +80,8 @@ fn packets_that_end_around_the_end_of_the_ring_are_read_by_both() {
             let path = lab.path(&format!("{ours_sends}{beyond}.bus"));
             let mut ours = station(&path);
             let mut rump = RumpPeer::attach(&path, RUMP);
-            // From 24 on, packets of 1,024 bytes up to 488 before the end, then one that ends where it is meant to.
+            // From 24 on, packets of 1,024 bytes up to 488 before the end, then one that ends at
+            // the place under test.
             let before = (1_048_544 - 24) / 1024;
             let rest = 1_048_544 - 24 - before * 1024;
             let last = usize::try_from(rest + beyond - 24).unwrap();
@@ -105,8 +108,8 @@ fn packets_that_end_around_the_end_of_the_ring_are_read_by_both() {
     }
 }
 
-/// In the state in which a rump kernel that attaches reads the whole ring again, ours leave it nothing to misread: it sees at
-/// most the newest frame.
+/// In the state in which a rump kernel that attaches reads the whole ring again, our writer leaves
+/// it nothing to misread: it reads at most the newest frame.
 #[test]
 fn a_rump_kernel_may_attach_right_after_we_wrote_around_the_end() {
     let lab = lab!();
@@ -134,11 +137,11 @@ fn a_rump_kernel_may_attach_right_after_we_wrote_around_the_end() {
 const SENDERS: usize = 4;
 const EACH: u64 = 20_000;
 
-/// Two rump kernels and two stations of ours send as fast as they can, into the same ring; nobody's frames come damaged, out of
-/// order or twice to readers of ours, and a rump kernel's assertions hold.
+/// Two rump kernels and two stations of ours send into the same ring at full speed. Readers of ours
+/// receive no frame damaged, out of order or twice, and a rump kernel's assertions hold.
 #[test]
 fn all_kinds_of_writers_and_readers_share_a_ring_at_once() {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let path = lab.path("lan.bus");
     let mut reader = station(&path);
@@ -149,7 +152,7 @@ fn all_kinds_of_writers_and_readers_share_a_ring_at_once() {
         frames::numbered(len, sender << 32 | number)
     };
     let check = |newest: &mut [Option<u64>; SENDERS], bytes: &[u8]| {
-        let number = frames::number_of(bytes).expect("a frame somebody sent");
+        let number = frames::number_of(bytes).expect("a frame of a known sender");
         let (sender, number) = ((number >> 32) as usize, number & 0xffff_ffff);
         assert!(newest[sender] < Some(number), "sender {sender}: {number} after {:?}", newest[sender]);
         newest[sender] = Some(number);
@@ -177,7 +180,8 @@ fn all_kinds_of_writers_and_readers_share_a_ring_at_once() {
         let mut by_tap = [None; SENDERS];
         let mut burst = Burst::new(256);
         let end = Instant::now() + 4 * WAIT_TIMEOUT;
-        // The last frame on the bus is never overwritten, so somebody's last one is seen by all.
+        // The last frame on the bus is never overwritten, so every reader sees the last frame of
+        // one sender.
         let done = |newest: &[Option<u64>; SENDERS]| newest.contains(&Some(EACH - 1));
         while !(done(&by_reader) && done(&by_tap)) {
             assert!(Instant::now() < end, "{by_reader:?} {by_tap:?}");
@@ -189,7 +193,8 @@ fn all_kinds_of_writers_and_readers_share_a_ring_at_once() {
             tap.recv_burst(&mut burst);
             burst.iter().for_each(|frame| check(&mut by_tap, frame.bytes));
             burst.clear();
-            // Its known fault lets it read old frames again, when overrun at the end of the ring: whole ones, though.
+            // The rump kernel's known fault makes it read old frames again when overrun at the end
+            // of the ring. They are undamaged.
             for _ in 0..64 {
                 let Some(frame) = rump.receive() else { break };
                 assert!(frames::number_of(&frame).is_some());
@@ -199,22 +204,25 @@ fn all_kinds_of_writers_and_readers_share_a_ring_at_once() {
     assert!(rump.generation() > 50, "{}", rump.generation());
 }
 
-/// Says so when it is dropped, by a failed assertion as well: nobody is waited for in vain.
-struct Over<'o>(&'o AtomicBool);
+/// Stops the listener when dropped, also by a failed assertion, so that the scope does not wait in
+/// vain.
+struct StopOnDrop<'o>(&'o AtomicBool);
 
-impl Drop for Over<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
+        // Pairs with the Acquire in the loop of the listener.
         self.0.store(true, Ordering::Release);
     }
 }
 
-/// Writers of ours are killed at any moment, and nobody of our kind is left but one that listens: it is enough for the rump kernels
-/// to go on, and nothing that was left makes one assert or hear what nobody sent.
+/// Writers of ours are killed at any moment, and only a listener of ours is left. It is enough for
+/// the rump kernels to continue, and nothing the writers left makes one assert or receive a frame
+/// that was not sent.
 #[test]
-fn rump_kernels_go_on_when_writers_of_ours_are_killed() {
+fn rump_kernels_continue_when_writers_of_ours_are_killed() {
     const ROUNDS: u64 = 60;
     const MORE_THAN_THE_RING_HOLDS: u64 = 100_000;
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let path = lab.path("lan.bus");
     frames::write_pcap(
@@ -227,12 +235,13 @@ fn rump_kernels_go_on_when_writers_of_ours_are_killed() {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            // Pairs with the Release in `StopOnDrop`.
             while !over.load(Ordering::Acquire) {
                 listener.discard_pending();
                 listener.wait(Some(Duration::from_millis(50))).unwrap();
             }
         });
-        let _over = Over(&over);
+        let _stop = StopOnDrop(&over);
         let mut held = 0;
         let mut round = |round: u64| {
             let mut writer =
@@ -250,17 +259,19 @@ fn rump_kernels_go_on_when_writers_of_ours_are_killed() {
             let mut new = RumpPeer::attach(&path, [0xb2, 0xa0, 0, 0, 0, 2]);
             assert!(
                 std::iter::from_fn(|| new.receive()).take(9).count() <= 1,
-                "a newcomer hears the newest frame at most"
+                "a newcomer reads at most the newest frame"
             );
             let mark = 1 << 40 | round;
             new.send([frames::numbered(60, mark)]);
             let mut heard = 0;
-            while frames::number_of(&old.receive().expect("the mark comes")).expect("a frame somebody sent")
+            while frames::number_of(&old.receive().expect("the mark comes"))
+                .expect("a frame of a known sender")
                 != mark
             {
                 heard += 1;
                 if heard % MORE_THAN_THE_RING_HOLDS == 0 {
-                    // Its known fault: it was overrun, and the mark went around the end of the ring.
+                    // Its known fault: it was overrun, and the mark wrapped around the end of the
+                    // ring.
                     let state = bus.state();
                     assert!(state.first > state.last && state.last > state.ring_size - 100, "{state:?}");
                     println!("FAULT {state:?}");

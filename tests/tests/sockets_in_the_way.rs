@@ -1,5 +1,5 @@
-//! Sockets that cannot be used, and sockets that are in the way only until somebody looks: the first are refused in one line and
-//! left alone, the second never need to be removed by hand.
+//! Sockets that cannot be used, and stale sockets. The first are refused in one line and left
+//! alone. The second never need to be removed by hand.
 
 use system_tests::{Lab, Process, lab, port};
 
@@ -7,7 +7,8 @@ fn attach(lab: &Lab, bus: &str, port: &str) -> Process {
     lab.ready(["attach", &lab.arg(bus), port])
 }
 
-/// Whether the node behind `socket` takes a client: a second node calls it, and a ping crosses both.
+/// Asserts that the node behind `m.sock` accepts a client: a second node connects, and a ping
+/// crosses both.
 fn takes_a_client(lab: &Lab) {
     let _host = lab.ready(["host", &lab.arg("lan.bus"), "10.0.0.2/24"]);
     let _caller = lab.ready(["attach", &lab.arg("far.bus"), &port::client(&lab.path("m.sock"), 0, "")]);
@@ -27,7 +28,7 @@ fn a_socket_in_a_folder_that_is_not_there_is_refused() {
 }
 
 #[test]
-fn a_socket_in_use_is_refused_and_goes_on_working() {
+fn a_socket_in_use_is_refused_and_keeps_working() {
     let lab = lab!();
     let port = port::server(&lab.path("m.sock"), 0, "");
     let _first = attach(&lab, "lan.bus", &port);
@@ -54,7 +55,7 @@ fn a_folder_where_no_socket_may_be_made_is_refused() {
     let port = port::server(&lab.path("locked/m.sock"), 0, "");
     lab.run(["attach", &lab.arg("lan.bus"), &port]).fails_with(2, &["locked/m.sock", "permission denied"]);
     assert!(!lab.path("lan.bus").exists(), "nothing was changed");
-    // The folder can be removed with the lab only when it may be listed.
+    // The lab can remove the folder only if it may list it.
     std::fs::set_permissions(lab.path("locked"), std::os::unix::fs::PermissionsExt::from_mode(0o700))
         .unwrap();
 }
@@ -98,11 +99,11 @@ fn an_interrupted_node_removes_only_its_own_socket() {
     let lab = lab!();
     let port = port::server(&lab.path("m.sock"), 0, "");
     let node = attach(&lab, "lan.bus", &port);
-    // Somebody has put another one in its place.
+    // Another node's socket takes its place.
     std::fs::remove_file(lab.path("m.sock")).unwrap();
     let _theirs = attach(&lab, "other.bus", &port);
     let _ = node.interrupt();
-    assert!(lab.path("m.sock").exists(), "it is another's by now");
+    assert!(lab.path("m.sock").exists(), "it belongs to another process by now");
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! The kernel's TCP between two network namespaces, over TAP interfaces on one bus: every byte arrives, whoever leaves checksums
-//! and segmentation to the station; and how fast, beside VDE doing the same.
+//! The kernel's TCP between two network namespaces, over TAP interfaces on one bus. Every byte
+//! arrives, whichever side leaves checksums and segmentation to its station. The rate is compared
+//! with that of VDE.
 
 use system_tests::namespace::{self, Namespace};
-use system_tests::turn::Turn;
-use system_tests::{Lab, Process, WAIT_TIMEOUT, lab, require, wait};
+use system_tests::{CpuLock, Lab, Process, WAIT_TIMEOUT, lab, require, wait};
 
 const ALICE: [&str; 2] = ["10.0.0.1/24", "fd00::1/64"];
 const BOB: [&str; 2] = ["10.0.0.2/24", "fd00::2/64"];
@@ -34,7 +34,7 @@ impl<'l> Pair<'l> {
     }
 }
 
-/// Sends from one to the other and compares.
+/// Sends from one namespace to the other, and compares every byte.
 fn transfer(lab: &Lab, from: &Namespace<'_>, to: &Namespace<'_>, address: &str) {
     let program = lab.reach(env!("CARGO_BIN_EXE_tcp-transfer").as_ref());
     let receiver = to.spawn(&program, ["receive", address, BYTES]);
@@ -46,10 +46,10 @@ fn transfer(lab: &Lab, from: &Namespace<'_>, to: &Namespace<'_>, address: &str) 
 }
 
 fn every_byte_arrives(alice_keys: &str, bob_keys: &str) {
-    if !namespace::can_be_had() {
+    if !namespace::available() {
         return;
     }
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let pair = Pair::new(&lab, alice_keys, bob_keys);
     transfer(&lab, &pair.alice, &pair.bob, "10.0.0.2:1000");
@@ -75,7 +75,7 @@ fn every_byte_arrives_when_only_one_leaves_work_to_its_station() {
 
 #[test]
 fn an_interface_that_is_set_down_or_deleted_is_no_trouble_for_the_others() {
-    if !namespace::can_be_had() {
+    if !namespace::available() {
         return;
     }
     let lab = lab!();
@@ -85,7 +85,7 @@ fn an_interface_that_is_set_down_or_deleted_is_no_trouble_for_the_others() {
         space.spawn(lab.program(), ["attach", &bus, "tap:name=one", "tap:name=two,mac=02:00:00:00:00:02"]);
     node.wait_for_line("ready");
     let _host = lab.ready(["host", &bus, "10.0.0.9/24"]);
-    // Each is reached by its own way, whatever routes there are.
+    // Each ping uses its own interface, whatever routes there are.
     let answers = |interface: &str| {
         let ping = ["-I", interface, "-c", "1", "-W", "1", "10.0.0.9"];
         wait::poll(WAIT_TIMEOUT, || {
@@ -106,7 +106,7 @@ fn an_interface_that_is_set_down_or_deleted_is_no_trouble_for_the_others() {
     space.ip("link delete one");
     node.wait_for_line("tap one: the interface was deleted");
     assert!(answers("two"));
-    // Without any there is nothing left to be done.
+    // Without any interface the node has nothing left to do.
     space.ip("link delete two");
     let ended = node.finish(WAIT_TIMEOUT);
     assert_eq!(ended.status.code(), Some(1), "{ended}");
@@ -114,13 +114,13 @@ fn an_interface_that_is_set_down_or_deleted_is_no_trouble_for_the_others() {
 }
 
 #[test]
-fn what_keeps_an_interface_from_being_made_is_said() {
-    if !namespace::can_be_had() {
+fn what_keeps_an_interface_from_being_created_is_reported() {
+    if !namespace::available() {
         return;
     }
     let lab = lab!();
     let bus = lab.arg("lan.bus");
-    // Unprivileged, and in nobody's namespace.
+    // Unprivileged, and outside of any namespace of its own.
     lab.run(["attach", &bus, "tap:name=tap0"]).fails_with(2, &["not allowed to open tap0", "unshare -Urn"]);
     let space = Namespace::new(&lab);
     let first = space.spawn(lab.program(), ["attach", &bus, "tap:name=tap0"]);
@@ -133,7 +133,7 @@ fn what_keeps_an_interface_from_being_made_is_said() {
         .fails_with(2, &["no kind of port called 'tapp'", "did you mean 'tap'?"]);
 }
 
-/// Bits a second that `iperf3` gets from Alice to Bob in one second.
+/// Returns the bits a second that `iperf3` gets from Alice to Bob in one second.
 fn iperf(lab: &Lab, alice: &Namespace<'_>, bob: &Namespace<'_>) -> f64 {
     let server = bob.spawn("iperf3", ["--server", "--one-off", "--forceflush"]);
     server.wait_for_line("Server listening");
@@ -143,7 +143,7 @@ fn iperf(lab: &Lab, alice: &Namespace<'_>, bob: &Namespace<'_>) -> f64 {
     report["end"]["sum_received"]["bits_per_second"].as_f64().expect("a rate")
 }
 
-/// The best of several runs: others use the machine, too.
+/// Returns the best of three runs, because other programs use the machine, too.
 fn best_of_three(mut rate: impl FnMut() -> f64) -> f64 {
     (0..3).map(|_| rate()).fold(0.0, f64::max)
 }
@@ -151,10 +151,10 @@ fn best_of_three(mut rate: impl FnMut() -> f64) -> f64 {
 #[test]
 fn tcp_is_at_least_twice_as_fast_as_over_vde() {
     require!("iperf3", "vde_switch", "vde_plug2tap");
-    if !namespace::can_be_had() {
+    if !namespace::available() {
         return;
     }
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let ours = |keys: &str| {
         let lab = lab!();
         let pair = Pair::new(&lab, keys, keys);

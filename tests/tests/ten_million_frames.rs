@@ -1,33 +1,34 @@
-//! Ten million 64-byte frames with sequence numbers, memif -> bus -> memif: each is received once, in order, or lost; and where the
-//! receiver sets the pace, none is.
+//! Ten million 64-byte frames with sequence numbers, memif -> bus -> memif. Each is received once
+//! and in order, or lost. Where the receiver sets the pace, none is lost.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use memif::ClientOptions;
 use system_tests::memifpeer::MemifPeer;
-use system_tests::turn::Turn;
-use system_tests::{frames, lab, port};
+use system_tests::{CpuLock, frames, lab, port};
 
 const FRAMES: u64 = 10_000_000;
 const LEN: usize = 64;
 
-/// How many frames may be on their way when the receiver sets the pace: less than any ring on the way holds.
+/// How many frames may be in flight when the receiver sets the pace: fewer than any ring on the
+/// path holds.
 const WINDOW: u64 = 512;
 
 /// Debug builds on shared cores manage well over a hundred thousand a second.
 const DEADLINE: Duration = Duration::from_mins(3);
 
-/// What a receiver has seen.
+/// The frames a receiver has counted.
 #[derive(Debug, Default)]
 struct Seen {
     received: u64,
     lost: u64,
 }
 
-/// Sends all of them from one memif peer to another through a node and its bus, `window` at most ahead of the receiver.
+/// Sends all frames from one memif peer to another through a node and its bus, at most `window`
+/// ahead of the receiver.
 fn transfer(window: Option<u64>) -> Seen {
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let socket = lab.path("m.sock");
     let ports = [port::server(&socket, 0, ""), port::server(&socket, 1, "")];
@@ -39,31 +40,31 @@ fn transfer(window: Option<u64>) -> Seen {
     let started = Instant::now();
     let seen = std::thread::scope(|scope| {
         scope.spawn(|| send(&mut alice, window, &next, &done));
-        let _done = Done(&done);
+        let _done = StopOnDrop(&done);
         receive(&mut bob, &next, started)
     });
     eprintln!("{seen:?} in {:?}", started.elapsed());
     seen
 }
 
-/// Ends the sender when the receiver has ended, also by failing.
-struct Done<'a>(&'a AtomicBool);
+/// Stops the sender when the receiver ends, also when it panics.
+struct StopOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for Done<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-/// Sends frames 0.. in order, and after the last goes on with higher numbers until the receiver has seen one of those: so the
-/// loss of the last ones is seen, too.
+/// Sends frames in order from 0 on. After the last it continues with higher numbers until the
+/// receiver has seen one of them, so that the loss of the last frames is noticed, too.
 fn send(alice: &mut MemifPeer, window: Option<u64>, next: &AtomicU64, done: &AtomicBool) {
     let mut number = 0;
     let template = frames::patterned(LEN, 0);
     while !done.load(Ordering::Relaxed) {
         let room =
             window.map_or(u64::MAX, |window| (next.load(Ordering::Relaxed) + window).saturating_sub(number));
-        // Behind the last one, a few are enough.
+        // After the last one, a few are enough.
         let batch = if number < FRAMES { 256.min(FRAMES - number) } else { 1 };
         let numbers = number..number + batch.min(room);
         let frames = numbers.map(|number| {
@@ -92,7 +93,7 @@ fn receive(bob: &mut MemifPeer, next: &AtomicU64, started: Instant) -> Seen {
                 "{frame:02x?}"
             );
             assert!(number >= expected, "frame {number} came twice or out of order: {expected} was due");
-            // Those behind the last one only tell that it is over.
+            // Frames after the last one only mark the end.
             seen.lost += number.min(FRAMES) - expected.min(FRAMES);
             seen.received += u64::from(number < FRAMES);
             expected = number + 1;
@@ -109,7 +110,7 @@ fn receive(bob: &mut MemifPeer, next: &AtomicU64, started: Instant) -> Seen {
 fn what_was_sent_at_full_speed_is_received_or_lost() {
     let seen = transfer(None);
     assert_eq!(seen.received + seen.lost, FRAMES);
-    // A receiver that shares two cores with a sender and a node loses some, not most of it.
+    // A receiver that shares two cores with a sender and a node loses some frames, but not most.
     assert!(seen.received > FRAMES / 10, "{seen:?}");
 }
 

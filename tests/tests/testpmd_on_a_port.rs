@@ -1,12 +1,11 @@
-//! One testpmd on a port of `busctl attach`, as client and as server: its frames arrive on the bus, where another station, a
-//! live dump and a pcap have them, and it answers pings from the bus.
+//! One testpmd on a port of `busctl attach`, as client and as server. Its frames arrive at another
+//! station on the bus, in a live dump and in a pcap, and it answers pings from the bus.
 
 use std::path::Path;
 
 use system_tests::reference::RumpPeer;
 use system_tests::testpmd::{BURST, Setup};
-use system_tests::turn::Turn;
-use system_tests::{Lab, Process, Testpmd, WAIT_TIMEOUT, frames, lab, port, require};
+use system_tests::{CpuLock, Lab, Process, Testpmd, WAIT_TIMEOUT, frames, lab, port, require};
 
 const STATION: frames::Mac = [0xb2, 0xa0, 0, 0, 0, 1];
 const TESTPMD: frames::Mac = [0x02, 0, 0, 0, 0, 0x07];
@@ -26,7 +25,7 @@ impl TestpmdIs {
         setup.key("mac=02:00:00:00:00:07")
     }
 
-    /// Starts testpmd and the node on the bus, the one that listens first.
+    /// Starts testpmd and the node on the bus. The one that listens starts first.
     fn join(self, lab: &Lab, setup: impl Fn(Setup) -> Setup) -> (Process, Testpmd) {
         let (bus, socket) = (lab.arg("lan.bus"), lab.path("m.sock"));
         match self {
@@ -42,10 +41,10 @@ impl TestpmdIs {
     }
 }
 
-/// Testpmd sends as fast as it can. Everybody is overrun, and still gets frames that are whole.
+/// Testpmd sends at full speed. Every reader is overrun, and still receives undamaged frames.
 fn a_flood_reaches_a_station_and_a_pcap(role: TestpmdIs) {
     require!("dpdk-testpmd", "tcpdump");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let bus = lab.path("lan.bus");
     let (_node, mut testpmd) = role.join(&lab, |setup| setup.forwards("txonly"));
@@ -80,10 +79,11 @@ fn a_flood_from_a_testpmd_server_reaches_a_station_and_a_pcap() {
     a_flood_reaches_a_station_and_a_pcap(TestpmdIs::Server);
 }
 
-/// A known number of frames, slow enough for everybody: each arrives once, at a station and in a live dump.
+/// A known number of frames, slow enough for every reader: each arrives once, at a station and in a
+/// live dump.
 fn a_burst_arrives_whole(role: TestpmdIs) {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let (_node, mut testpmd) = role.join(&lab, |setup| setup.frame_bytes(1514));
     testpmd.wait_for_link();
@@ -99,7 +99,7 @@ fn a_burst_arrives_whole(role: TestpmdIs) {
     assert_eq!(testpmd.stats().tx_packets, 3 * BURST);
     dump.wait_for_line(&format!("packet {}, ", 3 * BURST - 1));
 
-    // A sentinel from the bus: whatever came before it has been seen.
+    // A sentinel from the bus: when it arrives, every earlier frame has been read.
     let sentinel = frames::numbered(60, 0);
     RumpPeer::attach(&lab.path("lan.bus"), [0xb2, 0xa0, 0, 0, 0, 2]).send([&sentinel]);
     assert!(station.wait(WAIT_TIMEOUT) == Some(sentinel), "nothing came twice");
@@ -121,7 +121,7 @@ fn a_burst_from_a_testpmd_server_arrives_whole() {
 
 fn pings_are_answered(role: TestpmdIs) {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let (_node, mut testpmd) = role.join(&lab, |setup| setup.forwards("icmpecho"));
     testpmd.wait_for_link();
@@ -157,7 +157,7 @@ fn a_testpmd_server_answers_pings_from_the_bus() {
 #[test]
 fn frames_longer_than_a_buffer_arrive_from_a_testpmd_client() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let (_node, mut testpmd) =
         TestpmdIs::Client.join(&lab, |setup| setup.key("bsize=512").key("rsize=8").frame_bytes(1514));
@@ -177,7 +177,7 @@ fn frames_longer_than_a_buffer_arrive_from_a_testpmd_client() {
 #[test]
 fn frames_arrive_through_an_abstract_socket() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let name = lab.path("abstract");
     let ports = [

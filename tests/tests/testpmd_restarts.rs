@@ -1,16 +1,17 @@
-//! The node is restarted under testpmd, and testpmd under the node, with `kill -9`. Testpmd's client never calls again by itself
-//! and its server trips over the socket it left; ours never needs anything removed.
+//! The node is restarted under testpmd, and testpmd under the node, with `kill -9`. Testpmd's
+//! client never reconnects by itself, and its server fails on the socket it left. Ours never needs
+//! anything removed.
 
 use system_tests::reference::RumpPeer;
 use system_tests::testpmd::BURST;
-use system_tests::turn::Turn;
-use system_tests::{Lab, Testpmd, WAIT_TIMEOUT, frames, lab, port, require};
+use system_tests::{CpuLock, Lab, Testpmd, WAIT_TIMEOUT, frames, lab, port, require};
 
-/// Frames go both ways: a burst of testpmd's comes to a station on the bus, and one of the station's to testpmd.
+/// Asserts that frames flow both ways: a burst of testpmd's reaches a station on the bus, and one
+/// of the station's reaches testpmd.
 fn traffic_flows(lab: &Lab, testpmd: &mut Testpmd) {
     testpmd.wait_for_link();
     let mut station = RumpPeer::attach(&lab.path("lan.bus"), [0xb2, 0xa0, 0, 0, 0, 1]);
-    // Attached to a used bus, it sees the newest old frame once.
+    // On a used bus, a rump kernel that attaches reads the newest old frame once.
     while station.receive().is_some() {}
     testpmd.command("stop");
     let before = testpmd.stats();
@@ -20,15 +21,16 @@ fn traffic_flows(lab: &Lab, testpmd: &mut Testpmd) {
     }
     station.send((0..10).map(|number| frames::numbered(100, number)));
     testpmd.wait_for_rx(before.rx_packets + 10);
-    // A testpmd that is forwarding when its peer dies is often killed by its own driver, which unmaps the rings in one thread
-    // while another polls them (22.11: SIGSEGV in librte_net_memif). That would be a test of DPDK.
+    // A testpmd that is forwarding when its peer dies is often killed by its own driver, which
+    // unmaps the rings in one thread while another polls them (22.11: SIGSEGV in librte_net_memif).
+    // This test is not about DPDK.
     testpmd.command("stop");
 }
 
 #[test]
 fn a_testpmd_client_is_back_after_the_node_was_killed_and_its_own_port_restarted() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let (bus, socket) = (lab.arg("lan.bus"), lab.path("m.sock"));
     let port = port::server(&socket, 0, "");
@@ -52,7 +54,7 @@ fn a_testpmd_client_is_back_after_the_node_was_killed_and_its_own_port_restarted
 #[test]
 fn a_new_testpmd_client_takes_the_place_of_one_that_was_killed() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let socket = lab.path("m.sock");
     let _node = lab.ready(["attach", &lab.arg("lan.bus"), &port::server(&socket, 0, "")]);
@@ -66,10 +68,10 @@ fn a_new_testpmd_client_takes_the_place_of_one_that_was_killed() {
 #[test]
 fn our_client_calls_a_testpmd_server_again_by_itself() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let socket = lab.path("m.sock");
-    // The node comes first: nobody listens yet, and it goes on calling.
+    // The node starts first: no server listens yet, and the node keeps calling.
     let mut node = lab.spawn(["attach", &lab.arg("lan.bus"), &port::client(&socket, 0, "")]);
     for _ in 0..3 {
         let mut testpmd = Testpmd::server(&socket, 0).start(&lab);
@@ -84,7 +86,7 @@ fn our_client_calls_a_testpmd_server_again_by_itself() {
 #[test]
 fn a_testpmd_server_takes_our_client_back_after_the_node_was_killed() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let socket = lab.path("m.sock");
     let mut testpmd = Testpmd::server(&socket, 0).start(&lab);
@@ -96,11 +98,12 @@ fn a_testpmd_server_takes_our_client_back_after_the_node_was_killed() {
     testpmd.quit().succeeds();
 }
 
-/// A peer that stands still holds up nobody: the other port of the node goes on, and so does the peer when it is let go.
+/// A suspended peer does not delay others: the other port of the node continues, and so does the
+/// peer when it is resumed.
 #[test]
-fn a_testpmd_that_stands_still_holds_up_nobody_else() {
+fn a_suspended_testpmd_does_not_delay_others() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let (bus, socket) = (lab.arg("lan.bus"), lab.path("m.sock"));
     let _node = lab.ready(["attach", &bus, &port::server(&socket, 0, ""), &port::server(&socket, 1, "")]);

@@ -1,12 +1,12 @@
-//! What the other tests rely on: children are nobody in particular, die with their owner, and say why when they fail; and a
-//! missing peer is never taken for a passed test.
+//! What the other tests rely on. Children are unprivileged, die with their owner, and report why
+//! they fail. A test with a missing peer never counts as passed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use system_tests::{Process, WAIT_TIMEOUT, lab, require, wait};
 
-/// The message of the panic that `code` ends in.
+/// Returns the message of the panic that `code` ends in.
 fn panic_of(code: impl FnOnce()) -> String {
     let panic = catch_unwind(AssertUnwindSafe(code)).expect_err("it should have panicked");
     panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "?".into())
@@ -34,14 +34,15 @@ fn a_dropped_process_takes_its_children_with_it() {
     let child = std::path::Path::new(&child);
     assert!(child.exists());
     drop(parent);
-    // Whoever inherits the dead child reaps it when it likes: gone, or a zombie with nothing left of it.
+    // The process that inherits the dead child may reap it late, so it is gone or a zombie with an
+    // empty command line.
     wait::until("the grandchild is dead", WAIT_TIMEOUT, || {
         std::fs::read(child.join("cmdline")).map_or(true, |cmdline| cmdline.is_empty())
     });
 }
 
 #[test]
-fn waiting_in_vain_says_all_that_was_said() {
+fn a_wait_in_vain_reports_all_output() {
     let lab = lab!();
     let mut command = lab.command("bash");
     command.args(["-c", "echo to be; echo or not >&2"]);
@@ -53,7 +54,7 @@ fn waiting_in_vain_says_all_that_was_said() {
 }
 
 #[test]
-fn what_a_child_says_last_is_not_lost() {
+fn the_last_output_of_a_child_is_not_lost() {
     let lab = lab!();
     for number in 0..50 {
         let mut command = lab.command("bash");

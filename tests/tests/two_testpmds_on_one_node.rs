@@ -1,11 +1,11 @@
-//! Two testpmds on two ports of one node see each other's frames, and a third party on the bus sees both.
+//! Two testpmds on two ports of one node see each other's frames, and a third station on the bus
+//! sees both.
 
 use system_tests::reference::RumpPeer;
 use system_tests::testpmd::BURST;
-use system_tests::turn::Turn;
-use system_tests::{Lab, Testpmd, WAIT_TIMEOUT, frames, lab, port, require, wait};
+use system_tests::{CpuLock, Lab, Testpmd, WAIT_TIMEOUT, frames, lab, port, require, wait};
 
-/// How many of the frames in `pcap` came from `mac`.
+/// Returns how many of the frames in `pcap` came from `mac`.
 fn sent_by(pcap: &[Vec<u8>], mac: frames::Mac) -> u64 {
     pcap.iter().filter(|frame| frame[6..12] == mac).count() as u64
 }
@@ -18,9 +18,9 @@ fn they_see_each_other(lab: &Lab, alice: &mut Testpmd, bob: &mut Testpmd) {
     dump.wait_for_line("bus version 3");
     let capture =
         lab.spawn(["dump", &bus, "-f", "-c", &(5 * BURST).to_string(), "-w", &lab.arg("both.pcap")]);
-    // The capture starts with what is on the bus, so nothing has to be waited for: it cannot miss anything.
+    // The capture starts with what is on the bus, so it misses nothing and needs no wait.
 
-    // Each listens while the other speaks, and both go on listening when they have spoken.
+    // Each receives while the other sends, and both continue to receive after they have sent.
     bob.command("start");
     alice.start_with_bursts(2);
     bob.wait_for_rx(2 * BURST);
@@ -40,7 +40,7 @@ fn they_see_each_other(lab: &Lab, alice: &mut Testpmd, bob: &mut Testpmd) {
 #[test]
 fn two_testpmd_clients_on_one_socket_see_each_other() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let socket = lab.path("m.sock");
     let ports = [port::server(&socket, 0, ""), port::server(&socket, 1, "")];
@@ -53,7 +53,7 @@ fn two_testpmd_clients_on_one_socket_see_each_other() {
 #[test]
 fn a_testpmd_client_and_a_testpmd_server_see_each_other() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let (ours, theirs) = (lab.path("ours.sock"), lab.path("theirs.sock"));
     let mut bob = Testpmd::server(&theirs, 0).key("mac=02:00:00:00:00:0b").start(&lab);
@@ -63,11 +63,12 @@ fn a_testpmd_client_and_a_testpmd_server_see_each_other() {
     they_see_each_other(&lab, &mut alice, &mut bob);
 }
 
-/// One floods, the other echoes nothing: the flood must not keep a third station's ping from its answer.
+/// One testpmd floods the bus. The flood must not keep the other from answering a third station's
+/// ping.
 #[test]
 fn a_flood_on_one_port_leaves_another_port_reachable() {
     require!("dpdk-testpmd");
-    let _turn = Turn::take();
+    let _cpus = CpuLock::acquire();
     let lab = lab!();
     let (bus, socket) = (lab.arg("lan.bus"), lab.path("m.sock"));
     let _node = lab.ready(["attach", &bus, &port::server(&socket, 0, ""), &port::server(&socket, 1, "")]);
@@ -77,7 +78,8 @@ fn a_flood_on_one_port_leaves_another_port_reachable() {
     echo.wait_for_link();
     let mut station = RumpPeer::attach(&lab.path("lan.bus"), [0xb2, 0xa0, 0, 0, 0, 1]);
     assert!(station.wait(WAIT_TIMEOUT).is_some(), "the flood is on the bus");
-    // Under a flood the bus overruns its readers, so frames are lost by design: some answer has to come, not every one.
+    // Under a flood the bus overruns its readers, so frames are lost by design: some answers must
+    // come, not all.
     let pinged = wait::poll(WAIT_TIMEOUT, || {
         let ping = ["ping", &bus, "10.0.0.9", "--from", "10.0.0.1/24", "-c", "5", "-i", "0.05", "--json"];
         let answer: serde_json::Value = serde_json::from_str(&lab.run(ping).stdout).ok()?;

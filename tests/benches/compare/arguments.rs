@@ -1,10 +1,10 @@
-//! What the command line asks for.
+//! The command line.
 
 use std::time::Duration;
 
 use crate::SECTIONS;
 
-/// See the program's first comment.
+/// The parsed command line; the comment at the top of `main.rs` lists its words.
 #[derive(Debug)]
 pub(crate) struct Arguments {
     sections: Vec<String>,
@@ -23,7 +23,7 @@ impl Arguments {
                 text.parse::<f64>().map_err(|why| format!("{word} {text}: {why}"))
             };
             match word.as_str() {
-                // Cargo says so to every benchmark.
+                // Cargo passes this to every benchmark.
                 "--bench" => {}
                 "--json" => arguments.json = true,
                 "--rounds" => {
@@ -61,7 +61,7 @@ impl Arguments {
         Ok(arguments)
     }
 
-    /// Whether a section was asked for, by name or with all others.
+    /// Returns whether a section was requested, by name or with all others.
     pub(crate) fn wants(&self, name: &str) -> bool {
         self.sections.is_empty() || self.sections.iter().any(|wanted| wanted == name)
     }

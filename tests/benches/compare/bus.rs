@@ -1,33 +1,34 @@
-//! The bus beside a ring without a protocol, and with many who listen.
+//! The bus compared with a ring without a protocol, and with many listeners.
 
-use crate::contest::{Judge, Sheet, Target};
+use crate::comparison::{Criterion, Table, Target};
 use crate::ours::{self, bench, figure, rate};
 use crate::plain_ring;
 
-/// One writer, one polling reader.
-pub(crate) fn beside_a_plain_ring(sheet: &mut Sheet<'_>) {
-    let (lab, time) = (ours::lab(), sheet.time());
-    sheet.heading("bus: one writer, one polling reader", "million frames/s received", "plain ring");
+/// Compares the bus with the plain ring, with one writer and one polling reader.
+pub(crate) fn beside_a_plain_ring(table: &mut Table<'_>) {
+    let (lab, time) = (ours::lab(), table.time());
+    table.heading("bus: one writer, one polling reader", "million frames/s received", "plain ring");
     for frame in [64, 512, 1_514] {
         for burst in [1, 32, 64, 256] {
             let (frame_text, burst_text) = (frame.to_string(), burst.to_string());
             let args = ["bus", "--frame", &frame_text, "--burst", &burst_text];
-            // A burst of one is a wake-up for every frame: a system call, which the yardstick has not.
+            // A burst of one is a wake-up for every frame: a system call, which the plain ring does
+            // not make.
             let target = match (frame, burst) {
                 // 20 M frames/s where the ring does 100 M.
                 (64, 64) => Some(0.2),
                 (1_514, 32..) => Some(0.7),
                 _ => None,
             };
-            sheet.row(
+            table.row(
                 &format!("{frame} bytes, bursts of {burst}"),
-                Judge::Ratio(target),
+                Criterion::Ratio(target),
                 &mut || rate(&bench(&lab, time, &args)),
                 &mut || plain_ring::rate(&lab.path("plain"), frame, burst, time),
             );
         }
     }
-    sheet.alone(
+    table.alone(
         "64 bytes, bursts of 64, by itself",
         "million frames/s",
         Some(Target::AtLeast(20.0)),
@@ -35,19 +36,19 @@ pub(crate) fn beside_a_plain_ring(sheet: &mut Sheet<'_>) {
     );
 }
 
-/// What those who only listen cost a writer.
-pub(crate) fn with_many_taps(sheet: &mut Sheet<'_>) {
-    let (lab, time) = (ours::lab(), sheet.time());
+/// Measures what listeners cost a writer.
+pub(crate) fn with_many_taps(table: &mut Table<'_>) {
+    let (lab, time) = (ours::lab(), table.time());
     let cost = |stations, frame| {
         let args = ["bus", "--taps", "--burst", "32", "--stations", stations, "--frame", frame];
         let report = bench(&lab, time, &args);
         figure(&report, "tx_cpu_seconds") * 1e9 / figure(&report, "sent")
     };
-    sheet.heading("bus: 16 awake taps", "processor time of the writer, ns a frame", "1 tap");
+    table.heading("bus: 16 awake taps", "processor time of the writer, ns a frame", "1 tap");
     for frame in ["64", "1514"] {
-        sheet.row(
+        table.row(
             &format!("{frame} bytes, bursts of 32"),
-            Judge::Cost(1.0),
+            Criterion::Cost(1.0),
             &mut || cost("17", frame),
             &mut || cost("2", frame),
         );

@@ -1,31 +1,31 @@
-//! Our figures beside those of others, in the same minutes on the same machine.
+//! Compares our figures with those of other programs, in the same minutes on the same machine.
 //!
 //! ```text
 //! cargo bench -p system-tests --bench compare -- [bus] [rump] [taps] [latency] [memif] [interrupt] [adapter] [idle]
 //!     [--rounds N] [--seconds S] [--json]
 //! ```
 //!
-//! A machine that others use as well is fast in one minute and slow in the next. So ours and theirs take turns, for a short time
-//! each, and what counts is the ratio in each round, and the median of these: docs/BENCHMARKS.md says what every row is. No time
-//! is asserted; a target that is missed is said to be.
+//! A shared machine is fast in one minute and slow in the next. So ours and theirs alternate, for a
+//! short time each, and the result is the median of the ratios in each round. docs/BENCHMARKS.md
+//! explains every row. No time is asserted; a missed target is reported.
 
 mod adapter;
 mod arguments;
 mod bus;
-mod contest;
-mod core;
+mod comparison;
+mod cpu;
 mod idle;
 mod latency;
 mod memif;
 mod ours;
 mod plain_ring;
-mod race;
 mod rump;
+mod throughput;
 mod vde;
 
 use self::arguments::Arguments;
-use self::contest::Sheet;
-use system_tests::turn::Turn;
+use self::comparison::Table;
+use system_tests::CpuLock;
 
 fn main() {
     let arguments = match Arguments::read(std::env::args().skip(1)) {
@@ -36,20 +36,20 @@ fn main() {
         }
     };
     // Tests that keep the processors busy wait meanwhile.
-    let _turn = Turn::take();
-    let mut sheet = Sheet::new(&arguments);
+    let _cpus = CpuLock::acquire();
+    let mut table = Table::new(&arguments);
     for (name, section) in SECTIONS {
         if arguments.wants(name) {
-            section(&mut sheet);
+            section(&mut table);
         }
     }
-    sheet.finish();
+    table.finish();
 }
 
-/// Makes the rows of one subject.
-type Section = fn(&mut Sheet<'_>);
+/// Measures the rows of one subject.
+type Section = fn(&mut Table<'_>);
 
-/// What there is to compare, by name.
+/// The sections, by name.
 const SECTIONS: [(&str, Section); 8] = [
     ("bus", bus::beside_a_plain_ring),
     ("rump", rump::beside_rump_kernels),

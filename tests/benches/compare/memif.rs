@@ -1,55 +1,56 @@
-//! memif beside two of DPDK's testpmd over its `net_memif`: with the same frames, ring and burst, and the same side sending.
+//! memif compared with two of DPDK's testpmd over its `net_memif`, with the same frames, ring and
+//! burst, and the same role sending.
 
 use serde_json::Value;
 use system_tests::{Lab, Testpmd, WAIT_TIMEOUT, require};
 
-use crate::contest::{Judge, Sheet, Target};
+use crate::comparison::{Criterion, Table, Target};
 use crate::ours::{self, bench, bench_args, figure, rate};
 use crate::plain_ring;
 
-/// Where ours runs when it is alone; testpmd's forwarding is on the other processor.
+/// The processor of ours where testpmd is the other end. Testpmd forwards on the other processor.
 const OUR_CPU: &str = "0";
 
-/// Two of ours, two of theirs, and one of each.
-pub(crate) fn beside_testpmd(sheet: &mut Sheet<'_>) {
-    let (lab, time) = (ours::lab(), sheet.time());
+/// Compares two of ours, and one of each, with two of theirs.
+pub(crate) fn beside_testpmd(table: &mut Table<'_>) {
+    let (lab, time) = (ours::lab(), table.time());
     let testpmd = require::program("dpdk-testpmd");
     for (frame, faster) in [(64_u32, 1.5), (1_514, 1.2)] {
         let text = frame.to_string();
         let title = format!("memif, {frame} bytes, bursts of 32, ring of 1,024");
         if testpmd {
-            sheet.heading(&title, "million frames/s received", "testpmd pair");
+            table.heading(&title, "million frames/s received", "testpmd pair");
             for sender in ["client", "server"] {
                 let receiver = if sender == "client" { "server" } else { "client" };
                 let mut theirs = Pair::start(&lab, frame, sender);
                 let what = |pair: &str| format!("{pair}, the {sender} sends");
                 let args = ["memif", "--frame", &text, "--burst", "32", "--sender", sender];
-                sheet.row(
+                table.row(
                     &what("ours to ours"),
-                    Judge::Ratio(Some(faster)),
+                    Criterion::Ratio(Some(faster)),
                     &mut || rate(&bench(&lab, time, &args)),
                     &mut || theirs.rate(time),
                 );
-                sheet.row(
+                table.row(
                     &what("ours to testpmd"),
-                    Judge::Ratio(Some(1.0)),
+                    Criterion::Ratio(Some(1.0)),
                     &mut || send_to_testpmd(&lab, time, frame, sender, receiver),
                     &mut || theirs.rate(time),
                 );
-                sheet.row(
+                table.row(
                     &what("testpmd to ours"),
-                    Judge::Ratio(Some(1.0)),
+                    Criterion::Ratio(Some(1.0)),
                     &mut || receive_from_testpmd(&lab, time, frame, sender, receiver),
                     &mut || theirs.rate(time),
                 );
             }
         }
-        sheet.heading(&title, "million frames/s received", "plain ring");
+        table.heading(&title, "million frames/s received", "plain ring");
         for sender in ["client", "server"] {
             let args = ["memif", "--frame", &text, "--burst", "32", "--sender", sender];
-            sheet.row(
+            table.row(
                 &format!("ours to ours, the {sender} sends"),
-                Judge::Ratio((frame == 1_514).then_some(0.7)),
+                Criterion::Ratio((frame == 1_514).then_some(0.7)),
                 &mut || rate(&bench(&lab, time, &args)),
                 &mut || plain_ring::rate(&lab.path("plain"), 1_514.min(frame as usize), 32, time),
             );
@@ -57,20 +58,20 @@ pub(crate) fn beside_testpmd(sheet: &mut Sheet<'_>) {
     }
 }
 
-/// What a receiver takes that sleeps between packets.
-pub(crate) fn asleep(sheet: &mut Sheet<'_>) {
-    let (lab, time) = (ours::lab(), sheet.time());
-    sheet.heading("memif, 1,000 packets/s, receiver in interrupt mode", "% of a processor", "-");
+/// Measures the processor time of a receiver that sleeps between packets.
+pub(crate) fn asleep(table: &mut Table<'_>) {
+    let (lab, time) = (ours::lab(), table.time());
+    table.heading("memif, 1,000 packets/s, receiver in interrupt mode", "% of a processor", "-");
     for sender in ["client", "server"] {
         let args = ["memif", "--rx-mode", "interrupt", "--pps", "1000", "--burst", "1", "--sender", sender];
-        sheet.alone(&format!("receiver, the {sender} sends"), "%", Some(Target::AtMost(5.0)), &mut || {
+        table.alone(&format!("receiver, the {sender} sends"), "%", Some(Target::AtMost(5.0)), &mut || {
             let report = bench(&lab, time, &args);
             figure(&report, "rx_cpu_seconds") / figure(&report, "seconds") * 100.0
         });
     }
 }
 
-/// Two testpmds with a link between them, at rest.
+/// Two testpmds with a link between them, not forwarding.
 struct Pair {
     sender: Testpmd,
     receiver: Testpmd,
@@ -82,7 +83,7 @@ impl Pair {
         let (sends, receives) = ("txonly", "rxonly");
         let [server, client] = if sender == "client" { [receives, sends] } else { [sends, receives] };
         let cpu = |mode| usize::from(mode == receives);
-        // The server first: the client looks for it when it starts.
+        // The server first: the client connects when it starts.
         let mut server_end = Testpmd::server(&socket, 0)
             .forwards_on_demand(server)
             .frame_bytes(frame)
@@ -102,7 +103,7 @@ impl Pair {
         }
     }
 
-    /// Million frames a second received, by the receiver's own clock.
+    /// Returns the million frames a second received, by the receiver's own clock.
     fn rate(&mut self, time: std::time::Duration) -> f64 {
         self.receiver.command("start");
         self.sender.command("start");
@@ -119,7 +120,7 @@ fn keys(lab: &Lab, name: &str, role: &str) -> String {
     format!("role={role},id=0,socket={}", lab.arg(name))
 }
 
-/// Ours sends, in one role, and testpmd receives in the other.
+/// Measures ours as sender in one role, with testpmd as receiver in the other.
 fn send_to_testpmd(lab: &Lab, time: std::time::Duration, frame: u32, ours: &str, theirs: &str) -> f64 {
     let (name, text) = ("to-testpmd", frame.to_string());
     let keys = keys(lab, name, ours);
@@ -127,7 +128,7 @@ fn send_to_testpmd(lab: &Lab, time: std::time::Duration, frame: u32, ours: &str,
     with_testpmd(lab, name, theirs, "rxonly", frame, &bench_args(time, &args))
 }
 
-/// Testpmd sends, in one role, and ours receives in the other.
+/// Measures ours as receiver in one role, with testpmd as sender in the other.
 fn receive_from_testpmd(lab: &Lab, time: std::time::Duration, frame: u32, theirs: &str, ours: &str) -> f64 {
     let (name, text) = ("from-testpmd", frame.to_string());
     let keys = keys(lab, name, ours);
@@ -135,7 +136,7 @@ fn receive_from_testpmd(lab: &Lab, time: std::time::Duration, frame: u32, theirs
     with_testpmd(lab, name, theirs, "txonly", frame, &bench_args(time, &args))
 }
 
-/// Whoever is the server is started first.
+/// Runs `busctl` with `args` and a testpmd in `role`. The server of the two starts first.
 fn with_testpmd(lab: &Lab, name: &str, role: &str, mode: &'static str, frame: u32, args: &[String]) -> f64 {
     let socket = lab.path(name);
     let setup = if role == "server" { Testpmd::server(&socket, 0) } else { Testpmd::client(&socket, 0) };
@@ -153,7 +154,7 @@ fn with_testpmd(lab: &Lab, name: &str, role: &str, mode: &'static str, frame: u3
         drop(testpmd);
         report
     };
-    // Killed, it leaves its socket.
+    // A killed testpmd leaves its socket.
     let _ = std::fs::remove_file(&socket);
     rate(&report)
 }

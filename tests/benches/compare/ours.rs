@@ -1,21 +1,21 @@
-//! Our figures: what `busctl bench` says.
+//! Our figures, as `busctl bench` reports them.
 
 use std::time::Duration;
 
 use serde_json::Value;
 use system_tests::Lab;
 
-/// A lab around the program that cargo built for this benchmark.
+/// Opens a lab around the program that cargo built for this benchmark.
 pub(crate) fn lab() -> Lab {
     system_tests::lab!()
 }
 
-/// Runs `busctl bench` with these arguments for `time`.
+/// Runs `busctl bench` with these arguments for `time`, and returns its report.
 pub(crate) fn bench(lab: &Lab, time: Duration, args: &[&str]) -> Value {
     lab.run(bench_args(time, args)).json()
 }
 
-/// The whole command line of it.
+/// Returns the whole command line of `busctl bench`.
 pub(crate) fn bench_args(time: Duration, args: &[&str]) -> Vec<String> {
     let mut words = vec!["bench".to_owned()];
     words.extend(args.iter().map(|arg| (*arg).to_owned()));
@@ -23,12 +23,13 @@ pub(crate) fn bench_args(time: Duration, args: &[&str]) -> Vec<String> {
     words
 }
 
-/// A figure of what was said.
+/// Returns a figure of a report.
 pub(crate) fn figure(report: &Value, key: &str) -> f64 {
     report[key].as_f64().unwrap_or_else(|| panic!("no {key} in {report}"))
 }
 
-/// Million frames a second that were received, or of one that only sends, were taken.
+/// Returns the million frames a second that were received or, in the report of a sender alone,
+/// sent.
 pub(crate) fn rate(report: &Value) -> f64 {
     let key = if report["rx_pps"].is_null() { "tx_pps" } else { "rx_pps" };
     figure(report, key) / 1e6

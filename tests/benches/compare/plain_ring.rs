@@ -1,5 +1,6 @@
-//! The yardstick: bytes copied into a shared mebibyte by one thread and out of it by another, with two counts and no protocol
-//! at all. Each has a mapping of its own of a file in memory, as two processes would.
+//! The yardstick: one thread copies bytes into a shared mebibyte and another copies them out, with
+//! two counts and no protocol. Each thread has its own mapping of a file in memory, as two
+//! processes would.
 
 use std::fs::File;
 use std::path::Path;
@@ -8,14 +9,14 @@ use std::time::Duration;
 
 use memmap2::{MmapOptions, MmapRaw};
 
-use crate::race::race;
+use crate::throughput::throughput;
 
-/// Frames lie as far apart as on a bus, with the headers there.
+/// Frames are as far apart as on a bus, where each has a header.
 const HEADER: usize = 24;
 /// The two counts are on a page in front of the ring.
 const COUNTS: usize = 4_096;
 
-/// The ring, and behind its first page two counts of bytes: written, and read.
+/// A page with two counts of bytes, written and read, and the ring after it.
 struct PlainRing {
     map: MmapRaw,
 }
@@ -30,7 +31,7 @@ impl PlainRing {
 
     fn count(&self, at: usize) -> &AtomicU64 {
         assert!(at < COUNTS && at.is_multiple_of(64));
-        // SAFETY: inside the first page, aligned, and used as an atomic by everybody.
+        // SAFETY: inside the first page, aligned, and used only as an atomic by both threads.
         unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().wrapping_add(at).cast()) }
     }
 
@@ -42,14 +43,15 @@ impl PlainRing {
         self.count(128)
     }
 
-    /// Where the byte `count` of the stream lies, if `len` of them do before the end of the ring.
+    /// Returns where byte `count` of the stream is, if `len` bytes from there fit before the ring's
+    /// end.
     fn place(&self, count: u64, len: usize) -> Option<*mut u8> {
         let at = usize::try_from(count % Self::SIZE as u64).expect("below a mebibyte");
         (at + len <= Self::SIZE).then(|| self.map.as_mut_ptr().wrapping_add(COUNTS + at))
     }
 }
 
-/// Million frames a second of `len` bytes, `burst` of them at once.
+/// Returns the million frames a second of `len` bytes, copied in bursts of `burst`.
 pub(crate) fn rate(path: &Path, len: usize, burst: usize, time: Duration) -> f64 {
     let file = File::create(path).expect("a file");
     file.set_len((COUNTS + PlainRing::SIZE) as u64).expect("room");
@@ -59,7 +61,8 @@ pub(crate) fn rate(path: &Path, len: usize, burst: usize, time: Duration) -> f64
         let frame = vec![0xff_u8; len];
         let mut count = 0;
         move || {
-            // A whole ring is never ahead: what is measured is copying, not losing.
+            // The writer is never a whole ring ahead: this measures copying, not losing.
+            // Pairs with the receiver's Release of `read`.
             let ahead = count - ring.read().load(Ordering::Acquire);
             if ahead > PlainRing::SIZE as u64 - (burst as u64 + 1) * step {
                 return 0;
@@ -71,6 +74,7 @@ pub(crate) fn rate(path: &Path, len: usize, burst: usize, time: Duration) -> f64
                 }
                 count += step;
             }
+            // Pairs with the receiver's Acquire of `written`.
             ring.written().store(count, Ordering::Release);
             burst
         }
@@ -80,6 +84,7 @@ pub(crate) fn rate(path: &Path, len: usize, burst: usize, time: Duration) -> f64
         let mut frame = vec![0_u8; len];
         let mut count = 0;
         move || {
+            // Pairs with the sender's Release of `written`.
             let end = ring.written().load(Ordering::Acquire);
             let mut frames = 0;
             while count < end {
@@ -92,10 +97,11 @@ pub(crate) fn rate(path: &Path, len: usize, burst: usize, time: Duration) -> f64
                 frames += 1;
             }
             if frames > 0 {
+                // Pairs with the sender's Acquire of `read`.
                 ring.read().store(count, Ordering::Release);
             }
             frames
         }
     };
-    race(time, sender, receiver)
+    throughput(time, sender, receiver)
 }

@@ -6,35 +6,45 @@ use std::path::Path;
 use shmbus::{Burst, Bus, Station, StationOptions};
 use system_tests::reference::RumpPeer;
 
-use crate::contest::{Judge, Sheet};
+use crate::comparison::{Criterion, Table};
 use crate::ours;
-use crate::race::race;
+use crate::throughput::throughput;
 
 const BURST: usize = 32;
 
-/// Who writes and who reads changes; two rump kernels are what the others are beside.
-pub(crate) fn beside_rump_kernels(sheet: &mut Sheet<'_>) {
-    let (lab, time) = (ours::lab(), sheet.time());
+/// Compares all other pairs of writer and reader with two rump kernels.
+pub(crate) fn beside_rump_kernels(table: &mut Table<'_>) {
+    let (lab, time) = (ours::lab(), table.time());
     let path = lab.path("lan.bus");
     let path = path.as_path();
-    sheet.heading("bus: with rump kernels, bursts of 32", "million frames/s received", "rump to rump");
+    table.heading("bus: with rump kernels, bursts of 32", "million frames/s received", "rump to rump");
     for frame in [64, 1_514] {
         let frames = vec![vec![0xff; frame]; BURST];
         let (sends, receives) = (|| our_sender(path, &frames), || our_receiver(path));
         let (rump_sends, rump_receives) = (|| rump_sender(path, &frames), || rump_receiver(path));
-        let mut rump = || race(time, rump_sends, rump_receives);
+        let mut rump = || throughput(time, rump_sends, rump_receives);
         let what = |pair| format!("{pair}, {frame} bytes");
-        let judge = Judge::Ratio(None);
-        sheet.row(&what("ours to ours"), judge, &mut || race(time, sends, receives), &mut rump);
-        sheet.row(&what("ours to rump"), judge, &mut || race(time, sends, rump_receives), &mut rump);
-        sheet.row(&what("rump to ours"), judge, &mut || race(time, rump_sends, receives), &mut rump);
+        let criterion = Criterion::Ratio(None);
+        table.row(&what("ours to ours"), criterion, &mut || throughput(time, sends, receives), &mut rump);
+        table.row(
+            &what("ours to rump"),
+            criterion,
+            &mut || throughput(time, sends, rump_receives),
+            &mut rump,
+        );
+        table.row(
+            &what("rump to ours"),
+            criterion,
+            &mut || throughput(time, rump_sends, receives),
+            &mut rump,
+        );
     }
 }
 
 fn our_sender(path: &Path, frames: &[Vec<u8>]) -> impl FnMut() -> usize {
     let mut station = join(path);
     move || {
-        // A rump kernel that stands still with the lock, as one does that was put aside, makes it busy.
+        // A rump kernel that was preempted while it holds the lock makes the bus busy.
         if station.send_burst(frames).is_ok() { frames.len() } else { 0 }
     }
 }
@@ -62,7 +72,8 @@ fn rump_sender(path: &Path, frames: &[Vec<u8>]) -> impl FnMut() -> usize {
     }
 }
 
-/// A rump kernel that comes to one of its assertions, as its fault after an overrun makes it, is started anew.
+/// Returns the steps of a receiving rump kernel. Its fault after an overrun makes it fail one of
+/// its assertions; then it is started again.
 fn rump_receiver(path: &Path) -> impl FnMut() -> usize {
     let attach = || RumpPeer::attach(path, [2, 0, 0, 0, 0, 2]);
     let mut peer = attach();

@@ -1,5 +1,5 @@
-//! `vde_switch` and plugs into it. A plug asks on the switch's control socket for a port, says where its datagrams are to go, and is
-//! told where to send its own.
+//! `vde_switch` and plugs into it. A plug requests a port on the switch's control socket and names
+//! the address of its own datagram socket. The switch answers with the address to send to.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use system_tests::{Lab, Process, WAIT_TIMEOUT, privilege, wait};
 
-/// What a request for a port begins with, and the version of the protocol.
+/// The start of a request for a port, and the version of the protocol.
 const MAGIC: u32 = 0xfeed_face;
 const VERSION: u32 = 3;
-/// The request for a new port, any.
+/// The request for any new port.
 const NEW_PORT: u32 = 0;
-/// A `sockaddr_un`: the family, and a path with zeros behind it.
+/// The size of a `sockaddr_un`: the family, and a path padded with zeros.
 const ADDRESS: usize = 110;
 
 /// A running switch.
@@ -33,19 +33,20 @@ impl Switch {
         Self { _process: process, folder }
     }
 
-    /// Million frames a second from one plug to another.
+    /// Returns the million frames a second from one plug to another.
     pub(crate) fn rate(&self, lab: &Lab, frame: usize, time: Duration) -> f64 {
         let from = Plug::new(&self.folder, &lab.path("from"));
         let to = Plug::new(&self.folder, &lab.path("to"));
         let mut bytes = vec![0; frame];
-        // To everybody, from a local address, of the type that IEEE set aside for experiments.
+        // A broadcast from a local address, of the type that IEEE reserves for experiments.
         bytes[..14].copy_from_slice(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 0x88, 0xb5]);
         let over = std::sync::atomic::AtomicBool::new(false);
         let over = &over;
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 while !over.load(std::sync::atomic::Ordering::Relaxed) {
-                    // Full queues are waited for: nobody is overrun, which is the best case.
+                    // A send waits while queues are full, so no frame is lost: the best case for
+                    // the switch.
                     let _ = from.data.send(&bytes);
                 }
             });
@@ -69,7 +70,7 @@ impl Switch {
 /// A port of a switch, and our end of it.
 struct Plug {
     data: UnixDatagram,
-    /// The port is there as long as this is open.
+    /// The port exists as long as this is open.
     _control: UnixStream,
     path: PathBuf,
 }

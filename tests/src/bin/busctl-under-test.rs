@@ -1,5 +1,6 @@
-//! `busctl` itself, once more: cargo builds a package's own programs before its integration tests and tells those where they
-//! lie, so that no test ever runs a stale `busctl`.
+//! The program `busctl`, built once more as part of this package. Cargo builds a package's own
+//! programs before its integration tests and passes their paths on, so no test runs a stale
+//! `busctl`.
 
 use std::process::ExitCode;
 

@@ -1,12 +1,12 @@
-//! One end of a TCP connection, which knows every byte that is to come: `tcp-transfer receive ADDRESS:PORT BYTES` prints
-//! `listening`, takes one connection and compares; `tcp-transfer send ADDRESS:PORT BYTES` makes it. The one who has compared says
-//! `whole`.
+//! One end of a TCP connection that carries a known sequence of bytes. `tcp-transfer receive
+//! ADDRESS:PORT BYTES` prints `listening`, accepts one connection, compares every byte, and prints
+//! `whole`. `tcp-transfer send ADDRESS:PORT BYTES` connects and sends the bytes.
 
 use std::error::Error;
 use std::io::{Read, Write as _};
 use std::net::{TcpListener, TcpStream};
 
-/// Bytes made at a time.
+/// Bytes generated at a time.
 const PIECE: usize = 100_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("say send or receive, ADDRESS:PORT, BYTES".into());
     };
     let mut left: usize = bytes.parse()?;
-    // Random, so that a piece in the wrong place is seen.
+    // Random, so that a misplaced piece is detected.
     let mut random = fastrand::Rng::with_seed(left as u64);
     let mut piece = vec![0; PIECE];
     match what.as_str() {

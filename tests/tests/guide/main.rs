@@ -1,29 +1,28 @@
-//! The guide's commands, run as they stand there, print what the guide says they print.
+//! The guide's commands, run as written, print what the guide says they print.
 
 mod transcript;
 
 use std::os::unix::fs::symlink;
 
 use system_tests::process::Stream;
-use system_tests::turn::Turn;
-use system_tests::{Lab, Process, WAIT_TIMEOUT, lab, namespace, require, wait};
+use system_tests::{CpuLock, Lab, Process, WAIT_TIMEOUT, lab, namespace, require, wait};
 
 use self::transcript::{Section, Step};
 
 const GUIDE: &str = include_str!("../../../GUIDE.md");
 
-/// Runs a section of the guide: a shell in an empty folder is typed its commands.
+/// Runs a section of the guide by typing its commands into a shell in an empty folder.
 fn follow(title: &str) {
     let sections = transcript::sections(GUIDE);
     let section = sections.iter().find(|section| section.title == title).expect("the guide has this section");
     let is_there = |need: &String| match need.as_str() {
-        "namespaces" => namespace::can_be_had(),
+        "namespaces" => namespace::available(),
         program => require::program(program),
     };
     if !section.needs.iter().all(is_there) {
         return;
     }
-    let _turn = section.needs.iter().any(|program| program == "dpdk-testpmd").then(Turn::take);
+    let _cpus = section.needs.iter().any(|program| program == "dpdk-testpmd").then(CpuLock::acquire);
     let lab = lab!();
     let mut reader = Reader::new(&lab);
     for (number, step) in section.steps.iter().enumerate() {
@@ -31,7 +30,7 @@ fn follow(title: &str) {
     }
 }
 
-/// Whoever reads the guide, at their shell.
+/// A reader of the guide, with a shell.
 struct Reader<'lab> {
     lab: &'lab Lab,
     shell: Process,
@@ -55,7 +54,8 @@ impl<'lab> Reader<'lab> {
             || std::fs::read_to_string(self.lab.path(&format!("tmp/output-{number}"))).expect("its output");
         let fits = |printed: &str| transcript::fits(&step.prints, &printed.lines().collect::<Vec<_>>());
         if let Some(command) = step.background() {
-            // Before a simple command, so that its own redirections count and `kill %1` meets it and no shell around it.
+            // The redirection stands before a simple command, so that the command's own
+            // redirections win and `kill %1` reaches the command and not a shell around it.
             self.shell.type_line(&if command.contains(" | ") {
                 format!("{{ {command}\n}} >{output} 2>&1 &")
             } else {
@@ -87,7 +87,8 @@ impl<'lab> Reader<'lab> {
     }
 }
 
-/// A test for each section, so that they run in parallel and are named when they fail.
+/// Declares a test for each section, so that sections run in parallel and a failure names its
+/// section.
 macro_rules! sections {
     ($($name:ident: $title:literal,)+) => {
         $(#[test]

@@ -1,4 +1,4 @@
-//! Transcripts in a Markdown text: what a reader types, and what is printed.
+//! Transcripts in a Markdown text: what a reader types and what the commands print.
 //!
 //! ````text
 //! ## A section
@@ -10,24 +10,24 @@
 //! ```
 //! ````
 //!
-//! In what is printed, `...` within a line stands for any text, and a line of it for any lines. `console fails` begins a
-//! transcript whose last command fails.
+//! In the output, `...` within a line stands for any text, and a line of only `...` for any lines.
+//! `console fails` begins a transcript whose last command fails.
 
-/// What stands under one heading.
+/// The transcripts under one heading.
 #[derive(Debug, Default)]
 pub(crate) struct Section {
     /// The heading's text.
     pub(crate) title: String,
-    /// Programs without which it cannot be run.
+    /// Programs that the section needs.
     pub(crate) needs: Vec<String>,
-    /// What is typed, in order.
+    /// The commands, in order.
     pub(crate) steps: Vec<Step>,
 }
 
 /// A command.
 #[derive(Debug, Default)]
 pub(crate) struct Step {
-    /// As it is typed; lines that end in a backslash go on.
+    /// The command as typed; a line that ends in a backslash continues on the next.
     pub(crate) command: String,
     /// The lines it prints.
     pub(crate) prints: Vec<String>,
@@ -36,16 +36,16 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// The command without its `&`, if it is one that runs beside those that follow.
+    /// Returns the command without its `&`, if it runs in the background.
     pub(crate) fn background(&self) -> Option<&str> {
         self.command.strip_suffix('&').map(str::trim_end)
     }
 }
 
-/// The sections of `text` that have transcripts.
+/// Returns the sections of `text` that have transcripts.
 ///
 /// # Panics
-/// When a command of ours is shown in a way in which it would not be run.
+/// When `text` shows a `busctl` command outside of a transcript, where it would not be run.
 pub(crate) fn sections(text: &str) -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
     let mut fence: Option<String> = None;
@@ -98,7 +98,7 @@ impl Section {
     }
 }
 
-/// Whether `lines` are what `pattern` says.
+/// Returns whether `lines` match `pattern`.
 pub(crate) fn fits(pattern: &[String], lines: &[&str]) -> bool {
     match pattern.split_first() {
         None => lines.is_empty(),
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "not run")]
-    fn a_command_that_nobody_runs_is_refused() {
+    fn a_command_outside_of_a_transcript_is_refused() {
         let _ = sections("## One\n```sh\nbusctl demo\n```\n");
     }
 }

@@ -1,43 +1,43 @@
-//! Rounds in which ours and theirs take turns, and what is said of them.
+//! Rounds in which ours and theirs alternate, and the table of their results.
 
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::arguments::Arguments;
-use crate::core;
+use crate::cpu;
 
-/// How ours is to compare with theirs.
+/// How a row compares ours with theirs, and its target.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Judge {
-    /// More is better: ours divided by theirs, and how much that is to be at least.
+pub(crate) enum Criterion {
+    /// More is better: ours divided by theirs, and the least acceptable ratio.
     Ratio(Option<f64>),
-    /// Less is better: ours divided by theirs, and how much that may be at most.
+    /// Less is better: ours divided by theirs, and the greatest acceptable ratio.
     Cost(f64),
-    /// Less is better: ours less theirs, and how much that may be at most.
+    /// Less is better: ours minus theirs, and the greatest acceptable difference.
     Excess(Option<f64>),
 }
 
-/// A figure of one contestant: something is measured for a short time.
-pub(crate) type Figure<'a> = &'a mut dyn FnMut() -> f64;
+/// Measures one side for a short time and returns its figure.
+pub(crate) type Measure<'a> = &'a mut dyn FnMut() -> f64;
 
-/// The table that is being made.
-pub(crate) struct Sheet<'a> {
+/// The table of results, printed row by row, and the targets missed so far.
+pub(crate) struct Table<'a> {
     arguments: &'a Arguments,
     missed: Vec<String>,
 }
 
-impl<'a> Sheet<'a> {
+impl<'a> Table<'a> {
     pub(crate) fn new(arguments: &'a Arguments) -> Self {
         Self { arguments, missed: Vec::new() }
     }
 
-    /// How long a contestant has in a round.
+    /// Returns how long one side is measured in a round.
     pub(crate) fn time(&self) -> Duration {
         self.arguments.time
     }
 
-    /// Begins a table.
+    /// Prints the head of a table.
     pub(crate) fn heading(&self, title: &str, unit: &str, theirs: &str) {
         if self.arguments.json {
             return;
@@ -49,8 +49,8 @@ impl<'a> Sheet<'a> {
         );
     }
 
-    /// Measures a row: as many rounds as were asked for, and in every second one theirs comes first.
-    pub(crate) fn row(&mut self, what: &str, judge: Judge, ours: Figure<'_>, theirs: Figure<'_>) {
+    /// Measures a row in the requested number of rounds. In every second round theirs comes first.
+    pub(crate) fn row(&mut self, what: &str, criterion: Criterion, ours: Measure<'_>, theirs: Measure<'_>) {
         let (mut us, mut them, mut compared, mut lines) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for round in 0..self.arguments.rounds {
             let (our, their);
@@ -61,21 +61,21 @@ impl<'a> Sheet<'a> {
                 their = theirs();
                 our = ours();
             }
-            compared.push(match judge {
-                Judge::Ratio(_) | Judge::Cost(_) => our / their,
-                Judge::Excess(_) => our - their,
+            compared.push(match criterion {
+                Criterion::Ratio(_) | Criterion::Cost(_) => our / their,
+                Criterion::Excess(_) => our - their,
             });
             us.push(our);
             them.push(their);
-            lines.push(core::line_round_trip());
+            lines.push(cpu::line_round_trip());
         }
         let beside = Spread::of(&compared);
-        let (target, met) = match judge {
-            Judge::Ratio(least) => {
+        let (target, met) = match criterion {
+            Criterion::Ratio(least) => {
                 (least.map(|least| format!(">= {least}")), least.is_none_or(|least| beside.median >= least))
             }
-            Judge::Cost(most) => (Some(format!("<= {most}")), beside.median <= most),
-            Judge::Excess(most) => {
+            Criterion::Cost(most) => (Some(format!("<= {most}")), beside.median <= most),
+            Criterion::Excess(most) => {
                 (most.map(|most| format!("<= +{most}")), most.is_none_or(|most| beside.median <= most))
             }
         };
@@ -102,8 +102,8 @@ impl<'a> Sheet<'a> {
         );
     }
 
-    /// Measures a row that stands for itself, and should be at least or at most something.
-    pub(crate) fn alone(&mut self, what: &str, unit: &str, target: Option<Target>, figure: Figure<'_>) {
+    /// Measures a row that has no counterpart, and compares it with a fixed target.
+    pub(crate) fn alone(&mut self, what: &str, unit: &str, target: Option<Target>, figure: Measure<'_>) {
         let values: Vec<f64> = (0..self.arguments.rounds).map(|_| figure()).collect();
         let spread = Spread::of(&values);
         let met = target.is_none_or(|target| target.is_met(spread.median));
@@ -122,7 +122,7 @@ impl<'a> Sheet<'a> {
         }
     }
 
-    /// Says what misses its target.
+    /// Reports the rows that miss their targets.
     pub(crate) fn finish(&self) {
         if self.arguments.json {
             return;
@@ -134,7 +134,7 @@ impl<'a> Sheet<'a> {
     }
 }
 
-/// What a figure that stands for itself should be.
+/// The target of a figure without a counterpart.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target {
     AtLeast(f64),
@@ -157,7 +157,7 @@ impl Target {
     }
 }
 
-/// The middle of some values, and their ends.
+/// The median of some values, with the lowest and the highest.
 struct Spread {
     lowest: f64,
     median: f64,

@@ -1,16 +1,16 @@
-//! A sender and a receiver in two threads, each on a processor of its own, for a short time.
+//! The throughput of a sender and a receiver in two threads, each on its own processor.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::core::pin;
+use crate::cpu::pin;
 
-/// Steps between two looks at the clock: it costs as much as a frame.
-const LOOKS: u32 = 64;
+/// Steps between two reads of the clock, each of which costs as much as a frame.
+const CLOCK_INTERVAL: u32 = 64;
 
-/// Runs both for `time`, and returns how many million frames a second were received. Each step of either says how many frames it
-/// moved; both are made ready in their own threads.
-pub(crate) fn race<S, R>(
+/// Runs both for `time`, and returns how many million frames a second were received. Each step
+/// returns how many frames it moved. Each end is set up in its own thread.
+pub(crate) fn throughput<S, R>(
     time: Duration,
     sender: impl FnOnce() -> S + Send,
     receiver: impl FnOnce() -> R + Send,
@@ -24,7 +24,7 @@ where
     std::thread::scope(|scope| {
         let receiving = scope.spawn(move || {
             pin(1);
-            let _over = Over(over);
+            let _stop = StopOnDrop(over);
             count(time, &mut receiver())
         });
         scope.spawn(move || {
@@ -39,16 +39,16 @@ where
     })
 }
 
-/// Ends the sender when the receiver has ended, also by failing.
-struct Over<'a>(&'a AtomicBool);
+/// Stops the sender when the receiver ends, also when it panics.
+struct StopOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for Over<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-/// Million frames a second, from the first one on.
+/// Returns the million frames a second from the first frame on.
 fn count(time: Duration, step: &mut impl FnMut() -> usize) -> f64 {
     let mut idle = 0;
     let first = loop {
@@ -58,20 +58,20 @@ fn count(time: Duration, step: &mut impl FnMut() -> usize) -> f64 {
         }
         rest(0, &mut idle);
     };
-    let (begin, mut looks, mut all) = (Instant::now(), 0_u32, 0);
+    let (begin, mut polls, mut all) = (Instant::now(), 0_u32, 0);
     let _ = first;
     loop {
         let frames = step();
         all += frames;
         rest(frames, &mut idle);
-        looks = looks.wrapping_add(1);
-        if looks.is_multiple_of(LOOKS) && begin.elapsed() >= time {
+        polls = polls.wrapping_add(1);
+        if polls.is_multiple_of(CLOCK_INTERVAL) && begin.elapsed() >= time {
             return all as f64 / begin.elapsed().as_secs_f64() / 1e6;
         }
     }
 }
 
-/// After some looks in vain, the processor is offered to others.
+/// Yields the processor after a hundred empty steps.
 fn rest(frames: usize, idle: &mut u32) {
     *idle = if frames > 0 { 0 } else { *idle + 1 };
     if *idle > 100 {

@@ -22,13 +22,14 @@ impl Modules {
         Self(modules)
     }
 
-    /// The file of the module called `name` by [`imports`](Self::imports).
+    /// Returns the file of the module that [`imports`](Self::imports) calls `name`.
     pub(crate) fn file(&self, name: &str) -> &Path {
         let found = self.0.iter().find(|(path, _)| self::name(path) == name);
         found.map(|(_, file)| &**file).expect("a module with a file")
     }
 
-    /// What each module names of others. A module's ancestors do not count: a folder is one room.
+    /// Returns the other modules that each module names. A module's ancestors do not count, because
+    /// a folder is one unit.
     pub(crate) fn imports(&self) -> BTreeMap<String, BTreeSet<String>> {
         let imports = self.0.iter().map(|(path, file)| {
             let text = fs::read_to_string(file).expect("a source file");
@@ -43,7 +44,7 @@ impl Modules {
         imports.collect()
     }
 
-    /// The module with a file that a path leads into.
+    /// Returns the innermost module with a file on a path.
     fn module_of(&self, path: &[String]) -> Option<&ModulePath> {
         (1..=path.len()).rev().find_map(|length| self.0.get_key_value(&path[..length]).map(|(path, _)| path))
     }
@@ -71,12 +72,12 @@ fn collect(folder: &Path, path: &ModulePath, modules: &mut BTreeMap<ModulePath, 
 struct Names {
     module: ModulePath,
     paths: Vec<ModulePath>,
-    /// Modules that have a short name here: children, and what was imported.
+    /// Modules that have a short name here: children and imported modules.
     known: BTreeMap<String, ModulePath>,
 }
 
 impl Names {
-    /// Takes note of the short names that `items` give to modules.
+    /// Records the short names that `items` give to modules.
     fn learn(&mut self, items: &[Item]) {
         for item in items {
             match item {
@@ -94,14 +95,14 @@ impl Names {
         }
     }
 
-    /// The names a `use` brings, and where they lead.
+    /// Returns the names that a `use` imports, with their absolute paths.
     fn flatten(&self, tree: &UseTree) -> Vec<(String, ModulePath)> {
         let mut leaves = Vec::new();
         flatten(tree, &mut Vec::new(), &mut leaves);
         leaves.into_iter().filter_map(|(name, path)| Some((name, self.absolute(&path)?))).collect()
     }
 
-    /// Where a path leads, if that is in this crate.
+    /// Returns the absolute form of a path, if it leads into this crate.
     fn absolute(&self, path: &[String]) -> Option<ModulePath> {
         let mut base = self.module.clone();
         let mut rest = path;

@@ -1,8 +1,9 @@
-//! The house keeps its walls: no two modules of a crate import each other in a circle, and no floor knows a higher one.
+//! The architecture holds: no two modules of a crate import each other in a circle, and no floor
+//! uses a higher one.
 //!
-//! The floors are the rows of the table "Every file" in `docs/ARCHITECTURE.md`, so that the table holds for every file. A
-//! row of a crate may use the rows above it and itself. What a folder's `mod.rs` holds belongs to its children, too: they
-//! may name it.
+//! The floors are the rows of the table "Every file" in `docs/ARCHITECTURE.md`, so that the table
+//! holds for every file. A row of a crate may use the rows above it and itself. The children of a
+//! folder may use what its `mod.rs` holds.
 
 mod floors;
 mod modules;
@@ -13,12 +14,12 @@ use std::path::{Path, PathBuf};
 use self::floors::Floors;
 use self::modules::Modules;
 
-/// The root of the checkout.
+/// Returns the root of the checkout.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a folder above").to_owned()
 }
 
-/// The crates with sources of their own, as folders under the root.
+/// Returns the folders of the crates with sources of their own.
 fn crates() -> Vec<PathBuf> {
     let crates = std::fs::read_dir(root().join("crates")).expect("a folder");
     let mut crates: Vec<PathBuf> = crates.map(|entry| entry.expect("an entry").path()).collect();
@@ -27,7 +28,7 @@ fn crates() -> Vec<PathBuf> {
     crates
 }
 
-/// Modules that import each other, as groups.
+/// Returns the groups of modules that import each other.
 fn circles(imports: &BTreeMap<String, BTreeSet<String>>) -> Vec<BTreeSet<String>> {
     let reaches = |from: &String| {
         let (mut seen, mut next) = (BTreeSet::new(), vec![from.clone()]);
@@ -80,7 +81,7 @@ fn circles_are_found() {
 }
 
 #[test]
-fn the_table_holds_for_every_file_and_no_floor_knows_a_higher_one() {
+fn the_table_holds_for_every_file_and_no_floor_uses_a_higher_one() {
     let floors = Floors::read(&root().join("docs/ARCHITECTURE.md"));
     let mut found = floors.rows_without_files(&root());
     for folder in crates() {

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Floors(Vec<Vec<PathBuf>>);
 
 impl Floors {
-    /// Reads the table under the heading "Every file": the second cell of a row has the paths, in backticks.
+    /// Reads the table under the heading "Every file": the second cell of a row has the paths, in
+    /// backticks.
     pub(crate) fn read(document: &Path) -> Self {
         let text = std::fs::read_to_string(document).expect("a document");
         let (_, section) = text.split_once("## Every file").expect("the section");
@@ -18,7 +19,7 @@ impl Floors {
         Self(rows.map(paths).collect())
     }
 
-    /// The row of a file: the one with the longest path that leads to it.
+    /// Returns the row of a file: the one with the longest path that is a prefix of the file's.
     pub(crate) fn place(&self, file: &Path) -> Option<usize> {
         let longest = |paths: &[PathBuf]| {
             let leading = paths.iter().filter(|path| file.starts_with(path));
@@ -28,7 +29,7 @@ impl Floors {
         rows.filter_map(|(row, paths)| longest(paths).map(|length| (length, row))).max().map(|(_, row)| row)
     }
 
-    /// Complaints about paths that lead nowhere.
+    /// Returns a message for each path in the table that does not exist.
     pub(crate) fn rows_without_files(&self, root: &Path) -> Vec<String> {
         let missing = |path: &&PathBuf| !root.join(path).exists();
         self.0
