@@ -25,14 +25,16 @@ use crate::system::wake::watch_table::FileId;
 const JOIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a blank file is given to become a bus: another process may be making it just now.
-const MAKING: Duration = Duration::from_millis(200);
+const MAKING_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Opens a file, and waits a little for it to become a bus if it is blank.
 fn open_settled(path: &Path, writable: bool) -> Result<(File, Found), OpenError> {
     let begin = Instant::now();
     loop {
         match file::open(path, writable)? {
-            (_, Found::Blank) if begin.elapsed() < MAKING => std::thread::sleep(Duration::from_millis(1)),
+            (_, Found::Blank) if begin.elapsed() < MAKING_TIMEOUT => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
             settled => return Ok(settled),
         }
     }
