@@ -33,7 +33,7 @@ fn open_settled(path: &Path, writable: bool) -> Result<(File, Found), OpenError>
     loop {
         match file::open(path, writable)? {
             (_, Found::Blank) if begin.elapsed() < MAKING_TIMEOUT => {
-                std::thread::sleep(Duration::from_millis(1))
+                std::thread::sleep(Duration::from_millis(1));
             }
             settled => return Ok(settled),
         }
