@@ -1,17 +1,23 @@
-//! A port as it is written: kind, colon, `key=value` pairs.
+//! The syntax of a port: kind, colon, `key=value` pairs.
 
 use std::str::FromStr;
 
 use shmbus::MacAddr6;
 
 use crate::bus::BusSpec;
+use crate::error::{KINDS, ParsePortError};
 use crate::memif::MemifSpec;
-use crate::parse::{self, ParsePortError};
 use crate::pcap::{PcapSpec, Place};
 use crate::suggest;
 use crate::tap::TapSpec;
 
-/// A port as it is written on the command line: kind, colon, `key=value` pairs with commas between.
+/// A port as it is written on a command line: a kind, a colon, and `key=value` pairs separated by commas.
+///
+/// ```
+/// let port: port::PortSpec = "tap:name=tap0,learn=on".parse()?;
+/// assert!("tap:nmae=tap0".parse::<port::PortSpec>().is_err_and(|error| error.to_string().contains("'name'")));
+/// # Ok::<(), port::ParsePortError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub enum PortSpec {
     /// `memif:role=server,id=0,socket=PATH,...`
@@ -25,7 +31,7 @@ pub enum PortSpec {
 }
 
 impl PortSpec {
-    /// The address its station is to have, if it is to have a certain one.
+    /// Returns the address its station should have; `None`: a random one.
     #[must_use]
     pub fn mac(&self) -> Option<MacAddr6> {
         match self {
@@ -35,9 +41,8 @@ impl PortSpec {
         }
     }
 
-    /// Whether its peer gets only what it needs, as from a switch, instead of everything, as from a hub.
-    #[must_use]
-    pub fn learns(&self) -> bool {
+    /// Returns whether its peer receives only what it needs, as from a switch, or everything, as from a hub.
+    pub(crate) fn learns(&self) -> bool {
         match self {
             Self::Memif(spec) => spec.learn,
             Self::Tap(spec) => spec.learn,
@@ -46,15 +51,14 @@ impl PortSpec {
         }
     }
 
-    /// Whether it writes to stdout, which nothing else may then.
+    /// Returns whether it writes to stdout. Nothing else may write there then.
     #[must_use]
     pub fn takes_stdout(&self) -> bool {
         matches!(self, Self::Pcap(PcapSpec { output: Some(Place::Standard), .. }))
     }
 
-    /// Whether it reads stdin.
-    #[must_use]
-    pub fn takes_stdin(&self) -> bool {
+    /// Returns whether it reads stdin.
+    pub(crate) fn takes_stdin(&self) -> bool {
         matches!(self, Self::Pcap(PcapSpec { input: Some(Place::Standard), .. }))
     }
 }
@@ -69,7 +73,7 @@ impl FromStr for PortSpec {
             "tap" => Ok(Self::Tap(keys.parse()?)),
             "pcap" => Ok(Self::Pcap(keys.parse()?)),
             "bus" => Ok(Self::Bus(keys.parse()?)),
-            _ => Err(ParsePortError::Kind { kind: kind.to_owned(), hint: suggest::hint(kind, parse::KINDS) }),
+            _ => Err(ParsePortError::Kind { kind: kind.to_owned(), hint: suggest::hint(kind, KINDS) }),
         }
     }
 }
