@@ -78,11 +78,12 @@ impl Node {
     /// # Errors
     /// The system's error when no thread or descriptor is available.
     pub fn start(options: NodeOptions) -> io::Result<Self> {
+        let cpus: Vec<_> = (0..options.thread_count()).map(|index| options.cpu_of(index)).collect();
         let (sender, ended) = channel();
         let wake_fd = Arc::new(WakeFd::new()?);
-        let reports = Reports { ended: sender, wake_fd, reporter: options.reporter.clone() };
-        let start = |index| Thread::start(&options, index, reports.clone());
-        let threads = (0..options.thread_count()).map(start).collect::<io::Result<_>>()?;
+        let reports = Reports { ended: sender, wake_fd, reporter: options.reporter };
+        let start = |(index, cpu)| Thread::start(index, cpu, reports.clone());
+        let threads = cpus.into_iter().enumerate().map(start).collect::<io::Result<_>>()?;
         Ok(Self { threads, ports: BTreeMap::new(), reports, ended, last_id: 0 })
     }
 

@@ -11,7 +11,6 @@ use nix::unistd::Pid;
 use port::{Reporter, WakeFd};
 
 use crate::attached_port::{AttachedPort, PortId};
-use crate::options::NodeOptions;
 use crate::worker::{Command, Reports, Worker};
 
 /// A thread that serves ports. Dropping it ends the thread and closes its ports.
@@ -24,14 +23,13 @@ pub(crate) struct Thread {
 }
 
 impl Thread {
-    /// Starts the thread number `index` of a node.
-    pub(crate) fn start(options: &NodeOptions, index: usize, reports: Reports) -> io::Result<Self> {
+    /// Starts the thread number `index` of a node, on the processor `cpu` if there is one.
+    pub(crate) fn start(index: usize, cpu: Option<usize>, reports: Reports) -> io::Result<Self> {
         let (commands, received) = channel();
         let wake_fd = Arc::new(WakeFd::new()?);
         let beats = Arc::<AtomicU64>::default();
         let reporter = reports.reporter.clone();
         let worker = Worker::new(Arc::clone(&wake_fd), received, reports, Arc::clone(&beats))?;
-        let cpu = options.cpu_of(index);
         let handle = std::thread::Builder::new().name(format!("node {index}")).spawn(move || {
             if let Some(cpu) = cpu {
                 pin(cpu, &reporter);

@@ -115,7 +115,9 @@ impl Lan {
     /// Waits for an event while `peers` follow their connections.
     fn event(&mut self, peers: &mut [&mut Peer]) -> Event {
         wait_for("an event", || {
-            peers.iter_mut().for_each(|peer| drop(peer.link()));
+            for peer in &mut *peers {
+                peer.link();
+            }
             self.node.next_event()
         })
     }

@@ -31,11 +31,11 @@ const UNWATCHED_MAX_SLEEP: Duration = Duration::from_millis(1);
 
 /// Another bus as it is written: `bus:PATH` or `bus:PATH,learn=on`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BusSpec {
+pub(crate) struct BusSpec {
     /// The file of the other bus. It is made when it does not exist.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Whether the other bus receives only what it needs, as from a switch.
-    pub learn: bool,
+    pub(crate) learn: bool,
 }
 
 impl FromStr for BusSpec {

@@ -44,12 +44,10 @@ mod wake_fd;
 
 pub use ::memif::RxMode;
 
-pub use self::bus::BusSpec;
 pub use self::bus_removal::BusRemoval;
 pub use self::error::{CaptureProblem, ParsePortError, PortError, is_passing};
 pub use self::learning::Learning;
 pub use self::open::{PortOptions, check_loops, open};
-pub use self::pcap::{PcapSpec, Place};
 pub use self::port::{BURST, HOLD_OFF, LOCK_TIMEOUT, Moved, NotSent, Port, SHORT_LOCK_TIMEOUT};
 pub use self::report_once::ReportOnce;
 pub use self::reporter::{Reporter, Severity};

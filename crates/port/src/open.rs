@@ -10,7 +10,7 @@ use crate::learning::Learning;
 use crate::memif::Sockets;
 use crate::port::Port;
 use crate::reporter::Reporter;
-use crate::spec::PortSpec;
+use crate::spec::{KindSpec, PortSpec};
 use crate::{pcap, tap};
 
 /// How ports are opened: what the ports of one program have in common.
@@ -64,11 +64,11 @@ pub fn open(specs: &[PortSpec], bus: &Path, options: &PortOptions) -> Result<Vec
     let sockets = Sockets::start(&options.program, &options.reporter)?;
     let mut buses = JoinedBuses::new(bus);
     let mut open_one = |spec: &PortSpec| -> Result<Box<dyn Port>, PortError> {
-        let port: Box<dyn Port> = match spec {
-            PortSpec::Memif(spec) => Box::new(sockets.open(spec, spec.to_string())?),
-            PortSpec::Tap(spec) => Box::new(tap::open(spec)?),
-            PortSpec::Pcap(spec) => Box::new(pcap::open(spec, bus, &options.reporter)?),
-            PortSpec::Bus(spec) => Box::new(buses.open(spec, &options.bus)?),
+        let port: Box<dyn Port> = match &spec.0 {
+            KindSpec::Memif(spec) => Box::new(sockets.open(spec, spec.to_string())?),
+            KindSpec::Tap(spec) => Box::new(tap::open(spec)?),
+            KindSpec::Pcap(spec) => Box::new(pcap::open(spec, bus, &options.reporter)?),
+            KindSpec::Bus(spec) => Box::new(buses.open(spec, &options.bus)?),
         };
         Ok(if spec.learns() { Box::new(Learning::new(port)) } else { port })
     };
@@ -81,9 +81,9 @@ pub fn open(specs: &[PortSpec], bus: &Path, options: &PortOptions) -> Result<Vec
 /// [`PortError`] when the move would close a loop of buses.
 pub fn check_loops(specs: &[PortSpec], bus: &Path) -> Result<(), PortError> {
     let mut buses = JoinedBuses::of_open_ports(bus);
-    let others = specs.iter().filter_map(|spec| match spec {
-        PortSpec::Bus(spec) => Some(spec),
-        PortSpec::Memif(_) | PortSpec::Tap(_) | PortSpec::Pcap(_) => None,
+    let others = specs.iter().filter_map(|spec| match &spec.0 {
+        KindSpec::Bus(spec) => Some(spec),
+        KindSpec::Memif(_) | KindSpec::Tap(_) | KindSpec::Pcap(_) => None,
     });
     others.into_iter().try_for_each(|spec| buses.check(spec))
 }

@@ -167,7 +167,7 @@ impl Bench {
     }
 }
 
-/// Makes a numbered broadcast frame of `len` bytes, of an EtherType that no station answers.
+/// Makes a numbered broadcast frame of `len` bytes, of an `EtherType` that no station answers.
 fn frame(number: u32, len: usize) -> Vec<u8> {
     let mut frame = b"\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x01\x88\xb5".to_vec();
     frame.extend(number.to_be_bytes());

@@ -14,7 +14,7 @@ use shmbus::Station;
 
 use self::input::Input;
 use self::output::Output;
-pub use self::spec::{PcapSpec, Place};
+pub(crate) use self::spec::{PcapSpec, Place};
 use crate::error::PortError;
 use crate::file_identity::Identity;
 use crate::port::{Moved, NotSent, Port};

@@ -11,23 +11,23 @@ const KEYS: [&str; 5] = ["in", "out", "file", "pps", "learn"];
 
 /// Captures as a port: one to play, one to write, or both.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PcapSpec {
+pub(crate) struct PcapSpec {
     /// The capture that is played onto the bus.
-    pub input: Option<Place>,
+    pub(crate) input: Option<Place>,
     /// The capture that is written from the bus: pcapng when its name ends in that, else pcap. An existing file is
     /// overwritten.
-    pub output: Option<Place>,
+    pub(crate) output: Option<Place>,
     /// Whether the capture to write must not exist yet.
-    pub new: bool,
+    pub(crate) new: bool,
     /// The frames played in a second; `None`: as fast as the bus takes them.
-    pub pps: Option<u64>,
+    pub(crate) pps: Option<u64>,
     /// Whether frames to addresses known on the bus are left out of the capture.
-    pub learn: bool,
+    pub(crate) learn: bool,
 }
 
 /// Where a capture is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// Standard input or output.
     Standard,
     /// A file or a named pipe.

@@ -30,7 +30,7 @@ use crate::error::PortError;
 use crate::port::{Moved, NotSent, Port};
 
 /// The most frames taken from the bus in one call: the segments of three super-frames.
-const BURST: usize = 135;
+const EGRESS_BURST: usize = 135;
 
 /// One TAP interface as a port.
 pub struct TapPort {
@@ -73,7 +73,7 @@ pub fn open(spec: &TapSpec) -> Result<TapPort, PortError> {
         epoll,
         capabilities: if spec.offload { Capabilities::ALL } else { Capabilities::NONE },
         rx_batch: RxBatch::new(form),
-        burst: Burst::new(BURST),
+        burst: Burst::new(EGRESS_BURST),
     })
 }
 
@@ -163,7 +163,7 @@ impl Port for TapPort {
     fn egress(&mut self, station: &mut Station) -> Moved {
         let Some(tap) = &self.tap else { return Moved::default() };
         self.burst.clear();
-        if station.recv_into(&mut self.burst, BURST) == 0 {
+        if station.recv_into(&mut self.burst, EGRESS_BURST) == 0 {
             return Moved::default();
         }
         let mut kernel = Kernel { tap, moved: Moved::default(), down: false };
