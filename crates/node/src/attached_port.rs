@@ -1,4 +1,5 @@
-//! One port of a node and its station: moving frames between the two, and sleeping while there are none.
+//! One port of a node and its station: moving frames between the two, and sleeping while there are
+//! none.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,25 +15,26 @@ use shmbus::{Bus, Busy, MAX_SLEEP, SendError, Station, WaitError, WaitSet};
 
 use crate::port_stats::{Counters, PortStats};
 
-/// How long a peer may have no room before the frames that wait for it are dropped. New frames are worth more than old ones,
-/// and a frame that never fits must not block the port for ever.
+/// How long a peer may have no room before the frames that wait for it are dropped. New frames are
+/// worth more than old ones, and a frame that never fits must not block the port for ever.
 const PEER_FULL_TIMEOUT: Duration = Duration::from_secs(1);
-/// While the peer's ring is full, the thread yields the CPU each round for this long: on a small machine the peer may be waiting
-/// for it. A peer that has made no room by then does not need the CPU.
+/// While the peer's ring is full, the thread yields the CPU each round for this long: on a small
+/// machine the peer may be waiting for it. A peer that has made no room by then does not need the
+/// CPU.
 const YIELD_WHILE_FULL: Duration = Duration::from_millis(1);
-/// A peer does not signal that it has made room, so the port retries: first after this time, then each time after twice as
-/// long, up to [`LAST_RETRY`].
+/// A peer does not signal that it has made room, so the port retries: first after this time, then
+/// each time after twice as long, up to [`LAST_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_micros(100);
 /// The longest time between two retries.
 const LAST_RETRY: Duration = Duration::from_millis(10);
 /// How long a bus may be locked before that is reported.
 const REPORT_LOCKED_AFTER: Duration = Duration::from_secs(2);
-/// How long an adaptive port is polled after the last frame: longer than the pauses in steady traffic, and too short to show in
-/// the load of the processor.
+/// How long an adaptive port is polled after the last frame: longer than the pauses in steady
+/// traffic, and too short to show in the load of the processor.
 const ADAPTIVE_POLL: Duration = Duration::from_micros(50);
 
-/// The most bursts that a peer gets in one turn. A station receives what all its neighbours send, each a burst in its own turn;
-/// a port that cannot keep up with them is overrun and loses frames.
+/// The most bursts that a peer gets in one turn. A station receives what all its neighbours send,
+/// each a burst in its own turn; a port that cannot keep up with them is overrun and loses frames.
 const MAX_BURSTS_TO_PEER: u32 = 4;
 /// The number of frames in a burst from which another burst is likely to be there.
 const NEARLY_FULL_BURST: usize = BURST / 2;
@@ -47,8 +49,8 @@ impl fmt::Display for PortId {
     }
 }
 
-/// A port with its station. It is either awake and polled in each round, or asleep: armed, so that its descriptors wake it, and
-/// polled now and then.
+/// A port with its station. It is either awake and polled in each round, or asleep: armed, so that
+/// its descriptors wake it, and polled now and then.
 pub(crate) struct AttachedPort {
     pub(crate) id: PortId,
     port: Box<dyn Port>,
@@ -134,13 +136,14 @@ impl AttachedPort {
         }
     }
 
-    /// Takes the station's link down until the port gets another station. Frames from the peer are taken and dropped, and the
-    /// loss of the bus does not matter.
+    /// Takes the station's link down until the port gets another station. Frames from the peer are
+    /// taken and dropped, and the loss of the bus does not matter.
     pub(crate) fn unplug(&mut self) {
         self.station.set_link_up(false);
     }
 
-    /// Replaces the station. The new one may be on another bus; it receives only frames sent from now on.
+    /// Replaces the station. The new one may be on another bus; it receives only frames sent from
+    /// now on.
     pub(crate) fn plug(&mut self, station: Station) {
         self.before = self.counters();
         (self.dropped_from_peer, self.dropped_from_bus, self.stalls) = (0, 0, 0);
@@ -158,7 +161,8 @@ impl AttachedPort {
         self.station.is_link_up() && self.station.bus().is_lost()
     }
 
-    /// Moves a burst from the peer to the bus, and some bursts from the bus to the peer. Returns whether anything moved.
+    /// Moves a burst from the peer to the bus, and some bursts from the bus to the peer. Returns
+    /// whether anything moved.
     pub(crate) fn turn(&mut self, now: Instant) -> bool {
         if !self.up {
             return false;
@@ -198,8 +202,8 @@ impl AttachedPort {
         }
         match self.port.ingress(&mut self.station) {
             Ok(moved) => {
-                // A peer with nothing to send does not try the lock, so it counts as free only when it looks free: else a later
-                // holder would be taken for this one.
+                // A peer with nothing to send does not try the lock, so it counts as free only when
+                // it looks free: else a later holder would be taken for this one.
                 if self.locked.is_some() && (moved.frames > 0 || !self.station.bus().state().locked) {
                     self.note_unlocked();
                 }
@@ -216,7 +220,8 @@ impl AttachedPort {
         }
     }
 
-    /// Takes nothing from the peer for [`HOLD_OFF`]. Reports the holder of the lock once that has lasted.
+    /// Takes nothing from the peer for [`HOLD_OFF`]. Reports the holder of the lock once that has
+    /// lasted.
     fn note_locked(&mut self, busy: Busy) {
         self.station.set_lock_timeout(SHORT_LOCK_TIMEOUT);
         let now = Instant::now();
@@ -250,7 +255,8 @@ impl AttachedPort {
         }
     }
 
-    /// Returns whether the peer has had no room only for a moment, so that it may help to yield the CPU.
+    /// Returns whether the peer has had no room only for a moment, so that it may help to yield the
+    /// CPU.
     pub(crate) fn should_yield(&self, now: Instant) -> bool {
         self.blocked
             .as_ref()
@@ -280,9 +286,10 @@ impl AttachedPort {
         Ok(())
     }
 
-    /// Discards what is on the bus while there is no peer: it would be out of date when one connects. This happens all the time
-    /// before and not at the moment when a peer has connected, because the peer knows that a little earlier than this end, and
-    /// frames that answer it may be on the bus by then.
+    /// Discards what is on the bus while there is no peer: it would be out of date when one
+    /// connects. This happens all the time before and not at the moment when a peer has connected,
+    /// because the peer knows that a little earlier than this end, and frames that answer it may be
+    /// on the bus by then.
     fn discard_while_down(&mut self) {
         if !self.up {
             self.station.discard_pending();
@@ -300,7 +307,8 @@ impl AttachedPort {
 
     fn counters(&self) -> Counters {
         let stats = self.station.stats();
-        // Of the frames from the peer that were dropped, the bus was too busy for some; the others it cannot carry.
+        // Of the frames from the peer that were dropped, the bus was too busy for some; the others
+        // it cannot carry.
         let busy = stats.tx_busy.min(self.dropped_from_peer);
         self.before.plus(Counters {
             rx_packets: stats.tx_packets,
@@ -325,7 +333,8 @@ impl AttachedPort {
         }
     }
 
-    /// Prepares for a sleep. Returns `true` when there is something to do already; the port then stays awake.
+    /// Prepares for a sleep. Returns `true` when there is something to do already; the port then
+    /// stays awake.
     ///
     /// # Errors
     /// [`CloseReason`] when the bus is lost.
@@ -333,8 +342,8 @@ impl AttachedPort {
         self.publish();
         let mut ready = false;
         if self.up {
-            // Frames that wait on the bus for a peer without room are no reason to stay awake. Neither is a bus to which the
-            // link is down.
+            // Frames that wait on the bus for a peer without room are no reason to stay awake.
+            // Neither is a bus to which the link is down.
             if self.blocked.is_none() && self.station.is_link_up() {
                 ready = self.arm_station()?;
             }
@@ -368,7 +377,8 @@ impl AttachedPort {
         self.locked.as_ref().is_some_and(|locked| locked.hold_off_until.is_some())
     }
 
-    /// Returns how long to sleep at most: a wake-up may be lost, the peer may make room, or the hold-off may be over.
+    /// Returns how long to sleep at most: a wake-up may be lost, the peer may make room, or the
+    /// hold-off may be over.
     fn max_sleep(&mut self, now: Instant) -> Duration {
         let mut longest = self.port.max_sleep().min(MAX_SLEEP);
         if let Some(until) = self.locked.as_ref().and_then(|locked| locked.hold_off_until) {
@@ -386,13 +396,14 @@ impl AttachedPort {
         self.poll_at
     }
 
-    /// Polls the sleeping port. Everything stays armed, so an idle port costs next to nothing. Returns whether to wake it.
+    /// Polls the sleeping port. Everything stays armed, so an idle port costs next to nothing.
+    /// Returns whether to wake it.
     pub(crate) fn poll(&mut self, now: Instant) -> bool {
         self.discard_while_down();
         let (was_blocked, was_held_off) = (self.blocked.is_some(), self.holds_off());
         let moved = self.turn(now);
-        // The station was not armed while the peer had no room, and the port was not armed during the hold-off. Both must be
-        // armed now, or nothing would wake them.
+        // The station was not armed while the peer had no room, and the port was not armed during
+        // the hold-off. Both must be armed now, or nothing would wake them.
         let has_room = was_blocked && self.blocked.is_none();
         let hold_off_is_over = was_held_off && !self.holds_off();
         if moved || has_room || hold_off_is_over || self.port.wants_service() || self.has_lost_its_bus() {

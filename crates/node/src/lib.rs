@@ -1,7 +1,7 @@
 //! A node: threads that move frames between [ports](port::Port) and shared-memory Ethernet buses.
 //!
-//! Each port has a station of its own on its bus. The station receives all frames but its own, so a frame of one peer reaches
-//! all other peers and stations, and does not return to its sender.
+//! Each port has a station of its own on its bus. The station receives all frames but its own, so a
+//! frame of one peer reaches all other peers and stations, and does not return to its sender.
 //!
 //! The example `attach` puts two memif servers and a TAP on a bus:
 //!

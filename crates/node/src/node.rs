@@ -1,6 +1,7 @@
 //! The node as a user meets it: ports are added and removed, and events report how they are.
 //!
-//! The threads share the ports between them. A port is added or removed while the others are served.
+//! The threads share the ports between them. A port is added or removed while the others are
+//! served.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,8 +20,8 @@ use crate::port_stats::{Counters, PortStats};
 use crate::thread::Thread;
 use crate::worker::{Ended, Reports};
 
-/// Joins `bus` with a station for a port. The station receives frames to any destination. It has the address `mac`, or a
-/// random one.
+/// Joins `bus` with a station for a port. The station receives frames to any destination. It has
+/// the address `mac`, or a random one.
 ///
 /// # Errors
 /// [`OpenError`] when the bus cannot be joined.
@@ -40,7 +41,8 @@ pub enum Event {
     Up(PortId),
     /// The peer of the port has gone.
     Down(PortId),
-    /// The node has closed and removed the port, because its bus or its other side cannot be used any more.
+    /// The node has closed and removed the port, because its bus or its other side cannot be used
+    /// any more.
     Closed {
         /// The port.
         port: PortId,
@@ -51,8 +53,8 @@ pub enum Event {
 
 /// Threads that move frames between ports and buses.
 ///
-/// Its descriptor polls readable while there may be an [event](Self::next_event). Dropping it closes all ports, and waits for
-/// the threads. The [crate's page](crate) has an example.
+/// Its descriptor polls readable while there may be an [event](Self::next_event). Dropping it
+/// closes all ports, and waits for the threads. The [crate's page](crate) has an example.
 #[derive(Debug)]
 pub struct Node {
     threads: Vec<Thread>,
@@ -87,7 +89,8 @@ impl Node {
         Ok(Self { threads, ports: BTreeMap::new(), reports, ended, last_id: 0 })
     }
 
-    /// Joins `bus` for a port, and serves the port until it is removed or cannot continue. Returns its id.
+    /// Joins `bus` for a port, and serves the port until it is removed or cannot continue. Returns
+    /// its id.
     ///
     /// # Errors
     /// [`OpenError`] when the bus cannot be joined.
@@ -96,8 +99,8 @@ impl Node {
         Ok(self.add(port, station).0)
     }
 
-    /// Serves a port that has a [`station`] already. Returns its id, and its statistics, which stay readable when the port is
-    /// closed.
+    /// Serves a port that has a [`station`] already. Returns its id, and its statistics, which stay
+    /// readable when the port is closed.
     ///
     /// The port goes to the thread with the fewest ports.
     pub fn add(&mut self, port: impl Port + 'static, station: Station) -> (PortId, Arc<PortStats>) {
@@ -112,20 +115,22 @@ impl Node {
         (id, stats)
     }
 
-    /// Closes a port. When this returns, no frames move there any more, and the peer is disconnected. Does nothing when the port
-    /// is closed already.
+    /// Closes a port. When this returns, no frames move there any more, and the peer is
+    /// disconnected. Does nothing when the port is closed already.
     pub fn remove(&mut self, id: PortId) {
         let Some(entry) = self.ports.remove(&id) else { return };
         // Closed here and not by the thread, which has other ports to serve.
         drop(self.threads[entry.thread].take(id));
     }
 
-    /// Takes the link of a port's station down. The port keeps its peer; frames from there are dropped.
+    /// Takes the link of a port's station down. The port keeps its peer; frames from there are
+    /// dropped.
     pub fn unplug(&mut self, id: PortId) {
         self.change(id, AttachedPort::unplug);
     }
 
-    /// Gives a port another [`station`], perhaps on another bus. Frames that wait for the peer are dropped.
+    /// Gives a port another [`station`], perhaps on another bus. Frames that wait for the peer are
+    /// dropped.
     pub fn plug(&mut self, id: PortId, station: Station) {
         self.change(id, |port| port.plug(station));
     }
@@ -136,7 +141,8 @@ impl Node {
         self.ports.get(&id).map(|entry| &*entry.stats)
     }
 
-    /// Returns the counters of a port since it was added, or `None` when it is closed. Received is what came from the peer.
+    /// Returns the counters of a port since it was added, or `None` when it is closed. Received is
+    /// what came from the peer.
     #[must_use]
     pub fn counters(&self, id: PortId) -> Option<Counters> {
         self.stats(id).map(PortStats::counters)
@@ -155,7 +161,8 @@ impl Node {
 
     /// Returns the next event, or `None`, without waiting.
     ///
-    /// The latest state counts: a port that goes up and down between two calls may be reported once or not at all.
+    /// The latest state counts: a port that goes up and down between two calls may be reported once
+    /// or not at all.
     pub fn next_event(&mut self) -> Option<Event> {
         self.reports.wake_fd.drain();
         let event = self.next_closed().or_else(|| self.next_change());
@@ -201,8 +208,8 @@ impl Node {
         }
     }
 
-    /// Returns how many rounds each thread has run. A thread that works runs at least two a second, so a watchdog sees one that
-    /// hangs.
+    /// Returns how many rounds each thread has run. A thread that works runs at least two a second,
+    /// so a watchdog sees one that hangs.
     #[must_use]
     pub fn beats(&self) -> Vec<u64> {
         self.threads.iter().map(Thread::beats).collect()

@@ -2,7 +2,8 @@
 
 use port::Reporter;
 
-/// The options of a node: how many threads it has, on which processors they run, and where it reports.
+/// The options of a node: how many threads it has, on which processors they run, and where it
+/// reports.
 #[derive(Clone, Debug, Default)]
 pub struct NodeOptions {
     threads: Option<usize>,
@@ -17,14 +18,15 @@ impl NodeOptions {
         Self::default()
     }
 
-    /// Sets the number of threads, at least 1. The default is one, or one for each of the [processors](Self::cpus).
+    /// Sets the number of threads, at least 1. The default is one, or one for each of the
+    /// [processors](Self::cpus).
     #[must_use]
     pub fn threads(self, threads: usize) -> Self {
         Self { threads: Some(threads), ..self }
     }
 
-    /// Assigns the threads to these processors in turn. A processor that cannot be used is reported, and the system chooses
-    /// another.
+    /// Assigns the threads to these processors in turn. A processor that cannot be used is
+    /// reported, and the system chooses another.
     #[must_use]
     pub fn cpus(self, cpus: impl IntoIterator<Item = usize>) -> Self {
         Self { cpus: cpus.into_iter().collect(), ..self }

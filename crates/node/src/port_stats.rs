@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// Frames and bytes through an interface since it was made.
 ///
-/// A port receives from its peer; an interface on a bus receives from the bus. The bytes of a frame are those on the bus,
-/// without checksum or padding. A counter wraps around at 2^64.
+/// A port receives from its peer; an interface on a bus receives from the bus. The bytes of a frame
+/// are those on the bus, without checksum or padding. A counter wraps around at 2^64.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counters {
@@ -15,19 +15,21 @@ pub struct Counters {
     pub rx_packets: u64,
     /// Bytes of the frames received.
     pub rx_bytes: u64,
-    /// Frames received and dropped because the bus was busy or down. For an interface on a bus: how often it was overrun,
-    /// because the bus does not say how many frames that has cost.
+    /// Frames received and dropped because the bus was busy or down. For an interface on a bus: how
+    /// often it was overrun, because the bus does not say how many frames that has cost.
     pub rx_dropped: u64,
-    /// Frames received that the bus cannot carry. For an interface on a bus: how often the bus held no valid frame.
+    /// Frames received that the bus cannot carry. For an interface on a bus: how often the bus held
+    /// no valid frame.
     pub rx_errors: u64,
     /// Frames sent.
     pub tx_packets: u64,
     /// Bytes of the frames sent.
     pub tx_bytes: u64,
-    /// Frames not sent because the bus was busy or down. For a port: how often the peer had no room for too long, and how often
-    /// the port was overrun on the bus.
+    /// Frames not sent because the bus was busy or down. For a port: how often the peer had no room
+    /// for too long, and how often the port was overrun on the bus.
     pub tx_dropped: u64,
-    /// Frames not sent because the bus cannot carry them. For a port: how often the bus held no valid frame.
+    /// Frames not sent because the bus cannot carry them. For a port: how often the bus held no
+    /// valid frame.
     pub tx_errors: u64,
 }
 
@@ -65,7 +67,8 @@ impl Counters {
 
 /// The state and the counters of a port in a node, readable from any thread.
 ///
-/// The thread that serves the port updates them once a millisecond while frames move, and before it sleeps.
+/// The thread that serves the port updates them once a millisecond while frames move, and before it
+/// sleeps.
 // Relaxed throughout: each number is right by itself, and nothing depends on how they go together.
 #[derive(Debug, Default)]
 pub struct PortStats {

@@ -80,7 +80,8 @@ impl Drop for Thread {
     }
 }
 
-/// Keeps the calling thread on processor `cpu`. When that fails it is reported, and the system chooses a processor.
+/// Keeps the calling thread on processor `cpu`. When that fails it is reported, and the system
+/// chooses a processor.
 fn pin(cpu: usize, reporter: &Reporter) {
     let mut set = CpuSet::new();
     if let Err(error) = set.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set)) {

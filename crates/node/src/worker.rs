@@ -1,8 +1,10 @@
-//! The loop of one thread of a node: it serves its ports in turn, a burst at a time in each direction.
+//! The loop of one thread of a node: it serves its ports in turn, a burst at a time in each
+//! direction.
 //!
-//! Ports that are awake are polled. A port that has been quiet for a moment is armed and put to sleep, each on its own, so an
-//! idle port costs next to nothing beside a busy one. When all ports sleep, the thread sleeps, too. While some are awake, the
-//! thread checks every [`CHECK_INTERVAL`], and whenever nothing moves, whether others should wake.
+//! Ports that are awake are polled. A port that has been quiet for a moment is armed and put to
+//! sleep, each on its own, so an idle port costs next to nothing beside a busy one. When all ports
+//! sleep, the thread sleeps, too. While some are awake, the thread checks every [`CHECK_INTERVAL`],
+//! and whenever nothing moves, whether others should wake.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,7 +24,8 @@ use crate::attached_port::{AttachedPort, CloseReason, PortId};
 const CHECK_INTERVAL: Duration = Duration::from_micros(50);
 /// The time between two services of the awake ports.
 const SERVICE_INTERVAL: Duration = Duration::from_millis(1);
-/// Sleeping ports that are due within this time are polled together, so that one wake-up of the thread serves many.
+/// Sleeping ports that are due within this time are polled together, so that one wake-up of the
+/// thread serves many.
 const POLL_SLACK: Duration = Duration::from_millis(2);
 /// The longest sleep of the thread, so that a watchdog sees two rounds a second.
 const MAX_SLEEP: Duration = Duration::from_millis(500);
@@ -139,7 +142,8 @@ impl Worker {
         }
     }
 
-    /// Returns how long to wait for events: not at all while a port is awake, else until the first port is polled.
+    /// Returns how long to wait for events: not at all while a port is awake, else until the first
+    /// port is polled.
     fn timeout(&self) -> EpollTimeout {
         if !self.awake.is_empty() {
             return EpollTimeout::ZERO;
@@ -220,8 +224,9 @@ impl Worker {
         }
     }
 
-    /// Gives the awake ports turns for [`CHECK_INTERVAL`], or until nothing moves. Frames that one port has put on the bus wake
-    /// sleeping ones through their descriptors. Returns `true` when nothing moved.
+    /// Gives the awake ports turns for [`CHECK_INTERVAL`], or until nothing moves. Frames that one
+    /// port has put on the bus wake sleeping ones through their descriptors. Returns `true` when
+    /// nothing moved.
     fn serve(&mut self) -> bool {
         let begin = Instant::now();
         let mut now = begin;
@@ -247,8 +252,8 @@ impl Worker {
                 return true;
             }
             if should_yield {
-                // On a small machine the peer with the full ring may be waiting for this CPU, while the bus overruns frames that
-                // it has not read.
+                // On a small machine the peer with the full ring may be waiting for this CPU, while
+                // the bus overruns frames that it has not read.
                 std::thread::yield_now();
             }
         }

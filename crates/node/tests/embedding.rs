@@ -206,7 +206,8 @@ fn a_port_whose_bus_is_cut_short_is_closed() {
     let cut_short =
         |path: PathBuf| OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(0));
 
-    // The bus behind a port is lost: the port is down. The bus of the node is lost: its ports are closed.
+    // The bus behind a port is lost: the port is down. The bus of the node is lost: its ports are
+    // closed.
     cut_short(lan.path("other.bus")).expect("cut short");
     assert!(matches!(lan.event(&mut [&mut peer]), Event::Down(port) if port == lan.ports[2]));
     cut_short(lan.path("lan.bus")).expect("cut short");

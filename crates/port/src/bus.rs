@@ -1,8 +1,8 @@
 //! Another bus as a port: the two become one LAN.
 //!
-//! Frames on a loop of buses would go round for ever, so a port that would close a loop is refused as far as the loop can be
-//! known. [`JoinedBuses`] knows the buses of its own node, by identity and not by name, and finds nodes of other processes
-//! among the members of a bus.
+//! Frames on a loop of buses would go round for ever, so a port that would close a loop is refused
+//! as far as the loop can be known. [`JoinedBuses`] knows the buses of its own node, by identity
+//! and not by name, and finds nodes of other processes among the members of a bus.
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
@@ -22,8 +22,8 @@ use crate::keys::{Keys, refused};
 use crate::port::{BURST, HOLD_OFF, LOCK_TIMEOUT, Moved, NotSent, Port, SHORT_LOCK_TIMEOUT};
 use crate::report_once::ReportOnce;
 
-/// The prefix of the name of such a port and of its stations, before the name of the other bus. It tells which members of a
-/// bus are nodes.
+/// The prefix of the name of such a port and of its stations, before the name of the other bus. It
+/// tells which members of a bus are nodes.
 const NAME_PREFIX: &str = "bus ";
 
 /// The longest sleep while the other bus cannot be watched.
@@ -70,7 +70,8 @@ impl fmt::Display for BusSpec {
 pub(super) struct JoinedBuses {
     path: PathBuf,
     buses: Vec<Identity>,
-    /// The process whose ports are open already and move to this bus: its own stations are no sign of a loop.
+    /// The process whose ports are open already and move to this bus: its own stations are no sign
+    /// of a loop.
     own: Option<u32>,
 }
 
@@ -138,8 +139,8 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Returns a node of a process other than `own` that has stations of `bus:` ports on both buses. Its buses are one LAN, so the
-/// two are joined already.
+/// Returns a node of a process other than `own` that has stations of `bus:` ports on both buses.
+/// Its buses are one LAN, so the two are joined already.
 fn common_node(one: &Path, other: &Path, own: Option<u32>) -> Option<Member> {
     let nodes = |path: &Path| -> Vec<Member> {
         // A bus that does not exist or cannot be read has no members.

@@ -1,7 +1,8 @@
 //! Buses whose file is removed while they are in use.
 //!
-//! The stations of such a bus continue, but no other process can join it, and a bus made under the same name is another
-//! one. The removal is reported once for each bus, however many stations of this process are on it.
+//! The stations of such a bus continue, but no other process can join it, and a bus made under the
+//! same name is another one. The removal is reported once for each bus, however many stations of
+//! this process are on it.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -36,7 +37,8 @@ impl BusRemoval {
         due
     }
 
-    /// Returns the line to report when the file of `bus` was removed and this process has not reported that yet.
+    /// Returns the line to report when the file of `bus` was removed and this process has not
+    /// reported that yet.
     #[must_use]
     pub fn report_once(bus: &Bus) -> Option<String> {
         static REPORTED: LazyLock<Mutex<HashSet<PathBuf>>> = LazyLock::new(Mutex::default);

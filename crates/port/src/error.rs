@@ -127,8 +127,9 @@ pub enum CaptureProblem {
 }
 
 impl PortError {
-    /// Returns whether the same call keeps failing until its arguments change: wrong use or configuration, in contrast to a
-    /// full disk or a socket that another process may release. For [`Bus`](Self::Bus), look at the cause.
+    /// Returns whether the same call keeps failing until its arguments change: wrong use or
+    /// configuration, in contrast to a full disk or a socket that another process may release. For
+    /// [`Bus`](Self::Bus), look at the cause.
     #[must_use]
     pub fn is_misuse(&self) -> bool {
         match self {
@@ -208,7 +209,8 @@ pub enum ParsePortError {
     },
 }
 
-/// Returns whether the same system call may succeed later: the disk or the memory is full, for example.
+/// Returns whether the same system call may succeed later: the disk or the memory is full, for
+/// example.
 #[must_use]
 pub fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind::{Other, OutOfMemory, QuotaExceeded, StorageFull};

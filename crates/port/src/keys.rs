@@ -84,7 +84,8 @@ impl<'t> Keys<'t> {
             })
     }
 
-    /// Returns the value of `learn`, which every kind of port has: whether its peer receives only what it needs.
+    /// Returns the value of `learn`, which every kind of port has: whether its peer receives only
+    /// what it needs.
     pub(super) fn learn(&self) -> Result<bool, ParsePortError> {
         self.choice("learn", &[("off", false), ("on", true)])
     }

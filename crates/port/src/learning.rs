@@ -1,5 +1,5 @@
-//! Address learning (`learn=on`): a wrapper around any port that forwards to the peer only what the peer needs, as a switch
-//! does. What it knows is in [`MacTable`].
+//! Address learning (`learn=on`): a wrapper around any port that forwards to the peer only what the
+//! peer needs, as a switch does. What it knows is in [`MacTable`].
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -10,10 +10,11 @@ use shmbus::Station;
 use crate::mac_table::MacTable;
 use crate::port::{Moved, NotSent, Port};
 
-/// A port around a port whose peer receives only what it needs: frames to itself, to groups, and to unknown addresses.
+/// A port around a port whose peer receives only what it needs: frames to itself, to groups, and to
+/// unknown addresses.
 ///
-/// The wrapper sets the receive filter of each station that the port is [attached](Port::attach) to, and forwards everything
-/// else.
+/// The wrapper sets the receive filter of each station that the port is [attached](Port::attach)
+/// to, and forwards everything else.
 #[derive(Debug)]
 pub struct Learning<P>(P);
 
@@ -95,7 +96,8 @@ mod tests {
     use super::*;
     use crate::wake_fd::WakeFd;
 
-    /// A port that records which of its methods are called, and answers each with a value that no default has.
+    /// A port that records which of its methods are called, and answers each with a value that no
+    /// default has.
     struct Recorder {
         calls: RefCell<Vec<&'static str>>,
         wake_fd: WakeFd,
@@ -206,7 +208,8 @@ mod tests {
         assert_eq!(lines, ["a line"]);
         assert_eq!(port.closed().as_deref(), Some("it is closed"));
         assert_eq!(port.ingress(&mut station).expect("sent").frames, 1);
-        // The table learns where OTHER is. Then the peer needs what is for itself, and not what is for OTHER.
+        // The table learns where OTHER is. Then the peer needs what is for itself, and not what is
+        // for OTHER.
         host.send(&frame([0xff; 6], OTHER)).expect("sent");
         assert_eq!(port.egress(&mut station).frames, 1);
         for destination in [OTHER, PEER] {

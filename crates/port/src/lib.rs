@@ -1,8 +1,9 @@
 //! Ports: how anything that is not a station comes onto a shared-memory Ethernet bus.
 //!
-//! A [`Port`] is a source and a sink of bursts of frames: a memif peer, a TAP interface of the kernel, a capture, another
-//! bus. A node gives it a station of its own on the bus and moves frames between the two. A new kind of port is one new
-//! file here and a line in [`PortSpec`] and [`open()`]; neither the node nor the other ports change.
+//! A [`Port`] is a source and a sink of bursts of frames: a memif peer, a TAP interface of the
+//! kernel, a capture, another bus. A node gives it a station of its own on the bus and moves frames
+//! between the two. A new kind of port is one new file here and a line in [`PortSpec`] and
+//! [`open()`]; neither the node nor the other ports change.
 //!
 //! A wrapper is a port around a port: [`Learning`] works with every kind.
 //!

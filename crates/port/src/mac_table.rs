@@ -1,10 +1,12 @@
-//! The address table of a learning port: which stations are behind the port, and which are on the bus.
+//! The address table of a learning port: which stations are behind the port, and which are on the
+//! bus.
 //!
-//! A source address that comes from the peer is behind the port; one that appears on the bus is on the bus. The table
-//! withholds from the peer a frame whose destination is on the bus. It forwards frames to unknown addresses, to groups and
-//! to the broadcast address. An address that sends from the other side has moved. An address that stays silent for
-//! [`MAX_AGE`] is forgotten. A peer that floods addresses fills the table of its own side only; addresses beyond the limit
-//! stay unknown, so more is forwarded than necessary and nothing is lost.
+//! A source address that comes from the peer is behind the port; one that appears on the bus is on
+//! the bus. The table withholds from the peer a frame whose destination is on the bus. It forwards
+//! frames to unknown addresses, to groups and to the broadcast address. An address that sends from
+//! the other side has moved. An address that stays silent for [`MAX_AGE`] is forgotten. A peer that
+//! floods addresses fills the table of its own side only; addresses beyond the limit stay unknown,
+//! so more is forwarded than necessary and nothing is lost.
 
 use std::collections::HashMap;
 use std::mem;

@@ -22,7 +22,8 @@ pub struct PortOptions {
 }
 
 impl PortOptions {
-    /// Makes the default options: new buses of the default size and mode, no program name, reports to the log.
+    /// Makes the default options: new buses of the default size and mode, no program name, reports
+    /// to the log.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -47,7 +48,8 @@ impl PortOptions {
     }
 }
 
-/// Opens ports for the bus at `bus`, and returns them in order. Memif servers with one address share one socket.
+/// Opens ports for the bus at `bus`, and returns them in order. Memif servers with one address
+/// share one socket.
 ///
 /// The bus itself need not exist yet.
 ///

@@ -6,19 +6,19 @@ use std::time::Duration;
 use memif::RxMode;
 use shmbus::{MAX_SLEEP, SendError, Station};
 
-/// The most frames a port moves in one call: enough to share the cost of a lock and a wake-up, few enough that the other
-/// ports of the thread wait only some microseconds.
+/// The most frames a port moves in one call: enough to share the cost of a lock and a wake-up, few
+/// enough that the other ports of the thread wait only some microseconds.
 pub const BURST: usize = 256;
 
-/// How long a station of a port waits for the lock of its bus before it drops a burst: the other ports of the thread wait
-/// with it.
+/// How long a station of a port waits for the lock of its bus before it drops a burst: the other
+/// ports of the thread wait with it.
 pub const LOCK_TIMEOUT: Duration = Duration::from_millis(20);
-/// How long a node leaves a bus alone after its lock was not available. The lock may stay taken for long: its holder is
-/// stopped, or is a rump kernel that died. Meanwhile the other ports of the thread, perhaps on other buses, run nearly as
-/// before.
+/// How long a node leaves a bus alone after its lock was not available. The lock may stay taken for
+/// long: its holder is stopped, or is a rump kernel that died. Meanwhile the other ports of the
+/// thread, perhaps on other buses, run nearly as before.
 pub const HOLD_OFF: Duration = Duration::from_millis(100);
-/// How long a station waits for the lock after a [`HOLD_OFF`], until it is available again: short, yet long enough to
-/// find out that the owner is dead.
+/// How long a station waits for the lock after a [`HOLD_OFF`], until it is available again: short,
+/// yet long enough to find out that the owner is dead.
 pub const SHORT_LOCK_TIMEOUT: Duration = Duration::from_millis(2);
 
 /// What became of the frames of one call.
@@ -44,10 +44,11 @@ pub struct NotSent {
 
 /// A source and a sink of Ethernet frames that a node connects to a bus. One call moves one burst.
 ///
-/// A node [attaches](Self::attach) the port to a station and then calls [`ingress`](Self::ingress) and
-/// [`egress`](Self::egress) in turn while the port is [up](Self::is_up). When both are quiet it [arms](Self::arm) the port,
-/// sleeps until one of the [descriptors](Self::descriptors) polls readable or [`max_sleep`](Self::max_sleep) has passed, and
-/// disarms it. It calls [`service`](Self::service) now and then while [`wants_service`](Self::wants_service) holds.
+/// A node [attaches](Self::attach) the port to a station and then calls [`ingress`](Self::ingress)
+/// and [`egress`](Self::egress) in turn while the port is [up](Self::is_up). When both are quiet it
+/// [arms](Self::arm) the port, sleeps until one of the [descriptors](Self::descriptors) polls
+/// readable or [`max_sleep`](Self::max_sleep) has passed, and disarms it. It calls
+/// [`service`](Self::service) now and then while [`wants_service`](Self::wants_service) holds.
 ///
 /// No method may block: the thread serves other ports, too.
 pub trait Port: Send {
@@ -57,18 +58,20 @@ pub trait Port: Send {
     /// Returns whether there is a peer.
     fn is_up(&self) -> bool;
 
-    /// Returns whether a call of [`service`](Self::service) is due. It is called often, so it should be cheap.
+    /// Returns whether a call of [`service`](Self::service) is due. It is called often, so it
+    /// should be cheap.
     fn wants_service(&self) -> bool {
         true
     }
 
-    /// Does what is due beside moving frames. Connections come and go here, and the descriptors change only here.
+    /// Does what is due beside moving frames. Connections come and go here, and the descriptors
+    /// change only here.
     ///
     /// Passes to `report` what the user should know, a line each.
     fn service(&mut self, report: &mut dyn FnMut(&str));
 
-    /// Returns why the port is closed for good, once it is: the node then removes it. Called after each
-    /// [`service`](Self::service).
+    /// Returns why the port is closed for good, once it is: the node then removes it. Called after
+    /// each [`service`](Self::service).
     fn closed(&self) -> Option<String> {
         None
     }
@@ -78,21 +81,22 @@ pub trait Port: Send {
 
     /// Moves a burst from the peer to the bus.
     ///
-    /// Drops frames that the bus does not take, so that the peer gets its buffers back. A port that plays a file may keep
-    /// them.
+    /// Drops frames that the bus does not take, so that the peer gets its buffers back. A port that
+    /// plays a file may keep them.
     ///
     /// # Errors
     /// [`NotSent`] when the bus does not take the burst, or not all of it.
     fn ingress(&mut self, station: &mut Station) -> Result<Moved, NotSent>;
 
-    /// Moves a burst from the bus to the peer. Frames that the peer has no room for stay on the bus.
+    /// Moves a burst from the bus to the peer. Frames that the peer has no room for stay on the
+    /// bus.
     fn egress(&mut self, station: &mut Station) -> Moved;
 
     /// Returns how a node waits for this port: by polling, by sleeping, or by both in turn.
     fn rx_mode(&self) -> RxMode;
 
-    /// Prepares for a sleep: from now on the descriptors poll readable when there is something to do. Returns `true` when
-    /// there is something already; the node then does not sleep.
+    /// Prepares for a sleep: from now on the descriptors poll readable when there is something to
+    /// do. Returns `true` when there is something already; the node then does not sleep.
     fn arm(&mut self) -> bool;
 
     /// Ends a sleep. Called also when [`arm`](Self::arm) was not.
@@ -109,8 +113,9 @@ pub trait Port: Send {
         self.max_sleep()
     }
 
-    /// Passes to `watch` the descriptors that poll readable when the port has frames or wants service. They change only in
-    /// [`service`](Self::service). A regular file cannot be waited for and is left out.
+    /// Passes to `watch` the descriptors that poll readable when the port has frames or wants
+    /// service. They change only in [`service`](Self::service). A regular file cannot be waited for
+    /// and is left out.
     fn descriptors<'p>(&'p self, watch: &mut dyn FnMut(BorrowedFd<'p>));
 }
 

@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-/// After this many distinct reports further ones are suppressed, so that a peer cannot flood the log.
+/// After this many distinct reports further ones are suppressed, so that a peer cannot flood the
+/// log.
 const MAX_REPORTS: usize = 16;
 
 /// Remembers which reports were made, so that each is made once.
@@ -12,9 +13,9 @@ pub struct ReportOnce(Vec<String>);
 impl ReportOnce {
     /// Returns whether `text` should be reported, and remembers it.
     ///
-    /// A text that differs from an earlier one in its numbers only is not reported again: the time that a lock was waited
-    /// for, say, is another number every time. After 16 distinct texts none is reported until the next
-    /// [`clear`](Self::clear).
+    /// A text that differs from an earlier one in its numbers only is not reported again: the time
+    /// that a lock was waited for, say, is another number every time. After 16 distinct texts none
+    /// is reported until the next [`clear`](Self::clear).
     pub fn is_new(&mut self, text: &str) -> bool {
         let is_known = self.0.iter().any(|reported| differs_in_numbers_only(reported, text));
         if is_known || self.0.len() > MAX_REPORTS {
@@ -29,8 +30,8 @@ impl ReportOnce {
         self.0.clear();
     }
 
-    /// Reports why the connection of the port `name` ended or was rejected, each reason once until the next
-    /// [`clear`](Self::clear).
+    /// Reports why the connection of the port `name` ended or was rejected, each reason once until
+    /// the next [`clear`](Self::clear).
     pub(crate) fn report(&mut self, name: &str, reason: &dyn Error, report: &mut dyn FnMut(String)) {
         let mut text = reason.to_string();
         // Some errors name their cause themselves.

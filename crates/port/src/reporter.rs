@@ -17,8 +17,8 @@ type Report = dyn Fn(Severity, &str) + Send + Sync;
 
 /// Receives reports, one line each. Clones lead to the same place.
 ///
-/// The closure may be called from any thread of a node. It should not block: the calling thread serves
-/// other ports.
+/// The closure may be called from any thread of a node. It should not block: the calling thread
+/// serves other ports.
 ///
 /// ```
 /// let reporter = port::Reporter::new(|severity, line| eprintln!("{severity:?}: {line}"));

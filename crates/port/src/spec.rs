@@ -11,11 +11,14 @@ use crate::pcap::{PcapSpec, Place};
 use crate::suggest;
 use crate::tap::TapSpec;
 
-/// A port as it is written on a command line: a kind, a colon, and `key=value` pairs separated by commas.
+/// A port as it is written on a command line: a kind, a colon, and `key=value` pairs separated by
+/// commas.
 ///
 /// ```
-/// let port: port::PortSpec = "tap:name=tap0,learn=on".parse()?;
-/// assert!("tap:nmae=tap0".parse::<port::PortSpec>().is_err_and(|error| error.to_string().contains("'name'")));
+/// let port: port::PortSpec = "tap:name=tap0,mac=02:00:00:00:00:07".parse()?;
+/// assert!(port.mac().is_some());
+/// let error = "tap:nmae=tap0".parse::<port::PortSpec>().unwrap_err();
+/// assert_eq!(error.to_string(), "a tap port has no key 'nmae' (did you mean 'name'?)");
 /// # Ok::<(), port::ParsePortError>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -45,7 +48,8 @@ impl PortSpec {
         }
     }
 
-    /// Returns whether its peer receives only what it needs, as from a switch, or everything, as from a hub.
+    /// Returns whether its peer receives only what it needs, as from a switch, or everything, as
+    /// from a hub.
     pub(crate) fn learns(&self) -> bool {
         match &self.0 {
             KindSpec::Memif(spec) => spec.learn,

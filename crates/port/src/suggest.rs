@@ -1,17 +1,19 @@
 //! Suggestions ("did you mean") for a word that resembles a known one.
 
-/// The similarity from which a word counts as a typing error, 1 being equal: the threshold of clap's own tips.
+/// The similarity from which a word counts as a typing error, 1 being equal: the threshold of
+/// clap's own tips.
 const MIN_SIMILARITY: f64 = 0.7;
 
-/// Returns how similar `word` is to `known`, from 0 to 1. The Jaro similarity of short words is always low, so one letter
-/// too many, missing or wrong, or two swapped, count as a typing error in a word of any length.
+/// Returns how similar `word` is to `known`, from 0 to 1. The Jaro similarity of short words is
+/// always low, so one letter too many, missing or wrong, or two swapped, count as a typing error in
+/// a word of any length.
 fn similarity(word: &str, known: &str) -> f64 {
     let typing_error = known.chars().count() > 2 && strsim::osa_distance(word, known) == 1;
     strsim::jaro(word, known).max(if typing_error { 0.9 } else { 0.0 })
 }
 
-/// Returns ` (did you mean 'promisc'?)` with the one of `known` that is most similar to `word`, or an empty text when none
-/// is similar enough. It is made to be appended to the word.
+/// Returns ` (did you mean 'promisc'?)` with the one of `known` that is most similar to `word`, or
+/// an empty text when none is similar enough. It is made to be appended to the word.
 #[must_use]
 pub fn hint<T: AsRef<str>>(word: &str, known: impl IntoIterator<Item = T>) -> String {
     let known: Vec<T> = known.into_iter().collect();

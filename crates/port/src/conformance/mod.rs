@@ -1,7 +1,7 @@
 //! The conformance suite: what every kind of port must do, bare and in every wrapper.
 //!
-//! The tests play the node, a call at a time, and watch from another station on the bus. Each kind brings a [`Peer`] at the
-//! other end of its cable.
+//! The tests play the node, a call at a time, and watch from another station on the bus. Each kind
+//! brings a [`Peer`] at the other end of its cable.
 
 mod bus;
 mod memif;
@@ -39,7 +39,8 @@ trait Peer {
     /// Returns, if this kind of peer can.
     fn come_back(&mut self) -> bool;
 
-    /// Returns whether frames wait while the peer does not read. The kernel, in contrast, drops frames when a queue is full.
+    /// Returns whether frames wait while the peer does not read. The kernel, in contrast, drops
+    /// frames when a queue is full.
     fn keeps_what_it_does_not_read(&self) -> bool {
         true
     }
@@ -217,8 +218,8 @@ fn long_frames_are_dropped_and_counted(kind: Kind) {
     assert_eq!((bench.to_bus.frames, bench.to_bus.dropped), (3, 3));
 }
 
-/// A peer that stops reading for a while delays no other. What it receives afterwards is in order and without duplicates, and
-/// complete if the peer can make the port wait.
+/// A peer that stops reading for a while delays no other. What it receives afterwards is in order
+/// and without duplicates, and complete if the peer can make the port wait.
 fn a_peer_may_pause(kind: Kind) {
     let mut bench = Bench::connected(kind);
     let sent: Vec<Vec<u8>> = (0..4_000).map(|number| frame(number, 120)).collect();
@@ -244,7 +245,8 @@ fn a_peer_may_pause(kind: Kind) {
     assert!(numbers.is_sorted_by(|a, b| a < b), "in order and without duplicates");
 }
 
-/// The port notices a peer that dies, and drops what is sent meanwhile. When the peer can return, everything works as before.
+/// The port notices a peer that dies, and drops what is sent meanwhile. When the peer can return,
+/// everything works as before.
 fn a_peer_may_die(kind: Kind) {
     let mut bench = Bench::connected(kind);
     bench.peer_sends(&frame(0, 60));
@@ -299,7 +301,8 @@ fn a_sleeping_port_is_woken(kind: Kind) {
     }
 }
 
-/// Returns the numbers of the frames that the peer receives when two stations on the bus talk to each other.
+/// Returns the numbers of the frames that the peer receives when two stations on the bus talk to
+/// each other.
 fn frames_between_stations(kind: Kind) -> Vec<u32> {
     let mut bench = Bench::connected(kind);
     let mut addressed = frame(1, 60);

@@ -1,4 +1,5 @@
-//! pcap ports. The peer is a process at the other end of two pipes: it writes one capture and reads another.
+//! pcap ports. The peer is a process at the other end of two pipes: it writes one capture and reads
+//! another.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};

@@ -1,5 +1,6 @@
-//! TAP ports. The peer is the kernel, which sends and receives through a packet socket. Each test runs in a process with a
-//! network of its own, because a user namespace gives the right to make interfaces.
+//! TAP ports. The peer is the kernel, which sends and receives through a packet socket. Each test
+//! runs in a process with a network of its own, because a user namespace gives the right to make
+//! interfaces.
 
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
@@ -84,7 +85,8 @@ fn down(_: &Path) -> Cable {
     ("tap:name=tap0".to_owned(), Box::new(|| Box::new(Kernel::new("down"))))
 }
 
-/// Runs a test in a process with a network of its own. Where none is available, the test is skipped.
+/// Runs a test in a process with a network of its own. Where none is available, the test is
+/// skipped.
 fn inside(test: fn(Kind), kind: Kind) {
     if std::env::var_os(INSIDE).is_some() {
         return test(kind);

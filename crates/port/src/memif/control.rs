@@ -1,7 +1,8 @@
 //! The memif sockets of a process: connections that come and go, and peers that are rejected.
 //!
-//! One thread of its own serves all sockets, so a peer that connects, misbehaves or reconnects costs the threads that move
-//! frames nothing. A port learns through its mailbox that its link is up or down.
+//! One thread of its own serves all sockets, so a peer that connects, misbehaves or reconnects
+//! costs the threads that move frames nothing. A port learns through its mailbox that its link is
+//! up or down.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,14 +21,16 @@ use crate::report_once::ReportOnce;
 use crate::reporter::Reporter;
 use crate::wake_fd::WakeFd;
 
-/// The most events taken from one socket in a turn: a peer that keeps reconnecting does not keep the other sockets waiting.
+/// The most events taken from one socket in a turn: a peer that keeps reconnecting does not keep
+/// the other sockets waiting.
 const MAX_EVENTS: usize = 64;
 /// The epoll token of the thread's wake descriptor. Sockets have tokens from 1 on.
 const WAKE_TOKEN: u64 = 0;
 
 /// The memif sockets of a process, and the thread that serves them.
 ///
-/// Server ports with one address share one socket. Clones share the thread, which ends with the last clone and the last port.
+/// Server ports with one address share one socket. Clones share the thread, which ends with the
+/// last clone and the last port.
 #[derive(Clone, Debug)]
 pub struct Sockets(Arc<Handle>);
 
@@ -91,8 +94,8 @@ struct PortEntry {
 impl Sockets {
     /// Starts the thread that serves the sockets.
     ///
-    /// Peers see `program` as the program's name, unless it is empty. `reporter` receives a line when a peer goes or is
-    /// rejected.
+    /// Peers see `program` as the program's name, unless it is empty. `reporter` receives a line
+    /// when a peer goes or is rejected.
     ///
     /// # Errors
     /// [`PortError::System`] when no descriptor or thread is available.
@@ -107,10 +110,12 @@ impl Sockets {
         Ok(Self(Arc::new(handle)))
     }
 
-    /// Listens or connects as `spec` says, and returns the handle of the connection. Reports call it `name`.
+    /// Listens or connects as `spec` says, and returns the handle of the connection. Reports call
+    /// it `name`.
     ///
     /// # Errors
-    /// [`PortError`] when the socket cannot listen, the id is taken, or the options contradict each other.
+    /// [`PortError`] when the socket cannot listen, the id is taken, or the options contradict each
+    /// other.
     pub fn control(&self, spec: &MemifSpec, name: &str) -> Result<Control, PortError> {
         let (shared, options) = (&self.0.shared, spec.options(&self.0.shared.program));
         let id = options.id();
@@ -152,7 +157,8 @@ impl Sockets {
         Ok(Control { handle: Arc::clone(&self.0), token, id, mailbox })
     }
 
-    /// Announces that the program ends: from now on that is the reason a peer sees when its port closes.
+    /// Announces that the program ends: from now on that is the reason a peer sees when its port
+    /// closes.
     pub fn announce_shutdown(&self) {
         // Relaxed: the flag orders nothing.
         self.0.shared.shutting_down.store(true, Ordering::Relaxed);
@@ -161,7 +167,8 @@ impl Sockets {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // Relaxed: the thread reads nothing that was written before; the descriptor only makes it look.
+        // Relaxed: the thread reads nothing that was written before; the descriptor only makes it
+        // look.
         self.shared.closed.store(true, Ordering::Relaxed);
         self.shared.wake_fd.wake();
         if let Some(thread) = self.thread.take() {
@@ -230,7 +237,8 @@ impl Shared {
             // The socket may have been closed since.
             let Some(socket) = state.sockets.get_mut(&token) else { return };
             if socket.serve(&mut |line| lines.push(line)).is_err() {
-                // The failure was reported. Watched further, the socket would stay readable for ever.
+                // The failure was reported. Watched further, the socket would stay readable for
+                // ever.
                 let _ = self.epoll.delete(&socket.endpoint);
             }
         }

@@ -41,7 +41,8 @@ impl Mailbox {
     pub(super) fn post(&self, change: Change) {
         let mut changes = self.lock();
         changes.push_back(change);
-        // Relaxed: the change itself is found under the lock. A reader that misses the flag is woken by the descriptor.
+        // Relaxed: the change itself is found under the lock. A reader that misses the flag is
+        // woken by the descriptor.
         self.mail.store(true, Ordering::Relaxed);
         self.wake_fd.wake();
     }

@@ -1,8 +1,9 @@
 //! A memif peer as a port: VPP, a DPDK application, or any program with libmemif.
 //!
-//! A frame is copied once each way: from the peer's buffer into the ring of the bus, and from the ring into the peer's
-//! buffer. Memory of the peer that is not sealed may vanish while it is read; a burst from there is first staged in a buffer
-//! of our own, because the bus is locked while frames are copied into the ring.
+//! A frame is copied once each way: from the peer's buffer into the ring of the bus, and from the
+//! ring into the peer's buffer. Memory of the peer that is not sealed may vanish while it is read;
+//! a burst from there is first staged in a buffer of our own, because the bus is locked while
+//! frames are copied into the ring.
 
 mod control;
 mod mailbox;
@@ -21,7 +22,8 @@ pub use self::spec::{DEFAULT_SOCKET, MemifSpec};
 use crate::error::PortError;
 use crate::port::{BURST, Moved, NotSent, Port};
 
-/// How long after arming the interrupt a connected peer is polled once more: far longer than its stores take to arrive.
+/// How long after arming the interrupt a connected peer is polled once more: far longer than its
+/// stores take to arrive.
 const FIRST_POLL: Duration = Duration::from_millis(10);
 
 /// One memif interface as a port.
@@ -53,7 +55,8 @@ impl MemifPort {
         self.link.as_mut().filter(|_| !self.broken)
     }
 
-    /// Stops using the link. The thread that serves the socket finds the failure, too, and reports it.
+    /// Stops using the link. The thread that serves the socket finds the failure, too, and reports
+    /// it.
     fn fail_link(&mut self, reason: &LinkError) {
         tracing::debug!(port = self.name, %reason, "link lost");
         self.broken = true;
@@ -134,7 +137,8 @@ impl Port for MemifPort {
         }
     }
 
-    /// Polls once soon after arming: a peer that publishes at that moment may not see the request for an interrupt.
+    /// Polls once soon after arming: a peer that publishes at that moment may not see the request
+    /// for an interrupt.
     fn first_poll(&self) -> Duration {
         if self.is_up() { FIRST_POLL } else { MAX_SLEEP }
     }
@@ -188,7 +192,8 @@ fn receive(link: &mut Link, stage: &mut Vec<Vec<u8>>, station: &mut Station) -> 
     Ok(moved)
 }
 
-/// Moves a burst from the bus to the peer. Frames of one flow must stay in order, so all go to the first queue.
+/// Moves a burst from the bus to the peer. Frames of one flow must stay in order, so all go to the
+/// first queue.
 fn send(link: &mut Link, station: &mut Station) -> Result<Moved, LinkError> {
     let Some(queue) = link.tx.first_mut() else { return Ok(Moved::default()) };
     let mut sink = Outgoing { burst: queue.burst()?, blocked: false };

@@ -51,13 +51,15 @@ pub struct MemifSpec {
     pub buffer_size: u32,
     /// Whether peers need a secret. The secret itself cannot be read.
     pub has_secret: bool,
-    /// Whether `zero-copy=yes` was given. It changes nothing: a port always copies, once; its peer need not.
+    /// Whether `zero-copy=yes` was given. It changes nothing: a port always copies, once; its peer
+    /// need not.
     pub zero_copy: bool,
     options: Options,
 }
 
 impl MemifSpec {
-    /// Parses the settings of the interface `id`, on the default socket unless it is [placed](Self::at) on another.
+    /// Parses the settings of the interface `id`, on the default socket unless it is
+    /// [placed](Self::at) on another.
     ///
     /// # Errors
     /// [`ParsePortError`] when there is no such setting, or the setting does not take this value.
@@ -126,7 +128,8 @@ impl MemifSpec {
         })
     }
 
-    /// Returns the library's options for it. Peers see `program` as the program's name, unless it is empty.
+    /// Returns the library's options for it. Peers see `program` as the program's name, unless it
+    /// is empty.
     #[must_use]
     pub fn options(&self, program: &str) -> Options {
         let options = self.options.clone();
@@ -151,7 +154,8 @@ impl FromStr for MemifSpec {
     }
 }
 
-/// Returns the socket: a path, or an abstract name, written `@name` or with DPDK's `socket-abstract=yes`.
+/// Returns the socket: a path, or an abstract name, written `@name` or with DPDK's
+/// `socket-abstract=yes`.
 fn address(keys: &Keys<'_>) -> Result<SocketAddr, ParsePortError> {
     let socket = keys.get("socket").unwrap_or(DEFAULT_SOCKET);
     let address = if keys.choice("socket-abstract", &[("no", false), ("yes", true)])? {

@@ -1,7 +1,7 @@
 //! A capture that is played onto the bus.
 //!
-//! A thread of its own reads the capture, because a pipe may block its reader and a node must never block. The thread appends
-//! to a batch; the node swaps that batch for an empty one.
+//! A thread of its own reads the capture, because a pipe may block its reader and a node must never
+//! block. The thread appends to a batch; the node swaps that batch for an empty one.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -98,7 +98,8 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// Starts to read. A file is opened and its header checked at once; a pipe is left to the thread, because it may block.
+    /// Starts to read. A file is opened and its header checked at once; a pipe is left to the
+    /// thread, because it may block.
     pub(super) fn open(place: &Place, pps: Option<u64>) -> Result<Self, PortError> {
         let about = |source| PortError::Capture { attempt: format!("cannot play {place}"), source };
         let system = |error: io::Error| PortError::system(format!("cannot play {place}"), error);
@@ -136,7 +137,8 @@ impl Input {
         !self.batch.is_done()
     }
 
-    /// Sends the frames that are due, a burst at most. Frames that the bus does not take stay for the next call.
+    /// Sends the frames that are due, a burst at most. Frames that the bus does not take stay for
+    /// the next call.
     ///
     /// # Errors
     /// [`NotSent`] when the bus does not take all of them.
@@ -224,7 +226,8 @@ impl Input {
 }
 
 impl Drop for Input {
-    /// Closes the queue. The thread ends with its next frame. It is not joined, because that frame may never come.
+    /// Closes the queue. The thread ends with its next frame. It is not joined, because that frame
+    /// may never come.
     fn drop(&mut self) {
         self.shared.lock().closed = true;
         self.shared.has_room.notify_one();

@@ -1,6 +1,7 @@
 //! Captures as a port: one is played onto the bus, another is written from it.
 //!
-//! When a capture was played to its end, or cannot be written any more, the port goes without it. The node continues.
+//! When a capture was played to its end, or cannot be written any more, the port goes without it.
+//! The node continues.
 
 mod input;
 mod output;

@@ -1,7 +1,7 @@
 //! A capture that is written from the bus.
 //!
-//! A thread of its own writes the capture, because a pipe or a disk may block its writer and a node must never block. Bursts go
-//! to the thread filled and come back empty.
+//! A thread of its own writes the capture, because a pipe or a disk may block its writer and a node
+//! must never block. Bursts go to the thread filled and come back empty.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write};
@@ -22,7 +22,8 @@ use crate::reporter::Reporter;
 
 /// The most bursts that wait to be written. While all wait, frames stay on the bus.
 const MAX_QUEUED_BURSTS: usize = 4;
-/// How long closing the port waits for the last bursts to be written. A pipe without a reader would keep it waiting for ever.
+/// How long closing the port waits for the last bursts to be written. A pipe without a reader would
+/// keep it waiting for ever.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// The size of the write buffer in bytes.
 const BUFFER: usize = 1 << 16;
@@ -111,11 +112,10 @@ impl Output {
 fn failure(place: &Place, error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::BrokenPipe => format!("{place} has no reader any more; the other ports continue"),
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            format!(
-                "cannot write to {place}: the disk is full; what was written is intact, and the other ports continue"
-            )
-        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => format!(
+            "cannot write to {place}: the disk is full; what was written is intact, \
+             and the other ports continue"
+        ),
         _ => format!("cannot write to {place}: {error}; the other ports continue"),
     }
 }
@@ -187,7 +187,8 @@ fn write(
     let mut whole = 0;
     let done = write_bursts(&file, format, to_write, written, &mut whole);
     if done.is_err() && file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-        // Some readers reject a capture with a partial frame at the end. If it cannot be cut off, it stays.
+        // Some readers reject a capture with a partial frame at the end. If it cannot be cut off,
+        // it stays.
         let _ = file.set_len(whole);
     }
     done
@@ -214,13 +215,15 @@ fn write_bursts(
     flush(&mut capture)?;
     for burst in to_write {
         for frame in &burst {
-            // On a damaged bus the microseconds may be anything. They must not carry into the seconds.
+            // On a damaged bus the microseconds may be anything. They must not carry into the
+            // seconds.
             let micros = frame.info.microseconds.min(999_999);
             let time = Duration::new(frame.info.seconds.into(), micros * 1000);
             capture.frame(0, time, frame.info.sender, frame.bytes)?;
         }
         flush(&mut capture)?;
-        // The channel has room for all bursts. When the port is closed, it has no receiver any more.
+        // The channel has room for all bursts. When the port is closed, it has no receiver any
+        // more.
         let _ = written.try_send(burst);
     }
     Ok(())

@@ -14,8 +14,8 @@ const KEYS: [&str; 5] = ["in", "out", "file", "pps", "learn"];
 pub(crate) struct PcapSpec {
     /// The capture that is played onto the bus.
     pub(crate) input: Option<Place>,
-    /// The capture that is written from the bus: pcapng when its name ends in that, else pcap. An existing file is
-    /// overwritten.
+    /// The capture that is written from the bus: pcapng when its name ends in that, else pcap. An
+    /// existing file is overwritten.
     pub(crate) output: Option<Place>,
     /// Whether the capture to write must not exist yet.
     pub(crate) new: bool,

@@ -1,8 +1,8 @@
 //! Generic receive offload (GRO): runs of TCP segments are merged into one super-frame.
 //!
-//! A run is a sequence of segments that GSO would make of one super-frame: equal headers, sequence numbers without a gap, and
-//! payloads of equal length, of which only the last may be shorter. The payloads stay where they are; only the headers are
-//! written again.
+//! A run is a sequence of segments that GSO would make of one super-frame: equal headers, sequence
+//! numbers without a gap, and payloads of equal length, of which only the last may be shorter. The
+//! payloads stay where they are; only the headers are written again.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -22,7 +22,8 @@ const PSH: u8 = 0x08;
 const ACK: u8 = 0x10;
 const ECE: u8 = 0x40;
 
-/// A TCP segment with payload and without anything that GRO must not merge (SYN, urgent data, IP options, padding).
+/// A TCP segment with payload and without anything that GRO must not merge (SYN, urgent data, IP
+/// options, padding).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment<'f> {
     frame: &'f [u8],
@@ -170,7 +171,8 @@ impl<'f> Run<'f> {
         true
     }
 
-    /// Calls `write` with the run as one frame: the virtio-net header, and the parts of the frame in order.
+    /// Calls `write` with the run as one frame: the virtio-net header, and the parts of the frame
+    /// in order.
     pub(super) fn with_frame<T>(&self, write: impl FnOnce(Header, &[&[u8]]) -> T) -> T {
         let Segment { frame, v6, ip, tcp, payload } = self.first;
         let mut headers = [0; MAX_HEADERS];
@@ -345,8 +347,8 @@ mod tests {
     fn a_segment_that_differs_begins_a_new_run() {
         let (_, segments) = cut(V4, b"", 4_000);
         assert_eq!(merged(&segments).0, 3);
-        // Destination, ether type, type of service, fragment, time to live, protocol, addresses, ports, sequence,
-        // acknowledgement, flags (CWR, URG, SYN, no ACK), window, options.
+        // Destination, ether type, type of service, fragment, time to live, protocol, addresses,
+        // ports, sequence, acknowledgement, flags (CWR, URG, SYN, no ACK), window, options.
         for (at, xor) in [
             (0, 1),
             (13, 1),

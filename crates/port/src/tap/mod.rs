@@ -1,9 +1,11 @@
-//! A TAP interface of the kernel as a port: the kernel's own stack, and all it routes and bridges, on a bus.
+//! A TAP interface of the kernel as a port: the kernel's own stack, and all it routes and bridges,
+//! on a bus.
 //!
-//! With `offload=on` each frame has a virtio-net header. The kernel then sends frames without checksums, and TCP in
-//! super-frames of up to 64 KiB (GSO), which the station segments on their way to the ring: one copy, and one system call
-//! for some 45 frames. In the other direction the station verifies the checksums, and the port hands runs of TCP segments to
-//! the kernel as one super-frame (GRO), because a TAP spends most of its time in one system call a frame.
+//! With `offload=on` each frame has a virtio-net header. The kernel then sends frames without
+//! checksums, and TCP in super-frames of up to 64 KiB (GSO), which the station segments on their
+//! way to the ring: one copy, and one system call for some 45 frames. In the other direction the
+//! station verifies the checksums, and the port hands runs of TCP segments to the kernel as one
+//! super-frame (GRO), because a TAP spends most of its time in one system call a frame.
 //!
 //! The port is up while the interface is up. The descriptor is writable exactly then.
 
@@ -102,7 +104,8 @@ impl TapPort {
             tracing::warn!(port = self.name, %error, "cannot be watched, so it is polled now and then");
         }
         if !up {
-            // Frames that the kernel has queued are out of date by the time the interface is set up again.
+            // Frames that the kernel has queued are out of date by the time the interface is set up
+            // again.
             self.rx_batch.drain(tap);
         }
         self.up = up;
@@ -216,7 +219,8 @@ struct Kernel<'t> {
 }
 
 impl Kernel<'_> {
-    /// Hands frames to the kernel, marked with what the station verified, and runs of TCP segments as one super-frame.
+    /// Hands frames to the kernel, marked with what the station verified, and runs of TCP segments
+    /// as one super-frame.
     fn receive_verified(&mut self, frames: &Burst, station: &Station) {
         let mut run: Option<Run<'_>> = None;
         for frame in frames {
@@ -270,8 +274,8 @@ impl Kernel<'_> {
         match written {
             Ok(_) => self.moved.frames += frames,
             Err(error) => {
-                // The interface is down or deleted; the next service finds which. Otherwise the kernel rejects the frame, or is
-                // short of memory.
+                // The interface is down or deleted; the next service finds which. Otherwise the
+                // kernel rejects the frame, or is short of memory.
                 self.down |= matches!(error.raw_os_error(), Some(libc::EIO | libc::EBADFD));
                 self.moved.dropped += frames;
             }

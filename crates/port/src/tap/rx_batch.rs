@@ -11,9 +11,11 @@ use tapdev::{Form, TapDevice};
 
 /// The most frames in a batch.
 const MAX_FRAMES: usize = 256;
-/// About the most bytes in a batch: two super-frames. With more at once, readers that are slow at the moment would lose more.
+/// About the most bytes in a batch: two super-frames. With more at once, readers that are slow at
+/// the moment would lose more.
 const MAX_BYTES: usize = 128 << 10;
-/// The buffer for one read in bytes: the longest packet, its Ethernet header and tag, and a virtio-net header.
+/// The buffer for one read in bytes: the longest packet, its Ethernet header and tag, and a
+/// virtio-net header.
 const READ_SIZE: usize = (64 << 10) + 64;
 
 /// Frames that were read from the kernel.
@@ -43,8 +45,8 @@ impl RxBatch {
         self.frames.is_empty()
     }
 
-    /// Reads what the kernel has to send, in place of the last batch. Returns how many frames were left out: longer than
-    /// `longest`, or of an unknown kind.
+    /// Reads what the kernel has to send, in place of the last batch. Returns how many frames were
+    /// left out: longer than `longest`, or of an unknown kind.
     pub(super) fn fill(&mut self, tap: &TapDevice, longest: usize) -> usize {
         self.frames.clear();
         let (mut filled, mut unusable) = (0, 0);
@@ -77,7 +79,8 @@ impl RxBatch {
     /// Discards the frames that the kernel has queued.
     pub(super) fn drain(&mut self, tap: &TapDevice) {
         self.frames.clear();
-        // Bounded by a queue longer than is ever configured. While the interface is down, the kernel adds none.
+        // Bounded by a queue longer than is ever configured. While the interface is down, the
+        // kernel adds none.
         for _ in 0..1 << 16 {
             if let Err(NoFrame::Empty) = read(tap, &mut self.bytes[..READ_SIZE]) {
                 return;
@@ -107,8 +110,8 @@ fn read(mut tap: &TapDevice, buffer: &mut [u8]) -> Result<usize, NoFrame> {
     })
 }
 
-/// Prepares a frame that was read, behind a virtio-net header of `header_len` bytes (0: none). Returns the offload that is
-/// left to the station, or `None` if the frame cannot be sent.
+/// Prepares a frame that was read, behind a virtio-net header of `header_len` bytes (0: none).
+/// Returns the offload that is left to the station, or `None` if the frame cannot be sent.
 fn prepare(read: &mut [u8], header_len: usize, longest: usize) -> Option<Offload> {
     let (before, frame) = read.split_at_mut_checked(header_len)?;
     let header =
@@ -132,8 +135,9 @@ fn prepare(read: &mut [u8], header_len: usize, longest: usize) -> Option<Offload
     }
 }
 
-/// Finishes a partial checksum in place. The kernel names only the position of the checksum, which may be one that a station does
-/// not finish: a station knows TCP and UDP, and not what is inside a tunnel.
+/// Finishes a partial checksum in place. The kernel names only the position of the checksum, which
+/// may be one that a station does not finish: a station knows TCP and UDP, and not what is inside a
+/// tunnel.
 fn finish_checksum(frame: &mut [u8], start: usize, offset: usize) -> Option<()> {
     let range = start + offset..start + offset + 2;
     if start > frame.len() || range.end > frame.len() {
@@ -158,7 +162,8 @@ mod tests {
 
     #[test]
     fn a_partial_checksum_is_finished_at_any_position() {
-        // The sum of 0x1234 and the field's own 0x0001 is 0x1235; bytes before the start do not count.
+        // The sum of 0x1234 and the field's own 0x0001 is 0x1235; bytes before the start do not
+        // count.
         let mut frame = [0xff; 40];
         frame[34..].copy_from_slice(&[0, 1, 0x12, 0x34, 0, 0]);
         let header = Header { flags: header::NEEDS_CSUM, csum_start: 34, ..Header::default() };

@@ -24,7 +24,8 @@ pub struct TapSpec {
 }
 
 impl TapSpec {
-    /// Parses the settings of the interface `name`. Unless they set another name, the kernel uses this one.
+    /// Parses the settings of the interface `name`. Unless they set another name, the kernel uses
+    /// this one.
     ///
     /// # Errors
     /// [`ParsePortError`] when there is no such setting, or the setting does not take this value.
