@@ -145,7 +145,7 @@ impl Reconciler {
 
     /// Tells all peers that the program ends, closes all ports and gives the interfaces back.
     pub(crate) fn close(mut self) {
-        self.shared.sockets.farewell();
+        self.shared.sockets.announce_shutdown();
         for interface in self.interfaces.values_mut() {
             interface.close(&mut self.shared);
         }

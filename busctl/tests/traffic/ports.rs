@@ -117,8 +117,8 @@ fn a_capture_that_ends_early_is_played_as_far_as_it_goes() {
     });
     assert_eq!(
         player.complaint(),
-        "busctl: cannot read on in in.pcap: it is truncated at frame 5; 2 frames were played; 2 were left out, being \
-         of a length that a bus does not carry\n"
+        "busctl: cannot read further in in.pcap: it is truncated at frame 5; 2 frames were played; 2 were left out \
+         because the bus does not carry their length\n"
     );
     assert_eq!(player.last_words(), (Some(0), String::new()));
     drop(listener);
@@ -168,7 +168,7 @@ fn what_is_wrong_with_a_port_is_said() {
         ("pcap:out=.", "cannot write to .: it is a folder"),
         ("pcap:out=no/where", "cannot write to no/where: no such file or directory"),
         ("pcap:in=Cargo", "cannot play Cargo: it is not a capture"),
-        ("pcap:file=some.pcap", "it is there; in=some.pcap plays it, out=some.pcap writes it anew"),
+        ("pcap:file=some.pcap", "it exists; in=some.pcap plays it, out=some.pcap overwrites it"),
         ("pcap:in=some.pcap,out=./some.pcap", "some.pcap is to be played and to be written"),
         ("pcap:in=- pcap:in=-", "two ports cannot share stdin"),
         ("pcap:out=- pcap:out=-", "two ports cannot share stdout"),

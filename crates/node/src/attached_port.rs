@@ -1,4 +1,5 @@
-//! One port of a node, and its station.
+//! One port of a node and its station: moving frames between the two, and sleeping while there are
+//! none.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,30 +13,33 @@ use port::{
 };
 use shmbus::{Bus, Busy, MAX_SLEEP, SendError, Station, WaitError, WaitSet};
 
-use crate::counters::Counters;
-use crate::port_stats::PortStats;
+use crate::port_stats::{Counters, PortStats};
 
-/// How long a peer may leave frames waiting. Then they are given up: what is new is worth more than what is old, and
-/// one frame that never fits must not block the port for ever.
-const STALL: Duration = Duration::from_secs(1);
-/// A peer that has no room may be waiting for the processor that this thread has. So long it is offered to it again and again; who
-/// has not come to make room by then does not want the processor.
-const GRACE: Duration = Duration::from_millis(1);
-/// Nobody says when a peer has made room: it is looked for this soon, then ever less often.
+/// How long a peer may have no room before the frames that wait for it are dropped. New frames are
+/// worth more than old ones, and a frame that never fits must not block the port for ever.
+const PEER_FULL_TIMEOUT: Duration = Duration::from_secs(1);
+/// While the peer's ring is full, the thread yields the CPU each round for this long: on a small
+/// machine the peer may be waiting for it. A peer that has made no room by then does not need the
+/// CPU.
+const YIELD_WHILE_FULL: Duration = Duration::from_millis(1);
+/// A peer does not signal that it has made room, so the port retries: first after this time, then
+/// each time after twice as long, up to [`LAST_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_micros(100);
+/// The longest time between two retries.
 const LAST_RETRY: Duration = Duration::from_millis(10);
-/// When it is worth a line.
-const LOCKED_LONG: Duration = Duration::from_secs(2);
-/// How long an adaptive port is polled after the last frame: longer than the pauses in steady traffic, much shorter than
-/// anybody would notice in the processor's load.
-const LINGER: Duration = Duration::from_micros(50);
+/// How long a bus may be locked before that is reported.
+const REPORT_LOCKED_AFTER: Duration = Duration::from_secs(2);
+/// How long an adaptive port is polled after the last frame: longer than the pauses in steady
+/// traffic, and too short to show in the load of the processor.
+const ADAPTIVE_POLL: Duration = Duration::from_micros(50);
 
-/// How many bursts a peer gets in a turn, at most, and when another is worth a try. On a bus each hears all its neighbours, each of
-/// which puts a burst there in its turn; and whoever cannot keep up with them is overrun, and these frames are lost.
-const CATCH_UP: u32 = 4;
-const MANY: usize = BURST / 2;
+/// The most bursts that a peer gets in one turn. A station receives what all its neighbours send,
+/// each a burst in its own turn; a port that cannot keep up with them is overrun and loses frames.
+const MAX_BURSTS_TO_PEER: u32 = 4;
+/// The number of frames in a burst from which another burst is likely to be there.
+const NEARLY_FULL_BURST: usize = BURST / 2;
 
-/// Which port of its node it is.
+/// Identifies a port of a node. A node does not reuse an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortId(pub(crate) u64);
 
@@ -45,8 +49,8 @@ impl fmt::Display for PortId {
     }
 }
 
-/// A port with its station, and what is to be remembered about them. It is either awake, and polled, or asleep: armed, with
-/// descriptors that tell when it is to be woken, and looked at now and then.
+/// A port with its station. It is either awake and polled in each round, or asleep: armed, so that
+/// its descriptors wake it, and polled now and then.
 pub(crate) struct AttachedPort {
     pub(crate) id: PortId,
     port: Box<dyn Port>,
@@ -54,17 +58,20 @@ pub(crate) struct AttachedPort {
     stats: Arc<PortStats>,
     up: bool,
     /// When it last moved a frame or was woken.
-    busy: Instant,
-    /// While it is asleep: when to look without having been woken.
+    last_active: Instant,
+    /// While it sleeps: when it is polled next.
     poll_at: Instant,
+    /// Since when the peer has no room.
     blocked: Option<Blocked>,
+    /// Since when the bus is locked.
     locked: Option<Locked>,
     dropped_from_peer: u64,
     dropped_from_bus: u64,
+    /// How often frames were dropped after [`PEER_FULL_TIMEOUT`].
     stalls: u64,
-    /// What was counted on stations it had before.
+    /// What its earlier stations have counted.
     before: Counters,
-    /// The trouble with the bus that was reported.
+    /// The trouble that was reported.
     reported: ReportOnce,
     reporter: Reporter,
     /// Wakes the owner of the node when the port goes up or down.
@@ -74,25 +81,26 @@ pub(crate) struct AttachedPort {
 /// The peer has no room.
 struct Blocked {
     since: Instant,
+    /// How long to wait before the next retry.
     retry: Duration,
 }
 
-/// The bus's lock is not to be had.
+/// The lock of the bus was not available.
 struct Locked {
     since: Instant,
-    /// Until when the peer is left to itself.
-    until: Option<Instant>,
-    told: bool,
+    /// Until when nothing is taken from the peer.
+    hold_off_until: Option<Instant>,
+    reported: bool,
 }
 
 /// Why a node has closed a port.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// The bus of its station cannot be used any more.
+    /// The bus of its station was cut short or overwritten. Holds the path of the bus.
     #[error("bus {0} is gone: its file was cut short or overwritten")]
     Bus(String),
-    /// What it is a port of [is closed for good](Port::closed).
+    /// The port is [closed for good](Port::closed). Holds the port's reason.
     #[error("{0}")]
     Port(String),
 }
@@ -114,7 +122,7 @@ impl AttachedPort {
             station,
             stats,
             up: false,
-            busy: now,
+            last_active: now,
             poll_at: now,
             blocked: None,
             locked: None,
@@ -128,13 +136,14 @@ impl AttachedPort {
         }
     }
 
-    /// Ends its part in the bus, until it gets another station: what the peer sends is taken and dropped, and nothing comes from the
-    /// bus, whatever becomes of that.
+    /// Takes the station's link down until the port gets another station. Frames from the peer are
+    /// taken and dropped, and the loss of the bus does not matter.
     pub(crate) fn unplug(&mut self) {
         self.station.set_link_up(false);
     }
 
-    /// Gives it another station, which may be on another bus. It begins at the present.
+    /// Replaces the station. The new one may be on another bus; it receives only frames sent from
+    /// now on.
     pub(crate) fn plug(&mut self, station: Station) {
         self.before = self.counters();
         (self.dropped_from_peer, self.dropped_from_bus, self.stalls) = (0, 0, 0);
@@ -142,57 +151,59 @@ impl AttachedPort {
         self.port.attach(&mut self.station);
     }
 
-    /// The bus of its station.
+    /// Returns the bus of the station.
     pub(crate) fn bus(&self) -> &Bus {
         self.station.bus()
     }
 
-    /// Whether the bus it takes part in is gone.
+    /// Returns whether the bus is lost while the link to it is up.
     fn has_lost_its_bus(&self) -> bool {
         self.station.is_link_up() && self.station.bus().is_lost()
     }
 
-    /// Moves a burst to the bus, and to the peer what is there for it; whether anything moved.
+    /// Moves a burst from the peer to the bus, and some bursts from the bus to the peer. Returns
+    /// whether anything moved.
     pub(crate) fn turn(&mut self, now: Instant) -> bool {
         if !self.up {
             return false;
         }
-        let from_peer = self.take_from_peer(now);
-        let from_bus = self.give_to_peer();
+        let from_peer = self.receive_from_peer(now);
+        let from_bus = self.send_to_peer();
         self.dropped_from_peer += from_peer.dropped as u64;
         self.dropped_from_bus += from_bus.dropped as u64;
         self.note_room(from_bus, now);
         let moved = from_peer.frames + from_peer.dropped + from_bus.frames + from_bus.dropped > 0;
         if moved {
-            self.busy = now;
+            self.last_active = now;
         }
         moved
     }
 
-    fn give_to_peer(&mut self) -> Moved {
+    fn send_to_peer(&mut self) -> Moved {
         let mut all = Moved::default();
-        for _ in 0..CATCH_UP {
+        for _ in 0..MAX_BURSTS_TO_PEER {
             let moved = self.port.egress(&mut self.station);
             all.frames += moved.frames;
             all.dropped += moved.dropped;
             all.blocked = moved.blocked;
-            if moved.blocked || moved.frames + moved.dropped < MANY {
+            if moved.blocked || moved.frames + moved.dropped < NEARLY_FULL_BURST {
                 break;
             }
         }
         all
     }
 
-    fn take_from_peer(&mut self, now: Instant) -> Moved {
+    fn receive_from_peer(&mut self, now: Instant) -> Moved {
         if let Some(locked) = &mut self.locked {
-            if locked.until.is_some_and(|until| now < until) {
+            if locked.hold_off_until.is_some_and(|until| now < until) {
                 return Moved::default();
             }
-            locked.until = None;
+            locked.hold_off_until = None;
         }
         match self.port.ingress(&mut self.station) {
             Ok(moved) => {
-                // A peer with nothing to send finds out nothing: that is no reason to take the next lock for this one.
+                // A peer with nothing to send does not try the lock, so it counts as free only when
+                // it looks free: else a later holder would be taken for this one.
                 if self.locked.is_some() && (moved.frames > 0 || !self.station.bus().state().locked) {
                     self.note_unlocked();
                 }
@@ -209,15 +220,16 @@ impl AttachedPort {
         }
     }
 
-    /// Leaves the peer to itself, and says who has the lock once that has lasted.
-    fn note_locked(&mut self, who: Busy) {
+    /// Takes nothing from the peer for [`HOLD_OFF`]. Reports the holder of the lock once that has
+    /// lasted.
+    fn note_locked(&mut self, busy: Busy) {
         self.station.set_lock_timeout(SHORT_LOCK_TIMEOUT);
         let now = Instant::now();
-        let locked = self.locked.get_or_insert(Locked { since: now, until: None, told: false });
-        locked.until = Some(now + HOLD_OFF);
+        let locked = self.locked.get_or_insert(Locked { since: now, hold_off_until: None, reported: false });
+        locked.hold_off_until = Some(now + HOLD_OFF);
         let waited = now.saturating_duration_since(locked.since);
-        if waited >= LOCKED_LONG && !std::mem::replace(&mut locked.told, true) {
-            let text = format!("{}: {}", self.station.bus().path().display(), who.after(waited));
+        if waited >= REPORT_LOCKED_AFTER && !std::mem::replace(&mut locked.reported, true) {
+            let text = format!("{}: {}", self.station.bus().path().display(), busy.after(waited));
             self.report(&text);
         }
     }
@@ -225,7 +237,7 @@ impl AttachedPort {
     fn note_unlocked(&mut self) {
         let Some(locked) = self.locked.take() else { return };
         self.station.set_lock_timeout(LOCK_TIMEOUT);
-        if locked.told {
+        if locked.reported {
             self.report(&format!("{} is free again", self.station.bus().path().display()));
         }
     }
@@ -236,22 +248,25 @@ impl AttachedPort {
             return;
         }
         let blocked = self.blocked.get_or_insert(Blocked { since: now, retry: FIRST_RETRY });
-        if now.saturating_duration_since(blocked.since) >= STALL {
+        if now.saturating_duration_since(blocked.since) >= PEER_FULL_TIMEOUT {
             self.station.discard_pending();
             self.blocked = None;
             self.stalls += 1;
         }
     }
 
-    /// Whether frames have just begun to wait for the peer to make room.
-    pub(crate) fn awaits_room(&self, now: Instant) -> bool {
-        self.blocked.as_ref().is_some_and(|blocked| now.saturating_duration_since(blocked.since) < GRACE)
+    /// Returns whether the peer has had no room only for a moment, so that it may help to yield the
+    /// CPU.
+    pub(crate) fn should_yield(&self, now: Instant) -> bool {
+        self.blocked
+            .as_ref()
+            .is_some_and(|blocked| now.saturating_duration_since(blocked.since) < YIELD_WHILE_FULL)
     }
 
-    /// Looks after the connection, if that is due.
+    /// Services the port if it wants that, and publishes its state.
     ///
     /// # Errors
-    /// When the bus or the port is gone.
+    /// [`CloseReason`] when the bus is lost or the port is closed.
     pub(crate) fn service(&mut self, epoll: &Epoll) -> Result<(), CloseReason> {
         if self.has_lost_its_bus() {
             return Err(CloseReason::Bus(self.station.bus().path().display().to_string()));
@@ -261,37 +276,39 @@ impl AttachedPort {
             let reporter = &self.reporter;
             self.port.service(&mut |line| reporter.note(line));
             self.watch_port(epoll);
-            if let Some(why) = self.port.closed() {
-                return Err(CloseReason::Port(why));
+            if let Some(reason) = self.port.closed() {
+                return Err(CloseReason::Port(reason));
             }
         }
         self.up = self.port.is_up();
-        self.stay_present();
+        self.discard_while_down();
         self.publish();
         Ok(())
     }
 
-    /// While there is no peer, what is on the bus is old news by the time there is one. A peer that comes knows that it is
-    /// connected a little before this end does, and may have told others: so this is not for the moment when it has come,
-    /// but for all the time before.
-    fn stay_present(&mut self) {
+    /// Discards what is on the bus while there is no peer: it would be out of date when one
+    /// connects. This happens all the time before and not at the moment when a peer has connected,
+    /// because the peer knows that a little earlier than this end, and frames that answer it may be
+    /// on the bus by then.
+    fn discard_while_down(&mut self) {
         if !self.up {
             self.station.discard_pending();
             self.blocked = None;
         }
     }
 
-    /// Lets others see how it is.
+    /// Publishes state and counters.
     fn publish(&self) {
         if self.stats.set_up(self.up) {
-            self.wake_fd.ring();
+            self.wake_fd.wake();
         }
         self.stats.set_counters(self.counters());
     }
 
     fn counters(&self) -> Counters {
         let stats = self.station.stats();
-        // Of what came from the peer and is not on the bus, some was refused by the bus, the rest was no frame for it.
+        // Of the frames from the peer that were dropped, the bus was too busy for some; the others
+        // it cannot carry.
         let busy = stats.tx_busy.min(self.dropped_from_peer);
         self.before.plus(Counters {
             rx_packets: stats.tx_packets,
@@ -305,64 +322,66 @@ impl AttachedPort {
         })
     }
 
-    /// Whether it has been quiet for long enough.
+    /// Returns whether the port has been quiet for long enough to sleep.
     pub(crate) fn may_sleep(&self, now: Instant) -> bool {
-        let quiet = now.saturating_duration_since(self.busy);
+        let quiet = now.saturating_duration_since(self.last_active);
         match self.port.rx_mode() {
             _ if !self.up => true,
             RxMode::Polling => false,
-            RxMode::Adaptive => quiet >= LINGER,
+            RxMode::Adaptive => quiet >= ADAPTIVE_POLL,
             RxMode::Interrupt => true,
         }
     }
 
-    /// Prepares for a sleep; `true`: there is something to do, and it is awake still.
+    /// Prepares for a sleep. Returns `true` when there is something to do already; the port then
+    /// stays awake.
     ///
     /// # Errors
-    /// When the bus is gone.
+    /// [`CloseReason`] when the bus is lost.
     pub(crate) fn fall_asleep(&mut self, now: Instant) -> Result<bool, CloseReason> {
         self.publish();
-        let mut there = false;
+        let mut ready = false;
         if self.up {
-            // What waits on the bus for a peer without room is no reason to stay awake.
-            // Nor is a bus it takes no part in.
+            // Frames that wait on the bus for a peer without room are no reason to stay awake.
+            // Neither is a bus to which the link is down.
             if self.blocked.is_none() && self.station.is_link_up() {
-                there = self.arm_station()?;
+                ready = self.arm_station()?;
             }
-            // Nor is what the peer keeps while it is left to itself.
+            // Neither are frames of the peer while the lock of the bus is not tried for.
             if !self.holds_off() {
-                there |= self.port.arm();
+                ready |= self.port.arm();
             }
         }
-        if there {
+        if ready {
             self.wake(now);
         } else {
             let first = self.port.first_poll();
             self.poll_at = now + self.max_sleep(now).min(first);
         }
-        Ok(there)
+        Ok(ready)
     }
 
     fn arm_station(&mut self) -> Result<bool, CloseReason> {
         match self.station.arm() {
-            Ok(there) => Ok(there),
+            Ok(ready) => Ok(ready),
             Err(WaitError::Lost { path }) => Err(CloseReason::Bus(path.display().to_string())),
             Err(error) => {
-                self.report_once(&format!("{error}; frames from the bus will be late"));
+                self.report_once(&format!("{error}; frames from the bus arrive late"));
                 Ok(false)
             }
         }
     }
 
-    /// Whether the peer is left to itself.
+    /// Returns whether nothing is taken from the peer at the moment.
     fn holds_off(&self) -> bool {
-        self.locked.as_ref().is_some_and(|locked| locked.until.is_some())
+        self.locked.as_ref().is_some_and(|locked| locked.hold_off_until.is_some())
     }
 
-    /// How long to sleep at most: a wake-up may be lost, a peer may make room, or it has been left to itself for long enough.
+    /// Returns how long to sleep at most: a wake-up may be lost, the peer may make room, or the
+    /// hold-off may be over.
     fn max_sleep(&mut self, now: Instant) -> Duration {
         let mut longest = self.port.max_sleep().min(MAX_SLEEP);
-        if let Some(until) = self.locked.as_ref().and_then(|locked| locked.until) {
+        if let Some(until) = self.locked.as_ref().and_then(|locked| locked.hold_off_until) {
             longest = longest.min(until.saturating_duration_since(now));
         }
         if let Some(blocked) = &mut self.blocked {
@@ -372,66 +391,67 @@ impl AttachedPort {
         longest
     }
 
-    /// While it is asleep: when it is to be looked at.
+    /// Returns when the sleeping port is polled next.
     pub(crate) fn poll_at(&self) -> Instant {
         self.poll_at
     }
 
-    /// Looks without having been woken. Everything stays armed, so that an idle member costs next to nothing; `true`: wake it.
+    /// Polls the sleeping port. Everything stays armed, so an idle port costs next to nothing.
+    /// Returns whether to wake it.
     pub(crate) fn poll(&mut self, now: Instant) -> bool {
-        self.stay_present();
+        self.discard_while_down();
         let (was_blocked, was_held_off) = (self.blocked.is_some(), self.holds_off());
         let moved = self.turn(now);
-        // While the peer had no room, the station was not armed: nobody would tell what comes for it from now on. Nor was the
-        // port, while it was left to itself.
+        // The station was not armed while the peer had no room, and the port was not armed during
+        // the hold-off. Both must be armed now, or nothing would wake them.
         let has_room = was_blocked && self.blocked.is_none();
-        let is_heard = was_held_off && !self.holds_off();
-        if moved || has_room || is_heard || self.port.wants_service() || self.has_lost_its_bus() {
+        let hold_off_is_over = was_held_off && !self.holds_off();
+        if moved || has_room || hold_off_is_over || self.port.wants_service() || self.has_lost_its_bus() {
             return true;
         }
         self.poll_at = now + self.max_sleep(now);
         false
     }
 
-    /// Ends a sleep.
+    /// Wakes the port: it is polled from now on.
     pub(crate) fn wake(&mut self, now: Instant) {
         self.station.disarm();
         self.port.disarm();
-        self.busy = now;
+        self.last_active = now;
     }
 
     fn event(&self) -> EpollEvent {
         EpollEvent::new(EpollFlags::EPOLLIN, self.id.0)
     }
 
-    /// Moves into a thread: there its descriptors are watched, and its station sleeps.
-    pub(crate) fn move_in(&mut self, epoll: &Epoll, wait_set: &WaitSet) {
+    /// Joins a thread: its epoll watches the port's descriptors, and its wait set watches the bus.
+    pub(crate) fn join(&mut self, epoll: &Epoll, wait_set: &WaitSet) {
         self.watch_port(epoll);
-        // A node never has as many members as there are addresses.
+        // A node never has as many ports as a `usize` can count.
         self.station.join_wait_set(wait_set, usize::try_from(self.id.0).unwrap_or(usize::MAX));
     }
 
-    /// Watches the port's descriptors, which stay the same until it is tended.
+    /// Watches the port's descriptors. They stay the same until the next service.
     fn watch_port(&mut self, epoll: &Epoll) {
-        let mut trouble = None;
+        let mut failure = None;
         self.port.descriptors(&mut |descriptor| match epoll.add(descriptor, self.event()) {
-            // Regular files are always ready, and cannot be waited for.
+            // A regular file is always ready and cannot be waited for.
             Ok(()) | Err(Errno::EPERM) => {}
-            Err(error) => trouble = Some(error),
+            Err(error) => failure = Some(error),
         });
-        if let Some(error) = trouble {
-            self.report_once(&format!("cannot be watched: {error}; it is looked at ten times a second"));
+        if let Some(error) = failure {
+            self.report_once(&format!("cannot be watched: {error}; it is polled ten times a second"));
         }
     }
 
     fn unwatch_port(&self, epoll: &Epoll) {
-        // What was not watched cannot be unwatched, and need not.
+        // A descriptor that was not watched cannot be removed, and need not be.
         self.port.descriptors(&mut |descriptor| {
             let _ = epoll.delete(descriptor);
         });
     }
 
-    /// Takes it out of the thread that served it.
+    /// Leaves the thread.
     pub(crate) fn leave(&mut self, epoll: &Epoll) {
         self.unwatch_port(epoll);
         self.wake(Instant::now());
@@ -443,7 +463,7 @@ impl AttachedPort {
         self.reporter.note(&format!("{}: {text}", self.port.name()));
     }
 
-    /// Reports trouble that lasts once.
+    /// Reports lasting trouble once.
     fn report_once(&mut self, text: &str) {
         if self.reported.is_new(text) {
             self.report(text);

@@ -1,9 +1,9 @@
-//! A node: threads that move frames between ports and shared-memory Ethernet buses.
+//! A node: threads that move frames between [ports](port::Port) and shared-memory Ethernet buses.
 //!
-//! Every port has a station of its own on its bus. The station hears everything but what it sent itself, so what one peer
-//! sends reaches every other peer and every other station, and nothing returns to where it came from.
+//! Each port has a station of its own on its bus. The station receives all frames but its own, so a
+//! frame of one peer reaches all other peers and stations, and does not return to its sender.
 //!
-//! Two memif servers on one socket, and one of the kernel's TAPs:
+//! The example `attach` puts two memif servers and a TAP on a bus:
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -39,15 +39,13 @@
 #![forbid(unsafe_code)]
 
 mod attached_port;
-mod counters;
-mod cpu_affinity;
 mod node;
 mod options;
 mod port_stats;
+mod thread;
 mod worker;
 
 pub use self::attached_port::{CloseReason, PortId};
-pub use self::counters::Counters;
 pub use self::node::{Event, Node, station};
 pub use self::options::NodeOptions;
-pub use self::port_stats::PortStats;
+pub use self::port_stats::{Counters, PortStats};

@@ -1,8 +1,10 @@
-//! One thread of a node: serves its ports in turn, a burst at a time in each direction.
+//! The loop of one thread of a node: it serves its ports in turn, a burst at a time in each
+//! direction.
 //!
-//! Members that are awake are polled; those that have been quiet for a moment are armed and put to sleep, each by itself, so
-//! that idle ones cost next to nothing beside a busy one. With all of them asleep the thread sleeps, too. While some are awake
-//! it looks every [`LOOK`], and whenever nothing moves, whether others want to be woken.
+//! Ports that are awake are polled. A port that has been quiet for a moment is armed and put to
+//! sleep, each on its own, so an idle port costs next to nothing beside a busy one. When all ports
+//! sleep, the thread sleeps, too. While some are awake, the thread checks every [`CHECK_INTERVAL`],
+//! and whenever nothing moves, whether others should wake.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,35 +20,37 @@ use shmbus::WaitSet;
 
 use crate::attached_port::{AttachedPort, CloseReason, PortId};
 
-/// How long to poll those who are awake before looking around.
-const LOOK: Duration = Duration::from_micros(50);
-/// How often the connections of those who are awake are looked after.
-const SERVICE: Duration = Duration::from_millis(1);
-/// Sleepers whose time has nearly come are looked at together: one wake-up of the thread serves many.
-const TOGETHER: Duration = Duration::from_millis(2);
-/// The longest sleep of the thread: whoever watches over it sees that it lives.
+/// How long the awake ports are polled before the thread checks for events.
+const CHECK_INTERVAL: Duration = Duration::from_micros(50);
+/// The time between two services of the awake ports.
+const SERVICE_INTERVAL: Duration = Duration::from_millis(1);
+/// Sleeping ports that are due within this time are polled together, so that one wake-up of the
+/// thread serves many.
+const POLL_SLACK: Duration = Duration::from_millis(2);
+/// The longest sleep of the thread, so that a watchdog sees two rounds a second.
 const MAX_SLEEP: Duration = Duration::from_millis(500);
-/// The wake_fd's place among the ports' keys, and that of the stations' wait_set.
-const WAKE_FD: u64 = 0;
-const WAIT_SET: u64 = u64::MAX;
+/// The epoll token of the wake descriptor. Ports have their ids, from 1 on.
+const WAKE_TOKEN: u64 = 0;
+/// The epoll token of the wait set.
+const WAIT_SET_TOKEN: u64 = u64::MAX;
 
-/// What a thread is told to do.
+/// A request to the thread.
 pub(crate) enum Command {
-    /// Serve it from now on.
+    /// Serves the port from now on.
     Add(Box<AttachedPort>),
-    /// Give it back, if it is there.
+    /// Hands the port back, if the thread has it.
     Remove(PortId, Sender<Option<Box<AttachedPort>>>),
-    /// End.
-    End,
+    /// Ends the thread.
+    Stop,
 }
 
-/// A port that cannot go on.
+/// A port that cannot continue.
 pub(crate) struct Ended {
     pub(crate) port: Box<AttachedPort>,
-    pub(crate) why: CloseReason,
+    pub(crate) reason: CloseReason,
 }
 
-/// How a thread reports ports that have ended.
+/// Where a thread reports ports that have ended, and trouble.
 #[derive(Clone, Debug)]
 pub(crate) struct Reports {
     pub(crate) ended: Sender<Ended>,
@@ -54,17 +58,17 @@ pub(crate) struct Reports {
     pub(crate) wake_fd: Arc<WakeFd>,
 }
 
-/// See the module.
+/// The state of the thread.
 pub(crate) struct Worker {
     epoll: Epoll,
-    /// Where the ports' stations sleep.
+    /// Wakes the ports whose buses have frames for them.
     wait_set: WaitSet,
     wake_fd: Arc<WakeFd>,
     commands: Receiver<Command>,
     reports: Reports,
-    /// Counts rounds, to show that it lives.
+    /// Counts rounds, for a watchdog.
     beats: Arc<AtomicU64>,
-    #[expect(clippy::vec_box, reason = "they move between here and `asleep` all the time")]
+    #[expect(clippy::vec_box, reason = "ports move between here and `asleep` all the time")]
     awake: Vec<Box<AttachedPort>>,
     asleep: HashMap<PortId, Box<AttachedPort>>,
     serviced: Instant,
@@ -80,10 +84,10 @@ impl Worker {
         beats: Arc<AtomicU64>,
     ) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        epoll.add(&*wake_fd, EpollEvent::new(EpollFlags::EPOLLIN, WAKE_FD))?;
+        epoll.add(&*wake_fd, EpollEvent::new(EpollFlags::EPOLLIN, WAKE_TOKEN))?;
         let wait_set = WaitSet::new();
         if let Some(descriptor) = wait_set.poll_fd() {
-            epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, WAIT_SET))?;
+            epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, WAIT_SET_TOKEN))?;
         }
         Ok(Self {
             epoll,
@@ -100,12 +104,12 @@ impl Worker {
         })
     }
 
-    /// Serves until it is told to stop.
+    /// Runs the thread until it is stopped.
     pub(crate) fn run(mut self) {
         let mut events = [EpollEvent::empty(); 64];
         let mut idle = false;
         while !self.stopped {
-            // Relaxed: whoever reads it only wants to see it change.
+            // Relaxed: for a reader, only that the number changes matters.
             self.beats.fetch_add(1, Ordering::Relaxed);
             let timeout = self.timeout();
             let count = match self.epoll.wait(&mut events, timeout) {
@@ -116,15 +120,15 @@ impl Worker {
                 }
             };
             if idle && count == 0 {
-                // On a machine with few processors the peer may be waiting for this one.
+                // On a small machine the peer may be waiting for this CPU.
                 std::thread::yield_now();
             }
-            // When its bound is over, it wakes everybody.
+            // When its timeout is over, the wait set wakes all its stations.
             let mut woken = self.wait_set.timeout().is_zero();
             for event in &events[..count] {
                 match event.data() {
-                    WAKE_FD => self.handle_commands(),
-                    WAIT_SET => woken = true,
+                    WAKE_TOKEN => self.handle_commands(),
+                    WAIT_SET_TOKEN => woken = true,
                     id => self.wake(PortId(id)),
                 }
             }
@@ -133,12 +137,13 @@ impl Worker {
                     self.wake(PortId(token as u64));
                 }
             }
-            self.poll_sleepers();
+            self.poll_asleep();
             idle = self.serve();
         }
     }
 
-    /// How long to sleep: not at all while somebody is awake, else until the first is to be looked at.
+    /// Returns how long to wait for events: not at all while a port is awake, else until the first
+    /// port is polled.
     fn timeout(&self) -> EpollTimeout {
         if !self.awake.is_empty() {
             return EpollTimeout::ZERO;
@@ -147,7 +152,7 @@ impl Worker {
         let sleep = first.map_or(MAX_SLEEP, |first| {
             first.saturating_duration_since(Instant::now()).min(self.wait_set.timeout()).min(MAX_SLEEP)
         });
-        // Rounded up: a sleep of 0 ms would be none.
+        // Rounded up: a timeout of 0 ms would not wait at all.
         let millis = sleep.as_micros().div_ceil(1_000);
         EpollTimeout::try_from(Duration::from_millis(millis.try_into().unwrap_or(u64::MAX)))
             .unwrap_or(EpollTimeout::ZERO)
@@ -158,18 +163,18 @@ impl Worker {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Add(mut port) => {
-                    port.move_in(&self.epoll, &self.wait_set);
-                    self.awaken(port);
+                    port.join(&self.epoll, &self.wait_set);
+                    self.keep_awake(port);
                 }
                 Command::Remove(id, answer) => {
                     let mut port = self.take(id);
                     if let Some(port) = &mut port {
                         port.leave(&self.epoll);
                     }
-                    // Who does not wait for it has no use for it.
+                    // Without a receiver the node is being dropped, and the port is closed here.
                     let _ = answer.send(port);
                 }
-                Command::End => self.stopped = true,
+                Command::Stop => self.stopped = true,
             }
         }
     }
@@ -181,25 +186,25 @@ impl Worker {
         })
     }
 
-    /// One of its descriptors has something to say. Who is awake finds out by itself.
+    /// Wakes a port that sleeps. A port that is awake is polled anyway.
     fn wake(&mut self, id: PortId) {
         if let Some(mut port) = self.asleep.remove(&id) {
-            // First what it was woken for: to disarm takes some system calls.
+            // Frames first: to disarm takes some system calls.
             port.turn(Instant::now());
-            self.awaken(port);
+            self.keep_awake(port);
         }
     }
 
-    fn awaken(&mut self, mut port: Box<AttachedPort>) {
+    fn keep_awake(&mut self, mut port: Box<AttachedPort>) {
         port.wake(Instant::now());
         match port.service(&self.epoll) {
             Ok(()) => self.awake.push(port),
-            Err(why) => self.end(port, why),
+            Err(reason) => self.end(port, reason),
         }
     }
 
-    /// Wakes those who sleep but have something to do.
-    fn poll_sleepers(&mut self) {
+    /// Polls the sleeping ports that are due, and wakes those that have something to do.
+    fn poll_asleep(&mut self) {
         let now = Instant::now();
         if self.removal.is_due(now) {
             for port in self.awake.iter().chain(self.asleep.values()) {
@@ -208,29 +213,30 @@ impl Worker {
                 }
             }
         }
-        let due = now + TOGETHER;
+        let due = now + POLL_SLACK;
         let woken: Vec<_> = self
             .asleep
             .extract_if(|_, port| port.poll_at() <= due && port.poll(now))
             .map(|(_, port)| port)
             .collect();
         for port in woken {
-            self.awaken(port);
+            self.keep_awake(port);
         }
     }
 
-    /// Gives those who are awake their turns, until it is time to look around: after a while, or at once when nothing moves.
-    /// What one has put on the bus is for others, who are told by their descriptors. `true`: nothing moved.
+    /// Gives the awake ports turns for [`CHECK_INTERVAL`], or until nothing moves. Frames that one
+    /// port has put on the bus wake sleeping ones through their descriptors. Returns `true` when
+    /// nothing moved.
     fn serve(&mut self) -> bool {
         let begin = Instant::now();
         let mut now = begin;
-        while !self.awake.is_empty() && now - begin < LOOK {
-            let (mut moved, mut crowded) = (false, false);
-            // Backwards, since those who fall asleep are taken out.
+        while !self.awake.is_empty() && now - begin < CHECK_INTERVAL {
+            let (mut moved, mut should_yield) = (false, false);
+            // Backwards, because ports that fall asleep are taken out.
             for index in (0..self.awake.len()).rev() {
-                let turned = self.awake[index].turn(now);
-                crowded |= self.awake[index].awaits_room(now);
-                if turned {
+                let turn_moved = self.awake[index].turn(now);
+                should_yield |= self.awake[index].should_yield(now);
+                if turn_moved {
                     moved = true;
                 } else if self.awake[index].may_sleep(now) {
                     let port = self.awake.swap_remove(index);
@@ -238,15 +244,16 @@ impl Worker {
                 }
             }
             now = Instant::now();
-            if now - self.serviced >= SERVICE {
+            if now - self.serviced >= SERVICE_INTERVAL {
                 self.serviced = now;
                 self.service();
             }
             if !moved {
                 return true;
             }
-            if crowded {
-                // On a machine with few processors its peer may be waiting for this one, while what it has not read is lost.
+            if should_yield {
+                // On a small machine the peer with the full ring may be waiting for this CPU, while
+                // the bus overruns frames that it has not read.
                 std::thread::yield_now();
             }
         }
@@ -257,24 +264,24 @@ impl Worker {
         match port.fall_asleep(now) {
             Ok(true) => self.awake.push(port),
             Ok(false) => drop(self.asleep.insert(port.id, port)),
-            Err(why) => self.end(port, why),
+            Err(reason) => self.end(port, reason),
         }
     }
 
     fn service(&mut self) {
         for index in (0..self.awake.len()).rev() {
-            if let Err(why) = self.awake[index].service(&self.epoll) {
+            if let Err(reason) = self.awake[index].service(&self.epoll) {
                 let port = self.awake.swap_remove(index);
-                self.end(port, why);
+                self.end(port, reason);
             }
         }
     }
 
-    fn end(&mut self, mut port: Box<AttachedPort>, why: CloseReason) {
+    fn end(&mut self, mut port: Box<AttachedPort>, reason: CloseReason) {
         port.leave(&self.epoll);
-        // Nobody listens when the node itself is ending.
-        let _ = self.reports.ended.send(Ended { port, why });
-        self.reports.wake_fd.ring();
+        // The node itself may have been dropped.
+        let _ = self.reports.ended.send(Ended { port, reason });
+        self.reports.wake_fd.wake();
     }
 }
 

@@ -1,8 +1,8 @@
 //! Another bus as a port: the two become one LAN.
 //!
-//! What is on a loop of buses goes round for ever, so a port is refused that would close one, as far as that can be known:
-//! `Joined` knows the buses of its own node, by what they are and not by what they are called, and asks the members of a
-//! bus for nodes in other processes.
+//! Frames on a loop of buses would go round for ever, so a port that would close a loop is refused
+//! as far as the loop can be known. [`JoinedBuses`] knows the buses of its own node, by identity
+//! and not by name, and finds nodes of other processes among the members of a bus.
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
@@ -16,32 +16,32 @@ use shmbus::{
     WaitError, WaitSet,
 };
 
-use crate::error::PortError;
+use crate::error::{ParsePortError, PortError};
 use crate::file_identity::Identity;
 use crate::keys::{Keys, refused};
-use crate::parse::ParsePortError;
 use crate::port::{BURST, HOLD_OFF, LOCK_TIMEOUT, Moved, NotSent, Port, SHORT_LOCK_TIMEOUT};
 use crate::report_once::ReportOnce;
 
-/// What every station of such a port is called, before the name of the other bus. A node is known by it.
-const NAME: &str = "bus ";
+/// The prefix of the name of such a port and of its stations, before the name of the other bus. It
+/// tells which members of a bus are nodes.
+const NAME_PREFIX: &str = "bus ";
 
-/// The longest sleep when the other bus cannot be watched.
+/// The longest sleep while the other bus cannot be watched.
 const UNWATCHED_MAX_SLEEP: Duration = Duration::from_millis(1);
 
-/// Another bus, as it is written: `bus:PATH`, perhaps with `,learn=on` behind it.
+/// Another bus as it is written: `bus:PATH` or `bus:PATH,learn=on`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BusSpec {
-    /// The file, which is made when there is none.
-    pub path: PathBuf,
-    /// Whether it gets only what it needs.
-    pub learn: bool,
+pub(crate) struct BusSpec {
+    /// The file of the other bus. It is made when it does not exist.
+    pub(crate) path: PathBuf,
+    /// Whether the other bus receives only what it needs, as from a switch.
+    pub(crate) learn: bool,
 }
 
 impl FromStr for BusSpec {
     type Err = ParsePortError;
 
-    /// Reads what follows `bus:`.
+    /// Parses what follows `bus:`.
     fn from_str(text: &str) -> Result<Self, ParsePortError> {
         let (text, keys) = match text.rsplit_once(",learn=") {
             Some((path, value)) => (path, vec![("learn", value)]),
@@ -66,43 +66,44 @@ impl fmt::Display for BusSpec {
     }
 }
 
-/// The buses that are one LAN in this node.
-pub(super) struct Joined {
+/// The buses that are one LAN in this node: its own and those of its ports.
+pub(super) struct JoinedBuses {
     path: PathBuf,
     buses: Vec<Identity>,
-    /// The process whose ports are open already, and are to be moved to this bus.
+    /// The process whose ports are open already and move to this bus: its own stations are no sign
+    /// of a loop.
     own: Option<u32>,
 }
 
-impl Joined {
-    /// That is, to begin with, the node's own, which may not be there yet.
+impl JoinedBuses {
+    /// Begins with the node's own bus, which need not exist yet.
     pub(super) fn new(bus: &Path) -> Self {
         Self { path: bus.to_owned(), buses: vec![Identity::of(bus)], own: None }
     }
 
-    /// The same for ports that are open already.
-    pub(super) fn anew(bus: &Path) -> Self {
+    /// Begins with a bus that open ports of this process move to.
+    pub(super) fn of_open_ports(bus: &Path) -> Self {
         Self { own: Some(std::process::id()), ..Self::new(bus) }
     }
 
-    /// Opens a port to one more.
+    /// Opens a port to one more bus.
     ///
     /// # Errors
-    /// When that would be a loop, or the other bus cannot be joined.
+    /// [`PortError`] when that would close a loop, or the other bus cannot be joined.
     pub(super) fn open(&mut self, spec: &BusSpec, options: &BusOptions) -> Result<BusPort, PortError> {
         self.check(spec)?;
         let bus = options.open_or_create(&spec.path)?;
-        // What was missing is there now.
+        // A file that did not exist before has another identity now.
         self.buses.push(Identity::of(&spec.path));
         let options = StationOptions::new()
-            .name(format!("{NAME}{}", file_name(&self.path)))
+            .name(format!("{NAME_PREFIX}{}", file_name(&self.path)))
             .promiscuous(true)
             .lock_timeout(LOCK_TIMEOUT);
         let mut other = Station::join(bus, options)?;
         let wait_set = WaitSet::new();
         other.join_wait_set(&wait_set, 0);
         Ok(BusPort {
-            name: format!("{NAME}{}", file_name(&spec.path)),
+            name: format!("{NAME_PREFIX}{}", file_name(&spec.path)),
             other,
             wait_set,
             trouble: None,
@@ -112,13 +113,11 @@ impl Joined {
             lost: false,
         })
     }
-}
 
-impl Joined {
-    /// Takes one more for joined.
+    /// Adds one more bus to the joined ones.
     ///
     /// # Errors
-    /// When that would be a loop.
+    /// [`PortError`] when that would close a loop.
     pub(super) fn check(&mut self, spec: &BusSpec) -> Result<(), PortError> {
         let (ours, theirs) = (self.path.clone(), spec.path.clone());
         let identity = Identity::of(&spec.path);
@@ -140,35 +139,36 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// A node of a process other than `own` that has a port like this on both. Its buses are one LAN, so these two are joined already.
+/// Returns a node of a process other than `own` that has stations of `bus:` ports on both buses.
+/// Its buses are one LAN, so the two are joined already.
 fn common_node(one: &Path, other: &Path, own: Option<u32>) -> Option<Member> {
     let nodes = |path: &Path| -> Vec<Member> {
-        // One that is not there, or cannot be read, has none.
+        // A bus that does not exist or cannot be read has no members.
         let members = Bus::open_read_only(path).map(|bus| bus.members()).unwrap_or_default();
-        let is_node = |member: &Member| member.name.starts_with(NAME) && Some(member.pid) != own;
+        let is_node = |member: &Member| member.name.starts_with(NAME_PREFIX) && Some(member.pid) != own;
         members.into_iter().filter(is_node).collect()
     };
     let others = nodes(other);
     nodes(one).into_iter().find(|node| others.iter().any(|other| other.pid == node.pid))
 }
 
-/// Another bus of a node.
+/// Another bus as a port.
 pub(crate) struct BusPort {
     name: String,
-    /// Our station there.
+    /// The station of the port on the other bus.
     other: Station,
-    /// What wakes it, from the beginning on the same descriptor.
+    /// Wakes for the other bus, always on the same descriptor.
     wait_set: WaitSet,
-    /// The latest trouble with it, to be told, and that was told.
+    /// The latest trouble with the other bus that is still to be reported.
     trouble: Option<String>,
     reported: ReportOnce,
-    /// Its lock was not to be had, and is not tried for before this.
+    /// When to try again for the lock of the other bus, after it was not available.
     locked_until: Option<Instant>,
     lost: bool,
     burst: Burst,
 }
 
-/// What is left of a burst that another bus carries: the sizes of buses differ.
+/// Returns the frames of a burst that another bus carries: buses differ in their longest frame.
 fn fitting(burst: &Burst, longest: usize) -> impl Iterator<Item = &[u8]> + Clone {
     burst.iter().map(|frame| frame.bytes).filter(move |frame| (MIN_FRAME..=longest).contains(&frame.len()))
 }
@@ -191,7 +191,7 @@ fn carry(from: &mut Station, to: &mut Station, burst: &mut Burst) -> Result<Move
 }
 
 impl BusPort {
-    /// Trouble that lasts is told once.
+    /// Keeps trouble for the next report, unless it was reported already.
     fn note(&mut self, trouble: String) {
         if self.reported.is_new(&trouble) {
             self.trouble = Some(trouble);
@@ -216,8 +216,9 @@ impl Port for BusPort {
         if !self.lost && self.other.bus().is_lost() {
             self.lost = true;
             let path = self.other.bus().path().display();
-            self.trouble =
-                Some(format!("bus {path} is gone: its file was cut short or overwritten; the others go on"));
+            self.trouble = Some(format!(
+                "bus {path} is gone: its file was cut short or overwritten; the other ports continue"
+            ));
         }
         if let Some(trouble) = self.trouble.take() {
             report(&format!("{}: {trouble}", self.name));
@@ -262,18 +263,18 @@ impl Port for BusPort {
 
     fn arm(&mut self) -> bool {
         match self.other.arm() {
-            Ok(there) => there,
-            // For the one who tends.
+            Ok(ready) => ready,
+            // The next service reports it.
             Err(WaitError::Lost { .. }) => true,
             Err(error) => {
-                self.note(format!("{error}; frames from there will be a little late"));
+                self.note(format!("{error}; frames from there arrive a little late"));
                 false
             }
         }
     }
 
     fn disarm(&mut self) {
-        // Whom it has woken is clear: there is only one.
+        // The set has only one station, so which one it woke does not matter.
         let _ = self.wait_set.ready();
         self.other.disarm();
     }
@@ -297,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_written_with_a_slash() {
+    fn a_path_contains_a_slash() {
         for (text, learn) in [("./b.bus", false), ("./b.bus,learn=on", true), ("./b.bus,learn=off", false)] {
             let path = "./b.bus".into();
             assert_eq!(text.parse::<BusSpec>().unwrap(), BusSpec { path, learn });
@@ -313,15 +314,15 @@ mod tests {
     }
 
     #[test]
-    fn loops_are_refused_whatever_the_buses_are_called() {
+    fn loops_are_refused_under_any_name() {
         let folder = tempfile::tempdir().unwrap();
         let spec = |name: &str| BusSpec { path: folder.path().join(name), learn: false };
         let options = BusOptions::new();
-        let refused = |joined: &mut Joined, name: &str| {
+        let refused = |joined: &mut JoinedBuses, name: &str| {
             joined.open(&spec(name), &options).map(drop).expect_err(name).to_string()
         };
-        let mut joined = Joined::new(&spec("a").path);
-        // Neither is there yet.
+        let mut joined = JoinedBuses::new(&spec("a").path);
+        // Neither file exists yet.
         assert!(refused(&mut joined, "a").contains("to itself"));
         let port = joined.open(&spec("b"), &options).expect("joined");
         std::fs::hard_link(spec("b").path, spec("c").path).unwrap();
@@ -329,16 +330,16 @@ mod tests {
         assert!(refused(&mut joined, "b").contains("twice"));
         assert!(refused(&mut joined, "c").contains("twice"));
         drop(options.open_or_create(&spec("a").path).unwrap());
-        let mut joined = Joined::new(&spec("a").path);
+        let mut joined = JoinedBuses::new(&spec("a").path);
         assert!(refused(&mut joined, "a").contains("to itself"));
         assert!(refused(&mut joined, "d").contains("to itself"));
         drop(port);
         drop(joined.open(&spec("c"), &options).expect("joined"));
     }
 
-    /// It is tried for now and then, and not with every burst: a node has other ports.
+    /// The port tries for the lock now and then, and not with every burst: a node has other ports.
     #[test]
-    fn what_is_for_a_locked_bus_waits_on_the_way() {
+    fn frames_for_a_locked_bus_wait_on_the_other_bus() {
         const FRAMES: usize = 10;
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
@@ -349,9 +350,9 @@ mod tests {
         };
         let (mut sender, mut near) = (station(), station());
         let spec = BusSpec { path: path("b"), learn: false };
-        let mut port = Joined::new(&path("a")).open(&spec, &options).unwrap();
+        let mut port = JoinedBuses::new(&path("a")).open(&spec, &options).unwrap();
         let far = File::options().write(true).open(&spec.path).unwrap();
-        // As a rump kernel does.
+        // Takes the lock as a rump kernel does.
         far.write_all_at(&1_u32.to_ne_bytes(), 24).unwrap();
         let mut all = Moved::default();
         let mut turn = |all: &mut Moved| {

@@ -1,7 +1,8 @@
 //! Buses whose file is removed while they are in use.
 //!
-//! Their stations continue, but no other process can join, and a bus made under the same name is another one. So it is
-//! reported: once for each bus, however many stations of this process are on it.
+//! The stations of such a bus continue, but no other process can join it, and a bus made under the
+//! same name is another one. The removal is reported once for each bus, however many stations of
+//! this process are on it.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -10,33 +11,34 @@ use std::time::{Duration, Instant};
 
 use shmbus::Bus;
 
-/// How often to look.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// The time between two checks.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Says when it is time to look again whether a bus was removed.
+/// Decides when to check again whether a bus was removed.
 #[derive(Debug)]
 pub struct BusRemoval {
-    looked: Instant,
+    checked: Instant,
 }
 
 impl BusRemoval {
-    /// Makes one that is due in a second.
+    /// Makes a check that is first due in a second.
     #[expect(clippy::new_without_default, reason = "it starts a clock")]
     #[must_use]
     pub fn new() -> Self {
-        Self { looked: Instant::now() }
+        Self { checked: Instant::now() }
     }
 
-    /// Returns whether it is time to look, at most once a second. Call it in every round of a loop.
+    /// Returns whether a check is due: at most once a second. Call it in every round of a loop.
     pub fn is_due(&mut self, now: Instant) -> bool {
-        let due = now.saturating_duration_since(self.looked) >= INTERVAL;
+        let due = now.saturating_duration_since(self.checked) >= CHECK_INTERVAL;
         if due {
-            self.looked = now;
+            self.checked = now;
         }
         due
     }
 
-    /// Returns what to report of `bus`, when its file was removed and this process has not reported that yet.
+    /// Returns the line to report when the file of `bus` was removed and this process has not
+    /// reported that yet.
     #[must_use]
     pub fn report_once(bus: &Bus) -> Option<String> {
         static REPORTED: LazyLock<Mutex<HashSet<PathBuf>>> = LazyLock::new(Mutex::default);

@@ -1,4 +1,4 @@
-//! Why a port cannot be opened.
+//! Why a port cannot be opened, and why a text describes no port.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,14 +7,14 @@ use capture::CaptureError;
 use memif::{BindError, ClientError, OptionsError};
 use shmbus::MacAddr6;
 
-/// Why a port cannot be opened. Nothing is open then.
+/// Why a port cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PortError {
-    /// Two ports read stdin, or two write stdout.
+    /// Two ports read stdin, or two write to stdout.
     #[error("two ports cannot share {0}: give one of them a file")]
     SharedStandard(&'static str),
-    /// A bus is joined to itself.
+    /// A `bus:` port leads to its own bus.
     #[error(
         "cannot join {} to itself ({}): frames would go round for ever",
         ours.display(),
@@ -23,7 +23,7 @@ pub enum PortError {
     JoinsItself {
         /// The node's bus.
         ours: PathBuf,
-        /// Another path to it.
+        /// Another path to the same bus.
         theirs: PathBuf,
     },
     /// Two ports lead to one bus.
@@ -34,7 +34,7 @@ pub enum PortError {
         /// The other bus.
         theirs: PathBuf,
     },
-    /// A node of another process joins the two buses.
+    /// A node of another process joins the two buses already.
     #[error(
         "process {pid} joins {} and {} already: frames would go round for ever; end it first",
         ours.display(),
@@ -48,19 +48,19 @@ pub enum PortError {
         /// The other process.
         pid: u32,
     },
-    /// A bus cannot be opened, made or joined.
+    /// The other bus of a `bus:` port cannot be opened, made or joined.
     #[error("{0}")]
     Bus(#[from] shmbus::OpenError),
-    /// A pcap port has no file.
+    /// A pcap port has neither a capture to play nor one to write.
     #[error("a pcap port needs a capture to play or to write")]
     NoCapture,
-    /// A capture is both played and written.
+    /// A pcap port plays and writes the same capture.
     #[error("{} is to be played and to be written: name two files", .0.display())]
     SameCapture(PathBuf),
     /// A capture cannot be played or written.
     #[error("{attempt}")]
     Capture {
-        /// What was tried, such as `cannot play a.pcap`.
+        /// What failed, such as `cannot play a.pcap`.
         attempt: String,
         /// What is wrong.
         source: CaptureProblem,
@@ -68,23 +68,23 @@ pub enum PortError {
     /// The kernel's TAP interface cannot be opened.
     #[error("{0}")]
     Tap(#[from] tapdev::OpenError),
-    /// The TAP interface does not take its address.
+    /// The TAP interface does not accept its address.
     #[error("cannot give {name} the address {mac}")]
     TapAddress {
         /// The interface.
         name: String,
         /// The address.
         mac: MacAddr6,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A memif socket cannot listen.
     #[error("{0}")]
     Bind(#[from] BindError),
-    /// The options of a memif client do not go together.
+    /// The options of a memif client contradict each other.
     #[error("{0}")]
     Client(#[from] ClientError),
-    /// The options of a memif server's interface do not go together, or its id is taken.
+    /// The options of a memif server's interface contradict each other, or its id is taken.
     #[error("{port}")]
     Options {
         /// The port.
@@ -95,9 +95,9 @@ pub enum PortError {
     /// A system call failed.
     #[error("{attempt}")]
     System {
-        /// What was tried, or the port it was tried for.
+        /// What failed, or the port it failed for.
         attempt: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -106,16 +106,16 @@ pub enum PortError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CaptureProblem {
-    /// The path names a folder.
+    /// The path leads to a folder.
     #[error("it is a folder")]
     Folder,
-    /// The path names the bus.
+    /// The path leads to the bus.
     #[error("it is the bus itself")]
     Bus,
-    /// The file exists and was to be new.
-    #[error("it is there; in={path} plays it, out={path} writes it anew", path = .0.display())]
+    /// The file exists, and `file=` writes new files only.
+    #[error("it exists; in={path} plays it, out={path} overwrites it", path = .0.display())]
     Exists(PathBuf),
-    /// The file is no capture.
+    /// The file is not a capture.
     #[error("{0}")]
     Format(#[from] CaptureError),
     /// The capture to play cannot be opened.
@@ -127,25 +127,26 @@ pub enum CaptureProblem {
 }
 
 impl PortError {
-    /// Returns whether the same call fails again until something else is asked for: wrong use or configuration, and not a
-    /// full disk or a socket of a process that may end. The cause of [`Bus`](Self::Bus) says so for itself.
+    /// Returns whether the same call keeps failing until its arguments change: wrong use or
+    /// configuration, in contrast to a full disk or a socket that another process may release. For
+    /// [`Bus`](Self::Bus), look at the cause.
     #[must_use]
     pub fn is_misuse(&self) -> bool {
         match self {
+            Self::Capture { source: CaptureProblem::System(error), .. } => !is_passing(error),
+            Self::Tap(error) => !matches!(error, tapdev::OpenError::System { .. }),
+            Self::Bind(BindError::System { source, .. }) => source.kind() == io::ErrorKind::PermissionDenied,
+            Self::Bus(_) | Self::TapAddress { .. } | Self::System { .. } => false,
             Self::SharedStandard(_)
             | Self::JoinsItself { .. }
             | Self::JoinedTwice { .. }
             | Self::JoinedElsewhere { .. }
             | Self::NoCapture
             | Self::SameCapture(_)
+            | Self::Capture { .. }
+            | Self::Bind(_)
             | Self::Client(_)
             | Self::Options { .. } => true,
-            Self::Capture { source: CaptureProblem::System(error), .. } => !is_passing(error),
-            Self::Capture { .. } => true,
-            Self::Tap(error) => !matches!(error, tapdev::OpenError::System { .. }),
-            Self::Bind(BindError::System { source, .. }) => source.kind() == io::ErrorKind::PermissionDenied,
-            Self::Bind(_) => true,
-            Self::Bus(_) | Self::TapAddress { .. } | Self::System { .. } => false,
         }
     }
 
@@ -154,7 +155,62 @@ impl PortError {
     }
 }
 
-/// Returns whether an error of the system may be gone the next time, although the same is asked for.
+/// The kinds of port, as they are written before the colon.
+pub(crate) const KINDS: [&str; 4] = ["memif", "tap", "pcap", "bus"];
+
+/// Why a text describes no port.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParsePortError {
+    /// There is no colon after a kind.
+    #[error("a port is written KIND:key=value,... such as memif:role=server,id=0,socket=./memif.sock")]
+    NoKind,
+    /// There is no such kind.
+    #[error("there is no kind of port called '{kind}'{hint}; the kinds are: {}", KINDS.join(", "))]
+    Kind {
+        /// What was written.
+        kind: String,
+        /// A suggestion, or nothing.
+        hint: String,
+    },
+    /// A part has no `=`.
+    #[error("'{0}' is not key=value")]
+    NoValue(String),
+    /// There is no such key.
+    #[error("a {kind} port has no key '{key}'{hint}")]
+    Key {
+        /// The kind of port.
+        kind: &'static str,
+        /// What was written.
+        key: String,
+        /// A suggestion, or nothing.
+        hint: String,
+    },
+    /// A key is missing.
+    #[error("a {kind} port needs {what}")]
+    Missing {
+        /// The kind of port.
+        kind: &'static str,
+        /// The key, and what it is for.
+        what: &'static str,
+    },
+    /// A key is given twice.
+    #[error("'{0}' is given twice")]
+    Twice(String),
+    /// A key does not take this value.
+    #[error("{key}={value}: {problem}")]
+    Value {
+        /// The key.
+        key: String,
+        /// The value; `...` for a secret.
+        value: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// Returns whether the same system call may succeed later: the disk or the memory is full, for
+/// example.
 #[must_use]
 pub fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind::{Other, OutOfMemory, QuotaExceeded, StorageFull};

@@ -1,19 +1,19 @@
-//! Which file a path leads to, whatever it is called there.
+//! Which file a path leads to, under whatever name.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// A file, or a place where none is yet.
+/// A file, or the place of a file that does not exist yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Identity {
-    /// Device and inode.
+    /// The device and the inode.
     File(u64, u64),
-    /// The folder, without links, and the name in it.
+    /// The canonical path of the folder, and the name in it.
     Missing(PathBuf),
 }
 
 impl Identity {
-    /// That of the file at `path` at this moment.
+    /// Returns the identity of the file that `path` leads to at this moment.
     pub(super) fn of(path: &Path) -> Self {
         if let Ok(found) = std::fs::metadata(path) {
             return Self::File(found.dev(), found.ino());
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_one_file_are_one() {
+    fn all_names_of_a_file_have_one_identity() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         std::fs::write(path("a"), "").unwrap();

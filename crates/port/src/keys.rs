@@ -1,10 +1,10 @@
-//! `key=value` pairs with commas between, as every kind of port is written.
+//! `key=value` pairs separated by commas: the syntax that all kinds of port share.
 
 use std::collections::HashMap;
 
 use shmbus::MacAddr6;
 
-use crate::parse::ParsePortError;
+use crate::error::ParsePortError;
 use crate::suggest;
 
 /// The pairs of one port, by key.
@@ -12,7 +12,7 @@ use crate::suggest;
 pub(super) struct Keys<'t>(HashMap<&'t str, &'t str>);
 
 impl<'t> Keys<'t> {
-    /// Reads what follows the colon of a port of `kind`, which has the keys `known`.
+    /// Parses what follows the colon of a port of `kind`, which has the keys `known`.
     pub(super) fn parse(kind: &'static str, known: &[&str], text: &'t str) -> Result<Self, ParsePortError> {
         let pairs = text.split(',').filter(|pair| !pair.is_empty());
         let pairs: Vec<_> = pairs
@@ -21,7 +21,7 @@ impl<'t> Keys<'t> {
         Self::new(kind, known, pairs)
     }
 
-    /// The same of pairs that are apart already.
+    /// Takes pairs that are split already.
     pub(super) fn new(
         kind: &'static str,
         known: &[&str],
@@ -40,11 +40,12 @@ impl<'t> Keys<'t> {
         Ok(Self(keys))
     }
 
+    /// Returns the value of a key, if it is given.
     pub(super) fn get(&self, key: &str) -> Option<&'t str> {
         self.0.get(key).copied()
     }
 
-    /// One of several words; the first is the default.
+    /// Returns the choice of one of several words. The first is the default.
     pub(super) fn choice<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Result<T, ParsePortError> {
         let Some(word) = self.get(key) else { return Ok(words[0].1) };
         words.iter().find(|(known, _)| *known == word).map(|(_, choice)| *choice).ok_or_else(|| {
@@ -53,7 +54,7 @@ impl<'t> Keys<'t> {
         })
     }
 
-    /// A key that can have one value here, and why.
+    /// Checks a key that takes only one value; `why` says for what reason.
     pub(super) fn only(&self, key: &str, word: &str, why: &str) -> Result<(), ParsePortError> {
         match self.get(key) {
             Some(other) if other != word => {
@@ -63,6 +64,7 @@ impl<'t> Keys<'t> {
         }
     }
 
+    /// Returns the value of a key as a number within `range`.
     pub(super) fn number<T>(
         &self,
         key: &str,
@@ -82,12 +84,13 @@ impl<'t> Keys<'t> {
             })
     }
 
-    /// `learn=on`, which every kind of port has: whether its peer gets only what it needs.
+    /// Returns the value of `learn`, which every kind of port has: whether its peer receives only
+    /// what it needs.
     pub(super) fn learn(&self) -> Result<bool, ParsePortError> {
         self.choice("learn", &[("off", false), ("on", true)])
     }
 
-    /// A station's address.
+    /// Returns the value of a key as the address of a station.
     pub(super) fn mac(&self, key: &str) -> Result<Option<MacAddr6>, ParsePortError> {
         let Some(text) = self.get(key) else { return Ok(None) };
         let mac: MacAddr6 = text.parse().map_err(|error| refused(key, text, &error))?;
@@ -98,7 +101,7 @@ impl<'t> Keys<'t> {
     }
 }
 
-/// A value that its key cannot have.
+/// Makes the error of a key that does not take a value.
 pub(super) fn refused(key: &str, value: &str, problem: &impl ToString) -> ParsePortError {
     ParsePortError::Value { key: key.to_owned(), value: value.to_owned(), problem: problem.to_string() }
 }

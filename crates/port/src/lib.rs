@@ -1,10 +1,25 @@
-//! Ports: how what is not a station comes onto a bus.
+//! Ports: how anything that is not a station comes onto a shared-memory Ethernet bus.
 //!
-//! A [`Port`] is something that bursts of frames come out of and go into: a memif peer, one of the kernel's TAPs, a
-//! capture, another bus. A node gives it a station of its own on the bus and moves frames between the two. A new kind of
-//! port is a file here and a line in [`PortSpec`] and [`open`]; neither the node nor the other ports change.
+//! A [`Port`] is a source and a sink of bursts of frames: a memif peer, a TAP interface of the
+//! kernel, a capture, another bus. A node gives it a station of its own on the bus and moves frames
+//! between the two. A new kind of port is one new file here and a line in [`PortSpec`] and
+//! [`open()`]; neither the node nor the other ports change.
 //!
-//! A wrapper is a port around a port ([`Learning`]): it works with every kind.
+//! A wrapper is a port around a port: [`Learning`] works with every kind.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use port::{PortOptions, PortSpec};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let specs = ["memif:id=0,socket=/tmp/memif.sock".parse()?, "tap:name=tap0,learn=on".parse()?];
+//! for port in port::open(&specs, Path::new("/dev/shm/lan"), &PortOptions::new())? {
+//!     println!("{} is {}", port.name(), if port.is_up() { "up" } else { "down" });
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 #![forbid(unsafe_code)]
 
@@ -16,9 +31,9 @@ mod error;
 mod file_identity;
 mod keys;
 mod learning;
+mod mac_table;
 pub mod memif;
 mod open;
-mod parse;
 mod pcap;
 mod port;
 mod report_once;
@@ -30,13 +45,10 @@ mod wake_fd;
 
 pub use ::memif::RxMode;
 
-pub use self::bus::BusSpec;
 pub use self::bus_removal::BusRemoval;
-pub use self::error::{CaptureProblem, PortError, is_passing};
+pub use self::error::{CaptureProblem, ParsePortError, PortError, is_passing};
 pub use self::learning::Learning;
 pub use self::open::{PortOptions, check_loops, open};
-pub use self::parse::ParsePortError;
-pub use self::pcap::{PcapSpec, Place};
 pub use self::port::{BURST, HOLD_OFF, LOCK_TIMEOUT, Moved, NotSent, Port, SHORT_LOCK_TIMEOUT};
 pub use self::report_once::ReportOnce;
 pub use self::reporter::{Reporter, Severity};

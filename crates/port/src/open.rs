@@ -1,19 +1,19 @@
-//! Opening ports that are written as [`PortSpec`]s.
+//! Opening the ports that [`PortSpec`]s describe.
 
 use std::path::Path;
 
 use shmbus::BusOptions;
 
-use crate::bus::Joined;
+use crate::bus::JoinedBuses;
 use crate::error::PortError;
 use crate::learning::Learning;
 use crate::memif::Sockets;
 use crate::port::Port;
 use crate::reporter::Reporter;
-use crate::spec::PortSpec;
+use crate::spec::{KindSpec, PortSpec};
 use crate::{pcap, tap};
 
-/// What ports are opened with.
+/// How ports are opened: what the ports of one program have in common.
 #[derive(Clone, Debug, Default)]
 pub struct PortOptions {
     bus: BusOptions,
@@ -22,19 +22,20 @@ pub struct PortOptions {
 }
 
 impl PortOptions {
-    /// Makes the default options: buses of the default size and mode, no program name, reports that are logged.
+    /// Makes the default options: new buses of the default size and mode, no program name, reports
+    /// to the log.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets how other buses are made where there are none.
+    /// Sets how a `bus:` port makes the other bus when its file does not exist.
     #[must_use]
     pub fn bus(self, bus: BusOptions) -> Self {
         Self { bus, ..self }
     }
 
-    /// Sets the program's name that memif peers see, up to 31 bytes.
+    /// Sets the program's name that memif peers see; only the first 31 bytes count.
     #[must_use]
     pub fn program(self, program: impl Into<String>) -> Self {
         Self { program: program.into(), ..self }
@@ -47,41 +48,44 @@ impl PortOptions {
     }
 }
 
-/// Opens ports on the bus at `bus`, in order. Ports that share a socket are opened together.
+/// Opens ports for the bus at `bus`, and returns them in order. Memif servers with one address
+/// share one socket.
+///
+/// The bus itself need not exist yet.
 ///
 /// # Errors
-/// [`PortError`] when one of them cannot be opened, or two are in each other's way; none is open then.
+/// [`PortError`] when one of them cannot be opened, or two exclude each other. None is open then.
 pub fn open(specs: &[PortSpec], bus: &Path, options: &PortOptions) -> Result<Vec<Box<dyn Port>>, PortError> {
-    for (standard, takes) in
-        [("stdin", PortSpec::takes_stdin as fn(&PortSpec) -> bool), ("stdout", PortSpec::takes_stdout)]
-    {
-        if specs.iter().filter(|spec| takes(spec)).count() > 1 {
-            return Err(PortError::SharedStandard(standard));
+    let stdins = specs.iter().filter(|spec| spec.takes_stdin()).count();
+    let stdouts = specs.iter().filter(|spec| spec.takes_stdout()).count();
+    for (stream, users) in [("stdin", stdins), ("stdout", stdouts)] {
+        if users > 1 {
+            return Err(PortError::SharedStandard(stream));
         }
     }
     let sockets = Sockets::start(&options.program, &options.reporter)?;
-    let mut buses = Joined::new(bus);
+    let mut buses = JoinedBuses::new(bus);
     let mut open_one = |spec: &PortSpec| -> Result<Box<dyn Port>, PortError> {
-        let port: Box<dyn Port> = match spec {
-            PortSpec::Memif(spec) => Box::new(sockets.open(spec, spec.to_string())?),
-            PortSpec::Tap(spec) => Box::new(tap::open(spec)?),
-            PortSpec::Pcap(spec) => Box::new(pcap::open(spec, bus, &options.program, &options.reporter)?),
-            PortSpec::Bus(spec) => Box::new(buses.open(spec, &options.bus)?),
+        let port: Box<dyn Port> = match &spec.0 {
+            KindSpec::Memif(spec) => Box::new(sockets.open(spec, spec.to_string())?),
+            KindSpec::Tap(spec) => Box::new(tap::open(spec)?),
+            KindSpec::Pcap(spec) => Box::new(pcap::open(spec, bus, &options.program, &options.reporter)?),
+            KindSpec::Bus(spec) => Box::new(buses.open(spec, &options.bus)?),
         };
         Ok(if spec.learns() { Box::new(Learning::new(port)) } else { port })
     };
     specs.iter().map(&mut open_one).collect()
 }
 
-/// Checks that ports that are open can be moved to the bus at `bus`.
+/// Checks that open ports can be moved to the bus at `bus` without a loop.
 ///
 /// # Errors
-/// [`PortError`] when there would be a loop of buses.
+/// [`PortError`] when the move would close a loop of buses.
 pub fn check_loops(specs: &[PortSpec], bus: &Path) -> Result<(), PortError> {
-    let mut buses = Joined::anew(bus);
-    let others = specs.iter().filter_map(|spec| match spec {
-        PortSpec::Bus(spec) => Some(spec),
-        PortSpec::Memif(_) | PortSpec::Tap(_) | PortSpec::Pcap(_) => None,
+    let mut buses = JoinedBuses::of_open_ports(bus);
+    let others = specs.iter().filter_map(|spec| match &spec.0 {
+        KindSpec::Bus(spec) => Some(spec),
+        KindSpec::Memif(_) | KindSpec::Tap(_) | KindSpec::Pcap(_) => None,
     });
     others.into_iter().try_for_each(|spec| buses.check(spec))
 }

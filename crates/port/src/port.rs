@@ -1,4 +1,4 @@
-//! What a port is: bursts of frames come out of it and go into it.
+//! The trait of all ports.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -6,96 +6,120 @@ use std::time::Duration;
 use memif::RxMode;
 use shmbus::{MAX_SLEEP, SendError, Station};
 
-/// The most frames a port moves at once in one direction: enough to share the cost of a lock and a wake-up, few enough
-/// that the other ports wait only some microseconds.
+/// The most frames a port moves in one call: enough to share the cost of a lock and a wake-up, few
+/// enough that the other ports of the thread wait only some microseconds.
 pub const BURST: usize = 256;
 
-/// How long a port waits for a bus's lock before it drops a burst: the other ports wait with it.
+/// How long a station of a port waits for the lock of its bus before it drops a burst: the other
+/// ports of the thread wait with it.
 pub const LOCK_TIMEOUT: Duration = Duration::from_millis(20);
-/// A lock that was not to be had may be so for long: its holder is stopped, or a rump kernel that is dead. For so long the bus is
-/// left alone, and then the lock is waited for only a little (but long enough to find out that its owner is dead), until it is
-/// there again. The thread's other ports, on other buses perhaps, go on nearly as before.
+/// How long a node leaves a bus alone after its lock was not available. The lock may stay taken for
+/// long: its holder is stopped, or is a rump kernel that died. Meanwhile the other ports of the
+/// thread, perhaps on other buses, run nearly as before.
 pub const HOLD_OFF: Duration = Duration::from_millis(100);
+/// How long a station waits for the lock after a [`HOLD_OFF`], until it is available again: short,
+/// yet long enough to find out that the owner is dead.
 pub const SHORT_LOCK_TIMEOUT: Duration = Duration::from_millis(2);
 
-/// What a port did with frames.
+/// What became of the frames of one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moved {
-    /// Frames moved.
+    /// Frames that reached the other side.
     pub frames: usize,
-    /// Frames that were taken and went nowhere: the other side cannot carry them.
+    /// Frames that were taken and dropped: the other side cannot carry them.
     pub dropped: usize,
-    /// There is more, but the other side has no room at the moment.
+    /// Whether more frames wait because the other side is full.
     pub blocked: bool,
 }
 
-/// The bus did not take a burst, or not all of it.
-#[derive(Debug)]
+/// The bus did not take a burst, or took only part of it.
+#[derive(Debug, thiserror::Error)]
+#[error("{source}")]
 pub struct NotSent {
-    /// What became of the burst.
+    /// What became of the frames.
     pub moved: Moved,
-    /// Why.
+    /// Why the bus refused the rest.
     pub source: SendError,
 }
 
-/// Something that bursts of frames come out of and go into. One call is one burst.
+/// A source and a sink of Ethernet frames that a node connects to a bus. One call moves one burst.
+///
+/// A node [attaches](Self::attach) the port to a station and then calls [`ingress`](Self::ingress)
+/// and [`egress`](Self::egress) in turn while the port is [up](Self::is_up). When both are quiet it
+/// [arms](Self::arm) the port, sleeps until one of the [descriptors](Self::descriptors) polls
+/// readable or [`max_sleep`](Self::max_sleep) has passed, and disarms it. It calls
+/// [`service`](Self::service) now and then while [`wants_service`](Self::wants_service) holds.
+///
+/// No method may block: the thread serves other ports, too.
 pub trait Port: Send {
-    /// What the user calls it.
+    /// Returns the name that reports use.
     fn name(&self) -> &str;
 
-    /// Whether there is a peer to move frames from and to.
+    /// Returns whether there is a peer.
     fn is_up(&self) -> bool;
 
-    /// Whether there is something to [service](Self::service). Asked often, so it should be cheap.
+    /// Returns whether a call of [`service`](Self::service) is due. It is called often, so it
+    /// should be cheap.
     fn wants_service(&self) -> bool {
         true
     }
 
-    /// Does what is due beside moving frames: connections come and go here, and its descriptors change nowhere else. What
-    /// the user should know is told in one line each.
+    /// Does what is due beside moving frames. Connections come and go here, and the descriptors
+    /// change only here.
+    ///
+    /// Passes to `report` what the user should know, a line each.
     fn service(&mut self, report: &mut dyn FnMut(&str));
 
-    /// Why it is of no use any more, once that is so: what it is a port of has gone for good. Asked when it was tended.
+    /// Returns why the port is closed for good, once it is: the node then removes it. Called after
+    /// each [`service`](Self::service).
     fn closed(&self) -> Option<String> {
         None
     }
 
-    /// Prepares `station`, which the port uses from now on. A wrapper sets its filters here.
+    /// Prepares `station`, which the port uses from now on. A wrapper sets its receive filter here.
     fn attach(&mut self, _station: &mut Station) {}
 
-    /// Moves a burst from the peer to the bus. Frames that the bus did not take are dropped: the peer's buffers are not
-    /// kept waiting for it. (A file may wait.)
+    /// Moves a burst from the peer to the bus.
+    ///
+    /// Drops frames that the bus does not take, so that the peer gets its buffers back. A port that
+    /// plays a file may keep them.
+    ///
+    /// # Errors
+    /// [`NotSent`] when the bus does not take the burst, or not all of it.
     fn ingress(&mut self, station: &mut Station) -> Result<Moved, NotSent>;
 
-    /// Moves a burst from the bus to the peer.
+    /// Moves a burst from the bus to the peer. Frames that the peer has no room for stay on the
+    /// bus.
     fn egress(&mut self, station: &mut Station) -> Moved;
 
-    /// Whether the node may sleep while nothing comes from this port, and how readily.
+    /// Returns how a node waits for this port: by polling, by sleeping, or by both in turn.
     fn rx_mode(&self) -> RxMode;
 
-    /// Prepares for a sleep: from now on its descriptors tell when it is worth asking. `true`: there is something
-    /// already, do not sleep.
+    /// Prepares for a sleep: from now on the descriptors poll readable when there is something to
+    /// do. Returns `true` when there is something already; the node then does not sleep.
     fn arm(&mut self) -> bool;
 
-    /// Ends a sleep.
+    /// Ends a sleep. Called also when [`arm`](Self::arm) was not.
     fn disarm(&mut self);
 
-    /// How long to sleep at most before it is asked without having said anything.
+    /// Returns the longest time between two polls of a port that sleeps.
     fn max_sleep(&self) -> Duration {
         MAX_SLEEP
     }
 
-    /// The same for the first time after [`arm`](Self::arm): what comes just then may be missed, where what comes later is not.
+    /// Returns the longest time from [`arm`](Self::arm) to the first poll. It is shorter than
+    /// [`max_sleep`](Self::max_sleep) where a peer may miss that the port was just armed.
     fn first_poll(&self) -> Duration {
         self.max_sleep()
     }
 
-    /// Gives `watch` the descriptors that become readable when the port wants to be asked or tended. There are others only
-    /// after [`service`](Self::service). What cannot be waited for, a regular file, is none.
+    /// Passes to `watch` the descriptors that poll readable when the port has frames or wants
+    /// service. They change only in [`service`](Self::service). A regular file cannot be waited for
+    /// and is left out.
     fn descriptors<'p>(&'p self, watch: &mut dyn FnMut(BorrowedFd<'p>));
 }
 
-/// A box forwards to the port in it, so that a wrapper can hold any kind.
+/// Forwards to the port in the box, so that a wrapper can hold any kind.
 impl<P: Port + ?Sized> Port for Box<P> {
     fn name(&self) -> &str {
         (**self).name()

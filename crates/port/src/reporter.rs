@@ -1,4 +1,4 @@
-//! Where ports and nodes report what a person should know.
+//! Where ports and nodes report what a user should know.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,25 +6,30 @@ use std::sync::Arc;
 /// How serious a report is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// Something happened: a peer was turned away, a capture was played to its end.
+    /// Something happened: a peer was rejected, a capture was played to its end.
     Note,
     /// Something does not work as well as it should.
     Warning,
 }
 
-/// Takes reports, one line each. Clones lead to the same place.
+/// A closure that takes a line.
+type Report = dyn Fn(Severity, &str) + Send + Sync;
+
+/// Receives reports, one line each. Clones lead to the same place.
 ///
-/// The closure may be called from any thread of a node. It should not block: the thread that calls it serves others.
+/// The closure may be called from any thread of a node. It should not block: the calling thread
+/// serves other ports.
 ///
 /// ```
 /// let reporter = port::Reporter::new(|severity, line| eprintln!("{severity:?}: {line}"));
 /// reporter.note("tap tap0: up");
 /// ```
 #[derive(Clone)]
-pub struct Reporter(Arc<dyn Fn(Severity, &str) + Send + Sync>);
+pub struct Reporter(Arc<Report>);
 
 impl Reporter {
-    /// Makes a reporter that calls `report`.
+    /// Makes a reporter that calls `report` with each line.
+    #[must_use]
     pub fn new(report: impl Fn(Severity, &str) + Send + Sync + 'static) -> Self {
         Self(Arc::new(report))
     }
@@ -41,7 +46,7 @@ impl Reporter {
 }
 
 impl Default for Reporter {
-    /// Makes a reporter that logs (`tracing`).
+    /// Makes a reporter that logs with `tracing`: notes as `info`, warnings as `warn`.
     fn default() -> Self {
         Self::new(|severity, line| match severity {
             Severity::Note => tracing::info!("{line}"),

@@ -1,19 +1,32 @@
-//! A port as it is written: kind, colon, `key=value` pairs.
+//! The syntax of a port: kind, colon, `key=value` pairs.
 
 use std::str::FromStr;
 
 use shmbus::MacAddr6;
 
 use crate::bus::BusSpec;
+use crate::error::{KINDS, ParsePortError};
 use crate::memif::MemifSpec;
-use crate::parse::{self, ParsePortError};
 use crate::pcap::{PcapSpec, Place};
 use crate::suggest;
 use crate::tap::TapSpec;
 
-/// A port as it is written on the command line: kind, colon, `key=value` pairs with commas between.
+/// A port as it is written on a command line: a kind, a colon, and `key=value` pairs separated by
+/// commas.
+///
+/// ```
+/// let port: port::PortSpec = "tap:name=tap0,mac=02:00:00:00:00:07".parse()?;
+/// assert!(port.mac().is_some());
+/// let error = "tap:nmae=tap0".parse::<port::PortSpec>().unwrap_err();
+/// assert_eq!(error.to_string(), "a tap port has no key 'nmae' (did you mean 'name'?)");
+/// # Ok::<(), port::ParsePortError>(())
+/// ```
 #[derive(Clone, Debug)]
-pub enum PortSpec {
+pub struct PortSpec(pub(crate) KindSpec);
+
+/// The kind of a port, with its own settings.
+#[derive(Clone, Debug)]
+pub(crate) enum KindSpec {
     /// `memif:role=server,id=0,socket=PATH,...`
     Memif(MemifSpec),
     /// `tap:name=tap0,...`
@@ -25,37 +38,36 @@ pub enum PortSpec {
 }
 
 impl PortSpec {
-    /// The address its station is to have, if it is to have a certain one.
+    /// Returns the address its station should have; `None`: a random one.
     #[must_use]
     pub fn mac(&self) -> Option<MacAddr6> {
-        match self {
-            Self::Memif(spec) => spec.mac,
-            Self::Tap(spec) => spec.mac,
-            Self::Pcap(_) | Self::Bus(_) => None,
+        match &self.0 {
+            KindSpec::Memif(spec) => spec.mac,
+            KindSpec::Tap(spec) => spec.mac,
+            KindSpec::Pcap(_) | KindSpec::Bus(_) => None,
         }
     }
 
-    /// Whether its peer gets only what it needs, as from a switch, instead of everything, as from a hub.
-    #[must_use]
-    pub fn learns(&self) -> bool {
-        match self {
-            Self::Memif(spec) => spec.learn,
-            Self::Tap(spec) => spec.learn,
-            Self::Pcap(spec) => spec.learn,
-            Self::Bus(spec) => spec.learn,
+    /// Returns whether its peer receives only what it needs, as from a switch, or everything, as
+    /// from a hub.
+    pub(crate) fn learns(&self) -> bool {
+        match &self.0 {
+            KindSpec::Memif(spec) => spec.learn,
+            KindSpec::Tap(spec) => spec.learn,
+            KindSpec::Pcap(spec) => spec.learn,
+            KindSpec::Bus(spec) => spec.learn,
         }
     }
 
-    /// Whether it writes to stdout, which nothing else may then.
+    /// Returns whether it writes to stdout. Nothing else may write there then.
     #[must_use]
     pub fn takes_stdout(&self) -> bool {
-        matches!(self, Self::Pcap(PcapSpec { output: Some(Place::Standard), .. }))
+        matches!(&self.0, KindSpec::Pcap(PcapSpec { output: Some(Place::Standard), .. }))
     }
 
-    /// Whether it reads stdin.
-    #[must_use]
-    pub fn takes_stdin(&self) -> bool {
-        matches!(self, Self::Pcap(PcapSpec { input: Some(Place::Standard), .. }))
+    /// Returns whether it reads stdin.
+    pub(crate) fn takes_stdin(&self) -> bool {
+        matches!(&self.0, KindSpec::Pcap(PcapSpec { input: Some(Place::Standard), .. }))
     }
 }
 
@@ -64,12 +76,16 @@ impl FromStr for PortSpec {
 
     fn from_str(text: &str) -> Result<Self, ParsePortError> {
         let (kind, keys) = text.split_once(':').ok_or(ParsePortError::NoKind)?;
-        match kind {
-            "memif" => Ok(Self::Memif(keys.parse()?)),
-            "tap" => Ok(Self::Tap(keys.parse()?)),
-            "pcap" => Ok(Self::Pcap(keys.parse()?)),
-            "bus" => Ok(Self::Bus(keys.parse()?)),
-            _ => Err(ParsePortError::Kind { kind: kind.to_owned(), hint: suggest::hint(kind, parse::KINDS) }),
-        }
+        let spec = match kind {
+            "memif" => KindSpec::Memif(keys.parse()?),
+            "tap" => KindSpec::Tap(keys.parse()?),
+            "pcap" => KindSpec::Pcap(keys.parse()?),
+            "bus" => KindSpec::Bus(keys.parse()?),
+            _ => {
+                let hint = suggest::hint(kind, KINDS);
+                return Err(ParsePortError::Kind { kind: kind.to_owned(), hint });
+            }
+        };
+        Ok(Self(spec))
     }
 }

@@ -1,26 +1,30 @@
-//! "Did you mean": for words that come close to one that exists.
+//! Suggestions ("did you mean") for a word that resembles a known one.
 
-/// Alike enough to be a slip of the fingers (1 is the same); the threshold clap uses for its own tips.
-const ALIKE: f64 = 0.7;
+/// The similarity from which a word counts as a typing error, 1 being equal: the threshold of
+/// clap's own tips.
+const MIN_SIMILARITY: f64 = 0.7;
 
-/// How much `word` is like `known`. By their letters in common short words are never alike, but two letters in the wrong order, or one
-/// too many, missing or wrong are a slip in any.
-fn likeness(word: &str, known: &str) -> f64 {
-    let slip = known.chars().count() > 2 && strsim::osa_distance(word, known) == 1;
-    strsim::jaro(word, known).max(if slip { 0.9 } else { 0.0 })
+/// Returns how similar `word` is to `known`, from 0 to 1. The Jaro similarity of short words is
+/// always low, so one letter too many, missing or wrong, or two swapped, count as a typing error in
+/// a word of any length.
+fn similarity(word: &str, known: &str) -> f64 {
+    let typing_error = known.chars().count() > 2 && strsim::osa_distance(word, known) == 1;
+    strsim::jaro(word, known).max(if typing_error { 0.9 } else { 0.0 })
 }
 
-/// ` (did you mean 'promisc'?)` when one of `known` is much like `word`, else nothing; to be put behind the word.
+/// Returns ` (did you mean 'promisc'?)` with the one of `known` that is most similar to `word`, or
+/// an empty text when none is similar enough. It is made to be appended to the word.
+#[must_use]
 pub fn hint<T: AsRef<str>>(word: &str, known: impl IntoIterator<Item = T>) -> String {
     let known: Vec<T> = known.into_iter().collect();
     if known.iter().any(|candidate| candidate.as_ref() == word) {
-        // It is not this word that is wrong.
+        // The word exists, so something else is wrong.
         return String::new();
     }
     known
         .into_iter()
-        .map(|candidate| (likeness(word, candidate.as_ref()), candidate))
-        .filter(|(alike, _)| *alike > ALIKE)
+        .map(|candidate| (similarity(word, candidate.as_ref()), candidate))
+        .filter(|(similarity, _)| *similarity > MIN_SIMILARITY)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, candidate)| format!(" (did you mean '{}'?)", candidate.as_ref()))
         .unwrap_or_default()
@@ -31,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_closest_is_suggested_and_nothing_far_off() {
+    fn the_most_similar_word_is_suggested() {
         assert_eq!(hint("promsic", ["mac", "promisc", "media"]), " (did you mean 'promisc'?)");
         assert_eq!(hint("mca", ["id", "mac", "media"]), " (did you mean 'mac'?)");
         assert_eq!(hint("xyzzy", ["mac", "promisc", "media"]), "");

@@ -1,27 +1,32 @@
-//! A descriptor that one thread makes readable and another sleeps on.
+//! A descriptor that one thread makes readable to wake another that polls it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-/// Rung any number of times, it is readable until it is [drained](Self::drain).
+/// A descriptor that polls readable from a [`wake`](Self::wake) until it is [drained](Self::drain).
+///
+/// Any number of wakes before a drain count as one.
 #[derive(Debug)]
 pub struct WakeFd(EventFd);
 
 impl WakeFd {
-    /// One that is quiet.
+    /// Makes a descriptor that is not readable.
+    ///
+    /// # Errors
+    /// The system's error when no descriptor is available.
     pub fn new() -> io::Result<Self> {
         Ok(Self(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?))
     }
 
-    /// Makes it readable.
-    pub fn ring(&self) {
-        // It fails only when it has been rung 2^64 - 2 times: it is readable then.
+    /// Makes the descriptor readable.
+    pub fn wake(&self) {
+        // It fails only after 2^64 - 2 wakes without a drain: it is readable then.
         let _ = self.0.write(1);
     }
 
-    /// Makes it quiet. What it was rung for must be looked at after this.
+    /// Makes the descriptor quiet. Look for what it was woken for after this call, not before.
     pub fn drain(&self) {
         // It fails when it is quiet already.
         let _ = self.0.read();

@@ -1,4 +1,4 @@
-//! A station on another, bigger bus, whose death is that of its bus.
+//! `bus:` ports. The peer is a station on another, larger bus; its death is that of its bus.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ impl Peer for Other {
 fn kind(folder: &Path) -> Cable {
     let path = folder.join("other.bus");
     let bus = BusOptions::new().size(4 << 20).open_or_create(&path).expect("a bus");
-    let station = Station::join(bus, StationOptions::new()).expect("joined");
+    let station = Station::join(bus, StationOptions::new().promiscuous(true)).expect("joined");
     let other = Other { path: path.clone(), station, burst: Burst::new(512) };
     (format!("bus:{}", path.display()), Box::new(|| Box::new(other)))
 }

@@ -1,4 +1,4 @@
-//! A memif client, in the test itself.
+//! memif ports. The peer is a memif client in the test process.
 
 use std::path::{Path, PathBuf};
 
@@ -6,14 +6,14 @@ use memif::{Client, ClientOptions, Event, Link, SocketAddr};
 
 use super::{Bench, Cable, Peer, conforms, here};
 
-struct Client_ {
+struct MemifPeer {
     socket: PathBuf,
     client: Option<Client>,
     link: Option<Link>,
 }
 
-impl Client_ {
-    fn call(&mut self) {
+impl MemifPeer {
+    fn connect(&mut self) {
         let address = SocketAddr::path(&self.socket).expect("a short path");
         self.client = Some(Client::new(&address, ClientOptions::new(0)).expect("valid"));
     }
@@ -32,7 +32,7 @@ impl Client_ {
     }
 }
 
-impl Peer for Client_ {
+impl Peer for MemifPeer {
     fn send(&mut self, frame: &[u8]) -> bool {
         let Some(link) = self.link() else { return false };
         let mut burst = link.tx[0].burst().expect("up");
@@ -54,7 +54,7 @@ impl Peer for Client_ {
     }
 
     fn come_back(&mut self) -> bool {
-        self.call();
+        self.connect();
         true
     }
 }
@@ -68,30 +68,30 @@ fn spec(folder: &Path) -> (PathBuf, String) {
 fn kind(folder: &Path) -> Cable {
     let (socket, spec) = spec(folder);
     let peer = move || -> Box<dyn Peer> {
-        let mut client = Client_ { socket, client: None, link: None };
-        client.call();
+        let mut client = MemifPeer { socket, client: None, link: None };
+        client.connect();
         Box::new(client)
     };
     (spec, Box::new(peer))
 }
 
-/// Nobody is there yet.
+/// A port whose peer has not come yet.
 fn alone(folder: &Path) -> Cable {
     let (socket, spec) = spec(folder);
-    (spec, Box::new(|| Box::new(Client_ { socket, client: None, link: None })))
+    (spec, Box::new(|| Box::new(MemifPeer { socket, client: None, link: None })))
 }
 
 conforms!(kind, here);
 
 #[test]
-fn the_link_comes_with_the_peer() {
+fn the_port_is_up_when_the_peer_connects() {
     let mut bench = Bench::new(alone);
     for _ in 0..100 {
         assert!(!bench.turn());
     }
     assert!(!bench.port.is_up());
     assert!(bench.peer.come_back());
-    // Without a turn, which would look by itself.
+    // Without a turn, which would poll the port.
     let mut peer = Vec::new();
     while !bench.is_woken(std::time::Duration::from_millis(1)) {
         bench.peer.receive(&mut peer);

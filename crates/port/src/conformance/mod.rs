@@ -1,7 +1,7 @@
-//! What every kind of port has to do, whatever its peer is: one suite, gone through by all of them.
+//! The conformance suite: what every kind of port must do, bare and in every wrapper.
 //!
-//! The tests take the node's part, a call at a time, and watch from another station on the bus; each kind brings a [`Peer`] at the
-//! other end of its cable.
+//! The tests play the node, a call at a time, and watch from another station on the bus. Each kind
+//! brings a [`Peer`] at the other end of its cable.
 
 mod bus;
 mod memif;
@@ -19,27 +19,28 @@ use crate::open::{PortOptions, open};
 use crate::port::{Moved, Port};
 use crate::spec::PortSpec;
 
-/// How long a test waits for what should happen at once.
+/// How long a test waits for something that should happen at once.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Frames of a test.
+/// The frames of a test.
 const FRAMES: u32 = 2_000;
 
 /// The other end of a port's cable.
 trait Peer {
-    /// Sends a frame, if there is room for it.
+    /// Sends a frame. Returns `false` when there is no room for it.
     fn send(&mut self, frame: &[u8]) -> bool;
 
-    /// Appends what has come.
+    /// Appends the frames that have arrived.
     fn receive(&mut self, frames: &mut Vec<Vec<u8>>);
 
-    /// Goes away without a word.
+    /// Disappears without notice.
     fn vanish(&mut self);
 
-    /// Is there again, if this kind of peer can be.
+    /// Returns, if this kind of peer can.
     fn come_back(&mut self) -> bool;
 
-    /// Whether what is sent to it while it does not listen waits for it. The kernel throws away what is too much for it.
+    /// Returns whether frames wait while the peer does not read. The kernel, in contrast, drops
+    /// frames when a queue is full.
     fn keeps_what_it_does_not_read(&self) -> bool {
         true
     }
@@ -52,24 +53,24 @@ struct Bench {
     witness: Station,
     burst: Burst,
     peer: Box<dyn Peer>,
-    /// What the witness has seen.
+    /// The frames that the witness has received.
     seen: Vec<Vec<u8>>,
-    /// What the peer has received.
+    /// The frames that the peer has received.
     received: Vec<Vec<u8>>,
-    told: Vec<String>,
+    reports: Vec<String>,
     to_bus: Moved,
     to_peer: Moved,
     _folder: TempDir,
 }
 
-/// A kind of port; what it needs is made in a folder.
+/// A kind of port. Its files are made in the given folder.
 type Kind = fn(&Path) -> Cable;
 
-/// A port as it is written, and how to connect its peer when it is open.
+/// A port as it is written, and a function that connects its peer once the port is open.
 type Cable = (String, Box<dyn FnOnce() -> Box<dyn Peer>>);
 
 impl Bench {
-    /// Opens the port; the peer is there from the beginning, or not yet.
+    /// Opens the port. The peer may be there already, or come later.
     fn new(kind: Kind) -> Self {
         shmbus::survive_truncation().expect("a handler");
         let folder = tempfile::tempdir().expect("a folder");
@@ -90,14 +91,14 @@ impl Bench {
             peer: peer(),
             seen: Vec::new(),
             received: Vec::new(),
-            told: Vec::new(),
+            reports: Vec::new(),
             to_bus: Moved::default(),
             to_peer: Moved::default(),
             _folder: folder,
         }
     }
 
-    /// With the peer there.
+    /// Opens the port and waits for its peer.
     fn connected(kind: Kind) -> Self {
         let mut bench = Self::new(kind);
         bench.until("the port is up", |bench| bench.port.is_up());
@@ -106,14 +107,14 @@ impl Bench {
 
     fn service(&mut self) {
         if self.port.wants_service() {
-            self.port.service(&mut |text| self.told.push(text.to_owned()));
+            self.port.service(&mut |text| self.reports.push(text.to_owned()));
         }
         if !self.port.is_up() {
             self.station.discard_pending();
         }
     }
 
-    /// What a node does all the time; whether something moved.
+    /// Plays one round of a node. Returns whether something moved.
     fn turn(&mut self) -> bool {
         self.service();
         let mut moved = false;
@@ -132,33 +133,33 @@ impl Bench {
         moved
     }
 
-    /// Takes turns, while the peer listens, until it holds.
+    /// Takes turns, while the peer reads, until a condition holds.
     fn until(&mut self, what: &str, mut holds: impl FnMut(&mut Self) -> bool) {
         let begin = Instant::now();
         while !holds(self) {
             assert!(
                 begin.elapsed() < WAIT_TIMEOUT,
-                "waited in vain: {what}; seen {}, received {}, to the bus {:?}, to the peer {:?}, told {:?}",
+                "waited in vain: {what}; seen {}, received {}, to the bus {:?}, to the peer {:?}, reports {:?}",
                 self.seen.len(),
                 self.received.len(),
                 self.to_bus,
                 self.to_peer,
-                self.told
+                self.reports
             );
             if !self.turn() {
-                // A peer may need the processor.
+                // The peer may need the processor.
                 std::thread::sleep(Duration::from_micros(50));
             }
             self.peer.receive(&mut self.received);
         }
     }
 
-    /// Sends from the peer, taking turns where there is no room.
+    /// Sends a frame from the peer, and takes turns while there is no room.
     fn peer_sends(&mut self, frame: &[u8]) {
         self.until("the peer has room", |bench| bench.peer.send(frame));
     }
 
-    /// Whether a descriptor of the port says that it wants to be asked, for some time at most.
+    /// Returns whether a descriptor of the port polls readable within `time`.
     fn is_woken(&self, time: Duration) -> bool {
         let mut descriptors = Vec::new();
         self.port.descriptors(&mut |descriptor| descriptors.push(PollFd::new(descriptor, PollFlags::POLLIN)));
@@ -167,7 +168,7 @@ impl Bench {
     }
 }
 
-/// A frame of `len` bytes to everybody, which nobody answers, with a number.
+/// Makes a numbered broadcast frame of `len` bytes, of an `EtherType` that no station answers.
 fn frame(number: u32, len: usize) -> Vec<u8> {
     let mut frame = b"\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x01\x88\xb5".to_vec();
     frame.extend(number.to_be_bytes());
@@ -175,12 +176,12 @@ fn frame(number: u32, len: usize) -> Vec<u8> {
     frame
 }
 
-/// Frames of all lengths.
+/// Makes frames of all lengths.
 fn frames() -> Vec<Vec<u8>> {
     (0..FRAMES).map(|number| frame(number, 60 + number as usize * 97 % 1_455)).collect()
 }
 
-/// What is sent by either side is received by the other: all of it, byte for byte, in order, and accounted for.
+/// Each side receives all that the other sends: byte for byte, in order, and counted.
 fn order_is_kept(kind: Kind) {
     let mut bench = Bench::connected(kind);
     let frames = frames();
@@ -194,7 +195,7 @@ fn order_is_kept(kind: Kind) {
     }
     assert!(bench.seen == frames, "the bus has what the peer sent");
     assert_eq!((bench.to_bus.frames, bench.to_bus.dropped), (frames.len(), 0));
-    assert!(bench.received.is_empty(), "nothing comes back to where it came from");
+    assert!(bench.received.is_empty(), "no frame returns to its sender");
 
     for frames in frames.chunks(32) {
         bench.witness.send_burst(frames).expect("sent");
@@ -205,8 +206,8 @@ fn order_is_kept(kind: Kind) {
     assert_eq!((bench.to_peer.frames, bench.to_peer.dropped), (frames.len(), 0));
 }
 
-/// A frame that a bus does not carry is dropped, alone, and accounted for.
-fn what_is_too_long_is_dropped_and_counted(kind: Kind) {
+/// Only the frames that a bus does not carry are dropped, and they are counted.
+fn long_frames_are_dropped_and_counted(kind: Kind) {
     let mut bench = Bench::connected(kind);
     for (number, len) in [(0, 60), (1, 1_600), (2, 1_515), (3, 1_514), (4, 2_000), (5, 61)] {
         bench.peer_sends(&frame(number, len));
@@ -217,21 +218,21 @@ fn what_is_too_long_is_dropped_and_counted(kind: Kind) {
     assert_eq!((bench.to_bus.frames, bench.to_bus.dropped), (3, 3));
 }
 
-/// A peer that does not listen for a while holds up nobody; what it gets then is in order, nothing twice, and if the peer can
-/// make the port wait, nothing is missing.
-fn a_peer_may_stop_and_go(kind: Kind) {
+/// A peer that stops reading for a while delays no other. What it receives afterwards is in order
+/// and without duplicates, and complete if the peer can make the port wait.
+fn a_peer_may_pause(kind: Kind) {
     let mut bench = Bench::connected(kind);
     let sent: Vec<Vec<u8>> = (0..4_000).map(|number| frame(number, 120)).collect();
     for burst in sent.chunks(100) {
         bench.witness.send_burst(burst).expect("sent");
-        // As often as a node would; the peer does not listen.
+        // As often as a node would. The peer does not read.
         for _ in 0..10 {
             bench.turn();
         }
     }
-    // It may still speak.
+    // It may still send.
     bench.peer_sends(&frame(9, 90));
-    bench.until("the peer is heard", |bench| bench.seen.contains(&frame(9, 90)));
+    bench.until("the frame of the peer is seen", |bench| bench.seen.contains(&frame(9, 90)));
     let last = frame(5_000, 100);
     if bench.peer.keeps_what_it_does_not_read() {
         bench.until("the peer has received all", |bench| bench.received.len() >= sent.len());
@@ -241,22 +242,23 @@ fn a_peer_may_stop_and_go(kind: Kind) {
     bench.witness.send(&last).expect("sent");
     bench.until("the peer has received the last", |bench| bench.received.contains(&last));
     let numbers: Vec<&[u8]> = bench.received.iter().map(|frame| &frame[14..18]).collect();
-    assert!(numbers.is_sorted_by(|a, b| a < b), "in order, and nothing twice");
+    assert!(numbers.is_sorted_by(|a, b| a < b), "in order and without duplicates");
 }
 
-/// A peer that dies is noticed, harms nobody, and misses what is sent meanwhile; where it can come back, all is as before.
+/// The port notices a peer that dies, and drops what is sent meanwhile. When the peer can return,
+/// everything works as before.
 fn a_peer_may_die(kind: Kind) {
     let mut bench = Bench::connected(kind);
     bench.peer_sends(&frame(0, 60));
-    bench.until("it is heard", |bench| bench.seen.len() == 1);
+    bench.until("its frame is seen", |bench| bench.seen.len() == 1);
     bench.peer.vanish();
     let mut number = 1;
-    bench.until("it is missed", |bench| {
+    bench.until("the port is down", |bench| {
         bench.witness.send(&frame(number, 60)).expect("sent");
         number += 1;
         !bench.port.is_up()
     });
-    // Far more than a ring holds.
+    // Far more than a ring can hold.
     for burst in vec![frame(number, 1_514); 2_000].chunks(50) {
         bench.witness.send_burst(burst).expect("sent");
         bench.turn();
@@ -266,26 +268,26 @@ fn a_peer_may_die(kind: Kind) {
     if !bench.peer.come_back() {
         return;
     }
-    bench.until("it is up again", |bench| bench.port.is_up());
+    bench.until("the port is up again", |bench| bench.port.is_up());
     bench.seen.clear();
-    // Either end may know a little later than the other.
-    bench.until("it is heard again", |bench| {
+    // The two ends do not learn at the same moment that they are connected.
+    bench.until("its frames are seen again", |bench| {
         bench.peer.send(&frame(7_000, 60));
         bench.seen.contains(&frame(7_000, 60))
     });
-    bench.until("it hears again", |bench| {
+    bench.until("it receives again", |bench| {
         bench.witness.send(&frame(7_001, 60)).expect("sent");
         bench.received.contains(&frame(7_001, 60))
     });
-    assert!(bench.received.iter().all(|got| *got == frame(7_001, 60)), "what it missed is gone");
+    assert!(bench.received.iter().all(|got| *got == frame(7_001, 60)), "frames it missed are gone");
 }
 
-/// A port that sleeps is woken by what its peer sends, and does not wake by itself.
-fn a_sleeper_is_woken(kind: Kind) {
+/// A frame of the peer wakes a port that sleeps, and nothing else does.
+fn a_sleeping_port_is_woken(kind: Kind) {
     let mut bench = Bench::connected(kind);
     for number in 0..20 {
-        bench.until("it falls asleep", |bench| {
-            // What is left to be done is done first.
+        bench.until("the port sleeps", |bench| {
+            // First it handles what is still there.
             !bench.turn() && !bench.port.arm() && !bench.is_woken(Duration::ZERO) || {
                 bench.port.disarm();
                 false
@@ -293,16 +295,50 @@ fn a_sleeper_is_woken(kind: Kind) {
         });
         assert!(!bench.is_woken(Duration::from_millis(1)), "nothing has happened");
         assert!(bench.peer.send(&frame(number, 60)), "there is room for one");
-        assert!(bench.is_woken(WAIT_TIMEOUT), "something has");
+        assert!(bench.is_woken(WAIT_TIMEOUT), "a frame has arrived");
         bench.port.disarm();
         bench.until("it is seen", |bench| bench.seen.len() == number as usize + 1);
     }
 }
 
-/// The suite for one kind, bare and in every wrapper.
+/// Returns the numbers of the frames that the peer receives when two stations on the bus talk to
+/// each other.
+fn frames_between_stations(kind: Kind) -> Vec<u32> {
+    let mut bench = Bench::connected(kind);
+    let mut addressed = frame(1, 60);
+    let (alice, bob) = ([2, 0, 0, 0, 0, 0xa], [2, 0, 0, 0, 0, 0xb]);
+    addressed[..6].copy_from_slice(&alice);
+    addressed[6..12].copy_from_slice(&bob);
+    let mut broadcast = [frame(0, 60), frame(2, 60)];
+    broadcast[0][6..12].copy_from_slice(&alice);
+    for frame in [&broadcast[0], &addressed, &broadcast[1]] {
+        bench.witness.send(frame).expect("sent");
+        bench.turn();
+    }
+    bench.until("the last is received", |bench| bench.received.contains(&broadcast[1]));
+    let number = |frame: &Vec<u8>| u32::from(frame[17]);
+    bench.received.iter().map(number).collect()
+}
+
+/// A bare port forwards all frames, as a hub does.
+fn all_frames_are_forwarded(kind: Kind) {
+    assert_eq!(frames_between_stations(kind), [0, 1, 2]);
+}
+
+/// A learning port withholds frames to a station on the bus, as a switch does.
+fn frames_for_the_bus_are_withheld(kind: Kind) {
+    assert_eq!(frames_between_stations(kind), [0, 2]);
+}
+
+/// Runs the suite for one kind of port, bare and in every wrapper.
 macro_rules! conforms {
     ($kind:ident, $run:ident) => {
         crate::conformance::suite!($kind, $run);
+
+        #[test]
+        fn all_frames_are_forwarded() {
+            $run(crate::conformance::all_frames_are_forwarded, $kind);
+        }
 
         mod learning {
             use super::{$kind, $run};
@@ -314,11 +350,17 @@ macro_rules! conforms {
             }
 
             crate::conformance::suite!(wrapped, $run);
+
+            #[test]
+            fn frames_for_the_bus_are_withheld() {
+                $run(crate::conformance::frames_for_the_bus_are_withheld, wrapped);
+            }
         }
     };
 }
 use conforms;
 
+/// Makes the tests of the suite for one kind.
 macro_rules! suite {
     ($kind:ident, $run:ident) => {
         #[test]
@@ -327,13 +369,13 @@ macro_rules! suite {
         }
 
         #[test]
-        fn what_is_too_long_is_dropped_and_counted() {
-            $run(crate::conformance::what_is_too_long_is_dropped_and_counted, $kind);
+        fn long_frames_are_dropped_and_counted() {
+            $run(crate::conformance::long_frames_are_dropped_and_counted, $kind);
         }
 
         #[test]
-        fn a_peer_may_stop_and_go() {
-            $run(crate::conformance::a_peer_may_stop_and_go, $kind);
+        fn a_peer_may_pause() {
+            $run(crate::conformance::a_peer_may_pause, $kind);
         }
 
         #[test]
@@ -342,14 +384,14 @@ macro_rules! suite {
         }
 
         #[test]
-        fn a_sleeper_is_woken() {
-            $run(crate::conformance::a_sleeper_is_woken, $kind);
+        fn a_sleeping_port_is_woken() {
+            $run(crate::conformance::a_sleeping_port_is_woken, $kind);
         }
     };
 }
 use suite;
 
-/// Runs a test of the suite here and now.
+/// Runs a test of the suite in this process.
 fn here(test: fn(Kind), kind: Kind) {
     test(kind);
 }

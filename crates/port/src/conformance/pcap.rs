@@ -1,4 +1,5 @@
-//! A process at the other end of two pipes, which writes one capture and reads another.
+//! pcap ports. The peer is a process at the other end of two pipes: it writes one capture and reads
+//! another.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -12,25 +13,26 @@ use nix::unistd::mkfifo;
 
 use super::{Cable, Peer, conforms, here};
 
-/// The header of a capture of Ethernet frames, and of each frame in it.
+/// The size in bytes of the header of a capture.
 const HEADER: usize = 24;
+/// The size in bytes of the header of each frame.
 const FRAME_HEADER: usize = 16;
 
 struct Pipes {
     to_port: Option<File>,
-    /// What was not taken yet.
-    waiting: Vec<u8>,
+    /// The bytes that the pipe has not taken yet.
+    unsent: Vec<u8>,
     from_port: Option<File>,
     bytes: Vec<u8>,
     has_header: bool,
 }
 
 impl Pipes {
-    /// Whether all was taken.
+    /// Writes what the pipe takes. Returns whether that was all.
     fn push(&mut self) -> bool {
-        while let Some(pipe) = self.to_port.as_mut().filter(|_| !self.waiting.is_empty()) {
-            match pipe.write(&self.waiting) {
-                Ok(written) => drop(self.waiting.drain(..written)),
+        while let Some(pipe) = self.to_port.as_mut().filter(|_| !self.unsent.is_empty()) {
+            match pipe.write(&self.unsent) {
+                Ok(written) => drop(self.unsent.drain(..written)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
                 Err(error) => panic!("{error}"),
             }
@@ -45,7 +47,7 @@ impl Peer for Pipes {
             return false;
         }
         let len = u32::try_from(frame.len()).expect("short").to_ne_bytes();
-        self.waiting = [&[0; 8][..], &len, &len, frame].concat();
+        self.unsent = [&[0; 8][..], &len, &len, frame].concat();
         self.push();
         true
     }
@@ -90,7 +92,7 @@ fn kind(folder: &Path) -> Cable {
     let peer = move || -> Box<dyn Peer> {
         let mut from_port = OpenOptions::new();
         let from_port = from_port.read(true).custom_flags(libc::O_NONBLOCK).open(&output).expect("a pipe");
-        // This one waits until the port has opened the other end.
+        // This call blocks until the port has opened the other end.
         let to_port = OpenOptions::new().write(true).open(&input).expect("a pipe");
         fcntl(&to_port, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).expect("its flags");
         let mut header = 0xa1b2_c3d4_u32.to_ne_bytes().to_vec();
@@ -99,7 +101,7 @@ fn kind(folder: &Path) -> Cable {
         header.extend([65_535_u32.to_ne_bytes(), 1_u32.to_ne_bytes()].concat());
         Box::new(Pipes {
             to_port: Some(to_port),
-            waiting: header,
+            unsent: header,
             from_port: Some(from_port),
             bytes: Vec::new(),
             has_header: false,

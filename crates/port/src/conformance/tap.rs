@@ -1,5 +1,6 @@
-//! The kernel, which sends and receives by the hand of a packet socket. Each test runs in a network of its own, in a process of
-//! its own, because making interfaces needs rights that a user namespace gives.
+//! TAP ports. The peer is the kernel, which sends and receives through a packet socket. Each test
+//! runs in a process with a network of its own, because a user namespace gives the right to make
+//! interfaces.
 
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
@@ -24,9 +25,9 @@ fn ip(words: &str) -> bool {
 
 impl Kernel {
     fn new(state: &str) -> Self {
-        // So that it says nothing of its own accord.
+        // Without IPv6 the kernel sends nothing unasked.
         std::fs::write("/proc/sys/net/ipv6/conf/tap0/disable_ipv6", "1").expect("no IPv6");
-        // A socket on an interface that is down begins with an error.
+        // The first call on a socket of an interface that is down fails.
         assert!(ip(&format!("link set tap0 mtu 4000 arp off {state}")));
         let interface = pnet_datalink::interfaces().into_iter().find(|interface| interface.name == "tap0");
         let config =
@@ -48,7 +49,7 @@ impl Peer for Kernel {
             match self.receiver.next() {
                 Ok(frame) => frames.push(frame.to_vec()),
                 Err(error) if error.kind() == ErrorKind::TimedOut => return,
-                // It is told when the interface goes down.
+                // The socket reports that the interface goes down.
                 Err(error) => return eprintln!("packet socket: {error}"),
             }
         }
@@ -84,7 +85,8 @@ fn down(_: &Path) -> Cable {
     ("tap:name=tap0".to_owned(), Box::new(|| Box::new(Kernel::new("down"))))
 }
 
-/// Runs a test in a process with a network of its own. Where none is to be had, it is skipped.
+/// Runs a test in a process with a network of its own. Where none is available, the test is
+/// skipped.
 fn inside(test: fn(Kind), kind: Kind) {
     if std::env::var_os(INSIDE).is_some() {
         return test(kind);
@@ -112,7 +114,7 @@ fn inside(test: fn(Kind), kind: Kind) {
     if !can {
         let required = std::env::var("BUSCTL_REQUIRE_PEERS").as_deref() == Ok("1");
         assert!(!required, "no TAP interface in a namespace, and BUSCTL_REQUIRE_PEERS=1: {why}");
-        // Past the test runner's capture: a skipped test must be seen.
+        // Past the capture of the test runner: a skipped test must be visible.
         let _ = writeln!(std::io::stderr(), "skipped: no TAP interface in a namespace: {}", why.trim());
         return;
     }
@@ -127,7 +129,7 @@ fn inside(test: fn(Kind), kind: Kind) {
 conforms!(kind, inside);
 
 mod without_offload {
-    use super::super::{a_peer_may_die, order_is_kept, what_is_too_long_is_dropped_and_counted};
+    use super::super::{a_peer_may_die, long_frames_are_dropped_and_counted, order_is_kept};
     use super::{inside, plain};
 
     #[test]
@@ -136,8 +138,8 @@ mod without_offload {
     }
 
     #[test]
-    fn what_is_too_long_is_dropped_and_counted_too() {
-        inside(what_is_too_long_is_dropped_and_counted, plain);
+    fn long_frames_are_dropped_and_counted_too() {
+        inside(long_frames_are_dropped_and_counted, plain);
     }
 
     #[test]
@@ -147,7 +149,7 @@ mod without_offload {
 }
 
 #[test]
-fn the_link_follows_the_interface() {
+fn the_port_follows_the_interface() {
     inside(
         |down| {
             let mut bench = Bench::new(down);
@@ -163,10 +165,10 @@ fn the_link_follows_the_interface() {
                 } else {
                     assert!(ip("link set tap0 down"));
                 }
-                bench.until("the link follows", |bench| bench.port.is_up() == up);
+                bench.until("the port follows the interface", |bench| bench.port.is_up() == up);
             }
             assert!(ip("link delete tap0"));
-            bench.until("it is missed", |bench| bench.port.closed().is_some());
+            bench.until("the port is closed", |bench| bench.port.closed().is_some());
             assert!(!bench.port.is_up());
         },
         down,

@@ -1,7 +1,8 @@
-//! The connections behind memif ports: who connects, who goes, and who was turned away.
+//! The memif sockets of a process: connections that come and go, and peers that are rejected.
 //!
-//! All sockets are looked after by one thread of their own, so that peers who connect, lie, or come ever anew cost those
-//! nothing who move frames. A port hears through its mailbox that its link is there or gone.
+//! One thread of its own serves all sockets, so a peer that connects, misbehaves or reconnects
+//! costs the threads that move frames nothing. A port learns through its mailbox that its link is
+//! up or down.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,157 +15,165 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use super::mailbox::{Change, Mailbox};
-use super::{MemifOptions, MemifPort, MemifSpec};
+use super::spec::{MemifOptions, MemifSpec};
 use crate::error::PortError;
 use crate::report_once::ReportOnce;
 use crate::reporter::Reporter;
 use crate::wake_fd::WakeFd;
 
-/// How many events are taken at once from a socket: nobody who connects ever anew keeps the other sockets waiting.
+/// The most events taken from one socket in a turn: a peer that keeps reconnecting does not keep
+/// the other sockets waiting.
 const MAX_EVENTS: usize = 64;
-/// The bell's place among the endpoints' tokens.
-const BELL: u64 = 0;
+/// The epoll token of the thread's wake descriptor. Sockets have tokens from 1 on.
+const WAKE_TOKEN: u64 = 0;
 
-/// The memif sockets of a process. Several server ports can share one: this is where they find it. Clones are the same.
-#[derive(Clone)]
-pub struct Sockets(Arc<Front>);
+/// The memif sockets of a process, and the thread that serves them.
+///
+/// Server ports with one address share one socket. Clones share the thread, which ends with the
+/// last clone and the last port.
+#[derive(Clone, Debug)]
+pub struct Sockets(Arc<Handle>);
 
-/// Goes with the last of those who need it, and the thread with it.
-struct Front {
-    office: Arc<Office>,
+/// Ends the thread when it is dropped.
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the thread shares with those who open and close ports.
-struct Office {
+/// What the thread shares with those that open and close ports.
+#[derive(Debug)]
+struct Shared {
     epoll: Epoll,
-    bell: WakeFd,
+    wake_fd: WakeFd,
     closed: AtomicBool,
-    /// Peers are told that the whole program ends.
-    farewell: AtomicBool,
-    table: Mutex<Table>,
+    /// Whether a peer whose port closes is given the end of the program as the reason.
+    shutting_down: AtomicBool,
+    state: Mutex<State>,
     /// The program's name, for peers.
     program: String,
     reporter: Reporter,
 }
 
-#[derive(Default)]
-struct Table {
-    /// The token that was given last.
-    last: u64,
-    endpoints: BTreeMap<u64, Endpoint>,
-    /// Who was told what asking for zero-copy changes: a port that is in trouble is opened again and again.
-    remarked: BTreeSet<String>,
+#[derive(Debug, Default)]
+struct State {
+    /// The latest token.
+    last_token: u64,
+    sockets: BTreeMap<u64, Socket>,
+    /// The ports whose `zero-copy=yes` was reported. A port in trouble is opened repeatedly.
+    zero_copy_reported: BTreeSet<String>,
 }
 
-/// A socket, and the ports behind it by their ids.
-struct Endpoint {
-    face: Face,
+/// One socket and its ports, by interface id.
+#[derive(Debug)]
+struct Socket {
+    endpoint: Endpoint,
     address: SocketAddr,
-    ports: BTreeMap<u32, Subscriber>,
-    /// Of what concerns no port.
-    told: ReportOnce,
+    ports: BTreeMap<u32, PortEntry>,
+    /// The reports that concern the socket and no port.
+    reported: ReportOnce,
 }
 
-enum Face {
-    // Boxed: each is some hundred bytes.
+/// The library's end of a socket. Boxed: each has some hundred bytes.
+#[derive(Debug)]
+enum Endpoint {
     Server(Box<Server>),
     Client(Box<Client>),
 }
 
-struct Subscriber {
+/// One port of a socket.
+#[derive(Debug)]
+struct PortEntry {
     name: String,
     mailbox: Arc<Mailbox>,
-    told: ReportOnce,
-    /// Why somebody was turned away last. A server does not count that as the interface's own history.
-    refused: Option<String>,
+    reported: ReportOnce,
+    /// Why a peer was last rejected. A server does not count that as the interface's own history.
+    last_rejection: Option<String>,
 }
 
 impl Sockets {
-    /// Starts the thread that serves sockets. Peers see `program` as the program's name; `reporter` hears of peers that go or
-    /// are turned away.
+    /// Starts the thread that serves the sockets.
+    ///
+    /// Peers see `program` as the program's name, unless it is empty. `reporter` receives a line
+    /// when a peer goes or is rejected.
     ///
     /// # Errors
     /// [`PortError::System`] when no descriptor or thread is available.
     pub fn start(program: &str, reporter: &Reporter) -> Result<Self, PortError> {
-        let front = || -> std::io::Result<Front> {
-            let office = Arc::new(Office::new(program.to_owned(), reporter.clone())?);
-            let here = Arc::clone(&office);
-            let thread = std::thread::Builder::new().name("memif".to_owned()).spawn(move || here.work())?;
-            Ok(Front { office, thread: Some(thread) })
+        let start = || -> std::io::Result<Handle> {
+            let shared = Arc::new(Shared::new(program.to_owned(), reporter.clone())?);
+            let theirs = Arc::clone(&shared);
+            let thread = std::thread::Builder::new().name("memif".to_owned()).spawn(move || theirs.run())?;
+            Ok(Handle { shared, thread: Some(thread) })
         };
-        let front = front().map_err(|error| PortError::system("cannot look after memif sockets", error))?;
-        Ok(Self(Arc::new(front)))
+        let handle = start().map_err(|error| PortError::system("cannot serve memif sockets", error))?;
+        Ok(Self(Arc::new(handle)))
     }
 
-    /// Opens a port, which the user calls `name`.
+    /// Listens or connects as `spec` says, and returns the handle of the connection. Reports call
+    /// it `name`.
     ///
     /// # Errors
-    /// When it cannot listen, its id is taken, or its options do not go together.
-    pub fn open(&self, spec: &MemifSpec, name: String) -> Result<MemifPort, PortError> {
-        let control = self.control(spec, &name)?;
-        Ok(MemifPort::new(name, control, spec.rx_mode))
-    }
-
-    /// Begins to listen or to connect for whom the user calls `name`.
-    ///
-    /// # Errors
-    /// As for [`open`](Self::open).
+    /// [`PortError`] when the socket cannot listen, the id is taken, or the options contradict each
+    /// other.
     pub fn control(&self, spec: &MemifSpec, name: &str) -> Result<Control, PortError> {
-        let (office, options) = (&self.0.office, spec.options(&self.0.office.program));
+        let (shared, options) = (&self.0.shared, spec.options(&self.0.shared.program));
         let id = options.id();
         let mailbox = Arc::new(Mailbox::new().map_err(|error| PortError::system(name, error))?);
-        let subscriber = Subscriber {
+        let port = PortEntry {
             name: name.to_owned(),
             mailbox: Arc::clone(&mailbox),
-            told: ReportOnce::default(),
-            refused: None,
+            reported: ReportOnce::default(),
+            last_rejection: None,
         };
         let refused = |source| PortError::Options { port: name.to_owned(), source };
         let system = |error| PortError::system(name, error);
-        let mut table = office.lock();
+        let mut state = shared.lock();
         let token = match options {
             MemifOptions::Interface(options) => {
-                if let Some((token, server)) = table.server_at(&spec.address) {
+                if let Some((token, server)) = state.server_at(&spec.address) {
                     server.add(options).map_err(refused)?;
                     token
                 } else {
                     let mut server = Server::bind(&spec.address, SocketOptions::new())?;
                     server.add(options).map_err(refused)?;
-                    let face = Face::Server(Box::new(server));
-                    office.admit(&mut table, face, &spec.address).map_err(system)?
+                    let endpoint = Endpoint::Server(Box::new(server));
+                    shared.add(&mut state, endpoint, &spec.address).map_err(system)?
                 }
             }
             MemifOptions::Client(options) => {
-                let face = Face::Client(Box::new(Client::new(&spec.address, options)?));
-                office.admit(&mut table, face, &spec.address).map_err(system)?
+                let endpoint = Endpoint::Client(Box::new(Client::new(&spec.address, options)?));
+                shared.add(&mut state, endpoint, &spec.address).map_err(system)?
             }
         };
-        if let Some(endpoint) = table.endpoints.get_mut(&token) {
-            endpoint.ports.insert(id, subscriber);
+        if let Some(socket) = state.sockets.get_mut(&token) {
+            socket.ports.insert(id, port);
         }
-        let new = spec.zero_copy && table.remarked.insert(name.to_owned());
-        // Whoever reads it may be slow, and others need the table.
-        drop(table);
+        let new = spec.zero_copy && state.zero_copy_reported.insert(name.to_owned());
+        // The reader of a report may be slow, and others need the lock.
+        drop(state);
         if new {
-            office.reporter.note(&format!(
+            shared.reporter.note(&format!(
                 "{name}: zero-copy=yes changes nothing: this end always copies, once; the peer need not"
             ));
         }
-        Ok(Control { front: Arc::clone(&self.0), token, id, mailbox })
+        Ok(Control { handle: Arc::clone(&self.0), token, id, mailbox })
     }
 
-    /// From now on a peer whose port is closed hears that the whole program ends.
-    pub fn farewell(&self) {
+    /// Announces that the program ends: from now on that is the reason a peer sees when its port
+    /// closes.
+    pub fn announce_shutdown(&self) {
         // Relaxed: the flag orders nothing.
-        self.0.office.farewell.store(true, Ordering::Relaxed);
+        self.0.shared.shutting_down.store(true, Ordering::Relaxed);
     }
 }
 
-impl Drop for Front {
+impl Drop for Handle {
     fn drop(&mut self) {
-        self.office.closed.store(true, Ordering::Relaxed);
-        self.office.bell.ring();
+        // Relaxed: the thread reads nothing that was written before; the descriptor only makes it
+        // look.
+        self.shared.closed.store(true, Ordering::Relaxed);
+        self.shared.wake_fd.wake();
         if let Some(thread) = self.thread.take() {
             // A panic there has been reported as such.
             let _ = thread.join();
@@ -172,41 +181,40 @@ impl Drop for Front {
     }
 }
 
-impl Office {
+impl Shared {
     fn new(program: String, reporter: Reporter) -> std::io::Result<Self> {
-        let (epoll, bell) = (Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?, WakeFd::new()?);
-        epoll.add(&bell, EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
+        let (epoll, wake_fd) = (Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?, WakeFd::new()?);
+        epoll.add(&wake_fd, EpollEvent::new(EpollFlags::EPOLLIN, WAKE_TOKEN))?;
         Ok(Self {
             epoll,
-            bell,
+            wake_fd,
             closed: AtomicBool::new(false),
-            farewell: AtomicBool::new(false),
-            table: Mutex::default(),
+            shutting_down: AtomicBool::new(false),
+            state: Mutex::default(),
             program,
             reporter,
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves nothing half done in it.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks after a new endpoint from now on.
-    fn admit(&self, table: &mut Table, face: Face, address: &SocketAddr) -> std::io::Result<u64> {
-        table.last += 1;
-        let token = table.last;
-        self.epoll.add(&face, EpollEvent::new(EpollFlags::EPOLLIN, token))?;
-        let address = address.clone();
-        table
-            .endpoints
-            .insert(token, Endpoint { face, address, ports: BTreeMap::new(), told: ReportOnce::default() });
+    /// Serves a new socket from now on. Returns its token.
+    fn add(&self, state: &mut State, endpoint: Endpoint, address: &SocketAddr) -> std::io::Result<u64> {
+        state.last_token += 1;
+        let token = state.last_token;
+        self.epoll.add(&endpoint, EpollEvent::new(EpollFlags::EPOLLIN, token))?;
+        let (address, reported) = (address.clone(), ReportOnce::default());
+        state.sockets.insert(token, Socket { endpoint, address, ports: BTreeMap::new(), reported });
         Ok(token)
     }
 
-    /// What the thread does.
-    fn work(&self) {
+    /// Runs the thread.
+    fn run(&self) {
         let mut events = [EpollEvent::empty(); 64];
+        // Relaxed: see where it is set.
         while !self.closed.load(Ordering::Relaxed) {
             let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
                 Ok(count) => count,
@@ -216,8 +224,8 @@ impl Office {
                 }
             };
             for event in &events[..count] {
-                if event.data() == BELL {
-                    self.bell.drain();
+                if event.data() == WAKE_TOKEN {
+                    self.wake_fd.drain();
                 } else {
                     self.serve(event.data());
                 }
@@ -228,68 +236,70 @@ impl Office {
     fn serve(&self, token: u64) {
         let mut lines = Vec::new();
         {
-            let mut table = self.lock();
-            // It may have been closed since.
-            let Some(endpoint) = table.endpoints.get_mut(&token) else { return };
-            if endpoint.serve(&mut |line| lines.push(line)).is_err() {
-                // It was told. What it is to be asked for would stay for ever.
-                let _ = self.epoll.delete(&endpoint.face);
+            let mut state = self.lock();
+            // The socket may have been closed since.
+            let Some(socket) = state.sockets.get_mut(&token) else { return };
+            if socket.serve(&mut |line| lines.push(line)).is_err() {
+                // The failure was reported. Watched further, the socket would stay readable for
+                // ever.
+                let _ = self.epoll.delete(&socket.endpoint);
             }
         }
-        // Whoever reads them may be slow, and others need the table.
+        // The reader of a report may be slow, and others need the lock.
         for line in lines {
             self.reporter.note(&line);
         }
     }
 
-    /// Closes a port, and its socket with the last one there.
+    /// Closes a port, and its socket with the last port there.
     fn close(&self, token: u64, id: u32) {
-        let leaving = if self.farewell.load(Ordering::Relaxed) {
+        // Relaxed: the flag orders nothing.
+        let reason = if self.shutting_down.load(Ordering::Relaxed) {
             "the program that ran this interface ends"
         } else {
             "this interface was taken down"
         };
-        let mut table = self.lock();
-        let Some(endpoint) = table.endpoints.get_mut(&token) else { return };
-        endpoint.ports.remove(&id);
-        match &mut endpoint.face {
-            Face::Server(server) => drop(server.remove(id, leaving)),
-            Face::Client(client) => drop(client.disconnect(leaving)),
+        let mut state = self.lock();
+        let Some(socket) = state.sockets.get_mut(&token) else { return };
+        socket.ports.remove(&id);
+        match &mut socket.endpoint {
+            Endpoint::Server(server) => drop(server.remove(id, reason)),
+            Endpoint::Client(client) => drop(client.disconnect(reason)),
         }
-        if endpoint.ports.is_empty() {
-            // When it fails there is nothing to be served either.
-            let _ = self.epoll.delete(&endpoint.face);
-            let gone = table.endpoints.remove(&token);
-            drop(table);
-            drop(gone);
+        if socket.ports.is_empty() {
+            // A socket that is not watched cannot be removed, and need not be.
+            let _ = self.epoll.delete(&socket.endpoint);
+            let closed = state.sockets.remove(&token);
+            drop(state);
+            drop(closed);
         } else {
-            // Its end is nobody's news: not that of a port that may get the same id next.
-            let _ = endpoint.serve(&mut |line| tracing::debug!(line, "while a port was closed"));
+            // The end of this port is no event for a port that gets the same id next.
+            let _ = socket.serve(&mut |line| tracing::debug!(line, "while a port was closed"));
         }
     }
 
     fn details(&self, token: u64, id: u32) -> Option<Details> {
-        let table = self.lock();
-        let endpoint = table.endpoints.get(&token)?;
-        let mut details = match &endpoint.face {
-            Face::Server(server) => server.details(id)?,
-            Face::Client(client) => client.details(),
+        let state = self.lock();
+        let socket = state.sockets.get(&token)?;
+        let mut details = match &socket.endpoint {
+            Endpoint::Server(server) => server.details(id)?,
+            Endpoint::Client(client) => client.details(),
         };
-        details.last_rejection.clone_from(&endpoint.ports.get(&id)?.refused);
+        details.last_rejection.clone_from(&socket.ports.get(&id)?.last_rejection);
         Some(details)
     }
 }
 
-impl Table {
+impl State {
     fn server_at(&mut self, address: &SocketAddr) -> Option<(u64, &mut Server)> {
-        self.endpoints.iter_mut().find_map(|(token, endpoint)| match &mut endpoint.face {
-            Face::Server(server) if endpoint.address == *address => Some((*token, &mut **server)),
+        self.sockets.iter_mut().find_map(|(token, socket)| match &mut socket.endpoint {
+            Endpoint::Server(server) if socket.address == *address => Some((*token, &mut **server)),
             _ => None,
         })
     }
 }
 
-impl AsFd for Face {
+impl AsFd for Endpoint {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Server(server) => server.as_fd(),
@@ -298,8 +308,8 @@ impl AsFd for Face {
     }
 }
 
-impl Face {
-    fn next(&mut self) -> Result<Option<Event>, memif::Error> {
+impl Endpoint {
+    fn next_event(&mut self) -> Result<Option<Event>, memif::Error> {
         match self {
             Self::Server(server) => server.ready(),
             Self::Client(client) => client.ready(),
@@ -307,18 +317,18 @@ impl Face {
     }
 }
 
-impl Endpoint {
-    /// Does what is due and tells the ports.
+impl Socket {
+    /// Handles the events that are there, and posts what concerns a port to its mailbox.
     ///
     /// # Errors
-    /// When the socket's own descriptors fail, which was told.
-    fn serve(&mut self, tell: &mut dyn FnMut(String)) -> Result<(), memif::Error> {
+    /// When the socket's own descriptors fail, which was reported.
+    fn serve(&mut self, report: &mut dyn FnMut(String)) -> Result<(), memif::Error> {
         for _ in 0..MAX_EVENTS {
-            match self.face.next() {
+            match self.endpoint.next_event() {
                 Ok(None) => break,
-                Ok(Some(event)) => self.deliver(event, tell),
+                Ok(Some(event)) => self.handle(event, report),
                 Err(error) => {
-                    self.told.report(&format!("memif {}", self.address), &error, tell);
+                    self.reported.report(&format!("memif {}", self.address), &error, report);
                     return Err(error);
                 }
             }
@@ -326,58 +336,61 @@ impl Endpoint {
         Ok(())
     }
 
-    fn deliver(&mut self, event: Event, tell: &mut dyn FnMut(String)) {
+    fn handle(&mut self, event: Event, report: &mut dyn FnMut(String)) {
         match event {
             Event::Connected { id, link } => {
                 let Some(port) = self.ports.get_mut(&id) else { return };
                 tracing::info!(port = port.name, peer = ?link.peer, "connected");
-                port.told.clear();
+                port.reported.clear();
                 port.mailbox.post(Change::Up(link));
             }
             Event::Disconnected { id, reason } => {
                 let Some(port) = self.ports.get_mut(&id) else { return };
-                port.told.report(&port.name, &reason, tell);
+                port.reported.report(&port.name, &reason, report);
                 port.mailbox.post(Change::Down);
             }
             Event::Rejected { id, reason } => match id.and_then(|id| self.ports.get_mut(&id)) {
                 Some(port) => {
-                    port.told.report(&port.name, &reason, tell);
-                    port.refused = Some(reason.to_string());
+                    port.reported.report(&port.name, &reason, report);
+                    port.last_rejection = Some(reason.to_string());
                 }
-                // Of an id that no port has, no port is to blame.
-                None => self.told.report(&format!("memif {}", self.address), &reason, tell),
+                // The peer asked for an id that no port has, so the report concerns the socket.
+                None => self.reported.report(&format!("memif {}", self.address), &reason, report),
             },
-            other => tracing::debug!(address = %self.address, ?other, "not understood"),
+            other => tracing::debug!(address = %self.address, ?other, "unknown event"),
         }
     }
 }
 
-/// A port's own part of it. Dropping it closes the port.
+/// The connection of one memif interface, apart from its frames. Dropping it closes the interface.
+///
+/// Its descriptor polls readable while there is a [change](Self::next).
+#[derive(Debug)]
 pub struct Control {
-    front: Arc<Front>,
+    handle: Arc<Handle>,
     token: u64,
     id: u32,
     mailbox: Arc<Mailbox>,
 }
 
 impl Control {
-    /// What has happened since the last call, if anything.
+    /// Returns the next change of the link, oldest first, without waiting.
+    #[must_use]
     pub fn next(&self) -> Option<Change> {
         self.mailbox.take()
     }
 
-    /// Whether something has happened.
-    pub fn has_news(&self) -> bool {
+    /// Returns whether there is a change. Costs one load.
+    pub(crate) fn has_changes(&self) -> bool {
         self.mailbox.has_mail()
     }
 
-    /// For those who want to know how the connection is, wherever the port is.
-    pub fn view(&self) -> View {
-        View { front: Arc::clone(&self.front), token: self.token, id: self.id }
+    /// Returns a handle that reads the state of the connection from anywhere.
+    pub(crate) fn view(&self) -> View {
+        View { handle: Arc::clone(&self.handle), token: self.token, id: self.id }
     }
 }
 
-/// Readable while there is news.
 impl AsFd for Control {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.mailbox.as_fd()
@@ -386,20 +399,22 @@ impl AsFd for Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        self.front.office.close(self.token, self.id);
+        self.handle.shared.close(self.token, self.id);
     }
 }
 
-/// A look at a port's connection.
+/// Reads the state of a port's connection from anywhere, while a node has the port.
+#[derive(Debug)]
 pub struct View {
-    front: Arc<Front>,
+    handle: Arc<Handle>,
     token: u64,
     id: u32,
 }
 
 impl View {
-    /// All there is to know about it; none when the port is closed.
+    /// Returns the state and the history of the connection, or `None` when the port is closed.
+    #[must_use]
     pub fn details(&self) -> Option<Details> {
-        self.front.office.details(self.token, self.id)
+        self.handle.shared.details(self.token, self.id)
     }
 }

@@ -1,37 +1,39 @@
-//! What the thread that looks after connections tells a port: its link has come or gone.
+//! How the thread that serves connections hands a port its link, or takes it away.
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use memif::Link;
 
 use crate::wake_fd::WakeFd;
 
-/// What became of a port's link.
+/// A change of an interface's link.
+#[derive(Debug)]
 pub enum Change {
-    /// There is a peer.
+    /// A peer has connected.
     Up(Link),
-    /// It is gone.
+    /// The peer has gone.
     Down,
 }
 
-/// Changes, oldest first. Asking an empty one costs a load.
+/// Changes, oldest first. Asking an empty mailbox costs one load.
+#[derive(Debug)]
 pub(super) struct Mailbox {
     changes: Mutex<VecDeque<Change>>,
     /// Whether there may be some.
     mail: AtomicBool,
-    bell: WakeFd,
+    wake_fd: WakeFd,
 }
 
 impl Mailbox {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { changes: Mutex::default(), mail: AtomicBool::new(false), bell: WakeFd::new()? })
+        Ok(Self { changes: Mutex::default(), mail: AtomicBool::new(false), wake_fd: WakeFd::new()? })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Change>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Change>> {
         // A panic elsewhere leaves nothing half done in it.
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -39,13 +41,15 @@ impl Mailbox {
     pub(super) fn post(&self, change: Change) {
         let mut changes = self.lock();
         changes.push_back(change);
-        // Relaxed: the change itself is found under the lock. Who misses the flag is told by the bell.
+        // Relaxed: the change itself is found under the lock. A reader that misses the flag is
+        // woken by the descriptor.
         self.mail.store(true, Ordering::Relaxed);
-        self.bell.ring();
+        self.wake_fd.wake();
     }
 
-    /// Whether it is worth taking.
+    /// Returns whether it is worth taking.
     pub(super) fn has_mail(&self) -> bool {
+        // Relaxed: see where it is set.
         self.mail.load(Ordering::Relaxed)
     }
 
@@ -56,9 +60,9 @@ impl Mailbox {
         let mut changes = self.lock();
         let change = changes.pop_front();
         if changes.is_empty() {
-            // Under the lock, so that nothing is posted between the look and this.
+            // Under the lock, so that nothing is posted between the check and this.
             self.mail.store(false, Ordering::Relaxed);
-            self.bell.drain();
+            self.wake_fd.drain();
         }
         change
     }
@@ -67,6 +71,6 @@ impl Mailbox {
 /// Readable while there is something to take.
 impl AsFd for Mailbox {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+        self.wake_fd.as_fd()
     }
 }

@@ -1,8 +1,9 @@
-//! A memif peer as a port: a VPP, a DPDK application, or anybody with libmemif.
+//! A memif peer as a port: VPP, a DPDK application, or any program with libmemif.
 //!
-//! A frame is copied once each way: out of the peer's buffer onto the ring of the bus, and from there into the peer's
-//! buffer. Only where the peer's memory may vanish while it is read (it is not sealed) a burst is copied to a buffer
-//! of our own first, because on the way to the ring the bus is locked.
+//! A frame is copied once each way: from the peer's buffer into the ring of the bus, and from the
+//! ring into the peer's buffer. Memory of the peer that is not sealed may vanish while it is read;
+//! a burst from there is first staged in a buffer of our own, because the bus is locked while
+//! frames are copied into the ring.
 
 mod control;
 mod mailbox;
@@ -20,20 +21,23 @@ use shmbus::{
 pub use self::control::{Control, Sockets, View};
 pub use self::mailbox::Change;
 pub use self::spec::{DEFAULT_SOCKET, MemifOptions, MemifSpec};
+use crate::error::PortError;
 use crate::port::{BURST, Moved, NotSent, Port};
 
-/// How long after an interrupt was asked for a connected peer is looked at once more: far longer than its stores can be on their way.
+/// How long after arming the interrupt a connected peer is polled once more: far longer than its
+/// stores take to arrive.
 const FIRST_POLL: Duration = Duration::from_millis(10);
 
-/// One memif interface of a node.
+/// One memif interface as a port.
+#[derive(Debug)]
 pub struct MemifPort {
     name: String,
     control: Control,
     rx_mode: RxMode,
     link: Option<Link>,
-    /// The link is of no use any more: its end will be in the mailbox.
+    /// Whether the link has failed. The change that takes it down is on its way to the mailbox.
     broken: bool,
-    /// Where bursts from unsealed memory are staged.
+    /// The buffers that stage bursts from unsealed memory.
     stage: Vec<Vec<u8>>,
 }
 
@@ -42,20 +46,33 @@ impl MemifPort {
         Self { name, control, rx_mode, link: None, broken: false, stage: Vec::new() }
     }
 
-    /// For those who want to know how its connection is.
+    /// Returns a handle that reads the state of the connection from anywhere.
+    #[must_use]
     pub fn view(&self) -> View {
         self.control.view()
     }
 
-    /// The link, as long as it is good for something.
+    /// Returns the link, unless it has failed.
     fn link(&mut self) -> Option<&mut Link> {
         self.link.as_mut().filter(|_| !self.broken)
     }
 
-    /// Who looks after the connection has heard of it, too, and tells the user why.
-    fn lost(&mut self, why: &LinkError) {
-        tracing::debug!(port = self.name, %why, "link lost");
+    /// Stops using the link. The thread that serves the socket finds the failure, too, and reports
+    /// it.
+    fn fail_link(&mut self, reason: &LinkError) {
+        tracing::debug!(port = self.name, %reason, "link lost");
         self.broken = true;
+    }
+}
+
+impl Sockets {
+    /// Opens the port that `spec` describes. Reports call it `name`.
+    ///
+    /// # Errors
+    /// As for [`control`](Self::control).
+    pub fn open(&self, spec: &MemifSpec, name: String) -> Result<MemifPort, PortError> {
+        let control = self.control(spec, &name)?;
+        Ok(MemifPort::new(name, control, spec.rx_mode))
     }
 }
 
@@ -69,7 +86,7 @@ impl Port for MemifPort {
     }
 
     fn wants_service(&self) -> bool {
-        self.control.has_news()
+        self.control.has_changes()
     }
 
     fn service(&mut self, _report: &mut dyn FnMut(&str)) {
@@ -86,9 +103,9 @@ impl Port for MemifPort {
         let Some(link) = self.link.as_mut().filter(|_| !self.broken) else { return Ok(Moved::default()) };
         match receive(link, &mut self.stage, station) {
             Ok(moved) => Ok(moved),
-            Err(Interrupted::Bus(not_sent)) => Err(not_sent),
-            Err(Interrupted::Link(why)) => {
-                self.lost(&why);
+            Err(ReceiveError::Bus(not_sent)) => Err(not_sent),
+            Err(ReceiveError::Link(reason)) => {
+                self.fail_link(&reason);
                 Ok(Moved::default())
             }
         }
@@ -96,8 +113,8 @@ impl Port for MemifPort {
 
     fn egress(&mut self, station: &mut Station) -> Moved {
         let Some(link) = self.link() else { return Moved::default() };
-        send(link, station).unwrap_or_else(|why| {
-            self.lost(&why);
+        send(link, station).unwrap_or_else(|reason| {
+            self.fail_link(&reason);
             Moved::default()
         })
     }
@@ -108,12 +125,12 @@ impl Port for MemifPort {
 
     fn arm(&mut self) -> bool {
         let Some(link) = self.link() else { return false };
-        let mut there = false;
+        let mut ready = false;
         for queue in &mut link.rx {
-            // A link that is down is worth asking: it is found out then.
-            there |= queue.arm().unwrap_or(true);
+            // A link that is down counts as ready: the next burst finds the failure.
+            ready |= queue.arm().unwrap_or(true);
         }
-        there
+        ready
     }
 
     fn disarm(&mut self) {
@@ -122,7 +139,8 @@ impl Port for MemifPort {
         }
     }
 
-    /// Real peers may publish just as the interrupt is armed and not see it.
+    /// Polls once soon after arming: a peer that publishes at that moment may not see the request
+    /// for an interrupt.
     fn first_poll(&self) -> Duration {
         if self.is_up() { FIRST_POLL } else { MAX_SLEEP }
     }
@@ -135,17 +153,17 @@ impl Port for MemifPort {
     }
 }
 
-/// What keeps a burst from the bus.
-enum Interrupted {
+/// Why a burst did not reach the bus.
+enum ReceiveError {
     Link(LinkError),
     Bus(NotSent),
 }
 
 /// Moves a burst of each queue from the peer to the bus.
-fn receive(link: &mut Link, stage: &mut Vec<Vec<u8>>, station: &mut Station) -> Result<Moved, Interrupted> {
+fn receive(link: &mut Link, stage: &mut Vec<Vec<u8>>, station: &mut Station) -> Result<Moved, ReceiveError> {
     let mut moved = Moved::default();
     for queue in &mut link.rx {
-        let burst = queue.burst(BURST).map_err(Interrupted::Link)?;
+        let burst = queue.burst(BURST).map_err(ReceiveError::Link)?;
         if burst.is_empty() {
             continue;
         }
@@ -156,8 +174,8 @@ fn receive(link: &mut Link, stage: &mut Vec<Vec<u8>>, station: &mut Station) -> 
             station.send_burst(frames)
         } else {
             let staged = staged(stage, frames);
-            // What was staged from memory that is gone is nobody's frame.
-            burst.check().map_err(Interrupted::Link)?;
+            // Memory that has vanished reads as zeros: what was staged from it is no frame.
+            burst.check().map_err(ReceiveError::Link)?;
             station.send_burst(staged)
         };
         if let Err(source) = sent {
@@ -167,14 +185,15 @@ fn receive(link: &mut Link, stage: &mut Vec<Vec<u8>>, station: &mut Station) -> 
             };
             moved.frames += sent;
             moved.dropped += fit - sent;
-            return Err(Interrupted::Bus(NotSent { moved, source }));
+            return Err(ReceiveError::Bus(NotSent { moved, source }));
         }
         moved.frames += fit;
     }
     Ok(moved)
 }
 
-/// Moves a burst from the bus to the peer. Frames of one conversation must stay in order, so all go to the first queue.
+/// Moves a burst from the bus to the peer. Frames of one flow must stay in order, so all go to the
+/// first queue.
 fn send(link: &mut Link, station: &mut Station) -> Result<Moved, LinkError> {
     let Some(queue) = link.tx.first_mut() else { return Ok(Moved::default()) };
     let mut sink = Outgoing { burst: queue.burst()?, blocked: false };
@@ -182,12 +201,12 @@ fn send(link: &mut Link, station: &mut Station) -> Result<Moved, LinkError> {
     Ok(Moved { frames: sink.burst.publish(), dropped: 0, blocked: sink.blocked })
 }
 
-/// The packets that can travel on a bus.
+/// Returns the packets of a length that the bus carries.
 fn frames<'b>(burst: &'b RxBurst<'_>, longest: usize) -> impl Iterator<Item = Incoming<'b>> + Clone {
     burst.iter().filter(move |packet| (MIN_FRAME..=longest).contains(&packet.len())).map(Incoming)
 }
 
-/// Copies packets to buffers of our own, which are made once.
+/// Copies packets into buffers of our own. They are allocated once and reused.
 fn staged<'s, 'b>(stage: &'s mut Vec<Vec<u8>>, frames: impl Iterator<Item = Incoming<'b>>) -> &'s [Vec<u8>] {
     let mut filled = 0;
     for Incoming(packet) in frames {
@@ -218,7 +237,7 @@ impl FrameSource for Incoming<'_> {
     }
 }
 
-/// The peer's free buffers, to be filled from the ring.
+/// The peer's free buffers, which are filled from the ring.
 struct Outgoing<'q> {
     burst: TxBurst<'q>,
     blocked: bool,

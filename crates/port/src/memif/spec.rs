@@ -1,4 +1,4 @@
-//! `memif:key=value,...` as it is written, with the keys that DPDK has for it.
+//! The syntax of a memif port, `memif:key=value,...`, with DPDK's names for the keys.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use memif::{ClientOptions, InterfaceOptions, Role, RxMode, SocketAddr};
 
+use crate::error::ParsePortError;
 use crate::keys::{Keys, refused};
-use crate::parse::ParsePortError;
 
-/// Where VPP listens unless told otherwise.
+/// Where VPP listens by default, and a memif port without `socket=`.
 pub const DEFAULT_SOCKET: &str = "/run/vpp/memif.sock";
 
-/// What says which interface it is. An interface of the registry has that in its name.
-const PLACE: [&str; 3] = ["id", "socket", "socket-abstract"];
-/// What says how it is to be.
-const SETTINGS: [&str; 13] = [
+/// The keys that select the interface. An interface of a registry has these in its name.
+const ADDRESS_KEYS: [&str; 3] = ["id", "socket", "socket-abstract"];
+/// The keys that configure the interface.
+const SETTINGS_KEYS: [&str; 13] = [
     "role",
     "bsize",
     "rsize",
@@ -31,27 +31,28 @@ const SETTINGS: [&str; 13] = [
     "learn",
 ];
 
-/// One memif interface, as it is to be.
+/// A memif interface as it is configured.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct MemifSpec {
-    /// Whether it listens or connects.
+    /// Whether it listens (server) or connects (client).
     pub role: Role,
-    /// Where.
+    /// The socket.
     pub address: SocketAddr,
-    /// How it is polled.
+    /// Whether a thread that serves it polls, sleeps, or adapts.
     pub rx_mode: RxMode,
-    /// The address it is known by on the bus, if it is to have a certain one.
+    /// The address of its station on the bus; `None`: a random one.
     pub mac: Option<shmbus::MacAddr6>,
-    /// Whether it gets only what it needs.
+    /// Whether its peer receives only what it needs, as from a switch.
     pub learn: bool,
-    /// Descriptors in a ring, as a power of two.
+    /// The base-2 logarithm of the descriptors in a ring, 1 to 14.
     pub log2_ring_size: u8,
-    /// Bytes in a buffer.
+    /// The size of a buffer in bytes.
     pub buffer_size: u32,
-    /// Whether it has a secret, which is told to nobody.
+    /// Whether peers need a secret. The secret itself cannot be read.
     pub has_secret: bool,
-    /// Whether it was asked not to copy, which a port on a bus cannot do: its peer may, all the same.
+    /// Whether `zero-copy=yes` was given. It changes nothing: a port always copies, once; its peer
+    /// need not.
     pub zero_copy: bool,
     options: MemifOptions,
 }
@@ -77,19 +78,20 @@ impl MemifOptions {
 }
 
 impl MemifSpec {
-    /// Reads the settings of the interface `id`, on the default socket until it is [moved](Self::at).
+    /// Parses the settings of the interface `id`, on the default socket unless it is
+    /// [placed](Self::at) on another.
     ///
     /// # Errors
-    /// When there is no such setting, or it does not take this value.
+    /// [`ParsePortError`] when there is no such setting, or the setting does not take this value.
     pub fn of_interface<'s>(
         id: u32,
         settings: impl IntoIterator<Item = (&'s str, &'s str)>,
     ) -> Result<Self, ParsePortError> {
-        let keys = Keys::new("memif", &SETTINGS, settings)?;
+        let keys = Keys::new("memif", &SETTINGS_KEYS, settings)?;
         Self::new(&keys, id, address(&keys)?)
     }
 
-    /// The same on another socket.
+    /// Returns the same interface on another socket.
     #[must_use]
     pub fn at(self, address: SocketAddr) -> Self {
         Self { address, ..self }
@@ -157,7 +159,8 @@ impl MemifSpec {
         })
     }
 
-    /// Returns the library's options for it. Peers see `program` as the program's name, unless it is empty.
+    /// Returns the library's options for it. Peers see `program` as the program's name, unless it
+    /// is empty.
     #[must_use]
     pub fn options(&self, program: &str) -> MemifOptions {
         let options = self.options.clone();
@@ -169,7 +172,7 @@ impl MemifSpec {
     }
 }
 
-/// What a user calls it who has given it no name.
+/// Writes the default name of the port, such as `memif /run/vpp/memif.sock id 0`.
 impl fmt::Display for MemifSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "memif {} id {}", self.address, self.options.id())
@@ -179,14 +182,15 @@ impl fmt::Display for MemifSpec {
 impl FromStr for MemifSpec {
     type Err = ParsePortError;
 
-    /// Reads what follows `memif:`.
+    /// Parses what follows `memif:`.
     fn from_str(text: &str) -> Result<Self, ParsePortError> {
-        let keys = Keys::parse("memif", &[&PLACE[..], &SETTINGS].concat(), text)?;
+        let keys = Keys::parse("memif", &[&ADDRESS_KEYS[..], &SETTINGS_KEYS].concat(), text)?;
         Self::new(&keys, keys.number("id", 0, 0..=u32::MAX.into())?, address(&keys)?)
     }
 }
 
-/// `socket-abstract=yes` as DPDK has it, or `@name`.
+/// Returns the socket: a path, or an abstract name, written `@name` or with DPDK's
+/// `socket-abstract=yes`.
 fn address(keys: &Keys<'_>) -> Result<SocketAddr, ParsePortError> {
     let socket = keys.get("socket").unwrap_or(DEFAULT_SOCKET);
     let address = if keys.choice("socket-abstract", &[("no", false), ("yes", true)])? {
@@ -221,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn an_error_names_what_is_wrong() {
         for (text, words) in [
             ("id", "'id' is not key=value"),
             ("idd=3", "no key 'idd' (did you mean 'id'?)"),

@@ -1,5 +1,7 @@
-//! A capture that is played. A thread reads it, since a pipe makes its reader wait and a node never does. It appends to a batch,
-//! which the node exchanges for an empty one.
+//! A capture that is played onto the bus.
+//!
+//! A thread of its own reads the capture, because a pipe may block its reader and a node must never
+//! block. The thread appends to a batch; the node swaps that batch for an empty one.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,7 +13,6 @@ use std::thread;
 use std::time::Instant;
 
 use capture::{CaptureReader, Pace};
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use shmbus::{MIN_FRAME, SendError, Station};
@@ -19,16 +20,17 @@ use shmbus::{MIN_FRAME, SendError, Station};
 use super::spec::Place;
 use crate::error::{CaptureProblem, PortError};
 use crate::port::{BURST, Moved, NotSent};
+use crate::wake_fd::WakeFd;
 
-/// Bytes that are read ahead, about.
-const AHEAD: usize = 1 << 18;
+/// About how many bytes are read ahead.
+const READ_AHEAD: usize = 1 << 18;
 
-/// Frames out of a capture.
+/// Frames that were read from a capture.
 #[derive(Default)]
 struct Batch {
     bytes: Vec<u8>,
     frames: Vec<Range<usize>>,
-    /// Frames that are dealt with.
+    /// How many of the frames were sent or dropped.
     done: usize,
 }
 
@@ -39,7 +41,7 @@ impl Batch {
         self.frames.push(start..self.bytes.len());
     }
 
-    fn rest(&self) -> impl Iterator<Item = &[u8]> + Clone {
+    fn pending(&self) -> impl Iterator<Item = &[u8]> + Clone {
         self.frames[self.done..].iter().map(|place| &self.bytes[place.clone()])
     }
 
@@ -54,34 +56,31 @@ impl Batch {
     }
 }
 
-/// What node and thread share.
+/// What the node and the reading thread share.
 struct Shared {
-    desk: Mutex<Desk>,
-    room: Condvar,
-    /// Rings when there is something on a desk that was empty.
-    bell: EventFd,
+    queue: Mutex<Queue>,
+    /// Notified when the queue has room, or is closed.
+    has_room: Condvar,
+    /// Readable when the queue was empty and has frames or an end now.
+    wake_fd: WakeFd,
 }
 
+/// Frames on their way from the thread to the node.
 #[derive(Default)]
-struct Desk {
+struct Queue {
     batch: Batch,
     end: Option<End>,
-    /// Nobody wants any more.
+    /// Whether the node has dropped the capture.
     closed: bool,
 }
 
-/// Why nothing more comes: the reason when it is not simply the end of the capture.
+/// How the capture ended: `None` for the end of the file, else the error.
 type End = Option<String>;
 
 impl Shared {
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        // Whoever panicked with it has left whole frames.
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn ring(&self) {
-        // It fails when it has rung for longer than anybody counts; then it is readable all the more.
-        let _ = self.bell.write(1);
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // A panic elsewhere leaves whole frames.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -91,27 +90,27 @@ pub(super) struct Input {
     shared: Arc<Shared>,
     batch: Batch,
     pace: Option<Pace>,
-    /// Rings when the next frame is due.
+    /// Readable when the next frame is due.
     timer: TimerFd,
     end: Option<End>,
     played: u64,
-    left_out: u64,
+    skipped: u64,
 }
 
 impl Input {
-    /// Begins to read. What can be opened without waiting is checked at once.
+    /// Starts to read. A file is opened and its header checked at once; a pipe is left to the
+    /// thread, because it may block.
     pub(super) fn open(place: &Place, pps: Option<u64>) -> Result<Self, PortError> {
         let about = |source| PortError::Capture { attempt: format!("cannot play {place}"), source };
         let system = |error: io::Error| PortError::system(format!("cannot play {place}"), error);
-        let beginning = Beginning::of(place).map_err(about)?;
-        let bell = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
-            .map_err(|error| system(error.into()))?;
+        let source = Source::open(place).map_err(about)?;
+        let wake_fd = WakeFd::new().map_err(system)?;
         let timer = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, timer).map_err(|error| system(error.into()))?;
-        let shared = Arc::new(Shared { desk: Mutex::default(), room: Condvar::new(), bell });
+        let shared = Arc::new(Shared { queue: Mutex::default(), has_room: Condvar::new(), wake_fd });
         let theirs = Arc::clone(&shared);
         let thread = thread::Builder::new().name("capture".to_owned());
-        thread.spawn(move || feed(&theirs, beginning)).map_err(|error| system(error.into()))?;
+        thread.spawn(move || read_source(&theirs, source)).map_err(system)?;
         Ok(Self {
             place: place.clone(),
             shared,
@@ -120,25 +119,29 @@ impl Input {
             timer,
             end: None,
             played: 0,
-            left_out: 0,
+            skipped: 0,
         })
     }
 
-    /// Takes what was read when there is nothing left; whether there is something to send.
+    /// Takes what was read once the batch is used up. Returns whether there is something to send.
     fn advance(&mut self) -> bool {
         if self.batch.is_done() && self.end.is_none() {
             self.batch.clear();
-            let mut desk = self.shared.desk();
-            mem::swap(&mut self.batch, &mut desk.batch);
+            let mut queue = self.shared.lock();
+            mem::swap(&mut self.batch, &mut queue.batch);
             if self.batch.is_done() {
-                self.end = desk.end.take();
+                self.end = queue.end.take();
             }
-            self.shared.room.notify_one();
+            self.shared.has_room.notify_one();
         }
         !self.batch.is_done()
     }
 
-    /// Sends what is due, a burst at most. What the bus does not take stays for the next time.
+    /// Sends the frames that are due, a burst at most. Frames that the bus does not take stay for
+    /// the next call.
+    ///
+    /// # Errors
+    /// [`NotSent`] when the bus does not take all of them.
     pub(super) fn play(&mut self, station: &mut Station) -> Result<Moved, NotSent> {
         if !self.advance() {
             return Ok(Moved::default());
@@ -150,7 +153,7 @@ impl Input {
         };
         let longest = station.bus().max_frame();
         let fits = |frame: &[u8]| (MIN_FRAME..=longest).contains(&frame.len());
-        let burst = self.batch.rest().take(due);
+        let burst = self.batch.pending().take(due);
         let all = burst.clone().count();
         let fitting = burst.clone().filter(|frame| fits(frame));
         let (sent, error) = match station.send_burst(fitting) {
@@ -158,42 +161,44 @@ impl Input {
             Err(SendError::Busy { sent, source }) => (sent, Some(SendError::Busy { sent, source })),
             Err(source) => (0, Some(source)),
         };
-        // Up to the first that should have been sent and was not.
+        // Everything up to the first frame that should have been sent and was not.
         let refused = burst.enumerate().filter(|(_, frame)| fits(frame)).nth(sent);
         let done = refused.map_or(all, |(place, _)| place);
         let moved = Moved { frames: sent, dropped: done - sent, blocked: false };
         self.batch.done += done;
         self.played += moved.frames as u64;
-        self.left_out += moved.dropped as u64;
+        self.skipped += moved.dropped as u64;
         if let Some(pace) = &mut self.pace {
             pace.sent(done);
         }
         error.map_or(Ok(moved), |source| Err(NotSent { moved, source }))
     }
 
-    /// Whether all was played.
+    /// Returns whether the whole capture was played.
     pub(super) fn has_ended(&self) -> bool {
         self.end.is_some()
     }
 
-    /// What there is to say when it has.
+    /// Returns the line to report once it was.
     pub(super) fn end(&self) -> Option<String> {
-        let early = self.end.as_ref()?;
-        let Self { place, played, left_out, .. } = self;
-        let left_out = match left_out {
+        let end = self.end.as_ref()?;
+        let Self { place, played, skipped, .. } = self;
+        let skipped = match skipped {
             0 => String::new(),
-            count => format!("; {count} were left out, being of a length that a bus does not carry"),
+            count => format!("; {count} were left out because the bus does not carry their length"),
         };
-        Some(match early {
-            None => format!("{place} was played to its end: {played} frames{left_out}"),
-            Some(why) => format!("cannot read on in {place}: {why}; {played} frames were played{left_out}"),
+        Some(match end {
+            None => format!("{place} was played to its end: {played} frames{skipped}"),
+            Some(error) => {
+                format!("cannot read further in {place}: {error}; {played} frames were played{skipped}")
+            }
         })
     }
 
-    /// Prepares for a sleep; `true`: there is something to do.
+    /// Prepares for a sleep. Returns `true` when there is something to do already.
     pub(super) fn arm(&mut self) -> bool {
-        // What it rang for until now is looked at now.
-        let _ = self.shared.bell.read();
+        // Before the check: a later wake is for what comes after it.
+        self.shared.wake_fd.drain();
         if !self.advance() {
             return self.end.is_some();
         }
@@ -207,33 +212,35 @@ impl Input {
     }
 
     pub(super) fn disarm(&mut self) {
-        // It takes back also what it rang for.
+        // This also makes the timer quiet if it has fired.
         let _ = self.timer.unset();
     }
 
     pub(super) fn descriptors<'p>(&'p self, watch: &mut dyn FnMut(BorrowedFd<'p>)) {
-        watch(self.shared.bell.as_fd());
+        watch(self.shared.wake_fd.as_fd());
         watch(self.timer.as_fd());
     }
 }
 
 impl Drop for Input {
-    /// The thread ends with its next frame; nobody waits for that, since it may never come.
+    /// Closes the queue. The thread ends with its next frame. It is not joined, because that frame
+    /// may never come.
     fn drop(&mut self) {
-        self.shared.desk().closed = true;
-        self.shared.room.notify_one();
+        self.shared.lock().closed = true;
+        self.shared.has_room.notify_one();
     }
 }
 
-/// A capture of which the header was read, or still has to be.
-enum Beginning {
+/// Where the thread reads from.
+enum Source {
+    /// A file whose header was read.
     Capture(CaptureReader<File>),
-    /// Whoever opens or reads it may have to wait.
+    /// A pipe. To open or to read it may block.
     Pipe(Place),
 }
 
-impl Beginning {
-    fn of(place: &Place) -> Result<Self, CaptureProblem> {
+impl Source {
+    fn open(place: &Place) -> Result<Self, CaptureProblem> {
         let Place::Path(path) = place else { return Ok(Self::Pipe(Place::Standard)) };
         let kind = std::fs::metadata(path).map_err(CaptureProblem::Open)?.file_type();
         if kind.is_dir() {
@@ -247,18 +254,18 @@ impl Beginning {
     }
 }
 
-/// The thread.
-fn feed(shared: &Shared, beginning: Beginning) {
-    let end = match beginning {
-        Beginning::Capture(capture) => read(shared, capture),
-        Beginning::Pipe(Place::Standard) => open_and_read(shared, io::stdin()),
-        Beginning::Pipe(Place::Path(path)) => match File::open(path) {
+/// Runs the thread.
+fn read_source(shared: &Shared, source: Source) {
+    let end = match source {
+        Source::Capture(capture) => read(shared, capture),
+        Source::Pipe(Place::Standard) => open_and_read(shared, io::stdin()),
+        Source::Pipe(Place::Path(path)) => match File::open(path) {
             Ok(pipe) => open_and_read(shared, pipe),
             Err(error) => Some(error.to_string()),
         },
     };
-    shared.desk().end = Some(end);
-    shared.ring();
+    shared.lock().end = Some(end);
+    shared.wake_fd.wake();
 }
 
 fn open_and_read(shared: &Shared, pipe: impl Read) -> End {
@@ -268,7 +275,7 @@ fn open_and_read(shared: &Shared, pipe: impl Read) -> End {
     }
 }
 
-/// Reads to the end.
+/// Reads to the end, or until the queue is closed.
 fn read<R: Read>(shared: &Shared, mut capture: CaptureReader<R>) -> End {
     loop {
         let frame = match capture.next_frame() {
@@ -276,18 +283,18 @@ fn read<R: Read>(shared: &Shared, mut capture: CaptureReader<R>) -> End {
             Ok(None) => return None,
             Err(error) => return Some(error.to_string()),
         };
-        let mut desk = shared.desk();
-        while desk.batch.bytes.len() >= AHEAD && !desk.closed {
-            desk = shared.room.wait(desk).unwrap_or_else(PoisonError::into_inner);
+        let mut queue = shared.lock();
+        while queue.batch.bytes.len() >= READ_AHEAD && !queue.closed {
+            queue = shared.has_room.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
-        if desk.closed {
+        if queue.closed {
             return None;
         }
-        let was_empty = desk.batch.frames.is_empty();
-        desk.batch.push(frame.bytes);
-        drop(desk);
+        let was_empty = queue.batch.frames.is_empty();
+        queue.batch.push(frame.bytes);
+        drop(queue);
         if was_empty {
-            shared.ring();
+            shared.wake_fd.wake();
         }
     }
 }

@@ -1,6 +1,7 @@
-//! Captures as a port: one is played onto the bus, and into one goes what is on the bus.
+//! Captures as a port: one is played onto the bus, another is written from it.
 //!
-//! A capture that was played, and one that cannot be written any more, is no peer any more; the node goes on.
+//! When a capture was played to its end, or cannot be written any more, the port goes without it.
+//! The node continues.
 
 mod input;
 mod output;
@@ -14,7 +15,7 @@ use shmbus::Station;
 
 use self::input::Input;
 use self::output::Output;
-pub use self::spec::{PcapSpec, Place};
+pub(crate) use self::spec::{PcapSpec, Place};
 use crate::error::PortError;
 use crate::file_identity::Identity;
 use crate::port::{Moved, NotSent, Port};
@@ -27,10 +28,10 @@ pub(crate) struct PcapPort {
     output: Option<Output>,
 }
 
-/// Opens a port on the bus at `bus`. A pcapng names `program` as what wrote it.
+/// Opens a port for the bus at `bus`.
 ///
 /// # Errors
-/// When a capture cannot be opened, or is none.
+/// [`PortError`] when a capture cannot be opened, or is not one.
 pub(super) fn open(
     spec: &PcapSpec,
     bus: &Path,
@@ -50,7 +51,7 @@ pub(super) fn open(
         }
         (None, None) => return Err(PortError::NoCapture),
     };
-    // What is played comes first: when it is missing, nothing is made.
+    // The input comes first: when it is missing, no output is made.
     let input = spec.input.as_ref().map(|place| Input::open(place, spec.pps)).transpose()?;
     let output = spec
         .output
@@ -91,7 +92,7 @@ impl Port for PcapPort {
 
     fn egress(&mut self, station: &mut Station) -> Moved {
         let Some(output) = &mut self.output else {
-            // Nobody is there to hear it.
+            // There is no capture to write to.
             station.discard_pending();
             return Moved::default();
         };

@@ -1,5 +1,7 @@
-//! A capture that is written. A thread writes it, since pipes and disks make their writer wait and a node never does; bursts go to
-//! the thread filled and come back empty.
+//! A capture that is written from the bus.
+//!
+//! A thread of its own writes the capture, because a pipe or a disk may block its writer and a node
+//! must never block. Bursts go to the thread filled and come back empty.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write};
@@ -18,28 +20,29 @@ use crate::file_identity::Identity;
 use crate::port::{BURST, Moved};
 use crate::reporter::Reporter;
 
-/// Bursts that may wait to be written; beyond, frames wait on the bus.
-const WAITING: usize = 4;
-/// How long the end of a node waits for what is still to be written; a pipe that nobody reads is not waited for.
-const LAST_WORDS: Duration = Duration::from_secs(2);
-/// Bytes kept back for the sake of larger writes.
+/// The most bursts that wait to be written. While all wait, frames stay on the bus.
+const MAX_QUEUED_BURSTS: usize = 4;
+/// How long closing the port waits for the last bursts to be written. A pipe without a reader would
+/// keep it waiting for ever.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+/// The size of the write buffer in bytes.
 const BUFFER: usize = 1 << 16;
 
 /// A capture being written.
 pub(super) struct Output {
     place: Place,
     reporter: Reporter,
-    /// None once nothing more is to be written.
+    /// The filled bursts. `None` once the capture is being closed.
     full: Option<SyncSender<Burst>>,
     empty: Receiver<Burst>,
     spare: Option<Burst>,
-    /// How it ended.
+    /// The result of the thread.
     end: Receiver<io::Result<()>>,
     thread: JoinHandle<()>,
 }
 
 impl Output {
-    /// Makes the capture, or empties it; with `new` it must not be there yet.
+    /// Makes the capture, or truncates it. With `new`, a file that is not empty is an error.
     pub(super) fn open(
         place: &Place,
         new: bool,
@@ -51,17 +54,17 @@ impl Output {
         let destination = Destination::open(place, new, bus).map_err(about)?;
         let format = format_of(place);
         let program = program.to_owned();
-        let (full, to_write) = sync_channel(WAITING);
-        let (written, empty) = sync_channel(WAITING);
-        for _ in 0..WAITING {
-            // There is room for all there are.
+        let (full, to_write) = sync_channel(MAX_QUEUED_BURSTS);
+        let (written, empty) = sync_channel(MAX_QUEUED_BURSTS);
+        for _ in 0..MAX_QUEUED_BURSTS {
+            // The channel has room for all bursts.
             let _ = written.try_send(Burst::new(BURST));
         }
         let (ended, end) = sync_channel(1);
         let thread = thread::Builder::new().name("capture".to_owned());
         let thread = thread
             .spawn(move || {
-                // Who asked may be gone.
+                // The port may be closed already.
                 let _ = ended.send(write(destination, format, program, &to_write, &written));
             })
             .map_err(|error| about(error.into()))?;
@@ -76,7 +79,7 @@ impl Output {
         })
     }
 
-    /// Takes a burst from the bus.
+    /// Takes a burst from the bus, unless all bursts wait to be written.
     pub(super) fn take(&mut self, station: &mut Station) -> Moved {
         let Some(mut burst) = self.spare.take().or_else(|| self.empty.try_recv().ok()) else {
             return Moved { blocked: true, ..Moved::default() };
@@ -95,16 +98,16 @@ impl Output {
         }
     }
 
-    /// Whether it cannot be written any more.
+    /// Returns whether the thread has ended: the capture cannot be written any more.
     pub(super) fn has_ended(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// What there is to say when it cannot.
+    /// Returns the line to report once the thread has ended.
     pub(super) fn end(&self) -> Option<String> {
         match self.end.try_recv() {
             Err(TryRecvError::Empty) => None,
-            Ok(Err(error)) => Some(complaint(&self.place, &error)),
+            Ok(Err(error)) => Some(failure(&self.place, &error)),
             Ok(Ok(())) | Err(TryRecvError::Disconnected) => {
                 Some(format!("cannot write to {} any more", self.place))
             }
@@ -112,32 +115,32 @@ impl Output {
     }
 }
 
-fn complaint(place: &Place, error: &io::Error) -> String {
+/// Returns the line that reports why a capture cannot be written any more.
+fn failure(place: &Place, error: &io::Error) -> String {
     match error.kind() {
-        ErrorKind::BrokenPipe => format!("nobody reads {place} any more; the others go on"),
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            format!(
-                "cannot write to {place}: the disk is full; what was written is whole, and the others go on"
-            )
-        }
-        _ => format!("cannot write to {place}: {error}; the others go on"),
+        ErrorKind::BrokenPipe => format!("{place} has no reader any more; the other ports continue"),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => format!(
+            "cannot write to {place}: the disk is full; what was written is intact, \
+             and the other ports continue"
+        ),
+        _ => format!("cannot write to {place}: {error}; the other ports continue"),
     }
 }
 
 impl Drop for Output {
     fn drop(&mut self) {
         self.full = None;
-        match self.end.recv_timeout(LAST_WORDS) {
+        match self.end.recv_timeout(FLUSH_TIMEOUT) {
             Ok(Ok(())) | Err(RecvTimeoutError::Disconnected) => {}
-            Ok(Err(error)) => self.reporter.note(&complaint(&self.place, &error)),
+            Ok(Err(error)) => self.reporter.note(&failure(&self.place, &error)),
             Err(RecvTimeoutError::Timeout) => {
-                self.reporter.note(&format!("nobody reads {}: the last frames are lost", self.place));
+                self.reporter.note(&format!("{} has no reader: the last frames are lost", self.place));
             }
         }
     }
 }
 
-/// As `dump` has it.
+/// Returns the format that the name of the file asks for: pcapng for `.pcapng`, else pcap.
 fn format_of(place: &Place) -> Format {
     let Place::Path(path) = place else { return Format::Pcap };
     match path.extension() {
@@ -146,30 +149,30 @@ fn format_of(place: &Place) -> Format {
     }
 }
 
-/// Where it goes.
+/// Where the thread writes to.
 enum Destination {
     File(File),
-    /// Whoever opens it waits for its reader.
+    /// A named pipe. To open it blocks until it has a reader.
     Pipe(PathBuf),
 }
 
 impl Destination {
     fn open(place: &Place, new: bool, bus: &Path) -> Result<Self, CaptureProblem> {
         let Place::Path(path) = place else {
-            // Without the line buffer of the standard library.
+            // The descriptor itself, without the line buffer of the standard library.
             return Ok(Self::File(io::stdout().as_fd().try_clone_to_owned()?.into()));
         };
-        if let Ok(there) = std::fs::metadata(path) {
-            if there.is_dir() {
+        if let Ok(existing) = std::fs::metadata(path) {
+            if existing.is_dir() {
                 return Err(CaptureProblem::Folder);
             }
-            if !there.is_file() {
+            if !existing.is_file() {
                 return Ok(Self::Pipe(path.clone()));
             }
             if Identity::of(path) == Identity::of(bus) {
                 return Err(CaptureProblem::Bus);
             }
-            if new && there.len() > 0 {
+            if new && existing.len() > 0 {
                 return Err(CaptureProblem::Exists(path.clone()));
             }
         }
@@ -177,7 +180,7 @@ impl Destination {
     }
 }
 
-/// The thread.
+/// Runs the thread.
 fn write(
     destination: Destination,
     format: Format,
@@ -192,13 +195,14 @@ fn write(
     let mut whole = 0;
     let done = write_bursts(&file, format, program, to_write, written, &mut whole);
     if done.is_err() && file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-        // A part of a frame at the end would spoil the capture for some who read it; if it has to stay, it stays.
+        // Some readers reject a capture with a partial frame at the end. If it cannot be cut off,
+        // it stays.
         let _ = file.set_len(whole);
     }
     done
 }
 
-/// Writes until nothing more comes. Up to `whole` bytes the file holds whole frames.
+/// Writes until the channel is closed. The first `whole` bytes of the file hold whole frames.
 fn write_bursts(
     file: &File,
     format: Format,
@@ -207,7 +211,7 @@ fn write_bursts(
     written: &SyncSender<Burst>,
     whole: &mut u64,
 ) -> io::Result<()> {
-    // Of any bus.
+    // The longest frame of any bus.
     let longest = u32::try_from(MAX_BIG_FRAME).unwrap_or(u32::MAX);
     let interface = CapturedInterface { name: "bus".to_owned(), longest };
     let file = BufWriter::with_capacity(BUFFER, Counted { file, bytes: 0 });
@@ -220,19 +224,21 @@ fn write_bursts(
     flush(&mut capture)?;
     for burst in to_write {
         for frame in &burst {
-            // On a damaged bus the microseconds may be anything; they are not to spoil the seconds.
+            // On a damaged bus the microseconds may be anything. They must not carry into the
+            // seconds.
             let micros = frame.info.microseconds.min(999_999);
             let time = Duration::new(frame.info.seconds.into(), micros * 1000);
             capture.frame(0, time, frame.info.sender, frame.bytes)?;
         }
         flush(&mut capture)?;
-        // There is room for all there are, and at the end nobody takes it.
+        // The channel has room for all bursts. When the port is closed, it has no receiver any
+        // more.
         let _ = written.try_send(burst);
     }
     Ok(())
 }
 
-/// A file, and how much was written to it.
+/// A file, and the number of bytes written to it.
 struct Counted<'f> {
     file: &'f File,
     bytes: u64,

@@ -1,32 +1,33 @@
-//! `pcap:key=value,...` as it is written.
+//! The syntax of a capture port, `pcap:key=value,...`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::error::ParsePortError;
 use crate::keys::{Keys, refused};
-use crate::parse::ParsePortError;
 
 const KEYS: [&str; 5] = ["in", "out", "file", "pps", "learn"];
 
-/// Captures as a port: one that is played, one that is written, or both.
+/// Captures as a port: one to play, one to write, or both.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PcapSpec {
-    /// What is played onto the bus.
-    pub input: Option<Place>,
-    /// Where what is on the bus is written, as pcapng when its name ends in that, else as pcap. It is begun anew.
-    pub output: Option<Place>,
-    /// Whether what is to be written must not be there yet.
-    pub new: bool,
-    /// How many frames are played in a second; as fast as the bus takes them when this is none.
-    pub pps: Option<u64>,
-    /// Whether only what is not known to be for others is written.
-    pub learn: bool,
+pub(crate) struct PcapSpec {
+    /// The capture that is played onto the bus.
+    pub(crate) input: Option<Place>,
+    /// The capture that is written from the bus: pcapng when its name ends in that, else pcap. An
+    /// existing file is overwritten.
+    pub(crate) output: Option<Place>,
+    /// Whether the capture to write must not exist yet.
+    pub(crate) new: bool,
+    /// The frames played in a second; `None`: as fast as the bus takes them.
+    pub(crate) pps: Option<u64>,
+    /// Whether frames to addresses known on the bus are left out of the capture.
+    pub(crate) learn: bool,
 }
 
 /// Where a capture is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// Standard input or output.
     Standard,
     /// A file or a named pipe.
@@ -43,7 +44,7 @@ impl fmt::Display for Place {
 }
 
 impl Place {
-    fn read(key: &str, text: &str) -> Result<Self, ParsePortError> {
+    fn parse(key: &str, text: &str) -> Result<Self, ParsePortError> {
         match text {
             "" => Err(refused(key, text, &"it is the name of a file, or - for a pipe")),
             "-" => Ok(Self::Standard),
@@ -55,10 +56,10 @@ impl Place {
 impl FromStr for PcapSpec {
     type Err = ParsePortError;
 
-    /// Reads what follows `pcap:`.
+    /// Parses what follows `pcap:`.
     fn from_str(text: &str) -> Result<Self, ParsePortError> {
         let keys = Keys::parse("pcap", &KEYS, text)?;
-        let place = |key| keys.get(key).map(|text| Place::read(key, text)).transpose();
+        let place = |key| keys.get(key).map(|text| Place::parse(key, text)).transpose();
         let (input, output, file) = (place("in")?, place("out")?, place("file")?);
         let new = file.is_some();
         if file == Some(Place::Standard) {
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_says_its_direction() {
+    fn each_key_has_a_direction() {
         let path = |path: &str| Some(Place::Path(path.into()));
         let spec = parse("in=a.pcap,out=-,pps=10").expect("valid");
         assert_eq!((spec.input, spec.output, spec.pps), (path("a.pcap"), Some(Place::Standard), Some(10)));
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn an_error_names_what_is_wrong() {
         for (text, words) in [
             ("", "a pcap port needs in=FILE, which is played, or out=FILE"),
             ("b.pcap", "'b.pcap' is not key=value"),

@@ -1,9 +1,8 @@
-//! Runs of TCP segments, put together again to the super-frame that they may once have been (what cards and kernels call
-//! receive offload).
+//! Generic receive offload (GRO): runs of TCP segments are merged into one super-frame.
 //!
-//! A run is what the kernel would cut into these very segments if it had to send them on: same headers throughout, sequence
-//! numbers without a gap, all payloads as long as the first but perhaps the last. The payloads stay where they are; only the
-//! headers are made anew.
+//! A run is a sequence of segments that GSO would make of one super-frame: equal headers, sequence
+//! numbers without a gap, and payloads of equal length, of which only the last may be shorter. The
+//! payloads stay where they are; only the headers are written again.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -14,7 +13,7 @@ use tapdev::header::{self, Header};
 pub(super) const MAX_SEGMENTS: usize = 64;
 /// The longest IP packet, in bytes.
 const MAX_PACKET: usize = 65_535;
-/// The longest headers that are looked at: Ethernet with a tag, IPv6, TCP with all options.
+/// The longest headers of a segment in bytes: Ethernet with a tag, IPv6, TCP with all options.
 const MAX_HEADERS: usize = 18 + 40 + 60;
 
 const TCP: u8 = 6;
@@ -23,19 +22,20 @@ const PSH: u8 = 0x08;
 const ACK: u8 = 0x10;
 const ECE: u8 = 0x40;
 
-/// A TCP segment with payload and without anything that must be seen alone (SYN, urgent data, IP options, padding).
+/// A TCP segment with payload and without anything that GRO must not merge (SYN, urgent data, IP
+/// options, padding).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment<'f> {
     frame: &'f [u8],
     v6: bool,
-    /// Where the headers of IP and TCP and the payload begin.
+    /// The offsets of the IP header, the TCP header and the payload.
     ip: usize,
     tcp: usize,
     payload: usize,
 }
 
 impl<'f> Segment<'f> {
-    /// Takes a frame apart; `None` when it is no such segment.
+    /// Parses a frame. Returns `None` when it is not such a segment.
     pub(super) fn parse(frame: &'f [u8]) -> Option<Self> {
         let (ip, ether_type) = match frame.get(12..14)? {
             [0x81, 0x00] => (18, frame.get(16..18)?),
@@ -94,12 +94,12 @@ impl<'f> Segment<'f> {
         number(self.frame, self.ip + 4)
     }
 
-    fn may_not_be_fragmented(&self) -> bool {
+    fn has_dont_fragment(&self) -> bool {
         self.frame[self.ip + 6] & 0x40 != 0
     }
 
-    /// Whether the headers of both are the same, but for what differs between segments.
-    fn is_like(&self, other: &Self) -> bool {
+    /// Returns whether the headers of both are equal except where segments of one run differ.
+    fn has_same_headers(&self, other: &Self) -> bool {
         let same = |from: usize, to: usize| self.frame[from..to] == other.frame[from..to];
         let (ip, tcp) = (self.ip, self.tcp);
         (self.v6, self.ip, self.payload) == (other.v6, other.ip, other.payload)
@@ -109,7 +109,7 @@ impl<'f> Segment<'f> {
             } else {
                 same(ip, ip + 2) && same(ip + 6, ip + 10) && same(ip + 12, ip + 20)
             }
-            // Ports; acknowledgement and header length; window; options.
+            // Ports; acknowledgement and header length; flags; window; options.
             && same(tcp, tcp + 4)
             && same(tcp + 8, tcp + 13)
             && (self.flags() ^ other.flags()) & !(PSH | FIN) == 0
@@ -118,15 +118,14 @@ impl<'f> Segment<'f> {
     }
 }
 
-/// Segments that follow one another.
+/// Segments that follow one another without a gap.
 #[derive(Debug)]
 pub(super) struct Run<'f> {
     first: Segment<'f>,
     last: Segment<'f>,
-    /// The first is the frame's headers, to be replaced.
     payloads: [&'f [u8]; MAX_SEGMENTS],
     segments: usize,
-    /// Bytes of the packet, from the IP header on.
+    /// The length of the merged packet in bytes, from the IP header on.
     packet: usize,
 }
 
@@ -141,27 +140,27 @@ impl<'f> Run<'f> {
         self.segments
     }
 
-    /// The first segment as it was.
+    /// Returns the first segment as a frame.
     pub(super) fn first(&self) -> &'f [u8] {
         self.first.frame
     }
 
-    /// Appends what follows; `false` when it does not, or would make the run too long.
+    /// Appends a segment. Returns `false` when it does not follow, or would make the run too long.
     pub(super) fn append(&mut self, next: &Segment<'f>) -> bool {
         let (last, payload) = (&self.last, next.payload());
         let size = self.first.payload().len();
         let follows = last.payload().len() == size
             && last.flags() & (PSH | FIN) == 0
             && payload.len() <= size
-            && next.sequence() == last.sequence().wrapping_add(last_len(last))
+            && next.sequence() == last.sequence().wrapping_add(payload_len(last))
             && (next.v6
                 || next.id() == last.id().wrapping_add(1)
-                // What is never fragmented needs no number, and some give it none.
-                || next.id() == last.id() && next.may_not_be_fragmented());
+                // Some senders leave the ID constant where fragmentation is not allowed.
+                || next.id() == last.id() && next.has_dont_fragment());
         if !follows
             || self.segments == MAX_SEGMENTS
             || self.packet + payload.len() > MAX_PACKET
-            || !next.is_like(&self.first)
+            || !next.has_same_headers(&self.first)
         {
             return false;
         }
@@ -172,7 +171,8 @@ impl<'f> Run<'f> {
         true
     }
 
-    /// Gives `write` the run as one frame: the virtio-net header, and the parts that lie one behind the other.
+    /// Calls `write` with the run as one frame: the virtio-net header, and the parts of the frame
+    /// in order.
     pub(super) fn with_frame<T>(&self, write: impl FnOnce(Header, &[&[u8]]) -> T) -> T {
         let Segment { frame, v6, ip, tcp, payload } = self.first;
         let mut headers = [0; MAX_HEADERS];
@@ -191,7 +191,7 @@ impl<'f> Run<'f> {
             let len = u16::try_from(self.packet - 20).unwrap_or(u16::MAX);
             Checksum::pseudo_v4(v4_address(headers, ip + 12), v4_address(headers, ip + 16), TCP, len)
         };
-        // A partial sum is not complemented.
+        // A partial checksum is not complemented.
         headers[tcp + 16..tcp + 18].copy_from_slice(&(!sum.value()).to_be_bytes());
         let low = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
         let header = Header {
@@ -209,8 +209,8 @@ impl<'f> Run<'f> {
     }
 }
 
-fn last_len(segment: &Segment<'_>) -> u32 {
-    // A frame is far shorter.
+fn payload_len(segment: &Segment<'_>) -> u32 {
+    // A frame is far shorter than the limit.
     u32::try_from(segment.payload().len()).unwrap_or(u32::MAX)
 }
 
@@ -218,7 +218,7 @@ fn number(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
-/// Puts a length; a packet's fits.
+/// Writes a length in network order. The length of a packet fits.
 fn put(bytes: &mut [u8], at: usize, len: usize) {
     bytes[at..at + 2].copy_from_slice(&u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes());
 }
@@ -245,12 +245,12 @@ mod tests {
     const V4: &[u8] = b"\x45\0\0\0\x12\x34\x40\0\x40\x06\0\0\x0a\0\0\x01\x0a\0\0\x02";
     const V6: &[u8] = b"\x60\0\0\0\0\0\x06\x40\
         \xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x02";
-    /// With a time stamp; PSH and ACK.
+    /// With a timestamp; flags PSH and ACK.
     const TCP_HEADER: &[u8] = b"\x30\x39\0\x50\xff\xff\xff\0\0\0\0\x07\x80\x18\x10\0\0\0\0\0\
         \x01\x01\x08\x0a\0\0\0\x05\0\0\0\x06";
     const MSS: u16 = 1_400;
 
-    /// A super-frame, and its segments as a station has cut them.
+    /// Returns a super-frame, and its segments as a station makes them.
     fn cut(ip: &[u8], tag: &[u8], payload: usize) -> (Vec<u8>, Vec<Vec<u8>>) {
         let mut frame = b"\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x01".to_vec();
         frame.extend(tag);
@@ -275,8 +275,8 @@ mod tests {
         (frame, burst.iter().map(|frame| frame.bytes.to_vec()).collect())
     }
 
-    /// How many segments, from the first on, are one run, and the frame made of them.
-    fn gathered(segments: &[Vec<u8>]) -> (usize, Header, Vec<u8>) {
+    /// Merges segments from the first on. Returns their number, and the frame made of them.
+    fn merged(segments: &[Vec<u8>]) -> (usize, Header, Vec<u8>) {
         let mut run = Run::new(Segment::parse(&segments[0]).expect("a segment"));
         for next in &segments[1..] {
             if !Segment::parse(next).is_some_and(|next| run.append(&next)) {
@@ -288,17 +288,17 @@ mod tests {
     }
 
     #[test]
-    fn what_a_station_cuts_is_put_together_again() {
+    fn segments_of_a_station_are_merged_again() {
         for (ip, tag) in [(V4, &b""[..]), (V6, b""), (V4, b"\x81\0\0\x07"), (V6, b"\x81\0\0\x07")] {
             let (frame, segments) = cut(ip, tag, 60_001);
-            let (count, header, again) = gathered(&segments);
+            let (count, header, again) = merged(&segments);
             assert_eq!(count, 43);
             assert_eq!(header.gso_size, MSS);
             assert_eq!(header.gso_type, if ip == V4 { header::GSO_TCPV4 } else { header::GSO_TCPV6 });
             let tcp = 14 + tag.len() + ip.len();
             assert_eq!(usize::from(header.csum_start), tcp);
             assert_eq!(usize::from(header.hdr_len), tcp + TCP_HEADER.len());
-            // Every byte but the sums; those are of the packet as a whole.
+            // All bytes but the checksums, which are those of the whole packet.
             assert_eq!(again.len(), frame.len());
             for at in (0..frame.len()).filter(|at| ![tcp + 16, tcp + 17].contains(at)) {
                 let header_sum = ip == V4 && [tcp - 10, tcp - 9].contains(&at);
@@ -340,15 +340,15 @@ mod tests {
             }
             packet += usize::from(MSS);
         }
-        panic!("it has no end");
+        panic!("the run never ends");
     }
 
     #[test]
-    fn what_differs_in_any_way_begins_a_run_of_its_own() {
+    fn a_segment_that_differs_begins_a_new_run() {
         let (_, segments) = cut(V4, b"", 4_000);
-        assert_eq!(gathered(&segments).0, 3);
-        // Destination, ether type, type of service, fragment, time to live, protocol, addresses, ports, sequence,
-        // acknowledgement, flags (CWR, URG, SYN, no ACK), window, options.
+        assert_eq!(merged(&segments).0, 3);
+        // Destination, ether type, type of service, fragment, time to live, protocol, addresses,
+        // ports, sequence, acknowledgement, flags (CWR, URG, SYN, no ACK), window, options.
         for (at, xor) in [
             (0, 1),
             (13, 1),
@@ -374,35 +374,35 @@ mod tests {
         ] {
             let mut changed = segments.clone();
             changed[1][at] ^= xor;
-            assert_eq!(gathered(&changed).0, 1, "byte {at}, bits {xor:#x}");
+            assert_eq!(merged(&changed).0, 1, "byte {at}, bits {xor:#x}");
         }
         let mut missing = segments.clone();
         missing.remove(1);
-        assert_eq!(gathered(&missing).0, 1, "a gap");
+        assert_eq!(merged(&missing).0, 1, "a gap");
         let mut pushed = segments.clone();
         pushed[1][47] |= PSH;
-        let (count, _, frame) = gathered(&pushed);
-        assert_eq!((count, frame[47] & PSH), (2, PSH), "what is pushed ends a run");
+        let (count, _, frame) = merged(&pushed);
+        assert_eq!((count, frame[47] & PSH), (2, PSH), "PSH ends a run");
         let mut padded = segments;
         padded[1].push(0);
-        assert_eq!(gathered(&padded).0, 1, "padding");
+        assert_eq!(merged(&padded).0, 1, "padding");
     }
 
     #[test]
-    fn packets_without_a_number_are_a_run_if_they_are_never_fragmented() {
+    fn packets_with_one_id_are_a_run_if_fragmentation_is_not_allowed() {
         let (_, mut segments) = cut(V4, b"", 4_000);
         for segment in &mut segments {
             put(segment, 18, 0);
         }
-        assert_eq!(gathered(&segments).0, 3);
+        assert_eq!(merged(&segments).0, 3);
         for segment in &mut segments {
             segment[20] = 0;
         }
-        assert_eq!(gathered(&segments).0, 1);
+        assert_eq!(merged(&segments).0, 1);
     }
 
     #[test]
-    fn any_bytes_are_taken_apart_without_panic() {
+    fn any_bytes_are_parsed_without_panic() {
         let (_, segments) = cut(V6, b"\x81\0\0\x07", 3_000);
         let mut random = fastrand::Rng::with_seed(1);
         for _ in 0..20_000 {

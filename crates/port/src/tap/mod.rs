@@ -1,11 +1,13 @@
-//! One of the kernel's TAP interfaces as a port: the kernel's own stack, and whatever it routes and bridges, on a bus.
+//! A TAP interface of the kernel as a port: the kernel's own stack, and all it routes and bridges,
+//! on a bus.
 //!
-//! With `offload=on` each frame has a virtio-net header. What the kernel sends then comes with checksums undone and TCP in
-//! super-frames of up to 64 KiB, which the station cuts on their way to the ring: one copy, and one system call for some 45
-//! frames. In the other direction the station verifies, and runs of TCP segments are handed to the kernel as one
-//! super-frame, because a system call a frame is what a TAP's time goes to.
+//! With `offload=on` each frame has a virtio-net header. The kernel then sends frames without
+//! checksums, and TCP in super-frames of up to 64 KiB (GSO), which the station segments on their
+//! way to the ring: one copy, and one system call for some 45 frames. In the other direction the
+//! station verifies the checksums, and the port hands runs of TCP segments to the kernel as one
+//! super-frame (GRO), because a TAP spends most of its time in one system call a frame.
 //!
-//! The port is up while somebody has set the interface up. Nobody has to tell: the descriptor is writable just then.
+//! The port is up while the interface is up. The descriptor is writable exactly then.
 
 mod gro;
 mod rx_batch;
@@ -29,29 +31,29 @@ pub use self::spec::TapSpec;
 use crate::error::PortError;
 use crate::port::{Moved, NotSent, Port};
 
-/// Frames taken from the bus at once: the segments of three super-frames.
-const BURST: usize = 135;
+/// The most frames taken from the bus in one call: the segments of three super-frames.
+const EGRESS_BURST: usize = 135;
 
-/// One TAP interface of a node.
+/// One TAP interface as a port.
 pub struct TapPort {
     name: String,
-    /// None when somebody has deleted it.
+    /// `None` once the interface was deleted.
     tap: Option<TapDevice>,
     up: bool,
-    /// It is not as it was when it was last looked after.
+    /// Whether the state of the interface has changed since the last service.
     changed: bool,
-    /// Readable when the interface has a frame, or, while it is down, when it was set up.
-    watch: Epoll,
-    /// What the station does for the kernel.
+    /// Readable when the interface has a frame or, while it is down, when it was set up.
+    epoll: Epoll,
+    /// The offloads that the station does for the kernel.
     capabilities: Capabilities,
-    taken: RxBatch,
-    outgoing: Burst,
+    rx_batch: RxBatch,
+    burst: Burst,
 }
 
-/// Opens a port.
+/// Opens the port that `spec` describes, and makes the interface unless it exists.
 ///
 /// # Errors
-/// When the interface cannot be made, or the kernel does not take its address.
+/// [`PortError`] when the interface cannot be opened, or the kernel does not accept its address.
 pub fn open(spec: &TapSpec) -> Result<TapPort, PortError> {
     let form = if spec.offload { Form::Virtio } else { Form::Plain };
     let tap = TapDevice::open(&spec.name, form)?;
@@ -62,30 +64,30 @@ pub fn open(spec: &TapSpec) -> Result<TapPort, PortError> {
             source,
         })?;
     }
-    let watch = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
-        .and_then(|watch| watch.add(&tap, interest(false)).map(|()| watch))
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+        .and_then(|epoll| epoll.add(&tap, interest(false)).map(|()| epoll))
         .map_err(|error| PortError::system(format!("cannot watch {}", spec.name), error))?;
     Ok(TapPort {
         name: format!("tap {}", spec.name),
         tap: Some(tap),
         up: false,
         changed: false,
-        watch,
+        epoll,
         capabilities: if spec.offload { Capabilities::ALL } else { Capabilities::NONE },
-        taken: RxBatch::new(form),
-        outgoing: Burst::new(BURST),
+        rx_batch: RxBatch::new(form),
+        burst: Burst::new(EGRESS_BURST),
     })
 }
 
-/// What is worth waking for.
+/// Returns the event to wait for: a frame, or the interface being set up.
 fn interest(up: bool) -> EpollEvent {
     EpollEvent::new(if up { EpollFlags::EPOLLIN } else { EpollFlags::EPOLLOUT }, 0)
 }
 
-/// Whether the interface is up; `None` when it is gone.
+/// Returns whether the interface is up, or `None` when it was deleted.
 fn state(tap: &TapDevice) -> Option<bool> {
     let mut asked = [PollFd::new(tap.as_fd(), PollFlags::POLLOUT)];
-    // It does not wait, and so nothing interrupts it; should it fail, the next time tells.
+    // Without a timeout it is not interrupted. If it fails, the next call finds the state.
     let _ = poll(&mut asked, PollTimeout::ZERO);
     let events = asked[0].revents().unwrap_or(PollFlags::empty());
     (!events.intersects(PollFlags::POLLERR)).then_some(events.contains(PollFlags::POLLOUT))
@@ -98,12 +100,13 @@ impl TapPort {
             return;
         }
         tracing::info!(port = self.name, up, "link state");
-        if let Err(error) = self.watch.modify(tap, &mut interest(up)) {
-            tracing::warn!(port = self.name, %error, "cannot be watched: it will be looked at now and then");
+        if let Err(error) = self.epoll.modify(tap, &mut interest(up)) {
+            tracing::warn!(port = self.name, %error, "cannot be watched, so it is polled now and then");
         }
         if !up {
-            // What the kernel still meant to send is old news by the time somebody sets it up again.
-            self.taken.drain(tap);
+            // Frames that the kernel has queued are out of date by the time the interface is set up
+            // again.
+            self.rx_batch.drain(tap);
         }
         self.up = up;
     }
@@ -139,15 +142,15 @@ impl Port for TapPort {
 
     fn ingress(&mut self, station: &mut Station) -> Result<Moved, NotSent> {
         let Some(tap) = &self.tap else { return Ok(Moved::default()) };
-        let unusable = self.taken.fill(tap, station.bus().max_frame());
-        if self.taken.is_empty() {
-            // Nobody says when it is set down or deleted.
+        let unusable = self.rx_batch.fill(tap, station.bus().max_frame());
+        if self.rx_batch.is_empty() {
+            // No event says that the interface was set down or deleted.
             self.changed |= state(tap) != Some(true);
             return Ok(Moved { dropped: unusable, ..Moved::default() });
         }
         station.set_capabilities(self.capabilities);
         let before = station.stats();
-        let sent = station.send_offload_burst(self.taken.requests());
+        let sent = station.send_offload_burst(self.rx_batch.requests());
         let mut moved = sent_since(&before, &station.stats());
         moved.dropped += unusable;
         match sent {
@@ -162,18 +165,18 @@ impl Port for TapPort {
 
     fn egress(&mut self, station: &mut Station) -> Moved {
         let Some(tap) = &self.tap else { return Moved::default() };
-        self.outgoing.clear();
-        if station.recv_into(&mut self.outgoing, BURST) == 0 {
+        self.burst.clear();
+        if station.recv_into(&mut self.burst, EGRESS_BURST) == 0 {
             return Moved::default();
         }
         let mut kernel = Kernel { tap, moved: Moved::default(), down: false };
         if self.capabilities == Capabilities::NONE {
-            for frame in &self.outgoing {
+            for frame in &self.burst {
                 kernel.receive(&[IoSlice::new(frame.bytes)], 1);
             }
         } else {
             station.set_capabilities(self.capabilities);
-            kernel.receive_verified(&self.outgoing, station);
+            kernel.receive_verified(&self.burst, station);
         }
         let Kernel { moved, down, .. } = kernel;
         self.changed |= down;
@@ -185,18 +188,18 @@ impl Port for TapPort {
     }
 
     fn arm(&mut self) -> bool {
-        // The descriptor stays readable while there is something.
+        // The descriptor stays readable while there are frames.
         false
     }
 
     fn disarm(&mut self) {}
 
     fn descriptors<'p>(&'p self, watch: &mut dyn FnMut(BorrowedFd<'p>)) {
-        watch(self.watch.0.as_fd());
+        watch(self.epoll.0.as_fd());
     }
 }
 
-/// What became of the frames of a burst, by the station's own account.
+/// Returns what became of the frames of a burst, by the station's counters before and after it.
 fn sent_since(before: &Stats, after: &Stats) -> Moved {
     let taken = |stats: &Stats| stats.tx_packets + stats.tx_link_down;
     let dropped = |stats: &Stats| stats.tx_refused + stats.tx_offload_refused + stats.tx_busy;
@@ -216,7 +219,8 @@ struct Kernel<'t> {
 }
 
 impl Kernel<'_> {
-    /// Hands frames to the kernel, with what the station found of them, and runs of TCP segments as one.
+    /// Hands frames to the kernel, marked with what the station verified, and runs of TCP segments
+    /// as one super-frame.
     fn receive_verified(&mut self, frames: &Burst, station: &Station) {
         let mut run: Option<Run<'_>> = None;
         for frame in frames {
@@ -263,14 +267,15 @@ impl Kernel<'_> {
         self.receive(&[IoSlice::new(&header), IoSlice::new(frame)], 1);
     }
 
-    /// Hands what lies in `parts` to the kernel: `frames` as they were on the bus.
+    /// Hands the parts of one packet to the kernel. It stands for `frames` frames of the bus.
     fn receive(&mut self, parts: &[IoSlice<'_>], frames: usize) {
         let written =
             if self.down { Err(io::ErrorKind::NetworkDown.into()) } else { self.tap.write_vectored(parts) };
         match written {
             Ok(_) => self.moved.frames += frames,
             Err(error) => {
-                // Down or gone; the next look tells which. Otherwise the kernel did not like the frame, or is short of memory.
+                // The interface is down or deleted; the next service finds which. Otherwise the
+                // kernel rejects the frame, or is short of memory.
                 self.down |= matches!(error.raw_os_error(), Some(libc::EIO | libc::EBADFD));
                 self.moved.dropped += frames;
             }

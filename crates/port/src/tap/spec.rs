@@ -1,33 +1,34 @@
-//! `tap:key=value,...` as it is written.
+//! The syntax of a TAP port, `tap:key=value,...`.
 
 use std::str::FromStr;
 
 use shmbus::MacAddr6;
 use tapdev::MAX_NAME;
 
+use crate::error::ParsePortError;
 use crate::keys::{Keys, refused};
-use crate::parse::ParsePortError;
 
 const KEYS: [&str; 4] = ["name", "mac", "offload", "learn"];
 
-/// One of the kernel's TAP interfaces, as it is to be.
+/// A TAP interface of the kernel as it is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TapSpec {
-    /// What the kernel is to call it.
+    /// The interface's name in the kernel.
     pub name: String,
-    /// Its address, if it is to have a certain one; the kernel makes up another each time.
+    /// The interface's address in the kernel and on the bus; `None`: random ones.
     pub mac: Option<MacAddr6>,
-    /// Whether the kernel may leave checksums and the cutting of TCP to its station.
+    /// Whether the kernel leaves checksums and TCP segmentation to the station of the port.
     pub offload: bool,
-    /// Whether it gets only what it needs.
+    /// Whether the kernel receives only what it needs, as from a switch.
     pub learn: bool,
 }
 
 impl TapSpec {
-    /// Reads the settings of the interface `name`; the kernel calls it the same unless they say otherwise.
+    /// Parses the settings of the interface `name`. Unless they set another name, the kernel uses
+    /// this one.
     ///
     /// # Errors
-    /// When there is no such setting, or it does not take this value.
+    /// [`ParsePortError`] when there is no such setting, or the setting does not take this value.
     pub fn of_interface<'s>(
         name: &str,
         settings: impl IntoIterator<Item = (&'s str, &'s str)>,
@@ -50,7 +51,7 @@ impl TapSpec {
 impl FromStr for TapSpec {
     type Err = ParsePortError;
 
-    /// Reads what follows `tap:`. All keys may be missing.
+    /// Parses what follows `tap:`. Every key has a default.
     fn from_str(text: &str) -> Result<Self, ParsePortError> {
         Self::new(&Keys::parse("tap", &KEYS, text)?, "tap0")
     }
@@ -65,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_needed() {
+    fn every_key_has_a_default() {
         assert_eq!(
             parse(""),
             Ok(TapSpec { name: "tap0".to_owned(), mac: None, offload: true, learn: false })
@@ -80,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn an_error_names_what_is_wrong() {
         for (text, words) in [
             ("tap0", "'tap0' is not key=value"),
             ("nmae=tap0", "a tap port has no key 'nmae' (did you mean 'name'?)"),
