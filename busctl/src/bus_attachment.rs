@@ -3,12 +3,12 @@
 //! An interface is run meanwhile: its record is followed (up and down, bus, MAC, flags, media), and the counters are written
 //! where `show` finds them. A verb just sends, receives, and calls `follow` in its loop.
 
-use node::Counters;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use iphost::{Attachment, Closed};
+use node::Counters;
 use port::BusRemoval;
 use shmbus::offload::{Capabilities, TxRequest};
 use shmbus::phy::{Bursts, OutFrames};

@@ -1,10 +1,10 @@
 //! How much goes through in a second, for who looks again and again.
 
-use node::Counters;
 use std::collections::HashMap;
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
 
+use node::Counters;
 use serde::Serialize;
 use shmbus::{Bus, OpenError, Tap};
 

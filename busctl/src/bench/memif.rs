@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use memif::{Client, Event, Link, Role, RxQueue, Server, TxQueue};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use port::memif::MemifSpec;
 
 use super::backoff::Backoff;
 use super::frames::{MIN_FRAME, Sent, Source, Tally};
@@ -15,7 +16,6 @@ use super::job::Reported;
 use super::reception::Reception;
 use super::start_stop::StartStop;
 use super::{Load, Manner, RxMode, cpu};
-use port::memif::MemifSpec;
 
 /// How long the two ends may take to find each other.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,11 +1,11 @@
 //! One end of a measurement by itself, where the other is another program: a rump kernel, VPP, testpmd.
 
 use ::memif::Role;
+use port::memif::MemifSpec;
 
 use super::start_stop::StartStop;
 use super::{MemifManner, Plan, Report, Sender, Subject, bus, cpu, memif};
 use crate::misuse::OrMisuse as _;
-use port::memif::MemifSpec;
 
 /// Which end is ours, and where the other is to be found: the path of a bus, or a memif interface as in `attach`.
 #[derive(Clone, Debug)]

@@ -2,9 +2,9 @@
 
 mod memif;
 
-use node::Counters;
 use std::fmt;
 
+use node::Counters;
 use serde::Serialize;
 use shmbus::MacAddr6;
 use shmbus::offload::Capabilities;

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use node::{self, CloseReason, Counters, Node, PortId, PortStats};
+use port::memif::{Sockets, View};
+use port::{Learning, Port, tap};
 use shmbus::Bus;
 
 use crate::registry::file_stamp::FileStamp;
@@ -12,9 +15,6 @@ use crate::registry::runner::{News, RunningInterface};
 use crate::registry::{
     InterfaceName, Kind, MemifReport, PortSettings, Record, Registry, RegistryError, Socket,
 };
-use node::{self, CloseReason, Counters, Node, PortId, PortStats};
-use port::memif::{Sockets, View};
-use port::{Learning, Port, tap};
 
 /// The permissions of a bus that is made for want of one.
 const MODE: u32 = 0o600;

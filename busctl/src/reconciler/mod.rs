@@ -11,15 +11,15 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use node::{Event, Node, NodeOptions};
+use port::ReportOnce;
+use port::memif::Sockets;
 
 use self::managed::{Managed, Shared};
 use self::registry_watch::RegistryWatch;
 use crate::output;
 use crate::registry::runner::News;
 use crate::registry::{InterfaceName, Kind, Registry, RegistryError};
-use node::{Event, Node, NodeOptions};
-use port::ReportOnce;
-use port::memif::Sockets;
 
 /// How often everything is looked at, although nobody said that it has changed.
 const LOOK: Duration = Duration::from_secs(1);

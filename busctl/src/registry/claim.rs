@@ -4,7 +4,6 @@
 //! lock with the process, however it ends, so a claim never outlives its holder; the pid is there only to be told. The lock
 //! is taken under the registry's, which keeps two that want it, and `destroy`, apart.
 
-use node::Counters;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -13,6 +12,8 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use node::Counters;
 
 use super::counters::Report;
 use super::error::RegistryError;

@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
 use node::Counters;
+use serde::{Deserialize, Serialize};
 
 use super::error::RegistryError;
 use super::file;

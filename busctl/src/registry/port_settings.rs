@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use port::ParsePortError;
+use port::memif::MemifSpec;
+use port::tap::TapSpec;
 use serde::{Deserialize, Serialize};
 
 use super::name::{InterfaceName, Kind};
 use super::settings::{KeyValue, SettingError};
-use port::ParsePortError;
-use port::memif::MemifSpec;
-use port::tap::TapSpec;
 
 /// The keys that an interface's name has the values of.
 const IN_THE_NAME: [&str; 3] = ["id", "socket", "socket-abstract"];

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use memif::Role;
+use port::memif::MemifSpec;
+use port::tap::TapSpec;
 use serde::{Deserialize, Serialize};
 use shmbus::MacAddr6;
 use shmbus::offload::Capabilities;
@@ -11,8 +13,6 @@ use super::name::{InterfaceName, Kind};
 use super::port_settings::PortSettings;
 use super::settings::{KeyValue, SettingError};
 use super::{capabilities, mac};
-use port::memif::MemifSpec;
-use port::tap::TapSpec;
 
 /// The longest path of a bus, in bytes, as shmif has it.
 pub(crate) const LINKSTR_MAX: usize = 1024;

@@ -5,11 +5,11 @@
 //! went ([`did`](RunningInterface::did)): somebody may be waiting for it. What went wrong is to be tried again. When the interface is
 //! destroyed, it is let go of.
 
-use node::Counters;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
+use node::Counters;
 use port::ReportOnce;
 
 use crate::misuse::{misuse, sentence};

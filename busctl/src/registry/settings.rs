@@ -2,13 +2,13 @@
 
 use std::str::FromStr;
 
+use port::ParsePortError;
 use shmbus::offload::ParseCapabilitiesError;
 
 use super::capabilities;
 use super::mac::{self, MacError};
 use super::name::InterfaceName;
 use super::record::{Media, Shmif};
-use port::ParsePortError;
 
 /// One setting as it was typed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,9 +6,8 @@
 use std::path::Path;
 
 use memif::{OptionsError, SocketAddr};
-use serde::{Deserialize, Serialize};
-
 use port::memif::DEFAULT_SOCKET;
+use serde::{Deserialize, Serialize};
 
 /// A socket, and its number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

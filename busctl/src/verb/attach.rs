@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 
 use anyhow::Context as _;
+use port::PortSpec;
 
 use self::lan::Lan;
 use crate::bus_argument::BusArgument;
@@ -15,7 +16,6 @@ use crate::node_threads::Threads;
 use crate::output;
 use crate::process::shutdown::Shutdown;
 use crate::registry::runner::{Destroyed, INTERVAL};
-use port::PortSpec;
 
 /// Join ports to a bus until stopped
 ///

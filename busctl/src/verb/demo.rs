@@ -9,12 +9,11 @@ use std::io;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
+use shmbus::Bus;
 
 use self::peers::Cast;
 use self::progress::Progress;
 use self::report::{Ping, Recording, Report};
-use shmbus::Bus;
-
 use crate::bus_file;
 use crate::context::Context;
 use crate::process::shutdown::Shutdown;

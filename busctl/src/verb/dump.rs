@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use clap::ValueHint;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use port::BusRemoval;
 use shmbus::{Burst, MAX_SLEEP, WaitError};
 
 use self::files::Turns;
@@ -28,7 +29,6 @@ use crate::bus_argument::BusArgument;
 use crate::context::Context;
 use crate::output::{self, ReaderGone};
 use crate::process::shutdown::Shutdown;
-use port::BusRemoval;
 
 /// Frames read in one go.
 const BURST: usize = 256;

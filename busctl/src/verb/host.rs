@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
+use iphost::{ECHO_PORT, HostAddress, Nic, Services, Stack, Transfer, count_up};
 use shmbus::SendError;
 
 use self::commands::Commands;
@@ -20,7 +21,6 @@ use crate::misuse::misuse;
 use crate::output;
 use crate::plug::{Plug, Plugged};
 use crate::process::shutdown::Shutdown;
-use iphost::{ECHO_PORT, HostAddress, Nic, Services, Stack, Transfer, count_up};
 
 /// The longest sleep when nothing is due.
 const LONG: Duration = Duration::from_secs(1);

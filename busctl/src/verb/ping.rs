@@ -7,13 +7,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
+use iphost::{HostAddress, Nic, PingPlan, Pinger, Reply, Stack, largest_payload};
 
 use crate::context::Context;
 use crate::misuse::misuse;
 use crate::output;
 use crate::plug::{Plug, Plugged};
 use crate::process::shutdown::Shutdown;
-use iphost::{HostAddress, Nic, PingPlan, Pinger, Reply, Stack, largest_payload};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long a reply is waited for awake: falling asleep and being woken would be a good part of the time measured.

@@ -10,11 +10,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use capture::Pace;
 use clap::ValueHint;
 use serde::Serialize;
 
 use self::batch::Batch;
-
 use self::progress::Progress;
 use self::source::{Skipped, Source};
 use crate::bus_argument::BusArgument;
@@ -24,7 +24,6 @@ use crate::misuse::OrMisuse as _;
 use crate::output;
 use crate::process::shutdown::Shutdown;
 use crate::registry::runner::INTERVAL;
-use capture::Pace;
 
 /// Put the frames of a capture on a bus
 ///

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
+use node::{self, CloseReason, Counters, Event, Node, PortId, PortStats};
+use port::{self, PortOptions, PortSpec};
 use shmbus::{BusOptions, MacAddr6, Station};
 
 use super::Args;
@@ -16,8 +18,6 @@ use crate::context::Context;
 use crate::output;
 use crate::registry::runner::{Destroyed, News, RunningInterface, plugged_in};
 use crate::registry::{Media, Record};
-use node::{self, CloseReason, Counters, Event, Node, PortId, PortStats};
-use port::{self, PortOptions, PortSpec};
 
 /// See the module.
 pub(super) struct Lan<'a> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use capture::CaptureReader;
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle, presets};
 use serde::Serialize;
 use tempfile::TempPath;
@@ -13,7 +14,6 @@ use tempfile::TempPath;
 use crate::bus_file::BusView;
 use crate::misuse::OrMisuse as _;
 use crate::output;
-use capture::CaptureReader;
 
 /// A line below the header, and nothing else that is no content.
 const STYLE: TableStyle = presets::NOTHING.header_separator(LineStyle::new('─', '─', '─', '─'));

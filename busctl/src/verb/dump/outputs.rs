@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::anyhow;
+use capture::{Account, CaptureWriter, CapturedInterface, Format};
 use shmbus::{BusState, Frame};
 
 use super::Args;
@@ -15,7 +16,6 @@ use super::write_behind::{Behind, Sink};
 use crate::misuse::misuse;
 use crate::output;
 use crate::style::Palette;
-use capture::{Account, CaptureWriter, CapturedInterface, Format};
 
 /// Text, a capture, or both.
 pub(super) struct Outlets {

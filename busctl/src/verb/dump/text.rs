@@ -2,11 +2,11 @@
 
 use std::io::{self, Write};
 
+use capture::Summary;
 use serde::Serialize;
 use shmbus::{BusState, Frame};
 
 use crate::style::Palette;
-use capture::Summary;
 
 /// Which form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
+use iphost::{HostAddress, Nic, PingPlan, Pinger, Report, Stack};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
 use crate::output;
-use iphost::{HostAddress, Nic, PingPlan, Pinger, Report, Stack};
 
 /// Requests of a ping, unless the command says how many.
 const COUNT: u64 = 3;

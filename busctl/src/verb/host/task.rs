@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use anyhow::anyhow;
+use iphost::{HostAddress, Nic, Source, Stack, Transfer};
 
 use super::commands::Commands;
 use crate::misuse::misuse;
 use crate::size;
-use iphost::{HostAddress, Nic, Source, Stack, Transfer};
 
 /// One of these, or nothing.
 pub(super) enum Errand {

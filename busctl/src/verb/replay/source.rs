@@ -5,11 +5,11 @@ use std::io::{self, Read, Seek as _};
 use std::path::Path;
 
 use anyhow::bail;
+use capture::CaptureReader;
 use serde::Serialize;
 use shmbus::{MAX_FRAME, MIN_FRAME};
 
 use super::batch::Batch;
-use capture::CaptureReader;
 
 /// Frames that were not sent as they were on the wire.
 #[derive(Debug, Default, Serialize)]
