@@ -10,19 +10,19 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use port::memif::MemifSpec;
 
-use super::backoff::Backoff;
-use super::frames::{MIN_FRAME, Sent, Source, Tally};
-use super::job::Reported;
+use super::cpu::Backoff;
+use super::frames::{Generator, MIN_FRAME, Sent, Tally};
+use super::protocol::Reported;
 use super::reception::Reception;
 use super::start_stop::StartStop;
-use super::{Load, Manner, RxMode, cpu};
+use super::{EndOptions, Load, RxMode, cpu};
 
 /// How long the two ends may take to find each other.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one that is started alone waits for its peer at a time: it may be told to stop.
 const LOOK: Duration = Duration::from_millis(100);
 /// The longest sleep of a receiver, in milliseconds: real peers may publish just as the interrupt is armed and not see it.
-const NAP: u8 = 10;
+const MAX_SLEEP: u8 = 10;
 /// How long a peer may take for what is left in the ring.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -56,7 +56,7 @@ impl Endpoint {
     fn link(&mut self, start_stop: &StartStop) -> anyhow::Result<Link> {
         let begin = Instant::now();
         let mut refused = None;
-        while !start_stop.is_closed() && (start_stop.time().is_some() || begin.elapsed() < CONNECT_TIMEOUT) {
+        while !start_stop.is_stopped() && (start_stop.time().is_some() || begin.elapsed() < CONNECT_TIMEOUT) {
             match self.wait(LOOK)? {
                 Some(Event::Connected { link, .. }) => return Ok(link),
                 Some(Event::Refused { reason, .. }) => refused = Some(reason),
@@ -81,25 +81,25 @@ pub(super) fn connect(spec: &str, start_stop: &StartStop) -> anyhow::Result<(End
 pub(super) fn send(
     spec: &str,
     load: Load,
-    manner: Manner,
+    options: EndOptions,
     start_stop: &StartStop,
-) -> anyhow::Result<(Reported<Sent>, Held)> {
+) -> anyhow::Result<(Reported<Sent>, PendingTx)> {
     let (endpoint, mut link) = connect(spec, start_stop)?;
-    let meter = start_stop.pass()?;
-    let what = on_threads(&mut link.tx, 0, |queue| send_on(queue, load, manner, start_stop))?;
+    let meter = start_stop.wait_for_start()?;
+    let results = on_threads(&mut link.tx, 0, |queue| send_on(queue, load, options, start_stop))?;
     let usage = start_stop.usage(&meter);
-    Ok((Reported { what, usage }, Held { link, _endpoint: endpoint }))
+    Ok((Reported { results, usage }, PendingTx { link, _endpoint: endpoint }))
 }
 
 /// What a sender has to keep until its peer has everything.
-pub(super) struct Held {
+pub(super) struct PendingTx {
     link: Link,
     _endpoint: Endpoint,
 }
 
-impl Held {
+impl PendingTx {
     /// Waits until all is taken, or nobody wants it any more.
-    pub(super) fn let_go(mut self, start_stop: &StartStop) {
+    pub(super) fn drain(mut self, start_stop: &StartStop) {
         let begin = Instant::now();
         let drained = |queue: &mut TxQueue| {
             // Without a link there is nobody to take anything.
@@ -113,13 +113,18 @@ impl Held {
     }
 }
 
-fn send_on(queue: &mut TxQueue, load: Load, manner: Manner, start_stop: &StartStop) -> anyhow::Result<Sent> {
-    let mut source = Source::new(load, start_stop);
+fn send_on(
+    queue: &mut TxQueue,
+    load: Load,
+    options: EndOptions,
+    start_stop: &StartStop,
+) -> anyhow::Result<Sent> {
+    let mut generator = Generator::new(load, start_stop);
     let mut backoff = Backoff::default();
-    while let Some(frames) = source.next_burst() {
+    while let Some(frames) = generator.next_burst() {
         let mut burst = queue.burst()?;
         for frame in frames {
-            let taken = if manner.memif.zero_copy {
+            let taken = if options.memif.zero_copy {
                 // As a program does that makes its frames in place: what is in the buffer already is the payload.
                 burst.reserve(frame.len()).map(|mut slot| slot.write(&frame[..MIN_FRAME])).is_some()
             } else {
@@ -130,25 +135,25 @@ fn send_on(queue: &mut TxQueue, load: Load, manner: Manner, start_stop: &StartSt
             }
         }
         let sent = burst.publish();
-        source.sent(sent);
+        generator.sent(sent);
         if sent == 0 {
-            source.rest();
+            generator.rest();
         }
         backoff.note(sent);
     }
-    Ok(source.result())
+    Ok(generator.result())
 }
 
 pub(super) fn receive(
     spec: &str,
     load: Load,
-    manner: Manner,
+    options: EndOptions,
     start_stop: &StartStop,
 ) -> anyhow::Result<Reported<Tally>> {
     let (_endpoint, mut link) = connect(spec, start_stop)?;
-    let meter = start_stop.pass()?;
-    let what = on_threads(&mut link.rx, 1, |queue| receive_on(queue, load, manner, start_stop))?;
-    Ok(Reported { what, usage: start_stop.usage(&meter) })
+    let meter = start_stop.wait_for_start()?;
+    let results = on_threads(&mut link.rx, 1, |queue| receive_on(queue, load, options, start_stop))?;
+    Ok(Reported { results, usage: start_stop.usage(&meter) })
 }
 
 /// Does the work for each queue, and where there are several, each on a thread of its own. Senders (`side` 0) and receivers
@@ -179,11 +184,11 @@ fn on_threads<Q: Send, T: Send>(
 fn receive_on(
     queue: &mut RxQueue,
     load: Load,
-    manner: Manner,
+    options: EndOptions,
     start_stop: &StartStop,
 ) -> anyhow::Result<Tally> {
     // In place, only what is to be known is looked at.
-    let mut frame = vec![0; if manner.memif.zero_copy { MIN_FRAME } else { load.frame.max(MIN_FRAME) }];
+    let mut frame = vec![0; if options.memif.zero_copy { MIN_FRAME } else { load.frame.max(MIN_FRAME) }];
     let mut tally = Tally::default();
     let mut reception = Reception::new(start_stop);
     let mut backoff = Backoff::default();
@@ -198,7 +203,7 @@ fn receive_on(
         if reception.is_over(frames, &mut tally) {
             return Ok(tally);
         }
-        match manner.rx_mode {
+        match options.rx_mode {
             RxMode::Polling => backoff.note(frames),
             RxMode::Interrupt if frames == 0 => sleep(queue)?,
             RxMode::Interrupt => {}
@@ -209,7 +214,7 @@ fn receive_on(
 /// Sleeps until something may have come.
 pub(super) fn sleep(queue: &mut RxQueue) -> anyhow::Result<()> {
     if !queue.arm()? {
-        match poll(&mut [PollFd::new(queue.as_fd(), PollFlags::POLLIN)], PollTimeout::from(NAP)) {
+        match poll(&mut [PollFd::new(queue.as_fd(), PollFlags::POLLIN)], PollTimeout::from(MAX_SLEEP)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error).context("cannot wait for packets"),
         }

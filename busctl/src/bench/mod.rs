@@ -3,7 +3,6 @@
 //! Every frame carries a sequence number, so what is lost is counted and not guessed. The parent starts the processes,
 //! lets them loose when all are ready, and adds up what they report; see `worker` for how they talk.
 
-mod backoff;
 mod bus;
 mod cpu;
 mod frames;
@@ -11,11 +10,11 @@ mod job;
 mod latency;
 mod memif;
 mod one_sided;
+mod protocol;
 mod reception;
 mod report;
 mod run;
 mod start_stop;
-mod usage;
 mod worker;
 
 use std::time::Duration;
@@ -24,21 +23,21 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use job::work;
-pub(crate) use one_sided::{End, measure_alone};
+pub(crate) use one_sided::{End, measure_one_sided};
 pub(crate) use report::{LatencyReport, Report};
-pub(crate) use run::{Subject, measure, measure_latency};
+pub(crate) use run::{Topology, measure, measure_latency};
 
 /// What is to be measured.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     /// Over which way the frames go.
-    pub subject: Subject,
+    pub topology: Topology,
     /// The frames and how they are sent.
     pub load: Load,
     /// Stations on the bus, the sender included: at least 2.
     pub stations: usize,
     /// How both ends go about it.
-    pub manner: Manner,
+    pub options: EndOptions,
 }
 
 /// The frames and how they are sent.
@@ -58,20 +57,20 @@ pub(crate) struct Load {
 
 /// How both ends go about it.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Manner {
+pub(crate) struct EndOptions {
     /// Whether a receiver that has nothing to do polls or sleeps.
     pub rx_mode: RxMode,
     /// Bus: the receivers are read-only taps, and not stations.
     pub taps: bool,
     /// How memif is used.
-    pub memif: MemifManner,
+    pub memif: MemifOptions,
 }
 
 /// What a receiver does that has nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum RxMode {
-    /// It looks again
+    /// It polls again
     Polling,
     /// It sleeps until it is woken
     Interrupt,
@@ -79,7 +78,7 @@ pub(crate) enum RxMode {
 
 /// How memif is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct MemifManner {
+pub(crate) struct MemifOptions {
     /// Which side the sender is.
     pub sender: Sender,
     /// Descriptors in a ring, as a power of two.

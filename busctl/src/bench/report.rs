@@ -3,16 +3,16 @@
 use serde::Serialize;
 
 use super::frames::{Sent, Tally};
-use super::job::Reported;
 use super::latency::RoundTrips;
-use super::{MemifManner, Plan, RxMode, Subject};
+use super::protocol::Reported;
+use super::{MemifOptions, Plan, RxMode, Topology};
 
 /// What was measured. With several receivers, what concerns them is the sum over them. What is not known is `None`: where
 /// only one end is ours, what the other did.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
     /// What was measured.
-    pub bench: Subject,
+    pub bench: Topology,
     /// Bytes in a frame.
     pub frame: usize,
     /// Frames handed over at once.
@@ -44,15 +44,15 @@ pub(crate) struct Report {
     pub taps: Option<bool>,
     /// How memif was used, if it was.
     #[serde(flatten)]
-    pub memif: Option<MemifManner>,
+    pub memif: Option<MemifOptions>,
 }
 
 impl Report {
     /// A report of nothing yet.
     fn blank(plan: &Plan, seconds: f64) -> Self {
-        let (load, manner) = (plan.load, plan.manner);
+        let (load, options) = (plan.load, plan.options);
         Self {
-            bench: plan.subject,
+            bench: plan.topology,
             frame: load.frame,
             burst: load.burst,
             stations: plan.stations,
@@ -65,23 +65,23 @@ impl Report {
             rx_pps: None,
             tx_cpu_seconds: None,
             rx_cpu_seconds: None,
-            rx_mode: manner.rx_mode,
-            taps: (plan.subject == Subject::Bus).then_some(manner.taps),
-            memif: (plan.subject == Subject::Memif).then_some(manner.memif),
+            rx_mode: options.rx_mode,
+            taps: (plan.topology == Topology::Bus).then_some(options.taps),
+            memif: (plan.topology == Topology::Memif).then_some(options.memif),
         }
     }
 
     /// Of both ends.
     pub(super) fn new(plan: &Plan, sender: &Reported<Sent>, receivers: &[Reported<Tally>]) -> Self {
         let lost = |receiver: &Reported<Tally>| -> u64 {
-            receiver.what.iter().zip(&sender.what).map(|(tally, sent)| tally.lost(sent.frames)).sum()
+            receiver.results.iter().zip(&sender.results).map(|(tally, sent)| tally.lost(sent.frames)).sum()
         };
-        let tallies = || receivers.iter().flat_map(|receiver| &receiver.what);
+        let tallies = || receivers.iter().flat_map(|receiver| &receiver.results);
         let rate = |tally: &Tally| per_second(tally.received, tally.time.as_secs_f64());
         Self {
             received: Some(tallies().map(|tally| tally.received).sum()),
             lost: Some(receivers.iter().map(lost).sum()),
-            misordered: tallies().map(|tally| tally.misordered + tally.strangers).sum(),
+            misordered: tallies().map(|tally| tally.misordered + tally.foreign).sum(),
             rx_pps: Some(tallies().map(rate).sum::<f64>().round()),
             rx_cpu_seconds: Some(
                 receivers.iter().map(|receiver| receiver.usage.cpu.as_secs_f64()).sum::<f64>(),
@@ -92,8 +92,8 @@ impl Report {
 
     /// Of the sender only.
     pub(super) fn of_sender(plan: &Plan, sender: &Reported<Sent>) -> Self {
-        let seconds = sender.what.iter().map(|sent| sent.time.as_secs_f64()).fold(0.0, f64::max);
-        let sent = sender.what.iter().map(|sent| sent.frames).sum();
+        let seconds = sender.results.iter().map(|sent| sent.time.as_secs_f64()).fold(0.0, f64::max);
+        let sent = sender.results.iter().map(|sent| sent.frames).sum();
         Self {
             sent: Some(sent),
             tx_pps: Some(per_second(sent, seconds).round()),
@@ -104,10 +104,10 @@ impl Report {
 
     /// Of a receiver only. The frames of somebody else carry no numbers that could tell what was lost.
     pub(super) fn of_receiver(plan: &Plan, receiver: &Reported<Tally>) -> Self {
-        let tallies = &receiver.what;
+        let tallies = &receiver.results;
         let seconds = tallies.iter().map(|tally| tally.time.as_secs_f64()).fold(0.0, f64::max);
-        let frames = tallies.iter().map(|tally| tally.received + tally.strangers).sum();
-        let numbered = tallies.iter().all(|tally| tally.strangers == 0);
+        let frames = tallies.iter().map(|tally| tally.received + tally.foreign).sum();
+        let numbered = tallies.iter().all(|tally| tally.foreign == 0);
         Self {
             received: Some(frames),
             lost: numbered.then(|| tallies.iter().map(|tally| tally.gaps).sum()),
@@ -128,7 +128,7 @@ fn per_second(frames: u64, seconds: f64) -> f64 {
 #[expect(missing_docs, reason = "the names say it: round trip or one way, and which quantile")]
 pub(crate) struct LatencyReport {
     /// What was measured.
-    pub bench: Subject,
+    pub bench: Topology,
     /// Bytes in a frame.
     pub frame: usize,
     /// Whether both ends poll or sleep.
@@ -154,13 +154,13 @@ pub(crate) struct LatencyReport {
 }
 
 impl LatencyReport {
-    pub(super) fn new(plan: &Plan, asker: &Reported<RoundTrips>, others: &[Reported<()>]) -> Option<Self> {
-        let RoundTrips { trips, lost, there, back } = *asker.what.first()?;
+    pub(super) fn new(plan: &Plan, sender: &Reported<RoundTrips>, others: &[Reported<()>]) -> Option<Self> {
+        let RoundTrips { trips, lost, there, back } = *sender.results.first()?;
         Some(Self {
-            bench: plan.subject,
+            bench: plan.topology,
             frame: plan.load.frame,
-            rx_mode: plan.manner.rx_mode,
-            seconds: asker.usage.wall.as_secs_f64(),
+            rx_mode: plan.options.rx_mode,
+            seconds: sender.usage.wall.as_secs_f64(),
             round_trips: trips,
             lost,
             rtt_min_us: back.min,
@@ -171,7 +171,7 @@ impl LatencyReport {
             oneway_p50_us: there.p50,
             oneway_p99_us: there.p99,
             oneway_max_us: there.max,
-            tx_cpu_seconds: asker.usage.cpu.as_secs_f64(),
+            tx_cpu_seconds: sender.usage.cpu.as_secs_f64(),
             rx_cpu_seconds: others.iter().map(|other| other.usage.cpu.as_secs_f64()).sum(),
         })
     }

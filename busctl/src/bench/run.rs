@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use shmbus::Bus;
 
 use super::frames::{Sent, Tally};
-use super::job::{Job, Medium, Reported, Role};
 use super::latency::RoundTrips;
+use super::protocol::{Job, Medium, Reported, Role};
 use super::worker::Worker;
 use super::{LatencyReport, Plan, Report, Sender};
 use crate::process::shutdown::Shutdown;
@@ -18,7 +18,7 @@ use crate::process::shutdown::Shutdown;
 /// Which way the frames go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Subject {
+pub(crate) enum Topology {
     /// From one station on a bus to the others
     Bus,
     /// From one process to another over memif
@@ -59,36 +59,36 @@ fn run<F: DeserializeOwned, O: DeserializeOwned>(
 ) -> anyhow::Result<Run<F, O>> {
     let folder = temporary_folder()?;
     let bus = folder.path().join("bus");
-    let job = |role, medium, cpu| Job { role, medium, load: plan.load, manner: plan.manner, cpu };
-    match plan.subject {
-        Subject::Bus => {
+    let job = |role, medium, cpu| Job { role, medium, load: plan.load, options: plan.options, cpu };
+    match plan.topology {
+        Topology::Bus => {
             Bus::open_or_create(&bus, 0o600)?;
             let medium = || Medium::Bus { path: bus.clone() };
             let others: Vec<Job> = (1..plan.stations).map(|cpu| job(other, medium(), Some(cpu))).collect();
-            together(&job(first, medium(), Some(0)), &others, stop)
+            run_workers(&job(first, medium(), Some(0)), &others, stop)
         }
-        Subject::Memif => {
-            let [sender, receiver] = match plan.manner.memif.sender {
+        Topology::Memif => {
+            let [sender, receiver] = match plan.options.memif.sender {
                 Sender::Client => ["client", "server"],
                 Sender::Server => ["server", "client"],
             };
             let medium = |role| Medium::Memif { spec: spec(plan, role, 0, folder.path()) };
             let other = job(other, medium(receiver), Some(1));
-            together(&job(first, medium(sender), Some(0)), &[other], stop)
+            run_workers(&job(first, medium(sender), Some(0)), &[other], stop)
         }
-        Subject::Adapter => {
+        Topology::Adapter => {
             let ports = [0, 1].map(|id| format!("memif:{}", spec(plan, "server", id, folder.path())));
             let _node = Worker::node(&bus, &ports, stop)?;
             let medium = |id| Medium::Memif { spec: spec(plan, "client", id, folder.path()) };
             // Three processes on what may be two processors: the system knows best who waits for whom.
-            together(&job(first, medium(0), None), &[job(other, medium(1), None)], stop)
+            run_workers(&job(first, medium(0), None), &[job(other, medium(1), None)], stop)
         }
     }
 }
 
 /// A memif interface of the measurement, in the form of `attach`.
 fn spec(plan: &Plan, role: &str, id: u32, folder: &Path) -> String {
-    let memif = plan.manner.memif;
+    let memif = plan.options.memif;
     let keys = match role {
         "client" => {
             let (rsize, bsize, queues) = (memif.rsize, memif.bsize, memif.queues);
@@ -108,7 +108,7 @@ fn temporary_folder() -> anyhow::Result<tempfile::TempDir> {
 }
 
 /// Starts the processes, lets them loose when all are ready, and gathers what they say.
-fn together<F: DeserializeOwned, O: DeserializeOwned>(
+fn run_workers<F: DeserializeOwned, O: DeserializeOwned>(
     first: &Job,
     others: &[Job],
     stop: &Shutdown,

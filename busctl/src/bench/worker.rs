@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::de::DeserializeOwned;
 
-use super::job::Job;
+use super::protocol::Job;
 use crate::process::shutdown::Shutdown;
 
 fn program() -> anyhow::Result<PathBuf> {

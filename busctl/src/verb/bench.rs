@@ -11,15 +11,15 @@ use serde::Serialize;
 
 use self::table::Row;
 use crate::bench::{
-    self, End, LatencyReport, Load, MIN_FRAME, MIN_LATENCY_FRAME, Manner, MemifManner, Plan, Report, RxMode,
-    Sender, Subject,
+    self, End, EndOptions, LatencyReport, Load, MIN_FRAME, MIN_LATENCY_FRAME, MemifOptions, Plan, Report,
+    RxMode, Sender, Topology,
 };
 use crate::context::Context;
 use crate::misuse::OrMisuse as _;
 use crate::output;
 use crate::process::shutdown::Shutdown;
 
-/// Measure the bus, memif, or both together
+/// Measure the bus, memif, or both run_workers
 ///
 /// How many frames a second get through, or with --latency, how long a single one takes. Sender and receivers are processes of
 /// their own, each on a processor of its own where there are enough. Frames carry sequence numbers: what is lost is counted.
@@ -35,7 +35,7 @@ use crate::process::shutdown::Shutdown;
 pub(crate) struct Args {
     /// What to measure
     #[arg(value_name = "bus|memif|adapter", value_enum, hide_possible_values = true)]
-    pub subject: Subject,
+    pub topology: Topology,
 
     /// Bytes in a frame, at least 22 (30 with --latency)
     #[arg(long, value_name = "BYTES", default_value_t = 64)]
@@ -132,7 +132,7 @@ pub(crate) fn run(args: &Args, _context: &Context) -> anyhow::Result<()> {
     }
     let plan = plan(args).misuse()?;
     if let Some(end) = end(args).misuse()? {
-        let report = bench::measure_alone(&plan, &end)?;
+        let report = bench::measure_one_sided(&plan, &end)?;
         return if args.json { Ok(output::print_json(&report)?) } else { print(&report) };
     }
     let stop = Shutdown::on_signals().context("cannot handle signals")?;
@@ -179,7 +179,7 @@ fn measure<R: Row + Serialize>(
 }
 
 fn plan(args: &Args) -> anyhow::Result<Plan> {
-    let longest = if args.subject == Subject::Memif { 65_535 } else { shmbus::MAX_FRAME };
+    let longest = if args.topology == Topology::Memif { 65_535 } else { shmbus::MAX_FRAME };
     let shortest = if args.latency { MIN_LATENCY_FRAME } else { MIN_FRAME };
     if !(shortest..=longest).contains(&args.frame) {
         bail!("--frame {}: frames have {shortest} to {longest} bytes here", args.frame);
@@ -190,7 +190,7 @@ fn plan(args: &Args) -> anyhow::Result<Plan> {
     if !(2..=256).contains(&args.stations) {
         bail!("--stations {}: there are 2 to 256 stations, the sender included", args.stations);
     }
-    if args.stations != 2 && (args.subject != Subject::Bus || args.latency) {
+    if args.stations != 2 && (args.topology != Topology::Bus || args.latency) {
         bail!("--stations {}: only the rates of 'bench bus' can have more than 2", args.stations);
     }
     let seconds = args.seconds.unwrap_or(if args.sweep || args.rounds.is_some() { 0.5 } else { 3.0 });
@@ -199,25 +199,25 @@ fn plan(args: &Args) -> anyhow::Result<Plan> {
     if args.count == Some(0) || args.pps == Some(0) {
         bail!("--count and --pps are at least 1");
     }
-    if args.taps && (args.subject != Subject::Bus || args.latency) {
+    if args.taps && (args.topology != Topology::Bus || args.latency) {
         bail!("--taps: only the rates of 'bench bus' can have them; taps do not answer");
     }
-    let memif = MemifManner {
+    let memif = MemifOptions {
         sender: args.sender,
         rsize: args.rsize,
         bsize: args.bsize,
         queues: args.queues,
         zero_copy: args.zero_copy,
     };
-    if args.subject != Subject::Memif && memif != sweep::USUAL_MEMIF {
+    if args.topology != Topology::Memif && memif != sweep::DEFAULT_MEMIF {
         bail!("--sender, --rsize, --bsize, --queues and --zero-copy are for 'bench memif'");
     }
     if args.queues > 1 && (args.count.is_some() || args.pps.is_some() || args.latency) {
         bail!("--queues {}: --count, --pps and --latency are for one queue", args.queues);
     }
     let load = Load { frame: args.frame, burst: args.burst, time, count: args.count, pps: args.pps };
-    let manner = Manner { rx_mode: args.rx_mode, taps: args.taps, memif };
-    Ok(Plan { subject: args.subject, load, stations: args.stations, manner })
+    let options = EndOptions { rx_mode: args.rx_mode, taps: args.taps, memif };
+    Ok(Plan { topology: args.topology, load, stations: args.stations, options })
 }
 
 /// The end that is asked for, if it is one alone.
@@ -228,11 +228,11 @@ fn end(args: &Args) -> anyhow::Result<Option<End>> {
         (None, Some(place)) => Some(End::Receiver { place: place.clone(), cpu }),
         (None, None) => None,
     };
-    if end.is_some() && args.subject == Subject::Adapter {
+    if end.is_some() && args.topology == Topology::Adapter {
         bail!("--send-to and --receive-from: 'bench bus' or 'bench memif' has one end; an adapter has two");
     }
     if end.is_none() && cpu.is_some() {
-        bail!("--cpu is for --send-to and --receive-from: both ends together are spread by themselves");
+        bail!("--cpu is for --send-to and --receive-from: both ends run_workers are spread by themselves");
     }
     Ok(end)
 }

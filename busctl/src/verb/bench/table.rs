@@ -5,7 +5,7 @@ use std::io::Write as _;
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::bench::{LatencyReport, Report, RxMode, Sender, Subject};
+use crate::bench::{LatencyReport, Report, RxMode, Sender, Topology};
 use crate::output;
 
 /// A line below the header, and nothing else that is no content.
@@ -22,9 +22,9 @@ pub(super) trait Row: Sized {
 impl Row for Report {
     fn header(&self) -> (Vec<&'static str>, usize) {
         let (mut names, words) = match self.bench {
-            Subject::Bus => (vec!["stations", "frame", "burst"], 0),
-            Subject::Memif => (vec!["sender", "how", "frame", "burst", "ring", "queues"], 2),
-            Subject::Adapter => (vec!["frame", "burst"], 0),
+            Topology::Bus => (vec!["stations", "frame", "burst"], 0),
+            Topology::Memif => (vec!["sender", "how", "frame", "burst", "ring", "queues"], 2),
+            Topology::Adapter => (vec!["frame", "burst"], 0),
         };
         names.extend([
             "sent M/s",
@@ -43,7 +43,7 @@ impl Row for Report {
         let Some(first) = several.first() else { return Vec::new() };
         let of = |value: fn(&Self) -> f64| Spread::of(several.iter().map(value));
         let mut cells = match (first.bench, first.memif) {
-            (Subject::Bus, _) => vec![first.stations.to_string()],
+            (Topology::Bus, _) => vec![first.stations.to_string()],
             (_, Some(memif)) => {
                 let sender = if memif.sender == Sender::Client { "client" } else { "server" };
                 let how = match (memif.zero_copy, first.rx_mode) {
@@ -157,12 +157,12 @@ pub(super) fn progress(measurements: u64) -> ProgressBar {
     bar
 }
 
-/// The name of a subject, as it is typed.
-pub(super) fn name(subject: Subject) -> &'static str {
-    match subject {
-        Subject::Bus => "bus",
-        Subject::Memif => "memif",
-        Subject::Adapter => "adapter",
+/// The name of a topology, as it is typed.
+pub(super) fn name(topology: Topology) -> &'static str {
+    match topology {
+        Topology::Bus => "bus",
+        Topology::Memif => "memif",
+        Topology::Adapter => "adapter",
     }
 }
 
