@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser, ValueParserFactory};
 
-use crate::registry::runner::plugged_in;
 use crate::registry::{InterfaceName, Registry};
 
 /// BUS as it was typed. An `Args` struct just has a field of this type.
@@ -55,7 +54,7 @@ impl BusArgument {
     pub(crate) fn path(&self, registry: &Registry) -> anyhow::Result<PathBuf> {
         match self {
             Self::Path(path) => Ok(path.clone()),
-            Self::Interface(name) => Ok(plugged_in(&registry.load(*name)?)?.to_owned()),
+            Self::Interface(name) => Ok(registry.load(*name)?.bus()?.to_owned()),
         }
     }
 }

@@ -4,22 +4,20 @@
 //! where `show` finds them. A verb just sends, receives, and calls `follow` in its loop.
 
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use iphost::{Attachment, Closed};
 use node::Counters;
 use port::BusRemoval;
 use shmbus::offload::{Capabilities, TxRequest};
 use shmbus::phy::{Bursts, OutFrames};
-use shmbus::{
-    Burst, Bus, FrameSource, MacAddr6, OpenError, SendError, Station, StationOptions, Stats, WaitError,
-};
+use shmbus::{Burst, Bus, FrameSource, MacAddr6, OpenError, SendError, Station, StationOptions, Stats};
 
 use crate::bus_argument::BusArgument;
 use crate::context::Context;
+use crate::misuse::sentence;
 use crate::output;
-use crate::registry::runner::{Destroyed, INTERVAL, News, RunningInterface};
+use crate::registry::runner::{Destroyed, RecordChange, RunningInterface};
 use crate::registry::{Media, Record};
 
 /// The permissions of a bus that is made for want of one.
@@ -68,7 +66,8 @@ impl BusAttachment {
                 Ok(station)
             }
             BusArgument::Interface(name) => {
-                let followed = RunningInterface::claim_station(&context.registry()?, *name)?;
+                let followed =
+                    RunningInterface::claim_station(&context.registry()?, *name, output::reporter())?;
                 let record = followed.record().clone();
                 let mut station = Self::off(Some(followed));
                 station.apply_record(&record)?;
@@ -88,12 +87,6 @@ impl BusAttachment {
             destroyed: None,
             removal: BusRemoval::new(),
         }
-    }
-
-    /// The station's address. It may change with `follow`.
-    #[must_use]
-    pub(crate) fn mac(&self) -> MacAddr6 {
-        self.mac
     }
 
     /// What is done for its user on the bus: nothing while the interface is down or its link is.
@@ -174,20 +167,6 @@ impl BusAttachment {
         0
     }
 
-    /// Waits until there is something to read; `false` when it is time to look around. That is after `timeout` at the
-    /// latest, and earlier when there is a record to be followed.
-    ///
-    /// # Errors
-    /// As for [`Station::wait`].
-    pub(crate) fn wait(&mut self, timeout: Duration) -> Result<bool, WaitError> {
-        let timeout = if self.followed.is_some() { timeout.min(INTERVAL) } else { timeout };
-        if let Some(station) = &mut self.station {
-            return station.wait(Some(timeout));
-        }
-        thread::sleep(timeout);
-        Ok(false)
-    }
-
     /// Does what the record says now, and tells what was counted. Call it in every round of a loop: it looks ten times a
     /// second at most. What cannot be done is reported to whoever changed the record; the station goes on.
     ///
@@ -196,14 +175,14 @@ impl BusAttachment {
     pub(crate) fn follow(&mut self) -> Result<(), Destroyed> {
         let counters = self.counters();
         let Some(followed) = &mut self.followed else { return self.destroyed.map_or(Ok(()), Err) };
-        match followed.round(counters) {
-            News::None => {}
-            News::Destroyed => return self.end(),
-            News::Changed => {
+        match followed.poll(counters) {
+            RecordChange::Unchanged => {}
+            RecordChange::Destroyed => return self.end(),
+            RecordChange::Changed => {
                 let record = followed.record().clone();
                 let done = self.apply_record(&record).map_err(Into::into);
                 if let Some(followed) = &mut self.followed {
-                    followed.did(done);
+                    followed.acknowledge(done.err().as_ref().map(sentence));
                 }
             }
         }
@@ -326,9 +305,12 @@ fn of(stats: Stats) -> Counters {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+    use std::time::Duration;
 
     use super::*;
     use crate::registry::apply;
+    use crate::registry::runner::POLL_INTERVAL;
     use crate::registry::{InterfaceName, Registry, Shmif};
 
     const NAME: InterfaceName = InterfaceName::Shmif(0);
@@ -358,6 +340,10 @@ mod tests {
         let station = BusAttachment::join(&BusArgument::Interface(NAME), &context).unwrap();
         let other = BusAttachment::join(&BusArgument::Path(bus), &context).unwrap();
         Lab { folder, registry, station, other, burst: Burst::new(8) }
+    }
+
+    fn set(record: &mut Record, setting: &str) {
+        record.apply(&setting.parse().unwrap()).unwrap();
     }
 
     impl Lab {
@@ -411,12 +397,12 @@ mod tests {
     #[test]
     fn without_a_link_frames_are_counted_and_go_nowhere() {
         let mut lab = lab();
-        lab.change(|record| record.shmif_mut().unwrap().media = Media::None);
+        lab.change(|record| set(record, "media=none"));
         lab.station.send_burst([FRAME, FRAME]).unwrap();
         let counters = lab.station.counters();
         assert_eq!((counters.tx_packets, counters.tx_bytes, counters.tx_dropped), (2, 120, 0));
         assert_eq!(lab.other.recv_burst(&mut lab.burst), 0);
-        lab.change(|record| record.shmif_mut().unwrap().media = Media::Auto);
+        lab.change(|record| set(record, "media=auto"));
         lab.station.send_burst([FRAME]).unwrap();
         assert_eq!(lab.other.recv_burst(&mut lab.burst), 1);
     }
@@ -425,7 +411,7 @@ mod tests {
     fn address_and_filter_follow_the_record() {
         let mut lab = lab();
         let mac = MacAddr6::new(2, 0, 0, 0, 0, 1);
-        lab.change(|record| record.shmif_mut().unwrap().mac = mac);
+        lab.change(|record| set(record, "mac=02:00:00:00:00:01"));
         assert_eq!(lab.station.mac(), mac);
         let mut frame = FRAME;
         frame[..6].copy_from_slice(mac.as_bytes());
@@ -434,7 +420,7 @@ mod tests {
         frame[5] = 2;
         lab.other.send_burst([frame]).unwrap();
         assert_eq!(lab.received(), 0);
-        lab.change(|record| record.shmif_mut().unwrap().promisc = true);
+        lab.change(|record| set(record, "promisc=on"));
         lab.other.send_burst([frame]).unwrap();
         assert_eq!(lab.received(), 1);
     }
@@ -443,7 +429,7 @@ mod tests {
     fn offload_follows_the_record() {
         let mut lab = lab();
         assert_eq!(lab.station.capabilities(), Capabilities::NONE);
-        lab.change(|record| record.shmif_mut().unwrap().capenable = Capabilities::TX);
+        lab.change(|record| set(record, &format!("capenable={}", Capabilities::TX.bits())));
         assert_eq!(lab.station.capabilities(), Capabilities::TX);
         lab.change(|record| record.up = false);
         assert_eq!(lab.station.capabilities(), Capabilities::NONE);
@@ -462,7 +448,7 @@ mod tests {
         assert!(trouble.contains("directory"), "{trouble}");
 
         std::fs::remove_dir(&place).unwrap();
-        thread::sleep(INTERVAL);
+        thread::sleep(POLL_INTERVAL);
         lab.station.follow().unwrap();
         assert_eq!(lab.registry.report(NAME).trouble, None);
         assert!(place.is_file());
@@ -472,7 +458,7 @@ mod tests {
     fn counters_are_there_while_it_runs_and_afterwards() {
         let mut lab = lab();
         lab.station.send_burst([FRAME]).unwrap();
-        thread::sleep(INTERVAL);
+        thread::sleep(POLL_INTERVAL);
         lab.station.follow().unwrap();
         assert_eq!(lab.registry.report(NAME).counters.tx_packets, 1);
         lab.station.send_burst([FRAME]).unwrap();
@@ -487,21 +473,21 @@ mod tests {
     fn a_destroyed_interface_is_let_go_of_and_its_station_leaves_the_bus() {
         let mut lab = lab();
         lab.registry.edit().unwrap().destroy(NAME).unwrap();
-        thread::sleep(INTERVAL);
+        thread::sleep(POLL_INTERVAL);
         assert_eq!(lab.station.follow(), Err(Destroyed(NAME)));
         assert_eq!(lab.station.follow(), Err(Destroyed(NAME)), "for good");
         assert_eq!(lab.registry.runner(NAME).unwrap(), None);
         lab.other.send_burst([FRAME]).unwrap();
         lab.station.send_burst([FRAME]).unwrap();
         assert_eq!((lab.received(), lab.other.recv_burst(&mut lab.burst)), (0, 0));
-        let left = |folder| std::fs::read_dir(lab.registry.folder().join(folder)).unwrap().count();
+        let left = |folder| std::fs::read_dir(lab.folder.path().join("state").join(folder)).unwrap().count();
         assert_eq!((left("running"), left("reports")), (0, 0));
     }
 
     #[test]
     fn an_interface_that_is_down_or_run_elsewhere_is_refused() {
         let mut lab = lab();
-        let context = Context::new(Some(lab.registry.folder().to_owned()));
+        let context = Context::new(Some(lab.folder.path().join("state")));
         let again = || {
             BusAttachment::join(&BusArgument::Interface(NAME), &context).map(drop).unwrap_err().to_string()
         };

@@ -10,8 +10,10 @@ use port::memif::{Sockets, View};
 use port::{Learning, Port, tap};
 use shmbus::Bus;
 
+use crate::misuse::sentence;
+use crate::output;
 use crate::registry::file_stamp::FileStamp;
-use crate::registry::runner::{News, RunningInterface};
+use crate::registry::runner::{RecordChange, RunningInterface};
 use crate::registry::{
     InterfaceName, Kind, MemifReport, PortSettings, Record, Registry, RegistryError, Socket,
 };
@@ -65,7 +67,7 @@ impl Managed {
     /// # Errors
     /// When its record cannot be read, or somebody else runs it.
     pub(super) fn take(shared: &mut Shared, name: InterfaceName) -> Result<Self, RegistryError> {
-        let interface = RunningInterface::claim(&shared.registry, name)?;
+        let interface = RunningInterface::claim(&shared.registry, name, output::reporter())?;
         let past = shared.registry.report(name).memif.unwrap_or_default();
         let mut managed = Self {
             interface,
@@ -86,13 +88,13 @@ impl Managed {
     }
 
     /// Does what the record says if it is another. `thoroughly`, what is in trouble is tried again.
-    pub(super) fn follow(&mut self, shared: &mut Shared, thoroughly: bool) -> News {
-        let news = self.interface.look();
-        let again = thoroughly && (self.interface.is_troubled() || self.has_lost_its_bus());
-        if news == News::Changed || news == News::None && again {
+    pub(super) fn follow(&mut self, shared: &mut Shared, thoroughly: bool) -> RecordChange {
+        let change = self.interface.poll_record();
+        let again = thoroughly && (self.interface.is_in_trouble() || self.has_lost_its_bus());
+        if change == RecordChange::Changed || change == RecordChange::Unchanged && again {
             self.apply_record(shared);
         }
-        news
+        change
     }
 
     /// Whether there is another bus in the place of the one it is on. One whose file was only removed goes on for those who
@@ -109,7 +111,7 @@ impl Managed {
         let record = self.interface.record().clone();
         let done = self.run(shared, &record);
         self.describe();
-        self.interface.did(done);
+        self.interface.acknowledge(done.err().as_ref().map(sentence));
     }
 
     fn run(&mut self, shared: &mut Shared, record: &Record) -> anyhow::Result<()> {
@@ -147,7 +149,7 @@ impl Managed {
     /// The node has closed the port: its bus is gone, or what it is a port of.
     pub(super) fn ended(&mut self, why: &CloseReason) {
         self.left();
-        self.interface.did(Err(why.clone().into()));
+        self.interface.acknowledge(Some(sentence(&why.clone().into())));
     }
 
     /// Lets others see how it is.

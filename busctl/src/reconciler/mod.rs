@@ -18,7 +18,7 @@ use port::memif::Sockets;
 use self::managed::{Managed, Shared};
 use self::registry_watch::RegistryWatch;
 use crate::output;
-use crate::registry::runner::News;
+use crate::registry::runner::RecordChange;
 use crate::registry::{InterfaceName, Kind, Registry, RegistryError};
 
 /// How often everything is looked at, although nobody said that it has changed.
@@ -106,7 +106,7 @@ impl Reconciler {
     /// When its record cannot be read, or somebody else runs it.
     fn reconcile_one(&mut self, name: InterfaceName, thoroughly: bool) -> Result<(), RegistryError> {
         if let Some(interface) = self.interfaces.get_mut(&name) {
-            if interface.follow(&mut self.shared, thoroughly) == News::Destroyed
+            if interface.follow(&mut self.shared, thoroughly) == RecordChange::Destroyed
                 && let Some(interface) = self.interfaces.remove(&name)
             {
                 tracing::info!(%name, "destroyed");
@@ -116,7 +116,7 @@ impl Reconciler {
         }
         // Asked first: to claim in vain takes some time.
         if let Some(runner) = self.shared.registry.runner(name)? {
-            return Err(RegistryError::Running { name, runner });
+            return Err(RegistryError::Running { name, runner: runner.to_string() });
         }
         match Managed::take(&mut self.shared, name) {
             Ok(interface) => drop(self.interfaces.insert(name, interface)),

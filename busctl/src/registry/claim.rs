@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 
 use node::Counters;
 
-use super::counters::Report;
 use super::error::RegistryError;
 use super::memif_report::MemifReport;
 use super::name::InterfaceName;
 use super::record::Record;
+use super::report::Report;
 use super::{Registry, file};
 
 /// Counters are written no more often than this.
@@ -228,7 +228,7 @@ fn lock(name: InterfaceName, path: &Path) -> Result<File, RegistryError> {
         }
     }
     let runner = File::open(path).map_or(Runner { pid: None }, |mut file| Runner::read(&mut file));
-    Err(RegistryError::Running { name, runner })
+    Err(RegistryError::Running { name, runner: runner.to_string() })
 }
 
 fn write_pid(file: &mut File) -> io::Result<()> {
@@ -295,7 +295,7 @@ mod tests {
         assert_eq!(claim.refresh().unwrap(), None);
         let edit = registry.edit().unwrap();
         let mut record = edit.load(NAME).unwrap();
-        record.shmif_mut().unwrap().promisc = true;
+        record.apply(&"promisc=on".parse().unwrap()).unwrap();
         edit.store(&mut record).unwrap();
         assert_eq!(claim.refresh().unwrap(), Some(&record));
         assert_eq!(claim.refresh().unwrap(), None);
@@ -343,8 +343,8 @@ mod tests {
     fn whoever_lets_go_makes_nothing_anew() {
         let (_folder, registry) = registry();
         let claim = registry.claim(NAME).unwrap();
-        std::fs::remove_dir_all(registry.folder()).unwrap();
+        std::fs::remove_dir_all(&registry.folder).unwrap();
         claim.discard().unwrap();
-        assert!(!registry.folder().exists());
+        assert!(!registry.folder.exists());
     }
 }

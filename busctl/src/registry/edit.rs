@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::error::RegistryError;
 use super::name::InterfaceName;
-use super::record::{Record, Settings, Shmif};
+use super::record::Record;
 use super::socket::Socket;
 use super::{Registry, file};
 
@@ -66,22 +66,6 @@ impl<'registry> Edit<'registry> {
         self.check_role(record)?;
         record.revision += 1;
         self.write(record)
-    }
-
-    /// Makes a shmif interface, with `name` or else with the lowest free unit.
-    ///
-    /// # Errors
-    /// When the name is taken, or the record cannot be written.
-    pub(crate) fn create_shmif(
-        &self,
-        name: Option<InterfaceName>,
-        shmif: Shmif,
-    ) -> Result<Record, RegistryError> {
-        let draft = |name| Record::new(name, Settings::Shmif(shmif));
-        match name {
-            Some(name) => self.create(draft(name)),
-            None => self.create_lowest(draft(InterfaceName::Shmif(0))),
-        }
     }
 
     /// Makes the interface that `record` is of.
@@ -218,9 +202,25 @@ fn unwritable(path: &Path, error: toml::ser::Error) -> RegistryError {
 }
 
 #[cfg(test)]
+impl Edit<'_> {
+    /// Makes a shmif interface for a test, with `name` or else with the lowest free unit.
+    pub(crate) fn create_shmif(
+        &self,
+        name: Option<InterfaceName>,
+        shmif: super::Shmif,
+    ) -> Result<Record, RegistryError> {
+        let draft = |name| Record::new(name, super::Settings::Shmif(shmif));
+        match name {
+            Some(name) => self.create(draft(name)),
+            None => self.create_lowest(draft(InterfaceName::Shmif(0))),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::PortSettings;
+    use crate::registry::{PortSettings, Settings, Shmif};
 
     fn registry() -> (tempfile::TempDir, Registry) {
         let folder = tempfile::tempdir().unwrap();
@@ -319,6 +319,6 @@ mod tests {
         let (_folder, registry) = registry();
         assert!(registry.list().unwrap().0.is_empty());
         assert!(matches!(registry.load(InterfaceName::Shmif(0)), Err(RegistryError::NoSuchInterface { .. })));
-        assert!(!registry.folder().exists());
+        assert!(!registry.folder.exists());
     }
 }

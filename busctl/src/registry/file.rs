@@ -53,3 +53,10 @@ pub(super) fn make_folder(path: &Path) -> Result<(), RegistryError> {
         .create(path)
         .map_err(|error| RegistryError::file("make", path, error))
 }
+
+/// Returns the message of a TOML error with its line, and without the excerpt around it.
+pub(super) fn toml_error(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    format!("line {line}: {}", error.message().replace('\n', ", "))
+}

@@ -16,9 +16,7 @@
 //! rightly on a tmpfs.
 
 pub(crate) mod apply;
-mod capabilities;
 mod claim;
-mod counters;
 mod edit;
 mod error;
 mod file;
@@ -29,12 +27,13 @@ mod memif_report;
 mod name;
 mod port_settings;
 mod record;
+mod report;
 pub(crate) mod runner;
 mod settings;
+mod shmif;
 mod socket;
 
 pub(crate) use claim::{Claim, Runner};
-pub(crate) use counters::Report;
 pub(crate) use edit::Edit;
 pub(crate) use error::RegistryError;
 pub(crate) use folder::state_folder;
@@ -42,8 +41,10 @@ pub(crate) use mac::format_mac;
 pub(crate) use memif_report::{MemifReport, Remote, RingReport};
 pub(crate) use name::{InterfaceName, Kind};
 pub(crate) use port_settings::PortSettings;
-pub(crate) use record::{Media, Record, Settings, Shmif, check_linkstr};
+pub(crate) use record::{Record, Settings, check_linkstr};
+pub(crate) use report::Report;
 pub(crate) use settings::KeyValue;
+pub(crate) use shmif::{Media, Shmif};
 pub(crate) use socket::Socket;
 
 use std::collections::BTreeSet;
@@ -62,12 +63,6 @@ impl Registry {
     #[must_use]
     pub(crate) fn new(folder: PathBuf) -> Self {
         Self { folder }
-    }
-
-    /// The folder everything is in.
-    #[must_use]
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
     }
 
     /// Starts a change, alone: others wait until the [`Edit`] is dropped.
@@ -189,12 +184,6 @@ impl Registry {
     #[must_use]
     pub(crate) fn reported_at(&self, name: InterfaceName) -> Option<SystemTime> {
         std::fs::metadata(self.report_path(name)).and_then(|file| file.modified()).ok()
-    }
-
-    /// The file that says what `name` is; it need not exist.
-    #[must_use]
-    pub(crate) fn record_file(&self, name: InterfaceName) -> PathBuf {
-        self.record_path(name)
     }
 
     /// The folders whose files say what there is to run: who follows the registry watches them.

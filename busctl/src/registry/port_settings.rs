@@ -33,12 +33,6 @@ impl PortSettings {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// The value that was given for `key`.
-    #[must_use]
-    pub(crate) fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).map(String::as_str)
-    }
-
     /// Makes one setting of the interface `name`; an empty value brings the default back.
     ///
     /// # Errors

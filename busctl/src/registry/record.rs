@@ -6,20 +6,20 @@ use memif::Role;
 use port::memif::MemifSpec;
 use port::tap::TapSpec;
 use serde::{Deserialize, Serialize};
-use shmbus::MacAddr6;
-use shmbus::offload::Capabilities;
 
+use super::error::RegistryError;
+use super::file;
 use super::name::{InterfaceName, Kind};
 use super::port_settings::PortSettings;
 use super::settings::{KeyValue, SettingError};
-use super::{capabilities, mac};
+use super::shmif::{Media, Shmif};
 
 /// The longest path of a bus, in bytes, as shmif has it.
 pub(crate) const LINKSTR_MAX: usize = 1024;
 
 /// One interface. As a file it is TOML.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "Text", try_from = "Text")]
+#[serde(into = "RecordFile", try_from = "RecordFile")]
 pub(crate) struct Record {
     /// Its name, which is also the file's.
     pub name: InterfaceName,
@@ -45,7 +45,7 @@ pub(crate) enum Settings {
 /// The fields of the file, in their order there.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Text {
+struct RecordFile {
     name: InterfaceName,
     revision: u64,
     up: bool,
@@ -59,24 +59,24 @@ struct Text {
     tap: Option<PortSettings>,
 }
 
-impl From<Record> for Text {
+impl From<Record> for RecordFile {
     fn from(record: Record) -> Self {
         let Record { name, revision, up, linkstr, settings } = record;
-        let mut text = Self { name, revision, up, linkstr, shmif: None, memif: None, tap: None };
+        let mut file = Self { name, revision, up, linkstr, shmif: None, memif: None, tap: None };
         match (settings, name.kind()) {
-            (Settings::Shmif(shmif), _) => text.shmif = Some(shmif),
-            (Settings::Port(port), Kind::Tap) => text.tap = Some(port),
-            (Settings::Port(port), _) => text.memif = Some(port),
+            (Settings::Shmif(shmif), _) => file.shmif = Some(shmif),
+            (Settings::Port(port), Kind::Tap) => file.tap = Some(port),
+            (Settings::Port(port), _) => file.memif = Some(port),
         }
-        text
+        file
     }
 }
 
-impl TryFrom<Text> for Record {
+impl TryFrom<RecordFile> for Record {
     type Error = String;
 
-    fn try_from(text: Text) -> Result<Self, String> {
-        let Text { name, revision, up, linkstr, shmif, memif, tap } = text;
+    fn try_from(file: RecordFile) -> Result<Self, String> {
+        let RecordFile { name, revision, up, linkstr, shmif, memif, tap } = file;
         let settings = match (name.kind(), shmif, memif, tap) {
             (Kind::Shmif, Some(shmif), None, None) => Settings::Shmif(shmif),
             (Kind::Memif, None, Some(port), None) | (Kind::Tap, None, None, Some(port)) => {
@@ -85,50 +85,6 @@ impl TryFrom<Text> for Record {
             (kind, ..) => return Err(format!("it should have one table of settings, called [{kind}]")),
         };
         Ok(Self { name, revision, up, linkstr, settings })
-    }
-}
-
-/// The settings of a shmif interface.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Shmif {
-    /// Its address; unicast.
-    #[serde(with = "mac")]
-    pub mac: MacAddr6,
-    /// Which checksums and segmentations it does for its user.
-    #[serde(with = "capabilities")]
-    pub capenable: Capabilities,
-    /// Whether it hands up what is addressed to others.
-    pub promisc: bool,
-    /// What it pretends to be plugged into.
-    pub media: Media,
-}
-
-impl Default for Shmif {
-    /// A new interface: an address of its own, everything else off.
-    fn default() -> Self {
-        Self { mac: shmbus::random_mac(), capenable: Capabilities::NONE, promisc: false, media: Media::Auto }
-    }
-}
-
-/// What an interface pretends to be plugged into.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Media {
-    /// The bus.
-    Auto,
-    /// Nothing: the link is down, frames are accepted and counted, and none goes onto the bus.
-    None,
-}
-
-impl Media {
-    /// The word for it on the command line.
-    #[must_use]
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::None => "none",
-        }
     }
 }
 
@@ -148,12 +104,12 @@ impl Record {
         }
     }
 
-    /// The same, to be changed.
-    pub(crate) fn shmif_mut(&mut self) -> Option<&mut Shmif> {
-        match &mut self.settings {
-            Settings::Shmif(shmif) => Some(shmif),
-            Settings::Port(_) => None,
-        }
+    /// Returns the bus it is plugged into.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub(crate) fn bus(&self) -> Result<&Path, RegistryError> {
+        self.linkstr.as_deref().ok_or(RegistryError::NoBus { name: self.name })
     }
 
     /// The settings of a memif or tap interface, if it is one.
@@ -199,7 +155,7 @@ impl Record {
 
     /// Reads the record of `name`, and checks what TOML cannot.
     pub(super) fn parse(name: InterfaceName, text: &str) -> Result<Self, String> {
-        let record: Self = toml::from_str(text).map_err(|error| one_line(text, &error))?;
+        let record: Self = toml::from_str(text).map_err(|error| file::toml_error(text, &error))?;
         if record.name != name {
             return Err(format!("it is of {}, not of {name}", record.name));
         }
@@ -255,13 +211,6 @@ pub(crate) fn check_linkstr(path: &Path) -> Result<(), LinkstrError> {
         (_, None) => Err(LinkstrError::NotUtf8),
         _ => Ok(()),
     }
-}
-
-/// A TOML error with its place, without the picture around it.
-pub(super) fn one_line(text: &str, error: &toml::de::Error) -> String {
-    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-    let line = before.matches('\n').count() + 1;
-    format!("line {line}: {}", error.message().replace('\n', ", "))
 }
 
 #[cfg(test)]
@@ -330,7 +279,10 @@ mod tests {
         }
 
         record.apply(&"rsize=".parse().unwrap()).unwrap();
-        assert_eq!(record.port().unwrap().get("rsize"), None, "nothing brings the default back");
+        assert!(
+            record.port().unwrap().pairs().all(|(key, _)| key != "rsize"),
+            "an empty value restores the default"
+        );
         for (text, why) in
             [("id=3", "is in its name"), ("rsiz=", "no key 'rsiz'"), ("mode=ip", "only 'ethernet'")]
         {
@@ -350,7 +302,7 @@ mod tests {
     fn the_link_is_unknown_without_a_bus() {
         let mut record = example();
         assert_eq!(record.link(), Some(true));
-        record.shmif_mut().unwrap().media = Media::None;
+        record.apply(&"media=none".parse().unwrap()).unwrap();
         assert_eq!(record.link(), Some(false));
         record.linkstr = None;
         assert_eq!(record.link(), None);

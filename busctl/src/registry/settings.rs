@@ -3,12 +3,10 @@
 use std::str::FromStr;
 
 use port::ParsePortError;
-use shmbus::offload::ParseCapabilitiesError;
+use shmbus::offload::{Capabilities, ParseCapabilitiesError};
 
-use super::capabilities;
-use super::mac::{self, MacError};
+use super::mac::MacError;
 use super::name::InterfaceName;
-use super::record::{Media, Shmif};
 
 /// One setting as it was typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,9 +58,14 @@ pub(crate) enum SettingError {
     #[error("'{0}' is given twice")]
     Twice(String),
     /// No such key.
-    #[error("a shmif interface has no setting '{0}'{hint}: there are {known}",
-            hint = port::suggest::hint(.0, KEYS), known = KEYS.join(" "))]
-    UnknownKey(String),
+    #[error("a shmif interface has no setting '{key}'{hint}: there are {known}",
+            hint = port::suggest::hint(key, *known), known = known.join(" "))]
+    UnknownKey {
+        /// The key that was given.
+        key: String,
+        /// The keys there are.
+        known: &'static [&'static str],
+    },
     /// Not one of the words this key takes.
     #[error("{key} cannot be '{value}': it takes {words}")]
     Word {
@@ -92,79 +95,14 @@ pub(crate) enum SettingError {
         key: String,
     },
     /// Not offload flags.
-    #[error("capenable: {0}{hint}", hint = capabilities::hint(.0))]
+    #[error("capenable: {0}{hint}", hint = hint(.0))]
     Capabilities(ParseCapabilitiesError),
 }
 
-const KEYS: [&str; 4] = ["mac", "capenable", "promisc", "media"];
-
-impl Shmif {
-    /// Makes one setting.
-    ///
-    /// # Errors
-    /// When there is no such key, or it does not take this value; nothing is changed then.
-    pub(crate) fn apply(&mut self, setting: &KeyValue) -> Result<(), SettingError> {
-        let value = setting.value.as_str();
-        match setting.key.as_str() {
-            "mac" => self.mac = mac::parse_mac(value).map_err(SettingError::Mac)?,
-            "capenable" => self.capenable = value.parse().map_err(SettingError::Capabilities)?,
-            "promisc" => {
-                self.promisc = match value {
-                    "on" => true,
-                    "off" => false,
-                    _ => return Err(word("promisc", value, "on or off")),
-                }
-            }
-            "media" => {
-                self.media = match value {
-                    "auto" => Media::Auto,
-                    "none" => Media::None,
-                    _ => return Err(word("media", value, "auto or none")),
-                }
-            }
-            unknown => return Err(SettingError::UnknownKey(unknown.to_owned())),
-        }
-        Ok(())
-    }
-}
-
-fn word(key: &'static str, value: &str, words: &'static str) -> SettingError {
-    SettingError::Word { key, value: value.to_owned(), words }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn set(text: &str) -> Result<Shmif, SettingError> {
-        let mut shmif = Shmif::default();
-        shmif.apply(&text.parse()?).map(|()| shmif)
-    }
-
-    #[test]
-    fn each_key_takes_its_values() {
-        assert_eq!(set("mac=02:00:00:00:00:01").unwrap().mac.as_bytes(), [2, 0, 0, 0, 0, 1]);
-        assert_eq!(set("capenable=tso4").unwrap().capenable.bits(), 0x80);
-        assert!(set("promisc=on").unwrap().promisc);
-        assert!(!set("promisc=off").unwrap().promisc);
-        assert_eq!(set("media=none").unwrap().media, Media::None);
-        assert_eq!(set("media=auto").unwrap().media, Media::Auto);
-    }
-
-    #[test]
-    fn anything_else_is_refused_by_name() {
-        for (text, why) in [
-            ("promisc", "key=value"),
-            ("=on", "key=value"),
-            ("promsic=on", "did you mean 'promisc'?"),
-            ("promisc=yes", "it takes on or off"),
-            ("media=", "it takes auto or none"),
-            ("mac=01:00:00:00:00:00", "not the address of one station"),
-            ("capenable=tso5", "not an offload flag"),
-            ("capenable=tso5", "did you mean 'tso"),
-        ] {
-            let error = set(text).unwrap_err().to_string();
-            assert!(error.contains(why), "{text}: {error}");
-        }
+/// Returns a suggestion when the name comes close to a flag.
+fn hint(error: &ParseCapabilitiesError) -> String {
+    match error {
+        ParseCapabilitiesError::Name(name) => port::suggest::hint(name, Capabilities::ALL.names()),
+        _ => String::new(),
     }
 }

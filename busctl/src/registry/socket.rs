@@ -9,6 +9,8 @@ use memif::{OptionsError, SocketAddr};
 use port::memif::DEFAULT_SOCKET;
 use serde::{Deserialize, Serialize};
 
+use super::file;
+
 /// A socket, and its number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,7 +67,7 @@ impl Socket {
 
     /// Reads the record of socket `id`, and checks what TOML cannot.
     pub(super) fn parse(id: u32, text: &str) -> Result<Self, String> {
-        let socket: Self = toml::from_str(text).map_err(|error| super::record::one_line(text, &error))?;
+        let socket: Self = toml::from_str(text).map_err(|error| file::toml_error(text, &error))?;
         if socket.id != id {
             return Err(format!("it is of socket {}, not of {id}", socket.id));
         }

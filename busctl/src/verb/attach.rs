@@ -15,7 +15,7 @@ use crate::new_bus::NewBus;
 use crate::node_threads::Threads;
 use crate::output;
 use crate::process::shutdown::Shutdown;
-use crate::registry::runner::{Destroyed, INTERVAL};
+use crate::registry::runner::{Destroyed, POLL_INTERVAL};
 
 /// Join ports to a bus until stopped
 ///
@@ -63,7 +63,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let stop = Shutdown::on_signals().context("cannot handle signals")?;
     let mut lan = Lan::open(args, context)?;
     announce(&args.ports)?;
-    let pause = lan.is_followed().then_some(INTERVAL);
+    let pause = lan.is_followed().then_some(POLL_INTERVAL);
     while !stop.wait([lan.as_fd()], pause) {
         if let Err(error) = lan.pass() {
             let Some(destroyed) = error.downcast_ref::<Destroyed>() else { return Err(error) };

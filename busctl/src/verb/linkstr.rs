@@ -10,7 +10,6 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::misuse::{OrMisuse as _, misuse};
 use crate::new_bus::NewBus;
-use crate::registry::runner::plugged_in;
 use crate::registry::{InterfaceName, Record, check_linkstr};
 use crate::{output, registry::apply};
 
@@ -77,13 +76,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     } else if args.unset {
         apply::change(&registry, &[name], |record| {
             refuse_when_up(record)?;
-            plugged_in(record)?;
+            record.bus()?;
             record.linkstr = None;
             Ok(())
         })
     } else {
         let record = registry.load(name)?;
-        let linkstr = plugged_in(&record)?.display().to_string();
+        let linkstr = record.bus()?.display().to_string();
         if args.json {
             output::print_json(&Plugged { name, linkstr })?;
         } else {

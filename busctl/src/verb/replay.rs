@@ -23,7 +23,7 @@ use crate::context::Context;
 use crate::misuse::OrMisuse as _;
 use crate::output;
 use crate::process::shutdown::Shutdown;
-use crate::registry::runner::INTERVAL;
+use crate::registry::runner::POLL_INTERVAL;
 
 /// Put the frames of a capture on a bus
 ///
@@ -88,7 +88,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
                 Ok(due) => &batch.frames()[..due.min(batch.frames().len())],
                 Err(pause) => {
                     // Whoever changes the interface waits for a second.
-                    let _ = stop.sleep(pause.min(INTERVAL));
+                    let _ = stop.sleep(pause.min(POLL_INTERVAL));
                     continue;
                 }
             },

@@ -3,7 +3,6 @@
 use crate::context::Context;
 use crate::registry::InterfaceName;
 use crate::registry::apply;
-use crate::registry::runner::plugged_in;
 
 /// Set interfaces up
 ///
@@ -22,7 +21,7 @@ pub(crate) struct Args {
 /// When one does not exist or has no bus, or the process that runs it does not follow.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     apply::change(&context.registry()?, &args.interfaces, |record| {
-        plugged_in(record)?;
+        record.bus()?;
         record.up = true;
         Ok(())
     })

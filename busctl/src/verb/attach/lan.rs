@@ -15,8 +15,9 @@ use shmbus::{BusOptions, MacAddr6, Station};
 use super::Args;
 use crate::bus_argument::BusArgument;
 use crate::context::Context;
+use crate::misuse::sentence;
 use crate::output;
-use crate::registry::runner::{Destroyed, News, RunningInterface, plugged_in};
+use crate::registry::runner::{Destroyed, RecordChange, RunningInterface};
 use crate::registry::{Media, Record};
 
 /// See the module.
@@ -58,8 +59,9 @@ impl<'a> Lan<'a> {
         let (bus, followed) = match &args.bus {
             BusArgument::Path(path) => (path.clone(), None),
             BusArgument::Interface(name) => {
-                let followed = RunningInterface::claim_station(&context.registry()?, *name)?;
-                (plugged_in(followed.record())?.to_owned(), Some(followed))
+                let followed =
+                    RunningInterface::claim_station(&context.registry()?, *name, output::reporter())?;
+                (followed.record().bus()?.to_owned(), Some(followed))
             }
         };
         let place = match &followed {
@@ -132,18 +134,18 @@ impl<'a> Lan<'a> {
     fn follow(&mut self) -> anyhow::Result<()> {
         let counters = self.counters();
         let Some(followed) = &mut self.followed else { return Ok(()) };
-        match followed.round(counters) {
-            News::None => {}
-            News::Destroyed => {
+        match followed.poll(counters) {
+            RecordChange::Unchanged => {}
+            RecordChange::Destroyed => {
                 let destroyed = Destroyed(followed.record().name);
                 self.followed.take().into_iter().for_each(RunningInterface::discard);
                 return Err(destroyed.into());
             }
-            News::Changed => {
+            RecordChange::Changed => {
                 let record = followed.record().clone();
                 let done = self.apply_record(&record);
                 if let Some(followed) = &mut self.followed {
-                    followed.did(done);
+                    followed.acknowledge(done.err().as_ref().map(sentence));
                 }
             }
         }
