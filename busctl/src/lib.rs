@@ -9,22 +9,21 @@
 mod bench;
 mod bus_argument;
 mod bus_attachment;
-mod bus_file;
+mod bus_view;
 mod cli;
 mod context;
 mod exit;
 mod interface_view;
 mod logging;
 mod misuse;
-mod new_bus;
+mod nic_argument;
 mod node_threads;
 mod output;
-mod plug;
 mod process;
+mod quantity;
 mod rates;
 mod reconciler;
 mod registry;
-mod size;
 mod style;
 mod verb;
 

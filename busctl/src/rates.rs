@@ -8,7 +8,7 @@ use node::Counters;
 use serde::Serialize;
 use shmbus::{Bus, OpenError, Tap};
 
-use crate::bus_file::Passing;
+use crate::bus_view::DiscardFrames;
 use crate::registry::{InterfaceName, Registry};
 
 /// How much longer than the time between two looks the time between two reports may be. A runner reports ten times a second
@@ -130,7 +130,7 @@ impl BusMeter {
         let deadline = now + Duration::from_millis(100);
         loop {
             let overruns = self.tap.stats().overruns;
-            let frames = self.tap.recv_into(&mut Passing, STEP);
+            let frames = self.tap.recv_into(&mut DiscardFrames, STEP);
             let overtaken = self.tap.stats().overruns > overruns;
             if (frames < STEP && !overtaken) || Instant::now() >= deadline {
                 break;

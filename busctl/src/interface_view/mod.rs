@@ -109,7 +109,7 @@ impl InterfaceView {
     }
 
     /// How it is to look as text.
-    pub(crate) fn painted(self, palette: Palette) -> Self {
+    pub(crate) fn with_palette(self, palette: Palette) -> Self {
         Self { palette, ..self }
     }
 

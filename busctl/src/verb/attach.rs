@@ -9,9 +9,8 @@ use anyhow::Context as _;
 use port::PortSpec;
 
 use self::lan::Lan;
-use crate::bus_argument::BusArgument;
+use crate::bus_argument::{BusArgument, NewBus};
 use crate::context::Context;
-use crate::new_bus::NewBus;
 use crate::node_threads::Threads;
 use crate::output;
 use crate::process::shutdown::Shutdown;

@@ -14,7 +14,7 @@ use shmbus::Bus;
 use self::peers::Cast;
 use self::progress::Progress;
 use self::report::{Ping, Recording, Report};
-use crate::bus_file;
+use crate::bus_view::BusView;
 use crate::context::Context;
 use crate::process::shutdown::Shutdown;
 
@@ -63,7 +63,7 @@ fn about(error: anyhow::Error, recording: Recording) -> anyhow::Error {
 }
 
 /// Sets the stage, and lets each host ping each other. Afterwards all processes have ended, and the folder is gone.
-fn perform(recording: &Recording, stop: &Shutdown) -> anyhow::Result<(Vec<Ping>, bus_file::BusView)> {
+fn perform(recording: &Recording, stop: &Shutdown) -> anyhow::Result<(Vec<Ping>, BusView)> {
     let folder = tempfile::Builder::new()
         .prefix("busctl-demo-")
         .tempdir()
@@ -78,7 +78,7 @@ fn perform(recording: &Recording, stop: &Shutdown) -> anyhow::Result<(Vec<Ping>,
         pings.push(cast.ping(from, to, stop)?);
     }
     // As long as it is there: it goes with those who leave.
-    let view = bus_file::look(&bus)?;
+    let view = BusView::read(&bus)?;
     cast.leave()?;
     progress.finish();
     match folder.close() {

@@ -29,6 +29,7 @@ use crate::bus_argument::BusArgument;
 use crate::context::Context;
 use crate::output::{self, ReaderGone};
 use crate::process::shutdown::Shutdown;
+use crate::quantity;
 
 /// Frames read in one go.
 const BURST: usize = 256;
@@ -75,7 +76,7 @@ pub(crate) struct Args {
     pub format: Option<CaptureFormat>,
 
     /// Go on in a new FILE when it has more than SIZE million bytes (with k, m or g: so many KiB, MiB or GiB)
-    #[arg(short = 'C', long, value_name = "SIZE", requires = "write", value_parser = parse_size)]
+    #[arg(short = 'C', long, value_name = "SIZE", requires = "write", value_parser = quantity::capture_size)]
     pub turn_size: Option<u64>,
 
     /// With -C, write over the oldest of COUNT files instead of making more
@@ -305,19 +306,4 @@ impl Dump {
         }
         self.outlets.finish()
     }
-}
-
-/// As `tcpdump`: millions of bytes, unless there is a unit.
-fn parse_size(text: &str) -> Result<u64, String> {
-    let (digits, unit) = match text.char_indices().last() {
-        Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
-        Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
-        Some((at, 'g' | 'G')) => (&text[..at], 1 << 30),
-        _ => (text, 1_000_000),
-    };
-    let size = digits.parse().ok().and_then(|number: u64| number.checked_mul(unit));
-    size.filter(|size| *size > 0).ok_or_else(|| {
-        "it takes a number of million bytes above 0, or one with k, m or g behind it, such as 10 or 512k"
-            .to_owned()
-    })
 }

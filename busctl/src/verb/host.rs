@@ -18,8 +18,8 @@ use self::task::{Delivery, Errand};
 use crate::bus_argument::BusArgument;
 use crate::context::Context;
 use crate::misuse::misuse;
+use crate::nic_argument::{Plug, Plugged};
 use crate::output;
-use crate::plug::{Plug, Plugged};
 use crate::process::shutdown::Shutdown;
 
 /// The longest sleep when nothing is due.

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use serde::Serialize;
 
+use crate::bus_argument::NewBus;
 use crate::context::Context;
 use crate::misuse::{OrMisuse as _, misuse};
-use crate::new_bus::NewBus;
 use crate::registry::{InterfaceName, Record, check_linkstr};
 use crate::{output, registry::apply};
 

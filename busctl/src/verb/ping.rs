@@ -11,9 +11,10 @@ use iphost::{HostAddress, Nic, PingPlan, Pinger, Reply, Stack, largest_payload};
 
 use crate::context::Context;
 use crate::misuse::misuse;
+use crate::nic_argument::{Plug, Plugged};
 use crate::output;
-use crate::plug::{Plug, Plugged};
 use crate::process::shutdown::Shutdown;
+use crate::quantity;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long a reply is waited for awake: falling asleep and being woken would be a good part of the time measured.
@@ -218,9 +219,7 @@ fn print_reply(target: IpAddr, reply: &Reply) -> std::io::Result<()> {
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
-    text.parse()
-        .ok()
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+    quantity::seconds(text)
         .filter(|seconds| *seconds <= Duration::from_hours(24))
         .ok_or_else(|| "it takes a number of seconds from 0 to 86400, such as 1 or 0.5".to_owned())
 }

@@ -9,11 +9,12 @@ use serde::Serialize;
 use shmbus::Bus;
 
 use crate::bus_argument::BusArgument;
-use crate::bus_file;
+use crate::bus_view::BusView;
 use crate::context::Context;
 use crate::interface_view::InterfaceView;
 use crate::output;
 use crate::process::shutdown::Shutdown;
+use crate::quantity;
 use crate::rates::{BusMeter, InterfaceMeter, InterfaceRates};
 use crate::registry::{Record, Registry};
 use crate::style::Palette;
@@ -81,7 +82,7 @@ impl Show<'_> {
         let json = self.args.json;
         match &self.args.subject {
             Some(BusArgument::Path(path)) => {
-                let seen = bus_file::look(path)?.painted(self.palette);
+                let seen = BusView::read(path)?.with_palette(self.palette);
                 let rates = if self.args.watch.is_some() { Some(self.bus_meter(path)?.look()) } else { None };
                 print(json, &WithRates { seen, rates })?;
             }
@@ -113,7 +114,7 @@ impl Show<'_> {
         registry: &Registry,
         record: &Record,
     ) -> anyhow::Result<WithRates<InterfaceView, InterfaceRates>> {
-        let seen = InterfaceView::new(registry, record)?.painted(self.palette);
+        let seen = InterfaceView::new(registry, record)?.with_palette(self.palette);
         let rates = self.args.watch.map(|_| self.interfaces.look(registry, record.name));
         Ok(WithRates { seen, rates })
     }
@@ -160,9 +161,7 @@ fn print<T: Serialize + fmt::Display>(json: bool, view: &T) -> io::Result<()> {
 const LONGEST: Duration = Duration::from_secs(1_000_000);
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
-    text.parse()
-        .ok()
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+    quantity::seconds(text)
         .filter(|pause| !pause.is_zero() && *pause <= LONGEST)
         .ok_or_else(|| "it takes a number of seconds above 0 and up to 1000000, such as 1 or 0.5".to_owned())
 }

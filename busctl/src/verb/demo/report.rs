@@ -11,7 +11,7 @@ use comfy_table::{CellAlignment, LineStyle, Table, TableStyle, presets};
 use serde::Serialize;
 use tempfile::TempPath;
 
-use crate::bus_file::BusView;
+use crate::bus_view::BusView;
 use crate::misuse::OrMisuse as _;
 use crate::output;
 

@@ -10,7 +10,7 @@ use iphost::{HostAddress, Nic, PingPlan, Pinger, Report, Stack};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
-use crate::output;
+use crate::{output, quantity};
 
 /// Requests of a ping, unless the command says how many.
 const COUNT: u64 = 3;
@@ -147,10 +147,7 @@ fn parse(line: &str, addresses: &[HostAddress]) -> Result<PingPlan, String> {
     };
     let interval = match options.get(1) {
         None => INTERVAL,
-        Some(seconds) => seconds
-            .parse()
-            .ok()
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        Some(seconds) => quantity::seconds(seconds)
             .filter(|interval| *interval <= Duration::from_hours(24))
             .ok_or_else(|| format!("'{seconds}' is not a number of seconds"))?,
     };

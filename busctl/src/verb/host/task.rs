@@ -9,7 +9,7 @@ use iphost::{HostAddress, Nic, Source, Stack, Transfer};
 
 use super::commands::Commands;
 use crate::misuse::misuse;
-use crate::size;
+use crate::quantity;
 
 /// One of these, or nothing.
 pub(super) enum Errand {
@@ -62,7 +62,7 @@ impl Delivery {
             misuse(anyhow!("cannot send to '{to}': it takes an address and a port, such as 10.0.0.1:5001 or [fd00::1]:5001"))
         })?;
         let bytes =
-            size::parse(bytes).map_err(|why| misuse(anyhow!("cannot send '{bytes}' bytes: {why}")))?;
+            quantity::bytes(bytes).map_err(|why| misuse(anyhow!("cannot send '{bytes}' bytes: {why}")))?;
         let target = to.ip();
         if to.port() == 0 {
             return Err(misuse(anyhow!("cannot send to {to}: there is no port 0")));
