@@ -1,7 +1,7 @@
-//! A verb's place on a bus: an interface of the registry, or a station made for the occasion.
+//! The attachment of a verb to a bus: an interface of the registry, or a temporary station.
 //!
-//! An interface is run meanwhile: its record is followed (up and down, bus, MAC, flags, media), and the counters are written
-//! where `show` finds them. A verb just sends, receives, and calls `follow` in its loop.
+//! An attachment to an interface runs it: it follows the record (up and down, bus, MAC address, flags, media) and publishes
+//! the counters for `show`. A verb just sends, receives, and calls `follow` in its loop.
 
 use std::path::Path;
 use std::time::Instant;
@@ -20,7 +20,7 @@ use crate::output;
 use crate::registry::runner::{Destroyed, RecordChange, RunningInterface};
 use crate::registry::{Media, Record};
 
-/// The permissions of a bus that is made for want of one.
+/// The permissions of a bus that is made because it is missing.
 const MODE: u32 = 0o600;
 
 /// A station on a bus, until it is dropped.
@@ -30,29 +30,28 @@ pub(crate) struct BusAttachment {
     station: Option<Station>,
     mac: MacAddr6,
     up: bool,
-    /// What `interface` does not count: what earlier ones did, and what was never on the bus.
-    counted: Counters,
+    /// What `station` does not count: the counters of earlier stations, and frames that were never on the bus.
+    past: Counters,
     /// The interface of the registry, if it is one.
-    followed: Option<RunningInterface>,
+    interface: Option<RunningInterface>,
     destroyed: Option<Destroyed>,
     removal: BusRemoval,
 }
 
 impl BusAttachment {
-    /// Joins the bus. An interface is claimed.
+    /// Joins the bus, and claims the interface if BUS is one.
     ///
     /// # Errors
     /// When the bus cannot be joined; when the interface does not exist, has no bus, is down, or is run by another process.
     pub(crate) fn join(bus: &BusArgument, context: &Context) -> anyhow::Result<Self> {
         if let BusArgument::Path(path) = bus {
-            // Nobody else is on a bus that would have to be made: a slip of the fingers, rather.
+            // No other station is on a missing bus: more likely the path is wrong.
             Bus::open(path)?;
         }
         Self::join_or_make(bus, context)
     }
 
-    /// Joins the bus, which is made when there is none: for those who stay there until others come. An interface is
-    /// claimed.
+    /// Joins the bus as [`join`](Self::join) does, but makes a missing one. This is for verbs that wait there for others.
     ///
     /// # Errors
     /// As for [`join`](Self::join).
@@ -60,42 +59,42 @@ impl BusAttachment {
         match bus {
             BusArgument::Path(path) => {
                 let interface = join(path, StationOptions::new())?;
-                let mut station = Self::off(None);
+                let mut station = Self::detached(None);
                 station.mac = interface.mac();
                 station.station = Some(interface);
                 Ok(station)
             }
             BusArgument::Interface(name) => {
-                let followed =
+                let interface =
                     RunningInterface::claim_station(&context.registry()?, *name, output::reporter())?;
-                let record = followed.record().clone();
-                let mut station = Self::off(Some(followed));
+                let record = interface.record().clone();
+                let mut station = Self::detached(Some(interface));
                 station.apply_record(&record)?;
                 Ok(station)
             }
         }
     }
 
-    /// A station that is nowhere yet.
-    fn off(followed: Option<RunningInterface>) -> Self {
+    /// Makes an attachment that is on no bus yet.
+    fn detached(interface: Option<RunningInterface>) -> Self {
         Self {
             station: None,
             mac: MacAddr6::nil(),
             up: true,
-            counted: Counters::default(),
-            followed,
+            past: Counters::default(),
+            interface,
             destroyed: None,
             removal: BusRemoval::new(),
         }
     }
 
-    /// What is done for its user on the bus: nothing while the interface is down or its link is.
+    /// Returns the offload that the station does; none while the interface or its link is down.
     #[must_use]
     pub(crate) fn capabilities(&self) -> Capabilities {
         self.station.as_ref().map_or(Capabilities::NONE, Station::capabilities)
     }
 
-    /// Sends frames, as [`Station::send_burst`]. While the link is down they are counted and go nowhere; while the
+    /// Sends frames as [`Station::send_burst`] does. While the link is down they are counted as sent and go nowhere; while the
     /// interface is down they are dropped.
     ///
     /// # Errors
@@ -114,18 +113,18 @@ impl BusAttachment {
         let result = station.send_burst(frames.clone());
         match &result {
             Err(SendError::Busy { sent, .. }) => {
-                self.counted.tx_dropped += frames.count().saturating_sub(*sent) as u64;
+                self.past.tx_dropped += frames.count().saturating_sub(*sent) as u64;
             }
             Err(SendError::TooLong { .. } | SendError::TooShort { .. }) => {
-                self.counted.tx_errors += frames.count() as u64;
+                self.past.tx_errors += frames.count() as u64;
             }
             _ => {}
         }
         result
     }
 
-    /// Finishes frames and sends them, as [`Station::send_offload_burst`]. Otherwise as [`send_burst`](Self::send_burst),
-    /// except that a frame that is to be cut and cannot be sent counts once.
+    /// Finishes frames and sends them as [`Station::send_offload_burst`] does. This counts as [`send_burst`](Self::send_burst)
+    /// does, except that a frame that is to be segmented and cannot be sent counts once.
     ///
     /// # Errors
     /// As for [`Station::send_offload_burst`]. What was not sent is counted.
@@ -142,23 +141,23 @@ impl BusAttachment {
         let before = station.stats();
         let result = station.send_offload_burst(requests);
         let stats = station.stats();
-        self.counted.tx_dropped += stats.tx_busy - before.tx_busy;
-        self.counted.tx_errors += stats.tx_offload_refused - before.tx_offload_refused;
-        self.counted.tx_errors += stats.tx_refused - before.tx_refused;
+        self.past.tx_dropped += stats.tx_busy - before.tx_busy;
+        self.past.tx_errors += stats.tx_offload_refused - before.tx_offload_refused;
+        self.past.tx_errors += stats.tx_refused - before.tx_refused;
         result
     }
 
-    /// Counts a frame that does not go onto the bus, as there is none.
+    /// Counts a frame that does not go onto a bus, because there is none.
     fn count_unsent(&mut self, bytes: usize) {
         if self.up {
-            self.counted.tx_packets += 1;
-            self.counted.tx_bytes += bytes as u64;
+            self.past.tx_packets += 1;
+            self.past.tx_bytes += bytes as u64;
         } else {
-            self.counted.tx_dropped += 1;
+            self.past.tx_dropped += 1;
         }
     }
 
-    /// Fills `burst` with what is there for this station, without waiting; returns how many frames that are.
+    /// Fills `burst` with the frames for this station, without waiting; returns how many there are.
     pub(crate) fn recv_burst(&mut self, burst: &mut Burst) -> usize {
         if let Some(station) = &mut self.station {
             return station.recv_burst(burst);
@@ -167,52 +166,52 @@ impl BusAttachment {
         0
     }
 
-    /// Does what the record says now, and tells what was counted. Call it in every round of a loop: it looks ten times a
-    /// second at most. What cannot be done is reported to whoever changed the record; the station goes on.
+    /// Does what the record says, and publishes the counters. Call it in every round of a loop: it polls the record ten times a
+    /// second at most. What cannot be done is reported to the process that changed the record, and the attachment continues.
     ///
     /// # Errors
-    /// When the interface was destroyed; this, too, goes on without a bus.
+    /// When the interface was destroyed; the attachment then continues without a bus.
     pub(crate) fn follow(&mut self) -> Result<(), Destroyed> {
         let counters = self.counters();
-        let Some(followed) = &mut self.followed else { return self.destroyed.map_or(Ok(()), Err) };
-        match followed.poll(counters) {
+        let Some(interface) = &mut self.interface else { return self.destroyed.map_or(Ok(()), Err) };
+        match interface.poll(counters) {
             RecordChange::Unchanged => {}
-            RecordChange::Destroyed => return self.end(),
+            RecordChange::Destroyed => return self.give_up(),
             RecordChange::Changed => {
-                let record = followed.record().clone();
+                let record = interface.record().clone();
                 let done = self.apply_record(&record).map_err(Into::into);
-                if let Some(followed) = &mut self.followed {
-                    followed.acknowledge(done.err().as_ref().map(sentence));
+                if let Some(interface) = &mut self.interface {
+                    interface.acknowledge(done.err().as_ref().map(sentence));
                 }
             }
         }
         Ok(())
     }
 
-    /// The interface was destroyed.
-    fn end(&mut self) -> Result<(), Destroyed> {
+    /// Leaves the bus and gives up the destroyed interface.
+    fn give_up(&mut self) -> Result<(), Destroyed> {
         (self.station, self.up) = (None, false);
-        let Some(followed) = self.followed.take() else { return Ok(()) };
-        let destroyed = Destroyed(followed.record().name);
-        followed.discard();
+        let Some(interface) = self.interface.take() else { return Ok(()) };
+        let destroyed = Destroyed(interface.record().name);
+        interface.discard();
         self.destroyed = Some(destroyed);
         Err(destroyed)
     }
 
-    /// What went through, since this process runs it.
+    /// Returns what was counted since this process runs the interface.
     #[must_use]
     pub(crate) fn counters(&self) -> Counters {
-        self.counted.plus(self.station.as_ref().map(|station| of(station.stats())).unwrap_or_default())
+        self.past.plus(self.station.as_ref().map(|station| of(station.stats())).unwrap_or_default())
     }
 
-    /// Does as the record says. On the way back onto the bus it joins anew, and so begins at the present.
+    /// Does what the record says. When it joins the bus again, it begins with new frames.
     fn apply_record(&mut self, record: &Record) -> Result<(), OpenError> {
         let Some(shmif) = record.shmif() else { return Ok(()) };
         self.mac = shmif.mac;
         self.up = record.up;
         let bus = record.linkstr.as_deref().filter(|_| record.up && shmif.media == Media::Auto);
         if bus != self.station.as_ref().map(|station| station.bus().path()) {
-            self.counted = self.counters();
+            self.past = self.counters();
             self.station = None;
         }
         match (&mut self.station, bus) {
@@ -236,11 +235,11 @@ impl BusAttachment {
 }
 
 impl Drop for BusAttachment {
-    /// Leaves the last counters.
+    /// Publishes the last counters.
     fn drop(&mut self) {
         let counters = self.counters();
-        if let Some(followed) = &mut self.followed {
-            followed.count(counters);
+        if let Some(interface) = &mut self.interface {
+            interface.count(counters);
         }
     }
 }
@@ -316,7 +315,7 @@ mod tests {
     const NAME: InterfaceName = InterfaceName::Shmif(0);
     const FRAME: [u8; 60] = [0xff; 60];
 
-    /// A registry with shmif0 up on a bus, that interface run, and another station on the bus.
+    /// A registry with shmif0 up on a bus, an attachment that runs it, and another station on the bus.
     struct Lab {
         folder: tempfile::TempDir,
         registry: Registry,
@@ -470,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn a_destroyed_interface_is_let_go_of_and_its_station_leaves_the_bus() {
+    fn a_destroyed_interface_is_released_and_its_station_leaves_the_bus() {
         let mut lab = lab();
         lab.registry.edit().unwrap().destroy(NAME).unwrap();
         thread::sleep(POLL_INTERVAL);

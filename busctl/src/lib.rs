@@ -45,7 +45,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return cli::report_usage(&error),
     };
-    let Some(_duty) = process::die_with_parent::heed() else {
+    let Some(_cleanup) = process::die_with_parent::arm() else {
         return ExitCode::FAILURE;
     };
     if let Err(error) = logging::start(cli.verbose) {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use shmbus::MacAddr6;
 use shmbus::offload::Capabilities;
 
-use super::Own;
+use super::KindView;
 use crate::registry::{InterfaceName, MemifReport, Record, Registry, Remote, RingReport};
 
 /// The fields are keys of `show --json`.
@@ -44,7 +44,7 @@ impl MemifView {
         record: &Record,
         running: bool,
         report: Option<&MemifReport>,
-    ) -> (Own, Option<MacAddr6>, Capabilities) {
+    ) -> (KindView, Option<MacAddr6>, Capabilities) {
         let (socket_id, id) = match record.name {
             InterfaceName::Memif { socket, id } => (socket, id),
             InterfaceName::Shmif(_) | InterfaceName::Tap(_) => (0, 0),
@@ -72,7 +72,7 @@ impl MemifView {
             last_heard: report.last_heard,
             rings,
         };
-        (Own::Memif(Box::new(view)), spec.and_then(|spec| spec.mac), Capabilities::NONE)
+        (KindView::Memif(Box::new(view)), spec.and_then(|spec| spec.mac), Capabilities::NONE)
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) struct InterfaceView {
     /// Why the process that runs it could not do as the record says.
     trouble: Option<String>,
     #[serde(flatten)]
-    own: Own,
+    own: KindView,
     #[serde(flatten)]
     counters: Counters,
     #[serde(skip)]
@@ -54,7 +54,7 @@ pub(crate) struct InterfaceView {
 /// What only interfaces of its kind have.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Own {
+enum KindView {
     Shmif(ShmifView),
     Memif(Box<MemifView>),
     Tap(TapView),
@@ -124,7 +124,7 @@ impl fmt::Display for InterfaceView {
         let Palette { name, bad, .. } = self.palette;
         let flags = self.flags.join(",").to_uppercase();
         writeln!(f, "{name}{}{name:#}: flags={:#x}<{flags}> mtu {}", self.name, self.flag_bits(), self.mtu)?;
-        if !matches!(self.own, Own::Memif(_)) {
+        if !matches!(self.own, KindView::Memif(_)) {
             writeln!(f, "\tcapabilities={}", Capabilities::ALL)?;
             writeln!(f, "\tenabled={}", Capabilities::from(self.capenable))?;
         }
@@ -137,9 +137,9 @@ impl fmt::Display for InterfaceView {
         let admin = state(if self.flags.contains(&"up") { "up" } else { "down" });
         let link = state(self.link);
         match &self.own {
-            Own::Shmif(shmif) => writeln!(f, "\tmedia: {}, link {link}", shmif.media)?,
-            Own::Memif(_) => writeln!(f, "\tadmin {admin}, link {link}")?,
-            Own::Tap(tap) => writeln!(f, "\tdevice: {}, admin {admin}, link {link}", tap.device)?,
+            KindView::Shmif(shmif) => writeln!(f, "\tmedia: {}, link {link}", shmif.media)?,
+            KindView::Memif(_) => writeln!(f, "\tadmin {admin}, link {link}")?,
+            KindView::Tap(tap) => writeln!(f, "\tdevice: {}, admin {admin}, link {link}", tap.device)?,
         }
         match (self.running, self.pid) {
             (false, _) => writeln!(f, "\trun by: nobody")?,
@@ -149,7 +149,7 @@ impl fmt::Display for InterfaceView {
         if let Some(trouble) = &self.trouble {
             writeln!(f, "\t{bad}trouble: {trouble}{bad:#}")?;
         }
-        if let Own::Memif(memif) = &self.own {
+        if let KindView::Memif(memif) = &self.own {
             memif.fmt(f)?;
         }
         let c = &self.counters;
@@ -173,11 +173,11 @@ struct ShmifView {
 }
 
 impl ShmifView {
-    fn of(record: &Record) -> (Own, Option<MacAddr6>, Capabilities) {
+    fn of(record: &Record) -> (KindView, Option<MacAddr6>, Capabilities) {
         let shmif = record.shmif();
         let media = shmif.map_or(Media::Auto, |shmif| shmif.media).word();
         let capenable = shmif.map_or(Capabilities::NONE, |shmif| shmif.capenable);
-        (Own::Shmif(Self { media }), shmif.map(|shmif| shmif.mac), capenable)
+        (KindView::Shmif(Self { media }), shmif.map(|shmif| shmif.mac), capenable)
     }
 }
 
@@ -190,12 +190,12 @@ struct TapView {
 }
 
 impl TapView {
-    fn of(record: &Record) -> (Own, Option<MacAddr6>, Capabilities) {
+    fn of(record: &Record) -> (KindView, Option<MacAddr6>, Capabilities) {
         let tap = record.tap();
         let offload = tap.as_ref().is_some_and(|tap| tap.offload);
         let mac = tap.as_ref().and_then(|tap| tap.mac);
         let device = tap.map_or_else(|| record.name.to_string(), |tap| tap.name);
         let capenable = if offload { Capabilities::ALL } else { Capabilities::NONE };
-        (Own::Tap(Self { device, offload }), mac, capenable)
+        (KindView::Tap(Self { device, offload }), mac, capenable)
     }
 }

@@ -90,7 +90,7 @@ impl Managed {
     /// Does what the record says if it is another. `thoroughly`, what is in trouble is tried again.
     pub(super) fn follow(&mut self, shared: &mut Shared, thoroughly: bool) -> RecordChange {
         let change = self.interface.poll_record();
-        let again = thoroughly && (self.interface.is_in_trouble() || self.has_lost_its_bus());
+        let again = thoroughly && (self.interface.is_in_trouble() || self.has_another_bus());
         if change == RecordChange::Changed || change == RecordChange::Unchanged && again {
             self.apply_record(shared);
         }
@@ -99,7 +99,7 @@ impl Managed {
 
     /// Whether there is another bus in the place of the one it is on. One whose file was only removed goes on for those who
     /// have it.
-    fn has_lost_its_bus(&self) -> bool {
+    fn has_another_bus(&self) -> bool {
         self.running.as_ref().is_some_and(|Running { bus, plan, .. }| {
             let there = FileStamp::of(&plan.bus);
             bus.as_ref().zip(there.as_ref()).is_some_and(|(ours, there)| !ours.is_same_file(there))
@@ -117,7 +117,7 @@ impl Managed {
     fn run(&mut self, shared: &mut Shared, record: &Record) -> anyhow::Result<()> {
         let plan = Plan::of(&shared.registry, record);
         let same = matches!((&plan, &self.running), (Ok(Some(plan)), Some(running)) if running.plan == *plan);
-        if same && !self.has_lost_its_bus() {
+        if same && !self.has_another_bus() {
             return Ok(());
         }
         self.close(shared);
@@ -133,11 +133,11 @@ impl Managed {
             self.past = self.memif();
             shared.node.remove(running.id);
         }
-        self.left();
+        self.port_removed();
     }
 
     /// There is no port any more.
-    fn left(&mut self) {
+    fn port_removed(&mut self) {
         if let Some(running) = self.running.take() {
             self.before = self.before.plus(running.stats.counters());
             self.past = std::mem::take(&mut self.past).without_peer();
@@ -147,8 +147,8 @@ impl Managed {
     }
 
     /// The node has closed the port: its bus is gone, or what it is a port of.
-    pub(super) fn ended(&mut self, why: &CloseReason) {
-        self.left();
+    pub(super) fn port_closed(&mut self, why: &CloseReason) {
+        self.port_removed();
         self.interface.acknowledge(Some(sentence(&why.clone().into())));
     }
 

@@ -21,8 +21,8 @@ use crate::output;
 use crate::registry::runner::RecordChange;
 use crate::registry::{InterfaceName, Kind, Registry, RegistryError};
 
-/// How often everything is looked at, although nobody said that it has changed.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often everything is reconciled at, although nobody said that it has changed.
+const FULL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(crate) struct Reconciler {
@@ -30,7 +30,7 @@ pub(crate) struct Reconciler {
     watch: RegistryWatch,
     /// The interfaces this process runs.
     interfaces: BTreeMap<InterfaceName, Managed>,
-    looked: Option<Instant>,
+    reconciled: Option<Instant>,
     /// What was reported, by what it was about.
     reported: HashMap<String, ReportOnce>,
 }
@@ -49,7 +49,7 @@ impl Reconciler {
             registry,
         };
         let watch = RegistryWatch::new(shared.registry.watched_folders());
-        Ok(Self { shared, watch, interfaces: BTreeMap::new(), looked: None, reported: HashMap::new() })
+        Ok(Self { shared, watch, interfaces: BTreeMap::new(), reconciled: None, reported: HashMap::new() })
     }
 
     /// What to sleep on until the next [`pass`](Self::pass): a tenth of a second at most, for the sake of counters.
@@ -61,10 +61,12 @@ impl Reconciler {
     /// Does what is due.
     pub(crate) fn pass(&mut self) {
         let now = Instant::now();
-        let late = self.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= LOOK);
+        let late = self
+            .reconciled
+            .is_none_or(|reconciled| now.saturating_duration_since(reconciled) >= FULL_INTERVAL);
         if self.watch.has_changed() || late {
             if late {
-                self.looked = Some(now);
+                self.reconciled = Some(now);
                 self.watch.renew();
             }
             self.reconcile(late);
@@ -72,7 +74,7 @@ impl Reconciler {
         while let Some(event) = self.shared.node.next_event() {
             let Event::Closed { port, reason } = event else { continue };
             if let Some(interface) = self.interfaces.values_mut().find(|interface| interface.has(port)) {
-                interface.ended(&reason);
+                interface.port_closed(&reason);
             }
         }
         for interface in self.interfaces.values_mut() {
@@ -95,8 +97,8 @@ impl Reconciler {
             interface.give_up(&mut self.shared);
         }
         for name in ports {
-            let complaint = self.reconcile_one(name, thoroughly).err().map(|error| error.to_string());
-            self.warn_once(&name.to_string(), complaint);
+            let error = self.reconcile_one(name, thoroughly).err().map(|error| error.to_string());
+            self.warn_once(&name.to_string(), error);
         }
     }
 

@@ -43,7 +43,7 @@ impl RegistryWatch {
     pub(super) fn has_changed(&self) -> bool {
         let Some(inotify) = &self.inotify else { return false };
         let mut changed = false;
-        // It ends with EAGAIN when there is nothing left; any other error would repeat as well.
+        // It ends with EAGAIN when there is nothing port_removed; any other error would repeat as well.
         while inotify.read_events().is_ok_and(|events| !events.is_empty()) {
             changed = true;
         }

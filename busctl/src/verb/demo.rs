@@ -11,7 +11,7 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 use shmbus::Bus;
 
-use self::peers::Cast;
+use self::peers::Peers;
 use self::progress::Progress;
 use self::report::{Ping, Recording, Report};
 use crate::bus_view::BusView;
@@ -71,15 +71,15 @@ fn perform(recording: &Recording, stop: &Shutdown) -> anyhow::Result<(Vec<Ping>,
     let bus = folder.path().join(peers::BUS);
     Bus::open_or_create(&bus, 0o600)?;
     let progress = Progress::new(peers::SIZE + peers::pairs().count());
-    let mut cast = Cast::enter(folder.path(), recording.path(), stop, &progress)?;
+    let mut processes = Peers::start_all(folder.path(), recording.path(), stop, &progress)?;
     let mut pings = Vec::new();
     for (from, to) in peers::pairs() {
         progress.step(&format!("{} pings {}", peers::HOSTS[from].name, peers::HOSTS[to].name));
-        pings.push(cast.ping(from, to, stop)?);
+        pings.push(processes.ping(from, to, stop)?);
     }
-    // As long as it is there: it goes with those who leave.
+    // As long as it is there: it goes with those who stop_all.
     let view = BusView::read(&bus)?;
-    cast.leave()?;
+    processes.stop_all()?;
     progress.finish();
     match folder.close() {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

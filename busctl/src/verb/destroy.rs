@@ -34,6 +34,6 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     }
     // Whoever is to let go needs the lock to be free.
     drop(edit);
-    let let_go: Vec<_> = names.iter().map(|name| apply::wait_until_let_go(&registry, *name)).collect();
-    let_go.into_iter().collect()
+    let released: Vec<_> = names.iter().map(|name| apply::wait_until_released(&registry, *name)).collect();
+    released.into_iter().collect()
 }

@@ -15,8 +15,7 @@ use crate::{output, registry::apply};
 
 /// Plug an interface into a bus, unplug it, or print its bus
 ///
-/// A bus that does not exist is made. An interface must be down to be plugged in or unplugged, and it is unplugged before it
-/// can be plugged into another bus.
+/// A missing bus is made. An interface must be down to be plugged in or unplugged. To move it to another bus, unplug it first.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         busctl linkstr shmif0 /dev/shm/lan\n  \
@@ -28,7 +27,7 @@ pub(crate) struct Args {
     #[arg(value_name = "IFNAME")]
     pub interface: InterfaceName,
 
-    /// The file that is the bus, or is to be one
+    /// The bus: a file, made when it is missing
     #[arg(value_name = "BUSPATH")]
     pub bus: Option<OsString>,
 
@@ -40,14 +39,14 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["bus", "unset"])]
     pub json: bool,
 
-    /// How the bus is made when there is none
+    /// How a missing bus is made
     #[command(flatten)]
     pub new_bus: NewBus,
 }
 
 /// The keys of `linkstr --json`.
 #[derive(Debug, Serialize)]
-struct Plugged {
+struct PluggedIn {
     name: InterfaceName,
     linkstr: String,
 }
@@ -55,8 +54,8 @@ struct Plugged {
 /// Plugs, unplugs, or prints.
 ///
 /// # Errors
-/// When the interface does not exist, is up, or is plugged in already; when the path cannot be a bus; when there is nothing to
-/// print or to unplug.
+/// When the interface does not exist, is up, or is plugged in already; when the path cannot be a bus; when there is no bus to
+/// print or to unplug from.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let registry = context.registry()?;
     let name = args.interface;
@@ -84,7 +83,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         let record = registry.load(name)?;
         let linkstr = record.bus()?.display().to_string();
         if args.json {
-            output::print_json(&Plugged { name, linkstr })?;
+            output::print_json(&PluggedIn { name, linkstr })?;
         } else {
             writeln!(output::stdout(), "{linkstr}")?;
         }
@@ -92,7 +91,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     }
 }
 
-/// The path in the form that means the same in every folder. What was typed and what is kept must both be short enough.
+/// Returns the absolute path. What was typed and what is recorded must both be short enough.
 fn checked(typed: &Path) -> anyhow::Result<PathBuf> {
     check_linkstr(typed).misuse()?;
     let absolute = std::path::absolute(typed).misuse()?;

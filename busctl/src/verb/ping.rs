@@ -11,7 +11,7 @@ use iphost::{HostAddress, Nic, PingPlan, Pinger, Reply, Stack, largest_payload};
 
 use crate::context::Context;
 use crate::misuse::misuse;
-use crate::nic_argument::{Plug, Plugged};
+use crate::nic_argument::{HostNic, NicArgument};
 use crate::output;
 use crate::process::shutdown::Shutdown;
 use crate::quantity;
@@ -35,7 +35,7 @@ const AWAKE: Duration = Duration::from_micros(200);
 pub(crate) struct Args {
     /// An interface, the path of a bus with a '/' in it, or memif:key=value,... as 'busctl attach' takes it
     #[arg(value_name = "BUS")]
-    pub bus: Plug,
+    pub bus: NicArgument,
 
     /// Whom to ping
     #[arg(value_name = "ADDR")]
@@ -77,9 +77,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     check(args)?;
     let stop = Shutdown::on_signals()?;
-    match args.bus.plug_in(context, false)? {
-        Plugged::Bus(nic) => ping(Stack::new(*nic, &[args.from]), args, &stop),
-        Plugged::Memif(nic) => ping(Stack::new(*nic, &[args.from]), args, &stop),
+    match args.bus.open(context, false)? {
+        HostNic::Bus(nic) => ping(Stack::new(*nic, &[args.from]), args, &stop),
+        HostNic::Memif(nic) => ping(Stack::new(*nic, &[args.from]), args, &stop),
     }
 }
 

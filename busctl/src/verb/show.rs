@@ -83,7 +83,8 @@ impl Show<'_> {
         match &self.args.subject {
             Some(BusArgument::Path(path)) => {
                 let seen = BusView::read(path)?.with_palette(self.palette);
-                let rates = if self.args.watch.is_some() { Some(self.bus_meter(path)?.look()) } else { None };
+                let rates =
+                    if self.args.watch.is_some() { Some(self.bus_meter(path)?.sample()) } else { None };
                 print(json, &WithRates { seen, rates })?;
             }
             Some(BusArgument::Interface(name)) => {
@@ -115,13 +116,13 @@ impl Show<'_> {
         record: &Record,
     ) -> anyhow::Result<WithRates<InterfaceView, InterfaceRates>> {
         let seen = InterfaceView::new(registry, record)?.with_palette(self.palette);
-        let rates = self.args.watch.map(|_| self.interfaces.look(registry, record.name));
+        let rates = self.args.watch.map(|_| self.interfaces.sample(registry, record.name));
         Ok(WithRates { seen, rates })
     }
 
     /// Another one when somebody has made the bus anew.
     fn bus_meter(&mut self, path: &Path) -> anyhow::Result<&mut BusMeter> {
-        let meter = match self.bus.take().filter(|meter| !meter.is_of_the_past()) {
+        let meter = match self.bus.take().filter(|meter| !meter.is_removed()) {
             Some(meter) => meter,
             None => BusMeter::new(Bus::open_read_only(path)?)?,
         };

@@ -42,8 +42,8 @@ impl Child {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(folder);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        die_with_parent::ask_to_end(&mut command);
-        die_with_parent::ask_to_tidy(&mut command, bus);
+        die_with_parent::end_with_parent(&mut command);
+        die_with_parent::clean_up_afterwards(&mut command, bus);
         let mut process = command.spawn().with_context(|| format!("cannot start the {name}"))?;
         let (sender, lines) = channel();
         let stdout = process.stdout.take();
@@ -70,16 +70,16 @@ impl Child {
     }
 
     /// It lives, and has not said for so long what it was to say. It ends.
-    pub(super) fn gone_silent(&mut self, time: Duration) -> anyhow::Error {
+    pub(super) fn timed_out(&mut self, time: Duration) -> anyhow::Error {
         self.finish();
         anyhow!("the {} said nothing for {} s", self.name, time.as_secs())
     }
 
     /// Tells it something.
-    pub(super) fn tell(&mut self, line: &str, stop: &Shutdown) -> anyhow::Result<()> {
+    pub(super) fn send_line(&mut self, line: &str, stop: &Shutdown) -> anyhow::Result<()> {
         let stdin = self.process.stdin.as_mut();
-        let told = stdin.map(|stdin| writeln!(stdin, "{line}").and_then(|()| stdin.flush()));
-        match told {
+        let sent = stdin.map(|stdin| writeln!(stdin, "{line}").and_then(|()| stdin.flush()));
+        match sent {
             Some(Ok(())) => Ok(()),
             _ if stop.sleep(GRACE) => bail!("interrupted"),
             _ => Err(self.died()),

@@ -34,15 +34,15 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(super) struct Host {
     pub(super) name: &'static str,
     /// Where it is plugged in.
-    plug: &'static str,
+    nic: &'static str,
     address: &'static str,
 }
 
 /// The hosts.
 pub(super) const HOSTS: [Host; 3] = [
-    Host { name: "memif host A", plug: "memif:role=client,id=0,socket=memif.sock", address: "10.83.0.1" },
-    Host { name: "memif host B", plug: "memif:role=client,id=1,socket=memif.sock", address: "10.83.0.2" },
-    Host { name: "bus host C", plug: "./lan.bus", address: "10.83.0.3" },
+    Host { name: "memif host A", nic: "memif:role=client,id=0,socket=memif.sock", address: "10.83.0.1" },
+    Host { name: "memif host B", nic: "memif:role=client,id=1,socket=memif.sock", address: "10.83.0.2" },
+    Host { name: "bus host C", nic: "./lan.bus", address: "10.83.0.3" },
 ];
 
 /// Who pings whom.
@@ -56,42 +56,42 @@ pub(super) fn pairs() -> impl Iterator<Item = (usize, usize)> {
 
 /// All processes, in the order in which they started; when this is dropped, they end.
 #[derive(Default)]
-pub(super) struct Cast {
+pub(super) struct Peers {
     children: Vec<Child>,
 }
 
-impl Cast {
+impl Peers {
     /// Starts everybody, each when the one before can be used.
-    pub(super) fn enter(
+    pub(super) fn start_all(
         folder: &Path,
         pcap: &Path,
         stop: &Shutdown,
         progress: &Progress,
     ) -> anyhow::Result<Self> {
-        let mut cast = Self::default();
+        let mut peers = Self::default();
         let bus = format!("./{BUS}");
         progress.step("starting a recorder on the bus");
         let arguments = ["dump", &bus, "-f", "-w"].map(OsString::from).into_iter().chain([pcap.into()]);
-        cast.start("recorder", folder, arguments)?;
+        peers.start("recorder", folder, arguments)?;
         // The header of the bus.
-        cast.line(RECORDER, stop)?;
+        peers.line(RECORDER, stop)?;
         progress.step("starting a node with two memif sockets");
         let ports = [0, 1].map(|id| format!("memif:role=server,id={id},socket=memif.sock"));
-        let node = cast.start("node", folder, ["attach", &bus, &ports[0], &ports[1]])?;
-        cast.wait_until_ready(node, stop)?;
+        let node = peers.start("node", folder, ["attach", &bus, &ports[0], &ports[1]])?;
+        peers.wait_until_ready(node, stop)?;
         for host in &HOSTS {
             progress.step(&format!("starting {}, {}", host.name, host.address));
             let address = format!("{}/24", host.address);
-            let child = cast.start(host.name, folder, ["host", host.plug, &address, "--commands"])?;
-            cast.wait_until_ready(child, stop)?;
+            let child = peers.start(host.name, folder, ["host", host.nic, &address, "--commands"])?;
+            peers.wait_until_ready(child, stop)?;
         }
-        Ok(cast)
+        Ok(peers)
     }
 
     /// Lets one host ping another.
     pub(super) fn ping(&mut self, from: usize, to: usize, stop: &Shutdown) -> anyhow::Result<Ping> {
         let target = HOSTS[to].address;
-        self.children[FIRST_HOST + from].tell(&format!("ping {target} {PINGS} {INTERVAL}"), stop)?;
+        self.children[FIRST_HOST + from].send_line(&format!("ping {target} {PINGS} {INTERVAL}"), stop)?;
         let answer = self.line(FIRST_HOST + from, stop)?;
         // Without one of the others, what was answered means little.
         self.check(stop)?;
@@ -101,7 +101,7 @@ impl Cast {
     }
 
     /// Ends everybody, the recorder last, so that it has seen all there was.
-    pub(super) fn leave(mut self) -> anyhow::Result<()> {
+    pub(super) fn stop_all(mut self) -> anyhow::Result<()> {
         while let Some(child) = self.children.pop() {
             child.end()?;
         }
@@ -135,7 +135,7 @@ impl Cast {
             }
             self.check(stop)?;
             if Instant::now() >= deadline {
-                return Err(self.children[child].gone_silent(START_TIMEOUT));
+                return Err(self.children[child].timed_out(START_TIMEOUT));
             }
         }
     }
@@ -146,7 +146,7 @@ impl Cast {
     }
 }
 
-impl Drop for Cast {
+impl Drop for Peers {
     /// The same when something went wrong.
     fn drop(&mut self) {
         while self.children.pop().is_some() {}

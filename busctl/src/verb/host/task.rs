@@ -1,4 +1,4 @@
-//! What a host was started for, beside being there for others.
+//! What a host does beside its services.
 
 use std::io::Stdin;
 use std::net::SocketAddr;
@@ -11,49 +11,49 @@ use super::commands::Commands;
 use crate::misuse::misuse;
 use crate::quantity;
 
-/// One of these, or nothing.
-pub(super) enum Errand {
+/// The task of a host.
+pub(super) enum Task {
     None,
     Commands(Box<Commands>),
-    Delivery(Delivery),
+    TcpSource(TcpSource),
 }
 
-impl Errand {
-    /// Does what is due, after a round of the stack; `true` when it is done.
+impl Task {
+    /// Does what is due after a round of the stack. Returns `true` when the task is done.
     pub(super) fn step<N: Nic>(&mut self, stack: &mut Stack<N>) -> anyhow::Result<bool> {
         match self {
             Self::None => Ok(false),
             Self::Commands(commands) => Ok(commands.step(stack)?),
-            Self::Delivery(delivery) => delivery.step(stack),
+            Self::TcpSource(tcp_source) => tcp_source.step(stack),
         }
     }
 
-    /// What to poll for more to do.
+    /// Returns the input to poll for readability.
     pub(super) fn input(&self) -> Option<Stdin> {
         match self {
             Self::Commands(commands) => commands.input(),
-            Self::None | Self::Delivery(_) => None,
+            Self::None | Self::TcpSource(_) => None,
         }
     }
 
-    /// When there is something to do, if nothing comes before that.
+    /// Returns when the task next has something to do, if no frame comes before.
     pub(super) fn due(&self) -> Option<Instant> {
         match self {
             Self::Commands(commands) => commands.due(),
-            Self::None | Self::Delivery(_) => None,
+            Self::None | Self::TcpSource(_) => None,
         }
     }
 }
 
-/// Bytes to be sent to somebody.
-pub(super) struct Delivery {
+/// Bytes to be sent over TCP.
+pub(super) struct TcpSource {
     to: SocketAddr,
     bytes: u64,
     source: Option<Source>,
 }
 
-impl Delivery {
-    /// `ADDR:PORT BYTES`, to be sent by a host with these addresses.
+impl TcpSource {
+    /// Reads `ADDR:PORT BYTES`, for a host with these addresses.
     pub(super) fn parse(words: &[String], addresses: &[HostAddress]) -> anyhow::Result<Self> {
         let [to, bytes] = words else {
             return Err(misuse(anyhow!("--tcp-source takes ADDR:PORT and BYTES")));
@@ -87,7 +87,7 @@ impl Delivery {
         }
     }
 
-    /// How far it came, and why no further; nothing when it has not begun.
+    /// Returns what was sent, and why no more was; none when nothing was sent.
     pub(super) fn result<N: Nic>(&self, stack: &mut Stack<N>) -> Option<(Transfer, Option<String>)> {
         Some(self.source.as_ref()?.result(stack))
     }

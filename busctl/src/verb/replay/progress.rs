@@ -14,7 +14,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 pub(super) struct Progress {
     bar: ProgressBar,
     frames: u64,
-    said: Option<Instant>,
+    updated: Option<Instant>,
 }
 
 impl Progress {
@@ -28,7 +28,7 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        Self { bar, frames: 0, said: None }
+        Self { bar, frames: 0, updated: None }
     }
 
     /// So many frames with so many bytes went out.
@@ -37,8 +37,8 @@ impl Progress {
             return;
         }
         self.frames += frames as u64;
-        if self.said.is_none_or(|said| said.elapsed() >= INTERVAL) {
-            self.said = Some(Instant::now());
+        if self.updated.is_none_or(|updated| updated.elapsed() >= INTERVAL) {
+            self.updated = Some(Instant::now());
             self.bar.set_message(format!("{} frames", HumanCount(self.frames)));
         }
         self.bar.inc(bytes + frames as u64 * FRAME_HEADER);

@@ -45,11 +45,11 @@ pub(super) struct Source {
     file: Option<File>,
     /// Rounds to go after this one.
     rounds: u64,
-    sieve: Sieve,
+    filter: BusFilter,
     /// The frames of the first round, for the others; none when they are too many or there is only one round.
-    kept: Option<Kept>,
-    /// Which of the kept frames comes next, from the second round on.
-    next_kept: Option<usize>,
+    cache: Option<FrameCache>,
+    /// Which of the cache frames comes next, from the second round on.
+    next_cached: Option<usize>,
 }
 
 impl Source {
@@ -61,8 +61,8 @@ impl Source {
             None if rounds > 1 => bail!("stdin can be played only once; save it to a file to loop it"),
             None => CaptureReader::new(Box::new(io::stdin()) as Box<dyn Read>)?,
         };
-        let kept = (rounds > 1).then(Kept::default);
-        Ok(Self { reader, file, rounds: rounds - 1, sieve: Sieve::default(), kept, next_kept: None })
+        let cache = (rounds > 1).then(FrameCache::default);
+        Ok(Self { reader, file, rounds: rounds - 1, filter: BusFilter::default(), cache, next_cached: None })
     }
 
     fn begin(mut file: &File) -> anyhow::Result<Capture> {
@@ -78,13 +78,13 @@ impl Source {
 
     /// What was passed over so far.
     pub(super) fn skipped(&self) -> &Skipped {
-        &self.sieve.skipped
+        &self.filter.skipped
     }
 
     /// Fills the batch; it stays empty at the end. With an error, the frames before it are in the batch.
     pub(super) fn fill(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
         while !batch.is_full() {
-            if !self.put_next(batch)? && !self.begin_again()? {
+            if !self.take_next(batch)? && !self.begin_again()? {
                 break;
             }
         }
@@ -92,29 +92,29 @@ impl Source {
     }
 
     /// Puts the next frame of this round into the batch, if a bus carries it; `false` at the end.
-    fn put_next(&mut self, batch: &mut Batch) -> anyhow::Result<bool> {
-        if let (Some(next), Some(kept)) = (&mut self.next_kept, &self.kept) {
-            let Some((frame, cut)) = kept.get(*next) else { return Ok(false) };
+    fn take_next(&mut self, batch: &mut Batch) -> anyhow::Result<bool> {
+        if let (Some(next), Some(cache)) = (&mut self.next_cached, &self.cache) {
+            let Some((frame, cut)) = cache.get(*next) else { return Ok(false) };
             *next += 1;
-            self.sieve.put(frame, cut, batch);
+            self.filter.take(frame, cut, batch);
             return Ok(true);
         }
         let Some(frame) = self.reader.next_frame()? else { return Ok(false) };
-        self.sieve.put(frame.bytes, frame.cut, batch);
-        if self.kept.as_mut().is_some_and(|kept| !kept.push(frame.bytes, frame.cut)) {
-            self.kept = None;
+        self.filter.take(frame.bytes, frame.cut, batch);
+        if self.cache.as_mut().is_some_and(|cache| !cache.push(frame.bytes, frame.cut)) {
+            self.cache = None;
         }
         Ok(true)
     }
 
     /// Begins the next round, if there is one. A capture without a frame for the bus has none in the next round either.
     fn begin_again(&mut self) -> anyhow::Result<bool> {
-        let Some(file) = self.file.as_ref().filter(|_| self.rounds > 0 && self.sieve.usable > 0) else {
+        let Some(file) = self.file.as_ref().filter(|_| self.rounds > 0 && self.filter.usable > 0) else {
             return Ok(false);
         };
         self.rounds -= 1;
-        if self.kept.is_some() {
-            self.next_kept = Some(0);
+        if self.cache.is_some() {
+            self.next_cached = Some(0);
         } else {
             self.reader = Self::begin(file)?;
         }
@@ -124,14 +124,14 @@ impl Source {
 
 /// Keeps away what a bus does not carry.
 #[derive(Default)]
-struct Sieve {
+struct BusFilter {
     /// Frames that it let through.
     usable: u64,
     skipped: Skipped,
 }
 
-impl Sieve {
-    fn put(&mut self, frame: &[u8], cut: bool, batch: &mut Batch) {
+impl BusFilter {
+    fn take(&mut self, frame: &[u8], cut: bool, batch: &mut Batch) {
         match frame.len() {
             len if len > MAX_FRAME => self.skipped.long += 1,
             len if len < MIN_FRAME => self.skipped.short += 1,
@@ -146,14 +146,14 @@ impl Sieve {
 
 /// Frames in memory: to open and read a file of a few frames again and again would take longer than to send them.
 #[derive(Default)]
-struct Kept {
+struct FrameCache {
     bytes: Vec<u8>,
     /// Where each frame ends, and whether it is cut.
     frames: Vec<(usize, bool)>,
 }
 
-impl Kept {
-    /// Bytes that are kept at most; of larger captures the file is read again.
+impl FrameCache {
+    /// Bytes that are cache at most; of larger captures the file is read again.
     const LIMIT: usize = 64 << 20;
 
     /// Keeps a frame; `false` when there is no room.
@@ -180,12 +180,12 @@ mod tests {
 
     #[test]
     fn what_is_kept_comes_back_until_it_is_too_much() {
-        let mut kept = Kept::default();
-        assert!(kept.push(b"one", false) && kept.push(b"", true) && kept.push(b"three", false));
-        assert_eq!(kept.get(0), Some((&b"one"[..], false)));
-        assert_eq!(kept.get(1), Some((&b""[..], true)));
-        assert_eq!(kept.get(2), Some((&b"three"[..], false)));
-        assert_eq!(kept.get(3), None);
-        assert!(!kept.push(&vec![0; Kept::LIMIT], false));
+        let mut cache = FrameCache::default();
+        assert!(cache.push(b"one", false) && cache.push(b"", true) && cache.push(b"three", false));
+        assert_eq!(cache.get(0), Some((&b"one"[..], false)));
+        assert_eq!(cache.get(1), Some((&b""[..], true)));
+        assert_eq!(cache.get(2), Some((&b"three"[..], false)));
+        assert_eq!(cache.get(3), None);
+        assert!(!cache.push(&vec![0; FrameCache::LIMIT], false));
     }
 }
