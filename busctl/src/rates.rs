@@ -11,8 +11,8 @@ use shmbus::{Bus, OpenError, Tap};
 use crate::bus_view::DiscardFrames;
 use crate::registry::{InterfaceName, Registry};
 
-/// How much longer than the time between two looks the time between two reports may be. A runner reports ten times a second
-/// while something changes; what is older says only that nothing did.
+/// How much longer than the time between two samples the time between two reports may be. A runner reports ten times a second
+/// while its counters change; an older report means only that they did not.
 const MAX_REPORT_DELAY: Duration = Duration::from_millis(250);
 
 /// Bytes before each frame on the ring.
@@ -27,7 +27,7 @@ struct Sample {
     taken: Instant,
 }
 
-/// What went through an interface in a second, between two looks; unknown at the first. The fields are keys of
+/// What went through an interface in a second, between two samples; unknown at the first. The fields are keys of
 /// `show --json -w`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub(crate) struct InterfaceRates {
@@ -37,14 +37,14 @@ pub(crate) struct InterfaceRates {
     tx_bps: Option<f64>,
 }
 
-/// Looks at interfaces of any kind.
+/// Measures the rates of interfaces of any kind.
 #[derive(Debug, Default)]
 pub(crate) struct InterfaceMeter {
     latest: HashMap<InterfaceName, Sample>,
 }
 
 impl InterfaceMeter {
-    /// What went through since the last call for this interface.
+    /// Returns the rates since the last call for this interface.
     pub(crate) fn sample(&mut self, registry: &Registry, name: InterfaceName) -> InterfaceRates {
         let written = registry.reported_at(name);
         let sample = Sample { counters: registry.report(name).counters, written, taken: Instant::now() };
@@ -56,14 +56,14 @@ impl InterfaceMeter {
 }
 
 fn rates(before: &Sample, now: &Sample) -> InterfaceRates {
-    let between_looks = now.taken.duration_since(before.taken);
+    let between_samples = now.taken.duration_since(before.taken);
     let between_reports = match (before.written, now.written) {
         (Some(before), Some(now)) => now.duration_since(before).ok(),
         _ => None,
     };
     let time = between_reports
-        .filter(|time| !time.is_zero() && *time <= between_looks + MAX_REPORT_DELAY)
-        .unwrap_or(between_looks)
+        .filter(|time| !time.is_zero() && *time <= between_samples + MAX_REPORT_DELAY)
+        .unwrap_or(between_samples)
         .as_secs_f64();
     let rate = |count: fn(&Counters) -> u64, factor: f64| {
         let (before, now) = (count(&before.counters), count(&now.counters));
@@ -91,7 +91,7 @@ impl fmt::Display for InterfaceRates {
     }
 }
 
-/// What was sent on a bus in a second, between two looks; unknown at the first. The fields are keys of `show --json -w`.
+/// What was sent on a bus in a second, between two samples; unknown at the first. The fields are keys of `show --json -w`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub(crate) struct BusRates {
     pps: Option<f64>,
@@ -121,7 +121,7 @@ impl BusMeter {
         self.tap.bus().is_removed()
     }
 
-    /// What was sent since the last call.
+    /// Returns the rates since the last call.
     pub(crate) fn sample(&mut self) -> BusRates {
         const STEP: usize = 1024;
         let before = self.tap.stats();
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn rates_are_over_the_time_between_reports() {
         let start = Instant::now();
-        // Times that floating point has exactly.
+        // Times that floating point represents exactly.
         let before = sample(start, SECOND, SECOND * 3 / 4, 1000);
         let now = sample(start, SECOND * 2, SECOND * 2, 2250);
         let rates = rates(&before, &now);
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!((rates.tx_pps, rates.tx_bps), (Some(0.0), Some(0.0)));
     }
 
-    /// A runner that has nothing to report does not; what comes then came since the last sample, and not since the last report.
+    /// A runner without news writes no report. Frames in its next report came since the last sample, not since the last report.
     #[test]
     fn silence_before_is_not_counted() {
         let start = Instant::now();

@@ -1,7 +1,6 @@
 //! `busctl replay`: puts the frames of a capture on a bus.
 
 mod batch;
-
 mod progress;
 mod source;
 
@@ -27,8 +26,8 @@ use crate::registry::runner::POLL_INTERVAL;
 
 /// Put the frames of a capture on a bus
 ///
-/// FILE is pcap or pcapng. The frames go out in order, as fast as the bus takes them or at the pace of --pps. Frames that the bus
-/// does not carry (over 1,514 bytes, or shorter than an Ethernet header) are passed over and counted.
+/// FILE is pcap or pcapng. The frames are sent in order, as fast as the bus takes them or at the rate of --pps. Frames that the
+/// bus does not carry (over 1,514 bytes, or shorter than an Ethernet header) are skipped and counted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         busctl replay capture.pcap ./lan.bus\n  \
@@ -43,11 +42,11 @@ pub(crate) struct Args {
     #[arg(value_name = "BUS", value_hint = ValueHint::FilePath)]
     pub bus: BusArgument,
 
-    /// Frames a second [default: as fast as it goes]
+    /// Send N frames a second [default: as fast as the bus takes them]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub pps: Option<u64>,
 
-    /// How often to play the file
+    /// Play the file N times
     #[arg(long = "loop", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub rounds: u64,
 
@@ -56,7 +55,7 @@ pub(crate) struct Args {
     pub json: bool,
 }
 
-/// Replays it, until its end or until stopped.
+/// Replays FILE until its end or until stopped.
 ///
 /// # Errors
 /// When FILE is no capture or BUS no bus; when the bus stays busy; when FILE is damaged further on.
@@ -64,7 +63,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let about_file = || format!("cannot replay {}", args.file.display());
     let mut source = Source::open(&args.file, args.rounds).with_context(about_file).misuse()?;
     let mut batch = Batch::new();
-    // Before anything is changed: what is no capture shows by its first frame.
+    // Before anything is changed: a file that is no capture fails at its first frame.
     let mut damage = source.fill(&mut batch).with_context(about_file);
     if batch.is_empty() {
         damage = Ok(damage.misuse()?);
@@ -76,10 +75,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let begin = Instant::now();
     let mut pace = args.pps.map(|pps| Pace::new(pps, begin));
     let mut sent = Sent::default();
-    let mut fate = Ok(());
+    let mut destroyed = Ok(());
     while !batch.is_empty() && !stop.requested() {
-        fate = station.follow();
-        if fate.is_err() {
+        destroyed = station.follow();
+        if destroyed.is_err() {
             break;
         }
         let frames = match &mut pace {
@@ -87,7 +86,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
             Some(pace) => match pace.due(Instant::now()) {
                 Ok(due) => &batch.frames()[..due.min(batch.frames().len())],
                 Err(pause) => {
-                    // Whoever changes the interface waits for a second.
+                    // A process that changes the interface waits for 1 s.
                     let _ = stop.sleep(pause.min(POLL_INTERVAL));
                     continue;
                 }
@@ -111,18 +110,18 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     }
     progress.finish();
     report(args, &sent, source.skipped(), begin.elapsed())?;
-    fate?;
+    destroyed?;
     damage
 }
 
-/// What went onto the bus.
+/// What was sent.
 #[derive(Default)]
 struct Sent {
     frames: u64,
     bytes: u64,
 }
 
-/// `replay --json`.
+/// The keys of `replay --json`.
 #[derive(Serialize)]
 struct Report<'a> {
     frames: u64,

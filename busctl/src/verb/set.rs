@@ -4,15 +4,14 @@ use anyhow::anyhow;
 
 use crate::context::Context;
 use crate::misuse::{OrMisuse as _, misuse};
-use crate::registry::apply;
-use crate::registry::{InterfaceName, KeyValue};
+use crate::registry::{InterfaceName, KeyValue, apply};
 
 /// Change settings of an interface
 ///
-/// For shmif, at any time: mac=ADDRESS (unicast); capenable=FLAGS, the offload flags, as a number or as names such as
+/// shmif interfaces, at any time: mac=ADDRESS (unicast); capenable=FLAGS, the offload flags, as a number or as names such as
 /// tso4,tcp4csum-tx (all, none); promisc=on|off; media=auto|none, where none takes the link down as if the cable were pulled.
 ///
-/// For memif and tap, while they are down: the keys that 'busctl create' takes; KEY= with nothing behind it brings the default back.
+/// memif and tap interfaces, while they are down: the keys of 'busctl create'. KEY= with an empty value restores the default.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         busctl set shmif0 promisc=on\n  \

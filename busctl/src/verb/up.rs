@@ -1,12 +1,11 @@
 //! `busctl up`: sets interfaces up.
 
 use crate::context::Context;
-use crate::registry::InterfaceName;
-use crate::registry::apply;
+use crate::registry::{InterfaceName, apply};
 
 /// Set interfaces up
 ///
-/// This records the wish. Where a process runs the interface, it is given a second to follow.
+/// The state is recorded. When a process runs the interface, busctl waits up to 1 s for it to follow.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  busctl up shmif0\n  busctl up shmif0 shmif1")]
 pub(crate) struct Args {

@@ -1,4 +1,4 @@
-//! The capture, played as often as asked for, without the frames that a bus does not carry.
+//! The frames of a capture, played once or more, without those that a bus does not carry.
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _};
@@ -14,18 +14,18 @@ use super::batch::Batch;
 /// Frames that were not sent as they were on the wire.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Skipped {
-    /// Longer than a bus carries: passed over.
+    /// Longer than a bus carries: skipped.
     #[serde(rename = "skipped_long")]
     long: u64,
-    /// Shorter than an Ethernet header: passed over.
+    /// Shorter than an Ethernet header: skipped.
     #[serde(rename = "skipped_short")]
     short: u64,
-    /// Sent, but already the capture had only the beginning of them.
+    /// Sent, but the capture holds only their beginning.
     cut: u64,
 }
 
 impl Skipped {
-    /// What there is to be said about it.
+    /// Returns a line for each count that is not zero.
     pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
         let lines = [
             (self.long, format!("frames passed over: longer than {MAX_FRAME} bytes")),
@@ -41,19 +41,19 @@ type Capture = CaptureReader<Box<dyn Read>>;
 /// A capture file, or stdin.
 pub(super) struct Source {
     reader: Capture,
-    /// To begin again; none for stdin.
+    /// To read it again; none for stdin.
     file: Option<File>,
-    /// Rounds to go after this one.
+    /// Rounds that are left after this one.
     rounds: u64,
     filter: BusFilter,
     /// The frames of the first round, for the others; none when they are too many or there is only one round.
     cache: Option<FrameCache>,
-    /// Which of the cache frames comes next, from the second round on.
+    /// The index of the next cached frame, from the second round on.
     next_cached: Option<usize>,
 }
 
 impl Source {
-    /// Opens it and reads its header.
+    /// Opens the capture and reads its header.
     pub(super) fn open(path: &Path, rounds: u64) -> anyhow::Result<Self> {
         let file = if path == Path::new("-") { None } else { Some(File::open(path)?) };
         let reader = match &file {
@@ -70,18 +70,18 @@ impl Source {
         Ok(CaptureReader::new(Box::new(file.try_clone()?) as Box<dyn Read>)?)
     }
 
-    /// Bytes to be played in all rounds, as far as is known.
+    /// Returns the bytes of all rounds; none when the size is unknown.
     pub(super) fn size(&self) -> Option<u64> {
         let file = self.file.as_ref()?.metadata().ok()?;
         file.is_file().then(|| file.len().saturating_mul(self.rounds + 1))
     }
 
-    /// What was passed over so far.
+    /// Returns what was skipped so far.
     pub(super) fn skipped(&self) -> &Skipped {
         &self.filter.skipped
     }
 
-    /// Fills the batch; it stays empty at the end. With an error, the frames before it are in the batch.
+    /// Fills the batch; at the end of the last round it stays empty. After an error, the batch holds the frames before it.
     pub(super) fn fill(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
         while !batch.is_full() {
             if !self.take_next(batch)? && !self.begin_again()? {
@@ -91,7 +91,7 @@ impl Source {
         Ok(())
     }
 
-    /// Puts the next frame of this round into the batch, if a bus carries it; `false` at the end.
+    /// Puts the next frame of this round into the batch, if a bus carries it; returns `false` at the end of the round.
     fn take_next(&mut self, batch: &mut Batch) -> anyhow::Result<bool> {
         if let (Some(next), Some(cache)) = (&mut self.next_cached, &self.cache) {
             let Some((frame, cut)) = cache.get(*next) else { return Ok(false) };
@@ -107,7 +107,7 @@ impl Source {
         Ok(true)
     }
 
-    /// Begins the next round, if there is one. A capture without a frame for the bus has none in the next round either.
+    /// Begins the next round, if there is one. A capture without a usable frame has none in the next round either.
     fn begin_again(&mut self) -> anyhow::Result<bool> {
         let Some(file) = self.file.as_ref().filter(|_| self.rounds > 0 && self.filter.usable > 0) else {
             return Ok(false);
@@ -122,10 +122,10 @@ impl Source {
     }
 }
 
-/// Keeps away what a bus does not carry.
+/// Drops frames that a bus does not carry.
 #[derive(Default)]
 struct BusFilter {
-    /// Frames that it let through.
+    /// Frames that passed.
     usable: u64,
     skipped: Skipped,
 }
@@ -144,19 +144,19 @@ impl BusFilter {
     }
 }
 
-/// Frames in memory: to open and read a file of a few frames again and again would take longer than to send them.
+/// Frames in memory: to read a short file again for each round would take longer than to send its frames.
 #[derive(Default)]
 struct FrameCache {
     bytes: Vec<u8>,
-    /// Where each frame ends, and whether it is cut.
+    /// The end of each frame in `bytes`, and whether the frame is cut.
     frames: Vec<(usize, bool)>,
 }
 
 impl FrameCache {
-    /// Bytes that are cache at most; of larger captures the file is read again.
+    /// Size in bytes at most. A larger capture is read again for each round.
     const LIMIT: usize = 64 << 20;
 
-    /// Keeps a frame; `false` when there is no room.
+    /// Adds a frame; returns `false` when there is no room.
     fn push(&mut self, frame: &[u8], cut: bool) -> bool {
         let index = size_of_val(self.frames.as_slice());
         if self.bytes.len() + index + frame.len() > Self::LIMIT {
