@@ -1,4 +1,4 @@
-//! An interface as `show` shows it: its record, who runs it, and what it has counted.
+//! An interface as `show` shows it: its record, its runner, and its counters.
 
 mod memif;
 
@@ -13,7 +13,7 @@ use self::memif::MemifView;
 use crate::registry::{InterfaceName, Kind, Media, Record, Registry, RegistryError, Settings, format_mac};
 use crate::style::Palette;
 
-/// No jumbo frames on a bus.
+/// A bus carries no jumbo frames.
 const MTU: u32 = 1500;
 
 /// The flags of NetBSD's `<net/if.h>` that a shmif interface can have.
@@ -32,16 +32,16 @@ pub(crate) struct InterfaceView {
     name: InterfaceName,
     kind: &'static str,
     linkstr: Option<String>,
-    /// None where the kernel chooses it.
+    /// None when the kernel chooses it.
     mac: Option<String>,
     flags: Vec<&'static str>,
     mtu: u32,
     link: &'static str,
     capenable: u32,
-    /// Whether a process runs it, and which, if that can be read.
+    /// Whether a process runs it, and its pid, if that can be read.
     running: bool,
     pid: Option<u32>,
-    /// Why the process that runs it could not do as the record says.
+    /// Why the process that runs it could not do what the record says.
     trouble: Option<String>,
     #[serde(flatten)]
     own: KindView,
@@ -61,10 +61,10 @@ enum KindView {
 }
 
 impl InterfaceView {
-    /// What there is to see of the interface now.
+    /// Reads what is known of the interface now.
     ///
     /// # Errors
-    /// When it cannot be found out who runs it.
+    /// When its claim cannot be read.
     pub(crate) fn new(registry: &Registry, record: &Record) -> Result<Self, RegistryError> {
         let runner = registry.runner(record.name)?;
         let report = registry.report(record.name);
@@ -77,7 +77,7 @@ impl InterfaceView {
         };
         let link = match &record.settings {
             Settings::Shmif(_) => record.link(),
-            // Without a runner there is nobody who could have a peer.
+            // Without a runner there is no peer.
             Settings::Port(_) => Some(runner.is_some() && report.link == Some(true)),
         };
         let live = runner.map(|_| &report);
@@ -108,7 +108,7 @@ impl InterfaceView {
         })
     }
 
-    /// How it is to look as text.
+    /// Sets the styles of the text.
     pub(crate) fn with_palette(self, palette: Palette) -> Self {
         Self { palette, ..self }
     }
@@ -118,7 +118,7 @@ impl InterfaceView {
     }
 }
 
-/// In the layout of `ifconfig`; what is memif's own as VPP's `show memif` has it.
+/// Prints the layout of `ifconfig`; the lines of memif follow VPP's `show memif`.
 impl fmt::Display for InterfaceView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Palette { name, bad, .. } = self.palette;
@@ -166,7 +166,7 @@ impl fmt::Display for InterfaceView {
     }
 }
 
-/// What a shmif interface has beside the others.
+/// What only a shmif interface has.
 #[derive(Debug, Serialize)]
 struct ShmifView {
     media: &'static str,
@@ -181,10 +181,10 @@ impl ShmifView {
     }
 }
 
-/// What a tap interface has beside the others.
+/// What only a tap interface has.
 #[derive(Debug, Serialize)]
 struct TapView {
-    /// What the kernel calls it.
+    /// Its name in the kernel.
     device: String,
     offload: bool,
 }

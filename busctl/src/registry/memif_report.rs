@@ -1,9 +1,9 @@
-//! What the runner of a memif interface says of its connection, for `show`.
+//! What the runner of a memif interface reports of its connection, for `show`.
 
 use memif::{Details, RingDetails};
 use serde::{Deserialize, Serialize};
 
-/// A connection at a moment, and what went before it.
+/// A connection at one moment, and the history before it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct MemifReport {
@@ -12,16 +12,16 @@ pub(crate) struct MemifReport {
     /// Why the last one ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_disconnect: Option<String>,
-    /// Why there was none when one was tried last.
+    /// Why the last attempt to connect failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_refusal: Option<String>,
-    /// The last reason a peer was told.
+    /// The last disconnect reason that was sent to a peer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_told: Option<String>,
-    /// The last reason a peer told.
+    /// The last disconnect reason that a peer sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_heard: Option<String>,
-    /// Who is on the other side, while somebody is.
+    /// The peer, while there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remote: Option<Remote>,
     /// The rings: those to receive on, then those to send on.
@@ -38,7 +38,7 @@ pub(crate) struct Remote {
     pub interface: String,
 }
 
-/// A ring. Head and tail are whatever stands there.
+/// A ring. Head and tail are the raw values in shared memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RingReport {
     /// `rx` or `tx`, as seen from here.
@@ -55,24 +55,24 @@ pub(crate) struct RingReport {
     pub tail: u16,
     /// Bit 0: the receiver wants no interrupts.
     pub flags: u16,
-    /// Interrupts taken in or sent.
+    /// Interrupts received or sent.
     pub interrupts: u64,
     /// Packets received or sent.
     pub packets: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// How often a packet to be sent found no room.
+    /// How often a packet to be sent found the ring full.
     pub ring_full: u64,
 }
 
 impl MemifReport {
-    /// The same when the connection is over.
+    /// Returns the report after the end of the connection.
     #[must_use]
     pub(crate) fn without_peer(self) -> Self {
         Self { remote: None, rings: Vec::new(), ..self }
     }
 
-    /// The same of a connection that had others before it.
+    /// Adds the history of the connections before this one.
     #[must_use]
     pub(crate) fn after(self, past: &Self) -> Self {
         Self {

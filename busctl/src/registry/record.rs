@@ -1,4 +1,4 @@
-//! What an interface is: the record that is kept of it.
+//! The record of an interface.
 
 use std::path::{Path, PathBuf};
 
@@ -14,22 +14,22 @@ use super::port_settings::PortSettings;
 use super::settings::{KeyValue, SettingError};
 use super::shmif::{Media, Shmif};
 
-/// The longest path of a bus, in bytes, as shmif has it.
+/// The longest path of a bus in bytes, as in shmif.
 pub(crate) const LINKSTR_MAX: usize = 1024;
 
-/// One interface. As a file it is TOML.
+/// One interface. Its file is TOML.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "RecordFile", try_from = "RecordFile")]
 pub(crate) struct Record {
     /// Its name, which is also the file's.
     pub name: InterfaceName,
-    /// Grows with every change, so that it can be told how far a running process follows.
+    /// Grows with every change, so that a runner can report which revision it follows.
     pub revision: u64,
-    /// Whether it shall be up.
+    /// Whether the interface is set up.
     pub up: bool,
     /// The bus it is plugged into: an absolute path.
     pub linkstr: Option<PathBuf>,
-    /// What only interfaces of its kind have.
+    /// The settings of its kind.
     pub settings: Settings,
 }
 
@@ -42,7 +42,7 @@ pub(crate) enum Settings {
     Port(PortSettings),
 }
 
-/// The fields of the file, in their order there.
+/// The fields of the file, in their order.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RecordFile {
@@ -89,13 +89,13 @@ impl TryFrom<RecordFile> for Record {
 }
 
 impl Record {
-    /// A new record of an interface that is down and has no bus.
+    /// Makes the record of a new interface, which is down and has no bus.
     #[must_use]
     pub(crate) fn new(name: InterfaceName, settings: Settings) -> Self {
         Self { name, revision: 1, up: false, linkstr: None, settings }
     }
 
-    /// The settings of a shmif interface, if it is one.
+    /// Returns the settings of a shmif interface; none for another kind.
     #[must_use]
     pub(crate) fn shmif(&self) -> Option<&Shmif> {
         match &self.settings {
@@ -112,7 +112,7 @@ impl Record {
         self.linkstr.as_deref().ok_or(RegistryError::NoBus { name: self.name })
     }
 
-    /// The settings of a memif or tap interface, if it is one.
+    /// Returns the settings of a memif or tap interface; none for another kind.
     #[must_use]
     pub(crate) fn port(&self) -> Option<&PortSettings> {
         match &self.settings {
@@ -121,22 +121,22 @@ impl Record {
         }
     }
 
-    /// What a memif interface is to be like, on a socket that is not chosen yet; none if it is of another kind.
+    /// Returns the specification of a memif interface, without its socket; none for another kind.
     #[must_use]
     pub(crate) fn memif(&self) -> Option<MemifSpec> {
         let InterfaceName::Memif { id, .. } = self.name else { return None };
-        // Records are checked when they are read and when they are changed.
+        // Settings are checked when a record is read and when it is changed.
         MemifSpec::of_interface(id, self.port()?.pairs()).ok()
     }
 
-    /// What a tap interface is to be like; none if it is of another kind.
+    /// Returns the specification of a tap interface; none for another kind.
     #[must_use]
     pub(crate) fn tap(&self) -> Option<TapSpec> {
         let InterfaceName::Tap(_) = self.name else { return None };
         TapSpec::of_interface(&self.name.to_string(), self.port()?.pairs()).ok()
     }
 
-    /// The role of a memif interface.
+    /// Returns the role of a memif interface; none for another kind.
     #[must_use]
     pub(crate) fn role(&self) -> Option<Role> {
         self.memif().map(|memif| memif.role)
@@ -153,7 +153,7 @@ impl Record {
         }
     }
 
-    /// Reads the record of `name`, and checks what TOML cannot.
+    /// Reads the record of `name`, and checks what the TOML types do not.
     pub(super) fn parse(name: InterfaceName, text: &str) -> Result<Self, String> {
         let record: Self = toml::from_str(text).map_err(|error| file::toml_error(text, &error))?;
         if record.name != name {
@@ -171,39 +171,39 @@ impl Record {
         Ok(record)
     }
 
-    /// The text of the file.
+    /// Returns the text of the file.
     pub(super) fn to_toml(&self) -> Result<String, toml::ser::Error> {
         toml::to_string(self)
     }
 
-    /// Whether a shmif interface has a carrier: unknown (none) without a bus, else as its media say. That of a port is its
-    /// runner's to tell.
+    /// Returns whether a shmif interface has a carrier, as its media says; none (unknown) without a bus. For a port, only the
+    /// runner knows that.
     #[must_use]
     pub(crate) fn link(&self) -> Option<bool> {
         self.linkstr.as_ref().and(self.shmif()).map(|shmif| shmif.media == Media::Auto)
     }
 }
 
-/// Why a path cannot be a bus's.
+/// Why a path cannot be the bus of an interface.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LinkstrError {
-    /// No path at all.
+    /// The path is empty.
     #[error("the path of the bus is empty")]
     Empty,
     /// Longer than [`LINKSTR_MAX`].
-    #[error("the path of the bus is too long: {0} bytes, and at most {LINKSTR_MAX} will do")]
+    #[error("the path of the bus is too long: {0} bytes, and at most {LINKSTR_MAX} are possible")]
     TooLong(usize),
-    /// It could not be written into a record.
+    /// A record cannot hold it.
     #[error(
         "the path of the bus is not UTF-8: the record of an interface is a text file, so its bus needs another name"
     )]
     NotUtf8,
 }
 
-/// Whether `path` may be the bus of an interface.
+/// Checks that `path` can be the bus of an interface.
 ///
 /// # Errors
-/// When it may not.
+/// When it cannot.
 pub(crate) fn check_linkstr(path: &Path) -> Result<(), LinkstrError> {
     match (path.as_os_str().len(), path.to_str()) {
         (0, _) => Err(LinkstrError::Empty),
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn the_record_of_a_port_reads_back_and_is_judged() {
+    fn the_record_of_a_port_reads_back_and_is_checked() {
         let name = InterfaceName::Memif { socket: 0, id: 7 };
         let mut record = Record::new(name, Settings::Port(PortSettings::default()));
         for setting in ["role=client", "secret=hunter2", "rsize=9"] {

@@ -1,4 +1,4 @@
-//! What a running interface says of itself: how many frames went through, and how far it follows its record.
+//! What the runner of an interface reports: its counters, and which revision of the record it follows.
 
 use std::path::Path;
 
@@ -9,19 +9,19 @@ use super::error::RegistryError;
 use super::file;
 use super::memif_report::MemifReport;
 
-/// What the process that runs an interface last said.
+/// What the runner of an interface last reported.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Report {
     /// The revision of the record that it has acted on.
     pub revision: u64,
-    /// Why it could not do as the record says.
+    /// Why it could not do what the record says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
-    /// Whether a port has a peer, while somebody runs it.
+    /// Whether a port has a peer, while it is run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub link: Option<bool>,
-    /// What went through, with that of earlier runners.
+    /// The counters, those of earlier runners included.
     pub counters: Counters,
     /// The connection of a memif interface.
     #[serde(skip_serializing_if = "Option::is_none")]

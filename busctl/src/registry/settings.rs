@@ -11,9 +11,9 @@ use super::name::InterfaceName;
 /// One setting as it was typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyValue {
-    /// What is before the first `=`.
+    /// The text before the first `=`.
     pub key: String,
-    /// What is behind it.
+    /// The text after it.
     pub value: String,
 }
 
@@ -31,7 +31,7 @@ impl FromStr for KeyValue {
 }
 
 impl KeyValue {
-    /// Reads several settings, each of which is made once.
+    /// Reads several settings with different keys.
     ///
     /// # Errors
     /// When one is not `key=value`, or a key is there twice.
@@ -51,13 +51,13 @@ impl KeyValue {
 /// Why a setting cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettingError {
-    /// Not `key=value`.
+    /// The text is not `key=value`.
     #[error("'{0}' is not a setting: settings are written key=value, such as promisc=on")]
     Form(String),
-    /// The key is there twice.
+    /// A key is given twice.
     #[error("'{0}' is given twice")]
     Twice(String),
-    /// No such key.
+    /// There is no such key.
     #[error("a shmif interface has no setting '{key}'{hint}: there are {known}",
             hint = port::suggest::hint(key, *known), known = known.join(" "))]
     UnknownKey {
@@ -66,23 +66,23 @@ pub(crate) enum SettingError {
         /// The keys there are.
         known: &'static [&'static str],
     },
-    /// Not one of the words this key takes.
+    /// The value is not one of the words this key takes.
     #[error("{key} cannot be '{value}': it takes {words}")]
     Word {
         /// The key.
         key: &'static str,
-        /// What was given.
+        /// The value that was given.
         value: String,
-        /// What may be given.
+        /// The words it takes.
         words: &'static str,
     },
-    /// Not an address an interface may have.
+    /// The value is not an address that an interface may have.
     #[error("mac: {0}")]
     Mac(MacError),
-    /// Not for this port.
+    /// The port does not take it.
     #[error(transparent)]
     Port(ParsePortError),
-    /// It cannot be chosen.
+    /// The name of the interface decides it.
     #[error("the {key} of {name} is in its name: {other}", other = if key == "id" {
             "another id makes another interface; see 'busctl create'"
         } else {
@@ -94,7 +94,7 @@ pub(crate) enum SettingError {
         /// The key.
         key: String,
     },
-    /// Not offload flags.
+    /// The value is not offload flags.
     #[error("capenable: {0}{hint}", hint = hint(.0))]
     Capabilities(ParseCapabilitiesError),
 }
