@@ -36,7 +36,7 @@ pub(crate) struct Cli {
         help = "Keep the records of interfaces in DIR [default: $BUSCTL_STATE, else $XDG_RUNTIME_DIR/busctl, \
                 else a folder of your own under /tmp]"
     )]
-    pub state: Option<PathBuf>,
+    pub(crate) state: Option<PathBuf>,
 
     /// How much to log. Not global: a verb may have its own `-v`, see [`command`].
     #[arg(
@@ -46,11 +46,11 @@ pub(crate) struct Cli {
         help = "Log to stderr; repeat for more. $BUSCTL_LOG takes a filter such as memif=debug. ('dump' has its own -v: there, \
                 write this one before the verb)"
     )]
-    pub verbose: u8,
+    pub(crate) verbose: u8,
 
     /// The verb.
     #[command(subcommand)]
-    pub verb: Verb,
+    pub(crate) verb: Verb,
 }
 
 /// The verbs. The first line of each module's `Args` is what `--help` lists.

@@ -1,4 +1,4 @@
-//! Sending to and receiving from a bus.
+//! Sends to and receives from a bus.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use super::reception::Reception;
 use super::start_stop::StartStop;
 use super::{EndOptions, Load, RxMode};
 
-/// How many frames a receiver takes at a time, however many are sent at once.
+/// The burst of a receiver, whatever the burst of the sender.
 const AT_ONCE: usize = 256;
-/// How long a receiver sleeps at most without a look at whether it is over.
+/// How long a receiver sleeps at most before it checks whether the measurement is over.
 const MAX_SLEEP: Duration = Duration::from_millis(10);
 
 pub(super) fn send(path: &Path, load: Load, start_stop: &StartStop) -> anyhow::Result<Reported<Sent>> {
@@ -69,9 +69,9 @@ pub(super) fn join(path: &Path) -> anyhow::Result<Station> {
     Ok(Station::join(Bus::open(path)?, StationOptions::new())?)
 }
 
-/// Who listens.
+/// A receiver of frames.
 enum Receiver {
-    // Boxed: they are some hundred bytes.
+    // Boxed, because they are several hundred bytes.
     Station(Box<Station>),
     Tap(Box<Tap>),
 }

@@ -8,10 +8,10 @@ use super::start_stop::StartStop;
 use super::{bus, cpu, memif};
 use crate::output::print_json;
 
-/// Does the job in `text`, a `Job` as JSON: the body of a worker process.
+/// Does the job in `text`, a [`Job`] as JSON.
 ///
 /// # Errors
-/// Whatever keeps it from being done.
+/// When it is not a job, or the job fails.
 pub(crate) fn work(text: &str) -> anyhow::Result<()> {
     let job: Job = serde_json::from_str(text).context("not a job")?;
     let Job { load, options, .. } = job;

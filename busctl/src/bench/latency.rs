@@ -1,7 +1,7 @@
-//! How long a single frame takes: one end sends it and waits, the other sends it back.
+//! The latency of single frames: one end sends a frame and waits, the other sends it back.
 //!
-//! The frame carries its number, and on the way back the time when it arrived, by the clock that all processes share. So both
-//! the way there and the round trip are known.
+//! The frame carries its number, and on the way back the time of its arrival, by the clock that all processes share. So both
+//! the one-way time and the round trip are measured.
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,14 +20,14 @@ use super::{EndOptions, Load, RxMode, bus, memif};
 
 /// The shortest frame that has room for the headers, a number and a time.
 pub(super) const MIN_LATENCY_FRAME: usize = MIN_FRAME + 8;
-/// After this long a frame is lost.
+/// After this long a frame counts as lost.
 const LOST: Duration = Duration::from_secs(1);
-/// How long a sleeper sleeps at most without a look at whether it is over.
+/// How long an end sleeps at most before it checks whether the measurement is over.
 const MAX_SLEEP: Duration = Duration::from_millis(10);
-/// The first round trips find nothing warm, and do not count.
+/// The first round trips run with cold caches, and do not count.
 const WARM_UP: u64 = 10;
 
-/// What the end that waits for its frames reports.
+/// What the end that measures reports.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct RoundTrips {
     pub(super) trips: u64,
@@ -36,7 +36,7 @@ pub(super) struct RoundTrips {
     pub(super) back: Quantiles,
 }
 
-/// Of times, in microseconds.
+/// Quantiles of times, in microseconds.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Quantiles {
     pub(super) min: f64,
@@ -53,13 +53,13 @@ impl Quantiles {
     }
 }
 
-/// A way for single frames.
+/// A channel for single frames.
 pub(super) trait Channel {
-    /// Sends a frame; whether there was room for it.
+    /// Sends a frame; returns whether there was room for it.
     fn send(&mut self, frame: &[u8]) -> anyhow::Result<bool>;
-    /// Takes the next frame, or as much of it as fits; how many bytes that is, if there is one.
+    /// Receives the next frame, or as much of it as fits; returns how many bytes, if there is one.
     fn receive(&mut self, frame: &mut [u8]) -> anyhow::Result<Option<usize>>;
-    /// Sleeps until there is something, but not for long.
+    /// Sleeps until there is a frame, at most [`MAX_SLEEP`].
     fn sleep(&mut self) -> anyhow::Result<()>;
 }
 
@@ -170,7 +170,7 @@ pub(super) fn ask(
     Ok(Reported { results: vec![round_trips], usage: start_stop.usage(&meter) })
 }
 
-/// Waits for the answer of this number; when the frame arrived at the other end.
+/// Waits for the answer with this number; returns when the frame arrived at the other end.
 fn answered(
     channel: &mut impl Channel,
     options: EndOptions,
@@ -184,7 +184,7 @@ fn answered(
             Some(len) if len >= MIN_LATENCY_FRAME && get(answer, SEQUENCE) == number => {
                 return Ok(Some(get(answer, MIN_FRAME)));
             }
-            // An answer that was given up.
+            // A late answer, which counted as lost.
             Some(_) => continue,
             None => {}
         }
@@ -195,7 +195,7 @@ fn answered(
     }
 }
 
-/// Sends frames back, with the time when they came, until nothing is wanted any more.
+/// Sends frames back with the time of their arrival, until stopped.
 pub(super) fn answer(
     mut channel: impl Channel,
     load: Load,
@@ -209,7 +209,7 @@ pub(super) fn answer(
         match channel.receive(&mut frame)? {
             Some(len) if len >= MIN_LATENCY_FRAME => {
                 put(&mut frame, MIN_FRAME, now()?);
-                // Without room it counts as lost at the other end.
+                // Without room, the frame counts as lost at the other end.
                 channel.send(&frame[..len])?;
                 backoff.note(1);
             }
@@ -232,7 +232,7 @@ fn histogram() -> anyhow::Result<Histogram<u64>> {
     Ok(Histogram::new_with_max(u64::try_from(2 * LOST.as_nanos())?, 3)?)
 }
 
-/// Nanoseconds by the clock that is the same in all processes.
+/// Returns nanoseconds of the clock that all processes share.
 fn now() -> anyhow::Result<u64> {
     let time = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
     Ok(u64::try_from(time.as_nanos())?)

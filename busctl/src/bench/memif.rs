@@ -1,4 +1,4 @@
-//! Sending to and receiving from a memif peer, each queue on a thread of its own.
+//! Sends to and receives from a memif peer, each queue in a thread of its own.
 
 use std::os::fd::AsFd as _;
 use std::thread::ScopedJoinHandle;
@@ -17,16 +17,16 @@ use super::reception::Reception;
 use super::start_stop::StartStop;
 use super::{EndOptions, Load, RxMode, cpu};
 
-/// How long the two ends may take to find each other.
+/// How long the two ends may take to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long one that is started alone waits for its peer at a time: it may be told to stop.
-const LOOK: Duration = Duration::from_millis(100);
-/// The longest sleep of a receiver, in milliseconds: real peers may publish just as the interrupt is armed and not see it.
+/// How long to wait for the peer before checking for a request to stop.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// The longest sleep of a receiver, in milliseconds: a peer may publish just as the interrupt is armed, and not see that.
 const MAX_SLEEP: u8 = 10;
-/// How long a peer may take for what is left in the ring.
-const DRAIN: Duration = Duration::from_secs(1);
+/// How long a peer may take to empty the ring.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The socket of this end: it has to live as long as the link.
+/// The socket of this end, which must live as long as the link.
 pub(super) enum Endpoint {
     Server(Box<Server>),
     Client(Box<Client>),
@@ -57,7 +57,7 @@ impl Endpoint {
         let begin = Instant::now();
         let mut refused = None;
         while !start_stop.is_stopped() && (start_stop.time().is_some() || begin.elapsed() < CONNECT_TIMEOUT) {
-            match self.wait(LOOK)? {
+            match self.wait(CHECK_INTERVAL)? {
                 Some(Event::Connected { link, .. }) => return Ok(link),
                 Some(Event::Refused { reason, .. }) => refused = Some(reason),
                 _ => {}
@@ -65,7 +65,7 @@ impl Endpoint {
         }
         match refused {
             Some(reason) => Err(reason).context("no memif peer"),
-            None => bail!("no memif peer came"),
+            None => bail!("no memif peer has connected"),
         }
     }
 }
@@ -77,7 +77,7 @@ pub(super) fn connect(spec: &str, start_stop: &StartStop) -> anyhow::Result<(End
     Ok((endpoint, link))
 }
 
-/// Sends on all queues. The peer may read from this end's memory until what is returned beside the result is let go.
+/// Sends on all queues. The peer may read from this end's memory until the returned [`PendingTx`] is drained.
 pub(super) fn send(
     spec: &str,
     load: Load,
@@ -91,21 +91,23 @@ pub(super) fn send(
     Ok((Reported { results, usage }, PendingTx { link, _endpoint: endpoint }))
 }
 
-/// What a sender has to keep until its peer has everything.
+/// The link of a sender, kept until the peer has read all packets.
 pub(super) struct PendingTx {
     link: Link,
     _endpoint: Endpoint,
 }
 
 impl PendingTx {
-    /// Waits until all is taken, or nobody wants it any more.
+    /// Waits until the peer has read all packets, or the measurement is stopped.
     pub(super) fn drain(mut self, start_stop: &StartStop) {
         let begin = Instant::now();
         let drained = |queue: &mut TxQueue| {
-            // Without a link there is nobody to take anything.
+            // Without a link there is no peer to read anything.
             queue.free_slots().map_or(true, |free| free == queue.ring_size())
         };
-        while start_stop.time().is_some() && begin.elapsed() < DRAIN && !self.link.tx.iter_mut().all(drained)
+        while start_stop.time().is_some()
+            && begin.elapsed() < DRAIN_TIMEOUT
+            && !self.link.tx.iter_mut().all(drained)
         {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -125,7 +127,7 @@ fn send_on(
         let mut burst = queue.burst()?;
         for frame in frames {
             let taken = if options.memif.zero_copy {
-                // As a program does that makes its frames in place: what is in the buffer already is the payload.
+                // As in a program that makes its frames in place: what is in the buffer already is the payload.
                 burst.reserve(frame.len()).map(|mut slot| slot.write(&frame[..MIN_FRAME])).is_some()
             } else {
                 burst.push(frame)
@@ -156,8 +158,8 @@ pub(super) fn receive(
     Ok(Reported { results, usage: start_stop.usage(&meter) })
 }
 
-/// Does the work for each queue, and where there are several, each on a thread of its own. Senders (`side` 0) and receivers
-/// (1) stay on different processors.
+/// Does the work for each queue, with several queues in a thread for each. Senders (`side` 0) and receivers (1) stay on
+/// different CPUs.
 fn on_threads<Q: Send, T: Send>(
     queues: &mut [Q],
     side: usize,
@@ -187,7 +189,7 @@ fn receive_on(
     options: EndOptions,
     start_stop: &StartStop,
 ) -> anyhow::Result<Tally> {
-    // In place, only what is to be known is looked at.
+    // In place, only the header and the number are read.
     let mut frame = vec![0; if options.memif.zero_copy { MIN_FRAME } else { load.frame.max(MIN_FRAME) }];
     let mut tally = Tally::default();
     let mut reception = Reception::new(start_stop);
@@ -211,7 +213,7 @@ fn receive_on(
     }
 }
 
-/// Sleeps until something may have come.
+/// Sleeps until a packet may have come.
 pub(super) fn sleep(queue: &mut RxQueue) -> anyhow::Result<()> {
     if !queue.arm()? {
         match poll(&mut [PollFd::new(queue.as_fd(), PollFlags::POLLIN)], PollTimeout::from(MAX_SLEEP)) {

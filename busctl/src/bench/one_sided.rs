@@ -7,9 +7,8 @@ use super::start_stop::StartStop;
 use super::{MemifOptions, Plan, Report, Sender, Topology, bus, cpu, memif};
 use crate::misuse::OrMisuse as _;
 
-/// Which end is ours, and where the other is to be found: the path of a bus, or a memif interface as in `attach`.
+/// Which end this process is, and where the other is: the path of a bus, or a memif interface as in `attach`.
 #[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "the fields are the same in both, and described above")]
 pub(crate) enum End {
     /// Frames are sent for as long as the plan says.
     Sender { place: String, cpu: Option<usize> },
@@ -20,7 +19,7 @@ pub(crate) enum End {
 /// Runs one end of `plan`.
 ///
 /// # Errors
-/// When the other end is not to be found, or goes away.
+/// When the other end is not found, or disconnects.
 pub(crate) fn measure_one_sided(plan: &Plan, end: &End) -> anyhow::Result<Report> {
     let start_stop = StartStop::of_user(plan.load.time)?;
     let (End::Sender { place, cpu } | End::Receiver { place, cpu }) = end;
@@ -51,7 +50,7 @@ pub(crate) fn measure_one_sided(plan: &Plan, end: &End) -> anyhow::Result<Report
     })
 }
 
-/// How memif is used where one end is as its keys say: a client's sizes hold for both, and a server's are not used.
+/// Returns the memif options of a measurement with one end of ours: a client's sizes hold for both sides, a server's for none.
 fn options(spec: &MemifSpec, end: &End, plan: MemifOptions) -> MemifOptions {
     let is_sender = matches!(end, End::Sender { .. });
     match (spec.role, is_sender) {

@@ -1,16 +1,16 @@
-//! When a receiver has had everything.
+//! The end of a reception: when a receiver has everything.
 
 use std::time::{Duration, Instant};
 
 use super::frames::Tally;
 use super::start_stop::StartStop;
 
-/// How long a receiver that was told to stop waits for frames still on their way.
+/// How long a stopped receiver waits for frames on their way.
 const QUIET: Duration = Duration::from_millis(200);
-/// Looks between two polls at the clock while frames come: it costs as much as a frame.
+/// Polls between two readings of the clock while frames come: the clock costs as much as a frame.
 const POLLS_PER_CLOCK: u32 = 64;
 
-/// The course of receiving on one queue.
+/// The state of receiving on one queue.
 #[derive(Debug)]
 pub(super) struct Reception<'g> {
     start_stop: &'g StartStop,
@@ -24,8 +24,8 @@ impl<'g> Reception<'g> {
         Self { start_stop, flowing: false, polls: 0, quiet_since: None }
     }
 
-    /// Whether it is over, after a look that found `frames` frames. The clock is read when the flow begins and when it stops,
-    /// and not for every burst.
+    /// Takes the number of frames that a poll found, and returns whether the reception is over. The clock is read when the flow
+    /// begins and when it stops, not for every burst.
     #[inline]
     pub(super) fn is_over(&mut self, frames: usize, tally: &mut Tally) -> bool {
         if frames > 0 {

@@ -1,4 +1,4 @@
-//! When an end of a measurement begins and when it stops: its parent says so, or the person who started it alone.
+//! When an end of a measurement begins and stops: its parent decides, or the user who started it alone.
 
 use std::io::Write as _;
 use std::sync::{Arc, OnceLock};
@@ -10,27 +10,27 @@ use super::cpu::{Meter, Usage};
 use crate::output;
 use crate::process::shutdown::Shutdown;
 
-/// How one end is told to begin and to stop.
+/// How one end begins and stops.
 #[derive(Debug)]
 pub(super) enum StartStop {
-    /// By lines on stdin, and by its end. What was used until then is noted at that moment.
+    /// It begins with a line on stdin and stops at the end of stdin. The usage until then is recorded at that moment.
     Parent { stopped: Arc<OnceLock<Usage>> },
-    /// It begins at once, and a receiver stops some time after the first frame.
+    /// It begins at once, and a receiver stops `time` after the first frame.
     User { stop: Shutdown, time: Duration },
 }
 
 impl StartStop {
-    /// The start and stop of a worker.
+    /// Makes the start and stop of a worker.
     pub(super) fn of_parent() -> Self {
         Self::Parent { stopped: Arc::default() }
     }
 
-    /// The start and stop of one that is started alone.
+    /// Makes the start and stop of an end that a user started.
     pub(super) fn of_user(time: Duration) -> anyhow::Result<Self> {
         Ok(Self::User { stop: Shutdown::on_signals().context("cannot handle signals")?, time })
     }
 
-    /// Says that all is ready, and waits to be let go. From then on the time and the processor's time count.
+    /// Reports that this end is ready, and waits for the start. From then on wall time and CPU time count.
     pub(super) fn wait_for_start(&self) -> anyhow::Result<Meter> {
         let Self::Parent { stopped } = self else { return Meter::start() };
         writeln!(output::stdout(), "ready")?;
@@ -40,16 +40,16 @@ impl StartStop {
             bail!("the parent is gone");
         }
         let meter = Meter::start()?;
-        let (begun, stopped) = (meter.clone(), Arc::clone(stopped));
+        let (started, stopped) = (meter.clone(), Arc::clone(stopped));
         std::thread::spawn(move || {
-            // An error is an end as well.
+            // An error ends the measurement as well.
             let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-            let _ = stopped.set(begun.read());
+            let _ = stopped.set(started.read());
         });
         Ok(meter)
     }
 
-    /// Whether it was told to stop.
+    /// Returns whether this end is to stop.
     #[inline]
     pub(super) fn is_stopped(&self) -> bool {
         match self {
@@ -58,7 +58,7 @@ impl StartStop {
         }
     }
 
-    /// How long to receive, where nobody else knows when all is sent.
+    /// Returns how long to receive, when no parent knows when all is sent.
     pub(super) fn time(&self) -> Option<Duration> {
         match self {
             Self::Parent { .. } => None,
@@ -66,7 +66,7 @@ impl StartStop {
         }
     }
 
-    /// What was used until it was told to stop, or until now.
+    /// Returns the usage until the stop, or until now.
     pub(super) fn usage(&self, meter: &Meter) -> Usage {
         match self {
             Self::Parent { stopped } => stopped.get().copied(),
@@ -75,7 +75,7 @@ impl StartStop {
         .unwrap_or_else(|| meter.read())
     }
 
-    /// Waits until nothing is wanted of it any more; a person wants nothing.
+    /// Waits for the parent to stop this end; returns at once for a user.
     pub(super) fn wait(&self) {
         if let Self::Parent { stopped } = self {
             stopped.wait();

@@ -104,11 +104,7 @@ impl fmt::Display for MemifView {
                 ring.interrupts,
                 ring.packets,
                 ring.bytes,
-                if ring.ring_full > 0 {
-                    format!(", {} times no room", ring.ring_full)
-                } else {
-                    String::new()
-                }
+                if ring.ring_full > 0 { format!(", {} times full", ring.ring_full) } else { String::new() }
             )?;
         }
         for (what, reason) in [

@@ -142,7 +142,7 @@ impl fmt::Display for InterfaceView {
             KindView::Tap(tap) => writeln!(f, "\tdevice: {}, admin {admin}, link {link}", tap.device)?,
         }
         match (self.running, self.pid) {
-            (false, _) => writeln!(f, "\trun by: nobody")?,
+            (false, _) => writeln!(f, "\trun by: no process")?,
             (true, None) => writeln!(f, "\trun by: another process")?,
             (true, Some(pid)) => writeln!(f, "\trun by: process {pid}")?,
         }

@@ -29,7 +29,7 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Runner {
     /// Its process id, if it could be read.
-    pub pid: Option<u32>,
+    pub(crate) pid: Option<u32>,
 }
 
 impl fmt::Display for Runner {

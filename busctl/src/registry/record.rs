@@ -22,15 +22,15 @@ pub(crate) const LINKSTR_MAX: usize = 1024;
 #[serde(into = "RecordFile", try_from = "RecordFile")]
 pub(crate) struct Record {
     /// Its name, which is also the file's.
-    pub name: InterfaceName,
+    pub(crate) name: InterfaceName,
     /// Grows with every change, so that a runner can report which revision it follows.
-    pub revision: u64,
+    pub(crate) revision: u64,
     /// Whether the interface is set up.
-    pub up: bool,
+    pub(crate) up: bool,
     /// The bus it is plugged into: an absolute path.
-    pub linkstr: Option<PathBuf>,
+    pub(crate) linkstr: Option<PathBuf>,
     /// The settings of its kind.
-    pub settings: Settings,
+    pub(crate) settings: Settings,
 }
 
 /// The settings of an interface, by its kind.

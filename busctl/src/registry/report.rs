@@ -14,18 +14,18 @@ use super::memif_report::MemifReport;
 #[serde(default)]
 pub(crate) struct Report {
     /// The revision of the record that it has acted on.
-    pub revision: u64,
+    pub(crate) revision: u64,
     /// Why it could not do what the record says.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub trouble: Option<String>,
+    pub(crate) trouble: Option<String>,
     /// Whether a port has a peer, while it is run.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub link: Option<bool>,
+    pub(crate) link: Option<bool>,
     /// The counters, those of earlier runners included.
-    pub counters: Counters,
+    pub(crate) counters: Counters,
     /// The connection of a memif interface.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub memif: Option<MemifReport>,
+    pub(crate) memif: Option<MemifReport>,
 }
 
 impl Report {

@@ -12,9 +12,9 @@ use super::name::InterfaceName;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyValue {
     /// The text before the first `=`.
-    pub key: String,
+    pub(crate) key: String,
     /// The text after it.
-    pub value: String,
+    pub(crate) value: String,
 }
 
 impl FromStr for KeyValue {

@@ -16,15 +16,15 @@ const KEYS: [&str; 4] = ["mac", "capenable", "promisc", "media"];
 pub(crate) struct Shmif {
     /// Its address; unicast.
     #[serde(with = "mac")]
-    pub mac: MacAddr6,
+    pub(crate) mac: MacAddr6,
     /// Which checksums and segmentation it does for its user. A record keeps the number that `RUMP_SHMIF_CAPENABLE` would
     /// hold.
     #[serde(serialize_with = "serialize_bits", deserialize_with = "deserialize_bits")]
-    pub capenable: Capabilities,
+    pub(crate) capenable: Capabilities,
     /// Whether it receives frames that are addressed to others.
-    pub promisc: bool,
+    pub(crate) promisc: bool,
     /// What its cable is plugged into.
-    pub media: Media,
+    pub(crate) media: Media,
 }
 
 impl Default for Shmif {

@@ -16,9 +16,9 @@ use super::file;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Socket {
     /// Its number.
-    pub id: u32,
+    pub(crate) id: u32,
     /// Its address: an absolute path, or `@` and an abstract name.
-    pub path: String,
+    pub(crate) path: String,
 }
 
 /// Why a text cannot be the address of a socket.

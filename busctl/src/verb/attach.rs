@@ -43,19 +43,19 @@ use crate::registry::runner::{Destroyed, POLL_INTERVAL};
 pub(crate) struct Args {
     /// An interface name, or the path of a bus, which is made when it is missing
     #[arg(value_name = "BUS")]
-    pub bus: BusArgument,
+    bus: BusArgument,
 
     /// What to join to the bus, such as memif:role=server,id=0,socket=./memif.sock
     #[arg(value_name = "PORT", required = true)]
-    pub ports: Vec<PortSpec>,
+    ports: Vec<PortSpec>,
 
     /// How a missing bus is made
     #[command(flatten)]
-    pub new_bus: NewBus,
+    new_bus: NewBus,
 
     /// The threads that serve the ports
     #[command(flatten)]
-    pub threads: Threads,
+    threads: Threads,
 }
 
 /// Runs the verb.

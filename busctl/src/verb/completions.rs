@@ -16,7 +16,7 @@ use crate::output;
 pub(crate) struct Args {
     /// The shell
     #[arg(value_name = "SHELL", value_enum)]
-    pub shell: Shell,
+    shell: Shell,
 }
 
 /// Prints the script.

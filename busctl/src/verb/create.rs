@@ -34,11 +34,11 @@ const CAPENABLE_VARIABLE: &str = "RUMP_SHMIF_CAPENABLE";
 pub(crate) struct Args {
     /// shmif or tap, or a name such as shmif0, memif0/1 (on socket 0, with id 1) or tap0; then settings
     #[arg(value_name = "NAME|KEY=VALUE")]
-    pub words: Vec<String>,
+    words: Vec<String>,
 
     /// Print the name as JSON
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 }
 
 /// The keys of `create --json`.

@@ -30,7 +30,7 @@ use crate::process::shutdown::Shutdown;
 pub(crate) struct Args {
     /// Print the result as JSON
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 }
 
 /// Runs the demo.

@@ -12,7 +12,7 @@ use crate::registry::{InterfaceName, apply};
 pub(crate) struct Args {
     /// The interfaces
     #[arg(value_name = "IFNAME", required = true)]
-    pub interfaces: Vec<InterfaceName>,
+    interfaces: Vec<InterfaceName>,
 }
 
 /// Destroys the interfaces, all or none.

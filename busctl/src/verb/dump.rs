@@ -61,48 +61,48 @@ const POLL_PAUSE: Duration = Duration::from_micros(100);
 pub(crate) struct Args {
     /// An interface, or the path of a bus with a '/' in it
     #[arg(value_name = "BUS", required = true, value_hint = ValueHint::FilePath)]
-    pub buses: Vec<BusArgument>,
+    buses: Vec<BusArgument>,
 
     /// Print the header of the bus only
     #[arg(short = 'H', long, conflicts_with_all = ["write", "follow", "count", "verbose"])]
-    pub header: bool,
+    header: bool,
 
     /// Also write a capture to FILE; - is stdout, and then the text goes to stderr
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub write: Option<PathBuf>,
+    write: Option<PathBuf>,
 
     /// The format of the capture [default: pcapng when FILE ends in .pcapng, else pcap]
     #[arg(long, value_name = "FORMAT", requires = "write")]
-    pub format: Option<CaptureFormat>,
+    format: Option<CaptureFormat>,
 
     /// Start a new FILE after SIZE million bytes (with k, m or g: KiB, MiB or GiB)
     #[arg(short = 'C', long, value_name = "SIZE", requires = "write", value_parser = quantity::capture_size)]
-    pub turn_size: Option<u64>,
+    turn_size: Option<u64>,
 
     /// With -C, overwrite the oldest of COUNT files instead of adding more
     #[arg(short = 'W', long, value_name = "COUNT", requires = "turn_size",
           value_parser = clap::value_parser!(u32).range(1..))]
-    pub turn_files: Option<u32>,
+    turn_files: Option<u32>,
 
     /// Follow: continue with new frames until stopped or until -c
     #[arg(short, long)]
-    pub follow: bool,
+    follow: bool,
 
     /// Stop after N frames
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub count: Option<u64>,
+    count: Option<u64>,
 
     /// Print a summary of each frame: addresses, protocol, what it is about
     #[arg(short, long)]
-    pub verbose: bool,
+    verbose: bool,
 
     /// Print no text, only write FILE
     #[arg(short, long, requires = "write", conflicts_with_all = ["verbose", "json"])]
-    pub quiet: bool,
+    quiet: bool,
 
     /// Print JSON: an object for each bus, then one for each frame
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 }
 
 impl Args {

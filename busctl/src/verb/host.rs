@@ -48,27 +48,27 @@ const LOSS_WARNING_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) struct Args {
     /// An interface, the path of a bus with a '/' in it, or memif:key=value,... as 'busctl attach' takes it
     #[arg(value_name = "BUS")]
-    pub bus: NicArgument,
+    bus: NicArgument,
 
     /// The addresses of the host, each with its prefix length
     #[arg(value_name = "ADDR/LEN", required = true)]
-    pub addresses: Vec<HostAddress>,
+    addresses: Vec<HostAddress>,
 
     /// Run N hosts in this process, each as a station; their addresses count up from ADDR
     #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true, value_parser = clap::value_parser!(u32).range(1..=250))]
-    pub count: u32,
+    count: u32,
 
     /// Receive on this TCP port, and print bytes and speed of each connection
     #[arg(long, value_name = "PORT")]
-    pub tcp_sink: Option<NonZeroU16>,
+    tcp_sink: Option<NonZeroU16>,
 
     /// Send BYTES (such as 64K, 10M or 1G) to a TCP port, print the speed, and stop
     #[arg(long, num_args = 2, value_names = ["ADDR:PORT", "BYTES"], conflicts_with_all = ["count", "commands"])]
-    pub tcp_source: Option<Vec<String>>,
+    tcp_source: Option<Vec<String>>,
 
     /// Print transfers as JSON, one per line
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 
     /// Read commands from stdin, and stop when it ends
     #[arg(
@@ -78,7 +78,7 @@ pub(crate) struct Args {
                      host and prints the result as JSON, with the keys of 'busctl ping --json' and 'target'. A command that \
                      fails is answered with the key 'error'"
     )]
-    pub commands: bool,
+    commands: bool,
 }
 
 /// Runs the hosts until the process is asked to stop, or their task is done.

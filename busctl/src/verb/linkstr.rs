@@ -25,23 +25,23 @@ use crate::{output, registry::apply};
 pub(crate) struct Args {
     /// The interface
     #[arg(value_name = "IFNAME")]
-    pub interface: InterfaceName,
+    interface: InterfaceName,
 
     /// The bus: a file, made when it is missing
     #[arg(value_name = "BUSPATH")]
-    pub bus: Option<OsString>,
+    bus: Option<OsString>,
 
     /// Unplug it
     #[arg(long, conflicts_with = "bus")]
-    pub unset: bool,
+    unset: bool,
 
     /// Print its bus as JSON
     #[arg(long, conflicts_with_all = ["bus", "unset"])]
-    pub json: bool,
+    json: bool,
 
     /// How a missing bus is made
     #[command(flatten)]
-    pub new_bus: NewBus,
+    new_bus: NewBus,
 }
 
 /// The keys of `linkstr --json`.

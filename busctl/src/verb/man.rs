@@ -18,7 +18,7 @@ use crate::misuse::misuse;
 pub(crate) struct Args {
     /// The folder to write to
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub folder: PathBuf,
+    folder: PathBuf,
 }
 
 /// Writes the pages.

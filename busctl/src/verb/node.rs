@@ -31,7 +31,7 @@ const TICK: Duration = Duration::from_millis(100);
 pub(crate) struct Args {
     /// The threads that serve the interfaces
     #[command(flatten)]
-    pub threads: Threads,
+    threads: Threads,
 }
 
 /// Runs the interfaces until it is asked to stop.

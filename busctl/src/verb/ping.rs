@@ -36,39 +36,39 @@ const BUSY_POLL: Duration = Duration::from_micros(200);
 pub(crate) struct Args {
     /// An interface, the path of a bus with a '/' in it, or memif:key=value,... as 'busctl attach' takes it
     #[arg(value_name = "BUS")]
-    pub bus: NicArgument,
+    bus: NicArgument,
 
     /// The address to ping
     #[arg(value_name = "ADDR")]
-    pub target: IpAddr,
+    target: IpAddr,
 
     /// The address to ping from, with its prefix length
     #[arg(long, value_name = "ADDR/LEN")]
-    pub from: HostAddress,
+    from: HostAddress,
 
     /// Stop after N requests
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub count: Option<u64>,
+    count: Option<u64>,
 
     /// Seconds between requests [default: 1]; 0 sends the next one after the reply, or after 10 ms
     #[arg(short, long, value_name = "SEC", value_parser = parse_seconds)]
-    pub interval: Option<Duration>,
+    interval: Option<Duration>,
 
     /// Flood: print no lines for replies; without -i, like -i 0
     #[arg(short, long)]
-    pub flood: bool,
+    flood: bool,
 
     /// Bytes of data in a request; at most 1472 with IPv4, 1452 with IPv6
     #[arg(short, long, value_name = "BYTES", default_value_t = 56)]
-    pub size: usize,
+    size: usize,
 
     /// Seconds to wait for a reply, and at the start for a memif peer
     #[arg(short = 'W', long, value_name = "SEC", default_value = "2", value_parser = parse_seconds)]
-    pub timeout: Duration,
+    timeout: Duration,
 
     /// Print only the result, as JSON
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 }
 
 /// Pings.

@@ -21,15 +21,15 @@ use crate::output;
 pub(crate) struct Args {
     /// An interface, or the path of a bus with a '/' in it
     #[arg(value_name = "BUS")]
-    pub bus: BusArgument,
+    bus: BusArgument,
 
     /// Repair even while other processes use the bus
     #[arg(long)]
-    pub force: bool,
+    force: bool,
 
     /// Print the result as JSON
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 }
 
 /// What was done. The fields are the keys of `--json`.

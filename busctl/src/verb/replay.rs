@@ -36,23 +36,23 @@ use crate::registry::runner::POLL_INTERVAL;
 pub(crate) struct Args {
     /// The capture; - is stdin
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub file: PathBuf,
+    file: PathBuf,
 
     /// An interface, or the path of a bus with a '/' in it
     #[arg(value_name = "BUS", value_hint = ValueHint::FilePath)]
-    pub bus: BusArgument,
+    bus: BusArgument,
 
     /// Send N frames a second [default: as fast as the bus takes them]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub pps: Option<u64>,
+    pps: Option<u64>,
 
     /// Play the file N times
     #[arg(long = "loop", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
-    pub rounds: u64,
+    rounds: u64,
 
     /// Print the result as JSON
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 }
 
 /// Replays FILE until its end or until stopped.

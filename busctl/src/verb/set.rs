@@ -21,11 +21,11 @@ use crate::registry::{InterfaceName, KeyValue, apply};
 pub(crate) struct Args {
     /// The interface
     #[arg(value_name = "IFNAME")]
-    pub interface: InterfaceName,
+    interface: InterfaceName,
 
     /// Settings, such as promisc=on
     #[arg(value_name = "KEY=VALUE", required = true)]
-    pub settings: Vec<String>,
+    settings: Vec<String>,
 }
 
 /// Makes the settings, all or none.

@@ -33,15 +33,15 @@ use crate::style::Palette;
 pub(crate) struct Args {
     /// An interface, or the path of a bus with a '/' in it
     #[arg(value_name = "IFNAME|BUSPATH")]
-    pub subject: Option<BusArgument>,
+    subject: Option<BusArgument>,
 
     /// Repeat every SEC seconds, with rates
     #[arg(short = 'w', long = "watch", value_name = "SEC", value_parser = parse_seconds)]
-    pub watch: Option<Duration>,
+    watch: Option<Duration>,
 
     /// Print JSON: one object, or with -w one per line
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 }
 
 /// Shows interfaces or a bus, once or until stopped.

@@ -26,7 +26,7 @@ use crate::registry::{InterfaceName, Registry, RegistryError, Socket};
 pub(crate) struct Args {
     /// What to do
     #[command(subcommand)]
-    pub action: Action,
+    action: Action,
 }
 
 /// What to do with sockets.

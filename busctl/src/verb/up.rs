@@ -11,7 +11,7 @@ use crate::registry::{InterfaceName, apply};
 pub(crate) struct Args {
     /// The interfaces, which must be plugged into a bus
     #[arg(value_name = "IFNAME", required = true)]
-    pub interfaces: Vec<InterfaceName>,
+    interfaces: Vec<InterfaceName>,
 }
 
 /// Sets the interfaces up, all or none.

@@ -85,7 +85,7 @@ fn what_is_not_a_bus_is_refused_and_left_alone() {
     lab.refuses("linkstr shmif0", "has no bus");
 }
 
-/// As somebody who is not root, for whom permissions count: the same user, or when that is root, nobody.
+/// Runs as a user without root rights, so that permissions count: the same user or, when that is root, the user `nobody`.
 #[test]
 fn a_bus_one_may_not_open_is_refused() {
     use std::os::unix::process::CommandExt as _;

@@ -35,7 +35,7 @@ fn ten_that_change_one_interface_lose_nothing() {
         line.parse::<usize>().unwrap()
     };
     let before = revision();
-    // Each sets something that nobody else does, so that every change is one and none may undo another's.
+    // Each process sets a key of its own, so that every change is a real one and none may undo another.
     thread::scope(|scope| {
         for writer in 0..PROCESSES {
             let lab = &lab;
@@ -80,7 +80,7 @@ fn ten_that_do_a_hundred_things_each_tear_nothing() {
                 lab.prints(&format!("create {memif} role=client name=last"));
             });
         }
-        // Whoever looks meanwhile never sees half a record.
+        // A process that reads meanwhile never sees half a record.
         for _ in 0..20 {
             let shown = lab.json("show --json");
             assert_eq!(shown["damaged"], serde_json::json!([]));

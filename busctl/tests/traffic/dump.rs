@@ -65,7 +65,7 @@ fn packets_are_counted_as_shmif_dumpbus_counts_them() {
             bus[at + 4 * index..][..4].copy_from_slice(&word.to_ne_bytes());
         }
     };
-    // Magic, version, generation, first, last, and the lock of somebody who is gone.
+    // Magic, version, generation, first, last, and the lock of a process that is gone.
     put(0, &[0xca11_d054, 3, 0, 0, 1_048_544, 77, 1]);
     // Behind the first, empty packet: one of 5 bytes, an empty one, and one of 14.
     put(32 + 24, &[5, 1, 2]);

@@ -1,18 +1,18 @@
-//! What a table goes over.
+//! The rows of the tables.
 
 use crate::bench::{Load, MemifOptions, Plan, RxMode, Sender, Topology};
 
-/// Memif as most use it.
+/// The default options of memif.
 pub(super) const DEFAULT_MEMIF: MemifOptions =
     MemifOptions { sender: Sender::Client, rsize: 10, bsize: 2_048, queues: 1, zero_copy: false };
-/// The burst of testpmd, and of many programs after it.
+/// The burst of testpmd, and of many other programs.
 const USUAL_BURST: usize = 32;
 
 const FRAMES: [usize; 3] = [64, 512, 1_514];
 const BURSTS: [usize; 3] = [1, 32, 256];
 const STATIONS: [usize; 4] = [2, 4, 16, 64];
 
-/// The rows of a table of rates, for the topology and the time of `base`.
+/// Returns the rows of a table of rates, with the topology and the time of `base`.
 pub(super) fn rates(base: &Plan) -> Vec<Plan> {
     let usual = Plan { load: Load { frame: 64, burst: USUAL_BURST, ..base.load }, ..*base };
     match base.topology {
@@ -31,7 +31,7 @@ pub(super) fn rates(base: &Plan) -> Vec<Plan> {
     }
 }
 
-/// One thing after the other is changed; all of them run_workers would be thousands.
+/// Changes one parameter at a time: all combinations would be thousands of rows.
 fn memif(usual: &Plan) -> Vec<Plan> {
     let one = &[*usual];
     let senders = [Sender::Client, Sender::Server];
@@ -67,12 +67,12 @@ fn memif(usual: &Plan) -> Vec<Plan> {
     rows
 }
 
-/// The rows of a table of latencies.
+/// Returns the rows of a table of latencies.
 pub(super) fn latencies(base: &Plan) -> Vec<Plan> {
     let modes = [RxMode::Polling, RxMode::Interrupt];
     each(&[*base], &modes, |plan, mode| plan.options.rx_mode = mode)
         .by(&[64, 1_514], |plan, frame| plan.load.frame = frame)
-        // One after the other, and with pauses in which everybody who can falls asleep.
+        // Back to back, and with pauses in which every end that can falls asleep.
         .by(&[None, Some(500)], |plan, pps| plan.load.pps = pps)
         .0
 }
@@ -81,7 +81,7 @@ pub(super) fn latencies(base: &Plan) -> Vec<Plan> {
 struct Rows(Vec<Plan>);
 
 impl Rows {
-    /// Every row once with each value.
+    /// Repeats every row with each value.
     fn by<T: Copy>(self, values: &[T], set: impl Fn(&mut Plan, T)) -> Self {
         each(&self.0, values, set)
     }

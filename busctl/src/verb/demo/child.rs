@@ -72,7 +72,7 @@ impl Child {
     /// Ends a process that lives but has printed nothing for `time`.
     pub(super) fn timed_out(&mut self, time: Duration) -> anyhow::Error {
         self.finish();
-        anyhow!("the {} said nothing for {} s", self.name, time.as_secs())
+        anyhow!("the {} printed nothing for {} s", self.name, time.as_secs())
     }
 
     /// Writes a line to the stdin of the process.
