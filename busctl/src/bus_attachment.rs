@@ -1,7 +1,7 @@
 //! The attachment of a verb to a bus: an interface of the registry, or a temporary station.
 //!
-//! An attachment to an interface runs it: it follows the record (up and down, bus, MAC address, flags, media) and publishes
-//! the counters for `show`. A verb just sends, receives, and calls `follow` in its loop.
+//! An attachment to an interface runs it: it follows the record (up and down, bus, MAC address, flags, media)
+//! and publishes the counters for `show`. A verb just sends, receives, and calls `follow` in its loop.
 
 use std::path::Path;
 use std::time::Instant;
@@ -30,8 +30,9 @@ pub(crate) struct BusAttachment {
     station: Option<Station>,
     mac: MacAddr6,
     up: bool,
-    /// What `station` does not count: the counters of earlier stations, and frames that were never on the bus.
-    past: Counters,
+    /// What `station` does not count: the counters of earlier stations, and frames that were never on the
+    /// bus.
+    counted: Counters,
     /// The interface of the registry, if it is one.
     interface: Option<RunningInterface>,
     destroyed: Option<Destroyed>,
@@ -42,7 +43,8 @@ impl BusAttachment {
     /// Joins the bus, and claims the interface if BUS is one.
     ///
     /// # Errors
-    /// When the bus cannot be joined; when the interface does not exist, has no bus, is down, or is run by another process.
+    /// When the bus cannot be joined; when the interface does not exist, has no bus, is down, or is run by
+    /// another process.
     pub(crate) fn join(bus: &BusArgument, context: &Context) -> anyhow::Result<Self> {
         if let BusArgument::Path(path) = bus {
             // No other station is on a missing bus: more likely the path is wrong.
@@ -51,7 +53,8 @@ impl BusAttachment {
         Self::join_or_make(bus, context)
     }
 
-    /// Joins the bus as [`join`](Self::join) does, but makes a missing one. This is for verbs that wait there for others.
+    /// Joins the bus as [`join`](Self::join) does, but makes a missing one. This is for verbs that wait there
+    /// for others.
     ///
     /// # Errors
     /// As for [`join`](Self::join).
@@ -81,7 +84,7 @@ impl BusAttachment {
             station: None,
             mac: MacAddr6::nil(),
             up: true,
-            past: Counters::default(),
+            counted: Counters::default(),
             interface,
             destroyed: None,
             removal: BusRemoval::new(),
@@ -94,8 +97,8 @@ impl BusAttachment {
         self.station.as_ref().map_or(Capabilities::NONE, Station::capabilities)
     }
 
-    /// Sends frames as [`Station::send_burst`] does. While the link is down they are counted as sent and go nowhere; while the
-    /// interface is down they are dropped.
+    /// Sends frames as [`Station::send_burst`] does. While the link is down they are counted as sent and go
+    /// nowhere; while the interface is down they are dropped.
     ///
     /// # Errors
     /// As for [`Station::send_burst`]. What was not sent is counted.
@@ -113,18 +116,19 @@ impl BusAttachment {
         let result = station.send_burst(frames.clone());
         match &result {
             Err(SendError::Busy { sent, .. }) => {
-                self.past.tx_dropped += frames.count().saturating_sub(*sent) as u64;
+                self.counted.tx_dropped += frames.count().saturating_sub(*sent) as u64;
             }
             Err(SendError::TooLong { .. } | SendError::TooShort { .. }) => {
-                self.past.tx_errors += frames.count() as u64;
+                self.counted.tx_errors += frames.count() as u64;
             }
             _ => {}
         }
         result
     }
 
-    /// Finishes frames and sends them as [`Station::send_offload_burst`] does. This counts as [`send_burst`](Self::send_burst)
-    /// does, except that a frame that is to be segmented and cannot be sent counts once.
+    /// Finishes frames and sends them as [`Station::send_offload_burst`] does. This counts as
+    /// [`send_burst`](Self::send_burst) does, except that a frame that is to be segmented and cannot be sent
+    /// counts once.
     ///
     /// # Errors
     /// As for [`Station::send_offload_burst`]. What was not sent is counted.
@@ -141,19 +145,19 @@ impl BusAttachment {
         let before = station.stats();
         let result = station.send_offload_burst(requests);
         let stats = station.stats();
-        self.past.tx_dropped += stats.tx_busy - before.tx_busy;
-        self.past.tx_errors += stats.tx_offload_refused - before.tx_offload_refused;
-        self.past.tx_errors += stats.tx_refused - before.tx_refused;
+        self.counted.tx_dropped += stats.tx_busy - before.tx_busy;
+        self.counted.tx_errors += stats.tx_offload_refused - before.tx_offload_refused;
+        self.counted.tx_errors += stats.tx_refused - before.tx_refused;
         result
     }
 
     /// Counts a frame that does not go onto a bus, because there is none.
     fn count_unsent(&mut self, bytes: usize) {
         if self.up {
-            self.past.tx_packets += 1;
-            self.past.tx_bytes += bytes as u64;
+            self.counted.tx_packets += 1;
+            self.counted.tx_bytes += bytes as u64;
         } else {
-            self.past.tx_dropped += 1;
+            self.counted.tx_dropped += 1;
         }
     }
 
@@ -166,8 +170,9 @@ impl BusAttachment {
         0
     }
 
-    /// Does what the record says, and publishes the counters. Call it in every round of a loop: it polls the record ten times a
-    /// second at most. What cannot be done is reported to the process that changed the record, and the attachment continues.
+    /// Does what the record says, and publishes the counters. Call it in every round of a loop: it polls the
+    /// record ten times a second at most. What cannot be done is reported to the process that changed the
+    /// record, and the attachment continues.
     ///
     /// # Errors
     /// When the interface was destroyed; the attachment then continues without a bus.
@@ -201,7 +206,7 @@ impl BusAttachment {
     /// Returns what was counted since this process runs the interface.
     #[must_use]
     pub(crate) fn counters(&self) -> Counters {
-        self.past.plus(self.station.as_ref().map(|station| of(station.stats())).unwrap_or_default())
+        self.counted.plus(self.station.as_ref().map(|station| of(station.stats())).unwrap_or_default())
     }
 
     /// Does what the record says. When it joins the bus again, it begins with new frames.
@@ -211,7 +216,7 @@ impl BusAttachment {
         self.up = record.up;
         let bus = record.linkstr.as_deref().filter(|_| record.up && shmif.media == Media::Auto);
         if bus != self.station.as_ref().map(|station| station.bus().path()) {
-            self.past = self.counters();
+            self.counted = self.counters();
             self.station = None;
         }
         match (&mut self.station, bus) {

@@ -84,8 +84,8 @@ impl BusView {
 
 /// Counts the frames from the oldest to the newest.
 ///
-/// On a busy bus the oldest frame is overwritten at any moment. So the count goes in small steps and starts again when it is
-/// overtaken; reading is faster than any writer. It ends after 300 ms.
+/// On a busy bus the oldest frame is overwritten at any moment. So the count goes in small steps and starts
+/// again when it is overtaken; reading is faster than any writer. It ends after 300 ms.
 fn count_frames(mut tap: Tap) -> usize {
     const STEP: usize = 64;
     let deadline = Instant::now() + Duration::from_millis(300);

@@ -167,8 +167,8 @@ fn called() -> String {
     called
 }
 
-/// Makes one line of clap's paragraph: keeps the error and the tips, and refers to `--help` for the usage. `program` names the
-/// verb when the paragraph does not.
+/// Makes one line of clap's paragraph: keeps the error and the tips, and refers to `--help` for the usage.
+/// `program` names the verb when the paragraph does not.
 fn usage_line(paragraph: &str, mut program: String) -> String {
     let mut what = Vec::new();
     let mut tips = Vec::new();

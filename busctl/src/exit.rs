@@ -1,9 +1,9 @@
 //! From an error to one line on stderr and an exit code.
 //!
-//! A line reads `busctl: what happened: why; what to do`. The exit code is 1 when it did not work this time (no reply, peer
-//! gone, disk full, lock held), and 2 when it cannot work like this (wrong use, a bad file, no permission) and nothing was
-//! changed. An error means 1 unless it is marked as [`Misuse`]; the errors of the registry, of ports and of opening a bus
-//! know which they are.
+//! A line reads `busctl: what happened: why; what to do`. The exit code is 1 when it did not work this time
+//! (no reply, peer gone, disk full, lock held), and 2 when it cannot work like this (wrong use, a bad file,
+//! no permission) and nothing was changed. An error means 1 unless it is marked as [`Misuse`]; the errors of
+//! the registry, of ports and of opening a bus know which they are.
 
 use std::error::Error as StdError;
 use std::io;
@@ -16,7 +16,8 @@ use crate::misuse::{Misuse, sentence};
 use crate::output;
 use crate::registry::RegistryError;
 
-/// Prints what went wrong and returns the exit code. A reader of stdout that has gone is no error: it has seen enough.
+/// Prints what went wrong and returns the exit code. A reader of stdout that has gone is no error: it has
+/// seen enough.
 #[must_use]
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if error.chain().any(output::is_reader_gone) {

@@ -10,8 +10,8 @@ use crate::misuse::OrMisuse as _;
 /// The environment variable with a filter such as `memif=debug,busctl=info`; it wins over `-v`.
 const FILTER_VARIABLE: &str = "BUSCTL_LOG";
 
-/// Starts logging when `-v` was given (`verbosity` times) or `$BUSCTL_LOG` is set. Otherwise nothing is logged: the verbs
-/// themselves print what a user must know.
+/// Starts logging when `-v` was given (`verbosity` times) or `$BUSCTL_LOG` is set. Otherwise nothing is
+/// logged: the verbs themselves print what a user must know.
 ///
 /// # Errors
 /// When the filter is not valid.

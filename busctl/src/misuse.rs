@@ -44,8 +44,8 @@ impl<T, E: Into<anyhow::Error>> OrMisuse<T> for Result<T, E> {
     }
 }
 
-/// Returns an error and its causes, outermost first, with colons between. An error that quotes its cause and also has it as
-/// its source names it once.
+/// Returns an error and its causes, outermost first, with colons between. An error that quotes its cause and
+/// also has it as its source names it once.
 pub(crate) fn sentence(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {

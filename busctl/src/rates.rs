@@ -11,8 +11,8 @@ use shmbus::{Bus, OpenError, Tap};
 use crate::bus_view::DiscardFrames;
 use crate::registry::{InterfaceName, Registry};
 
-/// How much longer than the time between two samples the time between two reports may be. A runner reports ten times a second
-/// while its counters change; an older report means only that they did not.
+/// How much longer than the time between two samples the time between two reports may be. A runner reports
+/// ten times a second while its counters change; an older report means only that they did not.
 const MAX_REPORT_DELAY: Duration = Duration::from_millis(250);
 
 /// Bytes before each frame on the ring.
@@ -27,8 +27,8 @@ struct Sample {
     taken: Instant,
 }
 
-/// What went through an interface in a second, between two samples; unknown at the first. The fields are keys of
-/// `show --json -w`.
+/// What went through an interface in a second, between two samples; unknown at the first. The fields are keys
+/// of `show --json -w`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub(crate) struct InterfaceRates {
     rx_pps: Option<f64>,
@@ -91,12 +91,14 @@ impl fmt::Display for InterfaceRates {
     }
 }
 
-/// What was sent on a bus in a second, between two samples; unknown at the first. The fields are keys of `show --json -w`.
+/// What was sent on a bus in a second, between two samples; unknown at the first. The fields are keys of
+/// `show --json -w`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub(crate) struct BusRates {
     pps: Option<f64>,
     bps: Option<f64>,
-    /// Whether part of it was overwritten before it was read. Its frames are then assumed to be as long as the others.
+    /// Whether part of it was overwritten before it was read. Its frames are then assumed to be as long as
+    /// the others.
     estimated: bool,
 }
 
@@ -126,7 +128,8 @@ impl BusMeter {
         const STEP: usize = 1024;
         let before = self.tap.stats();
         let now = Instant::now();
-        // A busy bus always has more frames. A ring full of the shortest frames is read many times over in this time.
+        // A busy bus always has more frames. A ring full of the shortest frames is read many times over in
+        // this time.
         let deadline = now + Duration::from_millis(100);
         loop {
             let overruns = self.tap.stats().overruns;
@@ -213,7 +216,8 @@ mod tests {
         assert_eq!((rates.tx_pps, rates.tx_bps), (Some(0.0), Some(0.0)));
     }
 
-    /// A runner without news writes no report. Frames in its next report came since the last sample, not since the last report.
+    /// A runner without news writes no report. Frames in its next report came since the last sample, not
+    /// since the last report.
     #[test]
     fn silence_before_is_not_counted() {
         let start = Instant::now();

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 /// Empty polls before the CPU is yielded.
 const SPINS: u32 = 100;
 
-/// Pins this thread to the `index`-th CPU it may run on, counted modulo their number, so that two processes that are
-/// measured do not share one by chance. Where that is not possible the thread stays where it is: the measurement is
-/// only less steady.
+/// Pins this thread to the `index`-th CPU it may run on, counted modulo their number, so that two processes
+/// that are measured do not share one by chance. Where that is not possible the thread stays where it is: the
+/// measurement is only less steady.
 pub(super) fn pin(index: usize) {
     let this = Pid::from_raw(0);
     let Ok(allowed) = sched_getaffinity(this) else { return };

@@ -1,7 +1,7 @@
 //! The latency of single frames: one end sends a frame and waits, the other sends it back.
 //!
-//! The frame carries its number, and on the way back the time of its arrival, by the clock that all processes share. So both
-//! the one-way time and the round trip are measured.
+//! The frame carries its number, and on the way back the time of its arrival, by the clock that all processes
+//! share. So both the one-way time and the round trip are measured.
 
 use std::path::Path;
 use std::time::Duration;

@@ -21,7 +21,8 @@ use super::{EndOptions, Load, RxMode, cpu};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait for the peer before checking for a request to stop.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
-/// The longest sleep of a receiver, in milliseconds: a peer may publish just as the interrupt is armed, and not see that.
+/// The longest sleep of a receiver, in milliseconds: a peer may publish just as the interrupt is armed, and
+/// not see that.
 const MAX_SLEEP: u8 = 10;
 /// How long a peer may take to empty the ring.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -127,7 +128,8 @@ fn send_on(
         let mut burst = queue.burst()?;
         for frame in frames {
             let taken = if options.memif.zero_copy {
-                // As in a program that makes its frames in place: what is in the buffer already is the payload.
+                // As in a program that makes its frames in place: what is in the buffer already is the
+                // payload.
                 burst.reserve(frame.len()).map(|mut slot| slot.write(&frame[..MIN_FRAME])).is_some()
             } else {
                 burst.push(frame)
@@ -158,8 +160,8 @@ pub(super) fn receive(
     Ok(Reported { results, usage: start_stop.usage(&meter) })
 }
 
-/// Does the work for each queue, with several queues in a thread for each. Senders (`side` 0) and receivers (1) stay on
-/// different CPUs.
+/// Does the work for each queue, with several queues in a thread for each. Senders (`side` 0) and receivers
+/// (1) stay on different CPUs.
 fn on_threads<Q: Send, T: Send>(
     queues: &mut [Q],
     side: usize,

@@ -50,7 +50,8 @@ pub(crate) fn measure_one_sided(plan: &Plan, end: &End) -> anyhow::Result<Report
     })
 }
 
-/// Returns the memif options of a measurement with one end of ours: a client's sizes hold for both sides, a server's for none.
+/// Returns the memif options of a measurement with one end of ours: a client's sizes hold for both sides, a
+/// server's for none.
 fn options(spec: &MemifSpec, end: &End, plan: MemifOptions) -> MemifOptions {
     let is_sender = matches!(end, End::Sender { .. });
     match (spec.role, is_sender) {

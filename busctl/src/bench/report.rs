@@ -7,8 +7,8 @@ use super::latency::RoundTrips;
 use super::protocol::Reported;
 use super::{MemifOptions, Plan, RxMode, Topology};
 
-/// The result of a measurement of rates. With several receivers, their values are sums. A value is `None` when it is unknown:
-/// with one end of ours, what the other end did.
+/// The result of a measurement of rates. With several receivers, their values are sums. A value is `None`
+/// when it is unknown: with one end of ours, what the other end did.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
     /// What was measured.

@@ -13,7 +13,8 @@ use crate::process::shutdown::Shutdown;
 /// How one end begins and stops.
 #[derive(Debug)]
 pub(super) enum StartStop {
-    /// It begins with a line on stdin and stops at the end of stdin. The usage until then is recorded at that moment.
+    /// It begins with a line on stdin and stops at the end of stdin. The usage until then is recorded at that
+    /// moment.
     Parent { stopped: Arc<OnceLock<Usage>> },
     /// It begins at once, and a receiver stops `time` after the first frame.
     User { stop: Shutdown, time: Duration },

@@ -38,7 +38,8 @@ pub(super) struct MemifView {
 }
 
 impl MemifView {
-    /// Combines the record with the report of the runner. Without a runner, only the history of the report is used.
+    /// Combines the record with the report of the runner. Without a runner, only the history of the report is
+    /// used.
     pub(super) fn of(
         registry: &Registry,
         record: &Record,

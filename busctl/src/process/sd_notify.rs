@@ -1,6 +1,8 @@
-//! Notifies a supervisor (systemd, or another with its protocol) that this process is ready, alive, and about to end.
+//! Notifies a supervisor (systemd, or another with its protocol) that this process is ready, alive, and about
+//! to end.
 //!
-//! A notification is a datagram of `KEY=value` to the socket that `$NOTIFY_SOCKET` names: too little to need a library.
+//! A notification is a datagram of `KEY=value` to the socket that `$NOTIFY_SOCKET` names: too little to need
+//! a library.
 
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -24,7 +26,8 @@ struct Watchdog {
 }
 
 impl SdNotify {
-    /// Connects to the supervisor that the environment names. One that cannot be reached counts as none: it notices by itself.
+    /// Connects to the supervisor that the environment names. One that cannot be reached counts as none: it
+    /// notices by itself.
     pub(crate) fn from_environment() -> Self {
         Self::new(|name| std::env::var_os(name))
     }
@@ -72,7 +75,8 @@ impl SdNotify {
         self.send("STOPPING=1");
     }
 
-    /// Reports that this process is alive, if each of `beats` has changed since the last report. Call it often.
+    /// Reports that this process is alive, if each of `beats` has changed since the last report. Call it
+    /// often.
     pub(crate) fn alive(&mut self, beats: impl FnOnce() -> Vec<u64>) {
         let Some(watchdog) = &mut self.watchdog else { return };
         if watchdog.sent.elapsed() < watchdog.interval {

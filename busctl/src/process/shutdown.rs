@@ -19,9 +19,10 @@ const SAME_REQUEST: Duration = Duration::from_millis(300);
 
 /// Becomes true, and its descriptor readable, when the process is asked to stop.
 ///
-/// A second request kills, so that a verb that hangs on its way out can still be ended by hand. Signals within 300 ms are one
-/// request: `timeout` signals a process, and then its process group. A process that ends with its parent is never killed by a
-/// second request: when the parent dies, the kernel may signal once for each of the parent's threads.
+/// A second request kills, so that a verb that hangs on its way out can still be ended by hand. Signals
+/// within 300 ms are one request: `timeout` signals a process, and then its process group. A process that
+/// ends with its parent is never killed by a second request: when the parent dies, the kernel may signal once
+/// for each of the parent's threads.
 #[derive(Debug)]
 pub(crate) struct Shutdown {
     asked: Arc<AtomicBool>,
@@ -68,7 +69,8 @@ impl Shutdown {
         self.wait([], Some(time))
     }
 
-    /// Sleeps until one of `others` polls readable, `time` is over, or there is a request; returns `true` for a request.
+    /// Sleeps until one of `others` polls readable, `time` is over, or there is a request; returns `true` for
+    /// a request.
     #[must_use]
     pub(crate) fn wait<'fd>(
         &'fd self,

@@ -97,8 +97,8 @@ impl Managed {
         change
     }
 
-    /// Returns whether another bus is in the place of the one the port is on. A bus whose file was only removed continues to
-    /// work for the stations on it.
+    /// Returns whether another bus is in the place of the one the port is on. A bus whose file was only
+    /// removed continues to work for the stations on it.
     fn has_another_bus(&self) -> bool {
         self.running.as_ref().is_some_and(|Running { bus, plan, .. }| {
             let there = FileStamp::of(&plan.bus);
@@ -211,7 +211,8 @@ impl Plan {
     }
 }
 
-/// Opens the port, joins the bus, and adds both to the node. The port comes first: when that fails, no bus is made.
+/// Opens the port, joins the bus, and adds both to the node. The port comes first: when that fails, no bus is
+/// made.
 fn open(shared: &mut Shared, record: &Record, plan: Plan) -> anyhow::Result<Running> {
     let name = record.name.to_string();
     let (port, connection, mac, learn): (Box<dyn Port>, _, _, _) =

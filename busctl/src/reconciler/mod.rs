@@ -1,7 +1,8 @@
 //! Runs the memif and tap interfaces of a registry on a node, and follows the registry while it changes.
 //!
-//! Every such interface is claimed, so that a process that changes it knows which process to wait for. Those that are up and
-//! plugged in have their port in the node. A failure of one is reported as its trouble and tried again; the others continue.
+//! Every such interface is claimed, so that a process that changes it knows which process to wait for. Those
+//! that are up and plugged in have their port in the node. A failure of one is reported as its trouble and
+//! tried again; the others continue.
 
 mod managed;
 mod registry_watch;
@@ -36,7 +37,8 @@ pub(crate) struct Reconciler {
 }
 
 impl Reconciler {
-    /// Starts a node for the interfaces of `registry`, which is made when it is missing. None of them is run yet.
+    /// Starts a node for the interfaces of `registry`, which is made when it is missing. None of them is run
+    /// yet.
     ///
     /// # Errors
     /// When the registry cannot be used, or no thread or descriptor is available.
@@ -52,7 +54,8 @@ impl Reconciler {
         Ok(Self { shared, watch, interfaces: BTreeMap::new(), reconciled: None, reported: HashMap::new() })
     }
 
-    /// Returns what to wait for until the next [`pass`](Self::pass). Wait a tenth of a second at most, to keep counters fresh.
+    /// Returns what to wait for until the next [`pass`](Self::pass). Wait a tenth of a second at most, to
+    /// keep counters fresh.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         use std::os::fd::AsFd as _;
         self.watch.descriptor().into_iter().chain([self.shared.node.as_fd()])

@@ -61,7 +61,8 @@ impl<'registry> Edit<'registry> {
     /// Replaces the record of its interface, as the next revision.
     ///
     /// # Errors
-    /// When its role differs from that of others on its socket, or it cannot be written; the old record stands then.
+    /// When its role differs from that of others on its socket, or it cannot be written; the old record
+    /// stands then.
     pub(crate) fn store(&self, record: &mut Record) -> Result<(), RegistryError> {
         self.check_role(record)?;
         record.revision += 1;
@@ -71,8 +72,8 @@ impl<'registry> Edit<'registry> {
     /// Makes the interface that `record` is of.
     ///
     /// # Errors
-    /// When the name is taken, there is no such socket, or interfaces on it have another role; when the record cannot be
-    /// written.
+    /// When the name is taken, there is no such socket, or interfaces on it have another role; when the
+    /// record cannot be written.
     pub(crate) fn create(&self, record: Record) -> Result<Record, RegistryError> {
         let name = record.name;
         if self.registry.names()?.contains(&name) {
@@ -177,7 +178,8 @@ impl<'registry> Edit<'registry> {
         }
     }
 
-    /// Destroys `name`, with its claim and its report. A process that runs it removes these two when it releases it.
+    /// Destroys `name`, with its claim and its report. A process that runs it removes these two when it
+    /// releases it.
     ///
     /// # Errors
     /// As [`check_destroy`](Self::check_destroy), and when a file cannot be removed.

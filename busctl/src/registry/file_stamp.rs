@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// Identifies a file and its state. Records are replaced as a whole, so that every change makes another file; an edit in place
-/// changes the times.
+/// Identifies a file and its state. Records are replaced as a whole, so that every change makes another file;
+/// an edit in place changes the times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FileStamp {
     device: u64,

@@ -1,5 +1,5 @@
-//! Where the registry is: `--state`, else `$BUSCTL_STATE`, else `$XDG_RUNTIME_DIR/busctl`, else a folder of the user's own
-//! under `/tmp`.
+//! Where the registry is: `--state`, else `$BUSCTL_STATE`, else `$XDG_RUNTIME_DIR/busctl`, else a folder of
+//! the user's own under `/tmp`.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
@@ -34,8 +34,8 @@ fn chosen(option: Option<&Path>, variable: impl Fn(&str) -> Option<OsString>) ->
         })
 }
 
-/// Makes a folder under `/tmp`, or checks that only this user can have made it: any user may make one there first. Its name
-/// cannot be taken away later, because `/tmp` is sticky.
+/// Makes a folder under `/tmp`, or checks that only this user can have made it: any user may make one there
+/// first. Its name cannot be taken away later, because `/tmp` is sticky.
 fn own_folder(path: PathBuf, user: u32) -> Result<PathBuf, RegistryError> {
     match DirBuilder::new().mode(0o700).create(&path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {

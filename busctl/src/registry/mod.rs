@@ -8,12 +8,12 @@
 //! STATE/reports/shmif0.toml       what the runner last reported: counters, and which revision it follows
 //! ```
 //!
-//! There is no daemon. A record is replaced by `rename`, so a reader needs no lock and sees the old record or the new one. A
-//! process that changes a record reads it again under the lock. Every file is checked when it is read, because people may edit
-//! it: a damaged file is named and skipped, and breaks nothing else.
+//! There is no daemon. A record is replaced by `rename`, so a reader needs no lock and sees the old record or
+//! the new one. A process that changes a record reads it again under the lock. Every file is checked when it
+//! is read, because people may edit it: a damaged file is named and skipped, and breaks nothing else.
 //!
-//! Nothing is synced to disk: a power cut also ends the processes that run the interfaces, and the state folder belongs on a
-//! tmpfs.
+//! Nothing is synced to disk: a power cut also ends the processes that run the interfaces, and the state
+//! folder belongs on a tmpfs.
 
 pub(crate) mod apply;
 mod claim;
@@ -173,8 +173,8 @@ impl Registry {
         Claim::take(self, name)
     }
 
-    /// Returns what the last runner of `name` reported. All is zero when there was no runner, or its report is damaged: counters
-    /// are not worth an error.
+    /// Returns what the last runner of `name` reported. All is zero when there was no runner, or its report
+    /// is damaged: counters are not worth an error.
     #[must_use]
     pub(crate) fn report(&self, name: InterfaceName) -> Report {
         Report::load(&self.report_path(name))
@@ -225,7 +225,8 @@ impl Registry {
     }
 }
 
-/// Returns the names of the TOML files in `folder`, without their extensions; none when the folder does not exist.
+/// Returns the names of the TOML files in `folder`, without their extensions; none when the folder does not
+/// exist.
 fn stems(folder: &Path) -> Result<Vec<String>, RegistryError> {
     let cannot_read = |cause| RegistryError::file("read", folder, cause);
     let entries = match std::fs::read_dir(folder) {

@@ -131,7 +131,8 @@ impl InterfaceName {
     }
 }
 
-/// Reads a number in the only form that [`InterfaceName`] prints: `shmif01` would be a second name for `shmif1`.
+/// Reads a number in the only form that [`InterfaceName`] prints: `shmif01` would be a second name for
+/// `shmif1`.
 pub(super) fn number(digits: &str) -> Option<u32> {
     let number: u32 = digits.parse().ok()?;
     (number.to_string() == digits).then_some(number)

@@ -176,8 +176,8 @@ impl Record {
         toml::to_string(self)
     }
 
-    /// Returns whether a shmif interface has a carrier, as its media says; none (unknown) without a bus. For a port, only the
-    /// runner knows that.
+    /// Returns whether a shmif interface has a carrier, as its media says; none (unknown) without a bus. For
+    /// a port, only the runner knows that.
     #[must_use]
     pub(crate) fn link(&self) -> Option<bool> {
         self.linkstr.as_ref().and(self.shmif()).map(|shmif| shmif.media == Media::Auto)

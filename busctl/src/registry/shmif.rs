@@ -17,8 +17,8 @@ pub(crate) struct Shmif {
     /// Its address; unicast.
     #[serde(with = "mac")]
     pub(crate) mac: MacAddr6,
-    /// Which checksums and segmentation it does for its user. A record keeps the number that `RUMP_SHMIF_CAPENABLE` would
-    /// hold.
+    /// Which checksums and segmentation it does for its user. A record keeps the number that
+    /// `RUMP_SHMIF_CAPENABLE` would hold.
     #[serde(serialize_with = "serialize_bits", deserialize_with = "deserialize_bits")]
     pub(crate) capenable: Capabilities,
     /// Whether it receives frames that are addressed to others.

@@ -1,7 +1,7 @@
 //! The sockets of memif interfaces, by number.
 //!
-//! The rules are those of VPP and TNSR: socket 0 is VPP's own and fixed, a number keeps its address while an interface uses it,
-//! and all interfaces on a socket have the same role.
+//! The rules are those of VPP and TNSR: socket 0 is VPP's own and fixed, a number keeps its address while an
+//! interface uses it, and all interfaces on a socket have the same role.
 
 use std::path::Path;
 

@@ -18,9 +18,10 @@ use crate::registry::runner::{Destroyed, POLL_INTERVAL};
 
 /// Join ports to a bus, until stopped
 ///
-/// When BUS is an interface, this process runs it and follows its record. While the interface is down or has no link, the ports
-/// keep their peers, and no frame goes between them and the bus. The first port has the address of the interface unless it has
-/// its own. All ports also receive frames that are addressed to others. When the interface is destroyed, 'attach' ends.
+/// When BUS is an interface, this process runs it and follows its record. While the interface is down or has
+/// no link, the ports keep their peers, and no frame goes between them and the bus. The first port has the
+/// address of the interface unless it has its own. All ports also receive frames that are addressed to
+/// others. When the interface is destroyed, 'attach' ends.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "A PORT is a kind, a colon, and key=value pairs with commas between. Prints\n\
                   'ready' when all ports are open.\n\n\

@@ -21,8 +21,9 @@ use crate::process::shutdown::Shutdown;
 
 /// Measure the bus, memif, or both together
 ///
-/// Measures how many frames a second get through, or with --latency, how long a single frame takes. Sender and receivers are
-/// separate processes, each on its own CPU where there are enough. Frames carry sequence numbers, so losses are counted.
+/// Measures how many frames a second get through, or with --latency, how long a single frame takes. Sender
+/// and receivers are separate processes, each on its own CPU where there are enough. Frames carry sequence
+/// numbers, so losses are counted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                   busctl bench memif --frame 64 --seconds 3\n  \
@@ -149,7 +150,8 @@ pub(crate) fn run(args: &Args, _context: &Context) -> anyhow::Result<()> {
     }
 }
 
-/// Measures every plan `rounds` times. A round goes over all plans, so that other load on the machine affects all alike.
+/// Measures every plan `rounds` times. A round goes over all plans, so that other load on the machine affects
+/// all alike.
 fn measure<R: Row + Serialize>(
     args: &Args,
     plans: &[Plan],

@@ -15,9 +15,9 @@ const CAPENABLE_VARIABLE: &str = "RUMP_SHMIF_CAPENABLE";
 
 /// Make an interface and print its name
 ///
-/// A new interface is down and has no bus. Without a unit it gets the lowest free one. A shmif interface is a station for other
-/// verbs, such as 'busctl host'; 'busctl node' runs memif and tap interfaces. shmif and memif interfaces get a random MAC
-/// address (b2:a0:...).
+/// A new interface is down and has no bus. Without a unit it gets the lowest free one. A shmif interface is a
+/// station for other verbs, such as 'busctl host'; 'busctl node' runs memif and tap interfaces. shmif and
+/// memif interfaces get a random MAC address (b2:a0:...).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "shmif keys: mac=MAC capenable=FLAGS promisc=on|off media=auto|none\n  \
                         capenable defaults to $RUMP_SHMIF_CAPENABLE, if that is set\n\
@@ -94,8 +94,8 @@ fn parse_name(word: &str) -> anyhow::Result<Name> {
     }
 }
 
-/// Returns the settings of a new interface. Its address is chosen here once, so that it stays the same. The kernel chooses the
-/// address of a TAP.
+/// Returns the settings of a new interface. Its address is chosen here once, so that it stays the same. The
+/// kernel chooses the address of a TAP.
 fn first_settings(name: InterfaceName) -> anyhow::Result<Settings> {
     let mut shmif = Shmif::default();
     Ok(match name.kind() {

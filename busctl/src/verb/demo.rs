@@ -20,8 +20,9 @@ use crate::process::shutdown::Shutdown;
 
 /// Show everything at once: hosts on a bus and behind memif
 ///
-/// A node with two memif hosts, and a host on the bus itself, ping each other. All of them are processes without privileges in
-/// a temporary folder. The frames on the bus are kept as a pcap file; nothing else is left behind.
+/// A node with two memif hosts, and a host on the bus itself, ping each other. All of them are processes
+/// without privileges in a temporary folder. The frames on the bus are kept as a pcap file; nothing else is
+/// left behind.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit code 0: every ping was answered.\n\n\
                         Examples:\n  \
@@ -62,7 +63,8 @@ fn with_capture(error: anyhow::Error, recording: Recording) -> anyhow::Error {
     }
 }
 
-/// Starts all processes, and lets each host ping each other. Afterwards all processes have ended, and the folder is gone.
+/// Starts all processes, and lets each host ping each other. Afterwards all processes have ended, and the
+/// folder is gone.
 fn run_pings(recording: &Recording, stop: &Shutdown) -> anyhow::Result<(Vec<Ping>, BusView)> {
     let folder = tempfile::Builder::new()
         .prefix("busctl-demo-")

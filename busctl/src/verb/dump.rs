@@ -34,20 +34,21 @@ use crate::quantity;
 /// Frames read at once.
 const BURST: usize = 256;
 
-/// How long a bus must be silent before the buffers are flushed and the dump sleeps until it is woken. Until then it polls:
-/// waking a reader costs the senders time.
+/// How long a bus must be silent before the buffers are flushed and the dump sleeps until it is woken. Until
+/// then it polls: waking a reader costs the senders time.
 const SILENCE: Duration = Duration::from_millis(2);
 /// The pause between two such polls. At a million frames a second the ring holds a hundred times as much.
 const POLL_PAUSE: Duration = Duration::from_micros(100);
 
 /// Print the frames on buses, or save them as pcap or pcapng
 ///
-/// The dump begins with the oldest frame on the bus and stops behind the newest; with -f it continues with new frames. What the
-/// bus overwrites before it is read is counted and reported at the end. A dump takes no lock and needs only permission to read
-/// the file. So it also shows what is left on a bus without users, and files that cannot be joined: those of format version 2,
-/// and those of machines of the other byte order.
+/// The dump begins with the oldest frame on the bus and stops behind the newest; with -f it continues with
+/// new frames. What the bus overwrites before it is read is counted and reported at the end. A dump takes no
+/// lock and needs only permission to read the file. So it also shows what is left on a bus without users, and
+/// files that cannot be joined: those of format version 2, and those of machines of the other byte order.
 ///
-/// With several buses, the frames of each bus are in order. Across buses compare the timestamps, which the senders' clocks made.
+/// With several buses, the frames of each bus are in order. Across buses compare the timestamps, which the
+/// senders' clocks made.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "To see logs, write -v before the verb: busctl -v dump.\n\n\
                         Examples:\n  \
@@ -185,7 +186,8 @@ impl Dump {
                 self.sleep()?;
             }
         }
-        // Read once more: the bounds hold only for a reader that is at most a ring behind, which is one that was not overtaken.
+        // Read once more: the bounds hold only for a reader that is at most a ring behind, which is one that
+        // was not overtaken.
         self.poll(&mut burst)?;
         self.readers.iter_mut().for_each(BusReader::stop_here);
         self.drain()
@@ -295,8 +297,8 @@ impl Dump {
         Ok(())
     }
 
-    /// Reports what was missed, and waits until all is written. This is right after an error, too: another output may still be
-    /// writable.
+    /// Reports what was missed, and waits until all is written. This is right after an error, too: another
+    /// output may still be writable.
     fn finish(mut self) -> anyhow::Result<()> {
         drop(self.progress);
         for (bus, reader) in self.readers.iter_mut().enumerate() {

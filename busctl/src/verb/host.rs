@@ -31,11 +31,13 @@ const LOSS_WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Run a small IP host, until stopped
 ///
-/// The host answers ARP and IPv6 neighbor discovery, ICMP echo, and UDP and TCP echo on port 7. It prints 'ready' when it can be
-/// used: on a bus at once, behind memif when the peer has connected. With an IPv6 address it also has a link-local one.
+/// The host answers ARP and IPv6 neighbor discovery, ICMP echo, and UDP and TCP echo on port 7. It prints
+/// 'ready' when it can be used: on a bus at once, behind memif when the peer has connected. With an IPv6
+/// address it also has a link-local one.
 ///
-/// When BUS is an interface, this process runs it and follows its record; when the interface is destroyed, the host ends. The
-/// interface does the checksums and the TCP segmentation that its 'capenable' names; the host does the rest itself.
+/// When BUS is an interface, this process runs it and follows its record; when the interface is destroyed,
+/// the host ends. The interface does the checksums and the TCP segmentation that its 'capenable' names; the
+/// host does the rest itself.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit code 1: the peer did not acknowledge all bytes of --tcp-source.\n\n\
                         Examples:\n  \
@@ -153,7 +155,8 @@ fn serve<N: Nic>(stacks: Vec<Stack<N>>, mut task: Task, args: &Args, stop: &Shut
             if index > 0 && host.due > Instant::now() && !host.stack.look() {
                 continue;
             }
-            // A frame that the bus does not take is lost, as on any Ethernet; the bus may be free the next time.
+            // A frame that the bus does not take is lost, as on any Ethernet; the bus may be free the next
+            // time.
             loss_warnings.report(host.round(&mut |transfer| transfers.push(transfer)));
             if index == 0 {
                 over = task.step(&mut host.stack)?;

@@ -22,9 +22,10 @@ const BUSY_POLL: Duration = Duration::from_micros(200);
 
 /// Ping a host on a bus, or behind memif
 ///
-/// Prints a line for each reply, and the statistics of ping(8) at the end or on ^C. Times start when a request leaves, so they
-/// do not include the lookup of the host's Ethernet address. With -f replies print no line: on a terminal each request prints a
-/// dot and each reply removes one, so the dots that stay are the missing replies.
+/// Prints a line for each reply, and the statistics of ping(8) at the end or on ^C. Times start when a
+/// request leaves, so they do not include the lookup of the host's Ethernet address. With -f replies print no
+/// line: on a terminal each request prints a dot and each reply removes one, so the dots that stay are the
+/// missing replies.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit code 1: no reply came.\n\n\
                         Examples:\n  \
@@ -102,7 +103,8 @@ fn check(args: &Args) -> anyhow::Result<()> {
     Err(misuse(anyhow!(problem)))
 }
 
-/// Returns whether the target is link-local. Every IPv6 host reaches such addresses, because it has one itself.
+/// Returns whether the target is link-local. Every IPv6 host reaches such addresses, because it has one
+/// itself.
 fn is_link_local(target: IpAddr) -> bool {
     matches!(target, IpAddr::V6(target) if target.is_unicast_link_local())
 }

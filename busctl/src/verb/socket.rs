@@ -15,8 +15,9 @@ use crate::registry::{InterfaceName, Registry, RegistryError, Socket};
 
 /// Add, remove and list the sockets of memif interfaces
 ///
-/// A memif interface is named by its socket and its id on it: memif1/0 is interface 0 on socket 1. Socket 0 is always
-/// /run/vpp/memif.sock. A socket in use cannot be changed or removed, and all interfaces on a socket have the same role.
+/// A memif interface is named by its socket and its id on it: memif1/0 is interface 0 on socket 1. Socket 0
+/// is always /run/vpp/memif.sock. A socket in use cannot be changed or removed, and all interfaces on a
+/// socket have the same role.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         busctl socket add 1 ./memif.sock\n  \

@@ -51,8 +51,9 @@ fn ten_that_change_one_interface_lose_nothing() {
     assert_eq!(lab.json("show --json")["damaged"].as_array().unwrap().len(), 0);
 }
 
-/// A thousand operations on interfaces of all kinds and on sockets, each in a process of its own: some of each writer's own, some on
-/// what all of them share. Everything that was said to be done is there in the end, and nothing else.
+/// A thousand operations on interfaces of all kinds and on sockets, each in a process of its own: some of
+/// each writer's own, some on what all of them share. Everything that was said to be done is there in the
+/// end, and nothing else.
 #[test]
 fn ten_that_do_a_hundred_things_each_tear_nothing() {
     const ROUNDS: usize = 14;

@@ -266,7 +266,8 @@ fn a_ring_of_files_has_the_latest_frames() {
         assert!(dump.line().starts_with(&format!("packet {number}, ")));
     }
     assert_eq!(dump.interrupt(), Some(0));
-    // 24 bytes of header, and each frame with 16: the fourth passes 1,024, and so the fifth opens the next file.
+    // 24 bytes of header, and each frame with 16: the fourth passes 1,024, and so the fifth opens the next
+    // file.
     let files = ["ring.pcap0", "ring.pcap1", "ring.pcap2"].map(|name| lab.read_pcap(name));
     assert!(files == [frames[12..16].to_vec(), frames[16..20].to_vec(), frames[20..].to_vec()]);
     assert!(!lab.path("ring.pcap").exists() && !lab.path("ring.pcap3").exists());

@@ -1,7 +1,8 @@
 //! Ports on one bus: that of a path, or that of an interface whose record is followed.
 //!
-//! While the interface is down or its cable is pulled (`media=none`), the ports keep their peers. Frames from the peers are
-//! dropped, and none comes from the bus. Afterwards the ports join the bus again, which may be another one by then.
+//! While the interface is down or its cable is pulled (`media=none`), the ports keep their peers. Frames from
+//! the peers are dropped, and none comes from the bus. Afterwards the ports join the bus again, which may be
+//! another one by then.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};

@@ -17,7 +17,8 @@ use crate::{output, process::die_with_parent};
 
 /// How long a process may take to end after it was asked to.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
-/// `^C` reaches all processes at once: how long it may take until this process notices that a child ended because of it.
+/// `^C` reaches all processes at once: how long it may take until this process notices that a child ended
+/// because of it.
 const GRACE: Duration = Duration::from_millis(100);
 
 /// A running process. Dropping it ends it.
@@ -30,8 +31,8 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Starts this program again, in `folder` and with these arguments. The first process that ends removes the file `bus`, and
-    /// the last one the folder.
+    /// Starts this program again, in `folder` and with these arguments. The first process that ends removes
+    /// the file `bus`, and the last one the folder.
     pub(super) fn start(
         name: &'static str,
         folder: &Path,
@@ -110,7 +111,8 @@ impl Child {
         anyhow!("the {} has failed: {status}", self.name)
     }
 
-    /// Ends the process if it runs, prints its stderr if it failed, and returns its status; none when it had to be killed.
+    /// Ends the process if it runs, prints its stderr if it failed, and returns its status; none when it had
+    /// to be killed.
     fn finish(&mut self) -> Option<ExitStatus> {
         // The reader threads end with the process, because no other process has its pipes.
         self.process.stdin = None;

@@ -11,7 +11,8 @@ use super::progress::Progress;
 use super::report::Ping;
 use crate::process::shutdown::Shutdown;
 
-/// The file of the bus. Paths are relative to the folder, so that the path of a socket stays short in the deepest folder.
+/// The file of the bus. Paths are relative to the folder, so that the path of a socket stays short in the
+/// deepest folder.
 pub(super) const BUS: &str = "lan.bus";
 
 /// Positions in the order of start: recorder, node, hosts.
@@ -126,7 +127,8 @@ impl Peers {
         }
     }
 
-    /// Returns the next line of a process. The process may be waiting for another one, so all of them must live meanwhile.
+    /// Returns the next line of a process. The process may be waiting for another one, so all of them must
+    /// live meanwhile.
     fn line(&mut self, child: usize, stop: &Shutdown) -> anyhow::Result<String> {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {

@@ -21,8 +21,8 @@ pub(super) struct Rotation {
 }
 
 impl Rotation {
-    /// Returns the name of file number `number`: `FILE`, `FILE1`, `FILE2`, or with a ring of ten `FILE0` to `FILE9`, with as
-    /// many digits as the last one needs.
+    /// Returns the name of file number `number`: `FILE`, `FILE1`, `FILE2`, or with a ring of ten `FILE0` to
+    /// `FILE9`, with as many digits as the last one needs.
     fn name(self, base: &Path, number: u32) -> PathBuf {
         let digits = match self.files.unwrap_or(1) - 1 {
             0 => 0,

@@ -27,8 +27,8 @@ pub(super) struct Outputs {
 }
 
 impl Outputs {
-    /// Opens stdout for text, and the capture file that was asked for. When that is `-`, the capture goes to stdout and the text
-    /// to stderr.
+    /// Opens stdout for text, and the capture file that was asked for. When that is `-`, the capture goes to
+    /// stdout and the text to stderr.
     pub(super) fn open(args: &Args, buses: &[OpenBus]) -> anyhow::Result<Self> {
         let rotation = args.rotation();
         let capture = match args.write.as_deref() {
@@ -101,7 +101,8 @@ impl Outputs {
         self.writers().try_for_each(WriteBehind::check)
     }
 
-    /// Waits until all is written. The error of the capture comes first: an incomplete capture is the worse failure.
+    /// Waits until all is written. The error of the capture comes first: an incomplete capture is the worse
+    /// failure.
     pub(super) fn finish(&mut self) -> anyhow::Result<()> {
         if let Some(capture) = &mut self.capture {
             write_accounts(capture, &self.accounts)?;

@@ -1,5 +1,5 @@
-//! What a dump did not read before the bus overwrote it. It is reported during the dump and at the end: a capture with
-//! holes must not look whole.
+//! What a dump did not read before the bus overwrote it. It is reported during the dump and at the end: a
+//! capture with holes must not look whole.
 
 use std::time::{Duration, Instant};
 

@@ -25,7 +25,8 @@ pub(super) struct OpenBus {
 pub(super) enum Source {
     /// A bus in use.
     Live(Box<Tap>),
-    /// A file that can be dumped but not joined, because of its version or byte order. No frame is added any more.
+    /// A file that can be dumped but not joined, because of its version or byte order. No frame is added any
+    /// more.
     Legacy(LegacyDump),
 }
 
@@ -69,7 +70,8 @@ pub(super) struct BusReader {
 }
 
 impl BusReader {
-    /// Begins to read `bus`, which is `alone` when it is the only one. Without `follow`, reading stops at what is newest now.
+    /// Begins to read `bus`, which is `alone` when it is the only one. Without `follow`, reading stops at
+    /// what is newest now.
     pub(super) fn begin(bus: OpenBus, alone: bool, follow: bool) -> Self {
         let stop_at = (!follow).then(|| StopAt::of(&bus.state));
         let name = if alone { "the bus".to_owned() } else { bus.name };

@@ -1,8 +1,9 @@
 //! Writes files and pipes in a thread of their own.
 //!
-//! The bus does not wait for its readers: at a million frames a second a ring of 1 MiB holds some ten milliseconds. A disk
-//! pauses for longer than that. So a thread writes, and what it has not written yet waits in memory. When that memory is used
-//! up the dump waits, and what the bus overwrites meanwhile is counted as missed.
+//! The bus does not wait for its readers: at a million frames a second a ring of 1 MiB holds some ten
+//! milliseconds. A disk pauses for longer than that. So a thread writes, and what it has not written yet
+//! waits in memory. When that memory is used up the dump waits, and what the bus overwrites meanwhile is
+//! counted as missed.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
@@ -29,8 +30,8 @@ enum Command {
     Rotate,
 }
 
-/// A writer that waits for its sink only when [`WAITING`] chunks are in memory, and never fails: [`check`](Self::check)
-/// returns the errors of the sink.
+/// A writer that waits for its sink only when [`WAITING`] chunks are in memory, and never fails:
+/// [`check`](Self::check) returns the errors of the sink.
 pub(super) struct WriteBehind {
     chunk: Vec<u8>,
     /// Bytes written to this file.

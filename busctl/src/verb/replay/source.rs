@@ -81,7 +81,8 @@ impl Source {
         &self.filter.skipped
     }
 
-    /// Fills the batch; at the end of the last round it stays empty. After an error, the batch holds the frames before it.
+    /// Fills the batch; at the end of the last round it stays empty. After an error, the batch holds the
+    /// frames before it.
     pub(super) fn fill(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
         while !batch.is_full() {
             if !self.take_next(batch)? && !self.begin_again()? {
@@ -91,7 +92,8 @@ impl Source {
         Ok(())
     }
 
-    /// Puts the next frame of this round into the batch, if a bus carries it; returns `false` at the end of the round.
+    /// Puts the next frame of this round into the batch, if a bus carries it; returns `false` at the end of
+    /// the round.
     fn take_next(&mut self, batch: &mut Batch) -> anyhow::Result<bool> {
         if let (Some(next), Some(cache)) = (&mut self.next_cached, &self.cache) {
             let Some((frame, cut)) = cache.get(*next) else { return Ok(false) };
@@ -107,7 +109,8 @@ impl Source {
         Ok(true)
     }
 
-    /// Begins the next round, if there is one. A capture without a usable frame has none in the next round either.
+    /// Begins the next round, if there is one. A capture without a usable frame has none in the next round
+    /// either.
     fn begin_again(&mut self) -> anyhow::Result<bool> {
         let Some(file) = self.file.as_ref().filter(|_| self.rounds > 0 && self.filter.usable > 0) else {
             return Ok(false);
