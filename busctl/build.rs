@@ -1,7 +1,7 @@
 //! Tells the program which commit it is built from, for `--version`.
 //!
-//! In a checkout git knows; in a package of cargo's making a file says it; anywhere else it is left out. Only what can change
-//! the answer makes this run again.
+//! In a checkout git knows; in a package of cargo's making a file says it; anywhere else it is left out. Only
+//! what can change the answer makes this run again.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,8 @@ fn main() {
     println!("cargo::rustc-env=BUSCTL_VERSION={version}");
 }
 
-/// Commit and date, when this file is git's: the sources may lie in a repository that has nothing to do with them.
+/// Commit and date, when this file is git's: the sources may lie in a repository that has nothing to do with
+/// them.
 fn of_checkout() -> Option<String> {
     git(&["ls-files", "--error-unmatch", "build.rs"])?;
     watch(&git_path("HEAD")?);

@@ -1,23 +1,24 @@
-//! BUS on the command line: an interface name, or a path that contains a `/`.
+//! BUS on the command line (an interface name, or a path that contains a `/`), and how a missing bus is made.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser, ValueParserFactory};
+use shmbus::{BUS_SIZE, BusOptions};
 
-use crate::registry::runner::plugged_in;
-use crate::registry::{InterfaceName, Registry};
+use crate::quantity;
+use crate::registry::{InterfaceName, Registry, RegistryError};
 
 /// BUS as it was typed. An `Args` struct just has a field of this type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum BusArgument {
-    /// The interface's MAC, flags and bus are used.
+    /// The interface's MAC address, flags and bus are used.
     Interface(InterfaceName),
-    /// A station is made for the occasion.
+    /// A temporary station is made on the bus.
     Path(PathBuf),
 }
 
-/// A text that is no BUS.
+/// The text is neither a name nor a path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "it is neither the name of an interface (such as shmif0) nor a path with a '/' in it; for a file in this folder say ./{0}"
@@ -27,7 +28,7 @@ pub(crate) struct ParseBusError(String);
 impl TryFrom<OsString> for BusArgument {
     type Error = ParseBusError;
 
-    /// `memif0/1` is both a name and a path: it is the name.
+    /// Reads BUS. `memif0/1` is both a name and a path: it is the name.
     fn try_from(text: OsString) -> Result<Self, ParseBusError> {
         if let Some(Ok(name)) = text.to_str().map(str::parse) {
             return Ok(Self::Interface(name));
@@ -48,16 +49,43 @@ impl ValueParserFactory for BusArgument {
 }
 
 impl BusArgument {
-    /// The path of the bus, for those who only look at it.
+    /// Returns the path of the bus, for a verb that only reads it.
     ///
     /// # Errors
     /// When the interface does not exist or has no bus.
-    pub(crate) fn path(&self, registry: &Registry) -> anyhow::Result<PathBuf> {
+    pub(crate) fn path(&self, registry: &Registry) -> Result<PathBuf, RegistryError> {
         match self {
             Self::Path(path) => Ok(path.clone()),
-            Self::Interface(name) => Ok(plugged_in(&registry.load(*name)?)?.to_owned()),
+            Self::Interface(name) => Ok(registry.load(*name)?.bus()?.to_owned()),
         }
     }
+}
+
+/// How a missing bus is made: flags to be flattened into the `Args` of every verb that makes one.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct NewBus {
+    /// Permissions of a new bus, in octal
+    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = parse_mode)]
+    mode: u32,
+
+    /// Size of a new bus, such as 16M; rump kernels share only buses of 1M [default: 1M]
+    #[arg(long, value_name = "BYTES", default_value_t = BUS_SIZE, hide_default_value = true, value_parser = quantity::bytes)]
+    size: u64,
+}
+
+impl NewBus {
+    /// Returns the same as options of the library.
+    #[must_use]
+    pub(crate) fn options(&self) -> BusOptions {
+        BusOptions::new().mode(self.mode).size(self.size)
+    }
+}
+
+fn parse_mode(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o777 && text.bytes().all(|byte| byte.is_ascii_digit()))
+        .ok_or_else(|| "permissions are an octal number up to 0777".to_owned())
 }
 
 #[cfg(test)]
@@ -76,5 +104,14 @@ mod tests {
         assert_eq!(parse("/dev/shm/lan"), Ok(BusArgument::Path("/dev/shm/lan".into())));
         assert!(parse("lan").unwrap_err().to_string().contains("./lan"));
         assert!(parse("").is_err());
+    }
+
+    #[test]
+    fn a_mode_is_octal_and_has_no_special_bits() {
+        assert_eq!(parse_mode("0660"), Ok(0o660));
+        assert_eq!(parse_mode("600"), Ok(0o600));
+        for text in ["", "8", "1777", "+600", "0x1", "rw"] {
+            assert!(parse_mode(text).is_err(), "{text}");
+        }
     }
 }

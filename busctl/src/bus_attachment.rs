@@ -1,28 +1,26 @@
-//! A verb's place on a bus: an interface of the registry, or a station made for the occasion.
+//! The attachment of a verb to a bus: an interface of the registry, or a temporary station.
 //!
-//! An interface is run meanwhile: its record is followed (up and down, bus, MAC, flags, media), and the counters are written
-//! where `show` finds them. A verb just sends, receives, and calls `follow` in its loop.
+//! An attachment to an interface runs it: it follows the record (up and down, bus, MAC address, flags, media)
+//! and publishes the counters for `show`. A verb just sends, receives, and calls `follow` in its loop.
 
-use node::Counters;
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use iphost::{Attachment, Closed};
+use node::Counters;
 use port::BusRemoval;
 use shmbus::offload::{Capabilities, TxRequest};
 use shmbus::phy::{Bursts, OutFrames};
-use shmbus::{
-    Burst, Bus, FrameSource, MacAddr6, OpenError, SendError, Station, StationOptions, Stats, WaitError,
-};
+use shmbus::{Burst, Bus, FrameSource, MacAddr6, OpenError, SendError, Station, StationOptions, Stats};
 
 use crate::bus_argument::BusArgument;
 use crate::context::Context;
+use crate::misuse::trouble;
 use crate::output;
-use crate::registry::runner::{Destroyed, INTERVAL, News, RunningInterface};
+use crate::registry::runner::{Destroyed, RecordChange, RunningInterface};
 use crate::registry::{Media, Record};
 
-/// The permissions of a bus that is made for want of one.
+/// The permissions of a bus that is made because it is missing.
 const MODE: u32 = 0o600;
 
 /// A station on a bus, until it is dropped.
@@ -32,29 +30,31 @@ pub(crate) struct BusAttachment {
     station: Option<Station>,
     mac: MacAddr6,
     up: bool,
-    /// What `interface` does not count: what earlier ones did, and what was never on the bus.
+    /// What `station` does not count: the counters of earlier stations, and frames that were never on the
+    /// bus.
     counted: Counters,
     /// The interface of the registry, if it is one.
-    followed: Option<RunningInterface>,
+    interface: Option<RunningInterface>,
     destroyed: Option<Destroyed>,
     removal: BusRemoval,
 }
 
 impl BusAttachment {
-    /// Joins the bus. An interface is claimed.
+    /// Joins the bus, and claims the interface if BUS is one.
     ///
     /// # Errors
-    /// When the bus cannot be joined; when the interface does not exist, has no bus, is down, or is run by another process.
+    /// When the bus cannot be joined; when the interface does not exist, has no bus, is down, or is run by
+    /// another process.
     pub(crate) fn join(bus: &BusArgument, context: &Context) -> anyhow::Result<Self> {
         if let BusArgument::Path(path) = bus {
-            // Nobody else is on a bus that would have to be made: a slip of the fingers, rather.
+            // No other station is on a missing bus: more likely the path is wrong.
             Bus::open(path)?;
         }
         Self::join_or_make(bus, context)
     }
 
-    /// Joins the bus, which is made when there is none: for those who stay there until others come. An interface is
-    /// claimed.
+    /// Joins the bus as [`join`](Self::join) does, but makes a missing one. This is for verbs that wait there
+    /// for others.
     ///
     /// # Errors
     /// As for [`join`](Self::join).
@@ -62,48 +62,43 @@ impl BusAttachment {
         match bus {
             BusArgument::Path(path) => {
                 let interface = join(path, StationOptions::new())?;
-                let mut station = Self::off(None);
+                let mut station = Self::detached(None);
                 station.mac = interface.mac();
                 station.station = Some(interface);
                 Ok(station)
             }
             BusArgument::Interface(name) => {
-                let followed = RunningInterface::claim_station(&context.registry()?, *name)?;
-                let record = followed.record().clone();
-                let mut station = Self::off(Some(followed));
+                let interface =
+                    RunningInterface::claim_station(&context.registry()?, *name, output::reporter())?;
+                let record = interface.record().clone();
+                let mut station = Self::detached(Some(interface));
                 station.apply_record(&record)?;
                 Ok(station)
             }
         }
     }
 
-    /// A station that is nowhere yet.
-    fn off(followed: Option<RunningInterface>) -> Self {
+    /// Makes an attachment that is on no bus yet.
+    fn detached(interface: Option<RunningInterface>) -> Self {
         Self {
             station: None,
             mac: MacAddr6::nil(),
             up: true,
             counted: Counters::default(),
-            followed,
+            interface,
             destroyed: None,
             removal: BusRemoval::new(),
         }
     }
 
-    /// The station's address. It may change with `follow`.
-    #[must_use]
-    pub(crate) fn mac(&self) -> MacAddr6 {
-        self.mac
-    }
-
-    /// What is done for its user on the bus: nothing while the interface is down or its link is.
+    /// Returns the offload that the station does; none while the interface or its link is down.
     #[must_use]
     pub(crate) fn capabilities(&self) -> Capabilities {
         self.station.as_ref().map_or(Capabilities::NONE, Station::capabilities)
     }
 
-    /// Sends frames, as [`Station::send_burst`]. While the link is down they are counted and go nowhere; while the
-    /// interface is down they are dropped.
+    /// Sends frames as [`Station::send_burst`] does. While the link is down they are counted as sent and go
+    /// nowhere; while the interface is down they are dropped.
     ///
     /// # Errors
     /// As for [`Station::send_burst`]. What was not sent is counted.
@@ -130,8 +125,9 @@ impl BusAttachment {
         result
     }
 
-    /// Finishes frames and sends them, as [`Station::send_offload_burst`]. Otherwise as [`send_burst`](Self::send_burst),
-    /// except that a frame that is to be cut and cannot be sent counts once.
+    /// Finishes frames and sends them as [`Station::send_offload_burst`] does. This counts as
+    /// [`send_burst`](Self::send_burst) does, except that a frame that is to be segmented and cannot be sent
+    /// counts once.
     ///
     /// # Errors
     /// As for [`Station::send_offload_burst`]. What was not sent is counted.
@@ -153,7 +149,7 @@ impl BusAttachment {
         result
     }
 
-    /// Counts a frame that does not go onto the bus, as there is none.
+    /// Counts a frame that does not go onto a bus, because there is none.
     fn count_unsent(&mut self, bytes: usize) {
         if self.up {
             self.counted.tx_packets += 1;
@@ -163,7 +159,7 @@ impl BusAttachment {
         }
     }
 
-    /// Fills `burst` with what is there for this station, without waiting; returns how many frames that are.
+    /// Fills `burst` with the frames for this station, without waiting; returns how many there are.
     pub(crate) fn recv_burst(&mut self, burst: &mut Burst) -> usize {
         if let Some(station) = &mut self.station {
             return station.recv_burst(burst);
@@ -172,59 +168,46 @@ impl BusAttachment {
         0
     }
 
-    /// Waits until there is something to read; `false` when it is time to look around. That is after `timeout` at the
-    /// latest, and earlier when there is a record to be followed.
+    /// Does what the record says, and publishes the counters. Call it in every round of a loop: it polls the
+    /// record ten times a second at most. What cannot be done is reported to the process that changed the
+    /// record, and the attachment continues.
     ///
     /// # Errors
-    /// As for [`Station::wait`].
-    pub(crate) fn wait(&mut self, timeout: Duration) -> Result<bool, WaitError> {
-        let timeout = if self.followed.is_some() { timeout.min(INTERVAL) } else { timeout };
-        if let Some(station) = &mut self.station {
-            return station.wait(Some(timeout));
-        }
-        thread::sleep(timeout);
-        Ok(false)
-    }
-
-    /// Does what the record says now, and tells what was counted. Call it in every round of a loop: it looks ten times a
-    /// second at most. What cannot be done is reported to whoever changed the record; the station goes on.
-    ///
-    /// # Errors
-    /// When the interface was destroyed; this, too, goes on without a bus.
+    /// When the interface was destroyed; the attachment then continues without a bus.
     pub(crate) fn follow(&mut self) -> Result<(), Destroyed> {
         let counters = self.counters();
-        let Some(followed) = &mut self.followed else { return self.destroyed.map_or(Ok(()), Err) };
-        match followed.round(counters) {
-            News::None => {}
-            News::Destroyed => return self.end(),
-            News::Changed => {
-                let record = followed.record().clone();
+        let Some(interface) = &mut self.interface else { return self.destroyed.map_or(Ok(()), Err) };
+        match interface.poll(counters) {
+            RecordChange::Unchanged => {}
+            RecordChange::Destroyed => return self.give_up(),
+            RecordChange::Changed => {
+                let record = interface.record().clone();
                 let done = self.apply_record(&record).map_err(Into::into);
-                if let Some(followed) = &mut self.followed {
-                    followed.did(done);
+                if let Some(interface) = &mut self.interface {
+                    interface.acknowledge(done.err().as_ref().map(trouble));
                 }
             }
         }
         Ok(())
     }
 
-    /// The interface was destroyed.
-    fn end(&mut self) -> Result<(), Destroyed> {
+    /// Leaves the bus and gives up the destroyed interface.
+    fn give_up(&mut self) -> Result<(), Destroyed> {
         (self.station, self.up) = (None, false);
-        let Some(followed) = self.followed.take() else { return Ok(()) };
-        let destroyed = Destroyed(followed.record().name);
-        followed.discard();
+        let Some(interface) = self.interface.take() else { return Ok(()) };
+        let destroyed = Destroyed(interface.record().name);
+        interface.discard();
         self.destroyed = Some(destroyed);
         Err(destroyed)
     }
 
-    /// What went through, since this process runs it.
+    /// Returns what was counted since this process runs the interface.
     #[must_use]
     pub(crate) fn counters(&self) -> Counters {
         self.counted.plus(self.station.as_ref().map(|station| of(station.stats())).unwrap_or_default())
     }
 
-    /// Does as the record says. On the way back onto the bus it joins anew, and so begins at the present.
+    /// Does what the record says. When it joins the bus again, it begins with new frames.
     fn apply_record(&mut self, record: &Record) -> Result<(), OpenError> {
         let Some(shmif) = record.shmif() else { return Ok(()) };
         self.mac = shmif.mac;
@@ -255,11 +238,11 @@ impl BusAttachment {
 }
 
 impl Drop for BusAttachment {
-    /// Leaves the last counters.
+    /// Publishes the last counters.
     fn drop(&mut self) {
         let counters = self.counters();
-        if let Some(followed) = &mut self.followed {
-            followed.count(counters);
+        if let Some(interface) = &mut self.interface {
+            interface.count(counters);
         }
     }
 }
@@ -324,15 +307,18 @@ fn of(stats: Stats) -> Counters {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+    use std::time::Duration;
 
     use super::*;
     use crate::registry::apply;
+    use crate::registry::runner::POLL_INTERVAL;
     use crate::registry::{InterfaceName, Registry, Shmif};
 
     const NAME: InterfaceName = InterfaceName::Shmif(0);
     const FRAME: [u8; 60] = [0xff; 60];
 
-    /// A registry with shmif0 up on a bus, that interface run, and another station on the bus.
+    /// A registry with shmif0 up on a bus, an attachment that runs it, and another station on the bus.
     struct Lab {
         folder: tempfile::TempDir,
         registry: Registry,
@@ -356,6 +342,10 @@ mod tests {
         let station = BusAttachment::join(&BusArgument::Interface(NAME), &context).unwrap();
         let other = BusAttachment::join(&BusArgument::Path(bus), &context).unwrap();
         Lab { folder, registry, station, other, burst: Burst::new(8) }
+    }
+
+    fn set(record: &mut Record, setting: &str) {
+        record.apply(&setting.parse().unwrap()).unwrap();
     }
 
     impl Lab {
@@ -409,12 +399,12 @@ mod tests {
     #[test]
     fn without_a_link_frames_are_counted_and_go_nowhere() {
         let mut lab = lab();
-        lab.change(|record| record.shmif_mut().unwrap().media = Media::None);
+        lab.change(|record| set(record, "media=none"));
         lab.station.send_burst([FRAME, FRAME]).unwrap();
         let counters = lab.station.counters();
         assert_eq!((counters.tx_packets, counters.tx_bytes, counters.tx_dropped), (2, 120, 0));
         assert_eq!(lab.other.recv_burst(&mut lab.burst), 0);
-        lab.change(|record| record.shmif_mut().unwrap().media = Media::Auto);
+        lab.change(|record| set(record, "media=auto"));
         lab.station.send_burst([FRAME]).unwrap();
         assert_eq!(lab.other.recv_burst(&mut lab.burst), 1);
     }
@@ -423,7 +413,7 @@ mod tests {
     fn address_and_filter_follow_the_record() {
         let mut lab = lab();
         let mac = MacAddr6::new(2, 0, 0, 0, 0, 1);
-        lab.change(|record| record.shmif_mut().unwrap().mac = mac);
+        lab.change(|record| set(record, "mac=02:00:00:00:00:01"));
         assert_eq!(lab.station.mac(), mac);
         let mut frame = FRAME;
         frame[..6].copy_from_slice(mac.as_bytes());
@@ -432,7 +422,7 @@ mod tests {
         frame[5] = 2;
         lab.other.send_burst([frame]).unwrap();
         assert_eq!(lab.received(), 0);
-        lab.change(|record| record.shmif_mut().unwrap().promisc = true);
+        lab.change(|record| set(record, "promisc=on"));
         lab.other.send_burst([frame]).unwrap();
         assert_eq!(lab.received(), 1);
     }
@@ -441,7 +431,7 @@ mod tests {
     fn offload_follows_the_record() {
         let mut lab = lab();
         assert_eq!(lab.station.capabilities(), Capabilities::NONE);
-        lab.change(|record| record.shmif_mut().unwrap().capenable = Capabilities::TX);
+        lab.change(|record| set(record, &format!("capenable={}", Capabilities::TX.bits())));
         assert_eq!(lab.station.capabilities(), Capabilities::TX);
         lab.change(|record| record.up = false);
         assert_eq!(lab.station.capabilities(), Capabilities::NONE);
@@ -460,7 +450,7 @@ mod tests {
         assert!(trouble.contains("directory"), "{trouble}");
 
         std::fs::remove_dir(&place).unwrap();
-        thread::sleep(INTERVAL);
+        thread::sleep(POLL_INTERVAL);
         lab.station.follow().unwrap();
         assert_eq!(lab.registry.report(NAME).trouble, None);
         assert!(place.is_file());
@@ -470,7 +460,7 @@ mod tests {
     fn counters_are_there_while_it_runs_and_afterwards() {
         let mut lab = lab();
         lab.station.send_burst([FRAME]).unwrap();
-        thread::sleep(INTERVAL);
+        thread::sleep(POLL_INTERVAL);
         lab.station.follow().unwrap();
         assert_eq!(lab.registry.report(NAME).counters.tx_packets, 1);
         lab.station.send_burst([FRAME]).unwrap();
@@ -482,24 +472,24 @@ mod tests {
     }
 
     #[test]
-    fn a_destroyed_interface_is_let_go_of_and_its_station_leaves_the_bus() {
+    fn a_destroyed_interface_is_released_and_its_station_leaves_the_bus() {
         let mut lab = lab();
         lab.registry.edit().unwrap().destroy(NAME).unwrap();
-        thread::sleep(INTERVAL);
+        thread::sleep(POLL_INTERVAL);
         assert_eq!(lab.station.follow(), Err(Destroyed(NAME)));
         assert_eq!(lab.station.follow(), Err(Destroyed(NAME)), "for good");
         assert_eq!(lab.registry.runner(NAME).unwrap(), None);
         lab.other.send_burst([FRAME]).unwrap();
         lab.station.send_burst([FRAME]).unwrap();
         assert_eq!((lab.received(), lab.other.recv_burst(&mut lab.burst)), (0, 0));
-        let left = |folder| std::fs::read_dir(lab.registry.folder().join(folder)).unwrap().count();
+        let left = |folder| std::fs::read_dir(lab.folder.path().join("state").join(folder)).unwrap().count();
         assert_eq!((left("running"), left("reports")), (0, 0));
     }
 
     #[test]
     fn an_interface_that_is_down_or_run_elsewhere_is_refused() {
         let mut lab = lab();
-        let context = Context::new(Some(lab.registry.folder().to_owned()));
+        let context = Context::new(Some(lab.folder.path().join("state")));
         let again = || {
             BusAttachment::join(&BusArgument::Interface(NAME), &context).map(drop).unwrap_err().to_string()
         };

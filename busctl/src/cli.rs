@@ -1,4 +1,4 @@
-//! Which verbs and flags there are. What each verb takes and does is in its module under [`verb`].
+//! The command line: its verbs and global flags. The flags of each verb are in its module under [`verb`].
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,16 +10,16 @@ use crate::{output, verb};
 
 /// Create, wire and watch virtual Ethernet LANs in shared memory.
 ///
-/// A LAN is a file: a process that may open it is on the LAN. No daemon, no privilege.
+/// A LAN is a file: a process that may open it is on the LAN. No daemon and no privilege is needed.
 #[derive(Debug, Parser)]
 #[command(
     name = "busctl",
     version = env!("BUSCTL_VERSION"),
     arg_required_else_help = true,
-    after_help = "BUS is an interface name, or the path of a bus file that contains a '/' (./lan.bus).\n\
+    after_help = "BUS is an interface name, or the path of a bus file with a '/' in it (./lan.bus).\n\
                   Exit codes: 0 done; 1 it did not work; 2 wrong use or configuration, and nothing was changed.",
-    after_long_help = "BUS is an interface name (then its MAC, flags and bus are used), or the path of a bus file that\n\
-                       contains a '/' (./lan.bus; then a station is made for the occasion).\n\n\
+    after_long_help = "BUS is an interface name (then its MAC address, flags and bus are used), or the path of a bus file with \
+                       a '/' in it, such as ./lan.bus (then a temporary station is made).\n\n\
                        Exit codes: 0 done; 1 it did not work; 2 wrong use or configuration, and nothing was changed.\n\n\
                        Examples:\n  \
                        busctl demo\n  \
@@ -36,24 +36,24 @@ pub(crate) struct Cli {
         help = "Keep the records of interfaces in DIR [default: $BUSCTL_STATE, else $XDG_RUNTIME_DIR/busctl, \
                 else a folder of your own under /tmp]"
     )]
-    pub state: Option<PathBuf>,
+    pub(crate) state: Option<PathBuf>,
 
-    /// How much to log. Not global: a verb may have a `-v` of its own, see [`command`].
+    /// How much to log. Not global: a verb may have its own `-v`, see [`command`].
     #[arg(
         short,
         long,
         action = clap::ArgAction::Count,
-        help = "Log to stderr; twice or three times for more; $BUSCTL_LOG takes a filter such as memif=debug \
-                ('dump' has a -v of its own: there it goes before the verb)"
+        help = "Log to stderr; repeat for more. $BUSCTL_LOG takes a filter such as memif=debug. ('dump' has its own -v: there, \
+                write this one before the verb)"
     )]
-    pub verbose: u8,
+    pub(crate) verbose: u8,
 
-    /// What to do.
+    /// The verb.
     #[command(subcommand)]
-    pub verb: Verb,
+    pub(crate) verb: Verb,
 }
 
-/// What to do. The first line of each module's `Args` is what `--help` lists.
+/// The verbs. The first line of each module's `Args` is what `--help` lists.
 #[allow(
     missing_docs,
     reason = "a doc comment on a variant would replace the help text of the verb's own Args"
@@ -84,9 +84,9 @@ pub(crate) enum Verb {
 /// The name of `-v`.
 const VERBOSE: &str = "verbose";
 
-/// The whole definition, from which help, completions and man pages come.
+/// Returns the whole command line, from which help, completions and man pages are generated.
 ///
-/// `-v` may also be written behind the verb, where people append it, unless the verb has another use for it.
+/// `-v` may also follow the verb, where people append it, unless the verb has its own `-v`.
 #[must_use]
 pub(crate) fn command() -> Command {
     let command = Cli::command();
@@ -94,10 +94,7 @@ pub(crate) fn command() -> Command {
     command.mut_subcommands(|verb| {
         let taken = verb.get_arguments().any(|arg| arg.get_short() == Some('v'));
         verb.args(
-            verbose
-                .clone()
-                .filter(|_| !taken)
-                .map(|verbose| verbose.help("Log to stderr, as before the verb")),
+            verbose.clone().filter(|_| !taken).map(|verbose| verbose.help("Log to stderr; repeat for more")),
         )
     })
 }
@@ -105,7 +102,7 @@ pub(crate) fn command() -> Command {
 /// Reads the command line this process was started with.
 ///
 /// # Errors
-/// When it makes no sense; and when help or the version was asked for, which is then the error's text.
+/// When it is wrong; and when help or the version was asked for, which is then the text of the error.
 pub(crate) fn parse() -> Result<Cli, clap::Error> {
     let matches = command().try_get_matches()?;
     let mut cli = Cli::from_arg_matches(&matches)?;
@@ -115,10 +112,10 @@ pub(crate) fn parse() -> Result<Cli, clap::Error> {
 }
 
 impl Verb {
-    /// Does it.
+    /// Runs the verb.
     ///
     /// # Errors
-    /// What the verb says; see [`exit`](crate::exit) for how it is told to the user.
+    /// The error of the verb, which [`exit`](crate::exit) reports.
     pub(crate) fn run(&self, context: &Context) -> anyhow::Result<()> {
         match self {
             Self::Create(args) => verb::create::run(args, context),
@@ -144,12 +141,12 @@ impl Verb {
     }
 }
 
-/// Answers `--help` and `--version`, and brings a wrong command line into the form of every other error.
+/// Prints `--help` and `--version`, and reports a wrong command line in the form of every other error.
 #[must_use]
 pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     {
-        // A closed pipe is all that can go wrong here, and a quiet end is right for that.
+        // This fails only on a closed pipe, which ends the program quietly.
         let _ = error.print();
     } else {
         output::error(&usage_line(&error.to_string(), called()));
@@ -157,7 +154,7 @@ pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-/// The verb that this process was called with, if the command line has got that far.
+/// Returns the program with the verb of the command line, if there is one.
 fn called() -> String {
     let mut command = command();
     let mut called = command.get_name().to_owned();
@@ -170,8 +167,8 @@ fn called() -> String {
     called
 }
 
-/// clap explains itself in a paragraph: the error, tips, the usage. This keeps the error and the tips, and points to the rest. It
-/// does not always say which verb it is about: else that is `program`.
+/// Makes one line of clap's paragraph: keeps the error and the tips, and refers to `--help` for the usage.
+/// `program` names the verb when the paragraph does not.
 fn usage_line(paragraph: &str, mut program: String) -> String {
     let mut what = Vec::new();
     let mut tips = Vec::new();

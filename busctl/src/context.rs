@@ -1,24 +1,24 @@
-//! What every verb may ask for beside its own arguments.
+//! What a verb may need beside its own arguments.
 
 use std::path::PathBuf;
 
 use crate::registry::{Registry, RegistryError, state_folder};
 
-/// The part of the command line that belongs to no single verb.
+/// The global flags of the command line that verbs use.
 #[derive(Debug)]
 pub(crate) struct Context {
     state: Option<PathBuf>,
 }
 
 impl Context {
-    /// A context with the state folder of `--state`, if it was given.
+    /// Makes a context with the state folder of `--state`, if it was given.
     #[must_use]
     pub(crate) fn new(state: Option<PathBuf>) -> Self {
         Self { state }
     }
 
-    /// The interfaces this command line is about. A verb that is given the path of a bus has no need of them, and so must
-    /// not ask: it shall work where there is no place for a state folder.
+    /// Returns the registry in the state folder. A verb that is given the path of a bus must not call this:
+    /// it has to work where no state folder can be made.
     ///
     /// # Errors
     /// When the state folder is not safe to use.

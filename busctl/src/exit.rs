@@ -1,9 +1,9 @@
 //! From an error to one line on stderr and an exit code.
 //!
-//! A line reads `busctl: what happened: why; what to do`. The code tells a script what kind of trouble it is: 1 when it did
-//! not work this time (no reply, peer gone, disk full, lock held), 2 when it cannot work like this (wrong use, a bad file, no
-//! permission) and nothing was changed. Errors stand for 1, except those of the registry and of opening a bus, which know what
-//! they are, and what is marked as [`Misuse`].
+//! A line reads `busctl: what happened: why; what to do`. The exit code is 1 when it did not work this time
+//! (no reply, peer gone, disk full, lock held), and 2 when it cannot work like this (wrong use, a bad file,
+//! no permission) and nothing was changed. An error means 1 unless it is marked as [`Misuse`]; the errors of
+//! the registry, of ports and of opening a bus know which they are.
 
 use std::error::Error as StdError;
 use std::io;
@@ -13,10 +13,11 @@ use port::PortError;
 use shmbus::OpenError;
 
 use crate::misuse::{Misuse, remedy, sentence};
+use crate::output;
 use crate::registry::RegistryError;
-use crate::{bus_file, output};
 
-/// Prints what went wrong and says which code to exit with. A reader of stdout that has gone is no error: it has seen enough.
+/// Prints what went wrong and returns the exit code. A reader of stdout that has gone is no error: it has
+/// seen enough.
 #[must_use]
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if error.chain().any(output::is_reader_gone) {
@@ -26,7 +27,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(if error.chain().any(is_misuse) { 2 } else { 1 })
 }
 
-/// What to do about an error that cannot tell by itself.
+/// Returns what to do about an error that does not say it itself.
 fn advice(error: &anyhow::Error) -> String {
     let missing = error.chain().find_map(|cause| match cause.downcast_ref()? {
         OpenError::Io { path, source } if source.kind() == io::ErrorKind::NotFound => Some(path),
@@ -42,8 +43,17 @@ fn advice(error: &anyhow::Error) -> String {
 fn is_misuse(cause: &(dyn StdError + 'static)) -> bool {
     cause.is::<Misuse>()
         || cause.downcast_ref::<RegistryError>().is_some_and(RegistryError::is_misuse)
-        || cause.downcast_ref::<OpenError>().is_some_and(bus_file::is_misuse)
+        || cause.downcast_ref::<OpenError>().is_some_and(is_open_misuse)
         || cause.downcast_ref::<PortError>().is_some_and(PortError::is_misuse)
+}
+
+/// Returns whether opening a bus failed for a lasting reason, and not because of a lock or a full disk.
+fn is_open_misuse(error: &OpenError) -> bool {
+    match error {
+        OpenError::Busy { .. } | OpenError::NoRoom { .. } => false,
+        OpenError::Io { source, .. } => !port::is_passing(source),
+        _ => true,
+    }
 }
 
 #[cfg(test)]

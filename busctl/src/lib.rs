@@ -1,30 +1,30 @@
 //! Create, wire and watch virtual Ethernet LANs in shared memory: the library under the program `busctl`.
 //!
-//! One module per thing a command line needs: [`cli`] says which verbs and flags there are, [`verb`] has one module for
-//! each verb, [`registry`] keeps the interfaces, [`bus_argument`] finds the bus a user means, [`bus_attachment`] puts a verb on it,
-//! [`exit`] turns an error into one line and an exit code, [`output`] is the way to stdout.
+//! [`cli`] defines the verbs and flags, [`verb`] has one module for each verb, [`registry`] stores the
+//! interfaces, [`reconciler`] runs those that are ports, [`bus_argument`] reads the bus a user means,
+//! [`bus_attachment`] attaches a verb to it, [`exit`] turns an error into one line and an exit code,
+//! [`output`] prints.
 
 #![forbid(unsafe_code)]
 
 mod bench;
 mod bus_argument;
 mod bus_attachment;
-mod bus_file;
+mod bus_view;
 mod cli;
 mod context;
 mod exit;
 mod interface_view;
 mod logging;
 mod misuse;
-mod new_bus;
+mod nic_argument;
 mod node_threads;
 mod output;
-mod plug;
 mod process;
+mod quantity;
 mod rates;
 mod reconciler;
 mod registry;
-mod size;
 mod style;
 mod verb;
 
@@ -38,15 +38,15 @@ const PROGRAM: &str = concat!("busctl ", env!("CARGO_PKG_VERSION"));
 
 /// Runs the command line this process was started with.
 ///
-/// Answers go to stdout; an error is one line on stderr. The code is 0 when it was done, 1 when it did not work, 2 on wrong
-/// use or configuration.
+/// Answers go to stdout; an error is one line on stderr. The exit code is 0 for success, 1 when it did not
+/// work, 2 for wrong use or configuration.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match cli::parse() {
         Ok(cli) => cli,
         Err(error) => return cli::report_usage(&error),
     };
-    let Some(_duty) = process::die_with_parent::heed() else {
+    let Some(_cleanup) = process::die_with_parent::arm() else {
         return ExitCode::FAILURE;
     };
     if let Err(error) = logging::start(cli.verbose) {
@@ -54,7 +54,7 @@ pub fn main() -> ExitCode {
     }
     tracing::info!(version = env!("BUSCTL_VERSION"), "busctl");
     if let Err(error) = shmbus::survive_truncation() {
-        tracing::warn!(%error, "a bus file that is cut short will end this process");
+        tracing::warn!(%error, "a bus file that is truncated will kill this process");
     }
     let context = Context::new(cli.state);
     match cli.verb.run(&context).and_then(|()| Ok(output::stdout().flush()?)) {

@@ -1,4 +1,4 @@
-//! Logs on stderr, for whoever asked for them.
+//! Logs on stderr, when they are asked for.
 
 use std::env::{self, VarError};
 
@@ -10,11 +10,11 @@ use crate::misuse::OrMisuse as _;
 /// The environment variable with a filter such as `memif=debug,busctl=info`; it wins over `-v`.
 const FILTER_VARIABLE: &str = "BUSCTL_LOG";
 
-/// Starts logging when `-v` was given `verbosity` times or `$BUSCTL_LOG` is set, and stays silent otherwise: what a user must
-/// know is printed by the verbs themselves.
+/// Starts logging when `-v` was given (`verbosity` times) or `$BUSCTL_LOG` is set. Otherwise nothing is
+/// logged: the verbs themselves print what a user must know.
 ///
 /// # Errors
-/// When the filter is none.
+/// When the filter is not valid.
 pub(crate) fn start(verbosity: u8) -> anyhow::Result<()> {
     let directives = match (env::var(FILTER_VARIABLE), verbosity) {
         (Ok(directives), _) => directives,
@@ -30,7 +30,7 @@ pub(crate) fn start(verbosity: u8) -> anyhow::Result<()> {
             format!("${FILTER_VARIABLE} is no filter such as memif=debug,busctl=info: '{directives}'")
         })
         .misuse()?;
-    // In colours they would go into files and pipes, too, wherever another crate of the build asks for that feature.
+    // Colours would also go into files and pipes when another crate of the build enables that feature.
     tracing_subscriber::fmt().with_ansi(false).with_env_filter(filter).with_writer(std::io::stderr).init();
     Ok(())
 }

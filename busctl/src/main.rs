@@ -1,4 +1,4 @@
-//! The program: everything it does is in the library of the same name.
+//! The program `busctl`: all of it is in the library of the same name.
 
 use std::process::ExitCode;
 

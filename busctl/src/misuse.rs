@@ -1,11 +1,9 @@
-//! Wrong use or configuration, as opposed to what did not work this time; and an error as one sentence.
+//! Errors of the command line: the mark for wrong use or configuration, and an error as one sentence.
 
 use std::error::Error as StdError;
 use std::fmt;
 
 use shmbus::{Busy, OpenError};
-
-use crate::output;
 
 /// Marks an error as wrong use or configuration: exit code 2. It reads as the error it holds.
 pub(crate) struct Misuse(anyhow::Error);
@@ -35,10 +33,10 @@ pub(crate) fn misuse(error: impl Into<anyhow::Error>) -> anyhow::Error {
 
 /// `.misuse()` on a result, for errors that stand for wrong use or configuration.
 pub(crate) trait OrMisuse<T> {
-    /// Marks the error, if it is one, as wrong use or configuration.
+    /// Marks the error, if there is one, as wrong use or configuration.
     ///
     /// # Errors
-    /// The error it was called on, marked.
+    /// The marked error.
     fn misuse(self) -> anyhow::Result<T>;
 }
 
@@ -48,12 +46,12 @@ impl<T, E: Into<anyhow::Error>> OrMisuse<T> for Result<T, E> {
     }
 }
 
-/// The errors from the outermost to its first cause, with colons between. Some errors name their cause in their own words
-/// and also have it as their source: it is said once.
+/// Returns an error and its causes, outermost first, with colons between. An error that quotes its cause and
+/// also has it as its source names it once.
 pub(crate) fn sentence(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
-        let text = output::without_number(cause.to_string());
+        let text = without_number(cause.to_string());
         if line.is_empty() {
             line = text;
         } else if !line.to_lowercase().contains(&text.to_lowercase()) {
@@ -64,7 +62,7 @@ pub(crate) fn sentence(error: &anyhow::Error) -> String {
     line
 }
 
-/// The verb that does what the library's text asks for, if it asks for something.
+/// Returns ` ('busctl VERB' does)`, with the verb that does what the text of the library asks for, if it asks for something.
 pub(crate) fn remedy(error: &(dyn StdError + 'static)) -> String {
     let verb = std::iter::successors(Some(error), |&cause| cause.source()).find_map(|cause| {
         let blank = matches!(cause.downcast_ref(), Some(OpenError::Uninitialised { .. }));
@@ -72,6 +70,21 @@ pub(crate) fn remedy(error: &(dyn StdError + 'static)) -> String {
         blank.then_some("linkstr").or(unknown.then_some("repair"))
     });
     verb.map_or_else(String::new, |verb| format!(" ('busctl {verb}' does)"))
+}
+
+/// Returns the error as one sentence, with what to do about it.
+pub(crate) fn trouble(error: &anyhow::Error) -> String {
+    sentence(error) + &remedy(error.as_ref())
+}
+
+/// Removes the number from "No such file or directory (os error 2)": it tells the user nothing more.
+pub(crate) fn without_number(mut text: String) -> String {
+    if let Some(start) = text.find(" (os error ")
+        && let Some(length) = text[start..].find(')')
+    {
+        text.replace_range(start..=start + length, "");
+    }
+    text
 }
 
 #[cfg(test)]
@@ -87,7 +100,7 @@ mod tests {
         let inner = anyhow!("permission denied").context("cannot open the bus");
         let outer = Err::<(), _>(inner).misuse().context("shmif0").unwrap_err();
         assert_eq!(format!("{outer:#}"), "shmif0: cannot open the bus: permission denied");
-        assert!(outer.chain().any(|cause| cause.is::<Misuse>()));
+        assert!(outer.chain().any(<dyn StdError>::is::<Misuse>));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! How many threads a node has and where they run: flags of the verbs that run one.
+//! The threads of a node and their CPUs: flags of the verbs that run a node.
 
 use nix::sched::CpuSet;
 use node::NodeOptions;
@@ -8,21 +8,21 @@ use crate::output;
 /// Flags to be flattened into a verb's own.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Threads {
-    /// Serve interfaces with N threads [default: 1, or one for each of --cpus]
+    /// Run N threads [default: 1, or one for each of --cpus]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     threads: Option<u16>,
 
-    /// Keep the threads on these processors, such as 0,2-3
+    /// Pin the threads to these CPUs, such as 0,2-3
     #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
     cpus: Option<Cpus>,
 }
 
-/// Processors, in the order they were given.
+/// CPUs, in the order they were given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Cpus(Vec<usize>);
 
 impl Threads {
-    /// Returns the same for the library.
+    /// Returns the same as options of the library.
     pub(crate) fn options(&self) -> NodeOptions {
         let options = NodeOptions::new().reporter(output::reporter());
         let options = options.cpus(self.cpus.iter().flat_map(|cpus| cpus.0.iter().copied()));
@@ -34,7 +34,7 @@ impl Threads {
 }
 
 fn parse_cpus(text: &str) -> Result<Cpus, String> {
-    let wrong = || "it takes numbers and ranges of processors, such as 0,2-3".to_owned();
+    let wrong = || "it takes numbers and ranges of CPUs, such as 0,2-3".to_owned();
     let number =
         |text: &str| text.parse::<usize>().ok().filter(|cpu| *cpu < CpuSet::count()).ok_or_else(wrong);
     let mut cpus = Vec::new();
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn processors_are_numbers_and_ranges() {
+    fn cpus_are_numbers_and_ranges() {
         assert_eq!(parse_cpus("0,2-3"), Ok(Cpus(vec![0, 2, 3])));
         assert_eq!(parse_cpus("7"), Ok(Cpus(vec![7])));
         for text in ["", "a", "1-", "3-2", "0,,1", "-1", "99999"] {

@@ -1,8 +1,9 @@
-//! The way to stdout, for programs that read it through a pipe.
+//! Answers on stdout, and lines for people on stderr.
 //!
-//! `println!` panics when the reader has gone. Taking the default action for `SIGPIPE` instead would also let a memif peer
-//! that hangs up kill a whole node, so the signal stays ignored (as Rust starts a program) and a write to a closed stdout
-//! comes back as an error that says whose pipe it was: only that one ends the program quietly.
+//! `println!` panics when the reader of stdout has gone. The default action of `SIGPIPE` would also let a
+//! memif peer that hangs up kill a whole node. So the signal stays ignored (as Rust starts a program), and a
+//! write to a closed stdout returns an error that is marked as stdout's: only that one ends the program
+//! quietly.
 
 use std::io::{self, Write};
 
@@ -10,13 +11,14 @@ use anstyle::Style;
 use port::{Reporter, Severity};
 use serde::Serialize;
 
+use crate::misuse::without_number;
 use crate::style::Palette;
 
-/// Stdout, with its broken pipe marked. Made by [`stdout`].
+/// Stdout with its broken pipe marked, see [`stdout`].
 #[derive(Debug)]
 pub(crate) struct Stdout(io::Stdout);
 
-/// Stdout for answers: use it with `writeln!(output::stdout(), ..)?` instead of `println!`.
+/// Returns stdout for answers. Use it with `writeln!(output::stdout(), ..)?` instead of `println!`.
 #[must_use]
 pub(crate) fn stdout() -> Stdout {
     Stdout(io::stdout())
@@ -24,7 +26,7 @@ pub(crate) fn stdout() -> Stdout {
 
 /// The reader of stdout has gone.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("nobody reads stdout any more")]
+#[error("the reader of stdout is gone")]
 pub(crate) struct ReaderGone;
 
 impl Write for Stdout {
@@ -37,7 +39,7 @@ impl Write for Stdout {
     }
 }
 
-/// Says that it is stdout that failed, and marks its broken pipe.
+/// Names stdout in the error, and marks its broken pipe.
 fn mark(error: &io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::BrokenPipe => io::Error::new(io::ErrorKind::BrokenPipe, ReaderGone),
@@ -45,7 +47,8 @@ fn mark(error: &io::Error) -> io::Error {
     }
 }
 
-/// Whether this is the error of a [`Stdout`] whose reader has gone (and not the broken pipe of some socket).
+/// Returns whether this is the error of a [`Stdout`] whose reader has gone, and not the broken pipe of a
+/// socket.
 #[must_use]
 pub(crate) fn is_reader_gone(error: &(dyn std::error::Error + 'static)) -> bool {
     error
@@ -54,36 +57,36 @@ pub(crate) fn is_reader_gone(error: &(dyn std::error::Error + 'static)) -> bool 
         .is_some_and(<dyn std::error::Error + Send + Sync>::is::<ReaderGone>)
 }
 
-/// Prints `answer` as one line of JSON: the form of every `--json`. Keys are the field names, which stay as they are once
-/// released; numbers are plain and in base units (bytes, frames, seconds unless the key says otherwise).
+/// Prints `answer` as one line of JSON: the form of every `--json`. Keys are the field names, which never
+/// change once they are released; numbers are plain and in base units (bytes, frames, seconds unless the key
+/// names another).
 ///
 /// # Errors
-/// Whatever writing to stdout gives.
+/// When stdout cannot be written to.
 pub(crate) fn print_json(answer: &impl Serialize) -> io::Result<()> {
     let mut line = serde_json::to_vec(answer)?;
     line.push(b'\n');
     stdout().write_all(&line)
 }
 
-/// Prints `busctl: warning: {message}` on stderr. Nothing is to be done when that fails.
+/// Prints `busctl: warning: {message}` on stderr. A failure is ignored: there is no other place to report it.
 pub(crate) fn warn(message: impl std::fmt::Display) {
     let Palette { name, warning, .. } = Palette::of(&io::stderr());
     let message = without_number(message.to_string());
     let _ = writeln!(io::stderr(), "{name}busctl:{name:#} {warning}warning:{warning:#} {message}");
 }
 
-/// Prints `busctl: {message}` on stderr, in one line: what happens to a verb that goes on. Nothing is to be done when that
-/// fails.
+/// Prints `busctl: {message}` on stderr, in one line, about a verb that continues.
 pub(crate) fn note(message: &str) {
-    say(Palette::of(&io::stderr()).name, message);
+    print_line(Palette::of(&io::stderr()).name, message);
 }
 
-/// The same for what a verb ends with because it went wrong.
+/// Prints `busctl: {message}` on stderr, in one line, about the error that ends a verb.
 pub(crate) fn error(message: &str) {
-    say(Palette::of(&io::stderr()).error, message);
+    print_line(Palette::of(&io::stderr()).error, message);
 }
 
-/// Where the libraries report: notes and warnings as [`note`] and [`warn`] print them.
+/// Returns a reporter for the libraries, which prints as [`note`] and [`warn`] do.
 #[must_use]
 pub(crate) fn reporter() -> Reporter {
     Reporter::new(|severity, line| {
@@ -96,17 +99,7 @@ pub(crate) fn reporter() -> Reporter {
     })
 }
 
-fn say(style: Style, message: &str) {
+fn print_line(style: Style, message: &str) {
     let line: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let _ = writeln!(io::stderr(), "{style}busctl:{style:#} {line}");
-}
-
-/// "No such file or directory (os error 2)": the number says nothing more to the user.
-pub(crate) fn without_number(mut text: String) -> String {
-    if let Some(start) = text.find(" (os error ")
-        && let Some(length) = text[start..].find(')')
-    {
-        text.replace_range(start..=start + length, "");
-    }
-    text
 }

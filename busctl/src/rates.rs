@@ -1,34 +1,34 @@
-//! How much goes through in a second, for who looks again and again.
+//! Rates of interfaces and buses, computed between two samples.
 
-use node::Counters;
 use std::collections::HashMap;
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
 
+use node::Counters;
 use serde::Serialize;
 use shmbus::{Bus, OpenError, Tap};
 
-use crate::bus_file::Passing;
+use crate::bus_view::DiscardFrames;
 use crate::registry::{InterfaceName, Registry};
 
-/// How much longer than the time between two looks the time between two reports may be. A runner reports ten times a second
-/// while something changes; what is older says only that nothing did.
-const LATE: Duration = Duration::from_millis(250);
+/// How much longer than the time between two samples the time between two reports may be. A runner reports
+/// ten times a second while its counters change; an older report means only that they did not.
+const MAX_REPORT_DELAY: Duration = Duration::from_millis(250);
 
 /// Bytes before each frame on the ring.
 const PACKET_HEADER: u64 = 24;
 
 /// The counters of an interface at one moment.
 #[derive(Debug, Clone, Copy)]
-struct Reading {
+struct Sample {
     counters: Counters,
-    /// When the counters were written.
+    /// When the runner wrote the counters.
     written: Option<SystemTime>,
-    looked: Instant,
+    taken: Instant,
 }
 
-/// What went through an interface in a second, between two looks; unknown at the first. The fields are keys of
-/// `show --json -w`.
+/// What went through an interface in a second, between two samples; unknown at the first. The fields are keys
+/// of `show --json -w`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub(crate) struct InterfaceRates {
     rx_pps: Option<f64>,
@@ -37,37 +37,37 @@ pub(crate) struct InterfaceRates {
     tx_bps: Option<f64>,
 }
 
-/// Looks at interfaces of any kind.
+/// Measures the rates of interfaces of any kind.
 #[derive(Debug, Default)]
 pub(crate) struct InterfaceMeter {
-    latest: HashMap<InterfaceName, Reading>,
+    latest: HashMap<InterfaceName, Sample>,
 }
 
 impl InterfaceMeter {
-    /// What went through since the last call for this interface.
-    pub(crate) fn look(&mut self, registry: &Registry, name: InterfaceName) -> InterfaceRates {
+    /// Returns the rates since the last call for this interface.
+    pub(crate) fn sample(&mut self, registry: &Registry, name: InterfaceName) -> InterfaceRates {
         let written = registry.reported_at(name);
-        let reading = Reading { counters: registry.report(name).counters, written, looked: Instant::now() };
-        match self.latest.insert(name, reading) {
-            Some(before) => rates(&before, &reading),
+        let sample = Sample { counters: registry.report(name).counters, written, taken: Instant::now() };
+        match self.latest.insert(name, sample) {
+            Some(before) => rates(&before, &sample),
             None => InterfaceRates::default(),
         }
     }
 }
 
-fn rates(before: &Reading, now: &Reading) -> InterfaceRates {
-    let between_looks = now.looked.duration_since(before.looked);
+fn rates(before: &Sample, now: &Sample) -> InterfaceRates {
+    let between_samples = now.taken.duration_since(before.taken);
     let between_reports = match (before.written, now.written) {
         (Some(before), Some(now)) => now.duration_since(before).ok(),
         _ => None,
     };
     let time = between_reports
-        .filter(|time| !time.is_zero() && *time <= between_looks + LATE)
-        .unwrap_or(between_looks)
+        .filter(|time| !time.is_zero() && *time <= between_samples + MAX_REPORT_DELAY)
+        .unwrap_or(between_samples)
         .as_secs_f64();
     let rate = |count: fn(&Counters) -> u64, factor: f64| {
         let (before, now) = (count(&before.counters), count(&now.counters));
-        // Less than before: the interface was made anew.
+        // Less than before: this is a new interface of the same name.
         let passed = now.checked_sub(before).unwrap_or(now);
         (time > 0.0).then(|| passed as f64 * factor / time)
     };
@@ -79,7 +79,7 @@ fn rates(before: &Reading, now: &Reading) -> InterfaceRates {
     }
 }
 
-/// As lines below those of the interface; none while nothing is known.
+/// Prints lines below those of the interface; none while the rates are unknown.
 impl fmt::Display for InterfaceRates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (way, pps, bps) in [("input", self.rx_pps, self.rx_bps), ("output", self.tx_pps, self.tx_bps)] {
@@ -91,54 +91,56 @@ impl fmt::Display for InterfaceRates {
     }
 }
 
-/// What was sent on a bus in a second, between two looks; unknown at the first. The fields are keys of `show --json -w`.
+/// What was sent on a bus in a second, between two samples; unknown at the first. The fields are keys of
+/// `show --json -w`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub(crate) struct BusRates {
     pps: Option<f64>,
     bps: Option<f64>,
-    /// Whether part of it was overwritten before it was seen: then its frames are taken to be as long as the others.
+    /// Whether part of it was overwritten before it was read. Its frames are then assumed to be as long as
+    /// the others.
     estimated: bool,
 }
 
-/// Counts the frames on a bus.
+/// Measures the rate of frames on a bus.
 #[derive(Debug)]
 pub(crate) struct BusMeter {
     tap: Tap,
-    looked: Option<Instant>,
+    taken: Option<Instant>,
 }
 
 impl BusMeter {
-    /// Begins with the frames that come from now on.
+    /// Begins with new frames.
     ///
     /// # Errors
-    /// When the bus is damaged beyond telling where its packets are.
+    /// When the bus is damaged so that its packets cannot be found.
     pub(crate) fn new(bus: Bus) -> Result<Self, OpenError> {
-        Ok(Self { tap: Tap::new(bus)?, looked: None })
+        Ok(Self { tap: Tap::new(bus)?, taken: None })
     }
 
-    /// Whether its bus is no longer the one that has the name.
-    pub(crate) fn is_of_the_past(&self) -> bool {
+    /// Returns whether the file of its bus was removed or replaced.
+    pub(crate) fn is_removed(&self) -> bool {
         self.tap.bus().is_removed()
     }
 
-    /// What was sent since the last call.
-    pub(crate) fn look(&mut self) -> BusRates {
+    /// Returns the rates since the last call.
+    pub(crate) fn sample(&mut self) -> BusRates {
         const STEP: usize = 1024;
         let before = self.tap.stats();
         let now = Instant::now();
-        // On a busy bus there is always more; a ring full of the shortest frames is read in this time many times over.
+        // A busy bus always has more frames. A ring full of the shortest frames is read many times over in
+        // this time.
         let deadline = now + Duration::from_millis(100);
         loop {
             let overruns = self.tap.stats().overruns;
-            let frames = self.tap.recv_into(&mut Passing, STEP);
+            let frames = self.tap.recv_into(&mut DiscardFrames, STEP);
             let overtaken = self.tap.stats().overruns > overruns;
             if (frames < STEP && !overtaken) || Instant::now() >= deadline {
                 break;
             }
         }
         let stats = self.tap.stats();
-        let Some(time) = self.looked.replace(now).map(|looked| now.duration_since(looked).as_secs_f64())
-        else {
+        let Some(time) = self.taken.replace(now).map(|taken| now.duration_since(taken).as_secs_f64()) else {
             return BusRates::default();
         };
         let seen = Seen {
@@ -150,11 +152,11 @@ impl BusMeter {
     }
 }
 
-/// What a tap saw of what was sent.
+/// What a tap read between two samples.
 struct Seen {
     frames: u64,
     bytes: u64,
-    /// Bytes of the ring that it did not see.
+    /// Bytes of the ring that the tap missed.
     missed: u64,
 }
 
@@ -178,7 +180,7 @@ impl fmt::Display for BusRates {
     }
 }
 
-/// `512.1 M`, to be followed by the unit.
+/// A number with a prefix of the SI, such as `512.1 M`, to be followed by the unit.
 struct Scaled(f64);
 
 impl fmt::Display for Scaled {
@@ -198,37 +200,38 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn reading(start: Instant, looked: Duration, written: Duration, rx_packets: u64) -> Reading {
+    fn sample(start: Instant, taken: Duration, written: Duration, rx_packets: u64) -> Sample {
         let counters = Counters { rx_packets, rx_bytes: rx_packets * 100, ..Counters::default() };
-        Reading { counters, written: Some(SystemTime::UNIX_EPOCH + written), looked: start + looked }
+        Sample { counters, written: Some(SystemTime::UNIX_EPOCH + written), taken: start + taken }
     }
 
     #[test]
     fn rates_are_over_the_time_between_reports() {
         let start = Instant::now();
-        // Times that floating point has exactly.
-        let before = reading(start, SECOND, SECOND * 3 / 4, 1000);
-        let now = reading(start, SECOND * 2, SECOND * 2, 2250);
+        // Times that floating point represents exactly.
+        let before = sample(start, SECOND, SECOND * 3 / 4, 1000);
+        let now = sample(start, SECOND * 2, SECOND * 2, 2250);
         let rates = rates(&before, &now);
         assert_eq!((rates.rx_pps, rates.rx_bps), (Some(1000.0), Some(800_000.0)));
         assert_eq!((rates.tx_pps, rates.tx_bps), (Some(0.0), Some(0.0)));
     }
 
-    /// A runner that has nothing to report does not; what comes then came since the last look, and not since the last report.
+    /// A runner without news writes no report. Frames in its next report came since the last sample, not
+    /// since the last report.
     #[test]
     fn silence_before_is_not_counted() {
         let start = Instant::now();
-        let silent = rates(&reading(start, SECOND, SECOND, 7), &reading(start, SECOND * 2, SECOND, 7));
+        let silent = rates(&sample(start, SECOND, SECOND, 7), &sample(start, SECOND * 2, SECOND, 7));
         assert_eq!(silent.rx_pps, Some(0.0));
         let after =
-            rates(&reading(start, SECOND * 9, SECOND, 7), &reading(start, SECOND * 10, SECOND * 10, 17));
+            rates(&sample(start, SECOND * 9, SECOND, 7), &sample(start, SECOND * 10, SECOND * 10, 17));
         assert_eq!(after.rx_pps, Some(10.0));
     }
 
     #[test]
     fn an_interface_that_was_made_anew_has_no_rate_below_zero() {
         let start = Instant::now();
-        let rates = rates(&reading(start, SECOND, SECOND, 500), &reading(start, SECOND * 2, SECOND * 2, 30));
+        let rates = rates(&sample(start, SECOND, SECOND, 500), &sample(start, SECOND * 2, SECOND * 2, 30));
         assert_eq!(rates.rx_pps, Some(30.0));
     }
 

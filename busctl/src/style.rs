@@ -1,4 +1,4 @@
-//! How text looks on a terminal. Everywhere else, and where `$NO_COLOR` or the like says so, it is plain.
+//! The styles of text on a terminal. Everywhere else, and with `$NO_COLOR` or the like, text is plain.
 
 use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
@@ -7,11 +7,11 @@ use anstyle::{AnsiColor, Style};
 /// The styles of one stream; write `{style}text{style:#}`.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Palette {
-    /// What a line or a paragraph is about.
+    /// The subject of a line or a paragraph.
     pub(crate) name: Style,
-    /// As it should be.
+    /// A good state.
     pub(crate) good: Style,
-    /// Not as it should be.
+    /// A bad state.
     pub(crate) bad: Style,
     /// The word before an error.
     pub(crate) error: Style,
@@ -22,9 +22,9 @@ pub(crate) struct Palette {
 }
 
 impl Palette {
-    /// What this stream can show.
+    /// Returns the styles that this stream can show.
     pub(crate) fn of<S: RawStream>(stream: &S) -> Self {
-        // Not into a pipe either when somebody forces colours: programs read there.
+        // Never into a pipe, even when colours are forced: programs read there.
         if stream.is_terminal() && AutoStream::choice(stream) != ColorChoice::Never {
             Self::colours()
         } else {
@@ -43,7 +43,7 @@ impl Palette {
         }
     }
 
-    /// For something that is up or down.
+    /// Returns the style for the words `up` and `down`.
     pub(crate) fn state(&self, word: &str) -> Style {
         match word {
             "up" => self.good,

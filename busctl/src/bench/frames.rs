@@ -1,4 +1,4 @@
-//! Frames that tell which one they are, and a tally of those that arrive.
+//! Frames with sequence numbers, and a tally of those that arrive.
 
 use std::time::{Duration, Instant};
 
@@ -7,36 +7,36 @@ use serde::{Deserialize, Serialize};
 use super::Load;
 use super::start_stop::StartStop;
 
-/// Where the sequence number lies: behind the Ethernet header.
+/// Offset of the sequence number, behind the Ethernet header.
 pub(super) const SEQUENCE: usize = 14;
 /// Headers and sequence number.
 pub(super) const MIN_FRAME: usize = SEQUENCE + 8;
 
-/// To everybody, from a local address, of the type that IEEE set aside for experiments.
+/// Broadcast, from a local address, with the type that IEEE reserves for experiments.
 pub(super) const HEADER: [u8; SEQUENCE] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 0x88, 0xb5];
 
-/// Pauses shorter than this are waited for awake: a sleep is not more exact.
+/// Shorter pauses are polled: a sleep is not more exact.
 const SHORT: Duration = Duration::from_micros(200);
 
-/// How much longer than it is to be sent to a peer may take to offer room for the first frame.
-const PEER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much longer than the sending time a peer may take to offer room for the first frame.
+const FIRST_SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A burst of frames that are numbered anew for each sending, and the pace they go out at.
+/// Generates bursts of numbered frames at a given rate.
 #[derive(Debug)]
-pub(super) struct Source<'g> {
+pub(super) struct Generator<'g> {
     load: Load,
     start_stop: &'g StartStop,
     burst: Vec<Vec<u8>>,
     /// The number of the next frame.
     next: u64,
-    /// When the first was sent. A peer that has just connected may offer no room for a while.
-    begin: Option<Instant>,
-    /// Since when there might have been room.
-    made: Instant,
-    looks: u32,
+    /// When the first frame was sent. A peer that has just connected may offer no room for a while.
+    began: Option<Instant>,
+    /// When the generator was made.
+    created: Instant,
+    polls: u32,
 }
 
-impl<'g> Source<'g> {
+impl<'g> Generator<'g> {
     pub(super) fn new(load: Load, start_stop: &'g StartStop) -> Self {
         let mut frame = vec![0; load.frame];
         frame[..SEQUENCE].copy_from_slice(&HEADER);
@@ -45,26 +45,27 @@ impl<'g> Source<'g> {
             start_stop,
             burst: vec![frame; load.burst],
             next: 0,
-            begin: None,
-            made: Instant::now(),
-            looks: 0,
+            began: None,
+            created: Instant::now(),
+            polls: 0,
         }
     }
 
-    /// The frames to send next: none when it is not their time yet, `None` when all are sent.
+    /// Returns the frames to send next: an empty burst when none is due yet, `None` when all are sent.
     pub(super) fn next_burst(&mut self) -> Option<&[Vec<u8>]> {
-        // The clock costs as much as a frame: without a pace it need not be looked at for every burst.
-        self.looks = self.looks.wrapping_add(1);
+        // The clock costs as much as a frame: without a rate it is not read for every burst.
+        self.polls = self.polls.wrapping_add(1);
         let mut due = self.burst.len();
-        if self.load.pps.is_some() || self.looks.is_multiple_of(16) {
+        if self.load.pps.is_some() || self.polls.is_multiple_of(16) {
             let elapsed = self.elapsed();
-            let no_peer = self.begin.is_none() && self.made.elapsed() >= self.load.time + PEER_TIMEOUT;
+            let no_peer =
+                self.began.is_none() && self.created.elapsed() >= self.load.time + FIRST_SEND_TIMEOUT;
             let over = elapsed >= self.load.time || no_peer;
-            if self.load.count.is_none() && over || self.start_stop.is_closed() {
+            if self.load.count.is_none() && over || self.start_stop.is_stopped() {
                 return None;
             }
             if let Some(pps) = self.load.pps {
-                // The first is due at once.
+                // The first frame is due at once.
                 let allowed = elapsed.as_nanos() * u128::from(pps) / 1_000_000_000 + 1;
                 let allowed = allowed.saturating_sub(self.next.into());
                 due = usize::try_from(allowed).unwrap_or(due).min(due);
@@ -84,12 +85,12 @@ impl<'g> Source<'g> {
         Some(burst)
     }
 
-    /// Since the first frame was sent.
+    /// Returns the time since the first frame was sent.
     fn elapsed(&self) -> Duration {
-        self.begin.map_or(Duration::ZERO, |begin| begin.elapsed())
+        self.began.map_or(Duration::ZERO, |began| began.elapsed())
     }
 
-    /// Sleeps until the next frame is due, when that is worth it.
+    /// Sleeps until the next frame is due, unless the pause is too short for that.
     pub(super) fn rest(&self) {
         let Some(pps) = self.load.pps else { return };
         let due = Duration::from_nanos(self.next.saturating_mul(1_000_000_000) / pps);
@@ -98,10 +99,10 @@ impl<'g> Source<'g> {
         }
     }
 
-    /// The first `frames` of the latest burst are sent.
+    /// Notes that the first `frames` of the latest burst were sent.
     pub(super) fn sent(&mut self, frames: usize) {
-        if self.begin.is_none() && frames > 0 {
-            self.begin = Some(Instant::now());
+        if self.began.is_none() && frames > 0 {
+            self.began = Some(Instant::now());
         }
         self.next += frames as u64;
     }
@@ -115,7 +116,7 @@ impl<'g> Source<'g> {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Sent {
     pub(super) frames: u64,
-    /// Since the first frame.
+    /// The time since the first frame.
     pub(super) time: Duration,
 }
 
@@ -123,21 +124,21 @@ pub(super) struct Sent {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Tally {
     pub(super) received: u64,
-    /// Numbers that were passed over.
+    /// Sequence numbers that were skipped.
     pub(super) gaps: u64,
     pub(super) misordered: u64,
-    /// Frames that are not numbered, of somebody else's making.
-    pub(super) strangers: u64,
-    /// The number that should come next.
+    /// Frames without a number, from other programs.
+    pub(super) foreign: u64,
+    /// The number that is expected next.
     pub(super) expected: u64,
-    /// Between the first and the last frame.
+    /// The time between the first and the last frame.
     pub(super) time: Duration,
     #[serde(skip)]
     first: Option<Instant>,
 }
 
 impl Tally {
-    /// Counts a frame that arrived; its first [`MIN_FRAME`] bytes are enough.
+    /// Counts a received frame, of which the first [`MIN_FRAME`] bytes are enough.
     #[inline]
     pub(super) fn count(&mut self, frame: &[u8]) {
         let number = match frame.split_first_chunk::<SEQUENCE>() {
@@ -145,7 +146,7 @@ impl Tally {
             _ => None,
         };
         let Some(number) = number else {
-            self.strangers += 1;
+            self.foreign += 1;
             return;
         };
         if number < self.expected {
@@ -157,22 +158,22 @@ impl Tally {
         self.expected = number + 1;
     }
 
-    /// Notes that the first frame is there.
+    /// Notes the time of the first frame.
     pub(super) fn begin(&mut self) {
         self.first.get_or_insert_with(Instant::now);
     }
 
-    /// The time since the first frame.
+    /// Returns the time since the first frame.
     pub(super) fn age(&self) -> Duration {
         self.first.map_or(Duration::ZERO, |first| first.elapsed())
     }
 
-    /// Notes that the latest frame has just been there.
+    /// Notes the time of the latest frame.
     pub(super) fn touch(&mut self) {
         self.time = self.age();
     }
 
-    /// Frames that did not arrive of `sent`.
+    /// Returns how many of `sent` frames did not arrive.
     pub(super) fn lost(&self, sent: u64) -> u64 {
         self.gaps + sent.saturating_sub(self.expected)
     }
@@ -189,39 +190,42 @@ mod tests {
     #[test]
     fn what_is_sent_is_received_or_lost() {
         let start_stop = StartStop::of_parent();
-        let mut source = Source::new(load(10), &start_stop);
+        let mut generator = Generator::new(load(10), &start_stop);
         let mut tally = Tally::default();
         let mut number = 0;
-        while let Some(burst) = source.next_burst() {
+        while let Some(burst) = generator.next_burst() {
             let frames = burst.len();
             for frame in burst {
-                // 0 and 5 and 9 do not arrive.
+                // Frames 0, 5 and 9 do not arrive.
                 if ![0, 5, 9].contains(&number) {
                     tally.count(frame);
                 }
                 number += 1;
             }
-            source.sent(frames);
+            generator.sent(frames);
         }
-        assert_eq!(source.result().frames, 10);
+        assert_eq!(generator.result().frames, 10);
         assert_eq!((tally.received, tally.misordered, tally.lost(10)), (7, 0, 3));
     }
 
     #[test]
-    fn a_peer_that_never_has_room_is_not_waited_for_without_end() {
+    fn a_peer_that_never_has_room_is_given_up() {
         let start_stop = StartStop::of_parent();
-        let mut source = Source::new(Load { count: None, ..load(0) }, &start_stop);
-        assert!((0..16).all(|_| source.next_burst().is_some()));
-        source.made = source.made.checked_sub(Duration::from_secs(9) + PEER_TIMEOUT).expect("up for longer");
-        assert!((0..16).any(|_| source.next_burst().is_none()));
-        assert_eq!(source.result().frames, 0);
+        let mut generator = Generator::new(Load { count: None, ..load(0) }, &start_stop);
+        assert!((0..16).all(|_| generator.next_burst().is_some()));
+        generator.created = generator
+            .created
+            .checked_sub(Duration::from_secs(9) + FIRST_SEND_TIMEOUT)
+            .expect("up for longer");
+        assert!((0..16).any(|_| generator.next_burst().is_none()));
+        assert_eq!(generator.result().frames, 0);
     }
 
     #[test]
     fn a_frame_that_comes_twice_is_no_new_one() {
         let start_stop = StartStop::of_parent();
-        let mut source = Source::new(load(4), &start_stop);
-        let frames = source.next_burst().expect("four frames").to_vec();
+        let mut generator = Generator::new(load(4), &start_stop);
+        let frames = generator.next_burst().expect("four frames").to_vec();
         let mut tally = Tally::default();
         for frame in [&frames[0], &frames[1], &frames[1], &frames[0], &frames[2]] {
             tally.count(frame);
@@ -229,6 +233,6 @@ mod tests {
         tally.count(&[0; 60]);
         tally.count(&HEADER);
         assert_eq!((tally.received, tally.misordered, tally.lost(4)), (3, 2, 1));
-        assert_eq!(tally.strangers, 2);
+        assert_eq!(tally.foreign, 2);
     }
 }

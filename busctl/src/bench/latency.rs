@@ -1,7 +1,7 @@
-//! How long a single frame takes: one end sends it and waits, the other sends it back.
+//! The latency of single frames: one end sends a frame and waits, the other sends it back.
 //!
-//! The frame carries its number, and on the way back the time when it arrived, by the clock that all processes share. So both
-//! the way there and the round trip are known.
+//! The frame carries its number, and on the way back the time of its arrival, by the clock that all processes
+//! share. So both the one-way time and the round trip are measured.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,22 +12,22 @@ use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use shmbus::{Burst, Station};
 
-use super::backoff::Backoff;
+use super::cpu::Backoff;
 use super::frames::{HEADER, MIN_FRAME, SEQUENCE};
-use super::job::Reported;
+use super::protocol::Reported;
 use super::start_stop::StartStop;
-use super::{Load, Manner, RxMode, bus, memif};
+use super::{EndOptions, Load, RxMode, bus, memif};
 
 /// The shortest frame that has room for the headers, a number and a time.
 pub(super) const MIN_LATENCY_FRAME: usize = MIN_FRAME + 8;
-/// After this long a frame is lost.
+/// After this long a frame counts as lost.
 const LOST: Duration = Duration::from_secs(1);
-/// How long a sleeper sleeps at most without a look at whether it is over.
-const NAP: Duration = Duration::from_millis(10);
-/// The first round trips find nothing warm, and do not count.
+/// How long an end sleeps at most before it checks whether the measurement is over.
+const MAX_SLEEP: Duration = Duration::from_millis(10);
+/// The first round trips run with cold caches, and do not count.
 const WARM_UP: u64 = 10;
 
-/// What the end that waits for its frames reports.
+/// What the end that measures reports.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct RoundTrips {
     pub(super) trips: u64,
@@ -36,7 +36,7 @@ pub(super) struct RoundTrips {
     pub(super) back: Quantiles,
 }
 
-/// Of times, in microseconds.
+/// Quantiles of times, in microseconds.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Quantiles {
     pub(super) min: f64,
@@ -53,29 +53,29 @@ impl Quantiles {
     }
 }
 
-/// A way for single frames.
-pub(super) trait Wire {
-    /// Sends a frame; whether there was room for it.
+/// A channel for single frames.
+pub(super) trait Channel {
+    /// Sends a frame; returns whether there was room for it.
     fn send(&mut self, frame: &[u8]) -> anyhow::Result<bool>;
-    /// Takes the next frame, or as much of it as fits; how many bytes that is, if there is one.
+    /// Receives the next frame, or as much of it as fits; returns how many bytes, if there is one.
     fn receive(&mut self, frame: &mut [u8]) -> anyhow::Result<Option<usize>>;
-    /// Sleeps until there is something, but not for long.
+    /// Sleeps until there is a frame, at most [`MAX_SLEEP`].
     fn sleep(&mut self) -> anyhow::Result<()>;
 }
 
 /// A station on a bus.
-pub(super) struct BusWire {
+pub(super) struct BusChannel {
     station: Station,
     burst: Burst,
 }
 
-impl BusWire {
+impl BusChannel {
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
         Ok(Self { station: bus::join(path)?, burst: Burst::new(1) })
     }
 }
 
-impl Wire for BusWire {
+impl Channel for BusChannel {
     fn send(&mut self, frame: &[u8]) -> anyhow::Result<bool> {
         self.station.send(frame)?;
         Ok(true)
@@ -91,25 +91,25 @@ impl Wire for BusWire {
     }
 
     fn sleep(&mut self) -> anyhow::Result<()> {
-        self.station.wait(Some(NAP))?;
+        self.station.wait(Some(MAX_SLEEP))?;
         Ok(())
     }
 }
 
 /// A memif link.
-pub(super) struct MemifWire {
+pub(super) struct MemifChannel {
     link: Link,
     _endpoint: memif::Endpoint,
 }
 
-impl MemifWire {
+impl MemifChannel {
     pub(super) fn open(spec: &str, start_stop: &StartStop) -> anyhow::Result<Self> {
         let (endpoint, link) = memif::connect(spec, start_stop)?;
         Ok(Self { link, _endpoint: endpoint })
     }
 }
 
-impl Wire for MemifWire {
+impl Channel for MemifChannel {
     fn send(&mut self, frame: &[u8]) -> anyhow::Result<bool> {
         let mut burst = self.link.tx[0].burst()?;
         burst.push(frame);
@@ -128,12 +128,12 @@ impl Wire for MemifWire {
 
 /// Sends frames, one at a time, and waits for each to come back.
 pub(super) fn ask(
-    mut wire: impl Wire,
+    mut channel: impl Channel,
     load: Load,
-    manner: Manner,
+    options: EndOptions,
     start_stop: &StartStop,
 ) -> anyhow::Result<Reported<RoundTrips>> {
-    let meter = start_stop.pass()?;
+    let meter = start_stop.wait_for_start()?;
     let begin = now()?;
     let (mut there, mut back) = (histogram()?, histogram()?);
     let (mut number, mut lost) = (0_u64, 0);
@@ -144,7 +144,7 @@ pub(super) fn ask(
     while load.count.map_or_else(
         || now().is_ok_and(|now| u128::from(now - begin) < end),
         |count| number < count + WARM_UP,
-    ) && !start_stop.is_closed()
+    ) && !start_stop.is_stopped()
     {
         if let Some(pps) = load.pps {
             let due = begin + number.saturating_mul(1_000_000_000) / pps;
@@ -153,7 +153,7 @@ pub(super) fn ask(
         put(&mut frame, SEQUENCE, number);
         let sent = now()?;
         let arrived =
-            if wire.send(&frame)? { answered(&mut wire, manner, number, &mut answer)? } else { None };
+            if channel.send(&frame)? { answered(&mut channel, options, number, &mut answer)? } else { None };
         let returned = now()?;
         match arrived {
             Some(_) if number < WARM_UP => {}
@@ -165,65 +165,65 @@ pub(super) fn ask(
         }
         number += 1;
     }
-    let what =
+    let round_trips =
         RoundTrips { trips: back.len(), lost, there: Quantiles::of(&there), back: Quantiles::of(&back) };
-    Ok(Reported { what: vec![what], usage: start_stop.usage(&meter) })
+    Ok(Reported { results: vec![round_trips], usage: start_stop.usage(&meter) })
 }
 
-/// Waits for the answer of this number; when the frame arrived at the other end.
+/// Waits for the answer with this number; returns when the frame arrived at the other end.
 fn answered(
-    wire: &mut impl Wire,
-    manner: Manner,
+    channel: &mut impl Channel,
+    options: EndOptions,
     number: u64,
     answer: &mut [u8],
 ) -> anyhow::Result<Option<u64>> {
     let sent = now()?;
     let mut backoff = Backoff::default();
     loop {
-        match wire.receive(answer)? {
+        match channel.receive(answer)? {
             Some(len) if len >= MIN_LATENCY_FRAME && get(answer, SEQUENCE) == number => {
                 return Ok(Some(get(answer, MIN_FRAME)));
             }
-            // An answer that was given up.
+            // A late answer, which counted as lost.
             Some(_) => continue,
             None => {}
         }
         if u128::from(now()? - sent) > LOST.as_nanos() {
             return Ok(None);
         }
-        rest(wire, manner, &mut backoff)?;
+        rest(channel, options, &mut backoff)?;
     }
 }
 
-/// Sends frames back, with the time when they came, until nothing is wanted any more.
+/// Sends frames back with the time of their arrival, until stopped.
 pub(super) fn answer(
-    mut wire: impl Wire,
+    mut channel: impl Channel,
     load: Load,
-    manner: Manner,
+    options: EndOptions,
     start_stop: &StartStop,
 ) -> anyhow::Result<Reported<()>> {
-    let meter = start_stop.pass()?;
+    let meter = start_stop.wait_for_start()?;
     let mut backoff = Backoff::default();
     let mut frame = vec![0; load.frame];
-    while !start_stop.is_closed() {
-        match wire.receive(&mut frame)? {
+    while !start_stop.is_stopped() {
+        match channel.receive(&mut frame)? {
             Some(len) if len >= MIN_LATENCY_FRAME => {
                 put(&mut frame, MIN_FRAME, now()?);
-                // Without room it counts as lost at the other end.
-                wire.send(&frame[..len])?;
+                // Without room, the frame counts as lost at the other end.
+                channel.send(&frame[..len])?;
                 backoff.note(1);
             }
             Some(_) => {}
-            None => rest(&mut wire, manner, &mut backoff)?,
+            None => rest(&mut channel, options, &mut backoff)?,
         }
     }
-    Ok(Reported { what: Vec::new(), usage: start_stop.usage(&meter) })
+    Ok(Reported { results: Vec::new(), usage: start_stop.usage(&meter) })
 }
 
-fn rest(wire: &mut impl Wire, manner: Manner, backoff: &mut Backoff) -> anyhow::Result<()> {
-    match manner.rx_mode {
+fn rest(channel: &mut impl Channel, options: EndOptions, backoff: &mut Backoff) -> anyhow::Result<()> {
+    match options.rx_mode {
         RxMode::Polling => backoff.note(0),
-        RxMode::Interrupt => wire.sleep()?,
+        RxMode::Interrupt => channel.sleep()?,
     }
     Ok(())
 }
@@ -232,7 +232,7 @@ fn histogram() -> anyhow::Result<Histogram<u64>> {
     Ok(Histogram::new_with_max(u64::try_from(2 * LOST.as_nanos())?, 3)?)
 }
 
-/// Nanoseconds by the clock that is the same in all processes.
+/// Returns nanoseconds of the clock that all processes share.
 fn now() -> anyhow::Result<u64> {
     let time = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
     Ok(u64::try_from(time.as_nanos())?)

@@ -1,4 +1,4 @@
-//! Sending to and receiving from a memif peer, each queue on a thread of its own.
+//! Sends to and receives from a memif peer, each queue in a thread of its own.
 
 use std::os::fd::AsFd as _;
 use std::thread::ScopedJoinHandle;
@@ -8,25 +8,26 @@ use anyhow::{Context as _, bail};
 use memif::{Client, Event, Link, RxQueue, Server, SocketOptions, TxQueue};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
-use super::backoff::Backoff;
-use super::frames::{MIN_FRAME, Sent, Source, Tally};
-use super::job::Reported;
-use super::reception::Reception;
-use super::start_stop::StartStop;
-use super::{Load, Manner, RxMode, cpu};
 use port::memif::{MemifOptions, MemifSpec};
 
-/// How long the two ends may take to find each other.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long one that is started alone waits for its peer at a time: it may be told to stop.
-const LOOK: Duration = Duration::from_millis(100);
-/// The longest sleep of a receiver, in milliseconds: real peers may publish just as the interrupt is armed and not see it.
-const NAP: u8 = 10;
-/// How long a peer may take for what is left in the ring.
-const DRAIN: Duration = Duration::from_secs(1);
+use super::cpu::Backoff;
+use super::frames::{Generator, MIN_FRAME, Sent, Tally};
+use super::protocol::Reported;
+use super::reception::Reception;
+use super::start_stop::StartStop;
+use super::{EndOptions, Load, RxMode, cpu};
 
-/// The socket of this end: it has to live as long as the link.
+/// How long the two ends may take to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait for the peer before checking for a request to stop.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// The longest sleep of a receiver, in milliseconds: a peer may publish just as the interrupt is armed, and
+/// not see that.
+const MAX_SLEEP: u8 = 10;
+/// How long a peer may take to empty the ring.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The socket of this end, which must live as long as the link.
 pub(super) enum Endpoint {
     Server(Box<Server>),
     Client(Box<Client>),
@@ -56,8 +57,8 @@ impl Endpoint {
     fn link(&mut self, start_stop: &StartStop) -> anyhow::Result<Link> {
         let begin = Instant::now();
         let mut refused = None;
-        while !start_stop.is_closed() && (start_stop.time().is_some() || begin.elapsed() < CONNECT_TIMEOUT) {
-            match self.wait(LOOK)? {
+        while !start_stop.is_stopped() && (start_stop.time().is_some() || begin.elapsed() < CONNECT_TIMEOUT) {
+            match self.wait(CHECK_INTERVAL)? {
                 Some(Event::Connected { link, .. }) => return Ok(link),
                 Some(Event::Rejected { reason, .. }) => refused = Some(reason),
                 _ => {}
@@ -65,7 +66,7 @@ impl Endpoint {
         }
         match refused {
             Some(reason) => Err(reason).context("no memif peer"),
-            None => bail!("no memif peer came"),
+            None => bail!("no memif peer has connected"),
         }
     }
 }
@@ -77,35 +78,37 @@ pub(super) fn connect(spec: &str, start_stop: &StartStop) -> anyhow::Result<(End
     Ok((endpoint, link))
 }
 
-/// Sends on all queues. The peer may read from this end's memory until what is returned beside the result is let go.
+/// Sends on all queues. The peer may read from this end's memory until the returned [`PendingTx`] is drained.
 pub(super) fn send(
     spec: &str,
     load: Load,
-    manner: Manner,
+    options: EndOptions,
     start_stop: &StartStop,
-) -> anyhow::Result<(Reported<Sent>, Held)> {
+) -> anyhow::Result<(Reported<Sent>, PendingTx)> {
     let (endpoint, mut link) = connect(spec, start_stop)?;
-    let meter = start_stop.pass()?;
-    let what = on_threads(&mut link.tx, 0, |queue| send_on(queue, load, manner, start_stop))?;
+    let meter = start_stop.wait_for_start()?;
+    let results = on_threads(&mut link.tx, 0, |queue| send_on(queue, load, options, start_stop))?;
     let usage = start_stop.usage(&meter);
-    Ok((Reported { what, usage }, Held { link, _endpoint: endpoint }))
+    Ok((Reported { results, usage }, PendingTx { link, _endpoint: endpoint }))
 }
 
-/// What a sender has to keep until its peer has everything.
-pub(super) struct Held {
+/// The link of a sender, kept until the peer has read all packets.
+pub(super) struct PendingTx {
     link: Link,
     _endpoint: Endpoint,
 }
 
-impl Held {
-    /// Waits until all is taken, or nobody wants it any more.
-    pub(super) fn let_go(mut self, start_stop: &StartStop) {
+impl PendingTx {
+    /// Waits until the peer has read all packets, or the measurement is stopped.
+    pub(super) fn drain(mut self, start_stop: &StartStop) {
         let begin = Instant::now();
         let drained = |queue: &mut TxQueue| {
-            // Without a link there is nobody to take anything.
+            // Without a link there is no peer to read anything.
             queue.free_slots().map_or(true, |free| free == queue.ring_size())
         };
-        while start_stop.time().is_some() && begin.elapsed() < DRAIN && !self.link.tx.iter_mut().all(drained)
+        while start_stop.time().is_some()
+            && begin.elapsed() < DRAIN_TIMEOUT
+            && !self.link.tx.iter_mut().all(drained)
         {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -113,14 +116,20 @@ impl Held {
     }
 }
 
-fn send_on(queue: &mut TxQueue, load: Load, manner: Manner, start_stop: &StartStop) -> anyhow::Result<Sent> {
-    let mut source = Source::new(load, start_stop);
+fn send_on(
+    queue: &mut TxQueue,
+    load: Load,
+    options: EndOptions,
+    start_stop: &StartStop,
+) -> anyhow::Result<Sent> {
+    let mut generator = Generator::new(load, start_stop);
     let mut backoff = Backoff::default();
-    while let Some(frames) = source.next_burst() {
+    while let Some(frames) = generator.next_burst() {
         let mut burst = queue.burst()?;
         for frame in frames {
-            let taken = if manner.memif.zero_copy {
-                // As a program does that makes its frames in place: what is in the buffer already is the payload.
+            let taken = if options.memif.zero_copy {
+                // As in a program that makes its frames in place: what is in the buffer already is the
+                // payload.
                 burst.reserve(frame.len()).map(|mut slot| slot.write(&frame[..MIN_FRAME])).is_some()
             } else {
                 burst.push(frame)
@@ -130,29 +139,29 @@ fn send_on(queue: &mut TxQueue, load: Load, manner: Manner, start_stop: &StartSt
             }
         }
         let sent = burst.publish();
-        source.sent(sent);
+        generator.sent(sent);
         if sent == 0 {
-            source.rest();
+            generator.rest();
         }
         backoff.note(sent);
     }
-    Ok(source.result())
+    Ok(generator.result())
 }
 
 pub(super) fn receive(
     spec: &str,
     load: Load,
-    manner: Manner,
+    options: EndOptions,
     start_stop: &StartStop,
 ) -> anyhow::Result<Reported<Tally>> {
     let (_endpoint, mut link) = connect(spec, start_stop)?;
-    let meter = start_stop.pass()?;
-    let what = on_threads(&mut link.rx, 1, |queue| receive_on(queue, load, manner, start_stop))?;
-    Ok(Reported { what, usage: start_stop.usage(&meter) })
+    let meter = start_stop.wait_for_start()?;
+    let results = on_threads(&mut link.rx, 1, |queue| receive_on(queue, load, options, start_stop))?;
+    Ok(Reported { results, usage: start_stop.usage(&meter) })
 }
 
-/// Does the work for each queue, and where there are several, each on a thread of its own. Senders (`side` 0) and receivers
-/// (1) stay on different processors.
+/// Does the work for each queue, with several queues in a thread for each. Senders (`side` 0) and receivers
+/// (1) stay on different CPUs.
 fn on_threads<Q: Send, T: Send>(
     queues: &mut [Q],
     side: usize,
@@ -179,11 +188,11 @@ fn on_threads<Q: Send, T: Send>(
 fn receive_on(
     queue: &mut RxQueue,
     load: Load,
-    manner: Manner,
+    options: EndOptions,
     start_stop: &StartStop,
 ) -> anyhow::Result<Tally> {
-    // In place, only what is to be known is looked at.
-    let mut frame = vec![0; if manner.memif.zero_copy { MIN_FRAME } else { load.frame.max(MIN_FRAME) }];
+    // In place, only the header and the number are read.
+    let mut frame = vec![0; if options.memif.zero_copy { MIN_FRAME } else { load.frame.max(MIN_FRAME) }];
     let mut tally = Tally::default();
     let mut reception = Reception::new(start_stop);
     let mut backoff = Backoff::default();
@@ -198,7 +207,7 @@ fn receive_on(
         if reception.is_over(frames, &mut tally) {
             return Ok(tally);
         }
-        match manner.rx_mode {
+        match options.rx_mode {
             RxMode::Polling => backoff.note(frames),
             RxMode::Interrupt if frames == 0 => sleep(queue)?,
             RxMode::Interrupt => {}
@@ -206,10 +215,10 @@ fn receive_on(
     }
 }
 
-/// Sleeps until something may have come.
+/// Sleeps until a packet may have come.
 pub(super) fn sleep(queue: &mut RxQueue) -> anyhow::Result<()> {
     if !queue.arm()? {
-        match poll(&mut [PollFd::new(queue.as_fd(), PollFlags::POLLIN)], PollTimeout::from(NAP)) {
+        match poll(&mut [PollFd::new(queue.as_fd(), PollFlags::POLLIN)], PollTimeout::from(MAX_SLEEP)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error).context("cannot wait for packets"),
         }

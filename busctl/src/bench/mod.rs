@@ -1,9 +1,9 @@
-//! Measuring: a sender and its receivers, each a process of its own, and what came through.
+//! Measurements: a sender and its receivers, each a process of its own.
 //!
-//! Every frame carries a sequence number, so what is lost is counted and not guessed. The parent starts the processes,
-//! lets them loose when all are ready, and adds up what they report; see `worker` for how they talk.
+//! Every frame carries a sequence number, so that losses are counted and not guessed. The parent starts the
+//! processes, lets them begin when all are ready, and adds up what they report. `worker` describes their
+//! dialogue, `protocol` its contents.
 
-mod backoff;
 mod bus;
 mod cpu;
 mod frames;
@@ -11,11 +11,11 @@ mod job;
 mod latency;
 mod memif;
 mod one_sided;
+mod protocol;
 mod reception;
 mod report;
 mod run;
 mod start_stop;
-mod usage;
 mod worker;
 
 use std::time::Duration;
@@ -24,85 +24,85 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use job::work;
-pub(crate) use one_sided::{End, measure_alone};
+pub(crate) use one_sided::{End, measure_one_sided};
 pub(crate) use report::{LatencyReport, Report};
-pub(crate) use run::{Subject, measure, measure_latency};
+pub(crate) use run::{Topology, measure, measure_latency};
 
-/// What is to be measured.
+/// What to measure.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
-    /// Over which way the frames go.
-    pub subject: Subject,
+    /// The way of the frames.
+    pub(crate) topology: Topology,
     /// The frames and how they are sent.
-    pub load: Load,
+    pub(crate) load: Load,
     /// Stations on the bus, the sender included: at least 2.
-    pub stations: usize,
-    /// How both ends go about it.
-    pub manner: Manner,
+    pub(crate) stations: usize,
+    /// How both ends send and receive.
+    pub(crate) options: EndOptions,
 }
 
 /// The frames and how they are sent.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Load {
     /// Bytes in a frame, from [`MIN_FRAME`] on.
-    pub frame: usize,
-    /// Frames handed over at once.
-    pub burst: usize,
+    pub(crate) frame: usize,
+    /// Frames in a burst.
+    pub(crate) burst: usize,
     /// How long to send, or until `count` frames are sent.
-    pub time: Duration,
-    /// How many frames to send, whatever time it takes.
-    pub count: Option<u64>,
-    /// Frames a second; as many as possible when not given.
-    pub pps: Option<u64>,
+    pub(crate) time: Duration,
+    /// How many frames to send, in any time.
+    pub(crate) count: Option<u64>,
+    /// Frames a second; none: as many as possible.
+    pub(crate) pps: Option<u64>,
 }
 
-/// How both ends go about it.
+/// How both ends send and receive.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Manner {
-    /// Whether a receiver that has nothing to do polls or sleeps.
-    pub rx_mode: RxMode,
-    /// Bus: the receivers are read-only taps, and not stations.
-    pub taps: bool,
-    /// How memif is used.
-    pub memif: MemifManner,
+pub(crate) struct EndOptions {
+    /// Whether an idle receiver polls or sleeps.
+    pub(crate) rx_mode: RxMode,
+    /// Bus: whether the receivers are read-only taps instead of stations.
+    pub(crate) taps: bool,
+    /// The options of memif.
+    pub(crate) memif: MemifOptions,
 }
 
-/// What a receiver does that has nothing to do.
+/// What an idle receiver does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum RxMode {
-    /// It looks again
+    /// Poll
     Polling,
-    /// It sleeps until it is woken
+    /// Sleep until it is woken
     Interrupt,
 }
 
-/// How memif is used.
+/// The options of memif.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct MemifManner {
+pub(crate) struct MemifOptions {
     /// Which side the sender is.
-    pub sender: Sender,
+    pub(crate) sender: Sender,
     /// Descriptors in a ring, as a power of two.
-    pub rsize: u8,
+    pub(crate) rsize: u8,
     /// Bytes in a buffer; longer frames are chained.
-    pub bsize: u32,
+    pub(crate) bsize: u32,
     /// Queues each way, each with a thread at both ends.
-    pub queues: u8,
-    /// Frames are made and read in place, and their payload is never copied.
-    pub zero_copy: bool,
+    pub(crate) queues: u8,
+    /// Whether frames are made and read in place, without a copy of their payload.
+    pub(crate) zero_copy: bool,
 }
 
-/// Which side of memif sends.
+/// The side of memif that sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Sender {
-    /// The one whose memory it is
+    /// The side that owns the memory
     Client,
-    /// The one who listens
+    /// The side that listens
     Server,
 }
 
 /// The shortest frame that has room for the headers and a sequence number.
 pub(crate) const MIN_FRAME: usize = frames::MIN_FRAME;
-/// The shortest frame that a latency can be measured with.
+/// The shortest frame for a measurement of latency.
 pub(crate) const MIN_LATENCY_FRAME: usize = latency::MIN_LATENCY_FRAME;

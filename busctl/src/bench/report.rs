@@ -1,58 +1,58 @@
-//! What was measured, as `--json` prints it.
+//! The results of measurements, as `--json` prints them.
 
 use serde::Serialize;
 
 use super::frames::{Sent, Tally};
-use super::job::Reported;
 use super::latency::RoundTrips;
-use super::{MemifManner, Plan, RxMode, Subject};
+use super::protocol::Reported;
+use super::{MemifOptions, Plan, RxMode, Topology};
 
-/// What was measured. With several receivers, what concerns them is the sum over them. What is not known is `None`: where
-/// only one end is ours, what the other did.
+/// The result of a measurement of rates. With several receivers, their values are sums. A value is `None`
+/// when it is unknown: with one end of ours, what the other end did.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
     /// What was measured.
-    pub bench: Subject,
+    pub(crate) bench: Topology,
     /// Bytes in a frame.
-    pub frame: usize,
-    /// Frames handed over at once.
-    pub burst: usize,
+    pub(crate) frame: usize,
+    /// Frames in a burst.
+    pub(crate) burst: usize,
     /// Stations, the sender included.
-    pub stations: usize,
+    pub(crate) stations: usize,
     /// How long the sender sent.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// Frames sent.
-    pub sent: Option<u64>,
+    pub(crate) sent: Option<u64>,
     /// Frames received.
-    pub received: Option<u64>,
+    pub(crate) received: Option<u64>,
     /// Frames that were sent and not received, by their sequence numbers.
-    pub lost: Option<u64>,
-    /// Frames that came twice or out of order. There should be none.
-    pub misordered: u64,
+    pub(crate) lost: Option<u64>,
+    /// Frames that came twice or out of order.
+    pub(crate) misordered: u64,
     /// Frames sent a second.
-    pub tx_pps: Option<f64>,
+    pub(crate) tx_pps: Option<f64>,
     /// Frames received a second, between the first and the last.
-    pub rx_pps: Option<f64>,
-    /// Processor time of the sender.
-    pub tx_cpu_seconds: Option<f64>,
-    /// Processor time of the receivers, from the beginning until all was sent.
-    pub rx_cpu_seconds: Option<f64>,
+    pub(crate) rx_pps: Option<f64>,
+    /// CPU time of the sender.
+    pub(crate) tx_cpu_seconds: Option<f64>,
+    /// CPU time of the receivers, from the start until all was sent.
+    pub(crate) rx_cpu_seconds: Option<f64>,
     /// Whether the receivers poll or sleep.
-    pub rx_mode: RxMode,
-    /// Whether the receivers only listen.
+    pub(crate) rx_mode: RxMode,
+    /// Whether the receivers are taps.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub taps: Option<bool>,
-    /// How memif was used, if it was.
+    pub(crate) taps: Option<bool>,
+    /// The options of memif, if it was used.
     #[serde(flatten)]
-    pub memif: Option<MemifManner>,
+    pub(crate) memif: Option<MemifOptions>,
 }
 
 impl Report {
-    /// A report of nothing yet.
+    /// Makes a report without results.
     fn blank(plan: &Plan, seconds: f64) -> Self {
-        let (load, manner) = (plan.load, plan.manner);
+        let (load, options) = (plan.load, plan.options);
         Self {
-            bench: plan.subject,
+            bench: plan.topology,
             frame: load.frame,
             burst: load.burst,
             stations: plan.stations,
@@ -65,23 +65,23 @@ impl Report {
             rx_pps: None,
             tx_cpu_seconds: None,
             rx_cpu_seconds: None,
-            rx_mode: manner.rx_mode,
-            taps: (plan.subject == Subject::Bus).then_some(manner.taps),
-            memif: (plan.subject == Subject::Memif).then_some(manner.memif),
+            rx_mode: options.rx_mode,
+            taps: (plan.topology == Topology::Bus).then_some(options.taps),
+            memif: (plan.topology == Topology::Memif).then_some(options.memif),
         }
     }
 
-    /// Of both ends.
+    /// Makes the report of both ends.
     pub(super) fn new(plan: &Plan, sender: &Reported<Sent>, receivers: &[Reported<Tally>]) -> Self {
         let lost = |receiver: &Reported<Tally>| -> u64 {
-            receiver.what.iter().zip(&sender.what).map(|(tally, sent)| tally.lost(sent.frames)).sum()
+            receiver.results.iter().zip(&sender.results).map(|(tally, sent)| tally.lost(sent.frames)).sum()
         };
-        let tallies = || receivers.iter().flat_map(|receiver| &receiver.what);
+        let tallies = || receivers.iter().flat_map(|receiver| &receiver.results);
         let rate = |tally: &Tally| per_second(tally.received, tally.time.as_secs_f64());
         Self {
             received: Some(tallies().map(|tally| tally.received).sum()),
             lost: Some(receivers.iter().map(lost).sum()),
-            misordered: tallies().map(|tally| tally.misordered + tally.strangers).sum(),
+            misordered: tallies().map(|tally| tally.misordered + tally.foreign).sum(),
             rx_pps: Some(tallies().map(rate).sum::<f64>().round()),
             rx_cpu_seconds: Some(
                 receivers.iter().map(|receiver| receiver.usage.cpu.as_secs_f64()).sum::<f64>(),
@@ -90,10 +90,10 @@ impl Report {
         }
     }
 
-    /// Of the sender only.
+    /// Makes the report of a sender.
     pub(super) fn of_sender(plan: &Plan, sender: &Reported<Sent>) -> Self {
-        let seconds = sender.what.iter().map(|sent| sent.time.as_secs_f64()).fold(0.0, f64::max);
-        let sent = sender.what.iter().map(|sent| sent.frames).sum();
+        let seconds = sender.results.iter().map(|sent| sent.time.as_secs_f64()).fold(0.0, f64::max);
+        let sent = sender.results.iter().map(|sent| sent.frames).sum();
         Self {
             sent: Some(sent),
             tx_pps: Some(per_second(sent, seconds).round()),
@@ -102,12 +102,12 @@ impl Report {
         }
     }
 
-    /// Of a receiver only. The frames of somebody else carry no numbers that could tell what was lost.
+    /// Makes the report of a receiver. Frames of other programs carry no numbers that would show losses.
     pub(super) fn of_receiver(plan: &Plan, receiver: &Reported<Tally>) -> Self {
-        let tallies = &receiver.what;
+        let tallies = &receiver.results;
         let seconds = tallies.iter().map(|tally| tally.time.as_secs_f64()).fold(0.0, f64::max);
-        let frames = tallies.iter().map(|tally| tally.received + tally.strangers).sum();
-        let numbered = tallies.iter().all(|tally| tally.strangers == 0);
+        let frames = tallies.iter().map(|tally| tally.received + tally.foreign).sum();
+        let numbered = tallies.iter().all(|tally| tally.foreign == 0);
         Self {
             received: Some(frames),
             lost: numbered.then(|| tallies.iter().map(|tally| tally.gaps).sum()),
@@ -123,44 +123,43 @@ fn per_second(frames: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { frames as f64 / seconds } else { 0.0 }
 }
 
-/// How long single frames took, in microseconds: round trips, and the way there by itself.
+/// The result of a measurement of latency: quantiles of round trips and of the way there, in microseconds.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the names say it: round trip or one way, and which quantile")]
 pub(crate) struct LatencyReport {
     /// What was measured.
-    pub bench: Subject,
+    pub(crate) bench: Topology,
     /// Bytes in a frame.
-    pub frame: usize,
+    pub(crate) frame: usize,
     /// Whether both ends poll or sleep.
-    pub rx_mode: RxMode,
-    /// How long it was measured.
-    pub seconds: f64,
+    pub(crate) rx_mode: RxMode,
+    /// How long the measurement took.
+    pub(crate) seconds: f64,
     /// Frames that came back.
-    pub round_trips: u64,
-    /// Frames that did not within a second.
-    pub lost: u64,
-    pub rtt_min_us: f64,
-    pub rtt_p50_us: f64,
-    pub rtt_p99_us: f64,
-    pub rtt_max_us: f64,
-    pub oneway_min_us: f64,
-    pub oneway_p50_us: f64,
-    pub oneway_p99_us: f64,
-    pub oneway_max_us: f64,
-    /// Processor time of the end that asks.
-    pub tx_cpu_seconds: f64,
-    /// Processor time of the end that answers.
-    pub rx_cpu_seconds: f64,
+    pub(crate) round_trips: u64,
+    /// Frames that did not come back within a second.
+    pub(crate) lost: u64,
+    pub(crate) rtt_min_us: f64,
+    pub(crate) rtt_p50_us: f64,
+    pub(crate) rtt_p99_us: f64,
+    pub(crate) rtt_max_us: f64,
+    pub(crate) oneway_min_us: f64,
+    pub(crate) oneway_p50_us: f64,
+    pub(crate) oneway_p99_us: f64,
+    pub(crate) oneway_max_us: f64,
+    /// CPU time of the end that sends first.
+    pub(crate) tx_cpu_seconds: f64,
+    /// CPU time of the end that sends back.
+    pub(crate) rx_cpu_seconds: f64,
 }
 
 impl LatencyReport {
-    pub(super) fn new(plan: &Plan, asker: &Reported<RoundTrips>, others: &[Reported<()>]) -> Option<Self> {
-        let RoundTrips { trips, lost, there, back } = *asker.what.first()?;
+    pub(super) fn new(plan: &Plan, sender: &Reported<RoundTrips>, others: &[Reported<()>]) -> Option<Self> {
+        let RoundTrips { trips, lost, there, back } = *sender.results.first()?;
         Some(Self {
-            bench: plan.subject,
+            bench: plan.topology,
             frame: plan.load.frame,
-            rx_mode: plan.manner.rx_mode,
-            seconds: asker.usage.wall.as_secs_f64(),
+            rx_mode: plan.options.rx_mode,
+            seconds: sender.usage.wall.as_secs_f64(),
             round_trips: trips,
             lost,
             rtt_min_us: back.min,
@@ -171,7 +170,7 @@ impl LatencyReport {
             oneway_p50_us: there.p50,
             oneway_p99_us: there.p99,
             oneway_max_us: there.max,
-            tx_cpu_seconds: asker.usage.cpu.as_secs_f64(),
+            tx_cpu_seconds: sender.usage.cpu.as_secs_f64(),
             rx_cpu_seconds: others.iter().map(|other| other.usage.cpu.as_secs_f64()).sum(),
         })
     }

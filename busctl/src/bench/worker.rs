@@ -1,4 +1,4 @@
-//! The processes of a measurement as their parent sees them, and how they talk: lines on stdin and stdout.
+//! The processes of a measurement as their parent sees them. Their dialogue is lines on stdin and stdout:
 //!
 //! | parent | worker |
 //! |---|---|
@@ -18,14 +18,14 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::de::DeserializeOwned;
 
-use super::job::Job;
+use super::protocol::Job;
 use crate::process::shutdown::Shutdown;
 
 fn program() -> anyhow::Result<PathBuf> {
     std::env::current_exe().context("cannot find this program")
 }
 
-/// A worker as its parent sees it. Dropping it kills it.
+/// A worker process. Dropping this kills it.
 #[derive(Debug)]
 pub(super) struct Worker<'s> {
     child: Child,
@@ -41,18 +41,18 @@ impl<'s> Worker<'s> {
         Self::spawn(Command::new(program()?).args(["bench", "bus", "--worker", &job]), stop)
     }
 
-    /// Starts a node with these ports on the bus `path`, and waits until they can be used.
+    /// Starts a node with these ports on the bus `path`, and waits until it is ready.
     pub(super) fn node(path: &Path, ports: &[String], stop: &'s Shutdown) -> anyhow::Result<Self> {
-        // That its peers come and go is no news here.
+        // Its notes about peers that come and go are not shown.
         let command = &mut Command::new(program()?);
         let mut node = Self::spawn(command.arg("attach").arg(path).args(ports).stderr(Stdio::piped()), stop)?;
         if let Err(error) = node.wait_until_ready() {
-            let mut words = String::new();
+            let mut notes = String::new();
             if let Some(stderr) = &mut node.child.stderr {
-                // What there is of them is better than nothing.
-                let _ = stderr.read_to_string(&mut words);
+                // A part of it is better than nothing.
+                let _ = stderr.read_to_string(&mut notes);
             }
-            return Err(error.context(words).context("the node is not to be had"));
+            return Err(error.context(notes).context("the node is not available"));
         }
         Ok(node)
     }
@@ -67,7 +67,7 @@ impl<'s> Worker<'s> {
 
     pub(super) fn wait_until_ready(&mut self) -> anyhow::Result<()> {
         let line = self.line()?;
-        if line == "ready" { Ok(()) } else { bail!("a worker said '{line}' and not that it is ready") }
+        if line == "ready" { Ok(()) } else { bail!("a worker printed '{line}' instead of 'ready'") }
     }
 
     pub(super) fn go(&mut self) -> anyhow::Result<()> {
@@ -75,18 +75,18 @@ impl<'s> Worker<'s> {
         stdin.write_all(b"go\n").context("a worker is gone")
     }
 
-    /// Tells a receiver that no more is sent.
+    /// Stops a receiver: no more frames are sent.
     pub(super) fn stop(&mut self) {
         self.stdin = None;
     }
 
     pub(super) fn result<T: DeserializeOwned>(&mut self) -> anyhow::Result<T> {
         let line = self.line()?;
-        serde_json::from_str(&line).with_context(|| format!("a worker said '{line}'"))
+        serde_json::from_str(&line).with_context(|| format!("a worker printed '{line}'"))
     }
 
     fn line(&mut self) -> anyhow::Result<String> {
-        // Lines are an answer each: none is left in the buffer.
+        // Each line is one answer, so the buffer is empty here.
         let mut fds = [
             PollFd::new(self.stdout.get_ref().as_fd(), PollFlags::POLLIN),
             PollFd::new(self.stop.as_fd(), PollFlags::POLLIN),
@@ -103,7 +103,7 @@ impl<'s> Worker<'s> {
         }
         let mut line = String::new();
         if self.stdout.read_line(&mut line).context("cannot read from a worker")? == 0 {
-            bail!("a worker gave up");
+            bail!("a worker has failed");
         }
         Ok(line.trim_end().to_owned())
     }
@@ -111,7 +111,7 @@ impl<'s> Worker<'s> {
 
 impl Drop for Worker<'_> {
     fn drop(&mut self) {
-        // Both fail only when it is gone already.
+        // Both fail only when the process is gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

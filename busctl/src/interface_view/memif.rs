@@ -6,45 +6,46 @@ use serde::Serialize;
 use shmbus::MacAddr6;
 use shmbus::offload::Capabilities;
 
-use super::Own;
+use super::KindView;
 use crate::registry::{InterfaceName, MemifReport, Record, Registry, Remote, RingReport};
 
 /// The fields are keys of `show --json`.
 #[derive(Debug, Serialize)]
 pub(super) struct MemifView {
     socket_id: u32,
-    /// Where that is; none when its record is gone or damaged.
+    /// Its address; none when its record is missing or damaged.
     socket: Option<String>,
     id: u32,
     role: String,
     mode: &'static str,
-    /// Descriptors in a ring: those of the rings there are, else as it is set.
+    /// Descriptors in a ring: of the present rings, else as set.
     ring_size: usize,
-    /// Bytes in a buffer, as it is set: with a client, the client's count.
+    /// Bytes in a buffer, as set. A client's setting decides for both sides.
     buffer_size: u32,
     rx_mode: String,
-    /// Whether there is one.
+    /// Whether a secret is set.
     secret: bool,
     connected: bool,
     remote: Option<Remote>,
-    /// How many there were.
+    /// How many connections there were.
     connections: u64,
     last_disconnect: Option<String>,
     last_refusal: Option<String>,
-    /// The last reasons: told to a peer, and told by one.
+    /// The last disconnect reasons: sent to a peer, and received from one.
     last_told: Option<String>,
     last_heard: Option<String>,
     rings: Vec<RingReport>,
 }
 
 impl MemifView {
-    /// As the record has it, and as its runner has told: if it does not run now, only what is past.
+    /// Combines the record with the report of the runner. Without a runner, only the history of the report is
+    /// used.
     pub(super) fn of(
         registry: &Registry,
         record: &Record,
         running: bool,
         report: Option<&MemifReport>,
-    ) -> (Own, Option<MacAddr6>, Capabilities) {
+    ) -> (KindView, Option<MacAddr6>, Capabilities) {
         let (socket_id, id) = match record.name {
             InterfaceName::Memif { socket, id } => (socket, id),
             InterfaceName::Shmif(_) | InterfaceName::Tap(_) => (0, 0),
@@ -72,11 +73,11 @@ impl MemifView {
             last_heard: report.last_heard,
             rings,
         };
-        (Own::Memif(Box::new(view)), spec.and_then(|spec| spec.mac), Capabilities::NONE)
+        (KindView::Memif(Box::new(view)), spec.and_then(|spec| spec.mac), Capabilities::NONE)
     }
 }
 
-/// The lines between those that all interfaces have.
+/// Prints the lines that only memif interfaces have.
 impl fmt::Display for MemifView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let socket = self.socket.as_deref().unwrap_or("missing");
@@ -105,7 +106,7 @@ impl fmt::Display for MemifView {
                 ring.packets,
                 ring.bytes,
                 if ring.ring_full.0 > 0 {
-                    format!(", {} times no room", ring.ring_full.0)
+                    format!(", {} times full", ring.ring_full.0)
                 } else {
                     String::new()
                 }

@@ -1,10 +1,10 @@
-//! An interface as `show` shows it: its record, who runs it, and what it has counted.
+//! An interface as `show` shows it: its record, its runner, and its counters.
 
 mod memif;
 
-use node::Counters;
 use std::fmt;
 
+use node::Counters;
 use serde::Serialize;
 use shmbus::MacAddr6;
 use shmbus::offload::Capabilities;
@@ -13,7 +13,7 @@ use self::memif::MemifView;
 use crate::registry::{InterfaceName, Kind, Media, Record, Registry, RegistryError, Settings, format_mac};
 use crate::style::Palette;
 
-/// No jumbo frames on a bus.
+/// A bus carries no jumbo frames.
 const MTU: u32 = 1500;
 
 /// The flags of NetBSD's `<net/if.h>` that a shmif interface can have.
@@ -32,19 +32,19 @@ pub(crate) struct InterfaceView {
     name: InterfaceName,
     kind: &'static str,
     linkstr: Option<String>,
-    /// None where the kernel chooses it.
+    /// None when the kernel chooses it.
     mac: Option<String>,
     flags: Vec<&'static str>,
     mtu: u32,
     link: &'static str,
     capenable: u32,
-    /// Whether a process runs it, and which, if that can be read.
+    /// Whether a process runs it, and its pid, if that can be read.
     running: bool,
     pid: Option<u32>,
-    /// Why the process that runs it could not do as the record says.
+    /// Why the process that runs it could not do what the record says.
     trouble: Option<String>,
     #[serde(flatten)]
-    own: Own,
+    own: KindView,
     #[serde(flatten)]
     counters: Counters,
     #[serde(skip)]
@@ -54,17 +54,17 @@ pub(crate) struct InterfaceView {
 /// What only interfaces of its kind have.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Own {
+enum KindView {
     Shmif(ShmifView),
     Memif(Box<MemifView>),
     Tap(TapView),
 }
 
 impl InterfaceView {
-    /// What there is to see of the interface now.
+    /// Reads what is known of the interface now.
     ///
     /// # Errors
-    /// When it cannot be found out who runs it.
+    /// When its claim cannot be read.
     pub(crate) fn new(registry: &Registry, record: &Record) -> Result<Self, RegistryError> {
         let runner = registry.runner(record.name)?;
         let report = registry.report(record.name);
@@ -77,7 +77,7 @@ impl InterfaceView {
         };
         let link = match &record.settings {
             Settings::Shmif(_) => record.link(),
-            // Without a runner there is nobody who could have a peer.
+            // Without a runner there is no peer.
             Settings::Port(_) => Some(runner.is_some() && report.link == Some(true)),
         };
         let live = runner.map(|_| &report);
@@ -108,8 +108,8 @@ impl InterfaceView {
         })
     }
 
-    /// How it is to look as text.
-    pub(crate) fn painted(self, palette: Palette) -> Self {
+    /// Sets the styles of the text.
+    pub(crate) fn with_palette(self, palette: Palette) -> Self {
         Self { palette, ..self }
     }
 
@@ -118,13 +118,13 @@ impl InterfaceView {
     }
 }
 
-/// In the layout of `ifconfig`; what is memif's own as VPP's `show memif` has it.
+/// Prints the layout of `ifconfig`; the lines of memif follow VPP's `show memif`.
 impl fmt::Display for InterfaceView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Palette { name, bad, .. } = self.palette;
         let flags = self.flags.join(",").to_uppercase();
         writeln!(f, "{name}{}{name:#}: flags={:#x}<{flags}> mtu {}", self.name, self.flag_bits(), self.mtu)?;
-        if !matches!(self.own, Own::Memif(_)) {
+        if !matches!(self.own, KindView::Memif(_)) {
             writeln!(f, "\tcapabilities={}", Capabilities::ALL)?;
             writeln!(f, "\tenabled={}", Capabilities::from(self.capenable))?;
         }
@@ -137,19 +137,19 @@ impl fmt::Display for InterfaceView {
         let admin = state(if self.flags.contains(&"up") { "up" } else { "down" });
         let link = state(self.link);
         match &self.own {
-            Own::Shmif(shmif) => writeln!(f, "\tmedia: {}, link {link}", shmif.media)?,
-            Own::Memif(_) => writeln!(f, "\tadmin {admin}, link {link}")?,
-            Own::Tap(tap) => writeln!(f, "\tdevice: {}, admin {admin}, link {link}", tap.device)?,
+            KindView::Shmif(shmif) => writeln!(f, "\tmedia: {}, link {link}", shmif.media)?,
+            KindView::Memif(_) => writeln!(f, "\tadmin {admin}, link {link}")?,
+            KindView::Tap(tap) => writeln!(f, "\tdevice: {}, admin {admin}, link {link}", tap.device)?,
         }
         match (self.running, self.pid) {
-            (false, _) => writeln!(f, "\trun by: nobody")?,
+            (false, _) => writeln!(f, "\trun by: no process")?,
             (true, None) => writeln!(f, "\trun by: another process")?,
             (true, Some(pid)) => writeln!(f, "\trun by: process {pid}")?,
         }
         if let Some(trouble) = &self.trouble {
             writeln!(f, "\t{bad}trouble: {trouble}{bad:#}")?;
         }
-        if let Own::Memif(memif) = &self.own {
+        if let KindView::Memif(memif) = &self.own {
             memif.fmt(f)?;
         }
         let c = &self.counters;
@@ -166,36 +166,36 @@ impl fmt::Display for InterfaceView {
     }
 }
 
-/// What a shmif interface has beside the others.
+/// What only a shmif interface has.
 #[derive(Debug, Serialize)]
 struct ShmifView {
     media: &'static str,
 }
 
 impl ShmifView {
-    fn of(record: &Record) -> (Own, Option<MacAddr6>, Capabilities) {
+    fn of(record: &Record) -> (KindView, Option<MacAddr6>, Capabilities) {
         let shmif = record.shmif();
         let media = shmif.map_or(Media::Auto, |shmif| shmif.media).word();
         let capenable = shmif.map_or(Capabilities::NONE, |shmif| shmif.capenable);
-        (Own::Shmif(Self { media }), shmif.map(|shmif| shmif.mac), capenable)
+        (KindView::Shmif(Self { media }), shmif.map(|shmif| shmif.mac), capenable)
     }
 }
 
-/// What a tap interface has beside the others.
+/// What only a tap interface has.
 #[derive(Debug, Serialize)]
 struct TapView {
-    /// What the kernel calls it.
+    /// Its name in the kernel.
     device: String,
     offload: bool,
 }
 
 impl TapView {
-    fn of(record: &Record) -> (Own, Option<MacAddr6>, Capabilities) {
+    fn of(record: &Record) -> (KindView, Option<MacAddr6>, Capabilities) {
         let tap = record.tap();
         let offload = tap.as_ref().is_some_and(|tap| tap.offload);
         let mac = tap.as_ref().and_then(|tap| tap.mac);
         let device = tap.map_or_else(|| record.name.to_string(), |tap| tap.name);
         let capenable = if offload { Capabilities::ALL } else { Capabilities::NONE };
-        (Own::Tap(Self { device, offload }), mac, capenable)
+        (KindView::Tap(Self { device, offload }), mac, capenable)
     }
 }

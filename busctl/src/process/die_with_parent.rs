@@ -1,5 +1,5 @@
-//! Ending with the process that started us: what `demo` starts must not outlive it, even when it is killed, nor leave
-//! anything behind.
+//! Ends this process with its parent. What `demo` starts must not outlive it, even when it is killed, nor
+//! leave anything behind.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -11,44 +11,45 @@ use nix::unistd::getppid;
 
 /// The environment variable that asks for it; its value is the pid of the parent.
 const END: &str = "BUSCTL_END_WITH_PARENT";
-/// The environment variable with the name of a file in the working folder that is to go, and the folder with it.
+/// The environment variable that names a file in the working folder to be removed at the end, together with
+/// the folder.
 const TIDY: &str = "BUSCTL_TIDY_UP";
 
-/// Asks the process that `command` starts, this program, to end with this one.
-pub(crate) fn ask_to_end(command: &mut Command) {
+/// Makes the process that `command` starts, which is this program, end with this process.
+pub(crate) fn end_with_parent(command: &mut Command) {
     command.env(END, process::id().to_string());
 }
 
-/// Asks it also to remove `file` from its working folder when it ends, and the folder when nothing else is in it. The last of
-/// several that are asked so leaves nothing, whether their parent has lived to see it or not.
-pub(crate) fn ask_to_tidy(command: &mut Command, file: &str) {
+/// Makes that process also remove `file` from its working folder when it ends, and the folder when it is
+/// empty. So the last of several such processes leaves nothing, whether their parent still lives or not.
+pub(crate) fn clean_up_afterwards(command: &mut Command, file: &str) {
     command.env(TIDY, file);
 }
 
-/// Whether this process ends with its parent.
-pub(crate) fn is_heeded() -> bool {
+/// Returns whether this process ends with its parent.
+pub(crate) fn is_armed() -> bool {
     env::var_os(END).is_some()
 }
 
-/// What this process owes to its parent, done when this is dropped.
-pub(crate) struct Duty {
-    tidy: Option<OsString>,
+/// Removes what the parent named, when this is dropped.
+pub(crate) struct Cleanup {
+    file: Option<OsString>,
 }
 
-/// Does what the parent asks for, if it does; `None` when there is nothing to be started for any more.
-pub(crate) fn heed() -> Option<Duty> {
-    let Some(parent) = env::var_os(END) else { return Some(Duty { tidy: None }) };
-    let duty = Duty { tidy: env::var_os(TIDY) };
-    // Without it this process may outlive its parent, as others do.
+/// Does what the parent asked for, if it did. Returns `None` when the parent is gone already.
+pub(crate) fn arm() -> Option<Cleanup> {
+    let Some(parent) = env::var_os(END) else { return Some(Cleanup { file: None }) };
+    let cleanup = Cleanup { file: env::var_os(TIDY) };
+    // When this fails, the process may outlive its parent, as any process does.
     let _ = set_pdeathsig(Signal::SIGTERM);
-    // A parent that went before that sends nothing.
-    (parent.to_str() == Some(&getppid().to_string())).then_some(duty)
+    // A parent that ended before that call sends no signal.
+    (parent.to_str() == Some(&getppid().to_string())).then_some(cleanup)
 }
 
-impl Drop for Duty {
+impl Drop for Cleanup {
     fn drop(&mut self) {
-        if let Some(file) = &self.tidy {
-            // Others may have done it before, or have something there and do it later.
+        if let Some(file) = &self.file {
+            // A sibling may have removed the file already, or may still use the folder and remove it later.
             let _ = fs::remove_file(file);
             let _ = env::current_dir().and_then(fs::remove_dir);
         }

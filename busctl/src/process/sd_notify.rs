@@ -1,6 +1,8 @@
-//! Telling a supervisor (systemd, and those who speak as it does) that this process is ready, alive, and about to end.
+//! Notifies a supervisor (systemd, or another with its protocol) that this process is ready, alive, and about
+//! to end.
 //!
-//! That is a datagram of `KEY=value` to the socket that `$NOTIFY_SOCKET` names: too little to need a library.
+//! A notification is a datagram of `KEY=value` to the socket that `$NOTIFY_SOCKET` names: too little to need
+//! a library.
 
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -14,17 +16,18 @@ pub(crate) struct SdNotify {
     watchdog: Option<Watchdog>,
 }
 
-/// A supervisor that kills what it has not heard of for some time.
+/// The watchdog of a supervisor: it kills a process that sends nothing for some time.
 #[derive(Debug)]
 struct Watchdog {
-    /// How often to be heard of: twice in that time.
+    /// How often to send: twice in that time.
     interval: Duration,
-    heard: Instant,
+    sent: Instant,
     beats: Vec<u64>,
 }
 
 impl SdNotify {
-    /// The one that the environment names. One that cannot be reached is none: it will notice by itself.
+    /// Connects to the supervisor that the environment names. One that cannot be reached counts as none: it
+    /// notices by itself.
     pub(crate) fn from_environment() -> Self {
         Self::new(|name| std::env::var_os(name))
     }
@@ -39,51 +42,52 @@ impl SdNotify {
             };
             let socket = UnixDatagram::unbound().ok()?;
             socket.connect_addr(&address.ok()?).ok()?;
-            // A supervisor that does not read must not hold up what it supervises.
+            // A supervisor that does not read must not block this process.
             socket.set_nonblocking(true).ok()?;
             Some(socket)
         }) else {
             return Self::default();
         };
-        // Without a pid it is meant for this process.
+        // Without a pid the watchdog is for this process.
         let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
         let watchdog = number("WATCHDOG_USEC").filter(|micros| ours && *micros > 0).map(|micros| Watchdog {
             interval: Duration::from_micros(micros) / 2,
-            heard: Instant::now(),
+            sent: Instant::now(),
             beats: Vec::new(),
         });
         Self { socket: Some(socket), watchdog }
     }
 
-    fn tell(&self, what: &str) {
+    fn send(&self, what: &str) {
         if let Some(socket) = &self.socket {
-            // There is nobody to tell that nobody listens.
+            // There is no other place to report a failure.
             let _ = socket.send(what.as_bytes());
         }
     }
 
-    /// It can be used now.
+    /// Reports that this process can be used.
     pub(crate) fn ready(&self) {
-        self.tell("READY=1");
+        self.send("READY=1");
     }
 
-    /// It is about to end.
+    /// Reports that this process is about to end.
     pub(crate) fn stopping(&self) {
-        self.tell("STOPPING=1");
+        self.send("STOPPING=1");
     }
 
-    /// It is alive, if each of `beats` has grown since this was last told. Call it often.
+    /// Reports that this process is alive, if each of `beats` has changed since the last report. Call it
+    /// often.
     pub(crate) fn alive(&mut self, beats: impl FnOnce() -> Vec<u64>) {
         let Some(watchdog) = &mut self.watchdog else { return };
-        if watchdog.heard.elapsed() < watchdog.interval {
+        if watchdog.sent.elapsed() < watchdog.interval {
             return;
         }
         let beats = beats();
         let stuck = beats.iter().zip(&watchdog.beats).any(|(now, before)| now == before);
         if !stuck {
-            watchdog.heard = Instant::now();
+            watchdog.sent = Instant::now();
             watchdog.beats = beats;
-            self.tell("WATCHDOG=1");
+            self.send("WATCHDOG=1");
         }
     }
 }
@@ -99,25 +103,25 @@ mod tests {
         (socket, path)
     }
 
-    fn heard(socket: &UnixDatagram) -> String {
+    fn received(socket: &UnixDatagram) -> String {
         let mut text = [0; 64];
         let len = socket.recv(&mut text).unwrap_or(0);
         String::from_utf8(text[..len].to_vec()).unwrap()
     }
 
     #[test]
-    fn it_is_told_when_the_process_is_ready_and_ends() {
+    fn ready_and_stopping_are_sent() {
         let folder = tempfile::tempdir().unwrap();
         let (socket, path) = listen(&folder);
         let supervisor = SdNotify::new(|name| (name == "NOTIFY_SOCKET").then(|| path.clone().into()));
         supervisor.ready();
-        assert_eq!(heard(&socket), "READY=1");
+        assert_eq!(received(&socket), "READY=1");
         supervisor.stopping();
-        assert_eq!(heard(&socket), "STOPPING=1");
+        assert_eq!(received(&socket), "STOPPING=1");
     }
 
     #[test]
-    fn it_hears_of_life_only_while_every_thread_goes_on() {
+    fn alive_is_sent_only_while_every_thread_makes_progress() {
         let folder = tempfile::tempdir().unwrap();
         let (socket, path) = listen(&folder);
         let mut supervisor = SdNotify::new(|name| match name {
@@ -128,7 +132,7 @@ mod tests {
         let mut alive = |beats: [u64; 2]| {
             std::thread::sleep(Duration::from_micros(10));
             supervisor.alive(|| beats.to_vec());
-            heard(&socket)
+            received(&socket)
         };
         assert_eq!(alive([1, 1]), "WATCHDOG=1");
         assert_eq!(alive([2, 1]), "", "the second thread is stuck");
@@ -136,9 +140,9 @@ mod tests {
     }
 
     #[test]
-    fn without_one_nothing_happens() {
+    fn without_a_supervisor_nothing_happens() {
         let mut supervisor = SdNotify::new(|name| (name == "NOTIFY_SOCKET").then(|| "/no/such".into()));
         supervisor.ready();
-        supervisor.alive(|| unreachable!("nobody asks"));
+        supervisor.alive(|| unreachable!("not evaluated without a watchdog"));
     }
 }

@@ -1,4 +1,4 @@
-//! Being asked to stop: `^C`, `SIGTERM` and `SIGHUP` end a verb in good order instead of killing it.
+//! Requests to stop: `^C`, `SIGTERM` and `SIGHUP` end a verb in good order instead of killing it.
 
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,16 +12,17 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
-use crate::process::die_with_parent;
+use super::die_with_parent;
 
 /// Signals that come within this time are one request.
 const SAME_REQUEST: Duration = Duration::from_millis(300);
 
 /// Becomes true, and its descriptor readable, when the process is asked to stop.
 ///
-/// A second request, some time after the first, kills: a verb that hangs on its way out can still be ended by hand. What comes
-/// at once is the same request: `timeout` signals a process, and then the group it is in. A process that ends with its parent
-/// is ended by that one; and when it is killed, the kernel may signal once for each of its threads, whenever that is gone.
+/// A second request kills, so that a verb that hangs on its way out can still be ended by hand. Signals
+/// within 300 ms are one request: `timeout` signals a process, and then its process group. A process that
+/// ends with its parent is never killed by a second request: when the parent dies, the kernel may signal once
+/// for each of the parent's threads.
 #[derive(Debug)]
 pub(crate) struct Shutdown {
     asked: Arc<AtomicBool>,
@@ -29,18 +30,18 @@ pub(crate) struct Shutdown {
 }
 
 impl Shutdown {
-    /// From now on the signals are requests.
+    /// Makes the signals requests from now on.
     ///
     /// # Errors
-    /// When no descriptor or thread is to be had.
+    /// When no descriptor or thread is available.
     pub(crate) fn on_signals() -> io::Result<Self> {
         let asked = Arc::new(AtomicBool::new(false));
-        let impatient = Arc::new(AtomicBool::new(false));
+        let kill_next = Arc::new(AtomicBool::new(false));
         let (wake, waker) = UnixStream::pair()?;
         let (mut first, first_waker) = UnixStream::pair()?;
         for signal in [SIGINT, SIGTERM, SIGHUP] {
-            if !die_with_parent::is_heeded() {
-                signal_hook::flag::register_conditional_default(signal, Arc::clone(&impatient))?;
+            if !die_with_parent::is_armed() {
+                signal_hook::flag::register_conditional_default(signal, Arc::clone(&kill_next))?;
             }
             signal_hook::flag::register(signal, Arc::clone(&asked))?;
             pipe::register(signal, waker.try_clone()?)?;
@@ -49,27 +50,27 @@ impl Shutdown {
         thread::Builder::new().name("stop".to_owned()).spawn(move || {
             if first.read_exact(&mut [0]).is_ok() {
                 thread::sleep(SAME_REQUEST);
-                impatient.store(true, Ordering::Relaxed);
+                kill_next.store(true, Ordering::Relaxed);
             }
         })?;
         Ok(Self { asked, wake })
     }
 
-    /// Whether the process was asked to stop.
+    /// Returns whether the process was asked to stop.
     #[must_use]
     pub(crate) fn requested(&self) -> bool {
         // Relaxed: the flag orders nothing.
         self.asked.load(Ordering::Relaxed)
     }
 
-    /// Sleeps, but not past a request; `true` when there was one.
+    /// Sleeps for `time`, or until a request; returns `true` when there was one.
     #[must_use]
     pub(crate) fn sleep(&self, time: Duration) -> bool {
         self.wait([], Some(time))
     }
 
-    /// Sleeps until one of `others` is readable or the time, if any, is over, but not past a request; `true` when there was
-    /// one.
+    /// Sleeps until one of `others` polls readable, `time` is over, or there is a request; returns `true` for
+    /// a request.
     #[must_use]
     pub(crate) fn wait<'fd>(
         &'fd self,
@@ -83,14 +84,14 @@ impl Shutdown {
         let watch = |descriptor| PollFd::new(descriptor, PollFlags::POLLIN);
         let mut descriptors: Vec<_> = others.into_iter().map(watch).collect();
         descriptors.push(watch(self.wake.as_fd()));
-        // Interrupted or not: the flag tells.
+        // The flag counts, whether poll was interrupted or not.
         let _ = poll(&mut descriptors, timeout);
         self.requested()
     }
 }
 
 impl AsFd for Shutdown {
-    /// To be polled for reading.
+    /// Polls readable when the process was asked to stop.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }

@@ -1,27 +1,29 @@
-//! One interface of a registry that is run here.
+//! One interface of the registry that the reconciler runs.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use shmbus::Bus;
-
-use crate::registry::file_stamp::FileStamp;
-use crate::registry::runner::{News, RunningInterface};
-use crate::registry::{
-    InterfaceName, Kind, MemifReport, PortSettings, Record, Registry, RegistryError, Socket,
-};
 use node::{self, CloseReason, Counters, Node, PortId, PortStats};
 use port::memif::{Sockets, View};
 use port::{Learning, Port, tap};
+use shmbus::Bus;
 
-/// The permissions of a bus that is made for want of one.
+use crate::misuse::trouble;
+use crate::output;
+use crate::registry::file_stamp::FileStamp;
+use crate::registry::runner::{RecordChange, RunningInterface};
+use crate::registry::{
+    InterfaceName, Kind, MemifReport, PortSettings, Record, Registry, RegistryError, Socket,
+};
+
+/// The permissions of a bus that is made because it is missing.
 const MODE: u32 = 0o600;
-/// How often a connection is described although nothing goes through it: it may have been refused, say.
-const DESCRIBE: Duration = Duration::from_secs(1);
+/// How often a connection is described without traffic: an attempt may have been refused.
+const DESCRIBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What all interfaces stand on.
+/// What all interfaces share.
 pub(super) struct Shared {
     pub(super) node: Node,
     pub(super) sockets: Sockets,
@@ -32,11 +34,11 @@ pub(super) struct Shared {
 pub(super) struct Managed {
     interface: RunningInterface,
     running: Option<Running>,
-    /// What earlier ports counted, since it was claimed.
+    /// The counters of earlier ports since the claim.
     before: Counters,
-    /// What earlier ports of it went through, and those of earlier runners.
+    /// The connections of earlier ports and earlier runners.
     past: MemifReport,
-    /// What others were last reported, and when the connection was last described.
+    /// What was last reported, and when the connection was last described.
     reported: (Counters, Option<bool>),
     described: Instant,
 }
@@ -51,7 +53,7 @@ struct Running {
     connection: Option<View>,
 }
 
-/// All that a port is made from: when it is another, the port has to be, too.
+/// What a port is made from. When this changes, the port is made again.
 #[derive(Clone, PartialEq, Eq)]
 struct Plan {
     bus: PathBuf,
@@ -63,9 +65,9 @@ impl Managed {
     /// Claims an interface, and begins to run it as its record says.
     ///
     /// # Errors
-    /// When its record cannot be read, or somebody else runs it.
-    pub(super) fn take(shared: &mut Shared, name: InterfaceName) -> Result<Self, RegistryError> {
-        let interface = RunningInterface::claim(&shared.registry, name)?;
+    /// When its record cannot be read, or another process runs it.
+    pub(super) fn claim(shared: &mut Shared, name: InterfaceName) -> Result<Self, RegistryError> {
+        let interface = RunningInterface::claim(&shared.registry, name, output::reporter())?;
         let past = shared.registry.report(name).memif.unwrap_or_default();
         let mut managed = Self {
             interface,
@@ -80,42 +82,42 @@ impl Managed {
         Ok(managed)
     }
 
-    /// Whether its port is this one.
+    /// Returns whether its port is this one.
     pub(super) fn has(&self, id: PortId) -> bool {
         self.running.as_ref().is_some_and(|running| running.id == id)
     }
 
-    /// Does what the record says if it is another. `thoroughly`, what is in trouble is tried again.
-    pub(super) fn follow(&mut self, shared: &mut Shared, thoroughly: bool) -> News {
-        let news = self.interface.look();
-        let again = thoroughly && (self.interface.is_troubled() || self.has_lost_its_bus());
-        if news == News::Changed || news == News::None && again {
+    /// Does what the record says if it has changed. With `thoroughly`, what failed is tried again.
+    pub(super) fn follow(&mut self, shared: &mut Shared, thoroughly: bool) -> RecordChange {
+        let change = self.interface.poll_record();
+        let again = thoroughly && (self.interface.is_in_trouble() || self.has_another_bus());
+        if change == RecordChange::Changed || change == RecordChange::Unchanged && again {
             self.apply_record(shared);
         }
-        news
+        change
     }
 
-    /// Whether there is another bus in the place of the one it is on. One whose file was only removed goes on for those who
-    /// have it.
-    fn has_lost_its_bus(&self) -> bool {
+    /// Returns whether another bus is in the place of the one the port is on. A bus whose file was only
+    /// removed continues to work for the stations on it.
+    fn has_another_bus(&self) -> bool {
         self.running.as_ref().is_some_and(|Running { bus, plan, .. }| {
             let there = FileStamp::of(&plan.bus);
             bus.as_ref().zip(there.as_ref()).is_some_and(|(ours, there)| !ours.is_same_file(there))
         })
     }
 
-    /// Does what the record says, and says so.
+    /// Does what the record says, and acknowledges that.
     fn apply_record(&mut self, shared: &mut Shared) {
         let record = self.interface.record().clone();
         let done = self.run(shared, &record);
         self.describe();
-        self.interface.did(done);
+        self.interface.acknowledge(done.err().as_ref().map(trouble));
     }
 
     fn run(&mut self, shared: &mut Shared, record: &Record) -> anyhow::Result<()> {
         let plan = Plan::of(&shared.registry, record);
         let same = matches!((&plan, &self.running), (Ok(Some(plan)), Some(running)) if running.plan == *plan);
-        if same && !self.has_lost_its_bus() {
+        if same && !self.has_another_bus() {
             return Ok(());
         }
         self.close(shared);
@@ -125,17 +127,17 @@ impl Managed {
         Ok(())
     }
 
-    /// Closes the port, if it has one; its peer is reported.
+    /// Closes the port, if there is one, and describes its connection.
     pub(super) fn close(&mut self, shared: &mut Shared) {
         if let Some(running) = &self.running {
             self.past = self.memif();
             shared.node.remove(running.id);
         }
-        self.left();
+        self.port_removed();
     }
 
-    /// There is no port any more.
-    fn left(&mut self) {
+    /// Keeps the counters and the history of a port that was removed.
+    fn port_removed(&mut self) {
         if let Some(running) = self.running.take() {
             self.before = self.before.plus(running.stats.counters());
             self.past = std::mem::take(&mut self.past).without_peer();
@@ -144,22 +146,22 @@ impl Managed {
         self.count();
     }
 
-    /// The node has closed the port: its bus is gone, or what it is a port of.
-    pub(super) fn ended(&mut self, why: &CloseReason) {
-        self.left();
-        self.interface.did(Err(why.clone().into()));
+    /// Notes that the node has closed the port: its bus is gone, or its device.
+    pub(super) fn port_closed(&mut self, why: &CloseReason) {
+        self.port_removed();
+        self.interface.acknowledge(Some(trouble(&why.clone().into())));
     }
 
-    /// Lets others see how it is.
+    /// Publishes counters and connection.
     pub(super) fn report(&mut self, now: Instant) {
-        let due = now.saturating_duration_since(self.described) >= DESCRIBE;
+        let due = now.saturating_duration_since(self.described) >= DESCRIBE_INTERVAL;
         if due || self.reported != (self.counters(), self.link()) {
             self.describe();
         }
         self.count();
     }
 
-    /// Whether the port has a peer, while there is a port.
+    /// Returns whether the port has a peer; none without a port.
     fn link(&self) -> Option<bool> {
         self.running.as_ref().map(|running| running.stats.is_up())
     }
@@ -171,7 +173,7 @@ impl Managed {
         self.interface.describe(self.link(), is_memif.then(|| self.memif()));
     }
 
-    /// How its connection is, with what went before.
+    /// Returns the state of its connection, with the history.
     fn memif(&self) -> MemifReport {
         let details = self.running.as_ref().and_then(|running| running.connection.as_ref()?.details());
         details.as_ref().map(MemifReport::from).unwrap_or_default().after(&self.past)
@@ -187,15 +189,15 @@ impl Managed {
         self.before.plus(here)
     }
 
-    /// The interface was destroyed.
-    pub(super) fn give_up(mut self, shared: &mut Shared) {
+    /// Closes the port of an interface that was destroyed, and releases it.
+    pub(super) fn discard(mut self, shared: &mut Shared) {
         self.close(shared);
         self.interface.discard();
     }
 }
 
 impl Plan {
-    /// What the record asks for: nothing while the interface is down or unplugged.
+    /// Returns the plan of the record; none while the interface is down or unplugged.
     fn of(registry: &Registry, record: &Record) -> Result<Option<Self>, RegistryError> {
         let (Some(bus), Some(settings)) = (record.linkstr.clone().filter(|_| record.up), record.port())
         else {
@@ -209,7 +211,7 @@ impl Plan {
     }
 }
 
-/// Opens the port, joins the bus, and lets the node serve both. The port comes first: when a socket is in the way, no bus is
+/// Opens the port, joins the bus, and adds both to the node. The port comes first: when that fails, no bus is
 /// made.
 fn open(shared: &mut Shared, record: &Record, plan: Plan) -> anyhow::Result<Running> {
     let name = record.name.to_string();

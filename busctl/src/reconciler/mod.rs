@@ -1,7 +1,8 @@
 //! Runs the memif and tap interfaces of a registry on a node, and follows the registry while it changes.
 //!
-//! Every such interface is claimed, so that whoever changes it knows whom to wait for; those that are up and plugged in have
-//! their port in the node. What goes wrong with one is reported as its trouble and tried again, and the others go on.
+//! Every such interface is claimed, so that a process that changes it knows which process to wait for. Those
+//! that are up and plugged in have their port in the node. A failure of one is reported as its trouble and
+//! tried again; the others continue.
 
 mod managed;
 mod registry_watch;
@@ -11,18 +12,18 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-
-use self::managed::{Managed, Shared};
-use self::registry_watch::RegistryWatch;
-use crate::output;
-use crate::registry::runner::News;
-use crate::registry::{InterfaceName, Kind, Registry, RegistryError};
 use node::{Event, Node, NodeOptions};
 use port::ReportOnce;
 use port::memif::Sockets;
 
-/// How often everything is looked at, although nobody said that it has changed.
-const LOOK: Duration = Duration::from_secs(1);
+use self::managed::{Managed, Shared};
+use self::registry_watch::RegistryWatch;
+use crate::output;
+use crate::registry::runner::RecordChange;
+use crate::registry::{InterfaceName, Kind, Registry, RegistryError};
+
+/// How often everything is reconciled without a reported change.
+const FULL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(crate) struct Reconciler {
@@ -30,18 +31,19 @@ pub(crate) struct Reconciler {
     watch: RegistryWatch,
     /// The interfaces this process runs.
     interfaces: BTreeMap<InterfaceName, Managed>,
-    looked: Option<Instant>,
-    /// What was reported, by what it was about.
+    reconciled: Option<Instant>,
+    /// What was reported, by its subject.
     reported: HashMap<String, ReportOnce>,
 }
 
 impl Reconciler {
-    /// Starts a node for the interfaces of `registry`, which is made if need be; none of them is run yet.
+    /// Starts a node for the interfaces of `registry`, which is made when it is missing. None of them is run
+    /// yet.
     ///
     /// # Errors
-    /// When the registry cannot be used, or no thread or descriptor is to be had.
+    /// When the registry cannot be used, or no thread or descriptor is available.
     pub(crate) fn start(registry: Registry, options: NodeOptions) -> anyhow::Result<Self> {
-        // Makes the folders that are to be watched.
+        // Makes the folders that are watched.
         drop(registry.edit()?);
         let shared = Shared {
             node: Node::start(options).context("cannot start a node")?,
@@ -49,10 +51,11 @@ impl Reconciler {
             registry,
         };
         let watch = RegistryWatch::new(shared.registry.watched_folders());
-        Ok(Self { shared, watch, interfaces: BTreeMap::new(), looked: None, reported: HashMap::new() })
+        Ok(Self { shared, watch, interfaces: BTreeMap::new(), reconciled: None, reported: HashMap::new() })
     }
 
-    /// What to sleep on until the next [`pass`](Self::pass): a tenth of a second at most, for the sake of counters.
+    /// Returns what to wait for until the next [`pass`](Self::pass). Wait a tenth of a second at most, to
+    /// keep counters fresh.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         use std::os::fd::AsFd as _;
         self.watch.descriptor().into_iter().chain([self.shared.node.as_fd()])
@@ -61,10 +64,12 @@ impl Reconciler {
     /// Does what is due.
     pub(crate) fn pass(&mut self) {
         let now = Instant::now();
-        let late = self.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= LOOK);
+        let late = self
+            .reconciled
+            .is_none_or(|reconciled| now.saturating_duration_since(reconciled) >= FULL_INTERVAL);
         if self.watch.has_changed() || late {
             if late {
-                self.looked = Some(now);
+                self.reconciled = Some(now);
                 self.watch.renew();
             }
             self.reconcile(late);
@@ -72,7 +77,7 @@ impl Reconciler {
         while let Some(event) = self.shared.node.next_event() {
             let Event::Closed { port, reason } = event else { continue };
             if let Some(interface) = self.interfaces.values_mut().find(|interface| interface.has(port)) {
-                interface.ended(&reason);
+                interface.port_closed(&reason);
             }
         }
         for interface in self.interfaces.values_mut() {
@@ -80,7 +85,7 @@ impl Reconciler {
         }
     }
 
-    /// Compares the registry with what is run here.
+    /// Compares the registry with what runs here.
     fn reconcile(&mut self, thoroughly: bool) {
         let names = match self.shared.registry.names() {
             Ok(names) => names,
@@ -92,33 +97,33 @@ impl Reconciler {
             self.interfaces.extract_if(.., |name, _| !ports.contains(name)).collect::<Vec<_>>()
         {
             tracing::info!(%name, "destroyed");
-            interface.give_up(&mut self.shared);
+            interface.discard(&mut self.shared);
         }
         for name in ports {
-            let complaint = self.reconcile_one(name, thoroughly).err().map(|error| error.to_string());
-            self.warn_once(&name.to_string(), complaint);
+            let error = self.reconcile_one(name, thoroughly).err().map(|error| error.to_string());
+            self.warn_once(&name.to_string(), error);
         }
     }
 
     /// Runs an interface as its record says.
     ///
     /// # Errors
-    /// When its record cannot be read, or somebody else runs it.
+    /// When its record cannot be read, or another process runs it.
     fn reconcile_one(&mut self, name: InterfaceName, thoroughly: bool) -> Result<(), RegistryError> {
         if let Some(interface) = self.interfaces.get_mut(&name) {
-            if interface.follow(&mut self.shared, thoroughly) == News::Destroyed
+            if interface.follow(&mut self.shared, thoroughly) == RecordChange::Destroyed
                 && let Some(interface) = self.interfaces.remove(&name)
             {
                 tracing::info!(%name, "destroyed");
-                interface.give_up(&mut self.shared);
+                interface.discard(&mut self.shared);
             }
             return Ok(());
         }
-        // Asked first: to claim in vain takes some time.
+        // Asked first, because a claim that fails takes some time.
         if let Some(runner) = self.shared.registry.runner(name)? {
-            return Err(RegistryError::Running { name, runner });
+            return Err(RegistryError::Running { name, runner: runner.to_string() });
         }
-        match Managed::take(&mut self.shared, name) {
+        match Managed::claim(&mut self.shared, name) {
             Ok(interface) => drop(self.interfaces.insert(name, interface)),
             // Destroyed since its name was read.
             Err(RegistryError::NoSuchInterface { .. }) => {}
@@ -127,7 +132,7 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Warns of what is wrong with something, once until it is right again.
+    /// Warns of a problem of `about` once, until there is none (`what` is none).
     fn warn_once(&mut self, about: &str, what: Option<String>) {
         let Some(what) = what else {
             self.reported.remove(about);
@@ -138,12 +143,12 @@ impl Reconciler {
         }
     }
 
-    /// How many rounds each thread of the node has gone: all go on at least twice a second.
+    /// Returns the number of rounds of each thread of the node. Each grows at least twice a second.
     pub(crate) fn beats(&self) -> Vec<u64> {
         self.shared.node.beats()
     }
 
-    /// Tells all peers that the program ends, closes all ports and gives the interfaces back.
+    /// Tells all peers that the program ends, closes all ports and releases the interfaces.
     pub(crate) fn close(mut self) {
         self.shared.sockets.announce_shutdown();
         for interface in self.interfaces.values_mut() {
@@ -157,9 +162,9 @@ mod tests {
     use super::*;
     use crate::registry::{PortSettings, Record, Settings};
 
-    /// It looks at the names and then at the records: an interface may go in between.
+    /// The names are read before the records: an interface may be destroyed in between.
     #[test]
-    fn an_interface_that_goes_while_it_is_looked_at_is_nothing_to_be_said() {
+    fn an_interface_that_is_destroyed_meanwhile_is_no_error() {
         const NAME: InterfaceName = InterfaceName::Tap(0);
         let folder = tempfile::tempdir().unwrap();
         let registry = Registry::new(folder.path().join("state"));

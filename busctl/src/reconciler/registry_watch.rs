@@ -1,4 +1,4 @@
-//! Being told when the registry has changed.
+//! Notices changes of the registry.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
@@ -7,7 +7,8 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::output;
 
-/// Watches the folders with records. Where no inotify instance is to be had, changes are found a little later, by looking.
+/// Watches the folders with records. Without an inotify instance, changes are found by the periodic pass, a
+/// little later.
 pub(super) struct RegistryWatch {
     inotify: Option<Inotify>,
     folders: Vec<PathBuf>,
@@ -27,30 +28,30 @@ impl RegistryWatch {
         watch
     }
 
-    /// Watches the folders that are there now: somebody may have removed and made them anew.
+    /// Watches the folders that exist now: the user may have removed and made them again.
     pub(super) fn renew(&self) {
         let changes = AddWatchFlags::IN_CLOSE_WRITE
             | AddWatchFlags::IN_DELETE
             | AddWatchFlags::IN_MOVED_FROM
             | AddWatchFlags::IN_MOVED_TO;
         for folder in &self.folders {
-            // One that is not there has nothing to tell, and those that are watched already are watched as before.
+            // A missing folder has no changes, and adding a watch again changes nothing.
             let _ = self.inotify.as_ref().map(|inotify| inotify.add_watch(folder, changes));
         }
     }
 
-    /// Whether something has changed since the last call, as far as that can be told.
+    /// Returns whether something has changed since the last call, as far as inotify reports it.
     pub(super) fn has_changed(&self) -> bool {
         let Some(inotify) = &self.inotify else { return false };
         let mut changed = false;
-        // It ends with EAGAIN when there is nothing left; any other error would repeat as well.
+        // Reading ends with EAGAIN when there are no more events; any other error would repeat.
         while inotify.read_events().is_ok_and(|events| !events.is_empty()) {
             changed = true;
         }
         changed
     }
 
-    /// Readable when something has changed.
+    /// Returns the descriptor, which polls readable when something has changed.
     pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.inotify.as_ref().map(AsFd::as_fd)
     }

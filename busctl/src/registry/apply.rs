@@ -1,4 +1,4 @@
-//! Changing interfaces, and giving the processes that run them a moment to follow.
+//! Changes interfaces, and waits for the processes that run them to follow.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,11 +7,11 @@ use anyhow::bail;
 
 use crate::registry::{InterfaceName, Record, Registry};
 
-/// How long a runner may take.
+/// How long a runner may take to follow.
 const RUNNER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Makes `change` to the records of `names`, to all of them or, when it is refused for one, to none; then waits for the
-/// processes that run them. Those that are as they should be already are asked, too.
+/// Makes `change` to the records of `names`: to all of them or, when it is refused for one, to none. Then
+/// waits for the processes that run them, also for those whose record did not change.
 ///
 /// # Errors
 /// When `change` refuses, or a record cannot be read or written; when a runner does not follow.
@@ -32,14 +32,15 @@ pub(crate) fn change(
     for (record, _) in records.iter_mut().filter(|(_, changed)| *changed) {
         edit.store(record)?;
     }
-    // The runners need the lock to be free, to claim what they run.
+    // The runners need the lock, to claim what they run.
     drop(edit);
-    let followed: Vec<_> = records.iter().map(|(record, changed)| wait(registry, record, *changed)).collect();
-    followed.into_iter().collect()
+    let results: Vec<_> =
+        records.iter().map(|(record, changed)| wait_for_runner(registry, record, *changed)).collect();
+    results.into_iter().collect()
 }
 
 /// Waits until the process that runs the interface, if there is one, has acted on `record`.
-fn wait(registry: &Registry, record: &Record, changed: bool) -> anyhow::Result<()> {
+fn wait_for_runner(registry: &Registry, record: &Record, changed: bool) -> anyhow::Result<()> {
     let name = record.name;
     let state = if changed { "is changed" } else { "is set so already" };
     let start = Instant::now();
@@ -63,20 +64,20 @@ fn wait(registry: &Registry, record: &Record, changed: bool) -> anyhow::Result<(
     Ok(())
 }
 
-/// Waits until the process that runs a destroyed interface, if there is one, has let go of it.
+/// Waits until the process that runs a destroyed interface, if there is one, has released it.
 ///
 /// # Errors
-/// When it does not.
-pub(crate) fn wait_until_let_go(registry: &Registry, name: InterfaceName) -> anyhow::Result<()> {
+/// When it does not within 1 s.
+pub(crate) fn wait_until_released(registry: &Registry, name: InterfaceName) -> anyhow::Result<()> {
     let start = Instant::now();
     while let Some(runner) = registry.runner(name)? {
         if registry.load(name).is_ok() {
-            // Somebody has made it anew, and it is run again.
+            // Another interface of the same name was made meanwhile, and is run.
             return Ok(());
         }
         if start.elapsed() >= RUNNER_TIMEOUT {
             bail!(
-                "{name} is destroyed, but {runner} that ran it has not let go within 1 s; restart that process"
+                "{name} is destroyed, but {runner} that ran it has not released it within 1 s; restart that process"
             );
         }
         thread::sleep(Duration::from_millis(10));

@@ -1,10 +1,10 @@
-//! Who runs an interface.
+//! Which process runs an interface.
 //!
-//! The runner holds an exclusive `flock` on a file of the interface's own, with its pid inside. The kernel lets go of the
-//! lock with the process, however it ends, so a claim never outlives its holder; the pid is there only to be told. The lock
-//! is taken under the registry's, which keeps two that want it, and `destroy`, apart.
+//! The runner holds an exclusive `flock` on the claim file of the interface, which contains its pid. The
+//! kernel releases the lock when the process ends, however that happens, so a claim never outlives its
+//! holder; the pid is only for messages. The lock is taken under the lock of the registry, so that two
+//! claims, or a claim and `destroy`, cannot interfere.
 
-use node::Counters;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -14,11 +14,13 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::counters::Report;
+use node::Counters;
+
 use super::error::RegistryError;
 use super::memif_report::MemifReport;
 use super::name::InterfaceName;
 use super::record::Record;
+use super::report::Report;
 use super::{Registry, file};
 
 /// Counters are written no more often than this.
@@ -27,8 +29,8 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 /// The process that runs an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Runner {
-    /// Its process id, where it could be read.
-    pub pid: Option<u32>,
+    /// Its process id, if it could be read.
+    pub(crate) pid: Option<u32>,
 }
 
 impl fmt::Display for Runner {
@@ -41,7 +43,7 @@ impl fmt::Display for Runner {
 }
 
 impl Runner {
-    /// Looks by trying a shared lock, which fails only while a runner holds its exclusive one.
+    /// Finds the runner by trying a shared lock, which fails only while a runner holds its exclusive one.
     pub(super) fn find(registry: &Registry, name: InterfaceName) -> Result<Option<Self>, RegistryError> {
         let path = registry.claim_path(name);
         let failed = |error| RegistryError::file("look at", &path, error);
@@ -64,10 +66,10 @@ impl Runner {
     }
 }
 
-/// This process runs the interface, for as long as this is kept.
+/// The right to run an interface, held by this process until it is dropped.
 ///
-/// The record may change meanwhile: [`refresh`](Self::refresh) now and then (several times a second, so that `up` and `down`
-/// can wait for it), act on what has changed, and say so with [`acknowledge`](Self::acknowledge).
+/// The record may change meanwhile. Call [`refresh`](Self::refresh) several times a second, so that `up` and
+/// `down` can wait for it; act on the change, and report that with [`acknowledge`](Self::acknowledge).
 #[derive(Debug)]
 pub(crate) struct Claim {
     registry: Registry,
@@ -75,7 +77,7 @@ pub(crate) struct Claim {
     path: PathBuf,
     /// Holds the lock.
     _file: File,
-    /// What earlier runners counted.
+    /// The counters of earlier runners.
     before: Counters,
     report: Report,
     reported: Instant,
@@ -105,17 +107,18 @@ impl Claim {
         Ok(claim)
     }
 
-    /// The record as it was last read.
+    /// Returns the record as it was last read.
     #[must_use]
     pub(crate) fn record(&self) -> &Record {
         &self.record
     }
 
-    /// Reads the record again: the new one if it has changed.
+    /// Reads the record again, and returns it if it has changed.
     ///
     /// # Errors
-    /// When it cannot be read, or is damaged; the last one read still stands then. [`RegistryError::NoSuchInterface`] when the
-    /// interface was destroyed, also when there is another one with its name by now.
+    /// When it cannot be read, or is damaged; the last one still stands then.
+    /// [`RegistryError::NoSuchInterface`] when the interface was destroyed, also when another one has its
+    /// name by now.
     pub(crate) fn refresh(&mut self) -> Result<Option<&Record>, RegistryError> {
         let record = self.registry.load(self.record.name)?;
         if record == self.record {
@@ -126,12 +129,13 @@ impl Claim {
             return Err(RegistryError::NoSuchInterface { name: record.name, others: BTreeSet::new() });
         }
         self.record = record;
-        // It may be another interface after all, of the same revision: what was said of the one before is gone with that.
+        // This may be another interface of the same revision, whose report was removed with the old one.
         self.unwritten = true;
         Ok(Some(&self.record))
     }
 
-    /// Says that the record, as last read, is acted on, or why it could not be: whoever changed it is waiting for this.
+    /// Reports that this process does what the record says, or why it does not. The process that changed the
+    /// record waits for this.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -142,8 +146,8 @@ impl Claim {
         if self.unwritten { self.write_report() } else { Ok(()) }
     }
 
-    /// Says what this runner has counted since it began. Call it as often as you like: it is written at most ten times a
-    /// second, and at the end.
+    /// Reports the counters of this runner. Call it as often as you like: they are written at most ten times
+    /// a second, and at the end.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -158,23 +162,23 @@ impl Claim {
         }
     }
 
-    /// Says how the connection of a port is. It is written with what is [counted](Self::count).
+    /// Reports the connection of a port. It is written with the next [counters](Self::count).
     pub(crate) fn describe(&mut self, link: Option<bool>, memif: Option<MemifReport>) {
         self.unwritten |= link != self.report.link || memif != self.report.memif;
         (self.report.link, self.report.memif) = (link, memif);
     }
 
-    /// The interface was destroyed: lets go of it, and of what was kept about it.
+    /// Releases an interface that was destroyed, and removes its report.
     ///
     /// # Errors
     /// When a file cannot be removed.
     pub(crate) fn discard(mut self) -> Result<(), RegistryError> {
         self.unwritten = false;
         if !self.registry.interfaces().exists() {
-            // Somebody has removed everything, and it stays removed.
+            // The user has removed the whole folder, and it stays removed.
             return Ok(());
         }
-        // Under the lock, so that it is not that of a new one with the same name.
+        // Under the lock, so that this is not the report of a new interface of the same name.
         let edit = self.registry.edit()?;
         match self.registry.load(self.record.name) {
             Err(RegistryError::NoSuchInterface { .. }) => {
@@ -194,10 +198,11 @@ impl Claim {
 }
 
 impl Drop for Claim {
-    /// Leaves the last counters, and no claim behind. Whoever opened the file before it went will see that it is gone.
+    /// Writes the last counters, and removes the claim. A process that has the file open sees that it was
+    /// removed.
     fn drop(&mut self) {
         if self.unwritten {
-            // There is nobody left to tell.
+            // There is no other place to report a failure.
             let _ = self.write_report();
         }
         let _ = file::remove(&self.path);
@@ -206,7 +211,8 @@ impl Drop for Claim {
 
 fn lock(name: InterfaceName, path: &Path) -> Result<File, RegistryError> {
     let failed = |error| RegistryError::file("lock", path, error);
-    // Whoever only looks holds a shared lock for an instant, and whoever lets go removes the file: both are over at once.
+    // A process that only looks holds a shared lock for an instant, and one that releases its claim removes
+    // the file: both are over at once.
     for _ in 0..20 {
         let mut file = OpenOptions::new()
             .read(true)
@@ -227,7 +233,7 @@ fn lock(name: InterfaceName, path: &Path) -> Result<File, RegistryError> {
         }
     }
     let runner = File::open(path).map_or(Runner { pid: None }, |mut file| Runner::read(&mut file));
-    Err(RegistryError::Running { name, runner })
+    Err(RegistryError::Running { name, runner: runner.to_string() })
 }
 
 fn write_pid(file: &mut File) -> io::Result<()> {
@@ -288,13 +294,13 @@ mod tests {
     }
 
     #[test]
-    fn the_runner_sees_a_change_once_and_says_so() {
+    fn the_runner_sees_a_change_once_and_acknowledges_it() {
         let (_folder, registry) = registry();
         let mut claim = registry.claim(NAME).unwrap();
         assert_eq!(claim.refresh().unwrap(), None);
         let edit = registry.edit().unwrap();
         let mut record = edit.load(NAME).unwrap();
-        record.shmif_mut().unwrap().promisc = true;
+        record.apply(&"promisc=on".parse().unwrap()).unwrap();
         edit.store(&mut record).unwrap();
         assert_eq!(claim.refresh().unwrap(), Some(&record));
         assert_eq!(claim.refresh().unwrap(), None);
@@ -324,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn who_follows_another_interface_of_the_same_revision_says_so() {
+    fn a_runner_that_follows_another_interface_of_the_same_revision_acknowledges_it() {
         let (_folder, registry) = registry();
         let mut claim = registry.claim(NAME).unwrap();
         let edit = registry.edit().unwrap();
@@ -339,11 +345,11 @@ mod tests {
     }
 
     #[test]
-    fn whoever_lets_go_makes_nothing_anew() {
+    fn a_release_makes_no_folder_again() {
         let (_folder, registry) = registry();
         let claim = registry.claim(NAME).unwrap();
-        std::fs::remove_dir_all(registry.folder()).unwrap();
+        std::fs::remove_dir_all(&registry.folder).unwrap();
         claim.discard().unwrap();
-        assert!(!registry.folder().exists());
+        assert!(!registry.folder.exists());
     }
 }

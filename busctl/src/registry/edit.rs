@@ -1,4 +1,4 @@
-//! Changing the registry: one process at a time, from reading a record to having replaced it.
+//! Changes to the registry, by one process at a time: it reads a record and replaces it under the lock.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use super::error::RegistryError;
 use super::name::InterfaceName;
-use super::record::{Record, Settings, Shmif};
+use super::record::Record;
 use super::socket::Socket;
 use super::{Registry, file};
 
-/// Changes take well under a millisecond: who holds the lock for this long is stopped or stuck.
+/// A change takes well under a millisecond: a process that holds the lock for this long is stopped or stuck.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The right to change the registry, held as a lock on a file until it is dropped or the process is gone.
+/// The right to change the registry: a file lock, held until it is dropped or the process ends.
 #[derive(Debug)]
 pub(crate) struct Edit<'registry> {
     registry: &'registry Registry,
@@ -50,7 +50,7 @@ impl<'registry> Edit<'registry> {
         }
     }
 
-    /// The record of `name`, which nobody else changes now.
+    /// Reads the record of `name`, which no other process changes now.
     ///
     /// # Errors
     /// As [`Registry::load`].
@@ -61,34 +61,19 @@ impl<'registry> Edit<'registry> {
     /// Replaces the record of its interface, as the next revision.
     ///
     /// # Errors
-    /// When it would be of another role than others on its socket, or cannot be written; the old record stands then.
+    /// When its role differs from that of others on its socket, or it cannot be written; the old record
+    /// stands then.
     pub(crate) fn store(&self, record: &mut Record) -> Result<(), RegistryError> {
         self.check_role(record)?;
         record.revision += 1;
         self.write(record)
     }
 
-    /// Makes a shmif interface, with `name` or else with the lowest free unit.
-    ///
-    /// # Errors
-    /// When the name is taken, or the record cannot be written.
-    pub(crate) fn create_shmif(
-        &self,
-        name: Option<InterfaceName>,
-        shmif: Shmif,
-    ) -> Result<Record, RegistryError> {
-        let draft = |name| Record::new(name, Settings::Shmif(shmif));
-        match name {
-            Some(name) => self.create(draft(name)),
-            None => self.create_lowest(draft(InterfaceName::Shmif(0))),
-        }
-    }
-
     /// Makes the interface that `record` is of.
     ///
     /// # Errors
-    /// When the name is taken, there is no such socket, or those who have it are of another role; when the record cannot be
-    /// written.
+    /// When the name is taken, there is no such socket, or interfaces on it have another role; when the
+    /// record cannot be written.
     pub(crate) fn create(&self, record: Record) -> Result<Record, RegistryError> {
         let name = record.name;
         if self.registry.names()?.contains(&name) {
@@ -98,13 +83,13 @@ impl<'registry> Edit<'registry> {
             self.registry.socket(socket)?;
             self.check_role(&record)?;
         }
-        // What a runner that was killed has said of an earlier one.
+        // The report of a killed runner about an earlier interface of this name.
         file::remove(&self.registry.report_path(name))?;
         self.write(&record)?;
         Ok(record)
     }
 
-    /// The same with the lowest free unit instead of its own.
+    /// Makes the interface with the lowest free unit instead of its own.
     ///
     /// # Errors
     /// As [`create`](Self::create), and when every unit is taken.
@@ -115,7 +100,7 @@ impl<'registry> Edit<'registry> {
         self.create(Record { name: free, ..record })
     }
 
-    /// All interfaces on a socket have one role. Damaged records have none.
+    /// Fails when another interface on the socket has another role. Damaged records have none.
     fn check_role(&self, record: &Record) -> Result<(), RegistryError> {
         let (Some(role), InterfaceName::Memif { socket, .. }) = (record.role(), record.name) else {
             return Ok(());
@@ -131,7 +116,7 @@ impl<'registry> Edit<'registry> {
         Ok(())
     }
 
-    /// Makes a socket.
+    /// Adds a socket.
     ///
     /// # Errors
     /// When its number or its address is taken, or the record cannot be written.
@@ -160,7 +145,7 @@ impl<'registry> Edit<'registry> {
         file::replace(&file, &text)
     }
 
-    /// Removes a socket; a damaged record of one is good enough.
+    /// Removes a socket, also one with a damaged record.
     ///
     /// # Errors
     /// When there is none, it is fixed, or an interface uses it.
@@ -182,10 +167,10 @@ impl<'registry> Edit<'registry> {
         file::remove(&self.registry.socket_path(id))
     }
 
-    /// Whether `name` can be destroyed: it is there; a damaged record is good enough.
+    /// Checks that `name` can be destroyed, which includes damaged records.
     ///
     /// # Errors
-    /// When it cannot.
+    /// When there is no such interface.
     pub(crate) fn check_destroy(&self, name: InterfaceName) -> Result<(), RegistryError> {
         match self.registry.load(name) {
             Ok(_) | Err(RegistryError::Damaged { .. }) => Ok(()),
@@ -193,7 +178,8 @@ impl<'registry> Edit<'registry> {
         }
     }
 
-    /// Destroys `name` and what was kept about it. What belongs to a process that runs it, that one removes when it lets go.
+    /// Destroys `name`, with its claim and its report. A process that runs it removes these two when it
+    /// releases it.
     ///
     /// # Errors
     /// As [`check_destroy`](Self::check_destroy), and when a file cannot be removed.
@@ -218,9 +204,25 @@ fn unwritable(path: &Path, error: toml::ser::Error) -> RegistryError {
 }
 
 #[cfg(test)]
+impl Edit<'_> {
+    /// Makes a shmif interface for a test, with `name` or else with the lowest free unit.
+    pub(crate) fn create_shmif(
+        &self,
+        name: Option<InterfaceName>,
+        shmif: super::Shmif,
+    ) -> Result<Record, RegistryError> {
+        let draft = |name| Record::new(name, super::Settings::Shmif(shmif));
+        match name {
+            Some(name) => self.create(draft(name)),
+            None => self.create_lowest(draft(InterfaceName::Shmif(0))),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::PortSettings;
+    use crate::registry::{PortSettings, Settings, Shmif};
 
     fn registry() -> (tempfile::TempDir, Registry) {
         let folder = tempfile::tempdir().unwrap();
@@ -242,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_record_is_named_passed_over_and_can_be_destroyed() {
+    fn a_damaged_record_is_named_skipped_and_can_be_destroyed() {
         let (_folder, registry) = registry();
         for _ in 0..3 {
             registry.edit().unwrap().create_shmif(None, Shmif::default()).unwrap();
@@ -276,7 +278,7 @@ mod tests {
         let refused = edit.create(memif(0, 2, "client")).unwrap_err();
         assert!(refused.to_string().contains("socket 0 has memif0/0, a server"), "{refused}");
 
-        // Whoever is alone there may change.
+        // The only interface on a socket may change its role.
         edit.destroy(InterfaceName::Memif { socket: 0, id: 1 }).unwrap();
         let mut alone = edit.load(InterfaceName::Memif { socket: 0, id: 0 }).unwrap();
         alone.apply(&"role=client".parse().unwrap()).unwrap();
@@ -319,6 +321,6 @@ mod tests {
         let (_folder, registry) = registry();
         assert!(registry.list().unwrap().0.is_empty());
         assert!(matches!(registry.load(InterfaceName::Shmif(0)), Err(RegistryError::NoSuchInterface { .. })));
-        assert!(!registry.folder().exists());
+        assert!(!registry.folder.exists());
     }
 }

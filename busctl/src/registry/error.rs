@@ -1,11 +1,11 @@
-//! What can go wrong with the registry, each told in one line with what to do about it.
+//! What can go wrong with the registry. Every error is one line that says what to do about it.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::name::InterfaceName;
+use super::name::{InterfaceName, Kind};
 
 /// What can go wrong with the registry.
 #[derive(Debug, thiserror::Error)]
@@ -23,24 +23,26 @@ pub(crate) enum RegistryError {
     File {
         /// What was tried.
         action: &'static str,
-        /// With which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// What the system reported.
         cause: io::Error,
     },
-    /// Somebody else has been changing the registry for too long.
-    #[error("cannot change the registry: another process has held {} for {} s; see who with 'fuser' and try again",
-            path.display(), waited.as_secs())]
+    /// Another process has been changing the registry for too long.
+    #[error(
+        "cannot change the registry: another process has held {} for {} s; find it with 'fuser' and try again",
+        path.display(), waited.as_secs()
+    )]
     Busy {
         /// The lock file.
         path: PathBuf,
-        /// How long we waited.
+        /// How long this process waited.
         waited: Duration,
     },
-    /// A record that cannot be understood.
-    #[error("the record {} is damaged: {why}; mend it or 'busctl destroy {name}'", path.display())]
+    /// The record of an interface cannot be understood.
+    #[error("the record {} is damaged: {why}; repair it or 'busctl destroy {name}'", path.display())]
     Damaged {
-        /// Whose record it is.
+        /// The interface.
         name: InterfaceName,
         /// The file.
         path: PathBuf,
@@ -56,10 +58,10 @@ pub(crate) enum RegistryError {
         /// The names there are.
         others: BTreeSet<InterfaceName>,
     },
-    /// A record that cannot be understood.
-    #[error("the record {} is damaged: {why}; mend it or 'busctl socket del {id}'", path.display())]
+    /// The record of a socket cannot be understood.
+    #[error("the record {} is damaged: {why}; repair it or 'busctl socket del {id}'", path.display())]
     DamagedSocket {
-        /// Whose record it is.
+        /// The socket.
         id: u32,
         /// The file.
         path: PathBuf,
@@ -69,23 +71,23 @@ pub(crate) enum RegistryError {
     /// No socket has this number.
     #[error("there is no socket {0}: 'busctl socket add {0} PATH' makes it")]
     NoSuchSocket(u32),
-    /// A socket cannot be made or removed.
+    /// A socket cannot be added or removed.
     #[error("{0}")]
     Socket(String),
-    /// An interface would be of another role than those on the same socket.
+    /// An interface would have another role than those on the same socket.
     #[error(
         "socket {socket} has {other}, a {role}: all interfaces on a socket have one role; 'busctl socket add' makes another"
     )]
     Role {
         /// The socket.
         socket: u32,
-        /// An interface there.
+        /// An interface on it.
         other: InterfaceName,
-        /// Its role.
+        /// The role of that interface.
         role: memif::Role,
     },
     /// The name is taken.
-    #[error("there is an interface {name} already{}", if name.kind() == super::Kind::Memif {
+    #[error("there is an interface {name} already{}", if name.kind() == Kind::Memif {
             "; 'busctl set' changes it while it is down".to_owned()
         } else {
             format!("; 'busctl create {}' takes the lowest free unit", name.kind())
@@ -102,8 +104,31 @@ pub(crate) enum RegistryError {
     Running {
         /// The interface.
         name: InterfaceName,
-        /// Who runs it.
-        runner: super::Runner,
+        /// The process that runs it.
+        runner: String,
+    },
+    /// The interface has no bus.
+    #[error("{name} has no bus; 'busctl linkstr {name} BUSPATH' plugs it into one")]
+    NoBus {
+        /// The interface.
+        name: InterfaceName,
+    },
+    /// The interface is down.
+    #[error("{name} is down; 'busctl up {name}' sets it up")]
+    Down {
+        /// The interface.
+        name: InterfaceName,
+    },
+    /// The interface is a port, and only shmif interfaces are stations.
+    #[error(
+        "{name} is a {} interface, which 'busctl node' runs: give a shmif interface, or the path {}",
+        name.kind(), bus.as_ref().map_or("of its bus".into(), |bus| bus.display().to_string())
+    )]
+    NotAStation {
+        /// The interface.
+        name: InterfaceName,
+        /// Its bus, if it has one.
+        bus: Option<PathBuf>,
     },
 }
 
@@ -112,7 +137,7 @@ impl RegistryError {
         Self::File { action, path: path.to_owned(), cause }
     }
 
-    /// Whether it stands for wrong use or configuration (exit code 2): trying again as it is would not help.
+    /// Returns whether this is wrong use or configuration (exit code 2), which another try would not help.
     #[must_use]
     pub(crate) fn is_misuse(&self) -> bool {
         match self {
@@ -126,7 +151,10 @@ impl RegistryError {
             | Self::Socket(_)
             | Self::Role { .. }
             | Self::Exists { .. }
-            | Self::Full => true,
+            | Self::Full
+            | Self::NoBus { .. }
+            | Self::Down { .. }
+            | Self::NotAStation { .. } => true,
         }
     }
 }

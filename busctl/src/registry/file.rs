@@ -1,4 +1,4 @@
-//! Files as the registry keeps them: small, private, read and replaced as a whole.
+//! The files of the registry: small, private, read and replaced as a whole.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
@@ -7,7 +7,8 @@ use std::path::Path;
 
 use super::error::RegistryError;
 
-/// The text of `path`, or none when there is no such file. Bytes that are not UTF-8 are for the parser to stumble on.
+/// Returns the text of `path`; none when there is no such file. Bytes that are not UTF-8 are replaced, and
+/// fail in the parser.
 pub(super) fn read(path: &Path) -> Result<Option<String>, RegistryError> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
@@ -16,8 +17,9 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, RegistryError> {
     }
 }
 
-/// Puts `text` in the place of what `path` held: whoever reads it gets the one or the other. Only one process may do this to
-/// one file at a time, so the new file has a fixed name, and what a killed process leaves behind is used up by the next one.
+/// Replaces the content of `path` by `text`: a reader gets the old one or the new one. Only one process does
+/// this to one file at a time. So the new file has a fixed name, and the next process overwrites what a
+/// killed one left.
 pub(super) fn replace(path: &Path, text: &str) -> Result<(), RegistryError> {
     let mut new_name = std::ffi::OsString::from(".");
     new_name.push(path.file_name().unwrap_or_default());
@@ -29,13 +31,13 @@ pub(super) fn replace(path: &Path, text: &str) -> Result<(), RegistryError> {
         fs::rename(&new, path)
     };
     write().map_err(|error| {
-        // On a full disk, half a file would only add to the trouble.
+        // On a full disk, half a file would only take more room.
         let _ = fs::remove_file(&new);
         RegistryError::file("write", path, error)
     })
 }
 
-/// Removes `path`, which may be gone already.
+/// Removes `path`, which need not exist.
 pub(super) fn remove(path: &Path) -> Result<(), RegistryError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -45,11 +47,18 @@ pub(super) fn remove(path: &Path) -> Result<(), RegistryError> {
     }
 }
 
-/// Makes a folder for its owner alone, and those above it, unless it is there.
+/// Makes a folder that only its owner may use, and the folders above it, unless it exists.
 pub(super) fn make_folder(path: &Path) -> Result<(), RegistryError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(path)
         .map_err(|error| RegistryError::file("make", path, error))
+}
+
+/// Returns the message of a TOML error with its line, and without the excerpt around it.
+pub(super) fn toml_error(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    format!("line {line}: {}", error.message().replace('\n', ", "))
 }

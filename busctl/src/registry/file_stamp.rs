@@ -1,11 +1,11 @@
-//! Whether a file is the one that was read, without reading it.
+//! Finds out whether a file has changed without reading it.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// What tells a file, and a state of it, from another. Records are replaced as a whole, so every change makes another file;
-/// those that people make in place change its times.
+/// Identifies a file and its state. Records are replaced as a whole, so that every change makes another file;
+/// an edit in place changes the times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FileStamp {
     device: u64,
@@ -15,7 +15,7 @@ pub(crate) struct FileStamp {
 }
 
 impl FileStamp {
-    /// Of the file at `path` now, if there is one that can be looked at.
+    /// Returns the stamp of the file at `path` now; none when there is no such file or it is not accessible.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         let file = fs::metadata(path).ok()?;
         Some(Self {
@@ -26,7 +26,7 @@ impl FileStamp {
         })
     }
 
-    /// Whether both are of one file, in whatever state.
+    /// Returns whether both are of the same file, in any state.
     pub(crate) fn is_same_file(&self, other: &Self) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }

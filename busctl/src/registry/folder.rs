@@ -1,5 +1,5 @@
-//! Where the registry is: `--state`, else `$BUSCTL_STATE`, else `$XDG_RUNTIME_DIR/busctl`, else a folder of the user's own
-//! under `/tmp`.
+//! Where the registry is: `--state`, else `$BUSCTL_STATE`, else `$XDG_RUNTIME_DIR/busctl`, else a folder of
+//! the user's own under `/tmp`.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
@@ -11,10 +11,10 @@ use nix::unistd::geteuid;
 
 use super::error::RegistryError;
 
-/// The state folder, as an absolute path. `option` is what `--state` gave.
+/// Returns the state folder as an absolute path. `option` is the value of `--state`.
 ///
 /// # Errors
-/// When it comes down to the folder under `/tmp` and that is not the user's own.
+/// When it is the folder under `/tmp`, and that is not the user's own.
 pub(crate) fn state_folder(option: Option<&Path>) -> Result<PathBuf, RegistryError> {
     if let Some(path) = chosen(option, |name| std::env::var_os(name)) {
         return std::path::absolute(&path).map_err(|error| RegistryError::file("use", &path, error));
@@ -28,14 +28,14 @@ fn chosen(option: Option<&Path>, variable: impl Fn(&str) -> Option<OsString>) ->
     option
         .map(Path::to_path_buf)
         .or_else(|| path_in("BUSCTL_STATE"))
-        // The XDG specification has relative paths ignored.
+        // The XDG specification says to ignore relative paths.
         .or_else(|| {
             path_in("XDG_RUNTIME_DIR").filter(|path| path.is_absolute()).map(|path| path.join("busctl"))
         })
 }
 
-/// In `/tmp` anybody may have been there before us, so a folder there is made by us, or it must be one that only we could
-/// have made. Its name cannot be taken from us later: `/tmp` is sticky.
+/// Makes a folder under `/tmp`, or checks that only this user can have made it: any user may make one there
+/// first. Its name cannot be taken away later, because `/tmp` is sticky.
 fn own_folder(path: PathBuf, user: u32) -> Result<PathBuf, RegistryError> {
     match DirBuilder::new().mode(0o700).create(&path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {

@@ -1,4 +1,4 @@
-//! MAC addresses as an interface has them: unicast, written in lower case.
+//! MAC addresses of interfaces: unicast, printed in lower case.
 
 use serde::{Deserialize as _, Deserializer, Serializer};
 use shmbus::MacAddr6;
@@ -9,7 +9,7 @@ pub(crate) enum MacError {
     /// Not six bytes in hexadecimal.
     #[error("'{0}' is not a MAC address: six bytes in hexadecimal are, such as b2:a0:01:02:03:04")]
     Form(String),
-    /// A group of stations, or nobody.
+    /// The address of a group, or all zero.
     #[error(
         "{0} is not the address of one station: the lowest bit of the first byte must be 0, and not all bytes may be"
     )]
@@ -19,7 +19,7 @@ pub(crate) enum MacError {
 /// Reads a MAC address that an interface may have.
 ///
 /// # Errors
-/// When it is no MAC address, or one of a group or of nobody.
+/// When it is not a MAC address, or is a multicast address or all zero.
 pub(crate) fn parse_mac(text: &str) -> Result<MacAddr6, MacError> {
     let mac: MacAddr6 = text.parse().map_err(|_| MacError::Form(text.to_owned()))?;
     if mac.is_multicast() || mac.is_nil() {
@@ -28,7 +28,7 @@ pub(crate) fn parse_mac(text: &str) -> Result<MacAddr6, MacError> {
     Ok(mac)
 }
 
-/// A MAC address in lower case with colons, as `ifconfig` prints it.
+/// Returns a MAC address in lower case with colons, as `ifconfig` prints it.
 #[must_use]
 pub(crate) fn format_mac(mac: MacAddr6) -> String {
     mac.to_string().to_lowercase()

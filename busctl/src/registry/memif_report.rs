@@ -1,75 +1,75 @@
-//! What the runner of a memif interface says of its connection, for `show`.
+//! What the runner of a memif interface reports of its connection, for `show`.
 
 use memif::{Details, RingDetails};
 use serde::{Deserialize, Serialize};
 
-/// A connection at a moment, and what went before it.
+/// A connection at one moment, and the history before it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct MemifReport {
     /// How many connections there were, the present one included.
-    pub connections: u64,
+    pub(crate) connections: u64,
     /// Why the last one ended.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_disconnect: Option<String>,
-    /// Why there was none when one was tried last.
+    pub(crate) last_disconnect: Option<String>,
+    /// Why the last attempt to connect failed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_refusal: Option<String>,
-    /// The last reason a peer was told.
+    pub(crate) last_refusal: Option<String>,
+    /// The last disconnect reason that was sent to a peer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_told: Option<String>,
-    /// The last reason a peer told.
+    pub(crate) last_told: Option<String>,
+    /// The last disconnect reason that a peer sent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_heard: Option<String>,
-    /// Who is on the other side, while somebody is.
+    pub(crate) last_heard: Option<String>,
+    /// The peer, while there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub remote: Option<Remote>,
+    pub(crate) remote: Option<Remote>,
     /// The rings: those to receive on, then those to send on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub rings: Vec<RingReport>,
+    pub(crate) rings: Vec<RingReport>,
 }
 
 /// A peer, by the names it gave itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Remote {
     /// The program.
-    pub name: String,
+    pub(crate) name: String,
     /// Its interface.
-    pub interface: String,
+    pub(crate) interface: String,
 }
 
-/// A ring. Head and tail are whatever stands there.
+/// A ring. Head and tail are the raw values in shared memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RingReport {
     /// `rx` or `tx`, as seen from here.
-    pub direction: String,
+    pub(crate) direction: String,
     /// `S2M` (client to server) or `M2S`.
-    pub ring: String,
+    pub(crate) ring: String,
     /// Its index in its direction.
-    pub index: u16,
+    pub(crate) index: u16,
     /// Descriptors in it.
-    pub size: usize,
+    pub(crate) size: usize,
     /// The client's index.
-    pub head: u16,
+    pub(crate) head: u16,
     /// The server's index.
-    pub tail: u16,
+    pub(crate) tail: u16,
     /// Bit 0: the receiver wants no interrupts.
-    pub flags: u16,
-    /// Interrupts taken in or sent.
-    pub interrupts: u64,
+    pub(crate) flags: u16,
+    /// Interrupts received or sent.
+    pub(crate) interrupts: u64,
     /// Packets received or sent.
-    pub packets: u64,
+    pub(crate) packets: u64,
     /// Their bytes.
-    pub bytes: u64,
-    /// How often a packet to be sent found no room.
+    pub(crate) bytes: u64,
+    /// How often a packet to be sent found the ring full.
     #[serde(flatten)]
-    pub ring_full: RingFull,
+    pub(crate) ring_full: RingFull,
 }
 
 /// A count with the key `ring_full`, and with its old key `no_room` beside it for this version.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "RingFullKeys", into = "RingFullKeys")]
-pub struct RingFull(pub u64);
+pub(crate) struct RingFull(pub(crate) u64);
 
 /// The keys of a [`RingFull`]. Reports of older versions have the old key only.
 #[derive(Serialize, Deserialize)]
@@ -91,13 +91,13 @@ impl From<RingFull> for RingFullKeys {
 }
 
 impl MemifReport {
-    /// The same when the connection is over.
+    /// Returns the report after the end of the connection.
     #[must_use]
     pub(crate) fn without_peer(self) -> Self {
         Self { remote: None, rings: Vec::new(), ..self }
     }
 
-    /// The same of a connection that had others before it.
+    /// Adds the history of the connections before this one.
     #[must_use]
     pub(crate) fn after(self, past: &Self) -> Self {
         Self {

@@ -1,24 +1,22 @@
 //! The interfaces of a user, kept as readable files.
 //!
 //! ```text
-//! STATE/lock                      held for the moment of a change, so that changes come one after the other
+//! STATE/lock                      held during a change, so that changes are serialised
 //! STATE/interfaces/shmif0.toml    what the interface is: one record, replaced as a whole
-//! STATE/sockets/1.toml            where memif socket 1 is
-//! STATE/running/shmif0            who runs it: locked for as long as that process lives, its pid inside
-//! STATE/reports/shmif0.toml       what the runner last said: counters, and how far it follows the record
+//! STATE/sockets/1.toml            the address of memif socket 1
+//! STATE/running/shmif0            the claim of its runner: locked while that process lives, its pid inside
+//! STATE/reports/shmif0.toml       what the runner last reported: counters, and which revision it follows
 //! ```
 //!
-//! There is no daemon. A record is replaced by `rename`, so a reader needs no lock and sees the old record or the new one;
-//! whoever changes one reads it again under the lock. Every file is checked when it is read, since people may edit them: a
-//! damaged one is named and passed over, and takes nothing else down.
+//! There is no daemon. A record is replaced by `rename`, so a reader needs no lock and sees the old record or
+//! the new one. A process that changes a record reads it again under the lock. Every file is checked when it
+//! is read, because people may edit it: a damaged file is named and skipped, and breaks nothing else.
 //!
-//! Nothing is synced to the disk: a power cut also takes the processes that ran the interfaces, and the state folder is
-//! rightly on a tmpfs.
+//! Nothing is synced to disk: a power cut also ends the processes that run the interfaces, and the state
+//! folder belongs on a tmpfs.
 
 pub(crate) mod apply;
-mod capabilities;
 mod claim;
-mod counters;
 mod edit;
 mod error;
 mod file;
@@ -29,12 +27,13 @@ mod memif_report;
 mod name;
 mod port_settings;
 mod record;
+mod report;
 pub(crate) mod runner;
 mod settings;
+mod shmif;
 mod socket;
 
 pub(crate) use claim::{Claim, Runner};
-pub(crate) use counters::Report;
 pub(crate) use edit::Edit;
 pub(crate) use error::RegistryError;
 pub(crate) use folder::state_folder;
@@ -42,8 +41,10 @@ pub(crate) use mac::format_mac;
 pub(crate) use memif_report::{MemifReport, Remote, RingReport};
 pub(crate) use name::{InterfaceName, Kind};
 pub(crate) use port_settings::PortSettings;
-pub(crate) use record::{Media, Record, Settings, Shmif, check_linkstr};
+pub(crate) use record::{Record, Settings, check_linkstr};
+pub(crate) use report::Report;
 pub(crate) use settings::KeyValue;
+pub(crate) use shmif::{Media, Shmif};
 pub(crate) use socket::Socket;
 
 use std::collections::BTreeSet;
@@ -51,34 +52,28 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// The interfaces in one state folder. Cheap to make; reading is done when asked.
+/// The interfaces in one state folder. It is cheap to make: files are read by each method.
 #[derive(Debug, Clone)]
 pub(crate) struct Registry {
     folder: PathBuf,
 }
 
 impl Registry {
-    /// The registry in `folder`, which need not exist: it is made with the first interface.
+    /// Makes the registry in `folder`, which need not exist: it is made with the first interface.
     #[must_use]
     pub(crate) fn new(folder: PathBuf) -> Self {
         Self { folder }
     }
 
-    /// The folder everything is in.
-    #[must_use]
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// Starts a change, alone: others wait until the [`Edit`] is dropped.
+    /// Starts a change: other processes wait until the [`Edit`] is dropped.
     ///
     /// # Errors
-    /// When the state folder cannot be made or written, and when somebody else holds the lock for too long.
+    /// When the state folder cannot be made or written, or another process holds the lock for too long.
     pub(crate) fn edit(&self) -> Result<Edit<'_>, RegistryError> {
         Edit::begin(self)
     }
 
-    /// The record of `name`.
+    /// Reads the record of `name`.
     ///
     /// # Errors
     /// When there is none, or it cannot be read, or it is damaged.
@@ -92,7 +87,7 @@ impl Registry {
         }
     }
 
-    /// The names that are taken, those of damaged records too.
+    /// Returns the names that are taken, also those of damaged records.
     ///
     /// # Errors
     /// When the folder is there but cannot be read.
@@ -101,7 +96,7 @@ impl Registry {
         Ok(stems.iter().filter_map(|stem| InterfaceName::from_file_stem(stem)).collect())
     }
 
-    /// Every record that can be read, in the order of names, and an error for each that cannot.
+    /// Reads all records in the order of their names. Returns an error for each that cannot be read.
     ///
     /// # Errors
     /// When the folder itself cannot be read.
@@ -119,7 +114,7 @@ impl Registry {
         Ok((records, damaged))
     }
 
-    /// Where socket `id` is.
+    /// Reads the record of socket `id`.
     ///
     /// # Errors
     /// When there is none, or it cannot be read, or its record is damaged.
@@ -132,7 +127,7 @@ impl Registry {
         Socket::parse(id, &text).map_err(|why| RegistryError::DamagedSocket { id, path, why })
     }
 
-    /// Every socket whose record can be read, in order, and an error for each that cannot.
+    /// Reads all sockets in order. Returns an error for each record that cannot be read.
     ///
     /// # Errors
     /// When the folder itself cannot be read.
@@ -152,7 +147,7 @@ impl Registry {
         Ok((sockets, damaged))
     }
 
-    /// The interfaces on socket `id`, those with damaged records too.
+    /// Returns the interfaces on socket `id`, also those with damaged records.
     ///
     /// # Errors
     /// When the folder is there but cannot be read.
@@ -162,42 +157,36 @@ impl Registry {
         Ok(self.names()?.into_iter().filter(there).collect())
     }
 
-    /// Who runs `name` now, if anybody does.
+    /// Returns the process that runs `name` now, if there is one.
     ///
     /// # Errors
-    /// When that cannot be found out.
+    /// When the claim cannot be read.
     pub(crate) fn runner(&self, name: InterfaceName) -> Result<Option<Runner>, RegistryError> {
         Runner::find(self, name)
     }
 
-    /// Makes this process the one that runs `name`, until the [`Claim`] is dropped or the process ends in whatever way.
+    /// Makes this process the runner of `name`, until the [`Claim`] is dropped or the process ends.
     ///
     /// # Errors
-    /// When somebody else runs it, or it cannot be loaded.
+    /// When another process runs it, or its record cannot be read.
     pub(crate) fn claim(&self, name: InterfaceName) -> Result<Claim, RegistryError> {
         Claim::take(self, name)
     }
 
-    /// What the process that runs `name`, or ran it last, has said. All zero when nobody ever did, or when it is damaged:
-    /// counters are worth less than the interface.
+    /// Returns what the last runner of `name` reported. All is zero when there was no runner, or its report
+    /// is damaged: counters are not worth an error.
     #[must_use]
     pub(crate) fn report(&self, name: InterfaceName) -> Report {
         Report::load(&self.report_path(name))
     }
 
-    /// When that was said, if anybody ever did.
+    /// Returns when the last report was written, if there is one.
     #[must_use]
     pub(crate) fn reported_at(&self, name: InterfaceName) -> Option<SystemTime> {
         std::fs::metadata(self.report_path(name)).and_then(|file| file.modified()).ok()
     }
 
-    /// The file that says what `name` is; it need not exist.
-    #[must_use]
-    pub(crate) fn record_file(&self, name: InterfaceName) -> PathBuf {
-        self.record_path(name)
-    }
-
-    /// The folders whose files say what there is to run: who follows the registry watches them.
+    /// Returns the folders with records: a process that follows the registry watches them.
     #[must_use]
     pub(crate) fn watched_folders(&self) -> Vec<PathBuf> {
         vec![self.interfaces(), self.socket_folder()]
@@ -236,7 +225,8 @@ impl Registry {
     }
 }
 
-/// The names of the TOML files in `folder`, which need not exist, without their endings.
+/// Returns the names of the TOML files in `folder`, without their extensions; none when the folder does not
+/// exist.
 fn stems(folder: &Path) -> Result<Vec<String>, RegistryError> {
     let cannot_read = |cause| RegistryError::file("read", folder, cause);
     let entries = match std::fs::read_dir(folder) {

@@ -5,9 +5,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The kinds of interfaces there are.
+/// The kinds of interfaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A station on a bus.
     Shmif,
     /// A memif peer.
@@ -17,12 +17,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Shmif, Self::Memif, Self::Tap];
+    /// All kinds.
+    pub(crate) const ALL: [Self; 3] = [Self::Shmif, Self::Memif, Self::Tap];
 
-    /// The word names of this kind begin with.
+    /// Returns the word that names of this kind begin with.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Shmif => "shmif",
             Self::Memif => "memif",
@@ -37,10 +37,10 @@ impl fmt::Display for Kind {
     }
 }
 
-/// The name of an interface, of which it is known that it follows the rules.
+/// The valid name of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-pub enum InterfaceName {
+pub(crate) enum InterfaceName {
     /// `shmif<N>`
     Shmif(u32),
     /// `memif<SOCKET>/<ID>`
@@ -55,9 +55,9 @@ pub enum InterfaceName {
 }
 
 impl InterfaceName {
-    /// What kind of interface has this name.
+    /// Returns the kind of the interface.
     #[must_use]
-    pub fn kind(self) -> Kind {
+    pub(crate) fn kind(self) -> Kind {
         match self {
             Self::Shmif(_) => Kind::Shmif,
             Self::Memif { .. } => Kind::Memif,
@@ -65,7 +65,7 @@ impl InterfaceName {
         }
     }
 
-    /// The name of the same kind with another unit. A memif interface has an id instead.
+    /// Returns the name with another unit; for a memif interface, with another id.
     #[must_use]
     pub(super) fn with_unit(self, unit: u32) -> Self {
         match self {
@@ -75,7 +75,7 @@ impl InterfaceName {
         }
     }
 
-    /// The name as part of a file's name. No name has a `-` of its own, so nothing is lost.
+    /// Returns the name for use in the name of a file. No name contains a `-`, so this is reversible.
     pub(super) fn file_stem(self) -> String {
         self.to_string().replace('/', "-")
     }
@@ -131,17 +131,18 @@ impl InterfaceName {
     }
 }
 
-/// A number in the one form that [`InterfaceName`] prints: `shmif01` would be a second name for `shmif1`.
+/// Reads a number in the only form that [`InterfaceName`] prints: `shmif01` would be a second name for
+/// `shmif1`.
 pub(super) fn number(digits: &str) -> Option<u32> {
     let number: u32 = digits.parse().ok()?;
     (number.to_string() == digits).then_some(number)
 }
 
-/// A text that is no interface's name.
+/// The text is not the name of an interface.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{text}' is no interface's name{hint}: names are shmif<N>, memif<SOCKET>/<ID> and tap<N>, such as shmif0",
         hint = port::suggest::hint(text.trim_end_matches(|c: char| !c.is_alphabetic()), Kind::ALL.map(Kind::word)))]
-pub struct ParseNameError {
+pub(crate) struct ParseNameError {
     text: String,
 }
 

@@ -1,25 +1,25 @@
-//! The settings of memif and tap interfaces: kept as they were typed, and judged by the port that is to have them.
+//! The settings of memif and tap interfaces: stored as they were typed, and checked by the port they are for.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
+use port::ParsePortError;
+use port::memif::MemifSpec;
+use port::tap::TapSpec;
 use serde::{Deserialize, Serialize};
 
 use super::name::{InterfaceName, Kind};
 use super::settings::{KeyValue, SettingError};
-use port::ParsePortError;
-use port::memif::MemifSpec;
-use port::tap::TapSpec;
 
-/// The keys that an interface's name has the values of.
+/// The keys whose values are part of the interface's name.
 const IN_THE_NAME: [&str; 3] = ["id", "socket", "socket-abstract"];
 
-/// `key=value` pairs. What is not there has its default.
+/// `key=value` pairs. A key without a pair has its default.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct PortSettings(BTreeMap<String, String>);
 
-/// Without the secret.
+/// Omits the secret.
 impl fmt::Debug for PortSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |(key, value)| (key, if key == "secret" { "..." } else { value });
@@ -28,18 +28,12 @@ impl fmt::Debug for PortSettings {
 }
 
 impl PortSettings {
-    /// The pairs, in the order of keys.
+    /// Returns the pairs, in the order of their keys.
     pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// The value that was given for `key`.
-    #[must_use]
-    pub(crate) fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).map(String::as_str)
-    }
-
-    /// Makes one setting of the interface `name`; an empty value brings the default back.
+    /// Makes one setting of the interface `name`; an empty value restores the default.
     ///
     /// # Errors
     /// When there is no such key, or it does not take this value.
@@ -48,7 +42,7 @@ impl PortSettings {
         if name.kind() == Kind::Memif && IN_THE_NAME.contains(&key.as_str()) {
             return Err(SettingError::InTheName { name, key: key.clone() });
         }
-        // Judged with an empty value, too: there must be such a key.
+        // Checked with an empty value, too: the key must exist.
         let mut tried = Self(BTreeMap::from([(key.clone(), value.clone())]));
         match tried.check(name) {
             Err(error @ SettingError::Port(ParsePortError::Key { .. })) => return Err(error),
@@ -59,7 +53,7 @@ impl PortSettings {
         Ok(())
     }
 
-    /// Whether the port of `name` takes them.
+    /// Checks that the port of `name` takes these settings.
     pub(super) fn check(&self, name: InterfaceName) -> Result<(), SettingError> {
         match name {
             InterfaceName::Memif { id, .. } => MemifSpec::of_interface(id, self.pairs()).map(drop),

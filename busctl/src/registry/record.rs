@@ -1,36 +1,36 @@
-//! What an interface is: the record that is kept of it.
+//! The record of an interface.
 
 use std::path::{Path, PathBuf};
 
 use memif::Role;
+use port::memif::MemifSpec;
+use port::tap::TapSpec;
 use serde::{Deserialize, Serialize};
-use shmbus::MacAddr6;
-use shmbus::offload::Capabilities;
 
+use super::error::RegistryError;
+use super::file;
 use super::name::{InterfaceName, Kind};
 use super::port_settings::PortSettings;
 use super::settings::{KeyValue, SettingError};
-use super::{capabilities, mac};
-use port::memif::MemifSpec;
-use port::tap::TapSpec;
+use super::shmif::{Media, Shmif};
 
-/// The longest path of a bus, in bytes, as shmif has it.
+/// The longest path of a bus in bytes, as in shmif.
 pub(crate) const LINKSTR_MAX: usize = 1024;
 
-/// One interface. As a file it is TOML.
+/// One interface. Its file is TOML.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "Text", try_from = "Text")]
+#[serde(into = "RecordFile", try_from = "RecordFile")]
 pub(crate) struct Record {
     /// Its name, which is also the file's.
-    pub name: InterfaceName,
-    /// Grows with every change, so that it can be told how far a running process follows.
-    pub revision: u64,
-    /// Whether it shall be up.
-    pub up: bool,
+    pub(crate) name: InterfaceName,
+    /// Grows with every change, so that a runner can report which revision it follows.
+    pub(crate) revision: u64,
+    /// Whether the interface is set up.
+    pub(crate) up: bool,
     /// The bus it is plugged into: an absolute path.
-    pub linkstr: Option<PathBuf>,
-    /// What only interfaces of its kind have.
-    pub settings: Settings,
+    pub(crate) linkstr: Option<PathBuf>,
+    /// The settings of its kind.
+    pub(crate) settings: Settings,
 }
 
 /// The settings of an interface, by its kind.
@@ -42,10 +42,10 @@ pub(crate) enum Settings {
     Port(PortSettings),
 }
 
-/// The fields of the file, in their order there.
+/// The fields of the file, in their order.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Text {
+struct RecordFile {
     name: InterfaceName,
     revision: u64,
     up: bool,
@@ -59,24 +59,24 @@ struct Text {
     tap: Option<PortSettings>,
 }
 
-impl From<Record> for Text {
+impl From<Record> for RecordFile {
     fn from(record: Record) -> Self {
         let Record { name, revision, up, linkstr, settings } = record;
-        let mut text = Self { name, revision, up, linkstr, shmif: None, memif: None, tap: None };
+        let mut file = Self { name, revision, up, linkstr, shmif: None, memif: None, tap: None };
         match (settings, name.kind()) {
-            (Settings::Shmif(shmif), _) => text.shmif = Some(shmif),
-            (Settings::Port(port), Kind::Tap) => text.tap = Some(port),
-            (Settings::Port(port), _) => text.memif = Some(port),
+            (Settings::Shmif(shmif), _) => file.shmif = Some(shmif),
+            (Settings::Port(port), Kind::Tap) => file.tap = Some(port),
+            (Settings::Port(port), _) => file.memif = Some(port),
         }
-        text
+        file
     }
 }
 
-impl TryFrom<Text> for Record {
+impl TryFrom<RecordFile> for Record {
     type Error = String;
 
-    fn try_from(text: Text) -> Result<Self, String> {
-        let Text { name, revision, up, linkstr, shmif, memif, tap } = text;
+    fn try_from(file: RecordFile) -> Result<Self, String> {
+        let RecordFile { name, revision, up, linkstr, shmif, memif, tap } = file;
         let settings = match (name.kind(), shmif, memif, tap) {
             (Kind::Shmif, Some(shmif), None, None) => Settings::Shmif(shmif),
             (Kind::Memif, None, Some(port), None) | (Kind::Tap, None, None, Some(port)) => {
@@ -88,58 +88,14 @@ impl TryFrom<Text> for Record {
     }
 }
 
-/// The settings of a shmif interface.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Shmif {
-    /// Its address; unicast.
-    #[serde(with = "mac")]
-    pub mac: MacAddr6,
-    /// Which checksums and segmentations it does for its user.
-    #[serde(with = "capabilities")]
-    pub capenable: Capabilities,
-    /// Whether it hands up what is addressed to others.
-    pub promisc: bool,
-    /// What it pretends to be plugged into.
-    pub media: Media,
-}
-
-impl Default for Shmif {
-    /// A new interface: an address of its own, everything else off.
-    fn default() -> Self {
-        Self { mac: shmbus::random_mac(), capenable: Capabilities::NONE, promisc: false, media: Media::Auto }
-    }
-}
-
-/// What an interface pretends to be plugged into.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Media {
-    /// The bus.
-    Auto,
-    /// Nothing: the link is down, frames are accepted and counted, and none goes onto the bus.
-    None,
-}
-
-impl Media {
-    /// The word for it on the command line.
-    #[must_use]
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::None => "none",
-        }
-    }
-}
-
 impl Record {
-    /// A new record of an interface that is down and has no bus.
+    /// Makes the record of a new interface, which is down and has no bus.
     #[must_use]
     pub(crate) fn new(name: InterfaceName, settings: Settings) -> Self {
         Self { name, revision: 1, up: false, linkstr: None, settings }
     }
 
-    /// The settings of a shmif interface, if it is one.
+    /// Returns the settings of a shmif interface; none for another kind.
     #[must_use]
     pub(crate) fn shmif(&self) -> Option<&Shmif> {
         match &self.settings {
@@ -148,15 +104,15 @@ impl Record {
         }
     }
 
-    /// The same, to be changed.
-    pub(crate) fn shmif_mut(&mut self) -> Option<&mut Shmif> {
-        match &mut self.settings {
-            Settings::Shmif(shmif) => Some(shmif),
-            Settings::Port(_) => None,
-        }
+    /// Returns the bus it is plugged into.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub(crate) fn bus(&self) -> Result<&Path, RegistryError> {
+        self.linkstr.as_deref().ok_or(RegistryError::NoBus { name: self.name })
     }
 
-    /// The settings of a memif or tap interface, if it is one.
+    /// Returns the settings of a memif or tap interface; none for another kind.
     #[must_use]
     pub(crate) fn port(&self) -> Option<&PortSettings> {
         match &self.settings {
@@ -165,22 +121,22 @@ impl Record {
         }
     }
 
-    /// What a memif interface is to be like, on a socket that is not chosen yet; none if it is of another kind.
+    /// Returns the specification of a memif interface, without its socket; none for another kind.
     #[must_use]
     pub(crate) fn memif(&self) -> Option<MemifSpec> {
         let InterfaceName::Memif { id, .. } = self.name else { return None };
-        // Records are checked when they are read and when they are changed.
+        // Settings are checked when a record is read and when it is changed.
         MemifSpec::of_interface(id, self.port()?.pairs()).ok()
     }
 
-    /// What a tap interface is to be like; none if it is of another kind.
+    /// Returns the specification of a tap interface; none for another kind.
     #[must_use]
     pub(crate) fn tap(&self) -> Option<TapSpec> {
         let InterfaceName::Tap(_) = self.name else { return None };
         TapSpec::of_interface(&self.name.to_string(), self.port()?.pairs()).ok()
     }
 
-    /// The role of a memif interface.
+    /// Returns the role of a memif interface; none for another kind.
     #[must_use]
     pub(crate) fn role(&self) -> Option<Role> {
         self.memif().map(|memif| memif.role)
@@ -197,9 +153,9 @@ impl Record {
         }
     }
 
-    /// Reads the record of `name`, and checks what TOML cannot.
+    /// Reads the record of `name`, and checks what the TOML types do not.
     pub(super) fn parse(name: InterfaceName, text: &str) -> Result<Self, String> {
-        let record: Self = toml::from_str(text).map_err(|error| one_line(text, &error))?;
+        let record: Self = toml::from_str(text).map_err(|error| file::toml_error(text, &error))?;
         if record.name != name {
             return Err(format!("it is of {}, not of {name}", record.name));
         }
@@ -215,39 +171,39 @@ impl Record {
         Ok(record)
     }
 
-    /// The text of the file.
+    /// Returns the text of the file.
     pub(super) fn to_toml(&self) -> Result<String, toml::ser::Error> {
         toml::to_string(self)
     }
 
-    /// Whether a shmif interface has a carrier: unknown (none) without a bus, else as its media say. That of a port is its
-    /// runner's to tell.
+    /// Returns whether a shmif interface has a carrier, as its media says; none (unknown) without a bus. For
+    /// a port, only the runner knows that.
     #[must_use]
     pub(crate) fn link(&self) -> Option<bool> {
         self.linkstr.as_ref().and(self.shmif()).map(|shmif| shmif.media == Media::Auto)
     }
 }
 
-/// Why a path cannot be a bus's.
+/// Why a path cannot be the bus of an interface.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LinkstrError {
-    /// No path at all.
+    /// The path is empty.
     #[error("the path of the bus is empty")]
     Empty,
     /// Longer than [`LINKSTR_MAX`].
-    #[error("the path of the bus is too long: {0} bytes, and at most {LINKSTR_MAX} will do")]
+    #[error("the path of the bus is too long: {0} bytes, and at most {LINKSTR_MAX} are possible")]
     TooLong(usize),
-    /// It could not be written into a record.
+    /// A record cannot hold it.
     #[error(
         "the path of the bus is not UTF-8: the record of an interface is a text file, so its bus needs another name"
     )]
     NotUtf8,
 }
 
-/// Whether `path` may be the bus of an interface.
+/// Checks that `path` can be the bus of an interface.
 ///
 /// # Errors
-/// When it may not.
+/// When it cannot.
 pub(crate) fn check_linkstr(path: &Path) -> Result<(), LinkstrError> {
     match (path.as_os_str().len(), path.to_str()) {
         (0, _) => Err(LinkstrError::Empty),
@@ -255,13 +211,6 @@ pub(crate) fn check_linkstr(path: &Path) -> Result<(), LinkstrError> {
         (_, None) => Err(LinkstrError::NotUtf8),
         _ => Ok(()),
     }
-}
-
-/// A TOML error with its place, without the picture around it.
-pub(super) fn one_line(text: &str, error: &toml::de::Error) -> String {
-    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-    let line = before.matches('\n').count() + 1;
-    format!("line {line}: {}", error.message().replace('\n', ", "))
 }
 
 #[cfg(test)]
@@ -310,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn the_record_of_a_port_reads_back_and_is_judged() {
+    fn the_record_of_a_port_reads_back_and_is_checked() {
         let name = InterfaceName::Memif { socket: 0, id: 7 };
         let mut record = Record::new(name, Settings::Port(PortSettings::default()));
         for setting in ["role=client", "secret=hunter2", "rsize=9"] {
@@ -330,7 +279,10 @@ mod tests {
         }
 
         record.apply(&"rsize=".parse().unwrap()).unwrap();
-        assert_eq!(record.port().unwrap().get("rsize"), None, "nothing brings the default back");
+        assert!(
+            record.port().unwrap().pairs().all(|(key, _)| key != "rsize"),
+            "an empty value restores the default"
+        );
         for (text, why) in
             [("id=3", "is in its name"), ("rsiz=", "no key 'rsiz'"), ("mode=ip", "only 'ethernet'")]
         {
@@ -350,7 +302,7 @@ mod tests {
     fn the_link_is_unknown_without_a_bus() {
         let mut record = example();
         assert_eq!(record.link(), Some(true));
-        record.shmif_mut().unwrap().media = Media::None;
+        record.apply(&"media=none".parse().unwrap()).unwrap();
         assert_eq!(record.link(), Some(false));
         record.linkstr = None;
         assert_eq!(record.link(), None);

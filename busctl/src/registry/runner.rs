@@ -1,24 +1,22 @@
-//! An interface of the registry that is run here, on whatever: the station of a host, the ports of `attach`, a seat of the
-//! node.
+//! An interface of the registry that this process runs: the station of a host, the ports of `attach`, a port
+//! of `node`.
 //!
-//! The claim is held, and the record is looked at again and again. Whoever runs it does what the record says and tells how that
-//! went ([`did`](RunningInterface::did)): somebody may be waiting for it. What went wrong is to be tried again. When the interface is
-//! destroyed, it is let go of.
+//! [`RunningInterface`] holds the claim and polls the record. Its owner does what the record says and reports
+//! how that went ([`acknowledge`](RunningInterface::acknowledge)), because the process that changed the
+//! record may wait for it. What could not be done is tried again. When the interface is destroyed, the owner
+//! gives it up ([`discard`](RunningInterface::discard)).
 
-use node::Counters;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
-use port::ReportOnce;
+use node::Counters;
+use port::{ReportOnce, Reporter};
 
-use crate::misuse::{misuse, remedy, sentence};
-use crate::output;
-use crate::registry::file_stamp::FileStamp;
-use crate::registry::{Claim, InterfaceName, MemifReport, Record, Registry, RegistryError, Shmif};
+use super::file_stamp::FileStamp;
+use super::{Claim, InterfaceName, MemifReport, Record, Registry, RegistryError};
 
-/// How often the record is looked at: whoever changes it waits for a second.
-pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
+/// How often the record is polled. The process that changes a record waits for 1 s.
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// See the module.
 #[derive(Debug)]
@@ -26,22 +24,24 @@ pub(crate) struct RunningInterface {
     claim: Claim,
     file: PathBuf,
     /// The record's file as it was last read.
-    signature: Option<FileStamp>,
-    looked: Instant,
-    /// Why what the record says could not be done.
+    stamp: Option<FileStamp>,
+    polled: Instant,
+    /// Why this process could not do what the record says.
     trouble: Option<String>,
-    /// What was reported, so that it is reported once: trouble, and that the record cannot be read or the report not be written.
-    reported: ReportOnce,
-    unreadable: ReportOnce,
-    unwritable: ReportOnce,
+    reporter: Reporter,
+    /// What was reported, so that it is reported once: trouble, records that cannot be read, reports that
+    /// cannot be written.
+    reported_trouble: ReportOnce,
+    reported_read_errors: ReportOnce,
+    reported_write_errors: ReportOnce,
 }
 
-/// What has become of a record.
+/// What happened to a record since it was last polled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum News {
-    /// It is as it was, or cannot be read: the last one stands.
-    None,
-    /// It is another, or could not be obeyed: it is to be, now.
+pub(crate) enum RecordChange {
+    /// The record is the same, or cannot be read: the last one stands.
+    Unchanged,
+    /// The record is another, or what it says could not be done and is to be tried again.
     Changed,
     /// The interface was destroyed.
     Destroyed,
@@ -57,140 +57,129 @@ impl RunningInterface {
     ///
     /// # Errors
     /// When it does not exist, its record cannot be read, or another process runs it.
-    pub(crate) fn claim(registry: &Registry, name: InterfaceName) -> Result<Self, RegistryError> {
-        let file = registry.record_file(name);
-        // Before the record is read: a change in between is seen the next time.
-        let signature = FileStamp::of(&file);
+    pub(crate) fn claim(
+        registry: &Registry,
+        name: InterfaceName,
+        reporter: Reporter,
+    ) -> Result<Self, RegistryError> {
+        let file = registry.record_path(name);
+        // Before the record is read: a change in between shows at the next poll.
+        let stamp = FileStamp::of(&file);
         Ok(Self {
             claim: registry.claim(name)?,
             file,
-            signature,
-            looked: Instant::now(),
+            stamp,
+            polled: Instant::now(),
             trouble: None,
-            reported: ReportOnce::default(),
-            unreadable: ReportOnce::default(),
-            unwritable: ReportOnce::default(),
+            reporter,
+            reported_trouble: ReportOnce::default(),
+            reported_read_errors: ReportOnce::default(),
+            reported_write_errors: ReportOnce::default(),
         })
     }
 
-    /// Claims a shmif interface for somebody who is to be on its bus at once.
+    /// Claims a shmif interface that is to be on its bus at once.
     ///
     /// # Errors
-    /// Also when it is of another kind, has no bus, or is down.
-    pub(crate) fn claim_station(registry: &Registry, name: InterfaceName) -> anyhow::Result<Self> {
-        station_of(&registry.load(name)?)?;
-        let followed = Self::claim(registry, name)?;
-        plugged_in(followed.record())?;
-        if !followed.record().up {
-            return Err(misuse(anyhow!("{name} is down; 'busctl up {name}' sets it up")));
+    /// As for [`claim`](Self::claim), and when the interface is of another kind, has no bus, or is down.
+    pub(crate) fn claim_station(
+        registry: &Registry,
+        name: InterfaceName,
+        reporter: Reporter,
+    ) -> Result<Self, RegistryError> {
+        let record = registry.load(name)?;
+        if record.shmif().is_none() {
+            return Err(RegistryError::NotAStation { name, bus: record.linkstr });
         }
-        Ok(followed)
+        let interface = Self::claim(registry, name, reporter)?;
+        interface.record().bus()?;
+        if !interface.record().up {
+            return Err(RegistryError::Down { name });
+        }
+        Ok(interface)
     }
 
-    /// The record as it was last read.
+    /// Returns the record as it was last read.
     pub(crate) fn record(&self) -> &Record {
         self.claim.record()
     }
 
-    /// What those do who go round a loop: ten times a second it lets others see what was counted, and looks. What could not be
-    /// done is to be tried again then.
-    pub(crate) fn round(&mut self, counters: Counters) -> News {
-        if self.looked.elapsed() < INTERVAL {
-            return News::None;
+    /// Publishes the counters and polls the record, at most ten times a second. Call it in every round of a
+    /// loop.
+    pub(crate) fn poll(&mut self, counters: Counters) -> RecordChange {
+        if self.polled.elapsed() < POLL_INTERVAL {
+            return RecordChange::Unchanged;
         }
-        self.looked = Instant::now();
+        self.polled = Instant::now();
         self.count(counters);
-        match self.look() {
-            News::None if self.is_troubled() => News::Changed,
-            news => news,
+        match self.poll_record() {
+            RecordChange::Unchanged if self.is_in_trouble() => RecordChange::Changed,
+            change => change,
         }
     }
 
-    /// Looks whether the record is another.
-    pub(crate) fn look(&mut self) -> News {
-        let signature = FileStamp::of(&self.file);
-        if signature == self.signature {
-            return News::None;
+    /// Reads the record again when its file has changed.
+    pub(crate) fn poll_record(&mut self) -> RecordChange {
+        let stamp = FileStamp::of(&self.file);
+        if stamp == self.stamp {
+            return RecordChange::Unchanged;
         }
-        let (news, wrong) = match self.claim.refresh() {
+        let (change, error) = match self.claim.refresh() {
             Ok(record) => {
-                self.signature = signature;
-                (if record.is_some() { News::Changed } else { News::None }, None)
+                self.stamp = stamp;
+                (if record.is_some() { RecordChange::Changed } else { RecordChange::Unchanged }, None)
             }
-            Err(RegistryError::NoSuchInterface { .. }) => (News::Destroyed, None),
-            Err(error) => (News::None, Some(error)),
+            Err(RegistryError::NoSuchInterface { .. }) => (RecordChange::Destroyed, None),
+            Err(error) => (RecordChange::Unchanged, Some(error)),
         };
-        warn_once(&mut self.unreadable, wrong.as_ref());
-        news
+        warn_once(&self.reporter, &mut self.reported_read_errors, error.as_ref());
+        change
     }
 
-    /// Tells how it went to do what the record says: whoever changed it is waiting for this.
-    pub(crate) fn did(&mut self, result: anyhow::Result<()>) {
-        let trouble = result.err().map(|error| sentence(&error) + &remedy(error.as_ref()));
+    /// Reports that this process does what the record says, or why it does not.
+    pub(crate) fn acknowledge(&mut self, trouble: Option<String>) {
         match &trouble {
-            Some(trouble) if self.reported.is_new(trouble) => {
-                output::note(&format!("{}: {trouble}", self.record().name));
+            Some(trouble) if self.reported_trouble.is_new(trouble) => {
+                self.reporter.note(&format!("{}: {trouble}", self.record().name));
             }
             Some(_) => {}
-            None => self.reported.clear(),
+            None => self.reported_trouble.clear(),
         }
         self.trouble.clone_from(&trouble);
         let written = self.claim.acknowledge(trouble);
-        warn_once(&mut self.unwritable, written.err().as_ref());
+        warn_once(&self.reporter, &mut self.reported_write_errors, written.err().as_ref());
     }
 
-    /// Whether it could not be done, and is to be tried again.
-    pub(crate) fn is_troubled(&self) -> bool {
+    /// Returns whether what the record says could not be done, and is to be tried again.
+    pub(crate) fn is_in_trouble(&self) -> bool {
         self.trouble.is_some()
     }
 
-    /// Lets others see what was counted since it was claimed. To be called often: it is written now and then.
+    /// Publishes what was counted since the interface was claimed. Call it as often as you like: the file is
+    /// written at most ten times a second.
     pub(crate) fn count(&mut self, counters: Counters) {
         let written = self.claim.count(counters);
-        warn_once(&mut self.unwritable, written.err().as_ref());
+        warn_once(&self.reporter, &mut self.reported_write_errors, written.err().as_ref());
     }
 
-    /// Lets others see how the connection of a port is, with what is told or counted next.
+    /// Describes the connection of a port. It is written with the next counters or acknowledgement.
     pub(crate) fn describe(&mut self, link: Option<bool>, memif: Option<MemifReport>) {
         self.claim.describe(link, memif);
     }
 
-    /// Lets go of an interface that was destroyed.
+    /// Gives up an interface that was destroyed.
     pub(crate) fn discard(self) {
         if let Err(error) = self.claim.discard() {
-            output::warn(error);
+            self.reporter.warn(&error.to_string());
         }
     }
 }
 
-/// The bus of an interface.
-///
-/// # Errors
-/// When it has none.
-pub(crate) fn plugged_in(record: &Record) -> anyhow::Result<&Path> {
-    let name = record.name;
-    record.linkstr.as_deref().ok_or_else(|| {
-        misuse(anyhow!("{name} has no bus; 'busctl linkstr {name} BUSPATH' plugs it into one"))
-    })
-}
-
-/// The settings of an interface that is a station, and so can be on a bus for whoever uses it.
-///
-/// # Errors
-/// When it is a port.
-pub(crate) fn station_of(record: &Record) -> anyhow::Result<&Shmif> {
-    let (name, kind) = (record.name, record.name.kind());
-    record.shmif().ok_or_else(|| {
-        let bus = record.linkstr.as_ref().map_or("of its bus".into(), |bus| bus.display().to_string());
-        misuse(anyhow!("{name} is a {kind} interface, which 'busctl node' runs: give a shmif interface, or the path {bus}"))
-    })
-}
-
-/// Warns of what is wrong, once until it is right again.
-fn warn_once(reported: &mut ReportOnce, wrong: Option<&RegistryError>) {
-    match wrong.map(ToString::to_string) {
-        Some(text) if reported.is_new(&text) => output::warn(text),
+/// Warns of an error once, until there is none.
+fn warn_once(reporter: &Reporter, once: &mut ReportOnce, error: Option<&RegistryError>) {
+    match error.map(ToString::to_string) {
+        Some(text) if once.is_new(&text) => reporter.warn(&text),
         Some(_) => {}
-        None => reported.clear(),
+        None => once.clear(),
     }
 }

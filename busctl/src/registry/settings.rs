@@ -2,21 +2,19 @@
 
 use std::str::FromStr;
 
-use shmbus::offload::ParseCapabilitiesError;
-
-use super::capabilities;
-use super::mac::{self, MacError};
-use super::name::InterfaceName;
-use super::record::{Media, Shmif};
 use port::ParsePortError;
+use shmbus::offload::{Capabilities, ParseCapabilitiesError};
+
+use super::mac::MacError;
+use super::name::InterfaceName;
 
 /// One setting as it was typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyValue {
-    /// What is before the first `=`.
-    pub key: String,
-    /// What is behind it.
-    pub value: String,
+    /// The text before the first `=`.
+    pub(crate) key: String,
+    /// The text after it.
+    pub(crate) value: String,
 }
 
 impl FromStr for KeyValue {
@@ -33,7 +31,7 @@ impl FromStr for KeyValue {
 }
 
 impl KeyValue {
-    /// Reads several settings, each of which is made once.
+    /// Reads several settings with different keys.
     ///
     /// # Errors
     /// When one is not `key=value`, or a key is there twice.
@@ -53,33 +51,38 @@ impl KeyValue {
 /// Why a setting cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettingError {
-    /// Not `key=value`.
+    /// The text is not `key=value`.
     #[error("'{0}' is not a setting: settings are written key=value, such as promisc=on")]
     Form(String),
-    /// The key is there twice.
+    /// A key is given twice.
     #[error("'{0}' is given twice")]
     Twice(String),
-    /// No such key.
-    #[error("a shmif interface has no setting '{0}'{hint}: there are {known}",
-            hint = port::suggest::hint(.0, KEYS), known = KEYS.join(" "))]
-    UnknownKey(String),
-    /// Not one of the words this key takes.
+    /// There is no such key.
+    #[error("a shmif interface has no setting '{key}'{hint}: there are {known}",
+            hint = port::suggest::hint(key, *known), known = known.join(" "))]
+    UnknownKey {
+        /// The key that was given.
+        key: String,
+        /// The keys there are.
+        known: &'static [&'static str],
+    },
+    /// The value is not one of the words this key takes.
     #[error("{key} cannot be '{value}': it takes {words}")]
     Word {
         /// The key.
         key: &'static str,
-        /// What was given.
+        /// The value that was given.
         value: String,
-        /// What may be given.
+        /// The words it takes.
         words: &'static str,
     },
-    /// Not an address an interface may have.
+    /// The value is not an address that an interface may have.
     #[error("mac: {0}")]
     Mac(MacError),
-    /// Not for this port.
+    /// The port does not take it.
     #[error(transparent)]
     Port(ParsePortError),
-    /// It cannot be chosen.
+    /// The name of the interface decides it.
     #[error("the {key} of {name} is in its name: {other}", other = if key == "id" {
             "another id makes another interface; see 'busctl create'"
         } else {
@@ -91,80 +94,15 @@ pub(crate) enum SettingError {
         /// The key.
         key: String,
     },
-    /// Not offload flags.
-    #[error("capenable: {0}{hint}", hint = capabilities::hint(.0))]
+    /// The value is not offload flags.
+    #[error("capenable: {0}{hint}", hint = hint(.0))]
     Capabilities(ParseCapabilitiesError),
 }
 
-const KEYS: [&str; 4] = ["mac", "capenable", "promisc", "media"];
-
-impl Shmif {
-    /// Makes one setting.
-    ///
-    /// # Errors
-    /// When there is no such key, or it does not take this value; nothing is changed then.
-    pub(crate) fn apply(&mut self, setting: &KeyValue) -> Result<(), SettingError> {
-        let value = setting.value.as_str();
-        match setting.key.as_str() {
-            "mac" => self.mac = mac::parse_mac(value).map_err(SettingError::Mac)?,
-            "capenable" => self.capenable = value.parse().map_err(SettingError::Capabilities)?,
-            "promisc" => {
-                self.promisc = match value {
-                    "on" => true,
-                    "off" => false,
-                    _ => return Err(word("promisc", value, "on or off")),
-                }
-            }
-            "media" => {
-                self.media = match value {
-                    "auto" => Media::Auto,
-                    "none" => Media::None,
-                    _ => return Err(word("media", value, "auto or none")),
-                }
-            }
-            unknown => return Err(SettingError::UnknownKey(unknown.to_owned())),
-        }
-        Ok(())
-    }
-}
-
-fn word(key: &'static str, value: &str, words: &'static str) -> SettingError {
-    SettingError::Word { key, value: value.to_owned(), words }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn set(text: &str) -> Result<Shmif, SettingError> {
-        let mut shmif = Shmif::default();
-        shmif.apply(&text.parse()?).map(|()| shmif)
-    }
-
-    #[test]
-    fn each_key_takes_its_values() {
-        assert_eq!(set("mac=02:00:00:00:00:01").unwrap().mac.as_bytes(), [2, 0, 0, 0, 0, 1]);
-        assert_eq!(set("capenable=tso4").unwrap().capenable.bits(), 0x80);
-        assert!(set("promisc=on").unwrap().promisc);
-        assert!(!set("promisc=off").unwrap().promisc);
-        assert_eq!(set("media=none").unwrap().media, Media::None);
-        assert_eq!(set("media=auto").unwrap().media, Media::Auto);
-    }
-
-    #[test]
-    fn anything_else_is_refused_by_name() {
-        for (text, why) in [
-            ("promisc", "key=value"),
-            ("=on", "key=value"),
-            ("promsic=on", "did you mean 'promisc'?"),
-            ("promisc=yes", "it takes on or off"),
-            ("media=", "it takes auto or none"),
-            ("mac=01:00:00:00:00:00", "not the address of one station"),
-            ("capenable=tso5", "not an offload flag"),
-            ("capenable=tso5", "did you mean 'tso"),
-        ] {
-            let error = set(text).unwrap_err().to_string();
-            assert!(error.contains(why), "{text}: {error}");
-        }
+/// Returns a suggestion when the name comes close to a flag.
+fn hint(error: &ParseCapabilitiesError) -> String {
+    match error {
+        ParseCapabilitiesError::Name(name) => port::suggest::hint(name, Capabilities::ALL.names()),
+        _ => String::new(),
     }
 }

@@ -1,72 +1,73 @@
 //! The sockets of memif interfaces, by number.
 //!
-//! As VPP and TNSR have them: 0 is VPP's own and fixed, a number is never moved to another address while an interface uses it,
-//! and all interfaces on a socket have the same role.
+//! The rules are those of VPP and TNSR: socket 0 is VPP's own and fixed, a number keeps its address while an
+//! interface uses it, and all interfaces on a socket have the same role.
 
 use std::path::Path;
 
 use memif::{OptionsError, SocketAddr};
+use port::memif::DEFAULT_SOCKET;
 use serde::{Deserialize, Serialize};
 
-use port::memif::DEFAULT_SOCKET;
+use super::file;
 
-/// A socket, and its number.
+/// A socket and its number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Socket {
     /// Its number.
-    pub id: u32,
+    pub(crate) id: u32,
     /// Its address: an absolute path, or `@` and an abstract name.
-    pub path: String,
+    pub(crate) path: String,
 }
 
 /// Why a text cannot be the address of a socket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SocketError {
-    /// Not an address.
+    /// It is not an address.
     #[error(transparent)]
     Address(#[from] OptionsError),
-    /// It could not be written into a record.
+    /// A record cannot hold it.
     #[error("the path of the socket is not UTF-8: its record is a text file, so it needs another name")]
     NotUtf8,
-    /// The folder it is relative to is not known.
+    /// The path is relative, and the working folder is unknown.
     #[error("it is not clear where that is: {0}; give an absolute path")]
     Nowhere(String),
 }
 
 impl Socket {
-    /// The socket that is always there.
+    /// Returns socket 0, which always exists.
     #[must_use]
     pub(crate) fn zero() -> Self {
         Self { id: 0, path: DEFAULT_SOCKET.to_owned() }
     }
 
-    /// Socket `id` at `typed`: a path, or `@` and an abstract name.
+    /// Makes socket `id` at `typed`, which is a path, or `@` and an abstract name.
     ///
     /// # Errors
-    /// When that is no address.
+    /// When `typed` is not an address.
     pub(crate) fn new(id: u32, typed: &Path) -> Result<Self, SocketError> {
         let text = typed.to_str().ok_or(SocketError::NotUtf8)?;
-        // Empty, it would be the folder.
+        // Parsed first: an empty path would become the working folder below.
         let address: SocketAddr = text.parse()?;
         let Some(path) = address.as_path() else { return Ok(Self { id, path: address.to_string() }) };
-        // In the form that means the same in every folder.
+        // Absolute, so that it means the same in every folder.
         let path = std::path::absolute(path).map_err(|error| SocketError::Nowhere(error.to_string()))?;
         SocketAddr::path(&path)?;
         Ok(Self { id, path: path.into_os_string().into_string().map_err(|_| SocketError::NotUtf8)? })
     }
 
-    /// Its address.
+    /// Returns its address.
     ///
     /// # Errors
-    /// When somebody has changed the record to what is none.
+    /// When the record was edited and holds none.
     pub(crate) fn address(&self) -> Result<SocketAddr, OptionsError> {
         self.path.parse()
     }
 
-    /// Reads the record of socket `id`, and checks what TOML cannot.
+    /// Reads the record of socket `id`, and checks what the TOML types do not.
     pub(super) fn parse(id: u32, text: &str) -> Result<Self, String> {
-        let socket: Self = toml::from_str(text).map_err(|error| super::record::one_line(text, &error))?;
+        let socket: Self = toml::from_str(text).map_err(|error| file::toml_error(text, &error))?;
         if socket.id != id {
             return Err(format!("it is of socket {}, not of {id}", socket.id));
         }

@@ -1,4 +1,4 @@
-//! `busctl bench`: measures.
+//! `busctl bench`: measures rates and latencies.
 
 mod sweep;
 mod table;
@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use self::table::Row;
 use crate::bench::{
-    self, End, LatencyReport, Load, MIN_FRAME, MIN_LATENCY_FRAME, Manner, MemifManner, Plan, Report, RxMode,
-    Sender, Subject,
+    self, End, EndOptions, LatencyReport, Load, MIN_FRAME, MIN_LATENCY_FRAME, MemifOptions, Plan, Report,
+    RxMode, Sender, Topology,
 };
 use crate::context::Context;
 use crate::misuse::OrMisuse as _;
@@ -21,8 +21,9 @@ use crate::process::shutdown::Shutdown;
 
 /// Measure the bus, memif, or both together
 ///
-/// How many frames a second get through, or with --latency, how long a single one takes. Sender and receivers are processes of
-/// their own, each on a processor of its own where there are enough. Frames carry sequence numbers: what is lost is counted.
+/// Measures how many frames a second get through, or with --latency, how long a single frame takes. Sender
+/// and receivers are separate processes, each on its own CPU where there are enough. Frames carry sequence
+/// numbers, so losses are counted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                   busctl bench memif --frame 64 --seconds 3\n  \
@@ -30,109 +31,109 @@ use crate::process::shutdown::Shutdown;
                   busctl bench bus --sweep --rounds 5\n  \
                   busctl bench memif --latency --rx-mode interrupt\n  \
                   busctl bench adapter --count 10000000 --pps 1000000 --json\n  \
-                  busctl bench memif --receive-from role=server,id=0,socket=./memif.sock    (from testpmd or VPP, say)")]
-#[expect(clippy::struct_excessive_bools, reason = "they are flags")]
+                  busctl bench memif --receive-from role=server,id=0,socket=./memif.sock")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Args {
     /// What to measure
     #[arg(value_name = "bus|memif|adapter", value_enum, hide_possible_values = true)]
-    pub subject: Subject,
+    topology: Topology,
 
     /// Bytes in a frame, at least 22 (30 with --latency)
     #[arg(long, value_name = "BYTES", default_value_t = 64)]
-    pub frame: usize,
+    frame: usize,
 
-    /// Frames handed over at once
+    /// Frames in a burst
     #[arg(long, value_name = "N", default_value_t = 256)]
-    pub burst: usize,
+    burst: usize,
 
     /// Stations on the bus, the sender included
     #[arg(long, value_name = "N", default_value_t = 2)]
-    pub stations: usize,
+    stations: usize,
 
-    /// How long to send [default: 3, in tables 0.5]
+    /// Seconds to send [default: 3, in tables 0.5]
     #[arg(long, value_name = "S")]
-    pub seconds: Option<f64>,
+    seconds: Option<f64>,
 
-    /// Send N frames, whatever time it takes
+    /// Send N frames, in any time
     #[arg(long, value_name = "N")]
-    pub count: Option<u64>,
+    count: Option<u64>,
 
     /// Send N frames a second [default: as many as possible]
     #[arg(long, value_name = "N")]
-    pub pps: Option<u64>,
+    pps: Option<u64>,
 
-    /// What receivers do while nothing comes: look again (polling) or sleep (interrupt)
+    /// Whether idle receivers poll or sleep: polling or interrupt
     #[arg(long, value_enum, default_value_t = RxMode::Polling, hide_possible_values = true, value_name = "MODE")]
-    pub rx_mode: RxMode,
+    rx_mode: RxMode,
 
-    /// Measure how long single frames take, there and back
+    /// Measure how long single frames take, one way and round trip
     #[arg(long)]
-    pub latency: bool,
+    latency: bool,
 
     /// Measure a whole table: frames, bursts, stations, rings, queues, modes
     #[arg(long, conflicts_with_all = ["frame", "burst", "stations", "count", "pps", "rx_mode", "taps", "sender", "rsize", "bsize", "queues", "zero_copy"])]
-    pub sweep: bool,
+    sweep: bool,
 
-    /// Measure everything N times, in turns, and print medians with the lowest and highest [default: 1, with --sweep 3]
+    /// Repeat everything N times; print medians with lowest and highest [default: 1, with --sweep 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub rounds: Option<u32>,
+    rounds: Option<u32>,
 
     /// Bus: the receivers are read-only taps
     #[arg(long)]
-    pub taps: bool,
+    taps: bool,
 
     /// Memif: which side sends, client or server
     #[arg(long, value_enum, default_value_t = Sender::Client, hide_possible_values = true, value_name = "ROLE")]
-    pub sender: Sender,
+    sender: Sender,
 
     /// Memif: descriptors in a ring, as a power of two
     #[arg(long, value_name = "LOG2", default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=14))]
-    pub rsize: u8,
+    rsize: u8,
 
-    /// Memif: bytes in a buffer; longer frames take several
+    /// Memif: bytes in a buffer; longer frames take several buffers
     #[arg(long, value_name = "BYTES", default_value_t = 2_048, value_parser = clap::value_parser!(u32).range(64..=65_535))]
-    pub bsize: u32,
+    bsize: u32,
 
     /// Memif: queues each way, each with a thread at both ends
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
-    pub queues: u8,
+    queues: u8,
 
-    /// Memif: make and read frames in place, and copy no payload
+    /// Memif: make and read frames in place, without copying payload
     #[arg(long)]
-    pub zero_copy: bool,
+    zero_copy: bool,
 
-    /// Only send, to the bus at a path or to a memif peer of another program (key=value,... as in attach)
+    /// Only send: to the bus at a path, or to another program over memif (key=value,... as in attach)
     #[arg(long, value_name = "BUS|KEYS", conflicts_with_all = ["latency", "sweep", "rounds", "stations"])]
-    pub send_to: Option<String>,
+    send_to: Option<String>,
 
-    /// Only receive, for --seconds from the first frame on
+    /// Only receive: from such a bus or program (VPP, testpmd), for --seconds from the first frame
     #[arg(long, value_name = "BUS|KEYS", conflicts_with_all = ["send_to", "latency", "sweep", "rounds", "stations", "count", "pps"])]
-    pub receive_from: Option<String>,
+    receive_from: Option<String>,
 
-    /// With --send-to or --receive-from: stay on the N-th processor, from 0
+    /// With --send-to or --receive-from: stay on the N-th CPU, counted from 0
     #[arg(long, value_name = "N")]
-    pub cpu: Option<usize>,
+    cpu: Option<usize>,
 
-    /// Print the result as JSON; of a table, every single measurement as it is made, one a line
+    /// Print the result as JSON; with a table, each measurement when it is done, one per line
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 
     /// The body of a process of the measurement
     #[arg(long, hide = true)]
-    pub worker: Option<String>,
+    worker: Option<String>,
 }
 
 /// Runs the verb.
 ///
 /// # Errors
-/// When the figures make no sense, or a process of the measurement fails.
+/// When the arguments do not fit together, or a process of the measurement fails.
 pub(crate) fn run(args: &Args, _context: &Context) -> anyhow::Result<()> {
     if let Some(job) = &args.worker {
         return bench::work(job);
     }
     let plan = plan(args).misuse()?;
     if let Some(end) = end(args).misuse()? {
-        let report = bench::measure_alone(&plan, &end)?;
+        let report = bench::measure_one_sided(&plan, &end)?;
         return if args.json { Ok(output::print_json(&report)?) } else { print(&report) };
     }
     let stop = Shutdown::on_signals().context("cannot handle signals")?;
@@ -149,7 +150,8 @@ pub(crate) fn run(args: &Args, _context: &Context) -> anyhow::Result<()> {
     }
 }
 
-/// Measures every plan so many times. Rounds go over all plans, so that what else the machine does meanwhile hits all alike.
+/// Measures every plan `rounds` times. A round goes over all plans, so that other load on the machine affects
+/// all alike.
 fn measure<R: Row + Serialize>(
     args: &Args,
     plans: &[Plan],
@@ -179,7 +181,7 @@ fn measure<R: Row + Serialize>(
 }
 
 fn plan(args: &Args) -> anyhow::Result<Plan> {
-    let longest = if args.subject == Subject::Memif { 65_535 } else { shmbus::MAX_FRAME };
+    let longest = if args.topology == Topology::Memif { 65_535 } else { shmbus::MAX_FRAME };
     let shortest = if args.latency { MIN_LATENCY_FRAME } else { MIN_FRAME };
     if !(shortest..=longest).contains(&args.frame) {
         bail!("--frame {}: frames have {shortest} to {longest} bytes here", args.frame);
@@ -190,37 +192,37 @@ fn plan(args: &Args) -> anyhow::Result<Plan> {
     if !(2..=256).contains(&args.stations) {
         bail!("--stations {}: there are 2 to 256 stations, the sender included", args.stations);
     }
-    if args.stations != 2 && (args.subject != Subject::Bus || args.latency) {
+    if args.stations != 2 && (args.topology != Topology::Bus || args.latency) {
         bail!("--stations {}: only the rates of 'bench bus' can have more than 2", args.stations);
     }
     let seconds = args.seconds.unwrap_or(if args.sweep || args.rounds.is_some() { 0.5 } else { 3.0 });
     let time = Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero());
-    let Some(time) = time else { bail!("--seconds {seconds}: this is no time to send for") };
+    let Some(time) = time else { bail!("--seconds {seconds}: it takes a time above 0") };
     if args.count == Some(0) || args.pps == Some(0) {
         bail!("--count and --pps are at least 1");
     }
-    if args.taps && (args.subject != Subject::Bus || args.latency) {
+    if args.taps && (args.topology != Topology::Bus || args.latency) {
         bail!("--taps: only the rates of 'bench bus' can have them; taps do not answer");
     }
-    let memif = MemifManner {
+    let memif = MemifOptions {
         sender: args.sender,
         rsize: args.rsize,
         bsize: args.bsize,
         queues: args.queues,
         zero_copy: args.zero_copy,
     };
-    if args.subject != Subject::Memif && memif != sweep::USUAL_MEMIF {
+    if args.topology != Topology::Memif && memif != sweep::DEFAULT_MEMIF {
         bail!("--sender, --rsize, --bsize, --queues and --zero-copy are for 'bench memif'");
     }
     if args.queues > 1 && (args.count.is_some() || args.pps.is_some() || args.latency) {
         bail!("--queues {}: --count, --pps and --latency are for one queue", args.queues);
     }
     let load = Load { frame: args.frame, burst: args.burst, time, count: args.count, pps: args.pps };
-    let manner = Manner { rx_mode: args.rx_mode, taps: args.taps, memif };
-    Ok(Plan { subject: args.subject, load, stations: args.stations, manner })
+    let options = EndOptions { rx_mode: args.rx_mode, taps: args.taps, memif };
+    Ok(Plan { topology: args.topology, load, stations: args.stations, options })
 }
 
-/// The end that is asked for, if it is one alone.
+/// Returns the end of a one-sided measurement, if one is asked for.
 fn end(args: &Args) -> anyhow::Result<Option<End>> {
     let cpu = args.cpu;
     let end = match (&args.send_to, &args.receive_from) {
@@ -228,11 +230,11 @@ fn end(args: &Args) -> anyhow::Result<Option<End>> {
         (None, Some(place)) => Some(End::Receiver { place: place.clone(), cpu }),
         (None, None) => None,
     };
-    if end.is_some() && args.subject == Subject::Adapter {
+    if end.is_some() && args.topology == Topology::Adapter {
         bail!("--send-to and --receive-from: 'bench bus' or 'bench memif' has one end; an adapter has two");
     }
     if end.is_none() && cpu.is_some() {
-        bail!("--cpu is for --send-to and --receive-from: both ends together are spread by themselves");
+        bail!("--cpu is for --send-to and --receive-from: with both ends, each gets its own CPU");
     }
     Ok(end)
 }
@@ -256,7 +258,7 @@ fn print(report: &Report) -> anyhow::Result<()> {
         if let (Some(frames), Some(pps), Some(cpu)) = (frames, pps, cpu) {
             writeln!(
                 out,
-                "  {what:<9} {frames:>12}  {:>8.3} M/s  {:>7.2} Gbit/s  {cpu:>6.2} s of a processor",
+                "  {what:<9} {frames:>12}  {:>8.3} M/s  {:>7.2} Gbit/s  {cpu:>6.2} s of CPU",
                 pps / 1e6,
                 gigabits(pps)
             )?;

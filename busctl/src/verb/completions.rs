@@ -1,4 +1,4 @@
-//! `busctl completions`: what a shell needs to complete command lines.
+//! `busctl completions`: the completion script of a shell.
 
 use std::io::Write as _;
 
@@ -7,25 +7,25 @@ use clap_complete::{Shell, generate};
 
 use crate::output;
 
-/// Print a shell's completions
+/// Print the completion script of a shell
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         source <(busctl completions bash)\n  \
                         busctl completions zsh > ~/.zfunc/_busctl\n  \
                         busctl completions fish > ~/.config/fish/completions/busctl.fish")]
 pub(crate) struct Args {
-    /// Which shell
+    /// The shell
     #[arg(value_name = "SHELL", value_enum)]
-    pub shell: Shell,
+    shell: Shell,
 }
 
-/// Prints them.
+/// Prints the script.
 ///
 /// # Errors
-/// Whatever writing to stdout gives.
+/// When stdout cannot be written to.
 pub(crate) fn run(args: &Args, mut command: Command) -> anyhow::Result<()> {
     let name = command.get_name().to_owned();
-    // Into memory first: a reader that has gone would be a panic in there.
+    // Into memory first: the generator panics when it cannot write.
     let mut script = Vec::new();
     generate(args.shell, &mut command, name, &mut script);
     Ok(output::stdout().write_all(&script)?)

@@ -10,35 +10,35 @@ use crate::misuse::{OrMisuse as _, misuse};
 use crate::output;
 use crate::registry::{InterfaceName, KeyValue, Kind, PortSettings, Record, Settings, Shmif, format_mac};
 
-/// The variable from which a rump kernel's interfaces, too, take their first offload flags.
+/// The variable with the default offload flags; the interfaces of a rump kernel read it, too.
 const CAPENABLE_VARIABLE: &str = "RUMP_SHMIF_CAPENABLE";
 
 /// Make an interface and print its name
 ///
-/// A new interface is down and has no bus. Without a unit it gets the lowest free one. A shmif interface is a station for the verbs
-/// that use it; memif and tap interfaces are run by 'busctl node'. Shmif and memif interfaces have a random MAC address (b2:a0:...).
+/// A new interface is down and has no bus. Without a unit it gets the lowest free one. A shmif interface is a
+/// station for other verbs, such as 'busctl host'; 'busctl node' runs memif and tap interfaces. shmif and
+/// memif interfaces get a random MAC address (b2:a0:...).
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "shmif keys: mac=MAC capenable=FLAGS promisc=on|off media=auto|none. The first offload flags are those in\n\
-                        $RUMP_SHMIF_CAPENABLE, if it is set.\n\
-                        memif keys: role=server|client secret=S rsize=LOG2 bsize=BYTES rx-queues=N tx-queues=N mac=MAC\n  \
-                        rx-mode=adaptive|polling|interrupt name=S reconnect=MS mode=ethernet zero-copy=yes|no learn=on|off\n\
+#[command(after_help = "shmif keys: mac=MAC capenable=FLAGS promisc=on|off media=auto|none\n  \
+                        capenable defaults to $RUMP_SHMIF_CAPENABLE, if that is set\n\
+                        memif keys: role=server|client secret=S rsize=LOG2 bsize=BYTES mac=MAC\n  \
+                        rx-queues=N tx-queues=N rx-mode=adaptive|polling|interrupt name=S\n  \
+                        reconnect=MS mode=ethernet zero-copy=yes|no learn=on|off\n\
                         tap keys: name=S mac=MAC offload=on|off learn=on|off\n\n\
                         Examples:\n  \
                         busctl create\n  \
                         busctl create shmif7\n  \
                         busctl create shmif mac=02:00:00:00:00:01 capenable=tcp4csum,tso4\n  \
                         busctl create memif0/3 role=client\n  \
-                        busctl create tap0 offload=off"
-)]
+                        busctl create tap0 offload=off")]
 pub(crate) struct Args {
     /// shmif or tap, or a name such as shmif0, memif0/1 (on socket 0, with id 1) or tap0; then settings
     #[arg(value_name = "NAME|KEY=VALUE")]
-    pub words: Vec<String>,
+    words: Vec<String>,
 
     /// Print the name as JSON
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 }
 
 /// The keys of `create --json`.
@@ -75,11 +75,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the interface is to be called.
+/// The name of the new interface.
 enum Name {
-    /// As this one, with the lowest free unit.
+    /// The kind of this one, with the lowest free unit.
     Lowest(InterfaceName),
-    /// This.
+    /// This name.
     This(InterfaceName),
 }
 
@@ -94,7 +94,8 @@ fn parse_name(word: &str) -> anyhow::Result<Name> {
     }
 }
 
-/// Addresses are chosen once, so that an interface keeps its own. The kernel chooses that of a TAP.
+/// Returns the settings of a new interface. Its address is chosen here once, so that it stays the same. The
+/// kernel chooses the address of a TAP.
 fn first_settings(name: InterfaceName) -> anyhow::Result<Settings> {
     let mut shmif = Shmif::default();
     Ok(match name.kind() {

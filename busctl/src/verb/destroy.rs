@@ -1,25 +1,24 @@
 //! `busctl destroy`: removes interfaces.
 
 use crate::context::Context;
-use crate::registry::InterfaceName;
-use crate::registry::apply;
+use crate::registry::{InterfaceName, apply};
 
 /// Destroy interfaces
 ///
-/// Their buses stay as they are. A damaged record is removed too. Where a process runs one of them, it lets go within a second:
-/// a node goes on without it; a host, a ping and the like end, and so does 'busctl attach'.
+/// The buses stay as they are. Damaged records are removed, too. A process that runs the interface releases
+/// it within a second: a node continues without it; other verbs, such as host, ping and attach, end.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  busctl destroy shmif0\n  busctl destroy shmif0 memif0/1")]
 pub(crate) struct Args {
     /// The interfaces
     #[arg(value_name = "IFNAME", required = true)]
-    pub interfaces: Vec<InterfaceName>,
+    interfaces: Vec<InterfaceName>,
 }
 
 /// Destroys the interfaces, all or none.
 ///
 /// # Errors
-/// When one does not exist, or a process that runs one does not let go.
+/// When one does not exist, or a process that runs one does not release it.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let registry = context.registry()?;
     let edit = registry.edit()?;
@@ -32,8 +31,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     for &name in &names {
         edit.destroy(name)?;
     }
-    // Whoever is to let go needs the lock to be free.
+    // A runner needs the lock to release the interface.
     drop(edit);
-    let let_go: Vec<_> = names.iter().map(|name| apply::wait_until_let_go(&registry, *name)).collect();
-    let_go.into_iter().collect()
+    let released: Vec<_> = names.iter().map(|name| apply::wait_until_released(&registry, *name)).collect();
+    released.into_iter().collect()
 }

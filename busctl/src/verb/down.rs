@@ -1,18 +1,17 @@
 //! `busctl down`: sets interfaces down.
 
 use crate::context::Context;
-use crate::registry::InterfaceName;
-use crate::registry::apply;
+use crate::registry::{InterfaceName, apply};
 
 /// Set interfaces down
 ///
-/// This records the wish. Where a process runs the interface, it is given a second to follow.
+/// The state is recorded. When a process runs the interface, busctl waits up to 1 s for it to follow.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  busctl down shmif0\n  busctl down shmif0 shmif1")]
 pub(crate) struct Args {
     /// The interfaces
     #[arg(value_name = "IFNAME", required = true)]
-    pub interfaces: Vec<InterfaceName>,
+    interfaces: Vec<InterfaceName>,
 }
 
 /// Sets the interfaces down, all or none.

@@ -18,37 +18,39 @@ use std::time::{Duration, Instant};
 use clap::ValueHint;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use port::BusRemoval;
 use shmbus::{Burst, MAX_SLEEP, WaitError};
 
-use self::files::Turns;
-use self::outputs::Outlets;
+use self::files::Rotation;
+use self::outputs::Outputs;
 use self::progress::Progress;
-use self::source::{Reading, Source, Subject};
+use self::source::{BusReader, OpenBus, Source};
 use crate::bus_argument::BusArgument;
 use crate::context::Context;
 use crate::output::{self, ReaderGone};
 use crate::process::shutdown::Shutdown;
-use port::BusRemoval;
+use crate::quantity;
 
-/// Frames read in one go.
+/// Frames read at once.
 const BURST: usize = 256;
 
-/// How long a bus must be silent before what was kept back is handed on, and the dump sleeps until it is woken. Until then it
-/// looks again and again: to be woken costs the senders time.
+/// How long a bus must be silent before the buffers are flushed and the dump sleeps until it is woken. Until
+/// then it polls: waking a reader costs the senders time.
 const SILENCE: Duration = Duration::from_millis(2);
-/// The pause between two such looks; at a million frames a second the ring holds a hundred times as much.
-const NAP: Duration = Duration::from_micros(100);
+/// The pause between two such polls. At a million frames a second the ring holds a hundred times as much.
+const POLL_PAUSE: Duration = Duration::from_micros(100);
 
 /// Print the frames on buses, or save them as pcap or pcapng
 ///
-/// Begins with the oldest frame that is still on the bus, and stops behind the newest; with -f it goes on with what comes. What
-/// the bus overwrites before it is read is counted and said at the end. It takes no lock and needs only permission to read
-/// the bus, so it also shows what is left on one that nobody runs, and files that cannot be joined: of format version 2, and of
-/// machines of the other byte order.
+/// The dump begins with the oldest frame on the bus and stops behind the newest; with -f it continues with
+/// new frames. What the bus overwrites before it is read is counted and reported at the end. A dump takes no
+/// lock and needs only permission to read the file. So it also shows what is left on a bus without users, and
+/// files that cannot be joined: those of format version 2, and those of machines of the other byte order.
 ///
-/// Of several buses, each one's frames are in order; between them the stamps tell, which are the senders' clocks.
+/// With several buses, the frames of each bus are in order. Across buses compare the timestamps, which the
+/// senders' clocks made.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Logs are asked for before the verb: busctl -v dump.\n\n\
+#[command(after_help = "To see logs, write -v before the verb: busctl -v dump.\n\n\
                         Examples:\n  \
                         busctl dump ./lan.bus\n  \
                         busctl dump shmif0 -fv\n  \
@@ -60,63 +62,59 @@ const NAP: Duration = Duration::from_micros(100);
 pub(crate) struct Args {
     /// An interface, or the path of a bus with a '/' in it
     #[arg(value_name = "BUS", required = true, value_hint = ValueHint::FilePath)]
-    pub buses: Vec<BusArgument>,
+    buses: Vec<BusArgument>,
 
     /// Print the header of the bus only
     #[arg(short = 'H', long, conflicts_with_all = ["write", "follow", "count", "verbose"])]
-    pub header: bool,
+    header: bool,
 
-    /// Also write a capture FILE; - is stdout, and the text then goes to stderr
+    /// Also write a capture to FILE; - is stdout, and then the text goes to stderr
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub write: Option<PathBuf>,
+    write: Option<PathBuf>,
 
-    /// The form of the capture [default: pcapng when FILE ends in .pcapng, else pcap]
+    /// The format of the capture [default: pcapng when FILE ends in .pcapng, else pcap]
     #[arg(long, value_name = "FORMAT", requires = "write")]
-    pub format: Option<CaptureFormat>,
+    format: Option<CaptureFormat>,
 
-    /// Go on in a new FILE when it has more than SIZE million bytes (with k, m or g: so many KiB, MiB or GiB)
-    #[arg(short = 'C', long, value_name = "SIZE", requires = "write", value_parser = parse_size)]
-    pub turn_size: Option<u64>,
+    /// Start a new FILE after SIZE million bytes (with k, m or g: KiB, MiB or GiB)
+    #[arg(short = 'C', long, value_name = "SIZE", requires = "write", value_parser = quantity::capture_size)]
+    turn_size: Option<u64>,
 
-    /// With -C, write over the oldest of COUNT files instead of making more
+    /// With -C, overwrite the oldest of COUNT files instead of adding more
     #[arg(short = 'W', long, value_name = "COUNT", requires = "turn_size",
           value_parser = clap::value_parser!(u32).range(1..))]
-    pub turn_files: Option<u32>,
+    turn_files: Option<u32>,
 
-    /// Go on with what comes, until stopped or until -c
+    /// Follow: continue with new frames until stopped or until -c
     #[arg(short, long)]
-    pub follow: bool,
+    follow: bool,
 
     /// Stop after N frames
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub count: Option<u64>,
+    count: Option<u64>,
 
-    /// Print who speaks to whom in each frame, and about what
+    /// Print a summary of each frame: addresses, protocol, what it is about
     #[arg(short, long)]
-    pub verbose: bool,
+    verbose: bool,
 
-    /// Print no text: only write FILE
+    /// Print no text, only write FILE
     #[arg(short, long, requires = "write", conflicts_with_all = ["verbose", "json"])]
-    pub quiet: bool,
+    quiet: bool,
 
     /// Print JSON: an object for each bus, then one for each frame
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 }
 
 impl Args {
-    fn turns(&self) -> Option<Turns> {
-        self.turn_size.map(|size| Turns { size, files: self.turn_files })
+    fn rotation(&self) -> Option<Rotation> {
+        self.turn_size.map(|size| Rotation { size, files: self.turn_files })
     }
 }
 
-/// Prints and saves the frames.
-///
-/// # Errors
-/// When a BUS is no bus or FILE cannot be made; when nothing can be written any more.
-/// The form of a capture.
+/// The format of a capture.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum CaptureFormat {
+pub(crate) enum CaptureFormat {
     /// One interface, microseconds; every tool reads it
     Pcap,
     /// Any number of interfaces, nanoseconds, comments
@@ -132,96 +130,101 @@ impl From<CaptureFormat> for capture::Format {
     }
 }
 
+/// Prints and saves the frames.
+///
+/// # Errors
+/// When a BUS is no bus or FILE cannot be made; when the output cannot be written.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
-    let open = |bus| Subject::open(bus, args.follow, context);
-    let subjects = args.buses.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
+    let open = |bus| OpenBus::open(bus, args.follow, context);
+    let buses = args.buses.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
     let stop = Shutdown::on_signals()?;
-    let mut outlets = Outlets::open(args, &subjects)?;
-    for (bus, subject) in subjects.iter().enumerate() {
-        outlets.header(bus, &subject.state)?;
+    let mut outputs = Outputs::open(args, &buses)?;
+    for (index, bus) in buses.iter().enumerate() {
+        outputs.header(index, &bus.state)?;
     }
     if args.header {
-        return outlets.finish();
+        return outputs.finish();
     }
-    let alone = subjects.len() == 1;
-    let begin = |subject| Reading::begin(subject, alone, args.follow);
-    let readings = subjects.into_iter().map(begin).collect();
+    let alone = buses.len() == 1;
+    let begin = |bus| BusReader::begin(bus, alone, args.follow);
+    let readers = buses.into_iter().map(begin).collect();
     let left = args.count.unwrap_or(u64::MAX);
     let progress = Progress::new(args);
-    let mut dump = Dump { readings, outlets, stop, progress, left };
+    let mut dump = Dump { readers, outputs, stop, progress, left };
     let done = if args.follow { dump.follow() } else { dump.drain() };
-    // That a capture is not whole is worse than whatever else happened.
+    // An incomplete capture is worse than any other error.
     dump.finish().and(done)
 }
 
 struct Dump {
-    readings: Vec<Reading>,
-    outlets: Outlets,
+    readers: Vec<BusReader>,
+    outputs: Outputs,
     stop: Shutdown,
     progress: Progress,
-    /// Frames to go.
+    /// Frames that are left to dump.
     left: u64,
 }
 
 impl Dump {
-    /// Dumps what comes until it is asked to stop, and then what had come until that moment.
+    /// Dumps new frames until the process is asked to stop, and then those that were sent before that moment.
     fn follow(&mut self) -> anyhow::Result<()> {
         let mut burst = Burst::new(BURST);
-        let mut heard = Instant::now();
+        let mut last_frame = Instant::now();
         while !self.stop.requested() {
-            let news = self.look(&mut burst)?;
-            self.outlets.check()?;
+            let received = self.poll(&mut burst)?;
+            self.outputs.check()?;
             if self.left == 0 {
                 return Ok(());
             }
-            self.progress.show(self.outlets.frames());
-            if news {
-                heard = Instant::now();
-            } else if heard.elapsed() < SILENCE {
-                thread::sleep(NAP);
+            self.progress.show(self.outputs.frames());
+            if received {
+                last_frame = Instant::now();
+            } else if last_frame.elapsed() < SILENCE {
+                thread::sleep(POLL_PAUSE);
             } else {
-                self.outlets.pass_on();
+                self.outputs.flush();
                 self.sleep()?;
             }
         }
-        // Once more: only a reader that was not overtaken is at most a ring behind, which is what the bounds go by.
-        self.look(&mut burst)?;
-        self.readings.iter_mut().for_each(Reading::end_here);
+        // Read once more: the bounds hold only for a reader that is at most a ring behind, which is one that
+        // was not overtaken.
+        self.poll(&mut burst)?;
+        self.readers.iter_mut().for_each(BusReader::stop_here);
         self.drain()
     }
 
-    /// Dumps what lies within the bounds of each bus.
+    /// Dumps each bus up to where it stops.
     fn drain(&mut self) -> anyhow::Result<()> {
         let mut burst = Burst::new(BURST);
         loop {
-            let news = self.look(&mut burst)?;
-            self.outlets.check()?;
-            if self.left == 0 || self.readings.iter().all(|reading| reading.over) {
+            let received = self.poll(&mut burst)?;
+            self.outputs.check()?;
+            if self.left == 0 || self.readers.iter().all(|reader| reader.done) {
                 return Ok(());
             }
-            if !news {
+            if !received {
                 thread::sleep(Duration::from_millis(1));
             }
         }
     }
 
-    /// Dumps a burst of every bus; `false` when there was nothing on any.
-    fn look(&mut self, burst: &mut Burst) -> io::Result<bool> {
-        let mut news = false;
-        for (bus, reading) in self.readings.iter_mut().enumerate().filter(|(_, reading)| !reading.over) {
-            let tap = match &mut reading.source {
+    /// Dumps a burst of every bus; returns `false` when there was nothing on any.
+    fn poll(&mut self, burst: &mut Burst) -> io::Result<bool> {
+        let mut received = false;
+        for (bus, reader) in self.readers.iter_mut().enumerate().filter(|(_, reader)| !reader.done) {
+            let tap = match &mut reader.source {
                 Source::Live(tap) => tap,
-                Source::Left(dump) => {
-                    reading.over = true;
+                Source::Legacy(dump) => {
+                    reader.done = true;
                     for frame in dump.frames() {
                         if self.left == 0 {
                             return Ok(true);
                         }
-                        self.outlets.frame(bus, &frame)?;
+                        self.outputs.frame(bus, &frame)?;
                         self.left -= 1;
                     }
                     if dump.is_corrupt() {
-                        output::warn("behind these frames is something that is no packet");
+                        output::warn("what follows these frames is no packet");
                     }
                     continue;
                 }
@@ -231,51 +234,51 @@ impl Dump {
                 if self.left == 0 {
                     return Ok(true);
                 }
-                self.outlets.frame(bus, &frame)?;
+                self.outputs.frame(bus, &frame)?;
                 self.left -= 1;
-                if reading.bounds.as_mut().is_some_and(|bounds| bounds.reached_by(&frame)) {
-                    reading.over = true;
+                if reader.stop_at.as_mut().is_some_and(|stop_at| stop_at.is_reached_by(&frame)) {
+                    reader.done = true;
                     break;
                 }
             }
-            let missed = reading.missed.look(&tap.stats());
-            if let Some(words) = reading.missed.news() {
-                self.progress.warn(&words);
+            let missed = reader.overruns.update(&tap.stats());
+            if let Some(warning) = reader.overruns.warning() {
+                self.progress.warn(&warning);
             }
             let nothing = missed == 0 && burst.is_empty();
-            if let Some(bounds) = &mut reading.bounds {
-                bounds.passed(missed);
-                reading.over |= nothing && bounds.nothing_more(&tap.bus().state());
+            if let Some(stop_at) = &mut reader.stop_at {
+                stop_at.skip(missed);
+                reader.done |= nothing && stop_at.is_reached_in_silence(&tap.bus().state());
             }
-            news |= !nothing;
+            received |= !nothing;
         }
-        Ok(news)
+        Ok(received)
     }
 
-    /// Sleeps until a frame comes, the process is asked to stop, or nobody reads stdout any more.
+    /// Sleeps until a frame comes, the process is asked to stop, or the reader of stdout is gone.
     fn sleep(&mut self) -> anyhow::Result<()> {
         let mut pause = MAX_SLEEP;
-        for reading in &mut self.readings {
-            let Source::Live(tap) = &mut reading.source else { continue };
-            if let Some(words) = BusRemoval::report_once(tap.bus()) {
-                self.progress.warn(&words);
+        for reader in &mut self.readers {
+            let Source::Live(tap) = &mut reader.source else { continue };
+            if let Some(warning) = BusRemoval::report_once(tap.bus()) {
+                self.progress.warn(&warning);
             }
             pause = match tap.arm() {
                 Ok(true) => Duration::ZERO,
                 Ok(false) => pause,
-                // There are too many watches on this machine: it has to look by itself.
+                // There are too many inotify watches on this machine: poll instead.
                 Err(WaitError::Watch { .. }) => pause.min(Duration::from_millis(1)),
                 Err(error) => return Err(error.into()),
             };
         }
         let stdout = io::stdout();
-        // Asked for nothing, it still tells when its other end is closed.
+        // Polled for no event, it still reports that its other end is closed.
         let mut fds = vec![
             PollFd::new(stdout.as_fd(), PollFlags::empty()),
             PollFd::new(self.stop.as_fd(), PollFlags::POLLIN),
         ];
-        for reading in &self.readings {
-            if let Source::Live(tap) = &reading.source {
+        for reader in &self.readers {
+            if let Source::Live(tap) = &reader.source {
                 fds.extend(tap.poll_fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
             }
         }
@@ -286,38 +289,24 @@ impl Dump {
         if fds[0].revents().is_some_and(|events| events.intersects(PollFlags::POLLERR)) {
             return Err(io::Error::new(io::ErrorKind::BrokenPipe, ReaderGone).into());
         }
-        for reading in &mut self.readings {
-            if let Source::Live(tap) = &mut reading.source {
+        for reader in &mut self.readers {
+            if let Source::Live(tap) = &mut reader.source {
                 tap.disarm();
             }
         }
         Ok(())
     }
 
-    /// Says what was missed, and waits until all is written. Whatever happened: one of the outlets may still be written to.
+    /// Reports what was missed, and waits until all is written. This is right after an error, too: another
+    /// output may still be writable.
     fn finish(mut self) -> anyhow::Result<()> {
         drop(self.progress);
-        for (bus, reading) in self.readings.iter_mut().enumerate() {
-            if let Source::Live(tap) = &reading.source {
-                reading.missed.say_rest(&tap.stats());
-                self.outlets.comment(bus, reading.missed.overtaken());
+        for (bus, reader) in self.readers.iter_mut().enumerate() {
+            if let Source::Live(tap) = &reader.source {
+                reader.overruns.report_rest(&tap.stats());
+                self.outputs.comment(bus, reader.overruns.summary());
             }
         }
-        self.outlets.finish()
+        self.outputs.finish()
     }
-}
-
-/// As `tcpdump`: millions of bytes, unless there is a unit.
-fn parse_size(text: &str) -> Result<u64, String> {
-    let (digits, unit) = match text.char_indices().last() {
-        Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
-        Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
-        Some((at, 'g' | 'G')) => (&text[..at], 1 << 30),
-        _ => (text, 1_000_000),
-    };
-    let size = digits.parse().ok().and_then(|number: u64| number.checked_mul(unit));
-    size.filter(|size| *size > 0).ok_or_else(|| {
-        "it takes a number of million bytes above 0, or one with k, m or g behind it, such as 10 or 512k"
-            .to_owned()
-    })
 }

@@ -10,105 +10,107 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
+use iphost::{ECHO_PORT, HostAddress, Nic, Services, Stack, Transfer, count_up};
 use shmbus::SendError;
 
 use self::commands::Commands;
-use self::task::{Delivery, Errand};
+use self::task::{Task, TcpSourceTask};
 use crate::bus_argument::BusArgument;
 use crate::context::Context;
 use crate::misuse::{misuse, remedy};
+use crate::nic_argument::{HostNic, NicArgument};
 use crate::output;
-use crate::plug::{Plug, Plugged};
 use crate::process::shutdown::Shutdown;
-use iphost::{ECHO_PORT, HostAddress, Nic, Services, Stack, Transfer, count_up};
 
-/// The longest sleep when nothing is due.
-const LONG: Duration = Duration::from_secs(1);
-/// How long a host stays awake after the last frame: falling asleep and being woken takes longer than most answers.
-const LINGER: Duration = Duration::from_micros(50);
-/// How often, at most, the user is told that the bus takes nothing.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+/// The longest sleep while nothing is due.
+const IDLE_SLEEP: Duration = Duration::from_secs(1);
+/// How long a host polls after the last frame: to fall asleep and be woken takes longer than most answers.
+const BUSY_POLL: Duration = Duration::from_micros(50);
+/// How often, at most, the user is warned that frames are lost.
+const LOSS_WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Be a small IP host, until stopped
+/// Run a small IP host, until stopped
 ///
-/// It answers ARP and IPv6 neighbor discovery, ICMP echo, and UDP and TCP echo on port 7. Prints 'ready' when it can be used: on
-/// a bus at once, behind memif when the peer has connected. With an IPv6 address it also has a link-local one.
+/// The host answers ARP and IPv6 neighbor discovery, ICMP echo, and UDP and TCP echo on port 7. It prints
+/// 'ready' when it can be used: on a bus at once, behind memif when the peer has connected. With an IPv6
+/// address it also has a link-local one.
 ///
-/// An interface is run meanwhile, and its record followed; when it is destroyed, the host ends. The host leaves to it the
-/// checksums and the TCP segmentation that its 'capenable' has; without, it does them itself.
+/// When BUS is an interface, this process runs it and follows its record; when the interface is destroyed,
+/// the host ends. The interface does the checksums and the TCP segmentation that its 'capenable' names; the
+/// host does the rest itself.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit code 1: not all of --tcp-source was acknowledged.\n\n\
+#[command(after_help = "Exit code 1: the peer did not acknowledge all bytes of --tcp-source.\n\n\
                         Examples:\n  \
                         busctl host ./lan.bus 10.0.0.1/24\n  \
                         busctl host shmif0 10.0.0.1/24 fd00::1/64\n  \
                         busctl host memif:role=client,id=1,socket=./memif.sock 10.0.0.2/24\n  \
                         busctl host ./lan.bus 10.0.0.1/24 --count 250\n  \
-                        busctl host ./lan.bus 10.0.0.1/24 --tcp-sink 5001 & \
+                        busctl host ./lan.bus 10.0.0.1/24 --tcp-sink 5001 &\n  \
                         busctl host ./lan.bus 10.0.0.2/24 --tcp-source 10.0.0.1:5001 1G")]
 pub(crate) struct Args {
     /// An interface, the path of a bus with a '/' in it, or memif:key=value,... as 'busctl attach' takes it
     #[arg(value_name = "BUS")]
-    pub bus: Plug,
+    bus: NicArgument,
 
-    /// Its addresses, each with the length of its network's prefix
+    /// The addresses of the host, each with its prefix length
     #[arg(value_name = "ADDR/LEN", required = true)]
-    pub addresses: Vec<HostAddress>,
+    addresses: Vec<HostAddress>,
 
-    /// Be N hosts in this process, each a station of its own; their addresses count up from ADDR
+    /// Run N hosts in this process, each as a station; their addresses count up from ADDR
     #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true, value_parser = clap::value_parser!(u32).range(1..=250))]
-    pub count: u32,
+    count: u32,
 
-    /// Take what comes on this TCP port, and print for each connection how much and how fast it was
+    /// Receive on this TCP port, and print bytes and speed of each connection
     #[arg(long, value_name = "PORT")]
-    pub tcp_sink: Option<NonZeroU16>,
+    tcp_sink: Option<NonZeroU16>,
 
-    /// Send BYTES (with K, M or G: times 1,024 and so on) to a TCP port, print how fast it was, and stop
+    /// Send BYTES (such as 64K, 10M or 1G) to a TCP port, print the speed, and stop
     #[arg(long, num_args = 2, value_names = ["ADDR:PORT", "BYTES"], conflicts_with_all = ["count", "commands"])]
-    pub tcp_source: Option<Vec<String>>,
+    tcp_source: Option<Vec<String>>,
 
-    /// Print transfers as JSON, one a line
+    /// Print transfers as JSON, one per line
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 
-    /// Do what stdin says, and stop when it ends
+    /// Read commands from stdin, and stop when it ends
     #[arg(
         long,
         conflicts_with = "count",
-        long_help = "Do what stdin says, a command a line, and stop when it ends: 'ping ADDR [COUNT [SECONDS]]' pings from this \
-                     host and prints the result as JSON, with the keys of 'busctl ping --json' and 'target'; a command that \
-                     cannot be done is answered with the key 'error'"
+        long_help = "Read commands from stdin, one per line, and stop when it ends. 'ping ADDR [COUNT [SECONDS]]' pings from this \
+                     host and prints the result as JSON, with the keys of 'busctl ping --json' and 'target'. A command that \
+                     fails is answered with the key 'error'"
     )]
-    pub commands: bool,
+    commands: bool,
 }
 
-/// Runs the hosts until they are asked to stop, or what they were started for is done.
+/// Runs the hosts until the process is asked to stop, or their task is done.
 ///
 /// # Errors
-/// When the addresses do not go together or the bus cannot be joined; when not all was sent that was to be.
+/// When the addresses do not fit together, the bus cannot be joined, or not all of --tcp-source was sent.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let addresses = count_up(&args.addresses, args.count).map_err(|problem| misuse(anyhow!(problem)))?;
-    let delivery =
-        args.tcp_source.as_deref().map(|words| Delivery::parse(words, &args.addresses)).transpose()?;
+    let tcp_source =
+        args.tcp_source.as_deref().map(|words| TcpSourceTask::parse(words, &args.addresses)).transpose()?;
     check(args)?;
     let stop = Shutdown::on_signals()?;
     let (mut stations, mut links) = (Vec::new(), Vec::new());
     for addresses in &addresses {
-        match args.bus.plug_in(context, true)? {
-            Plugged::Bus(nic) => stations.push(Stack::new(*nic, addresses)),
-            Plugged::Memif(nic) => links.push(Stack::new(*nic, addresses)),
+        match args.bus.open(context, true)? {
+            HostNic::Bus(nic) => stations.push(Stack::new(*nic, addresses)),
+            HostNic::Memif(nic) => links.push(Stack::new(*nic, addresses)),
         }
     }
-    let errand = match delivery {
-        Some(delivery) => Errand::Delivery(delivery),
-        None if args.commands => Errand::Commands(Box::new(Commands::new(&args.addresses))),
-        None => Errand::None,
+    let task = match tcp_source {
+        Some(tcp_source) => Task::TcpSourceTask(tcp_source),
+        None if args.commands => Task::Commands(Box::new(Commands::new(&args.addresses))),
+        None => Task::None,
     };
-    // It is one or the other.
-    if links.is_empty() { serve(stations, errand, args, &stop) } else { serve(links, errand, args, &stop) }
+    // All hosts are on a bus, or all on memif.
+    if links.is_empty() { serve(stations, task, args, &stop) } else { serve(links, task, args, &stop) }
 }
 
 fn check(args: &Args) -> anyhow::Result<()> {
-    if args.count > 1 && !matches!(args.bus, Plug::Bus(BusArgument::Path(_))) {
+    if args.count > 1 && !matches!(args.bus, NicArgument::Bus(BusArgument::Path(_))) {
         let why = "an interface is one station; give the path of its bus instead";
         return Err(misuse(anyhow!("there cannot be {} hosts there: {why}", args.count)));
     }
@@ -118,11 +120,11 @@ fn check(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A host, and what it does for others.
+/// A host and its services.
 struct Host<N> {
     stack: Stack<N>,
     services: Services,
-    /// When it has something to do by itself.
+    /// When the host next has something to do without a frame.
     due: Instant,
 }
 
@@ -132,7 +134,7 @@ impl<N: Nic> Host<N> {
         Self { stack, services, due: Instant::now() }
     }
 
-    /// Does what there is to do.
+    /// Does what is due.
     fn round(&mut self, done: &mut dyn FnMut(Transfer)) -> Result<(), SendError> {
         let Self { stack, services, .. } = self;
         let result = stack.poll(&mut |sockets| services.accept(sockets));
@@ -141,30 +143,26 @@ impl<N: Nic> Host<N> {
     }
 }
 
-fn serve<N: Nic>(
-    stacks: Vec<Stack<N>>,
-    mut errand: Errand,
-    args: &Args,
-    stop: &Shutdown,
-) -> anyhow::Result<()> {
+fn serve<N: Nic>(stacks: Vec<Stack<N>>, mut task: Task, args: &Args, stop: &Shutdown) -> anyhow::Result<()> {
     let mut hosts: Vec<_> = stacks.into_iter().map(|stack| Host::new(stack, args.tcp_sink)).collect();
-    let mut complaints = Complaints::default();
+    let mut loss_warnings = LossWarnings::default();
     let mut transfers = Vec::new();
     let mut ready = false;
     let mut over = false;
     while !over && !stop.requested() {
         for (index, host) in hosts.iter_mut().enumerate() {
-            // The first may have something to do that has nothing to do with the bus.
+            // The first host may have a task that does not depend on the bus.
             if index > 0 && host.due > Instant::now() && !host.stack.poll_rx() {
                 continue;
             }
-            // What the bus does not take is lost, as on any Ethernet; the bus may be free again the next time.
-            complaints.hear(host.round(&mut |transfer| transfers.push(transfer)));
+            // A frame that the bus does not take is lost, as on any Ethernet; the bus may be free the next
+            // time.
+            loss_warnings.report(host.round(&mut |transfer| transfers.push(transfer)));
             if index == 0 {
-                over = errand.step(&mut host.stack)?;
+                over = task.step(&mut host.stack)?;
             }
             if let Err(destroyed) = host.stack.check() {
-                // Somebody has asked for it, as with a signal.
+                // The user asked for it, as with a signal.
                 output::note(&format!("{destroyed}: the host ends"));
                 over = true;
             }
@@ -179,37 +177,37 @@ fn serve<N: Nic>(
             print(&transfer, args.json)?;
         }
         if !over {
-            rest(&mut hosts, &errand, stop)?;
+            rest(&mut hosts, &task, stop)?;
         }
     }
     let Some(first) = hosts.first_mut() else { return Ok(()) };
-    match errand {
-        Errand::Delivery(delivery) => {
-            // The last words.
-            complaints.hear(first.round(&mut |_| {}));
-            let Some((transfer, trouble)) = delivery.result(&mut first.stack) else {
+    match task {
+        Task::TcpSourceTask(tcp_source) => {
+            // Sends what is still queued.
+            loss_warnings.report(first.round(&mut |_| {}));
+            let Some((transfer, trouble)) = tcp_source.result(&mut first.stack) else {
                 bail!("nothing was sent: no memif peer has connected");
             };
             print(&transfer, args.json)?;
             trouble.map_or(Ok(()), |trouble| Err(anyhow!(trouble)))
         }
-        Errand::Commands(_) | Errand::None => Ok(()),
+        Task::Commands(_) | Task::None => Ok(()),
     }
 }
 
-/// Waits until one of the hosts, which are all on one bus, has something to do.
-fn rest<N: Nic>(hosts: &mut [Host<N>], errand: &Errand, stop: &Shutdown) -> anyhow::Result<()> {
-    let due = hosts.iter().map(|host| host.due).chain(errand.due()).min();
-    let pause = due.map_or(LONG, |due| due.saturating_duration_since(Instant::now()));
+/// Waits until one of the hosts has something to do. They are all on one bus.
+fn rest<N: Nic>(hosts: &mut [Host<N>], task: &Task, stop: &Shutdown) -> anyhow::Result<()> {
+    let due = hosts.iter().map(|host| host.due).chain(task.due()).min();
+    let pause = due.map_or(IDLE_SLEEP, |due| due.saturating_duration_since(Instant::now()));
     if pause.is_zero() {
         return Ok(());
     }
-    if hosts.iter().any(|host| host.stack.heard_within(LINGER)) {
-        // Whoever is to answer may be waiting for this core.
+    if hosts.iter().any(|host| host.stack.heard_within(BUSY_POLL)) {
+        // The peer that is to answer may be waiting for this CPU.
         thread::yield_now();
         return Ok(());
     }
-    let input = errand.input();
+    let input = task.input();
     let input = input.as_ref().map(|input| input.as_fd());
     let Some((first, others)) = hosts.split_first_mut() else { return Ok(()) };
     let mut ready = || others.iter_mut().any(|host| host.stack.poll_rx());
@@ -225,17 +223,17 @@ fn print(transfer: &Transfer, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tells the user that the bus takes nothing, but not all the time.
+/// Warns that frames are lost, at most once in [`LOSS_WARNING_INTERVAL`].
 #[derive(Default)]
-struct Complaints {
-    said: Option<Instant>,
+struct LossWarnings {
+    warned_at: Option<Instant>,
 }
 
-impl Complaints {
-    fn hear(&mut self, result: Result<(), SendError>) {
+impl LossWarnings {
+    fn report(&mut self, result: Result<(), SendError>) {
         let Err(error) = result else { return };
-        if self.said.is_none_or(|said| said.elapsed() >= COMPLAINT_INTERVAL) {
-            self.said = Some(Instant::now());
+        if self.warned_at.is_none_or(|warned_at| warned_at.elapsed() >= LOSS_WARNING_INTERVAL) {
+            self.warned_at = Some(Instant::now());
             output::warn(format_args!("frames were lost: {error}{}", remedy(&error)));
         }
     }

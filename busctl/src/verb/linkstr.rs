@@ -7,17 +7,16 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use serde::Serialize;
 
+use crate::bus_argument::NewBus;
 use crate::context::Context;
 use crate::misuse::{OrMisuse as _, misuse};
-use crate::new_bus::NewBus;
-use crate::registry::runner::plugged_in;
 use crate::registry::{InterfaceName, Record, check_linkstr};
 use crate::{output, registry::apply};
 
 /// Plug an interface into a bus, unplug it, or print its bus
 ///
-/// A bus that does not exist is made. An interface must be down to be plugged in or unplugged, and it is unplugged before it
-/// can be plugged into another bus.
+/// A missing bus is made. An interface must be down to be plugged in or unplugged. To move it to another bus,
+/// unplug it first.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         busctl linkstr shmif0 /dev/shm/lan\n  \
@@ -27,28 +26,28 @@ use crate::{output, registry::apply};
 pub(crate) struct Args {
     /// The interface
     #[arg(value_name = "IFNAME")]
-    pub interface: InterfaceName,
+    interface: InterfaceName,
 
-    /// The file that is the bus, or is to be one
+    /// The bus: a file, made when it is missing
     #[arg(value_name = "BUSPATH")]
-    pub bus: Option<OsString>,
+    bus: Option<OsString>,
 
     /// Unplug it
     #[arg(long, conflicts_with = "bus")]
-    pub unset: bool,
+    unset: bool,
 
     /// Print its bus as JSON
     #[arg(long, conflicts_with_all = ["bus", "unset"])]
-    pub json: bool,
+    json: bool,
 
-    /// How the bus is made when there is none
+    /// How a missing bus is made
     #[command(flatten)]
-    pub new_bus: NewBus,
+    new_bus: NewBus,
 }
 
 /// The keys of `linkstr --json`.
 #[derive(Debug, Serialize)]
-struct Plugged {
+struct PluggedIn {
     name: InterfaceName,
     linkstr: String,
 }
@@ -56,8 +55,8 @@ struct Plugged {
 /// Plugs, unplugs, or prints.
 ///
 /// # Errors
-/// When the interface does not exist, is up, or is plugged in already; when the path cannot be a bus; when there is nothing to
-/// print or to unplug.
+/// When the interface does not exist, is up, or is plugged in already; when the path cannot be a bus; when
+/// there is no bus to print or to unplug from.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let registry = context.registry()?;
     let name = args.interface;
@@ -77,15 +76,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     } else if args.unset {
         apply::change(&registry, &[name], |record| {
             refuse_when_up(record)?;
-            plugged_in(record)?;
+            record.bus()?;
             record.linkstr = None;
             Ok(())
         })
     } else {
         let record = registry.load(name)?;
-        let linkstr = plugged_in(&record)?.display().to_string();
+        let linkstr = record.bus()?.display().to_string();
         if args.json {
-            output::print_json(&Plugged { name, linkstr })?;
+            output::print_json(&PluggedIn { name, linkstr })?;
         } else {
             writeln!(output::stdout(), "{linkstr}")?;
         }
@@ -93,7 +92,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     }
 }
 
-/// The path in the form that means the same in every folder. What was typed and what is kept must both be short enough.
+/// Returns the absolute path. What was typed and what is recorded must both be short enough.
 fn checked(typed: &Path) -> anyhow::Result<PathBuf> {
     check_linkstr(typed).misuse()?;
     let absolute = std::path::absolute(typed).misuse()?;

@@ -18,10 +18,12 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Run every memif and tap interface that is up and plugged in, until stopped
 ///
-/// Changes are followed live: create, linkstr, up, down, set and destroy act within a second. What goes wrong with an interface
-/// is shown by 'busctl show' and tried again; the others go on. Prints 'ready' when it can be used.
+/// A node follows changes live: create, linkstr, up, down, set and destroy act within a second. When an
+/// interface fails, 'busctl show' says why, the node tries again, and the other interfaces continue. It
+/// prints 'ready' when it can be used.
 ///
-/// A supervisor such as systemd is told when it is ready, alive and about to end (systemd: `Type=notify`).
+/// The node notifies a supervisor such as systemd when it is ready, alive and about to end (systemd:
+/// Type=notify).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         busctl socket add 1 ./memif.sock && busctl create memif1/0\n  \
@@ -29,34 +31,35 @@ const TICK: Duration = Duration::from_millis(100);
                         busctl node\n  \
                         busctl node --threads 2 --cpus 2-3")]
 pub(crate) struct Args {
-    /// Who serves the interfaces
+    /// The threads that serve the interfaces
     #[command(flatten)]
-    pub threads: Threads,
+    threads: Threads,
 }
 
 /// Runs the interfaces until it is asked to stop.
 ///
 /// # Errors
-/// When the registry cannot be used, or no thread or descriptor is to be had.
+/// When the registry cannot be used, or no thread or descriptor is available.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let stop = Shutdown::on_signals().context("cannot handle signals")?;
     allow_many_descriptors();
-    let mut keeper = Reconciler::start(context.registry()?, args.threads.options())?;
-    let mut supervisor = SdNotify::from_environment();
-    keeper.pass();
+    let mut reconciler = Reconciler::start(context.registry()?, args.threads.options())?;
+    let mut sd_notify = SdNotify::from_environment();
+    reconciler.pass();
     writeln!(output::stdout(), "ready")?;
     output::stdout().flush()?;
-    supervisor.ready();
-    while !stop.wait(keeper.descriptors(), Some(TICK)) {
-        keeper.pass();
-        supervisor.alive(|| keeper.beats());
+    sd_notify.ready();
+    while !stop.wait(reconciler.descriptors(), Some(TICK)) {
+        reconciler.pass();
+        sd_notify.alive(|| reconciler.beats());
     }
-    supervisor.stopping();
-    keeper.close();
+    sd_notify.stopping();
+    reconciler.close();
     Ok(())
 }
 
-/// An interface takes some descriptors, and the usual limit of 1,024 is one for programs that use select(2).
+/// Raises the limit of open files. Each interface takes several descriptors, and the usual limit of 1,024 is
+/// for programs that use select(2).
 fn allow_many_descriptors() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));

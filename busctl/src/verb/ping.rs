@@ -1,4 +1,4 @@
-//! `busctl ping`: asks a host for echoes.
+//! `busctl ping`: sends ICMP echo requests.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::net::IpAddr;
@@ -7,78 +7,81 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
+use iphost::{HostAddress, Nic, PingPlan, Pinger, Reply, Stack, largest_payload};
 
 use crate::context::Context;
 use crate::misuse::misuse;
+use crate::nic_argument::{HostNic, NicArgument};
 use crate::output;
-use crate::plug::{Plug, Plugged};
 use crate::process::shutdown::Shutdown;
-use iphost::{HostAddress, Nic, PingPlan, Pinger, Reply, Stack, largest_payload};
+use crate::quantity;
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How long a reply is waited for awake: falling asleep and being woken would be a good part of the time measured.
-const AWAKE: Duration = Duration::from_micros(200);
+/// How long to poll for a reply: to fall asleep and be woken would be a good part of the measured time.
+const BUSY_POLL: Duration = Duration::from_micros(200);
 
 /// Ping a host on a bus, or behind memif
 ///
-/// Prints a line for each reply and the statistics of ping(8). Times are from the moment a request leaves, so they do not
-/// include asking for the host's Ethernet address. ^C ends it and prints the statistics. With -f there is no line for a
-/// reply: on a terminal a dot for each request, taken away by its reply, shows what is missing.
+/// Prints a line for each reply, and the statistics of ping(8) at the end or on ^C. Times start when a
+/// request leaves, so they do not include the lookup of the host's Ethernet address. With -f replies print no
+/// line: on a terminal each request prints a dot and each reply removes one, so the dots that stay are the
+/// missing replies.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit code 1: no reply came.\n\n\
                         Examples:\n  \
                         busctl ping ./lan.bus 10.0.0.1 --from 10.0.0.2/24 -c 3\n  \
                         busctl ping shmif0 fd00::1 --from fd00::2/64 -i 0.1 -s 1000\n  \
                         busctl ping ./lan.bus 10.0.0.1 --from 10.0.0.2/24 -f -c 10000\n  \
-                        busctl ping memif:role=client,socket=./memif.sock 10.0.0.1 --from 10.0.0.2/24 -c 3 --json")]
+                        busctl ping memif:role=client,socket=./memif.sock 10.0.0.1 \\\n    \
+                        --from 10.0.0.2/24 -c 3 --json")]
 pub(crate) struct Args {
     /// An interface, the path of a bus with a '/' in it, or memif:key=value,... as 'busctl attach' takes it
     #[arg(value_name = "BUS")]
-    pub bus: Plug,
+    bus: NicArgument,
 
-    /// Whom to ping
+    /// The address to ping
     #[arg(value_name = "ADDR")]
-    pub target: IpAddr,
+    target: IpAddr,
 
-    /// Our own address, and the length of our network's prefix
+    /// The address to ping from, with its prefix length
     #[arg(long, value_name = "ADDR/LEN")]
-    pub from: HostAddress,
+    from: HostAddress,
 
     /// Stop after N requests
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub count: Option<u64>,
+    count: Option<u64>,
 
-    /// Seconds between requests [default: 1]; with 0 the next one follows the reply, or after 10 ms
+    /// Seconds between requests [default: 1]; 0 sends the next one after the reply, or after 10 ms
     #[arg(short, long, value_name = "SEC", value_parser = parse_seconds)]
-    pub interval: Option<Duration>,
+    interval: Option<Duration>,
 
-    /// Flood: no line for a reply, and without -i as if with -i 0
+    /// Flood: print no lines for replies; without -i, like -i 0
     #[arg(short, long)]
-    pub flood: bool,
+    flood: bool,
 
-    /// Bytes to send behind the ICMP header; at most 1472 with IPv4, 1452 with IPv6
+    /// Bytes of data in a request; at most 1472 with IPv4, 1452 with IPv6
     #[arg(short, long, value_name = "BYTES", default_value_t = 56)]
-    pub size: usize,
+    size: usize,
 
-    /// Seconds to wait for a reply, and before that for a memif peer
+    /// Seconds to wait for a reply, and at the start for a memif peer
     #[arg(short = 'W', long, value_name = "SEC", default_value = "2", value_parser = parse_seconds)]
-    pub timeout: Duration,
+    timeout: Duration,
 
     /// Print only the result, as JSON
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 }
 
 /// Pings.
 ///
 /// # Errors
-/// When the addresses do not go together, the bus cannot be joined or stays busy, or no reply came.
+/// When the addresses do not fit together, the bus cannot be joined or stays busy, or no reply came.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     check(args)?;
     let stop = Shutdown::on_signals()?;
-    match args.bus.plug_in(context, false)? {
-        Plugged::Bus(nic) => ping(Stack::new(*nic, &[args.from]), args, &stop),
-        Plugged::Memif(nic) => ping(Stack::new(*nic, &[args.from]), args, &stop),
+    match args.bus.open(context, false)? {
+        HostNic::Bus(nic) => ping(Stack::new(*nic, &[args.from]), args, &stop),
+        HostNic::Memif(nic) => ping(Stack::new(*nic, &[args.from]), args, &stop),
     }
 }
 
@@ -100,7 +103,8 @@ fn check(args: &Args) -> anyhow::Result<()> {
     Err(misuse(anyhow!(problem)))
 }
 
-/// Every IPv6 host reaches these, having one itself.
+/// Returns whether the target is link-local. Every IPv6 host reaches such addresses, because it has one
+/// itself.
 fn is_link_local(target: IpAddr) -> bool {
     matches!(target, IpAddr::V6(target) if target.is_unicast_link_local())
 }
@@ -130,11 +134,11 @@ fn ping<N: Nic>(mut stack: Stack<N>, args: &Args, stop: &Shutdown) -> anyhow::Re
     let begin = Instant::now();
     let mut printed = Ok(());
     let mut dots = Dots::new(args);
-    let mut fate = Ok(());
+    let mut closed = Ok(());
     while !stop.requested() {
         stack.poll(&mut |_| {})?;
-        fate = stack.check();
-        if fate.is_err() {
+        closed = stack.check();
+        if closed.is_err() {
             break;
         }
         let done = pinger.step(&mut stack, |reply| {
@@ -149,8 +153,8 @@ fn ping<N: Nic>(mut stack: Stack<N>, args: &Args, stop: &Shutdown) -> anyhow::Re
         if done {
             break;
         }
-        if pinger.last_sent().is_some_and(|sent| sent.elapsed() < AWAKE) {
-            // Whoever is to answer may be waiting for this core.
+        if pinger.last_sent().is_some_and(|sent| sent.elapsed() < BUSY_POLL) {
+            // The peer that is to answer may be waiting for this CPU.
             thread::yield_now();
             continue;
         }
@@ -165,17 +169,17 @@ fn ping<N: Nic>(mut stack: Stack<N>, args: &Args, stop: &Shutdown) -> anyhow::Re
         let summary = if args.flood { statistics.flood_summary(total) } else { statistics.summary(total) };
         writeln!(output::stdout(), "{summary}")?;
     }
-    fate?;
+    closed?;
     if statistics.received() == 0 {
         bail!("no reply from {target}");
     }
     Ok(())
 }
 
-/// What a flood shows on a terminal.
+/// The dots of a flood on a terminal.
 struct Dots {
     terminal: bool,
-    /// Requests that were shown.
+    /// Requests that have a dot.
     shown: u64,
     text: Vec<u8>,
 }
@@ -186,14 +190,14 @@ impl Dots {
         Self { terminal, shown: 0, text: Vec::new() }
     }
 
-    /// Takes one away.
+    /// Removes one dot.
     fn reply(&mut self) {
         self.text.extend_from_slice(b"\x08 \x08");
     }
 
-    /// Shows what has changed, with so many requests sent by now.
+    /// Prints what has changed since the last call; `sent` counts the requests so far.
     fn show(&mut self, sent: u64) -> std::io::Result<()> {
-        // Replies are to requests that were shown before.
+        // Replies belong to requests that were shown before.
         self.text.extend((self.shown..sent).map(|_| b'.'));
         self.shown = sent;
         if self.terminal && !self.text.is_empty() {
@@ -218,9 +222,7 @@ fn print_reply(target: IpAddr, reply: &Reply) -> std::io::Result<()> {
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
-    text.parse()
-        .ok()
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+    quantity::seconds(text)
         .filter(|seconds| *seconds <= Duration::from_hours(24))
         .ok_or_else(|| "it takes a number of seconds from 0 to 86400, such as 1 or 0.5".to_owned())
 }

@@ -14,37 +14,37 @@ use crate::output;
 /// Free a bus whose lock holder is gone
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A lock that one of our stations died with is taken over by the next one, and needs no repair. This is for locks \
-                  that a rump kernel left. While other processes use the bus it is refused.\n\n\
+    after_help = "This is for a lock that a rump kernel left. When another station dies with the lock, the next station takes it over, \
+                  and no repair is needed. While other processes use the bus, repair is refused.\n\n\
                   Examples:\n  busctl repair ./lan.bus"
 )]
 pub(crate) struct Args {
-    /// An interface name, or a path containing a slash
+    /// An interface, or the path of a bus with a '/' in it
     #[arg(value_name = "BUS")]
-    pub bus: BusArgument,
+    bus: BusArgument,
 
-    /// Even while other processes use the bus
+    /// Repair even while other processes use the bus
     #[arg(long)]
-    pub force: bool,
+    force: bool,
 
-    /// Print what was done as JSON
+    /// Print the result as JSON
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 }
 
 /// What was done. The fields are the keys of `--json`.
 #[derive(Debug, Serialize)]
 struct Report {
-    /// Whether anything had to be done.
+    /// Whether anything was wrong.
     repaired: bool,
     what: String,
     /// Packets on the ring, empty ones included.
     packets: u32,
-    /// Processes that could not be looked into.
+    /// Processes whose mappings could not be read.
     unseen: usize,
 }
 
-/// Runs the verb.
+/// Repairs the bus.
 ///
 /// # Errors
 /// When the bus cannot be opened, or other processes use it.
@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let repair = shmbus::repair(&path, args.force).map_err(|error| match error {
         RepairError::Open(error) => error.into(),
         error @ (RepairError::Repairing { .. } | RepairError::Busy { .. }) => error.into(),
-        // A live user of the bus is in the way, or may be.
+        // A live process uses the bus, or may use it.
         error => misuse(anyhow!("{error} (busctl repair --force {})", path.display())),
     })?;
     let report = Report {

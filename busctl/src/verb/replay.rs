@@ -1,7 +1,6 @@
 //! `busctl replay`: puts the frames of a capture on a bus.
 
 mod batch;
-
 mod progress;
 mod source;
 
@@ -10,11 +9,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use capture::Pace;
 use clap::ValueHint;
 use serde::Serialize;
 
 use self::batch::Batch;
-
 use self::progress::Progress;
 use self::source::{Skipped, Source};
 use crate::bus_argument::BusArgument;
@@ -23,13 +22,13 @@ use crate::context::Context;
 use crate::misuse::OrMisuse as _;
 use crate::output;
 use crate::process::shutdown::Shutdown;
-use crate::registry::runner::INTERVAL;
-use capture::Pace;
+use crate::registry::runner::POLL_INTERVAL;
 
 /// Put the frames of a capture on a bus
 ///
-/// FILE is pcap or pcapng. The frames go out in order, as fast as the bus takes them or at the pace of --pps. Frames that the bus
-/// does not carry (over 1,514 bytes, or shorter than an Ethernet header) are passed over and counted.
+/// FILE is pcap or pcapng. The frames are sent in order, as fast as the bus takes them or at the rate of
+/// --pps. Frames that the bus does not carry (over 1,514 bytes, or shorter than an Ethernet header) are
+/// skipped and counted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         busctl replay capture.pcap ./lan.bus\n  \
@@ -38,26 +37,26 @@ use capture::Pace;
 pub(crate) struct Args {
     /// The capture; - is stdin
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub file: PathBuf,
+    file: PathBuf,
 
     /// An interface, or the path of a bus with a '/' in it
     #[arg(value_name = "BUS", value_hint = ValueHint::FilePath)]
-    pub bus: BusArgument,
+    bus: BusArgument,
 
-    /// Frames a second [default: as fast as it goes]
+    /// Send N frames a second [default: as fast as the bus takes them]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub pps: Option<u64>,
+    pps: Option<u64>,
 
-    /// How often to play the file
+    /// Play the file N times
     #[arg(long = "loop", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
-    pub rounds: u64,
+    rounds: u64,
 
     /// Print the result as JSON
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 }
 
-/// Replays it, until its end or until stopped.
+/// Replays FILE until its end or until stopped.
 ///
 /// # Errors
 /// When FILE is no capture or BUS no bus; when the bus stays busy; when FILE is damaged further on.
@@ -65,7 +64,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let about_file = || format!("cannot replay {}", args.file.display());
     let mut source = Source::open(&args.file, args.rounds).with_context(about_file).misuse()?;
     let mut batch = Batch::new();
-    // Before anything is changed: what is no capture shows by its first frame.
+    // Before anything is changed: a file that is no capture fails at its first frame.
     let mut damage = source.fill(&mut batch).with_context(about_file);
     if batch.is_empty() {
         damage = Ok(damage.misuse()?);
@@ -77,10 +76,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let begin = Instant::now();
     let mut pace = args.pps.map(|pps| Pace::new(pps, begin));
     let mut sent = Sent::default();
-    let mut fate = Ok(());
+    let mut destroyed = Ok(());
     while !batch.is_empty() && !stop.requested() {
-        fate = station.follow();
-        if fate.is_err() {
+        destroyed = station.follow();
+        if destroyed.is_err() {
             break;
         }
         let frames = match &mut pace {
@@ -88,8 +87,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
             Some(pace) => match pace.due(Instant::now()) {
                 Ok(due) => &batch.frames()[..due.min(batch.frames().len())],
                 Err(pause) => {
-                    // Whoever changes the interface waits for a second.
-                    let _ = stop.sleep(pause.min(INTERVAL));
+                    // A process that changes the interface waits for 1 s.
+                    let _ = stop.sleep(pause.min(POLL_INTERVAL));
                     continue;
                 }
             },
@@ -112,18 +111,18 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     }
     progress.finish();
     report(args, &sent, source.skipped(), begin.elapsed())?;
-    fate?;
+    destroyed?;
     damage
 }
 
-/// What went onto the bus.
+/// What was sent.
 #[derive(Default)]
 struct Sent {
     frames: u64,
     bytes: u64,
 }
 
-/// `replay --json`.
+/// The keys of `replay --json`.
 #[derive(Serialize)]
 struct Report<'a> {
     frames: u64,

@@ -4,15 +4,16 @@ use anyhow::anyhow;
 
 use crate::context::Context;
 use crate::misuse::{OrMisuse as _, misuse};
-use crate::registry::apply;
-use crate::registry::{InterfaceName, KeyValue};
+use crate::registry::{InterfaceName, KeyValue, apply};
 
 /// Change settings of an interface
 ///
-/// For shmif, at any time: mac=ADDRESS (unicast); capenable=FLAGS, the offload flags, as a number or as names such as
-/// tso4,tcp4csum-tx (all, none); promisc=on|off; media=auto|none, where none takes the link down as if the cable were pulled.
+/// shmif interfaces, at any time: mac=ADDRESS (unicast); capenable=FLAGS, the offload flags, as a number or
+/// as names such as tso4,tcp4csum-tx (all, none); promisc=on|off; media=auto|none, where none takes the link
+/// down as if the cable were pulled.
 ///
-/// For memif and tap, while they are down: the keys that 'busctl create' takes; KEY= with nothing behind it brings the default back.
+/// memif and tap interfaces, while they are down: the keys of 'busctl create'. KEY= with an empty value
+/// restores the default.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         busctl set shmif0 promisc=on\n  \
@@ -22,17 +23,18 @@ use crate::registry::{InterfaceName, KeyValue};
 pub(crate) struct Args {
     /// The interface
     #[arg(value_name = "IFNAME")]
-    pub interface: InterfaceName,
+    interface: InterfaceName,
 
     /// Settings, such as promisc=on
     #[arg(value_name = "KEY=VALUE", required = true)]
-    pub settings: Vec<String>,
+    settings: Vec<String>,
 }
 
 /// Makes the settings, all or none.
 ///
 /// # Errors
-/// When the interface does not exist, a setting is wrong, or the process that runs the interface does not follow.
+/// When the interface does not exist, a setting is wrong, or the process that runs the interface does not
+/// follow.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let settings = KeyValue::parse_all(&args.settings).misuse()?;
     apply::change(&context.registry()?, &[args.interface], |record| {

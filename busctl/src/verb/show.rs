@@ -9,20 +9,22 @@ use serde::Serialize;
 use shmbus::Bus;
 
 use crate::bus_argument::BusArgument;
-use crate::bus_file;
+use crate::bus_view::BusView;
 use crate::context::Context;
 use crate::interface_view::InterfaceView;
 use crate::output;
 use crate::process::shutdown::Shutdown;
+use crate::quantity;
 use crate::rates::{BusMeter, InterfaceMeter, InterfaceRates};
 use crate::registry::{Record, Registry};
 use crate::style::Palette;
 
 /// Show interfaces, or a bus
 ///
-/// Without an argument, all interfaces. The counters are those of the process that runs the interface, at most a tenth of a
-/// second old; when none does, they are the last ones. With -w there are rates, too: of frames, and of their bits (of a bus,
-/// `about` where part was overwritten before it could be counted).
+/// Without an argument, all interfaces. The counters come from the process that runs the interface and are at
+/// most a tenth of a second old; when no process runs it, they are the last ones. With -w there are also
+/// rates, in frames and bits per second. The rate of a bus says 'about' when a part was overwritten before it
+/// could be counted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         busctl show\n  \
@@ -32,18 +34,18 @@ use crate::style::Palette;
 pub(crate) struct Args {
     /// An interface, or the path of a bus with a '/' in it
     #[arg(value_name = "IFNAME|BUSPATH")]
-    pub subject: Option<BusArgument>,
+    subject: Option<BusArgument>,
 
-    /// Show it again every SEC seconds, with rates
+    /// Repeat every SEC seconds, with rates
     #[arg(short = 'w', long = "watch", value_name = "SEC", value_parser = parse_seconds)]
-    pub watch: Option<Duration>,
+    watch: Option<Duration>,
 
-    /// Print JSON: an object, or with -w one per line
+    /// Print JSON: one object, or with -w one per line
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 }
 
-/// Shows it, once or until stopped.
+/// Shows interfaces or a bus, once or until stopped.
 ///
 /// # Errors
 /// When there is no such interface, or the file is not a bus.
@@ -56,7 +58,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     loop {
         show.once()?;
         output::stdout().flush()?;
-        // Not every pause after the one before, or what it takes to show would add up.
+        // Each time counts from the last one, so that the time to print does not add up.
         let now = Instant::now();
         next = (next + pause).max(now);
         if stop.sleep(next.duration_since(now)) {
@@ -81,9 +83,10 @@ impl Show<'_> {
         let json = self.args.json;
         match &self.args.subject {
             Some(BusArgument::Path(path)) => {
-                let seen = bus_file::look(path)?.painted(self.palette);
-                let rates = if self.args.watch.is_some() { Some(self.bus_meter(path)?.look()) } else { None };
-                print(json, &WithRates { seen, rates })?;
+                let view = BusView::read(path)?.with_palette(self.palette);
+                let rates =
+                    if self.args.watch.is_some() { Some(self.bus_meter(path)?.sample()) } else { None };
+                print(json, &WithRates { view, rates })?;
             }
             Some(BusArgument::Interface(name)) => {
                 let registry = self.context.registry()?;
@@ -113,14 +116,14 @@ impl Show<'_> {
         registry: &Registry,
         record: &Record,
     ) -> anyhow::Result<WithRates<InterfaceView, InterfaceRates>> {
-        let seen = InterfaceView::new(registry, record)?.painted(self.palette);
-        let rates = self.args.watch.map(|_| self.interfaces.look(registry, record.name));
-        Ok(WithRates { seen, rates })
+        let view = InterfaceView::new(registry, record)?.with_palette(self.palette);
+        let rates = self.args.watch.map(|_| self.interfaces.sample(registry, record.name));
+        Ok(WithRates { view, rates })
     }
 
-    /// Another one when somebody has made the bus anew.
+    /// Returns the meter of the bus; a new one when the bus was replaced.
     fn bus_meter(&mut self, path: &Path) -> anyhow::Result<&mut BusMeter> {
-        let meter = match self.bus.take().filter(|meter| !meter.is_of_the_past()) {
+        let meter = match self.bus.take().filter(|meter| !meter.is_removed()) {
             Some(meter) => meter,
             None => BusMeter::new(Bus::open_read_only(path)?)?,
         };
@@ -128,23 +131,23 @@ impl Show<'_> {
     }
 }
 
-/// What there is to see, and with -w how much goes through.
+/// A view, and with -w its rates.
 #[derive(Debug, Serialize)]
 struct WithRates<S, R> {
     #[serde(flatten)]
-    seen: S,
+    view: S,
     #[serde(flatten)]
     rates: Option<R>,
 }
 
 impl<S: fmt::Display, R: fmt::Display> fmt::Display for WithRates<S, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.seen.fmt(f)?;
+        self.view.fmt(f)?;
         self.rates.as_ref().map_or(Ok(()), |rates| rates.fmt(f))
     }
 }
 
-/// `show --json` without an argument.
+/// The keys of `show --json` without an argument.
 #[derive(Debug, Serialize)]
 struct Listing {
     interfaces: Vec<WithRates<InterfaceView, InterfaceRates>>,
@@ -156,13 +159,11 @@ fn print<T: Serialize + fmt::Display>(json: bool, view: &T) -> io::Result<()> {
     if json { output::print_json(view) } else { write!(output::stdout(), "{view}") }
 }
 
-/// A pause that ends one day.
+/// The longest time between two prints.
 const LONGEST: Duration = Duration::from_secs(1_000_000);
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
-    text.parse()
-        .ok()
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+    quantity::seconds(text)
         .filter(|pause| !pause.is_zero() && *pause <= LONGEST)
         .ok_or_else(|| "it takes a number of seconds above 0 and up to 1000000, such as 1 or 0.5".to_owned())
 }

@@ -15,9 +15,9 @@ use crate::registry::{InterfaceName, Registry, RegistryError, Socket};
 
 /// Add, remove and list the sockets of memif interfaces
 ///
-/// A memif interface is named by its socket and its id there: memif1/0 is interface 0 on socket 1. Socket 0 is
-/// /run/vpp/memif.sock and fixed. A socket that is in use is neither changed nor removed, and all interfaces on it have one
-/// role.
+/// A memif interface is named by its socket and its id on it: memif1/0 is interface 0 on socket 1. Socket 0
+/// is always /run/vpp/memif.sock. A socket in use cannot be changed or removed, and all interfaces on a
+/// socket have the same role.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         busctl socket add 1 ./memif.sock\n  \
@@ -27,7 +27,7 @@ use crate::registry::{InterfaceName, Registry, RegistryError, Socket};
 pub(crate) struct Args {
     /// What to do
     #[command(subcommand)]
-    pub action: Action,
+    action: Action,
 }
 
 /// What to do with sockets.
@@ -39,7 +39,7 @@ pub(crate) enum Action {
         /// Its number, above 0
         #[arg(value_parser = parse_id)]
         id: u32,
-        /// Where it is: a path, or @ and an abstract name
+        /// Its address: a path, or @ and an abstract name
         path: OsString,
     },
     /// Remove a socket that no interface uses
@@ -49,7 +49,7 @@ pub(crate) enum Action {
         #[arg(value_parser = parse_id)]
         id: u32,
     },
-    /// List the sockets, and who uses them
+    /// List the sockets and the interfaces on them
     #[command(
         after_help = "Examples:\n  busctl socket list\n  busctl socket list --json | jq '.sockets[].path'"
     )]
@@ -60,10 +60,10 @@ pub(crate) enum Action {
     },
 }
 
-/// Does it.
+/// Adds, removes or lists sockets.
 ///
 /// # Errors
-/// When the rules are broken, or a record cannot be read or written.
+/// When a socket is in use or its number taken, or a record cannot be read or written.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let registry = context.registry()?;
     match &args.action {
@@ -77,17 +77,17 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     }
 }
 
-/// A socket and its users. The fields are keys of `socket list --json`.
+/// A socket and its interfaces. The fields are keys of `socket list --json`.
 #[derive(Debug, Serialize)]
 struct SocketView {
     id: u32,
     path: String,
-    /// That of its users, while there are some.
+    /// The role of its interfaces, if there are any.
     role: Option<String>,
     interfaces: Vec<InterfaceName>,
 }
 
-/// `socket list --json`.
+/// The keys of `socket list --json`.
 #[derive(Debug, Serialize)]
 struct Listing {
     sockets: Vec<SocketView>,

@@ -1,19 +1,17 @@
 //! `busctl up`: sets interfaces up.
 
 use crate::context::Context;
-use crate::registry::InterfaceName;
-use crate::registry::apply;
-use crate::registry::runner::plugged_in;
+use crate::registry::{InterfaceName, apply};
 
 /// Set interfaces up
 ///
-/// This records the wish. Where a process runs the interface, it is given a second to follow.
+/// The state is recorded. When a process runs the interface, busctl waits up to 1 s for it to follow.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  busctl up shmif0\n  busctl up shmif0 shmif1")]
 pub(crate) struct Args {
     /// The interfaces, which must be plugged into a bus
     #[arg(value_name = "IFNAME", required = true)]
-    pub interfaces: Vec<InterfaceName>,
+    interfaces: Vec<InterfaceName>,
 }
 
 /// Sets the interfaces up, all or none.
@@ -22,7 +20,7 @@ pub(crate) struct Args {
 /// When one does not exist or has no bus, or the process that runs it does not follow.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     apply::change(&context.registry()?, &args.interfaces, |record| {
-        plugged_in(record)?;
+        record.bus()?;
         record.up = true;
         Ok(())
     })

@@ -1,5 +1,5 @@
-//! The verbs that keep interfaces, as a user meets them: what they print, what they refuse, and that nothing is lost when
-//! many run at once.
+//! The verbs that keep interfaces, as a user meets them: what they print, what they refuse, and that nothing
+//! is lost when many run at once.
 
 mod colours;
 mod conveniences;

@@ -35,7 +35,7 @@ fn ten_that_change_one_interface_lose_nothing() {
         line.parse::<usize>().unwrap()
     };
     let before = revision();
-    // Each sets something that nobody else does, so that every change is one and none may undo another's.
+    // Each process sets a key of its own, so that every change is a real one and none may undo another.
     thread::scope(|scope| {
         for writer in 0..PROCESSES {
             let lab = &lab;
@@ -51,8 +51,9 @@ fn ten_that_change_one_interface_lose_nothing() {
     assert_eq!(lab.json("show --json")["damaged"].as_array().unwrap().len(), 0);
 }
 
-/// A thousand operations on interfaces of all kinds and on sockets, each in a process of its own: some of each writer's own, some on
-/// what all of them share. Everything that was said to be done is there in the end, and nothing else.
+/// A thousand operations on interfaces of all kinds and on sockets, each in a process of its own: some of
+/// each writer's own, some on what all of them share. Everything that was said to be done is there in the
+/// end, and nothing else.
 #[test]
 fn ten_that_do_a_hundred_things_each_tear_nothing() {
     const ROUNDS: usize = 14;
@@ -80,7 +81,7 @@ fn ten_that_do_a_hundred_things_each_tear_nothing() {
                 lab.prints(&format!("create {memif} role=client name=last"));
             });
         }
-        // Whoever looks meanwhile never sees half a record.
+        // A process that reads meanwhile never sees half a record.
         for _ in 0..20 {
             let shown = lab.json("show --json");
             assert_eq!(shown["damaged"], serde_json::json!([]));

@@ -148,7 +148,7 @@ fn it_is_shown_as_vpp_does() {
         "\taddress: 02:00:00:00:00:01\n",
         &format!("\tlinkstr: {}\n", bus.display()),
         "\tadmin down, link down\n",
-        "\trun by: nobody\n",
+        "\trun by: no process\n",
         "\tsocket-id 0 (/run/vpp/memif.sock) id 3 role server mode ethernet\n",
         "\tring-size 1024 buffer-size 2048 rx-mode adaptive\n",
         "\tremote: none\n",
@@ -168,6 +168,6 @@ fn it_is_no_station_for_the_verbs_that_need_one() {
     lab.refuses("host memif0/0 10.0.0.1/24", why);
     lab.refuses("ping memif0/0 10.0.0.1 --from 10.0.0.2/24", why);
     lab.refuses("attach memif0/0 memif:socket=./m.sock", why);
-    // Whoever only looks needs no station.
+    // A process that only reads needs no station.
     lab.prints("dump memif0/0");
 }

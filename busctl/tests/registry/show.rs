@@ -27,7 +27,7 @@ fn an_interface_is_shown_as_ifconfig_does() {
         "\taddress: 02:00:00:00:00:01\n",
         &format!("\tlinkstr: {}\n", bus.display()),
         "\tmedia: auto, link up\n",
-        "\trun by: nobody\n",
+        "\trun by: no process\n",
         "\tinput: 0 packets, 0 bytes, 0 dropped, 0 errors\n",
     ] {
         assert!(text.contains(part), "{part} in {text}");

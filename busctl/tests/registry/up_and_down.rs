@@ -63,6 +63,10 @@ fn a_process_that_does_not_follow_is_named() {
     let me = format!("process {}", std::process::id());
     refused(&mut lab.busctl("down shmif0"), 1, &format!("{me} that runs it has not followed"));
     assert!(!is_up(&lab), "the wish is recorded");
-    refused(&mut lab.busctl("destroy shmif0"), 1, &format!("{me} that ran it has not let go within 1 s"));
+    refused(
+        &mut lab.busctl("destroy shmif0"),
+        1,
+        &format!("{me} that ran it has not released it within 1 s"),
+    );
     lab.refuses("show shmif0", "there is no interface shmif0");
 }

@@ -18,7 +18,7 @@ pub(crate) fn run(command: &mut Command) -> (ExitStatus, String) {
     }
     drop(terminal.slave);
     let mut shown = Vec::new();
-    // A terminal that nobody has open any more ends with an error.
+    // Reading a terminal that no process has open any more ends with an error.
     let _ = File::from(terminal.master).read_to_end(&mut shown);
     (child.wait().unwrap(), String::from_utf8_lossy(&shown).into_owned())
 }

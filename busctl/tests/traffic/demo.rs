@@ -53,7 +53,7 @@ fn left(folder: &Path) -> Vec<String> {
     names(folder).into_iter().filter(|name| !is_capture(name)).collect()
 }
 
-/// Whoever waits for it in their turn, it is the node that is named, and not the one that waited in vain.
+/// The error names the node that failed, and not the process that waited for it in vain.
 #[test]
 fn a_part_that_dies_is_named_and_takes_the_others_with_it() {
     for step in ["starting a node", "starting memif host A", "starting memif host B", "memif host A pings"] {

@@ -65,7 +65,7 @@ fn packets_are_counted_as_shmif_dumpbus_counts_them() {
             bus[at + 4 * index..][..4].copy_from_slice(&word.to_ne_bytes());
         }
     };
-    // Magic, version, generation, first, last, and the lock of somebody who is gone.
+    // Magic, version, generation, first, last, and the lock of a process that is gone.
     put(0, &[0xca11_d054, 3, 0, 0, 1_048_544, 77, 1]);
     // Behind the first, empty packet: one of 5 bytes, an empty one, and one of 14.
     put(32 + 24, &[5, 1, 2]);
@@ -266,7 +266,8 @@ fn a_ring_of_files_has_the_latest_frames() {
         assert!(dump.line().starts_with(&format!("packet {number}, ")));
     }
     assert_eq!(dump.interrupt(), Some(0));
-    // 24 bytes of header, and each frame with 16: the fourth passes 1,024, and so the fifth opens the next file.
+    // 24 bytes of header, and each frame with 16: the fourth passes 1,024, and so the fifth opens the next
+    // file.
     let files = ["ring.pcap0", "ring.pcap1", "ring.pcap2"].map(|name| lab.read_pcap(name));
     assert!(files == [frames[12..16].to_vec(), frames[16..20].to_vec(), frames[20..].to_vec()]);
     assert!(!lab.path("ring.pcap").exists() && !lab.path("ring.pcap3").exists());

@@ -102,7 +102,7 @@ fn a_source_says_how_far_it_came_and_fails() {
     let _echo = lab.ready("host ./lan.bus 10.0.0.1/24");
     let refused = lab.busctl("host ./lan.bus 10.0.0.2/24 --tcp-source 10.0.0.1:5001 1M").assert().code(1);
     refused.stderr("busctl: 10.0.0.1:5001 has refused the connection\n");
-    // An echo whose answers nobody takes stops listening.
+    // An echo whose answers are not read stops receiving.
     let mut source = lab.ready("host ./lan.bus 10.0.0.2/24 --tcp-source 10.0.0.1:7 1G");
     while lab.prints("dump ./lan.bus").lines().count() < 50 {}
     source.signal(nix::sys::signal::Signal::SIGINT);

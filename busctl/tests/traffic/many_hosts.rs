@@ -16,7 +16,7 @@ const HOSTS: u8 = 250;
 const ME: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
 const EVERYBODY: EthernetAddress = EthernetAddress::BROADCAST;
 
-/// Somebody who asks all of them at once, which no stack does.
+/// A station that asks all hosts at once, which no IP stack does.
 struct Asker {
     station: Station,
     burst: Burst,
@@ -107,7 +107,7 @@ fn echo_reply(frame: &[u8]) -> Option<(Ipv4Addr, u16)> {
 fn a_process_can_be_250_hosts_and_each_answers() {
     let lab = Lab::new();
     let hosts = lab.ready("host ./lan.bus 10.0.0.1/24 fd00::1/64 --count 250");
-    // Nobody else is there, and nobody needs more than one of the few inotify instances a user can have.
+    // No other station is there, and no process needs more than one of the few inotify instances of a user.
     let descriptors = format!("/proc/{}/fd", hosts.child.id());
     let instances = std::fs::read_dir(descriptors)
         .unwrap()

@@ -85,7 +85,7 @@ fn what_is_wrong_is_dropped_and_counted_once_that_is_the_interfaces_part() {
     let mac = show()["mac"].as_str().unwrap().to_owned();
     let mac: Vec<u8> = mac.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
     let mut station = Station::join(Bus::open(lab.path("lan.bus")).unwrap(), StationOptions::new()).unwrap();
-    // A datagram to the echo service with a wrong checksum. Nobody answers it in either case.
+    // A datagram to the echo service with a wrong checksum. No host answers it in either case.
     let mut frame = [&mac[..], &station.mac().into_array()].concat();
     frame.extend(b"\x08\0\x45\0\0\x21\0\0\x40\0\x40\x11\x26\xca\x0a\0\0\x02\x0a\0\0\x01");
     frame.extend(b"\x30\x39\0\x07\0\x0d\xba\xadhello");

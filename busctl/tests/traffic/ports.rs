@@ -215,7 +215,7 @@ fn a_port_that_learns_forwards_only_what_its_peer_needs() {
     here.send(&frame(everybody, alice)).unwrap();
     until_heard(&mut learnt, &frame(everybody, alice));
     until_heard(&mut flooded, &frame(everybody, alice));
-    // Alice is known to be here, Carol to nobody.
+    // The switch has learned Alice on this port, and Carol on none.
     here.send_burst([frame(alice, bob), frame(carol, bob)]).unwrap();
     assert_eq!(until_heard(&mut learnt, &frame(carol, bob)), [frame(carol, bob)]);
     assert_eq!(until_heard(&mut flooded, &frame(carol, bob)), [frame(alice, bob), frame(carol, bob)]);

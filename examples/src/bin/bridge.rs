@@ -1,4 +1,4 @@
-//! A memif peer on a bus, by hand: what `busctl attach` does, without its care. Each frame is copied once.
+//! A memif peer on a bus: what `busctl attach` does, without its error handling. Each frame is copied once.
 //!
 //! ```text
 //! cargo run -p examples --bin bridge -- /tmp/lan /tmp/memif.sock
@@ -22,7 +22,7 @@ fn main() -> anyhow::Result<()> {
             println!("connected to {}", link.peer.app_name);
             station.discard_pending();
             while server.ready()?.is_none() {
-                if let Err(error) = turn(&mut link, &mut station) {
+                if let Err(error) = forward(&mut link, &mut station) {
                     println!("{error}");
                 }
             }
@@ -31,8 +31,8 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-/// A burst each way.
-fn turn(link: &mut Link, station: &mut Station) -> anyhow::Result<()> {
+/// Moves a burst each way.
+fn forward(link: &mut Link, station: &mut Station) -> anyhow::Result<()> {
     let packets = link.rx[0].burst(256)?;
     station.send_burst(packets.iter().filter(|packet| (14..=1514).contains(&packet.len())).map(Incoming))?;
     drop(packets);
@@ -43,7 +43,7 @@ fn turn(link: &mut Link, station: &mut Station) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// From the peer's memory onto the ring.
+/// Copies from the peer's memory onto the ring.
 struct Incoming<'a>(Packet<'a>);
 
 impl FrameSource for Incoming<'_> {
@@ -58,7 +58,7 @@ impl FrameSource for Incoming<'_> {
     }
 }
 
-/// From the ring into the peer's memory.
+/// Copies from the ring into the peer's memory.
 struct Outgoing<'a>(TxBurst<'a>);
 
 impl FrameSink for Outgoing<'_> {
@@ -70,7 +70,7 @@ impl FrameSink for Outgoing<'_> {
 
     fn commit(&mut self) {}
 
-    /// Another station wrote over them while they were copied.
+    /// Drops the frames: another station overwrote them while they were copied.
     fn discard(&mut self) {
         self.0.truncate(0);
     }

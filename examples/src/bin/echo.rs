@@ -1,4 +1,4 @@
-//! A memif server that sends every frame back to where it came from: a first peer for a VPP or a testpmd.
+//! A memif server that sends every frame back to its sender: a first peer for VPP or testpmd.
 //!
 //! ```text
 //! cargo run -p examples --bin echo -- /tmp/memif.sock
@@ -15,7 +15,7 @@ fn main() -> anyhow::Result<()> {
     server.add(InterfaceOptions::new(0).name("echo"))?;
     let mut link = None;
     loop {
-        // A program that has more to do polls the server's descriptor with its others instead.
+        // A program with other work polls the descriptor of the server together with its others instead.
         match server.wait(Some(Duration::from_millis(if link.is_some() { 1 } else { 1_000 })))? {
             Some(Event::Connected { link: new, .. }) => {
                 println!("connected to {} ({})", new.peer.name, new.peer.app_name);
@@ -25,17 +25,17 @@ fn main() -> anyhow::Result<()> {
                 println!("{reason}");
                 link = None;
             }
-            Some(Event::Rejected { reason, .. }) => println!("turned somebody away: {reason}"),
+            Some(Event::Rejected { reason, .. }) => println!("turned a peer away: {reason}"),
             _ => {}
         }
         if let Some(link) = &mut link {
-            // A lie of the peer ends the link; the server's next event says so.
+            // A protocol error of the peer ends the link; the next event of the server reports it.
             let _ = echo(link);
         }
     }
 }
 
-/// Sends back what has come, until nothing more does.
+/// Sends frames back until no more are received.
 fn echo(link: &mut Link) -> Result<(), LinkError> {
     let mut frame = [0; 2_048];
     let (rx, tx) = (&mut link.rx[0], &mut link.tx[0]);
@@ -46,7 +46,7 @@ fn echo(link: &mut Link) -> Result<(), LinkError> {
         }
         let mut back = tx.burst()?;
         for packet in &packets {
-            // Copied before it is looked at: until then the peer can change it.
+            // Copied before it is read: until then the peer can change it.
             let len = packet.copy_to(&mut frame);
             if len >= 12 {
                 let (destination, source) = frame[..12].split_at_mut(6);

@@ -1,4 +1,5 @@
-//! A tap on a bus: counts frames and bytes by sender, once a second. It needs only permission to read the file.
+//! A tap on a bus: counts frames and bytes by sender, once a second. It needs only permission to read the
+//! file.
 //!
 //! ```text
 //! cargo run -p examples --bin listener -- /tmp/lan
@@ -29,7 +30,7 @@ fn main() -> anyhow::Result<()> {
         for (sender, (frames, bytes)) in &senders {
             println!("{sender:016x}: {frames} frames/s, {bytes} bytes/s");
         }
-        // The format has no sequence numbers: what a slow reader missed is known in bytes only.
+        // The format has no sequence numbers: what a slow reader missed is known only in bytes.
         println!("{} bytes missed so far", tap.stats().overrun_bytes);
     }
 }

@@ -1,4 +1,4 @@
-//! A station on a bus: says hello once a second and prints what it hears. Start it twice:
+//! A station on a bus: sends a hello once a second and prints what it receives. Start it twice:
 //!
 //! ```text
 //! cargo run -p examples --bin station -- /tmp/lan
@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use shmbus::{Burst, Bus, Station, StationOptions};
 
-/// To everybody; the last two bytes are the type that IEEE set aside for experiments.
+/// Broadcast.
 const TO_ALL: [u8; 6] = [0xff; 6];
+/// The type that IEEE reserves for experiments.
 const EXPERIMENT: [u8; 2] = [0x88, 0xb5];
 
 fn main() -> anyhow::Result<()> {
@@ -26,7 +27,7 @@ fn main() -> anyhow::Result<()> {
             station.send(&hello)?;
             next_hello = Instant::now() + Duration::from_secs(1);
         }
-        // Asleep until somebody sends, or it is time again.
+        // Sleeps until a frame comes, or the next hello is due.
         station.wait(Some(next_hello.saturating_duration_since(Instant::now())))?;
         while station.recv_burst(&mut burst) > 0 {
             for frame in &burst {

@@ -1,23 +1,25 @@
-//! Ports on one bus: that of a path, or that of an interface, which is followed.
+//! Ports on one bus: that of a path, or that of an interface whose record is followed.
 //!
-//! While an interface is down, or its cable is pulled (`media=none`), the ports keep their peers; what comes from those is
-//! dropped, and nothing comes from the bus. On the way back the bus is joined anew, which may be another one by then.
+//! While the interface is down or its cable is pulled (`media=none`), the ports keep their peers. Frames from
+//! the peers are dropped, and none comes from the bus. Afterwards the ports join the bus again, which may be
+//! another one by then.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
+use node::{self, CloseReason, Counters, Event, Node, PortId, PortStats};
+use port::{self, PortOptions, PortSpec};
 use shmbus::{BusOptions, MacAddr6, Station};
 
 use super::Args;
 use crate::bus_argument::BusArgument;
 use crate::context::Context;
+use crate::misuse::trouble;
 use crate::output;
-use crate::registry::runner::{Destroyed, News, RunningInterface, plugged_in};
+use crate::registry::runner::{Destroyed, RecordChange, RunningInterface};
 use crate::registry::{Media, Record};
-use node::{self, CloseReason, Counters, Event, Node, PortId, PortStats};
-use port::{self, PortOptions, PortSpec};
 
 /// See the module.
 pub(super) struct Lan<'a> {
@@ -25,11 +27,11 @@ pub(super) struct Lan<'a> {
     ports: Vec<Attached>,
     specs: &'a [PortSpec],
     options: BusOptions,
-    /// What ports counted that are gone.
-    before: Counters,
-    followed: Option<RunningInterface>,
-    /// None: the ports take part in no bus.
-    place: Option<Place>,
+    /// The counters of ports that are closed.
+    past: Counters,
+    interface: Option<RunningInterface>,
+    /// None while the ports are on no bus.
+    binding: Option<BusBinding>,
 }
 
 /// A port in the node.
@@ -37,15 +39,15 @@ struct Attached {
     id: PortId,
     stats: Arc<PortStats>,
     name: String,
-    /// Its place on the command line.
+    /// Its position on the command line.
     index: usize,
 }
 
-/// Where the ports are: when it is another, their stations have to be, too.
+/// The bus the ports are on, and the address there. When this changes, the ports get new stations.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
+struct BusBinding {
     bus: PathBuf,
-    /// The interface's address, if it is one: the first port is known by it.
+    /// The address of the interface, if there is one; the first port has it.
     mac: Option<MacAddr6>,
 }
 
@@ -55,16 +57,17 @@ impl<'a> Lan<'a> {
     /// # Errors
     /// When a port cannot be opened or the bus cannot be joined; when the interface cannot be used.
     pub(super) fn open(args: &'a Args, context: &Context) -> anyhow::Result<Self> {
-        let (bus, followed) = match &args.bus {
+        let (bus, interface) = match &args.bus {
             BusArgument::Path(path) => (path.clone(), None),
             BusArgument::Interface(name) => {
-                let followed = RunningInterface::claim_station(&context.registry()?, *name)?;
-                (plugged_in(followed.record())?.to_owned(), Some(followed))
+                let interface =
+                    RunningInterface::claim_station(&context.registry()?, *name, output::reporter())?;
+                (interface.record().bus()?.to_owned(), Some(interface))
             }
         };
-        let place = match &followed {
-            Some(followed) => Place::of(followed.record()),
-            None => Some(Place { bus: bus.clone(), mac: None }),
+        let binding = match &interface {
+            Some(interface) => BusBinding::of(interface.record()),
+            None => Some(BusBinding { bus: bus.clone(), mac: None }),
         };
         let options = args.new_bus.options();
         let port_options =
@@ -76,35 +79,35 @@ impl<'a> Lan<'a> {
             ports: Vec::new(),
             specs: &args.ports,
             options,
-            before: Counters::default(),
-            followed,
-            place,
+            past: Counters::default(),
+            interface,
+            binding,
         };
         for (index, port) in ports.into_iter().enumerate() {
             let name = port.name().to_owned();
-            let here = lan.place.clone().unwrap_or(Place { bus: bus.clone(), mac: None });
+            let here = lan.binding.clone().unwrap_or(BusBinding { bus: bus.clone(), mac: None });
             let station = lan.station(&here, index, &name)?;
             let (id, stats) = lan.node.add(port, station);
             lan.ports.push(Attached { id, stats, name, index });
         }
-        if lan.place.is_none() {
+        if lan.binding.is_none() {
             lan.unplug();
         }
         Ok(lan)
     }
 
-    /// A station for a port.
-    fn station(&self, place: &Place, index: usize, name: &str) -> anyhow::Result<Station> {
+    /// Makes a station for a port.
+    fn station(&self, binding: &BusBinding, index: usize, name: &str) -> anyhow::Result<Station> {
         let spec = &self.specs[index];
-        let mac = spec.mac().or(place.mac.filter(|_| index == 0));
-        let bus = self.options.open_or_create(&place.bus)?;
+        let mac = spec.mac().or(binding.mac.filter(|_| index == 0));
+        let bus = self.options.open_or_create(&binding.bus)?;
         Ok(node::station(bus, name, mac)?)
     }
 
     /// Does what is due.
     ///
     /// # Errors
-    /// When it cannot go on: the bus is gone, the interface was destroyed, or the last port has gone.
+    /// When the bus is gone, the interface was destroyed, or the last port is closed.
     pub(super) fn pass(&mut self) -> anyhow::Result<()> {
         while let Some(event) = self.node.next_event() {
             if let Event::Closed { port, reason } = event {
@@ -117,33 +120,33 @@ impl<'a> Lan<'a> {
     fn closed(&mut self, id: PortId, why: &CloseReason) -> anyhow::Result<()> {
         let Some(index) = self.ports.iter().position(|port| port.id == id) else { return Ok(()) };
         let port = self.ports.remove(index);
-        self.before = self.before.plus(port.stats.counters());
+        self.past = self.past.plus(port.stats.counters());
         match why {
             CloseReason::Bus(_) => Err(why.clone().into()),
             CloseReason::Port(_) if self.ports.is_empty() => Err(anyhow!("{}: {why}", port.name)),
             _ => {
-                output::note(&format!("{}: {why}; the others go on without it", port.name));
+                output::note(&format!("{}: {why}; the others continue without it", port.name));
                 Ok(())
             }
         }
     }
 
-    /// Does what the record of the interface says, if it is one.
+    /// Does what the record of the interface says, if BUS is one.
     fn follow(&mut self) -> anyhow::Result<()> {
         let counters = self.counters();
-        let Some(followed) = &mut self.followed else { return Ok(()) };
-        match followed.round(counters) {
-            News::None => {}
-            News::Destroyed => {
-                let destroyed = Destroyed(followed.record().name);
-                self.followed.take().into_iter().for_each(RunningInterface::discard);
+        let Some(interface) = &mut self.interface else { return Ok(()) };
+        match interface.poll(counters) {
+            RecordChange::Unchanged => {}
+            RecordChange::Destroyed => {
+                let destroyed = Destroyed(interface.record().name);
+                self.interface.take().into_iter().for_each(RunningInterface::discard);
                 return Err(destroyed.into());
             }
-            News::Changed => {
-                let record = followed.record().clone();
+            RecordChange::Changed => {
+                let record = interface.record().clone();
                 let done = self.apply_record(&record);
-                if let Some(followed) = &mut self.followed {
-                    followed.did(done);
+                if let Some(interface) = &mut self.interface {
+                    interface.acknowledge(done.err().as_ref().map(trouble));
                 }
             }
         }
@@ -151,46 +154,46 @@ impl<'a> Lan<'a> {
     }
 
     fn apply_record(&mut self, record: &Record) -> anyhow::Result<()> {
-        let place = Place::of(record);
-        if place == self.place {
+        let binding = BusBinding::of(record);
+        if binding == self.binding {
             return Ok(());
         }
-        if self.place.is_some() {
+        if self.binding.is_some() {
             self.unplug();
         }
-        if let Some(place) = place {
-            port::check_loops(self.specs, &place.bus)?;
+        if let Some(binding) = binding {
+            port::check_loops(self.specs, &binding.bus)?;
             let stations: Vec<_> = self
                 .ports
                 .iter()
-                .map(|port| self.station(&place, port.index, &port.name))
+                .map(|port| self.station(&binding, port.index, &port.name))
                 .collect::<Result<_, _>>()?;
             for (port, station) in self.ports.iter().zip(stations) {
                 self.node.plug(port.id, station);
             }
-            self.place = Some(place);
+            self.binding = Some(binding);
         }
         Ok(())
     }
 
     fn unplug(&mut self) {
-        self.place = None;
+        self.binding = None;
         self.ports.iter().for_each(|port| self.node.unplug(port.id));
     }
 
-    /// What went through, as the interface sees it: it receives from the bus.
+    /// Returns the counters as the interface sees them: it receives from the bus.
     fn counters(&self) -> Counters {
-        let all = self.ports.iter().fold(self.before, |sum, port| sum.plus(port.stats.counters()));
+        let all = self.ports.iter().fold(self.past, |sum, port| sum.plus(port.stats.counters()));
         all.from_the_other_side()
     }
 
-    /// Whether there is something to look at now and then.
-    pub(super) fn is_followed(&self) -> bool {
-        self.followed.is_some()
+    /// Returns whether there is a record, which must be polled now and then.
+    pub(super) fn follows_record(&self) -> bool {
+        self.interface.is_some()
     }
 }
 
-/// Readable when there is something to [do](Lan::pass).
+/// Polls readable when there is something to [do](Lan::pass).
 impl AsFd for Lan<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.node.as_fd()
@@ -198,20 +201,20 @@ impl AsFd for Lan<'_> {
 }
 
 impl Drop for Lan<'_> {
-    /// Closes the ports, and leaves the last counters.
+    /// Closes the ports, and publishes the last counters.
     fn drop(&mut self) {
         for port in &self.ports {
             self.node.remove(port.id);
         }
         let counters = self.counters();
-        if let Some(followed) = &mut self.followed {
-            followed.count(counters);
+        if let Some(interface) = &mut self.interface {
+            interface.count(counters);
         }
     }
 }
 
-impl Place {
-    /// Where the ports of an interface are to be.
+impl BusBinding {
+    /// Returns where the record puts the ports; none while the interface is down or has no link.
     fn of(record: &Record) -> Option<Self> {
         let shmif = record.shmif()?;
         let bus = record.linkstr.as_deref().filter(|_| record.up && shmif.media == Media::Auto)?;

@@ -1,29 +1,29 @@
-//! What a table goes over.
+//! The rows of the tables.
 
-use crate::bench::{Load, MemifManner, Plan, RxMode, Sender, Subject};
+use crate::bench::{Load, MemifOptions, Plan, RxMode, Sender, Topology};
 
-/// Memif as most use it.
-pub(super) const USUAL_MEMIF: MemifManner =
-    MemifManner { sender: Sender::Client, rsize: 10, bsize: 2_048, queues: 1, zero_copy: false };
-/// The burst of testpmd, and of many programs after it.
+/// The default options of memif.
+pub(super) const DEFAULT_MEMIF: MemifOptions =
+    MemifOptions { sender: Sender::Client, rsize: 10, bsize: 2_048, queues: 1, zero_copy: false };
+/// The burst of testpmd, and of many other programs.
 const USUAL_BURST: usize = 32;
 
 const FRAMES: [usize; 3] = [64, 512, 1_514];
 const BURSTS: [usize; 3] = [1, 32, 256];
 const STATIONS: [usize; 4] = [2, 4, 16, 64];
 
-/// The rows of a table of rates, for the subject and the time of `base`.
+/// Returns the rows of a table of rates, with the topology and the time of `base`.
 pub(super) fn rates(base: &Plan) -> Vec<Plan> {
     let usual = Plan { load: Load { frame: 64, burst: USUAL_BURST, ..base.load }, ..*base };
-    match base.subject {
-        Subject::Bus => {
+    match base.topology {
+        Topology::Bus => {
             each(&[usual], &STATIONS, |plan, stations| plan.stations = stations)
                 .by(&FRAMES, |plan, frame| plan.load.frame = frame)
                 .by(&BURSTS, |plan, burst| plan.load.burst = burst)
                 .0
         }
-        Subject::Memif => memif(&usual),
-        Subject::Adapter => {
+        Topology::Memif => memif(&usual),
+        Topology::Adapter => {
             each(&[usual], &FRAMES, |plan, frame| plan.load.frame = frame)
                 .by(&BURSTS[1..], |plan, burst| plan.load.burst = burst)
                 .0
@@ -31,30 +31,30 @@ pub(super) fn rates(base: &Plan) -> Vec<Plan> {
     }
 }
 
-/// One thing after the other is changed; all of them together would be thousands.
+/// Changes one parameter at a time: all combinations would be thousands of rows.
 fn memif(usual: &Plan) -> Vec<Plan> {
     let one = &[*usual];
     let senders = [Sender::Client, Sender::Server];
-    let mut rows = each(one, &senders, |plan, sender| plan.manner.memif.sender = sender)
+    let mut rows = each(one, &senders, |plan, sender| plan.options.memif.sender = sender)
         .by(&[64, 256, 512, 1_024, 1_514, 4_096, 9_000], |plan, frame| plan.load.frame = frame)
         .0;
     rows.extend(each(one, &[1, 8, 128, 256], |plan, burst| plan.load.burst = burst).0);
-    rows.extend(each(one, &[8, 9, 11, 12, 13, 14], |plan, rsize| plan.manner.memif.rsize = rsize).0);
+    rows.extend(each(one, &[8, 9, 11, 12, 13, 14], |plan, rsize| plan.options.memif.rsize = rsize).0);
     rows.extend(
-        each(one, &[2], |plan, queues| plan.manner.memif.queues = queues)
+        each(one, &[2], |plan, queues| plan.options.memif.queues = queues)
             .by(&[64, 1_514], |plan, frame| plan.load.frame = frame)
             .0,
     );
     rows.extend(
-        each(one, &senders, |plan, sender| plan.manner.memif.sender = sender)
+        each(one, &senders, |plan, sender| plan.options.memif.sender = sender)
             .by(&[64, 1_514, 9_000], |plan, frame| {
                 plan.load.frame = frame;
-                plan.manner.memif.zero_copy = true;
+                plan.options.memif.zero_copy = true;
             })
             .0,
     );
     let asleep =
-        Plan { manner: crate::bench::Manner { rx_mode: RxMode::Interrupt, ..usual.manner }, ..*usual };
+        Plan { options: crate::bench::EndOptions { rx_mode: RxMode::Interrupt, ..usual.options }, ..*usual };
     rows.extend(
         each(&[asleep], &[None, Some(1_000), Some(100_000)], |plan, pps| {
             plan.load.pps = pps;
@@ -67,12 +67,12 @@ fn memif(usual: &Plan) -> Vec<Plan> {
     rows
 }
 
-/// The rows of a table of latencies.
+/// Returns the rows of a table of latencies.
 pub(super) fn latencies(base: &Plan) -> Vec<Plan> {
     let modes = [RxMode::Polling, RxMode::Interrupt];
-    each(&[*base], &modes, |plan, mode| plan.manner.rx_mode = mode)
+    each(&[*base], &modes, |plan, mode| plan.options.rx_mode = mode)
         .by(&[64, 1_514], |plan, frame| plan.load.frame = frame)
-        // One after the other, and with pauses in which everybody who can falls asleep.
+        // Back to back, and with pauses in which every end that can falls asleep.
         .by(&[None, Some(500)], |plan, pps| plan.load.pps = pps)
         .0
 }
@@ -81,7 +81,7 @@ pub(super) fn latencies(base: &Plan) -> Vec<Plan> {
 struct Rows(Vec<Plan>);
 
 impl Rows {
-    /// Every row once with each value.
+    /// Repeats every row with each value.
     fn by<T: Copy>(self, values: &[T], set: impl Fn(&mut Plan, T)) -> Self {
         each(&self.0, values, set)
     }

@@ -1,30 +1,30 @@
-//! Several measurements as a table: medians, and between what they lie.
+//! Several measurements as a table: medians, with the lowest and the highest value.
 
 use std::io::Write as _;
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::bench::{LatencyReport, Report, RxMode, Sender, Subject};
+use crate::bench::{LatencyReport, Report, RxMode, Sender, Topology};
 use crate::output;
 
-/// A line below the header, and nothing else that is no content.
+/// No borders but a line below the header.
 const STYLE: TableStyle = presets::NOTHING.header_separator(LineStyle::new('─', '─', '─', '─'));
 
-/// What can stand in a table.
+/// A result that can be a row of a table.
 pub(super) trait Row: Sized {
-    /// The columns' names, and how many of them tell what was measured; the others are figures.
+    /// Returns the names of the columns, and how many of the first columns are words; the others are figures.
     fn header(&self) -> (Vec<&'static str>, usize);
-    /// One row, of several measurements of the same.
+    /// Returns the cells of one row, from repeated measurements.
     fn cells(several: &[Self]) -> Vec<String>;
 }
 
 impl Row for Report {
     fn header(&self) -> (Vec<&'static str>, usize) {
         let (mut names, words) = match self.bench {
-            Subject::Bus => (vec!["stations", "frame", "burst"], 0),
-            Subject::Memif => (vec!["sender", "how", "frame", "burst", "ring", "queues"], 2),
-            Subject::Adapter => (vec!["frame", "burst"], 0),
+            Topology::Bus => (vec!["stations", "frame", "burst"], 0),
+            Topology::Memif => (vec!["sender", "how", "frame", "burst", "ring", "queues"], 2),
+            Topology::Adapter => (vec!["frame", "burst"], 0),
         };
         names.extend([
             "sent M/s",
@@ -43,7 +43,7 @@ impl Row for Report {
         let Some(first) = several.first() else { return Vec::new() };
         let of = |value: fn(&Self) -> f64| Spread::of(several.iter().map(value));
         let mut cells = match (first.bench, first.memif) {
-            (Subject::Bus, _) => vec![first.stations.to_string()],
+            (Topology::Bus, _) => vec![first.stations.to_string()],
             (_, Some(memif)) => {
                 let sender = if memif.sender == Sender::Client { "client" } else { "server" };
                 let how = match (memif.zero_copy, first.rx_mode) {
@@ -106,7 +106,7 @@ impl Row for LatencyReport {
     }
 }
 
-/// The middle of some values, and their ends.
+/// The median of values, with the lowest and the highest.
 struct Spread {
     median: f64,
     lowest: f64,
@@ -144,29 +144,29 @@ pub(super) fn print<R: Row>(rows: &[Vec<R>]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A bar on stderr; nothing where that is no terminal, or for one measurement only.
+/// Returns a bar on stderr; hidden where that is no terminal, or for a single measurement.
 pub(super) fn progress(measurements: u64) -> ProgressBar {
     if measurements < 2 {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(measurements);
-    // The template is a constant, and is one.
+    // The template is constant and valid.
     if let Ok(style) = ProgressStyle::with_template("{elapsed} {wide_bar} {pos}/{len}, {eta} to go") {
         bar.set_style(style);
     }
     bar
 }
 
-/// The name of a subject, as it is typed.
-pub(super) fn name(subject: Subject) -> &'static str {
-    match subject {
-        Subject::Bus => "bus",
-        Subject::Memif => "memif",
-        Subject::Adapter => "adapter",
+/// Returns the name of a topology, as it is typed.
+pub(super) fn name(topology: Topology) -> &'static str {
+    match topology {
+        Topology::Bus => "bus",
+        Topology::Memif => "memif",
+        Topology::Adapter => "adapter",
     }
 }
 
-/// What the ends do while they wait.
+/// Returns what idle ends do.
 pub(super) fn mode(mode: RxMode) -> &'static str {
     match mode {
         RxMode::Polling => "polling",

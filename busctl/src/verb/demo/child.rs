@@ -1,4 +1,4 @@
-//! A process of the demo: this program again, with its lines read as they come and its end never forgotten.
+//! A process of the demo: this program again. Its lines are read as they come, and it always ends.
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
@@ -17,7 +17,8 @@ use crate::{output, process::die_with_parent};
 
 /// How long a process may take to end after it was asked to.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
-/// `^C` reaches all processes at once: so long may pass until we know that it was not the fault of the one that has ended.
+/// `^C` reaches all processes at once: how long it may take until this process notices that a child ended
+/// because of it.
 const GRACE: Duration = Duration::from_millis(100);
 
 /// A running process. Dropping it ends it.
@@ -30,8 +31,8 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Starts this program again, in `folder` and with these arguments. The file `bus` goes with the first process that ends,
-    /// and the folder with the last.
+    /// Starts this program again, in `folder` and with these arguments. The first process that ends removes
+    /// the file `bus`, and the last one the folder.
     pub(super) fn start(
         name: &'static str,
         folder: &Path,
@@ -42,8 +43,8 @@ impl Child {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(folder);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        die_with_parent::ask_to_end(&mut command);
-        die_with_parent::ask_to_tidy(&mut command, bus);
+        die_with_parent::end_with_parent(&mut command);
+        die_with_parent::clean_up_afterwards(&mut command, bus);
         let mut process = command.spawn().with_context(|| format!("cannot start the {name}"))?;
         let (sender, lines) = channel();
         let stdout = process.stdout.take();
@@ -51,14 +52,14 @@ impl Child {
         thread::spawn(move || stdout.map(|stdout| pass_lines(stdout, &sender)));
         let stderr = thread::spawn(move || {
             let mut text = String::new();
-            // What can be read of it is better than nothing.
+            // A part of it is better than nothing.
             let _ = stderr.map(|mut stderr| stderr.read_to_string(&mut text));
             text
         });
         Ok(Self { name, process, lines, stderr: Some(stderr), ended: false })
     }
 
-    /// The next line it prints, if it comes within `time`.
+    /// Returns the next line that the process prints, if it comes within `time`.
     pub(super) fn line(&mut self, stop: &Shutdown, time: Duration) -> anyhow::Result<Option<String>> {
         match self.lines.recv_timeout(time) {
             Ok(line) => Ok(Some(line)),
@@ -69,24 +70,24 @@ impl Child {
         }
     }
 
-    /// It lives, and has not said for so long what it was to say. It ends.
-    pub(super) fn gone_silent(&mut self, time: Duration) -> anyhow::Error {
+    /// Ends a process that lives but has printed nothing for `time`.
+    pub(super) fn timed_out(&mut self, time: Duration) -> anyhow::Error {
         self.finish();
-        anyhow!("the {} said nothing for {} s", self.name, time.as_secs())
+        anyhow!("the {} printed nothing for {} s", self.name, time.as_secs())
     }
 
-    /// Tells it something.
-    pub(super) fn tell(&mut self, line: &str, stop: &Shutdown) -> anyhow::Result<()> {
+    /// Writes a line to the stdin of the process.
+    pub(super) fn send_line(&mut self, line: &str, stop: &Shutdown) -> anyhow::Result<()> {
         let stdin = self.process.stdin.as_mut();
-        let told = stdin.map(|stdin| writeln!(stdin, "{line}").and_then(|()| stdin.flush()));
-        match told {
+        let written = stdin.map(|stdin| writeln!(stdin, "{line}").and_then(|()| stdin.flush()));
+        match written {
             Some(Ok(())) => Ok(()),
             _ if stop.sleep(GRACE) => bail!("interrupted"),
             _ => Err(self.died()),
         }
     }
 
-    /// Fails when it has ended, which nobody has asked it to.
+    /// Fails when the process has ended without being asked to.
     pub(super) fn check(&mut self, stop: &Shutdown) -> anyhow::Result<()> {
         match self.process.try_wait() {
             Ok(None) => Ok(()),
@@ -95,7 +96,7 @@ impl Child {
         }
     }
 
-    /// Asks it to end, and waits for that.
+    /// Asks the process to end, and waits for that.
     pub(super) fn end(mut self) -> anyhow::Result<()> {
         match self.finish() {
             Some(status) if status.success() => Ok(()),
@@ -103,16 +104,17 @@ impl Child {
         }
     }
 
-    /// It has ended, or closed its stdout, and was not to.
+    /// Returns the error of a process that has ended, or closed its stdout, too early.
     fn died(&mut self) -> anyhow::Error {
         let status = self.finish();
         let status = status.map_or("it had to be killed".to_owned(), |status| status.to_string());
         anyhow!("the {} has failed: {status}", self.name)
     }
 
-    /// Ends it if it runs, shows what it complained about, and returns how it ended; nothing when it had to be killed.
+    /// Ends the process if it runs, prints its stderr if it failed, and returns its status; none when it had
+    /// to be killed.
     fn finish(&mut self) -> Option<ExitStatus> {
-        // Its reader threads end with it, as nobody else has its pipes.
+        // The reader threads end with the process, because no other process has its pipes.
         self.process.stdin = None;
         let status = self.wait();
         if !std::mem::replace(&mut self.ended, true) && status.is_none_or(|status| !status.success()) {
@@ -127,7 +129,7 @@ impl Child {
             return Some(status);
         }
         if let Ok(pid) = i32::try_from(self.process.id()) {
-            // It was not waited for, so the pid is still its own.
+            // The process was not waited for, so the pid is still its own.
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
         let deadline = Instant::now() + EXIT_TIMEOUT;
@@ -154,7 +156,7 @@ fn pass_lines(stdout: impl Read, sender: &Sender<String>) {
     let mut stdout = BufReader::new(stdout);
     let mut bytes = Vec::new();
     while stdout.read_until(b'\n', &mut bytes).is_ok_and(|count| count > 0) {
-        // When nobody listens any more, it is still to be kept from a full pipe.
+        // Also without a receiver, the pipe must not fill up and block the process.
         let _ = sender.send(String::from_utf8_lossy(&bytes).trim_end().to_owned());
         bytes.clear();
     }

@@ -1,4 +1,4 @@
-//! Who takes part: a recorder, a node, and three hosts. Each is a process of its own.
+//! The processes of the demo: a recorder, a node, and three hosts.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -11,41 +11,42 @@ use super::progress::Progress;
 use super::report::Ping;
 use crate::process::shutdown::Shutdown;
 
-/// The bus's file. Paths are relative to the folder, which so may be as deep as it likes: a socket's path is short.
+/// The file of the bus. Paths are relative to the folder, so that the path of a socket stays short in the
+/// deepest folder.
 pub(super) const BUS: &str = "lan.bus";
 
-/// Who starts when: recorder, node, hosts.
+/// Positions in the order of start: recorder, node, hosts.
 const RECORDER: usize = 0;
 const FIRST_HOST: usize = 2;
 
-/// Processes.
+/// The number of processes.
 pub(super) const SIZE: usize = FIRST_HOST + HOSTS.len();
 
-/// Each host pings each other so often, with so many seconds between.
+/// How often each host pings each other, and the seconds between.
 const PINGS: u64 = 5;
 const INTERVAL: f64 = 0.05;
 
-/// How long a process may take until it can be used, and a ping until it is over.
+/// How long a process may take until it is ready, and a ping until it is over.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
-/// How often it is looked meanwhile whether the others live and the demo was not interrupted.
-const LOOK: Duration = Duration::from_millis(20);
+/// How often, meanwhile, to check that the others live and the demo was not interrupted.
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A host of the demo.
 pub(super) struct Host {
     pub(super) name: &'static str,
-    /// Where it is plugged in.
-    plug: &'static str,
+    /// Its BUS argument.
+    nic: &'static str,
     address: &'static str,
 }
 
 /// The hosts.
 pub(super) const HOSTS: [Host; 3] = [
-    Host { name: "memif host A", plug: "memif:role=client,id=0,socket=memif.sock", address: "10.83.0.1" },
-    Host { name: "memif host B", plug: "memif:role=client,id=1,socket=memif.sock", address: "10.83.0.2" },
-    Host { name: "bus host C", plug: "./lan.bus", address: "10.83.0.3" },
+    Host { name: "memif host A", nic: "memif:role=client,id=0,socket=memif.sock", address: "10.83.0.1" },
+    Host { name: "memif host B", nic: "memif:role=client,id=1,socket=memif.sock", address: "10.83.0.2" },
+    Host { name: "bus host C", nic: "./lan.bus", address: "10.83.0.3" },
 ];
 
-/// Who pings whom.
+/// Returns the pairs of hosts: which one pings which.
 pub(super) fn pairs() -> impl Iterator<Item = (usize, usize)> {
     let hosts = 0..HOSTS.len();
     hosts
@@ -54,62 +55,62 @@ pub(super) fn pairs() -> impl Iterator<Item = (usize, usize)> {
         .filter(|(from, to)| from != to)
 }
 
-/// All processes, in the order in which they started; when this is dropped, they end.
+/// All processes, in the order of their start. Dropping this ends them.
 #[derive(Default)]
-pub(super) struct Cast {
+pub(super) struct Peers {
     children: Vec<Child>,
 }
 
-impl Cast {
-    /// Starts everybody, each when the one before can be used.
-    pub(super) fn enter(
+impl Peers {
+    /// Starts all processes, each when the one before is ready.
+    pub(super) fn start_all(
         folder: &Path,
         pcap: &Path,
         stop: &Shutdown,
         progress: &Progress,
     ) -> anyhow::Result<Self> {
-        let mut cast = Self::default();
+        let mut peers = Self::default();
         let bus = format!("./{BUS}");
         progress.step("starting a recorder on the bus");
         let arguments = ["dump", &bus, "-f", "-w"].map(OsString::from).into_iter().chain([pcap.into()]);
-        cast.start("recorder", folder, arguments)?;
-        // The header of the bus.
-        cast.line(RECORDER, stop)?;
+        peers.spawn("recorder", folder, arguments)?;
+        // The header of the bus: the recorder is ready.
+        peers.line(RECORDER, stop)?;
         progress.step("starting a node with two memif sockets");
         let ports = [0, 1].map(|id| format!("memif:role=server,id={id},socket=memif.sock"));
-        let node = cast.start("node", folder, ["attach", &bus, &ports[0], &ports[1]])?;
-        cast.wait_until_ready(node, stop)?;
+        let node = peers.spawn("node", folder, ["attach", &bus, &ports[0], &ports[1]])?;
+        peers.wait_until_ready(node, stop)?;
         for host in &HOSTS {
             progress.step(&format!("starting {}, {}", host.name, host.address));
             let address = format!("{}/24", host.address);
-            let child = cast.start(host.name, folder, ["host", host.plug, &address, "--commands"])?;
-            cast.wait_until_ready(child, stop)?;
+            let child = peers.spawn(host.name, folder, ["host", host.nic, &address, "--commands"])?;
+            peers.wait_until_ready(child, stop)?;
         }
-        Ok(cast)
+        Ok(peers)
     }
 
     /// Lets one host ping another.
     pub(super) fn ping(&mut self, from: usize, to: usize, stop: &Shutdown) -> anyhow::Result<Ping> {
         let target = HOSTS[to].address;
-        self.children[FIRST_HOST + from].tell(&format!("ping {target} {PINGS} {INTERVAL}"), stop)?;
+        self.children[FIRST_HOST + from].send_line(&format!("ping {target} {PINGS} {INTERVAL}"), stop)?;
         let answer = self.line(FIRST_HOST + from, stop)?;
-        // Without one of the others, what was answered means little.
+        // An answer means little when another process has failed.
         self.check(stop)?;
         let result = serde_json::from_str(&answer)
-            .with_context(|| format!("{} did not ping but said '{answer}'", HOSTS[from].name))?;
+            .with_context(|| format!("{} did not ping but printed '{answer}'", HOSTS[from].name))?;
         Ok(Ping { from: HOSTS[from].name, to: HOSTS[to].name, target: target.to_owned(), result })
     }
 
-    /// Ends everybody, the recorder last, so that it has seen all there was.
-    pub(super) fn leave(mut self) -> anyhow::Result<()> {
+    /// Ends all processes, the recorder last, so that it records every frame.
+    pub(super) fn stop_all(mut self) -> anyhow::Result<()> {
         while let Some(child) = self.children.pop() {
             child.end()?;
         }
         Ok(())
     }
 
-    /// Its place among the others.
-    fn start(
+    /// Starts a process, and returns its index.
+    fn spawn(
         &mut self,
         name: &'static str,
         folder: &Path,
@@ -122,32 +123,33 @@ impl Cast {
     fn wait_until_ready(&mut self, child: usize, stop: &Shutdown) -> anyhow::Result<()> {
         match self.line(child, stop)?.as_str() {
             "ready" => Ok(()),
-            other => bail!("a process of the demo said '{other}' and not that it is ready"),
+            other => bail!("a process of the demo printed '{other}' instead of 'ready'"),
         }
     }
 
-    /// The next line of one of them. It may be waiting for another in its turn, so all of them have to live meanwhile.
+    /// Returns the next line of a process. The process may be waiting for another one, so all of them must
+    /// live meanwhile.
     fn line(&mut self, child: usize, stop: &Shutdown) -> anyhow::Result<String> {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
-            if let Some(line) = self.children[child].line(stop, LOOK)? {
+            if let Some(line) = self.children[child].line(stop, CHECK_INTERVAL)? {
                 return Ok(line);
             }
             self.check(stop)?;
             if Instant::now() >= deadline {
-                return Err(self.children[child].gone_silent(START_TIMEOUT));
+                return Err(self.children[child].timed_out(START_TIMEOUT));
             }
         }
     }
 
-    /// Fails when one of them has ended.
+    /// Fails when a process has ended.
     fn check(&mut self, stop: &Shutdown) -> anyhow::Result<()> {
         self.children.iter_mut().try_for_each(|child| child.check(stop))
     }
 }
 
-impl Drop for Cast {
-    /// The same when something went wrong.
+impl Drop for Peers {
+    /// Ends all processes after an error.
     fn drop(&mut self) {
         while self.children.pop().is_some() {}
     }

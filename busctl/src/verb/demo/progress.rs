@@ -1,4 +1,4 @@
-//! What the demo is doing: a bar on a terminal, else a line for each step.
+//! Progress of the demo: a bar on a terminal, else a line for each step.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -10,14 +10,14 @@ pub(super) struct Progress(ProgressBar);
 impl Progress {
     pub(super) fn new(steps: usize) -> Self {
         let bar = ProgressBar::new(steps as u64);
-        // The template is a constant, and is one.
+        // The template is constant and valid.
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}") {
             bar.set_style(style);
         }
         Self(bar)
     }
 
-    /// The next step begins.
+    /// Shows that the next step begins.
     pub(super) fn step(&self, what: &str) {
         if self.0.is_hidden() {
             output::note(&format!("demo: {what}"));
@@ -33,7 +33,7 @@ impl Progress {
 }
 
 impl Drop for Progress {
-    /// An error is not to be printed into the bar.
+    /// Clears the bar, so that no error is printed into it.
     fn drop(&mut self) {
         self.finish();
     }

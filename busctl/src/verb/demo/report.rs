@@ -1,4 +1,4 @@
-//! What came of the demo: who reached whom, what went over the bus, and where it can be seen again.
+//! The result of the demo: which host reached which, what went over the bus, and the file with it.
 
 use std::fs::File;
 use std::io::{BufReader, Write as _};
@@ -6,26 +6,26 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use capture::CaptureReader;
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle, presets};
 use serde::Serialize;
 use tempfile::TempPath;
 
-use crate::bus_file::BusView;
+use crate::bus_view::BusView;
 use crate::misuse::OrMisuse as _;
 use crate::output;
-use capture::CaptureReader;
 
-/// A line below the header, and nothing else that is no content.
+/// No borders but a line below the header.
 const STYLE: TableStyle = presets::NOTHING.header_separator(LineStyle::new('─', '─', '─', '─'));
 
 /// Bytes of a pcap without frames.
 const EMPTY_PCAP: u64 = 24;
 
-/// The pcap file, which goes with this unless it is kept.
+/// The pcap file, removed when this is dropped unless it is kept.
 pub(super) struct Recording(TempPath);
 
 impl Recording {
-    /// A new, empty file where temporary files go.
+    /// Makes an empty temporary file.
     pub(super) fn new() -> anyhow::Result<Self> {
         let file = tempfile::Builder::new()
             .prefix("busctl-demo-")
@@ -40,7 +40,7 @@ impl Recording {
         &self.0
     }
 
-    /// Keeps it, if there is anything in it.
+    /// Keeps the file, if there is a frame in it.
     pub(super) fn keep(self) -> anyhow::Result<Option<PathBuf>> {
         let size = std::fs::metadata(&self.0).map_or(0, |found| found.len());
         if size <= EMPTY_PCAP {
@@ -144,7 +144,7 @@ impl Report {
     }
 }
 
-/// Frames in a capture, and their bytes.
+/// Returns the number of frames in a capture, and of their bytes.
 fn count(pcap: &Path) -> anyhow::Result<(u64, u64)> {
     let about = || format!("cannot read {}", pcap.display());
     let mut reader =

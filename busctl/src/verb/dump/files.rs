@@ -1,4 +1,4 @@
-//! The files of a capture: one, or several that take turns, numbered as `tcpdump` does it.
+//! The files of a capture: one, or several in rotation, numbered as `tcpdump` does it.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -11,18 +11,18 @@ use anyhow::{Context as _, anyhow};
 use super::write_behind::Sink;
 use crate::misuse::misuse;
 
-/// How captures are spread over files.
+/// How a capture is spread over files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Turns {
-    /// A file that has more bytes than this is followed by the next.
+pub(super) struct Rotation {
+    /// Size in bytes after which the next file begins.
     pub(super) size: u64,
-    /// How many files there are at most: the one after the last is the first again.
+    /// How many files there are at most: after the last one, the first is overwritten.
     pub(super) files: Option<u32>,
 }
 
-impl Turns {
-    /// The name of file number `number`: `FILE`, `FILE1`, `FILE2`, or with a ring of ten `FILE0` to `FILE9`, with as many
-    /// digits as the last one needs.
+impl Rotation {
+    /// Returns the name of file number `number`: `FILE`, `FILE1`, `FILE2`, or with a ring of ten `FILE0` to
+    /// `FILE9`, with as many digits as the last one needs.
     fn name(self, base: &Path, number: u32) -> PathBuf {
         let digits = match self.files.unwrap_or(1) - 1 {
             0 => 0,
@@ -41,14 +41,14 @@ impl Turns {
     }
 }
 
-/// The file that is written, and those before and after it.
+/// The file that is being written, and where the next one goes.
 pub(super) struct Files {
     base: PathBuf,
-    turns: Option<Turns>,
+    rotation: Option<Rotation>,
     number: u32,
     path: PathBuf,
     file: File,
-    /// Device and inode of every bus, none of which must be written over.
+    /// Device and inode of every bus, none of which must be overwritten.
     buses: Vec<(u64, u64)>,
 }
 
@@ -56,24 +56,24 @@ impl Files {
     /// Makes the first file, or empties it.
     ///
     /// # Errors
-    /// When that cannot be done, and when it is one of `buses`.
-    pub(super) fn create(base: &Path, turns: Option<Turns>, buses: &[&Path]) -> anyhow::Result<Self> {
-        let path = turns.map_or_else(|| base.to_owned(), |turns| turns.name(base, 0));
+    /// When the file cannot be made, or is one of `buses`.
+    pub(super) fn create(base: &Path, rotation: Option<Rotation>, buses: &[&Path]) -> anyhow::Result<Self> {
+        let path = rotation.map_or_else(|| base.to_owned(), |rotation| rotation.name(base, 0));
         let buses: Vec<_> = buses.iter().filter_map(|bus| identity(bus)).collect();
         let file = create(&path, &buses)?;
-        Ok(Self { base: base.to_owned(), turns, number: 0, path, file, buses })
+        Ok(Self { base: base.to_owned(), rotation, number: 0, path, file, buses })
     }
 }
 
 impl Sink for Files {
-    fn put(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+    fn write_chunk(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         self.file.write_all(bytes).with_context(|| cannot_write(&self.path))
     }
 
-    fn turn(&mut self) -> anyhow::Result<()> {
-        if let Some(turns) = self.turns {
-            self.number = turns.after(self.number);
-            self.path = turns.name(&self.base, self.number);
+    fn rotate(&mut self) -> anyhow::Result<()> {
+        if let Some(rotation) = self.rotation {
+            self.number = rotation.after(self.number);
+            self.path = rotation.name(&self.base, self.number);
             self.file = create(&self.path, &self.buses)?;
         }
         Ok(())
@@ -88,7 +88,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
-/// Makes the file, or empties it, but not when it is a bus: whoever has that mapped would die of it.
+/// Makes the file, or empties it. A bus is refused: emptying it would kill every process that has it mapped.
 fn create(file: &Path, buses: &[(u64, u64)]) -> anyhow::Result<File> {
     if identity(file).is_some_and(|found| buses.contains(&found)) {
         return Err(misuse(anyhow!("{}: it is the bus itself", cannot_write(file))));
@@ -107,8 +107,8 @@ mod tests {
     #[test]
     fn files_are_numbered_as_tcpdump_does_it() {
         let names = |files, numbers: &[u32]| -> Vec<String> {
-            let turns = Turns { size: 1, files };
-            numbers.iter().map(|number| turns.name("f".as_ref(), *number).display().to_string()).collect()
+            let rotation = Rotation { size: 1, files };
+            numbers.iter().map(|number| rotation.name("f".as_ref(), *number).display().to_string()).collect()
         };
         assert_eq!(names(None, &[0, 1, 10]), ["f", "f1", "f10"]);
         assert_eq!(names(Some(1), &[0]), ["f"]);
@@ -118,9 +118,9 @@ mod tests {
 
     #[test]
     fn a_ring_goes_round() {
-        let turns = |files| Turns { size: 1, files };
-        assert_eq!((turns(None).after(0), turns(None).after(7)), (1, 8));
-        assert_eq!((turns(Some(3)).after(1), turns(Some(3)).after(2)), (2, 0));
-        assert_eq!(turns(Some(1)).after(0), 0);
+        let rotation = |files| Rotation { size: 1, files };
+        assert_eq!((rotation(None).after(0), rotation(None).after(7)), (1, 8));
+        assert_eq!((rotation(Some(3)).after(1), rotation(Some(3)).after(2)), (2, 0));
+        assert_eq!(rotation(Some(1)).after(0), 0);
     }
 }

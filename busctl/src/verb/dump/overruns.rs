@@ -1,4 +1,5 @@
-//! What a dump did not see, said while it goes on and at the end: a capture with holes must not look whole.
+//! What a dump did not read before the bus overwrote it. It is reported during the dump and at the end: a
+//! capture with holes must not look whole.
 
 use std::time::{Duration, Instant};
 
@@ -6,56 +7,55 @@ use shmbus::Stats;
 
 use crate::output;
 
-/// How often, at most, it is said while the dump goes on.
+/// How often, at most, overruns are reported during a dump.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Keeps account of overruns.
-pub(super) struct Missed {
-    /// What to call the bus.
+/// Counts the overruns of one bus, and what was reported of them.
+pub(super) struct Overruns {
+    /// The name of the bus for people.
     bus: String,
-    overruns: u64,
+    count: u64,
     bytes: u64,
-    /// Overruns that were spoken of.
-    said: u64,
-    said_at: Option<Instant>,
+    /// Overruns that were reported.
+    reported: u64,
+    reported_at: Option<Instant>,
 }
 
-impl Missed {
+impl Overruns {
     pub(super) fn new(bus: String) -> Self {
-        Self { bus, overruns: 0, bytes: 0, said: 0, said_at: None }
+        Self { bus, count: 0, bytes: 0, reported: 0, reported_at: None }
     }
 
-    /// Bytes of the ring that were missed since the last look.
-    pub(super) fn look(&mut self, stats: &Stats) -> u64 {
+    /// Takes the tap's counters, and returns how many bytes of the ring were missed since the last call.
+    pub(super) fn update(&mut self, stats: &Stats) -> u64 {
         let missed = stats.overrun_bytes - self.bytes;
-        (self.overruns, self.bytes) = (stats.overruns, stats.overrun_bytes);
+        (self.count, self.bytes) = (stats.overruns, stats.overrun_bytes);
         missed
     }
 
-    /// What there is to be said, if it is new and was not just said.
-    pub(super) fn news(&mut self) -> Option<String> {
-        if self.said_at.is_some_and(|at| at.elapsed() < INTERVAL) { None } else { self.say() }
+    /// Returns a warning about new overruns, at most once a second.
+    pub(super) fn warning(&mut self) -> Option<String> {
+        if self.reported_at.is_some_and(|at| at.elapsed() < INTERVAL) { None } else { self.unreported() }
     }
 
-    /// What is still to be said.
-    fn say(&mut self) -> Option<String> {
-        if self.overruns == self.said {
+    fn unreported(&mut self) -> Option<String> {
+        if self.count == self.reported {
             return None;
         }
-        (self.said, self.said_at) = (self.overruns, Some(Instant::now()));
-        self.overtaken().map(|overtaken| format!("{} was faster than this dump: {overtaken}", self.bus))
+        (self.reported, self.reported_at) = (self.count, Some(Instant::now()));
+        self.summary().map(|summary| format!("{} was faster than this dump: {summary}", self.bus))
     }
 
-    /// How often and by how much the bus was faster; nothing when it was not.
-    pub(super) fn overtaken(&self) -> Option<String> {
-        let Self { overruns, bytes, .. } = self;
-        (*overruns > 0).then(|| format!("overtaken {overruns} times, {bytes} bytes of the ring missed"))
+    /// Returns how often and by how much the bus was faster; none when it was not.
+    pub(super) fn summary(&self) -> Option<String> {
+        let Self { count, bytes, .. } = self;
+        (*count > 0).then(|| format!("overtaken {count} times, {bytes} bytes of the ring missed"))
     }
 
-    /// Says at the end what is still to be said.
-    pub(super) fn say_rest(&mut self, stats: &Stats) {
-        self.look(stats);
-        self.say().iter().for_each(output::warn);
+    /// Reports at the end what was not reported before.
+    pub(super) fn report_rest(&mut self, stats: &Stats) {
+        self.update(stats);
+        self.unreported().iter().for_each(output::warn);
         if stats.corrupt > 0 {
             output::warn(format_args!("{} times something on {} was no packet", stats.corrupt, self.bus));
         }

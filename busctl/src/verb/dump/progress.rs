@@ -1,4 +1,4 @@
-//! How a long dump gets on, where somebody looks at a terminal and the frames themselves are not shown there.
+//! Progress of a long dump, on a terminal that does not show the frames themselves.
 
 use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
@@ -9,10 +9,10 @@ use super::Args;
 use super::outputs::is_stdout;
 use crate::output;
 
-/// How often it is looked after.
+/// How often the line is redrawn.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// A line on stderr; nothing where that is no terminal.
+/// A line on stderr; hidden where that is no terminal.
 pub(super) struct Progress {
     bar: ProgressBar,
     began: Instant,
@@ -28,7 +28,7 @@ impl Progress {
         };
         let bar =
             if text_on_terminal || !args.follow { ProgressBar::hidden() } else { ProgressBar::no_length() };
-        // The template is a constant, and is one.
+        // The template is constant and valid.
         if let Ok(style) = ProgressStyle::with_template("{elapsed} {spinner} {msg}") {
             bar.set_style(style);
         }
@@ -36,7 +36,7 @@ impl Progress {
         Self { bar, began: now, next: now }
     }
 
-    /// So many frames were dumped so far.
+    /// Shows how many frames were dumped so far.
     pub(super) fn show(&mut self, frames: u64) {
         if self.bar.is_hidden() {
             return;
@@ -50,7 +50,7 @@ impl Progress {
         }
     }
 
-    /// Says something without spoiling the line.
+    /// Prints a warning above the line.
     pub(super) fn warn(&self, message: &str) {
         self.bar.suspend(|| output::warn(message));
     }

@@ -1,36 +1,37 @@
-//! A bus that is dumped.
+//! The buses that are dumped.
 
 use std::path::{Path, PathBuf};
 
 use shmbus::{Bus, BusState, LegacyDump, MAX_FRAME, Tap};
 
-use super::overruns::Missed;
-use super::stop_at::Bounds;
+use super::overruns::Overruns;
+use super::stop_at::StopAt;
 use crate::bus_argument::BusArgument;
 use crate::context::Context;
 
-/// A bus, opened for reading.
-pub(super) struct Subject {
-    /// What the user calls it.
+/// A bus, opened to be read.
+pub(super) struct OpenBus {
+    /// The name by which the user gave it.
     pub(super) name: String,
     pub(super) path: PathBuf,
-    /// The bus as it was when the dump began.
+    /// The state of the bus when the dump began.
     pub(super) state: BusState,
     /// Bytes of the longest frame there can be.
     pub(super) longest: u32,
     pub(super) source: Source,
 }
 
-/// Where its frames come from.
+/// Where the frames of a bus come from.
 pub(super) enum Source {
-    /// A bus that others may use.
+    /// A bus in use.
     Live(Box<Tap>),
-    /// A file that can be dumped and not joined: of an older version, or of another kind of machine. Nothing comes any more.
-    Left(LegacyDump),
+    /// A file that can be dumped but not joined, because of its version or byte order. No frame is added any
+    /// more.
+    Legacy(LegacyDump),
 }
 
-impl Subject {
-    /// Opens it; `follow`ing is for those that live.
+impl OpenBus {
+    /// Opens the bus. Only a live bus can be `follow`ed.
     pub(super) fn open(bus: &BusArgument, follow: bool, context: &Context) -> anyhow::Result<Self> {
         let (name, path) = match bus {
             BusArgument::Path(path) => (path.display().to_string(), path.clone()),
@@ -38,9 +39,9 @@ impl Subject {
         };
         match Bus::open_read_only(&path) {
             Err(refusal) if refusal.can_be_dumped() && follow => {
-                Err(anyhow::Error::new(refusal).context("cannot go on with what comes (-f)"))
+                Err(anyhow::Error::new(refusal).context("cannot follow the bus (-f)"))
             }
-            Err(refusal) if refusal.can_be_dumped() => Self::left(name, &path),
+            Err(refusal) if refusal.can_be_dumped() => Self::open_legacy(name, &path),
             Err(refusal) => Err(refusal.into()),
             Ok(bus) => {
                 let state = bus.state();
@@ -51,36 +52,36 @@ impl Subject {
         }
     }
 
-    fn left(name: String, path: &Path) -> anyhow::Result<Self> {
+    fn open_legacy(name: String, path: &Path) -> anyhow::Result<Self> {
         let dump = LegacyDump::open(path)?;
         let longest = u32::try_from(MAX_FRAME).unwrap_or(u32::MAX);
-        Ok(Self { name, path: path.to_owned(), state: dump.state(), longest, source: Source::Left(dump) })
+        Ok(Self { name, path: path.to_owned(), state: dump.state(), longest, source: Source::Legacy(dump) })
     }
 }
 
 /// A bus that is being read.
-pub(super) struct Reading {
+pub(super) struct BusReader {
     pub(super) source: Source,
-    pub(super) missed: Missed,
-    /// Where to end; nowhere while following.
-    pub(super) bounds: Option<Bounds>,
-    /// Its end was reached.
-    pub(super) over: bool,
+    pub(super) overruns: Overruns,
+    /// Where to stop; none while following.
+    pub(super) stop_at: Option<StopAt>,
+    /// Whether the end was reached.
+    pub(super) done: bool,
 }
 
-impl Reading {
-    /// Begins; `alone` when it is the only one. Without `follow` it ends with what is there now.
-    pub(super) fn begin(subject: Subject, alone: bool, follow: bool) -> Self {
-        let bounds = (!follow).then(|| Bounds::of(&subject.state));
-        let bus = if alone { "the bus".to_owned() } else { subject.name };
-        let missed = Missed::new(bus);
-        Self { source: subject.source, missed, bounds, over: false }
+impl BusReader {
+    /// Begins to read `bus`, which is `alone` when it is the only one. Without `follow`, reading stops at
+    /// what is newest now.
+    pub(super) fn begin(bus: OpenBus, alone: bool, follow: bool) -> Self {
+        let stop_at = (!follow).then(|| StopAt::of(&bus.state));
+        let name = if alone { "the bus".to_owned() } else { bus.name };
+        Self { source: bus.source, overruns: Overruns::new(name), stop_at, done: false }
     }
 
-    /// From now on, what is there at this moment is all that is wanted.
-    pub(super) fn end_here(&mut self) {
+    /// Stops at what is newest now.
+    pub(super) fn stop_here(&mut self) {
         if let Source::Live(tap) = &self.source {
-            self.bounds = Some(Bounds::of(&tap.bus().state()));
+            self.stop_at = Some(StopAt::of(&tap.bus().state()));
         }
     }
 }

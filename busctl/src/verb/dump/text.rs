@@ -1,36 +1,36 @@
-//! The frames as text: in `shmif_dumpbus`'s form, with a summary of what they are about, or as JSON.
+//! Frames as text: in the format of `shmif_dumpbus`, with a summary of each frame, or as JSON.
 
 use std::io::{self, Write};
 
+use capture::Summary;
 use serde::Serialize;
 use shmbus::{BusState, Frame};
 
 use crate::style::Palette;
-use capture::Summary;
 
-/// Which form.
+/// The format of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum TextFormat {
     /// As `shmif_dumpbus`.
     Plain,
-    /// A line a frame for people.
+    /// A line for each frame, with a summary.
     Summary,
-    /// An object a frame.
+    /// A JSON object for each frame.
     Json { summary: bool },
 }
 
-/// Writes about the frames of buses.
-pub(super) struct Text<W> {
-    form: Form,
-    /// What to call each bus, where there are several.
+/// Writes the headers and frames of buses as text.
+pub(super) struct TextWriter<W> {
+    form: TextFormat,
+    /// The name of each bus, printed where there are several.
     names: Vec<String>,
     palette: Palette,
     file: W,
 }
 
-impl<W: Write> Text<W> {
-    /// `names` are those of the buses, in their order.
-    pub(super) fn new(form: Form, names: Vec<String>, palette: Palette, file: W) -> Self {
+impl<W: Write> TextWriter<W> {
+    /// Writes to `file` about the buses with these `names`.
+    pub(super) fn new(form: TextFormat, names: Vec<String>, palette: Palette, file: W) -> Self {
         Self { form, names, palette, file }
     }
 
@@ -38,9 +38,9 @@ impl<W: Write> Text<W> {
         &mut self.file
     }
 
-    /// What the bus says of itself.
+    /// Writes the header of a bus.
     pub(super) fn header(&mut self, bus: usize, state: &BusState) -> io::Result<()> {
-        if let Form::Json { .. } = self.form {
+        if let TextFormat::Json { .. } = self.form {
             let header = Header {
                 bus: &self.names[bus],
                 version: state.version,
@@ -64,12 +64,12 @@ impl<W: Write> Text<W> {
         )
     }
 
-    /// Frame number `number` of the bus.
+    /// Writes frame number `number` of a bus.
     pub(super) fn frame(&mut self, bus: usize, number: u64, frame: &Frame<'_>) -> io::Result<()> {
         let info = frame.info;
         let Palette { name, faint, .. } = self.palette;
         match self.form {
-            Form::Json { summary } => {
+            TextFormat::Json { summary } => {
                 let line = Line {
                     bus: &self.names[bus],
                     packet: number,
@@ -83,7 +83,7 @@ impl<W: Write> Text<W> {
                 };
                 json(&mut self.file, &line)
             }
-            Form::Summary => {
+            TextFormat::Summary => {
                 self.name(bus)?;
                 writeln!(
                     self.file,
@@ -94,7 +94,7 @@ impl<W: Write> Text<W> {
                     frame.bytes.len()
                 )
             }
-            Form::Plain => {
+            TextFormat::Plain => {
                 self.name(bus)?;
                 writeln!(
                     self.file,

@@ -1,8 +1,9 @@
-//! Writing behind the dump's back.
+//! Writes files and pipes in a thread of their own.
 //!
-//! The bus does not wait for who reads it: at a million frames a second a megabyte of ring holds some ten milliseconds. A disk
-//! pauses for longer than that, so files and pipes are written by a thread of their own, and what it has not written yet waits
-//! in memory. When that is used up the dump waits, and what the bus overwrites meanwhile is counted as missed.
+//! The bus does not wait for its readers: at a million frames a second a ring of 1 MiB holds some ten
+//! milliseconds. A disk pauses for longer than that. So a thread writes, and what it has not written yet
+//! waits in memory. When that memory is used up the dump waits, and what the bus overwrites meanwhile is
+//! counted as missed.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
@@ -10,91 +11,91 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::Context as _;
 
-/// Bytes handed over at once.
+/// Bytes passed to the thread at once.
 const CHUNK: usize = 1 << 20;
-/// Chunks that may wait: half a second of a million small frames a second.
+/// Chunks that may wait: half a second at a million small frames a second.
 const WAITING: usize = 64;
 
-/// Where bytes end up.
+/// Where the bytes go.
 pub(super) trait Sink: Send + 'static {
-    /// Writes all of them, and keeps none back.
-    fn put(&mut self, bytes: &[u8]) -> anyhow::Result<()>;
+    /// Writes all bytes, without a buffer of its own.
+    fn write_chunk(&mut self, bytes: &[u8]) -> anyhow::Result<()>;
 
-    /// What follows belongs into the next file.
-    fn turn(&mut self) -> anyhow::Result<()>;
+    /// Begins the next file.
+    fn rotate(&mut self) -> anyhow::Result<()>;
 }
 
-enum Order {
-    Put(Vec<u8>),
-    Turn,
+enum Command {
+    Write(Vec<u8>),
+    Rotate,
 }
 
-/// A writer that never waits for its sink as long as there is memory to spare, and never fails: what went wrong is told by
-/// [`check`](Self::check).
-pub(super) struct Behind {
+/// A writer that waits for its sink only when [`WAITING`] chunks are in memory, and never fails:
+/// [`check`](Self::check) returns the errors of the sink.
+pub(super) struct WriteBehind {
     chunk: Vec<u8>,
-    /// Bytes written since the file's beginning.
+    /// Bytes written to this file.
     in_file: u64,
-    orders: Option<SyncSender<Order>>,
-    /// Chunks that were written, to be used again.
+    commands: Option<SyncSender<Command>>,
+    /// Written chunks, to be reused.
     written: Receiver<Vec<u8>>,
     thread: Option<JoinHandle<anyhow::Result<()>>>,
 }
 
-impl Behind {
+impl WriteBehind {
     pub(super) fn new(mut sink: impl Sink) -> anyhow::Result<Self> {
-        let (orders, to_do) = sync_channel(WAITING);
+        let (commands, received) = sync_channel(WAITING);
         let (done, written) = channel();
         let work = move || {
-            for order in to_do {
-                match order {
-                    Order::Put(mut chunk) => {
-                        sink.put(&chunk)?;
+            for command in received {
+                match command {
+                    Command::Write(mut chunk) => {
+                        sink.write_chunk(&chunk)?;
                         chunk.clear();
-                        // At the end nobody wants it back.
+                        // At the end the dump needs no chunk any more.
                         let _ = done.send(chunk);
                     }
-                    Order::Turn => sink.turn()?,
+                    Command::Rotate => sink.rotate()?,
                 }
             }
             Ok(())
         };
         let thread = thread::Builder::new().name("writer".to_owned()).spawn(work);
         let thread = Some(thread.context("cannot start a thread")?);
-        Ok(Self { chunk: Vec::with_capacity(CHUNK), in_file: 0, orders: Some(orders), written, thread })
+        Ok(Self { chunk: Vec::with_capacity(CHUNK), in_file: 0, commands: Some(commands), written, thread })
     }
 
-    /// Hands on what was kept back for the sake of larger writes.
-    pub(super) fn pass_on(&mut self) {
+    /// Passes the bytes of an incomplete chunk to the thread.
+    pub(super) fn flush_chunk(&mut self) {
         if !self.chunk.is_empty() {
             let next = self.written.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK));
             let chunk = std::mem::replace(&mut self.chunk, next);
-            self.order(Order::Put(chunk));
+            self.send(Command::Write(chunk));
         }
     }
 
-    /// What is written from now on belongs into the next file.
-    pub(super) fn turn(&mut self) {
-        self.pass_on();
+    /// Begins the next file with what is written from now on.
+    pub(super) fn rotate(&mut self) {
+        self.flush_chunk();
         self.in_file = 0;
-        self.order(Order::Turn);
+        self.send(Command::Rotate);
     }
 
-    /// Bytes written since the file's beginning.
+    /// Returns the number of bytes written to this file.
     pub(super) fn in_file(&self) -> u64 {
         self.in_file
     }
 
-    fn order(&mut self, order: Order) {
-        if let Some(orders) = &self.orders
-            && orders.send(order).is_err()
+    fn send(&mut self, command: Command) {
+        if let Some(commands) = &self.commands
+            && commands.send(command).is_err()
         {
-            // The thread has given up, and `check` will say why.
-            self.orders = None;
+            // The thread has failed; `check` returns why.
+            self.commands = None;
         }
     }
 
-    /// Whether all is well so far.
+    /// Fails when the sink has failed.
     pub(super) fn check(&mut self) -> anyhow::Result<()> {
         match self.thread.take_if(|thread| thread.is_finished()) {
             None => Ok(()),
@@ -104,8 +105,8 @@ impl Behind {
 
     /// Waits until everything is written.
     pub(super) fn finish(&mut self) -> anyhow::Result<()> {
-        self.pass_on();
-        self.orders = None;
+        self.flush_chunk();
+        self.commands = None;
         self.thread.take().map_or(Ok(()), join)
     }
 }
@@ -114,7 +115,7 @@ fn join(thread: JoinHandle<anyhow::Result<()>>) -> anyhow::Result<()> {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-impl Write for Behind {
+impl Write for WriteBehind {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_all(bytes).map(|()| bytes.len())
@@ -123,7 +124,7 @@ impl Write for Behind {
     #[inline]
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.chunk.len() + bytes.len() > CHUNK {
-            self.pass_on();
+            self.flush_chunk();
         }
         self.chunk.extend_from_slice(bytes);
         self.in_file += bytes.len() as u64;
@@ -131,7 +132,7 @@ impl Write for Behind {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.pass_on();
+        self.flush_chunk();
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! What a host is told to do on stdin: commands, a line each, answered by a line of JSON each.
+//! Commands on stdin, one per line; the answer to each is a line of JSON.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead as _};
@@ -6,25 +6,25 @@ use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
+use iphost::{HostAddress, Nic, PingPlan, Pinger, Report, Stack};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
-use crate::output;
-use iphost::{HostAddress, Nic, PingPlan, Pinger, Report, Stack};
+use crate::{output, quantity};
 
 /// Requests of a ping, unless the command says how many.
 const COUNT: u64 = 3;
 const INTERVAL: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(2);
 const SIZE: usize = 56;
-/// Bytes of a line that is not a command of ours any more.
+/// Longest line in bytes; more is cut off.
 const LONGEST_LINE: usize = 4096;
 
-/// The commands that are to be done, and the one that is being done.
+/// The commands that wait, and the one that runs.
 pub(super) struct Commands {
     addresses: Vec<HostAddress>,
     ended: bool,
-    /// What was read of a line.
+    /// The beginning of a line that is not complete.
     partial: Vec<u8>,
     lines: VecDeque<String>,
     current: Option<(IpAddr, Pinger)>,
@@ -38,7 +38,7 @@ struct Pinged {
     report: Report,
 }
 
-/// The answer to what could not be done.
+/// The answer to a command that failed.
 #[derive(Serialize)]
 struct Failed<'a> {
     command: &'a str,
@@ -56,17 +56,18 @@ impl Commands {
         }
     }
 
-    /// What to poll for more.
+    /// Returns stdin, until it has ended.
     pub(super) fn input(&self) -> Option<io::Stdin> {
         (!self.ended).then(io::stdin)
     }
 
-    /// When the command that is being done has something to do.
+    /// Returns when the running command next has something to do.
     pub(super) fn due(&self) -> Option<Instant> {
         self.current.as_ref().map(|(_, pinger)| pinger.due())
     }
 
-    /// Does what is due, after a round of the stack; `true` when stdin has ended and all is done.
+    /// Does what is due after a round of the stack. Returns `true` when stdin has ended and all commands are
+    /// done.
     pub(super) fn step<N: Nic>(&mut self, stack: &mut Stack<N>) -> io::Result<bool> {
         self.read()?;
         if let Some((target, mut pinger)) = self.current.take() {
@@ -92,11 +93,11 @@ impl Commands {
         Ok(self.ended && self.current.is_none())
     }
 
-    /// Takes the lines that are there.
+    /// Reads the lines that are available.
     fn read(&mut self) -> io::Result<()> {
         while !self.ended && is_readable()? {
             let mut stdin = io::stdin().lock();
-            // All that is buffered is taken, so that the descriptor tells whether there is more.
+            // The buffer is emptied, so that the descriptor shows whether there is more.
             let bytes = stdin.fill_buf()?;
             let count = bytes.len();
             self.ended = count == 0;
@@ -106,7 +107,7 @@ impl Commands {
                 let line: Vec<u8> = self.partial.drain(..=end).collect();
                 self.lines.push_back(String::from_utf8_lossy(&line).trim().to_owned());
             }
-            // Nobody who means well sends this much without an end.
+            // No honest command is this long.
             self.partial.truncate(LONGEST_LINE);
         }
         Ok(())
@@ -123,7 +124,7 @@ fn is_readable() -> io::Result<bool> {
     }
 }
 
-/// `ping ADDR [COUNT [SECONDS]]`
+/// Reads `ping ADDR [COUNT [SECONDS]]`.
 fn parse(line: &str, addresses: &[HostAddress]) -> Result<PingPlan, String> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let (target, options) = match words[..] {
@@ -147,10 +148,7 @@ fn parse(line: &str, addresses: &[HostAddress]) -> Result<PingPlan, String> {
     };
     let interval = match options.get(1) {
         None => INTERVAL,
-        Some(seconds) => seconds
-            .parse()
-            .ok()
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        Some(seconds) => quantity::seconds(seconds)
             .filter(|interval| *interval <= Duration::from_hours(24))
             .ok_or_else(|| format!("'{seconds}' is not a number of seconds"))?,
     };

@@ -1,59 +1,59 @@
-//! What a host was started for, beside being there for others.
+//! What a host does beside its services.
 
 use std::io::Stdin;
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use anyhow::anyhow;
+use iphost::{HostAddress, Nic, Stack, TcpSource, Transfer, TransferError};
 
 use super::commands::Commands;
 use crate::misuse::misuse;
-use crate::size;
-use iphost::{HostAddress, Nic, Stack, TcpSource, Transfer, TransferError};
+use crate::quantity;
 
-/// One of these, or nothing.
-pub(super) enum Errand {
+/// The task of a host.
+pub(super) enum Task {
     None,
     Commands(Box<Commands>),
-    Delivery(Delivery),
+    TcpSourceTask(TcpSourceTask),
 }
 
-impl Errand {
-    /// Does what is due, after a round of the stack; `true` when it is done.
+impl Task {
+    /// Does what is due after a round of the stack. Returns `true` when the task is done.
     pub(super) fn step<N: Nic>(&mut self, stack: &mut Stack<N>) -> anyhow::Result<bool> {
         match self {
             Self::None => Ok(false),
             Self::Commands(commands) => Ok(commands.step(stack)?),
-            Self::Delivery(delivery) => delivery.step(stack),
+            Self::TcpSourceTask(tcp_source) => tcp_source.step(stack),
         }
     }
 
-    /// What to poll for more to do.
+    /// Returns the input to poll for readability.
     pub(super) fn input(&self) -> Option<Stdin> {
         match self {
             Self::Commands(commands) => commands.input(),
-            Self::None | Self::Delivery(_) => None,
+            Self::None | Self::TcpSourceTask(_) => None,
         }
     }
 
-    /// When there is something to do, if nothing comes before that.
+    /// Returns when the task next has something to do, if no frame comes before.
     pub(super) fn due(&self) -> Option<Instant> {
         match self {
             Self::Commands(commands) => commands.due(),
-            Self::None | Self::Delivery(_) => None,
+            Self::None | Self::TcpSourceTask(_) => None,
         }
     }
 }
 
-/// Bytes to be sent to somebody.
-pub(super) struct Delivery {
+/// Bytes to be sent over TCP.
+pub(super) struct TcpSourceTask {
     to: SocketAddr,
     bytes: u64,
     source: Option<TcpSource>,
 }
 
-impl Delivery {
-    /// `ADDR:PORT BYTES`, to be sent by a host with these addresses.
+impl TcpSourceTask {
+    /// Reads `ADDR:PORT BYTES`, for a host with these addresses.
     pub(super) fn parse(words: &[String], addresses: &[HostAddress]) -> anyhow::Result<Self> {
         let [to, bytes] = words else {
             return Err(misuse(anyhow!("--tcp-source takes ADDR:PORT and BYTES")));
@@ -62,7 +62,7 @@ impl Delivery {
             misuse(anyhow!("cannot send to '{to}': it takes an address and a port, such as 10.0.0.1:5001 or [fd00::1]:5001"))
         })?;
         let bytes =
-            size::parse(bytes).map_err(|why| misuse(anyhow!("cannot send '{bytes}' bytes: {why}")))?;
+            quantity::bytes(bytes).map_err(|why| misuse(anyhow!("cannot send '{bytes}' bytes: {why}")))?;
         let target = to.ip();
         if to.port() == 0 {
             return Err(misuse(anyhow!("cannot send to {to}: there is no port 0")));
@@ -87,7 +87,7 @@ impl Delivery {
         }
     }
 
-    /// How far it came, and why no further; nothing when it has not begun.
+    /// Returns what was sent, and why no more was; none when nothing was sent.
     pub(super) fn result<N: Nic>(&self, stack: &mut Stack<N>) -> Option<(Transfer, Option<TransferError>)> {
         Some(self.source.as_ref()?.result(stack))
     }

@@ -1,4 +1,4 @@
-//! Frames on their way from the file to the bus, many at a time and without an allocation for each.
+//! Frames on their way from the file to the bus, in batches without an allocation for each frame.
 
 use shmbus::MAX_FRAME;
 
@@ -31,7 +31,7 @@ impl Batch {
         Self { slots, taken: 0, filled: 0 }
     }
 
-    /// The frames that are left.
+    /// Returns the frames that are not sent yet.
     pub(super) fn frames(&self) -> &[Frame] {
         &self.slots[self.taken..self.filled]
     }
@@ -44,7 +44,7 @@ impl Batch {
         self.filled == self.slots.len()
     }
 
-    /// The first `count` frames were sent.
+    /// Removes the first `count` frames, which were sent.
     pub(super) fn take(&mut self, count: usize) {
         self.taken = (self.taken + count).min(self.filled);
         if self.taken == self.filled {

@@ -1,44 +1,44 @@
-//! How far the replay has come, on a terminal.
+//! Progress of the replay, on a terminal.
 
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
-/// Bytes of a frame's header in a capture, about.
+/// Bytes of a frame's header in a capture, approximately.
 const FRAME_HEADER: u64 = 16;
 
-/// How often the words on it are written anew.
+/// How often the message is updated.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// A bar on stderr; nothing where that is no terminal.
+/// A bar on stderr; hidden where that is no terminal.
 pub(super) struct Progress {
     bar: ProgressBar,
     frames: u64,
-    said: Option<Instant>,
+    updated: Option<Instant>,
 }
 
 impl Progress {
-    /// `size` bytes of capture are to be played, as far as is known.
+    /// Makes a bar for `size` bytes of capture, or a spinner when the size is unknown.
     pub(super) fn new(size: Option<u64>) -> Self {
         let (bar, template) = match size {
             Some(size) => (ProgressBar::new(size), "{elapsed} {wide_bar} {msg}, {eta} to go"),
             None => (ProgressBar::no_length(), "{elapsed} {spinner} {msg}"),
         };
-        // The template is a constant, and is one.
+        // The template is constant and valid.
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        Self { bar, frames: 0, said: None }
+        Self { bar, frames: 0, updated: None }
     }
 
-    /// So many frames with so many bytes went out.
+    /// Adds frames that were sent, with their bytes.
     pub(super) fn advance(&mut self, frames: usize, bytes: u64) {
         if self.bar.is_hidden() {
             return;
         }
         self.frames += frames as u64;
-        if self.said.is_none_or(|said| said.elapsed() >= INTERVAL) {
-            self.said = Some(Instant::now());
+        if self.updated.is_none_or(|updated| updated.elapsed() >= INTERVAL) {
+            self.updated = Some(Instant::now());
             self.bar.set_message(format!("{} frames", HumanCount(self.frames)));
         }
         self.bar.inc(bytes + frames as u64 * FRAME_HEADER);
@@ -50,7 +50,7 @@ impl Progress {
 }
 
 impl Drop for Progress {
-    /// An error is not to be printed into the bar.
+    /// Clears the bar, so that no error is printed into it.
     fn drop(&mut self) {
         self.finish();
     }

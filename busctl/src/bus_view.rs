@@ -1,4 +1,4 @@
-//! Bus files, as the verbs that make them and look at them need them.
+//! A bus as `show` shows it: its ring, its frames and its stations at one moment.
 
 use std::fmt;
 use std::path::Path;
@@ -7,26 +7,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde::Serialize;
-use shmbus::{Bus, FrameSink, OpenError, RingFrame, Tap};
+use shmbus::{Bus, FrameSink, RingFrame, Tap};
 
 use crate::registry::format_mac;
 use crate::style::Palette;
-
-/// Whether opening a bus failed for a reason that stays (exit code 2), and not because of a lock or a full disk.
-pub(crate) fn is_misuse(error: &OpenError) -> bool {
-    match error {
-        OpenError::Busy { .. } | OpenError::NoRoom { .. } => false,
-        OpenError::Io { source, .. } => !port::is_passing(source),
-        _ => true,
-    }
-}
 
 /// A bus at one moment. The fields are the keys of `show --json`.
 #[derive(Debug, Serialize)]
 pub(crate) struct BusView {
     path: String,
     version: u32,
-    /// Bytes of the file.
+    /// Size of the file in bytes.
     size: u64,
     generation: u64,
     first: u32,
@@ -34,9 +25,9 @@ pub(crate) struct BusView {
     locked: bool,
     /// Whole frames in the ring.
     frames: usize,
-    /// Live stations of our kind.
+    /// Live stations that are no rump kernels.
     stations: usize,
-    /// Those of them that say who they are.
+    /// Those of them that describe themselves.
     members: Vec<MemberView>,
     #[serde(skip)]
     palette: Palette,
@@ -51,60 +42,62 @@ struct MemberView {
 }
 
 impl BusView {
-    /// How it is to look as text.
-    pub(crate) fn painted(self, palette: Palette) -> Self {
+    /// Reads the state of the bus `path`. Permission to read the file is enough.
+    ///
+    /// # Errors
+    /// When the file is not a bus, or cannot be opened.
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+        let bus = Bus::open_read_only(path)?;
+        let (state, size) = (bus.state(), bus.size());
+        let members = bus
+            .members()
+            .into_iter()
+            .map(|member| MemberView { pid: member.pid, mac: format_mac(member.mac), name: member.name })
+            .collect();
+        let stations =
+            bus.stations().with_context(|| format!("cannot count the stations on {}", path.display()))?;
+        Ok(Self {
+            path: path.display().to_string(),
+            version: state.version,
+            size,
+            generation: state.generation,
+            first: state.first,
+            last: state.last,
+            locked: state.locked,
+            frames: count_frames(Tap::oldest(bus)?),
+            stations,
+            members,
+            palette: Palette::default(),
+        })
+    }
+
+    /// Sets the styles of the text.
+    pub(crate) fn with_palette(self, palette: Palette) -> Self {
         Self { palette, ..self }
     }
 
-    /// How often the ring has been filled to its end.
+    /// Returns how often the ring has been filled to its end.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
     }
 }
 
-/// Looks at the bus `path`. Permission to read it is enough.
+/// Counts the frames from the oldest to the newest.
 ///
-/// # Errors
-/// When it is not a bus, or cannot be opened.
-pub(crate) fn look(path: &Path) -> anyhow::Result<BusView> {
-    let bus = Bus::open_read_only(path)?;
-    let (state, size) = (bus.state(), bus.size());
-    let members = bus
-        .members()
-        .into_iter()
-        .map(|member| MemberView { pid: member.pid, mac: format_mac(member.mac), name: member.name })
-        .collect();
-    let stations =
-        bus.stations().with_context(|| format!("cannot count the stations on {}", path.display()))?;
-    Ok(BusView {
-        path: path.display().to_string(),
-        version: state.version,
-        size,
-        generation: state.generation,
-        first: state.first,
-        last: state.last,
-        locked: state.locked,
-        frames: count_frames(Tap::oldest(bus)?),
-        stations,
-        members,
-        palette: Palette::default(),
-    })
-}
-
-/// Counts from the oldest frame to the newest. On a busy bus the oldest is overwritten at any moment, so this goes in small
-/// steps and begins again when it is overtaken; it is faster than any writer.
+/// On a busy bus the oldest frame is overwritten at any moment. So the count goes in small steps and starts
+/// again when it is overtaken; reading is faster than any writer. It ends after 300 ms.
 fn count_frames(mut tap: Tap) -> usize {
     const STEP: usize = 64;
     let deadline = Instant::now() + Duration::from_millis(300);
     let mut frames = 0;
     while Instant::now() < deadline {
         let overruns = tap.stats().overruns;
-        let step = tap.recv_into(&mut Passing, STEP);
+        let step = tap.recv_into(&mut DiscardFrames, STEP);
         frames += step;
         if tap.stats().overruns > overruns {
             frames = 0;
         } else if step == 0 && tap.bus().state().locked {
-            // Nothing could be told while somebody holds the lock; a tap looks past one that stays.
+            // A tap reads nothing while the lock is held; it reads past a lock that stays.
             thread::sleep(Duration::from_millis(1));
         } else if step < STEP {
             break;
@@ -113,10 +106,10 @@ fn count_frames(mut tap: Tap) -> usize {
     frames
 }
 
-/// Takes every frame and keeps none.
-pub(crate) struct Passing;
+/// Accepts every frame and stores none.
+pub(crate) struct DiscardFrames;
 
-impl FrameSink for Passing {
+impl FrameSink for DiscardFrames {
     fn take(&mut self, _frame: &RingFrame<'_>) -> bool {
         true
     }

@@ -1,4 +1,4 @@
-//! Where a host is to be plugged in, on the command line: BUS, or a memif port.
+//! The interface of a host on the command line: BUS, or a memif port.
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,28 +16,28 @@ use crate::output;
 
 /// A bus, or `memif:key=value,...`.
 #[derive(Debug, Clone)]
-pub(crate) enum Plug {
+pub(crate) enum NicArgument {
     /// The host is a station.
     Bus(BusArgument),
     /// The host is a memif peer.
     Memif(Box<MemifSpec>),
 }
 
-/// A text that is neither.
+/// The text is neither a bus nor a memif port.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ParsePlugError {
-    /// No bus.
+pub(crate) enum ParseNicError {
+    /// It is not a bus.
     #[error(transparent)]
     Bus(#[from] ParseBusError),
-    /// No memif port.
+    /// It is not a memif port.
     #[error(transparent)]
     Memif(#[from] ParsePortError),
 }
 
-impl TryFrom<OsString> for Plug {
-    type Error = ParsePlugError;
+impl TryFrom<OsString> for NicArgument {
+    type Error = ParseNicError;
 
-    fn try_from(text: OsString) -> Result<Self, ParsePlugError> {
+    fn try_from(text: OsString) -> Result<Self, ParseNicError> {
         match text.to_str().and_then(|text| text.strip_prefix("memif:")) {
             Some(keys) => Ok(Self::Memif(Box::new(keys.parse()?))),
             None => Ok(Self::Bus(text.try_into()?)),
@@ -45,7 +45,7 @@ impl TryFrom<OsString> for Plug {
     }
 }
 
-impl ValueParserFactory for Plug {
+impl ValueParserFactory for NicArgument {
     type Parser = clap::builder::ValueParser;
 
     fn value_parser() -> Self::Parser {
@@ -53,34 +53,34 @@ impl ValueParserFactory for Plug {
     }
 }
 
-/// A host's connection, of one kind or the other.
-pub(crate) enum Plugged {
+/// The opened interface of a host.
+pub(crate) enum HostNic {
     Bus(Box<BusNic<BusAttachment>>),
-    Memif(Box<MemifNic<Links>>),
+    Memif(Box<MemifNic<MemifLinks>>),
 }
 
-impl Plug {
-    /// Plugs in: joins the bus, or listens, or begins to connect. With `make`, a bus that is not there is made.
-    pub(crate) fn plug_in(&self, context: &Context, make: bool) -> anyhow::Result<Plugged> {
+impl NicArgument {
+    /// Joins the bus, or listens or connects as a memif peer. With `make`, a missing bus is made.
+    pub(crate) fn open(&self, context: &Context, make: bool) -> anyhow::Result<HostNic> {
         match self {
             Self::Bus(bus) => {
                 let join = if make { BusAttachment::join_or_make } else { BusAttachment::join };
-                Ok(Plugged::Bus(Box::new(BusNic::new(join(bus, context)?))))
+                Ok(HostNic::Bus(Box::new(BusNic::new(join(bus, context)?))))
             }
             Self::Memif(spec) => {
                 let sockets = Sockets::start(crate::PROGRAM, &output::reporter())?;
-                let links = Links(sockets.control(spec, &spec.to_string())?);
+                let links = MemifLinks(sockets.control(spec, &spec.to_string())?);
                 let mac = spec.mac.unwrap_or_else(random_mac);
-                Ok(Plugged::Memif(Box::new(MemifNic::new(links, mac))))
+                Ok(HostNic::Memif(Box::new(MemifNic::new(links, mac))))
             }
         }
     }
 }
 
-/// The links of a memif socket that this process serves.
-pub(crate) struct Links(Control);
+/// The links of a memif interface.
+pub(crate) struct MemifLinks(Control);
 
-impl LinkSource for Links {
+impl LinkSource for MemifLinks {
     fn next_change(&mut self) -> Option<LinkChange> {
         self.0.next().map(|change| match change {
             Change::Up(link) => LinkChange::Up(link),
@@ -89,7 +89,7 @@ impl LinkSource for Links {
     }
 }
 
-impl AsFd for Links {
+impl AsFd for MemifLinks {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

@@ -1,32 +1,31 @@
-//! What a running interface says of itself: how many frames went through, and how far it follows its record.
+//! What the runner of an interface reports: its counters, and which revision of the record it follows.
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
 use node::Counters;
+use serde::{Deserialize, Serialize};
 
 use super::error::RegistryError;
 use super::file;
 use super::memif_report::MemifReport;
 
-/// What the process that runs an interface last said.
+/// What the runner of an interface last reported.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Report {
     /// The revision of the record that it has acted on.
-    pub revision: u64,
-    /// Why it could not do as the record says.
+    pub(crate) revision: u64,
+    /// Why it could not do what the record says.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub trouble: Option<String>,
-    /// Whether a port has a peer, while somebody runs it.
+    pub(crate) trouble: Option<String>,
+    /// Whether a port has a peer, while it is run.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub link: Option<bool>,
-    /// What went through, with that of earlier runners.
-    pub counters: Counters,
+    pub(crate) link: Option<bool>,
+    /// The counters, those of earlier runners included.
+    pub(crate) counters: Counters,
     /// The connection of a memif interface.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub memif: Option<MemifReport>,
+    pub(crate) memif: Option<MemifReport>,
 }
 
 impl Report {
