@@ -77,7 +77,7 @@ pub(crate) fn wait_until_released(registry: &Registry, name: InterfaceName) -> a
         }
         if start.elapsed() >= RUNNER_TIMEOUT {
             bail!(
-                "{name} is destroyed, but {runner} that ran it has not released it within 1 s; restart that process"
+                "{name} is destroyed, but {runner} that ran it has not let go of it within 1 s; restart that process"
             );
         }
         thread::sleep(Duration::from_millis(10));

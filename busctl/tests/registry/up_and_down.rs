@@ -66,7 +66,7 @@ fn a_process_that_does_not_follow_is_named() {
     refused(
         &mut lab.busctl("destroy shmif0"),
         1,
-        &format!("{me} that ran it has not released it within 1 s"),
+        &format!("{me} that ran it has not let go of it within 1 s"),
     );
     lab.refuses("show shmif0", "there is no interface shmif0");
 }
