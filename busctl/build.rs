@@ -1,7 +1,7 @@
 //! Tells the program which commit it is built from, for `--version`.
 //!
-//! In a checkout git knows; in a package of cargo's making a file says it; anywhere else it is left out. Only
-//! what can change the answer makes this run again.
+//! In a checkout git knows; in a package of cargo's making a file says it; anywhere else it is left
+//! out. Only what can change the answer makes this run again.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -20,8 +20,8 @@ fn main() {
     println!("cargo::rustc-env=BUSCTL_VERSION={version}");
 }
 
-/// Commit and date, when this file is git's: the sources may lie in a repository that has nothing to do with
-/// them.
+/// Commit and date, when this file is git's: the sources may lie in a repository that has nothing
+/// to do with them.
 fn of_checkout() -> Option<String> {
     git(&["ls-files", "--error-unmatch", "build.rs"])?;
     watch(&git_path("HEAD")?);
@@ -32,14 +32,18 @@ fn of_checkout() -> Option<String> {
     git(&["log", "-1", "--format=%h %cs"])
 }
 
-/// A branch is a file of its own or a line in a file of many, and becomes a file with its next commit.
+/// A branch is a file of its own or a line in a file of many, and becomes a file with its next
+/// commit.
 fn watch_branch(branch: &str) {
     let Some(file) = git_path(branch) else { return };
     if file.exists() {
         watch(&file);
         return;
     }
-    git_path("packed-refs").filter(|packed| packed.exists()).iter().for_each(|packed| watch(packed));
+    git_path("packed-refs")
+        .filter(|packed| packed.exists())
+        .iter()
+        .for_each(|packed| watch(packed));
     if let Some(folder) = file.ancestors().find(|folder| folder.is_dir()) {
         watch(folder);
     }
@@ -56,7 +60,8 @@ fn git_path(name: &str) -> Option<PathBuf> {
 
 /// What git answers; none when there is no git, or no repository.
 fn git(args: &[&str]) -> Option<String> {
-    let output = Command::new("git").args(args).output().ok().filter(|output| output.status.success())?;
+    let output =
+        Command::new("git").args(args).output().ok().filter(|output| output.status.success())?;
     Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
 }
 

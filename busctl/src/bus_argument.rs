@@ -1,4 +1,5 @@
-//! BUS on the command line (an interface name, or a path that contains a `/`), and how a missing bus is made.
+//! BUS on the command line (an interface name, or a path that contains a `/`), and how a missing
+//! bus is made.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -99,7 +100,10 @@ mod tests {
     #[test]
     fn a_name_is_a_name_and_a_slash_makes_a_path() {
         assert_eq!(parse("shmif3"), Ok(BusArgument::Interface(InterfaceName::Shmif(3))));
-        assert_eq!(parse("memif0/1"), Ok(BusArgument::Interface(InterfaceName::Memif { socket: 0, id: 1 })));
+        assert_eq!(
+            parse("memif0/1"),
+            Ok(BusArgument::Interface(InterfaceName::Memif { socket: 0, id: 1 }))
+        );
         assert_eq!(parse("./shmif3"), Ok(BusArgument::Path("./shmif3".into())));
         assert_eq!(parse("/dev/shm/lan"), Ok(BusArgument::Path("/dev/shm/lan".into())));
         assert!(parse("lan").unwrap_err().to_string().contains("./lan"));

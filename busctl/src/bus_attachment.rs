@@ -1,7 +1,8 @@
 //! The attachment of a verb to a bus: an interface of the registry, or a temporary station.
 //!
-//! An attachment to an interface runs it: it follows the record (up and down, bus, MAC address, flags, media)
-//! and publishes the counters for `show`. A verb just sends, receives, and calls `follow` in its loop.
+//! An attachment to an interface runs it: it follows the record (up and down, bus, MAC address,
+//! flags, media) and publishes the counters for `show`. A verb just sends, receives, and calls
+//! `follow` in its loop.
 
 use std::path::Path;
 use std::time::Instant;
@@ -11,7 +12,9 @@ use node::Counters;
 use port::BusRemoval;
 use shmbus::offload::{Capabilities, TxRequest};
 use shmbus::phy::{Bursts, OutFrames};
-use shmbus::{Burst, Bus, FrameSource, MacAddr6, OpenError, SendError, Station, StationOptions, Stats};
+use shmbus::{
+    Burst, Bus, FrameSource, MacAddr6, OpenError, SendError, Station, StationOptions, Stats,
+};
 
 use crate::bus_argument::BusArgument;
 use crate::context::Context;
@@ -30,8 +33,8 @@ pub(crate) struct BusAttachment {
     station: Option<Station>,
     mac: MacAddr6,
     up: bool,
-    /// What `station` does not count: the counters of earlier stations, and frames that were never on the
-    /// bus.
+    /// What `station` does not count: the counters of earlier stations, and frames that were never
+    /// on the bus.
     counted: Counters,
     /// The interface of the registry, if it is one.
     interface: Option<RunningInterface>,
@@ -43,8 +46,8 @@ impl BusAttachment {
     /// Joins the bus, and claims the interface if BUS is one.
     ///
     /// # Errors
-    /// When the bus cannot be joined; when the interface does not exist, has no bus, is down, or is run by
-    /// another process.
+    /// When the bus cannot be joined; when the interface does not exist, has no bus, is down, or is
+    /// run by another process.
     pub(crate) fn join(bus: &BusArgument, context: &Context) -> anyhow::Result<Self> {
         if let BusArgument::Path(path) = bus {
             // No other station is on a missing bus: more likely the path is wrong.
@@ -53,8 +56,8 @@ impl BusAttachment {
         Self::join_or_make(bus, context)
     }
 
-    /// Joins the bus as [`join`](Self::join) does, but makes a missing one. This is for verbs that wait there
-    /// for others.
+    /// Joins the bus as [`join`](Self::join) does, but makes a missing one. This is for verbs that
+    /// wait there for others.
     ///
     /// # Errors
     /// As for [`join`](Self::join).
@@ -68,8 +71,11 @@ impl BusAttachment {
                 Ok(station)
             }
             BusArgument::Interface(name) => {
-                let interface =
-                    RunningInterface::claim_station(&context.registry()?, *name, output::reporter())?;
+                let interface = RunningInterface::claim_station(
+                    &context.registry()?,
+                    *name,
+                    output::reporter(),
+                )?;
                 let record = interface.record().clone();
                 let mut station = Self::detached(Some(interface));
                 station.apply_record(&record)?;
@@ -97,8 +103,8 @@ impl BusAttachment {
         self.station.as_ref().map_or(Capabilities::NONE, Station::capabilities)
     }
 
-    /// Sends frames as [`Station::send_burst`] does. While the link is down they are counted as sent and go
-    /// nowhere; while the interface is down they are dropped.
+    /// Sends frames as [`Station::send_burst`] does. While the link is down they are counted as
+    /// sent and go nowhere; while the interface is down they are dropped.
     ///
     /// # Errors
     /// As for [`Station::send_burst`]. What was not sent is counted.
@@ -126,8 +132,8 @@ impl BusAttachment {
     }
 
     /// Finishes frames and sends them as [`Station::send_offload_burst`] does. This counts as
-    /// [`send_burst`](Self::send_burst) does, except that a frame that is to be segmented and cannot be sent
-    /// counts once.
+    /// [`send_burst`](Self::send_burst) does, except that a frame that is to be segmented and
+    /// cannot be sent counts once.
     ///
     /// # Errors
     /// As for [`Station::send_offload_burst`]. What was not sent is counted.
@@ -168,15 +174,17 @@ impl BusAttachment {
         0
     }
 
-    /// Does what the record says, and publishes the counters. Call it in every round of a loop: it polls the
-    /// record ten times a second at most. What cannot be done is reported to the process that changed the
-    /// record, and the attachment continues.
+    /// Does what the record says, and publishes the counters. Call it in every round of a loop: it
+    /// polls the record ten times a second at most. What cannot be done is reported to the process
+    /// that changed the record, and the attachment continues.
     ///
     /// # Errors
     /// When the interface was destroyed; the attachment then continues without a bus.
     pub(crate) fn follow(&mut self) -> Result<(), Destroyed> {
         let counters = self.counters();
-        let Some(interface) = &mut self.interface else { return self.destroyed.map_or(Ok(()), Err) };
+        let Some(interface) = &mut self.interface else {
+            return self.destroyed.map_or(Ok(()), Err);
+        };
         match interface.poll(counters) {
             RecordChange::Unchanged => {}
             RecordChange::Destroyed => return self.give_up(),
@@ -204,7 +212,8 @@ impl BusAttachment {
     /// Returns what was counted since this process runs the interface.
     #[must_use]
     pub(crate) fn counters(&self) -> Counters {
-        self.counted.plus(self.station.as_ref().map(|station| of(station.stats())).unwrap_or_default())
+        self.counted
+            .plus(self.station.as_ref().map(|station| of(station.stats())).unwrap_or_default())
     }
 
     /// Does what the record says. When it joins the bus again, it begins with new frames.
@@ -318,7 +327,8 @@ mod tests {
     const NAME: InterfaceName = InterfaceName::Shmif(0);
     const FRAME: [u8; 60] = [0xff; 60];
 
-    /// A registry with shmif0 up on a bus, an attachment that runs it, and another station on the bus.
+    /// A registry with shmif0 up on a bus, an attachment that runs it, and another station on the
+    /// bus.
     struct Lab {
         folder: tempfile::TempDir,
         registry: Registry,
@@ -445,7 +455,8 @@ mod tests {
         let place = lab.folder.path().join("other");
         std::fs::create_dir(&place).unwrap();
         lab.change(|record| record.up = false);
-        let change = |record: &mut Record| (record.up, record.linkstr) = (true, Some(place.clone()));
+        let change =
+            |record: &mut Record| (record.up, record.linkstr) = (true, Some(place.clone()));
         let trouble = lab.try_to_change(change).unwrap_err().to_string();
         assert!(trouble.contains("directory"), "{trouble}");
 
@@ -482,7 +493,9 @@ mod tests {
         lab.other.send_burst([FRAME]).unwrap();
         lab.station.send_burst([FRAME]).unwrap();
         assert_eq!((lab.received(), lab.other.recv_burst(&mut lab.burst)), (0, 0));
-        let left = |folder| std::fs::read_dir(lab.folder.path().join("state").join(folder)).unwrap().count();
+        let left = |folder| {
+            std::fs::read_dir(lab.folder.path().join("state").join(folder)).unwrap().count()
+        };
         assert_eq!((left("running"), left("reports")), (0, 0));
     }
 
@@ -491,7 +504,10 @@ mod tests {
         let mut lab = lab();
         let context = Context::new(Some(lab.folder.path().join("state")));
         let again = || {
-            BusAttachment::join(&BusArgument::Interface(NAME), &context).map(drop).unwrap_err().to_string()
+            BusAttachment::join(&BusArgument::Interface(NAME), &context)
+                .map(drop)
+                .unwrap_err()
+                .to_string()
         };
         assert!(again().contains(&format!("process {}", std::process::id())));
         lab.change(|record| record.up = false);

@@ -52,10 +52,15 @@ impl BusView {
         let members = bus
             .members()
             .into_iter()
-            .map(|member| MemberView { pid: member.pid, mac: format_mac(member.mac), name: member.name })
+            .map(|member| MemberView {
+                pid: member.pid,
+                mac: format_mac(member.mac),
+                name: member.name,
+            })
             .collect();
-        let stations =
-            bus.stations().with_context(|| format!("cannot count the stations on {}", path.display()))?;
+        let stations = bus
+            .stations()
+            .with_context(|| format!("cannot count the stations on {}", path.display()))?;
         Ok(Self {
             path: path.display().to_string(),
             version: state.version,
@@ -84,8 +89,8 @@ impl BusView {
 
 /// Counts the frames from the oldest to the newest.
 ///
-/// On a busy bus the oldest frame is overwritten at any moment. So the count goes in small steps and starts
-/// again when it is overtaken; reading is faster than any writer. It ends after 300 ms.
+/// On a busy bus the oldest frame is overwritten at any moment. So the count goes in small steps
+/// and starts again when it is overtaken; reading is faster than any writer. It ends after 300 ms.
 fn count_frames(mut tap: Tap) -> usize {
     const STEP: usize = 64;
     let deadline = Instant::now() + Duration::from_millis(300);
@@ -122,7 +127,11 @@ impl FrameSink for DiscardFrames {
 impl fmt::Display for BusView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Palette { name, bad, .. } = self.palette;
-        writeln!(f, "{name}{}{name:#}: shmif bus, version {}, {} bytes", self.path, self.version, self.size)?;
+        writeln!(
+            f,
+            "{name}{}{name:#}: shmif bus, version {}, {} bytes",
+            self.path, self.version, self.size
+        )?;
         writeln!(
             f,
             "\tring: generation {}, first {:#06x}, last {:#06x}, {}",

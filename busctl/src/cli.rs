@@ -1,4 +1,5 @@
-//! The command line: its verbs and global flags. The flags of each verb are in its module under [`verb`].
+//! The command line: its verbs and global flags. The flags of each verb are in its module under
+//! [`verb`].
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -94,7 +95,10 @@ pub(crate) fn command() -> Command {
     command.mut_subcommands(|verb| {
         let taken = verb.get_arguments().any(|arg| arg.get_short() == Some('v'));
         verb.args(
-            verbose.clone().filter(|_| !taken).map(|verbose| verbose.help("Log to stderr; repeat for more")),
+            verbose
+                .clone()
+                .filter(|_| !taken)
+                .map(|verbose| verbose.help("Log to stderr; repeat for more")),
         )
     })
 }
@@ -102,11 +106,13 @@ pub(crate) fn command() -> Command {
 /// Reads the command line this process was started with.
 ///
 /// # Errors
-/// When it is wrong; and when help or the version was asked for, which is then the text of the error.
+/// When it is wrong; and when help or the version was asked for, which is then the text of the
+/// error.
 pub(crate) fn parse() -> Result<Cli, clap::Error> {
     let matches = command().try_get_matches()?;
     let mut cli = Cli::from_arg_matches(&matches)?;
-    let behind = |(_, verb): (&str, &ArgMatches)| verb.try_get_one::<u8>(VERBOSE).ok().flatten().copied();
+    let behind =
+        |(_, verb): (&str, &ArgMatches)| verb.try_get_one::<u8>(VERBOSE).ok().flatten().copied();
     cli.verbose = cli.verbose.saturating_add(matches.subcommand().and_then(behind).unwrap_or(0));
     Ok(cli)
 }
@@ -141,10 +147,12 @@ impl Verb {
     }
 }
 
-/// Prints `--help` and `--version`, and reports a wrong command line in the form of every other error.
+/// Prints `--help` and `--version`, and reports a wrong command line in the form of every other
+/// error.
 #[must_use]
 pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
-    if !error.use_stderr() || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    if !error.use_stderr()
+        || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     {
         // This fails only on a closed pipe, which ends the program quietly.
         let _ = error.print();
@@ -167,15 +175,16 @@ fn called() -> String {
     called
 }
 
-/// Makes one line of clap's paragraph: keeps the error and the tips, and refers to `--help` for the usage.
-/// `program` names the verb when the paragraph does not.
+/// Makes one line of clap's paragraph: keeps the error and the tips, and refers to `--help` for the
+/// usage. `program` names the verb when the paragraph does not.
 fn usage_line(paragraph: &str, mut program: String) -> String {
     let mut what = Vec::new();
     let mut tips = Vec::new();
     for line in paragraph.lines().map(str::trim).filter(|line| !line.is_empty()) {
         if let Some(usage) = line.strip_prefix("Usage: ") {
-            let words =
-                usage.split(' ').take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase()));
+            let words = usage
+                .split(' ')
+                .take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase()));
             program = words.collect::<Vec<_>>().join(" ");
         }
         if line.starts_with("Usage:") || line.starts_with("For more information") {
@@ -208,8 +217,7 @@ mod tests {
             usage_line(paragraph, "busctl".to_owned()),
             "unrecognized subcommand 'creat'; a similar subcommand exists: 'create'; see 'busctl --help'"
         );
-        let of_a_verb =
-            "error: unexpected argument '--jsn' found\n\nUsage: busctl show --json <IFNAME|BUSPATH>\n";
+        let of_a_verb = "error: unexpected argument '--jsn' found\n\nUsage: busctl show --json <IFNAME|BUSPATH>\n";
         assert_eq!(
             usage_line(of_a_verb, "busctl".to_owned()),
             "unexpected argument '--jsn' found; see 'busctl show --help'"

@@ -17,8 +17,8 @@ impl Context {
         Self { state }
     }
 
-    /// Returns the registry in the state folder. A verb that is given the path of a bus must not call this:
-    /// it has to work where no state folder can be made.
+    /// Returns the registry in the state folder. A verb that is given the path of a bus must not
+    /// call this: it has to work where no state folder can be made.
     ///
     /// # Errors
     /// When the state folder is not safe to use.

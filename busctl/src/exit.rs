@@ -1,9 +1,10 @@
 //! From an error to one line on stderr and an exit code.
 //!
-//! A line reads `busctl: what happened: why; what to do`. The exit code is 1 when it did not work this time
-//! (no reply, peer gone, disk full, lock held), and 2 when it cannot work like this (wrong use, a bad file,
-//! no permission) and nothing was changed. An error means 1 unless it is marked as [`Misuse`]; the errors of
-//! the registry, of ports and of opening a bus know which they are.
+//! A line reads `busctl: what happened: why; what to do`. The exit code is 1 when it did not work
+//! this time (no reply, peer gone, disk full, lock held), and 2 when it cannot work like this
+//! (wrong use, a bad file, no permission) and nothing was changed. An error means 1 unless it is
+//! marked as [`Misuse`]; the errors of the registry, of ports and of opening a bus know which they
+//! are.
 
 use std::error::Error as StdError;
 use std::io;
@@ -16,8 +17,8 @@ use crate::misuse::{Misuse, remedy, sentence};
 use crate::output;
 use crate::registry::RegistryError;
 
-/// Prints what went wrong and returns the exit code. A reader of stdout that has gone is no error: it has
-/// seen enough.
+/// Prints what went wrong and returns the exit code. A reader of stdout that has gone is no error:
+/// it has seen enough.
 #[must_use]
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if error.chain().any(output::is_reader_gone) {
@@ -47,7 +48,8 @@ fn is_misuse(cause: &(dyn StdError + 'static)) -> bool {
         || cause.downcast_ref::<PortError>().is_some_and(PortError::is_misuse)
 }
 
-/// Returns whether opening a bus failed for a lasting reason, and not because of a lock or a full disk.
+/// Returns whether opening a bus failed for a lasting reason, and not because of a lock or a full
+/// disk.
 fn is_open_misuse(error: &OpenError) -> bool {
     match error {
         OpenError::Busy { .. } | OpenError::NoRoom { .. } => false,
@@ -86,7 +88,8 @@ mod tests {
         let socket = anyhow::Error::new(io::Error::from(io::ErrorKind::BrokenPipe));
         assert!(!socket.chain().any(output::is_reader_gone));
         let stdout =
-            anyhow::Error::new(io::Error::new(io::ErrorKind::BrokenPipe, output::ReaderGone)).context("dump");
+            anyhow::Error::new(io::Error::new(io::ErrorKind::BrokenPipe, output::ReaderGone))
+                .context("dump");
         assert!(stdout.chain().any(output::is_reader_gone));
     }
 }

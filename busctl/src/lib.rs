@@ -1,9 +1,10 @@
-//! Create, wire and watch virtual Ethernet LANs in shared memory: the library under the program `busctl`.
+//! Create, wire and watch virtual Ethernet LANs in shared memory: the library under the program
+//! `busctl`.
 //!
-//! [`cli`] defines the verbs and flags, [`verb`] has one module for each verb, [`registry`] stores the
-//! interfaces, [`reconciler`] runs those that are ports, [`bus_argument`] reads the bus a user means,
-//! [`bus_attachment`] attaches a verb to it, [`exit`] turns an error into one line and an exit code,
-//! [`output`] prints.
+//! [`cli`] defines the verbs and flags, [`verb`] has one module for each verb, [`registry`] stores
+//! the interfaces, [`reconciler`] runs those that are ports, [`bus_argument`] reads the bus a user
+//! means, [`bus_attachment`] attaches a verb to it, [`exit`] turns an error into one line and an
+//! exit code, [`output`] prints.
 
 #![forbid(unsafe_code)]
 
@@ -38,8 +39,8 @@ const PROGRAM: &str = concat!("busctl ", env!("CARGO_PKG_VERSION"));
 
 /// Runs the command line this process was started with.
 ///
-/// Answers go to stdout; an error is one line on stderr. The exit code is 0 for success, 1 when it did not
-/// work, 2 for wrong use or configuration.
+/// Answers go to stdout; an error is one line on stderr. The exit code is 0 for success, 1 when it
+/// did not work, 2 for wrong use or configuration.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match cli::parse() {

@@ -1,4 +1,5 @@
-//! Errors of the command line: the mark for wrong use or configuration, and an error as one sentence.
+//! Errors of the command line: the mark for wrong use or configuration, and an error as one
+//! sentence.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -46,8 +47,8 @@ impl<T, E: Into<anyhow::Error>> OrMisuse<T> for Result<T, E> {
     }
 }
 
-/// Returns an error and its causes, outermost first, with colons between. An error that quotes its cause and
-/// also has it as its source names it once.
+/// Returns an error and its causes, outermost first, with colons between. An error that quotes its
+/// cause and also has it as its source names it once.
 pub(crate) fn sentence(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
@@ -62,7 +63,8 @@ pub(crate) fn sentence(error: &anyhow::Error) -> String {
     line
 }
 
-/// Returns ` ('busctl VERB' does)`, with the verb that does what the text of the library asks for, if it asks for something.
+/// Returns ` ('busctl VERB' does)`, with the verb that does what the text of the library asks for,
+/// if it asks for something.
 pub(crate) fn remedy(error: &(dyn StdError + 'static)) -> String {
     let verb = std::iter::successors(Some(error), |&cause| cause.source()).find_map(|cause| {
         let blank = matches!(cause.downcast_ref(), Some(OpenError::Uninitialised { .. }));
@@ -77,7 +79,8 @@ pub(crate) fn trouble(error: &anyhow::Error) -> String {
     sentence(error) + &remedy(error.as_ref())
 }
 
-/// Removes the number from "No such file or directory (os error 2)": it tells the user nothing more.
+/// Removes the number from "No such file or directory (os error 2)": it tells the user nothing
+/// more.
 pub(crate) fn without_number(mut text: String) -> String {
     if let Some(start) = text.find(" (os error ")
         && let Some(length) = text[start..].find(')')
@@ -106,7 +109,8 @@ mod tests {
     #[test]
     fn a_cause_is_said_once_and_without_its_number() {
         let cause = || io::Error::from_raw_os_error(2);
-        let quoted = anyhow::Error::new(cause()).context("cannot open x: no such file or directory");
+        let quoted =
+            anyhow::Error::new(cause()).context("cannot open x: no such file or directory");
         assert_eq!(sentence(&quoted), "cannot open x: no such file or directory");
         let inside = anyhow::Error::msg(format!("cannot open x: {}; do y", cause()));
         assert_eq!(sentence(&inside), "cannot open x: No such file or directory; do y");

@@ -35,8 +35,9 @@ impl Threads {
 
 fn parse_cpus(text: &str) -> Result<Cpus, String> {
     let wrong = || "it takes numbers and ranges of CPUs, such as 0,2-3".to_owned();
-    let number =
-        |text: &str| text.parse::<usize>().ok().filter(|cpu| *cpu < CpuSet::count()).ok_or_else(wrong);
+    let number = |text: &str| {
+        text.parse::<usize>().ok().filter(|cpu| *cpu < CpuSet::count()).ok_or_else(wrong)
+    };
     let mut cpus = Vec::new();
     for part in text.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));

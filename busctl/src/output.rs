@@ -1,9 +1,9 @@
 //! Answers on stdout, and lines for people on stderr.
 //!
-//! `println!` panics when the reader of stdout has gone. The default action of `SIGPIPE` would also let a
-//! memif peer that hangs up kill a whole node. So the signal stays ignored (as Rust starts a program), and a
-//! write to a closed stdout returns an error that is marked as stdout's: only that one ends the program
-//! quietly.
+//! `println!` panics when the reader of stdout has gone. The default action of `SIGPIPE` would also
+//! let a memif peer that hangs up kill a whole node. So the signal stays ignored (as Rust starts a
+//! program), and a write to a closed stdout returns an error that is marked as stdout's: only that
+//! one ends the program quietly.
 
 use std::io::{self, Write};
 
@@ -47,8 +47,8 @@ fn mark(error: &io::Error) -> io::Error {
     }
 }
 
-/// Returns whether this is the error of a [`Stdout`] whose reader has gone, and not the broken pipe of a
-/// socket.
+/// Returns whether this is the error of a [`Stdout`] whose reader has gone, and not the broken pipe
+/// of a socket.
 #[must_use]
 pub(crate) fn is_reader_gone(error: &(dyn std::error::Error + 'static)) -> bool {
     error
@@ -57,9 +57,9 @@ pub(crate) fn is_reader_gone(error: &(dyn std::error::Error + 'static)) -> bool 
         .is_some_and(<dyn std::error::Error + Send + Sync>::is::<ReaderGone>)
 }
 
-/// Prints `answer` as one line of JSON: the form of every `--json`. Keys are the field names, which never
-/// change once they are released; numbers are plain and in base units (bytes, frames, seconds unless the key
-/// names another).
+/// Prints `answer` as one line of JSON: the form of every `--json`. Keys are the field names, which
+/// never change once they are released; numbers are plain and in base units (bytes, frames, seconds
+/// unless the key names another).
 ///
 /// # Errors
 /// When stdout cannot be written to.
@@ -69,7 +69,8 @@ pub(crate) fn print_json(answer: &impl Serialize) -> io::Result<()> {
     stdout().write_all(&line)
 }
 
-/// Prints `busctl: warning: {message}` on stderr. A failure is ignored: there is no other place to report it.
+/// Prints `busctl: warning: {message}` on stderr. A failure is ignored: there is no other place to
+/// report it.
 pub(crate) fn warn(message: impl std::fmt::Display) {
     let Palette { name, warning, .. } = Palette::of(&io::stderr());
     let message = without_number(message.to_string());

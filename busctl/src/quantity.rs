@@ -10,12 +10,13 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
         Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
         _ => (text, 0),
     };
-    number(digits)
-        .and_then(|bytes| bytes.checked_mul(1 << shift))
-        .ok_or_else(|| "a size is a number of bytes, or one with K, M or G behind it, such as 16M".to_owned())
+    number(digits).and_then(|bytes| bytes.checked_mul(1 << shift)).ok_or_else(|| {
+        "a size is a number of bytes, or one with K, M or G behind it, such as 16M".to_owned()
+    })
 }
 
-/// Reads the size of a capture file as `tcpdump -C` does: in millions of bytes, unless there is a unit.
+/// Reads the size of a capture file as `tcpdump -C` does: in millions of bytes, unless there is a
+/// unit.
 pub(crate) fn capture_size(text: &str) -> Result<u64, String> {
     let size = match number(text) {
         Some(millions) => millions.checked_mul(1_000_000),

@@ -11,8 +11,9 @@ use shmbus::{Bus, OpenError, Tap};
 use crate::bus_view::DiscardFrames;
 use crate::registry::{InterfaceName, Registry};
 
-/// How much longer than the time between two samples the time between two reports may be. A runner reports
-/// ten times a second while its counters change; an older report means only that they did not.
+/// How much longer than the time between two samples the time between two reports may be. A runner
+/// reports ten times a second while its counters change; an older report means only that they did
+/// not.
 const MAX_REPORT_DELAY: Duration = Duration::from_millis(250);
 
 /// Bytes before each frame on the ring.
@@ -27,8 +28,8 @@ struct Sample {
     taken: Instant,
 }
 
-/// What went through an interface in a second, between two samples; unknown at the first. The fields are keys
-/// of `show --json -w`.
+/// What went through an interface in a second, between two samples; unknown at the first. The
+/// fields are keys of `show --json -w`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub(crate) struct InterfaceRates {
     rx_pps: Option<f64>,
@@ -47,7 +48,8 @@ impl InterfaceMeter {
     /// Returns the rates since the last call for this interface.
     pub(crate) fn sample(&mut self, registry: &Registry, name: InterfaceName) -> InterfaceRates {
         let written = registry.reported_at(name);
-        let sample = Sample { counters: registry.report(name).counters, written, taken: Instant::now() };
+        let sample =
+            Sample { counters: registry.report(name).counters, written, taken: Instant::now() };
         match self.latest.insert(name, sample) {
             Some(before) => rates(&before, &sample),
             None => InterfaceRates::default(),
@@ -82,7 +84,9 @@ fn rates(before: &Sample, now: &Sample) -> InterfaceRates {
 /// Prints lines below those of the interface; none while the rates are unknown.
 impl fmt::Display for InterfaceRates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (way, pps, bps) in [("input", self.rx_pps, self.rx_bps), ("output", self.tx_pps, self.tx_bps)] {
+        for (way, pps, bps) in
+            [("input", self.rx_pps, self.rx_bps), ("output", self.tx_pps, self.tx_bps)]
+        {
             if let (Some(pps), Some(bps)) = (pps, bps) {
                 writeln!(f, "\t{way} rate: {pps:.0} packets/s, {}bit/s", Scaled(bps))?;
             }
@@ -91,14 +95,14 @@ impl fmt::Display for InterfaceRates {
     }
 }
 
-/// What was sent on a bus in a second, between two samples; unknown at the first. The fields are keys of
-/// `show --json -w`.
+/// What was sent on a bus in a second, between two samples; unknown at the first. The fields are
+/// keys of `show --json -w`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub(crate) struct BusRates {
     pps: Option<f64>,
     bps: Option<f64>,
-    /// Whether part of it was overwritten before it was read. Its frames are then assumed to be as long as
-    /// the others.
+    /// Whether part of it was overwritten before it was read. Its frames are then assumed to be as
+    /// long as the others.
     estimated: bool,
 }
 
@@ -128,8 +132,8 @@ impl BusMeter {
         const STEP: usize = 1024;
         let before = self.tap.stats();
         let now = Instant::now();
-        // A busy bus always has more frames. A ring full of the shortest frames is read many times over in
-        // this time.
+        // A busy bus always has more frames. A ring full of the shortest frames is read many times
+        // over in this time.
         let deadline = now + Duration::from_millis(100);
         loop {
             let overruns = self.tap.stats().overruns;
@@ -140,7 +144,9 @@ impl BusMeter {
             }
         }
         let stats = self.tap.stats();
-        let Some(time) = self.taken.replace(now).map(|taken| now.duration_since(taken).as_secs_f64()) else {
+        let Some(time) =
+            self.taken.replace(now).map(|taken| now.duration_since(taken).as_secs_f64())
+        else {
             return BusRates::default();
         };
         let seen = Seen {
@@ -216,22 +222,26 @@ mod tests {
         assert_eq!((rates.tx_pps, rates.tx_bps), (Some(0.0), Some(0.0)));
     }
 
-    /// A runner without news writes no report. Frames in its next report came since the last sample, not
-    /// since the last report.
+    /// A runner without news writes no report. Frames in its next report came since the last
+    /// sample, not since the last report.
     #[test]
     fn silence_before_is_not_counted() {
         let start = Instant::now();
-        let silent = rates(&sample(start, SECOND, SECOND, 7), &sample(start, SECOND * 2, SECOND, 7));
+        let silent =
+            rates(&sample(start, SECOND, SECOND, 7), &sample(start, SECOND * 2, SECOND, 7));
         assert_eq!(silent.rx_pps, Some(0.0));
-        let after =
-            rates(&sample(start, SECOND * 9, SECOND, 7), &sample(start, SECOND * 10, SECOND * 10, 17));
+        let after = rates(
+            &sample(start, SECOND * 9, SECOND, 7),
+            &sample(start, SECOND * 10, SECOND * 10, 17),
+        );
         assert_eq!(after.rx_pps, Some(10.0));
     }
 
     #[test]
     fn an_interface_that_was_made_anew_has_no_rate_below_zero() {
         let start = Instant::now();
-        let rates = rates(&sample(start, SECOND, SECOND, 500), &sample(start, SECOND * 2, SECOND * 2, 30));
+        let rates =
+            rates(&sample(start, SECOND, SECOND, 500), &sample(start, SECOND * 2, SECOND * 2, 30));
         assert_eq!(rates.rx_pps, Some(30.0));
     }
 

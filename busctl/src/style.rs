@@ -1,4 +1,5 @@
-//! The styles of text on a terminal. Everywhere else, and with `$NO_COLOR` or the like, text is plain.
+//! The styles of text on a terminal. Everywhere else, and with `$NO_COLOR` or the like, text is
+//! plain.
 
 use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};

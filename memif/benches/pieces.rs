@@ -68,10 +68,12 @@ const LENGTHS: [usize; 3] = [64, 1_514, 9_000];
 fn client_to_server(bencher: Bencher<'_, '_>, len: usize) {
     let mut pair = pair(ClientOptions::new(0));
     let (frame, mut copy) = (vec![1; len], vec![0; len]);
-    bencher.counter(ItemsCount::new(BURST)).counter(BytesCount::new(BURST * len)).bench_local(|| {
-        send(&mut pair.there.tx[0], &frame);
-        receive(&mut pair.here.rx[0], &mut copy);
-    });
+    bencher.counter(ItemsCount::new(BURST)).counter(BytesCount::new(BURST * len)).bench_local(
+        || {
+            send(&mut pair.there.tx[0], &frame);
+            receive(&mut pair.here.rx[0], &mut copy);
+        },
+    );
 }
 
 /// A burst from server to client: the server must find each packet's buffer first.
@@ -79,10 +81,12 @@ fn client_to_server(bencher: Bencher<'_, '_>, len: usize) {
 fn server_to_client(bencher: Bencher<'_, '_>, len: usize) {
     let mut pair = pair(ClientOptions::new(0));
     let (frame, mut copy) = (vec![1; len], vec![0; len]);
-    bencher.counter(ItemsCount::new(BURST)).counter(BytesCount::new(BURST * len)).bench_local(|| {
-        send(&mut pair.here.tx[0], &frame);
-        receive(&mut pair.there.rx[0], &mut copy);
-    });
+    bencher.counter(ItemsCount::new(BURST)).counter(BytesCount::new(BURST * len)).bench_local(
+        || {
+            send(&mut pair.here.tx[0], &frame);
+            receive(&mut pair.there.rx[0], &mut copy);
+        },
+    );
 }
 
 /// A burst to the client and back, for which the client exchanges buffers.
@@ -91,14 +95,16 @@ fn echo_by_exchange(bencher: Bencher<'_, '_>, len: usize) {
     let pool = BufferPool::new(2 * 1_024, 2_048).expect("a pool");
     let mut pair = pair(ClientOptions::new(0).buffer_pool(&pool));
     let (frame, mut copy) = (vec![1; len], vec![0; len]);
-    bencher.counter(ItemsCount::new(BURST)).counter(BytesCount::new(BURST * len)).bench_local(|| {
-        send(&mut pair.here.tx[0], &frame);
-        let received = pair.there.rx[0].burst(BURST).expect("up");
-        let mut out = pair.there.tx[0].burst().expect("up");
-        out.forward(received);
-        out.publish();
-        receive(&mut pair.here.rx[0], &mut copy);
-    });
+    bencher.counter(ItemsCount::new(BURST)).counter(BytesCount::new(BURST * len)).bench_local(
+        || {
+            send(&mut pair.here.tx[0], &frame);
+            let received = pair.there.rx[0].burst(BURST).expect("up");
+            let mut out = pair.there.tx[0].burst().expect("up");
+            out.forward(received);
+            out.publish();
+            receive(&mut pair.here.rx[0], &mut copy);
+        },
+    );
 }
 
 /// Requesting an interrupt and cancelling it: what a receiver pays to sleep.

@@ -20,7 +20,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use memif::{
-    BufferPool, Client, ClientOptions, Event, InterfaceOptions, Link, Server, SocketAddr, SocketOptions,
+    BufferPool, Client, ClientOptions, Event, InterfaceOptions, Link, Server, SocketAddr,
+    SocketOptions,
 };
 
 /// A client and its link, when it has one.
@@ -35,7 +36,8 @@ struct Side {
 impl Side {
     fn new(addr: &SocketAddr, pool: &BufferPool) -> Result<Self, Box<dyn Error>> {
         // Both sides have the same pool, so they can exchange buffers.
-        let client = Client::new(addr, ClientOptions::new(0).app_name("forwarder").buffer_pool(pool))?;
+        let client =
+            Client::new(addr, ClientOptions::new(0).app_name("forwarder").buffer_pool(pool))?;
         Ok(Self { addr: addr.clone(), client, link: None, printed: String::new() })
     }
 
@@ -117,7 +119,8 @@ fn join(left: &str, right: &str, pool: &BufferPool) -> Result<(), Box<dyn Error>
 fn demonstrate(pool: &BufferPool) -> Result<(), Box<dyn Error>> {
     const COUNT: u64 = 100_000;
     let serve = |name: &str| -> Result<(Server, SocketAddr), Box<dyn Error>> {
-        let addr = SocketAddr::abstract_name(format!("memif-forwarder-{}-{name}", std::process::id()))?;
+        let addr =
+            SocketAddr::abstract_name(format!("memif-forwarder-{}-{name}", std::process::id()))?;
         let mut server = Server::bind(&addr, SocketOptions::new())?;
         server.add(InterfaceOptions::new(0))?;
         Ok((server, addr))

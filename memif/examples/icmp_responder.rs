@@ -25,7 +25,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use memif::{
-    Client, ClientOptions, Event, InterfaceOptions, Link, LinkError, Server, SocketAddr, SocketOptions,
+    Client, ClientOptions, Event, InterfaceOptions, Link, LinkError, Server, SocketAddr,
+    SocketOptions,
 };
 
 const MAC: [u8; 6] = [2, 0xfe, 0x68, 0x72, 0x73, 0x74];
@@ -132,7 +133,11 @@ fn run(args: &[&str]) -> Result<(), Box<dyn Error>> {
             loop {
                 handle(server.wait(pause)?, &mut link);
                 // On an error the link is down, and `wait` returns the reason.
-                while link.as_mut().is_some_and(|link| respond(link, me).is_ok_and(|frames| frames > 0)) {}
+                while link
+                    .as_mut()
+                    .is_some_and(|link| respond(link, me).is_ok_and(|frames| frames > 0))
+                {
+                }
             }
         }
         ["client", socket, me] => {
@@ -140,11 +145,16 @@ fn run(args: &[&str]) -> Result<(), Box<dyn Error>> {
             let mut client = Client::new(&socket.parse()?, ClientOptions::new(id).name("icmp0"))?;
             loop {
                 handle(client.wait(pause)?, &mut link);
-                while link.as_mut().is_some_and(|link| respond(link, me).is_ok_and(|frames| frames > 0)) {}
+                while link
+                    .as_mut()
+                    .is_some_and(|link| respond(link, me).is_ok_and(|frames| frames > 0))
+                {
+                }
             }
         }
         ["demo"] => demo(),
-        _ => Err("usage: icmp_responder server|client SOCKET ADDRESS [ID], or icmp_responder demo".into()),
+        _ => Err("usage: icmp_responder server|client SOCKET ADDRESS [ID], or icmp_responder demo"
+            .into()),
     }
 }
 

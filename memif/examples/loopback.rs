@@ -8,7 +8,9 @@
 
 use std::time::{Duration, Instant};
 
-use memif::{Client, ClientOptions, Event, InterfaceOptions, Link, Server, SocketAddr, SocketOptions};
+use memif::{
+    Client, ClientOptions, Event, InterfaceOptions, Link, Server, SocketAddr, SocketOptions,
+};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let addr = SocketAddr::abstract_name(format!("memif-loopback-{}", std::process::id()))?;
@@ -64,7 +66,10 @@ fn frame(number: u32) -> [u8; 60] {
 }
 
 /// Runs both sides until each has its link.
-fn connect(server: &mut Server, client: &mut Client) -> Result<(Link, Link), Box<dyn std::error::Error>> {
+fn connect(
+    server: &mut Server,
+    client: &mut Client,
+) -> Result<(Link, Link), Box<dyn std::error::Error>> {
     let (mut here, mut there) = (None, None);
     loop {
         match server.wait(Some(Duration::from_millis(1)))? {

@@ -14,8 +14,8 @@ use std::thread;
 use std::time::Instant;
 
 use memif::{
-    Client, ClientOptions, Event, InterfaceOptions, LinkError, RxQueue, Server, SocketAddr, SocketOptions,
-    TxQueue,
+    Client, ClientOptions, Event, InterfaceOptions, LinkError, RxQueue, Server, SocketAddr,
+    SocketOptions, TxQueue,
 };
 
 const PACKETS: usize = 5_000_000;
@@ -80,19 +80,25 @@ fn run() -> Result<(), Box<dyn Error>> {
 
     let start = Instant::now();
     let received = thread::scope(|scope| {
-        let receivers: Vec<_> = here.rx.into_iter().map(|queue| scope.spawn(|| receive(queue))).collect();
-        let senders: Vec<_> = there.tx.into_iter().map(|queue| scope.spawn(|| send(queue))).collect();
+        let receivers: Vec<_> =
+            here.rx.into_iter().map(|queue| scope.spawn(|| receive(queue))).collect();
+        let senders: Vec<_> =
+            there.tx.into_iter().map(|queue| scope.spawn(|| send(queue))).collect();
         for sender in senders {
             sender.join().map_err(|_| "a sender panicked")??;
         }
-        let counts =
-            receivers.into_iter().map(|thread| Ok(thread.join().map_err(|_| "a receiver panicked")??));
+        let counts = receivers
+            .into_iter()
+            .map(|thread| Ok(thread.join().map_err(|_| "a receiver panicked")??));
         counts.collect::<Result<Vec<u64>, Box<dyn Error>>>()
     })?;
     let seconds = start.elapsed().as_secs_f64();
     for (queue, packets) in received.iter().enumerate() {
         println!("queue {queue}: {packets} packets");
     }
-    println!("{} packets of 64 bytes over {queues} queues in {seconds:.2} s", received.iter().sum::<u64>());
+    println!(
+        "{} packets of 64 bytes over {queues} queues in {seconds:.2} s",
+        received.iter().sum::<u64>()
+    );
     Ok(())
 }

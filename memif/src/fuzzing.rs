@@ -38,7 +38,11 @@ impl server_handshake::Host for Anyone {
     type Fd = ();
     type Region = u64;
     fn admit(&mut self, init: &Init) -> Result<Limits, Rejection> {
-        if init.id == 9 { Err(Rejection::UnknownId { id: 9 }) } else { Ok(Limits { s2m: 3, m2s: 2 }) }
+        if init.id == 9 {
+            Err(Rejection::UnknownId { id: 9 })
+        } else {
+            Ok(Limits { s2m: 3, m2s: 2 })
+        }
     }
     fn map(&mut self, _: u16, (): (), size: u64) -> Result<(u64, u64), ProtocolError> {
         Ok((size, size))
@@ -48,7 +52,11 @@ impl server_handshake::Host for Anyone {
 impl client_handshake::Host for Anyone {
     type Fd = ();
     fn build(&mut self, bounds: Bounds) -> Result<Offer<()>, Rejection> {
-        assert!((1..=3).contains(&bounds.s2m) && (1..=2).contains(&bounds.m2s) && bounds.log2_ring_size <= 9);
+        assert!(
+            (1..=3).contains(&bounds.s2m)
+                && (1..=2).contains(&bounds.m2s)
+                && bounds.log2_ring_size <= 9
+        );
         let plan = Plan::new(bounds.s2m, bounds.m2s, bounds.log2_ring_size, 64, Layout::OneRegion);
         let plan = plan.expect("these bounds fit");
         let rings = plan.rings.iter().map(|ring| (*ring, ())).collect();
@@ -60,8 +68,9 @@ impl client_handshake::Host for Anyone {
 /// descriptors, and a message.
 pub fn handshake(data: &[u8]) {
     let steps = || {
-        data.chunks(1 + MESSAGE_LEN)
-            .map_while(|step| Some((usize::from(*step.first()? & 3), Message::decode(&step[1..]).ok()?)))
+        data.chunks(1 + MESSAGE_LEN).map_while(|step| {
+            Some((usize::from(*step.first()? & 3), Message::decode(&step[1..]).ok()?))
+        })
     };
     let mut server = ServerHandshake::new();
     let mut up = false;
@@ -127,7 +136,8 @@ pub fn rings(data: &[u8]) {
     let region = Arc::new(region);
     let pool = Pool::private(Arc::clone(&region), 64);
     let regions = Arc::new(Regions::new(vec![region]));
-    let ring = |n: usize| RingMemory::new(&regions, 0, plan.rings[n].offset, 3).expect("as planned");
+    let ring =
+        |n: usize| RingMemory::new(&regions, 0, plan.rings[n].offset, 3).expect("as planned");
     let is_server = first & 1 == 0;
     let side = |n: usize| {
         let (pool, first, stride) = (Arc::clone(&pool), plan.buffers[n], plan.stride);
@@ -182,8 +192,10 @@ mod tests {
     /// Runs a target on all of its committed seeds.
     fn replay(target: &str, run: fn(&[u8])) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seeds").join(target);
-        let seeds: Vec<_> =
-            fs::read_dir(&folder).expect("seeds").map(|entry| entry.expect("a seed").path()).collect();
+        let seeds: Vec<_> = fs::read_dir(&folder)
+            .expect("seeds")
+            .map(|entry| entry.expect("a seed").path())
+            .collect();
         assert!(!seeds.is_empty());
         for seed in seeds {
             run(&fs::read(&seed).expect("a file"));

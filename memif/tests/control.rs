@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use common::*;
 use memif::{
-    BindError, Client, ClientOptions, DisconnectReason, Event, InterfaceOptions, Link, LinkError, Rejection,
-    Server, SocketAddr, SocketOptions,
+    BindError, Client, ClientOptions, DisconnectReason, Event, InterfaceOptions, Link, LinkError,
+    Rejection, Server, SocketAddr, SocketOptions,
 };
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socket};
 
@@ -143,7 +143,10 @@ fn only_allowed_users_are_served() {
             continue;
         }
         let mock = Mock::connect(&addr);
-        assert_eq!(world.verdict(&mock), Received::Disconnect("this user is not allowed to connect".into()));
+        assert_eq!(
+            world.verdict(&mock),
+            Received::Disconnect("this user is not allowed to connect".into())
+        );
         assert_eq!(world.verdict(&mock), Received::Closed);
         world.event("Refused", |event| match event {
             Event::Rejected { id: None, reason: Rejection::UidNotAllowed { uid } } => {
@@ -161,7 +164,10 @@ fn a_client_reconnects_on_request() {
     let addr = unique("on-request");
     let long = Some(Duration::from_hours(1));
     let mut client = Client::new(&addr, ClientOptions::new(0).reconnect(long)).unwrap();
-    assert!(matches!(client.ready().unwrap(), Some(Event::Rejected { reason: Rejection::Connect(_), .. })));
+    assert!(matches!(
+        client.ready().unwrap(),
+        Some(Event::Rejected { reason: Rejection::Connect(_), .. })
+    ));
     let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
     server.add(InterfaceOptions::new(0)).unwrap();
     let mut world = World::new(server);

@@ -10,7 +10,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 fn a_client_needs_one_descriptor_for_each_ring() {
     let addr = unique("descriptors");
     let listener = mock_listener(&addr);
-    let options = ClientOptions::new(0).rx_queues(255).tx_queues(255).log2_ring_size(1).buffer_size(64);
+    let options =
+        ClientOptions::new(0).rx_queues(255).tx_queues(255).log2_ring_size(1).buffer_size(64);
     let mut client = Client::new(&addr, options.reconnect(None)).unwrap();
     let mock = accept(&listener, &mut client);
     let open = std::fs::read_dir("/proc/self/fd").unwrap().count();

@@ -4,8 +4,8 @@ mod common;
 
 use common::*;
 use memif::{
-    ClientOptions, DisconnectReason, Event, InterfaceOptions, Mode, QueueStats, Role, RxMode, Server,
-    SocketOptions,
+    ClientOptions, DisconnectReason, Event, InterfaceOptions, Mode, QueueStats, Role, RxMode,
+    Server, SocketOptions,
 };
 
 /// Packets, bytes and interrupts, and the three ways not to send.
@@ -16,13 +16,21 @@ fn counts(stats: QueueStats) -> [u64; 6] {
 #[test]
 fn queues_count_what_they_do() {
     let addr = unique("counts");
-    let Pair { mut here, mut there, mut server, client } =
-        pair(&addr, InterfaceOptions::new(0), ClientOptions::new(0).log2_ring_size(3).buffer_size(64));
+    let Pair { mut here, mut there, mut server, client } = pair(
+        &addr,
+        InterfaceOptions::new(0),
+        ClientOptions::new(0).log2_ring_size(3).buffer_size(64),
+    );
     for (tx, rx) in [(&mut here.tx[0], &mut there.rx[0]), (&mut there.tx[0], &mut here.rx[0])] {
         assert_eq!((tx.stats(), rx.stats()), (QueueStats::default(), QueueStats::default()));
         let mut burst = tx.burst().unwrap();
         // Four descriptors for three packets, and a packet that is taken back.
-        assert!(burst.push(&[1; 60]) && burst.push(&[2; 100]) && burst.push(&[3; 1]) && burst.push(&[4; 9]));
+        assert!(
+            burst.push(&[1; 60])
+                && burst.push(&[2; 100])
+                && burst.push(&[3; 1])
+                && burst.push(&[4; 9])
+        );
         assert!(!burst.push(&[5; 400]), "there are 3 of 8 buffers left");
         burst.truncate(3);
         burst.publish();
@@ -31,7 +39,11 @@ fn queues_count_what_they_do() {
         let burst = rx.burst(9).unwrap();
         assert_eq!(burst.len(), 3);
         burst.release(2);
-        assert_eq!(counts(rx.stats()), [2, 160, 0, 0, 0, 0], "what was not given back does not count");
+        assert_eq!(
+            counts(rx.stats()),
+            [2, 160, 0, 0, 0, 0],
+            "what was not given back does not count"
+        );
         drop(rx.burst(9).unwrap());
         assert_eq!(counts(rx.stats()), [3, 161, 0, 0, 0, 0]);
 
@@ -76,12 +88,18 @@ fn details_show_the_whole_link() {
     assert!(server.server.details(5).is_none());
     assert_eq!(server.server.ids(), [4]);
     let ours = client.details();
-    assert_eq!((theirs.role, ours.role, ours.mode, ours.id), (Role::Server, Role::Client, Mode::Ip, 4));
+    assert_eq!(
+        (theirs.role, ours.role, ours.mode, ours.id),
+        (Role::Server, Role::Client, Mode::Ip, 4)
+    );
     assert_eq!((ours.name.as_str(), ours.app_name.as_str()), ("right", "right app"));
     assert_eq!(theirs.peer.as_ref().unwrap().name, "right");
     assert_eq!(ours.peer.as_ref().unwrap().app_name, "left app");
     assert_eq!((theirs.rx.len(), theirs.tx.len(), ours.rx.len(), ours.tx.len()), (3, 2, 2, 3));
-    assert_eq!((theirs.regions.len(), theirs.regions[0].sealed, theirs.regions[0].lost), (1, true, false));
+    assert_eq!(
+        (theirs.regions.len(), theirs.regions[0].sealed, theirs.regions[0].lost),
+        (1, true, false)
+    );
     assert_eq!(theirs.regions, ours.regions);
 
     // Both sides see the same ring.
@@ -96,14 +114,20 @@ fn details_show_the_whole_link() {
         (counts(received.stats)[..2].to_vec(), received.rx_mode),
         (vec![1, 44], Some(RxMode::Adaptive))
     );
-    assert_eq!((ours.rx[0].rx_mode, ours.rx[0].flags, ours.rx[0].head), (Some(RxMode::Interrupt), 0, 16));
+    assert_eq!(
+        (ours.rx[0].rx_mode, ours.rx[0].flags, ours.rx[0].head),
+        (Some(RxMode::Interrupt), 0, 16)
+    );
     assert_eq!((ours.tx_total.packets, ours.rx_total.packets, theirs.rx_total.packets), (2, 0, 1));
 
     assert!(sent.descriptors.is_empty());
     let full = client.details_with_descriptors();
     let descriptors = &full.tx[2].descriptors;
     assert_eq!(descriptors.len(), 16);
-    assert_eq!((descriptors[0].length, descriptors[0].metadata, descriptors[1].length), (44, 0xABCD, 33));
+    assert_eq!(
+        (descriptors[0].length, descriptors[0].metadata, descriptors[1].length),
+        (44, 0xABCD, 33)
+    );
     assert_eq!(server.server.details_with_descriptors(4).unwrap().rx[2].descriptors, *descriptors);
 
     let text = full.to_string();
@@ -167,16 +191,28 @@ fn reasons_of_both_sides_are_kept() {
     server.server.disconnect(0, "closing time");
     gone(&mut client);
     let details = client.details();
-    assert_eq!(details.last_disconnect, Some(DisconnectReason::Peer { reason: "closing time".into() }));
+    assert_eq!(
+        details.last_disconnect,
+        Some(DisconnectReason::Peer { reason: "closing time".into() })
+    );
     assert_eq!(
         (details.last_reason_received.as_deref(), details.last_reason_sent),
         (Some("closing time"), None)
     );
-    assert_eq!((details.links, details.peer, details.rx.len(), details.tx_total.bytes), (1, None, 0, 50));
+    assert_eq!(
+        (details.links, details.peer, details.rx.len(), details.tx_total.bytes),
+        (1, None, 0, 50)
+    );
     server.pump();
     let details = server.server.details(0).unwrap();
-    assert_eq!(details.last_disconnect, Some(DisconnectReason::Local { reason: "closing time".into() }));
-    assert_eq!((details.last_reason_sent.as_deref(), details.rx_total.bytes), (Some("closing time"), 50));
+    assert_eq!(
+        details.last_disconnect,
+        Some(DisconnectReason::Local { reason: "closing time".into() })
+    );
+    assert_eq!(
+        (details.last_reason_sent.as_deref(), details.rx_total.bytes),
+        (Some("closing time"), 50)
+    );
     assert!(details.to_string().contains("link down"));
 
     server.events.clear();
@@ -201,7 +237,9 @@ fn failed_checks_are_counted_by_name() {
     server.add(InterfaceOptions::new(1).secret("right").unwrap()).unwrap();
     server.add(InterfaceOptions::new(2)).unwrap();
     let mut world = World::new(server);
-    for packet in [init(1, 0, b"wrong"), init(1, 0, b""), init(9, 0, b""), message(77, &[]), vec![1]] {
+    for packet in
+        [init(1, 0, b"wrong"), init(1, 0, b""), init(9, 0, b""), message(77, &[]), vec![1]]
+    {
         let mock = Mock::connect(&addr);
         mock.send(&packet, &[]);
         assert!(matches!(world.verdict(&mock), Received::Disconnect(_)));

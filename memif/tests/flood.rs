@@ -17,7 +17,11 @@ fn flood(addr: &SocketAddr, over: &AtomicBool) {
     while !over.load(Ordering::Relaxed) {
         if kept.len() < 300 {
             kept.extend(Mock::try_connect(addr));
-        } else if kept.front().and_then(Mock::receive).is_some_and(|received| received != Received::Hello) {
+        } else if kept
+            .front()
+            .and_then(Mock::receive)
+            .is_some_and(|received| received != Received::Hello)
+        {
             kept.pop_front();
         } else {
             thread::yield_now();

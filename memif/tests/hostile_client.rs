@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use common::*;
 use memif::{
-    DisconnectReason, Event, InterfaceOptions, LinkError, Rejection, Server, SocketAddr, SocketOptions,
+    DisconnectReason, Event, InterfaceOptions, LinkError, Rejection, Server, SocketAddr,
+    SocketOptions,
 };
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
 use nix::sys::stat::Mode;
@@ -81,7 +82,10 @@ fn every_violation_in_the_handshake_is_rejected_with_a_reason_and_harms_no_link(
         (with(0, init(2, 0, b"right and more"), vec![]), "wrong secret"),
         (with(0, init(3, 0, b""), vec![]), "interface mode 0 does not match, expected ip"),
         (with(0, init(1, 77, b""), vec![]), "interface mode 77 does not match"),
-        (with(0, message(3, &[&0x0100u16.to_ne_bytes(), &1u32.to_ne_bytes()]), vec![]), "version 0x0100"),
+        (
+            with(0, message(3, &[&0x0100u16.to_ne_bytes(), &1u32.to_ne_bytes()]), vec![]),
+            "version 0x0100",
+        ),
         (with(0, init(1, 0, b"")[..127].to_vec(), vec![]), "message of 127 bytes, not 128"),
         (with(0, long, vec![]), "message of 129 bytes, not 128"),
         (with(0, vec![3], vec![]), "message of 1 bytes"),
@@ -98,22 +102,40 @@ fn every_violation_in_the_handshake_is_rejected_with_a_reason_and_harms_no_link(
         (with(1, add_region(1, SIZE), vec![file]), "region index 1, not 0"),
         (with(2, add_region(0, SIZE), vec![file]), "region index 0, not 1"),
         (with(1, add_region(0, 0), vec![file]), "size of 0 bytes"),
-        (with(1, add_region(0, SIZE + 1), vec![file]), "4097 bytes announced, but the file has 4096"),
+        (
+            with(1, add_region(0, SIZE + 1), vec![file]),
+            "4097 bytes announced, but the file has 4096",
+        ),
         (with(1, add_region(0, u64::MAX), vec![file]), "bytes announced, but the file has 4096"),
         (with(1, add_region(0, 1 << 63), vec![file]), "bytes announced, but the file has 4096"),
         (with(1, add_region(0, 1 << 32), vec![file]), "bytes announced, but the file has 4096"),
         (with(1, add_region(0xFFFF, SIZE), vec![file]), "region index 65535, not 0"),
-        (with(2, add_ring(true, 1, 0, S2M, LOG2), vec![event_fd]), "S2M ring 1: out of turn, expected 0"),
+        (
+            with(2, add_ring(true, 1, 0, S2M, LOG2), vec![event_fd]),
+            "S2M ring 1: out of turn, expected 0",
+        ),
         (with(2, add_ring(true, 300, 0, S2M, LOG2), vec![event_fd]), "S2M ring 300: out of turn"),
-        (with(3, add_ring(true, 0, 0, M2S, LOG2), vec![event_fd]), "S2M ring 0: out of turn, expected 1"),
+        (
+            with(3, add_ring(true, 0, 0, M2S, LOG2), vec![event_fd]),
+            "S2M ring 0: out of turn, expected 1",
+        ),
         (with(2, add_ring(true, 0, 0, S2M, LOG2), vec![]), "ADD_RING with 0 file descriptors"),
-        (with(2, add_ring(true, 0, 0, S2M, LOG2), vec![pipe]), "S2M ring 0: its descriptor is no eventfd"),
-        (with(2, add_ring(true, 0, 0, S2M, LOG2), vec![file]), "S2M ring 0: its descriptor is no eventfd"),
+        (
+            with(2, add_ring(true, 0, 0, S2M, LOG2), vec![pipe]),
+            "S2M ring 0: its descriptor is no eventfd",
+        ),
+        (
+            with(2, add_ring(true, 0, 0, S2M, LOG2), vec![file]),
+            "S2M ring 0: its descriptor is no eventfd",
+        ),
         (with(2, add_ring(true, 0, 0, S2M, 16), vec![event_fd]), "log2 size 16 is too large"),
         (with(2, add_ring(true, 0, 0, S2M, 200), vec![event_fd]), "log2 size 200 is too large"),
         (with(2, add_ring(true, 0, 0, S2M, 14), vec![event_fd]), "S2M ring 0: outside its region"),
         (with(2, add_ring(true, 0, 7, S2M, LOG2), vec![event_fd]), "region 7 does not exist"),
-        (with(2, add_ring(true, 0, 0, 8, LOG2), vec![event_fd]), "offset 8 is not a multiple of 16"),
+        (
+            with(2, add_ring(true, 0, 0, 8, LOG2), vec![event_fd]),
+            "offset 8 is not a multiple of 16",
+        ),
         (with(2, add_ring(true, 0, 0, 0xFFFF_FFF0, LOG2), vec![event_fd]), "outside its region"),
         (with(3, add_ring(false, 0, 0, 240, LOG2), vec![event_fd]), "overlaps another ring"),
         (with(2, private, vec![event_fd]), "private header of 8 bytes"),
@@ -132,7 +154,10 @@ fn every_violation_in_the_handshake_is_rejected_with_a_reason_and_harms_no_link(
     bystanders_memory.write_all_at(b"hello", u64::from(S2M_BUFFERS)).unwrap();
     set_head(&bystanders_memory, S2M, 1);
     let mut copy = [0; 9];
-    assert_eq!(bystanders_link.rx[0].burst(9).unwrap().iter().next().unwrap().copy_to(&mut copy), 5);
+    assert_eq!(
+        bystanders_link.rx[0].burst(9).unwrap().iter().next().unwrap().copy_to(&mut copy),
+        5
+    );
     assert_eq!(&copy[..5], b"hello");
     assert_eq!(tail(&bystanders_memory, S2M), 1, "the buffer was given back");
     world.connect_mock(&addr, 1);
@@ -163,8 +188,13 @@ fn what_is_no_memory_is_no_region() {
         (file(&again), "mapping it failed"),
     ];
     for (fd, text) in cases {
-        let script =
-            spoiled(&memory, event_fd.as_fd().as_raw_fd(), 1, add_region(0, SIZE), vec![fd.as_raw_fd()]);
+        let script = spoiled(
+            &memory,
+            event_fd.as_fd().as_raw_fd(),
+            1,
+            add_region(0, SIZE),
+            vec![fd.as_raw_fd()],
+        );
         let reason = rejected(&mut world, &addr, &script);
         assert!(reason.contains(text), "{reason:?} should say {text:?}");
     }
@@ -181,14 +211,19 @@ fn violations_on_a_live_link_end_that_link_only() {
         (|m| one(m, descriptor(0, 1, 64, S2M_BUFFERS)), "slot 0: buffer outside its region"),
         (|m| one(m, descriptor(0, 0xFFFF, 64, S2M_BUFFERS)), "slot 0: buffer outside its region"),
         (|m| one(m, descriptor(0, 0, 64, 4_090)), "slot 0: buffer outside its region"),
-        (|m| one(m, descriptor(0, 0, 0xFFFF_FFF0, 0xFFFF_FFF0)), "slot 0: buffer outside its region"),
+        (
+            |m| one(m, descriptor(0, 0, 0xFFFF_FFF0, 0xFFFF_FFF0)),
+            "slot 0: buffer outside its region",
+        ),
         (
             |m| one(m, descriptor(1, 0, 64, S2M_BUFFERS)),
             "slot 0: the packet continues, but no descriptor follows",
         ),
         (
             |m| {
-                (0..8).for_each(|slot| set_descriptor(m, S2M, slot, descriptor(1, 0, 64, S2M_BUFFERS)));
+                (0..8).for_each(|slot| {
+                    set_descriptor(m, S2M, slot, descriptor(1, 0, 64, S2M_BUFFERS))
+                });
                 set_head(m, S2M, 8);
             },
             "slot 7: the packet continues, but no descriptor follows",
@@ -198,7 +233,10 @@ fn violations_on_a_live_link_end_that_link_only() {
         (|m| set_head(m, M2S, 9), "M2S ring 0: index jumped to 9"),
         (|m| set_head(m, M2S, 8), "M2S ring 0: slot 0: length 0"),
         (|m| offer(m, descriptor(0, 3, 64, M2S_BUFFERS)), "slot 0: buffer outside its region"),
-        (|m| offer(m, descriptor(0, 0, 0xFFFF_FFFF, M2S_BUFFERS)), "slot 0: buffer outside its region"),
+        (
+            |m| offer(m, descriptor(0, 0, 0xFFFF_FFFF, M2S_BUFFERS)),
+            "slot 0: buffer outside its region",
+        ),
     ];
     let addr = unique("live-violations");
     let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
@@ -226,7 +264,9 @@ fn violations_on_a_live_link_end_that_link_only() {
             matches!(&error, LinkError::Peer(fault) if fault.to_string().contains(text)),
             "{error} / {text}"
         );
-        let Received::Disconnect(reason) = world.verdict(&mock) else { panic!("no reason sent: {text}") };
+        let Received::Disconnect(reason) = world.verdict(&mock) else {
+            panic!("no reason sent: {text}")
+        };
         assert!(reason.contains(text), "{reason:?} should say {text:?}");
         world.event("Disconnected", |event| match event {
             Event::Disconnected { id: 1, reason: DisconnectReason::ProtocolError(fault) } => {
@@ -270,7 +310,9 @@ fn messages_after_connected_end_the_link() {
             world.verdict(&mock),
             Received::Disconnect(text.to_owned() + if late.len() == 5 { ", not 128" } else { "" })
         );
-        world.event("Disconnected", |event| matches!(event, Event::Disconnected { id: 1, .. }).then_some(()));
+        world.event("Disconnected", |event| {
+            matches!(event, Event::Disconnected { id: 1, .. }).then_some(())
+        });
         assert_eq!(link.rx[0].burst(1).unwrap_err(), LinkError::Down);
     }
 }
@@ -297,7 +339,10 @@ fn disconnect_reasons_are_reported() {
     let (mock, ..) = world.connect_mock(&addr, 1);
     assert!(world.server.disconnect(1, "maintenance"));
     assert_eq!(world.verdict(&mock), Received::Disconnect("maintenance".into()));
-    assert_eq!(world.event("Disconnected", reason), DisconnectReason::Local { reason: "maintenance".into() });
+    assert_eq!(
+        world.event("Disconnected", reason),
+        DisconnectReason::Local { reason: "maintenance".into() }
+    );
     assert!(!world.server.disconnect(1, "again"));
 
     let (mock, ..) = world.connect_mock(&addr, 1);
@@ -325,8 +370,9 @@ fn who_never_says_init_goes_and_never_keeps_others_out() {
         .collect();
     let (_mock, _memory, mut link) = world.connect_mock(&addr, 1);
     let reason: Vec<Received> = silent.iter().map(|mock| world.verdict(mock)).collect();
-    let count =
-        |text: &str| reason.iter().filter(|received| **received == Received::Disconnect(text.into())).count();
+    let count = |text: &str| {
+        reason.iter().filter(|received| **received == Received::Disconnect(text.into())).count()
+    };
     let crowded = count("too many connections without INIT");
     assert_eq!(crowded + count("the handshake took too long"), 200, "{reason:?}");
     assert!(crowded >= 196, "at most 4 may stay");
@@ -346,7 +392,10 @@ fn a_client_that_stops_anywhere_on_its_way_frees_its_interface() {
         for (message, fd) in proper(1, &memory, &event_fd).into_iter().take(steps) {
             mock.send(&message, fd.as_slice());
         }
-        assert_eq!(world.verdict(&mock), Received::Disconnect("the handshake took too long".into()));
+        assert_eq!(
+            world.verdict(&mock),
+            Received::Disconnect("the handshake took too long".into())
+        );
         world.event("Refused", |event| match event {
             Event::Rejected { id: Some(1), reason: Rejection::Timeout } => Some(()),
             _ => None,
@@ -366,7 +415,9 @@ fn the_successor_of_a_dead_client_connects_at_once() {
         // Both the death and the new INIT wait when the server looks.
         drop(before);
         before = world.connect_mock(&addr, 1);
-        world.event("Disconnected", |event| matches!(event, Event::Disconnected { .. }).then_some(()));
+        world.event("Disconnected", |event| {
+            matches!(event, Event::Disconnected { .. }).then_some(())
+        });
     }
 }
 
@@ -385,9 +436,11 @@ fn unread_answers_are_bounded_and_kept() {
     let (file, event_fd) = (memory.as_raw_fd(), event_fd.as_fd().as_raw_fd());
     let mut script: Vec<(Vec<u8>, Option<RawFd>)> = vec![(init(1, 0, b""), None)];
     script.extend((0..256).map(|n| (add_region(n, 1 << 20), Some(file))));
-    script.extend((0..255).map(|n| (add_ring(true, n, n, u32::from(n) * 256, LOG2), Some(event_fd))));
     script
-        .extend((0..255).map(|n| (add_ring(false, n, n, (255 + u32::from(n)) * 256, LOG2), Some(event_fd))));
+        .extend((0..255).map(|n| (add_ring(true, n, n, u32::from(n) * 256, LOG2), Some(event_fd))));
+    script.extend(
+        (0..255).map(|n| (add_ring(false, n, n, (255 + u32::from(n)) * 256, LOG2), Some(event_fd))),
+    );
     script.push((connect_message(), None));
     let messages = script.len();
 

@@ -44,7 +44,8 @@ fn nested() -> (OwnedFd, TcpStream) {
     let (from, to) = UnixDatagram::pair().unwrap();
     let rights = [full.as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&rights)];
-    sendmsg::<()>(from.as_raw_fd(), &[IoSlice::new(b"x")], &rights, MsgFlags::empty(), None).unwrap();
+    sendmsg::<()>(from.as_raw_fd(), &[IoSlice::new(b"x")], &rights, MsgFlags::empty(), None)
+        .unwrap();
     (to.into(), silent)
 }
 
@@ -118,8 +119,9 @@ fn in_time_with_a_spoiler<T: Send + 'static>(
             }
         });
         // Also when it was not in time: the scope waits for its threads.
-        let result =
-            std::panic::catch_unwind(AssertUnwindSafe(|| in_time("tens of thousands of interrupts", work)));
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            in_time("tens of thousands of interrupts", work)
+        }));
         done.store(true, Ordering::Relaxed);
         result.unwrap_or_else(|why| std::panic::resume_unwind(why))
     })
@@ -168,7 +170,12 @@ fn a_client_cannot_make_its_server_wait_for_an_eventfd() {
     event_fds[1].write(u64::MAX - 1).unwrap();
     in_time_with_a_spoiler(&event_fds[1], move || {
         send(&mut tx[0], |head| {
-            set_descriptor(&memory, M2S, u32::from(head - 1) & 7, descriptor(0, 0, 128, M2S_BUFFERS));
+            set_descriptor(
+                &memory,
+                M2S,
+                u32::from(head - 1) & 7,
+                descriptor(0, 0, 128, M2S_BUFFERS),
+            );
             set_head(&memory, M2S, head);
         });
     });

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use common::*;
 use memif::{
-    Client, ClientOptions, ConnectError, DisconnectReason, Event, Link, LinkError, Rejection, SocketAddr,
+    Client, ClientOptions, ConnectError, DisconnectReason, Event, Link, LinkError, Rejection,
+    SocketAddr,
 };
 
 /// Messages, and whether a descriptor goes with each.
@@ -161,7 +162,10 @@ fn violations_on_a_live_link_end_it_and_the_client_reconnects() {
         let reason = until("the reason", || {
             if let Some(event) = client.ready().unwrap() {
                 assert!(
-                    matches!(event, Event::Disconnected { reason: DisconnectReason::ProtocolError(_), .. }),
+                    matches!(
+                        event,
+                        Event::Disconnected { reason: DisconnectReason::ProtocolError(_), .. }
+                    ),
                     "{event:?}"
                 );
             }
@@ -231,7 +235,8 @@ fn a_server_that_keeps_the_memory_it_was_given_keeps_nothing_of_it() {
     hoard.push(File::from(expect(&mock, &mut client, 4).pop().unwrap()));
     drop(mock);
     let last = accept(&listener, &mut client);
-    let kept: Vec<bool> = hoard.iter().map(|memory| memory.metadata().unwrap().blocks() != 0).collect();
+    let kept: Vec<bool> =
+        hoard.iter().map(|memory| memory.metadata().unwrap().blocks() != 0).collect();
     assert_eq!(kept, (0..11).map(|round| round == 4).collect::<Vec<_>>());
     drop(queues);
     drop(last);
@@ -250,8 +255,9 @@ fn a_server_that_says_nothing_is_given_up_and_tried_again() {
         let mock = accept(&listener, &mut client);
         until("the end of its patience", || {
             let _ = client.ready().unwrap();
-            mock.receive()
-                .filter(|received| *received == Received::Disconnect("the handshake took too long".into()))
+            mock.receive().filter(|received| {
+                *received == Received::Disconnect("the handshake took too long".into())
+            })
         });
     }
 }
@@ -272,7 +278,10 @@ fn the_reason_for_no_connection_is_told_apart() {
         matches!(&error, ConnectError::NoDirectory { directory, .. } if directory.ends_with("no")),
         "{error}"
     );
-    assert!(client.wait(Some(Duration::from_millis(20))).unwrap().is_none(), "one attempt was asked for");
+    assert!(
+        client.wait(Some(Duration::from_millis(20))).unwrap().is_none(),
+        "one attempt was asked for"
+    );
     client.connect();
     assert!(matches!(rejection(&mut client), Rejection::Connect(ConnectError::NoDirectory { .. })));
 

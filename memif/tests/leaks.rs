@@ -37,7 +37,9 @@ fn no_descriptor_and_no_mapping_is_lost_whoever_is_to_blame() {
             });
             assert_eq!(world.link().tx.len(), 2);
             drop(client);
-            world.event("Disconnected", |event| matches!(event, Event::Disconnected { .. }).then_some(()));
+            world.event("Disconnected", |event| {
+                matches!(event, Event::Disconnected { .. }).then_some(())
+            });
         }
         assert_eq!(held(), empty);
 
@@ -68,7 +70,9 @@ fn no_descriptor_and_no_mapping_is_lost_whoever_is_to_blame() {
             let (mock, file) = (Mock::connect(&addr), fs::File::open("/proc/self/exe").unwrap());
             mock.send(&init(1, 0, b""), &[]);
             mock.send(&add_region(0, SIZE), &[file.as_raw_fd()]);
-            let Received::Disconnect(reason) = world.verdict(&mock) else { panic!("no reason given") };
+            let Received::Disconnect(reason) = world.verdict(&mock) else {
+                panic!("no reason given")
+            };
             assert!(reason.contains("its file is not memory"), "{reason}");
         }
         until("all gone", || {
@@ -83,7 +87,8 @@ fn no_descriptor_and_no_mapping_is_lost_whoever_is_to_blame() {
         let mut refusals = 0;
         until("refusals", || {
             world.pump();
-            refusals += usize::from(matches!(client.ready().unwrap(), Some(Event::Rejected { .. })));
+            refusals +=
+                usize::from(matches!(client.ready().unwrap(), Some(Event::Rejected { .. })));
             (refusals == 50).then_some(())
         });
         drop(client);

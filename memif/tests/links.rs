@@ -9,7 +9,8 @@ use std::thread;
 
 use common::*;
 use memif::{
-    Client, ClientOptions, Event, InterfaceOptions, LinkError, Mode, RxMode, RxQueue, SocketOptions, TxQueue,
+    Client, ClientOptions, Event, InterfaceOptions, LinkError, Mode, RxMode, RxQueue,
+    SocketOptions, TxQueue,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -67,8 +68,12 @@ fn exchange(test: &str, options: ClientOptions, count: u32, longest: usize) {
         pair(&addr, InterfaceOptions::new(0), options);
     thread::scope(|scope| {
         for link in [here, there] {
-            link.tx.into_iter().for_each(|queue| drop(scope.spawn(move || send(queue, count, longest))));
-            link.rx.into_iter().for_each(|queue| drop(scope.spawn(move || receive(queue, count, longest))));
+            link.tx
+                .into_iter()
+                .for_each(|queue| drop(scope.spawn(move || send(queue, count, longest))));
+            link.rx
+                .into_iter()
+                .for_each(|queue| drop(scope.spawn(move || receive(queue, count, longest))));
         }
     });
 }
@@ -95,7 +100,8 @@ fn there_may_be_255_queues_each_way() {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, soft.max(hard.min(4_096)), hard).unwrap();
     let addr = unique("255");
-    let options = ClientOptions::new(0).rx_queues(255).tx_queues(255).log2_ring_size(1).buffer_size(64);
+    let options =
+        ClientOptions::new(0).rx_queues(255).tx_queues(255).log2_ring_size(1).buffer_size(64);
     let Pair { mut here, mut there, server: _server, client: _client } =
         pair(&addr, InterfaceOptions::new(0), options);
     for (from, to) in [(&mut here.tx, &mut there.rx), (&mut there.tx, &mut here.rx)] {
@@ -151,7 +157,8 @@ fn metadata_travels_and_unpublished_packets_do_not() {
         let mut burst = tx.burst().unwrap();
         let mut slot = burst.reserve(8).unwrap();
         slot.write(b"in ");
-        let shared: Vec<AtomicU8> = b"pieces and more".iter().map(|byte| AtomicU8::new(*byte)).collect();
+        let shared: Vec<AtomicU8> =
+            b"pieces and more".iter().map(|byte| AtomicU8::new(*byte)).collect();
         slot.write_shared(&shared);
         slot.set_metadata(0xC0FF_EE00);
         assert!(burst.push(b"second") && burst.push(b"third"));
@@ -221,7 +228,8 @@ fn no_wakeup_is_lost_between_two_sleepers() {
             burst.publish();
         }
     };
-    let mut sides = [here, there].map(|mut link| (link.rx.remove(0), link.tx.remove(0))).into_iter();
+    let mut sides =
+        [here, there].map(|mut link| (link.rx.remove(0), link.tx.remove(0))).into_iter();
     let (left, right) = (sides.next().unwrap(), sides.next().unwrap());
     thread::scope(|scope| {
         scope.spawn(move || play(left.0, left.1, true));
@@ -231,10 +239,15 @@ fn no_wakeup_is_lost_between_two_sleepers() {
 
 #[test]
 fn only_who_asked_is_interrupted() {
-    for (mode, woken) in [(RxMode::Polling, false), (RxMode::Adaptive, false), (RxMode::Interrupt, true)] {
+    for (mode, woken) in
+        [(RxMode::Polling, false), (RxMode::Adaptive, false), (RxMode::Interrupt, true)]
+    {
         let addr = unique(&format!("mode-{mode:?}"));
-        let Pair { mut here, mut there, server: _server, client: _client } =
-            pair(&addr, InterfaceOptions::new(0).rx_mode(mode), ClientOptions::new(0).rx_mode(mode));
+        let Pair { mut here, mut there, server: _server, client: _client } = pair(
+            &addr,
+            InterfaceOptions::new(0).rx_mode(mode),
+            ClientOptions::new(0).rx_mode(mode),
+        );
         for (tx, rx) in [(&mut here.tx[0], &mut there.rx[0]), (&mut there.tx[0], &mut here.rx[0])] {
             let mut burst = tx.burst().unwrap();
             burst.push(b"knock");
@@ -276,7 +289,8 @@ fn one_socket_serves_many_interfaces() {
     until("all links", || {
         world.pump();
         for client in &mut clients {
-            connected += usize::from(matches!(client.ready().unwrap(), Some(Event::Connected { .. })));
+            connected +=
+                usize::from(matches!(client.ready().unwrap(), Some(Event::Connected { .. })));
         }
         (connected == 20).then_some(())
     });
@@ -314,7 +328,9 @@ fn memory_scribbled_over_under_a_live_reader_is_survived() {
                     let ring = if step & 0x100 == 0 { S2M } else { M2S };
                     let (slot, length) = (step >> 9 & 7, step >> 12 & 0xfff);
                     set_descriptor(&memory, ring, slot, descriptor(0, 0, length, S2M_BUFFERS));
-                    memory.write_all_at(&[step.to_le_bytes()[3] & 7, 0], u64::from(ring + 6)).unwrap();
+                    memory
+                        .write_all_at(&[step.to_le_bytes()[3] & 7, 0], u64::from(ring + 6))
+                        .unwrap();
                 }
             });
             let mut copy = [0; 4_096];

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use common::*;
 use memif::{
-    Client, ClientOptions, Event, InterfaceOptions, Link, Mode, Rejection, Server, SocketAddr, SocketOptions,
+    Client, ClientOptions, Event, InterfaceOptions, Link, Mode, Rejection, Server, SocketAddr,
+    SocketOptions,
 };
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::eventfd::EventFd;
@@ -108,7 +109,12 @@ impl Ring {
         self.memory.read_exact_at(&mut bytes, self.place(index)).unwrap();
         let flags = word(&bytes, 0);
         assert_eq!(flags & !1, 0, "NEXT is the only known flag");
-        Desc { next: flags == 1, region: word(&bytes, 2), length: long(&bytes, 4), offset: long(&bytes, 8) }
+        Desc {
+            next: flags == 1,
+            region: word(&bytes, 2),
+            length: long(&bytes, 4),
+            offset: long(&bytes, 8),
+        }
     }
 
     /// Flags and length alone.
@@ -128,8 +134,11 @@ impl Ring {
 }
 
 fn memfd(size: u64, seal: bool) -> File {
-    let flags =
-        if seal { MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING } else { MFdFlags::MFD_CLOEXEC };
+    let flags = if seal {
+        MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING
+    } else {
+        MFdFlags::MFD_CLOEXEC
+    };
     let file = File::from(memfd_create("region", flags).unwrap());
     if seal {
         fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)).unwrap();
@@ -190,7 +199,12 @@ fn lock_step(world: &mut World, mock: &Mock, script: &[(Vec<u8>, Option<i32>)]) 
             mock.receive_packet()
         });
         assert!(answers.0.len() == 128 && answers.1.is_empty());
-        assert_eq!(word(&answers.0, 0), if word(message, 0) == 6 { 7 } else { 1 }, "{:?}", &answers.0[..102]);
+        assert_eq!(
+            word(&answers.0, 0),
+            if word(message, 0) == 6 { 7 } else { 1 },
+            "{:?}",
+            &answers.0[..102]
+        );
     }
     world.link()
 }
@@ -368,7 +382,10 @@ fn a_vpp_client_of_ip_packets_is_served() {
     let (mut vpp, mut link) = VppClient::connect(&addr, &mut world, 1);
     vpp.refill();
     assert!(sent(&mut link, &packet(1, &[20])) && vpp.send(&packet(2, &[84])));
-    assert_eq!((vpp.receive(), received(&mut link)), (vec![packet(1, &[20])], vec![packet(2, &[84])]));
+    assert_eq!(
+        (vpp.receive(), received(&mut link)),
+        (vec![packet(1, &[20])], vec![packet(2, &[84])])
+    );
 }
 
 /// VPP lays rings out for the size that HELLO allows, and announces the one it was configured with:
@@ -377,10 +394,12 @@ fn a_vpp_client_of_ip_packets_is_served() {
 fn a_vpp_client_with_rings_of_32_768_gets_a_reason() {
     let (addr, mut world) = server("vpp-32768", InterfaceOptions::new(0));
     let ring = 128 + 16 * 16_384;
-    for (bytes, reason) in
-        [(2 * ring, "M2S ring 0: outside its region"), (8 * ring, "M2S ring 0: overlaps another ring")]
-    {
-        let (mock, memory, event_fd) = (Mock::connect(&addr), memfd(bytes.into(), true), event_fd());
+    for (bytes, reason) in [
+        (2 * ring, "M2S ring 0: outside its region"),
+        (8 * ring, "M2S ring 0: overlaps another ring"),
+    ] {
+        let (mock, memory, event_fd) =
+            (Mock::connect(&addr), memfd(bytes.into(), true), event_fd());
         let event_fd = event_fd.as_fd().as_raw_fd();
         mock.send(&dirty_init(0, "VPP"), &[]);
         mock.send(&add_region(0, bytes.into()), &[memory.as_raw_fd()]);
@@ -495,7 +514,9 @@ impl Served {
             let desc = self.s2m.desc(tail);
             let memory = &self.regions[usize::from(desc.region)];
             assert!((1..=9_216).contains(&desc.length));
-            assert!(u64::from(desc.offset) + u64::from(desc.length) <= memory.metadata().unwrap().len());
+            assert!(
+                u64::from(desc.offset) + u64::from(desc.length) <= memory.metadata().unwrap().len()
+            );
             if !goes_on {
                 packets.push(Vec::new());
             }
@@ -548,7 +569,8 @@ fn dirty_hello(name: &str, max: u16) -> Vec<u8> {
 fn a_vpp_server_is_understood() {
     let addr = unique("vpp-server");
     let listener = mock_listener(&addr);
-    let manners = Manners { hello: dirty_hello("VPP 26.10", 256), connect: |s2m, _| s2m.set_flags(1) };
+    let manners =
+        Manners { hello: dirty_hello("VPP 26.10", 256), connect: |s2m, _| s2m.set_flags(1) };
     let mut client = Client::new(&addr, ClientOptions::new(0)).unwrap();
     let (vpp, mut link) = served(&listener, &mut client, &manners);
     assert_eq!(link.peer.app_name, "VPP 26.10");
@@ -676,8 +698,10 @@ impl LibmemifClient {
         let mut head = self.m2s.head();
         for _ in 0..SIZE - head.wrapping_sub(self.last_tail) {
             let desc = self.m2s.desc(head);
-            let (offset, length) = (desc.offset - desc.offset % Self::BUFFER, Self::BUFFER - Self::HEADROOM);
-            self.m2s.write(head, Desc { region: 1, length, offset: offset + Self::HEADROOM, ..desc });
+            let (offset, length) =
+                (desc.offset - desc.offset % Self::BUFFER, Self::BUFFER - Self::HEADROOM);
+            self.m2s
+                .write(head, Desc { region: 1, length, offset: offset + Self::HEADROOM, ..desc });
             head = head.wrapping_add(1);
         }
         self.m2s.set_head(head);

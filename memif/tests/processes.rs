@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use memif::{
-    Client, ClientOptions, DisconnectReason, Event, InterfaceOptions, Link, Server, SocketAddr, SocketOptions,
+    Client, ClientOptions, DisconnectReason, Event, InterfaceOptions, Link, Server, SocketAddr,
+    SocketOptions,
 };
 
 const ROLE: &str = "MEMIF_TEST_ROLE";
@@ -25,7 +26,8 @@ fn the_other_process() {
         server = Some(bound);
     } else {
         client = Some(
-            Client::new(&addr, ClientOptions::new(0).reconnect(Some(Duration::from_millis(20)))).unwrap(),
+            Client::new(&addr, ClientOptions::new(0).reconnect(Some(Duration::from_millis(20))))
+                .unwrap(),
         );
     }
     let mut link = None;
@@ -67,7 +69,10 @@ struct Other(Child);
 impl Other {
     fn start(role: &str, addr: &SocketAddr) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "the_other_process"]).env(ROLE, role).env(ADDRESS, addr.to_string());
+        command
+            .args(["--exact", "the_other_process"])
+            .env(ROLE, role)
+            .env(ADDRESS, addr.to_string());
         Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 

@@ -1,5 +1,6 @@
-//! Safe code reaches a packet's bytes as atomics, and stores to them in one thread while another one copies the packet. The
-//! thread sanitizer reports a data race here if a copy is anything else than atomic; `.ci/run` runs this program under it.
+//! Safe code reaches a packet's bytes as atomics, and stores to them in one thread while another
+//! one copies the packet. The thread sanitizer reports a data race here if a copy is anything else
+//! than atomic; `.ci/run` runs this program under it.
 
 #![forbid(unsafe_code)]
 
@@ -7,7 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread;
 
 use memif::{
-    BufferPool, Client, ClientOptions, Event, InterfaceOptions, Link, Server, SocketAddr, SocketOptions,
+    BufferPool, Client, ClientOptions, Event, InterfaceOptions, Link, Server, SocketAddr,
+    SocketOptions,
 };
 
 /// Lengths that take different ways through the copy.

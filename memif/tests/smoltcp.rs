@@ -4,7 +4,9 @@
 #![cfg(feature = "smoltcp")]
 
 use memif::phy::Phy;
-use memif::{Client, ClientOptions, Event, InterfaceOptions, Link, Mode, Server, SocketAddr, SocketOptions};
+use memif::{
+    Client, ClientOptions, Event, InterfaceOptions, Link, Mode, Server, SocketAddr, SocketOptions,
+};
 use smoltcp::iface::{Config, Interface as Stack, SocketSet};
 use smoltcp::phy::{Device, Medium};
 use smoltcp::socket::raw;
@@ -18,10 +20,12 @@ const PEER: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const COUNT: usize = 300;
 
 fn pair(mode: Mode) -> (Server, Client, Link, Link) {
-    let addr = SocketAddr::abstract_name(format!("memif-smoltcp-{mode}-{}", std::process::id())).unwrap();
+    let addr =
+        SocketAddr::abstract_name(format!("memif-smoltcp-{mode}-{}", std::process::id())).unwrap();
     let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
     server.add(InterfaceOptions::new(0).mode(mode)).unwrap();
-    let mut client = Client::new(&addr, ClientOptions::new(0).mode(mode).log2_ring_size(9)).unwrap();
+    let mut client =
+        Client::new(&addr, ClientOptions::new(0).mode(mode).log2_ring_size(9)).unwrap();
     let (mut ours, mut theirs) = (None, None);
     while ours.is_none() || theirs.is_none() {
         if let Some(Event::Connected { link, .. }) = server.ready().unwrap() {
@@ -136,5 +140,9 @@ fn a_stack_behind_a_link_of_ip_packets_needs_no_ethernet() {
     assert_eq!(lengths, [60, 1_500]);
     let mut bytes = [0; 20];
     assert_eq!(replies.iter().next().unwrap().copy_to(&mut bytes), 20);
-    assert_eq!((bytes[0], &bytes[12..20]), (0x45, &[10, 0, 0, 1, 10, 0, 0, 2][..]), "a bare IP packet");
+    assert_eq!(
+        (bytes[0], &bytes[12..20]),
+        (0x45, &[10, 0, 0, 1, 10, 0, 0, 2][..]),
+        "a bare IP packet"
+    );
 }

@@ -7,7 +7,9 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::sync::Barrier;
 
 use common::*;
-use memif::{BindError, Client, ClientOptions, Event, InterfaceOptions, Server, SocketAddr, SocketOptions};
+use memif::{
+    BindError, Client, ClientOptions, Event, InterfaceOptions, Server, SocketAddr, SocketOptions,
+};
 
 fn addr(folder: &tempfile::TempDir) -> SocketAddr {
     SocketAddr::path(folder.path().join("memif.sock")).unwrap()
@@ -103,7 +105,10 @@ fn of_many_servers_that_find_a_dead_socket_one_replaces_it() {
         });
         let (winners, losers): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
         assert_eq!(winners.len(), 1);
-        assert!(losers.iter().all(|error| matches!(error, Err(BindError::InUse { .. }))), "{losers:?}");
+        assert!(
+            losers.iter().all(|error| matches!(error, Err(BindError::InUse { .. }))),
+            "{losers:?}"
+        );
         // The one that won is the one that is reached.
         let mut server = winners.into_iter().next().unwrap().unwrap();
         server.add(InterfaceOptions::new(0)).unwrap();

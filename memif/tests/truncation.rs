@@ -11,8 +11,8 @@ use std::thread;
 
 use common::*;
 use memif::{
-    ClientOptions, DisconnectReason, Event, InterfaceOptions, Link, LinkError, ProtocolError, Server,
-    SocketAddr, SocketOptions,
+    ClientOptions, DisconnectReason, Event, InterfaceOptions, Link, LinkError, ProtocolError,
+    Server, SocketAddr, SocketOptions,
 };
 
 /// Rings are in the first page of the mock's memory, its buffers in the second, so that they can be
@@ -55,7 +55,9 @@ fn is_loss(error: &LinkError) -> bool {
 
 /// Both the peer and the caller learn the reason.
 fn ends(world: &mut World, mock: &Mock, id: u32) {
-    let Received::Disconnect(reason) = world.verdict(mock) else { panic!("the mock got no reason") };
+    let Received::Disconnect(reason) = world.verdict(mock) else {
+        panic!("the mock got no reason")
+    };
     assert_eq!(reason, "region 0: its memory was taken away while in use");
     world.event("Disconnected", |event| match event {
         Event::Disconnected {
@@ -161,7 +163,9 @@ fn whatever_comes_up_while_the_memory_vanishes_was_written_by_the_peer() {
                 memory.set_len(if round % 2 == 0 { 0 } else { PAGE }).unwrap();
                 // One more packet comes where there still is a ring to announce it.
                 if round % 2 == 1 {
-                    let room = || head.wrapping_sub(tail(&memory, S2M)) < 8 || ended.load(Ordering::Relaxed);
+                    let room = || {
+                        head.wrapping_sub(tail(&memory, S2M)) < 8 || ended.load(Ordering::Relaxed)
+                    };
                     until("room", || room().then_some(()));
                     set_head(&memory, S2M, head.wrapping_add(1));
                 }

@@ -8,8 +8,8 @@ use std::os::fd::OwnedFd;
 
 use common::*;
 use memif::{
-    Buffer, BufferPool, BufferPoolError, Client, ClientOptions, Event, InterfaceOptions, Layout, Link,
-    Rejection, RxQueue, Server, SocketOptions, TxQueue,
+    Buffer, BufferPool, BufferPoolError, Client, ClientOptions, Event, InterfaceOptions, Layout,
+    Link, Rejection, RxQueue, Server, SocketOptions, TxQueue,
 };
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
@@ -23,7 +23,11 @@ fn packet(n: u32, longest: usize) -> Vec<u8> {
 
 /// Two links of one server with a client each: the world, the server's links, the clients, and
 /// theirs.
-fn two(test: &str, left: ClientOptions, right: ClientOptions) -> (World, [Link; 2], [Client; 2], [Link; 2]) {
+fn two(
+    test: &str,
+    left: ClientOptions,
+    right: ClientOptions,
+) -> (World, [Link; 2], [Client; 2], [Link; 2]) {
     let addr = unique(test);
     let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
     server.add(InterfaceOptions::new(0)).unwrap();
@@ -102,14 +106,27 @@ fn clients_with_the_same_pool_pass_packets_on() {
         let regions = clients[0].details().regions;
         assert_eq!(regions.len(), 2, "rings, and the memory");
         // One way and the other, until every buffer has been everywhere.
-        pass(&mut here0.tx[0], (&mut there0.rx[0], &mut there1.tx[0]), &mut here1.rx[0], 3_000, longest);
-        pass(&mut here1.tx[0], (&mut there1.rx[0], &mut there0.tx[0]), &mut here0.rx[0], 3_000, longest);
+        pass(
+            &mut here0.tx[0],
+            (&mut there0.rx[0], &mut there1.tx[0]),
+            &mut here1.rx[0],
+            3_000,
+            longest,
+        );
+        pass(
+            &mut here1.tx[0],
+            (&mut there1.rx[0], &mut there0.tx[0]),
+            &mut here0.rx[0],
+            3_000,
+            longest,
+        );
 
         // Every buffer is in one ring, once.
         let details = clients.each_ref().map(Client::details_with_descriptors);
         let rings = details.iter().flat_map(|details| details.rx.iter().chain(&details.tx));
         // Of S2M rings, the descriptors say what was sent last.
-        let offered = rings.filter(|ring| ring.direction == "M2S").flat_map(|ring| &ring.descriptors);
+        let offered =
+            rings.filter(|ring| ring.direction == "M2S").flat_map(|ring| &ring.descriptors);
         let mut offsets: Vec<u32> = offered.map(|d| d.offset / 64).collect();
         let all = offsets.len();
         offsets.sort_unstable();
@@ -154,7 +171,8 @@ fn nothing_is_copied_where_memory_is_shared() {
 fn queues_of_one_client_pass_packets_on() {
     for layout in [Layout::OneRegion, Layout::TwoRegions] {
         let addr = unique(&format!("echo-{layout:?}"));
-        let options = ClientOptions::new(0).log2_ring_size(4).buffer_size(200).layout(layout).headroom(100);
+        let options =
+            ClientOptions::new(0).log2_ring_size(4).buffer_size(200).layout(layout).headroom(100);
         let Pair { mut here, mut there, server: _server, client } =
             pair(&addr, InterfaceOptions::new(0), options);
         let regions = client.details().regions;
@@ -180,7 +198,8 @@ fn where_nothing_is_shared_packets_are_copied() {
 fn what_finds_no_room_stays_and_what_is_not_published_is_lost() {
     let pool = BufferPool::new(100, 256).unwrap();
     let side = |id| ClientOptions::new(id).log2_ring_size(3).buffer_pool(&pool);
-    let (_world, [mut here0, mut here1], clients, [mut there0, mut there1]) = two("room", side(0), side(1));
+    let (_world, [mut here0, mut here1], clients, [mut there0, mut there1]) =
+        two("room", side(0), side(1));
     assert_eq!(feed(&mut here0.tx[0], 0, 8, 100), 8);
     let mut out = there1.tx[0].burst().unwrap();
     assert!((0..6).all(|n| out.push(&packet(n, 100))));
@@ -231,7 +250,8 @@ fn packets_go_through_the_callers_buffers() {
     let side = |id| ClientOptions::new(id).log2_ring_size(4).buffer_pool(&pool).headroom(32);
     // A tunnel of a link with itself.
     let addr = unique("hands");
-    let Pair { mut here, mut there, server, client } = pair(&addr, InterfaceOptions::new(0), side(0));
+    let Pair { mut here, mut there, server, client } =
+        pair(&addr, InterfaceOptions::new(0), side(0));
     let mut hands: Vec<Buffer> = (0..16).map(|_| pool.buffer().unwrap()).collect();
     for round in 0..200 {
         let sent = packet(round, 600);
@@ -257,8 +277,11 @@ fn packets_go_through_the_callers_buffers() {
 fn taking_and_enqueueing_copy_where_the_buffers_are_the_peers() {
     let pool = BufferPool::new(16, 128).unwrap();
     let addr = unique("foreign-hands");
-    let Pair { mut here, mut there, server: _server, client: _client } =
-        pair(&addr, InterfaceOptions::new(0), ClientOptions::new(0).log2_ring_size(4).buffer_size(300));
+    let Pair { mut here, mut there, server: _server, client: _client } = pair(
+        &addr,
+        InterfaceOptions::new(0),
+        ClientOptions::new(0).log2_ring_size(4).buffer_size(300),
+    );
     let mut hands: Vec<Buffer> = (0..6).map(|_| pool.buffer().unwrap()).collect();
     for length in [4, 127, 128, 129, 256, 299, 300, 301, 500, 640] {
         let sent = vec![7; length];
@@ -296,7 +319,8 @@ fn clients_wait_for_buffers() {
     let pool = BufferPool::new(16, 256).unwrap();
     let addr = unique("wait-for-buffers");
     let options = || ClientOptions::new(0).log2_ring_size(3).buffer_pool(&pool).reconnect(None);
-    let Pair { there, mut server, mut client, .. } = pair(&addr, InterfaceOptions::new(0), options());
+    let Pair { there, mut server, mut client, .. } =
+        pair(&addr, InterfaceOptions::new(0), options());
     assert_eq!(pool.free(), 0);
     client.disconnect("again");
     client.connect();
@@ -321,7 +345,8 @@ fn a_queue_that_is_dropped_gives_nothing_back_before_the_link_is_over() {
     let pool = BufferPool::new(20, 256).unwrap();
     let addr = unique("dropped-queue");
     let options = ClientOptions::new(0).log2_ring_size(3).buffer_pool(&pool);
-    let Pair { mut here, there, mut server, mut client } = pair(&addr, InterfaceOptions::new(0), options);
+    let Pair { mut here, there, mut server, mut client } =
+        pair(&addr, InterfaceOptions::new(0), options);
     drop(there);
     assert_eq!(pool.free(), 4);
     let mut mine = pool.buffer().unwrap();
@@ -358,7 +383,10 @@ fn buffers_may_come_from_several_files_of_the_caller() {
     let Pair { mut here, mut there, server: _server, client } =
         pair(&addr, InterfaceOptions::new(0), options);
     let regions = client.details().regions;
-    assert_eq!(regions.iter().map(|region| region.sealed).collect::<Vec<_>>(), [true, false, false]);
+    assert_eq!(
+        regions.iter().map(|region| region.sealed).collect::<Vec<_>>(),
+        [true, false, false]
+    );
     assert!(!there.sealed && small.free() == 0);
     let (tx, rx) = (&mut here.tx[0], &mut here.rx[0]);
     pass(tx, (&mut there.rx[0], &mut there.tx[0]), rx, 2_000, 900);
@@ -367,10 +395,17 @@ fn buffers_may_come_from_several_files_of_the_caller() {
 #[test]
 fn options_for_buffer_pools_are_checked() {
     let pool = BufferPool::new(16, 128).unwrap();
-    let rejected = |options: ClientOptions| Client::new(&unique("options"), options).unwrap_err().to_string();
+    let rejected =
+        |options: ClientOptions| Client::new(&unique("options"), options).unwrap_err().to_string();
     assert!(rejected(ClientOptions::new(0).headroom(2_000)).contains("headroom of 2000 bytes"));
-    assert!(rejected(ClientOptions::new(0).buffer_pool(&pool).headroom(65)).contains("of a buffer's 128"));
+    assert!(
+        rejected(ClientOptions::new(0).buffer_pool(&pool).headroom(65))
+            .contains("of a buffer's 128")
+    );
     let many = (0..256).fold(ClientOptions::new(0), |options, _| options.buffer_pool(&pool));
     assert!(rejected(many).contains("256 buffer pools"));
-    assert!(matches!(BufferPool::from_file(file(100), 128), Err(BufferPoolError::Size { bytes: 100 })));
+    assert!(matches!(
+        BufferPool::from_file(file(100), 128),
+        Err(BufferPoolError::Size { bytes: 100 })
+    ));
 }

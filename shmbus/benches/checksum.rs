@@ -28,7 +28,9 @@ fn wide(bencher: Bencher<'_, '_>, len: usize) {
 #[divan::bench(args = LENS)]
 fn unaligned(bencher: Bencher<'_, '_>, len: usize) {
     let bytes = bytes(len + 1);
-    bencher.counter(BytesCount::new(len)).bench(|| Checksum::new().with(black_box(&bytes[1..])).value());
+    bencher
+        .counter(BytesCount::new(len))
+        .bench(|| Checksum::new().with(black_box(&bytes[1..])).value());
 }
 
 #[divan::bench(args = LENS)]
@@ -57,7 +59,9 @@ fn tcp(payload: u16) -> Vec<u8> {
 #[divan::bench]
 fn verified(bencher: Bencher<'_, '_>) {
     let frame = tcp(1_460);
-    bencher.counter(BytesCount::new(frame.len())).bench(|| verify(black_box(&frame), Capabilities::RX));
+    bencher
+        .counter(BytesCount::new(frame.len()))
+        .bench(|| verify(black_box(&frame), Capabilities::RX));
 }
 
 /// Super-frames of 64 KiB cut into segments and sent on a bus; `sent_whole` is as many finished
@@ -68,7 +72,9 @@ fn sent_in_segments(bencher: Bencher<'_, '_>) {
     let mut station = station(&folder);
     let frame = tcp(64_240);
     let offload = Offload::new().segments(1_460);
-    bencher.counter(BytesCount::new(frame.len())).bench_local(|| station.send_offload(&frame, offload));
+    bencher
+        .counter(BytesCount::new(frame.len()))
+        .bench_local(|| station.send_offload(&frame, offload));
 }
 
 #[divan::bench]
@@ -76,7 +82,9 @@ fn sent_whole(bencher: Bencher<'_, '_>) {
     let folder = tempfile::tempdir().expect("a folder");
     let mut station = station(&folder);
     let frames = vec![tcp(1_460); 44];
-    bencher.counter(BytesCount::new(54 + 44 * 1_460_usize)).bench_local(|| station.send_burst(&frames));
+    bencher
+        .counter(BytesCount::new(54 + 44 * 1_460_usize))
+        .bench_local(|| station.send_burst(&frames));
 }
 
 fn station(folder: &tempfile::TempDir) -> Station {

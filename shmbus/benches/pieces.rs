@@ -45,10 +45,12 @@ fn send_and_receive_burst(bencher: Bencher<'_, '_>, len: usize) {
     let mut tap = tap(&folder);
     let frames = vec![vec![0xff_u8; len]; BURST];
     let mut burst = Burst::new(BURST);
-    bencher.counter(ItemsCount::new(BURST)).counter(BytesCount::new(BURST * len)).bench_local(|| {
-        station.send_burst(&frames).expect("sent");
-        black_box(tap.recv_burst(&mut burst));
-    });
+    bencher.counter(ItemsCount::new(BURST)).counter(BytesCount::new(BURST * len)).bench_local(
+        || {
+            station.send_burst(&frames).expect("sent");
+            black_box(tap.recv_burst(&mut burst));
+        },
+    );
 }
 
 /// A single frame: the lock and the wake-up for it alone.

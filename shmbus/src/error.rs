@@ -21,7 +21,11 @@ pub enum OpenError {
         source: io::Error,
     },
     /// The path is a link to a file that does not exist.
-    #[error("cannot open bus {}: it is a link to {}, which does not exist", shown(path), shown(target))]
+    #[error(
+        "cannot open bus {}: it is a link to {}, which does not exist",
+        shown(path),
+        shown(target)
+    )]
     DeadLink {
         /// The path.
         path: PathBuf,
@@ -52,7 +56,11 @@ pub enum OpenError {
         kind: &'static str,
     },
     /// The file's first bytes are not those of a bus.
-    #[error("{} is not a bus: it starts with {magic:#010x} and not with {:#010x}", shown(path), MAGIC)]
+    #[error(
+        "{} is not a bus: it starts with {magic:#010x} and not with {:#010x}",
+        shown(path),
+        MAGIC
+    )]
     WrongMagic {
         /// The file.
         path: PathBuf,
@@ -85,7 +93,10 @@ pub enum OpenError {
         version: u32,
     },
     /// The bus was written on a machine of the other byte order.
-    #[error("bus {} is of a machine of the other byte order: it can be dumped, not joined", shown(path))]
+    #[error(
+        "bus {} is of a machine of the other byte order: it can be dumped, not joined",
+        shown(path)
+    )]
     OtherByteOrder {
         /// The file.
         path: PathBuf,
@@ -143,7 +154,9 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// No bus can have this size.
-    #[error("a bus cannot have {size} bytes: it has {BUS_SIZE}, or a multiple of 65536 up to {MAX_BUS_SIZE}")]
+    #[error(
+        "a bus cannot have {size} bytes: it has {BUS_SIZE}, or a multiple of 65536 up to {MAX_BUS_SIZE}"
+    )]
     BadSize {
         /// The size asked for, in bytes.
         size: u64,
@@ -187,7 +200,9 @@ pub(crate) fn shown(path: &Path) -> String {
     if !name.contains(char::is_control) {
         return name.into_owned();
     }
-    name.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() }).collect()
+    name.chars()
+        .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() })
+        .collect()
 }
 
 /// The text of an I/O error, without the number.
@@ -252,7 +267,9 @@ pub enum SendError {
         max: usize,
     },
     /// A frame is shorter than an Ethernet header. Nothing of the burst was sent.
-    #[error("frame {index} of the burst is {len} bytes long: an Ethernet header alone is {MIN_FRAME}")]
+    #[error(
+        "frame {index} of the burst is {len} bytes long: an Ethernet header alone is {MIN_FRAME}"
+    )]
     TooShort {
         /// The frame's place in the burst.
         index: usize,

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::path::Path;
 
 use shmbus::{
-    BUS_SIZE, Burst, Bus, BusOptions, MAX_BIG_FRAME, OpenError, SendError, Station, StationOptions, Tap,
+    BUS_SIZE, Burst, Bus, BusOptions, MAX_BIG_FRAME, OpenError, SendError, Station, StationOptions,
+    Tap,
 };
 
 const MIB: u64 = 1 << 20;

@@ -13,7 +13,9 @@ const FOLDER: &str = "MAKING_TEST_FOLDER";
 
 fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).expect("a folder");
-    entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("plain")).collect()
+    entries
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("plain"))
+        .collect()
 }
 
 #[test]
@@ -62,7 +64,10 @@ fn two_makers_that_want_different_sizes_meet_on_one_bus() {
                 let makers = [BUS_SIZE, 2 * BUS_SIZE, 3 * BUS_SIZE].map(|size| {
                     scope.spawn(move || {
                         start.wait();
-                        let bus = BusOptions::new().size(size).open_or_create(path).expect("made or joined");
+                        let bus = BusOptions::new()
+                            .size(size)
+                            .open_or_create(path)
+                            .expect("made or joined");
                         Station::join(bus, StationOptions::new()).expect("joined").bus().size()
                     })
                 });
@@ -112,7 +117,8 @@ fn a_maker_that_is_killed_leaves_nothing_half_made() {
     }
     let mut made = 0;
     for round in 0..40 {
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder");
+        let folder =
+            tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder");
         let mut maker = Command::new(std::env::current_exe().expect("this program"))
             .args(["--exact", "a_maker_that_is_killed_leaves_nothing_half_made"])
             .env(FOLDER, folder.path())
@@ -129,7 +135,10 @@ fn a_maker_that_is_killed_leaves_nothing_half_made() {
         for name in names(folder.path()) {
             let path = folder.path().join(&name);
             let bus = Bus::open(&path).unwrap_or_else(|error| panic!("{error}"));
-            Station::join(bus, StationOptions::new()).expect("joined").send(&[0xff; 60]).expect("sent");
+            Station::join(bus, StationOptions::new())
+                .expect("joined")
+                .send(&[0xff; 60])
+                .expect("sent");
             made += 1;
         }
     }
@@ -155,7 +164,8 @@ fn a_file_of_a_few_bytes_is_no_blank_one() {
     let path = folder.path().join("notes");
     for content in [&b"a"[..], b"\0b", b"hi\n"] {
         std::fs::write(&path, content).expect("written");
-        let error = Bus::open_or_create(&path, 0o600).expect_err("it is the file of another program");
+        let error =
+            Bus::open_or_create(&path, 0o600).expect_err("it is the file of another program");
         assert!(matches!(error, OpenError::WrongMagic { .. }), "{error}");
         assert!(std::fs::read(&path).expect("there") == content, "it was changed");
     }

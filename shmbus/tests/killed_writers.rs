@@ -33,9 +33,9 @@ fn frame(number: u64) -> Vec<u8> {
 }
 
 fn sum(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
+        (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    })
 }
 
 fn is_whole(frame: &[u8]) -> bool {
@@ -44,7 +44,8 @@ fn is_whole(frame: &[u8]) -> bool {
 }
 
 fn station(path: impl AsRef<Path>) -> Station {
-    Station::join(Bus::open_or_create(path, 0o600).expect("a bus"), StationOptions::new()).expect("joined")
+    Station::join(Bus::open_or_create(path, 0o600).expect("a bus"), StationOptions::new())
+        .expect("joined")
 }
 
 /// The body of a writer: sends until it is killed.
@@ -94,7 +95,8 @@ fn a_thousand_writers_are_killed_and_the_bus_still_works() {
     if let Ok(path) = std::env::var(BUS) {
         return write_until_killed(&path);
     }
-    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder");
+    let folder =
+        tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder");
     let path = folder.path().join("bus");
     let mut survivor = station(&path);
     let (done, whole) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -130,7 +132,11 @@ fn a_thousand_writers_are_killed_and_the_bus_still_works() {
         "{} writers killed, {held} with the lock in {ROUNDS} rounds, {whole} frames whole, {broken} broken, longest wait {longest:?}",
         2 * ROUNDS
     );
-    assert_eq!((broken, corrupt), (0, 0), "broken frames, and things on the ring that were no packets");
+    assert_eq!(
+        (broken, corrupt),
+        (0, 0),
+        "broken frames, and things on the ring that were no packets"
+    );
     assert!(longest < WAIT_TIMEOUT, "a survivor waited for {longest:?}");
     assert!(held > 0 && whole > ROUNDS as u64, "they were not killed at work");
     assert!(!survivor.bus().state().locked);

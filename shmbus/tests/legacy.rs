@@ -34,8 +34,10 @@ impl Maker {
     /// Appends a packet; what it overwrites is for the caller to know.
     fn packet(&mut self, frame: &[u8], sec: u32, usec: u32) -> &mut Self {
         let len = u32::try_from(frame.len()).expect("short");
-        let mut bytes: Vec<u8> =
-            [len, sec, usec].into_iter().flat_map(|word| (self.order)(word).to_ne_bytes()).collect();
+        let mut bytes: Vec<u8> = [len, sec, usec]
+            .into_iter()
+            .flat_map(|word| (self.order)(word).to_ne_bytes())
+            .collect();
         if self.version == 3 {
             bytes.extend([0xaa; 4]);
             // The halves of a number in the other order change places as well.
@@ -52,12 +54,16 @@ impl Maker {
     }
 
     fn write(&mut self, folder: &Path, first: u32) -> PathBuf {
-        let generation =
-            if (self.order)(1) == 1 { [self.generation, 0] } else { [0, self.generation.swap_bytes()] };
+        let generation = if (self.order)(1) == 1 {
+            [self.generation, 0]
+        } else {
+            [0, self.generation.swap_bytes()]
+        };
         #[cfg(target_endian = "big")]
         let generation = [generation[1], generation[0]];
         let order = self.order;
-        let words = [order(0xca11_d054), order(self.version), generation[0], generation[1], order(first)];
+        let words =
+            [order(0xca11_d054), order(self.version), generation[0], generation[1], order(first)];
         for (index, word) in words.into_iter().chain([order(self.last), order(1), 0]).enumerate() {
             self.file[4 * index..][..4].copy_from_slice(&word.to_ne_bytes());
         }
@@ -72,21 +78,27 @@ fn same(word: u32) -> u32 {
 }
 
 /// Every kind, and how its packets' headers are long.
-const KINDS: [(u32, Order, u32); 3] = [(2, same, 12), (2, u32::swap_bytes, 12), (3, u32::swap_bytes, 24)];
+const KINDS: [(u32, Order, u32); 3] =
+    [(2, same, 12), (2, u32::swap_bytes, 12), (3, u32::swap_bytes, 24)];
 
 #[test]
 fn the_frames_are_there() {
     for (version, order, header) in KINDS {
         let folder = tempfile::tempdir().expect("a folder");
         let mut maker = Maker::new(version, order);
-        maker.packet(&[], 0, 0).packet(&[1; 60], 5, 6).packet(&[2; 5], 7, 8).packet(&[3; 1_514], 9, 10);
+        maker.packet(&[], 0, 0).packet(&[1; 60], 5, 6).packet(&[2; 5], 7, 8).packet(
+            &[3; 1_514],
+            9,
+            10,
+        );
         let dump = LegacyDump::open(maker.write(folder.path(), RING)).expect("a bus");
 
         let state = dump.state();
         assert_eq!((state.version, state.generation, state.first), (version, 0, RING));
         assert_eq!((state.last, state.locked), (3 * header + 65, true));
         assert!(!dump.is_corrupt());
-        let frames: Vec<_> = dump.frames().map(|frame| (frame.bytes.to_vec(), frame.info)).collect();
+        let frames: Vec<_> =
+            dump.frames().map(|frame| (frame.bytes.to_vec(), frame.info)).collect();
         assert_eq!(frames.len(), 3);
         for ((bytes, info), (expected, len, seconds)) in
             frames.into_iter().zip([(1, 60, 5), (2, 5, 7), (3, 1_514, 9)])
@@ -174,7 +186,9 @@ fn an_unknown_version_is_refused() {
 fn other_files_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bus");
-    for (bytes, wrong_magic) in [(vec![0; FILE], true), (vec![0; 32], false), (vec![0; FILE + 5], false)] {
+    for (bytes, wrong_magic) in
+        [(vec![0; FILE], true), (vec![0; 32], false), (vec![0; FILE + 5], false)]
+    {
         std::fs::write(&path, &bytes).expect("written");
         match LegacyDump::open(&path).expect_err("refused") {
             OpenError::WrongMagic { magic: 0, .. } => assert!(wrong_magic),
@@ -193,7 +207,9 @@ fn it_agrees_with_a_tap() {
     let bus = Bus::open_or_create(&path, 0o600).expect("a bus");
     let mut sender = Station::join(bus, StationOptions::new()).expect("joined");
     for round in 0..40_usize {
-        sender.send_burst((0..50).map(|n| vec![0xff; 14 + (round * 37 + n) % 1_500])).expect("sent");
+        sender
+            .send_burst((0..50).map(|n| vec![0xff; 14 + (round * 37 + n) % 1_500]))
+            .expect("sent");
         let mut tap = Tap::oldest(Bus::open_read_only(&path).expect("a bus")).expect("sound");
         let mut burst = shmbus::Burst::new(50_000);
         tap.recv_burst(&mut burst);

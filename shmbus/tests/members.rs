@@ -94,7 +94,11 @@ struct Holder(Child);
 impl Holder {
     fn start(path: &Path) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("this program"))
-            .args(["--exact", "the_lock_owner_is_named_and_a_dead_one_is_cleared_away", "--nocapture"])
+            .args([
+                "--exact",
+                "the_lock_owner_is_named_and_a_dead_one_is_cleared_away",
+                "--nocapture",
+            ])
             .env(BUS, path)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -137,7 +141,11 @@ fn the_lock_owner_is_named_and_a_dead_one_is_cleared_away() {
     holder.kill();
     alice.send(&[0xff; 60]).expect("the lock of the dead is taken over");
     assert_eq!(names(alice.bus()), [""; 0]);
-    assert_eq!(xattr::list(&path).expect("listed").count(), 2, "the note of the dead is still there");
+    assert_eq!(
+        xattr::list(&path).expect("listed").count(),
+        2,
+        "the note of the dead is still there"
+    );
     drop(station(&path, "bob"));
     assert_eq!(xattr::list(&path).expect("listed").count(), 1, "a newcomer cleared it away");
 }

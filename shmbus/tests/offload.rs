@@ -113,7 +113,10 @@ fn the_mtu_is_that_of_the_segments() {
     assert!(alice.set_mtu(1_000));
     let long = alice.send_offload(&tcp(5_000), Offload::new().segments(961)).expect_err("too long");
     let source = OffloadError::TooLong { len: 1_015, max: 1_014 };
-    assert!(matches!(long, SendError::Offload { index: 0, source: found, .. } if found == source), "{long}");
+    assert!(
+        matches!(long, SendError::Offload { index: 0, source: found, .. } if found == source),
+        "{long}"
+    );
     alice.send_offload(&tcp(5_000), Offload::new().segments(960)).expect("sent");
     assert_eq!(received(&mut bob).len(), 6);
 }

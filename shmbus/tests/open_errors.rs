@@ -22,7 +22,8 @@ fn folder() -> TempDir {
 }
 
 fn station(path: &Path) -> Station {
-    Station::join(Bus::open_or_create(path, 0o600).expect("a bus"), StationOptions::new()).expect("joined")
+    Station::join(Bus::open_or_create(path, 0o600).expect("a bus"), StationOptions::new())
+        .expect("joined")
 }
 
 /// What every way of opening a bus for writing says.
@@ -31,14 +32,21 @@ fn refusals(path: &Path) -> [OpenError; 3] {
         Err(RepairError::Open(error)) => error,
         other => panic!("{other:?}"),
     };
-    [Bus::open(path).expect_err("refused"), Bus::open_or_create(path, 0o600).expect_err("refused"), repaired]
+    [
+        Bus::open(path).expect_err("refused"),
+        Bus::open_or_create(path, 0o600).expect_err("refused"),
+        repaired,
+    ]
 }
 
 /// Each in one line that has the path and the reason in it.
 fn say(errors: impl IntoIterator<Item = OpenError>, path: &Path, reason: &str) {
     for error in errors {
         let line = error.to_string();
-        assert!(line.contains(path.to_str().expect("a plain path")) && line.contains(reason), "{line}");
+        assert!(
+            line.contains(path.to_str().expect("a plain path")) && line.contains(reason),
+            "{line}"
+        );
         assert!(!line.contains('\n'), "{line}");
     }
 }
@@ -59,7 +67,8 @@ fn again(name: &str, folder: &Path, shell: &[&str], script: &str) {
         .env("PLACE", folder)
         .output()
         .expect("started");
-    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let said =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     assert!(output.status.success() && said[0].contains("1 passed"), "{}", said.join("\n"));
 }
 
@@ -68,7 +77,12 @@ fn again_on_tmpfs(name: &str, folder: &Path, options: &str) -> bool {
     const SHELL: [&str; 4] = ["unshare", "-Urm", "sh", "-ec"];
     let mount = format!("mount -t tmpfs -o {options} tmpfs \"$PLACE\"");
     let mut probe = Command::new(SHELL[0]);
-    probe.args(&SHELL[1..]).arg(&mount).env("PLACE", folder).stdout(Stdio::null()).stderr(Stdio::null());
+    probe
+        .args(&SHELL[1..])
+        .arg(&mount)
+        .env("PLACE", folder)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     if !probe.status().is_ok_and(|status| status.success()) {
         println!("skipped: no separate namespaces are available here");
         return false;
@@ -80,7 +94,11 @@ fn again_on_tmpfs(name: &str, folder: &Path, options: &str) -> bool {
 #[test]
 fn a_full_file_system_has_no_room_for_a_new_bus() {
     let Some(place) = place() else {
-        again_on_tmpfs("a_full_file_system_has_no_room_for_a_new_bus", folder().path(), "size=512k");
+        again_on_tmpfs(
+            "a_full_file_system_has_no_room_for_a_new_bus",
+            folder().path(),
+            "size=512k",
+        );
         return;
     };
     let path = place.join("bus");
@@ -125,7 +143,11 @@ fn a_full_file_system_has_no_room_for_the_holes_of_a_bus() {
 #[test]
 fn on_a_read_only_file_system_a_bus_can_be_looked_at() {
     let Some(place) = place() else {
-        again_on_tmpfs("on_a_read_only_file_system_a_bus_can_be_looked_at", folder().path(), "size=8m");
+        again_on_tmpfs(
+            "on_a_read_only_file_system_a_bus_can_be_looked_at",
+            folder().path(),
+            "size=8m",
+        );
         return;
     };
     let path = place.join("bus");

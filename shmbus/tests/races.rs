@@ -1,5 +1,6 @@
-//! Safe code lends its own atomics to a bus, and another thread stores to them during the copy. The thread sanitizer reports a
-//! data race here if a copy is anything else than atomic; `.ci/run` runs this program under it.
+//! Safe code lends its own atomics to a bus, and another thread stores to them during the copy. The
+//! thread sanitizer reports a data race here if a copy is anything else than atomic; `.ci/run` runs
+//! this program under it.
 
 #![forbid(unsafe_code)]
 

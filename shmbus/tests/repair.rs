@@ -8,7 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use shmbus::{
-    Burst, Bus, LockFound, OpenError, RepairError, RingFound, SendError, Station, StationOptions, Tap, repair,
+    Burst, Bus, LockFound, OpenError, RepairError, RingFound, SendError, Station, StationOptions,
+    Tap, repair,
 };
 
 const LOCK: u64 = 24;
@@ -25,7 +26,9 @@ fn station(path: &Path) -> Station {
 }
 
 fn frames(path: &Path) -> usize {
-    Tap::oldest(Bus::open_read_only(path).expect("a bus")).expect("sound").recv_burst(&mut Burst::new(1_000))
+    Tap::oldest(Bus::open_read_only(path).expect("a bus"))
+        .expect("sound")
+        .recv_burst(&mut Burst::new(1_000))
 }
 
 /// As a rump kernel leaves it that dies between storing `last` and writing the packet.
@@ -50,7 +53,8 @@ fn the_lock_of_an_unknown_owner_is_not_broken_but_repaired() {
     die_as_a_rump_kernel(&path);
     let error = sender.send(&[0xff; 60]).expect_err("locked");
     assert!(
-        matches!(error, SendError::Busy { sent: 0, .. }) && error.to_string().contains("repair the bus"),
+        matches!(error, SendError::Busy { sent: 0, .. })
+            && error.to_string().contains("repair the bus"),
         "{error}"
     );
 
@@ -77,7 +81,8 @@ impl Mapper {
             .stdout(Stdio::piped())
             .spawn()
             .expect("started");
-        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().expect("piped")));
+        let mut lines =
+            std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().expect("piped")));
         assert!(lines.any(|line| line.is_ok_and(|line| line.contains("mapped"))));
         Self(child)
     }
@@ -122,7 +127,10 @@ fn a_bus_that_was_not_made_to_its_end_is() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bus");
     let file = File::create_new(&path).expect("an empty file");
-    assert!(matches!(repair(&path, false), Err(RepairError::Open(OpenError::Uninitialised { .. }))));
+    assert!(matches!(
+        repair(&path, false),
+        Err(RepairError::Open(OpenError::Uninitialised { .. }))
+    ));
     file.set_len(shmbus::BUS_SIZE).expect("as a rump kernel does");
     assert!(repair(&path, false).is_err(), "it may be about to become one");
     file.write_all_at(&1_u32.to_ne_bytes(), LOCK).expect("locked");
@@ -149,7 +157,11 @@ fn live_readers_continue_where_they_were() {
         // All around the ring, several times.
         sender.send_burst(vec![[0xff; 1_000]; 40]).expect("sent");
         sent += 40;
-        assert_eq!((receiver.recv_burst(&mut burst), tap.recv_burst(&mut burst)), (40, 40), "round {round}");
+        assert_eq!(
+            (receiver.recv_burst(&mut burst), tap.recv_burst(&mut burst)),
+            (40, 40),
+            "round {round}"
+        );
         die_as_a_rump_kernel(&path);
         let done = repair(&path, true).expect("by force");
         assert_eq!(done.lock, LockFound::Unknown);
@@ -157,7 +169,8 @@ fn live_readers_continue_where_they_were() {
         // Where the generation had to grow, a reader cannot tell how much it missed, and begins
         // anew. Only there.
         let anew = receiver.recv_burst(&mut burst) + tap.recv_burst(&mut burst);
-        if (receiver.stats().overruns, tap.stats().overruns) == (stats.0.overruns, stats.1.overruns) {
+        if (receiver.stats().overruns, tap.stats().overruns) == (stats.0.overruns, stats.1.overruns)
+        {
             assert_eq!(anew, 0, "in round {round} old frames came again");
         } else {
             receiver.discard_pending();
@@ -182,7 +195,12 @@ fn a_station_in_an_unseen_process_counts() {
     }
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let unshare = ["-Urpf", "--mount-proc"];
-    if !Command::new("unshare").args(unshare).arg("true").status().is_ok_and(|status| status.success()) {
+    if !Command::new("unshare")
+        .args(unshare)
+        .arg("true")
+        .status()
+        .is_ok_and(|status| status.success())
+    {
         println!("skipped: no separate namespaces are available here");
         return;
     }
@@ -198,7 +216,10 @@ fn a_station_in_an_unseen_process_counts() {
         .output()
         .expect("started");
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("in use by 1 station in processes that"), "{output:?}");
+    assert!(
+        output.status.success() && said.contains("in use by 1 station in processes that"),
+        "{output:?}"
+    );
     member.send(&[0xff; 60]).expect("the lock is free");
     // A process may repair a bus that it has stations on itself.
     die_as_a_rump_kernel(&path);

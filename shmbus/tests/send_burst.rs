@@ -13,7 +13,8 @@ const BUS: &str = "SEND_BURST_TEST_BUS";
 
 fn station(path: &Path) -> Station {
     let bus = Bus::open_or_create(path, 0o600).expect("a bus");
-    Station::join(bus, StationOptions::new().lock_timeout(Duration::from_millis(5))).expect("joined")
+    Station::join(bus, StationOptions::new().lock_timeout(Duration::from_millis(5)))
+        .expect("joined")
 }
 
 /// How often a source was asked for something.
@@ -99,7 +100,10 @@ fn a_refused_burst_is_asked_for_no_bytes_and_counted_in_whole() {
     let mut alice = station(&folder.path().join("bus"));
     let asked = Asked::default();
     let refused = alice.send_burst(Frames::new(&[60, 60, 1_515, 60, 13], &asked));
-    assert!(matches!(refused, Err(SendError::TooLong { index: 2, len: 1_515, max: 1_514 })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(SendError::TooLong { index: 2, len: 1_515, max: 1_514 })),
+        "{refused:?}"
+    );
     let refused = alice.send_burst(Frames::new(&[60, 13], &asked));
     assert!(matches!(refused, Err(SendError::TooShort { index: 1, len: 13 })), "{refused:?}");
     assert_eq!((asked.len.get(), asked.bytes.get()), (5, 0));
@@ -177,7 +181,9 @@ fn a_wake_up_that_fails_is_no_error_and_is_repeated() {
         assert_eq!(bob.recv_burst(&mut Burst::new(10)), 3, "the frames are on the bus");
         let error = alice.flush().expect_err("the limit stands");
         assert!(error.to_string().contains("cannot wake the other stations on bus"), "{error}");
-        alice.wait(Some(Duration::ZERO)).expect("a wait tries as well, and is not kept from waiting");
+        alice
+            .wait(Some(Duration::ZERO))
+            .expect("a wait tries as well, and is not kept from waiting");
         assert_eq!((alice.stats().wakeups, alice.stats().wakeups_failed), (0, 3));
         limit(soft);
         alice.flush().expect("woken");
@@ -189,13 +195,21 @@ fn a_wake_up_that_fails_is_no_error_and_is_repeated() {
         limit(soft);
         std::thread::sleep(Duration::from_millis(2));
         alice.recv_burst(&mut Burst::new(1));
-        assert_eq!((alice.stats().wakeups, alice.stats().wakeups_failed), (2, 4), "whatever it does next");
+        assert_eq!(
+            (alice.stats().wakeups, alice.stats().wakeups_failed),
+            (2, 4),
+            "whatever it does next"
+        );
 
         limit(0);
         alice.send(&[0xff; 60]).expect("sent");
         limit(soft);
         alice.send(&[0xff; 60]).expect("sent");
-        assert_eq!((alice.stats().wakeups, alice.stats().wakeups_failed), (3, 5), "one wake-up for both");
+        assert_eq!(
+            (alice.stats().wakeups, alice.stats().wakeups_failed),
+            (3, 5),
+            "one wake-up for both"
+        );
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");

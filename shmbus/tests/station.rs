@@ -12,7 +12,8 @@ const BUS: &str = "STATION_TEST_BUS";
 
 fn station(path: &Path) -> Station {
     let bus = Bus::open_or_create(path, 0o600).expect("a bus");
-    Station::join(bus, StationOptions::new().lock_timeout(Duration::from_millis(5))).expect("joined")
+    Station::join(bus, StationOptions::new().lock_timeout(Duration::from_millis(5)))
+        .expect("joined")
 }
 
 fn pair() -> (tempfile::TempDir, Station, Station) {
@@ -64,7 +65,9 @@ fn the_mtu_bounds_what_is_sent() {
 fn groups_are_heard_when_listed_or_all() {
     let (_folder, mut alice, mut bob) = pair();
     let (group, other) = ([1, 0, 0x5e, 0, 0, 1], [1, 0, 0x5e, 0, 0, 2]);
-    let send = |alice: &mut Station| alice.send_burst([to(group), to(other), to([0xff; 6])]).expect("sent");
+    let send = |alice: &mut Station| {
+        alice.send_burst([to(group), to(other), to([0xff; 6])]).expect("sent")
+    };
     send(&mut alice);
     assert_eq!(received(&mut bob), 3);
     bob.set_groups([MacAddr6::from(group)]);
@@ -77,7 +80,10 @@ fn groups_are_heard_when_listed_or_all() {
 fn the_counters_say_why() {
     let (folder, mut alice, mut bob) = pair();
     alice.send_burst([to([0xff; 6]); 200]).expect("sent");
-    assert_eq!((alice.stats().wakeups, alice.stats().tx_packets, alice.stats().lock_waits), (1, 200, 0));
+    assert_eq!(
+        (alice.stats().wakeups, alice.stats().tx_packets, alice.stats().lock_waits),
+        (1, 200, 0)
+    );
     assert_eq!(bob.wait(Some(Duration::ZERO)).ok(), Some(true));
     assert_eq!(bob.stats().sleeps, 0, "there was something to read");
     received(&mut bob);
@@ -165,7 +171,8 @@ fn a_receive_filter_chooses_what_is_received_and_sees_what_is_sent() {
     assert_eq!(bob.stats().filtered, 2);
     assert_eq!(diary.read(), ["wants 2 1", "wants 3 1", "wants 2 4", "settled true"]);
 
-    bob.send_burst([from_to(5, 1, 0), from_to(5, 2, 0), from_to(6, 1, 0), from_to(5, 1, 0)]).expect("sent");
+    bob.send_burst([from_to(5, 1, 0), from_to(5, 2, 0), from_to(6, 1, 0), from_to(5, 1, 0)])
+        .expect("sent");
     assert_eq!(diary.read(), ["sent 1 5", "sent 1 6", "sent 1 5"]);
     assert_eq!(received(&mut bob), 0, "its own are not its own to hear");
     assert_eq!(diary.read(), ["settled true"]);

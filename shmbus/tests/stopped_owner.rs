@@ -11,7 +11,8 @@ use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use shmbus::{
-    Burst, Bus, Busy, FrameSlot, FrameSource, MIN_FRAME, MacAddr6, SendError, Station, StationOptions, Tap,
+    Burst, Bus, Busy, FrameSlot, FrameSource, MIN_FRAME, MacAddr6, SendError, Station,
+    StationOptions, Tap,
 };
 use tempfile::TempDir;
 
@@ -29,7 +30,9 @@ fn folder() -> (TempDir, bool) {
             return (folder, true);
         }
     }
-    println!("not looked at: names, for no extended attributes in /dev/shm or the temporary folder");
+    println!(
+        "not looked at: names, for no extended attributes in /dev/shm or the temporary folder"
+    );
     (tempfile::tempdir().expect("a folder"), false)
 }
 
@@ -135,7 +138,8 @@ fn a_stopped_lock_owner_is_named_after_two_seconds() {
     };
     assert!(error.to_string().ends_with("is alive; is it stopped?"), "{error}");
     if has_names {
-        let words = format!("the bus is busy: {NAME} (process {}) has held the lock for", member.0.id());
+        let words =
+            format!("the bus is busy: {NAME} (process {}) has held the lock for", member.0.id());
         assert!(error.to_string().starts_with(&words), "{error}");
         assert_eq!(named.as_ref().map(|named| named.pid), Some(member.0.id()));
     }
@@ -187,7 +191,10 @@ fn a_station_stopped_without_the_lock_delays_no_other() {
             without += 1;
         }
         member.go_on();
-        assert!(begin.elapsed() < Duration::from_mins(2), "{with} with the lock, {without} without");
+        assert!(
+            begin.elapsed() < Duration::from_mins(2),
+            "{with} with the lock, {without} without"
+        );
     }
     println!("stopped {with} times with the lock, {without} times without");
 }

@@ -13,7 +13,8 @@ const ROUNDS: usize = 1_000;
 const WAIT_TIMEOUT: Duration = Duration::from_mins(1);
 
 fn station(path: &Path) -> Station {
-    Station::join(Bus::open_or_create(path, 0o600).expect("a bus"), StationOptions::new()).expect("joined")
+    Station::join(Bus::open_or_create(path, 0o600).expect("a bus"), StationOptions::new())
+        .expect("joined")
 }
 
 fn frame(to: [u8; 6], number: usize) -> Vec<u8> {
@@ -75,7 +76,8 @@ async fn a_wait_may_be_given_up() {
         let early = timeout(Duration::from_millis(2), receiver.recv_burst(&mut burst)).await;
         assert!(early.is_err(), "nothing was sent");
         sender.send(&frame([0xff; 6], number)).expect("sent");
-        let burst_len = timeout(WAIT_TIMEOUT, receiver.recv_burst(&mut burst)).await.expect("in time");
+        let burst_len =
+            timeout(WAIT_TIMEOUT, receiver.recv_burst(&mut burst)).await.expect("in time");
         assert_eq!(burst_len.expect("a bus"), 1);
         assert_eq!(burst.get(0).expect("one").bytes, frame([0xff; 6], number));
     }

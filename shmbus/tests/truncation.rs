@@ -16,7 +16,8 @@ fn cut(path: &Path, len: u64) {
 
 fn members(path: &Path) -> (Station, Station, Tap) {
     shmbus::survive_truncation().expect("a handler");
-    let join = || Station::join(Bus::open_or_create(path, 0o600).expect("a bus"), StationOptions::new());
+    let join =
+        || Station::join(Bus::open_or_create(path, 0o600).expect("a bus"), StationOptions::new());
     let (sender, receiver) = (join().expect("joined"), join().expect("joined"));
     let tap = Tap::new(Bus::open_read_only(path).expect("a bus")).expect("sound");
     (sender, receiver, tap)
@@ -38,7 +39,11 @@ fn a_bus_that_is_cut_to_nothing_is_lost_to_all() {
         assert!(matches!(wait, Err(WaitError::Lost { .. })), "{wait:?}");
     }
     assert!(sender.bus().is_lost() && receiver.bus().is_lost() && tap.bus().is_lost());
-    assert_eq!(std::fs::metadata(&path).expect("still there").len(), 0, "no station wrote to the rest");
+    assert_eq!(
+        std::fs::metadata(&path).expect("still there").len(),
+        0,
+        "no station wrote to the rest"
+    );
 }
 
 #[test]

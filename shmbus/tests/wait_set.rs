@@ -22,7 +22,8 @@ struct Lab {
 
 impl Lab {
     fn new() -> Self {
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder");
+        let folder =
+            tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder");
         Self { folder }
     }
 
@@ -47,7 +48,8 @@ impl Lab {
 }
 
 fn station(path: &Path) -> Station {
-    Station::join(Bus::open_or_create(path, 0o600).expect("a bus"), StationOptions::new()).expect("joined")
+    Station::join(Bus::open_or_create(path, 0o600).expect("a bus"), StationOptions::new())
+        .expect("joined")
 }
 
 fn received(station: &mut Station) -> usize {
@@ -56,7 +58,8 @@ fn received(station: &mut Station) -> usize {
 
 /// How many files an inotify instance watches.
 fn watches(instance: BorrowedFd<'_>) -> usize {
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", instance.as_raw_fd())).expect("fdinfo");
+    let info =
+        fs::read_to_string(format!("/proc/self/fdinfo/{}", instance.as_raw_fd())).expect("fdinfo");
     info.lines().filter(|line| line.starts_with("inotify ")).count()
 }
 
@@ -64,7 +67,9 @@ fn watches(instance: BorrowedFd<'_>) -> usize {
 fn instances() -> usize {
     let files = fs::read_dir("/proc/self/fd").expect("a list").flatten();
     files
-        .filter(|file| fs::read_link(file.path()).is_ok_and(|file| file.ends_with("anon_inode:inotify")))
+        .filter(|file| {
+            fs::read_link(file.path()).is_ok_and(|file| file.ends_with("anon_inode:inotify"))
+        })
         .count()
 }
 
@@ -100,7 +105,11 @@ fn those_are_woken_whose_bus_was_written() {
             break;
         }
     }
-    assert_eq!(watches(wait_set.poll_fd().expect("an instance")), 2, "none for those who are awake");
+    assert_eq!(
+        watches(wait_set.poll_fd().expect("an instance")),
+        2,
+        "none for those who are awake"
+    );
     for station in &mut stations {
         station.disarm();
     }
@@ -158,7 +167,11 @@ fn a_bus_that_is_cut_short_wakes_its_stations() {
         assert!(!station.arm().expect("watched"));
     }
     // The page with the header stays: this test is not about what happens without.
-    fs::File::options().write(true).open(lab.path(0)).and_then(|file| file.set_len(4_096)).expect("cut");
+    fs::File::options()
+        .write(true)
+        .open(lab.path(0))
+        .and_then(|file| file.set_len(4_096))
+        .expect("cut");
     for token in wait_set.wait(None).expect("slept") {
         assert!(matches!(stations[token].arm(), Err(WaitError::Lost { .. })));
     }
@@ -199,7 +212,8 @@ fn no_wake_up_of_a_sleeper_is_lost() {
     let (alice, bob) = (lab.station(0), lab.station(0));
     let play = &play;
     let late = std::thread::scope(|scope| {
-        let (alice, bob) = (scope.spawn(move || play(true, alice)), scope.spawn(move || play(false, bob)));
+        let (alice, bob) =
+            (scope.spawn(move || play(true, alice)), scope.spawn(move || play(false, bob)));
         alice.join().expect("no panic") + bob.join().expect("no panic")
     });
     assert!(late <= EXCUSED, "{late} sleeps ended by themselves");

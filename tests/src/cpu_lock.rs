@@ -22,7 +22,8 @@ impl CpuLock {
         // file.
         let program = std::env::current_exe().expect("a running program has a path");
         let folder = program.parent().expect("a program is in a folder");
-        let lock = File::open(folder).unwrap_or_else(|why| panic!("open {}: {why}", folder.display()));
+        let lock =
+            File::open(folder).unwrap_or_else(|why| panic!("open {}: {why}", folder.display()));
         lock.lock().unwrap_or_else(|why| panic!("lock {}: {why}", folder.display()));
         Self { _lock: lock }
     }

@@ -92,7 +92,10 @@ impl Lab {
     ///
     /// # Panics
     /// When that fails.
-    #[allow(clippy::must_use_candidate, reason = "the file is the point; its path is known from the name")]
+    #[allow(
+        clippy::must_use_candidate,
+        reason = "the file is the point; its path is known from the name"
+    )]
     pub fn write(&self, name: &str, content: &[u8]) -> PathBuf {
         let path = self.path(name);
         std::fs::write(&path, content).expect("write into the lab");
@@ -106,8 +109,8 @@ impl Lab {
     /// When it cannot be read.
     #[must_use]
     pub fn list(folder: &Path) -> Vec<String> {
-        let entries =
-            std::fs::read_dir(folder).unwrap_or_else(|why| panic!("list {}: {why}", folder.display()));
+        let entries = std::fs::read_dir(folder)
+            .unwrap_or_else(|why| panic!("list {}: {why}", folder.display()));
         let mut names: Vec<String> = entries
             .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
             .collect();
@@ -170,7 +173,10 @@ impl Lab {
     ///
     /// # Panics
     /// When it fails or writes to standard error.
-    #[allow(clippy::must_use_candidate, reason = "most callers want the effect; the output is a convenience")]
+    #[allow(
+        clippy::must_use_candidate,
+        reason = "most callers want the effect; the output is a convenience"
+    )]
     pub fn does(&self, words: &str) -> String {
         let finished = self.run(words.split_whitespace());
         assert_eq!(finished.stderr, "", "{finished}");
@@ -231,8 +237,9 @@ fn name_of(args: &[OsString]) -> String {
 /// Returns `program` itself if the children's user can reach it. Otherwise, for example in a
 /// checkout below `/root`, returns a copy of it in the lab.
 fn reachable(program: &Path, folder: &Path) -> PathBuf {
-    let open_to_all =
-        |path: &Path| std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0);
+    let open_to_all = |path: &Path| {
+        std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0)
+    };
     if !privilege::are_root() || program.ancestors().all(open_to_all) {
         return program.to_owned();
     }
@@ -254,7 +261,8 @@ fn processes_in(folder: &Path) -> Vec<String> {
         let cmdline = std::fs::read(process.join("cmdline")).ok()?;
         let cmdline = String::from_utf8_lossy(&cmdline).replace('\0', " ");
         // A zombie has neither a command line nor a working folder.
-        let works_here = std::fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
+        let works_here =
+            std::fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
         (works_here || cmdline.contains(&*name)).then_some(cmdline)
     };
     processes.filter_map(|entry| of_the_lab(entry.ok()?.path())).collect()

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use memif::{
-    Client, ClientOptions, Details, DisconnectReason, Event, InterfaceOptions, Link, Rejection, Server,
-    SocketAddr, SocketOptions,
+    Client, ClientOptions, Details, DisconnectReason, Event, InterfaceOptions, Link, Rejection,
+    Server, SocketAddr, SocketOptions,
 };
 
 use crate::{WAIT_TIMEOUT, frames, privilege, wait};
@@ -85,7 +85,8 @@ impl Listening {
     /// When it cannot.
     #[must_use]
     pub fn at(address: &SocketAddr, options: InterfaceOptions) -> Self {
-        let mut server = Server::bind(address, SocketOptions::new()).expect("bind the memif socket");
+        let mut server =
+            Server::bind(address, SocketOptions::new()).expect("bind the memif socket");
         server.add(options).expect("valid options");
         Self(Endpoint::Server(Box::new(server)))
     }
@@ -153,7 +154,9 @@ impl MemifPeer {
     pub fn details(&self) -> Details {
         match &self.endpoint {
             Endpoint::Client(client) => client.details(),
-            Endpoint::Server(server) => server.details(server.ids()[0]).expect("its only interface"),
+            Endpoint::Server(server) => {
+                server.details(server.ids()[0]).expect("its only interface")
+            }
         }
     }
 

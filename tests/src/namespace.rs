@@ -91,14 +91,29 @@ pub fn available() -> bool {
         return false;
     }
     let mut trial = Command::new("unshare");
-    trial.args(["--user", "--map-root-user", "--net", "ip", "tuntap", "add", "dev", "tap0", "mode", "tap"]);
+    trial.args([
+        "--user",
+        "--map-root-user",
+        "--net",
+        "ip",
+        "tuntap",
+        "add",
+        "dev",
+        "tap0",
+        "mode",
+        "tap",
+    ]);
     crate::privilege::drop_root(&mut trial);
     let trial = trial.stdin(Stdio::null()).output().expect("unshare starts");
     let required = std::env::var("BUSCTL_REQUIRE_PEERS").as_deref() == Ok("1");
     let what = "the right to make a TAP interface in a namespace (user namespaces, /dev/net/tun)";
     let skipped = require::skips(trial.status.success(), what, required);
     if let Some(skipped) = &skipped {
-        let _ = writeln!(std::io::stderr(), "{skipped}: {}", String::from_utf8_lossy(&trial.stderr).trim());
+        let _ = writeln!(
+            std::io::stderr(),
+            "{skipped}: {}",
+            String::from_utf8_lossy(&trial.stderr).trim()
+        );
     }
     skipped.is_none()
 }

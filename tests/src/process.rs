@@ -71,7 +71,11 @@ impl Process {
     /// When it cannot be started.
     #[must_use]
     pub fn spawn(name: &str, command: &mut Command) -> Self {
-        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         // SAFETY: the closure runs in the forked child before exec; prctl is one system call, and
         // async-signal-safe.
         unsafe {
@@ -79,11 +83,13 @@ impl Process {
             // leaves no orphans.
             command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?));
         }
-        let mut child = command.spawn().unwrap_or_else(|why| panic!("start {name} ({command:?}): {why}"));
+        let mut child =
+            command.spawn().unwrap_or_else(|why| panic!("start {name} ({command:?}): {why}"));
         let output = Arc::new(Output::default());
         let stdout = child.stdout.take().expect("stdout was piped");
         let stderr = child.stderr.take().expect("stderr was piped");
-        let readers = vec![collect(stdout, Stream::Out, &output), collect(stderr, Stream::Err, &output)];
+        let readers =
+            vec![collect(stdout, Stream::Out, &output), collect(stderr, Stream::Err, &output)];
         let stdin = child.stdin.take();
         Self { name: name.to_owned(), child, stdin, output, readers, status: None }
     }
@@ -119,14 +125,20 @@ impl Process {
     /// # Panics
     /// When none comes within [`WAIT_TIMEOUT`] or before the child ends. The message contains all
     /// its output.
-    #[allow(clippy::must_use_candidate, reason = "most callers wait for the line, and know its text")]
+    #[allow(
+        clippy::must_use_candidate,
+        reason = "most callers wait for the line, and know its text"
+    )]
     pub fn wait_for_line(&self, pattern: &str) -> String {
         self.wait_after(0, pattern)
     }
 
     /// Waits like [`wait_for_line`](Self::wait_for_line), but only for a line from number `mark`
     /// on.
-    #[allow(clippy::must_use_candidate, reason = "most callers wait for the line, and know its text")]
+    #[allow(
+        clippy::must_use_candidate,
+        reason = "most callers wait for the line, and know its text"
+    )]
     pub fn wait_after(&self, mark: usize, pattern: &str) -> String {
         self.wait_for(mark, WAIT_TIMEOUT, &format!("a line with {pattern:?}"), |line| {
             line.text.contains(pattern)
@@ -138,7 +150,10 @@ impl Process {
     /// # Panics
     /// When none comes before the deadline or before both streams end. The message names `what` and
     /// contains all output.
-    #[allow(clippy::must_use_candidate, reason = "most callers wait for the line, and know its text")]
+    #[allow(
+        clippy::must_use_candidate,
+        reason = "most callers wait for the line, and know its text"
+    )]
     pub fn wait_for(
         &self,
         mark: usize,
@@ -232,11 +247,14 @@ impl Process {
         }
         let lines = self.lock();
         let all = |stream| {
-            lines.iter().filter(|line| line.stream == stream).fold(String::new(), |mut text, line| {
-                text.push_str(&line.text);
-                text.push('\n');
-                text
-            })
+            lines.iter().filter(|line| line.stream == stream).fold(
+                String::new(),
+                |mut text, line| {
+                    text.push_str(&line.text);
+                    text.push('\n');
+                    text
+                },
+            )
         };
         Finished {
             name: self.name.clone(),
@@ -297,10 +315,16 @@ impl Finished {
         assert_eq!(self.status.code(), Some(code), "exit status of {self}");
         assert_eq!(self.stdout, "", "nothing on standard output of {self}");
         let line = self.stderr.trim_end_matches('\n');
-        assert!(!line.is_empty() && !line.contains('\n'), "exactly one line on standard error of {self}");
+        assert!(
+            !line.is_empty() && !line.contains('\n'),
+            "exactly one line on standard error of {self}"
+        );
         assert!(line.starts_with("busctl: "), "the line starts with busctl: {self}");
         for cause in causes {
-            assert!(line.to_lowercase().contains(&cause.to_lowercase()), "the line names {cause:?}: {self}");
+            assert!(
+                line.to_lowercase().contains(&cause.to_lowercase()),
+                "the line names {cause:?}: {self}"
+            );
         }
         line
     }
@@ -333,14 +357,22 @@ impl std::fmt::Display for Finished {
     }
 }
 
-fn collect(stream: impl Read + Send + 'static, which: Stream, output: &Arc<Output>) -> JoinHandle<()> {
+fn collect(
+    stream: impl Read + Send + 'static,
+    which: Stream,
+    output: &Arc<Output>,
+) -> JoinHandle<()> {
     let output = Arc::clone(output);
     std::thread::spawn(move || {
         let mut stream = BufReader::new(stream);
         let mut bytes = Vec::new();
         while stream.read_until(b'\n', &mut bytes).is_ok_and(|read| read > 0) {
             let text = String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']).to_owned();
-            output.lines.lock().expect("a test panicked with the lines").push(Line { stream: which, text });
+            output
+                .lines
+                .lock()
+                .expect("a test panicked with the lines")
+                .push(Line { stream: which, text });
             output.grew.notify_all();
             bytes.clear();
         }

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept, bind, connect, listen, recv,
-    send, socket,
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept, bind, connect, listen,
+    recv, send, socket,
 };
 use std::os::fd::AsFd;
 
@@ -63,7 +63,8 @@ impl RawClient {
     /// When no server listens, or its first message is not HELLO.
     #[must_use]
     pub fn connect(path: &Path) -> Self {
-        let client = Self::dial(path).unwrap_or_else(|why| panic!("connect {}: {why}", path.display()));
+        let client =
+            Self::dial(path).unwrap_or_else(|why| panic!("connect {}: {why}", path.display()));
         assert_eq!(client.answer(), Answer::Message(HELLO), "a server sends HELLO at once");
         client
     }
@@ -123,8 +124,8 @@ impl RawClient {
             0 => Answer::Closed,
             MESSAGE => match u16::from_ne_bytes([message[0], message[1]]) {
                 DISCONNECT => {
-                    let reason =
-                        CStr::from_bytes_until_nul(&message[6..102]).expect("a reason ends with NUL");
+                    let reason = CStr::from_bytes_until_nul(&message[6..102])
+                        .expect("a reason ends with NUL");
                     Answer::DisconnectReason(reason.to_string_lossy().into_owned())
                 }
                 other => Answer::Message(other),
@@ -190,8 +191,13 @@ impl Refuser {
 /// Creates a non-blocking socket, so that a listener that accepts no client is an error and not a
 /// hang. Reads wait with `poll`.
 fn seqpacket() -> OwnedFd {
-    socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)
-        .expect("a socket")
+    socket(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        None,
+    )
+    .expect("a socket")
 }
 
 fn readable(socket: &OwnedFd) -> bool {

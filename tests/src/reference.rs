@@ -74,7 +74,8 @@ impl RumpPeer {
     /// When that fails, or when a rump kernel would refuse the bus.
     #[must_use]
     pub fn attach(path: &Path, mac: Mac) -> Self {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let file = file.unwrap_or_else(|why| panic!("open {}: {why}", path.display()));
         // If we have just created it, the processes of the test must be able to open it.
         privilege::hand_over(path);
@@ -179,7 +180,9 @@ impl RumpPeer {
     /// # Panics
     /// When the bus cannot be written.
     pub fn wake(&self) {
-        self.file.write_all_at(&VERSION.to_ne_bytes(), field::VERSION as u64).expect("wake the bus");
+        self.file
+            .write_all_at(&VERSION.to_ne_bytes(), field::VERSION as u64)
+            .expect("wake the bus");
     }
 
     /// Returns the next frame for this station, if there is one now.
@@ -212,7 +215,8 @@ impl RumpPeer {
                 return None;
             }
             let nap = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            let woken = poll(&mut [PollFd::new(self.watch.as_fd(), PollFlags::POLLIN)], nap).expect("poll");
+            let woken =
+                poll(&mut [PollFd::new(self.watch.as_fd(), PollFlags::POLLIN)], nap).expect("poll");
             if woken > 0 {
                 let _ = self.watch.read_events();
             }
@@ -231,7 +235,8 @@ impl RumpPeer {
         // wait forever.
         let held = HeldLock { bus };
         bus.check_magic();
-        let (generation, first, last) = (bus.generation(), bus.load(field::FIRST), bus.load(field::LAST));
+        let (generation, first, last) =
+            (bus.generation(), bus.load(field::FIRST), bus.load(field::LAST));
         assert!(
             generation >= self.seen_gen,
             "rump: KASSERT(shm_gen >= sc_devgen): {generation} {}",

@@ -148,7 +148,8 @@ impl Setup {
     #[must_use]
     pub fn start(&self, lab: &Lab) -> Testpmd {
         static STARTED: AtomicU32 = AtomicU32::new(0);
-        let program = require::find("dpdk-testpmd").expect("the test asked for dpdk-testpmd with require!");
+        let program =
+            require::find("dpdk-testpmd").expect("the test asked for dpdk-testpmd with require!");
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let Self { role, socket, abstract_socket, id, keys, .. } = self;
         // Through a pipe its output comes in blocks. stdbuf makes it come line by line.
@@ -158,7 +159,8 @@ impl Setup {
         let cores = std::thread::available_parallelism().map_or(1, usize::from) - 1;
         let forwarding = self.cpu.map_or(format!("(0-{cores})"), |cpu| cpu.to_string());
         command.args(["--lcores", &format!("0@(0-{cores}),1@{forwarding}"), "--main-lcore", "0"]);
-        let (megabytes, buffers) = if self.cpu.is_some() { ("256", "16384") } else { ("64", "4096") };
+        let (megabytes, buffers) =
+            if self.cpu.is_some() { ("256", "16384") } else { ("64", "4096") };
         command.args(["--no-huge", "-m", megabytes, "--no-pci", "--no-telemetry"]);
         if self.zero_copy {
             // Shared memory must be files, and no more of them than a link has regions.
@@ -177,7 +179,8 @@ impl Setup {
         if self.auto_start {
             command.arg("--auto-start");
         }
-        let process = Process::spawn(&format!("dpdk-testpmd {role} id={id} {}", self.forward), &mut command);
+        let process =
+            Process::spawn(&format!("dpdk-testpmd {role} id={id} {}", self.forward), &mut command);
         process.wait_for_line("Checking link statuses...");
         let mut testpmd = Testpmd { process, asked: 0 };
         // An answer proves that it accepts commands.
@@ -228,8 +231,10 @@ impl Testpmd {
     pub fn stats(&mut self) -> PortStats {
         let answer = self.command("show port stats 0");
         let count = |name: &str| -> u64 {
-            let after =
-                answer.iter().find_map(|line| line.split_once(name)).map(|(_, after)| after.trim_start());
+            let after = answer
+                .iter()
+                .find_map(|line| line.split_once(name))
+                .map(|(_, after)| after.trim_start());
             after
                 .and_then(|after| after.split_whitespace().next()?.parse().ok())
                 .unwrap_or_else(|| panic!("no {name} in {answer:#?}"))
@@ -241,7 +246,10 @@ impl Testpmd {
     ///
     /// # Panics
     /// When it does not answer with statistics.
-    #[allow(clippy::must_use_candidate, reason = "the first call only starts the interval of the second")]
+    #[allow(
+        clippy::must_use_candidate,
+        reason = "the first call only starts the interval of the second"
+    )]
     pub fn rx_rate(&mut self) -> f64 {
         let answer = self.command("show port stats 0");
         let rate = answer.iter().find_map(|line| line.trim_start().strip_prefix("Rx-pps:"));
@@ -259,7 +267,8 @@ impl Testpmd {
     /// # Panics
     /// When it stays down. The message contains all its output.
     pub fn wait_for_link(&mut self) {
-        let up = wait::poll_every(POLL_INTERVAL, WAIT_TIMEOUT, || self.link_is_up().then_some(())).is_some();
+        let up = wait::poll_every(POLL_INTERVAL, WAIT_TIMEOUT, || self.link_is_up().then_some(()))
+            .is_some();
         assert!(up, "testpmd's link stays down\n{}", self.process.transcript());
     }
 
@@ -270,7 +279,8 @@ impl Testpmd {
     /// When it does not notice. The message contains all its output.
     pub fn wait_for_link_loss(&mut self) {
         let down =
-            wait::poll_every(POLL_INTERVAL, WAIT_TIMEOUT, || (!self.link_is_up()).then_some(())).is_some();
+            wait::poll_every(POLL_INTERVAL, WAIT_TIMEOUT, || (!self.link_is_up()).then_some(()))
+                .is_some();
         assert!(down, "testpmd's link stays up\n{}", self.process.transcript());
     }
 

@@ -25,7 +25,11 @@ fn bench(kind: &str) {
     let count = |key: &str| report[key].as_u64().unwrap_or_else(|| panic!("{key}: {run}"));
     assert!(count("sent") > 1000 && count("received") > 1000, "{run}");
     if kind != "bus" {
-        assert_eq!(count("sent"), count("received") + count("lost"), "every frame is accounted for: {run}");
+        assert_eq!(
+            count("sent"),
+            count("received") + count("lost"),
+            "every frame is accounted for: {run}"
+        );
     }
     let seconds = report["seconds"].as_f64().unwrap_or_else(|| panic!("seconds: {run}"));
     assert!(seconds >= 0.9, "{run}");
@@ -67,8 +71,11 @@ fn rounds_are_lines_of_json_or_a_row_each() {
     let lab = lab!();
     let args = ["bench", "memif", "--count", "5000", "--rounds", "2"];
     let run = lab.run(args.into_iter().chain(["--json"]));
-    let lines: Vec<Value> =
-        run.succeeds().lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect();
+    let lines: Vec<Value> = run
+        .succeeds()
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("an object a line"))
+        .collect();
     assert_eq!(lines.len(), 2, "{run}");
     assert!(lines.iter().all(|line| line["received"] == 5000 && line["lost"] == 0), "{run}");
     let table = lab.run(args);
@@ -88,7 +95,11 @@ fn every_variant_of_memif_accounts_for_every_frame() {
         let args = ["bench", "memif", "--count", "20000", "--json"];
         let run = lab.run(args.into_iter().chain(variant.iter().copied()));
         let report = run.json();
-        assert_eq!((&report["sent"], &report["received"]), (&20_000.into(), &20_000.into()), "{run}");
+        assert_eq!(
+            (&report["sent"], &report["received"]),
+            (&20_000.into(), &20_000.into()),
+            "{run}"
+        );
         assert_eq!((&report["lost"], &report["misordered"]), (&0.into(), &0.into()), "{run}");
     }
     let report = lab.run(["bench", "memif", "--queues", "2", "--seconds", "0.5", "--json"]).json();
@@ -102,8 +113,18 @@ fn processor_time_is_not_wall_clock_time() {
     let _cpus = CpuLock::acquire();
     let lab = lab!();
     let share = |mode| {
-        let args =
-            ["bench", "memif", "--burst", "1", "--pps", "100", "--seconds", "2", "--json", "--rx-mode"];
+        let args = [
+            "bench",
+            "memif",
+            "--burst",
+            "1",
+            "--pps",
+            "100",
+            "--seconds",
+            "2",
+            "--json",
+            "--rx-mode",
+        ];
         let report = lab.run(args.into_iter().chain([mode])).json();
         assert!(figure(&report, "received") > 0.0, "{report}");
         figure(&report, "rx_cpu_seconds") / figure(&report, "seconds")
@@ -118,10 +139,15 @@ fn single_frames_come_back_over_every_path() {
     let lab = lab!();
     for subject in ["bus", "memif", "adapter"] {
         for mode in ["polling", "interrupt"] {
-            let args = ["bench", subject, "--latency", "--count", "50", "--rx-mode", mode, "--json"];
+            let args =
+                ["bench", subject, "--latency", "--count", "50", "--rx-mode", mode, "--json"];
             let run = lab.run(args);
             let report = run.json();
-            assert_eq!((&report["bench"], &report["rx_mode"]), (&subject.into(), &mode.into()), "{run}");
+            assert_eq!(
+                (&report["bench"], &report["rx_mode"]),
+                (&subject.into(), &mode.into()),
+                "{run}"
+            );
             // The very first frames may find a node that is not yet connected at both ends.
             assert!(figure(&report, "round_trips") + figure(&report, "lost") >= 50.0, "{run}");
             assert!(figure(&report, "round_trips") > 0.0, "{run}");
@@ -140,8 +166,15 @@ fn either_end_of_memif_can_be_measured_alone() {
     let _cpus = CpuLock::acquire();
     let lab = lab!();
     let keys = |role| format!("role={role},id=3,socket={}", lab.arg("sock"));
-    let listening =
-        lab.spawn(["bench", "memif", "--seconds", "0.5", "--json", "--receive-from", &keys("server")]);
+    let listening = lab.spawn([
+        "bench",
+        "memif",
+        "--seconds",
+        "0.5",
+        "--json",
+        "--receive-from",
+        &keys("server"),
+    ]);
     let client = format!("{},rsize=8", keys("client"));
     let sent = lab.run(["bench", "memif", "--seconds", "1", "--json", "--send-to", &client]).json();
     let received = listening.finish(WAIT_TIMEOUT).json();
@@ -159,8 +192,15 @@ fn frames_of_a_rump_kernel_are_counted_without_numbers() {
     let lab = lab!();
     let bus = lab.path("lan.bus");
     let mut peer = RumpPeer::attach(&bus, [2, 0, 0, 0, 0, 9]);
-    let mut run =
-        lab.spawn(["bench", "bus", "--seconds", "0.3", "--json", "--receive-from", &lab.arg("lan.bus")]);
+    let mut run = lab.spawn([
+        "bench",
+        "bus",
+        "--seconds",
+        "0.3",
+        "--json",
+        "--receive-from",
+        &lab.arg("lan.bus"),
+    ]);
     let sent = wait::poll(WAIT_TIMEOUT, || {
         peer.send(vec![[0xff; 60]; 16]);
         (!run.is_running()).then_some(())
@@ -176,11 +216,15 @@ fn stopping_leaves_nothing() {
     let _cpus = CpuLock::acquire();
     let lab = lab!();
     let shared = || Lab::list(std::path::Path::new("/dev/shm"));
-    let mine =
-        |names: Vec<String>| names.into_iter().filter(|name| name.starts_with("busctl-bench-")).count();
+    let mine = |names: Vec<String>| {
+        names.into_iter().filter(|name| name.starts_with("busctl-bench-")).count()
+    };
     let before = mine(shared());
     let run = lab.spawn(["bench", "bus", "--seconds", "60"]);
-    assert!(wait::poll(WAIT_TIMEOUT, || (mine(shared()) > before).then_some(())).is_some(), "it has begun");
+    assert!(
+        wait::poll(WAIT_TIMEOUT, || (mine(shared()) > before).then_some(())).is_some(),
+        "it has begun"
+    );
     let ended = run.interrupt();
     ended.fails_with(1, &["stopped"]);
     assert_eq!(mine(shared()), before, "its folder is gone");

@@ -19,7 +19,8 @@ struct Fingerprint {
 
 impl Fingerprint {
     fn of(path: &Path) -> Self {
-        let meta = std::fs::symlink_metadata(path).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+        let meta = std::fs::symlink_metadata(path)
+            .unwrap_or_else(|why| panic!("{}: {why}", path.display()));
         Self {
             content: std::fs::read(path).ok(),
             size: meta.size(),
@@ -142,7 +143,9 @@ fn a_file_that_may_only_be_read_can_be_dumped_but_not_joined() {
     let lab = lab!();
     drop(RumpPeer::attach(&lab.path("lan.bus"), [0xb2, 0xa0, 0, 0, 0, 1]));
     std::fs::set_permissions(lab.path("lan.bus"), PermissionsExt::from_mode(0o444)).unwrap();
-    refuses(&lab, "lan.bus", &["permission denied"], |verb| !["dump", "show", "linkstr"].contains(&verb));
+    refuses(&lab, "lan.bus", &["permission denied"], |verb| {
+        !["dump", "show", "linkstr"].contains(&verb)
+    });
     lab.run(["dump", &lab.arg("lan.bus")]).succeeds();
     lab.run(["show", &lab.arg("lan.bus")]).succeeds();
 }
@@ -155,7 +158,12 @@ fn a_bus_in_a_folder_that_is_not_there_is_refused() {
     let before = everything_in(&lab.path(""));
     for args in verbs(&lab, &lab.arg("nowhere/lan.bus")) {
         lab.run(&args).fails_with(2, &["nowhere", "no"]);
-        assert_eq!(everything_in(&lab.path("")), before, "`busctl {}` created something", args.join(" "));
+        assert_eq!(
+            everything_in(&lab.path("")),
+            before,
+            "`busctl {}` created something",
+            args.join(" ")
+        );
     }
 }
 

@@ -43,8 +43,11 @@ fn verbs_on_a_bus_that_is_damaged_end_and_report_it() {
         drop(bus(&lab));
         let path = lab.arg("lan.bus");
         let port = format!("memif:role=server,id=0,socket={}", lab.arg("memif.sock"));
-        let running =
-            [live_dump(&lab), lab.ready(["host", &path, "10.0.0.2/24"]), lab.ready(["attach", &path, &port])];
+        let running = [
+            live_dump(&lab),
+            lab.ready(["host", &path, "10.0.0.2/24"]),
+            lab.ready(["attach", &path, &port]),
+        ];
         damage(&open(&lab.path("lan.bus")));
         for process in running {
             let ended = process.finish(WAIT_TIMEOUT);
@@ -88,7 +91,11 @@ fn a_live_dump_continues_where_it_was_when_its_bus_is_repaired() {
         dump.wait_for_line(&format!("packet {round},"));
     }
     let ended = dump.interrupt();
-    assert_eq!(ended.stdout.lines().filter(|line| line.starts_with("packet ")).count(), 4, "{ended}");
+    assert_eq!(
+        ended.stdout.lines().filter(|line| line.starts_with("packet ")).count(),
+        4,
+        "{ended}"
+    );
 }
 
 #[test]

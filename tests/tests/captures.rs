@@ -13,8 +13,9 @@ fn tool(lab: &Lab, program: &str, args: &[&str]) -> String {
 fn tshark_and_capinfos_read_a_pcapng_of_two_buses() {
     require!("tshark", "capinfos");
     let lab = lab!();
-    let mut rumps =
-        [1, 2].map(|unit| RumpPeer::attach(&lab.path(&format!("{unit}.bus")), [0xb2, 0xa0, 0, 0, 0, unit]));
+    let mut rumps = [1, 2].map(|unit| {
+        RumpPeer::attach(&lab.path(&format!("{unit}.bus")), [0xb2, 0xa0, 0, 0, 0, unit])
+    });
     for (rump, count) in rumps.iter_mut().zip([3, 4]) {
         rump.send((0..count).map(|number| frames::numbered(60, number)));
     }
@@ -31,7 +32,8 @@ fn tshark_and_capinfos_read_a_pcapng_of_two_buses() {
     ] {
         assert!(report.contains(line), "{line} in {report}");
     }
-    let fields = ["frame.interface_name", "frame.comment", "eth.src", "frame.len", "frame.time_epoch"];
+    let fields =
+        ["frame.interface_name", "frame.comment", "eth.src", "frame.len", "frame.time_epoch"];
     let mut args = vec!["-r", &capture, "-T", "fields"];
     args.extend(fields.iter().flat_map(|field| ["-e", field]));
     let table = tool(&lab, "tshark", &args);
@@ -48,10 +50,17 @@ fn tshark_and_capinfos_read_a_pcapng_of_two_buses() {
             panic!("{line}")
         };
         assert_eq!(bus, packet["bus"], "{line}");
-        assert_eq!(comment, format!("sender {}", packet["sender"].as_str().expect("a sender")), "{line}");
+        assert_eq!(
+            comment,
+            format!("sender {}", packet["sender"].as_str().expect("a sender")),
+            "{line}"
+        );
         assert_eq!((source, len), ("02:00:00:00:00:77", "60"), "{line}");
-        let stamp =
-            format!("{}.{:06}000", packet["seconds"], packet["microseconds"].as_u64().expect("a stamp"));
+        let stamp = format!(
+            "{}.{:06}000",
+            packet["seconds"],
+            packet["microseconds"].as_u64().expect("a stamp")
+        );
         assert_eq!(time, stamp, "{line}");
     }
 }
@@ -63,9 +72,12 @@ fn a_ring_of_files_is_like_that_of_tcpdump() {
     let lab = lab!();
     let all: Vec<_> = (0..3000).map(|number| frames::numbered(1500, number)).collect();
     frames::write_pcap(&lab.path("all.pcap"), &all);
-    for turns in
-        [&["-C", "1"][..], &["-C", "1", "-W", "1"], &["-C", "1", "-W", "3"], &["-C", "1", "-W", "11"]]
-    {
+    for turns in [
+        &["-C", "1"][..],
+        &["-C", "1", "-W", "1"],
+        &["-C", "1", "-W", "3"],
+        &["-C", "1", "-W", "11"],
+    ] {
         let [ours, theirs] = ["ours", "theirs"].map(|whose| {
             let folder = lab.path(&format!("{whose}{}", turns.concat()));
             std::fs::create_dir(&folder).expect("a folder in the lab");

@@ -51,8 +51,16 @@ fn the_demo_succeeds_without_privileges_and_leaves_nothing_but_the_pcap() {
     assert_eq!(report["pings_answered"].as_u64(), Some(sent), "{run}");
 
     let frames = frames::read_pcap(&pcap.0);
-    assert_eq!(report["frames_on_bus"].as_u64(), Some(frames.len() as u64), "the pcap has all of it: {run}");
-    assert!(frames.len() as u64 >= 2 * sent, "each ping is a request and an answer: {}", frames.len());
+    assert_eq!(
+        report["frames_on_bus"].as_u64(),
+        Some(frames.len() as u64),
+        "the pcap has all of it: {run}"
+    );
+    assert!(
+        frames.len() as u64 >= 2 * sent,
+        "each ping is a request and an answer: {}",
+        frames.len()
+    );
 
     let own = |path: &PathBuf| *path != pcap.0 && !pcap.0.starts_with(path);
     let left: Vec<_> = left_in(&lab).into_iter().filter(own).collect();
@@ -69,11 +77,16 @@ fn the_demo_prints_who_reached_whom_and_where_the_pcap_is() {
     let lab = lab!();
     let run = demo(&lab, &[]);
     let table = run.succeeds();
-    let path =
-        table.split_whitespace().find(|word| word.contains(".pcap")).unwrap_or_else(|| panic!("{run}"));
+    let path = table
+        .split_whitespace()
+        .find(|word| word.contains(".pcap"))
+        .unwrap_or_else(|| panic!("{run}"));
     let path = Pcap(PathBuf::from(path.trim_end_matches(['.', ',', ':', ')'])));
     assert!(path.0.is_file(), "{}", path.0.display());
-    assert!(table.contains("ms") || table.contains("us") || table.contains("µs"), "round-trip times: {run}");
+    assert!(
+        table.contains("ms") || table.contains("us") || table.contains("µs"),
+        "round-trip times: {run}"
+    );
 }
 
 #[test]
@@ -82,8 +95,9 @@ fn two_demos_at_once_do_not_disturb_each_other() {
     let lab = lab!();
     let demos = [lab.spawn(["demo", "--json"]), lab.spawn(["demo", "--json"])];
     let reports = demos.map(|demo| demo.finish(2 * WAIT_TIMEOUT).json());
-    let pcaps =
-        reports.each_ref().map(|report| Pcap(PathBuf::from(report["pcap"].as_str().expect("a path"))));
+    let pcaps = reports
+        .each_ref()
+        .map(|report| Pcap(PathBuf::from(report["pcap"].as_str().expect("a path"))));
     assert_ne!(pcaps[0].0, pcaps[1].0);
     for report in &reports {
         assert_eq!(report["pings_sent"], report["pings_answered"], "{report}");
@@ -101,7 +115,9 @@ fn an_interrupted_demo_leaves_no_process_and_no_socket() {
     let _ = run.interrupt();
     let left: Vec<_> = left_in(&lab)
         .into_iter()
-        .filter(|path| !path.is_dir() && path.extension().is_none_or(|extension| extension != "pcap"))
+        .filter(|path| {
+            !path.is_dir() && path.extension().is_none_or(|extension| extension != "pcap")
+        })
         .collect();
     assert!(left.is_empty(), "left behind: {left:#?}");
     // The lab asserts on drop that no process is left.

@@ -31,7 +31,11 @@ fn cross(lab: &Lab, from: &mut MemifPeer, to: &mut MemifPeer, burst: usize, seed
         from.send_all(burst);
         assert!(to.receive_exactly(burst.len()) == burst, "from {} bytes on", burst[0].len());
         for frame in burst {
-            assert!(rump.wait(WAIT_TIMEOUT).as_ref() == Some(frame), "{} bytes, on the bus", frame.len());
+            assert!(
+                rump.wait(WAIT_TIMEOUT).as_ref() == Some(frame),
+                "{} bytes, on the bus",
+                frame.len()
+            );
         }
     }
     assert_eq!(from.receive(|_| ()), 0, "a sender does not receive its own frames");
@@ -70,8 +74,9 @@ fn every_size_crosses_two_server_ports_through_rings_of_eight() {
 fn through_two_client_ports(keys: &str) {
     let lab = lab!();
     let sockets = [lab.path("a.sock"), lab.path("b.sock")];
-    let listening =
-        sockets.each_ref().map(|socket: &std::path::PathBuf| Listening::on(socket, InterfaceOptions::new(4)));
+    let listening = sockets
+        .each_ref()
+        .map(|socket: &std::path::PathBuf| Listening::on(socket, InterfaceOptions::new(4)));
     let ports = sockets.each_ref().map(|socket| port::client(Path::new(socket), 4, keys));
     let _node = node(&lab, &ports);
     let [mut alice, mut bob] = listening.map(Listening::accept);

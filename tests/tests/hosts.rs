@@ -12,7 +12,8 @@ fn pings(lab: &Lab, from: &str, to: &str) {
 #[test]
 fn a_host_answers_on_each_of_its_addresses() {
     let lab = lab!();
-    let _host = lab.ready(["host", &lab.arg("lan.bus"), "10.0.0.2/24", "192.168.7.2/16", "fd00::2/64"]);
+    let _host =
+        lab.ready(["host", &lab.arg("lan.bus"), "10.0.0.2/24", "192.168.7.2/16", "fd00::2/64"]);
     pings(&lab, "10.0.0.1/24", "10.0.0.2");
     pings(&lab, "192.168.1.1/16", "192.168.7.2");
     pings(&lab, "fd00::1/64", "fd00::2");
@@ -51,8 +52,9 @@ fn hosts_survive_nonsense() {
     let nonsense: Vec<Vec<u8>> = (0..5000)
         .map(|_| {
             let mut frame = frames::patterned(random.usize(14..=1514), random.u64(..));
-            let ethertype: [u8; 2] =
-                *random.choice([[8, 0], [8, 6], [0x86, 0xdd], [0, 14], [0x81, 0]].iter()).expect("some");
+            let ethertype: [u8; 2] = *random
+                .choice([[8, 0], [8, 6], [0x86, 0xdd], [0, 14], [0x81, 0]].iter())
+                .expect("some");
             frame[12..14].copy_from_slice(&ethertype);
             // Half of them begin like the packet they claim to be.
             if random.bool() && frame.len() > 34 {

@@ -120,13 +120,17 @@ fn destroy_removes_the_interface_and_leaves_the_bus() {
 #[test]
 fn invalid_names_are_refused() {
     let lab = lab!();
-    for name in ["eth0", "shmif", "shmif-1", "shmif00", "shmif0x", "../shmif0", "shmif99999999999"] {
+    for name in ["eth0", "shmif", "shmif-1", "shmif00", "shmif0x", "../shmif0", "shmif99999999999"]
+    {
         lab.run(["up", name]).fails_with(2, &[name]);
     }
     for name in ["eth0", "shmif-1", "shmif0x"] {
         lab.run(["create", name]).fails_with(2, &[name]);
     }
-    assert_eq!(lab.run(["show"]).succeeds().lines().filter(|line| line.contains("shmif")).count(), 0);
+    assert_eq!(
+        lab.run(["show"]).succeeds().lines().filter(|line| line.contains("shmif")).count(),
+        0
+    );
 }
 
 #[test]
@@ -140,19 +144,30 @@ fn an_interface_gives_its_address_and_bus_to_the_verbs_that_use_it() {
     }
     let host = lab.ready(["host", "shmif0", "10.0.0.1/24"]);
     let second = lab.run(["host", "shmif0", "10.0.0.9/24"]);
-    assert!(second.stderr.contains(&host.id().to_string()), "the first one's pid is named: {second}");
+    assert!(
+        second.stderr.contains(&host.id().to_string()),
+        "the first one's pid is named: {second}"
+    );
     assert!(second.status.code() == Some(1) || second.status.code() == Some(2), "{second}");
 
-    lab.run(["ping", "shmif1", "10.0.0.1", "--from", "10.0.0.2/24", "-c", "3", "-i", "0.01"]).succeeds();
+    lab.run(["ping", "shmif1", "10.0.0.1", "--from", "10.0.0.2/24", "-c", "3", "-i", "0.01"])
+        .succeeds();
     let capture = lab.run(["dump", "shmif1", "-w", &lab.arg("lan.pcap")]);
     capture.succeeds();
     let frames = system_tests::frames::read_pcap(&lab.path("lan.pcap"));
-    assert!(frames.iter().any(|frame| frame[6..12] == [2, 0, 0, 0, 0, 1]), "the host has shmif0's MAC");
-    assert!(frames.iter().any(|frame| frame[6..12] == [2, 0, 0, 0, 0, 2]), "the ping has shmif1's MAC");
+    assert!(
+        frames.iter().any(|frame| frame[6..12] == [2, 0, 0, 0, 0, 1]),
+        "the host has shmif0's MAC"
+    );
+    assert!(
+        frames.iter().any(|frame| frame[6..12] == [2, 0, 0, 0, 0, 2]),
+        "the ping has shmif1's MAC"
+    );
 
     // The runner saves its counters periodically, so they may be a moment old.
-    let counts =
-        |shmif0: &Value| ["rx_packets", "tx_packets"].map(|key| shmif0[key].as_u64().expect("a counter"));
+    let counts = |shmif0: &Value| {
+        ["rx_packets", "tx_packets"].map(|key| shmif0[key].as_u64().expect("a counter"))
+    };
     wait::until("an ARP request and three pings are counted, both ways", WAIT_TIMEOUT, || {
         counts(&show(&lab, "shmif0")).into_iter().all(|packets| packets >= 4)
     });
@@ -182,7 +197,8 @@ fn an_interface_whose_process_was_killed_is_free_again() {
 fn the_state_folder_is_refused_when_it_belongs_to_another_user() {
     let lab = lab!();
     // As root we create a folder that belongs to root. As another user we take one of the system's.
-    let folder = if system_tests::privilege::are_root() { lab.path("theirs") } else { "/usr".into() };
+    let folder =
+        if system_tests::privilege::are_root() { lab.path("theirs") } else { "/usr".into() };
     let _ = std::fs::create_dir(&folder);
     let state = folder.to_str().expect("text").to_owned();
     lab.run(["--state", &state, "create"]).fails_with(2, &[&state]);

@@ -17,7 +17,8 @@ fn make(lab: &Lab) {
 
 /// Starts `attach` on shmif0 with two memif ports, and connects their peers.
 fn attached(lab: &Lab) -> (Process, MemifPeer, MemifPeer) {
-    let node = lab.ready(["attach", "shmif0", "memif:id=0,socket=./m.sock", "memif:id=1,socket=./m.sock"]);
+    let node =
+        lab.ready(["attach", "shmif0", "memif:id=0,socket=./m.sock", "memif:id=1,socket=./m.sock"]);
     let socket = lab.path("m.sock");
     let mut alice = MemifPeer::client(&socket, ClientOptions::new(0));
     let mut bob = MemifPeer::client(&socket, ClientOptions::new(1));
@@ -35,7 +36,9 @@ fn are_apart(lab: &Lab, alice: &mut MemifPeer, bob: &mut MemifPeer) {
     let before = dropped(&lab.show("shmif0"));
     let burst: Vec<_> = (0..32).map(|number| frames::numbered(60, number)).collect();
     alice.send_all(&burst);
-    lab.shows("shmif0", "what was dropped", |shown| dropped(shown) >= before.map(|before| before + 32));
+    lab.shows("shmif0", "what was dropped", |shown| {
+        dropped(shown) >= before.map(|before| before + 32)
+    });
     assert_eq!(bob.receive(|_| ()), 0);
 }
 
@@ -69,7 +72,9 @@ fn ports_are_on_the_bus_of_their_interface_while_that_is_up() {
     let second = lab.run(["host", "shmif0", "10.0.0.1/24"]);
     second.fails_with(1, &["shmif0 is run by process", &node.id().to_string()]);
 
-    for [off, on] in [["down shmif0", "up shmif0"], ["set shmif0 media=none", "set shmif0 media=auto"]] {
+    for [off, on] in
+        [["down shmif0", "up shmif0"], ["set shmif0 media=none", "set shmif0 media=auto"]]
+    {
         lab.does(off);
         are_apart(&lab, &mut alice, &mut bob);
         lab.does(on);
@@ -102,7 +107,10 @@ fn ports_are_on_the_bus_of_their_interface_while_that_is_up() {
     let after = lab.show("shmif0");
     assert_eq!(after["running"], false);
     for counter in ["rx_packets", "rx_bytes", "tx_packets", "tx_bytes", "tx_dropped"] {
-        assert!(after[counter].as_u64() >= before[counter].as_u64(), "{counter}: {after} after {before}");
+        assert!(
+            after[counter].as_u64() >= before[counter].as_u64(),
+            "{counter}: {after} after {before}"
+        );
     }
 }
 
@@ -115,7 +123,10 @@ fn a_bus_that_ports_cannot_join_is_reported_and_tried_again() {
     std::fs::remove_file(lab.path("lan.bus")).expect("the bus is removed");
     std::fs::create_dir(lab.path("lan.bus")).expect("a folder in its place");
     let up = lab.run(["up", "shmif0"]);
-    up.fails_with(1, &["shmif0 is changed, but process", &node.id().to_string(), "it is a directory"]);
+    up.fails_with(
+        1,
+        &["shmif0 is changed, but process", &node.id().to_string(), "it is a directory"],
+    );
     node.wait_for_line("busctl: shmif0: ");
     assert!(lab.show("shmif0")["trouble"].is_string());
     are_apart(&lab, &mut alice, &mut bob);
@@ -202,7 +213,8 @@ fn a_process_that_does_not_let_go_of_a_destroyed_interface_is_named() {
     let host = lab.ready(["host", "shmif0", "10.0.0.1/24"]);
     host.signal(Signal::SIGSTOP);
     let pid = host.id().to_string();
-    lab.run(["destroy", "shmif0"]).fails_with(1, &["shmif0 is destroyed, but process", &pid, "not let go"]);
+    lab.run(["destroy", "shmif0"])
+        .fails_with(1, &["shmif0 is destroyed, but process", &pid, "not let go"]);
     host.signal(Signal::SIGCONT);
     ended_by_destroy(&lab, host, 0);
 }

@@ -17,7 +17,10 @@ fn bus_with_frames(lab: &Lab, count: u64) -> RumpPeer {
 fn shell(lab: &Lab, script: &str) -> system_tests::Finished {
     let busctl = lab.busctl([""; 0]);
     let mut command = lab.command("bash");
-    command.args(["-c", script]).env("BUSCTL", busctl.get_program()).env("BUS", lab.path("lan.bus"));
+    command
+        .args(["-c", script])
+        .env("BUSCTL", busctl.get_program())
+        .env("BUS", lab.path("lan.bus"));
     lab.run_program(&mut command)
 }
 
@@ -26,10 +29,18 @@ fn a_broken_pipe_ends_a_dump_quietly() {
     let lab = lab!();
     let _rump = bus_with_frames(&lab, 5000);
     for dump in ["dump $BUS", "dump $BUS -f", "dump $BUS -w -", "dump $BUS -f -w -"] {
-        let run = shell(&lab, &format!("$BUSCTL {dump} | head -c 100 >/dev/null; echo ${{PIPESTATUS[0]}}"));
+        let run = shell(
+            &lab,
+            &format!("$BUSCTL {dump} | head -c 100 >/dev/null; echo ${{PIPESTATUS[0]}}"),
+        );
         // With the pcap on standard output, the text goes to standard error.
-        let text = |line: &&str| !line.starts_with("bus version 3, ") && !line.starts_with("packet ");
-        assert_eq!(run.stderr.lines().filter(text).collect::<Vec<_>>(), [""; 0], "busctl {dump}: {run}");
+        let text =
+            |line: &&str| !line.starts_with("bus version 3, ") && !line.starts_with("packet ");
+        assert_eq!(
+            run.stderr.lines().filter(text).collect::<Vec<_>>(),
+            [""; 0],
+            "busctl {dump}: {run}"
+        );
         let status = run.succeeds().trim();
         assert!(["0", "141"].contains(&status), "busctl {dump}: {run}");
     }
@@ -44,7 +55,10 @@ fn a_live_dump_of_a_silent_bus_ends_when_its_reader_does() {
         let busctl = lab.busctl([""; 0]);
         let mut command = lab.command("bash");
         let script = "$BUSCTL dump $BUS -f | head -n 1; echo ended";
-        command.args(["-c", script]).env("BUSCTL", busctl.get_program()).env("BUS", lab.path("lan.bus"));
+        command
+            .args(["-c", script])
+            .env("BUSCTL", busctl.get_program())
+            .env("BUS", lab.path("lan.bus"));
         command
     });
     run.wait_for_line("bus version");
@@ -90,7 +104,8 @@ fn long_running_verbs_end_on_interrupt_and_terminate_without_a_trace() {
     let bus = lab.arg("lan.bus");
     frames::write_pcap(&lab.path("in.pcap"), [frames::numbered(60, 1)]);
     let _host = lab.ready(["host", &bus, "10.0.0.2/24"]);
-    let stations = || lab.run(["show", &bus, "--json"]).json()["stations"].as_u64().expect("stations");
+    let stations =
+        || lab.run(["show", &bus, "--json"]).json()["stations"].as_u64().expect("stations");
     wait::until("the host is on the bus", WAIT_TIMEOUT, || stations() == 1);
     let verbs: [&[&str]; 4] = [
         &["host", &bus, "10.0.0.3/24"],
@@ -146,11 +161,25 @@ fn an_unanswered_ping_fails_with_1() {
     let lab = lab!();
     let bus = lab.arg("lan.bus");
     let _nobody = bus_with_frames(&lab, 0);
-    let ping =
-        lab.run(["ping", &bus, "10.0.0.2", "--from", "10.0.0.1/24", "-c", "2", "-i", "0.01", "--json"]);
+    let ping = lab.run([
+        "ping",
+        &bus,
+        "10.0.0.2",
+        "--from",
+        "10.0.0.1/24",
+        "-c",
+        "2",
+        "-i",
+        "0.01",
+        "--json",
+    ]);
     assert_eq!(ping.status.code(), Some(1), "{ping}");
     let answer = ping.report();
-    assert_eq!((answer["sent"].as_u64(), answer["received"].as_u64()), (Some(2), Some(0)), "{ping}");
+    assert_eq!(
+        (answer["sent"].as_u64(), answer["received"].as_u64()),
+        (Some(2), Some(0)),
+        "{ping}"
+    );
     assert_eq!(answer["loss"].as_f64(), Some(1.0), "{ping}");
 }
 
@@ -160,7 +189,18 @@ fn a_ping_reports_its_times_in_microseconds_in_json() {
     let bus = lab.arg("lan.bus");
     let _host = lab.ready(["host", &bus, "10.0.0.2/24"]);
     let answer = lab
-        .run(["ping", &bus, "10.0.0.2", "--from", "10.0.0.1/24", "-c", "20", "-i", "0.01", "--json"])
+        .run([
+            "ping",
+            &bus,
+            "10.0.0.2",
+            "--from",
+            "10.0.0.1/24",
+            "-c",
+            "20",
+            "-i",
+            "0.01",
+            "--json",
+        ])
         .json();
     assert_eq!(answer["received"].as_u64(), Some(20), "{answer}");
     let rtt = ["rtt_min_us", "rtt_p50_us", "rtt_max_us"]
@@ -177,12 +217,20 @@ fn show_reports_a_bus_in_json() {
     let _rump = bus_with_frames(&lab, 10);
     let show = lab.run(["show", &lab.arg("lan.bus"), "--json"]).json();
     assert_eq!(show["path"], lab.arg("lan.bus"), "{show}");
-    assert_eq!((show["version"].as_u64(), show["generation"].as_u64()), (Some(3), Some(0)), "{show}");
+    assert_eq!(
+        (show["version"].as_u64(), show["generation"].as_u64()),
+        (Some(3), Some(0)),
+        "{show}"
+    );
     assert_eq!(show["frames"].as_u64(), Some(10), "{show}");
     // The first packet is after the empty header at 0; each takes 24 + 60 bytes.
     assert_eq!(show["last"].as_u64(), Some(24 + 9 * 84), "{show}");
     assert!(show["first"].is_u64() && show["locked"] == false, "{show}");
-    assert_eq!(show["stations"].as_u64(), Some(0), "a rump kernel does not register a station: {show}");
+    assert_eq!(
+        show["stations"].as_u64(),
+        Some(0),
+        "a rump kernel does not register a station: {show}"
+    );
 }
 
 #[test]
@@ -204,11 +252,24 @@ fn an_idle_node_uses_almost_no_time() {
     let lab = lab!();
     let port = system_tests::port::server(&lab.path("m.sock"), 0, "");
     let node = lab.ready(["attach", &lab.arg("lan.bus"), &port]);
-    let caller =
-        lab.ready(["attach", &lab.arg("far.bus"), &system_tests::port::client(&lab.path("m.sock"), 0, "")]);
+    let caller = lab.ready([
+        "attach",
+        &lab.arg("far.bus"),
+        &system_tests::port::client(&lab.path("m.sock"), 0, ""),
+    ]);
     let _host = lab.ready(["host", &lab.arg("lan.bus"), "10.0.0.2/24"]);
-    let ping =
-        ["ping", &lab.arg("far.bus"), "10.0.0.2", "--from", "10.0.0.1/24", "-c", "40", "-i", "0.1", "--json"];
+    let ping = [
+        "ping",
+        &lab.arg("far.bus"),
+        "10.0.0.2",
+        "--from",
+        "10.0.0.1/24",
+        "-c",
+        "40",
+        "-i",
+        "0.1",
+        "--json",
+    ];
     assert!(lab.run(ping).json()["received"].as_u64() >= Some(1), "the link is up");
     for process in [&node, &caller] {
         let before = cpu_time(process.id());
@@ -222,8 +283,12 @@ fn an_idle_node_uses_almost_no_time() {
 fn cpu_time(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
     let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
-    let ticks: u64 =
-        fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
+    let ticks: u64 = fields
+        .split(' ')
+        .skip(11)
+        .take(2)
+        .map(|ticks| ticks.parse::<u64>().expect("a number"))
+        .sum();
     // Linux reports times to users in hundredths of a second.
     Duration::from_millis(ticks * 10)
 }

@@ -46,7 +46,11 @@ fn examples_that_play_both_roles_run_to_their_end() {
     run(env!("CARGO_BIN_EXE_example-icmp-responder"), &["demo"], "192.168.1.1 answers");
     let moved = "100000 packets went from left to right, 6400000 bytes";
     run(env!("CARGO_BIN_EXE_example-forwarder"), &[], moved);
-    run(env!("CARGO_BIN_EXE_example-multi-queue"), &["3"], "15000000 packets of 64 bytes over 3 queues");
+    run(
+        env!("CARGO_BIN_EXE_example-multi-queue"),
+        &["3"],
+        "15000000 packets of 64 bytes over 3 queues",
+    );
 }
 
 /// Returns a ping for 10.0.0.1 from 10.0.0.2 with this many bytes of zeros, and its checksum.
@@ -69,7 +73,10 @@ fn pings_are_answered(peer: &mut MemifPeer) {
     let answers = peer.receive_exactly(3);
     assert_eq!(answers[0][20..32], [0, 2, 2, 0xfe, 0x68, 0x72, 0x73, 0x74, 10, 0, 0, 1]);
     for (answer, len) in answers[1..].iter().zip([42, 142]) {
-        assert_eq!((answer.len(), &answer[26..38]), (len, &[10, 0, 0, 1, 10, 0, 0, 2, 0, 0, 0xff, 0xff][..]));
+        assert_eq!(
+            (answer.len(), &answer[26..38]),
+            (len, &[10, 0, 0, 1, 10, 0, 0, 2, 0, 0, 0xff, 0xff][..])
+        );
     }
 }
 

@@ -68,7 +68,11 @@ fn every_size_comes_back_from_a_testpmd_client() {
 
 #[test]
 fn every_size_comes_back_from_a_testpmd_client_in_chains_of_small_buffers() {
-    with_a_testpmd_client(InterfaceOptions::new(3), |setup| setup.key("bsize=256"), every_size_comes_back);
+    with_a_testpmd_client(
+        InterfaceOptions::new(3),
+        |setup| setup.key("bsize=256"),
+        every_size_comes_back,
+    );
 }
 
 #[test]
@@ -78,7 +82,10 @@ fn every_size_comes_back_from_a_testpmd_client_through_small_and_large_rings() {
             InterfaceOptions::new(3),
             |setup| setup.key(key),
             |peer| {
-                assert_eq!((peer.link().rx[0].ring_size(), peer.link().tx[0].ring_size()), (size, size));
+                assert_eq!(
+                    (peer.link().rx[0].ring_size(), peer.link().tx[0].ring_size()),
+                    (size, size)
+                );
                 every_size_comes_back(peer);
             },
         );
@@ -109,7 +116,8 @@ fn every_size_comes_back_from_a_testpmd_client_that_does_not_copy() {
 
 #[test]
 fn every_size_comes_back_from_a_testpmd_client_with_a_secret() {
-    let options = InterfaceOptions::new(3).secret("a secret of 23 bytes...").expect("a valid secret");
+    let options =
+        InterfaceOptions::new(3).secret("a secret of 23 bytes...").expect("a valid secret");
     with_a_testpmd_client(
         options,
         |setup| setup.key("secret=a secret of 23 bytes..."),
@@ -180,7 +188,11 @@ fn every_size_comes_back_from_a_testpmd_server_through_small_and_large_rings() {
 /// beyond the buffers it was offered.
 #[test]
 fn every_size_comes_back_from_a_testpmd_server_in_chains_of_small_buffers() {
-    with_a_testpmd_server(ClientOptions::new(3).buffer_size(256), |setup| setup, every_size_comes_back);
+    with_a_testpmd_server(
+        ClientOptions::new(3).buffer_size(256),
+        |setup| setup,
+        every_size_comes_back,
+    );
 }
 
 #[test]
@@ -199,10 +211,12 @@ fn every_size_comes_back_from_a_testpmd_server_with_a_secret_on_an_abstract_sock
     let _cpus = CpuLock::acquire();
     let lab = lab!();
     let name = lab.path("abstract");
-    let setup = Testpmd::server(&name, 3).abstract_socket().key("secret=sesame").forwards_on_demand("io");
+    let setup =
+        Testpmd::server(&name, 3).abstract_socket().key("secret=sesame").forwards_on_demand("io");
     let mut testpmd = setup.start(&lab);
     let options = ClientOptions::new(3).secret("sesame").expect("a valid secret");
-    let mut peer = MemifPeer::client_at(&SocketAddr::abstract_name(&name).expect("a short name"), options);
+    let mut peer =
+        MemifPeer::client_at(&SocketAddr::abstract_name(&name).expect("a short name"), options);
     testpmd.wait_for_link();
     testpmd.command("start");
     every_size_comes_back(&mut peer);
@@ -214,8 +228,8 @@ fn every_size_comes_back_from_a_testpmd_server_with_a_secret_on_an_abstract_sock
 /// buffers, by exchange.
 #[test]
 fn buffers_go_to_a_testpmd_server_and_back_without_being_copied() {
-    let memories =
-        [BufferPool::new(1_024, 2_048), BufferPool::new(2_048, 2_048)].map(|memory| memory.expect("memory"));
+    let memories = [BufferPool::new(1_024, 2_048), BufferPool::new(2_048, 2_048)]
+        .map(|memory| memory.expect("memory"));
     let options = memories.iter().fold(ClientOptions::new(3), ClientOptions::buffer_pool);
     with_a_testpmd_server(
         options,
@@ -237,7 +251,8 @@ fn buffers_go_to_a_testpmd_server_and_back_without_being_copied() {
                 assert_eq!(burst.publish(), sent.len());
                 let mut taken = 0;
                 wait::until("the frames to come back", system_tests::WAIT_TIMEOUT, || {
-                    taken += link.rx[0].burst(64).expect("the link is up").take(&mut buffers[taken..]);
+                    taken +=
+                        link.rx[0].burst(64).expect("the link is up").take(&mut buffers[taken..]);
                     taken == sent.len()
                 });
                 for (buffer, frame) in buffers.iter().zip(&sent) {
@@ -266,7 +281,8 @@ fn sleeps(peer: &mut MemifPeer) {
                 if !queue.arm().expect("the link is up") {
                     // DPDK has no fence between publishing and reading the flag, so a wake-up may
                     // be missed.
-                    poll(&mut [PollFd::new(queue.as_fd(), PollFlags::POLLIN)], 10u16).expect("poll");
+                    poll(&mut [PollFd::new(queue.as_fd(), PollFlags::POLLIN)], 10u16)
+                        .expect("poll");
                 }
                 queue.disarm();
                 for packet in &queue.burst(64).expect("the link is up") {
@@ -325,14 +341,19 @@ fn a_testpmd_server_turns_us_away_when_our_secret_is_wrong() {
     let lab = lab!();
     let socket = lab.path("m.sock");
     let testpmd = Testpmd::server(&socket, 3).key("secret=sesame").start(&lab);
-    for options in [ClientOptions::new(3), ClientOptions::new(3).secret("tahini").expect("a valid secret")] {
+    for options in
+        [ClientOptions::new(3), ClientOptions::new(3).secret("tahini").expect("a valid secret")]
+    {
         let refusal = MemifPeer::turned_away(&socket, options);
         assert!(
             matches!(&refusal, Rejection::Peer { reason } if reason.to_lowercase().contains("secret")),
             "{refusal}"
         );
     }
-    drop(MemifPeer::client(&socket, ClientOptions::new(3).secret("sesame").expect("a valid secret")));
+    drop(MemifPeer::client(
+        &socket,
+        ClientOptions::new(3).secret("sesame").expect("a valid secret"),
+    ));
     testpmd.quit().succeeds();
 }
 
@@ -397,8 +418,11 @@ fn our_server_and_a_testpmd_client_reconnect_whichever_end_goes() {
     let _cpus = CpuLock::acquire();
     let lab = lab!();
     let socket = lab.path("m.sock");
-    let (mut testpmd, mut peer) =
-        client_of(&lab, Listening::on(&socket, InterfaceOptions::new(3)), &Testpmd::client(&socket, 3));
+    let (mut testpmd, mut peer) = client_of(
+        &lab,
+        Listening::on(&socket, InterfaceOptions::new(3)),
+        &Testpmd::client(&socket, 3),
+    );
     bursts_arrive(&mut testpmd, &mut peer);
     // We disconnect. Testpmd connects again when its port is restarted.
     peer.hang_up();

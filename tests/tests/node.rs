@@ -13,7 +13,9 @@ use system_tests::namespace::{self, Namespace};
 use system_tests::rawmemif::RawClient;
 use system_tests::reference::RumpPeer;
 use system_tests::testpmd::BURST;
-use system_tests::{CpuLock, Lab, Process, Testpmd, WAIT_TIMEOUT, frames, lab, privilege, require, wait};
+use system_tests::{
+    CpuLock, Lab, Process, Testpmd, WAIT_TIMEOUT, frames, lab, privilege, require, wait,
+};
 
 /// A lab with socket 1.
 struct Registry {
@@ -61,14 +63,16 @@ impl Registry {
 
     /// Starts an IP host behind the interface `id`, which connects whenever it can.
     fn host(&self, id: u32, address: &str) -> Process {
-        let port = format!("memif:role=client,id={id},reconnect=50,socket={}", self.socket().display());
+        let port =
+            format!("memif:role=client,id={id},reconnect=50,socket={}", self.socket().display());
         self.lab.spawn(["host", &port, address])
     }
 
     /// Waits until a ping from the bus is answered.
     fn answers(&self, bus: &str, address: &str) {
         let answered = wait::poll(WAIT_TIMEOUT, || {
-            let ping = self.lab.run(["ping", bus, address, "--from", "10.0.0.99/24", "-c", "1", "--json"]);
+            let ping =
+                self.lab.run(["ping", bus, address, "--from", "10.0.0.99/24", "-c", "1", "--json"]);
             (ping.report()["received"] == 1).then_some(())
         });
         assert!(answered.is_some(), "{address} answers on {bus}");
@@ -95,7 +99,9 @@ fn interfaces_are_run_as_they_are_made_changed_and_destroyed() {
 
     // Down, it has no peer and accepts none.
     registry.does(&["down", "memif1/0"]);
-    registry.shows("memif1/0", "no peer", |shown| shown["link"] == "down" && shown["connected"] == false);
+    registry.shows("memif1/0", "no peer", |shown| {
+        shown["link"] == "down" && shown["connected"] == false
+    });
     let before = registry.show("memif1/0")["rx_packets"].clone();
     registry.does(&["set", "memif1/0", "secret=hunter2"]);
     registry.does(&["linkstr", "memif1/0", "--unset"]);
@@ -145,7 +151,8 @@ fn a_shared_socket_loses_nothing_while_interfaces_come_and_go() {
         // Send all frames, and at least as long as others come and go. At most one ring of frames
         // is in flight.
         while next < FRAMES || !coming_and_going.is_finished() {
-            let burst: Vec<_> = (next..next + 32).map(|number| frames::numbered(60, number)).collect();
+            let burst: Vec<_> =
+                (next..next + 32).map(|number| frames::numbered(60, number)).collect();
             alice.send_all(&burst);
             for frame in bob.receive_exactly(burst.len()) {
                 assert_eq!(frames::number_of(&frame), Some(next), "in order, and none missing");
@@ -206,7 +213,10 @@ fn a_bus_that_is_locked_for_long_does_not_delay_another() {
     let mark = node.mark();
     let begin = Instant::now();
     for number in 0..TURNS {
-        assert!(begin.elapsed() < WAIT_TIMEOUT, "only {number} turns: the thread waits for the lock");
+        assert!(
+            begin.elapsed() < WAIT_TIMEOUT,
+            "only {number} turns: the thread waits for the lock"
+        );
         // Send as many as fit: the node leaves them in the ring.
         alice.send_some([frames::numbered(60, number)]);
         bob.send_all(&[frames::numbered(60, number)]);
@@ -232,7 +242,8 @@ fn a_bus_that_is_locked_for_long_does_not_delay_another() {
     });
     assert!(heard.is_some(), "frames get through once the lock is free");
     node.wait_after(mark, "is free again");
-    let locked = node.lines_after(mark).into_iter().filter(|line| line.text.contains("unknown owner"));
+    let locked =
+        node.lines_after(mark).into_iter().filter(|line| line.text.contains("unknown owner"));
     assert_eq!(locked.count(), 1, "reported once");
 }
 
@@ -245,7 +256,11 @@ fn interfaces_that_cannot_run_are_reported_and_run_when_they_can() {
     registry.does(&["linkstr", "memif2/0", "./lan.bus"]);
     let up = registry.lab.run(["up", "memif2/0"]);
     up.fails_with(1, &["memif2/0 is changed, but process", "in trouble", "later"]);
-    assert!(registry.show("memif2/0")["trouble"].as_str().is_some_and(|trouble| trouble.contains("later")));
+    assert!(
+        registry.show("memif2/0")["trouble"]
+            .as_str()
+            .is_some_and(|trouble| trouble.contains("later"))
+    );
 
     // The other interfaces continue.
     registry.up("memif1/0", "./lan.bus");
@@ -265,7 +280,11 @@ fn interfaces_that_cannot_run_are_reported_and_run_when_they_can() {
     registry.does(&["up", "memif2/0"]);
     let mut bob = MemifPeer::client(&folder.join("m.sock"), ClientOptions::new(0));
     let bus = registry.lab.path("other.bus");
-    std::fs::File::options().write(true).open(&bus).and_then(|file| file.set_len(100)).expect("cut the bus");
+    std::fs::File::options()
+        .write(true)
+        .open(&bus)
+        .and_then(|file| file.set_len(100))
+        .expect("cut the bus");
     bob.send_some([frames::numbered(60, 0)]);
     registry.shows("memif2/0", "trouble", |shown| shown["trouble"].is_string());
     std::fs::remove_file(&bus).expect("remove the bus");
@@ -372,7 +391,9 @@ fn buses_are_kept_apart() {
     alice[0].send_all(&[frames::numbered(60, 1 << 40)]);
     let _ = bob[0].receive_exactly(1);
     for peer in b {
-        peer.receive(|frame| assert_ne!(frames::number_of(frame), Some(1 << 40), "it is on the other bus"));
+        peer.receive(|frame| {
+            assert_ne!(frames::number_of(frame), Some(1 << 40), "it is on the other bus")
+        });
     }
 }
 
@@ -416,8 +437,9 @@ fn a_tap_interface_is_run_like_the_others() {
     for _ in 0..2 {
         inside.set_up("tap0", ["10.0.0.1/24", "fd00::1/64"]);
         registry.answers("./lan.bus", "10.0.0.1");
-        registry
-            .shows("tap0", "a link", |shown| shown["link"] == "up" && shown["tx_packets"].as_u64() > Some(0));
+        registry.shows("tap0", "a link", |shown| {
+            shown["link"] == "up" && shown["tx_packets"].as_u64() > Some(0)
+        });
         registry.does(&["down", "tap0"]);
         let gone = registry.lab.run_program(inside.command("ip").args(["link", "show", "tap0"]));
         assert!(!gone.status.success(), "the device goes with the interface: {gone}");
@@ -432,7 +454,11 @@ fn a_tap_interface_is_run_like_the_others() {
         inside.ip("link delete tap0");
         node.wait_after(mark, "busctl: tap0: the interface was deleted");
         wait::until("it is there again", WAIT_TIMEOUT, || {
-            registry.lab.run_program(inside.command("ip").args(["link", "show", "tap0"])).status.success()
+            registry
+                .lab
+                .run_program(inside.command("ip").args(["link", "show", "tap0"]))
+                .status
+                .success()
         });
         registry.shows("tap0", "no trouble", |shown| shown["trouble"] == Value::Null);
         inside.set_up("tap0", ["10.0.0.1/24", "fd00::1/64"]);
@@ -473,10 +499,12 @@ fn a_supervisor_learns_that_it_is_ready_alive_and_ending() {
 /// Returns the processor ticks that a process has used, and its private memory in KiB.
 fn cost(process: &Process) -> (u64, u64) {
     let read = |file: &str| {
-        std::fs::read_to_string(format!("/proc/{}/{file}", process.id())).expect("a process of ours")
+        std::fs::read_to_string(format!("/proc/{}/{file}", process.id()))
+            .expect("a process of ours")
     };
     let stat = read("stat");
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let fields: Vec<&str> =
+        stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |index: usize| fields[index].parse::<u64>().expect("a number");
     let status = read("status");
     let own = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon");

@@ -48,8 +48,9 @@ fn an_overrun_reader_continues_at_the_oldest_whole_frame() {
     let mut alice = RumpPeer::attach(&bus, ALICE);
     let mut bob = RumpPeer::attach(&bus, BOB);
     alice.send((0..5000).map(|number| frames::numbered(1000, number)));
-    let got: Vec<u64> =
-        std::iter::from_fn(|| bob.receive()).map(|frame| frames::number_of(&frame).unwrap()).collect();
+    let got: Vec<u64> = std::iter::from_fn(|| bob.receive())
+        .map(|frame| frames::number_of(&frame).unwrap())
+        .collect();
     assert_eq!(bob.overruns(), 1);
     assert!(got.len() > 1000, "a ring holds more than a thousand of them: {}", got.len());
     assert!(got.windows(2).all(|pair| pair[1] == pair[0] + 1), "in order and without a gap");

@@ -8,7 +8,11 @@ use system_tests::{CpuLock, Lab, Process, Testpmd, WAIT_TIMEOUT, lab, port, requ
 
 /// Starts a server with a secret on id 5.
 fn server(lab: &Lab) -> Process {
-    lab.ready(["attach", &lab.arg("lan.bus"), &port::server(&lab.path("m.sock"), 5, "secret=sesame")])
+    lab.ready([
+        "attach",
+        &lab.arg("lan.bus"),
+        &port::server(&lab.path("m.sock"), 5, "secret=sesame"),
+    ])
 }
 
 /// Asserts that a client that sends `init` receives `cause`, and that one line on our side names
@@ -17,8 +21,13 @@ fn refused(init: &Init<'_>, cause: &str) {
     let lab = lab!();
     let node = server(&lab);
     let client = RawClient::connect(&lab.path("m.sock"));
-    let Answer::DisconnectReason(reason) = client.init(init) else { panic!("{init:?} was not refused") };
-    assert!(reason.to_lowercase().contains(cause), "the peer receives the {cause} as reason: {reason}");
+    let Answer::DisconnectReason(reason) = client.init(init) else {
+        panic!("{init:?} was not refused")
+    };
+    assert!(
+        reason.to_lowercase().contains(cause),
+        "the peer receives the {cause} as reason: {reason}"
+    );
     assert_eq!(client.answer(), Answer::Closed, "and that is the end");
     node.wait_for(0, WAIT_TIMEOUT, &format!("a line that names the {cause}"), |line| {
         line.stream == Stream::Err
@@ -68,15 +77,20 @@ fn a_client_with_another_version_gets_the_reason() {
 #[test]
 fn a_second_client_for_a_taken_id_gets_the_reason() {
     let lab = lab!();
-    let _node = lab.ready(["attach", &lab.arg("lan.bus"), &port::server(&lab.path("m.sock"), 0, "")]);
+    let _node =
+        lab.ready(["attach", &lab.arg("lan.bus"), &port::server(&lab.path("m.sock"), 0, "")]);
     let _host = lab.ready(["host", &lab.arg("lan.bus"), "10.0.0.2/24"]);
-    let _first = lab.ready(["attach", &lab.arg("far.bus"), &port::client(&lab.path("m.sock"), 0, "")]);
+    let _first =
+        lab.ready(["attach", &lab.arg("far.bus"), &port::client(&lab.path("m.sock"), 0, "")]);
     let far = lab.arg("far.bus");
-    let ping = ["ping", &far, "10.0.0.2", "--from", "10.0.0.1/24", "-c", "40", "-i", "0.1", "--json"];
+    let ping =
+        ["ping", &far, "10.0.0.2", "--from", "10.0.0.1/24", "-c", "40", "-i", "0.1", "--json"];
     let answer = lab.run(ping).report();
     assert!(answer["received"].as_u64() >= Some(1), "the first one is connected: {answer}");
     let second = RawClient::connect(&lab.path("m.sock"));
-    let Answer::DisconnectReason(reason) = second.init(&Init::default()) else { panic!("the id was taken") };
+    let Answer::DisconnectReason(reason) = second.init(&Init::default()) else {
+        panic!("the id was taken")
+    };
     assert!(!reason.is_empty());
     lab.run(ping).succeeds();
 }
@@ -93,8 +107,11 @@ fn ip_mode_is_refused_on_a_bus() {
 fn a_refused_client_of_ours_reports_each_reason_once_and_keeps_calling() {
     let lab = lab!();
     let refuser = Refuser::listen(&lab.path("m.sock"));
-    let mut node =
-        lab.spawn(["attach", &lab.arg("lan.bus"), &port::client(&lab.path("m.sock"), 0, "secret=sesame")]);
+    let mut node = lab.spawn([
+        "attach",
+        &lab.arg("lan.bus"),
+        &port::client(&lab.path("m.sock"), 0, "secret=sesame"),
+    ]);
     for _ in 0..3 {
         assert_eq!(refuser.refuse("no room at the inn"), "sesame");
     }
@@ -104,8 +121,11 @@ fn a_refused_client_of_ours_reports_each_reason_once_and_keeps_calling() {
     assert!(node.is_running());
     let end = node.interrupt();
     for reason in ["no room at the inn", "the stable is full"] {
-        let reports =
-            end.stderr.lines().filter(|line| line.starts_with("busctl: ") && line.contains(reason)).count();
+        let reports = end
+            .stderr
+            .lines()
+            .filter(|line| line.starts_with("busctl: ") && line.contains(reason))
+            .count();
         assert_eq!(reports, 1, "{reason:?}, once: {end}");
     }
 }
@@ -113,16 +133,25 @@ fn a_refused_client_of_ours_reports_each_reason_once_and_keeps_calling() {
 #[test]
 fn a_client_of_ours_with_a_wrong_secret_gets_in_once_the_server_is_put_right() {
     let lab = lab!();
-    let wrong =
-        lab.ready(["attach", &lab.arg("lan.bus"), &port::server(&lab.path("m.sock"), 0, "secret=tahini")]);
-    let caller =
-        lab.spawn(["attach", &lab.arg("far.bus"), &port::client(&lab.path("m.sock"), 0, "secret=sesame")]);
+    let wrong = lab.ready([
+        "attach",
+        &lab.arg("lan.bus"),
+        &port::server(&lab.path("m.sock"), 0, "secret=tahini"),
+    ]);
+    let caller = lab.spawn([
+        "attach",
+        &lab.arg("far.bus"),
+        &port::client(&lab.path("m.sock"), 0, "secret=sesame"),
+    ]);
     let line = caller.wait_for_line("secret");
     assert!(line.starts_with("busctl: "), "{line}");
     wrong.wait_for_line("secret");
     let _ = wrong.interrupt();
-    let _right =
-        lab.ready(["attach", &lab.arg("lan.bus"), &port::server(&lab.path("m.sock"), 0, "secret=sesame")]);
+    let _right = lab.ready([
+        "attach",
+        &lab.arg("lan.bus"),
+        &port::server(&lab.path("m.sock"), 0, "secret=sesame"),
+    ]);
     let _host = lab.ready(["host", &lab.arg("lan.bus"), "10.0.0.2/24"]);
     let far = lab.arg("far.bus");
     let reached = wait::poll(WAIT_TIMEOUT, || {
@@ -139,10 +168,12 @@ fn a_testpmd_client_with_a_wrong_secret_gets_the_reason() {
     let _cpus = CpuLock::acquire();
     let lab = lab!();
     let node = server(&lab);
-    let mut testpmd = Testpmd::client(&lab.path("m.sock"), 5).key("secret=tahini").verbose().start(&lab);
+    let mut testpmd =
+        Testpmd::client(&lab.path("m.sock"), 5).key("secret=tahini").verbose().start(&lab);
     node.wait_for_line("secret");
-    let refused =
-        |line: &system_tests::process::Line| line.text.contains("isconnect") && line.text.contains("ecret");
+    let refused = |line: &system_tests::process::Line| {
+        line.text.contains("isconnect") && line.text.contains("ecret")
+    };
     testpmd.process().wait_for(0, WAIT_TIMEOUT, "the reason", refused);
     assert!(!testpmd.link_is_up());
     testpmd.quit().succeeds();

@@ -87,7 +87,8 @@ impl Drop for StopOnDrop<'_> {
 fn hear(station: &mut RumpPeer, from: u64) {
     let end = Instant::now() + WAIT_TIMEOUT;
     loop {
-        let frame = station.wait(end.saturating_duration_since(Instant::now())).expect("traffic resumes");
+        let frame =
+            station.wait(end.saturating_duration_since(Instant::now())).expect("traffic resumes");
         if frames::number_of(&frame).expect("no other station sends") >= from {
             return;
         }
@@ -134,7 +135,8 @@ fn a_ping_crosses_both_nodes_after_each_was_killed() {
     let mut lans = TwoLans::join(&lab);
     let _host = lab.ready(["host", &lab.arg("right.bus"), "10.0.0.2/24"]);
     let left = lab.arg("left.bus");
-    let ping = ["ping", &left, "10.0.0.2", "--from", "10.0.0.1/24", "-i", "0.05", "-c", "100", "--json"];
+    let ping =
+        ["ping", &left, "10.0.0.2", "--from", "10.0.0.1/24", "-i", "0.05", "-c", "100", "--json"];
     for which in [Kill::Server, Kill::Client] {
         lans.kill_and_restart(which);
         // 5 s of pings, of which those of the first 3 s may be lost.
@@ -151,7 +153,10 @@ fn a_bus_is_usable_after_its_writers_were_killed() {
     let _cpus = CpuLock::acquire();
     let lab = lab!();
     let bus = lab.arg("lan.bus");
-    frames::write_pcap(&lab.path("in.pcap"), (0..1000).map(|number| frames::numbered(1000, number)));
+    frames::write_pcap(
+        &lab.path("in.pcap"),
+        (0..1000).map(|number| frames::numbered(1000, number)),
+    );
     let _host = lab.ready(["host", &bus, "10.0.0.2/24"]);
     for _ in 0..20 {
         // Unpaced and endless, so that the kill hits a write, often while it holds the lock.

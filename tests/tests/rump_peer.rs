@@ -44,7 +44,8 @@ fn what_a_rump_kernel_sends_is_dumped_byte_for_byte() {
     let mut rump = RumpPeer::attach(&lab.path("lan.bus"), RUMP);
     let sent: Vec<_> = (14..=1514).map(|len| frames::patterned(len, 1)).collect();
     let count = sent.len().to_string();
-    let dump = lab.spawn(["dump", &lab.arg("lan.bus"), "-f", "-c", &count, "-w", &lab.arg("rump.pcap")]);
+    let dump =
+        lab.spawn(["dump", &lab.arg("lan.bus"), "-f", "-c", &count, "-w", &lab.arg("rump.pcap")]);
     // Bursts of ten, each sent after the last one has been read: a ring holds 700 of the longest
     // frames.
     let text = lab.spawn(["dump", &lab.arg("lan.bus"), "-f"]);
@@ -124,7 +125,10 @@ fn resolve(rump: &mut RumpPeer, target: [u8; 4]) -> Option<[u8; 6]> {
     let end = Instant::now() + WAIT_TIMEOUT;
     while Instant::now() < end {
         let frame = rump.wait(end.saturating_duration_since(Instant::now()))?;
-        if frame.len() >= 42 && frame[12..14] == [8, 6] && frame[20..22] == [0, 2] && frame[28..32] == target
+        if frame.len() >= 42
+            && frame[12..14] == [8, 6]
+            && frame[20..22] == [0, 2]
+            && frame[28..32] == target
         {
             assert_eq!(frame[..6], RUMP, "the answer goes to the sender of the request");
             return Some(frame[6..12].try_into().expect("6 bytes"));
@@ -212,5 +216,8 @@ fn reading_needs_no_lock() {
     let show = lab.run(["show", &lab.arg("lan.bus"), "--json"]).json();
     assert_eq!(show["locked"], true, "{show}");
     let header = lab.run(["dump", &lab.arg("lan.bus"), "-H"]);
-    assert!(header.succeeds().starts_with("bus version 3, lock: 1, generation: 0, firstoff: 0x"), "{header}");
+    assert!(
+        header.succeeds().starts_with("bus version 3, lock: 1, generation: 0, firstoff: 0x"),
+        "{header}"
+    );
 }

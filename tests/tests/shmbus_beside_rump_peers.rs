@@ -13,7 +13,11 @@ use system_tests::{CpuLock, WAIT_TIMEOUT, frames, lab};
 const RUMP: frames::Mac = [0xb2, 0xa0, 0, 0, 0, 1];
 
 fn station(path: &Path) -> Station {
-    Station::join(Bus::open_or_create(path, 0o600).unwrap(), StationOptions::new().promiscuous(true)).unwrap()
+    Station::join(
+        Bus::open_or_create(path, 0o600).unwrap(),
+        StationOptions::new().promiscuous(true),
+    )
+    .unwrap()
 }
 
 /// Waits for the next `count` frames for `station`, and returns them.
@@ -85,7 +89,8 @@ fn packets_that_end_around_the_end_of_the_ring_are_read_by_both() {
             let before = (1_048_544 - 24) / 1024;
             let rest = 1_048_544 - 24 - before * 1024;
             let last = usize::try_from(rest + beyond - 24).unwrap();
-            let lengths = std::iter::repeat_n(1000, usize::try_from(before).unwrap()).chain([last, 60, 14]);
+            let lengths =
+                std::iter::repeat_n(1000, usize::try_from(before).unwrap()).chain([last, 60, 14]);
             for (number, len) in lengths.enumerate() {
                 let frame = frames::patterned(len, number as u64);
                 if ours_sends {
@@ -154,7 +159,11 @@ fn all_kinds_of_writers_and_readers_share_a_ring_at_once() {
     let check = |newest: &mut [Option<u64>; SENDERS], bytes: &[u8]| {
         let number = frames::number_of(bytes).expect("a frame of a known sender");
         let (sender, number) = ((number >> 32) as usize, number & 0xffff_ffff);
-        assert!(newest[sender] < Some(number), "sender {sender}: {number} after {:?}", newest[sender]);
+        assert!(
+            newest[sender] < Some(number),
+            "sender {sender}: {number} after {:?}",
+            newest[sender]
+        );
         newest[sender] = Some(number);
     };
     std::thread::scope(|scope| {
@@ -170,7 +179,8 @@ fn all_kinds_of_writers_and_readers_share_a_ring_at_once() {
                 } else {
                     let mut ours = station(path);
                     for batch in batches.chunks(16) {
-                        let batch: Vec<_> = batch.iter().map(|&number| numbered(sender, number)).collect();
+                        let batch: Vec<_> =
+                            batch.iter().map(|&number| numbered(sender, number)).collect();
                         ours.send_burst(batch.iter().map(Vec::as_slice)).unwrap();
                     }
                 }
@@ -227,7 +237,9 @@ fn rump_kernels_continue_when_writers_of_ours_are_killed() {
     let path = lab.path("lan.bus");
     frames::write_pcap(
         &lab.path("in.pcap"),
-        (0..2_000).map(|number| frames::numbered(22 + usize::try_from(number * 31 % 1_400).unwrap(), number)),
+        (0..2_000).map(|number| {
+            frames::numbered(22 + usize::try_from(number * 31 % 1_400).unwrap(), number)
+        }),
     );
     let mut listener = station(&path);
     let bus = Bus::open_read_only(&path).unwrap();
@@ -244,8 +256,13 @@ fn rump_kernels_continue_when_writers_of_ours_are_killed() {
         let _stop = StopOnDrop(&over);
         let mut held = 0;
         let mut round = |round: u64| {
-            let mut writer =
-                lab.spawn(["replay", &lab.arg("in.pcap"), &lab.arg("lan.bus"), "--loop", "1000000"]);
+            let mut writer = lab.spawn([
+                "replay",
+                &lab.arg("in.pcap"),
+                &lab.arg("lan.bus"),
+                "--loop",
+                "1000000",
+            ]);
             let frame = old.wait(WAIT_TIMEOUT).expect("the writer is at work");
             assert!(frames::number_of(&frame).is_some());
             std::thread::sleep(Duration::from_micros(round * 7_919 % 3_000));
@@ -273,7 +290,10 @@ fn rump_kernels_continue_when_writers_of_ours_are_killed() {
                     // Its known fault: it was overrun, and the mark wrapped around the end of the
                     // ring.
                     let state = bus.state();
-                    assert!(state.first > state.last && state.last > state.ring_size - 100, "{state:?}");
+                    assert!(
+                        state.first > state.last && state.last > state.ring_size - 100,
+                        "{state:?}"
+                    );
                     println!("FAULT {state:?}");
                     new.send([frames::numbered(60, mark)]);
                 }

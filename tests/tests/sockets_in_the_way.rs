@@ -11,9 +11,20 @@ fn attach(lab: &Lab, bus: &str, port: &str) -> Process {
 /// crosses both.
 fn takes_a_client(lab: &Lab) {
     let _host = lab.ready(["host", &lab.arg("lan.bus"), "10.0.0.2/24"]);
-    let _caller = lab.ready(["attach", &lab.arg("far.bus"), &port::client(&lab.path("m.sock"), 0, "")]);
-    let ping =
-        ["ping", &lab.arg("far.bus"), "10.0.0.2", "--from", "10.0.0.1/24", "-c", "40", "-i", "0.1", "--json"];
+    let _caller =
+        lab.ready(["attach", &lab.arg("far.bus"), &port::client(&lab.path("m.sock"), 0, "")]);
+    let ping = [
+        "ping",
+        &lab.arg("far.bus"),
+        "10.0.0.2",
+        "--from",
+        "10.0.0.1/24",
+        "-c",
+        "40",
+        "-i",
+        "0.1",
+        "--json",
+    ];
     let answer = lab.run(ping).report();
     assert!(answer["received"].as_u64() >= Some(1), "{answer}");
 }
@@ -53,11 +64,15 @@ fn a_folder_where_no_socket_may_be_made_is_refused() {
     std::fs::create_dir(lab.path("locked")).unwrap();
     system_tests::privilege::take_away(&lab.path("locked"));
     let port = port::server(&lab.path("locked/m.sock"), 0, "");
-    lab.run(["attach", &lab.arg("lan.bus"), &port]).fails_with(2, &["locked/m.sock", "permission denied"]);
+    lab.run(["attach", &lab.arg("lan.bus"), &port])
+        .fails_with(2, &["locked/m.sock", "permission denied"]);
     assert!(!lab.path("lan.bus").exists(), "nothing was changed");
     // The lab can remove the folder only if it may list it.
-    std::fs::set_permissions(lab.path("locked"), std::os::unix::fs::PermissionsExt::from_mode(0o700))
-        .unwrap();
+    std::fs::set_permissions(
+        lab.path("locked"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o700),
+    )
+    .unwrap();
 }
 
 #[test]

@@ -22,7 +22,8 @@ impl<'l> Pair<'l> {
     fn new(lab: &'l Lab, alice_keys: &str, bob_keys: &str) -> Self {
         let (alice, bob) = (Namespace::new(lab), Namespace::new(lab));
         let bus = lab.arg("lan.bus");
-        let nodes = [alice.attach_tap(&bus, alice_keys, ALICE), bob.attach_tap(&bus, bob_keys, BOB)];
+        let nodes =
+            [alice.attach_tap(&bus, alice_keys, ALICE), bob.attach_tap(&bus, bob_keys, BOB)];
         Self { alice, bob, nodes }
     }
 
@@ -81,8 +82,10 @@ fn an_interface_that_is_set_down_or_deleted_is_no_trouble_for_the_others() {
     let lab = lab!();
     let space = Namespace::new(&lab);
     let bus = lab.arg("lan.bus");
-    let node =
-        space.spawn(lab.program(), ["attach", &bus, "tap:name=one", "tap:name=two,mac=02:00:00:00:00:02"]);
+    let node = space.spawn(
+        lab.program(),
+        ["attach", &bus, "tap:name=one", "tap:name=two,mac=02:00:00:00:00:02"],
+    );
     node.wait_for_line("ready");
     let _host = lab.ready(["host", &bus, "10.0.0.9/24"]);
     // Each ping uses its own interface, whatever routes there are.
@@ -121,7 +124,8 @@ fn what_keeps_an_interface_from_being_created_is_reported() {
     let lab = lab!();
     let bus = lab.arg("lan.bus");
     // Unprivileged, and outside of any namespace of its own.
-    lab.run(["attach", &bus, "tap:name=tap0"]).fails_with(2, &["not allowed to open tap0", "unshare -Urn"]);
+    lab.run(["attach", &bus, "tap:name=tap0"])
+        .fails_with(2, &["not allowed to open tap0", "unshare -Urn"]);
     let space = Namespace::new(&lab);
     let first = space.spawn(lab.program(), ["attach", &bus, "tap:name=tap0"]);
     first.wait_for_line("ready");

@@ -62,8 +62,9 @@ fn send(alice: &mut MemifPeer, window: Option<u64>, next: &AtomicU64, done: &Ato
     let mut number = 0;
     let template = frames::patterned(LEN, 0);
     while !done.load(Ordering::Relaxed) {
-        let room =
-            window.map_or(u64::MAX, |window| (next.load(Ordering::Relaxed) + window).saturating_sub(number));
+        let room = window.map_or(u64::MAX, |window| {
+            (next.load(Ordering::Relaxed) + window).saturating_sub(number)
+        });
         // After the last one, a few are enough.
         let batch = if number < FRAMES { 256.min(FRAMES - number) } else { 1 };
         let numbers = number..number + batch.min(room);
@@ -89,10 +90,15 @@ fn receive(bob: &mut MemifPeer, next: &AtomicU64, started: Instant) -> Seen {
         let came = bob.receive(|frame| {
             let number = u64::from_be_bytes(frame[14..22].try_into().expect("8 bytes"));
             assert!(
-                frame.len() == LEN && frame[..14] == template[..14] && frame[22..] == template[22..],
+                frame.len() == LEN
+                    && frame[..14] == template[..14]
+                    && frame[22..] == template[22..],
                 "{frame:02x?}"
             );
-            assert!(number >= expected, "frame {number} came twice or out of order: {expected} was due");
+            assert!(
+                number >= expected,
+                "frame {number} came twice or out of order: {expected} was due"
+            );
             // Frames after the last one only mark the end.
             seen.lost += number.min(FRAMES) - expected.min(FRAMES);
             seen.received += u64::from(number < FRAMES);

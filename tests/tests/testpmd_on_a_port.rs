@@ -57,14 +57,16 @@ fn a_flood_reaches_a_station_and_a_pcap(role: TestpmdIs) {
     }
 
     let pcap = lab.path("flood.pcap");
-    lab.run(["dump", &lab.arg("lan.bus"), "-f", "-c", "1000", "-w", &lab.arg("flood.pcap")]).succeeds();
+    lab.run(["dump", &lab.arg("lan.bus"), "-f", "-c", "1000", "-w", &lab.arg("flood.pcap")])
+        .succeeds();
     let captured = frames::read_pcap(&pcap);
     assert_eq!(captured.len(), 1000);
     assert!(captured.iter().all(|frame| frame.len() == 64 && frame[6..12] == TESTPMD));
 
     let tcpdump = require::find("tcpdump").expect("required above");
     let read = lab.run_program(lab.command(tcpdump).args(["-nn", "-r"]).arg(&pcap));
-    let datagrams = read.succeeds().lines().filter(|line| line.contains("198.18.0.1.9 > 198.18.0.2.9: UDP"));
+    let datagrams =
+        read.succeeds().lines().filter(|line| line.contains("198.18.0.1.9 > 198.18.0.2.9: UDP"));
     assert_eq!(datagrams.count(), 1000, "{read}");
     testpmd.quit().succeeds();
 }
@@ -93,7 +95,8 @@ fn a_burst_arrives_whole(role: TestpmdIs) {
 
     testpmd.start_with_bursts(3);
     for number in 0..3 * BURST {
-        let frame = station.wait(WAIT_TIMEOUT).unwrap_or_else(|| panic!("frame {number} is missing"));
+        let frame =
+            station.wait(WAIT_TIMEOUT).unwrap_or_else(|| panic!("frame {number} is missing"));
         assert_eq!((frame.len(), &frame[6..12]), (1514, &TESTPMD[..]));
     }
     assert_eq!(testpmd.stats().tx_packets, 3 * BURST);
@@ -104,7 +107,10 @@ fn a_burst_arrives_whole(role: TestpmdIs) {
     RumpPeer::attach(&lab.path("lan.bus"), [0xb2, 0xa0, 0, 0, 0, 2]).send([&sentinel]);
     assert!(station.wait(WAIT_TIMEOUT) == Some(sentinel), "nothing came twice");
     let dumped = dump.wait_for_line("length 0x003c");
-    assert!(dumped.starts_with(&format!("packet {}, ", 3 * BURST)), "nothing was dumped twice: {dumped}");
+    assert!(
+        dumped.starts_with(&format!("packet {}, ", 3 * BURST)),
+        "nothing was dumped twice: {dumped}"
+    );
     testpmd.wait_for_rx(1);
     testpmd.quit().succeeds();
 }
@@ -138,7 +144,11 @@ fn pings_are_answered(role: TestpmdIs) {
         "--json",
     ]);
     let answer = ping.json();
-    assert_eq!((answer["sent"].as_u64(), answer["received"].as_u64()), (Some(20), Some(20)), "{ping}");
+    assert_eq!(
+        (answer["sent"].as_u64(), answer["received"].as_u64()),
+        (Some(20), Some(20)),
+        "{ping}"
+    );
     assert_eq!(answer["loss"].as_f64(), Some(0.0), "{ping}");
     testpmd.quit().succeeds();
 }
@@ -159,13 +169,14 @@ fn frames_longer_than_a_buffer_arrive_from_a_testpmd_client() {
     require!("dpdk-testpmd");
     let _cpus = CpuLock::acquire();
     let lab = lab!();
-    let (_node, mut testpmd) =
-        TestpmdIs::Client.join(&lab, |setup| setup.key("bsize=512").key("rsize=8").frame_bytes(1514));
+    let (_node, mut testpmd) = TestpmdIs::Client
+        .join(&lab, |setup| setup.key("bsize=512").key("rsize=8").frame_bytes(1514));
     testpmd.wait_for_link();
     let mut station = RumpPeer::attach(&lab.path("lan.bus"), STATION);
     testpmd.start_with_bursts(1);
     for number in 0..BURST {
-        let frame = station.wait(WAIT_TIMEOUT).unwrap_or_else(|| panic!("frame {number} is missing"));
+        let frame =
+            station.wait(WAIT_TIMEOUT).unwrap_or_else(|| panic!("frame {number} is missing"));
         assert_eq!((frame.len(), &frame[6..12]), (1514, &TESTPMD[..]));
     }
     station.send([frames::numbered(1514, 1)]);

@@ -106,7 +106,8 @@ fn a_suspended_testpmd_does_not_delay_others() {
     let _cpus = CpuLock::acquire();
     let lab = lab!();
     let (bus, socket) = (lab.arg("lan.bus"), lab.path("m.sock"));
-    let _node = lab.ready(["attach", &bus, &port::server(&socket, 0, ""), &port::server(&socket, 1, "")]);
+    let _node =
+        lab.ready(["attach", &bus, &port::server(&socket, 0, ""), &port::server(&socket, 1, "")]);
     let mut still = Testpmd::client(&socket, 0).start(&lab);
     let mut lively = Testpmd::client(&socket, 1).start(&lab);
     still.wait_for_link();

@@ -80,7 +80,10 @@ fn an_error_has_to_be_one_line_of_the_right_form() {
     assert!(!judged("echo 'busctl: it failed' >&2; exit 2"), "no cause");
     assert!(!judged("echo 'error: the cause' >&2; exit 2"), "another form");
     assert!(!judged("echo 'busctl: the cause' >&2; echo more >&2; exit 2"), "two lines");
-    assert!(!judged("echo 'busctl: the cause' >&2; echo answer; exit 2"), "an answer beside the error");
+    assert!(
+        !judged("echo 'busctl: the cause' >&2; echo answer; exit 2"),
+        "an answer beside the error"
+    );
     assert!(!judged("exit 2"), "silence");
 }
 
@@ -98,7 +101,10 @@ fn a_process_that_hangs_is_given_up() {
 fn a_missing_peer_skips_a_test_or_fails_it_where_peers_are_required() {
     assert!(require::find("bash").is_some());
     assert!(require::find("no-such-program-anywhere").is_none());
-    assert_eq!(require::skips(false, "unicorn", false).as_deref(), Some("skipped: unicorn not found"));
+    assert_eq!(
+        require::skips(false, "unicorn", false).as_deref(),
+        Some("skipped: unicorn not found")
+    );
     let message = panic_of(|| _ = require::skips(false, "unicorn", true));
     assert!(message.contains("unicorn not found"), "{message}");
     assert_eq!(require::skips(true, "horse", true), None);

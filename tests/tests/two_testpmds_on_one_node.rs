@@ -16,8 +16,15 @@ fn they_see_each_other(lab: &Lab, alice: &mut Testpmd, bob: &mut Testpmd) {
     bob.wait_for_link();
     let dump = lab.spawn(["dump", &bus, "-f"]);
     dump.wait_for_line("bus version 3");
-    let capture =
-        lab.spawn(["dump", &bus, "-f", "-c", &(5 * BURST).to_string(), "-w", &lab.arg("both.pcap")]);
+    let capture = lab.spawn([
+        "dump",
+        &bus,
+        "-f",
+        "-c",
+        &(5 * BURST).to_string(),
+        "-w",
+        &lab.arg("both.pcap"),
+    ]);
     // The capture starts with what is on the bus, so it misses nothing and needs no wait.
 
     // Each receives while the other sends, and both continue to receive after they have sent.
@@ -71,7 +78,8 @@ fn a_flood_on_one_port_leaves_another_port_reachable() {
     let _cpus = CpuLock::acquire();
     let lab = lab!();
     let (bus, socket) = (lab.arg("lan.bus"), lab.path("m.sock"));
-    let _node = lab.ready(["attach", &bus, &port::server(&socket, 0, ""), &port::server(&socket, 1, "")]);
+    let _node =
+        lab.ready(["attach", &bus, &port::server(&socket, 0, ""), &port::server(&socket, 1, "")]);
     let mut flood = Testpmd::client(&socket, 0).forwards("txonly").start(&lab);
     let mut echo = Testpmd::client(&socket, 1).forwards("icmpecho").start(&lab);
     flood.wait_for_link();
@@ -81,7 +89,8 @@ fn a_flood_on_one_port_leaves_another_port_reachable() {
     // Under a flood the bus overruns its readers, so frames are lost by design: some answers must
     // come, not all.
     let pinged = wait::poll(WAIT_TIMEOUT, || {
-        let ping = ["ping", &bus, "10.0.0.9", "--from", "10.0.0.1/24", "-c", "5", "-i", "0.05", "--json"];
+        let ping =
+            ["ping", &bus, "10.0.0.9", "--from", "10.0.0.1/24", "-c", "5", "-i", "0.05", "--json"];
         let answer: serde_json::Value = serde_json::from_str(&lab.run(ping).stdout).ok()?;
         (answer["received"].as_u64()? > 0).then_some(())
     });

@@ -17,7 +17,11 @@ const AT_ONCE: usize = 256;
 /// How long a receiver sleeps at most before it checks whether the measurement is over.
 const MAX_SLEEP: Duration = Duration::from_millis(10);
 
-pub(super) fn send(path: &Path, load: Load, start_stop: &StartStop) -> anyhow::Result<Reported<Sent>> {
+pub(super) fn send(
+    path: &Path,
+    load: Load,
+    start_stop: &StartStop,
+) -> anyhow::Result<Reported<Sent>> {
     let mut station = join(path)?;
     let meter = start_stop.wait_for_start()?;
     let mut generator = Generator::new(load, start_stop);

@@ -1,4 +1,5 @@
-//! The CPU of a measuring process: where its threads run, how they wait, and how much time they use.
+//! The CPU of a measuring process: where its threads run, how they wait, and how much time they
+//! use.
 
 use std::time::{Duration, Instant};
 
@@ -12,9 +13,9 @@ use serde::{Deserialize, Serialize};
 /// Empty polls before the CPU is yielded.
 const SPINS: u32 = 100;
 
-/// Pins this thread to the `index`-th CPU it may run on, counted modulo their number, so that two processes
-/// that are measured do not share one by chance. Where that is not possible the thread stays where it is: the
-/// measurement is only less steady.
+/// Pins this thread to the `index`-th CPU it may run on, counted modulo their number, so that two
+/// processes that are measured do not share one by chance. Where that is not possible the thread
+/// stays where it is: the measurement is only less steady.
 pub(super) fn pin(index: usize) {
     let this = Pid::from_raw(0);
     let Ok(allowed) = sched_getaffinity(this) else { return };
@@ -31,7 +32,8 @@ pub(super) fn pin(index: usize) {
 pub(super) struct Backoff(u32);
 
 impl Backoff {
-    /// Notes how many frames the last poll found. Waits a moment when several polls in a row were empty.
+    /// Notes how many frames the last poll found. Waits a moment when several polls in a row were
+    /// empty.
     #[inline]
     pub(super) fn note(&mut self, frames: usize) {
         if frames > 0 {
@@ -88,7 +90,8 @@ mod tests {
         std::thread::sleep(Duration::from_millis(20));
         let asleep = meter.read();
         assert!(asleep.wall >= Duration::from_millis(20), "{asleep:?}");
-        // Other tests of this process may run at the same time: the test can tell only that work counts.
+        // Other tests of this process may run at the same time: the test can tell only that work
+        // counts.
         while meter.read().cpu <= asleep.cpu {
             std::hint::black_box((0..10_000_u64).sum::<u64>());
         }

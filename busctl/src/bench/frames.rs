@@ -13,7 +13,8 @@ pub(super) const SEQUENCE: usize = 14;
 pub(super) const MIN_FRAME: usize = SEQUENCE + 8;
 
 /// Broadcast, from a local address, with the type that IEEE reserves for experiments.
-pub(super) const HEADER: [u8; SEQUENCE] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 0x88, 0xb5];
+pub(super) const HEADER: [u8; SEQUENCE] =
+    [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 0x88, 0xb5];
 
 /// Shorter pauses are polled: a sleep is not more exact.
 const SHORT: Duration = Duration::from_micros(200);
@@ -51,15 +52,16 @@ impl<'g> Generator<'g> {
         }
     }
 
-    /// Returns the frames to send next: an empty burst when none is due yet, `None` when all are sent.
+    /// Returns the frames to send next: an empty burst when none is due yet, `None` when all are
+    /// sent.
     pub(super) fn next_burst(&mut self) -> Option<&[Vec<u8>]> {
         // The clock costs as much as a frame: without a rate it is not read for every burst.
         self.polls = self.polls.wrapping_add(1);
         let mut due = self.burst.len();
         if self.load.pps.is_some() || self.polls.is_multiple_of(16) {
             let elapsed = self.elapsed();
-            let no_peer =
-                self.began.is_none() && self.created.elapsed() >= self.load.time + FIRST_SEND_TIMEOUT;
+            let no_peer = self.began.is_none()
+                && self.created.elapsed() >= self.load.time + FIRST_SEND_TIMEOUT;
             let over = elapsed >= self.load.time || no_peer;
             if self.load.count.is_none() && over || self.start_stop.is_stopped() {
                 return None;

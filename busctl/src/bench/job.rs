@@ -21,7 +21,9 @@ pub(crate) fn work(text: &str) -> anyhow::Result<()> {
     let start_stop = StartStop::of_parent();
     match (&job.medium, job.role) {
         (Medium::Bus { path }, Role::Send) => print_json(&bus::send(path, load, &start_stop)?)?,
-        (Medium::Bus { path }, Role::Receive) => print_json(&bus::receive(path, options, &start_stop)?)?,
+        (Medium::Bus { path }, Role::Receive) => {
+            print_json(&bus::receive(path, options, &start_stop)?)?
+        }
         (Medium::Bus { path }, Role::Ask) => {
             print_json(&latency::ask(BusChannel::open(path)?, load, options, &start_stop)?)?;
         }
@@ -37,7 +39,12 @@ pub(crate) fn work(text: &str) -> anyhow::Result<()> {
             print_json(&memif::receive(spec, load, options, &start_stop)?)?;
         }
         (Medium::Memif { spec }, Role::Ask) => {
-            print_json(&latency::ask(MemifChannel::open(spec, &start_stop)?, load, options, &start_stop)?)?;
+            print_json(&latency::ask(
+                MemifChannel::open(spec, &start_stop)?,
+                load,
+                options,
+                &start_stop,
+            )?)?;
         }
         (Medium::Memif { spec }, Role::Answer) => {
             print_json(&latency::answer(

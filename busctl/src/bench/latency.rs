@@ -1,7 +1,7 @@
 //! The latency of single frames: one end sends a frame and waits, the other sends it back.
 //!
-//! The frame carries its number, and on the way back the time of its arrival, by the clock that all processes
-//! share. So both the one-way time and the round trip are measured.
+//! The frame carries its number, and on the way back the time of its arrival, by the clock that all
+//! processes share. So both the one-way time and the round trip are measured.
 
 use std::path::Path;
 use std::time::Duration;
@@ -49,7 +49,12 @@ impl Quantiles {
     fn of(times: &Histogram<u64>) -> Self {
         let micros = |nanos: u64| nanos as f64 / 1e3;
         let quantile = |share| micros(times.value_at_quantile(share));
-        Self { min: micros(times.min()), p50: quantile(0.5), p99: quantile(0.99), max: micros(times.max()) }
+        Self {
+            min: micros(times.min()),
+            p50: quantile(0.5),
+            p99: quantile(0.99),
+            max: micros(times.max()),
+        }
     }
 }
 
@@ -152,8 +157,11 @@ pub(super) fn ask(
         }
         put(&mut frame, SEQUENCE, number);
         let sent = now()?;
-        let arrived =
-            if channel.send(&frame)? { answered(&mut channel, options, number, &mut answer)? } else { None };
+        let arrived = if channel.send(&frame)? {
+            answered(&mut channel, options, number, &mut answer)?
+        } else {
+            None
+        };
         let returned = now()?;
         match arrived {
             Some(_) if number < WARM_UP => {}
@@ -165,8 +173,12 @@ pub(super) fn ask(
         }
         number += 1;
     }
-    let round_trips =
-        RoundTrips { trips: back.len(), lost, there: Quantiles::of(&there), back: Quantiles::of(&back) };
+    let round_trips = RoundTrips {
+        trips: back.len(),
+        lost,
+        there: Quantiles::of(&there),
+        back: Quantiles::of(&back),
+    };
     Ok(Reported { results: vec![round_trips], usage: start_stop.usage(&meter) })
 }
 
@@ -220,7 +232,11 @@ pub(super) fn answer(
     Ok(Reported { results: Vec::new(), usage: start_stop.usage(&meter) })
 }
 
-fn rest(channel: &mut impl Channel, options: EndOptions, backoff: &mut Backoff) -> anyhow::Result<()> {
+fn rest(
+    channel: &mut impl Channel,
+    options: EndOptions,
+    backoff: &mut Backoff,
+) -> anyhow::Result<()> {
     match options.rx_mode {
         RxMode::Polling => backoff.note(0),
         RxMode::Interrupt => channel.sleep()?,

@@ -21,8 +21,8 @@ use super::{EndOptions, Load, RxMode, cpu};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait for the peer before checking for a request to stop.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
-/// The longest sleep of a receiver, in milliseconds: a peer may publish just as the interrupt is armed, and
-/// not see that.
+/// The longest sleep of a receiver, in milliseconds: a peer may publish just as the interrupt is
+/// armed, and not see that.
 const MAX_SLEEP: u8 = 10;
 /// How long a peer may take to empty the ring.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -37,7 +37,9 @@ impl Endpoint {
     /// Listens or begins to connect.
     fn open(spec: &MemifSpec) -> anyhow::Result<Self> {
         Ok(match spec.options(crate::PROGRAM) {
-            MemifOptions::Client(options) => Self::Client(Box::new(Client::new(&spec.address, options)?)),
+            MemifOptions::Client(options) => {
+                Self::Client(Box::new(Client::new(&spec.address, options)?))
+            }
             MemifOptions::Interface(options) => {
                 let mut server = Server::bind(&spec.address, SocketOptions::new())?;
                 server.add(options)?;
@@ -57,7 +59,9 @@ impl Endpoint {
     fn link(&mut self, start_stop: &StartStop) -> anyhow::Result<Link> {
         let begin = Instant::now();
         let mut refused = None;
-        while !start_stop.is_stopped() && (start_stop.time().is_some() || begin.elapsed() < CONNECT_TIMEOUT) {
+        while !start_stop.is_stopped()
+            && (start_stop.time().is_some() || begin.elapsed() < CONNECT_TIMEOUT)
+        {
             match self.wait(CHECK_INTERVAL)? {
                 Some(Event::Connected { link, .. }) => return Ok(link),
                 Some(Event::Rejected { reason, .. }) => refused = Some(reason),
@@ -78,7 +82,8 @@ pub(super) fn connect(spec: &str, start_stop: &StartStop) -> anyhow::Result<(End
     Ok((endpoint, link))
 }
 
-/// Sends on all queues. The peer may read from this end's memory until the returned [`PendingTx`] is drained.
+/// Sends on all queues. The peer may read from this end's memory until the returned [`PendingTx`]
+/// is drained.
 pub(super) fn send(
     spec: &str,
     load: Load,
@@ -128,8 +133,8 @@ fn send_on(
         let mut burst = queue.burst()?;
         for frame in frames {
             let taken = if options.memif.zero_copy {
-                // As in a program that makes its frames in place: what is in the buffer already is the
-                // payload.
+                // As in a program that makes its frames in place: what is in the buffer already is
+                // the payload.
                 burst.reserve(frame.len()).map(|mut slot| slot.write(&frame[..MIN_FRAME])).is_some()
             } else {
                 burst.push(frame)
@@ -156,12 +161,13 @@ pub(super) fn receive(
 ) -> anyhow::Result<Reported<Tally>> {
     let (_endpoint, mut link) = connect(spec, start_stop)?;
     let meter = start_stop.wait_for_start()?;
-    let results = on_threads(&mut link.rx, 1, |queue| receive_on(queue, load, options, start_stop))?;
+    let results =
+        on_threads(&mut link.rx, 1, |queue| receive_on(queue, load, options, start_stop))?;
     Ok(Reported { results, usage: start_stop.usage(&meter) })
 }
 
-/// Does the work for each queue, with several queues in a thread for each. Senders (`side` 0) and receivers
-/// (1) stay on different CPUs.
+/// Does the work for each queue, with several queues in a thread for each. Senders (`side` 0) and
+/// receivers (1) stay on different CPUs.
 fn on_threads<Q: Send, T: Send>(
     queues: &mut [Q],
     side: usize,
@@ -180,7 +186,9 @@ fn on_threads<Q: Send, T: Send>(
             };
             let threads: Vec<_> = many.iter_mut().enumerate().map(spawn).collect();
             let results = threads.into_iter().map(ScopedJoinHandle::join);
-            results.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+            results
+                .map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect()
         }),
     }
 }
@@ -192,7 +200,8 @@ fn receive_on(
     start_stop: &StartStop,
 ) -> anyhow::Result<Tally> {
     // In place, only the header and the number are read.
-    let mut frame = vec![0; if options.memif.zero_copy { MIN_FRAME } else { load.frame.max(MIN_FRAME) }];
+    let mut frame =
+        vec![0; if options.memif.zero_copy { MIN_FRAME } else { load.frame.max(MIN_FRAME) }];
     let mut tally = Tally::default();
     let mut reception = Reception::new(start_stop);
     let mut backoff = Backoff::default();
@@ -218,7 +227,10 @@ fn receive_on(
 /// Sleeps until a packet may have come.
 pub(super) fn sleep(queue: &mut RxQueue) -> anyhow::Result<()> {
     if !queue.arm()? {
-        match poll(&mut [PollFd::new(queue.as_fd(), PollFlags::POLLIN)], PollTimeout::from(MAX_SLEEP)) {
+        match poll(
+            &mut [PollFd::new(queue.as_fd(), PollFlags::POLLIN)],
+            PollTimeout::from(MAX_SLEEP),
+        ) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error).context("cannot wait for packets"),
         }

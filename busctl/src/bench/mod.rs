@@ -1,8 +1,8 @@
 //! Measurements: a sender and its receivers, each a process of its own.
 //!
-//! Every frame carries a sequence number, so that losses are counted and not guessed. The parent starts the
-//! processes, lets them begin when all are ready, and adds up what they report. `worker` describes their
-//! dialogue, `protocol` its contents.
+//! Every frame carries a sequence number, so that losses are counted and not guessed. The parent
+//! starts the processes, lets them begin when all are ready, and adds up what they report. `worker`
+//! describes their dialogue, `protocol` its contents.
 
 mod bus;
 mod cpu;

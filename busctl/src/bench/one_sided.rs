@@ -1,4 +1,5 @@
-//! One end of a measurement by itself, where the other is another program: a rump kernel, VPP, testpmd.
+//! One end of a measurement by itself, where the other is another program: a rump kernel, VPP,
+//! testpmd.
 
 use ::memif::Role;
 use port::memif::MemifSpec;
@@ -7,7 +8,8 @@ use super::start_stop::StartStop;
 use super::{MemifOptions, Plan, Report, Sender, Topology, bus, cpu, memif};
 use crate::misuse::OrMisuse as _;
 
-/// Which end this process is, and where the other is: the path of a bus, or a memif interface as in `attach`.
+/// Which end this process is, and where the other is: the path of a bus, or a memif interface as in
+/// `attach`.
 #[derive(Clone, Debug)]
 pub(crate) enum End {
     /// Frames are sent for as long as the plan says.
@@ -50,8 +52,8 @@ pub(crate) fn measure_one_sided(plan: &Plan, end: &End) -> anyhow::Result<Report
     })
 }
 
-/// Returns the memif options of a measurement with one end of ours: a client's sizes hold for both sides, a
-/// server's for none.
+/// Returns the memif options of a measurement with one end of ours: a client's sizes hold for both
+/// sides, a server's for none.
 fn options(spec: &MemifSpec, end: &End, plan: MemifOptions) -> MemifOptions {
     let is_sender = matches!(end, End::Sender { .. });
     match (spec.role, is_sender) {

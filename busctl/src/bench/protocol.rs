@@ -1,5 +1,5 @@
-//! What a measurement and its worker processes send each other, as JSON: the job on the command line, the
-//! report on stdout.
+//! What a measurement and its worker processes send each other, as JSON: the job on the command
+//! line, the report on stdout.
 
 use std::path::PathBuf;
 

@@ -24,8 +24,8 @@ impl<'g> Reception<'g> {
         Self { start_stop, flowing: false, polls: 0, quiet_since: None }
     }
 
-    /// Takes the number of frames that a poll found, and returns whether the reception is over. The clock is
-    /// read when the flow begins and when it stops, not for every burst.
+    /// Takes the number of frames that a poll found, and returns whether the reception is over. The
+    /// clock is read when the flow begins and when it stops, not for every burst.
     #[inline]
     pub(super) fn is_over(&mut self, frames: usize, tally: &mut Tally) -> bool {
         if frames > 0 {
@@ -58,6 +58,8 @@ impl<'g> Reception<'g> {
     }
 
     fn is_time_over(&self, tally: &Tally) -> bool {
-        self.start_stop.time().is_some_and(|time| self.start_stop.is_stopped() || tally.age() >= time)
+        self.start_stop
+            .time()
+            .is_some_and(|time| self.start_stop.is_stopped() || tally.age() >= time)
     }
 }

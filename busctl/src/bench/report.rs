@@ -7,8 +7,8 @@ use super::latency::RoundTrips;
 use super::protocol::Reported;
 use super::{MemifOptions, Plan, RxMode, Topology};
 
-/// The result of a measurement of rates. With several receivers, their values are sums. A value is `None`
-/// when it is unknown: with one end of ours, what the other end did.
+/// The result of a measurement of rates. With several receivers, their values are sums. A value is
+/// `None` when it is unknown: with one end of ours, what the other end did.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
     /// What was measured.
@@ -74,7 +74,12 @@ impl Report {
     /// Makes the report of both ends.
     pub(super) fn new(plan: &Plan, sender: &Reported<Sent>, receivers: &[Reported<Tally>]) -> Self {
         let lost = |receiver: &Reported<Tally>| -> u64 {
-            receiver.results.iter().zip(&sender.results).map(|(tally, sent)| tally.lost(sent.frames)).sum()
+            receiver
+                .results
+                .iter()
+                .zip(&sender.results)
+                .map(|(tally, sent)| tally.lost(sent.frames))
+                .sum()
         };
         let tallies = || receivers.iter().flat_map(|receiver| &receiver.results);
         let rate = |tally: &Tally| per_second(tally.received, tally.time.as_secs_f64());
@@ -102,7 +107,8 @@ impl Report {
         }
     }
 
-    /// Makes the report of a receiver. Frames of other programs carry no numbers that would show losses.
+    /// Makes the report of a receiver. Frames of other programs carry no numbers that would show
+    /// losses.
     pub(super) fn of_receiver(plan: &Plan, receiver: &Reported<Tally>) -> Self {
         let tallies = &receiver.results;
         let seconds = tallies.iter().map(|tally| tally.time.as_secs_f64()).fold(0.0, f64::max);
@@ -123,7 +129,8 @@ fn per_second(frames: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { frames as f64 / seconds } else { 0.0 }
 }
 
-/// The result of a measurement of latency: quantiles of round trips and of the way there, in microseconds.
+/// The result of a measurement of latency: quantiles of round trips and of the way there, in
+/// microseconds.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct LatencyReport {
     /// What was measured.
@@ -153,7 +160,11 @@ pub(crate) struct LatencyReport {
 }
 
 impl LatencyReport {
-    pub(super) fn new(plan: &Plan, sender: &Reported<RoundTrips>, others: &[Reported<()>]) -> Option<Self> {
+    pub(super) fn new(
+        plan: &Plan,
+        sender: &Reported<RoundTrips>,
+        others: &[Reported<()>],
+    ) -> Option<Self> {
         let RoundTrips { trips, lost, there, back } = *sender.results.first()?;
         Some(Self {
             bench: plan.topology,

@@ -64,7 +64,8 @@ fn run<F: DeserializeOwned, O: DeserializeOwned>(
         Topology::Bus => {
             Bus::open_or_create(&bus, 0o600)?;
             let medium = || Medium::Bus { path: bus.clone() };
-            let others: Vec<Job> = (1..plan.stations).map(|cpu| job(other, medium(), Some(cpu))).collect();
+            let others: Vec<Job> =
+                (1..plan.stations).map(|cpu| job(other, medium(), Some(cpu))).collect();
             run_workers(&job(first, medium(), Some(0)), &others, stop)
         }
         Topology::Memif => {
@@ -77,10 +78,12 @@ fn run<F: DeserializeOwned, O: DeserializeOwned>(
             run_workers(&job(first, medium(sender), Some(0)), &[other], stop)
         }
         Topology::Adapter => {
-            let ports = [0, 1].map(|id| format!("memif:{}", spec(plan, "server", id, folder.path())));
+            let ports =
+                [0, 1].map(|id| format!("memif:{}", spec(plan, "server", id, folder.path())));
             let _node = Worker::node(&bus, &ports, stop)?;
             let medium = |id| Medium::Memif { spec: spec(plan, "client", id, folder.path()) };
-            // Three processes on what may be two CPUs: the scheduler knows best which waits for which.
+            // Three processes on what may be two CPUs: the scheduler knows best which waits for
+            // which.
             run_workers(&job(first, medium(0), None), &[job(other, medium(1), None)], stop)
         }
     }
@@ -101,7 +104,8 @@ fn spec(plan: &Plan, role: &str, id: u32, folder: &Path) -> String {
 
 /// Makes a temporary folder, on a file system in memory if there is one.
 fn temporary_folder() -> anyhow::Result<tempfile::TempDir> {
-    let builder = |parent: &Path| tempfile::Builder::new().prefix("busctl-bench-").tempdir_in(parent);
+    let builder =
+        |parent: &Path| tempfile::Builder::new().prefix("busctl-bench-").tempdir_in(parent);
     builder("/dev/shm".as_ref())
         .or_else(|_| builder(&std::env::temp_dir()))
         .context("cannot make a temporary folder")
@@ -114,7 +118,8 @@ fn run_workers<F: DeserializeOwned, O: DeserializeOwned>(
     stop: &Shutdown,
 ) -> anyhow::Result<Run<F, O>> {
     let start = |job| Worker::start(job, stop);
-    // The process that acts first is started last: its partner, perhaps a memif server, should be there.
+    // The process that acts first is started last: its partner, perhaps a memif server, should be
+    // there.
     let mut others = others.iter().map(start).collect::<anyhow::Result<Vec<_>>>()?;
     let mut first = start(first)?;
     for worker in others.iter_mut().chain([&mut first]) {

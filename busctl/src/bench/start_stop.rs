@@ -1,4 +1,5 @@
-//! When an end of a measurement begins and stops: its parent decides, or the user who started it alone.
+//! When an end of a measurement begins and stops: its parent decides, or the user who started it
+//! alone.
 
 use std::io::Write as _;
 use std::sync::{Arc, OnceLock};
@@ -13,8 +14,8 @@ use crate::process::shutdown::Shutdown;
 /// How one end begins and stops.
 #[derive(Debug)]
 pub(super) enum StartStop {
-    /// It begins with a line on stdin and stops at the end of stdin. The usage until then is recorded at that
-    /// moment.
+    /// It begins with a line on stdin and stops at the end of stdin. The usage until then is
+    /// recorded at that moment.
     Parent { stopped: Arc<OnceLock<Usage>> },
     /// It begins at once, and a receiver stops `time` after the first frame.
     User { stop: Shutdown, time: Duration },
@@ -31,7 +32,8 @@ impl StartStop {
         Ok(Self::User { stop: Shutdown::on_signals().context("cannot handle signals")?, time })
     }
 
-    /// Reports that this end is ready, and waits for the start. From then on wall time and CPU time count.
+    /// Reports that this end is ready, and waits for the start. From then on wall time and CPU time
+    /// count.
     pub(super) fn wait_for_start(&self) -> anyhow::Result<Meter> {
         let Self::Parent { stopped } = self else { return Meter::start() };
         writeln!(output::stdout(), "ready")?;

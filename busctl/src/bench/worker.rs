@@ -1,4 +1,5 @@
-//! The processes of a measurement as their parent sees them. Their dialogue is lines on stdin and stdout:
+//! The processes of a measurement as their parent sees them. Their dialogue is lines on stdin and
+//! stdout:
 //!
 //! | parent | worker |
 //! |---|---|
@@ -45,7 +46,8 @@ impl<'s> Worker<'s> {
     pub(super) fn node(path: &Path, ports: &[String], stop: &'s Shutdown) -> anyhow::Result<Self> {
         // Its notes about peers that come and go are not shown.
         let command = &mut Command::new(program()?);
-        let mut node = Self::spawn(command.arg("attach").arg(path).args(ports).stderr(Stdio::piped()), stop)?;
+        let mut node =
+            Self::spawn(command.arg("attach").arg(path).args(ports).stderr(Stdio::piped()), stop)?;
         if let Err(error) = node.wait_until_ready() {
             let mut notes = String::new();
             if let Some(stderr) = &mut node.child.stderr {
@@ -58,8 +60,11 @@ impl<'s> Worker<'s> {
     }
 
     fn spawn(command: &mut Command, stop: &'s Shutdown) -> anyhow::Result<Self> {
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start a worker")?;
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start a worker")?;
         let stdin = child.stdin.take();
         let stdout = BufReader::new(child.stdout.take().context("a worker without stdout")?);
         Ok(Self { child, stdin, stdout, stop })

@@ -38,8 +38,8 @@ pub(super) struct MemifView {
 }
 
 impl MemifView {
-    /// Combines the record with the report of the runner. Without a runner, only the history of the report is
-    /// used.
+    /// Combines the record with the report of the runner. Without a runner, only the history of the
+    /// report is used.
     pub(super) fn of(
         registry: &Registry,
         record: &Record,
@@ -51,7 +51,8 @@ impl MemifView {
             InterfaceName::Shmif(_) | InterfaceName::Tap(_) => (0, 0),
         };
         let report = report.cloned().unwrap_or_default();
-        let (remote, rings) = if running { (report.remote, report.rings) } else { (None, Vec::new()) };
+        let (remote, rings) =
+            if running { (report.remote, report.rings) } else { (None, Vec::new()) };
         let spec = record.memif();
         let set_size = spec.as_ref().map_or(0, |spec| 1 << spec.log2_ring_size);
         let view = Self {

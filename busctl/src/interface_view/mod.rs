@@ -10,7 +10,9 @@ use shmbus::MacAddr6;
 use shmbus::offload::Capabilities;
 
 use self::memif::MemifView;
-use crate::registry::{InterfaceName, Kind, Media, Record, Registry, RegistryError, Settings, format_mac};
+use crate::registry::{
+    InterfaceName, Kind, Media, Record, Registry, RegistryError, Settings, format_mac,
+};
 use crate::style::Palette;
 
 /// A bus carries no jumbo frames.
@@ -114,7 +116,10 @@ impl InterfaceView {
     }
 
     fn flag_bits(&self) -> u32 {
-        FLAGS.iter().filter(|(_, flag)| self.flags.contains(flag)).fold(0, |bits, (bit, _)| bits | bit)
+        FLAGS
+            .iter()
+            .filter(|(_, flag)| self.flags.contains(flag))
+            .fold(0, |bits, (bit, _)| bits | bit)
     }
 }
 
@@ -123,7 +128,13 @@ impl fmt::Display for InterfaceView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Palette { name, bad, .. } = self.palette;
         let flags = self.flags.join(",").to_uppercase();
-        writeln!(f, "{name}{}{name:#}: flags={:#x}<{flags}> mtu {}", self.name, self.flag_bits(), self.mtu)?;
+        writeln!(
+            f,
+            "{name}{}{name:#}: flags={:#x}<{flags}> mtu {}",
+            self.name,
+            self.flag_bits(),
+            self.mtu
+        )?;
         if !matches!(self.own, KindView::Memif(_)) {
             writeln!(f, "\tcapabilities={}", Capabilities::ALL)?;
             writeln!(f, "\tenabled={}", Capabilities::from(self.capenable))?;
@@ -139,7 +150,9 @@ impl fmt::Display for InterfaceView {
         match &self.own {
             KindView::Shmif(shmif) => writeln!(f, "\tmedia: {}, link {link}", shmif.media)?,
             KindView::Memif(_) => writeln!(f, "\tadmin {admin}, link {link}")?,
-            KindView::Tap(tap) => writeln!(f, "\tdevice: {}, admin {admin}, link {link}", tap.device)?,
+            KindView::Tap(tap) => {
+                writeln!(f, "\tdevice: {}, admin {admin}, link {link}", tap.device)?
+            }
         }
         match (self.running, self.pid) {
             (false, _) => writeln!(f, "\trun by: no process")?,

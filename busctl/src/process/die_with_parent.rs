@@ -1,5 +1,5 @@
-//! Ends this process with its parent. What `demo` starts must not outlive it, even when it is killed, nor
-//! leave anything behind.
+//! Ends this process with its parent. What `demo` starts must not outlive it, even when it is
+//! killed, nor leave anything behind.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -11,8 +11,8 @@ use nix::unistd::getppid;
 
 /// The environment variable that asks for it; its value is the pid of the parent.
 const END: &str = "BUSCTL_END_WITH_PARENT";
-/// The environment variable that names a file in the working folder to be removed at the end, together with
-/// the folder.
+/// The environment variable that names a file in the working folder to be removed at the end,
+/// together with the folder.
 const TIDY: &str = "BUSCTL_TIDY_UP";
 
 /// Makes the process that `command` starts, which is this program, end with this process.
@@ -20,8 +20,9 @@ pub(crate) fn end_with_parent(command: &mut Command) {
     command.env(END, process::id().to_string());
 }
 
-/// Makes that process also remove `file` from its working folder when it ends, and the folder when it is
-/// empty. So the last of several such processes leaves nothing, whether their parent still lives or not.
+/// Makes that process also remove `file` from its working folder when it ends, and the folder when
+/// it is empty. So the last of several such processes leaves nothing, whether their parent still
+/// lives or not.
 pub(crate) fn clean_up_afterwards(command: &mut Command, file: &str) {
     command.env(TIDY, file);
 }
@@ -49,7 +50,8 @@ pub(crate) fn arm() -> Option<Cleanup> {
 impl Drop for Cleanup {
     fn drop(&mut self) {
         if let Some(file) = &self.file {
-            // A sibling may have removed the file already, or may still use the folder and remove it later.
+            // A sibling may have removed the file already, or may still use the folder and remove
+            // it later.
             let _ = fs::remove_file(file);
             let _ = env::current_dir().and_then(fs::remove_dir);
         }

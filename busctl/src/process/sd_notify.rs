@@ -1,8 +1,8 @@
-//! Notifies a supervisor (systemd, or another with its protocol) that this process is ready, alive, and about
-//! to end.
+//! Notifies a supervisor (systemd, or another with its protocol) that this process is ready, alive,
+//! and about to end.
 //!
-//! A notification is a datagram of `KEY=value` to the socket that `$NOTIFY_SOCKET` names: too little to need
-//! a library.
+//! A notification is a datagram of `KEY=value` to the socket that `$NOTIFY_SOCKET` names: too
+//! little to need a library.
 
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -26,8 +26,8 @@ struct Watchdog {
 }
 
 impl SdNotify {
-    /// Connects to the supervisor that the environment names. One that cannot be reached counts as none: it
-    /// notices by itself.
+    /// Connects to the supervisor that the environment names. One that cannot be reached counts as
+    /// none: it notices by itself.
     pub(crate) fn from_environment() -> Self {
         Self::new(|name| std::env::var_os(name))
     }
@@ -50,11 +50,12 @@ impl SdNotify {
         };
         // Without a pid the watchdog is for this process.
         let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
-        let watchdog = number("WATCHDOG_USEC").filter(|micros| ours && *micros > 0).map(|micros| Watchdog {
-            interval: Duration::from_micros(micros) / 2,
-            sent: Instant::now(),
-            beats: Vec::new(),
-        });
+        let watchdog =
+            number("WATCHDOG_USEC").filter(|micros| ours && *micros > 0).map(|micros| Watchdog {
+                interval: Duration::from_micros(micros) / 2,
+                sent: Instant::now(),
+                beats: Vec::new(),
+            });
         Self { socket: Some(socket), watchdog }
     }
 
@@ -75,8 +76,8 @@ impl SdNotify {
         self.send("STOPPING=1");
     }
 
-    /// Reports that this process is alive, if each of `beats` has changed since the last report. Call it
-    /// often.
+    /// Reports that this process is alive, if each of `beats` has changed since the last report.
+    /// Call it often.
     pub(crate) fn alive(&mut self, beats: impl FnOnce() -> Vec<u64>) {
         let Some(watchdog) = &mut self.watchdog else { return };
         if watchdog.sent.elapsed() < watchdog.interval {
@@ -113,7 +114,8 @@ mod tests {
     fn ready_and_stopping_are_sent() {
         let folder = tempfile::tempdir().unwrap();
         let (socket, path) = listen(&folder);
-        let supervisor = SdNotify::new(|name| (name == "NOTIFY_SOCKET").then(|| path.clone().into()));
+        let supervisor =
+            SdNotify::new(|name| (name == "NOTIFY_SOCKET").then(|| path.clone().into()));
         supervisor.ready();
         assert_eq!(received(&socket), "READY=1");
         supervisor.stopping();
@@ -141,7 +143,8 @@ mod tests {
 
     #[test]
     fn without_a_supervisor_nothing_happens() {
-        let mut supervisor = SdNotify::new(|name| (name == "NOTIFY_SOCKET").then(|| "/no/such".into()));
+        let mut supervisor =
+            SdNotify::new(|name| (name == "NOTIFY_SOCKET").then(|| "/no/such".into()));
         supervisor.ready();
         supervisor.alive(|| unreachable!("not evaluated without a watchdog"));
     }

@@ -19,10 +19,10 @@ const SAME_REQUEST: Duration = Duration::from_millis(300);
 
 /// Becomes true, and its descriptor readable, when the process is asked to stop.
 ///
-/// A second request kills, so that a verb that hangs on its way out can still be ended by hand. Signals
-/// within 300 ms are one request: `timeout` signals a process, and then its process group. A process that
-/// ends with its parent is never killed by a second request: when the parent dies, the kernel may signal once
-/// for each of the parent's threads.
+/// A second request kills, so that a verb that hangs on its way out can still be ended by hand.
+/// Signals within 300 ms are one request: `timeout` signals a process, and then its process group.
+/// A process that ends with its parent is never killed by a second request: when the parent dies,
+/// the kernel may signal once for each of the parent's threads.
 #[derive(Debug)]
 pub(crate) struct Shutdown {
     asked: Arc<AtomicBool>,
@@ -69,8 +69,8 @@ impl Shutdown {
         self.wait([], Some(time))
     }
 
-    /// Sleeps until one of `others` polls readable, `time` is over, or there is a request; returns `true` for
-    /// a request.
+    /// Sleeps until one of `others` polls readable, `time` is over, or there is a request; returns
+    /// `true` for a request.
     #[must_use]
     pub(crate) fn wait<'fd>(
         &'fd self,
@@ -79,8 +79,8 @@ impl Shutdown {
     ) -> bool {
         // Rounded up: a sleep of 0 ms would be none.
         let millis = time.map(|time| time.as_nanos().div_ceil(1_000_000));
-        let timeout =
-            millis.map_or(PollTimeout::NONE, |millis| millis.try_into().unwrap_or(PollTimeout::MAX));
+        let timeout = millis
+            .map_or(PollTimeout::NONE, |millis| millis.try_into().unwrap_or(PollTimeout::MAX));
         let watch = |descriptor| PollFd::new(descriptor, PollFlags::POLLIN);
         let mut descriptors: Vec<_> = others.into_iter().map(watch).collect();
         descriptors.push(watch(self.wake.as_fd()));

@@ -97,8 +97,8 @@ impl Managed {
         change
     }
 
-    /// Returns whether another bus is in the place of the one the port is on. A bus whose file was only
-    /// removed continues to work for the stations on it.
+    /// Returns whether another bus is in the place of the one the port is on. A bus whose file was
+    /// only removed continues to work for the stations on it.
     fn has_another_bus(&self) -> bool {
         self.running.as_ref().is_some_and(|Running { bus, plan, .. }| {
             let there = FileStamp::of(&plan.bus);
@@ -175,7 +175,8 @@ impl Managed {
 
     /// Returns the state of its connection, with the history.
     fn memif(&self) -> MemifReport {
-        let details = self.running.as_ref().and_then(|running| running.connection.as_ref()?.details());
+        let details =
+            self.running.as_ref().and_then(|running| running.connection.as_ref()?.details());
         details.as_ref().map(MemifReport::from).unwrap_or_default().after(&self.past)
     }
 
@@ -185,7 +186,8 @@ impl Managed {
     }
 
     fn counters(&self) -> Counters {
-        let here = self.running.as_ref().map(|running| running.stats.counters()).unwrap_or_default();
+        let here =
+            self.running.as_ref().map(|running| running.stats.counters()).unwrap_or_default();
         self.before.plus(here)
     }
 
@@ -199,7 +201,8 @@ impl Managed {
 impl Plan {
     /// Returns the plan of the record; none while the interface is down or unplugged.
     fn of(registry: &Registry, record: &Record) -> Result<Option<Self>, RegistryError> {
-        let (Some(bus), Some(settings)) = (record.linkstr.clone().filter(|_| record.up), record.port())
+        let (Some(bus), Some(settings)) =
+            (record.linkstr.clone().filter(|_| record.up), record.port())
         else {
             return Ok(None);
         };
@@ -211,8 +214,8 @@ impl Plan {
     }
 }
 
-/// Opens the port, joins the bus, and adds both to the node. The port comes first: when that fails, no bus is
-/// made.
+/// Opens the port, joins the bus, and adds both to the node. The port comes first: when that fails,
+/// no bus is made.
 fn open(shared: &mut Shared, record: &Record, plan: Plan) -> anyhow::Result<Running> {
     let name = record.name.to_string();
     let (port, connection, mac, learn): (Box<dyn Port>, _, _, _) =

@@ -1,8 +1,9 @@
-//! Runs the memif and tap interfaces of a registry on a node, and follows the registry while it changes.
+//! Runs the memif and tap interfaces of a registry on a node, and follows the registry while it
+//! changes.
 //!
-//! Every such interface is claimed, so that a process that changes it knows which process to wait for. Those
-//! that are up and plugged in have their port in the node. A failure of one is reported as its trouble and
-//! tried again; the others continue.
+//! Every such interface is claimed, so that a process that changes it knows which process to wait
+//! for. Those that are up and plugged in have their port in the node. A failure of one is reported
+//! as its trouble and tried again; the others continue.
 
 mod managed;
 mod registry_watch;
@@ -37,8 +38,8 @@ pub(crate) struct Reconciler {
 }
 
 impl Reconciler {
-    /// Starts a node for the interfaces of `registry`, which is made when it is missing. None of them is run
-    /// yet.
+    /// Starts a node for the interfaces of `registry`, which is made when it is missing. None of
+    /// them is run yet.
     ///
     /// # Errors
     /// When the registry cannot be used, or no thread or descriptor is available.
@@ -51,11 +52,17 @@ impl Reconciler {
             registry,
         };
         let watch = RegistryWatch::new(shared.registry.watched_folders());
-        Ok(Self { shared, watch, interfaces: BTreeMap::new(), reconciled: None, reported: HashMap::new() })
+        Ok(Self {
+            shared,
+            watch,
+            interfaces: BTreeMap::new(),
+            reconciled: None,
+            reported: HashMap::new(),
+        })
     }
 
-    /// Returns what to wait for until the next [`pass`](Self::pass). Wait a tenth of a second at most, to
-    /// keep counters fresh.
+    /// Returns what to wait for until the next [`pass`](Self::pass). Wait a tenth of a second at
+    /// most, to keep counters fresh.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         use std::os::fd::AsFd as _;
         self.watch.descriptor().into_iter().chain([self.shared.node.as_fd()])
@@ -76,7 +83,9 @@ impl Reconciler {
         }
         while let Some(event) = self.shared.node.next_event() {
             let Event::Closed { port, reason } = event else { continue };
-            if let Some(interface) = self.interfaces.values_mut().find(|interface| interface.has(port)) {
+            if let Some(interface) =
+                self.interfaces.values_mut().find(|interface| interface.has(port))
+            {
                 interface.port_closed(&reason);
             }
         }
@@ -92,7 +101,8 @@ impl Reconciler {
             Err(error) => return self.warn_once("registry", Some(error.to_string())),
         };
         self.warn_once("registry", None);
-        let ports: BTreeSet<_> = names.into_iter().filter(|name| name.kind() != Kind::Shmif).collect();
+        let ports: BTreeSet<_> =
+            names.into_iter().filter(|name| name.kind() != Kind::Shmif).collect();
         for (name, interface) in
             self.interfaces.extract_if(.., |name, _| !ports.contains(name)).collect::<Vec<_>>()
         {
@@ -109,7 +119,11 @@ impl Reconciler {
     ///
     /// # Errors
     /// When its record cannot be read, or another process runs it.
-    fn reconcile_one(&mut self, name: InterfaceName, thoroughly: bool) -> Result<(), RegistryError> {
+    fn reconcile_one(
+        &mut self,
+        name: InterfaceName,
+        thoroughly: bool,
+    ) -> Result<(), RegistryError> {
         if let Some(interface) = self.interfaces.get_mut(&name) {
             if interface.follow(&mut self.shared, thoroughly) == RecordChange::Destroyed
                 && let Some(interface) = self.interfaces.remove(&name)
@@ -172,7 +186,11 @@ mod tests {
         reconciler.reconcile_one(NAME, true).unwrap();
         assert!(reconciler.interfaces.is_empty());
 
-        registry.edit().unwrap().create(Record::new(NAME, Settings::Port(PortSettings::default()))).unwrap();
+        registry
+            .edit()
+            .unwrap()
+            .create(Record::new(NAME, Settings::Port(PortSettings::default())))
+            .unwrap();
         reconciler.reconcile_one(NAME, true).unwrap();
         assert!(registry.runner(NAME).unwrap().is_some());
         registry.edit().unwrap().destroy(NAME).unwrap();

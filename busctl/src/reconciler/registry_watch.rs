@@ -7,8 +7,8 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::output;
 
-/// Watches the folders with records. Without an inotify instance, changes are found by the periodic pass, a
-/// little later.
+/// Watches the folders with records. Without an inotify instance, changes are found by the periodic
+/// pass, a little later.
 pub(super) struct RegistryWatch {
     inotify: Option<Inotify>,
     folders: Vec<PathBuf>,

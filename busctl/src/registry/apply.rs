@@ -10,8 +10,8 @@ use crate::registry::{InterfaceName, Record, Registry};
 /// How long a runner may take to follow.
 const RUNNER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Makes `change` to the records of `names`: to all of them or, when it is refused for one, to none. Then
-/// waits for the processes that run them, also for those whose record did not change.
+/// Makes `change` to the records of `names`: to all of them or, when it is refused for one, to
+/// none. Then waits for the processes that run them, also for those whose record did not change.
 ///
 /// # Errors
 /// When `change` refuses, or a record cannot be read or written; when a runner does not follow.
@@ -34,8 +34,10 @@ pub(crate) fn change(
     }
     // The runners need the lock, to claim what they run.
     drop(edit);
-    let results: Vec<_> =
-        records.iter().map(|(record, changed)| wait_for_runner(registry, record, *changed)).collect();
+    let results: Vec<_> = records
+        .iter()
+        .map(|(record, changed)| wait_for_runner(registry, record, *changed))
+        .collect();
     results.into_iter().collect()
 }
 

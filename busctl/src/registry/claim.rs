@@ -1,9 +1,9 @@
 //! Which process runs an interface.
 //!
-//! The runner holds an exclusive `flock` on the claim file of the interface, which contains its pid. The
-//! kernel releases the lock when the process ends, however that happens, so a claim never outlives its
-//! holder; the pid is only for messages. The lock is taken under the lock of the registry, so that two
-//! claims, or a claim and `destroy`, cannot interfere.
+//! The runner holds an exclusive `flock` on the claim file of the interface, which contains its
+//! pid. The kernel releases the lock when the process ends, however that happens, so a claim never
+//! outlives its holder; the pid is only for messages. The lock is taken under the lock of the
+//! registry, so that two claims, or a claim and `destroy`, cannot interfere.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -43,8 +43,12 @@ impl fmt::Display for Runner {
 }
 
 impl Runner {
-    /// Finds the runner by trying a shared lock, which fails only while a runner holds its exclusive one.
-    pub(super) fn find(registry: &Registry, name: InterfaceName) -> Result<Option<Self>, RegistryError> {
+    /// Finds the runner by trying a shared lock, which fails only while a runner holds its
+    /// exclusive one.
+    pub(super) fn find(
+        registry: &Registry,
+        name: InterfaceName,
+    ) -> Result<Option<Self>, RegistryError> {
         let path = registry.claim_path(name);
         let failed = |error| RegistryError::file("look at", &path, error);
         let mut file = match File::open(&path) {
@@ -68,8 +72,9 @@ impl Runner {
 
 /// The right to run an interface, held by this process until it is dropped.
 ///
-/// The record may change meanwhile. Call [`refresh`](Self::refresh) several times a second, so that `up` and
-/// `down` can wait for it; act on the change, and report that with [`acknowledge`](Self::acknowledge).
+/// The record may change meanwhile. Call [`refresh`](Self::refresh) several times a second, so that
+/// `up` and `down` can wait for it; act on the change, and report that with
+/// [`acknowledge`](Self::acknowledge).
 #[derive(Debug)]
 pub(crate) struct Claim {
     registry: Registry,
@@ -117,8 +122,8 @@ impl Claim {
     ///
     /// # Errors
     /// When it cannot be read, or is damaged; the last one still stands then.
-    /// [`RegistryError::NoSuchInterface`] when the interface was destroyed, also when another one has its
-    /// name by now.
+    /// [`RegistryError::NoSuchInterface`] when the interface was destroyed, also when another one
+    /// has its name by now.
     pub(crate) fn refresh(&mut self) -> Result<Option<&Record>, RegistryError> {
         let record = self.registry.load(self.record.name)?;
         if record == self.record {
@@ -126,16 +131,20 @@ impl Claim {
         }
         if record.revision < self.record.revision {
             // The revisions of one interface only grow.
-            return Err(RegistryError::NoSuchInterface { name: record.name, others: BTreeSet::new() });
+            return Err(RegistryError::NoSuchInterface {
+                name: record.name,
+                others: BTreeSet::new(),
+            });
         }
         self.record = record;
-        // This may be another interface of the same revision, whose report was removed with the old one.
+        // This may be another interface of the same revision, whose report was removed with the old
+        // one.
         self.unwritten = true;
         Ok(Some(&self.record))
     }
 
-    /// Reports that this process does what the record says, or why it does not. The process that changed the
-    /// record waits for this.
+    /// Reports that this process does what the record says, or why it does not. The process that
+    /// changed the record waits for this.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -146,8 +155,8 @@ impl Claim {
         if self.unwritten { self.write_report() } else { Ok(()) }
     }
 
-    /// Reports the counters of this runner. Call it as often as you like: they are written at most ten times
-    /// a second, and at the end.
+    /// Reports the counters of this runner. Call it as often as you like: they are written at most
+    /// ten times a second, and at the end.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -198,8 +207,8 @@ impl Claim {
 }
 
 impl Drop for Claim {
-    /// Writes the last counters, and removes the claim. A process that has the file open sees that it was
-    /// removed.
+    /// Writes the last counters, and removes the claim. A process that has the file open sees that
+    /// it was removed.
     fn drop(&mut self) {
         if self.unwritten {
             // There is no other place to report a failure.
@@ -211,8 +220,8 @@ impl Drop for Claim {
 
 fn lock(name: InterfaceName, path: &Path) -> Result<File, RegistryError> {
     let failed = |error| RegistryError::file("lock", path, error);
-    // A process that only looks holds a shared lock for an instant, and one that releases its claim removes
-    // the file: both are over at once.
+    // A process that only looks holds a shared lock for an instant, and one that releases its claim
+    // removes the file: both are over at once.
     for _ in 0..20 {
         let mut file = OpenOptions::new()
             .read(true)
@@ -317,8 +326,9 @@ mod tests {
         edit.store(&mut record).unwrap();
         drop(edit);
         let mut claim = registry.claim(NAME).unwrap();
-        let destroyed =
-            |claim: &mut Claim| matches!(claim.refresh(), Err(RegistryError::NoSuchInterface { .. }));
+        let destroyed = |claim: &mut Claim| {
+            matches!(claim.refresh(), Err(RegistryError::NoSuchInterface { .. }))
+        };
         assert!(!destroyed(&mut claim));
         registry.edit().unwrap().destroy(NAME).unwrap();
         assert!(destroyed(&mut claim));

@@ -1,4 +1,5 @@
-//! Changes to the registry, by one process at a time: it reads a record and replaces it under the lock.
+//! Changes to the registry, by one process at a time: it reads a record and replaces it under the
+//! lock.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -12,7 +13,8 @@ use super::record::Record;
 use super::socket::Socket;
 use super::{Registry, file};
 
-/// A change takes well under a millisecond: a process that holds the lock for this long is stopped or stuck.
+/// A change takes well under a millisecond: a process that holds the lock for this long is stopped
+/// or stuck.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The right to change the registry: a file lock, held until it is dropped or the process ends.
@@ -24,9 +26,12 @@ pub(crate) struct Edit<'registry> {
 
 impl<'registry> Edit<'registry> {
     pub(super) fn begin(registry: &'registry Registry) -> Result<Self, RegistryError> {
-        for folder in
-            [registry.interfaces(), registry.socket_folder(), registry.running(), registry.reports()]
-        {
+        for folder in [
+            registry.interfaces(),
+            registry.socket_folder(),
+            registry.running(),
+            registry.reports(),
+        ] {
             file::make_folder(&folder)?;
         }
         let path = registry.folder.join("lock");
@@ -41,7 +46,9 @@ impl<'registry> Edit<'registry> {
         loop {
             match lock.try_lock() {
                 Ok(()) => return Ok(Self { registry, _lock: lock }),
-                Err(TryLockError::Error(error)) => return Err(RegistryError::file("lock", &path, error)),
+                Err(TryLockError::Error(error)) => {
+                    return Err(RegistryError::file("lock", &path, error));
+                }
                 Err(TryLockError::WouldBlock) if start.elapsed() >= LOCK_TIMEOUT => {
                     return Err(RegistryError::Busy { path, waited: LOCK_TIMEOUT });
                 }
@@ -61,8 +68,8 @@ impl<'registry> Edit<'registry> {
     /// Replaces the record of its interface, as the next revision.
     ///
     /// # Errors
-    /// When its role differs from that of others on its socket, or it cannot be written; the old record
-    /// stands then.
+    /// When its role differs from that of others on its socket, or it cannot be written; the old
+    /// record stands then.
     pub(crate) fn store(&self, record: &mut Record) -> Result<(), RegistryError> {
         self.check_role(record)?;
         record.revision += 1;
@@ -72,8 +79,8 @@ impl<'registry> Edit<'registry> {
     /// Makes the interface that `record` is of.
     ///
     /// # Errors
-    /// When the name is taken, there is no such socket, or interfaces on it have another role; when the
-    /// record cannot be written.
+    /// When the name is taken, there is no such socket, or interfaces on it have another role; when
+    /// the record cannot be written.
     pub(crate) fn create(&self, record: Record) -> Result<Record, RegistryError> {
         let name = record.name;
         if self.registry.names()?.contains(&name) {
@@ -96,7 +103,8 @@ impl<'registry> Edit<'registry> {
     pub(crate) fn create_lowest(&self, record: Record) -> Result<Record, RegistryError> {
         let taken = self.registry.names()?;
         let units = (0..=u32::MAX).map(|unit| record.name.with_unit(unit));
-        let free = units.into_iter().find(|name| !taken.contains(name)).ok_or(RegistryError::Full)?;
+        let free =
+            units.into_iter().find(|name| !taken.contains(name)).ok_or(RegistryError::Full)?;
         self.create(Record { name: free, ..record })
     }
 
@@ -155,7 +163,9 @@ impl<'registry> Edit<'registry> {
             Err(error) => return Err(error),
         }
         if id == 0 {
-            return Err(RegistryError::Socket("socket 0 is fixed and cannot be removed".to_owned()));
+            return Err(RegistryError::Socket(
+                "socket 0 is fixed and cannot be removed".to_owned(),
+            ));
         }
         let users: Vec<_> = self.registry.on_socket(id)?.iter().map(ToString::to_string).collect();
         if !users.is_empty() {
@@ -178,8 +188,8 @@ impl<'registry> Edit<'registry> {
         }
     }
 
-    /// Destroys `name`, with its claim and its report. A process that runs it removes these two when it
-    /// releases it.
+    /// Destroys `name`, with its claim and its report. A process that runs it removes these two
+    /// when it releases it.
     ///
     /// # Errors
     /// As [`check_destroy`](Self::check_destroy), and when a file cannot be removed.
@@ -233,7 +243,8 @@ mod tests {
     #[test]
     fn the_lowest_free_unit_is_taken_and_a_taken_name_refused() {
         let (_folder, registry) = registry();
-        let create = |name| registry.edit()?.create_shmif(name, Shmif::default()).map(|record| record.name);
+        let create =
+            |name| registry.edit()?.create_shmif(name, Shmif::default()).map(|record| record.name);
         assert_eq!(create(None).unwrap(), InterfaceName::Shmif(0));
         assert_eq!(create(Some(InterfaceName::Shmif(2))).unwrap(), InterfaceName::Shmif(2));
         assert_eq!(create(None).unwrap(), InterfaceName::Shmif(1));
@@ -257,7 +268,10 @@ mod tests {
         assert!(damaged[0].to_string().contains(path.to_str().unwrap()), "{}", damaged[0]);
 
         let edit = registry.edit().unwrap();
-        assert_eq!(edit.create_shmif(None, Shmif::default()).unwrap().name, InterfaceName::Shmif(3));
+        assert_eq!(
+            edit.create_shmif(None, Shmif::default()).unwrap().name,
+            InterfaceName::Shmif(3)
+        );
         edit.destroy(InterfaceName::Shmif(1)).unwrap();
         assert!(!path.exists());
     }
@@ -320,7 +334,10 @@ mod tests {
     fn reading_makes_no_folder() {
         let (_folder, registry) = registry();
         assert!(registry.list().unwrap().0.is_empty());
-        assert!(matches!(registry.load(InterfaceName::Shmif(0)), Err(RegistryError::NoSuchInterface { .. })));
+        assert!(matches!(
+            registry.load(InterfaceName::Shmif(0)),
+            Err(RegistryError::NoSuchInterface { .. })
+        ));
         assert!(!registry.folder.exists());
     }
 }

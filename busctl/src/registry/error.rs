@@ -100,7 +100,9 @@ pub(crate) enum RegistryError {
     #[error("every unit is taken: destroy an interface first")]
     Full,
     /// Another process runs the interface.
-    #[error("{name} is run by {runner}: an interface is run by one process at a time; stop that one first")]
+    #[error(
+        "{name} is run by {runner}: an interface is run by one process at a time; stop that one first"
+    )]
     Running {
         /// The interface.
         name: InterfaceName,
@@ -137,7 +139,8 @@ impl RegistryError {
         Self::File { action, path: path.to_owned(), cause }
     }
 
-    /// Returns whether this is wrong use or configuration (exit code 2), which another try would not help.
+    /// Returns whether this is wrong use or configuration (exit code 2), which another try would
+    /// not help.
     #[must_use]
     pub(crate) fn is_misuse(&self) -> bool {
         match self {

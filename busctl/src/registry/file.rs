@@ -7,8 +7,8 @@ use std::path::Path;
 
 use super::error::RegistryError;
 
-/// Returns the text of `path`; none when there is no such file. Bytes that are not UTF-8 are replaced, and
-/// fail in the parser.
+/// Returns the text of `path`; none when there is no such file. Bytes that are not UTF-8 are
+/// replaced, and fail in the parser.
 pub(super) fn read(path: &Path) -> Result<Option<String>, RegistryError> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
@@ -17,16 +17,17 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, RegistryError> {
     }
 }
 
-/// Replaces the content of `path` by `text`: a reader gets the old one or the new one. Only one process does
-/// this to one file at a time. So the new file has a fixed name, and the next process overwrites what a
-/// killed one left.
+/// Replaces the content of `path` by `text`: a reader gets the old one or the new one. Only one
+/// process does this to one file at a time. So the new file has a fixed name, and the next process
+/// overwrites what a killed one left.
 pub(super) fn replace(path: &Path, text: &str) -> Result<(), RegistryError> {
     let mut new_name = std::ffi::OsString::from(".");
     new_name.push(path.file_name().unwrap_or_default());
     new_name.push(".new");
     let new = path.with_file_name(new_name);
     let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(text.as_bytes())?;
         fs::rename(&new, path)
     };

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// Identifies a file and its state. Records are replaced as a whole, so that every change makes another file;
-/// an edit in place changes the times.
+/// Identifies a file and its state. Records are replaced as a whole, so that every change makes
+/// another file; an edit in place changes the times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FileStamp {
     device: u64,
@@ -15,7 +15,8 @@ pub(crate) struct FileStamp {
 }
 
 impl FileStamp {
-    /// Returns the stamp of the file at `path` now; none when there is no such file or it is not accessible.
+    /// Returns the stamp of the file at `path` now; none when there is no such file or it is not
+    /// accessible.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         let file = fs::metadata(path).ok()?;
         Some(Self {

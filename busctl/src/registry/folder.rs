@@ -1,5 +1,5 @@
-//! Where the registry is: `--state`, else `$BUSCTL_STATE`, else `$XDG_RUNTIME_DIR/busctl`, else a folder of
-//! the user's own under `/tmp`.
+//! Where the registry is: `--state`, else `$BUSCTL_STATE`, else `$XDG_RUNTIME_DIR/busctl`, else a
+//! folder of the user's own under `/tmp`.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
@@ -17,7 +17,8 @@ use super::error::RegistryError;
 /// When it is the folder under `/tmp`, and that is not the user's own.
 pub(crate) fn state_folder(option: Option<&Path>) -> Result<PathBuf, RegistryError> {
     if let Some(path) = chosen(option, |name| std::env::var_os(name)) {
-        return std::path::absolute(&path).map_err(|error| RegistryError::file("use", &path, error));
+        return std::path::absolute(&path)
+            .map_err(|error| RegistryError::file("use", &path, error));
     }
     let user = geteuid().as_raw();
     own_folder(PathBuf::from(format!("/tmp/busctl-{user}")), user)
@@ -30,12 +31,14 @@ fn chosen(option: Option<&Path>, variable: impl Fn(&str) -> Option<OsString>) ->
         .or_else(|| path_in("BUSCTL_STATE"))
         // The XDG specification says to ignore relative paths.
         .or_else(|| {
-            path_in("XDG_RUNTIME_DIR").filter(|path| path.is_absolute()).map(|path| path.join("busctl"))
+            path_in("XDG_RUNTIME_DIR")
+                .filter(|path| path.is_absolute())
+                .map(|path| path.join("busctl"))
         })
 }
 
-/// Makes a folder under `/tmp`, or checks that only this user can have made it: any user may make one there
-/// first. Its name cannot be taken away later, because `/tmp` is sticky.
+/// Makes a folder under `/tmp`, or checks that only this user can have made it: any user may make
+/// one there first. Its name cannot be taken away later, because `/tmp` is sticky.
 fn own_folder(path: PathBuf, user: u32) -> Result<PathBuf, RegistryError> {
     match DirBuilder::new().mode(0o700).create(&path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -43,7 +46,8 @@ fn own_folder(path: PathBuf, user: u32) -> Result<PathBuf, RegistryError> {
         }
         _ => {}
     }
-    let found = fs::symlink_metadata(&path).map_err(|error| RegistryError::file("look at", &path, error))?;
+    let found = fs::symlink_metadata(&path)
+        .map_err(|error| RegistryError::file("look at", &path, error))?;
     let why = if !found.is_dir() {
         "it is not a folder".to_owned()
     } else if found.uid() != user {
@@ -64,7 +68,9 @@ mod tests {
 
     #[test]
     fn the_first_that_is_given_counts() {
-        let both = |name: &str| Some(OsString::from(if name == "BUSCTL_STATE" { "/state" } else { "/run" }));
+        let both = |name: &str| {
+            Some(OsString::from(if name == "BUSCTL_STATE" { "/state" } else { "/run" }))
+        };
         let only_xdg = |name: &str| (name == "XDG_RUNTIME_DIR").then(|| OsString::from("/run"));
         assert_eq!(chosen(Some(Path::new("x")), both), Some("x".into()));
         assert_eq!(chosen(None, both), Some("/state".into()));
@@ -88,7 +94,8 @@ mod tests {
         symlink(temporary.path().join("mine"), temporary.path().join("link")).unwrap();
         assert!(own("link", user).unwrap_err().contains("not a folder"));
 
-        fs::set_permissions(temporary.path().join("mine"), fs::Permissions::from_mode(0o770)).unwrap();
+        fs::set_permissions(temporary.path().join("mine"), fs::Permissions::from_mode(0o770))
+            .unwrap();
         assert!(own("mine", user).unwrap_err().contains("mode 0770"));
     }
 }

@@ -39,7 +39,9 @@ pub(super) fn serialize<S: Serializer>(mac: &MacAddr6, serializer: S) -> Result<
     serializer.serialize_str(&format_mac(*mac))
 }
 
-pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MacAddr6, D::Error> {
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<MacAddr6, D::Error> {
     parse_mac(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
 

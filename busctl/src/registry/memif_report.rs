@@ -8,62 +8,62 @@ use serde::{Deserialize, Serialize};
 #[serde(default)]
 pub(crate) struct MemifReport {
     /// How many connections there were, the present one included.
-    pub(crate) connections: u64,
+    pub connections: u64,
     /// Why the last one ended.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) last_disconnect: Option<String>,
+    pub last_disconnect: Option<String>,
     /// Why the last attempt to connect failed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) last_refusal: Option<String>,
+    pub last_refusal: Option<String>,
     /// The last disconnect reason that was sent to a peer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) last_told: Option<String>,
+    pub last_told: Option<String>,
     /// The last disconnect reason that a peer sent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) last_heard: Option<String>,
+    pub last_heard: Option<String>,
     /// The peer, while there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) remote: Option<Remote>,
+    pub remote: Option<Remote>,
     /// The rings: those to receive on, then those to send on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) rings: Vec<RingReport>,
+    pub rings: Vec<RingReport>,
 }
 
 /// A peer, by the names it gave itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Remote {
     /// The program.
-    pub(crate) name: String,
+    pub name: String,
     /// Its interface.
-    pub(crate) interface: String,
+    pub interface: String,
 }
 
 /// A ring. Head and tail are the raw values in shared memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RingReport {
     /// `rx` or `tx`, as seen from here.
-    pub(crate) direction: String,
+    pub direction: String,
     /// `S2M` (client to server) or `M2S`.
-    pub(crate) ring: String,
+    pub ring: String,
     /// Its index in its direction.
-    pub(crate) index: u16,
+    pub index: u16,
     /// Descriptors in it.
-    pub(crate) size: usize,
+    pub size: usize,
     /// The client's index.
-    pub(crate) head: u16,
+    pub head: u16,
     /// The server's index.
-    pub(crate) tail: u16,
+    pub tail: u16,
     /// Bit 0: the receiver wants no interrupts.
-    pub(crate) flags: u16,
+    pub flags: u16,
     /// Interrupts received or sent.
-    pub(crate) interrupts: u64,
+    pub interrupts: u64,
     /// Packets received or sent.
-    pub(crate) packets: u64,
+    pub packets: u64,
     /// Their bytes.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
     /// How often a packet to be sent found the ring full.
     #[serde(flatten)]
-    pub(crate) ring_full: RingFull,
+    pub ring_full: RingFull,
 }
 
 /// A count with the key `ring_full`, and with its old key `no_room` beside it for this version.

@@ -8,12 +8,13 @@
 //! STATE/reports/shmif0.toml       what the runner last reported: counters, and which revision it follows
 //! ```
 //!
-//! There is no daemon. A record is replaced by `rename`, so a reader needs no lock and sees the old record or
-//! the new one. A process that changes a record reads it again under the lock. Every file is checked when it
-//! is read, because people may edit it: a damaged file is named and skipped, and breaks nothing else.
+//! There is no daemon. A record is replaced by `rename`, so a reader needs no lock and sees the old
+//! record or the new one. A process that changes a record reads it again under the lock. Every file
+//! is checked when it is read, because people may edit it: a damaged file is named and skipped, and
+//! breaks nothing else.
 //!
-//! Nothing is synced to disk: a power cut also ends the processes that run the interfaces, and the state
-//! folder belongs on a tmpfs.
+//! Nothing is synced to disk: a power cut also ends the processes that run the interfaces, and the
+//! state folder belongs on a tmpfs.
 
 pub(crate) mod apply;
 mod claim;
@@ -68,7 +69,8 @@ impl Registry {
     /// Starts a change: other processes wait until the [`Edit`] is dropped.
     ///
     /// # Errors
-    /// When the state folder cannot be made or written, or another process holds the lock for too long.
+    /// When the state folder cannot be made or written, or another process holds the lock for too
+    /// long.
     pub(crate) fn edit(&self) -> Result<Edit<'_>, RegistryError> {
         Edit::begin(self)
     }
@@ -83,7 +85,10 @@ impl Registry {
             Some(text) => {
                 Record::parse(name, &text).map_err(|why| RegistryError::Damaged { name, path, why })
             }
-            None => Err(RegistryError::NoSuchInterface { name, others: self.names().unwrap_or_default() }),
+            None => Err(RegistryError::NoSuchInterface {
+                name,
+                others: self.names().unwrap_or_default(),
+            }),
         }
     }
 
@@ -96,7 +101,8 @@ impl Registry {
         Ok(stems.iter().filter_map(|stem| InterfaceName::from_file_stem(stem)).collect())
     }
 
-    /// Reads all records in the order of their names. Returns an error for each that cannot be read.
+    /// Reads all records in the order of their names. Returns an error for each that cannot be
+    /// read.
     ///
     /// # Errors
     /// When the folder itself cannot be read.
@@ -152,8 +158,7 @@ impl Registry {
     /// # Errors
     /// When the folder is there but cannot be read.
     pub(crate) fn on_socket(&self, id: u32) -> Result<Vec<InterfaceName>, RegistryError> {
-        let there =
-            |name: &InterfaceName| matches!(name, InterfaceName::Memif { socket, .. } if *socket == id);
+        let there = |name: &InterfaceName| matches!(name, InterfaceName::Memif { socket, .. } if *socket == id);
         Ok(self.names()?.into_iter().filter(there).collect())
     }
 
@@ -173,8 +178,8 @@ impl Registry {
         Claim::take(self, name)
     }
 
-    /// Returns what the last runner of `name` reported. All is zero when there was no runner, or its report
-    /// is damaged: counters are not worth an error.
+    /// Returns what the last runner of `name` reported. All is zero when there was no runner, or
+    /// its report is damaged: counters are not worth an error.
     #[must_use]
     pub(crate) fn report(&self, name: InterfaceName) -> Report {
         Report::load(&self.report_path(name))
@@ -225,8 +230,8 @@ impl Registry {
     }
 }
 
-/// Returns the names of the TOML files in `folder`, without their extensions; none when the folder does not
-/// exist.
+/// Returns the names of the TOML files in `folder`, without their extensions; none when the folder
+/// does not exist.
 fn stems(folder: &Path) -> Result<Vec<String>, RegistryError> {
     let cannot_read = |cause| RegistryError::file("read", folder, cause);
     let entries = match std::fs::read_dir(folder) {
@@ -237,7 +242,9 @@ fn stems(folder: &Path) -> Result<Vec<String>, RegistryError> {
     let mut stems = Vec::new();
     for entry in entries {
         let file_name = entry.map_err(cannot_read)?.file_name();
-        stems.extend(file_name.to_str().and_then(|name| name.strip_suffix(".toml")).map(str::to_owned));
+        stems.extend(
+            file_name.to_str().and_then(|name| name.strip_suffix(".toml")).map(str::to_owned),
+        );
     }
     Ok(stems)
 }

@@ -75,7 +75,8 @@ impl InterfaceName {
         }
     }
 
-    /// Returns the name for use in the name of a file. No name contains a `-`, so this is reversible.
+    /// Returns the name for use in the name of a file. No name contains a `-`, so this is
+    /// reversible.
     pub(super) fn file_stem(self) -> String {
         self.to_string().replace('/', "-")
     }
@@ -131,8 +132,8 @@ impl InterfaceName {
     }
 }
 
-/// Reads a number in the only form that [`InterfaceName`] prints: `shmif01` would be a second name for
-/// `shmif1`.
+/// Reads a number in the only form that [`InterfaceName`] prints: `shmif01` would be a second name
+/// for `shmif1`.
 pub(super) fn number(digits: &str) -> Option<u32> {
     let number: u32 = digits.parse().ok()?;
     (number.to_string() == digits).then_some(number)

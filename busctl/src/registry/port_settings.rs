@@ -1,4 +1,5 @@
-//! The settings of memif and tap interfaces: stored as they were typed, and checked by the port they are for.
+//! The settings of memif and tap interfaces: stored as they were typed, and checked by the port
+//! they are for.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -37,7 +38,11 @@ impl PortSettings {
     ///
     /// # Errors
     /// When there is no such key, or it does not take this value.
-    pub(super) fn apply(&mut self, name: InterfaceName, setting: &KeyValue) -> Result<(), SettingError> {
+    pub(super) fn apply(
+        &mut self,
+        name: InterfaceName,
+        setting: &KeyValue,
+    ) -> Result<(), SettingError> {
         let KeyValue { key, value } = setting;
         if name.kind() == Kind::Memif && IN_THE_NAME.contains(&key.as_str()) {
             return Err(SettingError::InTheName { name, key: key.clone() });
@@ -57,7 +62,9 @@ impl PortSettings {
     pub(super) fn check(&self, name: InterfaceName) -> Result<(), SettingError> {
         match name {
             InterfaceName::Memif { id, .. } => MemifSpec::of_interface(id, self.pairs()).map(drop),
-            InterfaceName::Tap(_) => TapSpec::of_interface(&name.to_string(), self.pairs()).map(drop),
+            InterfaceName::Tap(_) => {
+                TapSpec::of_interface(&name.to_string(), self.pairs()).map(drop)
+            }
             InterfaceName::Shmif(_) => Ok(()),
         }
         .map_err(SettingError::Port)

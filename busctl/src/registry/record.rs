@@ -82,7 +82,9 @@ impl TryFrom<RecordFile> for Record {
             (Kind::Memif, None, Some(port), None) | (Kind::Tap, None, None, Some(port)) => {
                 Settings::Port(port)
             }
-            (kind, ..) => return Err(format!("it should have one table of settings, called [{kind}]")),
+            (kind, ..) => {
+                return Err(format!("it should have one table of settings, called [{kind}]"));
+            }
         };
         Ok(Self { name, revision, up, linkstr, settings })
     }
@@ -163,7 +165,9 @@ impl Record {
             port.check(name).map_err(|error| error.to_string())?;
         }
         match &record.linkstr {
-            Some(path) if !path.is_absolute() => return Err("linkstr is not an absolute path".to_owned()),
+            Some(path) if !path.is_absolute() => {
+                return Err("linkstr is not an absolute path".to_owned());
+            }
             Some(path) => check_linkstr(path).map_err(|error| error.to_string())?,
             None if record.up => return Err("it is up without a bus".to_owned()),
             None => {}
@@ -176,8 +180,8 @@ impl Record {
         toml::to_string(self)
     }
 
-    /// Returns whether a shmif interface has a carrier, as its media says; none (unknown) without a bus. For
-    /// a port, only the runner knows that.
+    /// Returns whether a shmif interface has a carrier, as its media says; none (unknown) without a
+    /// bus. For a port, only the runner knows that.
     #[must_use]
     pub(crate) fn link(&self) -> Option<bool> {
         self.linkstr.as_ref().and(self.shmif()).map(|shmif| shmif.media == Media::Auto)

@@ -1,4 +1,5 @@
-//! What the runner of an interface reports: its counters, and which revision of the record it follows.
+//! What the runner of an interface reports: its counters, and which revision of the record it
+//! follows.
 
 use std::path::Path;
 
@@ -30,12 +31,20 @@ pub(crate) struct Report {
 
 impl Report {
     pub(super) fn load(path: &Path) -> Self {
-        file::read(path).ok().flatten().and_then(|text| toml::from_str(&text).ok()).unwrap_or_default()
+        file::read(path)
+            .ok()
+            .flatten()
+            .and_then(|text| toml::from_str(&text).ok())
+            .unwrap_or_default()
     }
 
     pub(super) fn store(&self, path: &Path) -> Result<(), RegistryError> {
         let text = toml::to_string(self).map_err(|error| {
-            RegistryError::file("write", path, std::io::Error::new(std::io::ErrorKind::InvalidData, error))
+            RegistryError::file(
+                "write",
+                path,
+                std::io::Error::new(std::io::ErrorKind::InvalidData, error),
+            )
         })?;
         file::replace(path, &text)
     }

@@ -1,10 +1,10 @@
-//! An interface of the registry that this process runs: the station of a host, the ports of `attach`, a port
-//! of `node`.
+//! An interface of the registry that this process runs: the station of a host, the ports of
+//! `attach`, a port of `node`.
 //!
-//! [`RunningInterface`] holds the claim and polls the record. Its owner does what the record says and reports
-//! how that went ([`acknowledge`](RunningInterface::acknowledge)), because the process that changed the
-//! record may wait for it. What could not be done is tried again. When the interface is destroyed, the owner
-//! gives it up ([`discard`](RunningInterface::discard)).
+//! [`RunningInterface`] holds the claim and polls the record. Its owner does what the record says
+//! and reports how that went ([`acknowledge`](RunningInterface::acknowledge)), because the process
+//! that changed the record may wait for it. What could not be done is tried again. When the
+//! interface is destroyed, the owner gives it up ([`discard`](RunningInterface::discard)).
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -29,8 +29,8 @@ pub(crate) struct RunningInterface {
     /// Why this process could not do what the record says.
     trouble: Option<String>,
     reporter: Reporter,
-    /// What was reported, so that it is reported once: trouble, records that cannot be read, reports that
-    /// cannot be written.
+    /// What was reported, so that it is reported once: trouble, records that cannot be read,
+    /// reports that cannot be written.
     reported_trouble: ReportOnce,
     reported_read_errors: ReportOnce,
     reported_write_errors: ReportOnce,
@@ -81,7 +81,8 @@ impl RunningInterface {
     /// Claims a shmif interface that is to be on its bus at once.
     ///
     /// # Errors
-    /// As for [`claim`](Self::claim), and when the interface is of another kind, has no bus, or is down.
+    /// As for [`claim`](Self::claim), and when the interface is of another kind, has no bus, or is
+    /// down.
     pub(crate) fn claim_station(
         registry: &Registry,
         name: InterfaceName,
@@ -104,8 +105,8 @@ impl RunningInterface {
         self.claim.record()
     }
 
-    /// Publishes the counters and polls the record, at most ten times a second. Call it in every round of a
-    /// loop.
+    /// Publishes the counters and polls the record, at most ten times a second. Call it in every
+    /// round of a loop.
     pub(crate) fn poll(&mut self, counters: Counters) -> RecordChange {
         if self.polled.elapsed() < POLL_INTERVAL {
             return RecordChange::Unchanged;
@@ -127,7 +128,10 @@ impl RunningInterface {
         let (change, error) = match self.claim.refresh() {
             Ok(record) => {
                 self.stamp = stamp;
-                (if record.is_some() { RecordChange::Changed } else { RecordChange::Unchanged }, None)
+                (
+                    if record.is_some() { RecordChange::Changed } else { RecordChange::Unchanged },
+                    None,
+                )
             }
             Err(RegistryError::NoSuchInterface { .. }) => (RecordChange::Destroyed, None),
             Err(error) => (RecordChange::Unchanged, Some(error)),
@@ -155,8 +159,8 @@ impl RunningInterface {
         self.trouble.is_some()
     }
 
-    /// Publishes what was counted since the interface was claimed. Call it as often as you like: the file is
-    /// written at most ten times a second.
+    /// Publishes what was counted since the interface was claimed. Call it as often as you like:
+    /// the file is written at most ten times a second.
     pub(crate) fn count(&mut self, counters: Counters) {
         let written = self.claim.count(counters);
         warn_once(&self.reporter, &mut self.reported_write_errors, written.err().as_ref());

@@ -30,7 +30,12 @@ pub(crate) struct Shmif {
 impl Default for Shmif {
     /// Returns the settings of a new interface: a random address, everything else off.
     fn default() -> Self {
-        Self { mac: shmbus::random_mac(), capenable: Capabilities::NONE, promisc: false, media: Media::Auto }
+        Self {
+            mac: shmbus::random_mac(),
+            capenable: Capabilities::NONE,
+            promisc: false,
+            media: Media::Auto,
+        }
     }
 }
 
@@ -79,7 +84,9 @@ impl Shmif {
                     _ => return Err(wrong_word("media", value, "auto or none")),
                 }
             }
-            unknown => return Err(SettingError::UnknownKey { key: unknown.to_owned(), known: &KEYS }),
+            unknown => {
+                return Err(SettingError::UnknownKey { key: unknown.to_owned(), known: &KEYS });
+            }
         }
         Ok(())
     }

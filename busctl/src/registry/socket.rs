@@ -1,7 +1,7 @@
 //! The sockets of memif interfaces, by number.
 //!
-//! The rules are those of VPP and TNSR: socket 0 is VPP's own and fixed, a number keeps its address while an
-//! interface uses it, and all interfaces on a socket have the same role.
+//! The rules are those of VPP and TNSR: socket 0 is VPP's own and fixed, a number keeps its address
+//! while an interface uses it, and all interfaces on a socket have the same role.
 
 use std::path::Path;
 
@@ -28,7 +28,9 @@ pub(crate) enum SocketError {
     #[error(transparent)]
     Address(#[from] OptionsError),
     /// A record cannot hold it.
-    #[error("the path of the socket is not UTF-8: its record is a text file, so it needs another name")]
+    #[error(
+        "the path of the socket is not UTF-8: its record is a text file, so it needs another name"
+    )]
     NotUtf8,
     /// The path is relative, and the working folder is unknown.
     #[error("it is not clear where that is: {0}; give an absolute path")]
@@ -50,11 +52,17 @@ impl Socket {
         let text = typed.to_str().ok_or(SocketError::NotUtf8)?;
         // Parsed first: an empty path would become the working folder below.
         let address: SocketAddr = text.parse()?;
-        let Some(path) = address.as_path() else { return Ok(Self { id, path: address.to_string() }) };
+        let Some(path) = address.as_path() else {
+            return Ok(Self { id, path: address.to_string() });
+        };
         // Absolute, so that it means the same in every folder.
-        let path = std::path::absolute(path).map_err(|error| SocketError::Nowhere(error.to_string()))?;
+        let path =
+            std::path::absolute(path).map_err(|error| SocketError::Nowhere(error.to_string()))?;
         SocketAddr::path(&path)?;
-        Ok(Self { id, path: path.into_os_string().into_string().map_err(|_| SocketError::NotUtf8)? })
+        Ok(Self {
+            id,
+            path: path.into_os_string().into_string().map_err(|_| SocketError::NotUtf8)?,
+        })
     }
 
     /// Returns its address.

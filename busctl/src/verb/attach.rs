@@ -18,12 +18,13 @@ use crate::registry::runner::{Destroyed, POLL_INTERVAL};
 
 /// Join ports to a bus, until stopped
 ///
-/// When BUS is an interface, this process runs it and follows its record. While the interface is down or has
-/// no link, the ports keep their peers, and no frame goes between them and the bus. The first port has the
-/// address of the interface unless it has its own. All ports also receive frames that are addressed to
-/// others. When the interface is destroyed, 'attach' ends.
+/// When BUS is an interface, this process runs it and follows its record. While the interface is
+/// down or has no link, the ports keep their peers, and no frame goes between them and the bus. The
+/// first port has the address of the interface unless it has its own. All ports also receive frames
+/// that are addressed to others. When the interface is destroyed, 'attach' ends.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "A PORT is a kind, a colon, and key=value pairs with commas between. Prints\n\
+#[command(
+    after_help = "A PORT is a kind, a colon, and key=value pairs with commas between. Prints\n\
                   'ready' when all ports are open.\n\n\
                   memif:  role=server|client id=N socket=PATH|@NAME socket-abstract=yes|no\n        \
                           secret=S rsize=LOG2 bsize=BYTES rx-queues=N tx-queues=N mac=MAC\n        \
@@ -40,7 +41,8 @@ use crate::registry::runner::{Destroyed, POLL_INTERVAL};
                   busctl attach ./lan.bus memif:id=0,socket=./a.sock \\\n    \
                   memif:id=1,socket=./a.sock memif:role=client,socket=@vpp\n  \
                   unshare -Urn busctl attach ./lan.bus tap:name=tap0\n  \
-                  busctl attach ./lan.bus pcap:in=replies.pcap,pps=1000,out=seen.pcap")]
+                  busctl attach ./lan.bus pcap:in=replies.pcap,pps=1000,out=seen.pcap"
+)]
 pub(crate) struct Args {
     /// An interface name, or the path of a bus, which is made when it is missing
     #[arg(value_name = "BUS")]

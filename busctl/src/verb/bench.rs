@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use self::table::Row;
 use crate::bench::{
-    self, End, EndOptions, LatencyReport, Load, MIN_FRAME, MIN_LATENCY_FRAME, MemifOptions, Plan, Report,
-    RxMode, Sender, Topology,
+    self, End, EndOptions, LatencyReport, Load, MIN_FRAME, MIN_LATENCY_FRAME, MemifOptions, Plan,
+    Report, RxMode, Sender, Topology,
 };
 use crate::context::Context;
 use crate::misuse::OrMisuse as _;
@@ -21,9 +21,9 @@ use crate::process::shutdown::Shutdown;
 
 /// Measure the bus, memif, or both together
 ///
-/// Measures how many frames a second get through, or with --latency, how long a single frame takes. Sender
-/// and receivers are separate processes, each on its own CPU where there are enough. Frames carry sequence
-/// numbers, so losses are counted.
+/// Measures how many frames a second get through, or with --latency, how long a single frame takes.
+/// Sender and receivers are separate processes, each on its own CPU where there are enough. Frames
+/// carry sequence numbers, so losses are counted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                   busctl bench memif --frame 64 --seconds 3\n  \
@@ -74,7 +74,8 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["frame", "burst", "stations", "count", "pps", "rx_mode", "taps", "sender", "rsize", "bsize", "queues", "zero_copy"])]
     sweep: bool,
 
-    /// Repeat everything N times; print medians with lowest and highest [default: 1, with --sweep 3]
+    /// Repeat everything N times; print medians with lowest and highest [default: 1, with --sweep
+    /// 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
 
@@ -102,7 +103,8 @@ pub(crate) struct Args {
     #[arg(long)]
     zero_copy: bool,
 
-    /// Only send: to the bus at a path, or to another program over memif (key=value,... as in attach)
+    /// Only send: to the bus at a path, or to another program over memif (key=value,... as in
+    /// attach)
     #[arg(long, value_name = "BUS|KEYS", conflicts_with_all = ["latency", "sweep", "rounds", "stations"])]
     send_to: Option<String>,
 
@@ -150,8 +152,8 @@ pub(crate) fn run(args: &Args, _context: &Context) -> anyhow::Result<()> {
     }
 }
 
-/// Measures every plan `rounds` times. A round goes over all plans, so that other load on the machine affects
-/// all alike.
+/// Measures every plan `rounds` times. A round goes over all plans, so that other load on the
+/// machine affects all alike.
 fn measure<R: Row + Serialize>(
     args: &Args,
     plans: &[Plan],
@@ -195,7 +197,8 @@ fn plan(args: &Args) -> anyhow::Result<Plan> {
     if args.stations != 2 && (args.topology != Topology::Bus || args.latency) {
         bail!("--stations {}: only the rates of 'bench bus' can have more than 2", args.stations);
     }
-    let seconds = args.seconds.unwrap_or(if args.sweep || args.rounds.is_some() { 0.5 } else { 3.0 });
+    let seconds =
+        args.seconds.unwrap_or(if args.sweep || args.rounds.is_some() { 0.5 } else { 3.0 });
     let time = Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero());
     let Some(time) = time else { bail!("--seconds {seconds}: it takes a time above 0") };
     if args.count == Some(0) || args.pps == Some(0) {
@@ -217,7 +220,8 @@ fn plan(args: &Args) -> anyhow::Result<Plan> {
     if args.queues > 1 && (args.count.is_some() || args.pps.is_some() || args.latency) {
         bail!("--queues {}: --count, --pps and --latency are for one queue", args.queues);
     }
-    let load = Load { frame: args.frame, burst: args.burst, time, count: args.count, pps: args.pps };
+    let load =
+        Load { frame: args.frame, burst: args.burst, time, count: args.count, pps: args.pps };
     let options = EndOptions { rx_mode: args.rx_mode, taps: args.taps, memif };
     Ok(Plan { topology: args.topology, load, stations: args.stations, options })
 }
@@ -231,7 +235,9 @@ fn end(args: &Args) -> anyhow::Result<Option<End>> {
         (None, None) => None,
     };
     if end.is_some() && args.topology == Topology::Adapter {
-        bail!("--send-to and --receive-from: 'bench bus' or 'bench memif' has one end; an adapter has two");
+        bail!(
+            "--send-to and --receive-from: 'bench bus' or 'bench memif' has one end; an adapter has two"
+        );
     }
     if end.is_none() && cpu.is_some() {
         bail!("--cpu is for --send-to and --receive-from: with both ends, each gets its own CPU");
@@ -286,7 +292,15 @@ fn print_latency(report: &LatencyReport) -> anyhow::Result<()> {
         report.lost
     )?;
     for (what, [min, p50, p99, max]) in [
-        ("there", [report.oneway_min_us, report.oneway_p50_us, report.oneway_p99_us, report.oneway_max_us]),
+        (
+            "there",
+            [
+                report.oneway_min_us,
+                report.oneway_p50_us,
+                report.oneway_p99_us,
+                report.oneway_max_us,
+            ],
+        ),
         ("and back", [report.rtt_min_us, report.rtt_p50_us, report.rtt_p99_us, report.rtt_max_us]),
     ] {
         writeln!(

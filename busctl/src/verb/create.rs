@@ -8,16 +8,18 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::misuse::{OrMisuse as _, misuse};
 use crate::output;
-use crate::registry::{InterfaceName, KeyValue, Kind, PortSettings, Record, Settings, Shmif, format_mac};
+use crate::registry::{
+    InterfaceName, KeyValue, Kind, PortSettings, Record, Settings, Shmif, format_mac,
+};
 
 /// The variable with the default offload flags; the interfaces of a rump kernel read it, too.
 const CAPENABLE_VARIABLE: &str = "RUMP_SHMIF_CAPENABLE";
 
 /// Make an interface and print its name
 ///
-/// A new interface is down and has no bus. Without a unit it gets the lowest free one. A shmif interface is a
-/// station for other verbs, such as 'busctl host'; 'busctl node' runs memif and tap interfaces. shmif and
-/// memif interfaces get a random MAC address (b2:a0:...).
+/// A new interface is down and has no bus. Without a unit it gets the lowest free one. A shmif
+/// interface is a station for other verbs, such as 'busctl host'; 'busctl node' runs memif and tap
+/// interfaces. shmif and memif interfaces get a random MAC address (b2:a0:...).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "shmif keys: mac=MAC capenable=FLAGS promisc=on|off media=auto|none\n  \
                         capenable defaults to $RUMP_SHMIF_CAPENABLE, if that is set\n\
@@ -32,7 +34,8 @@ const CAPENABLE_VARIABLE: &str = "RUMP_SHMIF_CAPENABLE";
                         busctl create memif0/3 role=client\n  \
                         busctl create tap0 offload=off")]
 pub(crate) struct Args {
-    /// shmif or tap, or a name such as shmif0, memif0/1 (on socket 0, with id 1) or tap0; then settings
+    /// shmif or tap, or a name such as shmif0, memif0/1 (on socket 0, with id 1) or tap0; then
+    /// settings
     #[arg(value_name = "NAME|KEY=VALUE")]
     words: Vec<String>,
 
@@ -94,16 +97,17 @@ fn parse_name(word: &str) -> anyhow::Result<Name> {
     }
 }
 
-/// Returns the settings of a new interface. Its address is chosen here once, so that it stays the same. The
-/// kernel chooses the address of a TAP.
+/// Returns the settings of a new interface. Its address is chosen here once, so that it stays the
+/// same. The kernel chooses the address of a TAP.
 fn first_settings(name: InterfaceName) -> anyhow::Result<Settings> {
     let mut shmif = Shmif::default();
     Ok(match name.kind() {
         Kind::Shmif => {
             if let Some(flags) = std::env::var_os(CAPENABLE_VARIABLE) {
                 let flags = flags.to_string_lossy();
-                shmif.capenable =
-                    flags.parse().map_err(|error| misuse(anyhow!("${CAPENABLE_VARIABLE}: {error}")))?;
+                shmif.capenable = flags
+                    .parse()
+                    .map_err(|error| misuse(anyhow!("${CAPENABLE_VARIABLE}: {error}")))?;
             }
             Settings::Shmif(shmif)
         }

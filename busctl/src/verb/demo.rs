@@ -20,9 +20,9 @@ use crate::process::shutdown::Shutdown;
 
 /// Show everything at once: hosts on a bus and behind memif
 ///
-/// A node with two memif hosts, and a host on the bus itself, ping each other. All of them are processes
-/// without privileges in a temporary folder. The frames on the bus are kept as a pcap file; nothing else is
-/// left behind.
+/// A node with two memif hosts, and a host on the bus itself, ping each other. All of them are
+/// processes without privileges in a temporary folder. The frames on the bus are kept as a pcap
+/// file; nothing else is left behind.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit code 0: every ping was answered.\n\n\
                         Examples:\n  \
@@ -58,13 +58,15 @@ pub(crate) fn run(args: &Args, _context: &Context) -> anyhow::Result<()> {
 /// Adds the path of the capture, which shows what happened before the error.
 fn with_capture(error: anyhow::Error, recording: Recording) -> anyhow::Error {
     match recording.keep() {
-        Ok(Some(pcap)) => error.context(format!("the demo failed (its frames are in {})", pcap.display())),
+        Ok(Some(pcap)) => {
+            error.context(format!("the demo failed (its frames are in {})", pcap.display()))
+        }
         _ => error.context("the demo failed"),
     }
 }
 
-/// Starts all processes, and lets each host ping each other. Afterwards all processes have ended, and the
-/// folder is gone.
+/// Starts all processes, and lets each host ping each other. Afterwards all processes have ended,
+/// and the folder is gone.
 fn run_pings(recording: &Recording, stop: &Shutdown) -> anyhow::Result<(Vec<Ping>, BusView)> {
     let folder = tempfile::Builder::new()
         .prefix("busctl-demo-")

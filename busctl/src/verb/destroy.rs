@@ -5,8 +5,9 @@ use crate::registry::{InterfaceName, apply};
 
 /// Destroy interfaces
 ///
-/// The buses stay as they are. Damaged records are removed, too. A process that runs the interface releases
-/// it within a second: a node continues without it; other verbs, such as host, ping and attach, end.
+/// The buses stay as they are. Damaged records are removed, too. A process that runs the interface
+/// releases it within a second: a node continues without it; other verbs, such as host, ping and
+/// attach, end.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  busctl destroy shmif0\n  busctl destroy shmif0 memif0/1")]
 pub(crate) struct Args {
@@ -33,6 +34,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     }
     // A runner needs the lock to release the interface.
     drop(edit);
-    let released: Vec<_> = names.iter().map(|name| apply::wait_until_released(&registry, *name)).collect();
+    let released: Vec<_> =
+        names.iter().map(|name| apply::wait_until_released(&registry, *name)).collect();
     released.into_iter().collect()
 }

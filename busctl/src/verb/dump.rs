@@ -34,21 +34,23 @@ use crate::quantity;
 /// Frames read at once.
 const BURST: usize = 256;
 
-/// How long a bus must be silent before the buffers are flushed and the dump sleeps until it is woken. Until
-/// then it polls: waking a reader costs the senders time.
+/// How long a bus must be silent before the buffers are flushed and the dump sleeps until it is
+/// woken. Until then it polls: waking a reader costs the senders time.
 const SILENCE: Duration = Duration::from_millis(2);
-/// The pause between two such polls. At a million frames a second the ring holds a hundred times as much.
+/// The pause between two such polls. At a million frames a second the ring holds a hundred times as
+/// much.
 const POLL_PAUSE: Duration = Duration::from_micros(100);
 
 /// Print the frames on buses, or save them as pcap or pcapng
 ///
-/// The dump begins with the oldest frame on the bus and stops behind the newest; with -f it continues with
-/// new frames. What the bus overwrites before it is read is counted and reported at the end. A dump takes no
-/// lock and needs only permission to read the file. So it also shows what is left on a bus without users, and
-/// files that cannot be joined: those of format version 2, and those of machines of the other byte order.
+/// The dump begins with the oldest frame on the bus and stops behind the newest; with -f it
+/// continues with new frames. What the bus overwrites before it is read is counted and reported at
+/// the end. A dump takes no lock and needs only permission to read the file. So it also shows what
+/// is left on a bus without users, and files that cannot be joined: those of format version 2, and
+/// those of machines of the other byte order.
 ///
-/// With several buses, the frames of each bus are in order. Across buses compare the timestamps, which the
-/// senders' clocks made.
+/// With several buses, the frames of each bus are in order. Across buses compare the timestamps,
+/// which the senders' clocks made.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "To see logs, write -v before the verb: busctl -v dump.\n\n\
                         Examples:\n  \
@@ -166,7 +168,8 @@ struct Dump {
 }
 
 impl Dump {
-    /// Dumps new frames until the process is asked to stop, and then those that were sent before that moment.
+    /// Dumps new frames until the process is asked to stop, and then those that were sent before
+    /// that moment.
     fn follow(&mut self) -> anyhow::Result<()> {
         let mut burst = Burst::new(BURST);
         let mut last_frame = Instant::now();
@@ -186,8 +189,8 @@ impl Dump {
                 self.sleep()?;
             }
         }
-        // Read once more: the bounds hold only for a reader that is at most a ring behind, which is one that
-        // was not overtaken.
+        // Read once more: the bounds hold only for a reader that is at most a ring behind, which is
+        // one that was not overtaken.
         self.poll(&mut burst)?;
         self.readers.iter_mut().for_each(BusReader::stop_here);
         self.drain()
@@ -211,7 +214,8 @@ impl Dump {
     /// Dumps a burst of every bus; returns `false` when there was nothing on any.
     fn poll(&mut self, burst: &mut Burst) -> io::Result<bool> {
         let mut received = false;
-        for (bus, reader) in self.readers.iter_mut().enumerate().filter(|(_, reader)| !reader.done) {
+        for (bus, reader) in self.readers.iter_mut().enumerate().filter(|(_, reader)| !reader.done)
+        {
             let tap = match &mut reader.source {
                 Source::Live(tap) => tap,
                 Source::Legacy(dump) => {
@@ -297,8 +301,8 @@ impl Dump {
         Ok(())
     }
 
-    /// Reports what was missed, and waits until all is written. This is right after an error, too: another
-    /// output may still be writable.
+    /// Reports what was missed, and waits until all is written. This is right after an error, too:
+    /// another output may still be writable.
     fn finish(mut self) -> anyhow::Result<()> {
         drop(self.progress);
         for (bus, reader) in self.readers.iter_mut().enumerate() {

@@ -24,20 +24,21 @@ use crate::process::shutdown::Shutdown;
 
 /// The longest sleep while nothing is due.
 const IDLE_SLEEP: Duration = Duration::from_secs(1);
-/// How long a host polls after the last frame: to fall asleep and be woken takes longer than most answers.
+/// How long a host polls after the last frame: to fall asleep and be woken takes longer than most
+/// answers.
 const BUSY_POLL: Duration = Duration::from_micros(50);
 /// How often, at most, the user is warned that frames are lost.
 const LOSS_WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Run a small IP host, until stopped
 ///
-/// The host answers ARP and IPv6 neighbor discovery, ICMP echo, and UDP and TCP echo on port 7. It prints
-/// 'ready' when it can be used: on a bus at once, behind memif when the peer has connected. With an IPv6
-/// address it also has a link-local one.
+/// The host answers ARP and IPv6 neighbor discovery, ICMP echo, and UDP and TCP echo on port 7. It
+/// prints 'ready' when it can be used: on a bus at once, behind memif when the peer has connected.
+/// With an IPv6 address it also has a link-local one.
 ///
-/// When BUS is an interface, this process runs it and follows its record; when the interface is destroyed,
-/// the host ends. The interface does the checksums and the TCP segmentation that its 'capenable' names; the
-/// host does the rest itself.
+/// When BUS is an interface, this process runs it and follows its record; when the interface is
+/// destroyed, the host ends. The interface does the checksums and the TCP segmentation that its
+/// 'capenable' names; the host does the rest itself.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit code 1: the peer did not acknowledge all bytes of --tcp-source.\n\n\
                         Examples:\n  \
@@ -48,7 +49,8 @@ const LOSS_WARNING_INTERVAL: Duration = Duration::from_secs(10);
                         busctl host ./lan.bus 10.0.0.1/24 --tcp-sink 5001 &\n  \
                         busctl host ./lan.bus 10.0.0.2/24 --tcp-source 10.0.0.1:5001 1G")]
 pub(crate) struct Args {
-    /// An interface, the path of a bus with a '/' in it, or memif:key=value,... as 'busctl attach' takes it
+    /// An interface, the path of a bus with a '/' in it, or memif:key=value,... as 'busctl attach'
+    /// takes it
     #[arg(value_name = "BUS")]
     bus: NicArgument,
 
@@ -86,11 +88,16 @@ pub(crate) struct Args {
 /// Runs the hosts until the process is asked to stop, or their task is done.
 ///
 /// # Errors
-/// When the addresses do not fit together, the bus cannot be joined, or not all of --tcp-source was sent.
+/// When the addresses do not fit together, the bus cannot be joined, or not all of --tcp-source was
+/// sent.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
-    let addresses = count_up(&args.addresses, args.count).map_err(|problem| misuse(anyhow!(problem)))?;
-    let tcp_source =
-        args.tcp_source.as_deref().map(|words| TcpSourceTask::parse(words, &args.addresses)).transpose()?;
+    let addresses =
+        count_up(&args.addresses, args.count).map_err(|problem| misuse(anyhow!(problem)))?;
+    let tcp_source = args
+        .tcp_source
+        .as_deref()
+        .map(|words| TcpSourceTask::parse(words, &args.addresses))
+        .transpose()?;
     check(args)?;
     let stop = Shutdown::on_signals()?;
     let (mut stations, mut links) = (Vec::new(), Vec::new());
@@ -106,7 +113,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         None => Task::None,
     };
     // All hosts are on a bus, or all on memif.
-    if links.is_empty() { serve(stations, task, args, &stop) } else { serve(links, task, args, &stop) }
+    if links.is_empty() {
+        serve(stations, task, args, &stop)
+    } else {
+        serve(links, task, args, &stop)
+    }
 }
 
 fn check(args: &Args) -> anyhow::Result<()> {
@@ -115,7 +126,9 @@ fn check(args: &Args) -> anyhow::Result<()> {
         return Err(misuse(anyhow!("there cannot be {} hosts there: {why}", args.count)));
     }
     if args.tcp_sink.is_some_and(|port| port.get() == ECHO_PORT) {
-        return Err(misuse(anyhow!("port {ECHO_PORT} cannot be a sink: it is the echo's; take another")));
+        return Err(misuse(anyhow!(
+            "port {ECHO_PORT} cannot be a sink: it is the echo's; take another"
+        )));
     }
     Ok(())
 }
@@ -143,8 +156,14 @@ impl<N: Nic> Host<N> {
     }
 }
 
-fn serve<N: Nic>(stacks: Vec<Stack<N>>, mut task: Task, args: &Args, stop: &Shutdown) -> anyhow::Result<()> {
-    let mut hosts: Vec<_> = stacks.into_iter().map(|stack| Host::new(stack, args.tcp_sink)).collect();
+fn serve<N: Nic>(
+    stacks: Vec<Stack<N>>,
+    mut task: Task,
+    args: &Args,
+    stop: &Shutdown,
+) -> anyhow::Result<()> {
+    let mut hosts: Vec<_> =
+        stacks.into_iter().map(|stack| Host::new(stack, args.tcp_sink)).collect();
     let mut loss_warnings = LossWarnings::default();
     let mut transfers = Vec::new();
     let mut ready = false;
@@ -155,8 +174,8 @@ fn serve<N: Nic>(stacks: Vec<Stack<N>>, mut task: Task, args: &Args, stop: &Shut
             if index > 0 && host.due > Instant::now() && !host.stack.poll_rx() {
                 continue;
             }
-            // A frame that the bus does not take is lost, as on any Ethernet; the bus may be free the next
-            // time.
+            // A frame that the bus does not take is lost, as on any Ethernet; the bus may be free
+            // the next time.
             loss_warnings.report(host.round(&mut |transfer| transfers.push(transfer)));
             if index == 0 {
                 over = task.step(&mut host.stack)?;

@@ -15,8 +15,8 @@ use crate::{output, registry::apply};
 
 /// Plug an interface into a bus, unplug it, or print its bus
 ///
-/// A missing bus is made. An interface must be down to be plugged in or unplugged. To move it to another bus,
-/// unplug it first.
+/// A missing bus is made. An interface must be down to be plugged in or unplugged. To move it to
+/// another bus, unplug it first.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         busctl linkstr shmif0 /dev/shm/lan\n  \
@@ -55,8 +55,8 @@ struct PluggedIn {
 /// Plugs, unplugs, or prints.
 ///
 /// # Errors
-/// When the interface does not exist, is up, or is plugged in already; when the path cannot be a bus; when
-/// there is no bus to print or to unplug from.
+/// When the interface does not exist, is up, or is plugged in already; when the path cannot be a
+/// bus; when there is no bus to print or to unplug from.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let registry = context.registry()?;
     let name = args.interface;
@@ -66,7 +66,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
             refuse_when_up(record)?;
             if let Some(old) = &record.linkstr {
                 let old = old.display();
-                let error = anyhow!("{name} is plugged into {old}: first 'busctl linkstr {name} --unset'");
+                let error =
+                    anyhow!("{name} is plugged into {old}: first 'busctl linkstr {name} --unset'");
                 return Err(misuse(error));
             }
             args.new_bus.options().open_or_create(&path)?;

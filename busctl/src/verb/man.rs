@@ -10,7 +10,8 @@ use crate::misuse::misuse;
 
 /// Write the manual pages into a folder
 ///
-/// One page for busctl and one for each verb. A missing folder is made; pages of the same names are replaced.
+/// One page for busctl and one for each verb. A missing folder is made; pages of the same names are
+/// replaced.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         busctl man ~/.local/share/man/man1 && man busctl-dump\n  \
@@ -31,7 +32,8 @@ pub(crate) fn run(args: &Args, command: Command) -> anyhow::Result<()> {
     let command = command.disable_help_subcommand(true);
     std::fs::create_dir_all(folder).and_then(|()| generate_to(command, folder)).or_else(|error| {
         let passing = port::is_passing(&error);
-        let error = Err(error).with_context(|| format!("cannot write manual pages to {}", folder.display()));
+        let error = Err(error)
+            .with_context(|| format!("cannot write manual pages to {}", folder.display()));
         if passing { error } else { error.map_err(misuse) }
     })
 }

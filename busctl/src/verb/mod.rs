@@ -1,4 +1,5 @@
-//! One module for each verb: its `Args` (what the command line takes, and the help) and `run` (what it does).
+//! One module for each verb: its `Args` (what the command line takes, and the help) and `run` (what
+//! it does).
 
 pub(crate) mod attach;
 pub(crate) mod bench;

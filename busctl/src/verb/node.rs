@@ -18,12 +18,12 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Run every memif and tap interface that is up and plugged in, until stopped
 ///
-/// A node follows changes live: create, linkstr, up, down, set and destroy act within a second. When an
-/// interface fails, 'busctl show' says why, the node tries again, and the other interfaces continue. It
-/// prints 'ready' when it can be used.
+/// A node follows changes live: create, linkstr, up, down, set and destroy act within a second.
+/// When an interface fails, 'busctl show' says why, the node tries again, and the other interfaces
+/// continue. It prints 'ready' when it can be used.
 ///
-/// The node notifies a supervisor such as systemd when it is ready, alive and about to end (systemd:
-/// Type=notify).
+/// The node notifies a supervisor such as systemd when it is ready, alive and about to end
+/// (systemd: Type=notify).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         busctl socket add 1 ./memif.sock && busctl create memif1/0\n  \
@@ -58,8 +58,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Raises the limit of open files. Each interface takes several descriptors, and the usual limit of 1,024 is
-/// for programs that use select(2).
+/// Raises the limit of open files. Each interface takes several descriptors, and the usual limit of
+/// 1,024 is for programs that use select(2).
 fn allow_many_descriptors() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));

@@ -17,15 +17,16 @@ use crate::process::shutdown::Shutdown;
 use crate::quantity;
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How long to poll for a reply: to fall asleep and be woken would be a good part of the measured time.
+/// How long to poll for a reply: to fall asleep and be woken would be a good part of the measured
+/// time.
 const BUSY_POLL: Duration = Duration::from_micros(200);
 
 /// Ping a host on a bus, or behind memif
 ///
-/// Prints a line for each reply, and the statistics of ping(8) at the end or on ^C. Times start when a
-/// request leaves, so they do not include the lookup of the host's Ethernet address. With -f replies print no
-/// line: on a terminal each request prints a dot and each reply removes one, so the dots that stay are the
-/// missing replies.
+/// Prints a line for each reply, and the statistics of ping(8) at the end or on ^C. Times start
+/// when a request leaves, so they do not include the lookup of the host's Ethernet address. With -f
+/// replies print no line: on a terminal each request prints a dot and each reply removes one, so
+/// the dots that stay are the missing replies.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit code 1: no reply came.\n\n\
                         Examples:\n  \
@@ -35,7 +36,8 @@ const BUSY_POLL: Duration = Duration::from_micros(200);
                         busctl ping memif:role=client,socket=./memif.sock 10.0.0.1 \\\n    \
                         --from 10.0.0.2/24 -c 3 --json")]
 pub(crate) struct Args {
-    /// An interface, the path of a bus with a '/' in it, or memif:key=value,... as 'busctl attach' takes it
+    /// An interface, the path of a bus with a '/' in it, or memif:key=value,... as 'busctl attach'
+    /// takes it
     #[arg(value_name = "BUS")]
     bus: NicArgument,
 
@@ -75,7 +77,8 @@ pub(crate) struct Args {
 /// Pings.
 ///
 /// # Errors
-/// When the addresses do not fit together, the bus cannot be joined or stays busy, or no reply came.
+/// When the addresses do not fit together, the bus cannot be joined or stays busy, or no reply
+/// came.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     check(args)?;
     let stop = Shutdown::on_signals()?;
@@ -94,17 +97,23 @@ fn check(args: &Args) -> anyhow::Result<()> {
     } else if target.is_ipv4() != from.address().is_ipv4() {
         format!("cannot ping {target} from {from}: one is IPv4 and the other IPv6")
     } else if !from.reaches(target) && !is_link_local(target) {
-        format!("cannot ping {target} from {from}: it is on another network, and there is no router")
+        format!(
+            "cannot ping {target} from {from}: it is on another network, and there is no router"
+        )
     } else if args.size > largest_payload(target) {
-        format!("cannot send {} bytes in one frame: {} are the most", args.size, largest_payload(target))
+        format!(
+            "cannot send {} bytes in one frame: {} are the most",
+            args.size,
+            largest_payload(target)
+        )
     } else {
         return Ok(());
     };
     Err(misuse(anyhow!(problem)))
 }
 
-/// Returns whether the target is link-local. Every IPv6 host reaches such addresses, because it has one
-/// itself.
+/// Returns whether the target is link-local. Every IPv6 host reaches such addresses, because it has
+/// one itself.
 fn is_link_local(target: IpAddr) -> bool {
     matches!(target, IpAddr::V6(target) if target.is_unicast_link_local())
 }
@@ -121,7 +130,12 @@ fn ping<N: Nic>(mut stack: Stack<N>, args: &Args, stop: &Shutdown) -> anyhow::Re
         stack.sleep(stop.as_fd(), None, left)?;
     }
     if !args.json {
-        writeln!(output::stdout(), "PING {target} from {}: {} data bytes", from.address(), args.size)?;
+        writeln!(
+            output::stdout(),
+            "PING {target} from {}: {} data bytes",
+            from.address(),
+            args.size
+        )?;
     }
     let plan = PingPlan {
         target,
@@ -166,7 +180,8 @@ fn ping<N: Nic>(mut stack: Stack<N>, args: &Args, stop: &Shutdown) -> anyhow::Re
     } else {
         writeln!(output::stdout(), "\n--- {target} ping statistics ---")?;
         let total = begin.elapsed();
-        let summary = if args.flood { statistics.flood_summary(total) } else { statistics.summary(total) };
+        let summary =
+            if args.flood { statistics.flood_summary(total) } else { statistics.summary(total) };
         writeln!(output::stdout(), "{summary}")?;
     }
     closed?;

@@ -26,9 +26,9 @@ use crate::registry::runner::POLL_INTERVAL;
 
 /// Put the frames of a capture on a bus
 ///
-/// FILE is pcap or pcapng. The frames are sent in order, as fast as the bus takes them or at the rate of
-/// --pps. Frames that the bus does not carry (over 1,514 bytes, or shorter than an Ethernet header) are
-/// skipped and counted.
+/// FILE is pcap or pcapng. The frames are sent in order, as fast as the bus takes them or at the
+/// rate of --pps. Frames that the bus does not carry (over 1,514 bytes, or shorter than an Ethernet
+/// header) are skipped and counted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         busctl replay capture.pcap ./lan.bus\n  \

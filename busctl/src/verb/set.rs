@@ -8,12 +8,12 @@ use crate::registry::{InterfaceName, KeyValue, apply};
 
 /// Change settings of an interface
 ///
-/// shmif interfaces, at any time: mac=ADDRESS (unicast); capenable=FLAGS, the offload flags, as a number or
-/// as names such as tso4,tcp4csum-tx (all, none); promisc=on|off; media=auto|none, where none takes the link
-/// down as if the cable were pulled.
+/// shmif interfaces, at any time: mac=ADDRESS (unicast); capenable=FLAGS, the offload flags, as a
+/// number or as names such as tso4,tcp4csum-tx (all, none); promisc=on|off; media=auto|none, where
+/// none takes the link down as if the cable were pulled.
 ///
-/// memif and tap interfaces, while they are down: the keys of 'busctl create'. KEY= with an empty value
-/// restores the default.
+/// memif and tap interfaces, while they are down: the keys of 'busctl create'. KEY= with an empty
+/// value restores the default.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         busctl set shmif0 promisc=on\n  \
@@ -33,8 +33,8 @@ pub(crate) struct Args {
 /// Makes the settings, all or none.
 ///
 /// # Errors
-/// When the interface does not exist, a setting is wrong, or the process that runs the interface does not
-/// follow.
+/// When the interface does not exist, a setting is wrong, or the process that runs the interface
+/// does not follow.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let settings = KeyValue::parse_all(&args.settings).misuse()?;
     apply::change(&context.registry()?, &[args.interface], |record| {

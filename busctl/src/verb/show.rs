@@ -21,10 +21,10 @@ use crate::style::Palette;
 
 /// Show interfaces, or a bus
 ///
-/// Without an argument, all interfaces. The counters come from the process that runs the interface and are at
-/// most a tenth of a second old; when no process runs it, they are the last ones. With -w there are also
-/// rates, in frames and bits per second. The rate of a bus says 'about' when a part was overwritten before it
-/// could be counted.
+/// Without an argument, all interfaces. The counters come from the process that runs the interface
+/// and are at most a tenth of a second old; when no process runs it, they are the last ones. With
+/// -w there are also rates, in frames and bits per second. The rate of a bus says 'about' when a
+/// part was overwritten before it could be counted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         busctl show\n  \
@@ -51,7 +51,8 @@ pub(crate) struct Args {
 /// When there is no such interface, or the file is not a bus.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let palette = Palette::of(&io::stdout());
-    let mut show = Show { args, context, palette, interfaces: InterfaceMeter::default(), bus: None };
+    let mut show =
+        Show { args, context, palette, interfaces: InterfaceMeter::default(), bus: None };
     let Some(pause) = args.watch else { return show.once() };
     let stop = Shutdown::on_signals()?;
     let mut next = Instant::now();
@@ -84,8 +85,11 @@ impl Show<'_> {
         match &self.args.subject {
             Some(BusArgument::Path(path)) => {
                 let view = BusView::read(path)?.with_palette(self.palette);
-                let rates =
-                    if self.args.watch.is_some() { Some(self.bus_meter(path)?.sample()) } else { None };
+                let rates = if self.args.watch.is_some() {
+                    Some(self.bus_meter(path)?.sample())
+                } else {
+                    None
+                };
                 print(json, &WithRates { view, rates })?;
             }
             Some(BusArgument::Interface(name)) => {
@@ -163,7 +167,7 @@ fn print<T: Serialize + fmt::Display>(json: bool, view: &T) -> io::Result<()> {
 const LONGEST: Duration = Duration::from_secs(1_000_000);
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
-    quantity::seconds(text)
-        .filter(|pause| !pause.is_zero() && *pause <= LONGEST)
-        .ok_or_else(|| "it takes a number of seconds above 0 and up to 1000000, such as 1 or 0.5".to_owned())
+    quantity::seconds(text).filter(|pause| !pause.is_zero() && *pause <= LONGEST).ok_or_else(|| {
+        "it takes a number of seconds above 0 and up to 1000000, such as 1 or 0.5".to_owned()
+    })
 }

@@ -15,9 +15,9 @@ use crate::registry::{InterfaceName, Registry, RegistryError, Socket};
 
 /// Add, remove and list the sockets of memif interfaces
 ///
-/// A memif interface is named by its socket and its id on it: memif1/0 is interface 0 on socket 1. Socket 0
-/// is always /run/vpp/memif.sock. A socket in use cannot be changed or removed, and all interfaces on a
-/// socket have the same role.
+/// A memif interface is named by its socket and its id on it: memif1/0 is interface 0 on socket 1.
+/// Socket 0 is always /run/vpp/memif.sock. A socket in use cannot be changed or removed, and all
+/// interfaces on a socket have the same role.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         busctl socket add 1 ./memif.sock\n  \
@@ -34,7 +34,9 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Action {
     /// Give a socket a number
-    #[command(after_help = "Examples:\n  busctl socket add 1 ./memif.sock\n  busctl socket add 2 @lan")]
+    #[command(
+        after_help = "Examples:\n  busctl socket add 1 ./memif.sock\n  busctl socket add 2 @lan"
+    )]
     Add {
         /// Its number, above 0
         #[arg(value_parser = parse_id)]
@@ -106,8 +108,10 @@ impl SocketView {
 
 fn list(registry: &Registry, json: bool) -> anyhow::Result<()> {
     let (sockets, damaged) = registry.sockets()?;
-    let sockets: Vec<_> =
-        sockets.into_iter().map(|socket| SocketView::new(registry, socket)).collect::<Result<_, _>>()?;
+    let sockets: Vec<_> = sockets
+        .into_iter()
+        .map(|socket| SocketView::new(registry, socket))
+        .collect::<Result<_, _>>()?;
     damaged.iter().for_each(output::warn);
     if json {
         let damaged = damaged.iter().map(ToString::to_string).collect();
@@ -117,7 +121,8 @@ fn list(registry: &Registry, json: bool) -> anyhow::Result<()> {
     writeln!(out, "{:>10}  {:6}  {:30}  interfaces", "id", "role", "path")?;
     for SocketView { id, path, role, interfaces } in sockets {
         let users: Vec<_> = interfaces.iter().map(ToString::to_string).collect();
-        let line = format!("{id:>10}  {:6}  {path:30}  {}", role.unwrap_or_default(), users.join(" "));
+        let line =
+            format!("{id:>10}  {:6}  {path:30}  {}", role.unwrap_or_default(), users.join(" "));
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())

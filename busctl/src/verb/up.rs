@@ -5,7 +5,8 @@ use crate::registry::{InterfaceName, apply};
 
 /// Set interfaces up
 ///
-/// The state is recorded. When a process runs the interface, busctl waits up to 1 s for it to follow.
+/// The state is recorded. When a process runs the interface, busctl waits up to 1 s for it to
+/// follow.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  busctl up shmif0\n  busctl up shmif0 shmif1")]
 pub(crate) struct Args {

@@ -35,13 +35,16 @@ fn a_terminal_shows_colours_and_the_same_words() {
 #[test]
 fn programs_get_no_colours() {
     let lab = Lab::new().with_interface_up();
-    for words in ["show shmif0 --json", "show --json", "show ./lan.bus --json", "dump ./lan.bus --json"] {
+    for words in
+        ["show shmif0 --json", "show --json", "show ./lan.bus --json", "dump ./lan.bus --json"]
+    {
         let shown = at_a_terminal(&lab, words, &[]);
         assert!(!shown.contains('\u{1b}'), "{words}: {shown:?}");
     }
     for words in WORDS {
         let mut command = lab.busctl(words);
-        let output = command.env("TERM", "xterm").env("CLICOLOR_FORCE", "1").assert().get_output().clone();
+        let output =
+            command.env("TERM", "xterm").env("CLICOLOR_FORCE", "1").assert().get_output().clone();
         assert!(![output.stdout, output.stderr].concat().contains(&0x1b), "{words}");
     }
 }

@@ -17,7 +17,8 @@ fn bash_completes_verbs_and_flags() {
             ". ./busctl.bash; COMP_WORDS=({words}); COMP_CWORD={index}; _busctl busctl \
              \"${{COMP_WORDS[{index}]}}\" \"${{COMP_WORDS[{index}-1]}}\"; echo \"${{COMPREPLY[@]}}\""
         );
-        let output = Command::new("bash").args(["-c", &script]).current_dir(lab.path("")).output().unwrap();
+        let output =
+            Command::new("bash").args(["-c", &script]).current_dir(lab.path("")).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stderr), "");
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     };
@@ -62,7 +63,11 @@ fn every_verb_has_a_manual_page() {
 fn logs_are_asked_for_before_the_verb_or_behind_it() {
     let lab = Lab::new();
     for words in ["-v show", "show -v", "show --verbose"] {
-        lab.busctl(words).assert().success().stdout("").stderr(contains("INFO busctl: busctl version="));
+        lab.busctl(words)
+            .assert()
+            .success()
+            .stdout("")
+            .stderr(contains("INFO busctl: busctl version="));
     }
     lab.busctl("show").assert().success().stderr("");
     let filtered = |filter: &str, words: &str| lab.busctl(words).env("BUSCTL_LOG", filter).assert();
@@ -79,7 +84,10 @@ fn colours_are_for_terminals() {
     let lab = Lab::new();
     for words in ["--help", "dump --help", "show --jsn", "show shmif9"] {
         let output = lab.busctl(words).output().unwrap();
-        assert!(!output.stdout.contains(&0x1b) && !output.stderr.contains(&0x1b), "{words}: {output:?}");
+        assert!(
+            !output.stdout.contains(&0x1b) && !output.stderr.contains(&0x1b),
+            "{words}: {output:?}"
+        );
     }
     let on_a_terminal = |no_color: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_busctl"));
@@ -95,12 +103,15 @@ fn colours_are_for_terminals() {
 fn the_version_names_the_commit() {
     let lab = Lab::new();
     let git = |args: &[&str]| {
-        let output = Command::new("git").args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;
+        let output =
+            Command::new("git").args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;
         output.status.success().then(|| String::from_utf8(output.stdout).unwrap().trim().to_owned())
     };
     let number = env!("CARGO_PKG_VERSION");
     let expected = match git(&["ls-files", "--error-unmatch", "build.rs"]) {
-        Some(_) => format!("busctl {number} ({})\n", git(&["log", "-1", "--format=%h %cs"]).unwrap()),
+        Some(_) => {
+            format!("busctl {number} ({})\n", git(&["log", "-1", "--format=%h %cs"]).unwrap())
+        }
         None => format!("busctl {number}\n"),
     };
     assert_eq!(lab.prints("--version"), expected);

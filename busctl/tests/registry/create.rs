@@ -30,7 +30,9 @@ fn an_interface_is_made_with_an_address_of_its_own_and_everything_off() {
 #[test]
 fn settings_are_taken_at_creation() {
     let lab = Lab::new();
-    lab.prints("create shmif5 mac=02:00:00:00:00:05 capenable=tso4,tcp4csum-tx promisc=on media=none");
+    lab.prints(
+        "create shmif5 mac=02:00:00:00:00:05 capenable=tso4,tcp4csum-tx promisc=on media=none",
+    );
     let interface = lab.json("show shmif5 --json");
     assert_eq!(interface["mac"], "02:00:00:00:00:05");
     assert_eq!(interface["capenable"], 0x880);
@@ -50,7 +52,11 @@ fn the_environment_gives_the_first_offload_flags() {
     assert_eq!(lab.json("show shmif0 --json")["capenable"], 0x7_ff80);
     create("0x880", "create shmif1 capenable=0").assert().success();
     assert_eq!(lab.json("show shmif1 --json")["capenable"], 0);
-    refused(&mut create("many", "create"), 2, "$RUMP_SHMIF_CAPENABLE: 'many' is not an offload flag");
+    refused(
+        &mut create("many", "create"),
+        2,
+        "$RUMP_SHMIF_CAPENABLE: 'many' is not an offload flag",
+    );
 }
 
 #[test]
@@ -89,6 +95,9 @@ fn names_and_buses_are_there_for_programs_too() {
     lab.prints("linkstr shmif0 ./lan.bus");
     let plugged = lab.json("linkstr shmif0 --json");
     let bus = lab.path("lan.bus");
-    assert_eq!((&plugged["name"], &plugged["linkstr"]), (&"shmif0".into(), &bus.to_str().unwrap().into()));
+    assert_eq!(
+        (&plugged["name"], &plugged["linkstr"]),
+        (&"shmif0".into(), &bus.to_str().unwrap().into())
+    );
     lab.refuses("linkstr shmif0 --unset --json", "cannot be used with");
 }

@@ -85,16 +85,16 @@ fn what_is_not_a_bus_is_refused_and_left_alone() {
     lab.refuses("linkstr shmif0", "has no bus");
 }
 
-/// Runs as a user without root rights, so that permissions count: the same user or, when that is root, an
-/// unprivileged one.
+/// Runs as a user without root rights, so that permissions count: the same user or, when that is
+/// root, an unprivileged one.
 #[test]
 fn a_bus_one_may_not_open_is_refused() {
     use std::os::unix::process::CommandExt as _;
 
     let lab = Lab::new();
     let program = lab.path("busctl");
-    // Copied to where any user may run it; by a process of its own, since a file that a child of another
-    // test's still has open for writing cannot be run.
+    // Copied to where any user may run it; by a process of its own, since a file that a child of
+    // another test's still has open for writing cannot be run.
     StdCommand::new("cp").arg(env!("CARGO_BIN_EXE_busctl")).arg(&program).status().unwrap();
     fs::set_permissions(lab.folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
     fs::write(lab.path("forbidden"), "").unwrap();

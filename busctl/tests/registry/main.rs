@@ -1,5 +1,5 @@
-//! The verbs that keep interfaces, as a user meets them: what they print, what they refuse, and that nothing
-//! is lost when many run at once.
+//! The verbs that keep interfaces, as a user meets them: what they print, what they refuse, and
+//! that nothing is lost when many run at once.
 
 mod colours;
 mod conveniences;
@@ -60,9 +60,13 @@ impl Lab {
     /// The verbs that the help lists.
     fn verbs(&self) -> Vec<String> {
         let help = self.prints("--help");
+        let verbs = help
+            .lines()
+            .skip_while(|line| *line != "Commands:")
+            .skip(1)
+            .take_while(|line| !line.is_empty());
         let verbs =
-            help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-        let verbs = verbs.filter_map(|line| line.split_whitespace().next()).filter(|verb| *verb != "help");
+            verbs.filter_map(|line| line.split_whitespace().next()).filter(|verb| *verb != "help");
         verbs.map(str::to_owned).collect()
     }
 

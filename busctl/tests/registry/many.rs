@@ -35,7 +35,8 @@ fn ten_that_change_one_interface_lose_nothing() {
         line.parse::<usize>().unwrap()
     };
     let before = revision();
-    // Each process sets a key of its own, so that every change is a real one and none may undo another.
+    // Each process sets a key of its own, so that every change is a real one and none may undo
+    // another.
     thread::scope(|scope| {
         for writer in 0..PROCESSES {
             let lab = &lab;
@@ -51,9 +52,9 @@ fn ten_that_change_one_interface_lose_nothing() {
     assert_eq!(lab.json("show --json")["damaged"].as_array().unwrap().len(), 0);
 }
 
-/// A thousand operations on interfaces of all kinds and on sockets, each in a process of its own: some of
-/// each writer's own, some on what all of them share. Everything that was said to be done is there in the
-/// end, and nothing else.
+/// A thousand operations on interfaces of all kinds and on sockets, each in a process of its own:
+/// some of each writer's own, some on what all of them share. Everything that was said to be done
+/// is there in the end, and nothing else.
 #[test]
 fn ten_that_do_a_hundred_things_each_tear_nothing() {
     const ROUNDS: usize = 14;
@@ -70,7 +71,10 @@ fn ten_that_do_a_hundred_things_each_tear_nothing() {
                 // 7 operations a round, and 2 at the end.
                 for round in 0..ROUNDS {
                     lab.prints(&format!("socket add {socket} ./{writer}.sock"));
-                    assert_eq!(lab.prints(&format!("create {memif} rsize=9")), format!("{memif}\n"));
+                    assert_eq!(
+                        lab.prints(&format!("create {memif} rsize=9")),
+                        format!("{memif}\n")
+                    );
                     lab.prints(&format!("linkstr {memif} {bus}"));
                     lab.prints(&format!("set {memif} rsize=11 name=round-{round}"));
                     lab.prints(&format!("set shmif1000 mac=02:00:00:00:{writer:02x}:{round:02x}"));
@@ -96,7 +100,11 @@ fn ten_that_do_a_hundred_things_each_tear_nothing() {
     for writer in 0..PROCESSES {
         let name = format!("memif{}/{writer}", writer + 1);
         let memif = interfaces.iter().find(|interface| interface["name"] == name.as_str()).unwrap();
-        assert_eq!((&memif["role"], &memif["linkstr"]), (&"client".into(), &Value::Null), "{memif}");
+        assert_eq!(
+            (&memif["role"], &memif["linkstr"]),
+            (&"client".into(), &Value::Null),
+            "{memif}"
+        );
     }
     let revision = std::fs::read_to_string(lab.path("state/interfaces/shmif1000.toml")).unwrap();
     let changes = PROCESSES * ROUNDS + 1;

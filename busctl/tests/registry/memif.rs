@@ -9,7 +9,10 @@ fn a_memif_interface_is_made_on_its_socket() {
     let lab = Lab::new();
     assert_eq!(lab.prints("create memif0/3"), "memif0/3\n");
     lab.prints("socket add 1 ./m.sock");
-    assert_eq!(lab.prints("create memif1/3 role=client rsize=11 bsize=4096 rx-mode=interrupt"), "memif1/3\n");
+    assert_eq!(
+        lab.prints("create memif1/3 role=client rsize=11 bsize=4096 rx-mode=interrupt"),
+        "memif1/3\n"
+    );
     let shown = lab.json("show memif1/3 --json");
     for (key, value) in [
         ("name", "memif1/3".into()),
@@ -105,13 +108,20 @@ fn settings_change_only_while_it_is_down() {
     lab.refuses("up memif0/0", "memif0/0 has no bus; 'busctl linkstr memif0/0 BUSPATH'");
     lab.prints("linkstr memif0/0 ./lan.bus");
     lab.prints("up memif0/0");
-    lab.refuses("set memif0/0 rsize=8", "memif0/0 is up: take it down before changing its settings");
+    lab.refuses(
+        "set memif0/0 rsize=8",
+        "memif0/0 is up: take it down before changing its settings",
+    );
     lab.refuses("linkstr memif0/0 --unset", "memif0/0 is up: take it down before changing its bus");
     lab.prints("down memif0/0");
     lab.refuses("set memif0/0 rsize=8 bsize=3", "bsize=3: it is a number from 64 to 65535");
     assert_eq!(lab.json("show memif0/0 --json")["ring_size"], 512, "all or none");
     lab.prints("set memif0/0 rsize=");
-    assert_eq!(lab.json("show memif0/0 --json")["ring_size"], 1024, "nothing brings the default back");
+    assert_eq!(
+        lab.json("show memif0/0 --json")["ring_size"],
+        1024,
+        "nothing brings the default back"
+    );
     lab.refuses("set memif0/0 rsiez=", "did you mean 'rsize'?");
 }
 
@@ -129,11 +139,17 @@ fn a_secret_is_kept_and_never_shown() {
     assert!(lab.prints("show memif0/0").contains("with a secret"));
 
     // Nor where its record is damaged.
-    fs::write(&record, fs::read_to_string(&record).unwrap().replace("[memif]", "[memif]\nbsize = \"1\""))
-        .unwrap();
+    fs::write(
+        &record,
+        fs::read_to_string(&record).unwrap().replace("[memif]", "[memif]\nbsize = \"1\""),
+    )
+    .unwrap();
     let shown = lab.busctl("show").output().unwrap();
     let complaint = String::from_utf8(shown.stderr).unwrap();
-    assert!(complaint.contains("memif0-0.toml is damaged") && !complaint.contains("hunter2"), "{complaint}");
+    assert!(
+        complaint.contains("memif0-0.toml is damaged") && !complaint.contains("hunter2"),
+        "{complaint}"
+    );
 }
 
 #[test]

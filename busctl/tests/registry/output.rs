@@ -95,7 +95,10 @@ fn an_unknown_verb_or_flag_gets_a_suggestion() {
 fn a_mistake_points_to_the_help_of_its_verb() {
     let lab = Lab::new();
     lab.refuses("up eth0", "see 'busctl up --help'");
-    lab.refuses("socket del x", "a socket's number is from 0 to 4294967295; see 'busctl socket del --help'");
+    lab.refuses(
+        "socket del x",
+        "a socket's number is from 0 to 4294967295; see 'busctl socket del --help'",
+    );
     lab.refuses("up shmif", "'shmif' is no interface's name: names are");
 }
 
@@ -103,5 +106,8 @@ fn a_mistake_points_to_the_help_of_its_verb() {
 fn who_misses_a_bus_is_told_how_to_make_one() {
     let lab = Lab::new();
     lab.refuses("show ./lan.bus", "no such file or directory; 'busctl linkstr', 'busctl host' and");
-    lab.refuses("show ./nowhere/lan.bus", "no such file or directory; there is no folder ./nowhere");
+    lab.refuses(
+        "show ./nowhere/lan.bus",
+        "no such file or directory; there is no folder ./nowhere",
+    );
 }

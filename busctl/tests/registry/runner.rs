@@ -1,6 +1,6 @@
-//! A process that runs an interface, played by the test: it holds the lock that says so, and writes the
-//! reports that `show` and `up` read. Only the files of the state folder are used, so these tests hold for
-//! runners of any version.
+//! A process that runs an interface, played by the test: it holds the lock that says so, and writes
+//! the reports that `show` and `up` read. Only the files of the state folder are used, so these
+//! tests hold for runners of any version.
 
 use std::fs::{self, File};
 use std::io::Write as _;

@@ -29,9 +29,15 @@ fn all_are_set_or_none() {
     let lab = Lab::new();
     lab.prints("create shmif0 mac=02:00:00:00:00:01");
     let before = lab.json("show shmif0 --json");
-    lab.refuses("set shmif0 promisc=on mac=02:00:00:00:00:01 promisc=off", "'promisc' is given twice");
+    lab.refuses(
+        "set shmif0 promisc=on mac=02:00:00:00:00:01 promisc=off",
+        "'promisc' is given twice",
+    );
     lab.refuses("set shmif0 promisc=on mac=03:00:00:00:00:01", "not the address of one station");
-    lab.refuses("set shmif0 promisc=on media=fibre", "media cannot be 'fibre': it takes auto or none");
+    lab.refuses(
+        "set shmif0 promisc=on media=fibre",
+        "media cannot be 'fibre': it takes auto or none",
+    );
     lab.refuses("set shmif0 promisc=on mtu=9000", "no setting 'mtu'");
     lab.refuses("set shmif0 capenable=tso5", "did you mean 'tso");
     lab.refuses("set shmif0 promisc", "key=value");

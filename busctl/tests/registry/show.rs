@@ -75,7 +75,10 @@ fn a_bus_is_shown_with_its_frames_and_stations() {
         station.send(&[0xff; 60]).unwrap();
     }
     let bus = lab.json("show ./lan.bus --json");
-    assert_eq!((&bus["version"], &bus["generation"], &bus["frames"]), (&3.into(), &0.into(), &200.into()));
+    assert_eq!(
+        (&bus["version"], &bus["generation"], &bus["frames"]),
+        (&3.into(), &0.into(), &200.into())
+    );
     assert_eq!((&bus["stations"], &bus["locked"]), (&1.into(), &false.into()));
     drop(station);
     assert_eq!(lab.json("show ./lan.bus --json")["stations"], 0);
@@ -99,7 +102,11 @@ fn a_damaged_record_is_named_and_the_others_are_shown() {
     let record = lab.path("state/interfaces/shmif0.toml");
     fs::write(&record, "name = \"shmif0\"\nup = yes\n").unwrap();
     let name = record.to_str().unwrap().to_owned();
-    lab.busctl("show").assert().success().stdout(contains("shmif1: ")).stderr(contains(name.clone()));
+    lab.busctl("show")
+        .assert()
+        .success()
+        .stdout(contains("shmif1: "))
+        .stderr(contains(name.clone()));
     lab.refuses("show shmif0", &name);
     lab.refuses("up shmif0", "is damaged: line 2");
     lab.prints("destroy shmif0");
@@ -122,7 +129,11 @@ fn what_is_not_there_is_said() {
 /// `show` with these arguments, going on and on.
 fn watch(lab: &Lab, words: &str) -> (Child, Lines<BufReader<ChildStdout>>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_busctl"));
-    command.current_dir(lab.path("")).arg("--state").arg(lab.path("state")).args(words.split_whitespace());
+    command
+        .current_dir(lab.path(""))
+        .arg("--state")
+        .arg(lab.path("state"))
+        .args(words.split_whitespace());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     (child, lines)
@@ -147,8 +158,8 @@ fn watching_an_interface_tells_its_rates() {
     let lab = Lab::new().with_interface_up();
     let runner = Runner::claim(&lab.path("state"), "shmif0");
     let (mut child, lines) = watch(&lab, "show --json -w 0.05");
-    let mut objects =
-        lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()["interfaces"][0].take());
+    let mut objects = lines
+        .map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()["interfaces"][0].take());
     let first = objects.next().unwrap();
     assert_eq!((&first["rx_pps"], &first["tx_bps"]), (&Value::Null, &Value::Null));
     let second = objects.next().unwrap();

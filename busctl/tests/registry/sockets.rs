@@ -44,7 +44,10 @@ fn a_socket_in_use_is_neither_changed_nor_removed() {
     let lab = Lab::new();
     lab.prints("socket add 1 ./m.sock");
     lab.prints("socket add 1 ./m.sock");
-    lab.refuses("socket add 1 ./n.sock", "an address is never changed; 'busctl socket del 1' first");
+    lab.refuses(
+        "socket add 1 ./n.sock",
+        "an address is never changed; 'busctl socket del 1' first",
+    );
     lab.refuses("socket add 2 ./m.sock", "m.sock is socket 1 already");
     lab.prints("create memif1/0");
     lab.refuses("socket del 1", "socket 1 is used by memif1/0: first 'busctl destroy memif1/0'");
@@ -72,7 +75,11 @@ fn a_damaged_record_is_named_and_the_others_are_listed() {
     let record = lab.path("state/sockets/1.toml");
     fs::write(&record, "id = 1\npath = 7\n").unwrap();
     let name = record.to_str().unwrap().to_owned();
-    lab.busctl("socket list").assert().success().stdout(contains("n.sock")).stderr(contains(name.clone()));
+    lab.busctl("socket list")
+        .assert()
+        .success()
+        .stdout(contains("n.sock"))
+        .stderr(contains(name.clone()));
     assert!(lab.busctl("socket list --json").output().unwrap().status.success());
     lab.refuses("create memif1/0", &name);
     lab.prints("socket del 1");

@@ -51,7 +51,11 @@ fn the_process_that_runs_the_interface_follows() {
         refused(&mut lab.busctl("set shmif0 promisc=on"), 1, "shmif0 is changed, but process");
         // It is no better when it is asked for again.
         refused(&mut lab.busctl("up shmif0"), 1, "in trouble: no promiscuity here");
-        refused(&mut lab.busctl("set shmif0 promisc=on"), 1, "shmif0 is set so already, but process");
+        refused(
+            &mut lab.busctl("set shmif0 promisc=on"),
+            1,
+            "shmif0 is set so already, but process",
+        );
         stop.store(true, Ordering::Relaxed);
     });
 }

@@ -11,7 +11,8 @@ pub(crate) fn run(command: &mut Command) -> (ExitStatus, String) {
     let size = Winsize { ws_row: 25, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
     let terminal = openpty(&size, None).unwrap();
     let end = || terminal.slave.try_clone().unwrap();
-    let mut child = command.env("TERM", "xterm").stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+    let mut child =
+        command.env("TERM", "xterm").stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
     // The command keeps its ends as long as it lives, and then reading would not end.
     for stream in [Command::stdin, Command::stdout, Command::stderr] {
         stream(command, std::process::Stdio::null());

@@ -38,8 +38,9 @@ fn part(demo: &mut Running, word: &str) -> Pid {
         // It may be just over.
         let children = std::fs::read_to_string(children).unwrap_or_default();
         let found = children.split_whitespace().find(|pid| {
-            std::fs::read(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|words| words.split(|byte| *byte == 0).any(|other| other == word.as_bytes()))
+            std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| {
+                words.split(|byte| *byte == 0).any(|other| other == word.as_bytes())
+            })
         });
         if let Some(pid) = found {
             return Pid::from_raw(pid.parse().unwrap());
@@ -49,14 +50,17 @@ fn part(demo: &mut Running, word: &str) -> Pid {
 
 /// What is in the folder beside captures.
 fn left(folder: &Path) -> Vec<String> {
-    let is_capture = |name: &String| Path::new(name).extension().is_some_and(|extension| extension == "pcap");
+    let is_capture =
+        |name: &String| Path::new(name).extension().is_some_and(|extension| extension == "pcap");
     names(folder).into_iter().filter(|name| !is_capture(name)).collect()
 }
 
 /// The error names the node that failed, and not the process that waited for it in vain.
 #[test]
 fn a_part_that_dies_is_named_and_takes_the_others_with_it() {
-    for step in ["starting a node", "starting memif host A", "starting memif host B", "memif host A pings"] {
+    for step in
+        ["starting a node", "starting memif host A", "starting memif host B", "memif host A pings"]
+    {
         let lab = Lab::new();
         let mut demo = lab.start("demo");
         let mut stderr = BufReader::new(demo.child.stderr.take().unwrap());
@@ -88,5 +92,9 @@ fn it_says_when_it_has_no_place_for_its_files() {
     let lab = Lab::new();
     let mut demo = lab.command("demo");
     demo.env("TMPDIR", lab.path("nowhere"));
-    assert_cmd::Command::from(demo).assert().code(2).stdout("").stderr(predicates::str::contains("nowhere"));
+    assert_cmd::Command::from(demo)
+        .assert()
+        .code(2)
+        .stdout("")
+        .stderr(predicates::str::contains("nowhere"));
 }

@@ -153,7 +153,8 @@ fn files_that_cannot_be_written_are_named() {
     lab.fails("dump lan.bus", 2, "say ./lan.bus");
 }
 
-/// Magic, version, generation, first, last, lock, spare, and packets of an old bus, in either byte order.
+/// Magic, version, generation, first, last, lock, spare, and packets of an old bus, in either byte
+/// order.
 #[test]
 fn buses_that_cannot_be_joined_can_be_dumped() {
     let orders: [fn(u32) -> u32; 2] = [|word| word, u32::swap_bytes];
@@ -219,7 +220,9 @@ fn a_pcapng_has_an_interface_for_each_bus() {
             }
             Block::InterfaceStatistics(statistics) => {
                 received.extend(statistics.options.iter().filter_map(|option| match option {
-                    InterfaceStatisticsOption::IsbIfRecv(frames) => Some((statistics.interface_id, *frames)),
+                    InterfaceStatisticsOption::IsbIfRecv(frames) => {
+                        Some((statistics.interface_id, *frames))
+                    }
                     _ => None,
                 }));
             }
@@ -266,8 +269,8 @@ fn a_ring_of_files_has_the_latest_frames() {
         assert!(dump.line().starts_with(&format!("packet {number}, ")));
     }
     assert_eq!(dump.interrupt(), Some(0));
-    // 24 bytes of header, and each frame with 16: the fourth passes 1,024, and so the fifth opens the next
-    // file.
+    // 24 bytes of header, and each frame with 16: the fourth passes 1,024, and so the fifth opens
+    // the next file.
     let files = ["ring.pcap0", "ring.pcap1", "ring.pcap2"].map(|name| lab.read_pcap(name));
     assert!(files == [frames[12..16].to_vec(), frames[16..20].to_vec(), frames[20..].to_vec()]);
     assert!(!lab.path("ring.pcap").exists() && !lab.path("ring.pcap3").exists());
@@ -281,8 +284,11 @@ fn a_ring_of_files_has_the_latest_frames() {
         blocks.iter().filter(|block| matches!(block, Block::EnhancedPacket(_))).count()
     };
     let mut names = vec!["all.pcapng".to_owned()];
-    names
-        .extend((1..).map(|number| format!("all.pcapng{number}")).take_while(|name| lab.path(name).exists()));
+    names.extend(
+        (1..)
+            .map(|number| format!("all.pcapng{number}"))
+            .take_while(|name| lab.path(name).exists()),
+    );
     assert_eq!(names.iter().map(|name| packets(name)).sum::<usize>(), 46);
     assert!(names.len() > 10, "{names:?}");
 }
@@ -310,7 +316,10 @@ fn what_is_missed_is_said_and_noted_in_the_capture() {
     dump.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
     assert_eq!(dump.child.wait().unwrap().code(), Some(0));
     let warning = "busctl: warning: the bus was faster than this dump: overtaken 1 times, ";
-    assert!(stderr.starts_with(warning) && stderr.ends_with(" bytes of the ring missed\n"), "{stderr}");
+    assert!(
+        stderr.starts_with(warning) && stderr.ends_with(" bytes of the ring missed\n"),
+        "{stderr}"
+    );
     let blocks = read_pcapng(&lab, "holes.pcapng");
     // Everything that was still there when it was asked to stop.
     let latest = blocks.iter().rev().find_map(|block| match block {
@@ -363,7 +372,11 @@ fn wrong_use_is_refused_and_nothing_is_written() {
     drop(Bus::open_or_create(lab.path("two.bus"), 0o600).unwrap());
     let before = fs::read_dir(lab.path("")).unwrap().count();
     lab.fails("dump ./lan.bus ./two.bus -w both.pcap", 2, "a pcap cannot hold several buses");
-    lab.fails("dump ./lan.bus ./two.bus -w both.pcapng --format pcap", 2, "a pcap cannot hold several buses");
+    lab.fails(
+        "dump ./lan.bus ./two.bus -w both.pcapng --format pcap",
+        2,
+        "a pcap cannot hold several buses",
+    );
     lab.fails("dump ./lan.bus -w - -C 1", 2, "stdout is one file");
     lab.fails("dump ./lan.bus -C 1", 2, "--write");
     lab.fails("dump ./lan.bus -w a -W 2", 2, "--turn-size");

@@ -64,8 +64,10 @@ fn what_is_sent_is_counted_at_both_ends() {
         ("fd00::2/64", "[fd00::1]:5001", 5 << 10, "5k"),
         ("10.0.0.2/24", "10.0.0.1:5001", 0, "0"),
     ] {
-        let source = lab.prints(&format!("host ./lan.bus {from} --tcp-source {to} {written} --json"));
-        let sent: serde_json::Value = serde_json::from_str(source.strip_prefix("ready\n").unwrap()).unwrap();
+        let source =
+            lab.prints(&format!("host ./lan.bus {from} --tcp-source {to} {written} --json"));
+        let sent: serde_json::Value =
+            serde_json::from_str(source.strip_prefix("ready\n").unwrap()).unwrap();
         let received: serde_json::Value = serde_json::from_str(&sink.line()).unwrap();
         for end in [&sent, &received] {
             assert_eq!((&end["bytes"], &end["complete"]), (&bytes.into(), &true.into()), "{end}");
@@ -83,11 +85,16 @@ fn a_sink_takes_many_at_a_time_and_tells_of_each() {
     let lab = Lab::new();
     let mut sink = lab.ready("host ./lan.bus 10.0.0.1/24 --tcp-sink 5001");
     let sources: Vec<_> = (2..8)
-        .map(|last| lab.start(&format!("host ./lan.bus 10.0.0.{last}/24 --tcp-source 10.0.0.1:5001 1M")))
+        .map(|last| {
+            lab.start(&format!("host ./lan.bus 10.0.0.{last}/24 --tcp-source 10.0.0.1:5001 1M"))
+        })
         .collect();
     for _ in &sources {
         let line = sink.line();
-        assert!(line.contains(" -> 10.0.0.1:5001: 1048576 bytes in ") && line.ends_with("bit/s"), "{line}");
+        assert!(
+            line.contains(" -> 10.0.0.1:5001: 1048576 bytes in ") && line.ends_with("bit/s"),
+            "{line}"
+        );
     }
     for mut source in sources {
         assert_eq!(source.line(), "ready");
@@ -100,7 +107,8 @@ fn a_sink_takes_many_at_a_time_and_tells_of_each() {
 fn a_source_says_how_far_it_came_and_fails() {
     let lab = Lab::new();
     let _echo = lab.ready("host ./lan.bus 10.0.0.1/24");
-    let refused = lab.busctl("host ./lan.bus 10.0.0.2/24 --tcp-source 10.0.0.1:5001 1M").assert().code(1);
+    let refused =
+        lab.busctl("host ./lan.bus 10.0.0.2/24 --tcp-source 10.0.0.1:5001 1M").assert().code(1);
     refused.stderr("busctl: 10.0.0.1:5001 has refused the connection\n");
     // An echo whose answers are not read stops receiving.
     let mut source = lab.ready("host ./lan.bus 10.0.0.2/24 --tcp-source 10.0.0.1:7 1G");

@@ -1,5 +1,5 @@
-//! The verbs that put frames on a bus and take them off, as a user meets them: dump, replay, host, ping,
-//! demo.
+//! The verbs that put frames on a bus and take them off, as a user meets them: dump, replay, host,
+//! ping, demo.
 
 mod demo;
 mod dump;
@@ -37,8 +37,8 @@ impl Lab {
         self.folder.path().join(name)
     }
 
-    /// The program, with a clean environment and in the folder; `words` are its arguments with blanks
-    /// between.
+    /// The program, with a clean environment and in the folder; `words` are its arguments with
+    /// blanks between.
     fn command(&self, words: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_busctl"));
         command.env_clear().env("TMPDIR", self.folder.path()).current_dir(self.folder.path());

@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 use shmbus::{Burst, Bus, Station, StationOptions};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, Icmpv4Packet,
-    Icmpv4Repr, IpProtocol, Ipv4Packet, Ipv4Repr,
+    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
+    Icmpv4Packet, Icmpv4Repr, IpProtocol, Ipv4Packet, Ipv4Repr,
 };
 
 use crate::Lab;
@@ -52,7 +52,8 @@ impl Asker {
 
     fn ping(&self, target: Ipv4Addr, mac: EthernetAddress) -> Vec<u8> {
         let checksums = ChecksumCapabilities::default();
-        let echo = Icmpv4Repr::EchoRequest { ident: 7, seq_no: target.octets()[3].into(), data: b"hello" };
+        let echo =
+            Icmpv4Repr::EchoRequest { ident: 7, seq_no: target.octets()[3].into(), data: b"hello" };
         let ip = Ipv4Repr {
             src_addr: ME,
             dst_addr: target,
@@ -67,7 +68,10 @@ impl Asker {
     }
 
     /// Collects what `read` makes of frames, by address, until all hosts are there.
-    fn collect<T>(&mut self, mut read: impl FnMut(&[u8]) -> Option<(Ipv4Addr, T)>) -> BTreeMap<Ipv4Addr, T> {
+    fn collect<T>(
+        &mut self,
+        mut read: impl FnMut(&[u8]) -> Option<(Ipv4Addr, T)>,
+    ) -> BTreeMap<Ipv4Addr, T> {
         let mut found = BTreeMap::new();
         while found.len() < HOSTS.into() {
             self.station.wait(None).unwrap();
@@ -107,7 +111,8 @@ fn echo_reply(frame: &[u8]) -> Option<(Ipv4Addr, u16)> {
 fn a_process_can_be_250_hosts_and_each_answers() {
     let lab = Lab::new();
     let hosts = lab.ready("host ./lan.bus 10.0.0.1/24 fd00::1/64 --count 250");
-    // No other station is there, and no process needs more than one of the few inotify instances of a user.
+    // No other station is there, and no process needs more than one of the few inotify instances of
+    // a user.
     let descriptors = format!("/proc/{}/fd", hosts.child.id());
     let instances = std::fs::read_dir(descriptors)
         .unwrap()
@@ -119,7 +124,8 @@ fn a_process_can_be_250_hosts_and_each_answers() {
     assert!(instances <= 1, "{instances}");
     assert_eq!(lab.json("show ./lan.bus --json")["stations"], 250);
 
-    let station = Station::join(Bus::open(lab.path("lan.bus")).unwrap(), StationOptions::new()).unwrap();
+    let station =
+        Station::join(Bus::open(lab.path("lan.bus")).unwrap(), StationOptions::new()).unwrap();
     let mut asker = Asker { station, burst: Burst::new(256) };
     let addresses = (1..=HOSTS).map(|last| Ipv4Addr::new(10, 0, 0, last));
     let questions: Vec<_> = addresses.clone().map(|address| asker.who_has(address)).collect();
@@ -147,7 +153,11 @@ fn hosts_that_cannot_be_many_are_refused() {
     let lab = Lab::new();
     lab.fails("host ./lan.bus 10.0.0.1/24 --count 251", 2, "251 is not in 1..=250");
     lab.fails("host ./lan.bus 10.0.0.250/24 --count 6", 2, "there are 5");
-    lab.fails("host ./lan.bus 10.0.0.1/24 10.0.0.3/24 --count 3", 2, "would have the address 10.0.0.3");
+    lab.fails(
+        "host ./lan.bus 10.0.0.1/24 10.0.0.3/24 --count 3",
+        2,
+        "would have the address 10.0.0.3",
+    );
     lab.fails("host shmif0 10.0.0.1/24 --count 2", 2, "an interface is one station");
     lab.fails(
         "host memif:role=server,socket=./m.sock 10.0.0.1/24 --count 2",

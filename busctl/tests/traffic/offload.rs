@@ -1,4 +1,5 @@
-//! Who sums: `capenable` decides between a host and its interface, and on the bus all is right either way.
+//! Who sums: `capenable` decides between a host and its interface, and on the bus all is right
+//! either way.
 
 use shmbus::{Bus, Station, StationOptions};
 
@@ -17,7 +18,8 @@ fn host(lab: &Lab, capenable: &str) -> Running {
 /// The sum of RFC 1071, in its own words: 0xffff when the checksum that is in it is right.
 fn sum(parts: &[&[u8]]) -> u16 {
     let bytes = parts.concat();
-    let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
+    let words =
+        bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
     let mut sum: u32 = words.sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
@@ -25,7 +27,8 @@ fn sum(parts: &[&[u8]]) -> u16 {
     u16::try_from(sum).unwrap()
 }
 
-/// Whether the frame is an IP packet with TCP, UDP or ICMP in it; each of its checksums must be right.
+/// Whether the frame is an IP packet with TCP, UDP or ICMP in it; each of its checksums must be
+/// right.
 fn checked(frame: &[u8]) -> bool {
     assert!(frame.len() <= 1514, "{} bytes", frame.len());
     let ip = &frame[14..];
@@ -84,7 +87,8 @@ fn what_is_wrong_is_dropped_and_counted_once_that_is_the_interfaces_part() {
     let show = || lab.json(&format!("{STATE} show shmif0 --json"));
     let mac = show()["mac"].as_str().unwrap().to_owned();
     let mac: Vec<u8> = mac.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
-    let mut station = Station::join(Bus::open(lab.path("lan.bus")).unwrap(), StationOptions::new()).unwrap();
+    let mut station =
+        Station::join(Bus::open(lab.path("lan.bus")).unwrap(), StationOptions::new()).unwrap();
     // A datagram to the echo service with a wrong checksum. No host answers it in either case.
     let mut frame = [&mac[..], &station.mac().into_array()].concat();
     frame.extend(b"\x08\0\x45\0\0\x21\0\0\x40\0\x40\x11\x26\xca\x0a\0\0\x02\x0a\0\0\x01");

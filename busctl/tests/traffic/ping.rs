@@ -10,10 +10,16 @@ fn replies_are_told_as_ping_tells_them() {
         let text = lab.prints(&format!("ping ./lan.bus {target} --from {from} -c 2 -i 0.01"));
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[0].starts_with(&format!("PING {target} from ")), "{text}");
-        assert!(lines[1].starts_with(&format!("{len} bytes from {target}: icmp_seq=1 time=")), "{text}");
+        assert!(
+            lines[1].starts_with(&format!("{len} bytes from {target}: icmp_seq=1 time=")),
+            "{text}"
+        );
         assert!(lines[2].contains("icmp_seq=2"), "{text}");
         assert_eq!(lines[4], format!("--- {target} ping statistics ---"), "{text}");
-        assert!(lines[5].starts_with("2 packets transmitted, 2 received, 0% packet loss, time "), "{text}");
+        assert!(
+            lines[5].starts_with("2 packets transmitted, 2 received, 0% packet loss, time "),
+            "{text}"
+        );
         assert!(lines[6].starts_with("rtt min/avg/max/mdev = "), "{text}");
     }
 }
@@ -22,9 +28,11 @@ fn replies_are_told_as_ping_tells_them() {
 fn the_longest_requests_that_fit_a_frame_are_answered() {
     let lab = Lab::new();
     let _host = lab.ready("host ./lan.bus 10.0.0.1/24 fd00::1/64");
-    for (target, from, size) in
-        [("10.0.0.1", "10.0.0.2/24", 1472), ("fd00::1", "fd00::2/64", 1452), ("10.0.0.1", "10.0.0.2/24", 0)]
-    {
+    for (target, from, size) in [
+        ("10.0.0.1", "10.0.0.2/24", 1472),
+        ("fd00::1", "fd00::2/64", 1452),
+        ("10.0.0.1", "10.0.0.2/24", 0),
+    ] {
         let ping = format!("ping ./lan.bus {target} --from {from} -c 1 -s {size}");
         assert!(lab.prints(&ping).contains(&format!("{} bytes from {target}", size + 8)));
     }
@@ -37,10 +45,18 @@ fn the_json_has_the_keys_that_were_promised() {
     let lab = Lab::new();
     let _host = lab.ready("host ./lan.bus 10.0.0.1/24");
     let report = lab.json("ping ./lan.bus 10.0.0.1 --from 10.0.0.2/24 -c 200 -i 0 --json");
-    assert_eq!((report["sent"].as_u64(), report["received"].as_u64()), (Some(200), Some(200)), "{report}");
+    assert_eq!(
+        (report["sent"].as_u64(), report["received"].as_u64()),
+        (Some(200), Some(200)),
+        "{report}"
+    );
     assert_eq!(report["loss"].as_f64(), Some(0.0));
-    let times = ["rtt_min_us", "rtt_p50_us", "rtt_avg_us", "rtt_max_us"].map(|key| report[key].as_f64());
-    assert!(times.iter().all(|time| time.is_some_and(|time| (0.1..1e7).contains(&time))), "{report}");
+    let times =
+        ["rtt_min_us", "rtt_p50_us", "rtt_avg_us", "rtt_max_us"].map(|key| report[key].as_f64());
+    assert!(
+        times.iter().all(|time| time.is_some_and(|time| (0.1..1e7).contains(&time))),
+        "{report}"
+    );
     assert!(times[0] <= times[1] && times[1] <= times[3] && times[2] <= times[3], "{report}");
 }
 
@@ -53,7 +69,10 @@ fn without_a_reply_it_fails_and_still_counts() {
     assert!(text.contains("2 packets transmitted, 0 received, 100% packet loss"), "{text}");
     let run = lab.busctl(&format!("{ping} --json")).assert().code(1);
     let report: serde_json::Value = serde_json::from_slice(&run.get_output().stdout).unwrap();
-    assert_eq!((report["loss"].as_f64(), &report["rtt_min_us"]), (Some(1.0), &serde_json::Value::Null));
+    assert_eq!(
+        (report["loss"].as_f64(), &report["rtt_min_us"]),
+        (Some(1.0), &serde_json::Value::Null)
+    );
 }
 
 #[test]
@@ -63,7 +82,10 @@ fn a_flood_is_quiet_and_tells_its_pace() {
     let text = lab.prints("ping ./lan.bus 10.0.0.1 --from 10.0.0.2/24 -f -c 300");
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines.len(), 5, "{text}");
-    assert!(lines[3].starts_with("300 packets transmitted, 300 received, 0% packet loss, time "), "{text}");
+    assert!(
+        lines[3].starts_with("300 packets transmitted, 300 received, 0% packet loss, time "),
+        "{text}"
+    );
     let (_, pace) = lines[4].split_once(" ms, ").unwrap();
     assert!(pace.contains("ipg/ewma ") && pace.ends_with(" ms"), "{text}");
     lab.json("ping ./lan.bus 10.0.0.1 --from 10.0.0.2/24 -f -c 3 --json");
@@ -78,7 +100,10 @@ fn the_first_request_waits_for_its_target() {
     let mut ping = ping;
     let report: serde_json::Value = serde_json::from_str(&ping.line()).unwrap();
     assert_eq!(report["received"], 1, "{report}");
-    assert!(report["rtt_max_us"].as_f64() < Some(900_000.0), "the wait is not in the time: {report}");
+    assert!(
+        report["rtt_max_us"].as_f64() < Some(900_000.0),
+        "the wait is not in the time: {report}"
+    );
 }
 
 #[test]
@@ -105,7 +130,11 @@ fn a_host_behind_memif_is_pinged_and_waited_for() {
     assert!(!lab.path("m.sock").exists());
     assert_eq!(host.interrupt(), Some(0));
     let alone = "ping memif:role=client,socket=./m.sock 10.0.0.1 --from 10.0.0.2/24 -W 0.1";
-    lab.busctl(alone).assert().code(1).stdout("").stderr(predicates::str::contains("no memif peer"));
+    lab.busctl(alone)
+        .assert()
+        .code(1)
+        .stdout("")
+        .stderr(predicates::str::contains("no memif peer"));
 }
 
 #[test]

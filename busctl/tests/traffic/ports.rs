@@ -85,7 +85,8 @@ fn captures_go_through_pipes() {
     assert_eq!(lab.read_pcap("heard.pcap"), frames(3));
     let (code, said) = player.last_words();
     assert_eq!((code, said.as_str()), (Some(0), ""));
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(listener.id().cast_signed()), Signal::SIGINT).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(listener.id().cast_signed()), Signal::SIGINT)
+        .unwrap();
     assert!(listener.wait().unwrap().success());
 }
 
@@ -138,7 +139,11 @@ fn two_buses_become_one_lan() {
 fn loops_are_refused_in_one_process_and_in_two() {
     let lab = Lab::new();
     lab.fails("attach ./a.bus bus:./a.bus", 2, "cannot join ./a.bus to itself (./a.bus)");
-    lab.fails("attach ./a.bus bus:./b.bus bus:././b.bus", 2, "././b.bus is joined to ./a.bus twice");
+    lab.fails(
+        "attach ./a.bus bus:./b.bus bus:././b.bus",
+        2,
+        "././b.bus is joined to ./a.bus twice",
+    );
     let joint = lab.ready("attach ./a.bus bus:./b.bus bus:./c.bus");
     for (command, buses) in [
         ("attach ./a.bus bus:./b.bus", "./a.bus and ./b.bus"),
@@ -198,7 +203,8 @@ fn a_port_that_learns_forwards_only_what_its_peer_needs() {
         let bus = shmbus::Bus::open(lab.path(bus)).unwrap();
         shmbus::Station::join(bus, shmbus::StationOptions::new().promiscuous(true)).unwrap()
     };
-    let (mut here, mut learnt, mut flooded) = (station("a.bus"), station("b.bus"), station("c.bus"));
+    let (mut here, mut learnt, mut flooded) =
+        (station("a.bus"), station("b.bus"), station("c.bus"));
     let [everybody, alice, bob, carol] = [0xff, 2, 4, 6];
     let frame = |to: u8, from: u8| [[to; 6], [from; 6], [0x88, 0xb5, 0, 0, 0, 0]].concat();
     // What comes to a station, up to a certain frame.
@@ -218,7 +224,10 @@ fn a_port_that_learns_forwards_only_what_its_peer_needs() {
     // The switch has learned Alice on this port, and Carol on none.
     here.send_burst([frame(alice, bob), frame(carol, bob)]).unwrap();
     assert_eq!(until_heard(&mut learnt, &frame(carol, bob)), [frame(carol, bob)]);
-    assert_eq!(until_heard(&mut flooded, &frame(carol, bob)), [frame(alice, bob), frame(carol, bob)]);
+    assert_eq!(
+        until_heard(&mut flooded, &frame(carol, bob)),
+        [frame(alice, bob), frame(carol, bob)]
+    );
     // Alice moves to behind the port.
     learnt.send(&frame(everybody, alice)).unwrap();
     until_heard(&mut here, &frame(everybody, alice));
@@ -231,7 +240,10 @@ fn what_a_port_cannot_do_is_said_when_it_is_asked_for() {
     let lab = Lab::new();
     let mut node = lab.ready("attach ./lan.bus memif:id=0,socket=./m.sock,zero-copy=yes");
     let said = node.complaint();
-    assert!(said.starts_with("busctl: memif ./m.sock id 0: zero-copy=yes changes nothing: "), "{said}");
+    assert!(
+        said.starts_with("busctl: memif ./m.sock id 0: zero-copy=yes changes nothing: "),
+        "{said}"
+    );
     assert_eq!(node.last_words(), (Some(0), String::new()));
 }
 

@@ -15,20 +15,30 @@ fn what_is_replayed_is_dumped_again() {
     lab.prints("dump ./lan.bus -w out.pcap");
     assert!(lab.read_pcap("out.pcap") == frames);
 
-    let again = lab.busctl("replay - ./lan.bus --json").pipe_stdin(lab.path("in.pcap")).unwrap().output();
+    let again =
+        lab.busctl("replay - ./lan.bus --json").pipe_stdin(lab.path("in.pcap")).unwrap().output();
     let report: serde_json::Value = serde_json::from_slice(&again.unwrap().stdout).unwrap();
-    assert_eq!((report["frames"].as_u64(), report["bytes"].as_u64()), (Some(700), Some(bytes as u64)));
+    assert_eq!(
+        (report["frames"].as_u64(), report["bytes"].as_u64()),
+        (Some(700), Some(bytes as u64))
+    );
 }
 
 #[test]
 fn what_a_bus_does_not_carry_is_passed_over_and_said() {
     let lab = Lab::new().with_bus();
-    lab.write_pcap("in.pcap", [vec![0xff; 1515], frame(b"good"), vec![0xff; 13], frame(&[1; 1500])]);
+    lab.write_pcap(
+        "in.pcap",
+        [vec![0xff; 1515], frame(b"good"), vec![0xff; 13], frame(&[1; 1500])],
+    );
     let run = lab.busctl("replay in.pcap ./lan.bus --loop 3 --json").assert().success();
     let output = run.get_output();
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["frames"], 6, "{report}");
-    assert_eq!((report["skipped_long"].as_u64(), report["skipped_short"].as_u64()), (Some(3), Some(3)));
+    assert_eq!(
+        (report["skipped_long"].as_u64(), report["skipped_short"].as_u64()),
+        (Some(3), Some(3))
+    );
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("3 frames passed over: longer than 1514 bytes"), "{stderr}");
     assert!(stderr.contains("3 frames passed over: shorter than 14 bytes"), "{stderr}");
@@ -62,7 +72,8 @@ fn what_is_no_capture_changes_nothing() {
     let before = std::fs::read(lab.path("lan.bus")).unwrap();
     std::fs::write(lab.path("notes.txt"), "These are my notes.").unwrap();
     std::fs::write(lab.path("short.pcap"), b"\xd4\xc3\xb2\xa1\x02").unwrap();
-    let mut wifi = vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0];
+    let mut wifi =
+        vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0];
     wifi.extend([105, 0, 0, 0]);
     std::fs::write(lab.path("wifi.pcap"), &wifi).unwrap();
     wifi[20] = 1;
@@ -103,7 +114,10 @@ fn a_small_capture_is_read_once_however_often_it_is_played() {
     while lab.prints("dump ./lan.bus").lines().count() < 2 {}
     std::fs::write(lab.path("in.pcap"), "").unwrap();
     let report: serde_json::Value = serde_json::from_str(&replay.line()).unwrap();
-    assert_eq!((&report["frames"], &report["skipped_short"]), (&1_000_000.into(), &1_000_000.into()));
+    assert_eq!(
+        (&report["frames"], &report["skipped_short"]),
+        (&1_000_000.into(), &1_000_000.into())
+    );
     assert_eq!(replay.child.wait().unwrap().code(), Some(0));
 }
 
@@ -129,6 +143,9 @@ fn a_bar_is_for_terminals() {
     lab.write_pcap("in.pcap", vec![frame(b"tick"); 30]);
     let (status, shown) = terminal::run(&mut lab.command("replay in.pcap ./lan.bus --pps 100"));
     assert!(status.success() && shown.contains(" frames, ") && shown.contains("to go"), "{shown}");
-    assert!(shown.trim_end().ends_with(" s") && shown.contains("30 frames, 540 bytes in "), "{shown}");
+    assert!(
+        shown.trim_end().ends_with(" s") && shown.contains("30 frames, 540 bytes in "),
+        "{shown}"
+    );
     lab.busctl("replay in.pcap ./lan.bus --pps 100").assert().success().stderr("");
 }

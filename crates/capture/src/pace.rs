@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-/// The shortest wait. At more than 1,000 frames a second, frames go out in small bursts, each on time.
+/// The shortest wait. At more than 1,000 frames a second, frames go out in small bursts, each on
+/// time.
 const TICK: Duration = Duration::from_millis(1);
-/// The longest delay that is made up for. Beyond it the schedule moves: sent all at once, the delayed
-/// frames would overrun their receivers.
+/// The longest delay that is made up for. Beyond it the schedule moves: sent all at once, the
+/// delayed frames would overrun their receivers.
 const MAX_DELAY: Duration = Duration::from_millis(50);
 
 /// Tells when the next frames are due at a fixed rate.
@@ -45,8 +46,8 @@ impl Pace {
 
     /// Returns how many frames are due at `now`, at least one.
     ///
-    /// A caller that is up to 50 ms late gets all frames that it missed. After a longer delay the rest
-    /// of the schedule moves.
+    /// A caller that is up to 50 ms late gets all frames that it missed. After a longer delay the
+    /// rest of the schedule moves.
     ///
     /// # Errors
     /// How long to wait for the next frame, at least 1 ms, when none is due.

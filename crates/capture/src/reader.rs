@@ -24,7 +24,8 @@ pub enum CaptureError {
     /// The header of the file, or of its first section, is damaged.
     #[error("its header is damaged: {0}")]
     BadHeader(&'static str),
-    /// The capture holds frames of another link layer, with this number in the registry of link types.
+    /// The capture holds frames of another link layer, with this number in the registry of link
+    /// types.
     #[error("its frames are not Ethernet but of link type {0}")]
     LinkType(u32),
     /// The capture ends within this frame, or within a block after the frame before it.
@@ -87,8 +88,8 @@ impl<R: Read> CaptureReader<R> {
     /// Detects the format and reads the header.
     ///
     /// # Errors
-    /// When `file` cannot be read, is not a capture, has a damaged header, or is a pcap of another link
-    /// layer than Ethernet.
+    /// When `file` cannot be read, is not a capture, has a damaged header, or is a pcap of another
+    /// link layer than Ethernet.
     pub fn new(mut file: R) -> Result<Self, CaptureError> {
         let mut magic = [0; 4];
         file.read_exact(&mut magic).map_err(|error| match error.kind() {
@@ -137,11 +138,11 @@ impl<R: Read> CaptureReader<R> {
     }
 }
 
-/// Appends the next frame to `bytes` and returns whether it was cut, or `None` at the end. Skips the
-/// blocks that hold no frame.
+/// Appends the next frame to `bytes` and returns whether it was cut, or `None` at the end. Skips
+/// the blocks that hold no frame.
 ///
-/// The blocks that do are parsed here and not by the library: only three of their fields matter, and a
-/// damaged comment on a frame is no reason to give up.
+/// The blocks that do are parsed here and not by the library: only three of their fields matter,
+/// and a damaged comment on a frame is no reason to give up.
 fn next_in_pcapng<R: Read>(
     pcapng: &mut PcapNgReader<R>,
     number: u64,
@@ -163,7 +164,8 @@ fn next_in_pcapng<R: Read>(
             },
         };
         let interface = pcapng.interfaces().get(interface as usize);
-        let interface = interface.ok_or(damaged("it belongs to an interface that is not described"))?;
+        let interface =
+            interface.ok_or(damaged("it belongs to an interface that is not described"))?;
         check_link_type(interface.linktype)?;
         return Ok(Some(cut));
     }
@@ -173,24 +175,33 @@ fn next_in_pcapng<R: Read>(
 type Parts<'a> = (u32, &'a [u8], u32);
 
 /// Returns the frame in a block, or `None` for a block of another kind.
-fn frame_of<'a>(block: &'a RawBlock<'_>, endianness: Endianness) -> Option<Result<Parts<'a>, &'static str>> {
+fn frame_of<'a>(
+    block: &'a RawBlock<'_>,
+    endianness: Endianness,
+) -> Option<Result<Parts<'a>, &'static str>> {
     let body: &[u8] = &block.body;
     let word = |at: usize| {
         let bytes = body.get(at..at + 4)?.try_into().ok()?;
-        Some(if endianness.is_big() { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
+        Some(if endianness.is_big() {
+            u32::from_be_bytes(bytes)
+        } else {
+            u32::from_le_bytes(bytes)
+        })
     };
-    let parts = |interface: Option<u32>, captured: Option<u32>, original_at: usize, data_at: usize| {
-        let original = word(original_at)?;
-        // No field of a simple packet tells where its data ends and its padding begins.
-        let captured = captured.map_or(original as usize, |captured| captured as usize);
-        let data = body.get(data_at..)?;
-        Some((interface?, data.get(..captured)?, original))
-    };
+    let parts =
+        |interface: Option<u32>, captured: Option<u32>, original_at: usize, data_at: usize| {
+            let original = word(original_at)?;
+            // No field of a simple packet tells where its data ends and its padding begins.
+            let captured = captured.map_or(original as usize, |captured| captured as usize);
+            let data = body.get(data_at..)?;
+            Some((interface?, data.get(..captured)?, original))
+        };
     let parts = match block.type_ {
         ENHANCED_PACKET => parts(word(0), word(12), 16, 20),
         // The first two bytes are the interface's number, the next two count drops.
         PACKET => {
-            let interface = word(0).map(|both| if endianness.is_big() { both >> 16 } else { both & 0xffff });
+            let interface =
+                word(0).map(|both| if endianness.is_big() { both >> 16 } else { both & 0xffff });
             parts(interface, word(12), 16, 20)
         }
         SIMPLE_PACKET => {
@@ -331,8 +342,11 @@ mod tests {
                 let mut file = whole.clone();
                 for _ in 0..random.usize(1..4) {
                     let at = random.usize(..file.len());
-                    file[at] =
-                        if random.bool() { random.u8(..) } else { [0, 0xff, 0x7f, 1][random.usize(..4)] };
+                    file[at] = if random.bool() {
+                        random.u8(..)
+                    } else {
+                        [0, 0xff, 0x7f, 1][random.usize(..4)]
+                    };
                 }
                 file.truncate(random.usize(..=file.len()));
                 let _ = read(&file);

@@ -1,4 +1,5 @@
-//! Summarizes a frame in one line: source and destination, the innermost protocol, and what it says.
+//! Summarizes a frame in one line: source and destination, the innermost protocol, and what it
+//! says.
 //!
 //! Frames are untrusted input. A frame that is damaged is shown as far as it can be parsed.
 
@@ -49,7 +50,9 @@ impl fmt::Display for Summary<'_> {
         let Ok(packet) = LaxSlicedPacket::from_ethernet(self.0) else {
             return f.write_str("too short for Ethernet");
         };
-        let Some(LinkSlice::Ethernet2(ethernet)) = &packet.link else { return f.write_str("not Ethernet") };
+        let Some(LinkSlice::Ethernet2(ethernet)) = &packet.link else {
+            return f.write_str("not Ethernet");
+        };
         write!(f, "{} > {}, ", Mac(ethernet.source()), Mac(ethernet.destination()))?;
         let mut ether_type = ethernet.ether_type();
         for tag in &packet.link_exts {
@@ -72,12 +75,24 @@ impl fmt::Display for Summary<'_> {
             Some(LaxNetSlice::Ipv4(ip)) => {
                 let header = ip.header();
                 let ends = Ends(header.source_addr().into(), header.destination_addr().into());
-                write_ip(f, &packet, ends, ip.payload().ip_number.keyword_str(), ip.payload().ip_number.0)
+                write_ip(
+                    f,
+                    &packet,
+                    ends,
+                    ip.payload().ip_number.keyword_str(),
+                    ip.payload().ip_number.0,
+                )
             }
             Some(LaxNetSlice::Ipv6(ip)) => {
                 let header = ip.header();
                 let ends = Ends(header.source_addr().into(), header.destination_addr().into());
-                write_ip(f, &packet, ends, ip.payload().ip_number.keyword_str(), ip.payload().ip_number.0)
+                write_ip(
+                    f,
+                    &packet,
+                    ends,
+                    ip.payload().ip_number.keyword_str(),
+                    ip.payload().ip_number.0,
+                )
             }
             None => write_unknown(f, ether_type, packet.stop_err.is_some()),
         }
@@ -96,7 +111,9 @@ fn write_unknown(f: &mut fmt::Formatter<'_>, ether_type: EtherType, damaged: boo
 }
 
 fn write_arp(f: &mut fmt::Formatter<'_>, arp: &ArpPacketSlice<'_>) -> fmt::Result {
-    let Ok(arp) = arp.to_packet().try_eth_ipv4() else { return f.write_str("ARP, not for IPv4 on Ethernet") };
+    let Ok(arp) = arp.to_packet().try_eth_ipv4() else {
+        return f.write_str("ARP, not for IPv4 on Ethernet");
+    };
     let (sender, target) = (arp.sender_ipv4_addr(), arp.target_ipv4_addr());
     match arp.operation {
         ArpOperation::REQUEST if sender == target => write!(f, "ARP announcement of {sender}"),
@@ -120,7 +137,8 @@ fn write_ip(
 ) -> fmt::Result {
     let payload = packet.net.as_ref().and_then(LaxNetSlice::ip_payload_ref);
     let ports = |source_port, destination_port| {
-        let ends = (SocketAddr::new(source, source_port), SocketAddr::new(destination, destination_port));
+        let ends =
+            (SocketAddr::new(source, source_port), SocketAddr::new(destination, destination_port));
         format!("{} > {}", ends.0, ends.1)
     };
     match &packet.transport {
@@ -254,7 +272,8 @@ mod tests {
     #[test]
     fn address_resolution_names_its_target() {
         let arp = |operation| {
-            let ends = [&[2, 0, 0, 0, 0, 1, 10, 0, 0, 1][..], &[0, 0, 0, 0, 0, 0, 10, 0, 0, 2]].concat();
+            let ends =
+                [&[2, 0, 0, 0, 0, 1, 10, 0, 0, 1][..], &[0, 0, 0, 0, 0, 0, 10, 0, 0, 2]].concat();
             frame(0x0806, &[&[0, 1, 8, 0, 6, 4, 0, operation], &ends])
         };
         check(&arp(1), "ARP who has 10.0.0.2, tell 10.0.0.1");
@@ -271,12 +290,18 @@ mod tests {
     fn ip_shows_both_ends_and_the_message() {
         let echo = [8, 0, 0, 0, 0, 7, 0, 9];
         check(&ipv4(1, &echo), "10.0.0.1 > 10.0.0.2: ICMP echo request, id 7, seq 9");
-        check(&ipv6(58, &[129, 0, 0, 0, 0, 7, 0, 9]), "fd00::1 > fd00::2: ICMPv6 echo reply, id 7, seq 9");
+        check(
+            &ipv6(58, &[129, 0, 0, 0, 0, 7, 0, 9]),
+            "fd00::1 > fd00::2: ICMPv6 echo reply, id 7, seq 9",
+        );
         let udp = [0x30, 0x39, 0, 7, 0, 11, 0, 0, 1, 2, 3];
         check(&ipv4(17, &udp), "10.0.0.1:12345 > 10.0.0.2:7: UDP, length 3");
         check(&ipv6(17, &udp), "[fd00::1]:12345 > [fd00::2]:7: UDP, length 3");
         let tcp = [0, 80, 0, 81, 0, 0, 0, 5, 0, 0, 0, 6, 0x50, 0x12, 1, 0, 0, 0, 0, 0];
-        check(&ipv4(6, &tcp), "10.0.0.1:80 > 10.0.0.2:81: TCP [S.], seq 5, ack 6, win 256, length 0");
+        check(
+            &ipv4(6, &tcp),
+            "10.0.0.1:80 > 10.0.0.2:81: TCP [S.], seq 5, ack 6, win 256, length 0",
+        );
         check(&ipv4(89, &[0; 4]), "10.0.0.1 > 10.0.0.2: OSPFIGP, length 4");
         let mut fragment = ipv4(17, &udp);
         fragment[14 + 7] = 1;
@@ -295,8 +320,12 @@ mod tests {
     #[test]
     fn no_frame_makes_it_panic_or_break_the_line() {
         let mut random = fastrand::Rng::with_seed(1);
-        let frames =
-            [ipv4(6, &[0; 40]), ipv6(58, &[135; 40]), frame(0x8100, &[&[0; 60]]), frame(0x0806, &[&[0; 28]])];
+        let frames = [
+            ipv4(6, &[0; 40]),
+            ipv6(58, &[135; 40]),
+            frame(0x8100, &[&[0; 60]]),
+            frame(0x0806, &[&[0; 28]]),
+        ];
         for whole in frames {
             for _ in 0..5000 {
                 let mut frame = whole.clone();

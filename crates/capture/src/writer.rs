@@ -10,7 +10,9 @@ use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPa
 use pcap_file::pcapng::blocks::interface_description::{
     InterfaceDescriptionBlock, InterfaceDescriptionOption,
 };
-use pcap_file::pcapng::blocks::interface_statistics::{InterfaceStatisticsBlock, InterfaceStatisticsOption};
+use pcap_file::pcapng::blocks::interface_statistics::{
+    InterfaceStatisticsBlock, InterfaceStatisticsOption,
+};
 use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
 use pcap_file::{DataLink, Endianness, PcapError};
 
@@ -67,15 +69,15 @@ pub struct CaptureWriter<W: Write> {
     interfaces: Vec<CapturedInterface>,
     /// The name of the program that captures; empty for none.
     program: String,
-    /// The comment on the latest frame with a sender, and that sender. Most frames have the same sender as
-    /// the one before.
+    /// The comment on the latest frame with a sender, and that sender. Most frames have the same
+    /// sender as the one before.
     comment: String,
     commented: u64,
 }
 
 enum Encoder<W: Write> {
-    /// The library's writer of pcap gives no access to its file, which then could not be flushed. What it
-    /// would do is little: it writes 16 bytes before each frame.
+    /// The library's writer of pcap gives no access to its file, which then could not be flushed.
+    /// What it would do is little: it writes 16 bytes before each frame.
     Pcap(W),
     Pcapng(PcapNgWriter<W>),
 }
@@ -91,8 +93,8 @@ impl<W: Write> CaptureWriter<W> {
         Self::with_program(format, "", interfaces, file)
     }
 
-    /// Starts a capture as [`new`](Self::new) does. A pcapng also records the name of the program that
-    /// captures, unless it is empty.
+    /// Starts a capture as [`new`](Self::new) does. A pcapng also records the name of the program
+    /// that captures, unless it is empty.
     ///
     /// # Errors
     /// When `file` cannot be written.
@@ -110,7 +112,8 @@ impl<W: Write> CaptureWriter<W> {
             }
             Format::Pcapng => {
                 let header = section(&program);
-                let mut pcapng = PcapNgWriter::with_section_header(file, header).map_err(io_error)?;
+                let mut pcapng =
+                    PcapNgWriter::with_section_header(file, header).map_err(io_error)?;
                 describe(&interfaces, &mut pcapng)?;
                 Encoder::Pcapng(pcapng)
             }
@@ -124,7 +127,9 @@ impl<W: Write> CaptureWriter<W> {
     /// When the file cannot be written.
     pub fn begin_again(&mut self) -> io::Result<()> {
         match &mut self.encoder {
-            Encoder::Pcap(file) => pcap_header(&self.interfaces).write_to(file).map(drop).map_err(io_error),
+            Encoder::Pcap(file) => {
+                pcap_header(&self.interfaces).write_to(file).map(drop).map_err(io_error)
+            }
             Encoder::Pcapng(pcapng) => {
                 pcapng.write_pcapng_block(section(&self.program)).map_err(io_error)?;
                 describe(&self.interfaces, pcapng)
@@ -134,13 +139,19 @@ impl<W: Write> CaptureWriter<W> {
 
     /// Writes a frame.
     ///
-    /// `interface` is an index into the interfaces given at the start. `time` is since 1970; a pcap has 32
-    /// bits for the seconds, and later times are clamped. A pcapng notes `sender`, which identifies the
-    /// station that sent the frame, in a comment; 0 is no sender.
+    /// `interface` is an index into the interfaces given at the start. `time` is since 1970; a pcap
+    /// has 32 bits for the seconds, and later times are clamped. A pcapng notes `sender`, which
+    /// identifies the station that sent the frame, in a comment; 0 is no sender.
     ///
     /// # Errors
     /// When the file cannot be written, or a pcapng has no such interface.
-    pub fn frame(&mut self, interface: u32, time: Duration, sender: u64, frame: &[u8]) -> io::Result<()> {
+    pub fn frame(
+        &mut self,
+        interface: u32,
+        time: Duration,
+        sender: u64,
+        frame: &[u8],
+    ) -> io::Result<()> {
         let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
         match &mut self.encoder {
             Encoder::Pcap(file) => {
@@ -168,7 +179,8 @@ impl<W: Write> CaptureWriter<W> {
         }
     }
 
-    /// Writes the statistics of an interface. A pcap has no place for them, and the call does nothing.
+    /// Writes the statistics of an interface. A pcap has no place for them, and the call does
+    /// nothing.
     ///
     /// # Errors
     /// When the file cannot be written, or a pcapng has no such interface.
@@ -178,8 +190,11 @@ impl<W: Write> CaptureWriter<W> {
         if let Some(comment) = &account.comment {
             options.push(InterfaceStatisticsOption::Comment(Cow::Borrowed(comment)));
         }
-        let block =
-            InterfaceStatisticsBlock { interface_id: interface, timestamp: halves(account.latest), options };
+        let block = InterfaceStatisticsBlock {
+            interface_id: interface,
+            timestamp: halves(account.latest),
+            options,
+        };
         pcapng.write_pcapng_block(block).map(drop).map_err(io_error)
     }
 
@@ -211,7 +226,10 @@ fn section(program: &str) -> SectionHeaderBlock<'static> {
     }
 }
 
-fn describe<W: Write>(interfaces: &[CapturedInterface], pcapng: &mut PcapNgWriter<W>) -> io::Result<()> {
+fn describe<W: Write>(
+    interfaces: &[CapturedInterface],
+    pcapng: &mut PcapNgWriter<W>,
+) -> io::Result<()> {
     for interface in interfaces {
         let block = InterfaceDescriptionBlock {
             linktype: DataLink::ETHERNET,
@@ -226,8 +244,8 @@ fn describe<W: Write>(interfaces: &[CapturedInterface], pcapng: &mut PcapNgWrite
     Ok(())
 }
 
-/// Returns a time as the library takes it for statistics. The format has two numbers there, the upper half
-/// first, but the library writes a single one.
+/// Returns a time as the library takes it for statistics. The format has two numbers there, the
+/// upper half first, but the library writes a single one.
 fn halves(time: Duration) -> u64 {
     let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     if Endianness::native().is_little() { nanoseconds.rotate_left(32) } else { nanoseconds }
@@ -254,7 +272,8 @@ mod tests {
     #[test]
     fn a_pcap_reads_back() {
         let mut file = Vec::new();
-        let mut writer = CaptureWriter::new(Format::Pcap, vec![interface("lan")], &mut file).unwrap();
+        let mut writer =
+            CaptureWriter::new(Format::Pcap, vec![interface("lan")], &mut file).unwrap();
         writer.frame(0, Duration::new(5, 7000), 9, &[1; 14]).unwrap();
         writer.frame(0, Duration::MAX, 9, &[2; 1514]).unwrap();
         writer.account(0, &Account::default()).unwrap();
@@ -273,11 +292,15 @@ mod tests {
         let mut file = Vec::new();
         let interfaces = vec![interface("one"), interface("two")];
         let mut writer =
-            CaptureWriter::with_program(Format::Pcapng, "tester 1.0", interfaces, &mut file).unwrap();
+            CaptureWriter::with_program(Format::Pcapng, "tester 1.0", interfaces, &mut file)
+                .unwrap();
         writer.frame(1, Duration::new(5, 7000), 0xabc, &[1; 14]).unwrap();
         writer.frame(0, Duration::new(6, 0), 0, &[2; 60]).unwrap();
-        let account =
-            Account { frames: 1, latest: Duration::new(5, 7000), comment: Some("holes".to_owned()) };
+        let account = Account {
+            frames: 1,
+            latest: Duration::new(5, 7000),
+            comment: Some("holes".to_owned()),
+        };
         writer.account(1, &account).unwrap();
         drop(writer);
 
@@ -301,13 +324,17 @@ mod tests {
         assert_eq!((two.snaplen, two.linktype), (1514, DataLink::ETHERNET));
         assert!(two.options.contains(&InterfaceDescriptionOption::IfName("two".into())));
         assert_eq!((first.interface_id, first.timestamp), (1, Duration::new(5, 7000)));
-        assert_eq!(first.options, [EnhancedPacketOption::Comment("sender 0000000000000abc".into())]);
+        assert_eq!(
+            first.options,
+            [EnhancedPacketOption::Comment("sender 0000000000000abc".into())]
+        );
         assert_eq!((second.interface_id, &second.options[..]), (0, &[][..]));
         assert_eq!(statistics.options.len(), 2);
         // The upper half lies first, whatever the byte order.
         let time = 5_000_007_000_u64;
-        let halves =
-            [time >> 32, time & 0xffff_ffff].map(|half| u32::try_from(half).unwrap().to_ne_bytes()).concat();
+        let halves = [time >> 32, time & 0xffff_ffff]
+            .map(|half| u32::try_from(half).unwrap().to_ne_bytes())
+            .concat();
         assert!(file.windows(8).any(|bytes| bytes == halves), "{file:02x?}");
         assert_eq!(statistics.timestamp, super::halves(Duration::from_nanos(time)));
     }

@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use smoltcp::wire::IpCidr;
 
-/// The most addresses that a host can be given. One more is reserved for its IPv6 link-local address.
+/// The most addresses that a host can be given. One more is reserved for its IPv6 link-local
+/// address.
 const MAX_ADDRESSES: usize = smoltcp::config::IFACE_MAX_ADDR_COUNT - 1;
 
 /// An IPv4 or IPv6 address of a host, with the network it is on.
@@ -26,7 +27,9 @@ pub struct HostAddress(IpCidr);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ParseAddressError {
     /// There is no prefix length.
-    #[error("it is an address and the length of its network's prefix, such as 10.0.0.1/24 or fd00::1/64")]
+    #[error(
+        "it is an address and the length of its network's prefix, such as 10.0.0.1/24 or fd00::1/64"
+    )]
     Form,
     /// The part before the `/` is not an address.
     #[error("the part before the '/' is not an IPv4 or IPv6 address")]
@@ -87,7 +90,8 @@ impl HostAddress {
         self.0
     }
 
-    /// Returns the address that is greater by `number`, if it is on the network and a host can have it.
+    /// Returns the address that is greater by `number`, if it is on the network and a host can have
+    /// it.
     fn plus(self, number: u32) -> Option<Self> {
         let address = match self.address() {
             IpAddr::V4(address) => IpAddr::V4(address.to_bits().checked_add(number)?.into()),
@@ -106,8 +110,10 @@ impl FromStr for HostAddress {
         let address: IpAddr = address.parse().map_err(|_| ParseAddressError::Address)?;
         let longest = if address.is_ipv4() { 32 } else { 128 };
         // `parse` would accept a sign.
-        let prefix = Some(prefix).filter(|prefix| prefix.bytes().all(|digit| digit.is_ascii_digit()));
-        let prefix = prefix.and_then(|prefix| prefix.parse().ok()).filter(|prefix| *prefix <= longest);
+        let prefix =
+            Some(prefix).filter(|prefix| prefix.bytes().all(|digit| digit.is_ascii_digit()));
+        let prefix =
+            prefix.and_then(|prefix| prefix.parse().ok()).filter(|prefix| *prefix <= longest);
         let cidr = IpCidr::new(address.into(), prefix.ok_or(ParseAddressError::Prefix)?);
         if is_single_host(&cidr) { Ok(Self(cidr)) } else { Err(ParseAddressError::NotUnicast) }
     }
@@ -154,7 +160,8 @@ pub fn count_up(first: &[HostAddress], count: u32) -> Result<Vec<Vec<HostAddress
     let hosts: Vec<Vec<_>> = (0..count)
         .map(|number| {
             let next = |first: &HostAddress| {
-                let too_few = AddressError::TooFew { first: *first, hosts: count, available: number };
+                let too_few =
+                    AddressError::TooFew { first: *first, hosts: count, available: number };
                 first.plus(number).ok_or(too_few)
             };
             first.iter().map(next).collect()
@@ -180,8 +187,13 @@ mod tests {
 
     #[test]
     fn addresses_of_hosts_display_as_written() {
-        for text in ["10.0.0.1/24", "10.0.0.0/31", "192.0.2.9/32", "fd00::1/64", "fe80::1/10", "1.2.3.4/0"] {
-            assert_eq!(text.parse::<HostAddress>().map(|address| address.to_string()), Ok(text.to_owned()));
+        for text in
+            ["10.0.0.1/24", "10.0.0.0/31", "192.0.2.9/32", "fd00::1/64", "fe80::1/10", "1.2.3.4/0"]
+        {
+            assert_eq!(
+                text.parse::<HostAddress>().map(|address| address.to_string()),
+                Ok(text.to_owned())
+            );
         }
     }
 
@@ -223,12 +235,20 @@ mod tests {
         let parse = |text: &str| -> HostAddress { text.parse().unwrap() };
         let hosts = count_up(&[parse("10.0.0.254/16"), parse("fd00::ffff/64")], 3).unwrap();
         let last: Vec<_> = hosts[2].iter().map(ToString::to_string).collect();
-        assert_eq!((hosts.len(), last), (3, vec!["10.0.1.0/16".to_owned(), "fd00::1:1/64".to_owned()]));
-        for (text, available) in [("10.0.0.250/24", 5), ("192.0.2.1/32", 1), ("2001:db8::1/64", 250)] {
+        assert_eq!(
+            (hosts.len(), last),
+            (3, vec!["10.0.1.0/16".to_owned(), "fd00::1:1/64".to_owned()])
+        );
+        for (text, available) in
+            [("10.0.0.250/24", 5), ("192.0.2.1/32", 1), ("2001:db8::1/64", 250)]
+        {
             match count_up(&[parse(text)], 250) {
                 Ok(hosts) => assert_eq!(hosts.len(), available, "{text}"),
                 Err(error) => {
-                    assert!(error.to_string().ends_with(&format!(" {available}")), "{text}: {error}");
+                    assert!(
+                        error.to_string().ends_with(&format!(" {available}")),
+                        "{text}: {error}"
+                    );
                 }
             }
         }
@@ -244,7 +264,10 @@ mod tests {
         let other: HostAddress = "10.0.0.1/16".parse().unwrap();
         assert!(check_all(&[one]).is_ok());
         assert_eq!(check_all(&[one, other]), Err(AddressError::Twice(one.address())));
-        assert_eq!(check_all(&[one; MAX_ADDRESSES + 1]), Err(AddressError::TooMany(MAX_ADDRESSES + 1)));
+        assert_eq!(
+            check_all(&[one; MAX_ADDRESSES + 1]),
+            Err(AddressError::TooMany(MAX_ADDRESSES + 1))
+        );
         assert_eq!(MAX_ADDRESSES, 7, "as documented");
     }
 }

@@ -38,10 +38,12 @@ impl Attachment for Station {
     }
 }
 
-/// The longest sleep where the bus cannot be watched. A usual limit is 128 inotify instances a user.
+/// The longest sleep where the bus cannot be watched. A usual limit is 128 inotify instances a
+/// user.
 const UNWATCHED_SLEEP: Duration = Duration::from_millis(1);
 
-/// The device of a host that is a station on a bus. The [crate's documentation](crate) has an example.
+/// The device of a host that is a station on a bus. The [crate's documentation](crate) has an
+/// example.
 #[derive(Debug)]
 pub struct BusNic<A> {
     phy: Phy<A>,
@@ -100,7 +102,9 @@ impl<A: Attachment> Nic for BusNic<A> {
         let slept = match station.arm() {
             Ok(pending) if pending || ready() => Ok(()),
             Ok(_) => wait_readable(others.iter().copied().chain(station.poll_fd()), time),
-            Err(WaitError::Watch { .. }) => wait_readable(others.iter().copied(), time.min(UNWATCHED_SLEEP)),
+            Err(WaitError::Watch { .. }) => {
+                wait_readable(others.iter().copied(), time.min(UNWATCHED_SLEEP))
+            }
             Err(error) => return Err(error.into()),
         };
         station.disarm();

@@ -33,8 +33,9 @@ pub(crate) struct Echo {
 impl Echo {
     /// Opens the ports.
     pub(crate) fn open(sockets: &mut SocketSet<'static>) -> Self {
-        let buffer =
-            || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; DATAGRAMS], vec![0; UDP_BUFFER]);
+        let buffer = || {
+            udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; DATAGRAMS], vec![0; UDP_BUFFER])
+        };
         let udp = sockets.add(udp::Socket::new(buffer(), buffer()));
         let tcp = Listener::open(sockets, ECHO_PORT, new_connection, || ());
         Self { udp, tcp, chunk: Box::new([0; CHUNK]) }
@@ -45,9 +46,13 @@ impl Echo {
         self.tcp.accept(sockets);
     }
 
-    /// Sends back what has arrived, as far as there is room. `is_own` tells the host's addresses from
-    /// others.
-    pub(crate) fn serve(&mut self, sockets: &mut SocketSet<'static>, is_own: impl Fn(IpAddress) -> bool) {
+    /// Sends back what has arrived, as far as there is room. `is_own` tells the host's addresses
+    /// from others.
+    pub(crate) fn serve(
+        &mut self,
+        sockets: &mut SocketSet<'static>,
+        is_own: impl Fn(IpAddress) -> bool,
+    ) {
         self.serve_udp(sockets.get_mut(self.udp), is_own);
         self.tcp.serve(sockets, |socket, ()| send_back(socket, &mut self.chunk[..]));
     }
@@ -60,8 +65,8 @@ impl Echo {
         while socket.can_recv() && socket.can_send() {
             // A datagram that is too long for a chunk did not arrive in one frame. It is dropped.
             let Ok((len, from)) = socket.recv_slice(&mut self.chunk[..]) else { continue };
-            // Answers of all hosts to one broadcast would be a storm, and two echo services would answer
-            // each other for ever.
+            // Answers of all hosts to one broadcast would be a storm, and two echo services would
+            // answer each other for ever.
             let is_ours = from.local_address.is_some_and(&is_own);
             if is_ours && from.endpoint.port != ECHO_PORT && from.endpoint.addr.is_unicast() {
                 // Without room the datagram is lost, as any datagram may be.
@@ -167,7 +172,8 @@ mod tests {
         }
 
         fn udp(&mut self, port: u16) -> SocketHandle {
-            let buffer = || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; 4], vec![0; 4096]);
+            let buffer =
+                || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; 4], vec![0; 4096]);
             let mut socket = udp::Socket::new(buffer(), buffer());
             socket.bind(port).unwrap();
             self.sockets.add(socket)
@@ -175,7 +181,9 @@ mod tests {
 
         fn connect(&mut self, port: u16) -> SocketHandle {
             let mut socket = closed_socket(1 << 16, 1 << 16, TCP_TIMEOUT);
-            socket.connect(self.interface.context(), IpEndpoint::new(HOST, ECHO_PORT), port).unwrap();
+            socket
+                .connect(self.interface.context(), IpEndpoint::new(HOST, ECHO_PORT), port)
+                .unwrap();
             self.sockets.add(socket)
         }
     }
@@ -193,22 +201,32 @@ mod tests {
         let mut lab = Lab::new();
         let client = lab.udp(4000);
         let longest = vec![7; 1472];
-        lab.sockets.get_mut::<udp::Socket<'_>>(client).send_slice(&longest, (HOST, ECHO_PORT)).unwrap();
+        lab.sockets
+            .get_mut::<udp::Socket<'_>>(client)
+            .send_slice(&longest, (HOST, ECHO_PORT))
+            .unwrap();
         let mut echo = vec![0; 2000];
         assert!(lab.run(WAIT_TIMEOUT, |sockets| {
             let socket = sockets.get_mut::<udp::Socket<'_>>(client);
-            socket.recv_slice(&mut echo).is_ok_and(|(len, from)| len == 1472 && from.endpoint.addr == HOST)
+            socket
+                .recv_slice(&mut echo)
+                .is_ok_and(|(len, from)| len == 1472 && from.endpoint.addr == HOST)
         }));
         assert_eq!(echo[..1472], longest);
 
         let other_echo = lab.udp(ECHO_PORT);
         let send = |sockets: &mut SocketSet<'_>, handle, to: IpAddress| {
-            sockets.get_mut::<udp::Socket<'_>>(handle).send_slice(b"storm", (to, ECHO_PORT)).unwrap();
+            sockets
+                .get_mut::<udp::Socket<'_>>(handle)
+                .send_slice(b"storm", (to, ECHO_PORT))
+                .unwrap();
         };
         send(&mut lab.sockets, client, BROADCAST);
         send(&mut lab.sockets, other_echo, HOST);
         assert!(!lab.run(SILENCE, |sockets| {
-            [client, other_echo].iter().any(|handle| sockets.get::<udp::Socket<'_>>(*handle).can_recv())
+            [client, other_echo]
+                .iter()
+                .any(|handle| sockets.get::<udp::Socket<'_>>(*handle).can_recv())
         }));
     }
 
@@ -216,7 +234,8 @@ mod tests {
     fn streams_come_back_whole_with_their_ends() {
         const CLIENTS: u16 = 100;
         let mut lab = Lab::new();
-        let sent: Vec<u8> = (0..30_000_u32).map(|at| (at * 7 + at / 251).to_be_bytes()[3]).collect();
+        let sent: Vec<u8> =
+            (0..30_000_u32).map(|at| (at * 7 + at / 251).to_be_bytes()[3]).collect();
         // All connect at once, and once more after the first have closed.
         for round in 0..2 {
             let mut clients: Vec<_> = (0..CLIENTS)
@@ -232,7 +251,9 @@ mod tests {
                         }
                     }
                     while socket.can_recv() {
-                        socket.recv(|bytes| (bytes.len(), received.extend_from_slice(bytes))).unwrap();
+                        socket
+                            .recv(|bytes| (bytes.len(), received.extend_from_slice(bytes)))
+                            .unwrap();
                     }
                 }
                 clients.iter().all(|(client, given, _)| {

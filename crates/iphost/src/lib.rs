@@ -2,13 +2,13 @@
 //!
 //! - A [`Nic`] is a host's network device: a station on a bus ([`BusNic`]) or a memif interface
 //!   ([`MemifNic`]).
-//! - A [`Stack`] is smoltcp on such a device, with its addresses, its clock and its sleep. It answers ARP,
-//!   neighbor discovery and ICMP echo.
+//! - A [`Stack`] is smoltcp on such a device, with its addresses, its clock and its sleep. It
+//!   answers ARP, neighbor discovery and ICMP echo.
 //! - [`Services`] answer further requests: UDP and TCP echo, and a TCP sink.
 //! - A [`Pinger`] and a [`TcpSource`] measure: round-trip times and throughput.
 //!
-//! Nothing runs in the background. The caller has a loop that polls the stack, steps what measures, and
-//! sleeps. Here two hosts share one loop, and Alice pings Bob:
+//! Nothing runs in the background. The caller has a loop that polls the stack, steps what measures,
+//! and sleeps. Here two hosts share one loop, and Alice pings Bob:
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {

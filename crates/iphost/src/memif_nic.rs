@@ -33,7 +33,8 @@ pub trait LinkSource: AsFd {
     fn next_change(&mut self) -> Option<LinkChange>;
 }
 
-/// The device of a host behind one memif interface. When its peer disconnects, it waits for the next.
+/// The device of a host behind one memif interface. When its peer disconnects, it waits for the
+/// next.
 pub struct MemifNic<S> {
     links: S,
     mac: EthernetAddress,

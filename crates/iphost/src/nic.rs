@@ -29,18 +29,18 @@ pub enum SleepError {
 
 /// A device of smoltcp that a thread can sleep on.
 ///
-/// [`BusNic`](crate::BusNic) and [`MemifNic`](crate::MemifNic) implement it. A [`Stack`](crate::Stack)
-/// calls its methods.
+/// [`BusNic`](crate::BusNic) and [`MemifNic`](crate::MemifNic) implement it. A
+/// [`Stack`](crate::Stack) calls its methods.
 pub trait Nic: Device {
-    /// Returns the host's Ethernet address. The address and the capabilities of the device may change
-    /// with [`service`](Self::service).
+    /// Returns the host's Ethernet address. The address and the capabilities of the device may
+    /// change with [`service`](Self::service).
     fn mac(&self) -> EthernetAddress;
 
     /// Returns whether the device is connected. While it is not, frames wait.
     fn is_up(&self) -> bool;
 
-    /// Does the work that is due besides moving frames, and returns whether the capabilities of the device
-    /// have changed. Called in every round of a loop.
+    /// Does the work that is due besides moving frames, and returns whether the capabilities of the
+    /// device have changed. Called in every round of a loop.
     fn service(&mut self) -> bool;
 
     /// Checks that the device can still be used.
@@ -54,18 +54,19 @@ pub trait Nic: Device {
     /// Returns whether there may be a frame to receive.
     fn poll_rx(&mut self) -> bool;
 
-    /// Sends the frames that the stack has written. Frames that the other end has no room for are dropped.
+    /// Sends the frames that the stack has written. Frames that the other end has no room for are
+    /// dropped.
     ///
     /// # Errors
     /// When the bus cannot be written at the moment.
     fn flush(&mut self) -> Result<(), SendError>;
 
-    /// Sleeps until there is something to receive or to service, one of `others` polls readable, or `time`
-    /// is over.
+    /// Sleeps until there is something to receive or to service, one of `others` polls readable, or
+    /// `time` is over.
     ///
-    /// It does not sleep when `ready` returns true. `ready` is called when the device is already armed, so
-    /// no wake-up is missed after the call. One host can thus sleep for all hosts on a bus: `ready` polls
-    /// the others.
+    /// It does not sleep when `ready` returns true. `ready` is called when the device is already
+    /// armed, so no wake-up is missed after the call. One host can thus sleep for all hosts on a
+    /// bus: `ready` polls the others.
     ///
     /// # Errors
     /// When the bus is lost or the system refuses the wait.

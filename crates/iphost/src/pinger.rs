@@ -15,17 +15,18 @@ use crate::statistics::Statistics;
 
 /// The length of an ICMP echo's header, in bytes.
 const ECHO_HEADER: usize = 8;
-/// The longest time between requests for an interval of 0. Otherwise the next request follows the reply.
+/// The longest time between requests for an interval of 0. Otherwise the next request follows the
+/// reply.
 const FLOOD_INTERVAL: Duration = Duration::from_millis(10);
-/// How long a reply may be missing before the target's Ethernet address is resolved anew, and how often
-/// that happens at most. To forget a target that is merely slow would do harm: its own requests could
-/// not be answered then.
+/// How long a reply may be missing before the target's Ethernet address is resolved anew, and how
+/// often that happens at most. To forget a target that is merely slow would do harm: its own
+/// requests could not be answered then.
 const FORGET_INTERVAL: Duration = Duration::from_secs(1);
 /// How many replies are buffered between two rounds.
 const REPLIES: usize = 64;
 
-/// Returns how many bytes a request to `target` can carry at most, so that it fits an Ethernet frame of
-/// 1,500 bytes of payload.
+/// Returns how many bytes a request to `target` can carry at most, so that it fits an Ethernet
+/// frame of 1,500 bytes of payload.
 ///
 /// ```
 /// assert_eq!(iphost::largest_payload([10, 0, 0, 1].into()), 1_472);
@@ -124,8 +125,9 @@ impl Pinger {
         self.statistics
     }
 
-    /// Takes replies and writes the request that is due, after a [`Stack::poll`]. Returns whether the ping
-    /// is complete: all requests were sent, and answered or given up. A request leaves with the next poll.
+    /// Takes replies and writes the request that is due, after a [`Stack::poll`]. Returns whether
+    /// the ping is complete: all requests were sent, and answered or given up. A request leaves
+    /// with the next poll.
     pub fn step<N: Nic>(&mut self, stack: &mut Stack<N>, mut on_reply: impl FnMut(Reply)) -> bool {
         let now = Instant::now();
         let flushed = stack.flushed();
@@ -153,9 +155,9 @@ impl Pinger {
         if all_sent {
             return self.waiting.is_empty();
         }
-        // While the target's address is resolved for the first time, the first request waits and no other
-        // is sent. Later the target is known, so a request that waits means that the target is away, and
-        // each request that it misses counts.
+        // While the target's address is resolved for the first time, the first request waits and no
+        // other is sent. Later the target is known, so a request that waits means that the target
+        // is away, and each request that it misses counts.
         let first_is_stuck = !self.resolved && !self.waiting.is_empty();
         if now >= self.next && !first_is_stuck {
             self.send_request(stack, now);
@@ -186,7 +188,8 @@ impl Pinger {
     }
 
     fn send_request<N: Nic>(&mut self, stack: &mut Stack<N>, now: Instant) {
-        let interval = if self.plan.interval.is_zero() { FLOOD_INTERVAL } else { self.plan.interval };
+        let interval =
+            if self.plan.interval.is_zero() { FLOOD_INTERVAL } else { self.plan.interval };
         // A ping that is behind schedule does not make up for the requests that it missed.
         self.next = Some(self.next + interval).filter(|next| *next > now).unwrap_or(now + interval);
         if self.is_unanswered() && self.forgot.elapsed() >= FORGET_INTERVAL {
@@ -209,7 +212,8 @@ impl Pinger {
 
     fn take_reply(&mut self, sequence: u16, len: usize, now: Instant) -> Reply {
         let index = self.waiting.iter().position(|request| request.sequence == sequence);
-        let sent = index.and_then(|index| self.waiting.remove(index)).and_then(|request| request.sent);
+        let sent =
+            index.and_then(|index| self.waiting.remove(index)).and_then(|request| request.sent);
         let rtt = sent.map(|sent| now.saturating_duration_since(sent));
         match rtt {
             Some(rtt) => {
@@ -224,7 +228,8 @@ impl Pinger {
         Reply { len, sequence, rtt }
     }
 
-    /// Returns the sequence number and length of a reply to this ping, and `None` for other messages.
+    /// Returns the sequence number and length of a reply to this ping, and `None` for other
+    /// messages.
     fn read_reply(&self, bytes: &[u8], from: IpAddress) -> Option<(u16, usize)> {
         let checksums = ChecksumCapabilities::ignored();
         let (ident, sequence, data) = match from {
@@ -237,13 +242,16 @@ impl Pinger {
             }
             IpAddress::Ipv6(from) => {
                 let packet = Icmpv6Packet::new_checked(bytes).ok()?;
-                match Icmpv6Repr::parse(&from, &Ipv6Address::UNSPECIFIED, &packet, &checksums).ok()? {
+                match Icmpv6Repr::parse(&from, &Ipv6Address::UNSPECIFIED, &packet, &checksums)
+                    .ok()?
+                {
                     Icmpv6Repr::EchoReply { ident, seq_no, data } => (ident, seq_no, data),
                     _ => return None,
                 }
             }
         };
-        (ident == self.ident && data == self.payload).then_some((sequence, ECHO_HEADER + data.len()))
+        (ident == self.ident && data == self.payload)
+            .then_some((sequence, ECHO_HEADER + data.len()))
     }
 }
 
@@ -258,9 +266,15 @@ fn new_socket(ident: u16) -> icmp::Socket<'static> {
     socket
 }
 
-/// Writes an echo request into the socket's empty queue, which has room for whatever fits a frame. The
-/// socket adds the source address and the checksum when it sends.
-fn write_request(socket: &mut icmp::Socket<'_>, ident: u16, seq_no: u16, data: &[u8], target: IpAddress) {
+/// Writes an echo request into the socket's empty queue, which has room for whatever fits a frame.
+/// The socket adds the source address and the checksum when it sends.
+fn write_request(
+    socket: &mut icmp::Socket<'_>,
+    ident: u16,
+    seq_no: u16,
+    data: &[u8],
+    target: IpAddress,
+) {
     let checksums = ChecksumCapabilities::ignored();
     match target {
         IpAddress::Ipv4(_) => {

@@ -43,8 +43,8 @@ pub struct Services {
 }
 
 impl Services {
-    /// Opens the ports among a host's sockets ([`Stack::sockets`](crate::Stack::sockets)). `sink` is a
-    /// port other than 0 and [`ECHO_PORT`](crate::ECHO_PORT).
+    /// Opens the ports among a host's sockets ([`Stack::sockets`](crate::Stack::sockets)). `sink`
+    /// is a port other than 0 and [`ECHO_PORT`](crate::ECHO_PORT).
     pub fn open(sockets: &mut SocketSet<'static>, sink: Option<u16>) -> Self {
         Self { echo: Echo::open(sockets), sink: sink.map(|port| Sink::open(sockets, port)) }
     }
@@ -58,8 +58,8 @@ impl Services {
         }
     }
 
-    /// Receives and answers what has arrived. `is_own` tells the host's addresses from others, and `done`
-    /// gets each transfer that has ended.
+    /// Receives and answers what has arrived. `is_own` tells the host's addresses from others, and
+    /// `done` gets each transfer that has ended.
     pub(crate) fn serve(
         &mut self,
         sockets: &mut SocketSet<'static>,

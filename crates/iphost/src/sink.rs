@@ -38,7 +38,11 @@ impl Sink {
     }
 
     /// Receives what has arrived. `done` gets each transfer that is complete or broken off.
-    pub(crate) fn serve(&mut self, sockets: &mut SocketSet<'static>, done: &mut dyn FnMut(Transfer)) {
+    pub(crate) fn serve(
+        &mut self,
+        sockets: &mut SocketSet<'static>,
+        done: &mut dyn FnMut(Transfer),
+    ) {
         self.0.serve(sockets, |socket, meter| meter.receive(socket, done));
     }
 }

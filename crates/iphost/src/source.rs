@@ -35,14 +35,27 @@ impl TcpSource {
     ///
     /// # Errors
     /// When the host has no address to connect from, or none can connect to `to`.
-    pub fn connect<N: Nic>(stack: &mut Stack<N>, to: SocketAddr, bytes: u64) -> Result<Self, ConnectError> {
+    pub fn connect<N: Nic>(
+        stack: &mut Stack<N>,
+        to: SocketAddr,
+        bytes: u64,
+    ) -> Result<Self, ConnectError> {
         // A source receives nothing.
         let (socket, from) = stack.connect(closed_socket(1, WINDOW, TIMEOUT), to)?;
-        Ok(Self { socket, from, to, bytes, given: 0, called: Instant::now(), begin: None, end: None })
+        Ok(Self {
+            socket,
+            from,
+            to,
+            bytes,
+            given: 0,
+            called: Instant::now(),
+            begin: None,
+            end: None,
+        })
     }
 
-    /// Continues to send, after a [`Stack::poll`], and returns whether the transfer is over, complete or
-    /// not. What it sends leaves with the next poll.
+    /// Continues to send, after a [`Stack::poll`], and returns whether the transfer is over,
+    /// complete or not. What it sends leaves with the next poll.
     pub fn step<N: Nic>(&mut self, stack: &mut Stack<N>) -> bool {
         let socket = stack.sockets().get_mut::<tcp::Socket<'_>>(self.socket);
         if self.begin.is_none() && socket.may_send() {
@@ -51,7 +64,9 @@ impl TcpSource {
         while socket.can_send() && self.given < self.bytes {
             let left = usize::try_from(self.bytes - self.given).unwrap_or(usize::MAX);
             // The contents do not matter: whatever the buffer holds is sent.
-            let Ok(len) = socket.send(|room| (room.len().min(left), room.len().min(left))) else { break };
+            let Ok(len) = socket.send(|room| (room.len().min(left), room.len().min(left))) else {
+                break;
+            };
             self.given += len as u64;
         }
         if self.given == self.bytes && socket.may_send() {
@@ -63,7 +78,9 @@ impl TcpSource {
                 self.end.get_or_insert_with(Instant::now);
                 true
             }
-            tcp::State::FinWait2 => self.end.get_or_insert_with(Instant::now).elapsed() >= CLOSE_TIMEOUT,
+            tcp::State::FinWait2 => {
+                self.end.get_or_insert_with(Instant::now).elapsed() >= CLOSE_TIMEOUT
+            }
             _ => false,
         }
     }
@@ -74,7 +91,9 @@ impl TcpSource {
         let socket = stack.sockets().get::<tcp::Socket<'_>>(self.socket);
         let acknowledged = self.given - socket.send_queue() as u64;
         let is_over = !socket.is_open();
-        let time = self.begin.map_or(Duration::ZERO, |begin| self.end.unwrap_or_else(Instant::now) - begin);
+        let time = self
+            .begin
+            .map_or(Duration::ZERO, |begin| self.end.unwrap_or_else(Instant::now) - begin);
         let complete = self.begin.is_some() && acknowledged == bytes;
         let error = if complete {
             None

@@ -6,7 +6,9 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use shmbus::SendError;
-use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet};
+use smoltcp::iface::{
+    Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet,
+};
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant as StackInstant;
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv6Address, Ipv6Cidr};
@@ -46,7 +48,8 @@ pub enum ConnectError {
 
 /// An IP host on a network device.
 ///
-/// A loop [`poll`](Self::poll)s it, [`serve`](Self::serve)s its services and [`sleep`](Self::sleep)s:
+/// A loop [`poll`](Self::poll)s it, [`serve`](Self::serve)s its services and
+/// [`sleep`](Self::sleep)s:
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -84,13 +87,21 @@ pub struct Stack<N> {
 }
 
 impl<N: Nic> Stack<N> {
-    /// Makes a host with at most 7 addresses. A host with an IPv6 address gets a link-local one, too, unless
-    /// one is among them.
+    /// Makes a host with at most 7 addresses. A host with an IPv6 address gets a link-local one,
+    /// too, unless one is among them.
     pub fn new(mut nic: N, addresses: &[HostAddress]) -> Self {
         let begin = Instant::now();
         let interface = interface(&mut nic, addresses, StackInstant::ZERO);
         let sockets = SocketSet::new(Vec::new());
-        Self { nic, addresses: addresses.to_vec(), interface, sockets, begin, flushed: begin, heard: None }
+        Self {
+            nic,
+            addresses: addresses.to_vec(),
+            interface,
+            sockets,
+            begin,
+            flushed: begin,
+            heard: None,
+        }
     }
 
     /// Returns whether the host's device is connected.
@@ -112,8 +123,8 @@ impl<N: Nic> Stack<N> {
         &mut self.sockets
     }
 
-    /// Lets the services receive and answer, after a [`poll`](Self::poll). `done` gets each transfer that
-    /// has ended. Answers leave with the next poll.
+    /// Lets the services receive and answer, after a [`poll`](Self::poll). `done` gets each
+    /// transfer that has ended. Answers leave with the next poll.
     pub fn serve(&mut self, services: &mut Services, done: &mut dyn FnMut(Transfer)) {
         let own = self.interface.ip_addrs();
         let is_own = |address| own.iter().any(|cidr| cidr.address() == address);
@@ -159,14 +170,17 @@ impl<N: Nic> Stack<N> {
         self.interface.update_ip_addrs(|_| {});
     }
 
-    /// Runs one round: receives frames, lets the sockets answer, and sends what they have written. It calls
-    /// `accept` after every frame, so that each port keeps a socket that listens
+    /// Runs one round: receives frames, lets the sockets answer, and sends what they have written.
+    /// It calls `accept` after every frame, so that each port keeps a socket that listens
     /// ([`Services::accept`]).
     ///
     /// # Errors
-    /// When the bus cannot be written at the moment. The frames of this round are lost then, as on any
-    /// Ethernet, and the host continues with the next round.
-    pub fn poll(&mut self, accept: &mut dyn FnMut(&mut SocketSet<'static>)) -> Result<(), SendError> {
+    /// When the bus cannot be written at the moment. The frames of this round are lost then, as on
+    /// any Ethernet, and the host continues with the next round.
+    pub fn poll(
+        &mut self,
+        accept: &mut dyn FnMut(&mut SocketSet<'static>),
+    ) -> Result<(), SendError> {
         let changed = self.nic.service();
         let now = self.now();
         if changed || self.interface.hardware_addr() != self.nic.mac().into() {
@@ -213,9 +227,9 @@ impl<N: Nic> Stack<N> {
         self.sleep_for(&mut || false, stop, other, time)
     }
 
-    /// Sleeps for several hosts on one bus, so that one watch on the bus serves all of them. `time` ends
-    /// before any of them has something to do by itself ([`pause`](Self::pause)), and `ready` returns
-    /// whether another host has a frame to receive ([`poll_rx`](Self::poll_rx)).
+    /// Sleeps for several hosts on one bus, so that one watch on the bus serves all of them. `time`
+    /// ends before any of them has something to do by itself ([`pause`](Self::pause)), and `ready`
+    /// returns whether another host has a frame to receive ([`poll_rx`](Self::poll_rx)).
     ///
     /// # Errors
     /// When the bus is lost or the system refuses the wait.
@@ -244,7 +258,9 @@ impl<N: Nic> Stack<N> {
     }
 
     fn now(&self) -> StackInstant {
-        StackInstant::from_micros(i64::try_from(self.begin.elapsed().as_micros()).unwrap_or(i64::MAX))
+        StackInstant::from_micros(
+            i64::try_from(self.begin.elapsed().as_micros()).unwrap_or(i64::MAX),
+        )
     }
 }
 
@@ -292,8 +308,9 @@ mod tests {
 
     #[test]
     fn an_ipv6_host_has_a_link_local_address() {
-        let parse =
-            |texts: &[&str]| -> Vec<HostAddress> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+        let parse = |texts: &[&str]| -> Vec<HostAddress> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
         assert!(!needs_link_local(&parse(&["10.0.0.1/24"])));
         assert!(needs_link_local(&parse(&["10.0.0.1/24", "fd00::1/64"])));
         assert!(!needs_link_local(&parse(&["fd00::1/64", "fe80::1/64"])));

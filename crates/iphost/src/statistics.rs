@@ -11,7 +11,8 @@ const MAX_NANOS: u64 = 24 * 3600 * 1_000_000_000;
 
 /// The statistics of a ping.
 ///
-/// [`report`](Self::report) returns figures, [`summary`](Self::summary) the closing lines of `ping(8)`.
+/// [`report`](Self::report) returns figures, [`summary`](Self::summary) the closing lines of
+/// `ping(8)`.
 #[derive(Debug)]
 pub struct Statistics {
     sent: u64,
@@ -25,13 +26,13 @@ pub struct Statistics {
     pipe: u64,
     /// The moving average of round-trip times: each reply has an eighth of the weight.
     moving_average: Duration,
-    /// Round-trip times in nanoseconds, accurate to a thousandth. A ping that runs for days takes no more
-    /// memory than one of seconds.
+    /// Round-trip times in nanoseconds, accurate to a thousandth. A ping that runs for days takes
+    /// no more memory than one of seconds.
     histogram: Histogram<u64>,
 }
 
-/// The figures of a ping, with the keys of `ping --json`. Times are in microseconds, and `None` when there
-/// was no reply.
+/// The figures of a ping, with the keys of `ping --json`. Times are in microseconds, and `None`
+/// when there was no reply.
 #[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
 pub struct Report {
     /// Requests that were sent.
@@ -79,7 +80,8 @@ impl Statistics {
 
     /// Counts the reply to a request after which `later` others were sent.
     pub(crate) fn count_reply(&mut self, rtt: Duration, later: u64) {
-        self.moving_average = if self.received() == 0 { rtt } else { self.moving_average * 7 / 8 + rtt / 8 };
+        self.moving_average =
+            if self.received() == 0 { rtt } else { self.moving_average * 7 / 8 + rtt / 8 };
         self.pipe = self.pipe.max(later + 1);
         self.min = self.min.min(rtt);
         self.max = self.max.max(rtt);
@@ -103,7 +105,11 @@ impl Statistics {
 
     /// Returns the share of requests without a reply.
     fn loss(&self) -> f64 {
-        if self.sent == 0 { 0.0 } else { self.sent.saturating_sub(self.received()) as f64 / self.sent as f64 }
+        if self.sent == 0 {
+            0.0
+        } else {
+            self.sent.saturating_sub(self.received()) as f64 / self.sent as f64
+        }
     }
 
     /// Returns the average round-trip time, or 0 without a reply.
@@ -118,7 +124,8 @@ impl Statistics {
         let known = self.received() > 0;
         let micros = |time: Duration| known.then(|| micros(time));
         // The histogram rounds, and must not contradict the exact minimum and maximum.
-        let median = Duration::from_nanos(self.histogram.value_at_quantile(0.5)).max(self.min).min(self.max);
+        let median =
+            Duration::from_nanos(self.histogram.value_at_quantile(0.5)).max(self.min).min(self.max);
         Report {
             sent: self.sent,
             received: self.received(),
@@ -137,8 +144,8 @@ impl Statistics {
         PingSummary { statistics: self, total, flood: false }
     }
 
-    /// Returns the closing lines of a flood ping: those of [`summary`](Self::summary) with the average time
-    /// between requests and the moving average of round-trip times.
+    /// Returns the closing lines of a flood ping: those of [`summary`](Self::summary) with the
+    /// average time between requests and the moving average of round-trip times.
     #[must_use]
     pub fn flood_summary(&self, total: Duration) -> PingSummary<'_> {
         PingSummary { statistics: self, total, flood: true }

@@ -7,13 +7,13 @@ use smoltcp::time::Duration;
 /// Connections to a port at the same time. Further ones are refused.
 const CONNECTIONS: usize = 256;
 
-/// Makes a closed socket with buffers of `rx` and `tx` bytes. A peer that does not answer for `timeout`
-/// is given up.
+/// Makes a closed socket with buffers of `rx` and `tx` bytes. A peer that does not answer for
+/// `timeout` is given up.
 pub(crate) fn closed_socket(rx: usize, tx: usize, timeout: Duration) -> tcp::Socket<'static> {
     let buffer = |bytes| tcp::SocketBuffer::new(vec![0; bytes]);
     let mut socket = tcp::Socket::new(buffer(rx), buffer(tx));
-    // The ring of a bus holds less than the windows of many connections together, and a station that is
-    // overrun loses everything on the ring.
+    // The ring of a bus holds less than the windows of many connections together, and a station
+    // that is overrun loses everything on the ring.
     socket.set_congestion_control(tcp::CongestionControl::Reno);
     socket.set_timeout(Some(timeout));
     // Acknowledgments leave at the end of a round, so there are few of them without a delay.
@@ -32,7 +32,8 @@ pub(crate) struct Listener<T> {
 }
 
 impl<T> Listener<T> {
-    /// Opens `port`, which is not 0. `make` makes sockets, and `begin` the value of a new connection.
+    /// Opens `port`, which is not 0. `make` makes sockets, and `begin` the value of a new
+    /// connection.
     pub(crate) fn open(
         sockets: &mut SocketSet<'static>,
         port: u16,
@@ -44,8 +45,8 @@ impl<T> Listener<T> {
         listener
     }
 
-    /// Takes the connection that has come up, if one has, and listens for the next. Called after every
-    /// frame, so that two connections in one round both find a listening socket.
+    /// Takes the connection that has come up, if one has, and listens for the next. Called after
+    /// every frame, so that two connections in one round both find a listening socket.
     pub(crate) fn accept(&mut self, sockets: &mut SocketSet<'static>) {
         let Some(handle) = self.listening else { return };
         if sockets.get::<tcp::Socket<'_>>(handle).state() != tcp::State::Listen {
@@ -54,7 +55,8 @@ impl<T> Listener<T> {
         }
     }
 
-    /// Calls `work` for each connection. A connection that is closed gets a last call and is removed.
+    /// Calls `work` for each connection. A connection that is closed gets a last call and is
+    /// removed.
     pub(crate) fn serve(
         &mut self,
         sockets: &mut SocketSet<'static>,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use smoltcp::time::Duration as StackDuration;
 
-/// The window of a connection that measures, in bytes. A bus carries about this much between two rounds
-/// of a host that shares its CPU, and the ring of a bus holds far more.
+/// The window of a connection that measures, in bytes. A bus carries about this much between two
+/// rounds of a host that shares its CPU, and the ring of a bus holds far more.
 pub(crate) const WINDOW: usize = 1 << 18;
 /// How long such a connection waits for an answer before it is given up.
 pub(crate) const TIMEOUT: StackDuration = StackDuration::from_secs(20);
@@ -61,7 +61,13 @@ pub enum TransferError {
 }
 
 impl Transfer {
-    pub(crate) fn new(from: SocketAddr, to: SocketAddr, bytes: u64, time: Duration, complete: bool) -> Self {
+    pub(crate) fn new(
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: u64,
+        time: Duration,
+        complete: bool,
+    ) -> Self {
         let seconds = time.as_secs_f64();
         let rate = if seconds > 0.0 { bytes as f64 * 8.0 / seconds } else { 0.0 };
         Self { from, to, bytes, time, rate, complete }

@@ -1,7 +1,9 @@
-//! What the racing copy costs beside the C library's `memcpy`: `taskset -c 1 cargo bench -p mapguard`.
+//! What the racing copy costs beside the C library's `memcpy`: `taskset -c 1 cargo bench -p
+//! mapguard`.
 //!
-//! One thread, everything in the first caches: what is measured is the code, and not the way of lines between processors.
-//! The three copies take turns, so that a disturbance meets all of them, and what is printed is the median of many rounds.
+//! One thread, everything in the first caches: what is measured is the code, and not the way of
+//! lines between processors. The three copies take turns, so that a disturbance meets all of them,
+//! and what is printed is the median of many rounds.
 
 use std::hint::black_box;
 use std::mem::size_of;
@@ -17,7 +19,10 @@ fn main() {
     println!(
         "nanoseconds a copy, medians of {ROUNDS} rounds; racing/plain: the median of the rounds' ratios"
     );
-    println!("{:>6} {:>9} {:>9} {:>9} {:>13}", "bytes", "memcpy", "plain", "racing", "racing/plain");
+    println!(
+        "{:>6} {:>9} {:>9} {:>9} {:>13}",
+        "bytes", "memcpy", "plain", "racing", "racing/plain"
+    );
     for len in LENGTHS {
         compare(len);
     }
@@ -27,19 +32,22 @@ fn main() {
 fn compare(len: usize) {
     let mut memory = Memory::new(len);
     // SAFETY: the memory holds `len` bytes behind either address, and no other thread knows it.
-    let mut memcpy =
-        |times| memory.time(times, |from, to, len| unsafe { ptr::copy_nonoverlapping(from, to, len) });
+    let mut memcpy = |times| {
+        memory.time(times, |from, to, len| unsafe { ptr::copy_nonoverlapping(from, to, len) })
+    };
     let once = memcpy(1_000).as_nanos().max(1_000) / 1_000;
     let times = (ROUND.as_nanos() / once).max(1) as u32;
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
         let nanoseconds = |took: Duration| took.as_secs_f64() * 1e9 / f64::from(times);
         // SAFETY: as above, for each.
-        let memcpy = memory.time(times, |from, to, len| unsafe { ptr::copy_nonoverlapping(from, to, len) });
+        let memcpy =
+            memory.time(times, |from, to, len| unsafe { ptr::copy_nonoverlapping(from, to, len) });
         // SAFETY: as above.
         let plain = memory.time(times, |from, to, len| unsafe { in_place(from, to, len) });
         // SAFETY: as above.
-        let racing = memory.time(times, |from, to, len| unsafe { mapguard::racing_copy(from, to, len) });
+        let racing =
+            memory.time(times, |from, to, len| unsafe { mapguard::racing_copy(from, to, len) });
         rounds.push([memcpy, plain, racing].map(nanoseconds));
     }
     let [memcpy, plain, racing, ratio] = [
@@ -57,8 +65,8 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Where the copies go from and to: as from a packet buffer, which begins on a line, onto a bus, where frames begin
-/// anywhere.
+/// Where the copies go from and to: as from a packet buffer, which begins on a line, onto a bus,
+/// where frames begin anywhere.
 struct Memory {
     from: Vec<u8>,
     to: Vec<u8>,
@@ -101,11 +109,13 @@ unsafe fn ends<T>(from: *const u8, to: *mut u8, len: usize) {
     // SAFETY: the first `T` is inside.
     unsafe { ptr::copy_nonoverlapping(from, to, size_of::<T>()) };
     // SAFETY: the last `T` is inside.
-    unsafe { ptr::copy_nonoverlapping(from.wrapping_add(last), to.wrapping_add(last), size_of::<T>()) };
+    unsafe {
+        ptr::copy_nonoverlapping(from.wrapping_add(last), to.wrapping_add(last), size_of::<T>())
+    };
 }
 
-/// Plain moves for short lengths, and the C library for others: what the data path of memif did before there was the racing
-/// copy.
+/// Plain moves for short lengths, and the C library for others: what the data path of memif did
+/// before there was the racing copy.
 ///
 /// # Safety
 /// `from` is readable and `to` writable for `len` bytes, and they do not overlap.

@@ -1,7 +1,8 @@
 //! The handler of `SIGBUS`.
 //!
-//! A fault in a guarded range is ours. Everything else ends as it would without us. That depends on the disposition that was
-//! there before us (the *previous* one), and on where the signal comes from:
+//! A fault in a guarded range is ours. Everything else ends as it would without us. That depends on
+//! the disposition that was there before us (the *previous* one), and on where the signal comes
+//! from:
 //!
 //! | previous | a fault that is not ours | sent by a process |
 //! |---|---|---|
@@ -9,10 +10,11 @@
 //! | ignored | kills: the kernel ignores no fault | is ignored |
 //! | a handler | is called | is called |
 //!
-//! A signal that was sent must not disarm us, because a guarded mapping may be cut short at any time after it. So our
-//! handler gives way to the default only where that kills at once. A previous handler may set the default, too: the one of
-//! Rust's standard library, which looks for stack overflows and is there in every Rust program, does so for each signal
-//! that it does not know, and returns. What it sets counts as the previous disposition from then on, and our handler is
+//! A signal that was sent must not disarm us, because a guarded mapping may be cut short at any
+//! time after it. So our handler gives way to the default only where that kills at once. A previous
+//! handler may set the default, too: the one of Rust's standard library, which looks for stack
+//! overflows and is there in every Rust program, does so for each signal that it does not know, and
+//! returns. What it sets counts as the previous disposition from then on, and our handler is
 //! installed again.
 
 use std::io;
@@ -46,7 +48,8 @@ pub fn install() -> io::Result<()> {
     static DONE: OnceLock<Result<(), Errno>> = OnceLock::new();
     let installed = DONE.get_or_init(|| {
         let before = set(&ours())?;
-        // A signal that comes before this is kept finds the default, which is the usual disposition.
+        // A signal that comes before this is kept finds the default, which is the usual
+        // disposition.
         BEFORE.get_or_init(|| before);
         // Again, with what follows from that.
         set(&ours()).map(drop)
@@ -56,12 +59,15 @@ pub fn install() -> io::Result<()> {
 
 /// Our disposition.
 fn ours() -> SigAction {
-    // A signal that would be ignored without us does not end a system call, nor does one whose handler asks for that.
+    // A signal that would be ignored without us does not end a system call, nor does one whose
+    // handler asks for that.
     let restarts = BEFORE.get().is_some_and(|before| {
-        matches!(before.handler(), SigHandler::SigIgn) || before.flags().contains(SaFlags::SA_RESTART)
+        matches!(before.handler(), SigHandler::SigIgn)
+            || before.flags().contains(SaFlags::SA_RESTART)
     });
-    // Further signals are not held back: a fault inside the handler is to kill and not to hang. The alternate stack is
-    // used where the thread has one, so that a previous handler for stack overflows still works.
+    // Further signals are not held back: a fault inside the handler is to kill and not to hang. The
+    // alternate stack is used where the thread has one, so that a previous handler for stack
+    // overflows still works.
     let mut flags = SaFlags::SA_SIGINFO | SaFlags::SA_ONSTACK | SaFlags::SA_NODEFER;
     flags.set(SaFlags::SA_RESTART, restarts);
     SigAction::new(SigHandler::SigAction(on_sigbus), flags, SigSet::empty())
@@ -78,7 +84,11 @@ fn set_default() {
     let _ = set(&SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty()));
 }
 
-extern "C" fn on_sigbus(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+extern "C" fn on_sigbus(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
     let errno = Errno::last_raw();
     // SAFETY: with SA_SIGINFO the kernel passes a valid pointer.
     let replaced = unsafe { info.as_ref() }.is_some_and(replace);
@@ -90,7 +100,8 @@ extern "C" fn on_sigbus(signal: libc::c_int, info: *mut libc::siginfo_t, context
 
 /// Puts zeros where the access failed, if that is in a guarded range.
 fn replace(info: &libc::siginfo_t) -> bool {
-    // Sent by a process (the kernel lets no other process claim this code), or broken hardware: not what this is for.
+    // Sent by a process (the kernel lets no other process claim this code), or broken hardware: not
+    // what this is for.
     if info.si_code != libc::BUS_ADRERR {
         return false;
     }
@@ -120,7 +131,8 @@ fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
         SigHandler::SigDfl if is_sent(info) => {
             set_default();
             let _ = raise(Signal::SIGBUS);
-            // The first process of a PID namespace is not killed by a signal that it leaves to the default.
+            // The first process of a PID namespace is not killed by a signal that it leaves to the
+            // default.
             let _ = set(&ours());
         }
         SigHandler::SigIgn if is_sent(info) => {}
@@ -129,11 +141,12 @@ fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
     }
 }
 
-/// Whether no access of the thread brought the signal, so that it does not come again on return: a process sent it, or the
-/// kernel reports broken memory that is in use nowhere yet.
+/// Whether no access of the thread brought the signal, so that it does not come again on return: a
+/// process sent it, or the kernel reports broken memory that is in use nowhere yet.
 fn is_sent(info: *const libc::siginfo_t) -> bool {
     // SAFETY: with SA_SIGINFO the kernel passes a valid pointer.
-    unsafe { info.as_ref() }.is_some_and(|info| info.si_code <= 0 || info.si_code == libc::BUS_MCEERR_AO)
+    unsafe { info.as_ref() }
+        .is_some_and(|info| info.si_code <= 0 || info.si_code == libc::BUS_MCEERR_AO)
 }
 
 /// Calls the previous handler as the kernel would, and stays installed whatever it sets.

@@ -1,10 +1,12 @@
-//! What it takes to share a mapping with a process that may lie or die: surviving `SIGBUS`, and copying bytes that change.
+//! What it takes to share a mapping with a process that may lie or die: surviving `SIGBUS`, and
+//! copying bytes that change.
 //!
 //! # Survival
-//! A program that maps a file that another process may truncate lives with a signal: touching a page beyond the new end
-//! raises `SIGBUS`, which kills. A program that [`install`]s the handler of this crate survives it for the mappings that were
-//! [`Guard`]ed, and for no others: the mapping is replaced, where it stands, by zeros of the process's own, and marked as
-//! lost. The access that failed continues with zeros; its code asks [`Guard::is_lost`] before it believes them.
+//! A program that maps a file that another process may truncate lives with a signal: touching a
+//! page beyond the new end raises `SIGBUS`, which kills. A program that [`install`]s the handler of
+//! this crate survives it for the mappings that were [`Guard`]ed, and for no others: the mapping is
+//! replaced, where it stands, by zeros of the process's own, and marked as lost. The access that
+//! failed continues with zeros; its code asks [`Guard::is_lost`] before it believes them.
 //!
 //! ```
 //! # use std::error::Error;
@@ -23,11 +25,13 @@
 //! # }
 //! ```
 //!
-//! Libraries guard their mappings; the program decides whether the handler is installed. Other handlers of the signal
-//! still work: what is not ours, such as a signal that a process sends, does what it did before.
+//! Libraries guard their mappings; the program decides whether the handler is installed. Other
+//! handlers of the signal still work: what is not ours, such as a signal that a process sends, does
+//! what it did before.
 //!
 //! # Racing copies
-//! [`racing_copy`] copies bytes that other threads or processes write at the same time. To the language that is no data race.
+//! [`racing_copy`] copies bytes that other threads or processes write at the same time. To the
+//! language that is no data race.
 
 mod handler;
 mod racing_copy;

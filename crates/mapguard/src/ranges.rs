@@ -1,7 +1,8 @@
 //! The guarded ranges: a list that a signal handler can walk.
 //!
-//! A handler may run between any two instructions, so it can neither take a lock nor follow memory that may be freed.
-//! Entries are therefore never freed but used again, and only ever pushed to the front of the list.
+//! A handler may run between any two instructions, so it can neither take a lock nor follow memory
+//! that may be freed. Entries are therefore never freed but used again, and only ever pushed to the
+//! front of the list.
 
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence};
@@ -24,7 +25,8 @@ struct Entry {
     next: *const Entry,
 }
 
-// SAFETY: `next` is written before the entry is shared, and leads to entries that are never freed; the rest is atomic.
+// SAFETY: `next` is written before the entry is shared, and leads to entries that are never freed;
+// the rest is atomic.
 unsafe impl Sync for Entry {}
 
 impl Entry {
@@ -62,7 +64,8 @@ impl Entry {
         // Nobody else changes an entry that is taken.
         let changes = self.changes.load(Ordering::Relaxed);
         self.changes.store(changes.wrapping_add(1), Ordering::Relaxed);
-        // Release: pairs with the acquire fence in `range`; who sees what follows sees the odd count.
+        // Release: pairs with the acquire fence in `range`; who sees what follows sees the odd
+        // count.
         fence(Ordering::Release);
         self.lost.store(false, Ordering::Relaxed);
         self.chief.store(chief, Ordering::Relaxed);
@@ -72,8 +75,8 @@ impl Entry {
         self.changes.store(changes.wrapping_add(2), Ordering::Release);
     }
 
-    /// Start, length and chief, if they belong together. If not, it is being taken for another mapping, which nobody has
-    /// accessed yet.
+    /// Start, length and chief, if they belong together. If not, it is being taken for another
+    /// mapping, which nobody has accessed yet.
     fn range(&self) -> Option<(usize, usize, *mut Self)> {
         let changes = self.changes.load(Ordering::Acquire);
         let start = self.start.load(Ordering::Relaxed);
@@ -101,8 +104,8 @@ fn entries() -> impl Iterator<Item = &'static Entry> {
     })
 }
 
-/// A guarded range that holds an address: where it begins, how long it is, and the mark to set. For the handler: it
-/// neither allocates nor waits.
+/// A guarded range that holds an address: where it begins, how long it is, and the mark to set. For
+/// the handler: it neither allocates nor waits.
 pub(crate) fn find(address: usize) -> Option<(usize, usize, &'static AtomicBool)> {
     entries().find_map(|entry| {
         let (start, len, chief) = entry.range()?;
@@ -123,11 +126,12 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Guards the mapping of `len` bytes at `start`. Without [`install`](crate::install) this does nothing.
+    /// Guards the mapping of `len` bytes at `start`. Without [`install`](crate::install) this does
+    /// nothing.
     ///
     /// # Safety
-    /// The range must be whole pages of a mapping that is the caller's to replace, and must stay mapped until the guard
-    /// is dropped. (The end may lie in the mapping's last page.)
+    /// The range must be whole pages of a mapping that is the caller's to replace, and must stay
+    /// mapped until the guard is dropped. (The end may lie in the mapping's last page.)
     #[must_use]
     pub unsafe fn new(start: *const u8, len: usize) -> Self {
         let chief = Entry::take();
@@ -145,7 +149,8 @@ impl Guard {
         self.others.push(entry);
     }
 
-    /// Whether a mapping was cut short and accessed there since. What was read from it may have been zeros.
+    /// Whether a mapping was cut short and accessed there since. What was read from it may have
+    /// been zeros.
     #[must_use]
     #[inline]
     pub fn is_lost(&self) -> bool {
@@ -166,7 +171,8 @@ impl Drop for Guard {
 mod tests {
     use super::*;
 
-    /// A place that is given up and taken for another range at once: what is found is the one or the other.
+    /// A place that is given up and taken for another range at once: what is found is the one or
+    /// the other.
     #[test]
     fn an_entry_that_is_used_again_is_found_whole() {
         const ADDRESS: usize = 0x2000_0080;

@@ -89,11 +89,15 @@ fn threads_that_fault_at_once_all_go_on() {
     }
 }
 
-/// The rest of a test that has to happen in a process of its own: this one again, with a word in the environment.
+/// The rest of a test that has to happen in a process of its own: this one again, with a word in
+/// the environment.
 fn in_a_child(test: &str) -> std::process::ExitStatus {
     let program = std::env::current_exe().expect("this program");
-    let output =
-        Command::new(program).args(["--exact", test]).env("IN_A_CHILD", "1").output().expect("started");
+    let output = Command::new(program)
+        .args(["--exact", test])
+        .env("IN_A_CHILD", "1")
+        .output()
+        .expect("started");
     output.status
 }
 

@@ -1,5 +1,5 @@
-//! What is not a fault in a guarded mapping ends as without us: signals that processes send, and faults elsewhere. And it leaves
-//! the guard in place. Each case is a process of its own.
+//! What is not a fault in a guarded mapping ends as without us: signals that processes send, and
+//! faults elsewhere. And it leaves the guard in place. Each case is a process of its own.
 
 use std::env;
 use std::fs::File;
@@ -18,7 +18,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const SIGBUS: i32 = Signal::SIGBUS as i32;
 
 /// What a program may have done about the signal before it installs our handler.
-const PREVIOUS: [&str; 6] = ["untouched", "default", "ignored", "handler", "simple handler", "once"];
+const PREVIOUS: [&str; 6] =
+    ["untouched", "default", "ignored", "handler", "simple handler", "once"];
 
 /// Calls of the previous handler, where it is one of these.
 static CALLS: AtomicU32 = AtomicU32::new(0);
@@ -48,7 +49,8 @@ fn prepare(previous: &str) {
         other => panic!("{other}"),
     };
     // SAFETY: the handlers only count.
-    unsafe { sigaction(Signal::SIGBUS, &SigAction::new(handler, flags, SigSet::empty())) }.expect("set");
+    unsafe { sigaction(Signal::SIGBUS, &SigAction::new(handler, flags, SigSet::empty())) }
+        .expect("set");
 }
 
 fn mapping() -> (File, MmapRaw) {
@@ -101,15 +103,21 @@ fn part() -> Option<String> {
     env::var("PART").ok()
 }
 
-/// How a process ends that is sent `signals` after it had `previous` set; and, if `guarded`, installed our handler.
+/// How a process ends that is sent `signals` after it had `previous` set; and, if `guarded`,
+/// installed our handler.
 fn outcome(previous: &str, signals: u32, guarded: bool) -> ExitStatus {
-    child("signals_that_are_sent_do_what_they_do_without_us", &format!("{previous},{signals},{guarded}"))
+    child(
+        "signals_that_are_sent_do_what_they_do_without_us",
+        &format!("{previous},{signals},{guarded}"),
+    )
 }
 
 #[test]
 fn signals_that_are_sent_do_what_they_do_without_us() {
     if let Some(part) = part() {
-        let [previous, signals, guarded] = part.split(',').collect::<Vec<_>>()[..] else { panic!("{part}") };
+        let [previous, signals, guarded] = part.split(',').collect::<Vec<_>>()[..] else {
+            panic!("{part}")
+        };
         prepare(previous);
         let guarded = guarded == "true";
         if guarded {
@@ -161,7 +169,8 @@ fn another_process_cannot_disarm_the_guard() {
         prepare(&previous);
         mapguard::install().expect("a handler");
         for _ in 0..3 {
-            let kill = Command::new("sh").args(["-c", "kill -BUS $PPID"]).status().expect("a shell");
+            let kill =
+                Command::new("sh").args(["-c", "kill -BUS $PPID"]).status().expect("a shell");
             assert!(kill.success());
             survive_a_cut();
         }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use port::{
-    BURST, HOLD_OFF, LOCK_TIMEOUT, Moved, NotSent, Port, ReportOnce, Reporter, RxMode, SHORT_LOCK_TIMEOUT,
-    WakeFd,
+    BURST, HOLD_OFF, LOCK_TIMEOUT, Moved, NotSent, Port, ReportOnce, Reporter, RxMode,
+    SHORT_LOCK_TIMEOUT, WakeFd,
 };
 use shmbus::{Bus, Busy, MAX_SLEEP, SendError, Station, WaitError, WaitSet};
 
@@ -204,7 +204,8 @@ impl AttachedPort {
             Ok(moved) => {
                 // A peer with nothing to send does not try the lock, so it counts as free only when
                 // it looks free: else a later holder would be taken for this one.
-                if self.locked.is_some() && (moved.frames > 0 || !self.station.bus().state().locked) {
+                if self.locked.is_some() && (moved.frames > 0 || !self.station.bus().state().locked)
+                {
                     self.note_unlocked();
                 }
                 moved
@@ -225,7 +226,8 @@ impl AttachedPort {
     fn note_locked(&mut self, busy: Busy) {
         self.station.set_lock_timeout(SHORT_LOCK_TIMEOUT);
         let now = Instant::now();
-        let locked = self.locked.get_or_insert(Locked { since: now, hold_off_until: None, reported: false });
+        let locked =
+            self.locked.get_or_insert(Locked { since: now, hold_off_until: None, reported: false });
         locked.hold_off_until = Some(now + HOLD_OFF);
         let waited = now.saturating_duration_since(locked.since);
         if waited >= REPORT_LOCKED_AFTER && !std::mem::replace(&mut locked.reported, true) {
@@ -406,7 +408,12 @@ impl AttachedPort {
         // the hold-off. Both must be armed now, or nothing would wake them.
         let has_room = was_blocked && self.blocked.is_none();
         let hold_off_is_over = was_held_off && !self.holds_off();
-        if moved || has_room || hold_off_is_over || self.port.wants_service() || self.has_lost_its_bus() {
+        if moved
+            || has_room
+            || hold_off_is_over
+            || self.port.wants_service()
+            || self.has_lost_its_bus()
+        {
             return true;
         }
         self.poll_at = now + self.max_sleep(now);
@@ -440,7 +447,9 @@ impl AttachedPort {
             Err(error) => failure = Some(error),
         });
         if let Some(error) = failure {
-            self.report_once(&format!("cannot be watched: {error}; it is polled ten times a second"));
+            self.report_once(&format!(
+                "cannot be watched: {error}; it is polled ten times a second"
+            ));
         }
     }
 

@@ -106,10 +106,12 @@ impl Node {
     pub fn add(&mut self, port: impl Port + 'static, station: Station) -> (PortId, Arc<PortStats>) {
         self.last_id += 1;
         let (id, stats) = (PortId(self.last_id), Arc::<PortStats>::default());
-        let ports_of = |thread: &usize| self.ports.values().filter(|entry| entry.thread == *thread).count();
+        let ports_of =
+            |thread: &usize| self.ports.values().filter(|entry| entry.thread == *thread).count();
         let thread = (0..self.threads.len()).min_by_key(ports_of).unwrap_or_default();
         let Reports { wake_fd, reporter, .. } = self.reports.clone();
-        let attached = AttachedPort::new(id, Box::new(port), station, Arc::clone(&stats), wake_fd, reporter);
+        let attached =
+            AttachedPort::new(id, Box::new(port), station, Arc::clone(&stats), wake_fd, reporter);
         self.ports.insert(id, Entry { thread, stats: Arc::clone(&stats), was_up: false });
         self.threads[thread].add(Box::new(attached));
         (id, stats)

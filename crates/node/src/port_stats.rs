@@ -91,9 +91,26 @@ impl PortStats {
     /// Returns the counters since the port was added. Received is what came from the peer.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        let [rx_packets, rx_bytes, rx_dropped, rx_errors, tx_packets, tx_bytes, tx_dropped, tx_errors] =
-            self.counters.each_ref().map(|counter| counter.load(Ordering::Relaxed));
-        Counters { rx_packets, rx_bytes, rx_dropped, rx_errors, tx_packets, tx_bytes, tx_dropped, tx_errors }
+        let [
+            rx_packets,
+            rx_bytes,
+            rx_dropped,
+            rx_errors,
+            tx_packets,
+            tx_bytes,
+            tx_dropped,
+            tx_errors,
+        ] = self.counters.each_ref().map(|counter| counter.load(Ordering::Relaxed));
+        Counters {
+            rx_packets,
+            rx_bytes,
+            rx_dropped,
+            rx_errors,
+            tx_packets,
+            tx_bytes,
+            tx_dropped,
+            tx_errors,
+        }
     }
 
     pub(crate) fn set_counters(&self, counters: Counters) {

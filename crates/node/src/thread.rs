@@ -30,12 +30,13 @@ impl Thread {
         let beats = Arc::<AtomicU64>::default();
         let reporter = reports.reporter.clone();
         let worker = Worker::new(Arc::clone(&wake_fd), received, reports, Arc::clone(&beats))?;
-        let handle = std::thread::Builder::new().name(format!("node {index}")).spawn(move || {
-            if let Some(cpu) = cpu {
-                pin(cpu, &reporter);
-            }
-            worker.run();
-        })?;
+        let handle =
+            std::thread::Builder::new().name(format!("node {index}")).spawn(move || {
+                if let Some(cpu) = cpu {
+                    pin(cpu, &reporter);
+                }
+                worker.run();
+            })?;
         Ok(Self { commands, wake_fd, beats, handle: Some(handle) })
     }
 

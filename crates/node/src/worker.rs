@@ -116,7 +116,10 @@ impl Worker {
                 Ok(count) => count,
                 Err(Errno::EINTR) => 0,
                 Err(error) => {
-                    return self.reports.reporter.note(&format!("a thread of the node cannot wait: {error}"));
+                    return self
+                        .reports
+                        .reporter
+                        .note(&format!("a thread of the node cannot wait: {error}"));
                 }
             };
             if idle && count == 0 {
@@ -150,7 +153,10 @@ impl Worker {
         }
         let first = self.asleep.values().map(|port| port.poll_at()).min();
         let sleep = first.map_or(MAX_SLEEP, |first| {
-            first.saturating_duration_since(Instant::now()).min(self.wait_set.timeout()).min(MAX_SLEEP)
+            first
+                .saturating_duration_since(Instant::now())
+                .min(self.wait_set.timeout())
+                .min(MAX_SLEEP)
         });
         // Rounded up: a timeout of 0 ms would not wait at all.
         let millis = sleep.as_micros().div_ceil(1_000);

@@ -36,7 +36,10 @@ struct Peer {
 impl Peer {
     fn new(socket: &Path, id: u32) -> Self {
         let address = SocketAddr::path(socket).expect("a short path");
-        Self { client: Client::new(&address, ClientOptions::new(id)).expect("valid options"), link: None }
+        Self {
+            client: Client::new(&address, ClientOptions::new(id)).expect("valid options"),
+            link: None,
+        }
     }
 
     /// Follows the connection. Returns the link while there is one.
@@ -92,8 +95,9 @@ impl Lan {
         let mut node = Node::start(NodeOptions::new().threads(threads)).expect("a node");
         let bus = path("lan.bus");
         let ports = port::open(&specs, &bus, &PortOptions::new()).expect("open ports");
-        let attach =
-            |port| node.attach(port, Bus::open_or_create(&bus, 0o600).expect("a bus")).expect("joined");
+        let attach = |port| {
+            node.attach(port, Bus::open_or_create(&bus, 0o600).expect("a bus")).expect("joined")
+        };
         let ports = ports.into_iter().map(attach).collect();
         Self { node, ports, folder }
     }
@@ -169,7 +173,10 @@ fn frames_cross_and_are_counted() {
                 .filter(|now| now.rx_packets == received && now.tx_packets == sent)
         });
         assert_eq!((counters.rx_bytes, counters.tx_bytes), (received * 60, sent * 60));
-        assert_eq!(counters.rx_dropped + counters.rx_errors + counters.tx_dropped + counters.tx_errors, 0);
+        assert_eq!(
+            counters.rx_dropped + counters.rx_errors + counters.tx_dropped + counters.tx_errors,
+            0
+        );
         assert!(lan.node.stats(lan.ports[port]).is_some_and(node::PortStats::is_up));
     }
 }

@@ -90,7 +90,11 @@ impl JoinedBuses {
     ///
     /// # Errors
     /// [`PortError`] when that would close a loop, or the other bus cannot be joined.
-    pub(super) fn open(&mut self, spec: &BusSpec, options: &BusOptions) -> Result<BusPort, PortError> {
+    pub(super) fn open(
+        &mut self,
+        spec: &BusSpec,
+        options: &BusOptions,
+    ) -> Result<BusPort, PortError> {
         self.check(spec)?;
         let bus = options.open_or_create(&spec.path)?;
         // A file that did not exist before has another identity now.
@@ -145,7 +149,8 @@ fn common_node(one: &Path, other: &Path, own: Option<u32>) -> Option<Member> {
     let nodes = |path: &Path| -> Vec<Member> {
         // A bus that does not exist or cannot be read has no members.
         let members = Bus::open_read_only(path).map(|bus| bus.members()).unwrap_or_default();
-        let is_node = |member: &Member| member.name.starts_with(NAME_PREFIX) && Some(member.pid) != own;
+        let is_node =
+            |member: &Member| member.name.starts_with(NAME_PREFIX) && Some(member.pid) != own;
         members.into_iter().filter(is_node).collect()
     };
     let others = nodes(other);
@@ -170,7 +175,10 @@ pub(crate) struct BusPort {
 
 /// Returns the frames of a burst that another bus carries: buses differ in their longest frame.
 fn fitting(burst: &Burst, longest: usize) -> impl Iterator<Item = &[u8]> + Clone {
-    burst.iter().map(|frame| frame.bytes).filter(move |frame| (MIN_FRAME..=longest).contains(&frame.len()))
+    burst
+        .iter()
+        .map(|frame| frame.bytes)
+        .filter(move |frame| (MIN_FRAME..=longest).contains(&frame.len()))
 }
 
 /// Moves a burst from one bus to the other.
@@ -248,7 +256,8 @@ impl Port for BusPort {
                     self.locked_until = Some(Instant::now() + HOLD_OFF);
                 }
                 if !matches!(source, SendError::Lost { .. }) {
-                    let unknown = matches!(source, SendError::Busy { source: Busy::Unknown { .. }, .. });
+                    let unknown =
+                        matches!(source, SendError::Busy { source: Busy::Unknown { .. }, .. });
                     let remedy = if unknown { " ('busctl repair' does)" } else { "" };
                     self.note(format!("{source}{remedy}"));
                 }
@@ -299,7 +308,9 @@ mod tests {
 
     #[test]
     fn a_path_contains_a_slash() {
-        for (text, learn) in [("./b.bus", false), ("./b.bus,learn=on", true), ("./b.bus,learn=off", false)] {
+        for (text, learn) in
+            [("./b.bus", false), ("./b.bus,learn=on", true), ("./b.bus,learn=off", false)]
+        {
             let path = "./b.bus".into();
             assert_eq!(text.parse::<BusSpec>().unwrap(), BusSpec { path, learn });
         }

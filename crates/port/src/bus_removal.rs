@@ -47,6 +47,8 @@ impl BusRemoval {
         }
         let path = bus.path();
         let new = REPORTED.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
-        new.then(|| format!("{} was removed: no other process can join this bus any more", path.display()))
+        new.then(|| {
+            format!("{} was removed: no other process can join this bus any more", path.display())
+        })
     }
 }

@@ -135,7 +135,9 @@ impl PortError {
         match self {
             Self::Capture { source: CaptureProblem::System(error), .. } => !is_passing(error),
             Self::Tap(error) => !matches!(error, tapdev::OpenError::System { .. }),
-            Self::Bind(BindError::System { source, .. }) => source.kind() == io::ErrorKind::PermissionDenied,
+            Self::Bind(BindError::System { source, .. }) => {
+                source.kind() == io::ErrorKind::PermissionDenied
+            }
             Self::Bus(_) | Self::TapAddress { .. } | Self::System { .. } => false,
             Self::SharedStandard(_)
             | Self::JoinsItself { .. }
@@ -163,7 +165,9 @@ pub(crate) const KINDS: [&str; 4] = ["memif", "tap", "pcap", "bus"];
 #[non_exhaustive]
 pub enum ParsePortError {
     /// There is no colon after a kind.
-    #[error("a port is written KIND:key=value,... such as memif:role=server,id=0,socket=./memif.sock")]
+    #[error(
+        "a port is written KIND:key=value,... such as memif:role=server,id=0,socket=./memif.sock"
+    )]
     NoKind,
     /// There is no such kind.
     #[error("there is no kind of port called '{kind}'{hint}; the kinds are: {}", KINDS.join(", "))]

@@ -18,7 +18,8 @@ impl Identity {
         if let Ok(found) = std::fs::metadata(path) {
             return Self::File(found.dev(), found.ino());
         }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder =
+            path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
         Self::Missing(path.file_name().map_or_else(|| folder.clone(), |name| folder.join(name)))
     }

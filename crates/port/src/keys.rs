@@ -13,10 +13,16 @@ pub(super) struct Keys<'t>(HashMap<&'t str, &'t str>);
 
 impl<'t> Keys<'t> {
     /// Parses what follows the colon of a port of `kind`, which has the keys `known`.
-    pub(super) fn parse(kind: &'static str, known: &[&str], text: &'t str) -> Result<Self, ParsePortError> {
+    pub(super) fn parse(
+        kind: &'static str,
+        known: &[&str],
+        text: &'t str,
+    ) -> Result<Self, ParsePortError> {
         let pairs = text.split(',').filter(|pair| !pair.is_empty());
         let pairs: Vec<_> = pairs
-            .map(|pair| pair.split_once('=').ok_or_else(|| ParsePortError::NoValue(pair.to_owned())))
+            .map(|pair| {
+                pair.split_once('=').ok_or_else(|| ParsePortError::NoValue(pair.to_owned()))
+            })
             .collect::<Result<_, _>>()?;
         Self::new(kind, known, pairs)
     }
@@ -46,11 +52,19 @@ impl<'t> Keys<'t> {
     }
 
     /// Returns the choice of one of several words. The first is the default.
-    pub(super) fn choice<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Result<T, ParsePortError> {
+    pub(super) fn choice<T: Copy>(
+        &self,
+        key: &str,
+        words: &[(&str, T)],
+    ) -> Result<T, ParsePortError> {
         let Some(word) = self.get(key) else { return Ok(words[0].1) };
         words.iter().find(|(known, _)| *known == word).map(|(_, choice)| *choice).ok_or_else(|| {
             let known: Vec<&str> = words.iter().map(|(known, _)| *known).collect();
-            refused(key, word, &format!("it is one of {}{}", known.join(", "), suggest::hint(word, known)))
+            refused(
+                key,
+                word,
+                &format!("it is one of {}{}", known.join(", "), suggest::hint(word, known)),
+            )
         })
     }
 
@@ -80,7 +94,11 @@ impl<'t> Keys<'t> {
             .filter(|number| range.contains(number))
             .and_then(|number| T::try_from(number).ok())
             .ok_or_else(|| {
-                refused(key, text, &format!("it is a number from {} to {}", range.start(), range.end()))
+                refused(
+                    key,
+                    text,
+                    &format!("it is a number from {} to {}", range.start(), range.end()),
+                )
             })
     }
 
@@ -103,5 +121,9 @@ impl<'t> Keys<'t> {
 
 /// Makes the error of a key that does not take a value.
 pub(super) fn refused(key: &str, value: &str, problem: &impl ToString) -> ParsePortError {
-    ParsePortError::Value { key: key.to_owned(), value: value.to_owned(), problem: problem.to_string() }
+    ParsePortError::Value {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        problem: problem.to_string(),
+    }
 }

@@ -50,10 +50,15 @@ impl MacTable {
 
     fn wants_at(&mut self, now: Instant, header: &[u8; MIN_FRAME]) -> bool {
         let [destination, source] = addresses(header);
-        if is_station(source) && self.pending.len() < MAX_PENDING && self.pending.last() != Some(&source) {
+        if is_station(source)
+            && self.pending.len() < MAX_PENDING
+            && self.pending.last() != Some(&source)
+        {
             self.pending.push(source);
         }
-        !is_station(destination) || self.peer.knows(destination, now) || !self.bus.knows(destination, now)
+        !is_station(destination)
+            || self.peer.knows(destination, now)
+            || !self.bus.knows(destination, now)
     }
 
     fn settled_at(&mut self, now: Instant, whole: bool) {
@@ -274,6 +279,9 @@ mod tests {
             let [a, b] = number.to_be_bytes();
             test.table.wants_at(test.now, &header(GROUP, [2, 0, 0, 0, a, b]));
         }
-        assert_eq!((test.table.pending.len(), test.table.pending.capacity()), (MAX_PENDING, MAX_PENDING));
+        assert_eq!(
+            (test.table.pending.len(), test.table.pending.capacity()),
+            (MAX_PENDING, MAX_PENDING)
+        );
     }
 }

@@ -55,7 +55,11 @@ impl PortOptions {
 ///
 /// # Errors
 /// [`PortError`] when one of them cannot be opened, or two exclude each other. None is open then.
-pub fn open(specs: &[PortSpec], bus: &Path, options: &PortOptions) -> Result<Vec<Box<dyn Port>>, PortError> {
+pub fn open(
+    specs: &[PortSpec],
+    bus: &Path,
+    options: &PortOptions,
+) -> Result<Vec<Box<dyn Port>>, PortError> {
     let stdins = specs.iter().filter(|spec| spec.takes_stdin()).count();
     let stdouts = specs.iter().filter(|spec| spec.takes_stdout()).count();
     for (stream, users) in [("stdin", stdins), ("stdout", stdouts)] {
@@ -69,7 +73,9 @@ pub fn open(specs: &[PortSpec], bus: &Path, options: &PortOptions) -> Result<Vec
         let port: Box<dyn Port> = match &spec.0 {
             KindSpec::Memif(spec) => Box::new(sockets.open(spec, spec.to_string())?),
             KindSpec::Tap(spec) => Box::new(tap::open(spec)?),
-            KindSpec::Pcap(spec) => Box::new(pcap::open(spec, bus, &options.program, &options.reporter)?),
+            KindSpec::Pcap(spec) => {
+                Box::new(pcap::open(spec, bus, &options.program, &options.reporter)?)
+            }
             KindSpec::Bus(spec) => Box::new(buses.open(spec, &options.bus)?),
         };
         Ok(if spec.learns() { Box::new(Learning::new(port)) } else { port })

@@ -32,7 +32,12 @@ impl ReportOnce {
 
     /// Reports why the connection of the port `name` ended or was rejected, each reason once until
     /// the next [`clear`](Self::clear).
-    pub(crate) fn report(&mut self, name: &str, reason: &dyn Error, report: &mut dyn FnMut(String)) {
+    pub(crate) fn report(
+        &mut self,
+        name: &str,
+        reason: &dyn Error,
+        report: &mut dyn FnMut(String),
+    ) {
         let mut text = reason.to_string();
         // Some errors name their cause themselves.
         if let Some(cause) =
@@ -47,7 +52,9 @@ impl ReportOnce {
         report(format!("{name}: {text}"));
         self.0.push(text);
         if self.0.len() > MAX_REPORTS {
-            report(format!("{name}: further reasons are logged with -vv only, until a peer has connected"));
+            report(format!(
+                "{name}: further reasons are logged with -vv only, until a peer has connected"
+            ));
         }
     }
 }
@@ -77,7 +84,8 @@ mod tests {
         assert_eq!(report(&mut once, "no".to_owned()), 0);
         once.clear();
         assert_eq!(report(&mut once, "no".to_owned()), 1);
-        let more: usize = (0..100).map(|number| report(&mut once, format!("reason {number}"))).sum();
+        let more: usize =
+            (0..100).map(|number| report(&mut once, format!("reason {number}"))).sum();
         assert_eq!(more, MAX_REPORTS + 1);
     }
 

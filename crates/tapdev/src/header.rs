@@ -1,8 +1,8 @@
 //! The virtio-net header, which precedes each frame of a [`Form::Virtio`](crate::Form::Virtio) TAP.
 //!
-//! It says which checksum and which segmentation the sender has left undone, and which checksums need
-//! no further check (Virtio 1.x, "Network Device", without the field for merged buffers). Numbers are in
-//! the machine's byte order.
+//! It says which checksum and which segmentation the sender has left undone, and which checksums
+//! need no further check (Virtio 1.x, "Network Device", without the field for merged buffers).
+//! Numbers are in the machine's byte order.
 
 /// The length of a header, in bytes.
 pub const LEN: usize = 10;
@@ -25,7 +25,8 @@ pub const LEN: usize = 10;
 pub struct Header {
     /// Any of [`NEEDS_CSUM`] and [`DATA_VALID`].
     pub flags: u8,
-    /// One of [`GSO_NONE`], [`GSO_TCPV4`] and [`GSO_TCPV6`], the latter two optionally with [`GSO_ECN`].
+    /// One of [`GSO_NONE`], [`GSO_TCPV4`] and [`GSO_TCPV6`], the latter two optionally with
+    /// [`GSO_ECN`].
     pub gso_type: u8,
     /// The length of all headers of the frame in bytes, as a hint.
     pub hdr_len: u16,
@@ -56,7 +57,8 @@ impl Header {
     #[must_use]
     pub fn from_bytes(bytes: [u8; LEN]) -> Self {
         let [flags, gso_type, numbers @ ..] = bytes;
-        let number = |index: usize| u16::from_ne_bytes([numbers[2 * index], numbers[2 * index + 1]]);
+        let number =
+            |index: usize| u16::from_ne_bytes([numbers[2 * index], numbers[2 * index + 1]]);
         Self {
             flags,
             gso_type,

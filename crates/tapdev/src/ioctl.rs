@@ -39,7 +39,8 @@ const fn low_half() -> Range<usize> {
     if cfg!(target_endian = "little") { 0..2 } else { 2..4 }
 }
 
-/// Tells the kernel what it may leave to the reader: all checksums and TCP segmentation, or nothing.
+/// Tells the kernel what it may leave to the reader: all checksums and TCP segmentation, or
+/// nothing.
 pub(crate) fn set_offload(file: &File, on: bool) -> Result<(), Errno> {
     let everything = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
     let offload = if on { everything.cast_signed() } else { 0 };

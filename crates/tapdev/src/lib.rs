@@ -1,8 +1,8 @@
 //! Opens the kernel's TAP interfaces: Ethernet interfaces whose cable ends in a file descriptor.
 //!
-//! A read from the descriptor returns one frame that the kernel sends, and a write passes the kernel one
-//! frame to receive. With [`Form::Virtio`] a 10-byte [virtio-net header](header) precedes each frame, and
-//! the kernel leaves checksums and TCP segmentation to the reader.
+//! A read from the descriptor returns one frame that the kernel sends, and a write passes the
+//! kernel one frame to receive. With [`Form::Virtio`] a 10-byte [virtio-net header](header)
+//! precedes each frame, and the kernel leaves checksums and TCP segmentation to the reader.
 //!
 //! ```no_run
 //! use std::io::Read as _;
@@ -20,8 +20,9 @@
 //! # }
 //! ```
 //!
-//! Opening a TAP takes the capability `CAP_NET_ADMIN`, or an interface that an administrator has made for
-//! the user. A process without either gets the capability in a user namespace: `unshare -Urn`.
+//! Opening a TAP takes the capability `CAP_NET_ADMIN`, or an interface that an administrator has
+//! made for the user. A process without either gets the capability in a user namespace: `unshare
+//! -Urn`.
 
 pub mod header;
 mod ioctl;
@@ -99,9 +100,9 @@ pub enum OpenError {
 
 /// An open TAP interface.
 ///
-/// Reads and writes are system calls on `&TapDevice`, one frame each, and do not block. A frame that is
-/// longer than the buffer it is read into is cut. When the `TapDevice` is dropped, the kernel removes the
-/// interface, unless the interface was made to persist (`ip tuntap add`).
+/// Reads and writes are system calls on `&TapDevice`, one frame each, and do not block. A frame
+/// that is longer than the buffer it is read into is cut. When the `TapDevice` is dropped, the
+/// kernel removes the interface, unless the interface was made to persist (`ip tuntap add`).
 ///
 /// ```no_run
 /// use std::io::Write as _;
@@ -125,13 +126,14 @@ impl TapDevice {
     /// A new interface is down until it is set up (`ip link set tap0 up`).
     ///
     /// # Errors
-    /// When the name is not valid, the permission is missing, the interface is in use or not a TAP, or
-    /// the system fails; see [`OpenError`].
+    /// When the name is not valid, the permission is missing, the interface is in use or not a TAP,
+    /// or the system fails; see [`OpenError`].
     pub fn open(name: &str, form: Form) -> Result<Self, OpenError> {
         if !is_name(name) {
             return Err(OpenError::BadName(name.to_owned()));
         }
-        let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(DEVICE);
+        let file =
+            OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(DEVICE);
         let file = file.map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => OpenError::NotAllowed { name: name.to_owned() },
             _ => OpenError::NoDevice(error),
@@ -170,8 +172,8 @@ impl TapDevice {
     /// Changes the interface's own Ethernet address.
     ///
     /// # Errors
-    /// When `mac` is not the address of a single station (a multicast address, say), or the permission is
-    /// missing.
+    /// When `mac` is not the address of a single station (a multicast address, say), or the
+    /// permission is missing.
     pub fn set_mac(&self, mac: [u8; 6]) -> io::Result<()> {
         Ok(ioctl::set_mac(&self.file, mac)?)
     }
@@ -190,8 +192,8 @@ impl Read for &TapDevice {
 /// Writes one frame for the kernel to receive.
 ///
 /// # Errors
-/// `EIO` while the interface is down, `EBADFD` after it was deleted, `EINVAL` for bytes that are not a
-/// frame.
+/// `EIO` while the interface is down, `EBADFD` after it was deleted, `EINVAL` for bytes that are
+/// not a frame.
 impl Write for &TapDevice {
     fn write(&mut self, frame: &[u8]) -> io::Result<usize> {
         (&self.file).write(frame)
@@ -206,8 +208,8 @@ impl Write for &TapDevice {
     }
 }
 
-/// The descriptor polls readable when there is a frame, writable when the interface is up, and in error
-/// after the interface was deleted.
+/// The descriptor polls readable when there is a frame, writable when the interface is up, and in
+/// error after the interface was deleted.
 impl AsFd for TapDevice {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
@@ -216,8 +218,8 @@ impl AsFd for TapDevice {
 
 /// Returns whether an interface can have this name.
 ///
-/// These are the kernel's own rules. In addition no name may have a `%`, which the kernel takes for a
-/// pattern.
+/// These are the kernel's own rules. In addition no name may have a `%`, which the kernel takes for
+/// a pattern.
 ///
 /// ```
 /// assert!(tapdev::is_name("tap0"));
@@ -241,7 +243,10 @@ mod tests {
             assert!(is_name(name), "{name}");
         }
         for name in ["", ".", "..", "sixteen-letters-", "tap%d", "a/b", "a b", "a:b", "a\0"] {
-            assert!(matches!(TapDevice::open(name, Form::Plain), Err(OpenError::BadName(_))), "{name}");
+            assert!(
+                matches!(TapDevice::open(name, Form::Plain), Err(OpenError::BadName(_))),
+                "{name}"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A memif peer on a bus: what `busctl attach` does, without its error handling. Each frame is copied once.
+//! A memif peer on a bus: what `busctl attach` does, without its error handling. Each frame is
+//! copied once.
 //!
 //! ```text
 //! cargo run -p examples --bin bridge -- /tmp/lan /tmp/memif.sock
@@ -12,7 +13,8 @@ use shmbus::{Bus, FrameSink, FrameSlot, FrameSource, RingFrame, Station, Station
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let (bus, socket) = arguments.next().zip(arguments.next()).context("usage: bridge BUSPATH SOCKET")?;
+    let (bus, socket) =
+        arguments.next().zip(arguments.next()).context("usage: bridge BUSPATH SOCKET")?;
     let mut station =
         Station::join(Bus::open_or_create(bus, 0o600)?, StationOptions::new().promiscuous(true))?;
     let mut server = Server::bind(&socket.parse()?, SocketOptions::new())?;
@@ -34,7 +36,9 @@ fn main() -> anyhow::Result<()> {
 /// Moves a burst each way.
 fn forward(link: &mut Link, station: &mut Station) -> anyhow::Result<()> {
     let packets = link.rx[0].burst(256)?;
-    station.send_burst(packets.iter().filter(|packet| (14..=1514).contains(&packet.len())).map(Incoming))?;
+    station.send_burst(
+        packets.iter().filter(|packet| (14..=1514).contains(&packet.len())).map(Incoming),
+    )?;
     drop(packets);
 
     let mut sink = Outgoing(link.tx[0].burst()?);

@@ -15,7 +15,8 @@ fn main() -> anyhow::Result<()> {
     server.add(InterfaceOptions::new(0).name("echo"))?;
     let mut link = None;
     loop {
-        // A program with other work polls the descriptor of the server together with its others instead.
+        // A program with other work polls the descriptor of the server together with its others
+        // instead.
         match server.wait(Some(Duration::from_millis(if link.is_some() { 1 } else { 1_000 })))? {
             Some(Event::Connected { link: new, .. }) => {
                 println!("connected to {} ({})", new.peer.name, new.peer.app_name);

@@ -1,5 +1,5 @@
-//! A tap on a bus: counts frames and bytes by sender, once a second. It needs only permission to read the
-//! file.
+//! A tap on a bus: counts frames and bytes by sender, once a second. It needs only permission to
+//! read the file.
 //!
 //! ```text
 //! cargo run -p examples --bin listener -- /tmp/lan

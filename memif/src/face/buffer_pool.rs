@@ -94,7 +94,11 @@ impl BufferPool {
 }
 
 fn check(buffer_size: u32) -> Result<(), BufferPoolError> {
-    if (64..=65_535).contains(&buffer_size) { Ok(()) } else { Err(BufferPoolError::BufferSize(buffer_size)) }
+    if (64..=65_535).contains(&buffer_size) {
+        Ok(())
+    } else {
+        Err(BufferPoolError::BufferSize(buffer_size))
+    }
 }
 
 /// Returns the bytes that hold so many buffers.
@@ -203,7 +207,9 @@ impl Buffer {
     }
 
     fn append_with(&mut self, len: usize, copy: impl FnOnce(&[AtomicU8]) -> usize) -> bool {
-        let Some(more) = u32::try_from(len).ok().filter(|_| len <= self.tailroom()) else { return false };
+        let Some(more) = u32::try_from(len).ok().filter(|_| len <= self.tailroom()) else {
+            return false;
+        };
         let behind = self.owned.bytes(self.start + self.len, more).unwrap_or(&[]);
         copy(behind);
         self.len += more;
@@ -308,8 +314,12 @@ mod tests {
         assert!(matches!(BufferPool::new(usize::MAX, 2_048), Err(BufferPoolError::Size { .. })));
         let null = std::fs::File::open("/dev/null").unwrap();
         assert!(BufferPool::from_file(null.into(), 2_048).is_err());
-        let file = nix::sys::memfd::memfd_create("small", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
+        let file =
+            nix::sys::memfd::memfd_create("small", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
         nix::unistd::ftruncate(&file, 2_047).unwrap();
-        assert!(matches!(BufferPool::from_file(file, 2_048), Err(BufferPoolError::Size { bytes: 2_047 })));
+        assert!(matches!(
+            BufferPool::from_file(file, 2_048),
+            Err(BufferPoolError::Size { bytes: 2_047 })
+        ));
     }
 }

@@ -228,7 +228,8 @@ impl Client {
                 let stuck = connection.socket.is_stuck();
                 let interest = if stuck { Interest::Write } else { Interest::Read };
                 if stuck != was_stuck
-                    && let Err(error) = self.poller.watch(&connection.socket, connection.token, interest)
+                    && let Err(error) =
+                        self.poller.watch(&connection.socket, connection.token, interest)
                 {
                     self.end(connection, End::Rejected(error.into()));
                     return;
@@ -265,7 +266,12 @@ impl Client {
         Ok(())
     }
 
-    fn establish(&mut self, connection: &mut Connection, app_name: Name, name: Name) -> Result<(), End> {
+    fn establish(
+        &mut self,
+        connection: &mut Connection,
+        app_name: Name,
+        name: Name,
+    ) -> Result<(), End> {
         // The handshake asks for memory before it connects, so there is some.
         let Some(built) = connection.memory.built.take() else { return Err(End::Closed) };
         let ring = |(place, buffers, event_fd)| {
@@ -297,7 +303,8 @@ impl Client {
 
     /// Closes the link if a queue has found a violation of the protocol.
     fn close_failed(&mut self) {
-        let error = |connection: &Connection| connection.link.as_ref().and_then(LinkHandle::error).cloned();
+        let error =
+            |connection: &Connection| connection.link.as_ref().and_then(LinkHandle::error).cloned();
         if let Some(error) = self.connection.as_ref().and_then(error)
             && let Some(connection) = self.connection.take()
         {
@@ -307,7 +314,9 @@ impl Client {
 
     fn expire(&mut self) {
         let now = Instant::now();
-        let late = |connection: &mut Connection| connection.deadline.is_some_and(|deadline| deadline <= now);
+        let late = |connection: &mut Connection| {
+            connection.deadline.is_some_and(|deadline| deadline <= now)
+        };
         if let Some(connection) = self.connection.take_if(late) {
             self.end(connection, Rejection::Timeout.into());
         }
@@ -364,7 +373,9 @@ impl Worker for Client {
             if token == WAKE {
                 self.wake.drain();
                 self.close_failed();
-            } else if let Some(connection) = self.connection.take_if(|connection| connection.token == token) {
+            } else if let Some(connection) =
+                self.connection.take_if(|connection| connection.token == token)
+            {
                 self.service(connection);
             }
         }

@@ -122,8 +122,9 @@ impl Details {
         link: Option<&LinkHandle>,
         descriptors: bool,
     ) -> Self {
-        let rings =
-            |views: &[RingView]| views.iter().map(|view| RingDetails::of(view, descriptors)).collect();
+        let rings = |views: &[RingView]| {
+            views.iter().map(|view| RingDetails::of(view, descriptors)).collect()
+        };
         let (rx, tx) = link.map(|link| (rings(&link.rx), rings(&link.tx))).unwrap_or_default();
         let (rx_now, tx_now) = link.map(LinkHandle::stats).unwrap_or_default();
         let (mut rx_total, mut tx_total) = (history.rx, history.tx);
@@ -164,7 +165,8 @@ impl RingDetails {
         // Relaxed: a snapshot, on which nothing depends.
         let header = view.memory.header();
         // A ring has at most 2^15 descriptors.
-        let slots = if descriptors { u16::try_from(view.memory.size()).unwrap_or(1 << 15) } else { 0 };
+        let slots =
+            if descriptors { u16::try_from(view.memory.size()).unwrap_or(1 << 15) } else { 0 };
         Self {
             direction: layout::direction(view.place.s2m),
             index: view.place.index,
@@ -189,11 +191,19 @@ impl From<Descriptor> for DescriptorDetails {
 
 impl fmt::Display for Details {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "interface {} id {} role {} mode {}", self.name, self.id, self.role, self.mode)?;
+        writeln!(
+            f,
+            "interface {} id {} role {} mode {}",
+            self.name, self.id, self.role, self.mode
+        )?;
         writeln!(f, "  socket {}", self.socket)?;
         match &self.peer {
             Some(peer) => {
-                writeln!(f, "  link up, remote-name {:?} remote-interface {:?}", peer.app_name, peer.name)?;
+                writeln!(
+                    f,
+                    "  link up, remote-name {:?} remote-interface {:?}",
+                    peer.app_name, peer.name
+                )?;
             }
             None => writeln!(f, "  link down")?,
         }
@@ -215,12 +225,14 @@ impl fmt::Display for Details {
             let lost = if region.lost { ", lost" } else { "" };
             writeln!(f, "  region {index} size {} {sealed}{lost}", region.size)?;
         }
-        self.rx.iter().map(|ring| ("rx", ring)).chain(self.tx.iter().map(|ring| ("tx", ring))).try_for_each(
-            |(what, ring)| {
+        self.rx
+            .iter()
+            .map(|ring| ("rx", ring))
+            .chain(self.tx.iter().map(|ring| ("tx", ring)))
+            .try_for_each(|(what, ring)| {
                 writeln!(f, "  {what} queue {}: {} ring", ring.index, ring.direction)?;
                 ring.fmt(f)
-            },
-        )?;
+            })?;
         writeln!(f, "  rx total: {}", Counts(&self.rx_total, false))?;
         writeln!(f, "  tx total: {}", Counts(&self.tx_total, true))
     }

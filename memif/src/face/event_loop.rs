@@ -119,7 +119,10 @@ pub(super) fn ready(worker: &mut impl Worker) -> Result<Option<Event>, Error> {
 }
 
 /// Waits for the next event; returns `None` on a timeout, a signal, or a call of [`Waker::wake`].
-pub(super) fn wait(worker: &mut impl Worker, timeout: Option<Duration>) -> Result<Option<Event>, Error> {
+pub(super) fn wait(
+    worker: &mut impl Worker,
+    timeout: Option<Duration>,
+) -> Result<Option<Event>, Error> {
     let end = timeout.map(deadline_in);
     loop {
         if let Some(event) = ready(worker)? {

@@ -38,7 +38,9 @@ impl End {
     /// Converts the end of a connection whose link was up.
     pub(super) fn into_disconnect(self) -> DisconnectReason {
         match self {
-            Self::Rejected(Rejection::ProtocolError(error)) => DisconnectReason::ProtocolError(error),
+            Self::Rejected(Rejection::ProtocolError(error)) => {
+                DisconnectReason::ProtocolError(error)
+            }
             Self::Rejected(other) => DisconnectReason::Local { reason: other.to_string() },
             Self::Closed => DisconnectReason::Closed,
             Self::Peer(reason) => DisconnectReason::Peer { reason },

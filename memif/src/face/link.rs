@@ -169,7 +169,12 @@ pub(super) fn build(parts: Parts<'_>) -> Result<(Link, LinkHandle), ProtocolErro
             let ring = RxRing::new(memory, ring.side, place.index, masked, parts.headroom);
             let mode = Arc::new(ModeCell::new(interface.rx_mode));
             let counters = Arc::clone(ring.counters());
-            rx_views.push(RingView { place, memory: view, counters, mode: Some(Arc::clone(&mode)) });
+            rx_views.push(RingView {
+                place,
+                memory: view,
+                counters,
+                mode: Some(Arc::clone(&mode)),
+            });
             rx.push(RxQueue::new(ring, event_fd, Arc::clone(&state), mode));
         } else {
             let ring = TxRing::new(memory, ring.side, place.index);

@@ -66,7 +66,10 @@ impl InterfaceConfig {
     fn set_secret(&mut self, secret: &str) -> Result<(), OptionsError> {
         self.secret = Some(Secret::new(secret).ok_or(OptionsError::Secret { len: secret.len() })?);
         if secret.len() == SECRET_LEN {
-            tracing::warn!(id = self.id, "a secret of 24 bytes never matches with VPP; use 23 or less");
+            tracing::warn!(
+                id = self.id,
+                "a secret of 24 bytes never matches with VPP; use 23 or less"
+            );
         }
         Ok(())
     }

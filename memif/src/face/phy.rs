@@ -200,7 +200,10 @@ impl Frame {
 
 impl Frames {
     fn new() -> Self {
-        Self { frames: vec![Frame { bytes: [0; MAX_FRAME], len: 0 }; BURST].into_boxed_slice(), filled: 0 }
+        Self {
+            frames: vec![Frame { bytes: [0; MAX_FRAME], len: 0 }; BURST].into_boxed_slice(),
+            filled: 0,
+        }
     }
 
     /// Appends a frame of at most [`MAX_FRAME`] bytes, which `write` writes; there must be room.
@@ -228,7 +231,10 @@ impl Device for Phy {
         }
         let frame = self.received.frames[..self.received.filled].get(self.taken)?;
         self.taken += 1;
-        Some((RxToken(frame.bytes()), TxToken { outbox: &mut self.outbox, queues: &mut self.link.tx }))
+        Some((
+            RxToken(frame.bytes()),
+            TxToken { outbox: &mut self.outbox, queues: &mut self.link.tx },
+        ))
     }
 
     fn transmit(&mut self, _timestamp: Instant) -> Option<TxToken<'_>> {

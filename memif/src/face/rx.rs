@@ -244,8 +244,10 @@ fn exchange_all(ring: &mut RxRing, from: usize, room: &mut [Buffer]) -> bool {
 
 /// Copies one packet; returns the number of buffers used, or 0 when it does not fit.
 fn copy_packet(ring: &RxRing, descriptors: &[Descriptor], room: &mut [Buffer]) -> usize {
-    let bytes: usize =
-        descriptors.iter().map(|descriptor| descriptor.length as usize).fold(0, usize::saturating_add);
+    let bytes: usize = descriptors
+        .iter()
+        .map(|descriptor| descriptor.length as usize)
+        .fold(0, usize::saturating_add);
     let mut rest = bytes;
     let mut used = 0;
     for buffer in room.iter_mut() {
@@ -338,7 +340,10 @@ impl<'a> Packet<'a> {
     pub fn len(&self) -> usize {
         match self.descriptors {
             [only] => only.length as usize,
-            many => many.iter().map(|descriptor| descriptor.length as usize).fold(0, usize::saturating_add),
+            many => many
+                .iter()
+                .map(|descriptor| descriptor.length as usize)
+                .fold(0, usize::saturating_add),
         }
     }
 

@@ -131,7 +131,8 @@ impl Server {
         options: SocketOptions,
         listener: impl FnOnce(Option<u32>) -> Result<Listener, BindError>,
     ) -> Result<Self, BindError> {
-        let fail = |step| move |source| BindError::System { socket: addr.to_string(), step, source };
+        let fail =
+            |step| move |source| BindError::System { socket: addr.to_string(), step, source };
         let poller = Poller::new().map_err(fail("epoll"))?;
         let wake = Arc::new(EventFd::new().map_err(fail("eventfd"))?);
         poller.add(&*wake, WAKE).map_err(fail("epoll"))?;
@@ -182,7 +183,9 @@ impl Server {
     /// and accepts the next client, which may be the same. Returns whether there was a peer.
     pub fn disconnect(&mut self, id: u32, reason: &str) -> bool {
         let owner = self.interfaces.get(&id).and_then(|interface| interface.owner);
-        let Some(connection) = owner.and_then(|token| self.connections.remove(&token)) else { return false };
+        let Some(connection) = owner.and_then(|token| self.connections.remove(&token)) else {
+            return false;
+        };
         self.end(connection, End::Local(reason.to_owned()));
         // `ready` hands the event out: this makes a poll loop call it.
         self.wake.notify();
@@ -286,9 +289,11 @@ impl Server {
             return;
         }
         let configs = || self.interfaces.values().map(|interface| &interface.config);
-        let most =
-            |queues: fn(&InterfaceConfig) -> u8| configs().map(queues).max().map_or(MAX_QUEUES, u16::from);
-        let limits = Limits { s2m: most(|config| config.rx_queues), m2s: most(|config| config.tx_queues) };
+        let most = |queues: fn(&InterfaceConfig) -> u8| {
+            configs().map(queues).max().map_or(MAX_QUEUES, u16::from)
+        };
+        let limits =
+            Limits { s2m: most(|config| config.rx_queues), m2s: most(|config| config.tx_queues) };
         let first = configs().min_by_key(|config| config.id);
         let app_name = first.map_or(DEFAULT_APP_NAME, InterfaceConfig::app_name);
         if socket.send(&server_handshake::hello(app_name, limits), None).is_err() {
@@ -316,11 +321,13 @@ impl Server {
     /// Closes the oldest connection that has not asked for an interface, if there are too many of
     /// them.
     fn limit_pending(&mut self) {
-        let pending = || self.connections.iter().filter(|(_, connection)| connection.requested.is_none());
+        let pending =
+            || self.connections.iter().filter(|(_, connection)| connection.requested.is_none());
         if pending().count() <= self.options.max_pending {
             return;
         }
-        let oldest = pending().next().map(|(token, connection)| (*token, connection.socket.has_input()));
+        let oldest =
+            pending().next().map(|(token, connection)| (*token, connection.socket.has_input()));
         let Some((oldest, has_input)) = oldest else { return };
         // Its INIT may be here, unread: then the connection stays.
         if has_input {
@@ -377,7 +384,9 @@ impl Server {
                 options: &self.options,
             };
             match connection.handshake.receive(message, fds, &mut host)? {
-                Step::Answer(answer) => connection.socket.send(&answer, None).map_err(|_| End::Closed)?,
+                Step::Answer(answer) => {
+                    connection.socket.send(&answer, None).map_err(|_| End::Closed)?;
+                }
                 Step::Establish(setup) => self.establish(connection, setup)?,
                 Step::Disconnected(reason) => return Err(End::Peer(reason)),
             }
@@ -413,7 +422,9 @@ impl Server {
             name: setup.name,
             app_name: setup.app_name,
             regions: Arc::new(Regions::new(setup.regions.into_iter().map(Arc::new).collect())),
-            rings: rings.map(|(place, event_fd)| RingParts { place, side: Side::Server, event_fd }).collect(),
+            rings: rings
+                .map(|(place, event_fd)| RingParts { place, side: Side::Server, event_fd })
+                .collect(),
             wake: Arc::clone(&self.wake),
         })?;
         let connected = Message::Connected { name: Name::new(&interface.config.name()) };
@@ -427,7 +438,8 @@ impl Server {
 
     /// Closes the links whose queues have found violations of the protocol.
     fn close_failed(&mut self) {
-        let error = |connection: &Connection| connection.link.as_ref().and_then(LinkHandle::error).cloned();
+        let error =
+            |connection: &Connection| connection.link.as_ref().and_then(LinkHandle::error).cloned();
         let failed: Vec<(u64, ProtocolError)> = self
             .connections
             .iter()
@@ -442,7 +454,8 @@ impl Server {
 
     fn expire(&mut self) -> Result<(), Error> {
         let now = Instant::now();
-        let late = |connection: &Connection| connection.deadline.is_some_and(|deadline| deadline <= now);
+        let late =
+            |connection: &Connection| connection.deadline.is_some_and(|deadline| deadline <= now);
         let late: Vec<u64> = self
             .connections
             .iter()
@@ -512,8 +525,11 @@ impl Worker for Server {
         }
         self.expire()?;
         let accept_again = self.accept_again.into_iter();
-        let deadline =
-            self.connections.values().filter_map(|connection| connection.deadline).chain(accept_again);
+        let deadline = self
+            .connections
+            .values()
+            .filter_map(|connection| connection.deadline)
+            .chain(accept_again);
         self.poller.set_deadline(deadline.min()).map_err(Error::at("timerfd_settime"))
     }
 
@@ -576,9 +592,15 @@ impl Host for Admission<'_> {
         Ok(Limits { s2m: config.rx_queues.into(), m2s: config.tx_queues.into() })
     }
 
-    fn map(&mut self, index: u16, fd: UntrustedFd, size: u64) -> Result<(Region, u64), ProtocolError> {
+    fn map(
+        &mut self,
+        index: u16,
+        fd: UntrustedFd,
+        size: u64,
+    ) -> Result<(Region, u64), ProtocolError> {
         let left = self.options.max_memory.saturating_sub(*self.mapped);
-        let (region, reach) = memfd::map(index, fd.as_fd(), size, left, self.options.allow_unsealed)?;
+        let (region, reach) =
+            memfd::map(index, fd.as_fd(), size, left, self.options.allow_unsealed)?;
         *self.mapped += reach;
         Ok((region, reach))
     }

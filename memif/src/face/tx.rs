@@ -154,7 +154,8 @@ impl TxBurst<'_> {
             return false;
         }
         let ring = &mut self.queue.ring;
-        let known = packet.iter_mut().all(|buffer| ring.index_of(buffer.parts().0.region()).is_some());
+        let known =
+            packet.iter_mut().all(|buffer| ring.index_of(buffer.parts().0.region()).is_some());
         if !known || !ring.owns_buffers() {
             let copied = self.enqueue_copy(packet);
             if copied {
@@ -177,7 +178,11 @@ impl TxBurst<'_> {
             let metadata = buffer.metadata();
             let (owned, offset, length) = buffer.parts();
             let flags = if n == last { 0 } else { FLAG_NEXT };
-            exchange::enqueue(ring, owned, Descriptor { flags, region: 0, length, offset, metadata });
+            exchange::enqueue(
+                ring,
+                owned,
+                Descriptor { flags, region: 0, length, offset, metadata },
+            );
             buffer.clear(0);
         }
         self.packets += 1;
@@ -185,7 +190,9 @@ impl TxBurst<'_> {
     }
 
     fn enqueue_copy(&mut self, packet: &[Buffer]) -> bool {
-        let Some(mut slot) = self.reserve(packet.iter().map(Buffer::len).sum()) else { return false };
+        let Some(mut slot) = self.reserve(packet.iter().map(Buffer::len).sum()) else {
+            return false;
+        };
         for buffer in packet {
             slot.write_shared(buffer.bytes());
         }
@@ -226,7 +233,8 @@ impl TxBurst<'_> {
                 self.packets += 1;
             } else {
                 let pieces = &rx.burst()[from..to];
-                let Some(mut slot) = self.reserve(pieces.iter().map(|d| d.length as usize).sum()) else {
+                let Some(mut slot) = self.reserve(pieces.iter().map(|d| d.length as usize).sum())
+                else {
                     break;
                 };
                 for piece in pieces {
@@ -257,7 +265,10 @@ impl TxBurst<'_> {
     /// Sends the reserved packets, all at once, and wakes the peer if it asked for that. Returns
     /// how many were sent: 0 if the link has gone down.
     #[inline]
-    #[expect(clippy::must_use_candidate, reason = "it is called for its effect; the number is for counters")]
+    #[expect(
+        clippy::must_use_candidate,
+        reason = "it is called for its effect; the number is for counters"
+    )]
     pub fn publish(self) -> usize {
         let counters = self.queue.ring.counters();
         if self.queue.link.check().is_err() {

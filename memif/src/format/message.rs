@@ -208,8 +208,14 @@ mod tests {
 
     #[test]
     fn fields_lie_where_other_implementations_put_them() {
-        let ring =
-            AddRing { s2m: true, index: 2, region: 3, offset: 16_512, log2_size: 10, private_header: 0 };
+        let ring = AddRing {
+            s2m: true,
+            index: 2,
+            region: 3,
+            offset: 16_512,
+            log2_size: 10,
+            private_header: 0,
+        };
         let wire = Message::AddRing(ring).encode();
         assert_eq!(wire[..2], 5u16.to_ne_bytes());
         assert_eq!(wire[2..4], 1u16.to_ne_bytes());
@@ -234,7 +240,9 @@ mod tests {
     fn wrong_lengths_and_types_are_named() {
         for bytes in [0, 1, 127, 129] {
             let decoded = Message::decode(&vec![0; bytes]);
-            assert!(matches!(decoded, Err(ProtocolError::MessageLength { bytes: b }) if b == bytes));
+            assert!(
+                matches!(decoded, Err(ProtocolError::MessageLength { bytes: b }) if b == bytes)
+            );
         }
         for kind in [0u16, 9, 0xFFFF] {
             let mut wire = [0; MESSAGE_LEN];

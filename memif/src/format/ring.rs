@@ -77,7 +77,8 @@ impl Descriptor {
     pub(crate) fn words(self) -> (u64, u64) {
         let ([f0, f1], [r0, r1]) = (self.flags.to_ne_bytes(), self.region.to_ne_bytes());
         let [l0, l1, l2, l3] = self.length.to_ne_bytes();
-        let ([o0, o1, o2, o3], [m0, m1, m2, m3]) = (self.offset.to_ne_bytes(), self.metadata.to_ne_bytes());
+        let ([o0, o1, o2, o3], [m0, m1, m2, m3]) =
+            (self.offset.to_ne_bytes(), self.metadata.to_ne_bytes());
         (
             u64::from_ne_bytes([f0, f1, r0, r1, l0, l1, l2, l3]),
             u64::from_ne_bytes([o0, o1, o2, o3, m0, m1, m2, m3]),

@@ -89,7 +89,9 @@ impl<F> ClientHandshake<F> {
         host: &mut H,
     ) -> Result<Step<F>, Rejection> {
         if fds != 0 {
-            return Err(ProtocolError::FdCount { message: message.kind(), got: fds, want: 0 }.into());
+            return Err(
+                ProtocolError::FdCount { message: message.kind(), got: fds, want: 0 }.into()
+            );
         }
         match (&mut self.state, message) {
             (_, Message::Disconnect { reason, .. }) => Ok(Step::Disconnected(reason.to_string())),
@@ -116,7 +118,8 @@ impl<F> ClientHandshake<F> {
                 Ok(Step::Up { app_name, name })
             }
             (state, message) => {
-                Err(ProtocolError::OutOfTurn { message: message.kind(), state: state.name() }.into())
+                Err(ProtocolError::OutOfTurn { message: message.kind(), state: state.name() }
+                    .into())
             }
         }
     }
@@ -174,7 +177,8 @@ mod tests {
         type Fd = u32;
         fn build(&mut self, bounds: Bounds) -> Result<Offer<u32>, Rejection> {
             let plan =
-                Plan::new(bounds.s2m, bounds.m2s, bounds.log2_ring_size, 64, Layout::OneRegion).unwrap();
+                Plan::new(bounds.s2m, bounds.m2s, bounds.log2_ring_size, 64, Layout::OneRegion)
+                    .unwrap();
             let rings = plan.rings.iter().copied().zip(100..).collect();
             Ok(Offer { regions: vec![(plan.sizes[0], 1)], rings })
         }
@@ -205,7 +209,9 @@ mod tests {
     }
 
     fn hello(min_version: u16, max_version: u16) -> Message {
-        let Message::Hello(hello) = server_handshake::hello("server app", MOST) else { panic!("no HELLO") };
+        let Message::Hello(hello) = server_handshake::hello("server app", MOST) else {
+            panic!("no HELLO")
+        };
         Message::Hello(Hello { min_version, max_version, ..hello })
     }
 
@@ -215,18 +221,25 @@ mod tests {
 
     #[test]
     fn messages_out_of_turn_are_rejected() {
-        assert!(rejected(&mut client(1, 1, 3), Message::Ack, 0).contains("ACK out of turn, expected HELLO"));
+        assert!(
+            rejected(&mut client(1, 1, 3), Message::Ack, 0)
+                .contains("ACK out of turn, expected HELLO")
+        );
         assert!(
             rejected(&mut client(1, 1, 3), hello(0x0200, 0x0200), 1)
                 .contains("HELLO with 1 file descriptors")
         );
         assert!(
-            rejected(&mut client(1, 1, 3), hello(0x0300, 0x0301), 0).contains("version 0x0300 to 0x0301")
+            rejected(&mut client(1, 1, 3), hello(0x0300, 0x0301), 0)
+                .contains("version 0x0300 to 0x0301")
         );
         assert!(rejected(&mut client(1, 1, 3), hello(0x0100, 0x0101), 0).contains("version"));
         let mut early = client(1, 1, 3);
         early.receive(hello(0x0100, 0x0300), 0, &mut Builder).unwrap();
-        assert!(rejected(&mut early, Message::Connected { name: Name::new("") }, 0).contains("expected ACK"));
+        assert!(
+            rejected(&mut early, Message::Connected { name: Name::new("") }, 0)
+                .contains("expected ACK")
+        );
         let mut twice = client(1, 1, 3);
         twice.receive(hello(0x0200, 0x0200), 0, &mut Builder).unwrap();
         assert!(rejected(&mut twice, hello(0x0200, 0x0200), 0).contains("HELLO out of turn"));

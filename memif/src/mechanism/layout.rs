@@ -100,7 +100,13 @@ impl Plan {
         let rings = place_rings(s2m, m2s, log2_size)?;
         let first_of = |n| u32::try_from(first + n * per_ring).map_err(too_large);
         let buffers = (0..rings.len() as u64).map(first_of).collect::<Result<_, _>>()?;
-        Ok(Self { sizes, buffer_region, rings, buffers, stride: u32::try_from(stride).map_err(too_large)? })
+        Ok(Self {
+            sizes,
+            buffer_region,
+            rings,
+            buffers,
+            stride: u32::try_from(stride).map_err(too_large)?,
+        })
     }
 
     /// Plans rings alone, in region 0. Their buffers come from pools.
@@ -113,7 +119,8 @@ impl Plan {
 
 /// Places S2M rings, then M2S rings, back to back from the beginning of region 0.
 fn place_rings(s2m: u16, m2s: u16, log2_size: u8) -> Result<Vec<AddRing>, OptionsError> {
-    let directions = (0..s2m).map(|index| (true, index)).chain((0..m2s).map(|index| (false, index)));
+    let directions =
+        (0..s2m).map(|index| (true, index)).chain((0..m2s).map(|index| (false, index)));
     let place = |((s2m, index), n): ((bool, u16), u64)| {
         let bytes = n * ring_bytes(log2_size);
         let offset = u32::try_from(bytes).map_err(|_| OptionsError::Memory { bytes })?;
@@ -126,7 +133,8 @@ fn place_rings(s2m: u16, m2s: u16, log2_size: u8) -> Result<Vec<AddRing>, Option
 /// buffers.
 pub(crate) fn carve(size: u64, buffer_size: u32) -> Vec<u32> {
     let stride = (u64::from(buffer_size).div_ceil(CACHE_LINE) | 1) * CACHE_LINE;
-    let starts = (0..).map(|n| n * stride).take_while(|start| start + u64::from(buffer_size) <= size);
+    let starts =
+        (0..).map(|n| n * stride).take_while(|start| start + u64::from(buffer_size) <= size);
     // A descriptor cannot name a buffer that begins beyond 4 GiB.
     starts.map_while(|start| u32::try_from(start).ok()).collect()
 }
@@ -163,13 +171,22 @@ mod tests {
 
     #[test]
     fn illegal_places_are_named() {
-        assert_eq!(cause(&[100_000], &[ring(true, 1, 0, 4)]), Some(RingError::Region { region: 1 }));
-        assert_eq!(cause(&[100_000], &[ring(true, 0, 8, 4)]), Some(RingError::Unaligned { offset: 8 }));
+        assert_eq!(
+            cause(&[100_000], &[ring(true, 1, 0, 4)]),
+            Some(RingError::Region { region: 1 })
+        );
+        assert_eq!(
+            cause(&[100_000], &[ring(true, 0, 8, 4)]),
+            Some(RingError::Unaligned { offset: 8 })
+        );
         assert_eq!(cause(&[383], &[ring(true, 0, 0, 4)]), Some(RingError::Outside));
         assert_eq!(cause(&[100_000], &[ring(true, 0, u32::MAX - 15, 4)]), Some(RingError::Outside));
         let overlapping = [ring(true, 0, 0, 4), ring(false, 0, 368, 4)];
         assert_eq!(cause(&[100_000], &overlapping), Some(RingError::Overlap));
-        assert_eq!(cause(&[100_000], &[ring(true, 0, 0, 4), ring(false, 0, 0, 4)]), Some(RingError::Overlap));
+        assert_eq!(
+            cause(&[100_000], &[ring(true, 0, 0, 4), ring(false, 0, 0, 4)]),
+            Some(RingError::Overlap)
+        );
     }
 
     #[test]

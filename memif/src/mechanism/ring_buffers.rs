@@ -54,8 +54,8 @@ impl RingBuffers {
     pub(crate) fn make_table(&mut self, size: usize) {
         if let Self::Fixed(buffers) = self {
             let slots = 0..u16::try_from(size).unwrap_or(1 << 15);
-            let table =
-                slots.map(|slot| OwnedBuffer::new(&buffers.pool, buffers.offset(slot), buffers.region));
+            let table = slots
+                .map(|slot| OwnedBuffer::new(&buffers.pool, buffers.offset(slot), buffers.region));
             *self = Self::Table(table.collect());
         }
     }

@@ -1,8 +1,9 @@
 //! The stretch of a ring that is ours at the moment, in free-running 16-bit indexes.
 //!
-//! Each ring has one index that we write and one that the peer writes. Which is head and which is tail depends on the
-//! role, but all four cases are the same walk: from `next` up to `end`, where `end` follows the peer's index. They differ
-//! in a constant only, because the client's head runs a whole ring ahead of what it has got back:
+//! Each ring has one index that we write and one that the peer writes. Which is head and which is
+//! tail depends on the role, but all four cases are the same walk: from `next` up to `end`, where
+//! `end` follows the peer's index. They differ in a constant only, because the client's head runs a
+//! whole ring ahead of what it has got back:
 //!
 //! | | peer's index | end | our index |
 //! |---|---|---|---|
@@ -62,7 +63,8 @@ impl RingIndex {
         self.end.wrapping_sub(self.next)
     }
 
-    /// Takes in a new value of the peer's index: it may only have advanced, and never beyond the ring.
+    /// Takes in a new value of the peer's index: it may only have advanced, and never beyond the
+    /// ring.
     #[inline]
     pub(crate) fn observe(&mut self, theirs: u16) -> Result<(), Jump> {
         let end = theirs.wrapping_add(self.lead);
@@ -121,8 +123,8 @@ mod tests {
     }
 
     proptest! {
-        /// An honest pair never sees a jump, through many turns of the 16 bits, and the two sides' stretches always add
-        /// up to the ring.
+        /// An honest pair never sees a jump, through many turns of the 16 bits, and the two sides'
+        /// stretches always add up to the ring.
         #[test]
         fn honest_pairs_agree(log2 in 0u32..=15, steps in proptest::collection::vec((any::<u16>(), any::<u16>()), 1..200)) {
             let size = 1usize << log2;
@@ -181,8 +183,8 @@ mod tests {
             RingIndex { next: Self::low(self.next), end: Self::low(self.end), size, lead, ahead }
         }
 
-        /// The end that the peer's index stands for: the first one, from the last one on, that has its low bits. None when
-        /// that is beyond the ring.
+        /// The end that the peer's index stands for: the first one, from the last one on, that has
+        /// its low bits. None when that is beyond the ring.
         fn end_by(self, theirs: u16) -> Option<i64> {
             let further = (i64::from(theirs) + self.lead - self.end).rem_euclid(INDEXES);
             Some(self.end + further).filter(|end| *end <= self.next + self.size)
@@ -231,7 +233,8 @@ mod tests {
         }
     }
 
-    /// Small rings: every place of the 16 bits, every number of slots, and every index of the peer's that is near, or far.
+    /// Small rings: every place of the 16 bits, every number of slots, and every index of the
+    /// peer's that is near, or far.
     #[test]
     fn small_rings_count_like_numbers_that_never_wrap() {
         for size in [1, 2, 4, 8] {
@@ -249,7 +252,8 @@ mod tests {
         }
     }
 
-    /// Rings of all sizes, around the places where 16 bits wrap or change their sign, with every index the peer can store.
+    /// Rings of all sizes, around the places where 16 bits wrap or change their sign, with every
+    /// index the peer can store.
     #[test]
     fn rings_of_all_sizes_refuse_every_jump() {
         for log2 in 0..=15 {

@@ -43,13 +43,17 @@ impl Memory {
     }
 
     fn client(&self, n: usize) -> Side {
-        let (first, stride, pool) = (self.plan.buffers[n], self.plan.stride, Arc::clone(&self.pool));
+        let (first, stride, pool) =
+            (self.plan.buffers[n], self.plan.stride, Arc::clone(&self.pool));
         let size = pool.buffer_size();
         Side::Client(RingBuffers::Fixed(FixedBuffers { pool, region: 0, first, stride, size }))
     }
 
     fn s2m(&self) -> (TxRing, RxRing) {
-        (TxRing::new(self.ring(0), self.client(0), 0), RxRing::new(self.ring(0), Side::Server, 0, true, 0))
+        (
+            TxRing::new(self.ring(0), self.client(0), 0),
+            RxRing::new(self.ring(0), Side::Server, 0, true, 0),
+        )
     }
 
     fn m2s(&self) -> (TxRing, RxRing) {
@@ -245,12 +249,27 @@ fn violations_by_a_client_are_named() {
         cause(rx.collect(9))
     };
     assert_eq!(violate(|ring| ring.header().head.store(5, SeqCst)), RingError::Jump { index: 5 });
-    assert_eq!(violate(|ring| ring.header().head.store(0xFFFF, SeqCst)), RingError::Jump { index: 0xFFFF });
+    assert_eq!(
+        violate(|ring| ring.header().head.store(0xFFFF, SeqCst)),
+        RingError::Jump { index: 0xFFFF }
+    );
     assert_eq!(violate(|ring| change(ring, |d| d.length = 0)), RingError::Empty { slot: 1 });
-    assert_eq!(violate(|ring| change(ring, |d| d.region = 1)), RingError::BufferOutside { slot: 1 });
-    assert_eq!(violate(|ring| change(ring, |d| d.offset = u32::MAX)), RingError::BufferOutside { slot: 1 });
-    assert_eq!(violate(|ring| change(ring, |d| d.length = u32::MAX)), RingError::BufferOutside { slot: 1 });
-    assert_eq!(violate(|ring| change(ring, |d| d.flags = FLAG_NEXT)), RingError::OpenChain { slot: 1 });
+    assert_eq!(
+        violate(|ring| change(ring, |d| d.region = 1)),
+        RingError::BufferOutside { slot: 1 }
+    );
+    assert_eq!(
+        violate(|ring| change(ring, |d| d.offset = u32::MAX)),
+        RingError::BufferOutside { slot: 1 }
+    );
+    assert_eq!(
+        violate(|ring| change(ring, |d| d.length = u32::MAX)),
+        RingError::BufferOutside { slot: 1 }
+    );
+    assert_eq!(
+        violate(|ring| change(ring, |d| d.flags = FLAG_NEXT)),
+        RingError::OpenChain { slot: 1 }
+    );
     let endless = |ring: &RingMemory| {
         (0..4).for_each(|slot| {
             let whole = Descriptor { flags: FLAG_NEXT, ..ring.descriptor(0) };
@@ -298,7 +317,10 @@ fn violations_by_a_server_are_named() {
         cause(violate(|ring| change(ring, |d| d.flags = FLAG_NEXT))),
         RingError::OpenChain { slot: 1 }
     );
-    assert_eq!(cause(violate(|ring| ring.header().tail.store(5, SeqCst))), RingError::Jump { index: 5 });
+    assert_eq!(
+        cause(violate(|ring| ring.header().tail.store(5, SeqCst))),
+        RingError::Jump { index: 5 }
+    );
     // The client knows where its buffers are, and ignores what the server writes.
     let moved = violate(|ring| change(ring, |d| (d.region, d.offset) = (77, u32::MAX)));
     assert_eq!(moved.unwrap(), [vec![1; 10], vec![2; 10]]);
@@ -314,7 +336,10 @@ fn violations_in_offers_are_named() {
         cause(tx.reserve(10))
     };
     assert_eq!(violate(|ring| change(ring, |d| d.length = 0)), RingError::Empty { slot: 1 });
-    assert_eq!(violate(|ring| change(ring, |d| d.region = 9)), RingError::BufferOutside { slot: 1 });
+    assert_eq!(
+        violate(|ring| change(ring, |d| d.region = 9)),
+        RingError::BufferOutside { slot: 1 }
+    );
     assert_eq!(
         violate(|ring| change(ring, |d| d.offset = u32::MAX - 3)),
         RingError::BufferOutside { slot: 1 }

@@ -37,7 +37,13 @@ impl RxRing {
     /// Takes over the ring before the peer uses it. A client offers its buffers here: call this
     /// after CONNECTED. With `masked`, the peer does not write the eventfd at first. `headroom` is
     /// the number of bytes that a client leaves free in front of each packet.
-    pub(crate) fn new(memory: RingMemory, side: Side, index: u16, masked: bool, headroom: u32) -> Self {
+    pub(crate) fn new(
+        memory: RingMemory,
+        side: Side,
+        index: u16,
+        masked: bool,
+        headroom: u32,
+    ) -> Self {
         let cursor = match side {
             Side::Server => RingIndex::server(memory.size()),
             Side::Client(_) => RingIndex::client_rx(memory.size()),
@@ -45,7 +51,8 @@ impl RxRing {
         // Never more than the ring holds, so a burst allocates nothing.
         let burst = Vec::with_capacity(memory.size());
         let counters = Arc::default();
-        let ring = Self { memory, cursor, side, index, headroom, burst, packets: 0, bytes: 0, counters };
+        let ring =
+            Self { memory, cursor, side, index, headroom, burst, packets: 0, bytes: 0, counters };
         ring.set_mask(masked);
         match ring.side {
             Side::Server => interrupt::publish(&ring.memory.header().tail, 0),
@@ -81,7 +88,11 @@ impl RxRing {
     #[cold]
     fn error(&self, cause: RingError) -> ProtocolError {
         match self.check() {
-            Ok(()) => ProtocolError::Ring { direction: self.side.rx_direction(), index: self.index, cause },
+            Ok(()) => ProtocolError::Ring {
+                direction: self.side.rx_direction(),
+                index: self.index,
+                cause,
+            },
             Err(lost) => lost,
         }
     }
@@ -90,7 +101,10 @@ impl RxRing {
     /// lost memory.
     #[inline]
     pub(crate) fn check(&self) -> Result<(), ProtocolError> {
-        self.memory.regions().lost().map_or(Ok(()), |index| Err(ProtocolError::RegionLost { index }))
+        self.memory
+            .regions()
+            .lost()
+            .map_or(Ok(()), |index| Err(ProtocolError::RegionLost { index }))
     }
 
     fn refresh(&mut self) -> Result<(), ProtocolError> {
@@ -125,9 +139,9 @@ impl RxRing {
                     // the rest is there now.
                     self.refresh()?;
                     if self.burst.len() == usize::from(self.cursor.available()) {
-                        return Err(
-                            self.error(RingError::OpenChain { slot: self.slot_of(self.burst.len() - 1) })
-                        );
+                        return Err(self.error(RingError::OpenChain {
+                            slot: self.slot_of(self.burst.len() - 1),
+                        }));
                     }
                 }
             }
@@ -151,13 +165,19 @@ impl RxRing {
             let own = self.offered(buffers, index);
             if descriptor.length > own.length {
                 let (length, room) = (descriptor.length, own.length);
-                return Err(self.error(RingError::Overlong { slot: self.cursor.slot(index), length, room }));
+                return Err(self.error(RingError::Overlong {
+                    slot: self.cursor.slot(index),
+                    length,
+                    room,
+                }));
             }
             (descriptor.region, descriptor.offset) = (own.region, own.offset);
         }
         match self.memory.regions().bytes(descriptor.region, descriptor.offset, descriptor.length) {
             Some(bytes) => region::prefetch_read(bytes),
-            None => return Err(self.error(RingError::BufferOutside { slot: self.cursor.slot(index) })),
+            None => {
+                return Err(self.error(RingError::BufferOutside { slot: self.cursor.slot(index) }));
+            }
         }
         self.burst.push(descriptor);
         Ok(descriptor)
@@ -166,7 +186,10 @@ impl RxRing {
     #[inline]
     fn free_running(&self, nth: usize) -> u16 {
         // A burst is never longer than a ring, and rings end at 2^15.
-        #[expect(clippy::cast_possible_truncation, reason = "see above; a check would be one per packet")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "see above; a check would be one per packet"
+        )]
         self.cursor.next().wrapping_add(nth as u16)
     }
 
@@ -184,7 +207,10 @@ impl RxRing {
     #[inline]
     pub(crate) fn bytes(&self, descriptor: &Descriptor) -> &[AtomicU8] {
         // `take` has checked it, against regions that do not change.
-        self.memory.regions().bytes(descriptor.region, descriptor.offset, descriptor.length).unwrap_or(&[])
+        self.memory
+            .regions()
+            .bytes(descriptor.region, descriptor.offset, descriptor.length)
+            .unwrap_or(&[])
     }
 
     /// Copies the bytes of a descriptor of the current burst, or as many as fit, and returns how
@@ -192,7 +218,8 @@ impl RxRing {
     #[inline]
     pub(crate) fn copy(&self, descriptor: &Descriptor, to: &mut [u8]) -> Option<usize> {
         let regions = self.memory.regions();
-        let copied = copy::read(regions.bytes(descriptor.region, descriptor.offset, descriptor.length)?, to);
+        let copied =
+            copy::read(regions.bytes(descriptor.region, descriptor.offset, descriptor.length)?, to);
         // After the copy: bytes copied before the loss are the peer's.
         (!regions.get(descriptor.region)?.is_lost()).then_some(copied)
     }
@@ -249,7 +276,8 @@ impl RxRing {
         for (nth, &descriptor) in self.burst[..count].iter().enumerate() {
             if descriptor.continues() {
                 let flags = descriptor.flags & !FLAG_NEXT;
-                self.memory.set_descriptor(self.free_running(nth), Descriptor { flags, ..descriptor });
+                self.memory
+                    .set_descriptor(self.free_running(nth), Descriptor { flags, ..descriptor });
             }
         }
     }

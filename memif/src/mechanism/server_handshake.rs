@@ -19,7 +19,12 @@ pub(crate) trait Host {
     fn admit(&mut self, init: &Init) -> Result<Limits, Rejection>;
 
     /// Maps a region; returns it and the number of its bytes that descriptors reach.
-    fn map(&mut self, index: u16, fd: Self::Fd, size: u64) -> Result<(Self::Region, u64), ProtocolError>;
+    fn map(
+        &mut self,
+        index: u16,
+        fd: Self::Fd,
+        size: u64,
+    ) -> Result<(Self::Region, u64), ProtocolError>;
 }
 
 /// The most rings in each direction for one interface.
@@ -108,10 +113,14 @@ impl<F, R> ServerHandshake<F, R> {
         let kind = message.kind();
         let fd = take_fd(&message, fds)?;
         match (&mut self.state, message, fd) {
-            (_, Message::Disconnect { reason, .. }, _) => Ok(Step::Disconnected(reason.to_string())),
+            (_, Message::Disconnect { reason, .. }, _) => {
+                Ok(Step::Disconnected(reason.to_string()))
+            }
             (State::Hello, Message::Init(init), _) => {
                 if init.version != VERSION {
-                    return Err(ProtocolError::Version { min: init.version, max: init.version }.into());
+                    return Err(
+                        ProtocolError::Version { min: init.version, max: init.version }.into()
+                    );
                 }
                 let limits = host.admit(&init)?;
                 self.state = State::Building(Box::new(Building::new(&init, limits)));
@@ -130,7 +139,9 @@ impl<F, R> ServerHandshake<F, R> {
                 self.state = State::Up;
                 Ok(Step::Establish(setup))
             }
-            (state, ..) => Err(ProtocolError::OutOfTurn { message: kind, state: state.name() }.into()),
+            (state, ..) => {
+                Err(ProtocolError::OutOfTurn { message: kind, state: state.name() }.into())
+            }
         }
     }
 }
@@ -163,7 +174,13 @@ impl<F, R> Building<F, R> {
         Self { id: init.id, app_name, limits, regions, sizes, s2m: Vec::new(), m2s: Vec::new() }
     }
 
-    fn add_region<H>(&mut self, index: u16, size: u64, fd: F, host: &mut H) -> Result<(), ProtocolError>
+    fn add_region<H>(
+        &mut self,
+        index: u16,
+        size: u64,
+        fd: F,
+        host: &mut H,
+    ) -> Result<(), ProtocolError>
     where
         H: Host<Fd = F, Region = R>,
     {
@@ -181,8 +198,11 @@ impl<F, R> Building<F, R> {
     }
 
     fn add_ring(&mut self, ring: AddRing, fd: F) -> Result<(), ProtocolError> {
-        let (rings, max) =
-            if ring.s2m { (&mut self.s2m, self.limits.s2m) } else { (&mut self.m2s, self.limits.m2s) };
+        let (rings, max) = if ring.s2m {
+            (&mut self.s2m, self.limits.s2m)
+        } else {
+            (&mut self.m2s, self.limits.m2s)
+        };
         let want = u16::try_from(rings.len()).unwrap_or(u16::MAX);
         let cause = if want >= max {
             RingError::Count { max }
@@ -264,8 +284,9 @@ mod tests {
         let mut server = ServerHandshake::new();
         let mut last = Err("nothing".into());
         for (message, fds) in messages {
-            last =
-                server.receive(message, vec![9; fds], &mut Anyone).map_err(|rejection| rejection.to_string());
+            last = server
+                .receive(message, vec![9; fds], &mut Anyone)
+                .map_err(|rejection| rejection.to_string());
             if last.is_err() {
                 break;
             }
@@ -290,13 +311,20 @@ mod tests {
     #[test]
     fn every_invalid_message_is_rejected_by_name() {
         let bad_ring = |change: fn(&mut AddRing)| {
-            let mut ring =
-                AddRing { s2m: true, index: 0, region: 0, offset: 0, log2_size: 3, private_header: 0 };
+            let mut ring = AddRing {
+                s2m: true,
+                index: 0,
+                region: 0,
+                offset: 0,
+                log2_size: 3,
+                private_header: 0,
+            };
             change(&mut ring);
             Message::AddRing(ring)
         };
         let all = |s2m: Message, m2s: Message, with_region: bool| {
-            let mut messages = vec![(init(7), 0), (region(0), 1), (s2m, 1), (m2s, 1), (connect(), 0)];
+            let mut messages =
+                vec![(init(7), 0), (region(0), 1), (s2m, 1), (m2s, 1), (connect(), 0)];
             if !with_region {
                 messages.remove(1);
             }
@@ -327,13 +355,24 @@ mod tests {
                 "M2S ring 0: out of turn, expected 1",
             ),
             (
-                vec![(init(7), 0), (ring(true, 0, 0), 1), (ring(true, 1, 0), 1), (ring(true, 2, 0), 1)],
+                vec![
+                    (init(7), 0),
+                    (ring(true, 0, 0), 1),
+                    (ring(true, 1, 0), 1),
+                    (ring(true, 2, 0), 1),
+                ],
                 "S2M ring 2: only 2 are allowed here",
             ),
             (vec![(init(7), 0), (bad_ring(|r| r.log2_size = 16), 1)], "log2 size 16 is too large"),
-            (vec![(init(7), 0), (bad_ring(|r| r.private_header = 4), 1)], "private header of 4 bytes"),
+            (
+                vec![(init(7), 0), (bad_ring(|r| r.private_header = 4), 1)],
+                "private header of 4 bytes",
+            ),
             (vec![(init(7), 0), (connect(), 0)], "no S2M ring"),
-            (vec![(init(7), 0), (region(0), 1), (ring(true, 0, 0), 1), (connect(), 0)], "no M2S ring"),
+            (
+                vec![(init(7), 0), (region(0), 1), (ring(true, 0, 0), 1), (connect(), 0)],
+                "no M2S ring",
+            ),
             (all(ring(true, 0, 0), ring(false, 0, 256), false), "region 0 does not exist"),
             (all(ring(true, 0, 8), ring(false, 0, 256), true), "not a multiple of 16"),
             (all(ring(true, 0, 4_000), ring(false, 0, 256), true), "outside its region"),
@@ -352,7 +391,9 @@ mod tests {
     fn a_disconnect_is_read_at_any_time() {
         let disconnect =
             || Message::Disconnect { code: 0, reason: crate::format::message::Reason::new("done") };
-        assert!(matches!(play(vec![(disconnect(), 0)]), Ok(Step::Disconnected(reason)) if reason == "done"));
+        assert!(
+            matches!(play(vec![(disconnect(), 0)]), Ok(Step::Disconnected(reason)) if reason == "done")
+        );
         assert!(matches!(play(vec![(init(7), 0), (disconnect(), 0)]), Ok(Step::Disconnected(_))));
     }
 

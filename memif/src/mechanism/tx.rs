@@ -61,7 +61,11 @@ impl TxRing {
     #[cold]
     fn error(&self, cause: RingError) -> ProtocolError {
         match self.check() {
-            Ok(()) => ProtocolError::Ring { direction: self.side.tx_direction(), index: self.index, cause },
+            Ok(()) => ProtocolError::Ring {
+                direction: self.side.tx_direction(),
+                index: self.index,
+                cause,
+            },
             Err(lost) => lost,
         }
     }
@@ -69,7 +73,10 @@ impl TxRing {
     /// Checks that no region is lost so far.
     #[inline]
     pub(crate) fn check(&self) -> Result<(), ProtocolError> {
-        self.memory.regions().lost().map_or(Ok(()), |index| Err(ProtocolError::RegionLost { index }))
+        self.memory
+            .regions()
+            .lost()
+            .map_or(Ok(()), |index| Err(ProtocolError::RegionLost { index }))
     }
 
     /// Loads the peer's index.
@@ -127,7 +134,10 @@ impl TxRing {
             let here = rest.min(room.length as usize);
             rest -= here;
             let flags = if rest == 0 { 0 } else { FLAG_NEXT };
-            #[expect(clippy::cast_possible_truncation, reason = "at most the room, which is a u32")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "at most the room, which is a u32"
+            )]
             self.pending.push(Descriptor { flags, length: here as u32, metadata: 0, ..room });
         }
         Ok((start < self.pending.len()).then_some(start))
@@ -137,7 +147,10 @@ impl TxRing {
     #[inline]
     fn next_free(&self) -> Result<Descriptor, ProtocolError> {
         // Never more than the ring holds, and rings end at 2^15.
-        #[expect(clippy::cast_possible_truncation, reason = "see above; a check would be one per packet")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "see above; a check would be one per packet"
+        )]
         let index = self.cursor.next().wrapping_add(self.pending.len() as u16);
         if let Side::Client(buffers) = &self.side {
             self.prefetch(buffers.descriptor(self.cursor.slot(index.wrapping_add(AHEAD))));
@@ -157,7 +170,9 @@ impl TxRing {
     /// Prefetches the beginning of a buffer that will soon be written, if the descriptor is valid.
     #[inline]
     fn prefetch(&self, buffer: Descriptor) {
-        if let Some(bytes) = self.memory.regions().bytes(buffer.region, buffer.offset, buffer.length.min(1)) {
+        if let Some(bytes) =
+            self.memory.regions().bytes(buffer.region, buffer.offset, buffer.length.min(1))
+        {
             region::prefetch_write(bytes);
         }
     }
@@ -220,7 +235,10 @@ impl TxRing {
     #[inline]
     pub(crate) fn bytes(&self, descriptor: &Descriptor) -> &[AtomicU8] {
         // It was checked when reserved, against regions that do not change.
-        self.memory.regions().bytes(descriptor.region, descriptor.offset, descriptor.length).unwrap_or(&[])
+        self.memory
+            .regions()
+            .bytes(descriptor.region, descriptor.offset, descriptor.length)
+            .unwrap_or(&[])
     }
 
     /// Discards all reserved packets, as the link is down.
@@ -235,7 +253,8 @@ impl TxRing {
             return;
         }
         let keep = end_of_packets(&self.pending, packets);
-        let cancelled = self.pending[keep..].iter().filter(|descriptor| !descriptor.continues()).count();
+        let cancelled =
+            self.pending[keep..].iter().filter(|descriptor| !descriptor.continues()).count();
         stats::add(&self.counters.cancelled, cancelled as u64);
         self.pending.truncate(keep);
     }

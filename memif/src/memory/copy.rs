@@ -1,8 +1,9 @@
 //! The copies between packets in shared memory and memory of the caller.
 //!
-//! The peer may store to the bytes at the same time, and so may safe code of this process: a packet's bytes are lent out as
-//! atomics. So every copy here is a [`racing_copy`], which is no data race. It then holds some mix of old and new bytes,
-//! which is as good as any other bytes a peer may send.
+//! The peer may store to the bytes at the same time, and so may safe code of this process: a
+//! packet's bytes are lent out as atomics. So every copy here is a [`racing_copy`], which is no
+//! data race. It then holds some mix of old and new bytes, which is as good as any other bytes a
+//! peer may send.
 
 use std::sync::atomic::AtomicU8;
 
@@ -12,7 +13,8 @@ use mapguard::racing_copy;
 #[inline]
 pub(crate) fn read(from: &[AtomicU8], to: &mut [u8]) -> usize {
     let len = from.len().min(to.len());
-    // SAFETY: both slices are valid for `len` bytes; `from` is reached as atomics only, and `to` by no other thread.
+    // SAFETY: both slices are valid for `len` bytes; `from` is reached as atomics only, and `to` by
+    // no other thread.
     unsafe { racing_copy(from.as_ptr().cast(), to.as_mut_ptr(), len) };
     len
 }
@@ -21,14 +23,14 @@ pub(crate) fn read(from: &[AtomicU8], to: &mut [u8]) -> usize {
 #[inline]
 pub(crate) fn write(from: &[u8], to: &[AtomicU8]) -> usize {
     let len = from.len().min(to.len());
-    // SAFETY: both slices are valid for `len` bytes; `from` is not written while it is borrowed, and `to` is reached as
-    // atomics only, which may be written through a shared reference.
+    // SAFETY: both slices are valid for `len` bytes; `from` is not written while it is borrowed,
+    // and `to` is reached as atomics only, which may be written through a shared reference.
     unsafe { racing_copy(from.as_ptr(), to.as_ptr().cast_mut().cast(), len) };
     len
 }
 
-/// Copies as much as fits of `from` into `to` and returns how many bytes that was. A peer can make buffers overlap, so
-/// both may be the same memory: what is copied then is what was there before.
+/// Copies as much as fits of `from` into `to` and returns how many bytes that was. A peer can make
+/// buffers overlap, so both may be the same memory: what is copied then is what was there before.
 #[inline]
 pub(crate) fn relay(from: &[AtomicU8], to: &[AtomicU8]) -> usize {
     let len = from.len().min(to.len());
@@ -48,8 +50,8 @@ pub(crate) fn relay(from: &[AtomicU8], to: &[AtomicU8]) -> usize {
     len
 }
 
-/// Copies slices of one length that overlap, piece by piece through a buffer: from the end that is not overwritten before
-/// it is read.
+/// Copies slices of one length that overlap, piece by piece through a buffer: from the end that is
+/// not overwritten before it is read.
 #[cold]
 fn relay_within(from: &[AtomicU8], to: &[AtomicU8]) {
     let mut local = [0; 256];
@@ -86,7 +88,10 @@ mod tests {
             let mut to = vec![0xDD; len + 1];
             assert_eq!(read(&far[..len], &mut to[..len]), len);
             assert_eq!(to[..len], from);
-            assert_eq!((to[len], middle[len].load(Relaxed), far[len].load(Relaxed)), (0xDD, 0xEE, 0xEE));
+            assert_eq!(
+                (to[len], middle[len].load(Relaxed), far[len].load(Relaxed)),
+                (0xDD, 0xEE, 0xEE)
+            );
         }
     }
 
@@ -113,7 +118,8 @@ mod tests {
         for len in [1, 63, 64, 65, 128, 129, 255, 256, 257, 600] {
             for shift in 0..=600 {
                 for (from, to) in [(0, shift), (shift, 0)] {
-                    let memory: Vec<AtomicU8> = before.iter().map(|byte| AtomicU8::new(*byte)).collect();
+                    let memory: Vec<AtomicU8> =
+                        before.iter().map(|byte| AtomicU8::new(*byte)).collect();
                     assert_eq!(relay(&memory[from..from + len], &memory[to..to + len]), len);
                     let mut expected = before.clone();
                     expected.copy_within(from..from + len, to);

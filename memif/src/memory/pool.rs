@@ -23,7 +23,12 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// Makes a pool of the buffers at the offsets `free`.
-    pub(crate) fn new(region: Arc<Region>, file: OwnedFd, buffer_size: u32, free: Vec<u32>) -> Arc<Self> {
+    pub(crate) fn new(
+        region: Arc<Region>,
+        file: OwnedFd,
+        buffer_size: u32,
+        free: Vec<u32>,
+    ) -> Arc<Self> {
         Arc::new(Self { region, file: Some(Arc::new(file)), buffer_size, free: Mutex::new(free) })
     }
 

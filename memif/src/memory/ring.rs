@@ -16,13 +16,19 @@ pub(crate) struct RingMemory {
     cells: NonNull<[DescriptorCell]>,
 }
 
-// SAFETY: both pointers lead into the mapping that `regions` keeps alive; what is there is only reached as atomics.
+// SAFETY: both pointers lead into the mapping that `regions` keeps alive; what is there is only
+// reached as atomics.
 unsafe impl Send for RingMemory {}
 
 impl RingMemory {
-    /// The ring at `offset` of region `region`, or nothing when it is larger than the protocol's indexes can tell apart, not
-    /// wholly inside, or not aligned.
-    pub(crate) fn new(regions: &Arc<Regions>, region: u16, offset: u32, log2_size: u8) -> Option<Self> {
+    /// The ring at `offset` of region `region`, or nothing when it is larger than the protocol's
+    /// indexes can tell apart, not wholly inside, or not aligned.
+    pub(crate) fn new(
+        regions: &Arc<Regions>,
+        region: u16,
+        offset: u32,
+        log2_size: u8,
+    ) -> Option<Self> {
         if log2_size > MAX_LOG2_RING_SIZE_ACCEPTED {
             return None;
         }
@@ -47,13 +53,15 @@ impl RingMemory {
 
     #[inline]
     pub(crate) fn header(&self) -> &RingHeader {
-        // SAFETY: in bounds and aligned, as `new` has checked; mapped as long as `self` lives; only atomics.
+        // SAFETY: in bounds and aligned, as `new` has checked; mapped as long as `self` lives; only
+        // atomics.
         unsafe { self.header.as_ref() }
     }
 
     #[inline]
     fn cells(&self) -> &[DescriptorCell] {
-        // SAFETY: in bounds and aligned, as `new` has checked; mapped as long as `self` lives; only atomics.
+        // SAFETY: in bounds and aligned, as `new` has checked; mapped as long as `self` lives; only
+        // atomics.
         unsafe { self.cells.as_ref() }
     }
 
@@ -71,14 +79,16 @@ impl RingMemory {
 
     /// Returns the descriptor at a free-running index, with each of its two words read once.
     ///
-    /// Relaxed: the caller's acquire-load of the index makes the words at least as new as the index.
+    /// Relaxed: the caller's acquire-load of the index makes the words at least as new as the
+    /// index.
     #[inline]
     pub(crate) fn descriptor(&self, index: u16) -> Descriptor {
         let cell = self.cell(index);
         Descriptor::from_words(cell.first.load(Relaxed), cell.second.load(Relaxed))
     }
 
-    /// Writes the whole descriptor at a free-running index. Relaxed: the release-store of the index publishes it.
+    /// Writes the whole descriptor at a free-running index. Relaxed: the release-store of the index
+    /// publishes it.
     #[inline]
     pub(crate) fn set_descriptor(&self, index: u16, descriptor: Descriptor) {
         let cell = self.cell(index);
@@ -125,8 +135,13 @@ mod tests {
             ring.set_descriptor(last, descriptor);
             assert_eq!(ring.descriptor(last), descriptor);
             let end = u32::try_from(bytes).unwrap();
-            assert!(regions.bytes(0, end - 16, 16).unwrap().iter().any(|byte| byte.load(Relaxed) != 0));
-            assert!(RingMemory::new(&regions, 0, 16, log2_size).is_none(), "one descriptor too far");
+            assert!(
+                regions.bytes(0, end - 16, 16).unwrap().iter().any(|byte| byte.load(Relaxed) != 0)
+            );
+            assert!(
+                RingMemory::new(&regions, 0, 16, log2_size).is_none(),
+                "one descriptor too far"
+            );
             assert!(RingMemory::new(&regions, 0, 8, 0).is_none(), "not aligned");
         }
     }

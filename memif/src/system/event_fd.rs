@@ -83,9 +83,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for name in ["eventfd", "anon_inode:[eventfd]"] {
             let file = std::fs::File::create(folder.path().join(name)).unwrap();
-            assert!(EventFd::adopt(OwnedFd::from(file).into()).is_none(), "a file may have any name");
+            assert!(
+                EventFd::adopt(OwnedFd::from(file).into()).is_none(),
+                "a file may have any name"
+            );
         }
-        let memory = nix::sys::memfd::memfd_create("anon_inode:[eventfd]", MFdFlags::MFD_CLOEXEC).unwrap();
+        let memory =
+            nix::sys::memfd::memfd_create("anon_inode:[eventfd]", MFdFlags::MFD_CLOEXEC).unwrap();
         assert!(EventFd::adopt(memory.into()).is_none());
     }
 

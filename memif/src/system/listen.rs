@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{AT_FDCWD, FcntlArg, FdFlag, Flock, FlockArg, OFlag, fcntl};
-use nix::sys::socket::{Backlog, SockType, UnixAddr, bind, getsockname, getsockopt, listen, sockopt};
+use nix::sys::socket::{
+    Backlog, SockType, UnixAddr, bind, getsockname, getsockopt, listen, sockopt,
+};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 
 use super::socket::{Socket, new_socket};
@@ -49,11 +51,13 @@ impl Listener {
     /// Listens at `addr`. The socket's file has the permissions `mode`, or those that the umask
     /// leaves.
     pub(crate) fn bind(addr: &SocketAddr, mode: Option<u32>) -> Result<Self, BindError> {
-        let fail = |step| move |source| BindError::System { socket: addr.to_string(), step, source };
+        let fail =
+            |step| move |source| BindError::System { socket: addr.to_string(), step, source };
         let fd = new_socket().map_err(fail("socket"))?;
         let Some(path) = addr.as_path() else {
             let target = addr.to_unix().map_err(fail("address"))?;
-            return match bind(fd.as_raw_fd(), &target).and_then(|()| listen(&fd, Backlog::MAXCONN)) {
+            return match bind(fd.as_raw_fd(), &target).and_then(|()| listen(&fd, Backlog::MAXCONN))
+            {
                 Ok(()) => Ok(Self { fd, exclusive: true, file: None }),
                 Err(nix::Error::EADDRINUSE) => Err(BindError::InUse { socket: addr.to_string() }),
                 Err(errno) => Err(fail("bind")(errno.into())),
@@ -118,7 +122,12 @@ impl Drop for Temporary {
     }
 }
 
-fn publish(addr: &SocketAddr, path: &Path, fd: &OwnedFd, mode: Option<u32>) -> Result<SocketFile, BindError> {
+fn publish(
+    addr: &SocketAddr,
+    path: &Path,
+    fd: &OwnedFd,
+    mode: Option<u32>,
+) -> Result<SocketFile, BindError> {
     let fail = |step| move |source| BindError::System { socket: addr.to_string(), step, source };
     let directory = addr.directory().unwrap_or_else(|| PathBuf::from("."));
     if addr.missing_directory().is_some() {
@@ -133,7 +142,8 @@ fn publish(addr: &SocketAddr, path: &Path, fd: &OwnedFd, mode: Option<u32>) -> R
         // Not through a link: another user with write access to the directory could have put one
         // there.
         let (mode, no_link) = (Mode::from_bits_truncate(mode), FchmodatFlags::NoFollowSymlink);
-        fchmodat(AT_FDCWD, &temporary.0, mode, no_link).map_err(|errno| fail("chmod")(errno.into()))?;
+        fchmodat(AT_FDCWD, &temporary.0, mode, no_link)
+            .map_err(|errno| fail("chmod")(errno.into()))?;
     }
     listen(fd, Backlog::MAXCONN).map_err(|errno| fail("listen")(errno.into()))?;
 
@@ -162,7 +172,10 @@ fn publish(addr: &SocketAddr, path: &Path, fd: &OwnedFd, mode: Option<u32>) -> R
 /// Returns whether no server listens on the socket at `addr`. Only the kernel's clear answer
 /// counts.
 fn is_dead(addr: &SocketAddr) -> bool {
-    matches!(Socket::connect(addr), Err(ConnectError::NotListening { .. } | ConnectError::NoSocket { .. }))
+    matches!(
+        Socket::connect(addr),
+        Err(ConnectError::NotListening { .. } | ConnectError::NoSocket { .. })
+    )
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -180,7 +193,9 @@ fn lock(directory: &Path, addr: &SocketAddr) -> Result<Flock<File>, BindError> {
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(lock),
-            Err((back, nix::Error::EAGAIN | nix::Error::EINTR)) if start.elapsed() < LOCK_TIMEOUT => {
+            Err((back, nix::Error::EAGAIN | nix::Error::EINTR))
+                if start.elapsed() < LOCK_TIMEOUT =>
+            {
                 file = back;
             }
             Err((_, nix::Error::EAGAIN | nix::Error::EINTR)) => {

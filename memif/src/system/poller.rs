@@ -40,8 +40,10 @@ impl Interest {
 impl Poller {
     pub(crate) fn new() -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let timer =
-            TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
+        let timer = TimerFd::new(
+            ClockId::CLOCK_MONOTONIC,
+            TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK,
+        )?;
         epoll.add(&timer, Interest::Read.event(TIMER))?;
         Ok(Self { epoll, timer, deadline: None })
     }
@@ -77,8 +79,10 @@ impl Poller {
         match deadline {
             Some(deadline) => {
                 // Zero would stop the timer.
-                let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
-                self.timer.set(Expiration::OneShot(TimeSpec::from(left)), TimerSetTimeFlags::empty())?;
+                let left =
+                    deadline.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+                self.timer
+                    .set(Expiration::OneShot(TimeSpec::from(left)), TimerSetTimeFlags::empty())?;
             }
             None => self.timer.unset()?,
         }
@@ -90,8 +94,9 @@ impl Poller {
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<bool> {
         // Rounded up, so that a short timeout does not become a busy loop.
         let round_up = |time: Duration| time.saturating_add(Duration::from_micros(999));
-        let timeout =
-            timeout.map_or(PollTimeout::NONE, |time| round_up(time).try_into().unwrap_or(PollTimeout::MAX));
+        let timeout = timeout.map_or(PollTimeout::NONE, |time| {
+            round_up(time).try_into().unwrap_or(PollTimeout::MAX)
+        });
         match poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], timeout) {
             Ok(count) => Ok(count != 0),
             Err(nix::Error::EINTR) => Ok(false),

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, connect, getsockopt, sendmsg, socket,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, connect, getsockopt, sendmsg,
+    socket,
 };
 
 use nix::sys::socket::sockopt::PeerCredentials;
@@ -69,7 +70,9 @@ impl Socket {
             } else {
                 ConnectError::NotListening { socket: socket() }
             }),
-            Err(nix::Error::EACCES | nix::Error::EPERM) => Err(ConnectError::Denied { socket: socket() }),
+            Err(nix::Error::EACCES | nix::Error::EPERM) => {
+                Err(ConnectError::Denied { socket: socket() })
+            }
             Err(nix::Error::EPROTOTYPE) => Err(ConnectError::NotMemif { socket: socket() }),
             Err(nix::Error::EAGAIN) => Err(ConnectError::Overrun { socket: socket() }),
             Err(errno) => Err(other(errno.into())),
@@ -126,7 +129,8 @@ impl Socket {
             let rights = number.as_ref().map(|number| [ControlMessage::ScmRights(number)]);
             let control = rights.as_ref().map_or(&[][..], |rights| &rights[..]);
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-            match sendmsg::<()>(self.fd.as_raw_fd(), &[IoSlice::new(packet)], control, flags, None) {
+            match sendmsg::<()>(self.fd.as_raw_fd(), &[IoSlice::new(packet)], control, flags, None)
+            {
                 Ok(_) => drop(self.unsent.pop_front()),
                 Err(nix::Error::EAGAIN) => return Ok(()),
                 Err(nix::Error::EINTR) => {}

@@ -26,7 +26,8 @@ pub(crate) fn take(eventfd: BorrowedFd<'_>) -> nix::Result<u64> {
     let at = -1;
     // SAFETY: one buffer, valid for writes of the length it states, and any bytes are a valid
     // number.
-    let read = unsafe { libc::preadv2(eventfd.as_raw_fd(), &raw const to, 1, at, libc::RWF_NOWAIT) };
+    let read =
+        unsafe { libc::preadv2(eventfd.as_raw_fd(), &raw const to, 1, at, libc::RWF_NOWAIT) };
     Errno::result(read)?;
     Ok(count)
 }
@@ -98,12 +99,18 @@ impl Context {
         const NOTIFY_EVENTFD: u32 = 1;
         // An open descriptor is not negative.
         let file = eventfd.as_raw_fd().cast_unsigned();
-        let request =
-            Request { operation: READ, file, flags: NOTIFY_EVENTFD, eventfd: file, ..Request::default() };
+        let request = Request {
+            operation: READ,
+            file,
+            flags: NOTIFY_EVENTFD,
+            eventfd: file,
+            ..Request::default()
+        };
         let requests = [&raw const request];
         // SAFETY: one pointer to a request, which the kernel copies. The request has no buffer, so
         // nothing is written later.
-        let done = unsafe { libc::syscall(libc::SYS_io_submit, self.0, 1 as c_long, requests.as_ptr()) };
+        let done =
+            unsafe { libc::syscall(libc::SYS_io_submit, self.0, 1 as c_long, requests.as_ptr()) };
         Errno::result(done).map(drop)
     }
 
@@ -116,7 +123,14 @@ impl Context {
         let to = completions.as_mut_ptr();
         // SAFETY: room for as many completions as requested, and a time that is only read.
         let done = unsafe {
-            libc::syscall(libc::SYS_io_getevents, self.0, 0 as c_long, c_long::from(MOST), to, &raw const now)
+            libc::syscall(
+                libc::SYS_io_getevents,
+                self.0,
+                0 as c_long,
+                c_long::from(MOST),
+                to,
+                &raw const now,
+            )
         };
         Errno::result(done).map(drop)
     }

@@ -35,7 +35,8 @@ impl AsFd for UntrustedFd {
 /// Returns whether the descriptor is memory or an eventfd, which the kernel closes without waiting.
 fn is_harmless(fd: &OwnedFd) -> bool {
     let link = || readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()).as_str());
-    fcntl(fd, FcntlArg::F_GET_SEALS).is_ok() || link().is_ok_and(|name| name == "anon_inode:[eventfd]")
+    fcntl(fd, FcntlArg::F_GET_SEALS).is_ok()
+        || link().is_ok_and(|name| name == "anon_inode:[eventfd]")
 }
 
 impl Drop for UntrustedFd {

@@ -8,12 +8,14 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use memif::{Client, ClientOptions, Event, InterfaceOptions, Link, Server, SocketAddr, SocketOptions};
+use memif::{
+    Client, ClientOptions, Event, InterfaceOptions, Link, Server, SocketAddr, SocketOptions,
+};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
-    accept4, bind, connect, listen, recvmsg, sendmsg, socket,
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
+    UnixAddr, accept4, bind, connect, listen, recvmsg, sendmsg, socket,
 };
 
 /// No test takes nearly as long; it only keeps a broken test from hanging.
@@ -58,7 +60,10 @@ pub fn add_region(index: u16, size: u64) -> Vec<u8> {
 
 pub fn add_ring(s2m: bool, index: u16, region: u16, offset: u32, log2: u8) -> Vec<u8> {
     let flags = u16::from(s2m).to_ne_bytes();
-    message(5, &[&flags, &index.to_ne_bytes(), &region.to_ne_bytes(), &offset.to_ne_bytes(), &[log2]])
+    message(
+        5,
+        &[&flags, &index.to_ne_bytes(), &region.to_ne_bytes(), &offset.to_ne_bytes(), &[log2]],
+    )
 }
 
 pub fn connect_message() -> Vec<u8> {
@@ -89,7 +94,9 @@ pub const SIZE: u64 = 4_096;
 
 /// A memory file with two proper, empty rings.
 pub fn memory() -> File {
-    let file = File::from(memfd_create("mock", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap());
+    let file = File::from(
+        memfd_create("mock", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap(),
+    );
     file.set_len(SIZE).unwrap();
     for ring in [S2M, M2S] {
         file.write_all_at(&0x03E3_1F20u32.to_ne_bytes(), ring.into()).unwrap();
@@ -178,7 +185,8 @@ impl Mock {
     }
 
     pub fn accept(listener: &OwnedFd) -> Option<Self> {
-        let number = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK).ok()?;
+        let number =
+            accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK).ok()?;
         Some(Self { fd: own(number) })
     }
 
@@ -199,8 +207,12 @@ impl Mock {
         let mut packet = [0; 128];
         let mut control = nix::cmsg_space!([RawFd; 4]);
         let mut iov = [IoSliceMut::new(&mut packet)];
-        let received =
-            recvmsg::<()>(self.fd.as_raw_fd(), &mut iov, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC);
+        let received = recvmsg::<()>(
+            self.fd.as_raw_fd(),
+            &mut iov,
+            Some(&mut control),
+            MsgFlags::MSG_CMSG_CLOEXEC,
+        );
         let (bytes, fds) = match received {
             Err(nix::Error::EAGAIN) => return None,
             Err(_) => (0, Vec::new()),
@@ -291,7 +303,8 @@ impl World {
     pub fn event<T>(&mut self, what: &str, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
         until(what, || {
             self.pump();
-            let found = self.events.iter().enumerate().find_map(|(n, event)| Some((n, pick(event)?)));
+            let found =
+                self.events.iter().enumerate().find_map(|(n, event)| Some((n, pick(event)?)));
             found.map(|(n, found)| {
                 self.events.remove(n);
                 found
@@ -302,7 +315,8 @@ impl World {
     pub fn link(&mut self) -> Link {
         until("Connected", || {
             self.pump();
-            let n = self.events.iter().position(|event| matches!(event, Event::Connected { .. }))?;
+            let n =
+                self.events.iter().position(|event| matches!(event, Event::Connected { .. }))?;
             match self.events.remove(n) {
                 Event::Connected { link, .. } => Some(link),
                 _ => None,
@@ -342,7 +356,11 @@ pub struct Pair {
     pub there: Link,
 }
 
-pub fn pair(addr: &SocketAddr, server_options: InterfaceOptions, client_options: ClientOptions) -> Pair {
+pub fn pair(
+    addr: &SocketAddr,
+    server_options: InterfaceOptions,
+    client_options: ClientOptions,
+) -> Pair {
     let mut server = Server::bind(addr, SocketOptions::new()).unwrap();
     server.add(server_options).unwrap();
     let mut client = Client::new(addr, client_options).unwrap();

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use crate::error::OpenError;
 use crate::format::member::Member;
 use crate::format::{
-    BIG_MAGIC, BUS_SIZE, Field32, Field64, HEADER_SIZE, MAGIC, MAX_BIG_FRAME, MAX_FRAME, VERSION, fits,
+    BIG_MAGIC, BUS_SIZE, Field32, Field64, HEADER_SIZE, MAGIC, MAX_BIG_FRAME, MAX_FRAME, VERSION,
+    fits,
 };
 use crate::mechanism::ring::Ring;
 use crate::mechanism::ring::lock::Owner;
@@ -105,7 +106,8 @@ impl Bus {
     /// lock.
     pub(crate) fn open_unfinished(path: &Path) -> Result<Self, OpenError> {
         let (file, found) = file::open(path, true)?;
-        let lock = file::word(&file, Field64::Lock as u64).map_err(|error| OpenError::io(path, error))?;
+        let lock =
+            file::word(&file, Field64::Lock as u64).map_err(|error| OpenError::io(path, error))?;
         match found {
             Found::Blank if lock == 0 => Err(OpenError::Uninitialised { path: path.to_owned() }),
             Found::Blank => {
@@ -240,7 +242,8 @@ impl Bus {
 
     fn map(path: &Path, file: File, size: u64, writable: bool) -> Result<Self, OpenError> {
         let id = FileId::of(&file).map_err(|error| OpenError::io(path, error))?;
-        let mapping = Mapping::new(&file, size, writable).map_err(|error| OpenError::io(path, error))?;
+        let mapping =
+            Mapping::new(&file, size, writable).map_err(|error| OpenError::io(path, error))?;
         let max_frame = if size > BUS_SIZE { MAX_BIG_FRAME } else { MAX_FRAME };
         let max_frame = u32::try_from(max_frame).unwrap_or(u32::MAX);
         Ok(Self {
@@ -260,8 +263,9 @@ impl Bus {
         // made.
         while !liveness::try_lock_making(&file).map_err(|error| OpenError::io(path, error))? {
             if begin.elapsed() >= JOIN_TIMEOUT {
-                let error =
-                    io::Error::other("another process has been making it for 2 seconds; is it stopped?");
+                let error = io::Error::other(
+                    "another process has been making it for 2 seconds; is it stopped?",
+                );
                 return Err(OpenError::io(path, error));
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -382,7 +386,8 @@ impl BusOptions {
                 }
                 // The file may come and go meanwhile, but not without limit.
                 Err(OpenError::Io { source, .. })
-                    if source.kind() == io::ErrorKind::NotFound && begin.elapsed() < JOIN_TIMEOUT =>
+                    if source.kind() == io::ErrorKind::NotFound
+                        && begin.elapsed() < JOIN_TIMEOUT =>
                 {
                     self.create(path)?;
                 }
@@ -436,7 +441,9 @@ mod tests {
             std::thread::scope(|scope| {
                 for size in [BUS_SIZE, 2 * BUS_SIZE] {
                     let path = &path;
-                    scope.spawn(move || BusOptions::new().size(size).create_named(path).expect("made"));
+                    scope.spawn(move || {
+                        BusOptions::new().size(size).create_named(path).expect("made")
+                    });
                 }
             });
             Bus::open(&path).expect("a bus");
@@ -448,7 +455,8 @@ mod tests {
     fn a_bus_that_cannot_be_made_under_its_name_is_removed() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("bus");
-        let error = BusOptions::new().size(1 << 60).create_named(&path).expect_err("no disk is so large");
+        let error =
+            BusOptions::new().size(1 << 60).create_named(&path).expect_err("no disk is so large");
         assert!(matches!(error, OpenError::NoRoom { .. }), "{error}");
         assert!(!path.exists());
     }

@@ -50,7 +50,9 @@ use std::num::{NonZeroU16, NonZeroUsize};
 use std::ops::Range;
 use std::slice;
 
-use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, PacketMeta};
+use smoltcp::phy::{
+    Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, PacketMeta,
+};
 use smoltcp::time::Instant;
 
 use crate::error::SendError;
@@ -263,7 +265,10 @@ impl<S: Bursts> Device for Phy<S> {
     fn receive(&mut self, _timestamp: Instant) -> Option<(RxToken<'_>, TxToken<'_, S>)> {
         let index = self.next_received()?;
         let frame = self.received.get(index)?;
-        Some((RxToken(frame.bytes), TxToken::new(&mut self.out, &mut self.station, self.capabilities)))
+        Some((
+            RxToken(frame.bytes),
+            TxToken::new(&mut self.out, &mut self.station, self.capabilities),
+        ))
     }
 
     fn transmit(&mut self, _timestamp: Instant) -> Option<TxToken<'_, S>> {
@@ -276,7 +281,8 @@ impl<S: Bursts> Device for Phy<S> {
         capabilities.max_transmission_unit = MAX_FRAME;
         capabilities.checksum = checksums(self.capabilities);
         // The device sums what it cuts.
-        let cut = !capabilities.checksum.tcp.tx() && self.capabilities.contains(Capabilities::TSO_V4);
+        let cut =
+            !capabilities.checksum.tcp.tx() && self.capabilities.contains(Capabilities::TSO_V4);
         capabilities.segmentation.tcpv4 = cut.then_some(SUPER_FRAME);
         capabilities
     }
@@ -517,7 +523,8 @@ mod tests {
     fn a_stack_may_leave_its_checksums_to_the_device() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bus");
-        for ours in [Capabilities::ALL, Capabilities::TX, Capabilities::RX, Capabilities::TCP_V4_TX] {
+        for ours in [Capabilities::ALL, Capabilities::TX, Capabilities::RX, Capabilities::TCP_V4_TX]
+        {
             let mut server = Host::new(&path, 1, Capabilities::NONE);
             let mut client = Host::new(&path, 2, ours);
             for to in [v4(1), v6(1)] {
@@ -560,7 +567,8 @@ mod tests {
         let mut host = Host::new(&path, 1, Capabilities::RX);
         let mut other = Station::join(bus(&path), StationOptions::new()).unwrap();
         // Only the stack checks ICMP; here the IPv4 header is wrong.
-        let mut frame = [host.phy.station().station.mac().into_array(), other.mac().into_array()].concat();
+        let mut frame =
+            [host.phy.station().station.mac().into_array(), other.mac().into_array()].concat();
         frame.extend(b"\x08\0\x45\0\0\x1c\0\0\x40\0\x40\x01\xde\xad\x0a\0\0\x02\x0a\0\0\x01");
         frame.extend(b"\x08\0\xf7\xff\0\0\0\0");
         other.send_burst(vec![frame; BURST + 1]).unwrap();

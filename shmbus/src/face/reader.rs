@@ -240,7 +240,8 @@ impl Reader {
             !matches!(ready, Ok(false))
         });
         self.shared_waiter = Some(waiter);
-        let slept = slept.map_err(|source| WaitError::Poll { path: bus.path().to_owned(), source })?;
+        let slept =
+            slept.map_err(|source| WaitError::Poll { path: bus.path().to_owned(), source })?;
         match slept {
             Sleep::NotNeeded => return ready,
             Sleep::Unwatched(error) => return self.sleep_unwatched(bus, time, &error),
@@ -253,7 +254,12 @@ impl Reader {
 
     /// Sleeps where no event can wake it, with a look each millisecond; `true` when there is
     /// something to read.
-    fn sleep_unwatched(&mut self, bus: &Bus, time: Duration, why: &io::Error) -> Result<bool, WaitError> {
+    fn sleep_unwatched(
+        &mut self,
+        bus: &Bus,
+        time: Duration,
+        why: &io::Error,
+    ) -> Result<bool, WaitError> {
         report_once(why);
         let begin = Instant::now();
         loop {

@@ -97,13 +97,19 @@ pub enum RepairError {
         stations: usize,
     },
     /// Another process is repairing the bus, or making it.
-    #[error("another process is repairing bus {} or making it: try again when it is done", shown(path))]
+    #[error(
+        "another process is repairing bus {} or making it: try again when it is done",
+        shown(path)
+    )]
     Repairing {
         /// The bus.
         path: PathBuf,
     },
     /// The lock changes hands all the time.
-    #[error("bus {} is in use: its lock changes hands all the time, and needs no repair", shown(path))]
+    #[error(
+        "bus {} is in use: its lock changes hands all the time, and needs no repair",
+        shown(path)
+    )]
     Busy {
         /// The bus.
         path: PathBuf,

@@ -250,7 +250,11 @@ impl Station {
     /// Returns the counters since the station joined.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats { wakeups: self.wakeups.sent(), wakeups_failed: self.wakeups.failed(), ..self.reader.stats }
+        Stats {
+            wakeups: self.wakeups.sent(),
+            wakeups_failed: self.wakeups.failed(),
+            ..self.reader.stats
+        }
     }
 
     /// Skips what is on the bus: the station receives what is sent from now on.
@@ -278,7 +282,8 @@ impl Station {
             return 0;
         }
         self.wakeups.retry_if_due(&self.bus);
-        let (sender, filter, receive_filter) = (self.sender, &self.filter, &mut self.receive_filter);
+        let (sender, filter, receive_filter) =
+            (self.sender, &self.filter, &mut self.receive_filter);
         let wanted = |frame: &RingFrame<'_>| {
             if frame.info().sender == sender {
                 return false;
@@ -331,7 +336,8 @@ impl Station {
         loop {
             self.wakeups.retry(&self.bus);
             self.free_dead_lock();
-            let left = timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(begin.elapsed()));
+            let left =
+                timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(begin.elapsed()));
             if self.reader.wait(&self.bus, Some(left.min(MAX_SLEEP)))? {
                 return Ok(true);
             }

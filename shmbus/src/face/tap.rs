@@ -18,8 +18,8 @@ use crate::system::wake::wait_set::WaitSet;
 /// How long the ring may be unsettled before its lock counts as abandoned.
 const SETTLE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Sees every frame on a bus, and changes nothing: it needs only permission to read, takes no lock, and costs the
-/// stations nothing while it does not sleep.
+/// Sees every frame on a bus, and changes nothing: it needs only permission to read, takes no lock,
+/// and costs the stations nothing while it does not sleep.
 ///
 /// It also reads a bus whose lock a dead process left; the newest packet may then be half written.
 ///
@@ -75,8 +75,12 @@ impl Tap {
                     }
                     return Ok(Self { bus, reader: Reader::new(cursor), unsettled: None });
                 }
-                Err(NoSnapshot::Corrupt) => return Err(OpenError::Corrupt { path: bus.path().to_owned() }),
-                Err(NoSnapshot::Unsettled) if begin.elapsed() < SETTLE_TIMEOUT => std::thread::yield_now(),
+                Err(NoSnapshot::Corrupt) => {
+                    return Err(OpenError::Corrupt { path: bus.path().to_owned() });
+                }
+                Err(NoSnapshot::Unsettled) if begin.elapsed() < SETTLE_TIMEOUT => {
+                    std::thread::yield_now();
+                }
                 Err(NoSnapshot::Unsettled) => abandoned = Some(bus.ring.lock_word()),
             }
         }
@@ -94,8 +98,8 @@ impl Tap {
         self.reader.stats
     }
 
-    /// Also shows packets shorter than an Ethernet header, from one byte on. Stations ignore them, and those of this kind
-    /// send none.
+    /// Also shows packets shorter than an Ethernet header, from one byte on. Stations ignore them,
+    /// and those of this kind send none.
     #[must_use]
     pub fn with_runts(mut self) -> Self {
         self.reader.shortest = 1;
@@ -115,7 +119,8 @@ impl Tap {
         self.recv_into(burst, usize::MAX)
     }
 
-    /// Offers the frames on the bus to `sink`, at most `max`, without waiting; returns how many were committed.
+    /// Offers the frames on the bus to `sink`, at most `max`, without waiting; returns how many
+    /// were committed.
     pub fn recv_into(&mut self, sink: &mut impl FrameSink, max: usize) -> usize {
         if let Some(received) = self.reader.read(&self.bus.ring, max, sink, |_| true) {
             self.unsettled = None;
@@ -129,11 +134,12 @@ impl Tap {
         0
     }
 
-    /// Waits until there is something to read, at most for `timeout` (`None`: without limit). Returns `false` when the
-    /// time is over.
+    /// Waits until there is something to read, at most for `timeout` (`None`: without limit).
+    /// Returns `false` when the time is over.
     ///
-    /// All stations that wait in a process, on whatever buses, share a few inotify instances. Where none is available
-    /// (128 for each user is a usual limit), they look every millisecond instead; this is logged once.
+    /// All stations that wait in a process, on whatever buses, share a few inotify instances. Where
+    /// none is available (128 for each user is a usual limit), they look every millisecond instead;
+    /// this is logged once.
     ///
     /// # Errors
     /// When the bus is gone, or the system refuses to wait.
@@ -141,30 +147,34 @@ impl Tap {
         self.reader.wait(&self.bus, timeout)
     }
 
-    /// Makes the tap sleep in `wait_set` from now on when [armed](Self::arm), under the name `token`. For processes that
-    /// serve many taps with one poll loop.
+    /// Makes the tap sleep in `wait_set` from now on when [armed](Self::arm), under the name
+    /// `token`. For processes that serve many taps with one poll loop.
     pub fn join_wait_set(&mut self, wait_set: &WaitSet, token: usize) {
         self.reader.join_wait_set(&self.bus, wait_set, token);
     }
 
-    /// Returns the descriptor to poll for reading after [`arm`](Self::arm). There is none before the first time; then it
-    /// stays the same for the life of the tap. It is an inotify instance of its own, or that of its [`WaitSet`].
+    /// Returns the descriptor to poll for reading after [`arm`](Self::arm). There is none before
+    /// the first time; then it stays the same for the life of the tap. It is an inotify instance of
+    /// its own, or that of its [`WaitSet`].
     #[must_use]
     pub fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         self.reader.poll_fd()
     }
 
-    /// Prepares for a sleep on [`poll_fd`](Self::poll_fd). Returns `true` when there is something to read already: do not
-    /// sleep then; the tap is not armed. Otherwise sleep at most [`MAX_SLEEP`](crate::MAX_SLEEP), and call
-    /// [`disarm`](Self::disarm) after it. In a [`WaitSet`], its timeout and its tokens say when to look.
+    /// Prepares for a sleep on [`poll_fd`](Self::poll_fd). Returns `true` when there is something
+    /// to read already: do not sleep then; the tap is not armed. Otherwise sleep at most
+    /// [`MAX_SLEEP`](crate::MAX_SLEEP), and call [`disarm`](Self::disarm) after it. In a
+    /// [`WaitSet`], its timeout and its tokens say when to look.
     ///
     /// # Errors
-    /// When the bus is gone. Outside of a [`WaitSet`] also when no inotify instance or watch is available.
+    /// When the bus is gone. Outside of a [`WaitSet`] also when no inotify instance or watch is
+    /// available.
     pub fn arm(&mut self) -> Result<bool, WaitError> {
         self.reader.arm(&self.bus)
     }
 
-    /// Ends a sleep: the tap no longer watches the bus. A tap whose token a [`WaitSet`] returned is disarmed already.
+    /// Ends a sleep: the tap no longer watches the bus. A tap whose token a [`WaitSet`] returned is
+    /// disarmed already.
     pub fn disarm(&mut self) {
         self.reader.disarm();
     }

@@ -87,7 +87,10 @@ impl Sleep {
     }
 }
 
-#[allow(deprecated, reason = "an owned descriptor stays the same and open; what replaces this is unsafe")]
+#[allow(
+    deprecated,
+    reason = "an owned descriptor stays the same and open; what replaces this is unsafe"
+)]
 fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::new(fd)
 }

@@ -76,9 +76,14 @@ mod tests {
         assert_eq!((member.number, member.pid), (7, 42));
         assert_eq!(member.mac, MacAddr6::new(0xb2, 0xa0, 0, 0, 0, 1));
         assert_eq!(member.name, "my ?[31mhost");
-        for forged in
-            [&b""[..], b"x", b"-1 B2:A0:00:00:00:01 a", b"1 B2:A0 a", b"1 B2:A0:00:00:00:01", b"\xff\xff"]
-        {
+        for forged in [
+            &b""[..],
+            b"x",
+            b"-1 B2:A0:00:00:00:01 a",
+            b"1 B2:A0 a",
+            b"1 B2:A0:00:00:00:01",
+            b"\xff\xff",
+        ] {
             assert_eq!(Member::parse(7, forged), None);
         }
         let long = format!("1 B2:A0:00:00:00:01 {}", "a".repeat(MAX_NOTE));
@@ -88,7 +93,9 @@ mod tests {
     #[test]
     fn an_attribute_names_one_station() {
         assert_eq!(number_of(&attribute(0x2a)), Some(0x2a));
-        for other in ["user.shmbus.2a", "user.shmbus.0000002A", "user.shmbus.", "user.other.0000002a"] {
+        for other in
+            ["user.shmbus.2a", "user.shmbus.0000002A", "user.shmbus.", "user.other.0000002a"]
+        {
             assert_eq!(number_of(other), None, "{other}");
         }
     }

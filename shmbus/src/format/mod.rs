@@ -94,7 +94,9 @@ pub(crate) struct PacketHeader {
 impl PacketHeader {
     /// Reads the header from its bytes; every bit pattern is one.
     pub(crate) fn from_bytes(bytes: [u8; PACKET_HEADER_SIZE as usize]) -> Self {
-        let word = |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let word = |at: usize| {
+            u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
         let mut sender = [0; 8];
         sender.copy_from_slice(&bytes[16..24]);
         Self { len: word(0), sec: word(4), usec: word(8), sender: u64::from_ne_bytes(sender) }

@@ -57,7 +57,8 @@ impl AddressFilter {
     /// broadcast address, which every station receives.
     pub(crate) fn set_groups(&mut self, groups: impl IntoIterator<Item = MacAddr6>) {
         self.groups.clear();
-        self.groups.extend(groups.into_iter().filter(MacAddr6::is_multicast).map(MacAddr6::into_array));
+        self.groups
+            .extend(groups.into_iter().filter(MacAddr6::is_multicast).map(MacAddr6::into_array));
         self.groups.retain(|group| *group != BROADCAST);
         self.groups.sort_unstable();
         self.groups.dedup();

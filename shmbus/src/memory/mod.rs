@@ -1,22 +1,26 @@
 //! The memory floor: the mapped bus file, reached through checked accessors.
 //!
-//! Everything unsafe of this crate is in this file. Above it there are no pointers: the header's fields are atomics
-//! named by [`Field32`] and [`Field64`], and the ring's bytes are copied in and out by offset. The ring's algorithms
-//! are written against the trait [`Memory`], so that a model can stand in for the mapping.
+//! Everything unsafe of this crate is in this file. Above it there are no pointers: the header's
+//! fields are atomics named by [`Field32`] and [`Field64`], and the ring's bytes are copied in and
+//! out by offset. The ring's algorithms are written against the trait [`Memory`], so that a model
+//! can stand in for the mapping.
 //!
 //! # The racing copy
 //!
-//! Other processes write the mapping while we read it, and so do other threads of this one. Such a copy may come out torn;
-//! that is no fault as long as nothing is concluded from the bytes before the ring says that they were whole (see
-//! [`crate::mechanism::ring`]). Two things matter here: the compiler sees no Rust reference to such bytes, and the copy is no data
-//! race. [`racing_copy`] goes from raw pointer to raw pointer, byte by byte an atomic to the language, and the callers
-//! order it with fences. Memory of callers that may change meanwhile is only ever lent as `&[AtomicU8]`.
+//! Other processes write the mapping while we read it, and so do other threads of this one. Such a
+//! copy may come out torn; that is no fault as long as nothing is concluded from the bytes before
+//! the ring says that they were whole (see [`crate::mechanism::ring`]). Two things matter here: the
+//! compiler sees no Rust reference to such bytes, and the copy is no data race. [`racing_copy`]
+//! goes from raw pointer to raw pointer, byte by byte an atomic to the language, and the callers
+//! order it with fences. Memory of callers that may change meanwhile is only ever lent as
+//! `&[AtomicU8]`.
 //!
 //! # Loads from a read-only mapping
 //!
-//! A [`Tap`](crate::Tap) may have mapped the file for reading only. The language guarantees of atomic loads from such
-//! memory only those that are relaxed: an acquire load may be compiled to an instruction that writes. So an acquire here is
-//! a relaxed load and an acquire fence behind it, which orders at least as much and costs the same.
+//! A [`Tap`](crate::Tap) may have mapped the file for reading only. The language guarantees of
+//! atomic loads from such memory only those that are relaxed: an acquire load may be compiled to an
+//! instruction that writes. So an acquire here is a relaxed load and an acquire fence behind it,
+//! which orders at least as much and costs the same.
 
 #[cfg(test)]
 pub(crate) mod model;
@@ -35,11 +39,11 @@ const CACHE_LINE: usize = 64;
 
 /// The shared memory of a bus, as the ring's algorithms use it.
 ///
-/// Copies must lie inside the ring data and not cross its end: offsets come from checked arithmetic, so a copy
-/// outside is a programming error and panics.
+/// Copies must lie inside the ring data and not cross its end: offsets come from checked
+/// arithmetic, so a copy outside is a programming error and panics.
 pub(crate) trait Memory {
-    /// How often a snapshot is tried before the caller has to do something else. A commit of ours takes a few stores; a
-    /// rump kernel holds the lock for a packet's copy.
+    /// How often a snapshot is tried before the caller has to do something else. A commit of ours
+    /// takes a few stores; a rump kernel holds the lock for a packet's copy.
     const TRIES: u32 = 200;
 
     /// Bytes of ring data.
@@ -54,8 +58,8 @@ pub(crate) trait Memory {
     fn copy_in(&self, at: u32, bytes: &[u8]);
     /// Copies bytes off the ring from offset `at`; they may be torn.
     fn copy_out(&self, at: u32, bytes: &mut [u8]);
-    /// Asks for the bytes from offset `at` on, which will soon be written, so that the misses of a burst overlap. As many as lie
-    /// before the end of the ring; it changes nothing but time.
+    /// Asks for the bytes from offset `at` on, which will soon be written, so that the misses of a
+    /// burst overlap. As many as lie before the end of the ring; it changes nothing but time.
     fn write_soon(&self, _at: u32, _len: u32) {}
     /// Orders what the copies and the header accesses do not order themselves.
     fn fence(&self, order: Ordering) {
@@ -74,21 +78,23 @@ pub(crate) struct Mapping {
 }
 
 impl Mapping {
-    /// Maps a bus file of `size` bytes, at most [`MAX_BUS_SIZE`](crate::MAX_BUS_SIZE), for reading only or also for
-    /// writing.
+    /// Maps a bus file of `size` bytes, at most [`MAX_BUS_SIZE`](crate::MAX_BUS_SIZE), for reading
+    /// only or also for writing.
     pub(crate) fn new(file: &File, size: u64, writable: bool) -> io::Result<Self> {
         let too_large = |_| io::Error::from(io::ErrorKind::FileTooLarge);
         let len = usize::try_from(size).map_err(too_large)?;
         let data_size = u32::try_from(len.saturating_sub(HEADER_SIZE)).map_err(too_large)?;
         let mut options = MmapOptions::new();
         options.len(len);
-        let map = if writable { options.map_raw(file)? } else { options.map_raw_read_only(file)? };
+        let map =
+            if writable { options.map_raw(file)? } else { options.map_raw_read_only(file)? };
         // SAFETY: it is a whole mapping of ours, and stays for longer than the guard.
         let guard = unsafe { Guard::new(map.as_ptr(), map.len()) };
         Ok(Self { guard, map, data_size, writable })
     }
 
-    /// Whether the file was cut short under the mapping: what is read there may be zeros that no station wrote.
+    /// Whether the file was cut short under the mapping: what is read there may be zeros that no
+    /// station wrote.
     #[inline]
     pub(crate) fn is_lost(&self) -> bool {
         self.guard.is_lost()
@@ -110,8 +116,9 @@ impl Mapping {
     )]
     fn atomic32(&self, field: Field32) -> &AtomicU32 {
         let at = self.map.as_ptr().wrapping_add(field as usize).cast::<u32>();
-        // SAFETY: the field lies inside the header of a mapping that lives as long as `self`, on a multiple of its
-        // size from a page boundary, and this process accesses it through atomics only.
+        // SAFETY: the field lies inside the header of a mapping that lives as long as `self`, on a
+        // multiple of its size from a page boundary, and this process accesses it through atomics
+        // only.
         unsafe { AtomicU32::from_ptr(at.cast_mut()) }
     }
 
@@ -135,8 +142,8 @@ impl Mapping {
     pub(crate) fn copy_in_shared(&self, at: u32, bytes: &[AtomicU8]) {
         self.assert_writable();
         let to = self.data(at, bytes.len());
-        // SAFETY: `data` checked the destination, and a slice is its own proof; both are reached as atomics and by racing
-        // copies only.
+        // SAFETY: `data` checked the destination, and a slice is its own proof; both are reached as
+        // atomics and by racing copies only.
         unsafe { racing_copy(bytes.as_ptr().cast(), to, bytes.len()) }
     }
 
@@ -192,7 +199,9 @@ impl Memory for Mapping {
     fn write_soon(&self, at: u32, len: u32) {
         let ahead = len.min(self.data_size.saturating_sub(at));
         for line in (0..ahead).step_by(CACHE_LINE) {
-            prefetch_for_writing(self.map.as_ptr().wrapping_add(HEADER_SIZE + at as usize + line as usize));
+            prefetch_for_writing(
+                self.map.as_ptr().wrapping_add(HEADER_SIZE + at as usize + line as usize),
+            );
         }
     }
 
@@ -200,19 +209,22 @@ impl Memory for Mapping {
     fn copy_in(&self, at: u32, bytes: &[u8]) {
         self.assert_writable();
         let to = self.data(at, bytes.len());
-        // SAFETY: `data` checked the destination, which is reached by racing copies only, and nobody writes the slice.
+        // SAFETY: `data` checked the destination, which is reached by racing copies only, and
+        // nobody writes the slice.
         unsafe { racing_copy(bytes.as_ptr(), to, bytes.len()) }
     }
 
     #[inline]
     fn copy_out(&self, at: u32, bytes: &mut [u8]) {
         let from = self.data(at, bytes.len());
-        // SAFETY: `data` checked the source, which is reached by racing copies only, and nobody else knows the slice.
+        // SAFETY: `data` checked the source, which is reached by racing copies only, and nobody
+        // else knows the slice.
         unsafe { racing_copy(from, bytes.as_mut_ptr(), bytes.len()) }
     }
 }
 
-/// Orders what follows a relaxed load as if the load had this order. Which release it then pairs with, the callers name.
+/// Orders what follows a relaxed load as if the load had this order. Which release it then pairs
+/// with, the callers name.
 #[inline]
 fn order_after(load: Ordering) {
     match load {
@@ -222,12 +234,13 @@ fn order_after(load: Ordering) {
     }
 }
 
-/// Asks for a cache line to be written. Readers have copies of the lines of a ring, and a store waits until they have given
-/// them up; stores wait one after the other, and such requests do not.
+/// Asks for a cache line to be written. Readers have copies of the lines of a ring, and a store
+/// waits until they have given them up; stores wait one after the other, and such requests do not.
 #[inline]
 fn prefetch_for_writing(line: *const u8) {
-    // SAFETY: it reads nothing the program can see, and cannot fault, whatever the address. Processors that do not know it do
-    // nothing. (The compiler's intrinsic asks for reading only, unless it compiles for a certain processor.)
+    // SAFETY: it reads nothing the program can see, and cannot fault, whatever the address.
+    // Processors that do not know it do nothing. (The compiler's intrinsic asks for reading only,
+    // unless it compiles for a certain processor.)
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     unsafe {
         std::arch::asm!("prefetchw [{line}]", line = in(reg) line, options(nostack, preserves_flags, readonly));

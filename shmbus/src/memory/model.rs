@@ -43,7 +43,9 @@ impl ModelMemory {
         match field {
             Field32::First => &self.first,
             Field32::Last => &self.last,
-            Field32::Magic | Field32::Version => unreachable!("the ring does not look at {field:?}"),
+            Field32::Magic | Field32::Version => {
+                unreachable!("the ring does not look at {field:?}")
+            }
         }
     }
 

@@ -77,9 +77,11 @@ fn wait<'r, M: Memory>(
         }
         if waited >= timeout {
             return Err(match word.owner() {
-                Some(owner) => {
-                    Busy::Station { owner: owner.number(), member: members::look_up(file, owner), waited }
-                }
+                Some(owner) => Busy::Station {
+                    owner: owner.number(),
+                    member: members::look_up(file, owner),
+                    waited,
+                },
                 None => Busy::Unknown { waited },
             });
         }

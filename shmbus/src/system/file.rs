@@ -52,7 +52,8 @@ fn open_regular(path: &Path, writable: bool) -> Result<File, OpenError> {
     // Opening a folder, pipe or socket gives errors that do not say what is wrong, so the kind is
     // looked at first ...
     let target = links::follow(path)?;
-    let kind = std::fs::metadata(&target.path).map_err(|error| OpenError::io(path, error))?.file_type();
+    let kind =
+        std::fs::metadata(&target.path).map_err(|error| OpenError::io(path, error))?.file_type();
     check_kind(path, kind)?;
     let file = File::options()
         .read(true)
@@ -74,14 +75,19 @@ pub(crate) fn create_unnamed(path: &Path, mode: u32) -> io::Result<Option<File>>
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
-    let file =
-        match File::options().read(true).write(true).custom_flags(libc::O_TMPFILE).mode(mode).open(folder) {
-            Ok(file) => file,
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => {
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
-        };
+    let file = match File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_TMPFILE)
+        .mode(mode)
+        .open(folder)
+    {
+        Ok(file) => file,
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
     set_mode(&file, mode)?;
     Ok(Some(file))
 }
@@ -134,9 +140,9 @@ pub(crate) fn reserve(path: &Path, file: &File, size: u64) -> Result<(), OpenErr
     }
     match fallocate(file, FallocateFlags::empty(), 0, size.cast_signed()) {
         // A file system that cannot reserve: the best it can do is the size.
-        Err(Errno::EOPNOTSUPP) if metadata.len() < size => {
-            file.set_len(size).map_err(|source| OpenError::NoRoom { path: path.to_owned(), size, source })
-        }
+        Err(Errno::EOPNOTSUPP) if metadata.len() < size => file
+            .set_len(size)
+            .map_err(|source| OpenError::NoRoom { path: path.to_owned(), size, source }),
         Ok(()) | Err(Errno::EOPNOTSUPP) => Ok(()),
         Err(error) => Err(OpenError::NoRoom { path: path.to_owned(), size, source: error.into() }),
     }
@@ -174,7 +180,9 @@ pub(crate) fn check(path: &Path, file: &File) -> Result<Found, OpenError> {
     let (magic, size) = (word(Field32::Magic)?, size()?);
     match magic {
         0 if blank || being_made => return Ok(Found::Blank),
-        0 if size <= BUS_SIZE => return Err(OpenError::WrongMagic { path: path.to_owned(), magic }),
+        0 if size <= BUS_SIZE => {
+            return Err(OpenError::WrongMagic { path: path.to_owned(), magic });
+        }
         0 => return Err(OpenError::WrongSize { path: path.to_owned(), size }),
         _ if fits(magic, size) => {}
         MAGIC | BIG_MAGIC => return Err(OpenError::WrongSize { path: path.to_owned(), size }),

@@ -33,7 +33,11 @@ pub(crate) struct Target {
 pub(crate) fn follow(path: &Path) -> Result<Target, OpenError> {
     let mut at = path.to_owned();
     for _ in 0..MAX_LINKS {
-        let found = match File::options().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(&at) {
+        let found = match File::options()
+            .read(true)
+            .custom_flags(libc::O_PATH | libc::O_NOFOLLOW)
+            .open(&at)
+        {
             Err(error) if error.kind() == io::ErrorKind::NotFound && at != path => {
                 return Err(OpenError::DeadLink { path: path.to_owned(), target: at });
             }
@@ -53,10 +57,15 @@ pub(crate) fn follow(path: &Path) -> Result<Target, OpenError> {
         };
         let place = std::fs::metadata(folder).map_err(|error| OpenError::io(path, error))?;
         if is_planted(&link, &place) {
-            return Err(OpenError::PlantedLink { path: path.to_owned(), link: at, owner: link.uid() });
+            return Err(OpenError::PlantedLink {
+                path: path.to_owned(),
+                link: at,
+                owner: link.uid(),
+            });
         }
         // By the empty name it is the link that was looked at.
-        let next = readlinkat(&found, OsStr::new("")).map_err(|error| OpenError::io(path, error))?;
+        let next =
+            readlinkat(&found, OsStr::new("")).map_err(|error| OpenError::io(path, error))?;
         at = folder.join(next);
     }
     Err(OpenError::io(path, Errno::ELOOP))

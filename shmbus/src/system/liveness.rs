@@ -31,7 +31,10 @@ const MAX_ATTEMPTS: usize = 100;
 /// locks on it.
 const MAX_COUNTED: usize = 1 << 16;
 
-#[expect(clippy::cast_possible_truncation, reason = "the constants are small; the fields are C's shorts")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the constants are small; the fields are C's shorts"
+)]
 fn range(kind: i32, first: i64, len: i64) -> libc::flock {
     libc::flock {
         l_type: kind as i16,
@@ -134,7 +137,8 @@ fn held_in(file: &File, first: i64, len: i64) -> io::Result<Option<Range<i64>>> 
     // No station holds a lock across several numbers, but another process may. A length of 0 means
     // up to the end.
     let start = (lock.l_start - BASE).clamp(first, first + len - 1);
-    let end = if lock.l_len == 0 { i64::MAX } else { lock.l_start.saturating_add(lock.l_len) - BASE };
+    let end =
+        if lock.l_len == 0 { i64::MAX } else { lock.l_start.saturating_add(lock.l_len) - BASE };
     Ok(Some(start..end.clamp(start + 1, first + len)))
 }
 
@@ -181,11 +185,13 @@ mod tests {
         let number = i64::from(claim(&one, None).expect("a number").number());
         // On both sides of the station.
         for (first, end) in [(1, number), (number + 1, i64::from(Owner::MAX) + 1)] {
-            fcntl(&hog, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, first, end - first))).expect("free");
+            fcntl(&hog, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, first, end - first)))
+                .expect("free");
         }
         assert_eq!(count(&watcher).expect("asked"), 3);
         drop(one);
-        fcntl(&hog, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, 1, 0))).expect("all of them are free");
+        fcntl(&hog, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, 1, 0)))
+            .expect("all of them are free");
         assert_eq!(count(&watcher).expect("asked"), 1);
         assert!(is_alive(&watcher, Owner::new(7).expect("not 0")).expect("asked"));
         claim(&open(&path), None).expect_err("none is left");

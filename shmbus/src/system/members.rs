@@ -44,8 +44,10 @@ pub(crate) fn look_up(file: &File, owner: Owner) -> Option<Member> {
 
 /// The stations that are alive and left a note, in the order of their processes.
 pub(crate) fn members(file: &File) -> Vec<Member> {
-    let mut members: Vec<Member> =
-        noted(file).filter(|owner| is_alive(file, *owner)).filter_map(|owner| look_up(file, owner)).collect();
+    let mut members: Vec<Member> = noted(file)
+        .filter(|owner| is_alive(file, *owner))
+        .filter_map(|owner| look_up(file, owner))
+        .collect();
     members.sort_by_key(|member| (member.pid, member.number));
     members
 }

@@ -22,7 +22,10 @@ pub(crate) fn mapped_by(address: usize) -> io::Result<MappedBy> {
     let own = fs::read_to_string("/proc/self/maps")?;
     let file = own.lines().find(|line| begins_at(line, address)).and_then(file_of);
     let Some(file) = file else {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "this process's own mapping is not shown"));
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "this process's own mapping is not shown",
+        ));
     };
     let is_of = |line: &&str| file_of(line) == Some(file);
     let mut found = MappedBy { own: own.lines().filter(is_of).count() - 1, ..MappedBy::default() };
@@ -65,7 +68,8 @@ mod tests {
 
     #[test]
     fn a_line_of_maps_is_read() {
-        let line = "7f5d1c000000-7f5d1c100000 rw-s 00000000 00:1a 1234                       /dev/shm/a b";
+        let line =
+            "7f5d1c000000-7f5d1c100000 rw-s 00000000 00:1a 1234                       /dev/shm/a b";
         assert_eq!(file_of(line), Some(("00:1a", "1234")));
         assert!(begins_at(line, 0x7f5d_1c00_0000) && !begins_at(line, 0x7f5d_1c10_0000));
         assert_eq!(file_of(""), None);

@@ -70,7 +70,8 @@ fn within_deadline(drive: fn(&[u8]), input: Vec<u8>, name: &str) {
 
 /// The seed itself for number 0, else some bytes changed, the same ones each time.
 fn mutated(seed: &[u8], number: u64) -> Vec<u8> {
-    const TELLING: [u32; 9] = [0, 1, 1_514, 1_515, 1_048_543, 1_048_544, 1_048_545, 1 << 31, u32::MAX];
+    const TELLING: [u32; 9] =
+        [0, 1, 1_514, 1_515, 1_048_543, 1_048_544, 1_048_545, 1 << 31, u32::MAX];
     let mut input = seed.to_vec();
     let mut random = fastrand::Rng::with_seed(number);
     for _ in 0..number.min(4) {

@@ -121,7 +121,10 @@ fn files() -> Vec<(&'static str, Recipe)> {
         ("usual_of_a_big_size", sized(BIG, fresh.with([]))),
         ("blank", Header { magic: 0, version: 0, first: 0, ..fresh }.with([])),
         ("empty", sized(2, Header { magic: 0, version: 0, first: 0, ..fresh }.with([]))),
-        ("text", sized(2, Recipe { header: *b"These are my notes, and no bus.\n", ..fresh.with([]) })),
+        (
+            "text",
+            sized(2, Recipe { header: *b"These are my notes, and no bus.\n", ..fresh.with([]) }),
+        ),
         ("header_only", sized(2, fresh.with([]))),
         ("too_long", sized(1, fresh.with([]))),
         ("fresh", fresh.with([])),
@@ -133,25 +136,47 @@ fn files() -> Vec<(&'static str, Recipe)> {
         ("runts", Header { last: 24 + 37 * 999, ..fresh }.with([packets(24, 13, 1_000)])),
         ("lock_of_a_dead_rump_kernel", Header { last: 3_184, lock: 1, ..few }.with(three.clone())),
         ("lock_of_a_dead_station", Header { lock: 1, spare: dead, ..few }.with(three.clone())),
-        ("dead_before_crossing", Header { lock: 1, spare: dead | mark, ..full }.with(padded.clone())),
-        ("dead_while_crossing", Header { lock: 1, spare: dead | mark | old, ..late }.with(padded.clone())),
+        (
+            "dead_before_crossing",
+            Header { lock: 1, spare: dead | mark, ..full }.with(padded.clone()),
+        ),
+        (
+            "dead_while_crossing",
+            Header { lock: 1, spare: dead | mark | old, ..late }.with(padded.clone()),
+        ),
         ("dead_after_crossing", Header { lock: 1, spare: dead | mark, ..late }.with(padded)),
         ("lock_of_no_value", Header { lock: u32::MAX, spare: u32::MAX, ..few }.with(three.clone())),
         ("free_lock_with_an_owner", Header { spare: u32::MAX, ..few }.with(three)),
         ("newest_too_long", few.with([packet(24, 60), packet(108, 1_514), packet(1_646, 1_515)])),
         ("length_without_end", few.with([packet(24, 60), packet(108, u32::MAX)])),
-        ("length_that_misses_the_next", few.with([packet(24, 60), packet(108, 1_000), packet(1_646, 14)])),
+        (
+            "length_that_misses_the_next",
+            few.with([packet(24, 60), packet(108, 1_000), packet(1_646, 14)]),
+        ),
         ("chain_past_the_newest", Header { last: 1_000, ..fresh }.with([packets(24, 1_514, 600)])),
         ("headers_only", Header { last: RING - 24, generation: 9, first: 0, ..fresh }.with([])),
         ("first_is_last", Header { first: 24, last: 24, ..fresh }.with([packet(24, 60)])),
         ("first_outside", Header { first: RING + 1, ..fresh }.with([])),
         ("last_outside", Header { last: RING, ..fresh }.with([])),
-        ("all_outside", Header { first: u32::MAX, last: u32::MAX, generation: u64::MAX, ..fresh }.with([])),
-        ("last_generation", Header { generation: u64::MAX, ..crossed }.with([packets(24, 1_514, 682)])),
-        ("version_2", Header { version: 2, last: 12, ..fresh }.with([old_packet(12, 60, |word| word)])),
+        (
+            "all_outside",
+            Header { first: u32::MAX, last: u32::MAX, generation: u64::MAX, ..fresh }.with([]),
+        ),
+        (
+            "last_generation",
+            Header { generation: u64::MAX, ..crossed }.with([packets(24, 1_514, 682)]),
+        ),
+        (
+            "version_2",
+            Header { version: 2, last: 12, ..fresh }.with([old_packet(12, 60, |word| word)]),
+        ),
         (
             "version_2_of_the_other_order",
-            Header { version: 2, last: 12, ..fresh }.swapped().with([old_packet(12, 60, u32::swap_bytes)]),
+            Header { version: 2, last: 12, ..fresh }.swapped().with([old_packet(
+                12,
+                60,
+                u32::swap_bytes,
+            )]),
         ),
         ("of_the_other_order", swapped.with([old_packet(24, 60, u32::swap_bytes)])),
         ("version_4", Header { version: 4, ..fresh }.with([])),
@@ -170,10 +195,14 @@ fn scripts() -> Vec<(&'static str, Vec<u8>)> {
     let send = |len: u16| [&[3][..], &len.to_le_bytes()].concat();
     let receive = || vec![4];
     let (between, at_once) = (vec![0], vec![1]);
-    let garble = [header(16, 0), header(20, 24), scribble(56, &[0xff; 4]), header(20, 0), header(16, RING)];
+    let garble =
+        [header(16, 0), header(20, 24), scribble(56, &[0xff; 4]), header(20, 0), header(16, RING)];
     vec![
         ("calm", [between.clone(), send(14), receive(), send(1_514), receive()].concat()),
-        ("wrong_lengths", [between.clone(), send(13), send(1_515), send(0), send(u16::MAX)].concat()),
+        (
+            "wrong_lengths",
+            [between.clone(), send(13), send(1_515), send(0), send(u16::MAX)].concat(),
+        ),
         ("garbled", [between.clone(), garble.concat(), send(60)].concat()),
         ("garbled_at_once", [at_once.clone(), garble.concat(), send(1_514)].concat()),
         (
@@ -192,7 +221,10 @@ fn scripts() -> Vec<(&'static str, Vec<u8>)> {
             ]
             .concat(),
         ),
-        ("another_magic", [between.clone(), header(0, 1), send(60), header(4, 9), send(60)].concat()),
+        (
+            "another_magic",
+            [between.clone(), header(0, 1), send(60), header(4, 9), send(60)].concat(),
+        ),
         ("cut_to_nothing", [between.clone(), cut(0), send(60), receive()].concat()),
         ("cut_to_a_page", [between, send(1_514), cut(4_096), receive(), send(60)].concat()),
         ("cut_at_once", [at_once, cut(0), cut(1 << 20), cut(4_096), send(60)].concat()),
@@ -239,7 +271,8 @@ fn the_committed_seeds_are_these() {
             fs::create_dir_all(seed_folder(target)).expect("a folder");
             fs::write(&path, &bytes).expect("written");
         }
-        let committed = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let committed =
+            fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         assert!(committed == bytes, "{} is another: see {WRITE}", path.display());
         expected.push(path);
     }

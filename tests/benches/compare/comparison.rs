@@ -42,7 +42,10 @@ impl<'a> Table<'a> {
         if self.arguments.json {
             return;
         }
-        println!("\n{title}: {unit}; medians of {} rounds, lowest..highest\n", self.arguments.rounds);
+        println!(
+            "\n{title}: {unit}; medians of {} rounds, lowest..highest\n",
+            self.arguments.rounds
+        );
         println!(
             "{:<38} {:>24} {:>24} {:>20} {:>9} {:>9}",
             "", "ours", theirs, "ours beside theirs", "target", "line, ns"
@@ -50,8 +53,15 @@ impl<'a> Table<'a> {
     }
 
     /// Measures a row in the requested number of rounds. In every second round theirs comes first.
-    pub(crate) fn row(&mut self, what: &str, criterion: Criterion, ours: Measure<'_>, theirs: Measure<'_>) {
-        let (mut us, mut them, mut compared, mut lines) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    pub(crate) fn row(
+        &mut self,
+        what: &str,
+        criterion: Criterion,
+        ours: Measure<'_>,
+        theirs: Measure<'_>,
+    ) {
+        let (mut us, mut them, mut compared, mut lines) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for round in 0..self.arguments.rounds {
             let (our, their);
             if round % 2 == 0 {
@@ -71,13 +81,15 @@ impl<'a> Table<'a> {
         }
         let beside = Spread::of(&compared);
         let (target, met) = match criterion {
-            Criterion::Ratio(least) => {
-                (least.map(|least| format!(">= {least}")), least.is_none_or(|least| beside.median >= least))
-            }
+            Criterion::Ratio(least) => (
+                least.map(|least| format!(">= {least}")),
+                least.is_none_or(|least| beside.median >= least),
+            ),
             Criterion::Cost(most) => (Some(format!("<= {most}")), beside.median <= most),
-            Criterion::Excess(most) => {
-                (most.map(|most| format!("<= +{most}")), most.is_none_or(|most| beside.median <= most))
-            }
+            Criterion::Excess(most) => (
+                most.map(|most| format!("<= +{most}")),
+                most.is_none_or(|most| beside.median <= most),
+            ),
         };
         if !met {
             self.missed.push(format!(
@@ -103,7 +115,13 @@ impl<'a> Table<'a> {
     }
 
     /// Measures a row that has no counterpart, and compares it with a fixed target.
-    pub(crate) fn alone(&mut self, what: &str, unit: &str, target: Option<Target>, figure: Measure<'_>) {
+    pub(crate) fn alone(
+        &mut self,
+        what: &str,
+        unit: &str,
+        target: Option<Target>,
+        figure: Measure<'_>,
+    ) {
         let values: Vec<f64> = (0..self.arguments.rounds).map(|_| figure()).collect();
         let spread = Spread::of(&values);
         let met = target.is_none_or(|target| target.is_met(spread.median));
@@ -116,7 +134,10 @@ impl<'a> Table<'a> {
             ));
         }
         if self.arguments.json {
-            println!("{}", json!({ "what": what, "unit": unit, "ours": values, "target": said, "met": met }));
+            println!(
+                "{}",
+                json!({ "what": what, "unit": unit, "ours": values, "target": said, "met": met })
+            );
         } else {
             println!("{what:<38} {:>24} {unit} {}", spread.text(), said.unwrap_or_default());
         }
@@ -168,7 +189,11 @@ impl Spread {
     fn of(values: &[f64]) -> Self {
         let mut values = values.to_vec();
         values.sort_by(f64::total_cmp);
-        Self { lowest: values[0], median: values[values.len() / 2], highest: values[values.len() - 1] }
+        Self {
+            lowest: values[0],
+            median: values[values.len() / 2],
+            highest: values[values.len() - 1],
+        }
     }
 
     fn text(&self) -> String {

@@ -27,7 +27,9 @@ pub(crate) fn a_hundred_ports(table: &mut Table<'_>) {
     // The rings are small, because a hundred of them must fit and their memory is not what is
     // measured.
     let mut peers: Vec<Client> = (0..PORTS)
-        .map(|id| Client::new(&address, ClientOptions::new(id).log2_ring_size(5)).expect("a client"))
+        .map(|id| {
+            Client::new(&address, ClientOptions::new(id).log2_ring_size(5)).expect("a client")
+        })
         .collect();
     // Connect all at once, as a hundred programs would: a server limits how many clients it waits
     // for, and how long.
@@ -52,9 +54,12 @@ fn figures(table: &mut Table<'_>, _lab: &Lab, node: &Process, how: &str) {
         let hertz = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100) as f64;
         (ticks(node.id()) - before) / hertz / TIME.as_secs_f64() * 100.0
     });
-    table.alone(&format!("{how}: memory of its own"), "MB", Some(Target::AtMost(30.0)), &mut || {
-        own_memory(node.id())
-    });
+    table.alone(
+        &format!("{how}: memory of its own"),
+        "MB",
+        Some(Target::AtMost(30.0)),
+        &mut || own_memory(node.id()),
+    );
 }
 
 /// Returns the clock ticks of processor time used so far.
@@ -70,7 +75,9 @@ fn ticks(pid: u32) -> f64 {
 /// memory it shares.
 fn own_memory(pid: u32) -> f64 {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("the node runs");
-    let kilobytes = |line: &str| line.split_whitespace().nth(1).and_then(|number| number.parse::<f64>().ok());
-    rollup.lines().filter(|line| line.starts_with("Private_")).filter_map(kilobytes).sum::<f64>() * 1_024.0
+    let kilobytes =
+        |line: &str| line.split_whitespace().nth(1).and_then(|number| number.parse::<f64>().ok());
+    rollup.lines().filter(|line| line.starts_with("Private_")).filter_map(kilobytes).sum::<f64>()
+        * 1_024.0
         / 1e6
 }

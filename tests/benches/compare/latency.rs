@@ -42,9 +42,21 @@ pub(crate) fn beside_eventfds(table: &mut Table<'_>) {
         let args = ["adapter", "--latency", "--rx-mode", mode, "--pps", "1000"];
         figure(&bench(&lab, time, &args), "oneway_p50_us")
     };
-    table.row("all asleep", Criterion::Excess(None), &mut || after_rest("interrupt"), &mut two_wakes);
-    table.row("receiver polling", Criterion::Excess(None), &mut || after_rest("polling"), &mut two_wakes);
-    for (what, mode) in [("all asleep, by itself", "interrupt"), ("receiver polling, by itself", "polling")] {
+    table.row(
+        "all asleep",
+        Criterion::Excess(None),
+        &mut || after_rest("interrupt"),
+        &mut two_wakes,
+    );
+    table.row(
+        "receiver polling",
+        Criterion::Excess(None),
+        &mut || after_rest("polling"),
+        &mut two_wakes,
+    );
+    for (what, mode) in
+        [("all asleep, by itself", "interrupt"), ("receiver polling, by itself", "polling")]
+    {
         table.alone(what, "µs", Some(Target::AtMost(60.0)), &mut || after_rest(mode));
     }
 }

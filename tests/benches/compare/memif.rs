@@ -63,11 +63,26 @@ pub(crate) fn asleep(table: &mut Table<'_>) {
     let (lab, time) = (ours::lab(), table.time());
     table.heading("memif, 1,000 packets/s, receiver in interrupt mode", "% of a processor", "-");
     for sender in ["client", "server"] {
-        let args = ["memif", "--rx-mode", "interrupt", "--pps", "1000", "--burst", "1", "--sender", sender];
-        table.alone(&format!("receiver, the {sender} sends"), "%", Some(Target::AtMost(5.0)), &mut || {
-            let report = bench(&lab, time, &args);
-            figure(&report, "rx_cpu_seconds") / figure(&report, "seconds") * 100.0
-        });
+        let args = [
+            "memif",
+            "--rx-mode",
+            "interrupt",
+            "--pps",
+            "1000",
+            "--burst",
+            "1",
+            "--sender",
+            sender,
+        ];
+        table.alone(
+            &format!("receiver, the {sender} sends"),
+            "%",
+            Some(Target::AtMost(5.0)),
+            &mut || {
+                let report = bench(&lab, time, &args);
+                figure(&report, "rx_cpu_seconds") / figure(&report, "seconds") * 100.0
+            },
+        );
     }
 }
 
@@ -81,7 +96,8 @@ impl Pair {
     fn start(lab: &Lab, frame: u32, sender: &str) -> Self {
         let socket = lab.path(&format!("pair-{sender}-{frame}"));
         let (sends, receives) = ("txonly", "rxonly");
-        let [server, client] = if sender == "client" { [receives, sends] } else { [sends, receives] };
+        let [server, client] =
+            if sender == "client" { [receives, sends] } else { [sends, receives] };
         let cpu = |mode| usize::from(mode == receives);
         // The server first: the client connects when it starts.
         let mut server_end = Testpmd::server(&socket, 0)
@@ -121,7 +137,13 @@ fn keys(lab: &Lab, name: &str, role: &str) -> String {
 }
 
 /// Measures ours as sender in one role, with testpmd as receiver in the other.
-fn send_to_testpmd(lab: &Lab, time: std::time::Duration, frame: u32, ours: &str, theirs: &str) -> f64 {
+fn send_to_testpmd(
+    lab: &Lab,
+    time: std::time::Duration,
+    frame: u32,
+    ours: &str,
+    theirs: &str,
+) -> f64 {
     let (name, text) = ("to-testpmd", frame.to_string());
     let keys = keys(lab, name, ours);
     let args = ["memif", "--frame", &text, "--burst", "32", "--cpu", OUR_CPU, "--send-to", &keys];
@@ -129,17 +151,32 @@ fn send_to_testpmd(lab: &Lab, time: std::time::Duration, frame: u32, ours: &str,
 }
 
 /// Measures ours as receiver in one role, with testpmd as sender in the other.
-fn receive_from_testpmd(lab: &Lab, time: std::time::Duration, frame: u32, theirs: &str, ours: &str) -> f64 {
+fn receive_from_testpmd(
+    lab: &Lab,
+    time: std::time::Duration,
+    frame: u32,
+    theirs: &str,
+    ours: &str,
+) -> f64 {
     let (name, text) = ("from-testpmd", frame.to_string());
     let keys = keys(lab, name, ours);
-    let args = ["memif", "--frame", &text, "--burst", "32", "--cpu", OUR_CPU, "--receive-from", &keys];
+    let args =
+        ["memif", "--frame", &text, "--burst", "32", "--cpu", OUR_CPU, "--receive-from", &keys];
     with_testpmd(lab, name, theirs, "txonly", frame, &bench_args(time, &args))
 }
 
 /// Runs `busctl` with `args` and a testpmd in `role`. The server of the two starts first.
-fn with_testpmd(lab: &Lab, name: &str, role: &str, mode: &'static str, frame: u32, args: &[String]) -> f64 {
+fn with_testpmd(
+    lab: &Lab,
+    name: &str,
+    role: &str,
+    mode: &'static str,
+    frame: u32,
+    args: &[String],
+) -> f64 {
     let socket = lab.path(name);
-    let setup = if role == "server" { Testpmd::server(&socket, 0) } else { Testpmd::client(&socket, 0) };
+    let setup =
+        if role == "server" { Testpmd::server(&socket, 0) } else { Testpmd::client(&socket, 0) };
     let setup = setup.forwards(mode).frame_bytes(frame).at_full_speed_on(1);
     let report: Value = if role == "server" {
         let testpmd = setup.start(lab);

@@ -17,7 +17,11 @@ pub(crate) fn beside_rump_kernels(table: &mut Table<'_>) {
     let (lab, time) = (ours::lab(), table.time());
     let path = lab.path("lan.bus");
     let path = path.as_path();
-    table.heading("bus: with rump kernels, bursts of 32", "million frames/s received", "rump to rump");
+    table.heading(
+        "bus: with rump kernels, bursts of 32",
+        "million frames/s received",
+        "rump to rump",
+    );
     for frame in [64, 1_514] {
         let frames = vec![vec![0xff; frame]; BURST];
         let (sends, receives) = (|| our_sender(path, &frames), || our_receiver(path));
@@ -25,7 +29,12 @@ pub(crate) fn beside_rump_kernels(table: &mut Table<'_>) {
         let mut rump = || throughput(time, rump_sends, rump_receives);
         let what = |pair| format!("{pair}, {frame} bytes");
         let criterion = Criterion::Ratio(None);
-        table.row(&what("ours to ours"), criterion, &mut || throughput(time, sends, receives), &mut rump);
+        table.row(
+            &what("ours to ours"),
+            criterion,
+            &mut || throughput(time, sends, receives),
+            &mut rump,
+        );
         table.row(
             &what("ours to rump"),
             criterion,

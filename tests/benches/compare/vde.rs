@@ -39,7 +39,8 @@ impl Switch {
         let to = Plug::new(&self.folder, &lab.path("to"));
         let mut bytes = vec![0; frame];
         // A broadcast from a local address, of the type that IEEE reserves for experiments.
-        bytes[..14].copy_from_slice(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 0x88, 0xb5]);
+        bytes[..14]
+            .copy_from_slice(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 0x88, 0xb5]);
         let over = std::sync::atomic::AtomicBool::new(false);
         let over = &over;
         std::thread::scope(|scope| {
@@ -93,7 +94,8 @@ impl Plug {
         let mut answer = [0; ADDRESS];
         control.read_exact(&mut answer).expect("an answer");
         let end = answer[2..].iter().position(|byte| *byte == 0).map_or(ADDRESS, |len| 2 + len);
-        data.connect(Path::new(std::ffi::OsStr::from_bytes(&answer[2..end]))).expect("the switch's end");
+        data.connect(Path::new(std::ffi::OsStr::from_bytes(&answer[2..end])))
+            .expect("the switch's end");
         Self { data, _control: control, path: path.to_owned() }
     }
 }

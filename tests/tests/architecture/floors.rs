@@ -26,7 +26,9 @@ impl Floors {
             leading.map(|path| path.components().count()).max()
         };
         let rows = self.0.iter().enumerate();
-        rows.filter_map(|(row, paths)| longest(paths).map(|length| (length, row))).max().map(|(_, row)| row)
+        rows.filter_map(|(row, paths)| longest(paths).map(|length| (length, row)))
+            .max()
+            .map(|(_, row)| row)
     }
 
     /// Returns a message for each path in the table that does not exist.

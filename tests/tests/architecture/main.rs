@@ -46,7 +46,8 @@ fn circles(imports: &BTreeMap<String, BTreeSet<String>>) -> Vec<BTreeSet<String>
     let mut circles: Vec<BTreeSet<String>> = Vec::new();
     for (&module, reached) in &reach {
         if reached.contains(module) && !circles.iter().any(|circle| circle.contains(module)) {
-            let back = |other: &&String| reach.get(*other).is_some_and(|back| back.contains(module));
+            let back =
+                |other: &&String| reach.get(*other).is_some_and(|back| back.contains(module));
             circles.push(reached.iter().filter(back).cloned().collect());
         }
     }
@@ -59,7 +60,9 @@ fn no_modules_import_each_other_in_a_circle() {
     for folder in crates() {
         let modules = Modules::of(&folder);
         found.extend(
-            circles(&modules.imports()).iter().map(|circle| format!("{}: {circle:?}", folder.display())),
+            circles(&modules.imports())
+                .iter()
+                .map(|circle| format!("{}: {circle:?}", folder.display())),
         );
     }
     assert!(found.is_empty(), "circles of imports:\n{}", found.join("\n"));
@@ -100,7 +103,8 @@ fn the_table_holds_for_every_file_and_no_floor_uses_a_higher_one() {
             };
             for import in imports {
                 if place(&import).is_ok_and(|to| to > from) {
-                    let file = modules.file(&module).strip_prefix(root()).expect("inside").display();
+                    let file =
+                        modules.file(&module).strip_prefix(root()).expect("inside").display();
                     found.push(format!("{file} uses {import}, which is on a higher floor"));
                 }
             }

@@ -33,8 +33,10 @@ impl Modules {
     pub(crate) fn imports(&self) -> BTreeMap<String, BTreeSet<String>> {
         let imports = self.0.iter().map(|(path, file)| {
             let text = fs::read_to_string(file).expect("a source file");
-            let source = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-            let mut names = Names { module: path.clone(), paths: Vec::new(), known: BTreeMap::new() };
+            let source = syn::parse_file(&text)
+                .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            let mut names =
+                Names { module: path.clone(), paths: Vec::new(), known: BTreeMap::new() };
             names.learn(&source.items);
             names.visit_file(&source);
             let others = names.paths.iter().filter_map(|named| self.module_of(named));
@@ -46,7 +48,9 @@ impl Modules {
 
     /// Returns the innermost module with a file on a path.
     fn module_of(&self, path: &[String]) -> Option<&ModulePath> {
-        (1..=path.len()).rev().find_map(|length| self.0.get_key_value(&path[..length]).map(|(path, _)| path))
+        (1..=path.len())
+            .rev()
+            .find_map(|length| self.0.get_key_value(&path[..length]).map(|(path, _)| path))
     }
 }
 
@@ -119,7 +123,7 @@ impl Names {
                 }
             }
             short => {
-                base = self.known.get(short)?.clone();
+                base.clone_from(self.known.get(short)?);
                 rest = &path[1..];
             }
         }
@@ -136,7 +140,9 @@ impl Names {
         let mut colons = 0;
         for token in tokens {
             match token {
-                TokenTree::Ident(ident) if colons == 2 && !path.is_empty() => path.push(ident.to_string()),
+                TokenTree::Ident(ident) if colons == 2 && !path.is_empty() => {
+                    path.push(ident.to_string())
+                }
                 TokenTree::Ident(ident) => {
                     self.note(&path);
                     path = vec![ident.to_string()];
@@ -166,7 +172,9 @@ fn flatten(tree: &UseTree, prefix: &mut ModulePath, leaves: &mut Vec<(String, Mo
             leaves.push((prefix.last().cloned().unwrap_or_default(), prefix.clone()));
         }
         UseTree::Name(leaf) => leaves.push((leaf.ident.to_string(), with(&leaf.ident.to_string()))),
-        UseTree::Rename(leaf) => leaves.push((leaf.rename.to_string(), with(&leaf.ident.to_string()))),
+        UseTree::Rename(leaf) => {
+            leaves.push((leaf.rename.to_string(), with(&leaf.ident.to_string())))
+        }
         UseTree::Glob(_) => leaves.push((String::new(), prefix.clone())),
         UseTree::Group(group) => group.items.iter().for_each(|tree| flatten(tree, prefix, leaves)),
     }
@@ -195,7 +203,8 @@ impl<'ast> Visit<'ast> for Names {
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
         if path.segments.len() > 1 {
-            let parts: Vec<String> = path.segments.iter().map(|part| part.ident.to_string()).collect();
+            let parts: Vec<String> =
+                path.segments.iter().map(|part| part.ident.to_string()).collect();
             self.note(&parts);
         }
         visit::visit_path(self, path);

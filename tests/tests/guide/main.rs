@@ -14,7 +14,8 @@ const GUIDE: &str = include_str!("../../../GUIDE.md");
 /// Runs a section of the guide by typing its commands into a shell in an empty folder.
 fn follow(title: &str) {
     let sections = transcript::sections(GUIDE);
-    let section = sections.iter().find(|section| section.title == title).expect("the guide has this section");
+    let section =
+        sections.iter().find(|section| section.title == title).expect("the guide has this section");
     let is_there = |need: &String| match need.as_str() {
         "namespaces" => namespace::available(),
         program => require::program(program),
@@ -22,7 +23,8 @@ fn follow(title: &str) {
     if !section.needs.iter().all(is_there) {
         return;
     }
-    let _cpus = section.needs.iter().any(|program| program == "dpdk-testpmd").then(CpuLock::acquire);
+    let _cpus =
+        section.needs.iter().any(|program| program == "dpdk-testpmd").then(CpuLock::acquire);
     let lab = lab!();
     let mut reader = Reader::new(&lab);
     for (number, step) in section.steps.iter().enumerate() {
@@ -50,9 +52,12 @@ impl<'lab> Reader<'lab> {
     fn does(&mut self, number: usize, step: &Step) {
         let output = self.lab.write(&format!("tmp/output-{number}"), b"");
         let output = output.display();
-        let printed =
-            || std::fs::read_to_string(self.lab.path(&format!("tmp/output-{number}"))).expect("its output");
-        let fits = |printed: &str| transcript::fits(&step.prints, &printed.lines().collect::<Vec<_>>());
+        let printed = || {
+            std::fs::read_to_string(self.lab.path(&format!("tmp/output-{number}")))
+                .expect("its output")
+        };
+        let fits =
+            |printed: &str| transcript::fits(&step.prints, &printed.lines().collect::<Vec<_>>());
         if let Some(command) = step.background() {
             // The redirection stands before a simple command, so that the command's own
             // redirections win and `kill %1` reaches the command and not a shell around it.
@@ -72,12 +77,20 @@ impl<'lab> Reader<'lab> {
             return;
         }
         let mark = self.shell.mark();
-        self.shell.type_line(&format!("{{ {}\n}} >{output} 2>&1 </dev/null; echo status $?", step.command));
+        self.shell.type_line(&format!(
+            "{{ {}\n}} >{output} 2>&1 </dev/null; echo status $?",
+            step.command
+        ));
         let status = self.shell.wait_for(mark, WAIT_TIMEOUT, &step.command, |line| {
             line.stream == Stream::Out && line.text.starts_with("status ")
         });
         let printed = printed();
-        assert_eq!(status != "status 0", step.fails, "$ {}\nended with {status}\n{printed}", step.command);
+        assert_eq!(
+            status != "status 0",
+            step.fails,
+            "$ {}\nended with {status}\n{printed}",
+            step.command
+        );
         assert!(
             fits(&printed),
             "$ {}\nshould print\n{}\nand printed\n{printed}",

@@ -53,7 +53,8 @@ pub(crate) fn sections(text: &str) -> Vec<Section> {
         match (&fence, line.strip_prefix("```")) {
             (Some(kind), Some(_)) => {
                 if kind == "console fails"
-                    && let Some(last) = sections.last_mut().and_then(|section| section.steps.last_mut())
+                    && let Some(last) =
+                        sections.last_mut().and_then(|section| section.steps.last_mut())
                 {
                     last.fails = true;
                 }
@@ -64,15 +65,21 @@ pub(crate) fn sections(text: &str) -> Vec<Section> {
                 sections.last_mut().expect("a heading above each transcript").type_or_print(line);
             }
             (Some(kind), None) => {
-                assert!(!line.trim_start().starts_with("busctl"), "not run, in a fence of '{kind}': {line}");
+                assert!(
+                    !line.trim_start().starts_with("busctl"),
+                    "not run, in a fence of '{kind}': {line}"
+                );
             }
             (None, None) => {
                 if let Some(title) = line.strip_prefix("## ") {
                     sections.push(Section { title: title.to_owned(), ..Section::default() });
                 } else if let Some(programs) = line.strip_prefix("<!-- needs: ") {
                     let section = sections.last_mut().expect("a heading above it");
-                    section.needs =
-                        programs.trim_end_matches("-->").split_whitespace().map(str::to_owned).collect();
+                    section.needs = programs
+                        .trim_end_matches("-->")
+                        .split_whitespace()
+                        .map(str::to_owned)
+                        .collect();
                 }
             }
         }
@@ -102,10 +109,12 @@ impl Section {
 pub(crate) fn fits(pattern: &[String], lines: &[&str]) -> bool {
     match pattern.split_first() {
         None => lines.is_empty(),
-        Some((any, rest)) if any == "..." => (0..=lines.len()).any(|skipped| fits(rest, &lines[skipped..])),
-        Some((first, rest)) => {
-            lines.split_first().is_some_and(|(line, others)| line_fits(first, line) && fits(rest, others))
+        Some((any, rest)) if any == "..." => {
+            (0..=lines.len()).any(|skipped| fits(rest, &lines[skipped..]))
         }
+        Some((first, rest)) => lines
+            .split_first()
+            .is_some_and(|(line, others)| line_fits(first, line) && fits(rest, others)),
     }
 }
 

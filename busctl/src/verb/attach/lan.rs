@@ -1,8 +1,8 @@
 //! Ports on one bus: that of a path, or that of an interface whose record is followed.
 //!
-//! While the interface is down or its cable is pulled (`media=none`), the ports keep their peers. Frames from
-//! the peers are dropped, and none comes from the bus. Afterwards the ports join the bus again, which may be
-//! another one by then.
+//! While the interface is down or its cable is pulled (`media=none`), the ports keep their peers.
+//! Frames from the peers are dropped, and none comes from the bus. Afterwards the ports join the
+//! bus again, which may be another one by then.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -60,8 +60,11 @@ impl<'a> Lan<'a> {
         let (bus, interface) = match &args.bus {
             BusArgument::Path(path) => (path.clone(), None),
             BusArgument::Interface(name) => {
-                let interface =
-                    RunningInterface::claim_station(&context.registry()?, *name, output::reporter())?;
+                let interface = RunningInterface::claim_station(
+                    &context.registry()?,
+                    *name,
+                    output::reporter(),
+                )?;
                 (interface.record().bus()?.to_owned(), Some(interface))
             }
         };
@@ -70,8 +73,10 @@ impl<'a> Lan<'a> {
             None => Some(BusBinding { bus: bus.clone(), mac: None }),
         };
         let options = args.new_bus.options();
-        let port_options =
-            PortOptions::new().bus(options.clone()).program(crate::PROGRAM).reporter(output::reporter());
+        let port_options = PortOptions::new()
+            .bus(options.clone())
+            .program(crate::PROGRAM)
+            .reporter(output::reporter());
         // The ports come first: when a socket is in the way, no bus is made.
         let ports = port::open(&args.ports, &bus, &port_options)?;
         let mut lan = Self {

@@ -39,7 +39,9 @@ fn memif(usual: &Plan) -> Vec<Plan> {
         .by(&[64, 256, 512, 1_024, 1_514, 4_096, 9_000], |plan, frame| plan.load.frame = frame)
         .0;
     rows.extend(each(one, &[1, 8, 128, 256], |plan, burst| plan.load.burst = burst).0);
-    rows.extend(each(one, &[8, 9, 11, 12, 13, 14], |plan, rsize| plan.options.memif.rsize = rsize).0);
+    rows.extend(
+        each(one, &[8, 9, 11, 12, 13, 14], |plan, rsize| plan.options.memif.rsize = rsize).0,
+    );
     rows.extend(
         each(one, &[2], |plan, queues| plan.options.memif.queues = queues)
             .by(&[64, 1_514], |plan, frame| plan.load.frame = frame)
@@ -53,8 +55,10 @@ fn memif(usual: &Plan) -> Vec<Plan> {
             })
             .0,
     );
-    let asleep =
-        Plan { options: crate::bench::EndOptions { rx_mode: RxMode::Interrupt, ..usual.options }, ..*usual };
+    let asleep = Plan {
+        options: crate::bench::EndOptions { rx_mode: RxMode::Interrupt, ..usual.options },
+        ..*usual
+    };
     rows.extend(
         each(&[asleep], &[None, Some(1_000), Some(100_000)], |plan, pps| {
             plan.load.pps = pps;

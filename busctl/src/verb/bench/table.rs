@@ -13,7 +13,8 @@ const STYLE: TableStyle = presets::NOTHING.header_separator(LineStyle::new('─'
 
 /// A result that can be a row of a table.
 pub(super) trait Row: Sized {
-    /// Returns the names of the columns, and how many of the first columns are words; the others are figures.
+    /// Returns the names of the columns, and how many of the first columns are words; the others
+    /// are figures.
     fn header(&self) -> (Vec<&'static str>, usize);
     /// Returns the cells of one row, from repeated measurements.
     fn cells(several: &[Self]) -> Vec<String>;
@@ -67,8 +68,10 @@ impl Row for Report {
             let others = run.stations.saturating_sub(1) as f64;
             run.lost.unwrap_or(0) as f64 / (run.sent.unwrap_or(0) as f64 * others).max(1.0)
         });
-        let cost = of(|run| run.tx_cpu_seconds.unwrap_or(0.0) * 1e9 / run.sent.unwrap_or(0).max(1) as f64);
-        let share = of(|run| run.rx_cpu_seconds.unwrap_or(0.0) / run.seconds.max(f64::MIN_POSITIVE));
+        let cost =
+            of(|run| run.tx_cpu_seconds.unwrap_or(0.0) * 1e9 / run.sent.unwrap_or(0).max(1) as f64);
+        let share =
+            of(|run| run.rx_cpu_seconds.unwrap_or(0.0) / run.seconds.max(f64::MIN_POSITIVE));
         cells.extend([
             million(of(|run| run.tx_pps.unwrap_or(0.0)).median),
             million(received.median),
@@ -85,7 +88,20 @@ impl Row for Report {
 
 impl Row for LatencyReport {
     fn header(&self) -> (Vec<&'static str>, usize) {
-        (vec!["ends", "frame", "a second", "there µs", "and back µs", "lowest", "highest", "99 %", "lost"], 1)
+        (
+            vec![
+                "ends",
+                "frame",
+                "a second",
+                "there µs",
+                "and back µs",
+                "lowest",
+                "highest",
+                "99 %",
+                "lost",
+            ],
+            1,
+        )
     }
 
     fn cells(several: &[Self]) -> Vec<String> {
@@ -95,7 +111,10 @@ impl Row for LatencyReport {
         vec![
             mode(first.rx_mode).to_owned(),
             first.frame.to_string(),
-            format!("{:.0}", of(|run| run.round_trips as f64 / run.seconds.max(f64::MIN_POSITIVE)).median),
+            format!(
+                "{:.0}",
+                of(|run| run.round_trips as f64 / run.seconds.max(f64::MIN_POSITIVE)).median
+            ),
             format!("{:.2}", of(|run| run.oneway_p50_us).median),
             format!("{:.2}", back.median),
             format!("{:.2}", back.lowest),
@@ -118,7 +137,11 @@ impl Spread {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
         let at = |index: usize| values.get(index).copied().unwrap_or(0.0);
-        Self { median: at(values.len() / 2), lowest: at(0), highest: at(values.len().saturating_sub(1)) }
+        Self {
+            median: at(values.len() / 2),
+            lowest: at(0),
+            highest: at(values.len().saturating_sub(1)),
+        }
     }
 }
 
@@ -151,7 +174,8 @@ pub(super) fn progress(measurements: u64) -> ProgressBar {
     }
     let bar = ProgressBar::new(measurements);
     // The template is constant and valid.
-    if let Ok(style) = ProgressStyle::with_template("{elapsed} {wide_bar} {pos}/{len}, {eta} to go") {
+    if let Ok(style) = ProgressStyle::with_template("{elapsed} {wide_bar} {pos}/{len}, {eta} to go")
+    {
         bar.set_style(style);
     }
     bar

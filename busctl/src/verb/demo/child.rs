@@ -17,8 +17,8 @@ use crate::{output, process::die_with_parent};
 
 /// How long a process may take to end after it was asked to.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
-/// `^C` reaches all processes at once: how long it may take until this process notices that a child ended
-/// because of it.
+/// `^C` reaches all processes at once: how long it may take until this process notices that a child
+/// ended because of it.
 const GRACE: Duration = Duration::from_millis(100);
 
 /// A running process. Dropping it ends it.
@@ -31,8 +31,8 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Starts this program again, in `folder` and with these arguments. The first process that ends removes
-    /// the file `bus`, and the last one the folder.
+    /// Starts this program again, in `folder` and with these arguments. The first process that ends
+    /// removes the file `bus`, and the last one the folder.
     pub(super) fn start(
         name: &'static str,
         folder: &Path,
@@ -60,7 +60,11 @@ impl Child {
     }
 
     /// Returns the next line that the process prints, if it comes within `time`.
-    pub(super) fn line(&mut self, stop: &Shutdown, time: Duration) -> anyhow::Result<Option<String>> {
+    pub(super) fn line(
+        &mut self,
+        stop: &Shutdown,
+        time: Duration,
+    ) -> anyhow::Result<Option<String>> {
         match self.lines.recv_timeout(time) {
             Ok(line) => Ok(Some(line)),
             Err(_) if stop.requested() => bail!("interrupted"),
@@ -111,14 +115,17 @@ impl Child {
         anyhow!("the {} has failed: {status}", self.name)
     }
 
-    /// Ends the process if it runs, prints its stderr if it failed, and returns its status; none when it had
-    /// to be killed.
+    /// Ends the process if it runs, prints its stderr if it failed, and returns its status; none
+    /// when it had to be killed.
     fn finish(&mut self) -> Option<ExitStatus> {
         // The reader threads end with the process, because no other process has its pipes.
         self.process.stdin = None;
         let status = self.wait();
-        if !std::mem::replace(&mut self.ended, true) && status.is_none_or(|status| !status.success()) {
-            let stderr = self.stderr.take().and_then(|stderr| stderr.join().ok()).unwrap_or_default();
+        if !std::mem::replace(&mut self.ended, true)
+            && status.is_none_or(|status| !status.success())
+        {
+            let stderr =
+                self.stderr.take().and_then(|stderr| stderr.join().ok()).unwrap_or_default();
             stderr.lines().for_each(|line| output::note(&format!("demo: {}: {line}", self.name)));
         }
         status

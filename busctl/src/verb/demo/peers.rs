@@ -11,8 +11,8 @@ use super::progress::Progress;
 use super::report::Ping;
 use crate::process::shutdown::Shutdown;
 
-/// The file of the bus. Paths are relative to the folder, so that the path of a socket stays short in the
-/// deepest folder.
+/// The file of the bus. Paths are relative to the folder, so that the path of a socket stays short
+/// in the deepest folder.
 pub(super) const BUS: &str = "lan.bus";
 
 /// Positions in the order of start: recorder, node, hosts.
@@ -41,8 +41,16 @@ pub(super) struct Host {
 
 /// The hosts.
 pub(super) const HOSTS: [Host; 3] = [
-    Host { name: "memif host A", nic: "memif:role=client,id=0,socket=memif.sock", address: "10.83.0.1" },
-    Host { name: "memif host B", nic: "memif:role=client,id=1,socket=memif.sock", address: "10.83.0.2" },
+    Host {
+        name: "memif host A",
+        nic: "memif:role=client,id=0,socket=memif.sock",
+        address: "10.83.0.1",
+    },
+    Host {
+        name: "memif host B",
+        nic: "memif:role=client,id=1,socket=memif.sock",
+        address: "10.83.0.2",
+    },
     Host { name: "bus host C", nic: "./lan.bus", address: "10.83.0.3" },
 ];
 
@@ -72,7 +80,8 @@ impl Peers {
         let mut peers = Self::default();
         let bus = format!("./{BUS}");
         progress.step("starting a recorder on the bus");
-        let arguments = ["dump", &bus, "-f", "-w"].map(OsString::from).into_iter().chain([pcap.into()]);
+        let arguments =
+            ["dump", &bus, "-f", "-w"].map(OsString::from).into_iter().chain([pcap.into()]);
         peers.spawn("recorder", folder, arguments)?;
         // The header of the bus: the recorder is ready.
         peers.line(RECORDER, stop)?;
@@ -83,7 +92,8 @@ impl Peers {
         for host in &HOSTS {
             progress.step(&format!("starting {}, {}", host.name, host.address));
             let address = format!("{}/24", host.address);
-            let child = peers.spawn(host.name, folder, ["host", host.nic, &address, "--commands"])?;
+            let child =
+                peers.spawn(host.name, folder, ["host", host.nic, &address, "--commands"])?;
             peers.wait_until_ready(child, stop)?;
         }
         Ok(peers)
@@ -92,7 +102,8 @@ impl Peers {
     /// Lets one host ping another.
     pub(super) fn ping(&mut self, from: usize, to: usize, stop: &Shutdown) -> anyhow::Result<Ping> {
         let target = HOSTS[to].address;
-        self.children[FIRST_HOST + from].send_line(&format!("ping {target} {PINGS} {INTERVAL}"), stop)?;
+        self.children[FIRST_HOST + from]
+            .send_line(&format!("ping {target} {PINGS} {INTERVAL}"), stop)?;
         let answer = self.line(FIRST_HOST + from, stop)?;
         // An answer means little when another process has failed.
         self.check(stop)?;
@@ -127,8 +138,8 @@ impl Peers {
         }
     }
 
-    /// Returns the next line of a process. The process may be waiting for another one, so all of them must
-    /// live meanwhile.
+    /// Returns the next line of a process. The process may be waiting for another one, so all of
+    /// them must live meanwhile.
     fn line(&mut self, child: usize, stop: &Shutdown) -> anyhow::Result<String> {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {

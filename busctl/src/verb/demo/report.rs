@@ -81,7 +81,8 @@ impl Report {
         time: Duration,
     ) -> anyhow::Result<Self> {
         let (frames, bytes) = pcap.as_deref().map_or(Ok((0, 0)), count)?;
-        let sum = |what: fn(&iphost::Report) -> u64| pings.iter().map(|ping| what(&ping.result)).sum();
+        let sum =
+            |what: fn(&iphost::Report) -> u64| pings.iter().map(|ping| what(&ping.result)).sum();
         Ok(Self {
             pings_sent: sum(|result| result.sent),
             pings_answered: sum(|result| result.received),
@@ -124,8 +125,9 @@ impl Report {
         table.load_style(STYLE);
         table.set_header(["from", "to", "answered", "min", "median", "max"]);
         for Ping { from, to, target, result } in &self.pings {
-            let time =
-                |micros: Option<f64>| micros.map_or("-".to_owned(), |micros| format!("{micros:.0} µs"));
+            let time = |micros: Option<f64>| {
+                micros.map_or("-".to_owned(), |micros| format!("{micros:.0} µs"))
+            };
             table.add_row([
                 (*from).to_owned(),
                 format!("{to} ({target})"),
@@ -147,8 +149,8 @@ impl Report {
 /// Returns the number of frames in a capture, and of their bytes.
 fn count(pcap: &Path) -> anyhow::Result<(u64, u64)> {
     let about = || format!("cannot read {}", pcap.display());
-    let mut reader =
-        CaptureReader::new(BufReader::new(File::open(pcap).with_context(about)?)).with_context(about)?;
+    let mut reader = CaptureReader::new(BufReader::new(File::open(pcap).with_context(about)?))
+        .with_context(about)?;
     let (mut frames, mut bytes) = (0, 0);
     while let Some(frame) = reader.next_frame().with_context(about)? {
         frames += 1;

@@ -21,8 +21,8 @@ pub(super) struct Rotation {
 }
 
 impl Rotation {
-    /// Returns the name of file number `number`: `FILE`, `FILE1`, `FILE2`, or with a ring of ten `FILE0` to
-    /// `FILE9`, with as many digits as the last one needs.
+    /// Returns the name of file number `number`: `FILE`, `FILE1`, `FILE2`, or with a ring of ten
+    /// `FILE0` to `FILE9`, with as many digits as the last one needs.
     fn name(self, base: &Path, number: u32) -> PathBuf {
         let digits = match self.files.unwrap_or(1) - 1 {
             0 => 0,
@@ -57,7 +57,11 @@ impl Files {
     ///
     /// # Errors
     /// When the file cannot be made, or is one of `buses`.
-    pub(super) fn create(base: &Path, rotation: Option<Rotation>, buses: &[&Path]) -> anyhow::Result<Self> {
+    pub(super) fn create(
+        base: &Path,
+        rotation: Option<Rotation>,
+        buses: &[&Path],
+    ) -> anyhow::Result<Self> {
         let path = rotation.map_or_else(|| base.to_owned(), |rotation| rotation.name(base, 0));
         let buses: Vec<_> = buses.iter().filter_map(|bus| identity(bus)).collect();
         let file = create(&path, &buses)?;
@@ -88,7 +92,8 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
-/// Makes the file, or empties it. A bus is refused: emptying it would kill every process that has it mapped.
+/// Makes the file, or empties it. A bus is refused: emptying it would kill every process that has
+/// it mapped.
 fn create(file: &Path, buses: &[(u64, u64)]) -> anyhow::Result<File> {
     if identity(file).is_some_and(|found| buses.contains(&found)) {
         return Err(misuse(anyhow!("{}: it is the bus itself", cannot_write(file))));
@@ -108,7 +113,10 @@ mod tests {
     fn files_are_numbered_as_tcpdump_does_it() {
         let names = |files, numbers: &[u32]| -> Vec<String> {
             let rotation = Rotation { size: 1, files };
-            numbers.iter().map(|number| rotation.name("f".as_ref(), *number).display().to_string()).collect()
+            numbers
+                .iter()
+                .map(|number| rotation.name("f".as_ref(), *number).display().to_string())
+                .collect()
         };
         assert_eq!(names(None, &[0, 1, 10]), ["f", "f1", "f10"]);
         assert_eq!(names(Some(1), &[0]), ["f"]);

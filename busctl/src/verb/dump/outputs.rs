@@ -27,8 +27,8 @@ pub(super) struct Outputs {
 }
 
 impl Outputs {
-    /// Opens stdout for text, and the capture file that was asked for. When that is `-`, the capture goes to
-    /// stdout and the text to stderr.
+    /// Opens stdout for text, and the capture file that was asked for. When that is `-`, the
+    /// capture goes to stdout and the text to stderr.
     pub(super) fn open(args: &Args, buses: &[OpenBus]) -> anyhow::Result<Self> {
         let rotation = args.rotation();
         let capture = match args.write.as_deref() {
@@ -38,8 +38,12 @@ impl Outputs {
         let stdout_is_taken = args.write.as_deref().is_some_and(is_stdout);
         let text = match (args.quiet, stdout_is_taken) {
             (true, _) => None,
-            (false, false) => Some((WriteBehind::new(Stream(output::stdout()))?, Palette::of(&io::stdout()))),
-            (false, true) => Some((WriteBehind::new(Stream(io::stderr()))?, Palette::of(&io::stderr()))),
+            (false, false) => {
+                Some((WriteBehind::new(Stream(output::stdout()))?, Palette::of(&io::stdout())))
+            }
+            (false, true) => {
+                Some((WriteBehind::new(Stream(io::stderr()))?, Palette::of(&io::stderr())))
+            }
         };
         let form = match (args.json, args.verbose) {
             (true, summary) => TextFormat::Json { summary },
@@ -59,8 +63,10 @@ impl Outputs {
     /// Prints and saves a frame.
     #[inline]
     pub(super) fn frame(&mut self, bus: usize, frame: &Frame<'_>) -> io::Result<()> {
-        // On a damaged bus the microseconds may have any value; they must not carry into the seconds.
-        let time = Duration::new(frame.info.seconds.into(), frame.info.microseconds.min(999_999) * 1000);
+        // On a damaged bus the microseconds may have any value; they must not carry into the
+        // seconds.
+        let time =
+            Duration::new(frame.info.seconds.into(), frame.info.microseconds.min(999_999) * 1000);
         if let Some(capture) = &mut self.capture {
             if let Some(rotation) = self.rotation
                 && capture.file_mut().in_file() > rotation.size
@@ -101,8 +107,8 @@ impl Outputs {
         self.writers().try_for_each(WriteBehind::check)
     }
 
-    /// Waits until all is written. The error of the capture comes first: an incomplete capture is the worse
-    /// failure.
+    /// Waits until all is written. The error of the capture comes first: an incomplete capture is
+    /// the worse failure.
     pub(super) fn finish(&mut self) -> anyhow::Result<()> {
         if let Some(capture) = &mut self.capture {
             write_accounts(capture, &self.accounts)?;
@@ -118,7 +124,10 @@ impl Outputs {
     }
 }
 
-fn write_accounts(capture: &mut CaptureWriter<WriteBehind>, accounts: &[Account]) -> io::Result<()> {
+fn write_accounts(
+    capture: &mut CaptureWriter<WriteBehind>,
+    accounts: &[Account],
+) -> io::Result<()> {
     (0..).zip(accounts).try_for_each(|(interface, account)| capture.account(interface, account))
 }
 
@@ -134,8 +143,10 @@ fn open_capture(
             "a pcap cannot hold several buses: write a pcapng, with --format pcapng or a FILE that ends in .pcapng"
         )));
     }
-    let interfaces =
-        buses.iter().map(|bus| CapturedInterface { name: bus.name.clone(), longest: bus.longest }).collect();
+    let interfaces = buses
+        .iter()
+        .map(|bus| CapturedInterface { name: bus.name.clone(), longest: bus.longest })
+        .collect();
     let writer = if !is_stdout(file) {
         let buses: Vec<&Path> = buses.iter().map(|bus| bus.path.as_path()).collect();
         WriteBehind::new(Files::create(file, rotation, &buses)?)?
@@ -151,7 +162,8 @@ fn open_capture(
     Ok(CaptureWriter::with_program(format, crate::PROGRAM, interfaces, writer)?)
 }
 
-/// Returns the format that the name of the file asks for; without an extension pcap, which every tool reads.
+/// Returns the format that the name of the file asks for; without an extension pcap, which every
+/// tool reads.
 fn format_of(file: &Path) -> Format {
     match file.extension() {
         Some(extension) if extension.eq_ignore_ascii_case("pcapng") => Format::Pcapng,

@@ -1,5 +1,5 @@
-//! What a dump did not read before the bus overwrote it. It is reported during the dump and at the end: a
-//! capture with holes must not look whole.
+//! What a dump did not read before the bus overwrote it. It is reported during the dump and at the
+//! end: a capture with holes must not look whole.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,8 @@ impl Overruns {
         Self { bus, count: 0, bytes: 0, reported: 0, reported_at: None }
     }
 
-    /// Takes the tap's counters, and returns how many bytes of the ring were missed since the last call.
+    /// Takes the tap's counters, and returns how many bytes of the ring were missed since the last
+    /// call.
     pub(super) fn update(&mut self, stats: &Stats) -> u64 {
         let missed = stats.overrun_bytes - self.bytes;
         (self.count, self.bytes) = (stats.overruns, stats.overrun_bytes);
@@ -35,7 +36,11 @@ impl Overruns {
 
     /// Returns a warning about new overruns, at most once a second.
     pub(super) fn warning(&mut self) -> Option<String> {
-        if self.reported_at.is_some_and(|at| at.elapsed() < INTERVAL) { None } else { self.unreported() }
+        if self.reported_at.is_some_and(|at| at.elapsed() < INTERVAL) {
+            None
+        } else {
+            self.unreported()
+        }
     }
 
     fn unreported(&mut self) -> Option<String> {
@@ -57,7 +62,10 @@ impl Overruns {
         self.update(stats);
         self.unreported().iter().for_each(output::warn);
         if stats.corrupt > 0 {
-            output::warn(format_args!("{} times something on {} was no packet", stats.corrupt, self.bus));
+            output::warn(format_args!(
+                "{} times something on {} was no packet",
+                stats.corrupt, self.bus
+            ));
         }
     }
 }

@@ -26,8 +26,11 @@ impl Progress {
         } else {
             !args.quiet && io::stdout().is_terminal()
         };
-        let bar =
-            if text_on_terminal || !args.follow { ProgressBar::hidden() } else { ProgressBar::no_length() };
+        let bar = if text_on_terminal || !args.follow {
+            ProgressBar::hidden()
+        } else {
+            ProgressBar::no_length()
+        };
         // The template is constant and valid.
         if let Ok(style) = ProgressStyle::with_template("{elapsed} {spinner} {msg}") {
             bar.set_style(style);
@@ -45,7 +48,11 @@ impl Progress {
         if now >= self.next {
             self.next = now + INTERVAL;
             let seconds = now.duration_since(self.began).as_secs_f64().max(INTERVAL.as_secs_f64());
-            self.bar.set_message(format!("{} frames, {:.0}/s", HumanCount(frames), frames as f64 / seconds));
+            self.bar.set_message(format!(
+                "{} frames, {:.0}/s",
+                HumanCount(frames),
+                frames as f64 / seconds
+            ));
             self.bar.tick();
         }
     }

@@ -25,8 +25,8 @@ pub(super) struct OpenBus {
 pub(super) enum Source {
     /// A bus in use.
     Live(Box<Tap>),
-    /// A file that can be dumped but not joined, because of its version or byte order. No frame is added any
-    /// more.
+    /// A file that can be dumped but not joined, because of its version or byte order. No frame is
+    /// added any more.
     Legacy(LegacyDump),
 }
 
@@ -55,7 +55,13 @@ impl OpenBus {
     fn open_legacy(name: String, path: &Path) -> anyhow::Result<Self> {
         let dump = LegacyDump::open(path)?;
         let longest = u32::try_from(MAX_FRAME).unwrap_or(u32::MAX);
-        Ok(Self { name, path: path.to_owned(), state: dump.state(), longest, source: Source::Legacy(dump) })
+        Ok(Self {
+            name,
+            path: path.to_owned(),
+            state: dump.state(),
+            longest,
+            source: Source::Legacy(dump),
+        })
     }
 }
 
@@ -70,8 +76,8 @@ pub(super) struct BusReader {
 }
 
 impl BusReader {
-    /// Begins to read `bus`, which is `alone` when it is the only one. Without `follow`, reading stops at
-    /// what is newest now.
+    /// Begins to read `bus`, which is `alone` when it is the only one. Without `follow`, reading
+    /// stops at what is newest now.
     pub(super) fn begin(bus: OpenBus, alone: bool, follow: bool) -> Self {
         let stop_at = (!follow).then(|| StopAt::of(&bus.state));
         let name = if alone { "the bus".to_owned() } else { bus.name };

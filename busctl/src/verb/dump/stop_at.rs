@@ -1,8 +1,8 @@
 //! Where a dump without `-f` stops.
 //!
-//! It stops behind the packet that was the newest when it began. That packet may be missing, overwritten
-//! meanwhile or empty: then the dump stops where the bus has nothing more, or, on a bus where others send all
-//! the time, after a whole ring.
+//! It stops behind the packet that was the newest when it began. That packet may be missing,
+//! overwritten meanwhile or empty: then the dump stops where the bus has nothing more, or, on a bus
+//! where others send all the time, after a whole ring.
 
 use std::time::{Duration, Instant};
 
@@ -11,8 +11,8 @@ use shmbus::{BusState, Frame};
 /// Bytes of a packet's header, which lies before its frame.
 const PACKET_HEADER: u32 = 24;
 
-/// How long there must be nothing to read. A writer in the middle of a commit can make it look so for an
-/// instant.
+/// How long there must be nothing to read. A writer in the middle of a commit can make it look so
+/// for an instant.
 const QUIET: Duration = Duration::from_millis(2);
 /// The same while the bus is locked; a tap reads past an abandoned lock after 100 ms.
 const QUIET_WHILE_LOCKED: Duration = Duration::from_millis(300);
@@ -45,7 +45,8 @@ impl StopAt {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    /// Notes that there was nothing to read, and returns whether that has lasted long enough to mean the end.
+    /// Notes that there was nothing to read, and returns whether that has lasted long enough to
+    /// mean the end.
     pub(super) fn is_reached_in_silence(&mut self, state: &BusState) -> bool {
         let quiet = if state.locked { QUIET_WHILE_LOCKED } else { QUIET };
         self.quiet_since.get_or_insert_with(Instant::now).elapsed() >= quiet

@@ -110,7 +110,11 @@ impl<W: Write> TextWriter<W> {
 
     fn name(&mut self, bus: usize) -> io::Result<()> {
         let bold = self.palette.name;
-        if self.names.len() > 1 { write!(self.file, "{bold}{}{bold:#}: ", self.names[bus]) } else { Ok(()) }
+        if self.names.len() > 1 {
+            write!(self.file, "{bold}{}{bold:#}: ", self.names[bus])
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Writes files and pipes in a thread of their own.
 //!
-//! The bus does not wait for its readers: at a million frames a second a ring of 1 MiB holds some ten
-//! milliseconds. A disk pauses for longer than that. So a thread writes, and what it has not written yet
-//! waits in memory. When that memory is used up the dump waits, and what the bus overwrites meanwhile is
-//! counted as missed.
+//! The bus does not wait for its readers: at a million frames a second a ring of 1 MiB holds some
+//! ten milliseconds. A disk pauses for longer than that. So a thread writes, and what it has not
+//! written yet waits in memory. When that memory is used up the dump waits, and what the bus
+//! overwrites meanwhile is counted as missed.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
@@ -62,7 +62,13 @@ impl WriteBehind {
         };
         let thread = thread::Builder::new().name("writer".to_owned()).spawn(work);
         let thread = Some(thread.context("cannot start a thread")?);
-        Ok(Self { chunk: Vec::with_capacity(CHUNK), in_file: 0, commands: Some(commands), written, thread })
+        Ok(Self {
+            chunk: Vec::with_capacity(CHUNK),
+            in_file: 0,
+            commands: Some(commands),
+            written,
+            thread,
+        })
     }
 
     /// Passes the bytes of an incomplete chunk to the thread.

@@ -66,8 +66,8 @@ impl Commands {
         self.current.as_ref().map(|(_, pinger)| pinger.due())
     }
 
-    /// Does what is due after a round of the stack. Returns `true` when stdin has ended and all commands are
-    /// done.
+    /// Does what is due after a round of the stack. Returns `true` when stdin has ended and all
+    /// commands are done.
     pub(super) fn step<N: Nic>(&mut self, stack: &mut Stack<N>) -> io::Result<bool> {
         self.read()?;
         if let Some((target, mut pinger)) = self.current.take() {

@@ -61,8 +61,8 @@ impl TcpSourceTask {
         let to: SocketAddr = to.parse().map_err(|_| {
             misuse(anyhow!("cannot send to '{to}': it takes an address and a port, such as 10.0.0.1:5001 or [fd00::1]:5001"))
         })?;
-        let bytes =
-            quantity::bytes(bytes).map_err(|why| misuse(anyhow!("cannot send '{bytes}' bytes: {why}")))?;
+        let bytes = quantity::bytes(bytes)
+            .map_err(|why| misuse(anyhow!("cannot send '{bytes}' bytes: {why}")))?;
         let target = to.ip();
         if to.port() == 0 {
             return Err(misuse(anyhow!("cannot send to {to}: there is no port 0")));
@@ -71,7 +71,9 @@ impl TcpSourceTask {
             return Err(misuse(anyhow!("cannot send to {to}: it is this host's own address")));
         }
         if !addresses.iter().any(|own| own.reaches(target)) || target.is_multicast() {
-            return Err(misuse(anyhow!("cannot send to {to}: it is not on a network of this host")));
+            return Err(misuse(anyhow!(
+                "cannot send to {to}: it is not on a network of this host"
+            )));
         }
         Ok(Self { to, bytes, source: None })
     }
@@ -88,7 +90,10 @@ impl TcpSourceTask {
     }
 
     /// Returns what was sent, and why no more was; none when nothing was sent.
-    pub(super) fn result<N: Nic>(&self, stack: &mut Stack<N>) -> Option<(Transfer, Option<TransferError>)> {
+    pub(super) fn result<N: Nic>(
+        &self,
+        stack: &mut Stack<N>,
+    ) -> Option<(Transfer, Option<TransferError>)> {
         Some(self.source.as_ref()?.result(stack))
     }
 }

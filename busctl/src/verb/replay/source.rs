@@ -32,7 +32,10 @@ impl Skipped {
             (self.short, format!("frames passed over: shorter than {MIN_FRAME} bytes")),
             (self.cut, "frames sent cut: the capture holds only their beginning".to_owned()),
         ];
-        lines.into_iter().filter(|(count, _)| *count > 0).map(|(count, line)| format!("{count} {line}"))
+        lines
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, line)| format!("{count} {line}"))
     }
 }
 
@@ -46,7 +49,8 @@ pub(super) struct Source {
     /// Rounds that are left after this one.
     rounds: u64,
     filter: BusFilter,
-    /// The frames of the first round, for the others; none when they are too many or there is only one round.
+    /// The frames of the first round, for the others; none when they are too many or there is only
+    /// one round.
     cache: Option<FrameCache>,
     /// The index of the next cached frame, from the second round on.
     next_cached: Option<usize>,
@@ -58,11 +62,20 @@ impl Source {
         let file = if path == Path::new("-") { None } else { Some(File::open(path)?) };
         let reader = match &file {
             Some(file) => Self::begin(file)?,
-            None if rounds > 1 => bail!("stdin can be played only once; save it to a file to loop it"),
+            None if rounds > 1 => {
+                bail!("stdin can be played only once; save it to a file to loop it")
+            }
             None => CaptureReader::new(Box::new(io::stdin()) as Box<dyn Read>)?,
         };
         let cache = (rounds > 1).then(FrameCache::default);
-        Ok(Self { reader, file, rounds: rounds - 1, filter: BusFilter::default(), cache, next_cached: None })
+        Ok(Self {
+            reader,
+            file,
+            rounds: rounds - 1,
+            filter: BusFilter::default(),
+            cache,
+            next_cached: None,
+        })
     }
 
     fn begin(mut file: &File) -> anyhow::Result<Capture> {
@@ -81,8 +94,8 @@ impl Source {
         &self.filter.skipped
     }
 
-    /// Fills the batch; at the end of the last round it stays empty. After an error, the batch holds the
-    /// frames before it.
+    /// Fills the batch; at the end of the last round it stays empty. After an error, the batch
+    /// holds the frames before it.
     pub(super) fn fill(&mut self, batch: &mut Batch) -> anyhow::Result<()> {
         while !batch.is_full() {
             if !self.take_next(batch)? && !self.begin_again()? {
@@ -92,8 +105,8 @@ impl Source {
         Ok(())
     }
 
-    /// Puts the next frame of this round into the batch, if a bus carries it; returns `false` at the end of
-    /// the round.
+    /// Puts the next frame of this round into the batch, if a bus carries it; returns `false` at
+    /// the end of the round.
     fn take_next(&mut self, batch: &mut Batch) -> anyhow::Result<bool> {
         if let (Some(next), Some(cache)) = (&mut self.next_cached, &self.cache) {
             let Some((frame, cut)) = cache.get(*next) else { return Ok(false) };
@@ -109,10 +122,11 @@ impl Source {
         Ok(true)
     }
 
-    /// Begins the next round, if there is one. A capture without a usable frame has none in the next round
-    /// either.
+    /// Begins the next round, if there is one. A capture without a usable frame has none in the
+    /// next round either.
     fn begin_again(&mut self) -> anyhow::Result<bool> {
-        let Some(file) = self.file.as_ref().filter(|_| self.rounds > 0 && self.filter.usable > 0) else {
+        let Some(file) = self.file.as_ref().filter(|_| self.rounds > 0 && self.filter.usable > 0)
+        else {
             return Ok(false);
         };
         self.rounds -= 1;
@@ -147,7 +161,8 @@ impl BusFilter {
     }
 }
 
-/// Frames in memory: to read a short file again for each round would take longer than to send its frames.
+/// Frames in memory: to read a short file again for each round would take longer than to send its
+/// frames.
 #[derive(Default)]
 struct FrameCache {
     bytes: Vec<u8>,

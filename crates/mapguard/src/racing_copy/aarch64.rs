@@ -1,7 +1,7 @@
 //! The racing copy in moves of 16 bytes, two at a time.
 //!
-//! A short copy is made as the first and the last block of a size, which may overlap. Up to 128 bytes this is done in place: a
-//! call costs as much as the copy itself.
+//! A short copy is made as the first and the last block of a size, which may overlap. Up to 128
+//! bytes this is done in place: a call costs as much as the copy itself.
 
 use std::arch::asm;
 
@@ -71,7 +71,8 @@ pub(super) unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
-/// Copies more than 128 bytes: the first 16; then 64 at a time, on borders of the destination; and the last 64.
+/// Copies more than 128 bytes: the first 16; then 64 at a time, on borders of the destination; and
+/// the last 64.
 ///
 /// # Safety
 /// As for [`copy`].

@@ -1,32 +1,40 @@
 //! The copy between memory that another process may write at this moment and memory of our own.
 //!
 //! # Why `memcpy` is not enough
-//! Other processes, and other threads of this one, reach shared bytes as [`AtomicU8`]. To the language an ordinary copy
-//! of bytes that another thread stores to meanwhile is a data race: undefined behaviour, whatever the machine does. That
-//! holds for `ptr::copy_nonoverlapping`, for volatile accesses, and for a call of the C library's `memcpy`, which the
-//! compiler takes for the same thing. The language has no bytewise atomic copy yet (RFC 3301), and the compiler does not
+//! Other processes, and other threads of this one, reach shared bytes as [`AtomicU8`]. To the
+//! language an ordinary copy of bytes that another thread stores to meanwhile is a data race:
+//! undefined behaviour, whatever the machine does. That holds for `ptr::copy_nonoverlapping`, for
+//! volatile accesses, and for a call of the C library's `memcpy`, which the compiler takes for the
+//! same thing. The language has no bytewise atomic copy yet (RFC 3301), and the compiler does not
 //! join a loop of relaxed atomic bytes to wide moves: it moves them one by one.
 //!
 //! # What happens here
-//! [`portable`] is that loop: a relaxed load and a relaxed store for each byte. Bytes, and not words: the language allows
-//! atomics of different sizes to race no more than plain accesses, and others reach the same memory as [`AtomicU8`].
+//! [`portable`] is that loop: a relaxed load and a relaxed store for each byte. Bytes, and not
+//! words: the language allows atomics of different sizes to race no more than plain accesses, and
+//! others reach the same memory as [`AtomicU8`].
 //!
-//! Where it is known how, inline assembly does the same work in wide moves. To the compiler an assembly block is some code it
-//! cannot see: it must assume any effect that a Rust program could have there, and the block may have no other. (This is
-//! the reference's rule for inline assembly: it may do to memory what foreign code may do, and
-//! foreign code must act as some code that the language allows.) The code that these blocks stand for is [`portable`]:
+//! Where it is known how, inline assembly does the same work in wide moves. To the compiler an
+//! assembly block is some code it cannot see: it must assume any effect that a Rust program could
+//! have there, and the block may have no other. (This is the reference's rule for inline assembly:
+//! it may do to memory what foreign code may do, and foreign code must act as some code that the
+//! language allows.) The code that these blocks stand for is [`portable`]:
 //!
-//! * Each byte of `to` is stored at least once, with a value that the same byte of `from` had during the call, and no other
-//!   byte is stored. A byte may be loaded and stored twice where two moves overlap; a relaxed loop could do the same.
-//! * The processors promise that a move of any width accesses each of its bytes whole. x86-64 (Intel SDM vol. 3, "Guaranteed Atomic Operations"; AMD
-//!   APM vol. 2, "Access Atomicity") and aarch64 (Arm ARM, "Atomicity in the Arm architecture") split wide moves, if at all, into accesses of a byte or more. So what
-//!   arrives of a racing copy is a mix of old and new bytes, and never a byte that no program stored.
-//! * Relaxed accesses need no order among each other beyond that of one byte with itself, which caches keep. The
-//!   blocks say neither `nomem`, `readonly` nor `pure`, so the compiler moves no fence and no atomic access across them; the
-//!   fences that callers put before and behind a copy order its moves as they order any relaxed access.
+//! * Each byte of `to` is stored at least once, with a value that the same byte of `from` had
+//!   during the call, and no other byte is stored. A byte may be loaded and stored twice where two
+//!   moves overlap; a relaxed loop could do the same.
+//! * The processors promise that a move of any width accesses each of its bytes whole. x86-64
+//!   (Intel SDM vol. 3, "Guaranteed Atomic Operations"; AMD APM vol. 2, "Access Atomicity") and
+//!   aarch64 (Arm ARM, "Atomicity in the Arm architecture") split wide moves, if at all, into
+//!   accesses of a byte or more. So what arrives of a racing copy is a mix of old and new bytes,
+//!   and never a byte that no program stored.
+//! * Relaxed accesses need no order among each other beyond that of one byte with itself, which
+//!   caches keep. The blocks say neither `nomem`, `readonly` nor `pure`, so the compiler moves no
+//!   fence and no atomic access across them; the fences that callers put before and behind a copy
+//!   order its moves as they order any relaxed access.
 //!
-//! Tools do not look into assembly. Under Miri, under the fuzzers, and where `--cfg portable_racing_copy` asks for it (as
-//! `.ci/run` does for the sanitizers), [`portable`] itself runs: it is what these tools then check.
+//! Tools do not look into assembly. Under Miri, under the fuzzers, and where `--cfg
+//! portable_racing_copy` asks for it (as `.ci/run` does for the sanitizers), [`portable`] itself
+//! runs: it is what these tools then check.
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
@@ -42,14 +50,16 @@ use portable as in_wide_moves;
 #[cfg(target_arch = "x86_64")]
 use x86_64::copy as in_wide_moves;
 
-/// Copies `len` bytes that other threads and processes may load and store at the same time, on either side.
+/// Copies `len` bytes that other threads and processes may load and store at the same time, on
+/// either side.
 ///
-/// A byte that is stored to meanwhile arrives as it was before or after. If the two sides overlap, which bytes arrive is
-/// unspecified. The copy orders nothing: fences of the caller do that, as for relaxed atomics.
+/// A byte that is stored to meanwhile arrives as it was before or after. If the two sides overlap,
+/// which bytes arrive is unspecified. The copy orders nothing: fences of the caller do that, as for
+/// relaxed atomics.
 ///
 /// # Safety
-/// `from` is readable and `to` writable for `len` bytes. Other threads access these bytes during the call only as
-/// [`AtomicU8`] or by this function.
+/// `from` is readable and `to` writable for `len` bytes. Other threads access these bytes during
+/// the call only as [`AtomicU8`] or by this function.
 #[inline]
 pub unsafe fn racing_copy(from: *const u8, to: *mut u8, len: usize) {
     if cfg!(any(miri, fuzzing, portable_racing_copy)) {
@@ -71,7 +81,8 @@ unsafe fn portable(from: *const u8, to: *mut u8, len: usize) {
         let from = unsafe { from.add(at) };
         // SAFETY: inside what the caller promised to be writable.
         let to = unsafe { to.add(at) };
-        // SAFETY: a readable byte, which others access as an atomic only, and which is only loaded here.
+        // SAFETY: a readable byte, which others access as an atomic only, and which is only loaded
+        // here.
         let from = unsafe { AtomicU8::from_ptr(from.cast_mut()) };
         // SAFETY: a writable byte, which others access as an atomic only.
         let to = unsafe { AtomicU8::from_ptr(to) };
@@ -94,11 +105,15 @@ mod tests {
 
     #[test]
     fn every_length_arrives_whole_from_and_to_anywhere_and_touches_nothing_else() {
-        let from: Vec<u8> = (0..LONGEST + 64).map(|i| u8::try_from(i % 251).expect("small")).collect();
-        let lens: Vec<usize> = if cfg!(miri) { vec![0, 7, 40, 130] } else { (0..=LONGEST).collect() };
+        let from: Vec<u8> =
+            (0..LONGEST + 64).map(|i| u8::try_from(i % 251).expect("small")).collect();
+        let lens: Vec<usize> =
+            if cfg!(miri) { vec![0, 7, 40, 130] } else { (0..=LONGEST).collect() };
         for copy in COPIES {
             for &len in &lens {
-                for (skip, lead) in [(0, 0), (1, 0), (0, 1), (3, 31), (31, 32), (17, 5), (8, 16), (63, 63)] {
+                for (skip, lead) in
+                    [(0, 0), (1, 0), (0, 1), (3, 31), (31, 32), (17, 5), (8, 16), (63, 63)]
+                {
                     let mut to = vec![0xEE_u8; len + 128];
                     let target = to[lead..lead + len].as_mut_ptr();
                     // SAFETY: both hold `len` bytes from there on, and no other thread knows them.
@@ -116,7 +131,8 @@ mod tests {
         for copy in COPIES {
             for len in [4_095, 4_096, 9_000, 65_535, 65_536, 1_000_001] {
                 let len = if cfg!(miri) { len / 1_000 } else { len };
-                let from: Vec<u8> = (0..len).map(|i| u8::try_from(i % 251).expect("small")).collect();
+                let from: Vec<u8> =
+                    (0..len).map(|i| u8::try_from(i % 251).expect("small")).collect();
                 let mut to = vec![0; len];
                 // SAFETY: both hold `len` bytes, and no other thread knows them.
                 unsafe { copy(from.as_ptr(), to.as_mut_ptr(), len) };
@@ -144,8 +160,8 @@ mod tests {
                 for copy in COPIES {
                     for _ in 0..if cfg!(miri) { 3 } else { 1_000 } {
                         let mut to = vec![0x55; len];
-                        // SAFETY: both hold `len` bytes; the other thread accesses the one as atomics, and knows nothing of
-                        // the other.
+                        // SAFETY: both hold `len` bytes; the other thread accesses the one as
+                        // atomics, and knows nothing of the other.
                         unsafe { copy(shared.as_ptr().cast(), to.as_mut_ptr(), len) };
                         assert!(to.iter().all(|byte| [0x00, 0xFF].contains(byte)), "{to:02x?}");
                     }

@@ -1,7 +1,8 @@
 //! The racing copy in moves of up to 32 bytes.
 //!
-//! A short copy is made as the first and the last block of a size, which may overlap. Up to 128 bytes this is done in place: a
-//! call costs as much as the copy itself. Longer copies are the loop that the C library's `memcpy` has for these lengths.
+//! A short copy is made as the first and the last block of a size, which may overlap. Up to 128
+//! bytes this is done in place: a call costs as much as the copy itself. Longer copies are the loop
+//! that the C library's `memcpy` has for these lengths.
 
 use std::arch::{asm, is_x86_feature_detected};
 
@@ -126,8 +127,8 @@ unsafe fn tiny(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
-/// Copies at least four blocks of `$width` bytes: the first block; then four at a time, on borders of the destination; and
-/// the last four.
+/// Copies at least four blocks of `$width` bytes: the first block; then four at a time, on borders
+/// of the destination; and the last four.
 macro_rules! in_blocks {
     ($from:ident, $to:ident, $len:ident, $width:literal, $move:literal, $register:literal, $end:literal) => {{
         // To the destination's next border, at least 1 byte.
@@ -182,7 +183,8 @@ macro_rules! in_blocks {
 /// As for [`copy`].
 #[inline(never)]
 unsafe fn long(from: *const u8, to: *mut u8, len: usize) {
-    // Processors with AVX2 move 32 bytes across any border as fast as two times 16; the first ones with AVX did not.
+    // Processors with AVX2 move 32 bytes across any border as fast as two times 16; the first ones
+    // with AVX did not.
     match (is_x86_feature_detected!("avx2"), len) {
         // SAFETY: two blocks of 128 bytes, of 129 to 256; the processor has the registers.
         (true, ..=256) => unsafe {

@@ -77,7 +77,8 @@ impl Bench {
         let (spec, peer) = kind(folder.path());
         let spec: PortSpec = spec.parse().expect("a port");
         let path = folder.path().join("lan.bus");
-        let mut ports = open(std::slice::from_ref(&spec), &path, &PortOptions::new()).expect("opened");
+        let mut ports =
+            open(std::slice::from_ref(&spec), &path, &PortOptions::new()).expect("opened");
         let bus = || Bus::open_or_create(&path, 0o600).expect("a bus");
         let options = StationOptions::new().promiscuous(true);
         let mut port = ports.remove(0);
@@ -162,7 +163,9 @@ impl Bench {
     /// Returns whether a descriptor of the port polls readable within `time`.
     fn is_woken(&self, time: Duration) -> bool {
         let mut descriptors = Vec::new();
-        self.port.descriptors(&mut |descriptor| descriptors.push(PollFd::new(descriptor, PollFlags::POLLIN)));
+        self.port.descriptors(&mut |descriptor| {
+            descriptors.push(PollFd::new(descriptor, PollFlags::POLLIN));
+        });
         let timeout = PollTimeout::try_from(time.as_millis()).expect("a short time");
         poll(&mut descriptors, timeout).expect("polled") > 0
     }
@@ -200,7 +203,8 @@ fn order_is_kept(kind: Kind) {
     for frames in frames.chunks(32) {
         bench.witness.send_burst(frames).expect("sent");
         let (received, count) = (bench.received.len(), frames.len());
-        bench.until("the peer has received these", |bench| bench.received.len() >= received + count);
+        bench
+            .until("the peer has received these", |bench| bench.received.len() >= received + count);
     }
     assert!(bench.received == frames, "the peer has what was on the bus");
     assert_eq!((bench.to_peer.frames, bench.to_peer.dropped), (frames.len(), 0));

@@ -91,7 +91,8 @@ fn kind(folder: &Path) -> Cable {
     let spec = format!("pcap:in={},out={}", input.display(), output.display());
     let peer = move || -> Box<dyn Peer> {
         let mut from_port = OpenOptions::new();
-        let from_port = from_port.read(true).custom_flags(libc::O_NONBLOCK).open(&output).expect("a pipe");
+        let from_port =
+            from_port.read(true).custom_flags(libc::O_NONBLOCK).open(&output).expect("a pipe");
         // This call blocks until the port has opened the other end.
         let to_port = OpenOptions::new().write(true).open(&input).expect("a pipe");
         fcntl(&to_port, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).expect("its flags");

@@ -29,9 +29,13 @@ impl Kernel {
         std::fs::write("/proc/sys/net/ipv6/conf/tap0/disable_ipv6", "1").expect("no IPv6");
         // The first call on a socket of an interface that is down fails.
         assert!(ip(&format!("link set tap0 mtu 4000 arp off {state}")));
-        let interface = pnet_datalink::interfaces().into_iter().find(|interface| interface.name == "tap0");
-        let config =
-            Config { read_timeout: Some(Duration::ZERO), read_buffer_size: 1 << 16, ..Config::default() };
+        let interface =
+            pnet_datalink::interfaces().into_iter().find(|interface| interface.name == "tap0");
+        let config = Config {
+            read_timeout: Some(Duration::ZERO),
+            read_buffer_size: 1 << 16,
+            ..Config::default()
+        };
         match pnet_datalink::channel(&interface.expect("tap0"), config).expect("a packet socket") {
             Channel::Ethernet(sender, receiver) => Self { sender, receiver },
             _ => panic!("no Ethernet"),
@@ -115,7 +119,8 @@ fn inside(test: fn(Kind), kind: Kind) {
         let required = std::env::var("BUSCTL_REQUIRE_PEERS").as_deref() == Ok("1");
         assert!(!required, "no TAP interface in a namespace, and BUSCTL_REQUIRE_PEERS=1: {why}");
         // Past the capture of the test runner: a skipped test must be visible.
-        let _ = writeln!(std::io::stderr(), "skipped: no TAP interface in a namespace: {}", why.trim());
+        let _ =
+            writeln!(std::io::stderr(), "skipped: no TAP interface in a namespace: {}", why.trim());
         return;
     }
     let this = std::env::current_exe().expect("a running program has a path");

@@ -103,10 +103,12 @@ impl Sockets {
         let start = || -> std::io::Result<Handle> {
             let shared = Arc::new(Shared::new(program.to_owned(), reporter.clone())?);
             let theirs = Arc::clone(&shared);
-            let thread = std::thread::Builder::new().name("memif".to_owned()).spawn(move || theirs.run())?;
+            let thread =
+                std::thread::Builder::new().name("memif".to_owned()).spawn(move || theirs.run())?;
             Ok(Handle { shared, thread: Some(thread) })
         };
-        let handle = start().map_err(|error| PortError::system("cannot serve memif sockets", error))?;
+        let handle =
+            start().map_err(|error| PortError::system("cannot serve memif sockets", error))?;
         Ok(Self(Arc::new(handle)))
     }
 
@@ -202,7 +204,12 @@ impl Shared {
     }
 
     /// Serves a new socket from now on. Returns its token.
-    fn add(&self, state: &mut State, endpoint: Endpoint, address: &SocketAddr) -> std::io::Result<u64> {
+    fn add(
+        &self,
+        state: &mut State,
+        endpoint: Endpoint,
+        address: &SocketAddr,
+    ) -> std::io::Result<u64> {
         state.last_token += 1;
         let token = state.last_token;
         self.epoll.add(&endpoint, EpollEvent::new(EpollFlags::EPOLLIN, token))?;
@@ -220,7 +227,9 @@ impl Shared {
                 Ok(count) => count,
                 Err(Errno::EINTR) => continue,
                 Err(error) => {
-                    return self.reporter.note(&format!("memif sockets are not served any more: {error}"));
+                    return self
+                        .reporter
+                        .note(&format!("memif sockets are not served any more: {error}"));
                 }
             };
             for event in &events[..count] {

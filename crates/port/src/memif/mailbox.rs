@@ -30,7 +30,11 @@ pub(super) struct Mailbox {
 
 impl Mailbox {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { changes: Mutex::default(), mail: AtomicBool::new(false), wake_fd: WakeFd::new()? })
+        Ok(Self {
+            changes: Mutex::default(),
+            mail: AtomicBool::new(false),
+            wake_fd: WakeFd::new()?,
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Change>> {

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use memif::{Link, LinkError, Packet, RxBurst, RxMode, TxBurst};
 use shmbus::{
-    FrameSink, FrameSlot, FrameSource, MAX_FRAME, MAX_SLEEP, MIN_FRAME, RingFrame, SendError, Station,
+    FrameSink, FrameSlot, FrameSource, MAX_FRAME, MAX_SLEEP, MIN_FRAME, RingFrame, SendError,
+    Station,
 };
 
 pub use self::control::{Control, Sockets, View};
@@ -100,7 +101,9 @@ impl Port for MemifPort {
     }
 
     fn ingress(&mut self, station: &mut Station) -> Result<Moved, NotSent> {
-        let Some(link) = self.link.as_mut().filter(|_| !self.broken) else { return Ok(Moved::default()) };
+        let Some(link) = self.link.as_mut().filter(|_| !self.broken) else {
+            return Ok(Moved::default());
+        };
         match receive(link, &mut self.stage, station) {
             Ok(moved) => Ok(moved),
             Err(ReceiveError::Bus(not_sent)) => Err(not_sent),
@@ -160,7 +163,11 @@ enum ReceiveError {
 }
 
 /// Moves a burst of each queue from the peer to the bus.
-fn receive(link: &mut Link, stage: &mut Vec<Vec<u8>>, station: &mut Station) -> Result<Moved, ReceiveError> {
+fn receive(
+    link: &mut Link,
+    stage: &mut Vec<Vec<u8>>,
+    station: &mut Station,
+) -> Result<Moved, ReceiveError> {
     let mut moved = Moved::default();
     for queue in &mut link.rx {
         let burst = queue.burst(BURST).map_err(ReceiveError::Link)?;
@@ -202,12 +209,18 @@ fn send(link: &mut Link, station: &mut Station) -> Result<Moved, LinkError> {
 }
 
 /// Returns the packets of a length that the bus carries.
-fn frames<'b>(burst: &'b RxBurst<'_>, longest: usize) -> impl Iterator<Item = Incoming<'b>> + Clone {
+fn frames<'b>(
+    burst: &'b RxBurst<'_>,
+    longest: usize,
+) -> impl Iterator<Item = Incoming<'b>> + Clone {
     burst.iter().filter(move |packet| (MIN_FRAME..=longest).contains(&packet.len())).map(Incoming)
 }
 
 /// Copies packets into buffers of our own. They are allocated once and reused.
-fn staged<'s, 'b>(stage: &'s mut Vec<Vec<u8>>, frames: impl Iterator<Item = Incoming<'b>>) -> &'s [Vec<u8>] {
+fn staged<'s, 'b>(
+    stage: &'s mut Vec<Vec<u8>>,
+    frames: impl Iterator<Item = Incoming<'b>>,
+) -> &'s [Vec<u8>] {
     let mut filled = 0;
     for Incoming(packet) in frames {
         if filled == stage.len() {

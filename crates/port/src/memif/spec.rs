@@ -109,7 +109,11 @@ impl MemifSpec {
         )?;
         let rx_mode = keys.choice(
             "rx-mode",
-            &[("adaptive", RxMode::Adaptive), ("polling", RxMode::Polling), ("interrupt", RxMode::Interrupt)],
+            &[
+                ("adaptive", RxMode::Adaptive),
+                ("polling", RxMode::Polling),
+                ("interrupt", RxMode::Interrupt),
+            ],
         )?;
         keys.only("mode", "ethernet", "a bus carries Ethernet frames")?;
         let zero_copy = keys.choice("zero-copy", &[("no", false), ("yes", true)])?;
@@ -120,7 +124,11 @@ impl MemifSpec {
             .rx_mode(rx_mode)
             .log2_ring_size(log2_ring_size)
             .buffer_size(buffer_size)
-            .reconnect(Some(Duration::from_millis(keys.number("reconnect", 1_000, 10..=3_600_000)?)));
+            .reconnect(Some(Duration::from_millis(keys.number(
+                "reconnect",
+                1_000,
+                10..=3_600_000,
+            )?)));
         if keys.get("rx-queues").is_some() {
             let queues = keys.number("rx-queues", 1, 1..=255)?;
             (client, interface) = (client.rx_queues(queues), interface.rx_queues(queues));
@@ -139,7 +147,9 @@ impl MemifSpec {
         if let Some(secret) = keys.get("secret") {
             let secured = match options {
                 MemifOptions::Client(options) => options.secret(secret).map(MemifOptions::Client),
-                MemifOptions::Interface(options) => options.secret(secret).map(MemifOptions::Interface),
+                MemifOptions::Interface(options) => {
+                    options.secret(secret).map(MemifOptions::Interface)
+                }
             };
             options = secured.map_err(|error| refused("secret", "...", &error))?;
         }

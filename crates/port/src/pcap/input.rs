@@ -106,8 +106,10 @@ impl Input {
         let source = Source::open(place).map_err(about)?;
         let wake_fd = WakeFd::new().map_err(system)?;
         let timer = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
-        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, timer).map_err(|error| system(error.into()))?;
-        let shared = Arc::new(Shared { queue: Mutex::default(), has_room: Condvar::new(), wake_fd });
+        let timer =
+            TimerFd::new(ClockId::CLOCK_MONOTONIC, timer).map_err(|error| system(error.into()))?;
+        let shared =
+            Arc::new(Shared { queue: Mutex::default(), has_room: Condvar::new(), wake_fd });
         let theirs = Arc::clone(&shared);
         let thread = thread::Builder::new().name("capture".to_owned());
         thread.spawn(move || read_source(&theirs, source)).map_err(system)?;
@@ -190,7 +192,9 @@ impl Input {
         Some(match end {
             None => format!("{place} was played to its end: {played} frames{skipped}"),
             Some(error) => {
-                format!("cannot read further in {place}: {error}; {played} frames were played{skipped}")
+                format!(
+                    "cannot read further in {place}: {error}; {played} frames were played{skipped}"
+                )
             }
         })
     }

@@ -50,7 +50,8 @@ impl Output {
         program: &str,
         reporter: &Reporter,
     ) -> Result<Self, PortError> {
-        let about = |source| PortError::Capture { attempt: format!("cannot write to {place}"), source };
+        let about =
+            |source| PortError::Capture { attempt: format!("cannot write to {place}"), source };
         let destination = Destination::open(place, new, bus).map_err(about)?;
         let format = format_of(place);
         let program = program.to_owned();
@@ -118,7 +119,9 @@ impl Output {
 /// Returns the line that reports why a capture cannot be written any more.
 fn failure(place: &Place, error: &io::Error) -> String {
     match error.kind() {
-        ErrorKind::BrokenPipe => format!("{place} has no reader any more; the other ports continue"),
+        ErrorKind::BrokenPipe => {
+            format!("{place} has no reader any more; the other ports continue")
+        }
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => format!(
             "cannot write to {place}: the disk is full; what was written is intact, \
              and the other ports continue"
@@ -134,7 +137,8 @@ impl Drop for Output {
             Ok(Ok(())) | Err(RecvTimeoutError::Disconnected) => {}
             Ok(Err(error)) => self.reporter.note(&failure(&self.place, &error)),
             Err(RecvTimeoutError::Timeout) => {
-                self.reporter.note(&format!("{} has no reader: the last frames are lost", self.place));
+                self.reporter
+                    .note(&format!("{} has no reader: the last frames are lost", self.place));
             }
         }
     }

@@ -63,10 +63,18 @@ impl FromStr for PcapSpec {
         let (input, output, file) = (place("in")?, place("out")?, place("file")?);
         let new = file.is_some();
         if file == Some(Place::Standard) {
-            return Err(refused("file", "-", &"say in=- for standard input, out=- for standard output"));
+            return Err(refused(
+                "file",
+                "-",
+                &"say in=- for standard input, out=- for standard output",
+            ));
         }
         if let (Some(file), Some(_)) = (&file, &output) {
-            return Err(refused("file", &file.to_string(), &"out= is given, too, and they mean the same"));
+            return Err(refused(
+                "file",
+                &file.to_string(),
+                &"out= is given, too, and they mean the same",
+            ));
         }
         let output = output.or(file);
         if input.is_none() && output.is_none() {
@@ -102,7 +110,10 @@ mod tests {
     fn each_key_has_a_direction() {
         let path = |path: &str| Some(Place::Path(path.into()));
         let spec = parse("in=a.pcap,out=-,pps=10").expect("valid");
-        assert_eq!((spec.input, spec.output, spec.pps), (path("a.pcap"), Some(Place::Standard), Some(10)));
+        assert_eq!(
+            (spec.input, spec.output, spec.pps),
+            (path("a.pcap"), Some(Place::Standard), Some(10))
+        );
         let spec = parse("file=b.pcap").expect("valid");
         assert_eq!((spec.input, spec.output, spec.new), (None, path("b.pcap"), true));
     }

@@ -189,7 +189,12 @@ impl<'f> Run<'f> {
             let sum = Checksum::new().with(&headers[ip..tcp]).value();
             headers[ip + 10..ip + 12].copy_from_slice(&sum.to_be_bytes());
             let len = u16::try_from(self.packet - 20).unwrap_or(u16::MAX);
-            Checksum::pseudo_v4(v4_address(headers, ip + 12), v4_address(headers, ip + 16), TCP, len)
+            Checksum::pseudo_v4(
+                v4_address(headers, ip + 12),
+                v4_address(headers, ip + 16),
+                TCP,
+                len,
+            )
         };
         // A partial checksum is not complemented.
         headers[tcp + 16..tcp + 18].copy_from_slice(&(!sum.value()).to_be_bytes());
@@ -267,7 +272,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bus");
         let options = StationOptions::new().capabilities(Capabilities::ALL);
-        let mut alice = Station::join(Bus::open_or_create(&path, 0o600).unwrap(), options.clone()).unwrap();
+        let mut alice =
+            Station::join(Bus::open_or_create(&path, 0o600).unwrap(), options.clone()).unwrap();
         let mut bob = Station::join(Bus::open(&path).unwrap(), options).unwrap();
         alice.send_offload(&frame, Offload::new().segments(MSS)).unwrap();
         let mut burst = Burst::new(100);
@@ -294,7 +300,10 @@ mod tests {
             let (count, header, again) = merged(&segments);
             assert_eq!(count, 43);
             assert_eq!(header.gso_size, MSS);
-            assert_eq!(header.gso_type, if ip == V4 { header::GSO_TCPV4 } else { header::GSO_TCPV6 });
+            assert_eq!(
+                header.gso_type,
+                if ip == V4 { header::GSO_TCPV4 } else { header::GSO_TCPV6 }
+            );
             let tcp = 14 + tag.len() + ip.len();
             assert_eq!(usize::from(header.csum_start), tcp);
             assert_eq!(usize::from(header.hdr_len), tcp + TCP_HEADER.len());
@@ -313,7 +322,12 @@ mod tests {
             whole[tcp + 16..tcp + 18].copy_from_slice(&sum);
             let len = again.len() - tcp;
             let pseudo = if ip == V4 {
-                Checksum::pseudo_v4([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), TCP, len.try_into().unwrap())
+                Checksum::pseudo_v4(
+                    [10, 0, 0, 1].into(),
+                    [10, 0, 0, 2].into(),
+                    TCP,
+                    len.try_into().unwrap(),
+                )
             } else {
                 let address = |last: u16| [0xfd00, 0, 0, 0, 0, 0, 0, last].into();
                 Checksum::pseudo_v6(address(1), address(2), TCP, len.try_into().unwrap())
@@ -413,7 +427,8 @@ mod tests {
             }
             frame.truncate(random.usize(..=frame.len()));
             if let Some(segment) = Segment::parse(&frame) {
-                Run::new(segment).with_frame(|_, parts| assert_eq!(parts.concat().len(), frame.len()));
+                Run::new(segment)
+                    .with_frame(|_, parts| assert_eq!(parts.concat().len(), frame.len()));
             }
         }
     }

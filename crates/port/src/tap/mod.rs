@@ -203,7 +203,8 @@ impl Port for TapPort {
 fn sent_since(before: &Stats, after: &Stats) -> Moved {
     let taken = |stats: &Stats| stats.tx_packets + stats.tx_link_down;
     let dropped = |stats: &Stats| stats.tx_refused + stats.tx_offload_refused + stats.tx_busy;
-    let difference = |after: u64, before: u64| usize::try_from(after - before).unwrap_or(usize::MAX);
+    let difference =
+        |after: u64, before: u64| usize::try_from(after - before).unwrap_or(usize::MAX);
     Moved {
         frames: difference(taken(after), taken(before)),
         dropped: difference(dropped(after), dropped(before)),
@@ -238,7 +239,9 @@ impl Kernel<'_> {
             }
             match segment {
                 Some(segment) => run = Some(Run::new(segment)),
-                None => self.receive_one(frame.bytes, verdict.l4 == Verdict::Good && !verdict.is_bad()),
+                None => {
+                    self.receive_one(frame.bytes, verdict.l4 == Verdict::Good && !verdict.is_bad());
+                }
             }
         }
         if let Some(run) = run {
@@ -269,8 +272,11 @@ impl Kernel<'_> {
 
     /// Hands the parts of one packet to the kernel. It stands for `frames` frames of the bus.
     fn receive(&mut self, parts: &[IoSlice<'_>], frames: usize) {
-        let written =
-            if self.down { Err(io::ErrorKind::NetworkDown.into()) } else { self.tap.write_vectored(parts) };
+        let written = if self.down {
+            Err(io::ErrorKind::NetworkDown.into())
+        } else {
+            self.tap.write_vectored(parts)
+        };
         match written {
             Ok(_) => self.moved.frames += frames,
             Err(error) => {

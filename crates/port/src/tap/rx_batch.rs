@@ -73,7 +73,9 @@ impl RxBatch {
 
     /// Returns the frames, for the station to finish and send.
     pub(super) fn requests(&self) -> impl Iterator<Item = TxRequest<'_>> + Clone {
-        self.frames.iter().map(|frame| TxRequest::new(&self.bytes[frame.range.clone()], frame.offload))
+        self.frames
+            .iter()
+            .map(|frame| TxRequest::new(&self.bytes[frame.range.clone()], frame.offload))
     }
 
     /// Discards the frames that the kernel has queued.
@@ -114,8 +116,8 @@ fn read(mut tap: &TapDevice, buffer: &mut [u8]) -> Result<usize, NoFrame> {
 /// Returns the offload that is left to the station, or `None` if the frame cannot be sent.
 fn prepare(read: &mut [u8], header_len: usize, longest: usize) -> Option<Offload> {
     let (before, frame) = read.split_at_mut_checked(header_len)?;
-    let header =
-        <[u8; header::LEN]>::try_from(&*before).map_or_else(|_| Header::default(), Header::from_bytes);
+    let header = <[u8; header::LEN]>::try_from(&*before)
+        .map_or_else(|_| Header::default(), Header::from_bytes);
     let Header { flags, gso_type, gso_size, csum_start, csum_offset, .. } = header;
     if frame.len() < MIN_FRAME {
         return None;
@@ -175,15 +177,19 @@ mod tests {
     #[test]
     fn a_checksum_outside_the_frame_is_refused() {
         for (csum_start, csum_offset) in [(39, 0), (40, 0), (0, 39), (u16::MAX, u16::MAX)] {
-            let header = Header { flags: header::NEEDS_CSUM, csum_start, csum_offset, ..Header::default() };
+            let header =
+                Header { flags: header::NEEDS_CSUM, csum_start, csum_offset, ..Header::default() };
             assert_eq!(prepare(&mut with_header(header, &[0; 40]), header::LEN, 1_514), None);
         }
     }
 
     #[test]
     fn super_frames_may_be_long_and_plain_ones_may_not() {
-        let header =
-            Header { gso_type: header::GSO_TCPV4 | header::GSO_ECN, gso_size: 1_448, ..Header::default() };
+        let header = Header {
+            gso_type: header::GSO_TCPV4 | header::GSO_ECN,
+            gso_size: 1_448,
+            ..Header::default()
+        };
         let offload = prepare(&mut with_header(header, &vec![0; 60_000]), header::LEN, 1_514);
         assert_eq!(offload, Some(Offload::new().partial(0, 0).segments(1_448)));
         assert_eq!(prepare(&mut [0; 1_515], 0, 1_514), None);

@@ -106,8 +106,13 @@ impl MemoryBuilder {
         if let Some(memory) = regions.get(usize::from(region)) {
             let pool = Pool::private(Arc::clone(memory), self.buffer_size);
             let size = self.buffer_size;
-            let fixed =
-                |first: &u32| FixedBuffers { pool: Arc::clone(&pool), region, first: *first, stride, size };
+            let fixed = |first: &u32| FixedBuffers {
+                pool: Arc::clone(&pool),
+                region,
+                first: *first,
+                stride,
+                size,
+            };
             return Ok(plan.buffers.iter().map(fixed).map(RingBuffers::Fixed).collect());
         }
         let size = plan.rings.first().map_or(0, |ring| 1 << ring.log2_size);

@@ -38,10 +38,10 @@ impl Station {
     /// should be cheap to clone.
     ///
     /// # Errors
-    /// [`SendError::Offload`] when a frame was dropped because it is not one for which this can be done, or the station's
-    /// [`capabilities`](Self::capabilities) do not include it; the others were sent. An error that keeps all of them from
-    /// being sent comes first: it is as for [`send_burst`](Self::send_burst), with frames counted
-    /// as they go onto the bus.
+    /// [`SendError::Offload`] when a frame was dropped because it is not one for which this can be
+    /// done, or the station's [`capabilities`](Self::capabilities) do not include it; the others
+    /// were sent. An error that keeps all of them from being sent comes first: it is as for
+    /// [`send_burst`](Self::send_burst), with frames counted as they go onto the bus.
     pub fn send_offload_burst<'f, I>(&mut self, requests: I) -> Result<usize, SendError>
     where
         I: IntoIterator<Item = TxRequest<'f>>,
@@ -66,7 +66,8 @@ impl Station {
             while finisher.len() < BATCH
                 && let Some(request) = requests.next()
             {
-                let result = finisher.finish(index - begin, request, self.capabilities, self.longest);
+                let result =
+                    finisher.finish(index - begin, request, self.capabilities, self.longest);
                 if let Err(source) = result {
                     self.reader.stats.tx_offload_refused += 1;
                     dropped.get_or_insert((index, source));
@@ -76,7 +77,9 @@ impl Station {
             if index == begin {
                 return match dropped {
                     None => Ok(before),
-                    Some((index, source)) => Err(SendError::Offload { index, sent: before, source }),
+                    Some((index, source)) => {
+                        Err(SendError::Offload { index, sent: before, source })
+                    }
                 };
             }
             before += self.send_burst(finisher.frames(batch)).map_err(|error| match error {

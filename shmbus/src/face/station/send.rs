@@ -47,9 +47,9 @@ impl Station {
     /// sends, flushes or waits, and when the station is dropped.
     ///
     /// # Errors
-    /// [`SendError::TooLong`] and [`SendError::TooShort`] before anything is sent; [`SendError::Busy`] when the lock was
-    /// not free in time, perhaps after a part, whose length it holds; [`SendError::Lost`] when the
-    /// bus is gone.
+    /// [`SendError::TooLong`] and [`SendError::TooShort`] before anything is sent;
+    /// [`SendError::Busy`] when the lock was not free in time, perhaps after a part, whose length
+    /// it holds; [`SendError::Lost`] when the bus is gone.
     #[inline]
     pub fn send_burst<I>(&mut self, frames: I) -> Result<usize, SendError>
     where
@@ -59,8 +59,9 @@ impl Station {
     {
         let frames = frames.into_iter();
         let mut lengths = mem::take(&mut self.lengths);
-        let sent =
-            self.measure(frames.clone(), &mut lengths).and_then(|()| self.send_measured(frames, &lengths));
+        let sent = self
+            .measure(frames.clone(), &mut lengths)
+            .and_then(|()| self.send_measured(frames, &lengths));
         self.lengths = lengths;
         sent
     }
@@ -123,7 +124,9 @@ impl Station {
                     break;
                 }
                 // What was sent before is gone as well.
-                Err(NotAppended::Lost) => return Err(SendError::Lost { path: self.bus.path().to_owned() }),
+                Err(NotAppended::Lost) => {
+                    return Err(SendError::Lost { path: self.bus.path().to_owned() });
+                }
             }
         }
         if sent > 0 {
@@ -171,7 +174,8 @@ impl Station {
             Ok(guard) => guard,
             Err(_taken) => {
                 self.reader.stats.lock_waits += 1;
-                acquire(ring, &self.bus.file, self.me, self.lock_timeout).map_err(NotAppended::Busy)?
+                acquire(ring, &self.bus.file, self.me, self.lock_timeout)
+                    .map_err(NotAppended::Busy)?
             }
         };
         // A rump kernel asserts this whenever it has the lock; another process may have begun the

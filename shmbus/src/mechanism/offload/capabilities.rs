@@ -168,7 +168,8 @@ impl FromStr for Capabilities {
 
     fn from_str(text: &str) -> Result<Self, ParseCapabilitiesError> {
         if text.starts_with(|c: char| c.is_ascii_digit()) {
-            let bits = number(text).ok_or_else(|| ParseCapabilitiesError::Number(text.to_owned()))?;
+            let bits =
+                number(text).ok_or_else(|| ParseCapabilitiesError::Number(text.to_owned()))?;
             // Masked before it is cut to 32 bits.
             return Ok(u32::try_from(bits & u64::from(Self::ALL.0)).map_or(Self::NONE, Self));
         }
@@ -177,13 +178,14 @@ impl FromStr for Capabilities {
 }
 
 fn number(text: &str) -> Option<u64> {
-    let (digits, radix) = if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        (digits, 16)
-    } else if text.len() > 1 && text.starts_with('0') {
-        (&text[1..], 8)
-    } else {
-        (text, 10)
-    };
+    let (digits, radix) =
+        if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+            (digits, 16)
+        } else if text.len() > 1 && text.starts_with('0') {
+            (&text[1..], 8)
+        } else {
+            (text, 10)
+        };
     // `from_str_radix` takes a sign, which is no digit.
     digits
         .bytes()
@@ -257,7 +259,10 @@ mod tests {
 
     #[test]
     fn every_name_printed_reads_back() {
-        assert_eq!(bits(&Capabilities::ALL.names().collect::<Vec<_>>().join(",")), Capabilities::ALL.bits());
+        assert_eq!(
+            bits(&Capabilities::ALL.names().collect::<Vec<_>>().join(",")),
+            Capabilities::ALL.bits()
+        );
         assert_eq!(Capabilities(0x880).to_string(), "0x880<tso4,tcp4csum-tx>");
         assert_eq!(Capabilities::NONE.to_string(), "0x0<>");
     }
@@ -265,8 +270,9 @@ mod tests {
     #[test]
     fn the_sets_are_made_of_the_flags() {
         let union = |end: &str| {
-            let named =
-                FLAGS.into_iter().filter(|(_, _, name)| name.ends_with(end) || name.starts_with("tso"));
+            let named = FLAGS
+                .into_iter()
+                .filter(|(_, _, name)| name.ends_with(end) || name.starts_with("tso"));
             named.fold(Capabilities::NONE, |set, (flag, ..)| set | flag)
         };
         let tso = Capabilities::TSO_V4 | Capabilities::TSO_V6;

@@ -44,7 +44,10 @@ impl Checksum {
     /// 0) and the payload to it.
     #[must_use]
     pub fn pseudo_v4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, len: u16) -> Self {
-        Self::new().with(&source.octets()).with(&destination.octets()).add_trailer(protocol, u32::from(len))
+        Self::new()
+            .with(&source.octets())
+            .with(&destination.octets())
+            .add_trailer(protocol, u32::from(len))
     }
 
     /// Returns the same for IPv6.

@@ -47,7 +47,9 @@ pub enum OffloadError {
     )]
     ExtensionHeader(u8),
     /// The packet is neither TCP nor UDP, or is to be cut and is not TCP.
-    #[error("the packet's protocol is {0}: checksums are filled in for TCP and UDP, and only TCP is cut")]
+    #[error(
+        "the packet's protocol is {0}: checksums are filled in for TCP and UDP, and only TCP is cut"
+    )]
     Protocol(u8),
     /// A partial checksum is not where TCP or UDP have theirs.
     #[error(

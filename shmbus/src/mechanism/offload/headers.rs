@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use etherparse::err::{ipv4, ipv6, ipv6_exts, tcp};
 use etherparse::{
-    EtherType, Ethernet2HeaderSlice, IpNumber, Ipv4HeaderSlice, Ipv6ExtensionsSlice, Ipv6HeaderSlice,
-    SingleVlanHeaderSlice, TcpHeaderSlice, ether_type, ip_number,
+    EtherType, Ethernet2HeaderSlice, IpNumber, Ipv4HeaderSlice, Ipv6ExtensionsSlice,
+    Ipv6HeaderSlice, SingleVlanHeaderSlice, TcpHeaderSlice, ether_type, ip_number,
 };
 
 use super::capabilities::Capabilities;
@@ -244,8 +244,11 @@ impl Packet {
             return self.segment(frame, LengthRule::AsStated);
         }
         let end = self.end(frame, LengthRule::AsStated)?;
-        let (extensions, next, rest) = Ipv6ExtensionsSlice::from_slice(self.next, &frame[self.ip_end..end])
-            .map_err(|error| match error {
+        let (extensions, next, rest) = Ipv6ExtensionsSlice::from_slice(
+            self.next,
+            &frame[self.ip_end..end],
+        )
+        .map_err(|error| match error {
             ipv6_exts::HeaderSliceError::Len(_) => OffloadError::Truncated(Header::Ipv6),
             ipv6_exts::HeaderSliceError::Content(_) => OffloadError::Malformed(Header::Ipv6),
         })?;
@@ -271,7 +274,12 @@ impl Packet {
     }
 
     /// The sum of the pseudo header for `transport` with `len` bytes of header and payload.
-    pub(super) fn pseudo_header(&self, headers: &[u8], transport: Transport, len: usize) -> Checksum {
+    pub(super) fn pseudo_header(
+        &self,
+        headers: &[u8],
+        transport: Transport,
+        len: usize,
+    ) -> Checksum {
         let protocol = transport.protocol().0;
         match self.family {
             Family::V4 => {
@@ -290,13 +298,19 @@ impl Packet {
 }
 
 /// Checks TCP's or UDP's header at `start`, in a packet that ends at `end`.
-fn locate(frame: &[u8], transport: Transport, start: usize, end: usize) -> Result<Segment, OffloadError> {
+fn locate(
+    frame: &[u8],
+    transport: Transport,
+    start: usize,
+    end: usize,
+) -> Result<Segment, OffloadError> {
     match transport {
         Transport::Tcp => {
-            let header = TcpHeaderSlice::from_slice(&frame[start..end]).map_err(|error| match error {
-                tcp::HeaderSliceError::Len(_) => OffloadError::Truncated(Header::Tcp),
-                tcp::HeaderSliceError::Content(_) => OffloadError::Malformed(Header::Tcp),
-            })?;
+            let header =
+                TcpHeaderSlice::from_slice(&frame[start..end]).map_err(|error| match error {
+                    tcp::HeaderSliceError::Len(_) => OffloadError::Truncated(Header::Tcp),
+                    tcp::HeaderSliceError::Content(_) => OffloadError::Malformed(Header::Tcp),
+                })?;
             Ok(Segment { transport, start, header_end: start + header.slice().len(), end })
         }
         Transport::Udp => {

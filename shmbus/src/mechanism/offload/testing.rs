@@ -214,7 +214,10 @@ pub(super) fn finish_with(
     let mut finisher = Finisher::default();
     let request = TxRequest::new(frame, offload);
     finisher.finish(0, request, enabled, longest)?;
-    Ok(finisher.frames([request].into_iter()).map(|frame| [frame.headers, frame.payload].concat()).collect())
+    Ok(finisher
+        .frames([request].into_iter())
+        .map(|frame| [frame.headers, frame.payload].concat())
+        .collect())
 }
 
 /// Panics unless another crate finds the frame's lengths consistent and its checksums right.
@@ -237,7 +240,11 @@ pub(super) fn assert_sound(frame: &[u8]) {
             let l4 = &payload[4 * usize::from(ip.get_header_length())..];
             if ip.get_next_level_protocol() == IpNextHeaderProtocols::Tcp {
                 let packet = TcpPacket::new(l4).unwrap();
-                assert_eq!(packet.get_checksum(), tcp::ipv4_checksum(&packet, &source, &destination), "TCP");
+                assert_eq!(
+                    packet.get_checksum(),
+                    tcp::ipv4_checksum(&packet, &source, &destination),
+                    "TCP"
+                );
             } else {
                 let packet = UdpPacket::new(l4).unwrap();
                 assert_udp(&packet, l4, udp::ipv4_checksum(&packet, &source, &destination));
@@ -250,7 +257,11 @@ pub(super) fn assert_sound(frame: &[u8]) {
             let l4 = &payload[40..];
             if ip.get_next_header() == IpNextHeaderProtocols::Tcp {
                 let packet = TcpPacket::new(l4).unwrap();
-                assert_eq!(packet.get_checksum(), tcp::ipv6_checksum(&packet, &source, &destination), "TCP");
+                assert_eq!(
+                    packet.get_checksum(),
+                    tcp::ipv6_checksum(&packet, &source, &destination),
+                    "TCP"
+                );
             } else {
                 let packet = UdpPacket::new(l4).unwrap();
                 assert_udp(&packet, l4, udp::ipv6_checksum(&packet, &source, &destination));

@@ -84,7 +84,8 @@ fn check_cut(sample: &Sample, segment: u16) {
                 urgent = 0;
             }
         }
-        let id = (sample.family == V4).then(|| sample.id.wrapping_add(u16::try_from(number).unwrap()));
+        let id =
+            (sample.family == V4).then(|| sample.id.wrapping_add(u16::try_from(number).unwrap()));
         let sequence = sample.sequence.wrapping_add(u32::try_from(start).unwrap());
         assert_eq!(fields(sample, piece), Fields { id, sequence, flags, urgent });
         payload.extend(&piece[sample.headers()..]);
@@ -173,7 +174,8 @@ proptest! {
 }
 
 fn offloads() -> impl Strategy<Value = Offload> {
-    let segments = prop_oneof![Just(None), any::<u16>().prop_map(Some), (0..100_u16).prop_map(Some)];
+    let segments =
+        prop_oneof![Just(None), any::<u16>().prop_map(Some), (0..100_u16).prop_map(Some)];
     (any::<[bool; 3]>(), 0..80_u16, 0..20_u16, segments).prop_map(
         |([header, transport, partial], start, offset, segments)| {
             let mut offload = Offload::new();
@@ -194,8 +196,13 @@ fn offloads() -> impl Strategy<Value = Offload> {
 /// Nothing panics, and nothing too long comes out. `kind` makes the bytes look like IP, so that
 /// more of the code is met.
 fn bear(mut frame: Vec<u8>, kind: usize, offload: Offload, enabled: Capabilities) {
-    let looks: [&[u8]; 5] =
-        [b"", b"\x08\0\x45", b"\x86\xdd\x60", b"\x81\0\0\x01\x08\0\x46", b"\x81\0\0\x01\x86\xdd\x60"];
+    let looks: [&[u8]; 5] = [
+        b"",
+        b"\x08\0\x45",
+        b"\x86\xdd\x60",
+        b"\x81\0\0\x01\x08\0\x46",
+        b"\x81\0\0\x01\x86\xdd\x60",
+    ];
     if frame.len() >= 20 {
         frame[12..12 + looks[kind].len()].copy_from_slice(looks[kind]);
     }
@@ -311,11 +318,15 @@ fn each_thing_needs_its_own_capability() {
             assert_eq!(finish_with(&frame, offload, others, MAX_FRAME), Err(missing));
         }
         if !sample.udp {
-            let needed = if sample.family == V4 { Capabilities::TSO_V4 } else { Capabilities::TSO_V6 };
+            let needed =
+                if sample.family == V4 { Capabilities::TSO_V4 } else { Capabilities::TSO_V6 };
             let offload = offload.partial(at, 16).segments(2);
             assert_eq!(finish_with(&frame, offload, needed, MAX_FRAME).unwrap().len(), 2);
             let missing = OffloadError::NotEnabled { missing: needed };
-            assert_eq!(finish_with(&frame, offload, Capabilities::ALL - needed, MAX_FRAME), Err(missing));
+            assert_eq!(
+                finish_with(&frame, offload, Capabilities::ALL - needed, MAX_FRAME),
+                Err(missing)
+            );
         }
         if sample.family == V4 {
             let both = Capabilities::NONE | needed | Capabilities::IPV4_TX;
@@ -325,7 +336,10 @@ fn each_thing_needs_its_own_capability() {
                 Err(missing),
                 "all that is missing is named"
             );
-            assert!(finish_with(&frame, offload.ipv4_header(), Capabilities::IPV4_TX, MAX_FRAME).is_ok());
+            assert!(
+                finish_with(&frame, offload.ipv4_header(), Capabilities::IPV4_TX, MAX_FRAME)
+                    .is_ok()
+            );
         }
         assert_eq!(finish_with(&frame, offload, Capabilities::NONE, MAX_FRAME), Ok(vec![frame]));
     }
@@ -333,7 +347,9 @@ fn each_thing_needs_its_own_capability() {
 
 #[test]
 fn frames_without_a_request_are_left_alone() {
-    for frame in [&[0; 14][..], &[0xff; 60], b"\x02\0\0\0\0\x02\x02\0\0\0\0\x01\x08\x06no IP at all"] {
+    for frame in
+        [&[0; 14][..], &[0xff; 60], b"\x02\0\0\0\0\x02\x02\0\0\0\0\x01\x08\x06no IP at all"]
+    {
         let sent = finish_with(frame, Offload::new(), Capabilities::NONE, MAX_FRAME);
         assert_eq!(sent, Ok(vec![frame.to_vec()]));
     }
@@ -375,7 +391,11 @@ fn what_cannot_be_done_is_refused_by_its_name() {
         (changed(&tcp4, &[(14, 0x44)]), all, E::Malformed(Header::Ipv4)),
         (changed(&tcp6, &[(14, 0x40)]), l4, E::Malformed(Header::Ipv6)),
         (tcp4.frame()[..153].to_vec(), all, length(Header::Ipv4, 140, 139)),
-        (tcp4.frame()[..153].to_vec(), Offload::new().ipv4_header(), length(Header::Ipv4, 140, 139)),
+        (
+            tcp4.frame()[..153].to_vec(),
+            Offload::new().ipv4_header(),
+            length(Header::Ipv4, 140, 139),
+        ),
         (tcp6.frame()[..173].to_vec(), l4, length(Header::Ipv6, 120, 119)),
         (changed(&tcp4, &[(17, 19)]), all, length(Header::Ipv4, 19, 140)),
         (changed(&tcp4, &[(17, 39)]), l4, E::Truncated(Header::Tcp)),
@@ -435,7 +455,9 @@ fn partial_checksums_are_finished_behind_extension_headers() {
     let options_and_route = [43, 0, 1, 4, 0, 0, 0, 0, 6, 0, 4, 0, 0, 0, 0, 0];
     let atomic_fragment = [6, 0, 0, 0, 0, 0, 0, 1];
     let expected = Sample::new(V6, b"hello").finished();
-    for (first, extensions) in [(0, &hop_by_hop[..]), (60, &options_and_route), (44, &atomic_fragment)] {
+    for (first, extensions) in
+        [(0, &hop_by_hop[..]), (60, &options_and_route), (44, &atomic_fragment)]
+    {
         let (frame, start) = behind(first, extensions);
         let finished = finish(&frame, Offload::new().partial(start, 16)).unwrap().remove(0);
         assert_eq!(finished[usize::from(start)..], expected[54..]);

@@ -122,7 +122,10 @@ impl Finisher {
     ) -> Result<(), OffloadError> {
         packet.end(frame, LengthRule::AsStated)?;
         let segment = asked_segment(frame, packet, offload)?;
-        check_enabled(offload.needs(packet.family, segment.map(|segment| segment.transport)), enabled)?;
+        check_enabled(
+            offload.needs(packet.family, segment.map(|segment| segment.transport)),
+            enabled,
+        )?;
 
         let headers_end = segment.map_or(packet.ip_end, |segment| segment.header_end);
         let headers = self.push(index, &frame[..headers_end], headers_end..frame.len());
@@ -142,7 +145,8 @@ impl Finisher {
         let template = &frame[..segment.header_end];
         for number in 0..count {
             let start = number * payload;
-            let piece = segment.header_end + start..segment.end.min(segment.header_end + start + payload);
+            let piece =
+                segment.header_end + start..segment.end.min(segment.header_end + start + payload);
             let bytes = &frame[piece.clone()];
             let headers = self.push(index, template, piece);
             patch_ip(headers, packet, number, bytes.len());
@@ -157,7 +161,13 @@ impl Finisher {
         'f: 's,
         I: Iterator<Item = TxRequest<'f>>,
     {
-        FinishedFrames { headers: &self.headers, pieces: self.pieces.iter(), requests, current: &[], next: 0 }
+        FinishedFrames {
+            headers: &self.headers,
+            pieces: self.pieces.iter(),
+            requests,
+            current: &[],
+            next: 0,
+        }
     }
 }
 
@@ -204,7 +214,11 @@ impl Cut {
 }
 
 /// TCP or UDP, where work on them is requested.
-fn asked_segment(frame: &[u8], packet: &Packet, offload: Offload) -> Result<Option<Segment>, OffloadError> {
+fn asked_segment(
+    frame: &[u8],
+    packet: &Packet,
+    offload: Offload,
+) -> Result<Option<Segment>, OffloadError> {
     let segment = match offload.sum {
         Sum::Done => return Ok(None),
         Sum::Whole => packet.segment(frame, LengthRule::AsStated)?,

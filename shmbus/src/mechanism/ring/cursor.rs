@@ -141,7 +141,10 @@ impl Cursor {
         self.end = extent.end;
         if self.overruns > 0 {
             let head_start = u64::from(size >> 5_u32.saturating_sub(self.overruns).max(1));
-            while extent.end.since(extent.first, size).wrapping_sub(extent.end.since(self.next, size))
+            while extent
+                .end
+                .since(extent.first, size)
+                .wrapping_sub(extent.end.since(self.next, size))
                 < head_start
                 && self.next != extent.end
             {
@@ -155,7 +158,10 @@ impl Cursor {
             }
             // The lengths walked over count only if they were whole.
             ring.memory().fence(Ordering::Acquire);
-            if !ring.snapshot_ignoring(self.abandoned).is_ok_and(|now| now.holds(extent.first, size)) {
+            if !ring
+                .snapshot_ignoring(self.abandoned)
+                .is_ok_and(|now| now.holds(extent.first, size))
+            {
                 self.next = extent.end;
             }
         }

@@ -21,7 +21,8 @@ use crate::memory::model::ModelMemory;
 const MAX_FRAME: u32 = 40;
 const SIZE: u32 = 1_830;
 /// The shapes of bursts that fit the limit.
-const SHAPES: [&[u32]; 8] = [&[14], &[15], &[37], &[40], &[14, 14], &[14, 40], &[40, 14], &[14, 14, 14]];
+const SHAPES: [&[u32]; 8] =
+    [&[14], &[15], &[37], &[40], &[14, 14], &[14, 40], &[40, 14], &[14, 14, 14]];
 /// Bytes that are stored at once: a writer dies between such stores.
 const WORD: usize = 8;
 
@@ -127,9 +128,12 @@ fn frame(number: u32, len: usize) -> Vec<u8> {
 
 /// A burst of ours, whose packets count on from `number`.
 fn send<M: Memory>(ring: &Ring<M>, me: u32, number: u32, lens: &[u32]) {
-    let headers = lens.iter().zip(number..).map(|(&len, sec)| PacketHeader { len, sec, usec: 0, sender: 9 });
+    let headers =
+        lens.iter().zip(number..).map(|(&len, sec)| PacketHeader { len, sec, usec: 0, sender: 9 });
     if let Ok(mut held) = ring.try_lock(owner(me)) {
-        held.append(headers, |header, at| ring.copy_in(at, &frame(header.sec, header.len as usize)));
+        held.append(headers, |header, at| {
+            ring.copy_in(at, &frame(header.sec, header.len as usize))
+        });
     }
 }
 
@@ -176,9 +180,11 @@ fn prepared(end: u32, turns: u64, by: By) -> Option<(ModelMemory, Vec<Rump>, u32
     let target = turns * u64::from(SIZE) + u64::from(end);
     for number in 1.. {
         let here = end_of(&memory);
-        let left = target.checked_sub(here.generation * u64::from(SIZE) + u64::from(here.offset))?;
+        let left =
+            target.checked_sub(here.generation * u64::from(SIZE) + u64::from(here.offset))?;
         // So that the last two packets make up what is left.
-        let (least, most) = (u64::from(PACKET_HEADER_SIZE + 14), u64::from(PACKET_HEADER_SIZE + MAX_FRAME));
+        let (least, most) =
+            (u64::from(PACKET_HEADER_SIZE + 14), u64::from(PACKET_HEADER_SIZE + MAX_FRAME));
         let step = match left {
             0 => {
                 peers.push(current(&memory));
@@ -335,8 +341,9 @@ fn a_repaired_ring_is_one_to_rump_kernels() {
                 if stores == 0 {
                     return;
                 }
-                let repair =
-                    |ring: &Ring<Mortal<'_>>| assert!(repair(ring).is_some(), "no other process is there");
+                let repair = |ring: &Ring<Mortal<'_>>| {
+                    assert!(repair(ring).is_some(), "no other process is there")
+                };
                 at_every_death(dead, repair, |memory, stores| {
                     if memory.load64(Field64::Lock, Ordering::Relaxed) == 0 {
                         return;
@@ -345,7 +352,8 @@ fn a_repaired_ring_is_one_to_rump_kernels() {
                     immortal(memory, |ring| {
                         assert!(self::repair(ring).is_some(), "no other process is there");
                     });
-                    let peers = if by == By::Us { [&[risen][..], &peers].concat() } else { peers.clone() };
+                    let peers =
+                        if by == By::Us { [&[risen][..], &peers].concat() } else { peers.clone() };
                     // In one state a rump kernel asserts: in the first turn, the repair is killed
                     // between the blanks and `last`, and it has read the packet that they took the
                     // place of.
@@ -353,7 +361,10 @@ fn a_repaired_ring_is_one_to_rump_kernels() {
                     for mut peer in peers.into_iter().filter(|peer| all || !peer.is_at(end)) {
                         let heard = check(&peer.receive(memory));
                         let old = heard.iter().all(|heard| *heard < number);
-                        assert!(old && heard.is_sorted(), "after {stores} stores {heard:?} of {number}");
+                        assert!(
+                            old && heard.is_sorted(),
+                            "after {stores} stores {heard:?} of {number}"
+                        );
                     }
                     dump(memory);
                     // From here on it is a ring like any other.

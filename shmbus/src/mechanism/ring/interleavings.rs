@@ -74,7 +74,9 @@ impl View {
         match field {
             Field32::First => &self.shared.first,
             Field32::Last => &self.shared.last,
-            Field32::Magic | Field32::Version => unreachable!("the ring does not look at {field:?}"),
+            Field32::Magic | Field32::Version => {
+                unreachable!("the ring does not look at {field:?}")
+            }
         }
     }
 
@@ -159,7 +161,9 @@ fn frame(number: u32) -> [u8; FRAME as usize] {
 /// Appends a packet if the lock is free.
 fn send(ring: &Ring<View>, me: Owner, number: u32) {
     if let Ok(mut held) = ring.try_lock(me) {
-        held.append(std::iter::once(header(number)), |header, at| ring.copy_in(at, &frame(header.sec)));
+        held.append(std::iter::once(header(number)), |header, at| {
+            ring.copy_in(at, &frame(header.sec))
+        });
     }
 }
 

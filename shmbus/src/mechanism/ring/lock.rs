@@ -70,7 +70,9 @@ impl LockWord {
 
     fn halves(self) -> (u32, u32) {
         let bytes = self.0.to_ne_bytes();
-        let half = |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let half = |at: usize| {
+            u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
         (half(0), half(4))
     }
 
@@ -141,7 +143,11 @@ impl<M: Memory> Ring<M> {
 
     /// Takes the lock from an owner that died with it, where `dead` is the word it left, and
     /// finishes or undoes what it had begun. Of several stations that try, one succeeds.
-    pub(crate) fn take_over(&self, dead: LockWord, me: Owner) -> Result<LockGuard<'_, M>, LockWord> {
+    pub(crate) fn take_over(
+        &self,
+        dead: LockWord,
+        me: Owner,
+    ) -> Result<LockGuard<'_, M>, LockWord> {
         let mut held = self.swap_keeping_mark(dead, me)?;
         if let Some(old_generation) = dead.crossing_from() {
             held.settle(old_generation);
@@ -313,7 +319,8 @@ mod tests {
     #[test]
     fn what_stands_beside_a_free_lock_is_cleared() {
         let ring = ring();
-        let store = |word: LockWord| ring.memory().store64(Field64::Lock, word.0, Ordering::Relaxed);
+        let store =
+            |word: LockWord| ring.memory().store64(Field64::Lock, word.0, Ordering::Relaxed);
         store(LockWord::new(0, 77));
         ring.clear_spare();
         assert_eq!(ring.lock_word(), LockWord::FREE);
@@ -376,7 +383,8 @@ mod tests {
                     memory.load64(Field64::Generation, Ordering::Relaxed),
                     memory.load32(Field32::Last, Ordering::Relaxed),
                 );
-                let expected = if stores >= 2 { (old_generation + 1, 24) } else { (old_generation, 3_900) };
+                let expected =
+                    if stores >= 2 { (old_generation + 1, 24) } else { (old_generation, 3_900) };
                 assert_eq!(pair, expected, "died after {stores} stores");
                 assert!(ring.lock_word().is_free());
             }

@@ -48,8 +48,11 @@ impl<M: Memory> LockGuard<'_, M> {
         if walk.complete && !doubtful {
             return Mend::Sound { packets: walk.packets };
         }
-        let (newest, packets) =
-            if walk.complete { (walk.before, walk.packets - 1) } else { (Some(walk.newest), walk.packets) };
+        let (newest, packets) = if walk.complete {
+            (walk.before, walk.packets - 1)
+        } else {
+            (Some(walk.newest), walk.packets)
+        };
         // The raw value: in its initial state it is the size, and the ring may hold the empty
         // packet at 0 alone.
         let first = self.ring.memory.load32(Field32::First, Ordering::Relaxed);
@@ -233,7 +236,11 @@ mod tests {
     fn the_packet_of_a_dead_rump_kernel_is_dropped() {
         let ring = ring(10);
         let end = ring.snapshot().expect("sound").end;
-        ring.memory().store64(Field64::Lock, u64::from_ne_bytes([1, 0, 0, 0, 0, 0, 0, 0]), Ordering::Relaxed);
+        ring.memory().store64(
+            Field64::Lock,
+            u64::from_ne_bytes([1, 0, 0, 0, 0, 0, 0, 0]),
+            Ordering::Relaxed,
+        );
         ring.memory().store32(Field32::Last, end.offset, Ordering::Relaxed);
         ring.copy_in(end.offset, &u32::MAX.to_ne_bytes());
         assert_eq!(seized(&ring).mend(true, false), Mend::Cut { packets: 11 });

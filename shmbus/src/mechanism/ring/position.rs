@@ -1,11 +1,12 @@
 //! Where on the ring, and in which turn of it.
 //!
-//! An offset alone does not tell a frame from the one that lay there a turn earlier. A [`Position`] is an offset and the
-//! generation it belongs to; it only ever grows, and distances between positions are plain byte counts. A position whose
-//! packet reaches the end of the ring is followed by one in the next generation.
+//! An offset alone does not tell a frame from the one that lay there a turn earlier. A [`Position`]
+//! is an offset and the generation it belongs to; it only ever grows, and distances between
+//! positions are plain byte counts. A position whose packet reaches the end of the ring is followed
+//! by one in the next generation.
 //!
-//! All arithmetic wraps: a hostile generation gives a nonsensical distance, which no comparison accepts, and no
-//! overflow.
+//! All arithmetic wraps: a hostile generation gives a nonsensical distance, which no comparison
+//! accepts, and no overflow.
 
 /// A place in the endless stream of bytes of which the ring holds the newest part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +40,8 @@ impl Position {
     }
 }
 
-/// The stretch of the ring that holds whole packets: what the header's `generation`, `first` and `last` say.
+/// The stretch of the ring that holds whole packets: what the header's `generation`, `first` and
+/// `last` say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Extent {
     /// The oldest packet that is still whole.
@@ -51,8 +53,8 @@ pub(crate) struct Extent {
 }
 
 impl Extent {
-    /// Reads the header's values, `last_len` being the length that the packet at `last` claims. `None` when they cannot
-    /// belong to a ring of this size.
+    /// Reads the header's values, `last_len` being the length that the packet at `last` claims.
+    /// `None` when they cannot belong to a ring of this size.
     #[inline]
     pub(crate) fn new(
         generation: u64,
@@ -67,15 +69,18 @@ impl Extent {
         if first > ring_size || last >= ring_size || last_len > max_frame {
             return None;
         }
-        // The generation has already grown if the packet at `last` reaches the end, so `end` belongs to it either way.
-        let end =
-            Position { generation: 0, offset: last }.advance(packet_header + last_len, ring_size).offset;
+        // The generation has already grown if the packet at `last` reaches the end, so `end`
+        // belongs to it either way.
+        let end = Position { generation: 0, offset: last }
+            .advance(packet_header + last_len, ring_size)
+            .offset;
         let end = Position { generation, offset: end };
-        // The oldest packet lies at most one turn back, so `first` belongs to this generation only if it lies before the
-        // end. The comparison is with the raw value: an initial `first` is a turn back at the size, that is, here at 0.
+        // The oldest packet lies at most one turn back, so `first` belongs to this generation only
+        // if it lies before the end. The comparison is with the raw value: an initial `first` is a
+        // turn back at the size, that is, here at 0.
         let turn_back = u64::from(first >= end.offset);
-        let first =
-            Position { generation: generation.wrapping_sub(turn_back), offset: 0 }.advance(first, ring_size);
+        let first = Position { generation: generation.wrapping_sub(turn_back), offset: 0 }
+            .advance(first, ring_size);
         Some(Self { first, last, end })
     }
 
@@ -153,17 +158,19 @@ mod tests {
     /// Generations around the ends of the number, and some other.
     const GENERATIONS: [u64; 7] = [0, 1, 7, 1 << 32, i64::MAX as u64, u64::MAX - 1, u64::MAX];
 
-    /// The number of bytes from the beginning of generation `base` to `position`, in numbers that do not wrap.
+    /// The number of bytes from the beginning of generation `base` to `position`, in numbers that
+    /// do not wrap.
     fn count(position: Position, base: u64, size: u32) -> i128 {
         let turns = i128::from(position.generation.wrapping_sub(base).cast_signed());
         turns * i128::from(size) + i128::from(position.offset)
     }
 
-    /// Every place, and every step, on rings of a few bytes; and on the largest ones, around their ends.
+    /// Every place, and every step, on rings of a few bytes; and on the largest ones, around their
+    /// ends.
     #[test]
     fn steps_of_any_length_count_bytes() {
-        let small =
-            (1..=12).map(|size| (size, (0..size).collect::<Vec<_>>(), (0..=size).collect::<Vec<_>>()));
+        let small = (1..=12)
+            .map(|size| (size, (0..size).collect::<Vec<_>>(), (0..=size).collect::<Vec<_>>()));
         let large = [1 << 20, (1 << 30) - 1, 1 << 30].map(|size| {
             (size, vec![0, 1, size / 2, size - 2, size - 1], vec![0, 1, size / 2, size - 1, size])
         });
@@ -171,7 +178,8 @@ mod tests {
             for generation in GENERATIONS {
                 for &offset in &offsets {
                     for &step in &steps {
-                        let (from, to) = (at(generation, offset), at(generation, offset).advance(step, size));
+                        let (from, to) =
+                            (at(generation, offset), at(generation, offset).advance(step, size));
                         assert!(to.offset < size);
                         assert_eq!(
                             count(to, generation, size),
@@ -180,7 +188,11 @@ mod tests {
                         assert_eq!(to.since(from, size), u64::from(step));
                         // Backwards it is a huge number, which no comparison accepts.
                         let back = from.since(to, size);
-                        assert!(if step == 0 { back == 0 } else { back > u64::MAX - 2 * u64::from(size) });
+                        assert!(if step == 0 {
+                            back == 0
+                        } else {
+                            back > u64::MAX - 2 * u64::from(size)
+                        });
                     }
                 }
             }
@@ -198,12 +210,25 @@ mod tests {
                         (0..=size + 1).flat_map(|first| (0..=size).map(move |last| (first, last)))
                     {
                         for len in 0..=max_frame + 1 {
-                            let extent =
-                                Extent::new(generation, first, last, len, packet_header, max_frame, size);
+                            let extent = Extent::new(
+                                generation,
+                                first,
+                                last,
+                                len,
+                                packet_header,
+                                max_frame,
+                                size,
+                            );
                             let possible = first <= size && last < size && len <= max_frame;
                             assert_eq!(extent.is_some(), possible);
                             if let Some(extent) = extent {
-                                check_extent(&extent, generation, first, last + packet_header + len, size);
+                                check_extent(
+                                    &extent,
+                                    generation,
+                                    first,
+                                    last + packet_header + len,
+                                    size,
+                                );
                             }
                         }
                     }
@@ -214,7 +239,8 @@ mod tests {
 
     /// `end` is where the newest packet ends, from the beginning of the turn it began in.
     fn check_extent(extent: &Extent, generation: u64, first: u32, end: u32, size: u32) {
-        // In bytes from the beginning of this generation, which a packet that reaches the ring's end has begun.
+        // In bytes from the beginning of this generation, which a packet that reaches the ring's
+        // end has begun.
         let ends = i128::from(end % size);
         assert_eq!(count(extent.end, generation, size), ends);
         let begins = count(extent.first, generation, size);

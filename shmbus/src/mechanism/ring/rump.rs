@@ -74,7 +74,11 @@ impl Rump {
             self.generation = if first > last { now - 1 } else { now };
         }
         let ahead = at > last && self.generation == now;
-        assert!(!ahead, "nextpkt > shm_last && sc_devgen == shm_gen: {at} {self:?} {}", describe(memory));
+        assert!(
+            !ahead,
+            "nextpkt > shm_last && sc_devgen == shm_gen: {at} {self:?} {}",
+            describe(memory)
+        );
         let mut reached_end = false;
         let mut header = [0; HEADER as usize];
         let body = read(memory, at, &mut header, &mut reached_end);

@@ -27,7 +27,10 @@ impl<M: Memory> Ring<M> {
     /// As [`Ring::snapshot`], but the lock word `abandoned` does not count as a writer at work: a
     /// dead owner left it. The snapshot may show what that owner had half done.
     #[inline]
-    pub(crate) fn snapshot_ignoring(&self, abandoned: Option<LockWord>) -> Result<Extent, NoSnapshot> {
+    pub(crate) fn snapshot_ignoring(
+        &self,
+        abandoned: Option<LockWord>,
+    ) -> Result<Extent, NoSnapshot> {
         for _ in 0..M::TRIES {
             if let Some(settled) = self.try_snapshot(abandoned) {
                 return settled;

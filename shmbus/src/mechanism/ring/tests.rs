@@ -56,14 +56,19 @@ fn receive(ring: &Ring<ModelMemory>, cursor: &mut Cursor, max: usize) -> (Outcom
 
 /// Bytes of the ring that the packets take.
 fn on_the_ring<'p>(packets: impl IntoIterator<Item = &'p Vec<u8>>) -> u32 {
-    packets.into_iter().map(|packet| PACKET_HEADER_SIZE + u32::try_from(packet.len()).expect("short")).sum()
+    packets
+        .into_iter()
+        .map(|packet| PACKET_HEADER_SIZE + u32::try_from(packet.len()).expect("short"))
+        .sum()
 }
 
 /// What a rump kernel's assertions and `shmif_dumpbus` would find on the ring.
 fn check_as_a_rump_kernel(ring: &Ring<ModelMemory>) {
     let memory = ring.memory();
-    let (first, last) =
-        (memory.load32(Field32::First, Ordering::Relaxed), memory.load32(Field32::Last, Ordering::Relaxed));
+    let (first, last) = (
+        memory.load32(Field32::First, Ordering::Relaxed),
+        memory.load32(Field32::Last, Ordering::Relaxed),
+    );
     assert_ne!(first, last, "first equals last");
     assert!(first <= ring.size() && last < ring.size());
     assert!(ring.lock_word().is_free());
@@ -224,7 +229,11 @@ fn a_reader_waits_while_a_rump_kernel_holds_the_lock() {
     let ring = ring(3_000);
     let mut cursor = Cursor::at_end(&ring.snapshot().expect("new"));
     // As a rump kernel does it: the lock, then `last`, and the bytes are not there yet.
-    ring.memory().store64(Field64::Lock, u64::from_ne_bytes([1, 0, 0, 0, 0, 0, 0, 0]), Ordering::Relaxed);
+    ring.memory().store64(
+        Field64::Lock,
+        u64::from_ne_bytes([1, 0, 0, 0, 0, 0, 0, 0]),
+        Ordering::Relaxed,
+    );
     ring.memory().store32(Field32::Last, 24, Ordering::Relaxed);
     assert_eq!(receive(&ring, &mut cursor, usize::MAX), (Outcome::Unsettled, vec![]));
     ring.copy_in(24, &PacketHeader { len: 20, ..PacketHeader::default() }.to_bytes());
@@ -257,7 +266,8 @@ fn readers_never_see_a_torn_packet() {
                 std::thread::yield_now();
                 continue;
             };
-            let headers = lens.by_ref().take(3).map(|len| PacketHeader { len, ..PacketHeader::default() });
+            let headers =
+                lens.by_ref().take(3).map(|len| PacketHeader { len, ..PacketHeader::default() });
             held.append(headers.collect::<Vec<_>>().into_iter(), |header, at| {
                 ring.copy_in(at, &vec![header.len.to_le_bytes()[0]; header.len as usize]);
             });
@@ -272,7 +282,10 @@ fn readers_never_see_a_torn_packet() {
             assert_ne!(outcome, Outcome::Corrupt, "a sound ring was taken for a broken one");
             if outcome == Outcome::Whole {
                 for packet in &packets {
-                    assert!(packet.iter().all(|byte| usize::from(*byte) == packet.len()), "torn: {packet:?}");
+                    assert!(
+                        packet.iter().all(|byte| usize::from(*byte) == packet.len()),
+                        "torn: {packet:?}"
+                    );
                 }
                 whole += packets.len();
             }

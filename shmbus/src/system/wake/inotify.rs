@@ -51,7 +51,8 @@ impl Notify for Instance {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         // Of many wake-ups the first is enough, and the others find no watch that would make them
         // dear.
-        Ok(inotify.add_watch(path.as_str(), AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_ONESHOT)?)
+        Ok(inotify
+            .add_watch(path.as_str(), AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_ONESHOT)?)
     }
 
     fn unwatch(&self, watch: WatchDescriptor) {
@@ -94,8 +95,10 @@ pub(crate) fn process_shared_wait() -> io::Result<Arc<SharedWait<Instance>>> {
     static SHARED_WAITS: Mutex<Vec<Weak<SharedWait<Instance>>>> = Mutex::new(Vec::new());
     let mut shared_waits = SHARED_WAITS.lock().unwrap_or_else(PoisonError::into_inner);
     shared_waits.retain(|shared_wait| shared_wait.strong_count() > 0);
-    let fewest =
-        shared_waits.iter().min_by_key(|shared_wait| shared_wait.strong_count()).and_then(Weak::upgrade);
+    let fewest = shared_waits
+        .iter()
+        .min_by_key(|shared_wait| shared_wait.strong_count())
+        .and_then(Weak::upgrade);
     if let Some(shared_wait) = &fewest
         && shared_waits.len() >= MAX_SHARED_WAITS
     {

@@ -125,7 +125,8 @@ struct Process {
 impl Process {
     fn new() -> Self {
         let files = [File::new(), File::new()];
-        let inside = Arc::new(Inside { queue: Mutex::new(Queue::default()), readable: Condvar::new() });
+        let inside =
+            Arc::new(Inside { queue: Mutex::new(Queue::default()), readable: Condvar::new() });
         let kernel = Kernel { files: files.clone(), inside: Arc::clone(&inside) };
         Self { files, inside, shared_wait: std::sync::Arc::new(SharedWait::new(kernel)) }
     }

@@ -166,7 +166,8 @@ impl WaitSet {
         let begin = Instant::now();
         loop {
             let tokens = self.ready();
-            let left = timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(begin.elapsed()));
+            let left =
+                timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(begin.elapsed()));
             if !tokens.is_empty() || left.is_zero() {
                 return Ok(tokens);
             }

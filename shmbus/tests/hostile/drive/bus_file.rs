@@ -16,7 +16,8 @@ pub(super) struct BusFile {
 
 impl BusFile {
     pub(super) fn new(bytes: &[u8]) -> Self {
-        let file = tempfile::tempfile_in("/dev/shm").or_else(|_| tempfile::tempfile()).expect("a file");
+        let file =
+            tempfile::tempfile_in("/dev/shm").or_else(|_| tempfile::tempfile()).expect("a file");
         file.write_all_at(bytes, 0).expect("room for a bus");
         Self { file }
     }
@@ -52,7 +53,8 @@ impl BusFile {
 
     /// A station that hears everything and does not wait for locks.
     pub(super) fn station(&self) -> Result<Station, OpenError> {
-        let options = StationOptions::new().promiscuous(true).lock_timeout(Duration::from_millis(1));
+        let options =
+            StationOptions::new().promiscuous(true).lock_timeout(Duration::from_millis(1));
         Station::join(Bus::open(self.path())?, options)
     }
 }

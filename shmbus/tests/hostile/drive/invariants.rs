@@ -26,7 +26,11 @@ pub(super) fn check_text(error: &dyn Error) {
 pub(super) fn sound(burst: &Burst, bus: &Bus, shortest: usize) {
     let ring = ring(bus);
     for frame in burst {
-        assert!((shortest..=bus.max_frame()).contains(&frame.bytes.len()), "{} bytes", frame.bytes.len());
+        assert!(
+            (shortest..=bus.max_frame()).contains(&frame.bytes.len()),
+            "{} bytes",
+            frame.bytes.len()
+        );
         assert!(frame.info.offset < ring, "offset {}", frame.info.offset);
     }
 }

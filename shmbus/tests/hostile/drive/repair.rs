@@ -25,7 +25,8 @@ pub(crate) fn repair(bytes: &[u8]) {
     assert!(!done.to_string().contains(char::is_control));
     assert_eq!(file.word(LOCK), 0, "the lock is free");
 
-    let tap = Tap::oldest(Bus::open_read_only(file.path()).expect("a bus")).expect("a sound header");
+    let tap =
+        Tap::oldest(Bus::open_read_only(file.path()).expect("a bus")).expect("a sound header");
     let mut tap = tap.with_runts();
     drain(&mut tap);
     assert_eq!(tap.stats().corrupt, 0, "the packets follow each other");
@@ -34,6 +35,7 @@ pub(crate) fn repair(bytes: &[u8]) {
     let again = shmbus::repair(file.path(), false).expect("a bus");
     assert_eq!((again.lock, again.ring), (LockFound::Free, RingFound::Sound), "after {done:?}");
 
-    let (mut sender, mut receiver) = (file.station().expect("a bus"), file.station().expect("a bus"));
+    let (mut sender, mut receiver) =
+        (file.station().expect("a bus"), file.station().expect("a bus"));
     still_works(&mut sender, &mut |burst| receiver.recv_burst(burst));
 }
