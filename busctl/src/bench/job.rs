@@ -22,7 +22,7 @@ pub(crate) fn work(text: &str) -> anyhow::Result<()> {
     match (&job.medium, job.role) {
         (Medium::Bus { path }, Role::Send) => print_json(&bus::send(path, load, &start_stop)?)?,
         (Medium::Bus { path }, Role::Receive) => {
-            print_json(&bus::receive(path, options, &start_stop)?)?
+            print_json(&bus::receive(path, options, &start_stop)?)?;
         }
         (Medium::Bus { path }, Role::Ask) => {
             print_json(&latency::ask(BusChannel::open(path)?, load, options, &start_stop)?)?;

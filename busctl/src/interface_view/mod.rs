@@ -151,7 +151,7 @@ impl fmt::Display for InterfaceView {
             KindView::Shmif(shmif) => writeln!(f, "\tmedia: {}, link {link}", shmif.media)?,
             KindView::Memif(_) => writeln!(f, "\tadmin {admin}, link {link}")?,
             KindView::Tap(tap) => {
-                writeln!(f, "\tdevice: {}, admin {admin}, link {link}", tap.device)?
+                writeln!(f, "\tdevice: {}, admin {admin}, link {link}", tap.device)?;
             }
         }
         match (self.running, self.pid) {
