@@ -392,7 +392,7 @@ fn buses_are_kept_apart() {
     let _ = bob[0].receive_exactly(1);
     for peer in b {
         peer.receive(|frame| {
-            assert_ne!(frames::number_of(frame), Some(1 << 40), "it is on the other bus")
+            assert_ne!(frames::number_of(frame), Some(1 << 40), "it is on the other bus");
         });
     }
 }
