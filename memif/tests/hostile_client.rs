@@ -52,6 +52,7 @@ fn spoiled(memory: &File, event_fd: RawFd, at: usize, message: Vec<u8>, fds: Vec
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "most of it is a table of cases")]
 fn every_violation_in_the_handshake_is_rejected_with_a_reason_and_harms_no_link() {
     let addr = unique("violations");
     let mut server = Server::bind(&addr, SocketOptions::new()).unwrap();
@@ -222,7 +223,7 @@ fn violations_on_a_live_link_end_that_link_only() {
         (
             |m| {
                 (0..8).for_each(|slot| {
-                    set_descriptor(m, S2M, slot, descriptor(1, 0, 64, S2M_BUFFERS))
+                    set_descriptor(m, S2M, slot, descriptor(1, 0, 64, S2M_BUFFERS));
                 });
                 set_head(m, S2M, 8);
             },

@@ -31,8 +31,8 @@ fn main() {
 #[expect(clippy::cast_possible_truncation, reason = "rounds are short")]
 fn compare(len: usize) {
     let mut memory = Memory::new(len);
-    // SAFETY: the memory holds `len` bytes behind either address, and no other thread knows it.
     let mut memcpy = |times| {
+        // SAFETY: the memory holds `len` bytes behind either address, and no other thread knows it.
         memory.time(times, |from, to, len| unsafe { ptr::copy_nonoverlapping(from, to, len) })
     };
     let once = memcpy(1_000).as_nanos().max(1_000) / 1_000;
@@ -110,7 +110,7 @@ unsafe fn ends<T>(from: *const u8, to: *mut u8, len: usize) {
     unsafe { ptr::copy_nonoverlapping(from, to, size_of::<T>()) };
     // SAFETY: the last `T` is inside.
     unsafe {
-        ptr::copy_nonoverlapping(from.wrapping_add(last), to.wrapping_add(last), size_of::<T>())
+        ptr::copy_nonoverlapping(from.wrapping_add(last), to.wrapping_add(last), size_of::<T>());
     };
 }
 

@@ -306,7 +306,11 @@ pub struct TxSlot<'a> {
 
 impl TxSlot<'_> {
     /// Appends `bytes`, or as many of them as fit.
-    #[inline]
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "the compiler takes the copy's assembly for a large function; a call halves the rate"
+    )]
     pub fn write(&mut self, bytes: &[u8]) {
         self.fill(bytes.len(), |done, to| copy::write(&bytes[done..], to));
     }
@@ -326,7 +330,11 @@ impl TxSlot<'_> {
     /// Appends `len` bytes, or as many of them as fit, by calling `copy` for each buffer. It gets
     /// the number of bytes done so far and the rest of the buffer, and returns how many bytes it
     /// copied there; 0 ends the call early.
-    #[inline]
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "the compiler takes the copy's assembly for a large function; a call halves the rate"
+    )]
     pub fn fill(&mut self, len: usize, mut copy: impl FnMut(usize, &[AtomicU8]) -> usize) {
         let segments = self.ring.pending(self.start);
         let mut done = 0;

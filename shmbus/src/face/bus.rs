@@ -442,7 +442,7 @@ mod tests {
                 for size in [BUS_SIZE, 2 * BUS_SIZE] {
                     let path = &path;
                     scope.spawn(move || {
-                        BusOptions::new().size(size).create_named(path).expect("made")
+                        BusOptions::new().size(size).create_named(path).expect("made");
                     });
                 }
             });

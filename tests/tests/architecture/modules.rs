@@ -141,7 +141,7 @@ impl Names {
         for token in tokens {
             match token {
                 TokenTree::Ident(ident) if colons == 2 && !path.is_empty() => {
-                    path.push(ident.to_string())
+                    path.push(ident.to_string());
                 }
                 TokenTree::Ident(ident) => {
                     self.note(&path);
@@ -173,7 +173,7 @@ fn flatten(tree: &UseTree, prefix: &mut ModulePath, leaves: &mut Vec<(String, Mo
         }
         UseTree::Name(leaf) => leaves.push((leaf.ident.to_string(), with(&leaf.ident.to_string()))),
         UseTree::Rename(leaf) => {
-            leaves.push((leaf.rename.to_string(), with(&leaf.ident.to_string())))
+            leaves.push((leaf.rename.to_string(), with(&leaf.ident.to_string())));
         }
         UseTree::Glob(_) => leaves.push((String::new(), prefix.clone())),
         UseTree::Group(group) => group.items.iter().for_each(|tree| flatten(tree, prefix, leaves)),

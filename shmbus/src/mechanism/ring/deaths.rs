@@ -132,7 +132,7 @@ fn send<M: Memory>(ring: &Ring<M>, me: u32, number: u32, lens: &[u32]) {
         lens.iter().zip(number..).map(|(&len, sec)| PacketHeader { len, sec, usec: 0, sender: 9 });
     if let Ok(mut held) = ring.try_lock(owner(me)) {
         held.append(headers, |header, at| {
-            ring.copy_in(at, &frame(header.sec, header.len as usize))
+            ring.copy_in(at, &frame(header.sec, header.len as usize));
         });
     }
 }
@@ -342,7 +342,7 @@ fn a_repaired_ring_is_one_to_rump_kernels() {
                     return;
                 }
                 let repair = |ring: &Ring<Mortal<'_>>| {
-                    assert!(repair(ring).is_some(), "no other process is there")
+                    assert!(repair(ring).is_some(), "no other process is there");
                 };
                 at_every_death(dead, repair, |memory, stores| {
                     if memory.load64(Field64::Lock, Ordering::Relaxed) == 0 {

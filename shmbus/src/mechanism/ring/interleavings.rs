@@ -162,7 +162,7 @@ fn frame(number: u32) -> [u8; FRAME as usize] {
 fn send(ring: &Ring<View>, me: Owner, number: u32) {
     if let Ok(mut held) = ring.try_lock(me) {
         held.append(std::iter::once(header(number)), |header, at| {
-            ring.copy_in(at, &frame(header.sec))
+            ring.copy_in(at, &frame(header.sec));
         });
     }
 }
