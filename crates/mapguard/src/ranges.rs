@@ -61,7 +61,7 @@ impl Entry {
 
     fn set(&self, start: usize, len: usize, chief: Option<&'static Self>) {
         let chief = chief.map_or(ptr::null_mut(), |chief| ptr::from_ref(chief).cast_mut());
-        // Nobody else changes an entry that is taken.
+        // No other thread changes an entry that is taken.
         let changes = self.changes.load(Ordering::Relaxed);
         self.changes.store(changes.wrapping_add(1), Ordering::Relaxed);
         // Release: pairs with the acquire fence in `range`; who sees what follows sees the odd
@@ -76,7 +76,7 @@ impl Entry {
     }
 
     /// Start, length and chief, if they belong together. If not, it is being taken for another
-    /// mapping, which nobody has accessed yet.
+    /// mapping, which no thread has accessed yet.
     fn range(&self) -> Option<(usize, usize, *mut Self)> {
         let changes = self.changes.load(Ordering::Acquire);
         let start = self.start.load(Ordering::Relaxed);

@@ -210,15 +210,15 @@ impl Memory for Mapping {
         self.assert_writable();
         let to = self.data(at, bytes.len());
         // SAFETY: `data` checked the destination, which is reached by racing copies only, and
-        // nobody writes the slice.
+        // the slice is not written while it is borrowed.
         unsafe { racing_copy(bytes.as_ptr(), to, bytes.len()) }
     }
 
     #[inline]
     fn copy_out(&self, at: u32, bytes: &mut [u8]) {
         let from = self.data(at, bytes.len());
-        // SAFETY: `data` checked the source, which is reached by racing copies only, and nobody
-        // else knows the slice.
+        // SAFETY: `data` checked the source, which is reached by racing copies only, and no
+        // other thread knows the slice.
         unsafe { racing_copy(from, bytes.as_mut_ptr(), bytes.len()) }
     }
 }
