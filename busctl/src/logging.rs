@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::misuse::OrMisuse as _;
 
-/// The environment variable with a filter such as `memif=debug,busctl=info`; it wins over `-v`.
+/// The environment variable with a filter such as `memif=debug,node=info`; it wins over `-v`.
 const FILTER_VARIABLE: &str = "BUSCTL_LOG";
 
 /// Starts logging when `-v` was given (`verbosity` times) or `$BUSCTL_LOG` is set. Otherwise

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use node::{Event, Node, NodeOptions};
-use port::ReportOnce;
 use port::memif::Sockets;
 
 use self::managed::{Managed, Shared};
@@ -34,7 +33,7 @@ pub(crate) struct Reconciler {
     interfaces: BTreeMap<InterfaceName, Managed>,
     reconciled: Option<Instant>,
     /// What was reported, by its subject.
-    reported: HashMap<String, ReportOnce>,
+    reported: HashMap<String, String>,
 }
 
 impl Reconciler {
@@ -152,8 +151,9 @@ impl Reconciler {
             self.reported.remove(about);
             return;
         };
-        if self.reported.entry(about.to_owned()).or_default().is_new(&what) {
+        if self.reported.get(about) != Some(&what) {
             output::warn(&what);
+            self.reported.insert(about.to_owned(), what);
         }
     }
 

@@ -32,8 +32,8 @@ pub(crate) struct RunningInterface {
     /// What was reported, so that it is reported once: trouble, records that cannot be read,
     /// reports that cannot be written.
     reported_trouble: ReportOnce,
-    reported_read_errors: ReportOnce,
-    reported_write_errors: ReportOnce,
+    reported_read_errors: Option<String>,
+    reported_write_errors: Option<String>,
 }
 
 /// What happened to a record since it was last polled.
@@ -73,8 +73,8 @@ impl RunningInterface {
             trouble: None,
             reporter,
             reported_trouble: ReportOnce::default(),
-            reported_read_errors: ReportOnce::default(),
-            reported_write_errors: ReportOnce::default(),
+            reported_read_errors: None,
+            reported_write_errors: None,
         })
     }
 
@@ -179,11 +179,13 @@ impl RunningInterface {
     }
 }
 
-/// Warns of an error once, until there is none.
-fn warn_once(reporter: &Reporter, once: &mut ReportOnce, error: Option<&RegistryError>) {
-    match error.map(ToString::to_string) {
-        Some(text) if once.is_new(&text) => reporter.warn(&text),
-        Some(_) => {}
-        None => once.clear(),
+/// Warns of an error, unless it is the same as the last time.
+fn warn_once(reporter: &Reporter, last: &mut Option<String>, error: Option<&RegistryError>) {
+    let text = error.map(ToString::to_string);
+    if text != *last {
+        if let Some(text) = &text {
+            reporter.warn(text);
+        }
+        *last = text;
     }
 }

@@ -148,6 +148,7 @@ impl AttachedPort {
         self.before = self.counters();
         (self.dropped_from_peer, self.dropped_from_bus, self.stalls) = (0, 0, 0);
         (self.station, self.blocked, self.locked) = (station, None, None);
+        self.reported.clear();
         self.port.attach(&mut self.station);
     }
 
@@ -460,10 +461,15 @@ impl AttachedPort {
         });
     }
 
-    /// Leaves the thread.
+    /// Leaves the thread. The port keeps its peer, so its state stays as it is.
     pub(crate) fn leave(&mut self, epoll: &Epoll) {
         self.unwatch_port(epoll);
         self.wake(Instant::now());
+        self.publish();
+    }
+
+    /// Shows the port as down, for good.
+    pub(crate) fn close(&mut self) {
         self.up = false;
         self.publish();
     }

@@ -3,7 +3,7 @@
 //! The threads share the ports between them. A port is added or removed while the others are
 //! served.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -61,6 +61,8 @@ pub struct Node {
     ports: BTreeMap<PortId, Entry>,
     reports: Reports,
     ended: Receiver<Ended>,
+    /// Ports that have ended, taken from the channel before their events were asked for.
+    closed: VecDeque<Ended>,
     /// The latest id.
     last_id: u64,
 }
@@ -86,7 +88,14 @@ impl Node {
         let reports = Reports { ended: sender, wake_fd, reporter: options.reporter };
         let start = |(index, cpu)| Thread::start(index, cpu, reports.clone());
         let threads = cpus.into_iter().enumerate().map(start).collect::<io::Result<_>>()?;
-        Ok(Self { threads, ports: BTreeMap::new(), reports, ended, last_id: 0 })
+        Ok(Self {
+            threads,
+            ports: BTreeMap::new(),
+            reports,
+            ended,
+            closed: VecDeque::new(),
+            last_id: 0,
+        })
     }
 
     /// Joins `bus` for a port, and serves the port until it is removed or cannot continue. Returns
@@ -122,7 +131,14 @@ impl Node {
     pub fn remove(&mut self, id: PortId) {
         let Some(entry) = self.ports.remove(&id) else { return };
         // Closed here and not by the thread, which has other ports to serve.
-        drop(self.threads[entry.thread].take(id));
+        if let Some(mut port) = self.threads[entry.thread].take(id) {
+            port.close();
+        } else {
+            // It has just ended. It is dropped here, and the events of the others are kept.
+            let others = self.ended.try_iter().filter(|ended| ended.port.id != id);
+            self.closed.extend(others);
+            self.closed.retain(|ended| ended.port.id != id);
+        }
     }
 
     /// Takes the link of a port's station down. The port keeps its peer; frames from there are
@@ -176,7 +192,9 @@ impl Node {
     }
 
     fn next_closed(&mut self) -> Option<Event> {
-        while let Ok(Ended { port, reason }) = self.ended.try_recv() {
+        while let Some(Ended { port, reason }) =
+            self.closed.pop_front().or_else(|| self.ended.try_recv().ok())
+        {
             // A port that was removed meanwhile is not reported.
             if self.ports.remove(&port.id).is_some() {
                 return Some(Event::Closed { port: port.id, reason });

@@ -7,6 +7,7 @@
 //! and whenever nothing moves, whether others should wake.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,6 +49,13 @@ pub(crate) enum Command {
 pub(crate) struct Ended {
     pub(crate) port: Box<AttachedPort>,
     pub(crate) reason: CloseReason,
+}
+
+impl fmt::Debug for Ended {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { port, reason } = self;
+        formatter.debug_struct("Ended").field("port", &port.id).field("reason", reason).finish()
+    }
 }
 
 /// Where a thread reports ports that have ended, and trouble.
@@ -115,12 +123,7 @@ impl Worker {
             let count = match self.epoll.wait(&mut events, timeout) {
                 Ok(count) => count,
                 Err(Errno::EINTR) => 0,
-                Err(error) => {
-                    return self
-                        .reports
-                        .reporter
-                        .note(&format!("a thread of the node cannot wait: {error}"));
-                }
+                Err(error) => return self.fail(error),
             };
             if idle && count == 0 {
                 // On a small machine the peer may be waiting for this CPU.
@@ -142,6 +145,17 @@ impl Worker {
             }
             self.poll_asleep();
             idle = self.serve();
+        }
+    }
+
+    /// Closes all ports, because the thread cannot serve them.
+    fn fail(mut self, error: Errno) {
+        let reason = format!("a thread of the node cannot wait: {error}");
+        self.reports.reporter.note(&reason);
+        let awake = std::mem::take(&mut self.awake);
+        let asleep = std::mem::take(&mut self.asleep);
+        for port in awake.into_iter().chain(asleep.into_values()) {
+            self.end(port, CloseReason::Port(reason.clone()));
         }
     }
 
@@ -285,6 +299,7 @@ impl Worker {
 
     fn end(&mut self, mut port: Box<AttachedPort>, reason: CloseReason) {
         port.leave(&self.epoll);
+        port.close();
         // The node itself may have been dropped.
         let _ = self.reports.ended.send(Ended { port, reason });
         self.reports.wake_fd.wake();
@@ -295,6 +310,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         for port in self.awake.iter_mut().chain(self.asleep.values_mut()) {
             port.leave(&self.epoll);
+            port.close();
         }
     }
 }

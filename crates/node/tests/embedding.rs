@@ -205,6 +205,24 @@ fn a_port_that_is_removed_leaves_the_others() {
 }
 
 #[test]
+fn a_port_that_moves_to_another_bus_keeps_its_peer() {
+    let mut lan = Lan::new(1);
+    lan.expect_bus_up();
+    let mut alice = lan.peer(0);
+    lan.event(&mut [&mut alice]);
+    alice.connect();
+
+    let bus = || Bus::open_or_create(lan.path("third.bus"), 0o600).expect("a bus");
+    let moved = node::station(bus(), "moved", None).expect("joined");
+    let mut dave = Station::join(bus(), StationOptions::new().promiscuous(true)).expect("joined");
+    lan.node.unplug(lan.ports[0]);
+    lan.node.plug(lan.ports[0], moved);
+    alice.send(&frame(4));
+    assert_eq!(receive(&mut dave), frame(4));
+    assert!(lan.node.next_event().is_none(), "the peer has not gone and come");
+}
+
+#[test]
 fn a_port_whose_bus_is_cut_short_is_closed() {
     let mut lan = Lan::new(1);
     lan.expect_bus_up();

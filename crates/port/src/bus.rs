@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use memif::RxMode;
 use shmbus::{
-    Burst, Bus, BusOptions, Busy, MAX_SLEEP, MIN_FRAME, Member, SendError, Station, StationOptions,
+    Burst, Bus, BusOptions, MAX_SLEEP, MIN_FRAME, Member, SendError, Station, StationOptions,
     WaitError, WaitSet,
 };
 
@@ -201,7 +201,7 @@ fn carry(from: &mut Station, to: &mut Station, burst: &mut Burst) -> Result<Move
 impl BusPort {
     /// Keeps trouble for the next report, unless it was reported already.
     fn note(&mut self, trouble: String) {
-        if self.reported.is_new(&trouble) {
+        if self.trouble.is_none() && self.reported.is_new(&trouble) {
             self.trouble = Some(trouble);
         }
     }
@@ -246,6 +246,7 @@ impl Port for BusPort {
             Ok(moved) => {
                 if moved.frames > 0 && self.locked_until.take().is_some() {
                     self.other.set_lock_timeout(LOCK_TIMEOUT);
+                    self.reported.clear();
                 }
                 moved
             }
@@ -256,10 +257,7 @@ impl Port for BusPort {
                     self.locked_until = Some(Instant::now() + HOLD_OFF);
                 }
                 if !matches!(source, SendError::Lost { .. }) {
-                    let unknown =
-                        matches!(source, SendError::Busy { source: Busy::Unknown { .. }, .. });
-                    let remedy = if unknown { " ('busctl repair' does)" } else { "" };
-                    self.note(format!("{source}{remedy}"));
+                    self.note(source.to_string());
                 }
                 Moved { blocked, ..moved }
             }

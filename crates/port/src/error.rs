@@ -121,7 +121,10 @@ pub enum CaptureProblem {
     /// The capture to play cannot be opened.
     #[error("{0}")]
     Open(io::Error),
-    /// The capture to write cannot be made, or a system call failed.
+    /// The capture to write cannot be made.
+    #[error("{0}")]
+    Create(io::Error),
+    /// A system call failed.
     #[error("{0}")]
     System(#[from] io::Error),
 }
@@ -133,12 +136,15 @@ impl PortError {
     #[must_use]
     pub fn is_misuse(&self) -> bool {
         match self {
-            Self::Capture { source: CaptureProblem::System(error), .. } => !is_passing(error),
+            Self::Capture { source: CaptureProblem::Create(error), .. } => !is_passing(error),
             Self::Tap(error) => !matches!(error, tapdev::OpenError::System { .. }),
             Self::Bind(BindError::System { source, .. }) => {
                 source.kind() == io::ErrorKind::PermissionDenied
             }
-            Self::Bus(_) | Self::TapAddress { .. } | Self::System { .. } => false,
+            Self::Bus(_)
+            | Self::TapAddress { .. }
+            | Self::System { .. }
+            | Self::Capture { source: CaptureProblem::System(_), .. } => false,
             Self::SharedStandard(_)
             | Self::JoinsItself { .. }
             | Self::JoinedTwice { .. }

@@ -18,7 +18,7 @@ impl ReportOnce {
     /// is reported until the next [`clear`](Self::clear).
     pub fn is_new(&mut self, text: &str) -> bool {
         let is_known = self.0.iter().any(|reported| differs_in_numbers_only(reported, text));
-        if is_known || self.0.len() > MAX_REPORTS {
+        if is_known || self.0.len() >= MAX_REPORTS {
             return false;
         }
         self.0.push(text.to_owned());

@@ -180,7 +180,7 @@ impl Destination {
                 return Err(CaptureProblem::Exists(path.clone()));
             }
         }
-        Ok(Self::File(File::create(path)?))
+        File::create(path).map(Self::File).map_err(CaptureProblem::Create)
     }
 }
 
