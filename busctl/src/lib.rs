@@ -1,10 +1,10 @@
 //! Create, wire and watch virtual Ethernet LANs in shared memory: the library under the program
 //! `busctl`.
 //!
-//! [`cli`] defines the verbs and flags, [`verb`] has one module for each verb, [`registry`] stores
-//! the interfaces, [`reconciler`] runs those that are ports, [`bus_argument`] reads the bus a user
-//! means, [`bus_attachment`] attaches a verb to it, [`exit`] turns an error into one line and an
-//! exit code, [`output`] prints.
+//! `cli` defines the verbs and flags, `verb` has one module for each verb, `registry` stores
+//! the interfaces, `reconciler` runs those that are ports, `bus_argument` reads the bus a user
+//! means, `bus_attachment` attaches a verb to it, `exit` turns an error into one line and an
+//! exit code, `output` prints.
 
 #![forbid(unsafe_code)]
 
