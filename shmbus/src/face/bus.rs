@@ -4,18 +4,17 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::OpenError;
 use crate::format::member::Member;
-use crate::format::{
-    BIG_MAGIC, BUS_SIZE, Field32, Field64, HEADER_SIZE, MAGIC, MAX_BIG_FRAME, MAX_FRAME, VERSION,
-    fits,
-};
+use crate::format::{BUS_SIZE, Field32, Field64, OWN_MAGIC, Shape, TABLE_AT, VERSION};
 use crate::mechanism::ring::Ring;
 use crate::mechanism::ring::lock::Owner;
-use crate::memory::{Mapping, Memory};
+use crate::mechanism::sleepers::table::Table;
+use crate::memory::{MappedWords, Mapping, Memory};
 use crate::system::acquire::acquire;
 use crate::system::file::{self, Found};
 use crate::system::liveness;
@@ -60,9 +59,10 @@ fn open_settled(path: &Path, writable: bool) -> Result<(File, Found), OpenError>
 #[derive(Debug)]
 pub struct Bus {
     pub(crate) ring: Ring<Mapping>,
-    pub(crate) file: File,
+    pub(crate) file: Arc<File>,
     path: PathBuf,
     id: FileId,
+    shape: Shape,
     /// The file was seen shorter than its mapping.
     cut: AtomicBool,
 }
@@ -94,9 +94,9 @@ impl Bus {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         let path = path.as_ref();
         match open_settled(path, true)? {
-            (file, Found::Bus(size)) => {
-                file::reserve(path, &file, size)?;
-                Self::map(path, file, size, true)
+            (file, Found::Bus(shape)) => {
+                file::reserve(path, &file, shape.size)?;
+                Self::map(path, file, shape, true)
             }
             (_, Found::Blank) => Err(OpenError::Uninitialised { path: path.to_owned() }),
         }
@@ -112,9 +112,9 @@ impl Bus {
             Found::Blank if lock == 0 => Err(OpenError::Uninitialised { path: path.to_owned() }),
             Found::Blank => {
                 file::reserve(path, &file, BUS_SIZE)?;
-                Self::map(path, file, BUS_SIZE, true)
+                Self::map(path, file, Shape::SHMIF, true)
             }
-            Found::Bus(size) => Self::map(path, file, size, true),
+            Found::Bus(shape) => Self::map(path, file, shape, true),
         }
     }
 
@@ -125,7 +125,7 @@ impl Bus {
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         let path = path.as_ref();
         match open_settled(path, false)? {
-            (file, Found::Bus(size)) => Self::map(path, file, size, false),
+            (file, Found::Bus(shape)) => Self::map(path, file, shape, false),
             (_, Found::Blank) => Err(OpenError::Uninitialised { path: path.to_owned() }),
         }
     }
@@ -157,19 +157,31 @@ impl Bus {
     /// Returns the size of the bus file, in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
-        u64::from(self.ring.size()) + HEADER_SIZE as u64
+        self.shape.size
     }
 
-    /// Returns the longest frame the bus carries, in bytes: [`MAX_FRAME`], or [`MAX_BIG_FRAME`] on
-    /// a bus larger than [`BUS_SIZE`].
+    /// Returns the longest frame the bus carries, in bytes: [`MAX_FRAME`](crate::MAX_FRAME) on a
+    /// bus that rump kernels can share, else [`MAX_BIG_FRAME`](crate::MAX_BIG_FRAME).
     #[must_use]
     pub fn max_frame(&self) -> usize {
-        if self.size() > BUS_SIZE { MAX_BIG_FRAME } else { MAX_FRAME }
+        self.shape.max_frame()
     }
 
-    /// The magic of a bus of this size.
+    /// Returns whether rump kernels can share the bus. On one that they cannot share, a burst costs
+    /// no system call while no station sleeps.
+    #[must_use]
+    pub fn is_shmif(&self) -> bool {
+        self.shape == Shape::SHMIF
+    }
+
+    /// What kind of bus it is.
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// The magic of the bus.
     pub(crate) fn magic(&self) -> u32 {
-        if self.size() > BUS_SIZE { BIG_MAGIC } else { MAGIC }
+        self.shape.magic
     }
 
     /// Returns whether the file is no longer this bus: it was cut short, or its magic was
@@ -231,6 +243,14 @@ impl Bus {
         members::members(&self.file)
     }
 
+    /// The memory of the table of sleepers, on a bus that has it in its file.
+    pub(crate) fn table_in_file(&self) -> Option<MappedWords> {
+        if self.shape.may_have_foreign_stations() {
+            return None;
+        }
+        self.ring.memory().table(TABLE_AT)
+    }
+
     /// Takes a number for a station on this bus, and holds it until the bus is dropped.
     pub(crate) fn claim(&self) -> Result<Owner, OpenError> {
         if !self.ring.memory().writable() {
@@ -240,24 +260,24 @@ impl Bus {
             .map_err(|error| OpenError::io(&self.path, error))
     }
 
-    fn map(path: &Path, file: File, size: u64, writable: bool) -> Result<Self, OpenError> {
+    fn map(path: &Path, file: File, shape: Shape, writable: bool) -> Result<Self, OpenError> {
         let id = FileId::of(&file).map_err(|error| OpenError::io(path, error))?;
-        let mapping =
-            Mapping::new(&file, size, writable).map_err(|error| OpenError::io(path, error))?;
-        let max_frame = if size > BUS_SIZE { MAX_BIG_FRAME } else { MAX_FRAME };
-        let max_frame = u32::try_from(max_frame).unwrap_or(u32::MAX);
+        let mapping = Mapping::new(&file, shape.size, shape.data_at(), writable)
+            .map_err(|error| OpenError::io(path, error))?;
+        let max_frame = u32::try_from(shape.max_frame()).unwrap_or(u32::MAX);
         Ok(Self {
             ring: Ring::new(mapping, max_frame),
-            file,
+            file: Arc::new(file),
             path: path.to_owned(),
             id,
+            shape,
             cut: AtomicBool::new(false),
         })
     }
 
     /// Makes a bus of an existing blank file, unless another process does, which then chooses the
     /// size. `None`: the path does not lead to the file any more.
-    fn make(path: &Path, file: File, size: u64) -> Result<Option<Self>, OpenError> {
+    fn make(path: &Path, file: File, shape: Shape) -> Result<Option<Self>, OpenError> {
         let begin = Instant::now();
         // Of two makers that want different sizes, the second must not touch what the first has
         // made.
@@ -274,20 +294,20 @@ impl Bus {
             return Ok(None);
         }
         let bus = match file::check(path, &file)? {
-            Found::Bus(size) => {
-                file::reserve(path, &file, size)?;
-                Self::map(path, file, size, true)?
+            Found::Bus(shape) => {
+                file::reserve(path, &file, shape.size)?;
+                Self::map(path, file, shape, true)?
             }
-            Found::Blank => Self::initialise(path, file, size)?,
+            Found::Blank => Self::initialise(path, file, shape)?,
         };
         liveness::unlock_making(&bus.file).map_err(|error| OpenError::io(path, error))?;
         Ok(Some(bus))
     }
 
     /// Makes a bus of a blank file, unless a rump kernel is faster.
-    fn initialise(path: &Path, file: File, size: u64) -> Result<Self, OpenError> {
-        file::reserve(path, &file, size)?;
-        let bus = Self::map(path, file, size, true)?;
+    fn initialise(path: &Path, file: File, shape: Shape) -> Result<Self, OpenError> {
+        file::reserve(path, &file, shape.size)?;
+        let bus = Self::map(path, file, shape, true)?;
         let me = bus.claim()?;
         {
             let _held = acquire(&bus.ring, &bus.file, me, JOIN_TIMEOUT)
@@ -305,6 +325,9 @@ impl Bus {
     /// Writes the header of a new bus. The lock is held, and the ring is zeros.
     pub(crate) fn write_header(&self) {
         let memory = self.ring.memory();
+        if let Some(words) = self.table_in_file() {
+            Table::new(words).make(self.shape.size);
+        }
         memory.store32(Field32::Version, VERSION, Ordering::Relaxed);
         memory.store64(Field64::Generation, 0, Ordering::Relaxed);
         memory.store32(Field32::Last, 0, Ordering::Relaxed);
@@ -330,11 +353,12 @@ impl Bus {
 pub struct BusOptions {
     mode: u32,
     size: u64,
+    shmif: bool,
 }
 
 impl Default for BusOptions {
     fn default() -> Self {
-        Self { mode: 0o600, size: BUS_SIZE }
+        Self { mode: 0o600, size: BUS_SIZE, shmif: true }
     }
 }
 
@@ -355,11 +379,20 @@ impl BusOptions {
 
     /// Sets the size of the file in bytes: [`BUS_SIZE`], or a multiple of 65,536 up to
     /// [`MAX_BUS_SIZE`](crate::MAX_BUS_SIZE) for stations of this kind only, with frames of up to
-    /// [`MAX_BIG_FRAME`]. A rump kernel refuses such a bus, but cuts it short before that: its
-    /// members then find it gone.
+    /// [`MAX_BIG_FRAME`](crate::MAX_BIG_FRAME). A rump kernel refuses such a bus, but cuts it short
+    /// before that: its members then find it gone.
     #[must_use]
     pub fn size(mut self, bytes: u64) -> Self {
         self.size = bytes;
+        self
+    }
+
+    /// Sets whether rump kernels can share the bus, which is so by default on one of [`BUS_SIZE`].
+    /// `false` makes a bus for stations of this kind only, whatever its size: bursts cost no system
+    /// call while no station sleeps, and frames may be longer.
+    #[must_use]
+    pub fn shmif(mut self, on: bool) -> Self {
+        self.shmif = on;
         self
     }
 
@@ -368,19 +401,20 @@ impl BusOptions {
     /// # Errors
     /// As for [`Bus::open_or_create`].
     pub fn open_or_create(&self, path: impl AsRef<Path>) -> Result<Bus, OpenError> {
-        let (path, size) = (path.as_ref(), self.size);
-        if !fits(MAGIC, size) && !fits(BIG_MAGIC, size) {
-            return Err(OpenError::BadSize { size });
+        let path = path.as_ref();
+        let shape = self.shape();
+        if !shape.is_possible() {
+            return Err(OpenError::BadSize { size: shape.size });
         }
         let begin = Instant::now();
         loop {
             match file::open(path, true) {
-                Ok((file, Found::Bus(size))) => {
-                    file::reserve(path, &file, size)?;
-                    return Bus::map(path, file, size, true);
+                Ok((file, Found::Bus(shape))) => {
+                    file::reserve(path, &file, shape.size)?;
+                    return Bus::map(path, file, shape, true);
                 }
                 Ok((file, Found::Blank)) => {
-                    if let Some(bus) = Bus::make(path, file, size)? {
+                    if let Some(bus) = Bus::make(path, file, shape)? {
                         return Ok(bus);
                     }
                 }
@@ -396,6 +430,14 @@ impl BusOptions {
         }
     }
 
+    /// What kind of bus is made.
+    fn shape(&self) -> Shape {
+        match self.size {
+            BUS_SIZE if self.shmif => Shape::SHMIF,
+            size => Shape { magic: OWN_MAGIC, size },
+        }
+    }
+
     /// Makes a bus where there is no file, or finds that another process has.
     fn create(&self, path: &Path) -> Result<(), OpenError> {
         if let Some(file) =
@@ -403,7 +445,7 @@ impl BusOptions {
         {
             // It gets its name when it is a bus: no process ever sees it half made, or one that
             // cannot be made.
-            let bus = Bus::initialise(path, file, self.size)?;
+            let bus = Bus::initialise(path, file, self.shape())?;
             match file::name(&bus.file, path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                     tracing::debug!(%error, "a finished bus cannot be given its name");
@@ -423,7 +465,7 @@ impl BusOptions {
         // Another handle for the same description: while it is open, no other process can make a
         // bus of the file.
         let held = file.try_clone().map_err(|error| OpenError::io(path, error))?;
-        Bus::make(path, file, self.size).inspect_err(|_| file::discard(&held, path))?;
+        Bus::make(path, file, self.shape()).inspect_err(|_| file::discard(&held, path))?;
         Ok(())
     }
 }

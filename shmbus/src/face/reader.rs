@@ -1,8 +1,10 @@
 //! What stations and taps share: a place on the ring, a way to wait, and counters.
 
 use std::io;
+use std::mem;
 use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::WaitError;
@@ -13,11 +15,15 @@ use crate::mechanism::frame::{FrameSink, RingFrame};
 use crate::mechanism::ring::Ring;
 use crate::mechanism::ring::cursor::{Cursor, Outcome, RingPacket};
 use crate::mechanism::ring::snapshot::NoSnapshot;
+use crate::mechanism::sleepers::table::Awake;
 use crate::memory::Mapping;
+use crate::system::liveness::note_watcher;
 use crate::system::wake::busy_poll::{BusyPoll, WaitMode};
 use crate::system::wake::inotify::{Instance, process_shared_wait, report_once};
+use crate::system::wake::registration::{Registration, UNNOTICED};
 use crate::system::wake::shared_wait::{SharedWaiter, Sleep};
-use crate::system::wake::wait_set::{Registration, WaitSet};
+use crate::system::wake::sleeper::Sleeper;
+use crate::system::wake::wait_set::WaitSet;
 use crate::system::wake::{MAX_SLEEP, POLL_PAUSE};
 
 /// Looks between two yields of the CPU.
@@ -30,10 +36,17 @@ pub(crate) struct Reader {
     /// Bytes of the shortest packet that is handed up.
     pub(crate) shortest: usize,
     busy_poll: BusyPoll,
-    /// Where it waits, since it first did.
+    /// Where it waits if only a write to the bus file wakes it, since it first did.
     shared_waiter: Option<SharedWaiter<Instance>>,
+    /// Its slot in the table of sleepers, if it has one.
+    sleeper: Option<Arc<Sleeper>>,
     /// Where it sleeps between `arm` and `disarm`.
     registration: Option<Registration>,
+    /// Since when senders can know that it waits on the bus file itself, on a bus where that is the
+    /// exception.
+    noted: Option<Instant>,
+    /// It fell asleep at the end of the ring, and has not yet learned how that ended.
+    is_asleep: bool,
 }
 
 impl Reader {
@@ -44,8 +57,26 @@ impl Reader {
             shortest: MIN_FRAME,
             busy_poll: BusyPoll::default(),
             shared_waiter: None,
+            sleeper: None,
             registration: None,
+            noted: None,
+            is_asleep: false,
         }
+    }
+
+    /// Is woken by the table of sleepers from now on.
+    pub(crate) fn set_sleeper(&mut self, sleeper: Option<Sleeper>) {
+        self.sleeper = sleeper.map(Arc::new);
+    }
+
+    pub(crate) fn sleeper(&self) -> Option<&Sleeper> {
+        self.sleeper.as_deref()
+    }
+
+    /// Gives up its slot, and its place in a wait set.
+    pub(crate) fn leave(&mut self) {
+        self.registration = None;
+        self.sleeper = None;
     }
 
     pub(crate) fn set_wait_mode(&mut self, mode: WaitMode) {
@@ -62,6 +93,7 @@ impl Reader {
         sink: &mut impl FrameSink,
         mut wanted: impl FnMut(&RingFrame<'_>) -> bool,
     ) -> Option<usize> {
+        self.skip_others(ring);
         let shortest = self.shortest;
         let (mut packets, mut bytes, mut filtered) = (0_usize, 0, 0);
         let outcome = self.cursor.read(ring, |packet: RingPacket| {
@@ -119,6 +151,23 @@ impl Reader {
         }
     }
 
+    /// Skips frames that are known to be for others, because this reader was not woken for them.
+    #[inline]
+    fn skip_others(&mut self, ring: &Ring<Mapping>) {
+        if self.is_asleep {
+            self.skip_to_awake(ring);
+        }
+    }
+
+    #[cold]
+    fn skip_to_awake(&mut self, ring: &Ring<Mapping>) {
+        if let Some(sleeper) = &self.sleeper
+            && let Some(position) = sleeper.peek().position
+        {
+            self.cursor.skip_to(ring, position);
+        }
+    }
+
     /// Skips what is on the ring. While the ring is unsettled it skips nothing.
     pub(crate) fn discard_pending(&mut self, ring: &Ring<Mapping>) {
         if let Ok(extent) = ring.snapshot() {
@@ -133,7 +182,9 @@ impl Reader {
 
     /// Sleeps in `wait_set` from now on when armed.
     pub(crate) fn join_wait_set(&mut self, bus: &Bus, wait_set: &WaitSet, token: usize) {
-        self.registration = Some(Registration::shared(wait_set, bus.id(), token));
+        self.disarm(bus);
+        self.registration =
+            Some(Registration::shared(wait_set, bus.id(), token, self.sleeper.as_ref()));
     }
 
     /// The descriptor that becomes readable when a station sends, while armed.
@@ -143,28 +194,43 @@ impl Reader {
 
     /// Prepares to sleep; `true` when there is something to read, and it is not armed.
     pub(crate) fn arm(&mut self, bus: &Bus) -> Result<bool, WaitError> {
+        self.disarm_if_asleep(bus);
         let ready = self.has_packets(bus).unwrap_or(false);
         check(bus)?;
         if ready {
-            self.disarm();
+            self.disarm(bus);
             return Ok(true);
         }
-        let registration = match self.registration.take() {
-            Some(registration) => registration,
-            None => Registration::exclusive(bus.id()).map_err(|source| watch_error(bus, source))?,
-        };
-        let armed = self.registration.insert(registration).arm(&bus.file);
-        armed.map_err(|source| watch_error(bus, source))?;
+        let sleeper = self.sleeper.as_ref();
+        let registration =
+            self.registration.get_or_insert_with(|| Registration::exclusive(bus.id(), sleeper));
+        registration
+            .arm(&bus.file, !bus.shape().may_have_foreign_stations())
+            .map_err(|source| watch_error(bus, source))?;
         let ready = self.poll_once(bus);
-        if !matches!(ready, Ok(false)) {
-            self.disarm();
+        if matches!(ready, Ok(false)) {
+            self.is_asleep = true;
+        } else {
+            self.disarm(bus);
         }
         ready
     }
 
-    pub(crate) fn disarm(&mut self) {
-        if let Some(registration) = &self.registration {
-            registration.disarm();
+    fn disarm_if_asleep(&mut self, bus: &Bus) {
+        if self.is_asleep {
+            self.disarm(bus);
+        }
+    }
+
+    pub(crate) fn disarm(&mut self, bus: &Bus) {
+        let Some(registration) = &self.registration else { return };
+        let awake = registration.disarm();
+        // Before it fell asleep it had read all there was. What came since then and is not for it
+        // need not be read.
+        if mem::take(&mut self.is_asleep)
+            && let Some(Awake { position: Some(position), .. }) = awake
+        {
+            self.cursor.skip_to(&bus.ring, position);
         }
     }
 
@@ -227,6 +293,18 @@ impl Reader {
 
     /// Sleeps once, for `time` at most; `true` when there is something to read.
     fn sleep(&mut self, bus: &Bus, time: Duration) -> Result<bool, WaitError> {
+        if self.registration.is_none() && self.sleeper.is_some() {
+            self.registration = Some(Registration::exclusive(bus.id(), self.sleeper.as_ref()));
+        }
+        if self.registration.as_ref().is_some_and(Registration::is_woken_alone) {
+            return self.sleep_alone(bus, time);
+        }
+        self.note_watcher(bus)?;
+        // Until then senders may not know.
+        let time = match self.noted {
+            Some(noted) if noted.elapsed() < UNNOTICED => time.min(POLL_PAUSE),
+            _ => time,
+        };
         let mut waiter = match self.shared_waiter.take() {
             Some(waiter) => waiter,
             None => match process_shared_wait() {
@@ -250,6 +328,41 @@ impl Reader {
         let ready = self.has_packets(bus).unwrap_or(false);
         self.stats.missed_wakeups += u64::from(ready && matches!(slept, Sleep::TimedOut));
         Ok(ready)
+    }
+
+    /// As [`sleep`](Self::sleep), with a doorbell of its own.
+    fn sleep_alone(&mut self, bus: &Bus, time: Duration) -> Result<bool, WaitError> {
+        match self.arm(bus) {
+            Ok(true) => return Ok(true),
+            Ok(false) => {}
+            // From now on it sleeps as those do that have no slot.
+            Err(WaitError::Watch { source, .. }) => {
+                return self.sleep_unwatched(bus, time, &source);
+            }
+            Err(error) => return Err(error),
+        }
+        let Some(registration) = &self.registration else { return Ok(false) };
+        let slept = registration.sleep(time);
+        self.disarm(bus);
+        let woken =
+            slept.map_err(|source| WaitError::Poll { path: bus.path().to_owned(), source })?;
+        self.stats.sleeps += 1;
+        let ready = self.has_packets(bus).unwrap_or(false);
+        self.stats.missed_wakeups += u64::from(ready && !woken);
+        Ok(ready)
+    }
+
+    /// Lets senders know that it sleeps on the bus file itself, on a bus where that is the
+    /// exception.
+    fn note_watcher(&mut self, bus: &Bus) -> Result<(), WaitError> {
+        if bus.shape().may_have_foreign_stations() {
+            return Ok(());
+        }
+        if self.noted.is_none() {
+            note_watcher(&bus.file).map_err(|source| watch_error(bus, source))?;
+            self.noted = Some(Instant::now());
+        }
+        Ok(())
     }
 
     /// Sleeps where no event can wake it, with a look each millisecond; `true` when there is

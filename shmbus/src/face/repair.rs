@@ -16,7 +16,7 @@ use crate::mechanism::ring::mend::Mend;
 use crate::memory::Memory as _;
 use crate::system::liveness;
 use crate::system::proc_maps::mapped_by;
-use crate::system::wake::wake;
+use crate::system::wake::write_file;
 
 /// How long the repair tries to take the lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -202,7 +202,7 @@ pub fn repair(path: impl AsRef<Path>, force: bool) -> Result<Repair, RepairError
     drop(held);
     // Sleeping stations find the lock free. Waking them is worth an attempt; they look by
     // themselves as well.
-    let _ = wake(&bus.file);
+    let _ = write_file(&bus.file);
     let (ring, packets) = match mend {
         Mend::Sound { packets } => (RingFound::Sound, packets),
         Mend::NewestDropped { packets } => (RingFound::NewestDropped, packets),

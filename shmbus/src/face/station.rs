@@ -6,6 +6,7 @@ mod send;
 mod wakeups;
 
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use macaddr::MacAddr6;
@@ -26,10 +27,12 @@ use crate::mechanism::ring::cursor::Cursor;
 use crate::mechanism::ring::lock::Owner;
 use crate::mechanism::ring::snapshot::NoSnapshot;
 use crate::system::acquire::{acquire, take_over_dead};
-use crate::system::liveness::random_number;
+use crate::system::liveness::{self, random_number};
 use crate::system::members;
+use crate::system::wake::MAX_SLEEP;
+use crate::system::wake::sleeper::Sleeper;
 use crate::system::wake::wait_set::WaitSet;
-use crate::system::wake::{MAX_SLEEP, wake};
+use crate::system::wake::waking::Waking;
 
 /// How long a receive call waits for a lock that keeps the ring unsettled.
 const SETTLE_WAIT: Duration = Duration::from_millis(2);
@@ -40,6 +43,8 @@ const MAX_SETTLE_PAUSE: Duration = Duration::from_millis(80);
 
 /// Empty reads between two checks whether the owner of the lock is dead.
 const EMPTY_READS: u32 = 256;
+/// Reads in a row that found frames, until a listener looks whether frames were not announced.
+const MAX_UNANNOUNCED_READS: u32 = 64;
 
 /// A station: it sends frames to all others on its bus and receives those that are meant for it.
 ///
@@ -83,7 +88,12 @@ pub struct Station {
     capabilities: Capabilities,
     finisher: Finisher,
     reader: Reader,
+    waking: Arc<Waking>,
     wakeups: Wakeups,
+    /// When it last sent, in milliseconds.
+    sent_at: u64,
+    /// Reads that found frames, since it last looked for frames to announce.
+    unannounced_reads: u32,
     settle_backoff: Option<SettleBackoff>,
     /// Empty reads since the last frame or check.
     empty_reads: u32,
@@ -99,8 +109,13 @@ struct SettleBackoff {
 
 impl Drop for Station {
     fn drop(&mut self) {
-        self.wakeups.retry(&self.bus);
+        self.wakeups.retry(&self.bus, &self.waking);
         members::leave(&self.bus.file, self.me);
+        self.reader.leave();
+        // Of several that leave at once, the last must find itself alone. Should it fail, the number
+        // ends with the description, and the next station that leaves tidies up.
+        let _ = liveness::release(&self.bus.file, self.me);
+        self.waking.leave(&self.bus.file);
     }
 }
 
@@ -127,14 +142,17 @@ impl Station {
         let name = options.name.unwrap_or_else(program_name);
         members::enter(&bus.file, me, mac, &name);
         let longest = bus.max_frame();
+        let filter = AddressFilter::new(mac, options.promiscuous);
         let mut reader = Reader::new(cursor);
         reader.set_wait_mode(options.wait_mode);
+        let waking = Waking::of(&bus.file, bus.id(), bus.table_in_file());
+        reader.set_sleeper(Sleeper::new(&waking, &bus.ring, &bus.file, me, filter.interest()));
         Ok(Self {
             bus,
             me,
             name,
             sender: random_number(),
-            filter: AddressFilter::new(mac, options.promiscuous),
+            filter,
             receive_filter: None,
             sent: Vec::new(),
             lengths: Vec::new(),
@@ -144,7 +162,10 @@ impl Station {
             capabilities: options.capabilities,
             finisher: Finisher::default(),
             reader,
+            waking,
             wakeups: Wakeups::new(options.wake_interval),
+            sent_at: 0,
+            unannounced_reads: 0,
             settle_backoff: None,
             empty_reads: 0,
         })
@@ -167,6 +188,7 @@ impl Station {
     pub fn set_mac(&mut self, mac: MacAddr6) {
         if mac != self.mac() {
             self.filter.mac = mac.into_array();
+            self.register_interest();
             members::note(&self.bus.file, self.me, mac, &self.name);
         }
     }
@@ -187,6 +209,7 @@ impl Station {
     /// Changes whether the station receives frames for others as well, from the next frame on.
     pub fn set_promiscuous(&mut self, on: bool) {
         self.filter.promiscuous = on;
+        self.register_interest();
     }
 
     /// Returns the multicast addresses the station listens to; none stands for all of them.
@@ -199,6 +222,14 @@ impl Station {
     /// multicast are ignored.
     pub fn set_groups(&mut self, groups: impl IntoIterator<Item = MacAddr6>) {
         self.filter.set_groups(groups);
+        self.register_interest();
+    }
+
+    /// Says in the table of sleepers what the station is woken for.
+    fn register_interest(&self) {
+        if let Some(sleeper) = self.reader.sleeper() {
+            sleeper.set_interest(self.filter.interest());
+        }
     }
 
     /// Lets `filter` choose among the frames that the station's addresses let through, from the
@@ -281,7 +312,7 @@ impl Station {
             self.discard_pending();
             return 0;
         }
-        self.wakeups.retry_if_due(&self.bus);
+        self.wakeups.retry_if_due(&self.bus, &self.waking);
         let (sender, filter, receive_filter) =
             (self.sender, &self.filter, &mut self.receive_filter);
         let wanted = |frame: &RingFrame<'_>| {
@@ -318,6 +349,9 @@ impl Station {
             }
             Some(_) => self.empty_reads = 0,
         }
+        if self.waking.may_have_foreign_stations() {
+            self.announce_for_foreign(received.is_some_and(|frames| frames > 0));
+        }
         received.unwrap_or(0)
     }
 
@@ -334,7 +368,7 @@ impl Station {
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<bool, WaitError> {
         let begin = Instant::now();
         loop {
-            self.wakeups.retry(&self.bus);
+            self.wakeups.retry(&self.bus, &self.waking);
             self.free_dead_lock();
             let left =
                 timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(begin.elapsed()));
@@ -370,7 +404,7 @@ impl Station {
     /// When the bus is gone. Outside of a [`WaitSet`] also when no inotify instance or watch is
     /// available.
     pub fn arm(&mut self) -> Result<bool, WaitError> {
-        self.wakeups.retry(&self.bus);
+        self.wakeups.retry(&self.bus, &self.waking);
         self.free_dead_lock();
         self.reader.arm(&self.bus)
     }
@@ -378,7 +412,7 @@ impl Station {
     /// Ends a sleep: the station no longer watches the bus. A station whose token a [`WaitSet`]
     /// returned is disarmed already.
     pub fn disarm(&mut self) {
-        self.reader.disarm();
+        self.reader.disarm(&self.bus);
     }
 
     /// Frees the lock if a station of this kind died with it. Stations do without the lock until
@@ -389,10 +423,30 @@ impl Station {
             && !self.bus.is_lost()
             && let Some(guard) = take_over_dead(&self.bus.ring, &self.bus.file, self.me)
         {
-            drop(guard);
-            // The dead station may have put frames there without waking others. Stations look by
-            // themselves.
-            let _ = wake(&self.bus.file);
+            // The dead station may have put frames there without waking others.
+            self.waking.announce(&self.bus.file, guard);
+            // Stations look by themselves.
+            let _ = self.waking.write(&self.bus.file, self.sent_at);
+        }
+    }
+
+    /// Announces frames of stations that know no table to those that sleep. All that read may do
+    /// it; one that is awake, the listener, does.
+    #[inline]
+    fn announce_for_foreign(&mut self, has_read: bool) {
+        if has_read {
+            self.unannounced_reads += 1;
+        }
+        // Not after each of many reads in a row: to look costs a cache line that senders write.
+        if self.unannounced_reads >= MAX_UNANNOUNCED_READS
+            || self.unannounced_reads > 0 && !has_read
+        {
+            self.unannounced_reads = 0;
+            if let Some(sleeper) = self.reader.sleeper()
+                && sleeper.listens()
+            {
+                sleeper.announce_rest();
+            }
         }
     }
 

@@ -176,6 +176,6 @@ impl Tap {
     /// Ends a sleep: the tap no longer watches the bus. A tap whose token a [`WaitSet`] returned is
     /// disarmed already.
     pub fn disarm(&mut self) {
-        self.reader.disarm();
+        self.reader.disarm(&self.bus);
     }
 }

@@ -15,15 +15,23 @@
 //! ```
 
 pub(crate) mod member;
+pub(crate) mod sleepers;
 
 /// `magic` of an initialised bus; it is 0 in a file that no process has initialised yet.
 pub(crate) const MAGIC: u32 = 0xca11_d054;
-/// `magic` of a bus larger than a rump kernel's: another one, so that a rump kernel refuses it.
+/// `magic` of a bus that programs before version 0.2 made larger than a rump kernel's: another one,
+/// so that a rump kernel refuses it.
 pub(crate) const BIG_MAGIC: u32 = 0xca11_d0b1;
+/// `magic` of a bus of our own format, with a [table of sleepers](sleepers) before the ring.
+pub(crate) const OWN_MAGIC: u32 = 0xca11_d0b2;
 /// The format version we write. A rump kernel that makes a bus leaves 0 until it first sends.
 pub(crate) const VERSION: u32 = 3;
-/// Bytes of the file header; ring offset 0 is at this file offset.
+/// Bytes of the file header; ring offset 0 is at this file offset, except in our own format.
 pub(crate) const HEADER_SIZE: usize = 32;
+/// Where the table of sleepers begins in a bus of our own format: on a page of its own.
+pub(crate) const TABLE_AT: usize = 4_096;
+/// Where the ring begins in a bus of our own format.
+pub(crate) const OWN_DATA_AT: usize = TABLE_AT + sleepers::TABLE_SIZE;
 /// Size in bytes of a bus file that rump kernels can share, and of one that is made without saying
 /// otherwise.
 pub const BUS_SIZE: u64 = 1 << 20;
@@ -52,13 +60,44 @@ pub(crate) fn can_be_dumped(version: u32) -> bool {
     version == OLD_VERSION
 }
 
-/// Whether a file of `size` bytes can be a bus with this magic.
-pub(crate) fn fits(magic: u32, size: u64) -> bool {
-    match magic {
-        MAGIC => size == BUS_SIZE,
-        // Whole pages, of any size that is in use.
-        BIG_MAGIC => size > BUS_SIZE && size <= MAX_BUS_SIZE && size.is_multiple_of(1 << 16),
-        _ => false,
+/// What kind of bus a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) magic: u32,
+    /// Bytes of the file.
+    pub(crate) size: u64,
+}
+
+impl Shape {
+    /// The usual bus, which rump kernels can share.
+    pub(crate) const SHMIF: Self = Self { magic: MAGIC, size: BUS_SIZE };
+
+    /// Whether a file of this size can be a bus with this magic.
+    pub(crate) fn is_possible(self) -> bool {
+        let Self { magic, size } = self;
+        match magic {
+            MAGIC => size == BUS_SIZE,
+            // Whole pages, of any size that is in use.
+            BIG_MAGIC => size > BUS_SIZE && size <= MAX_BUS_SIZE && size.is_multiple_of(1 << 16),
+            OWN_MAGIC => (BUS_SIZE..=MAX_BUS_SIZE).contains(&size) && size.is_multiple_of(1 << 16),
+            _ => false,
+        }
+    }
+
+    /// Whether stations that know no table of sleepers may be on the bus: rump kernels, and
+    /// programs from before there was one.
+    pub(crate) fn may_have_foreign_stations(self) -> bool {
+        self.magic != OWN_MAGIC
+    }
+
+    /// Where the ring begins in the file.
+    pub(crate) fn data_at(self) -> usize {
+        if self.magic == OWN_MAGIC { OWN_DATA_AT } else { HEADER_SIZE }
+    }
+
+    /// The longest frame on the bus, in bytes.
+    pub(crate) fn max_frame(self) -> usize {
+        if self.magic == MAGIC { MAX_FRAME } else { MAX_BIG_FRAME }
     }
 }
 
@@ -132,6 +171,7 @@ mod tests {
     #[test]
     fn sizes_are_those_of_the_format() {
         assert_eq!(BUS_SIZE, 1_048_576);
+        let fits = |magic, size| Shape { magic, size }.is_possible();
         assert!(fits(MAGIC, BUS_SIZE) && !fits(MAGIC, 2 * BUS_SIZE) && !fits(0, BUS_SIZE));
         assert!(fits(BIG_MAGIC, 2 * BUS_SIZE) && fits(BIG_MAGIC, MAX_BUS_SIZE));
         assert!(
@@ -139,5 +179,7 @@ mod tests {
                 && !fits(BIG_MAGIC, 2 * BUS_SIZE + 1)
                 && !fits(BIG_MAGIC, 2 * MAX_BUS_SIZE)
         );
+        assert!(fits(OWN_MAGIC, BUS_SIZE) && fits(OWN_MAGIC, MAX_BUS_SIZE));
+        assert!(!fits(OWN_MAGIC, BUS_SIZE / 2) && !fits(OWN_MAGIC, BUS_SIZE + 1));
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use macaddr::MacAddr6;
 
 use crate::format::MIN_FRAME;
+use crate::mechanism::sleepers::Interest;
 
 const BROADCAST: [u8; 6] = [0xff; 6];
 
@@ -62,6 +63,11 @@ impl AddressFilter {
         self.groups.retain(|group| *group != BROADCAST);
         self.groups.sort_unstable();
         self.groups.dedup();
+    }
+
+    /// What the station is woken for.
+    pub(crate) fn interest(&self) -> Interest {
+        Interest::new([self.mac]).promiscuous(self.promiscuous).groups(self.groups.iter().copied())
     }
 
     pub(crate) fn groups(&self) -> impl Iterator<Item = MacAddr6> {

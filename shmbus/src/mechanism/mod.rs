@@ -5,3 +5,4 @@ pub(crate) mod filter;
 pub(crate) mod frame;
 pub mod offload;
 pub(crate) mod ring;
+pub(crate) mod sleepers;

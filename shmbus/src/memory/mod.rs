@@ -27,12 +27,14 @@ pub(crate) mod model;
 
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
 use mapguard::{Guard, racing_copy};
 use memmap2::{MmapOptions, MmapRaw};
 
-use crate::format::{Field32, Field64, HEADER_SIZE};
+use crate::format::sleepers::TABLE_SIZE;
+use crate::format::{Field32, Field64};
 
 /// Bytes that go from one processor's cache to another's together.
 const CACHE_LINE: usize = 64;
@@ -67,42 +69,82 @@ pub(crate) trait Memory {
     }
 }
 
-/// A bus file, mapped shared in whole.
+/// The 64-bit words of a table, in memory that other processes write.
+pub(crate) trait Words {
+    fn load(&self, at: usize, order: Ordering) -> u64;
+    fn store(&self, at: usize, value: u64, order: Ordering);
+    /// Sets bits; returns the word before.
+    fn set_bits(&self, at: usize, bits: u64, order: Ordering) -> u64;
+    /// Clears bits; returns the word before.
+    fn clear_bits(&self, at: usize, bits: u64, order: Ordering) -> u64;
+    /// Strong compare-and-swap, acquire and release on success.
+    fn cas(&self, at: usize, current: u64, new: u64) -> Result<u64, u64>;
+    fn fence(&self, order: Ordering);
+}
+
+/// A file, mapped shared in whole.
 #[derive(Debug)]
-pub(crate) struct Mapping {
+struct MappedFile {
     // Before the mapping, so that it is dropped first.
     guard: Guard,
     map: MmapRaw,
-    data_size: u32,
-    writable: bool,
 }
 
-impl Mapping {
-    /// Maps a bus file of `size` bytes, at most [`MAX_BUS_SIZE`](crate::MAX_BUS_SIZE), for reading
-    /// only or also for writing.
-    pub(crate) fn new(file: &File, size: u64, writable: bool) -> io::Result<Self> {
-        let too_large = |_| io::Error::from(io::ErrorKind::FileTooLarge);
-        let len = usize::try_from(size).map_err(too_large)?;
-        let data_size = u32::try_from(len.saturating_sub(HEADER_SIZE)).map_err(too_large)?;
+impl MappedFile {
+    fn new(file: &File, len: usize, writable: bool) -> io::Result<Self> {
         let mut options = MmapOptions::new();
         options.len(len);
         let map =
             if writable { options.map_raw(file)? } else { options.map_raw_read_only(file)? };
         // SAFETY: it is a whole mapping of ours, and stays for longer than the guard.
         let guard = unsafe { Guard::new(map.as_ptr(), map.len()) };
-        Ok(Self { guard, map, data_size, writable })
+        Ok(Self { guard, map })
+    }
+}
+
+/// A bus file, mapped shared in whole. Clones share the mapping.
+#[derive(Clone, Debug)]
+pub(crate) struct Mapping {
+    file: Arc<MappedFile>,
+    /// Where the ring begins.
+    data_at: usize,
+    data_size: u32,
+    writable: bool,
+}
+
+impl Mapping {
+    /// Maps a bus file of `size` bytes, at most [`MAX_BUS_SIZE`](crate::MAX_BUS_SIZE), whose ring
+    /// begins at `data_at`, for reading only or also for writing.
+    pub(crate) fn new(file: &File, size: u64, data_at: usize, writable: bool) -> io::Result<Self> {
+        let too_large = |_| io::Error::from(io::ErrorKind::FileTooLarge);
+        let len = usize::try_from(size).map_err(too_large)?;
+        let data_size = u32::try_from(len.saturating_sub(data_at)).map_err(too_large)?;
+        let file = Arc::new(MappedFile::new(file, len, writable)?);
+        Ok(Self { file, data_at, data_size, writable })
+    }
+
+    /// The table of sleepers at `at`, a multiple of eight. `None` where the file is too short or
+    /// may not be written.
+    pub(crate) fn table(&self, at: usize) -> Option<MappedWords> {
+        (self.writable && self.file.map.len() >= at + TABLE_SIZE)
+            .then(|| MappedWords { file: Arc::clone(&self.file), at })
     }
 
     /// Whether the file was cut short under the mapping: what is read there may be zeros that no
     /// station wrote.
     #[inline]
     pub(crate) fn is_lost(&self) -> bool {
-        self.guard.is_lost()
+        self.file.guard.is_lost()
+    }
+
+    /// Bytes of the file that are mapped.
+    pub(crate) fn file_size(&self) -> u64 {
+        self.file.map.len() as u64
     }
 
     /// Where it begins.
     pub(crate) fn address(&self) -> usize {
-        self.map.as_ptr().addr()
+        self.file.map.as_ptr().addr()
     }
 
     /// Whether the mapping may be written.
@@ -115,7 +157,7 @@ impl Mapping {
         reason = "fields lie at multiples of their size from a page boundary"
     )]
     fn atomic32(&self, field: Field32) -> &AtomicU32 {
-        let at = self.map.as_ptr().wrapping_add(field as usize).cast::<u32>();
+        let at = self.file.map.as_ptr().wrapping_add(field as usize).cast::<u32>();
         // SAFETY: the field lies inside the header of a mapping that lives as long as `self`, on a
         // multiple of its size from a page boundary, and this process accesses it through atomics
         // only.
@@ -127,7 +169,7 @@ impl Mapping {
         reason = "fields lie at multiples of their size from a page boundary"
     )]
     fn atomic64(&self, field: Field64) -> &AtomicU64 {
-        let at = self.map.as_ptr().wrapping_add(field as usize).cast::<u64>();
+        let at = self.file.map.as_ptr().wrapping_add(field as usize).cast::<u64>();
         // SAFETY: as in `atomic32`.
         unsafe { AtomicU64::from_ptr(at.cast_mut()) }
     }
@@ -135,7 +177,7 @@ impl Mapping {
     /// A pointer to `len` bytes of ring data at `at`, all of them inside the mapping.
     fn data(&self, at: u32, len: usize) -> *mut u8 {
         assert!(at as usize + len <= self.data_size as usize, "copy outside the ring");
-        self.map.as_mut_ptr().wrapping_add(HEADER_SIZE + at as usize)
+        self.file.map.as_mut_ptr().wrapping_add(self.data_at + at as usize)
     }
 
     /// As [`Memory::copy_in`], from memory that others may be writing.
@@ -158,6 +200,65 @@ impl Mapping {
     /// A store to a read-only mapping would be a crash; that no caller tries is checked here once.
     fn assert_writable(&self) {
         assert!(self.writable, "write to a read-only bus");
+    }
+}
+
+/// A table of sleepers in a mapped file. Clones share the mapping.
+#[derive(Clone, Debug)]
+pub(crate) struct MappedWords {
+    file: Arc<MappedFile>,
+    /// Where the table begins.
+    at: usize,
+}
+
+impl MappedWords {
+    /// Maps a table in a file of its own, of [`TABLE_SIZE`] bytes.
+    pub(crate) fn new(file: &File) -> io::Result<Self> {
+        Ok(Self { file: Arc::new(MappedFile::new(file, TABLE_SIZE, true)?), at: 0 })
+    }
+
+    /// Whether the file was cut short under the mapping.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.file.guard.is_lost()
+    }
+
+    #[inline]
+    #[expect(clippy::cast_ptr_alignment, reason = "words lie at multiples of eight from a page")]
+    fn word(&self, at: usize) -> &AtomicU64 {
+        assert!(at < TABLE_SIZE / 8, "a word outside the table");
+        let word = self.file.map.as_mut_ptr().wrapping_add(self.at + at * 8).cast::<u64>();
+        // SAFETY: the word lies inside a mapping that lives as long as `self`, on a multiple of its
+        // size from a page boundary, and this process accesses it through atomics only.
+        unsafe { AtomicU64::from_ptr(word) }
+    }
+}
+
+impl Words for MappedWords {
+    #[inline]
+    fn load(&self, at: usize, order: Ordering) -> u64 {
+        self.word(at).load(order)
+    }
+
+    #[inline]
+    fn store(&self, at: usize, value: u64, order: Ordering) {
+        self.word(at).store(value, order);
+    }
+
+    fn set_bits(&self, at: usize, bits: u64, order: Ordering) -> u64 {
+        self.word(at).fetch_or(bits, order)
+    }
+
+    fn clear_bits(&self, at: usize, bits: u64, order: Ordering) -> u64 {
+        self.word(at).fetch_and(!bits, order)
+    }
+
+    fn cas(&self, at: usize, current: u64, new: u64) -> Result<u64, u64> {
+        self.word(at).compare_exchange(current, new, Ordering::AcqRel, Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn fence(&self, order: Ordering) {
+        fence(order);
     }
 }
 
@@ -200,7 +301,7 @@ impl Memory for Mapping {
         let ahead = len.min(self.data_size.saturating_sub(at));
         for line in (0..ahead).step_by(CACHE_LINE) {
             prefetch_for_writing(
-                self.map.as_ptr().wrapping_add(HEADER_SIZE + at as usize + line as usize),
+                self.file.map.as_ptr().wrapping_add(self.data_at + at as usize + line as usize),
             );
         }
     }

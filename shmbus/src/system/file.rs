@@ -16,14 +16,20 @@ use nix::sys::statfs::{self, FsType, fstatfs};
 use nix::unistd::linkat;
 
 use crate::error::OpenError;
-use crate::format::{BIG_MAGIC, BUS_SIZE, Field32, HEADER_SIZE, MAGIC, VERSION, fits};
+use crate::format::sleepers::FILE_SIZE;
+use crate::format::{
+    BIG_MAGIC, BUS_SIZE, Field32, HEADER_SIZE, MAGIC, OWN_MAGIC, Shape, TABLE_AT, VERSION,
+};
 use crate::system::{links, liveness};
+
+/// Where a bus of our own format says how long it is.
+const SIZE_AT: u64 = (TABLE_AT + FILE_SIZE * 8) as u64;
 
 /// What a file that may be a bus turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// An initialised bus of this many bytes.
-    Bus(u64),
+    /// An initialised bus.
+    Bus(Shape),
     /// An empty or zero file: a bus to be made.
     Blank,
 }
@@ -151,7 +157,16 @@ pub(crate) fn reserve(path: &Path, file: &File, size: u64) -> Result<(), OpenErr
 /// A word of the header by its offset. Bytes beyond the end of the file count as 0, as they would
 /// in a longer file.
 pub(crate) fn word(file: &File, at: u64) -> io::Result<u32> {
-    let mut bytes = [0; 4];
+    Ok(u32::from_ne_bytes(bytes_at(file, at)?))
+}
+
+/// As [`word`], of 64 bits.
+fn long_word(file: &File, at: u64) -> io::Result<u64> {
+    Ok(u64::from_ne_bytes(bytes_at(file, at)?))
+}
+
+fn bytes_at<const N: usize>(file: &File, at: u64) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
     let mut filled = 0;
     while filled < bytes.len() {
         match file.read_at(&mut bytes[filled..], at + filled as u64) {
@@ -161,7 +176,7 @@ pub(crate) fn word(file: &File, at: u64) -> io::Result<u32> {
             Err(error) => return Err(error),
         }
     }
-    Ok(u32::from_ne_bytes(bytes))
+    Ok(bytes)
 }
 
 /// Checks an open file: its file system, its size, magic and version.
@@ -184,15 +199,19 @@ pub(crate) fn check(path: &Path, file: &File) -> Result<Found, OpenError> {
             return Err(OpenError::WrongMagic { path: path.to_owned(), magic });
         }
         0 => return Err(OpenError::WrongSize { path: path.to_owned(), size }),
-        _ if fits(magic, size) => {}
-        MAGIC | BIG_MAGIC => return Err(OpenError::WrongSize { path: path.to_owned(), size }),
+        // A bus of our own format may have any size, so it says which it has.
+        OWN_MAGIC if long_word(file, SIZE_AT).map_err(|error| OpenError::io(path, error))? != size => {
+            return Err(OpenError::WrongSize { path: path.to_owned(), size });
+        }
+        _ if (Shape { magic, size }).is_possible() => {}
+        MAGIC | BIG_MAGIC | OWN_MAGIC => return Err(OpenError::WrongSize { path: path.to_owned(), size }),
         _ if magic == MAGIC.swap_bytes() => {
             return Err(OpenError::OtherByteOrder { path: path.to_owned() });
         }
         _ => return Err(OpenError::WrongMagic { path: path.to_owned(), magic }),
     }
     match word(Field32::Version)? {
-        0 | VERSION => Ok(Found::Bus(size)),
+        0 | VERSION => Ok(Found::Bus(Shape { magic, size })),
         version => Err(OpenError::WrongVersion { path: path.to_owned(), version }),
     }
 }

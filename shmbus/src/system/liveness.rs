@@ -24,6 +24,10 @@ use crate::mechanism::ring::lock::Owner;
 const BASE: i64 = 1 << 40;
 /// The number of a process that makes the bus.
 const MAKER: i64 = 0;
+/// The byte that those share who sleep on the bus file itself, on a bus where that is the exception.
+const WATCHERS: i64 = -1;
+/// The byte of the process that makes or removes what lies beside the bus.
+const FOLDER: i64 = -2;
 /// How many numbers are tried before giving up; a single one is taken with a probability of one in
 /// a thousand million.
 const MAX_ATTEMPTS: usize = 100;
@@ -93,6 +97,41 @@ pub(crate) fn try_lock_making(file: &File) -> io::Result<bool> {
         Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Takes the right to make or remove what lies beside the bus. `false` when another process has it.
+pub(crate) fn try_lock_folder(file: &File) -> io::Result<bool> {
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, FOLDER, 1))) {
+        Ok(_) => Ok(true),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Releases that right.
+pub(crate) fn unlock_folder(file: &File) -> io::Result<()> {
+    fcntl(file, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, FOLDER, 1)))?;
+    Ok(())
+}
+
+/// Says that a reader sleeps on the bus file itself from now on, until `file`'s description is
+/// closed. A file opened for reading will do.
+pub(crate) fn note_watcher(file: &File) -> io::Result<()> {
+    fcntl(file, FcntlArg::F_OFD_SETLK(&range(libc::F_RDLCK, WATCHERS, 1)))?;
+    Ok(())
+}
+
+/// Whether a reader may be sleeping on the bus file itself, through another description than
+/// `file`'s.
+pub(crate) fn has_watchers(file: &File) -> io::Result<bool> {
+    let mut lock = range(libc::F_WRLCK, WATCHERS, 1);
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock))?;
+    Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+}
+
+/// Whether no station holds a number, but perhaps the one of `file`'s own description.
+pub(crate) fn is_alone(file: &File) -> io::Result<bool> {
+    Ok(held_in(file, MAKER + 1, Owner::MAX.into())?.is_none())
 }
 
 /// Whether a process makes a bus of the file, through another description than `file`'s.
@@ -173,6 +212,31 @@ mod tests {
         assert!(is_alive(&watcher, second).expect("asked"));
         release(&two, second).expect("released");
         assert_eq!(count(&watcher).expect("asked"), 0);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "locks of files")]
+    fn watchers_share_a_byte_and_are_no_stations() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("bus");
+        let sender = open(&path);
+        assert!(!has_watchers(&sender).expect("asked"));
+        let read_only = || File::open(&path).expect("there");
+        let (one, two) = (read_only(), read_only());
+        note_watcher(&one).expect("shared");
+        note_watcher(&two).expect("shared");
+        drop(one);
+        assert!(has_watchers(&sender).expect("asked"));
+        assert!(is_alone(&sender).expect("asked"));
+        drop(two);
+        assert!(!has_watchers(&sender).expect("asked"));
+        assert!(try_lock_folder(&sender).expect("asked"));
+        assert!(!try_lock_folder(&open(&path)).expect("asked"));
+        unlock_folder(&sender).expect("released");
+        assert!(try_lock_folder(&open(&path)).expect("asked"));
+        let station = open(&path);
+        claim(&station, None).expect("a number");
+        assert!(!is_alone(&sender).expect("asked") && is_alone(&station).expect("asked"));
     }
 
     /// Counting them one by one would take long.

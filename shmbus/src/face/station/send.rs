@@ -14,6 +14,7 @@ use crate::error::{Busy, SendError, WakeError};
 use crate::format::{Field32, MIN_FRAME, PACKET_HEADER_SIZE, PacketHeader};
 use crate::mechanism::frame::{FrameSlot, FrameSource};
 use crate::mechanism::ring::append::burst_limit;
+use crate::mechanism::sleepers::announce::announce;
 use crate::memory::Memory as _;
 use crate::system::acquire::acquire;
 
@@ -73,7 +74,7 @@ impl Station {
     /// When the other stations cannot be woken. The wake-up stays pending.
     pub fn flush(&mut self) -> Result<(), WakeError> {
         let failed = |source| WakeError { path: self.bus.path().to_owned(), source };
-        self.wakeups.flush(&self.bus).map_err(failed)
+        self.wakeups.flush(&self.bus, &self.waking).map_err(failed)
     }
 
     /// Collects the lengths of `frames`, all of which can be sent.
@@ -130,7 +131,7 @@ impl Station {
             }
         }
         if sent > 0 {
-            self.wakeups.request(&self.bus);
+            self.wakeups.request(&self.bus, &self.waking, self.sent_at);
         }
         result.map(|()| sent)
     }
@@ -160,6 +161,7 @@ impl Station {
         // The format has 32 bits for it.
         let sec = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
         let usec = now.subsec_micros();
+        self.sent_at = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let sender = self.sender;
         let headers = lengths.iter().map(|len| PacketHeader { len: *len, sec, usec, sender });
         let ring = &self.bus.ring;
@@ -183,7 +185,7 @@ impl Station {
         if !is_bus() {
             return Err(NotAppended::Lost);
         }
-        let mended = guard.append(headers, |header, at| {
+        let appended = guard.append(headers, |header, at| {
             let mut slot = FrameSlot::new(ring, at, header.len as usize);
             if let Some(frame) = frames.next() {
                 frame.write_to(&mut slot);
@@ -199,6 +201,9 @@ impl Station {
             packets += 1;
             bytes += u64::from(header.len);
         });
+        if let Some(table) = self.waking.table() {
+            announce(&guard, table, appended.end, sec, &mut self.wakeups.doorbells);
+        }
         drop(guard);
         if let Some(filter) = &mut self.receive_filter {
             sent.drain(..).for_each(|header| filter.sent(header));
@@ -209,7 +214,7 @@ impl Station {
         let stats = &mut self.reader.stats;
         stats.tx_packets += packets;
         stats.tx_bytes += bytes;
-        stats.corrupt += u64::from(mended.corrupt);
+        stats.corrupt += u64::from(appended.mended);
         Ok(())
     }
 }

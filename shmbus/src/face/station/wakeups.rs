@@ -5,10 +5,11 @@
 //! station does next once it is due, and at once before the station sleeps or leaves.
 
 use std::io;
+use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 use crate::face::bus::Bus;
-use crate::system::wake::wake;
+use crate::system::wake::waking::Waking;
 
 /// How long a receive call leaves a failed wake-up alone before it repeats it.
 const RETRY_PAUSE: Duration = Duration::from_millis(1);
@@ -22,6 +23,10 @@ pub(super) struct Wakeups {
     pause: Duration,
     /// Frames were sent since the last wake-up.
     pending: bool,
+    /// The doorbells of those that the frames are for.
+    pub(super) doorbells: Vec<u32>,
+    /// When frames were last sent, in milliseconds of the clock that stamps them.
+    now: u64,
     sent: u64,
     failed: u64,
 }
@@ -29,7 +34,16 @@ pub(super) struct Wakeups {
 impl Wakeups {
     /// With at least `interval` from one to the next.
     pub(super) fn new(interval: Duration) -> Self {
-        Self { interval, last: None, pause: interval, pending: false, sent: 0, failed: 0 }
+        Self {
+            interval,
+            last: None,
+            pause: interval,
+            pending: false,
+            doorbells: Vec::new(),
+            now: 0,
+            sent: 0,
+            failed: 0,
+        }
     }
 
     /// How many were sent.
@@ -42,12 +56,21 @@ impl Wakeups {
         self.failed
     }
 
-    /// Frames were sent: wakes the others, now or when the interval is over.
+    /// Frames were sent at the time `now`: wakes those that they are for, now or when the interval
+    /// is over.
+    #[inline]
+    pub(super) fn request(&mut self, bus: &Bus, waking: &Waking, now: u64) {
+        self.now = now;
+        if !self.doorbells.is_empty() || waking.needs_write(&bus.file, now) {
+            self.request_needed(bus, waking);
+        }
+    }
+
     // A system call costs more than this call; it need not make the senders' code larger.
     #[inline(never)]
-    pub(super) fn request(&mut self, bus: &Bus) {
+    fn request_needed(&mut self, bus: &Bus, waking: &Waking) {
         if self.interval.is_zero() && !self.pending {
-            match wake(&bus.file) {
+            match self.wake(bus, waking) {
                 Ok(()) => self.sent += 1,
                 Err(_) => self.note_failure(),
             }
@@ -55,41 +78,49 @@ impl Wakeups {
         }
         self.pending = true;
         if self.last.is_none_or(|last| last.elapsed() >= self.interval) {
-            self.retry(bus);
+            self.retry(bus, waking);
         }
+    }
+
+    fn wake(&mut self, bus: &Bus, waking: &Waking) -> io::Result<()> {
+        // Those that the frames are for first.
+        waking.ring(&bus.file, &mut self.doorbells);
+        // SeqCst: pairs with the fence of a sleeper that has just added its watch.
+        fence(Ordering::SeqCst);
+        waking.write(&bus.file, self.now)
     }
 
     /// Sends a pending wake-up whose time has come.
     #[inline]
-    pub(super) fn retry_if_due(&mut self, bus: &Bus) {
+    pub(super) fn retry_if_due(&mut self, bus: &Bus, waking: &Waking) {
         if self.pending {
-            self.retry_if_over(bus);
+            self.retry_if_over(bus, waking);
         }
     }
 
     // Out of the way of stations that put nothing off.
     #[cold]
-    fn retry_if_over(&mut self, bus: &Bus) {
+    fn retry_if_over(&mut self, bus: &Bus, waking: &Waking) {
         if self.last.is_none_or(|last| last.elapsed() >= self.pause) {
-            self.retry(bus);
+            self.retry(bus, waking);
         }
     }
 
     /// Sends a pending wake-up. Should it fail, it stays pending and is counted.
-    pub(super) fn retry(&mut self, bus: &Bus) {
+    pub(super) fn retry(&mut self, bus: &Bus, waking: &Waking) {
         // The failure is counted, and the next call repeats it.
-        let _ = self.flush(bus);
+        let _ = self.flush(bus, waking);
     }
 
     /// Sends a pending wake-up, and reports whether it failed.
-    pub(super) fn flush(&mut self, bus: &Bus) -> io::Result<()> {
+    pub(super) fn flush(&mut self, bus: &Bus, waking: &Waking) -> io::Result<()> {
         if !self.pending {
             return Ok(());
         }
         // What is left of a bus that was cut short meanwhile must not be written to.
         bus.check_size();
         if !bus.is_lost() {
-            if let Err(error) = wake(&bus.file) {
+            if let Err(error) = self.wake(bus, waking) {
                 self.note_failure();
                 return Err(error);
             }

@@ -19,11 +19,13 @@ const BURST_SHARE: u32 = 16;
 /// waits for at the same time.
 const AHEAD: u32 = 4_096;
 
-/// What was broken, and mended, while appending.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Mended {
+/// What an append did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Appended {
+    /// The end of the ring.
+    pub(crate) end: Position,
     /// The header or the chain of packets was not that of a ring; the packets were dropped.
-    pub(crate) corrupt: bool,
+    pub(crate) mended: bool,
 }
 
 /// And at most this many bytes, so that no station waits long for the lock of a large ring.
@@ -44,11 +46,11 @@ impl<M: Memory> LockGuard<'_, M> {
         &mut self,
         headers: impl Iterator<Item = PacketHeader> + Clone,
         mut fill: impl FnMut(&PacketHeader, u32),
-    ) -> Mended {
+    ) -> Appended {
         let size = self.ring.size();
-        let mut mended = Mended::default();
+        let mut mended = false;
         let extent = self.extent().unwrap_or_else(|| {
-            mended.corrupt = true;
+            mended = true;
             self.reset()
         });
 
@@ -58,7 +60,7 @@ impl<M: Memory> LockGuard<'_, M> {
             bytes += last_bytes;
         }
         if bytes == 0 {
-            return mended;
+            return Appended { end: extent.end, mended };
         }
         let start = extent.end;
         let crosses = start.advance(bytes, size).generation != start.generation;
@@ -71,7 +73,7 @@ impl<M: Memory> LockGuard<'_, M> {
         let soon = bytes.min(AHEAD);
         self.ring.memory.write_soon(start.offset, soon);
         self.unfinished = true;
-        mended.corrupt |= self.make_room(&extent, stop);
+        mended |= self.make_room(&extent, stop);
         let (mut at, mut last) = (start, start);
         let mut rest = bytes - soon;
         for header in headers {
@@ -96,7 +98,7 @@ impl<M: Memory> LockGuard<'_, M> {
             self.ring.memory.store32(Field32::Last, last.offset, Ordering::Release);
         }
         self.unfinished = false;
-        mended
+        Appended { end: stop, mended }
     }
 
     #[inline]

@@ -80,6 +80,19 @@ impl Cursor {
         Ok(self.next != self.end)
     }
 
+    /// Continues at the position with the number `word`, if it lies between this place and the end
+    /// of the ring: what lies before it is not for this reader.
+    pub(crate) fn skip_to<M: Memory>(&mut self, ring: &Ring<M>, word: u64) {
+        let size = ring.size();
+        if let Ok(extent) = ring.snapshot_ignoring(self.abandoned)
+            && let Some(position) = extent.end.at_word(word, size)
+            && position.since(self.next, size) <= extent.end.since(self.next, size)
+        {
+            self.next = position;
+            self.end = extent.end;
+        }
+    }
+
     /// Shows `visit` every packet from here on, until it returns [`ControlFlow::Break`] or there
     /// are no more.
     #[inline]

@@ -119,7 +119,7 @@ impl LockWord {
 /// The lock, held: its holder may write the ring. Dropping it releases the lock.
 #[derive(Debug)]
 pub(crate) struct LockGuard<'r, M: Memory> {
-    pub(super) ring: &'r Ring<M>,
+    pub(in crate::mechanism) ring: &'r Ring<M>,
     /// The lock word meanwhile, without the mark.
     word: LockWord,
     /// Room was made for a burst that is not committed.

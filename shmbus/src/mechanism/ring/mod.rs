@@ -62,11 +62,11 @@ use crate::format::{PACKET_HEADER_SIZE, PacketHeader};
 use crate::memory::Memory;
 
 /// A ring on some memory.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Ring<M> {
     memory: M,
     /// The longest frame the ring may carry; a header that claims more is corrupt.
-    max_frame: u32,
+    pub(in crate::mechanism) max_frame: u32,
 }
 
 impl<M: Memory> Ring<M> {

@@ -29,6 +29,23 @@ impl Position {
         }
     }
 
+    /// This position as one number: the bytes before it in the stream, modulo 2^64.
+    #[inline]
+    pub(crate) fn as_word(self, ring_size: u32) -> u64 {
+        self.generation
+            .wrapping_mul(u64::from(ring_size))
+            .wrapping_add(u64::from(self.offset))
+    }
+
+    /// The position with the number `word` if it lies at most a ring's size before this one.
+    pub(crate) fn at_word(self, word: u64, ring_size: u32) -> Option<Self> {
+        let behind = self.as_word(ring_size).wrapping_sub(word);
+        let behind = u32::try_from(behind).ok().filter(|behind| *behind <= ring_size)?;
+        // A turn back, and on by what is missing to a whole turn.
+        let turn_back = Self { generation: self.generation.wrapping_sub(1), ..self };
+        Some(turn_back.advance(ring_size - behind, ring_size))
+    }
+
     /// Bytes from `older` to here; a huge number when `older` is in fact the newer.
     #[inline]
     pub(crate) fn since(self, older: Self, ring_size: u32) -> u64 {
@@ -142,6 +159,9 @@ mod tests {
                 bytes += u64::from(step);
                 prop_assert_eq!(position, turn(bytes));
                 prop_assert_eq!(position.since(turn(start), SIZE), bytes - start);
+                let near = bytes - start <= u64::from(SIZE);
+                let begin = position.at_word(turn(start).as_word(SIZE), SIZE);
+                prop_assert_eq!(begin, near.then_some(turn(start)));
             }
         }
 

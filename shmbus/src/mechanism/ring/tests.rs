@@ -30,10 +30,10 @@ fn send(ring: &Ring<ModelMemory>, seed: u8, lens: &[u32]) -> Vec<Vec<u8>> {
         lens.iter().zip(0..).map(|(&len, n)| vec![seed.wrapping_add(n); len as usize]).collect();
     let mut rest = packets.iter();
     let headers = lens.iter().map(|&len| PacketHeader { len, sec: 1, usec: 2, sender: 3 });
-    let mended = ring.try_lock(me()).expect("free").append(headers, |_, at| {
+    let appended = ring.try_lock(me()).expect("free").append(headers, |_, at| {
         ring.copy_in(at, rest.next().expect("one for each header"));
     });
-    assert!(!mended.corrupt, "a sound ring was taken for a broken one");
+    assert!(!appended.mended, "a sound ring was taken for a broken one");
     packets
 }
 

@@ -31,6 +31,15 @@ impl Instance {
         Self(Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC))
     }
 
+    /// None yet: everything fails as where none is available.
+    pub(crate) fn unmade() -> Self {
+        Self(Err(Errno::ENOENT))
+    }
+
+    pub(crate) fn is_made(&self) -> bool {
+        self.0.is_ok()
+    }
+
     /// Why there is no instance, if there is none.
     pub(crate) fn error(&self) -> Option<io::Error> {
         self.0.as_ref().err().map(|errno| (*errno).into())

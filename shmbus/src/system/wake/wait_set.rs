@@ -2,19 +2,26 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::inotify::WatchDescriptor;
 
+use super::doorbell::Doorbell;
 use super::inotify::{Instance, report_once};
-use super::watch_table::{FileId, Notify as _, WaiterId, WatchTable};
+use super::sleeper::Sleeper;
+use super::watch_table::{FileId, WaiterId, WatchTable};
 use super::{MAX_SLEEP, POLL_PAUSE};
+use crate::mechanism::sleepers::table::Awake;
 
-/// Sleeps for any number of stations and taps, on any buses, with one inotify instance and one
-/// descriptor.
+/// Sleeps for any number of stations and taps, on any buses, with one descriptor.
+///
+/// A station is woken by frames for it, and not by those for others.
 ///
 /// Each station joins the set once, with a token of your choice:
 /// [`Station::join_wait_set`](crate::Station::join_wait_set),
@@ -64,42 +71,359 @@ use super::{MAX_SLEEP, POLL_PAUSE};
 /// reading, together with all else, for [`timeout`](Self::timeout) at most; then look at the
 /// stations that [`ready`](Self::ready) names.
 ///
-/// Where no inotify instance or watch is available (128 instances for each user is a usual limit),
-/// the timeout is a millisecond, and every armed station is woken that often. This is logged once.
-/// A wait set that was made without an instance stays without.
+/// Where a station can only be woken by inotify and no instance or watch is available (128 instances
+/// for each user is a usual limit), the timeout is a millisecond, and it is woken that often. This
+/// is logged once.
 #[derive(Debug)]
 pub struct WaitSet(Arc<Shared>);
 
 #[derive(Debug)]
-struct Shared {
-    instance: Instance,
+pub(super) struct Shared {
+    /// Becomes readable when a member is woken: it polls the doorbells and the inotify instance.
+    epoll: Option<Epoll>,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    table: WatchTable<WatchDescriptor, usize>,
-    /// A waiter is armed whose file is not watched.
+    members: Vec<Option<Member>>,
+    doorbells: Vec<SharedDoorbell>,
+    /// Made when a member needs it.
+    instance: Instance,
+    /// The members that watch a bus file: because nothing else wakes them, or for the others.
+    watches: WatchTable<WatchDescriptor, MemberId>,
+    /// A member is armed that nothing wakes.
     unwatched: bool,
-    /// When all armed waiters were last woken.
-    all_woken: Instant,
+    /// Senders may not know yet that a member sleeps on the bus file itself.
+    unnoticed_until: Option<Instant>,
+    /// How many members are armed.
+    armed: usize,
+    /// When all armed members last looked.
+    all_looked: Instant,
+}
+
+/// A place in the list of members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MemberId(usize);
+
+/// A station or tap.
+#[derive(Debug)]
+struct Member {
+    token: usize,
+    file: FileId,
+    watch: WaiterId,
+    /// Its slot in the table of sleepers; without one it sleeps on the bus file itself.
+    sleeper: Option<Arc<Sleeper>>,
+    armed: bool,
+}
+
+/// A doorbell for all members on one bus.
+#[derive(Debug)]
+struct SharedDoorbell {
+    file: FileId,
+    doorbell: Doorbell,
 }
 
 impl Shared {
-    fn new(instance: Instance) -> Arc<Self> {
-        let state = State { table: WatchTable::new(), unwatched: false, all_woken: Instant::now() };
-        Arc::new(Self { instance, state: Mutex::new(state) })
+    pub(super) fn new() -> Arc<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+            .inspect_err(|errno| report_once(&(*errno).into()))
+            .ok();
+        let state = State {
+            members: Vec::new(),
+            doorbells: Vec::new(),
+            instance: Instance::unmade(),
+            watches: WatchTable::new(),
+            unwatched: false,
+            unnoticed_until: None,
+            armed: 0,
+            all_looked: Instant::now(),
+        };
+        Arc::new(Self { epoll, state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.epoll.as_ref().map(|epoll| epoll.0.as_fd())
+    }
+
+    pub(super) fn join(
+        &self,
+        file: FileId,
+        token: usize,
+        sleeper: Option<Arc<Sleeper>>,
+    ) -> MemberId {
+        let state = &mut *self.state();
+        let free = state.members.iter().position(Option::is_none).unwrap_or_else(|| {
+            state.members.push(None);
+            state.members.len() - 1
+        });
+        let id = MemberId(free);
+        let watch = state.watches.join(file, id);
+        state.members[free] = Some(Member { token, file, watch, sleeper, armed: false });
+        id
+    }
+
+    pub(super) fn leave(&self, id: MemberId) {
+        let state = &mut *self.state();
+        state.disarm(id);
+        let Some(member) = state.members[id.0].take() else { return };
+        state.watches.leave(&state.instance, member.watch);
+        if state.members.iter().flatten().all(|other| other.file != member.file) {
+            // The descriptor leaves the epoll instance when it is closed.
+            state.doorbells.retain(|shared| shared.file != member.file);
+        }
+    }
+
+    /// The member is woken from now on. The caller must look at the ring after this and before it
+    /// sleeps.
+    pub(super) fn arm(&self, id: MemberId, file: &File) -> io::Result<()> {
+        let state = &mut *self.state();
+        if state.armed == 0 {
+            state.all_looked = Instant::now();
+        }
+        state.arm(self.epoll.as_ref(), id, file)
+    }
+
+    /// As [`arm`](Self::arm), where no watch is to be had: only the timeout wakes the member.
+    pub(super) fn arm_unwatched(&self, id: MemberId) {
+        let state = &mut *self.state();
+        if let Some(member) = &state.members[id.0] {
+            state.watches.arm_unwatched(member.watch);
+            state.unwatched = true;
+        }
+        state.set_armed(id, true);
+    }
+
+    /// The member looks often until senders know that it sleeps on the bus file itself.
+    pub(super) fn set_unnoticed(&self, until: Instant) {
+        self.state().unnoticed_until = Some(until);
+    }
+
+    /// Ends the member's sleep. `None`: it sleeps on the bus file itself.
+    pub(super) fn disarm(&self, id: MemberId) -> Option<Awake> {
+        self.state().disarm(id)
+    }
+
+    /// As [`disarm`](Self::disarm), for a set with no other member: its descriptor is not readable
+    /// afterwards.
+    pub(super) fn disarm_only(&self, id: MemberId) -> Option<Awake> {
+        let state = &mut *self.state();
+        let awake = state.disarm(id);
+        state.drain_doorbells();
+        awake
+    }
+
+    pub(super) fn ready(&self) -> Vec<usize> {
+        self.state().ready()
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.state().timeout()
+    }
+
+    /// Sleeps until the descriptor is readable, for `time` at most. It may end early.
+    pub(super) fn sleep(&self, time: Duration) -> io::Result<()> {
+        // Rounded up: a sleep of 0 ms would be none.
+        let millis = time.as_nanos().div_ceil(1_000_000);
+        let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
+        let mut fds: Vec<_> =
+            self.descriptor().into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 impl State {
-    fn timeout(&self) -> Duration {
-        if self.unwatched { POLL_PAUSE } else { MAX_SLEEP }
+    fn member(&self, id: MemberId) -> Option<&Member> {
+        self.members.get(id.0)?.as_ref()
     }
+
+    fn set_armed(&mut self, id: MemberId, armed: bool) {
+        if let Some(member) = &mut self.members[id.0]
+            && member.armed != armed
+        {
+            member.armed = armed;
+            self.armed = if armed { self.armed + 1 } else { self.armed - 1 };
+        }
+    }
+
+    fn arm(&mut self, epoll: Option<&Epoll>, id: MemberId, file: &File) -> io::Result<()> {
+        let Some(member) = self.member(id) else { return Ok(()) };
+        let (watch, of, sleeper) = (member.watch, member.file, member.sleeper.clone());
+        match sleeper {
+            None => {
+                make(&mut self.instance, epoll)?;
+                self.watches.arm(&self.instance, watch, file)?;
+                // SeqCst: pairs with the fence in a sender's wake-up. It meets our watch, or we
+                // meet its frames.
+                fence(Ordering::SeqCst);
+            }
+            Some(sleeper) => {
+                if sleeper.is_lost() {
+                    return Err(io::Error::other("the table beside the bus was cut short"));
+                }
+                let doorbell = doorbell(&mut self.doorbells, epoll, of, &sleeper)?;
+                if !sleeper.listens() {
+                    self.release_instance();
+                } else if let Err(error) = make(&mut self.instance, epoll)
+                    .and_then(|()| self.watches.arm(&self.instance, watch, file))
+                {
+                    report_once(&error);
+                    sleeper.resign();
+                }
+                sleeper.arm(doorbell);
+            }
+        }
+        self.set_armed(id, true);
+        Ok(())
+    }
+
+    /// Releases the inotify instance while no member needs it: users may have few.
+    fn release_instance(&mut self) {
+        if self.instance.is_made()
+            && self.watches.is_idle()
+            && self.members.iter().flatten().all(|member| member.sleeper.is_some())
+        {
+            self.instance = Instance::unmade();
+        }
+    }
+
+    fn disarm(&mut self, id: MemberId) -> Option<Awake> {
+        let member = self.member(id)?;
+        let (watch, sleeper) = (member.watch, member.sleeper.clone());
+        self.watches.disarm(&self.instance, watch);
+        self.set_armed(id, false);
+        sleeper.map(|sleeper| sleeper.disarm())
+    }
+
+    fn timeout(&self) -> Duration {
+        if self.armed == 0 {
+            return MAX_SLEEP;
+        }
+        self.look_interval().saturating_sub(self.all_looked.elapsed())
+    }
+
+    fn look_interval(&self) -> Duration {
+        let is_unnoticed = self.unnoticed_until.is_some_and(|until| Instant::now() < until);
+        if self.unwatched || is_unnoticed { POLL_PAUSE } else { MAX_SLEEP }
+    }
+
+    fn ready(&mut self) -> Vec<usize> {
+        if self.armed == 0 {
+            self.drain_doorbells();
+            return Vec::new();
+        }
+        let mut woken = Vec::new();
+        let (mut written, mut due) = (Vec::new(), Vec::new());
+        self.watches.dispatch(&self.instance, |id| written.push(*id));
+        self.drain_doorbells();
+        let is_time = self.all_looked.elapsed() >= self.look_interval();
+        if is_time {
+            self.watches.wake_all(&self.instance, |id| due.push(*id));
+            self.unwatched = false;
+            self.all_looked = Instant::now();
+        }
+        let written = written.into_iter().map(|id| (id, true));
+        for (id, is_written) in written.chain(due.into_iter().map(|id| (id, false))) {
+            let Some(member) = self.member(id) else { continue };
+            match member.sleeper.clone() {
+                None => woken.push(id),
+                Some(sleeper) => self.listen(id, &sleeper, is_written),
+            }
+        }
+        for (nth, member) in self.members.iter().enumerate() {
+            if let Some(Member { armed: true, sleeper: Some(sleeper), .. }) = member
+                && (!sleeper.is_asleep() || is_time && !sleeper.may_sleep_on())
+            {
+                woken.push(MemberId(nth));
+            }
+        }
+        if is_time && !woken.is_empty() {
+            // Perhaps they were not woken because senders do not find their doorbells. Those are
+            // made anew at the next sleep.
+            self.doorbells.retain(|shared| shared.doorbell.is_in_place());
+        }
+        let tokens =
+            woken.iter().filter_map(|id| self.member(*id)).map(|member| member.token).collect();
+        for id in woken {
+            // Its station fetches what became of the sleep.
+            self.set_armed(id, false);
+            if let Some(watch) = self.member(id).map(|member| member.watch) {
+                self.watches.disarm(&self.instance, watch);
+            }
+        }
+        tokens
+    }
+
+    /// This member watches the bus file for the others. The file was written, or it is time for
+    /// another watch.
+    fn listen(&mut self, id: MemberId, sleeper: &Sleeper, is_written: bool) {
+        let Some(watch) = self.member(id).map(|member| member.watch) else { return };
+        let was_needed = sleeper.announce_rest() || !is_written;
+        if !sleeper.is_asleep() {
+            return;
+        }
+        if !was_needed {
+            // Stations of this kind talk to each other. One of them is to listen: it is awake now
+            // and then anyway.
+            sleeper.resign();
+            self.release_instance();
+            return;
+        }
+        if let Err(error) = self.watches.arm(&self.instance, watch, sleeper.file()) {
+            report_once(&error);
+            sleeper.resign();
+            return;
+        }
+        // SeqCst: pairs with the fence in a sender's wake-up. It meets our watch, or we meet its
+        // frames.
+        fence(Ordering::SeqCst);
+        sleeper.announce_rest();
+    }
+
+    fn drain_doorbells(&self) {
+        self.doorbells.iter().for_each(|shared| shared.doorbell.drain());
+    }
+}
+
+/// Makes the inotify instance, unless that was done.
+fn make(instance: &mut Instance, epoll: Option<&Epoll>) -> io::Result<()> {
+    if !instance.is_made() {
+        let new = Instance::new();
+        if let Some(error) = new.error() {
+            return Err(error);
+        }
+        if let (Some(epoll), Some(descriptor)) = (epoll, new.descriptor()) {
+            epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+        }
+        *instance = new;
+    }
+    Ok(())
+}
+
+/// The id of the doorbell of all members on a bus, which is made when it is first needed.
+fn doorbell(
+    doorbells: &mut Vec<SharedDoorbell>,
+    epoll: Option<&Epoll>,
+    file: FileId,
+    sleeper: &Sleeper,
+) -> io::Result<u32> {
+    if let Some(shared) = doorbells.iter().find(|shared| shared.file == file) {
+        return Ok(shared.doorbell.id());
+    }
+    let doorbell = sleeper.waking().doorbell(sleeper.file())?;
+    if let Some(epoll) = epoll {
+        epoll.add(&doorbell, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+    }
+    let id = doorbell.id();
+    doorbells.push(SharedDoorbell { file, doorbell });
+    Ok(id)
 }
 
 impl Default for WaitSet {
@@ -112,49 +436,33 @@ impl WaitSet {
     /// Makes a wait set without members.
     #[must_use]
     pub fn new() -> Self {
-        let instance = Instance::new();
-        if let Some(error) = instance.error() {
-            report_once(&error);
-        }
-        Self(Shared::new(instance))
+        Self(Shared::new())
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.0
     }
 
     /// Returns the descriptor to poll for reading; it is the same for the life of the wait set.
-    /// `None` where no inotify instance was available: then the [`timeout`](Self::timeout) alone
-    /// ends a sleep.
+    /// `None` where no descriptor was available: then the [`timeout`](Self::timeout) alone ends a
+    /// sleep.
     #[must_use]
     pub fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.0.instance.descriptor()
+        self.0.descriptor()
     }
 
     /// Returns how long to sleep from now on at most, even if no station sends: [`MAX_SLEEP`] after
     /// all members were last looked at. Round it up to what the system can sleep.
     #[must_use]
     pub fn timeout(&self) -> Duration {
-        let state = self.0.state();
-        if state.table.is_idle() {
-            return MAX_SLEEP;
-        }
-        state.timeout().saturating_sub(state.all_woken.elapsed())
+        self.0.timeout()
     }
 
-    /// Returns the tokens of the members to look at, in no order: those whose bus was written to,
-    /// and when the [`timeout`](Self::timeout) is over all that are armed. They are no longer
-    /// armed.
+    /// Returns the tokens of the members to look at, in no order: those that have something to
+    /// read, and those that must look for themselves. They are no longer armed.
     #[must_use = "those that are not looked at are not woken again"]
     pub fn ready(&self) -> Vec<usize> {
-        let mut tokens = Vec::new();
-        let mut state = self.0.state();
-        if state.table.is_idle() {
-            return tokens;
-        }
-        state.table.dispatch(&self.0.instance, |token| tokens.push(*token));
-        if state.all_woken.elapsed() >= state.timeout() {
-            state.table.wake_all(&self.0.instance, |token| tokens.push(*token));
-            state.unwatched = false;
-            state.all_woken = Instant::now();
-        }
-        tokens
+        self.0.ready()
     }
 
     /// Sleeps until there is something to look at, at most for `timeout` (`None`: without limit).
@@ -171,76 +479,7 @@ impl WaitSet {
             if !tokens.is_empty() || left.is_zero() {
                 return Ok(tokens);
             }
-            self.0.instance.sleep(left.min(self.timeout()))?;
+            self.0.sleep(left.min(self.timeout()))?;
         }
-    }
-}
-
-/// A station's membership in a wait set, for as long as it lives.
-#[derive(Debug)]
-pub(crate) struct Registration {
-    shared: Arc<Shared>,
-    id: WaiterId,
-    /// It is the only member: the wait set is its own.
-    exclusive: bool,
-}
-
-impl Registration {
-    /// Registers in a wait set that may have other members.
-    pub(crate) fn shared(wait_set: &WaitSet, file: FileId, token: usize) -> Self {
-        let shared = Arc::clone(&wait_set.0);
-        let id = shared.state().table.join(file, token);
-        Self { shared, id, exclusive: false }
-    }
-
-    /// Registers in a wait set of its own.
-    pub(crate) fn exclusive(file: FileId) -> io::Result<Self> {
-        let instance = Instance::new();
-        if let Some(error) = instance.error() {
-            return Err(error);
-        }
-        let shared = Shared::new(instance);
-        let id = shared.state().table.join(file, 0);
-        Ok(Self { shared, id, exclusive: true })
-    }
-
-    /// Watches the file from now on. The caller must look at the ring after this and before it
-    /// sleeps.
-    pub(crate) fn arm(&self, file: &File) -> io::Result<()> {
-        let state = &mut *self.shared.state();
-        if state.table.is_idle() {
-            state.all_woken = Instant::now();
-        } else if self.exclusive {
-            // Armed twice: it may have been woken in between, and no call of `ready` took the
-            // event.
-            state.table.dispatch(&self.shared.instance, |_| {});
-        }
-        if let Err(error) = state.table.arm(&self.shared.instance, self.id, file) {
-            if self.exclusive {
-                return Err(error);
-            }
-            report_once(&error);
-            state.table.arm_unwatched(self.id);
-            state.unwatched = true;
-        }
-        // SeqCst: pairs with the fence in a sender's wake-up. It meets our watch, or we meet its
-        // frames.
-        fence(Ordering::SeqCst);
-        Ok(())
-    }
-
-    /// Ends the watch.
-    pub(crate) fn disarm(&self) {
-        self.shared.state().table.disarm(&self.shared.instance, self.id);
-    }
-
-    pub(crate) fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.shared.instance.descriptor()
-    }
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        self.shared.state().table.leave(&self.shared.instance, self.id);
     }
 }
