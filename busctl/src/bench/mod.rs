@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) load: Load,
     /// Stations on the bus, the sender included: at least 2.
     pub(crate) stations: usize,
+    /// Whether the bus is one that rump kernels cannot share.
+    pub(crate) own_format: bool,
     /// How both ends send and receive.
     pub(crate) options: EndOptions,
 }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use shmbus::Bus;
+use shmbus::BusOptions;
 
 use super::frames::{Sent, Tally};
 use super::latency::RoundTrips;
@@ -62,7 +62,7 @@ fn run<F: DeserializeOwned, O: DeserializeOwned>(
     let job = |role, medium, cpu| Job { role, medium, load: plan.load, options: plan.options, cpu };
     match plan.topology {
         Topology::Bus => {
-            Bus::open_or_create(&bus, 0o600)?;
+            make_bus(plan, &bus)?;
             let medium = || Medium::Bus { path: bus.clone() };
             let others: Vec<Job> =
                 (1..plan.stations).map(|cpu| job(other, medium(), Some(cpu))).collect();
@@ -80,6 +80,7 @@ fn run<F: DeserializeOwned, O: DeserializeOwned>(
         Topology::Adapter => {
             let ports =
                 [0, 1].map(|id| format!("memif:{}", spec(plan, "server", id, folder.path())));
+            make_bus(plan, &bus)?;
             let _node = Worker::node(&bus, &ports, stop)?;
             let medium = |id| Medium::Memif { spec: spec(plan, "client", id, folder.path()) };
             // Three processes on what may be two CPUs: the scheduler knows best which waits for
@@ -87,6 +88,11 @@ fn run<F: DeserializeOwned, O: DeserializeOwned>(
             run_workers(&job(first, medium(0), None), &[job(other, medium(1), None)], stop)
         }
     }
+}
+
+fn make_bus(plan: &Plan, path: &Path) -> anyhow::Result<()> {
+    BusOptions::new().shmif(!plan.own_format).open_or_create(path)?;
+    Ok(())
 }
 
 /// Returns the keys of a memif interface, in the form of `attach`.

@@ -83,6 +83,10 @@ pub(crate) struct Args {
     #[arg(long)]
     taps: bool,
 
+    /// Bus, adapter: the bus is one of our own format, which rump kernels cannot share
+    #[arg(long)]
+    own_format: bool,
+
     /// Memif: which side sends, client or server
     #[arg(long, value_enum, default_value_t = Sender::Client, hide_possible_values = true, value_name = "ROLE")]
     sender: Sender,
@@ -105,11 +109,11 @@ pub(crate) struct Args {
 
     /// Only send: to the bus at a path, or to another program over memif (key=value,... as in
     /// attach)
-    #[arg(long, value_name = "BUS|KEYS", conflicts_with_all = ["latency", "sweep", "rounds", "stations"])]
+    #[arg(long, value_name = "BUS|KEYS", conflicts_with_all = ["latency", "sweep", "rounds", "stations", "own_format"])]
     send_to: Option<String>,
 
     /// Only receive: from such a bus or program (VPP, testpmd), for --seconds from the first frame
-    #[arg(long, value_name = "BUS|KEYS", conflicts_with_all = ["send_to", "latency", "sweep", "rounds", "stations", "count", "pps"])]
+    #[arg(long, value_name = "BUS|KEYS", conflicts_with_all = ["send_to", "latency", "sweep", "rounds", "stations", "own_format", "count", "pps"])]
     receive_from: Option<String>,
 
     /// With --send-to or --receive-from: stay on the N-th CPU, counted from 0
@@ -207,6 +211,9 @@ fn plan(args: &Args) -> anyhow::Result<Plan> {
     if args.taps && (args.topology != Topology::Bus || args.latency) {
         bail!("--taps: only the rates of 'bench bus' can have them; taps do not answer");
     }
+    if args.own_format && args.topology == Topology::Memif {
+        bail!("--own-format is for 'bench bus' and 'bench adapter'");
+    }
     let memif = MemifOptions {
         sender: args.sender,
         rsize: args.rsize,
@@ -223,7 +230,8 @@ fn plan(args: &Args) -> anyhow::Result<Plan> {
     let load =
         Load { frame: args.frame, burst: args.burst, time, count: args.count, pps: args.pps };
     let options = EndOptions { rx_mode: args.rx_mode, taps: args.taps, memif };
-    Ok(Plan { topology: args.topology, load, stations: args.stations, options })
+    let (stations, own_format) = (args.stations, args.own_format);
+    Ok(Plan { topology: args.topology, load, stations, own_format, options })
 }
 
 /// Returns the end of a one-sided measurement, if one is asked for.
