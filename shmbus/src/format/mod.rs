@@ -13,14 +13,16 @@
 //!      │ header, frame, ... without padding        │   modulo its size
 //!      └───────────────────────────────────────────┘
 //! ```
+//!
+//! In our own format a [table of sleepers](sleepers) lies between the header and the ring.
 
 pub(crate) mod member;
 pub(crate) mod sleepers;
 
 /// `magic` of an initialised bus; it is 0 in a file that no process has initialised yet.
 pub(crate) const MAGIC: u32 = 0xca11_d054;
-/// `magic` of a bus that programs before version 0.2 made larger than a rump kernel's: another one,
-/// so that a rump kernel refuses it.
+/// `magic` of a bus that earlier builds made larger than a rump kernel's: another one, so that a rump
+/// kernel refuses it.
 pub(crate) const BIG_MAGIC: u32 = 0xca11_d0b1;
 /// `magic` of a bus of our own format, with a [table of sleepers](sleepers) before the ring.
 pub(crate) const OWN_MAGIC: u32 = 0xca11_d0b2;
