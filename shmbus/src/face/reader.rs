@@ -281,14 +281,21 @@ impl Reader {
         timeout: Option<Duration>,
     ) -> Result<bool, WaitError> {
         loop {
-            let left = timeout.map_or(MAX_SLEEP, |timeout| timeout.saturating_sub(begin.elapsed()));
+            let left =
+                timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(begin.elapsed()));
             if left.is_zero() {
                 return self.poll_once(bus);
             }
-            if self.sleep(bus, left.min(MAX_SLEEP))? {
+            let time = if self.is_looked_after() { left } else { left.min(MAX_SLEEP) };
+            if self.sleep(bus, time)? {
                 return Ok(true);
             }
         }
+    }
+
+    /// Whether its sleep includes the looks that each sleeper has to make.
+    pub(crate) fn is_looked_after(&self) -> bool {
+        self.registration.as_ref().map_or(self.sleeper.is_some(), Registration::is_woken_alone)
     }
 
     /// Sleeps once, for `time` at most; `true` when there is something to read.

@@ -372,10 +372,11 @@ impl Station {
             self.free_dead_lock();
             let left =
                 timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(begin.elapsed()));
-            if self.reader.wait(&self.bus, Some(left.min(MAX_SLEEP)))? {
+            let time = if self.reader.is_looked_after() { left } else { left.min(MAX_SLEEP) };
+            if self.reader.wait(&self.bus, Some(time))? {
                 return Ok(true);
             }
-            if left <= MAX_SLEEP {
+            if left <= time {
                 return Ok(false);
             }
         }
