@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
-use shmbus::WaitSet;
+use shmbus::{WaitError, WaitSet};
 
 use crate::nic::{Nic, SleepError};
 use crate::stack::Stack;
@@ -108,8 +108,7 @@ impl<N: Nic> HostSet<N> {
             let now = Instant::now();
             let Looked { concerned, busy } = self.look(now)?;
             let left = time.saturating_sub(now - begin);
-            let must_check = self.awake.len() < self.hosts.len()
-                && now.saturating_duration_since(self.checked) >= CHECK_INTERVAL;
+            let must_check = self.awake.len() < self.hosts.len() && self.must_check(now);
             if !concerned.is_empty() || left.is_zero() {
                 if must_check {
                     // Busy hosts do not keep the others asleep: the next call finds them awake.
@@ -131,29 +130,36 @@ impl<N: Nic> HostSet<N> {
 
     /// Looks at the awake hosts, and puts those to sleep that have been quiet.
     fn look(&mut self, now: Instant) -> Result<Looked, SleepError> {
-        let due = if self.wake_due(now) { now + DUE_SLACK } else { now };
+        let due_by = if self.wake_due(now) { now + DUE_SLACK } else { now };
         let mut looked = Looked { concerned: Vec::new(), busy: false };
-        let mut place = 0;
-        while let Some(&index) = self.awake.get(place) {
+        let mut quiet = Vec::new();
+        for &index in &self.awake {
             let stack = &mut self.hosts[index].stack;
-            let stack_due = stack.due();
-            if stack_due <= due || stack.poll_rx() {
+            let due = stack.due();
+            if due <= due_by || stack.poll_rx() {
                 looked.concerned.push(index);
             } else if stack.heard_within(self.busy_poll) {
                 looked.busy = true;
             } else {
-                let longest = stack.nic_mut().arm(&self.wait_set, index)?;
-                if !longest.is_zero() {
-                    self.awake.swap_remove(place);
-                    self.fall_asleep(index, stack_due.min(now + longest));
-                    continue;
-                }
-                // What has come meanwhile may be for others.
-                looked.busy = true;
+                quiet.push((index, due));
             }
-            place += 1;
+        }
+        // To arm a host takes longer than to look at it, so those that have frames come first. But
+        // while some always have frames, the others are not looked at all the time.
+        if looked.concerned.is_empty() || self.must_check(now) {
+            let slept = quiet.into_iter().try_for_each(|(index, due)| -> Result<(), WaitError> {
+                looked.busy |= !self.put_to_sleep(index, due, now)?;
+                Ok(())
+            });
+            self.awake.retain(|index| self.hosts[*index].asleep_until.is_none());
+            slept?;
         }
         Ok(looked)
+    }
+
+    /// Returns whether the awake hosts have kept the thread busy for long.
+    fn must_check(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.checked) >= CHECK_INTERVAL
     }
 
     /// Sleeps for `time` at most while no host is due, and wakes the hosts that are to wake;
@@ -204,13 +210,26 @@ impl<N: Nic> HostSet<N> {
         Ok(is_other)
     }
 
-    fn fall_asleep(&mut self, index: usize, until: Instant) {
+    /// Puts a host to sleep until it is due; the caller takes it out of `awake`. Returns `false`
+    /// when something has come meanwhile, which may be for others.
+    fn put_to_sleep(
+        &mut self,
+        index: usize,
+        due: Instant,
+        now: Instant,
+    ) -> Result<bool, WaitError> {
         let host = &mut self.hosts[index];
+        let longest = host.stack.nic_mut().arm(&self.wait_set, index)?;
+        if longest.is_zero() {
+            return Ok(false);
+        }
+        let until = due.min(now + longest);
         host.asleep_until = Some(until);
         self.due.insert((until, index));
         if host.stack.nic().descriptors().next().is_some() {
             self.with_descriptors.insert(index);
         }
+        Ok(true)
     }
 
     /// Wakes the hosts that are due; returns whether there are any.
