@@ -6,11 +6,12 @@ mod task;
 use std::io::Write as _;
 use std::num::NonZeroU16;
 use std::os::fd::AsFd as _;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
-use iphost::{ECHO_PORT, HostAddress, Nic, Services, Stack, Transfer, count_up};
+use iphost::{
+    ECHO_PORT, HostAddress, HostSet, Nic, Services, SleepError, Stack, Transfer, count_up,
+};
 use shmbus::SendError;
 
 use self::commands::Commands;
@@ -133,61 +134,39 @@ fn check(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A host and its services.
-struct Host<N> {
-    stack: Stack<N>,
-    services: Services,
-    /// When the host next has something to do without a frame.
-    due: Instant,
-}
-
-impl<N: Nic> Host<N> {
-    fn new(mut stack: Stack<N>, sink: Option<NonZeroU16>) -> Self {
-        let services = Services::open(stack.sockets(), sink.map(NonZeroU16::get));
-        Self { stack, services, due: Instant::now() }
-    }
-
-    /// Does what is due.
-    fn round(&mut self, done: &mut dyn FnMut(Transfer)) -> Result<(), SendError> {
-        let Self { stack, services, .. } = self;
-        let result = stack.poll(&mut |sockets| services.accept(sockets));
-        stack.serve(services, done);
-        result
-    }
-}
-
+/// Serves the hosts until the process is asked to stop, or their task is done. A task belongs to
+/// the first host, which is the only one then.
 fn serve<N: Nic>(
     stacks: Vec<Stack<N>>,
     mut task: Task,
     args: &Args,
     stop: &Shutdown,
 ) -> anyhow::Result<()> {
-    let mut hosts: Vec<_> =
-        stacks.into_iter().map(|stack| Host::new(stack, args.tcp_sink)).collect();
+    let mut hosts = HostSet::new().busy_poll(BUSY_POLL);
+    let mut services = Vec::new();
+    for mut stack in stacks {
+        services.push(Services::open(stack.sockets(), args.tcp_sink.map(NonZeroU16::get)));
+        hosts.push(stack);
+    }
     let mut loss_warnings = LossWarnings::default();
     let mut transfers = Vec::new();
     let mut ready = false;
     let mut over = false;
     while !over && !stop.requested() {
-        for (index, host) in hosts.iter_mut().enumerate() {
-            // The first host may have a task that does not depend on the bus.
-            if index > 0 && host.due > Instant::now() && !host.stack.poll_rx() {
-                continue;
-            }
+        for index in wait(&mut hosts, &task, stop)? {
+            let stack = &mut hosts[index];
             // A frame that the bus does not take is lost, as on any Ethernet; the bus may be free
             // the next time.
-            loss_warnings.report(host.round(&mut |transfer| transfers.push(transfer)));
-            if index == 0 {
-                over = task.step(&mut host.stack)?;
-            }
-            if let Err(destroyed) = host.stack.check() {
+            let done = &mut |transfer| transfers.push(transfer);
+            loss_warnings.report(round(stack, &mut services[index], done));
+            over |= task.step(stack)?;
+            if let Err(destroyed) = stack.check() {
                 // The user asked for it, as with a signal.
                 output::note(&format!("{destroyed}: the host ends"));
                 over = true;
             }
-            host.due = Instant::now() + host.stack.pause();
         }
-        if !ready && hosts.iter().all(|host| host.stack.is_up()) {
+        if !ready && hosts.iter().all(Stack::is_up) {
             ready = true;
             writeln!(output::stdout(), "ready")?;
             output::stdout().flush()?;
@@ -195,16 +174,12 @@ fn serve<N: Nic>(
         for transfer in transfers.drain(..) {
             print(&transfer, args.json)?;
         }
-        if !over {
-            rest(&mut hosts, &task, stop)?;
-        }
     }
-    let Some(first) = hosts.first_mut() else { return Ok(()) };
     match task {
         Task::TcpSourceTask(tcp_source) => {
             // Sends what is still queued.
-            loss_warnings.report(first.round(&mut |_| {}));
-            let Some((transfer, trouble)) = tcp_source.result(&mut first.stack) else {
+            loss_warnings.report(round(&mut hosts[0], &mut services[0], &mut |_| {}));
+            let Some((transfer, trouble)) = tcp_source.result(&mut hosts[0]) else {
                 bail!("nothing was sent: no memif peer has connected");
             };
             print(&transfer, args.json)?;
@@ -214,23 +189,30 @@ fn serve<N: Nic>(
     }
 }
 
-/// Waits until one of the hosts has something to do. They are all on one bus.
-fn rest<N: Nic>(hosts: &mut [Host<N>], task: &Task, stop: &Shutdown) -> anyhow::Result<()> {
-    let due = hosts.iter().map(|host| host.due).chain(task.due()).min();
-    let pause = due.map_or(IDLE_SLEEP, |due| due.saturating_duration_since(Instant::now()));
-    if pause.is_zero() {
-        return Ok(());
-    }
-    if hosts.iter().any(|host| host.stack.heard_within(BUSY_POLL)) {
-        // The peer that is to answer may be waiting for this CPU.
-        thread::yield_now();
-        return Ok(());
-    }
+/// Waits until a host or the task has something to do; returns the hosts whose turn it is.
+fn wait<N: Nic>(
+    hosts: &mut HostSet<N>,
+    task: &Task,
+    stop: &Shutdown,
+) -> Result<Vec<usize>, SleepError> {
+    let pause = task.due().map_or(IDLE_SLEEP, |due| due.saturating_duration_since(Instant::now()));
     let input = task.input();
-    let input = input.as_ref().map(|input| input.as_fd());
-    let Some((first, others)) = hosts.split_first_mut() else { return Ok(()) };
-    let mut ready = || others.iter_mut().any(|host| host.stack.poll_rx());
-    Ok(first.stack.sleep_for(&mut ready, stop.as_fd(), input, pause)?)
+    let mut others = vec![stop.as_fd()];
+    others.extend(input.as_ref().map(|input| input.as_fd()));
+    let woken = hosts.wait(&others, pause)?;
+    // What a task does need not depend on the bus.
+    Ok(if matches!(task, Task::None) { woken } else { vec![0] })
+}
+
+/// Does what a host has to do.
+fn round<N: Nic>(
+    stack: &mut Stack<N>,
+    services: &mut Services,
+    done: &mut dyn FnMut(Transfer),
+) -> Result<(), SendError> {
+    let result = stack.poll(&mut |sockets| services.accept(sockets));
+    stack.serve(services, done);
+    result
 }
 
 fn print(transfer: &Transfer, json: bool) -> anyhow::Result<()> {

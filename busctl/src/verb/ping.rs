@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
-use iphost::{HostAddress, Nic, PingPlan, Pinger, Reply, Stack, largest_payload};
+use iphost::{HostAddress, HostSet, Nic, PingPlan, Pinger, Reply, Stack, largest_payload};
 
 use crate::context::Context;
 use crate::misuse::misuse;
@@ -118,16 +118,18 @@ fn is_link_local(target: IpAddr) -> bool {
     matches!(target, IpAddr::V6(target) if target.is_unicast_link_local())
 }
 
-fn ping<N: Nic>(mut stack: Stack<N>, args: &Args, stop: &Shutdown) -> anyhow::Result<()> {
+fn ping<N: Nic>(stack: Stack<N>, args: &Args, stop: &Shutdown) -> anyhow::Result<()> {
     let Args { target, from, .. } = *args;
+    let mut hosts = HostSet::new();
+    let own = hosts.push(stack);
     let begin = Instant::now();
-    while !stack.is_up() {
+    while !hosts[own].is_up() {
         let left = args.timeout.saturating_sub(begin.elapsed());
         if stop.requested() || left.is_zero() {
             bail!("cannot ping {target}: no memif peer has connected");
         }
-        stack.poll(&mut |_| {})?;
-        stack.sleep(stop.as_fd(), None, left)?;
+        hosts[own].poll(&mut |_| {})?;
+        hosts.wait(&[stop.as_fd()], left)?;
     }
     if !args.json {
         writeln!(
@@ -144,18 +146,19 @@ fn ping<N: Nic>(mut stack: Stack<N>, args: &Args, stop: &Shutdown) -> anyhow::Re
         size: args.size,
         timeout: args.timeout,
     };
-    let mut pinger = Pinger::start(&mut stack, plan);
+    let mut pinger = Pinger::start(&mut hosts[own], plan);
     let begin = Instant::now();
     let mut printed = Ok(());
     let mut dots = Dots::new(args);
     let mut closed = Ok(());
     while !stop.requested() {
+        let stack = &mut hosts[own];
         stack.poll(&mut |_| {})?;
         closed = stack.check();
         if closed.is_err() {
             break;
         }
-        let done = pinger.step(&mut stack, |reply| {
+        let done = pinger.step(stack, |reply| {
             if args.flood {
                 dots.reply();
             } else if !args.json && printed.is_ok() {
@@ -172,7 +175,7 @@ fn ping<N: Nic>(mut stack: Stack<N>, args: &Args, stop: &Shutdown) -> anyhow::Re
             thread::yield_now();
             continue;
         }
-        stack.sleep(stop.as_fd(), None, pinger.due().saturating_duration_since(Instant::now()))?;
+        hosts.wait(&[stop.as_fd()], pinger.due().saturating_duration_since(Instant::now()))?;
     }
     let statistics = pinger.statistics();
     if args.json {

@@ -35,6 +35,25 @@ fn it_runs_until_it_is_asked_to_stop() {
 }
 
 #[test]
+fn it_follows_its_interface_to_another_bus() {
+    let lab = Lab::new();
+    let busctl = |words: &str| lab.prints(&format!("--state ./state {words}"));
+    for words in ["create shmif0", "linkstr shmif0 ./lan.bus", "up shmif0"] {
+        busctl(words);
+    }
+    let host = lab.ready("--state ./state host shmif0 10.0.0.1/24");
+    for bus in ["other.bus", "lan.bus"] {
+        for words in ["down shmif0", &format!("linkstr shmif0 ./{bus}"), "up shmif0"] {
+            busctl(words);
+        }
+        // It sleeps between the requests.
+        let ping = format!("ping ./{bus} 10.0.0.1 --from 10.0.0.2/24 -c 5 -i 0.01 --json");
+        assert_eq!(lab.json(&ping)["received"], 5);
+    }
+    assert_eq!(host.interrupt(), Some(0));
+}
+
+#[test]
 fn two_at_the_same_socket_are_refused_and_the_first_goes_on() {
     let lab = Lab::new();
     let first = lab.start("host memif:role=server,socket=./m.sock 10.0.0.1/24");

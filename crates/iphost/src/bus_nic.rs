@@ -1,15 +1,16 @@
 //! The device of a host that is a station on a bus.
 
+use std::iter;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use shmbus::phy::{Bursts, Phy};
-use shmbus::{MAX_SLEEP, MacAddr6, SendError, Station, WaitError};
+use shmbus::{MAX_SLEEP, MacAddr6, SendError, Station, WaitError, WaitSet};
 use smoltcp::phy::{Device, DeviceCapabilities};
 use smoltcp::time::Instant;
 use smoltcp::wire::EthernetAddress;
 
-use crate::nic::{Closed, Nic, SleepError, wait_readable};
+use crate::nic::{Closed, Nic};
 
 /// What attaches a host to a bus: a [`Station`], or the owner of a station that joins and leaves.
 pub trait Attachment: Bursts {
@@ -38,10 +39,6 @@ impl Attachment for Station {
     }
 }
 
-/// The longest sleep where the bus cannot be watched. A usual limit is 128 inotify instances a
-/// user.
-const UNWATCHED_SLEEP: Duration = Duration::from_millis(1);
-
 /// The device of a host that is a station on a bus. The [crate's documentation](crate) has an
 /// example.
 #[derive(Debug)]
@@ -49,13 +46,16 @@ pub struct BusNic<A> {
     phy: Phy<A>,
     /// What the attachment's latest service returned.
     serviced: Result<(), Closed>,
+    /// The [`Station::sender`] of the station that joined the wait set. An attachment may replace
+    /// its station at any time; the next one joins before it first sleeps.
+    member: Option<u64>,
 }
 
 impl<A: Attachment> BusNic<A> {
     /// Makes a device of a station, or of what holds one.
     #[must_use]
     pub fn new(attachment: A) -> Self {
-        Self { phy: Phy::new(attachment), serviced: Ok(()) }
+        Self { phy: Phy::new(attachment), serviced: Ok(()), member: None }
     }
 }
 
@@ -86,29 +86,29 @@ impl<A: Attachment> Nic for BusNic<A> {
         self.phy.flush()
     }
 
-    fn sleep(
-        &mut self,
-        others: &[BorrowedFd<'_>],
-        time: Duration,
-        ready: &mut dyn FnMut() -> bool,
-    ) -> Result<(), SleepError> {
+    fn arm(&mut self, wait_set: &WaitSet, token: usize) -> Result<Duration, WaitError> {
         if self.phy.has_received() {
-            return Ok(());
+            return Ok(Duration::ZERO);
         }
-        let time = time.min(MAX_SLEEP);
         let Some(station) = self.phy.station_mut().station() else {
-            return if ready() { Ok(()) } else { Ok(wait_readable(others.iter().copied(), time)?) };
+            self.member = None;
+            return Ok(MAX_SLEEP);
         };
-        let slept = match station.arm() {
-            Ok(pending) if pending || ready() => Ok(()),
-            Ok(_) => wait_readable(others.iter().copied().chain(station.poll_fd()), time),
-            Err(WaitError::Watch { .. }) => {
-                wait_readable(others.iter().copied(), time.min(UNWATCHED_SLEEP))
-            }
-            Err(error) => return Err(error.into()),
-        };
-        station.disarm();
-        Ok(slept?)
+        if self.member != Some(station.sender()) {
+            station.join_wait_set(wait_set, token);
+            self.member = Some(station.sender());
+        }
+        Ok(if station.arm()? { Duration::ZERO } else { MAX_SLEEP })
+    }
+
+    fn disarm(&mut self) {
+        if let Some(station) = self.phy.station_mut().station() {
+            station.disarm();
+        }
+    }
+
+    fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        iter::empty()
     }
 }
 

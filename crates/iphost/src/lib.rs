@@ -2,13 +2,15 @@
 //!
 //! - A [`Nic`] is a host's network device: a station on a bus ([`BusNic`]) or a memif interface
 //!   ([`MemifNic`]).
-//! - A [`Stack`] is smoltcp on such a device, with its addresses, its clock and its sleep. It
-//!   answers ARP, neighbor discovery and ICMP echo.
+//! - A [`Stack`] is smoltcp on such a device, with its addresses and its clock. It answers ARP,
+//!   neighbor discovery and ICMP echo.
+//! - A [`HostSet`] is the hosts that one thread serves. It sleeps for all of them, and says which
+//!   have something to do.
 //! - [`Services`] answer further requests: UDP and TCP echo, and a TCP sink.
 //! - A [`Pinger`] and a [`TcpSource`] measure: round-trip times and throughput.
 //!
-//! Nothing runs in the background. The caller has a loop that polls the stack, steps what measures,
-//! and sleeps. Here two hosts share one loop, and Alice pings Bob:
+//! Nothing runs in the background. The caller has a loop that polls the stacks, steps what
+//! measures, and sleeps. Here two hosts share one loop, and Alice pings Bob:
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -42,13 +44,54 @@
 //! # }
 //! ```
 //!
-//! A host that has nothing to do sleeps with [`Stack::sleep`] until a frame arrives.
+//! # Many hosts in one thread
+//!
+//! Hosts that have nothing to do sleep in a [`HostSet`] until a frame for one of them arrives, or
+//! its time has come. What a wake-up costs does not grow with the hosts that it does not concern.
+//! Here 64 hosts answer a ping, until Alice has the reply of the last:
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("bus");
+//! use std::time::{Duration, Instant};
+//! use iphost::{BusNic, HostSet, PingPlan, Pinger, Stack};
+//! use shmbus::{Bus, Station, StationOptions};
+//!
+//! let host = |address: &str| -> Result<_, Box<dyn std::error::Error>> {
+//!     let station = Station::join(Bus::open_or_create(&path, 0o600)?, StationOptions::new())?;
+//!     Ok(Stack::new(BusNic::new(station), &[address.parse()?]))
+//! };
+//! let mut hosts = HostSet::new();
+//! for number in 1..=64 {
+//!     hosts.push(host(&format!("10.0.0.{number}/24"))?);
+//! }
+//! let alice = hosts.push(host("10.0.0.100/24")?);
+//!
+//! let plan = PingPlan {
+//!     target: "10.0.0.64".parse()?,
+//!     count: Some(1),
+//!     interval: Duration::from_secs(1),
+//!     size: 56,
+//!     timeout: Duration::from_secs(10),
+//! };
+//! let mut pinger = Pinger::start(&mut hosts[alice], plan);
+//! while !pinger.step(&mut hosts[alice], |reply| println!("{reply:?}")) {
+//!     // Descriptors that are to end the sleep, too, would stand in the brackets.
+//!     for index in hosts.wait(&[], pinger.due().saturating_duration_since(Instant::now()))? {
+//!         hosts[index].poll(&mut |_| {})?;
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 #![forbid(unsafe_code)]
 
 mod address;
 mod bus_nic;
 mod echo;
+mod host_set;
 mod memif_nic;
 mod nic;
 mod pinger;
@@ -63,6 +106,7 @@ mod transfer;
 pub use address::{AddressError, HostAddress, ParseAddressError, count_up};
 pub use bus_nic::{Attachment, BusNic};
 pub use echo::ECHO_PORT;
+pub use host_set::HostSet;
 pub use memif_nic::{LinkChange, LinkSource, MemifNic};
 pub use nic::{Closed, Nic, SleepError};
 pub use pinger::{PingPlan, Pinger, Reply, largest_payload};

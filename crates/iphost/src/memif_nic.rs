@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use memif::Link;
 use memif::phy::Phy;
-use shmbus::{MacAddr6, SendError};
+use shmbus::{MAX_SLEEP, MacAddr6, SendError, WaitError, WaitSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium};
 use smoltcp::time::Instant;
 use smoltcp::wire::EthernetAddress;
 
-use crate::nic::{Nic, SleepError, wait_readable};
+use crate::nic::Nic;
 
-/// The longest sleep. DPDK and libmemif can miss a request for a wake-up.
-const MAX_SLEEP: Duration = Duration::from_millis(10);
+/// The longest sleep with a peer. DPDK and libmemif can miss a request for a wake-up.
+const MAX_LINKED_SLEEP: Duration = Duration::from_millis(10);
 
 /// The longest frame that the stack sends, in bytes: as on a bus, which is where most links lead.
 const MAX_FRAME: usize = shmbus::MAX_FRAME;
@@ -68,9 +68,8 @@ impl<S: LinkSource> Nic for MemifNic<S> {
         false
     }
 
-    /// A link that is up may have frames. The stack finds out when it receives from the queues.
     fn poll_rx(&mut self) -> bool {
-        self.is_up()
+        self.phy.as_mut().is_some_and(Phy::receive_ahead)
     }
 
     /// A lost link is not an error, since the next may follow.
@@ -85,32 +84,33 @@ impl<S: LinkSource> Nic for MemifNic<S> {
         Ok(())
     }
 
-    fn sleep(
-        &mut self,
-        others: &[BorrowedFd<'_>],
-        time: Duration,
-        ready: &mut dyn FnMut() -> bool,
-    ) -> Result<(), SleepError> {
-        let Some(phy) = &mut self.phy else {
-            return Ok(wait_readable(others.iter().copied().chain([self.links.as_fd()]), time)?);
-        };
+    fn arm(&mut self, _: &WaitSet, _: usize) -> Result<Duration, WaitError> {
+        // Without a peer, the links' descriptor alone wakes the host.
+        let Some(phy) = &mut self.phy else { return Ok(MAX_SLEEP) };
         if phy.has_received() {
-            return Ok(());
+            return Ok(Duration::ZERO);
         }
-        let queues = &mut phy.link_mut().rx;
         let mut pending = false;
-        for queue in queues.iter_mut() {
+        for queue in &mut phy.link_mut().rx {
             // A link that is down counts as pending: receiving from it detects that.
             pending |= queue.arm().unwrap_or(true);
         }
-        let slept = if pending || ready() {
-            Ok(())
-        } else {
-            let own = queues.iter().map(|queue| queue.as_fd()).chain([self.links.as_fd()]);
-            wait_readable(others.iter().copied().chain(own), time.min(MAX_SLEEP))
-        };
-        queues.iter_mut().for_each(memif::RxQueue::disarm);
-        Ok(slept?)
+        if pending {
+            self.disarm();
+            return Ok(Duration::ZERO);
+        }
+        Ok(MAX_LINKED_SLEEP)
+    }
+
+    fn disarm(&mut self) {
+        if let Some(phy) = &mut self.phy {
+            phy.link_mut().rx.iter_mut().for_each(memif::RxQueue::disarm);
+        }
+    }
+
+    fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let queues = self.phy.iter().flat_map(|phy| &phy.link().rx);
+        queues.map(AsFd::as_fd).chain([self.links.as_fd()])
     }
 }
 

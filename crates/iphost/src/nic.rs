@@ -4,9 +4,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, ppoll};
-use shmbus::{SendError, WaitError};
+use shmbus::{SendError, WaitError, WaitSet};
 use smoltcp::phy::Device;
 use smoltcp::wire::EthernetAddress;
 
@@ -30,7 +28,7 @@ pub enum SleepError {
 /// A device of smoltcp that a thread can sleep on.
 ///
 /// [`BusNic`](crate::BusNic) and [`MemifNic`](crate::MemifNic) implement it. A
-/// [`Stack`](crate::Stack) calls its methods.
+/// [`Stack`](crate::Stack) moves its frames, and a [`HostSet`](crate::HostSet) sleeps on it.
 pub trait Nic: Device {
     /// Returns the host's Ethernet address. The address and the capabilities of the device may
     /// change with [`service`](Self::service).
@@ -51,7 +49,8 @@ pub trait Nic: Device {
         Ok(())
     }
 
-    /// Returns whether there may be a frame to receive.
+    /// Returns whether there is a frame for the stack, or an error of the device that a round
+    /// finds.
     fn poll_rx(&mut self) -> bool;
 
     /// Sends the frames that the stack has written. Frames that the other end has no room for are
@@ -61,31 +60,21 @@ pub trait Nic: Device {
     /// When the bus cannot be written at the moment.
     fn flush(&mut self) -> Result<(), SendError>;
 
-    /// Sleeps until there is something to receive or to service, one of `others` polls readable, or
-    /// `time` is over.
+    /// Prepares for a sleep, and returns how long it may last at most. Zero means that something has
+    /// come already, wanted or not: [`poll_rx`](Self::poll_rx) again; the device is not armed.
     ///
-    /// It does not sleep when `ready` returns true. `ready` is called when the device is already
-    /// armed, so no wake-up is missed after the call. One host can thus sleep for all hosts on a
-    /// bus: `ready` polls the others.
+    /// A device on a bus sleeps in `wait_set` under the name `token`; give it the same set and the
+    /// same token each time. Any other sleeps on its [`descriptors`](Self::descriptors). After the
+    /// sleep call [`disarm`](Self::disarm).
     ///
     /// # Errors
-    /// When the bus is lost or the system refuses the wait.
-    fn sleep(
-        &mut self,
-        others: &[BorrowedFd<'_>],
-        time: Duration,
-        ready: &mut dyn FnMut() -> bool,
-    ) -> Result<(), SleepError>;
-}
+    /// When the bus is lost.
+    fn arm(&mut self, wait_set: &WaitSet, token: usize) -> Result<Duration, WaitError>;
 
-/// Waits until one of the descriptors polls readable, a signal arrives, or `time` is over.
-pub(crate) fn wait_readable<'f>(
-    fds: impl IntoIterator<Item = BorrowedFd<'f>>,
-    time: Duration,
-) -> io::Result<()> {
-    let mut fds: Vec<_> = fds.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-    match ppoll(&mut fds, Some(time.into()), None) {
-        Ok(_) | Err(Errno::EINTR) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    /// Ends a sleep. Nothing happens when the device is not armed.
+    fn disarm(&mut self);
+
+    /// Returns the descriptors of which one polls readable when the armed device has something to
+    /// receive or to service. There are none when the wait set alone wakes it.
+    fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>>;
 }

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use shmbus::SendError;
@@ -14,14 +13,14 @@ use smoltcp::time::Instant as StackInstant;
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv6Address, Ipv6Cidr};
 
 use crate::address::HostAddress;
-use crate::nic::{Closed, Nic, SleepError};
+use crate::nic::{Closed, Nic};
 use crate::services::Services;
 use crate::transfer::Transfer;
 
 /// The most frames received in a round, so that a flood does not keep the host from sending.
 const FRAMES_PER_ROUND: usize = 256;
-/// The longest pause between two rounds. Devices rely on being serviced now and then.
-const MAX_SLEEP: Duration = Duration::from_millis(100);
+/// The longest time between two rounds. Devices rely on being serviced now and then.
+const SERVICE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The ports that a host's own connections come from.
 const EPHEMERAL_PORTS: RangeInclusive<u16> = 49_152..=65_535;
@@ -48,8 +47,8 @@ pub enum ConnectError {
 
 /// An IP host on a network device.
 ///
-/// A loop [`poll`](Self::poll)s it, [`serve`](Self::serve)s its services and
-/// [`sleep`](Self::sleep)s:
+/// A loop [`poll`](Self::poll)s it, [`serve`](Self::serve)s its services, and sleeps in a
+/// [`HostSet`](crate::HostSet) until there is something to do:
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -57,19 +56,23 @@ pub enum ConnectError {
 /// # let path = folder.path().join("bus");
 /// use std::os::fd::AsFd as _;
 /// use std::time::Duration;
-/// use iphost::{BusNic, Services, Stack};
+/// use iphost::{BusNic, HostSet, Services, Stack};
 /// use shmbus::{Bus, Station, StationOptions};
 ///
 /// let station = Station::join(Bus::open_or_create(&path, 0o600)?, StationOptions::new())?;
 /// let mut host = Stack::new(BusNic::new(station), &["10.0.0.1/24".parse()?]);
 /// let mut services = Services::open(host.sockets(), None);
+/// let mut hosts = HostSet::new();
+/// hosts.push(host);
 /// // The host wakes up when the other end of this socket is written or closed.
 /// let (stop, _other_end) = std::os::unix::net::UnixStream::pair()?;
 /// # for _ in 0..1 {
 /// // In a loop:
-/// host.poll(&mut |sockets| services.accept(sockets))?;
-/// host.serve(&mut services, &mut |_| {});
-/// host.sleep(stop.as_fd(), None, Duration::from_millis(10))?;
+/// for index in hosts.wait(&[stop.as_fd()], Duration::from_secs(1))? {
+///     let host = &mut hosts[index];
+///     host.poll(&mut |sockets| services.accept(sockets))?;
+///     host.serve(&mut services, &mut |_| {});
+/// }
 /// # }
 /// # Ok(())
 /// # }
@@ -82,6 +85,8 @@ pub struct Stack<N> {
     begin: Instant,
     /// When frames were last sent.
     flushed: Instant,
+    /// When the device next needs a round, even if no frame comes and no socket has anything to do.
+    service_due: Instant,
     /// When a frame was last received.
     heard: Option<Instant>,
 }
@@ -100,6 +105,7 @@ impl<N: Nic> Stack<N> {
             sockets,
             begin,
             flushed: begin,
+            service_due: begin,
             heard: None,
         }
     }
@@ -155,13 +161,12 @@ impl<N: Nic> Stack<N> {
     }
 
     /// Returns whether a frame was received less than `time` ago.
-    #[must_use]
-    pub fn heard_within(&self, time: Duration) -> bool {
+    pub(crate) fn heard_within(&self, time: Duration) -> bool {
         self.heard.is_some_and(|heard| heard.elapsed() < time)
     }
 
-    /// Returns whether there may be a frame to receive.
-    pub fn poll_rx(&mut self) -> bool {
+    /// Returns whether there is a frame to receive, or an error of the device that a round finds.
+    pub(crate) fn poll_rx(&mut self) -> bool {
         self.nic.poll_rx()
     }
 
@@ -204,57 +209,40 @@ impl<N: Nic> Stack<N> {
             }
         }
         self.flushed = Instant::now();
+        self.service_due = self.flushed + SERVICE_INTERVAL;
         if received > 0 {
             self.heard = Some(self.flushed);
         }
         self.nic.flush()
     }
 
-    /// Sleeps until there is something to do, `stop` or `other` polls readable, or `time` is over.
-    ///
-    /// # Errors
-    /// When the bus is lost or the system refuses the wait.
-    pub fn sleep(
-        &mut self,
-        stop: BorrowedFd<'_>,
-        other: Option<BorrowedFd<'_>>,
-        time: Duration,
-    ) -> Result<(), SleepError> {
-        let time = time.min(self.pause());
-        if time.is_zero() {
-            return Ok(());
-        }
-        self.sleep_for(&mut || false, stop, other, time)
-    }
-
-    /// Sleeps for several hosts on one bus, so that one watch on the bus serves all of them. `time`
-    /// ends before any of them has something to do by itself ([`pause`](Self::pause)), and `ready`
-    /// returns whether another host has a frame to receive ([`poll_rx`](Self::poll_rx)).
-    ///
-    /// # Errors
-    /// When the bus is lost or the system refuses the wait.
-    pub fn sleep_for(
-        &mut self,
-        ready: &mut dyn FnMut() -> bool,
-        stop: BorrowedFd<'_>,
-        other: Option<BorrowedFd<'_>>,
-        time: Duration,
-    ) -> Result<(), SleepError> {
-        match other {
-            Some(other) => self.nic.sleep(&[stop, other], time, ready),
-            None => self.nic.sleep(&[stop], time, ready),
-        }
-    }
-
-    /// Returns how long until the stack has something to do by itself, at most 100 ms.
-    pub fn pause(&mut self) -> Duration {
+    /// Returns when the host has something to do if no frame arrives before that: at most 100 ms
+    /// after its latest round.
+    pub(crate) fn due(&mut self) -> Instant {
         // What is to be sent waits until the device is connected.
         if !self.nic.is_up() {
-            return MAX_SLEEP;
+            return self.service_due;
         }
         let now = self.now();
-        let delay = self.interface.poll_delay(now, &self.sockets);
-        delay.map_or(MAX_SLEEP, |delay| Duration::from_micros(delay.total_micros()).min(MAX_SLEEP))
+        let due = self.interface.poll_at(now, &self.sockets).map(|at| {
+            self.begin + Duration::from_micros(at.total_micros().try_into().unwrap_or(0))
+        });
+        due.map_or(self.service_due, |due| due.min(self.service_due))
+    }
+
+    /// Makes the device's service due, and so the host's next round.
+    pub(crate) fn hasten_service(&mut self) {
+        self.service_due = Instant::now();
+    }
+
+    /// Returns the device, to sleep on it.
+    pub(crate) fn nic(&self) -> &N {
+        &self.nic
+    }
+
+    /// Returns the device, to sleep on it.
+    pub(crate) fn nic_mut(&mut self) -> &mut N {
+        &mut self.nic
     }
 
     fn now(&self) -> StackInstant {

@@ -105,6 +105,15 @@ impl Phy {
         self.taken < self.received.filled
     }
 
+    /// Reads frames if the stack has taken all that were read; returns whether there are any for it
+    /// now, or an error of the link for the next [`flush`](Self::flush).
+    pub fn receive_ahead(&mut self) -> bool {
+        if !self.has_received() {
+            self.read();
+        }
+        self.has_received() || self.outbox.error.is_some()
+    }
+
     /// Returns how many of the stack's frames found the ring full and were dropped.
     #[must_use]
     pub fn dropped(&self) -> u64 {
@@ -226,9 +235,7 @@ impl Device for Phy {
     type TxToken<'a> = TxToken<'a>;
 
     fn receive(&mut self, _timestamp: Instant) -> Option<(RxToken<'_>, TxToken<'_>)> {
-        if !self.has_received() {
-            self.read();
-        }
+        self.receive_ahead();
         let frame = self.received.frames[..self.received.filled].get(self.taken)?;
         self.taken += 1;
         Some((
