@@ -28,7 +28,8 @@ impl Switch {
     pub(crate) fn start(lab: &Lab, ports: usize) -> Self {
         let folder = lab.path("switch");
         let mut command = lab.command("vde_switch");
-        command.arg("-s").arg(&folder).args(["-n", &ports.to_string()]);
+        // It keeps one port for itself.
+        command.arg("-s").arg(&folder).args(["-n", &(ports + 1).to_string()]);
         let process = Process::spawn("vde_switch", &mut command);
         wait::until("vde_switch listens", WAIT_TIMEOUT, || folder.join("ctl").exists());
         Self { _process: process, folder }

@@ -14,6 +14,8 @@ use crate::ours;
 const OTHER: &str = "02:00:00:00:00:99";
 /// The rate of the traffic, in frames/s: low enough that a bystander can be woken for each burst.
 const RATE: f64 = 1e6;
+/// How long an idle host may take to come to rest after traffic.
+const REST: Duration = Duration::from_millis(100);
 /// Figures are for so many frames.
 const FRAMES: f64 = 1e6;
 
@@ -85,6 +87,7 @@ fn rows(table: &mut Table<'_>, lab: &Lab, form: Form, count: usize) {
 /// Returns what a process uses during `measure`, per [`FRAMES`] of `frames`, and what `measure`
 /// returns.
 fn used<T>(pid: u32, frames: f64, measure: impl FnOnce() -> T) -> (Used, T) {
+    std::thread::sleep(REST);
     let before = (proc_files::cpu_time(pid), proc_files::voluntary_switches(pid));
     let measured = measure();
     let after = (proc_files::cpu_time(pid), proc_files::voluntary_switches(pid));

@@ -26,7 +26,7 @@ impl Form {
     }
 }
 
-/// Idle hosts, which end when this is dropped.
+/// Idle hosts. They end in good order when this is dropped, so that a bus forgets them.
 pub(super) struct Crowd {
     processes: Vec<Process>,
 }
@@ -76,6 +76,20 @@ impl Crowd {
         let measured = measure();
         self.processes.iter().for_each(|process| process.signal(Signal::SIGCONT));
         measured
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        for process in &self.processes {
+            process.signal(Signal::SIGTERM);
+        }
+        for process in self.processes.drain(..) {
+            process.finish(WAIT_TIMEOUT).succeeds();
+        }
     }
 }
 
