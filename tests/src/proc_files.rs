@@ -32,14 +32,14 @@ pub fn voluntary_switches(pid: u32) -> u64 {
     statuses.sum()
 }
 
-/// Returns the running processes whose parent is `pid`, without those that only wait to be reaped.
+/// Returns the processes whose parent is `pid`, also those that have ended and are not reaped.
 #[must_use]
 pub fn children(pid: u32) -> Vec<u32> {
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     let child = |name: &str| {
         let child = name.parse().ok()?;
         let stat = fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
-        (running_parent(&stat)? == pid).then_some(child)
+        (parent_in(&stat)? == pid).then_some(child)
     };
     processes.filter_map(|entry| child(entry.ok()?.file_name().to_str()?)).collect()
 }
@@ -73,13 +73,11 @@ fn available_in(meminfo: &str) -> Option<u64> {
     number(meminfo, "MemAvailable")?.checked_mul(1_024)
 }
 
-/// Returns the parent in a `/proc/PID/stat`, or `None` for a zombie.
-fn running_parent(stat: &str) -> Option<u32> {
-    // Skip the name, which is in parentheses and may contain anything.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?;
-    let parent = fields.next()?.parse().ok()?;
-    (state != "Z" && state != "X").then_some(parent)
+/// Returns the parent in a `/proc/PID/stat`.
+fn parent_in(stat: &str) -> Option<u32> {
+    // Skip the name, which is in parentheses and may contain anything, and the state.
+    let fields = stat.rsplit_once(')')?.1;
+    fields.split_whitespace().nth(1)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -106,10 +104,10 @@ mod tests {
 
     #[test]
     fn a_process_is_parsed_whatever_its_name() {
-        assert_eq!(running_parent("12 (busctl) S 7 12 12 0 -1"), Some(7));
-        assert_eq!(running_parent("12 (a) R 9 (b) S 7 12 12 0 -1"), Some(7));
-        assert_eq!(running_parent("12 (busctl) Z 7 12 12 0 -1"), None);
-        assert_eq!(running_parent("12 (busctl"), None);
+        assert_eq!(parent_in("12 (busctl) S 7 12 12 0 -1"), Some(7));
+        assert_eq!(parent_in("12 (a) R 9 (b) S 7 12 12 0 -1"), Some(7));
+        assert_eq!(parent_in("12 (busctl) Z"), None);
+        assert_eq!(parent_in("12 (busctl"), None);
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub(crate) fn remove_on_signal(folder: PathBuf) {
     FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
 }
 
-/// Kills the process groups of all children, and those that are started meanwhile.
+/// Kills the process groups of all children, and those that are started meanwhile, and reaps them.
 fn end_processes() {
     let _ = wait::poll(END_TIMEOUT, || {
         let children = proc_files::children(std::process::id());
