@@ -98,12 +98,16 @@ impl Spread {
         }
     }
 
-    /// Returns the spread as text, with two digits after the point. Where a value has four digits
-    /// before it, there are none after.
+    /// Returns the spread as text, with two digits after the point: more where all values are small,
+    /// and none where one is large.
     #[must_use]
     pub fn text(&self) -> String {
         let Self { lowest, median, highest } = self;
-        let digits = if highest.abs() < 1e3 { 2 } else { 0 };
+        let digits = match lowest.abs().max(highest.abs()) {
+            most if most < 0.1 => 3,
+            most if most < 1e3 => 2,
+            _ => 0,
+        };
         format!("{median:.digits$} ({lowest:.digits$}..{highest:.digits$})")
     }
 }
@@ -158,6 +162,8 @@ mod tests {
         let spread = Spread::of(&[3.0, 1.0, 10.0]);
         assert_eq!(spread, Spread { lowest: 1.0, median: 3.0, highest: 10.0 });
         assert_eq!(spread.text(), "3.00 (1.00..10.00)");
+        assert_eq!(Spread::of(&[0.0034, 0.0123]).text(), "0.012 (0.003..0.012)");
+        assert_eq!(Spread::of(&[-2_744.3, 5.0]).text(), "5 (-2744..5)");
         assert_eq!(Spread::of(&[2_744.3, 999.6]).text(), "2744 (1000..2744)");
         assert_eq!(Spread::of(&[7.0]), Spread { lowest: 7.0, median: 7.0, highest: 7.0 });
         assert_eq!(Spread::of(&[1.0, 2.0]).median.to_bits(), 2.0_f64.to_bits());

@@ -15,7 +15,7 @@ const OTHER: &str = "02:00:00:00:00:99";
 /// The rate of the traffic, in frames/s: low enough that a bystander can be woken for each burst.
 const RATE: f64 = 1e6;
 /// How long an idle host may take to come to rest after traffic.
-const REST: Duration = Duration::from_millis(100);
+const REST: Duration = Duration::from_millis(300);
 /// Figures are for so many frames.
 const FRAMES: f64 = 1e6;
 
