@@ -23,15 +23,21 @@
 //! - [`memifpeer`]: a memif peer of our own, inside the test.
 //! - [`rawmemif`]: the bare memif control channel, to check its messages.
 //! - [`namespace`]: a network namespace with the right to create interfaces.
+//! - [`proc_files`]: what the kernel reports about processes.
+//! - [`ping_output`]: what `ping`(8) prints.
+//! - [`figures`]: how `compare` compares two figures, and its targets.
 //! - [`frames`]: distinguishable test frames, and pcap files of them.
 
 mod cpu_lock;
+pub mod figures;
 pub mod frames;
 pub mod lab;
 pub mod memifpeer;
 pub mod namespace;
+pub mod ping_output;
 pub mod port;
 pub mod privilege;
+pub mod proc_files;
 pub mod process;
 pub mod rawmemif;
 pub mod reference;

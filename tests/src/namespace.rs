@@ -22,10 +22,32 @@ impl<'l> Namespace<'l> {
     #[must_use]
     pub fn new(lab: &'l Lab) -> Self {
         let mut command = lab.command("unshare");
-        command.args(["--user", "--map-root-user", "--net", "sh", "-c", "echo inside; exec cat"]);
+        command.args(["--user", "--map-root-user"]);
+        Self::hold(lab, command)
+    }
+
+    /// Creates another such namespace in the same user namespace. Interfaces can be moved from one
+    /// to the other.
+    ///
+    /// # Panics
+    /// When the system does not allow it.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self::hold(self.lab, self.command("unshare"))
+    }
+
+    /// Creates the namespace with `command`, a start of `unshare`(1).
+    fn hold(lab: &'l Lab, mut command: Command) -> Self {
+        command.args(["--net", "sh", "-c", "echo inside; exec cat"]);
         let holder = Process::spawn("unshare", &mut command);
         holder.wait_for(0, WAIT_TIMEOUT, "its namespace", |line| line.text == "inside");
         Self { lab, holder }
+    }
+
+    /// Returns the id of a process in the namespace, which lives as long as it.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.holder.id()
     }
 
     /// Prepares a program to run in the namespace.

@@ -12,7 +12,7 @@ pub(crate) fn beside_vde(table: &mut Table<'_>) {
     let (lab, time) = (ours::lab(), table.time());
     let vde = require::program("vde_switch");
     if vde {
-        let switch = Switch::start(&lab);
+        let switch = Switch::start(&lab, 32);
         table.heading("from program to program", "million frames/s received", "vde_switch");
         for (frame, target) in [(64, Some(20.0)), (512, None), (1_514, None)] {
             let text = frame.to_string();

@@ -4,22 +4,33 @@ use std::time::Duration;
 
 use crate::SECTIONS;
 
+/// The most that `--sizes` takes: what one process can be for `host --count`.
+const MAX_SIZE: usize = 250;
+
 /// The parsed command line; the comment at the top of `main.rs` lists its words.
 #[derive(Debug)]
 pub(crate) struct Arguments {
     sections: Vec<String>,
     pub(crate) rounds: usize,
     pub(crate) time: Duration,
+    /// How many are beside those that are measured, in the section `many`.
+    pub(crate) sizes: Vec<usize>,
     pub(crate) json: bool,
 }
 
 impl Arguments {
     pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut arguments =
-            Self { sections: Vec::new(), rounds: 5, time: Duration::from_millis(500), json: false };
+        let mut arguments = Self {
+            sections: Vec::new(),
+            rounds: 5,
+            time: Duration::from_millis(500),
+            sizes: vec![0, 16, 64, 250],
+            json: false,
+        };
         while let Some(word) = words.next() {
+            let mut text = || words.next().ok_or(format!("{word}: a number is missing"));
             let mut number = || {
-                let text = words.next().ok_or(format!("{word}: a number is missing"))?;
+                let text = text()?;
                 text.parse::<f64>().map_err(|why| format!("{word} {text}: {why}"))
             };
             match word.as_str() {
@@ -46,13 +57,15 @@ impl Arguments {
                         .filter(|time| !time.is_zero())
                         .ok_or(format!("--seconds {seconds}: this is no time"))?;
                 }
+                "--sizes" => arguments.sizes = sizes(&text()?)?,
                 name if SECTIONS.iter().any(|(known, _)| *known == name) => {
                     arguments.sections.push(name.to_owned());
                 }
                 other => {
                     let known: Vec<&str> = SECTIONS.iter().map(|(name, _)| *name).collect();
                     return Err(format!(
-                        "there is no {other}: there are {}, --rounds N, --seconds S and --json",
+                        "there is no {other}: there are {}, --rounds N, --seconds S, --sizes N,N \
+                         and --json",
                         known.join(", ")
                     ));
                 }
@@ -65,4 +78,13 @@ impl Arguments {
     pub(crate) fn wants(&self, name: &str) -> bool {
         self.sections.is_empty() || self.sections.iter().any(|wanted| wanted == name)
     }
+}
+
+/// Reads numbers with commas between.
+fn sizes(text: &str) -> Result<Vec<usize>, String> {
+    let size = |word: &str| {
+        let size = word.parse().map_err(|why| format!("--sizes {text}: {word}: {why}"))?;
+        if size <= MAX_SIZE { Ok(size) } else { Err(format!("--sizes {text}: {MAX_SIZE} at most")) }
+    };
+    text.split(',').map(size).collect()
 }

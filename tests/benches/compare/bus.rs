@@ -48,7 +48,7 @@ pub(crate) fn with_many_taps(table: &mut Table<'_>) {
     for frame in ["64", "1514"] {
         table.row(
             &format!("{frame} bytes, bursts of 32"),
-            Criterion::Cost(1.0),
+            Criterion::Cost(Some(1.0)),
             &mut || cost("17", frame),
             &mut || cost("2", frame),
         );

@@ -3,20 +3,10 @@
 use std::time::Duration;
 
 use serde_json::json;
+pub(crate) use system_tests::figures::{Criterion, Spread, Target};
 
 use crate::arguments::Arguments;
 use crate::cpu;
-
-/// How a row compares ours with theirs, and its target.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Criterion {
-    /// More is better: ours divided by theirs, and the least acceptable ratio.
-    Ratio(Option<f64>),
-    /// Less is better: ours divided by theirs, and the greatest acceptable ratio.
-    Cost(f64),
-    /// Less is better: ours minus theirs, and the greatest acceptable difference.
-    Excess(Option<f64>),
-}
 
 /// Measures one side for a short time and returns its figure.
 pub(crate) type Measure<'a> = &'a mut dyn FnMut() -> f64;
@@ -35,6 +25,11 @@ impl<'a> Table<'a> {
     /// Returns how long one side is measured in a round.
     pub(crate) fn time(&self) -> Duration {
         self.arguments.time
+    }
+
+    /// Returns how many are beside those that are measured, in the rows of `many`.
+    pub(crate) fn sizes(&self) -> &'a [usize] {
+        &self.arguments.sizes
     }
 
     /// Prints the head of a table.
@@ -71,26 +66,13 @@ impl<'a> Table<'a> {
                 their = theirs();
                 our = ours();
             }
-            compared.push(match criterion {
-                Criterion::Ratio(_) | Criterion::Cost(_) => our / their,
-                Criterion::Excess(_) => our - their,
-            });
+            compared.push(criterion.compare(our, their));
             us.push(our);
             them.push(their);
             lines.push(cpu::line_round_trip());
         }
         let beside = Spread::of(&compared);
-        let (target, met) = match criterion {
-            Criterion::Ratio(least) => (
-                least.map(|least| format!(">= {least}")),
-                least.is_none_or(|least| beside.median >= least),
-            ),
-            Criterion::Cost(most) => (Some(format!("<= {most}")), beside.median <= most),
-            Criterion::Excess(most) => (
-                most.map(|most| format!("<= +{most}")),
-                most.is_none_or(|most| beside.median <= most),
-            ),
-        };
+        let (target, met) = (criterion.target(), criterion.is_met(beside.median));
         if !met {
             self.missed.push(format!(
                 "{what}: {:.2} beside {}",
@@ -152,51 +134,5 @@ impl<'a> Table<'a> {
             [] => println!("\nevery target is met"),
             missed => missed.iter().for_each(|row| println!("\nmissed: {row}")),
         }
-    }
-}
-
-/// The target of a figure without a counterpart.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Target {
-    AtLeast(f64),
-    AtMost(f64),
-}
-
-impl Target {
-    fn is_met(self, value: f64) -> bool {
-        match self {
-            Self::AtLeast(least) => value >= least,
-            Self::AtMost(most) => value <= most,
-        }
-    }
-
-    fn text(self) -> String {
-        match self {
-            Self::AtLeast(least) => format!(">= {least}"),
-            Self::AtMost(most) => format!("<= {most}"),
-        }
-    }
-}
-
-/// The median of some values, with the lowest and the highest.
-struct Spread {
-    lowest: f64,
-    median: f64,
-    highest: f64,
-}
-
-impl Spread {
-    fn of(values: &[f64]) -> Self {
-        let mut values = values.to_vec();
-        values.sort_by(f64::total_cmp);
-        Self {
-            lowest: values[0],
-            median: values[values.len() / 2],
-            highest: values[values.len() - 1],
-        }
-    }
-
-    fn text(&self) -> String {
-        format!("{:.2} ({:.2}..{:.2})", self.median, self.lowest, self.highest)
     }
 }

@@ -1,13 +1,14 @@
 //! Compares our figures with those of other programs, in the same minutes on the same machine.
 //!
 //! ```text
-//! cargo bench -p system-tests --bench compare -- [bus] [rump] [taps] [latency] [memif] [interrupt] [adapter] [idle]
-//!     [--rounds N] [--seconds S] [--json]
+//! cargo bench -p system-tests --bench compare -- [bus] [rump] [taps] [latency] [memif] [interrupt] [adapter] [idle] [many]
+//!     [--rounds N] [--seconds S] [--sizes N,N,...] [--json]
 //! ```
 //!
 //! A shared machine is fast in one minute and slow in the next. So ours and theirs alternate, for a
 //! short time each, and the result is the median of the ratios in each round. docs/BENCHMARKS.md
-//! explains every row. No time is asserted; a missed target is reported.
+//! explains every row. No time is asserted; a missed target is reported. `--sizes` are those of the
+//! section `many`: how many stations, ports or plugs there are beside the two that are measured.
 
 mod adapter;
 mod arguments;
@@ -15,7 +16,9 @@ mod bus;
 mod comparison;
 mod cpu;
 mod idle;
+mod interrupt;
 mod latency;
+mod many;
 mod memif;
 mod ours;
 mod plain_ring;
@@ -35,6 +38,10 @@ fn main() {
             std::process::exit(2);
         }
     };
+    if let Err(why) = interrupt::clean_up_on_signals() {
+        eprintln!("compare: cannot watch for signals: {why}");
+        std::process::exit(1);
+    }
     // Tests that keep the processors busy wait meanwhile.
     let _cpus = CpuLock::acquire();
     let mut table = Table::new(&arguments);
@@ -50,7 +57,7 @@ fn main() {
 type Section = fn(&mut Table<'_>);
 
 /// The sections, by name.
-const SECTIONS: [(&str, Section); 8] = [
+const SECTIONS: [(&str, Section); 9] = [
     ("bus", bus::beside_a_plain_ring),
     ("rump", rump::beside_rump_kernels),
     ("taps", bus::with_many_taps),
@@ -59,4 +66,5 @@ const SECTIONS: [(&str, Section); 8] = [
     ("interrupt", memif::asleep),
     ("adapter", adapter::beside_vde),
     ("idle", idle::a_hundred_ports),
+    ("many", many::a_lan_for_many),
 ];

@@ -5,9 +5,13 @@ use std::time::Duration;
 use serde_json::Value;
 use system_tests::Lab;
 
-/// Opens a lab around the program that cargo built for this benchmark.
+use crate::interrupt;
+
+/// Opens a lab around the program that cargo built for this benchmark. A signal removes it.
 pub(crate) fn lab() -> Lab {
-    system_tests::lab!()
+    let lab = system_tests::lab!();
+    interrupt::remove_on_signal(lab.path(""));
+    lab
 }
 
 /// Runs `busctl bench` with these arguments for `time`, and returns its report.

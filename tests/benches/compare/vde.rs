@@ -24,13 +24,25 @@ pub(crate) struct Switch {
 }
 
 impl Switch {
-    pub(crate) fn start(lab: &Lab) -> Self {
+    /// Starts a switch that takes up to `ports` plugs.
+    pub(crate) fn start(lab: &Lab, ports: usize) -> Self {
         let folder = lab.path("switch");
         let mut command = lab.command("vde_switch");
-        command.arg("-s").arg(&folder);
+        // It keeps one port for itself.
+        command.arg("-s").arg(&folder).args(["-n", &(ports + 1).to_string()]);
         let process = Process::spawn("vde_switch", &mut command);
         wait::until("vde_switch listens", WAIT_TIMEOUT, || folder.join("ctl").exists());
         Self { _process: process, folder }
+    }
+
+    /// Returns the folder of the switch, which is its name for other plugs.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Plugs something in that sends and receives nothing. `name` is that of its socket in the lab.
+    pub(crate) fn idle_plug(&self, lab: &Lab, name: &str) -> Plug {
+        Plug::new(&self.folder, &lab.path(name))
     }
 
     /// Returns the million frames a second from one plug to another.
@@ -69,7 +81,7 @@ impl Switch {
 }
 
 /// A port of a switch, and our end of it.
-struct Plug {
+pub(crate) struct Plug {
     data: UnixDatagram,
     /// The port exists as long as this is open.
     _control: UnixStream,
