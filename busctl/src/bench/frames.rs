@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::Load;
+use super::frame_pool::{FramePool, Frames};
 use super::start_stop::StartStop;
 
 /// Offset of the sequence number, behind the Ethernet header.
@@ -27,7 +28,7 @@ const FIRST_SEND_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Generator<'g> {
     load: Load,
     start_stop: &'g StartStop,
-    burst: Vec<Vec<u8>>,
+    burst: FramePool,
     /// The number of the next frame.
     next: u64,
     /// When the first frame was sent. A peer that has just connected may offer no room for a while.
@@ -44,7 +45,7 @@ impl<'g> Generator<'g> {
         Self {
             load,
             start_stop,
-            burst: vec![frame; load.burst],
+            burst: FramePool::new(&frame, load.burst),
             next: 0,
             began: None,
             created: Instant::now(),
@@ -54,10 +55,10 @@ impl<'g> Generator<'g> {
 
     /// Returns the frames to send next: an empty burst when none is due yet, `None` when all are
     /// sent.
-    pub(super) fn next_burst(&mut self) -> Option<&[Vec<u8>]> {
+    pub(super) fn next_burst(&mut self) -> Option<Frames<'_>> {
         // The clock costs as much as a frame: without a rate it is not read for every burst.
         self.polls = self.polls.wrapping_add(1);
-        let mut due = self.burst.len();
+        let mut due = self.load.burst;
         if self.load.pps.is_some() || self.polls.is_multiple_of(16) {
             let elapsed = self.elapsed();
             let no_peer = self.began.is_none()
@@ -80,11 +81,10 @@ impl<'g> Generator<'g> {
             }
             due = due.min(usize::try_from(left).unwrap_or(due));
         }
-        let burst = &mut self.burst[..due];
-        for (frame, number) in burst.iter_mut().zip(self.next..) {
+        for (frame, number) in self.burst.frames_mut(due).zip(self.next..) {
             frame[SEQUENCE..MIN_FRAME].copy_from_slice(&number.to_be_bytes());
         }
-        Some(burst)
+        Some(self.burst.frames(due))
     }
 
     /// Returns the time since the first frame was sent.
@@ -227,7 +227,8 @@ mod tests {
     fn a_frame_that_comes_twice_is_no_new_one() {
         let start_stop = StartStop::of_parent();
         let mut generator = Generator::new(load(4), &start_stop);
-        let frames = generator.next_burst().expect("four frames").to_vec();
+        let frames: Vec<_> =
+            generator.next_burst().expect("four frames").map(<[u8]>::to_vec).collect();
         let mut tally = Tally::default();
         for frame in [&frames[0], &frames[1], &frames[1], &frames[0], &frames[2]] {
             tally.count(frame);

@@ -11,6 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use port::memif::{MemifOptions, MemifSpec};
 
 use super::cpu::Backoff;
+use super::frame_pool::FramePool;
 use super::frames::{Generator, MIN_FRAME, Sent, Tally};
 use super::protocol::Reported;
 use super::reception::Reception;
@@ -200,15 +201,16 @@ fn receive_on(
     start_stop: &StartStop,
 ) -> anyhow::Result<Tally> {
     // In place, only the header and the number are read.
-    let mut frame =
-        vec![0; if options.memif.zero_copy { MIN_FRAME } else { load.frame.max(MIN_FRAME) }];
+    let len = if options.memif.zero_copy { MIN_FRAME } else { load.frame.max(MIN_FRAME) };
+    let mut pool = FramePool::new(&vec![0; len], 1);
+    let frame = pool.frames_mut(1).next().context("a pool of one frame")?;
     let mut tally = Tally::default();
     let mut reception = Reception::new(start_stop);
     let mut backoff = Backoff::default();
     loop {
         let burst = queue.burst(load.burst)?;
         for packet in &burst {
-            let len = packet.copy_to(&mut frame);
+            let len = packet.copy_to(frame);
             tally.count(&frame[..len]);
         }
         let frames = burst.len();

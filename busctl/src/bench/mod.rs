@@ -6,6 +6,7 @@
 
 mod bus;
 mod cpu;
+mod frame_pool;
 mod frames;
 mod job;
 mod latency;

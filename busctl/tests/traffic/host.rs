@@ -43,7 +43,8 @@ fn it_follows_its_interface_to_another_bus() {
     }
     let host = lab.ready("--state ./state host shmif0 10.0.0.1/24");
     for bus in ["other.bus", "lan.bus"] {
-        for words in ["down shmif0", &format!("linkstr shmif0 ./{bus}"), "up shmif0"] {
+        let plug = format!("linkstr shmif0 ./{bus}");
+        for words in ["down shmif0", "linkstr shmif0 --unset", &plug, "up shmif0"] {
             busctl(words);
         }
         // It sleeps between the requests.
