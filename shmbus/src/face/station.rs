@@ -6,6 +6,7 @@ mod send;
 mod wakeups;
 
 use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use macaddr::MacAddr6;
@@ -16,12 +17,14 @@ use self::wakeups::Wakeups;
 use crate::error::{OpenError, WaitError};
 use crate::face::burst::Burst;
 use crate::face::bus::Bus;
-use crate::face::reader::Reader;
+use crate::face::membership::Membership;
+use crate::face::reader::{Addressed, Reader};
 use crate::face::stats::Stats;
 use crate::format::MIN_FRAME;
-use crate::mechanism::filter::{AddressFilter, ReceiveFilter};
-use crate::mechanism::frame::{FrameSink, RingFrame};
+use crate::mechanism::filter::AddressFilter;
+use crate::mechanism::frame::FrameSink;
 use crate::mechanism::offload::{Capabilities, Finisher};
+use crate::mechanism::reading::Reading;
 use crate::mechanism::ring::cursor::Cursor;
 use crate::mechanism::ring::lock::Owner;
 use crate::mechanism::ring::snapshot::NoSnapshot;
@@ -71,8 +74,9 @@ pub struct Station {
     name: String,
     sender: u64,
     filter: AddressFilter,
-    receive_filter: Option<Box<dyn ReceiveFilter>>,
-    /// Headers of frames just sent, for the receive filter.
+    /// Whether it learns which addresses are behind it.
+    learning: bool,
+    /// Headers of frames just sent, to learn from.
     sent: Vec<[u8; MIN_FRAME]>,
     /// Lengths of the frames of a burst. The memory is kept from burst to burst.
     lengths: Vec<u32>,
@@ -82,6 +86,8 @@ pub struct Station {
     lock_timeout: Duration,
     capabilities: Capabilities,
     finisher: Finisher,
+    /// What it shares with others. A learning station has one even alone.
+    membership: Option<Membership>,
     reader: Reader,
     wakeups: Wakeups,
     settle_backoff: Option<SettleBackoff>,
@@ -135,7 +141,7 @@ impl Station {
             name,
             sender: random_number(),
             filter: AddressFilter::new(mac, options.promiscuous),
-            receive_filter: None,
+            learning: false,
             sent: Vec::new(),
             lengths: Vec::new(),
             link_up: true,
@@ -143,6 +149,7 @@ impl Station {
             lock_timeout: options.lock_timeout,
             capabilities: options.capabilities,
             finisher: Finisher::default(),
+            membership: None,
             reader,
             wakeups: Wakeups::new(options.wake_interval),
             settle_backoff: None,
@@ -167,6 +174,7 @@ impl Station {
     pub fn set_mac(&mut self, mac: MacAddr6) {
         if mac != self.mac() {
             self.filter.mac = mac.into_array();
+            self.share_filter();
             members::note(&self.bus.file, self.me, mac, &self.name);
         }
     }
@@ -187,6 +195,7 @@ impl Station {
     /// Changes whether the station receives frames for others as well, from the next frame on.
     pub fn set_promiscuous(&mut self, on: bool) {
         self.filter.promiscuous = on;
+        self.share_filter();
     }
 
     /// Returns the multicast addresses the station listens to; none stands for all of them.
@@ -199,12 +208,47 @@ impl Station {
     /// multicast are ignored.
     pub fn set_groups(&mut self, groups: impl IntoIterator<Item = MacAddr6>) {
         self.filter.set_groups(groups);
+        self.share_filter();
     }
 
-    /// Lets `filter` choose among the frames that the station's addresses let through, from the
-    /// next frame on. `None` removes the filter.
-    pub fn set_receive_filter(&mut self, filter: Option<Box<dyn ReceiveFilter>>) {
-        self.receive_filter = filter;
+    fn share_filter(&mut self) {
+        if let Some(membership) = &mut self.membership {
+            membership.set_filter(&mut self.reader, self.filter.clone());
+        }
+    }
+
+    /// Returns whether the station learns addresses.
+    #[must_use]
+    pub fn is_learning(&self) -> bool {
+        self.learning
+    }
+
+    /// Changes whether the station learns addresses, from the next frame on. It does not by
+    /// default.
+    ///
+    /// A learning station is the port of a switch. The source addresses of the frames that it sends
+    /// are behind it, and those of other frames are not. Of the frames that its own addresses let
+    /// through (set it [promiscuous](Self::set_promiscuous)), it receives those to addresses behind
+    /// it, to unknown ones and to groups. It forgets an address that was silent for five minutes,
+    /// knows up to 2,048 behind it and as many elsewhere, and treats others as unknown. It forgets
+    /// all of them when it stops learning, and when it joins a wait set.
+    pub fn set_learning(&mut self, on: bool) {
+        if on == self.learning {
+            return;
+        }
+        self.learning = on;
+        match &mut self.membership {
+            Some(membership) => membership.set_learning(&mut self.reader, on),
+            None => self.join_reading(Arc::new(Mutex::new(Reading::new()))),
+        }
+    }
+
+    fn join_reading(&mut self, reading: Arc<Mutex<Reading>>) {
+        if let Some(mut membership) = self.membership.take() {
+            membership.withdraw(&mut self.reader);
+        }
+        let (sender, filter) = (self.sender, self.filter.clone());
+        self.membership = Some(Membership::new(reading, sender, filter, self.learning));
     }
 
     /// Returns whether the link is up.
@@ -262,6 +306,11 @@ impl Station {
         // A caller that does only this touches no page that may be missing, and would never notice
         // a lost bus.
         self.bus.check_size();
+        if let Some(membership) = &mut self.membership {
+            membership.withdraw(&mut self.reader);
+            // Until it reads again, it costs the others nothing.
+            membership.fall_asleep(&mut self.reader);
+        }
         self.reader.discard_pending(&self.bus.ring);
     }
 
@@ -282,31 +331,12 @@ impl Station {
             return 0;
         }
         self.wakeups.retry_if_due(&self.bus);
-        let (sender, filter, receive_filter) =
-            (self.sender, &self.filter, &mut self.receive_filter);
-        let wanted = |frame: &RingFrame<'_>| {
-            if frame.info().sender == sender {
-                return false;
-            }
-            if !filter.promiscuous {
-                let mut destination = [0; 6];
-                frame.copy_to(&mut destination);
-                if !filter.wants(destination) {
-                    return false;
-                }
-            }
-            receive_filter.as_mut().is_none_or(|filter| {
-                let mut header = [0; MIN_FRAME];
-                frame.copy_to(&mut header);
-                filter.wants(header)
-            })
+        let addressed = Addressed { sender: self.sender, filter: &self.filter };
+        let (reader, ring) = (&mut self.reader, &self.bus.ring);
+        let received = match &mut self.membership {
+            None => reader.read(ring, max, sink, addressed),
+            Some(membership) => membership.read(reader, ring, max, sink, addressed),
         };
-        let overruns = self.reader.stats.overruns;
-        let received = self.reader.read(&self.bus.ring, max, sink, wanted);
-        if let Some(filter) = &mut self.receive_filter {
-            let whole = received.is_some() && self.reader.stats.overruns == overruns;
-            filter.settled(whole && !self.bus.is_lost());
-        }
         match received {
             None => self.settle(),
             Some(0) => {
@@ -336,6 +366,9 @@ impl Station {
         loop {
             self.wakeups.retry(&self.bus);
             self.free_dead_lock();
+            if self.has_frames_waiting() {
+                return Ok(true);
+            }
             let left =
                 timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(begin.elapsed()));
             if self.reader.wait(&self.bus, Some(left.min(MAX_SLEEP)))? {
@@ -349,8 +382,14 @@ impl Station {
 
     /// Makes the station sleep in `wait_set` from now on when [armed](Self::arm), under the name
     /// `token`. For processes that serve many stations with one poll loop.
+    ///
+    /// From then on the station also shares its reading with the stations of the set that are on
+    /// the same bus: a frame's addresses are looked up once for all of them, by whichever reads
+    /// first. Each receives what it would receive alone, and a slow one still loses only its own
+    /// frames.
     pub fn join_wait_set(&mut self, wait_set: &WaitSet, token: usize) {
         self.reader.join_wait_set(&self.bus, wait_set, token);
+        self.join_reading(wait_set.reading(self.bus.id(), self.bus.ring.size()));
     }
 
     /// Returns the descriptor to poll for reading after [`arm`](Self::arm). There is none before
@@ -372,7 +411,26 @@ impl Station {
     pub fn arm(&mut self) -> Result<bool, WaitError> {
         self.wakeups.retry(&self.bus);
         self.free_dead_lock();
+        if self.has_frames_waiting() {
+            self.reader.disarm();
+            return Ok(true);
+        }
         self.reader.arm(&self.bus)
+    }
+
+    /// Whether a walk of others found frames for the station that it has not read. If not, its own
+    /// cursor is its place from now on, until it reads.
+    fn has_frames_waiting(&mut self) -> bool {
+        match &mut self.membership {
+            Some(membership) => {
+                // The reader finds out that the bus is gone.
+                if self.bus.is_lost() {
+                    membership.withdraw(&mut self.reader);
+                }
+                !membership.fall_asleep(&mut self.reader)
+            }
+            None => false,
+        }
     }
 
     /// Ends a sleep: the station no longer watches the bus. A station whose token a [`WaitSet`]

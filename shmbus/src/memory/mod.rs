@@ -58,6 +58,11 @@ pub(crate) trait Memory {
     fn copy_in(&self, at: u32, bytes: &[u8]);
     /// Copies bytes off the ring from offset `at`; they may be torn.
     fn copy_out(&self, at: u32, bytes: &mut [u8]);
+    /// Whether the file was cut short under the mapping: what is read there may be zeros that no
+    /// station wrote.
+    fn is_lost(&self) -> bool {
+        false
+    }
     /// Asks for the bytes from offset `at` on, which will soon be written, so that the misses of a
     /// burst overlap. As many as lie before the end of the ring; it changes nothing but time.
     fn write_soon(&self, _at: u32, _len: u32) {}
@@ -91,13 +96,6 @@ impl Mapping {
         // SAFETY: it is a whole mapping of ours, and stays for longer than the guard.
         let guard = unsafe { Guard::new(map.as_ptr(), map.len()) };
         Ok(Self { guard, map, data_size, writable })
-    }
-
-    /// Whether the file was cut short under the mapping: what is read there may be zeros that no
-    /// station wrote.
-    #[inline]
-    pub(crate) fn is_lost(&self) -> bool {
-        self.guard.is_lost()
     }
 
     /// Where it begins.
@@ -162,6 +160,11 @@ impl Mapping {
 }
 
 impl Memory for Mapping {
+    #[inline]
+    fn is_lost(&self) -> bool {
+        self.guard.is_lost()
+    }
+
     fn data_size(&self) -> u32 {
         self.data_size
     }

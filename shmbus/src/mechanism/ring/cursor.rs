@@ -19,6 +19,8 @@ const MOST_TURNS: u64 = 1 << 32;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RingPacket {
     pub(crate) header: PacketHeader,
+    /// Where the packet lies, with its header.
+    pub(crate) at: Position,
     pub(crate) offset: u32,
 }
 
@@ -66,6 +68,16 @@ impl Cursor {
         Self { next: extent.first, end: extent.end, overruns: 0, abandoned: None }
     }
 
+    /// A reader that begins with the packet at `position`.
+    pub(crate) fn at(position: Position) -> Self {
+        Self { next: position, end: position, overruns: 0, abandoned: None }
+    }
+
+    /// Returns where the next packet to read lies.
+    pub(crate) fn position(&self) -> Position {
+        self.next
+    }
+
     /// Reads although the lock is held, as long as the lock word is `word`.
     pub(crate) fn ignore(&mut self, word: LockWord) {
         self.abandoned = Some(word);
@@ -106,7 +118,7 @@ impl Cursor {
                 break;
             }
             let offset = at.advance(PACKET_HEADER_SIZE, size).offset;
-            if visit(RingPacket { header, offset }).is_break() {
+            if visit(RingPacket { header, at, offset }).is_break() {
                 break;
             }
             at = at.advance(step, size);

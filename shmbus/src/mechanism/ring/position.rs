@@ -38,6 +38,11 @@ impl Position {
             .wrapping_add(u64::from(self.offset))
             .wrapping_sub(u64::from(older.offset))
     }
+
+    /// Whether `older` lies before here.
+    pub(crate) fn is_after(self, older: Self, ring_size: u32) -> bool {
+        (1..=i64::MAX.unsigned_abs()).contains(&self.since(older, ring_size))
+    }
 }
 
 /// The stretch of the ring that holds whole packets: what the header's `generation`, `first` and

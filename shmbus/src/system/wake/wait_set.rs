@@ -1,10 +1,11 @@
 //! Many stations that one thread serves, and one descriptor to poll for all of them.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use nix::sys::inotify::WatchDescriptor;
@@ -12,6 +13,7 @@ use nix::sys::inotify::WatchDescriptor;
 use super::inotify::{Instance, report_once};
 use super::watch_table::{FileId, Notify as _, WaiterId, WatchTable};
 use super::{MAX_SLEEP, POLL_PAUSE};
+use crate::mechanism::reading::Reading;
 
 /// Sleeps for any number of stations and taps, on any buses, with one inotify instance and one
 /// descriptor.
@@ -74,7 +76,12 @@ pub struct WaitSet(Arc<Shared>);
 struct Shared {
     instance: Instance,
     state: Mutex<State>,
+    readings: Mutex<Readings>,
 }
+
+/// What the stations on one bus share, for as long as there are any. The size of the ring is part
+/// of the key: places on rings of different sizes cannot be compared.
+type Readings = BTreeMap<(FileId, u32), Weak<Mutex<Reading>>>;
 
 #[derive(Debug)]
 struct State {
@@ -88,7 +95,7 @@ struct State {
 impl Shared {
     fn new(instance: Instance) -> Arc<Self> {
         let state = State { table: WatchTable::new(), unwatched: false, all_woken: Instant::now() };
-        Arc::new(Self { instance, state: Mutex::new(state) })
+        Arc::new(Self { instance, state: Mutex::new(state), readings: Mutex::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -157,6 +164,18 @@ impl WaitSet {
         tokens
     }
 
+    /// Returns the reading that the stations of this set share on one bus.
+    pub(crate) fn reading(&self, file: FileId, ring_size: u32) -> Arc<Mutex<Reading>> {
+        let mut readings = self.0.readings.lock().unwrap_or_else(PoisonError::into_inner);
+        readings.retain(|_, reading| reading.strong_count() > 0);
+        let known = readings.get(&(file, ring_size)).and_then(Weak::upgrade);
+        known.unwrap_or_else(|| {
+            let reading = Arc::new(Mutex::new(Reading::new()));
+            readings.insert((file, ring_size), Arc::downgrade(&reading));
+            reading
+        })
+    }
+
     /// Sleeps until there is something to look at, at most for `timeout` (`None`: without limit).
     /// Returns the tokens as [`ready`](Self::ready) does; none when the time is over.
     ///
@@ -191,6 +210,11 @@ impl Registration {
         let shared = Arc::clone(&wait_set.0);
         let id = shared.state().table.join(file, token);
         Self { shared, id, exclusive: false }
+    }
+
+    /// Whether it is armed, and was not woken since.
+    pub(crate) fn is_armed(&self) -> bool {
+        self.shared.state().table.is_armed(self.id)
     }
 
     /// Registers in a wait set of its own.
