@@ -46,6 +46,7 @@ impl Membership {
         addressed: Addressed<'_>,
     ) -> Option<usize> {
         let is_woken = self.asleep && !reader.is_armed();
+        // Not locked while the sink gets its frames: it may call other stations.
         let mut reading = lock(&self.reading);
         if is_woken {
             reading.wake(self.id);
@@ -56,7 +57,6 @@ impl Membership {
         match way {
             Way::Unsettled => None,
             Way::Inbox => {
-                // A sink may call other stations when it gets its frames.
                 drop(reading);
                 let received = reader.read_inbox(ring, &mut self.inbox, max, sink);
                 if let Some(cursor) = self.inbox.take_overrun() {
@@ -65,13 +65,20 @@ impl Membership {
                 }
                 received
             }
-            Way::Apart { learns } if reading.learns(self.id) => {
-                let reading = Some(reading);
-                reader.read(ring, max, sink, Learned { addressed, reading, id: self.id, learns })
-            }
-            Way::Apart { .. } => {
-                drop(reading);
-                reader.read(ring, max, sink, addressed)
+            Way::Apart { learns } => {
+                let is_learner = reading.learns(self.id);
+                let received = if is_learner {
+                    let reading = Some(reading);
+                    let id = self.id;
+                    reader.read(ring, max, sink, Learned { addressed, reading, id, learns })
+                } else {
+                    drop(reading);
+                    reader.read(ring, max, sink, addressed)
+                };
+                if !learns {
+                    lock(&self.reading).rejoin(self.id, &reader.cursor);
+                }
+                received
             }
         }
     }
@@ -93,16 +100,17 @@ impl Membership {
         reader.stats.add(reading.take_counts(self.id));
     }
 
-    /// Changes which frames the station receives, from the next frame on.
-    pub(crate) fn set_filter(&mut self, reader: &mut Reader, filter: AddressFilter) {
+    /// Changes which frames the station receives and whether it learns, from the next frame on.
+    pub(crate) fn set_filter(
+        &mut self,
+        reader: &mut Reader,
+        filter: AddressFilter,
+        learning: bool,
+    ) {
         self.withdraw(reader);
-        lock(&self.reading).set_filter(self.id, filter);
-    }
-
-    /// Changes whether the station learns, from the next frame on.
-    pub(crate) fn set_learning(&mut self, reader: &mut Reader, on: bool) {
-        self.withdraw(reader);
-        lock(&self.reading).set_learning(self.id, on);
+        let mut reading = lock(&self.reading);
+        reading.set_filter(self.id, filter);
+        reading.set_learning(self.id, learning);
     }
 
     /// The station sent frames with these headers.
@@ -168,7 +176,7 @@ impl Choice for Learned<'_> {
             .is_none_or(|reading| reading.wants_apart(id, addresses(&header), sender, learns))
     }
 
-    /// Unlocks the reading, too: a sink may call other stations when it gets its frames.
+    /// Unlocks the reading, too.
     fn settled(&mut self, whole: bool) {
         if let Some(mut reading) = self.reading.take() {
             reading.settle(whole);

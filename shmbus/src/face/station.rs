@@ -86,7 +86,9 @@ pub struct Station {
     lock_timeout: Duration,
     capabilities: Capabilities,
     finisher: Finisher,
-    /// What it shares with others. A learning station has one even alone.
+    /// What it may share with others: that of its wait set, or one of its own that it learns with.
+    reading: Option<Arc<Mutex<Reading>>>,
+    /// There is none while it receives every frame.
     membership: Option<Membership>,
     reader: Reader,
     wakeups: Wakeups,
@@ -149,6 +151,7 @@ impl Station {
             lock_timeout: options.lock_timeout,
             capabilities: options.capabilities,
             finisher: Finisher::default(),
+            reading: None,
             membership: None,
             reader,
             wakeups: Wakeups::new(options.wake_interval),
@@ -211,9 +214,24 @@ impl Station {
         self.share_filter();
     }
 
+    /// Tells the reading what the station receives from now on.
     fn share_filter(&mut self) {
-        if let Some(membership) = &mut self.membership {
-            membership.set_filter(&mut self.reader, self.filter.clone());
+        let receives_all = self.filter.promiscuous && !self.learning;
+        let reading = self.reading.as_ref().filter(|_| !receives_all);
+        match (&mut self.membership, reading) {
+            (Some(membership), Some(_)) => {
+                membership.set_filter(&mut self.reader, self.filter.clone(), self.learning);
+            }
+            (Some(membership), None) => {
+                membership.withdraw(&mut self.reader);
+                self.membership = None;
+            }
+            (None, Some(reading)) => {
+                let (reading, filter) = (Arc::clone(reading), self.filter.clone());
+                let membership = Membership::new(reading, self.sender, filter, self.learning);
+                self.membership = Some(membership);
+            }
+            (None, None) => {}
         }
     }
 
@@ -237,18 +255,19 @@ impl Station {
             return;
         }
         self.learning = on;
-        match &mut self.membership {
-            Some(membership) => membership.set_learning(&mut self.reader, on),
-            None => self.join_reading(Arc::new(Mutex::new(Reading::new()))),
+        if on {
+            // Alone it has a table of its own.
+            self.reading.get_or_insert_with(|| Arc::new(Mutex::new(Reading::new())));
         }
+        self.share_filter();
     }
 
     fn join_reading(&mut self, reading: Arc<Mutex<Reading>>) {
         if let Some(mut membership) = self.membership.take() {
             membership.withdraw(&mut self.reader);
         }
-        let (sender, filter) = (self.sender, self.filter.clone());
-        self.membership = Some(Membership::new(reading, sender, filter, self.learning));
+        self.reading = Some(reading);
+        self.share_filter();
     }
 
     /// Returns whether the link is up.

@@ -27,6 +27,9 @@
 //! - Its inbox was full, or it was overrun: it is slow. It holds up no other, the ring is its queue,
 //!   and it loses only what it would have lost alone.
 //!
+//! A station that receives every frame (the port of a hub) is no member: for it there is nothing to
+//! look up.
+//!
 //! A member that is apart and reads joins the walk where the two cursors meet. Hence each member
 //! sees the ring in order, nothing twice, and misses nothing.
 //!
@@ -206,8 +209,7 @@ pub(crate) struct Reading {
     awake: usize,
     /// Frames that walks have met.
     walked: u64,
-    /// The shared members that receive every frame, and those that receive what the table says.
-    hubs: Vec<usize>,
+    /// The shared members that receive what the table says.
     learners: Vec<usize>,
     /// The members that are not promiscuous, in whatever state.
     stations: HashMap<Address, Vec<usize>>,
@@ -232,7 +234,6 @@ impl Reading {
             shared: 0,
             awake: 0,
             walked: 0,
-            hubs: Vec::new(),
             learners: Vec::new(),
             stations: HashMap::new(),
             senders: HashMap::new(),
@@ -247,7 +248,8 @@ impl Reading {
         }
     }
 
-    /// Adds a station. It is apart, and awake.
+    /// Adds a station. It is apart, and awake. One that receives every frame has nothing to look up:
+    /// it does not join.
     pub(crate) fn join(&mut self, sender: u64, filter: AddressFilter, learning: bool) -> MemberId {
         let free = self.members.iter().position(Option::is_none).unwrap_or_else(|| {
             self.members.push(None);
@@ -423,7 +425,7 @@ impl Reading {
 
     /// Makes a member that is apart a shared one, if it has reached the walk. Returns whether it
     /// has.
-    fn join_walk<M: Memory>(&mut self, ring: &Ring<M>, id: MemberId, cursor: &Cursor) -> bool {
+    fn join_walk<M: Memory>(&mut self, ring: &Ring<M>, id: MemberId, cursor: &mut Cursor) -> bool {
         let (awake, member) = (self.awake, self.member(id));
         if member.sleeps || awake == 1 {
             if self.shared == 0 {
@@ -449,11 +451,21 @@ impl Reading {
             }
             Some(_) => {}
         }
-        if self.position() != Some(place) {
-            return false;
+        if let Some(shared) = self.cursor.filter(|shared| shared.position() != place) {
+            // The walk is ahead. The member reads that far, if it can.
+            cursor.reach(&shared);
         }
-        self.share(id);
-        true
+        self.rejoin(id, cursor)
+    }
+
+    /// Makes a member that has read apart a shared one, if it has reached the walk. Returns whether
+    /// it has.
+    pub(crate) fn rejoin(&mut self, id: MemberId, cursor: &Cursor) -> bool {
+        let reached = self.position() == Some(cursor.position()) && !self.member(id).sleeps;
+        if reached {
+            self.share(id);
+        }
+        reached
     }
 
     fn position(&self) -> Option<Position> {
@@ -626,7 +638,6 @@ impl Reading {
             receivers.extend(wanting.map(|(number, _)| number));
             return;
         }
-        receivers.extend_from_slice(&self.hubs);
         let is_shared =
             |number: usize| self.members[number].as_ref().is_some_and(Member::is_shared);
         let listed = self.stations.get(&destination).map_or(&[][..], Vec::as_slice);
@@ -726,7 +737,6 @@ impl Reading {
 
     fn share(&mut self, id: MemberId) {
         self.begin(id);
-        let learns = self.table.learns(id.0);
         let walked = self.walked;
         let member = self.member(id);
         member.state = State::Shared;
@@ -736,10 +746,8 @@ impl Reading {
         let promiscuous = member.filter.promiscuous;
         self.shared += 1;
         self.changes += 1;
-        match (promiscuous, learns) {
-            (true, true) => self.learners.push(id.0),
-            (true, false) => self.hubs.push(id.0),
-            (false, _) => {}
+        if promiscuous {
+            self.learners.push(id.0);
         }
     }
 
@@ -758,10 +766,8 @@ impl Reading {
 
     /// The walk no longer delivers to a shared member.
     fn unlist(&mut self, id: MemberId) {
-        for list in [&mut self.hubs, &mut self.learners] {
-            if let Some(index) = list.iter().position(|number| *number == id.0) {
-                list.swap_remove(index);
-            }
+        if let Some(index) = self.learners.iter().position(|number| *number == id.0) {
+            self.learners.swap_remove(index);
         }
         self.shared -= 1;
         self.changes += 1;

@@ -31,13 +31,12 @@ enum Kind {
     Host,
     /// A host that listens to another group.
     Deaf,
-    Hub,
     Switch,
 }
 
 impl Kind {
     fn filter(self, number: u8) -> AddressFilter {
-        let promiscuous = matches!(self, Self::Hub | Self::Switch);
+        let promiscuous = self == Self::Switch;
         let mut filter = AddressFilter::new(mac(number).into(), promiscuous);
         if self == Self::Deaf {
             filter.set_groups([[1, 0, 0, 0, 0, 8].into()]);
@@ -192,6 +191,9 @@ impl Lab {
                 };
                 let outcome = station.cursor.read(ring, |packet| visit(packet, &mut wants));
                 reading.settle(outcome == Outcome::Whole);
+                if !learns {
+                    reading.rejoin(id, &station.cursor);
+                }
                 outcome
             }
             Way::Unsettled => panic!("no writer is at work"),
@@ -378,7 +380,7 @@ fn steps(stations: usize) -> impl Strategy<Value = Vec<Step>> {
 }
 
 const KINDS: [Kind; 6] =
-    [Kind::Host, Kind::Switch, Kind::Hub, Kind::Switch, Kind::Deaf, Kind::Host];
+    [Kind::Host, Kind::Switch, Kind::Switch, Kind::Deaf, Kind::Host, Kind::Host];
 
 impl Lab {
     fn step(&mut self, step: Step) {

@@ -78,6 +78,11 @@ impl Cursor {
         self.next
     }
 
+    /// Reads at least as far as `other` did, which read the same ring.
+    pub(crate) fn reach(&mut self, other: &Self) {
+        self.end = other.end;
+    }
+
     /// Reads although the lock is held, as long as the lock word is `word`.
     pub(crate) fn ignore(&mut self, word: LockWord) {
         self.abandoned = Some(word);
