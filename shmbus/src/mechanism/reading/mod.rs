@@ -451,7 +451,8 @@ impl Reading {
             }
             Some(_) => {}
         }
-        if let Some(shared) = self.cursor.filter(|shared| shared.position() != place) {
+        let size = ring.size();
+        if let Some(shared) = self.cursor.filter(|shared| shared.position().is_after(place, size)) {
             // The walk is ahead. The member reads that far, if it can.
             cursor.reach(&shared);
         }

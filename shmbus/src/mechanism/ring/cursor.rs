@@ -78,9 +78,12 @@ impl Cursor {
         self.next
     }
 
-    /// Reads at least as far as `other` did, which read the same ring.
+    /// Reads at least as far as `other` did, which is ahead on the same ring.
     pub(crate) fn reach(&mut self, other: &Self) {
-        self.end = other.end;
+        // At its end it looks for a new one, which is no nearer.
+        if self.next != self.end {
+            self.end = other.end;
+        }
     }
 
     /// Reads although the lock is held, as long as the lock word is `word`.
