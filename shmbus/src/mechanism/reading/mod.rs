@@ -433,13 +433,11 @@ impl Reading {
             }
             return false;
         }
-        let place = cursor.position();
+        let (place, size) = (cursor.position(), ring.size());
         match self.cursor {
             None => self.cursor = Some(*cursor),
             // The walk is behind: others have not read for a while. It goes on to here for them.
-            Some(shared)
-                if place != shared.position() && place.is_after(shared.position(), ring.size()) =>
-            {
+            Some(shared) if place.is_after(shared.position(), size) => {
                 for _ in 0..MAX_BATCHES {
                     let before = self.position();
                     let outcome = self.walk(ring, BATCH, Some(place));
@@ -451,7 +449,6 @@ impl Reading {
             }
             Some(_) => {}
         }
-        let size = ring.size();
         if let Some(shared) = self.cursor.filter(|shared| shared.position().is_after(place, size)) {
             // The walk is ahead. The member reads that far, if it can.
             cursor.reach(&shared);
