@@ -31,8 +31,9 @@ impl Membership {
         sender: u64,
         filter: AddressFilter,
         learning: bool,
+        reader: &Reader,
     ) -> Self {
-        let id = lock(&reading).join(sender, filter, learning);
+        let id = lock(&reading).join(sender, filter, learning, &reader.cursor);
         Self { reading, id, inbox: Inbox::new(), asleep: false }
     }
 
@@ -110,7 +111,7 @@ impl Membership {
         self.withdraw(reader);
         let mut reading = lock(&self.reading);
         reading.set_filter(self.id, filter);
-        reading.set_learning(self.id, learning);
+        reading.set_learning(self.id, learning, &reader.cursor);
     }
 
     /// The station sent frames with these headers.
@@ -170,10 +171,11 @@ impl Choice for Learned<'_> {
         }
         let mut header = [0; MIN_FRAME];
         frame.copy_to(&mut header);
-        let (id, learns, sender) = (self.id, self.learns, frame.info().sender);
+        let (id, learns, sender, at) =
+            (self.id, self.learns, frame.info().sender, frame.position());
         self.reading
             .as_mut()
-            .is_none_or(|reading| reading.wants_apart(id, addresses(&header), sender, learns))
+            .is_none_or(|reading| reading.wants_apart(id, addresses(&header), sender, at, learns))
     }
 
     /// Unlocks the reading, too.

@@ -228,7 +228,8 @@ impl Station {
             }
             (None, Some(reading)) => {
                 let (reading, filter) = (Arc::clone(reading), self.filter.clone());
-                let membership = Membership::new(reading, self.sender, filter, self.learning);
+                let (sender, learning) = (self.sender, self.learning);
+                let membership = Membership::new(reading, sender, filter, learning, &self.reader);
                 self.membership = Some(membership);
             }
             (None, None) => {}
@@ -257,7 +258,8 @@ impl Station {
         self.learning = on;
         if on {
             // Alone it has a table of its own.
-            self.reading.get_or_insert_with(|| Arc::new(Mutex::new(Reading::new())));
+            let ring_size = self.bus.ring.size();
+            self.reading.get_or_insert_with(|| Arc::new(Mutex::new(Reading::new(ring_size))));
         }
         self.share_filter();
     }

@@ -9,12 +9,15 @@
 //! forgotten. A segment that floods addresses fills its own side of the table only; addresses
 //! beyond the limit stay unknown, so more is forwarded than necessary and nothing is lost.
 //!
-//! What the table knew before a station began to learn does not count for that station: frames of
-//! its predecessor, whose addresses are now behind it, would say that they are elsewhere. Hence
-//! the epochs.
+//! What was sent before a station began to learn does not count for that station: frames of its
+//! predecessor, whose addresses are now behind it, would say that they are elsewhere. Nor does a
+//! frame count that lies before the one by which its source is known: readers that lag meet it
+//! late. Hence the stamps.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
+
+use crate::mechanism::ring::position::Position;
 
 /// How long an address may stay silent before it is forgotten, as IEEE 802.1D recommends.
 const MAX_AGE: Duration = Duration::from_mins(5);
@@ -32,6 +35,26 @@ pub(super) fn is_station(address: Address) -> bool {
     address[0] & 1 == 0 && address != [0; 6]
 }
 
+/// A place on the ring, as a number of bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Stamp(u64);
+
+impl Stamp {
+    /// `ring_size` is that of the only ring on which stamps are compared.
+    pub(super) fn new(position: Position, ring_size: u32) -> Self {
+        Self(position.since(Position { generation: 0, offset: 0 }, ring_size))
+    }
+
+    fn is_before(self, other: Self) -> bool {
+        (1..=i64::MAX.unsigned_abs()).contains(&other.0.wrapping_sub(self.0))
+    }
+
+    /// Whether it lies before the other, and both may be on a ring of this size at once.
+    fn is_shortly_before(self, other: Self, ring_size: u32) -> bool {
+        (1..=u64::from(ring_size)).contains(&other.0.wrapping_sub(self.0))
+    }
+}
+
 /// Where an address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
@@ -44,8 +67,8 @@ pub(super) enum Place {
 struct Entry {
     place: Place,
     last_seen: Instant,
-    /// The epoch in which it last sent.
-    epoch: u64,
+    /// Where the latest frame lies that it sent.
+    stamp: Stamp,
     /// Where it stands in the list of its side, if it is behind a station.
     index: usize,
 }
@@ -55,6 +78,8 @@ struct Entry {
 struct Side {
     addresses: Vec<Address>,
     revision: u64,
+    /// Where the station began to learn.
+    since: Stamp,
 }
 
 /// Where addresses are, for any number of learning stations. They are known by numbers, which are
@@ -66,31 +91,37 @@ pub(super) struct ForwardingTable {
     /// By number of the station.
     sides: Vec<Option<Side>>,
     swept: Instant,
-    epoch: u64,
+    newest_since: Stamp,
+    ring_size: u32,
     changes: u64,
 }
 
 impl ForwardingTable {
     /// Makes a table without addresses.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(ring_size: u32) -> Self {
         Self {
             entries: HashMap::new(),
             elsewhere: 0,
             sides: Vec::new(),
             swept: Instant::now(),
-            epoch: 0,
+            newest_since: Stamp::default(),
+            ring_size,
             changes: 0,
         }
     }
 
-    /// Begins to learn what is behind a station. Makes room for it, so that learning does not
-    /// allocate.
-    pub(super) fn add(&mut self, station: usize) {
+    /// Begins to learn what is behind a station, from a place on the ring on. Makes room for it, so
+    /// that learning does not allocate.
+    pub(super) fn add(&mut self, station: usize, since: Stamp) {
         if self.sides.len() <= station {
             self.sides.resize_with(station + 1, || None);
         }
         self.sides[station] =
-            Some(Side { addresses: Vec::with_capacity(MAX_ADDRESSES), revision: 0 });
+            Some(Side { addresses: Vec::with_capacity(MAX_ADDRESSES), revision: 0, since });
+        if self.newest_since.is_before(since) {
+            self.newest_since = since;
+        }
+        self.changes += 1;
         let sides = 1 + self.sides.iter().flatten().count();
         self.entries.reserve((sides * MAX_ADDRESSES).saturating_sub(self.entries.len()));
     }
@@ -114,42 +145,42 @@ impl ForwardingTable {
         matches!(self.sides.get(station), Some(Some(_)))
     }
 
-    /// Begins an epoch and returns it. What was learned earlier and has not been seen again does
-    /// not count for a station that asks [since](Self::wants) then.
-    pub(super) fn begin_epoch(&mut self) -> u64 {
-        self.epoch += 1;
-        self.changes += 1;
-        self.epoch
-    }
-
     /// Counts the changes of answers that [`place`](Self::place) and [`wants`](Self::wants) give.
     pub(super) fn changes(&self) -> u64 {
         self.changes
     }
 
-    /// Returns where an address is, and the epoch in which it was last seen; `None`: unknown.
-    pub(super) fn place(&self, address: Address, now: Instant) -> Option<(Place, u64)> {
+    /// Returns where an address is, and when it was last seen; `None`: unknown.
+    pub(super) fn place(&self, address: Address, now: Instant) -> Option<(Place, Stamp)> {
         let entry = self.entries.get(&address).filter(|entry| !is_old(entry.last_seen, now))?;
-        Some((entry.place, entry.epoch))
+        Some((entry.place, entry.stamp))
     }
 
-    /// Returns whether a learning station needs a frame to `destination`, by what was learned from
-    /// epoch `since` on.
-    pub(super) fn wants(
-        &self,
-        station: usize,
-        since: u64,
-        destination: Address,
-        now: Instant,
-    ) -> bool {
+    /// Whether what was seen at this place on the ring counts for all stations.
+    pub(super) fn counts_for_all(&self, stamp: Stamp) -> bool {
+        !stamp.is_before(self.newest_since)
+    }
+
+    /// Returns whether a learning station needs a frame to `destination`.
+    pub(super) fn wants(&self, station: usize, destination: Address, now: Instant) -> bool {
+        let since = self.side(station).map(|side| side.since);
         !is_station(destination)
-            || self
-                .place(destination, now)
-                .is_none_or(|(place, epoch)| place == Place::Behind(station) || epoch < since)
+            || self.place(destination, now).is_none_or(|(place, stamp)| {
+                place == Place::Behind(station) || since.is_some_and(|since| stamp.is_before(since))
+            })
     }
 
-    /// Learns that an address sent from a place.
-    pub(super) fn learn(&mut self, address: Address, place: Place, now: Instant) {
+    /// A station sent a frame with this source address, which is on the ring by now.
+    pub(super) fn learn_sent(&mut self, address: Address, station: usize, now: Instant) {
+        // It lies after the places where the stations began, and after all frames that were read.
+        let known = self.entries.get(&address).map(|entry| entry.stamp);
+        let stamp = known.filter(|known| self.newest_since.is_before(*known));
+        let stamp = stamp.unwrap_or(self.newest_since);
+        self.learn(address, Place::Behind(station), stamp, now);
+    }
+
+    /// Learns that an address sent from a place, by a frame that lies at `stamp`.
+    pub(super) fn learn(&mut self, address: Address, place: Place, stamp: Stamp, now: Instant) {
         if !is_station(address) {
             return;
         }
@@ -158,11 +189,18 @@ impl ForwardingTable {
             place => place,
         };
         if let Some(entry) = self.entries.get_mut(&address)
-            && entry.place == place
+            && (entry.place == place || stamp.is_shortly_before(entry.stamp, self.ring_size))
         {
-            // An answer changes when it was too old, or known only to others.
-            self.changes += u64::from(entry.epoch != self.epoch || is_old(entry.last_seen, now));
-            (entry.last_seen, entry.epoch) = (now, self.epoch);
+            if entry.place != place {
+                return;
+            }
+            // An answer changes when it was too old, or did not count for all.
+            let counted = !entry.stamp.is_before(self.newest_since);
+            self.changes += u64::from(!counted || is_old(entry.last_seen, now));
+            entry.last_seen = now;
+            if !stamp.is_shortly_before(entry.stamp, self.ring_size) {
+                entry.stamp = stamp;
+            }
             return;
         }
         self.forget(address);
@@ -184,7 +222,7 @@ impl ForwardingTable {
                 }
             }
         }
-        self.entries.insert(address, Entry { place, last_seen: now, epoch: self.epoch, index });
+        self.entries.insert(address, Entry { place, last_seen: now, stamp, index });
     }
 
     /// Returns a number that changes when the addresses behind a station do.
@@ -261,26 +299,31 @@ mod tests {
     /// A table with one learning station, and a clock that the test sets.
     struct Test {
         table: ForwardingTable,
-        since: u64,
+        /// Bytes sent so far.
+        sent: u64,
         now: Instant,
     }
 
     impl Test {
         fn new() -> Self {
-            let mut table = ForwardingTable::new();
-            table.add(PORT);
-            let since = table.begin_epoch();
-            Self { table, since, now: Instant::now() }
+            let mut table = ForwardingTable::new(1_000);
+            table.add(PORT, Stamp(0));
+            Self { table, sent: 0, now: Instant::now() }
+        }
+
+        fn sends(&mut self, source: Address, place: Place) {
+            self.sent += 100;
+            self.table.learn(source, place, Stamp(self.sent), self.now);
         }
 
         fn peer_sends(&mut self, source: Address) {
-            self.table.learn(source, Place::Behind(PORT), self.now);
+            self.sends(source, Place::Behind(PORT));
         }
 
         /// Sends a frame on the bus. Returns whether the table forwards it to the peer.
         fn on_bus(&mut self, destination: Address, source: Address) -> bool {
-            let wants = self.table.wants(PORT, self.since, destination, self.now);
-            self.table.learn(source, Place::Elsewhere, self.now);
+            let wants = self.table.wants(PORT, destination, self.now);
+            self.sends(source, Place::Elsewhere);
             wants
         }
     }
@@ -359,12 +402,12 @@ mod tests {
     #[test]
     fn a_flood_from_a_peer_leaves_other_stations_alone() {
         let mut test = Test::new();
-        test.table.add(0);
+        test.table.add(0, Stamp(test.sent));
         let room = test.table.entries.capacity();
         for number in 0..10_000 {
             test.peer_sends(made_up(number));
         }
-        test.table.learn(ALICE, Place::Behind(0), test.now);
+        test.sends(ALICE, Place::Behind(0));
         assert_eq!(test.table.addresses(PORT).len(), MAX_ADDRESSES);
         assert_eq!(test.table.addresses(0), [ALICE]);
         assert_eq!(test.table.entries.capacity(), room);
@@ -374,7 +417,7 @@ mod tests {
     #[test]
     fn each_station_counts_the_changes_of_what_is_behind_it() {
         let mut test = Test::new();
-        test.table.add(0);
+        test.table.add(0, Stamp(test.sent));
         let mut before = test.table.revision(PORT);
         let mut changed = |test: &Test| {
             let revision = test.table.revision(PORT);
@@ -385,11 +428,11 @@ mod tests {
             assert!(changed(&test));
         }
         test.peer_sends(BOB);
-        test.table.learn(GROUP, Place::Behind(PORT), test.now);
-        test.table.learn([4; 6], Place::Behind(0), test.now);
+        test.sends(GROUP, Place::Behind(PORT));
+        test.sends([4; 6], Place::Behind(0));
         test.on_bus(BOB, [6; 6]);
         assert!(!changed(&test));
-        test.table.learn(ALICE, Place::Behind(0), test.now);
+        test.sends(ALICE, Place::Behind(0));
         assert!(changed(&test));
         test.on_bus(ALICE, CAROL);
         assert!(changed(&test));
@@ -406,11 +449,26 @@ mod tests {
     fn what_was_known_before_a_station_began_does_not_count_for_it() {
         let mut test = Test::new();
         test.on_bus(GROUP, ALICE);
-        test.table.add(0);
-        let since = test.table.begin_epoch();
-        assert!(test.table.wants(0, since, ALICE, test.now));
-        assert!(!test.table.wants(PORT, test.since, ALICE, test.now));
+        test.table.add(0, Stamp(test.sent + 100));
+        assert!(test.table.wants(0, ALICE, test.now));
+        assert!(!test.table.wants(PORT, ALICE, test.now));
         test.on_bus(GROUP, ALICE);
-        assert!(!test.table.wants(0, since, ALICE, test.now));
+        assert!(!test.table.wants(0, ALICE, test.now));
+    }
+
+    #[test]
+    fn a_frame_that_is_met_late_moves_nothing() {
+        let mut test = Test::new();
+        test.on_bus(GROUP, ALICE);
+        test.peer_sends(ALICE);
+        test.table.learn(ALICE, Place::Elsewhere, Stamp(test.sent - 50), test.now);
+        assert!(test.on_bus(ALICE, BOB));
+        // After a jump of the ring's header, places mean nothing.
+        test.table.learn(ALICE, Place::Behind(PORT), Stamp(1 << 50), test.now);
+        test.on_bus(GROUP, ALICE);
+        assert!(!test.on_bus(ALICE, BOB));
+        // What the station itself sends is newer than all that was read.
+        test.table.learn_sent(ALICE, PORT, test.now);
+        assert!(test.on_bus(ALICE, BOB));
     }
 }

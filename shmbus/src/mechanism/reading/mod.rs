@@ -49,7 +49,7 @@ use std::mem;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use self::forwarding_table::{Address, ForwardingTable, Place, is_station};
+use self::forwarding_table::{Address, ForwardingTable, Place, Stamp, is_station};
 pub(crate) use self::inbox::Inbox;
 use self::inbox::{MAX_WAITING, Waiting};
 use crate::format::MIN_FRAME;
@@ -115,8 +115,6 @@ struct Member {
     /// The random identity in the packets it sends.
     sender: u64,
     filter: AddressFilter,
-    /// From which epoch on the table counts for it. `None`: it has not begun to read.
-    since: Option<u64>,
     state: State,
     sleeps: bool,
     /// The shared half of its inbox.
@@ -194,7 +192,7 @@ struct Route {
 /// known to be whole.
 #[derive(Debug, Default)]
 struct Pending {
-    sources: Vec<(Address, u64)>,
+    sources: Vec<(Address, u64, Stamp)>,
     /// When that read began.
     now: Option<Instant>,
 }
@@ -216,8 +214,7 @@ pub(crate) struct Reading {
     senders: HashMap<u64, usize>,
     table: ForwardingTable,
     learning: usize,
-    /// The latest epoch that a member began with.
-    newest_since: u64,
+    ring_size: u32,
     /// Changes of the members that may change a route.
     changes: u64,
     route: Route,
@@ -227,7 +224,8 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    pub(crate) fn new() -> Self {
+    /// Makes a reading without members, of a ring of `ring_size` bytes.
+    pub(crate) fn new(ring_size: u32) -> Self {
         Self {
             members: Vec::new(),
             cursor: None,
@@ -237,9 +235,9 @@ impl Reading {
             learners: Vec::new(),
             stations: HashMap::new(),
             senders: HashMap::new(),
-            table: ForwardingTable::new(),
+            table: ForwardingTable::new(ring_size),
             learning: 0,
-            newest_since: 0,
+            ring_size,
             changes: 0,
             route: Route::default(),
             batch: Vec::with_capacity(BATCH),
@@ -250,7 +248,13 @@ impl Reading {
 
     /// Adds a station. It is apart, and awake. One that receives every frame has nothing to look up:
     /// it does not join.
-    pub(crate) fn join(&mut self, sender: u64, filter: AddressFilter, learning: bool) -> MemberId {
+    pub(crate) fn join(
+        &mut self,
+        sender: u64,
+        filter: AddressFilter,
+        learning: bool,
+        cursor: &Cursor,
+    ) -> MemberId {
         let free = self.members.iter().position(Option::is_none).unwrap_or_else(|| {
             self.members.push(None);
             self.members.len() - 1
@@ -258,7 +262,6 @@ impl Reading {
         self.members[free] = Some(Member {
             sender,
             filter,
-            since: None,
             state: State::Apart,
             sleeps: false,
             waiting: VecDeque::new(),
@@ -274,13 +277,15 @@ impl Reading {
         self.changes += 1;
         let id = MemberId(free);
         self.list_address(id);
-        self.set_learning(id, learning);
+        self.set_learning(id, learning, cursor);
         id
     }
 
     pub(crate) fn leave(&mut self, id: MemberId) {
         self.unshare(id);
-        self.set_learning(id, false);
+        if self.table.learns(id.0) {
+            self.forget(id);
+        }
         self.unlist_address(id);
         if let Some(member) = self.members[id.0].take() {
             self.awake -= usize::from(!member.sleeps);
@@ -297,21 +302,22 @@ impl Reading {
         self.changes += 1;
     }
 
-    /// Changes whether a member learns. It is apart.
-    pub(crate) fn set_learning(&mut self, id: MemberId, on: bool) {
-        if self.table.learns(id.0) == on {
-            return;
+    /// Changes whether a member learns, from `cursor` on. It is apart.
+    pub(crate) fn set_learning(&mut self, id: MemberId, on: bool, cursor: &Cursor) {
+        match (self.table.learns(id.0), on) {
+            (true, false) => self.forget(id),
+            (false, true) => {
+                self.table.add(id.0, Stamp::new(cursor.position(), self.ring_size));
+                self.learning += 1;
+                self.pending.sources.reserve(MAX_PENDING);
+            }
+            (true, true) | (false, false) => {}
         }
-        if on {
-            self.table.add(id.0);
-            self.learning += 1;
-            self.pending.sources.reserve(MAX_PENDING);
-        } else {
-            self.table.remove(id.0);
-            self.learning -= 1;
-        }
-        self.member(id).since = None;
-        self.changes += 1;
+    }
+
+    fn forget(&mut self, id: MemberId) {
+        self.table.remove(id.0);
+        self.learning -= 1;
     }
 
     /// Ends the sleep of a member.
@@ -428,9 +434,6 @@ impl Reading {
     fn join_walk<M: Memory>(&mut self, ring: &Ring<M>, id: MemberId, cursor: &mut Cursor) -> bool {
         let (awake, member) = (self.awake, self.member(id));
         if member.sleeps || awake == 1 {
-            if self.shared == 0 {
-                self.begin(id);
-            }
             return false;
         }
         let (place, size) = (cursor.position(), ring.size());
@@ -577,7 +580,8 @@ impl Reading {
             if let Some(now) = now {
                 let learned = Some((met.source, from, self.table.changes()));
                 if last_learned != learned {
-                    self.table.learn(met.source, place_of(from), now);
+                    let stamp = Stamp::new(met.at, self.ring_size);
+                    self.table.learn(met.source, place_of(from), stamp, now);
                     last_learned = Some((met.source, from, self.table.changes()));
                 }
             }
@@ -645,7 +649,7 @@ impl Reading {
         }));
         let known = now.filter(|_| is_station(destination));
         match known.and_then(|now| self.table.place(destination, now)) {
-            Some((place, epoch)) if epoch >= self.newest_since => {
+            Some((place, stamp)) if self.table.counts_for_all(stamp) => {
                 if let Place::Behind(station) = place
                     && self.learners.contains(&station)
                 {
@@ -663,9 +667,7 @@ impl Reading {
     }
 
     fn table_wants(&self, number: usize, destination: Address, now: Option<Instant>) -> bool {
-        let since = self.members[number].as_ref().and_then(|member| member.since);
-        // One that has not begun to read knows nothing of what others learned.
-        now.is_none_or(|now| self.table.wants(number, since.unwrap_or(u64::MAX), destination, now))
+        now.is_none_or(|now| self.table.wants(number, destination, now))
     }
 
     /// Whether a learning member that reads apart needs a frame with these addresses. They may be
@@ -675,16 +677,18 @@ impl Reading {
         id: MemberId,
         [destination, source]: [Address; 2],
         sender: u64,
+        at: Position,
         learns: bool,
     ) -> bool {
+        let stamp = Stamp::new(at, self.ring_size);
         let now = *self.pending.now.get_or_insert_with(Instant::now);
         let sources = &mut self.pending.sources;
         if learns
             && sources.len() < MAX_PENDING
             && is_station(source)
-            && sources.last() != Some(&(source, sender))
+            && sources.last().is_none_or(|last| (last.0, last.1) != (source, sender))
         {
-            sources.push((source, sender));
+            sources.push((source, sender, stamp));
         }
         self.table_wants(id.0, destination, Some(now))
     }
@@ -693,17 +697,17 @@ impl Reading {
     pub(crate) fn settle(&mut self, whole: bool) {
         // Without a time, it met nothing.
         let Some(now) = self.pending.now.take() else { return };
-        for (source, sender) in self.pending.sources.drain(..) {
+        for (source, sender, stamp) in self.pending.sources.drain(..) {
             if whole {
                 let from = self.senders.get(&sender).copied();
-                self.table.learn(source, place_of(from), now);
+                self.table.learn(source, place_of(from), stamp, now);
             }
         }
     }
 
     /// A member sent frames with this source.
     pub(crate) fn learn_sent(&mut self, id: MemberId, source: Address, now: Instant) {
-        self.table.learn(source, Place::Behind(id.0), now);
+        self.table.learn_sent(source, id.0, now);
     }
 
     /// Whether a member learns.
@@ -725,16 +729,7 @@ impl Reading {
         self.members[id.0].as_mut().expect("a member until it leaves")
     }
 
-    /// From now on the table counts for a member.
-    fn begin(&mut self, id: MemberId) {
-        if self.table.learns(id.0) && self.member(id).since.is_none() {
-            self.newest_since = self.table.begin_epoch();
-            self.member(id).since = Some(self.newest_since);
-        }
-    }
-
     fn share(&mut self, id: MemberId) {
-        self.begin(id);
         let walked = self.walked;
         let member = self.member(id);
         member.state = State::Shared;

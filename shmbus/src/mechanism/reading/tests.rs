@@ -68,8 +68,7 @@ struct Station {
     skipped: u64,
     /// Frames it had read when it was last asked.
     read: usize,
-    /// The first frame that it surely learned from: a station that begins late may know nothing of
-    /// what others read before.
+    /// The first frame that it learned from.
     begun: usize,
 }
 
@@ -90,7 +89,7 @@ impl Lab {
         let ring = Ring::new(ModelMemory::new(RING), 100);
         let mut lab = Self {
             ring,
-            reading: Reading::new(),
+            reading: Reading::new(RING),
             stations: Vec::new(),
             sent: Vec::new(),
             next_sender: 1,
@@ -106,20 +105,21 @@ impl Lab {
     fn joined(&mut self, kind: Kind, number: u8) -> Station {
         let sender = self.next_sender;
         self.next_sender += 1;
-        let id = self.reading.join(sender, kind.filter(number), kind == Kind::Switch);
+        let cursor = Cursor::at_end(&self.ring.snapshot().expect("sound"));
+        let id = self.reading.join(sender, kind.filter(number), kind == Kind::Switch, &cursor);
         Station {
             id,
             kind,
             number,
             sender,
             inbox: Inbox::new(),
-            cursor: Cursor::at_end(&self.ring.snapshot().expect("sound")),
+            cursor,
             counts: Counts::default(),
             received: 0,
             next: Some(self.sent.len()),
             skipped: self.sent.len() as u64,
             read: self.sent.len(),
-            begun: usize::MAX,
+            begun: self.sent.len(),
         }
     }
 
@@ -156,38 +156,37 @@ impl Lab {
         let (id, sender) = (station.id, station.sender);
         let filter = station.kind.filter(station.number);
         let way = reading.fetch(ring, id, &mut station.inbox, &mut station.cursor, max);
-        if station.begun == usize::MAX && reading.member(id).since.is_some() {
-            station.begun = self.sent.len();
-        }
         let mut taken = Vec::new();
         let mut filtered = 0;
-        let mut visit = |packet: RingPacket, wants: &mut dyn FnMut([Address; 2], u64) -> bool| {
-            if packet.header.len == 0 {
-                return ControlFlow::Continue(());
-            }
-            if taken.len() == max {
-                return ControlFlow::Break(());
-            }
-            let mut bytes = [0; FRAME as usize];
-            ring.copy_out(packet.offset, &mut bytes);
-            let [destination, source] = [0, 6].map(|at| bytes[at..at + 6].try_into().expect("6"));
-            let from = packet.header.sender;
-            if from == sender {
-            } else if wants([destination, source], from) {
-                let number = u32::from_ne_bytes(bytes[14..].try_into().expect("4"));
-                taken.push(number as usize);
-            } else {
-                filtered += 1;
-            }
-            ControlFlow::Continue(())
-        };
+        let mut visit =
+            |packet: RingPacket, wants: &mut dyn FnMut([Address; 2], u64, Position) -> bool| {
+                if packet.header.len == 0 {
+                    return ControlFlow::Continue(());
+                }
+                if taken.len() == max {
+                    return ControlFlow::Break(());
+                }
+                let mut bytes = [0; FRAME as usize];
+                ring.copy_out(packet.offset, &mut bytes);
+                let [destination, source] =
+                    [0, 6].map(|at| bytes[at..at + 6].try_into().expect("6"));
+                let from = packet.header.sender;
+                if from == sender {
+                } else if wants([destination, source], from, packet.at) {
+                    let number = u32::from_ne_bytes(bytes[14..].try_into().expect("4"));
+                    taken.push(number as usize);
+                } else {
+                    filtered += 1;
+                }
+                ControlFlow::Continue(())
+            };
         let outcome = match way {
-            Way::Inbox => station.inbox.read(ring, |packet| visit(packet, &mut |_, _| true)),
+            Way::Inbox => station.inbox.read(ring, |packet| visit(packet, &mut |_, _, _| true)),
             Way::Apart { learns } => {
                 let is_switch = reading.learns(id);
-                let mut wants = |addresses: [Address; 2], from| {
+                let mut wants = |addresses: [Address; 2], from, at| {
                     filter.wants(addresses[0])
-                        && (!is_switch || reading.wants_apart(id, addresses, from, learns))
+                        && (!is_switch || reading.wants_apart(id, addresses, from, at, learns))
                 };
                 let outcome = station.cursor.read(ring, |packet| visit(packet, &mut wants));
                 reading.settle(outcome == Outcome::Whole);

@@ -170,7 +170,7 @@ impl WaitSet {
         readings.retain(|_, reading| reading.strong_count() > 0);
         let known = readings.get(&(file, ring_size)).and_then(Weak::upgrade);
         known.unwrap_or_else(|| {
-            let reading = Arc::new(Mutex::new(Reading::new()));
+            let reading = Arc::new(Mutex::new(Reading::new(ring_size)));
             readings.insert((file, ring_size), Arc::downgrade(&reading));
             reading
         })
