@@ -17,7 +17,7 @@
 //! `last` with acquire before it read the packet, and the lock around the reading orders that
 //! before the copy.
 //!
-//! # Who shares
+//! # Which members share
 //!
 //! A member is *shared* while the shared walk delivers to it. Otherwise it is *apart*, and reads the
 //! ring with its own cursor, as a station without others does:
@@ -195,6 +195,8 @@ struct Pending {
     sources: Vec<(Address, u64, Stamp)>,
     /// When that read began.
     now: Option<Instant>,
+    /// The latest destination, and whether its frames are wanted: frames come in runs.
+    latest: Option<(Address, bool)>,
 }
 
 /// What the members share. See the [module](self).
@@ -690,13 +692,21 @@ impl Reading {
         {
             sources.push((source, sender, stamp));
         }
-        self.table_wants(id.0, destination, Some(now))
+        if let Some((latest, wants)) = self.pending.latest
+            && latest == destination
+        {
+            return wants;
+        }
+        let wants = self.table_wants(id.0, destination, Some(now));
+        self.pending.latest = Some((destination, wants));
+        wants
     }
 
     /// Ends a read apart: what was met was whole, or else is forgotten.
     pub(crate) fn settle(&mut self, whole: bool) {
         // Without a time, it met nothing.
         let Some(now) = self.pending.now.take() else { return };
+        self.pending.latest = None;
         for (source, sender, stamp) in self.pending.sources.drain(..) {
             if whole {
                 let from = self.senders.get(&sender).copied();
