@@ -441,7 +441,7 @@ impl Reading {
         let (place, size) = (cursor.position(), ring.size());
         match self.cursor {
             None => self.cursor = Some(*cursor),
-            // The walk is behind: others have not read for a while. It goes on to here for them.
+            // The walk is behind: others have not read for a while. It continues to here for them.
             Some(shared) if place.is_after(shared.position(), size) => {
                 for _ in 0..MAX_BATCHES {
                     let before = self.position();
