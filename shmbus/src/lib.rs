@@ -75,7 +75,6 @@ pub use format::member::Member;
 pub use format::{BUS_SIZE, MAX_BIG_FRAME, MAX_BUS_SIZE, MAX_FRAME, MIN_FRAME};
 pub use macaddr::MacAddr6;
 pub use mapguard::install as survive_truncation;
-pub use mechanism::filter::ReceiveFilter;
 pub use mechanism::frame::{FrameInfo, FrameSink, FrameSlot, FrameSource, RingFrame};
 pub use mechanism::offload;
 pub use system::wake::MAX_SLEEP;

@@ -57,7 +57,9 @@ impl Lan {
 
 fn names(folder: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(folder).expect("a folder");
-    entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect()
+    entries
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"))
+        .collect()
 }
 
 fn frame(to: MacAddr6, from: MacAddr6) -> Vec<u8> {
@@ -227,6 +229,9 @@ fn where_nothing_can_lie_beside_the_bus_every_burst_wakes() {
         }
         assert_eq!(received(&mut bob), 1);
         drop((alice, bob, bystander));
-        assert_eq!(fs::read(lan.folder.path().join(".bus.wake")).expect("untouched"), b"in the way");
+        assert_eq!(
+            fs::read(lan.folder.path().join(".bus.wake")).expect("untouched"),
+            b"in the way"
+        );
     }
 }

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use shmbus::{Burst, Bus, MIN_FRAME, MacAddr6, ReceiveFilter, SendError, Station, StationOptions};
+use shmbus::{Burst, Bus, MacAddr6, SendError, Station, StationOptions};
 
 const BUS: &str = "STATION_TEST_BUS";
 
@@ -125,35 +124,6 @@ fn a_sleeper_without_a_watch_wakes_all_the_same() {
     assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stdout));
 }
 
-/// Writes down what it is asked and told, and refuses frames whose type is 7.
-#[derive(Clone, Debug, Default)]
-struct Diary(Arc<Mutex<Vec<String>>>);
-
-impl Diary {
-    fn note(&self, what: &str, header: [u8; MIN_FRAME]) {
-        self.0.lock().expect("no panic").push(format!("{what} {} {}", header[5], header[11]));
-    }
-
-    fn read(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock().expect("no panic"))
-    }
-}
-
-impl ReceiveFilter for Diary {
-    fn wants(&mut self, header: [u8; MIN_FRAME]) -> bool {
-        self.note("wants", header);
-        header[13] != 7
-    }
-
-    fn settled(&mut self, whole: bool) {
-        self.0.lock().expect("no panic").push(format!("settled {whole}"));
-    }
-
-    fn sent(&mut self, header: [u8; MIN_FRAME]) {
-        self.note("sent", header);
-    }
-}
-
 fn from_to(source: u8, destination: u8, kind: u8) -> [u8; 60] {
     let mut frame = [0; 60];
     (frame[5], frame[11], frame[13]) = (destination, source, kind);
@@ -161,38 +131,41 @@ fn from_to(source: u8, destination: u8, kind: u8) -> [u8; 60] {
 }
 
 #[test]
-fn a_receive_filter_chooses_what_is_received_and_sees_what_is_sent() {
+fn a_learning_station_receives_what_is_for_those_behind_it() {
     let (_folder, mut alice, mut bob) = pair();
     bob.set_promiscuous(true);
-    let diary = Diary::default();
-    bob.set_receive_filter(Some(Box::new(diary.clone())));
-    alice.send_burst([from_to(1, 2, 7), from_to(1, 3, 8), from_to(4, 2, 7)]).expect("sent");
-    assert_eq!(received(&mut bob), 1);
-    assert_eq!(bob.stats().filtered, 2);
-    assert_eq!(diary.read(), ["wants 2 1", "wants 3 1", "wants 2 4", "settled true"]);
+    bob.set_learning(true);
+    assert!(bob.is_learning() && !alice.is_learning());
+    // In one read: the addresses are learned when the frames are known to be whole.
+    alice.send_burst([from_to(2, 4, 7), from_to(2, 6, 8), from_to(4, 2, 7)]).expect("sent");
+    assert_eq!(received(&mut bob), 3);
+    alice.send_burst([from_to(2, 4, 7), from_to(4, 6, 7)]).expect("sent");
+    assert_eq!((received(&mut bob), bob.stats().filtered), (1, 1));
 
-    bob.send_burst([from_to(5, 1, 0), from_to(5, 2, 0), from_to(6, 1, 0), from_to(5, 1, 0)])
-        .expect("sent");
-    assert_eq!(diary.read(), ["sent 1 5", "sent 1 6", "sent 1 5"]);
+    // What it sends is behind it from then on, also where it was elsewhere before.
+    bob.send_burst([from_to(4, 2, 0), from_to(6, 2, 0), from_to(8, 2, 0)]).expect("sent");
     assert_eq!(received(&mut bob), 0, "its own are not its own to hear");
-    assert_eq!(diary.read(), ["settled true"]);
+    alice.send_burst([4, 6, 8].map(|to| from_to(2, to, 7))).expect("sent");
+    assert_eq!(received(&mut bob), 3);
 
-    // Overtaken by more than a ring holds: what it was asked about may have been overwritten
-    // meanwhile.
+    // Overtaken by more than a ring holds, perhaps while it read: it learns nothing from that.
     bob.set_promiscuous(false);
-    alice.send(&from_to(1, 9, 8)).expect("sent");
-    assert_eq!(received(&mut bob), 0, "its filter comes first");
-    assert_eq!(diary.read(), ["settled true"]);
+    alice.send(&from_to(2, 4, 8)).expect("sent");
+    assert_eq!(received(&mut bob), 0, "its own addresses come first");
     bob.set_promiscuous(true);
     for _ in 0..1_000 {
-        alice.send(&[0xff; 1_514]).expect("sent");
+        alice
+            .send(&[[0xff; 6], [4; 6]].concat().into_iter().chain([0; 1_502]).collect::<Vec<_>>())
+            .expect("sent");
     }
-    received(&mut bob);
-    assert_eq!(bob.stats().overruns, 1);
-    assert!(diary.read().ends_with(&["settled false".to_owned()]));
+    assert_eq!((received(&mut bob), bob.stats().overruns), (0, 1));
 
-    bob.set_receive_filter(None);
-    alice.send(&from_to(1, 2, 7)).expect("sent");
-    received(&mut bob);
-    assert!(diary.read().is_empty());
+    bob.set_learning(false);
+    let before = bob.stats().filtered;
+    while received(&mut bob) > 0 {}
+    alice.send(&from_to(8, 2, 7)).expect("sent");
+    assert_eq!((received(&mut bob), bob.stats().filtered), (1, before));
+    bob.set_learning(true);
+    alice.send(&from_to(8, 4, 7)).expect("sent");
+    assert_eq!(received(&mut bob), 1, "it has forgotten what it knew");
 }

@@ -1,5 +1,6 @@
 //! Address learning (`learn=on`): a wrapper around any port that forwards to the peer only what the
-//! peer needs, as a switch does. What it knows is in [`MacTable`].
+//! peer needs, as a switch does. The port's station learns; its stations on one bus and in one
+//! thread learn together.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -7,14 +8,13 @@ use std::time::Duration;
 use memif::RxMode;
 use shmbus::Station;
 
-use crate::mac_table::MacTable;
 use crate::port::{Moved, NotSent, Port};
 
 /// A port around a port whose peer receives only what it needs: frames to itself, to groups, and to
 /// unknown addresses.
 ///
-/// The wrapper sets the receive filter of each station that the port is [attached](Port::attach)
-/// to, and forwards everything else.
+/// The wrapper makes each station that the port is [attached](Port::attach) to
+/// [learn](Station::set_learning), and forwards everything else.
 #[derive(Debug)]
 pub struct Learning<P>(P);
 
@@ -47,10 +47,10 @@ impl<P: Port> Port for Learning<P> {
         self.0.closed()
     }
 
-    /// Gives `station` an empty table: the station may be on another bus than the one before.
+    /// The new station begins without addresses: it may be on another bus than the one before.
     fn attach(&mut self, station: &mut Station) {
         self.0.attach(station);
-        station.set_receive_filter(Some(Box::new(MacTable::new())));
+        station.set_learning(true);
     }
 
     fn ingress(&mut self, station: &mut Station) -> Result<Moved, NotSent> {
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_forwarded_and_the_station_gets_a_filter() {
+    fn everything_is_forwarded_and_the_station_learns() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("bus");
         let join = || {
@@ -201,6 +201,7 @@ mod tests {
         let mut port = Learning::new(Recorder { calls: RefCell::default(), wake_fd });
 
         port.attach(&mut station);
+        assert!(station.is_learning());
         assert_eq!(port.name(), "recorder");
         assert!(port.is_up() && !port.wants_service() && port.arm());
         let mut lines = Vec::new();
@@ -208,7 +209,7 @@ mod tests {
         assert_eq!(lines, ["a line"]);
         assert_eq!(port.closed().as_deref(), Some("it is closed"));
         assert_eq!(port.ingress(&mut station).expect("sent").frames, 1);
-        // The table learns where OTHER is. Then the peer needs what is for itself, and not what is
+        // The station learns where OTHER is. Then the peer needs what is for itself, and not what is
         // for OTHER.
         host.send(&frame([0xff; 6], OTHER)).expect("sent");
         assert_eq!(port.egress(&mut station).frames, 1);

@@ -31,7 +31,6 @@ mod error;
 mod file_identity;
 mod keys;
 mod learning;
-mod mac_table;
 pub mod memif;
 mod open;
 mod pcap;

@@ -76,7 +76,7 @@ pub trait Port: Send {
         None
     }
 
-    /// Prepares `station`, which the port uses from now on. A wrapper sets its receive filter here.
+    /// Prepares `station`, which the port uses from now on. A wrapper may make it learn here.
     fn attach(&mut self, _station: &mut Station) {}
 
     /// Moves a burst from the peer to the bus.

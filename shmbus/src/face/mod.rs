@@ -3,6 +3,7 @@
 pub(crate) mod burst;
 pub(crate) mod bus;
 pub(crate) mod legacy;
+mod membership;
 #[cfg(feature = "smoltcp")]
 pub mod phy;
 mod reader;

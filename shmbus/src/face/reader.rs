@@ -11,12 +11,14 @@ use crate::error::WaitError;
 use crate::face::bus::Bus;
 use crate::face::stats::Stats;
 use crate::format::MIN_FRAME;
+use crate::mechanism::filter::AddressFilter;
 use crate::mechanism::frame::{FrameSink, RingFrame};
+use crate::mechanism::reading::Inbox;
 use crate::mechanism::ring::Ring;
 use crate::mechanism::ring::cursor::{Cursor, Outcome, RingPacket};
 use crate::mechanism::ring::snapshot::NoSnapshot;
 use crate::mechanism::sleepers::table::Awake;
-use crate::memory::Mapping;
+use crate::memory::{Mapping, Memory as _};
 use crate::system::liveness::note_watcher;
 use crate::system::wake::busy_poll::{BusyPoll, WaitMode};
 use crate::system::wake::inotify::{Instance, process_shared_wait, report_once};
@@ -28,6 +30,47 @@ use crate::system::wake::{MAX_SLEEP, POLL_PAUSE};
 
 /// Looks between two yields of the CPU.
 const LOOKS: u32 = 50;
+
+/// Chooses among the frames on the ring.
+pub(crate) trait Choice {
+    /// Returns whether to offer a frame to the sink. The frame may be torn.
+    fn wants(&mut self, frame: &RingFrame<'_>) -> bool;
+
+    /// Reports, before the sink gets its frames, whether the frames asked about were whole. If not,
+    /// perhaps no station sent them.
+    fn settled(&mut self, _whole: bool) {}
+}
+
+/// Every frame.
+pub(crate) struct All;
+
+impl Choice for All {
+    #[inline]
+    fn wants(&mut self, _frame: &RingFrame<'_>) -> bool {
+        true
+    }
+}
+
+/// The frames of others for a station's addresses.
+pub(crate) struct Addressed<'s> {
+    pub(crate) sender: u64,
+    pub(crate) filter: &'s AddressFilter,
+}
+
+impl Choice for Addressed<'_> {
+    #[inline]
+    fn wants(&mut self, frame: &RingFrame<'_>) -> bool {
+        if frame.info().sender == self.sender {
+            return false;
+        }
+        if self.filter.promiscuous {
+            return true;
+        }
+        let mut destination = [0; 6];
+        frame.copy_to(&mut destination);
+        self.filter.wants(destination)
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Reader {
@@ -83,7 +126,7 @@ impl Reader {
         self.busy_poll = BusyPoll::new(mode);
     }
 
-    /// Offers the frames that `wanted` accepts to `sink`, at most `max`. Returns how many are whole
+    /// Offers the frames that `choice` accepts to `sink`, at most `max`. Returns how many are whole
     /// and committed; `None` when that cannot be known, and a dead owner may hold the lock.
     #[inline]
     pub(crate) fn read(
@@ -91,79 +134,42 @@ impl Reader {
         ring: &Ring<Mapping>,
         max: usize,
         sink: &mut impl FrameSink,
-        mut wanted: impl FnMut(&RingFrame<'_>) -> bool,
+        choice: impl Choice,
     ) -> Option<usize> {
-        self.skip_others(ring);
-        let shortest = self.shortest;
-        let (mut packets, mut bytes, mut filtered) = (0_usize, 0, 0);
-        let outcome = self.cursor.read(ring, |packet: RingPacket| {
-            // Rump kernels skip these too; the empty packet behind the end of the ring is one.
-            if (packet.header.len as usize) < shortest {
-                return ControlFlow::Continue(());
-            }
-            if packets >= max {
-                return ControlFlow::Break(());
-            }
-            let frame = RingFrame::new(ring, packet);
-            if !wanted(&frame) {
-                filtered += 1;
-            } else if sink.take(&frame) {
-                packets += 1;
-                bytes += frame.len() as u64;
-            } else {
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
-        });
-        let lost = ring.memory().is_lost();
-        match outcome {
-            // Zeros that no station wrote may be among what was taken, and nothing vouches for the
-            // rest.
-            _ if lost => {
-                sink.discard();
-                Some(0)
-            }
-            Outcome::Whole | Outcome::Corrupt => {
-                if packets > 0 {
-                    sink.commit();
-                }
-                self.stats.rx_packets += packets as u64;
-                self.stats.rx_bytes += bytes;
-                self.stats.filtered += filtered;
-                self.stats.corrupt += u64::from(outcome == Outcome::Corrupt);
-                Some(packets)
-            }
-            Outcome::Overrun(missed) => {
-                sink.discard();
-                self.stats.overruns += 1;
-                self.stats.overrun_bytes = self.stats.overrun_bytes.saturating_add(missed);
-                Some(0)
-            }
-            Outcome::Scribbled => {
-                sink.discard();
-                self.stats.corrupt += 1;
-                Some(0)
-            }
-            Outcome::Unsettled => {
-                sink.discard();
-                None
-            }
-        }
+        let Self { cursor, stats, shortest, .. } = self;
+        receive(cursor, stats, *shortest, ring, max, sink, choice)
+    }
+
+    /// Offers the frames of `inbox` to `sink`; otherwise as [`read`](Self::read).
+    #[inline]
+    pub(crate) fn read_inbox(
+        &mut self,
+        ring: &Ring<Mapping>,
+        inbox: &mut Inbox,
+        max: usize,
+        sink: &mut impl FrameSink,
+    ) -> Option<usize> {
+        let Self { stats, shortest, .. } = self;
+        let received = receive(inbox, stats, *shortest, ring, max, sink, All);
+        stats.filtered += inbox.take_filtered();
+        received
     }
 
     /// Skips frames that are known to be for others, because this reader was not woken for them.
     #[inline]
-    fn skip_others(&mut self, ring: &Ring<Mapping>) {
+    pub(crate) fn skip_others(&mut self, ring: &Ring<Mapping>) {
         if self.is_asleep {
-            self.skip_to_awake(ring);
+            self.skip_slept_through(ring);
         }
     }
 
     #[cold]
-    fn skip_to_awake(&mut self, ring: &Ring<Mapping>) {
-        if let Some(sleeper) = &self.sleeper
-            && let Some(position) = sleeper.peek().position
-        {
+    fn skip_slept_through(&mut self, ring: &Ring<Mapping>) {
+        let Some(sleeper) = &self.sleeper else { return };
+        let Awake { notified, position } = sleeper.peek();
+        self.is_asleep =
+            !notified && self.registration.as_ref().is_some_and(Registration::is_armed);
+        if let Some(position) = position {
             self.cursor.skip_to(ring, position);
         }
     }
@@ -190,6 +196,11 @@ impl Reader {
     /// The descriptor that becomes readable when a station sends, while armed.
     pub(crate) fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         self.registration.as_ref().and_then(Registration::poll_fd)
+    }
+
+    /// Whether it sleeps: it was armed, and not woken since.
+    pub(crate) fn is_armed(&self) -> bool {
+        self.registration.as_ref().is_some_and(Registration::is_armed)
     }
 
     /// Prepares to sleep; `true` when there is something to read, and it is not armed.
@@ -398,6 +409,106 @@ impl Reader {
         bus.check_size();
         check(bus)?;
         Ok(self.has_packets(bus).unwrap_or(false))
+    }
+}
+
+/// Where packets are read from.
+trait Packets {
+    /// As [`Cursor::read`].
+    fn read(
+        &mut self,
+        ring: &Ring<Mapping>,
+        visit: impl FnMut(RingPacket) -> ControlFlow<()>,
+    ) -> Outcome;
+}
+
+impl Packets for Cursor {
+    #[inline]
+    fn read(
+        &mut self,
+        ring: &Ring<Mapping>,
+        visit: impl FnMut(RingPacket) -> ControlFlow<()>,
+    ) -> Outcome {
+        self.read(ring, visit)
+    }
+}
+
+impl Packets for Inbox {
+    #[inline]
+    fn read(
+        &mut self,
+        ring: &Ring<Mapping>,
+        visit: impl FnMut(RingPacket) -> ControlFlow<()>,
+    ) -> Outcome {
+        self.read(ring, visit)
+    }
+}
+
+/// Offers the frames of `packets` that `choice` accepts to `sink`, at most `max`, and counts.
+#[inline]
+fn receive(
+    packets: &mut impl Packets,
+    stats: &mut Stats,
+    shortest: usize,
+    ring: &Ring<Mapping>,
+    max: usize,
+    sink: &mut impl FrameSink,
+    mut choice: impl Choice,
+) -> Option<usize> {
+    let (mut taken, mut bytes, mut filtered) = (0_usize, 0, 0);
+    let outcome = packets.read(ring, |packet: RingPacket| {
+        // Rump kernels skip these too; the empty packet behind the end of the ring is one.
+        if (packet.header.len as usize) < shortest {
+            return ControlFlow::Continue(());
+        }
+        if taken >= max {
+            return ControlFlow::Break(());
+        }
+        let frame = RingFrame::new(ring, packet);
+        if !choice.wants(&frame) {
+            filtered += 1;
+        } else if sink.take(&frame) {
+            taken += 1;
+            bytes += frame.len() as u64;
+        } else {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    });
+    let lost = ring.memory().is_lost();
+    choice.settled(!lost && matches!(outcome, Outcome::Whole | Outcome::Corrupt));
+    match outcome {
+        // Zeros that no station wrote may be among what was taken, and nothing vouches for the
+        // rest.
+        _ if lost => {
+            sink.discard();
+            Some(0)
+        }
+        Outcome::Whole | Outcome::Corrupt => {
+            if taken > 0 {
+                sink.commit();
+            }
+            stats.rx_packets += taken as u64;
+            stats.rx_bytes += bytes;
+            stats.filtered += filtered;
+            stats.corrupt += u64::from(outcome == Outcome::Corrupt);
+            Some(taken)
+        }
+        Outcome::Overrun(missed) => {
+            sink.discard();
+            stats.overruns += 1;
+            stats.overrun_bytes = stats.overrun_bytes.saturating_add(missed);
+            Some(0)
+        }
+        Outcome::Scribbled => {
+            sink.discard();
+            stats.corrupt += 1;
+            Some(0)
+        }
+        Outcome::Unsettled => {
+            sink.discard();
+            None
+        }
     }
 }
 

@@ -6,7 +6,7 @@ mod send;
 mod wakeups;
 
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use macaddr::MacAddr6;
@@ -17,15 +17,19 @@ use self::wakeups::Wakeups;
 use crate::error::{OpenError, WaitError};
 use crate::face::burst::Burst;
 use crate::face::bus::Bus;
-use crate::face::reader::Reader;
+use crate::face::membership::Membership;
+use crate::face::reader::{Addressed, Reader};
 use crate::face::stats::Stats;
 use crate::format::MIN_FRAME;
-use crate::mechanism::filter::{AddressFilter, ReceiveFilter};
-use crate::mechanism::frame::{FrameSink, RingFrame};
+use crate::format::sleepers::SLOT_ADDRESSES;
+use crate::mechanism::filter::AddressFilter;
+use crate::mechanism::frame::FrameSink;
 use crate::mechanism::offload::{Capabilities, Finisher};
+use crate::mechanism::reading::Reading;
 use crate::mechanism::ring::cursor::Cursor;
 use crate::mechanism::ring::lock::Owner;
 use crate::mechanism::ring::snapshot::NoSnapshot;
+use crate::mechanism::sleepers::Interest;
 use crate::system::acquire::{acquire, take_over_dead};
 use crate::system::liveness::{self, random_number};
 use crate::system::members;
@@ -76,8 +80,9 @@ pub struct Station {
     name: String,
     sender: u64,
     filter: AddressFilter,
-    receive_filter: Option<Box<dyn ReceiveFilter>>,
-    /// Headers of frames just sent, for the receive filter.
+    /// Whether it learns which addresses are behind it.
+    learning: bool,
+    /// Headers of frames just sent, to learn from.
     sent: Vec<[u8; MIN_FRAME]>,
     /// Lengths of the frames of a burst. The memory is kept from burst to burst.
     lengths: Vec<u32>,
@@ -87,9 +92,15 @@ pub struct Station {
     lock_timeout: Duration,
     capabilities: Capabilities,
     finisher: Finisher,
+    /// What it may share with others: that of its wait set, or one of its own that it learns with.
+    reading: Option<Arc<Mutex<Reading>>>,
+    /// There is none while it receives every frame.
+    membership: Option<Membership>,
     reader: Reader,
     waking: Arc<Waking>,
     wakeups: Wakeups,
+    /// The addresses behind the station that the table of sleepers shows, by their revision.
+    registered: Option<u64>,
     /// When it last sent, in milliseconds.
     sent_at: u64,
     /// Reads that found frames, since it last looked for frames to announce.
@@ -153,7 +164,7 @@ impl Station {
             name,
             sender: random_number(),
             filter,
-            receive_filter: None,
+            learning: false,
             sent: Vec::new(),
             lengths: Vec::new(),
             link_up: true,
@@ -161,9 +172,12 @@ impl Station {
             lock_timeout: options.lock_timeout,
             capabilities: options.capabilities,
             finisher: Finisher::default(),
+            reading: None,
+            membership: None,
             reader,
             waking,
             wakeups: Wakeups::new(options.wake_interval),
+            registered: Some(0),
             sent_at: 0,
             unannounced_reads: 0,
             settle_backoff: None,
@@ -188,7 +202,7 @@ impl Station {
     pub fn set_mac(&mut self, mac: MacAddr6) {
         if mac != self.mac() {
             self.filter.mac = mac.into_array();
-            self.register_interest();
+            self.share_filter();
             members::note(&self.bus.file, self.me, mac, &self.name);
         }
     }
@@ -209,7 +223,7 @@ impl Station {
     /// Changes whether the station receives frames for others as well, from the next frame on.
     pub fn set_promiscuous(&mut self, on: bool) {
         self.filter.promiscuous = on;
-        self.register_interest();
+        self.share_filter();
     }
 
     /// Returns the multicast addresses the station listens to; none stands for all of them.
@@ -222,20 +236,87 @@ impl Station {
     /// multicast are ignored.
     pub fn set_groups(&mut self, groups: impl IntoIterator<Item = MacAddr6>) {
         self.filter.set_groups(groups);
+        self.share_filter();
+    }
+
+    /// Tells the reading what the station receives from now on.
+    fn share_filter(&mut self) {
+        let receives_all = self.filter.promiscuous && !self.learning;
+        let reading = self.reading.as_ref().filter(|_| !receives_all);
+        match (&mut self.membership, reading) {
+            (Some(membership), Some(_)) => {
+                membership.set_filter(&mut self.reader, self.filter.clone(), self.learning);
+            }
+            (Some(membership), None) => {
+                membership.withdraw(&mut self.reader);
+                self.membership = None;
+            }
+            (None, Some(reading)) => {
+                let (reading, filter) = (Arc::clone(reading), self.filter.clone());
+                let (sender, learning) = (self.sender, self.learning);
+                let membership = Membership::new(reading, sender, filter, learning, &self.reader);
+                self.membership = Some(membership);
+            }
+            (None, None) => {}
+        }
+        self.registered = None;
         self.register_interest();
     }
 
-    /// Says in the table of sleepers what the station is woken for.
-    fn register_interest(&self) {
-        if let Some(sleeper) = self.reader.sleeper() {
-            sleeper.set_interest(self.filter.interest());
+    /// Says in the table of sleepers what the station is woken for, if that has changed.
+    fn register_interest(&mut self) {
+        let Some(sleeper) = self.reader.sleeper() else { return };
+        let membership = self.membership.as_ref().filter(|_| self.learning);
+        let revision = membership.map_or(0, Membership::revision);
+        if self.registered.replace(revision) == Some(revision) {
+            return;
         }
+        let interest = match membership {
+            Some(membership) if self.filter.promiscuous => {
+                let mut addresses = vec![self.filter.mac];
+                // One more than there is room for: then it is woken for all.
+                membership.for_each_address(SLOT_ADDRESSES, |address| addresses.push(address));
+                Interest::new(addresses).unknown(true).groups(self.filter.listed_groups())
+            }
+            _ => self.filter.interest(),
+        };
+        sleeper.set_interest(interest);
     }
 
-    /// Lets `filter` choose among the frames that the station's addresses let through, from the
-    /// next frame on. `None` removes the filter.
-    pub fn set_receive_filter(&mut self, filter: Option<Box<dyn ReceiveFilter>>) {
-        self.receive_filter = filter;
+    /// Returns whether the station learns addresses.
+    #[must_use]
+    pub fn is_learning(&self) -> bool {
+        self.learning
+    }
+
+    /// Changes whether the station learns addresses, from the next frame on. It does not by
+    /// default.
+    ///
+    /// A learning station is the port of a switch. The source addresses of the frames that it sends
+    /// are behind it, and those of other frames are not. Of the frames that its own addresses let
+    /// through (set it [promiscuous](Self::set_promiscuous)), it receives those to addresses behind
+    /// it, to unknown ones and to groups. It forgets an address that was silent for five minutes,
+    /// knows up to 2,048 behind it and as many elsewhere, and treats others as unknown. It forgets
+    /// all of them when it stops learning, and when it joins a wait set.
+    pub fn set_learning(&mut self, on: bool) {
+        if on == self.learning {
+            return;
+        }
+        self.learning = on;
+        if on {
+            // Alone it has a table of its own.
+            let ring_size = self.bus.ring.size();
+            self.reading.get_or_insert_with(|| Arc::new(Mutex::new(Reading::new(ring_size))));
+        }
+        self.share_filter();
+    }
+
+    fn join_reading(&mut self, reading: Arc<Mutex<Reading>>) {
+        if let Some(mut membership) = self.membership.take() {
+            membership.withdraw(&mut self.reader);
+        }
+        self.reading = Some(reading);
+        self.share_filter();
     }
 
     /// Returns whether the link is up.
@@ -293,6 +374,11 @@ impl Station {
         // A caller that does only this touches no page that may be missing, and would never notice
         // a lost bus.
         self.bus.check_size();
+        if let Some(membership) = &mut self.membership {
+            membership.withdraw(&mut self.reader);
+            // Until it reads again, it costs the others nothing.
+            membership.fall_asleep(&mut self.reader);
+        }
         self.reader.discard_pending(&self.bus.ring);
     }
 
@@ -313,31 +399,13 @@ impl Station {
             return 0;
         }
         self.wakeups.retry_if_due(&self.bus, &self.waking);
-        let (sender, filter, receive_filter) =
-            (self.sender, &self.filter, &mut self.receive_filter);
-        let wanted = |frame: &RingFrame<'_>| {
-            if frame.info().sender == sender {
-                return false;
-            }
-            if !filter.promiscuous {
-                let mut destination = [0; 6];
-                frame.copy_to(&mut destination);
-                if !filter.wants(destination) {
-                    return false;
-                }
-            }
-            receive_filter.as_mut().is_none_or(|filter| {
-                let mut header = [0; MIN_FRAME];
-                frame.copy_to(&mut header);
-                filter.wants(header)
-            })
+        self.reader.skip_others(&self.bus.ring);
+        let addressed = Addressed { sender: self.sender, filter: &self.filter };
+        let (reader, ring) = (&mut self.reader, &self.bus.ring);
+        let received = match &mut self.membership {
+            None => reader.read(ring, max, sink, addressed),
+            Some(membership) => membership.read(reader, ring, max, sink, addressed),
         };
-        let overruns = self.reader.stats.overruns;
-        let received = self.reader.read(&self.bus.ring, max, sink, wanted);
-        if let Some(filter) = &mut self.receive_filter {
-            let whole = received.is_some() && self.reader.stats.overruns == overruns;
-            filter.settled(whole && !self.bus.is_lost());
-        }
         match received {
             None => self.settle(),
             Some(0) => {
@@ -370,6 +438,10 @@ impl Station {
         loop {
             self.wakeups.retry(&self.bus, &self.waking);
             self.free_dead_lock();
+            if self.has_frames_waiting() {
+                return Ok(true);
+            }
+            self.register_interest();
             let left =
                 timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(begin.elapsed()));
             let time = if self.reader.is_looked_after() { left } else { left.min(MAX_SLEEP) };
@@ -384,8 +456,14 @@ impl Station {
 
     /// Makes the station sleep in `wait_set` from now on when [armed](Self::arm), under the name
     /// `token`. For processes that serve many stations with one poll loop.
+    ///
+    /// From then on the station also shares its reading with the stations of the set that are on
+    /// the same bus: a frame's addresses are looked up once for all of them, by whichever reads
+    /// first. Each receives what it would receive alone, and a slow one still loses only its own
+    /// frames.
     pub fn join_wait_set(&mut self, wait_set: &WaitSet, token: usize) {
         self.reader.join_wait_set(&self.bus, wait_set, token);
+        self.join_reading(wait_set.reading(self.bus.id(), self.bus.ring.size()));
     }
 
     /// Returns the descriptor to poll for reading after [`arm`](Self::arm). There is none before
@@ -407,7 +485,27 @@ impl Station {
     pub fn arm(&mut self) -> Result<bool, WaitError> {
         self.wakeups.retry(&self.bus, &self.waking);
         self.free_dead_lock();
+        if self.has_frames_waiting() {
+            self.reader.disarm(&self.bus);
+            return Ok(true);
+        }
+        self.register_interest();
         self.reader.arm(&self.bus)
+    }
+
+    /// Whether a walk of others found frames for the station that it has not read. If not, its own
+    /// cursor is its place from now on, until it reads.
+    fn has_frames_waiting(&mut self) -> bool {
+        match &mut self.membership {
+            Some(membership) => {
+                // The reader finds out that the bus is gone.
+                if self.bus.is_lost() {
+                    membership.withdraw(&mut self.reader);
+                }
+                !membership.fall_asleep(&mut self.reader)
+            }
+            None => false,
+        }
     }
 
     /// Ends a sleep: the station no longer watches the bus. A station whose token a [`WaitSet`]

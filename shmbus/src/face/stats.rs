@@ -1,5 +1,7 @@
 //! What a station has seen and done.
 
+use crate::mechanism::reading::Counts;
+
 /// Counters of a station or tap, since it was made. A counter that does not apply to it stays 0.
 ///
 /// ```
@@ -58,7 +60,7 @@ pub struct Stats {
     /// How often a sleep timed out and there was something to read: the sender died before its
     /// wake-up, or was about to send it.
     pub missed_wakeups: u64,
-    /// Frames of others that the addresses or the receive filter kept away.
+    /// Frames of others that its addresses, or learned ones, kept away.
     pub filtered: u64,
     /// How often writers came around the ring before this reader.
     pub overruns: u64,
@@ -67,4 +69,14 @@ pub struct Stats {
     pub overrun_bytes: u64,
     /// How often something on the ring was no packet.
     pub corrupt: u64,
+}
+
+impl Stats {
+    /// Adds what a shared reading counted.
+    pub(crate) fn add(&mut self, counts: Counts) {
+        self.filtered += counts.filtered;
+        self.overruns += counts.overruns;
+        self.overrun_bytes = self.overrun_bytes.saturating_add(counts.overrun_bytes);
+        self.corrupt += counts.corrupt;
+    }
 }

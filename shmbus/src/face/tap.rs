@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::error::{OpenError, WaitError};
 use crate::face::burst::Burst;
 use crate::face::bus::Bus;
-use crate::face::reader::Reader;
+use crate::face::reader::{All, Reader};
 use crate::face::stats::Stats;
 use crate::mechanism::frame::FrameSink;
 use crate::mechanism::ring::cursor::Cursor;
@@ -122,7 +122,7 @@ impl Tap {
     /// Offers the frames on the bus to `sink`, at most `max`, without waiting; returns how many
     /// were committed.
     pub fn recv_into(&mut self, sink: &mut impl FrameSink, max: usize) -> usize {
-        if let Some(received) = self.reader.read(&self.bus.ring, max, sink, |_| true) {
+        if let Some(received) = self.reader.read(&self.bus.ring, max, sink, All) {
             self.unsettled = None;
             return received;
         }

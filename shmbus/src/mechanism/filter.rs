@@ -1,34 +1,10 @@
-//! Which frames a station hands up: by its addresses, and by a filter of its user's.
-
-use std::fmt;
+//! Which frames a station hands up, by its addresses.
 
 use macaddr::MacAddr6;
 
-use crate::format::MIN_FRAME;
 use crate::mechanism::sleepers::Interest;
 
 const BROADCAST: [u8; 6] = [0xff; 6];
-
-/// Chooses which frames a station receives by their Ethernet headers (both addresses and the type,
-/// [`MIN_FRAME`] bytes). It also sees the headers of the frames that the station sends, so a switch
-/// can learn addresses here.
-///
-/// The station asks it after its own address filter, for each frame: it should be quick.
-pub trait ReceiveFilter: fmt::Debug + Send {
-    /// Returns whether the station receives a frame with this header.
-    ///
-    /// The header may be torn, and the same frame may be asked about again: learn nothing from it
-    /// before [`settled`](Self::settled) confirms it.
-    fn wants(&mut self, header: [u8; MIN_FRAME]) -> bool;
-
-    /// Reports whether the headers asked about since the last call were whole. If not, forget them:
-    /// perhaps no station sent them.
-    fn settled(&mut self, whole: bool);
-
-    /// Reports that the station sent frames with this header: one, or several in a row with the
-    /// same source. The bus is not locked during this call.
-    fn sent(&mut self, header: [u8; MIN_FRAME]);
-}
 
 /// The addresses a station listens to. A station drops its own frames before this is asked.
 #[derive(Clone, Debug)]
@@ -67,7 +43,12 @@ impl AddressFilter {
 
     /// What the station is woken for.
     pub(crate) fn interest(&self) -> Interest {
-        Interest::new([self.mac]).promiscuous(self.promiscuous).groups(self.groups.iter().copied())
+        Interest::new([self.mac]).promiscuous(self.promiscuous).groups(self.listed_groups())
+    }
+
+    /// The groups of the list; without any, all groups are wanted.
+    pub(crate) fn listed_groups(&self) -> impl Iterator<Item = [u8; 6]> {
+        self.groups.iter().copied()
     }
 
     pub(crate) fn groups(&self) -> impl Iterator<Item = MacAddr6> {

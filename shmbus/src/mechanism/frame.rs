@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicU8;
 
 use crate::mechanism::ring::Ring;
 use crate::mechanism::ring::cursor::RingPacket;
+use crate::mechanism::ring::position::Position;
 use crate::memory::Mapping;
 
 /// A frame that can be put on a bus.
@@ -152,6 +153,12 @@ impl<'r> RingFrame<'r> {
             sender: self.packet.header.sender,
             offset: self.packet.offset,
         }
+    }
+
+    /// Returns where its packet lies.
+    #[inline]
+    pub(crate) fn position(&self) -> Position {
+        self.packet.at
     }
 
     /// Copies the frame, or as much of it as fits; returns how many bytes it copied.

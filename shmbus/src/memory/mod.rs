@@ -60,6 +60,11 @@ pub(crate) trait Memory {
     fn copy_in(&self, at: u32, bytes: &[u8]);
     /// Copies bytes off the ring from offset `at`; they may be torn.
     fn copy_out(&self, at: u32, bytes: &mut [u8]);
+    /// Whether the file was cut short under the mapping: what is read there may be zeros that no
+    /// station wrote.
+    fn is_lost(&self) -> bool {
+        false
+    }
     /// Asks for the bytes from offset `at` on, which will soon be written, so that the misses of a
     /// burst overlap. As many as lie before the end of the ring; it changes nothing but time.
     fn write_soon(&self, _at: u32, _len: u32) {}
@@ -128,13 +133,6 @@ impl Mapping {
     pub(crate) fn table(&self, at: usize) -> Option<MappedWords> {
         (self.writable && self.file.map.len() >= at + TABLE_SIZE)
             .then(|| MappedWords { file: Arc::clone(&self.file), at })
-    }
-
-    /// Whether the file was cut short under the mapping: what is read there may be zeros that no
-    /// station wrote.
-    #[inline]
-    pub(crate) fn is_lost(&self) -> bool {
-        self.file.guard.is_lost()
     }
 
     /// Bytes of the file that are mapped.
@@ -263,6 +261,11 @@ impl Words for MappedWords {
 }
 
 impl Memory for Mapping {
+    #[inline]
+    fn is_lost(&self) -> bool {
+        self.file.guard.is_lost()
+    }
+
     fn data_size(&self) -> u32 {
         self.data_size
     }

@@ -200,11 +200,15 @@ pub(crate) fn check(path: &Path, file: &File) -> Result<Found, OpenError> {
         }
         0 => return Err(OpenError::WrongSize { path: path.to_owned(), size }),
         // A bus of our own format may have any size, so it says which it has.
-        OWN_MAGIC if long_word(file, SIZE_AT).map_err(|error| OpenError::io(path, error))? != size => {
+        OWN_MAGIC
+            if long_word(file, SIZE_AT).map_err(|error| OpenError::io(path, error))? != size =>
+        {
             return Err(OpenError::WrongSize { path: path.to_owned(), size });
         }
         _ if (Shape { magic, size }).is_possible() => {}
-        MAGIC | BIG_MAGIC | OWN_MAGIC => return Err(OpenError::WrongSize { path: path.to_owned(), size }),
+        MAGIC | BIG_MAGIC | OWN_MAGIC => {
+            return Err(OpenError::WrongSize { path: path.to_owned(), size });
+        }
         _ if magic == MAGIC.swap_bytes() => {
             return Err(OpenError::OtherByteOrder { path: path.to_owned() });
         }

@@ -165,7 +165,7 @@ impl Station {
         let sender = self.sender;
         let headers = lengths.iter().map(|len| PacketHeader { len: *len, sec, usec, sender });
         let ring = &self.bus.ring;
-        let (is_filtered, sent) = (self.receive_filter.is_some(), &mut self.sent);
+        let (learning, sent) = (self.learning, &mut self.sent);
         let (mut packets, mut bytes) = (0, 0);
         let is_bus = || ring.memory().load32(Field32::Magic, Ordering::Relaxed) == self.bus.magic();
         // A file that is no bus any more has no lock to take, and least of all from a dead owner.
@@ -191,7 +191,7 @@ impl Station {
                 frame.write_to(&mut slot);
             }
             slot.finish();
-            if is_filtered {
+            if learning {
                 let mut header = [0; MIN_FRAME];
                 ring.copy_out(at, &mut header);
                 if sent.last().is_none_or(|last| last[SOURCE] != header[SOURCE]) {
@@ -205,10 +205,12 @@ impl Station {
             announce(&guard, table, appended.end, sec, &mut self.wakeups.doorbells);
         }
         drop(guard);
-        if let Some(filter) = &mut self.receive_filter {
-            sent.drain(..).for_each(|header| filter.sent(header));
+        let lost = ring.memory().is_lost();
+        if let Some(membership) = self.membership.as_ref().filter(|_| learning && !lost) {
+            membership.learn_sent(sent);
         }
-        if ring.memory().is_lost() {
+        sent.clear();
+        if lost {
             return Err(NotAppended::Lost);
         }
         let stats = &mut self.reader.stats;

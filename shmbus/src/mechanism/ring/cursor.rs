@@ -19,6 +19,8 @@ const MOST_TURNS: u64 = 1 << 32;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RingPacket {
     pub(crate) header: PacketHeader,
+    /// Where the packet lies, with its header.
+    pub(crate) at: Position,
     pub(crate) offset: u32,
 }
 
@@ -64,6 +66,24 @@ impl Cursor {
     /// A reader that begins with the oldest packet on the ring.
     pub(crate) fn at_first(extent: &Extent) -> Self {
         Self { next: extent.first, end: extent.end, overruns: 0, abandoned: None }
+    }
+
+    /// A reader that begins with the packet at `position`.
+    pub(crate) fn at(position: Position) -> Self {
+        Self { next: position, end: position, overruns: 0, abandoned: None }
+    }
+
+    /// Returns where the next packet to read lies.
+    pub(crate) fn position(&self) -> Position {
+        self.next
+    }
+
+    /// Reads at least as far as `other` did, which is ahead on the same ring.
+    pub(crate) fn reach(&mut self, other: &Self) {
+        // At its end it looks for a new one, which is no nearer.
+        if self.next != self.end {
+            self.end = other.end;
+        }
     }
 
     /// Reads although the lock is held, as long as the lock word is `word`.
@@ -119,7 +139,7 @@ impl Cursor {
                 break;
             }
             let offset = at.advance(PACKET_HEADER_SIZE, size).offset;
-            if visit(RingPacket { header, offset }).is_break() {
+            if visit(RingPacket { header, at, offset }).is_break() {
                 break;
             }
             at = at.advance(step, size);

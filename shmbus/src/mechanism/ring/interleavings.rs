@@ -209,7 +209,7 @@ fn send_as_a_rump_kernel(view: &View, number: u32) {
 /// Reads what is there and checks it, if it is said to be whole. Returns the numbers.
 fn receive(ring: &Ring<View>, cursor: &mut Cursor) -> Vec<u32> {
     let mut seen = Vec::new();
-    let outcome = cursor.read(ring, |RingPacket { header, offset }| {
+    let outcome = cursor.read(ring, |RingPacket { header, offset, .. }| {
         let mut bytes = [0; FRAME as usize];
         if header.len == FRAME {
             ring.copy_out(offset, &mut bytes);

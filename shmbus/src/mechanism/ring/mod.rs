@@ -28,6 +28,9 @@
 //!   therefore sees the new `first` in the second snapshot, and is thrown away. Lengths read on the
 //!   way are checked before they are used and count only if the second snapshot confirms them.
 //!
+//! Stations that share a [`reading`](super::reading) do the second part twice: once for the
+//! addresses of the frames, and each station for the bytes of its own.
+//!
 //! The orderings, by pair:
 //!
 //! | writer | reader |

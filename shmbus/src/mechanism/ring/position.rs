@@ -32,9 +32,7 @@ impl Position {
     /// This position as one number: the bytes before it in the stream, modulo 2^64.
     #[inline]
     pub(crate) fn as_word(self, ring_size: u32) -> u64 {
-        self.generation
-            .wrapping_mul(u64::from(ring_size))
-            .wrapping_add(u64::from(self.offset))
+        self.generation.wrapping_mul(u64::from(ring_size)).wrapping_add(u64::from(self.offset))
     }
 
     /// The position with the number `word` if it lies at most a ring's size before this one.
@@ -54,6 +52,11 @@ impl Position {
             .wrapping_mul(u64::from(ring_size))
             .wrapping_add(u64::from(self.offset))
             .wrapping_sub(u64::from(older.offset))
+    }
+
+    /// Whether `older` lies before here.
+    pub(crate) fn is_after(self, older: Self, ring_size: u32) -> bool {
+        (1..=i64::MAX.unsigned_abs()).contains(&self.since(older, ring_size))
     }
 }
 

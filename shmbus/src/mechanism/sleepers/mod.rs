@@ -95,7 +95,6 @@ impl Interest {
     }
 
     /// Whether it also wants frames to unknown addresses.
-    #[cfg_attr(not(test), expect(dead_code, reason = "learning stations follow"))]
     pub(crate) fn unknown(mut self, on: bool) -> Self {
         self.unknown = on;
         self

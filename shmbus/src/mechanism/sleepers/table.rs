@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 
 use super::Interest;
 use crate::format::sleepers::{
-    ANNOUNCED, ASLEEP, BUCKET, BUCKETS, FILE_SIZE, GROUPS, LISTENER, MAGIC, MAP_WORDS, POSITION_CHECK,
-    PROMISCUOUS, SLOT, SLOT_ADDRESSES, SLOT_WORDS, SLOTS, TABLE_MAGIC, UNKNOWN, bucket_of, slot,
+    ANNOUNCED, ASLEEP, BUCKET, BUCKETS, FILE_SIZE, GROUPS, LISTENER, MAGIC, MAP_WORDS,
+    POSITION_CHECK, PROMISCUOUS, SLOT, SLOT_ADDRESSES, SLOT_WORDS, SLOTS, TABLE_MAGIC, UNKNOWN,
+    bucket_of, slot,
 };
 use crate::mechanism::ring::lock::Owner;
 use crate::memory::{MappedWords, Words};

@@ -58,6 +58,11 @@ impl Registration {
         Self { shared, id, exclusive, file, token, has_slot: sleeper.is_some(), noted: false }
     }
 
+    /// Whether it is armed, and was not woken since.
+    pub(crate) fn is_armed(&self) -> bool {
+        self.shared.is_armed(self.id)
+    }
+
     /// Whether it is the only member of its wait set, and has a slot in the table of sleepers.
     pub(crate) fn is_woken_alone(&self) -> bool {
         self.exclusive && self.has_slot
@@ -96,11 +101,7 @@ impl Registration {
 
     /// Ends the sleep. `None`: it was one on the bus file itself.
     pub(crate) fn disarm(&self) -> Option<Awake> {
-        if self.exclusive {
-            self.shared.disarm_only(self.id)
-        } else {
-            self.shared.disarm(self.id)
-        }
+        if self.exclusive { self.shared.disarm_only(self.id) } else { self.shared.disarm(self.id) }
     }
 
     /// Sleeps, armed, for `time` at most; returns whether it was woken. Only for an exclusive one.

@@ -50,8 +50,7 @@ impl Sleeper {
     ) -> Option<Self> {
         let table = waking.table()?.clone();
         // In doubt a station is alive: a slot too few does no harm.
-        let is_alive =
-            |owner| owner != me && liveness::is_alive(file, owner).unwrap_or(true);
+        let is_alive = |owner| owner != me && liveness::is_alive(file, owner).unwrap_or(true);
         let slot = table.claim(me, is_alive)?;
         table.write(slot, me, 0, &interest);
         Some(Self {

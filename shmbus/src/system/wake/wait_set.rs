@@ -1,10 +1,11 @@
 //! Many stations that one thread serves, and one descriptor to poll for all of them.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::atomic::{Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -17,6 +18,7 @@ use super::inotify::{Instance, report_once};
 use super::sleeper::Sleeper;
 use super::watch_table::{FileId, WaiterId, WatchTable};
 use super::{MAX_SLEEP, POLL_PAUSE};
+use crate::mechanism::reading::Reading;
 use crate::mechanism::sleepers::table::Awake;
 
 /// Sleeps for any number of stations and taps, on any buses, with one descriptor.
@@ -82,7 +84,12 @@ pub(super) struct Shared {
     /// Becomes readable when a member is woken: it polls the doorbells and the inotify instance.
     epoll: Option<Epoll>,
     state: Mutex<State>,
+    readings: Mutex<Readings>,
 }
+
+/// What the stations on one bus share, for as long as there are any. The size of the ring is part
+/// of the key: places on rings of different sizes cannot be compared.
+type Readings = BTreeMap<(FileId, u32), Weak<Mutex<Reading>>>;
 
 #[derive(Debug)]
 struct State {
@@ -139,7 +146,7 @@ impl Shared {
             armed: 0,
             all_looked: Instant::now(),
         };
-        Arc::new(Self { epoll, state: Mutex::new(state) })
+        Arc::new(Self { epoll, state: Mutex::new(state), readings: Mutex::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -215,6 +222,11 @@ impl Shared {
         let awake = state.disarm(id);
         state.drain_doorbells();
         awake
+    }
+
+    /// Whether the member is armed, and was not woken since.
+    pub(super) fn is_armed(&self, id: MemberId) -> bool {
+        self.state().member(id).is_some_and(|member| member.armed)
     }
 
     pub(super) fn ready(&self) -> Vec<usize> {
@@ -463,6 +475,18 @@ impl WaitSet {
     #[must_use = "those that are not looked at are not woken again"]
     pub fn ready(&self) -> Vec<usize> {
         self.0.ready()
+    }
+
+    /// Returns the reading that the stations of this set share on one bus.
+    pub(crate) fn reading(&self, file: FileId, ring_size: u32) -> Arc<Mutex<Reading>> {
+        let mut readings = self.0.readings.lock().unwrap_or_else(PoisonError::into_inner);
+        readings.retain(|_, reading| reading.strong_count() > 0);
+        let known = readings.get(&(file, ring_size)).and_then(Weak::upgrade);
+        known.unwrap_or_else(|| {
+            let reading = Arc::new(Mutex::new(Reading::new(ring_size)));
+            readings.insert((file, ring_size), Arc::downgrade(&reading));
+            reading
+        })
     }
 
     /// Sleeps until there is something to look at, at most for `timeout` (`None`: without limit).

@@ -149,10 +149,8 @@ impl Waking {
         doorbells.dedup();
         let doors = &mut *self.doors();
         for doorbell in doorbells.drain(..) {
-            let rung = doors
-                .folder
-                .as_ref()
-                .is_some_and(|folder| doors.ringer.ring(folder, doorbell));
+            let rung =
+                doors.folder.as_ref().is_some_and(|folder| doors.ringer.ring(folder, doorbell));
             if !rung && !doors.is_folder_in_place() && !self.may_have_foreign_stations {
                 // A sleeper has made it meanwhile, or made it anew. If not, that one looks by
                 // itself.
