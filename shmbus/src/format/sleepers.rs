@@ -113,16 +113,13 @@ pub(crate) fn group_bit(address: u64) -> u64 {
 /// An address as a number.
 #[inline]
 pub(crate) fn number_of(address: [u8; 6]) -> u64 {
-    let [a, b, c, d, e, f] = address;
-    u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    address.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 #[inline]
 fn hash(address: u64) -> usize {
     // Fibonacci hashing: the upper bits depend on all of the address.
-    #[expect(clippy::cast_possible_truncation, reason = "sixteen bits are left")]
-    let hash = (address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize;
-    hash
+    (address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize
 }
 
 #[cfg(test)]

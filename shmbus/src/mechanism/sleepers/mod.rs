@@ -76,13 +76,11 @@ impl Interest {
     pub(crate) fn new(addresses: impl IntoIterator<Item = [u8; 6]>) -> Self {
         let mut interest = Self::default();
         for address in addresses {
-            match interest.addresses.get_mut(interest.count) {
-                Some(place) => *place = number_of(address),
-                None => {
-                    interest.promiscuous = true;
-                    break;
-                }
-            }
+            let Some(place) = interest.addresses.get_mut(interest.count) else {
+                interest.promiscuous = true;
+                break;
+            };
+            *place = number_of(address);
             interest.count += 1;
         }
         interest

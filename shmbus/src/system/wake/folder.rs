@@ -121,8 +121,9 @@ impl WakeFolder {
                     };
                     let folder = Self::new(folder, bus)?;
                     if made.is_ok() {
-                        let mode = folder.mode | (folder.mode & 0o444) >> 2;
-                        adopt(&folder.folder, mode, folder.group)?;
+                        // Who may read may also search.
+                        let search = (folder.mode & 0o444) >> 2;
+                        adopt(&folder.folder, folder.mode | search, folder.group)?;
                     }
                     return Ok(folder);
                 }
@@ -176,7 +177,7 @@ impl WakeFolder {
 
     fn make_table(&self, file: &File) -> io::Result<Table<MappedWords>> {
         // Reserved, so that a disk that fills up later kills no process that maps it.
-        match fallocate(file, FallocateFlags::empty(), 0, TABLE_SIZE as i64) {
+        match fallocate(file, FallocateFlags::empty(), 0, (TABLE_SIZE as u64).cast_signed()) {
             Ok(()) => {}
             Err(Errno::EOPNOTSUPP) => file.set_len(TABLE_SIZE as u64)?,
             Err(error) => return Err(error.into()),
@@ -221,11 +222,15 @@ impl WakeFolder {
     }
 }
 
-/// Removes what lies beside a bus if no other station is on it.
+/// Removes what lies beside a bus if no station is on it any more.
 pub(crate) fn remove_if_alone(bus: &File) {
+    if !liveness::is_alone(bus).unwrap_or(false) {
+        return;
+    }
     // Without a name, a right or a lock there is nothing that could be done about it.
     let Ok(path) = path_of(bus) else { return };
     let Ok(_lock) = FolderLock::take(bus) else { return };
+    // Another may have come meanwhile.
     if !liveness::is_alone(bus).unwrap_or(false) {
         return;
     }

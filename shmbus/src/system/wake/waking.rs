@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::doorbell::{Doorbell, Ringer};
-use super::folder::{WakeFolder, remove_if_alone};
+use super::folder::WakeFolder;
 use super::watch_table::FileId;
 use super::write_file;
 use crate::mechanism::ring::lock::LockGuard;
@@ -181,13 +181,6 @@ impl Waking {
     /// Wakes all that sleep on the bus file itself, if some may.
     pub(crate) fn write(&self, bus: &File, now: u64) -> io::Result<()> {
         if self.needs_write(bus, now) { write_file(bus) } else { Ok(()) }
-    }
-
-    /// A station of this process leaves: what lies beside the bus goes with the last one.
-    pub(crate) fn leave(&self, bus: &File) {
-        if liveness::is_alone(bus).unwrap_or(false) {
-            remove_if_alone(bus);
-        }
     }
 }
 
