@@ -263,7 +263,8 @@ fn a_host_whose_station_was_replaced_is_woken() {
         // Its first turn replaces the station, and it sleeps with the next one.
         settle(&mut hosts);
         let (turns, time) = ping_from_outside(&mut hosts, lab.station("other"), 2, 200);
-        assert!(turns[1] >= 200, "{turns:?} in {time:?}");
+        // An echo that comes while the host still has its turn needs no other.
+        assert!(turns[1] >= 150, "{turns:?} in {time:?}");
     }
 }
 

@@ -30,6 +30,11 @@ use crate::system::wake::{MAX_SLEEP, POLL_PAUSE};
 
 /// Looks between two yields of the CPU.
 const LOOKS: u32 = 50;
+/// A read of fewer packets than this found few.
+const FEW: u64 = 8;
+/// How long after such a read the next look comes at the earliest: about as long as a cache line
+/// takes from one processor to another and back.
+const LOOK_PAUSE: Duration = Duration::from_nanos(200);
 
 /// Chooses among the frames on the ring.
 pub(crate) trait Choice {
@@ -78,6 +83,10 @@ pub(crate) struct Reader {
     pub(crate) stats: Stats,
     /// Bytes of the shortest packet that is handed up.
     pub(crate) shortest: usize,
+    /// The sender of the newest packet that was read.
+    newest_sender: u64,
+    /// When it last found few packets, if the next look is to come a little later.
+    found_few: Option<Instant>,
     busy_poll: BusyPoll,
     /// Where it waits if only a write to the bus file wakes it, since it first did.
     shared_waiter: Option<SharedWaiter<Instance>>,
@@ -98,6 +107,8 @@ impl Reader {
             cursor,
             stats: Stats::default(),
             shortest: MIN_FRAME,
+            newest_sender: 0,
+            found_few: None,
             busy_poll: BusyPoll::default(),
             shared_waiter: None,
             sleeper: None,
@@ -136,8 +147,32 @@ impl Reader {
         sink: &mut impl FrameSink,
         choice: impl Choice,
     ) -> Option<usize> {
-        let Self { cursor, stats, shortest, .. } = self;
-        receive(cursor, stats, *shortest, ring, max, sink, choice)
+        self.pause_between_looks();
+        let before = self.stats.rx_packets + self.stats.filtered;
+        let Self { cursor, stats, shortest, newest_sender, .. } = self;
+        let found = Found { stats, newest_sender };
+        let received = receive(cursor, found, *shortest, ring, max, sink, choice);
+        let packets = self.stats.rx_packets + self.stats.filtered - before;
+        if (1..FEW).contains(&packets) {
+            self.found_few = Some(Instant::now());
+        }
+        received
+    }
+
+    /// After a read that found little, the next look comes a little later. Each look takes a cache
+    /// line from the senders, and one that sends single frames would have to fetch it back for each.
+    #[inline]
+    fn pause_between_looks(&mut self) {
+        if let Some(found) = self.found_few.take() {
+            while found.elapsed() < LOOK_PAUSE {
+                std::hint::spin_loop();
+            }
+        }
+    }
+
+    /// The sender of the newest packet that was read.
+    pub(crate) fn newest_sender(&self) -> u64 {
+        self.newest_sender
     }
 
     /// Offers the frames of `inbox` to `sink`; otherwise as [`read`](Self::read).
@@ -149,9 +184,10 @@ impl Reader {
         max: usize,
         sink: &mut impl FrameSink,
     ) -> Option<usize> {
-        let Self { stats, shortest, .. } = self;
-        let received = receive(inbox, stats, *shortest, ring, max, sink, All);
-        stats.filtered += inbox.take_filtered();
+        let Self { stats, shortest, newest_sender, .. } = self;
+        let found = Found { stats, newest_sender };
+        let received = receive(inbox, found, *shortest, ring, max, sink, All);
+        self.stats.filtered += inbox.take_filtered();
         received
     }
 
@@ -444,11 +480,17 @@ impl Packets for Inbox {
     }
 }
 
+/// What a read notes.
+struct Found<'r> {
+    stats: &'r mut Stats,
+    newest_sender: &'r mut u64,
+}
+
 /// Offers the frames of `packets` that `choice` accepts to `sink`, at most `max`, and counts.
 #[inline]
 fn receive(
     packets: &mut impl Packets,
-    stats: &mut Stats,
+    Found { stats, newest_sender }: Found<'_>,
     shortest: usize,
     ring: &Ring<Mapping>,
     max: usize,
@@ -464,6 +506,7 @@ fn receive(
         if taken >= max {
             return ControlFlow::Break(());
         }
+        *newest_sender = packet.header.sender;
         let frame = RingFrame::new(ring, packet);
         if !choice.wants(&frame) {
             filtered += 1;

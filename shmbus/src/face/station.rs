@@ -50,6 +50,8 @@ const MAX_SETTLE_PAUSE: Duration = Duration::from_millis(80);
 const EMPTY_READS: u32 = 256;
 /// Reads in a row that found frames, until a listener looks whether frames were not announced.
 const MAX_UNANNOUNCED_READS: u32 = 64;
+/// Senders that a listener knows to announce their frames.
+const ANNOUNCERS: usize = 4;
 
 /// A station: it sends frames to all others on its bus and receives those that are meant for it.
 ///
@@ -106,6 +108,8 @@ pub struct Station {
     sent_at: u64,
     /// Reads that found frames, since it last looked for frames to announce.
     unannounced_reads: u32,
+    /// Senders that were seen to announce their frames.
+    announcers: [u64; ANNOUNCERS],
     settle_backoff: Option<SettleBackoff>,
     /// Empty reads since the last frame or check.
     empty_reads: u32,
@@ -181,6 +185,7 @@ impl Station {
             registered: Some(0),
             sent_at: 0,
             unannounced_reads: 0,
+            announcers: [0; ANNOUNCERS],
             settle_backoff: None,
             empty_reads: 0,
         })
@@ -534,19 +539,28 @@ impl Station {
     /// it; one that is awake, the listener, does.
     #[inline]
     fn announce_for_foreign(&mut self, has_read: bool) {
-        if has_read {
-            self.unannounced_reads += 1;
-        }
-        // Not after each of many reads in a row: to look costs a cache line that senders write.
+        self.unannounced_reads += u32::from(has_read);
         if self.unannounced_reads >= MAX_UNANNOUNCED_READS
             || self.unannounced_reads > 0 && !has_read
         {
             self.unannounced_reads = 0;
-            if let Some(sleeper) = self.reader.sleeper()
-                && sleeper.listens()
-            {
-                sleeper.announce_rest();
+            // A sender that announces its own frames announces all before them. To look whether
+            // that is so costs a cache line that senders write, so it is not done each time.
+            let newest = self.reader.newest_sender();
+            if !self.announcers.contains(&newest) {
+                self.look_for_foreign(newest);
             }
+        }
+    }
+
+    #[cold]
+    fn look_for_foreign(&mut self, newest: u64) {
+        let Some(sleeper) = self.reader.sleeper().filter(|sleeper| sleeper.listens()) else {
+            return;
+        };
+        if !sleeper.announce_rest() && sleeper.all_announced() == Some(true) {
+            self.announcers.rotate_right(1);
+            self.announcers[0] = newest;
         }
     }
 

@@ -5,7 +5,6 @@
 //! station does next once it is due, and at once before the station sleeps or leaves.
 
 use std::io;
-use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 use crate::face::bus::Bus;
@@ -85,8 +84,6 @@ impl Wakeups {
     fn wake(&mut self, bus: &Bus, waking: &Waking) -> io::Result<()> {
         // Those that the frames are for first.
         waking.ring(&bus.file, &mut self.doorbells);
-        // SeqCst: pairs with the fence of a sleeper that has just added its watch.
-        fence(Ordering::SeqCst);
         waking.write(&bus.file, self.now)
     }
 
