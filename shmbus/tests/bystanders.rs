@@ -235,3 +235,42 @@ fn where_nothing_can_lie_beside_the_bus_every_burst_wakes() {
         );
     }
 }
+
+#[test]
+fn a_bus_that_lost_its_name_takes_along_what_lies_beside_it() {
+    for lan in Lan::both() {
+        let mut station = lan.station();
+        assert!(!station.arm().expect("armed"));
+        fs::remove_file(lan.path()).expect("removed");
+        drop(station);
+        assert_eq!(lan.names(), BTreeSet::new());
+        let mut station = lan.station();
+        assert!(!station.arm().expect("armed"));
+        fs::rename(lan.path(), lan.folder.path().join("other")).expect("renamed");
+        drop(station);
+        assert_eq!(lan.names(), BTreeSet::from(["other".to_owned()]));
+    }
+}
+
+#[test]
+fn two_buses_of_one_name_do_not_wake_each_other() {
+    for lan in Lan::both() {
+        let wait_set = WaitSet::new();
+        let mut old = lan.station();
+        old.join_wait_set(&wait_set, 1);
+        fs::remove_file(lan.path()).expect("removed");
+        let mut new = lan.station();
+        new.join_wait_set(&wait_set, 2);
+        assert!(!old.arm().expect("armed") && !new.arm().expect("armed"));
+        let mut sender = lan.station();
+        sender.send(&frame(BROADCAST, sender.mac())).expect("sent");
+        assert_eq!(wait_set.wait(Some(LONG)).expect("waited"), [2]);
+        assert_eq!((received(&mut old), received(&mut new)), (0, 1));
+        drop(old);
+        assert!(!new.arm().expect("armed"));
+        sender.send(&frame(new.mac(), sender.mac())).expect("sent");
+        assert_eq!(wait_set.wait(Some(LONG)).expect("waited"), [2]);
+        drop((new, sender));
+        assert_eq!(lan.names(), BTreeSet::from(["bus".to_owned()]));
+    }
+}

@@ -326,7 +326,7 @@ impl Bus {
     pub(crate) fn write_header(&self) {
         let memory = self.ring.memory();
         if let Some(words) = self.table_in_file() {
-            Table::new(words).make(self.shape.size);
+            Table::new(words).make(self.shape.size, [0; 2]);
         }
         memory.store32(Field32::Version, VERSION, Ordering::Relaxed);
         memory.store64(Field64::Generation, 0, Ordering::Relaxed);

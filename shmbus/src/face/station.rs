@@ -34,7 +34,6 @@ use crate::system::acquire::{acquire, take_over_dead};
 use crate::system::liveness::{self, random_number};
 use crate::system::members;
 use crate::system::wake::MAX_SLEEP;
-use crate::system::wake::folder::remove_if_alone;
 use crate::system::wake::sleeper::Sleeper;
 use crate::system::wake::wait_set::WaitSet;
 use crate::system::wake::waking::Waking;
@@ -131,7 +130,7 @@ impl Drop for Station {
         // Of several that leave at once, the last must find itself alone. Should it fail, the number
         // ends with the description, and the next station that leaves tidies up.
         let _ = liveness::release(&self.bus.file, self.me);
-        remove_if_alone(&self.bus.file);
+        self.waking.leave(&self.bus.file);
     }
 }
 

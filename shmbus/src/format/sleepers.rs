@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   word 0 ┌────────────────────────────────┐
-//!          │ magic, file size,              │
+//!          │ magic, size or numbers of bus, │
 //!          │ announced, listener            │   these two on lines of their own
 //!       32 ├────────────────────────────────┤
 //!          │ asleep                         │   a bit for each slot
@@ -56,6 +56,8 @@ pub(crate) const SLOT_ADDRESSES: usize = SLOT_WORDS - slot::ADDRESSES;
 pub(crate) const MAGIC: usize = 0;
 /// The place of the size of the bus file, in bytes, on a bus of our own format.
 pub(crate) const FILE_SIZE: usize = 1;
+/// The places of the device and the inode of the bus file, in a table beside a bus.
+pub(crate) const BUS: [usize; 2] = [2, 3];
 /// The place of the position up to which frames were announced.
 pub(crate) const ANNOUNCED: usize = 8;
 /// The place of the number of the station that listens to the bus file.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::Interest;
 use crate::format::sleepers::{
-    ANNOUNCED, ASLEEP, BUCKET, BUCKETS, FILE_SIZE, GROUPS, LISTENER, MAGIC, MAP_WORDS,
+    ANNOUNCED, ASLEEP, BUCKET, BUCKETS, BUS, FILE_SIZE, GROUPS, LISTENER, MAGIC, MAP_WORDS,
     POSITION_CHECK, PROMISCUOUS, SLOT, SLOT_ADDRESSES, SLOT_WORDS, SLOTS, TABLE_MAGIC, UNKNOWN,
     bucket_of, slot,
 };
@@ -64,9 +64,18 @@ impl<W: Words> Table<W> {
         self.words.load(MAGIC, Ordering::Acquire) == TABLE_MAGIC
     }
 
-    /// Makes a table of zeros, for a bus file of this many bytes if it lies in one.
-    pub(crate) fn make(&self, file_size: u64) {
+    /// The bus that the table belongs to, if it lies beside it.
+    pub(crate) fn bus(&self) -> [u64; 2] {
+        BUS.map(|word| self.words.load(word, Ordering::Relaxed))
+    }
+
+    /// Makes a table of zeros: for a bus file of this many bytes if it lies in one, or for a bus
+    /// with these numbers if it lies beside it.
+    pub(crate) fn make(&self, file_size: u64, bus: [u64; 2]) {
         self.words.store(FILE_SIZE, file_size, Ordering::Relaxed);
+        for (word, number) in BUS.into_iter().zip(bus) {
+            self.words.store(word, number, Ordering::Relaxed);
+        }
         // Release: pairs with the acquire in `is_made`.
         self.words.store(MAGIC, TABLE_MAGIC, Ordering::Release);
     }

@@ -6,7 +6,7 @@
 //! it is of the right kind. It goes with the last station. What stations leave that were killed,
 //! the next one that leaves takes along.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -23,9 +23,11 @@ use nix::libc;
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, fchown, mkfifoat, unlinkat};
 
+use super::watch_table::FileId;
 use crate::format::sleepers::TABLE_SIZE;
 use crate::mechanism::sleepers::table::Table;
 use crate::memory::MappedWords;
+use crate::system::file::leads_to;
 use crate::system::liveness;
 
 /// The name of the table in the folder.
@@ -38,7 +40,11 @@ const MAX_ATTEMPTS: usize = 10;
 /// The folder beside a bus.
 #[derive(Debug)]
 pub(crate) struct WakeFolder {
+    /// The name of the bus when this was opened. Both may have been renamed or removed since.
+    bus_path: PathBuf,
     folder: File,
+    /// The bus file.
+    bus: FileId,
     /// What may be done with the bus file may be done with what lies beside it.
     mode: u32,
     group: u32,
@@ -68,26 +74,30 @@ impl Drop for FolderLock<'_> {
     }
 }
 
-/// Where the folder beside an open bus file lies, by the name the file has now.
+/// The name that an open bus file has now.
 fn path_of(bus: &File) -> io::Result<PathBuf> {
     let path = fs::read_link(format!("/proc/self/fd/{}", bus.as_raw_fd()))?;
-    let there = fs::metadata(&path)?;
-    let here = bus.metadata()?;
-    if (there.dev(), there.ino()) != (here.dev(), here.ino()) {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "the bus file has no name here"));
+    if leads_to(&path, bus) {
+        Ok(path)
+    } else {
+        Err(io::Error::new(io::ErrorKind::NotFound, "the bus file has no name here"))
     }
+}
+
+/// Where the folder beside a bus lies.
+fn beside(bus: &Path) -> PathBuf {
     let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
+    name.push(bus.file_name().unwrap_or_default());
     name.push(".wake");
-    Ok(path.with_file_name(name))
+    bus.with_file_name(name)
 }
 
 impl WakeFolder {
     /// Opens the folder beside a bus.
     pub(crate) fn open(bus: &File) -> io::Result<Self> {
-        let path = path_of(bus)?;
-        let folder = open_folder(&path)?;
-        Self::new(folder, bus)
+        let bus_path = path_of(bus)?;
+        let folder = open_folder(&beside(&bus_path))?;
+        Self::new(bus_path, folder, bus)
     }
 
     /// Opens the folder beside a bus, or makes it.
@@ -104,13 +114,15 @@ impl WakeFolder {
         Ok((folder, table))
     }
 
-    fn new(folder: File, bus: &File) -> io::Result<Self> {
+    fn new(bus_path: PathBuf, folder: File, bus: &File) -> io::Result<Self> {
         let metadata = bus.metadata()?;
-        Ok(Self { folder, mode: metadata.mode() & 0o666, group: metadata.gid() })
+        let (mode, group) = (metadata.mode() & 0o666, metadata.gid());
+        Ok(Self { bus_path, folder, bus: FileId::of(bus)?, mode, group })
     }
 
     fn open_or_make_locked(bus: &File) -> io::Result<Self> {
-        let path = path_of(bus)?;
+        let bus_path = path_of(bus)?;
+        let path = beside(&bus_path);
         for _ in 0..MAX_ATTEMPTS {
             match fs::DirBuilder::new().mode(0o700).create(&path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -119,7 +131,7 @@ impl WakeFolder {
                         Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                         folder => folder?,
                     };
-                    let folder = Self::new(folder, bus)?;
+                    let folder = Self::new(bus_path, folder, bus)?;
                     if made.is_ok() {
                         // Who may read may also search.
                         let search = (folder.mode & 0o444) >> 2;
@@ -152,12 +164,13 @@ impl WakeFolder {
                 let metadata = file.metadata()?;
                 if metadata.is_file() && metadata.len() == TABLE_SIZE as u64 {
                     let table = Table::new(MappedWords::new(&file)?);
-                    if table.is_made() {
+                    if table.is_made() && table.bus() == self.bus.numbers() {
                         return Ok(table);
                     }
                 }
-                // A process died while it made it, or it was scribbled on. Stations that have it
-                // mapped are foreign to those that use the new one.
+                // A process died while it made it, it was scribbled on, or it is that of a bus which
+                // had this name before. Stations that have it mapped are foreign to those that use
+                // the new one.
                 fs::remove_file(self.inside(TABLE))?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -183,7 +196,7 @@ impl WakeFolder {
             Err(error) => return Err(error.into()),
         }
         let table = Table::new(MappedWords::new(file)?);
-        table.make(0);
+        table.make(0, self.bus.numbers());
         adopt(file, self.mode, self.group)?;
         Ok(table)
     }
@@ -211,35 +224,35 @@ impl WakeFolder {
     }
 
     /// Removes a file from the folder.
-    pub(crate) fn remove(&self, name: &str) {
+    pub(crate) fn remove(&self, name: impl AsRef<OsStr>) {
         // Another process may have removed it.
-        let _ = unlinkat(&self.folder, name, UnlinkatFlags::NoRemoveDir);
+        let _ = unlinkat(&self.folder, name.as_ref(), UnlinkatFlags::NoRemoveDir);
+    }
+
+    /// Removes the folder with all in it, if no station is on the bus any more.
+    pub(crate) fn remove_if_alone(&self, bus: &File) {
+        // Without a lock or a right there is nothing that could be done about it.
+        let Ok(_lock) = FolderLock::take(bus) else { return };
+        // A station may have come meanwhile, or another bus may have taken the name, and with it
+        // what lies beside.
+        let is_taken = fs::metadata(&self.bus_path).is_ok() && !leads_to(&self.bus_path, bus);
+        if is_taken || !liveness::is_alone(bus).unwrap_or(false) {
+            return;
+        }
+        let names = fs::read_dir(self.inside("."));
+        for entry in names.into_iter().flatten().flatten() {
+            self.remove(&entry.file_name());
+        }
+        let path = beside(&self.bus_path);
+        if leads_to(&path, &self.folder) {
+            let _ = fs::remove_dir(&path);
+        }
     }
 
     /// Whether the folder still has its name.
     pub(crate) fn is_in_place(&self) -> bool {
         self.folder.metadata().is_ok_and(|folder| folder.nlink() > 0)
     }
-}
-
-/// Removes what lies beside a bus if no station is on it any more.
-pub(crate) fn remove_if_alone(bus: &File) {
-    if !liveness::is_alone(bus).unwrap_or(false) {
-        return;
-    }
-    // Without a name, a right or a lock there is nothing that could be done about it.
-    let Ok(path) = path_of(bus) else { return };
-    let Ok(_lock) = FolderLock::take(bus) else { return };
-    // Another may have come meanwhile.
-    if !liveness::is_alone(bus).unwrap_or(false) {
-        return;
-    }
-    let Ok(folder) = open_folder(&path) else { return };
-    let names = fs::read_dir(format!("/proc/self/fd/{}", folder.as_raw_fd()));
-    for entry in names.into_iter().flatten().flatten() {
-        let _ = unlinkat(&folder, entry.file_name().as_os_str(), UnlinkatFlags::NoRemoveDir);
-    }
-    let _ = fs::remove_dir(&path);
 }
 
 /// The folder itself, and no link to one.

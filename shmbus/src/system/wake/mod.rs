@@ -44,7 +44,7 @@ use crate::format::{Field32, VERSION};
 
 pub(crate) mod busy_poll;
 mod doorbell;
-pub(crate) mod folder;
+mod folder;
 pub(crate) mod inotify;
 #[cfg(test)]
 mod model;

@@ -195,7 +195,7 @@ impl Shared {
         state.arm(self.epoll.as_ref(), id, file)
     }
 
-    /// As [`arm`](Self::arm), where no watch is to be had: only the timeout wakes the member.
+    /// As [`arm`](Self::arm), where no watch is available: only the timeout wakes the member.
     pub(super) fn arm_unwatched(&self, id: MemberId) {
         let state = &mut *self.state();
         if let Some(member) = &state.members[id.0] {

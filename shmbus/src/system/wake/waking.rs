@@ -182,6 +182,18 @@ impl Waking {
     pub(crate) fn write(&self, bus: &File, now: u64) -> io::Result<()> {
         if self.needs_write(bus, now) { write_file(bus) } else { Ok(()) }
     }
+
+    /// A station of this process leaves. What lies beside the bus goes with the last one.
+    pub(crate) fn leave(&self, bus: &File) {
+        if liveness::is_alone(bus).unwrap_or(false) {
+            let folder = self.doors().folder.clone();
+            // What stations left that were killed goes as well.
+            let folder = folder.or_else(|| WakeFolder::open(bus).ok().map(Arc::new));
+            if let Some(folder) = folder {
+                folder.remove_if_alone(bus);
+            }
+        }
+    }
 }
 
 /// Logs once that nothing can lie beside the bus, and what happens instead.

@@ -24,6 +24,11 @@ impl FileId {
         let metadata = file.metadata()?;
         Ok(Self { device: metadata.dev(), inode: metadata.ino() })
     }
+
+    /// The numbers of the device and of the file on it.
+    pub(crate) fn numbers(self) -> [u64; 2] {
+        [self.device, self.inode]
+    }
 }
 
 /// Reports writes to files: inotify, or a model of it.
