@@ -125,8 +125,8 @@ fn old_and_new_sleepers_share_a_bus() {
     let beside = path.with_file_name(".lan.bus.wake");
     std::fs::write(&beside, "").unwrap();
     let old = station(&path);
+    let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let stop = AtomicBool::new(false);
         let (old_mac, stop) = (mac(&old), &stop);
         scope.spawn(move || answer(old, stop));
         let mut rump = RumpPeer::attach(&path, RUMP).choosy();
