@@ -254,13 +254,25 @@ impl Reader {
         registration
             .arm(&bus.file, !bus.shape().may_have_foreign_stations())
             .map_err(|source| watch_error(bus, source))?;
-        let ready = self.poll_once(bus);
-        if matches!(ready, Ok(false)) {
-            self.is_asleep = true;
-        } else {
+        bus.check_size();
+        if let Err(lost) = check(bus) {
             self.disarm(bus);
+            return Err(lost);
         }
-        ready
+        match self.has_packets(bus) {
+            Ok(true) => {
+                self.disarm(bus);
+                return Ok(true);
+            }
+            Ok(false) => self.is_asleep = true,
+            // It may not be at the end of the ring, so it skips nothing.
+            Err(NoSnapshot::Unsettled | NoSnapshot::Corrupt) => {
+                if let Some(sleeper) = &self.sleeper {
+                    sleeper.doubt();
+                }
+            }
+        }
+        Ok(false)
     }
 
     fn disarm_if_asleep(&mut self, bus: &Bus) {

@@ -577,7 +577,11 @@ impl Station {
         let is_known = self.bus.ring.lock_word().owner().is_some();
         let timeout = if is_known { SETTLE_WAIT } else { Duration::ZERO };
         self.settle_backoff = match acquire(&self.bus.ring, &self.bus.file, self.me, timeout) {
-            Ok(_settled) => None,
+            Ok(settled) => {
+                // A dead station may have put frames there without waking others.
+                self.waking.announce(&self.bus.file, settled);
+                None
+            }
             Err(_busy) => Some(SettleBackoff { since: Instant::now(), pause }),
         };
     }

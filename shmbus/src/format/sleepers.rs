@@ -32,7 +32,7 @@
 //! | 0 | upper half: the station's number, 0 in a free slot. Lower half: its doorbell |
 //! | 1 | flags, and from bit 8 on how many addresses follow |
 //! | 2 | a bit for each group it listens to, by a hash of the address |
-//! | 3 | where the first frame for it lies, see [`position`] |
+//! | 3 | where the first frame for it lies; 0, as word 4, while there is none |
 //! | 4 | the same again, with [`POSITION_CHECK`] in it |
 //! | 5..16 | its addresses |
 
@@ -94,6 +94,24 @@ pub(crate) mod slot {
 /// Makes a scribbled position differ from its check.
 pub(crate) const POSITION_CHECK: u64 = 0xa5c3_96e1_5a3c_691e;
 
+/// What a position is multiplied by at [`ANNOUNCED`]; odd, so that it can be undone. A word that
+/// differs by some bits stands for a position far from all on the ring.
+const ANNOUNCED_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+/// The factor that undoes it, modulo 2^64.
+const ANNOUNCED_INVERSE: u64 = 0xf1de_83e1_9937_733d;
+
+/// What stands at [`ANNOUNCED`] for a position.
+#[inline]
+pub(crate) fn announced_word(position: u64) -> u64 {
+    position.wrapping_mul(ANNOUNCED_FACTOR)
+}
+
+/// The position that a word at [`ANNOUNCED`] stands for.
+#[inline]
+pub(crate) fn announced_position(word: u64) -> u64 {
+    word.wrapping_mul(ANNOUNCED_INVERSE)
+}
+
 /// The bucket of an address.
 #[inline]
 pub(crate) fn bucket_of(address: u64) -> usize {
@@ -133,6 +151,18 @@ mod tests {
         const { assert!(UNKNOWN + MAP_WORDS <= BUCKET) };
         const { assert!(TABLE_WORDS == 17_792 && TABLE_SIZE == 143_360) };
         const { assert!(SLOT_ADDRESSES == 11) };
+    }
+
+    #[test]
+    fn a_scribbled_position_is_far_from_the_one_that_was_announced() {
+        for position in [0, 24, 1_048_543, 1 << 40, u64::MAX] {
+            assert_eq!(announced_position(announced_word(position)), position);
+            for bit in 0..64 {
+                let other = announced_position(announced_word(position) ^ 1 << bit);
+                let apart = other.wrapping_sub(position).cast_signed().unsigned_abs();
+                assert!(apart > 1 << 30, "bit {bit}: {apart}");
+            }
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! A bus in ordinary memory, of any size, for tests of the ring's algorithms.
+//! A bus in ordinary memory, of any size, and a table of sleepers, for tests of the algorithms.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
+use crate::format::sleepers::TABLE_WORDS;
 use crate::format::{Field32, Field64};
-use crate::memory::Memory;
+use crate::memory::{Memory, Words};
 
 /// A freshly made bus with a ring of `size` bytes.
 #[derive(Debug)]
@@ -92,5 +93,46 @@ impl Memory for ModelMemory {
         for (cell, byte) in self.data[at as usize..][..bytes.len()].iter().zip(bytes) {
             *byte = cell.load(Ordering::Relaxed);
         }
+    }
+}
+
+/// A table of sleepers.
+#[derive(Debug)]
+pub(crate) struct ModelWords(Vec<AtomicU64>);
+
+impl ModelWords {
+    pub(crate) fn new() -> Self {
+        Self((0..TABLE_WORDS).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    /// Another one in the same state.
+    pub(crate) fn copy(&self) -> Self {
+        Self(self.0.iter().map(|word| AtomicU64::new(word.load(Ordering::Relaxed))).collect())
+    }
+}
+
+impl Words for &ModelWords {
+    fn load(&self, at: usize, order: Ordering) -> u64 {
+        self.0[at].load(order)
+    }
+
+    fn store(&self, at: usize, value: u64, order: Ordering) {
+        self.0[at].store(value, order);
+    }
+
+    fn set_bits(&self, at: usize, bits: u64, order: Ordering) -> u64 {
+        self.0[at].fetch_or(bits, order)
+    }
+
+    fn clear_bits(&self, at: usize, bits: u64, order: Ordering) -> u64 {
+        self.0[at].fetch_and(!bits, order)
+    }
+
+    fn cas(&self, at: usize, current: u64, new: u64) -> Result<u64, u64> {
+        self.0[at].compare_exchange(current, new, Ordering::AcqRel, Ordering::Relaxed)
+    }
+
+    fn fence(&self, order: Ordering) {
+        fence(order);
     }
 }

@@ -56,7 +56,7 @@ pub(crate) mod lock;
 pub(crate) mod mend;
 pub(crate) mod position;
 #[cfg(test)]
-mod rump;
+pub(in crate::mechanism) mod rump;
 pub(crate) mod snapshot;
 #[cfg(test)]
 mod tests;

@@ -12,14 +12,14 @@ const SHORTEST: usize = 14;
 
 /// A packet that was handed up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Heard {
-    pub(super) number: u32,
-    pub(super) frame: Vec<u8>,
+pub(in crate::mechanism) struct Heard {
+    pub(in crate::mechanism) number: u32,
+    pub(in crate::mechanism) frame: Vec<u8>,
 }
 
 /// An interface that is attached to the ring and up.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rump {
+pub(in crate::mechanism) struct Rump {
     generation: u64,
     next: u32,
     max_frame: u32,
@@ -27,29 +27,29 @@ pub(super) struct Rump {
 
 impl Rump {
     /// Goes up: it looks at two fields without the lock, and begins with the newest packet.
-    pub(super) fn up(memory: &impl Memory, max_frame: u32) -> Self {
+    pub(in crate::mechanism) fn up(memory: &impl Memory, max_frame: u32) -> Self {
         let (next, generation) = (last(memory), generation(memory));
         Self { generation, next, max_frame }
     }
 
     /// One that has read up to this place.
-    pub(super) fn at(generation: u64, next: u32, max_frame: u32) -> Self {
+    pub(in crate::mechanism) fn at(generation: u64, next: u32, max_frame: u32) -> Self {
         Self { generation, next, max_frame }
     }
 
-    pub(super) fn is_at(&self, offset: u32) -> bool {
+    pub(in crate::mechanism) fn is_at(&self, offset: u32) -> bool {
         self.next == offset
     }
 
     /// Sends a packet.
-    pub(super) fn send(self, memory: &impl Memory, number: u32, frame: &[u8]) {
+    pub(in crate::mechanism) fn send(self, memory: &impl Memory, number: u32, frame: &[u8]) {
         assert!(frame.len() <= self.max_frame as usize, "pktsize <= ETHERMTU + ETHER_HDR_LEN");
         put(memory, number, frame);
         unlock(memory);
     }
 
     /// What there is, each packet under a hold of the lock of its own.
-    pub(super) fn receive(&mut self, memory: &impl Memory) -> Vec<Heard> {
+    pub(in crate::mechanism) fn receive(&mut self, memory: &impl Memory) -> Vec<Heard> {
         let mut heard = Vec::new();
         // Once around the ring in the smallest packets, and once more for a reader that is overrun.
         for _ in 0..2 * memory.data_size() / HEADER {
@@ -117,7 +117,7 @@ impl Rump {
 }
 
 /// Goes over the ring as `shmif_dumpbus` does. The numbers of what it prints.
-pub(super) fn dump(memory: &impl Memory) -> Vec<u32> {
+pub(in crate::mechanism) fn dump(memory: &impl Memory) -> Vec<u32> {
     let (mut at, last) = (first(memory) % memory.data_size(), last(memory));
     let mut around = last < at;
     let mut printed = Vec::new();
@@ -142,7 +142,7 @@ pub(super) fn dump(memory: &impl Memory) -> Vec<u32> {
 }
 
 /// Takes the lock and writes a packet, without releasing the lock.
-pub(super) fn put(memory: &impl Memory, number: u32, frame: &[u8]) {
+pub(in crate::mechanism) fn put(memory: &impl Memory, number: u32, frame: &[u8]) {
     lock(memory);
     let at = next_of(memory, last(memory));
     memory.store32(Field32::Last, at, Ordering::Relaxed);

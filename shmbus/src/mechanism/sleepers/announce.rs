@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use super::table::{Slot, Table, address_count};
 use crate::format::sleepers::{
-    ANNOUNCED, ASLEEP, BUCKET, GROUPS, MAP_WORDS, PROMISCUOUS, UNKNOWN, bucket_of, group_bit,
-    number_of, seen_place, slot,
+    ANNOUNCED, ASLEEP, BUCKET, GROUPS, MAP_WORDS, PROMISCUOUS, UNKNOWN, announced_word, bucket_of,
+    group_bit, number_of, seen_place, slot,
 };
 use crate::format::{MIN_FRAME, PACKET_HEADER_SIZE};
 use crate::mechanism::ring::lock::LockGuard;
@@ -44,7 +44,7 @@ pub(crate) fn announce<M: Memory, W: Words>(
     }
     // Release: pairs with the acquire in `Table::disarm`. A sleeper that sees it sees what became
     // of its bit.
-    table.words.store(ANNOUNCED, end.as_word(held.ring.size()), Ordering::Release);
+    table.words.store(ANNOUNCED, announced_word(end.as_word(held.ring.size())), Ordering::Release);
 }
 
 struct Announcement<'a, W> {
@@ -67,7 +67,7 @@ impl<W: Words> Announcement<'_, W> {
             return self.notify_all(held.extent().map_or(end, |extent| extent.first), size);
         };
         let mut ahead = end.since(at, size);
-        let mut last = [0; 2];
+        let mut last = None;
         for _ in 0..MAX_PACKETS {
             if ahead == 0 {
                 return;
@@ -85,11 +85,11 @@ impl<W: Words> Announcement<'_, W> {
                 );
                 let addresses = addresses.map(number_of);
                 // Those that want frames to an address are woken at the first of them.
-                if addresses != last {
+                if last != Some(addresses) {
                     let [destination, source] = addresses;
                     self.note_seen(source);
                     self.notify_for(destination, at.as_word(size));
-                    last = addresses;
+                    last = Some(addresses);
                 }
             }
             at = at.advance(step, size);
@@ -102,14 +102,15 @@ impl<W: Words> Announcement<'_, W> {
 
     /// Notifies the sleepers that want frames to an address.
     fn notify_for(&mut self, destination: u64, position: u64) {
-        let group = if destination == BROADCAST { u64::MAX } else { group_bit(destination) };
         if destination & GROUP != 0 {
+            let (is_broadcast, group) = (destination == BROADCAST, group_bit(destination));
             for map_word in 0..MAP_WORDS {
                 let promiscuous = self.load(PROMISCUOUS + map_word);
                 let listening = promiscuous | self.load(GROUPS + map_word);
                 self.notify_bits(map_word, listening, position, |table, slot| {
                     let (_, bit) = slot.bit(PROMISCUOUS);
-                    promiscuous & bit != 0
+                    is_broadcast
+                        || promiscuous & bit != 0
                         || table.words.load(slot.word(slot::GROUPS), Ordering::Relaxed) & group != 0
                 });
             }
@@ -162,7 +163,7 @@ impl<W: Words> Announcement<'_, W> {
     }
 
     fn notify(&mut self, slot: Slot, position: u64) {
-        if self.table.is_asleep(slot)
+        if self.table.is_bit_set(slot)
             && let Some(doorbell @ 1..) = self.table.notify(slot, position)
             && self.doorbells.last() != Some(&doorbell)
         {

@@ -15,7 +15,7 @@
 //! |---|---|---|
 //! | 1 | sets its bit | commits the burst |
 //! | 2 | full fence | full fence |
-//! | 3 | looks at the ring: must be at its end | looks at the bits |
+//! | 3 | looks at the ring: must know that it is at its end | looks at the bits |
 //! | 4 | sleeps | for each sleeper that wants a frame: stores where that frame lies, clears the bit |
 //! | 5 | | stores the end of the burst in `announced`, releases the lock |
 //! | 6 | | rings the doorbells of those whose bits it cleared |
@@ -38,9 +38,16 @@
 //! that dies between steps 5 and 6 leaves a bit cleared and a doorbell silent: the sleeper looks at
 //! its bit at least every 100 ms. A sleeper that dies leaves a bit that the next sender clears.
 //!
+//! **A ring that is unsettled at step 3** says nothing: a frame for the station may be there whose
+//! sender did not see the bit. So the station skips nothing after such a sleep, and looks again
+//! within 100 ms.
+//!
 //! **Scribbles.** Nothing in the table is trusted. A sleeper that looks compares its slot with what
 //! it wrote there, and repairs it. A position counts only with its check and if it lies between the
-//! station's place and the end of the ring. A doorbell is a file name that may lead nowhere.
+//! station's place and the end of the ring; `announced` is scrambled, so that a changed bit of it
+//! is far from the ring. A sleeper clears its position before step 1: one that stands there tells
+//! that it was notified, even if its bit was set again. A doorbell is a file name that may lead
+//! nowhere.
 //!
 //! The orderings, by pair:
 //!
@@ -52,7 +59,13 @@
 //! | slot written, its bits in the maps set with release ([`Table::write`]) | maps loaded, slot loaded ([`announce`]); a mixture wakes one too many or is repaired at the next look |
 
 pub(crate) mod announce;
+#[cfg(test)]
+mod deaths;
+#[cfg(test)]
+mod interleavings;
 pub(crate) mod table;
+#[cfg(test)]
+mod tests;
 
 use crate::format::sleepers::{SLOT_ADDRESSES, group_bit, number_of};
 

@@ -7,7 +7,7 @@ use super::Interest;
 use crate::format::sleepers::{
     ANNOUNCED, ASLEEP, BUCKET, BUCKETS, BUS, FILE_SIZE, GROUPS, LISTENER, MAGIC, MAP_WORDS,
     POSITION_CHECK, PROMISCUOUS, SLOT, SLOT_ADDRESSES, SLOT_WORDS, SLOTS, TABLE_MAGIC, UNKNOWN,
-    bucket_of, slot,
+    announced_position, bucket_of, slot,
 };
 use crate::mechanism::ring::lock::Owner;
 use crate::memory::{MappedWords, Words};
@@ -90,16 +90,19 @@ impl<W: Words> Table<W> {
             if taken.is_some_and(&is_alive) {
                 continue;
             }
+            if free.is_some() && word == 0 {
+                continue;
+            }
+            // Of two that want the slot, one succeeds, and only that one clears its bits.
+            let mine = u64::from(owner.number()) << 32;
+            if self.words.cas(slot.word(slot::OWNER), word, mine).is_err() {
+                continue;
+            }
+            self.forget(slot);
             if free.is_none() {
-                // Of two that want the slot, one succeeds.
-                let mine = u64::from(owner.number()) << 32;
-                if self.words.cas(slot.word(slot::OWNER), word, mine).is_ok() {
-                    self.forget(slot);
-                    free = Some(slot);
-                }
-            } else if word != 0 {
-                self.forget(slot);
-                let _ = self.words.cas(slot.word(slot::OWNER), word, 0);
+                free = Some(slot);
+            } else {
+                let _ = self.words.cas(slot.word(slot::OWNER), mine, 0);
             }
         }
         free
@@ -139,6 +142,10 @@ impl<W: Words> Table<W> {
 
     /// Writes what the slot's station wants, and its doorbell.
     pub(crate) fn write(&self, slot: Slot, owner: Owner, doorbell: u32, interest: &Interest) {
+        if !self.is_made() {
+            // It was scribbled over.
+            self.words.store(MAGIC, TABLE_MAGIC, Ordering::Release);
+        }
         for (word, value) in contents(owner, doorbell, interest) {
             if self.words.load(slot.word(word), Ordering::Relaxed) != value {
                 self.words.store(slot.word(word), value, Ordering::Relaxed);
@@ -180,7 +187,13 @@ impl<W: Words> Table<W> {
     /// The slot's station sleeps from now on. The caller must look at the ring after this and
     /// before it sleeps: what is there already was announced to others only.
     pub(crate) fn arm(&self, slot: Slot) {
+        // No position: a bit that a vandal sets again does not hide that one was stored.
+        for word in [slot::POSITION, slot::CHECK] {
+            self.words.store(slot.word(word), 0, Ordering::Relaxed);
+        }
         let (word, bit) = slot.bit(ASLEEP);
+        // Release: pairs with the acquire in `is_bit_set`. A position that is stored because this bit
+        // was seen comes after the zeros.
         self.words.set_bits(word, bit, Ordering::AcqRel);
         // SeqCst: pairs with the fence in `announce`. The sender sees the bit, or the caller sees
         // the sender's frames.
@@ -189,8 +202,13 @@ impl<W: Words> Table<W> {
 
     /// Whether no frame was announced to the slot's station since it fell asleep.
     pub(crate) fn is_asleep(&self, slot: Slot) -> bool {
+        self.is_bit_set(slot) && self.notified_at(slot).is_none()
+    }
+
+    pub(super) fn is_bit_set(&self, slot: Slot) -> bool {
         let (word, bit) = slot.bit(ASLEEP);
-        self.words.load(word, Ordering::Relaxed) & bit != 0
+        // Acquire: pairs with the release in `arm`.
+        self.words.load(word, Ordering::Acquire) & bit != 0
     }
 
     /// Ends the sleep of the slot's station.
@@ -200,27 +218,36 @@ impl<W: Words> Table<W> {
         let announced = self.announced();
         let (word, bit) = slot.bit(ASLEEP);
         // Acquire: pairs with the release in `notify`.
-        if self.words.clear_bits(word, bit, Ordering::AcqRel) & bit != 0 {
-            return Awake { notified: false, position: Some(announced) };
-        }
-        self.notified_at(slot)
+        let was_set = self.words.clear_bits(word, bit, Ordering::AcqRel) & bit != 0;
+        self.awake(slot, was_set, announced)
     }
 
     /// As [`disarm`](Self::disarm), but the station sleeps on.
     pub(crate) fn peek(&self, slot: Slot) -> Awake {
         let announced = self.announced();
         let (word, bit) = slot.bit(ASLEEP);
-        if self.words.load(word, Ordering::Acquire) & bit != 0 {
-            return Awake { notified: false, position: Some(announced) };
-        }
-        self.notified_at(slot)
+        let is_set = self.words.load(word, Ordering::Acquire) & bit != 0;
+        self.awake(slot, is_set, announced)
     }
 
-    fn notified_at(&self, slot: Slot) -> Awake {
+    /// How a sleep ended or would end, by the bit and by what is stored beside it.
+    fn awake(&self, slot: Slot, is_set: bool, announced: u64) -> Awake {
+        match self.notified_at(slot) {
+            None if is_set => Awake { notified: false, position: Some(announced) },
+            // It was cleared, but by no sender.
+            None => Awake { notified: true, position: None },
+            Some(position) => Awake { notified: true, position },
+        }
+    }
+
+    /// Where a frame was announced to the slot's station since it fell asleep. `None`: nowhere.
+    /// `Some(None)`: the position is not sound.
+    #[expect(clippy::option_option, reason = "no position is not an unsound one")]
+    fn notified_at(&self, slot: Slot) -> Option<Option<u64>> {
         let position = self.words.load(slot.word(slot::POSITION), Ordering::Relaxed);
         let check = self.words.load(slot.word(slot::CHECK), Ordering::Relaxed);
         let is_sound = position ^ check == POSITION_CHECK;
-        Awake { notified: true, position: is_sound.then_some(position) }
+        (position != 0 || check != 0).then(|| is_sound.then_some(position))
     }
 
     /// Announces to the slot's station a frame at `position`. Returns its doorbell if it slept.
@@ -237,7 +264,7 @@ impl<W: Words> Table<W> {
 
     /// The position up to which frames were announced.
     pub(crate) fn announced(&self) -> u64 {
-        self.words.load(ANNOUNCED, Ordering::Acquire)
+        announced_position(self.words.load(ANNOUNCED, Ordering::Acquire))
     }
 
     /// The number of the station that listens to the bus file for the others; 0: none.

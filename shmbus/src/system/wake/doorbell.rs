@@ -13,6 +13,8 @@ use super::folder::WakeFolder;
 
 /// The most FIFOs of others that are kept open: a descriptor each.
 const MAX_OPEN: usize = 256;
+/// The most reads to empty a FIFO, which has room for 64 KiB.
+const MAX_READS: usize = 256;
 /// How often a name is drawn before giving up.
 const MAX_ATTEMPTS: usize = 8;
 
@@ -50,8 +52,13 @@ impl Doorbell {
     /// Takes in what was rung.
     pub(crate) fn drain(&self) {
         let mut rung = [0; 256];
-        // Empty at the end, or fails for good: then the sleeper looks by itself.
-        while matches!((&self.fifo).read(&mut rung), Ok(len) if len == rung.len()) {}
+        // Empty at the end, or fails for good: then the sleeper looks by itself. A process that
+        // rings without end does not keep it here.
+        for _ in 0..MAX_READS {
+            if !matches!((&self.fifo).read(&mut rung), Ok(len) if len == rung.len()) {
+                break;
+            }
+        }
     }
 
     /// Whether senders find it.

@@ -1,7 +1,7 @@
 //! A station's slot in the table of sleepers, and what it does there.
 
 use std::fs::File;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ pub(crate) struct Sleeper {
     magic: u32,
     /// What the slot says.
     written: Mutex<Written>,
+    /// It fell asleep without knowing what is on the ring.
+    in_doubt: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -62,6 +64,7 @@ impl Sleeper {
             slot,
             magic: ring.memory().load32(Field32::Magic, Ordering::Relaxed),
             written: Mutex::new(Written { doorbell: 0, interest }),
+            in_doubt: AtomicBool::new(false),
         })
     }
 
@@ -103,7 +106,15 @@ impl Sleeper {
         if !self.table.is_intact(self.slot, self.me, written.doorbell, &written.interest) {
             self.write(written);
         }
+        self.in_doubt.store(false, Ordering::Relaxed);
         self.table.arm(self.slot);
+    }
+
+    /// The ring was unsettled when the station looked at it to fall asleep: frames for it may be
+    /// there that no station announces to it. So it looks again soon.
+    pub(crate) fn doubt(&self) {
+        // Relaxed: the thread that arms the station looks for it, or another finds it a look later.
+        self.in_doubt.store(true, Ordering::Relaxed);
     }
 
     fn is_intact(&self) -> bool {
@@ -192,12 +203,17 @@ impl Sleeper {
         {
             self.waking.announce(&self.file, held);
         }
-        if !self.is_asleep() || !self.is_intact() || self.is_bus_lost() {
+        let in_doubt = self.in_doubt.load(Ordering::Relaxed);
+        if in_doubt || !self.is_asleep() || !self.is_intact() || self.is_bus_lost() {
             return false;
         }
-        if self.announce_rest() && self.waking.may_have_foreign_stations() {
-            // The listener should have done that, and is stopped or dead.
-            self.table.become_listener(self.table.listener(), self.me);
+        if self.announce_rest()
+            && self.waking.may_have_foreign_stations()
+            && self.table.become_listener(self.table.listener(), self.me)
+        {
+            // The listener should have done that, and is stopped or dead. The station watches the
+            // bus file from its next sleep on.
+            return false;
         }
         // A ring that is unsettled for long, or corrupt, the station itself has to see to.
         self.is_asleep() && self.all_announced().is_some()
