@@ -75,7 +75,7 @@ impl AsFd for Doorbell {
 
 impl Drop for Doorbell {
     fn drop(&mut self) {
-        self.folder.remove(&name_of(self.id));
+        self.folder.remove(name_of(self.id));
     }
 }
 

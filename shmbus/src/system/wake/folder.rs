@@ -241,7 +241,7 @@ impl WakeFolder {
         }
         let names = fs::read_dir(self.inside("."));
         for entry in names.into_iter().flatten().flatten() {
-            self.remove(&entry.file_name());
+            self.remove(entry.file_name());
         }
         let path = beside(&self.bus_path);
         if leads_to(&path, &self.folder) {
