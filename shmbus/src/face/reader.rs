@@ -148,11 +148,11 @@ impl Reader {
         choice: impl Choice,
     ) -> Option<usize> {
         self.pause_between_looks();
-        let before = self.stats.rx_packets + self.stats.filtered;
+        let before = self.packets_met();
         let Self { cursor, stats, shortest, newest_sender, .. } = self;
         let found = Found { stats, newest_sender };
         let received = receive(cursor, found, *shortest, ring, max, sink, choice);
-        let packets = self.stats.rx_packets + self.stats.filtered - before;
+        let packets = self.packets_met() - before;
         if (1..FEW).contains(&packets) {
             self.found_few = Some(Instant::now());
         }
@@ -168,6 +168,11 @@ impl Reader {
                 std::hint::spin_loop();
             }
         }
+    }
+
+    /// How many packets it has met, wanted or not.
+    pub(crate) fn packets_met(&self) -> u64 {
+        self.stats.rx_packets + self.stats.filtered
     }
 
     /// The sender of the newest packet that was read.

@@ -405,6 +405,7 @@ impl Station {
         }
         self.wakeups.retry_if_due(&self.bus, &self.waking);
         self.reader.skip_others(&self.bus.ring);
+        let met = self.reader.packets_met();
         let addressed = Addressed { sender: self.sender, filter: &self.filter };
         let (reader, ring) = (&mut self.reader, &self.bus.ring);
         let received = match &mut self.membership {
@@ -423,7 +424,7 @@ impl Station {
             Some(_) => self.empty_reads = 0,
         }
         if self.waking.may_have_foreign_stations() {
-            self.announce_for_foreign(received.is_some_and(|frames| frames > 0));
+            self.announce_for_foreign(self.reader.packets_met() != met);
         }
         received.unwrap_or(0)
     }

@@ -205,6 +205,9 @@ impl Station {
             announce(&guard, table, appended.end, sec, &mut self.wakeups.doorbells);
         }
         drop(guard);
+        if let Some(sleeper) = self.reader.sleeper() {
+            sleeper.note_sent();
+        }
         let lost = ring.memory().is_lost();
         if let Some(membership) = self.membership.as_ref().filter(|_| learning && !lost) {
             membership.learn_sent(sent);

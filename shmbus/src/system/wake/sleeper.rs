@@ -29,6 +29,8 @@ pub(crate) struct Sleeper {
     slot: Slot,
     /// The magic of the bus.
     magic: u32,
+    /// The station has sent since it last fell asleep.
+    has_sent: AtomicBool,
     /// What the slot says.
     written: Mutex<Written>,
     /// It fell asleep without knowing what is on the ring.
@@ -63,6 +65,7 @@ impl Sleeper {
             me,
             slot,
             magic: ring.memory().load32(Field32::Magic, Ordering::Relaxed),
+            has_sent: AtomicBool::new(false),
             written: Mutex::new(Written { doorbell: 0, interest }),
             in_doubt: AtomicBool::new(false),
         })
@@ -142,14 +145,37 @@ impl Sleeper {
         self.table.is_asleep(self.slot)
     }
 
+    /// The station has sent, and so is one of those that talk.
+    #[inline]
+    pub(crate) fn note_sent(&self) {
+        // Relaxed: only the station itself looks at it.
+        self.has_sent.store(true, Ordering::Relaxed);
+    }
+
     /// Takes the role of the listener if it is free; returns whether the station has it.
     pub(crate) fn listens(&self) -> bool {
-        let me = u64::from(self.me.number());
-        self.waking.may_have_foreign_stations()
-            && match self.table.listener() {
-                0 => self.table.become_listener(0, self.me),
-                listener => listener == me,
-            }
+        self.takes_role_from(0)
+    }
+
+    /// As [`listens`](Self::listens), before the station falls asleep. One that has sent since its
+    /// last sleep takes the role from any other: those that talk are woken anyway, so a bystander
+    /// need not be.
+    pub(crate) fn listens_asleep(&self) -> bool {
+        let has_sent = self.has_sent.swap(false, Ordering::Relaxed);
+        self.takes_role_from(if has_sent { self.table.listener() } else { 0 })
+    }
+
+    fn takes_role_from(&self, before: u64) -> bool {
+        if !self.waking.may_have_foreign_stations() {
+            return false;
+        }
+        let (me, listener) = (u64::from(self.me.number()), self.table.listener());
+        listener == me || listener == before && self.table.become_listener(before, self.me)
+    }
+
+    /// Whether the station has the role of the listener.
+    pub(crate) fn is_listener(&self) -> bool {
+        self.table.listener() == u64::from(self.me.number())
     }
 
     /// Leaves the role of the listener to the next station that falls asleep.
@@ -213,6 +239,10 @@ impl Sleeper {
         {
             // The listener should have done that, and is stopped or dead. The station watches the
             // bus file from its next sleep on.
+            return false;
+        }
+        if self.waking.may_have_foreign_stations() && self.table.listener() == 0 && self.listens() {
+            // The listener has left. Likewise.
             return false;
         }
         // A ring that is unsettled for long, or corrupt, the station itself has to see to.

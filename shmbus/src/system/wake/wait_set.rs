@@ -109,6 +109,9 @@ struct State {
     all_looked: Instant,
 }
 
+/// After as many writes to the bus file in a row that were for nothing, a listener resigns.
+const MAX_VAIN_EVENTS: u32 = 8;
+
 /// A place in the list of members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MemberId(usize);
@@ -122,6 +125,9 @@ struct Member {
     /// Its slot in the table of sleepers; without one it sleeps on the bus file itself.
     sleeper: Option<Arc<Sleeper>>,
     armed: bool,
+    /// Writes to the bus file, which it watches for the others, that were not for any of them: in a
+    /// row.
+    vain_events: u32,
 }
 
 /// A doorbell for all members on one bus.
@@ -170,7 +176,8 @@ impl Shared {
         });
         let id = MemberId(free);
         let watch = state.watches.join(file, id);
-        state.members[free] = Some(Member { token, file, watch, sleeper, armed: false });
+        state.members[free] =
+            Some(Member { token, file, watch, sleeper, armed: false, vain_events: 0 });
         id
     }
 
@@ -281,7 +288,8 @@ impl State {
                     return Err(io::Error::other("the table beside the bus was cut short"));
                 }
                 let doorbell = doorbell(&mut self.doorbells, epoll, of, &sleeper)?;
-                if !sleeper.listens() {
+                let listens = sleeper.listens_asleep();
+                if !listens {
                     self.release_instance();
                 } else if let Err(error) = make(&mut self.instance, epoll)
                     .and_then(|()| self.watches.arm(&self.instance, watch, file))
@@ -290,6 +298,10 @@ impl State {
                     sleeper.resign();
                 }
                 sleeper.arm(doorbell);
+                if listens {
+                    // What came before the watch, no event tells of.
+                    sleeper.announce_rest();
+                }
             }
         }
         self.set_armed(id, true);
@@ -376,15 +388,25 @@ impl State {
     /// This member watches the bus file for the others. The file was written, or it is time for
     /// another watch.
     fn listen(&mut self, id: MemberId, sleeper: &Sleeper, is_written: bool) {
-        let Some(watch) = self.member(id).map(|member| member.watch) else { return };
-        let was_needed = sleeper.announce_rest() || !is_written;
+        let was_needed = sleeper.announce_rest();
+        let Some(member) = &mut self.members[id.0] else { return };
+        let watch = member.watch;
+        // Stations of this kind talk to each other, and one of them takes the role when it falls
+        // asleep or reads. If none does, it is left to them after a while.
+        member.vain_events = match (was_needed, is_written) {
+            (true, _) => 0,
+            (false, true) => member.vain_events + 1,
+            (false, false) => member.vain_events,
+        };
+        let gives_up = member.vain_events >= MAX_VAIN_EVENTS;
+        if gives_up {
+            member.vain_events = 0;
+            sleeper.resign();
+        }
         if !sleeper.is_asleep() {
             return;
         }
-        if !was_needed {
-            // Stations of this kind talk to each other. One of them is to listen: it is awake now
-            // and then anyway.
-            sleeper.resign();
+        if !sleeper.is_listener() {
             self.release_instance();
             return;
         }
