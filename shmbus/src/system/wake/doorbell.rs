@@ -9,6 +9,8 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
+use nix::libc;
+
 use super::folder::WakeFolder;
 
 /// The most FIFOs of others that are kept open: a descriptor each.
@@ -108,8 +110,10 @@ impl Ringer {
 
     fn open_fifo(&mut self, folder: &WakeFolder, id: u32) -> Option<File> {
         let fifo = folder.open_fifo(&name_of(id));
-        if fifo.is_err() && !self.open.is_empty() {
-            // Perhaps this process has no descriptors left.
+        let is_short =
+            |error: &io::Error| matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+        if fifo.as_ref().is_err_and(is_short) && !self.open.is_empty() {
+            // No descriptor is left. Those that are needed are opened again.
             self.open.clear();
             return folder.open_fifo(&name_of(id)).ok();
         }

@@ -56,7 +56,9 @@ impl Waking {
         static ALL: Mutex<Vec<Weak<Waking>>> = Mutex::new(Vec::new());
         let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|waking| waking.strong_count() > 0);
-        if let Some(waking) = all.iter().filter_map(Weak::upgrade).find(|waking| waking.id == id) {
+        // The last station may be leaving just now, or another process removed the folder.
+        let usable = |waking: &Arc<Self>| waking.id == id && waking.is_in_place();
+        if let Some(waking) = all.iter().filter_map(Weak::upgrade).find(usable) {
             return waking;
         }
         let waking = Arc::new(Self::new(bus, id, table));
@@ -88,6 +90,11 @@ impl Waking {
             has_watchers: AtomicBool::new(true),
             checked: AtomicU64::new(0),
         }
+    }
+
+    /// Whether others find the table.
+    fn is_in_place(&self) -> bool {
+        !self.may_have_foreign_stations || self.doors().is_folder_in_place()
     }
 
     fn doors(&self) -> MutexGuard<'_, Doors> {
