@@ -137,7 +137,8 @@ fn a_host_in_the_middle_is_woken_and_the_others_are_not() {
     let (turns, time) = ping_from_outside(&mut hosts, lab.station("bus"), 32, 200);
     for (index, turns) in turns.into_iter().enumerate() {
         if index == 31 {
-            assert!(turns >= 200, "{turns}");
+            // An echo that comes while the host still has its turn needs no other.
+            assert!(turns >= 150, "{turns}");
         } else {
             // The ARP request is for all of them.
             assert!(turns <= 1 + turns_by_itself(time), "{index}: {turns} in {time:?}");
