@@ -47,7 +47,7 @@ impl Membership {
         addressed: Addressed<'_>,
     ) -> Option<usize> {
         let is_woken = self.asleep && !reader.is_armed();
-        // Not locked while the sink gets its frames: it may call other stations.
+        // Not locked while the sink gets frames from an inbox: it may call other stations.
         let mut reading = lock(&self.reading);
         if is_woken {
             reading.wake(self.id);

@@ -83,8 +83,6 @@ pub(crate) struct Reader {
     pub(crate) stats: Stats,
     /// Bytes of the shortest packet that is handed up.
     pub(crate) shortest: usize,
-    /// The sender of the newest packet that was read.
-    newest_sender: u64,
     /// When it last found few packets, if the next look is to come a little later.
     found_few: Option<Instant>,
     busy_poll: BusyPoll,
@@ -107,7 +105,6 @@ impl Reader {
             cursor,
             stats: Stats::default(),
             shortest: MIN_FRAME,
-            newest_sender: 0,
             found_few: None,
             busy_poll: BusyPoll::default(),
             shared_waiter: None,
@@ -125,6 +122,16 @@ impl Reader {
 
     pub(crate) fn sleeper(&self) -> Option<&Sleeper> {
         self.sleeper.as_deref()
+    }
+
+    /// What it is woken for may just have grown: nothing says that what came since it fell asleep
+    /// is for others.
+    pub(crate) fn doubt(&mut self) {
+        if mem::take(&mut self.is_asleep)
+            && let Some(sleeper) = &self.sleeper
+        {
+            sleeper.doubt();
+        }
     }
 
     /// Gives up its slot, and its place in a wait set.
@@ -149,9 +156,8 @@ impl Reader {
     ) -> Option<usize> {
         self.pause_between_looks();
         let before = self.packets_met();
-        let Self { cursor, stats, shortest, newest_sender, .. } = self;
-        let found = Found { stats, newest_sender };
-        let received = receive(cursor, found, *shortest, ring, max, sink, choice);
+        let Self { cursor, stats, shortest, .. } = self;
+        let received = receive(cursor, stats, *shortest, ring, max, sink, choice);
         let packets = self.packets_met() - before;
         if (1..FEW).contains(&packets) {
             self.found_few = Some(Instant::now());
@@ -175,11 +181,6 @@ impl Reader {
         self.stats.rx_packets + self.stats.filtered
     }
 
-    /// The sender of the newest packet that was read.
-    pub(crate) fn newest_sender(&self) -> u64 {
-        self.newest_sender
-    }
-
     /// Offers the frames of `inbox` to `sink`; otherwise as [`read`](Self::read).
     #[inline]
     pub(crate) fn read_inbox(
@@ -189,9 +190,8 @@ impl Reader {
         max: usize,
         sink: &mut impl FrameSink,
     ) -> Option<usize> {
-        let Self { stats, shortest, newest_sender, .. } = self;
-        let found = Found { stats, newest_sender };
-        let received = receive(inbox, found, *shortest, ring, max, sink, All);
+        let Self { stats, shortest, .. } = self;
+        let received = receive(inbox, stats, *shortest, ring, max, sink, All);
         self.stats.filtered += inbox.take_filtered();
         received
     }
@@ -497,17 +497,11 @@ impl Packets for Inbox {
     }
 }
 
-/// What a read notes.
-struct Found<'r> {
-    stats: &'r mut Stats,
-    newest_sender: &'r mut u64,
-}
-
 /// Offers the frames of `packets` that `choice` accepts to `sink`, at most `max`, and counts.
 #[inline]
 fn receive(
     packets: &mut impl Packets,
-    Found { stats, newest_sender }: Found<'_>,
+    stats: &mut Stats,
     shortest: usize,
     ring: &Ring<Mapping>,
     max: usize,
@@ -523,7 +517,6 @@ fn receive(
         if taken >= max {
             return ControlFlow::Break(());
         }
-        *newest_sender = packet.header.sender;
         let frame = RingFrame::new(ring, packet);
         if !choice.wants(&frame) {
             filtered += 1;

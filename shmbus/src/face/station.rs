@@ -47,10 +47,9 @@ const MAX_SETTLE_PAUSE: Duration = Duration::from_millis(80);
 
 /// Empty reads between two checks whether the owner of the lock is dead.
 const EMPTY_READS: u32 = 256;
-/// Reads in a row that found frames, until a listener looks whether frames were not announced.
+/// After as many reads that met packets, or as many that met none after one that did, the listener
+/// looks whether frames were not announced: some microseconds.
 const MAX_UNANNOUNCED_READS: u32 = 64;
-/// Senders that a listener knows to announce their frames.
-const ANNOUNCERS: usize = 4;
 
 /// A station: it sends frames to all others on its bus and receives those that are meant for it.
 ///
@@ -105,10 +104,10 @@ pub struct Station {
     registered: Option<u64>,
     /// When it last sent, in milliseconds.
     sent_at: u64,
-    /// Reads that found frames, since it last looked for frames to announce.
+    /// Reads that met packets, since it last looked for frames to announce.
     unannounced_reads: u32,
-    /// Senders that were seen to announce their frames.
-    announcers: [u64; ANNOUNCERS],
+    /// Reads since the last that met packets.
+    idle_reads: u32,
     settle_backoff: Option<SettleBackoff>,
     /// Empty reads since the last frame or check.
     empty_reads: u32,
@@ -184,7 +183,7 @@ impl Station {
             registered: Some(0),
             sent_at: 0,
             unannounced_reads: 0,
-            announcers: [0; ANNOUNCERS],
+            idle_reads: 0,
             settle_backoff: None,
             empty_reads: 0,
         })
@@ -281,7 +280,7 @@ impl Station {
                 let mut addresses = vec![self.filter.mac];
                 // One more than there is room for: then it is woken for all.
                 membership.for_each_address(SLOT_ADDRESSES, |address| addresses.push(address));
-                Interest::new(addresses).unknown(true).groups(self.filter.listed_groups())
+                Interest::new(addresses).unknown(true).groups([])
             }
             _ => self.filter.interest(),
         };
@@ -433,9 +432,9 @@ impl Station {
     /// Returns `false` when the time is over. What there is to read need not be for this station.
     /// [`StationOptions::wait_mode`] says whether the station sleeps at once or polls for a while.
     ///
-    /// All stations that wait in a process, on whatever buses, share a few inotify instances. Where
-    /// none is available (128 for each user is a usual limit), they look every millisecond instead;
-    /// this is logged once.
+    /// A station that can only be woken by inotify, because nothing can lie beside its bus, shares a
+    /// few instances with the others of the process. Where none is available (128 for each user is
+    /// a usual limit), it looks every millisecond instead; this is logged once.
     ///
     /// # Errors
     /// When the bus is gone, or the system refuses to wait.
@@ -450,7 +449,8 @@ impl Station {
             self.register_interest();
             let left =
                 timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(begin.elapsed()));
-            let time = if self.reader.is_looked_after() { left } else { left.min(MAX_SLEEP) };
+            let is_looked_after = self.reader.is_looked_after() && !self.wakeups.is_pending();
+            let time = if is_looked_after { left } else { left.min(MAX_SLEEP) };
             if self.reader.wait(&self.bus, Some(time))? {
                 return Ok(true);
             }
@@ -473,8 +473,8 @@ impl Station {
     }
 
     /// Returns the descriptor to poll for reading after [`arm`](Self::arm). There is none before
-    /// the first time; then it stays the same for the life of the station. It is an inotify
-    /// instance of its own, or that of its [`WaitSet`].
+    /// the first time; then it stays the same for the life of the station. It is one of its
+    /// own, or that of its [`WaitSet`].
     #[must_use]
     pub fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         self.reader.poll_fd()
@@ -486,8 +486,8 @@ impl Station {
     /// [`WaitSet`], its timeout and its tokens say when to look.
     ///
     /// # Errors
-    /// When the bus is gone. Outside of a [`WaitSet`] also when no inotify instance or watch is
-    /// available.
+    /// When the bus is gone. Outside of a [`WaitSet`] also when no descriptor is
+    /// available to wake it.
     pub fn arm(&mut self) -> Result<bool, WaitError> {
         self.wakeups.retry(&self.bus, &self.waking);
         self.free_dead_lock();
@@ -538,29 +538,21 @@ impl Station {
     /// Announces frames of stations that know no table to those that sleep. All that read may do
     /// it; one that is awake, the listener, does.
     #[inline]
-    fn announce_for_foreign(&mut self, has_read: bool) {
-        self.unannounced_reads += u32::from(has_read);
+    fn announce_for_foreign(&mut self, has_met_packets: bool) {
+        if has_met_packets {
+            self.unannounced_reads += 1;
+            self.idle_reads = 0;
+        } else {
+            self.idle_reads += 1;
+        }
+        // Not after each read: to look costs a cache line that senders write.
         if self.unannounced_reads >= MAX_UNANNOUNCED_READS
-            || self.unannounced_reads > 0 && !has_read
+            || self.unannounced_reads > 0 && self.idle_reads >= MAX_UNANNOUNCED_READS
         {
             self.unannounced_reads = 0;
-            // A sender that announces its own frames announces all before them. To look whether
-            // that is so costs a cache line that senders write, so it is not done each time.
-            let newest = self.reader.newest_sender();
-            if !self.announcers.contains(&newest) {
-                self.look_for_foreign(newest);
+            if let Some(sleeper) = self.reader.sleeper().filter(|sleeper| sleeper.listens()) {
+                sleeper.announce_rest();
             }
-        }
-    }
-
-    #[cold]
-    fn look_for_foreign(&mut self, newest: u64) {
-        let Some(sleeper) = self.reader.sleeper().filter(|sleeper| sleeper.listens()) else {
-            return;
-        };
-        if !sleeper.announce_rest() && sleeper.all_announced() == Some(true) {
-            self.announcers.rotate_right(1);
-            self.announcers[0] = newest;
         }
     }
 

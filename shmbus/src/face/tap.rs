@@ -137,7 +137,7 @@ impl Tap {
     /// Waits until there is something to read, at most for `timeout` (`None`: without limit).
     /// Returns `false` when the time is over.
     ///
-    /// All stations that wait in a process, on whatever buses, share a few inotify instances. Where
+    /// All taps that wait in a process, on whatever buses, share a few inotify instances. Where
     /// none is available (128 for each user is a usual limit), they look every millisecond instead;
     /// this is logged once.
     ///
@@ -154,8 +154,8 @@ impl Tap {
     }
 
     /// Returns the descriptor to poll for reading after [`arm`](Self::arm). There is none before
-    /// the first time; then it stays the same for the life of the tap. It is an inotify instance of
-    /// its own, or that of its [`WaitSet`].
+    /// the first time; then it stays the same for the life of the tap. It is one of its own, or
+    /// that of its [`WaitSet`].
     #[must_use]
     pub fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         self.reader.poll_fd()

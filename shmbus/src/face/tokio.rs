@@ -56,7 +56,7 @@ pub struct Async<T> {
 #[derive(Debug)]
 struct Sleep {
     wait_set: WaitSet,
-    /// Another descriptor of the same inotify instance, if there is one.
+    /// Another descriptor of what the wait set polls, if there is one.
     fd: Option<AsyncFd<OwnedFd>>,
 }
 

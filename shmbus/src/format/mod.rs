@@ -49,7 +49,7 @@ pub const MIN_FRAME: usize = 14;
 /// The longest frame, in bytes without the check sequence: 1,500 bytes of payload and an Ethernet
 /// header. A longer one makes a rump kernel assert.
 pub const MAX_FRAME: usize = 1_514;
-/// The longest frame on a bus larger than [`BUS_SIZE`], in bytes.
+/// The longest frame on a bus that rump kernels cannot share, in bytes.
 pub const MAX_BIG_FRAME: usize = 9_216;
 
 /// Version 2 of the format has the same file header, and packets without a sender.

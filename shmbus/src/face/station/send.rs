@@ -172,6 +172,11 @@ impl Station {
         if !is_bus() {
             return Err(NotAppended::Lost);
         }
+        if learning {
+            // The sources of these frames are behind this station from now on, and frames to them
+            // may follow at once.
+            self.reader.doubt();
+        }
         let mut guard = match ring.try_lock(self.me) {
             Ok(guard) => guard,
             Err(_taken) => {

@@ -50,6 +50,11 @@ impl Wakeups {
         self.sent
     }
 
+    /// Whether one was put off or has failed.
+    pub(super) fn is_pending(&self) -> bool {
+        self.pending
+    }
+
     /// How many failed.
     pub(super) fn failed(&self) -> u64 {
         self.failed

@@ -174,7 +174,7 @@ impl<W: Words> Announcement<'_, W> {
     /// Keeps the source address of a frame: it is on the bus, and frames to it need not be given to
     /// those that want unknown ones.
     fn note_seen(&self, source: u64) {
-        if source & GROUP == 0 {
+        if source & GROUP == 0 && source != 0 {
             let (place, value) = (seen_place(source), source << 16 | u64::from(self.now()));
             if self.load(place) != value {
                 self.table.words.store(place, value, Ordering::Relaxed);
@@ -186,7 +186,7 @@ impl<W: Words> Announcement<'_, W> {
         let seen = self.load(seen_place(address));
         #[expect(clippy::cast_possible_truncation, reason = "the time is the lower 16 bits")]
         let age = self.now().wrapping_sub(seen as u16);
-        seen >> 16 == address && age <= SEEN_AGE
+        address != 0 && seen >> 16 == address && age <= SEEN_AGE
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "ages are told by 16 bits")]

@@ -36,7 +36,8 @@
 //! it leaves the lock held by a dead owner, whose burst is on the ring and not announced: the next
 //! holder of the lock announces it again, and a bit that is cleared twice does no harm. A sender
 //! that dies between steps 5 and 6 leaves a bit cleared and a doorbell silent: the sleeper looks at
-//! its bit at least every 100 ms. A sleeper that dies leaves a bit that the next sender clears.
+//! its bit at least every 100 ms. A sleeper that dies leaves a bit that the next
+//! sender with a frame for it clears, or the next station that joins.
 //!
 //! **A ring that is unsettled at step 3** says nothing: a frame for the station may be there whose
 //! sender did not see the bit. So the station skips nothing after such a sleep, and looks again

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use super::Interest;
 use crate::format::sleepers::{
     ANNOUNCED, ASLEEP, BUCKET, BUCKETS, BUS, FILE_SIZE, GROUPS, LISTENER, MAGIC, MAP_WORDS,
-    POSITION_CHECK, PROMISCUOUS, SLOT, SLOT_ADDRESSES, SLOT_WORDS, SLOTS, TABLE_MAGIC, UNKNOWN,
-    announced_position, bucket_of, slot,
+    POSITION_CHECK, PROMISCUOUS, SEEN, SEEN_ADDRESS, SLOT, SLOT_ADDRESSES, SLOT_WORDS, SLOTS,
+    TABLE_MAGIC, UNKNOWN, announced_position, bucket_of, slot,
 };
 use crate::mechanism::ring::lock::Owner;
 use crate::memory::{MappedWords, Words};
@@ -152,6 +152,12 @@ impl<W: Words> Table<W> {
             }
         }
         self.put_bit(slot, PROMISCUOUS, interest.promiscuous);
+        let (word, bit) = slot.bit(UNKNOWN);
+        if interest.unknown && self.words.load(word, Ordering::Relaxed) & bit == 0 {
+            // A station that has just begun to learn knows of no address where it is.
+            (SEEN_ADDRESS..SEEN_ADDRESS + SEEN)
+                .for_each(|place| self.words.store(place, 0, Ordering::Relaxed));
+        }
         self.put_bit(slot, UNKNOWN, interest.unknown);
         self.put_bit(slot, GROUPS, true);
         for bucket in 0..BUCKETS {

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use nix::libc;
@@ -15,6 +16,8 @@ use super::folder::WakeFolder;
 
 /// The most FIFOs of others that are kept open: a descriptor each.
 const MAX_OPEN: usize = 256;
+/// Each time as many more are open, those of stations that have left are closed.
+const SWEEP: usize = 32;
 /// The most reads to empty a FIFO, which has room for 64 KiB.
 const MAX_READS: usize = 256;
 /// How often a name is drawn before giving up.
@@ -93,6 +96,9 @@ impl Ringer {
     pub(crate) fn ring(&mut self, folder: &WakeFolder, id: u32) -> bool {
         if !self.open.contains_key(&id) {
             let Some(fifo) = self.open_fifo(folder, id) else { return false };
+            if self.open.len() % SWEEP == SWEEP - 1 {
+                self.open.retain(|_, fifo| fifo.metadata().is_ok_and(|fifo| fifo.nlink() > 0));
+            }
             if self.open.len() >= MAX_OPEN {
                 self.open.clear();
             }

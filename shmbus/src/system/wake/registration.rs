@@ -108,8 +108,9 @@ impl Registration {
     pub(crate) fn sleep(&self, time: Duration) -> io::Result<bool> {
         let begin = Instant::now();
         loop {
-            if !self.shared.ready().is_empty() {
-                return Ok(true);
+            let (woken, by_look) = self.shared.ready();
+            if !woken.is_empty() {
+                return Ok(!by_look);
             }
             let left = time.saturating_sub(begin.elapsed());
             if left.is_zero() {

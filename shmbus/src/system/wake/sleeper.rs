@@ -228,6 +228,8 @@ impl Sleeper {
             && let Some(held) = take_over_dead(&self.ring, &self.file, self.me)
         {
             self.waking.announce(&self.file, held);
+            // The dead station may have woken no rump kernel. Stations look by themselves.
+            let _ = self.waking.write(&self.file, 0);
         }
         let in_doubt = self.in_doubt.load(Ordering::Relaxed);
         if in_doubt || !self.is_asleep() || !self.is_intact() || self.is_bus_lost() {
@@ -245,8 +247,9 @@ impl Sleeper {
             // The listener has left. Likewise.
             return false;
         }
-        // A ring that is unsettled for long, or corrupt, the station itself has to see to.
-        self.is_asleep() && self.all_announced().is_some()
+        // A ring that is unsettled for long, or corrupt, the station itself has to see to, and a
+        // sender that stopped before it announced.
+        self.is_asleep() && self.all_announced() == Some(true)
     }
 }
 

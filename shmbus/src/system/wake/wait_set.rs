@@ -23,7 +23,9 @@ use crate::mechanism::sleepers::table::Awake;
 
 /// Sleeps for any number of stations and taps, on any buses, with one descriptor.
 ///
-/// A station is woken by frames for it, and not by those for others.
+/// A station is woken by frames for it. Frames for others wake a station only while it watches the
+/// bus file for all of them, on a bus that rump kernels can share, or where it finds no other way to
+/// be woken.
 ///
 /// Each station joins the set once, with a token of your choice:
 /// [`Station::join_wait_set`](crate::Station::join_wait_set),
@@ -55,12 +57,15 @@ use crate::mechanism::sleepers::table::Awake;
 /// let mut burst = Burst::new(32);
 /// let mut received = 0;
 /// let mut awake: Vec<usize> = (0..stations.len()).collect();
-/// while received < 50 {
+/// loop {
 ///     for token in awake.drain(..) {
 ///         // True as long as there is something to read: then it is not armed.
 ///         while stations[token].arm()? {
 ///             received += stations[token].recv_burst(&mut burst);
 ///         }
+///     }
+///     if received >= 50 {
+///         break;
 ///     }
 ///     awake = wait_set.wait(None)?;
 /// }
@@ -236,7 +241,8 @@ impl Shared {
         self.state().member(id).is_some_and(|member| member.armed)
     }
 
-    pub(super) fn ready(&self) -> Vec<usize> {
+    /// Returns the tokens of those that are woken, and whether they were found by a look.
+    pub(super) fn ready(&self) -> (Vec<usize>, bool) {
         self.state().ready()
     }
 
@@ -273,6 +279,9 @@ impl State {
     }
 
     fn arm(&mut self, epoll: Option<&Epoll>, id: MemberId, file: &File) -> io::Result<()> {
+        if epoll.is_none() {
+            return Err(io::Error::other("no descriptor to poll was available"));
+        }
         let Some(member) = self.member(id) else { return Ok(()) };
         let (watch, of, sleeper) = (member.watch, member.file, member.sleeper.clone());
         match sleeper {
@@ -338,10 +347,11 @@ impl State {
         if self.unwatched || is_unnoticed { POLL_PAUSE } else { MAX_SLEEP }
     }
 
-    fn ready(&mut self) -> Vec<usize> {
+    /// Returns the tokens of those that are woken, and whether they were found by a look.
+    fn ready(&mut self) -> (Vec<usize>, bool) {
         if self.armed == 0 {
             self.drain_doorbells();
-            return Vec::new();
+            return (Vec::new(), false);
         }
         let mut woken = Vec::new();
         let (mut written, mut due) = (Vec::new(), Vec::new());
@@ -382,7 +392,7 @@ impl State {
                 self.watches.disarm(&self.instance, watch);
             }
         }
-        tokens
+        (tokens, is_time)
     }
 
     /// This member watches the bus file for the others. The file was written, or it is time for
@@ -496,7 +506,7 @@ impl WaitSet {
     /// read, and those that must look for themselves. They are no longer armed.
     #[must_use = "those that are not looked at are not woken again"]
     pub fn ready(&self) -> Vec<usize> {
-        self.0.ready()
+        self.0.ready().0
     }
 
     /// Returns the reading that the stations of this set share on one bus.

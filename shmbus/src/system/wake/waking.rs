@@ -57,7 +57,11 @@ impl Waking {
         let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|waking| waking.strong_count() > 0);
         // The last station may be leaving just now, or another process removed the folder.
-        let usable = |waking: &Arc<Self>| waking.id == id && waking.is_in_place();
+        let usable = |waking: &Arc<Self>| {
+            waking.id == id
+                && waking.may_have_foreign_stations == table.is_none()
+                && waking.is_in_place()
+        };
         if let Some(waking) = all.iter().filter_map(Weak::upgrade).find(usable) {
             return waking;
         }
@@ -94,7 +98,8 @@ impl Waking {
 
     /// Whether others find the table.
     fn is_in_place(&self) -> bool {
-        !self.may_have_foreign_stations || self.doors().is_folder_in_place()
+        self.table.as_ref().is_some_and(|table| !table.is_lost())
+            && (!self.may_have_foreign_stations || self.doors().is_folder_in_place())
     }
 
     fn doors(&self) -> MutexGuard<'_, Doors> {
