@@ -60,7 +60,8 @@ pub struct Stats {
     /// How often a sleep timed out and there was something to read: the sender died before its
     /// wake-up, or was about to send it.
     pub missed_wakeups: u64,
-    /// Frames of others that its addresses, or learned ones, kept away.
+    /// Frames of others that its addresses, or learned ones, kept away. Those that it slept through
+    /// do not count.
     pub filtered: u64,
     /// How often writers came around the ring before this reader.
     pub overruns: u64,
