@@ -197,7 +197,7 @@ fn a_sleeper_is_woken_for_what_others_have_looked_up() {
     }
 }
 
-/// Sends all that it has received when it is told that it is whole.
+/// Sends all that it has received once that is known to be whole.
 struct Echo<'s> {
     through: &'s mut Station,
     frames: Vec<Vec<u8>>,

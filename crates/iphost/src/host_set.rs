@@ -1,8 +1,8 @@
 //! Many hosts that one thread serves, and their common sleep.
 //!
 //! A host that has been quiet is armed and falls asleep, each on its own. From then on it costs
-//! nothing until a frame for its station, its own time or its own descriptor wakes it: no wake-up
-//! of one host looks at the others. The hosts on buses sleep in one [`WaitSet`], which names those
+//! next to nothing until a frame for its station, its own time or its own descriptor wakes it: a
+//! wake-up of one host gives the others no turn, and costs a few loads for each in the wait set. The hosts on buses sleep in one [`WaitSet`], which names those
 //! that are woken. The times at which sleeping hosts are due are kept in order, so that only the
 //! first of them is looked at.
 
@@ -33,7 +33,7 @@ const DUE_SLACK: Duration = Duration::from_millis(2);
 /// [`wait`](Self::wait)s, and gives a round to each host that it returns. The [crate's
 /// documentation](crate#many-hosts-in-one-thread) has an example.
 ///
-/// The work of a wake-up does not grow with the hosts that it does not concern. Devices with
+/// The work of a wake-up hardly grows with the hosts that it does not concern. Devices with
 /// descriptors of their own ([`Nic::descriptors`]) are the exception: the kernel polls them all.
 pub struct HostSet<N> {
     hosts: Vec<Host<N>>,

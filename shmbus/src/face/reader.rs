@@ -246,7 +246,9 @@ impl Reader {
 
     /// Prepares to sleep; `true` when there is something to read, and it is not armed.
     pub(crate) fn arm(&mut self, bus: &Bus) -> Result<bool, WaitError> {
-        self.disarm_if_asleep(bus);
+        if self.is_asleep {
+            self.disarm(bus);
+        }
         let ready = self.has_packets(bus).unwrap_or(false);
         check(bus)?;
         if ready {
@@ -278,12 +280,6 @@ impl Reader {
             }
         }
         Ok(false)
-    }
-
-    fn disarm_if_asleep(&mut self, bus: &Bus) {
-        if self.is_asleep {
-            self.disarm(bus);
-        }
     }
 
     pub(crate) fn disarm(&mut self, bus: &Bus) {

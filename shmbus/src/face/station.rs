@@ -33,10 +33,10 @@ use crate::mechanism::sleepers::Interest;
 use crate::system::acquire::{acquire, take_over_dead};
 use crate::system::liveness::{self, random_number};
 use crate::system::members;
-use crate::system::wake::MAX_SLEEP;
 use crate::system::wake::sleeper::Sleeper;
 use crate::system::wake::wait_set::WaitSet;
 use crate::system::wake::waking::Waking;
+use crate::system::wake::{MAX_SLEEP, write_file};
 
 /// How long a receive call waits for a lock that keeps the ring unsettled.
 const SETTLE_WAIT: Duration = Duration::from_millis(2);
@@ -531,7 +531,7 @@ impl Station {
             // The dead station may have put frames there without waking others.
             self.waking.announce(&self.bus.file, guard);
             // Stations look by themselves.
-            let _ = self.waking.write(&self.bus.file, self.sent_at);
+            let _ = write_file(&self.bus.file);
         }
     }
 

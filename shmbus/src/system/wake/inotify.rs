@@ -86,15 +86,20 @@ impl Notify for Instance {
     }
 
     fn sleep(&self, time: Duration) -> io::Result<()> {
-        // Rounded up: a sleep of 0 ms would be none.
-        let millis = time.as_nanos().div_ceil(1_000_000);
-        let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
-        let mut fds: Vec<_> =
-            self.descriptor().into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-        match poll(&mut fds, timeout) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        poll_readable(self.descriptor(), time)
+    }
+}
+
+/// Sleeps until the descriptor is readable, if there is one, for `time` at most. It may end early.
+pub(super) fn poll_readable(descriptor: Option<BorrowedFd<'_>>, time: Duration) -> io::Result<()> {
+    // Rounded up: a sleep of 0 ms would be none.
+    let millis = time.as_nanos().div_ceil(1_000_000);
+    let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
+    let mut fds: Vec<_> =
+        descriptor.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+    match poll(&mut fds, timeout) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::waking::Waking;
+use super::write_file;
 use crate::format::Field32;
 use crate::mechanism::ring::Ring;
 use crate::mechanism::ring::lock::Owner;
@@ -229,7 +230,7 @@ impl Sleeper {
         {
             self.waking.announce(&self.file, held);
             // The dead station may have woken no rump kernel. Stations look by themselves.
-            let _ = self.waking.write(&self.file, 0);
+            let _ = write_file(&self.file);
         }
         let in_doubt = self.in_doubt.load(Ordering::Relaxed);
         if in_doubt || !self.is_asleep() || !self.is_intact() || self.is_bus_lost() {

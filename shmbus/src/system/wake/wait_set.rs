@@ -8,13 +8,11 @@ use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::inotify::WatchDescriptor;
 
 use super::doorbell::Doorbell;
-use super::inotify::{Instance, report_once};
+use super::inotify::{Instance, poll_readable, report_once};
 use super::sleeper::Sleeper;
 use super::watch_table::{FileId, WaiterId, WatchTable};
 use super::{MAX_SLEEP, POLL_PAUSE};
@@ -252,15 +250,7 @@ impl Shared {
 
     /// Sleeps until the descriptor is readable, for `time` at most. It may end early.
     pub(super) fn sleep(&self, time: Duration) -> io::Result<()> {
-        // Rounded up: a sleep of 0 ms would be none.
-        let millis = time.as_nanos().div_ceil(1_000_000);
-        let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
-        let mut fds: Vec<_> =
-            self.descriptor().into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-        match poll(&mut fds, timeout) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        poll_readable(self.descriptor(), time)
     }
 }
 
