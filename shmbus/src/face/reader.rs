@@ -22,12 +22,14 @@ use crate::memory::{Mapping, Memory as _};
 use crate::system::liveness::note_watcher;
 use crate::system::wake::busy_poll::{BusyPoll, WaitMode};
 use crate::system::wake::inotify::{Instance, process_shared_wait, report_once};
-use crate::system::wake::registration::{Registration, UNNOTICED};
+use crate::system::wake::registration::Registration;
 use crate::system::wake::shared_wait::{SharedWaiter, Sleep};
 use crate::system::wake::sleeper::Sleeper;
 use crate::system::wake::wait_set::WaitSet;
 use crate::system::wake::{MAX_SLEEP, POLL_PAUSE};
 
+/// How long senders may not know that a reader sleeps on the bus file itself.
+const UNNOTICED: Duration = Duration::from_millis(100);
 /// Looks between two yields of the CPU.
 const LOOKS: u32 = 50;
 /// A read of fewer packets than this found few.
@@ -92,9 +94,9 @@ pub(crate) struct Reader {
     sleeper: Option<Arc<Sleeper>>,
     /// Where it sleeps between `arm` and `disarm`.
     registration: Option<Registration>,
-    /// Since when senders can know that it waits on the bus file itself, on a bus where that is the
-    /// exception.
-    noted: Option<Instant>,
+    /// Until when senders may not know that it sleeps on the bus file itself, on a bus where that is
+    /// the exception. `None`: they were not told.
+    unnoticed_until: Option<Instant>,
     /// It fell asleep at the end of the ring, and has not yet learned how that ended.
     is_asleep: bool,
 }
@@ -110,7 +112,7 @@ impl Reader {
             shared_waiter: None,
             sleeper: None,
             registration: None,
-            noted: None,
+            unnoticed_until: None,
             is_asleep: false,
         }
     }
@@ -258,9 +260,12 @@ impl Reader {
         let sleeper = self.sleeper.as_ref();
         let registration =
             self.registration.get_or_insert_with(|| Registration::exclusive(bus.id(), sleeper));
-        registration
-            .arm(&bus.file, !bus.shape().may_have_foreign_stations())
-            .map_err(|source| watch_error(bus, source))?;
+        registration.arm(&bus.file).map_err(|source| watch_error(bus, source))?;
+        if !registration.has_slot()
+            && let Some(until) = note_on_file(&mut self.unnoticed_until, bus)?
+        {
+            registration.set_unnoticed(until);
+        }
         bus.check_size();
         if let Err(lost) = check(bus) {
             self.disarm(bus);
@@ -366,10 +371,8 @@ impl Reader {
         if self.registration.as_ref().is_some_and(Registration::is_woken_alone) {
             return self.sleep_alone(bus, time);
         }
-        self.note_watcher(bus)?;
-        // Until then senders may not know.
-        let time = match self.noted {
-            Some(noted) if noted.elapsed() < UNNOTICED => time.min(POLL_PAUSE),
+        let time = match note_on_file(&mut self.unnoticed_until, bus)? {
+            Some(until) if Instant::now() < until => time.min(POLL_PAUSE),
             _ => time,
         };
         let mut waiter = match self.shared_waiter.take() {
@@ -419,19 +422,6 @@ impl Reader {
         Ok(ready)
     }
 
-    /// Lets senders know that it sleeps on the bus file itself, on a bus where that is the
-    /// exception.
-    fn note_watcher(&mut self, bus: &Bus) -> Result<(), WaitError> {
-        if bus.shape().may_have_foreign_stations() {
-            return Ok(());
-        }
-        if self.noted.is_none() {
-            note_watcher(&bus.file).map_err(|source| watch_error(bus, source))?;
-            self.noted = Some(Instant::now());
-        }
-        Ok(())
-    }
-
     /// Sleeps where no event can wake it, with a look each millisecond; `true` when there is
     /// something to read.
     fn sleep_unwatched(
@@ -459,6 +449,16 @@ impl Reader {
         check(bus)?;
         Ok(self.has_packets(bus).unwrap_or(false))
     }
+}
+
+/// Lets senders know that a reader sleeps on the bus file itself, on a bus where that is the
+/// exception. Returns until when they may not know.
+fn note_on_file(until: &mut Option<Instant>, bus: &Bus) -> Result<Option<Instant>, WaitError> {
+    if until.is_none() && !bus.shape().may_have_foreign_stations() {
+        note_watcher(&bus.file).map_err(|source| watch_error(bus, source))?;
+        *until = Some(Instant::now() + UNNOTICED);
+    }
+    Ok(*until)
 }
 
 /// Where packets are read from.

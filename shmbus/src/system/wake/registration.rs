@@ -12,10 +12,6 @@ use super::wait_set::{MemberId, Shared, WaitSet};
 use super::waking;
 use super::watch_table::FileId;
 use crate::mechanism::sleepers::table::Awake;
-use crate::system::liveness;
-
-/// How long senders may not know that a reader sleeps on the bus file itself.
-pub(crate) const UNNOTICED: Duration = Duration::from_millis(100);
 
 /// A membership. Dropping it ends it.
 #[derive(Debug)]
@@ -27,8 +23,6 @@ pub(crate) struct Registration {
     file: FileId,
     token: usize,
     has_slot: bool,
-    /// Senders look whether readers sleep on the bus file itself, and are told that this one does.
-    noted: bool,
 }
 
 impl Registration {
@@ -55,7 +49,17 @@ impl Registration {
         exclusive: bool,
     ) -> Self {
         let id = shared.join(file, token, sleeper.cloned());
-        Self { shared, id, exclusive, file, token, has_slot: sleeper.is_some(), noted: false }
+        Self { shared, id, exclusive, file, token, has_slot: sleeper.is_some() }
+    }
+
+    /// Whether the table of sleepers wakes it. Otherwise it sleeps on the bus file itself.
+    pub(crate) fn has_slot(&self) -> bool {
+        self.has_slot
+    }
+
+    /// It looks often until then, because senders may not know that it sleeps on the bus file.
+    pub(crate) fn set_unnoticed(&self, until: Instant) {
+        self.shared.set_unnoticed(until);
     }
 
     /// Whether it is armed, and was not woken since.
@@ -69,9 +73,8 @@ impl Registration {
     }
 
     /// The member is woken from now on. The caller must look at the ring after this and before it
-    /// sleeps. `needs_note`: senders write the bus file only if they know that a reader sleeps on
-    /// it.
-    pub(crate) fn arm(&mut self, file: &File, needs_note: bool) -> io::Result<()> {
+    /// sleeps.
+    pub(crate) fn arm(&mut self, file: &File) -> io::Result<()> {
         if self.has_slot {
             match self.shared.arm(self.id, file) {
                 Ok(()) => return Ok(()),
@@ -83,11 +86,6 @@ impl Registration {
                     self.has_slot = false;
                 }
             }
-        }
-        if needs_note && !self.noted {
-            liveness::note_watcher(file)?;
-            self.noted = true;
-            self.shared.set_unnoticed(Instant::now() + UNNOTICED);
         }
         match self.shared.arm(self.id, file) {
             Err(error) if !self.exclusive => {
