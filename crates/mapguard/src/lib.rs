@@ -30,13 +30,14 @@
 //! what it did before.
 //!
 //! # Racing copies
-//! [`racing_copy`] copies bytes that other threads or processes write at the same time. To the
-//! language that is no data race.
+//! [`racing_copy`] copies bytes that other threads or processes write at the same time, and
+//! [`racing_load`] and [`racing_store`] move a few of them from and to registers. To the language
+//! that is no data race.
 
 mod handler;
 mod racing_copy;
 mod ranges;
 
 pub use handler::install;
-pub use racing_copy::racing_copy;
+pub use racing_copy::{racing_copy, racing_load, racing_store};
 pub use ranges::Guard;

@@ -73,9 +73,7 @@ impl Choice for Addressed<'_> {
         if self.filter.promiscuous {
             return true;
         }
-        let mut destination = [0; 6];
-        frame.copy_to(&mut destination);
-        self.filter.wants(destination)
+        self.filter.wants(frame.destination())
     }
 }
 

@@ -44,6 +44,8 @@ pub const MAX_BUS_SIZE: u64 = 1 << 30;
 /// Bytes of a packet header: what a 64-bit host's C compiler makes of `u32 len, u32 sec, u32 usec,
 /// u64 sender`.
 pub(crate) const PACKET_HEADER_SIZE: u32 = 24;
+/// 64-bit words of a packet header.
+pub(crate) const PACKET_HEADER_WORDS: usize = 3;
 /// The shortest frame, in bytes: an Ethernet header alone. Receivers skip anything shorter.
 pub const MIN_FRAME: usize = 14;
 /// The longest frame, in bytes without the check sequence: 1,500 bytes of payload and an Ethernet
@@ -133,25 +135,34 @@ pub(crate) struct PacketHeader {
 }
 
 impl PacketHeader {
-    /// Reads the header from its bytes; every bit pattern is one.
-    pub(crate) fn from_bytes(bytes: [u8; PACKET_HEADER_SIZE as usize]) -> Self {
-        let word = |at: usize| {
-            u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-        };
-        let mut sender = [0; 8];
-        sender.copy_from_slice(&bytes[16..24]);
-        Self { len: word(0), sec: word(4), usec: word(8), sender: u64::from_ne_bytes(sender) }
+    /// Reads the header from its words; every bit pattern is one.
+    #[inline]
+    pub(crate) fn from_words(words: [u64; PACKET_HEADER_WORDS]) -> Self {
+        let [[len, sec], [usec, _padding], _] = words.map(halves);
+        Self { len, sec, usec, sender: words[2] }
     }
 
-    /// The header's bytes; the padding at 12 is 0.
-    pub(crate) fn to_bytes(self) -> [u8; PACKET_HEADER_SIZE as usize] {
-        let mut bytes = [0; PACKET_HEADER_SIZE as usize];
-        bytes[0..4].copy_from_slice(&self.len.to_ne_bytes());
-        bytes[4..8].copy_from_slice(&self.sec.to_ne_bytes());
-        bytes[8..12].copy_from_slice(&self.usec.to_ne_bytes());
-        bytes[16..24].copy_from_slice(&self.sender.to_ne_bytes());
-        bytes
+    /// The header's words; the padding is 0.
+    #[inline]
+    pub(crate) fn to_words(self) -> [u64; PACKET_HEADER_WORDS] {
+        [word([self.len, self.sec]), word([self.usec, 0]), self.sender]
     }
+}
+
+/// The 32-bit values in a word, in the order in which they lie in memory.
+#[inline]
+fn halves(word: u64) -> [u32; 2] {
+    #[expect(clippy::cast_possible_truncation, reason = "each takes its half")]
+    let (low, high) = (word as u32, (word >> 32) as u32);
+    if cfg!(target_endian = "little") { [low, high] } else { [high, low] }
+}
+
+/// The word in which 32-bit values lie in this order.
+#[inline]
+fn word([first, second]: [u32; 2]) -> u64 {
+    let (low, high) =
+        if cfg!(target_endian = "little") { (first, second) } else { (second, first) };
+    u64::from(low) | u64::from(high) << 32
 }
 
 #[cfg(test)]
@@ -161,13 +172,15 @@ mod tests {
     #[test]
     fn packet_header_lies_as_a_64_bit_host_lays_it() {
         let header = PacketHeader { len: 0x0102, sec: 3, usec: 4, sender: 0x1122_3344_5566_7788 };
-        let bytes = header.to_bytes();
+        let words = header.to_words();
+        let bytes = words.map(u64::to_ne_bytes);
+        let bytes = bytes.as_flattened();
         assert_eq!(bytes[0..4], 0x0102_u32.to_ne_bytes());
         assert_eq!(bytes[4..8], 3_u32.to_ne_bytes());
         assert_eq!(bytes[8..12], 4_u32.to_ne_bytes());
         assert_eq!(bytes[12..16], [0; 4]);
         assert_eq!(bytes[16..24], 0x1122_3344_5566_7788_u64.to_ne_bytes());
-        assert_eq!(PacketHeader::from_bytes(bytes), header);
+        assert_eq!(PacketHeader::from_words(words), header);
     }
 
     #[test]

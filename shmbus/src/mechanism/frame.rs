@@ -155,6 +155,14 @@ impl<'r> RingFrame<'r> {
         }
     }
 
+    /// Returns the destination address. A frame has at least an Ethernet header.
+    #[inline]
+    pub(crate) fn destination(&self) -> [u8; 6] {
+        let [word] = self.ring.load_words(self.packet.offset);
+        let [address @ .., _, _] = word.to_ne_bytes();
+        address
+    }
+
     /// Returns where its packet lies.
     #[inline]
     pub(crate) fn position(&self) -> Position {

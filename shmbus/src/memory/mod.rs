@@ -30,7 +30,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
-use mapguard::{Guard, racing_copy};
+use mapguard::{Guard, racing_copy, racing_load, racing_store};
 use memmap2::{MmapOptions, MmapRaw};
 
 use crate::format::sleepers::TABLE_SIZE;
@@ -60,6 +60,17 @@ pub(crate) trait Memory {
     fn copy_in(&self, at: u32, bytes: &[u8]);
     /// Copies bytes off the ring from offset `at`; they may be torn.
     fn copy_out(&self, at: u32, bytes: &mut [u8]);
+    /// As `copy_in`, of words in native byte order. A copy of bytes that were made of numbers right
+    /// before it waits until every store before them is done; this does not.
+    fn store_words<const N: usize>(&self, at: u32, words: [u64; N]) {
+        self.copy_in(at, words.map(u64::to_ne_bytes).as_flattened());
+    }
+    /// As `copy_out`, to words in native byte order.
+    fn load_words<const N: usize>(&self, at: u32) -> [u64; N] {
+        let mut bytes = [[0; 8]; N];
+        self.copy_out(at, bytes.as_flattened_mut());
+        bytes.map(u64::from_ne_bytes)
+    }
     /// Whether the file was cut short under the mapping: what is read there may be zeros that no
     /// station wrote.
     fn is_lost(&self) -> bool {
@@ -324,6 +335,21 @@ impl Memory for Mapping {
         // SAFETY: `data` checked the source, which is reached by racing copies only, and no
         // other thread knows the slice.
         unsafe { racing_copy(from, bytes.as_mut_ptr(), bytes.len()) }
+    }
+
+    #[inline]
+    fn store_words<const N: usize>(&self, at: u32, words: [u64; N]) {
+        self.assert_writable();
+        let to = self.data(at, size_of_val(&words));
+        // SAFETY: `data` checked the destination, which is reached by racing accesses only.
+        unsafe { racing_store(words, to) }
+    }
+
+    #[inline]
+    fn load_words<const N: usize>(&self, at: u32) -> [u64; N] {
+        let from = self.data(at, size_of::<[u64; N]>());
+        // SAFETY: as above, of the source.
+        unsafe { racing_load(from) }
     }
 }
 

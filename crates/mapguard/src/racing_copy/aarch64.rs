@@ -71,6 +71,36 @@ pub(super) unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
+/// # Safety
+/// As for [`racing_load`](super::racing_load), of one word.
+#[inline]
+pub(super) unsafe fn load(from: *const u8) -> u64 {
+    let word;
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "ldr {word}, [{from}]",
+            from = in(reg) from, word = out(reg) word,
+            options(nostack, preserves_flags)
+        );
+    }
+    word
+}
+
+/// # Safety
+/// As for [`racing_store`](super::racing_store), of one word.
+#[inline]
+pub(super) unsafe fn store(word: u64, to: *mut u8) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "str {word}, [{to}]",
+            to = in(reg) to, word = in(reg) word,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
 /// Copies more than 128 bytes: the first 16; then 64 at a time, on borders of the destination; and
 /// the last 64.
 ///

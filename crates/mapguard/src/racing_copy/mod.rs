@@ -32,6 +32,12 @@
 //!   fence and no atomic access across them; the fences that callers put before and behind a copy
 //!   order its moves as they order any relaxed access.
 //!
+//! # Words
+//! A few bytes that are made of numbers, or become numbers, are better moved between registers and
+//! the shared memory: [`racing_load`] and [`racing_store`]. By way of memory of our own, a wide move
+//! that reads what several narrow ones have just written waits until all stores before them are
+//! done, those of the last frame included.
+//!
 //! Tools do not look into assembly. Under Miri, under the fuzzers, and where `--cfg
 //! portable_racing_copy` asks for it (as `.ci/run` does for the sanitizers), [`portable`] itself
 //! runs: it is what these tools then check.
@@ -44,11 +50,14 @@ mod x86_64;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 #[cfg(target_arch = "aarch64")]
-use aarch64::copy as in_wide_moves;
-#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
-use portable as in_wide_moves;
+use aarch64::{copy as in_wide_moves, load, store};
 #[cfg(target_arch = "x86_64")]
-use x86_64::copy as in_wide_moves;
+use x86_64::{copy as in_wide_moves, load, store};
+#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
+use {portable as in_wide_moves, portable_load as load, portable_store as store};
+
+/// Bytes of a word.
+const WORD: usize = size_of::<u64>();
 
 /// Copies `len` bytes that other threads and processes may load and store at the same time, on
 /// either side.
@@ -59,7 +68,7 @@ use x86_64::copy as in_wide_moves;
 ///
 /// # Safety
 /// `from` is readable and `to` writable for `len` bytes. Other threads access these bytes during
-/// the call only as [`AtomicU8`] or by this function.
+/// the call only as [`AtomicU8`] or by the functions of this module.
 #[inline]
 pub unsafe fn racing_copy(from: *const u8, to: *mut u8, len: usize) {
     if cfg!(any(miri, fuzzing, portable_racing_copy)) {
@@ -69,6 +78,63 @@ pub unsafe fn racing_copy(from: *const u8, to: *mut u8, len: usize) {
         // SAFETY: as above.
         unsafe { in_wide_moves(from, to, len) }
     }
+}
+
+/// Loads `N` words in native byte order, not necessarily aligned, from bytes that other threads and
+/// processes may store to at the same time.
+///
+/// # Safety
+/// `from` is readable for `8 * N` bytes. Other threads access these bytes during the call only as
+/// [`AtomicU8`] or by the functions of this module.
+#[inline]
+#[must_use]
+pub unsafe fn racing_load<const N: usize>(from: *const u8) -> [u64; N] {
+    std::array::from_fn(|nth| {
+        let from = from.wrapping_add(WORD * nth);
+        if cfg!(any(miri, fuzzing, portable_racing_copy)) {
+            // SAFETY: inside what the caller promised.
+            unsafe { portable_load(from) }
+        } else {
+            // SAFETY: as above.
+            unsafe { load(from) }
+        }
+    })
+}
+
+/// Stores `words` in native byte order, not necessarily aligned, where other threads and processes
+/// may load and store at the same time.
+///
+/// # Safety
+/// `to` is writable for `8 * N` bytes. Other threads access these bytes during the call only as
+/// [`AtomicU8`] or by the functions of this module.
+#[inline]
+pub unsafe fn racing_store<const N: usize>(words: [u64; N], to: *mut u8) {
+    for (nth, word) in words.into_iter().enumerate() {
+        let to = to.wrapping_add(WORD * nth);
+        if cfg!(any(miri, fuzzing, portable_racing_copy)) {
+            // SAFETY: inside what the caller promised.
+            unsafe { portable_store(word, to) }
+        } else {
+            // SAFETY: as above.
+            unsafe { store(word, to) }
+        }
+    }
+}
+
+/// # Safety
+/// As for [`racing_load`], of one word.
+unsafe fn portable_load(from: *const u8) -> u64 {
+    let mut bytes = [0; WORD];
+    // SAFETY: the caller's promise; no other thread knows the bytes.
+    unsafe { portable(from, bytes.as_mut_ptr(), WORD) };
+    u64::from_ne_bytes(bytes)
+}
+
+/// # Safety
+/// As for [`racing_store`], of one word.
+unsafe fn portable_store(word: u64, to: *mut u8) {
+    // SAFETY: the caller's promise; no other thread knows the bytes.
+    unsafe { portable(word.to_ne_bytes().as_ptr(), to, WORD) };
 }
 
 /// Copies byte by byte with relaxed atomics.
@@ -138,6 +204,22 @@ mod tests {
                 unsafe { copy(from.as_ptr(), to.as_mut_ptr(), len) };
                 assert!(to == from, "{len} bytes");
             }
+        }
+    }
+
+    #[test]
+    fn words_arrive_whole_at_any_address_and_touch_nothing_else() {
+        for lead in 0..16 {
+            let words = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210, 42];
+            let mut bytes = [0xEE_u8; 64];
+            // SAFETY: 24 bytes from there on, which no other thread knows.
+            unsafe { racing_store(words, bytes[lead..lead + 24].as_mut_ptr()) };
+            let expected = words.map(u64::to_ne_bytes);
+            assert_eq!(bytes[lead..lead + 24], *expected.as_flattened());
+            // SAFETY: as above.
+            assert_eq!(unsafe { racing_load(bytes[lead..lead + 24].as_ptr()) }, words);
+            bytes[lead..lead + 24].fill(0xEE);
+            assert!(bytes.iter().all(|byte| *byte == 0xEE), "a store beside");
         }
     }
 

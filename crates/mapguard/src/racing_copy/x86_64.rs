@@ -82,6 +82,36 @@ pub(super) unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
+/// # Safety
+/// As for [`racing_load`](super::racing_load), of one word.
+#[inline]
+pub(super) unsafe fn load(from: *const u8) -> u64 {
+    let word;
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "mov {word}, [{from}]",
+            from = in(reg) from, word = out(reg) word,
+            options(nostack, preserves_flags)
+        );
+    }
+    word
+}
+
+/// # Safety
+/// As for [`racing_store`](super::racing_store), of one word.
+#[inline]
+pub(super) unsafe fn store(word: u64, to: *mut u8) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "mov [{to}], {word}",
+            to = in(reg) to, word = in(reg) word,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
 /// Copies 0 to 7 bytes.
 ///
 /// # Safety

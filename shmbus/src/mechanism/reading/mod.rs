@@ -512,9 +512,7 @@ impl Reading {
                 return ControlFlow::Break(());
             }
             if packet.header.len as usize >= MIN_FRAME {
-                let mut addresses = [[0; 6]; 2];
-                ring.copy_out(packet.offset, addresses.as_flattened_mut());
-                let [destination, source] = addresses;
+                let [destination, source] = ring.addresses(packet.offset);
                 let (len, sender) = (packet.header.len, packet.header.sender);
                 batch.push(Met { at: packet.at, len, sender, destination, source });
             }

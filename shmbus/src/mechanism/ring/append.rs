@@ -19,6 +19,9 @@ const BURST_SHARE: u32 = 16;
 /// waits for at the same time.
 const AHEAD: u32 = 4_096;
 
+/// How many packets ahead of the one that is dropped a length is prefetched.
+const GUESSED: u32 = 8;
+
 /// What an append did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Appended {
@@ -103,13 +106,7 @@ impl<M: Memory> LockGuard<'_, M> {
 
     #[inline]
     pub(super) fn put_header(&self, at: Position, header: PacketHeader) {
-        let bytes = header.to_bytes();
-        if self.ring.size() - at.offset >= PACKET_HEADER_SIZE {
-            // The common case with a length the compiler knows.
-            self.ring.memory.copy_in(at.offset, &bytes);
-        } else {
-            self.ring.copy_in(at.offset, &bytes);
-        }
+        self.ring.store_words(at.offset, header.to_words());
     }
 
     /// Moves `first` on until everything up to `stop` may be overwritten. Returns whether the
@@ -134,6 +131,12 @@ impl<M: Memory> LockGuard<'_, M> {
                 break;
             }
             first = first.advance(packet, size);
+            // Each length says where the next one is, so the misses would wait for each other. Where
+            // packets are of one length, the guess is right, and soon its line is written.
+            let ahead = GUESSED * packet;
+            if ahead < size {
+                self.ring.memory.write_soon(first.advance(ahead, size).offset, 1);
+            }
         }
         if first != extent.first {
             self.ring.memory.store32(Field32::First, first.offset, Ordering::Relaxed);

@@ -197,7 +197,7 @@ fn send_as_a_rump_kernel(view: &View, number: u32) {
         }
     }
     fence(Ordering::Release);
-    ring.copy_in(at, &header(number).to_bytes());
+    ring.store_words(at, header(number).to_words());
     ring.copy_in((at + PACKET_HEADER_SIZE) % SIZE, &frame(number));
     if crosses {
         let generation = shared.generation.load(Ordering::Relaxed);

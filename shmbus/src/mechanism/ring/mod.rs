@@ -61,7 +61,7 @@ pub(crate) mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use crate::format::{PACKET_HEADER_SIZE, PacketHeader};
+use crate::format::PacketHeader;
 use crate::memory::Memory;
 
 /// A ring on some memory.
@@ -123,17 +123,40 @@ impl<M: Memory> Ring<M> {
         }
     }
 
+    /// Loads words, around the end of the ring if need be. `at` lies on the ring.
+    #[inline]
+    pub(crate) fn load_words<const N: usize>(&self, at: u32) -> [u64; N] {
+        if (self.size() - at) as usize >= size_of::<[u64; N]>() {
+            return self.memory.load_words(at);
+        }
+        let mut bytes = [[0; 8]; N];
+        self.copy_out(at, bytes.as_flattened_mut());
+        bytes.map(u64::from_ne_bytes)
+    }
+
+    /// Stores words, around the end of the ring if need be. `at` lies on the ring.
+    #[inline]
+    fn store_words<const N: usize>(&self, at: u32, words: [u64; N]) {
+        if (self.size() - at) as usize >= size_of_val(&words) {
+            self.memory.store_words(at, words);
+        } else {
+            self.copy_in(at, words.map(u64::to_ne_bytes).as_flattened());
+        }
+    }
+
     /// The packet header at `at`; anything may stand there.
     #[inline]
     pub(crate) fn packet_header(&self, at: u32) -> PacketHeader {
-        let mut bytes = [0; PACKET_HEADER_SIZE as usize];
-        if self.size() - at >= PACKET_HEADER_SIZE {
-            // The common case with a length the compiler knows.
-            self.memory.copy_out(at, &mut bytes);
-        } else {
-            self.copy_out(at, &mut bytes);
-        }
-        PacketHeader::from_bytes(bytes)
+        PacketHeader::from_words(self.load_words(at))
+    }
+
+    /// Destination and source of the frame at `at`; anything may stand there.
+    #[inline]
+    pub(crate) fn addresses(&self, at: u32) -> [[u8; 6]; 2] {
+        let [first, second] = self.load_words(at).map(u64::to_ne_bytes);
+        let [d0, d1, d2, d3, d4, d5, s0, s1] = first;
+        let [s2, s3, s4, s5, ..] = second;
+        [[d0, d1, d2, d3, d4, d5], [s0, s1, s2, s3, s4, s5]]
     }
 
     /// The length the packet at `at` claims; anything may stand there.

@@ -236,7 +236,7 @@ fn a_reader_waits_while_a_rump_kernel_holds_the_lock() {
     );
     ring.memory().store32(Field32::Last, 24, Ordering::Relaxed);
     assert_eq!(receive(&ring, &mut cursor, usize::MAX), (Outcome::Unsettled, vec![]));
-    ring.copy_in(24, &PacketHeader { len: 20, ..PacketHeader::default() }.to_bytes());
+    ring.store_words(24, PacketHeader { len: 20, ..PacketHeader::default() }.to_words());
     ring.copy_in(48, &[7; 20]);
     ring.memory().store64(Field64::Lock, 0, Ordering::Relaxed);
     assert_eq!(receive(&ring, &mut cursor, usize::MAX), (Outcome::Whole, vec![vec![7; 20]]));

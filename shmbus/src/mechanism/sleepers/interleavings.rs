@@ -139,7 +139,7 @@ impl View {
     fn fill(&self) {
         let header = PacketHeader { len: FRAME, ..PacketHeader::default() };
         for at in (PACKET_HEADER_SIZE..).step_by(PACKET as usize).take(24) {
-            self.copy_in(at, &header.to_bytes());
+            self.store_words(at, header.to_words());
             self.shared.last.store(at, Ordering::Relaxed);
         }
         let end = self.ring().snapshot().expect("quiet").end.as_word(SIZE);
