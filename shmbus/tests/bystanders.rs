@@ -108,6 +108,33 @@ fn a_bystander_sleeps_through_what_is_for_others() {
 }
 
 #[test]
+fn a_station_falls_asleep_while_others_talk() {
+    for lan in Lan::both() {
+        let (mut alice, mut bob) = (lan.station(), lan.station());
+        let wait_set = WaitSet::new();
+        let mut bystanders = [(); 3].map(|()| lan.station());
+        for (token, bystander) in bystanders.iter_mut().enumerate() {
+            bystander.join_wait_set(&wait_set, token);
+        }
+        for round in 0..20 {
+            // What others send is on the ring, unread, when each of them falls asleep.
+            for bystander in &mut bystanders {
+                alice.send(&frame(bob.mac(), alice.mac())).expect("sent");
+                assert!(!bystander.arm().expect("armed"), "round {round}");
+            }
+            assert_eq!(received(&mut bob), bystanders.len());
+            // A frame for it keeps it awake, whatever lies before that.
+            let [first, ..] = &mut bystanders;
+            first.disarm();
+            alice.send(&frame(bob.mac(), alice.mac())).expect("sent");
+            alice.send(&frame(first.mac(), alice.mac())).expect("sent");
+            assert!(first.arm().expect("not armed"));
+            assert_eq!((received(first), received(first), received(&mut bob)), (1, 0, 1));
+        }
+    }
+}
+
+#[test]
 fn a_thread_that_waits_sleeps_through_what_is_for_others() {
     for lan in Lan::both() {
         let (mut alice, mut bob, mut bystander) = (lan.station(), lan.station(), lan.station());

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::mem;
 use std::ops::{Index, IndexMut};
 use std::os::fd::BorrowedFd;
 use std::thread;
@@ -53,6 +54,9 @@ struct Host<N> {
     stack: Stack<N>,
     /// When it wakes without a frame; none while it is awake.
     asleep_until: Option<Instant>,
+    /// Its device is armed. One that is woken by its time stays so until there is a frame for it:
+    /// meanwhile it need not read what is for others.
+    is_armed: bool,
 }
 
 impl<N: Nic> HostSet<N> {
@@ -81,7 +85,7 @@ impl<N: Nic> HostSet<N> {
     /// Adds a host and returns its index. The first [`wait`](Self::wait) returns it.
     pub fn push(&mut self, stack: Stack<N>) -> usize {
         let index = self.hosts.len();
-        self.hosts.push(Host { stack, asleep_until: None });
+        self.hosts.push(Host { stack, asleep_until: None, is_armed: false });
         self.awake.push(index);
         index
     }
@@ -134,10 +138,14 @@ impl<N: Nic> HostSet<N> {
         let mut looked = Looked { concerned: Vec::new(), busy: false };
         let mut quiet = Vec::new();
         for &index in &self.awake {
-            let stack = &mut self.hosts[index].stack;
+            let host = &mut self.hosts[index];
+            let stack = &mut host.stack;
             let due = stack.due();
-            if due <= due_by || stack.poll_rx() {
+            if due <= due_by {
                 looked.concerned.push(index);
+            } else if stack.poll_rx() {
+                looked.concerned.push(index);
+                host.disarm();
             } else if stack.heard_within(self.busy_poll) {
                 looked.busy = true;
             } else {
@@ -198,13 +206,16 @@ impl<N: Nic> HostSet<N> {
             .collect();
         for index in woken {
             self.wake(index);
+            self.hosts[index].disarm();
             // The readable descriptor may be one that only a service reads.
             self.hosts[index].stack.hasten_service();
         }
         // When its timeout is over, the wait set wakes all its members.
         if is_wait_set || self.wait_set.timeout().is_zero() {
             for index in self.wait_set.ready() {
-                self.note_awake(index);
+                self.wake(index);
+                // The wait set has disarmed it.
+                self.hosts[index].is_armed = false;
             }
         }
         Ok(is_other)
@@ -220,7 +231,8 @@ impl<N: Nic> HostSet<N> {
     ) -> Result<bool, WaitError> {
         let host = &mut self.hosts[index];
         let longest = host.stack.nic_mut().arm(&self.wait_set, index)?;
-        if longest.is_zero() {
+        host.is_armed = !longest.is_zero();
+        if !host.is_armed {
             return Ok(false);
         }
         let until = due.min(now + longest);
@@ -244,21 +256,20 @@ impl<N: Nic> HostSet<N> {
         is_due
     }
 
-    /// Wakes a host, if it sleeps.
+    /// Counts a host among those that are awake, if it sleeps.
     fn wake(&mut self, index: usize) {
-        if self.note_awake(index) {
-            self.hosts[index].stack.nic_mut().disarm();
-        }
-    }
-
-    /// Counts a host among those that are awake, because it is no longer armed or is about to be
-    /// disarmed; returns whether it was asleep.
-    fn note_awake(&mut self, index: usize) -> bool {
-        let Some(until) = self.hosts[index].asleep_until.take() else { return false };
+        let Some(until) = self.hosts[index].asleep_until.take() else { return };
         self.due.remove(&(until, index));
         self.with_descriptors.remove(&index);
         self.awake.push(index);
-        true
+    }
+}
+
+impl<N: Nic> Host<N> {
+    fn disarm(&mut self) {
+        if mem::take(&mut self.is_armed) {
+            self.stack.nic_mut().disarm();
+        }
     }
 }
 

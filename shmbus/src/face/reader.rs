@@ -30,6 +30,9 @@ use crate::system::wake::{MAX_SLEEP, POLL_PAUSE};
 
 /// How long senders may not know that a reader sleeps on the bus file itself.
 const UNNOTICED: Duration = Duration::from_millis(100);
+/// The most reads of a reader that falls asleep. A read ends where the ring ended at an earlier one,
+/// so two are the rule.
+const MAX_READS_TO_SLEEP: u32 = 4;
 /// Looks between two yields of the CPU.
 const LOOKS: u32 = 50;
 /// A read of fewer packets than this found few.
@@ -245,11 +248,18 @@ impl Reader {
     }
 
     /// Prepares to sleep; `true` when there is something to read, and it is not armed.
-    pub(crate) fn arm(&mut self, bus: &Bus) -> Result<bool, WaitError> {
+    ///
+    /// `read` reads on until a frame is wanted, and says whether one is. Only a reader with a slot
+    /// in the table of sleepers is asked: others are woken by any write, so any packet will do.
+    pub(crate) fn arm(
+        &mut self,
+        bus: &Bus,
+        read: impl FnMut(&mut Self) -> bool,
+    ) -> Result<bool, WaitError> {
         if self.is_asleep {
             self.disarm(bus);
         }
-        let ready = self.has_packets(bus).unwrap_or(false);
+        let ready = self.sleeper.is_none() && self.has_packets(bus).unwrap_or(false);
         check(bus)?;
         if ready {
             self.disarm(bus);
@@ -259,9 +269,8 @@ impl Reader {
         let registration =
             self.registration.get_or_insert_with(|| Registration::exclusive(bus.id(), sleeper));
         registration.arm(&bus.file).map_err(|source| watch_error(bus, source))?;
-        if !registration.has_slot()
-            && let Some(until) = note_on_file(&mut self.unnoticed_until, bus)?
-        {
+        let has_slot = registration.has_slot();
+        if !has_slot && let Some(until) = note_on_file(&mut self.unnoticed_until, bus)? {
             registration.set_unnoticed(until);
         }
         bus.check_size();
@@ -269,12 +278,17 @@ impl Reader {
             self.disarm(bus);
             return Err(lost);
         }
-        match self.has_packets(bus) {
-            Ok(true) => {
+        let ready = if has_slot {
+            self.falls_asleep(bus, read)
+        } else {
+            self.has_packets(bus).map(|ready| !ready)
+        };
+        match ready {
+            Ok(false) => {
                 self.disarm(bus);
                 return Ok(true);
             }
-            Ok(false) => self.is_asleep = true,
+            Ok(true) => self.is_asleep = true,
             // It may not be at the end of the ring, so it skips nothing.
             Err(NoSnapshot::Unsettled | NoSnapshot::Corrupt) => {
                 if let Some(sleeper) = &self.sleeper {
@@ -282,6 +296,27 @@ impl Reader {
                 }
             }
         }
+        Ok(false)
+    }
+
+    /// Reads all there is on the ring now that its bit is set: what comes later is announced to it
+    /// if it wants it. So it falls asleep also while others send without pause. Returns `false` when
+    /// there is a frame for it.
+    fn falls_asleep(
+        &mut self,
+        bus: &Bus,
+        mut read: impl FnMut(&mut Self) -> bool,
+    ) -> Result<bool, NoSnapshot> {
+        let (end, size) = (bus.ring.snapshot()?.end, bus.ring.size());
+        for _ in 0..MAX_READS_TO_SLEEP {
+            if !end.is_after(self.cursor.position(), size) {
+                return Ok(true);
+            }
+            if read(self) {
+                return Ok(false);
+            }
+        }
+        // The ring was unsettled, or there is more than one look takes.
         Ok(false)
     }
 
@@ -297,20 +332,27 @@ impl Reader {
         }
     }
 
-    /// Waits until there is something to read or the time is over; `true` for the first.
-    pub(crate) fn wait(&mut self, bus: &Bus, timeout: Option<Duration>) -> Result<bool, WaitError> {
+    /// Waits until there is something to read or the time is over; `true` for the first. `read` is
+    /// that of [`arm`](Self::arm).
+    pub(crate) fn wait(
+        &mut self,
+        bus: &Bus,
+        timeout: Option<Duration>,
+        read: impl FnMut(&mut Self) -> bool,
+    ) -> Result<bool, WaitError> {
         let begin = Instant::now();
-        let ready = self.has_packets(bus).unwrap_or(false);
+        let busy = self.busy_poll.time().min(timeout.unwrap_or(Duration::MAX));
+        let sleeps_at_once = self.sleeper.is_some() && busy.is_zero();
+        let ready = !sleeps_at_once && self.has_packets(bus).unwrap_or(false);
         check(bus)?;
         if ready {
             return Ok(true);
         }
-        let busy = self.busy_poll.time().min(timeout.unwrap_or(Duration::MAX));
         let ready = if self.poll(bus, begin, busy)? {
             self.stats.polled += 1;
             true
         } else {
-            self.sleep_until(bus, begin, timeout)?
+            self.sleep_until(bus, begin, timeout, read)?
         };
         self.busy_poll.learn(begin.elapsed());
         Ok(ready)
@@ -342,6 +384,7 @@ impl Reader {
         bus: &Bus,
         begin: Instant,
         timeout: Option<Duration>,
+        mut read: impl FnMut(&mut Self) -> bool,
     ) -> Result<bool, WaitError> {
         loop {
             let left =
@@ -350,7 +393,7 @@ impl Reader {
                 return self.poll_once(bus);
             }
             let time = if self.is_looked_after() { left } else { left.min(MAX_SLEEP) };
-            if self.sleep(bus, time)? {
+            if self.sleep(bus, time, &mut read)? {
                 return Ok(true);
             }
         }
@@ -362,12 +405,17 @@ impl Reader {
     }
 
     /// Sleeps once, for `time` at most; `true` when there is something to read.
-    fn sleep(&mut self, bus: &Bus, time: Duration) -> Result<bool, WaitError> {
+    fn sleep(
+        &mut self,
+        bus: &Bus,
+        time: Duration,
+        read: impl FnMut(&mut Self) -> bool,
+    ) -> Result<bool, WaitError> {
         if self.registration.is_none() && self.sleeper.is_some() {
             self.registration = Some(Registration::exclusive(bus.id(), self.sleeper.as_ref()));
         }
         if self.registration.as_ref().is_some_and(Registration::is_woken_alone) {
-            return self.sleep_alone(bus, time);
+            return self.sleep_alone(bus, time, read);
         }
         let time = match note_on_file(&mut self.unnoticed_until, bus)? {
             Some(until) if Instant::now() < until => time.min(POLL_PAUSE),
@@ -399,8 +447,13 @@ impl Reader {
     }
 
     /// As [`sleep`](Self::sleep), with a doorbell of its own.
-    fn sleep_alone(&mut self, bus: &Bus, time: Duration) -> Result<bool, WaitError> {
-        match self.arm(bus) {
+    fn sleep_alone(
+        &mut self,
+        bus: &Bus,
+        time: Duration,
+        read: impl FnMut(&mut Self) -> bool,
+    ) -> Result<bool, WaitError> {
+        match self.arm(bus, read) {
             Ok(true) => return Ok(true),
             Ok(false) => {}
             // From now on it sleeps as those do that have no slot.

@@ -23,7 +23,7 @@ use crate::face::stats::Stats;
 use crate::format::MIN_FRAME;
 use crate::format::sleepers::SLOT_ADDRESSES;
 use crate::mechanism::filter::AddressFilter;
-use crate::mechanism::frame::FrameSink;
+use crate::mechanism::frame::{FrameSink, RingFrame};
 use crate::mechanism::offload::{Capabilities, Finisher};
 use crate::mechanism::reading::Reading;
 use crate::mechanism::ring::cursor::Cursor;
@@ -111,6 +111,22 @@ pub struct Station {
     settle_backoff: Option<SettleBackoff>,
     /// Empty reads since the last frame or check.
     empty_reads: u32,
+}
+
+/// A sink that looks whether there is a frame, and leaves it where it is.
+struct Look {
+    found: bool,
+}
+
+impl FrameSink for Look {
+    fn take(&mut self, _frame: &RingFrame<'_>) -> bool {
+        self.found = true;
+        false
+    }
+
+    fn commit(&mut self) {}
+
+    fn discard(&mut self) {}
 }
 
 /// A station waited in vain for a lock that keeps the ring unsettled.
@@ -443,7 +459,7 @@ impl Station {
         loop {
             self.wakeups.retry(&self.bus, &self.waking);
             self.free_dead_lock();
-            if self.has_frames_waiting() {
+            if self.has_frame() {
                 return Ok(true);
             }
             self.register_interest();
@@ -451,7 +467,7 @@ impl Station {
                 timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(begin.elapsed()));
             let is_looked_after = self.reader.is_looked_after() && !self.wakeups.is_pending();
             let time = if is_looked_after { left } else { left.min(MAX_SLEEP) };
-            if self.reader.wait(&self.bus, Some(time))? {
+            if self.with_look(|reader, bus, read| reader.wait(bus, Some(time), read))? {
                 return Ok(true);
             }
             if left <= time {
@@ -491,12 +507,42 @@ impl Station {
     pub fn arm(&mut self) -> Result<bool, WaitError> {
         self.wakeups.retry(&self.bus, &self.waking);
         self.free_dead_lock();
-        if self.has_frames_waiting() {
-            self.reader.disarm(&self.bus);
+        self.reader.disarm(&self.bus);
+        if self.has_frame() {
             return Ok(true);
         }
         self.register_interest();
-        self.reader.arm(&self.bus)
+        self.with_look(|reader, bus, read| reader.arm(bus, read))
+    }
+
+    /// Whether there is a frame for the station. If not, its own cursor is its place from now on,
+    /// until it reads.
+    fn has_frame(&mut self) -> bool {
+        // Where any packet keeps the station awake, the reader looks.
+        let is_there = self.reader.sleeper().is_some()
+            && !self.bus.is_lost()
+            && self.with_look(|reader, _, read| read(reader));
+        is_there || self.has_frames_waiting()
+    }
+
+    /// Lets the reader look or sleep. `read` passes over frames that are not for this station, and
+    /// says whether one is.
+    fn with_look<T>(
+        &mut self,
+        act: impl FnOnce(&mut Reader, &Bus, &mut dyn FnMut(&mut Reader) -> bool) -> T,
+    ) -> T {
+        let Self { reader, bus, membership, filter, sender, .. } = self;
+        let mut read = |reader: &mut Reader| {
+            let (mut look, ring) = (Look { found: false }, &bus.ring);
+            let addressed = Addressed { sender: *sender, filter };
+            // On an unsettled ring it finds nothing, and gets no further.
+            let _received = match membership {
+                None => reader.read(ring, 1, &mut look, addressed),
+                Some(membership) => membership.read(reader, ring, 1, &mut look, addressed),
+            };
+            look.found
+        };
+        act(reader, bus, &mut read)
     }
 
     /// Whether a walk of others found frames for the station that it has not read. If not, its own

@@ -144,7 +144,7 @@ impl Tap {
     /// # Errors
     /// When the bus is gone, or the system refuses to wait.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<bool, WaitError> {
-        self.reader.wait(&self.bus, timeout)
+        self.reader.wait(&self.bus, timeout, |_| true)
     }
 
     /// Makes the tap sleep in `wait_set` from now on when [armed](Self::arm), under the name
@@ -170,7 +170,7 @@ impl Tap {
     /// When the bus is gone. Outside of a [`WaitSet`] also when no inotify instance or watch is
     /// available.
     pub fn arm(&mut self) -> Result<bool, WaitError> {
-        self.reader.arm(&self.bus)
+        self.reader.arm(&self.bus, |_| true)
     }
 
     /// Ends a sleep: the tap no longer watches the bus. A tap whose token a [`WaitSet`] returned is

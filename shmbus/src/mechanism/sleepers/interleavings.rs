@@ -405,15 +405,37 @@ impl Sleeper {
         Self { view: view.clone(), nth, slot, cursor }
     }
 
-    /// Falls asleep; `false` if there is something to read, or it is unknown whether there is.
+    /// Falls asleep; `false` if there is a frame for it, or it is unknown whether there is.
     fn arm(&mut self) -> bool {
-        let table = self.view.table();
+        let (table, ring) = (self.view.table(), self.view.ring());
         table.arm(self.slot);
-        if matches!(self.cursor.has_packets(&self.view.ring()), Ok(false)) {
-            return true;
+        if let Ok(extent) = ring.snapshot() {
+            for _ in 0..2 {
+                if !extent.end.is_after(self.cursor.position(), SIZE) {
+                    return true;
+                }
+                if self.passes_others() {
+                    break;
+                }
+            }
         }
         table.disarm(self.slot);
         false
+    }
+
+    /// Reads on up to a frame for it; returns whether there is one.
+    fn passes_others(&mut self) -> bool {
+        let (ring, mine) = (self.view.ring(), address(self.nth));
+        let mut found = false;
+        let _outcome = self.cursor.read(&ring, |RingPacket { header, offset, .. }| {
+            let mut to = [0; 6];
+            if header.len == FRAME {
+                ring.copy_out(offset, &mut to);
+                found = to == mine || to == address(ALL);
+            }
+            if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        found
     }
 
     /// Ends the sleep, and skips what was for others.

@@ -15,7 +15,7 @@
 //! |---|---|---|
 //! | 1 | sets its bit | commits the burst |
 //! | 2 | full fence | full fence |
-//! | 3 | looks at the ring: must know that it is at its end | looks at the bits |
+//! | 3 | reads the ring up to the end that it sees now: no frame is for it | looks at the bits |
 //! | 4 | sleeps | for each sleeper that wants a frame: stores where that frame lies, clears the bit |
 //! | 5 | | stores the end of the burst in `announced`, releases the lock |
 //! | 6 | | rings the doorbells of those whose bits it cleared |
@@ -26,8 +26,11 @@
 //! until a station of this kind announces them ([`announce`]): the next sender, or the *listener*,
 //! a station that watches the bus file while the others do not.
 //!
-//! **What a sleeper may skip.** Its bit was set from step 1 on, and its place was the end of the
-//! ring at step 3. Every frame since then was committed later, so its sender saw the bit. Therefore
+//! It need not find the ring at rest: what is sent while it reads was announced to it if it wants it.
+//! So a station falls asleep also while others send without pause.
+//!
+//! **What a sleeper may skip.** Its bit was set from step 1 on, and its place is not before the end of
+//! the ring at step 3. Every frame since then was committed later, so its sender saw the bit. Therefore
 //! the frames before the position that step 4 stored are not for this station, and neither are
 //! those before `announced` as long as the bit is still set ([`Table::disarm`] reads the two in
 //! this order). A sleeper continues there, and reads nothing of what was for others.
