@@ -252,7 +252,9 @@ impl Source {
         }
         if kind.is_file() {
             let file = File::open(path).map_err(CaptureProblem::Open)?;
-            return Ok(Self::Capture(CaptureReader::new(file)?));
+            let mut capture = CaptureReader::new(file);
+            capture.read_header()?;
+            return Ok(Self::Capture(capture));
         }
         Ok(Self::Pipe(place.clone()))
     }
@@ -262,21 +264,14 @@ impl Source {
 fn read_source(shared: &Shared, source: Source) {
     let end = match source {
         Source::Capture(capture) => read(shared, capture),
-        Source::Pipe(Place::Standard) => open_and_read(shared, io::stdin()),
+        Source::Pipe(Place::Standard) => read(shared, CaptureReader::new(io::stdin())),
         Source::Pipe(Place::Path(path)) => match File::open(path) {
-            Ok(pipe) => open_and_read(shared, pipe),
+            Ok(pipe) => read(shared, CaptureReader::new(pipe)),
             Err(error) => Some(error.to_string()),
         },
     };
     shared.lock().end = Some(end);
     shared.wake_fd.wake();
-}
-
-fn open_and_read(shared: &Shared, pipe: impl Read) -> End {
-    match CaptureReader::new(pipe) {
-        Ok(capture) => read(shared, capture),
-        Err(error) => Some(error.to_string()),
-    }
 }
 
 /// Reads to the end, or until the queue is closed.
