@@ -54,6 +54,9 @@ pub fn main() -> ExitCode {
         return exit::report(&error);
     }
     tracing::info!(version = env!("BUSCTL_VERSION"), "busctl");
+    if let Err(error) = process::survive_file_size_limit() {
+        tracing::warn!(%error, "a file that grows beyond 'ulimit -f' will kill this process");
+    }
     if let Err(error) = shmbus::survive_truncation() {
         tracing::warn!(%error, "a bus file that is truncated will kill this process");
     }

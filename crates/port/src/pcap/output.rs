@@ -3,10 +3,13 @@
 //! A thread of its own writes the capture, because a pipe or a disk may block its writer and a node
 //! must never block. Bursts go to the thread filled and come back empty.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -17,6 +20,7 @@ use shmbus::{Burst, MAX_BIG_FRAME, Station};
 use super::spec::Place;
 use crate::error::{CaptureProblem, PortError};
 use crate::file_identity::Identity;
+use crate::output_file::open_output;
 use crate::port::{BURST, Moved};
 use crate::reporter::Reporter;
 
@@ -25,6 +29,8 @@ const MAX_QUEUED_BURSTS: usize = 4;
 /// How long closing the port waits for the last bursts to be written. A pipe without a reader would
 /// keep it waiting for ever.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a named pipe without a reader is tried again.
+const OPEN_INTERVAL: Duration = Duration::from_millis(20);
 /// The size of the write buffer in bytes.
 const BUFFER: usize = 1 << 16;
 
@@ -36,6 +42,8 @@ pub(super) struct Output {
     full: Option<SyncSender<Burst>>,
     empty: Receiver<Burst>,
     spare: Option<Burst>,
+    /// Set when the port is closed: a pipe without a reader is then given up.
+    closed: Arc<AtomicBool>,
     /// The result of the thread.
     end: Receiver<io::Result<()>>,
     thread: JoinHandle<()>,
@@ -62,11 +70,17 @@ impl Output {
             let _ = written.try_send(Burst::new(BURST));
         }
         let (ended, end) = sync_channel(1);
+        let closed = Arc::new(AtomicBool::new(false));
+        let is_closed = Arc::clone(&closed);
         let thread = thread::Builder::new().name("capture".to_owned());
         let thread = thread
             .spawn(move || {
                 // The port may be closed already.
-                let _ = ended.send(write(destination, format, program, &to_write, &written));
+                let _ = ended.send(match destination.wait_for_reader(&is_closed) {
+                    Ok(Some(file)) => write(&file, format, program, &to_write, &written),
+                    Ok(None) => Ok(()),
+                    Err(error) => Err(error),
+                });
             })
             .map_err(|error| about(error.into()))?;
         Ok(Self {
@@ -75,6 +89,7 @@ impl Output {
             full: Some(full),
             empty,
             spare: None,
+            closed,
             end,
             thread,
         })
@@ -132,6 +147,8 @@ fn failure(place: &Place, error: &io::Error) -> String {
 
 impl Drop for Output {
     fn drop(&mut self) {
+        // Relaxed: the flag orders nothing.
+        self.closed.store(true, Ordering::Relaxed);
         self.full = None;
         match self.end.recv_timeout(FLUSH_TIMEOUT) {
             Ok(Ok(())) | Err(RecvTimeoutError::Disconnected) => {}
@@ -156,7 +173,7 @@ fn format_of(place: &Place) -> Format {
 /// Where the thread writes to.
 enum Destination {
     File(File),
-    /// A named pipe. To open it blocks until it has a reader.
+    /// A named pipe, to be opened once it has a reader.
     Pipe(PathBuf),
 }
 
@@ -173,31 +190,50 @@ impl Destination {
             if !existing.is_file() {
                 return Ok(Self::Pipe(path.clone()));
             }
-            if Identity::of(path) == Identity::of(bus) {
-                return Err(CaptureProblem::Bus);
-            }
             if new && existing.len() > 0 {
                 return Err(CaptureProblem::Exists(path.clone()));
             }
         }
-        File::create(path).map(Self::File).map_err(CaptureProblem::Create)
+        let Some(file) = open_output(path).map_err(CaptureProblem::Create)? else {
+            return Ok(Self::Pipe(path.clone()));
+        };
+        let found = file.metadata()?;
+        if Identity::File(found.dev(), found.ino()) == Identity::of(bus) {
+            return Err(CaptureProblem::Bus);
+        }
+        if found.is_file() {
+            file.set_len(0).map_err(CaptureProblem::Create)?;
+        }
+        Ok(Self::File(file))
+    }
+
+    /// Returns the file, once a pipe has a reader; `None` when the port was closed before.
+    fn wait_for_reader(self, closed: &AtomicBool) -> io::Result<Option<File>> {
+        let path = match self {
+            Self::File(file) => return Ok(Some(file)),
+            Self::Pipe(path) => path,
+        };
+        // Relaxed: the flag orders nothing.
+        while !closed.load(Ordering::Relaxed) {
+            if let Some(pipe) = open_output(&path)? {
+                return Ok(Some(pipe));
+            }
+            thread::sleep(OPEN_INTERVAL);
+        }
+        Ok(None)
     }
 }
 
 /// Runs the thread.
 fn write(
-    destination: Destination,
+    file: &File,
     format: Format,
     program: String,
     to_write: &Receiver<Burst>,
     written: &SyncSender<Burst>,
 ) -> io::Result<()> {
-    let file = match destination {
-        Destination::File(file) => file,
-        Destination::Pipe(path) => OpenOptions::new().write(true).open(path)?,
-    };
     let mut whole = 0;
-    let done = write_bursts(&file, format, program, to_write, written, &mut whole);
+    let done = write_bursts(file, format, program, to_write, written, &mut whole);
     if done.is_err() && file.metadata().is_ok_and(|metadata| metadata.is_file()) {
         // Some readers reject a capture with a partial frame at the end. If it cannot be cut off,
         // it stays.
