@@ -32,6 +32,10 @@ mod verb;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use registry::fuzzing;
+
 use crate::context::Context;
 
 /// The name that memif peers see.

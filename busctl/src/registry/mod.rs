@@ -23,6 +23,8 @@ mod error;
 mod file;
 pub(crate) mod file_stamp;
 mod folder;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod mac;
 mod memif_report;
 mod name;

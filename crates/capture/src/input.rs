@@ -2,8 +2,8 @@
 
 use std::io::{self, ErrorKind, Read};
 
-/// The size of the buffer in bytes: the longest frame that is kept, with room to read ahead.
-const CAPACITY: usize = MAX_CAPTURED + (1 << 16);
+/// How many bytes are read ahead.
+const READ_AHEAD: usize = 1 << 16;
 
 /// The longest frame that is kept, in bytes: the limit of `tcpdump` and Wireshark.
 pub(crate) const MAX_CAPTURED: usize = 262_144;
@@ -14,14 +14,14 @@ pub(crate) const MAX_CAPTURED: usize = 262_144;
 /// call continues where it was.
 pub(crate) struct Input<R> {
     source: R,
-    buffer: Box<[u8]>,
+    buffer: Vec<u8>,
     start: usize,
     end: usize,
 }
 
 impl<R: Read> Input<R> {
     pub(crate) fn new(source: R) -> Self {
-        Self { source, buffer: vec![0; CAPACITY].into_boxed_slice(), start: 0, end: 0 }
+        Self { source, buffer: vec![0; READ_AHEAD], start: 0, end: 0 }
     }
 
     /// Returns the bytes that were read and not dropped.
@@ -29,13 +29,16 @@ impl<R: Read> Input<R> {
         &self.buffer[self.start..self.end]
     }
 
-    /// Reads until there are `count` bytes, which fit into the buffer. Returns `false` when the
-    /// source ends before.
+    /// Reads until there are `count` bytes, a frame with its header at most. Returns `false` when
+    /// the source ends before.
     pub(crate) fn fill(&mut self, count: usize) -> io::Result<bool> {
         while self.end - self.start < count {
             if self.start + count > self.buffer.len() || self.start == self.end {
                 self.buffer.copy_within(self.start..self.end, 0);
                 (self.start, self.end) = (0, self.end - self.start);
+            }
+            if count > self.buffer.len() {
+                self.buffer.resize(count + READ_AHEAD, 0);
             }
             match self.source.read(&mut self.buffer[self.end..]) {
                 Ok(0) => return Ok(false),

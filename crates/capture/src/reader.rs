@@ -43,7 +43,7 @@ pub struct PassedOver {
 /// nothing else in a capture makes it fail. Frames of other link types are passed over and
 /// [counted](Self::passed_over).
 ///
-/// The reader has a buffer of its own, of 320 KiB, so a [`BufReader`](std::io::BufReader) around a
+/// The reader has a buffer of its own, of 64 KiB or what the longest frame needs, so a [`BufReader`](std::io::BufReader) around a
 /// file gains nothing. It returns a frame as soon as its last byte is read, and reads no further.
 /// A source may be non-blocking: after [`WouldBlock`](std::io::ErrorKind::WouldBlock) the next call
 /// continues where the last one stopped.
