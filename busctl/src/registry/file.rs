@@ -57,7 +57,7 @@ pub(super) fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result
 }
 
 fn is_not_regular(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|cause| cause.is::<NotRegular>())
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<NotRegular>)
 }
 
 /// Replaces the content of `path` by `text`: a reader gets the old one or the new one. Only one

@@ -26,6 +26,8 @@ const ENHANCED_PACKET: u32 = 6;
 const HEAD: usize = 8;
 /// Bytes of a block behind its body: the length once more.
 const TAIL: usize = 4;
+/// Bytes of a simple packet block beside its frame.
+const SIMPLE_OVERHEAD: u32 = 16;
 /// Bytes of a section's block that are read: its head, byte order and version.
 const SECTION_HEAD: usize = HEAD + 8;
 
@@ -203,7 +205,7 @@ impl Pcapng {
             Some(interface) if interface.snaplen > 0 => interface.snaplen,
             _ => u32::MAX,
         };
-        let room = length.saturating_sub((HEAD + 4 + TAIL) as u32);
+        let room = length.saturating_sub(SIMPLE_OVERHEAD);
         Packet { interface: 0, at, captured: original.min(limit).min(room), original }
     }
 

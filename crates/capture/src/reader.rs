@@ -362,8 +362,9 @@ mod tests {
             file[4..8].copy_from_slice(
                 &[major >> 8, major, 0, minor].map(|half: u16| u8::try_from(half & 0xff).unwrap()),
             );
-            let at = [24, 24 + 16 + FRAME.len()];
-            at.iter().for_each(|at| file[at + 8..at + 16].rotate_left(4));
+            for at in [24, 24 + 16 + FRAME.len()] {
+                file[at + 8..at + 16].rotate_left(4);
+            }
             let cut = (FRAME[..14].to_vec(), true);
             assert_eq!(read(&file).unwrap(), [(FRAME.to_vec(), false), cut], "{major}.{minor}");
         }

@@ -191,15 +191,14 @@ impl Input {
         let end = self.end.as_ref()?;
         let Self { place, played, skipped, .. } = self;
         let PassedOver { other_link, no_interface, giant, .. } = end.passed_over;
-        let mut left_out = String::new();
-        for (count, why) in [
+        let left_out = [
             (skipped + giant, "because the bus does not carry their length"),
             (other_link + no_interface, "because they are not Ethernet"),
-        ] {
-            if count > 0 {
-                left_out += &format!("; {count} were left out {why}");
-            }
-        }
+        ];
+        let left_out = left_out.iter().filter(|(count, _)| *count > 0);
+        let left_out: Vec<String> =
+            left_out.map(|(count, why)| format!("; {count} were left out {why}")).collect();
+        let left_out = left_out.concat();
         Some(match &end.error {
             None => format!("{place} was played to its end: {played} frames{left_out}"),
             Some(error) => {
