@@ -48,6 +48,15 @@ pub fn open_output(path: &Path) -> io::Result<Option<File>> {
     Ok(Some(file))
 }
 
+/// Opens the named pipe at `path` to be written. Waits until a process reads it.
+///
+/// # Errors
+/// As [`open_output`].
+pub(crate) fn open_pipe(path: &Path) -> io::Result<File> {
+    let target = follow(path)?;
+    File::options().write(true).custom_flags(libc::O_NOCTTY | target.flags).open(&target.path)
+}
+
 fn is_pipe(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo())
 }

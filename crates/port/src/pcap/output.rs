@@ -20,7 +20,7 @@ use shmbus::{Burst, MAX_BIG_FRAME, Station};
 use super::spec::Place;
 use crate::error::{CaptureProblem, PortError};
 use crate::file_identity::Identity;
-use crate::output_file::open_output;
+use crate::output_file::{open_output, open_pipe};
 use crate::port::{BURST, Moved};
 use crate::reporter::Reporter;
 
@@ -29,8 +29,6 @@ const MAX_QUEUED_BURSTS: usize = 4;
 /// How long closing the port waits for the last bursts to be written. A pipe without a reader would
 /// keep it waiting for ever.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often a named pipe without a reader is tried again.
-const OPEN_INTERVAL: Duration = Duration::from_millis(20);
 /// The size of the write buffer in bytes.
 const BUFFER: usize = 1 << 16;
 
@@ -42,8 +40,8 @@ pub(super) struct Output {
     full: Option<SyncSender<Burst>>,
     empty: Receiver<Burst>,
     spare: Option<Burst>,
-    /// Set when the port is closed: a pipe without a reader is then given up.
-    closed: Arc<AtomicBool>,
+    /// Whether the thread can write: a named pipe has a reader.
+    is_open: Arc<AtomicBool>,
     /// The result of the thread.
     end: Receiver<io::Result<()>>,
     thread: JoinHandle<()>,
@@ -70,17 +68,17 @@ impl Output {
             let _ = written.try_send(Burst::new(BURST));
         }
         let (ended, end) = sync_channel(1);
-        let closed = Arc::new(AtomicBool::new(false));
-        let is_closed = Arc::clone(&closed);
+        let is_open = Arc::new(AtomicBool::new(matches!(destination, Destination::File(_))));
+        let opened = Arc::clone(&is_open);
         let thread = thread::Builder::new().name("capture".to_owned());
         let thread = thread
             .spawn(move || {
                 // The port may be closed already.
-                let _ = ended.send(match destination.wait_for_reader(&is_closed) {
-                    Ok(Some(file)) => write(&file, format, program, &to_write, &written),
-                    Ok(None) => Ok(()),
-                    Err(error) => Err(error),
-                });
+                let _ = ended.send(destination.wait_for_reader().and_then(|file| {
+                    // Relaxed: the flag orders nothing.
+                    opened.store(true, Ordering::Relaxed);
+                    write(&file, format, program, &to_write, &written)
+                }));
             })
             .map_err(|error| about(error.into()))?;
         Ok(Self {
@@ -89,7 +87,7 @@ impl Output {
             full: Some(full),
             empty,
             spare: None,
-            closed,
+            is_open,
             end,
             thread,
         })
@@ -147,10 +145,12 @@ fn failure(place: &Place, error: &io::Error) -> String {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        // Relaxed: the flag orders nothing.
-        self.closed.store(true, Ordering::Relaxed);
         self.full = None;
-        match self.end.recv_timeout(FLUSH_TIMEOUT) {
+        // Relaxed: the flag orders nothing. A pipe that still has no reader is not waited for: the
+        // thread ends with its first one.
+        let timeout =
+            if self.is_open.load(Ordering::Relaxed) { FLUSH_TIMEOUT } else { Duration::ZERO };
+        match self.end.recv_timeout(timeout) {
             Ok(Ok(())) | Err(RecvTimeoutError::Disconnected) => {}
             Ok(Err(error)) => self.reporter.note(&failure(&self.place, &error)),
             Err(RecvTimeoutError::Timeout) => {
@@ -173,7 +173,7 @@ fn format_of(place: &Place) -> Format {
 /// Where the thread writes to.
 enum Destination {
     File(File),
-    /// A named pipe, to be opened once it has a reader.
+    /// A named pipe. To open it blocks until it has a reader.
     Pipe(PathBuf),
 }
 
@@ -207,20 +207,12 @@ impl Destination {
         Ok(Self::File(file))
     }
 
-    /// Returns the file, once a pipe has a reader; `None` when the port was closed before.
-    fn wait_for_reader(self, closed: &AtomicBool) -> io::Result<Option<File>> {
-        let path = match self {
-            Self::File(file) => return Ok(Some(file)),
-            Self::Pipe(path) => path,
-        };
-        // Relaxed: the flag orders nothing.
-        while !closed.load(Ordering::Relaxed) {
-            if let Some(pipe) = open_output(&path)? {
-                return Ok(Some(pipe));
-            }
-            thread::sleep(OPEN_INTERVAL);
+    /// Returns the file. Waits until a pipe has a reader.
+    fn wait_for_reader(self) -> io::Result<File> {
+        match self {
+            Self::File(file) => Ok(file),
+            Self::Pipe(path) => open_pipe(&path),
         }
-        Ok(None)
     }
 }
 
