@@ -12,6 +12,9 @@ use crate::pcapng;
 use crate::reader::{CaptureReader, PassedOver};
 use crate::summary::Summary;
 
+/// So small that the buffer moves and grows, and costs little.
+const READ_AHEAD: usize = 64;
+
 /// Reads a pcap. Bytes with another magic are for other targets.
 pub fn pcap(data: &[u8]) {
     if data.len() >= 4 && Pcap::is_magic(data) {
@@ -54,7 +57,7 @@ struct Found {
 }
 
 fn frames(source: impl Read) -> Found {
-    let mut reader = CaptureReader::new(source);
+    let mut reader = CaptureReader::with_read_ahead(source, READ_AHEAD);
     let mut found = Found::default();
     loop {
         match reader.next_frame() {

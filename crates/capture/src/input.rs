@@ -2,8 +2,8 @@
 
 use std::io::{self, ErrorKind, Read};
 
-/// How many bytes are read ahead.
-const READ_AHEAD: usize = 1 << 16;
+/// How many bytes are read ahead, usually.
+pub(crate) const READ_AHEAD: usize = 1 << 16;
 
 /// The longest frame that is kept, in bytes: the limit of `tcpdump` and Wireshark.
 pub(crate) const MAX_CAPTURED: usize = 262_144;
@@ -14,14 +14,16 @@ pub(crate) const MAX_CAPTURED: usize = 262_144;
 /// call continues where it was.
 pub(crate) struct Input<R> {
     source: R,
+    read_ahead: usize,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
 }
 
 impl<R: Read> Input<R> {
-    pub(crate) fn new(source: R) -> Self {
-        Self { source, buffer: vec![0; READ_AHEAD], start: 0, end: 0 }
+    /// Reads `source` about `read_ahead` bytes at a time.
+    pub(crate) fn new(source: R, read_ahead: usize) -> Self {
+        Self { source, read_ahead, buffer: vec![0; read_ahead], start: 0, end: 0 }
     }
 
     /// Returns the bytes that were read and not dropped.
@@ -38,7 +40,7 @@ impl<R: Read> Input<R> {
                 (self.start, self.end) = (0, self.end - self.start);
             }
             if count > self.buffer.len() {
-                self.buffer.resize(count + READ_AHEAD, 0);
+                self.buffer.resize(count + self.read_ahead, 0);
             }
             match self.source.read(&mut self.buffer[self.end..]) {
                 Ok(0) => return Ok(false),

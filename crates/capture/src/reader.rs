@@ -10,7 +10,7 @@
 use std::io::Read;
 
 use crate::error::CaptureError;
-use crate::input::Input;
+use crate::input::{Input, READ_AHEAD};
 use crate::pcap::{self, Pcap};
 use crate::pcapng::{self, Pcapng, Section};
 use crate::step::{Step, Why};
@@ -79,8 +79,13 @@ enum Format {
 impl<R: Read> CaptureReader<R> {
     /// Makes a reader. It reads nothing yet.
     pub fn new(source: R) -> Self {
+        Self::with_read_ahead(source, READ_AHEAD)
+    }
+
+    /// Makes a reader that reads about so many bytes at a time.
+    pub(crate) fn with_read_ahead(source: R, read_ahead: usize) -> Self {
         Self {
-            input: Input::new(source),
+            input: Input::new(source, read_ahead),
             format: None,
             frames: 0,
             any: false,
