@@ -13,7 +13,8 @@ use port::BusRemoval;
 use shmbus::offload::{Capabilities, TxRequest};
 use shmbus::phy::{Bursts, OutFrames};
 use shmbus::{
-    Burst, Bus, FrameSource, MacAddr6, OpenError, SendError, Station, StationOptions, Stats,
+    BUS_SIZE, Burst, Bus, FrameSource, MAX_BIG_FRAME, MacAddr6, OpenError, SendError, Station,
+    StationOptions, Stats,
 };
 
 use crate::bus_argument::BusArgument;
@@ -101,6 +102,19 @@ impl BusAttachment {
     #[must_use]
     pub(crate) fn capabilities(&self) -> Capabilities {
         self.station.as_ref().map_or(Capabilities::NONE, Station::capabilities)
+    }
+
+    /// Returns the longest frame that the bus carries, in bytes; that of any bus while the interface
+    /// or its link is down.
+    #[must_use]
+    pub(crate) fn max_frame(&self) -> usize {
+        self.station.as_ref().map_or(MAX_BIG_FRAME, |station| station.bus().max_frame())
+    }
+
+    /// Returns the size of the bus in bytes; the usual one while the interface or its link is down.
+    #[must_use]
+    pub(crate) fn bus_size(&self) -> u64 {
+        self.station.as_ref().map_or(BUS_SIZE, |station| station.bus().size())
     }
 
     /// Sends frames as [`Station::send_burst`] does. While the link is down they are counted as

@@ -19,6 +19,8 @@ pub(crate) struct BusView {
     version: u32,
     /// Size of the file in bytes.
     size: u64,
+    /// The longest frame that it carries, in bytes.
+    max_frame: usize,
     generation: u64,
     first: u32,
     last: u32,
@@ -48,7 +50,7 @@ impl BusView {
     /// When the file is not a bus, or cannot be opened.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let bus = Bus::open_read_only(path)?;
-        let (state, size) = (bus.state(), bus.size());
+        let (state, size, max_frame) = (bus.state(), bus.size(), bus.max_frame());
         let members = bus
             .members()
             .into_iter()
@@ -65,6 +67,7 @@ impl BusView {
             path: path.display().to_string(),
             version: state.version,
             size,
+            max_frame,
             generation: state.generation,
             first: state.first,
             last: state.last,
@@ -140,7 +143,11 @@ impl fmt::Display for BusView {
             self.last,
             if self.locked { format!("{bad}locked{bad:#}") } else { "not locked".to_owned() }
         )?;
-        writeln!(f, "\tframes: {} whole in the ring", self.frames)?;
+        writeln!(
+            f,
+            "\tframes: {} whole in the ring, {} bytes at most each",
+            self.frames, self.max_frame
+        )?;
         writeln!(f, "\tstations: {} live, rump kernels not counted", self.stations)?;
         for member in &self.members {
             writeln!(f, "\t\t{} {} pid {}", member.mac, member.name, member.pid)?;

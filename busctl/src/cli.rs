@@ -1,13 +1,14 @@
 //! The command line: its verbs and global flags. The flags of each verb are in its module under
 //! [`verb`].
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::context::Context;
-use crate::{output, verb};
+use crate::{exit, output, verb};
 
 /// Create, wire and watch virtual Ethernet LANs in shared memory.
 ///
@@ -154,8 +155,10 @@ pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr()
         || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     {
-        // This fails only on a closed pipe, which ends the program quietly.
-        let _ = error.print();
+        let printed = error.print().map_err(|cause| output::mark(&cause));
+        if let Err(cause) = printed.and_then(|()| output::stdout().flush()) {
+            return exit::report(&cause.into());
+        }
     } else {
         output::error(&usage_line(&error.to_string(), called()));
     }

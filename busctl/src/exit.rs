@@ -30,6 +30,9 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 
 /// Returns what to do about an error that does not say it itself.
 fn advice(error: &anyhow::Error) -> String {
+    if error.chain().any(is_file_too_large) {
+        return "; 'ulimit -f' limits the size of files".to_owned();
+    }
     let missing = error.chain().find_map(|cause| match cause.downcast_ref()? {
         OpenError::Io { path, source } if source.kind() == io::ErrorKind::NotFound => Some(path),
         _ => None,
@@ -46,6 +49,14 @@ fn is_misuse(cause: &(dyn StdError + 'static)) -> bool {
         || cause.downcast_ref::<RegistryError>().is_some_and(RegistryError::is_misuse)
         || cause.downcast_ref::<OpenError>().is_some_and(is_open_misuse)
         || cause.downcast_ref::<PortError>().is_some_and(PortError::is_misuse)
+}
+
+fn is_file_too_large(cause: &(dyn StdError + 'static)) -> bool {
+    let is_it = |error: &io::Error| error.kind() == io::ErrorKind::FileTooLarge;
+    match cause.downcast_ref() {
+        Some(RegistryError::File { cause, .. }) => is_it(cause),
+        _ => cause.downcast_ref().is_some_and(is_it),
+    }
 }
 
 /// Returns whether opening a bus failed for a lasting reason, and not because of a lock or a full

@@ -32,6 +32,10 @@ mod verb;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use registry::fuzzing;
+
 use crate::context::Context;
 
 /// The name that memif peers see.
@@ -54,6 +58,9 @@ pub fn main() -> ExitCode {
         return exit::report(&error);
     }
     tracing::info!(version = env!("BUSCTL_VERSION"), "busctl");
+    if let Err(error) = process::survive_file_size_limit() {
+        tracing::warn!(%error, "a file that grows beyond 'ulimit -f' will kill this process");
+    }
     if let Err(error) = shmbus::survive_truncation() {
         tracing::warn!(%error, "a bus file that is truncated will kill this process");
     }

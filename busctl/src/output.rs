@@ -40,7 +40,7 @@ impl Write for Stdout {
 }
 
 /// Names stdout in the error, and marks its broken pipe.
-fn mark(error: &io::Error) -> io::Error {
+pub(crate) fn mark(error: &io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::BrokenPipe => io::Error::new(io::ErrorKind::BrokenPipe, ReaderGone),
         kind => io::Error::new(kind, format!("cannot write to stdout: {error}")),

@@ -3,11 +3,12 @@
 mod memif;
 
 use std::fmt;
+use std::path::Path;
 
 use node::Counters;
 use serde::Serialize;
-use shmbus::MacAddr6;
 use shmbus::offload::Capabilities;
+use shmbus::{Bus, MAX_FRAME, MacAddr6};
 
 use self::memif::MemifView;
 use crate::registry::{
@@ -15,8 +16,8 @@ use crate::registry::{
 };
 use crate::style::Palette;
 
-/// A bus carries no jumbo frames.
-const MTU: u32 = 1500;
+/// Bytes of an Ethernet header, which an MTU does not count.
+const ETHERNET_HEADER: usize = 14;
 
 /// The flags of NetBSD's `<net/if.h>` that a shmif interface can have.
 const FLAGS: [(u32, &str); 6] = [
@@ -37,7 +38,7 @@ pub(crate) struct InterfaceView {
     /// None when the kernel chooses it.
     mac: Option<String>,
     flags: Vec<&'static str>,
-    mtu: u32,
+    mtu: usize,
     link: &'static str,
     capenable: u32,
     /// Whether a process runs it, and its pid, if that can be read.
@@ -94,7 +95,7 @@ impl InterfaceView {
             linkstr: record.linkstr.as_ref().map(|path| path.display().to_string()),
             mac: mac.map(format_mac),
             flags: FLAGS.iter().map(|(_, flag)| *flag).filter(|flag| has(flag)).collect(),
-            mtu: MTU,
+            mtu: mtu(record.linkstr.as_deref()),
             link: match link {
                 None => "unknown",
                 Some(true) => "up",
@@ -121,6 +122,13 @@ impl InterfaceView {
             .filter(|(_, flag)| self.flags.contains(flag))
             .fold(0, |bits, (bit, _)| bits | bit)
     }
+}
+
+/// Returns the largest payload that the bus carries; that of a bus that rump kernels can share
+/// while there is none that can be read.
+fn mtu(bus: Option<&Path>) -> usize {
+    let bus = bus.and_then(|path| Bus::open_read_only(path).ok());
+    bus.map_or(MAX_FRAME, |bus| bus.max_frame()) - ETHERNET_HEADER
 }
 
 /// Prints the layout of `ifconfig`; the lines of memif follow VPP's `show memif`.

@@ -63,6 +63,12 @@ impl Shutdown {
         self.asked.load(Ordering::Relaxed)
     }
 
+    /// Returns the flag, for threads that must not outlast a request.
+    #[must_use]
+    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.asked)
+    }
+
     /// Sleeps for `time`, or until a request; returns `true` when there was one.
     #[must_use]
     pub(crate) fn sleep(&self, time: Duration) -> bool {

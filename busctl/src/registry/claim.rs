@@ -26,6 +26,9 @@ use super::{Registry, file};
 /// Counters are written no more often than this.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
+/// More bytes than this are no pid.
+const MAX_PID_TEXT: u64 = 32;
+
 /// The process that runs an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Runner {
@@ -51,7 +54,7 @@ impl Runner {
     ) -> Result<Option<Self>, RegistryError> {
         let path = registry.claim_path(name);
         let failed = |error| RegistryError::file("look at", &path, error);
-        let mut file = match File::open(&path) {
+        let mut file = match file::open_regular(OpenOptions::new().read(true), &path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
@@ -65,7 +68,11 @@ impl Runner {
 
     fn read(file: &mut File) -> Self {
         let mut text = String::new();
-        let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+        let pid = file
+            .take(MAX_PID_TEXT)
+            .read_to_string(&mut text)
+            .ok()
+            .and_then(|_| text.trim().parse().ok());
         Self { pid }
     }
 }
@@ -223,14 +230,9 @@ fn lock(name: InterfaceName, path: &Path) -> Result<File, RegistryError> {
     // A process that only looks holds a shared lock for an instant, and one that releases its claim
     // removes the file: both are over at once.
     for _ in 0..20 {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(failed)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = file::open_regular(&mut options, path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) if file.metadata().map_err(failed)?.nlink() == 0 => {}
             Ok(()) => {
@@ -241,7 +243,8 @@ fn lock(name: InterfaceName, path: &Path) -> Result<File, RegistryError> {
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
     }
-    let runner = File::open(path).map_or(Runner { pid: None }, |mut file| Runner::read(&mut file));
+    let runner = file::open_regular(OpenOptions::new().read(true), path)
+        .map_or(Runner { pid: None }, |mut file| Runner::read(&mut file));
     Err(RegistryError::Running { name, runner: runner.to_string() })
 }
 

@@ -35,12 +35,9 @@ impl<'registry> Edit<'registry> {
             file::make_folder(&folder)?;
         }
         let path = registry.folder.join("lock");
-        let lock = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let lock = file::open_regular(&mut options, &path)
             .map_err(|error| RegistryError::file("open", &path, error))?;
         let start = Instant::now();
         loop {

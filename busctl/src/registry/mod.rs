@@ -23,6 +23,8 @@ mod error;
 mod file;
 pub(crate) mod file_stamp;
 mod folder;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod mac;
 mod memif_report;
 mod name;
@@ -53,6 +55,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use self::file::Content;
+
 /// The interfaces in one state folder. It is cheap to make: files are read by each method.
 #[derive(Debug, Clone)]
 pub(crate) struct Registry {
@@ -81,15 +85,15 @@ impl Registry {
     /// When there is none, or it cannot be read, or it is damaged.
     pub(crate) fn load(&self, name: InterfaceName) -> Result<Record, RegistryError> {
         let path = self.record_path(name);
-        match file::read(&path)? {
-            Some(text) => {
-                Record::parse(name, &text).map_err(|why| RegistryError::Damaged { name, path, why })
+        let parsed = match file::read(&path)? {
+            Content::Text(text) => Record::parse(name, &text),
+            Content::Damaged(why) => Err(why.to_owned()),
+            Content::Missing => {
+                let others = self.names().unwrap_or_default();
+                return Err(RegistryError::NoSuchInterface { name, others });
             }
-            None => Err(RegistryError::NoSuchInterface {
-                name,
-                others: self.names().unwrap_or_default(),
-            }),
-        }
+        };
+        parsed.map_err(|why| RegistryError::Damaged { name, path, why })
     }
 
     /// Returns the names that are taken, also those of damaged records.
@@ -129,8 +133,12 @@ impl Registry {
             return Ok(Socket::zero());
         }
         let path = self.socket_path(id);
-        let text = file::read(&path)?.ok_or(RegistryError::NoSuchSocket(id))?;
-        Socket::parse(id, &text).map_err(|why| RegistryError::DamagedSocket { id, path, why })
+        let parsed = match file::read(&path)? {
+            Content::Text(text) => Socket::parse(id, &text),
+            Content::Damaged(why) => Err(why.to_owned()),
+            Content::Missing => return Err(RegistryError::NoSuchSocket(id)),
+        };
+        parsed.map_err(|why| RegistryError::DamagedSocket { id, path, why })
     }
 
     /// Reads all sockets in order. Returns an error for each record that cannot be read.

@@ -7,7 +7,7 @@ use node::Counters;
 use serde::{Deserialize, Serialize};
 
 use super::error::RegistryError;
-use super::file;
+use super::file::{self, Content};
 use super::memif_report::MemifReport;
 
 /// What the runner of an interface last reported.
@@ -31,11 +31,10 @@ pub(crate) struct Report {
 
 impl Report {
     pub(super) fn load(path: &Path) -> Self {
-        file::read(path)
-            .ok()
-            .flatten()
-            .and_then(|text| toml::from_str(&text).ok())
-            .unwrap_or_default()
+        match file::read(path) {
+            Ok(Content::Text(text)) => toml::from_str(&text).unwrap_or_default(),
+            _ => Self::default(),
+        }
     }
 
     pub(super) fn store(&self, path: &Path) -> Result<(), RegistryError> {

@@ -50,7 +50,7 @@ const POLL_PAUSE: Duration = Duration::from_micros(100);
 /// those of machines of the other byte order.
 ///
 /// With several buses, the frames of each bus are in order. Across buses compare the timestamps,
-/// which the senders' clocks made.
+/// which the senders' clocks made, or with --arrival the clock of this machine.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "To see logs, write -v before the verb: busctl -v dump.\n\n\
                         Examples:\n  \
@@ -90,6 +90,13 @@ pub(crate) struct Args {
     /// Follow: continue with new frames until stopped or until -c
     #[arg(short, long)]
     follow: bool,
+
+    /// With -f, stamp frames with the time at which they are read, not with their senders' clocks
+    ///
+    /// The clock of a rump kernel may count from its start, so stamps of several senders can jump
+    /// by years.
+    #[arg(long, requires = "follow")]
+    arrival: bool,
 
     /// Stop after N frames
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -140,7 +147,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let open = |bus| OpenBus::open(bus, args.follow, context);
     let buses = args.buses.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
     let stop = Shutdown::on_signals()?;
-    let mut outputs = Outputs::open(args, &buses)?;
+    let Some(mut outputs) = Outputs::open(args, &buses, &stop)? else { return Ok(()) };
     for (index, bus) in buses.iter().enumerate() {
         outputs.header(index, &bus.state)?;
     }
@@ -234,6 +241,7 @@ impl Dump {
                 }
             };
             tap.recv_burst(burst);
+            self.outputs.note_arrival();
             for frame in &*burst {
                 if self.left == 0 {
                     return Ok(true);

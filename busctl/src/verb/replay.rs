@@ -2,9 +2,11 @@
 
 mod batch;
 mod progress;
+mod receiver_pace;
 mod source;
 
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -12,23 +14,29 @@ use anyhow::Context as _;
 use capture::Pace;
 use clap::ValueHint;
 use serde::Serialize;
+use shmbus::MAX_BIG_FRAME;
 
 use self::batch::Batch;
 use self::progress::Progress;
-use self::source::{Skipped, Source};
+use self::receiver_pace::{RING_TIME, ReceiverPace, on_ring};
+use self::source::{Filled, Skipped, Source};
 use crate::bus_argument::BusArgument;
 use crate::bus_attachment::BusAttachment;
 use crate::context::Context;
-use crate::misuse::OrMisuse as _;
+use crate::misuse::{OrMisuse as _, misuse};
 use crate::output;
 use crate::process::shutdown::Shutdown;
 use crate::registry::runner::POLL_INTERVAL;
 
 /// Put the frames of a capture on a bus
 ///
-/// FILE is pcap or pcapng. The frames are sent in order, as fast as the bus takes them or at the
-/// rate of --pps. Frames that the bus does not carry (over 1,514 bytes, or shorter than an Ethernet
-/// header) are skipped and counted.
+/// FILE is pcap or pcapng. The frames are sent in order, at the rate of --pps, or else as fast as
+/// stations that are awake keep up with; those of a live pipe at once. A bus does not wait for its
+/// readers, so --topspeed, which is as fast as the bus takes frames, makes slower ones lose frames.
+///
+/// Frames that the bus does not carry are skipped and counted: those that are longer than its limit
+/// (1,514 bytes on a bus that rump kernels can share), shorter than an Ethernet header, or of
+/// another link type.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         busctl replay capture.pcap ./lan.bus\n  \
@@ -43,9 +51,13 @@ pub(crate) struct Args {
     #[arg(value_name = "BUS", value_hint = ValueHint::FilePath)]
     bus: BusArgument,
 
-    /// Send N frames a second [default: as fast as the bus takes them]
+    /// Send N frames a second [default: as fast as receivers keep up with]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pps: Option<u64>,
+
+    /// Send as fast as the bus takes frames; slower receivers lose some
+    #[arg(short, long, conflicts_with = "pps")]
+    topspeed: bool,
 
     /// Play the file N times
     #[arg(long = "loop", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
@@ -62,57 +74,123 @@ pub(crate) struct Args {
 /// When FILE is no capture or BUS no bus; when the bus stays busy; when FILE is damaged further on.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let about_file = || format!("cannot replay {}", args.file.display());
-    let mut source = Source::open(&args.file, args.rounds).with_context(about_file).misuse()?;
-    let mut batch = Batch::new();
-    // Before anything is changed: a file that is no capture fails at its first frame.
-    let mut damage = source.fill(&mut batch).with_context(about_file);
-    if batch.is_empty() {
-        damage = Ok(damage.misuse()?);
-    }
-    let mut station = BusAttachment::join(&args.bus, context)?;
     let stop = Shutdown::on_signals()?;
+    let mut source = Source::open(&args.file, args.rounds).with_context(about_file).misuse()?;
+    let mut batch = Batch::default();
+    // Before anything is changed: a file that is no capture fails at its first frame.
+    let mut filled = loop {
+        let filled = source.fill(&mut batch, MAX_BIG_FRAME).with_context(about_file);
+        match filled {
+            Ok(Filled::SoFar) if batch.is_empty() => {
+                if stop.wait([source.as_fd()], None) {
+                    return report(args, &Sent::default(), &source.skipped());
+                }
+            }
+            Err(error) if batch.is_empty() => return Err(misuse(error)),
+            filled => break filled,
+        }
+    };
+    let mut station = BusAttachment::join(&args.bus, context)?;
     let mut progress = Progress::new(source.size());
 
     let begin = Instant::now();
-    let mut pace = args.pps.map(|pps| Pace::new(pps, begin));
-    let mut sent = Sent::default();
+    let mut pacing = Pacing::new(args, begin);
+    let mut sent = Sent { longest: station.max_frame(), ..Sent::default() };
     let mut destroyed = Ok(());
-    while !batch.is_empty() && !stop.requested() {
+    while !stop.requested() {
         destroyed = station.follow();
         if destroyed.is_err() {
             break;
         }
-        let frames = match &mut pace {
-            None => batch.frames(),
-            Some(pace) => match pace.due(Instant::now()) {
-                Ok(due) => &batch.frames()[..due.min(batch.frames().len())],
-                Err(pause) => {
-                    // A process that changes the interface waits for 1 s.
-                    let _ = stop.sleep(pause.min(POLL_INTERVAL));
-                    continue;
-                }
-            },
-        };
-        station
-            .send_burst(frames)
-            .with_context(|| format!("stopped behind frame {} of the replay", sent.frames))?;
-        let count = frames.len();
-        let bytes = frames.iter().map(|frame| frame.as_ref().len() as u64).sum::<u64>();
-        sent.frames += count as u64;
-        sent.bytes += bytes;
-        if let Some(pace) = &mut pace {
-            pace.sent(count);
+        sent.longest = station.max_frame();
+        if batch.is_empty() {
+            if !matches!(filled, Ok(Filled::SoFar)) {
+                break;
+            }
+            filled = source.fill(&mut batch, sent.longest).with_context(about_file);
+            if batch.is_empty() && matches!(filled, Ok(Filled::SoFar)) {
+                // A process that changes the interface waits for 1 s.
+                let _ = stop.wait([source.as_fd()], Some(POLL_INTERVAL));
+            }
+            continue;
         }
+        let ring = station.bus_size();
+        let due = match pacing.due(batch.frames(), ring, Instant::now()) {
+            Ok(due) => due,
+            Err(pause) => {
+                let _ = stop.sleep(pause.min(POLL_INTERVAL));
+                continue;
+            }
+        };
+        let frames = batch.frames().take(due);
+        let count = frames.clone().count();
+        let fitting = frames.filter(|frame| frame.len() <= sent.longest);
+        let on_ring = fitting.clone().map(on_ring).sum();
+        let before = sent.frames;
+        station
+            .send_burst(fitting.clone())
+            .with_context(|| format!("stopped behind frame {} of the replay", sent.frames))?;
+        sent.frames += fitting.clone().count() as u64;
+        let bytes = fitting.map(|frame| frame.len() as u64).sum::<u64>();
+        sent.bytes += bytes;
+        sent.ring_turns += on_ring as f64 / ring as f64;
+        pacing.sent(count, on_ring);
+        let fitted = usize::try_from(sent.frames - before).unwrap_or(count);
+        source.count_long(count - fitted);
         progress.advance(count, bytes);
         batch.take(count);
-        if batch.is_empty() && damage.is_ok() {
-            damage = source.fill(&mut batch).with_context(about_file);
-        }
     }
     progress.finish();
-    report(args, &sent, source.skipped(), begin.elapsed())?;
+    sent.time = begin.elapsed();
+    report(args, &sent, &source.skipped())?;
     destroyed?;
-    damage
+    filled.map(|_| ())
+}
+
+/// When the next frames are sent.
+enum Pacing {
+    /// At a fixed rate.
+    Rate(Pace),
+    /// As fast as receivers keep up.
+    Receivers(ReceiverPace),
+    /// At once.
+    None,
+}
+
+impl Pacing {
+    fn new(args: &Args, now: Instant) -> Self {
+        match args.pps {
+            Some(pps) => Self::Rate(Pace::new(pps, now)),
+            None if args.topspeed => Self::None,
+            None => Self::Receivers(ReceiverPace::new(now)),
+        }
+    }
+
+    /// Returns how many of `frames` may be sent now, at least one.
+    ///
+    /// # Errors
+    /// How long to wait before asking again.
+    fn due<'f>(
+        &mut self,
+        frames: impl Iterator<Item = &'f [u8]>,
+        ring: u64,
+        now: Instant,
+    ) -> Result<usize, Duration> {
+        match self {
+            Self::Rate(pace) => pace.due(now),
+            Self::Receivers(pace) => pace.due(frames, ring, now),
+            Self::None => Ok(usize::MAX),
+        }
+    }
+
+    /// Records frames that were sent, and the bytes that they take on the ring.
+    fn sent(&mut self, frames: usize, on_ring: u64) {
+        match self {
+            Self::Rate(pace) => pace.sent(frames),
+            Self::Receivers(pace) => pace.sent(on_ring),
+            Self::None => {}
+        }
+    }
 }
 
 /// What was sent.
@@ -120,6 +198,27 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
 struct Sent {
     frames: u64,
     bytes: u64,
+    /// How often the ring was filled.
+    ring_turns: f64,
+    time: Duration,
+    /// The longest frame that the bus carries, in bytes.
+    longest: usize,
+}
+
+impl Sent {
+    /// Returns a warning when frames were overwritten before a receiver can have read them.
+    fn overrun_warning(&self) -> Option<String> {
+        let Self { ring_turns, time, .. } = self;
+        let too_fast =
+            *ring_turns >= 1.0 && time.as_secs_f64() < ring_turns * 0.7 * RING_TIME.as_secs_f64();
+        too_fast.then(|| {
+            format!(
+                "the ring was filled {ring_turns:.0} times in {:.3} s: receivers that are not as \
+                 fast lost frames; without --topspeed or a high --pps, they keep up",
+                time.as_secs_f64()
+            )
+        })
+    }
 }
 
 /// The keys of `replay --json`.
@@ -128,18 +227,19 @@ struct Report<'a> {
     frames: u64,
     bytes: u64,
     seconds: f64,
+    ring_turns: f64,
     #[serde(flatten)]
     skipped: &'a Skipped,
 }
 
-fn report(args: &Args, sent: &Sent, skipped: &Skipped, time: Duration) -> anyhow::Result<()> {
-    let Sent { frames, bytes } = *sent;
+fn report(args: &Args, sent: &Sent, skipped: &Skipped) -> anyhow::Result<()> {
+    let Sent { frames, bytes, ring_turns, time, longest } = *sent;
     let seconds = time.as_secs_f64();
     if args.json {
-        output::print_json(&Report { frames, bytes, seconds, skipped })?;
+        output::print_json(&Report { frames, bytes, seconds, ring_turns, skipped })?;
     } else {
         writeln!(output::stdout(), "{frames} frames, {bytes} bytes in {seconds:.3} s")?;
     }
-    skipped.warnings().for_each(output::warn);
+    skipped.warnings(longest).chain(sent.overrun_warning()).for_each(output::warn);
     Ok(())
 }

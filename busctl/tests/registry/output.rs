@@ -51,19 +51,35 @@ fn a_closed_pipe_ends_every_verb_quietly() {
 
 #[test]
 fn a_full_disk_is_said() {
-    let lab = Lab::new();
-    lab.prints("create");
-    let output = Command::new(env!("CARGO_BIN_EXE_busctl"))
-        .arg("--state")
-        .arg(lab.path("state"))
-        .arg("show")
-        .stdout(File::options().write(true).open("/dev/full").unwrap())
-        .stderr(Stdio::piped())
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let line = String::from_utf8(output.stderr).unwrap();
-    assert!(line.contains("cannot write to stdout: No space left on device"), "{line}");
+    let lab = Lab::new().with_interface_up();
+    for words in [
+        "show",
+        "show --json",
+        "show ./lan.bus",
+        "--help",
+        "--version",
+        "help dump",
+        "dump --help",
+        "create",
+        "socket list",
+        "dump ./lan.bus",
+        "dump ./lan.bus -q -w -",
+        "completions bash",
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_busctl"))
+            .current_dir(lab.path(""))
+            .arg("--state")
+            .arg(lab.path("state"))
+            .args(words.split_whitespace())
+            .stdout(File::options().write(true).open("/dev/full").unwrap())
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{words}");
+        let line = String::from_utf8(output.stderr).unwrap();
+        let expected = "busctl: cannot write to stdout: No space left on device\n";
+        assert_eq!(line, expected, "{words}");
+    }
 }
 
 #[test]

@@ -206,3 +206,18 @@ fn watching_a_bus_tells_its_rate() {
     kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
     assert!(child.wait().unwrap().success());
 }
+
+#[test]
+fn the_mtu_is_that_of_the_bus() {
+    let lab = Lab::new().with_interface_up();
+    let big = shmbus::BusOptions::new().size(4 << 20);
+    drop(big.open_or_create(lab.path("big.bus")).unwrap());
+    lab.prints("create shmif1");
+    assert_eq!(lab.json("show shmif1 --json")["mtu"], 1500, "without a bus");
+    lab.prints("linkstr shmif1 ./big.bus");
+    assert_eq!(lab.json("show shmif0 --json")["mtu"], 1500);
+    assert_eq!(lab.json("show shmif1 --json")["mtu"], 9202);
+    assert!(lab.prints("show shmif1").contains(" mtu 9202\n"));
+    assert_eq!(lab.json("show ./lan.bus --json")["max_frame"], 1514);
+    assert_eq!(lab.json("show ./big.bus --json")["max_frame"], 9216);
+}

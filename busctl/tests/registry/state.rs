@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use assert_cmd::Command;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use predicates::str::contains;
 
 use crate::{Lab, mode, refused};
@@ -80,4 +82,55 @@ fn what_a_killed_process_left_behind_is_in_nobodys_way() {
     lab.busctl("show").assert().success().stdout(contains("shmif0")).stderr("");
     lab.prints("set shmif0 promisc=on");
     refused(&mut lab.busctl("show shmif1"), 2, "there is no interface shmif1");
+}
+
+/// To open a pipe without another end blocks, and a device has bytes without end.
+#[test]
+fn a_pipe_or_a_device_as_a_record_is_damage_and_stops_nothing() {
+    let lab = Lab::new();
+    lab.prints("create shmif0");
+    lab.prints("create shmif1");
+    let records = lab.path("state/interfaces");
+    fs::remove_file(records.join("shmif1.toml")).unwrap();
+    mkfifo(&records.join("shmif1.toml"), Mode::S_IRWXU).unwrap();
+    std::os::unix::fs::symlink("/dev/full", records.join("shmif2.toml")).unwrap();
+    fs::File::create(records.join("shmif3.toml")).unwrap().set_len(1 << 40).unwrap();
+    mkfifo(&lab.path("state/sockets/7.toml"), Mode::S_IRWXU).unwrap();
+    mkfifo(&lab.path("state/reports/shmif0.toml"), Mode::S_IRWXU).unwrap();
+    mkfifo(&records.join(".shmif0.toml.new"), Mode::S_IRWXU).unwrap();
+
+    let show = lab.busctl("show").assert().success().stdout(contains("shmif0: "));
+    let said = String::from_utf8_lossy(&show.get_output().stderr).into_owned();
+    assert_eq!(said.matches("is damaged: it is not a regular file").count(), 2, "{said}");
+    assert_eq!(said.matches("is damaged: it is larger than 65,536 bytes").count(), 1, "{said}");
+    assert_eq!(lab.prints("create"), "shmif4\n");
+    lab.prints("set shmif0 promisc=on");
+    lab.prints("down shmif0");
+    for name in ["shmif1", "shmif2", "shmif3"] {
+        lab.refuses(&format!("down {name}"), "repair it or 'busctl destroy");
+        lab.prints(&format!("destroy {name}"));
+    }
+    lab.busctl("socket list").assert().stderr(contains("7.toml is damaged"));
+    lab.prints("socket del 7");
+    lab.busctl("show").assert().success().stderr("");
+
+    mkfifo(&lab.path("state/running/shmif0"), Mode::S_IRWXU).unwrap();
+    lab.refuses("show shmif0", "running/shmif0: it is not a regular file");
+    fs::remove_file(lab.path("state/lock")).unwrap();
+    mkfifo(&lab.path("state/lock"), Mode::S_IRWXU).unwrap();
+    lab.refuses("create", "lock: it is not a regular file");
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_said() {
+    let lab = Lab::new();
+    let script = format!("ulimit -f 0; {} create", env!("CARGO_BIN_EXE_busctl"));
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).env("BUSCTL_STATE", lab.path("state"));
+    refused(
+        &mut command,
+        1,
+        "File too large; the state folder is chosen with --state; 'ulimit -f'",
+    );
+    assert_eq!(fs::read_dir(lab.path("state/interfaces")).unwrap().count(), 0);
 }

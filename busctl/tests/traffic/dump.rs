@@ -4,6 +4,8 @@ use std::fs;
 use std::io::Read as _;
 
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
@@ -438,4 +440,107 @@ fn a_bus_that_is_removed_is_noticed() {
     std::io::BufRead::read_line(&mut std::io::BufReader::new(stderr), &mut line).unwrap();
     assert!(line.contains("lan.bus was removed"), "{line}");
     assert_eq!(dump.interrupt(), Some(0));
+}
+
+/// Waits until the process handles `SIGTERM` itself.
+fn until_stoppable(process: &crate::Running) {
+    let status = format!("/proc/{}/status", process.child.id());
+    loop {
+        let status = fs::read_to_string(&status).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        let caught = u64::from_str_radix(caught.trim(), 16).unwrap();
+        if caught & (1 << (Signal::SIGTERM as u64 - 1)) != 0 {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_pipe_without_a_reader_swallows_no_signal() {
+    let lab = Lab::new().with_bus();
+    mkfifo(&lab.path("pipe"), Mode::S_IRWXU).unwrap();
+    for words in
+        ["dump ./lan.bus -f -w pipe", "dump ./lan.bus -w pipe", "attach ./lan.bus pcap:out=pipe"]
+    {
+        let mut dump = lab.start(words);
+        until_stoppable(&dump);
+        dump.signal(Signal::SIGTERM);
+        assert_eq!(dump.child.wait().unwrap().code(), Some(0), "{words}");
+    }
+    // With a reader it is written.
+    send(&lab, &[frame(b"one")]);
+    let mut dump = lab.start("dump ./lan.bus -q -w pipe");
+    let capture = fs::read(lab.path("pipe")).unwrap();
+    assert_eq!(capture[40..], frame(b"one"));
+    assert_eq!(dump.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn an_output_that_is_not_read_is_given_up_after_a_signal() {
+    let lab = Lab::new().with_bus();
+    mkfifo(&lab.path("pipe"), Mode::S_IRWXU).unwrap();
+    // It holds the pipe open and reads nothing.
+    let _reader = fs::File::options().read(true).write(true).open(lab.path("pipe")).unwrap();
+    let mut dump = lab.start("dump ./lan.bus -f -q -w pipe");
+    until_stoppable(&dump);
+    // More than the pipe holds.
+    send(&lab, &vec![frame(&[7; 1000]); 200]);
+    dump.signal(Signal::SIGTERM);
+    assert_eq!(dump.child.wait().unwrap().code(), Some(1));
+    let mut said = String::new();
+    dump.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.contains("the output is not read"), "{said}");
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_said() {
+    let lab = Lab::new().with_bus();
+    send(&lab, &vec![frame(&[7; 1000]); 500]);
+    let program = env!("CARGO_BIN_EXE_busctl");
+    let limited = |words: &str| {
+        // Blocks of 512 or 1,024 bytes, as the shell has it.
+        let script = format!("ulimit -f 100; {program} {words}");
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &script]).current_dir(lab.path("")).env("TMPDIR", lab.path(""));
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let line =
+        "busctl: cannot write to lan.pcap: File too large; 'ulimit -f' limits the size of files\n";
+    assert_eq!(limited("dump ./lan.bus -q -w lan.pcap"), (Some(1), line.to_owned()));
+    let (code, said) = limited("dump ./lan.bus --json > text");
+    assert!(code == Some(1) && said.contains("cannot write to stdout: File too large"), "{said}");
+}
+
+#[test]
+fn frames_of_senders_with_other_clocks_can_have_the_time_of_their_arrival() {
+    let lab = Lab::new().with_bus();
+    let mut dump = lab.start("dump ./lan.bus -f --arrival --json -w live.pcapng");
+    dump.line();
+    let now = || {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        now.unwrap().as_secs()
+    };
+    let before = now();
+    send(&lab, &[frame(b"one")]);
+    let packet: Value = serde_json::from_str(&dump.line()).unwrap();
+    assert!((before..=now()).contains(&packet["seconds"].as_u64().unwrap()), "{packet}");
+    assert_eq!(dump.interrupt(), Some(0));
+    let blocks = read_pcapng(&lab, "live.pcapng");
+    let stamp = blocks.iter().find_map(|block| match block {
+        Block::EnhancedPacket(packet) => Some(packet.timestamp.as_secs()),
+        _ => None,
+    });
+    assert!((before..=now()).contains(&stamp.unwrap()));
+    lab.fails("dump ./lan.bus --arrival", 2, "--follow");
+}
+
+#[test]
+fn a_link_of_ones_own_is_followed() {
+    let lab = Lab::new().with_bus();
+    std::os::unix::fs::symlink("real.pcap", lab.path("link.pcap")).unwrap();
+    lab.prints("dump ./lan.bus -q -w link.pcap");
+    assert!(lab.read_pcap("real.pcap").is_empty());
+    std::os::unix::fs::symlink("lan.bus", lab.path("bus.pcap")).unwrap();
+    lab.fails("dump ./lan.bus -q -w bus.pcap", 2, "it is the bus itself");
 }

@@ -1,8 +1,126 @@
 //! `busctl replay`.
 
+use std::io::Write as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
 use crate::{Lab, frame, terminal};
+
+/// The bytes of a pcap with one frame, of which the first 24 are the file's header.
+fn pcap_of(lab: &Lab, frame: &[u8]) -> Vec<u8> {
+    lab.write_pcap("one.pcap", [frame]);
+    std::fs::read(lab.path("one.pcap")).unwrap()
+}
+
+/// Waits until the bus has so many frames.
+fn until_frames(lab: &Lab, bus: &str, count: usize) {
+    let begin = Instant::now();
+    while lab.prints(&format!("dump {bus}")).lines().count() < 1 + count {
+        assert!(begin.elapsed() < Duration::from_secs(30), "frame {count} is not on the bus");
+    }
+}
+
+#[test]
+fn each_frame_of_a_live_pipe_goes_out_before_the_next_one_comes() {
+    let lab = Lab::new().with_bus();
+    let mut replay = lab.start("replay - ./lan.bus");
+    let mut pipe = replay.stdin.take().unwrap();
+    let capture = pcap_of(&lab, &frame(b"live"));
+    pipe.write_all(&capture).unwrap();
+    until_frames(&lab, "./lan.bus", 1);
+    // The second one comes in pieces, and goes out once it is whole.
+    let (head, rest) = capture[24..].split_at(20);
+    pipe.write_all(head).unwrap();
+    assert_eq!(lab.prints("dump ./lan.bus").lines().count(), 2);
+    pipe.write_all(rest).unwrap();
+    until_frames(&lab, "./lan.bus", 2);
+    drop(pipe);
+    assert!(replay.line().starts_with("2 frames, 36 bytes in "));
+    assert_eq!(replay.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_replay_that_waits_for_a_pipe_can_be_stopped() {
+    let lab = Lab::new().with_bus();
+    mkfifo(&lab.path("pipe"), Mode::S_IRWXU).unwrap();
+    for words in ["replay - ./lan.bus", "replay pipe ./lan.bus"] {
+        let mut replay = lab.start(words);
+        // Once the signal does not kill any more, it waits.
+        let status = format!("/proc/{}/status", replay.child.id());
+        let catches = |status: String| {
+            let line = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+            u64::from_str_radix(line.trim(), 16).unwrap() & (1 << (Signal::SIGTERM as u64 - 1)) != 0
+        };
+        while !catches(std::fs::read_to_string(&status).unwrap()) {}
+        replay.signal(Signal::SIGTERM);
+        assert!(replay.line().starts_with("0 frames"), "{words}");
+        assert_eq!(replay.child.wait().unwrap().code(), Some(0), "{words}");
+    }
+    lab.fails("replay pipe ./lan.bus --loop 2", 2, "a pipe can be played only once");
+}
+
+#[test]
+fn the_longest_frame_is_that_of_the_bus() {
+    let lab = Lab::new().with_bus();
+    let bus = shmbus::BusOptions::new().size(4 << 20).open_or_create(lab.path("big.bus")).unwrap();
+    let frames = [vec![0xff; 1515], vec![0xff; bus.max_frame()], vec![0xff; 60]];
+    lab.write_pcap("in.pcap", frames.iter().chain([&vec![0xff; bus.max_frame() + 1]]));
+    let report = lab.json("replay in.pcap ./big.bus --json");
+    assert_eq!((&report["frames"], &report["skipped_long"]), (&3.into(), &1.into()));
+    lab.prints("dump ./big.bus -q -w out.pcap");
+    assert_eq!(lab.read_pcap("out.pcap"), frames);
+    let report = lab.json("replay in.pcap ./lan.bus --json --loop 2");
+    assert_eq!((&report["frames"], &report["skipped_long"]), (&2.into(), &6.into()));
+}
+
+#[test]
+fn frames_of_other_links_are_passed_over_and_said_once() {
+    let lab = Lab::new().with_bus();
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/capture/tests/seeds");
+    for (seed, rounds, frames, other) in
+        [("interface_of_other_kind_between", 1, 3, 1), ("other_kind_first", 3, 9, 3)]
+    {
+        let file = seeds.join(format!("pcapng/{seed}.pcapng"));
+        let run = lab
+            .busctl(&format!("replay {} ./lan.bus --json --loop {rounds}", file.display()))
+            .assert()
+            .success();
+        let report: serde_json::Value = serde_json::from_slice(&run.get_output().stdout).unwrap();
+        assert_eq!(
+            (report["frames"].as_u64(), report["skipped_other_link"].as_u64()),
+            (Some(frames), Some(other)),
+            "{seed}"
+        );
+        let said = String::from_utf8_lossy(&run.get_output().stderr);
+        assert_eq!(said.matches("of another link type than Ethernet").count(), 1, "{said}");
+    }
+    let file = seeds.join("pcap/trailing_garbage.pcap");
+    let run = lab.busctl(&format!("replay {} ./lan.bus", file.display())).assert().success();
+    let said = String::from_utf8_lossy(&run.get_output().stderr);
+    assert!(said.contains("3 bytes at the end of the capture are no frame"), "{said}");
+}
+
+/// The ring holds 12,483 of these frames.
+#[test]
+fn receivers_get_the_time_to_keep_up_unless_they_are_not_wanted_to() {
+    let lab = Lab::new().with_bus();
+    lab.write_pcap("in.pcap", vec![vec![0xff; 60]; 1000]);
+    let run =
+        lab.busctl("replay in.pcap ./lan.bus --loop 200 --json").assert().success().stderr("");
+    let report: serde_json::Value = serde_json::from_slice(&run.get_output().stdout).unwrap();
+    let turns = report["ring_turns"].as_f64().unwrap();
+    assert!((15.9..16.1).contains(&turns), "{report}");
+    assert!(report["seconds"].as_f64().unwrap() >= 0.02 * (turns - 1.0), "{report}");
+    // As fast as the bus takes them, which no receiver can be sure to follow.
+    let run = lab.busctl("replay in.pcap ./lan.bus --loop 2000 --topspeed").assert().success();
+    let said = String::from_utf8_lossy(&run.get_output().stderr);
+    assert!(said.contains("the ring was filled 160 times in "), "{said}");
+    lab.fails("replay in.pcap ./lan.bus --topspeed --pps 5", 2, "cannot be used with");
+}
 
 #[test]
 fn what_is_replayed_is_dumped_again() {

@@ -18,7 +18,7 @@
 //! let mut writer = CaptureWriter::new(Format::Pcapng, vec![lan], &mut file)?;
 //! writer.frame(0, Duration::from_secs(1), 7, frame)?;
 //!
-//! let mut reader = CaptureReader::new(&file[..])?;
+//! let mut reader = CaptureReader::new(&file[..]);
 //! let captured = reader.next_frame()?.expect("one frame was written");
 //! assert_eq!(captured.bytes, frame);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -26,12 +26,21 @@
 
 #![forbid(unsafe_code)]
 
+mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
+mod input;
 mod pace;
+mod pcap;
+mod pcapng;
 mod reader;
+mod step;
 mod summary;
 mod writer;
 
+pub use error::CaptureError;
 pub use pace::Pace;
-pub use reader::{CaptureError, CaptureReader, Captured};
+pub use reader::{CaptureReader, Captured, PassedOver};
 pub use summary::Summary;
 pub use writer::{Account, CaptureWriter, CapturedInterface, Format};

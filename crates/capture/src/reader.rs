@@ -2,47 +2,18 @@
 //!
 //! A capture may come from anywhere, so every field is checked before use. Errors name the frame by
 //! its number, counted from 1 as the tools that show captures count.
+//!
+//! The reader is our own. The libraries for these formats parse every option, and then refuse a
+//! file for an option that a reader of frames does not need; few of them can be asked again after
+//! [`WouldBlock`](io::ErrorKind::WouldBlock).
 
-use std::io::{self, Cursor, Read};
+use std::io::Read;
 
-use pcap_file::pcap::PcapReader;
-use pcap_file::pcapng::{PcapNgReader, RawBlock};
-use pcap_file::{DataLink, Endianness, PcapError};
-
-const ENHANCED_PACKET: u32 = 6;
-const SIMPLE_PACKET: u32 = 3;
-/// The older form of the enhanced packet.
-const PACKET: u32 = 2;
-
-/// Why a capture cannot be read, or not beyond some frame.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CaptureError {
-    /// The first four bytes are those of neither format.
-    #[error("it is not a capture: it starts like neither pcap nor pcapng")]
-    NotACapture,
-    /// The header of the file, or of its first section, is damaged.
-    #[error("its header is damaged: {0}")]
-    BadHeader(&'static str),
-    /// The capture holds frames of another link layer, with this number in the registry of link
-    /// types.
-    #[error("its frames are not Ethernet but of link type {0}")]
-    LinkType(u32),
-    /// The capture ends within this frame, or within a block after the frame before it.
-    #[error("it is truncated at frame {0}")]
-    Truncated(u64),
-    /// This frame, or a block between it and the frame before it, is damaged.
-    #[error("it is damaged at frame {frame}: {why}")]
-    Damaged {
-        /// The frame's number, from 1.
-        frame: u64,
-        /// What is wrong.
-        why: &'static str,
-    },
-    /// The capture cannot be read.
-    #[error(transparent)]
-    Io(io::Error),
-}
+use crate::error::CaptureError;
+use crate::input::{Input, READ_AHEAD};
+use crate::pcap::{self, Pcap};
+use crate::pcapng::{self, Pcapng, Section};
+use crate::step::{Step, Why};
 
 /// A frame as it was captured.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,202 +24,172 @@ pub struct Captured<'a> {
     pub cut: bool,
 }
 
+/// What a reader passed over, in frames unless it says otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PassedOver {
+    /// Frames of other link types than Ethernet.
+    pub other_link: u64,
+    /// Frames of interfaces that the capture does not describe.
+    pub no_interface: u64,
+    /// Frames of more than 262,144 bytes.
+    pub giant: u64,
+    /// Bytes at the end that are too few for a frame.
+    pub trailing: u64,
+}
+
 /// Reads a capture from front to back.
 ///
-/// The first bytes tell the format. The reader has a buffer of its own, of 8 MB, so a
-/// [`BufReader`](io::BufReader) around a file gains nothing.
+/// The first bytes tell the format. Link type, interfaces and lengths are what the reader needs:
+/// nothing else in a capture makes it fail. Frames of other link types are passed over and
+/// [counted](Self::passed_over).
+///
+/// The reader has a buffer of its own, of 64 KiB or what the longest frame needs, so a [`BufReader`](std::io::BufReader) around a
+/// file gains nothing. It returns a frame as soon as its last byte is read, and reads no further.
+/// A source may be non-blocking: after [`WouldBlock`](std::io::ErrorKind::WouldBlock) the next call
+/// continues where the last one stopped.
 ///
 /// ```no_run
 /// use std::fs::File;
 /// use capture::{CaptureReader, Summary};
 ///
-/// let mut reader = CaptureReader::new(File::open("lan.pcapng")?)?;
+/// let mut reader = CaptureReader::new(File::open("lan.pcapng")?);
 /// while let Some(frame) = reader.next_frame()? {
 ///     println!("{}", Summary(frame.bytes));
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct CaptureReader<R: Read> {
-    format: Format<R>,
-    /// The latest frame.
-    bytes: Vec<u8>,
-    /// Frames read so far.
+pub struct CaptureReader<R> {
+    input: Input<R>,
+    /// None before the header is read.
+    format: Option<Format>,
+    /// Frames so far, those that were passed over included.
     frames: u64,
+    /// Whether one of them was returned.
+    any: bool,
+    /// The first link type that is not Ethernet.
+    other_link: Option<u16>,
+    passed_over: PassedOver,
 }
 
-/// The capture: the bytes that were read to detect the format, and the rest.
-type Source<R> = io::Chain<Cursor<[u8; 4]>, R>;
-
-enum Format<R: Read> {
-    Pcap(Box<PcapReader<Source<R>>>),
-    PcapNg(Box<PcapNgReader<Source<R>>>),
+enum Format {
+    Pcap(Pcap),
+    Pcapng(Pcapng),
 }
 
 impl<R: Read> CaptureReader<R> {
-    /// Detects the format and reads the header.
+    /// Makes a reader. It reads nothing yet.
+    pub fn new(source: R) -> Self {
+        Self::with_read_ahead(source, READ_AHEAD)
+    }
+
+    /// Makes a reader that reads about so many bytes at a time.
+    pub(crate) fn with_read_ahead(source: R, read_ahead: usize) -> Self {
+        Self {
+            input: Input::new(source, read_ahead),
+            format: None,
+            frames: 0,
+            any: false,
+            other_link: None,
+            passed_over: PassedOver::default(),
+        }
+    }
+
+    /// Detects the format and reads the header, unless that is done.
+    /// [`next_frame`](Self::next_frame) does this, too.
     ///
     /// # Errors
-    /// When `file` cannot be read, is not a capture, has a damaged header, or is a pcap of another
-    /// link layer than Ethernet.
-    pub fn new(mut file: R) -> Result<Self, CaptureError> {
-        let mut magic = [0; 4];
-        file.read_exact(&mut magic).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => CaptureError::NotACapture,
-            _ => CaptureError::Io(error),
-        })?;
-        let source = Cursor::new(magic).chain(file);
-        let format = match magic {
-            [0x0a, 0x0d, 0x0d, 0x0a] => {
-                Format::PcapNg(Box::new(PcapNgReader::new(source).map_err(in_header)?))
-            }
-            [0xa1, 0xb2, 0xc3, 0xd4]
-            | [0xd4, 0xc3, 0xb2, 0xa1]
-            | [0xa1, 0xb2, 0x3c, 0x4d]
-            | [0x4d, 0x3c, 0xb2, 0xa1] => {
-                let pcap = PcapReader::new(source).map_err(in_header)?;
-                check_link_type(pcap.header().datalink)?;
-                Format::Pcap(Box::new(pcap))
-            }
-            _ => return Err(CaptureError::NotACapture),
-        };
-        Ok(Self { format, bytes: Vec::new(), frames: 0 })
+    /// When the source cannot be read, is not a capture, has a damaged header, or is a pcap of
+    /// another link layer than Ethernet.
+    pub fn read_header(&mut self) -> Result<(), CaptureError> {
+        if self.format.is_none() {
+            self.format = Some(detect(&mut self.input)?);
+        }
+        Ok(())
     }
 
     /// Reads the next frame and returns it, or `None` at the end.
     ///
     /// # Errors
-    /// When the capture cannot be read further, ends within a frame, is damaged here, or (pcapng)
-    /// continues with frames of another link layer than Ethernet.
+    /// As [`read_header`](Self::read_header); when the capture ends within a frame or is damaged
+    /// here; at the end, when it held frames and none was Ethernet.
     pub fn next_frame(&mut self) -> Result<Option<Captured<'_>>, CaptureError> {
-        let number = self.frames + 1;
-        self.bytes.clear();
-        let cut = match &mut self.format {
-            Format::Pcap(pcap) => match pcap.next_raw_packet() {
-                None => None,
-                Some(Ok(packet)) => {
-                    self.bytes.extend_from_slice(&packet.data);
-                    Some(packet.orig_len > packet.incl_len)
+        loop {
+            let number = self.frames + 1;
+            let format = match &mut self.format {
+                Some(format) => format,
+                None => self.format.insert(detect(&mut self.input)?),
+            };
+            let step = match format {
+                Format::Pcap(pcap) => pcap.next(&mut self.input, number)?,
+                Format::Pcapng(pcapng) => pcapng.next(&mut self.input, number)?,
+            };
+            match step {
+                Step::Frame { at, cut } => {
+                    self.frames = number;
+                    self.any = true;
+                    return Ok(Some(Captured { bytes: &self.input.bytes()[at], cut }));
                 }
-                Some(Err(error)) => return Err(in_frame(number, error)),
-            },
-            Format::PcapNg(pcapng) => next_in_pcapng(pcapng, number, &mut self.bytes)?,
-        };
-        self.frames += u64::from(cut.is_some());
-        Ok(cut.map(|cut| Captured { bytes: &self.bytes, cut }))
-    }
-}
-
-/// Appends the next frame to `bytes` and returns whether it was cut, or `None` at the end. Skips
-/// the blocks that hold no frame.
-///
-/// The blocks that do are parsed here and not by the library: only three of their fields matter,
-/// and a damaged comment on a frame is no reason to give up.
-fn next_in_pcapng<R: Read>(
-    pcapng: &mut PcapNgReader<R>,
-    number: u64,
-    bytes: &mut Vec<u8>,
-) -> Result<Option<bool>, CaptureError> {
-    let damaged = |why| CaptureError::Damaged { frame: number, why };
-    loop {
-        let endianness = pcapng.section().endianness;
-        let (interface, cut) = match pcapng.next_raw_block() {
-            None => return Ok(None),
-            Some(Err(error)) => return Err(in_frame(number, error)),
-            Some(Ok(block)) => match frame_of(&block, endianness) {
-                None => continue,
-                Some(Err(why)) => return Err(damaged(why)),
-                Some(Ok((interface, frame, original))) => {
-                    bytes.extend_from_slice(frame);
-                    (interface, original as usize > frame.len())
+                Step::Skipped(why) => {
+                    self.frames = number;
+                    self.count(why);
                 }
-            },
+                Step::End { trailing } => {
+                    self.passed_over.trailing = trailing as u64;
+                    return match self.other_link {
+                        Some(link) if !self.any => Err(CaptureError::LinkType(link)),
+                        _ => Ok(None),
+                    };
+                }
+            }
+        }
+    }
+
+    fn count(&mut self, why: Why) {
+        match why {
+            Why::OtherLink(link) => {
+                self.passed_over.other_link += 1;
+                self.other_link.get_or_insert(link);
+            }
+            Why::NoInterface => self.passed_over.no_interface += 1,
+            Why::Giant => self.passed_over.giant += 1,
+        }
+    }
+
+    /// Returns what was passed over so far.
+    pub fn passed_over(&self) -> PassedOver {
+        self.passed_over
+    }
+}
+
+/// Detects the format and reads the header. After an error it can be called again.
+fn detect<R: Read>(input: &mut Input<R>) -> Result<Format, CaptureError> {
+    const TRUNCATED: CaptureError = CaptureError::BadHeader("it is truncated");
+    if !input.fill(4)? {
+        return Err(CaptureError::NotACapture);
+    }
+    let magic = &input.bytes()[..4];
+    if magic == pcapng::SECTION {
+        let mut pcapng = Pcapng::new();
+        return match pcapng.begin_section(input)? {
+            Section::Begun => Ok(Format::Pcapng(pcapng)),
+            Section::Truncated => Err(TRUNCATED),
+            Section::Damaged(why) => Err(CaptureError::BadHeader(why)),
         };
-        let interface = pcapng.interfaces().get(interface as usize);
-        let interface =
-            interface.ok_or(damaged("it belongs to an interface that is not described"))?;
-        check_link_type(interface.linktype)?;
-        return Ok(Some(cut));
     }
-}
-
-/// Interface number, captured bytes and original length of a frame.
-type Parts<'a> = (u32, &'a [u8], u32);
-
-/// Returns the frame in a block, or `None` for a block of another kind.
-fn frame_of<'a>(
-    block: &'a RawBlock<'_>,
-    endianness: Endianness,
-) -> Option<Result<Parts<'a>, &'static str>> {
-    let body: &[u8] = &block.body;
-    let word = |at: usize| {
-        let bytes = body.get(at..at + 4)?.try_into().ok()?;
-        Some(if endianness.is_big() {
-            u32::from_be_bytes(bytes)
-        } else {
-            u32::from_le_bytes(bytes)
-        })
-    };
-    let parts =
-        |interface: Option<u32>, captured: Option<u32>, original_at: usize, data_at: usize| {
-            let original = word(original_at)?;
-            // No field of a simple packet tells where its data ends and its padding begins.
-            let captured = captured.map_or(original as usize, |captured| captured as usize);
-            let data = body.get(data_at..)?;
-            Some((interface?, data.get(..captured)?, original))
-        };
-    let parts = match block.type_ {
-        ENHANCED_PACKET => parts(word(0), word(12), 16, 20),
-        // The first two bytes are the interface's number, the next two count drops.
-        PACKET => {
-            let interface =
-                word(0).map(|both| if endianness.is_big() { both >> 16 } else { both & 0xffff });
-            parts(interface, word(12), 16, 20)
-        }
-        SIMPLE_PACKET => {
-            let room = u32::try_from(body.len().saturating_sub(4)).unwrap_or(u32::MAX);
-            parts(Some(0), word(0).map(|original| original.min(room)), 0, 4)
-        }
-        _ => return None,
-    };
-    Some(parts.ok_or("the frame is longer than its block"))
-}
-
-fn check_link_type(link: DataLink) -> Result<(), CaptureError> {
-    if link == DataLink::ETHERNET { Ok(()) } else { Err(CaptureError::LinkType(link.into())) }
-}
-
-fn in_header(error: PcapError) -> CaptureError {
-    match error {
-        PcapError::IoError(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            CaptureError::BadHeader("it is truncated")
-        }
-        PcapError::IoError(error) => CaptureError::Io(error),
-        error => CaptureError::BadHeader(describe(&error)),
+    if !Pcap::is_magic(magic) {
+        return Err(CaptureError::NotACapture);
     }
-}
-
-fn in_frame(frame: u64, error: PcapError) -> CaptureError {
-    match error {
-        // The library also reports a block that is longer than its buffer this way.
-        PcapError::IoError(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            CaptureError::Truncated(frame)
-        }
-        PcapError::IoError(error) => CaptureError::Io(error),
-        error => CaptureError::Damaged { frame, why: describe(&error) },
+    if !input.fill(pcap::HEADER)? {
+        return Err(TRUNCATED);
     }
-}
-
-fn describe(error: &PcapError) -> &'static str {
-    match error {
-        PcapError::InvalidField(why) => why,
-        PcapError::Utf8Error(_) | PcapError::FromUtf8Error(_) => "a text in it is not UTF-8",
-        PcapError::InvalidInterfaceId(_) => "it names an interface that is not described",
-        PcapError::IncompleteBuffer | PcapError::IoError(_) => "something is missing",
-    }
+    let pcap = Pcap::parse(input.bytes())?;
+    Ok(Format::Pcap(pcap))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     const FRAME: &[u8] = b"\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x01\x88\xb5odd";
@@ -274,32 +215,53 @@ mod tests {
         [&kind.to_le_bytes()[..], &len, &padded, &len].concat()
     }
 
+    fn section() -> Vec<u8> {
+        let body = [&0x1a2b_3c4d_u32.to_le_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat();
+        block(0x0a0d_0d0a, &body)
+    }
+
+    fn interface(link: u8, snaplen: u8) -> Vec<u8> {
+        block(1, &[link, 0, 0, 0, snaplen, 0, 0, 0])
+    }
+
+    fn enhanced(interface: u8, frame: &[u8], original: usize) -> Vec<u8> {
+        let words = [interface.into(), 0, 0, frame.len(), original]
+            .map(|word| u32::try_from(word).unwrap().to_le_bytes());
+        block(6, &[&words.concat(), frame].concat())
+    }
+
+    fn simple(frame: &[u8], original: usize) -> Vec<u8> {
+        let original = u32::try_from(original).unwrap().to_le_bytes();
+        block(3, &[&original[..], frame].concat())
+    }
+
     fn pcapng() -> Vec<u8> {
         let len = u32::try_from(FRAME.len()).unwrap().to_le_bytes();
-        let section = [&0x1a2b_3c4d_u32.to_le_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat();
-        let interface = [1, 0, 0, 0, 0, 0, 0, 0];
-        let enhanced = [&[0; 12][..], &len, &len, FRAME].concat();
         // Captured less than was on the wire.
         let old = [&[0; 12][..], &4_u32.to_le_bytes(), &len, &FRAME[..4]].concat();
-        let simple = [&len[..], FRAME].concat();
         [
-            block(0x0a0d_0d0a, &section),
-            block(1, &interface),
-            block(ENHANCED_PACKET, &enhanced),
+            section(),
+            interface(1, 0),
+            enhanced(0, FRAME, FRAME.len()),
             block(0x0bad, b"of no interest"),
-            block(PACKET, &old),
-            block(SIMPLE_PACKET, &simple),
+            block(2, &old),
+            simple(FRAME, FRAME.len()),
         ]
         .concat()
     }
 
-    fn read(file: &[u8]) -> Result<Vec<(Vec<u8>, bool)>, CaptureError> {
-        let mut reader = CaptureReader::new(file)?;
+    type Frames = Vec<(Vec<u8>, bool)>;
+
+    fn read_all<R: Read>(reader: &mut CaptureReader<R>) -> Result<Frames, CaptureError> {
         let mut frames = Vec::new();
         while let Some(frame) = reader.next_frame()? {
             frames.push((frame.bytes.to_vec(), frame.cut));
         }
         Ok(frames)
+    }
+
+    fn read(file: &[u8]) -> Result<Frames, CaptureError> {
+        read_all(&mut CaptureReader::new(file))
     }
 
     #[test]
@@ -320,7 +282,17 @@ mod tests {
         assert!(matches!(read(b""), Err(CaptureError::NotACapture)));
         assert!(matches!(read(b"These are my notes"), Err(CaptureError::NotACapture)));
         assert!(matches!(read(&pcap(1, &[])[..20]), Err(CaptureError::BadHeader(_))));
+        assert!(matches!(read(&section()[..12]), Err(CaptureError::BadHeader(_))));
         assert!(matches!(read(&pcap(101, &[])), Err(CaptureError::LinkType(101))));
+        let cooked = [section(), interface(113, 0), enhanced(0, FRAME, 17)].concat();
+        assert!(matches!(read(&cooked), Err(CaptureError::LinkType(113))));
+        // Without a frame, there is nothing wrong with it.
+        assert_eq!(read(&[section(), interface(113, 0)].concat()).unwrap(), []);
+    }
+
+    #[test]
+    fn the_bits_above_the_link_type_do_not_matter() {
+        assert_eq!(read(&pcap(0x2400_0001, &[(FRAME, 17)])).unwrap().len(), 1);
     }
 
     #[test]
@@ -328,10 +300,114 @@ mod tests {
         let mut file = pcap(1, &[(FRAME, 17), (FRAME, 17)]);
         file.pop();
         assert!(matches!(read(&file), Err(CaptureError::Truncated(2))));
+        let mut file = pcap(1, &[(FRAME, 17), (FRAME, 17)]);
+        file[24 + 16 + FRAME.len() + 8] = 0xff;
+        assert!(matches!(read(&file), Err(CaptureError::Damaged { frame: 2, .. })));
         let mut file = pcapng();
         // The captured length of the first frame.
         file[28 + 20 + 8 + 12] = 200;
         assert!(matches!(read(&file), Err(CaptureError::Damaged { frame: 1, .. })));
+    }
+
+    #[test]
+    fn what_is_of_no_use_is_passed_over_and_counted() {
+        let giant = vec![0xff; 300_000];
+        let file = [
+            section(),
+            interface(1, 0),
+            interface(0, 0),
+            enhanced(1, b"loopback", 8),
+            enhanced(0, FRAME, 17),
+            enhanced(9, FRAME, 17),
+            enhanced(0, &giant, giant.len()),
+            enhanced(0, FRAME, 17),
+            vec![1, 2, 3],
+        ]
+        .concat();
+        let mut reader = CaptureReader::new(&file[..]);
+        assert_eq!(read_all(&mut reader).unwrap().len(), 2);
+        let expected = PassedOver { other_link: 1, no_interface: 1, giant: 1, trailing: 3 };
+        assert_eq!(reader.passed_over(), expected);
+
+        let pcap = pcap(1, &[(FRAME, 17), (&giant, 17), (FRAME, 17)]);
+        let mut reader = CaptureReader::new(&pcap[..]);
+        assert_eq!(read_all(&mut reader).unwrap().len(), 2);
+        assert_eq!(reader.passed_over(), PassedOver { giant: 1, ..PassedOver::default() });
+    }
+
+    #[test]
+    fn a_simple_packet_ends_at_the_limit_of_its_interface() {
+        let cut = |snaplen, frame: &[u8], original| {
+            let file = [section(), interface(1, snaplen), simple(frame, original)].concat();
+            read(&file).unwrap()
+        };
+        assert_eq!(cut(0, FRAME, 17), [(FRAME.to_vec(), false)]);
+        assert_eq!(cut(15, &FRAME[..15], 17), [(FRAME[..15].to_vec(), true)]);
+        assert_eq!(cut(64, FRAME, 17), [(FRAME.to_vec(), false)]);
+    }
+
+    #[test]
+    fn a_block_without_the_length_of_its_padding_is_dropped_as_it_lies() {
+        let head = |length: u8| [6, 0, 0, 0, length, 0, 0, 0];
+        let fields = [&[0; 12][..], &[17, 0, 0, 0, 17, 0, 0, 0], FRAME].concat();
+        let length = 12 + 20 + 17_u8;
+        let tail = [length, 0, 0, 0];
+        let padded = [&head(length)[..], &fields, &[0; 3], &tail].concat();
+        let unpadded = [&head(length)[..], &fields, &tail].concat();
+        for odd in [padded, unpadded] {
+            let file = [section(), interface(1, 0), odd, enhanced(0, FRAME, 17)].concat();
+            assert_eq!(read(&file).unwrap(), [(FRAME.to_vec(), false), (FRAME.to_vec(), false)]);
+        }
+    }
+
+    #[test]
+    fn old_versions_have_the_lengths_the_other_way_round() {
+        for (major, minor) in [(2, 2), (2, 3), (543, 0)] {
+            let mut file = pcap(1, &[(FRAME, 17), (&FRAME[..14], 1514)]);
+            file[4..8].copy_from_slice(
+                &[major >> 8, major, 0, minor].map(|half: u16| u8::try_from(half & 0xff).unwrap()),
+            );
+            for at in [24, 24 + 16 + FRAME.len()] {
+                file[at + 8..at + 16].rotate_left(4);
+            }
+            let cut = (FRAME[..14].to_vec(), true);
+            assert_eq!(read(&file).unwrap(), [(FRAME.to_vec(), false), cut], "{major}.{minor}");
+        }
+    }
+
+    /// Has one byte at a time, and none at every other call.
+    struct Drip<'a>(&'a [u8], bool);
+
+    impl Read for Drip<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            if self.1 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.0.read(&mut buffer[..1])
+        }
+    }
+
+    #[test]
+    fn a_source_that_drips_has_the_same_frames_each_as_soon_as_it_is_whole() {
+        for file in [pcap(1, &[(FRAME, 17), (FRAME, 17)]), pcapng()] {
+            let mut reader = CaptureReader::new(Drip(&file, false));
+            let mut frames = Vec::new();
+            loop {
+                match reader.next_frame() {
+                    Ok(None) => break,
+                    Ok(Some(frame)) => frames.push((frame.bytes.to_vec(), frame.cut)),
+                    Err(CaptureError::Io(error)) => {
+                        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            assert_eq!(frames, read(&file).unwrap());
+        }
+        let file = pcap(1, &[(FRAME, 17)]);
+        let mut reader = CaptureReader::new((&file[..]).chain(Drip(b"", false)));
+        assert_eq!(reader.next_frame().unwrap().unwrap().bytes, FRAME);
     }
 
     #[test]

@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(file[16..24], [1514_u32.to_ne_bytes(), 1_u32.to_ne_bytes()].concat());
         let words = |words: [u32; 4]| words.map(u32::to_ne_bytes).concat();
         assert_eq!(file[24..40], words([5, 7, 14, 14]));
-        let mut reader = CaptureReader::new(&file[..]).unwrap();
+        let mut reader = CaptureReader::new(&file[..]);
         assert_eq!(reader.next_frame().unwrap().unwrap().bytes, &[1; 14][..]);
         assert_eq!(reader.next_frame().unwrap().unwrap().bytes, &[2; 1514][..]);
         assert!(reader.next_frame().unwrap().is_none());

@@ -223,6 +223,6 @@ pub enum ParsePortError {
 /// example.
 #[must_use]
 pub fn is_passing(error: &io::Error) -> bool {
-    use io::ErrorKind::{Other, OutOfMemory, QuotaExceeded, StorageFull};
-    matches!(error.kind(), Other | OutOfMemory | QuotaExceeded | StorageFull)
+    use io::ErrorKind::{FileTooLarge, Other, OutOfMemory, QuotaExceeded, StorageFull};
+    matches!(error.kind(), FileTooLarge | Other | OutOfMemory | QuotaExceeded | StorageFull)
 }

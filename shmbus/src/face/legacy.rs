@@ -54,21 +54,25 @@ impl LegacyDump {
     /// [`OpenError`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         let path = path.as_ref();
-        let bytes = file::read_whole(path, BUS_SIZE)?;
-        let magic = Order::Ours.u32(&bytes, Field32::Magic as usize);
+        Self::parse(path, &file::read_whole(path, BUS_SIZE)?)
+    }
+
+    /// Reads what a file at `path` holds: the header of a bus, and a ring that has room for the
+    /// longest packet.
+    pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, OpenError> {
+        let magic = Order::Ours.u32(bytes, Field32::Magic as usize);
         let order = match magic {
             MAGIC => Order::Ours,
             _ if magic == MAGIC.swap_bytes() => Order::Other,
             _ => return Err(OpenError::WrongMagic { path: path.to_owned(), magic }),
         };
-        match order.u32(&bytes, Field32::Version as usize) {
-            0 | VERSION => Ok(Self::read(&bytes, order, PACKET_HEADER_SIZE)),
-            OLD_VERSION => Ok(Self::read(&bytes, order, OLD_PACKET_HEADER_SIZE)),
+        match order.u32(bytes, Field32::Version as usize) {
+            0 | VERSION => Ok(Self::read(bytes, order, PACKET_HEADER_SIZE)),
+            OLD_VERSION => Ok(Self::read(bytes, order, OLD_PACKET_HEADER_SIZE)),
             version => Err(OpenError::WrongVersion { path: path.to_owned(), version }),
         }
     }
 
-    /// `file` is as long as a bus.
     fn read(file: &[u8], order: Order, packet_header: u32) -> Self {
         let (header, ring) = file.split_at(HEADER_SIZE);
         let size = ring.len();

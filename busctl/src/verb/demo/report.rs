@@ -1,7 +1,7 @@
 //! The result of the demo: which host reached which, what went over the bus, and the file with it.
 
 use std::fs::File;
-use std::io::{BufReader, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -149,8 +149,7 @@ impl Report {
 /// Returns the number of frames in a capture, and of their bytes.
 fn count(pcap: &Path) -> anyhow::Result<(u64, u64)> {
     let about = || format!("cannot read {}", pcap.display());
-    let mut reader = CaptureReader::new(BufReader::new(File::open(pcap).with_context(about)?))
-        .with_context(about)?;
+    let mut reader = CaptureReader::new(File::open(pcap).with_context(about)?);
     let (mut frames, mut bytes) = (0, 0);
     while let Some(frame) = reader.next_frame().with_context(about)? {
         frames += 1;

@@ -2,14 +2,20 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 
 use super::write_behind::Sink;
 use crate::misuse::misuse;
+use crate::process::shutdown::Shutdown;
+
+/// How often a named pipe without a reader is tried again.
+const OPEN_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How a capture is spread over files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +59,8 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Makes the first file, or empties it.
+    /// Makes the first file, or empties it. A named pipe is opened once it has a reader; returns
+    /// `None` when this process is asked to `stop` before.
     ///
     /// # Errors
     /// When the file cannot be made, or is one of `buses`.
@@ -61,11 +68,18 @@ impl Files {
         base: &Path,
         rotation: Option<Rotation>,
         buses: &[&Path],
-    ) -> anyhow::Result<Self> {
+        stop: &Shutdown,
+    ) -> anyhow::Result<Option<Self>> {
         let path = rotation.map_or_else(|| base.to_owned(), |rotation| rotation.name(base, 0));
         let buses: Vec<_> = buses.iter().filter_map(|bus| identity(bus)).collect();
-        let file = create(&path, &buses)?;
-        Ok(Self { base: base.to_owned(), rotation, number: 0, path, file, buses })
+        let file = loop {
+            match create(&path, &buses)? {
+                Some(file) => break file,
+                None if stop.sleep(OPEN_INTERVAL) => return Ok(None),
+                None => {}
+            }
+        };
+        Ok(Some(Self { base: base.to_owned(), rotation, number: 0, path, file, buses }))
     }
 }
 
@@ -78,7 +92,12 @@ impl Sink for Files {
         if let Some(rotation) = self.rotation {
             self.number = rotation.after(self.number);
             self.path = rotation.name(&self.base, self.number);
-            self.file = create(&self.path, &self.buses)?;
+            self.file = loop {
+                match create(&self.path, &self.buses)? {
+                    Some(file) => break file,
+                    None => thread::sleep(OPEN_INTERVAL),
+                }
+            };
         }
         Ok(())
     }
@@ -92,17 +111,23 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
-/// Makes the file, or empties it. A bus is refused: emptying it would kill every process that has
-/// it mapped.
-fn create(file: &Path, buses: &[(u64, u64)]) -> anyhow::Result<File> {
-    if identity(file).is_some_and(|found| buses.contains(&found)) {
-        return Err(misuse(anyhow!("{}: it is the bus itself", cannot_write(file))));
-    }
-    File::create(file).map_err(|error| {
+/// Makes the file, or empties it; returns `None` for a pipe without a reader. A bus is refused:
+/// emptying it would kill every process that has it mapped.
+fn create(path: &Path, buses: &[(u64, u64)]) -> anyhow::Result<Option<File>> {
+    let failed = |error: io::Error| {
         let passing = port::is_passing(&error);
-        let error = anyhow::Error::new(error).context(cannot_write(file));
+        let error = anyhow::Error::new(error).context(cannot_write(path));
         if passing { error } else { misuse(error) }
-    })
+    };
+    let Some(file) = port::open_output(path).map_err(failed)? else { return Ok(None) };
+    let found = file.metadata().map_err(failed)?;
+    if buses.contains(&(found.dev(), found.ino())) {
+        return Err(misuse(anyhow!("{}: it is the bus itself", cannot_write(path))));
+    }
+    if found.is_file() {
+        file.set_len(0).map_err(failed)?;
+    }
+    Ok(Some(file))
 }
 
 #[cfg(test)]

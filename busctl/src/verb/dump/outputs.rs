@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::anyhow;
 use capture::{Account, CaptureWriter, CapturedInterface, Format};
@@ -11,10 +11,11 @@ use shmbus::{BusState, Frame};
 use super::Args;
 use super::files::{Files, Rotation};
 use super::source::OpenBus;
-use super::text::{TextFormat, TextWriter};
+use super::text::{Stamp, TextFormat, TextWriter};
 use super::write_behind::{Sink, WriteBehind};
 use crate::misuse::misuse;
 use crate::output;
+use crate::process::shutdown::Shutdown;
 use crate::style::Palette;
 
 /// Text, a capture, or both.
@@ -24,25 +25,37 @@ pub(super) struct Outputs {
     rotation: Option<Rotation>,
     /// For each bus.
     accounts: Vec<Account>,
+    /// With `--arrival`, when the latest burst was read, since 1970.
+    arrival: Option<Duration>,
 }
 
 impl Outputs {
     /// Opens stdout for text, and the capture file that was asked for. When that is `-`, the
-    /// capture goes to stdout and the text to stderr.
-    pub(super) fn open(args: &Args, buses: &[OpenBus]) -> anyhow::Result<Self> {
+    /// capture goes to stdout and the text to stderr. Returns `None` when the file is a pipe without
+    /// a reader and this process is asked to `stop` before there is one.
+    pub(super) fn open(
+        args: &Args,
+        buses: &[OpenBus],
+        stop: &Shutdown,
+    ) -> anyhow::Result<Option<Self>> {
         let rotation = args.rotation();
         let capture = match args.write.as_deref() {
             None => None,
-            Some(file) => Some(open_capture(args, file, rotation, buses)?),
+            Some(file) => match open_capture(args, file, rotation, buses, stop)? {
+                None => return Ok(None),
+                capture => capture,
+            },
         };
         let stdout_is_taken = args.write.as_deref().is_some_and(is_stdout);
         let text = match (args.quiet, stdout_is_taken) {
             (true, _) => None,
             (false, false) => {
-                Some((WriteBehind::new(Stream(output::stdout()))?, Palette::of(&io::stdout())))
+                let file = WriteBehind::new(Stream(output::stdout()), stop)?;
+                Some((file, Palette::of(&io::stdout())))
             }
             (false, true) => {
-                Some((WriteBehind::new(Stream(io::stderr()))?, Palette::of(&io::stderr())))
+                let file = WriteBehind::new(Stream(io::stderr()), stop)?;
+                Some((file, Palette::of(&io::stderr())))
             }
         };
         let form = match (args.json, args.verbose) {
@@ -52,7 +65,9 @@ impl Outputs {
         };
         let names = buses.iter().map(|bus| bus.name.clone()).collect();
         let text = text.map(|(file, palette)| TextWriter::new(form, names, palette, file));
-        Ok(Self { text, capture, rotation, accounts: vec![Account::default(); buses.len()] })
+        let accounts = vec![Account::default(); buses.len()];
+        let arrival = args.arrival.then_some(Duration::ZERO);
+        Ok(Some(Self { text, capture, rotation, accounts, arrival }))
     }
 
     /// Prints the header of a bus.
@@ -60,13 +75,28 @@ impl Outputs {
         self.text.as_mut().map_or(Ok(()), |text| text.header(bus, state))
     }
 
+    /// Notes that the next frames have arrived now.
+    pub(super) fn note_arrival(&mut self) {
+        if let Some(arrival) = &mut self.arrival {
+            // A clock before 1970 is not set: any stamp is as good.
+            *arrival = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        }
+    }
+
     /// Prints and saves a frame.
     #[inline]
     pub(super) fn frame(&mut self, bus: usize, frame: &Frame<'_>) -> io::Result<()> {
+        let stamp = match self.arrival {
+            None => {
+                Stamp { seconds: frame.info.seconds.into(), microseconds: frame.info.microseconds }
+            }
+            Some(arrival) => {
+                Stamp { seconds: arrival.as_secs(), microseconds: arrival.subsec_micros() }
+            }
+        };
         // On a damaged bus the microseconds may have any value; they must not carry into the
         // seconds.
-        let time =
-            Duration::new(frame.info.seconds.into(), frame.info.microseconds.min(999_999) * 1000);
+        let time = Duration::new(stamp.seconds, stamp.microseconds.min(999_999) * 1000);
         if let Some(capture) = &mut self.capture {
             if let Some(rotation) = self.rotation
                 && capture.file_mut().in_file() > rotation.size
@@ -80,7 +110,7 @@ impl Outputs {
         }
         let account = &mut self.accounts[bus];
         if let Some(text) = &mut self.text {
-            text.frame(bus, account.frames, frame)?;
+            text.frame(bus, account.frames, stamp, frame)?;
         }
         account.frames += 1;
         account.latest = time;
@@ -136,7 +166,8 @@ fn open_capture(
     file: &Path,
     rotation: Option<Rotation>,
     buses: &[OpenBus],
-) -> anyhow::Result<CaptureWriter<WriteBehind>> {
+    stop: &Shutdown,
+) -> anyhow::Result<Option<CaptureWriter<WriteBehind>>> {
     let format = args.format.map_or_else(|| format_of(file), Format::from);
     if format == Format::Pcap && buses.len() > 1 {
         return Err(misuse(anyhow!(
@@ -149,7 +180,8 @@ fn open_capture(
         .collect();
     let writer = if !is_stdout(file) {
         let buses: Vec<&Path> = buses.iter().map(|bus| bus.path.as_path()).collect();
-        WriteBehind::new(Files::create(file, rotation, &buses)?)?
+        let Some(files) = Files::create(file, rotation, &buses, stop)? else { return Ok(None) };
+        WriteBehind::new(files, stop)?
     } else if rotation.is_some() {
         return Err(misuse(anyhow!("stdout is one file: -C takes a FILE to number")));
     } else if io::stdout().is_terminal() {
@@ -157,9 +189,9 @@ fn open_capture(
             "a terminal cannot show a capture: redirect stdout, or say which FILE to write"
         )));
     } else {
-        WriteBehind::new(Stream(output::stdout()))?
+        WriteBehind::new(Stream(output::stdout()), stop)?
     };
-    Ok(CaptureWriter::with_program(format, crate::PROGRAM, interfaces, writer)?)
+    Ok(Some(CaptureWriter::with_program(format, crate::PROGRAM, interfaces, writer)?))
 }
 
 /// Returns the format that the name of the file asks for; without an extension pcap, which every

@@ -19,6 +19,13 @@ pub(super) enum TextFormat {
     Json { summary: bool },
 }
 
+/// When a frame was sent or arrived, since 1970 or the start of its sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) seconds: u64,
+    pub(super) microseconds: u32,
+}
+
 /// Writes the headers and frames of buses as text.
 pub(super) struct TextWriter<W> {
     form: TextFormat,
@@ -65,7 +72,13 @@ impl<W: Write> TextWriter<W> {
     }
 
     /// Writes frame number `number` of a bus.
-    pub(super) fn frame(&mut self, bus: usize, number: u64, frame: &Frame<'_>) -> io::Result<()> {
+    pub(super) fn frame(
+        &mut self,
+        bus: usize,
+        number: u64,
+        Stamp { seconds, microseconds }: Stamp,
+        frame: &Frame<'_>,
+    ) -> io::Result<()> {
         let info = frame.info;
         let Palette { name, faint, .. } = self.palette;
         match self.form {
@@ -75,8 +88,8 @@ impl<W: Write> TextWriter<W> {
                     packet: number,
                     offset: info.offset,
                     length: frame.bytes.len(),
-                    seconds: info.seconds,
-                    microseconds: info.microseconds,
+                    seconds,
+                    microseconds,
                     // In hexadecimal, because few readers of JSON keep 64 bits of a number.
                     sender: (info.sender != 0).then(|| format!("{:016x}", info.sender)),
                     summary: summary.then(|| Summary(frame.bytes).to_string()),
@@ -87,9 +100,7 @@ impl<W: Write> TextWriter<W> {
                 self.name(bus)?;
                 writeln!(
                     self.file,
-                    "{faint}{number} {}.{:06}{faint:#} {}, {} bytes",
-                    info.seconds,
-                    info.microseconds,
+                    "{faint}{number} {seconds}.{microseconds:06}{faint:#} {}, {} bytes",
                     Summary(frame.bytes),
                     frame.bytes.len()
                 )
@@ -98,11 +109,9 @@ impl<W: Write> TextWriter<W> {
                 self.name(bus)?;
                 writeln!(
                     self.file,
-                    "{name}packet {number}{name:#}, offset {:#06x}, length {:#06x}, {faint}ts {}/{:06}{faint:#}",
+                    "{name}packet {number}{name:#}, offset {:#06x}, length {:#06x}, {faint}ts {seconds}/{microseconds:06}{faint:#}",
                     info.offset,
                     frame.bytes.len(),
-                    info.seconds,
-                    info.microseconds
                 )
             }
         }
@@ -141,7 +150,7 @@ struct Line<'a> {
     packet: u64,
     offset: u32,
     length: usize,
-    seconds: u32,
+    seconds: u64,
     microseconds: u32,
     sender: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -6,15 +6,26 @@
 //! overwrites meanwhile is counted as missed.
 
 use std::io::{self, Write};
-use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, channel, sync_channel,
+};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
+
+use crate::process::shutdown::Shutdown;
 
 /// Bytes passed to the thread at once.
 const CHUNK: usize = 1 << 20;
 /// Chunks that may wait: half a second at a million small frames a second.
 const WAITING: usize = 64;
+/// How often a wait for the sink looks for a request to stop.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long a sink may write nothing once the process was asked to stop.
+const STUCK: Duration = Duration::from_secs(2);
 
 /// Where the bytes go.
 pub(super) trait Sink: Send + 'static {
@@ -32,6 +43,9 @@ enum Command {
 
 /// A writer that waits for its sink only when [`WAITING`] chunks are in memory, and never fails:
 /// [`check`](Self::check) returns the errors of the sink.
+///
+/// A sink may block for ever, such as a pipe whose reader does not read. Once the process is asked to
+/// stop, such a sink is given up after [`STUCK`].
 pub(super) struct WriteBehind {
     chunk: Vec<u8>,
     /// Bytes written to this file.
@@ -39,14 +53,21 @@ pub(super) struct WriteBehind {
     commands: Option<SyncSender<Command>>,
     /// Written chunks, to be reused.
     written: Receiver<Vec<u8>>,
-    thread: Option<JoinHandle<anyhow::Result<()>>>,
+    /// The result of the thread.
+    end: Receiver<anyhow::Result<()>>,
+    thread: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    /// When the sink last wrote something, as far as was looked after the request to stop.
+    progress: Option<Instant>,
+    stuck: bool,
 }
 
 impl WriteBehind {
-    pub(super) fn new(mut sink: impl Sink) -> anyhow::Result<Self> {
+    pub(super) fn new(mut sink: impl Sink, stop: &Shutdown) -> anyhow::Result<Self> {
         let (commands, received) = sync_channel(WAITING);
         let (done, written) = channel();
-        let work = move || {
+        let (ended, end) = channel();
+        let write = move || {
             for command in received {
                 match command {
                     Command::Write(mut chunk) => {
@@ -60,6 +81,10 @@ impl WriteBehind {
             }
             Ok(())
         };
+        let work = move || {
+            // A dump that has given up does not listen.
+            let _ = ended.send(write());
+        };
         let thread = thread::Builder::new().name("writer".to_owned()).spawn(work);
         let thread = Some(thread.context("cannot start a thread")?);
         Ok(Self {
@@ -67,7 +92,11 @@ impl WriteBehind {
             in_file: 0,
             commands: Some(commands),
             written,
+            end,
             thread,
+            stop: stop.flag(),
+            progress: None,
+            stuck: false,
         })
     }
 
@@ -92,20 +121,55 @@ impl WriteBehind {
         self.in_file
     }
 
-    fn send(&mut self, command: Command) {
-        if let Some(commands) = &self.commands
-            && commands.send(command).is_err()
-        {
-            // The thread has failed; `check` returns why.
-            self.commands = None;
+    fn send(&mut self, mut command: Command) {
+        while let Some(commands) = &self.commands {
+            command = match commands.try_send(command) {
+                Ok(()) => return,
+                Err(TrySendError::Full(command)) => command,
+                Err(TrySendError::Disconnected(_)) => {
+                    // The thread has failed; `check` returns why.
+                    self.commands = None;
+                    return;
+                }
+            };
+            // A chunk that comes back makes room.
+            let wrote = self.written.recv_timeout(LOOK).is_ok();
+            if self.is_stuck(wrote) {
+                self.commands = None;
+            }
         }
     }
 
-    /// Fails when the sink has failed.
+    /// Returns whether the sink has not moved for too long since the process was asked to stop.
+    fn is_stuck(&mut self, wrote: bool) -> bool {
+        // Relaxed: the flag orders nothing.
+        if !self.stop.load(Ordering::Relaxed) {
+            return false;
+        }
+        let now = Instant::now();
+        if wrote {
+            self.progress = Some(now);
+        }
+        let progress = *self.progress.get_or_insert(now);
+        self.stuck |= now.duration_since(progress) > STUCK;
+        self.stuck
+    }
+
+    /// Fails when the sink has failed or was given up.
     pub(super) fn check(&mut self) -> anyhow::Result<()> {
-        match self.thread.take_if(|thread| thread.is_finished()) {
-            None => Ok(()),
-            Some(thread) => join(thread),
+        match self.end.try_recv() {
+            _ if self.stuck => Err(given_up()),
+            Ok(result) => result,
+            Err(TryRecvError::Empty) => Ok(()),
+            Err(TryRecvError::Disconnected) => self.join(),
+        }
+    }
+
+    /// Joins the thread, whose result was returned before, unless it panicked.
+    fn join(&mut self) -> anyhow::Result<()> {
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            _ => Ok(()),
         }
     }
 
@@ -113,12 +177,22 @@ impl WriteBehind {
     pub(super) fn finish(&mut self) -> anyhow::Result<()> {
         self.flush_chunk();
         self.commands = None;
-        self.thread.take().map_or(Ok(()), join)
+        loop {
+            let wrote = self.written.try_iter().count() > 0;
+            if self.is_stuck(wrote) {
+                return Err(given_up());
+            }
+            match self.end.recv_timeout(LOOK) {
+                Ok(result) => return result,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.join(),
+            }
+        }
     }
 }
 
-fn join(thread: JoinHandle<anyhow::Result<()>>) -> anyhow::Result<()> {
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+fn given_up() -> anyhow::Error {
+    anyhow!("the output is not read: what was waiting for its reader is lost")
 }
 
 impl Write for WriteBehind {

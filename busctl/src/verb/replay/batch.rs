@@ -1,62 +1,47 @@
 //! Frames on their way from the file to the bus, in batches without an allocation for each frame.
 
-use shmbus::MAX_FRAME;
+use std::ops::Range;
 
 /// Frames in a full batch. The bus is locked for a part of it at a time.
 const FRAMES: usize = 256;
 
-/// A frame that fits the bus.
-#[derive(Clone)]
-pub(super) struct Frame {
-    bytes: [u8; MAX_FRAME],
-    len: usize,
-}
-
-impl AsRef<[u8]> for Frame {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-}
-
 /// Frames to be sent, in order.
+#[derive(Default)]
 pub(super) struct Batch {
-    slots: Box<[Frame]>,
-    taken: usize,
-    filled: usize,
+    bytes: Vec<u8>,
+    frames: Vec<Range<usize>>,
+    /// How many of the frames were sent.
+    sent: usize,
 }
 
 impl Batch {
-    pub(super) fn new() -> Self {
-        let slots = vec![Frame { bytes: [0; MAX_FRAME], len: 0 }; FRAMES].into_boxed_slice();
-        Self { slots, taken: 0, filled: 0 }
-    }
-
     /// Returns the frames that are not sent yet.
-    pub(super) fn frames(&self) -> &[Frame] {
-        &self.slots[self.taken..self.filled]
+    pub(super) fn frames(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        self.frames[self.sent..].iter().map(|place| &self.bytes[place.clone()])
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.taken == self.filled
+        self.sent == self.frames.len()
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.filled == self.slots.len()
+        self.frames.len() == FRAMES
     }
 
     /// Removes the first `count` frames, which were sent.
     pub(super) fn take(&mut self, count: usize) {
-        self.taken = (self.taken + count).min(self.filled);
-        if self.taken == self.filled {
-            (self.taken, self.filled) = (0, 0);
+        self.sent = (self.sent + count).min(self.frames.len());
+        if self.is_empty() {
+            self.bytes.clear();
+            self.frames.clear();
+            self.sent = 0;
         }
     }
 
-    /// Appends a frame, to a batch that is not full, of at most [`MAX_FRAME`] bytes.
+    /// Appends a frame, to a batch that is not full.
     pub(super) fn push(&mut self, frame: &[u8]) {
-        let slot = &mut self.slots[self.filled];
-        slot.bytes[..frame.len()].copy_from_slice(frame);
-        slot.len = frame.len();
-        self.filled += 1;
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(frame);
+        self.frames.push(start..self.bytes.len());
     }
 }

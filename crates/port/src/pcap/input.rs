@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use capture::{CaptureReader, Pace};
+use capture::{CaptureReader, Pace, PassedOver};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use shmbus::{MIN_FRAME, SendError, Station};
@@ -74,8 +74,13 @@ struct Queue {
     closed: bool,
 }
 
-/// How the capture ended: `None` for the end of the file, else the error.
-type End = Option<String>;
+/// How the capture ended.
+#[derive(Debug, Default)]
+struct End {
+    /// Why it could not be read to the end of the file.
+    error: Option<String>,
+    passed_over: PassedOver,
+}
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -185,15 +190,20 @@ impl Input {
     pub(super) fn end(&self) -> Option<String> {
         let end = self.end.as_ref()?;
         let Self { place, played, skipped, .. } = self;
-        let skipped = match skipped {
-            0 => String::new(),
-            count => format!("; {count} were left out because the bus does not carry their length"),
-        };
-        Some(match end {
-            None => format!("{place} was played to its end: {played} frames{skipped}"),
+        let PassedOver { other_link, no_interface, giant, .. } = end.passed_over;
+        let left_out = [
+            (skipped + giant, "because the bus does not carry their length"),
+            (other_link + no_interface, "because they are not Ethernet"),
+        ];
+        let left_out = left_out.iter().filter(|(count, _)| *count > 0);
+        let left_out: Vec<String> =
+            left_out.map(|(count, why)| format!("; {count} were left out {why}")).collect();
+        let left_out = left_out.concat();
+        Some(match &end.error {
+            None => format!("{place} was played to its end: {played} frames{left_out}"),
             Some(error) => {
                 format!(
-                    "cannot read further in {place}: {error}; {played} frames were played{skipped}"
+                    "cannot read further in {place}: {error}; {played} frames were played{left_out}"
                 )
             }
         })
@@ -252,7 +262,9 @@ impl Source {
         }
         if kind.is_file() {
             let file = File::open(path).map_err(CaptureProblem::Open)?;
-            return Ok(Self::Capture(CaptureReader::new(file)?));
+            let mut capture = CaptureReader::new(file);
+            capture.read_header()?;
+            return Ok(Self::Capture(capture));
         }
         Ok(Self::Pipe(place.clone()))
     }
@@ -262,37 +274,32 @@ impl Source {
 fn read_source(shared: &Shared, source: Source) {
     let end = match source {
         Source::Capture(capture) => read(shared, capture),
-        Source::Pipe(Place::Standard) => open_and_read(shared, io::stdin()),
+        Source::Pipe(Place::Standard) => read(shared, CaptureReader::new(io::stdin())),
         Source::Pipe(Place::Path(path)) => match File::open(path) {
-            Ok(pipe) => open_and_read(shared, pipe),
-            Err(error) => Some(error.to_string()),
+            Ok(pipe) => read(shared, CaptureReader::new(pipe)),
+            Err(error) => End { error: Some(error.to_string()), ..End::default() },
         },
     };
     shared.lock().end = Some(end);
     shared.wake_fd.wake();
 }
 
-fn open_and_read(shared: &Shared, pipe: impl Read) -> End {
-    match CaptureReader::new(pipe) {
-        Ok(capture) => read(shared, capture),
-        Err(error) => Some(error.to_string()),
-    }
-}
-
 /// Reads to the end, or until the queue is closed.
 fn read<R: Read>(shared: &Shared, mut capture: CaptureReader<R>) -> End {
     loop {
-        let frame = match capture.next_frame() {
-            Ok(Some(frame)) => frame,
-            Ok(None) => return None,
-            Err(error) => return Some(error.to_string()),
+        let (frame, error) = match capture.next_frame() {
+            Ok(frame) => (frame, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let Some(frame) = frame else {
+            return End { error, passed_over: capture.passed_over() };
         };
         let mut queue = shared.lock();
         while queue.batch.bytes.len() >= READ_AHEAD && !queue.closed {
             queue = shared.has_room.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
         if queue.closed {
-            return None;
+            return End::default();
         }
         let was_empty = queue.batch.frames.is_empty();
         queue.batch.push(frame.bytes);

@@ -3,10 +3,13 @@
 //! A thread of its own writes the capture, because a pipe or a disk may block its writer and a node
 //! must never block. Bursts go to the thread filled and come back empty.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -17,6 +20,7 @@ use shmbus::{Burst, MAX_BIG_FRAME, Station};
 use super::spec::Place;
 use crate::error::{CaptureProblem, PortError};
 use crate::file_identity::Identity;
+use crate::output_file::{open_output, open_pipe};
 use crate::port::{BURST, Moved};
 use crate::reporter::Reporter;
 
@@ -36,6 +40,8 @@ pub(super) struct Output {
     full: Option<SyncSender<Burst>>,
     empty: Receiver<Burst>,
     spare: Option<Burst>,
+    /// Whether the thread can write: a named pipe has a reader.
+    is_open: Arc<AtomicBool>,
     /// The result of the thread.
     end: Receiver<io::Result<()>>,
     thread: JoinHandle<()>,
@@ -62,11 +68,17 @@ impl Output {
             let _ = written.try_send(Burst::new(BURST));
         }
         let (ended, end) = sync_channel(1);
+        let is_open = Arc::new(AtomicBool::new(matches!(destination, Destination::File(_))));
+        let opened = Arc::clone(&is_open);
         let thread = thread::Builder::new().name("capture".to_owned());
         let thread = thread
             .spawn(move || {
                 // The port may be closed already.
-                let _ = ended.send(write(destination, format, program, &to_write, &written));
+                let _ = ended.send(destination.wait_for_reader().and_then(|file| {
+                    // Relaxed: the flag orders nothing.
+                    opened.store(true, Ordering::Relaxed);
+                    write(&file, format, program, &to_write, &written)
+                }));
             })
             .map_err(|error| about(error.into()))?;
         Ok(Self {
@@ -75,6 +87,7 @@ impl Output {
             full: Some(full),
             empty,
             spare: None,
+            is_open,
             end,
             thread,
         })
@@ -133,7 +146,11 @@ fn failure(place: &Place, error: &io::Error) -> String {
 impl Drop for Output {
     fn drop(&mut self) {
         self.full = None;
-        match self.end.recv_timeout(FLUSH_TIMEOUT) {
+        // Relaxed: the flag orders nothing. A pipe that still has no reader is not waited for: the
+        // thread ends with its first one.
+        let timeout =
+            if self.is_open.load(Ordering::Relaxed) { FLUSH_TIMEOUT } else { Duration::ZERO };
+        match self.end.recv_timeout(timeout) {
             Ok(Ok(())) | Err(RecvTimeoutError::Disconnected) => {}
             Ok(Err(error)) => self.reporter.note(&failure(&self.place, &error)),
             Err(RecvTimeoutError::Timeout) => {
@@ -173,31 +190,42 @@ impl Destination {
             if !existing.is_file() {
                 return Ok(Self::Pipe(path.clone()));
             }
-            if Identity::of(path) == Identity::of(bus) {
-                return Err(CaptureProblem::Bus);
-            }
             if new && existing.len() > 0 {
                 return Err(CaptureProblem::Exists(path.clone()));
             }
         }
-        File::create(path).map(Self::File).map_err(CaptureProblem::Create)
+        let Some(file) = open_output(path).map_err(CaptureProblem::Create)? else {
+            return Ok(Self::Pipe(path.clone()));
+        };
+        let found = file.metadata()?;
+        if Identity::File(found.dev(), found.ino()) == Identity::of(bus) {
+            return Err(CaptureProblem::Bus);
+        }
+        if found.is_file() {
+            file.set_len(0).map_err(CaptureProblem::Create)?;
+        }
+        Ok(Self::File(file))
+    }
+
+    /// Returns the file. Waits until a pipe has a reader.
+    fn wait_for_reader(self) -> io::Result<File> {
+        match self {
+            Self::File(file) => Ok(file),
+            Self::Pipe(path) => open_pipe(&path),
+        }
     }
 }
 
 /// Runs the thread.
 fn write(
-    destination: Destination,
+    file: &File,
     format: Format,
     program: String,
     to_write: &Receiver<Burst>,
     written: &SyncSender<Burst>,
 ) -> io::Result<()> {
-    let file = match destination {
-        Destination::File(file) => file,
-        Destination::Pipe(path) => OpenOptions::new().write(true).open(path)?,
-    };
     let mut whole = 0;
-    let done = write_bursts(&file, format, program, to_write, written, &mut whole);
+    let done = write_bursts(file, format, program, to_write, written, &mut whole);
     if done.is_err() && file.metadata().is_ok_and(|metadata| metadata.is_file()) {
         // Some readers reject a capture with a partial frame at the end. If it cannot be cut off,
         // it stays.
