@@ -47,6 +47,10 @@ impl server_handshake::Host for Anyone {
     fn map(&mut self, _: u16, (): (), size: u64) -> Result<(u64, u64), ProtocolError> {
         Ok((size, size))
     }
+
+    fn can_interrupt(&self, (): &()) -> bool {
+        true
+    }
 }
 
 impl client_handshake::Host for Anyone {

@@ -195,6 +195,9 @@ mod tests {
         fn map(&mut self, _: u16, _: u32, size: u64) -> Result<(u64, u64), ProtocolError> {
             Ok((size, size))
         }
+        fn can_interrupt(&self, _: &u32) -> bool {
+            true
+        }
     }
 
     fn client(s2m: u16, m2s: u16, log2_ring_size: u8) -> ClientHandshake<u32> {

@@ -25,6 +25,9 @@ pub(crate) trait Host {
         fd: Self::Fd,
         size: u64,
     ) -> Result<(Self::Region, u64), ProtocolError>;
+
+    /// Returns whether the descriptor can wake a peer. What cannot is not kept.
+    fn can_interrupt(&self, fd: &Self::Fd) -> bool;
 }
 
 /// The most rings in each direction for one interface.
@@ -131,7 +134,7 @@ impl<F, R> ServerHandshake<F, R> {
                 Ok(Step::Answer(Message::Ack))
             }
             (State::Building(building), Message::AddRing(ring), Some(fd)) => {
-                building.add_ring(ring, fd)?;
+                building.add_ring(ring, fd, host)?;
                 Ok(Step::Answer(Message::Ack))
             }
             (State::Building(building), Message::Connect { name }, _) => {
@@ -149,12 +152,7 @@ impl<F, R> ServerHandshake<F, R> {
 /// Returns the descriptor of a message that carries one; any other number of descriptors is an
 /// error.
 fn take_fd<F>(message: &Message, mut fds: Vec<F>) -> Result<Option<F>, ProtocolError> {
-    let want = usize::from(matches!(message, Message::AddRegion { .. } | Message::AddRing(_)));
-    if fds.len() == want {
-        Ok(fds.pop())
-    } else {
-        Err(ProtocolError::FdCount { message: message.kind(), got: fds.len(), want })
-    }
+    if fds.len() == message.fds() { Ok(fds.pop()) } else { Err(message.fd_count(fds.len())) }
 }
 
 impl<F, R> State<F, R> {
@@ -197,7 +195,10 @@ impl<F, R> Building<F, R> {
         Ok(())
     }
 
-    fn add_ring(&mut self, ring: AddRing, fd: F) -> Result<(), ProtocolError> {
+    fn add_ring<H>(&mut self, ring: AddRing, fd: F, host: &H) -> Result<(), ProtocolError>
+    where
+        H: Host<Fd = F, Region = R>,
+    {
         let (rings, max) = if ring.s2m {
             (&mut self.s2m, self.limits.s2m)
         } else {
@@ -212,6 +213,8 @@ impl<F, R> Building<F, R> {
             RingError::Size { log2_size: ring.log2_size }
         } else if ring.private_header != 0 {
             RingError::PrivateHeader { bytes: ring.private_header }
+        } else if !host.can_interrupt(&fd) {
+            RingError::NotEventFd
         } else {
             rings.push((ring, fd));
             return Ok(());
@@ -258,6 +261,9 @@ mod tests {
             } else {
                 Ok((size, size))
             }
+        }
+        fn can_interrupt(&self, _: &u32) -> bool {
+            true
         }
     }
 

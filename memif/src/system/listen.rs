@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{AT_FDCWD, FcntlArg, FdFlag, Flock, FlockArg, OFlag, fcntl};
 use nix::sys::socket::{
-    Backlog, SockType, UnixAddr, bind, getsockname, getsockopt, listen, sockopt,
+    Backlog, Shutdown, SockType, UnixAddr, bind, getsockname, getsockopt, listen, shutdown, sockopt,
 };
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 
+use super::scm_rights;
 use super::socket::{Socket, new_socket};
-use super::untrusted_fd;
 use crate::error::{BindError, ConnectError};
 use crate::system::addr::SocketAddr;
 
@@ -100,8 +100,16 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         if self.exclusive {
+            // From now on no process connects.
+            let _ = shutdown(self.fd.as_raw_fd(), Shutdown::Read);
             // Connections that were not accepted may have descriptors in their queues.
-            untrusted_fd::empty(self.fd.as_fd());
+            loop {
+                match scm_rights::accept(self.fd.as_fd()) {
+                    Ok(connection) => drop(Socket::accepted(connection)),
+                    Err(nix::Error::EINTR | nix::Error::ECONNABORTED) => {}
+                    Err(_) => break,
+                }
+            }
         }
     }
 }
