@@ -640,7 +640,8 @@ fn a_libmemif_server_with_fewer_rings_is_tried_again() {
             Some(Event::Rejected { reason, .. }) => Some(reason),
             _ => None,
         });
-        assert!(matches!(refusal, Rejection::Closed), "{refusal}");
+        assert!(matches!(refusal, Rejection::Unanswered { message: "ADD_RING" }), "{refusal}");
+        assert!(refusal.to_string().contains("fewer queues"), "{refusal}");
     }
 }
 

@@ -486,8 +486,9 @@ impl Server {
 
     /// Sends the reason to the peer, frees the interface, and reports the end.
     fn end(&mut self, mut connection: Connection, end: End) {
-        if let Some(reason) = end.reason_to_send() {
-            connection.socket.disconnect(&reason);
+        let reason_sent = end.reason_to_send();
+        if let Some(reason) = &reason_sent {
+            connection.socket.disconnect(reason);
         }
         let id = connection.requested;
         tracing::debug!(?id, %end, "connection over");
@@ -497,6 +498,9 @@ impl Server {
         owned = owned.filter(|interface| interface.owner == Some(connection.token));
         if let Some(interface) = &mut owned {
             interface.owner = None;
+            if reason_sent.is_some() {
+                interface.history.last_reason_sent = reason_sent;
+            }
             interface.history.ended(&end, connection.link.as_ref().map(LinkHandle::stats));
         }
         let event = match (id, connection.link) {

@@ -6,7 +6,7 @@
 use super::layout::{check_rings, direction};
 use crate::error::{ProtocolError, Rejection, RingError};
 use crate::format::message::{AddRing, Hello, Init, Message, Name};
-use crate::format::{MAX_LOG2_RING_SIZE, MAX_LOG2_RING_SIZE_ACCEPTED, MAX_REGIONS, VERSION};
+use crate::format::{MAX_LOG2_RING_SIZE_ACCEPTED, MAX_REGIONS, VERSION};
 
 /// What the handshake needs from its endpoint.
 pub(crate) trait Host {
@@ -92,7 +92,9 @@ pub(crate) fn hello(app_name: &str, limits: Limits) -> Message {
         max_region: MAX_REGIONS - 1,
         max_m2s_ring: limits.m2s.saturating_sub(1),
         max_s2m_ring: limits.s2m.saturating_sub(1),
-        max_log2_ring_size: MAX_LOG2_RING_SIZE,
+        // VPP lays its rings out by this number, and announces what it was configured with: one less
+        // here would make rings of 2^15 lie elsewhere than it says.
+        max_log2_ring_size: MAX_LOG2_RING_SIZE_ACCEPTED,
     })
 }
 
