@@ -211,6 +211,46 @@ fn a_server_clears_the_chain_flags_it_gives_back() {
 }
 
 #[test]
+fn a_burst_ends_with_the_packet_that_reaches_a_limit() {
+    let memory = Memory::new(4, 64);
+    let (mut tx, mut rx) = memory.s2m();
+    for seed in 0..4 {
+        assert!(push(&mut tx, &filled(150, seed)), "three descriptors each");
+    }
+    tx.publish();
+    let most = BurstLimit::packets(9);
+    for (limit, packets) in [
+        (most, 4),
+        (BurstLimit { packets: 3, ..most }, 3),
+        (BurstLimit { descriptors: 4, ..most }, 2),
+        (BurstLimit { descriptors: 3, ..most }, 1),
+        (BurstLimit { bytes: 150, ..most }, 1),
+        (BurstLimit { bytes: 151, ..most }, 2),
+        (BurstLimit { bytes: 0, ..most }, 0),
+    ] {
+        assert_eq!(rx.collect(limit).unwrap(), packets, "{limit:?}");
+        assert_eq!(rx.burst().len(), 3 * packets);
+        rx.give_back(0);
+    }
+}
+
+#[test]
+fn a_packet_of_very_many_descriptors_is_a_violation() {
+    let memory = Memory::new(11, 64);
+    let (mut tx, mut rx) = memory.s2m();
+    assert!(push(&mut tx, &vec![1; 1_024 * 64]));
+    tx.publish();
+    assert_eq!(rx.collect(BurstLimit::packets(9)).unwrap(), 1);
+    rx.give_back(1_024);
+    assert!(push(&mut tx, &vec![1; 1_025 * 64 - 1]));
+    tx.publish();
+    assert!(matches!(
+        cause(rx.collect(BurstLimit::packets(9))),
+        RingError::LongChain { slot: 1_024, max: 1_024 }
+    ));
+}
+
+#[test]
 fn nothing_is_offered_or_sent_beyond_the_ring() {
     let memory = Memory::new(2, 64);
     let (mut tx, rx) = memory.s2m();

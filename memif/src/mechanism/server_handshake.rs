@@ -396,6 +396,15 @@ mod tests {
     }
 
     #[test]
+    fn hello_announces_the_largest_ring_that_is_accepted() {
+        let Message::Hello(hello) = hello("app", Limits { s2m: 1, m2s: 2 }) else {
+            panic!("no HELLO")
+        };
+        assert_eq!((hello.max_s2m_ring, hello.max_m2s_ring), (0, 1));
+        assert_eq!(hello.max_log2_ring_size, 15);
+    }
+
+    #[test]
     fn a_disconnect_is_read_at_any_time() {
         let disconnect =
             || Message::Disconnect { code: 0, reason: crate::format::message::Reason::new("done") };

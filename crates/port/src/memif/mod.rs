@@ -144,12 +144,10 @@ impl Port for MemifPort {
         let Some(link) = self.link.as_mut().filter(|_| !self.broken) else {
             return Ok(Moved::default());
         };
-        let received = receive(link, &mut self.first_queue, &mut self.stage, station);
+        let received =
+            receive(link, &mut self.first_queue, &mut self.oversized, &mut self.stage, station);
         match received {
-            Ok((moved, oversized)) => {
-                self.oversized += oversized;
-                Ok(moved)
-            }
+            Ok(moved) => Ok(moved),
             Err(ReceiveError::Bus(not_sent)) => Err(not_sent),
             Err(ReceiveError::Link(reason)) => {
                 self.fail_link(&reason);
@@ -224,15 +222,15 @@ enum ReceiveError {
 }
 
 /// Moves packets from the peer to the bus, at most [`TURN`] of all queues together, from
-/// `first_queue` on. Returns also how many of those that were dropped are longer than the bus
-/// carries.
+/// `first_queue` on. Adds to `oversized` those that are longer than the bus carries.
 fn receive(
     link: &mut Link,
     first_queue: &mut usize,
+    oversized: &mut u64,
     stage: &mut Vec<Vec<u8>>,
     station: &mut Station,
-) -> Result<(Moved, u64), ReceiveError> {
-    let (mut moved, mut oversized) = (Moved::default(), 0);
+) -> Result<Moved, ReceiveError> {
+    let mut moved = Moved::default();
     let (mut left, queues, longest) = (TURN, link.rx.len(), station.bus().max_frame());
     let first = *first_queue;
     for queue in (0..queues).map(|nth| (first + nth) % queues) {
@@ -252,7 +250,7 @@ fn receive(
         let fit = frames.clone().count();
         if fit < burst.len() {
             moved.dropped += burst.len() - fit;
-            oversized += burst.iter().filter(|packet| packet.len() > longest).count() as u64;
+            *oversized += burst.iter().filter(|packet| packet.len() > longest).count() as u64;
         }
         let sent = if link.sealed {
             station.send_burst(frames)
@@ -273,7 +271,7 @@ fn receive(
         }
         moved.frames += fit;
     }
-    Ok((moved, oversized))
+    Ok(moved)
 }
 
 /// Moves a burst from the bus to the peer. Frames of one flow must stay in order, so all go to the
