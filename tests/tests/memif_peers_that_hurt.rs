@@ -122,6 +122,7 @@ fn files_that_hang_in_close_hold_up_no_peer_and_not_the_end() {
     command
         .args(["--user", "--map-root-user", "--mount", "--"])
         .arg(lab.reach(Path::new(env!("CARGO_BIN_EXE_hanging-file"))))
+        .arg("serve")
         .args([&folder, &lab.path("m.sock")])
         .arg("32");
     let hostile = Process::spawn("hanging-file", &mut command);

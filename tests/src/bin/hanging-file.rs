@@ -1,15 +1,19 @@
-//! A memif client whose regions are files that hang in `close`: `hanging-file FOLDER SOCKET COUNT`
-//! serves a file system at FOLDER (FUSE) that never answers FLUSH, sends COUNT of its files to the
-//! interface 0 on SOCKET, each on a connection of its own, prints `sent`, and stays.
+//! A memif client whose regions are files that hang in `close`.
 //!
-//! It runs where it may mount: under `unshare --user --map-root-user --mount`.
+//! - `hanging-file serve FOLDER SOCKET COUNT` serves a file system at FOLDER (FUSE) that never
+//!   answers FLUSH, and starts `send` as a child. It runs where it may mount: under `unshare --user
+//!   --map-root-user --mount`.
+//! - `hanging-file send FOLDER SOCKET COUNT` sends COUNT of its files to the interface 0 on SOCKET,
+//!   each on a connection of its own, prints `sent`, and stays.
+//!
+//! These are two processes: one that has such a file open cannot end before the file system does.
 
 use std::error::Error;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
-use std::thread;
+use std::process::Command;
 
 use nix::mount::{MsFlags, mount};
 use system_tests::rawmemif::{Answer, Init, RawClient, add_region};
@@ -28,17 +32,26 @@ const FILE: u64 = 2;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [folder, socket, count] = &args[..] else {
-        return Err("say FOLDER, SOCKET and COUNT".into());
-    };
-    let fuse = File::options().read(true).write(true).open("/dev/fuse")?;
-    let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", fuse.as_raw_fd());
-    mount(Some("hanging"), folder.as_str(), Some("fuse"), MsFlags::empty(), Some(&*options))?;
-    thread::spawn(move || serve(fuse).expect("the kernel's requests"));
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        ["serve", folder, socket, count] => {
+            let fuse = File::options().read(true).write(true).open("/dev/fuse")?;
+            let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", fuse.as_raw_fd());
+            mount(Some("hanging"), folder, Some("fuse"), MsFlags::empty(), Some(&*options))?;
+            let mut client = Command::new(std::env::current_exe()?);
+            let _client = client.args(["send", folder, socket, count]).spawn()?;
+            Ok(serve(fuse)?)
+        }
+        ["send", folder, socket, count] => send(folder, Path::new(socket), count.parse()?),
+        _ => Err("say serve or send, FOLDER, SOCKET and COUNT".into()),
+    }
+}
+
+fn send(folder: &str, socket: &Path, count: usize) -> Result<(), Box<dyn Error>> {
     let file = File::open(Path::new(folder).join("file"))?;
     let mut refused = Vec::new();
-    for _ in 0..count.parse()? {
-        let client = RawClient::connect(Path::new(socket));
+    for _ in 0..count {
+        let client = RawClient::connect(socket);
         assert_eq!(client.init(&Init::default()), Answer::Message(1));
         client.send_with(&add_region(0, 4_096), &[file.as_fd()])?;
         let Answer::DisconnectReason(reason) = client.answer() else {
