@@ -320,6 +320,7 @@ fn of(stats: Stats) -> Counters {
         rx_bytes: stats.rx_bytes,
         rx_dropped: stats.overruns,
         rx_errors: stats.corrupt + stats.rx_csum_errors,
+        rx_oversize: 0,
         tx_packets: stats.tx_packets,
         tx_bytes: stats.tx_bytes,
         tx_dropped: 0,

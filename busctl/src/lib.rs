@@ -4,7 +4,7 @@
 //! `cli` defines the verbs and flags, `verb` has one module for each verb, `registry` stores
 //! the interfaces, `reconciler` runs those that are ports, `bus_argument` reads the bus a user
 //! means, `bus_attachment` attaches a verb to it, `exit` turns an error into one line and an
-//! exit code, `output` prints.
+//! exit code, `output` prints, `stderr` writes its lines.
 
 #![forbid(unsafe_code)]
 
@@ -26,6 +26,7 @@ mod quantity;
 mod rates;
 mod reconciler;
 mod registry;
+mod stderr;
 mod style;
 mod verb;
 
@@ -47,6 +48,15 @@ const PROGRAM: &str = concat!("busctl ", env!("CARGO_PKG_VERSION"));
 /// did not work, 2 for wrong use or configuration.
 #[must_use]
 pub fn main() -> ExitCode {
+    let code = run();
+    stderr::flush();
+    // What a verb that failed has printed so far; it has reported its own error.
+    let _ = output::stdout().flush();
+    output::close_standard_streams();
+    code
+}
+
+fn run() -> ExitCode {
     let cli = match cli::parse() {
         Ok(cli) => cli,
         Err(error) => return cli::report_usage(&error),

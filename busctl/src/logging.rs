@@ -6,6 +6,7 @@ use anyhow::{Context as _, anyhow};
 use tracing_subscriber::EnvFilter;
 
 use crate::misuse::OrMisuse as _;
+use crate::stderr::Lines;
 
 /// The environment variable with a filter such as `memif=debug,node=info`; it wins over `-v`.
 const FILTER_VARIABLE: &str = "BUSCTL_LOG";
@@ -36,10 +37,6 @@ pub(crate) fn start(verbosity: u8) -> anyhow::Result<()> {
         .misuse()?;
     // Colours would also go into files and pipes when another crate of the build enables that
     // feature.
-    tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    tracing_subscriber::fmt().with_ansi(false).with_env_filter(filter).with_writer(|| Lines).init();
     Ok(())
 }

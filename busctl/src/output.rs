@@ -5,13 +5,16 @@
 //! program), and a write to a closed stdout returns an error that is marked as stdout's: only that
 //! one ends the program quietly.
 
+use std::fs::File;
 use std::io::{self, Write};
 
 use anstyle::Style;
+use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 use port::{Reporter, Severity};
 use serde::Serialize;
 
 use crate::misuse::without_number;
+use crate::stderr;
 use crate::style::Palette;
 
 /// Stdout with its broken pipe marked, see [`stdout`].
@@ -69,12 +72,24 @@ pub(crate) fn print_json(answer: &impl Serialize) -> io::Result<()> {
     stdout().write_all(&line)
 }
 
-/// Prints `busctl: warning: {message}` on stderr. A failure is ignored: there is no other place to
-/// report it.
+/// Hands the standard streams back at the end of the process. A child process of the memif library
+/// that a peer keeps from ending shares them, and must not keep their readers waiting.
+pub(crate) fn close_standard_streams() {
+    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+        // A stream that is not open is closed already.
+        let _ = dup2_stdout(&null);
+        let _ = dup2_stderr(&null);
+        let _ = dup2_stdin(&null);
+    }
+}
+
+/// Prints `busctl: warning: {message}` on stderr, without waiting for its reader.
 pub(crate) fn warn(message: impl std::fmt::Display) {
     let Palette { name, warning, .. } = Palette::of(&io::stderr());
     let message = without_number(message.to_string());
-    let _ = writeln!(io::stderr(), "{name}busctl:{name:#} {warning}warning:{warning:#} {message}");
+    stderr::print(
+        format!("{name}busctl:{name:#} {warning}warning:{warning:#} {message}\n").into_bytes(),
+    );
 }
 
 /// Prints `busctl: {message}` on stderr, in one line, about a verb that continues.
@@ -102,5 +117,5 @@ pub(crate) fn reporter() -> Reporter {
 
 fn print_line(style: Style, message: &str) {
     let line: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let _ = writeln!(io::stderr(), "{style}busctl:{style:#} {line}");
+    stderr::print(format!("{style}busctl:{style:#} {line}\n").into_bytes());
 }

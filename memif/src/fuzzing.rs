@@ -16,7 +16,7 @@ use crate::mechanism::Side;
 use crate::mechanism::client_handshake::{self, Bounds, ClientHandshake, Offer};
 use crate::mechanism::layout::{Layout, Plan, check_rings};
 use crate::mechanism::ring_buffers::{FixedBuffers, RingBuffers};
-use crate::mechanism::rx::RxRing;
+use crate::mechanism::rx::{BurstLimit, RxRing};
 use crate::mechanism::server_handshake::{self, Limits, ServerHandshake};
 use crate::mechanism::tx::TxRing;
 use crate::memory::pool::Pool;
@@ -46,6 +46,10 @@ impl server_handshake::Host for Anyone {
     }
     fn map(&mut self, _: u16, (): (), size: u64) -> Result<(u64, u64), ProtocolError> {
         Ok((size, size))
+    }
+
+    fn can_interrupt(&self, (): &()) -> bool {
+        true
     }
 }
 
@@ -164,7 +168,7 @@ pub fn rings(data: &[u8]) {
         let mine = [ring(0), ring(1)];
         for step in steps.iter().chain(steps) {
             store(step, &mine);
-            if let Ok(packets) = rx.collect(5) {
+            if let Ok(packets) = rx.collect(BurstLimit::packets(5)) {
                 assert!(packets <= 5 && rx.burst().len() <= 8);
                 let mut copy = [0; 4_096];
                 for descriptor in rx.burst() {

@@ -46,7 +46,7 @@
 //! | `format` | what lies on the wire and in shared memory | none |
 //! | `memory` | mapped memory, with checked access and copies; its only system call is `mmap` | raw pointers into mappings |
 //! | `mechanism` | handshakes and rings, without I/O | none (one test shows a race to the model checker) |
-//! | `system` | sockets, descriptors and timers | descriptors from the kernel (`scm_rights`), system calls that `nix` lacks (`untrusted_eventfd`) |
+//! | `system` | sockets, descriptors and timers | descriptors from the kernel (`scm_rights`), a child process (`closers`), system calls that `nix` lacks (`untrusted_eventfd`) |
 //! | `face` | what is exported here | none |
 
 #![deny(unsafe_code)]
@@ -83,6 +83,7 @@ pub use face::tx::{TxBurst, TxQueue, TxSlot};
 pub use format::Mode;
 pub use mapguard::install as survive_truncation;
 pub use mechanism::layout::Layout;
+pub use mechanism::rx::BurstLimit;
 pub use mechanism::stats::QueueStats;
 pub use system::addr::SocketAddr;
 

@@ -100,7 +100,9 @@ fn a_rejection_has_the_servers_reason() {
     expect(&mock, &mut client, 3);
     mock.send(&ack(), &[]);
     drop(mock);
-    assert!(matches!(rejection(&mut client), Rejection::Closed));
+    let rejection = rejection(&mut client);
+    assert!(matches!(rejection, Rejection::Unanswered { message: "ADD_REGION" }), "{rejection}");
+    assert!(rejection.to_string().contains("interface with this id"), "{rejection}");
 }
 
 #[test]

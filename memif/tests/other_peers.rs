@@ -388,8 +388,26 @@ fn a_vpp_client_of_ip_packets_is_served() {
     );
 }
 
-/// VPP lays rings out for the size that HELLO allows, and announces the one it was configured with:
-/// rings of 32,768 overlap.
+/// VPP lays rings out for the size that HELLO allows, which is 32,768 here.
+#[test]
+fn a_vpp_client_with_rings_of_32_768_is_served() {
+    let (addr, mut world) = server("vpp-32768-served", InterfaceOptions::new(0));
+    let ring = 128 + 16 * 32_768;
+    let (mock, memory, event_fd) = (Mock::connect(&addr), memfd(4 * ring, true), event_fd());
+    for at in [0, ring] {
+        memory.write_all_at(&0x3E3_1F20u32.to_ne_bytes(), at).unwrap();
+    }
+    let event_fd = event_fd.as_fd().as_raw_fd();
+    mock.send(&dirty_init(0, "VPP"), &[]);
+    mock.send(&add_region(0, 4 * ring), &[memory.as_raw_fd()]);
+    mock.send(&dirty_ring(true, 0, 15), &[event_fd]);
+    mock.send(&dirty_ring(false, u32::try_from(ring).unwrap(), 15), &[event_fd]);
+    mock.send(&dirty(6, &[&field::<32>("memif1/0")]), &[]);
+    assert_eq!(world.verdict(&mock), Received::Connected);
+    assert_eq!(world.link().rx[0].ring_size(), 32_768);
+}
+
+/// A client that announces a larger ring than it has laid out.
 #[test]
 fn a_vpp_client_with_rings_of_32_768_gets_a_reason() {
     let (addr, mut world) = server("vpp-32768", InterfaceOptions::new(0));
@@ -640,7 +658,8 @@ fn a_libmemif_server_with_fewer_rings_is_tried_again() {
             Some(Event::Rejected { reason, .. }) => Some(reason),
             _ => None,
         });
-        assert!(matches!(refusal, Rejection::Closed), "{refusal}");
+        assert!(matches!(refusal, Rejection::Unanswered { message: "ADD_RING" }), "{refusal}");
+        assert!(refusal.to_string().contains("fewer queues"), "{refusal}");
     }
 }
 

@@ -2,23 +2,34 @@
 //! client. They share no code with the crate under test, and show what its peers receive.
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::fs::File;
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept, bind, connect, listen,
-    recv, send, socket,
+    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, accept, bind,
+    connect, listen, recv, send, sendmsg, socket,
 };
-use std::os::fd::AsFd;
 
 use crate::{WAIT_TIMEOUT, privilege};
 
 /// Every message is exactly this long.
 pub const MESSAGE: usize = 128;
+const ACK: u16 = 1;
 const HELLO: u16 = 2;
 const INIT: u16 = 3;
+const ADD_REGION: u16 = 4;
+const ADD_RING: u16 = 5;
+const CONNECT: u16 = 6;
+const CONNECTED: u16 = 7;
 const DISCONNECT: u16 = 8;
+/// The mark of a ring, and the memory of a link: more than two rings of 2^10 need.
+const COOKIE: u32 = 0x3E3_1F20;
+const MEMORY: u64 = 1 << 16;
 const VERSION: u16 = 0x0200;
 
 /// The request of a client in INIT.
@@ -49,6 +60,29 @@ pub enum Answer {
     DisconnectReason(String),
     /// The socket was closed without a message.
     Closed,
+}
+
+/// Returns an `ADD_REGION`.
+#[must_use]
+pub fn add_region(index: u16, bytes: u64) -> [u8; MESSAGE] {
+    let mut message = [0; MESSAGE];
+    message[0..2].copy_from_slice(&ADD_REGION.to_ne_bytes());
+    message[2..4].copy_from_slice(&index.to_ne_bytes());
+    message[4..12].copy_from_slice(&bytes.to_ne_bytes());
+    message
+}
+
+/// Returns an `ADD_RING` for a ring of 2^10 descriptors in region 0.
+#[must_use]
+pub fn add_ring(s2m: bool, index: u16, offset: u64) -> [u8; MESSAGE] {
+    let mut message = [0; MESSAGE];
+    let offset = u32::try_from(offset).expect("in the region");
+    message[0..2].copy_from_slice(&ADD_RING.to_ne_bytes());
+    message[2..4].copy_from_slice(&u16::from(s2m).to_ne_bytes());
+    message[4..6].copy_from_slice(&index.to_ne_bytes());
+    message[8..12].copy_from_slice(&offset.to_ne_bytes());
+    message[12] = 10;
+    message
 }
 
 /// A connection to a memif server.
@@ -109,6 +143,50 @@ impl RawClient {
     /// When they cannot be sent.
     pub fn send(&self, message: &[u8]) {
         send(self.socket.as_raw_fd(), message, MsgFlags::MSG_NOSIGNAL).expect("send");
+    }
+
+    /// Sends any bytes as one message, with copies of `fds`.
+    ///
+    /// # Errors
+    /// When the server no longer reads, or its queue is full.
+    pub fn send_with(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> nix::Result<()> {
+        let numbers: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&numbers)];
+        let (bytes, flags) = ([IoSlice::new(message)], MsgFlags::MSG_NOSIGNAL);
+        sendmsg::<()>(self.socket.as_raw_fd(), &bytes, &rights, flags, None).map(drop)
+    }
+
+    /// Brings up a link with one ring each way, both with `event_fd`.
+    ///
+    /// # Panics
+    /// When the server refuses, or does not answer within [`WAIT_TIMEOUT`].
+    #[must_use]
+    pub fn link(path: &Path, id: u32, event_fd: BorrowedFd<'_>) -> Self {
+        let client = Self::connect(path);
+        assert_eq!(client.init(&Init { id, ..Init::default() }), Answer::Message(ACK));
+        let memory = memfd_create("raw", MFdFlags::MFD_CLOEXEC).expect("a memory file");
+        let memory = File::from(memory);
+        memory.set_len(MEMORY).expect("memory");
+        client.send_with(&add_region(0, MEMORY), &[memory.as_fd()]).expect("sent");
+        assert_eq!(client.answer(), Answer::Message(ACK));
+        for (s2m, offset) in [(true, 0), (false, MEMORY / 2)] {
+            memory.write_all_at(&COOKIE.to_ne_bytes(), offset).expect("a cookie");
+            client.send_with(&add_ring(s2m, 0, offset), &[event_fd]).expect("sent");
+            assert_eq!(client.answer(), Answer::Message(ACK));
+        }
+        let mut connect = [0; MESSAGE];
+        connect[0..2].copy_from_slice(&CONNECT.to_ne_bytes());
+        client.send(&connect);
+        assert_eq!(client.answer(), Answer::Message(CONNECTED));
+        client
+    }
+
+    /// Ends the connection for `reason`.
+    pub fn disconnect(self, reason: &str) {
+        let mut message = [0; MESSAGE];
+        message[0..2].copy_from_slice(&DISCONNECT.to_ne_bytes());
+        message[6..6 + reason.len()].copy_from_slice(reason.as_bytes());
+        self.send(&message);
     }
 
     /// Returns the next message from the server.

@@ -179,6 +179,9 @@ impl fmt::Display for InterfaceView {
             "\tinput: {} packets, {} bytes, {} dropped, {} errors",
             c.rx_packets, c.rx_bytes, c.rx_dropped, c.rx_errors
         )?;
+        if c.rx_oversize > 0 {
+            writeln!(f, "\t{} packets were longer than the bus carries", c.rx_oversize)?;
+        }
         writeln!(
             f,
             "\toutput: {} packets, {} bytes, {} dropped, {} errors",

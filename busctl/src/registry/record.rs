@@ -131,6 +131,13 @@ impl Record {
         MemifSpec::of_interface(id, self.port()?.pairs()).ok()
     }
 
+    /// Returns what a user should know about a setting that this record has accepted.
+    #[must_use]
+    pub(crate) fn warning(&self, setting: &KeyValue) -> Option<String> {
+        let warning = self.memif().filter(|_| setting.key == "secret")?.secret_warning()?;
+        Some(format!("{}: {warning}", self.name))
+    }
+
     /// Returns the specification of a tap interface; none for another kind.
     #[must_use]
     pub(crate) fn tap(&self) -> Option<TapSpec> {

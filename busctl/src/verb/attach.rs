@@ -2,7 +2,7 @@
 
 mod lan;
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::os::fd::AsFd as _;
 
 use anyhow::Context as _;
@@ -15,6 +15,7 @@ use crate::node_threads::Threads;
 use crate::output;
 use crate::process::shutdown::Shutdown;
 use crate::registry::runner::{Destroyed, POLL_INTERVAL};
+use crate::stderr;
 
 /// Join ports to a bus, until stopped
 ///
@@ -84,7 +85,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
 /// Prints that the ports can be used: on stdout, unless one of them writes there.
 fn announce(ports: &[PortSpec]) -> anyhow::Result<()> {
     if ports.iter().any(PortSpec::takes_stdout) {
-        writeln!(io::stderr(), "ready")?;
+        stderr::print(b"ready\n".to_vec());
         return Ok(());
     }
     writeln!(output::stdout(), "ready")?;

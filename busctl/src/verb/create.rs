@@ -61,15 +61,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     };
     let (Name::Lowest(first) | Name::This(first)) = name;
     let mut draft = Record::new(first, first_settings(first)?);
-    for setting in KeyValue::parse_all(settings).misuse()? {
-        draft.apply(&setting).misuse()?;
-    }
+    let settings = KeyValue::parse_all(settings).misuse()?;
+    settings.iter().try_for_each(|setting| draft.apply(setting)).misuse()?;
     let registry = context.registry()?;
     let edit = registry.edit()?;
     let record = match name {
         Name::Lowest(_) => edit.create_lowest(draft)?,
         Name::This(_) => edit.create(draft)?,
     };
+    settings.iter().filter_map(|setting| record.warning(setting)).for_each(output::warn);
     if args.json {
         output::print_json(&Created { name: record.name })?;
     } else {

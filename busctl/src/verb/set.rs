@@ -4,6 +4,7 @@ use anyhow::anyhow;
 
 use crate::context::Context;
 use crate::misuse::{OrMisuse as _, misuse};
+use crate::output;
 use crate::registry::{InterfaceName, KeyValue, apply};
 
 /// Change settings of an interface
@@ -44,6 +45,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
                 "{name} is up: take it down before changing its settings, with 'busctl down {name}'"
             )));
         }
-        settings.iter().try_for_each(|setting| record.apply(setting)).misuse()
+        settings.iter().try_for_each(|setting| record.apply(setting)).misuse()?;
+        settings.iter().filter_map(|setting| record.warning(setting)).for_each(output::warn);
+        Ok(())
     })
 }

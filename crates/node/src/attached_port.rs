@@ -66,6 +66,8 @@ pub(crate) struct AttachedPort {
     /// Since when the bus is locked.
     locked: Option<Locked>,
     dropped_from_peer: u64,
+    /// The frames that were too long for its earlier stations.
+    oversized_before: u64,
     dropped_from_bus: u64,
     /// How often frames were dropped after [`PEER_FULL_TIMEOUT`].
     stalls: u64,
@@ -127,6 +129,7 @@ impl AttachedPort {
             blocked: None,
             locked: None,
             dropped_from_peer: 0,
+            oversized_before: 0,
             dropped_from_bus: 0,
             stalls: 0,
             before: Counters::default(),
@@ -147,6 +150,7 @@ impl AttachedPort {
     pub(crate) fn plug(&mut self, station: Station) {
         self.before = self.counters();
         (self.dropped_from_peer, self.dropped_from_bus, self.stalls) = (0, 0, 0);
+        self.oversized_before = self.port.oversized();
         (self.station, self.blocked, self.locked) = (station, None, None);
         self.reported.clear();
         self.port.attach(&mut self.station);
@@ -172,6 +176,12 @@ impl AttachedPort {
         let from_bus = self.send_to_peer();
         self.dropped_from_peer += from_peer.dropped as u64;
         self.dropped_from_bus += from_bus.dropped as u64;
+        if from_peer.dropped > 0 && self.port.oversized() != self.oversized_before {
+            self.report_once(&format!(
+                "its peer sends frames that are longer than the {} bytes that the bus carries; they are dropped and counted (rx_oversize)",
+                self.station.bus().max_frame()
+            ));
+        }
         self.note_room(from_bus, now);
         let moved = from_peer.frames + from_peer.dropped + from_bus.frames + from_bus.dropped > 0;
         if moved {
@@ -313,11 +323,13 @@ impl AttachedPort {
         // Of the frames from the peer that were dropped, the bus was too busy for some; the others
         // it cannot carry.
         let busy = stats.tx_busy.min(self.dropped_from_peer);
+        let oversized = self.port.oversized().wrapping_sub(self.oversized_before);
         self.before.plus(Counters {
             rx_packets: stats.tx_packets,
             rx_bytes: stats.tx_bytes,
             rx_dropped: busy + stats.tx_link_down,
-            rx_errors: self.dropped_from_peer - busy,
+            rx_errors: self.dropped_from_peer.saturating_sub(busy + oversized),
+            rx_oversize: oversized,
             tx_packets: stats.rx_packets,
             tx_bytes: stats.rx_bytes,
             tx_dropped: self.dropped_from_bus + self.stalls + stats.overruns,

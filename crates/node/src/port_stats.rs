@@ -21,6 +21,8 @@ pub struct Counters {
     /// Frames received that the bus cannot carry. For an interface on a bus: how often the bus held
     /// no valid frame.
     pub rx_errors: u64,
+    /// For a port: frames received that are longer than the bus carries.
+    pub rx_oversize: u64,
     /// Frames sent.
     pub tx_packets: u64,
     /// Bytes of the frames sent.
@@ -42,6 +44,7 @@ impl Counters {
             rx_bytes: self.rx_bytes.wrapping_add(other.rx_bytes),
             rx_dropped: self.rx_dropped.wrapping_add(other.rx_dropped),
             rx_errors: self.rx_errors.wrapping_add(other.rx_errors),
+            rx_oversize: self.rx_oversize.wrapping_add(other.rx_oversize),
             tx_packets: self.tx_packets.wrapping_add(other.tx_packets),
             tx_bytes: self.tx_bytes.wrapping_add(other.tx_bytes),
             tx_dropped: self.tx_dropped.wrapping_add(other.tx_dropped),
@@ -57,10 +60,11 @@ impl Counters {
             rx_bytes: self.tx_bytes,
             rx_dropped: self.tx_dropped,
             rx_errors: self.tx_errors,
+            rx_oversize: 0,
             tx_packets: self.rx_packets,
             tx_bytes: self.rx_bytes,
             tx_dropped: self.rx_dropped,
-            tx_errors: self.rx_errors,
+            tx_errors: self.rx_errors.wrapping_add(self.rx_oversize),
         }
     }
 }
@@ -73,7 +77,7 @@ impl Counters {
 #[derive(Debug, Default)]
 pub struct PortStats {
     up: AtomicBool,
-    counters: [AtomicU64; 8],
+    counters: [AtomicU64; 9],
 }
 
 impl PortStats {
@@ -96,6 +100,7 @@ impl PortStats {
             rx_bytes,
             rx_dropped,
             rx_errors,
+            rx_oversize,
             tx_packets,
             tx_bytes,
             tx_dropped,
@@ -106,6 +111,7 @@ impl PortStats {
             rx_bytes,
             rx_dropped,
             rx_errors,
+            rx_oversize,
             tx_packets,
             tx_bytes,
             tx_dropped,
@@ -119,6 +125,7 @@ impl PortStats {
             counters.rx_bytes,
             counters.rx_dropped,
             counters.rx_errors,
+            counters.rx_oversize,
             counters.tx_packets,
             counters.tx_bytes,
             counters.tx_dropped,
@@ -145,6 +152,7 @@ mod tests {
             tx_bytes: 6,
             tx_dropped: 7,
             tx_errors: 8,
+            rx_oversize: 9,
         };
         let stats = PortStats::default();
         stats.set_counters(counters);

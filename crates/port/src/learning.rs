@@ -61,6 +61,10 @@ impl<P: Port> Port for Learning<P> {
         self.0.egress(station)
     }
 
+    fn oversized(&self) -> u64 {
+        self.0.oversized()
+    }
+
     fn rx_mode(&self) -> RxMode {
         self.0.rx_mode()
     }
@@ -150,6 +154,10 @@ mod tests {
             Moved { frames: station.recv_burst(&mut Burst::new(10)), ..Moved::default() }
         }
 
+        fn oversized(&self) -> u64 {
+            self.record("oversized");
+            5
+        }
         fn rx_mode(&self) -> RxMode {
             self.record("rx_mode");
             RxMode::Polling
@@ -217,6 +225,7 @@ mod tests {
             host.send(&frame(destination, HOST)).expect("sent");
         }
         assert_eq!(port.egress(&mut station).frames, 1);
+        assert_eq!(port.oversized(), 5);
         assert_eq!(port.rx_mode(), RxMode::Polling);
         port.disarm();
         assert_eq!(
@@ -239,6 +248,7 @@ mod tests {
             "ingress",
             "egress",
             "egress",
+            "oversized",
             "rx_mode",
             "disarm",
             "max_sleep",

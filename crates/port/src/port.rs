@@ -92,6 +92,12 @@ pub trait Port: Send {
     /// bus.
     fn egress(&mut self, station: &mut Station) -> Moved;
 
+    /// Returns how many frames of the peer were dropped so far because they are longer than the bus
+    /// carries.
+    fn oversized(&self) -> u64 {
+        0
+    }
+
     /// Returns how a node waits for this port: by polling, by sleeping, or by both in turn.
     fn rx_mode(&self) -> RxMode;
 
@@ -151,6 +157,10 @@ impl<P: Port + ?Sized> Port for Box<P> {
 
     fn egress(&mut self, station: &mut Station) -> Moved {
         (**self).egress(station)
+    }
+
+    fn oversized(&self) -> u64 {
+        (**self).oversized()
     }
 
     fn rx_mode(&self) -> RxMode {

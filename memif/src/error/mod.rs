@@ -42,8 +42,8 @@ pub enum BindError {
         /// The path asked for.
         path: PathBuf,
     },
-    /// Another process has held the directory's lock for 2 s.
-    #[error("cannot replace sockets in {}: another process keeps the directory locked (flock)", directory.display())]
+    /// Another server of this user has held its turn in the directory for 2 s.
+    #[error("cannot make sockets in {}: another server of this user has been making one for 2 s; is it stopped?", directory.display())]
     Locked {
         /// The directory.
         directory: PathBuf,

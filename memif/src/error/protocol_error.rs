@@ -168,6 +168,7 @@ impl RingError {
             Self::Empty { .. } => "buffer-empty",
             Self::Overlong { .. } => "buffer-overlong",
             Self::OpenChain { .. } => "chain-open",
+            Self::LongChain { .. } => "chain-long",
         }
     }
 }
@@ -189,7 +190,7 @@ pub enum RingError {
         max: u16,
     },
     /// The ring is larger than any valid ring.
-    #[error("log2 size {log2_size} is too large")]
+    #[error("log2 size {log2_size} is too large; try ring-size 16384")]
     Size {
         /// The size announced, as a power of two.
         log2_size: u8,
@@ -260,5 +261,13 @@ pub enum RingError {
     OpenChain {
         /// The last filled descriptor's place in the ring.
         slot: u16,
+    },
+    /// A packet has more descriptors than any peer needs.
+    #[error("slot {slot}: a packet of more than {max} descriptors")]
+    LongChain {
+        /// The first descriptor's place in the ring.
+        slot: u16,
+        /// The most descriptors of one packet.
+        max: usize,
     },
 }

@@ -58,6 +58,13 @@ pub enum Rejection {
     /// The peer closed the connection without a reason.
     #[error("the peer closed the connection before the link was up")]
     Closed,
+    /// Client: the server closed the connection without a reason, instead of an answer to this
+    /// message.
+    #[error("the server closed the connection without a reason{}", closed_hint(message))]
+    Unanswered {
+        /// The message's name in the protocol.
+        message: &'static str,
+    },
     /// This side disconnected before the link was up.
     #[error("disconnected here: {reason}")]
     Local {
@@ -103,13 +110,28 @@ impl Rejection {
             Self::Timeout => "timeout",
             Self::Crowded => "crowded",
             Self::Peer { .. } => "refused-by-peer",
-            Self::Closed => "closed",
+            Self::Closed | Self::Unanswered { .. } => "closed",
             Self::Local { .. } => "given-up",
             Self::Connect(_) => "no-server",
             Self::TooManyRegions { .. } => "too-many-regions",
             Self::NoBuffers { .. } => "no-buffers",
             Self::System(_) => "system",
         }
+    }
+}
+
+/// Returns the likely cause of a close that takes the place of an answer: libmemif's server closes
+/// without a word in two cases.
+fn closed_hint(message: &str) -> &'static str {
+    match message {
+        // An unknown id is acknowledged first, so the next message may be out by then.
+        "INIT" | "ADD_REGION" => {
+            ", after INIT: has it an interface with this id? (libmemif closes so when it has none)"
+        }
+        "ADD_RING" => {
+            ", after ADD_RING: try fewer queues (libmemif closes so when it has fewer than the client)"
+        }
+        _ => "",
     }
 }
 

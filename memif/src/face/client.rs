@@ -327,8 +327,13 @@ impl Client {
 
     /// Sends the reason to the server, reports the end, and sets the time to try again.
     fn end(&mut self, mut connection: Connection, end: End) {
+        let end = match (end, &connection.link, connection.handshake.unanswered()) {
+            (End::Closed, None, Some(message)) => Rejection::Unanswered { message }.into(),
+            (end, ..) => end,
+        };
         if let Some(reason) = end.reason_to_send() {
             connection.socket.disconnect(&reason);
+            self.history.last_reason_sent = Some(reason);
         }
         tracing::debug!(id = self.options.interface.id, %end, "connection over");
         self.past.extend(connection.memory.shared.take());

@@ -29,9 +29,9 @@ impl End {
     /// Returns the reason to send to the peer, if it may still be reading.
     pub(super) fn reason_to_send(&self) -> Option<String> {
         match self {
+            Self::Rejected(Rejection::Unanswered { .. }) | Self::Closed | Self::Peer(_) => None,
             Self::Rejected(rejection) => Some(rejection.to_string()),
             Self::Local(reason) => Some(reason.clone()),
-            Self::Closed | Self::Peer(_) => None,
         }
     }
 
@@ -91,9 +91,6 @@ pub(super) struct History {
 impl History {
     /// Records the end of a connection, and the counts (received, sent) of its link if it had one.
     pub(super) fn ended(&mut self, end: &End, stats: Option<(QueueStats, QueueStats)>) {
-        if let Some(reason) = end.reason_to_send() {
-            self.last_reason_sent = Some(reason);
-        }
         if let End::Peer(reason) = end {
             self.last_reason_received = Some(reason.clone());
         }

@@ -68,7 +68,7 @@ impl InterfaceConfig {
         if secret.len() == SECRET_LEN {
             tracing::warn!(
                 id = self.id,
-                "a secret of 24 bytes never matches with VPP; use 23 or less"
+                "a secret of 24 bytes matches neither libmemif nor a VPP client; use 23 or less"
             );
         }
         Ok(())

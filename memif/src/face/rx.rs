@@ -11,7 +11,7 @@ use super::rx_mode::{ModeCell, RxMode};
 use crate::error::LinkError;
 use crate::format::ring::Descriptor;
 use crate::mechanism::exchange;
-use crate::mechanism::rx::RxRing;
+use crate::mechanism::rx::{BurstLimit, RxRing};
 use crate::mechanism::stats::{self, QueueStats};
 use crate::mechanism::tx::end_of_packets;
 use crate::system::event_fd::EventFd;
@@ -42,8 +42,19 @@ impl RxQueue {
     /// closed. All later calls return the error as well.
     #[inline]
     pub fn burst(&mut self, max: usize) -> Result<RxBurst<'_>, LinkError> {
+        self.burst_within(BurstLimit::packets(max))
+    }
+
+    /// Returns the next packets within `limit`, as [`burst`](Self::burst) does. A peer can make
+    /// packets of very many descriptors: a thread that serves several peers limits what one of them
+    /// gets in a turn.
+    ///
+    /// # Errors
+    /// As [`burst`](Self::burst).
+    #[inline]
+    pub fn burst_within(&mut self, limit: BurstLimit) -> Result<RxBurst<'_>, LinkError> {
         self.link.check()?;
-        match self.ring.collect(max) {
+        match self.ring.collect(limit) {
             Ok(packets) => Ok(RxBurst { queue: self, packets }),
             Err(error) => Err(self.link.fail(error)),
         }
@@ -152,6 +163,20 @@ impl RxBurst<'_> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.packets == 0
+    }
+
+    /// Returns the number of descriptors of these packets.
+    #[inline]
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        self.queue.ring.burst().len()
+    }
+
+    /// Returns the number of bytes in these packets.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.queue.ring.burst_bytes()
     }
 
     /// Returns the packets in order.

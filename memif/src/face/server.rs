@@ -19,6 +19,7 @@ use crate::mechanism::Side;
 use crate::mechanism::server_handshake::{self, Host, Limits, ServerHandshake, Setup, Step};
 use crate::memory::region::{Region, Regions};
 use crate::system::addr::SocketAddr;
+use crate::system::closers;
 use crate::system::event_fd::EventFd;
 use crate::system::listen::Listener;
 use crate::system::memfd;
@@ -33,7 +34,8 @@ const FIRST_CONNECTION: u64 = 3;
 /// Connections accepted, and messages read of each, in one round: a flood on one leaves time for
 /// the others.
 const BATCH: usize = 32;
-/// How long to leave the listener alone when there is no descriptor left for a connection.
+/// How long to leave the listener alone when there is no descriptor left for a connection, or too
+/// many wait to be closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A listening socket and its interfaces, which can be [added](Self::add) and
@@ -260,6 +262,10 @@ impl Server {
 
     fn accept(&mut self) -> Result<(), Error> {
         for _ in 0..BATCH {
+            if closers::are_overloaded() {
+                tracing::warn!("descriptors of peers cannot be closed; no connection is accepted");
+                return self.pause_accepting();
+            }
             match scm_rights::accept(self.listener.as_fd()) {
                 Ok(fd) => self.start_handshake(Socket::accepted(fd)),
                 Err(nix::Error::EAGAIN) => return Ok(()),
@@ -267,12 +273,16 @@ impl Server {
                 Err(nix::Error::ECONNABORTED | nix::Error::EINTR) => {}
                 Err(errno) => {
                     tracing::warn!(%errno, "cannot accept connections for now; raise the limit of open files?");
-                    self.poller.remove(&self.listener).map_err(Error::at("epoll_ctl"))?;
-                    self.accept_again = Some(deadline_in(ACCEPT_PAUSE));
-                    return Ok(());
+                    return self.pause_accepting();
                 }
             }
         }
+        Ok(())
+    }
+
+    fn pause_accepting(&mut self) -> Result<(), Error> {
+        self.poller.remove(&self.listener).map_err(Error::at("epoll_ctl"))?;
+        self.accept_again = Some(deadline_in(ACCEPT_PAUSE));
         Ok(())
     }
 
@@ -476,8 +486,9 @@ impl Server {
 
     /// Sends the reason to the peer, frees the interface, and reports the end.
     fn end(&mut self, mut connection: Connection, end: End) {
-        if let Some(reason) = end.reason_to_send() {
-            connection.socket.disconnect(&reason);
+        let reason_sent = end.reason_to_send();
+        if let Some(reason) = &reason_sent {
+            connection.socket.disconnect(reason);
         }
         let id = connection.requested;
         tracing::debug!(?id, %end, "connection over");
@@ -487,6 +498,9 @@ impl Server {
         owned = owned.filter(|interface| interface.owner == Some(connection.token));
         if let Some(interface) = &mut owned {
             interface.owner = None;
+            if reason_sent.is_some() {
+                interface.history.last_reason_sent = reason_sent;
+            }
             interface.history.ended(&end, connection.link.as_ref().map(LinkHandle::stats));
         }
         let event = match (id, connection.link) {
@@ -603,5 +617,9 @@ impl Host for Admission<'_> {
             memfd::map(index, fd.as_fd(), size, left, self.options.allow_unsealed)?;
         *self.mapped += reach;
         Ok((region, reach))
+    }
+
+    fn can_interrupt(&self, fd: &UntrustedFd) -> bool {
+        fd.may_be_eventfd()
     }
 }

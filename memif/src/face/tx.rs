@@ -102,6 +102,13 @@ impl TxBurst<'_> {
         self.packets
     }
 
+    /// Returns the number of descriptors that the reserved packets take.
+    #[inline]
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        self.queue.ring.pending(0).len()
+    }
+
     /// Returns whether no packet is reserved.
     #[inline]
     #[must_use]

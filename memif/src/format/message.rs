@@ -199,6 +199,16 @@ impl Message {
             Self::Disconnect { .. } => "DISCONNECT",
         }
     }
+
+    /// Returns the number of file descriptors that the message carries: 0 or 1.
+    pub(crate) fn fds(&self) -> usize {
+        usize::from(matches!(self, Self::AddRegion { .. } | Self::AddRing(_)))
+    }
+
+    /// Returns the error of a message that came with `got` descriptors.
+    pub(crate) fn fd_count(&self, got: usize) -> ProtocolError {
+        ProtocolError::FdCount { message: self.kind(), got, want: self.fds() }
+    }
 }
 
 #[cfg(test)]

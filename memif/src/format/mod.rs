@@ -12,10 +12,9 @@ use std::fmt;
 
 /// The one protocol version spoken here: 2.0.
 pub(crate) const VERSION: u16 = 0x0200;
-/// The largest ring this side creates or announces: 2^14 descriptors.
+/// The largest ring this side creates: 2^14 descriptors.
 pub(crate) const MAX_LOG2_RING_SIZE: u8 = 14;
-/// The largest ring accepted from a client: VPP can be configured to make one of 2^15, above the
-/// announced bound.
+/// The largest ring announced and accepted: VPP's client can be configured to make one of 2^15.
 pub(crate) const MAX_LOG2_RING_SIZE_ACCEPTED: u8 = 15;
 /// The most queues in one direction.
 pub(crate) const MAX_QUEUES: u16 = 255;

@@ -56,6 +56,7 @@ pub(crate) struct ClientHandshake<F> {
     init: Init,
     name: Name,
     state: State<F>,
+    unanswered: Option<&'static str>,
 }
 
 #[derive(Debug)]
@@ -77,12 +78,30 @@ impl<F> ClientHandshake<F> {
     /// Starts the handshake of a new connection: `requested` is the most the client wants, `name`
     /// its interface's name.
     pub(crate) fn new(requested: Bounds, init: Init, name: Name) -> Self {
-        Self { requested, init, name, state: State::Hello }
+        Self { requested, init, name, state: State::Hello, unanswered: None }
     }
 
     /// Handles the next message. After an error the connection is over: the error's text is the
     /// reason to send.
     pub(crate) fn receive<H: Host<Fd = F>>(
+        &mut self,
+        message: Message,
+        fds: usize,
+        host: &mut H,
+    ) -> Result<Step<F>, Rejection> {
+        let step = self.step(message, fds, host);
+        if let Ok(Step::Send(message, _)) = &step {
+            self.unanswered = Some(message.kind());
+        }
+        step
+    }
+
+    /// Returns the name of the last message sent, which the server has not answered.
+    pub(crate) fn unanswered(&self) -> Option<&'static str> {
+        self.unanswered
+    }
+
+    fn step<H: Host<Fd = F>>(
         &mut self,
         message: Message,
         fds: usize,
@@ -194,6 +213,9 @@ mod tests {
         }
         fn map(&mut self, _: u16, _: u32, size: u64) -> Result<(u64, u64), ProtocolError> {
             Ok((size, size))
+        }
+        fn can_interrupt(&self, _: &u32) -> bool {
+            true
         }
     }
 

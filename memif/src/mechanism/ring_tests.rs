@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::Side;
 use super::layout::{Layout, Plan};
 use super::ring_buffers::{FixedBuffers, RingBuffers};
-use super::rx::RxRing;
+use super::rx::{BurstLimit, RxRing};
 use super::tx::{TxRing, end_of_packets};
 use crate::error::{ProtocolError, RingError};
 use crate::format::ring::{Descriptor, FLAG_NEXT};
@@ -117,7 +117,7 @@ proptest! {
             tx.publish();
             under_way.extend(reserved);
 
-            let count = rx.collect(max).unwrap();
+            let count = rx.collect(BurstLimit::packets(max)).unwrap();
             let received = packets(&rx);
             prop_assert_eq!(count, received.len());
             prop_assert!(count <= max && count <= under_way.len());
@@ -152,7 +152,7 @@ proptest! {
                 ring.header().head.store(head, SeqCst);
                 ring.header().tail.store(tail, SeqCst);
             }
-            if let Ok(count) = rx.collect(4) {
+            if let Ok(count) = rx.collect(BurstLimit::packets(4)) {
                 prop_assert!(count <= 4 && rx.burst().len() <= 8);
                 prop_assert!(rx.burst().iter().all(|d| rx.bytes(d).len() == d.length as usize && d.length != 0));
                 rx.give_back(count);
@@ -182,7 +182,7 @@ fn every_offer_and_packet_is_written_whole() {
     tx.publish();
     assert!(ring.descriptor(0).continues() && !ring.descriptor(1).continues());
     assert_eq!((ring.descriptor(0).length, ring.descriptor(1).length), (64, 36));
-    let count = rx.collect(9).unwrap();
+    let count = rx.collect(BurstLimit::packets(9)).unwrap();
     assert_eq!(count, 1);
     rx.give_back(2);
     for slot in 0..2 {
@@ -200,14 +200,54 @@ fn a_server_clears_the_chain_flags_it_gives_back() {
     let ring = memory.ring(0);
     assert!(push(&mut tx, &filled(100, 0)) && push(&mut tx, &filled(100, 1)));
     tx.publish();
-    assert_eq!(rx.collect(9).unwrap(), 2);
+    assert_eq!(rx.collect(BurstLimit::packets(9)).unwrap(), 2);
     rx.give_back(2);
     let chained: Vec<bool> = (0..4).map(|slot| ring.descriptor(slot).continues()).collect();
     assert_eq!(chained, [false, false, true, false], "what was not given back stays as it was");
-    assert_eq!(rx.collect(9).unwrap(), 1);
+    assert_eq!(rx.collect(BurstLimit::packets(9)).unwrap(), 1);
     assert_eq!(packets(&rx), [filled(100, 1)]);
     rx.give_back(2);
     assert!((0..4).all(|slot| !ring.descriptor(slot).continues()));
+}
+
+#[test]
+fn a_burst_ends_with_the_packet_that_reaches_a_limit() {
+    let memory = Memory::new(4, 64);
+    let (mut tx, mut rx) = memory.s2m();
+    for seed in 0..4 {
+        assert!(push(&mut tx, &filled(150, seed)), "three descriptors each");
+    }
+    tx.publish();
+    let most = BurstLimit::packets(9);
+    for (limit, packets) in [
+        (most, 4),
+        (BurstLimit { packets: 3, ..most }, 3),
+        (BurstLimit { descriptors: 4, ..most }, 2),
+        (BurstLimit { descriptors: 3, ..most }, 1),
+        (BurstLimit { bytes: 150, ..most }, 1),
+        (BurstLimit { bytes: 151, ..most }, 2),
+        (BurstLimit { bytes: 0, ..most }, 0),
+    ] {
+        assert_eq!(rx.collect(limit).unwrap(), packets, "{limit:?}");
+        assert_eq!(rx.burst().len(), 3 * packets);
+        rx.give_back(0);
+    }
+}
+
+#[test]
+fn a_packet_of_very_many_descriptors_is_a_violation() {
+    let memory = Memory::new(11, 64);
+    let (mut tx, mut rx) = memory.s2m();
+    assert!(push(&mut tx, &vec![1; 1_024 * 64]));
+    tx.publish();
+    assert_eq!(rx.collect(BurstLimit::packets(9)).unwrap(), 1);
+    rx.give_back(1_024);
+    assert!(push(&mut tx, &vec![1; 1_025 * 64 - 1]));
+    tx.publish();
+    assert!(matches!(
+        cause(rx.collect(BurstLimit::packets(9))),
+        RingError::LongChain { slot: 1_024, max: 1_024 }
+    ));
 }
 
 #[test]
@@ -234,7 +274,7 @@ fn a_chain_that_does_not_fit_leaves_no_trace() {
     assert!(!push(&mut tx, &[2; 2 * 64]));
     tx.truncate(0);
     tx.publish();
-    assert_eq!(rx.collect(9).unwrap(), 0);
+    assert_eq!(rx.collect(BurstLimit::packets(9)).unwrap(), 0);
     assert_eq!((0..4).map(|n| memory.ring(1).descriptor(n)).collect::<Vec<_>>(), before);
 }
 
@@ -246,7 +286,7 @@ fn violations_by_a_client_are_named() {
         assert!(push(&mut tx, &[1; 10]) && push(&mut tx, &[2; 10]));
         tx.publish();
         change(&memory.ring(0));
-        cause(rx.collect(9))
+        cause(rx.collect(BurstLimit::packets(9)))
     };
     assert_eq!(violate(|ring| ring.header().head.store(5, SeqCst)), RingError::Jump { index: 5 });
     assert_eq!(
@@ -292,10 +332,10 @@ fn an_index_that_goes_back_is_caught() {
     let (mut tx, mut rx) = memory.s2m();
     assert!(push(&mut tx, &[1; 10]));
     tx.publish();
-    assert_eq!(rx.collect(1).unwrap(), 1);
+    assert_eq!(rx.collect(BurstLimit::packets(1)).unwrap(), 1);
     rx.give_back(1);
     memory.ring(0).header().head.store(0, SeqCst);
-    assert_eq!(cause(rx.collect(1)), RingError::Jump { index: 0 });
+    assert_eq!(cause(rx.collect(BurstLimit::packets(1))), RingError::Jump { index: 0 });
     memory.ring(0).header().tail.store(3, SeqCst);
     assert_eq!(cause(tx.refresh()), RingError::Jump { index: 3 });
 }
@@ -308,7 +348,7 @@ fn violations_by_a_server_are_named() {
         assert!(push(&mut tx, &[1; 10]) && push(&mut tx, &[2; 10]));
         tx.publish();
         change_ring(&memory.ring(1));
-        rx.collect(9).map(|_| packets(&rx))
+        rx.collect(BurstLimit::packets(9)).map(|_| packets(&rx))
     };
     let overlong = RingError::Overlong { slot: 1, length: 65, room: 64 };
     assert_eq!(cause(violate(|ring| change(ring, |d| d.length = 65))), overlong);
@@ -354,7 +394,7 @@ fn arming_sees_what_came_before_it() {
     assert!(push(&mut tx, &[1; 10]));
     assert!(!tx.publish(), "masked: the eventfd must not be written");
     assert!(rx.arm().unwrap(), "a packet is there: do not sleep");
-    assert_eq!(rx.collect(9).unwrap(), 1);
+    assert_eq!(rx.collect(BurstLimit::packets(9)).unwrap(), 1);
     rx.give_back(1);
     assert!(!rx.arm().unwrap());
     assert!(push(&mut tx, &[1; 10]));

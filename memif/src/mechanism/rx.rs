@@ -16,6 +16,35 @@ use crate::memory::pool::OwnedBuffer;
 use crate::memory::region::{self, Region, Regions};
 use crate::memory::ring::RingMemory;
 
+/// The most descriptors of one packet: 64 KiB in the smallest buffers that peers use.
+const MAX_CHAIN: usize = 1 << 10;
+
+/// The most that a burst takes from a ring. The packet that reaches the limit of descriptors or of
+/// bytes is the last one, and is taken whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BurstLimit {
+    /// Packets.
+    pub packets: usize,
+    /// Descriptors of these packets: each costs about as much as a short packet.
+    pub descriptors: usize,
+    /// Bytes of these packets.
+    pub bytes: u64,
+}
+
+impl BurstLimit {
+    /// Returns a limit of packets only.
+    #[must_use]
+    pub fn packets(packets: usize) -> Self {
+        Self { packets, descriptors: usize::MAX, bytes: u64::MAX }
+    }
+
+    /// Returns whether nothing may be taken.
+    #[must_use]
+    pub fn is_reached(&self) -> bool {
+        self.packets == 0 || self.descriptors == 0 || self.bytes == 0
+    }
+}
+
 /// The consumer of one ring.
 pub(crate) struct RxRing {
     memory: RingMemory,
@@ -116,10 +145,11 @@ impl RxRing {
         self.cursor.observe(theirs).map_err(|_| self.error(RingError::Jump { index: theirs }))
     }
 
-    /// Checks up to `max` packets and returns how many there are; they stay until
+    /// Checks packets within `limit` and returns how many there are; they stay until
     /// [`give_back`](Self::give_back).
     #[inline]
-    pub(crate) fn collect(&mut self, max: usize) -> Result<usize, ProtocolError> {
+    pub(crate) fn collect(&mut self, limit: BurstLimit) -> Result<usize, ProtocolError> {
+        let max = limit.packets;
         self.burst.clear();
         // Packets that are known already come first: the peer's index is on a cache line that the
         // peer keeps writing to.
@@ -127,12 +157,20 @@ impl RxRing {
             self.refresh()?;
         }
         let (mut packets, mut bytes) = (0, 0);
-        while packets < max && self.burst.len() < usize::from(self.cursor.available()) {
+        while packets < max
+            && self.burst.len() < usize::from(self.cursor.available()).min(limit.descriptors)
+            && bytes < limit.bytes
+        {
+            let start = self.burst.len();
             loop {
                 let taken = self.take()?;
                 bytes += u64::from(taken.length);
                 if !taken.continues() {
                     break;
+                }
+                if self.burst.len() - start == MAX_CHAIN {
+                    let slot = self.slot_of(start);
+                    return Err(self.error(RingError::LongChain { slot, max: MAX_CHAIN }));
                 }
                 if self.burst.len() == usize::from(self.cursor.available()) {
                     // The known descriptors end within a packet. Packets are published whole, so
@@ -201,6 +239,12 @@ impl RxRing {
     #[inline]
     pub(crate) fn burst(&self) -> &[Descriptor] {
         &self.burst
+    }
+
+    /// Returns the bytes in the current burst.
+    #[inline]
+    pub(crate) fn burst_bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Returns the bytes of a descriptor of the current burst.

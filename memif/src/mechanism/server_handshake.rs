@@ -6,7 +6,7 @@
 use super::layout::{check_rings, direction};
 use crate::error::{ProtocolError, Rejection, RingError};
 use crate::format::message::{AddRing, Hello, Init, Message, Name};
-use crate::format::{MAX_LOG2_RING_SIZE, MAX_LOG2_RING_SIZE_ACCEPTED, MAX_REGIONS, VERSION};
+use crate::format::{MAX_LOG2_RING_SIZE_ACCEPTED, MAX_REGIONS, VERSION};
 
 /// What the handshake needs from its endpoint.
 pub(crate) trait Host {
@@ -25,6 +25,9 @@ pub(crate) trait Host {
         fd: Self::Fd,
         size: u64,
     ) -> Result<(Self::Region, u64), ProtocolError>;
+
+    /// Returns whether the descriptor can wake a peer. What cannot is not kept.
+    fn can_interrupt(&self, fd: &Self::Fd) -> bool;
 }
 
 /// The most rings in each direction for one interface.
@@ -89,7 +92,9 @@ pub(crate) fn hello(app_name: &str, limits: Limits) -> Message {
         max_region: MAX_REGIONS - 1,
         max_m2s_ring: limits.m2s.saturating_sub(1),
         max_s2m_ring: limits.s2m.saturating_sub(1),
-        max_log2_ring_size: MAX_LOG2_RING_SIZE,
+        // VPP lays its rings out by this number, and announces what it was configured with: one less
+        // here would make rings of 2^15 lie elsewhere than it says.
+        max_log2_ring_size: MAX_LOG2_RING_SIZE_ACCEPTED,
     })
 }
 
@@ -131,7 +136,7 @@ impl<F, R> ServerHandshake<F, R> {
                 Ok(Step::Answer(Message::Ack))
             }
             (State::Building(building), Message::AddRing(ring), Some(fd)) => {
-                building.add_ring(ring, fd)?;
+                building.add_ring(ring, fd, host)?;
                 Ok(Step::Answer(Message::Ack))
             }
             (State::Building(building), Message::Connect { name }, _) => {
@@ -149,12 +154,7 @@ impl<F, R> ServerHandshake<F, R> {
 /// Returns the descriptor of a message that carries one; any other number of descriptors is an
 /// error.
 fn take_fd<F>(message: &Message, mut fds: Vec<F>) -> Result<Option<F>, ProtocolError> {
-    let want = usize::from(matches!(message, Message::AddRegion { .. } | Message::AddRing(_)));
-    if fds.len() == want {
-        Ok(fds.pop())
-    } else {
-        Err(ProtocolError::FdCount { message: message.kind(), got: fds.len(), want })
-    }
+    if fds.len() == message.fds() { Ok(fds.pop()) } else { Err(message.fd_count(fds.len())) }
 }
 
 impl<F, R> State<F, R> {
@@ -197,7 +197,10 @@ impl<F, R> Building<F, R> {
         Ok(())
     }
 
-    fn add_ring(&mut self, ring: AddRing, fd: F) -> Result<(), ProtocolError> {
+    fn add_ring<H>(&mut self, ring: AddRing, fd: F, host: &H) -> Result<(), ProtocolError>
+    where
+        H: Host<Fd = F, Region = R>,
+    {
         let (rings, max) = if ring.s2m {
             (&mut self.s2m, self.limits.s2m)
         } else {
@@ -212,6 +215,8 @@ impl<F, R> Building<F, R> {
             RingError::Size { log2_size: ring.log2_size }
         } else if ring.private_header != 0 {
             RingError::PrivateHeader { bytes: ring.private_header }
+        } else if !host.can_interrupt(&fd) {
+            RingError::NotEventFd
         } else {
             rings.push((ring, fd));
             return Ok(());
@@ -258,6 +263,9 @@ mod tests {
             } else {
                 Ok((size, size))
             }
+        }
+        fn can_interrupt(&self, _: &u32) -> bool {
+            true
         }
     }
 
@@ -385,6 +393,15 @@ mod tests {
             assert!(rejection.contains(text), "{rejection:?} should say {text:?}");
             assert!(rejection.len() < 96, "{rejection:?} must fit into a DISCONNECT");
         }
+    }
+
+    #[test]
+    fn hello_announces_the_largest_ring_that_is_accepted() {
+        let Message::Hello(hello) = hello("app", Limits { s2m: 1, m2s: 2 }) else {
+            panic!("no HELLO")
+        };
+        assert_eq!((hello.max_s2m_ring, hello.max_m2s_ring), (0, 1));
+        assert_eq!(hello.max_log2_ring_size, 15);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Eventfds: those made here, and those a client sends to its server.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl, readlink};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::eventfd::{self, EfdFlags};
 
 use super::untrusted_eventfd;
@@ -27,11 +27,9 @@ impl EventFd {
     /// Adopts a peer's descriptor, unless it is no eventfd: writing to a pipe, a terminal or a file
     /// is not harmless.
     pub(crate) fn adopt(fd: UntrustedFd) -> Option<Self> {
-        let link = readlink(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()).as_str());
-        // The whole name is compared: a file's name can end like this, but begins with a slash.
         // Without /proc this check is impossible; the descriptor is still only used without
         // blocking.
-        link.map_or(true, |name| name == "anon_inode:[eventfd]").then_some(Self(fd))
+        fd.may_be_eventfd().then_some(Self(fd))
     }
 
     /// Makes the descriptor readable. This fails only on a full counter, which is readable as well.

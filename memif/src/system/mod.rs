@@ -1,6 +1,8 @@
 //! Sockets, descriptors and timers.
 
 pub(crate) mod addr;
+#[expect(unsafe_code, reason = "the child process that closes a descriptor is made here")]
+pub(crate) mod closers;
 pub(crate) mod event_fd;
 pub(crate) mod listen;
 pub(crate) mod memfd;

@@ -7,22 +7,28 @@ use std::sync::Arc;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, connect, getsockopt, sendmsg,
-    socket,
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, connect, getsockopt,
+    sendmsg, setsockopt, shutdown, socket, sockopt,
 };
-
-use nix::sys::socket::sockopt::PeerCredentials;
 
 use crate::error::{ConnectError, ProtocolError};
 use crate::format::message::{MESSAGE_LEN, Message, Reason};
 use crate::system::addr::SocketAddr;
+use crate::system::closers::{self, Kind};
 use crate::system::scm_rights;
-use crate::system::untrusted_fd::{self, UntrustedFd};
+use crate::system::untrusted_fd::UntrustedFd;
+
+/// Descriptors that are received even if a message must not carry them, so that its error names
+/// their number.
+const FEW_FDS: usize = 8;
+/// A socket has its descriptor until it is dropped.
+const OPEN: &str = "it is taken out when dropped";
 
 /// A connected socket and the messages that could not be sent on it yet.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    fd: OwnedFd,
+    /// None only while it is dropped.
+    fd: Option<OwnedFd>,
     unsent: VecDeque<([u8; MESSAGE_LEN], Option<Arc<OwnedFd>>)>,
 }
 
@@ -46,7 +52,7 @@ pub(crate) fn new_socket() -> io::Result<OwnedFd> {
 impl Socket {
     /// Wraps an accepted connection.
     pub(crate) fn accepted(fd: OwnedFd) -> Self {
-        Self { fd, unsent: VecDeque::new() }
+        Self { fd: Some(fd), unsent: VecDeque::new() }
     }
 
     /// Connects without waiting: a listening socket takes the connection at once or not at all.
@@ -80,19 +86,15 @@ impl Socket {
     }
 
     /// Receives the next packet, if there is one.
+    ///
+    /// A message carries at most one descriptor. Many more are never received: the packet stays in
+    /// the queue, and its error ends the connection.
     pub(crate) fn receive(&self) -> Received {
         let mut packet = [0; MESSAGE_LEN];
         let mut reset = false;
         loop {
-            return match scm_rights::receive(self.fd.as_fd(), &mut packet) {
-                Ok(None) => Received::Closed,
-                Ok(Some((bytes, fds))) => {
-                    let whole = packet.get(..bytes).ok_or(ProtocolError::MessageLength { bytes });
-                    Received::Packet(
-                        whole.and_then(Message::decode),
-                        fds.into_iter().map(UntrustedFd::from).collect(),
-                    )
-                }
+            return match self.receive_once(&mut packet) {
+                Ok(received) => received,
                 Err(nix::Error::EAGAIN) => Received::Nothing,
                 Err(nix::Error::EINTR) => continue,
                 // The peer closed without having read all: the kernel reports that once, before the
@@ -107,6 +109,44 @@ impl Socket {
                 }
             };
         }
+    }
+
+    fn receive_once(&self, buffer: &mut [u8; MESSAGE_LEN]) -> nix::Result<Received> {
+        // From here on the first packet of the queue is the same one.
+        let bytes = scm_rights::peek(self.as_fd(), buffer)?;
+        let queued = scm_rights::queued_fds(self.as_fd());
+        if let Some(fds) = queued
+            && self.has_surplus(fds)?
+        {
+            let error = decode(buffer, bytes).map_or_else(|error| error, |m| m.fd_count(fds));
+            return Ok(Received::Packet(Err(error), Vec::new()));
+        }
+        // With room for all that the queue holds the kernel drops none: to drop one may block.
+        // Where their number is unknown there is room for the one that a message may carry.
+        let room = queued.unwrap_or(1);
+        let Some(packet) = scm_rights::receive(self.as_fd(), buffer, room)? else {
+            return Ok(Received::Closed);
+        };
+        let count = packet.fds.len() + 1;
+        let fds = packet.fds.into_iter().map(UntrustedFd::from).collect();
+        let message = decode(buffer, packet.len);
+        Ok(match message {
+            Ok(message) if packet.cut && queued.is_none() => {
+                Received::Packet(Err(message.fd_count(count)), fds)
+            }
+            message => Received::Packet(message, fds),
+        })
+    }
+
+    /// Returns whether the queue, which holds `fds` descriptors, has many more of them than its
+    /// messages may carry, or more than can be closed.
+    fn has_surplus(&self, fds: usize) -> nix::Result<bool> {
+        if fds == 0 {
+            return Ok(false);
+        }
+        let messages = scm_rights::queued_bytes(self.as_fd())?.div_ceil(MESSAGE_LEN);
+        let (many, surplus) = (fds > FEW_FDS, fds > messages);
+        Ok((many && surplus) || (fds > 1 && closers::has_no_room(Kind::Foreign, fds)))
     }
 
     /// Sends a message, or keeps it until the peer has read others. An error means that the peer
@@ -124,13 +164,13 @@ impl Socket {
 
     /// Sends the waiting messages, as far as the socket takes them.
     pub(crate) fn flush(&mut self) -> nix::Result<()> {
+        let socket = self.fd.as_ref().expect(OPEN);
         while let Some((packet, fd)) = self.unsent.front() {
             let number = fd.as_ref().map(|fd| [fd.as_raw_fd()]);
             let rights = number.as_ref().map(|number| [ControlMessage::ScmRights(number)]);
             let control = rights.as_ref().map_or(&[][..], |rights| &rights[..]);
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-            match sendmsg::<()>(self.fd.as_raw_fd(), &[IoSlice::new(packet)], control, flags, None)
-            {
+            match sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(packet)], control, flags, None) {
                 Ok(_) => drop(self.unsent.pop_front()),
                 Err(nix::Error::EAGAIN) => return Ok(()),
                 Err(nix::Error::EINTR) => {}
@@ -143,14 +183,20 @@ impl Socket {
     /// Sends DISCONNECT, if the peer still reads. Errors are ignored: the connection ends in any
     /// case.
     pub(crate) fn disconnect(&mut self, reason: &str) {
-        // A socket closed with unread data makes the peer see an error instead of the reason.
-        untrusted_fd::empty(self.fd.as_fd());
+        // Nothing comes after this, so the queue can be emptied.
+        let _ = shutdown(self.as_fd().as_raw_fd(), Shutdown::Read);
+        if scm_rights::queued_fds(self.as_fd()) == Some(0) {
+            // A socket closed with unread data makes the peer see an error instead of the reason.
+            empty(self.as_fd());
+        }
         let _ = self.send(&Message::Disconnect { code: 0, reason: Reason::new(reason) }, None);
     }
 
     /// Returns the peer's user at the time it connected, if the kernel knows it.
     pub(crate) fn peer_uid(&self) -> Option<u32> {
-        getsockopt(&self.fd, PeerCredentials).ok().map(|credentials| credentials.uid())
+        getsockopt(&self.as_fd(), sockopt::PeerCredentials)
+            .ok()
+            .map(|credentials| credentials.uid())
     }
 
     /// Returns whether the peer has closed the connection, even if it left messages.
@@ -164,7 +210,7 @@ impl Socket {
     }
 
     fn polls(&self, events: PollFlags) -> bool {
-        let mut fds = [PollFd::new(self.fd.as_fd(), events & PollFlags::POLLIN)];
+        let mut fds = [PollFd::new(self.as_fd(), events & PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::ZERO).is_ok()
             && fds[0].revents().is_some_and(|revents| revents.intersects(events))
     }
@@ -172,9 +218,30 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        // Unread messages may carry descriptors.
-        untrusted_fd::empty(self.fd.as_fd());
+        let Some(fd) = self.fd.take() else { return };
+        // The peer finds the end now, whenever the socket is closed.
+        let _ = shutdown(fd.as_raw_fd(), Shutdown::Both);
+        // Unread messages may carry descriptors, which the kernel then closes: that may block.
+        if scm_rights::queued_fds(fd.as_fd()) != Some(0) {
+            closers::close(fd, Kind::Connection);
+        }
     }
+}
+
+/// Decodes a packet of `bytes` bytes, of which `buffer` holds as many as fit.
+fn decode(buffer: &[u8; MESSAGE_LEN], bytes: usize) -> Result<Message, ProtocolError> {
+    Message::decode(buffer.get(..bytes).ok_or(ProtocolError::MessageLength { bytes })?)
+}
+
+/// Takes all packets out of the queue of a socket that receives no more. None of them has
+/// descriptors.
+fn empty(socket: BorrowedFd<'_>) {
+    let _ = setsockopt(&socket, sockopt::PassCred, &true);
+    // The peer closed without having read all: the kernel reports that once.
+    while matches!(
+        scm_rights::discard(socket),
+        Ok(Some(_)) | Err(nix::Error::EINTR | nix::Error::ECONNRESET)
+    ) {}
 }
 
 /// Returns whether the path is a file that is no socket: the kernel returns the same error for a
@@ -186,6 +253,6 @@ fn is_no_socket(path: &std::path::Path) -> bool {
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.fd.as_ref().expect(OPEN).as_fd()
     }
 }

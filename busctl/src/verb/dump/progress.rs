@@ -8,6 +8,7 @@ use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use super::Args;
 use super::outputs::is_stdout;
 use crate::output;
+use crate::stderr;
 
 /// How often the line is redrawn.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -59,7 +60,10 @@ impl Progress {
 
     /// Prints a warning above the line.
     pub(super) fn warn(&self, message: &str) {
-        self.bar.suspend(|| output::warn(message));
+        self.bar.suspend(|| {
+            output::warn(message);
+            stderr::flush();
+        });
     }
 }
 

@@ -50,6 +50,8 @@ struct Shared {
     /// Whether a peer whose port closes is given the end of the program as the reason.
     shutting_down: AtomicBool,
     state: Mutex<State>,
+    /// Held while a port is opened.
+    opening: Mutex<()>,
     /// The program's name, for peers.
     program: String,
     reporter: Reporter,
@@ -60,8 +62,8 @@ struct State {
     /// The latest token.
     last_token: u64,
     sockets: BTreeMap<u64, Socket>,
-    /// The ports whose `zero-copy=yes` was reported. A port in trouble is opened repeatedly.
-    zero_copy_reported: BTreeSet<String>,
+    /// The warnings about settings that were reported. A port in trouble is opened repeatedly.
+    warned: BTreeSet<String>,
 }
 
 /// One socket and its ports, by interface id.
@@ -130,6 +132,8 @@ impl Sockets {
         };
         let refused = |source| PortError::Options { port: name.to_owned(), source };
         let system = |error| PortError::system(name, error);
+        // Two ports of one new socket must not both make it.
+        let opening = shared.opening.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = shared.lock();
         let token = match options {
             MemifOptions::Interface(options) => {
@@ -137,27 +141,35 @@ impl Sockets {
                     server.add(options).map_err(refused)?;
                     token
                 } else {
+                    // Peers of other sockets are served in the meantime.
+                    drop(state);
                     let mut server = Server::bind(&spec.address, SocketOptions::new())?;
                     server.add(options).map_err(refused)?;
+                    state = shared.lock();
                     let endpoint = Endpoint::Server(Box::new(server));
                     shared.add(&mut state, endpoint, &spec.address).map_err(system)?
                 }
             }
             MemifOptions::Client(options) => {
-                let endpoint = Endpoint::Client(Box::new(Client::new(&spec.address, options)?));
+                drop(state);
+                let client = Client::new(&spec.address, options)?;
+                state = shared.lock();
+                let endpoint = Endpoint::Client(Box::new(client));
                 shared.add(&mut state, endpoint, &spec.address).map_err(system)?
             }
         };
         if let Some(socket) = state.sockets.get_mut(&token) {
             socket.ports.insert(id, port);
         }
-        let new = spec.zero_copy && state.zero_copy_reported.insert(name.to_owned());
-        // The reader of a report may be slow, and others need the lock.
+        let warnings: Vec<_> = spec
+            .warnings()
+            .map(|warning| format!("{name}: {warning}"))
+            .filter(|line| state.warned.insert(line.clone()))
+            .collect();
         drop(state);
-        if new {
-            shared.reporter.note(&format!(
-                "{name}: zero-copy=yes changes nothing: this end always copies, once; the peer need not"
-            ));
+        drop(opening);
+        for line in &warnings {
+            shared.reporter.note(line);
         }
         Ok(Control { handle: Arc::clone(&self.0), token, id, mailbox })
     }
@@ -193,6 +205,7 @@ impl Shared {
             closed: AtomicBool::new(false),
             shutting_down: AtomicBool::new(false),
             state: Mutex::default(),
+            opening: Mutex::default(),
             program,
             reporter,
         })

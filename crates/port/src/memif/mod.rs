@@ -6,20 +6,22 @@
 //! frames are copied into the ring.
 
 mod control;
+mod interrupt_limit;
 mod mailbox;
 mod spec;
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::atomic::AtomicU8;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use memif::{Link, LinkError, Packet, RxBurst, RxMode, TxBurst};
+use memif::{BurstLimit, Link, LinkError, Packet, RxBurst, RxMode, TxBurst};
 use shmbus::{
     FrameSink, FrameSlot, FrameSource, MAX_FRAME, MAX_SLEEP, MIN_FRAME, RingFrame, SendError,
     Station,
 };
 
 pub use self::control::{Control, Sockets, View};
+use self::interrupt_limit::InterruptLimit;
 pub use self::mailbox::Change;
 pub use self::spec::{DEFAULT_SOCKET, MemifOptions, MemifSpec};
 use crate::error::PortError;
@@ -29,6 +31,13 @@ use crate::port::{BURST, Moved, NotSent, Port};
 /// stores take to arrive.
 const FIRST_POLL: Duration = Duration::from_millis(10);
 
+/// How often a peer is polled whose interrupts are ignored.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// The most that a peer gets moved in one turn, over all its queues: as many frames as other ports
+/// move, in short chains. Otherwise a peer with long chains in many queues would keep the other
+/// ports of the thread waiting.
+const TURN: BurstLimit = BurstLimit { packets: BURST, descriptors: 4 * BURST, bytes: 1 << 20 };
+
 /// One memif interface as a port.
 #[derive(Debug)]
 pub struct MemifPort {
@@ -36,6 +45,15 @@ pub struct MemifPort {
     control: Control,
     rx_mode: RxMode,
     link: Option<Link>,
+    /// The queue that comes first in the next turn.
+    first_queue: usize,
+    interrupts: InterruptLimit,
+    /// Whether the eventfds of the link are among the descriptors.
+    watched: bool,
+    /// The packets and interrupts of the link at the last wake-up.
+    seen: (u64, u64),
+    /// Frames that were dropped because they are longer than the bus carries.
+    oversized: u64,
     /// Whether the link has failed. The change that takes it down is on its way to the mailbox.
     broken: bool,
     /// The buffers that stage bursts from unsealed memory.
@@ -44,7 +62,19 @@ pub struct MemifPort {
 
 impl MemifPort {
     fn new(name: String, control: Control, rx_mode: RxMode) -> Self {
-        Self { name, control, rx_mode, link: None, broken: false, stage: Vec::new() }
+        Self {
+            name,
+            control,
+            rx_mode,
+            link: None,
+            first_queue: 0,
+            interrupts: InterruptLimit::new(Instant::now()),
+            watched: true,
+            seen: (0, 0),
+            oversized: 0,
+            broken: false,
+            stage: Vec::new(),
+        }
     }
 
     /// Returns a handle that reads the state of the connection from anywhere.
@@ -88,10 +118,20 @@ impl Port for MemifPort {
 
     fn wants_service(&self) -> bool {
         self.control.has_changes()
+            || self.interrupts.is_limited()
+                && self.watched != self.interrupts.may_watch(Instant::now())
     }
 
     fn service(&mut self, _report: &mut dyn FnMut(&str)) {
+        let now = Instant::now();
+        let watched = std::mem::replace(&mut self.watched, self.interrupts.may_watch(now));
+        if self.watched && !watched {
+            self.interrupts.restart(now);
+        }
         while let Some(change) = self.control.next() {
+            (self.first_queue, self.seen) = (0, (0, 0));
+            self.interrupts.restart(now);
+            self.watched = true;
             self.broken = false;
             self.link = match change {
                 Change::Up(link) => Some(link),
@@ -104,7 +144,9 @@ impl Port for MemifPort {
         let Some(link) = self.link.as_mut().filter(|_| !self.broken) else {
             return Ok(Moved::default());
         };
-        match receive(link, &mut self.stage, station) {
+        let received =
+            receive(link, &mut self.first_queue, &mut self.oversized, &mut self.stage, station);
+        match received {
             Ok(moved) => Ok(moved),
             Err(ReceiveError::Bus(not_sent)) => Err(not_sent),
             Err(ReceiveError::Link(reason)) => {
@@ -122,6 +164,10 @@ impl Port for MemifPort {
         })
     }
 
+    fn oversized(&self) -> u64 {
+        self.oversized
+    }
+
     fn rx_mode(&self) -> RxMode {
         self.rx_mode
     }
@@ -137,20 +183,33 @@ impl Port for MemifPort {
     }
 
     fn disarm(&mut self) {
-        for queue in self.link.iter_mut().flat_map(|link| &mut link.rx) {
+        let Some(link) = &mut self.link else { return };
+        let (mut packets, mut interrupts) = (0u64, 0u64);
+        for queue in &mut link.rx {
             queue.disarm();
+            let stats = queue.stats();
+            packets = packets.wrapping_add(stats.packets);
+            interrupts = interrupts.wrapping_add(stats.interrupts);
         }
+        let before = std::mem::replace(&mut self.seen, (packets, interrupts));
+        if packets == before.0 && interrupts != before.1 {
+            self.interrupts.note_useless(Instant::now());
+        }
+    }
+
+    fn max_sleep(&self) -> Duration {
+        if self.watched { MAX_SLEEP } else { POLL_INTERVAL }
     }
 
     /// Polls once soon after arming: a peer that publishes at that moment may not see the request
     /// for an interrupt.
     fn first_poll(&self) -> Duration {
-        if self.is_up() { FIRST_POLL } else { MAX_SLEEP }
+        if self.is_up() { FIRST_POLL } else { self.max_sleep() }
     }
 
     fn descriptors<'p>(&'p self, watch: &mut dyn FnMut(BorrowedFd<'p>)) {
         watch(self.control.as_fd());
-        for queue in self.link.iter().flat_map(|link| &link.rx) {
+        for queue in self.link.iter().filter(|_| self.watched).flat_map(|link| &link.rx) {
             watch(queue.as_fd());
         }
     }
@@ -162,21 +221,37 @@ enum ReceiveError {
     Bus(NotSent),
 }
 
-/// Moves a burst of each queue from the peer to the bus.
+/// Moves packets from the peer to the bus, at most [`TURN`] of all queues together, from
+/// `first_queue` on. Adds to `oversized` those that are longer than the bus carries.
 fn receive(
     link: &mut Link,
+    first_queue: &mut usize,
+    oversized: &mut u64,
     stage: &mut Vec<Vec<u8>>,
     station: &mut Station,
 ) -> Result<Moved, ReceiveError> {
     let mut moved = Moved::default();
-    for queue in &mut link.rx {
-        let burst = queue.burst(BURST).map_err(ReceiveError::Link)?;
+    let (mut left, queues, longest) = (TURN, link.rx.len(), station.bus().max_frame());
+    let first = *first_queue;
+    for queue in (0..queues).map(|nth| (first + nth) % queues) {
+        if left.is_reached() {
+            // The others come first in the next turn.
+            *first_queue = queue;
+            break;
+        }
+        let burst = link.rx[queue].burst_within(left).map_err(ReceiveError::Link)?;
         if burst.is_empty() {
             continue;
         }
-        let frames = frames(&burst, station.bus().max_frame());
+        left.packets -= burst.len();
+        left.descriptors = left.descriptors.saturating_sub(burst.descriptors());
+        left.bytes = left.bytes.saturating_sub(burst.bytes());
+        let frames = frames(&burst, longest);
         let fit = frames.clone().count();
-        moved.dropped += burst.len() - fit;
+        if fit < burst.len() {
+            moved.dropped += burst.len() - fit;
+            *oversized += burst.iter().filter(|packet| packet.len() > longest).count() as u64;
+        }
         let sent = if link.sealed {
             station.send_burst(frames)
         } else {
@@ -259,6 +334,10 @@ struct Outgoing<'q> {
 impl FrameSink for Outgoing<'_> {
     #[inline]
     fn take(&mut self, frame: &RingFrame<'_>) -> bool {
+        // A peer that offers tiny buffers gets the rest in its next turn.
+        if self.burst.descriptors() >= TURN.descriptors {
+            return false;
+        }
         let Some(mut slot) = self.burst.reserve(frame.len()) else {
             self.blocked = true;
             return false;

@@ -12,6 +12,9 @@ use crate::keys::{Keys, refused};
 /// Where VPP listens by default, and a memif port without `socket=`.
 pub const DEFAULT_SOCKET: &str = "/run/vpp/memif.sock";
 
+/// The bytes of the longest secret.
+const MAX_SECRET: usize = 24;
+
 /// The keys that select the interface. An interface of a registry has these in its name.
 const ADDRESS_KEYS: [&str; 3] = ["id", "socket", "socket-abstract"];
 /// The keys that configure the interface.
@@ -51,6 +54,8 @@ pub struct MemifSpec {
     pub buffer_size: u32,
     /// Whether peers need a secret. The secret itself cannot be read.
     pub has_secret: bool,
+    /// The bytes of the secret, 0 for none.
+    secret_len: usize,
     /// Whether `zero-copy=yes` was given. It changes nothing: a port always copies, once; its peer
     /// need not.
     pub zero_copy: bool,
@@ -129,14 +134,10 @@ impl MemifSpec {
                 1_000,
                 10..=3_600_000,
             )?)));
-        if keys.get("rx-queues").is_some() {
-            let queues = keys.number("rx-queues", 1, 1..=255)?;
-            (client, interface) = (client.rx_queues(queues), interface.rx_queues(queues));
-        }
-        if keys.get("tx-queues").is_some() {
-            let queues = keys.number("tx-queues", 1, 1..=255)?;
-            (client, interface) = (client.tx_queues(queues), interface.tx_queues(queues));
-        }
+        let rx_queues = keys.number("rx-queues", 1, 1..=255)?;
+        (client, interface) = (client.rx_queues(rx_queues), interface.rx_queues(rx_queues));
+        let tx_queues = keys.number("tx-queues", 1, 1..=255)?;
+        (client, interface) = (client.tx_queues(tx_queues), interface.tx_queues(tx_queues));
         if let Some(name) = keys.get("name") {
             (client, interface) = (client.name(name), interface.name(name));
         }
@@ -154,6 +155,7 @@ impl MemifSpec {
             options = secured.map_err(|error| refused("secret", "...", &error))?;
         }
         let (mac, has_secret) = (keys.mac("mac")?, keys.get("secret").is_some());
+        let secret_len = keys.get("secret").map_or(0, str::len);
         let learn = keys.learn()?;
         Ok(Self {
             role,
@@ -164,9 +166,26 @@ impl MemifSpec {
             log2_ring_size,
             buffer_size,
             has_secret,
+            secret_len,
             zero_copy,
             options,
         })
+    }
+
+    /// Returns what a user should know about settings that are accepted all the same.
+    pub fn warnings(&self) -> impl Iterator<Item = &'static str> {
+        let zero_copy = self.zero_copy.then_some(
+            "zero-copy=yes changes nothing: this end always copies, once; the peer need not",
+        );
+        zero_copy.into_iter().chain(self.secret_warning())
+    }
+
+    /// Returns what a user should know about a secret of 24 bytes.
+    #[must_use]
+    pub fn secret_warning(&self) -> Option<&'static str> {
+        (self.secret_len == MAX_SECRET).then_some(
+            "a secret of 24 bytes matches neither libmemif nor a VPP client, which use 23 of them; only a VPP server compares all 24",
+        )
     }
 
     /// Returns the library's options for it. Peers see `program` as the program's name, unless it
@@ -252,6 +271,10 @@ mod tests {
             let error = parse(text).expect_err(text);
             assert!(error.contains(words), "{text}: {error}");
         }
+        let warnings = |text: &str| parse(text).expect(text).warnings().count();
+        assert_eq!(warnings("secret=abcdefghijklmnopqrstuvw"), 0, "23 bytes match everywhere");
+        assert_eq!(warnings("secret=abcdefghijklmnopqrstuvwx"), 1);
+        assert_eq!(warnings("zero-copy=yes,secret=abcdefghijklmnopqrstuvwx"), 2);
         let secret = "a-secret-that-is-far-too-long";
         assert!(!parse(&format!("secret={secret}")).expect_err("too long").contains(secret));
     }

@@ -68,8 +68,8 @@ impl ClientOptions {
         self
     }
 
-    /// Sets the password that both sides must have, 1 to 24 bytes. VPP matches at most 23: with 24
-    /// a warning is logged.
+    /// Sets the password that both sides must have, 1 to 24 bytes. libmemif and VPP's client use at
+    /// most 23 of them: with 24 a warning is logged.
     ///
     /// # Errors
     /// [`OptionsError::Secret`] when it is empty, longer, or holds a NUL byte.
