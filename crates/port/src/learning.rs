@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use memif::RxMode;
 use shmbus::Station;
+use shmbus::offload::TxRequest;
 
-use crate::port::{Moved, NotSent, Port};
+use crate::port::{LinkState, Moved, NotSent, Port};
 
 /// A port around a port whose peer receives only what it needs: frames to itself, to groups, and to
 /// unknown addresses.
@@ -35,6 +36,10 @@ impl<P: Port> Port for Learning<P> {
         self.0.is_up()
     }
 
+    fn link_state(&self) -> LinkState {
+        self.0.link_state()
+    }
+
     fn wants_service(&self) -> bool {
         self.0.wants_service()
     }
@@ -59,6 +64,14 @@ impl<P: Port> Port for Learning<P> {
 
     fn egress(&mut self, station: &mut Station) -> Moved {
         self.0.egress(station)
+    }
+
+    fn put(&mut self, frame: &[u8]) -> bool {
+        self.0.put(frame)
+    }
+
+    fn take(&mut self, frame: &mut dyn FnMut(TxRequest<'_>)) -> usize {
+        self.0.take(frame)
     }
 
     fn rx_mode(&self) -> RxMode {
@@ -91,6 +104,7 @@ mod tests {
     use std::cell::RefCell;
     use std::os::fd::AsFd as _;
 
+    use shmbus::offload::Offload;
     use shmbus::{Burst, Bus, StationOptions};
 
     use super::*;
@@ -118,6 +132,11 @@ mod tests {
         fn is_up(&self) -> bool {
             self.record("is_up");
             true
+        }
+
+        fn link_state(&self) -> LinkState {
+            self.record("link_state");
+            LinkState::Blocked
         }
 
         fn wants_service(&self) -> bool {
@@ -148,6 +167,17 @@ mod tests {
         fn egress(&mut self, station: &mut Station) -> Moved {
             self.record("egress");
             Moved { frames: station.recv_burst(&mut Burst::new(10)), ..Moved::default() }
+        }
+
+        fn put(&mut self, frame: &[u8]) -> bool {
+            self.record("put");
+            frame == b"put"
+        }
+
+        fn take(&mut self, frame: &mut dyn FnMut(TxRequest<'_>)) -> usize {
+            self.record("take");
+            frame(TxRequest::new(b"taken", Offload::new()));
+            7
         }
 
         fn rx_mode(&self) -> RxMode {
@@ -217,6 +247,11 @@ mod tests {
             host.send(&frame(destination, HOST)).expect("sent");
         }
         assert_eq!(port.egress(&mut station).frames, 1);
+        assert_eq!(port.link_state(), LinkState::Blocked);
+        assert!(port.put(b"put"));
+        let mut taken = Vec::new();
+        assert_eq!(port.take(&mut |request| taken.push(request.frame.to_vec())), 7);
+        assert_eq!(taken, [b"taken"]);
         assert_eq!(port.rx_mode(), RxMode::Polling);
         port.disarm();
         assert_eq!(
@@ -239,6 +274,9 @@ mod tests {
             "ingress",
             "egress",
             "egress",
+            "link_state",
+            "put",
+            "take",
             "rx_mode",
             "disarm",
             "max_sleep",

@@ -14,9 +14,10 @@ use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
 use memif::{Link, LinkError, Packet, RxBurst, RxMode, TxBurst};
+use shmbus::offload::{Offload, TxRequest};
 use shmbus::{
-    FrameSink, FrameSlot, FrameSource, MAX_FRAME, MAX_SLEEP, MIN_FRAME, RingFrame, SendError,
-    Station,
+    FrameSink, FrameSlot, FrameSource, MAX_BIG_FRAME, MAX_FRAME, MAX_SLEEP, MIN_FRAME, RingFrame,
+    SendError, Station,
 };
 
 pub use self::control::{Control, Sockets, View};
@@ -122,6 +123,20 @@ impl Port for MemifPort {
         })
     }
 
+    fn put(&mut self, frame: &[u8]) -> bool {
+        let Some(queue) = self.link().and_then(|link| link.tx.first_mut()) else { return false };
+        // A link that is down takes nothing; the next burst finds the failure.
+        queue.burst().is_ok_and(|mut burst| burst.push(frame) && burst.publish() == 1)
+    }
+
+    fn take(&mut self, frame: &mut dyn FnMut(TxRequest<'_>)) -> usize {
+        let Some(link) = self.link.as_mut().filter(|_| !self.broken) else { return 0 };
+        take(link, &mut self.stage, frame).unwrap_or_else(|reason| {
+            self.fail_link(&reason);
+            0
+        })
+    }
+
     fn rx_mode(&self) -> RxMode {
         self.rx_mode
     }
@@ -174,9 +189,13 @@ fn receive(
         if burst.is_empty() {
             continue;
         }
-        let frames = frames(&burst, station.bus().max_frame());
+        let longest = station.bus().max_frame();
+        let frames = frames(&burst, longest);
         let fit = frames.clone().count();
-        moved.dropped += burst.len() - fit;
+        if fit < burst.len() {
+            moved.dropped += burst.len() - fit;
+            moved.too_long += burst.iter().filter(|packet| packet.len() > longest).count();
+        }
         let sent = if link.sealed {
             station.send_burst(frames)
         } else {
@@ -199,13 +218,31 @@ fn receive(
     Ok(moved)
 }
 
+/// Takes a burst of each queue from the peer.
+fn take(
+    link: &mut Link,
+    stage: &mut Vec<Vec<u8>>,
+    frame: &mut dyn FnMut(TxRequest<'_>),
+) -> Result<usize, LinkError> {
+    let mut taken = 0;
+    for queue in &mut link.rx {
+        let burst = queue.burst(BURST)?;
+        let staged = staged(stage, frames(&burst, MAX_BIG_FRAME));
+        burst.check()?;
+        staged.iter().for_each(|staged| frame(TxRequest::new(staged, Offload::new())));
+        taken += burst.len();
+    }
+    Ok(taken)
+}
+
 /// Moves a burst from the bus to the peer. Frames of one flow must stay in order, so all go to the
 /// first queue.
 fn send(link: &mut Link, station: &mut Station) -> Result<Moved, LinkError> {
     let Some(queue) = link.tx.first_mut() else { return Ok(Moved::default()) };
     let mut sink = Outgoing { burst: queue.burst()?, blocked: false };
     station.recv_into(&mut sink, BURST);
-    Ok(Moved { frames: sink.burst.publish(), dropped: 0, blocked: sink.blocked })
+    let blocked = sink.blocked;
+    Ok(Moved { frames: sink.burst.publish(), blocked, ..Moved::default() })
 }
 
 /// Returns the packets of a length that the bus carries.
