@@ -308,8 +308,7 @@ fn of(stats: Stats) -> Counters {
         rx_errors: stats.corrupt + stats.rx_csum_errors,
         tx_packets: stats.tx_packets,
         tx_bytes: stats.tx_bytes,
-        tx_dropped: 0,
-        tx_errors: 0,
+        ..Counters::default()
     }
 }
 

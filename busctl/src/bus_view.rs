@@ -9,7 +9,8 @@ use anyhow::Context as _;
 use serde::Serialize;
 use shmbus::{Bus, FrameSink, RingFrame, Tap};
 
-use crate::registry::format_mac;
+use crate::port_reports::PortView;
+use crate::registry::{Registry, format_mac};
 use crate::style::Palette;
 
 /// A bus at one moment. The fields are the keys of `show --json`.
@@ -29,6 +30,8 @@ pub(crate) struct BusView {
     stations: usize,
     /// Those of them that describe themselves.
     members: Vec<MemberView>,
+    /// The ports on the bus that processes of this user run.
+    ports: Vec<PortView>,
     #[serde(skip)]
     palette: Palette,
 }
@@ -42,11 +45,12 @@ struct MemberView {
 }
 
 impl BusView {
-    /// Reads the state of the bus `path`. Permission to read the file is enough.
+    /// Reads the state of the bus `path`. Permission to read the file is enough. The ports on it
+    /// are those reported in `registry`, if there is one.
     ///
     /// # Errors
     /// When the file is not a bus, or cannot be opened.
-    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn read(path: &Path, registry: Option<&Registry>) -> anyhow::Result<Self> {
         let bus = Bus::open_read_only(path)?;
         let (state, size) = (bus.state(), bus.size());
         let members = bus
@@ -72,6 +76,7 @@ impl BusView {
             frames: count_frames(Tap::oldest(bus)?),
             stations,
             members,
+            ports: registry.map(|registry| PortView::on(path, registry)).unwrap_or_default(),
             palette: Palette::default(),
         })
     }
@@ -145,6 +150,7 @@ impl fmt::Display for BusView {
         for member in &self.members {
             writeln!(f, "\t\t{} {} pid {}", member.mac, member.name, member.pid)?;
         }
+        self.ports.iter().try_for_each(|port| port.write(f, self.palette))?;
         Ok(())
     }
 }
