@@ -140,7 +140,12 @@ pub(crate) fn run(args: &Args, _context: &Context) -> anyhow::Result<()> {
     let plan = plan(args).misuse()?;
     if let Some(end) = end(args).misuse()? {
         let report = bench::measure_one_sided(&plan, &end)?;
-        return if args.json { Ok(output::print_json(&report)?) } else { print(&report) };
+        if args.json {
+            output::print_json(&report)?;
+        } else {
+            print(&report)?;
+        }
+        return report.check();
     }
     let stop = Shutdown::on_signals().context("cannot handle signals")?;
     let plans = match (args.sweep, args.latency) {
@@ -180,10 +185,11 @@ fn measure<R: Row + Serialize>(
     }
     progress.finish_and_clear();
     match &rows[..] {
-        _ if args.json => Ok(()),
-        [row] if rounds == 1 => print(&row[0]),
-        rows => table::print(rows),
+        _ if args.json => {}
+        [row] if rounds == 1 => print(&row[0])?,
+        rows => table::print(rows)?,
     }
+    rows.iter().flatten().try_for_each(Row::check)
 }
 
 fn plan(args: &Args) -> anyhow::Result<Plan> {
@@ -223,6 +229,9 @@ fn plan(args: &Args) -> anyhow::Result<Plan> {
     };
     if args.topology != Topology::Memif && memif != sweep::DEFAULT_MEMIF {
         bail!("--sender, --rsize, --bsize, --queues and --zero-copy are for 'bench memif'");
+    }
+    if args.topology == Topology::Memif && args.send_to.is_none() && args.receive_from.is_none() {
+        memif.check_frame(args.frame)?;
     }
     if args.queues > 1 && (args.count.is_some() || args.pps.is_some() || args.latency) {
         bail!("--queues {}: --count, --pps and --latency are for one queue", args.queues);

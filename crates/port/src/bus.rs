@@ -6,7 +6,9 @@
 //! the members of both. A [loop guard](crate::LoopGuard) finds all other loops.
 
 use std::fmt;
+use std::fs;
 use std::os::fd::BorrowedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -145,9 +147,12 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Returns the station on `one` of a `bus:` port that joins the two buses already, unless the port
-/// is of the process `own`. The two stations of a port have one address, which names the port in
-/// every pid namespace.
+/// Returns the station on `one` of a `bus:` port by which the two buses are one LAN already, as far
+/// as the notes of stations show it, unless the port is of the process `own`.
+///
+/// The two stations of a port have one address, which names the port in every pid namespace. A
+/// process with ports to both buses joins them as well. Its pid alone does not show that: two nodes
+/// in containers may have the same.
 fn joining_port(one: &Path, other: &Path, own: Option<u32>) -> Option<Member> {
     let ports = |path: &Path| -> Vec<Member> {
         // A bus that does not exist or cannot be read has no members.
@@ -157,7 +162,26 @@ fn joining_port(one: &Path, other: &Path, own: Option<u32>) -> Option<Member> {
         members.into_iter().filter(is_port).collect()
     };
     let others = ports(other);
-    ports(one).into_iter().find(|port| others.iter().any(|other| other.mac == port.mac))
+    ports(one).into_iter().find(|port| {
+        let is_same_port = |other: &Member| other.mac == port.mac;
+        let is_same_process = |other: &Member| other.pid == port.pid;
+        others.iter().any(is_same_port)
+            || others.iter().any(is_same_process) && maps(port.pid, [one, other])
+    })
+}
+
+/// Returns whether the process that is `pid` here has these files mapped. A process that cannot be
+/// examined is none.
+fn maps(pid: u32, files: [&Path; 2]) -> bool {
+    let Ok(maps) = fs::read_to_string(format!("/proc/{pid}/maps")) else { return false };
+    // The fifth field is the inode. The device is left out: some file systems show two.
+    let inodes = || maps.lines().filter_map(|line| line.split_ascii_whitespace().nth(4));
+    files.iter().all(|file| {
+        fs::metadata(file).is_ok_and(|file| {
+            let inode = file.ino().to_string();
+            inodes().any(|mapped| mapped == inode)
+        })
+    })
 }
 
 /// Another bus as a port.

@@ -60,7 +60,8 @@ impl PortSpec {
     }
 
     /// Returns whether its peer may lead to other ports, and so back to the bus.
-    pub(crate) fn joins(&self) -> bool {
+    #[must_use]
+    pub fn joins(&self) -> bool {
         match &self.0 {
             KindSpec::Memif(_) | KindSpec::Tap(_) | KindSpec::Bus(_) => true,
             KindSpec::Pcap(_) => false,

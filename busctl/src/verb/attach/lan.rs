@@ -147,7 +147,7 @@ impl<'a> Lan<'a> {
     fn closed(&mut self, id: PortId, why: &CloseReason) -> anyhow::Result<()> {
         let Some(index) = self.ports.iter().position(|port| port.id == id) else { return Ok(()) };
         let port = self.ports.remove(index);
-        port.say_counters();
+        port.say_counters(self.specs);
         self.past = self.past.plus(port.stats.counters());
         match why {
             CloseReason::Bus(_) => Err(why.clone().into()),
@@ -218,9 +218,13 @@ impl<'a> Lan<'a> {
 }
 
 impl Attached {
-    /// Prints what the port has counted, at its end.
-    fn say_counters(&self) {
-        output::note(&format!("{}: {}", self.name, Totals(self.stats.counters())));
+    /// Prints what the port has counted, at its end, if frames have passed. A capture is there to
+    /// be looked at, so its port says nothing.
+    fn say_counters(&self, specs: &[PortSpec]) {
+        let counters = self.stats.counters();
+        if specs[self.index].joins() && counters.rx_packets + counters.tx_packets > 0 {
+            output::note(&format!("{}: {}", self.name, Totals(counters)));
+        }
     }
 }
 
@@ -236,7 +240,7 @@ impl Drop for Lan<'_> {
     fn drop(&mut self) {
         for port in &self.ports {
             self.node.remove(port.id);
-            port.say_counters();
+            port.say_counters(self.specs);
         }
         let counters = self.counters();
         if let Some(interface) = &mut self.interface {
