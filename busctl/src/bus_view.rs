@@ -10,7 +10,7 @@ use serde::Serialize;
 use shmbus::{Bus, FrameSink, RingFrame, Tap};
 
 use crate::port_reports::PortView;
-use crate::registry::{Registry, format_mac};
+use crate::registry::format_mac;
 use crate::style::Palette;
 
 /// A bus at one moment. The fields are the keys of `show --json`.
@@ -45,12 +45,11 @@ struct MemberView {
 }
 
 impl BusView {
-    /// Reads the state of the bus `path`. Permission to read the file is enough. The ports on it
-    /// are those reported in `registry`, if there is one.
+    /// Reads the state of the bus `path`. Permission to read the file is enough.
     ///
     /// # Errors
     /// When the file is not a bus, or cannot be opened.
-    pub(crate) fn read(path: &Path, registry: Option<&Registry>) -> anyhow::Result<Self> {
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let bus = Bus::open_read_only(path)?;
         let (state, size) = (bus.state(), bus.size());
         let members = bus
@@ -76,7 +75,7 @@ impl BusView {
             frames: count_frames(Tap::oldest(bus)?),
             stations,
             members,
-            ports: registry.map(|registry| PortView::on(path, registry)).unwrap_or_default(),
+            ports: PortView::on(path),
             palette: Palette::default(),
         })
     }

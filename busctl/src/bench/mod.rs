@@ -101,7 +101,7 @@ impl MemifOptions {
     ///
     /// # Errors
     /// When a frame takes more buffers than the ring has.
-    pub(crate) fn check_frame(&self, frame: usize) -> anyhow::Result<()> {
+    pub(crate) fn check_frame(self, frame: usize) -> anyhow::Result<()> {
         let (buffers, ring) = (frame.div_ceil(self.bsize as usize), 1_usize << self.rsize);
         if buffers > ring {
             bail!(

@@ -53,7 +53,7 @@ impl Reconciler {
             sockets: Sockets::start(crate::PROGRAM, &output::reporter())?,
             registry,
         };
-        let port_reports = PortReports::begin(Some(&shared.registry));
+        let port_reports = PortReports::begin();
         let watch = RegistryWatch::new(shared.registry.watched_folders());
         Ok(Self {
             shared,

@@ -49,7 +49,7 @@ pub(super) fn remove(path: &Path) -> Result<(), RegistryError> {
 }
 
 /// Makes a folder that only its owner may use, and the folders above it, unless it exists.
-pub(crate) fn make_folder(path: &Path) -> Result<(), RegistryError> {
+pub(super) fn make_folder(path: &Path) -> Result<(), RegistryError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)

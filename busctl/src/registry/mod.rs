@@ -5,7 +5,6 @@
 //! STATE/interfaces/shmif0.toml    what the interface is: one record, replaced as a whole
 //! STATE/sockets/1.toml            the address of memif socket 1
 //! STATE/running/shmif0            the claim of its runner: locked while that process lives, its pid inside
-//! STATE/ports/42-1f2e3d4c.json    the ports that a process runs: locked while that process lives
 //! STATE/reports/shmif0.toml       what the runner last reported: counters, and which revision it follows
 //! ```
 //!
@@ -21,7 +20,7 @@ pub(crate) mod apply;
 mod claim;
 mod edit;
 mod error;
-pub(crate) mod file;
+mod file;
 pub(crate) mod file_stamp;
 mod folder;
 mod mac;
@@ -224,12 +223,6 @@ impl Registry {
 
     fn reports(&self) -> PathBuf {
         self.folder.join("reports")
-    }
-
-    /// Returns the folder where processes report the ports they run.
-    #[must_use]
-    pub(crate) fn port_reports(&self) -> PathBuf {
-        self.folder.join("ports")
     }
 
     fn report_path(&self, name: InterfaceName) -> PathBuf {

@@ -82,7 +82,7 @@ fn run_pings(recording: &Recording, stop: &Shutdown) -> anyhow::Result<(Vec<Ping
         pings.push(processes.ping(from, to, stop)?);
     }
     // Read now: the bus is removed with the first process that ends.
-    let view = BusView::read(&bus, None)?;
+    let view = BusView::read(&bus)?;
     processes.stop_all()?;
     progress.finish();
     match folder.close() {

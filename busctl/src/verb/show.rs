@@ -84,8 +84,7 @@ impl Show<'_> {
         let json = self.args.json;
         match &self.args.subject {
             Some(BusArgument::Path(path)) => {
-                let registry = self.context.registry().ok();
-                let view = BusView::read(path, registry.as_ref())?.with_palette(self.palette);
+                let view = BusView::read(path)?.with_palette(self.palette);
                 let rates = if self.args.watch.is_some() {
                     Some(self.bus_meter(path)?.sample())
                 } else {

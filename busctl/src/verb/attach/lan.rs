@@ -32,6 +32,8 @@ pub(super) struct Lan<'a> {
     /// The counters of ports that are closed.
     past: Counters,
     interface: Option<RunningInterface>,
+    /// Whether BUS is an interface. It may have been destroyed since.
+    is_interface: bool,
     /// None while the ports are on no bus.
     binding: Option<BusBinding>,
     /// The bus's file, as it was joined.
@@ -91,10 +93,11 @@ impl<'a> Lan<'a> {
             specs: &args.ports,
             options,
             past: Counters::default(),
+            is_interface: interface.is_some(),
             interface,
             binding,
             bus: None,
-            port_reports: PortReports::begin(context.registry().ok().as_ref()),
+            port_reports: PortReports::begin(),
         };
         for (index, port) in ports.into_iter().enumerate() {
             let name = port.name().to_owned();
@@ -147,7 +150,9 @@ impl<'a> Lan<'a> {
     fn closed(&mut self, id: PortId, why: &CloseReason) -> anyhow::Result<()> {
         let Some(index) = self.ports.iter().position(|port| port.id == id) else { return Ok(()) };
         let port = self.ports.remove(index);
-        port.say_counters(self.specs);
+        if !self.is_interface {
+            port.say_counters(self.specs);
+        }
         self.past = self.past.plus(port.stats.counters());
         match why {
             CloseReason::Bus(_) => Err(why.clone().into()),
@@ -240,7 +245,10 @@ impl Drop for Lan<'_> {
     fn drop(&mut self) {
         for port in &self.ports {
             self.node.remove(port.id);
-            port.say_counters(self.specs);
+            // The counters of an interface stay with its record.
+            if !self.is_interface {
+                port.say_counters(self.specs);
+            }
         }
         let counters = self.counters();
         if let Some(interface) = &mut self.interface {

@@ -1,16 +1,16 @@
 //! Decides whether a port closes a loop, and whether it is the port that has to stay out of it.
 //! Free of I/O and of clocks: its owner passes the time, and the probes that it hears.
 //!
-//! A port that comes up **listens** first. It sends probes to its peer, and no other frame passes.
+//! A port that comes up beside other ports **listens** first. It sends probes to its peer, and no other frame passes.
 //! A probe of its own that another station puts on its bus has come around a loop. Ports that
 //! listen at the same time relay the probes of each other, and each relay adds its identity: the
 //! port that finds no higher identity than its own in its probe is the one that is **blocked**. The
 //! others find no loop any more once that has happened, and are **open**.
 //!
-//! An open port forwards probes like all other frames. It sends one of its own, at most once a
-//! second, after it has received some frames from its peer: on a loop, frames return without end.
-//! When such a probe comes around, the port listens again, and the same decision is made. So the
-//! last port to come up is blocked, as a rule, and exactly one of a loop.
+//! An open port forwards probes like all other frames. After it has received some frames from its
+//! peer, at most once a second, it takes a [`Sample`] of the frames on the bus. When frames seem to
+//! go round, it sends a probe. When that comes around, the port listens again, and the same decision
+//! is made. So the last port to come up is blocked, as a rule, and exactly one of a loop.
 //!
 //! A blocked port listens again every few seconds.
 
@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::probe::{Identity, Probe};
+use super::sample::{Finding, Print, Sample};
 use crate::port::LinkState;
 
 /// How long a port listens: far longer than a probe needs around several buses of a busy machine.
@@ -30,10 +31,11 @@ const MAX_CONTEST: Duration = Duration::from_secs(2);
 /// How long a port is blocked before it listens again.
 const BLOCKED: Duration = Duration::from_secs(5);
 
-/// An open port sends a probe after this many frames from its peer. Probes of other ports are among
-/// these frames, so on a quiet LAN ports must not answer each other's probes for ever.
-const FRAMES_BEFORE_PROBE: usize = 32;
-/// The time between the first two probes of an open port. It doubles up to the next constant.
+/// An open port takes a sample after this many frames from its peer.
+const FRAMES_BEFORE_SAMPLE: usize = 32;
+/// How long it takes a sample, at most.
+const SAMPLE: Duration = Duration::from_millis(250);
+/// The time between the first two samples of an open port. It doubles up to the next constant.
 const FIRST_OPEN_INTERVAL: Duration = Duration::from_millis(100);
 const LAST_OPEN_INTERVAL: Duration = Duration::from_secs(1);
 /// How long an open port waits for its probe.
@@ -73,6 +75,7 @@ pub(super) struct Detector {
     change: Option<Change>,
     /// The probes that were relayed, oldest first, and from where they came.
     relayed: VecDeque<(Identity, u32, Side)>,
+    sample: Sample,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -88,17 +91,29 @@ enum Phase {
         is_contested: bool,
     },
     Open {
-        /// When it may send the next probe.
-        probe_at: Instant,
+        /// When it may take the next sample.
+        sample_at: Instant,
         interval: Duration,
-        /// Until when the last probe is waited for.
-        wait_until: Instant,
-        /// Frames from the peer since the last probe.
+        /// Frames from the peer since the last sample.
         frames: usize,
+        stage: Stage,
     },
     Blocked {
         until: Instant,
     },
+}
+
+/// What an open port does at the moment.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// It waits for frames from the peer.
+    Idle,
+    /// It takes a sample.
+    Sampling { until: Instant },
+    /// It is about to send a probe.
+    Suspicious,
+    /// It waits for its probe.
+    Waiting { until: Instant },
 }
 
 impl Detector {
@@ -112,28 +127,25 @@ impl Detector {
             reported: false,
             change: None,
             relayed: VecDeque::new(),
+            sample: Sample::default(),
         }
     }
 
-    /// The port has come up, under this identity.
-    pub(super) fn up(&mut self, now: Instant, identity: Identity) {
+    /// The port has come up, under this identity. It listens if it is not alone on its bus.
+    pub(super) fn up(&mut self, now: Instant, identity: Identity, is_alone: bool) {
         self.me = identity;
         self.relayed.clear();
-        self.listen(now, true);
+        if is_alone {
+            self.open(now);
+        } else {
+            self.listen(now, true);
+        }
     }
 
     /// The port has gone down.
     pub(super) fn down(&mut self) {
         self.phase = Phase::Down;
         (self.reported, self.change) = (false, None);
-    }
-
-    /// What the peer leads to may have changed: an open port sends a probe soon.
-    pub(super) fn suspect(&mut self, now: Instant) {
-        if matches!(self.phase, Phase::Open { .. }) {
-            self.open(now);
-            self.note_frames(FRAMES_BEFORE_PROBE);
-        }
     }
 
     fn listen(&mut self, now: Instant, is_new: bool) {
@@ -148,10 +160,10 @@ impl Detector {
 
     fn open(&mut self, now: Instant) {
         self.phase = Phase::Open {
-            probe_at: now,
+            sample_at: now,
             interval: FIRST_OPEN_INTERVAL,
-            wait_until: now,
             frames: 0,
+            stage: Stage::Idle,
         };
     }
 
@@ -181,22 +193,26 @@ impl Detector {
         matches!(self.phase, Phase::Listening { is_new: true, .. })
     }
 
-    /// Returns whether it wants to hear the probes on the bus.
-    pub(super) fn is_waiting(&self, now: Instant) -> bool {
+    /// Returns whether it wants to hear the bus.
+    pub(super) fn is_hearing(&self) -> bool {
         match self.phase {
             Phase::Listening { .. } => true,
-            Phase::Open { wait_until, .. } => now < wait_until,
+            Phase::Open { stage, .. } => !matches!(stage, Stage::Idle),
             Phase::Down | Phase::Blocked { .. } => false,
         }
+    }
+
+    /// Returns whether it wants the prints of frames.
+    pub(super) fn is_sampling(&self) -> bool {
+        matches!(self.phase, Phase::Open { stage: Stage::Sampling { .. }, .. })
     }
 
     /// Returns how long it can be left alone.
     pub(super) fn pause(&self, now: Instant) -> Duration {
         match self.phase {
-            Phase::Down => Duration::MAX,
             Phase::Blocked { until } => until.saturating_duration_since(now),
-            Phase::Listening { .. } | Phase::Open { .. } if self.is_waiting(now) => LOOK,
-            Phase::Listening { .. } | Phase::Open { .. } => Duration::MAX,
+            _ if self.is_hearing() => LOOK,
+            Phase::Down | Phase::Listening { .. } | Phase::Open { .. } => Duration::MAX,
         }
     }
 
@@ -213,9 +229,7 @@ impl Detector {
     pub(super) fn is_probe_due(&mut self, now: Instant) -> bool {
         match self.phase {
             Phase::Down => false,
-            Phase::Open { probe_at, frames, .. } => {
-                frames >= FRAMES_BEFORE_PROBE && now >= probe_at
-            }
+            Phase::Open { .. } => self.is_open_probe_due(now),
             Phase::Blocked { until } => {
                 if now >= until {
                     self.listen(now, false);
@@ -237,19 +251,51 @@ impl Detector {
         }
     }
 
+    fn is_open_probe_due(&mut self, now: Instant) -> bool {
+        let Phase::Open { sample_at, interval, frames, stage } = &mut self.phase else {
+            return false;
+        };
+        match *stage {
+            Stage::Suspicious => return true,
+            Stage::Sampling { until } | Stage::Waiting { until } if now >= until => {
+                *stage = Stage::Idle;
+            }
+            Stage::Idle if *frames >= FRAMES_BEFORE_SAMPLE && now >= *sample_at => {
+                *stage = Stage::Sampling { until: now + SAMPLE };
+                (*sample_at, *frames) = (now + *interval, 0);
+                *interval = (*interval * 2).min(LAST_OPEN_INTERVAL);
+                self.sample.clear();
+            }
+            Stage::Idle | Stage::Sampling { .. } | Stage::Waiting { .. } => {}
+        }
+        false
+    }
+
     /// Returns the next probe to send.
     pub(super) fn probe(&mut self, now: Instant) -> Probe {
         match &mut self.phase {
             Phase::Listening { probe_at, .. } => *probe_at = now + PROBE_INTERVAL,
-            Phase::Open { probe_at, interval, wait_until, frames } => {
-                (*probe_at, *wait_until, *frames) = (now + *interval, now + OPEN_WAIT, 0);
-                *interval = (*interval * 2).min(LAST_OPEN_INTERVAL);
-            }
+            Phase::Open { stage, .. } => *stage = Stage::Waiting { until: now + OPEN_WAIT },
             Phase::Down | Phase::Blocked { .. } => {}
         }
         self.count = self.count.wrapping_add(1);
         let (me, source, count) = (self.me, self.source, self.count);
         Probe { source, origin: me, highest: me, count, hops: 0 }
+    }
+
+    /// Adds frames on the bus to the sample.
+    pub(super) fn hear_frames(&mut self, prints: &[Print]) {
+        let Phase::Open { stage: stage @ Stage::Sampling { .. }, .. } = &mut self.phase else {
+            return;
+        };
+        for print in prints {
+            *stage = match self.sample.add(*print) {
+                Finding::Open => continue,
+                Finding::Clean => Stage::Idle,
+                Finding::Suspicious => Stage::Suspicious,
+            };
+            return self.sample.clear();
+        }
     }
 
     /// Hears a probe that another station has put on the bus. Returns what to relay to the peer.

@@ -5,11 +5,12 @@ use shmbus::{SendError, Station};
 
 use crate::port::{Moved, NotSent};
 
-/// How many frames are kept at least. Those of one more burst may come on top; a peer with more
-/// finds its ring full.
+/// How many frames are kept before no more bursts are taken: a peer with more finds its ring full.
 const MAX_FRAMES: usize = 512;
-/// How many of their bytes are kept at least: super-frames are long.
+/// How many of their bytes are kept before no more bursts are taken: super-frames are long.
 const MAX_BYTES: usize = 1 << 20;
+/// How many bytes are kept at most: a burst may be that of many queues.
+const LIMIT: usize = 4 << 20;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -37,10 +38,14 @@ impl Held {
         self.is_kept
     }
 
-    /// Keeps a frame.
-    pub(super) fn push(&mut self, request: TxRequest<'_>) {
-        self.bytes.extend(request.frame);
-        self.frames.push((self.bytes.len(), request.offload));
+    /// Keeps a frame. Returns `false` when there is no room for it.
+    pub(super) fn push(&mut self, request: TxRequest<'_>) -> bool {
+        let has_room = self.bytes.len() + request.frame.len() <= LIMIT;
+        if has_room {
+            self.bytes.extend(request.frame);
+            self.frames.push((self.bytes.len(), request.offload));
+        }
+        has_room
     }
 
     /// Removes the frames.
@@ -102,7 +107,7 @@ mod tests {
         let mut held = Held::default();
         let frames: Vec<Vec<u8>> = (60..70).map(|len| vec![0xff; len]).collect();
         for frame in &frames {
-            held.push(TxRequest::new(frame, Offload::new()));
+            assert!(held.push(TxRequest::new(frame, Offload::new())));
         }
         assert_eq!(held.send(&mut station).expect("sent").frames, 10);
         assert_eq!(held.send(&mut station).expect("nothing to send"), Moved::default());
@@ -117,9 +122,11 @@ mod tests {
             let mut held = Held::default();
             let mut count = 0;
             while !held.is_full() {
-                held.push(TxRequest::new(&vec![0; len], Offload::new()));
+                assert!(held.push(TxRequest::new(&vec![0; len], Offload::new())));
                 count += 1;
             }
+            while held.push(TxRequest::new(&vec![0; len], Offload::new())) {}
+            assert!(held.bytes.len() <= LIMIT && held.frames.len() <= LIMIT / len);
             count
         };
         assert_eq!((full(60), full(1 << 16)), (MAX_FRAMES, 16));

@@ -3,11 +3,12 @@
 //!
 //! Buses are joined by ports in ways that no record shows: through other buses, memif peers, the
 //! kernel's bridges, tunnels. A frame on a loop of them goes round for ever. So a guarded port that
-//! comes up first listens for a moment, and no frame passes. Its [`detector`] decides how that
-//! ends. What the peer sends meanwhile is kept, and what others send waits on the bus.
+//! comes up beside other ports first listens for a moment, and no frame passes. Its [`detector`]
+//! decides how that ends. What the peer sends meanwhile is kept, and what others send waits on the
+//! bus.
 //!
 //! While frames pass, the guard costs a look at the clock for each burst. It reads the bus only
-//! while it waits for a probe of its own.
+//! while it takes a sample, of some hundred frames a second, or waits for a probe of its own.
 //!
 //! The probes go to the peer, and never to the bus of the port: a station there hears one only
 //! where a loop brings it. So a station can keep a port blocked only if it can send on the port's
@@ -15,8 +16,10 @@
 //! probe costs the port some seconds.
 
 mod detector;
+mod hearing;
 mod held;
 mod probe;
+mod sample;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::os::fd::BorrowedFd;
@@ -27,12 +30,14 @@ use shmbus::offload::TxRequest;
 use shmbus::{Bus, Station, Tap, random_mac};
 
 use self::detector::{Change, Detector};
+use self::hearing::{Hearing, has_other_ports};
 use self::held::Held;
-use self::probe::{Identity, Probe, ProbeSink};
+use self::probe::{Identity, Probe};
+use self::sample::Printer;
 use crate::port::{LinkState, Moved, NotSent, Port};
 
 /// The most frames on the bus that are looked at in one call.
-const MAX_LOOK: usize = 4_096;
+const MAX_LOOK: usize = 1_024;
 
 /// A port around a port that is blocked while it would close a loop.
 ///
@@ -42,8 +47,9 @@ const MAX_LOOK: usize = 4_096;
 pub struct LoopGuard<P> {
     port: P,
     detector: Detector,
-    /// Shows the probes on the bus, while some are expected.
+    /// Shows the frames on the bus, while the detector wants to hear them.
     tap: Option<Tap>,
+    printer: Printer,
     held: Held,
     /// What the next service reports.
     report: Option<String>,
@@ -54,7 +60,8 @@ impl<P: Port> LoopGuard<P> {
     #[must_use]
     pub fn new(port: P) -> Self {
         let detector = Detector::new(random_mac().into_array());
-        Self { port, detector, tap: None, held: Held::default(), report: None }
+        let (printer, held) = (Printer::default(), Held::default());
+        Self { port, detector, tap: None, printer, held, report: None }
     }
 
     /// Forgets everything: there is no peer, or the port is on another bus.
@@ -69,14 +76,15 @@ impl<P: Port> LoopGuard<P> {
     fn advance(&mut self, station: &mut Station) -> LinkState {
         let now = Instant::now();
         if self.detector.is_down() {
-            self.detector.up(now, new_identity());
+            self.detector.up(now, new_identity(), !has_other_ports(station));
         }
         if self.tap.is_some() {
             self.hear_bus(station, now);
         }
         let before = self.detector.state();
-        if self.detector.is_probe_due(now) {
-            self.send_probe(station, now);
+        let is_probe_due = self.detector.is_probe_due(now);
+        if self.detector.is_hearing() && (is_probe_due || self.tap.is_none()) {
+            self.hear_and_probe(station, now, is_probe_due);
         }
         let state = self.detector.state();
         if state != before {
@@ -109,14 +117,16 @@ impl<P: Port> LoopGuard<P> {
 
     #[cold]
     fn hear_bus(&mut self, station: &mut Station, now: Instant) {
-        let Some(tap) = self.tap.as_mut().filter(|_| self.detector.is_waiting(now)) else {
+        let Some(tap) = self.tap.as_mut().filter(|_| self.detector.is_hearing()) else {
             self.tap = None;
             return;
         };
-        let mut sink = ProbeSink { except: station.sender(), probes: Vec::new(), whole: 0 };
-        tap.recv_into(&mut sink, MAX_LOOK);
+        let printer = Some(&self.printer).filter(|_| self.detector.is_sampling());
+        let mut hearing = Hearing::new(station, printer);
+        tap.recv_into(&mut hearing, MAX_LOOK);
         let before = self.detector.state();
-        for probe in sink.probes {
+        self.detector.hear_frames(&hearing.prints);
+        for probe in hearing.probes {
             if let Some(relayed) = self.detector.hear_on_bus(probe, now) {
                 self.port.put(&relayed.to_frame());
             }
@@ -128,7 +138,7 @@ impl<P: Port> LoopGuard<P> {
     }
 
     #[cold]
-    fn send_probe(&mut self, station: &Station, now: Instant) {
+    fn hear_and_probe(&mut self, station: &Station, now: Instant, is_probe_due: bool) {
         if self.tap.is_none() {
             let bus = station.bus();
             if bus.state().locked {
@@ -137,8 +147,10 @@ impl<P: Port> LoopGuard<P> {
             }
             self.tap = Bus::open_read_only(bus.path()).and_then(Tap::new).ok();
         }
-        let probe = self.detector.probe(now);
-        self.port.put(&probe.to_frame());
+        if is_probe_due {
+            let probe = self.detector.probe(now);
+            self.port.put(&probe.to_frame());
+        }
     }
 
     /// Takes what the peer sends while no frame passes: relays probes, and keeps the rest if frames
@@ -162,9 +174,7 @@ impl<P: Port> LoopGuard<P> {
             } else if request.offload.is_nothing() && request.frame.len() > longest {
                 moved.dropped += 1;
                 moved.too_long += 1;
-            } else if keeps {
-                held.push(request);
-            } else {
+            } else if !(keeps && held.push(request)) {
                 moved.withheld += 1;
             }
         });
@@ -197,15 +207,12 @@ impl<P: Port> Port for LoopGuard<P> {
     }
 
     fn service(&mut self, report: &mut dyn FnMut(&str)) {
-        let may_change = self.port.wants_service();
         self.port.service(report);
         if let Some(line) = self.report.take() {
             report(&line);
         }
         if !self.port.is_up() {
             self.reset();
-        } else if may_change {
-            self.detector.suspect(Instant::now());
         }
     }
 

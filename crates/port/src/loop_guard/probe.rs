@@ -5,8 +5,6 @@
 //! asks for nothing. Every other station ignores it; switches and bridges forward it as they
 //! forward any frame to a group.
 
-use shmbus::{FrameSink, RingFrame};
-
 /// The group of stations that take part in the protocol. Bridges forward it.
 const GROUP: [u8; 6] = [0xcf, 0, 0, 0, 0, 0];
 /// The `EtherType` of the protocol.
@@ -79,36 +77,6 @@ impl Probe {
     pub(super) fn relayed_by(self, relay: Identity) -> Option<Self> {
         let hops = self.hops.checked_add(1).filter(|hops| *hops <= MAX_HOPS)?;
         Some(Self { hops, highest: self.highest.max(relay), ..self })
-    }
-}
-
-/// Collects the probes among the frames on a bus, except those that one station has put there.
-pub(super) struct ProbeSink {
-    /// The station whose frames do not count.
-    pub(super) except: u64,
-    /// The probes, oldest first.
-    pub(super) probes: Vec<Probe>,
-    /// How many of them are known to be whole.
-    pub(super) whole: usize,
-}
-
-impl FrameSink for ProbeSink {
-    #[inline]
-    fn take(&mut self, frame: &RingFrame<'_>) -> bool {
-        if frame.len() == LEN && frame.info().sender != self.except {
-            let mut bytes = [0; LEN];
-            frame.copy_to(&mut bytes);
-            self.probes.extend(Probe::parse(&bytes));
-        }
-        true
-    }
-
-    fn commit(&mut self) {
-        self.whole = self.probes.len();
-    }
-
-    fn discard(&mut self) {
-        self.probes.truncate(self.whole);
     }
 }
 

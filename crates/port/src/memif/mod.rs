@@ -229,7 +229,9 @@ fn take(
         let burst = queue.burst(BURST)?;
         let staged = staged(stage, frames(&burst, MAX_BIG_FRAME));
         burst.check()?;
-        staged.iter().for_each(|staged| frame(TxRequest::new(staged, Offload::new())));
+        for staged in staged {
+            frame(TxRequest::new(staged, Offload::new()));
+        }
         taken += burst.len();
     }
     Ok(taken)

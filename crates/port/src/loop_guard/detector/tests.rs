@@ -8,7 +8,7 @@ const MS: Duration = Duration::from_millis(1);
 /// A detector that came up at `begin` as `identity`.
 fn listening(begin: Instant, identity: Identity) -> Detector {
     let mut detector = Detector::new(SOURCE);
-    detector.up(begin, identity);
+    detector.up(begin, identity, false);
     detector
 }
 
@@ -30,40 +30,52 @@ fn a_port_without_a_loop_is_open_after_three_probes() {
     assert_eq!(detector.take_change(), None, "nothing to report");
 }
 
-#[test]
-fn an_open_port_probes_only_after_frames_and_seldom() {
-    let begin = Instant::now();
-    let mut detector = listening(begin, 7);
-    let now = begin + LISTEN;
-    assert_eq!(due(&mut detector, now), None);
-    let count = |detector: &mut Detector, frames: usize| {
-        let seconds = 0..10_000;
-        seconds
-            .filter(|ms| {
-                detector.note_frames(frames);
-                due(detector, now + *ms * MS).is_some()
-            })
-            .count()
-    };
-    assert_eq!(count(&mut detector, 0), 0);
-    let under_load = count(&mut detector, 1_000);
-    assert!((10..=14).contains(&under_load), "{under_load} probes in 10 s");
+/// Returns the prints of one frame, so many from other stations and so many from the peer.
+fn copies([others, own]: [usize; 2]) -> Vec<Print> {
+    let of = |is_own, count| std::iter::repeat_n(Print { is_own, hash: 1 }, count);
+    of(false, others).chain(of(true, own)).collect()
 }
 
 #[test]
-fn ports_that_hear_only_each_others_probes_fall_silent() {
+fn a_port_that_is_alone_on_its_bus_is_open_at_once_and_silent() {
     let begin = Instant::now();
-    let mut ports = [1, 2, 3].map(|identity| listening(begin, identity));
-    let mut probes = 0;
-    for ms in 0..100_000 {
-        for index in 0..ports.len() {
-            if due(&mut ports[index], begin + ms * MS).is_some() {
-                probes += 1;
-                ports.iter_mut().for_each(|port| port.note_frames(1));
-            }
-        }
+    let mut detector = Detector::new(SOURCE);
+    detector.up(begin, 7, true);
+    assert_eq!(detector.state(), LinkState::Up);
+    for ms in 0..1_000 {
+        assert_eq!(due(&mut detector, begin + ms * MS), None);
     }
-    assert!(probes <= 12, "{probes}");
+}
+
+/// Counts the probes and the samples of an open port in 10 s, in which so many frames come from
+/// its peer in a millisecond, and the bus has these.
+fn in_ten_seconds(frames: usize, heard: &[Print]) -> (u32, u32) {
+    let now = Instant::now();
+    let mut detector = Detector::new(SOURCE);
+    detector.up(now, 7, true);
+    let (mut probes, mut samples) = (0, 0);
+    for ms in 0..10_000 {
+        detector.note_frames(frames);
+        let was_sampling = detector.is_sampling();
+        probes += u32::from(due(&mut detector, now + ms * MS).is_some());
+        samples += u32::from(detector.is_sampling() && !was_sampling);
+        detector.hear_frames(heard);
+    }
+    (probes, samples)
+}
+
+#[test]
+fn an_open_port_takes_samples_seldom_and_probes_only_when_frames_seem_to_go_round() {
+    assert_eq!(in_ten_seconds(0, &copies([5, 5])), (0, 0));
+    for harmless in [copies([0, 90]), copies([90, 0]), copies([90, 3])] {
+        let mut harmless = harmless;
+        // Each sample ends with its first frames.
+        harmless.extend((2..1_100).map(|hash| Print { is_own: true, hash }));
+        let (probes, samples) = in_ten_seconds(1_000, &harmless);
+        assert!(probes == 0 && (10..=14).contains(&samples), "{probes}, {samples}");
+    }
+    let (probes, samples) = in_ten_seconds(1_000, &copies([5, 5]));
+    assert!(probes == samples && (10..=14).contains(&probes), "{probes}, {samples}");
 }
 
 #[test]
@@ -174,7 +186,7 @@ impl Ring {
         for index in 0..count {
             if self.begins[index] == ms {
                 let identity = Identity::from(ms) << 64 | Identity::from(self.random.u64(..));
-                self.ports[index].up(now, identity);
+                self.ports[index].up(now, identity, false);
             }
             if let Some(probe) = due(&mut self.ports[index], now) {
                 self.send(ms, (index + 1) % count, index, probe);
@@ -190,7 +202,10 @@ impl Ring {
         self.open_for += u32::from(all_open);
         if all_open {
             // Frames go round.
-            self.ports.iter_mut().for_each(|port| port.note_frames(10));
+            for port in &mut self.ports {
+                port.note_frames(10);
+                port.hear_frames(&copies([5, 5]));
+            }
         }
     }
 
@@ -201,7 +216,7 @@ impl Ring {
         if from != bus {
             // For the port of this bus: towards its peer.
             let is_open = self.ports[bus].state() == LinkState::Up;
-            let heard = self.ports[bus].is_waiting(now);
+            let heard = self.ports[bus].is_hearing();
             let relayed = heard.then(|| self.ports[bus].hear_on_bus(probe, now)).flatten();
             let forwarded = Probe { hops: probe.hops + 1, ..probe };
             if let Some(passed) = relayed.or(is_open.then_some(forwarded)) {
