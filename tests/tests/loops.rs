@@ -149,7 +149,7 @@ fn a_node_and_an_attach_find_their_loop() {
 
 /// Two processes with the same number in two pid namespaces are two, and one loop is one.
 #[test]
-fn nodes_in_containers_are_told_apart() {
+fn nodes_in_containers_are_not_confused() {
     if !namespace::available() {
         return;
     }

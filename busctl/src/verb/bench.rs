@@ -140,12 +140,8 @@ pub(crate) fn run(args: &Args, _context: &Context) -> anyhow::Result<()> {
     let plan = plan(args).misuse()?;
     if let Some(end) = end(args).misuse()? {
         let report = bench::measure_one_sided(&plan, &end)?;
-        if args.json {
-            output::print_json(&report)?;
-        } else {
-            print(&report)?;
-        }
-        return report.check();
+        report.check()?;
+        return if args.json { Ok(output::print_json(&report)?) } else { print(&report) };
     }
     let stop = Shutdown::on_signals().context("cannot handle signals")?;
     let plans = match (args.sweep, args.latency) {
@@ -176,6 +172,7 @@ fn measure<R: Row + Serialize>(
     for _ in 0..rounds {
         for (plan, row) in plans.iter().zip(&mut rows) {
             let report = measure(plan, stop)?;
+            report.check()?;
             if args.json {
                 output::print_json(&report)?;
             }
@@ -185,11 +182,10 @@ fn measure<R: Row + Serialize>(
     }
     progress.finish_and_clear();
     match &rows[..] {
-        _ if args.json => {}
-        [row] if rounds == 1 => print(&row[0])?,
-        rows => table::print(rows)?,
+        _ if args.json => Ok(()),
+        [row] if rounds == 1 => print(&row[0]),
+        rows => table::print(rows),
     }
-    rows.iter().flatten().try_for_each(Row::check)
 }
 
 fn plan(args: &Args) -> anyhow::Result<Plan> {

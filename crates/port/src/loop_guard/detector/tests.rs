@@ -173,7 +173,7 @@ impl Ring {
     }
 
     fn send(&mut self, ms: u32, bus: usize, port: usize, probe: Probe) {
-        // A frame that nobody stops would go round for ever: here it gives up.
+        // A frame on an open ring goes round for ever: here it gives up.
         if probe.hops < 60 {
             let arrives = ms + self.random.u32(1..=self.max_delay);
             self.under_way.push((arrives, bus, port, probe));
