@@ -323,8 +323,7 @@ fn of(stats: Stats) -> Counters {
         rx_oversize: 0,
         tx_packets: stats.tx_packets,
         tx_bytes: stats.tx_bytes,
-        tx_dropped: 0,
-        tx_errors: 0,
+        ..Counters::default()
     }
 }
 

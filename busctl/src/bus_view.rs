@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use shmbus::{Bus, FrameSink, RingFrame, Tap};
 
+use crate::port_reports::PortView;
 use crate::registry::format_mac;
 use crate::style::Palette;
 
@@ -31,6 +32,8 @@ pub(crate) struct BusView {
     stations: usize,
     /// Those of them that describe themselves.
     members: Vec<MemberView>,
+    /// The ports on the bus that processes of this user run.
+    ports: Vec<PortView>,
     #[serde(skip)]
     palette: Palette,
 }
@@ -75,6 +78,7 @@ impl BusView {
             frames: count_frames(Tap::oldest(bus)?),
             stations,
             members,
+            ports: PortView::on(path),
             palette: Palette::default(),
         })
     }
@@ -152,6 +156,7 @@ impl fmt::Display for BusView {
         for member in &self.members {
             writeln!(f, "\t\t{} {} pid {}", member.mac, member.name, member.pid)?;
         }
+        self.ports.iter().try_for_each(|port| port.write(f, self.palette))?;
         Ok(())
     }
 }

@@ -21,6 +21,7 @@ mod misuse;
 mod nic_argument;
 mod node_threads;
 mod output;
+mod port_reports;
 mod process;
 mod quantity;
 mod rates;

@@ -249,3 +249,25 @@ fn what_makes_no_sense_is_refused() {
         lab.run(args).fails_with(2, &[cause]);
     }
 }
+
+/// Zeros would look like a result.
+#[test]
+fn frames_that_never_fit_a_ring_are_refused() {
+    let lab = lab!();
+    for words in [
+        "bench memif --frame 9000 --bsize 64 --rsize 6",
+        "bench memif --frame 9000 --bsize 64 --rsize 6 --sender server --count 10",
+        "bench memif --frame 9000 --bsize 64 --rsize 6 --latency",
+        "bench memif --frame 1514 --send-to role=client,socket=./m.sock,rsize=4,bsize=64",
+    ] {
+        let refused = lab.run(words.split(' '));
+        refused.fails_with(2, &["buffers of 64 bytes", "raise --bsize or --rsize"]);
+    }
+    // A server does not know the ring before the client comes.
+    let receive = "bench memif --receive-from role=client,socket=./s.sock,rsize=4,bsize=64";
+    let send = "bench memif --frame 1514 --seconds 0.3 --send-to role=server,socket=./s.sock";
+    let receiver = lab.spawn(receive.split(' '));
+    lab.run(send.split(' ')).fails_with(1, &["no frame of 1514 bytes was sent"]);
+    drop(receiver);
+    assert_nothing_is_left(&lab);
+}

@@ -247,5 +247,5 @@ fn frames_longer_than_the_bus_carries_have_a_counter_of_their_own() {
         (&show["rx_oversize"], &show["rx_packets"]) == (&1.into(), &1.into())
     });
     assert_eq!(lab.show("memif1/0")["rx_errors"], 0);
-    node.wait_for_line("memif1/0: its peer sends frames that are longer than the 1514 bytes");
+    node.wait_for_line("memif1/0: frames from the peer are longer than the 1514 bytes");
 }

@@ -21,6 +21,7 @@ mod worker;
 
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -93,6 +94,24 @@ pub(crate) struct MemifOptions {
     pub(crate) queues: u8,
     /// Whether frames are made and read in place, without a copy of their payload.
     pub(crate) zero_copy: bool,
+}
+
+impl MemifOptions {
+    /// Checks that frames of `frame` bytes fit into a ring.
+    ///
+    /// # Errors
+    /// When a frame takes more buffers than the ring has.
+    pub(crate) fn check_frame(self, frame: usize) -> anyhow::Result<()> {
+        let (buffers, ring) = (frame.div_ceil(self.bsize as usize), 1_usize << self.rsize);
+        if buffers > ring {
+            bail!(
+                "--frame {frame}: such a frame takes {buffers} buffers of {} bytes, and the ring has \
+                 {ring}: raise --bsize or --rsize",
+                self.bsize
+            );
+        }
+        Ok(())
+    }
 }
 
 /// The side of memif that sends.

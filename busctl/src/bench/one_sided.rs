@@ -31,7 +31,11 @@ pub(crate) fn measure_one_sided(plan: &Plan, end: &End) -> anyhow::Result<Report
     let is_bus = plan.topology == Topology::Bus;
     let mut plan = *plan;
     if !is_bus {
-        plan.options.memif = options(&place.parse().misuse()?, end, plan.options.memif);
+        let spec = place.parse().misuse()?;
+        plan.options.memif = options(&spec, end, plan.options.memif);
+        if spec.role == Role::Client {
+            plan.options.memif.check_frame(plan.load.frame).misuse()?;
+        }
     }
     let (plan, load, options) = (&plan, plan.load, plan.options);
     Ok(match end {

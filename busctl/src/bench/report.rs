@@ -1,5 +1,6 @@
 //! The results of measurements, as `--json` prints them.
 
+use anyhow::bail;
 use serde::Serialize;
 
 use super::frames::{Sent, Tally};
@@ -69,6 +70,17 @@ impl Report {
             taps: (plan.topology == Topology::Bus).then_some(options.taps),
             memif: (plan.topology == Topology::Memif).then_some(options.memif),
         }
+    }
+
+    /// Checks that there is something to report.
+    ///
+    /// # Errors
+    /// When no frame was sent: zeros would look like a result.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        if self.sent == Some(0) {
+            bail!("no frame of {} bytes was sent: there was room for none", self.frame);
+        }
+        Ok(())
     }
 
     /// Makes the report of both ends.
@@ -160,6 +172,17 @@ pub(crate) struct LatencyReport {
 }
 
 impl LatencyReport {
+    /// Checks that there is something to report.
+    ///
+    /// # Errors
+    /// When no frame came back: zeros would look like a result.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        if self.round_trips == 0 {
+            bail!("no frame of {} bytes came back; {} were lost", self.frame, self.lost);
+        }
+        Ok(())
+    }
+
     pub(super) fn new(
         plan: &Plan,
         sender: &Reported<RoundTrips>,

@@ -44,6 +44,8 @@ pub(crate) struct InterfaceView {
     /// Whether a process runs it, and its pid, if that can be read.
     running: bool,
     pid: Option<u32>,
+    /// Whether it has a peer and no frame passes, because it would close a loop.
+    blocked: bool,
     /// Why the process that runs it could not do what the record says.
     trouble: Option<String>,
     #[serde(flatten)]
@@ -104,6 +106,7 @@ impl InterfaceView {
             capenable: capenable.bits(),
             running: runner.is_some(),
             pid: runner.and_then(|runner| runner.pid),
+            blocked: live.is_some_and(|report| report.blocked),
             trouble: live.and_then(|report| report.trouble.clone()),
             own,
             counters: report.counters,
@@ -166,6 +169,12 @@ impl fmt::Display for InterfaceView {
             (false, _) => writeln!(f, "\trun by: no process")?,
             (true, None) => writeln!(f, "\trun by: another process")?,
             (true, Some(pid)) => writeln!(f, "\trun by: process {pid}")?,
+        }
+        if self.blocked {
+            writeln!(
+                f,
+                "\t{bad}blocked: it would close a loop; it is tried again every 5 s{bad:#}"
+            )?;
         }
         if let Some(trouble) = &self.trouble {
             writeln!(f, "\t{bad}trouble: {trouble}{bad:#}")?;

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use node::{self, CloseReason, Counters, Node, PortId, PortStats};
 use port::memif::{Sockets, View};
-use port::{Learning, Port, tap};
+use port::{Learning, LinkState, LoopGuard, Port, tap};
 use shmbus::Bus;
 
 use crate::misuse::trouble;
 use crate::output;
+use crate::port_reports::PortReport;
 use crate::registry::file_stamp::FileStamp;
 use crate::registry::runner::{RecordChange, RunningInterface};
 use crate::registry::{
@@ -39,7 +40,7 @@ pub(super) struct Managed {
     /// The connections of earlier ports and earlier runners.
     past: MemifReport,
     /// What was last reported, and when the connection was last described.
-    reported: (Counters, Option<bool>),
+    reported: (Counters, Option<LinkState>),
     described: Instant,
 }
 
@@ -161,9 +162,15 @@ impl Managed {
         self.count();
     }
 
-    /// Returns whether the port has a peer; none without a port.
-    fn link(&self) -> Option<bool> {
-        self.running.as_ref().map(|running| running.stats.is_up())
+    /// Returns whether frames pass through the port; none without a port.
+    fn link(&self) -> Option<LinkState> {
+        self.running.as_ref().map(|running| running.stats.link_state())
+    }
+
+    /// Returns what `show` says of the port under the bus it is on; none without a port.
+    pub(super) fn port_report(&self) -> Option<PortReport> {
+        let Running { stats, bus, .. } = self.running.as_ref()?;
+        Some(PortReport::new(&self.interface.record().name.to_string(), bus.as_ref()?, stats))
     }
 
     fn describe(&mut self) {
@@ -230,6 +237,7 @@ fn open(shared: &mut Shared, record: &Record, plan: Plan) -> anyhow::Result<Runn
             _ => bail!("{name} is of no kind that a node can run"),
         };
     let port = if learn { Box::new(Learning::new(port)) } else { port };
+    let port = LoopGuard::new(port);
     let bus = Bus::open_or_create(&plan.bus, MODE)?;
     let file = FileStamp::of(&plan.bus);
     let station = node::station(bus, &name, mac)?;

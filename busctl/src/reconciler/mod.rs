@@ -19,6 +19,7 @@ use port::memif::Sockets;
 use self::managed::{Managed, Shared};
 use self::registry_watch::RegistryWatch;
 use crate::output;
+use crate::port_reports::PortReports;
 use crate::registry::runner::RecordChange;
 use crate::registry::{InterfaceName, Kind, Registry, RegistryError};
 
@@ -32,6 +33,8 @@ pub(crate) struct Reconciler {
     /// The interfaces this process runs.
     interfaces: BTreeMap<InterfaceName, Managed>,
     reconciled: Option<Instant>,
+    /// Where `show` finds the ports by their bus.
+    port_reports: PortReports,
     /// What was reported, by its subject.
     reported: HashMap<String, String>,
 }
@@ -50,12 +53,14 @@ impl Reconciler {
             sockets: Sockets::start(crate::PROGRAM, &output::reporter())?,
             registry,
         };
+        let port_reports = PortReports::begin();
         let watch = RegistryWatch::new(shared.registry.watched_folders());
         Ok(Self {
             shared,
             watch,
             interfaces: BTreeMap::new(),
             reconciled: None,
+            port_reports,
             reported: HashMap::new(),
         })
     }
@@ -91,6 +96,7 @@ impl Reconciler {
         for interface in self.interfaces.values_mut() {
             interface.report(now);
         }
+        self.port_reports.publish(self.interfaces.values().filter_map(Managed::port_report));
     }
 
     /// Compares the registry with what runs here.

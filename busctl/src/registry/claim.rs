@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use node::Counters;
+use port::LinkState;
 
 use super::error::RegistryError;
 use super::memif_report::MemifReport;
@@ -104,7 +105,8 @@ impl Claim {
         let file = lock(name, &path)?;
         let last = registry.report(name);
         let before = last.counters;
-        let report = Report { revision: record.revision, trouble: None, link: None, ..last };
+        let report =
+            Report { revision: record.revision, trouble: None, link: None, blocked: false, ..last };
         let mut claim = Self {
             registry: registry.clone(),
             record,
@@ -179,9 +181,12 @@ impl Claim {
     }
 
     /// Reports the connection of a port. It is written with the next [counters](Self::count).
-    pub(crate) fn describe(&mut self, link: Option<bool>, memif: Option<MemifReport>) {
-        self.unwritten |= link != self.report.link || memif != self.report.memif;
-        (self.report.link, self.report.memif) = (link, memif);
+    pub(crate) fn describe(&mut self, link: Option<LinkState>, memif: Option<MemifReport>) {
+        let blocked = link == Some(LinkState::Blocked);
+        let link = link.map(|link| link == LinkState::Up);
+        let report = &mut self.report;
+        self.unwritten |= (link, blocked) != (report.link, report.blocked) || memif != report.memif;
+        (report.link, report.blocked, report.memif) = (link, blocked, memif);
     }
 
     /// Releases an interface that was destroyed, and removes its report.

@@ -27,9 +27,14 @@ impl FileStamp {
         })
     }
 
+    /// Returns the device and the inode of the file.
+    pub(crate) fn identity(&self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+
     /// Returns whether both are of the same file, in any state.
     pub(crate) fn is_same_file(&self, other: &Self) -> bool {
-        (self.device, self.inode) == (other.device, other.inode)
+        self.identity() == other.identity()
     }
 }
 

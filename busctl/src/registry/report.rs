@@ -22,6 +22,9 @@ pub(crate) struct Report {
     /// Whether a port has a peer, while it is run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) link: Option<bool>,
+    /// Whether a port with a peer is blocked, because it would close a loop.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) blocked: bool,
     /// The counters, those of earlier runners included.
     pub(crate) counters: Counters,
     /// The connection of a memif interface.

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use node::Counters;
-use port::{ReportOnce, Reporter};
+use port::{LinkState, ReportOnce, Reporter};
 
 use super::file_stamp::FileStamp;
 use super::{Claim, InterfaceName, MemifReport, Record, Registry, RegistryError};
@@ -167,7 +167,7 @@ impl RunningInterface {
     }
 
     /// Describes the connection of a port. It is written with the next counters or acknowledgement.
-    pub(crate) fn describe(&mut self, link: Option<bool>, memif: Option<MemifReport>) {
+    pub(crate) fn describe(&mut self, link: Option<LinkState>, memif: Option<MemifReport>) {
         self.claim.describe(link, memif);
     }
 

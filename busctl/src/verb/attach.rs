@@ -4,6 +4,7 @@ mod lan;
 
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use port::PortSpec;
@@ -17,12 +18,19 @@ use crate::process::shutdown::Shutdown;
 use crate::registry::runner::{Destroyed, POLL_INTERVAL};
 use crate::stderr;
 
+/// How long ports may listen for loops before they are announced all the same.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
+const LISTEN_POLL_INTERVAL: Duration = Duration::from_millis(2);
+
 /// Join ports to a bus, until stopped
 ///
 /// When BUS is an interface, this process runs it and follows its record. While the interface is
 /// down or has no link, the ports keep their peers, and no frame goes between them and the bus. The
 /// first port has the address of the interface unless it has its own. All ports also receive frames
 /// that are addressed to others. When the interface is destroyed, 'attach' ends.
+///
+/// A port that would close a loop is blocked, named, and tried again every 5 s. 'busctl show' with
+/// the path of the bus shows the counters of the ports; they are also printed at the end.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "A PORT is a kind, a colon, and key=value pairs with commas between. Prints\n\
@@ -69,9 +77,16 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let stop = Shutdown::on_signals().context("cannot handle signals")?;
     let mut lan = Lan::open(args, context)?;
+    // Frames that are sent after "ready" pass.
+    let begin = Instant::now();
+    while lan.is_listening() && begin.elapsed() < LISTEN_TIMEOUT {
+        if stop.sleep(LISTEN_POLL_INTERVAL) {
+            return Ok(());
+        }
+    }
+    lan.pass()?;
     announce(&args.ports)?;
-    let pause = lan.follows_record().then_some(POLL_INTERVAL);
-    while !stop.wait([lan.as_fd()], pause) {
+    while !stop.wait([lan.as_fd()], Some(POLL_INTERVAL)) {
         if let Err(error) = lan.pass() {
             let Some(destroyed) = error.downcast_ref::<Destroyed>() else { return Err(error) };
             // The user asked for it, as with a signal.

@@ -140,6 +140,7 @@ pub(crate) fn run(args: &Args, _context: &Context) -> anyhow::Result<()> {
     let plan = plan(args).misuse()?;
     if let Some(end) = end(args).misuse()? {
         let report = bench::measure_one_sided(&plan, &end)?;
+        report.check()?;
         return if args.json { Ok(output::print_json(&report)?) } else { print(&report) };
     }
     let stop = Shutdown::on_signals().context("cannot handle signals")?;
@@ -171,6 +172,7 @@ fn measure<R: Row + Serialize>(
     for _ in 0..rounds {
         for (plan, row) in plans.iter().zip(&mut rows) {
             let report = measure(plan, stop)?;
+            report.check()?;
             if args.json {
                 output::print_json(&report)?;
             }
@@ -223,6 +225,9 @@ fn plan(args: &Args) -> anyhow::Result<Plan> {
     };
     if args.topology != Topology::Memif && memif != sweep::DEFAULT_MEMIF {
         bail!("--sender, --rsize, --bsize, --queues and --zero-copy are for 'bench memif'");
+    }
+    if args.topology == Topology::Memif && args.send_to.is_none() && args.receive_from.is_none() {
+        memif.check_frame(args.frame)?;
     }
     if args.queues > 1 && (args.count.is_some() || args.pps.is_some() || args.latency) {
         bail!("--queues {}: --count, --pps and --latency are for one queue", args.queues);

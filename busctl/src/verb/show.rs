@@ -21,7 +21,8 @@ use crate::style::Palette;
 
 /// Show interfaces, or a bus
 ///
-/// Without an argument, all interfaces. The counters come from the process that runs the interface
+/// Without an argument, all interfaces. With the path of a bus, also the ports on it that processes
+/// of the same user run. The counters come from the process that runs the interface
 /// and are at most a tenth of a second old; when no process runs it, they are the last ones. With
 /// -w there are also rates, in frames and bits per second. The rate of a bus says 'about' when a
 /// part was overwritten before it could be counted.

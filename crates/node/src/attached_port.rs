@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use port::{
-    BURST, HOLD_OFF, LOCK_TIMEOUT, Moved, NotSent, Port, ReportOnce, Reporter, RxMode,
+    BURST, HOLD_OFF, LOCK_TIMEOUT, LinkState, Moved, NotSent, Port, ReportOnce, Reporter, RxMode,
     SHORT_LOCK_TIMEOUT, WakeFd,
 };
-use shmbus::{Bus, Busy, MAX_SLEEP, SendError, Station, WaitError, WaitSet};
+use shmbus::{Bus, Busy, MAX_BIG_FRAME, MAX_SLEEP, SendError, Station, WaitError, WaitSet};
 
 use crate::port_stats::{Counters, PortStats};
 
@@ -66,9 +66,13 @@ pub(crate) struct AttachedPort {
     /// Since when the bus is locked.
     locked: Option<Locked>,
     dropped_from_peer: u64,
-    /// The frames that were too long for its earlier stations.
-    oversized_before: u64,
+    /// Those of them that were longer than the bus carries.
+    too_long_from_peer: u64,
+    /// Frames from the peer that were dropped because no frame may pass.
+    withheld_from_peer: u64,
     dropped_from_bus: u64,
+    /// Those of them that were longer than the peer carries.
+    too_long_from_bus: u64,
     /// How often frames were dropped after [`PEER_FULL_TIMEOUT`].
     stalls: u64,
     /// What its earlier stations have counted.
@@ -117,6 +121,7 @@ impl AttachedPort {
         reporter: Reporter,
     ) -> Self {
         port.attach(&mut station);
+        stats.set_link_state(port.link_state());
         let now = Instant::now();
         Self {
             id,
@@ -129,8 +134,10 @@ impl AttachedPort {
             blocked: None,
             locked: None,
             dropped_from_peer: 0,
-            oversized_before: 0,
+            too_long_from_peer: 0,
+            withheld_from_peer: 0,
             dropped_from_bus: 0,
+            too_long_from_bus: 0,
             stalls: 0,
             before: Counters::default(),
             reported: ReportOnce::default(),
@@ -150,7 +157,7 @@ impl AttachedPort {
     pub(crate) fn plug(&mut self, station: Station) {
         self.before = self.counters();
         (self.dropped_from_peer, self.dropped_from_bus, self.stalls) = (0, 0, 0);
-        self.oversized_before = self.port.oversized();
+        (self.too_long_from_peer, self.withheld_from_peer, self.too_long_from_bus) = (0, 0, 0);
         (self.station, self.blocked, self.locked) = (station, None, None);
         self.reported.clear();
         self.port.attach(&mut self.station);
@@ -176,11 +183,9 @@ impl AttachedPort {
         let from_bus = self.send_to_peer();
         self.dropped_from_peer += from_peer.dropped as u64;
         self.dropped_from_bus += from_bus.dropped as u64;
-        if from_peer.dropped > 0 && self.port.oversized() != self.oversized_before {
-            self.report_once(&format!(
-                "its peer sends frames that are longer than the {} bytes that the bus carries; they are dropped and counted (rx_oversize)",
-                self.station.bus().max_frame()
-            ));
+        self.withheld_from_peer += from_peer.withheld as u64;
+        if from_peer.too_long + from_bus.too_long > 0 {
+            self.note_too_long(from_peer, from_bus);
         }
         self.note_room(from_bus, now);
         let moved = from_peer.frames + from_peer.dropped + from_bus.frames + from_bus.dropped > 0;
@@ -196,6 +201,7 @@ impl AttachedPort {
             let moved = self.port.egress(&mut self.station);
             all.frames += moved.frames;
             all.dropped += moved.dropped;
+            all.too_long += moved.too_long;
             all.blocked = moved.blocked;
             if moved.blocked || moved.frames + moved.dropped < NEARLY_FULL_BURST {
                 break;
@@ -268,6 +274,31 @@ impl AttachedPort {
         }
     }
 
+    /// Reports once in each direction that frames are too long.
+    #[cold]
+    fn note_too_long(&mut self, from_peer: Moved, from_bus: Moved) {
+        self.too_long_from_peer += from_peer.too_long as u64;
+        self.too_long_from_bus += from_bus.too_long as u64;
+        let longest = self.station.bus().max_frame();
+        if from_peer.too_long > 0 {
+            let cure = if longest < MAX_BIG_FRAME {
+                format!(
+                    "a larger bus carries {MAX_BIG_FRAME}: create it with --size 4M; or lower the MTU"
+                )
+            } else {
+                "lower the MTU".to_owned()
+            };
+            self.report_once(&format!(
+                "frames from the peer are longer than the {longest} bytes that {} carries, and are \
+                 dropped; {cure}",
+                self.station.bus().path().display()
+            ));
+        }
+        if from_bus.too_long > 0 {
+            self.report_once("frames from the bus are longer than the peer carries, and are dropped; lower the MTU");
+        }
+    }
+
     /// Returns whether the peer has had no room only for a moment, so that it may help to yield the
     /// CPU.
     pub(crate) fn should_yield(&self, now: Instant) -> bool {
@@ -312,7 +343,8 @@ impl AttachedPort {
 
     /// Publishes state and counters.
     fn publish(&self) {
-        if self.stats.set_up(self.up) {
+        let state = if self.up { self.port.link_state() } else { LinkState::Down };
+        if self.stats.set_link_state(state) {
             self.wake_fd.wake();
         }
         self.stats.set_counters(self.counters());
@@ -323,13 +355,13 @@ impl AttachedPort {
         // Of the frames from the peer that were dropped, the bus was too busy for some; the others
         // it cannot carry.
         let busy = stats.tx_busy.min(self.dropped_from_peer);
-        let oversized = self.port.oversized().wrapping_sub(self.oversized_before);
         self.before.plus(Counters {
             rx_packets: stats.tx_packets,
             rx_bytes: stats.tx_bytes,
             rx_dropped: busy + stats.tx_link_down,
-            rx_errors: self.dropped_from_peer.saturating_sub(busy + oversized),
-            rx_oversize: oversized,
+            rx_errors: self.dropped_from_peer.saturating_sub(busy + self.too_long_from_peer),
+            rx_oversize: self.too_long_from_peer,
+            rx_blocked: self.withheld_from_peer,
             tx_packets: stats.rx_packets,
             tx_bytes: stats.rx_bytes,
             tx_dropped: self.dropped_from_bus + self.stalls + stats.overruns,
@@ -358,8 +390,8 @@ impl AttachedPort {
         let mut ready = false;
         if self.up {
             // Frames that wait on the bus for a peer without room are no reason to stay awake.
-            // Neither is a bus to which the link is down.
-            if self.blocked.is_none() && self.station.is_link_up() {
+            // Neither is a bus to which the link is down, or from which no frame may pass.
+            if self.listens_to_bus() {
                 ready = self.arm_station()?;
             }
             // Neither are frames of the peer while the lock of the bus is not tried for.
@@ -374,6 +406,11 @@ impl AttachedPort {
             self.poll_at = now + self.max_sleep(now).min(first);
         }
         Ok(ready)
+    }
+
+    /// Returns whether frames on the bus are a reason to wake.
+    fn listens_to_bus(&self) -> bool {
+        self.blocked.is_none() && self.station.is_link_up() && !self.port.link_state().is_withheld()
     }
 
     fn arm_station(&mut self) -> Result<bool, CloseReason> {
@@ -415,11 +452,11 @@ impl AttachedPort {
     /// Returns whether to wake it.
     pub(crate) fn poll(&mut self, now: Instant) -> bool {
         self.discard_while_down();
-        let (was_blocked, was_held_off) = (self.blocked.is_some(), self.holds_off());
+        let (was_deaf, was_held_off) = (!self.listens_to_bus(), self.holds_off());
         let moved = self.turn(now);
         // The station was not armed while the peer had no room, and the port was not armed during
         // the hold-off. Both must be armed now, or nothing would wake them.
-        let has_room = was_blocked && self.blocked.is_none();
+        let has_room = was_deaf && self.listens_to_bus();
         let hold_off_is_over = was_held_off && !self.holds_off();
         if moved
             || has_room

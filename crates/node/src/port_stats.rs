@@ -1,7 +1,8 @@
 //! What a thread publishes about the ports it serves: their state and their counters.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
+use port::LinkState;
 use serde::{Deserialize, Serialize};
 
 /// Frames and bytes through an interface since it was made.
@@ -23,6 +24,8 @@ pub struct Counters {
     pub rx_errors: u64,
     /// For a port: frames received that are longer than the bus carries.
     pub rx_oversize: u64,
+    /// Frames received and dropped because the port would close a loop.
+    pub rx_blocked: u64,
     /// Frames sent.
     pub tx_packets: u64,
     /// Bytes of the frames sent.
@@ -45,6 +48,7 @@ impl Counters {
             rx_dropped: self.rx_dropped.wrapping_add(other.rx_dropped),
             rx_errors: self.rx_errors.wrapping_add(other.rx_errors),
             rx_oversize: self.rx_oversize.wrapping_add(other.rx_oversize),
+            rx_blocked: self.rx_blocked.wrapping_add(other.rx_blocked),
             tx_packets: self.tx_packets.wrapping_add(other.tx_packets),
             tx_bytes: self.tx_bytes.wrapping_add(other.tx_bytes),
             tx_dropped: self.tx_dropped.wrapping_add(other.tx_dropped),
@@ -53,6 +57,7 @@ impl Counters {
     }
 
     /// Returns the counters as the other side sees them: what one side sends, the other receives.
+    /// The other side does not count frames that were too long or blocked apart.
     #[must_use]
     pub fn from_the_other_side(self) -> Self {
         Self {
@@ -61,9 +66,10 @@ impl Counters {
             rx_dropped: self.tx_dropped,
             rx_errors: self.tx_errors,
             rx_oversize: 0,
+            rx_blocked: 0,
             tx_packets: self.rx_packets,
             tx_bytes: self.rx_bytes,
-            tx_dropped: self.rx_dropped,
+            tx_dropped: self.rx_dropped.wrapping_add(self.rx_blocked),
             tx_errors: self.rx_errors.wrapping_add(self.rx_oversize),
         }
     }
@@ -76,65 +82,86 @@ impl Counters {
 // Relaxed throughout: each number is right by itself, and nothing depends on how they go together.
 #[derive(Debug, Default)]
 pub struct PortStats {
-    up: AtomicBool,
-    counters: [AtomicU64; 9],
+    link: AtomicU8,
+    counters: [AtomicU64; 10],
 }
 
 impl PortStats {
-    /// Returns whether the port has a peer.
+    /// Returns whether the port has a peer and frames pass.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.up.load(Ordering::Relaxed)
+        self.link_state() == LinkState::Up
     }
 
-    /// Sets whether the port has a peer. Returns whether that is a change.
-    pub(crate) fn set_up(&self, up: bool) -> bool {
-        self.up.swap(up, Ordering::Relaxed) != up
+    /// Returns whether frames pass through the port.
+    #[must_use]
+    pub fn link_state(&self) -> LinkState {
+        link_state(self.link.load(Ordering::Relaxed))
+    }
+
+    /// Sets whether frames pass. Returns whether that is a change.
+    pub(crate) fn set_link_state(&self, state: LinkState) -> bool {
+        let code = match state {
+            LinkState::Down => 0,
+            LinkState::Listening => 1,
+            LinkState::Up => 2,
+            LinkState::Blocked => 3,
+        };
+        self.link.swap(code, Ordering::Relaxed) != code
     }
 
     /// Returns the counters since the port was added. Received is what came from the peer.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        let [
-            rx_packets,
-            rx_bytes,
-            rx_dropped,
-            rx_errors,
-            rx_oversize,
-            tx_packets,
-            tx_bytes,
-            tx_dropped,
-            tx_errors,
-        ] = self.counters.each_ref().map(|counter| counter.load(Ordering::Relaxed));
-        Counters {
-            rx_packets,
-            rx_bytes,
-            rx_dropped,
-            rx_errors,
-            rx_oversize,
-            tx_packets,
-            tx_bytes,
-            tx_dropped,
-            tx_errors,
+        let mut counters = Counters::default();
+        for (field, counter) in fields(&mut counters).into_iter().zip(&self.counters) {
+            *field = counter.load(Ordering::Relaxed);
         }
+        counters
     }
 
-    pub(crate) fn set_counters(&self, counters: Counters) {
-        let values = [
-            counters.rx_packets,
-            counters.rx_bytes,
-            counters.rx_dropped,
-            counters.rx_errors,
-            counters.rx_oversize,
-            counters.tx_packets,
-            counters.tx_bytes,
-            counters.tx_dropped,
-            counters.tx_errors,
-        ];
-        for (counter, value) in self.counters.iter().zip(values) {
-            counter.store(value, Ordering::Relaxed);
+    pub(crate) fn set_counters(&self, mut counters: Counters) {
+        for (field, counter) in fields(&mut counters).into_iter().zip(&self.counters) {
+            counter.store(*field, Ordering::Relaxed);
         }
     }
+}
+
+fn link_state(code: u8) -> LinkState {
+    match code {
+        1 => LinkState::Listening,
+        2 => LinkState::Up,
+        3 => LinkState::Blocked,
+        _ => LinkState::Down,
+    }
+}
+
+/// Returns all counters, in a fixed order.
+fn fields(counters: &mut Counters) -> [&mut u64; 10] {
+    let Counters {
+        rx_packets,
+        rx_bytes,
+        rx_dropped,
+        rx_errors,
+        rx_oversize,
+        rx_blocked,
+        tx_packets,
+        tx_bytes,
+        tx_dropped,
+        tx_errors,
+    } = counters;
+    [
+        rx_packets,
+        rx_bytes,
+        rx_dropped,
+        rx_errors,
+        rx_oversize,
+        rx_blocked,
+        tx_packets,
+        tx_bytes,
+        tx_dropped,
+        tx_errors,
+    ]
 }
 
 #[cfg(test)]
@@ -148,14 +175,27 @@ mod tests {
             rx_bytes: 2,
             rx_dropped: 3,
             rx_errors: 4,
-            tx_packets: 5,
-            tx_bytes: 6,
-            tx_dropped: 7,
-            tx_errors: 8,
-            rx_oversize: 9,
+            rx_oversize: 5,
+            rx_blocked: 6,
+            tx_packets: 7,
+            tx_bytes: 8,
+            tx_dropped: 9,
+            tx_errors: 10,
         };
         let stats = PortStats::default();
         stats.set_counters(counters);
         assert_eq!(stats.counters(), counters);
+    }
+
+    #[test]
+    fn the_state_of_the_link_reads_back_as_written() {
+        use LinkState::{Blocked, Down, Listening, Up};
+        let stats = PortStats::default();
+        assert_eq!(stats.link_state(), Down);
+        for state in [Listening, Up, Blocked, Down] {
+            assert!(stats.set_link_state(state));
+            assert!(!stats.set_link_state(state));
+            assert_eq!(stats.link_state(), state);
+        }
     }
 }

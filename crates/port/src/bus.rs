@@ -1,16 +1,20 @@
 //! Another bus as a port: the two become one LAN.
 //!
 //! Frames on a loop of buses would go round for ever, so a port that would close a loop is refused
-//! as far as the loop can be known. [`JoinedBuses`] knows the buses of its own node, by identity
-//! and not by name, and finds nodes of other processes among the members of a bus.
+//! at once where a record shows the loop. [`JoinedBuses`] knows the buses of its own node, by
+//! identity and not by name, and finds ports of other processes between the same two buses among
+//! the members of both. A [loop guard](crate::LoopGuard) finds all other loops.
 
 use std::fmt;
+use std::fs;
 use std::os::fd::BorrowedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use memif::RxMode;
+use shmbus::offload::{Offload, TxRequest};
 use shmbus::{
     Burst, Bus, BusOptions, MAX_SLEEP, MIN_FRAME, Member, SendError, Station, StationOptions,
     WaitError, WaitSet,
@@ -131,8 +135,8 @@ impl JoinedBuses {
         if self.buses.contains(&identity) {
             return Err(PortError::JoinedTwice { ours, theirs });
         }
-        if let Some(node) = common_node(&self.path, &spec.path, self.own) {
-            return Err(PortError::JoinedElsewhere { ours, theirs, pid: node.pid });
+        if let Some(port) = joining_port(&self.path, &spec.path, self.own) {
+            return Err(PortError::JoinedElsewhere { ours, theirs, pid: port.pid });
         }
         self.buses.push(identity);
         Ok(())
@@ -143,18 +147,41 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Returns a node of a process other than `own` that has stations of `bus:` ports on both buses.
-/// Its buses are one LAN, so the two are joined already.
-fn common_node(one: &Path, other: &Path, own: Option<u32>) -> Option<Member> {
-    let nodes = |path: &Path| -> Vec<Member> {
+/// Returns the station on `one` of a `bus:` port by which the two buses are one LAN already, as far
+/// as the notes of stations show it, unless the port is of the process `own`.
+///
+/// The two stations of a port have one address, which names the port in every pid namespace. A
+/// process with ports to both buses joins them as well. Its pid alone does not show that: two nodes
+/// in containers may have the same.
+fn joining_port(one: &Path, other: &Path, own: Option<u32>) -> Option<Member> {
+    let ports = |path: &Path| -> Vec<Member> {
         // A bus that does not exist or cannot be read has no members.
         let members = Bus::open_read_only(path).map(|bus| bus.members()).unwrap_or_default();
-        let is_node =
+        let is_port =
             |member: &Member| member.name.starts_with(NAME_PREFIX) && Some(member.pid) != own;
-        members.into_iter().filter(is_node).collect()
+        members.into_iter().filter(is_port).collect()
     };
-    let others = nodes(other);
-    nodes(one).into_iter().find(|node| others.iter().any(|other| other.pid == node.pid))
+    let others = ports(other);
+    ports(one).into_iter().find(|port| {
+        let is_same_port = |other: &Member| other.mac == port.mac;
+        let is_same_process = |other: &Member| other.pid == port.pid;
+        others.iter().any(is_same_port)
+            || others.iter().any(is_same_process) && maps(port.pid, [one, other])
+    })
+}
+
+/// Returns whether the process that is `pid` here has these files mapped. A process that cannot be
+/// examined is none.
+fn maps(pid: u32, files: [&Path; 2]) -> bool {
+    let Ok(maps) = fs::read_to_string(format!("/proc/{pid}/maps")) else { return false };
+    // The fifth field is the inode. The device is left out: some file systems show two.
+    let inodes = || maps.lines().filter_map(|line| line.split_ascii_whitespace().nth(4));
+    files.iter().all(|file| {
+        fs::metadata(file).is_ok_and(|file| {
+            let inode = file.ino().to_string();
+            inodes().any(|mapped| mapped == inode)
+        })
+    })
 }
 
 /// Another bus as a port.
@@ -188,13 +215,15 @@ fn carry(from: &mut Station, to: &mut Station, burst: &mut Burst) -> Result<Move
     if all == 0 {
         return Ok(Moved::default());
     }
-    let frames = fitting(burst, to.bus().max_frame());
+    let longest = to.bus().max_frame();
+    let too_long = burst.iter().filter(|frame| frame.bytes.len() > longest).count();
+    let frames = fitting(burst, longest);
     let (sent, error) = match to.send_burst(frames) {
         Ok(sent) => (sent, None),
         Err(SendError::Busy { sent, source }) => (sent, Some(SendError::Busy { sent, source })),
         Err(source) => (0, Some(source)),
     };
-    let moved = Moved { frames: sent, dropped: all - sent, blocked: false };
+    let moved = Moved { frames: sent, dropped: all - sent, too_long, ..Moved::default() };
     error.map_or(Ok(moved), |source| Err(NotSent { moved, source }))
 }
 
@@ -233,6 +262,11 @@ impl Port for BusPort {
         }
     }
 
+    /// Both stations of the port have one address: see [`joining_port`].
+    fn attach(&mut self, station: &mut Station) {
+        self.other.set_mac(station.mac());
+    }
+
     fn ingress(&mut self, station: &mut Station) -> Result<Moved, NotSent> {
         carry(&mut self.other, station, &mut self.burst)
     }
@@ -262,6 +296,16 @@ impl Port for BusPort {
                 Moved { blocked, ..moved }
             }
         }
+    }
+
+    fn put(&mut self, frame: &[u8]) -> bool {
+        self.locked_until.is_none() && self.other.send(frame).is_ok()
+    }
+
+    fn take(&mut self, frame: &mut dyn FnMut(TxRequest<'_>)) -> usize {
+        self.burst.clear();
+        self.other.recv_into(&mut self.burst, BURST);
+        self.burst.iter().map(|taken| frame(TxRequest::new(taken.bytes, Offload::new()))).count()
     }
 
     fn rx_mode(&self) -> RxMode {

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use memif::RxMode;
 use shmbus::Station;
+use shmbus::offload::TxRequest;
 
-use crate::port::{Moved, NotSent, Port};
+use crate::port::{LinkState, Moved, NotSent, Port};
 
 /// A port around a port whose peer receives only what it needs: frames to itself, to groups, and to
 /// unknown addresses.
@@ -33,6 +34,10 @@ impl<P: Port> Port for Learning<P> {
 
     fn is_up(&self) -> bool {
         self.0.is_up()
+    }
+
+    fn link_state(&self) -> LinkState {
+        self.0.link_state()
     }
 
     fn wants_service(&self) -> bool {
@@ -61,8 +66,12 @@ impl<P: Port> Port for Learning<P> {
         self.0.egress(station)
     }
 
-    fn oversized(&self) -> u64 {
-        self.0.oversized()
+    fn put(&mut self, frame: &[u8]) -> bool {
+        self.0.put(frame)
+    }
+
+    fn take(&mut self, frame: &mut dyn FnMut(TxRequest<'_>)) -> usize {
+        self.0.take(frame)
     }
 
     fn rx_mode(&self) -> RxMode {
@@ -95,6 +104,7 @@ mod tests {
     use std::cell::RefCell;
     use std::os::fd::AsFd as _;
 
+    use shmbus::offload::Offload;
     use shmbus::{Burst, Bus, StationOptions};
 
     use super::*;
@@ -122,6 +132,11 @@ mod tests {
         fn is_up(&self) -> bool {
             self.record("is_up");
             true
+        }
+
+        fn link_state(&self) -> LinkState {
+            self.record("link_state");
+            LinkState::Blocked
         }
 
         fn wants_service(&self) -> bool {
@@ -154,10 +169,17 @@ mod tests {
             Moved { frames: station.recv_burst(&mut Burst::new(10)), ..Moved::default() }
         }
 
-        fn oversized(&self) -> u64 {
-            self.record("oversized");
-            5
+        fn put(&mut self, frame: &[u8]) -> bool {
+            self.record("put");
+            frame == b"put"
         }
+
+        fn take(&mut self, frame: &mut dyn FnMut(TxRequest<'_>)) -> usize {
+            self.record("take");
+            frame(TxRequest::new(b"taken", Offload::new()));
+            7
+        }
+
         fn rx_mode(&self) -> RxMode {
             self.record("rx_mode");
             RxMode::Polling
@@ -225,7 +247,11 @@ mod tests {
             host.send(&frame(destination, HOST)).expect("sent");
         }
         assert_eq!(port.egress(&mut station).frames, 1);
-        assert_eq!(port.oversized(), 5);
+        assert_eq!(port.link_state(), LinkState::Blocked);
+        assert!(port.put(b"put"));
+        let mut taken = Vec::new();
+        assert_eq!(port.take(&mut |request| taken.push(request.frame.to_vec())), 7);
+        assert_eq!(taken, [b"taken"]);
         assert_eq!(port.rx_mode(), RxMode::Polling);
         port.disarm();
         assert_eq!(
@@ -248,7 +274,9 @@ mod tests {
             "ingress",
             "egress",
             "egress",
-            "oversized",
+            "link_state",
+            "put",
+            "take",
             "rx_mode",
             "disarm",
             "max_sleep",

@@ -5,7 +5,7 @@
 //! between the two. A new kind of port is one new file here and a line in [`PortSpec`] and
 //! [`open()`]; neither the node nor the other ports change.
 //!
-//! A wrapper is a port around a port: [`Learning`] works with every kind.
+//! A wrapper is a port around a port: [`Learning`] and [`LoopGuard`] work with every kind.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -31,6 +31,7 @@ mod error;
 mod file_identity;
 mod keys;
 mod learning;
+mod loop_guard;
 pub mod memif;
 mod open;
 mod output_file;
@@ -48,9 +49,12 @@ pub use ::memif::RxMode;
 pub use self::bus_removal::BusRemoval;
 pub use self::error::{CaptureProblem, ParsePortError, PortError, is_passing};
 pub use self::learning::Learning;
+pub use self::loop_guard::LoopGuard;
 pub use self::open::{PortOptions, check_loops, open};
 pub use self::output_file::open_output;
-pub use self::port::{BURST, HOLD_OFF, LOCK_TIMEOUT, Moved, NotSent, Port, SHORT_LOCK_TIMEOUT};
+pub use self::port::{
+    BURST, HOLD_OFF, LOCK_TIMEOUT, LinkState, Moved, NotSent, Port, SHORT_LOCK_TIMEOUT,
+};
 pub use self::report_once::ReportOnce;
 pub use self::reporter::{Reporter, Severity};
 pub use self::spec::PortSpec;

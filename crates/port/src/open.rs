@@ -7,6 +7,7 @@ use shmbus::BusOptions;
 use crate::bus::JoinedBuses;
 use crate::error::PortError;
 use crate::learning::Learning;
+use crate::loop_guard::LoopGuard;
 use crate::memif::Sockets;
 use crate::port::Port;
 use crate::reporter::Reporter;
@@ -19,6 +20,7 @@ pub struct PortOptions {
     bus: BusOptions,
     program: String,
     reporter: Reporter,
+    guards_loops: bool,
 }
 
 impl PortOptions {
@@ -39,6 +41,14 @@ impl PortOptions {
     #[must_use]
     pub fn program(self, program: impl Into<String>) -> Self {
         Self { program: program.into(), ..self }
+    }
+
+    /// Sets whether ports that could close a loop are [guarded](LoopGuard). They are not by
+    /// default: a guarded port sends probes to its peer, and withholds frames for a moment when the
+    /// peer comes.
+    #[must_use]
+    pub fn guard_loops(self, on: bool) -> Self {
+        Self { guards_loops: on, ..self }
     }
 
     /// Sets where the ports report.
@@ -78,7 +88,8 @@ pub fn open(
             }
             KindSpec::Bus(spec) => Box::new(buses.open(spec, &options.bus)?),
         };
-        Ok(if spec.learns() { Box::new(Learning::new(port)) } else { port })
+        let port = if spec.learns() { Box::new(Learning::new(port)) } else { port };
+        Ok(if options.guards_loops && spec.joins() { Box::new(LoopGuard::new(port)) } else { port })
     };
     specs.iter().map(&mut open_one).collect()
 }

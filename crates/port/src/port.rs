@@ -4,6 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use memif::RxMode;
+use shmbus::offload::TxRequest;
 use shmbus::{MAX_SLEEP, SendError, Station};
 
 /// The most frames a port moves in one call: enough to share the cost of a lock and a wake-up, few
@@ -28,8 +29,48 @@ pub struct Moved {
     pub frames: usize,
     /// Frames that were taken and dropped: the other side cannot carry them.
     pub dropped: usize,
+    /// Those of the dropped frames that are longer than the other side carries.
+    pub too_long: usize,
+    /// Frames that were taken and dropped because the port is not [`LinkState::Up`].
+    pub withheld: usize,
     /// Whether more frames wait because the other side is full.
     pub blocked: bool,
+}
+
+impl Moved {
+    /// Returns the sum of both. Whether more frames wait is as in `later`.
+    #[must_use]
+    pub fn plus(self, later: Self) -> Self {
+        Self {
+            frames: self.frames + later.frames,
+            dropped: self.dropped + later.dropped,
+            too_long: self.too_long + later.too_long,
+            withheld: self.withheld + later.withheld,
+            blocked: later.blocked,
+        }
+    }
+}
+
+/// Whether frames pass through a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LinkState {
+    /// There is no peer.
+    #[default]
+    Down,
+    /// There is a peer. No frame passes yet: the port first finds out whether it closes a loop.
+    Listening,
+    /// There is a peer, and frames pass.
+    Up,
+    /// There is a peer. No frame passes, because the port would close a loop.
+    Blocked,
+}
+
+impl LinkState {
+    /// Returns whether there is a peer, which frames do not reach at the moment.
+    #[must_use]
+    pub fn is_withheld(self) -> bool {
+        matches!(self, Self::Listening | Self::Blocked)
+    }
 }
 
 /// The bus did not take a burst, or took only part of it.
@@ -57,6 +98,11 @@ pub trait Port: Send {
 
     /// Returns whether there is a peer.
     fn is_up(&self) -> bool;
+
+    /// Returns whether frames pass. A port does not withhold them by itself; a wrapper may.
+    fn link_state(&self) -> LinkState {
+        if self.is_up() { LinkState::Up } else { LinkState::Down }
+    }
 
     /// Returns whether a call of [`service`](Self::service) is due. It is called often, so it
     /// should be cheap.
@@ -92,9 +138,17 @@ pub trait Port: Send {
     /// bus.
     fn egress(&mut self, station: &mut Station) -> Moved;
 
-    /// Returns how many frames of the peer were dropped so far because they are longer than the bus
-    /// carries.
-    fn oversized(&self) -> u64 {
+    /// Sends one frame to the peer, past the bus. Returns whether the peer took it.
+    ///
+    /// Wrappers talk to the peer with this and with [`take`](Self::take). A kind of port whose peer
+    /// leads nowhere leaves both out.
+    fn put(&mut self, _frame: &[u8]) -> bool {
+        false
+    }
+
+    /// Takes a burst from the peer, past the bus, and passes each frame to `frame`. Returns how
+    /// many.
+    fn take(&mut self, _frame: &mut dyn FnMut(TxRequest<'_>)) -> usize {
         0
     }
 
@@ -135,6 +189,10 @@ impl<P: Port + ?Sized> Port for Box<P> {
         (**self).is_up()
     }
 
+    fn link_state(&self) -> LinkState {
+        (**self).link_state()
+    }
+
     fn wants_service(&self) -> bool {
         (**self).wants_service()
     }
@@ -159,8 +217,12 @@ impl<P: Port + ?Sized> Port for Box<P> {
         (**self).egress(station)
     }
 
-    fn oversized(&self) -> u64 {
-        (**self).oversized()
+    fn put(&mut self, frame: &[u8]) -> bool {
+        (**self).put(frame)
+    }
+
+    fn take(&mut self, frame: &mut dyn FnMut(TxRequest<'_>)) -> usize {
+        (**self).take(frame)
     }
 
     fn rx_mode(&self) -> RxMode {

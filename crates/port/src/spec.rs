@@ -59,6 +59,15 @@ impl PortSpec {
         }
     }
 
+    /// Returns whether its peer may lead to other ports, and so back to the bus.
+    #[must_use]
+    pub fn joins(&self) -> bool {
+        match &self.0 {
+            KindSpec::Memif(_) | KindSpec::Tap(_) | KindSpec::Bus(_) => true,
+            KindSpec::Pcap(_) => false,
+        }
+    }
+
     /// Returns whether it writes to stdout. Nothing else may write there then.
     #[must_use]
     pub fn takes_stdout(&self) -> bool {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use node::{self, CloseReason, Counters, Event, Node, PortId, PortStats};
-use port::{self, PortOptions, PortSpec};
+use port::{self, LinkState, PortOptions, PortSpec};
 use shmbus::{BusOptions, MacAddr6, Station};
 
 use super::Args;
@@ -18,6 +18,8 @@ use crate::bus_argument::BusArgument;
 use crate::context::Context;
 use crate::misuse::trouble;
 use crate::output;
+use crate::port_reports::{PortReport, PortReports, Totals};
+use crate::registry::file_stamp::FileStamp;
 use crate::registry::runner::{Destroyed, RecordChange, RunningInterface};
 use crate::registry::{Media, Record};
 
@@ -30,8 +32,13 @@ pub(super) struct Lan<'a> {
     /// The counters of ports that are closed.
     past: Counters,
     interface: Option<RunningInterface>,
+    /// Whether BUS is an interface. It may have been destroyed since.
+    is_interface: bool,
     /// None while the ports are on no bus.
     binding: Option<BusBinding>,
+    /// The bus's file, as it was joined.
+    bus: Option<FileStamp>,
+    port_reports: PortReports,
 }
 
 /// A port in the node.
@@ -76,6 +83,7 @@ impl<'a> Lan<'a> {
         let port_options = PortOptions::new()
             .bus(options.clone())
             .program(crate::PROGRAM)
+            .guard_loops(true)
             .reporter(output::reporter());
         // The ports come first: when a socket is in the way, no bus is made.
         let ports = port::open(&args.ports, &bus, &port_options)?;
@@ -85,8 +93,11 @@ impl<'a> Lan<'a> {
             specs: &args.ports,
             options,
             past: Counters::default(),
+            is_interface: interface.is_some(),
             interface,
             binding,
+            bus: None,
+            port_reports: PortReports::begin(),
         };
         for (index, port) in ports.into_iter().enumerate() {
             let name = port.name().to_owned();
@@ -95,6 +106,7 @@ impl<'a> Lan<'a> {
             let (id, stats) = lan.node.add(port, station);
             lan.ports.push(Attached { id, stats, name, index });
         }
+        lan.bus = FileStamp::of(&bus);
         if lan.binding.is_none() {
             lan.unplug();
         }
@@ -119,12 +131,28 @@ impl<'a> Lan<'a> {
                 self.closed(port, &reason)?;
             }
         }
+        self.publish();
         self.follow()
+    }
+
+    /// Returns whether a port has a peer and still finds out whether it closes a loop.
+    pub(super) fn is_listening(&self) -> bool {
+        self.ports.iter().any(|port| port.stats.link_state() == LinkState::Listening)
+    }
+
+    /// Publishes the counters of the ports, for `show`.
+    fn publish(&mut self) {
+        let Some(bus) = &self.bus else { return };
+        let reports = self.ports.iter().map(|port| PortReport::new(&port.name, bus, &port.stats));
+        self.port_reports.publish(reports);
     }
 
     fn closed(&mut self, id: PortId, why: &CloseReason) -> anyhow::Result<()> {
         let Some(index) = self.ports.iter().position(|port| port.id == id) else { return Ok(()) };
         let port = self.ports.remove(index);
+        if !self.is_interface {
+            port.say_counters(self.specs);
+        }
         self.past = self.past.plus(port.stats.counters());
         match why {
             CloseReason::Bus(_) => Err(why.clone().into()),
@@ -176,6 +204,7 @@ impl<'a> Lan<'a> {
             for (port, station) in self.ports.iter().zip(stations) {
                 self.node.plug(port.id, station);
             }
+            self.bus = FileStamp::of(&binding.bus);
             self.binding = Some(binding);
         }
         Ok(())
@@ -191,10 +220,16 @@ impl<'a> Lan<'a> {
         let all = self.ports.iter().fold(self.past, |sum, port| sum.plus(port.stats.counters()));
         all.from_the_other_side()
     }
+}
 
-    /// Returns whether there is a record, which must be polled now and then.
-    pub(super) fn follows_record(&self) -> bool {
-        self.interface.is_some()
+impl Attached {
+    /// Prints what the port has counted, at its end, if frames have passed. A capture is there to
+    /// be looked at, so its port says nothing.
+    fn say_counters(&self, specs: &[PortSpec]) {
+        let counters = self.stats.counters();
+        if specs[self.index].joins() && counters.rx_packets + counters.tx_packets > 0 {
+            output::note(&format!("{}: {}", self.name, Totals(counters)));
+        }
     }
 }
 
@@ -206,10 +241,14 @@ impl AsFd for Lan<'_> {
 }
 
 impl Drop for Lan<'_> {
-    /// Closes the ports, and publishes the last counters.
+    /// Closes the ports, and prints and publishes the last counters.
     fn drop(&mut self) {
         for port in &self.ports {
             self.node.remove(port.id);
+            // The counters of an interface stay with its record.
+            if !self.is_interface {
+                port.say_counters(self.specs);
+            }
         }
         let counters = self.counters();
         if let Some(interface) = &mut self.interface {

@@ -18,9 +18,18 @@ pub(super) trait Row: Sized {
     fn header(&self) -> (Vec<&'static str>, usize);
     /// Returns the cells of one row, from repeated measurements.
     fn cells(several: &[Self]) -> Vec<String>;
+    /// Checks that there is something to report.
+    ///
+    /// # Errors
+    /// When not a single frame got through.
+    fn check(&self) -> anyhow::Result<()>;
 }
 
 impl Row for Report {
+    fn check(&self) -> anyhow::Result<()> {
+        Self::check(self)
+    }
+
     fn header(&self) -> (Vec<&'static str>, usize) {
         let (mut names, words) = match self.bench {
             Topology::Bus => (vec!["stations", "frame", "burst"], 0),
@@ -87,6 +96,10 @@ impl Row for Report {
 }
 
 impl Row for LatencyReport {
+    fn check(&self) -> anyhow::Result<()> {
+        Self::check(self)
+    }
+
     fn header(&self) -> (Vec<&'static str>, usize) {
         (
             vec![

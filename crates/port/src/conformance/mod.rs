@@ -8,6 +8,7 @@ mod memif;
 mod pcap;
 mod tap;
 
+use std::cell::Cell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -15,8 +16,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use shmbus::{Burst, Bus, Station, StationOptions};
 use tempfile::TempDir;
 
+use crate::loop_guard::LoopGuard;
 use crate::open::{PortOptions, open};
-use crate::port::{Moved, Port};
+use crate::port::{LinkState, Moved, Port};
 use crate::spec::PortSpec;
 
 /// How long a test waits for something that should happen at once.
@@ -24,6 +26,19 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The frames of a test.
 const FRAMES: u32 = 2_000;
+
+/// The `EtherType` of the probes of a loop guard, which a peer receives besides all frames.
+const PROBES: [u8; 2] = [0x90, 0x00];
+
+thread_local! {
+    /// Whether the test of this thread is about guarded ports.
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Makes the test of this thread one of guarded ports.
+fn guard() {
+    GUARDED.set(true);
+}
 
 /// The other end of a port's cable.
 trait Peer {
@@ -82,6 +97,9 @@ impl Bench {
         let bus = || Bus::open_or_create(&path, 0o600).expect("a bus");
         let options = StationOptions::new().promiscuous(true);
         let mut port = ports.remove(0);
+        if GUARDED.get() {
+            port = Box::new(LoopGuard::new(port));
+        }
         let mut station = Station::join(bus(), options.clone()).expect("joined");
         port.attach(&mut station);
         Self {
@@ -102,7 +120,7 @@ impl Bench {
     /// Opens the port and waits for its peer.
     fn connected(kind: Kind) -> Self {
         let mut bench = Self::new(kind);
-        bench.until("the port is up", |bench| bench.port.is_up());
+        bench.until("frames pass", |bench| bench.port.link_state() == LinkState::Up);
         bench
     }
 
@@ -152,6 +170,7 @@ impl Bench {
                 std::thread::sleep(Duration::from_micros(50));
             }
             self.peer.receive(&mut self.received);
+            self.received.retain(|frame| frame[12..14] != PROBES);
         }
     }
 
@@ -342,6 +361,23 @@ macro_rules! conforms {
         #[test]
         fn all_frames_are_forwarded() {
             $run(crate::conformance::all_frames_are_forwarded, $kind);
+        }
+
+        mod guarded {
+            use super::{$kind, $run};
+            use crate::conformance::{Kind, all_frames_are_forwarded, guard};
+
+            fn run(test: fn(Kind), kind: Kind) {
+                guard();
+                $run(test, kind);
+            }
+
+            crate::conformance::suite!($kind, run);
+
+            #[test]
+            fn all_frames_are_forwarded_too() {
+                run(all_frames_are_forwarded, $kind);
+            }
         }
 
         mod learning {

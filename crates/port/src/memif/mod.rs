@@ -15,9 +15,10 @@ use std::sync::atomic::AtomicU8;
 use std::time::{Duration, Instant};
 
 use memif::{BurstLimit, Link, LinkError, Packet, RxBurst, RxMode, TxBurst};
+use shmbus::offload::{Offload, TxRequest};
 use shmbus::{
-    FrameSink, FrameSlot, FrameSource, MAX_FRAME, MAX_SLEEP, MIN_FRAME, RingFrame, SendError,
-    Station,
+    FrameSink, FrameSlot, FrameSource, MAX_BIG_FRAME, MAX_FRAME, MAX_SLEEP, MIN_FRAME, RingFrame,
+    SendError, Station,
 };
 
 pub use self::control::{Control, Sockets, View};
@@ -52,8 +53,6 @@ pub struct MemifPort {
     watched: bool,
     /// The packets and interrupts of the link at the last wake-up.
     seen: (u64, u64),
-    /// Frames that were dropped because they are longer than the bus carries.
-    oversized: u64,
     /// Whether the link has failed. The change that takes it down is on its way to the mailbox.
     broken: bool,
     /// The buffers that stage bursts from unsealed memory.
@@ -71,7 +70,6 @@ impl MemifPort {
             interrupts: InterruptLimit::new(Instant::now()),
             watched: true,
             seen: (0, 0),
-            oversized: 0,
             broken: false,
             stage: Vec::new(),
         }
@@ -144,8 +142,7 @@ impl Port for MemifPort {
         let Some(link) = self.link.as_mut().filter(|_| !self.broken) else {
             return Ok(Moved::default());
         };
-        let received =
-            receive(link, &mut self.first_queue, &mut self.oversized, &mut self.stage, station);
+        let received = receive(link, &mut self.first_queue, &mut self.stage, station);
         match received {
             Ok(moved) => Ok(moved),
             Err(ReceiveError::Bus(not_sent)) => Err(not_sent),
@@ -164,8 +161,18 @@ impl Port for MemifPort {
         })
     }
 
-    fn oversized(&self) -> u64 {
-        self.oversized
+    fn put(&mut self, frame: &[u8]) -> bool {
+        let Some(queue) = self.link().and_then(|link| link.tx.first_mut()) else { return false };
+        // A link that is down takes nothing; the next burst finds the failure.
+        queue.burst().is_ok_and(|mut burst| burst.push(frame) && burst.publish() == 1)
+    }
+
+    fn take(&mut self, frame: &mut dyn FnMut(TxRequest<'_>)) -> usize {
+        let Some(link) = self.link.as_mut().filter(|_| !self.broken) else { return 0 };
+        take(link, &mut self.stage, frame).unwrap_or_else(|reason| {
+            self.fail_link(&reason);
+            0
+        })
     }
 
     fn rx_mode(&self) -> RxMode {
@@ -222,11 +229,10 @@ enum ReceiveError {
 }
 
 /// Moves packets from the peer to the bus, at most [`TURN`] of all queues together, from
-/// `first_queue` on. Adds to `oversized` those that are longer than the bus carries.
+/// `first_queue` on.
 fn receive(
     link: &mut Link,
     first_queue: &mut usize,
-    oversized: &mut u64,
     stage: &mut Vec<Vec<u8>>,
     station: &mut Station,
 ) -> Result<Moved, ReceiveError> {
@@ -250,7 +256,7 @@ fn receive(
         let fit = frames.clone().count();
         if fit < burst.len() {
             moved.dropped += burst.len() - fit;
-            *oversized += burst.iter().filter(|packet| packet.len() > longest).count() as u64;
+            moved.too_long += burst.iter().filter(|packet| packet.len() > longest).count();
         }
         let sent = if link.sealed {
             station.send_burst(frames)
@@ -274,13 +280,33 @@ fn receive(
     Ok(moved)
 }
 
+/// Takes a burst of each queue from the peer.
+fn take(
+    link: &mut Link,
+    stage: &mut Vec<Vec<u8>>,
+    frame: &mut dyn FnMut(TxRequest<'_>),
+) -> Result<usize, LinkError> {
+    let mut taken = 0;
+    for queue in &mut link.rx {
+        let burst = queue.burst(BURST)?;
+        let staged = staged(stage, frames(&burst, MAX_BIG_FRAME));
+        burst.check()?;
+        for staged in staged {
+            frame(TxRequest::new(staged, Offload::new()));
+        }
+        taken += burst.len();
+    }
+    Ok(taken)
+}
+
 /// Moves a burst from the bus to the peer. Frames of one flow must stay in order, so all go to the
 /// first queue.
 fn send(link: &mut Link, station: &mut Station) -> Result<Moved, LinkError> {
     let Some(queue) = link.tx.first_mut() else { return Ok(Moved::default()) };
     let mut sink = Outgoing { burst: queue.burst()?, blocked: false };
     station.recv_into(&mut sink, BURST);
-    Ok(Moved { frames: sink.burst.publish(), dropped: 0, blocked: sink.blocked })
+    let blocked = sink.blocked;
+    Ok(Moved { frames: sink.burst.publish(), blocked, ..Moved::default() })
 }
 
 /// Returns the packets of a length that the bus carries.

@@ -171,7 +171,7 @@ impl Input {
         // Everything up to the first frame that should have been sent and was not.
         let refused = burst.enumerate().filter(|(_, frame)| fits(frame)).nth(sent);
         let done = refused.map_or(all, |(place, _)| place);
-        let moved = Moved { frames: sent, dropped: done - sent, blocked: false };
+        let moved = Moved { frames: sent, dropped: done - sent, ..Moved::default() };
         self.batch.done += done;
         self.played += moved.frames as u64;
         self.skipped += moved.dropped as u64;

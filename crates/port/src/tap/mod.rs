@@ -20,13 +20,13 @@ use memif::RxMode;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
-use shmbus::offload::{Capabilities, Verdict};
-use shmbus::{Burst, SendError, Station, Stats};
+use shmbus::offload::{Capabilities, TxRequest, Verdict};
+use shmbus::{Burst, MAX_FRAME, SendError, Station, Stats};
 use tapdev::header::{self, Header};
 use tapdev::{Form, TapDevice};
 
 use self::gro::{Run, Segment};
-use self::rx_batch::RxBatch;
+use self::rx_batch::{RxBatch, Unusable};
 pub use self::spec::TapSpec;
 use crate::error::PortError;
 use crate::port::{Moved, NotSent, Port};
@@ -47,6 +47,10 @@ pub struct TapPort {
     /// The offloads that the station does for the kernel.
     capabilities: Capabilities,
     rx_batch: RxBatch,
+    /// The longest frame that the bus carries.
+    longest: usize,
+    /// Frames that were [taken](Port::take) and could not be used, until they are counted.
+    unusable: Unusable,
     burst: Burst,
 }
 
@@ -75,6 +79,8 @@ pub fn open(spec: &TapSpec) -> Result<TapPort, PortError> {
         epoll,
         capabilities: if spec.offload { Capabilities::ALL } else { Capabilities::NONE },
         rx_batch: RxBatch::new(form),
+        longest: MAX_FRAME,
+        unusable: Unusable::default(),
         burst: Burst::new(EGRESS_BURST),
     })
 }
@@ -140,19 +146,28 @@ impl Port for TapPort {
         self.tap.is_none().then(|| "the interface was deleted".to_owned())
     }
 
+    fn attach(&mut self, station: &mut Station) {
+        self.longest = station.bus().max_frame();
+    }
+
     fn ingress(&mut self, station: &mut Station) -> Result<Moved, NotSent> {
         let Some(tap) = &self.tap else { return Ok(Moved::default()) };
-        let unusable = self.rx_batch.fill(tap, station.bus().max_frame());
+        let unusable = self.rx_batch.fill(tap, self.longest);
+        let unusable = unusable.plus(std::mem::take(&mut self.unusable));
+        let lost = Moved {
+            dropped: unusable.too_long + unusable.others,
+            too_long: unusable.too_long,
+            ..Moved::default()
+        };
         if self.rx_batch.is_empty() {
             // No event says that the interface was set down or deleted.
             self.changed |= state(tap) != Some(true);
-            return Ok(Moved { dropped: unusable, ..Moved::default() });
+            return Ok(lost);
         }
         station.set_capabilities(self.capabilities);
         let before = station.stats();
         let sent = station.send_offload_burst(self.rx_batch.requests());
-        let mut moved = sent_since(&before, &station.stats());
-        moved.dropped += unusable;
+        let moved = lost.plus(sent_since(&before, &station.stats()));
         match sent {
             Ok(_sent) => Ok(moved),
             Err(SendError::Offload { source, .. }) => {
@@ -183,6 +198,27 @@ impl Port for TapPort {
         moved
     }
 
+    fn put(&mut self, frame: &[u8]) -> bool {
+        let Some(tap) = &self.tap else { return false };
+        let mut kernel = Kernel { tap, moved: Moved::default(), down: false };
+        if self.capabilities == Capabilities::NONE {
+            kernel.receive(&[IoSlice::new(frame)], 1);
+        } else {
+            kernel.receive_one(frame, false);
+        }
+        kernel.moved.frames > 0
+    }
+
+    fn take(&mut self, frame: &mut dyn FnMut(TxRequest<'_>)) -> usize {
+        let Some(tap) = &self.tap else { return 0 };
+        let unusable = self.rx_batch.fill(tap, self.longest);
+        self.unusable = std::mem::take(&mut self.unusable).plus(unusable);
+        if self.rx_batch.is_empty() {
+            self.changed |= state(tap) != Some(true);
+        }
+        self.rx_batch.requests().map(frame).count()
+    }
+
     fn rx_mode(&self) -> RxMode {
         RxMode::Adaptive
     }
@@ -208,7 +244,7 @@ fn sent_since(before: &Stats, after: &Stats) -> Moved {
     Moved {
         frames: difference(taken(after), taken(before)),
         dropped: difference(dropped(after), dropped(before)),
-        blocked: false,
+        ..Moved::default()
     }
 }
 

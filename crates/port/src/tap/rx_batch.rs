@@ -18,6 +18,36 @@ const MAX_BYTES: usize = 128 << 10;
 /// virtio-net header.
 const READ_SIZE: usize = (64 << 10) + 64;
 
+/// Frames that were read and cannot be sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Unusable {
+    /// Longer than the bus carries.
+    pub(super) too_long: usize,
+    /// Too short, damaged, or of an unknown kind.
+    pub(super) others: usize,
+}
+
+impl Unusable {
+    /// Returns the sum of both.
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self { too_long: self.too_long + other.too_long, others: self.others + other.others }
+    }
+
+    fn add(&mut self, reason: Refused) {
+        match reason {
+            Refused::TooLong => self.too_long += 1,
+            Refused::Other => self.others += 1,
+        }
+    }
+}
+
+/// Why a frame cannot be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refused {
+    TooLong,
+    Other,
+}
+
 /// Frames that were read from the kernel.
 pub(super) struct RxBatch {
     header_len: usize,
@@ -47,9 +77,9 @@ impl RxBatch {
 
     /// Reads what the kernel has to send, in place of the last batch. Returns how many frames were
     /// left out: longer than `longest`, or of an unknown kind.
-    pub(super) fn fill(&mut self, tap: &TapDevice, longest: usize) -> usize {
+    pub(super) fn fill(&mut self, tap: &TapDevice, longest: usize) -> Unusable {
         self.frames.clear();
-        let (mut filled, mut unusable) = (0, 0);
+        let (mut filled, mut unusable) = (0, Unusable::default());
         for _ in 0..MAX_FRAMES {
             if filled > MAX_BYTES {
                 break;
@@ -57,15 +87,15 @@ impl RxBatch {
             let buffer = &mut self.bytes[filled..filled + READ_SIZE];
             match read(tap, buffer) {
                 Ok(len) => match prepare(&mut buffer[..len], self.header_len, longest) {
-                    Some(offload) => {
+                    Ok(offload) => {
                         let range = filled + self.header_len..filled + len;
                         self.frames.push(Frame { range, offload });
                         filled += len;
                     }
-                    None => unusable += 1,
+                    Err(reason) => unusable.add(reason),
                 },
                 Err(NoFrame::Empty) => break,
-                Err(NoFrame::Lost) => unusable += 1,
+                Err(NoFrame::Lost) => unusable.add(Refused::Other),
             }
         }
         unusable
@@ -113,27 +143,31 @@ fn read(mut tap: &TapDevice, buffer: &mut [u8]) -> Result<usize, NoFrame> {
 }
 
 /// Prepares a frame that was read, behind a virtio-net header of `header_len` bytes (0: none).
-/// Returns the offload that is left to the station, or `None` if the frame cannot be sent.
-fn prepare(read: &mut [u8], header_len: usize, longest: usize) -> Option<Offload> {
-    let (before, frame) = read.split_at_mut_checked(header_len)?;
+/// Returns the offload that is left to the station.
+///
+/// # Errors
+/// Why the frame cannot be sent.
+fn prepare(read: &mut [u8], header_len: usize, longest: usize) -> Result<Offload, Refused> {
+    let (before, frame) = read.split_at_mut_checked(header_len).ok_or(Refused::Other)?;
     let header = <[u8; header::LEN]>::try_from(&*before)
         .map_or_else(|_| Header::default(), Header::from_bytes);
     let Header { flags, gso_type, gso_size, csum_start, csum_offset, .. } = header;
     if frame.len() < MIN_FRAME {
-        return None;
+        return Err(Refused::Other);
     }
     match gso_type & !header::GSO_ECN {
-        header::GSO_NONE if frame.len() > longest => None,
+        header::GSO_NONE if frame.len() > longest => Err(Refused::TooLong),
         header::GSO_NONE => {
             if flags & header::NEEDS_CSUM != 0 {
-                finish_checksum(frame, csum_start.into(), csum_offset.into())?;
+                finish_checksum(frame, csum_start.into(), csum_offset.into())
+                    .ok_or(Refused::Other)?;
             }
-            Some(Offload::new())
+            Ok(Offload::new())
         }
         header::GSO_TCPV4 | header::GSO_TCPV6 => {
-            Some(Offload::new().partial(csum_start, csum_offset).segments(gso_size))
+            Ok(Offload::new().partial(csum_start, csum_offset).segments(gso_size))
         }
-        _ => None,
+        _ => Err(Refused::Other),
     }
 }
 
@@ -170,7 +204,7 @@ mod tests {
         frame[34..].copy_from_slice(&[0, 1, 0x12, 0x34, 0, 0]);
         let header = Header { flags: header::NEEDS_CSUM, csum_start: 34, ..Header::default() };
         let mut read = with_header(header, &frame);
-        assert_eq!(prepare(&mut read, header::LEN, 1_514), Some(Offload::new()));
+        assert_eq!(prepare(&mut read, header::LEN, 1_514), Ok(Offload::new()));
         assert_eq!(read[header::LEN + 34..], [0xed, 0xca, 0x12, 0x34, 0, 0]);
     }
 
@@ -179,7 +213,8 @@ mod tests {
         for (csum_start, csum_offset) in [(39, 0), (40, 0), (0, 39), (u16::MAX, u16::MAX)] {
             let header =
                 Header { flags: header::NEEDS_CSUM, csum_start, csum_offset, ..Header::default() };
-            assert_eq!(prepare(&mut with_header(header, &[0; 40]), header::LEN, 1_514), None);
+            let prepared = prepare(&mut with_header(header, &[0; 40]), header::LEN, 1_514);
+            assert_eq!(prepared, Err(Refused::Other));
         }
     }
 
@@ -191,16 +226,19 @@ mod tests {
             ..Header::default()
         };
         let offload = prepare(&mut with_header(header, &vec![0; 60_000]), header::LEN, 1_514);
-        assert_eq!(offload, Some(Offload::new().partial(0, 0).segments(1_448)));
-        assert_eq!(prepare(&mut [0; 1_515], 0, 1_514), None);
-        assert_eq!(prepare(&mut [0; 1_514], 0, 1_514), Some(Offload::new()));
+        assert_eq!(offload, Ok(Offload::new().partial(0, 0).segments(1_448)));
+        assert_eq!(prepare(&mut [0; 1_515], 0, 1_514), Err(Refused::TooLong));
+        assert_eq!(prepare(&mut [0; 1_514], 0, 1_514), Ok(Offload::new()));
     }
 
     #[test]
     fn short_frames_and_unknown_kinds_are_refused() {
-        assert_eq!(prepare(&mut [0; 5], header::LEN, 1_514), None);
-        assert_eq!(prepare(&mut [0; 13], 0, 1_514), None);
+        assert_eq!(prepare(&mut [0; 5], header::LEN, 1_514), Err(Refused::Other));
+        assert_eq!(prepare(&mut [0; 13], 0, 1_514), Err(Refused::Other));
         let udp = Header { gso_type: 5, ..Header::default() };
-        assert_eq!(prepare(&mut with_header(udp, &[0; 60]), header::LEN, 1_514), None);
+        assert_eq!(
+            prepare(&mut with_header(udp, &[0; 60]), header::LEN, 1_514),
+            Err(Refused::Other)
+        );
     }
 }
