@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::libc;
 
 use crate::format::member::Member;
+use crate::format::printable::is_printable;
 use crate::format::{
     BIG_MAGIC, BUS_SIZE, MAGIC, MAX_BUS_SIZE, MIN_FRAME, OWN_MAGIC, can_be_dumped,
 };
@@ -236,11 +237,11 @@ fn use_of_version(version: u32) -> &'static str {
 /// A path in a message: in one line, whatever characters are in it.
 pub(crate) fn shown(path: &Path) -> String {
     let name = path.to_string_lossy();
-    if !name.contains(char::is_control) {
+    if name.chars().all(is_printable) {
         return name.into_owned();
     }
     name.chars()
-        .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() })
+        .map(|c| if is_printable(c) { c.into() } else { c.escape_default().to_string() })
         .collect()
 }
 

@@ -274,11 +274,8 @@ fn stations_put_an_overwritten_generation_right() {
         sender.send(&[0xff; 60]).expect("sent");
         file.write_all_at(&3_u32.to_ne_bytes(), GENERATION).expect("written");
         if receives_first {
-            let mut received = 0;
-            for _ in 0..4 {
-                received += receiver.recv_burst(&mut burst);
-            }
-            assert_eq!(received, 1, "nothing is lost and nothing comes twice");
+            let frames: usize = (0..4).map(|_| receiver.recv_burst(&mut burst)).sum();
+            assert_eq!(frames, 1, "nothing is lost and nothing comes twice");
             assert_eq!(state().generation, generation);
         }
         sender.send(&[0xff; 60]).expect("sent");
