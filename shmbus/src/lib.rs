@@ -55,6 +55,9 @@
 mod error;
 mod face;
 mod format;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod mechanism;
 mod memory;
 mod system;

@@ -76,7 +76,7 @@ struct Mapper(Child);
 
 impl Mapper {
     fn start(path: &Path) -> Self {
-        Self::of_kind(path, "possible owner")
+        Self::of_kind(path, "tap")
     }
 
     fn of_kind(path: &Path, kind: &str) -> Self {
@@ -156,21 +156,29 @@ fn a_bus_in_use_is_left_alone() {
     assert_eq!(repair(&path, false).expect("no other process is there").lock, LockFound::Free);
 }
 
-/// A station says in the lock word that it has the lock, and a tap cannot take it.
+/// A station says in the lock word that it has the lock.
 #[test]
-fn processes_that_cannot_be_the_owner_are_not_in_the_way() {
+fn only_stations_are_not_in_the_way() {
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bus");
     station(&path).send(&[0xff; 60]).expect("sent");
-    for kind in ["tap", "station"] {
+    for kind in ["tap", "possible owner"] {
         let mapper = Mapper::of_kind(&path, kind);
         die_as_a_rump_kernel(&path);
-        let done = repair(&path, false).expect(kind);
-        assert_eq!((done.lock, done.ring), (LockFound::Unknown, RingFound::NewestDropped));
-        assert_eq!(frames(&path), 1, "beside a {kind}");
+        match repair(&path, false) {
+            Err(RepairError::InUse { pids, .. }) => assert_eq!(pids, [mapper.0.id()]),
+            other => panic!("{other:?}"),
+        }
         drop(mapper);
+        repair(&path, false).expect("no other process is there");
     }
+    let station = Mapper::of_kind(&path, "station");
+    die_as_a_rump_kernel(&path);
+    let done = repair(&path, false).expect("the station is not the owner");
+    assert_eq!((done.lock, done.ring), (LockFound::Unknown, RingFound::NewestDropped));
+    assert_eq!(frames(&path), 1);
+    drop(station);
 }
 
 /// Even while processes map it that may be owners: one of them waits for the lock.
@@ -181,7 +189,7 @@ fn the_lock_of_a_dead_station_is_freed_beside_others() {
     let path = folder.path().join("bus");
     drop(station(&path));
     let owner = Mapper::of_kind(&path, "owner");
-    let waiting = Mapper::start(&path);
+    let waiting = Mapper::of_kind(&path, "possible owner");
     let bus = Bus::open_read_only(&path).expect("a bus");
     assert_eq!(bus.lock().expect("asked"), LockFound::LiveStation);
     assert!(matches!(repair(&path, false), Err(RepairError::Stations { stations: 1, .. })));

@@ -64,10 +64,10 @@ pub enum RepairError {
     /// The bus cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// An unknown owner holds the lock, and other processes may be that: they have the bus mapped
-    /// for writing, and are no stations of this kind.
+    /// An unknown owner holds the lock, and other processes than stations of this kind have the bus
+    /// mapped. Those that may write to it may be the owner.
     #[error(
-        "bus {} is in use by {}, which may hold its lock: stop {} first, or repair it by force",
+        "bus {} is in use by {}: stop {} first, or repair it by force",
         shown(path), processes(.pids), if .pids.len() == 1 { "it" } else { "them" }
     )]
     InUse {
@@ -227,12 +227,15 @@ pub fn repair(path: impl AsRef<Path>, force: bool) -> Result<Repair, RepairError
     Ok(repaired(ring, packets, generation_raised))
 }
 
-/// Fails when a live process may be the unknown owner of the lock. Stations of this kind are not:
-/// they say so when they have it.
+/// Fails when a live process may be the unknown owner of the lock, or reads the bus with an unknown
+/// program. Stations of this kind are neither: they say so when they have the lock, and find their
+/// place again.
 fn refuse_possible_owners(bus: &Bus, seen: &MappedBy) -> Result<(), RepairError> {
     let path = || bus.path().to_owned();
-    if !seen.foreign.is_empty() {
-        return Err(RepairError::InUse { path: path(), pids: seen.foreign.clone() });
+    let mut pids = [&seen.foreign[..], &seen.readers].concat();
+    if !pids.is_empty() {
+        pids.sort_unstable();
+        return Err(RepairError::InUse { path: path(), pids });
     }
     // Stations of this kind can be counted wherever they are.
     match seen.unseen_stations(&bus.file) {

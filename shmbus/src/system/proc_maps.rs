@@ -25,6 +25,8 @@ const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
 pub(crate) struct MappedBy {
     /// How many other processes have it mapped, for reading only or for writing too.
     pub(crate) processes: usize,
+    /// Ids of those without a station that only read it. They cannot hold the lock.
+    pub(crate) readers: Vec<u32>,
     /// Ids of other processes that may hold the lock without saying so.
     pub(crate) foreign: Vec<u32>,
     /// Whether this process itself may: it has mappings that are no station's.
@@ -114,6 +116,8 @@ pub(crate) fn mapped_by(address: usize, file: &File) -> io::Result<MappedBy> {
                 found.processes += usize::from(is_there);
                 if mappings > there.descriptors {
                     found.foreign.push(pid);
+                } else if is_there && mappings == 0 {
+                    found.readers.push(pid);
                 }
                 found.stations.extend(there.numbers);
             }
@@ -133,7 +137,6 @@ pub(crate) fn mapped_by(address: usize, file: &File) -> io::Result<MappedBy> {
             }
         }
     }
-    found.foreign.sort_unstable();
     Ok(found)
 }
 
