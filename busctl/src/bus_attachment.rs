@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use iphost::{Attachment, Closed};
 use node::Counters;
-use port::BusRemoval;
+use port::{BusRemoval, overrun_warning};
 use shmbus::offload::{Capabilities, TxRequest};
 use shmbus::phy::{Bursts, OutFrames};
 use shmbus::{
@@ -306,6 +306,11 @@ impl Attachment for BusAttachment {
         {
             output::warn(warning);
         }
+        if let Some(station) = &self.station
+            && let Some(warning) = overrun_warning(station)
+        {
+            output::warn(warning);
+        }
         self.follow().map_err(|destroyed| Closed(destroyed.to_string()))
     }
 }
@@ -318,7 +323,7 @@ fn of(stats: Stats) -> Counters {
     Counters {
         rx_packets: stats.rx_packets,
         rx_bytes: stats.rx_bytes,
-        rx_dropped: stats.overruns,
+        rx_dropped: stats.overrun_frames,
         rx_errors: stats.corrupt + stats.rx_csum_errors,
         rx_oversize: 0,
         tx_packets: stats.tx_packets,

@@ -1,17 +1,22 @@
 //! A bus as `show` shows it: its ring, its frames and its stations at one moment.
 
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde::Serialize;
-use shmbus::{Bus, FrameSink, RingFrame, Tap};
+use shmbus::{Bus, FrameSink, LockFound, OpenError, RingFrame, Tap};
 
+use crate::misuse::trouble;
 use crate::port_reports::PortView;
 use crate::registry::format_mac;
 use crate::style::Palette;
+
+/// How long a lock does not move that is called stuck: as long as a tap waits for it.
+const STUCK: Duration = Duration::from_millis(100);
 
 /// A bus at one moment. The fields are the keys of `show --json`.
 #[derive(Debug, Serialize)]
@@ -26,6 +31,10 @@ pub(crate) struct BusView {
     first: u32,
     last: u32,
     locked: bool,
+    /// What holds the lock: `free`, `held` by a live station, `dead-station` or `unknown`.
+    lock: &'static str,
+    /// What is wrong with the bus, and how to cure it.
+    trouble: Option<String>,
     /// Whole frames in the ring.
     frames: usize,
     /// Live stations that are no rump kernels.
@@ -53,7 +62,11 @@ impl BusView {
     /// When the file is not a bus, or cannot be opened.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let bus = Bus::open_read_only(path)?;
-        let (state, size, max_frame) = (bus.state(), bus.size(), bus.max_frame());
+        let (size, max_frame) = (bus.size(), bus.max_frame());
+        let lock = stuck_lock(&bus).with_context(|| {
+            format!("cannot see which process holds the lock of {}", path.display())
+        })?;
+        let state = bus.state();
         let members = bus
             .members()
             .into_iter()
@@ -66,6 +79,11 @@ impl BusView {
         let stations = bus
             .stations()
             .with_context(|| format!("cannot count the stations on {}", path.display()))?;
+        let (frames, damage) = match Tap::oldest(bus) {
+            Ok(tap) => (count_frames(tap), None),
+            Err(error @ OpenError::Corrupt { .. }) => (0, Some(trouble(&error.into()))),
+            Err(error) => return Err(error.into()),
+        };
         Ok(Self {
             path: path.display().to_string(),
             version: state.version,
@@ -75,7 +93,14 @@ impl BusView {
             first: state.first,
             last: state.last,
             locked: state.locked,
-            frames: count_frames(Tap::oldest(bus)?),
+            lock: match lock {
+                LockFound::DeadStation => "dead-station",
+                LockFound::Unknown => "unknown",
+                _ if state.locked => "held",
+                _ => "free",
+            },
+            trouble: damage.or_else(|| trouble_with_lock(lock, path)),
+            frames,
             stations,
             members,
             ports: PortView::on(path),
@@ -91,6 +116,38 @@ impl BusView {
     /// Returns how often the ring has been filled to its end.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
+    }
+}
+
+/// Returns the state of the lock. One that is held by a process that may be dead is looked at for a
+/// tenth of a second: a live rump kernel moves on.
+fn stuck_lock(bus: &Bus) -> io::Result<LockFound> {
+    let begin = Instant::now();
+    let first = (bus.lock()?, bus.state());
+    loop {
+        let now = (bus.lock()?, bus.state());
+        if now != first || !matches!(now.0, LockFound::Unknown | LockFound::DeadStation) {
+            return Ok(if bus.state().locked { LockFound::LiveStation } else { LockFound::Free });
+        }
+        if begin.elapsed() >= STUCK {
+            return Ok(now.0);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn trouble_with_lock(lock: LockFound, path: &Path) -> Option<String> {
+    let path = path.display();
+    match lock {
+        LockFound::Unknown => Some(format!(
+            "an unknown owner, most likely a rump kernel, holds the lock and does not move; if it is dead, \
+             'busctl repair {path}' frees the bus"
+        )),
+        LockFound::DeadStation => Some(format!(
+            "a station died with the lock, and rump kernels wait for it until another station comes: \
+             any that joins frees the bus, and 'busctl repair {path}' does"
+        )),
+        _ => None,
     }
 }
 
@@ -147,6 +204,9 @@ impl fmt::Display for BusView {
             self.last,
             if self.locked { format!("{bad}locked{bad:#}") } else { "not locked".to_owned() }
         )?;
+        if let Some(trouble) = &self.trouble {
+            writeln!(f, "\t{bad}trouble: {trouble}{bad:#}")?;
+        }
         writeln!(
             f,
             "\tframes: {} whole in the ring, {} bytes at most each",

@@ -4,7 +4,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use shmbus::{Busy, OpenError};
+use shmbus::{Busy, LockFound, OpenError};
 
 /// Marks an error as wrong use or configuration: exit code 2. It reads as the error it holds.
 pub(crate) struct Misuse(anyhow::Error);
@@ -67,9 +67,17 @@ pub(crate) fn sentence(error: &anyhow::Error) -> String {
 /// if it asks for something.
 pub(crate) fn remedy(error: &(dyn StdError + 'static)) -> String {
     let verb = std::iter::successors(Some(error), |&cause| cause.source()).find_map(|cause| {
-        let blank = matches!(cause.downcast_ref(), Some(OpenError::Uninitialised { .. }));
-        let unknown = matches!(cause.downcast_ref(), Some(Busy::Unknown { .. }));
-        blank.then_some("linkstr").or(unknown.then_some("repair"))
+        if matches!(cause.downcast_ref(), Some(Busy::Unknown { .. })) {
+            return Some("repair");
+        }
+        match cause.downcast_ref()? {
+            OpenError::Uninitialised { .. } => Some("linkstr"),
+            OpenError::Corrupt { lock: LockFound::Unknown, .. } => Some("repair"),
+            error @ OpenError::WrongVersion { .. } if !error.can_be_dumped() => {
+                Some("repair --force")
+            }
+            _ => None,
+        }
     });
     verb.map_or_else(String::new, |verb| format!(" ('busctl {verb}' does)"))
 }

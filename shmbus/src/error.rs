@@ -1,11 +1,18 @@
 //! What can go wrong, in texts that say what to do about it.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::libc;
+
 use crate::format::member::Member;
-use crate::format::{BUS_SIZE, MAGIC, MAX_BUS_SIZE, MIN_FRAME, can_be_dumped};
+use crate::format::printable::is_printable;
+use crate::format::{
+    BIG_MAGIC, BUS_SIZE, MAGIC, MAX_BUS_SIZE, MIN_FRAME, OWN_MAGIC, can_be_dumped,
+};
 use crate::mechanism::offload::OffloadError;
 
 /// Why a bus file could not be opened or made. The file is unchanged.
@@ -78,6 +85,17 @@ pub enum OpenError {
         /// Its size in bytes.
         size: u64,
     },
+    /// The bus was larger than those that rump kernels can share, and has their size now: a rump
+    /// kernel that attaches to a file cuts it, before it looks at it.
+    #[error(
+        "bus {} is gone: a rump kernel that attached to it cut it to {BUS_SIZE} bytes, the only size they share; \
+         remove the file, and make the bus again",
+        shown(path)
+    )]
+    CutByRumpKernel {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file is empty or all zero: no process has made a bus of it yet.
     #[error("{} is not a bus yet: it is empty; create it first", shown(path))]
     Uninitialised {
@@ -144,14 +162,13 @@ pub enum OpenError {
         /// The owner of the lock.
         source: Busy,
     },
-    /// The header's offsets lie outside the ring.
-    #[error(
-        "bus {} is damaged: its header points outside the ring; the next station that sends mends it",
-        shown(path)
-    )]
+    /// The header's offsets lie outside the ring, or the newest packet has no valid header.
+    #[error("bus {} is damaged: its header does not lead to a packet; {}", shown(path), cure(*lock))]
     Corrupt {
         /// The bus.
         path: PathBuf,
+        /// The state of the lock, which says which process can mend the bus.
+        lock: LockFound,
     },
     /// No bus can have this size.
     #[error(
@@ -186,22 +203,45 @@ impl OpenError {
     }
 }
 
+/// The state in which the lock of a bus was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LockFound {
+    /// It is free.
+    Free,
+    /// A dead station of this kind holds it. The next station takes it over.
+    DeadStation,
+    /// A live station of this kind holds it.
+    LiveStation,
+    /// An unknown owner holds it: most likely a rump kernel. It may be dead.
+    Unknown,
+}
+
+fn cure(lock: LockFound) -> &'static str {
+    match lock {
+        LockFound::Unknown => {
+            "an unknown owner, perhaps a dead rump kernel, holds the lock, so no station can mend it: repair the bus"
+        }
+        _ => "the next station that sends mends it",
+    }
+}
+
 fn use_of_version(version: u32) -> &'static str {
     if can_be_dumped(version) {
         "it can be dumped, not joined"
     } else {
-        "only version 3 can be joined, and version 2 dumped"
+        "only version 3 can be joined, and version 2 dumped; if that number was scribbled, repair the bus by force"
     }
 }
 
 /// A path in a message: in one line, whatever characters are in it.
 pub(crate) fn shown(path: &Path) -> String {
     let name = path.to_string_lossy();
-    if !name.contains(char::is_control) {
+    if name.chars().all(is_printable) {
         return name.into_owned();
     }
     name.chars()
-        .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() })
+        .map(|c| if is_printable(c) { c.into() } else { c.escape_default().to_string() })
         .collect()
 }
 
@@ -245,6 +285,24 @@ impl Busy {
             Self::Station { owner, member, .. } => Self::Station { owner, member, waited },
             Self::Unknown { .. } => Self::Unknown { waited },
         }
+    }
+}
+
+/// How a bus that was lost came to that, as far as its file shows it now.
+fn loss(path: &Path) -> &'static str {
+    let mut magic = [0; 4];
+    // Something that is no file may lie under the name by now, and must not make this wait.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let is_cut = file.is_ok_and(|mut file| {
+        file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == BUS_SIZE)
+            && file.read_exact(&mut magic).is_ok()
+            && matches!(u32::from_ne_bytes(magic), OWN_MAGIC | BIG_MAGIC)
+    });
+    if is_cut {
+        "its file was cut short or overwritten; it has the size now to which a rump kernel that attaches cuts \
+         every bus"
+    } else {
+        "its file was cut short or overwritten"
     }
 }
 
@@ -296,7 +354,7 @@ pub enum SendError {
         source: Busy,
     },
     /// The bus is gone: its file was cut short or overwritten. No frame can be sent on it any more.
-    #[error("bus {} is gone: its file was cut short or overwritten", shown(path))]
+    #[error("bus {} is gone: {}", shown(path), loss(path))]
     Lost {
         /// The bus.
         path: PathBuf,
@@ -319,7 +377,7 @@ pub struct WakeError {
 #[non_exhaustive]
 pub enum WaitError {
     /// The bus is gone: its file was cut short or overwritten. No frame will arrive any more.
-    #[error("bus {} is gone: its file was cut short or overwritten", shown(path))]
+    #[error("bus {} is gone: {}", shown(path), loss(path))]
     Lost {
         /// The bus.
         path: PathBuf,

@@ -62,13 +62,13 @@ mod mechanism;
 mod memory;
 mod system;
 
-pub use error::{Busy, OpenError, SendError, WaitError, WakeError};
+pub use error::{Busy, LockFound, OpenError, SendError, WaitError, WakeError};
 pub use face::burst::{Burst, Frame, Frames};
 pub use face::bus::{Bus, BusOptions, BusState};
 pub use face::legacy::LegacyDump;
 #[cfg(feature = "smoltcp")]
 pub use face::phy;
-pub use face::repair::{LockFound, Repair, RepairError, RingFound, repair};
+pub use face::repair::{Repair, RepairError, RingFound, repair};
 pub use face::station::{Station, StationOptions, random_mac};
 pub use face::stats::Stats;
 pub use face::tap::Tap;

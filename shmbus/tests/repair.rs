@@ -8,13 +8,15 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use shmbus::{
-    Burst, Bus, LockFound, OpenError, RepairError, RingFound, SendError, Station, StationOptions,
-    Tap, repair,
+    Burst, Bus, BusOptions, FrameSlot, FrameSource, LockFound, OpenError, RepairError, RingFound,
+    SendError, Station, StationOptions, Tap, repair,
 };
 
 const LOCK: u64 = 24;
 const LAST: u64 = 20;
+const GENERATION: u64 = 8;
 const MAPPER: &str = "REPAIR_TEST_MAPPER";
+const KIND: &str = "REPAIR_TEST_KIND";
 
 /// Between its fork and its exec a child has everything mapped that its parent has, another test's
 /// bus as well.
@@ -74,9 +76,14 @@ struct Mapper(Child);
 
 impl Mapper {
     fn start(path: &Path) -> Self {
+        Self::of_kind(path, "tap")
+    }
+
+    fn of_kind(path: &Path, kind: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("this program"))
             .args(["--exact", "a_bus_in_use_is_left_alone", "--nocapture"])
             .env(MAPPER, path)
+            .env(KIND, kind)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -95,10 +102,39 @@ impl Drop for Mapper {
     }
 }
 
+/// A frame whose bytes never come.
+#[derive(Clone, Copy)]
+struct Unfinished;
+
+impl FrameSource for Unfinished {
+    fn frame_len(&self) -> usize {
+        60
+    }
+
+    fn write_to(&self, _: &mut FrameSlot<'_>) {
+        println!("mapped");
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+    }
+}
+
 #[test]
 fn a_bus_in_use_is_left_alone() {
     if let Some(path) = std::env::var_os(MAPPER) {
-        let _bus = Bus::open_read_only(path).expect("a bus");
+        let kind = std::env::var(KIND).expect("a kind");
+        let tap = (kind == "tap").then(|| Bus::open_read_only(&path).expect("a bus"));
+        let bus = (kind != "tap").then(|| Bus::open(&path).expect("a bus"));
+        let mut station = if kind == "station" || kind == "owner" {
+            bus.map(|bus| Station::join(bus, StationOptions::new()).expect("joined"))
+        } else {
+            println!("mapped");
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            drop((tap, bus));
+            return;
+        };
+        if let Some(owner) = station.as_mut().filter(|_| kind == "owner") {
+            // It stays at this frame for ever, with the lock.
+            let _ = owner.send_burst([Unfinished]);
+        }
         println!("mapped");
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         return;
@@ -118,6 +154,145 @@ fn a_bus_in_use_is_left_alone() {
     assert_eq!(repair(&path, true).expect("by force").lock, LockFound::Unknown);
     drop(mapper);
     assert_eq!(repair(&path, false).expect("no other process is there").lock, LockFound::Free);
+}
+
+/// A station says in the lock word that it has the lock.
+#[test]
+fn only_stations_are_not_in_the_way() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bus");
+    station(&path).send(&[0xff; 60]).expect("sent");
+    for kind in ["tap", "possible owner"] {
+        let mapper = Mapper::of_kind(&path, kind);
+        die_as_a_rump_kernel(&path);
+        match repair(&path, false) {
+            Err(RepairError::InUse { pids, .. }) => assert_eq!(pids, [mapper.0.id()]),
+            other => panic!("{other:?}"),
+        }
+        drop(mapper);
+        repair(&path, false).expect("no other process is there");
+    }
+    let station = Mapper::of_kind(&path, "station");
+    die_as_a_rump_kernel(&path);
+    let done = repair(&path, false).expect("the station is not the owner");
+    assert_eq!((done.lock, done.ring), (LockFound::Unknown, RingFound::NewestDropped));
+    assert_eq!(frames(&path), 1);
+    drop(station);
+}
+
+/// Even while processes map it that may be owners: one of them waits for the lock.
+#[test]
+fn the_lock_of_a_dead_station_is_freed_beside_others() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bus");
+    drop(station(&path));
+    let owner = Mapper::of_kind(&path, "owner");
+    let waiting = Mapper::of_kind(&path, "possible owner");
+    let bus = Bus::open_read_only(&path).expect("a bus");
+    assert_eq!(bus.lock().expect("asked"), LockFound::LiveStation);
+    assert!(matches!(repair(&path, false), Err(RepairError::Stations { stations: 1, .. })));
+    drop(owner);
+    assert_eq!(bus.lock().expect("asked"), LockFound::DeadStation);
+    let done = repair(&path, false).expect("its owner is dead");
+    assert_eq!((done.lock, done.ring), (LockFound::DeadStation, RingFound::Sound));
+    assert_eq!(bus.lock().expect("asked"), LockFound::Free);
+    drop(waiting);
+}
+
+/// Members go on, and wake-ups write the version again; but no station can join until then.
+#[test]
+fn a_scribbled_version_is_mended_by_force() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bus");
+    station(&path).send(&[0xff; 60]).expect("sent");
+    let file = File::options().read(true).write(true).open(&path).expect("a bus");
+    for version in [1_u32, 4, 0x3000_0000, u32::MAX] {
+        file.write_all_at(&version.to_ne_bytes(), 4).expect("written");
+        let error = repair(&path, false).expect_err("it may be another format");
+        assert!(matches!(error, RepairError::Open(OpenError::WrongVersion { .. })), "{error}");
+        assert!(error.to_string().contains("repair the bus by force"), "{error}");
+        let done = repair(&path, true).expect("by force");
+        assert_eq!(done.scribbled_version, Some(version));
+        assert_eq!((done.lock, done.ring), (LockFound::Free, RingFound::Sound));
+        station(&path);
+        assert_eq!(frames(&path), 1);
+    }
+    // An older format is none that was scribbled.
+    file.write_all_at(&2_u32.to_ne_bytes(), 4).expect("written");
+    assert!(repair(&path, true).is_err());
+}
+
+/// A rump kernel cuts every file to the size of its buses before it looks at it.
+#[test]
+fn a_big_bus_that_a_rump_kernel_cut_is_named_as_that() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bus");
+    let bus = BusOptions::new().size(4 << 20).open_or_create(&path).expect("made");
+    let mut station = Station::join(bus, StationOptions::new()).expect("joined");
+    let file = File::options().write(true).open(&path).expect("a bus");
+    file.set_len(3 << 20).expect("cut");
+    assert!(matches!(Bus::open(&path), Err(OpenError::WrongSize { .. })), "by another process");
+    file.set_len(shmbus::BUS_SIZE).expect("cut");
+    let error = Bus::open(&path).expect_err("it is none");
+    assert!(matches!(error, OpenError::CutByRumpKernel { .. }), "{error}");
+    assert!(error.to_string().contains("a rump kernel that attached to it cut it"), "{error}");
+    station.discard_pending();
+    let error = station.wait(Some(Duration::ZERO)).expect_err("it is gone");
+    assert!(error.to_string().contains("a rump kernel"), "{error}");
+}
+
+/// The repair knows no earlier generation, and a rump kernel that asserts dies with the lock.
+#[test]
+fn a_generation_that_a_wake_up_overwrote_is_raised() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bus");
+    let mut sender = station(&path);
+    for _ in 0..40 {
+        sender.send_burst(vec![[0xff; 1_000]; 60]).expect("sent");
+    }
+    let file = File::options().read(true).write(true).open(&path).expect("a bus");
+    file.write_all_at(&3_u64.to_ne_bytes(), GENERATION).expect("written");
+    file.write_all_at(&1_u32.to_ne_bytes(), LOCK).expect("locked");
+    let done = repair(&path, true).expect("by force");
+    assert!(done.generation_raised, "{done}");
+    assert!(Bus::open_read_only(&path).expect("a bus").state().generation > 1 << 32);
+    sender.send(&[0xff; 60]).expect("the lock is free");
+}
+
+/// As two threads of a rump kernel do that wake at the same moment. Those that receive lose nothing,
+/// and the next that sends or receives puts it right.
+#[test]
+fn stations_put_an_overwritten_generation_right() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bus");
+    let (mut sender, mut receiver) = (station(&path), station(&path));
+    let mut burst = Burst::new(1_000);
+    let file = File::options().read(true).write(true).open(&path).expect("a bus");
+    let state = || Bus::open_read_only(&path).expect("a bus").state();
+    while state().generation < 10 {
+        sender.send_burst(vec![[0xff; 1_000]; 60]).expect("sent");
+        receiver.recv_burst(&mut burst);
+    }
+    for receives_first in [true, false] {
+        let generation = state().generation;
+        sender.send(&[0xff; 60]).expect("sent");
+        file.write_all_at(&3_u32.to_ne_bytes(), GENERATION).expect("written");
+        if receives_first {
+            let frames: usize = (0..4).map(|_| receiver.recv_burst(&mut burst)).sum();
+            assert_eq!(frames, 1, "nothing is lost and nothing comes twice");
+            assert_eq!(state().generation, generation);
+        }
+        sender.send(&[0xff; 60]).expect("sent");
+        assert_eq!(state().generation, generation);
+    }
+    assert_eq!(receiver.stats().stray_wakeups, 1);
+    assert_eq!((receiver.stats().corrupt, receiver.stats().overruns), (0, 0));
+    assert_eq!(sender.stats().stray_wakeups, 1);
+    assert_eq!(receiver.recv_burst(&mut burst), 3);
 }
 
 /// A rump kernel takes the lock before it writes the magic, and may die in between.

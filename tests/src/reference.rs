@@ -12,7 +12,10 @@
 //! - it starts at the newest packet itself;
 //! - attached or overrun while the newest packet wraps around the ring's end, it is off by a
 //!   generation, and reads the whole ring again;
-//! - it panics where the driver has an assertion.
+//! - two of its threads that wake at once write the version over `generation`
+//!   ([`RumpPeer::wake_twice_at_once`]);
+//! - it panics where the driver has an assertion, with the lock held if it is told to
+//!   ([`RumpPeer::panicking_with_the_lock`]).
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, AsRawFd};
@@ -65,6 +68,7 @@ pub struct RumpPeer {
     seen_gen: u64,
     next: u32,
     overruns: u64,
+    panics_with_lock: bool,
 }
 
 impl RumpPeer {
@@ -110,6 +114,7 @@ impl RumpPeer {
             seen_gen,
             next,
             overruns: 0,
+            panics_with_lock: false,
         }
     }
 
@@ -118,6 +123,13 @@ impl RumpPeer {
     #[must_use]
     pub fn choosy(mut self) -> Self {
         self.promiscuous = false;
+        self
+    }
+
+    /// Leaves the lock held when an assertion fails while it reads, as a rump kernel does.
+    #[must_use]
+    pub fn panicking_with_the_lock(mut self) -> Self {
+        self.panics_with_lock = true;
         self
     }
 
@@ -185,6 +197,16 @@ impl RumpPeer {
             .expect("wake the bus");
     }
 
+    /// Wakes all stations as two threads of a rump kernel do at the same moment: both seek, then both
+    /// write, so that one version lands behind the other, on the low half of `generation`.
+    ///
+    /// # Panics
+    /// When the bus cannot be written.
+    pub fn wake_twice_at_once(&self) {
+        let twice = [VERSION, VERSION].map(u32::to_ne_bytes).concat();
+        self.file.write_all_at(&twice, field::VERSION as u64).expect("wake the bus");
+    }
+
     /// Returns the next frame for this station, if there is one now.
     ///
     /// # Panics
@@ -231,9 +253,9 @@ impl RumpPeer {
     fn read_one(&mut self) -> Option<(u64, Vec<u8>)> {
         let bus = &self.bus;
         bus.lock();
-        // If an assertion fails, this guard unlocks, so that other threads of the process do not
-        // wait forever.
-        let held = HeldLock { bus };
+        // If an assertion fails, this guard usually unlocks, so that other threads of the process do
+        // not wait forever.
+        let held = HeldLock { bus, stays_on_panic: self.panics_with_lock };
         bus.check_magic();
         let (generation, first, last) =
             (bus.generation(), bus.load(field::FIRST), bus.load(field::LAST));
@@ -280,18 +302,21 @@ impl RumpPeer {
     #[must_use]
     pub fn hold_lock(&self) -> HeldLock<'_> {
         self.bus.lock();
-        HeldLock { bus: &self.bus }
+        HeldLock { bus: &self.bus, stays_on_panic: false }
     }
 }
 
 /// The bus lock, held by a rump kernel.
 pub struct HeldLock<'a> {
     bus: &'a Bus,
+    stays_on_panic: bool,
 }
 
 impl Drop for HeldLock<'_> {
     fn drop(&mut self) {
-        self.bus.unlock();
+        if !(self.stays_on_panic && std::thread::panicking()) {
+            self.bus.unlock();
+        }
     }
 }
 

@@ -61,6 +61,74 @@ fn a_rump_kernel_reads_whatever_we_send() {
     assert_eq!(rump.overruns(), 0);
 }
 
+/// A reader of ours puts the generation right before the other rump kernel looks.
+#[test]
+fn a_generation_that_a_wake_up_overwrote_is_put_right() {
+    let lab = lab!();
+    let mut ours = station(&lab.path("lan.bus"));
+    let mut rump = RumpPeer::attach(&lab.path("lan.bus"), RUMP);
+    let mut other = RumpPeer::attach(&lab.path("lan.bus"), [0xb2, 0xa0, 0, 0, 0, 2]);
+    for burst in bursts(3, 500) {
+        rump.send(&burst);
+        assert!(received(&mut ours, burst.len()) == burst, "in order and whole");
+        while other.receive().is_some() {}
+    }
+    let generation = rump.generation();
+    assert!(generation > 5, "{generation}");
+    for number in 0..5 {
+        let frame = frames::numbered(60, number);
+        rump.send([&frame]);
+        rump.wake_twice_at_once();
+        assert_eq!(received(&mut ours, 1), std::slice::from_ref(&frame));
+        assert_eq!(rump.generation(), generation);
+        assert_eq!(other.receive(), Some(frame));
+    }
+    assert_eq!(ours.stats().stray_wakeups, 5);
+    assert_eq!((ours.stats().corrupt, ours.stats().overruns), (0, 0));
+}
+
+/// The fault, which takes the LAN down: the rump kernel panics with the lock.
+#[test]
+fn a_rump_kernel_that_finds_an_overwritten_generation_panics_with_the_lock() {
+    let lab = lab!();
+    let mut ours = station(&lab.path("lan.bus"));
+    let mut rump = RumpPeer::attach(&lab.path("lan.bus"), RUMP).panicking_with_the_lock();
+    for burst in bursts(3, 500) {
+        ours.send_burst(burst.iter().map(Vec::as_slice)).unwrap();
+        while rump.receive().is_some() {}
+    }
+    rump.wake_twice_at_once();
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| rump.receive()));
+    assert!(panic.is_err());
+    assert_eq!(ours.bus().lock().unwrap(), shmbus::LockFound::Unknown);
+}
+
+/// With the packet of a rump kernel newest across the end of the ring, a rump kernel that is overrun
+/// asserts. A station of ours that reads closes the turn before that.
+#[test]
+fn a_station_of_ours_closes_the_turns_of_rump_kernels() {
+    let lab = lab!();
+    let mut ours = station(&lab.path("lan.bus"));
+    let mut rump = RumpPeer::attach(&lab.path("lan.bus"), RUMP);
+    let mut slow = RumpPeer::attach(&lab.path("lan.bus"), [0xb2, 0xa0, 0, 0, 0, 2]);
+    let mut burst = Burst::new(64);
+    let mut generation = rump.generation();
+    let mut overruns = 0;
+    for number in 0..40_000_u64 {
+        rump.send([frames::numbered(200 + usize::try_from(number % 700).unwrap(), number)]);
+        ours.recv_burst(&mut burst);
+        if rump.generation() != generation {
+            generation = rump.generation();
+            // It looks only right behind the end of the ring, and every second time.
+            if generation.is_multiple_of(2) {
+                while slow.receive().is_some() {}
+                overruns = slow.overruns();
+            }
+        }
+    }
+    assert!(overruns > 3, "{overruns}");
+}
+
 #[test]
 fn we_read_whatever_a_rump_kernel_sends() {
     let lab = lab!();

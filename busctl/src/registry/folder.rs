@@ -1,5 +1,6 @@
 //! Where the registry is: `--state`, else `$BUSCTL_STATE`, else `$XDG_RUNTIME_DIR/busctl`, else a
-//! folder of the user's own under `/tmp`.
+//! folder of the user's own under `/tmp`, which carries the number of the user outside of a user
+//! namespace.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
@@ -21,7 +22,22 @@ pub(crate) fn state_folder(option: Option<&Path>) -> Result<PathBuf, RegistryErr
             .map_err(|error| RegistryError::file("use", &path, error));
     }
     let user = geteuid().as_raw();
-    own_folder(PathBuf::from(format!("/tmp/busctl-{user}")), user)
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let name = outer_user(user, &map);
+    own_folder(PathBuf::from(format!("/tmp/busctl-{name}")), user)
+}
+
+/// Returns what the user is called outside of the user namespace that has this map of users. Root of
+/// such a namespace is no other user than the one who made it, and shares `/tmp` with root.
+fn outer_user(user: u32, map: &str) -> u32 {
+    let outside = |line: &str| {
+        let mut numbers = line.split_ascii_whitespace().map(str::parse::<u32>);
+        let mut number = || numbers.next()?.ok();
+        let (inside, outside, len) = (number()?, number()?, number()?);
+        let nth = user.checked_sub(inside).filter(|nth| *nth < len)?;
+        outside.checked_add(nth)
+    };
+    map.lines().find_map(outside).unwrap_or(user)
 }
 
 fn chosen(option: Option<&Path>, variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
@@ -77,6 +93,18 @@ mod tests {
         assert_eq!(chosen(None, only_xdg), Some("/run/busctl".into()));
         assert_eq!(chosen(None, |_| Some("".into())), None);
         assert_eq!(chosen(None, |name| (name == "XDG_RUNTIME_DIR").then(|| "run".into())), None);
+    }
+
+    #[test]
+    fn root_of_a_user_namespace_is_the_user_outside() {
+        assert_eq!(outer_user(0, "         0       1000          1\n"), 1_000);
+        assert_eq!(outer_user(7, "0 1000 1\n1 100000 65536\n"), 100_006);
+        assert_eq!(outer_user(1_000, "1000 1000 1"), 1_000);
+        // Outside of all namespaces, for a user that is not mapped, and without a map.
+        assert_eq!(outer_user(42, "0 0 4294967295"), 42);
+        assert_eq!(outer_user(65_534, "0 1000 1"), 65_534);
+        assert_eq!(outer_user(9, ""), 9);
+        assert_eq!(outer_user(9, "0 4294967290 100"), 9);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use anyhow::anyhow;
 use serde::Serialize;
-use shmbus::{RepairError, RingFound};
+use shmbus::{LockFound, RepairError, RingFound};
 
 use crate::bus_argument::BusArgument;
 use crate::context::Context;
@@ -15,7 +15,8 @@ use crate::output;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "This is for a lock that a rump kernel left. When another station dies with the lock, the next station takes it over, \
-                  and no repair is needed. While other processes use the bus, repair is refused.\n\n\
+                  and no repair is needed; without one, rump kernels wait for it, and repair frees it. While a process that may hold \
+                  the lock uses the bus, repair is refused.\n\n\
                   Examples:\n  busctl repair ./lan.bus"
 )]
 pub(crate) struct Args {
@@ -23,7 +24,7 @@ pub(crate) struct Args {
     #[arg(value_name = "BUS")]
     bus: BusArgument,
 
-    /// Repair even while other processes use the bus
+    /// Repair even while other processes may hold the lock, and mend the version of the format
     #[arg(long)]
     force: bool,
 
@@ -42,6 +43,10 @@ struct Report {
     packets: u32,
     /// Processes whose mappings could not be read.
     unseen: usize,
+    /// The number that stood where the version does.
+    scribbled_version: Option<u32>,
+    /// Whether the generation was raised, because a wake-up may have overwritten it.
+    generation_raised: bool,
 }
 
 /// Repairs the bus.
@@ -60,10 +65,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         error => misuse(anyhow!("{error} (busctl repair --force {})", path.display())),
     })?;
     let report = Report {
-        repaired: repair.lock != shmbus::LockFound::Free || repair.ring != RingFound::Sound,
+        repaired: repair.lock != LockFound::Free
+            || repair.ring != RingFound::Sound
+            || repair.scribbled_version.is_some(),
         what: repair.to_string(),
         packets: repair.packets,
         unseen: repair.unseen,
+        scribbled_version: repair.scribbled_version,
+        generation_raised: repair.generation_raised,
     };
     if args.json {
         output::print_json(&report)?;

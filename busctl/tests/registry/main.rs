@@ -13,6 +13,7 @@ mod set;
 mod show;
 mod sockets;
 mod state;
+mod stuck_bus;
 mod tap;
 #[path = "../terminal/mod.rs"]
 mod terminal;

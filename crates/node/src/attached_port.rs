@@ -324,6 +324,9 @@ impl AttachedPort {
                 return Err(CloseReason::Port(reason));
             }
         }
+        if let Some(warning) = port::overrun_warning(&self.station) {
+            self.reporter.warn(&format!("{}: {warning}", self.port.name()));
+        }
         self.up = self.port.is_up();
         self.discard_while_down();
         self.publish();
@@ -364,7 +367,7 @@ impl AttachedPort {
             rx_blocked: self.withheld_from_peer,
             tx_packets: stats.rx_packets,
             tx_bytes: stats.rx_bytes,
-            tx_dropped: self.dropped_from_bus + self.stalls + stats.overruns,
+            tx_dropped: self.dropped_from_bus + self.stalls + stats.overrun_frames,
             tx_errors: stats.corrupt,
         })
     }

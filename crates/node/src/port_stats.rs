@@ -16,8 +16,8 @@ pub struct Counters {
     pub rx_packets: u64,
     /// Bytes of the frames received.
     pub rx_bytes: u64,
-    /// Frames received and dropped because the bus was busy or down. For an interface on a bus: how
-    /// often it was overrun, because the bus does not say how many frames that has cost.
+    /// Frames received and dropped because the bus was busy or down. For an interface on a bus:
+    /// frames that it missed because it was overrun, an estimate from the bytes missed.
     pub rx_dropped: u64,
     /// Frames received that the bus cannot carry. For an interface on a bus: how often the bus held
     /// no valid frame.
@@ -31,7 +31,7 @@ pub struct Counters {
     /// Bytes of the frames sent.
     pub tx_bytes: u64,
     /// Frames not sent because the bus was busy or down. For a port: how often the peer had no room
-    /// for too long, and how often the port was overrun on the bus.
+    /// for too long, and an estimate of the frames that it missed because it was overrun on the bus.
     pub tx_dropped: u64,
     /// Frames not sent because the bus cannot carry them. For a port: how often the bus held no
     /// valid frame.

@@ -35,6 +35,7 @@ mod loop_guard;
 pub mod memif;
 mod open;
 mod output_file;
+mod overrun_warning;
 mod pcap;
 mod port;
 mod report_once;
@@ -52,6 +53,7 @@ pub use self::learning::Learning;
 pub use self::loop_guard::LoopGuard;
 pub use self::open::{PortOptions, check_loops, open};
 pub use self::output_file::open_output;
+pub use self::overrun_warning::overrun_warning;
 pub use self::port::{
     BURST, HOLD_OFF, LOCK_TIMEOUT, LinkState, Moved, NotSent, Port, SHORT_LOCK_TIMEOUT,
 };

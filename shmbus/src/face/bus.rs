@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::error::OpenError;
+use crate::error::{LockFound, OpenError};
 use crate::format::member::Member;
-use crate::format::{BUS_SIZE, Field32, Field64, OWN_MAGIC, Shape, TABLE_AT, VERSION};
+use crate::format::{
+    BUS_SIZE, Field32, Field64, OWN_MAGIC, Shape, TABLE_AT, VERSION, can_be_dumped,
+};
 use crate::mechanism::ring::Ring;
 use crate::mechanism::ring::lock::Owner;
 use crate::mechanism::sleepers::table::Table;
@@ -115,6 +117,18 @@ impl Bus {
                 Self::map(path, file, Shape::SHMIF, true)
             }
             Found::Bus(shape) => Self::map(path, file, shape, true),
+        }
+    }
+
+    /// Opens a file that would be a bus if its version were one: a process scribbled on that word.
+    /// Files of another version, which can be dumped, are none.
+    pub(crate) fn open_scribbled(path: &Path, version: u32) -> Result<Self, OpenError> {
+        match file::open_of_any_version(path)? {
+            (file, Found::Bus(shape)) if !can_be_dumped(version) => {
+                file::reserve(path, &file, shape.size)?;
+                Self::map(path, file, shape, true)
+            }
+            _ => Err(OpenError::WrongVersion { path: path.to_owned(), version }),
         }
     }
 
@@ -226,8 +240,30 @@ impl Bus {
         }
     }
 
+    /// Returns the state of the lock at this moment.
+    ///
+    /// # Errors
+    /// When the file system does not support file locks.
+    pub fn lock(&self) -> io::Result<LockFound> {
+        let word = self.ring.lock_word();
+        Ok(match word.owner() {
+            _ if word.is_free() => LockFound::Free,
+            None => LockFound::Unknown,
+            Some(owner) if liveness::is_alive(&self.file, owner)? => LockFound::LiveStation,
+            Some(_) => LockFound::DeadStation,
+        })
+    }
+
+    /// The error of a bus whose packets cannot be found.
+    pub(crate) fn corrupt(&self) -> OpenError {
+        // Where the state cannot be known, the remedy that always helps is the one to name.
+        let lock = self.lock().unwrap_or(LockFound::Unknown);
+        OpenError::Corrupt { path: self.path.clone(), lock }
+    }
+
     /// Returns how many stations of this kind are on the bus, in all processes. A station made from
-    /// this `Bus` does not count. Rump kernels leave no trace to count.
+    /// this `Bus` does not count. Rump kernels leave no trace to count. A count takes a quarter of a
+    /// second at most: there are more where a process holds thousands of locks on the file.
     ///
     /// # Errors
     /// When the file system does not support file locks.

@@ -596,13 +596,17 @@ fn receive(
         }
         Outcome::Overrun(missed) => {
             sink.discard();
-            stats.overruns += 1;
-            stats.overrun_bytes = stats.overrun_bytes.saturating_add(missed);
+            stats.add_overrun(missed);
             Some(0)
         }
         Outcome::Scribbled => {
             sink.discard();
             stats.corrupt += 1;
+            Some(0)
+        }
+        Outcome::StrayWakeup => {
+            sink.discard();
+            stats.stray_wakeups += 1;
             Some(0)
         }
         Outcome::Unsettled => {

@@ -1,21 +1,22 @@
 //! Frees a bus whose lock was left behind.
 //!
-//! When a station of this kind dies with the lock, the next station takes it over, and no repair is
-//! needed. The lock of a dead rump kernel looks like that of a live one that is slow: a person has
-//! to decide, and calls this.
+//! When a station of this kind dies with the lock, the next station takes it over, and where no
+//! process is left that could be the owner, stations free the lock by themselves: see
+//! [`stuck_lock`](crate::system::stuck_lock). Otherwise the lock of a dead rump kernel looks like
+//! that of a live one that is slow: a person has to decide, and calls this.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use crate::error::{OpenError, shown};
+use crate::error::{LockFound, OpenError, shown};
 use crate::face::bus::Bus;
-use crate::format::Field32;
+use crate::format::{Field32, VERSION};
 use crate::mechanism::ring::mend::Mend;
 use crate::memory::Memory as _;
 use crate::system::liveness;
-use crate::system::proc_maps::mapped_by;
+use crate::system::proc_maps::{MappedBy, mapped_by};
 use crate::system::wake::write_file;
 
 /// How long the repair tries to take the lock.
@@ -31,22 +32,13 @@ pub struct Repair {
     pub ring: RingFound,
     /// Packets on the ring after the repair, empty ones included.
     pub packets: u32,
+    /// The number that stood where the version of the format does, if none can join a bus with it.
+    pub scribbled_version: Option<u32>,
+    /// Whether the generation was raised: it looked like one that the wake-up of a rump kernel had
+    /// overwritten, and rump kernels assert that it never falls.
+    pub generation_raised: bool,
     /// Processes of other users, which could not be examined: they may have the bus mapped.
     pub unseen: usize,
-}
-
-/// The state of the lock that a repair found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LockFound {
-    /// It was free.
-    Free,
-    /// A dead station of this kind held it.
-    DeadStation,
-    /// A live station of this kind held it; the lock was taken by force.
-    LiveStation,
-    /// An unknown owner held it: most likely a rump kernel.
-    Unknown,
 }
 
 /// The state of the ring that a repair found, and what it did.
@@ -72,7 +64,8 @@ pub enum RepairError {
     /// The bus cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// Other processes have the bus mapped.
+    /// An unknown owner holds the lock, and other processes than stations of this kind have the bus
+    /// mapped. Those that may write to it may be the owner.
     #[error(
         "bus {} is in use by {}: stop {} first, or repair it by force",
         shown(path), processes(.pids), if .pids.len() == 1 { "it" } else { "them" }
@@ -83,8 +76,9 @@ pub enum RepairError {
         /// Their process ids.
         pids: Vec<u32>,
     },
-    /// Stations of this kind are on the bus, in processes that `/proc` does not show: in another
-    /// pid namespace, or of another user.
+    /// A live station of this kind holds the lock. Or an unknown owner does, and there are stations
+    /// in processes that `/proc` does not show, in another pid namespace or of another user: rump
+    /// kernels may live where they do.
     #[error(
         "bus {} is in use by {stations} station{} in processes that cannot be seen from here: stop {} first, or repair it by \
          force",
@@ -132,8 +126,9 @@ fn processes(pids: &[u32]) -> String {
     format!("process{} {}", if pids.len() == 1 { "" } else { "es" }, list.join(", "))
 }
 
-/// Frees the lock of a bus and puts its ring right. With `force`, it does so even while other
-/// processes have the bus mapped: a rump kernel among them that was only slow may then crash.
+/// Frees the lock of a bus and puts its ring right. With `force`, it takes the lock from a live
+/// owner as well: a rump kernel that was only slow may then crash. It then also mends a bus whose
+/// version was scribbled, so that no station can join it.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), shmbus::RepairError> {
@@ -145,29 +140,21 @@ fn processes(pids: &[u32]) -> String {
 /// # Errors
 /// See [`RepairError`].
 pub fn repair(path: impl AsRef<Path>, force: bool) -> Result<Repair, RepairError> {
-    let bus = match Bus::open(path.as_ref()) {
-        Err(OpenError::Uninitialised { .. }) => Bus::open_unfinished(path.as_ref())?,
-        bus => bus?,
-    };
-    let seen = match mapped_by(bus.ring.memory().address()) {
-        Ok(seen) if !seen.pids.is_empty() && !force => {
-            return Err(RepairError::InUse { path: bus.path().to_owned(), pids: seen.pids });
+    let path = path.as_ref();
+    let (bus, scribbled_version) = match Bus::open(path) {
+        Err(OpenError::Uninitialised { .. }) => (Bus::open_unfinished(path)?, None),
+        Err(OpenError::WrongVersion { version, .. }) if force => {
+            (Bus::open_scribbled(path, version)?, Some(version))
         }
-        Ok(seen) => seen,
-        Err(_) if force => crate::system::proc_maps::MappedBy::default(),
-        Err(source) => return Err(RepairError::Proc { path: bus.path().to_owned(), source }),
+        bus => (bus?, None),
     };
-    // Stations of ours can be counted wherever they are; each has the bus mapped.
-    let elsewhere = liveness::count(&bus.file).unwrap_or(0).saturating_sub(seen.own);
-    if elsewhere > 0 && !force {
-        return Err(RepairError::Stations { path: bus.path().to_owned(), stations: elsewhere });
-    }
     // Held until the bus is closed again. Nothing else keeps two repairs apart that both break a
     // lock.
     if !liveness::try_lock_making(&bus.file).map_err(|error| OpenError::io(bus.path(), error))? {
         return Err(RepairError::Repairing { path: bus.path().to_owned() });
     }
     let me = bus.claim()?;
+    let seen = mapped_by(bus.ring.memory().address(), &bus.file);
     let begin = Instant::now();
     let (lock, mut held) = loop {
         // Other stations may still take the lock and release it.
@@ -177,7 +164,16 @@ pub fn repair(path: impl AsRef<Path>, force: bool) -> Result<Repair, RepairError
         let word = bus.ring.lock_word();
         let (lock, held) = match word.owner() {
             _ if word.is_free() => (LockFound::Free, bus.ring.try_lock(me)),
-            None => (LockFound::Unknown, bus.ring.seize(word)),
+            None => {
+                match seen {
+                    _ if force => {}
+                    Ok(ref seen) => refuse_possible_owners(&bus, seen)?,
+                    Err(source) => {
+                        return Err(RepairError::Proc { path: bus.path().to_owned(), source });
+                    }
+                }
+                (LockFound::Unknown, bus.ring.seize(word))
+            }
             // The lock word of a station of this kind says what it was doing: the takeover finishes
             // or undoes that, and no packet of it was committed half written.
             Some(owner) if !liveness::is_alive(&bus.file, owner).unwrap_or(false) => {
@@ -192,13 +188,32 @@ pub fn repair(path: impl AsRef<Path>, force: bool) -> Result<Repair, RepairError
             break (lock, held);
         }
     };
-    let repaired = |ring, packets| Repair { lock, ring, packets, unseen: seen.unseen };
-    if bus.ring.memory().load32(Field32::Magic, Ordering::Acquire) == 0 {
+    let memory = bus.ring.memory();
+    let unseen = seen.as_ref().map_or(0, |seen| seen.unseen);
+    let repaired = |ring, packets, generation_raised| Repair {
+        lock,
+        ring,
+        packets,
+        scribbled_version,
+        generation_raised,
+        unseen,
+    };
+    if memory.load32(Field32::Magic, Ordering::Acquire) == 0 {
         bus.write_header();
         // The empty packet that every bus begins with.
-        return Ok(repaired(RingFound::Made, 1));
+        return Ok(repaired(RingFound::Made, 1, false));
     }
-    let mend = held.mend(lock == LockFound::Unknown, !force);
+    if scribbled_version.is_some() {
+        // Relaxed: it is a constant, and nothing is read because of it.
+        memory.store32(Field32::Version, VERSION, Ordering::Relaxed);
+    }
+    let doubtful = lock == LockFound::Unknown;
+    // A rump kernel that asserts dies with the lock. Before the packets are put right: that counts
+    // on from there.
+    let generation_raised = doubtful && held.raise_overwritten_generation();
+    let alone =
+        seen.is_ok_and(|seen| seen.processes == 0 && seen.unseen_stations(&bus.file) == Some(0));
+    let mend = held.mend(doubtful, alone);
     drop(held);
     // Sleeping stations find the lock free. Waking them is worth an attempt; they look by
     // themselves as well.
@@ -209,7 +224,24 @@ pub fn repair(path: impl AsRef<Path>, force: bool) -> Result<Repair, RepairError
         Mend::Cut { packets } => (RingFound::Cut, packets),
         Mend::Emptied => (RingFound::Emptied, 0),
     };
-    Ok(repaired(ring, packets))
+    Ok(repaired(ring, packets, generation_raised))
+}
+
+/// Fails when a live process may be the unknown owner of the lock, or reads the bus with an unknown
+/// program. Stations of this kind are neither: they say so when they have the lock, and find their
+/// place again.
+fn refuse_possible_owners(bus: &Bus, seen: &MappedBy) -> Result<(), RepairError> {
+    let path = || bus.path().to_owned();
+    let mut pids = [&seen.foreign[..], &seen.readers].concat();
+    if !pids.is_empty() {
+        pids.sort_unstable();
+        return Err(RepairError::InUse { path: path(), pids });
+    }
+    // Stations of this kind can be counted wherever they are.
+    match seen.unseen_stations(&bus.file) {
+        Some(stations @ 1..) => Err(RepairError::Stations { path: path(), stations }),
+        _ => Ok(()),
+    }
 }
 
 impl fmt::Display for Repair {
@@ -227,6 +259,14 @@ impl fmt::Display for Repair {
             RingFound::Emptied => "; nothing on the ring made sense, and it was emptied",
             RingFound::Made => "; the bus had not been made to its end, and is now",
         })?;
+        if let Some(version) = self.scribbled_version {
+            write!(f, "; its version read {version:#x} and is {VERSION} again")?;
+        }
+        if self.generation_raised {
+            f.write_str(
+                "; its generation looked overwritten by a wake-up of a rump kernel and was raised",
+            )?;
+        }
         write!(f, "; packets on it: {}", self.packets)?;
         if self.unseen > 0 && self.lock != LockFound::Free {
             write!(f, "; processes that could not be looked into: {}", self.unseen)?;

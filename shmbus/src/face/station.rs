@@ -28,11 +28,13 @@ use crate::mechanism::offload::{Capabilities, Finisher};
 use crate::mechanism::reading::Reading;
 use crate::mechanism::ring::cursor::Cursor;
 use crate::mechanism::ring::lock::Owner;
+use crate::mechanism::ring::position::Position;
 use crate::mechanism::ring::snapshot::NoSnapshot;
 use crate::mechanism::sleepers::Interest;
 use crate::system::acquire::{acquire, take_over_dead};
 use crate::system::liveness::{self, random_number};
 use crate::system::members;
+use crate::system::stuck_lock::StuckLock;
 use crate::system::wake::sleeper::Sleeper;
 use crate::system::wake::wait_set::WaitSet;
 use crate::system::wake::waking::Waking;
@@ -109,6 +111,9 @@ pub struct Station {
     /// Reads since the last that met packets.
     idle_reads: u32,
     settle_backoff: Option<SettleBackoff>,
+    stuck_lock: StuckLock,
+    /// The end of the ring behind what it last sent, or where it joined.
+    newest_end: Position,
     /// Empty reads since the last frame or check.
     empty_reads: u32,
 }
@@ -201,6 +206,8 @@ impl Station {
             unannounced_reads: 0,
             idle_reads: 0,
             settle_backoff: None,
+            stuck_lock: StuckLock::default(),
+            newest_end: extent.end,
             empty_reads: 0,
         })
     }
@@ -421,6 +428,7 @@ impl Station {
         self.wakeups.retry_if_due(&self.bus, &self.waking);
         self.reader.skip_others(&self.bus.ring);
         let met = self.reader.packets_met();
+        let stray_wakeups = self.reader.stats.stray_wakeups;
         let addressed = Addressed { sender: self.sender, filter: &self.filter };
         let (reader, ring) = (&mut self.reader, &self.bus.ring);
         let received = match &mut self.membership {
@@ -439,7 +447,14 @@ impl Station {
             Some(_) => self.empty_reads = 0,
         }
         if self.waking.may_have_foreign_stations() {
-            self.announce_for_foreign(self.reader.packets_met() != met);
+            let has_met_packets = self.reader.packets_met() != met;
+            self.announce_for_foreign(has_met_packets);
+            if has_met_packets && self.bus.ring.may_be_open_turn() {
+                self.close_turn();
+            }
+            if self.reader.stats.stray_wakeups != stray_wakeups {
+                self.restore_generation();
+            }
         }
         received.unwrap_or(0)
     }
@@ -566,18 +581,31 @@ impl Station {
         self.reader.disarm(&self.bus);
     }
 
-    /// Frees the lock if a station of this kind died with it. Stations do without the lock until
-    /// they send; rump kernels hang meanwhile.
+    /// Frees the lock if its owner died with it. Stations do without the lock until they send; rump
+    /// kernels hang meanwhile.
     #[inline]
-    fn free_dead_lock(&self) {
-        if self.bus.ring.lock_word().owner().is_some()
-            && !self.bus.is_lost()
-            && let Some(guard) = take_over_dead(&self.bus.ring, &self.bus.file, self.me)
-        {
-            // The dead station may have put frames there without waking others.
-            self.waking.announce(&self.bus.file, guard);
+    fn free_dead_lock(&mut self) {
+        if !self.bus.ring.lock_word().is_free() {
+            self.free_held_lock();
+        }
+    }
+
+    #[cold]
+    fn free_held_lock(&mut self) {
+        if self.bus.is_lost() {
+            return;
+        }
+        let Self { bus, waking, me, stuck_lock, .. } = self;
+        // The dead station may have put frames there without waking others.
+        let announce = |guard| waking.announce(&bus.file, guard);
+        let freed = if bus.ring.lock_word().owner().is_some() {
+            take_over_dead(&bus.ring, &bus.file, *me).map(announce).is_some()
+        } else {
+            stuck_lock.free(&bus.ring, &bus.file, announce)
+        };
+        if freed {
             // Stations look by themselves.
-            let _ = write_file(&self.bus.file);
+            let _ = write_file(&bus.file);
         }
     }
 
@@ -602,6 +630,35 @@ impl Station {
         }
     }
 
+    /// The newest place on the ring that the station knows of.
+    fn newest_known(&self) -> Position {
+        let read = self.reader.cursor.newest_known();
+        if read.generation > self.newest_end.generation { read } else { self.newest_end }
+    }
+
+    /// Puts a generation right that a wake-up of a rump kernel has overwritten, before another rump
+    /// kernel sees it. A station that finds the lock held leaves that to the next look, or burst.
+    #[cold]
+    fn restore_generation(&mut self) {
+        if !self.bus.is_lost()
+            && let Ok(mut guard) = self.bus.ring.try_lock(self.me)
+        {
+            guard.restore_generation(self.newest_known());
+        }
+    }
+
+    /// Appends the empty packet behind a packet of a rump kernel that ends the turn: a rump kernel
+    /// that is overrun before the next packet asserts, and panics with the lock.
+    #[cold]
+    fn close_turn(&mut self) {
+        if !self.bus.is_lost()
+            && let Ok(mut guard) = self.bus.ring.try_lock(self.me)
+        {
+            guard.close_turn();
+            self.waking.announce(&self.bus.file, guard);
+        }
+    }
+
     /// The ring is unsettled: a writer was at work at every look, or one died at it. Waiting for
     /// the lock tells which, and puts right what a dead one left.
     #[cold]
@@ -612,7 +669,8 @@ impl Station {
         }
         let last = self.settle_backoff.as_ref();
         let pause = last.map_or(SETTLE_PAUSE, |last| (last.pause * 2).min(MAX_SETTLE_PAUSE));
-        // No station takes over from an unknown owner, so waiting for it finds out nothing.
+        // An unknown owner is gone only after a time that no receive call waits for.
+        self.free_dead_lock();
         let is_known = self.bus.ring.lock_word().owner().is_some();
         let timeout = if is_known { SETTLE_WAIT } else { Duration::ZERO };
         self.settle_backoff = match acquire(&self.bus.ring, &self.bus.file, self.me, timeout) {

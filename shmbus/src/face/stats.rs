@@ -1,5 +1,6 @@
 //! What a station has seen and done.
 
+use crate::format::{MAX_FRAME, PACKET_HEADER_SIZE};
 use crate::mechanism::reading::Counts;
 
 /// Counters of a station or tap, since it was made. A counter that does not apply to it stays 0.
@@ -65,11 +66,17 @@ pub struct Stats {
     pub filtered: u64,
     /// How often writers came around the ring before this reader.
     pub overruns: u64,
-    /// Ring bytes (packet headers included) that the reader missed by that. The format has no
-    /// sequence numbers, so the frames cannot be counted.
+    /// Ring bytes (packet headers included) that the reader missed by that.
     pub overrun_bytes: u64,
+    /// Frames that the reader missed by that: an estimate, from the bytes and the mean length of the
+    /// frames that it received before, or the greatest length while there were none.
+    pub overrun_frames: u64,
     /// How often something on the ring was no packet.
     pub corrupt: u64,
+    /// How often a wake-up of a rump kernel overwrote the generation in the header, which two of its
+    /// threads do that wake at the same moment. The frames are whole; a station that sends or
+    /// receives puts the generation right.
+    pub stray_wakeups: u64,
 }
 
 impl Stats {
@@ -77,7 +84,24 @@ impl Stats {
     pub(crate) fn add(&mut self, counts: Counts) {
         self.filtered += counts.filtered;
         self.overruns += counts.overruns;
-        self.overrun_bytes = self.overrun_bytes.saturating_add(counts.overrun_bytes);
+        self.add_overrun_bytes(counts.overrun_bytes);
         self.corrupt += counts.corrupt;
+        self.stray_wakeups += counts.stray_wakeups;
+    }
+
+    /// Counts an overrun that cost this many bytes of the ring.
+    pub(crate) fn add_overrun(&mut self, bytes: u64) {
+        self.overruns += 1;
+        self.add_overrun_bytes(bytes);
+    }
+
+    fn add_overrun_bytes(&mut self, bytes: u64) {
+        self.overrun_bytes = self.overrun_bytes.saturating_add(bytes);
+        let header = u64::from(PACKET_HEADER_SIZE);
+        let packet = match self.rx_bytes.checked_div(self.rx_packets) {
+            Some(mean) => mean + header,
+            None => MAX_FRAME as u64 + header,
+        };
+        self.overrun_frames = self.overrun_frames.saturating_add(bytes.div_ceil(packet));
     }
 }

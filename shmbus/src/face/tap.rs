@@ -76,7 +76,7 @@ impl Tap {
                     return Ok(Self { bus, reader: Reader::new(cursor), unsettled: None });
                 }
                 Err(NoSnapshot::Corrupt) => {
-                    return Err(OpenError::Corrupt { path: bus.path().to_owned() });
+                    return Err(bus.corrupt());
                 }
                 Err(NoSnapshot::Unsettled) if begin.elapsed() < SETTLE_TIMEOUT => {
                     std::thread::yield_now();

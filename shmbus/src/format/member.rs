@@ -9,6 +9,8 @@ use std::fmt;
 
 use macaddr::MacAddr6;
 
+use super::printable::is_printable;
+
 const PREFIX: &str = "user.shmbus.";
 /// A longer note is not read.
 const MAX_NOTE: usize = 200;
@@ -36,7 +38,6 @@ impl Member {
         let mut words = note.splitn(3, ' ');
         let pid = words.next()?.parse().ok()?;
         let mac = words.next()?.parse().ok()?;
-        let printable = |c: char| if c.is_control() { '?' } else { c };
         let name = words.next()?.chars().map(printable).take(MAX_NAME).collect();
         Some(Self { number, pid, mac, name })
     }
@@ -50,8 +51,12 @@ impl fmt::Display for Member {
 
 /// The text of a note.
 pub(crate) fn note(pid: u32, mac: MacAddr6, name: &str) -> String {
-    let name: String = name.chars().take(MAX_NAME).collect();
+    let name: String = name.chars().map(printable).take(MAX_NAME).collect();
     format!("{pid} {mac} {name}")
+}
+
+fn printable(c: char) -> char {
+    if is_printable(c) { c } else { '?' }
 }
 
 /// The name of the attribute that holds the note of station `number`.
@@ -76,6 +81,9 @@ mod tests {
         assert_eq!((member.number, member.pid), (7, 42));
         assert_eq!(member.mac, MacAddr6::new(0xb2, 0xa0, 0, 0, 0, 1));
         assert_eq!(member.name, "my ?[31mhost");
+        let turned = "42 B2:A0:00:00:00:01 a\u{202e}b\u{200b}c\u{e0041}".as_bytes();
+        assert_eq!(Member::parse(7, turned).expect("a note").name, "a?b?c?");
+        assert_eq!(note(42, member.mac, "a\u{2066}b"), "42 B2:A0:00:00:00:01 a?b");
         for forged in [
             &b""[..],
             b"x",

@@ -17,6 +17,7 @@
 //! In our own format a [table of sleepers](sleepers) lies between the header and the ring.
 
 pub(crate) mod member;
+pub(crate) mod printable;
 pub(crate) mod sleepers;
 
 /// `magic` of an initialised bus; it is 0 in a file that no process has initialised yet.

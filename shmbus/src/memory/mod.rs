@@ -22,7 +22,8 @@
 //! instruction that writes. So an acquire here is a relaxed load and an acquire fence behind it,
 //! which orders at least as much and costs the same.
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(not(test), allow(dead_code, reason = "the fuzzers use a part of what the tests do"))]
 pub(crate) mod model;
 
 use std::fs::File;

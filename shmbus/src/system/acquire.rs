@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use crate::error::Busy;
 use crate::mechanism::ring::Ring;
 use crate::mechanism::ring::lock::{LockGuard, Owner};
-use crate::memory::Memory;
+use crate::memory::Mapping;
+use crate::system::stuck_lock::StuckLock;
 use crate::system::{liveness, members};
 
 /// Looks at the lock before the waiter yields the CPU: a burst's copy takes some microseconds.
@@ -19,13 +20,14 @@ const NAP: Duration = Duration::from_micros(500);
 const LIVENESS_CHECK: Duration = Duration::from_millis(1);
 
 /// Takes the lock of `ring` for `me`, and waits for it at most `timeout`. It asks through `file`
-/// whether the owner is alive, and takes the lock over from a dead one.
-pub(crate) fn acquire<'r, M: Memory>(
-    ring: &'r Ring<M>,
+/// whether the owner is alive, and takes the lock over from a dead one; from an unknown owner only
+/// as [`StuckLock`] says.
+pub(crate) fn acquire<'r>(
+    ring: &'r Ring<Mapping>,
     file: &File,
     me: Owner,
     timeout: Duration,
-) -> Result<LockGuard<'r, M>, Busy> {
+) -> Result<LockGuard<'r, Mapping>, Busy> {
     for _ in 0..SPINS {
         if let Ok(held) = ring.try_lock(me) {
             return Ok(held);
@@ -38,11 +40,11 @@ pub(crate) fn acquire<'r, M: Memory>(
 /// Takes the lock over if a station of this kind died with it. It asks through `file` whether the
 /// owner is alive.
 #[cold]
-pub(crate) fn take_over_dead<'r, M: Memory>(
-    ring: &'r Ring<M>,
+pub(crate) fn take_over_dead<'r>(
+    ring: &'r Ring<Mapping>,
     file: &File,
     me: Owner,
-) -> Option<LockGuard<'r, M>> {
+) -> Option<LockGuard<'r, Mapping>> {
     let word = ring.lock_word();
     let owner = word.owner().filter(|owner| *owner != me)?;
     if !matches!(liveness::is_alive(file, owner), Ok(false)) {
@@ -54,13 +56,14 @@ pub(crate) fn take_over_dead<'r, M: Memory>(
 }
 
 #[cold]
-fn wait<'r, M: Memory>(
-    ring: &'r Ring<M>,
+fn wait<'r>(
+    ring: &'r Ring<Mapping>,
     file: &File,
     me: Owner,
     timeout: Duration,
-) -> Result<LockGuard<'r, M>, Busy> {
+) -> Result<LockGuard<'r, Mapping>, Busy> {
     let begin = Instant::now();
+    let mut stuck = StuckLock::seen_at(ring, begin);
     let mut looks = 0;
     let mut check_at = LIVENESS_CHECK;
     loop {
@@ -74,6 +77,9 @@ fn wait<'r, M: Memory>(
             if let Some(held) = take_over_dead(ring, file, me) {
                 return Ok(held);
             }
+        }
+        if stuck.free(ring, file, drop) {
+            continue;
         }
         if waited >= timeout {
             return Err(match word.owner() {

@@ -41,6 +41,13 @@ pub(crate) fn open(path: &Path, writable: bool) -> Result<(File, Found), OpenErr
     Ok((file, found))
 }
 
+/// As [`open`], for reading and writing, and whatever stands where the version should.
+pub(crate) fn open_of_any_version(path: &Path) -> Result<(File, Found), OpenError> {
+    let file = open_regular(path, true)?;
+    let found = check_shape(path, &file)?;
+    Ok((file, found))
+}
+
 /// All of an existing file that is `size` bytes long.
 pub(crate) fn read_whole(path: &Path, size: u64) -> Result<Vec<u8>, OpenError> {
     let mut bytes = Vec::new();
@@ -181,6 +188,18 @@ fn bytes_at<const N: usize>(file: &File, at: u64) -> io::Result<[u8; N]> {
 
 /// Checks an open file: its file system, its size, magic and version.
 pub(crate) fn check(path: &Path, file: &File) -> Result<Found, OpenError> {
+    let found = check_shape(path, file)?;
+    if found == Found::Blank {
+        return Ok(found);
+    }
+    match word(file, Field32::Version as u64).map_err(|error| OpenError::io(path, error))? {
+        0 | VERSION => Ok(found),
+        version => Err(OpenError::WrongVersion { path: path.to_owned(), version }),
+    }
+}
+
+/// As [`check`], but for the version.
+fn check_shape(path: &Path, file: &File) -> Result<Found, OpenError> {
     if let Some(filesystem) = incoherent(file) {
         return Err(OpenError::Incoherent { path: path.to_owned(), filesystem });
     }
@@ -200,23 +219,36 @@ pub(crate) fn check(path: &Path, file: &File) -> Result<Found, OpenError> {
         }
         0 => return Err(OpenError::WrongSize { path: path.to_owned(), size }),
         // A bus of our own format may have any size, so it says which it has.
-        OWN_MAGIC
-            if long_word(file, SIZE_AT).map_err(|error| OpenError::io(path, error))? != size =>
-        {
-            return Err(OpenError::WrongSize { path: path.to_owned(), size });
+        OWN_MAGIC => {
+            let made = long_word(file, SIZE_AT).map_err(|error| OpenError::io(path, error))?;
+            if made != size {
+                return Err(wrong_size(path, Shape { magic, size: made }, size));
+            }
         }
-        _ if (Shape { magic, size }).is_possible() => {}
-        MAGIC | BIG_MAGIC | OWN_MAGIC => {
-            return Err(OpenError::WrongSize { path: path.to_owned(), size });
+        BIG_MAGIC if size == BUS_SIZE => {
+            return Err(OpenError::CutByRumpKernel { path: path.to_owned() });
         }
+        MAGIC | BIG_MAGIC => {}
         _ if magic == MAGIC.swap_bytes() => {
             return Err(OpenError::OtherByteOrder { path: path.to_owned() });
         }
         _ => return Err(OpenError::WrongMagic { path: path.to_owned(), magic }),
     }
-    match word(Field32::Version)? {
-        0 | VERSION => Ok(Found::Bus(Shape { magic, size })),
-        version => Err(OpenError::WrongVersion { path: path.to_owned(), version }),
+    let shape = Shape { magic, size };
+    if shape.is_possible() {
+        Ok(Found::Bus(shape))
+    } else {
+        Err(OpenError::WrongSize { path: path.to_owned(), size })
+    }
+}
+
+/// Why a file that was made as a bus of this shape is none with `size` bytes.
+fn wrong_size(path: &Path, made: Shape, size: u64) -> OpenError {
+    let path = path.to_owned();
+    if size == BUS_SIZE && made.size > size && made.is_possible() {
+        OpenError::CutByRumpKernel { path }
+    } else {
+        OpenError::WrongSize { path, size }
     }
 }
 

@@ -6,13 +6,18 @@
 //! can ask whether the lock is held. Unlike a process id, the number means the same in every pid
 //! namespace, and no other process reuses it.
 //!
+//! Stations lock for writing, which takes permission to write the bus, and ask for locks of that kind
+//! alone. So a process that may only read the bus cannot pass for a station. It can deny, though: its
+//! own locks for reading keep every number from being taken, and the kernel has no lock that it
+//! could not take. Members that have their numbers already go on beside such a process.
+//!
 //! The lock lives on in children that inherit the descriptor. It is closed on exec; a process that
 //! forks without exec must drop its stations first.
 
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -34,6 +39,9 @@ const MAX_ATTEMPTS: usize = 100;
 /// The most stations that are counted. A process that may write the file can hold any number of
 /// locks on it.
 const MAX_COUNTED: usize = 1 << 16;
+/// How long a count takes at most. The kernel walks all locks of the file for each question, so the
+/// time grows with the square of their number: a thousand stations take a tenth of a second.
+const COUNT_TIMEOUT: Duration = Duration::from_millis(250);
 
 #[expect(
     clippy::cast_possible_truncation,
@@ -63,19 +71,41 @@ pub(crate) fn random_number() -> u64 {
 /// Picks a number and holds it for as long as `file`'s description is open. It does not pick
 /// `taken`, the number in the lock word: perhaps a dead station left it there.
 pub(crate) fn claim(file: &File, taken: Option<Owner>) -> io::Result<Owner> {
+    let mut last = MAKER + 1;
     for _ in 0..MAX_ATTEMPTS {
         #[expect(clippy::cast_possible_truncation, reason = "any part of it is as good")]
         let Some(owner) = Owner::new(random_number() as u32) else { continue };
         if Some(owner) == taken {
             continue;
         }
-        match fcntl(file, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, owner.number().into(), 1))) {
+        last = owner.number().into();
+        match fcntl(file, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, last, 1))) {
             Ok(_) => return Ok(owner),
             Err(Errno::EAGAIN | Errno::EACCES) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Err(io::Error::other("another process has locked all numbers of stations"))
+    Err(locked_for_reading(file, last)
+        .unwrap_or_else(|| io::Error::other("another process has locked all numbers of stations")))
+}
+
+/// The error where a process has locked this byte for reading, which no station does to the bytes
+/// that stations lock for writing.
+fn locked_for_reading(file: &File, byte: i64) -> Option<io::Error> {
+    let mut lock = range(libc::F_WRLCK, byte, 1);
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock)).ok()?;
+    if i32::from(lock.l_type) != libc::F_RDLCK {
+        return None;
+    }
+    // The kernel numbers the owners of locks of the older kind only.
+    let reader = match lock.l_pid {
+        pid @ 1.. => format!("process {pid}"),
+        _ => "a process".to_owned(),
+    };
+    Some(io::Error::other(format!(
+        "{reader} holds locks for reading on it, which keep all stations from joining: end that \
+         process, or let it not read the bus"
+    )))
 }
 
 /// Releases a number.
@@ -89,21 +119,32 @@ pub(crate) fn is_alive(file: &File, owner: Owner) -> io::Result<bool> {
     Ok(held_in(file, owner.number().into(), 1)?.is_some())
 }
 
-/// Takes the byte of number 0, which is no station's: its holder may make a bus of the file.
-/// `false` when another process holds it.
+/// Takes the byte of number 0, which is no station's: its holder may make a bus of the file, or
+/// repair it. `false` when another process holds it.
+///
+/// # Errors
+/// When a process that only reads the file keeps all others from it. That is not waited for.
 pub(crate) fn try_lock_making(file: &File) -> io::Result<bool> {
     match fcntl(file, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, MAKER, 1))) {
         Ok(_) => Ok(true),
-        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        Err(Errno::EAGAIN | Errno::EACCES) if is_being_made(file)? => Ok(false),
+        Err(Errno::EAGAIN | Errno::EACCES) => {
+            locked_for_reading(file, MAKER).map_or(Ok(false), Err)
+        }
         Err(error) => Err(error.into()),
     }
 }
 
 /// Takes the right to make or remove what lies beside the bus. `false` when another process has it.
+///
+/// # Errors
+/// When a process that only reads the file keeps all others from it. That is not waited for.
 pub(crate) fn try_lock_folder(file: &File) -> io::Result<bool> {
     match fcntl(file, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, FOLDER, 1))) {
         Ok(_) => Ok(true),
-        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        Err(Errno::EAGAIN | Errno::EACCES) => {
+            locked_for_reading(file, FOLDER).map_or(Ok(false), Err)
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -145,17 +186,27 @@ pub(crate) fn unlock_making(file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// How many stations hold numbers, the one of `file`'s own description not counted. Beyond
-/// [`MAX_COUNTED`] none is counted.
+/// Where the lock of a station of this kind lies in the file: the first byte of a range that ends
+/// at `end`. `None` when no number has that range.
+pub(crate) fn number_at(start: i64, end: i64) -> Option<u32> {
+    let number = start.checked_sub(BASE).filter(|_| start == end)?;
+    u32::try_from(number).ok().filter(|number| (1..=Owner::MAX).contains(number))
+}
+
+/// How many stations hold numbers, the one of `file`'s own description not counted. Those beyond
+/// [`MAX_COUNTED`] do not count, nor those that are not found within [`COUNT_TIMEOUT`].
 pub(crate) fn count(file: &File) -> io::Result<usize> {
+    let deadline = Instant::now() + COUNT_TIMEOUT;
     // The kernel names some lock in a range, not the lowest: continue on both sides of it.
     let mut ranges = vec![(MAKER + 1, i64::from(Owner::MAX))];
     let mut count = 0;
     while let Some((first, len)) = ranges.pop() {
-        if len <= 0 || count >= MAX_COUNTED {
-            continue;
+        if count >= MAX_COUNTED || Instant::now() >= deadline {
+            break;
         }
-        if let Some(held) = held_in(file, first, len)? {
+        if len > 0
+            && let Some(held) = held_in(file, first, len)?
+        {
             count += 1;
             ranges.push((first, held.start - first));
             ranges.push((held.end, first + len - held.end));
@@ -259,5 +310,71 @@ mod tests {
         assert_eq!(count(&watcher).expect("asked"), 1);
         assert!(is_alive(&watcher, Owner::new(7).expect("not 0")).expect("asked"));
         claim(&open(&path), None).expect_err("none is left");
+    }
+
+    /// A process that may write the file can hold thousands of locks on it.
+    #[test]
+    #[cfg_attr(miri, ignore = "locks of files")]
+    fn a_count_among_many_locks_ends_in_time() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("bus");
+        let (hog, watcher) = (open(&path), open(&path));
+        for number in 0..8_000 {
+            fcntl(&hog, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, 1 + 2 * number, 1)))
+                .expect("free");
+        }
+        let begin = Instant::now();
+        let counted = count(&watcher).expect("asked");
+        assert!((1..=8_000).contains(&counted), "{counted}");
+        // Not the 8 s of all of them, on a machine with other things to do.
+        assert!(begin.elapsed() < COUNT_TIMEOUT * 8, "{:?}", begin.elapsed());
+    }
+
+    /// Those that have numbers are alive, and no other station can join: the kernel has no way
+    /// around such a lock.
+    #[test]
+    #[cfg_attr(miri, ignore = "locks of files")]
+    fn locks_for_reading_keep_stations_off_and_no_process_waits_for_them() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("bus");
+        let (member, other) = (open(&path), open(&path));
+        let number = claim(&member, None).expect("a number");
+        let reader = File::open(&path).expect("there");
+        for (first, end) in
+            [(FOLDER, i64::from(number.number())), (i64::from(number.number()) + 1, 1 << 31)]
+        {
+            fcntl(&reader, FcntlArg::F_OFD_SETLK(&range(libc::F_RDLCK, first, end - first)))
+                .expect("free");
+        }
+        assert!(is_alive(&other, number).expect("asked"));
+        assert_eq!(count(&other).expect("asked"), 1);
+        assert!(!is_alive(&other, Owner::new(7).expect("not 0")).expect("asked"));
+        assert!(!is_being_made(&other).expect("asked"));
+        for denied in [
+            claim(&other, None).map(|_| ()),
+            try_lock_making(&other).map(|_| ()),
+            try_lock_folder(&other).map(|_| ()),
+        ] {
+            let error = denied.expect_err("a reader denies it");
+            assert!(error.to_string().contains("locks for reading"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_byte_of_a_number_is_that_of_no_other() {
+        assert_eq!(number_at(BASE + 1, BASE + 1), Some(1));
+        assert_eq!(
+            number_at(BASE + i64::from(Owner::MAX), BASE + i64::from(Owner::MAX)),
+            Some(Owner::MAX)
+        );
+        for (start, end) in [
+            (BASE, BASE),
+            (BASE + 1, BASE + 2),
+            (BASE + (1 << 30), BASE + (1 << 30)),
+            (0, 0),
+            (i64::MIN, i64::MIN),
+        ] {
+            assert_eq!(number_at(start, end), None);
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! attributes there are no notes.
 
 use std::fs::File;
+use std::time::{Duration, Instant};
 
 use macaddr::MacAddr6;
 use xattr::FileExt as _;
@@ -13,9 +14,16 @@ use crate::format::member::{self, Member};
 use crate::mechanism::ring::lock::Owner;
 use crate::system::liveness;
 
+/// How long the notes of others are looked at. A process that may write the bus can leave thousands
+/// of them, and thousands of locks among which the kernel searches for each.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(250);
+
 /// Leaves a note, and removes those of dead stations.
 pub(crate) fn enter(file: &File, owner: Owner, mac: MacAddr6, name: &str) {
-    for dead in noted(file).filter(|other| *other != owner && !is_alive(file, *other)) {
+    let deadline = Instant::now() + LOOK_TIMEOUT;
+    let in_time = |_: &Owner| Instant::now() < deadline;
+    let others = noted(file).take_while(in_time).filter(|other| *other != owner);
+    for dead in others.filter(|other| !is_alive(file, *other)) {
         // Another station may be doing the same.
         let _ = file.remove_xattr(attribute(dead));
     }
@@ -44,7 +52,9 @@ pub(crate) fn look_up(file: &File, owner: Owner) -> Option<Member> {
 
 /// The stations that are alive and left a note, in the order of their processes.
 pub(crate) fn members(file: &File) -> Vec<Member> {
+    let deadline = Instant::now() + LOOK_TIMEOUT;
     let mut members: Vec<Member> = noted(file)
+        .take_while(|_| Instant::now() < deadline)
         .filter(|owner| is_alive(file, *owner))
         .filter_map(|owner| look_up(file, owner))
         .collect();

@@ -6,4 +6,5 @@ pub(crate) mod links;
 pub(crate) mod liveness;
 pub(crate) mod members;
 pub(crate) mod proc_maps;
+pub(crate) mod stuck_lock;
 pub(crate) mod wake;

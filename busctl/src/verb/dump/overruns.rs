@@ -16,6 +16,8 @@ pub(super) struct Overruns {
     bus: String,
     count: u64,
     bytes: u64,
+    /// An estimate.
+    frames: u64,
     /// Overruns that were reported.
     reported: u64,
     reported_at: Option<Instant>,
@@ -23,14 +25,15 @@ pub(super) struct Overruns {
 
 impl Overruns {
     pub(super) fn new(bus: String) -> Self {
-        Self { bus, count: 0, bytes: 0, reported: 0, reported_at: None }
+        Self { bus, count: 0, bytes: 0, frames: 0, reported: 0, reported_at: None }
     }
 
     /// Takes the tap's counters, and returns how many bytes of the ring were missed since the last
     /// call.
     pub(super) fn update(&mut self, stats: &Stats) -> u64 {
         let missed = stats.overrun_bytes - self.bytes;
-        (self.count, self.bytes) = (stats.overruns, stats.overrun_bytes);
+        (self.count, self.bytes, self.frames) =
+            (stats.overruns, stats.overrun_bytes, stats.overrun_frames);
         missed
     }
 
@@ -53,8 +56,12 @@ impl Overruns {
 
     /// Returns how often and by how much the bus was faster; none when it was not.
     pub(super) fn summary(&self) -> Option<String> {
-        let Self { count, bytes, .. } = self;
-        (*count > 0).then(|| format!("overtaken {count} times, {bytes} bytes of the ring missed"))
+        let Self { count, bytes, frames, .. } = self;
+        (*count > 0).then(|| {
+            format!(
+                "overtaken {count} times, an estimate of {frames} frames, {bytes} bytes of the ring missed"
+            )
+        })
     }
 
     /// Reports at the end what was not reported before.

@@ -9,6 +9,9 @@
 //!
 //! The port is up while the interface is up. The descriptor is writable exactly then.
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gro;
 mod rx_batch;
 mod spec;

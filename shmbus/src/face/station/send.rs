@@ -162,7 +162,7 @@ impl Station {
         let sec = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
         let usec = now.subsec_micros();
         self.sent_at = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        let sender = self.sender;
+        let (sender, known) = (self.sender, self.newest_known());
         let headers = lengths.iter().map(|len| PacketHeader { len: *len, sec, usec, sender });
         let ring = &self.bus.ring;
         let (learning, sent) = (self.learning, &mut self.sent);
@@ -190,6 +190,9 @@ impl Station {
         if !is_bus() {
             return Err(NotAppended::Lost);
         }
+        if guard.restore_generation(known) {
+            self.reader.stats.stray_wakeups += 1;
+        }
         let appended = guard.append(headers, |header, at| {
             let mut slot = FrameSlot::new(ring, at, header.len as usize);
             if let Some(frame) = frames.next() {
@@ -210,6 +213,7 @@ impl Station {
             announce(&guard, table, appended.end, sec, &mut self.wakeups.doorbells);
         }
         drop(guard);
+        self.newest_end = appended.end;
         if let Some(sleeper) = self.reader.sleeper() {
             sleeper.note_sent();
         }

@@ -13,7 +13,7 @@ use pnet_packet::vlan::VlanPacket;
 use proptest::prelude::*;
 
 use super::headers::Family;
-use super::tx::Finisher;
+use super::tx::{Finished, Finisher};
 use super::{Capabilities, Offload, OffloadError, TxRequest};
 use crate::format::MAX_FRAME;
 
@@ -214,10 +214,7 @@ pub(super) fn finish_with(
     let mut finisher = Finisher::default();
     let request = TxRequest::new(frame, offload);
     finisher.finish(0, request, enabled, longest)?;
-    Ok(finisher
-        .frames([request].into_iter())
-        .map(|frame| [frame.headers, frame.payload].concat())
-        .collect())
+    Ok(finisher.frames([request].into_iter()).map(Finished::to_vec).collect())
 }
 
 /// Panics unless another crate finds the frame's lengths consistent and its checksums right.

@@ -349,8 +349,15 @@ pub(crate) fn fill_in_place(frame: &mut [u8], enabled: Capabilities) {
 /// A finished frame: headers, then payload.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Finished<'f> {
-    pub(super) headers: &'f [u8],
-    pub(super) payload: &'f [u8],
+    headers: &'f [u8],
+    payload: &'f [u8],
+}
+
+#[cfg(any(test, fuzzing))]
+impl Finished<'_> {
+    pub(crate) fn to_vec(self) -> Vec<u8> {
+        [self.headers, self.payload].concat()
+    }
 }
 
 impl FrameSource for Finished<'_> {

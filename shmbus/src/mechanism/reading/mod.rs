@@ -80,6 +80,7 @@ pub(crate) struct Counts {
     pub(crate) overruns: u64,
     pub(crate) overrun_bytes: u64,
     pub(crate) corrupt: u64,
+    pub(crate) stray_wakeups: u64,
 }
 
 impl Counts {
@@ -88,6 +89,7 @@ impl Counts {
         self.overruns += other.overruns;
         self.overrun_bytes = self.overrun_bytes.saturating_add(other.overrun_bytes);
         self.corrupt += other.corrupt;
+        self.stray_wakeups += other.stray_wakeups;
     }
 }
 
@@ -529,6 +531,9 @@ impl Reading {
             }
             Outcome::Scribbled => {
                 self.count_for_all(Counts { corrupt: 1, ..Counts::default() }, true);
+            }
+            Outcome::StrayWakeup => {
+                self.count_for_all(Counts { stray_wakeups: 1, ..Counts::default() }, true);
             }
             Outcome::Overrun(missed) => {
                 let counts = Counts { overruns: 1, overrun_bytes: missed, ..Counts::default() };

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::Ring;
 use super::lock::LockWord;
 use super::position::{Extent, Position};
+use super::rump_faults;
 use super::snapshot::NoSnapshot;
 use crate::format::{PACKET_HEADER_SIZE, PacketHeader};
 use crate::memory::Memory;
@@ -40,6 +41,9 @@ pub(crate) enum Outcome {
     /// have reached, or one that is over, so what was missed is unknown; the cursor follows it all
     /// the same.
     Scribbled,
+    /// As [`Scribbled`](Self::Scribbled), by a wake-up of a rump kernel: see [`rump_faults`]. The
+    /// cursor stands where it stood, if that place is still there.
+    StrayWakeup,
     /// It is unknown whether it is whole: forget what was shown. It is shown again.
     Unsettled,
 }
@@ -55,27 +59,53 @@ pub(crate) struct Cursor {
     overruns: u32,
     /// A lock word left behind by a dead owner: this reader ignores it.
     abandoned: Option<LockWord>,
+    /// Where it stood when the generation was last overwritten.
+    before_stray_wakeup: Option<Position>,
 }
 
 impl Cursor {
     /// A reader that sees what is sent from now on.
     pub(crate) fn at_end(extent: &Extent) -> Self {
-        Self { next: extent.end, end: extent.end, overruns: 0, abandoned: None }
+        Self {
+            next: extent.end,
+            end: extent.end,
+            overruns: 0,
+            abandoned: None,
+            before_stray_wakeup: None,
+        }
     }
 
     /// A reader that begins with the oldest packet on the ring.
     pub(crate) fn at_first(extent: &Extent) -> Self {
-        Self { next: extent.first, end: extent.end, overruns: 0, abandoned: None }
+        Self {
+            next: extent.first,
+            end: extent.end,
+            overruns: 0,
+            abandoned: None,
+            before_stray_wakeup: None,
+        }
     }
 
     /// A reader that begins with the packet at `position`.
     pub(crate) fn at(position: Position) -> Self {
-        Self { next: position, end: position, overruns: 0, abandoned: None }
+        Self {
+            next: position,
+            end: position,
+            overruns: 0,
+            abandoned: None,
+            before_stray_wakeup: None,
+        }
     }
 
     /// Returns where the next packet to read lies.
     pub(crate) fn position(&self) -> Position {
         self.next
+    }
+
+    /// Returns the newest place that it knows of: that of before a stray wake-up, until a station has
+    /// put that right.
+    pub(crate) fn newest_known(&self) -> Position {
+        self.before_stray_wakeup.unwrap_or(self.next)
     }
 
     /// Reads at least as far as `other` did, which is ahead on the same ring.
@@ -201,9 +231,39 @@ impl Cursor {
         self.overruns = self.overruns.saturating_add(1);
         let missed = self.next.since(before, size);
         let turns = self.next.generation.wrapping_sub(before.generation);
-        if turns > MOST_TURNS || missed > MOST_TURNS * u64::from(size) {
-            return Outcome::Scribbled;
+        let is_restored =
+            self.before_stray_wakeup.is_some_and(|known| extent.end.generation >= known.generation);
+        if is_restored || turns > MOST_TURNS || missed > MOST_TURNS * u64::from(size) {
+            return self.follow_overwritten(ring, before, extent);
         }
         Outcome::Overrun(missed)
+    }
+
+    /// Follows a generation that is no later one. The packets stay where they are when a generation
+    /// is overwritten or restored, so what was not read is found again.
+    #[cold]
+    fn follow_overwritten<M: Memory>(
+        &mut self,
+        ring: &Ring<M>,
+        before: Position,
+        extent: &Extent,
+    ) -> Outcome {
+        if let Some(next) = ring.find_again(before, extent) {
+            // The lengths walked over count only if they were whole.
+            ring.memory().fence(Ordering::Acquire);
+            let now = ring.snapshot_ignoring(self.abandoned);
+            if now.is_ok_and(|now| now.holds(extent.first, ring.size())) {
+                self.next = next;
+            }
+        }
+        if rump_faults::is_overwritten(before.generation, extent.end.generation) {
+            self.before_stray_wakeup = Some(before);
+            Outcome::StrayWakeup
+        } else if self.before_stray_wakeup.take().is_some() {
+            // A station has restored it.
+            Outcome::Unsettled
+        } else {
+            Outcome::Scribbled
+        }
     }
 }

@@ -57,6 +57,7 @@ pub(crate) mod mend;
 pub(crate) mod position;
 #[cfg(test)]
 pub(in crate::mechanism) mod rump;
+pub(crate) mod rump_faults;
 pub(crate) mod snapshot;
 #[cfg(test)]
 mod tests;

@@ -141,6 +141,14 @@ pub(in crate::mechanism) fn dump(memory: &impl Memory) -> Vec<u32> {
     panic!("it dumps for ever: {}", describe(memory));
 }
 
+/// A wake-up as two threads of a rump kernel make it that wake at the same moment: the version lands
+/// on `generation`, on its low half (`word` 0) or its high one (1).
+pub(in crate::mechanism) fn stray_wakeup(memory: &impl Memory, word: usize) {
+    let mut bytes = generation(memory).to_ne_bytes();
+    bytes[4 * word..][..4].copy_from_slice(&3_u32.to_ne_bytes());
+    memory.store64(Field64::Generation, u64::from_ne_bytes(bytes), Ordering::Relaxed);
+}
+
 /// Takes the lock and writes a packet, without releasing the lock.
 pub(in crate::mechanism) fn put(memory: &impl Memory, number: u32, frame: &[u8]) {
     lock(memory);

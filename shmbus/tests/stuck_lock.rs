@@ -1,0 +1,143 @@
+//! The lock of an unknown owner: stations free it when no process is left that could be that, and
+//! respect it otherwise.
+//!
+//! `/proc` must show all processes for that. In a pid namespace below another these tests are
+//! skipped.
+
+use std::fs::File;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use shmbus::{Burst, Bus, LockFound, SendError, Station, StationOptions};
+
+const LOCK: u64 = 24;
+const MAPPER: &str = "STUCK_LOCK_TEST_MAPPER";
+
+/// Between its fork and its exec a child has everything mapped that its parent has, another test's
+/// bus as well.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn sees_all_processes() -> bool {
+    let sees = std::fs::metadata("/proc/self/ns/pid").is_ok_and(|file| file.ino() == 0xefff_fffc);
+    if !sees {
+        println!("skipped: not in the pid namespace that holds all others");
+    }
+    sees
+}
+
+fn station(path: &Path, lock_timeout: Duration) -> Station {
+    let options = StationOptions::new().lock_timeout(lock_timeout);
+    Station::join(Bus::open_or_create(path, 0o600).expect("a bus"), options).expect("joined")
+}
+
+/// As a rump kernel leaves it that dies with the lock.
+fn lock_as_a_rump_kernel(path: &Path) {
+    let file = File::options().write(true).open(path).expect("a bus");
+    file.write_all_at(&1_u32.to_ne_bytes(), LOCK).expect("locked");
+}
+
+fn lock(path: &Path) -> LockFound {
+    Bus::open_read_only(path).expect("a bus").lock().expect("asked")
+}
+
+/// A process that has the bus mapped as a rump kernel has, until this is dropped.
+struct Mapper(Child);
+
+impl Mapper {
+    fn start(path: &Path) -> Self {
+        let mut child = Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", "the_lock_of_a_process_that_may_live_is_respected", "--nocapture"])
+            .env(MAPPER, path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let mut lines =
+            std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().expect("piped")));
+        assert!(lines.any(|line| line.is_ok_and(|line| line.contains("mapped"))));
+        Self(child)
+    }
+}
+
+impl Drop for Mapper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_lock_of_a_process_that_may_live_is_respected() {
+    if let Some(path) = std::env::var_os(MAPPER) {
+        let _bus = Bus::open(path).expect("a bus");
+        println!("mapped");
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        return;
+    }
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    if !sees_all_processes() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bus");
+    let mut sender = station(&path, Duration::from_secs(2));
+    let mapper = Mapper::start(&path);
+    lock_as_a_rump_kernel(&path);
+    for _ in 0..2 {
+        let error = sender.send(&[0xff; 60]).expect_err("locked");
+        assert!(matches!(error, SendError::Busy { .. }), "{error}");
+        assert_eq!(lock(&path), LockFound::Unknown);
+    }
+    drop(mapper);
+    sender.send(&[0xff; 60]).expect("its owner is gone");
+    assert_eq!(lock(&path), LockFound::Free);
+}
+
+#[test]
+fn stations_that_only_wait_free_it_too() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    if !sees_all_processes() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bus");
+    let (mut waiting, mut polling) =
+        (station(&path, Duration::ZERO), station(&path, Duration::ZERO));
+    let mut burst = Burst::new(8);
+    for wait in [true, false] {
+        lock_as_a_rump_kernel(&path);
+        let begin = Instant::now();
+        while lock(&path) != LockFound::Free {
+            assert!(begin.elapsed() < Duration::from_secs(30), "it is never freed");
+            if wait {
+                waiting.wait(Some(Duration::from_millis(100))).expect("a bus");
+                waiting.recv_burst(&mut burst);
+            } else {
+                polling.recv_burst(&mut burst);
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        assert!(begin.elapsed() >= Duration::from_millis(1_900), "{:?}", begin.elapsed());
+    }
+    // The bus works.
+    waiting.send(&[0xff; 60]).expect("sent");
+    assert_eq!(polling.recv_burst(&mut burst), 1);
+}
+
+/// By default a station waits as long as that for the lock when it joins.
+#[test]
+fn a_station_that_joins_frees_it() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    if !sees_all_processes() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bus");
+    drop(station(&path, Duration::ZERO));
+    lock_as_a_rump_kernel(&path);
+    station(&path, Duration::from_secs(2)).send(&[0xff; 60]).expect("sent");
+    assert_eq!(lock(&path), LockFound::Free);
+}
