@@ -89,12 +89,27 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod arp;
 mod bus_nic;
+mod claims;
 mod echo;
+mod echo_watch;
+mod extension;
+mod fragment;
+mod frame;
 mod host_set;
+mod icmp_error;
+mod identity;
+mod inbound;
+mod link;
 mod memif_nic;
+mod mss;
+mod ndisc;
+mod neighbors;
 mod nic;
 mod pinger;
+mod reassembly;
+mod resolver;
 mod services;
 mod sink;
 mod source;
@@ -102,14 +117,18 @@ mod stack;
 mod statistics;
 mod tcp;
 mod transfer;
+mod vlan;
 
 pub use address::{AddressError, HostAddress, ParseAddressError, count_up};
 pub use bus_nic::{Attachment, BusNic};
+pub use claims::AddressConflict;
 pub use echo::ECHO_PORT;
+pub use echo_watch::Damage;
 pub use host_set::HostSet;
+pub use icmp_error::PingError;
 pub use memif_nic::{LinkChange, LinkSource, MemifNic};
 pub use nic::{Closed, Nic, SleepError};
-pub use pinger::{PingPlan, Pinger, Reply, largest_payload};
+pub use pinger::{PingEvent, PingPlan, Pinger, Reply, largest_payload};
 pub use services::Services;
 pub use source::TcpSource;
 pub use stack::{ConnectError, Stack};
