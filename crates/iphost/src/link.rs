@@ -148,7 +148,7 @@ impl<N: Nic> Link<N> {
         if watches.is_empty() {
             return;
         }
-        for Outgoing { frame, tag } in resolver.resolved.drain(..) {
+        for Outgoing { frame, tag, .. } in resolver.resolved.drain(..) {
             if frame.len() <= ETHERNET_HEADER + self.outbound.mtu {
                 write(&mut self.nic, &frame);
             } else {
@@ -162,7 +162,7 @@ impl<N: Nic> Link<N> {
             note(watches, tag, |sequence| EchoEvent::Left { sequence });
         }
         let unreachable: Vec<_> = resolver.unreachable.drain(..).collect();
-        for Outgoing { frame, tag } in unreachable {
+        for Outgoing { frame, tag, .. } in unreachable {
             let v6 = frame[12..14] == frame::IPV6;
             let target = watches.iter().find(|watch| watch.ident == ident(tag));
             let from = target.and_then(|watch| resolver.identity().source_for(watch.target));
@@ -210,8 +210,14 @@ impl<N: Nic> Link<N> {
         }
     }
 
-    /// Sends the request of a number. It leaves when its target is known, in this round or a later.
-    pub(crate) fn send_request(&mut self, ident: u16, sequence: u16, now: Instant) {
+    /// Sends the request of a number. It leaves when its target is known, in this round or a later,
+    /// and waits for that until `until` at least.
+    pub(crate) fn send_request(
+        &mut self,
+        (ident, sequence): (u16, u16),
+        until: Instant,
+        now: Instant,
+    ) {
         let Some(watch) = self.inbound.watches.iter().find(|watch| watch.ident == ident) else {
             return;
         };
@@ -233,7 +239,7 @@ impl<N: Nic> Link<N> {
         message[8..].copy_from_slice(&watch.data);
         fill_icmp_checksum(message, own, watch.target);
         let (target, tag) = (watch.target, u64::from(ident) << 16 | u64::from(sequence));
-        self.inbound.resolver.send(target, Outgoing { frame, tag }, now);
+        self.inbound.resolver.send(target, Outgoing { frame, tag, until }, now);
     }
 
     fn watched(&mut self, ident: u16) -> Option<&mut EchoWatch> {

@@ -35,6 +35,8 @@ pub(crate) struct Outgoing {
     pub(crate) frame: Vec<u8>,
     /// The sender's name for it.
     pub(crate) tag: u64,
+    /// Until when it waits for an answer at least.
+    pub(crate) until: Instant,
 }
 
 /// What comes of asking for hosts.
@@ -273,20 +275,27 @@ impl Neighbors {
             let Some(query) = entry.query.as_mut().filter(|query| query.due <= now) else {
                 continue;
             };
-            if query.attempts == ATTEMPTS {
-                gone.push(*host);
-                continue;
+            if query.attempts >= ATTEMPTS {
+                let (left, late): (Vec<_>, Vec<_>) =
+                    entry.outgoing.drain(..).partition(|packet| packet.until > now);
+                entry.outgoing = left.into();
+                let incoming = entry.incoming.drain(..).map(|frame| frame.len()).sum::<usize>();
+                self.bytes -=
+                    incoming + late.iter().map(|packet| packet.frame.len()).sum::<usize>();
+                if !late.is_empty() {
+                    outcomes.push(Outcome::Unreachable(late));
+                }
+                if entry.outgoing.is_empty() {
+                    gone.push(*host);
+                    continue;
+                }
             }
-            query.attempts += 1;
+            query.attempts = query.attempts.saturating_add(1);
             query.due = now + ANSWER_TIMEOUT;
             outcomes.push(Outcome::Ask(*host));
         }
         for host in gone {
-            if let Some(entry) = self.remove(host)
-                && !entry.outgoing.is_empty()
-            {
-                outcomes.push(Outcome::Unreachable(entry.outgoing.into()));
-            }
+            self.remove(host);
         }
         outcomes
     }
@@ -353,7 +362,7 @@ mod tests {
     const HOST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 3));
 
     fn packet(tag: u64) -> Outgoing {
-        Outgoing { frame: vec![0; 100], tag }
+        Outgoing { frame: vec![0; 100], tag, until: Instant::now() }
     }
 
     fn asked(neighbors: &mut Neighbors, now: Instant) -> usize {
@@ -388,6 +397,24 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert_eq!((neighbors.bytes, neighbors.due()), (0, None));
+    }
+
+    #[test]
+    fn a_packet_waits_as_long_as_its_sender_wants() {
+        let (mut neighbors, now) = (Neighbors::default(), Instant::now());
+        let until = now + 20 * ANSWER_TIMEOUT;
+        neighbors.send(HOST, Outgoing { until, ..packet(7) }, now);
+        neighbors.send(HOST, packet(8), now);
+        neighbors.admit(HOST, A, b"first", now);
+        let mut lost = Vec::new();
+        while let Some(due) = neighbors.due() {
+            for outcome in neighbors.service(due) {
+                if let Outcome::Unreachable(packets) = outcome {
+                    lost.extend(packets.into_iter().map(|packet| (packet.tag, due >= until)));
+                }
+            }
+        }
+        assert_eq!((&lost[..], neighbors.bytes), (&[(8, false), (7, true)][..], 0));
     }
 
     #[test]

@@ -17,6 +17,8 @@ const FLOOD_INTERVAL: Duration = Duration::from_millis(10);
 /// How long a reply may be missing before the target is asked whether it is still at its Ethernet
 /// address, and how often that happens at most.
 const DOUBT_INTERVAL: Duration = Duration::from_secs(1);
+/// How long before its timeout a request is lost whose target is not there.
+const ERROR_MARGIN: Duration = Duration::from_millis(500);
 /// Requests that are remembered after they were answered or given up, to tell duplicates and late
 /// replies.
 const MAX_REMEMBERED: usize = 4_096;
@@ -250,7 +252,9 @@ impl Pinger {
             stack.link().doubt_target(self.ident, now);
         }
         self.sequence = self.sequence.wrapping_add(1);
-        stack.link().send_request(self.ident, self.sequence, now);
+        // An error comes before the request is given up.
+        let until = now + self.plan.timeout.saturating_sub(ERROR_MARGIN);
+        stack.link().send_request((self.ident, self.sequence), until, now);
         self.statistics.count_sent();
         self.waiting.push_back(Request { sequence: self.sequence, asked: now, sent: None });
     }
