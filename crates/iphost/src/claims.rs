@@ -6,12 +6,16 @@
 //! announcement now and then, so that two hosts that both hold on to an address do not flood the
 //! network.
 //!
+//! Some stations answer for every address, as DPDK's testpmd does when it echoes. So a host that gets
+//! an answer also asks for an address that no host can have: an answer to that one, too, means that
+//! the first was none.
+//!
 //! The questions take a tenth of a second, and not the seconds of the RFCs: on shared memory an
 //! answer takes microseconds, and a host that is late with it is found out by its next packet.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use smoltcp::wire::EthernetAddress;
@@ -19,6 +23,10 @@ use smoltcp::wire::EthernetAddress;
 /// Questions before the addresses are used, and the time that each leaves for an answer.
 const PROBES: u8 = 2;
 const PROBE_INTERVAL: Duration = Duration::from_millis(50);
+/// How long a host that has lost its addresses leaves them alone before it asks again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// The address that no host has (RFC 7600).
+pub(crate) const NO_HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 /// Announcements, and the time between them.
 const ANNOUNCEMENTS: u8 = 2;
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
@@ -50,6 +58,8 @@ impl fmt::Display for AddressConflict {
 pub(crate) enum Statement {
     /// The questions whether another host has one of them.
     Probe,
+    /// The question for [`NO_HOST`].
+    ProbeNoHost,
     /// Announcements of all.
     Announce,
 }
@@ -58,6 +68,12 @@ pub(crate) enum Statement {
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
     stage: Stage,
+    /// Another host has an address that this one asks about.
+    lost: bool,
+    /// Answers that count unless their senders answer for every address.
+    answers: HashSet<(IpAddr, EthernetAddress)>,
+    asked_for_no_host: bool,
+    answers_for_all: HashSet<EthernetAddress>,
     reported: HashSet<(IpAddr, EthernetAddress)>,
     conflicts: VecDeque<AddressConflict>,
     defended: HashMap<IpAddr, Instant>,
@@ -113,7 +129,20 @@ impl Claims {
                 self.stage = Stage::Probing { sent: sent + 1, due: now + PROBE_INTERVAL };
                 Some(Statement::Probe)
             }
-            Stage::Probing { due, .. } if due <= now => {
+            Stage::Probing { sent, due } if due <= now => {
+                if !self.answers.is_empty() && !std::mem::replace(&mut self.asked_for_no_host, true)
+                {
+                    self.stage = Stage::Probing { sent, due: now + PROBE_INTERVAL };
+                    return Some(Statement::ProbeNoHost);
+                }
+                for (address, mac) in std::mem::take(&mut self.answers) {
+                    self.contested(address, mac, now);
+                }
+                self.asked_for_no_host = false;
+                if std::mem::take(&mut self.lost) {
+                    self.stage = Stage::Probing { sent: 0, due: now + RETRY_INTERVAL };
+                    return None;
+                }
                 self.stage = Stage::Announcing { sent: 1, due: now + ANNOUNCE_INTERVAL };
                 Some(Statement::Announce)
             }
@@ -138,6 +167,21 @@ impl Claims {
         }
     }
 
+    /// Takes the answer of another host to a question about `address`.
+    pub(crate) fn answered(&mut self, address: IpAddr, mac: EthernetAddress) {
+        if self.answers.len() < MAX_REPORTS && !self.answers_for_all.contains(&mac) {
+            self.answers.insert((address, mac));
+        }
+    }
+
+    /// Notes that a station answers for every address: its answers do not count.
+    pub(crate) fn answers_for_all(&mut self, mac: EthernetAddress) {
+        if self.asked_for_no_host && self.answers_for_all.len() < MAX_REPORTS {
+            self.answers_for_all.insert(mac);
+            self.answers.retain(|(_, other)| *other != mac);
+        }
+    }
+
     /// Takes the claim of another host to `address`. Returns whether it is to be answered with an
     /// announcement.
     pub(crate) fn contested(
@@ -152,6 +196,7 @@ impl Claims {
         if self.reported.len() < MAX_REPORTS && self.reported.insert((address, mac)) {
             self.conflicts.push_back(AddressConflict { address, mac: mac.0 });
         }
+        self.lost |= self.is_tentative();
         let may_defend = self.defended.get(&address).is_none_or(|at| *at + DEFEND_INTERVAL <= now);
         if self.is_tentative() || !may_defend {
             return false;
@@ -207,12 +252,41 @@ mod tests {
     }
 
     #[test]
+    fn a_station_that_answers_for_every_address_has_none() {
+        for for_all in [true, false] {
+            let (mut claims, mut now) = (Claims::default(), Instant::now());
+            claims.begin();
+            claims.link_changed(now);
+            let mut sent = Vec::new();
+            while claims.is_tentative() && sent.len() < 4 && claims.next_conflict().is_none() {
+                now = claims.due().unwrap();
+                let statement = claims.service(now);
+                match statement {
+                    Some(Statement::Probe) => claims.answered(ADDRESS, OTHER),
+                    Some(Statement::ProbeNoHost) if for_all => claims.answers_for_all(OTHER),
+                    _ => {}
+                }
+                sent.extend(statement);
+            }
+            let right = [Statement::Probe, Statement::Probe, Statement::ProbeNoHost];
+            assert_eq!(sent[..3], right);
+            assert_eq!(sent.get(3), for_all.then_some(&Statement::Announce));
+        }
+    }
+
+    #[test]
     fn a_conflict_is_reported_once_and_answered_now_and_then() {
         let (mut claims, mut now) = (Claims::default(), Instant::now());
         assert!(!claims.contested(ADDRESS, OTHER, now), "without a claim");
         claims.begin();
         claims.link_changed(now);
         assert!(!claims.contested(ADDRESS, OTHER, now), "it is the other's address");
+        // It asks until the other is gone.
+        for _ in 0..3 {
+            now = claims.due().unwrap();
+            assert_ne!(claims.service(now), Some(Statement::Announce));
+        }
+        assert!(claims.is_tentative());
         let conflict = claims.next_conflict().unwrap();
         assert_eq!(conflict.to_string(), "10.0.0.1 is also used by the host at 02:00:00:00:00:ab");
         statements(&mut claims, &mut now);

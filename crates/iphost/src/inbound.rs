@@ -91,6 +91,12 @@ impl Inbound {
         }
     }
 
+    /// Returns when there is something to do next: at once, when there is something to send.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let sends = !self.resolver.answers.is_empty() || !self.resolver.resolved.is_empty();
+        if sends { Some(self.now) } else { self.resolver.due() }
+    }
+
     /// Looks at a frame from the device. Returns `None` when the stack does not get it.
     pub(crate) fn take(&mut self, frame: &[u8]) -> Option<Passed> {
         if frame.len() < ETHERNET_HEADER || !frame::source(frame).is_unicast() {

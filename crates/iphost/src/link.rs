@@ -115,7 +115,7 @@ impl<N: Nic> Link<N> {
 
     /// Returns when the link next has something to do, if no frame comes before.
     pub(crate) fn due(&self) -> Option<Instant> {
-        self.is_up.then(|| self.inbound.resolver.due()).flatten()
+        self.is_up.then(|| self.inbound.due()).flatten()
     }
 
     /// Sends all that waits, and ends the round.
@@ -145,9 +145,6 @@ impl<N: Nic> Link<N> {
             }
         }
         let watches = &mut self.inbound.watches;
-        if watches.is_empty() {
-            return;
-        }
         for Outgoing { frame, tag, .. } in resolver.resolved.drain(..) {
             if frame.len() <= ETHERNET_HEADER + self.outbound.mtu {
                 write(&mut self.nic, &frame);

@@ -8,7 +8,7 @@ use std::time::Instant;
 use smoltcp::wire::EthernetAddress;
 
 use crate::arp::{self, Arp};
-use crate::claims::{AddressConflict, Claims, Statement};
+use crate::claims::{AddressConflict, Claims, NO_HOST, Statement};
 use crate::frame;
 use crate::identity::Identity;
 use crate::ndisc::{self, Ndisc};
@@ -100,7 +100,15 @@ impl Resolver {
             return;
         }
         if self.identity.has(address.into()) {
-            self.contested(address.into(), mac, now);
+            if self.claims.is_tentative() && !arp.is_request {
+                self.claims.answered(address.into(), mac);
+            } else {
+                self.contested(address.into(), mac, now);
+            }
+            return;
+        }
+        if address == NO_HOST {
+            self.claims.answers_for_all(mac);
             return;
         }
         if self.identity.is_martian(address.into()) {
@@ -221,6 +229,9 @@ impl Resolver {
     pub(crate) fn service(&mut self, now: Instant) {
         match self.claims.service(now) {
             Some(Statement::Probe) => self.state(arp::probe, ndisc::probe),
+            Some(Statement::ProbeNoHost) => {
+                self.answers.push(arp::probe(NO_HOST, self.identity.mac));
+            }
             Some(Statement::Announce) => self.state(arp::announcement, ndisc::announcement),
             None => {}
         }
