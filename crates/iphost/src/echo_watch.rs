@@ -18,7 +18,7 @@ const MAX_EVENTS: usize = 4_096;
 pub(crate) const V4_REQUEST: u8 = 8;
 const V4_REPLY: u8 = 0;
 pub(crate) const V6_REQUEST: u8 = 128;
-const V6_REPLY: u8 = 129;
+pub(crate) const V6_REPLY: u8 = 129;
 
 /// An ICMP message that a host has received.
 #[derive(Clone, Copy, Debug)]

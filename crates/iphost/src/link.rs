@@ -14,7 +14,7 @@ use smoltcp::time::Instant as StackInstant;
 use smoltcp::wire::{IpCidr, IpProtocol};
 
 use crate::claims::AddressConflict;
-use crate::echo_watch::{EchoEvent, EchoWatch, V4_REQUEST, V6_REQUEST};
+use crate::echo_watch::{EchoEvent, EchoWatch, V4_REQUEST, V6_REPLY, V6_REQUEST};
 use crate::fragment;
 use crate::frame::{self, ETHERNET_HEADER, IPV6_HEADER, MAX_PACKET, fill_icmp_checksum};
 use crate::icmp_error::PingError;
@@ -343,10 +343,10 @@ impl<T: TxToken> TxToken for LinkTx<'_, T> {
             return result;
         }
         if for_group.get() {
-            // The stack would also answer with an error. Nothing else that it sends is discarded.
+            // The stack would also answer with an error, or ask where to send one.
             let mut frame = vec![0; len];
             let result = write(&mut frame);
-            if !is_error(&frame) {
+            if is_echo_reply(&frame) {
                 tx.consume(len, |room| room.copy_from_slice(&frame));
             }
             return result;
@@ -368,16 +368,11 @@ impl<T: TxToken> TxToken for LinkTx<'_, T> {
     }
 }
 
-/// Returns whether a frame carries an ICMP error.
-fn is_error(frame: &[u8]) -> bool {
-    let (protocol, payload, v6) = match frame[12..14] {
-        [8, 0] => (frame[ETHERNET_HEADER + 9], ETHERNET_HEADER + 20, false),
-        [0x86, 0xdd] => (frame[ETHERNET_HEADER + 6], ETHERNET_HEADER + IPV6_HEADER, true),
-        _ => return false,
-    };
-    let is_icmp =
-        IpProtocol::from(protocol) == if v6 { IpProtocol::Icmpv6 } else { IpProtocol::Icmp };
-    is_icmp && frame.get(payload).is_some_and(|kind| PingError::is_error(v6, *kind))
+/// Returns whether a frame carries an echo reply of IPv6: the only answer to a frame for a group.
+fn is_echo_reply(frame: &[u8]) -> bool {
+    frame[12..14] == frame::IPV6
+        && IpProtocol::from(frame[ETHERNET_HEADER + 6]) == IpProtocol::Icmpv6
+        && frame.get(ETHERNET_HEADER + IPV6_HEADER) == Some(&V6_REPLY)
 }
 
 /// Returns whether a frame asks for a host: it is ARP, or goes to the group in which hosts look for
