@@ -103,7 +103,7 @@ fn check(args: &Args) -> anyhow::Result<()> {
         format!(
             "cannot ping {target} from {from}: it is on another network, and there is no router"
         )
-    } else if let Some(why) = from.refuses(target).filter(|_| from.reaches(target)) {
+    } else if let Some(why) = from.refuses(target) {
         format!("cannot ping {target} from {from}: {why}")
     } else if args.size > largest_payload(target) {
         format!(

@@ -91,7 +91,8 @@ impl HostAddress {
         self.0.contains_addr(&target.into())
     }
 
-    /// Returns why no host of the same network can have the address `target`, if none can.
+    /// Returns why no host of the same network can have the address `target`, if it is on that network
+    /// and none can.
     ///
     /// ```
     /// use iphost::{HostAddress, ParseAddressError};
@@ -103,6 +104,9 @@ impl HostAddress {
     /// ```
     #[must_use]
     pub fn refuses(self, target: IpAddr) -> Option<ParseAddressError> {
+        if !self.reaches(target) {
+            return None;
+        }
         check_host(&IpCidr::new(target.into(), self.0.prefix_len())).err()
     }
 

@@ -51,8 +51,8 @@ impl Arp {
 
 /// Makes the request of `own` for the host `target`.
 pub(crate) fn request(own: (Ipv4Addr, EthernetAddress), target: Ipv4Addr) -> Vec<u8> {
-    let nobody = EthernetAddress([0; 6]);
-    make(ArpOperation::Request, own, (target, nobody), EthernetAddress::BROADCAST)
+    let unknown = EthernetAddress([0; 6]);
+    make(ArpOperation::Request, own, (target, unknown), EthernetAddress::BROADCAST)
 }
 
 /// Makes the question whether another host has the address.

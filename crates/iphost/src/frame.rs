@@ -1,7 +1,6 @@
 //! Ethernet frames that carry IP: where things are in them, and how they are made.
 
-use std::net::IpAddr;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use smoltcp::wire::{EthernetAddress, IpProtocol, Ipv4Packet, Ipv6Packet, checksum};
 

@@ -27,13 +27,13 @@ const REASSEMBLY: u8 = 1;
 
 /// An error that a host sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Outgoing {
+pub(crate) struct IcmpError {
     kind: u8,
     code: u8,
     pointer: u32,
 }
 
-impl Outgoing {
+impl IcmpError {
     /// Fragments of a packet did not come in time.
     pub(crate) fn reassembly_timeout(is_v4: bool) -> Self {
         let kind = if is_v4 { V4_TIME_EXCEEDED } else { V6_TIME_EXCEEDED };
@@ -217,7 +217,7 @@ mod tests {
     fn errors_quote_what_they_are_about_and_fit_any_link() {
         let [own, peer]: [IpAddr; 2] = ["fd00::1".parse().unwrap(), "fd00::2".parse().unwrap()];
         let about = frame::ip((PEER, OWN), (peer, own), IpProtocol::Udp, 64, 1_400);
-        let error = Outgoing::parameter_problem(1, 40).frame((own, OWN), peer, &about);
+        let error = IcmpError::parameter_problem(1, 40).frame((own, OWN), peer, &about);
         assert_eq!(error.len(), ETHERNET_HEADER + V6_LONGEST);
         assert_eq!((frame::source(&error), frame::destination(&error)), (OWN, PEER));
         let packet = Icmpv6Packet::new_checked(&error[ETHERNET_HEADER + IPV6_HEADER..]).unwrap();
@@ -229,7 +229,7 @@ mod tests {
         ));
         let [own, peer]: [IpAddr; 2] = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
         let about = frame::ip((PEER, OWN), (peer, own), IpProtocol::Udp, 64, 1_000);
-        let error = Outgoing::reassembly_timeout(true).frame((own, OWN), peer, &about);
+        let error = IcmpError::reassembly_timeout(true).frame((own, OWN), peer, &about);
         assert_eq!(error.len(), ETHERNET_HEADER + V4_LONGEST);
         let packet = Icmpv4Packet::new_checked(&error[ETHERNET_HEADER + IPV4_HEADER..]).unwrap();
         assert!(packet.verify_checksum());

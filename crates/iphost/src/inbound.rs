@@ -11,7 +11,7 @@ use smoltcp::wire::{EthernetAddress, IpProtocol, Ipv4Packet, Ipv6FragmentHeader,
 use crate::echo_watch::{EchoWatch, Message, V4_REQUEST, V6_REQUEST, is_watched};
 use crate::extension::{self, Chain, UNKNOWN_NEXT_HEADER};
 use crate::frame::{self, ETHERNET_HEADER, IPV4_HEADER, IPV6_HEADER};
-use crate::icmp_error;
+use crate::icmp_error::{IcmpError, Limit};
 use crate::identity::Destination;
 use crate::mss;
 use crate::reassembly::{Fragment, PacketId, Reassembly};
@@ -46,7 +46,7 @@ pub(crate) struct Inbound {
     pub(crate) resolver: Resolver,
     pub(crate) watches: Vec<EchoWatch>,
     reassembly: Reassembly,
-    errors: icmp_error::Limit,
+    errors: Limit,
     /// Bytes of the longest packet that fits a frame.
     mtu: usize,
     now: Instant,
@@ -71,7 +71,7 @@ impl Inbound {
             resolver,
             watches: Vec::new(),
             reassembly: Reassembly::default(),
-            errors: icmp_error::Limit::default(),
+            errors: Limit::default(),
             mtu,
             now,
         }
@@ -86,7 +86,7 @@ impl Inbound {
         }
         for first in self.reassembly.expire(now) {
             let Some((from, to)) = ends(&first) else { continue };
-            let error = icmp_error::Outgoing::reassembly_timeout(from.is_ipv4());
+            let error = IcmpError::reassembly_timeout(from.is_ipv4());
             self.refuse(&first, (from, to), error);
         }
     }
@@ -200,7 +200,7 @@ impl Inbound {
             }
             Chain::Refused { code, pointer, also_multicast } => {
                 if also_multicast || (is_own && !is_group(frame::destination(frame))) {
-                    let error = icmp_error::Outgoing::parameter_problem(code, pointer);
+                    let error = IcmpError::parameter_problem(code, pointer);
                     self.refuse(frame, (from.into(), to.into()), error);
                 }
                 None
@@ -230,7 +230,7 @@ impl Inbound {
             .contains(&IpProtocol::from(protocol));
         if !is_known {
             if is_own && !is_group(frame::destination(frame)) {
-                let error = icmp_error::Outgoing::parameter_problem(UNKNOWN_NEXT_HEADER, named_at);
+                let error = IcmpError::parameter_problem(UNKNOWN_NEXT_HEADER, named_at);
                 self.refuse(frame, (from.into(), to.into()), error);
             }
             return None;
@@ -270,9 +270,9 @@ impl Inbound {
         } else {
             let error = if more && !data.len().is_multiple_of(8) {
                 // RFC 8200: the payload's length is the field that is wrong, or the offset's.
-                Some(icmp_error::Outgoing::parameter_problem(0, 4))
+                Some(IcmpError::parameter_problem(0, 4))
             } else if offset + data.len() + begin - IPV6_HEADER > frame::MAX_PACKET {
-                Some(icmp_error::Outgoing::parameter_problem(0, begin + 2))
+                Some(IcmpError::parameter_problem(0, begin + 2))
             } else {
                 None
             };
@@ -353,6 +353,7 @@ impl Inbound {
             if kind.is_some_and(|kind| is_watched(v6, kind)) {
                 let message = Message { from, to, hop_limit: received.hop_limit, bytes };
                 if is_own {
+                    self.resolver.heard(from, frame::source(frame), self.now);
                     self.watches.iter_mut().for_each(|watch| watch.take(&message));
                 }
                 return None;
@@ -380,7 +381,7 @@ impl Inbound {
     }
 
     /// Tells the sender of a frame what is wrong with it.
-    fn refuse(&mut self, frame: &[u8], (from, to): (IpAddr, IpAddr), error: icmp_error::Outgoing) {
+    fn refuse(&mut self, frame: &[u8], (from, to): (IpAddr, IpAddr), error: IcmpError) {
         let identity = self.resolver.identity();
         let own = if identity.has(to) { Some(to) } else { identity.source_for(from) };
         let mac = identity.mac;

@@ -192,6 +192,17 @@ impl Neighbors {
         if has { Admission::Pass } else { Admission::PassWithEntry(mac) }
     }
 
+    /// Notes that a frame of a host has come from `mac`: if that is where the host is known to be, it
+    /// is still there.
+    pub(crate) fn heard(&mut self, from: IpAddr, mac: EthernetAddress, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(&from)
+            && entry.usable(now) == Some(mac)
+        {
+            entry.heard = now;
+            entry.query = None;
+        }
+    }
+
     /// Returns the Ethernet address to send to, or takes the packet to wait for it.
     pub(crate) fn send(
         &mut self,
@@ -459,6 +470,10 @@ mod tests {
         neighbors.doubt(HOST, now);
         assert_eq!(asked(&mut neighbors, now), 1);
         assert!(neighbors.send(HOST, packet(1), now).is_some());
+        neighbors.heard(HOST, B, now);
+        assert!(neighbors.due().is_some(), "another has sent that");
+        neighbors.heard(HOST, A, now);
+        assert_eq!(neighbors.due(), None);
     }
 
     #[test]

@@ -199,6 +199,11 @@ impl Resolver {
         }
     }
 
+    /// Notes that a frame of the host `from` has come from `mac`.
+    pub(crate) fn heard(&mut self, from: IpAddr, mac: EthernetAddress, now: Instant) {
+        self.neighbors.heard(from, mac, now);
+    }
+
     /// Sends a packet as soon as its destination is known; it is then in
     /// [`resolved`](Self::resolved).
     pub(crate) fn send(&mut self, to: IpAddr, packet: Outgoing, now: Instant) {

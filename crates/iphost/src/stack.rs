@@ -196,7 +196,7 @@ impl<N: Nic> Stack<N> {
 
     /// Returns the next conflict about an address that the host claims, once for each other host, and
     /// for 16 at most. When the host is still [asking](Self::is_claiming), the address is the other's;
-    /// afterwards both go on to use it.
+    /// afterwards both continue to use it.
     pub fn next_conflict(&mut self) -> Option<AddressConflict> {
         self.link.next_conflict()
     }

@@ -206,7 +206,7 @@ fn whole_v6(frames: &[Vec<u8>]) -> Vec<u8> {
 }
 
 #[test]
-fn who_asks_for_its_address_in_order_to_take_it_gets_an_answer() {
+fn probes_for_its_address_are_answered() {
     let mut lab = Lab::new();
     for padding in [0, 18] {
         let probe = lab.arp(1, ALL, Ipv4Addr::UNSPECIFIED, HOST);
