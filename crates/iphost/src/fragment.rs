@@ -87,3 +87,73 @@ pub(crate) fn fill_udp_checksum(frame: &mut [u8]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use smoltcp::wire::EthernetAddress;
+
+    use super::*;
+    use crate::frame;
+
+    const MACS: (EthernetAddress, EthernetAddress) =
+        (EthernetAddress([2; 6]), EthernetAddress([4; 6]));
+    const MTU: usize = 1_500;
+
+    type Ends = (IpAddr, IpAddr);
+
+    fn packet(ends: Ends, len: usize) -> Vec<u8> {
+        let mut frame = frame::ip(MACS, ends, IpProtocol::Udp, 64, len);
+        let begin = frame.len() - len;
+        frame[begin..].iter_mut().zip((0..=250).cycle()).for_each(|(byte, value)| *byte = value);
+        frame
+    }
+
+    #[test]
+    fn fragments_fit_frames_and_hold_all_bytes_in_order() {
+        let v4: Ends = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        let v6: Ends = ("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap());
+        for (ends, header) in [(v4, IPV4_HEADER), (v6, IPV6_HEADER + FRAGMENT_HEADER)] {
+            for len in [1_481, 2_960, 2_961, 65_515] {
+                let whole = packet(ends, len);
+                let fragments = cut(&whole, MTU, 0x0102_0304);
+                let mut data = Vec::new();
+                for (index, fragment) in fragments.iter().enumerate() {
+                    assert!(fragment.len() <= ETHERNET_HEADER + MTU);
+                    let ip = &fragment[ETHERNET_HEADER..];
+                    let (offset, more) = if ends == v4 {
+                        let ip = Ipv4Packet::new_checked(ip).unwrap();
+                        assert!(ip.verify_checksum() && ip.ident() == 0x0304);
+                        (usize::from(ip.frag_offset()), ip.more_frags())
+                    } else {
+                        assert_eq!((ip[6], ip[IPV6_HEADER]), (FRAGMENT, 17));
+                        Ipv6Packet::new_checked(ip).unwrap();
+                        let fields = Ipv6FragmentHeader::new_unchecked(&ip[IPV6_HEADER + 2..]);
+                        assert_eq!(fields.ident(), 0x0102_0304);
+                        (usize::from(fields.frag_offset()) * 8, fields.more_frags())
+                    };
+                    assert_eq!((offset, more), (data.len(), index + 1 < fragments.len()));
+                    data.extend_from_slice(&ip[header..]);
+                }
+                assert_eq!(data, whole[whole.len() - len..]);
+            }
+        }
+    }
+
+    #[test]
+    fn only_datagrams_get_a_checksum() {
+        let ends: Ends = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        let mut datagram = packet(ends, 2_000);
+        let udp = ETHERNET_HEADER + IPV4_HEADER;
+        datagram[udp + 4..udp + 8].copy_from_slice(&[7, 208, 0, 0]);
+        let mut message = datagram.clone();
+        message[ETHERNET_HEADER + 9] = 1;
+        fill_udp_checksum(&mut datagram);
+        let checked = UdpPacket::new_checked(&datagram[udp..]).unwrap();
+        assert!(checked.verify_checksum(&ends.0.into(), &ends.1.into()));
+        let before = message.clone();
+        fill_udp_checksum(&mut message);
+        assert_eq!(message, before);
+    }
+}

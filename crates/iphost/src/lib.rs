@@ -3,11 +3,13 @@
 //! - A [`Nic`] is a host's network device: a station on a bus ([`BusNic`]) or a memif interface
 //!   ([`MemifNic`]).
 //! - A [`Stack`] is smoltcp on such a device, with its addresses and its clock. It answers ARP,
-//!   neighbor discovery and ICMP echo.
+//!   neighbor discovery and ICMP echo, receives and sends fragments, and claims its addresses if it
+//!   is asked to ([`Stack::claim_addresses`]).
 //! - A [`HostSet`] is the hosts that one thread serves. It sleeps for all of them, and says which
 //!   have something to do.
 //! - [`Services`] answer further requests: UDP and TCP echo, and a TCP sink.
-//! - A [`Pinger`] and a [`TcpSource`] measure: round-trip times and throughput.
+//! - A [`Pinger`] and a [`TcpSource`] measure: round-trip times and throughput. A ping also reports
+//!   ICMP errors and damaged replies.
 //!
 //! Nothing runs in the background. The caller has a loop that polls the stacks, steps what
 //! measures, and sleeps. Here two hosts share one loop, and Alice pings Bob:

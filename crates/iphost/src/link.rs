@@ -289,7 +289,8 @@ impl<N: Nic> Device for Link<N> {
 
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = self.nic.capabilities();
-        capabilities.max_transmission_unit = ETHERNET_HEADER + MAX_PACKET;
+        // The length of an IPv6 packet does not count its header.
+        capabilities.max_transmission_unit = ETHERNET_HEADER + IPV6_HEADER + MAX_PACKET;
         capabilities
     }
 }
