@@ -10,6 +10,7 @@ use smoltcp::wire::{EthernetAddress, IpProtocol, Ipv4Packet, Ipv6FragmentHeader,
 
 use crate::echo_watch::{EchoWatch, Message, V4_REQUEST, V6_REQUEST, is_watched};
 use crate::extension::{self, Chain, UNKNOWN_NEXT_HEADER};
+use crate::flow::Flow;
 use crate::frame::{self, ETHERNET_HEADER, IPV4_HEADER, IPV6_HEADER};
 use crate::icmp_error::{IcmpError, Limit};
 use crate::identity::Destination;
@@ -47,6 +48,8 @@ pub(crate) struct Inbound {
     pub(crate) watches: Vec<EchoWatch>,
     reassembly: Reassembly,
     errors: Limit,
+    /// The flow of the latest packet of TCP.
+    flow: Option<Flow>,
     /// Bytes of the longest packet that fits a frame.
     mtu: usize,
     now: Instant,
@@ -72,6 +75,7 @@ impl Inbound {
             watches: Vec::new(),
             reassembly: Reassembly::default(),
             errors: Limit::default(),
+            flow: None,
             mtu,
             now,
         }
@@ -99,6 +103,11 @@ impl Inbound {
 
     /// Looks at a frame from the device. Returns `None` when the stack does not get it.
     pub(crate) fn take(&mut self, frame: &[u8]) -> Option<Passed> {
+        if let Some(flow) = self.flow.as_ref().filter(|flow| flow.has(frame))
+            && self.resolver.is_latest(flow.from, flow.mac, self.now)
+        {
+            return Some(Passed { instead: None, is_for_group: false });
+        }
         if frame.len() < ETHERNET_HEADER || !frame::source(frame).is_unicast() {
             return None;
         }
@@ -377,6 +386,9 @@ impl Inbound {
             return None;
         }
         let is_for_group = !is_own || is_group(frame::destination(frame));
+        if received.protocol == IpProtocol::Tcp && !is_for_group {
+            self.flow = Flow::of(frame, from);
+        }
         Some(Passed { instead: clamped, is_for_group })
     }
 

@@ -97,6 +97,7 @@ mod claims;
 mod echo;
 mod echo_watch;
 mod extension;
+mod flow;
 mod fragment;
 mod frame;
 mod host_set;

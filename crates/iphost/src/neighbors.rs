@@ -145,6 +145,13 @@ impl Entry {
 }
 
 impl Neighbors {
+    /// Returns whether the latest packet came from this host, and the stack has its entry.
+    pub(crate) fn is_latest(&self, from: IpAddr, mac: EthernetAddress, now: Instant) -> bool {
+        self.latest
+            .as_ref()
+            .is_some_and(|latest| latest.from == from && latest.mac == mac && now < latest.until)
+    }
+
     /// Decides about a packet from `from` for the stack, whose frame came from `mac`.
     pub(crate) fn admit(
         &mut self,
@@ -153,11 +160,7 @@ impl Neighbors {
         frame: &[u8],
         now: Instant,
     ) -> Admission {
-        if self
-            .latest
-            .as_ref()
-            .is_some_and(|latest| latest.from == from && latest.mac == mac && now < latest.until)
-        {
+        if self.is_latest(from, mac, now) {
             return Admission::Pass;
         }
         let entry = self.entry(from, now);

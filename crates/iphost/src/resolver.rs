@@ -199,6 +199,12 @@ impl Resolver {
         }
     }
 
+    /// Returns whether the latest packet that was admitted came from this host, and the next one may
+    /// pass without a look at the table.
+    pub(crate) fn is_latest(&self, from: IpAddr, mac: EthernetAddress, now: Instant) -> bool {
+        self.neighbors.is_latest(from, mac, now)
+    }
+
     /// Notes that a frame of the host `from` has come from `mac`.
     pub(crate) fn heard(&mut self, from: IpAddr, mac: EthernetAddress, now: Instant) {
         self.neighbors.heard(from, mac, now);
