@@ -194,8 +194,8 @@ impl Inbound {
         }
         let (from, to) = (packet.src_addr(), packet.dst_addr());
         let frame = &frame[..ETHERNET_HEADER + packet.total_len()];
-        if from.is_unspecified() {
-            self.take_from_no_address(frame, &packet);
+        if from.is_unspecified() || self.resolver.identity().has(from.into()) {
+            self.take_claim(frame, &packet);
             return None;
         }
         let is_own = self.is_accepted(from.into(), to.into(), frame)?;
@@ -218,8 +218,9 @@ impl Inbound {
         }
     }
 
-    /// Takes a packet of a host that has no address yet: it can only ask whether one is free.
-    fn take_from_no_address(&mut self, frame: &[u8], packet: &Ipv6Packet<&[u8]>) {
+    /// Takes a packet of a host that has no address yet, or uses one of this host's: it can only ask
+    /// whether an address is free, or say that it is its own.
+    fn take_claim(&mut self, frame: &[u8], packet: &Ipv6Packet<&[u8]>) {
         let (from, to) = (packet.src_addr(), packet.dst_addr());
         if packet.next_header() == IpProtocol::Icmpv6 {
             let source = frame::source(frame);

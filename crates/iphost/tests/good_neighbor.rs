@@ -289,6 +289,19 @@ fn an_address_of_another_is_noticed_before_and_after() {
     noticed(&mut lab, &mut conflict);
     assert!(conflict.is_some_and(|conflict| conflict.address == HOST));
     assert_eq!(lab.host.next_conflict(), None, "once for each");
+
+    let group: Ipv6Addr = "ff02::1".parse().unwrap();
+    let mut advert = vec![136, 0, 0, 0, 0x20, 0, 0, 0];
+    advert.extend(HOST6.octets());
+    advert.extend([2, 1]);
+    advert.extend(lab.peer_mac);
+    let advert = summed_v6(advert, (HOST6, group), IpProtocol::Icmpv6, 2);
+    let claim = lab.v6([0x33, 0x33, 0, 0, 0, 1], (HOST6, group), 58, 255, &advert);
+    let defence = lab.ask(&claim);
+    assert_eq!((defence[ETHERNET + 40], &defence[6..12]), (136, &lab.mac[..]));
+    let mut conflict = None;
+    noticed(&mut lab, &mut conflict);
+    assert!(conflict.is_some_and(|conflict| conflict.address == HOST6));
 }
 
 #[test]
