@@ -13,8 +13,8 @@ use port::{BusRemoval, overrun_warning};
 use shmbus::offload::{Capabilities, TxRequest};
 use shmbus::phy::{Bursts, OutFrames};
 use shmbus::{
-    BUS_SIZE, Burst, Bus, FrameSource, MAX_BIG_FRAME, MacAddr6, OpenError, SendError, Station,
-    StationOptions, Stats,
+    BUS_SIZE, Burst, Bus, BusOptions, FrameSource, MAX_BIG_FRAME, MacAddr6, OpenError, SendError,
+    Station, StationOptions, Stats,
 };
 
 use crate::bus_argument::BusArgument;
@@ -23,9 +23,6 @@ use crate::misuse::trouble;
 use crate::output;
 use crate::registry::runner::{Destroyed, RecordChange, RunningInterface};
 use crate::registry::{Media, Record};
-
-/// The permissions of a bus that is made because it is missing.
-const MODE: u32 = 0o600;
 
 /// A station on a bus, until it is dropped.
 #[derive(Debug)]
@@ -54,18 +51,22 @@ impl BusAttachment {
             // No other station is on a missing bus: more likely the path is wrong.
             Bus::open(path)?;
         }
-        Self::join_or_make(bus, context)
+        Self::join_or_make(bus, &BusOptions::new(), context)
     }
 
-    /// Joins the bus as [`join`](Self::join) does, but makes a missing one. This is for verbs that
-    /// wait there for others.
+    /// Joins the bus as [`join`](Self::join) does, but makes a missing one as `new` says. This is
+    /// for verbs that wait there for others.
     ///
     /// # Errors
     /// As for [`join`](Self::join).
-    pub(crate) fn join_or_make(bus: &BusArgument, context: &Context) -> anyhow::Result<Self> {
+    pub(crate) fn join_or_make(
+        bus: &BusArgument,
+        new: &BusOptions,
+        context: &Context,
+    ) -> anyhow::Result<Self> {
         match bus {
             BusArgument::Path(path) => {
-                let interface = join(path, StationOptions::new())?;
+                let interface = Station::join(new.open_or_create(path)?, StationOptions::new())?;
                 let mut station = Self::detached(None);
                 station.mac = interface.mac();
                 station.station = Some(interface);
@@ -316,7 +317,7 @@ impl Attachment for BusAttachment {
 }
 
 fn join(bus: &Path, options: StationOptions) -> Result<Station, OpenError> {
-    Station::join(Bus::open_or_create(bus, MODE)?, options)
+    Station::join(BusOptions::new().open_or_create(bus)?, options)
 }
 
 fn of(stats: Stats) -> Counters {

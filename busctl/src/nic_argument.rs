@@ -7,7 +7,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser, ValueParserFactory};
 use iphost::{BusNic, LinkChange, LinkSource, MemifNic};
 use port::ParsePortError;
 use port::memif::{Change, Control, MemifSpec, Sockets};
-use shmbus::random_mac;
+use shmbus::{BusOptions, random_mac};
 
 use crate::bus_argument::{BusArgument, ParseBusError};
 use crate::bus_attachment::BusAttachment;
@@ -60,12 +60,20 @@ pub(crate) enum HostNic {
 }
 
 impl NicArgument {
-    /// Joins the bus, or listens or connects as a memif peer. With `make`, a missing bus is made.
-    pub(crate) fn open(&self, context: &Context, make: bool) -> anyhow::Result<HostNic> {
+    /// Joins the bus, or listens or connects as a memif peer. A missing bus is made as `new` says,
+    /// and is an error without it.
+    pub(crate) fn open(
+        &self,
+        context: &Context,
+        new: Option<&BusOptions>,
+    ) -> anyhow::Result<HostNic> {
         match self {
             Self::Bus(bus) => {
-                let join = if make { BusAttachment::join_or_make } else { BusAttachment::join };
-                Ok(HostNic::Bus(Box::new(BusNic::new(join(bus, context)?))))
+                let attachment = match new {
+                    Some(new) => BusAttachment::join_or_make(bus, new, context)?,
+                    None => BusAttachment::join(bus, context)?,
+                };
+                Ok(HostNic::Bus(Box::new(BusNic::new(attachment))))
             }
             Self::Memif(spec) => {
                 let sockets = Sockets::start(crate::PROGRAM, &output::reporter())?;

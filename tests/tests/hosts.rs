@@ -1,7 +1,8 @@
 //! IP on a bus. Hosts answer pings of both families, to each of their addresses, from stations that
 //! found them by ARP or by neighbour discovery, and keep answering while others come and go.
 
-use system_tests::{Lab, WAIT_TIMEOUT, frames, lab};
+use system_tests::namespace::{self, Namespace};
+use system_tests::{Lab, WAIT_TIMEOUT, frames, lab, require, wait};
 
 fn pings(lab: &Lab, from: &str, to: &str) {
     let bus = lab.arg("lan.bus");
@@ -68,4 +69,44 @@ fn hosts_survive_nonsense() {
     pings(&lab, "10.0.0.1/24", "10.0.0.2");
     assert!(host.is_running());
     assert_eq!(host.interrupt().stderr, "");
+}
+
+/// The kernel on a TAP beside a host.
+#[test]
+fn the_kernel_has_a_good_neighbor() {
+    if !namespace::available() || !require::program("ping") {
+        return;
+    }
+    let lab = lab!();
+    let bus = lab.arg("lan.bus");
+    let addresses = ["10.0.0.1/24", "fd00::1/64"];
+    let host = lab.ready(["host", &bus, addresses[0], addresses[1]]);
+    let kernel = Namespace::new(&lab);
+    let _node = kernel.attach_tap(&bus, "offload=on", ["10.0.0.3/24", "fd00::3/64"]);
+    let ping = |address: &str, size: &str| {
+        let mut ping = kernel.command("ping");
+        ping.args(["-c", "1", "-W", "5", "-s", size, address]);
+        lab.run_program(&mut ping).succeeds().to_owned()
+    };
+    for size in ["56", "1472", "1473", "8000", "65507"] {
+        ping("10.0.0.1", size);
+    }
+    for size in ["56", "1453", "4000", "65000"] {
+        ping("fd00::1", size);
+    }
+    // The kernel gives up an address that the host has.
+    kernel.ip("-6 address add fd00::1/64 dev tap0");
+    let shown = || {
+        let mut show = kernel.command("ip");
+        show.args(["-6", "address", "show", "dev", "tap0"]);
+        lab.run_program(&mut show).succeeds().contains("dadfailed").then_some(())
+    };
+    assert!(wait::poll(WAIT_TIMEOUT, shown).is_some(), "the kernel should notice the host");
+    kernel.ip("-6 address del fd00::1/64 dev tap0");
+    // A host with another Ethernet address is reached by the first packet.
+    host.interrupt().succeeds();
+    let _anew = lab.ready(["host", &bus, addresses[0], addresses[1]]);
+    for address in ["10.0.0.1", "fd00::1"] {
+        ping(address, "56");
+    }
 }

@@ -12,11 +12,12 @@ use anyhow::{anyhow, bail};
 use iphost::{
     ECHO_PORT, HostAddress, HostSet, Nic, Services, SleepError, Stack, Transfer, count_up,
 };
+use serde::Serialize;
 use shmbus::SendError;
 
 use self::commands::Commands;
 use self::task::{Task, TcpSourceTask};
-use crate::bus_argument::BusArgument;
+use crate::bus_argument::{BusArgument, NewBus};
 use crate::context::Context;
 use crate::misuse::{misuse, remedy};
 use crate::nic_argument::{HostNic, NicArgument};
@@ -33,22 +34,29 @@ const LOSS_WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Run a small IP host, until stopped
 ///
-/// The host answers ARP and IPv6 neighbor discovery, ICMP echo, and UDP and TCP echo on port 7. It
-/// prints 'ready' when it can be used: on a bus at once, behind memif when the peer has connected.
-/// With an IPv6 address it also has a link-local one.
+/// The host answers ARP and IPv6 neighbor discovery, ICMP echo, and UDP and TCP echo on port 7, also
+/// in fragments. It prints 'ready' when it can be used: on a bus after a tenth of a second, in which
+/// it asks whether another host has its addresses; behind memif when the peer has connected as well.
+/// Then it announces its addresses. With an IPv6 address it also has a link-local one.
+///
+/// When another host has an address at the start, this one ends with exit code 1. When another
+/// claims one later, this one warns, keeps the address and announces it again, at most every 10
+/// seconds.
 ///
 /// When BUS is an interface, this process runs it and follows its record; when the interface is
 /// destroyed, the host ends. The interface does the checksums and the TCP segmentation that its
 /// 'capenable' names; the host does the rest itself.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit code 1: the peer did not acknowledge all bytes of --tcp-source.\n\n\
+#[command(
+    after_help = "Exit code 1: another host has the address; the peer did not acknowledge all bytes of --tcp-source.\n\n\
                         Examples:\n  \
                         busctl host ./lan.bus 10.0.0.1/24\n  \
                         busctl host shmif0 10.0.0.1/24 fd00::1/64\n  \
                         busctl host memif:role=client,id=1,socket=./memif.sock 10.0.0.2/24\n  \
                         busctl host ./lan.bus 10.0.0.1/24 --count 250\n  \
                         busctl host ./lan.bus 10.0.0.1/24 --tcp-sink 5001 &\n  \
-                        busctl host ./lan.bus 10.0.0.2/24 --tcp-source 10.0.0.1:5001 1G")]
+                        busctl host ./lan.bus 10.0.0.2/24 --tcp-source 10.0.0.1:5001 1G"
+)]
 pub(crate) struct Args {
     /// An interface, the path of a bus with a '/' in it, or memif:key=value,... as 'busctl attach'
     /// takes it
@@ -71,9 +79,13 @@ pub(crate) struct Args {
     #[arg(long, num_args = 2, value_names = ["ADDR:PORT", "BYTES"], conflicts_with_all = ["count", "commands"])]
     tcp_source: Option<Vec<String>>,
 
-    /// Print transfers as JSON, one per line
+    /// Print JSON only, an object per line: {"ready":true}, then each transfer
     #[arg(long)]
     json: bool,
+
+    /// How a missing bus is made
+    #[command(flatten)]
+    new_bus: NewBus,
 
     /// Read commands from stdin, and stop when it ends
     #[arg(
@@ -86,11 +98,17 @@ pub(crate) struct Args {
     commands: bool,
 }
 
+/// What `host --json` prints when the hosts can be used.
+#[derive(Serialize)]
+struct Ready {
+    ready: bool,
+}
+
 /// Runs the hosts until the process is asked to stop, or their task is done.
 ///
 /// # Errors
-/// When the addresses do not fit together, the bus cannot be joined, or not all of --tcp-source was
-/// sent.
+/// When the addresses do not fit together, the bus cannot be joined, another host has one of the
+/// addresses, or not all of --tcp-source was sent.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let addresses =
         count_up(&args.addresses, args.count).map_err(|problem| misuse(anyhow!(problem)))?;
@@ -103,7 +121,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let stop = Shutdown::on_signals()?;
     let (mut stations, mut links) = (Vec::new(), Vec::new());
     for addresses in &addresses {
-        match args.bus.open(context, true)? {
+        match args.bus.open(context, Some(&args.new_bus.options()))? {
             HostNic::Bus(nic) => stations.push(Stack::new(*nic, addresses)),
             HostNic::Memif(nic) => links.push(Stack::new(*nic, addresses)),
         }
@@ -146,6 +164,7 @@ fn serve<N: Nic>(
     let mut services = Vec::new();
     for mut stack in stacks {
         services.push(Services::open(stack.sockets(), args.tcp_sink.map(NonZeroU16::get)));
+        stack.claim_addresses();
         hosts.push(stack);
     }
     let mut loss_warnings = LossWarnings::default();
@@ -159,17 +178,19 @@ fn serve<N: Nic>(
             // the next time.
             let done = &mut |transfer| transfers.push(transfer);
             loss_warnings.report(round(stack, &mut services[index], done));
-            over |= task.step(stack)?;
+            report_conflicts(stack)?;
+            if ready {
+                over |= task.step(stack)?;
+            }
             if let Err(destroyed) = stack.check() {
                 // The user asked for it, as with a signal.
                 output::note(&format!("{destroyed}: the host ends"));
                 over = true;
             }
         }
-        if !ready && hosts.iter().all(Stack::is_up) {
+        if !ready && hosts.iter().all(|stack| stack.is_up() && !stack.is_claiming()) {
             ready = true;
-            writeln!(output::stdout(), "ready")?;
-            output::stdout().flush()?;
+            announce(args.json)?;
         }
         for transfer in transfers.drain(..) {
             print(&transfer, args.json)?;
@@ -202,6 +223,30 @@ fn wait<N: Nic>(
     let woken = hosts.wait(&others, pause)?;
     // What a task does need not depend on the bus.
     Ok(if matches!(task, Task::None) { woken } else { vec![0] })
+}
+
+/// Prints that the hosts can be used.
+fn announce(json: bool) -> anyhow::Result<()> {
+    if json {
+        output::print_json(&Ready { ready: true })?;
+    } else {
+        writeln!(output::stdout(), "ready")?;
+    }
+    Ok(output::stdout().flush()?)
+}
+
+/// Warns of other hosts that claim an address of this one.
+///
+/// # Errors
+/// When another had the address before.
+fn report_conflicts<N: Nic>(stack: &mut Stack<N>) -> anyhow::Result<()> {
+    while let Some(conflict) = stack.next_conflict() {
+        if stack.is_claiming() {
+            bail!("the address is taken: {conflict}; take another address");
+        }
+        output::warn(format_args!("{conflict}; both hosts are hard to reach"));
+    }
+    Ok(())
 }
 
 /// Does what a host has to do.

@@ -7,7 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
-use iphost::{HostAddress, HostSet, Nic, PingPlan, Pinger, Reply, Stack, largest_payload};
+use iphost::{
+    Damage, HostAddress, HostSet, Nic, PingEvent, PingPlan, Pinger, Reply, Stack, largest_payload,
+};
 
 use crate::context::Context;
 use crate::misuse::misuse;
@@ -23,12 +25,13 @@ const BUSY_POLL: Duration = Duration::from_micros(200);
 
 /// Ping a host on a bus, or behind memif
 ///
-/// Prints a line for each reply, and the statistics of ping(8) at the end or on ^C. Times start
-/// when a request leaves, so they do not include the lookup of the host's Ethernet address. With -f
-/// replies print no line: on a terminal each request prints a dot and each reply removes one, so
-/// the dots that stay are the missing replies.
+/// Prints a line for each reply and each ICMP error, and the statistics of ping(8) at the end or on
+/// ^C. Times start when a request leaves, so they do not include the lookup of the host's Ethernet
+/// address. Requests that do not fit a frame are sent in fragments. A reply with a wrong checksum
+/// is no reply, and is counted apart. With -f replies print no line: on a terminal each request
+/// prints a dot, each reply removes one, an error replaces it with E and a wrong checksum with C.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit code 1: no reply came.\n\n\
+#[command(after_help = "Exit code 1: no reply came, or none with the data of its request.\n\n\
                         Examples:\n  \
                         busctl ping ./lan.bus 10.0.0.1 --from 10.0.0.2/24 -c 3\n  \
                         busctl ping shmif0 fd00::1 --from fd00::2/64 -i 0.1 -s 1000\n  \
@@ -61,7 +64,7 @@ pub(crate) struct Args {
     #[arg(short, long)]
     flood: bool,
 
-    /// Bytes of data in a request; at most 1472 with IPv4, 1452 with IPv6
+    /// Bytes of data in a request; at most 65507 with IPv4, 65527 with IPv6
     #[arg(short, long, value_name = "BYTES", default_value_t = 56)]
     size: usize,
 
@@ -82,7 +85,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     check(args)?;
     let stop = Shutdown::on_signals()?;
-    match args.bus.open(context, false)? {
+    match args.bus.open(context, None)? {
         HostNic::Bus(nic) => ping(Stack::new(*nic, &[args.from]), args, &stop),
         HostNic::Memif(nic) => ping(Stack::new(*nic, &[args.from]), args, &stop),
     }
@@ -100,9 +103,11 @@ fn check(args: &Args) -> anyhow::Result<()> {
         format!(
             "cannot ping {target} from {from}: it is on another network, and there is no router"
         )
+    } else if let Some(why) = from.refuses(target) {
+        format!("cannot ping {target} from {from}: {why}")
     } else if args.size > largest_payload(target) {
         format!(
-            "cannot send {} bytes in one frame: {} are the most",
+            "cannot send {} bytes in one packet: {} are the most",
             args.size,
             largest_payload(target)
         )
@@ -158,11 +163,11 @@ fn ping<N: Nic>(stack: Stack<N>, args: &Args, stop: &Shutdown) -> anyhow::Result
         if closed.is_err() {
             break;
         }
-        let done = pinger.step(stack, |reply| {
+        let done = pinger.step(stack, |event| {
             if args.flood {
-                dots.reply();
+                dots.event(&event);
             } else if !args.json && printed.is_ok() {
-                printed = print_reply(target, &reply);
+                printed = print_event(target, &event);
             }
         });
         std::mem::replace(&mut printed, Ok(()))?;
@@ -191,6 +196,9 @@ fn ping<N: Nic>(stack: Stack<N>, args: &Args, stop: &Shutdown) -> anyhow::Result
     if statistics.received() == 0 {
         bail!("no reply from {target}");
     }
+    if statistics.received_undamaged() == 0 {
+        bail!("no reply from {target} has the data of its request");
+    }
     Ok(())
 }
 
@@ -208,9 +216,13 @@ impl Dots {
         Self { terminal, shown: 0, text: Vec::new() }
     }
 
-    /// Removes one dot.
-    fn reply(&mut self) {
-        self.text.extend_from_slice(b"\x08 \x08");
+    /// Removes a dot for a reply, and replaces one for anything else.
+    fn event(&mut self, event: &PingEvent) {
+        self.text.extend_from_slice(match event {
+            PingEvent::Reply(reply) if reply.damage == Some(Damage::Checksum) => b"\x08C",
+            PingEvent::Reply(_) => b"\x08 \x08",
+            _ => b"\x08E",
+        });
     }
 
     /// Prints what has changed since the last call; `sent` counts the requests so far.
@@ -227,15 +239,33 @@ impl Dots {
     }
 }
 
-fn print_reply(target: IpAddr, reply: &Reply) -> std::io::Result<()> {
-    let Reply { len, sequence, .. } = *reply;
-    let mut out = output::stdout();
-    match reply.rtt {
-        Some(rtt) => {
-            let millis = rtt.as_secs_f64() * 1e3;
-            writeln!(out, "{len} bytes from {target}: icmp_seq={sequence} time={millis:.3} ms")
+fn print_event(target: IpAddr, event: &PingEvent) -> std::io::Result<()> {
+    match event {
+        PingEvent::Reply(reply) => print_reply(target, reply),
+        PingEvent::Error { sequence, from, error, .. } => {
+            writeln!(output::stdout(), "From {from} icmp_seq={sequence} {error}")
         }
-        None => writeln!(out, "{len} bytes from {target}: icmp_seq={sequence} (late or DUP!)"),
+        _ => Ok(()),
+    }
+}
+
+fn print_reply(target: IpAddr, reply: &Reply) -> std::io::Result<()> {
+    let Reply { len, sequence, hop_limit, .. } = *reply;
+    let mut out = output::stdout();
+    write!(out, "{len} bytes from {target}: icmp_seq={sequence} ttl={hop_limit}")?;
+    if let Some(rtt) = reply.rtt {
+        write!(out, " time={:.3} ms", rtt.as_secs_f64() * 1e3)?;
+    }
+    if reply.is_duplicate {
+        write!(out, " (DUP!)")?;
+    }
+    match reply.damage {
+        None => writeln!(out),
+        Some(Damage::Checksum) => writeln!(out, " (BAD CHECKSUM!)"),
+        Some(Damage::Byte { at, sent, received }) => {
+            writeln!(out, "\nwrong data byte #{at} should be 0x{sent:x} but was 0x{received:x}")
+        }
+        Some(_) => writeln!(out, " (wrong length)"),
     }
 }
 

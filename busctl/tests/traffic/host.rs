@@ -76,6 +76,41 @@ fn addresses_no_host_can_have_are_refused() {
 }
 
 #[test]
+fn networks_and_broadcasts_are_no_addresses_of_hosts() {
+    let lab = Lab::new();
+    for address in ["10.0.0.0/24", "10.0.0.255/24", "fd00::/64"] {
+        lab.fails(&format!("host ./lan.bus {address}"), 2, "a host cannot have this address");
+    }
+    assert!(!lab.path("lan.bus").exists());
+}
+
+#[test]
+fn an_address_that_another_host_has_is_refused_and_the_first_keeps_it() {
+    let lab = Lab::new();
+    for (first, second, taken) in [
+        ("10.0.0.1/24", "10.0.0.9/24 10.0.0.1/16", "10.0.0.1"),
+        ("fd00::1/64", "10.0.0.9/24 fd00::1/64", "fd00::1"),
+    ] {
+        let host = lab.ready(&format!("host ./lan.bus {first}"));
+        let line = format!("the address is taken: {taken} is also used by the host at ");
+        lab.fails(&format!("host ./lan.bus {second}"), 1, &line);
+        assert_eq!(host.interrupt(), Some(0));
+        // It is free now.
+        assert_eq!(lab.ready(&format!("host ./lan.bus {second}")).interrupt(), Some(0));
+    }
+}
+
+#[test]
+fn a_missing_bus_is_made_as_it_is_told() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let lab = Lab::new();
+    let host = lab.ready("host ./lan.bus 10.0.0.1/24 --mode 0660 --size 4M --json");
+    let bus = lab.path("lan.bus").metadata().unwrap();
+    assert_eq!((bus.len(), bus.permissions().mode() & 0o777), (4 << 20, 0o660));
+    assert_eq!(host.interrupt(), Some(0));
+}
+
+#[test]
 fn what_is_sent_is_counted_at_both_ends() {
     let lab = Lab::new();
     let mut sink = lab.ready("host ./lan.bus 10.0.0.1/24 fd00::1/64 --tcp-sink 5001 --json");
@@ -87,7 +122,7 @@ fn what_is_sent_is_counted_at_both_ends() {
         let source =
             lab.prints(&format!("host ./lan.bus {from} --tcp-source {to} {written} --json"));
         let sent: serde_json::Value =
-            serde_json::from_str(source.strip_prefix("ready\n").unwrap()).unwrap();
+            serde_json::from_str(source.strip_prefix("{\"ready\":true}\n").unwrap()).unwrap();
         let received: serde_json::Value = serde_json::from_str(&sink.line()).unwrap();
         for end in [&sent, &received] {
             assert_eq!((&end["bytes"], &end["complete"]), (&bytes.into(), &true.into()), "{end}");

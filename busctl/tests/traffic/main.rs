@@ -99,7 +99,8 @@ impl Lab {
     /// Starts it, and waits until it says that it is ready.
     fn ready(&self, words: &str) -> Running {
         let mut running = self.start(words);
-        assert_eq!(running.line(), "ready");
+        let ready = if words.contains("--json") { "{\"ready\":true}" } else { "ready" };
+        assert_eq!(running.line(), ready);
         running
     }
 }

@@ -11,7 +11,7 @@ fn replies_are_told_as_ping_tells_them() {
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[0].starts_with(&format!("PING {target} from ")), "{text}");
         assert!(
-            lines[1].starts_with(&format!("{len} bytes from {target}: icmp_seq=1 time=")),
+            lines[1].starts_with(&format!("{len} bytes from {target}: icmp_seq=1 ttl=64 time=")),
             "{text}"
         );
         assert!(lines[2].contains("icmp_seq=2"), "{text}");
@@ -25,19 +25,41 @@ fn replies_are_told_as_ping_tells_them() {
 }
 
 #[test]
-fn the_longest_requests_that_fit_a_frame_are_answered() {
+fn requests_of_every_size_are_answered() {
     let lab = Lab::new();
     let _host = lab.ready("host ./lan.bus 10.0.0.1/24 fd00::1/64");
-    for (target, from, size) in [
-        ("10.0.0.1", "10.0.0.2/24", 1472),
-        ("fd00::1", "fd00::2/64", 1452),
-        ("10.0.0.1", "10.0.0.2/24", 0),
+    for (target, from, sizes) in [
+        ("10.0.0.1", "10.0.0.2/24", [0, 1472, 1473, 8000, 65507]),
+        ("fd00::1", "fd00::2/64", [0, 1452, 1453, 4000, 65527]),
     ] {
-        let ping = format!("ping ./lan.bus {target} --from {from} -c 1 -s {size}");
-        assert!(lab.prints(&ping).contains(&format!("{} bytes from {target}", size + 8)));
+        for size in sizes {
+            let ping = format!("ping ./lan.bus {target} --from {from} -c 1 -s {size}");
+            assert!(lab.prints(&ping).contains(&format!("{} bytes from {target}", size + 8)));
+        }
     }
-    lab.fails("ping ./lan.bus 10.0.0.1 --from 10.0.0.2/24 -s 1473", 2, "1472 are the most");
-    lab.fails("ping ./lan.bus fd00::1 --from fd00::2/64 -s 1453", 2, "1452 are the most");
+    lab.fails("ping ./lan.bus 10.0.0.1 --from 10.0.0.2/24 -s 65508", 2, "65507 are the most");
+    lab.fails("ping ./lan.bus fd00::1 --from fd00::2/64 -s 65528", 2, "65527 are the most");
+}
+
+#[test]
+fn a_host_that_is_not_there_is_unreachable_and_the_interval_is_kept() {
+    let lab = Lab::new().with_bus();
+    for (target, from, why) in [
+        ("10.0.0.1", "10.0.0.2/24", "Destination Host Unreachable"),
+        ("fd00::1", "fd00::2/64", "Destination unreachable: Address unreachable"),
+    ] {
+        let ping = format!("ping ./lan.bus {target} --from {from} -c 3 -i 0");
+        let run = lab.busctl(&ping).assert().code(1);
+        let text = String::from_utf8_lossy(&run.get_output().stdout).into_owned();
+        let own = from.split('/').next().unwrap();
+        for sequence in 1..=3 {
+            assert!(text.contains(&format!("From {own} icmp_seq={sequence} {why}\n")), "{text}");
+        }
+        let (_, time) = text.split_once("0 received, +3 errors, 100% packet loss, time ").unwrap();
+        let millis: u32 = time.trim().strip_suffix("ms").unwrap().parse().unwrap();
+        // They wait together, and not one after the other.
+        assert!(millis < 4_000, "{text}");
+    }
 }
 
 #[test]
@@ -147,6 +169,11 @@ fn addresses_that_do_not_go_together_are_refused() {
         ("224.0.0.1", "10.0.0.2/24", "not the address of a single host"),
         ("10.0.0.1", "10.0.0.2", "the length of its network's prefix"),
         ("10.0.0.1", "10.0.0.255/24", "a host cannot have this address"),
+        ("10.0.0.255", "10.0.0.2/24", "the broadcast address of the network"),
+        ("10.0.0.0", "10.0.0.2/24", "that of the network itself"),
+        ("255.255.255.255", "10.0.0.2/24", "another network"),
+        ("fd00::", "fd00::2/64", "that of the network itself"),
+        ("ff02::1", "fd00::2/64", "not the address of a single host"),
         ("ten", "10.0.0.2/24", "invalid IP address"),
     ] {
         lab.fails(&format!("ping ./lan.bus {target} --from {from}"), 2, why);

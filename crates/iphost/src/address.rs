@@ -40,6 +40,12 @@ pub enum ParseAddressError {
     /// It is a multicast, broadcast, loopback or unspecified address.
     #[error("a host cannot have this address: it is not the address of a single host")]
     NotUnicast,
+    /// It is the address of the network.
+    #[error("a host cannot have this address: it is that of the network itself")]
+    Network,
+    /// It is the network's broadcast address.
+    #[error("a host cannot have this address: it is the broadcast address of the network")]
+    Broadcast,
 }
 
 /// Why hosts cannot have a set of addresses.
@@ -85,6 +91,25 @@ impl HostAddress {
         self.0.contains_addr(&target.into())
     }
 
+    /// Returns why no host of the same network can have the address `target`, if it is on that network
+    /// and none can.
+    ///
+    /// ```
+    /// use iphost::{HostAddress, ParseAddressError};
+    ///
+    /// let host: HostAddress = "10.0.0.1/24".parse()?;
+    /// assert_eq!(host.refuses("10.0.0.255".parse()?), Some(ParseAddressError::Broadcast));
+    /// assert_eq!(host.refuses("10.0.0.2".parse()?), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn refuses(self, target: IpAddr) -> Option<ParseAddressError> {
+        if !self.reaches(target) {
+            return None;
+        }
+        check_host(&IpCidr::new(target.into(), self.0.prefix_len())).err()
+    }
+
     /// Returns the address with its network, as smoltcp takes it.
     pub(crate) fn cidr(self) -> IpCidr {
         self.0
@@ -98,7 +123,7 @@ impl HostAddress {
             IpAddr::V6(address) => IpAddr::V6(address.to_bits().checked_add(number.into())?.into()),
         };
         let cidr = IpCidr::new(address.into(), self.0.prefix_len());
-        (self.reaches(address) && is_single_host(&cidr)).then_some(Self(cidr))
+        (self.reaches(address) && check_host(&cidr).is_ok()).then_some(Self(cidr))
     }
 }
 
@@ -115,18 +140,35 @@ impl FromStr for HostAddress {
         let prefix =
             prefix.and_then(|prefix| prefix.parse().ok()).filter(|prefix| *prefix <= longest);
         let cidr = IpCidr::new(address.into(), prefix.ok_or(ParseAddressError::Prefix)?);
-        if is_single_host(&cidr) { Ok(Self(cidr)) } else { Err(ParseAddressError::NotUnicast) }
+        check_host(&cidr).map(|()| Self(cidr))
     }
 }
 
-/// Returns whether the address is not multicast, broadcast, loopback or unspecified.
-fn is_single_host(cidr: &IpCidr) -> bool {
-    let address = cidr.address();
-    let is_broadcast = match cidr {
-        IpCidr::Ipv4(cidr) => cidr.broadcast() == Some(cidr.address()),
-        IpCidr::Ipv6(_) => false,
+/// Checks that a host can have the address: it is not multicast, broadcast, loopback or unspecified,
+/// and not that of the network. A network of two addresses has no address but those of its hosts
+/// (RFC 3021, RFC 6164).
+fn check_host(cidr: &IpCidr) -> Result<(), ParseAddressError> {
+    let address = IpAddr::from(cidr.address());
+    // The part of the address behind the prefix is 0.
+    let is_network = match cidr {
+        IpCidr::Ipv4(cidr) => {
+            (1..31).contains(&cidr.prefix_len())
+                && cidr.address().to_bits() << cidr.prefix_len() == 0
+        }
+        IpCidr::Ipv6(cidr) => {
+            (1..127).contains(&cidr.prefix_len())
+                && cidr.address().to_bits() << cidr.prefix_len() == 0
+        }
     };
-    address.is_unicast() && !IpAddr::from(address).is_loopback() && !is_broadcast
+    if !cidr.address().is_unicast() || address.is_loopback() {
+        Err(ParseAddressError::NotUnicast)
+    } else if matches!(cidr, IpCidr::Ipv4(cidr) if cidr.broadcast() == Some(cidr.address())) {
+        Err(ParseAddressError::Broadcast)
+    } else if is_network {
+        Err(ParseAddressError::Network)
+    } else {
+        Ok(())
+    }
 }
 
 /// Checks that one host can have these addresses together.
@@ -187,9 +229,16 @@ mod tests {
 
     #[test]
     fn addresses_of_hosts_display_as_written() {
-        for text in
-            ["10.0.0.1/24", "10.0.0.0/31", "192.0.2.9/32", "fd00::1/64", "fe80::1/10", "1.2.3.4/0"]
-        {
+        for text in [
+            "10.0.0.1/24",
+            "10.0.0.0/31",
+            "192.0.2.9/32",
+            "fd00::1/64",
+            "fd00::/127",
+            "fd00::/128",
+            "fe80::1/10",
+            "1.2.3.4/0",
+        ] {
             assert_eq!(
                 text.parse::<HostAddress>().map(|address| address.to_string()),
                 Ok(text.to_owned())
@@ -199,7 +248,7 @@ mod tests {
 
     #[test]
     fn addresses_that_no_host_can_have_are_refused() {
-        use ParseAddressError::{Address, Form, NotUnicast, Prefix};
+        use ParseAddressError::{Address, Broadcast, Form, Network, NotUnicast, Prefix};
         for (text, error) in [
             ("", Form),
             ("10.0.0.1", Form),
@@ -212,7 +261,12 @@ mod tests {
             ("0.0.0.0/0", NotUnicast),
             ("224.0.0.1/4", NotUnicast),
             ("255.255.255.255/32", NotUnicast),
-            ("10.0.0.255/24", NotUnicast),
+            ("10.0.0.255/24", Broadcast),
+            ("10.0.0.0/24", Network),
+            ("10.0.0.4/30", Network),
+            ("10.0.0.7/30", Broadcast),
+            ("fd00::/64", Network),
+            ("fe80::/10", Network),
             ("127.0.0.1/8", NotUnicast),
             ("ff02::1/64", NotUnicast),
             ("::/64", NotUnicast),

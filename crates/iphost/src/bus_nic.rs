@@ -69,6 +69,11 @@ impl<A: Attachment> Nic for BusNic<A> {
         true
     }
 
+    /// Returns the number of the station.
+    fn connection(&mut self) -> Option<u64> {
+        self.phy.station_mut().station().map(|station| station.sender())
+    }
+
     fn service(&mut self) -> bool {
         self.serviced = self.phy.station_mut().service();
         self.phy.adopt_capabilities()

@@ -16,18 +16,19 @@ const TCP_BUFFER: usize = 1 << 16;
 const TCP_TIMEOUT: Duration = Duration::from_secs(60);
 const TCP_KEEP_ALIVE: Duration = Duration::from_secs(20);
 
-/// UDP datagrams that are buffered in each direction, and bytes of them.
+/// UDP datagrams that are buffered in each direction, and bytes of them: wherever in the buffer the
+/// next datagram begins, the longest fits before or behind it.
 const DATAGRAMS: usize = 64;
-const UDP_BUFFER: usize = 1 << 16;
+const UDP_BUFFER: usize = 1 << 17;
 
-/// Bytes moved at a time. No datagram is longer, as the stack does not reassemble fragments.
-const CHUNK: usize = 2048;
+/// Bytes moved at a time. No datagram is longer.
+const CHUNK: usize = 1 << 16;
 
 /// The echo services of a host.
 pub(crate) struct Echo {
     udp: SocketHandle,
     tcp: Listener<()>,
-    chunk: Box<[u8; CHUNK]>,
+    chunk: Box<[u8]>,
 }
 
 impl Echo {
@@ -38,7 +39,7 @@ impl Echo {
         };
         let udp = sockets.add(udp::Socket::new(buffer(), buffer()));
         let tcp = Listener::open(sockets, ECHO_PORT, new_connection, || ());
-        Self { udp, tcp, chunk: Box::new([0; CHUNK]) }
+        Self { udp, tcp, chunk: vec![0; CHUNK].into_boxed_slice() }
     }
 
     /// Takes connections that have come up; see [`Listener::accept`].
@@ -63,7 +64,6 @@ impl Echo {
             let _ = socket.bind(ECHO_PORT);
         }
         while socket.can_recv() && socket.can_send() {
-            // A datagram that is too long for a chunk did not arrive in one frame. It is dropped.
             let Ok((len, from)) = socket.recv_slice(&mut self.chunk[..]) else { continue };
             // Answers of all hosts to one broadcast would be a storm, and two echo services would
             // answer each other for ever.

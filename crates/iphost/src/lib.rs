@@ -3,11 +3,13 @@
 //! - A [`Nic`] is a host's network device: a station on a bus ([`BusNic`]) or a memif interface
 //!   ([`MemifNic`]).
 //! - A [`Stack`] is smoltcp on such a device, with its addresses and its clock. It answers ARP,
-//!   neighbor discovery and ICMP echo.
+//!   neighbor discovery and ICMP echo, receives and sends fragments, and claims its addresses if it
+//!   is asked to ([`Stack::claim_addresses`]).
 //! - A [`HostSet`] is the hosts that one thread serves. It sleeps for all of them, and says which
 //!   have something to do.
 //! - [`Services`] answer further requests: UDP and TCP echo, and a TCP sink.
-//! - A [`Pinger`] and a [`TcpSource`] measure: round-trip times and throughput.
+//! - A [`Pinger`] and a [`TcpSource`] measure: round-trip times and throughput. A ping also reports
+//!   ICMP errors and damaged replies.
 //!
 //! Nothing runs in the background. The caller has a loop that polls the stacks, steps what
 //! measures, and sleeps. Here two hosts share one loop, and Alice pings Bob:
@@ -89,12 +91,28 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod arp;
 mod bus_nic;
+mod claims;
 mod echo;
+mod echo_watch;
+mod extension;
+mod flow;
+mod fragment;
+mod frame;
 mod host_set;
+mod icmp_error;
+mod identity;
+mod inbound;
+mod link;
 mod memif_nic;
+mod mss;
+mod ndisc;
+mod neighbors;
 mod nic;
 mod pinger;
+mod reassembly;
+mod resolver;
 mod services;
 mod sink;
 mod source;
@@ -102,14 +120,18 @@ mod stack;
 mod statistics;
 mod tcp;
 mod transfer;
+mod vlan;
 
 pub use address::{AddressError, HostAddress, ParseAddressError, count_up};
 pub use bus_nic::{Attachment, BusNic};
+pub use claims::AddressConflict;
 pub use echo::ECHO_PORT;
+pub use echo_watch::Damage;
 pub use host_set::HostSet;
+pub use icmp_error::PingError;
 pub use memif_nic::{LinkChange, LinkSource, MemifNic};
 pub use nic::{Closed, Nic, SleepError};
-pub use pinger::{PingPlan, Pinger, Reply, largest_payload};
+pub use pinger::{PingEvent, PingPlan, Pinger, Reply, largest_payload};
 pub use services::Services;
 pub use source::TcpSource;
 pub use stack::{ConnectError, Stack};

@@ -39,13 +39,15 @@ pub struct MemifNic<S> {
     links: S,
     mac: EthernetAddress,
     phy: Option<Phy>,
+    /// Peers that have connected so far.
+    connections: u64,
 }
 
 impl<S: LinkSource> MemifNic<S> {
     /// Makes a device with the Ethernet address `mac`. Its links come from `links`.
     #[must_use]
     pub fn new(links: S, mac: MacAddr6) -> Self {
-        Self { links, mac: EthernetAddress(mac.into_array()), phy: None }
+        Self { links, mac: EthernetAddress(mac.into_array()), phy: None, connections: 0 }
     }
 }
 
@@ -58,10 +60,18 @@ impl<S: LinkSource> Nic for MemifNic<S> {
         self.phy.is_some()
     }
 
+    /// Returns the number of the peer, in the order in which they connected.
+    fn connection(&mut self) -> Option<u64> {
+        self.phy.is_some().then_some(self.connections)
+    }
+
     fn service(&mut self) -> bool {
         while let Some(change) = self.links.next_change() {
             self.phy = match change {
-                LinkChange::Up(link) => Some(Phy::new(link)),
+                LinkChange::Up(link) => {
+                    self.connections += 1;
+                    Some(Phy::new(link))
+                }
                 LinkChange::Down => None,
             };
         }

@@ -37,6 +37,11 @@ pub trait Nic: Device {
     /// Returns whether the device is connected. While it is not, frames wait.
     fn is_up(&self) -> bool;
 
+    /// Returns a number for what the device is connected to, and `None` while it is connected to
+    /// nothing. Another number means another network, or a device that has been away: the host
+    /// announces its addresses again, and forgets the hosts that it knew.
+    fn connection(&mut self) -> Option<u64>;
+
     /// Does the work that is due besides moving frames, and returns whether the capabilities of the
     /// device have changed. Called in every round of a loop.
     fn service(&mut self) -> bool;

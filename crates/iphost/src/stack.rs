@@ -13,6 +13,8 @@ use smoltcp::time::Instant as StackInstant;
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv6Address, Ipv6Cidr};
 
 use crate::address::HostAddress;
+use crate::claims::AddressConflict;
+use crate::link::Link;
 use crate::nic::{Closed, Nic};
 use crate::services::Services;
 use crate::transfer::Transfer;
@@ -78,7 +80,7 @@ pub enum ConnectError {
 /// # }
 /// ```
 pub struct Stack<N> {
-    nic: N,
+    link: Link<N>,
     addresses: Vec<HostAddress>,
     interface: Interface,
     sockets: SocketSet<'static>,
@@ -94,12 +96,14 @@ pub struct Stack<N> {
 impl<N: Nic> Stack<N> {
     /// Makes a host with at most 7 addresses. A host with an IPv6 address gets a link-local one,
     /// too, unless one is among them.
-    pub fn new(mut nic: N, addresses: &[HostAddress]) -> Self {
+    pub fn new(nic: N, addresses: &[HostAddress]) -> Self {
         let begin = Instant::now();
-        let interface = interface(&mut nic, addresses, StackInstant::ZERO);
+        let own = all_addresses(addresses, nic.mac());
+        let mut link = Link::new(nic, own.clone(), begin);
+        let interface = interface(&mut link, &own, StackInstant::ZERO);
         let sockets = SocketSet::new(Vec::new());
         Self {
-            nic,
+            link,
             addresses: addresses.to_vec(),
             interface,
             sockets,
@@ -113,7 +117,7 @@ impl<N: Nic> Stack<N> {
     /// Returns whether the host's device is connected.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.nic.is_up()
+        self.link.nic().is_up()
     }
 
     /// Checks that the host's device can still be used.
@@ -121,7 +125,7 @@ impl<N: Nic> Stack<N> {
     /// # Errors
     /// [`Closed`] when the other end of the device is closed for good.
     pub fn check(&self) -> Result<(), Closed> {
-        self.nic.check()
+        self.link.nic().check()
     }
 
     /// Returns the host's sockets.
@@ -167,12 +171,34 @@ impl<N: Nic> Stack<N> {
 
     /// Returns whether there is a frame to receive, or an error of the device that a round finds.
     pub(crate) fn poll_rx(&mut self) -> bool {
-        self.nic.poll_rx()
+        self.link.poll_rx()
     }
 
-    /// Forgets the Ethernet addresses of all hosts, so that they are resolved anew.
-    pub(crate) fn forget_neighbors(&mut self) {
-        self.interface.update_ip_addrs(|_| {});
+    /// Returns the link, to send requests and to watch what comes of them.
+    pub(crate) fn link(&mut self) -> &mut Link<N> {
+        &mut self.link
+    }
+
+    /// Claims the host's addresses, from the next rounds on: asks whether another host has one, which
+    /// takes a tenth of a second once the device is connected, and then announces them. They are
+    /// announced again whenever the device is connected anew or has another Ethernet address, and
+    /// defended against others. A host that does not do this answers for its addresses all the same.
+    pub fn claim_addresses(&mut self) {
+        self.link.claim();
+    }
+
+    /// Returns whether the host still asks whether another has its addresses: it does not answer for
+    /// them yet.
+    #[must_use]
+    pub fn is_claiming(&self) -> bool {
+        self.link.is_tentative()
+    }
+
+    /// Returns the next conflict about an address that the host claims, once for each other host, and
+    /// for 16 at most. When the host is still [asking](Self::is_claiming), the address is the other's;
+    /// afterwards both continue to use it.
+    pub fn next_conflict(&mut self) -> Option<AddressConflict> {
+        self.link.next_conflict()
     }
 
     /// Runs one round: receives frames, lets the sockets answer, and sends what they have written.
@@ -186,24 +212,31 @@ impl<N: Nic> Stack<N> {
         &mut self,
         accept: &mut dyn FnMut(&mut SocketSet<'static>),
     ) -> Result<(), SendError> {
-        let changed = self.nic.service();
+        let mut changed = self.link.nic_mut().service();
+        let begin = Instant::now();
         let now = self.now();
-        if changed || self.interface.hardware_addr() != self.nic.mac().into() {
-            self.interface = interface(&mut self.nic, &self.addresses, now);
+        changed |= self.link.begin_round(begin);
+        let mac = self.link.nic().mac();
+        if changed || self.interface.hardware_addr() != mac.into() {
+            let own = all_addresses(&self.addresses, mac);
+            self.interface = interface(&mut self.link, &own, now);
+            self.link.set_addresses(own, begin);
         }
         self.interface.poll_maintenance(now);
         let mut received = 0;
         while received < FRAMES_PER_ROUND {
-            let done = self.interface.poll_ingress_single(now, &mut self.nic, &mut self.sockets);
+            let done = self.interface.poll_ingress_single(now, &mut self.link, &mut self.sockets);
             if matches!(done, PollIngressSingleResult::None) {
                 break;
             }
             received += 1;
+            // Long answers are not collected.
+            self.link.send_waiting(begin);
             accept(&mut self.sockets);
         }
         // A socket writes one packet each time. The rest follows in the next round.
         for _ in 0..FRAMES_PER_ROUND {
-            let written = self.interface.poll_egress(now, &mut self.nic, &mut self.sockets);
+            let written = self.interface.poll_egress(now, &mut self.link, &mut self.sockets);
             if written == PollResult::None {
                 break;
             }
@@ -213,21 +246,22 @@ impl<N: Nic> Stack<N> {
         if received > 0 {
             self.heard = Some(self.flushed);
         }
-        self.nic.flush()
+        self.link.flush(begin)
     }
 
     /// Returns when the host has something to do if no frame arrives before that: at most 100 ms
     /// after its latest round.
     pub(crate) fn due(&mut self) -> Instant {
         // What is to be sent waits until the device is connected.
-        if !self.nic.is_up() {
+        if !self.link.nic().is_up() {
             return self.service_due;
         }
+        let service_due = self.link.due().map_or(self.service_due, |due| due.min(self.service_due));
         let now = self.now();
         let due = self.interface.poll_at(now, &self.sockets).map(|at| {
             self.begin + Duration::from_micros(at.total_micros().try_into().unwrap_or(0))
         });
-        due.map_or(self.service_due, |due| due.min(self.service_due))
+        due.map_or(service_due, |due| due.min(service_due))
     }
 
     /// Makes the device's service due, and so the host's next round.
@@ -237,12 +271,12 @@ impl<N: Nic> Stack<N> {
 
     /// Returns the device, to sleep on it.
     pub(crate) fn nic(&self) -> &N {
-        &self.nic
+        self.link.nic()
     }
 
     /// Returns the device, to sleep on it.
     pub(crate) fn nic_mut(&mut self) -> &mut N {
-        &mut self.nic
+        self.link.nic_mut()
     }
 
     fn now(&self) -> StackInstant {
@@ -252,20 +286,24 @@ impl<N: Nic> Stack<N> {
     }
 }
 
-/// Makes smoltcp's interface for the current state of the device and the addresses.
-fn interface<N: Nic>(nic: &mut N, addresses: &[HostAddress], now: StackInstant) -> Interface {
-    let mac = nic.mac();
-    let mut config = Config::new(mac.into());
+/// Makes smoltcp's interface for the current state of the device, with all addresses of the host.
+fn interface<N: Nic>(link: &mut Link<N>, own: &[IpCidr], now: StackInstant) -> Interface {
+    let mut config = Config::new(link.nic().mac().into());
     config.random_seed = fastrand::u64(..);
-    let mut interface = Interface::new(config, nic, now);
+    let mut interface = Interface::new(config, link, now);
     interface.update_ip_addrs(|list| {
-        let link_local = needs_link_local(addresses).then(|| link_local(mac));
-        for cidr in addresses.iter().map(|address| address.cidr()).chain(link_local) {
+        for cidr in own {
             // It fails only for more addresses than the interface holds.
-            let _ = list.push(cidr);
+            let _ = list.push(*cidr);
         }
     });
     interface
+}
+
+/// Returns the addresses of a host at `mac`: those that it was given, and its link-local one.
+fn all_addresses(addresses: &[HostAddress], mac: EthernetAddress) -> Vec<IpCidr> {
+    let link_local = needs_link_local(addresses).then(|| link_local(mac));
+    addresses.iter().map(|address| address.cidr()).chain(link_local).collect()
 }
 
 /// Returns whether there are IPv6 addresses, and none of them is link-local.

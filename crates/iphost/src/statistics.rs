@@ -17,6 +17,11 @@ const MAX_NANOS: u64 = 24 * 3600 * 1_000_000_000;
 pub struct Statistics {
     sent: u64,
     duplicates: u64,
+    errors: u64,
+    /// Replies with a wrong checksum, which do not count as received.
+    bad_checksums: u64,
+    /// Replies with other data than the request, which count as received.
+    damaged: u64,
     min: Duration,
     max: Duration,
     sum: Duration,
@@ -49,8 +54,14 @@ pub struct Report {
     pub rtt_p50_us: Option<f64>,
     /// The longest round-trip time.
     pub rtt_max_us: Option<f64>,
-    /// Further replies to requests that were answered or given up before.
+    /// Further replies to requests that were answered before.
     pub duplicates: u64,
+    /// ICMP errors about requests.
+    pub errors: u64,
+    /// Replies with a wrong checksum. They are not counted as received.
+    pub bad_checksums: u64,
+    /// Replies whose data is not that of the request. They are counted as received.
+    pub damaged: u64,
 }
 
 impl Statistics {
@@ -58,6 +69,9 @@ impl Statistics {
         Self {
             sent: 0,
             duplicates: 0,
+            errors: 0,
+            bad_checksums: 0,
+            damaged: 0,
             min: Duration::MAX,
             max: Duration::ZERO,
             sum: Duration::ZERO,
@@ -73,13 +87,25 @@ impl Statistics {
         self.sent += 1;
     }
 
-    /// Counts a reply to a request that was answered or given up before.
+    /// Counts an ICMP error about a request.
+    pub(crate) fn count_error(&mut self) {
+        self.errors += 1;
+    }
+
+    /// Counts a reply with a wrong checksum.
+    pub(crate) fn count_bad_checksum(&mut self) {
+        self.bad_checksums += 1;
+    }
+
+    /// Counts a reply to a request that was answered before.
     pub(crate) fn count_duplicate(&mut self) {
         self.duplicates += 1;
     }
 
-    /// Counts the reply to a request after which `later` others were sent.
-    pub(crate) fn count_reply(&mut self, rtt: Duration, later: u64) {
+    /// Counts the reply to a request after which `later` others were sent. Its data may be
+    /// `damaged`.
+    pub(crate) fn count_reply(&mut self, rtt: Duration, later: u64, damaged: bool) {
+        self.damaged += u64::from(damaged);
         self.moving_average =
             if self.received() == 0 { rtt } else { self.moving_average * 7 / 8 + rtt / 8 };
         self.pipe = self.pipe.max(later + 1);
@@ -101,6 +127,12 @@ impl Statistics {
     #[must_use]
     pub fn received(&self) -> u64 {
         self.histogram.len()
+    }
+
+    /// Returns how many requests were answered with what they had sent.
+    #[must_use]
+    pub fn received_undamaged(&self) -> u64 {
+        self.received() - self.damaged
     }
 
     /// Returns the share of requests without a reply.
@@ -135,6 +167,9 @@ impl Statistics {
             rtt_p50_us: micros(median),
             rtt_max_us: micros(self.max),
             duplicates: self.duplicates,
+            errors: self.errors,
+            bad_checksums: self.bad_checksums,
+            damaged: self.damaged,
         }
     }
 
@@ -172,9 +207,18 @@ impl fmt::Display for PingSummary<'_> {
         if statistics.duplicates > 0 {
             write!(f, "+{} duplicates, ", statistics.duplicates)?;
         }
+        if statistics.bad_checksums > 0 {
+            write!(f, "+{} corrupted, ", statistics.bad_checksums)?;
+        }
+        if statistics.errors > 0 {
+            write!(f, "+{} errors, ", statistics.errors)?;
+        }
         // Up to six digits without trailing zeros, as ping prints it.
         let percent = (statistics.loss() * 1e6).round() / 1e4;
         write!(f, "{percent}% packet loss, time {}ms", self.total.as_millis())?;
+        if statistics.bad_checksums > 0 {
+            write!(f, "\nreplies with a wrong checksum: {}", statistics.bad_checksums)?;
+        }
         if statistics.received() > 0 {
             let times = [statistics.min, statistics.average(), statistics.max];
             let [min, average, max] = times.map(|time| time.as_secs_f64() * 1e3);
@@ -203,7 +247,7 @@ mod tests {
         let mut statistics = Statistics::new();
         for millis in [1, 2, 3] {
             statistics.count_sent();
-            statistics.count_reply(Duration::from_millis(millis), 0);
+            statistics.count_reply(Duration::from_millis(millis), 0, false);
         }
         assert_eq!(
             statistics.summary(Duration::from_millis(2003)).to_string(),
@@ -213,13 +257,13 @@ mod tests {
         // 7/8 of 7/8 of 1, and so on.
         let text = statistics.flood_summary(Duration::from_millis(4)).to_string();
         assert!(text.ends_with("/0.816 ms, ipg/ewma 2.000/1.359 ms"), "{text}");
-        statistics.count_reply(Duration::from_millis(2), 2);
+        statistics.count_reply(Duration::from_millis(2), 2, false);
         let text = statistics.summary(Duration::ZERO).to_string();
         assert!(text.ends_with(" ms, pipe 3"), "{text}");
 
         let mut statistics = Statistics::new();
         (0..6).for_each(|_| statistics.count_sent());
-        (0..3).for_each(|_| statistics.count_reply(Duration::ZERO, 0));
+        (0..3).for_each(|_| statistics.count_reply(Duration::ZERO, 0, false));
         statistics.count_duplicate();
         let text = statistics.summary(Duration::ZERO).to_string();
         assert!(
@@ -228,6 +272,11 @@ mod tests {
         );
         statistics.count_sent();
         assert!(statistics.summary(Duration::ZERO).to_string().contains(" 57.1429% packet loss"));
+        statistics.count_bad_checksum();
+        (0..2).for_each(|_| statistics.count_error());
+        let text = statistics.summary(Duration::ZERO).to_string();
+        assert!(text.contains(" 3 received, +1 duplicates, +1 corrupted, +2 errors, "), "{text}");
+        assert!(text.contains("\nreplies with a wrong checksum: 1\n"), "{text}");
     }
 
     #[test]
@@ -251,7 +300,7 @@ mod tests {
         let mut statistics = Statistics::new();
         for nanos in [100_123, 101_999, 99_001, 5_000_777] {
             statistics.count_sent();
-            statistics.count_reply(Duration::from_nanos(nanos), 0);
+            statistics.count_reply(Duration::from_nanos(nanos), 0, false);
         }
         let report = statistics.report();
         assert_eq!(report.rtt_min_us, Some(99.001));

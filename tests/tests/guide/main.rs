@@ -119,6 +119,7 @@ macro_rules! sections {
 
 sections! {
     a_first_lan: "A first LAN",
+    what_a_host_does: "What a host does on the LAN",
     interfaces_with_names: "Interfaces with names",
     a_node_that_stays: "A node that stays",
     attach_dpdk: "Attach DPDK",

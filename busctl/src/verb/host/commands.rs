@@ -138,6 +138,9 @@ fn parse(line: &str, addresses: &[HostAddress]) -> Result<PingPlan, String> {
     if !addresses.iter().any(|own| own.reaches(target)) || target.is_multicast() {
         return Err(format!("{target} is not on a network of this host"));
     }
+    if let Some(why) = addresses.iter().find_map(|own| own.refuses(target)) {
+        return Err(format!("cannot ping {target}: {why}"));
+    }
     let count = match options.first() {
         None => COUNT,
         Some(count) => count
@@ -174,6 +177,8 @@ mod tests {
             ("ping ten", "'ten'"),
             ("ping 10.0.0.1", "own"),
             ("ping 10.0.1.1", "network"),
+            ("ping 10.0.0.255", "the broadcast address"),
+            ("ping fd00::", "that of the network itself"),
             ("ping 10.0.0.2 0", "'0'"),
             ("ping 10.0.0.2 1 -1", "'-1'"),
             ("ping 10.0.0.2 1 1e300", "'1e300'"),

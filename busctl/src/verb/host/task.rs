@@ -75,6 +75,9 @@ impl TcpSourceTask {
                 "cannot send to {to}: it is not on a network of this host"
             )));
         }
+        if let Some(why) = addresses.iter().find_map(|own| own.refuses(target)) {
+            return Err(misuse(anyhow!("cannot send to {to}: {why}")));
+        }
         Ok(Self { to, bytes, source: None })
     }
 

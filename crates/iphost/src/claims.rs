@@ -1,0 +1,302 @@
+//! A host's claim to its addresses (RFC 5227 for IPv4, RFC 4862 for IPv6).
+//!
+//! Before it uses its addresses, a host asks whether another has one of them. Then it announces
+//! them, so that hosts that remember another Ethernet address learn the new one at once. When
+//! another host claims one later, it is reported once, and the claim is answered with an
+//! announcement now and then, so that two hosts that both hold on to an address do not flood the
+//! network.
+//!
+//! Some stations answer for every address, as DPDK's testpmd does when it echoes. So a host that gets
+//! an answer also asks for an address that no host can have: an answer to that one, too, means that
+//! the first was none.
+//!
+//! The questions take a tenth of a second, and not the seconds of the RFCs: on shared memory an
+//! answer takes microseconds, and a host that is late with it is found out by its next packet.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use smoltcp::wire::EthernetAddress;
+
+/// Questions before the addresses are used, and the time that each leaves for an answer.
+const PROBES: u8 = 2;
+const PROBE_INTERVAL: Duration = Duration::from_millis(50);
+/// How long a host that has lost its addresses leaves them alone before it asks again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// The address that no host has (RFC 7600).
+pub(crate) const NO_HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
+/// Announcements, and the time between them.
+const ANNOUNCEMENTS: u8 = 2;
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
+/// The shortest time between two announcements against another host's claim.
+const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
+/// The most conflicts that are reported, so that a peer cannot flood the log.
+const MAX_REPORTS: usize = 16;
+
+/// Another host uses an address of this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AddressConflict {
+    /// The address.
+    pub address: IpAddr,
+    /// The other host's Ethernet address.
+    pub mac: [u8; 6],
+}
+
+impl fmt::Display for AddressConflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [first, rest @ ..] = self.mac;
+        write!(f, "{} is also used by the host at {first:02x}", self.address)?;
+        rest.iter().try_for_each(|byte| write!(f, ":{byte:02x}"))
+    }
+}
+
+/// What is to be sent about the host's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Statement {
+    /// The questions whether another host has one of them.
+    Probe,
+    /// The question for [`NO_HOST`].
+    ProbeNoHost,
+    /// Announcements of all.
+    Announce,
+}
+
+/// The state of a claim.
+#[derive(Debug, Default)]
+pub(crate) struct Claims {
+    stage: Stage,
+    /// Another host has an address that this one asks about.
+    lost: bool,
+    /// Answers that count unless their senders answer for every address.
+    answers: HashSet<(IpAddr, EthernetAddress)>,
+    asked_for_no_host: bool,
+    answers_for_all: HashSet<EthernetAddress>,
+    reported: HashSet<(IpAddr, EthernetAddress)>,
+    conflicts: VecDeque<AddressConflict>,
+    defended: HashMap<IpAddr, Instant>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Stage {
+    /// The host makes no claim: it answers, and announces nothing.
+    #[default]
+    None,
+    /// The host waits for its link.
+    Waiting,
+    Probing {
+        sent: u8,
+        due: Instant,
+    },
+    Announcing {
+        sent: u8,
+        due: Instant,
+    },
+    Claimed,
+}
+
+impl Claims {
+    /// Begins the claim, once the link is up.
+    pub(crate) fn begin(&mut self) {
+        self.stage = Stage::Waiting;
+    }
+
+    /// Returns whether the host does not use its addresses yet.
+    pub(crate) fn is_tentative(&self) -> bool {
+        matches!(self.stage, Stage::Waiting | Stage::Probing { .. })
+    }
+
+    /// Notes that the link is up, or that the host has another Ethernet address or is elsewhere.
+    /// Its addresses are announced again; they are asked about only in the beginning.
+    pub(crate) fn link_changed(&mut self, now: Instant) {
+        match self.stage {
+            Stage::None => {}
+            Stage::Waiting | Stage::Probing { .. } => {
+                self.stage = Stage::Probing { sent: 0, due: now };
+            }
+            Stage::Announcing { .. } | Stage::Claimed => {
+                self.stage = Stage::Announcing { sent: 0, due: now };
+            }
+        }
+    }
+
+    /// Returns what is to be sent now.
+    pub(crate) fn service(&mut self, now: Instant) -> Option<Statement> {
+        match self.stage {
+            Stage::Probing { sent, due } if due <= now && sent < PROBES => {
+                self.stage = Stage::Probing { sent: sent + 1, due: now + PROBE_INTERVAL };
+                Some(Statement::Probe)
+            }
+            Stage::Probing { sent, due } if due <= now => {
+                if !self.answers.is_empty() && !std::mem::replace(&mut self.asked_for_no_host, true)
+                {
+                    self.stage = Stage::Probing { sent, due: now + PROBE_INTERVAL };
+                    return Some(Statement::ProbeNoHost);
+                }
+                for (address, mac) in std::mem::take(&mut self.answers) {
+                    self.contested(address, mac, now);
+                }
+                self.asked_for_no_host = false;
+                if std::mem::take(&mut self.lost) {
+                    self.stage = Stage::Probing { sent: 0, due: now + RETRY_INTERVAL };
+                    return None;
+                }
+                self.stage = Stage::Announcing { sent: 1, due: now + ANNOUNCE_INTERVAL };
+                Some(Statement::Announce)
+            }
+            Stage::Announcing { sent, due } if due <= now => {
+                let sent = sent + 1;
+                self.stage = if sent < ANNOUNCEMENTS {
+                    Stage::Announcing { sent, due: now + ANNOUNCE_INTERVAL }
+                } else {
+                    Stage::Claimed
+                };
+                Some(Statement::Announce)
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns when the next [`service`](Self::service) is due.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Probing { due, .. } | Stage::Announcing { due, .. } => Some(due),
+            Stage::None | Stage::Waiting | Stage::Claimed => None,
+        }
+    }
+
+    /// Takes the answer of another host to a question about `address`.
+    pub(crate) fn answered(&mut self, address: IpAddr, mac: EthernetAddress) {
+        if self.answers.len() < MAX_REPORTS && !self.answers_for_all.contains(&mac) {
+            self.answers.insert((address, mac));
+        }
+    }
+
+    /// Notes that a station answers for every address: its answers do not count.
+    pub(crate) fn answers_for_all(&mut self, mac: EthernetAddress) {
+        if self.asked_for_no_host && self.answers_for_all.len() < MAX_REPORTS {
+            self.answers_for_all.insert(mac);
+            self.answers.retain(|(_, other)| *other != mac);
+        }
+    }
+
+    /// Takes the claim of another host to `address`. Returns whether it is to be answered with an
+    /// announcement.
+    pub(crate) fn contested(
+        &mut self,
+        address: IpAddr,
+        mac: EthernetAddress,
+        now: Instant,
+    ) -> bool {
+        if matches!(self.stage, Stage::None) {
+            return false;
+        }
+        if self.reported.len() < MAX_REPORTS && self.reported.insert((address, mac)) {
+            self.conflicts.push_back(AddressConflict { address, mac: mac.0 });
+        }
+        self.lost |= self.is_tentative();
+        let may_defend = self.defended.get(&address).is_none_or(|at| *at + DEFEND_INTERVAL <= now);
+        if self.is_tentative() || !may_defend {
+            return false;
+        }
+        self.defended.insert(address, now);
+        true
+    }
+
+    /// Returns the next conflict that was not reported yet.
+    pub(crate) fn next_conflict(&mut self) -> Option<AddressConflict> {
+        self.conflicts.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OTHER: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 0xab]);
+    const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+
+    /// Services the claim until nothing is due, and returns what is sent.
+    fn statements(claims: &mut Claims, now: &mut Instant) -> Vec<Statement> {
+        let mut statements = Vec::new();
+        while let Some(due) = claims.due() {
+            *now = due;
+            statements.extend(claims.service(due));
+        }
+        statements
+    }
+
+    #[test]
+    fn a_host_asks_first_and_then_announces() {
+        use Statement::{Announce, Probe};
+        let (mut claims, mut now) = (Claims::default(), Instant::now());
+        claims.link_changed(now);
+        assert_eq!(statements(&mut claims, &mut now), [], "without a claim");
+        claims.begin();
+        assert!(claims.is_tentative() && claims.due().is_none());
+        claims.link_changed(now);
+        let begin = now;
+        let first: Vec<_> = std::iter::from_fn(|| {
+            now = claims.due().filter(|_| claims.is_tentative())?;
+            claims.service(now)
+        })
+        .collect();
+        assert_eq!(first, [Probe, Probe, Announce]);
+        assert!(now - begin < Duration::from_millis(200), "a start takes no longer");
+        assert_eq!(statements(&mut claims, &mut now), [Announce]);
+        claims.link_changed(now);
+        assert!(!claims.is_tentative());
+        assert_eq!(statements(&mut claims, &mut now), [Announce, Announce]);
+    }
+
+    #[test]
+    fn a_station_that_answers_for_every_address_has_none() {
+        for for_all in [true, false] {
+            let (mut claims, mut now) = (Claims::default(), Instant::now());
+            claims.begin();
+            claims.link_changed(now);
+            let mut sent = Vec::new();
+            while claims.is_tentative() && sent.len() < 4 && claims.next_conflict().is_none() {
+                now = claims.due().unwrap();
+                let statement = claims.service(now);
+                match statement {
+                    Some(Statement::Probe) => claims.answered(ADDRESS, OTHER),
+                    Some(Statement::ProbeNoHost) if for_all => claims.answers_for_all(OTHER),
+                    _ => {}
+                }
+                sent.extend(statement);
+            }
+            let right = [Statement::Probe, Statement::Probe, Statement::ProbeNoHost];
+            assert_eq!(sent[..3], right);
+            assert_eq!(sent.get(3), for_all.then_some(&Statement::Announce));
+        }
+    }
+
+    #[test]
+    fn a_conflict_is_reported_once_and_answered_now_and_then() {
+        let (mut claims, mut now) = (Claims::default(), Instant::now());
+        assert!(!claims.contested(ADDRESS, OTHER, now), "without a claim");
+        claims.begin();
+        claims.link_changed(now);
+        assert!(!claims.contested(ADDRESS, OTHER, now), "it is the other's address");
+        // It asks until the other is gone.
+        for _ in 0..3 {
+            now = claims.due().unwrap();
+            assert_ne!(claims.service(now), Some(Statement::Announce));
+        }
+        assert!(claims.is_tentative());
+        let conflict = claims.next_conflict().unwrap();
+        assert_eq!(conflict.to_string(), "10.0.0.1 is also used by the host at 02:00:00:00:00:ab");
+        statements(&mut claims, &mut now);
+        assert!(claims.contested(ADDRESS, OTHER, now));
+        assert!(!claims.contested(ADDRESS, OTHER, now));
+        assert!(claims.contested(ADDRESS, OTHER, now + DEFEND_INTERVAL));
+        assert_eq!(claims.next_conflict(), None);
+        for last in 0..=255 {
+            claims.contested(ADDRESS, EthernetAddress([2, 0, 0, 0, 1, last]), now);
+        }
+        assert_eq!(std::iter::from_fn(|| claims.next_conflict()).count(), MAX_REPORTS - 1);
+    }
+}

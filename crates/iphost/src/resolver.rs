@@ -1,0 +1,334 @@
+//! Which IP address is at which Ethernet address: what a host answers, asks and announces about it,
+//! over ARP for IPv4 and over neighbor discovery for IPv6.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Instant;
+
+use smoltcp::wire::EthernetAddress;
+
+use crate::arp::{self, Arp};
+use crate::claims::{AddressConflict, Claims, NO_HOST, Statement};
+use crate::frame;
+use crate::identity::Identity;
+use crate::ndisc::{self, Ndisc};
+use crate::neighbors::{Admission, Neighbors, Outcome, Outgoing, Released};
+
+/// The resolver, and what it has for both sides.
+#[derive(Debug)]
+pub(crate) struct Resolver {
+    identity: Identity,
+    neighbors: Neighbors,
+    claims: Claims,
+    /// Frames for the network.
+    pub(crate) answers: Vec<Vec<u8>>,
+    /// Frames for the stack, which need no further look.
+    pub(crate) for_stack: VecDeque<Vec<u8>>,
+    /// Packets whose destination is known now, and filled in.
+    pub(crate) resolved: Vec<Outgoing>,
+    /// Packets whose destination is not there.
+    pub(crate) unreachable: Vec<Outgoing>,
+}
+
+impl Resolver {
+    pub(crate) fn new(identity: Identity) -> Self {
+        Self {
+            identity,
+            neighbors: Neighbors::default(),
+            claims: Claims::default(),
+            answers: Vec::new(),
+            for_stack: VecDeque::new(),
+            resolved: Vec::new(),
+            unreachable: Vec::new(),
+        }
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Changes the host's addresses. The stack has been made anew.
+    pub(crate) fn set_identity(&mut self, identity: Identity, now: Instant) {
+        if self.identity != identity {
+            self.identity = identity;
+            self.claims.link_changed(now);
+        }
+        self.neighbors.stack_forgets();
+    }
+
+    /// Notes that the link is up: the host's addresses are announced.
+    pub(crate) fn link_up(&mut self, now: Instant) {
+        self.claims.link_changed(now);
+    }
+
+    /// Forgets all hosts, with what waits for them: the link leads to another network now.
+    pub(crate) fn forget_neighbors(&mut self) {
+        self.neighbors = Neighbors::default();
+        self.for_stack.clear();
+    }
+
+    /// Begins to claim the host's addresses.
+    pub(crate) fn claim(&mut self) {
+        self.claims.begin();
+    }
+
+    /// Returns whether the host still asks whether its addresses are free.
+    pub(crate) fn is_tentative(&self) -> bool {
+        self.claims.is_tentative()
+    }
+
+    /// Returns the next conflict about an address.
+    pub(crate) fn next_conflict(&mut self) -> Option<AddressConflict> {
+        self.claims.next_conflict()
+    }
+
+    /// Takes a frame of ARP.
+    pub(crate) fn take_arp(&mut self, frame: &[u8], now: Instant) {
+        let Some(arp) = Arp::read(frame) else { return };
+        let (address, mac) = arp.sender;
+        if mac == self.identity.mac {
+            return;
+        }
+        let is_for_us = self.identity.has(arp.target.into());
+        if arp.is_probe() {
+            if is_for_us && self.claims.is_tentative() {
+                // Both want the address. Neither may have it.
+                self.contested(arp.target.into(), mac, now);
+            } else if is_for_us {
+                self.answers.push(arp::reply((arp.target, self.identity.mac), (address, mac)));
+            }
+            return;
+        }
+        if self.identity.has(address.into()) {
+            if self.claims.is_tentative() && !arp.is_request {
+                self.claims.answered(address.into(), mac);
+            } else {
+                self.contested(address.into(), mac, now);
+            }
+            return;
+        }
+        if address == NO_HOST {
+            self.claims.answers_for_all(mac);
+            return;
+        }
+        if self.identity.is_martian(address.into()) {
+            return;
+        }
+        // A host of another network is answered, but there is no way to it without a router.
+        if self.identity.reaches(address.into()) {
+            self.learn(address.into(), mac, is_for_us, now);
+        }
+        if arp.is_request && is_for_us && !self.claims.is_tentative() {
+            self.answers.push(arp::reply((arp.target, self.identity.mac), (address, mac)));
+        }
+    }
+
+    /// Takes a message of `ICMPv6` that may be of neighbor discovery, from the station `source`.
+    pub(crate) fn take_ndisc(
+        &mut self,
+        message: &[u8],
+        ends: (Ipv6Addr, Ipv6Addr),
+        hop_limit: u8,
+        source: EthernetAddress,
+        now: Instant,
+    ) {
+        let (from, to) = ends;
+        match Ndisc::read(message, from, to, hop_limit) {
+            Some(Ndisc::Solicitation { target, mac }) => {
+                self.take_solicitation(target, from, mac, source, now);
+            }
+            Some(Ndisc::Advertisement { target, mac, overrides }) => {
+                let said = mac.unwrap_or(source);
+                if self.identity.has(target.into()) {
+                    if said != self.identity.mac {
+                        self.contested(target.into(), said, now);
+                    }
+                } else if self.identity.reaches(target.into()) && !self.identity.has(from.into()) {
+                    let known = self.neighbors.known(target.into(), now);
+                    if overrides || known.is_none_or(|known| known == said) {
+                        self.learn(target.into(), said, false, now);
+                    }
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn take_solicitation(
+        &mut self,
+        target: Ipv6Addr,
+        from: Ipv6Addr,
+        mac: Option<EthernetAddress>,
+        source: EthernetAddress,
+        now: Instant,
+    ) {
+        if !self.identity.has(target.into()) || source == self.identity.mac {
+            return;
+        }
+        if self.claims.is_tentative() {
+            if from.is_unspecified() {
+                self.contested(target.into(), source, now);
+            }
+            return;
+        }
+        if !from.is_unspecified() {
+            if self.identity.is_martian(from.into()) {
+                return;
+            }
+            if let Some(mac) = mac {
+                self.learn(from.into(), mac, self.identity.reaches(from.into()), now);
+            }
+        }
+        let own = (target, self.identity.mac);
+        self.answers.push(ndisc::advertisement(own, (from, mac.unwrap_or(source))));
+    }
+
+    /// Decides about a packet for the stack, which `frame` carries from the host `from`.
+    pub(crate) fn admit(&mut self, from: IpAddr, frame: &[u8], now: Instant) -> bool {
+        if !self.identity.reaches(from) {
+            return true;
+        }
+        match self.neighbors.admit(from, frame::source(frame), frame, now) {
+            Admission::Pass => true,
+            Admission::PassWithEntry(mac) => {
+                self.give_entry(from, mac);
+                self.for_stack.push_back(frame.to_vec());
+                false
+            }
+            Admission::Wait => false,
+        }
+    }
+
+    /// Returns whether the latest packet that was admitted came from this host, and the next one may
+    /// pass without a look at the table.
+    pub(crate) fn is_latest(&self, from: IpAddr, mac: EthernetAddress, now: Instant) -> bool {
+        self.neighbors.is_latest(from, mac, now)
+    }
+
+    /// Notes that a frame of the host `from` has come from `mac`.
+    pub(crate) fn heard(&mut self, from: IpAddr, mac: EthernetAddress, now: Instant) {
+        self.neighbors.heard(from, mac, now);
+    }
+
+    /// Sends a packet as soon as its destination is known; it is then in
+    /// [`resolved`](Self::resolved).
+    pub(crate) fn send(&mut self, to: IpAddr, packet: Outgoing, now: Instant) {
+        if let Some((mac, mut packet)) = self.neighbors.send(to, packet, now) {
+            packet.frame[..6].copy_from_slice(&mac.0);
+            self.resolved.push(packet);
+        }
+    }
+
+    /// Asks whether a host is still where it was.
+    pub(crate) fn doubt(&mut self, host: IpAddr, now: Instant) {
+        self.neighbors.doubt(host, now);
+    }
+
+    /// Takes note of a frame that the stack sends, if it asks for a host.
+    pub(crate) fn stack_sends(&mut self, frame: &[u8], now: Instant) {
+        let asked = match frame.get(12..14) {
+            Some(kind) if kind == frame::ARP => Arp::read(frame).map(|arp| arp.target.into()),
+            Some(kind) if kind == frame::IPV6 => asked_v6(frame),
+            _ => None,
+        };
+        if let Some(host) = asked {
+            self.neighbors.stack_asks(host, now);
+        }
+    }
+
+    /// Does what is due.
+    pub(crate) fn service(&mut self, now: Instant) {
+        match self.claims.service(now) {
+            Some(Statement::Probe) => self.state(arp::probe, ndisc::probe),
+            Some(Statement::ProbeNoHost) => {
+                self.answers.push(arp::probe(NO_HOST, self.identity.mac));
+            }
+            Some(Statement::Announce) => self.state(arp::announcement, ndisc::announcement),
+            None => {}
+        }
+        for outcome in self.neighbors.service(now) {
+            match outcome {
+                Outcome::Ask(host) => self.ask(host),
+                Outcome::Unreachable(packets) => self.unreachable.extend(packets),
+            }
+        }
+    }
+
+    /// Returns when the next [`service`](Self::service) is due.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.claims.due().into_iter().chain(self.neighbors.due()).min()
+    }
+
+    /// Says something about each of the host's addresses.
+    fn state(
+        &mut self,
+        v4: fn(std::net::Ipv4Addr, EthernetAddress) -> Vec<u8>,
+        v6: fn(Ipv6Addr, EthernetAddress) -> Vec<u8>,
+    ) {
+        let mac = self.identity.mac;
+        for own in &self.identity.addresses {
+            self.answers.push(match own.address().into() {
+                IpAddr::V4(address) => v4(address, mac),
+                IpAddr::V6(address) => v6(address, mac),
+            });
+        }
+    }
+
+    fn contested(&mut self, address: IpAddr, mac: EthernetAddress, now: Instant) {
+        if self.claims.contested(address, mac, now) {
+            self.answers.push(match address {
+                IpAddr::V4(address) => arp::announcement(address, self.identity.mac),
+                IpAddr::V6(address) => ndisc::announcement(address, self.identity.mac),
+            });
+        }
+    }
+
+    fn ask(&mut self, host: IpAddr) {
+        let mac = self.identity.mac;
+        match (self.identity.source_for(host), host) {
+            (Some(IpAddr::V4(own)), IpAddr::V4(host)) => {
+                self.answers.push(arp::request((own, mac), host));
+            }
+            (Some(IpAddr::V6(own)), IpAddr::V6(host)) => {
+                self.answers.push(ndisc::solicitation((own, mac), host));
+            }
+            _ => {}
+        }
+    }
+
+    fn learn(&mut self, host: IpAddr, mac: EthernetAddress, is_for_us: bool, now: Instant) {
+        let Some(released) = self.neighbors.learn(host, mac, is_for_us, now) else { return };
+        let Released { incoming, outgoing, stack_asks } = released;
+        if stack_asks || !incoming.is_empty() {
+            self.give_entry(host, mac);
+        }
+        self.for_stack.extend(incoming);
+        for mut packet in outgoing {
+            packet.frame[..6].copy_from_slice(&mac.0);
+            self.resolved.push(packet);
+        }
+    }
+
+    /// Gives the stack an entry of the table: as what would make it enter it itself.
+    fn give_entry(&mut self, host: IpAddr, mac: EthernetAddress) {
+        let own_mac = self.identity.mac;
+        let entry = match (host, self.identity.source_for(host)) {
+            (IpAddr::V4(host), Some(IpAddr::V4(own))) => arp::reply((host, mac), (own, own_mac)),
+            (IpAddr::V6(host), Some(IpAddr::V6(own))) => {
+                ndisc::advertisement((host, mac), (own, own_mac))
+            }
+            _ => return,
+        };
+        self.for_stack.push_back(entry);
+    }
+}
+
+/// Returns the host that an IPv6 frame of the stack asks for.
+fn asked_v6(frame: &[u8]) -> Option<IpAddr> {
+    const SOLICITATION: u8 = 135;
+    let message = frame.get(frame::ETHERNET_HEADER + frame::IPV6_HEADER..)?;
+    let is_solicitation =
+        frame[frame::ETHERNET_HEADER + 6] == 58 && message.first() == Some(&SOLICITATION);
+    let target: [u8; 16] = *message.get(8..)?.first_chunk()?;
+    is_solicitation.then(|| Ipv6Addr::from(target).into())
+}
