@@ -44,7 +44,7 @@ enum Command {
 /// A writer that waits for its sink only when [`WAITING`] chunks are in memory, and never fails:
 /// [`check`](Self::check) returns the errors of the sink.
 ///
-/// A sink may block for ever, such as a pipe whose reader does not read. Once the process is asked to
+/// A sink may block without end, such as a pipe whose reader does not read. Once the process is asked to
 /// stop, such a sink is given up after [`STUCK`].
 pub(super) struct WriteBehind {
     chunk: Vec<u8>,
