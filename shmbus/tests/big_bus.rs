@@ -76,6 +76,8 @@ fn the_size_is_that_of_the_file() {
     assert_eq!(Bus::open(&path).expect("a bus").max_frame(), MAX_BIG_FRAME);
     // As a rump kernel leaves it that cuts it short before it looks.
     File::options().write(true).open(&path).expect("a bus").set_len(BUS_SIZE).expect("cut");
+    assert!(matches!(Bus::open(&path), Err(OpenError::CutByRumpKernel { .. })));
+    File::options().write(true).open(&path).expect("a bus").set_len(2 * BUS_SIZE).expect("cut");
     assert!(matches!(Bus::open(&path), Err(OpenError::WrongSize { .. })));
 }
 

@@ -27,15 +27,24 @@ fn they_see_each_other(lab: &Lab, alice: &mut Testpmd, bob: &mut Testpmd) {
     ]);
     // The capture starts with what is on the bus, so it misses nothing and needs no wait.
 
+    // A port that has just come up looks for loops, and its peer may hear that.
+    lab.shows(&bus, "both ports", |shown| {
+        let ports = shown["ports"].as_array().into_iter().flatten();
+        ports.filter(|port| port["link"] == "up").count() == 2
+    });
+    let [alice_heard, bob_heard] = [alice.stats(), bob.stats()].map(|stats| stats.rx_packets);
+
     // Each receives while the other sends, and both continue to receive after they have sent.
     bob.command("start");
     alice.start_with_bursts(2);
-    bob.wait_for_rx(2 * BURST);
+    bob.wait_for_rx(bob_heard + 2 * BURST);
     bob.command("stop");
     bob.start_with_bursts(3);
-    alice.wait_for_rx(3 * BURST);
-    assert_eq!(alice.stats().rx_packets, 3 * BURST, "its own frames do not come back");
-    assert_eq!(bob.stats().rx_packets, 2 * BURST, "its own frames do not come back");
+    alice.wait_for_rx(alice_heard + 3 * BURST);
+    let heard = alice.stats().rx_packets - alice_heard;
+    assert_eq!(heard, 3 * BURST, "its own frames do not come back");
+    let heard = bob.stats().rx_packets - bob_heard;
+    assert_eq!(heard, 2 * BURST, "its own frames do not come back");
 
     dump.wait_for_line(&format!("packet {}, ", 5 * BURST - 1));
     capture.finish(WAIT_TIMEOUT).succeeds();

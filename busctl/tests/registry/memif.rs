@@ -107,7 +107,7 @@ fn settings_change_only_while_it_is_down() {
     lab.prints("create memif0/0 rsize=9");
     lab.refuses("up memif0/0", "memif0/0 has no bus; 'busctl linkstr memif0/0 BUSPATH'");
     lab.prints("linkstr memif0/0 ./lan.bus");
-    lab.prints("up memif0/0");
+    lab.notes("up memif0/0", "no process runs memif0/0 yet; 'busctl node' does");
     lab.refuses(
         "set memif0/0 rsize=8",
         "memif0/0 is up: take it down before changing its settings",
@@ -179,7 +179,7 @@ fn it_is_no_station_for_the_verbs_that_need_one() {
     let lab = Lab::new();
     lab.prints("create memif0/0");
     lab.prints("linkstr memif0/0 ./lan.bus");
-    lab.prints("up memif0/0");
+    lab.notes("up memif0/0", "no process runs memif0/0 yet; 'busctl node' does");
     let why = "memif0/0 is a memif interface, which 'busctl node' runs: give a shmif interface, or the path";
     lab.refuses("host memif0/0 10.0.0.1/24", why);
     lab.refuses("ping memif0/0 10.0.0.1 --from 10.0.0.2/24", why);

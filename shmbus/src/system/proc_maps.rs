@@ -35,9 +35,7 @@ pub(crate) struct MappedBy {
     pub(crate) stations: BTreeSet<u32>,
     /// Processes that could not be examined: those of other users.
     pub(crate) unseen: usize,
-    /// Those of them that the permissions of the file let write to it. A process with capabilities
-    /// that this one lacks is not one: it is part of the system (an init, a container's runtime),
-    /// could have any file mapped, and there is always one.
+    /// Those of them that the permissions of the file, or their capabilities, let write to it.
     pub(crate) unseen_writers: usize,
 }
 
@@ -128,8 +126,9 @@ pub(crate) fn mapped_by(address: usize, file: &File) -> io::Result<MappedBy> {
                 let may_write = match fs::read_to_string(format!("{process}/status")) {
                     Ok(status) => {
                         has_memory(&status)
-                            && capabilities(&status, "CapPrm:") & !own_capabilities == 0
-                            && (has_list || may_write(&status, &metadata))
+                            && (has_list
+                                || capabilities(&status, "CapPrm:") & !own_capabilities != 0
+                                || may_write(&status, &metadata))
                     }
                     Err(error) => !has_ended(&error),
                 };

@@ -10,8 +10,8 @@
 //!   a mapping of the file; a process that maps it later finds the lock held, and waits.
 //! - No other process makes or repairs the bus: this one holds the byte for that meanwhile.
 //!
-//! What that evidence cannot rule out is a rump kernel that has more capabilities than the station,
-//! so that the station may not examine it, and that stops for that long with the lock.
+//! So a station that may not examine some process that could write the bus, as one without
+//! privileges beside the system's own processes, leaves the lock to a person: `repair`.
 
 use std::fs::File;
 use std::sync::atomic::Ordering;
