@@ -154,11 +154,13 @@ impl Lab {
         Process::spawn(&name_of(&args), &mut self.busctl(&args))
     }
 
-    /// Starts `busctl` with these arguments and waits until it prints `ready`.
+    /// Starts `busctl` with these arguments and waits until it prints `ready`, as text or as JSON.
     #[must_use]
     pub fn ready<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Process {
         let process = self.spawn(args);
-        process.wait_for(0, WAIT_TIMEOUT, "the line `ready`", |line| line.text == "ready");
+        process.wait_for(0, WAIT_TIMEOUT, "the line `ready`", |line| {
+            ["ready", r#"{"ready":true}"#].contains(&line.text.as_str())
+        });
         process
     }
 

@@ -31,7 +31,9 @@ pub(super) fn tcp(lab: &Lab, [to, from]: [&str; 2], time: Duration) -> f64 {
     std::thread::sleep(time);
     let sent = stop(source);
     stop(sink);
-    let report = sent.lines().find_map(|line| serde_json::from_str::<Value>(line).ok());
+    // The first object says that it is ready. Before a byte is sent there is no other.
+    let mut reports = sent.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let report = reports.find(|report| report.get("ready").is_none());
     report.map_or(0.0, |report| figure(&report, "bits_per_second") / 1e9)
 }
 
