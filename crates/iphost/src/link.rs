@@ -126,7 +126,20 @@ impl<N: Nic> Link<N> {
 
     /// Writes what waits to the device: answers, packets whose destination is known now, and long
     /// packets of the stack in fragments.
+    #[inline]
     pub(crate) fn send_waiting(&mut self, now: Instant) {
+        // Called for every frame, and hardly ever needed.
+        let outbound = &self.outbound;
+        if !outbound.questions.is_empty()
+            || !outbound.long.is_empty()
+            || self.inbound.resolver.has_waiting()
+        {
+            self.send_all(now);
+        }
+    }
+
+    #[cold]
+    fn send_all(&mut self, now: Instant) {
         let resolver = &mut self.inbound.resolver;
         for question in self.outbound.questions.drain(..) {
             resolver.stack_sends(&question, now);
@@ -158,8 +171,7 @@ impl<N: Nic> Link<N> {
             }
             note(watches, tag, |sequence| EchoEvent::Left { sequence });
         }
-        let unreachable: Vec<_> = resolver.unreachable.drain(..).collect();
-        for Outgoing { frame, tag, .. } in unreachable {
+        for Outgoing { frame, tag, .. } in std::mem::take(&mut resolver.unreachable) {
             let v6 = frame[12..14] == frame::IPV6;
             let target = watches.iter().find(|watch| watch.ident == ident(tag));
             let from = target.and_then(|watch| resolver.identity().source_for(watch.target));

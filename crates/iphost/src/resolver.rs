@@ -67,6 +67,12 @@ impl Resolver {
         self.for_stack.clear();
     }
 
+    /// Returns whether there are frames for the network, or packets whose fate is known now.
+    #[inline]
+    pub(crate) fn has_waiting(&self) -> bool {
+        !(self.answers.is_empty() && self.resolved.is_empty() && self.unreachable.is_empty())
+    }
+
     /// Begins to claim the host's addresses.
     pub(crate) fn claim(&mut self) {
         self.claims.begin();

@@ -214,7 +214,7 @@ impl<N: Nic> Stack<N> {
     ) -> Result<(), SendError> {
         let mut changed = self.link.nic_mut().service();
         let begin = Instant::now();
-        let now = self.now();
+        let now = self.time_at(begin);
         changed |= self.link.begin_round(begin);
         let mac = self.link.nic().mac();
         if changed || self.interface.hardware_addr() != mac.into() {
@@ -257,7 +257,7 @@ impl<N: Nic> Stack<N> {
             return self.service_due;
         }
         let service_due = self.link.due().map_or(self.service_due, |due| due.min(self.service_due));
-        let now = self.now();
+        let now = self.time_at(Instant::now());
         let due = self.interface.poll_at(now, &self.sockets).map(|at| {
             self.begin + Duration::from_micros(at.total_micros().try_into().unwrap_or(0))
         });
@@ -279,10 +279,9 @@ impl<N: Nic> Stack<N> {
         self.link.nic_mut()
     }
 
-    fn now(&self) -> StackInstant {
-        StackInstant::from_micros(
-            i64::try_from(self.begin.elapsed().as_micros()).unwrap_or(i64::MAX),
-        )
+    fn time_at(&self, at: Instant) -> StackInstant {
+        let since = at.saturating_duration_since(self.begin);
+        StackInstant::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }
 }
 
