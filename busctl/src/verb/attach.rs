@@ -20,7 +20,6 @@ use crate::stderr;
 
 /// How long ports may listen for loops before they are announced all the same.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
-const LISTEN_POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Join ports to a bus, until stopped
 ///
@@ -79,12 +78,16 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let mut lan = Lan::open(args, context)?;
     // Frames that are sent after "ready" pass.
     let begin = Instant::now();
-    while lan.is_listening() && begin.elapsed() < LISTEN_TIMEOUT {
-        if stop.sleep(LISTEN_POLL_INTERVAL) {
+    loop {
+        lan.pass()?;
+        let left = LISTEN_TIMEOUT.saturating_sub(begin.elapsed());
+        if !lan.is_listening() || left.is_zero() {
+            break;
+        }
+        if stop.wait([lan.as_fd()], Some(left)) {
             return Ok(());
         }
     }
-    lan.pass()?;
     announce(&args.ports)?;
     while !stop.wait([lan.as_fd()], Some(POLL_INTERVAL)) {
         if let Err(error) = lan.pass() {
