@@ -14,7 +14,7 @@
 //!   generation, and reads the whole ring again;
 //! - two of its threads that wake at once write the version over `generation`
 //!   ([`RumpPeer::wake_twice_at_once`]);
-//! - it panics where the driver has an assertion, with the lock held if it is told to
+//! - it panics where the driver has an assertion, with the lock held if the test asks for that
 //!   ([`RumpPeer::panicking_with_the_lock`]).
 
 use std::fs::{File, OpenOptions};

@@ -278,17 +278,13 @@ impl Reader {
             self.disarm(bus);
             return Err(lost);
         }
-        let ready = if has_slot {
-            self.falls_asleep(bus, read)
-        } else {
-            self.has_packets(bus).map(|ready| !ready)
-        };
+        let ready = if has_slot { self.has_frame(bus, read) } else { self.has_packets(bus) };
         match ready {
-            Ok(false) => {
+            Ok(true) => {
                 self.disarm(bus);
                 return Ok(true);
             }
-            Ok(true) => self.is_asleep = true,
+            Ok(false) => self.is_asleep = true,
             // It may not be at the end of the ring, so it skips nothing.
             Err(NoSnapshot::Unsettled | NoSnapshot::Corrupt) => {
                 if let Some(sleeper) = &self.sleeper {
@@ -299,10 +295,10 @@ impl Reader {
         Ok(false)
     }
 
-    /// Reads all there is on the ring now that its bit is set: what comes later is announced to it
-    /// if it wants it. So it falls asleep also while others send without pause. Returns `false` when
-    /// there is a frame for it.
-    fn falls_asleep(
+    /// Reads all there is on the ring now that its bit is set, up to a frame for it; returns whether
+    /// there may be one. What comes later is announced to it if it wants it: so it falls asleep also
+    /// while others send without pause.
+    fn has_frame(
         &mut self,
         bus: &Bus,
         mut read: impl FnMut(&mut Self) -> bool,
@@ -310,14 +306,14 @@ impl Reader {
         let (end, size) = (bus.ring.snapshot()?.end, bus.ring.size());
         for _ in 0..MAX_READS_TO_SLEEP {
             if !end.is_after(self.cursor.position(), size) {
-                return Ok(true);
+                return Ok(false);
             }
             if read(self) {
-                return Ok(false);
+                return Ok(true);
             }
         }
         // The ring was unsettled, or there is more than one look takes.
-        Ok(false)
+        Ok(true)
     }
 
     pub(crate) fn disarm(&mut self, bus: &Bus) {

@@ -59,6 +59,9 @@ impl ModelMemory {
 }
 
 impl Memory for ModelMemory {
+    /// Most tests are one thread, in which nothing changes between two tries; the others read again.
+    const TRIES: u32 = 1;
+
     fn data_size(&self) -> u32 {
         u32::try_from(self.data.len()).expect("a small model")
     }
