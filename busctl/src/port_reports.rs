@@ -171,9 +171,8 @@ impl PortView {
         let name: String =
             self.name.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
         writeln!(f, "\tport {name}: {link}, pid {}", self.pid)?;
-        let Totals(c) = Totals(self.counters);
-        writeln!(f, "\t\tinput: {}", Input(&c))?;
-        writeln!(f, "\t\toutput: {}", Output(&c))
+        writeln!(f, "\t\tinput: {}", Input(&self.counters))?;
+        writeln!(f, "\t\toutput: {}", Output(&self.counters))
     }
 }
 

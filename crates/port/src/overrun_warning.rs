@@ -2,13 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use shmbus::Station;
+use shmbus::{MAX_BUS_SIZE, Station};
 
 /// Returns the line to report when a station was overrun for the first time in this process: how
-/// much it lost, and the way out. Call it in every round of a loop, with the station's bus still
-/// joined.
-///
-/// The counters say how it goes on from there.
+/// much it lost, and the way out. Later losses are in the counters. Call it in every round of a loop,
+/// with the station's bus still joined.
 #[must_use]
 pub fn overrun_warning(station: &Station) -> Option<String> {
     static REPORTED: AtomicBool = AtomicBool::new(false);
@@ -25,11 +23,15 @@ pub fn overrun_warning(station: &Station) -> Option<String> {
 }
 
 fn text(path: &str, size: u64, frames: u64) -> String {
-    let larger = (size >> 20) * 4;
+    let larger = (size * 4).min(MAX_BUS_SIZE);
+    let cure = if larger > size {
+        format!("make the bus larger (--size {}M, not for rump kernels), or give", larger >> 20)
+    } else {
+        "give".to_owned()
+    };
     format!(
-        "frames are lost: {path} is filled faster than this process reads it (about {frames} frames so far, by \
-         their usual length); a ring of {size} bytes is small for that: make the bus larger (--size {larger}M, \
-         not for rump kernels), or give this process more CPU time"
+        "frames were missed, perhaps some for this process: {path} is filled faster than it reads (about {frames} \
+         frames so far, by their usual length); {cure} this process more CPU time"
     )
 }
 
@@ -58,6 +60,10 @@ mod tests {
         let warning = overrun_warning(&reader).expect("it was overrun");
         assert!(warning.contains("--size 4M") && warning.contains("frames so far"), "{warning}");
         assert_eq!((overrun_warning(&reader), overrun_warning(&other)), (None, None));
+        // No bus is larger than the largest.
+        let largest = text("bus", MAX_BUS_SIZE, 1);
+        assert!(!largest.contains("--size") && largest.contains("CPU time"), "{largest}");
+        assert!(text("bus", MAX_BUS_SIZE / 2, 1).contains("--size 1024M"));
         // 2,400 frames of 1,024 bytes with their headers, and a ring of 1 MiB of them is still there.
         let missed = reader.stats().overrun_frames;
         assert!((700..1_500).contains(&missed), "{missed}");

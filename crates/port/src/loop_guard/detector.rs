@@ -1,11 +1,11 @@
 //! Decides whether a port closes a loop, and whether it is the port that has to stay out of it.
 //! Free of I/O and of clocks: its owner passes the time, and the probes that it hears.
 //!
-//! A port that comes up beside other ports **listens** first. It sends probes to its peer, and no other frame passes.
-//! A probe of its own that another station puts on its bus has come around a loop. Ports that
-//! listen at the same time relay the probes of each other, and each relay adds its identity: the
-//! port that finds no higher identity than its own in its probe is the one that is **blocked**. The
-//! others find no loop any more once that has happened, and are **open**.
+//! A port that comes up beside other ports **listens** first. It sends probes to its peer, and no
+//! other frame passes. A probe of its own that another station puts on its bus has come around a
+//! loop. Ports that listen at the same time relay the probes of each other, and each relay adds its
+//! identity: the port that finds no higher identity than its own in its probe is the one that is
+//! **blocked**. The others find no loop any more once that has happened, and are **open**.
 //!
 //! An open port forwards probes like all other frames. After it has received some frames from its
 //! peer, at most once a second, it takes a [`Sample`] of the frames on the bus. When frames seem to
