@@ -81,7 +81,9 @@ pub fn legacy(data: &[u8]) {
 /// one to rump kernels, and what is sent is heard.
 pub fn ring(data: &[u8]) {
     let mut input = Input(data);
-    let ring = Ring::new(ModelMemory::new(RING), LONGEST);
+    let own_format = input.u8() & 1 != 0;
+    let memory = if own_format { ModelMemory::own_format } else { ModelMemory::new }(RING);
+    let ring = Ring::new(memory, LONGEST);
     for _ in 0..input.u8() % 48 {
         send(&ring, 60);
     }
@@ -104,7 +106,7 @@ pub fn ring(data: &[u8]) {
 
 fn step(ring: &Ring<ModelMemory>, readers: &mut [Cursor; 2], input: &mut Input<'_>) {
     let memory = ring.memory();
-    match input.u8() % 12 {
+    match input.u8() % 13 {
         0 => send(ring, u32::from(input.u8()) % (LONGEST + 1)),
         1 => {
             let _ = read(ring, &mut readers[0]);
@@ -144,6 +146,10 @@ fn step(ring: &Ring<ModelMemory>, readers: &mut [Cursor; 2], input: &mut Input<'
                 held.restore_generation(readers[usize::from(input.u8()) % 2].newest_known());
                 held.close_turn();
             }
+        }
+        11 if memory.publishes() => {
+            let field = if input.u8() & 1 == 0 { Field64::End } else { Field64::Oldest };
+            memory.store64(field, u64::from_le_bytes(input.array()), Ordering::Relaxed);
         }
         // A station dies with the lock.
         _ => {

@@ -298,8 +298,8 @@ impl Bus {
 
     fn map(path: &Path, file: File, shape: Shape, writable: bool) -> Result<Self, OpenError> {
         let id = FileId::of(&file).map_err(|error| OpenError::io(path, error))?;
-        let mapping = Mapping::new(&file, shape.size, shape.data_at(), writable)
-            .map_err(|error| OpenError::io(path, error))?;
+        let mapping =
+            Mapping::new(&file, shape, writable).map_err(|error| OpenError::io(path, error))?;
         let max_frame = u32::try_from(shape.max_frame()).unwrap_or(u32::MAX);
         Ok(Self {
             ring: Ring::new(mapping, max_frame),
@@ -368,6 +368,7 @@ impl Bus {
         memory.store64(Field64::Generation, 0, Ordering::Relaxed);
         memory.store32(Field32::Last, 0, Ordering::Relaxed);
         memory.store32(Field32::First, self.ring.size(), Ordering::Relaxed);
+        self.ring.publish_new();
         // Release: pairs with the acquire load of the magic in `initialise` and in `repair`. A
         // process that reads it finds the rest in place.
         memory.store32(Field32::Magic, self.magic(), Ordering::Release);

@@ -14,7 +14,8 @@
 //!      └───────────────────────────────────────────┘
 //! ```
 //!
-//! In our own format a [table of sleepers](sleepers) lies between the header and the ring.
+//! In our own format two more words follow, [`Field64::End`] and [`Field64::Oldest`], each on cache
+//! lines of its own, and a [table of sleepers](sleepers) lies between the header and the ring.
 
 pub(crate) mod member;
 pub(crate) mod printable;
@@ -26,7 +27,7 @@ pub(crate) const MAGIC: u32 = 0xca11_d054;
 /// kernel refuses it.
 pub(crate) const BIG_MAGIC: u32 = 0xca11_d0b1;
 /// `magic` of a bus of our own format, with a [table of sleepers](sleepers) before the ring.
-pub(crate) const OWN_MAGIC: u32 = 0xca11_d0b2;
+pub(crate) const OWN_MAGIC: u32 = 0xca11_d0b3;
 /// The format version we write. A rump kernel that makes a bus leaves 0 until it first sends.
 pub(crate) const VERSION: u32 = 3;
 /// Bytes of the file header; ring offset 0 is at this file offset, except in our own format.
@@ -95,6 +96,12 @@ impl Shape {
         self.magic != OWN_MAGIC
     }
 
+    /// Whether writers publish the ring's extent in words of its own, [`Field64::End`] and
+    /// [`Field64::Oldest`].
+    pub(crate) fn publishes(self) -> bool {
+        self.magic == OWN_MAGIC
+    }
+
     /// Where the ring begins in the file.
     pub(crate) fn data_at(self) -> usize {
         if self.magic == OWN_MAGIC { OWN_DATA_AT } else { HEADER_SIZE }
@@ -121,6 +128,12 @@ pub(crate) enum Field64 {
     Generation = 8,
     /// `lock` and `spare` in one.
     Lock = 24,
+    /// In our own format: where the packets end that readers may read, counted in bytes since the
+    /// bus was made. Processors fetch two cache lines together, so it has 128 bytes to itself.
+    End = 128,
+    /// In our own format: where the oldest packet begins that is not being overwritten, counted in
+    /// the same way.
+    Oldest = 256,
 }
 
 /// A packet's header, as values.

@@ -35,7 +35,7 @@ use mapguard::{Guard, racing_copy, racing_load, racing_store};
 use memmap2::{MmapOptions, MmapRaw};
 
 use crate::format::sleepers::TABLE_SIZE;
-use crate::format::{Field32, Field64};
+use crate::format::{Field32, Field64, Shape};
 
 /// Bytes that go from one processor's cache to another's together.
 const CACHE_LINE: usize = 64;
@@ -51,6 +51,10 @@ pub(crate) trait Memory {
 
     /// Bytes of ring data.
     fn data_size(&self) -> u32;
+    /// Whether there are [`Field64::End`] and [`Field64::Oldest`]: the bus is of our own format.
+    fn publishes(&self) -> bool {
+        false
+    }
     fn load32(&self, field: Field32, order: Ordering) -> u32;
     fn store32(&self, field: Field32, value: u32, order: Ordering);
     fn load64(&self, field: Field64, order: Ordering) -> u64;
@@ -126,18 +130,20 @@ pub(crate) struct Mapping {
     /// Where the ring begins.
     data_at: usize,
     data_size: u32,
+    publishes: bool,
     writable: bool,
 }
 
 impl Mapping {
-    /// Maps a bus file of `size` bytes, at most [`MAX_BUS_SIZE`](crate::MAX_BUS_SIZE), whose ring
-    /// begins at `data_at`, for reading only or also for writing.
-    pub(crate) fn new(file: &File, size: u64, data_at: usize, writable: bool) -> io::Result<Self> {
+    /// Maps a bus file of this shape, of at most [`MAX_BUS_SIZE`](crate::MAX_BUS_SIZE) bytes, for
+    /// reading only or also for writing.
+    pub(crate) fn new(file: &File, shape: Shape, writable: bool) -> io::Result<Self> {
         let too_large = |_| io::Error::from(io::ErrorKind::FileTooLarge);
-        let len = usize::try_from(size).map_err(too_large)?;
+        let len = usize::try_from(shape.size).map_err(too_large)?;
+        let data_at = shape.data_at();
         let data_size = u32::try_from(len.saturating_sub(data_at)).map_err(too_large)?;
         let file = Arc::new(MappedFile::new(file, len, writable)?);
-        Ok(Self { file, data_at, data_size, writable })
+        Ok(Self { file, data_at, data_size, publishes: shape.publishes(), writable })
     }
 
     /// The table of sleepers at `at`, a multiple of eight. `None` where the file is too short or
@@ -168,7 +174,7 @@ impl Mapping {
     )]
     fn atomic32(&self, field: Field32) -> &AtomicU32 {
         let at = self.file.map.as_ptr().wrapping_add(field as usize).cast::<u32>();
-        // SAFETY: the field lies inside the header of a mapping that lives as long as `self`, on a
+        // SAFETY: the field lies before the ring of a mapping that lives as long as `self`, on a
         // multiple of its size from a page boundary, and this process accesses it through atomics
         // only.
         unsafe { AtomicU32::from_ptr(at.cast_mut()) }
@@ -280,6 +286,11 @@ impl Memory for Mapping {
 
     fn data_size(&self) -> u32 {
         self.data_size
+    }
+
+    #[inline]
+    fn publishes(&self) -> bool {
+        self.publishes
     }
 
     #[inline]

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
 use crate::format::sleepers::TABLE_WORDS;
-use crate::format::{Field32, Field64};
+use crate::format::{Field32, Field64, PACKET_HEADER_SIZE};
 use crate::memory::{Memory, Words};
 
 /// A freshly made bus with a ring of `size` bytes.
@@ -13,6 +13,8 @@ pub(crate) struct ModelMemory {
     last: AtomicU32,
     generation: AtomicU64,
     lock: AtomicU64,
+    /// Of our own format: where its packets end, and where the oldest begins.
+    published: Option<[AtomicU64; 2]>,
     data: Vec<AtomicU8>,
 }
 
@@ -23,13 +25,30 @@ impl ModelMemory {
             last: AtomicU32::new(0),
             generation: AtomicU64::new(0),
             lock: AtomicU64::new(0),
+            published: None,
             data: (0..size).map(|_| AtomicU8::new(0)).collect(),
         }
     }
 
+    /// A freshly made bus of our own format with a ring of `size` bytes.
+    pub(crate) fn own_format(size: u32) -> Self {
+        let published = Some([AtomicU64::new(u64::from(PACKET_HEADER_SIZE)), AtomicU64::new(0)]);
+        Self { published, ..Self::new(size) }
+    }
+
+    /// The same ring on a bus of our own format; the next holder of the lock publishes it.
+    #[cfg(test)]
+    pub(crate) fn in_own_format(self) -> Self {
+        Self { published: Self::own_format(0).published, ..self }
+    }
+
     /// Another one in the same state.
     pub(crate) fn copy(&self) -> Self {
-        let copy = Self::new(self.data_size());
+        let words = |[end, oldest]: &[AtomicU64; 2]| {
+            [end, oldest].map(|word| AtomicU64::new(word.load(Ordering::Relaxed)))
+        };
+        let published = self.published.as_ref().map(words);
+        let copy = Self { published, ..Self::new(self.data_size()) };
         copy.first.store(self.first.load(Ordering::Relaxed), Ordering::Relaxed);
         copy.last.store(self.last.load(Ordering::Relaxed), Ordering::Relaxed);
         copy.generation.store(self.generation.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -51,9 +70,12 @@ impl ModelMemory {
     }
 
     fn field64(&self, field: Field64) -> &AtomicU64 {
+        let published = || self.published.as_ref().expect("of our own format");
         match field {
             Field64::Generation => &self.generation,
             Field64::Lock => &self.lock,
+            Field64::End => &published()[0],
+            Field64::Oldest => &published()[1],
         }
     }
 }
@@ -64,6 +86,10 @@ impl Memory for ModelMemory {
 
     fn data_size(&self) -> u32 {
         u32::try_from(self.data.len()).expect("a small model")
+    }
+
+    fn publishes(&self) -> bool {
+        self.published.is_some()
     }
 
     fn load32(&self, field: Field32, order: Ordering) -> u32 {

@@ -19,6 +19,10 @@ const BURST_SHARE: u32 = 16;
 /// waits for at the same time.
 const AHEAD: u32 = 4_096;
 
+/// Of a ring of our own format, this share is freed at once, so that the word that says so changes
+/// seldom.
+const ROOM_SHARE: u32 = 64;
+
 /// How many packets ahead of the one that is dropped a length is prefetched.
 const GUESSED: u32 = 8;
 
@@ -56,6 +60,7 @@ impl<M: Memory> LockGuard<'_, M> {
             mended = true;
             self.reset()
         });
+        mended |= self.restore_oldest(extent.first);
 
         let (mut bytes, mut last_bytes) = (0, 0);
         for header in headers.clone() {
@@ -100,6 +105,7 @@ impl<M: Memory> LockGuard<'_, M> {
             // sees the bytes.
             self.ring.memory.store32(Field32::Last, last.offset, Ordering::Release);
         }
+        self.publish_end(stop);
         self.unfinished = false;
         Appended { end: stop, mended }
     }
@@ -116,7 +122,12 @@ impl<M: Memory> LockGuard<'_, M> {
         let size = self.ring.size();
         let mut first = extent.first;
         let mut corrupt = false;
-        while stop.since(first, size) > u64::from(size) {
+        if stop.since(first, size) <= u64::from(size) {
+            return false;
+        }
+        // Readers that poll have a copy of the published word, and each store to it takes that away.
+        let spare = if self.ring.memory.publishes() { size / ROOM_SHARE } else { 0 };
+        while stop.since(first, size) > u64::from(size - spare) {
             let packet = PACKET_HEADER_SIZE.saturating_add(self.ring.packet_len(first.offset));
             if packet > PACKET_HEADER_SIZE + self.ring.max_frame
                 || u64::from(packet) >= extent.end.since(first, size)
@@ -125,9 +136,9 @@ impl<M: Memory> LockGuard<'_, M> {
                 // burst, so it is not overwritten by it, and a rump kernel never finds `first`
                 // equal to `last`.
                 corrupt = true;
-                let turn_back = u64::from(extent.last >= extent.end.offset);
+                let turn_back = u64::from(self.last() >= extent.end.offset);
                 let generation = extent.end.generation.wrapping_sub(turn_back);
-                first = Position { generation, offset: extent.last };
+                first = Position { generation, offset: self.last() };
                 break;
             }
             first = first.advance(packet, size);
@@ -140,6 +151,7 @@ impl<M: Memory> LockGuard<'_, M> {
         }
         if first != extent.first {
             self.ring.memory.store32(Field32::First, first.offset, Ordering::Relaxed);
+            self.publish_oldest(first);
             // Release: pairs with the acquire fence before a reader's second snapshot. A reader
             // that copied a byte written after this sees the new `first`.
             self.ring.memory.fence(Ordering::Release);
@@ -156,9 +168,12 @@ impl<M: Memory> LockGuard<'_, M> {
     /// so that every reader finds itself overrun and begins anew.
     pub(super) fn reset(&self) -> Extent {
         let memory = &self.ring.memory;
-        let generation = memory.load64(Field64::Generation, Ordering::Relaxed).wrapping_add(1);
+        let next = memory.load64(Field64::Generation, Ordering::Relaxed).wrapping_add(1);
+        let generation = if self.ring.can_publish(next) { next } else { 0 };
         // Not a place on any ring. A station that takes over before it is one does all this again.
         memory.store32(Field32::First, u32::MAX, Ordering::Relaxed);
+        let first = Position { generation, offset: 0 };
+        self.publish_oldest(first);
         // Release: pairs with the acquire fence before a reader's second snapshot, as in
         // `make_room`.
         memory.fence(Ordering::Release);
@@ -170,11 +185,9 @@ impl<M: Memory> LockGuard<'_, M> {
         // Release: pairs with the acquire in `Ring::snapshot`. A reader that sees it sees the ring
         // that it belongs to.
         memory.store32(Field32::First, 0, Ordering::Release);
-        Extent {
-            first: Position { generation, offset: 0 },
-            last: PACKET_HEADER_SIZE,
-            end: Position { generation, offset: 2 * PACKET_HEADER_SIZE },
-        }
+        let end = Position { generation, offset: 2 * PACKET_HEADER_SIZE };
+        self.publish_end(end);
+        Extent { first, end }
     }
 
     /// Cancels the burst that a dead writer had begun, after the pair is settled: nothing stays
@@ -184,8 +197,9 @@ impl<M: Memory> LockGuard<'_, M> {
         let size = self.ring.size();
         // It may have been at [`reset`](Self::reset).
         let extent = self.mended_extent();
+        self.publish_extent();
         let first = self.ring.memory.load32(Field32::First, Ordering::Relaxed);
-        let empty_packets = if first == extent.last {
+        let empty_packets = if first == self.last() {
             // Of a broken ring nothing but the newest packet was left, and the burst that was to
             // follow did not come: see `make_room`.
             1

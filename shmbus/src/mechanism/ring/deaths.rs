@@ -46,6 +46,10 @@ impl Memory for Mortal<'_> {
         self.memory.data_size()
     }
 
+    fn publishes(&self) -> bool {
+        self.memory.publishes()
+    }
+
     fn load32(&self, field: Field32, order: Ordering) -> u32 {
         self.memory.load32(field, order)
     }
@@ -324,6 +328,70 @@ fn a_successor_may_be_killed_too() {
                 },
             );
         }
+    }
+}
+
+/// On a bus of our own format readers believe what was published, and writers the header: the two
+/// agree again once a dead writer's lock is taken over.
+#[test]
+#[cfg_attr(miri, ignore = "thousands of runs")]
+fn what_is_published_is_what_the_header_says() {
+    fn check(memory: &ModelMemory, [begin, late]: [Cursor; 2], burst: &[u32], next: u32) {
+        let memory = &memory.copy();
+        immortal(memory, |ring| {
+            take_over(ring, 4);
+            let extent = ring.try_lock(owner(5)).expect("free").extent();
+            assert_eq!(ring.snapshot().ok(), extent);
+            let mut late = late;
+            let heard = numbers(ring, &mut late);
+            assert!(heard.is_empty() || heard == burst, "{heard:?}");
+            // A reader that was far behind is overrun, or receives all.
+            let mut begin = begin;
+            assert!(numbers(ring, &mut begin).is_sorted());
+            send(ring, 6, next, &[20]);
+            assert_eq!(numbers(ring, &mut late), [next]);
+        });
+    }
+    for (end, turns) in ends().flat_map(|end| [(end, 0), (end, 1)]) {
+        let Some((header, _, number)) = prepared(end, turns, By::Us) else { continue };
+        let before = header.in_own_format();
+        let extent = immortal(&before, |ring| {
+            let mend = ring.try_lock(owner(1)).expect("free").mend(false, true);
+            assert!(matches!(mend, Mend::Sound { .. }));
+            ring.snapshot().expect("sound")
+        });
+        let cursors = [Cursor::at_first(&extent), Cursor::at_end(&extent)];
+        for shape in SHAPES {
+            let burst: Vec<u32> = (number..).take(shape.len()).collect();
+            let act = |ring: &Ring<Mortal<'_>>| send(ring, 1, number, shape);
+            at_every_death(&before, act, |dead, _| {
+                check(dead, cursors, &burst, number + 10);
+                if shape.len() == 1 {
+                    let take_over = |ring: &Ring<Mortal<'_>>| take_over(ring, 2);
+                    at_every_death(dead, take_over, |memory, _| {
+                        check(memory, cursors, &burst, number + 10);
+                    });
+                }
+            });
+        }
+    }
+}
+
+/// Reads all there is, and checks it.
+fn numbers<M: Memory>(ring: &Ring<M>, cursor: &mut Cursor) -> Vec<u32> {
+    let mut heard = Vec::new();
+    let outcome = cursor.read(ring, |met| {
+        let mut bytes = vec![0; met.header.len as usize];
+        ring.copy_out(met.offset, &mut bytes);
+        if !bytes.is_empty() {
+            heard.push(Heard { number: met.header.sec, frame: bytes });
+        }
+        ControlFlow::Continue(())
+    });
+    match outcome {
+        Outcome::Whole => check(&heard),
+        Outcome::Overrun(_) => Vec::new(),
+        other => panic!("{other:?}"),
     }
 }
 

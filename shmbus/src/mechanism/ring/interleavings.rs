@@ -30,6 +30,8 @@ struct Shared {
     last: AtomicU32,
     generation: AtomicU64,
     lock: AtomicU64,
+    end: AtomicU64,
+    oldest: AtomicU64,
     data: Vec<AtomicU64>,
 }
 
@@ -38,23 +40,31 @@ struct Shared {
 #[derive(Clone)]
 struct View {
     shared: Arc<Shared>,
+    /// Whether the bus is of our own format.
+    publishes: bool,
     stores_left: Cell<usize>,
 }
 
 impl View {
-    fn new() -> Self {
+    fn new(publishes: bool) -> Self {
         let shared = Shared {
             first: AtomicU32::new(SIZE),
             last: AtomicU32::new(0),
             generation: AtomicU64::new(0),
             lock: AtomicU64::new(0),
+            end: AtomicU64::new(u64::from(PACKET_HEADER_SIZE)),
+            oldest: AtomicU64::new(0),
             data: (0..SIZE / 8).map(|_| AtomicU64::new(0)).collect(),
         };
-        Self { shared: Arc::new(shared), stores_left: Cell::new(IMMORTAL) }
+        Self { shared: Arc::new(shared), publishes, stores_left: Cell::new(IMMORTAL) }
     }
 
     fn dying_after(&self, stores: usize) -> Self {
-        Self { shared: Arc::clone(&self.shared), stores_left: Cell::new(stores) }
+        Self {
+            shared: Arc::clone(&self.shared),
+            publishes: self.publishes,
+            stores_left: Cell::new(stores),
+        }
     }
 
     fn ring(&self) -> Ring<Self> {
@@ -84,6 +94,8 @@ impl View {
         match field {
             Field64::Generation => &self.shared.generation,
             Field64::Lock => &self.shared.lock,
+            Field64::End => &self.shared.end,
+            Field64::Oldest => &self.shared.oldest,
         }
     }
 }
@@ -93,6 +105,10 @@ impl Memory for View {
 
     fn data_size(&self) -> u32 {
         SIZE
+    }
+
+    fn publishes(&self) -> bool {
+        self.publishes
     }
 
     fn load32(&self, field: Field32, order: Ordering) -> u32 {
@@ -237,9 +253,9 @@ fn explore(test: impl Fn() + Sync + Send + 'static) {
     model.check(test);
 }
 
-/// A ring on which `before` packets were sent.
-fn prepared(before: u32) -> (View, Ring<View>) {
-    let view = View::new();
+/// A ring on which `before` packets were sent, of our own format if it `publishes`.
+fn prepared(before: u32, publishes: bool) -> (View, Ring<View>) {
+    let view = View::new(publishes);
     let ring = view.ring();
     for number in 0..before {
         send(&ring, owner(9), number);
@@ -250,9 +266,10 @@ fn prepared(before: u32) -> (View, Ring<View>) {
 #[test]
 #[cfg_attr(miri, ignore = "loom switches stacks in assembly")]
 fn a_reader_sees_whole_frames_while_a_writer_goes_around() {
-    for before in [2, 3, 4] {
+    for (before, publishes) in [(2, false), (3, false), (4, false), (2, true), (3, true), (4, true)]
+    {
         explore(move || {
-            let (view, ring) = prepared(before);
+            let (view, ring) = prepared(before, publishes);
             let mut cursor = Cursor::at_first(&ring.snapshot().expect("quiet"));
             let writer = thread::spawn(move || {
                 let ring = view.ring();
@@ -272,7 +289,7 @@ fn a_reader_sees_whole_frames_while_a_writer_goes_around() {
 fn a_reader_sees_whole_frames_while_a_rump_kernel_goes_around() {
     for before in [2, 3] {
         explore(move || {
-            let (view, ring) = prepared(before);
+            let (view, ring) = prepared(before, false);
             let mut cursor = Cursor::at_first(&ring.snapshot().expect("quiet"));
             let writer = thread::spawn(move || {
                 send_as_a_rump_kernel(&view, 100);
@@ -288,15 +305,17 @@ fn a_reader_sees_whole_frames_while_a_rump_kernel_goes_around() {
 #[test]
 #[cfg_attr(miri, ignore = "loom switches stacks in assembly")]
 fn two_writers_do_not_mix() {
-    explore(|| {
-        let (view, ring) = prepared(2);
-        let mut cursor = Cursor::at_end(&ring.snapshot().expect("quiet"));
-        let writer = thread::spawn(move || send(&view.ring(), owner(1), 100));
-        send(&ring, owner(2), 100);
-        writer.join().expect("no panic");
-        let seen = receive(&ring, &mut cursor);
-        assert!(!seen.is_empty() && seen.len() <= 2, "{seen:?}");
-    });
+    for publishes in [false, true] {
+        explore(move || {
+            let (view, ring) = prepared(2, publishes);
+            let mut cursor = Cursor::at_end(&ring.snapshot().expect("quiet"));
+            let writer = thread::spawn(move || send(&view.ring(), owner(1), 100));
+            send(&ring, owner(2), 100);
+            writer.join().expect("no panic");
+            let seen = receive(&ring, &mut cursor);
+            assert!(!seen.is_empty() && seen.len() <= 2, "{seen:?}");
+        });
+    }
 }
 
 /// The writer dies after every possible number of its stores; another takes the lock over while a
@@ -305,10 +324,10 @@ fn two_writers_do_not_mix() {
 #[cfg_attr(miri, ignore = "loom switches stacks in assembly")]
 fn a_writer_that_dies_takes_nothing_with_it_but_its_burst() {
     // 2 packets: the burst stays within the turn. 3: it reaches the end.
-    for before in [2, 3] {
+    for (before, publishes) in [(2, false), (3, false), (2, true), (3, true)] {
         for stores in 0..24 {
             explore(move || {
-                let (view, ring) = prepared(before);
+                let (view, ring) = prepared(before, publishes);
                 let mut cursor = Cursor::at_end(&ring.snapshot().expect("quiet"));
                 let dying = view.dying_after(stores);
                 let successor = view.dying_after(IMMORTAL);

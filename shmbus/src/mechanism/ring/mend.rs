@@ -40,6 +40,12 @@ impl<M: Memory> LockGuard<'_, M> {
     /// Repairs the ring. `doubtful`: the newest packet may be half written. `alone`: no process
     /// reads the ring meanwhile.
     pub(crate) fn mend(&mut self, doubtful: bool, alone: bool) -> Mend {
+        let mend = self.mend_packets(doubtful, alone);
+        self.publish_extent();
+        mend
+    }
+
+    fn mend_packets(&mut self, doubtful: bool, alone: bool) -> Mend {
         let size = self.ring.size();
         let Some(walk) = self.walk() else {
             self.reset();

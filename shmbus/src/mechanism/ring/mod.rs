@@ -28,6 +28,12 @@
 //!   therefore sees the new `first` in the second snapshot, and is thrown away. Lengths read on the
 //!   way are checked before they are used and count only if the second snapshot confirms them.
 //!
+//! On a bus of our own format the first part is simpler: a writer publishes the end of what it has
+//! committed in one word, and the oldest packet in another, and readers look at nothing else (see
+//! [`snapshot`]). The second part is the same, with the published word in the place of `first`.
+//! Writers go by the header alone. So a writer that dies between header and publication leaves the
+//! two different, and the station that takes over the lock publishes the header again.
+//!
 //! Stations that share a [`reading`](super::reading) do the second part twice: once for the
 //! addresses of the frames, and each station for the bytes of its own.
 //!
@@ -36,7 +42,9 @@
 //! | writer | reader |
 //! |---|---|
 //! | `first` stored, release fence, bytes ([`append`]) | bytes, acquire fence, `first` ([`cursor`]) |
+//! | `first` published, release fence, bytes ([`append`]) | bytes, acquire fence, the published word ([`cursor`]) |
 //! | bytes, `last` stored with release ([`append`]) | `last` with acquire, bytes ([`snapshot`]) |
+//! | bytes, the end published with release ([`append`]) | the published end with acquire, bytes ([`snapshot`]) |
 //! | mark, `last`, `generation`, no mark: each a release ([`lock`]) | `generation`, `last`, lock: each an acquire, then again ([`snapshot`]) |
 //! | a rump kernel's lock swapped, then `last` | `last` with acquire, lock ([`snapshot`]) |
 //! | lock word to 0 with release ([`lock`]) | lock word swapped with acquire (the next writer, [`lock`]) |

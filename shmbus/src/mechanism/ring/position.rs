@@ -35,6 +35,15 @@ impl Position {
         self.generation.wrapping_mul(u64::from(ring_size)).wrapping_add(u64::from(self.offset))
     }
 
+    /// The position with the number `word`.
+    #[inline]
+    pub(crate) fn from_word(word: u64, ring_size: u32) -> Self {
+        let size = u64::from(ring_size);
+        #[expect(clippy::cast_possible_truncation, reason = "less than the ring's size")]
+        let offset = (word % size) as u32;
+        Self { generation: word / size, offset }
+    }
+
     /// The position with the number `word` if it lies at most a ring's size before this one.
     pub(crate) fn at_word(self, word: u64, ring_size: u32) -> Option<Self> {
         let behind = self.as_word(ring_size).wrapping_sub(word);
@@ -66,8 +75,6 @@ impl Position {
 pub(crate) struct Extent {
     /// The oldest packet that is still whole.
     pub(crate) first: Position,
-    /// Offset of the newest packet.
-    pub(crate) last: u32,
     /// Behind the newest packet: where the next one will lie.
     pub(crate) end: Position,
 }
@@ -101,7 +108,7 @@ impl Extent {
         let turn_back = u64::from(first >= end.offset);
         let first = Position { generation: generation.wrapping_sub(turn_back), offset: 0 }
             .advance(first, ring_size);
-        Some(Self { first, last, end })
+        Some(Self { first, end })
     }
 
     /// Whether a reader at `position` finds everything from there on still on the ring.
@@ -126,7 +133,7 @@ mod tests {
     #[test]
     fn a_new_bus_holds_one_empty_packet() {
         let extent = Extent::new(0, SIZE, 0, 0, 24, 100, SIZE).expect("a valid header");
-        assert_eq!(extent, Extent { first: at(0, 0), last: 0, end: at(0, 24) });
+        assert_eq!(extent, Extent { first: at(0, 0), end: at(0, 24) });
     }
 
     #[test]
@@ -161,6 +168,7 @@ mod tests {
                 position = position.advance(step, SIZE);
                 bytes += u64::from(step);
                 prop_assert_eq!(position, turn(bytes));
+                prop_assert_eq!(Position::from_word(position.as_word(SIZE), SIZE), position);
                 prop_assert_eq!(position.since(turn(start), SIZE), bytes - start);
                 let near = bytes - start <= u64::from(SIZE);
                 let begin = position.at_word(turn(start).as_word(SIZE), SIZE);

@@ -102,7 +102,7 @@ impl<M: Memory> LockGuard<'_, M> {
 
     /// Appends an empty packet if the newest one reaches or crosses the end of the ring.
     pub(crate) fn close_turn(&mut self) {
-        if self.extent().is_some_and(|extent| extent.end.offset <= extent.last) {
+        if self.extent().is_some_and(|extent| extent.end.offset <= self.last()) {
             self.append(std::iter::once(PacketHeader::default()), |_, _| {});
         }
     }

@@ -20,6 +20,10 @@ fn ring(size: u32) -> Ring<ModelMemory> {
     Ring::new(ModelMemory::new(size), MAX_FRAME)
 }
 
+fn own_format(size: u32) -> Ring<ModelMemory> {
+    Ring::new(ModelMemory::own_format(size), MAX_FRAME)
+}
+
 fn me() -> Owner {
     Owner::new(1).expect("not 0")
 }
@@ -99,10 +103,10 @@ proptest! {
     /// at every byte.
     #[test]
     fn a_reader_gets_what_a_queue_would_give(
-        size in 3_000_u32..3_100,
+        size in 3_000_u32..3_100, own: bool,
         steps in prop::collection::vec((prop::collection::vec(1_u32..=MAX_FRAME, 0..4), 0_usize..6), 1..200),
     ) {
-        let ring = ring(size);
+        let ring = if own { own_format(size) } else { ring(size) };
         // A reader that keeps up, and one that comes to the oldest packet anew each time.
         let mut cursor = Cursor::at_end(&ring.snapshot().expect("a new ring"));
         let mut unread: VecDeque<Vec<u8>> = VecDeque::new();
@@ -153,9 +157,10 @@ proptest! {
     #[test]
     fn no_bytes_hang_or_crash(
         generation: u64, first in 0..5_000_u32, last in 0..5_000_u32, seed: u8,
+        published: Option<[u64; 2]>,
         words in prop::collection::vec(prop_oneof![0..200_u32, any::<u32>()], 100),
     ) {
-        let ring = ring(4_000);
+        let ring = if published.is_some() { own_format(4_000) } else { ring(4_000) };
         let memory = ring.memory();
         let mut cursor = Cursor::at_end(&ring.snapshot().expect("new"));
         for (at, word) in (0..4_000).step_by(40).zip(words) {
@@ -164,6 +169,10 @@ proptest! {
         memory.store64(Field64::Generation, generation, Ordering::Relaxed);
         memory.store32(Field32::First, first, Ordering::Relaxed);
         memory.store32(Field32::Last, last, Ordering::Relaxed);
+        if let Some([end, oldest]) = published {
+            memory.store64(Field64::End, end, Ordering::Relaxed);
+            memory.store64(Field64::Oldest, oldest, Ordering::Relaxed);
+        }
         for _ in 0..20 {
             let _ = receive(&ring, &mut cursor, usize::MAX);
         }
@@ -255,8 +264,12 @@ impl Drop for Done<'_> {
 /// Two writers write until two readers have seen enough of it.
 #[test]
 fn readers_never_see_a_torn_packet() {
+    write_and_read(&ring(20_000));
+    write_and_read(&own_format(20_000));
+}
+
+fn write_and_read(ring: &Ring<ModelMemory>) {
     const ENOUGH: usize = if cfg!(miri) { 200 } else { 20_000 };
-    let ring = ring(20_000);
     let reading = AtomicUsize::new(2);
     let write = |owner| {
         let owner = Owner::new(owner).expect("not 0");
@@ -278,7 +291,7 @@ fn readers_never_see_a_torn_packet() {
         let mut cursor = Cursor::at_end(&ring.snapshot().expect("no rump kernel keeps the lock"));
         let mut whole = 0;
         while whole < ENOUGH {
-            let (outcome, packets) = receive(&ring, &mut cursor, 16);
+            let (outcome, packets) = receive(ring, &mut cursor, 16);
             assert_ne!(outcome, Outcome::Corrupt, "a sound ring was taken for a broken one");
             if outcome == Outcome::Whole {
                 for packet in &packets {

@@ -72,6 +72,10 @@ impl Memory for Mortal<'_> {
         self.shared.memory.data_size()
     }
 
+    fn publishes(&self) -> bool {
+        self.shared.memory.publishes()
+    }
+
     fn load32(&self, field: Field32, order: Ordering) -> u32 {
         self.shared.memory.load32(field, order)
     }
@@ -225,8 +229,9 @@ struct Sleeper {
 }
 
 /// A ring that ends at `packets` packets and some bytes, and those that sleep there.
-fn prepared(packets: u32) -> (Shared, [Sleeper; SLEEPERS], Rump) {
-    let shared = Shared { memory: ModelMemory::new(SIZE), words: ModelWords::new() };
+fn prepared(packets: u32, own_format: bool) -> (Shared, [Sleeper; SLEEPERS], Rump) {
+    let memory = if own_format { ModelMemory::own_format } else { ModelMemory::new }(SIZE);
+    let shared = Shared { memory, words: ModelWords::new() };
     immortal(&shared, |mortal| {
         let table = Table::new(mortal);
         table.make(0, [0; 2]);
@@ -307,8 +312,8 @@ fn ends() -> impl Iterator<Item = u32> {
 #[test]
 #[cfg_attr(miri, ignore = "thousands of runs")]
 fn a_killed_burst_wakes_its_sleepers_or_is_not_there() {
-    for packets in ends() {
-        let (before, sleepers, rump) = prepared(packets);
+    for (packets, own_format) in ends().flat_map(|end| [(end, false), (end, true)]) {
+        let (before, sleepers, rump) = prepared(packets, own_format);
         for (burst, foreign) in BURSTS.iter().flat_map(|burst| [(burst, false), (burst, true)]) {
             let before = before.copy();
             if foreign {
@@ -333,8 +338,8 @@ fn a_killed_burst_wakes_its_sleepers_or_is_not_there() {
 #[test]
 #[cfg_attr(miri, ignore = "thousands of runs")]
 fn the_next_holder_of_the_lock_may_be_killed_too() {
-    for packets in ends().step_by(2) {
-        let (before, sleepers, rump) = prepared(packets);
+    for (packets, own_format) in ends().step_by(2).flat_map(|end| [(end, false), (end, true)]) {
+        let (before, sleepers, rump) = prepared(packets, own_format);
         for burst in [BURSTS[1], BURSTS[3]] {
             let act = |mortal: Mortal<'_>| send(mortal, 10, 600, burst, true);
             at_every_death(&before, act, |dead, stores| {
@@ -361,7 +366,7 @@ fn the_next_holder_of_the_lock_may_be_killed_too() {
 #[test]
 #[cfg_attr(miri, ignore = "hundreds of runs")]
 fn a_killed_sleeper_is_in_no_way() {
-    let (before, sleepers, rump) = prepared(5);
+    let (before, sleepers, rump) = prepared(5, false);
     let act = |mortal: Mortal<'_>| {
         let table = Table::new(mortal);
         if let Some(slot) = table.claim(owner(40), |owner| owner.number() < 10) {

@@ -171,6 +171,9 @@ impl View {
         match field {
             Field64::Generation => &self.shared.generation,
             Field64::Lock => &self.shared.lock,
+            Field64::End | Field64::Oldest => {
+                unreachable!("the bus is one that rump kernels share")
+            }
         }
     }
 

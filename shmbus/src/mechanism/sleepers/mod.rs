@@ -57,7 +57,7 @@
 //!
 //! | one side | other side |
 //! |---|---|
-//! | bit set, full fence, `last` loaded ([`Table::arm`], the caller's look) | `last` stored, full fence, bits loaded ([`announce`]) |
+//! | bit set, full fence, `last` (in our own format the published end) loaded ([`Table::arm`], the caller's look) | the same stored, full fence, bits loaded ([`announce`]) |
 //! | position stored, bit cleared with release ([`Table::notify`]) | bit seen cleared with acquire, position loaded ([`Table::disarm`]) |
 //! | bits cleared, `announced` stored with release ([`announce`]) | `announced` loaded with acquire, bit read and cleared ([`Table::disarm`]) |
 //! | slot written, its bits in the maps set with release ([`Table::write`]) | maps loaded, slot loaded ([`announce`]); a mixture wakes one too many or is repaired at the next look |
