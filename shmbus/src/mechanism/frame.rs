@@ -163,9 +163,11 @@ impl<'r> RingFrame<'r> {
         Self { ring, packet, edit: Edit::KEEP }
     }
 
-    /// Returns the frame as the user of a station in `vlan` receives it; `None`: not at all.
+    /// Returns the frame as the user of a station in `vlan` receives it; `None`: not at all. For
+    /// frames of a [`Tap`](crate::Tap): a [`Station`](crate::Station) hands up no other ones.
+    #[must_use]
     #[inline]
-    pub(crate) fn in_vlan(&self, vlan: &Vlan) -> Option<Self> {
+    pub fn in_vlan(&self, vlan: &Vlan) -> Option<Self> {
         let mut head = [0; HEAD];
         self.copy_to(&mut head);
         let edit = vlan.to_user(head, self.len())?;
