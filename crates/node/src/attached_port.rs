@@ -339,10 +339,12 @@ impl AttachedPort {
         if let Some(warning) = port::overrun_warning(&self.station) {
             self.reporter.warn(&format!("{}: {warning}", self.port.name()));
         }
-        if self.station.stats().tx_vlan_refused > 0 {
+        // A peer may send more than a trunk passes: a kernel sends untagged frames by itself.
+        let is_access = self.station.vlan().is_some_and(|vlan| vlan.tags().eq([None]));
+        if is_access && self.station.stats().tx_vlan_refused > 0 {
             self.report_once(
-                "frames from the peer are not in the VLAN of the port, and are dropped: with vlan=N \
-                 they have no tag, and with trunk=LIST one of the list",
+                "frames from the peer have a VLAN tag, and are dropped: the port adds its own; \
+                 trunk=LIST passes tagged frames",
             );
         }
         self.up = self.port.is_up();
