@@ -13,8 +13,8 @@ use port::{BusRemoval, overrun_warning};
 use shmbus::offload::{Capabilities, TxRequest};
 use shmbus::phy::{Bursts, OutFrames};
 use shmbus::{
-    BUS_SIZE, Burst, Bus, BusOptions, FrameSource, MAX_BIG_FRAME, MacAddr6, OpenError, SendError,
-    Station, StationOptions, Stats,
+    BUS_SIZE, Burst, Bus, BusOptions, FrameSource, MAX_BIG_FRAME, MAX_FRAME, MIN_FRAME, MacAddr6,
+    OpenError, SendError, Station, StationOptions, Stats,
 };
 
 use crate::bus_argument::BusArgument;
@@ -105,11 +105,11 @@ impl BusAttachment {
         self.station.as_ref().map_or(Capabilities::NONE, Station::capabilities)
     }
 
-    /// Returns the longest frame that the bus carries, in bytes; that of any bus while the interface
+    /// Returns the longest frame that can be sent, in bytes; that of any bus while the interface
     /// or its link is down.
     #[must_use]
     pub(crate) fn max_frame(&self) -> usize {
-        self.station.as_ref().map_or(MAX_BIG_FRAME, |station| station.bus().max_frame())
+        self.station.as_ref().map_or(MAX_BIG_FRAME, Station::max_frame)
     }
 
     /// Returns the size of the bus in bytes; the usual one while the interface or its link is down.
@@ -246,6 +246,7 @@ impl BusAttachment {
                 station.set_mac(self.mac);
                 station.set_promiscuous(shmif.promisc);
                 station.set_capabilities(shmif.capenable);
+                limit(station, shmif.mtu);
             }
             (None, Some(bus)) => {
                 let options = StationOptions::new()
@@ -253,7 +254,8 @@ impl BusAttachment {
                     .mac(self.mac)
                     .promiscuous(shmif.promisc)
                     .capabilities(shmif.capenable);
-                self.station = Some(join(bus, options)?);
+                let station = self.station.insert(join(bus, options)?);
+                limit(station, shmif.mtu);
             }
             (None, None) => {}
         }
@@ -271,6 +273,14 @@ impl Drop for BusAttachment {
     }
 }
 
+/// Sets the largest payload of the interface; what the bus carries without one, or where that is
+/// less.
+fn limit(station: &mut Station, mtu: Option<usize>) {
+    let carried = station.bus().max_frame() - MIN_FRAME;
+    let is_set = station.set_mtu(mtu.map_or(carried, |mtu| mtu.min(carried)));
+    debug_assert!(is_set, "an MTU is checked when it is set");
+}
+
 impl Bursts for BusAttachment {
     fn recv_burst(&mut self, burst: &mut Burst) -> usize {
         Self::recv_burst(self, burst)
@@ -282,6 +292,11 @@ impl Bursts for BusAttachment {
 
     fn capabilities(&self) -> Capabilities {
         Self::capabilities(self)
+    }
+
+    fn max_frame(&self) -> usize {
+        // A stack that sends meanwhile reaches no other station.
+        self.station.as_ref().map_or(MAX_FRAME, Station::max_frame)
     }
 
     fn count_bad_checksum(&mut self) {

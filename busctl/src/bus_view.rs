@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde::Serialize;
-use shmbus::{Bus, FrameSink, LockFound, OpenError, RingFrame, Tap};
+use shmbus::{Bus, FrameSink, LockFound, MIN_FRAME, OpenError, RingFrame, Tap};
 
 use crate::misuse::trouble;
 use crate::port_reports::PortView;
@@ -27,6 +27,8 @@ pub(crate) struct BusView {
     size: u64,
     /// The longest frame that it carries, in bytes.
     max_frame: usize,
+    /// The largest payload of a frame.
+    mtu: usize,
     generation: u64,
     first: u32,
     last: u32,
@@ -89,6 +91,7 @@ impl BusView {
             version: state.version,
             size,
             max_frame,
+            mtu: max_frame - MIN_FRAME,
             generation: state.generation,
             first: state.first,
             last: state.last,
@@ -209,8 +212,8 @@ impl fmt::Display for BusView {
         }
         writeln!(
             f,
-            "\tframes: {} whole in the ring, {} bytes at most each",
-            self.frames, self.max_frame
+            "\tframes: {} whole in the ring, {} bytes at most each, mtu {}",
+            self.frames, self.max_frame, self.mtu
         )?;
         writeln!(f, "\tstations: {} live, rump kernels not counted", self.stations)?;
         for member in &self.members {

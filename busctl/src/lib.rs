@@ -3,7 +3,7 @@
 //!
 //! `cli` defines the verbs and flags, `verb` has one module for each verb, `registry` stores
 //! the interfaces, `reconciler` runs those that are ports, `bus_argument` reads the bus a user
-//! means, `bus_attachment` attaches a verb to it, `exit` turns an error into one line and an
+//! means, `bus_attachment` attaches a verb to it, `lan` attaches ports to it, `exit` turns an error into one line and an
 //! exit code, `output` prints, `stderr` writes its lines.
 
 #![forbid(unsafe_code)]
@@ -16,6 +16,7 @@ mod cli;
 mod context;
 mod exit;
 mod interface_view;
+mod lan;
 mod logging;
 mod misuse;
 mod nic_argument;

@@ -80,6 +80,7 @@ pub use macaddr::MacAddr6;
 pub use mapguard::install as survive_truncation;
 pub use mechanism::frame::{FrameInfo, FrameSink, FrameSlot, FrameSource, RingFrame};
 pub use mechanism::offload;
+pub use mechanism::vlan::Vlan;
 pub use system::wake::MAX_SLEEP;
 pub use system::wake::busy_poll::WaitMode;
 pub use system::wake::wait_set::WaitSet;

@@ -3,7 +3,6 @@
 mod memif;
 
 use std::fmt;
-use std::path::Path;
 
 use node::Counters;
 use serde::Serialize;
@@ -15,9 +14,6 @@ use crate::registry::{
     InterfaceName, Kind, Media, Record, Registry, RegistryError, Settings, format_mac,
 };
 use crate::style::Palette;
-
-/// Bytes of an Ethernet header, which an MTU does not count.
-const ETHERNET_HEADER: usize = 14;
 
 /// The flags of NetBSD's `<net/if.h>` that a shmif interface can have.
 const FLAGS: [(u32, &str); 6] = [
@@ -97,7 +93,7 @@ impl InterfaceView {
             linkstr: record.linkstr.as_ref().map(|path| path.display().to_string()),
             mac: mac.map(format_mac),
             flags: FLAGS.iter().map(|(_, flag)| *flag).filter(|flag| has(flag)).collect(),
-            mtu: mtu(record.linkstr.as_deref()),
+            mtu: mtu(record),
             link: match link {
                 None => "unknown",
                 Some(true) => "up",
@@ -127,11 +123,11 @@ impl InterfaceView {
     }
 }
 
-/// Returns the largest payload that the bus carries; that of a bus that rump kernels can share
-/// while there is none that can be read.
-fn mtu(bus: Option<&Path>) -> usize {
-    let bus = bus.and_then(|path| Bus::open_read_only(path).ok());
-    bus.map_or(MAX_FRAME, |bus| bus.max_frame()) - ETHERNET_HEADER
+/// Returns the largest payload of its frames on its bus; on one that rump kernels can share while
+/// there is none that can be read.
+fn mtu(record: &Record) -> usize {
+    let bus = record.linkstr.as_deref().and_then(|path| Bus::open_read_only(path).ok());
+    record.mtu(bus.map_or(MAX_FRAME, |bus| bus.max_frame()))
 }
 
 /// Prints the layout of `ifconfig`; the lines of memif follow VPP's `show memif`.

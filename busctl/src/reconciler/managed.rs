@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use node::{self, CloseReason, Counters, Node, PortId, PortStats};
 use port::memif::{Sockets, View};
-use port::{Learning, LinkState, LoopGuard, Port, tap};
+use port::{Learning, LinkState, LoopGuard, Port, Ruled, tap};
 use shmbus::Bus;
 
 use crate::misuse::trouble;
@@ -225,17 +225,20 @@ impl Plan {
 /// no bus is made.
 fn open(shared: &mut Shared, record: &Record, plan: Plan) -> anyhow::Result<Running> {
     let name = record.name.to_string();
-    let (port, connection, mac, learn): (Box<dyn Port>, _, _, _) =
+    let (port, connection, mac, learn, rules): (Box<dyn Port>, _, _, _, _) =
         match (record.memif(), &plan.socket, record.tap()) {
             (Some(spec), Some(socket), _) => {
                 let spec = spec.at(socket.address()?);
                 let port = shared.sockets.open(&spec, name.clone())?;
                 let view = port.view();
-                (Box::new(port), Some(view), spec.mac, spec.learn)
+                (Box::new(port), Some(view), spec.mac, spec.learn, spec.rules)
             }
-            (_, _, Some(spec)) => (Box::new(tap::open(&spec)?), None, spec.mac, spec.learn),
+            (_, _, Some(spec)) => {
+                (Box::new(tap::open(&spec)?), None, spec.mac, spec.learn, spec.rules)
+            }
             _ => bail!("{name} is of no kind that a node can run"),
         };
+    let port = if rules.is_empty() { port } else { Box::new(Ruled::new(port, rules)) };
     let port = if learn { Box::new(Learning::new(port)) } else { port };
     let port = LoopGuard::new(port);
     let bus = Bus::open_or_create(&plan.bus, MODE)?;

@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use memif::Role;
+use port::FrameRules;
 use port::memif::MemifSpec;
 use port::tap::TapSpec;
 use serde::{Deserialize, Serialize};
+use shmbus::MIN_FRAME;
 
 use super::error::RegistryError;
 use super::file;
@@ -16,6 +18,9 @@ use super::shmif::{Media, Shmif};
 
 /// The longest path of a bus in bytes, as in shmif.
 pub(crate) const LINKSTR_MAX: usize = 1024;
+
+/// The bytes of an Ethernet header with a VLAN tag.
+const TAGGED_HEADER: usize = MIN_FRAME + 4;
 
 /// One interface. Its file is TOML.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,6 +148,33 @@ impl Record {
     pub(crate) fn tap(&self) -> Option<TapSpec> {
         let InterfaceName::Tap(_) = self.name else { return None };
         TapSpec::of_interface(&self.name.to_string(), self.port()?.pairs()).ok()
+    }
+
+    /// Returns which frames pass between it and its bus.
+    fn rules(&self) -> FrameRules {
+        match &self.settings {
+            Settings::Shmif(shmif) => FrameRules { mtu: shmif.mtu, vlan: None },
+            Settings::Port(_) => self
+                .memif()
+                .map(|memif| memif.rules)
+                .or_else(|| self.tap().map(|tap| tap.rules))
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Returns the MTU that is set for it, if one is.
+    #[must_use]
+    pub(crate) fn set_mtu(&self) -> Option<usize> {
+        self.rules().mtu
+    }
+
+    /// Returns the largest payload of its frames where the bus carries frames of `longest` bytes. A
+    /// VLAN tag takes 4 bytes of it.
+    #[must_use]
+    pub(crate) fn mtu(&self, longest: usize) -> usize {
+        let FrameRules { mtu, vlan } = self.rules();
+        let carried = longest - if vlan.is_some() { TAGGED_HEADER } else { MIN_FRAME };
+        mtu.map_or(carried, |mtu| mtu.min(carried))
     }
 
     /// Returns the role of a memif interface; none for another kind.

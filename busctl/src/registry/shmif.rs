@@ -1,14 +1,18 @@
 //! The settings of a shmif interface.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use shmbus::MacAddr6;
 use shmbus::offload::Capabilities;
+use shmbus::{MAX_BIG_FRAME, MIN_FRAME, MacAddr6};
 
 use super::mac;
 use super::settings::{KeyValue, SettingError};
 
 /// The keys of `create` and `set`.
-const KEYS: [&str; 4] = ["mac", "capenable", "promisc", "media"];
+const KEYS: [&str; 5] = ["mac", "capenable", "promisc", "media", "mtu"];
+/// The values that an MTU can have: what IPv4 requires, and what the largest bus carries.
+const MTUS: RangeInclusive<usize> = 68..=MAX_BIG_FRAME - MIN_FRAME;
 
 /// The settings of a shmif interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +29,9 @@ pub(crate) struct Shmif {
     pub(crate) promisc: bool,
     /// What its cable is plugged into.
     pub(crate) media: Media,
+    /// The largest payload of its frames in bytes; `None`: what the bus carries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mtu: Option<usize>,
 }
 
 impl Default for Shmif {
@@ -35,6 +42,7 @@ impl Default for Shmif {
             capenable: Capabilities::NONE,
             promisc: false,
             media: Media::Auto,
+            mtu: None,
         }
     }
 }
@@ -84,6 +92,13 @@ impl Shmif {
                     _ => return Err(wrong_word("media", value, "auto or none")),
                 }
             }
+            "mtu" if value.is_empty() => self.mtu = None,
+            "mtu" => {
+                let mtu = value.parse().ok().filter(|mtu| MTUS.contains(mtu));
+                self.mtu = Some(mtu.ok_or_else(|| {
+                    wrong_word("mtu", value, "a number from 68 to 9202, or nothing for the bus's")
+                })?);
+            }
             unknown => {
                 return Err(SettingError::UnknownKey { key: unknown.to_owned(), known: &KEYS });
             }
@@ -122,6 +137,8 @@ mod tests {
         assert!(!set("promisc=off").unwrap().promisc);
         assert_eq!(set("media=none").unwrap().media, Media::None);
         assert_eq!(set("media=auto").unwrap().media, Media::Auto);
+        assert_eq!(set("mtu=1400").unwrap().mtu, Some(1_400));
+        assert_eq!(set("mtu=").unwrap().mtu, None);
     }
 
     #[test]
@@ -131,6 +148,8 @@ mod tests {
             ("=on", "key=value"),
             ("promsic=on", "did you mean 'promisc'?"),
             ("promisc=yes", "it takes on or off"),
+            ("mtu=67", "it takes a number from 68 to 9202"),
+            ("mtu=9203", "it takes a number from 68 to 9202"),
             ("media=", "it takes auto or none"),
             ("mac=01:00:00:00:00:00", "not the address of one station"),
             ("capenable=tso5", "not an offload flag"),

@@ -1,17 +1,15 @@
 //! `busctl attach`: joins ports to a bus without recording them.
 
-mod lan;
-
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use port::PortSpec;
+use port::{PortOptions, PortSpec};
 
-use self::lan::Lan;
 use crate::bus_argument::{BusArgument, NewBus};
 use crate::context::Context;
+use crate::lan::{Lan, NewPort};
 use crate::node_threads::Threads;
 use crate::output;
 use crate::process::shutdown::Shutdown;
@@ -37,18 +35,22 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
                   memif:  role=server|client id=N socket=PATH|@NAME socket-abstract=yes|no\n        \
                           secret=S rsize=LOG2 bsize=BYTES rx-queues=N tx-queues=N mac=MAC\n        \
                           rx-mode=adaptive|polling|interrupt name=S reconnect=MS\n\
-                  tap:    name=tap0 mac=MAC offload=on|off; needs the right to make\n        \
-                          interfaces, as in 'unshare -Urn'\n\
+                  tap:    a name, or name=tap0; mac=MAC offload=on|off ip=ADDR/LEN,... up=on\n        \
+                          netns=NAME pid=PID; needs the right to make interfaces, as in\n        \
+                          'unshare -Urn'\n\
                   pcap:   in=FILE (played) out=FILE (overwritten) file=FILE (must be new)\n        \
                           pps=N; - is stdin or stdout\n\
                   bus:    the PATH of another bus, as in bus:./other.bus\n\
                   Every kind also takes learn=on: forward only what its peer needs, as a\n\
-                  switch does.\n\n\
+                  switch does; mtu=N; vlan=N: its peer is in that VLAN without a tag, as at an\n\
+                  access port; trunk=LIST: its peer gets the tags of those VLANs (0: none),\n\
+                  and native=N of them has no tag on the bus.\n\n\
                   Examples:\n  \
                   busctl attach ./lan.bus memif:role=server,id=0,socket=./memif.sock\n  \
                   busctl attach ./lan.bus memif:id=0,socket=./a.sock \\\n    \
                   memif:id=1,socket=./a.sock memif:role=client,socket=@vpp\n  \
-                  unshare -Urn busctl attach ./lan.bus tap:name=tap0\n  \
+                  unshare -Urn busctl attach ./lan.bus tap:tap0,ip=10.0.0.7/24,up=on\n  \
+                  busctl attach ./lan.bus memif:socket=./a.sock,vlan=10 bus:./b.bus,trunk=10,20\n  \
                   busctl attach ./lan.bus pcap:in=replies.pcap,pps=1000,out=seen.pcap"
 )]
 pub(crate) struct Args {
@@ -75,7 +77,7 @@ pub(crate) struct Args {
 /// When the bus cannot be joined or a port cannot be opened; when the bus or the last port is gone.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let stop = Shutdown::on_signals().context("cannot handle signals")?;
-    let mut lan = Lan::open(args, context)?;
+    let mut lan = open(args, context)?;
     // Frames that are sent after "ready" pass.
     let begin = Instant::now();
     loop {
@@ -98,6 +100,27 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Opens the ports and joins them to the bus.
+fn open(args: &Args, context: &Context) -> anyhow::Result<Lan> {
+    let options = args.new_bus.options();
+    let port_options = PortOptions::new()
+        .bus(options.clone())
+        .program(crate::PROGRAM)
+        .guard_loops(true)
+        .reporter(output::reporter());
+    let lan = Lan::open(&args.bus, options, args.threads.options(), context, |bus| {
+        let ports = port::open(&args.ports, bus, &port_options)?.into_iter().zip(&args.ports);
+        // A capture is there to be looked at, so its port says nothing.
+        let new = |(port, spec): (_, &PortSpec)| NewPort {
+            port,
+            mac: spec.mac(),
+            says_counters: spec.joins(),
+        };
+        Ok(ports.map(new).collect())
+    })?;
+    Ok(lan.check_loops_of(&args.ports))
 }
 
 /// Prints that the ports can be used: on stdout, unless one of them writes there.

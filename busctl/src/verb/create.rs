@@ -21,18 +21,22 @@ const CAPENABLE_VARIABLE: &str = "RUMP_SHMIF_CAPENABLE";
 /// interface is a station for other verbs, such as 'busctl host'; 'busctl node' runs memif and tap
 /// interfaces. shmif and memif interfaces get a random MAC address (b2:a0:...).
 #[derive(Debug, clap::Args)]
-#[command(after_help = "shmif keys: mac=MAC capenable=FLAGS promisc=on|off media=auto|none\n  \
+#[command(
+    after_help = "shmif keys: mac=MAC capenable=FLAGS promisc=on|off media=auto|none mtu=N\n  \
                         capenable defaults to $RUMP_SHMIF_CAPENABLE, if that is set\n\
                         memif keys: role=server|client secret=S rsize=LOG2 bsize=BYTES mac=MAC\n  \
                         rx-queues=N tx-queues=N rx-mode=adaptive|polling|interrupt name=S\n  \
                         reconnect=MS mode=ethernet zero-copy=yes|no learn=on|off\n\
-                        tap keys: name=S mac=MAC offload=on|off learn=on|off\n\n\
+                        tap keys: name=S mac=MAC offload=on|off learn=on|off ip=ADDR/LEN,... up=on\n  \
+                        netns=NAME pid=PID\n\
+                        memif and tap keys: mtu=N vlan=N trunk=LIST native=N\n\n\
                         Examples:\n  \
                         busctl create\n  \
                         busctl create shmif7\n  \
                         busctl create shmif mac=02:00:00:00:00:01 capenable=tcp4csum,tso4\n  \
                         busctl create memif0/3 role=client\n  \
-                        busctl create tap0 offload=off")]
+                        busctl create tap0 offload=off"
+)]
 pub(crate) struct Args {
     /// shmif or tap, or a name such as shmif0, memif0/1 (on socket 0, with id 1) or tap0; then
     /// settings

@@ -1,17 +1,18 @@
 //! `busctl set`: changes the settings of an interface.
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
+use shmbus::{Bus, MAX_BIG_FRAME, MIN_FRAME};
 
 use crate::context::Context;
 use crate::misuse::{OrMisuse as _, misuse};
 use crate::output;
-use crate::registry::{InterfaceName, KeyValue, apply};
+use crate::registry::{InterfaceName, KeyValue, Record, apply};
 
 /// Change settings of an interface
 ///
 /// shmif interfaces, at any time: mac=ADDRESS (unicast); capenable=FLAGS, the offload flags, as a
 /// number or as names such as tso4,tcp4csum-tx (all, none); promisc=on|off; media=auto|none, where
-/// none takes the link down as if the cable were pulled.
+/// none takes the link down as if the cable were pulled; mtu=N, the largest payload of its frames.
 ///
 /// memif and tap interfaces, while they are down: the keys of 'busctl create'. KEY= with an empty
 /// value restores the default.
@@ -31,6 +32,23 @@ pub(crate) struct Args {
     settings: Vec<String>,
 }
 
+/// Checks that the bus of the interface carries its MTU.
+fn check_mtu(record: &Record) -> anyhow::Result<()> {
+    let bus = record.linkstr.as_deref().and_then(|path| Bus::open_read_only(path).ok());
+    let (Some(mtu), Some(bus)) = (record.set_mtu(), bus) else { return Ok(()) };
+    let carried = record.mtu(bus.max_frame());
+    if mtu > carried {
+        bail!(
+            "{} cannot have an MTU of {mtu}: {} carries {carried}; a larger bus carries {}: create \
+             it with --size 4M",
+            record.name,
+            bus.path().display(),
+            MAX_BIG_FRAME - MIN_FRAME,
+        );
+    }
+    Ok(())
+}
+
 /// Makes the settings, all or none.
 ///
 /// # Errors
@@ -46,6 +64,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
             )));
         }
         settings.iter().try_for_each(|setting| record.apply(setting)).misuse()?;
+        check_mtu(record).misuse()?;
         settings.iter().filter_map(|setting| record.warning(setting)).for_each(output::warn);
         Ok(())
     })

@@ -85,7 +85,9 @@ impl<N: Nic> Link<N> {
     pub(crate) fn set_addresses(&mut self, addresses: Vec<IpCidr>, now: Instant) {
         let identity = Identity { mac: self.nic.mac(), addresses };
         self.inbound.resolver.set_identity(identity, now);
-        self.outbound.fills_udp = !self.nic.capabilities().checksum.udp.tx();
+        let capabilities = self.nic.capabilities();
+        self.outbound.fills_udp = !capabilities.checksum.udp.tx();
+        self.outbound.mtu = capabilities.max_transmission_unit - ETHERNET_HEADER;
     }
 
     /// Begins a round at `now`. Returns whether the device has been connected to another network, so

@@ -11,7 +11,9 @@ use port::{
     BURST, HOLD_OFF, LOCK_TIMEOUT, LinkState, Moved, NotSent, Port, ReportOnce, Reporter, RxMode,
     SHORT_LOCK_TIMEOUT, WakeFd,
 };
-use shmbus::{Bus, Busy, MAX_BIG_FRAME, MAX_SLEEP, SendError, Station, WaitError, WaitSet};
+use shmbus::{
+    Bus, Busy, MAX_BIG_FRAME, MAX_SLEEP, MIN_FRAME, SendError, Station, WaitError, WaitSet,
+};
 
 use crate::port_stats::{Counters, PortStats};
 
@@ -38,6 +40,10 @@ const ADAPTIVE_POLL: Duration = Duration::from_micros(50);
 const MAX_BURSTS_TO_PEER: u32 = 4;
 /// The number of frames in a burst from which another burst is likely to be there.
 const NEARLY_FULL_BURST: usize = BURST / 2;
+
+/// The bytes of an Ethernet header without a VLAN tag, and those of a tag.
+const UNTAGGED_HEADER: usize = MIN_FRAME;
+const TAG_LEN: usize = 4;
 
 /// Identifies a port of a node. A node does not reuse an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -279,19 +285,25 @@ impl AttachedPort {
     fn note_too_long(&mut self, from_peer: Moved, from_bus: Moved) {
         self.too_long_from_peer += from_peer.too_long as u64;
         self.too_long_from_bus += from_bus.too_long as u64;
-        let longest = self.station.bus().max_frame();
-        if from_peer.too_long > 0 {
-            let cure = if longest < MAX_BIG_FRAME {
-                format!(
-                    "a larger bus carries {MAX_BIG_FRAME}: create it with --size 4M; or lower the MTU"
-                )
-            } else {
-                "lower the MTU".to_owned()
-            };
+        let (longest, mtu) = (self.station.max_frame(), self.station.mtu());
+        let cure = if self.station.bus().max_frame() < MAX_BIG_FRAME {
+            format!("a larger bus carries {MAX_BIG_FRAME}: create it with --size 4M; or ")
+        } else {
+            String::new()
+        };
+        let bus = self.station.bus().path().display().to_string();
+        if from_peer.tagged > 0 {
             self.report_once(&format!(
-                "frames from the peer are longer than the {longest} bytes that {} carries, and are \
-                 dropped; {cure}",
-                self.station.bus().path().display()
+                "frames from the peer are longer with their VLAN tag than the {longest} bytes that \
+                 {bus} carries, and are dropped; {cure}lower the MTU of the VLAN to {}, or let the \
+                 port add the tag, with vlan=N",
+                mtu.min(longest - UNTAGGED_HEADER - TAG_LEN)
+            ));
+        }
+        if from_peer.too_long > from_peer.tagged {
+            self.report_once(&format!(
+                "frames from the peer are longer than the {longest} bytes that {bus} carries, and \
+                 are dropped; {cure}lower the MTU to {mtu}"
             ));
         }
         if from_bus.too_long > 0 {
@@ -327,6 +339,14 @@ impl AttachedPort {
         if let Some(warning) = port::overrun_warning(&self.station) {
             self.reporter.warn(&format!("{}: {warning}", self.port.name()));
         }
+        // A peer may send more than a trunk passes: a kernel sends untagged frames by itself.
+        let is_access = self.station.vlan().is_some_and(|vlan| vlan.tags().eq([None]));
+        if is_access && self.station.stats().tx_vlan_refused > 0 {
+            self.report_once(
+                "frames from the peer have a VLAN tag, and are dropped: the port adds its own; \
+                 trunk=LIST passes tagged frames",
+            );
+        }
         self.up = self.port.is_up();
         self.discard_while_down();
         self.publish();
@@ -361,7 +381,7 @@ impl AttachedPort {
         self.before.plus(Counters {
             rx_packets: stats.tx_packets,
             rx_bytes: stats.tx_bytes,
-            rx_dropped: busy + stats.tx_link_down,
+            rx_dropped: busy + stats.tx_link_down + stats.tx_vlan_refused,
             rx_errors: self.dropped_from_peer.saturating_sub(busy + self.too_long_from_peer),
             rx_oversize: self.too_long_from_peer,
             rx_blocked: self.withheld_from_peer,

@@ -16,7 +16,8 @@ pub struct Counters {
     pub rx_packets: u64,
     /// Bytes of the frames received.
     pub rx_bytes: u64,
-    /// Frames received and dropped because the bus was busy or down. For an interface on a bus:
+    /// Frames received and dropped because the bus was busy or down, or because they are not in the
+    /// VLAN of the port. For an interface on a bus:
     /// frames that it missed because it was overrun, an estimate from the bytes missed.
     pub rx_dropped: u64,
     /// Frames received that the bus cannot carry. For an interface on a bus: how often the bus held

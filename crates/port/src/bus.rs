@@ -22,8 +22,11 @@ use shmbus::{
 
 use crate::error::{ParsePortError, PortError};
 use crate::file_identity::Identity;
-use crate::keys::{Keys, refused};
-use crate::port::{BURST, HOLD_OFF, LOCK_TIMEOUT, Moved, NotSent, Port, SHORT_LOCK_TIMEOUT};
+use crate::frame_rules::FrameRules;
+use crate::keys::{COMMON_KEYS, Keys, refused};
+use crate::port::{
+    BURST, HOLD_OFF, LOCK_TIMEOUT, Moved, NotSent, Port, SHORT_LOCK_TIMEOUT, fits_untagged,
+};
 use crate::report_once::ReportOnce;
 
 /// The prefix of the name of such a port and of its stations, before the name of the other bus. It
@@ -33,13 +36,15 @@ const NAME_PREFIX: &str = "bus ";
 /// The longest sleep while the other bus cannot be watched.
 const UNWATCHED_MAX_SLEEP: Duration = Duration::from_millis(1);
 
-/// Another bus as it is written: `bus:PATH` or `bus:PATH,learn=on`.
+/// Another bus as it is written: `bus:PATH`, with `key=value` pairs such as `learn=on` behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BusSpec {
     /// The file of the other bus. It is made when it does not exist.
     pub(crate) path: PathBuf,
     /// Whether the other bus receives only what it needs, as from a switch.
     pub(crate) learn: bool,
+    /// Which frames pass to and from the other bus.
+    pub(crate) rules: FrameRules,
 }
 
 impl FromStr for BusSpec {
@@ -47,13 +52,13 @@ impl FromStr for BusSpec {
 
     /// Parses what follows `bus:`.
     fn from_str(text: &str) -> Result<Self, ParsePortError> {
-        let (text, keys) = match text.rsplit_once(",learn=") {
-            Some((path, value)) => (path, vec![("learn", value)]),
-            None => (text, Vec::new()),
-        };
-        let learn = Keys::new("bus", &["learn"], keys)?.learn()?;
+        // A path may have commas, but none before one of the keys.
+        let keys = COMMON_KEYS.iter().filter_map(|key| text.find(&format!(",{key}="))).min();
+        let (text, keys) = text.split_at(keys.unwrap_or(text.len()));
+        let keys = Keys::parse("bus", &[], keys)?;
+        let (learn, rules) = (keys.learn()?, keys.frame_rules()?);
         if text.contains('/') {
-            return Ok(Self { path: text.into(), learn });
+            return Ok(Self { path: text.into(), learn, rules });
         }
         let problem = if text.is_empty() {
             "it is the path of the other bus, such as bus:./other.bus".to_owned()
@@ -215,15 +220,17 @@ fn carry(from: &mut Station, to: &mut Station, burst: &mut Burst) -> Result<Move
     if all == 0 {
         return Ok(Moved::default());
     }
-    let longest = to.bus().max_frame();
-    let too_long = burst.iter().filter(|frame| frame.bytes.len() > longest).count();
+    let longest = to.max_frame();
+    let too_long = burst.iter().filter(|frame| frame.bytes.len() > longest);
+    let tagged = too_long.clone().filter(|frame| fits_untagged(frame.bytes, longest)).count();
+    let too_long = too_long.count();
     let frames = fitting(burst, longest);
     let (sent, error) = match to.send_burst(frames) {
         Ok(sent) => (sent, None),
         Err(SendError::Busy { sent, source }) => (sent, Some(SendError::Busy { sent, source })),
         Err(source) => (0, Some(source)),
     };
-    let moved = Moved { frames: sent, dropped: all - sent, too_long, ..Moved::default() };
+    let moved = Moved { frames: sent, dropped: all - sent, too_long, tagged, ..Moved::default() };
     error.map_or(Ok(moved), |source| Err(NotSent { moved, source }))
 }
 
@@ -354,10 +361,15 @@ mod tests {
             [("./b.bus", false), ("./b.bus,learn=on", true), ("./b.bus,learn=off", false)]
         {
             let path = "./b.bus".into();
-            assert_eq!(text.parse::<BusSpec>().unwrap(), BusSpec { path, learn });
+            let rules = FrameRules::default();
+            assert_eq!(text.parse::<BusSpec>().unwrap(), BusSpec { path, learn, rules });
         }
+        let spec: BusSpec = "./a,b.bus,trunk=10,20,learn=on".parse().unwrap();
+        assert_eq!((spec.path.to_str(), spec.learn), (Some("./a,b.bus"), true));
+        assert_eq!(spec.rules.vlan, shmbus::Vlan::trunk([10, 20], None));
         for (text, words) in [
             ("", "such as bus:./other.bus"),
+            ("./b,vlan=0", "a VLAN is a number from 1"),
             ("shmif0", "say bus:./shmif0"),
             ("./b,learn=x", "it is one of off, on"),
         ] {
@@ -369,7 +381,11 @@ mod tests {
     #[test]
     fn loops_are_refused_under_any_name() {
         let folder = tempfile::tempdir().unwrap();
-        let spec = |name: &str| BusSpec { path: folder.path().join(name), learn: false };
+        let spec = |name: &str| BusSpec {
+            path: folder.path().join(name),
+            learn: false,
+            rules: FrameRules::default(),
+        };
         let options = BusOptions::new();
         let refused = |joined: &mut JoinedBuses, name: &str| {
             joined.open(&spec(name), &options).map(drop).expect_err(name).to_string()
@@ -402,7 +418,7 @@ mod tests {
             Station::join(bus, StationOptions::new()).unwrap()
         };
         let (mut sender, mut near) = (station(), station());
-        let spec = BusSpec { path: path("b"), learn: false };
+        let spec = BusSpec { path: path("b"), learn: false, rules: FrameRules::default() };
         let mut port = JoinedBuses::new(&path("a")).open(&spec, &options).unwrap();
         let far = File::options().write(true).open(&spec.path).unwrap();
         // Takes the lock as a rump kernel does.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use capture::CaptureError;
 use memif::{BindError, ClientError, OptionsError};
+use netif::NetifError;
 use shmbus::MacAddr6;
 
 /// Why a port cannot be opened.
@@ -78,6 +79,9 @@ pub enum PortError {
         /// The system's error.
         source: io::Error,
     },
+    /// The TAP interface cannot be set up, or its network namespace not be entered.
+    #[error("{0}")]
+    Interface(#[from] NetifError),
     /// A memif socket cannot listen.
     #[error("{0}")]
     Bind(#[from] BindError),
@@ -137,6 +141,7 @@ impl PortError {
     pub fn is_misuse(&self) -> bool {
         match self {
             Self::Capture { source: CaptureProblem::Create(error), .. } => !is_passing(error),
+            Self::Interface(error) => !matches!(error, NetifError::System { .. }),
             Self::Tap(error) => !matches!(error, tapdev::OpenError::System { .. }),
             Self::Bind(BindError::System { source, .. }) => {
                 source.kind() == io::ErrorKind::PermissionDenied

@@ -5,7 +5,8 @@
 //! between the two. A new kind of port is one new file here and a line in [`PortSpec`] and
 //! [`open()`]; neither the node nor the other ports change.
 //!
-//! A wrapper is a port around a port: [`Learning`] and [`LoopGuard`] work with every kind.
+//! A wrapper is a port around a port: [`Ruled`], [`Learning`] and [`LoopGuard`] work with every
+//! kind.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -29,6 +30,7 @@ mod bus_removal;
 mod conformance;
 mod error;
 mod file_identity;
+mod frame_rules;
 mod keys;
 mod learning;
 mod loop_guard;
@@ -49,6 +51,7 @@ pub use ::memif::RxMode;
 
 pub use self::bus_removal::BusRemoval;
 pub use self::error::{CaptureProblem, ParsePortError, PortError, is_passing};
+pub use self::frame_rules::{FrameRules, Ruled};
 pub use self::learning::Learning;
 pub use self::loop_guard::LoopGuard;
 pub use self::open::{PortOptions, check_loops, open};

@@ -6,6 +6,7 @@ use shmbus::BusOptions;
 
 use crate::bus::JoinedBuses;
 use crate::error::PortError;
+use crate::frame_rules::Ruled;
 use crate::learning::Learning;
 use crate::loop_guard::LoopGuard;
 use crate::memif::Sockets;
@@ -88,6 +89,8 @@ pub fn open(
             }
             KindSpec::Bus(spec) => Box::new(buses.open(spec, &options.bus)?),
         };
+        let rules = spec.rules();
+        let port = if rules.is_empty() { port } else { Box::new(Ruled::new(port, rules.clone())) };
         let port = if spec.learns() { Box::new(Learning::new(port)) } else { port };
         Ok(if options.guards_loops && spec.joins() { Box::new(LoopGuard::new(port)) } else { port })
     };

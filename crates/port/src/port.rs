@@ -22,6 +22,19 @@ pub const HOLD_OFF: Duration = Duration::from_millis(100);
 /// yet long enough to find out that the owner is dead.
 pub const SHORT_LOCK_TIMEOUT: Duration = Duration::from_millis(2);
 
+/// The bytes of a VLAN tag.
+pub(crate) const TAG_LEN: usize = 4;
+
+/// Returns whether a frame has a VLAN tag, of a customer or of a provider.
+pub(crate) fn has_tag(frame: &[u8]) -> bool {
+    matches!(frame.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]))
+}
+
+/// Returns whether a frame that is longer than `longest` bytes would not be without its VLAN tag.
+pub(crate) fn fits_untagged(frame: &[u8], longest: usize) -> bool {
+    has_tag(frame) && frame.len() <= longest + TAG_LEN
+}
+
 /// What became of the frames of one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moved {
@@ -31,6 +44,8 @@ pub struct Moved {
     pub dropped: usize,
     /// Those of the dropped frames that are longer than the other side carries.
     pub too_long: usize,
+    /// Those of the frames that are too long which would not be without their VLAN tag.
+    pub tagged: usize,
     /// Frames that were taken and dropped because the port is not [`LinkState::Up`].
     pub withheld: usize,
     /// Whether more frames wait because the other side is full.
@@ -45,6 +60,7 @@ impl Moved {
             frames: self.frames + later.frames,
             dropped: self.dropped + later.dropped,
             too_long: self.too_long + later.too_long,
+            tagged: self.tagged + later.tagged,
             withheld: self.withheld + later.withheld,
             blocked: later.blocked,
         }

@@ -6,6 +6,7 @@ use shmbus::MacAddr6;
 
 use crate::bus::BusSpec;
 use crate::error::{KINDS, ParsePortError};
+use crate::frame_rules::FrameRules;
 use crate::memif::MemifSpec;
 use crate::pcap::{PcapSpec, Place};
 use crate::suggest;
@@ -56,6 +57,16 @@ impl PortSpec {
             KindSpec::Tap(spec) => spec.learn,
             KindSpec::Pcap(spec) => spec.learn,
             KindSpec::Bus(spec) => spec.learn,
+        }
+    }
+
+    /// Returns which frames pass between it and the bus.
+    pub(crate) fn rules(&self) -> &FrameRules {
+        match &self.0 {
+            KindSpec::Memif(spec) => &spec.rules,
+            KindSpec::Tap(spec) => &spec.rules,
+            KindSpec::Pcap(spec) => &spec.rules,
+            KindSpec::Bus(spec) => &spec.rules,
         }
     }
 

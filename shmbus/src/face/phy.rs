@@ -85,6 +85,12 @@ pub trait Bursts {
         Capabilities::NONE
     }
 
+    /// Returns the longest frame that can be sent, in bytes with its Ethernet header; that of a
+    /// usual bus by default.
+    fn max_frame(&self) -> usize {
+        MAX_FRAME
+    }
+
     /// Counts a received frame that the device dropped because a checksum was wrong.
     fn count_bad_checksum(&mut self) {}
 }
@@ -100,6 +106,10 @@ impl Bursts for Station {
 
     fn capabilities(&self) -> Capabilities {
         Self::capabilities(self)
+    }
+
+    fn max_frame(&self) -> usize {
+        Self::max_frame(self)
     }
 
     fn count_bad_checksum(&mut self) {
@@ -278,7 +288,7 @@ impl<S: Bursts> Device for Phy<S> {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = MAX_FRAME;
+        capabilities.max_transmission_unit = self.station.max_frame();
         capabilities.checksum = checksums(self.capabilities);
         // The device sums what it cuts.
         let cut =

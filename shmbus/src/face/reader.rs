@@ -18,6 +18,7 @@ use crate::mechanism::ring::Ring;
 use crate::mechanism::ring::cursor::{Cursor, Outcome, RingPacket};
 use crate::mechanism::ring::snapshot::NoSnapshot;
 use crate::mechanism::sleepers::table::Awake;
+use crate::mechanism::vlan::Vlan;
 use crate::memory::{Mapping, Memory as _};
 use crate::system::liveness::note_watcher;
 use crate::system::wake::busy_poll::{BusyPoll, WaitMode};
@@ -65,6 +66,7 @@ impl Choice for All {
 pub(crate) struct Addressed<'s> {
     pub(crate) sender: u64,
     pub(crate) filter: &'s AddressFilter,
+    pub(crate) vlan: Option<&'s Vlan>,
 }
 
 impl Choice for Addressed<'_> {
@@ -73,10 +75,20 @@ impl Choice for Addressed<'_> {
         if frame.info().sender == self.sender {
             return false;
         }
-        if self.filter.promiscuous {
-            return true;
+        if !self.filter.promiscuous && !self.filter.wants(frame.destination()) {
+            return false;
         }
-        self.filter.wants(frame.destination())
+        self.vlan.is_none_or(|vlan| frame.in_vlan(vlan).is_some())
+    }
+}
+
+/// The frames of a VLAN, or every frame.
+struct Tagged<'s>(Option<&'s Vlan>);
+
+impl Choice for Tagged<'_> {
+    #[inline]
+    fn wants(&mut self, frame: &RingFrame<'_>) -> bool {
+        self.0.is_none_or(|vlan| frame.in_vlan(vlan).is_some())
     }
 }
 
@@ -184,7 +196,7 @@ impl Reader {
         self.stats.rx_packets + self.stats.filtered
     }
 
-    /// Offers the frames of `inbox` to `sink`; otherwise as [`read`](Self::read).
+    /// Offers the frames of `inbox` that are in `vlan` to `sink`; otherwise as [`read`](Self::read).
     #[inline]
     pub(crate) fn read_inbox(
         &mut self,
@@ -192,9 +204,10 @@ impl Reader {
         inbox: &mut Inbox,
         max: usize,
         sink: &mut impl FrameSink,
+        vlan: Option<&Vlan>,
     ) -> Option<usize> {
         let Self { stats, shortest, .. } = self;
-        let received = receive(inbox, stats, *shortest, ring, max, sink, All);
+        let received = receive(inbox, stats, *shortest, ring, max, sink, Tagged(vlan));
         self.stats.filtered += inbox.take_filtered();
         received
     }

@@ -23,7 +23,7 @@ use crate::face::stats::Stats;
 use crate::format::MIN_FRAME;
 use crate::format::sleepers::SLOT_ADDRESSES;
 use crate::mechanism::filter::AddressFilter;
-use crate::mechanism::frame::{FrameSink, RingFrame};
+use crate::mechanism::frame::{FrameSink, InVlan, RingFrame, VlanStage};
 use crate::mechanism::offload::{Capabilities, Finisher};
 use crate::mechanism::reading::Reading;
 use crate::mechanism::ring::cursor::Cursor;
@@ -31,6 +31,7 @@ use crate::mechanism::ring::lock::Owner;
 use crate::mechanism::ring::position::Position;
 use crate::mechanism::ring::snapshot::NoSnapshot;
 use crate::mechanism::sleepers::Interest;
+use crate::mechanism::vlan::{TAG_LEN, Vlan};
 use crate::system::acquire::{acquire, take_over_dead};
 use crate::system::liveness::{self, random_number};
 use crate::system::members;
@@ -90,7 +91,11 @@ pub struct Station {
     /// Lengths of the frames of a burst. The memory is kept from burst to burst.
     lengths: Vec<u32>,
     link_up: bool,
-    /// The longest frame this station sends, in bytes.
+    /// The VLAN of its user, if the station has one.
+    vlan: Option<Vlan>,
+    /// A burst that changes on its way to the bus.
+    stage: VlanStage,
+    /// The longest frame this station puts on the bus, in bytes.
     longest: usize,
     lock_timeout: Duration,
     capabilities: Capabilities,
@@ -192,6 +197,8 @@ impl Station {
             sent: Vec::new(),
             lengths: Vec::new(),
             link_up: true,
+            vlan: None,
+            stage: VlanStage::default(),
             longest,
             lock_timeout: options.lock_timeout,
             capabilities: options.capabilities,
@@ -362,11 +369,37 @@ impl Station {
         self.link_up = up;
     }
 
+    /// Returns the VLAN of the station's user, if it has one.
+    #[must_use]
+    pub fn vlan(&self) -> Option<&Vlan> {
+        self.vlan.as_ref()
+    }
+
+    /// Puts the station's user into a VLAN, from the next frame on, or into none. The tags of frames
+    /// change on their way between the bus and the user; all other methods see frames as the user
+    /// does. Frames of the user that are not in the VLAN are dropped, and counted in
+    /// [`Stats::tx_vlan_refused`](crate::Stats::tx_vlan_refused). Frames of others that are not in
+    /// it count as [`filtered`](crate::Stats::filtered).
+    ///
+    /// A tag takes 4 bytes of a frame, so the [`mtu`](Self::mtu) is that much lower. A
+    /// [learning](Self::set_learning) station learns addresses without their VLAN.
+    pub fn set_vlan(&mut self, vlan: Option<Vlan>) {
+        self.vlan = vlan;
+    }
+
+    /// Returns the longest frame of the station's user, in bytes with its Ethernet header: what the
+    /// bus carries, unless a lower [`mtu`](Self::set_mtu) is set. Where the bus has a tag that the
+    /// user has not, it is 4 bytes shorter.
+    #[must_use]
+    pub fn max_frame(&self) -> usize {
+        self.longest - self.vlan.as_ref().map_or(0, Vlan::growth)
+    }
+
     /// Returns the largest payload of a frame this station sends, in bytes: 1,500 unless changed
-    /// (9,202 on a big bus).
+    /// (9,202 on a big bus), and 4 less in a [VLAN](Self::set_vlan).
     #[must_use]
     pub fn mtu(&self) -> usize {
-        self.longest - MIN_FRAME
+        self.longest - self.overhead()
     }
 
     /// Changes the largest payload, from the next frame on. The station still receives longer
@@ -374,11 +407,16 @@ impl Station {
     /// and no more than the bus's longest frame.
     #[must_use]
     pub fn set_mtu(&mut self, bytes: usize) -> bool {
-        let possible = (68..=self.bus.max_frame() - MIN_FRAME).contains(&bytes);
+        let possible = (68..=self.bus.max_frame() - self.overhead()).contains(&bytes);
         if possible {
-            self.longest = bytes + MIN_FRAME;
+            self.longest = bytes + self.overhead();
         }
         possible
+    }
+
+    /// The bytes of a frame before its payload.
+    fn overhead(&self) -> usize {
+        MIN_FRAME + self.vlan.as_ref().map_or(0, |_| TAG_LEN)
     }
 
     /// Changes how long a send waits for the lock, from the next one on.
@@ -429,11 +467,14 @@ impl Station {
         self.reader.skip_others(&self.bus.ring);
         let met = self.reader.packets_met();
         let stray_wakeups = self.reader.stats.stray_wakeups;
-        let addressed = Addressed { sender: self.sender, filter: &self.filter };
-        let (reader, ring) = (&mut self.reader, &self.bus.ring);
-        let received = match &mut self.membership {
-            None => reader.read(ring, max, sink, addressed),
-            Some(membership) => membership.read(reader, ring, max, sink, addressed),
+        let received = match self.vlan.take() {
+            None => self.read(max, sink, None),
+            Some(vlan) => {
+                let mut sink = InVlan { vlan: &vlan, sink };
+                let received = self.read(max, &mut sink, Some(&vlan));
+                self.vlan = Some(vlan);
+                received
+            }
         };
         match received {
             None => self.settle(),
@@ -457,6 +498,22 @@ impl Station {
             }
         }
         received.unwrap_or(0)
+    }
+
+    /// Offers frames in `vlan` to `sink`; otherwise as [`Reader::read`].
+    #[inline]
+    fn read(
+        &mut self,
+        max: usize,
+        sink: &mut impl FrameSink,
+        vlan: Option<&Vlan>,
+    ) -> Option<usize> {
+        let addressed = Addressed { sender: self.sender, filter: &self.filter, vlan };
+        let (reader, ring) = (&mut self.reader, &self.bus.ring);
+        match &mut self.membership {
+            None => reader.read(ring, max, sink, addressed),
+            Some(membership) => membership.read(reader, ring, max, sink, addressed),
+        }
     }
 
     /// Waits until there is something to read, at most for `timeout` (`None`: without limit).
@@ -546,10 +603,10 @@ impl Station {
         &mut self,
         act: impl FnOnce(&mut Reader, &Bus, &mut dyn FnMut(&mut Reader) -> bool) -> T,
     ) -> T {
-        let Self { reader, bus, membership, filter, sender, .. } = self;
+        let Self { reader, bus, membership, filter, sender, vlan, .. } = self;
         let mut read = |reader: &mut Reader| {
             let (mut look, ring) = (Look { found: false }, &bus.ring);
-            let addressed = Addressed { sender: *sender, filter };
+            let addressed = Addressed { sender: *sender, filter, vlan: vlan.as_ref() };
             // On an unsettled ring it finds nothing, and gets no further.
             let _received = match membership {
                 None => reader.read(ring, 1, &mut look, addressed),

@@ -46,6 +46,9 @@ pub struct Stats {
     pub tx_busy: u64,
     /// Frames that were accepted and dropped, because the link was down.
     pub tx_link_down: u64,
+    /// Frames that were accepted and dropped, because they are not in the station's
+    /// [VLAN](crate::Station::set_vlan).
+    pub tx_vlan_refused: u64,
     /// How often the lock was not free at the first look.
     pub lock_waits: u64,
     /// Wake-ups sent to the other stations: at most one for a burst, fewer with
@@ -61,7 +64,7 @@ pub struct Stats {
     /// How often a sleep timed out and there was something to read: the sender died before its
     /// wake-up, or was about to send it.
     pub missed_wakeups: u64,
-    /// Frames of others that its addresses, or learned ones, kept away. Those that it slept through
+    /// Frames of others that its addresses, learned ones or its VLAN kept away. Those that it slept through
     /// do not count.
     pub filtered: u64,
     /// How often writers came around the ring before this reader.

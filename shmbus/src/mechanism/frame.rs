@@ -5,12 +5,14 @@
 //! copied once. Byte slices are sources already, and [`Burst`](crate::Burst) is a sink for all
 //! other programs.
 
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicU8, Ordering};
 
+use crate::format::MAX_BIG_FRAME;
 use crate::mechanism::ring::Ring;
 use crate::mechanism::ring::cursor::RingPacket;
 use crate::mechanism::ring::position::Position;
-use crate::memory::Mapping;
+use crate::mechanism::vlan::{self, Edit, HEAD, TAG_AT, Vlan};
+use crate::memory::{Mapping, copy_shared};
 
 /// A frame that can be put on a bus.
 ///
@@ -56,36 +58,67 @@ impl<T: AsRef<[u8]>> FrameSource for T {
 /// are not written are sent as zeros.
 #[derive(Debug)]
 pub struct FrameSlot<'r> {
-    ring: &'r Ring<Mapping>,
-    at: u32,
+    place: Place<'r>,
     room: usize,
+}
+
+/// Where the bytes of a slot go.
+#[derive(Debug)]
+enum Place<'r> {
+    Ring {
+        ring: &'r Ring<Mapping>,
+        at: u32,
+    },
+    /// The end of a buffer, where a frame waits that has yet to be looked at.
+    Stage(&'r mut Vec<u8>),
 }
 
 impl<'r> FrameSlot<'r> {
     /// `at` lies on the ring, and `room` bytes from there on may be written.
     #[inline]
     pub(crate) fn new(ring: &'r Ring<Mapping>, at: u32, room: usize) -> Self {
-        Self { ring, at, room }
+        Self { place: Place::Ring { ring, at }, room }
+    }
+
+    /// Makes a slot of `room` bytes at the end of `stage`.
+    pub(crate) fn staged(stage: &'r mut Vec<u8>, room: usize) -> Self {
+        Self { place: Place::Stage(stage), room }
     }
 
     /// Appends bytes.
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) {
         let bytes = &bytes[..bytes.len().min(self.room)];
-        self.ring.copy_in(self.at, bytes);
-        self.filled(bytes.len());
+        match &mut self.place {
+            Place::Ring { ring, at } => {
+                ring.copy_in(*at, bytes);
+                *at = ring.offset(*at, bytes.len());
+            }
+            Place::Stage(stage) => stage.extend_from_slice(bytes),
+        }
+        self.room -= bytes.len();
     }
 
     /// Appends bytes from memory that another thread or process may be writing at the same time.
     #[inline]
     pub fn write_shared(&mut self, bytes: &[AtomicU8]) {
         let bytes = &bytes[..bytes.len().min(self.room)];
-        let (head, tail) = bytes.split_at(self.ring.before_end(self.at, bytes.len()));
-        self.ring.memory().copy_in_shared(self.at, head);
-        if !tail.is_empty() {
-            self.ring.memory().copy_in_shared(0, tail);
+        match &mut self.place {
+            Place::Ring { ring, at } => {
+                let (head, tail) = bytes.split_at(ring.before_end(*at, bytes.len()));
+                ring.memory().copy_in_shared(*at, head);
+                if !tail.is_empty() {
+                    ring.memory().copy_in_shared(0, tail);
+                }
+                *at = ring.offset(*at, bytes.len());
+            }
+            Place::Stage(stage) => {
+                let start = stage.len();
+                stage.resize(start + bytes.len(), 0);
+                copy_shared(bytes, &mut stage[start..]);
+            }
         }
-        self.filled(bytes.len());
+        self.room -= bytes.len();
     }
 
     /// Fills the rest with zeros.
@@ -94,12 +127,6 @@ impl<'r> FrameSlot<'r> {
         while self.room > 0 {
             self.write(&[0; 64]);
         }
-    }
-
-    #[inline]
-    fn filled(&mut self, bytes: usize) {
-        self.at = self.ring.offset(self.at, bytes);
-        self.room -= bytes;
     }
 }
 
@@ -126,13 +153,27 @@ pub trait FrameSink {
 pub struct RingFrame<'r> {
     ring: &'r Ring<Mapping>,
     packet: RingPacket,
+    edit: Edit,
 }
 
 #[expect(clippy::len_without_is_empty, reason = "a frame has at least an Ethernet header")]
 impl<'r> RingFrame<'r> {
     #[inline]
     pub(crate) fn new(ring: &'r Ring<Mapping>, packet: RingPacket) -> Self {
-        Self { ring, packet }
+        Self { ring, packet, edit: Edit::KEEP }
+    }
+
+    /// Returns the frame as the user of a station in `vlan` receives it; `None`: not at all. For
+    /// frames of a [`Tap`](crate::Tap): a [`Station`](crate::Station) hands up no other ones.
+    #[must_use]
+    #[inline]
+    pub fn in_vlan(&self, vlan: &Vlan) -> Option<Self> {
+        let mut head = [0; HEAD];
+        self.copy_to(&mut head);
+        let edit = vlan.to_user(head, self.len())?;
+        // A user is ready for a frame as long as a bus carries, and for no longer one.
+        let edited = Self { edit, ..*self };
+        (edited.len() <= MAX_BIG_FRAME).then_some(edited)
     }
 
     /// Returns the length in bytes: from [`MIN_FRAME`](crate::MIN_FRAME) (less only from
@@ -140,7 +181,7 @@ impl<'r> RingFrame<'r> {
     #[must_use]
     #[inline]
     pub fn len(&self) -> usize {
-        self.packet.header.len as usize
+        self.edit.len(self.packet.header.len as usize)
     }
 
     /// Returns what the packet's header says.
@@ -172,25 +213,136 @@ impl<'r> RingFrame<'r> {
     /// Copies the frame, or as much of it as fits; returns how many bytes it copied.
     #[inline]
     pub fn copy_to(&self, into: &mut [u8]) -> usize {
+        if self.edit != Edit::KEEP {
+            return self.copy_edited(into);
+        }
         let len = self.len().min(into.len());
         self.ring.copy_out(self.packet.offset, &mut into[..len]);
         len
+    }
+
+    #[cold]
+    fn copy_edited(&self, into: &mut [u8]) -> usize {
+        let len = self.len().min(into.len());
+        let (addresses, rest) = into[..len].split_at_mut(TAG_AT.min(len));
+        self.ring.copy_out(self.packet.offset, addresses);
+        let (tag, rest) = rest.split_at_mut(self.edit.gained().min(rest.len()));
+        if let Some(inserted) = &self.edit.insert {
+            tag.copy_from_slice(&inserted[..tag.len()]);
+        }
+        self.ring.copy_out(self.behind_tag(0), rest);
+        len
+    }
+
+    /// Returns where the byte number `from` behind the tag lies on the ring.
+    fn behind_tag(&self, from: usize) -> u32 {
+        self.ring.offset(self.packet.offset, TAG_AT + self.edit.lost() + from)
     }
 
     /// Copies bytes from byte `from` of the frame on into memory that another thread or process may
     /// be using at the same time: as many as fit there and the frame has. Returns how many.
     #[inline]
     pub fn copy_to_shared(&self, from: usize, into: &[AtomicU8]) -> usize {
-        let ring = self.ring;
         let Some(left) = self.len().checked_sub(from) else { return 0 };
-        let len = left.min(into.len());
-        let at = ring.offset(self.packet.offset, from);
-        let (head, tail) = into[..len].split_at(ring.before_end(at, len));
-        ring.memory().copy_out_shared(at, head);
-        if !tail.is_empty() {
-            ring.memory().copy_out_shared(0, tail);
+        let into = &into[..left.min(into.len())];
+        if self.edit == Edit::KEEP {
+            self.copy_out_shared(self.ring.offset(self.packet.offset, from), into);
+        } else {
+            self.copy_edited_shared(from, into);
         }
-        len
+        into.len()
+    }
+
+    /// Copies bytes at `at` on the ring.
+    #[inline]
+    fn copy_out_shared(&self, at: u32, into: &[AtomicU8]) {
+        let (head, tail) = into.split_at(self.ring.before_end(at, into.len()));
+        self.ring.memory().copy_out_shared(at, head);
+        if !tail.is_empty() {
+            self.ring.memory().copy_out_shared(0, tail);
+        }
+    }
+
+    #[cold]
+    fn copy_edited_shared(&self, from: usize, into: &[AtomicU8]) {
+        let (gained, at) = (self.edit.gained(), self.packet.offset);
+        let before = TAG_AT.saturating_sub(from).min(into.len());
+        let (addresses, rest) = into.split_at(before);
+        if !addresses.is_empty() {
+            self.copy_out_shared(self.ring.offset(at, from), addresses);
+        }
+        let done = from.saturating_sub(TAG_AT);
+        let (tag, rest) = rest.split_at(gained.saturating_sub(done).min(rest.len()));
+        for (byte, inserted) in tag.iter().zip(self.edit.insert.iter().flatten().skip(done)) {
+            // Relaxed: as the racing copies, whose order the caller's fences decide.
+            byte.store(*inserted, Ordering::Relaxed);
+        }
+        self.copy_out_shared(self.behind_tag(done.saturating_sub(gained)), rest);
+    }
+}
+
+/// Passes frames to a sink as the user of a station in a VLAN receives them.
+pub(crate) struct InVlan<'s, S> {
+    pub(crate) vlan: &'s Vlan,
+    pub(crate) sink: &'s mut S,
+}
+
+impl<S: FrameSink> FrameSink for InVlan<'_, S> {
+    #[inline]
+    fn take(&mut self, frame: &RingFrame<'_>) -> bool {
+        // One that is overwritten since it was chosen may not be in the VLAN; it is discarded.
+        frame.in_vlan(self.vlan).is_none_or(|frame| self.sink.take(&frame))
+    }
+
+    fn commit(&mut self) {
+        self.sink.commit();
+    }
+
+    fn discard(&mut self) {
+        self.sink.discard();
+    }
+}
+
+/// A burst on its way to the bus of a station in a VLAN. The tag of a frame decides its length
+/// there, so a copy is made before a place on the ring is reserved; what the bytes are cannot change
+/// afterwards.
+#[derive(Debug, Default)]
+pub(crate) struct VlanStage {
+    frames: Vec<Vec<u8>>,
+    /// How many of the buffers hold a frame.
+    filled: usize,
+}
+
+impl VlanStage {
+    pub(crate) fn clear(&mut self) {
+        self.filled = 0;
+    }
+
+    /// Adds a frame of `len` bytes, as it looks on the bus. Returns by how many bytes it is longer
+    /// there; `None` when it is dropped.
+    pub(crate) fn add(
+        &mut self,
+        vlan: &Vlan,
+        frame: &impl FrameSource,
+        len: usize,
+    ) -> Option<isize> {
+        if self.filled == self.frames.len() {
+            self.frames.push(Vec::new());
+        }
+        let bytes = &mut self.frames[self.filled];
+        bytes.clear();
+        let mut slot = FrameSlot::staged(bytes, len);
+        frame.write_to(&mut slot);
+        slot.finish();
+        let edit = vlan.to_bus(vlan::head(bytes), len)?;
+        vlan::apply(edit, bytes);
+        self.filled += 1;
+        Some(edit.gained().cast_signed() - edit.lost().cast_signed())
+    }
+
+    /// Returns the frames.
+    pub(crate) fn frames(&self) -> &[Vec<u8>] {
+        &self.frames[..self.filled]
     }
 }
 

@@ -219,6 +219,15 @@ impl Mapping {
     }
 }
 
+/// Copies from memory that others may be writing to memory of this thread, as many bytes as both
+/// have.
+#[inline]
+pub(crate) fn copy_shared(from: &[AtomicU8], to: &mut [u8]) {
+    let len = from.len().min(to.len());
+    // SAFETY: both slices have `len` bytes, and the destination is borrowed exclusively.
+    unsafe { racing_copy(from.as_ptr().cast(), to.as_mut_ptr(), len) }
+}
+
 /// A table of sleepers in a mapped file. Clones share the mapping.
 #[derive(Clone, Debug)]
 pub(crate) struct MappedWords {

@@ -102,10 +102,12 @@ impl Bench {
         }
         let mut station = Station::join(bus(), options.clone()).expect("joined");
         port.attach(&mut station);
+        let mut witness = Station::join(bus(), options).expect("joined");
+        witness.set_vlan(spec.rules().vlan.clone());
         Self {
             port,
             station,
-            witness: Station::join(bus(), options).expect("joined"),
+            witness,
             burst: Burst::new(512),
             peer: peer(),
             seen: Vec::new(),
@@ -198,15 +200,15 @@ fn frame(number: u32, len: usize) -> Vec<u8> {
     frame
 }
 
-/// Makes frames of all lengths.
-fn frames() -> Vec<Vec<u8>> {
-    (0..FRAMES).map(|number| frame(number, 60 + number as usize * 97 % 1_455)).collect()
+/// Makes frames of all lengths, up to `longest`.
+fn frames(longest: usize) -> Vec<Vec<u8>> {
+    (0..FRAMES).map(|number| frame(number, 60 + number as usize * 97 % (longest - 59))).collect()
 }
 
 /// Each side receives all that the other sends: byte for byte, in order, and counted.
 fn order_is_kept(kind: Kind) {
     let mut bench = Bench::connected(kind);
-    let frames = frames();
+    let frames = frames(bench.witness.max_frame());
     let mut sent = 0;
     for frames in frames.chunks(100) {
         for frame in frames {
@@ -232,12 +234,14 @@ fn order_is_kept(kind: Kind) {
 /// Only the frames that a bus does not carry are dropped, and they are counted.
 fn long_frames_are_dropped_and_counted(kind: Kind) {
     let mut bench = Bench::connected(kind);
-    for (number, len) in [(0, 60), (1, 1_600), (2, 1_515), (3, 1_514), (4, 2_000), (5, 61)] {
+    let longest = bench.witness.max_frame();
+    let lengths = [60, 1_600, longest + 1, longest, 2_000, 61];
+    for (number, len) in (0..).zip(lengths) {
         bench.peer_sends(&frame(number, len));
     }
     bench.until("three are seen", |bench| bench.seen.len() >= 3);
     bench.until("three are counted", |bench| bench.to_bus.dropped >= 3);
-    assert!(bench.seen == [frame(0, 60), frame(3, 1_514), frame(5, 61)]);
+    assert!(bench.seen == [frame(0, 60), frame(3, longest), frame(5, 61)]);
     assert_eq!((bench.to_bus.frames, bench.to_bus.dropped), (3, 3));
 }
 
@@ -282,7 +286,8 @@ fn a_peer_may_die(kind: Kind) {
         !bench.port.is_up()
     });
     // Far more than a ring can hold.
-    for burst in vec![frame(number, 1_514); 2_000].chunks(50) {
+    let longest = bench.witness.max_frame();
+    for burst in vec![frame(number, longest); 2_000].chunks(50) {
         bench.witness.send_burst(burst).expect("sent");
         bench.turn();
     }
@@ -377,6 +382,28 @@ macro_rules! conforms {
             #[test]
             fn all_frames_are_forwarded_too() {
                 run(all_frames_are_forwarded, $kind);
+            }
+        }
+
+        mod in_a_vlan {
+            use super::{$kind, $run};
+            use crate::conformance::{self, Cable, Kind, guard};
+
+            fn wrapped(folder: &std::path::Path) -> Cable {
+                let (spec, peer) = $kind(folder);
+                (format!("{spec},vlan=10"), peer)
+            }
+
+            crate::conformance::suite!(wrapped, $run);
+
+            fn guarded(test: fn(Kind), kind: Kind) {
+                guard();
+                $run(test, kind);
+            }
+
+            #[test]
+            fn order_is_kept_by_a_guarded_port() {
+                guarded(conformance::order_is_kept, wrapped);
             }
         }
 

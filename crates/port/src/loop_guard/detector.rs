@@ -283,6 +283,11 @@ impl Detector {
         Probe { source, origin: me, highest: me, count, hops: 0 }
     }
 
+    /// Returns whether this port has sent the probe.
+    pub(super) fn is_own(&self, probe: &Probe) -> bool {
+        probe.origin == self.me
+    }
+
     /// Adds frames on the bus to the sample.
     pub(super) fn hear_frames(&mut self, prints: &[Print]) {
         let Phase::Open { stage: stage @ Stage::Sampling { .. }, .. } = &mut self.phase else {
@@ -300,7 +305,7 @@ impl Detector {
 
     /// Hears a probe that another station has put on the bus. Returns what to relay to the peer.
     pub(super) fn hear_on_bus(&mut self, probe: Probe, now: Instant) -> Option<Probe> {
-        if probe.origin != self.me {
+        if !self.is_own(&probe) {
             return self.relay(probe, Side::Bus);
         }
         match &mut self.phase {

@@ -1,8 +1,8 @@
 //! What a guard hears on the bus of its port.
 
-use shmbus::{Bus, FrameSink, RingFrame, Station};
+use shmbus::{Bus, FrameSink, RingFrame, Station, Vlan};
 
-use super::probe::{LEN, Probe};
+use super::probe::{LEN, Probe, TAGGED_LEN};
 use super::sample::{Print, Printer};
 
 /// As many bytes of a frame tell it from others.
@@ -10,14 +10,17 @@ const PRINTED: usize = 128;
 /// How the names of the stations of ports begin, besides those of captures.
 const PORTS: [&str; 3] = ["memif", "tap", "bus "];
 
-/// Collects probes and prints among the frames on a bus.
+/// Collects probes and prints among the frames on a bus. A probe has the tag that the port's peer
+/// sees.
 pub(super) struct Hearing<'p> {
     /// The sender of the port's own station.
     own: u64,
+    /// The VLAN of the peer.
+    vlan: Option<&'p Vlan>,
     /// Makes prints, if they are wanted.
     printer: Option<&'p Printer>,
     /// The probes of other stations, oldest first.
-    pub(super) probes: Vec<Probe>,
+    pub(super) probes: Vec<(Option<u16>, Probe)>,
     /// The prints of all frames that are no probes, oldest first.
     pub(super) prints: Vec<Print>,
     /// How many of each are known to be whole.
@@ -26,18 +29,26 @@ pub(super) struct Hearing<'p> {
 
 impl<'p> Hearing<'p> {
     /// Begins to hear for the port of `station`.
-    pub(super) fn new(station: &Station, printer: Option<&'p Printer>) -> Self {
-        let own = station.sender();
-        Self { own, printer, probes: Vec::new(), prints: Vec::new(), whole: (0, 0) }
+    pub(super) fn new(station: &'p Station, printer: Option<&'p Printer>) -> Self {
+        let (own, vlan) = (station.sender(), station.vlan());
+        Self { own, vlan, printer, probes: Vec::new(), prints: Vec::new(), whole: (0, 0) }
     }
 }
 
 impl FrameSink for Hearing<'_> {
     #[inline]
     fn take(&mut self, frame: &RingFrame<'_>) -> bool {
-        if frame.len() != LEN && self.printer.is_none() {
+        if !matches!(frame.len(), LEN | TAGGED_LEN) && self.printer.is_none() {
             return true;
         }
+        let in_vlan = match self.vlan {
+            None => None,
+            Some(vlan) => match frame.in_vlan(vlan) {
+                None => return true,
+                seen => seen,
+            },
+        };
+        let frame = in_vlan.as_ref().unwrap_or(frame);
         let mut bytes = [0; PRINTED];
         let len = frame.copy_to(&mut bytes);
         let is_own = frame.info().sender == self.own;

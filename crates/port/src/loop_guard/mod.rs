@@ -34,10 +34,13 @@ use self::hearing::{Hearing, has_other_ports};
 use self::held::Held;
 use self::probe::{Identity, Probe};
 use self::sample::Printer;
-use crate::port::{LinkState, Moved, NotSent, Port};
+use crate::port::{LinkState, Moved, NotSent, Port, fits_untagged};
 
 /// The most frames on the bus that are looked at in one call.
 const MAX_LOOK: usize = 1_024;
+
+/// The most VLANs of a trunk that are searched for loops: each takes a probe of its own.
+const MAX_PROBED_VLANS: usize = 16;
 
 /// A port around a port that is blocked while it would close a loop.
 ///
@@ -126,9 +129,15 @@ impl<P: Port> LoopGuard<P> {
         tap.recv_into(&mut hearing, MAX_LOOK);
         let before = self.detector.state();
         self.detector.hear_frames(&hearing.prints);
-        for probe in hearing.probes {
+        let is_in_no_vlan = station.vlan().is_none();
+        for (vlan, probe) in hearing.probes {
+            if is_in_no_vlan && vlan.is_some() && self.detector.is_own(&probe) {
+                // It left without a tag, and an access port has put it into a VLAN. It comes back
+                // there once, and not again and again.
+                continue;
+            }
             if let Some(relayed) = self.detector.hear_on_bus(probe, now) {
-                self.port.put(&relayed.to_frame());
+                self.port.put(&relayed.to_frame(vlan));
             }
         }
         let state = self.detector.state();
@@ -148,8 +157,14 @@ impl<P: Port> LoopGuard<P> {
             self.tap = Bus::open_read_only(bus.path()).and_then(Tap::new).ok();
         }
         if is_probe_due {
-            let probe = self.detector.probe(now);
-            self.port.put(&probe.to_frame());
+            let tags: Vec<Option<u16>> = match station.vlan() {
+                None => vec![None],
+                Some(vlan) => vlan.tags().take(MAX_PROBED_VLANS).collect(),
+            };
+            for tag in tags {
+                let probe = self.detector.probe(now);
+                self.port.put(&probe.to_frame(tag));
+            }
         }
     }
 
@@ -163,17 +178,18 @@ impl<P: Port> LoopGuard<P> {
         if keeps && self.held.is_full() {
             return moved;
         }
-        let longest = station.bus().max_frame();
+        let longest = station.max_frame();
         let (detector, held) = (&mut self.detector, &mut self.held);
         self.port.take(&mut |request: TxRequest<'_>| {
-            if let Some(probe) = Probe::parse(request.frame) {
+            if let Some((vlan, probe)) = Probe::parse(request.frame) {
                 if let Some(relayed) = detector.hear_from_peer(probe) {
                     // Another is sent soon when the bus is busy.
-                    let _ = station.send(&relayed.to_frame());
+                    let _ = station.send(&relayed.to_frame(vlan));
                 }
             } else if request.offload.is_nothing() && request.frame.len() > longest {
                 moved.dropped += 1;
                 moved.too_long += 1;
+                moved.tagged += usize::from(fits_untagged(request.frame, longest));
             } else if !(keeps && held.push(request)) {
                 moved.withheld += 1;
             }

@@ -14,8 +14,10 @@ const REPLY: [u8; 6] = [0, 0, 1, 0, 0, 0];
 /// Tells a probe from the data of any other program that uses the protocol.
 const MAGIC: [u8; 8] = *b"shmloop1";
 
-/// The length of a probe in bytes.
+/// The length of a probe without a VLAN tag, in bytes.
 pub(super) const LEN: usize = 65;
+/// The length of a probe with a VLAN tag, in bytes.
+pub(super) const TAGGED_LEN: usize = LEN + 4;
 /// The relays after which a probe is dropped.
 const MAX_HOPS: u8 = 64;
 
@@ -40,8 +42,22 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// Reads a frame. Returns `None` when it is no probe.
-    pub(super) fn parse(frame: &[u8]) -> Option<Self> {
+    /// Reads a frame with or without a VLAN tag. Returns the VLAN, and the probe; `None` when the
+    /// frame is no probe.
+    pub(super) fn parse(frame: &[u8]) -> Option<(Option<u16>, Self)> {
+        let Some((addresses, [0x81, 0x00, high, low, rest @ ..])) = frame.split_at_checked(12)
+        else {
+            return Some((None, Self::parse_untagged(frame)?));
+        };
+        let mut untagged = [0; LEN];
+        let (to_addresses, to_rest) = untagged.split_at_mut(addresses.len());
+        to_addresses.copy_from_slice(addresses);
+        to_rest.copy_from_slice(rest.get(..to_rest.len()).filter(|_| rest.len() == LEN - 12)?);
+        let vlan = u16::from_be_bytes([*high, *low]) & 0x0fff;
+        Some((Some(vlan), Self::parse_untagged(&untagged)?))
+    }
+
+    fn parse_untagged(frame: &[u8]) -> Option<Self> {
         let frame: &[u8; LEN] = frame.try_into().ok()?;
         let rest = frame.strip_prefix(&GROUP)?;
         let (source, rest) = rest.split_first_chunk()?;
@@ -58,8 +74,17 @@ impl Probe {
         })
     }
 
-    /// Returns the frame.
-    pub(super) fn to_frame(self) -> [u8; LEN] {
+    /// Returns the frame, with the tag of a VLAN if there is one.
+    pub(super) fn to_frame(self, vlan: Option<u16>) -> Vec<u8> {
+        let mut frame = self.untagged().to_vec();
+        if let Some(vlan) = vlan {
+            let [high, low] = vlan.to_be_bytes();
+            frame.splice(12..12, [0x81, 0x00, high, low]);
+        }
+        frame
+    }
+
+    fn untagged(self) -> [u8; LEN] {
         let mut frame = [0; LEN];
         let (origin, highest) = (self.origin.to_be_bytes(), self.highest.to_be_bytes());
         let (count, hops) = (self.count.to_be_bytes(), [self.hops]);
@@ -89,14 +114,17 @@ mod tests {
 
     #[test]
     fn a_probe_is_read_as_it_was_written() {
-        assert_eq!(Probe::parse(&PROBE.to_frame()), Some(PROBE));
+        for (vlan, len) in [(None, LEN), (Some(10), TAGGED_LEN)] {
+            let frame = PROBE.to_frame(vlan);
+            assert_eq!((frame.len(), Probe::parse(&frame)), (len, Some((vlan, PROBE))));
+        }
     }
 
     #[test]
     fn other_frames_of_the_protocol_are_no_probes() {
-        let frame = PROBE.to_frame();
+        let frame = PROBE.to_frame(None);
         for index in (0..6).chain(12..28) {
-            let mut other = frame;
+            let mut other = frame.clone();
             other[index] ^= 0x10;
             assert_eq!(Probe::parse(&other), None, "byte {index}");
         }

@@ -26,7 +26,7 @@ use self::interrupt_limit::InterruptLimit;
 pub use self::mailbox::Change;
 pub use self::spec::{DEFAULT_SOCKET, MemifOptions, MemifSpec};
 use crate::error::PortError;
-use crate::port::{BURST, Moved, NotSent, Port};
+use crate::port::{BURST, Moved, NotSent, Port, TAG_LEN, has_tag};
 
 /// How long after arming the interrupt a connected peer is polled once more: far longer than its
 /// stores take to arrive.
@@ -237,7 +237,7 @@ fn receive(
     station: &mut Station,
 ) -> Result<Moved, ReceiveError> {
     let mut moved = Moved::default();
-    let (mut left, queues, longest) = (TURN, link.rx.len(), station.bus().max_frame());
+    let (mut left, queues, longest) = (TURN, link.rx.len(), station.max_frame());
     let first = *first_queue;
     for queue in (0..queues).map(|nth| (first + nth) % queues) {
         if left.is_reached() {
@@ -256,7 +256,13 @@ fn receive(
         let fit = frames.clone().count();
         if fit < burst.len() {
             moved.dropped += burst.len() - fit;
-            moved.too_long += burst.iter().filter(|packet| packet.len() > longest).count();
+            let too_long = burst.iter().filter(|packet| packet.len() > longest);
+            for packet in too_long {
+                let mut head = [0; MIN_FRAME];
+                packet.copy_to(&mut head);
+                moved.too_long += 1;
+                moved.tagged += usize::from(has_tag(&head) && packet.len() <= longest + TAG_LEN);
+            }
         }
         let sent = if link.sealed {
             station.send_burst(frames)

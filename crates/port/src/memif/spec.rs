@@ -7,6 +7,7 @@ use std::time::Duration;
 use memif::{ClientOptions, InterfaceOptions, Role, RxMode, SocketAddr};
 
 use crate::error::ParsePortError;
+use crate::frame_rules::FrameRules;
 use crate::keys::{Keys, refused};
 
 /// Where VPP listens by default, and a memif port without `socket=`.
@@ -18,7 +19,7 @@ const MAX_SECRET: usize = 24;
 /// The keys that select the interface. An interface of a registry has these in its name.
 const ADDRESS_KEYS: [&str; 3] = ["id", "socket", "socket-abstract"];
 /// The keys that configure the interface.
-const SETTINGS_KEYS: [&str; 13] = [
+const SETTINGS_KEYS: [&str; 12] = [
     "role",
     "bsize",
     "rsize",
@@ -31,7 +32,6 @@ const SETTINGS_KEYS: [&str; 13] = [
     "rx-mode",
     "name",
     "reconnect",
-    "learn",
 ];
 
 /// A memif interface as it is configured.
@@ -48,6 +48,8 @@ pub struct MemifSpec {
     pub mac: Option<shmbus::MacAddr6>,
     /// Whether its peer receives only what it needs, as from a switch.
     pub learn: bool,
+    /// Which frames pass between its peer and the bus.
+    pub rules: FrameRules,
     /// The base-2 logarithm of the descriptors in a ring, 1 to 14.
     pub log2_ring_size: u8,
     /// The size of a buffer in bytes.
@@ -156,13 +158,14 @@ impl MemifSpec {
         }
         let (mac, has_secret) = (keys.mac("mac")?, keys.get("secret").is_some());
         let secret_len = keys.get("secret").map_or(0, str::len);
-        let learn = keys.learn()?;
+        let (learn, rules) = (keys.learn()?, keys.frame_rules()?);
         Ok(Self {
             role,
             address,
             rx_mode,
             mac,
             learn,
+            rules,
             log2_ring_size,
             buffer_size,
             has_secret,

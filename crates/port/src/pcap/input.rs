@@ -158,7 +158,7 @@ impl Input {
             Some(Ok(due)) => due.min(BURST),
             Some(Err(_later)) => return Ok(Moved::default()),
         };
-        let longest = station.bus().max_frame();
+        let longest = station.max_frame();
         let fits = |frame: &[u8]| (MIN_FRAME..=longest).contains(&frame.len());
         let burst = self.batch.pending().take(due);
         let all = burst.clone().count();

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::error::ParsePortError;
+use crate::frame_rules::FrameRules;
 use crate::keys::{Keys, refused};
 
-const KEYS: [&str; 5] = ["in", "out", "file", "pps", "learn"];
+const KEYS: [&str; 4] = ["in", "out", "file", "pps"];
 
 /// Captures as a port: one to play, one to write, or both.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub(crate) struct PcapSpec {
     pub(crate) pps: Option<u64>,
     /// Whether frames to addresses known on the bus are left out of the capture.
     pub(crate) learn: bool,
+    /// Which frames pass to and from the bus.
+    pub(crate) rules: FrameRules,
 }
 
 /// Where a capture is.
@@ -94,7 +97,7 @@ impl FromStr for PcapSpec {
                 &"it is a pace for in=, which is not given",
             ));
         }
-        Ok(Self { input, output, new, pps, learn: keys.learn()? })
+        Ok(Self { input, output, new, pps, learn: keys.learn()?, rules: keys.frame_rules()? })
     }
 }
 

@@ -13,6 +13,7 @@
 #[doc(hidden)]
 pub mod fuzzing;
 mod gro;
+mod kernel_mtu;
 mod rx_batch;
 mod spec;
 
@@ -20,6 +21,7 @@ use std::io::{self, IoSlice, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use memif::RxMode;
+use netif::{Interfaces, NetifError};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
@@ -29,8 +31,9 @@ use tapdev::header::{self, Header};
 use tapdev::{Form, TapDevice};
 
 use self::gro::{Run, Segment};
+use self::kernel_mtu::KernelMtu;
 use self::rx_batch::{RxBatch, Unusable};
-pub use self::spec::TapSpec;
+pub use self::spec::{Namespace, TapSpec};
 use crate::error::PortError;
 use crate::port::{Moved, NotSent, Port};
 
@@ -52,6 +55,8 @@ pub struct TapPort {
     rx_batch: RxBatch,
     /// The longest frame that the bus carries.
     longest: usize,
+    /// The MTU of the interface, if the port sets it.
+    mtu: Option<KernelMtu>,
     /// Frames that were [taken](Port::take) and could not be used, until they are counted.
     unusable: Unusable,
     burst: Burst,
@@ -60,29 +65,65 @@ pub struct TapPort {
 /// Opens the port that `spec` describes, and makes the interface unless it exists.
 ///
 /// # Errors
-/// [`PortError`] when the interface cannot be opened, or the kernel does not accept its address.
+/// [`PortError`] when the interface cannot be opened or set up, or its network namespace cannot be
+/// entered.
 pub fn open(spec: &TapSpec) -> Result<TapPort, PortError> {
     let form = if spec.offload { Form::Virtio } else { Form::Plain };
-    let tap = TapDevice::open(&spec.name, form)?;
+    let (tap, interfaces) = match &spec.namespace {
+        None => make(spec, form)?,
+        Some(namespace) => namespace.open()?.run(|| make(spec, form))??,
+    };
+    let mut port = serve(tap, format!("tap {}", spec.name), form)?;
+    port.mtu = Some(KernelMtu::new(interfaces, spec.name.clone()));
+    Ok(port)
+}
+
+/// Opens the interface in the network namespace of this thread, and sets it up.
+fn make(spec: &TapSpec, form: Form) -> Result<(TapDevice, Interfaces), PortError> {
+    let name = &spec.name;
+    let tap = TapDevice::open(name, form)?;
     if let Some(mac) = spec.mac {
         tap.set_mac(mac.into_array()).map_err(|source| PortError::TapAddress {
-            name: spec.name.clone(),
+            name: name.clone(),
             mac,
             source,
         })?;
     }
+    let mut interfaces = Interfaces::open()?;
+    for address in &spec.addresses {
+        match interfaces.add_address(name, *address) {
+            // An interface that persists keeps its addresses.
+            Err(NetifError::Refused { source, .. })
+                if source.kind() == io::ErrorKind::AlreadyExists => {}
+            done => done?,
+        }
+    }
+    if spec.up {
+        interfaces.set_up(name)?;
+    }
+    Ok((tap, interfaces))
+}
+
+/// Makes a port of a TAP interface that is open in this form, here or in another network namespace.
+/// `name` is the port's.
+///
+/// # Errors
+/// When the system has no descriptor left.
+pub fn serve(tap: TapDevice, name: String, form: Form) -> Result<TapPort, PortError> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
         .and_then(|epoll| epoll.add(&tap, interest(false)).map(|()| epoll))
-        .map_err(|error| PortError::system(format!("cannot watch {}", spec.name), error))?;
+        .map_err(|error| PortError::system(format!("cannot watch {}", tap.name()), error))?;
+    let offload = form == Form::Virtio;
     Ok(TapPort {
-        name: format!("tap {}", spec.name),
+        name,
         tap: Some(tap),
         up: false,
         changed: false,
         epoll,
-        capabilities: if spec.offload { Capabilities::ALL } else { Capabilities::NONE },
+        capabilities: if offload { Capabilities::ALL } else { Capabilities::NONE },
         rx_batch: RxBatch::new(form),
         longest: MAX_FRAME,
+        mtu: None,
         unusable: Unusable::default(),
         burst: Burst::new(EGRESS_BURST),
     })
@@ -132,11 +173,16 @@ impl Port for TapPort {
 
     fn wants_service(&self) -> bool {
         let Some(tap) = &self.tap else { return false };
-        self.changed || !self.up && state(tap) != Some(false)
+        self.changed
+            || !self.up && state(tap) != Some(false)
+            || self.mtu.as_ref().is_some_and(KernelMtu::has_report)
     }
 
-    fn service(&mut self, _report: &mut dyn FnMut(&str)) {
+    fn service(&mut self, report: &mut dyn FnMut(&str)) {
         self.changed = false;
+        if let Some(line) = self.mtu.as_mut().and_then(KernelMtu::take_report) {
+            report(&format!("{}: {line}", self.name));
+        }
         let Some(tap) = &self.tap else { return };
         if let Some(up) = state(tap) {
             self.set_up(up);
@@ -150,7 +196,10 @@ impl Port for TapPort {
     }
 
     fn attach(&mut self, station: &mut Station) {
-        self.longest = station.bus().max_frame();
+        self.longest = station.max_frame();
+        if let Some(mtu) = &mut self.mtu {
+            mtu.follow(station);
+        }
     }
 
     fn ingress(&mut self, station: &mut Station) -> Result<Moved, NotSent> {
@@ -160,6 +209,7 @@ impl Port for TapPort {
         let lost = Moved {
             dropped: unusable.too_long + unusable.others,
             too_long: unusable.too_long,
+            tagged: unusable.tagged,
             ..Moved::default()
         };
         if self.rx_batch.is_empty() {

@@ -9,6 +9,8 @@ use shmbus::offload::{Checksum, Offload, TxRequest};
 use tapdev::header::{self, Header};
 use tapdev::{Form, TapDevice};
 
+use crate::port::fits_untagged;
+
 /// The most frames in a batch.
 const MAX_FRAMES: usize = 256;
 /// About the most bytes in a batch: two super-frames. With more at once, readers that are slow at
@@ -23,6 +25,8 @@ const READ_SIZE: usize = (64 << 10) + 64;
 pub(super) struct Unusable {
     /// Longer than the bus carries.
     pub(super) too_long: usize,
+    /// Those of them that would not be without their VLAN tag.
+    pub(super) tagged: usize,
     /// Too short, damaged, or of an unknown kind.
     pub(super) others: usize,
 }
@@ -30,12 +34,19 @@ pub(super) struct Unusable {
 impl Unusable {
     /// Returns the sum of both.
     pub(super) fn plus(self, other: Self) -> Self {
-        Self { too_long: self.too_long + other.too_long, others: self.others + other.others }
+        Self {
+            too_long: self.too_long + other.too_long,
+            tagged: self.tagged + other.tagged,
+            others: self.others + other.others,
+        }
     }
 
     fn add(&mut self, reason: Refused) {
         match reason {
-            Refused::TooLong => self.too_long += 1,
+            Refused::TooLong { tagged } => {
+                self.too_long += 1;
+                self.tagged += usize::from(tagged);
+            }
             Refused::Other => self.others += 1,
         }
     }
@@ -44,7 +55,7 @@ impl Unusable {
 /// Why a frame cannot be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refused {
-    TooLong,
+    TooLong { tagged: bool },
     Other,
 }
 
@@ -156,7 +167,9 @@ fn prepare(read: &mut [u8], header_len: usize, longest: usize) -> Result<Offload
         return Err(Refused::Other);
     }
     match gso_type & !header::GSO_ECN {
-        header::GSO_NONE if frame.len() > longest => Err(Refused::TooLong),
+        header::GSO_NONE if frame.len() > longest => {
+            Err(Refused::TooLong { tagged: fits_untagged(frame, longest) })
+        }
         header::GSO_NONE => {
             if flags & header::NEEDS_CSUM != 0 {
                 finish_checksum(frame, csum_start.into(), csum_offset.into())
@@ -227,7 +240,7 @@ mod tests {
         };
         let offload = prepare(&mut with_header(header, &vec![0; 60_000]), header::LEN, 1_514);
         assert_eq!(offload, Ok(Offload::new().partial(0, 0).segments(1_448)));
-        assert_eq!(prepare(&mut [0; 1_515], 0, 1_514), Err(Refused::TooLong));
+        assert_eq!(prepare(&mut [0; 1_515], 0, 1_514), Err(Refused::TooLong { tagged: false }));
         assert_eq!(prepare(&mut [0; 1_514], 0, 1_514), Ok(Offload::new()));
     }
 

@@ -2,13 +2,15 @@
 
 use std::str::FromStr;
 
+use netif::{IpNet, NetNamespace, NetifError};
 use shmbus::MacAddr6;
 use tapdev::MAX_NAME;
 
 use crate::error::ParsePortError;
+use crate::frame_rules::FrameRules;
 use crate::keys::{Keys, refused};
 
-const KEYS: [&str; 4] = ["name", "mac", "offload", "learn"];
+const KEYS: [&str; 7] = ["name", "mac", "offload", "ip", "up", "netns", "pid"];
 
 /// A TAP interface of the kernel as it is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,33 @@ pub struct TapSpec {
     pub offload: bool,
     /// Whether the kernel receives only what it needs, as from a switch.
     pub learn: bool,
+    /// Which frames pass between the kernel and the bus. The MTU is also that of the interface.
+    pub rules: FrameRules,
+    /// The IP addresses that the interface gets.
+    pub addresses: Vec<IpNet>,
+    /// Whether the interface is set up.
+    pub up: bool,
+    /// The network namespace that the interface is in; `None`: that of the process.
+    pub namespace: Option<Namespace>,
+}
+
+/// A network namespace as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Namespace {
+    /// The name that `ip netns add` gave it, or a path.
+    Named(String),
+    /// That of a process.
+    OfProcess(u32),
+}
+
+impl Namespace {
+    /// Opens the namespace.
+    pub(super) fn open(&self) -> Result<NetNamespace, NetifError> {
+        match self {
+            Self::Named(name) => NetNamespace::named(name),
+            Self::OfProcess(pid) => NetNamespace::of_process(*pid),
+        }
+    }
 }
 
 impl TapSpec {
@@ -44,16 +73,60 @@ impl TapSpec {
         }
         let mac = keys.mac("mac")?;
         let offload = keys.choice("offload", &[("on", true), ("off", false)])?;
-        Ok(Self { name: name.to_owned(), mac, offload, learn: keys.learn()? })
+        Ok(Self {
+            name: name.to_owned(),
+            mac,
+            offload,
+            learn: keys.learn()?,
+            rules: keys.frame_rules()?,
+            addresses: keys.list("ip").map(address).collect::<Result<_, _>>()?,
+            up: keys.choice("up", &[("off", false), ("on", true)])?,
+            namespace: namespace(keys)?,
+        })
+    }
+}
+
+fn address(text: &str) -> Result<IpNet, ParsePortError> {
+    text.parse().map_err(|_| {
+        let problem = "it is an address with its network, such as 10.0.0.1/24 or fd00::1/64; \
+                       several have commas between them";
+        refused("ip", text, &problem)
+    })
+}
+
+fn namespace(keys: &Keys<'_>) -> Result<Option<Namespace>, ParsePortError> {
+    match (keys.get("netns"), keys.get("pid")) {
+        (None, None) => Ok(None),
+        (Some(""), None) => {
+            Err(refused("netns", "", &"it is a name of 'ip netns list', or a path"))
+        }
+        (Some(name), None) => Ok(Some(Namespace::Named(name.to_owned()))),
+        (None, Some(_)) => keys
+            .number("pid", 0, 1..=i32::MAX.unsigned_abs().into())
+            .map(|pid| Some(Namespace::OfProcess(pid))),
+        (Some(_), Some(pid)) => Err(refused(
+            "pid",
+            pid,
+            &"netns= is given, too, and the interface is in one network namespace",
+        )),
     }
 }
 
 impl FromStr for TapSpec {
     type Err = ParsePortError;
 
-    /// Parses what follows `tap:`. Every key has a default.
+    /// Parses what follows `tap:`. Every key has a default; the name may come first, without its
+    /// key.
     fn from_str(text: &str) -> Result<Self, ParsePortError> {
-        Self::new(&Keys::parse("tap", &KEYS, text)?, "tap0")
+        let (first, rest) = text.split_once(',').unwrap_or((text, ""));
+        if first.is_empty() || first.contains('=') {
+            return Self::new(&Keys::parse("tap", &KEYS, text)?, "tap0");
+        }
+        let keys = Keys::parse("tap", &KEYS, rest)?;
+        match keys.get("name") {
+            None => Self::new(&keys, first),
+            Some(_) => Err(ParsePortError::Twice("name".to_owned())),
+        }
     }
 }
 
@@ -69,7 +142,16 @@ mod tests {
     fn every_key_has_a_default() {
         assert_eq!(
             parse(""),
-            Ok(TapSpec { name: "tap0".to_owned(), mac: None, offload: true, learn: false })
+            Ok(TapSpec {
+                name: "tap0".to_owned(),
+                mac: None,
+                offload: true,
+                learn: false,
+                rules: FrameRules::default(),
+                addresses: Vec::new(),
+                up: false,
+                namespace: None,
+            })
         );
     }
 
@@ -81,9 +163,30 @@ mod tests {
     }
 
     #[test]
+    fn the_name_may_come_first() {
+        assert_eq!(parse("lan").expect("valid").name, "lan");
+        let spec = parse("lan,ip=10.0.0.1/24,fd00::1/64,up=on,mtu=1400,pid=7").expect("valid");
+        assert_eq!((spec.name.as_str(), spec.up, spec.rules.mtu), ("lan", true, Some(1_400)));
+        let addresses: Vec<String> = spec.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["10.0.0.1/24", "fd00::1/64"]);
+        assert_eq!(spec.namespace, Some(Namespace::OfProcess(7)));
+        let spec = parse("netns=blue,ip=10.0.0.1/24,ip=10.0.0.2/24").expect("valid");
+        assert_eq!((spec.name.as_str(), spec.addresses.len()), ("tap0", 2));
+        assert_eq!(spec.namespace, Some(Namespace::Named("blue".to_owned())));
+    }
+
+    #[test]
     fn an_error_names_what_is_wrong() {
         for (text, words) in [
-            ("tap0", "'tap0' is not key=value"),
+            ("mac=02:00:00:00:00:07,tap0", "'tap0' is not key=value"),
+            ("tap0,name=tap1", "'name' is given twice"),
+            ("a/b", "a name has 1 to 15 bytes"),
+            ("ip=10.0.0.1", "ip=10.0.0.1: it is an address with its network"),
+            ("ip=10.0.0.1/24,10.0.0.2", "ip=10.0.0.2: it is an address"),
+            ("up=yes", "it is one of off, on"),
+            ("pid=0", "pid=0: it is a number from 1"),
+            ("pid=1,netns=blue", "netns= is given, too"),
+            ("netns=", "a name of 'ip netns list'"),
             ("nmae=tap0", "a tap port has no key 'nmae' (did you mean 'name'?)"),
             ("name=", "a name has 1 to 15 bytes"),
             ("name=tap%d", "a name has 1 to 15 bytes"),

@@ -59,15 +59,14 @@ impl Station {
         mut requests: impl Iterator<Item = TxRequest<'f>> + Clone,
     ) -> Result<usize, SendError> {
         let (mut index, mut before) = (0, 0);
-        let mut dropped = None;
+        let (mut dropped, longest) = (None, self.max_frame());
         loop {
             let (batch, begin) = (requests.clone(), index);
             finisher.clear();
             while finisher.len() < BATCH
                 && let Some(request) = requests.next()
             {
-                let result =
-                    finisher.finish(index - begin, request, self.capabilities, self.longest);
+                let result = finisher.finish(index - begin, request, self.capabilities, longest);
                 if let Err(source) = result {
                     self.reader.stats.tx_offload_refused += 1;
                     dropped.get_or_insert((index, source));

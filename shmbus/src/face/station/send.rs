@@ -12,9 +12,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::Station;
 use crate::error::{Busy, SendError, WakeError};
 use crate::format::{Field32, MIN_FRAME, PACKET_HEADER_SIZE, PacketHeader};
-use crate::mechanism::frame::{FrameSlot, FrameSource};
+use crate::mechanism::frame::{FrameSlot, FrameSource, VlanStage};
 use crate::mechanism::ring::append::burst_limit;
 use crate::mechanism::sleepers::announce::announce;
+use crate::mechanism::vlan::{TAG_LEN, Vlan};
 use crate::memory::Memory as _;
 use crate::system::acquire::acquire;
 
@@ -59,12 +60,78 @@ impl Station {
         I::IntoIter: Clone,
     {
         let frames = frames.into_iter();
+        match self.vlan.take() {
+            None => self.send_as_they_are(frames),
+            Some(vlan) => {
+                let sent = self.send_in_vlan(&vlan, frames);
+                self.vlan = Some(vlan);
+                sent
+            }
+        }
+    }
+
+    #[inline]
+    fn send_as_they_are<F: FrameSource>(
+        &mut self,
+        frames: impl Iterator<Item = F> + Clone,
+    ) -> Result<usize, SendError> {
         let mut lengths = mem::take(&mut self.lengths);
         let sent = self
             .measure(frames.clone(), &mut lengths)
             .and_then(|()| self.send_measured(frames, &lengths));
         self.lengths = lengths;
         sent
+    }
+
+    /// Sends frames of a user in `vlan`. Those that are not in it count as sent and are dropped.
+    #[cold]
+    fn send_in_vlan<F: FrameSource>(
+        &mut self,
+        vlan: &Vlan,
+        frames: impl Iterator<Item = F>,
+    ) -> Result<usize, SendError> {
+        let mut stage = mem::take(&mut self.stage);
+        let sent = self
+            .stage_all(vlan, &mut stage, frames)
+            .and_then(|dropped| Ok(self.send_as_they_are(stage.frames().iter())? + dropped));
+        self.stage = stage;
+        sent
+    }
+
+    /// Stages frames as they look on the bus. Returns how many are dropped.
+    fn stage_all<F: FrameSource>(
+        &mut self,
+        vlan: &Vlan,
+        stage: &mut VlanStage,
+        mut frames: impl Iterator<Item = F>,
+    ) -> Result<usize, SendError> {
+        stage.clear();
+        let mut dropped = 0;
+        for index in 0.. {
+            let Some(frame) = frames.next() else { break };
+            let len = frame.frame_len();
+            // A tag that is removed may make room for as much.
+            let is_possible = (MIN_FRAME..=self.longest + TAG_LEN).contains(&len);
+            let growth = is_possible.then(|| stage.add(vlan, &frame, len));
+            let max = match growth {
+                Some(None) => {
+                    dropped += 1;
+                    continue;
+                }
+                Some(Some(growth)) => self.longest.saturating_add_signed(-growth),
+                None => self.longest,
+            };
+            if !(MIN_FRAME..=max).contains(&len) {
+                self.reader.stats.tx_refused += (index + 1 + frames.count()) as u64;
+                return Err(if len < MIN_FRAME {
+                    SendError::TooShort { index, len }
+                } else {
+                    SendError::TooLong { index, len, max }
+                });
+            }
+        }
+        self.reader.stats.tx_vlan_refused += dropped as u64;
+        Ok(dropped)
     }
 
     /// Wakes the other stations now if a wake-up is pending: it was put off for
