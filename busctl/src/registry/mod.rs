@@ -20,7 +20,7 @@ pub(crate) mod apply;
 mod claim;
 mod edit;
 mod error;
-mod file;
+pub(crate) mod file;
 pub(crate) mod file_stamp;
 mod folder;
 #[cfg(any(test, fuzzing))]

@@ -6,12 +6,14 @@ use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use port::PortSpec;
 
 use self::lan::Lan;
 use crate::bus_argument::{BusArgument, NewBus};
 use crate::context::Context;
+use crate::detached::{self, Detach, Request};
+use crate::misuse::misuse;
 use crate::node_threads::Threads;
 use crate::output;
 use crate::process::shutdown::Shutdown;
@@ -30,6 +32,9 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
 ///
 /// A port that would close a loop is blocked, named, and tried again every 5 s. 'busctl show' with
 /// the path of the bus shows the counters of the ports; they are also printed at the end.
+///
+/// It notifies a supervisor such as systemd as 'busctl node' does. With -d it runs in the
+/// background.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "A PORT is a kind, a colon, and key=value pairs with commas between. Prints\n\
@@ -49,7 +54,8 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
                   busctl attach ./lan.bus memif:id=0,socket=./a.sock \\\n    \
                   memif:id=1,socket=./a.sock memif:role=client,socket=@vpp\n  \
                   unshare -Urn busctl attach ./lan.bus tap:name=tap0\n  \
-                  busctl attach ./lan.bus pcap:in=replies.pcap,pps=1000,out=seen.pcap"
+                  busctl attach ./lan.bus pcap:in=replies.pcap,pps=1000,out=seen.pcap\n  \
+                  busctl attach -d=vpp ./lan.bus memif:role=client,socket=@vpp; busctl stop vpp"
 )]
 pub(crate) struct Args {
     /// An interface name, or the path of a bus, which is made when it is missing
@@ -67,6 +73,27 @@ pub(crate) struct Args {
     /// The threads that serve the ports
     #[command(flatten)]
     threads: Threads,
+
+    /// Whether it runs in the background
+    #[command(flatten)]
+    detach: Detach,
+}
+
+impl Args {
+    /// Returns what is to run detached, if that is asked for.
+    ///
+    /// # Errors
+    /// When a port reads stdin or writes to stdout.
+    pub(crate) fn detached(&self) -> anyhow::Result<Option<Request>> {
+        let request = self.detach.request("attach", Some(detached::bus_text(&self.bus)));
+        let takes_stream = |port: &PortSpec| port.takes_stdin() || port.takes_stdout();
+        if request.is_some() && self.ports.iter().any(takes_stream) {
+            return Err(misuse(anyhow!(
+                "a port on stdin or stdout cannot run detached: the process has no such streams then; give it a file"
+            )));
+        }
+        Ok(request)
+    }
 }
 
 /// Runs the verb.
@@ -88,15 +115,19 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
             return Ok(());
         }
     }
+    let mut service = context.service();
+    service.ready()?;
     announce(&args.ports)?;
     while !stop.wait([lan.as_fd()], Some(POLL_INTERVAL)) {
+        service.alive(|| lan.beats());
         if let Err(error) = lan.pass() {
             let Some(destroyed) = error.downcast_ref::<Destroyed>() else { return Err(error) };
             // The user asked for it, as with a signal.
             output::note(&format!("{destroyed}: its ports are closed"));
-            return Ok(());
+            break;
         }
     }
+    service.stopping();
     Ok(())
 }
 

@@ -140,6 +140,11 @@ impl<'a> Lan<'a> {
         self.ports.iter().any(|port| port.stats.link_state() == LinkState::Listening)
     }
 
+    /// Returns a number for each thread that serves the ports; it grows while the thread works.
+    pub(super) fn beats(&self) -> Vec<u64> {
+        self.node.beats()
+    }
+
     /// Publishes the counters of the ports, for `show`.
     fn publish(&mut self) {
         let Some(bus) = &self.bus else { return };
