@@ -2,6 +2,7 @@
 //! started it with `--detach`, and a supervisor such as systemd.
 
 use std::io;
+use std::time::Duration;
 
 use crate::detached::Detached;
 use crate::process::sd_notify::SdNotify;
@@ -37,6 +38,12 @@ impl<'c> Service<'c> {
     /// it often: a supervisor may kill a process that does not report.
     pub(crate) fn alive(&mut self, beats: impl FnOnce() -> Vec<u64>) {
         self.sd_notify.alive(beats);
+    }
+
+    /// Returns how long, at most, the verb may sleep between two reports; `longest` without a
+    /// watchdog.
+    pub(crate) fn longest_sleep(&self, longest: Duration) -> Duration {
+        self.sd_notify.interval().map_or(longest, |interval| interval.min(longest))
     }
 
     /// Reports that the verb is about to end.

@@ -70,8 +70,9 @@ impl Drop for Background {
     }
 }
 
+/// Whether it runs: init need not have reaped it.
 fn is_alive(pid: Pid) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| !words.is_empty())
 }
 
 #[test]
@@ -148,7 +149,7 @@ fn nothing_of_a_killed_process_remains_and_its_name_is_free() {
     // A process that does not react is killed, and one that is stopped reacts to nothing.
     let pid = background.pid("web");
     kill(pid, Signal::SIGSTOP).expect("it runs");
-    let stopped = background.lab.run(["stop", "web"]);
+    let stopped = background.lab.run(["stop", "web", "--timeout", "0.1"]);
     stopped.succeeds();
     assert!(stopped.stderr.contains("it is killed"), "{stopped}");
     assert!(!is_alive(pid));
@@ -162,13 +163,11 @@ fn a_start_that_is_interrupted_or_killed_leaves_nothing() {
     let child = |start: &Process| {
         let children = || proc_files::children(start.id()).first().copied();
         wait::poll(WAIT_TIMEOUT, || children().filter(|_| background.names() == ["web"]))
+            .map(|(child, _)| Pid::from_raw(i32::try_from(child).expect("a pid")))
             .expect("it has started a process")
-            .0
     };
-    let ends = |child: u32| {
-        wait::until("the process ends", WAIT_TIMEOUT, || {
-            !Path::new(&format!("/proc/{child}")).exists()
-        });
+    let ends = |child: Pid| {
+        wait::until("the process ends", WAIT_TIMEOUT, || !is_alive(child));
         assert_eq!(background.names(), [] as [&str; 0]);
     };
     let start = background.lab.spawn(words);

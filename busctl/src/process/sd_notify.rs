@@ -81,6 +81,12 @@ impl SdNotify {
         self.send("STOPPING=1");
     }
 
+    /// Returns how often, at least, to report that this process is [alive](Self::alive), if a
+    /// watchdog wants that.
+    pub(crate) fn interval(&self) -> Option<Duration> {
+        self.watchdog.as_ref().map(|watchdog| watchdog.interval)
+    }
+
     /// Reports that this process is alive, if each of `beats` has changed since the last report.
     /// Call it often.
     pub(crate) fn alive(&mut self, beats: impl FnOnce() -> Vec<u64>) {

@@ -182,6 +182,7 @@ fn serve<N: Nic>(
     stop: &Shutdown,
     service: &mut Service<'_>,
 ) -> anyhow::Result<()> {
+    let idle_sleep = service.longest_sleep(IDLE_SLEEP);
     let mut rounds = 0;
     let mut hosts = HostSet::new().busy_poll(BUSY_POLL);
     let mut services = Vec::new();
@@ -195,7 +196,7 @@ fn serve<N: Nic>(
     let mut ready = false;
     let mut over = false;
     while !over && !stop.requested() {
-        for index in wait(&mut hosts, &task, stop)? {
+        for index in wait(&mut hosts, &task, idle_sleep, stop)? {
             let stack = &mut hosts[index];
             // A frame that the bus does not take is lost, as on any Ethernet; the bus may be free
             // the next time.
@@ -241,9 +242,11 @@ fn serve<N: Nic>(
 fn wait<N: Nic>(
     hosts: &mut HostSet<N>,
     task: &Task,
+    idle_sleep: Duration,
     stop: &Shutdown,
 ) -> Result<Vec<usize>, SleepError> {
-    let pause = task.due().map_or(IDLE_SLEEP, |due| due.saturating_duration_since(Instant::now()));
+    let due = task.due().map(|due| due.saturating_duration_since(Instant::now()));
+    let pause = due.unwrap_or(idle_sleep);
     let input = task.input();
     let mut others = vec![stop.as_fd()];
     others.extend(input.as_ref().map(|input| input.as_fd()));

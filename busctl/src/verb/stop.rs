@@ -10,13 +10,11 @@ use crate::detached::{DetachedName, Records, Running};
 use crate::output;
 use crate::process::identity::FoundProcess;
 use crate::process::shutdown::Shutdown;
-
-/// How long a process may take to end in good order.
-const END_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::quantity;
 
 /// End what --detach started, and wait until it has ended
 ///
-/// 'busctl list' shows the names. A process that has not ended 10 seconds after it was asked to is
+/// 'busctl list' shows the names. A process that has not ended some seconds after it was asked to is
 /// killed; what a killed one leaves, the next one cleans up.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -34,6 +32,16 @@ pub(crate) struct Args {
     /// End all of them
     #[arg(long, conflicts_with = "names")]
     all: bool,
+
+    /// Kill a process that has not ended after SEC seconds
+    #[arg(short, long, value_name = "SEC", default_value = "10", value_parser = parse_seconds)]
+    timeout: Duration,
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    quantity::seconds(text)
+        .filter(|timeout| *timeout <= Duration::from_hours(24))
+        .ok_or_else(|| "it takes a number of seconds up to 86400, such as 10 or 0.5".to_owned())
 }
 
 /// Ends the processes and waits for that.
@@ -56,12 +64,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     }
     let mut asked = Vec::new();
     for process in &running {
-        match ask(process) {
+        match ask(process, &records) {
             Ok(found) => asked.extend(found.map(|found| (process, found))),
             Err(trouble) => troubles.push(trouble),
         }
     }
-    let deadline = Instant::now() + END_TIMEOUT;
+    let deadline = Instant::now() + args.timeout;
     for (process, found) in &asked {
         wait(process, found, deadline, &stop)?;
     }
@@ -82,10 +90,14 @@ fn missing(name: &DetachedName, records: &Records) -> anyhow::Result<anyhow::Err
 }
 
 /// Asks the process to end; returns none when it has ended.
-fn ask(process: &Running) -> anyhow::Result<Option<FoundProcess>> {
+fn ask(process: &Running, records: &Records) -> anyhow::Result<Option<FoundProcess>> {
     let Running { name, process: identity, .. } = process;
     let cannot = || format!("cannot stop {name}, process {}", identity.pid());
     let Some(found) = identity.find().with_context(cannot)? else {
+        // Its record is locked as long as it lives.
+        if records.find(name)?.is_some_and(|there| there.process == *identity) {
+            bail!("{}: it lives in another pid namespace; stop it there", cannot());
+        }
         return Ok(None);
     };
     found.terminate().with_context(cannot)?;
@@ -108,10 +120,7 @@ fn wait(
         bail!("interrupted: {name} may still run");
     }
     if !found.has_ended() {
-        output::warn(format_args!(
-            "{name} has not ended {} s after it was asked to: it is killed",
-            END_TIMEOUT.as_secs()
-        ));
+        output::warn(format_args!("{name} has not ended in time: it is killed"));
         found.kill()?;
         if stop.wait([found.as_fd()], None) {
             bail!("interrupted: {name} may still run");
