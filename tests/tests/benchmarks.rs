@@ -234,8 +234,8 @@ fn stopping_leaves_nothing() {
 fn what_makes_no_sense_is_refused() {
     let lab = lab!();
     for (args, cause) in [
-        (&["bench", "bus", "--frame", "21"][..], "22 to 1514"),
-        (&["bench", "bus", "--latency", "--frame", "29"], "30 to 1514"),
+        (&["bench", "bus", "--frame", "21"][..], "22 to 9216"),
+        (&["bench", "bus", "--latency", "--frame", "29"], "30 to 9216"),
         (&["bench", "memif", "--stations", "3"], "--stations 3"),
         (&["bench", "bus", "--rsize", "8"], "bench memif"),
         (&["bench", "memif", "--taps"], "--taps"),

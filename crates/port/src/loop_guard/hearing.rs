@@ -7,8 +7,6 @@ use super::sample::{Print, Printer};
 
 /// As many bytes of a frame tell it from others.
 const PRINTED: usize = 128;
-/// How the names of the stations of ports begin, besides those of captures.
-const PORTS: [&str; 3] = ["memif", "tap", "bus "];
 
 /// Collects probes and prints among the frames on a bus.
 pub(super) struct Hearing<'p> {
@@ -64,9 +62,8 @@ impl FrameSink for Hearing<'_> {
 pub(super) fn has_other_ports(station: &Station) -> bool {
     let Ok(bus) = Bus::open_read_only(station.bus().path()) else { return false };
     let members = bus.members();
-    let is_port = |name: &str| PORTS.iter().any(|kind| name.starts_with(kind));
     let others = members.iter().filter(|member| member.mac != station.mac());
     // Stations without notes may be anything.
-    others.into_iter().any(|member| is_port(&member.name))
+    others.into_iter().any(|member| member.joins)
         || bus.stations().is_ok_and(|stations| stations > members.len())
 }
