@@ -50,6 +50,16 @@ impl ValueParserFactory for BusArgument {
 }
 
 impl BusArgument {
+    /// Returns it as text that means the same in any folder.
+    pub(crate) fn absolute(&self) -> String {
+        match self {
+            Self::Interface(name) => name.to_string(),
+            Self::Path(path) => {
+                std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string()
+            }
+        }
+    }
+
     /// Returns the path of the bus, for a verb that only reads it.
     ///
     /// # Errors

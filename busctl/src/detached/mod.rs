@@ -26,8 +26,6 @@ pub(crate) use start::start;
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::bus_argument::BusArgument;
-
 /// The flag `--detach`, to be flattened into a verb's own.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Detach {
@@ -59,7 +57,7 @@ pub(crate) struct Request {
 }
 
 impl Detach {
-    /// Returns the request for `verb` on `bus`, if the flag was given.
+    /// Returns the request for `verb` on `bus`, a path or another word, if the flag was given.
     pub(crate) fn request(&self, verb: &'static str, bus: Option<String>) -> Option<Request> {
         let name = match self.detach.clone()? {
             Choice::Default => None,
@@ -91,16 +89,6 @@ impl Request {
             _ => bus.to_owned(),
         });
         DetachedName::derived(self.verb, bus.as_deref())
-    }
-}
-
-/// Returns the bus of a verb as text, for [`Detach::request`].
-pub(crate) fn bus_text(bus: &BusArgument) -> String {
-    match bus {
-        BusArgument::Interface(name) => name.to_string(),
-        BusArgument::Path(path) => {
-            std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string()
-        }
     }
 }
 

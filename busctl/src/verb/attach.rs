@@ -12,7 +12,7 @@ use port::PortSpec;
 use self::lan::Lan;
 use crate::bus_argument::{BusArgument, NewBus};
 use crate::context::Context;
-use crate::detached::{self, Detach, Request};
+use crate::detached::{Detach, Request};
 use crate::misuse::misuse;
 use crate::node_threads::Threads;
 use crate::output;
@@ -85,7 +85,7 @@ impl Args {
     /// # Errors
     /// When a port reads stdin or writes to stdout.
     pub(crate) fn detached(&self) -> anyhow::Result<Option<Request>> {
-        let request = self.detach.request("attach", Some(detached::bus_text(&self.bus)));
+        let request = self.detach.request("attach", Some(self.bus.absolute()));
         let takes_stream = |port: &PortSpec| port.takes_stdin() || port.takes_stdout();
         if request.is_some() && self.ports.iter().any(takes_stream) {
             return Err(misuse(anyhow!(

@@ -19,7 +19,7 @@ use self::commands::Commands;
 use self::task::{Task, TcpSourceTask};
 use crate::bus_argument::{BusArgument, NewBus};
 use crate::context::Context;
-use crate::detached::{self, Detach, Request};
+use crate::detached::{Detach, Request};
 use crate::misuse::{misuse, remedy};
 use crate::nic_argument::{HostNic, NicArgument};
 use crate::output;
@@ -112,7 +112,7 @@ impl Args {
     /// Returns what is to run detached, if that is asked for.
     pub(crate) fn detached(&self) -> Option<Request> {
         let bus = match &self.bus {
-            NicArgument::Bus(bus) => detached::bus_text(bus),
+            NicArgument::Bus(bus) => bus.absolute(),
             NicArgument::Memif(_) => "memif".to_owned(),
         };
         Some(self.detach.request("host", Some(bus))?.json(self.json))

@@ -67,3 +67,34 @@ pub(super) fn has_other_ports(station: &Station) -> bool {
     others.into_iter().any(|member| member.joins)
         || bus.stations().is_ok_and(|stations| stations > members.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use shmbus::StationOptions;
+
+    use super::*;
+
+    fn station(path: &Path, name: &str) -> Station {
+        let bus = Bus::open_or_create(path, 0o600).expect("a bus");
+        Station::join(bus, StationOptions::new().name(name)).expect("joined")
+    }
+
+    #[test]
+    fn ports_are_known_by_their_mark_whatever_their_names() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("bus");
+        let (mut port, mut other) = (station(&path, "vxlan7"), station(&path, "tapioca"));
+        if port.bus().members().is_empty() {
+            println!("skipped: this file system keeps no notes");
+            return;
+        }
+        assert!(!has_other_ports(&port), "a host, whatever its name");
+        other.set_joins(true);
+        assert!(has_other_ports(&port));
+        port.set_joins(true);
+        other.set_joins(false);
+        assert!(!has_other_ports(&port) && has_other_ports(&other));
+    }
+}
