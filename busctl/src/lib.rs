@@ -77,8 +77,8 @@ fn run() -> ExitCode {
         tracing::warn!(%error, "a bus file that is truncated will kill this process");
     }
     let context = Context::new(cli.state);
-    match cli.verb.run(&context).and_then(|()| Ok(output::stdout().flush()?)) {
-        Ok(()) => ExitCode::SUCCESS,
+    match cli.verb.run(&context).and_then(|code| Ok(output::stdout().flush().map(|()| code)?)) {
+        Ok(code) => code,
         Err(error) => exit::report(&error),
     }
 }
