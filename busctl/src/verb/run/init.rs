@@ -17,7 +17,7 @@ use rustix::thread::{CapabilitySet, capabilities, clear_ambient_capability_set, 
 
 use super::channel::Channel;
 use super::files;
-use super::messages::{Go, Ready};
+use super::messages::{FromInside, Go};
 use super::signals::Signals;
 use crate::output;
 use crate::process::die_with_parent;
@@ -31,7 +31,7 @@ const NOT_RUN: u8 = 126;
 pub(super) fn run(command: &[OsString]) -> anyhow::Result<ExitCode> {
     let channel = Channel::of_stdin().context("cannot reach busctl run")?;
     let signals = Signals::block().context("cannot handle signals")?;
-    channel.send(&Ready, &[])?;
+    channel.send(&FromInside::Ready, &[])?;
     let (Go, mut descriptors) = channel.receive()?;
     // Should 'run' be killed before this call, the channel says so. Should this process be stopped
     // when 'run' is killed, the signal ends it all the same.

@@ -65,24 +65,22 @@ pub(super) enum ToSetup {
     Configure(Vec<u32>),
 }
 
-/// From setup to `run`.
+/// From the processes inside to `run`. The first message of init may overtake the last of setup.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum FromSetup {
+pub(super) enum FromInside {
     Entered,
     /// The names of the interfaces. Their descriptors are beside the message.
     Taps(Vec<String>),
     /// The pid of init.
     Init(i32),
+    /// Init has blocked its signals.
+    Ready,
     Failed(Failure),
 }
 
 /// From `run` to init, with the stdin of CMD beside it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Go;
-
-/// From init to `run`.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Ready;
 
 /// What went wrong in setup.
 #[derive(Debug, Serialize, Deserialize)]

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 
 use super::channel::Channel;
 use super::init::{exit_code, signal_code};
-use super::messages::{Failure, FromSetup, Go, Plan, Ready, Space, Step, ToSetup};
+use super::messages::{Failure, FromInside, Go, Plan, Space, Step, ToSetup};
 use super::signals::Signals;
 use super::stage::{self, Stage};
 use super::{denied, id_maps};
@@ -58,7 +58,7 @@ impl Session {
             .context("cannot start this program again")?;
         let mut session = Self { signals, channel, setup, is_new: plan.space == Space::New };
         session.send(plan)?;
-        session.expect(|message| matches!(message, FromSetup::Entered).then_some(()))?;
+        session.expect(|message| matches!(message, FromInside::Entered).then_some(()))?;
         if session.is_new {
             id_maps::write(session.setup.id(), plan.user).map_err(|error| {
                 let what = format!("cannot map the ids of a user namespace: {error}");
@@ -72,7 +72,7 @@ impl Session {
     /// Returns the interfaces that were made, by name and as TAP descriptors.
     pub(super) fn taps(&mut self) -> anyhow::Result<Vec<(String, OwnedFd)>> {
         let (names, descriptors) = self.expect(|message| match message {
-            FromSetup::Taps(names) => Some(names),
+            FromInside::Taps(names) => Some(names),
             _ => None,
         })?;
         Ok(names.into_iter().zip(descriptors).collect())
@@ -81,16 +81,20 @@ impl Session {
     /// Sets the interfaces up with these MTUs, and starts the command.
     pub(super) fn go(mut self, mtus: Vec<u32>) -> anyhow::Result<Running> {
         self.send(&ToSetup::Configure(mtus))?;
-        let (pid, _) = self.expect(|message| match message {
-            FromSetup::Init(pid) => Some(pid),
-            _ => None,
-        })?;
+        let (mut pid, mut is_ready) = (None, false);
+        while pid.is_none() || !is_ready {
+            self.expect(|message| match message {
+                FromInside::Init(init) => pid.replace(Pid::from_raw(init)).is_none().then_some(()),
+                FromInside::Ready => (!std::mem::replace(&mut is_ready, true)).then_some(()),
+                _ => None,
+            })?;
+        }
+        let init = pid.context("the namespace has no first process")?;
         // From its end on, init is a child of this process.
         self.setup.wait().context("cannot wait for the namespace")?;
-        let (Ready, _) = self.receive()?;
         // A namespace that has ended is found in the next step.
         let _ = self.channel.send(&Go, &[io::stdin().as_fd()]);
-        Ok(Running { session: self, init: Pid::from_raw(pid) })
+        Ok(Running { session: self, init })
     }
 
     fn send(&self, message: &impl serde::Serialize) -> anyhow::Result<()> {
@@ -104,10 +108,10 @@ impl Session {
     /// Waits for a message of setup.
     fn expect<T>(
         &mut self,
-        wanted: impl FnOnce(FromSetup) -> Option<T>,
+        wanted: impl FnOnce(FromInside) -> Option<T>,
     ) -> anyhow::Result<(T, Vec<OwnedFd>)> {
         match self.receive()? {
-            (FromSetup::Failed(failure), _) => Err(self.failed(&failure)),
+            (FromInside::Failed(failure), _) => Err(self.failed(&failure)),
             (message, descriptors) => match wanted(message) {
                 Some(wanted) => Ok((wanted, descriptors)),
                 None => bail!("the processes of 'busctl run' do not agree; this is a bug"),

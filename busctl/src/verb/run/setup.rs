@@ -19,7 +19,7 @@ use rustix::thread::{
 use tapdev::{Form, OpenError, TapDevice};
 
 use super::channel::Channel;
-use super::messages::{Failure, FromSetup, Plan, Space, Step, ToSetup};
+use super::messages::{Failure, FromInside, Plan, Space, Step, ToSetup};
 use super::{files, stage};
 
 /// The most interfaces a namespace is searched for a free name.
@@ -32,7 +32,7 @@ pub(super) fn run(command: &[OsString]) -> anyhow::Result<ExitCode> {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(failure) => {
             // When 'run' is gone, no process is left to tell.
-            let _ = channel.send(&FromSetup::Failed(failure), &[]);
+            let _ = channel.send(&FromInside::Failed(failure), &[]);
             Ok(ExitCode::FAILURE)
         }
     }
@@ -41,7 +41,7 @@ pub(super) fn run(command: &[OsString]) -> anyhow::Result<ExitCode> {
 fn prepare(channel: &Channel, command: &[OsString]) -> Result<(), Failure> {
     let (plan, _) = channel.receive::<Plan>().map_err(Failure::channel)?;
     enter(&plan.space)?;
-    say(channel, &FromSetup::Entered, &[])?;
+    say(channel, &FromInside::Entered, &[])?;
     let (ToSetup::Mapped, _) = channel.receive().map_err(Failure::channel)? else {
         return Err(Failure::channel(io::ErrorKind::InvalidData.into()));
     };
@@ -50,7 +50,7 @@ fn prepare(channel: &Channel, command: &[OsString]) -> Result<(), Failure> {
     let taps = taps(&mut interfaces, plan.interfaces.len())?;
     let names: Vec<String> = taps.iter().map(|(name, _)| name.clone()).collect();
     let descriptors: Vec<_> = taps.iter().map(|(_, tap)| tap.as_fd()).collect();
-    say(channel, &FromSetup::Taps(names.clone()), &descriptors)?;
+    say(channel, &FromInside::Taps(names.clone()), &descriptors)?;
     // The interfaces live as long as the descriptors of 'run'.
     drop(taps);
     let (ToSetup::Configure(mtus), _) = channel.receive().map_err(Failure::channel)? else {
@@ -66,12 +66,12 @@ fn prepare(channel: &Channel, command: &[OsString]) -> Result<(), Failure> {
         .spawn()
         .map_err(|error| Failure::of("start the first process of the namespace", error))?;
     let pid = i32::try_from(init.id()).unwrap_or_default();
-    say(channel, &FromSetup::Init(pid), &[])
+    say(channel, &FromInside::Init(pid), &[])
 }
 
 fn say(
     channel: &Channel,
-    message: &FromSetup,
+    message: &FromInside,
     descriptors: &[std::os::fd::BorrowedFd<'_>],
 ) -> Result<(), Failure> {
     channel.send(message, descriptors).map_err(Failure::channel)
