@@ -83,6 +83,7 @@ pub(crate) enum Verb {
     Ping(verb::ping::Args),
     Dump(verb::dump::Args),
     Replay(verb::replay::Args),
+    Run(verb::run::Args),
     Repair(verb::repair::Args),
     Bench(verb::bench::Args),
     Demo(verb::demo::Args),
@@ -135,16 +136,18 @@ impl Verb {
             Self::Node(args) => Ok(args.detached()),
             Self::Attach(args) => args.detached(),
             Self::Host(args) => Ok(args.detached()),
+            Self::Run(args) => args.detached(),
             _ => Ok(None),
         }
     }
 
-    /// Runs the verb.
+    /// Runs the verb, and returns the exit code.
     ///
     /// # Errors
     /// The error of the verb, which [`exit`](crate::exit) reports.
-    pub(crate) fn run(&self, context: &Context) -> anyhow::Result<()> {
-        match self {
+    pub(crate) fn run(&self, context: &Context) -> anyhow::Result<ExitCode> {
+        let done = match self {
+            Self::Run(args) => return verb::run::run(args, context),
             Self::Create(args) => verb::create::run(args, context),
             Self::Destroy(args) => verb::destroy::run(args, context),
             Self::Linkstr(args) => verb::linkstr::run(args, context),
@@ -166,7 +169,8 @@ impl Verb {
             Self::Demo(args) => verb::demo::run(args, context),
             Self::Completions(args) => verb::completions::run(args, command()),
             Self::Man(args) => verb::man::run(args, command()),
-        }
+        };
+        done.map(|()| ExitCode::SUCCESS)
     }
 }
 

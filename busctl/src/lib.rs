@@ -3,8 +3,9 @@
 //!
 //! `cli` defines the verbs and flags, `verb` has one module for each verb, `registry` stores
 //! the interfaces, `reconciler` runs those that are ports, `bus_argument` reads the bus a user
-//! means, `bus_attachment` attaches a verb to it, `detached` runs a verb in the background, `exit` turns an error into one line and an
-//! exit code, `output` prints, `stderr` writes its lines.
+//! means, `bus_attachment` attaches a verb to it, `lan` attaches ports to it, `detached` runs a verb
+//! in the background, `exit` turns an error into one line and an exit code, `output` prints, `stderr`
+//! writes its lines.
 
 #![forbid(unsafe_code)]
 
@@ -17,6 +18,7 @@ mod context;
 mod detached;
 mod exit;
 mod interface_view;
+mod lan;
 mod logging;
 mod misuse;
 mod nic_argument;
@@ -99,7 +101,7 @@ fn run_verb(cli: Cli) -> anyhow::Result<ExitCode> {
             None => return detached::start(&context.detached_records()?, &request),
         }
     }
-    cli.verb.run(&context)?;
+    let code = cli.verb.run(&context)?;
     output::stdout().flush()?;
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }

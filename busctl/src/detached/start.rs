@@ -49,7 +49,7 @@ pub(crate) fn start(records: &Records, request: &Request) -> anyhow::Result<Exit
     let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
     command.arg(format!("--detached-as={name}")).args(std::env::args_os().skip(1));
     command.stdin(record).stdout(theirs);
-    die_with_parent::live_on(&mut command);
+    die_with_parent::keep_from(&mut command);
     let mut child = command.spawn().context("cannot start this program again")?;
     // This process's ends of what the new one has.
     drop(command);

@@ -27,8 +27,8 @@ pub(crate) fn clean_up_afterwards(command: &mut Command, file: &str) {
     command.env(TIDY, file);
 }
 
-/// Makes that process outlive this one and its parent.
-pub(crate) fn live_on(command: &mut Command) {
+/// Makes the process that `command` starts know nothing of what this process was asked for.
+pub(crate) fn keep_from(command: &mut Command) {
     command.env_remove(END).env_remove(TIDY);
 }
 

@@ -1,18 +1,16 @@
 //! `busctl attach`: joins ports to a bus without recording them.
 
-mod lan;
-
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
-use port::PortSpec;
+use port::{PortOptions, PortSpec};
 
-use self::lan::Lan;
 use crate::bus_argument::{BusArgument, NewBus};
 use crate::context::Context;
 use crate::detached::{Detach, Request};
+use crate::lan::{Lan, NewPort};
 use crate::misuse::misuse;
 use crate::node_threads::Threads;
 use crate::output;
@@ -102,7 +100,7 @@ impl Args {
 /// When the bus cannot be joined or a port cannot be opened; when the bus or the last port is gone.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let stop = Shutdown::on_signals().context("cannot handle signals")?;
-    let mut lan = Lan::open(args, context)?;
+    let mut lan = open(args, context)?;
     // Frames that are sent after "ready" pass.
     let begin = Instant::now();
     loop {
@@ -129,6 +127,27 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     }
     service.stopping();
     Ok(())
+}
+
+/// Opens the ports and joins them to the bus.
+fn open(args: &Args, context: &Context) -> anyhow::Result<Lan> {
+    let options = args.new_bus.options();
+    let port_options = PortOptions::new()
+        .bus(options.clone())
+        .program(crate::PROGRAM)
+        .guard_loops(true)
+        .reporter(output::reporter());
+    let lan = Lan::open(&args.bus, options, args.threads.options(), context, |bus| {
+        let ports = port::open(&args.ports, bus, &port_options)?.into_iter().zip(&args.ports);
+        // A capture is there to be looked at, so its port says nothing.
+        let new = |(port, spec): (_, &PortSpec)| NewPort {
+            port,
+            mac: spec.mac(),
+            says_counters: spec.joins(),
+        };
+        Ok(ports.map(new).collect())
+    })?;
+    Ok(lan.check_loops_of(&args.ports))
 }
 
 /// Prints that the ports can be used: on stdout, unless one of them writes there.

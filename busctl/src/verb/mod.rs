@@ -17,6 +17,7 @@ pub(crate) mod node;
 pub(crate) mod ping;
 pub(crate) mod repair;
 pub(crate) mod replay;
+pub(crate) mod run;
 pub(crate) mod set;
 pub(crate) mod show;
 pub(crate) mod socket;

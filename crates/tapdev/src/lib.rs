@@ -29,7 +29,7 @@ mod ioctl;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 
 use nix::errno::Errno;
@@ -151,6 +151,13 @@ impl TapDevice {
         Ok(tap)
     }
 
+    /// Makes a device of a descriptor that another process has opened with [`open`](Self::open) and
+    /// handed over. The interface may be in another network namespace.
+    #[must_use]
+    pub fn from_fd(fd: OwnedFd, name: impl Into<String>) -> Self {
+        Self { file: fd.into(), name: name.into() }
+    }
+
     fn refused(&self, what: &'static str, errno: Errno) -> OpenError {
         OpenError::System { what, name: self.name.clone(), source: errno.into() }
     }
@@ -176,6 +183,13 @@ impl TapDevice {
     /// permission is missing.
     pub fn set_mac(&self, mac: [u8; 6]) -> io::Result<()> {
         Ok(ioctl::set_mac(&self.file, mac)?)
+    }
+}
+
+/// Closes the device here, and keeps it open as a descriptor to hand over.
+impl From<TapDevice> for OwnedFd {
+    fn from(tap: TapDevice) -> Self {
+        tap.file.into()
     }
 }
 

@@ -71,16 +71,26 @@ pub fn open(spec: &TapSpec) -> Result<TapPort, PortError> {
             source,
         })?;
     }
+    serve(tap, format!("tap {}", spec.name), form)
+}
+
+/// Makes a port of a TAP interface that is open in this form, here or in another network namespace.
+/// `name` is the port's.
+///
+/// # Errors
+/// When the system has no descriptor left.
+pub fn serve(tap: TapDevice, name: String, form: Form) -> Result<TapPort, PortError> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
         .and_then(|epoll| epoll.add(&tap, interest(false)).map(|()| epoll))
-        .map_err(|error| PortError::system(format!("cannot watch {}", spec.name), error))?;
+        .map_err(|error| PortError::system(format!("cannot watch {}", tap.name()), error))?;
+    let offload = form == Form::Virtio;
     Ok(TapPort {
-        name: format!("tap {}", spec.name),
+        name,
         tap: Some(tap),
         up: false,
         changed: false,
         epoll,
-        capabilities: if spec.offload { Capabilities::ALL } else { Capabilities::NONE },
+        capabilities: if offload { Capabilities::ALL } else { Capabilities::NONE },
         rx_batch: RxBatch::new(form),
         longest: MAX_FRAME,
         unusable: Unusable::default(),

@@ -9,11 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
-use node::{self, CloseReason, Counters, Event, Node, PortId, PortStats};
-use port::{self, LinkState, PortOptions, PortSpec};
-use shmbus::{BusOptions, MacAddr6, Station};
+use node::{self, CloseReason, Counters, Event, Node, NodeOptions, PortId, PortStats};
+use port::{self, LinkState, Port, PortSpec};
+use shmbus::{BusOptions, MAX_FRAME, MacAddr6, Station};
 
-use super::Args;
 use crate::bus_argument::BusArgument;
 use crate::context::Context;
 use crate::misuse::trouble;
@@ -24,11 +23,14 @@ use crate::registry::runner::{Destroyed, RecordChange, RunningInterface};
 use crate::registry::{Media, Record};
 
 /// See the module.
-pub(super) struct Lan<'a> {
+pub(crate) struct Lan {
     node: Node,
     ports: Vec<Attached>,
-    specs: &'a [PortSpec],
+    /// What the ports were opened by, for the search for loops; empty for ports without.
+    specs: Vec<PortSpec>,
     options: BusOptions,
+    /// The longest frame that the bus carried when it was joined first, in bytes.
+    max_frame: usize,
     /// The counters of ports that are closed.
     past: Counters,
     interface: Option<RunningInterface>,
@@ -41,13 +43,25 @@ pub(super) struct Lan<'a> {
     port_reports: PortReports,
 }
 
+/// A port to be joined to the bus.
+pub(crate) struct NewPort {
+    /// The port itself.
+    pub(crate) port: Box<dyn Port>,
+    /// The address its station should have; `None`: a random one.
+    pub(crate) mac: Option<MacAddr6>,
+    /// Whether its counters are printed at its end, if frames have passed.
+    pub(crate) says_counters: bool,
+}
+
 /// A port in the node.
 struct Attached {
     id: PortId,
     stats: Arc<PortStats>,
     name: String,
-    /// Its position on the command line.
-    index: usize,
+    mac: Option<MacAddr6>,
+    /// Whether it is the first port, which has the address of the interface.
+    first: bool,
+    says_counters: bool,
 }
 
 /// The bus the ports are on, and the address there. When this changes, the ports get new stations.
@@ -58,13 +72,20 @@ struct BusBinding {
     mac: Option<MacAddr6>,
 }
 
-impl<'a> Lan<'a> {
-    /// Opens the ports and joins the bus. An interface is claimed.
+impl Lan {
+    /// Opens ports with `open`, which is given the path of the bus, and joins them to the bus. An
+    /// interface is claimed.
     ///
     /// # Errors
     /// When a port cannot be opened or the bus cannot be joined; when the interface cannot be used.
-    pub(super) fn open(args: &'a Args, context: &Context) -> anyhow::Result<Self> {
-        let (bus, interface) = match &args.bus {
+    pub(crate) fn open(
+        bus: &BusArgument,
+        new_bus: BusOptions,
+        node: NodeOptions,
+        context: &Context,
+        open: impl FnOnce(&Path) -> anyhow::Result<Vec<NewPort>>,
+    ) -> anyhow::Result<Self> {
+        let (bus, interface) = match bus {
             BusArgument::Path(path) => (path.clone(), None),
             BusArgument::Interface(name) => {
                 let interface = RunningInterface::claim_station(
@@ -79,19 +100,14 @@ impl<'a> Lan<'a> {
             Some(interface) => BusBinding::of(interface.record()),
             None => Some(BusBinding { bus: bus.clone(), mac: None }),
         };
-        let options = args.new_bus.options();
-        let port_options = PortOptions::new()
-            .bus(options.clone())
-            .program(crate::PROGRAM)
-            .guard_loops(true)
-            .reporter(output::reporter());
         // The ports come first: when a socket is in the way, no bus is made.
-        let ports = port::open(&args.ports, &bus, &port_options)?;
+        let ports = open(&bus)?;
         let mut lan = Self {
-            node: Node::start(args.threads.options()).context("cannot start a node")?,
+            node: Node::start(node).context("cannot start a node")?,
             ports: Vec::new(),
-            specs: &args.ports,
-            options,
+            specs: Vec::new(),
+            options: new_bus,
+            max_frame: MAX_FRAME,
             past: Counters::default(),
             is_interface: interface.is_some(),
             interface,
@@ -99,12 +115,13 @@ impl<'a> Lan<'a> {
             bus: None,
             port_reports: PortReports::begin(),
         };
-        for (index, port) in ports.into_iter().enumerate() {
-            let name = port.name().to_owned();
+        for (index, NewPort { port, mac, says_counters }) in ports.into_iter().enumerate() {
+            let (name, first) = (port.name().to_owned(), index == 0);
             let here = lan.binding.clone().unwrap_or(BusBinding { bus: bus.clone(), mac: None });
-            let station = lan.station(&here, index, &name)?;
+            let station = lan.station(&here, mac, first, &name)?;
+            lan.max_frame = station.bus().max_frame();
             let (id, stats) = lan.node.add(port, station);
-            lan.ports.push(Attached { id, stats, name, index });
+            lan.ports.push(Attached { id, stats, name, mac, first, says_counters });
         }
         lan.bus = FileStamp::of(&bus);
         if lan.binding.is_none() {
@@ -113,10 +130,28 @@ impl<'a> Lan<'a> {
         Ok(lan)
     }
 
+    /// Looks for loops through these ports whenever they move to another bus.
+    #[must_use]
+    pub(crate) fn check_loops_of(mut self, specs: &[PortSpec]) -> Self {
+        specs.clone_into(&mut self.specs);
+        self
+    }
+
+    /// Returns the longest frame that the bus carried when it was joined first, in bytes.
+    #[must_use]
+    pub(crate) fn max_frame(&self) -> usize {
+        self.max_frame
+    }
+
     /// Makes a station for a port.
-    fn station(&self, binding: &BusBinding, index: usize, name: &str) -> anyhow::Result<Station> {
-        let spec = &self.specs[index];
-        let mac = spec.mac().or(binding.mac.filter(|_| index == 0));
+    fn station(
+        &self,
+        binding: &BusBinding,
+        mac: Option<MacAddr6>,
+        first: bool,
+        name: &str,
+    ) -> anyhow::Result<Station> {
+        let mac = mac.or(binding.mac.filter(|_| first));
         let bus = self.options.open_or_create(&binding.bus)?;
         Ok(node::station(bus, name, mac)?)
     }
@@ -125,7 +160,7 @@ impl<'a> Lan<'a> {
     ///
     /// # Errors
     /// When the bus is gone, the interface was destroyed, or the last port is closed.
-    pub(super) fn pass(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn pass(&mut self) -> anyhow::Result<()> {
         while let Some(event) = self.node.next_event() {
             if let Event::Closed { port, reason } = event {
                 self.closed(port, &reason)?;
@@ -136,12 +171,12 @@ impl<'a> Lan<'a> {
     }
 
     /// Returns whether a port has a peer and still finds out whether it closes a loop.
-    pub(super) fn is_listening(&self) -> bool {
+    pub(crate) fn is_listening(&self) -> bool {
         self.ports.iter().any(|port| port.stats.link_state() == LinkState::Listening)
     }
 
     /// Returns a number for each thread that serves the ports; it grows while the thread works.
-    pub(super) fn beats(&self) -> Vec<u64> {
+    pub(crate) fn beats(&self) -> Vec<u64> {
         self.node.beats()
     }
 
@@ -156,7 +191,7 @@ impl<'a> Lan<'a> {
         let Some(index) = self.ports.iter().position(|port| port.id == id) else { return Ok(()) };
         let port = self.ports.remove(index);
         if !self.is_interface {
-            port.say_counters(self.specs);
+            port.say_counters();
         }
         self.past = self.past.plus(port.stats.counters());
         match why {
@@ -200,11 +235,11 @@ impl<'a> Lan<'a> {
             self.unplug();
         }
         if let Some(binding) = binding {
-            port::check_loops(self.specs, &binding.bus)?;
+            port::check_loops(&self.specs, &binding.bus)?;
             let stations: Vec<_> = self
                 .ports
                 .iter()
-                .map(|port| self.station(&binding, port.index, &port.name))
+                .map(|port| self.station(&binding, port.mac, port.first, &port.name))
                 .collect::<Result<_, _>>()?;
             for (port, station) in self.ports.iter().zip(stations) {
                 self.node.plug(port.id, station);
@@ -228,31 +263,30 @@ impl<'a> Lan<'a> {
 }
 
 impl Attached {
-    /// Prints what the port has counted, at its end, if frames have passed. A capture is there to
-    /// be looked at, so its port says nothing.
-    fn say_counters(&self, specs: &[PortSpec]) {
+    /// Prints what the port has counted, at its end, if frames have passed.
+    fn say_counters(&self) {
         let counters = self.stats.counters();
-        if specs[self.index].joins() && counters.rx_packets + counters.tx_packets > 0 {
+        if self.says_counters && counters.rx_packets + counters.tx_packets > 0 {
             output::note(&format!("{}: {}", self.name, Totals(counters)));
         }
     }
 }
 
 /// Polls readable when there is something to [do](Lan::pass).
-impl AsFd for Lan<'_> {
+impl AsFd for Lan {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.node.as_fd()
     }
 }
 
-impl Drop for Lan<'_> {
+impl Drop for Lan {
     /// Closes the ports, and prints and publishes the last counters.
     fn drop(&mut self) {
         for port in &self.ports {
             self.node.remove(port.id);
             // The counters of an interface stay with its record.
             if !self.is_interface {
-                port.say_counters(self.specs);
+                port.say_counters();
             }
         }
         let counters = self.counters();
