@@ -1,7 +1,8 @@
 //! BUS on the command line (an interface name, or a path that contains a `/`), and how a missing
 //! bus is made.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser, ValueParserFactory};
@@ -50,6 +51,16 @@ impl ValueParserFactory for BusArgument {
 }
 
 impl BusArgument {
+    /// Returns it as text that means the same in any folder.
+    pub(crate) fn absolute(&self) -> String {
+        match self {
+            Self::Interface(name) => name.to_string(),
+            Self::Path(path) => {
+                std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string()
+            }
+        }
+    }
+
     /// Returns the path of the bus, for a verb that only reads it.
     ///
     /// # Errors
@@ -59,6 +70,36 @@ impl BusArgument {
             Self::Path(path) => Ok(path.clone()),
             Self::Interface(name) => Ok(registry.load(*name)?.bus()?.to_owned()),
         }
+    }
+}
+
+/// Several BUS with commas between, as they were typed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BusList(Vec<BusArgument>);
+
+impl BusList {
+    /// Returns them in order; there is at least one.
+    #[must_use]
+    pub(crate) fn buses(&self) -> &[BusArgument] {
+        &self.0
+    }
+}
+
+impl TryFrom<OsString> for BusList {
+    type Error = ParseBusError;
+
+    fn try_from(text: OsString) -> Result<Self, ParseBusError> {
+        let parts = text.as_encoded_bytes().split(|byte| *byte == b',');
+        let part = |part: &[u8]| OsStr::from_bytes(part).to_owned().try_into();
+        parts.map(part).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl ValueParserFactory for BusList {
+    type Parser = clap::builder::ValueParser;
+
+    fn value_parser() -> Self::Parser {
+        OsStringValueParser::new().try_map(Self::try_from).into()
     }
 }
 
@@ -84,6 +125,32 @@ impl NewBus {
     #[must_use]
     pub(crate) fn options(&self) -> BusOptions {
         BusOptions::new().mode(self.mode).size(self.size).shmif(!self.own_format)
+    }
+}
+
+/// The size of a bus whose stations are all of this kind, unless another is asked for.
+const LARGE_BUS_SIZE: u64 = 16 << 20;
+
+/// How a missing bus is made by a verb whose stations are all of this kind: flags to be flattened
+/// into its `Args`.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct NewLargeBus {
+    /// Permissions of a new bus, in octal
+    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = parse_mode)]
+    mode: u32,
+
+    /// Size of a new bus; 1M makes one that rump kernels can share [default: 16M, in our own
+    /// format]
+    #[arg(long, value_name = "BYTES", value_parser = quantity::bytes)]
+    size: Option<u64>,
+}
+
+impl NewLargeBus {
+    /// Returns the same as options of the library.
+    #[must_use]
+    pub(crate) fn options(&self) -> BusOptions {
+        let size = self.size.unwrap_or(LARGE_BUS_SIZE);
+        BusOptions::new().mode(self.mode).size(size).shmif(self.size.is_some())
     }
 }
 
@@ -113,6 +180,17 @@ mod tests {
         assert_eq!(parse("/dev/shm/lan"), Ok(BusArgument::Path("/dev/shm/lan".into())));
         assert!(parse("lan").unwrap_err().to_string().contains("./lan"));
         assert!(parse("").is_err());
+    }
+
+    #[test]
+    fn buses_have_commas_between() {
+        let list = BusList::try_from(OsString::from("./a,shmif1,/b")).unwrap();
+        let shmif1 = BusArgument::Interface(InterfaceName::Shmif(1));
+        let (a, b) = (BusArgument::Path("./a".into()), BusArgument::Path("/b".into()));
+        assert_eq!(list.buses(), [a, shmif1, b]);
+        for text in ["", ",", "./a,", "./a,b"] {
+            assert!(BusList::try_from(OsString::from(text)).is_err(), "{text}");
+        }
     }
 
     #[test]

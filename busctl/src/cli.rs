@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::context::Context;
+use crate::detached::{DetachedName, Request};
 use crate::{exit, output, verb};
 
 /// Create, wire and watch virtual Ethernet LANs in shared memory.
@@ -50,6 +51,10 @@ pub(crate) struct Cli {
     )]
     pub(crate) verbose: u8,
 
+    /// The name of the detached process that this one is. [`detached`](crate::detached) sets it.
+    #[arg(long, hide = true)]
+    pub(crate) detached_as: Option<DetachedName>,
+
     /// The verb.
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -73,9 +78,12 @@ pub(crate) enum Verb {
     Node(verb::node::Args),
     Attach(verb::attach::Args),
     Host(verb::host::Args),
+    List(verb::list::Args),
+    Stop(verb::stop::Args),
     Ping(verb::ping::Args),
     Dump(verb::dump::Args),
     Replay(verb::replay::Args),
+    Run(verb::run::Args),
     Repair(verb::repair::Args),
     Bench(verb::bench::Args),
     Demo(verb::demo::Args),
@@ -119,12 +127,27 @@ pub(crate) fn parse() -> Result<Cli, clap::Error> {
 }
 
 impl Verb {
-    /// Runs the verb.
+    /// Returns what is to run detached, if the verb was given `--detach`.
+    ///
+    /// # Errors
+    /// When the verb cannot run detached.
+    pub(crate) fn detached(&self) -> anyhow::Result<Option<Request>> {
+        match self {
+            Self::Node(args) => Ok(args.detached()),
+            Self::Attach(args) => args.detached(),
+            Self::Host(args) => Ok(args.detached()),
+            Self::Run(args) => args.detached(),
+            _ => Ok(None),
+        }
+    }
+
+    /// Runs the verb, and returns the exit code.
     ///
     /// # Errors
     /// The error of the verb, which [`exit`](crate::exit) reports.
-    pub(crate) fn run(&self, context: &Context) -> anyhow::Result<()> {
-        match self {
+    pub(crate) fn run(&self, context: &Context) -> anyhow::Result<ExitCode> {
+        let done = match self {
+            Self::Run(args) => return verb::run::run(args, context),
             Self::Create(args) => verb::create::run(args, context),
             Self::Destroy(args) => verb::destroy::run(args, context),
             Self::Linkstr(args) => verb::linkstr::run(args, context),
@@ -136,6 +159,8 @@ impl Verb {
             Self::Node(args) => verb::node::run(args, context),
             Self::Attach(args) => verb::attach::run(args, context),
             Self::Host(args) => verb::host::run(args, context),
+            Self::List(args) => verb::list::run(args, context),
+            Self::Stop(args) => verb::stop::run(args, context),
             Self::Ping(args) => verb::ping::run(args, context),
             Self::Dump(args) => verb::dump::run(args, context),
             Self::Replay(args) => verb::replay::run(args, context),
@@ -144,7 +169,8 @@ impl Verb {
             Self::Demo(args) => verb::demo::run(args, context),
             Self::Completions(args) => verb::completions::run(args, command()),
             Self::Man(args) => verb::man::run(args, command()),
-        }
+        };
+        done.map(|()| ExitCode::SUCCESS)
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow};
 use node::{self, CloseReason, Counters, Event, Node, NodeOptions, PortId, PortStats};
 use port::{self, LinkState, Port, PortSpec};
-use shmbus::{BusOptions, MacAddr6, Station};
+use shmbus::{BusOptions, MAX_FRAME, MacAddr6, Station};
 
 use crate::bus_argument::BusArgument;
 use crate::context::Context;
@@ -29,6 +29,8 @@ pub(crate) struct Lan {
     /// What the ports were opened by, for the search for loops; empty for ports without.
     specs: Vec<PortSpec>,
     options: BusOptions,
+    /// The longest frame that the bus carried when it was joined first, in bytes.
+    max_frame: usize,
     /// The counters of ports that are closed.
     past: Counters,
     interface: Option<RunningInterface>,
@@ -105,6 +107,7 @@ impl Lan {
             ports: Vec::new(),
             specs: Vec::new(),
             options: new_bus,
+            max_frame: MAX_FRAME,
             past: Counters::default(),
             is_interface: interface.is_some(),
             interface,
@@ -116,6 +119,7 @@ impl Lan {
             let (name, first) = (port.name().to_owned(), index == 0);
             let here = lan.binding.clone().unwrap_or(BusBinding { bus: bus.clone(), mac: None });
             let station = lan.station(&here, mac, first, &name)?;
+            lan.max_frame = station.bus().max_frame();
             let (id, stats) = lan.node.add(port, station);
             lan.ports.push(Attached { id, stats, name, mac, first, says_counters });
         }
@@ -131,6 +135,12 @@ impl Lan {
     pub(crate) fn check_loops_of(mut self, specs: &[PortSpec]) -> Self {
         specs.clone_into(&mut self.specs);
         self
+    }
+
+    /// Returns the longest frame that the bus carried when it was joined first, in bytes.
+    #[must_use]
+    pub(crate) fn max_frame(&self) -> usize {
+        self.max_frame
     }
 
     /// Makes a station for a port.
@@ -163,6 +173,11 @@ impl Lan {
     /// Returns whether a port has a peer and still finds out whether it closes a loop.
     pub(crate) fn is_listening(&self) -> bool {
         self.ports.iter().any(|port| port.stats.link_state() == LinkState::Listening)
+    }
+
+    /// Returns a number for each thread that serves the ports; it grows while the thread works.
+    pub(crate) fn beats(&self) -> Vec<u64> {
+        self.node.beats()
     }
 
     /// Publishes the counters of the ports, for `show`.

@@ -3,8 +3,9 @@
 //!
 //! `cli` defines the verbs and flags, `verb` has one module for each verb, `registry` stores
 //! the interfaces, `reconciler` runs those that are ports, `bus_argument` reads the bus a user
-//! means, `bus_attachment` attaches a verb to it, `lan` attaches ports to it, `exit` turns an error into one line and an
-//! exit code, `output` prints, `stderr` writes its lines.
+//! means, `bus_attachment` attaches a verb to it, `lan` attaches ports to it, `detached` runs a verb
+//! in the background, `exit` turns an error into one line and an exit code, `output` prints, `stderr`
+//! writes its lines.
 
 #![forbid(unsafe_code)]
 
@@ -14,6 +15,7 @@ mod bus_attachment;
 mod bus_view;
 mod cli;
 mod context;
+mod detached;
 mod exit;
 mod interface_view;
 mod lan;
@@ -28,6 +30,7 @@ mod quantity;
 mod rates;
 mod reconciler;
 mod registry;
+mod service;
 mod stderr;
 mod style;
 mod verb;
@@ -39,6 +42,7 @@ use std::process::ExitCode;
 #[doc(hidden)]
 pub use registry::fuzzing;
 
+use crate::cli::Cli;
 use crate::context::Context;
 
 /// The name that memif peers see.
@@ -50,12 +54,21 @@ const PROGRAM: &str = concat!("busctl ", env!("CARGO_PKG_VERSION"));
 /// did not work, 2 for wrong use or configuration.
 #[must_use]
 pub fn main() -> ExitCode {
-    let code = run();
-    stderr::flush();
-    // What a verb that failed has printed so far; it has reported its own error.
-    let _ = output::stdout().flush();
-    output::close_standard_streams();
-    code
+    let _streams = StandardStreams;
+    run()
+}
+
+/// Writes what was printed when it is dropped, also after a panic, and closes the streams.
+struct StandardStreams;
+
+impl Drop for StandardStreams {
+    fn drop(&mut self) {
+        stderr::flush();
+        // What a verb that failed has printed so far; it has reported its own error.
+        let _ = output::stdout().flush();
+        output::close_standard_streams();
+        detached::drain_log();
+    }
 }
 
 fn run() -> ExitCode {
@@ -76,9 +89,19 @@ fn run() -> ExitCode {
     if let Err(error) = shmbus::survive_truncation() {
         tracing::warn!(%error, "a bus file that is truncated will kill this process");
     }
-    let context = Context::new(cli.state);
-    match cli.verb.run(&context).and_then(|()| Ok(output::stdout().flush()?)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => exit::report(&error),
+    run_verb(cli).unwrap_or_else(|error| exit::report(&error))
+}
+
+/// Runs the verb here, or with `--detach` in a process of its own.
+fn run_verb(cli: Cli) -> anyhow::Result<ExitCode> {
+    let mut context = Context::new(cli.state);
+    if let Some(request) = cli.verb.detached()? {
+        match cli.detached_as {
+            Some(name) => context.detach(&name, &request)?,
+            None => return detached::start(&context.detached_records()?, &request),
+        }
     }
+    let code = cli.verb.run(&context)?;
+    output::stdout().flush()?;
+    Ok(code)
 }

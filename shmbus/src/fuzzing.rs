@@ -267,7 +267,7 @@ pub fn note(data: &[u8]) {
     }
     let Some(read) = Member::parse(number, input.0) else { return };
     assert!(read.to_string().chars().all(is_printable), "{read:?}");
-    let note = member::note(read.pid, read.mac, &read.name);
+    let note = member::note(read.pid, read.mac, &read.name, read.joins);
     // Its address may have been written shorter, so that it is too long now.
     if let Some(again) = Member::parse(number, note.as_bytes()) {
         assert_eq!(again, read, "{note}");

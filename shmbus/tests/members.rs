@@ -48,6 +48,10 @@ fn members_are_known_while_they_live() {
     assert!(macs.contains(&bob.mac()), "as it is now: {macs:?}");
     let member = bus.members().into_iter().find(|member| member.name == "alice").expect("there");
     assert_eq!((member.pid, member.mac), (std::process::id(), MAC));
+    assert!(!member.joins);
+    bob.set_joins(true);
+    let joining = |bus: &Bus| bus.members().into_iter().filter(|member| member.joins).count();
+    assert_eq!((joining(&bus), names(&bus)), (1, vec!["alice".to_owned(), "bob".to_owned()]));
     drop(alice);
     assert_eq!(names(&bus), ["bob"]);
     drop(bob);

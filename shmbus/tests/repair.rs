@@ -1,9 +1,11 @@
 //! Locks that an unknown owner left behind.
 
+mod mapper;
+
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,11 +14,11 @@ use shmbus::{
     SendError, Station, StationOptions, Tap, repair,
 };
 
+use self::mapper::Mapper;
+
 const LOCK: u64 = 24;
 const LAST: u64 = 20;
 const GENERATION: u64 = 8;
-const MAPPER: &str = "REPAIR_TEST_MAPPER";
-const KIND: &str = "REPAIR_TEST_KIND";
 
 /// Between its fork and its exec a child has everything mapped that its parent has, another test's
 /// bus as well.
@@ -71,35 +73,8 @@ fn the_lock_of_an_unknown_owner_is_not_broken_but_repaired() {
     assert_eq!(frames(&path), 6);
 }
 
-/// Has a bus mapped until its stdin is closed: this test again, in a process of its own.
-struct Mapper(Child);
-
-impl Mapper {
-    fn start(path: &Path) -> Self {
-        Self::of_kind(path, "tap")
-    }
-
-    fn of_kind(path: &Path, kind: &str) -> Self {
-        let mut child = Command::new(std::env::current_exe().expect("this program"))
-            .args(["--exact", "a_bus_in_use_is_left_alone", "--nocapture"])
-            .env(MAPPER, path)
-            .env(KIND, kind)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("started");
-        let mut lines =
-            std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().expect("piped")));
-        assert!(lines.any(|line| line.is_ok_and(|line| line.contains("mapped"))));
-        Self(child)
-    }
-}
-
-impl Drop for Mapper {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn mapper(path: &Path, kind: &str) -> Mapper {
+    Mapper::start("a_bus_in_use_is_left_alone", path, kind)
 }
 
 /// A frame whose bytes never come.
@@ -112,22 +87,19 @@ impl FrameSource for Unfinished {
     }
 
     fn write_to(&self, _: &mut FrameSlot<'_>) {
-        println!("mapped");
-        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        mapper::stay_mapped();
     }
 }
 
 #[test]
 fn a_bus_in_use_is_left_alone() {
-    if let Some(path) = std::env::var_os(MAPPER) {
-        let kind = std::env::var(KIND).expect("a kind");
+    if let Some((path, kind)) = mapper::role() {
         let tap = (kind == "tap").then(|| Bus::open_read_only(&path).expect("a bus"));
         let bus = (kind != "tap").then(|| Bus::open(&path).expect("a bus"));
         let mut station = if kind == "station" || kind == "owner" {
             bus.map(|bus| Station::join(bus, StationOptions::new()).expect("joined"))
         } else {
-            println!("mapped");
-            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            mapper::stay_mapped();
             drop((tap, bus));
             return;
         };
@@ -135,8 +107,7 @@ fn a_bus_in_use_is_left_alone() {
             // It stays at this frame for ever, with the lock.
             let _ = owner.send_burst([Unfinished]);
         }
-        println!("mapped");
-        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        mapper::stay_mapped();
         return;
     }
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -145,7 +116,7 @@ fn a_bus_in_use_is_left_alone() {
     drop(station(&path));
     die_as_a_rump_kernel(&path);
     let before = std::fs::read(&path).expect("a bus");
-    let mapper = Mapper::start(&path);
+    let mapper = mapper(&path, "tap");
     match repair(&path, false) {
         Err(RepairError::InUse { pids, .. }) => assert_eq!(pids, [mapper.0.id()]),
         other => panic!("{other:?}"),
@@ -164,7 +135,7 @@ fn only_stations_are_not_in_the_way() {
     let path = folder.path().join("bus");
     station(&path).send(&[0xff; 60]).expect("sent");
     for kind in ["tap", "possible owner"] {
-        let mapper = Mapper::of_kind(&path, kind);
+        let mapper = mapper(&path, kind);
         die_as_a_rump_kernel(&path);
         match repair(&path, false) {
             Err(RepairError::InUse { pids, .. }) => assert_eq!(pids, [mapper.0.id()]),
@@ -173,7 +144,7 @@ fn only_stations_are_not_in_the_way() {
         drop(mapper);
         repair(&path, false).expect("no other process is there");
     }
-    let station = Mapper::of_kind(&path, "station");
+    let station = mapper(&path, "station");
     die_as_a_rump_kernel(&path);
     let done = repair(&path, false).expect("the station is not the owner");
     assert_eq!((done.lock, done.ring), (LockFound::Unknown, RingFound::NewestDropped));
@@ -188,8 +159,8 @@ fn the_lock_of_a_dead_station_is_freed_beside_others() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bus");
     drop(station(&path));
-    let owner = Mapper::of_kind(&path, "owner");
-    let waiting = Mapper::of_kind(&path, "possible owner");
+    let owner = mapper(&path, "owner");
+    let waiting = mapper(&path, "possible owner");
     let bus = Bus::open_read_only(&path).expect("a bus");
     assert_eq!(bus.lock().expect("asked"), LockFound::LiveStation);
     assert!(matches!(repair(&path, false), Err(RepairError::Stations { stations: 1, .. })));
@@ -361,7 +332,8 @@ fn live_readers_continue_where_they_were() {
 #[test]
 fn a_station_in_an_unseen_process_counts() {
     const TEST: &str = "a_station_in_an_unseen_process_counts";
-    if let Some(path) = std::env::var_os(MAPPER) {
+    const BUS: &str = "REPAIR_TEST_BUS";
+    if let Some(path) = std::env::var_os(BUS) {
         let error = repair(&path, false).expect_err("there is a station");
         assert!(matches!(error, RepairError::Stations { stations: 1, .. }), "{error}");
         println!("{error}");
@@ -387,7 +359,7 @@ fn a_station_in_an_unseen_process_counts() {
         .args(unshare)
         .arg(std::env::current_exe().expect("this program"))
         .args(["--exact", TEST, "--nocapture"])
-        .env(MAPPER, &path)
+        .env(BUS, &path)
         .output()
         .expect("started");
     let said = String::from_utf8_lossy(&output.stdout);

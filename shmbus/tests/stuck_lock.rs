@@ -4,17 +4,19 @@
 //! `/proc` must show all processes for that, and what they have mapped. In a pid namespace below
 //! another, and as a user who may not look into the first process, these tests are skipped.
 
+mod mapper;
+
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use shmbus::{Burst, Bus, LockFound, SendError, Station, StationOptions};
 
+use self::mapper::Mapper;
+
 const LOCK: u64 = 24;
-const MAPPER: &str = "STUCK_LOCK_TEST_MAPPER";
 
 /// Between its fork and its exec a child has everything mapped that its parent has, another test's
 /// bus as well.
@@ -44,38 +46,11 @@ fn lock(path: &Path) -> LockFound {
     Bus::open_read_only(path).expect("a bus").lock().expect("asked")
 }
 
-/// A process that has the bus mapped as a rump kernel has, until this is dropped.
-struct Mapper(Child);
-
-impl Mapper {
-    fn start(path: &Path) -> Self {
-        let mut child = Command::new(std::env::current_exe().expect("this program"))
-            .args(["--exact", "the_lock_of_a_process_that_may_live_is_respected", "--nocapture"])
-            .env(MAPPER, path)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("started");
-        let mut lines =
-            std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().expect("piped")));
-        assert!(lines.any(|line| line.is_ok_and(|line| line.contains("mapped"))));
-        Self(child)
-    }
-}
-
-impl Drop for Mapper {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn the_lock_of_a_process_that_may_live_is_respected() {
-    if let Some(path) = std::env::var_os(MAPPER) {
+    if let Some((path, _)) = mapper::role() {
         let _bus = Bus::open(path).expect("a bus");
-        println!("mapped");
-        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        mapper::stay_mapped();
         return;
     }
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -85,7 +60,8 @@ fn the_lock_of_a_process_that_may_live_is_respected() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bus");
     let mut sender = station(&path, Duration::from_secs(2));
-    let mapper = Mapper::start(&path);
+    let test = "the_lock_of_a_process_that_may_live_is_respected";
+    let mapper = Mapper::start(test, &path, "possible owner");
     lock_as_a_rump_kernel(&path);
     for _ in 0..2 {
         let error = sender.send(&[0xff; 60]).expect_err("locked");

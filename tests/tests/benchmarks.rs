@@ -234,8 +234,8 @@ fn stopping_leaves_nothing() {
 fn what_makes_no_sense_is_refused() {
     let lab = lab!();
     for (args, cause) in [
-        (&["bench", "bus", "--frame", "21"][..], "22 to 1514"),
-        (&["bench", "bus", "--latency", "--frame", "29"], "30 to 1514"),
+        (&["bench", "bus", "--frame", "21"][..], "22 to 9216"),
+        (&["bench", "bus", "--latency", "--frame", "29"], "30 to 9216"),
         (&["bench", "memif", "--stations", "3"], "--stations 3"),
         (&["bench", "bus", "--rsize", "8"], "bench memif"),
         (&["bench", "memif", "--taps"], "--taps"),
@@ -248,6 +248,26 @@ fn what_makes_no_sense_is_refused() {
     ] {
         lab.run(args).fails_with(2, &[cause]);
     }
+}
+
+/// The bus, or the rings, are made so that they carry them.
+#[test]
+fn jumbo_frames_are_measured() {
+    let _cpus = CpuLock::acquire();
+    let lab = lab!();
+    for words in [
+        "bench bus --frame 9000 --own-format",
+        "bench bus --frame 9216 --latency",
+        "bench adapter --frame 9000",
+        "bench memif --frame 65553",
+    ] {
+        let run = lab.run(words.split(' ').chain(["--seconds", "0.1", "--json"]));
+        let report = run.json();
+        let frames = report["received"].as_u64().or(report["round_trips"].as_u64());
+        assert!(frames > Some(0), "{run}");
+    }
+    lab.run(["bench", "bus", "--frame", "9217"]).fails_with(2, &["9216 bytes on a bus"]);
+    lab.run(["bench", "memif", "--frame", "65554"]).fails_with(2, &["65553 bytes over memif"]);
 }
 
 /// Zeros would look like a result.

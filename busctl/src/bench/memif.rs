@@ -132,6 +132,7 @@ fn send_on(
     let mut backoff = Backoff::default();
     while let Some(frames) = generator.next_burst() {
         let mut burst = queue.burst()?;
+        let mut is_refused = false;
         for frame in frames {
             let taken = if options.memif.zero_copy {
                 // As in a program that makes its frames in place: what is in the buffer already is
@@ -141,11 +142,16 @@ fn send_on(
                 burst.push(frame)
             };
             if !taken {
+                is_refused = true;
                 break;
             }
         }
         let sent = burst.publish();
         generator.sent(sent);
+        if sent == 0 && is_refused && queue.free_slots()? == queue.ring_size() {
+            // The whole ring has no room for one frame.
+            break;
+        }
         if sent == 0 {
             generator.rest();
         }

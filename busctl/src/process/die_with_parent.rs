@@ -27,6 +27,11 @@ pub(crate) fn clean_up_afterwards(command: &mut Command, file: &str) {
     command.env(TIDY, file);
 }
 
+/// Makes the process that `command` starts know nothing of what this process was asked for.
+pub(crate) fn keep_from(command: &mut Command) {
+    command.env_remove(END).env_remove(TIDY);
+}
+
 /// Returns whether this process ends with its parent.
 pub(crate) fn is_armed() -> bool {
     env::var_os(END).is_some()

@@ -71,9 +71,20 @@ impl SdNotify {
         self.send("READY=1");
     }
 
+    /// Reports that process `pid` can be used and takes the place of this one, which ends.
+    pub(crate) fn successor_ready(&self, pid: u32) {
+        self.send(&format!("MAINPID={pid}\nREADY=1"));
+    }
+
     /// Reports that this process is about to end.
     pub(crate) fn stopping(&self) {
         self.send("STOPPING=1");
+    }
+
+    /// Returns how often, at least, to report that this process is [alive](Self::alive), if a
+    /// watchdog wants that.
+    pub(crate) fn interval(&self) -> Option<Duration> {
+        self.watchdog.as_ref().map(|watchdog| watchdog.interval)
     }
 
     /// Reports that this process is alive, if each of `beats` has changed since the last report.
@@ -120,6 +131,19 @@ mod tests {
         assert_eq!(received(&socket), "READY=1");
         supervisor.stopping();
         assert_eq!(received(&socket), "STOPPING=1");
+    }
+
+    #[test]
+    fn a_supervisor_with_an_abstract_name_is_reached() {
+        let name = format!("busctl-sd-notify-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let socket = UnixDatagram::bind_addr(&address).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let path = format!("@{name}");
+        let supervisor =
+            SdNotify::new(|name| (name == "NOTIFY_SOCKET").then(|| path.clone().into()));
+        supervisor.successor_ready(7);
+        assert_eq!(received(&socket), "MAINPID=7\nREADY=1");
     }
 
     #[test]

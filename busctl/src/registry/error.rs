@@ -135,7 +135,8 @@ pub(crate) enum RegistryError {
 }
 
 impl RegistryError {
-    pub(super) fn file(action: &'static str, path: &Path, cause: io::Error) -> Self {
+    /// Makes the error of a file or folder that could not be used.
+    pub(crate) fn file(action: &'static str, path: &Path, cause: io::Error) -> Self {
         Self::File { action, path: path.to_owned(), cause }
     }
 

@@ -46,7 +46,7 @@ pub(super) fn read(path: &Path) -> Result<Content, RegistryError> {
 }
 
 /// Opens a regular file. Anything else, such as a pipe without another end, fails at once.
-pub(super) fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+pub(crate) fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let not_regular = || io::Error::new(io::ErrorKind::InvalidInput, NotRegular);
     // To open a device may have an effect, so its kind is looked at first.
     if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
@@ -85,7 +85,7 @@ pub(super) fn replace(path: &Path, text: &str) -> Result<(), RegistryError> {
 }
 
 /// Removes `path`, which need not exist.
-pub(super) fn remove(path: &Path) -> Result<(), RegistryError> {
+pub(crate) fn remove(path: &Path) -> Result<(), RegistryError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(RegistryError::file("remove", path, error))
@@ -95,7 +95,7 @@ pub(super) fn remove(path: &Path) -> Result<(), RegistryError> {
 }
 
 /// Makes a folder that only its owner may use, and the folders above it, unless it exists.
-pub(super) fn make_folder(path: &Path) -> Result<(), RegistryError> {
+pub(crate) fn make_folder(path: &Path) -> Result<(), RegistryError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -4,12 +4,14 @@ use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use port::{PortOptions, PortSpec};
 
 use crate::bus_argument::{BusArgument, NewBus};
 use crate::context::Context;
+use crate::detached::{Detach, Request};
 use crate::lan::{Lan, NewPort};
+use crate::misuse::misuse;
 use crate::node_threads::Threads;
 use crate::output;
 use crate::process::shutdown::Shutdown;
@@ -28,6 +30,9 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
 ///
 /// A port that would close a loop is blocked, named, and tried again every 5 s. 'busctl show' with
 /// the path of the bus shows the counters of the ports; they are also printed at the end.
+///
+/// It notifies a supervisor such as systemd as 'busctl node' does. With -d it runs in the
+/// background.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "A PORT is a kind, a colon, and key=value pairs with commas between. Prints\n\
@@ -51,7 +56,8 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
                   memif:id=1,socket=./a.sock memif:role=client,socket=@vpp\n  \
                   unshare -Urn busctl attach ./lan.bus tap:tap0,ip=10.0.0.7/24,up=on\n  \
                   busctl attach ./lan.bus memif:socket=./a.sock,vlan=10 bus:./b.bus,trunk=10,20\n  \
-                  busctl attach ./lan.bus pcap:in=replies.pcap,pps=1000,out=seen.pcap"
+                  busctl attach ./lan.bus pcap:in=replies.pcap,pps=1000,out=seen.pcap\n  \
+                  busctl attach -d=vpp ./lan.bus memif:role=client,socket=@vpp; busctl stop vpp"
 )]
 pub(crate) struct Args {
     /// An interface name, or the path of a bus, which is made when it is missing
@@ -69,6 +75,27 @@ pub(crate) struct Args {
     /// The threads that serve the ports
     #[command(flatten)]
     threads: Threads,
+
+    /// Whether it runs in the background
+    #[command(flatten)]
+    detach: Detach,
+}
+
+impl Args {
+    /// Returns what is to run detached, if that is asked for.
+    ///
+    /// # Errors
+    /// When a port reads stdin or writes to stdout.
+    pub(crate) fn detached(&self) -> anyhow::Result<Option<Request>> {
+        let request = self.detach.request("attach", Some(self.bus.absolute()));
+        let takes_stream = |port: &PortSpec| port.takes_stdin() || port.takes_stdout();
+        if request.is_some() && self.ports.iter().any(takes_stream) {
+            return Err(misuse(anyhow!(
+                "a port on stdin or stdout cannot run detached: the process has no such streams then; give it a file"
+            )));
+        }
+        Ok(request)
+    }
 }
 
 /// Runs the verb.
@@ -90,15 +117,19 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
             return Ok(());
         }
     }
+    let mut service = context.service();
+    service.ready()?;
     announce(&args.ports)?;
     while !stop.wait([lan.as_fd()], Some(POLL_INTERVAL)) {
+        service.alive(|| lan.beats());
         if let Err(error) = lan.pass() {
             let Some(destroyed) = error.downcast_ref::<Destroyed>() else { return Err(error) };
             // The user asked for it, as with a signal.
             output::note(&format!("{destroyed}: its ports are closed"));
-            return Ok(());
+            break;
         }
     }
+    service.stopping();
     Ok(())
 }
 

@@ -19,10 +19,12 @@ use self::commands::Commands;
 use self::task::{Task, TcpSourceTask};
 use crate::bus_argument::{BusArgument, NewBus};
 use crate::context::Context;
+use crate::detached::{Detach, Request};
 use crate::misuse::{misuse, remedy};
 use crate::nic_argument::{HostNic, NicArgument};
 use crate::output;
 use crate::process::shutdown::Shutdown;
+use crate::service::Service;
 
 /// The longest sleep while nothing is due.
 const IDLE_SLEEP: Duration = Duration::from_secs(1);
@@ -46,6 +48,9 @@ const LOSS_WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// When BUS is an interface, this process runs it and follows its record; when the interface is
 /// destroyed, the host ends. The interface does the checksums and the TCP segmentation that its
 /// 'capenable' names; the host does the rest itself.
+///
+/// It notifies a supervisor such as systemd as 'busctl node' does. With -d it runs in the
+/// background.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit code 1: another host has the address; the peer did not acknowledge all bytes of --tcp-source.\n\n\
@@ -54,6 +59,7 @@ const LOSS_WARNING_INTERVAL: Duration = Duration::from_secs(10);
                         busctl host shmif0 10.0.0.1/24 fd00::1/64\n  \
                         busctl host memif:role=client,id=1,socket=./memif.sock 10.0.0.2/24\n  \
                         busctl host ./lan.bus 10.0.0.1/24 --count 250\n  \
+                        busctl host -d=web ./lan.bus 10.0.0.1/24; busctl stop web\n  \
                         busctl host ./lan.bus 10.0.0.1/24 --tcp-sink 5001 &\n  \
                         busctl host ./lan.bus 10.0.0.2/24 --tcp-source 10.0.0.1:5001 1G"
 )]
@@ -90,12 +96,27 @@ pub(crate) struct Args {
     /// Read commands from stdin, and stop when it ends
     #[arg(
         long,
-        conflicts_with = "count",
+        conflicts_with_all = ["count", "detach"],
         long_help = "Read commands from stdin, one per line, and stop when it ends. 'ping ADDR [COUNT [SECONDS]]' pings from this \
                      host and prints the result as JSON, with the keys of 'busctl ping --json' and 'target'. A command that \
                      fails is answered with the key 'error'"
     )]
     commands: bool,
+
+    /// Whether it runs in the background
+    #[command(flatten)]
+    detach: Detach,
+}
+
+impl Args {
+    /// Returns what is to run detached, if that is asked for.
+    pub(crate) fn detached(&self) -> Option<Request> {
+        let bus = match &self.bus {
+            NicArgument::Bus(bus) => bus.absolute(),
+            NicArgument::Memif(_) => "memif".to_owned(),
+        };
+        Some(self.detach.request("host", Some(bus))?.json(self.json))
+    }
 }
 
 /// What `host --json` prints when the hosts can be used.
@@ -133,9 +154,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     };
     // All hosts are on a bus, or all on memif.
     if links.is_empty() {
-        serve(stations, task, args, &stop)
+        serve(stations, task, args, &stop, &mut context.service())
     } else {
-        serve(links, task, args, &stop)
+        serve(links, task, args, &stop, &mut context.service())
     }
 }
 
@@ -159,7 +180,10 @@ fn serve<N: Nic>(
     mut task: Task,
     args: &Args,
     stop: &Shutdown,
+    service: &mut Service<'_>,
 ) -> anyhow::Result<()> {
+    let idle_sleep = service.longest_sleep(IDLE_SLEEP);
+    let mut rounds = 0;
     let mut hosts = HostSet::new().busy_poll(BUSY_POLL);
     let mut services = Vec::new();
     for mut stack in stacks {
@@ -172,7 +196,7 @@ fn serve<N: Nic>(
     let mut ready = false;
     let mut over = false;
     while !over && !stop.requested() {
-        for index in wait(&mut hosts, &task, stop)? {
+        for index in wait(&mut hosts, &task, idle_sleep, stop)? {
             let stack = &mut hosts[index];
             // A frame that the bus does not take is lost, as on any Ethernet; the bus may be free
             // the next time.
@@ -190,12 +214,16 @@ fn serve<N: Nic>(
         }
         if !ready && hosts.iter().all(|stack| stack.is_up() && !stack.is_claiming()) {
             ready = true;
+            service.ready()?;
             announce(args.json)?;
         }
+        rounds += 1;
+        service.alive(|| vec![rounds]);
         for transfer in transfers.drain(..) {
             print(&transfer, args.json)?;
         }
     }
+    service.stopping();
     match task {
         Task::TcpSourceTask(tcp_source) => {
             // Sends what is still queued.
@@ -214,9 +242,11 @@ fn serve<N: Nic>(
 fn wait<N: Nic>(
     hosts: &mut HostSet<N>,
     task: &Task,
+    idle_sleep: Duration,
     stop: &Shutdown,
 ) -> Result<Vec<usize>, SleepError> {
-    let pause = task.due().map_or(IDLE_SLEEP, |due| due.saturating_duration_since(Instant::now()));
+    let due = task.due().map(|due| due.saturating_duration_since(Instant::now()));
+    let pause = due.unwrap_or(idle_sleep);
     let input = task.input();
     let mut others = vec![stop.as_fd()];
     others.extend(input.as_ref().map(|input| input.as_fd()));

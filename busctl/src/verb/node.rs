@@ -7,9 +7,9 @@ use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::context::Context;
+use crate::detached::{Detach, Request};
 use crate::node_threads::Threads;
 use crate::output;
-use crate::process::sd_notify::SdNotify;
 use crate::process::shutdown::Shutdown;
 use crate::reconciler::Reconciler;
 
@@ -23,17 +23,29 @@ const TICK: Duration = Duration::from_millis(100);
 /// continue. It prints 'ready' when it can be used.
 ///
 /// The node notifies a supervisor such as systemd when it is ready, alive and about to end
-/// (systemd: Type=notify).
+/// (systemd: Type=notify). With -d it runs in the background instead.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         busctl socket add 1 ./memif.sock && busctl create memif1/0\n  \
                         busctl linkstr memif1/0 ./lan.bus && busctl up memif1/0\n  \
                         busctl node\n  \
-                        busctl node --threads 2 --cpus 2-3")]
+                        busctl node --threads 2 --cpus 2-3\n  \
+                        busctl node -d && busctl stop node")]
 pub(crate) struct Args {
     /// The threads that serve the interfaces
     #[command(flatten)]
     threads: Threads,
+
+    /// Whether it runs in the background
+    #[command(flatten)]
+    detach: Detach,
+}
+
+impl Args {
+    /// Returns what is to run detached, if that is asked for.
+    pub(crate) fn detached(&self) -> Option<Request> {
+        self.detach.request("node", None)
+    }
 }
 
 /// Runs the interfaces until it is asked to stop.
@@ -44,16 +56,16 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let stop = Shutdown::on_signals().context("cannot handle signals")?;
     allow_many_descriptors();
     let mut reconciler = Reconciler::start(context.registry()?, args.threads.options())?;
-    let mut sd_notify = SdNotify::from_environment();
+    let mut service = context.service();
     reconciler.pass();
+    service.ready()?;
     writeln!(output::stdout(), "ready")?;
     output::stdout().flush()?;
-    sd_notify.ready();
     while !stop.wait(reconciler.descriptors(), Some(TICK)) {
         reconciler.pass();
-        sd_notify.alive(|| reconciler.beats());
+        service.alive(|| reconciler.beats());
     }
-    sd_notify.stopping();
+    service.stopping();
     reconciler.close();
     Ok(())
 }

@@ -59,6 +59,17 @@ impl NetNamespace {
         Ok(Self { file, name: "of this process".to_owned() })
     }
 
+    /// Moves this thread into the namespace. Threads that it starts later are there as well.
+    ///
+    /// # Errors
+    /// When the process may not enter the namespace.
+    pub fn enter(&self) -> Result<(), NetifError> {
+        setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
+            Errno::EINVAL => NetifError::NotANamespace(self.name.clone()),
+            _ => NetifError::NotAllowed { name: self.name.clone(), source: errno.into() },
+        })
+    }
+
     /// Runs a closure in the namespace, in a thread of its own, and returns what it returns.
     /// Sockets and devices that it opens belong to the namespace for good.
     ///
@@ -73,12 +84,7 @@ impl NetNamespace {
             let thread = thread::Builder::new()
                 .name("netns".to_owned())
                 .spawn_scoped(scope, || {
-                    setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
-                        Errno::EINVAL => NetifError::NotANamespace(self.name.clone()),
-                        _ => {
-                            NetifError::NotAllowed { name: self.name.clone(), source: errno.into() }
-                        }
-                    })?;
+                    self.enter()?;
                     Ok(inside())
                 })
                 .map_err(NetifError::system("start a thread for a network namespace"))?;

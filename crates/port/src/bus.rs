@@ -113,6 +113,7 @@ impl JoinedBuses {
             .promiscuous(true)
             .lock_timeout(LOCK_TIMEOUT);
         let mut other = Station::join(bus, options)?;
+        other.set_joins(true);
         let wait_set = WaitSet::new();
         other.join_wait_set(&wait_set, 0);
         Ok(BusPort {

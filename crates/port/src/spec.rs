@@ -86,7 +86,8 @@ impl PortSpec {
     }
 
     /// Returns whether it reads stdin.
-    pub(crate) fn takes_stdin(&self) -> bool {
+    #[must_use]
+    pub fn takes_stdin(&self) -> bool {
         matches!(&self.0, KindSpec::Pcap(PcapSpec { input: Some(Place::Standard), .. }))
     }
 }

@@ -84,6 +84,8 @@ pub struct Station {
     name: String,
     sender: u64,
     filter: AddressFilter,
+    /// Whether its note says that it joins the bus to another network.
+    joins: bool,
     /// Whether it learns which addresses are behind it.
     learning: bool,
     /// Headers of frames just sent, to learn from.
@@ -193,6 +195,7 @@ impl Station {
             name,
             sender: random_number(),
             filter,
+            joins: false,
             learning: false,
             sent: Vec::new(),
             lengths: Vec::new(),
@@ -237,8 +240,21 @@ impl Station {
         if mac != self.mac() {
             self.filter.mac = mac.into_array();
             self.share_filter();
-            members::note(&self.bus.file, self.me, mac, &self.name);
+            self.write_note();
         }
+    }
+
+    /// Says in the list of the bus's [members](Bus::members) whether the station joins the bus to
+    /// another network. At first none does. Ports that look for loops go by that.
+    pub fn set_joins(&mut self, joins: bool) {
+        if joins != self.joins {
+            self.joins = joins;
+            self.write_note();
+        }
+    }
+
+    fn write_note(&self) {
+        members::note(&self.bus.file, self.me, self.mac(), &self.name, self.joins);
     }
 
     /// Returns the random identity by which the station knows its own frames; others see it in

@@ -1,7 +1,8 @@
 //! The note a station leaves of itself: its process, address and name, as text in an extended
 //! attribute of the bus file.
 //!
-//! `42 B2:A0:00:00:00:01 alice` is a note. The attribute is called `user.shmbus.` and the station's
+//! `42 B2:A0:00:00:00:01 alice` is a note. Behind the name of a station that joins the bus to another
+//! network there is a tab, which no name contains, and the word `joins`. The attribute is called `user.shmbus.` and the station's
 //! number in hexadecimal. Any process that may write the bus can write such notes: they are for
 //! people to read, and nothing depends on them.
 
@@ -16,6 +17,8 @@ const PREFIX: &str = "user.shmbus.";
 const MAX_NOTE: usize = 200;
 /// Characters of a name that are kept.
 const MAX_NAME: usize = 64;
+/// What follows the name of a station that joins the bus to another network.
+const JOINS: &str = "\tjoins";
 
 /// A live station of this kind, as it describes itself. Rump kernels leave no such note.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub struct Member {
     pub mac: MacAddr6,
     /// Its name, made printable.
     pub name: String,
+    /// Whether it joins the bus to another network: whether it is the station of a port.
+    pub joins: bool,
 }
 
 impl Member {
@@ -38,8 +43,13 @@ impl Member {
         let mut words = note.splitn(3, ' ');
         let pid = words.next()?.parse().ok()?;
         let mac = words.next()?.parse().ok()?;
-        let name = words.next()?.chars().map(printable).take(MAX_NAME).collect();
-        Some(Self { number, pid, mac, name })
+        let name = words.next()?;
+        let (name, joins) = match name.strip_suffix(JOINS) {
+            Some(name) => (name, true),
+            None => (name, false),
+        };
+        let name = name.chars().map(printable).take(MAX_NAME).collect();
+        Some(Self { number, pid, mac, name, joins })
     }
 }
 
@@ -50,9 +60,9 @@ impl fmt::Display for Member {
 }
 
 /// The text of a note.
-pub(crate) fn note(pid: u32, mac: MacAddr6, name: &str) -> String {
+pub(crate) fn note(pid: u32, mac: MacAddr6, name: &str, joins: bool) -> String {
     let name: String = name.chars().map(printable).take(MAX_NAME).collect();
-    format!("{pid} {mac} {name}")
+    format!("{pid} {mac} {name}{}", if joins { JOINS } else { "" })
 }
 
 fn printable(c: char) -> char {
@@ -83,7 +93,12 @@ mod tests {
         assert_eq!(member.name, "my ?[31mhost");
         let turned = "42 B2:A0:00:00:00:01 a\u{202e}b\u{200b}c\u{e0041}".as_bytes();
         assert_eq!(Member::parse(7, turned).expect("a note").name, "a?b?c?");
-        assert_eq!(note(42, member.mac, "a\u{2066}b"), "42 B2:A0:00:00:00:01 a?b");
+        assert_eq!(note(42, member.mac, "a\u{2066}b", false), "42 B2:A0:00:00:00:01 a?b");
+        for joins in [false, true] {
+            let written = note(42, member.mac, "tap\tjoins", joins);
+            let read = Member::parse(7, written.as_bytes()).expect("a note");
+            assert_eq!((&*read.name, read.joins), ("tap?joins", joins));
+        }
         for forged in [
             &b""[..],
             b"x",

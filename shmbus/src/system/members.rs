@@ -27,12 +27,12 @@ pub(crate) fn enter(file: &File, owner: Owner, mac: MacAddr6, name: &str) {
         // Another station may be doing the same.
         let _ = file.remove_xattr(attribute(dead));
     }
-    note(file, owner, mac, name);
+    note(file, owner, mac, name, false);
 }
 
 /// Writes the note of `owner`, or replaces it.
-pub(crate) fn note(file: &File, owner: Owner, mac: MacAddr6, name: &str) {
-    let note = member::note(std::process::id(), mac, name);
+pub(crate) fn note(file: &File, owner: Owner, mac: MacAddr6, name: &str, joins: bool) {
+    let note = member::note(std::process::id(), mac, name, joins);
     if let Err(error) = file.set_xattr(attribute(owner), note.as_bytes()) {
         tracing::debug!(%error, "no note of this station on the bus file");
     }

@@ -122,6 +122,7 @@ sections! {
     what_a_host_does: "What a host does on the LAN",
     interfaces_with_names: "Interfaces with names",
     a_node_that_stays: "A node that stays",
+    in_the_background: "In the background",
     attach_dpdk: "Attach DPDK",
     a_tap: "A TAP, and the kernel's TCP",
     capture_into_wireshark: "Capture into Wireshark",

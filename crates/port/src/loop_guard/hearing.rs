@@ -7,8 +7,6 @@ use super::sample::{Print, Printer};
 
 /// As many bytes of a frame tell it from others.
 const PRINTED: usize = 128;
-/// How the names of the stations of ports begin, besides those of captures.
-const PORTS: [&str; 3] = ["memif", "tap", "bus "];
 
 /// Collects probes and prints among the frames on a bus. A probe has the tag that the port's peer
 /// sees.
@@ -75,9 +73,39 @@ impl FrameSink for Hearing<'_> {
 pub(super) fn has_other_ports(station: &Station) -> bool {
     let Ok(bus) = Bus::open_read_only(station.bus().path()) else { return false };
     let members = bus.members();
-    let is_port = |name: &str| PORTS.iter().any(|kind| name.starts_with(kind));
     let others = members.iter().filter(|member| member.mac != station.mac());
     // Stations without notes may be anything.
-    others.into_iter().any(|member| is_port(&member.name))
+    others.into_iter().any(|member| member.joins)
         || bus.stations().is_ok_and(|stations| stations > members.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use shmbus::StationOptions;
+
+    use super::*;
+
+    fn station(path: &Path, name: &str) -> Station {
+        let bus = Bus::open_or_create(path, 0o600).expect("a bus");
+        Station::join(bus, StationOptions::new().name(name)).expect("joined")
+    }
+
+    #[test]
+    fn ports_are_known_by_their_mark_whatever_their_names() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("bus");
+        let (mut port, mut other) = (station(&path, "vxlan7"), station(&path, "tapioca"));
+        if port.bus().members().is_empty() {
+            println!("skipped: this file system keeps no notes");
+            return;
+        }
+        assert!(!has_other_ports(&port), "a host, whatever its name");
+        other.set_joins(true);
+        assert!(has_other_ports(&port));
+        port.set_joins(true);
+        other.set_joins(false);
+        assert!(!has_other_ports(&port) && has_other_ports(&other));
+    }
 }

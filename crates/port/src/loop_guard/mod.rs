@@ -79,6 +79,8 @@ impl<P: Port> LoopGuard<P> {
     fn advance(&mut self, station: &mut Station) -> LinkState {
         let now = Instant::now();
         if self.detector.is_down() {
+            // Of two ports that come up at once, the later to say so sees the other.
+            station.set_joins(true);
             self.detector.up(now, new_identity(), !has_other_ports(station));
         }
         if self.tap.is_some() {

@@ -1,0 +1,134 @@
+//! The buses of this user: those of the registry, and those that processes have mapped.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use shmbus::Bus;
+
+use crate::output;
+use crate::registry::file_stamp::FileStamp;
+use crate::registry::{Registry, RegistryError};
+
+/// A bus in the list. The fields are keys of `list --json`.
+#[derive(Debug, Serialize)]
+pub(super) struct BusEntry {
+    path: String,
+    /// Size of the file in bytes.
+    size: u64,
+    /// The longest frame that it carries, in bytes.
+    max_frame: usize,
+    /// Live stations that are no rump kernels; none when they cannot be counted.
+    stations: Option<usize>,
+    /// The interfaces that are plugged into it.
+    interfaces: Vec<String>,
+    /// The processes that have it mapped.
+    pids: Vec<u32>,
+}
+
+/// A file that may be a bus.
+#[derive(Debug, Default)]
+struct Candidate {
+    interfaces: BTreeSet<String>,
+    pids: BTreeSet<u32>,
+}
+
+/// Returns the buses by path.
+///
+/// # Errors
+/// When the registry cannot be read.
+pub(super) fn all(registry: &Registry) -> Result<Vec<BusEntry>, RegistryError> {
+    let mut candidates = BTreeMap::<PathBuf, Candidate>::new();
+    let (records, damaged) = registry.list()?;
+    damaged.iter().for_each(output::warn);
+    for record in records {
+        if let Some(bus) = &record.linkstr {
+            let bus = fs::canonicalize(bus).unwrap_or_else(|_| bus.clone());
+            candidates.entry(bus).or_default().interfaces.insert(record.name.to_string());
+        }
+    }
+    for (path, pid) in mapped_files() {
+        candidates.entry(path).or_default().pids.insert(pid);
+    }
+    // A file with several names is one bus.
+    let mut seen = BTreeSet::new();
+    let entries = candidates.into_iter().filter_map(|(path, candidate)| {
+        let file = FileStamp::of(&path)?;
+        seen.insert(file.identity()).then(|| BusEntry::new(&path, candidate))?
+    });
+    Ok(entries.collect())
+}
+
+/// Returns the regular files that processes share in memory, as far as this process may examine
+/// them, each with a pid.
+fn mapped_files() -> Vec<(PathBuf, u32)> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let files = processes.filter_map(|process| {
+        let pid = process.file_name().to_str()?.parse().ok()?;
+        let maps = fs::read_to_string(process.path().join("maps")).ok()?;
+        let paths: BTreeSet<PathBuf> = maps.lines().filter_map(shared_file).collect();
+        Some(paths.into_iter().map(move |path| (path, pid)))
+    });
+    files.flatten().collect()
+}
+
+/// Returns the file of a line of `maps`, if the mapping is shared and its path leads to it here.
+fn shared_file(line: &str) -> Option<PathBuf> {
+    let (inode, path) = shared_mapping(line)?;
+    let found = fs::metadata(path).ok()?;
+    (found.is_file() && found.ino() == inode).then(|| path.to_owned())
+}
+
+/// Reads inode and path of a shared mapping: `ADDRESSES rw-s OFFSET DEVICE INODE    PATH`.
+fn shared_mapping(line: &str) -> Option<(u64, &Path)> {
+    let mut rest = line;
+    let mut field = || {
+        let (field, after) = rest.split_once(' ')?;
+        rest = after;
+        Some(field)
+    };
+    let (_addresses, rights, _offset, _device, inode) =
+        (field()?, field()?, field()?, field()?, field()?);
+    let path = Path::new(rest.trim_start());
+    (rights.ends_with('s') && path.is_absolute()).then_some((inode.parse().ok()?, path))
+}
+
+impl BusEntry {
+    /// Looks at the file; returns none when it is no bus, or cannot be read.
+    fn new(path: &Path, Candidate { interfaces, pids }: Candidate) -> Option<Self> {
+        let bus = Bus::open_read_only(path).ok()?;
+        Some(Self {
+            path: path.display().to_string(),
+            size: bus.size(),
+            max_frame: bus.max_frame(),
+            stations: bus.stations().ok(),
+            interfaces: interfaces.into_iter().collect(),
+            pids: pids.into_iter().collect(),
+        })
+    }
+
+    /// Returns the columns of the table.
+    pub(super) fn columns(&self) -> [String; 4] {
+        let stations = self.stations.map_or_else(|| "?".to_owned(), |count| count.to_string());
+        [self.path.clone(), self.size.to_string(), stations, self.interfaces.join(" ")]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_mappings_of_files_are_read_from_maps() {
+        let read = |line| shared_mapping(line);
+        let bus = "7f0000000000-7f0000100000 rw-s 00000000 00:1b 4711       /dev/shm/my lan.bus";
+        assert_eq!(read(bus), Some((4_711, Path::new("/dev/shm/my lan.bus"))));
+        let private = "7f0000000000-7f0000100000 r-xp 00000000 fe:00 12      /usr/lib/libc.so.6";
+        let anonymous = "7f0000000000-7f0000100000 rw-s 00000000 00:01 12    anon_inode:x";
+        for line in [private, anonymous, "7f0000000000-7f0000100000 rw-p 00000000 00:00 0 ", ""] {
+            assert_eq!(read(line), None, "{line}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The first process of the namespace. It runs CMD, reaps what others leave, and hands signals on.
+//! When it ends, for any reason, the kernel ends every process of the namespace.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::Context as _;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use rustix::thread::{CapabilitySet, capabilities, clear_ambient_capability_set, set_capabilities};
+
+use super::channel::Channel;
+use super::files;
+use super::messages::{FromInside, Go};
+use super::signals::Signals;
+use crate::output;
+use crate::process::die_with_parent;
+
+/// The exit code when there is no such program, as of a shell.
+const NOT_FOUND: u8 = 127;
+/// The exit code when the program cannot be run, as of a shell.
+const NOT_RUN: u8 = 126;
+
+/// Runs CMD, and returns its status as an exit code.
+pub(super) fn run(command: &[OsString]) -> anyhow::Result<ExitCode> {
+    let channel = Channel::of_stdin().context("cannot reach busctl run")?;
+    let signals = Signals::block().context("cannot handle signals")?;
+    channel.send(&FromInside::Ready, &[])?;
+    let (Go, mut descriptors) = channel.receive()?;
+    // Should 'run' be killed before this call, the channel says so. Should this process be stopped
+    // when 'run' is killed, the signal ends it all the same.
+    set_pdeathsig(Signal::SIGKILL).context("cannot end with busctl run")?;
+    if let Err(error) = files::mount_proc() {
+        // Where a container hides parts of /proc, the old one stays: it shows all processes.
+        tracing::info!(%error, "no /proc of its own");
+    }
+    drop_rights().context("cannot drop the right to mount")?;
+    let [program, arguments @ ..] = command else { return Ok(ExitCode::FAILURE) };
+    let mut start = Command::new(program);
+    start.args(arguments).stdin(descriptors.pop().map_or_else(Stdio::null, Stdio::from));
+    die_with_parent::keep_from(&mut start);
+    let child = match start.spawn() {
+        Ok(child) => Pid::from_raw(i32::try_from(child.id())?),
+        Err(error) => {
+            output::error(&format!("cannot run {}: {error}", program.to_string_lossy()));
+            let is_missing = error.kind() == io::ErrorKind::NotFound;
+            return Ok(ExitCode::from(if is_missing { NOT_FOUND } else { NOT_RUN }));
+        }
+    };
+    // CMD alone keeps its stdin open.
+    drop(start);
+    channel.send(&FromInside::Running, &[])?;
+    loop {
+        if let Some(code) = reap(child)? {
+            return Ok(ExitCode::from(code));
+        }
+        let mut events = [
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(channel.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut events, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno).context("cannot wait for signals"),
+        }
+        if events[1].any() == Some(true) {
+            // 'run' is gone.
+            return Ok(ExitCode::FAILURE);
+        }
+        while let Some(received) = signals.next() {
+            if let Some(signal) = received.to_hand_on() {
+                // CMD has not been waited for, so the pid is its own.
+                let _ = kill(child, signal);
+            }
+        }
+    }
+}
+
+/// Reaps all processes that have ended, and returns the exit code of CMD if it is among them.
+fn reap(child: Pid) -> anyhow::Result<Option<u8>> {
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(None),
+            Ok(status) => {
+                if let Some((pid, code)) = exit_code(status)
+                    && pid == child
+                {
+                    return Ok(Some(code));
+                }
+            }
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno).context("cannot wait for the command"),
+        }
+    }
+}
+
+/// Returns which process has ended, and its status as a shell tells it: 128 and the number of the
+/// signal that killed it.
+pub(super) fn exit_code(status: WaitStatus) -> Option<(Pid, u8)> {
+    match status {
+        WaitStatus::Exited(pid, code) => Some((pid, u8::try_from(code & 0xff).unwrap_or(u8::MAX))),
+        WaitStatus::Signaled(pid, signal, _) => Some((pid, signal_code(signal))),
+        _ => None,
+    }
+}
+
+/// Returns the exit code that stands for a process killed by `signal`.
+pub(super) fn signal_code(signal: Signal) -> u8 {
+    u8::try_from(128 + signal as i32).unwrap_or(u8::MAX)
+}
+
+/// Drops the right that setup has kept for this process.
+fn drop_rights() -> io::Result<()> {
+    clear_ambient_capability_set()?;
+    let mut sets = capabilities(None)?;
+    sets.inheritable = CapabilitySet::empty();
+    Ok(set_capabilities(None, sets)?)
+}

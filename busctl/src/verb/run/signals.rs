@@ -1,0 +1,75 @@
+//! The signals of a process that only hands them on.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+/// What a user or a service manager sends to a command. `SIGTSTP` and its like are not among them:
+/// they stop and continue this process as they do the command.
+const HANDED_ON: [Signal; 9] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGWINCH,
+    Signal::SIGPWR,
+];
+/// The kernel has sent the signal (`SI_KERNEL` of `asm-generic/siginfo.h`).
+const FROM_KERNEL: i32 = 0x80;
+
+/// Signals as something to be read. They no longer interrupt or end this process.
+#[derive(Debug)]
+pub(super) struct Signals {
+    descriptor: SignalFd,
+}
+
+/// A signal that has come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Received {
+    signal: Signal,
+    from_kernel: bool,
+}
+
+impl Signals {
+    /// Blocks the signals that are handed on, and `SIGCHLD`. Call this before other threads start.
+    pub(super) fn block() -> io::Result<Self> {
+        let mut set: SigSet = HANDED_ON.into_iter().collect();
+        set.add(Signal::SIGCHLD);
+        set.thread_block()?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        Ok(Self { descriptor: SignalFd::with_flags(&set, flags)? })
+    }
+
+    /// Returns the next signal that has come.
+    pub(super) fn next(&self) -> Option<Received> {
+        let info = self.descriptor.read_signal().ok().flatten()?;
+        let signal = i32::try_from(info.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok())?;
+        Some(Received { signal, from_kernel: info.ssi_code == FROM_KERNEL })
+    }
+}
+
+impl Received {
+    /// Returns the signal if it is for the command. What the terminal sends, the command has
+    /// received as well.
+    pub(super) fn to_hand_on(self) -> Option<Signal> {
+        (!self.from_kernel && HANDED_ON.contains(&self.signal)).then_some(self.signal)
+    }
+
+    /// Returns the signal if it ends a process that has no command yet.
+    pub(super) fn to_end(self) -> Option<Signal> {
+        let ends = !matches!(self.signal, Signal::SIGCHLD | Signal::SIGWINCH | Signal::SIGPWR);
+        ends.then_some(self.signal)
+    }
+}
+
+/// Polls readable when a signal has come.
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}

@@ -1,0 +1,30 @@
+//! The processes of `run`: this program again, in new namespaces.
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use crate::process::die_with_parent;
+
+/// What a process of `run` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Stage {
+    /// Makes the namespaces.
+    Setup,
+    /// Is the first process in them, and runs CMD.
+    Init,
+}
+
+/// Returns the start of a process that does `stage` for CMD, with a channel as its stdin.
+pub(super) fn command(stage: Stage, command: &[OsString], channel: OwnedFd) -> Command {
+    let stage = match stage {
+        Stage::Setup => "setup",
+        Stage::Init => "init",
+    };
+    // The path of the program may be gone, or hidden in a namespace.
+    let mut program = Command::new("/proc/self/exe");
+    program.arg0("busctl").args(["run", "--stage", stage, "--"]).args(command).stdin(channel);
+    die_with_parent::keep_from(&mut program);
+    program
+}
