@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use system_tests::{Lab, Process, WAIT_TIMEOUT, lab, proc_files, wait};
+use system_tests::{Lab, Process, WAIT_TIMEOUT, lab, namespace, proc_files, wait};
 
 /// A lab whose detached processes end with it, also when the test fails.
 struct Background {
@@ -216,4 +216,24 @@ fn it_belongs_to_no_terminal_and_keeps_a_log_of_limited_size() {
     lab.does("stop web");
     let len = socket.recv(&mut message).expect("a message");
     assert_eq!(message[..len], *b"STOPPING=1");
+}
+
+#[test]
+fn a_command_in_a_namespace_runs_on_and_ends_with_all_it_has() {
+    if !namespace::available() {
+        return;
+    }
+    let background = Background::new(lab!());
+    let lab = &background.lab;
+    let run = |words: &[&str]| {
+        lab.run(["run", "-d", "./lan.bus", "10.0.0.1/24", "--"].iter().chain(words))
+    };
+    assert_eq!(run(&["sh", "-c", "echo hello; exec sleep 1000"]).succeeds(), "run-lan\n");
+    assert!(background.answers("10.0.0.1"));
+    wait::until("its output is in the log", WAIT_TIMEOUT, || {
+        background.log("run-lan") == "hello\n"
+    });
+    lab.does("stop run-lan");
+    assert_eq!(background.names(), [] as [&str; 0]);
+    run(&[]).fails_with(2, &["after '--'"]);
 }

@@ -6,6 +6,7 @@
 
 mod channel;
 mod denied;
+mod exec;
 mod files;
 mod id_maps;
 mod init;
@@ -171,6 +172,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     match args.stage {
         Some(Stage::Setup) => return setup::run(&args.command),
         Some(Stage::Init) => return init::run(&args.command),
+        Some(Stage::Exec) => return exec::run(&args.command),
         None => {}
     }
     let buses = args.buses.as_ref().map_or(&[][..], BusList::buses);

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 
 use anyhow::Context as _;
 use nix::errno::Errno;
@@ -19,13 +19,7 @@ use super::channel::Channel;
 use super::files;
 use super::messages::{FromInside, Go};
 use super::signals::Signals;
-use crate::output;
-use crate::process::die_with_parent;
-
-/// The exit code when there is no such program, as of a shell.
-const NOT_FOUND: u8 = 127;
-/// The exit code when the program cannot be run, as of a shell.
-const NOT_RUN: u8 = 126;
+use super::stage::{self, Stage};
 
 /// Runs CMD, and returns its status as an exit code.
 pub(super) fn run(command: &[OsString]) -> anyhow::Result<ExitCode> {
@@ -41,20 +35,11 @@ pub(super) fn run(command: &[OsString]) -> anyhow::Result<ExitCode> {
         tracing::info!(%error, "no /proc of its own");
     }
     drop_rights().context("cannot drop the right to mount")?;
-    let [program, arguments @ ..] = command else { return Ok(ExitCode::FAILURE) };
-    let mut start = Command::new(program);
-    start.args(arguments).stdin(descriptors.pop().map_or_else(Stdio::null, Stdio::from));
-    die_with_parent::keep_from(&mut start);
-    let child = match start.spawn() {
-        Ok(child) => Pid::from_raw(i32::try_from(child.id())?),
-        Err(error) => {
-            output::error(&format!("cannot run {}: {error}", program.to_string_lossy()));
-            let is_missing = error.kind() == io::ErrorKind::NotFound;
-            return Ok(ExitCode::from(if is_missing { NOT_FOUND } else { NOT_RUN }));
-        }
-    };
-    // CMD alone keeps its stdin open.
-    drop(start);
+    let stdin = descriptors.pop().map_or_else(Stdio::null, Stdio::from);
+    let child = stage::command(Stage::Exec, command, stdin)
+        .spawn()
+        .context("cannot start this program again")?;
+    let child = Pid::from_raw(i32::try_from(child.id())?);
     channel.send(&FromInside::Running, &[])?;
     loop {
         if let Some(code) = reap(child)? {

@@ -75,7 +75,7 @@ pub(super) enum FromInside {
     Init(i32),
     /// Init has blocked its signals.
     Ready,
-    /// CMD runs.
+    /// The process that becomes CMD runs.
     Running,
     Failed(Failure),
 }

@@ -94,7 +94,7 @@ impl Session {
         self.setup.wait().context("cannot wait for the namespace")?;
         // A namespace that has ended is found in the next step.
         let _ = self.channel.send(&Go, &[io::stdin().as_fd()]);
-        // Init ends without a word when the command cannot be run: its exit code is that of `run`.
+        // Init that ends without a word has an exit code, which is that of `run`.
         let is_started = match self.receive() {
             Ok((message, _)) => matches!(message, FromInside::Running),
             Err(error) if error.is::<Interrupted>() => return Err(error),

@@ -38,8 +38,7 @@ pub(super) struct Received {
 impl Signals {
     /// Blocks the signals that are handed on, and `SIGCHLD`. Call this before other threads start.
     pub(super) fn block() -> io::Result<Self> {
-        let mut set: SigSet = HANDED_ON.into_iter().collect();
-        set.add(Signal::SIGCHLD);
+        let set = blocked();
         set.thread_block()?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         Ok(Self { descriptor: SignalFd::with_flags(&set, flags)? })
@@ -51,6 +50,15 @@ impl Signals {
         let signal = i32::try_from(info.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok())?;
         Some(Received { signal, from_kernel: info.ssi_code == FROM_KERNEL })
     }
+}
+
+/// Receives again what [`Signals::block`] has blocked in the process that started this one.
+pub(super) fn unblock() -> io::Result<()> {
+    Ok(blocked().thread_unblock()?)
+}
+
+fn blocked() -> SigSet {
+    HANDED_ON.into_iter().chain([Signal::SIGCHLD]).collect()
 }
 
 impl Received {

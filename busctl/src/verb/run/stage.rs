@@ -1,9 +1,8 @@
 //! The processes of `run`: this program again, in new namespaces.
 
 use std::ffi::OsString;
-use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::process::die_with_parent;
 
@@ -12,19 +11,23 @@ use crate::process::die_with_parent;
 pub(super) enum Stage {
     /// Makes the namespaces.
     Setup,
-    /// Is the first process in them, and runs CMD.
+    /// Is the first process in them, and starts CMD.
     Init,
+    /// Becomes CMD.
+    Exec,
 }
 
-/// Returns the start of a process that does `stage` for CMD, with a channel as its stdin.
-pub(super) fn command(stage: Stage, command: &[OsString], channel: OwnedFd) -> Command {
+/// Returns the start of a process that does `stage` for CMD. Signals that are blocked here are
+/// blocked there.
+pub(super) fn command(stage: Stage, command: &[OsString], stdin: impl Into<Stdio>) -> Command {
     let stage = match stage {
         Stage::Setup => "setup",
         Stage::Init => "init",
+        Stage::Exec => "exec",
     };
     // The path of the program may be gone, or hidden in a namespace.
     let mut program = Command::new("/proc/self/exe");
-    program.arg0("busctl").args(["run", "--stage", stage, "--"]).args(command).stdin(channel);
+    program.arg0("busctl").args(["run", "--stage", stage, "--"]).args(command).stdin(stdin);
     die_with_parent::keep_from(&mut program);
     program
 }

@@ -1,0 +1,30 @@
+//! The process that becomes CMD.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
+
+use anyhow::Context as _;
+
+use super::signals;
+use crate::output;
+use crate::process::die_with_parent;
+
+/// The exit code when there is no such program, as of a shell.
+const NOT_FOUND: u8 = 127;
+/// The exit code when the program cannot be run, as of a shell.
+const NOT_RUN: u8 = 126;
+
+/// Becomes CMD. Signals that came meanwhile reach this process first, which is the same one.
+pub(super) fn run(command: &[OsString]) -> anyhow::Result<ExitCode> {
+    signals::unblock().context("cannot receive signals")?;
+    let [program, arguments @ ..] = command else { return Ok(ExitCode::FAILURE) };
+    let mut command = Command::new(program);
+    command.args(arguments);
+    die_with_parent::keep_from(&mut command);
+    let error = command.exec();
+    output::error(&format!("cannot run {}: {error}", program.to_string_lossy()));
+    let is_missing = error.kind() == io::ErrorKind::NotFound;
+    Ok(ExitCode::from(if is_missing { NOT_FOUND } else { NOT_RUN }))
+}
