@@ -15,6 +15,7 @@ mod bus_view;
 mod cli;
 mod context;
 mod exit;
+mod host_network;
 mod interface_view;
 mod logging;
 mod misuse;

@@ -40,7 +40,7 @@ pub(crate) use claim::{Claim, Runner};
 pub(crate) use edit::Edit;
 pub(crate) use error::RegistryError;
 pub(crate) use folder::state_folder;
-pub(crate) use mac::format_mac;
+pub(crate) use mac::{format_mac, parse_mac};
 pub(crate) use memif_report::{MemifReport, Remote, RingReport};
 pub(crate) use name::{InterfaceName, Kind};
 pub(crate) use port_settings::PortSettings;
