@@ -164,9 +164,11 @@ impl Configuration {
         self.newcomers.has(address)
     }
 
-    /// Notes that a host did not say its Ethernet address.
-    pub(crate) fn is_silent(&mut self, host: IpAddr, now: Instant) {
-        self.is_changed |= self.gateways.is_silent(host, now);
+    /// Notes that a host did not say its Ethernet address. Returns whether it is a router.
+    pub(crate) fn is_silent(&mut self, host: IpAddr, now: Instant) -> bool {
+        let is_router = self.gateways.is_silent(host, now);
+        self.is_changed |= is_router;
+        is_router
     }
 
     /// Notes that a host has said its Ethernet address.

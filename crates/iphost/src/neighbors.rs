@@ -46,8 +46,8 @@ pub(crate) enum Outcome {
     Ask(IpAddr),
     /// The host is not there. The packets to it are lost.
     Unreachable(Vec<Outgoing>),
-    /// The host is not there, and forgotten.
-    Gone(IpAddr),
+    /// The host does not answer, and is asked for the last time.
+    Silent(IpAddr),
 }
 
 /// What waited for a host that has answered.
@@ -318,14 +318,21 @@ impl Neighbors {
                 }
             }
             query.attempts = query.attempts.saturating_add(1);
+            if query.attempts == ATTEMPTS {
+                outcomes.push(Outcome::Silent(*host));
+            }
             query.due = now + ANSWER_TIMEOUT;
             outcomes.push(Outcome::Ask(*host));
         }
         for host in gone {
             self.remove(host);
-            outcomes.push(Outcome::Gone(host));
         }
         outcomes
+    }
+
+    /// Forgets a host. Returns the packets that wait for it.
+    pub(crate) fn give_up(&mut self, host: IpAddr) -> VecDeque<Outgoing> {
+        self.remove(host).map(|entry| entry.outgoing).unwrap_or_default()
     }
 
     /// Returns when the next [`service`](Self::service) is due.
@@ -421,7 +428,7 @@ mod tests {
             now = neighbors.due().unwrap();
         }
         match &neighbors.service(now)[..] {
-            [Outcome::Unreachable(lost), Outcome::Gone(HOST)] => assert_eq!(lost[0].tag, 7),
+            [Outcome::Unreachable(lost)] => assert_eq!(lost[0].tag, 7),
             other => panic!("{other:?}"),
         }
         assert_eq!((neighbors.bytes, neighbors.due()), (0, None));

@@ -255,7 +255,13 @@ impl Resolver {
     /// Sends a packet as soon as its destination is known, or that of the router to it; it is then
     /// in [`resolved`](Self::resolved). There is no way to some destinations.
     pub(crate) fn send(&mut self, to: IpAddr, packet: Outgoing, now: Instant) {
-        let Some(hop) = self.configuration.next_hop(to) else { return };
+        if let Some(hop) = self.configuration.next_hop(to) {
+            self.send_to(hop, packet, now);
+        }
+    }
+
+    /// Sends a packet to a host on the same network.
+    fn send_to(&mut self, hop: IpAddr, packet: Outgoing, now: Instant) {
         if let Some((mac, mut packet)) = self.neighbors.send(hop, packet, now) {
             packet.frame[..6].copy_from_slice(&mac.0);
             self.resolved.push(packet);
@@ -295,10 +301,23 @@ impl Resolver {
             match outcome {
                 Outcome::Ask(host) => self.ask(host),
                 Outcome::Unreachable(packets) => self.unreachable.extend(packets),
-                Outcome::Gone(host) => self.configuration.is_silent(host, now),
+                Outcome::Silent(host) => self.pass_over(host, now),
             }
         }
         self.answers.extend(self.configuration.service(now, self.claims.is_tentative()));
+    }
+
+    /// Sends through another router what waits for a silent one, if there is another.
+    fn pass_over(&mut self, host: IpAddr, now: Instant) {
+        if !self.configuration.is_silent(host, now) {
+            return;
+        }
+        let other = self.configuration.default_router(host.is_ipv6());
+        if let Some(other) = other.filter(|other| *other != host) {
+            for packet in self.neighbors.give_up(host) {
+                self.send_to(other, packet, now);
+            }
+        }
     }
 
     /// Returns when the next [`service`](Self::service) is due.
