@@ -111,7 +111,7 @@ fn addresses_and_routers_come_from_the_network() {
     let _server = router.serve(&lab);
     let hosts = lab.spawn(["host", &bus, "--dhcp", "--slaac", "--count", "3", "--json"]);
     let ready = hosts.wait_for(0, WAIT_TIMEOUT, "ready", |line| line.text.contains("ready"));
-    let ready: serde_json::Value = serde_json::from_str(&ready.text).expect("JSON");
+    let ready: serde_json::Value = serde_json::from_str(&ready).expect("JSON");
     let hosts_of = ready["hosts"].as_array().expect("a list");
     let mut leased = Vec::new();
     for host in hosts_of {
