@@ -154,7 +154,11 @@ impl NewLargeBus {
     }
 }
 
-fn parse_mode(text: &str) -> Result<u32, String> {
+/// Reads permissions of a bus.
+///
+/// # Errors
+/// When it is not an octal number of permissions.
+pub(crate) fn parse_mode(text: &str) -> Result<u32, String> {
     u32::from_str_radix(text, 8)
         .ok()
         .filter(|mode| *mode <= 0o777 && text.bytes().all(|byte| byte.is_ascii_digit()))

@@ -47,30 +47,43 @@ impl BusAttachment {
     /// When the bus cannot be joined; when the interface does not exist, has no bus, is down, or is
     /// run by another process.
     pub(crate) fn join(bus: &BusArgument, context: &Context) -> anyhow::Result<Self> {
+        Self::join_as(bus, StationOptions::new(), context)
+    }
+
+    /// Joins the bus as [`join`](Self::join) does. A temporary station is made as `station` says.
+    ///
+    /// # Errors
+    /// As for [`join`](Self::join).
+    pub(crate) fn join_as(
+        bus: &BusArgument,
+        station: StationOptions,
+        context: &Context,
+    ) -> anyhow::Result<Self> {
         if let BusArgument::Path(path) = bus {
             // No other station is on a missing bus: more likely the path is wrong.
             Bus::open(path)?;
         }
-        Self::join_or_make(bus, &BusOptions::new(), context)
+        Self::join_or_make(bus, &BusOptions::new(), station, context)
     }
 
     /// Joins the bus as [`join`](Self::join) does, but makes a missing one as `new` says. This is
-    /// for verbs that wait there for others.
+    /// for verbs that wait there for others. A temporary station is made as `station` says.
     ///
     /// # Errors
     /// As for [`join`](Self::join).
     pub(crate) fn join_or_make(
         bus: &BusArgument,
         new: &BusOptions,
+        station: StationOptions,
         context: &Context,
     ) -> anyhow::Result<Self> {
         match bus {
             BusArgument::Path(path) => {
-                let interface = Station::join(new.open_or_create(path)?, StationOptions::new())?;
-                let mut station = Self::detached(None);
-                station.mac = interface.mac();
-                station.station = Some(interface);
-                Ok(station)
+                let station = Station::join(new.open_or_create(path)?, station)?;
+                let mut attachment = Self::detached(None);
+                attachment.mac = station.mac();
+                attachment.station = Some(station);
+                Ok(attachment)
             }
             BusArgument::Interface(name) => {
                 let interface = RunningInterface::claim_station(

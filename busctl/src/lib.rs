@@ -17,6 +17,7 @@ mod cli;
 mod context;
 mod detached;
 mod exit;
+mod host_network;
 mod interface_view;
 mod lan;
 mod logging;

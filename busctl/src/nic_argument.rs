@@ -12,6 +12,7 @@ use shmbus::{BusOptions, random_mac};
 use crate::bus_argument::{BusArgument, ParseBusError};
 use crate::bus_attachment::BusAttachment;
 use crate::context::Context;
+use crate::host_network::HostNetwork;
 use crate::output;
 
 /// A bus, or `memif:key=value,...`.
@@ -61,24 +62,27 @@ pub(crate) enum HostNic {
 
 impl NicArgument {
     /// Joins the bus, or listens or connects as a memif peer. A missing bus is made as `new` says,
-    /// and is an error without it.
+    /// and is an error without it. The host is number `number` of `count` in `network`.
     pub(crate) fn open(
         &self,
         context: &Context,
         new: Option<&BusOptions>,
+        network: &HostNetwork,
+        (number, count): (u32, u32),
     ) -> anyhow::Result<HostNic> {
         match self {
             Self::Bus(bus) => {
+                let station = network.station(number, count)?;
                 let attachment = match new {
-                    Some(new) => BusAttachment::join_or_make(bus, new, context)?,
-                    None => BusAttachment::join(bus, context)?,
+                    Some(new) => BusAttachment::join_or_make(bus, new, station, context)?,
+                    None => BusAttachment::join_as(bus, station, context)?,
                 };
                 Ok(HostNic::Bus(Box::new(BusNic::new(attachment))))
             }
             Self::Memif(spec) => {
                 let sockets = Sockets::start(crate::PROGRAM, &output::reporter())?;
                 let links = MemifLinks(sockets.control(spec, &spec.to_string())?);
-                let mac = spec.mac.unwrap_or_else(random_mac);
+                let mac = network.memif_mac(spec).unwrap_or_else(random_mac);
                 Ok(HostNic::Memif(Box::new(MemifNic::new(links, mac))))
             }
         }

@@ -15,11 +15,11 @@ use iphost::{
 use serde::Serialize;
 use shmbus::SendError;
 
-use self::commands::Commands;
 use self::task::{Task, TcpSourceTask};
 use crate::bus_argument::{BusArgument, NewBus};
 use crate::context::Context;
 use crate::detached::{Detach, Request};
+use crate::host_network::{HostNetwork, HostView, report_changes};
 use crate::misuse::{misuse, remedy};
 use crate::nic_argument::{HostNic, NicArgument};
 use crate::output;
@@ -31,6 +31,8 @@ const IDLE_SLEEP: Duration = Duration::from_secs(1);
 /// How long a host polls after the last frame: to fall asleep and be woken takes longer than most
 /// answers.
 const BUSY_POLL: Duration = Duration::from_micros(50);
+/// How long a host waits for addresses from its network before it says so.
+const LONG_WAIT: Duration = Duration::from_secs(10);
 /// How often, at most, the user is warned that frames are lost.
 const LOSS_WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -39,7 +41,13 @@ const LOSS_WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// The host answers ARP and IPv6 neighbor discovery, ICMP echo, and UDP and TCP echo on port 7, also
 /// in fragments. It prints 'ready' when it can be used: on a bus after a tenth of a second, in which
 /// it asks whether another host has its addresses; behind memif when the peer has connected as well.
-/// Then it announces its addresses. With an IPv6 address it also has a link-local one.
+/// Then it announces its addresses. With an IPv6 address it also has a link-local one, makes further
+/// ones of the prefixes that routers advertise (SLAAC), and reaches other networks through them;
+/// through others with --gateway. It ignores redirects.
+///
+/// With --dhcp and --slaac, 'ready' comes when the host uses an address of each kind; with --dhcp it
+/// does not wait for an IPv6 router. Leases, renewals, losses and routers are reported on stderr. The
+/// lease is given back at the end.
 ///
 /// When another host has an address at the start, this one ends with exit code 1. When another
 /// claims one later, this one warns, keeps the address and announces it again, at most every 10
@@ -60,6 +68,8 @@ const LOSS_WARNING_INTERVAL: Duration = Duration::from_secs(10);
                         busctl host memif:role=client,id=1,socket=./memif.sock 10.0.0.2/24\n  \
                         busctl host ./lan.bus 10.0.0.1/24 --count 250\n  \
                         busctl host -d=web ./lan.bus 10.0.0.1/24; busctl stop web\n  \
+                        busctl host ./lan.bus 10.0.0.1/24 fd00::1/64 --gateway 10.0.0.254 --name web\n  \
+                        busctl host ./lan.bus --dhcp\n  \
                         busctl host ./lan.bus 10.0.0.1/24 --tcp-sink 5001 &\n  \
                         busctl host ./lan.bus 10.0.0.2/24 --tcp-source 10.0.0.1:5001 1G"
 )]
@@ -70,12 +80,15 @@ pub(crate) struct Args {
     bus: NicArgument,
 
     /// The addresses of the host, each with its prefix length
-    #[arg(value_name = "ADDR/LEN", required = true)]
+    #[arg(value_name = "ADDR/LEN", required_unless_present_any = ["dhcp", "slaac"])]
     addresses: Vec<HostAddress>,
 
     /// Run N hosts in this process, each as a station; their addresses count up from ADDR
     #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true, value_parser = clap::value_parser!(u32).range(1..=250))]
     count: u32,
+
+    #[command(flatten)]
+    network: HostNetwork,
 
     /// Receive on this TCP port, and print bytes and speed of each connection
     #[arg(long, value_name = "PORT")]
@@ -123,6 +136,9 @@ impl Args {
 #[derive(Serialize)]
 struct Ready {
     ready: bool,
+    /// What the hosts have, if they have it from their network.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    hosts: Vec<HostView>,
 }
 
 /// Runs the hosts until the process is asked to stop, or their task is done.
@@ -136,20 +152,21 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let tcp_source = args
         .tcp_source
         .as_deref()
-        .map(|words| TcpSourceTask::parse(words, &args.addresses))
+        .map(|words| TcpSourceTask::parse(words, &args.addresses, &args.network))
         .transpose()?;
     check(args)?;
     let stop = Shutdown::on_signals()?;
     let (mut stations, mut links) = (Vec::new(), Vec::new());
-    for addresses in &addresses {
-        match args.bus.open(context, Some(&args.new_bus.options()))? {
+    for (number, addresses) in (0..).zip(&addresses) {
+        let new_bus = args.new_bus.options();
+        match args.bus.open(context, Some(&new_bus), &args.network, (number, args.count))? {
             HostNic::Bus(nic) => stations.push(Stack::new(*nic, addresses)),
             HostNic::Memif(nic) => links.push(Stack::new(*nic, addresses)),
         }
     }
     let task = match tcp_source {
         Some(tcp_source) => Task::TcpSourceTask(tcp_source),
-        None if args.commands => Task::Commands(Box::new(Commands::new(&args.addresses))),
+        None if args.commands => Task::Commands(Box::default()),
         None => Task::None,
     };
     // All hosts are on a bus, or all on memif.
@@ -161,6 +178,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
 }
 
 fn check(args: &Args) -> anyhow::Result<()> {
+    args.network.check(&args.bus, &args.addresses)?;
     if args.count > 1 && !matches!(args.bus, NicArgument::Bus(BusArgument::Path(_))) {
         let why = "an interface is one station; give the path of its bus instead";
         return Err(misuse(anyhow!("there cannot be {} hosts there: {why}", args.count)));
@@ -186,12 +204,15 @@ fn serve<N: Nic>(
     let mut rounds = 0;
     let mut hosts = HostSet::new().busy_poll(BUSY_POLL);
     let mut services = Vec::new();
-    for mut stack in stacks {
+    let hears_routers = args.network.hears_routers(&args.addresses);
+    for (number, mut stack) in (0..).zip(stacks) {
+        args.network.apply(&mut stack, (number, args.count), hears_routers);
         services.push(Services::open(stack.sockets(), args.tcp_sink.map(NonZeroU16::get)));
         stack.claim_addresses();
         hosts.push(stack);
     }
     let mut loss_warnings = LossWarnings::default();
+    let mut waiting = Waiting { begin: Instant::now(), is_reported: false };
     let mut transfers = Vec::new();
     let mut ready = false;
     let mut over = false;
@@ -203,6 +224,7 @@ fn serve<N: Nic>(
             let done = &mut |transfer| transfers.push(transfer);
             loss_warnings.report(round(stack, &mut services[index], done));
             report_conflicts(stack)?;
+            report_changes(stack);
             if ready {
                 over |= task.step(stack)?;
             }
@@ -212,30 +234,47 @@ fn serve<N: Nic>(
                 over = true;
             }
         }
-        if !ready && hosts.iter().all(|stack| stack.is_up() && !stack.is_claiming()) {
+        let is_usable =
+            |stack: &Stack<N>| stack.is_up() && !stack.is_claiming() && args.network.is_done(stack);
+        if !ready && hosts.iter().all(is_usable) {
             ready = true;
             service.ready()?;
-            announce(args.json)?;
+            let is_automatic = args.network.is_automatic();
+            let views = hosts.iter().filter(|_| is_automatic).map(HostView::of).collect();
+            announce(args.json, views)?;
         }
         rounds += 1;
         service.alive(|| vec![rounds]);
+        waiting.report(ready, &args.network);
         for transfer in transfers.drain(..) {
             print(&transfer, args.json)?;
         }
     }
     service.stopping();
-    match task {
+    let result = match task {
         Task::TcpSourceTask(tcp_source) => {
             // Sends what is still queued.
             loss_warnings.report(round(&mut hosts[0], &mut services[0], &mut |_| {}));
-            let Some((transfer, trouble)) = tcp_source.result(&mut hosts[0]) else {
-                bail!("nothing was sent: no memif peer has connected");
-            };
-            print(&transfer, args.json)?;
-            trouble.map_or(Ok(()), |trouble| Err(anyhow!(trouble)))
+            match tcp_source.result(&mut hosts[0]) {
+                Some((transfer, trouble)) => {
+                    print(&transfer, args.json)?;
+                    trouble.map_or(Ok(()), |trouble| Err(anyhow!(trouble)))
+                }
+                None if args.network.is_automatic() => {
+                    Err(anyhow!("nothing was sent: the host has no address from its network"))
+                }
+                None => Err(anyhow!("nothing was sent: no memif peer has connected")),
+            }
         }
         Task::Commands(_) | Task::None => Ok(()),
+    };
+    if args.network.dhcp {
+        for index in 0..services.len() {
+            hosts[index].release_lease();
+            loss_warnings.report(hosts[index].poll(&mut |_| {}));
+        }
     }
+    result
 }
 
 /// Waits until a host or the task has something to do; returns the hosts whose turn it is.
@@ -255,10 +294,10 @@ fn wait<N: Nic>(
     Ok(if matches!(task, Task::None) { woken } else { vec![0] })
 }
 
-/// Prints that the hosts can be used.
-fn announce(json: bool) -> anyhow::Result<()> {
+/// Prints that the hosts can be used, and what they have from their network.
+fn announce(json: bool, hosts: Vec<HostView>) -> anyhow::Result<()> {
     if json {
-        output::print_json(&Ready { ready: true })?;
+        output::print_json(&Ready { ready: true, hosts })?;
     } else {
         writeln!(output::stdout(), "ready")?;
     }
@@ -297,6 +336,23 @@ fn print(transfer: &Transfer, json: bool) -> anyhow::Result<()> {
         writeln!(output::stdout(), "{transfer}")?;
     }
     Ok(())
+}
+
+/// Says, once, what hosts wait for that take long to be ready.
+struct Waiting {
+    begin: Instant,
+    is_reported: bool,
+}
+
+impl Waiting {
+    fn report(&mut self, ready: bool, network: &HostNetwork) {
+        let is_long = || network.is_automatic() && self.begin.elapsed() >= LONG_WAIT;
+        if !self.is_reported && !ready && is_long() {
+            self.is_reported = true;
+            let what = if network.dhcp { "DHCP server" } else { "IPv6 router with a prefix" };
+            output::note(&format!("no {what} has answered yet; waiting"));
+        }
+    }
 }
 
 /// Warns that frames are lost, at most once in [`LOSS_WARNING_INTERVAL`].

@@ -10,8 +10,11 @@ use anyhow::{anyhow, bail};
 use iphost::{
     Damage, HostAddress, HostSet, Nic, PingEvent, PingPlan, Pinger, Reply, Stack, largest_payload,
 };
+use shmbus::BusOptions;
 
+use crate::bus_argument::parse_mode;
 use crate::context::Context;
+use crate::host_network::{HostNetwork, report_changes};
 use crate::misuse::misuse;
 use crate::nic_argument::{HostNic, NicArgument};
 use crate::output;
@@ -19,6 +22,9 @@ use crate::process::shutdown::Shutdown;
 use crate::quantity;
 
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How long to wait for an address from the network at least. A DHCP server may first look for other
+/// hosts that have it, for three seconds.
+const NETWORK_WAIT: Duration = Duration::from_secs(15);
 /// How long to poll for a reply: to fall asleep and be woken would be a good part of the measured
 /// time.
 const BUSY_POLL: Duration = Duration::from_micros(200);
@@ -28,12 +34,15 @@ const BUSY_POLL: Duration = Duration::from_micros(200);
 /// Prints a line for each reply and each ICMP error, and the statistics of ping(8) at the end or on
 /// ^C. Times start when a request leaves, so they do not include the lookup of the host's Ethernet
 /// address. Requests that do not fit a frame are sent in fragments. A reply with a wrong checksum
-/// is no reply, and is counted apart. With -f replies print no line: on a terminal each request
+/// is no reply, and is counted apart. Other networks are reached through a router: --gateway,
+/// --dhcp or --slaac; redirects are printed and ignored. With -f replies print no line: on a terminal each request
 /// prints a dot, each reply removes one, an error replaces it with E and a wrong checksum with C.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit code 1: no reply came, or none with the data of its request.\n\n\
                         Examples:\n  \
                         busctl ping ./lan.bus 10.0.0.1 --from 10.0.0.2/24 -c 3\n  \
+                        busctl ping ./lan.bus 192.0.2.1 --from 10.0.0.2/24 --gateway 10.0.0.254\n  \
+                        busctl ping ./lan.bus 192.0.2.1 --dhcp -c 3\n  \
                         busctl ping shmif0 fd00::1 --from fd00::2/64 -i 0.1 -s 1000\n  \
                         busctl ping ./lan.bus 10.0.0.1 --from 10.0.0.2/24 -f -c 10000\n  \
                         busctl ping memif:role=client,socket=./memif.sock 10.0.0.1 \\\n    \
@@ -49,8 +58,20 @@ pub(crate) struct Args {
     target: IpAddr,
 
     /// The address to ping from, with its prefix length
-    #[arg(long, value_name = "ADDR/LEN")]
-    from: HostAddress,
+    #[arg(long, value_name = "ADDR/LEN", required_unless_present_any = ["dhcp", "slaac"])]
+    from: Option<HostAddress>,
+
+    #[command(flatten)]
+    network: HostNetwork,
+
+    /// Make a missing bus, with these permissions in octal; otherwise it is an error
+    #[arg(long, value_name = "MODE", value_parser = parse_mode)]
+    mode: Option<u32>,
+
+    /// The hop limit of the requests (IPv4: time to live) [default: 64, or what IPv6 routers
+    /// advertise]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    ttl: Option<u8>,
 
     /// Stop after N requests
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -85,26 +106,23 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     check(args)?;
     let stop = Shutdown::on_signals()?;
-    match args.bus.open(context, None)? {
-        HostNic::Bus(nic) => ping(Stack::new(*nic, &[args.from]), args, &stop),
-        HostNic::Memif(nic) => ping(Stack::new(*nic, &[args.from]), args, &stop),
+    let new = args.mode.map(|mode| BusOptions::new().mode(mode));
+    let from = args.from.as_slice();
+    match args.bus.open(context, new.as_ref(), &args.network, (0, 1))? {
+        HostNic::Bus(nic) => ping(Stack::new(*nic, from), args, &stop),
+        HostNic::Memif(nic) => ping(Stack::new(*nic, from), args, &stop),
     }
 }
 
 fn check(args: &Args) -> anyhow::Result<()> {
-    let Args { target, from, .. } = *args;
-    let problem = if target == from.address() {
-        format!("cannot ping {target}: it is the address of the ping itself")
-    } else if target.is_multicast() || target.is_unspecified() {
+    let Args { target, from, ref network, .. } = *args;
+    let may_route = network.may_route(target);
+    let problem = if target.is_multicast() || target.is_unspecified() {
         format!("cannot ping {target}: it is not the address of a single host")
-    } else if target.is_ipv4() != from.address().is_ipv4() {
-        format!("cannot ping {target} from {from}: one is IPv4 and the other IPv6")
-    } else if !from.reaches(target) && !is_link_local(target) {
-        format!(
-            "cannot ping {target} from {from}: it is on another network, and there is no router"
-        )
-    } else if let Some(why) = from.refuses(target) {
-        format!("cannot ping {target} from {from}: {why}")
+    } else if let Some(why) = from.and_then(|from| check_from(target, from, may_route)) {
+        why
+    } else if from.is_none() && !may_route {
+        format!("cannot ping {target}: --slaac makes an IPv6 address; take --dhcp or --from")
     } else if args.size > largest_payload(target) {
         format!(
             "cannot send {} bytes in one packet: {} are the most",
@@ -112,9 +130,25 @@ fn check(args: &Args) -> anyhow::Result<()> {
             largest_payload(target)
         )
     } else {
-        return Ok(());
+        return network.check(&args.bus, from.as_slice());
     };
     Err(misuse(anyhow!(problem)))
+}
+
+/// Returns why the target cannot be reached from an address, if that is certain. There may be a
+/// router.
+fn check_from(target: IpAddr, from: HostAddress, may_route: bool) -> Option<String> {
+    if target == from.address() {
+        Some(format!("cannot ping {target}: it is the address of the ping itself"))
+    } else if target.is_ipv4() != from.address().is_ipv4() && !may_route {
+        Some(format!("cannot ping {target} from {from}: one is IPv4 and the other IPv6"))
+    } else if !from.reaches(target) && !is_link_local(target) && !may_route {
+        Some(format!(
+            "cannot ping {target} from {from}: it is on another network, and there is no router; --gateway names one"
+        ))
+    } else {
+        from.refuses(target).map(|why| format!("cannot ping {target} from {from}: {why}"))
+    }
 }
 
 /// Returns whether the target is link-local. Every IPv6 host reaches such addresses, because it has
@@ -123,26 +157,73 @@ fn is_link_local(target: IpAddr) -> bool {
     matches!(target, IpAddr::V6(target) if target.is_unicast_link_local())
 }
 
-fn ping<N: Nic>(stack: Stack<N>, args: &Args, stop: &Shutdown) -> anyhow::Result<()> {
-    let Args { target, from, .. } = *args;
+fn ping<N: Nic>(mut stack: Stack<N>, args: &Args, stop: &Shutdown) -> anyhow::Result<()> {
+    args.network.apply(&mut stack, (0, 1), args.network.is_automatic());
     let mut hosts = HostSet::new();
     let own = hosts.push(stack);
+    let result = ping_from(&mut hosts, own, args, stop);
+    if args.network.dhcp {
+        hosts[own].release_lease();
+        // The server also finds out by itself.
+        let _ = hosts[own].poll(&mut |_| {});
+    }
+    result
+}
+
+/// Waits until the host can send to the target. Returns the address that it sends from.
+fn wait_for_network<N: Nic>(
+    hosts: &mut HostSet<N>,
+    own: usize,
+    args: &Args,
+    stop: &Shutdown,
+) -> anyhow::Result<IpAddr> {
+    let Args { target, ref network, .. } = *args;
+    let longest =
+        if network.is_automatic() { args.timeout.max(NETWORK_WAIT) } else { args.timeout };
     let begin = Instant::now();
-    while !hosts[own].is_up() {
-        let left = args.timeout.saturating_sub(begin.elapsed());
-        if stop.requested() || left.is_zero() {
-            bail!("cannot ping {target}: no memif peer has connected");
+    loop {
+        let left = longest.saturating_sub(begin.elapsed());
+        let stack = &mut hosts[own];
+        let source = stack.source_for(target);
+        if let Some(source) = source.filter(|_| stack.is_up()) {
+            if source == target {
+                bail!("cannot ping {target}: it is the address of the ping itself");
+            }
+            if let Some(why) = stack.addresses().find_map(|own| own.refuses(target)) {
+                bail!("cannot ping {target}: {why}");
+            }
+            return Ok(source);
         }
-        hosts[own].poll(&mut |_| {})?;
+        if stop.requested() || left.is_zero() {
+            let why = if !stack.is_up() {
+                "no memif peer has connected"
+            } else if !network.is_automatic() {
+                "the gateway is not on the network of the ping's address"
+            } else if target.is_ipv4() && !stack.is_leased() {
+                "no DHCP server has leased an address"
+            } else if target.is_ipv6() && !stack.has_made_address() {
+                "no IPv6 router has advertised a prefix"
+            } else {
+                "it is on another network, and there is no router"
+            };
+            bail!("cannot ping {target}: {why}");
+        }
+        stack.poll(&mut |_| {})?;
+        report_changes(stack);
         hosts.wait(&[stop.as_fd()], left)?;
     }
+}
+
+fn ping_from<N: Nic>(
+    hosts: &mut HostSet<N>,
+    own: usize,
+    args: &Args,
+    stop: &Shutdown,
+) -> anyhow::Result<()> {
+    let target = args.target;
+    let from = wait_for_network(hosts, own, args, stop)?;
     if !args.json {
-        writeln!(
-            output::stdout(),
-            "PING {target} from {}: {} data bytes",
-            from.address(),
-            args.size
-        )?;
+        writeln!(output::stdout(), "PING {target} from {from}: {} data bytes", args.size)?;
     }
     let plan = PingPlan {
         target,
@@ -152,6 +233,9 @@ fn ping<N: Nic>(stack: Stack<N>, args: &Args, stop: &Shutdown) -> anyhow::Result
         timeout: args.timeout,
     };
     let mut pinger = Pinger::start(&mut hosts[own], plan);
+    if let Some(ttl) = args.ttl {
+        pinger = pinger.hop_limit(ttl);
+    }
     let begin = Instant::now();
     let mut printed = Ok(());
     let mut dots = Dots::new(args);
@@ -170,6 +254,7 @@ fn ping<N: Nic>(stack: Stack<N>, args: &Args, stop: &Shutdown) -> anyhow::Result
                 printed = print_event(target, &event);
             }
         });
+        report_changes(stack);
         std::mem::replace(&mut printed, Ok(()))?;
         dots.show(pinger.statistics().sent())?;
         if done {

@@ -6,9 +6,11 @@ use std::str::FromStr;
 
 use smoltcp::wire::IpCidr;
 
+/// The most addresses that a host has.
+pub(crate) const MAX_OWN_ADDRESSES: usize = smoltcp::config::IFACE_MAX_ADDR_COUNT;
 /// The most addresses that a host can be given. One more is reserved for its IPv6 link-local
 /// address.
-const MAX_ADDRESSES: usize = smoltcp::config::IFACE_MAX_ADDR_COUNT - 1;
+const MAX_ADDRESSES: usize = MAX_OWN_ADDRESSES - 1;
 
 /// An IPv4 or IPv6 address of a host, with the network it is on.
 ///
@@ -110,6 +112,11 @@ impl HostAddress {
         check_host(&IpCidr::new(target.into(), self.0.prefix_len())).err()
     }
 
+    /// Returns an address with its network, if a host can have it.
+    pub(crate) fn of(cidr: IpCidr) -> Result<Self, ParseAddressError> {
+        check_host(&cidr).map(|()| Self(cidr))
+    }
+
     /// Returns the address with its network, as smoltcp takes it.
     pub(crate) fn cidr(self) -> IpCidr {
         self.0
@@ -139,8 +146,7 @@ impl FromStr for HostAddress {
             Some(prefix).filter(|prefix| prefix.bytes().all(|digit| digit.is_ascii_digit()));
         let prefix =
             prefix.and_then(|prefix| prefix.parse().ok()).filter(|prefix| *prefix <= longest);
-        let cidr = IpCidr::new(address.into(), prefix.ok_or(ParseAddressError::Prefix)?);
-        check_host(&cidr).map(|()| Self(cidr))
+        Self::of(IpCidr::new(address.into(), prefix.ok_or(ParseAddressError::Prefix)?))
     }
 }
 

@@ -110,6 +110,12 @@ pub enum PingError {
 }
 
 impl PingError {
+    /// Returns whether no reply follows. A router that knows a better way, or is in need of a slower
+    /// sender, has passed the request on.
+    pub(crate) fn ends_request(self) -> bool {
+        !matches!(self, Self::Icmp { v6: false, kind: 4 | 5, .. })
+    }
+
     /// Returns whether a message of this type is an error.
     pub(crate) fn is_error(v6: bool, kind: u8) -> bool {
         if v6 { (1..=4).contains(&kind) } else { matches!(kind, 3 | 4 | 5 | 11 | 12) }

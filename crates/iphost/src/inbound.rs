@@ -8,6 +8,7 @@ use std::time::Instant;
 use shmbus::offload::{Capabilities, verify};
 use smoltcp::wire::{EthernetAddress, IpProtocol, Ipv4Packet, Ipv6FragmentHeader, Ipv6Packet};
 
+use crate::dhcp::DhcpReplies;
 use crate::echo_watch::{EchoWatch, Message, V4_REQUEST, V6_REQUEST, is_watched};
 use crate::extension::{self, Chain, UNKNOWN_NEXT_HEADER};
 use crate::flow::Flow;
@@ -46,6 +47,8 @@ impl Passed {
 pub(crate) struct Inbound {
     pub(crate) resolver: Resolver,
     pub(crate) watches: Vec<EchoWatch>,
+    /// Present when the host asks for an address by DHCP.
+    pub(crate) dhcp: Option<DhcpReplies>,
     reassembly: Reassembly,
     errors: Limit,
     /// The flow of the latest packet of TCP.
@@ -73,6 +76,7 @@ impl Inbound {
         Self {
             resolver,
             watches: Vec::new(),
+            dhcp: None,
             reassembly: Reassembly::default(),
             errors: Limit::default(),
             flow: None,
@@ -97,7 +101,9 @@ impl Inbound {
 
     /// Returns when there is something to do next: at once, when there is something to send.
     pub(crate) fn due(&self) -> Option<Instant> {
-        let sends = !self.resolver.answers.is_empty() || !self.resolver.resolved.is_empty();
+        let sends = !self.resolver.answers.is_empty()
+            || !self.resolver.resolved.is_empty()
+            || self.resolver.configuration.is_changed();
         if sends { Some(self.now) } else { self.resolver.due() }
     }
 
@@ -140,6 +146,13 @@ impl Inbound {
             return None;
         }
         let (from, to) = (packet.src_addr(), packet.dst_addr());
+        let identity = self.resolver.identity();
+        if let Some(dhcp) = &mut self.dhcp
+            && !identity.is_martian(from.into())
+            && dhcp.take(frame, identity.mac)
+        {
+            return Some(Passed { instead: None, is_for_group: true });
+        }
         let is_own = self.is_accepted(from.into(), to.into(), frame)?;
         let frame = &frame[..ETHERNET_HEADER + usize::from(packet.total_len())];
         if packet.more_frags() || packet.frag_offset() != 0 {
@@ -396,7 +409,8 @@ impl Inbound {
     /// Tells the sender of a frame what is wrong with it.
     fn refuse(&mut self, frame: &[u8], (from, to): (IpAddr, IpAddr), error: IcmpError) {
         let identity = self.resolver.identity();
-        let own = if identity.has(to) { Some(to) } else { identity.source_for(from) };
+        let routed = || self.resolver.configuration.source_for(from, self.now);
+        let own = if identity.has(to) { Some(to) } else { routed() };
         let mac = identity.mac;
         if !is_about_error(frame)
             && let Some(own) = own

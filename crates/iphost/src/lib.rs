@@ -4,7 +4,9 @@
 //!   ([`MemifNic`]).
 //! - A [`Stack`] is smoltcp on such a device, with its addresses and its clock. It answers ARP,
 //!   neighbor discovery and ICMP echo, receives and sends fragments, and claims its addresses if it
-//!   is asked to ([`Stack::claim_addresses`]).
+//!   is asked to ([`Stack::claim_addresses`]). It reaches other networks through routers, and has
+//!   addresses from its network, if it is asked to ([`Stack::use_dhcp`],
+//!   [`Stack::accept_router_advertisements`]).
 //! - A [`HostSet`] is the hosts that one thread serves. It sleeps for all of them, and says which
 //!   have something to do.
 //! - [`Services`] answer further requests: UDP and TCP echo, and a TCP sink.
@@ -92,14 +94,18 @@
 
 mod address;
 mod arp;
+mod autoconf;
 mod bus_nic;
 mod claims;
+mod configuration;
+mod dhcp;
 mod echo;
 mod echo_watch;
 mod extension;
 mod flow;
 mod fragment;
 mod frame;
+mod gateways;
 mod host_set;
 mod icmp_error;
 mod identity;
@@ -109,10 +115,13 @@ mod memif_nic;
 mod mss;
 mod ndisc;
 mod neighbors;
+mod network_change;
+mod newcomers;
 mod nic;
 mod pinger;
 mod reassembly;
 mod resolver;
+mod router_advert;
 mod services;
 mod sink;
 mod source;
@@ -130,6 +139,7 @@ pub use echo_watch::Damage;
 pub use host_set::HostSet;
 pub use icmp_error::PingError;
 pub use memif_nic::{LinkChange, LinkSource, MemifNic};
+pub use network_change::NetworkChange;
 pub use nic::{Closed, Nic, SleepError};
 pub use pinger::{PingEvent, PingPlan, Pinger, Reply, largest_payload};
 pub use services::Services;

@@ -14,6 +14,8 @@ use smoltcp::time::Instant as StackInstant;
 use smoltcp::wire::{IpCidr, IpProtocol};
 
 use crate::claims::AddressConflict;
+use crate::configuration::Configuration;
+use crate::dhcp::DhcpReplies;
 use crate::echo_watch::{EchoEvent, EchoWatch, V4_REQUEST, V6_REPLY, V6_REQUEST};
 use crate::fragment;
 use crate::frame::{self, ETHERNET_HEADER, IPV6_HEADER, MAX_PACKET, fill_icmp_checksum};
@@ -25,6 +27,9 @@ use crate::neighbors::Outgoing;
 use crate::nic::Nic;
 use crate::resolver::Resolver;
 
+/// The hop limit of the stack's packets.
+const HOP_LIMIT: u8 = 64;
+
 /// A network device with what the stack needs above it.
 pub(crate) struct Link<N> {
     nic: N,
@@ -34,6 +39,8 @@ pub(crate) struct Link<N> {
     for_group: Cell<bool>,
     /// Whether the device is connected, as of the latest round.
     is_up: bool,
+    /// It has been connected anew.
+    is_anew: bool,
     /// The latest connection.
     connection: Option<u64>,
 }
@@ -45,6 +52,8 @@ struct Outbound {
     /// The stack leaves checksums of UDP to the device.
     fills_udp: bool,
     identification: u32,
+    /// The hop limit of IPv6 packets.
+    hop_limit: u8,
     /// Packets of the stack that are too long for a frame.
     long: Vec<Vec<u8>>,
     /// Frames in which the stack asks for hosts.
@@ -60,6 +69,7 @@ impl<N: Nic> Link<N> {
             mtu,
             fills_udp: !capabilities.checksum.udp.tx(),
             identification: fastrand::u32(..),
+            hop_limit: HOP_LIMIT,
             long: Vec::new(),
             questions: Vec::new(),
         };
@@ -69,6 +79,7 @@ impl<N: Nic> Link<N> {
             outbound,
             for_group: Cell::new(false),
             is_up: false,
+            is_anew: false,
             connection: None,
         }
     }
@@ -101,13 +112,52 @@ impl<N: Nic> Link<N> {
         let before = std::mem::replace(&mut self.connection, connection);
         let is_other = before.is_some() && before != connection;
         if is_other {
-            self.inbound.resolver.forget_neighbors();
+            self.inbound.resolver.forget_network(now);
         }
         if before != connection {
+            self.is_anew = true;
             self.inbound.resolver.link_up(now);
         }
         self.inbound.service(now);
+        self.outbound.hop_limit = self.configuration().hop_limit().unwrap_or(HOP_LIMIT);
         is_other
+    }
+
+    /// Returns whether the device has been connected anew since the last call.
+    pub(crate) fn take_anew(&mut self) -> bool {
+        std::mem::take(&mut self.is_anew)
+    }
+
+    /// Returns how the host is configured.
+    pub(crate) fn configuration(&self) -> &Configuration {
+        &self.inbound.resolver.configuration
+    }
+
+    /// Returns how the host is configured, to change it.
+    pub(crate) fn configuration_mut(&mut self) -> &mut Configuration {
+        &mut self.inbound.resolver.configuration
+    }
+
+    /// Notes that the stack has forgotten the hosts that it knew.
+    pub(crate) fn stack_forgets(&mut self) {
+        self.inbound.resolver.stack_forgets();
+    }
+
+    /// Begins to let replies of DHCP servers pass.
+    pub(crate) fn use_dhcp(&mut self) {
+        self.inbound.dhcp.get_or_insert_default();
+    }
+
+    /// Lets a DHCP client use the replies, and sends the frame that it makes.
+    pub(crate) fn with_dhcp(
+        &mut self,
+        step: impl FnOnce(&mut Configuration, &mut DhcpReplies) -> Option<Vec<u8>>,
+    ) {
+        if let Some(replies) = &mut self.inbound.dhcp {
+            let resolver = &mut self.inbound.resolver;
+            let frame = step(&mut resolver.configuration, replies);
+            resolver.answers.extend(frame);
+        }
     }
 
     /// Returns whether there is a frame for the stack, or an error of the device that a round finds.
@@ -176,7 +226,8 @@ impl<N: Nic> Link<N> {
         for Outgoing { frame, tag, .. } in std::mem::take(&mut resolver.unreachable) {
             let v6 = frame[12..14] == frame::IPV6;
             let target = watches.iter().find(|watch| watch.ident == ident(tag));
-            let from = target.and_then(|watch| resolver.identity().source_for(watch.target));
+            let from =
+                target.and_then(|watch| resolver.configuration.source_for(watch.target, now));
             if let Some(from) = from {
                 let error = PingError::AddressUnreachable { v6 };
                 note(watches, tag, |sequence| EchoEvent::Error { sequence, from, error });
@@ -221,27 +272,31 @@ impl<N: Nic> Link<N> {
         }
     }
 
-    /// Sends the request of a number. It leaves when its target is known, in this round or a later,
-    /// and waits for that until `until` at least.
+    /// Sends the request of a number, with a hop limit of its own or the usual one. It leaves when its
+    /// target is known, or the router to it, in this round or a later, and waits for that until
+    /// `until` at least.
     pub(crate) fn send_request(
         &mut self,
         (ident, sequence): (u16, u16),
+        hop_limit: Option<u8>,
         until: Instant,
         now: Instant,
     ) {
         let Some(watch) = self.inbound.watches.iter().find(|watch| watch.ident == ident) else {
             return;
         };
-        let identity = self.inbound.resolver.identity();
-        let Some(own) = identity.source_for(watch.target) else { return };
-        let (kind, protocol) = if own.is_ipv4() {
-            (V4_REQUEST, IpProtocol::Icmp)
+        let configuration = &self.inbound.resolver.configuration;
+        let identity = configuration.identity();
+        let Some(own) = configuration.source_for(watch.target, now) else { return };
+        let (kind, protocol, usual) = if own.is_ipv4() {
+            (V4_REQUEST, IpProtocol::Icmp, HOP_LIMIT)
         } else {
-            (V6_REQUEST, IpProtocol::Icmpv6)
+            (V6_REQUEST, IpProtocol::Icmpv6, self.outbound.hop_limit)
         };
         let len = 8 + watch.data.len();
         let macs = (identity.mac, identity.mac);
-        let mut frame = frame::ip(macs, (own, watch.target), protocol, 64, len);
+        let hop_limit = hop_limit.unwrap_or(usual);
+        let mut frame = frame::ip(macs, (own, watch.target), protocol, hop_limit, len);
         let start = frame.len() - len;
         let message = &mut frame[start..];
         message[0] = kind;
@@ -370,6 +425,9 @@ impl<T: TxToken> TxToken for LinkTx<'_, T> {
         tx.consume(len, |frame| {
             let result = write(frame);
             mss::clamp(frame, mtu);
+            if outbound.hop_limit != HOP_LIMIT && frame[12..14] == frame::IPV6 {
+                set_hop_limit(frame, outbound.hop_limit);
+            }
             if is_question(frame) {
                 outbound.questions.push(frame.to_vec());
             }
@@ -380,6 +438,14 @@ impl<T: TxToken> TxToken for LinkTx<'_, T> {
     fn set_meta(&mut self, meta: PacketMeta) {
         self.is_super = meta.segmentation_offload_size.is_some();
         self.tx.set_meta(meta);
+    }
+}
+
+/// Sets the hop limit of an IPv6 packet of the stack, unless it has one for a purpose.
+fn set_hop_limit(frame: &mut [u8], hop_limit: u8) {
+    let field = &mut frame[ETHERNET_HEADER + 7];
+    if *field == HOP_LIMIT {
+        *field = hop_limit;
     }
 }
 

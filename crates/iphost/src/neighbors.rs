@@ -46,6 +46,8 @@ pub(crate) enum Outcome {
     Ask(IpAddr),
     /// The host is not there. The packets to it are lost.
     Unreachable(Vec<Outgoing>),
+    /// The host does not answer, and is asked for the last time.
+    Silent(IpAddr),
 }
 
 /// What waited for a host that has answered.
@@ -81,6 +83,8 @@ pub(crate) struct Neighbors {
 #[derive(Debug)]
 struct Latest {
     from: IpAddr,
+    /// The host that answers to it go to.
+    hop: IpAddr,
     mac: EthernetAddress,
     until: Instant,
 }
@@ -152,10 +156,11 @@ impl Neighbors {
             .is_some_and(|latest| latest.from == from && latest.mac == mac && now < latest.until)
     }
 
-    /// Decides about a packet from `from` for the stack, whose frame came from `mac`.
+    /// Decides about a packet from `from` for the stack, whose frame came from `mac`. The answer goes
+    /// to the host `hop` on the same network, which is a router or `from` itself.
     pub(crate) fn admit(
         &mut self,
-        from: IpAddr,
+        (from, hop): (IpAddr, IpAddr),
         mac: EthernetAddress,
         frame: &[u8],
         now: Instant,
@@ -163,36 +168,44 @@ impl Neighbors {
         if self.is_latest(from, mac, now) {
             return Admission::Pass;
         }
-        let entry = self.entry(from, now);
+        let entry = self.entry(hop, now);
         match entry.usable(now) {
             Some(known) if known == mac => {
                 entry.heard = now;
                 // A frame of the host answers whether it is there.
                 entry.query = None;
-                self.pass(from, mac, now)
+                self.pass((from, hop), (mac, known), now)
             }
+            // Packets may come back through another router than they leave through.
+            Some(known) if from != hop => self.pass((from, hop), (mac, known), now),
             // The host may have moved. It is asked, and believed for a while.
             Some(known) if entry.told.is_some_and(|told| now < told + BELIEF) => {
-                self.pass(from, known, now)
+                self.pass((from, hop), (known, known), now)
             }
             _ => {
                 entry.ask(now);
                 entry.incoming.push_back(frame.to_vec());
                 self.bytes += frame.len();
-                self.limit(from);
+                self.limit(hop);
                 Admission::Wait
             }
         }
     }
 
-    fn pass(&mut self, from: IpAddr, mac: EthernetAddress, now: Instant) -> Admission {
-        let Some(entry) = self.entries.get_mut(&from) else { return Admission::Pass };
+    /// Lets a packet pass whose frame came from `mac`, and to which the stack answers `known`.
+    fn pass(
+        &mut self,
+        (from, hop): (IpAddr, IpAddr),
+        (mac, known): (EthernetAddress, EthernetAddress),
+        now: Instant,
+    ) -> Admission {
+        let Some(entry) = self.entries.get_mut(&hop) else { return Admission::Pass };
         let has = entry.stack_until.is_some_and(|until| now < until);
         let until = if has { entry.stack_until } else { Some(now + STACK_LIFETIME) };
         entry.stack_until = until;
         // The entry is looked at again before the stack forgets it, and often enough to stay.
-        self.latest = until.map(|until| Latest { from, mac, until: until.min(now + BELIEF) });
-        if has { Admission::Pass } else { Admission::PassWithEntry(mac) }
+        self.latest = until.map(|until| Latest { from, hop, mac, until: until.min(now + BELIEF) });
+        if has { Admission::Pass } else { Admission::PassWithEntry(known) }
     }
 
     /// Notes that a frame of a host has come from `mac`: if that is where the host is known to be, it
@@ -269,7 +282,7 @@ impl Neighbors {
         if released.stack_asks || !released.incoming.is_empty() {
             entry.stack_until = Some(now + STACK_LIFETIME);
         }
-        if self.latest.as_ref().is_some_and(|latest| latest.from == host) {
+        if self.latest.as_ref().is_some_and(|latest| latest.hop == host) {
             self.latest = None;
         }
         self.bytes -= released.bytes();
@@ -305,6 +318,9 @@ impl Neighbors {
                 }
             }
             query.attempts = query.attempts.saturating_add(1);
+            if query.attempts == ATTEMPTS {
+                outcomes.push(Outcome::Silent(*host));
+            }
             query.due = now + ANSWER_TIMEOUT;
             outcomes.push(Outcome::Ask(*host));
         }
@@ -312,6 +328,11 @@ impl Neighbors {
             self.remove(host);
         }
         outcomes
+    }
+
+    /// Forgets a host. Returns the packets that wait for it.
+    pub(crate) fn give_up(&mut self, host: IpAddr) -> VecDeque<Outgoing> {
+        self.remove(host).map(|entry| entry.outgoing).unwrap_or_default()
     }
 
     /// Returns when the next [`service`](Self::service) is due.
@@ -387,14 +408,14 @@ mod tests {
     #[test]
     fn packets_wait_for_an_unknown_host_and_are_not_lost() {
         let (mut neighbors, now) = (Neighbors::default(), Instant::now());
-        assert_eq!(neighbors.admit(HOST, A, b"first", now), Admission::Wait);
+        assert_eq!(neighbors.admit((HOST, HOST), A, b"first", now), Admission::Wait);
         assert!(neighbors.send(HOST, packet(7), now).is_none());
         assert_eq!((asked(&mut neighbors, now), asked(&mut neighbors, now)), (1, 0));
         let released = neighbors.learn(HOST, A, true, now).unwrap();
         assert_eq!(released.incoming, [b"first"]);
         assert_eq!(released.outgoing[0].tag, 7);
         assert_eq!((neighbors.bytes, neighbors.due()), (0, None));
-        assert_eq!(neighbors.admit(HOST, A, b"next", now), Admission::Pass);
+        assert_eq!(neighbors.admit((HOST, HOST), A, b"next", now), Admission::Pass);
         assert_eq!(neighbors.send(HOST, packet(8), now).unwrap().0, A);
     }
 
@@ -419,7 +440,7 @@ mod tests {
         let until = now + 20 * ANSWER_TIMEOUT;
         neighbors.send(HOST, Outgoing { until, ..packet(7) }, now);
         neighbors.send(HOST, packet(8), now);
-        neighbors.admit(HOST, A, b"first", now);
+        neighbors.admit((HOST, HOST), A, b"first", now);
         let mut lost = Vec::new();
         while let Some(due) = neighbors.due() {
             for outcome in neighbors.service(due) {
@@ -435,38 +456,38 @@ mod tests {
     fn the_stack_is_given_what_it_may_have_forgotten() {
         let (mut neighbors, now) = (Neighbors::default(), Instant::now());
         neighbors.learn(HOST, A, true, now);
-        assert_eq!(neighbors.admit(HOST, A, b"", now), Admission::PassWithEntry(A));
-        assert_eq!(neighbors.admit(HOST, A, b"", now), Admission::Pass);
+        assert_eq!(neighbors.admit((HOST, HOST), A, b"", now), Admission::PassWithEntry(A));
+        assert_eq!(neighbors.admit((HOST, HOST), A, b"", now), Admission::Pass);
         let later = now + STACK_LIFETIME;
-        assert_eq!(neighbors.admit(HOST, A, b"", later), Admission::PassWithEntry(A));
+        assert_eq!(neighbors.admit((HOST, HOST), A, b"", later), Admission::PassWithEntry(A));
         neighbors.stack_forgets();
-        assert_eq!(neighbors.admit(HOST, A, b"", later), Admission::PassWithEntry(A));
+        assert_eq!(neighbors.admit((HOST, HOST), A, b"", later), Admission::PassWithEntry(A));
         neighbors.stack_asks(HOST, later);
         assert!(neighbors.learn(HOST, A, true, later).unwrap().stack_asks);
         // A host that is heard again and again stays known.
         let mut now = later;
         for _ in 0..10 {
             now += LIFETIME / 2;
-            assert_ne!(neighbors.admit(HOST, A, b"", now), Admission::Wait);
+            assert_ne!(neighbors.admit((HOST, HOST), A, b"", now), Admission::Wait);
         }
-        assert_eq!(neighbors.admit(HOST, A, b"", now + LIFETIME), Admission::Wait);
+        assert_eq!(neighbors.admit((HOST, HOST), A, b"", now + LIFETIME), Admission::Wait);
     }
 
     #[test]
     fn a_host_that_has_moved_is_asked_and_followed() {
         let (mut neighbors, now) = (Neighbors::default(), Instant::now());
         neighbors.learn(HOST, A, true, now);
-        neighbors.admit(HOST, A, b"", now);
+        neighbors.admit((HOST, HOST), A, b"", now);
         // Just after the host said where it is, another address does not count.
-        assert_eq!(neighbors.admit(HOST, B, b"forged", now), Admission::Pass);
+        assert_eq!(neighbors.admit((HOST, HOST), B, b"forged", now), Admission::Pass);
         assert_eq!(asked(&mut neighbors, now), 0);
         let now = now + BELIEF;
-        assert_eq!(neighbors.admit(HOST, B, b"moved", now), Admission::Wait);
+        assert_eq!(neighbors.admit((HOST, HOST), B, b"moved", now), Admission::Wait);
         assert_eq!(asked(&mut neighbors, now), 1);
         let released = neighbors.learn(HOST, B, true, now).unwrap();
         assert_eq!((released.incoming.len(), neighbors.known(HOST, now)), (1, Some(B)));
         // A stack that has the old entry is given the new one.
-        neighbors.admit(HOST, B, b"", now);
+        neighbors.admit((HOST, HOST), B, b"", now);
         assert!(neighbors.learn(HOST, A, false, now).unwrap().stack_asks);
         let other = [10, 0, 0, 4].into();
         assert!(neighbors.learn(other, A, false, now).is_none(), "no business of ours");
@@ -484,7 +505,7 @@ mod tests {
         let (mut neighbors, now) = (Neighbors::default(), Instant::now());
         for number in 0..100_000_u32 {
             let host = IpAddr::V4((0x0a00_0000 + number % 1_000).into());
-            neighbors.admit(host, A, &[0; 1_000], now);
+            neighbors.admit((host, host), A, &[0; 1_000], now);
             neighbors.send(host, packet(0), now);
             assert!(neighbors.bytes <= MAX_BYTES && neighbors.entries.len() <= MAX_NEIGHBORS);
         }

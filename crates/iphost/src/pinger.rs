@@ -40,7 +40,7 @@ pub fn largest_payload(target: IpAddr) -> usize {
 #[derive(Debug, Clone)]
 pub struct PingPlan {
     /// The host to ping. It is not one of the pinging host's own addresses, and on one of its
-    /// networks.
+    /// networks or behind a router.
     pub target: IpAddr,
     /// How many requests to send; without a limit when this is `None`.
     pub count: Option<u64>,
@@ -91,6 +91,7 @@ pub enum PingEvent {
 #[derive(Debug)]
 pub struct Pinger {
     plan: PingPlan,
+    hop_limit: Option<u8>,
     ident: u16,
     /// The number of the latest request.
     sequence: u16,
@@ -130,6 +131,7 @@ impl Pinger {
         let now = Instant::now();
         Self {
             plan,
+            hop_limit: None,
             ident,
             sequence: 0,
             waiting: VecDeque::new(),
@@ -138,6 +140,14 @@ impl Pinger {
             doubted: now,
             statistics: Statistics::new(),
         }
+    }
+
+    /// Sets the hop limit of the requests (IPv4: time to live). Otherwise it is 64, or what IPv6
+    /// routers advertise.
+    #[must_use]
+    pub fn hop_limit(mut self, hop_limit: u8) -> Self {
+        self.hop_limit = Some(hop_limit);
+        self
     }
 
     /// Returns the statistics so far.
@@ -174,6 +184,9 @@ impl Pinger {
                     let reply =
                         Reply { len, sequence, hop_limit, rtt: None, is_duplicate: false, damage };
                     on_event(PingEvent::Reply(self.take_reply(reply, now)));
+                }
+                EchoEvent::Error { sequence, from, error } if !error.ends_request() => {
+                    on_event(PingEvent::Error { sequence, from, error });
                 }
                 EchoEvent::Error { sequence, from, error } => {
                     self.statistics.count_error();
@@ -254,7 +267,7 @@ impl Pinger {
         self.sequence = self.sequence.wrapping_add(1);
         // An error comes before the request is given up.
         let until = now + self.plan.timeout.saturating_sub(ERROR_MARGIN);
-        stack.link().send_request((self.ident, self.sequence), until, now);
+        stack.link().send_request((self.ident, self.sequence), self.hop_limit, until, now);
         self.statistics.count_sent();
         self.waiting.push_back(Request { sequence: self.sequence, asked: now, sent: None });
     }

@@ -9,15 +9,17 @@ use smoltcp::wire::EthernetAddress;
 
 use crate::arp::{self, Arp};
 use crate::claims::{AddressConflict, Claims, NO_HOST, Statement};
+use crate::configuration::Configuration;
 use crate::frame;
 use crate::identity::Identity;
 use crate::ndisc::{self, Ndisc};
 use crate::neighbors::{Admission, Neighbors, Outcome, Outgoing, Released};
+use crate::router_advert::RouterAdvert;
 
 /// The resolver, and what it has for both sides.
 #[derive(Debug)]
 pub(crate) struct Resolver {
-    identity: Identity,
+    pub(crate) configuration: Configuration,
     neighbors: Neighbors,
     claims: Claims,
     /// Frames for the network.
@@ -33,7 +35,7 @@ pub(crate) struct Resolver {
 impl Resolver {
     pub(crate) fn new(identity: Identity) -> Self {
         Self {
-            identity,
+            configuration: Configuration::new(identity),
             neighbors: Neighbors::default(),
             claims: Claims::default(),
             answers: Vec::new(),
@@ -44,15 +46,19 @@ impl Resolver {
     }
 
     pub(crate) fn identity(&self) -> &Identity {
-        &self.identity
+        self.configuration.identity()
     }
 
-    /// Changes the host's addresses. The stack has been made anew.
+    /// Changes the addresses that the user gave the host. The stack is made anew.
     pub(crate) fn set_identity(&mut self, identity: Identity, now: Instant) {
-        if self.identity != identity {
-            self.identity = identity;
+        if self.configuration.set_identity(identity, now) {
             self.claims.link_changed(now);
         }
+        self.neighbors.stack_forgets();
+    }
+
+    /// Notes that the stack has forgotten the hosts that it knew.
+    pub(crate) fn stack_forgets(&mut self) {
         self.neighbors.stack_forgets();
     }
 
@@ -61,10 +67,12 @@ impl Resolver {
         self.claims.link_changed(now);
     }
 
-    /// Forgets all hosts, with what waits for them: the link leads to another network now.
-    pub(crate) fn forget_neighbors(&mut self) {
+    /// Forgets all hosts, with what waits for them, and what the network said: the link leads to
+    /// another network now.
+    pub(crate) fn forget_network(&mut self, now: Instant) {
         self.neighbors = Neighbors::default();
         self.for_stack.clear();
+        self.configuration.forget(now);
     }
 
     /// Returns whether there are frames for the network, or packets whose fate is known now.
@@ -92,20 +100,20 @@ impl Resolver {
     pub(crate) fn take_arp(&mut self, frame: &[u8], now: Instant) {
         let Some(arp) = Arp::read(frame) else { return };
         let (address, mac) = arp.sender;
-        if mac == self.identity.mac {
+        if mac == self.identity().mac || self.configuration.take_arp(&arp, now) {
             return;
         }
-        let is_for_us = self.identity.has(arp.target.into());
+        let is_for_us = self.identity().has(arp.target.into());
         if arp.is_probe() {
             if is_for_us && self.claims.is_tentative() {
                 // Both want the address. Neither may have it.
                 self.contested(arp.target.into(), mac, now);
             } else if is_for_us {
-                self.answers.push(arp::reply((arp.target, self.identity.mac), (address, mac)));
+                self.answers.push(arp::reply((arp.target, self.identity().mac), (address, mac)));
             }
             return;
         }
-        if self.identity.has(address.into()) {
+        if self.identity().has(address.into()) {
             if self.claims.is_tentative() && !arp.is_request {
                 self.claims.answered(address.into(), mac);
             } else {
@@ -117,15 +125,15 @@ impl Resolver {
             self.claims.answers_for_all(mac);
             return;
         }
-        if self.identity.is_martian(address.into()) {
+        if self.identity().is_martian(address.into()) {
             return;
         }
         // A host of another network is answered, but there is no way to it without a router.
-        if self.identity.reaches(address.into()) {
+        if self.identity().reaches(address.into()) {
             self.learn(address.into(), mac, is_for_us, now);
         }
         if arp.is_request && is_for_us && !self.claims.is_tentative() {
-            self.answers.push(arp::reply((arp.target, self.identity.mac), (address, mac)));
+            self.answers.push(arp::reply((arp.target, self.identity().mac), (address, mac)));
         }
     }
 
@@ -145,18 +153,38 @@ impl Resolver {
             }
             Some(Ndisc::Advertisement { target, mac, overrides }) => {
                 let said = mac.unwrap_or(source);
-                if self.identity.has(target.into()) {
-                    if said != self.identity.mac {
+                if self.configuration.contested(target.into(), said, now) {
+                    return;
+                }
+                if self.identity().has(target.into()) {
+                    if said != self.identity().mac {
                         self.contested(target.into(), said, now);
                     }
-                } else if self.identity.reaches(target.into()) && !self.identity.has(from.into()) {
+                } else if self.identity().reaches(target.into())
+                    && !self.identity().has(from.into())
+                {
                     let known = self.neighbors.known(target.into(), now);
                     if overrides || known.is_none_or(|known| known == said) {
                         self.learn(target.into(), said, false, now);
                     }
                 }
             }
+            None if self.configuration.accepts_adverts() => {
+                if let Some(advert) = RouterAdvert::read(message, from, to, hop_limit) {
+                    self.take_advert(&advert, from, now);
+                }
+            }
             None => {}
+        }
+    }
+
+    fn take_advert(&mut self, advert: &RouterAdvert, from: Ipv6Addr, now: Instant) {
+        if self.identity().has(from.into()) {
+            return;
+        }
+        self.configuration.take_advert(advert, from, now);
+        if let Some(mac) = advert.mac.filter(|_| self.identity().reaches(from.into())) {
+            self.learn(from.into(), mac, advert.lifetime > 0, now);
         }
     }
 
@@ -168,7 +196,14 @@ impl Resolver {
         source: EthernetAddress,
         now: Instant,
     ) {
-        if !self.identity.has(target.into()) || source == self.identity.mac {
+        if source == self.identity().mac {
+            return;
+        }
+        // A host that asks from an address of its own does not want the target's.
+        if from.is_unspecified() && self.configuration.contested(target.into(), source, now) {
+            return;
+        }
+        if !self.identity().has(target.into()) {
             return;
         }
         if self.claims.is_tentative() {
@@ -178,26 +213,25 @@ impl Resolver {
             return;
         }
         if !from.is_unspecified() {
-            if self.identity.is_martian(from.into()) {
+            if self.identity().is_martian(from.into()) {
                 return;
             }
             if let Some(mac) = mac {
-                self.learn(from.into(), mac, self.identity.reaches(from.into()), now);
+                self.learn(from.into(), mac, self.identity().reaches(from.into()), now);
             }
         }
-        let own = (target, self.identity.mac);
+        let own = (target, self.identity().mac);
         self.answers.push(ndisc::advertisement(own, (from, mac.unwrap_or(source))));
     }
 
     /// Decides about a packet for the stack, which `frame` carries from the host `from`.
     pub(crate) fn admit(&mut self, from: IpAddr, frame: &[u8], now: Instant) -> bool {
-        if !self.identity.reaches(from) {
-            return true;
-        }
-        match self.neighbors.admit(from, frame::source(frame), frame, now) {
+        // The answer goes to a router, if the sender is on another network.
+        let Some(hop) = self.configuration.next_hop(from) else { return true };
+        match self.neighbors.admit((from, hop), frame::source(frame), frame, now) {
             Admission::Pass => true,
             Admission::PassWithEntry(mac) => {
-                self.give_entry(from, mac);
+                self.give_entry(hop, mac);
                 self.for_stack.push_back(frame.to_vec());
                 false
             }
@@ -213,21 +247,32 @@ impl Resolver {
 
     /// Notes that a frame of the host `from` has come from `mac`.
     pub(crate) fn heard(&mut self, from: IpAddr, mac: EthernetAddress, now: Instant) {
-        self.neighbors.heard(from, mac, now);
+        if let Some(hop) = self.configuration.next_hop(from) {
+            self.neighbors.heard(hop, mac, now);
+        }
     }
 
-    /// Sends a packet as soon as its destination is known; it is then in
-    /// [`resolved`](Self::resolved).
+    /// Sends a packet as soon as its destination is known, or that of the router to it; it is then
+    /// in [`resolved`](Self::resolved). There is no way to some destinations.
     pub(crate) fn send(&mut self, to: IpAddr, packet: Outgoing, now: Instant) {
-        if let Some((mac, mut packet)) = self.neighbors.send(to, packet, now) {
+        if let Some(hop) = self.configuration.next_hop(to) {
+            self.send_to(hop, packet, now);
+        }
+    }
+
+    /// Sends a packet to a host on the same network.
+    fn send_to(&mut self, hop: IpAddr, packet: Outgoing, now: Instant) {
+        if let Some((mac, mut packet)) = self.neighbors.send(hop, packet, now) {
             packet.frame[..6].copy_from_slice(&mac.0);
             self.resolved.push(packet);
         }
     }
 
-    /// Asks whether a host is still where it was.
+    /// Asks whether a host is still where it was, or the router to it.
     pub(crate) fn doubt(&mut self, host: IpAddr, now: Instant) {
-        self.neighbors.doubt(host, now);
+        if let Some(hop) = self.configuration.next_hop(host) {
+            self.neighbors.doubt(hop, now);
+        }
     }
 
     /// Takes note of a frame that the stack sends, if it asks for a host.
@@ -247,7 +292,7 @@ impl Resolver {
         match self.claims.service(now) {
             Some(Statement::Probe) => self.state(arp::probe, ndisc::probe),
             Some(Statement::ProbeNoHost) => {
-                self.answers.push(arp::probe(NO_HOST, self.identity.mac));
+                self.answers.push(arp::probe(NO_HOST, self.identity().mac));
             }
             Some(Statement::Announce) => self.state(arp::announcement, ndisc::announcement),
             None => {}
@@ -256,13 +301,29 @@ impl Resolver {
             match outcome {
                 Outcome::Ask(host) => self.ask(host),
                 Outcome::Unreachable(packets) => self.unreachable.extend(packets),
+                Outcome::Silent(host) => self.pass_over(host, now),
+            }
+        }
+        self.answers.extend(self.configuration.service(now, self.claims.is_tentative()));
+    }
+
+    /// Sends through another router what waits for a silent one, if there is another.
+    fn pass_over(&mut self, host: IpAddr, now: Instant) {
+        if !self.configuration.is_silent(host, now) {
+            return;
+        }
+        let other = self.configuration.default_router(host.is_ipv6());
+        if let Some(other) = other.filter(|other| *other != host) {
+            for packet in self.neighbors.give_up(host) {
+                self.send_to(other, packet, now);
             }
         }
     }
 
     /// Returns when the next [`service`](Self::service) is due.
     pub(crate) fn due(&self) -> Option<Instant> {
-        self.claims.due().into_iter().chain(self.neighbors.due()).min()
+        let configuration = self.configuration.due(self.claims.is_tentative());
+        self.claims.due().into_iter().chain(self.neighbors.due()).chain(configuration).min()
     }
 
     /// Says something about each of the host's addresses.
@@ -271,8 +332,8 @@ impl Resolver {
         v4: fn(std::net::Ipv4Addr, EthernetAddress) -> Vec<u8>,
         v6: fn(Ipv6Addr, EthernetAddress) -> Vec<u8>,
     ) {
-        let mac = self.identity.mac;
-        for own in &self.identity.addresses {
+        let mac = self.identity().mac;
+        for own in &self.configuration.identity().addresses {
             self.answers.push(match own.address().into() {
                 IpAddr::V4(address) => v4(address, mac),
                 IpAddr::V6(address) => v6(address, mac),
@@ -283,15 +344,15 @@ impl Resolver {
     fn contested(&mut self, address: IpAddr, mac: EthernetAddress, now: Instant) {
         if self.claims.contested(address, mac, now) {
             self.answers.push(match address {
-                IpAddr::V4(address) => arp::announcement(address, self.identity.mac),
-                IpAddr::V6(address) => ndisc::announcement(address, self.identity.mac),
+                IpAddr::V4(address) => arp::announcement(address, self.identity().mac),
+                IpAddr::V6(address) => ndisc::announcement(address, self.identity().mac),
             });
         }
     }
 
     fn ask(&mut self, host: IpAddr) {
-        let mac = self.identity.mac;
-        match (self.identity.source_for(host), host) {
+        let mac = self.identity().mac;
+        match (self.identity().source_for(host), host) {
             (Some(IpAddr::V4(own)), IpAddr::V4(host)) => {
                 self.answers.push(arp::request((own, mac), host));
             }
@@ -303,6 +364,7 @@ impl Resolver {
     }
 
     fn learn(&mut self, host: IpAddr, mac: EthernetAddress, is_for_us: bool, now: Instant) {
+        self.configuration.answers(host);
         let Some(released) = self.neighbors.learn(host, mac, is_for_us, now) else { return };
         let Released { incoming, outgoing, stack_asks } = released;
         if stack_asks || !incoming.is_empty() {
@@ -317,8 +379,8 @@ impl Resolver {
 
     /// Gives the stack an entry of the table: as what would make it enter it itself.
     fn give_entry(&mut self, host: IpAddr, mac: EthernetAddress) {
-        let own_mac = self.identity.mac;
-        let entry = match (host, self.identity.source_for(host)) {
+        let own_mac = self.identity().mac;
+        let entry = match (host, self.identity().source_for(host)) {
             (IpAddr::V4(host), Some(IpAddr::V4(own))) => arp::reply((host, mac), (own, own_mac)),
             (IpAddr::V6(host), Some(IpAddr::V6(own))) => {
                 ndisc::advertisement((host, mac), (own, own_mac))

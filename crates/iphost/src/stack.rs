@@ -1,20 +1,24 @@
 //! smoltcp on a [`Nic`], with its addresses, its clock, its rounds and its sleep.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use shmbus::SendError;
 use smoltcp::iface::{
-    Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet,
+    Config, Interface, PollIngressSingleResult, PollResult, Route, SocketHandle, SocketSet,
 };
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant as StackInstant;
-use smoltcp::wire::{EthernetAddress, IpCidr, Ipv6Address, Ipv6Cidr};
+use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv6Address, Ipv6Cidr};
 
 use crate::address::HostAddress;
+use crate::autoconf::interface_id;
 use crate::claims::AddressConflict;
+use crate::configuration::Configuration;
+use crate::dhcp::DhcpClient;
 use crate::link::Link;
+use crate::network_change::NetworkChange;
 use crate::nic::{Closed, Nic};
 use crate::services::Services;
 use crate::transfer::Transfer;
@@ -82,6 +86,9 @@ pub enum ConnectError {
 pub struct Stack<N> {
     link: Link<N>,
     addresses: Vec<HostAddress>,
+    /// The host has an IPv6 address also if it is given none.
+    is_v6: bool,
+    dhcp: Option<DhcpClient>,
     interface: Interface,
     sockets: SocketSet<'static>,
     begin: Instant,
@@ -98,13 +105,15 @@ impl<N: Nic> Stack<N> {
     /// too, unless one is among them.
     pub fn new(nic: N, addresses: &[HostAddress]) -> Self {
         let begin = Instant::now();
-        let own = all_addresses(addresses, nic.mac());
-        let mut link = Link::new(nic, own.clone(), begin);
-        let interface = interface(&mut link, &own, StackInstant::ZERO);
+        let own = all_addresses(addresses, false, nic.mac());
+        let mut link = Link::new(nic, own, begin);
+        let interface = interface(&mut link, StackInstant::ZERO);
         let sockets = SocketSet::new(Vec::new());
         Self {
             link,
             addresses: addresses.to_vec(),
+            is_v6: false,
+            dhcp: None,
             interface,
             sockets,
             begin,
@@ -151,12 +160,11 @@ impl<N: Nic> Stack<N> {
         to: SocketAddr,
     ) -> Result<(SocketHandle, SocketAddr), ConnectError> {
         let port = fastrand::u16(EPHEMERAL_PORTS);
-        let from = self.interface.get_source_address(&to.ip().into());
-        let from = from.ok_or(ConnectError::NoAddress { to })?;
+        let from = self.source_for(to.ip()).ok_or(ConnectError::NoAddress { to })?;
         socket
-            .connect(self.interface.context(), to, (from, port))
+            .connect(self.interface.context(), to, (IpAddress::from(from), port))
             .map_err(|source| ConnectError::Refused { to, source })?;
-        Ok((self.sockets.add(socket), SocketAddr::new(from.into(), port)))
+        Ok((self.sockets.add(socket), SocketAddr::new(from, port)))
     }
 
     /// Returns when frames were last sent.
@@ -201,6 +209,106 @@ impl<N: Nic> Stack<N> {
         self.link.next_conflict()
     }
 
+    /// Names the routers to other networks, of either family. The first that answers is used. Each is
+    /// on one of the host's networks; one that is not is not used.
+    pub fn name_gateways(&mut self, gateways: &[IpAddr]) {
+        self.link.configuration_mut().name_gateways(gateways.to_vec());
+    }
+
+    /// Listens to IPv6 routers: the host has a link-local address, asks for routers, makes addresses
+    /// of the prefixes that they advertise, and sends to other networks through them.
+    pub fn accept_router_advertisements(&mut self) {
+        let now = Instant::now();
+        self.is_v6 = true;
+        self.link.configuration_mut().accept_adverts(now);
+        self.remake(now);
+    }
+
+    /// Asks DHCP servers for an IPv4 address and a router, from the next rounds on, and keeps the
+    /// lease. They hear the host's `name`. A host that ends [gives the lease
+    /// back](Self::release_lease).
+    pub fn use_dhcp(&mut self, name: Option<&str>) {
+        self.link.use_dhcp();
+        self.dhcp = Some(DhcpClient::open(&mut self.sockets, name));
+    }
+
+    /// Gives the lease back, and asks for no other. The message leaves with the next
+    /// [`poll`](Self::poll).
+    pub fn release_lease(&mut self) {
+        if let Some(mut dhcp) = self.dhcp.take() {
+            let sockets = &mut self.sockets;
+            self.link
+                .with_dhcp(|configuration, replies| dhcp.release(sockets, configuration, replies));
+        }
+    }
+
+    /// Returns whether the host uses an address that a DHCP server has leased to it.
+    #[must_use]
+    pub fn is_leased(&self) -> bool {
+        self.dhcp.as_ref().is_some_and(DhcpClient::is_leased)
+    }
+
+    /// Returns whether the host uses an address that it has made of an advertised prefix.
+    #[must_use]
+    pub fn has_made_address(&self) -> bool {
+        self.link.configuration().has_made_address()
+    }
+
+    /// Returns the addresses that the host uses, with their networks: those that it was given, its
+    /// link-local one, and those that it has from its network.
+    pub fn addresses(&self) -> impl Iterator<Item = HostAddress> {
+        let own = &self.link.configuration().identity().addresses;
+        own.iter().filter_map(|cidr| HostAddress::of(*cidr).ok())
+    }
+
+    /// Returns the default routers that the host uses: at most one of each family.
+    pub fn default_routers(&self) -> impl Iterator<Item = IpAddr> {
+        [false, true].into_iter().filter_map(|v6| self.link.configuration().default_router(v6))
+    }
+
+    /// Returns the address that the host sends from to `target`; none when there is no way to it.
+    #[must_use]
+    pub fn source_for(&self, target: IpAddr) -> Option<IpAddr> {
+        self.link.configuration().source_for(target, Instant::now())
+    }
+
+    /// Returns the host's Ethernet address.
+    #[must_use]
+    pub fn mac(&self) -> [u8; 6] {
+        self.link.nic().mac().0
+    }
+
+    /// Returns the next change of what the host has from its network.
+    pub fn next_change(&mut self) -> Option<NetworkChange> {
+        self.link.configuration_mut().next_change()
+    }
+
+    /// Makes smoltcp's interface anew, for the device as it is now.
+    fn remake(&mut self, now: Instant) {
+        let own = all_addresses(&self.addresses, self.is_v6, self.link.nic().mac());
+        self.link.set_addresses(own, now);
+        self.link.configuration_mut().take_changed();
+        let now = self.time_at(now);
+        self.interface = interface(&mut self.link, now);
+    }
+
+    /// Gives smoltcp's interface other addresses and routers, if they have changed.
+    fn reconfigure(&mut self) {
+        if self.link.configuration_mut().take_changed() {
+            configure(&mut self.interface, self.link.configuration());
+            self.link.stack_forgets();
+        }
+    }
+
+    fn step_dhcp(&mut self, now: Instant) {
+        if let Some(dhcp) = &mut self.dhcp {
+            let sockets = &mut self.sockets;
+            self.link.with_dhcp(|configuration, replies| {
+                dhcp.step(sockets, configuration, replies, now)
+            });
+        }
+    }
+
     /// Runs one round: receives frames, lets the sockets answer, and sends what they have written.
     /// It calls `accept` after every frame, so that each port keeps a socket that listens
     /// ([`Services::accept`]).
@@ -216,12 +324,16 @@ impl<N: Nic> Stack<N> {
         let begin = Instant::now();
         let now = self.time_at(begin);
         changed |= self.link.begin_round(begin);
-        let mac = self.link.nic().mac();
-        if changed || self.interface.hardware_addr() != mac.into() {
-            let own = all_addresses(&self.addresses, mac);
-            self.interface = interface(&mut self.link, &own, now);
-            self.link.set_addresses(own, begin);
+        let is_other = self.interface.hardware_addr() != self.link.nic().mac().into();
+        if (self.link.take_anew() || is_other)
+            && let Some(dhcp) = &mut self.dhcp
+        {
+            dhcp.restart(&mut self.sockets);
         }
+        if changed || is_other {
+            self.remake(begin);
+        }
+        self.reconfigure();
         self.interface.poll_maintenance(now);
         let mut received = 0;
         while received < FRAMES_PER_ROUND {
@@ -241,6 +353,7 @@ impl<N: Nic> Stack<N> {
                 break;
             }
         }
+        self.step_dhcp(begin);
         self.flushed = Instant::now();
         self.service_due = self.flushed + SERVICE_INTERVAL;
         if received > 0 {
@@ -256,7 +369,9 @@ impl<N: Nic> Stack<N> {
         if !self.link.nic().is_up() {
             return self.service_due;
         }
-        let service_due = self.link.due().map_or(self.service_due, |due| due.min(self.service_due));
+        let dhcp_due = self.dhcp.as_ref().and_then(DhcpClient::due);
+        let others = self.link.due().into_iter().chain(dhcp_due).min();
+        let service_due = others.map_or(self.service_due, |due| due.min(self.service_due));
         let now = self.time_at(Instant::now());
         let due = self.interface.poll_at(now, &self.sockets).map(|at| {
             self.begin + Duration::from_micros(at.total_micros().try_into().unwrap_or(0))
@@ -286,45 +401,58 @@ impl<N: Nic> Stack<N> {
 }
 
 /// Makes smoltcp's interface for the current state of the device, with all addresses of the host.
-fn interface<N: Nic>(link: &mut Link<N>, own: &[IpCidr], now: StackInstant) -> Interface {
+fn interface<N: Nic>(link: &mut Link<N>, now: StackInstant) -> Interface {
     let mut config = Config::new(link.nic().mac().into());
     config.random_seed = fastrand::u64(..);
     let mut interface = Interface::new(config, link, now);
+    configure(&mut interface, link.configuration());
+    interface
+}
+
+/// Gives smoltcp's interface the addresses and the default routers of the host.
+fn configure(interface: &mut Interface, configuration: &Configuration) {
     interface.update_ip_addrs(|list| {
-        for cidr in own {
+        list.clear();
+        for cidr in &configuration.identity().addresses {
             // It fails only for more addresses than the interface holds.
             let _ = list.push(*cidr);
         }
     });
-    interface
+    let routers = [false, true].map(|v6| configuration.default_router(v6));
+    interface.routes_mut().update(|routes| {
+        routes.clear();
+        for router in routers.into_iter().flatten() {
+            // There is room for one of each family.
+            let _ = routes.push(match router {
+                IpAddr::V4(router) => Route::new_ipv4_gateway(router),
+                IpAddr::V6(router) => Route::new_ipv6_gateway(router),
+            });
+        }
+    });
 }
 
-/// Returns the addresses of a host at `mac`: those that it was given, and its link-local one.
-fn all_addresses(addresses: &[HostAddress], mac: EthernetAddress) -> Vec<IpCidr> {
-    let link_local = needs_link_local(addresses).then(|| link_local(mac));
+/// Returns the addresses of a host at `mac`: those that it was given, and its link-local one if it
+/// `is_v6` or was given IPv6 addresses.
+fn all_addresses(addresses: &[HostAddress], is_v6: bool, mac: EthernetAddress) -> Vec<IpCidr> {
+    let link_local = needs_link_local(addresses, is_v6).then(|| link_local(mac));
     addresses.iter().map(|address| address.cidr()).chain(link_local).collect()
 }
 
-/// Returns whether there are IPv6 addresses, and none of them is link-local.
-fn needs_link_local(addresses: &[HostAddress]) -> bool {
+/// Returns whether there are IPv6 addresses, or are to be, and none of them is link-local.
+fn needs_link_local(addresses: &[HostAddress], is_v6: bool) -> bool {
     let mut v6 = addresses.iter().filter_map(|address| match address.cidr() {
         IpCidr::Ipv6(cidr) => Some(cidr.address()),
         IpCidr::Ipv4(_) => None,
     });
     let first = v6.next();
-    first.is_some() && !first.into_iter().chain(v6).any(|address| address.is_unicast_link_local())
+    (is_v6 || first.is_some())
+        && !first.into_iter().chain(v6).any(|address| address.is_unicast_link_local())
 }
 
 /// Returns the link-local address that RFC 4291 derives from an Ethernet address.
 fn link_local(mac: EthernetAddress) -> IpCidr {
-    let mut address = [0; 16];
-    address[..2].copy_from_slice(&[0xfe, 0x80]);
-    address[8..11].copy_from_slice(&mac.0[..3]);
-    address[11..13].copy_from_slice(&[0xff, 0xfe]);
-    address[13..].copy_from_slice(&mac.0[3..]);
-    // The bit is 1 for a globally unique address here, and 0 for one in an Ethernet address.
-    address[8] ^= 2;
-    Ipv6Cidr::new(Ipv6Address::from(address), 64).into()
+    let address = 0xfe80 << 112 | u128::from(interface_id(mac));
+    Ipv6Cidr::new(Ipv6Address::from_bits(address), 64).into()
 }
 
 #[cfg(test)]
@@ -336,9 +464,10 @@ mod tests {
         let parse = |texts: &[&str]| -> Vec<HostAddress> {
             texts.iter().map(|text| text.parse().unwrap()).collect()
         };
-        assert!(!needs_link_local(&parse(&["10.0.0.1/24"])));
-        assert!(needs_link_local(&parse(&["10.0.0.1/24", "fd00::1/64"])));
-        assert!(!needs_link_local(&parse(&["fd00::1/64", "fe80::1/64"])));
+        assert!(!needs_link_local(&parse(&["10.0.0.1/24"]), false));
+        assert!(needs_link_local(&parse(&["10.0.0.1/24"]), true));
+        assert!(needs_link_local(&parse(&["10.0.0.1/24", "fd00::1/64"]), false));
+        assert!(!needs_link_local(&parse(&["fd00::1/64", "fe80::1/64"]), true));
         let mac = EthernetAddress([0xb2, 0xa0, 1, 2, 3, 4]);
         assert_eq!(link_local(mac).to_string(), "fe80::b0a0:1ff:fe02:304/64");
     }

@@ -21,8 +21,8 @@ const SIZE: usize = 56;
 const LONGEST_LINE: usize = 4096;
 
 /// The commands that wait, and the one that runs.
+#[derive(Default)]
 pub(super) struct Commands {
-    addresses: Vec<HostAddress>,
     ended: bool,
     /// The beginning of a line that is not complete.
     partial: Vec<u8>,
@@ -46,16 +46,6 @@ struct Failed<'a> {
 }
 
 impl Commands {
-    pub(super) fn new(addresses: &[HostAddress]) -> Self {
-        Self {
-            addresses: addresses.to_vec(),
-            ended: false,
-            partial: Vec::new(),
-            lines: VecDeque::new(),
-            current: None,
-        }
-    }
-
     /// Returns stdin, until it has ended.
     pub(super) fn input(&self) -> Option<io::Stdin> {
         (!self.ended).then(io::stdin)
@@ -81,7 +71,7 @@ impl Commands {
         while self.current.is_none()
             && let Some(line) = self.lines.pop_front()
         {
-            match parse(&line, &self.addresses) {
+            match parse(&line, stack) {
                 Ok(plan) => {
                     self.current = Some((plan.target, Pinger::start(stack, plan)));
                     // Its first request is due.
@@ -124,8 +114,18 @@ fn is_readable() -> io::Result<bool> {
     }
 }
 
-/// Reads `ping ADDR [COUNT [SECONDS]]`.
-fn parse(line: &str, addresses: &[HostAddress]) -> Result<PingPlan, String> {
+/// Reads `ping ADDR [COUNT [SECONDS]]`, for the host with this stack.
+fn parse<N: Nic>(line: &str, stack: &Stack<N>) -> Result<PingPlan, String> {
+    let addresses: Vec<_> = stack.addresses().collect();
+    parse_for(line, &addresses, |target| stack.source_for(target).is_some())
+}
+
+/// Reads the command for a host with these addresses, which `reaches` others.
+fn parse_for(
+    line: &str,
+    addresses: &[HostAddress],
+    reaches: impl Fn(IpAddr) -> bool,
+) -> Result<PingPlan, String> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let (target, options) = match words[..] {
         ["ping", target, ref options @ ..] if options.len() <= 2 => (target, options),
@@ -135,7 +135,7 @@ fn parse(line: &str, addresses: &[HostAddress]) -> Result<PingPlan, String> {
     if addresses.iter().any(|own| own.address() == target) {
         return Err(format!("{target} is this host's own address"));
     }
-    if !addresses.iter().any(|own| own.reaches(target)) || target.is_multicast() {
+    if !reaches(target) || target.is_multicast() {
         return Err(format!("{target} is not on a network of this host"));
     }
     if let Some(why) = addresses.iter().find_map(|own| own.refuses(target)) {
@@ -164,10 +164,15 @@ mod tests {
 
     #[test]
     fn commands_are_read_and_what_is_none_is_named() {
-        let addresses = ["10.0.0.1/24".parse().unwrap(), "fd00::1/64".parse().unwrap()];
-        let plan = parse("ping 10.0.0.2", &addresses).unwrap();
+        let addresses: [HostAddress; 2] =
+            ["10.0.0.1/24".parse().unwrap(), "fd00::1/64".parse().unwrap()];
+        let parse = |line: &str| {
+            let reaches = |target| addresses.iter().any(|own| own.reaches(target));
+            parse_for(line, &addresses, reaches)
+        };
+        let plan = parse("ping 10.0.0.2").unwrap();
         assert_eq!((plan.count, plan.interval), (Some(COUNT), INTERVAL));
-        let plan = parse(" ping  fd00::2 5 0.25 ", &addresses).unwrap();
+        let plan = parse(" ping  fd00::2 5 0.25 ").unwrap();
         assert_eq!((plan.count, plan.interval), (Some(5), Duration::from_millis(250)));
         for (line, word) in [
             ("", "the command is"),
@@ -183,7 +188,7 @@ mod tests {
             ("ping 10.0.0.2 1 -1", "'-1'"),
             ("ping 10.0.0.2 1 1e300", "'1e300'"),
         ] {
-            let error = parse(line, &addresses).unwrap_err();
+            let error = parse(line).unwrap_err();
             assert!(error.contains(word), "{line}: {error}");
         }
     }

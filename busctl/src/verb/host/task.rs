@@ -8,6 +8,7 @@ use anyhow::anyhow;
 use iphost::{HostAddress, Nic, Stack, TcpSource, Transfer, TransferError};
 
 use super::commands::Commands;
+use crate::host_network::HostNetwork;
 use crate::misuse::misuse;
 use crate::quantity;
 
@@ -54,7 +55,11 @@ pub(super) struct TcpSourceTask {
 
 impl TcpSourceTask {
     /// Reads `ADDR:PORT BYTES`, for a host with these addresses.
-    pub(super) fn parse(words: &[String], addresses: &[HostAddress]) -> anyhow::Result<Self> {
+    pub(super) fn parse(
+        words: &[String],
+        addresses: &[HostAddress],
+        network: &HostNetwork,
+    ) -> anyhow::Result<Self> {
         let [to, bytes] = words else {
             return Err(misuse(anyhow!("--tcp-source takes ADDR:PORT and BYTES")));
         };
@@ -70,7 +75,8 @@ impl TcpSourceTask {
         if addresses.iter().any(|own| own.address() == target) {
             return Err(misuse(anyhow!("cannot send to {to}: it is this host's own address")));
         }
-        if !addresses.iter().any(|own| own.reaches(target)) || target.is_multicast() {
+        let is_near = addresses.iter().any(|own| own.reaches(target));
+        if (!is_near && !network.may_route(target)) || target.is_multicast() {
             return Err(misuse(anyhow!(
                 "cannot send to {to}: it is not on a network of this host"
             )));
@@ -84,7 +90,7 @@ impl TcpSourceTask {
     fn step<N: Nic>(&mut self, stack: &mut Stack<N>) -> anyhow::Result<bool> {
         match &mut self.source {
             Some(source) => Ok(source.step(stack)),
-            None if stack.is_up() => {
+            None if stack.is_up() && stack.source_for(self.to.ip()).is_some() => {
                 self.source = Some(TcpSource::connect(stack, self.to, self.bytes)?);
                 Ok(false)
             }
