@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::socket::{DescriptorError, SocketFileError};
 use capture::CaptureError;
 use memif::{BindError, ClientError, OptionsError};
 use shmbus::MacAddr6;
@@ -92,6 +93,22 @@ pub enum PortError {
         /// What is wrong.
         source: OptionsError,
     },
+    /// A socket cannot listen.
+    #[error("cannot listen on {socket}")]
+    Socket {
+        /// Its address.
+        socket: String,
+        /// What is wrong.
+        source: SocketFileError,
+    },
+    /// Frames cannot pass through a descriptor.
+    #[error("{port}")]
+    Descriptor {
+        /// The port.
+        port: String,
+        /// What is wrong.
+        source: DescriptorError,
+    },
     /// A system call failed.
     #[error("{attempt}")]
     System {
@@ -141,6 +158,7 @@ impl PortError {
             Self::Bind(BindError::System { source, .. }) => {
                 source.kind() == io::ErrorKind::PermissionDenied
             }
+            Self::Socket { source: SocketFileError::System(error), .. } => !is_passing(error),
             Self::Bus(_)
             | Self::TapAddress { .. }
             | Self::System { .. }
@@ -152,6 +170,8 @@ impl PortError {
             | Self::NoCapture
             | Self::SameCapture(_)
             | Self::Capture { .. }
+            | Self::Socket { .. }
+            | Self::Descriptor { .. }
             | Self::Bind(_)
             | Self::Client(_)
             | Self::Options { .. } => true,
@@ -164,7 +184,7 @@ impl PortError {
 }
 
 /// The kinds of port, as they are written before the colon.
-pub(crate) const KINDS: [&str; 4] = ["memif", "tap", "pcap", "bus"];
+pub(crate) const KINDS: [&str; 5] = ["memif", "tap", "pcap", "bus", "socket"];
 
 /// Why a text describes no port.
 #[derive(Debug, thiserror::Error)]

@@ -21,7 +21,7 @@
 //! # }
 //! ```
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod bus;
 mod bus_removal;
@@ -40,6 +40,7 @@ mod pcap;
 mod port;
 mod report_once;
 mod reporter;
+pub mod socket;
 mod spec;
 pub mod suggest;
 pub mod tap;

@@ -8,7 +8,7 @@ use super::sample::{Print, Printer};
 /// As many bytes of a frame tell it from others.
 const PRINTED: usize = 128;
 /// How the names of the stations of ports begin, besides those of captures.
-const PORTS: [&str; 3] = ["memif", "tap", "bus "];
+const PORTS: [&str; 4] = ["memif", "tap", "bus ", "sock"];
 
 /// Collects probes and prints among the frames on a bus.
 pub(super) struct Hearing<'p> {
