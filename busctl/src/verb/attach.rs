@@ -42,6 +42,9 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
                   pcap:   in=FILE (played) out=FILE (overwritten) file=FILE (must be new)\n        \
                           pps=N; - is stdin or stdout\n\
                   bus:    the PATH of another bus, as in bus:./other.bus\n\
+                  socket: path=PATH|@NAME, tcp=ADDRESS:PORT or fd=N (inherited; fd=0 reads stdin,\n        \
+                          writes stdout; fd-out=N) framing=qemu|packet|dgram|vde\n        \
+                          role=server|client clients=N (a port each) peer=PATH mac=MAC\n\
                   Every kind also takes learn=on: forward only what its peer needs, as a\n\
                   switch does.\n\n\
                   Examples:\n  \
@@ -49,6 +52,7 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
                   busctl attach ./lan.bus memif:id=0,socket=./a.sock \\\n    \
                   memif:id=1,socket=./a.sock memif:role=client,socket=@vpp\n  \
                   unshare -Urn busctl attach ./lan.bus tap:name=tap0\n  \
+                  busctl attach ./lan.bus socket:path=./vm.sock,clients=2\n  \
                   busctl attach ./lan.bus pcap:in=replies.pcap,pps=1000,out=seen.pcap"
 )]
 pub(crate) struct Args {

@@ -1,11 +1,12 @@
 //! Why a port cannot be opened, and why a text describes no port.
 
 use std::io;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 
-use crate::socket::{DescriptorError, SocketFileError};
 use capture::CaptureError;
 use memif::{BindError, ClientError, OptionsError};
+use nix::errno::Errno;
 use shmbus::MacAddr6;
 
 /// Why a port cannot be opened.
@@ -141,6 +142,53 @@ pub enum CaptureProblem {
     /// The capture to write cannot be made.
     #[error("{0}")]
     Create(io::Error),
+    /// A system call failed.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+/// Why a socket cannot be bound to its address.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SocketFileError {
+    /// Another process uses the address.
+    #[error("another process uses it; end that process, or choose another path")]
+    InUse,
+    /// A file that is no socket has the path.
+    #[error("a file that is no socket is in its place")]
+    NotASocket,
+    /// A socket of another user has the path.
+    #[error("the socket there belongs to user {0}; choose another path")]
+    OtherUser(u32),
+    /// A system call failed.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+impl From<Errno> for SocketFileError {
+    fn from(errno: Errno) -> Self {
+        Self::System(errno.into())
+    }
+}
+
+/// Why frames cannot pass through a descriptor.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DescriptorError {
+    /// No such descriptor was handed to this process.
+    #[error("this process was started without descriptor {0}")]
+    NotInherited(RawFd),
+    /// The descriptor is neither a socket nor a pipe.
+    #[error("descriptor {0} is neither a socket nor a pipe")]
+    WrongKind(RawFd),
+    /// One pipe is one direction.
+    #[error("descriptor {0} is a pipe, and another is needed to write to: give fd-out=N")]
+    OneDirection(RawFd),
+    /// Packets need a socket.
+    #[error(
+        "descriptor {0} is a pipe, which does not keep packets apart: choose framing=qemu or vde"
+    )]
+    NoPackets(RawFd),
     /// A system call failed.
     #[error("{0}")]
     System(#[from] io::Error),

@@ -49,7 +49,9 @@ mod wake_fd;
 pub use ::memif::RxMode;
 
 pub use self::bus_removal::BusRemoval;
-pub use self::error::{CaptureProblem, ParsePortError, PortError, is_passing};
+pub use self::error::{
+    CaptureProblem, DescriptorError, ParsePortError, PortError, SocketFileError, is_passing,
+};
 pub use self::learning::Learning;
 pub use self::loop_guard::LoopGuard;
 pub use self::open::{PortOptions, check_loops, open};

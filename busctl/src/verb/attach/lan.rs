@@ -24,10 +24,11 @@ use crate::registry::runner::{Destroyed, RecordChange, RunningInterface};
 use crate::registry::{Media, Record};
 
 /// See the module.
-pub(super) struct Lan<'a> {
+pub(super) struct Lan {
     node: Node,
     ports: Vec<Attached>,
-    specs: &'a [PortSpec],
+    /// A specification for each port.
+    specs: Vec<PortSpec>,
     options: BusOptions,
     /// The counters of ports that are closed.
     past: Counters,
@@ -58,12 +59,12 @@ struct BusBinding {
     mac: Option<MacAddr6>,
 }
 
-impl<'a> Lan<'a> {
+impl Lan {
     /// Opens the ports and joins the bus. An interface is claimed.
     ///
     /// # Errors
     /// When a port cannot be opened or the bus cannot be joined; when the interface cannot be used.
-    pub(super) fn open(args: &'a Args, context: &Context) -> anyhow::Result<Self> {
+    pub(super) fn open(args: &Args, context: &Context) -> anyhow::Result<Self> {
         let (bus, interface) = match &args.bus {
             BusArgument::Path(path) => (path.clone(), None),
             BusArgument::Interface(name) => {
@@ -86,11 +87,12 @@ impl<'a> Lan<'a> {
             .guard_loops(true)
             .reporter(output::reporter());
         // The ports come first: when a socket is in the way, no bus is made.
-        let ports = port::open(&args.ports, &bus, &port_options)?;
+        let specs: Vec<PortSpec> = args.ports.iter().flat_map(PortSpec::each_client).collect();
+        let ports = port::open(&specs, &bus, &port_options)?;
         let mut lan = Self {
             node: Node::start(args.threads.options()).context("cannot start a node")?,
             ports: Vec::new(),
-            specs: &args.ports,
+            specs,
             options,
             past: Counters::default(),
             is_interface: interface.is_some(),
@@ -151,7 +153,7 @@ impl<'a> Lan<'a> {
         let Some(index) = self.ports.iter().position(|port| port.id == id) else { return Ok(()) };
         let port = self.ports.remove(index);
         if !self.is_interface {
-            port.say_counters(self.specs);
+            port.say_counters(&self.specs);
         }
         self.past = self.past.plus(port.stats.counters());
         match why {
@@ -195,7 +197,7 @@ impl<'a> Lan<'a> {
             self.unplug();
         }
         if let Some(binding) = binding {
-            port::check_loops(self.specs, &binding.bus)?;
+            port::check_loops(&self.specs, &binding.bus)?;
             let stations: Vec<_> = self
                 .ports
                 .iter()
@@ -234,20 +236,20 @@ impl Attached {
 }
 
 /// Polls readable when there is something to [do](Lan::pass).
-impl AsFd for Lan<'_> {
+impl AsFd for Lan {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.node.as_fd()
     }
 }
 
-impl Drop for Lan<'_> {
+impl Drop for Lan {
     /// Closes the ports, and prints and publishes the last counters.
     fn drop(&mut self) {
         for port in &self.ports {
             self.node.remove(port.id);
             // The counters of an interface stay with its record.
             if !self.is_interface {
-                port.say_counters(self.specs);
+                port.say_counters(&self.specs);
             }
         }
         let counters = self.counters();

@@ -154,9 +154,14 @@ fn server(folder: &Path) -> Cable {
     (spec(folder, "framing=qemu"), Box::new(|| Stream::dialed(4, dial)))
 }
 
+/// The peer listens only until the port has connected.
 fn client(folder: &Path) -> Cable {
-    let listener = UnixListener::bind(folder.join("s")).expect("free");
-    let dial = move || listener.accept().expect("the port connects").0.into();
+    let path = folder.join("s");
+    let dial = move || {
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).expect("free");
+        listener.accept().expect("the port connects").0.into()
+    };
     (spec(folder, "framing=vde,role=client"), Box::new(|| Stream::dialed(2, dial)))
 }
 

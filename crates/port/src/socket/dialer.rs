@@ -168,7 +168,11 @@ impl Target {
                 // The peer may be bound anew under its name at any time, so this end is not
                 // connected; that a peer is there shows a connection of another socket.
                 let to = unix_addr(peer)?;
-                connect(unix_socket(SockType::Datagram)?.as_raw_fd(), &to)?;
+                match connect(unix_socket(SockType::Datagram)?.as_raw_fd(), &to) {
+                    // The peer is connected itself.
+                    Ok(()) | Err(Errno::EPERM) => {}
+                    Err(error) => return Err(error.into()),
+                }
                 Ok(Some(Wire { to: Some(to), ..Wire::connected(socket.try_clone()?) }))
             }
             Self::AnySender(socket) => {

@@ -35,6 +35,17 @@ impl Framing {
         self.prefix() > 0
     }
 
+    /// Returns the word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Qemu => "qemu",
+            Self::Packet => "packet",
+            Self::Dgram => "dgram",
+            Self::Vde => "vde",
+        }
+    }
+
     /// Returns the size in bytes of the length before each frame; 0 where there is none.
     pub(super) fn prefix(self) -> usize {
         match self {

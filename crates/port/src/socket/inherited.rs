@@ -11,29 +11,7 @@ use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 
 use super::connection::Wire;
 use super::spec::{STDIN, STDOUT};
-
-/// Why frames cannot pass through a descriptor.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DescriptorError {
-    /// No such descriptor was handed to this process.
-    #[error("this process was started without descriptor {0}")]
-    NotInherited(RawFd),
-    /// The descriptor is neither a socket nor a pipe.
-    #[error("descriptor {0} is neither a socket nor a pipe")]
-    WrongKind(RawFd),
-    /// One pipe is one direction.
-    #[error("descriptor {0} is a pipe, and another is needed to write to: give fd-out=N")]
-    OneDirection(RawFd),
-    /// Packets need a socket.
-    #[error(
-        "descriptor {0} is a pipe, which does not keep packets apart: choose framing=qemu or vde"
-    )]
-    NoPackets(RawFd),
-    /// A system call failed.
-    #[error("{0}")]
-    System(#[from] io::Error),
-}
+use crate::error::DescriptorError;
 
 /// What a descriptor leads to.
 #[derive(Clone, Copy, PartialEq, Eq)]

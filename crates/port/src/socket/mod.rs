@@ -39,15 +39,13 @@ use nix::sys::socket::{SockType, UnixAddr, bind};
 
 use self::dialer::{Dialer, Target};
 pub use self::framing::Framing;
-pub use self::inherited::DescriptorError;
 pub use self::port::SocketPort;
 use self::seat::{Seat, lock};
 use self::server::Server;
-pub use self::socket_file::SocketFileError;
 use self::socket_file::{bind_datagram, unix_socket};
 pub use self::spec::{Place, SocketSpec};
 use self::supply::Supply;
-use crate::error::PortError;
+use crate::error::{PortError, SocketFileError};
 use crate::reporter::Reporter;
 
 /// Opens socket ports. Servers at one address share one listening socket, and each gets one of its

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr as InetAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -14,7 +15,8 @@ use nix::sys::socket::SockType;
 
 use super::connection::Wire;
 use super::seat::{Seat, lock};
-use super::socket_file::{SocketFile, SocketFileError, listen_at};
+use super::socket_file::{SocketFile, listen_at};
+use crate::error::SocketFileError;
 use crate::wake_fd::WakeFd;
 
 /// How long a client waits for a port whose earlier client has just gone.
@@ -78,7 +80,7 @@ struct Shared {
     listener: Listener,
     seats: Mutex<Vec<Weak<Seat>>>,
     stop: WakeFd,
-    stopped: std::sync::atomic::AtomicBool,
+    stopped: AtomicBool,
 }
 
 impl Server {
@@ -126,7 +128,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.shared.stopped.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.shared.stopped.store(true, Ordering::Relaxed);
         self.shared.stop.wake();
         if let Some(thread) = self.thread.take() {
             // A panic was printed by the thread itself.
@@ -138,7 +140,7 @@ impl Drop for Server {
 impl Shared {
     fn is_stopped(&self) -> bool {
         // Relaxed: the flag orders nothing, and the thread is woken after it is set.
-        self.stopped.load(std::sync::atomic::Ordering::Relaxed)
+        self.stopped.load(Ordering::Relaxed)
     }
 
     fn run(&self) {

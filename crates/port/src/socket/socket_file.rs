@@ -20,29 +20,7 @@ use nix::sys::socket::{
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::geteuid;
 
-/// Why a socket cannot be bound to its address.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SocketFileError {
-    /// Another process uses the address.
-    #[error("another process uses it; end that process, or choose another path")]
-    InUse,
-    /// A file that is no socket has the path.
-    #[error("a file that is no socket is in its place")]
-    NotASocket,
-    /// A socket of another user has the path.
-    #[error("the socket there belongs to user {0}; choose another path")]
-    OtherUser(u32),
-    /// A system call failed.
-    #[error("{0}")]
-    System(#[from] io::Error),
-}
-
-impl From<Errno> for SocketFileError {
-    fn from(errno: Errno) -> Self {
-        Self::System(errno.into())
-    }
-}
+use crate::error::SocketFileError;
 
 /// A socket's file. Dropping it removes it.
 #[derive(Debug)]

@@ -143,10 +143,7 @@ impl SocketSpec {
                 });
             }
         };
-        let listens = matches!(
-            place,
-            Place::Unix { role: Role::Server, .. } | Place::Tcp { role: Role::Server, .. }
-        );
+        let listens = place.role() == Some(Role::Server);
         if clients > 1 && (!listens || framing == Framing::Dgram) {
             return refuse("clients", "only a server that clients connect to has several");
         }
@@ -231,6 +228,17 @@ impl Values {
             role: keys.choice("role", &[("server", Role::Server), ("client", Role::Client)])?,
             clients: keys.number("clients", 1, 1..=MAX_CLIENTS)?,
         })
+    }
+}
+
+impl Place {
+    /// Returns whether this end listens or connects; `None` where neither does.
+    #[must_use]
+    pub fn role(&self) -> Option<Role> {
+        match self {
+            Self::Unix { role, .. } | Self::Tcp { role, .. } => Some(*role),
+            Self::Pair { .. } | Self::Descriptors { .. } => None,
+        }
     }
 }
 
