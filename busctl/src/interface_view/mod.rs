@@ -5,7 +5,7 @@ mod memif;
 use std::fmt;
 use std::path::Path;
 
-use memif::Role;
+use ::memif::Role;
 use node::Counters;
 use serde::Serialize;
 use shmbus::offload::Capabilities;
