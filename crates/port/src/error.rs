@@ -201,12 +201,12 @@ impl PortError {
     #[must_use]
     pub fn is_misuse(&self) -> bool {
         match self {
-            Self::Capture { source: CaptureProblem::Create(error), .. } => !is_passing(error),
+            Self::Capture { source: CaptureProblem::Create(error), .. }
+            | Self::Socket { source: SocketFileError::System(error), .. } => !is_passing(error),
             Self::Tap(error) => !matches!(error, tapdev::OpenError::System { .. }),
             Self::Bind(BindError::System { source, .. }) => {
                 source.kind() == io::ErrorKind::PermissionDenied
             }
-            Self::Socket { source: SocketFileError::System(error), .. } => !is_passing(error),
             Self::Bus(_)
             | Self::TapAddress { .. }
             | Self::System { .. }

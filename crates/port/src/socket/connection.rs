@@ -29,6 +29,13 @@ pub(super) enum End {
     Lost(#[from] Errno),
 }
 
+impl End {
+    /// Returns how many frames are lost with it: the one that was not whole, or no frame.
+    pub(super) fn frames_lost(&self) -> usize {
+        usize::from(matches!(self, Self::InsideFrame | Self::WrongLength(_)))
+    }
+}
+
 /// The descriptors of a connection.
 #[derive(Debug)]
 pub(super) struct Wire {
@@ -198,8 +205,7 @@ impl Connection {
                 wire.send(outbox.packets()).map(|count| outbox.packets_sent(count))
             };
             match sent {
-                Ok(()) => {}
-                Err(Errno::EINTR) => {}
+                Ok(()) | Err(Errno::EINTR) => {}
                 Err(error) if is_for_now(error) => return Ok(Flushed { blocked: true, refused }),
                 Err(Errno::EMSGSIZE) => {
                     refused += 1;

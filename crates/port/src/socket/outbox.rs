@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn a_full_buffer_takes_no_more() {
         let mut outbox = Outbox::new(Framing::Qemu);
-        let frames = (0..100).take_while(|_| outbox.push(&[0; MAX_LEN])).count();
+        let frames = (0..100).take_while(|_| outbox.push(&vec![0; MAX_LEN])).count();
         assert_eq!(frames, BUFFER / (MAX_LEN + 4));
         assert!(outbox.push(&[0; 60]));
     }

@@ -28,6 +28,8 @@ pub struct SocketPort {
     /// Makes new connections. `None` when there is only the one the port began with.
     supply: Option<Supply>,
     connection: Option<Connection>,
+    /// Frames that were lost while no frame could pass, until they are counted.
+    lost: usize,
     /// Why the connection ended, until the next service.
     end: Option<End>,
     /// Why no other connection follows.
@@ -66,6 +68,7 @@ impl SocketPort {
             seat,
             supply,
             connection: None,
+            lost: 0,
             end: None,
             closed: None,
             epoll,
@@ -196,8 +199,9 @@ impl Port for SocketPort {
         if std::mem::take(&mut self.stalled) {
             self.seat.report(&DoesNotRead);
         }
+        let offered = self.seat.take();
         if self.connection.is_none()
-            && let Some(wire) = self.seat.take()
+            && let Some(wire) = offered
         {
             self.connect(wire);
         }
@@ -219,7 +223,7 @@ impl Port for SocketPort {
         let Some(connection) = &mut self.connection else { return Ok(Moved::default()) };
         if let Err(end) = connection.receive() {
             // What a wrong length is about is lost.
-            let dropped = usize::from(!matches!(end, End::Closed));
+            let dropped = std::mem::take(&mut self.lost) + end.frames_lost();
             self.end = Some(end);
             return Ok(Moved { dropped, ..Moved::default() });
         }
@@ -235,7 +239,7 @@ impl Port for SocketPort {
             Err(SendError::Busy { sent, source }) => (sent, Some(SendError::Busy { sent, source })),
             Err(source) => (0, Some(source)),
         };
-        let mut moved = Moved::default();
+        let mut moved = Moved { dropped: std::mem::take(&mut self.lost), ..Moved::default() };
         let waits = matches!(error, Some(SendError::Busy { .. }));
         let mut consumed = 0;
         for frame in batch.frames() {
@@ -292,6 +296,7 @@ impl Port for SocketPort {
     fn take(&mut self, frame: &mut dyn FnMut(TxRequest<'_>)) -> usize {
         let Some(connection) = &mut self.connection else { return 0 };
         if let Err(end) = connection.receive() {
+            self.lost += end.frames_lost();
             self.end = Some(end);
             return 0;
         }

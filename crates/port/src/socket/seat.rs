@@ -61,17 +61,18 @@ impl Seat {
         self.wake_fd.wake();
     }
 
-    /// Returns whether a connection is offered.
+    /// Returns whether there is news: a connection is offered, or a client was turned away.
     #[inline]
     pub(super) fn has_offer(&self) -> bool {
         // Acquire: see `offer`.
         self.has_offer.load(Ordering::Acquire)
     }
 
-    /// Takes the connection that is offered.
+    /// Takes the connection that is offered, if there is one.
     pub(super) fn take(&self) -> Option<Wire> {
-        self.wake_fd.drain();
+        // In this order: an offer in between makes the port look once more.
         self.has_offer.store(false, Ordering::Relaxed);
+        self.wake_fd.drain();
         lock(&self.offered).take()
     }
 
@@ -82,10 +83,12 @@ impl Seat {
         self.freed.wake();
     }
 
-    /// Counts a client that was turned away.
+    /// Counts a client that was turned away, and wakes the port, which publishes the count.
     pub(super) fn count_refusal(&self) {
         // Relaxed, here and in `refusals`: the count orders nothing.
         self.refusals.fetch_add(1, Ordering::Relaxed);
+        self.has_offer.store(true, Ordering::Release);
+        self.wake_fd.wake();
     }
 
     /// Returns how many clients were turned away.
