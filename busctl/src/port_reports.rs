@@ -202,6 +202,9 @@ impl fmt::Display for Input<'_> {
         if c.rx_blocked > 0 {
             write!(f, ", {} dropped while blocked", c.rx_blocked)?;
         }
+        if c.peers_refused > 0 {
+            write!(f, ", {} further clients turned away", c.peers_refused)?;
+        }
         Ok(())
     }
 }

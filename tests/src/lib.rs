@@ -43,6 +43,7 @@ pub mod rawmemif;
 pub mod reference;
 pub mod require;
 pub mod testpmd;
+pub mod vm;
 pub mod wait;
 
 pub use cpu_lock::CpuLock;

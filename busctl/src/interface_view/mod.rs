@@ -4,6 +4,7 @@ mod memif;
 
 use std::fmt;
 
+use ::memif::Role;
 use node::Counters;
 use serde::Serialize;
 use shmbus::offload::Capabilities;
@@ -59,6 +60,7 @@ enum KindView {
     Shmif(ShmifView),
     Memif(Box<MemifView>),
     Tap(TapView),
+    Socket(SocketView),
 }
 
 impl InterfaceView {
@@ -86,6 +88,7 @@ impl InterfaceView {
             Kind::Shmif => ShmifView::of(record),
             Kind::Memif => MemifView::of(registry, record, live.is_some(), report.memif.as_ref()),
             Kind::Tap => TapView::of(record),
+            Kind::Sock => SocketView::of(record),
         };
         Ok(Self {
             name: record.name,
@@ -142,7 +145,7 @@ impl fmt::Display for InterfaceView {
             self.flag_bits(),
             self.mtu
         )?;
-        if !matches!(self.own, KindView::Memif(_)) {
+        if !matches!(self.own, KindView::Memif(_) | KindView::Socket(_)) {
             writeln!(f, "\tcapabilities={}", Capabilities::ALL)?;
             writeln!(f, "\tenabled={}", Capabilities::from(self.capenable))?;
         }
@@ -159,6 +162,10 @@ impl fmt::Display for InterfaceView {
             KindView::Memif(_) => writeln!(f, "\tadmin {admin}, link {link}")?,
             KindView::Tap(tap) => {
                 writeln!(f, "\tdevice: {}, admin {admin}, link {link}", tap.device)?;
+            }
+            KindView::Socket(socket) => {
+                let place = socket.place.as_deref().unwrap_or("none yet: set path= or tcp=");
+                writeln!(f, "\tsocket: {place}, admin {admin}, link {link}")?;
             }
         }
         match (self.running, self.pid) {
@@ -186,6 +193,9 @@ impl fmt::Display for InterfaceView {
         )?;
         if c.rx_oversize > 0 {
             writeln!(f, "\t{} packets were longer than the bus carries", c.rx_oversize)?;
+        }
+        if c.peers_refused > 0 {
+            writeln!(f, "\t{} further clients were turned away", c.peers_refused)?;
         }
         writeln!(
             f,
@@ -226,5 +236,31 @@ impl TapView {
         let device = tap.map_or_else(|| record.name.to_string(), |tap| tap.name);
         let capenable = if offload { Capabilities::ALL } else { Capabilities::NONE };
         (KindView::Tap(Self { device, offload }), mac, capenable)
+    }
+}
+
+/// What only a sock interface has.
+#[derive(Debug, Serialize)]
+struct SocketView {
+    /// Where its socket is; none until that is set.
+    place: Option<String>,
+    framing: Option<&'static str>,
+    role: Option<&'static str>,
+}
+
+impl SocketView {
+    fn of(record: &Record) -> (KindView, Option<MacAddr6>, Capabilities) {
+        // Without a place it cannot be opened, which is its trouble then.
+        let socket = record.socket().ok().flatten();
+        let mac = socket.as_ref().and_then(|socket| socket.mac);
+        let view = Self {
+            place: socket.as_ref().map(|socket| socket.place.to_string()),
+            framing: socket.as_ref().map(|socket| socket.framing.word()),
+            role: socket.and_then(|socket| socket.place.role()).map(|role| match role {
+                Role::Server => "server",
+                Role::Client => "client",
+            }),
+        };
+        (KindView::Socket(view), mac, Capabilities::NONE)
     }
 }

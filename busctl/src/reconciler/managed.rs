@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use node::{self, CloseReason, Counters, Node, PortId, PortStats};
 use port::memif::{Sockets, View};
+use port::socket::SocketServers;
 use port::{Learning, LinkState, LoopGuard, Port, Ruled, tap};
 use shmbus::Bus;
 
@@ -28,6 +29,7 @@ const DESCRIBE_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct Shared {
     pub(super) node: Node,
     pub(super) sockets: Sockets,
+    pub(super) socket_servers: SocketServers,
     pub(super) registry: Registry,
 }
 
@@ -215,7 +217,7 @@ impl Plan {
         };
         let socket = match record.name {
             InterfaceName::Memif { socket, .. } => Some(registry.socket(socket)?),
-            InterfaceName::Shmif(_) | InterfaceName::Tap(_) => None,
+            InterfaceName::Shmif(_) | InterfaceName::Tap(_) | InterfaceName::Sock(_) => None,
         };
         Ok(Some(Self { bus, socket, settings: settings.clone() }))
     }
@@ -226,15 +228,19 @@ impl Plan {
 fn open(shared: &mut Shared, record: &Record, plan: Plan) -> anyhow::Result<Running> {
     let name = record.name.to_string();
     let (port, connection, mac, learn, rules): (Box<dyn Port>, _, _, _, _) =
-        match (record.memif(), &plan.socket, record.tap()) {
-            (Some(spec), Some(socket), _) => {
+        match (record.memif(), &plan.socket, record.tap(), record.socket()?) {
+            (Some(spec), Some(socket), ..) => {
                 let spec = spec.at(socket.address()?);
                 let port = shared.sockets.open(&spec, name.clone())?;
                 let view = port.view();
                 (Box::new(port), Some(view), spec.mac, spec.learn, spec.rules)
             }
-            (_, _, Some(spec)) => {
+            (_, _, Some(spec), _) => {
                 (Box::new(tap::open(&spec)?), None, spec.mac, spec.learn, spec.rules)
+            }
+            (.., Some(spec)) => {
+                let port = shared.socket_servers.open(&spec, name.clone())?;
+                (Box::new(port), None, spec.mac, spec.learn, spec.rules)
             }
             _ => bail!("{name} is of no kind that a node can run"),
         };

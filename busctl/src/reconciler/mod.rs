@@ -1,4 +1,4 @@
-//! Runs the memif and tap interfaces of a registry on a node, and follows the registry while it
+//! Runs the memif, tap and sock interfaces of a registry on a node, and follows the registry while it
 //! changes.
 //!
 //! Every such interface is claimed, so that a process that changes it knows which process to wait
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use node::{Event, Node, NodeOptions};
 use port::memif::Sockets;
+use port::socket::SocketServers;
 
 use self::managed::{Managed, Shared};
 use self::registry_watch::RegistryWatch;
@@ -51,6 +52,7 @@ impl Reconciler {
         let shared = Shared {
             node: Node::start(options).context("cannot start a node")?,
             sockets: Sockets::start(crate::PROGRAM, &output::reporter())?,
+            socket_servers: SocketServers::new(&output::reporter()),
             registry,
         };
         let port_reports = PortReports::begin();

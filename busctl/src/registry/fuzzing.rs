@@ -10,8 +10,12 @@ use super::socket::Socket;
 /// accepted reads back as it is written.
 pub fn record(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    let names =
-        [InterfaceName::Shmif(0), InterfaceName::Memif { socket: 0, id: 0 }, InterfaceName::Tap(0)];
+    let names = [
+        InterfaceName::Shmif(0),
+        InterfaceName::Memif { socket: 0, id: 0 },
+        InterfaceName::Tap(0),
+        InterfaceName::Sock(0),
+    ];
     for name in names {
         match Record::parse(name, &text) {
             Ok(record) => {

@@ -1,4 +1,4 @@
-//! Names of interfaces: `shmif<N>`, `memif<SOCKET>/<ID>`, `tap<N>`.
+//! Names of interfaces: `shmif<N>`, `memif<SOCKET>/<ID>`, `tap<N>`, `sock<N>`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,11 +14,13 @@ pub(crate) enum Kind {
     Memif,
     /// A TAP device of the kernel.
     Tap,
+    /// A socket that carries frames.
+    Sock,
 }
 
 impl Kind {
     /// All kinds.
-    pub(crate) const ALL: [Self; 3] = [Self::Shmif, Self::Memif, Self::Tap];
+    pub(crate) const ALL: [Self; 4] = [Self::Shmif, Self::Memif, Self::Tap, Self::Sock];
 
     /// Returns the word that names of this kind begin with.
     #[must_use]
@@ -27,6 +29,7 @@ impl Kind {
             Self::Shmif => "shmif",
             Self::Memif => "memif",
             Self::Tap => "tap",
+            Self::Sock => "sock",
         }
     }
 }
@@ -52,6 +55,8 @@ pub(crate) enum InterfaceName {
     },
     /// `tap<N>`
     Tap(u32),
+    /// `sock<N>`
+    Sock(u32),
 }
 
 impl InterfaceName {
@@ -62,6 +67,7 @@ impl InterfaceName {
             Self::Shmif(_) => Kind::Shmif,
             Self::Memif { .. } => Kind::Memif,
             Self::Tap(_) => Kind::Tap,
+            Self::Sock(_) => Kind::Sock,
         }
     }
 
@@ -72,6 +78,7 @@ impl InterfaceName {
             Self::Shmif(_) => Self::Shmif(unit),
             Self::Memif { socket, .. } => Self::Memif { socket, id: unit },
             Self::Tap(_) => Self::Tap(unit),
+            Self::Sock(_) => Self::Sock(unit),
         }
     }
 
@@ -93,6 +100,7 @@ impl fmt::Display for InterfaceName {
             Self::Shmif(unit) => write!(formatter, "shmif{unit}"),
             Self::Memif { socket, id } => write!(formatter, "memif{socket}/{id}"),
             Self::Tap(unit) => write!(formatter, "tap{unit}"),
+            Self::Sock(unit) => write!(formatter, "sock{unit}"),
         }
     }
 }
@@ -126,6 +134,8 @@ impl InterfaceName {
         } else if let Some(rest) = text.strip_prefix("memif") {
             let (socket, id) = rest.split_once('/')?;
             Some(Self::Memif { socket: number(socket)?, id: number(id)? })
+        } else if let Some(unit) = text.strip_prefix("sock") {
+            Some(Self::Sock(number(unit)?))
         } else {
             Some(Self::Tap(number(text.strip_prefix("tap")?)?))
         }
@@ -141,7 +151,7 @@ pub(super) fn number(digits: &str) -> Option<u32> {
 
 /// The text is not the name of an interface.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{text}' is no interface's name{hint}: names are shmif<N>, memif<SOCKET>/<ID> and tap<N>, such as shmif0",
+#[error("'{text}' is no interface's name{hint}: names are shmif<N>, memif<SOCKET>/<ID>, tap<N> and sock<N>, such as shmif0",
         hint = port::suggest::hint(text.trim_end_matches(|c: char| !c.is_alphabetic()), Kind::ALL.map(Kind::word)))]
 pub(crate) struct ParseNameError {
     text: String,
@@ -153,7 +163,7 @@ mod tests {
 
     #[test]
     fn every_name_reads_back_and_fits_a_file() {
-        for text in ["shmif0", "shmif4294967295", "memif0/0", "memif7/12", "tap3"] {
+        for text in ["shmif0", "shmif4294967295", "memif0/0", "memif7/12", "tap3", "sock4"] {
             let name: InterfaceName = text.parse().unwrap();
             assert_eq!(name.to_string(), text);
             assert_eq!(InterfaceName::from_file_stem(&name.file_stem()), Some(name));

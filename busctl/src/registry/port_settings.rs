@@ -1,4 +1,4 @@
-//! The settings of memif and tap interfaces: stored as they were typed, and checked by the port
+//! The settings of memif, tap and sock interfaces: stored as they were typed, and checked by the port
 //! they are for.
 
 use std::collections::BTreeMap;
@@ -6,6 +6,7 @@ use std::fmt;
 
 use port::ParsePortError;
 use port::memif::MemifSpec;
+use port::socket::SocketSpec;
 use port::tap::TapSpec;
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,7 @@ impl PortSettings {
         name: InterfaceName,
         setting: &KeyValue,
     ) -> Result<(), SettingError> {
+        let setting = if name.kind() == Kind::Sock { &absolute(setting) } else { setting };
         let KeyValue { key, value } = setting;
         if name.kind() == Kind::Memif && IN_THE_NAME.contains(&key.as_str()) {
             return Err(SettingError::InTheName { name, key: key.clone() });
@@ -65,8 +67,18 @@ impl PortSettings {
             InterfaceName::Tap(_) => {
                 TapSpec::of_interface(&name.to_string(), self.pairs()).map(drop)
             }
+            InterfaceName::Sock(_) => SocketSpec::check_each(self.pairs()),
             InterfaceName::Shmif(_) => Ok(()),
         }
         .map_err(SettingError::Port)
     }
+}
+
+/// Makes the path of a socket absolute: the process that runs the interface has another folder.
+fn absolute(setting: &KeyValue) -> KeyValue {
+    let KeyValue { key, value } = setting;
+    let is_path = ["path", "peer"].contains(&key.as_str()) && !value.starts_with('@');
+    let path = is_path.then(|| std::path::absolute(value).ok()).flatten();
+    let value = path.and_then(|path| path.into_os_string().into_string().ok());
+    KeyValue { key: key.clone(), value: value.unwrap_or_else(|| setting.value.clone()) }
 }

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use memif::Role;
-use port::FrameRules;
 use port::memif::MemifSpec;
+use port::socket::SocketSpec;
 use port::tap::TapSpec;
+use port::{FrameRules, ParsePortError};
 use serde::{Deserialize, Serialize};
 use shmbus::MIN_FRAME;
 
@@ -43,7 +44,7 @@ pub(crate) struct Record {
 pub(crate) enum Settings {
     /// A station on a bus.
     Shmif(Shmif),
-    /// A port: memif or TAP.
+    /// A port: memif, TAP or socket.
     Port(PortSettings),
 }
 
@@ -62,15 +63,19 @@ struct RecordFile {
     memif: Option<PortSettings>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tap: Option<PortSettings>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sock: Option<PortSettings>,
 }
 
 impl From<Record> for RecordFile {
     fn from(record: Record) -> Self {
         let Record { name, revision, up, linkstr, settings } = record;
-        let mut file = Self { name, revision, up, linkstr, shmif: None, memif: None, tap: None };
+        let mut file =
+            Self { name, revision, up, linkstr, shmif: None, memif: None, tap: None, sock: None };
         match (settings, name.kind()) {
             (Settings::Shmif(shmif), _) => file.shmif = Some(shmif),
             (Settings::Port(port), Kind::Tap) => file.tap = Some(port),
+            (Settings::Port(port), Kind::Sock) => file.sock = Some(port),
             (Settings::Port(port), _) => file.memif = Some(port),
         }
         file
@@ -81,12 +86,12 @@ impl TryFrom<RecordFile> for Record {
     type Error = String;
 
     fn try_from(file: RecordFile) -> Result<Self, String> {
-        let RecordFile { name, revision, up, linkstr, shmif, memif, tap } = file;
-        let settings = match (name.kind(), shmif, memif, tap) {
-            (Kind::Shmif, Some(shmif), None, None) => Settings::Shmif(shmif),
-            (Kind::Memif, None, Some(port), None) | (Kind::Tap, None, None, Some(port)) => {
-                Settings::Port(port)
-            }
+        let RecordFile { name, revision, up, linkstr, shmif, memif, tap, sock } = file;
+        let settings = match (name.kind(), shmif, memif, tap, sock) {
+            (Kind::Shmif, Some(shmif), None, None, None) => Settings::Shmif(shmif),
+            (Kind::Memif, None, Some(port), None, None)
+            | (Kind::Tap, None, None, Some(port), None)
+            | (Kind::Sock, None, None, None, Some(port)) => Settings::Port(port),
             (kind, ..) => {
                 return Err(format!("it should have one table of settings, called [{kind}]"));
             }
@@ -119,7 +124,7 @@ impl Record {
         self.linkstr.as_deref().ok_or(RegistryError::NoBus { name: self.name })
     }
 
-    /// Returns the settings of a memif or tap interface; none for another kind.
+    /// Returns the settings of a memif, tap or sock interface; none for another kind.
     #[must_use]
     pub(crate) fn port(&self) -> Option<&PortSettings> {
         match &self.settings {
@@ -158,6 +163,7 @@ impl Record {
                 .memif()
                 .map(|memif| memif.rules)
                 .or_else(|| self.tap().map(|tap| tap.rules))
+                .or_else(|| self.socket().ok().flatten().map(|socket| socket.rules))
                 .unwrap_or_default(),
         }
     }
@@ -175,6 +181,19 @@ impl Record {
         let FrameRules { mtu, vlan } = self.rules();
         let carried = longest - if vlan.is_some() { TAGGED_HEADER } else { MIN_FRAME };
         mtu.map_or(carried, |mtu| mtu.min(carried))
+    }
+
+    /// Returns the specification of a sock interface; none for another kind.
+    ///
+    /// # Errors
+    /// When its settings exclude each other, or it has no place yet.
+    pub(crate) fn socket(&self) -> Result<Option<SocketSpec>, ParsePortError> {
+        match (self.name, self.port()) {
+            (InterfaceName::Sock(_), Some(settings)) => {
+                SocketSpec::of_interface(settings.pairs()).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Returns the role of a memif interface; none for another kind.

@@ -46,6 +46,9 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
                   pcap:   in=FILE (played) out=FILE (overwritten) file=FILE (must be new)\n        \
                           pps=N; - is stdin or stdout\n\
                   bus:    the PATH of another bus, as in bus:./other.bus\n\
+                  socket: path=PATH|@NAME, tcp=ADDRESS:PORT or fd=N (inherited; fd=0 reads stdin,\n        \
+                          writes stdout; fd-out=N) framing=qemu|packet|dgram|vde\n        \
+                          role=server|client clients=N (a port each) peer=PATH mac=MAC\n\
                   Every kind also takes learn=on: forward only what its peer needs, as a\n\
                   switch does; mtu=N; vlan=N: its peer is in that VLAN without a tag, as at an\n\
                   access port; trunk=LIST: its peer gets the tags of those VLANs (0: none),\n\
@@ -56,6 +59,7 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
                   memif:id=1,socket=./a.sock memif:role=client,socket=@vpp\n  \
                   unshare -Urn busctl attach ./lan.bus tap:tap0,ip=10.0.0.7/24,up=on\n  \
                   busctl attach ./lan.bus memif:socket=./a.sock,vlan=10 bus:./b.bus,trunk=10,20\n  \
+                  busctl attach ./lan.bus socket:path=./vm.sock,clients=2\n  \
                   busctl attach ./lan.bus pcap:in=replies.pcap,pps=1000,out=seen.pcap\n  \
                   busctl attach -d=vpp ./lan.bus memif:role=client,socket=@vpp; busctl stop vpp"
 )]
@@ -136,13 +140,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
 /// Opens the ports and joins them to the bus.
 fn open(args: &Args, context: &Context) -> anyhow::Result<Lan> {
     let options = args.new_bus.options();
+    let specs: Vec<PortSpec> = args.ports.iter().flat_map(PortSpec::each_client).collect();
     let port_options = PortOptions::new()
         .bus(options.clone())
         .program(crate::PROGRAM)
         .guard_loops(true)
         .reporter(output::reporter());
     let lan = Lan::open(&args.bus, options, args.threads.options(), context, |bus| {
-        let ports = port::open(&args.ports, bus, &port_options)?.into_iter().zip(&args.ports);
+        let ports = port::open(&specs, bus, &port_options)?.into_iter().zip(&specs);
         // A capture is there to be looked at, so its port says nothing.
         let new = |(port, spec): (_, &PortSpec)| NewPort {
             port,
@@ -151,7 +156,7 @@ fn open(args: &Args, context: &Context) -> anyhow::Result<Lan> {
         };
         Ok(ports.map(new).collect())
     })?;
-    Ok(lan.check_loops_of(&args.ports))
+    Ok(lan.check_loops_of(&specs))
 }
 
 /// Prints that the ports can be used: on stdout, unless one of them writes there.

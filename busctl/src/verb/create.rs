@@ -18,8 +18,8 @@ const CAPENABLE_VARIABLE: &str = "RUMP_SHMIF_CAPENABLE";
 /// Make an interface and print its name
 ///
 /// A new interface is down and has no bus. Without a unit it gets the lowest free one. A shmif
-/// interface is a station for other verbs, such as 'busctl host'; 'busctl node' runs memif and tap
-/// interfaces. shmif and memif interfaces get a random MAC address (b2:a0:...).
+/// interface is a station for other verbs, such as 'busctl host'; 'busctl node' runs memif, tap and
+/// sock interfaces. shmif and memif interfaces get a random MAC address (b2:a0:...).
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "shmif keys: mac=MAC capenable=FLAGS promisc=on|off media=auto|none mtu=N\n  \
@@ -29,17 +29,20 @@ const CAPENABLE_VARIABLE: &str = "RUMP_SHMIF_CAPENABLE";
                         reconnect=MS mode=ethernet zero-copy=yes|no learn=on|off\n\
                         tap keys: name=S mac=MAC offload=on|off learn=on|off ip=ADDR/LEN,... up=on\n  \
                         netns=NAME pid=PID\n\
-                        memif and tap keys: mtu=N vlan=N trunk=LIST native=N\n\n\
+                        sock keys: path=PATH|@NAME tcp=ADDRESS:PORT framing=qemu|packet|dgram|vde\n  \
+                        role=server|client peer=PATH mac=MAC learn=on|off\n\
+                        memif, tap and sock keys: mtu=N vlan=N trunk=LIST native=N\n\n\
                         Examples:\n  \
                         busctl create\n  \
                         busctl create shmif7\n  \
                         busctl create shmif mac=02:00:00:00:00:01 capenable=tcp4csum,tso4\n  \
                         busctl create memif0/3 role=client\n  \
-                        busctl create tap0 offload=off"
+                        busctl create tap0 offload=off\n  \
+                        busctl create sock0 path=./vm.sock"
 )]
 pub(crate) struct Args {
-    /// shmif or tap, or a name such as shmif0, memif0/1 (on socket 0, with id 1) or tap0; then
-    /// settings
+    /// shmif, tap or sock, or a name such as shmif0, memif0/1 (on socket 0, with id 1), tap0 or
+    /// sock0; then settings
     #[arg(value_name = "NAME|KEY=VALUE")]
     words: Vec<String>,
 
@@ -94,6 +97,7 @@ fn parse_name(word: &str) -> anyhow::Result<Name> {
     match Kind::ALL.into_iter().find(|kind| kind.word() == word) {
         Some(Kind::Shmif) => Ok(Name::Lowest(InterfaceName::Shmif(0))),
         Some(Kind::Tap) => Ok(Name::Lowest(InterfaceName::Tap(0))),
+        Some(Kind::Sock) => Ok(Name::Lowest(InterfaceName::Sock(0))),
         Some(Kind::Memif) => Err(misuse(anyhow!(
             "a memif interface is named by its socket and its id, such as memif0/1; 'busctl socket list' shows the sockets"
         ))),
@@ -120,6 +124,6 @@ fn first_settings(name: InterfaceName) -> anyhow::Result<Settings> {
             record.apply(&KeyValue { key: "mac".to_owned(), value: format_mac(shmif.mac) })?;
             record.settings
         }
-        Kind::Tap => Settings::Port(PortSettings::default()),
+        Kind::Tap | Kind::Sock => Settings::Port(PortSettings::default()),
     })
 }

@@ -1,4 +1,4 @@
-//! `busctl node`: runs the memif and tap interfaces of the registry.
+//! `busctl node`: runs the memif, tap and sock interfaces of the registry.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::reconciler::Reconciler;
 /// How old counters may become.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Run every memif and tap interface that is up and plugged in, until stopped
+/// Run every memif, tap and sock interface that is up and plugged in, until stopped
 ///
 /// A node follows changes live: create, linkstr, up, down, set and destroy act within a second.
 /// When an interface fails, 'busctl show' says why, the node tries again, and the other interfaces

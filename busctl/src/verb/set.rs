@@ -14,7 +14,7 @@ use crate::registry::{InterfaceName, KeyValue, Record, apply};
 /// number or as names such as tso4,tcp4csum-tx (all, none); promisc=on|off; media=auto|none, where
 /// none takes the link down as if the cable were pulled; mtu=N, the largest payload of its frames.
 ///
-/// memif and tap interfaces, while they are down: the keys of 'busctl create'. KEY= with an empty
+/// memif, tap and sock interfaces, while they are down: the keys of 'busctl create'. KEY= with an empty
 /// value restores the default.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \

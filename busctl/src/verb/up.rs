@@ -7,7 +7,7 @@ use crate::registry::{InterfaceName, Kind, Registry, RegistryError, apply};
 /// Set interfaces up
 ///
 /// The state is recorded. When a process runs the interface, busctl waits up to 1 s for it to
-/// follow. A memif or tap interface needs a node: without one, busctl says so.
+/// follow. A memif, tap or sock interface needs a node: without one, busctl says so.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  busctl up shmif0\n  busctl up shmif0 shmif1")]
 pub(crate) struct Args {

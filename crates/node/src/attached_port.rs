@@ -385,6 +385,7 @@ impl AttachedPort {
             rx_errors: self.dropped_from_peer.saturating_sub(busy + self.too_long_from_peer),
             rx_oversize: self.too_long_from_peer,
             rx_blocked: self.withheld_from_peer,
+            peers_refused: self.port.refusals(),
             tx_packets: stats.rx_packets,
             tx_bytes: stats.rx_bytes,
             tx_dropped: self.dropped_from_bus + self.stalls + stats.overrun_frames,

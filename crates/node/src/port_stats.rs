@@ -27,6 +27,8 @@ pub struct Counters {
     pub rx_oversize: u64,
     /// Frames received and dropped because the port would close a loop.
     pub rx_blocked: u64,
+    /// For a port: peers that were turned away because it has one already.
+    pub peers_refused: u64,
     /// Frames sent.
     pub tx_packets: u64,
     /// Bytes of the frames sent.
@@ -50,6 +52,7 @@ impl Counters {
             rx_errors: self.rx_errors.wrapping_add(other.rx_errors),
             rx_oversize: self.rx_oversize.wrapping_add(other.rx_oversize),
             rx_blocked: self.rx_blocked.wrapping_add(other.rx_blocked),
+            peers_refused: self.peers_refused.wrapping_add(other.peers_refused),
             tx_packets: self.tx_packets.wrapping_add(other.tx_packets),
             tx_bytes: self.tx_bytes.wrapping_add(other.tx_bytes),
             tx_dropped: self.tx_dropped.wrapping_add(other.tx_dropped),
@@ -68,6 +71,7 @@ impl Counters {
             rx_errors: self.tx_errors,
             rx_oversize: 0,
             rx_blocked: 0,
+            peers_refused: 0,
             tx_packets: self.rx_packets,
             tx_bytes: self.rx_bytes,
             tx_dropped: self.rx_dropped.wrapping_add(self.rx_blocked),
@@ -84,7 +88,7 @@ impl Counters {
 #[derive(Debug, Default)]
 pub struct PortStats {
     link: AtomicU8,
-    counters: [AtomicU64; 10],
+    counters: [AtomicU64; 11],
 }
 
 impl PortStats {
@@ -138,7 +142,7 @@ fn link_state(code: u8) -> LinkState {
 }
 
 /// Returns all counters, in a fixed order.
-fn fields(counters: &mut Counters) -> [&mut u64; 10] {
+fn fields(counters: &mut Counters) -> [&mut u64; 11] {
     let Counters {
         rx_packets,
         rx_bytes,
@@ -146,6 +150,7 @@ fn fields(counters: &mut Counters) -> [&mut u64; 10] {
         rx_errors,
         rx_oversize,
         rx_blocked,
+        peers_refused,
         tx_packets,
         tx_bytes,
         tx_dropped,
@@ -158,6 +163,7 @@ fn fields(counters: &mut Counters) -> [&mut u64; 10] {
         rx_errors,
         rx_oversize,
         rx_blocked,
+        peers_refused,
         tx_packets,
         tx_bytes,
         tx_dropped,
@@ -178,10 +184,11 @@ mod tests {
             rx_errors: 4,
             rx_oversize: 5,
             rx_blocked: 6,
-            tx_packets: 7,
-            tx_bytes: 8,
-            tx_dropped: 9,
-            tx_errors: 10,
+            peers_refused: 7,
+            tx_packets: 8,
+            tx_bytes: 9,
+            tx_dropped: 10,
+            tx_errors: 11,
         };
         let stats = PortStats::default();
         stats.set_counters(counters);

@@ -1,11 +1,13 @@
 //! Why a port cannot be opened, and why a text describes no port.
 
 use std::io;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use capture::CaptureError;
 use memif::{BindError, ClientError, OptionsError};
 use netif::NetifError;
+use nix::errno::Errno;
 use shmbus::MacAddr6;
 
 /// Why a port cannot be opened.
@@ -96,6 +98,22 @@ pub enum PortError {
         /// What is wrong.
         source: OptionsError,
     },
+    /// A socket cannot listen.
+    #[error("cannot listen on {socket}")]
+    Socket {
+        /// Its address.
+        socket: String,
+        /// What is wrong.
+        source: SocketFileError,
+    },
+    /// Frames cannot pass through a descriptor.
+    #[error("{port}")]
+    Descriptor {
+        /// The port.
+        port: String,
+        /// What is wrong.
+        source: DescriptorError,
+    },
     /// A system call failed.
     #[error("{attempt}")]
     System {
@@ -133,6 +151,53 @@ pub enum CaptureProblem {
     System(#[from] io::Error),
 }
 
+/// Why a socket cannot be bound to its address.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SocketFileError {
+    /// Another process uses the address.
+    #[error("another process uses it; end that process, or choose another path")]
+    InUse,
+    /// A file that is no socket has the path.
+    #[error("a file that is no socket is in its place")]
+    NotASocket,
+    /// A socket of another user has the path.
+    #[error("the socket there belongs to user {0}; choose another path")]
+    OtherUser(u32),
+    /// A system call failed.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+impl From<Errno> for SocketFileError {
+    fn from(errno: Errno) -> Self {
+        Self::System(errno.into())
+    }
+}
+
+/// Why frames cannot pass through a descriptor.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DescriptorError {
+    /// No such descriptor was handed to this process.
+    #[error("this process was started without descriptor {0}")]
+    NotInherited(RawFd),
+    /// The descriptor is neither a socket nor a pipe.
+    #[error("descriptor {0} is neither a socket nor a pipe")]
+    WrongKind(RawFd),
+    /// One pipe is one direction.
+    #[error("descriptor {0} is a pipe, and another is needed to write to: give fd-out=N")]
+    OneDirection(RawFd),
+    /// Packets need a socket.
+    #[error(
+        "descriptor {0} is a pipe, which does not keep packets apart: choose framing=qemu or vde"
+    )]
+    NoPackets(RawFd),
+    /// A system call failed.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
 impl PortError {
     /// Returns whether the same call keeps failing until its arguments change: wrong use or
     /// configuration, in contrast to a full disk or a socket that another process may release. For
@@ -140,7 +205,8 @@ impl PortError {
     #[must_use]
     pub fn is_misuse(&self) -> bool {
         match self {
-            Self::Capture { source: CaptureProblem::Create(error), .. } => !is_passing(error),
+            Self::Capture { source: CaptureProblem::Create(error), .. }
+            | Self::Socket { source: SocketFileError::System(error), .. } => !is_passing(error),
             Self::Interface(error) => !matches!(error, NetifError::System { .. }),
             Self::Tap(error) => !matches!(error, tapdev::OpenError::System { .. }),
             Self::Bind(BindError::System { source, .. }) => {
@@ -157,6 +223,8 @@ impl PortError {
             | Self::NoCapture
             | Self::SameCapture(_)
             | Self::Capture { .. }
+            | Self::Socket { .. }
+            | Self::Descriptor { .. }
             | Self::Bind(_)
             | Self::Client(_)
             | Self::Options { .. } => true,
@@ -169,7 +237,7 @@ impl PortError {
 }
 
 /// The kinds of port, as they are written before the colon.
-pub(crate) const KINDS: [&str; 4] = ["memif", "tap", "pcap", "bus"];
+pub(crate) const KINDS: [&str; 5] = ["memif", "tap", "pcap", "bus", "socket"];
 
 /// Why a text describes no port.
 #[derive(Debug, thiserror::Error)]

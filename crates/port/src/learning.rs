@@ -48,6 +48,10 @@ impl<P: Port> Port for Learning<P> {
         self.0.service(report);
     }
 
+    fn refusals(&self) -> u64 {
+        self.0.refusals()
+    }
+
     fn closed(&self) -> Option<String> {
         self.0.closed()
     }

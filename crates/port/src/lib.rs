@@ -22,7 +22,7 @@
 //! # }
 //! ```
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod bus;
 mod bus_removal;
@@ -42,6 +42,7 @@ mod pcap;
 mod port;
 mod report_once;
 mod reporter;
+pub mod socket;
 mod spec;
 pub mod suggest;
 pub mod tap;
@@ -50,7 +51,9 @@ mod wake_fd;
 pub use ::memif::RxMode;
 
 pub use self::bus_removal::BusRemoval;
-pub use self::error::{CaptureProblem, ParsePortError, PortError, is_passing};
+pub use self::error::{
+    CaptureProblem, DescriptorError, ParsePortError, PortError, SocketFileError, is_passing,
+};
 pub use self::frame_rules::{FrameRules, Ruled};
 pub use self::learning::Learning;
 pub use self::loop_guard::LoopGuard;

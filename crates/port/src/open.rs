@@ -12,6 +12,7 @@ use crate::loop_guard::LoopGuard;
 use crate::memif::Sockets;
 use crate::port::Port;
 use crate::reporter::Reporter;
+use crate::socket::SocketServers;
 use crate::spec::{KindSpec, PortSpec};
 use crate::{pcap, tap};
 
@@ -60,7 +61,7 @@ impl PortOptions {
 }
 
 /// Opens ports for the bus at `bus`, and returns them in order. Memif servers with one address
-/// share one socket.
+/// share one socket. A socket server is a port for [each client](PortSpec::each_client).
 ///
 /// The bus itself need not exist yet.
 ///
@@ -79,6 +80,7 @@ pub fn open(
         }
     }
     let sockets = Sockets::start(&options.program, &options.reporter)?;
+    let socket_servers = SocketServers::new(&options.reporter);
     let mut buses = JoinedBuses::new(bus);
     let mut open_one = |spec: &PortSpec| -> Result<Box<dyn Port>, PortError> {
         let port: Box<dyn Port> = match &spec.0 {
@@ -88,13 +90,14 @@ pub fn open(
                 Box::new(pcap::open(spec, bus, &options.program, &options.reporter)?)
             }
             KindSpec::Bus(spec) => Box::new(buses.open(spec, &options.bus)?),
+            KindSpec::Socket(spec) => Box::new(socket_servers.open(spec, spec.to_string())?),
         };
         let rules = spec.rules();
         let port = if rules.is_empty() { port } else { Box::new(Ruled::new(port, rules.clone())) };
         let port = if spec.learns() { Box::new(Learning::new(port)) } else { port };
         Ok(if options.guards_loops && spec.joins() { Box::new(LoopGuard::new(port)) } else { port })
     };
-    specs.iter().map(&mut open_one).collect()
+    specs.iter().flat_map(PortSpec::each_client).map(|spec| open_one(&spec)).collect()
 }
 
 /// Checks that open ports can be moved to the bus at `bus` without a loop.
@@ -105,7 +108,7 @@ pub fn check_loops(specs: &[PortSpec], bus: &Path) -> Result<(), PortError> {
     let mut buses = JoinedBuses::of_open_ports(bus);
     let others = specs.iter().filter_map(|spec| match &spec.0 {
         KindSpec::Bus(spec) => Some(spec),
-        KindSpec::Memif(_) | KindSpec::Tap(_) | KindSpec::Pcap(_) => None,
+        KindSpec::Memif(_) | KindSpec::Tap(_) | KindSpec::Pcap(_) | KindSpec::Socket(_) => None,
     });
     others.into_iter().try_for_each(|spec| buses.check(spec))
 }

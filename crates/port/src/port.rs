@@ -138,6 +138,11 @@ pub trait Port: Send {
         None
     }
 
+    /// Returns how many peers were turned away because the port has one already.
+    fn refusals(&self) -> u64 {
+        0
+    }
+
     /// Prepares `station`, which the port uses from now on. A wrapper may make it learn here.
     fn attach(&mut self, _station: &mut Station) {}
 
@@ -215,6 +220,10 @@ impl<P: Port + ?Sized> Port for Box<P> {
 
     fn service(&mut self, report: &mut dyn FnMut(&str)) {
         (**self).service(report);
+    }
+
+    fn refusals(&self) -> u64 {
+        (**self).refusals()
     }
 
     fn closed(&self) -> Option<String> {

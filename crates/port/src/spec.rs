@@ -9,6 +9,7 @@ use crate::error::{KINDS, ParsePortError};
 use crate::frame_rules::FrameRules;
 use crate::memif::MemifSpec;
 use crate::pcap::{PcapSpec, Place};
+use crate::socket::SocketSpec;
 use crate::suggest;
 use crate::tap::TapSpec;
 
@@ -36,6 +37,8 @@ pub(crate) enum KindSpec {
     Pcap(PcapSpec),
     /// `bus:PATH`
     Bus(BusSpec),
+    /// `socket:path=PATH,framing=qemu,...`
+    Socket(SocketSpec),
 }
 
 impl PortSpec {
@@ -45,6 +48,7 @@ impl PortSpec {
         match &self.0 {
             KindSpec::Memif(spec) => spec.mac,
             KindSpec::Tap(spec) => spec.mac,
+            KindSpec::Socket(spec) => spec.mac,
             KindSpec::Pcap(_) | KindSpec::Bus(_) => None,
         }
     }
@@ -57,6 +61,7 @@ impl PortSpec {
             KindSpec::Tap(spec) => spec.learn,
             KindSpec::Pcap(spec) => spec.learn,
             KindSpec::Bus(spec) => spec.learn,
+            KindSpec::Socket(spec) => spec.learn,
         }
     }
 
@@ -67,6 +72,7 @@ impl PortSpec {
             KindSpec::Tap(spec) => &spec.rules,
             KindSpec::Pcap(spec) => &spec.rules,
             KindSpec::Bus(spec) => &spec.rules,
+            KindSpec::Socket(spec) => &spec.rules,
         }
     }
 
@@ -74,7 +80,7 @@ impl PortSpec {
     #[must_use]
     pub fn joins(&self) -> bool {
         match &self.0 {
-            KindSpec::Memif(_) | KindSpec::Tap(_) | KindSpec::Bus(_) => true,
+            KindSpec::Memif(_) | KindSpec::Tap(_) | KindSpec::Bus(_) | KindSpec::Socket(_) => true,
             KindSpec::Pcap(_) => false,
         }
     }
@@ -82,13 +88,34 @@ impl PortSpec {
     /// Returns whether it writes to stdout. Nothing else may write there then.
     #[must_use]
     pub fn takes_stdout(&self) -> bool {
-        matches!(&self.0, KindSpec::Pcap(PcapSpec { output: Some(Place::Standard), .. }))
+        match &self.0 {
+            KindSpec::Pcap(spec) => spec.output == Some(Place::Standard),
+            KindSpec::Socket(spec) => spec.takes_stdout(),
+            KindSpec::Memif(_) | KindSpec::Tap(_) | KindSpec::Bus(_) => false,
+        }
     }
 
     /// Returns whether it reads stdin.
     #[must_use]
     pub fn takes_stdin(&self) -> bool {
-        matches!(&self.0, KindSpec::Pcap(PcapSpec { input: Some(Place::Standard), .. }))
+        match &self.0 {
+            KindSpec::Pcap(spec) => spec.input == Some(Place::Standard),
+            KindSpec::Socket(spec) => spec.takes_stdin(),
+            KindSpec::Memif(_) | KindSpec::Tap(_) | KindSpec::Bus(_) => false,
+        }
+    }
+
+    /// Returns the ports that it describes: one, or one for each client of a socket's server.
+    #[must_use]
+    pub fn each_client(&self) -> Vec<Self> {
+        match &self.0 {
+            KindSpec::Socket(spec) => {
+                spec.each_client().map(|spec| Self(KindSpec::Socket(spec))).collect()
+            }
+            KindSpec::Memif(_) | KindSpec::Tap(_) | KindSpec::Pcap(_) | KindSpec::Bus(_) => {
+                vec![self.clone()]
+            }
+        }
     }
 }
 
@@ -102,6 +129,7 @@ impl FromStr for PortSpec {
             "tap" => KindSpec::Tap(keys.parse()?),
             "pcap" => KindSpec::Pcap(keys.parse()?),
             "bus" => KindSpec::Bus(keys.parse()?),
+            "socket" => KindSpec::Socket(keys.parse()?),
             _ => {
                 let hint = suggest::hint(kind, KINDS);
                 return Err(ParsePortError::Kind { kind: kind.to_owned(), hint });

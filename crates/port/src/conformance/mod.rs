@@ -6,6 +6,7 @@
 mod bus;
 mod memif;
 mod pcap;
+mod socket;
 mod tap;
 
 use std::cell::Cell;

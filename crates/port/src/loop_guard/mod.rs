@@ -234,6 +234,10 @@ impl<P: Port> Port for LoopGuard<P> {
         }
     }
 
+    fn refusals(&self) -> u64 {
+        self.port.refusals()
+    }
+
     fn closed(&self) -> Option<String> {
         self.port.closed()
     }

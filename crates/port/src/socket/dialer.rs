@@ -1,0 +1,197 @@
+//! A thread that connects to a server, or finds the peer of a datagram socket, again and again with
+//! longer and longer pauses.
+
+use std::fmt;
+use std::io::{self, IoSliceMut};
+use std::net::{SocketAddr as InetAddr, TcpStream};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use memif::SocketAddr;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, SockType, UnixAddr, connect, recv, recvmsg};
+
+use super::connection::Wire;
+use super::seat::Seat;
+use super::socket_file::{unix_addr, unix_socket};
+
+/// The pause before the second attempt. Each one after that is twice as long, up to the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
+/// A connection that lasts for less than this is an attempt that failed: passt, for one, accepts a
+/// second client and closes it at once.
+const LASTING: Duration = Duration::from_secs(1);
+/// How long a TCP connection may take to be made.
+const TCP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Who is called.
+#[derive(Debug)]
+pub(super) enum Target {
+    /// A server on a Unix socket.
+    Unix(SocketAddr, SockType),
+    /// A server on a TCP socket.
+    Tcp(InetAddr),
+    /// A datagram socket, from this one of our own.
+    Datagrams(OwnedFd, SocketAddr),
+    /// The sender of the first datagram that arrives at this socket.
+    AnySender(OwnedFd),
+}
+
+/// An attempt that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot connect to {target}: {source}; it is tried again and again")]
+struct NotConnected {
+    target: String,
+    source: io::Error,
+}
+
+/// See the module. Dropping it ends the attempts.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    seat: Arc<Seat>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Dialer {
+    /// Starts to call for the port of `seat`.
+    pub(super) fn start(target: Target, seat: &Arc<Seat>) -> io::Result<Self> {
+        let stopped = Arc::new(AtomicBool::new(false));
+        let dialer = Self { seat: Arc::clone(seat), stopped: Arc::clone(&stopped) };
+        let seat = Arc::clone(seat);
+        thread::Builder::new()
+            .name("socket client".to_owned())
+            .spawn(move || run(&target, &seat, &stopped))?;
+        Ok(dialer)
+    }
+}
+
+impl Drop for Dialer {
+    fn drop(&mut self) {
+        // Relaxed: the flag orders nothing, and the thread is woken after it is set. It ends by
+        // itself: an attempt may take a moment.
+        self.stopped.store(true, Ordering::Relaxed);
+        self.seat.freed.wake();
+    }
+}
+
+fn run(target: &Target, seat: &Seat, stopped: &AtomicBool) {
+    let mut pause = FIRST_PAUSE;
+    let mut connected: Option<Instant> = None;
+    // Relaxed: see where it is set.
+    while !stopped.load(Ordering::Relaxed) {
+        if !seat.is_free() {
+            wait(seat, PollTimeout::NONE);
+            continue;
+        }
+        if let Some(since) = connected.take() {
+            if since.elapsed() >= LASTING {
+                pause = FIRST_PAUSE;
+            } else {
+                pause_for(seat, &mut pause, stopped);
+                continue;
+            }
+        }
+        if let Target::AnySender(socket) = target {
+            let mut watched = [
+                PollFd::new(socket.as_fd(), PollFlags::POLLIN),
+                PollFd::new(seat.freed.as_fd(), PollFlags::POLLIN),
+            ];
+            // An interrupted call is repeated.
+            let _ = poll(&mut watched, PollTimeout::NONE);
+            seat.freed.drain();
+        }
+        match target.call() {
+            Ok(Some(wire)) => {
+                seat.offer(wire);
+                connected = Some(Instant::now());
+            }
+            Ok(None) => {}
+            Err(error) => {
+                seat.report(&NotConnected { target: target.to_string(), source: error });
+                pause_for(seat, &mut pause, stopped);
+            }
+        }
+    }
+}
+
+/// Waits for the port to be free, or for the end.
+fn wait(seat: &Seat, timeout: PollTimeout) {
+    let mut watched = [PollFd::new(seat.freed.as_fd(), PollFlags::POLLIN)];
+    // An interrupted call is repeated.
+    let _ = poll(&mut watched, timeout);
+    seat.freed.drain();
+}
+
+fn pause_for(seat: &Seat, pause: &mut Duration, stopped: &AtomicBool) {
+    let end = Instant::now() + *pause;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        // Relaxed: see where it is set.
+        if left.is_zero() || stopped.load(Ordering::Relaxed) {
+            break;
+        }
+        wait(seat, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
+    }
+    *pause = (*pause * 2).min(LAST_PAUSE);
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(address, _) | Self::Datagrams(_, address) => address.fmt(f),
+            Self::Tcp(address) => address.fmt(f),
+            Self::AnySender(_) => f.write_str("the peer"),
+        }
+    }
+}
+
+impl Target {
+    /// Makes a connection, if that is possible now.
+    fn call(&self) -> io::Result<Option<Wire>> {
+        match self {
+            Self::Unix(address, kind) => {
+                let socket = unix_socket(*kind)?;
+                connect(socket.as_raw_fd(), &unix_addr(address)?)?;
+                Ok(Some(Wire::connected(socket)))
+            }
+            Self::Tcp(address) => {
+                let socket = TcpStream::connect_timeout(address, TCP_TIMEOUT)?;
+                // Frames are not held back until more follow.
+                socket.set_nodelay(true)?;
+                Ok(Some(Wire::connected(socket.into())))
+            }
+            Self::Datagrams(socket, peer) => {
+                // The peer may be bound anew under its name at any time, so this end is not
+                // connected; that a peer is there shows a connection of another socket.
+                let to = unix_addr(peer)?;
+                match connect(unix_socket(SockType::Datagram)?.as_raw_fd(), &to) {
+                    // The peer is connected itself.
+                    Ok(()) | Err(Errno::EPERM) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                Ok(Some(Wire { to: Some(to), ..Wire::connected(socket.try_clone()?) }))
+            }
+            Self::AnySender(socket) => {
+                let mut byte = [0];
+                let mut slices = [IoSliceMut::new(&mut byte)];
+                let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+                let first = recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut slices, None, flags);
+                let sender = match first {
+                    Ok(datagram) => datagram.address,
+                    Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+                    Err(error) => return Err(error.into()),
+                };
+                if let Some(to) = sender.filter(|to| to.path_len() > 0) {
+                    return Ok(Some(Wire { to: Some(to), ..Wire::connected(socket.try_clone()?) }));
+                }
+                // No answer can reach a sender without an address.
+                recv(socket.as_raw_fd(), &mut [], MsgFlags::MSG_DONTWAIT)?;
+                Ok(None)
+            }
+        }
+    }
+}

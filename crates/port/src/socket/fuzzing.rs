@@ -1,0 +1,47 @@
+//! The body of the fuzz target for streams of frames, and the test that replays its seeds: bytes of
+//! any kind from a peer, in pieces of any length.
+
+use super::framing::{Framing, model};
+
+/// A stream in pieces: its frames are those of the plainest reader, up to a wrong length. The first
+/// byte chooses the framing, and the next four the lengths of the pieces.
+///
+/// # Panics
+/// When they are not.
+pub fn frames(data: &[u8]) {
+    let Some((control, stream)) = data.split_at_checked(5) else { return };
+    let framing = if control[0] & 1 == 0 { Framing::Qemu } else { Framing::Vde };
+    let pieces: Vec<usize> =
+        control[1..].iter().map(|len| usize::from(*len) << (control[0] >> 5)).collect();
+    model::check(framing, stream, &pieces);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn seeds_and_what_is_near_them() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/frames");
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut seeds = 0;
+        for entry in fs::read_dir(folder).expect("committed seeds") {
+            let seed = fs::read(entry.expect("readable").path()).expect("a seed");
+            frames(&seed);
+            for _ in 0..200 {
+                let mut input = seed.clone();
+                for _ in 0..random.usize(1..5) {
+                    let at = random.usize(..input.len());
+                    input[at] = random.u8(..);
+                }
+                input.truncate(random.usize(1..=input.len()));
+                frames(&input);
+            }
+            seeds += 1;
+        }
+        assert!(seeds > 3, "{seeds} seeds");
+    }
+}

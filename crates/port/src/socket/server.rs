@@ -1,0 +1,200 @@
+//! A listening socket, whose clients each get a port of their own.
+
+use std::io;
+use std::net::{SocketAddr as InetAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use memif::SocketAddr;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::SockType;
+
+use super::connection::Wire;
+use super::seat::{Seat, lock};
+use super::socket_file::{SocketFile, listen_at};
+use crate::error::SocketFileError;
+use crate::wake_fd::WakeFd;
+
+/// How long a client waits for a port whose earlier client has just gone.
+const FREE_TIMEOUT: Duration = Duration::from_millis(50);
+/// How often a free port is looked for meanwhile.
+const FREE_INTERVAL: Duration = Duration::from_millis(2);
+/// The pause after an error that would repeat at once, such as too many open files.
+const ERROR_PAUSE: Duration = Duration::from_millis(100);
+
+/// A socket that listens.
+#[derive(Debug)]
+enum Listener {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+}
+
+impl Listener {
+    fn accept(&self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Unix(listener) => listener.accept().map(|(socket, _)| socket.into()),
+            Self::Tcp(listener) => {
+                let (socket, _) = listener.accept()?;
+                // Frames are not held back until more follow.
+                socket.set_nodelay(true)?;
+                Ok(socket.into())
+            }
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(listener) => listener.as_fd(),
+            Self::Tcp(listener) => listener.as_fd(),
+        }
+    }
+}
+
+/// A further client came while each port had one.
+#[derive(Debug, thiserror::Error)]
+#[error("a further client was turned away: {0}; clients=N makes room for N")]
+struct NoSeat(&'static str);
+
+/// The kernel does not hand over a client.
+#[derive(Debug, thiserror::Error)]
+#[error("a client cannot be accepted")]
+struct NotAccepted(#[source] io::Error);
+
+/// See the module. Dropping it ends the listening, and removes the socket's file.
+#[derive(Debug)]
+pub(super) struct Server {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    _file: Option<SocketFile>,
+}
+
+/// What a server shares with its thread.
+#[derive(Debug)]
+struct Shared {
+    listener: Listener,
+    seats: Mutex<Vec<Weak<Seat>>>,
+    stop: WakeFd,
+    stopped: AtomicBool,
+}
+
+impl Server {
+    /// Listens on a Unix socket.
+    pub(super) fn unix(address: &SocketAddr, kind: SockType) -> Result<Self, SocketFileError> {
+        let (socket, file) = listen_at(address, kind)?;
+        Ok(Self::start(Listener::Unix(socket.into()), file)?)
+    }
+
+    /// Listens on a TCP socket.
+    pub(super) fn tcp(address: InetAddr) -> Result<Self, SocketFileError> {
+        let listener = TcpListener::bind(address).map_err(|error| {
+            if error.kind() == io::ErrorKind::AddrInUse {
+                SocketFileError::InUse
+            } else {
+                error.into()
+            }
+        })?;
+        listener.set_nonblocking(true)?;
+        Ok(Self::start(Listener::Tcp(listener), None)?)
+    }
+
+    fn start(listener: Listener, file: Option<SocketFile>) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            listener,
+            seats: Mutex::default(),
+            stop: WakeFd::new()?,
+            stopped: false.into(),
+        });
+        let thread = thread::Builder::new().name("socket server".to_owned());
+        let thread = thread.spawn({
+            let shared = Arc::clone(&shared);
+            move || shared.run()
+        })?;
+        Ok(Self { shared, thread: Some(thread), _file: file })
+    }
+
+    /// Adds a port, which gets a client from now on.
+    pub(super) fn add(&self, seat: &Arc<Seat>) {
+        let mut seats = lock(&self.shared.seats);
+        seats.retain(|seat| seat.strong_count() > 0);
+        seats.push(Arc::downgrade(seat));
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::Relaxed);
+        self.shared.stop.wake();
+        if let Some(thread) = self.thread.take() {
+            // A panic was printed by the thread itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn is_stopped(&self) -> bool {
+        // Relaxed: the flag orders nothing, and the thread is woken after it is set.
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    fn run(&self) {
+        while !self.is_stopped() {
+            let mut watched = [
+                PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.stop.as_fd(), PollFlags::POLLIN),
+            ];
+            // An interrupted call is repeated.
+            let _ = poll(&mut watched, PollTimeout::NONE);
+            match self.listener.accept() {
+                Ok(client) => self.seat(client),
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock
+                            | io::ErrorKind::Interrupted
+                            | io::ErrorKind::ConnectionAborted
+                    ) => {}
+                Err(error) => {
+                    if let Some(seat) = self.seats().first() {
+                        seat.report(&NotAccepted(error));
+                    }
+                    thread::sleep(ERROR_PAUSE);
+                }
+            }
+        }
+    }
+
+    fn seats(&self) -> Vec<Arc<Seat>> {
+        lock(&self.seats).iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Gives a client to a free port, or turns it away.
+    fn seat(&self, client: OwnedFd) {
+        let begin = Instant::now();
+        loop {
+            let seats = self.seats();
+            if let Some(seat) = seats.iter().find(|seat| seat.is_free()) {
+                return seat.offer(Wire::connected(client));
+            }
+            if begin.elapsed() >= FREE_TIMEOUT || self.is_stopped() {
+                if let Some(seat) = seats.last() {
+                    seat.count_refusal();
+                    let several = seats.len() > 1;
+                    seat.report(&NoSeat(if several {
+                        "all ports have one"
+                    } else {
+                        "this port has one"
+                    }));
+                }
+                return;
+            }
+            thread::sleep(FREE_INTERVAL);
+        }
+    }
+}
