@@ -28,8 +28,8 @@ impl Lan {
     }
 }
 
-fn access(id: u16) -> Option<Vlan> {
-    Some(Vlan::access(id).expect("valid"))
+fn access(id: u16) -> Vlan {
+    Vlan::access(id).expect("valid")
 }
 
 fn frame(tag: &[u8], number: u8, len: usize) -> Vec<u8> {
@@ -51,10 +51,10 @@ fn received(station: &mut Station) -> Vec<Vec<u8>> {
 
 /// Many bursts, so that frames lie across the end of the ring at every byte.
 #[test]
-fn users_of_one_vlan_hear_each_other_and_nobody_else_does() {
+fn users_of_one_vlan_hear_each_other_and_no_other_station_does() {
     let lan = Lan::new();
     let (mut ten, mut peer, mut twenty) =
-        (lan.join(access(10)), lan.join(access(10)), lan.join(access(20)));
+        (lan.join(Some(access(10))), lan.join(Some(access(10))), lan.join(Some(access(20))));
     let mut trunk = lan.join(Some(Vlan::trunk([0, 20], None).expect("valid")));
     let mut plain = lan.join(None);
     for round in 0..=255 {
@@ -76,7 +76,7 @@ fn users_of_one_vlan_hear_each_other_and_nobody_else_does() {
 #[test]
 fn frames_outside_the_vlan_are_dropped_and_counted() {
     let lan = Lan::new();
-    let (mut ten, mut plain) = (lan.join(access(10)), lan.join(None));
+    let (mut ten, mut plain) = (lan.join(Some(access(10))), lan.join(None));
     let sent = [frame(TEN, 1, 60), frame(b"", 2, 60), frame(&[0x81, 0, 0xe0, 0], 3, 60)];
     assert_eq!(ten.send_burst(&sent).expect("sent"), 3);
     let urgent = frame(&[0x81, 0, 0xe0, 10], 3, 60);
@@ -87,7 +87,7 @@ fn frames_outside_the_vlan_are_dropped_and_counted() {
 #[test]
 fn the_tag_is_part_of_what_the_bus_carries() {
     let lan = Lan::new();
-    let (mut ten, mut plain) = (lan.join(access(10)), lan.join(None));
+    let (mut ten, mut plain) = (lan.join(Some(access(10))), lan.join(None));
     assert_eq!((ten.max_frame(), ten.mtu()), (1_510, 1_496));
     ten.send(&frame(b"", 1, 1_510)).expect("sent");
     assert_eq!(received(&mut plain)[0].len(), 1_514);
@@ -107,7 +107,7 @@ fn the_tag_is_part_of_what_the_bus_carries() {
 fn work_is_done_before_the_tag_is_added() {
     let lan = Lan::new();
     let (mut ten, mut peer, mut plain) =
-        (lan.join(access(10)), lan.join(access(10)), lan.join(None));
+        (lan.join(Some(access(10))), lan.join(Some(access(10))), lan.join(None));
     let mut super_frame = b"\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x01\x08\0\
         \x45\0\0\0\x12\x34\x40\0\x40\x06\0\0\x0a\0\0\x01\x0a\0\0\x02\
         \x30\x39\0\x50\0\0\0\0\0\0\0\x07\x50\x10\x10\0\0\0\0\0"
@@ -168,7 +168,7 @@ fn frames_in_pieces_are_the_same() {
     let lan = Lan::new();
     let native = || Some(Vlan::trunk([10, 20], Some(20)).expect("valid"));
     let (mut ten, mut peer, mut trunk) =
-        (lan.join(access(10)), lan.join(access(10)), lan.join(native()));
+        (lan.join(Some(access(10))), lan.join(Some(access(10))), lan.join(native()));
     let mut plain = lan.join(None);
     for size in 1..40 {
         let sent = frame(b"", 7, 60 + size);
@@ -191,7 +191,8 @@ fn frames_in_pieces_are_the_same() {
 fn stations_of_one_wait_set_keep_their_vlans() {
     let lan = Lan::new();
     let wait_set = WaitSet::new();
-    let mut stations = [lan.join(access(10)), lan.join(access(20)), lan.join(access(10))];
+    let mut stations =
+        [lan.join(Some(access(10))), lan.join(Some(access(20))), lan.join(Some(access(10)))];
     for (token, station) in stations.iter_mut().enumerate() {
         station.join_wait_set(&wait_set, token);
         station.set_learning(token != 1);
