@@ -124,6 +124,7 @@ sections! {
     a_node_that_stays: "A node that stays",
     attach_dpdk: "Attach DPDK",
     a_tap: "A TAP, and the kernel's TCP",
+    a_command_on_the_lan: "A command on the LAN",
     capture_into_wireshark: "Capture into Wireshark",
     in_ci_without_root: "In CI, without root",
     troubleshooting: "Troubleshooting, by symptom",
