@@ -125,6 +125,7 @@ sections! {
     in_the_background: "In the background",
     attach_dpdk: "Attach DPDK",
     a_tap: "A TAP, and the kernel's TCP",
+    a_command_on_the_lan: "A command on the LAN",
     capture_into_wireshark: "Capture into Wireshark",
     in_ci_without_root: "In CI, without root",
     troubleshooting: "Troubleshooting, by symptom",
