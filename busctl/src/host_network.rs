@@ -6,7 +6,6 @@ use std::net::IpAddr;
 
 use anyhow::anyhow;
 use iphost::{HostAddress, Nic, Stack};
-use port::memif::MemifSpec;
 use serde::Serialize;
 use shmbus::{MacAddr6, StationOptions};
 
@@ -138,9 +137,9 @@ impl HostNetwork {
         Ok(options)
     }
 
-    /// Returns the MAC address of a host behind memif, if it is given.
-    pub(crate) fn memif_mac(&self, spec: &MemifSpec) -> Option<MacAddr6> {
-        self.mac.or(spec.mac)
+    /// Returns the MAC address that is given.
+    pub(crate) fn mac(&self) -> Option<MacAddr6> {
+        self.mac
     }
 
     /// Lets a host use its routers, and have addresses from its network. `hears_routers` is for

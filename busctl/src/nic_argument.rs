@@ -7,12 +7,11 @@ use clap::builder::{OsStringValueParser, TypedValueParser, ValueParserFactory};
 use iphost::{BusNic, LinkChange, LinkSource, MemifNic};
 use port::ParsePortError;
 use port::memif::{Change, Control, MemifSpec, Sockets};
-use shmbus::{BusOptions, random_mac};
+use shmbus::{BusOptions, MacAddr6, StationOptions, random_mac};
 
 use crate::bus_argument::{BusArgument, ParseBusError};
 use crate::bus_attachment::BusAttachment;
 use crate::context::Context;
-use crate::host_network::HostNetwork;
 use crate::output;
 
 /// A bus, or `memif:key=value,...`.
@@ -62,17 +61,17 @@ pub(crate) enum HostNic {
 
 impl NicArgument {
     /// Joins the bus, or listens or connects as a memif peer. A missing bus is made as `new` says,
-    /// and is an error without it. The host is number `number` of `count` in `network`.
+    /// and is an error without it. A temporary station is made as `station` says; `mac` is the
+    /// address of a host behind memif, if it is not the port's.
     pub(crate) fn open(
         &self,
         context: &Context,
         new: Option<&BusOptions>,
-        network: &HostNetwork,
-        (number, count): (u32, u32),
+        station: StationOptions,
+        mac: Option<MacAddr6>,
     ) -> anyhow::Result<HostNic> {
         match self {
             Self::Bus(bus) => {
-                let station = network.station(number, count)?;
                 let attachment = match new {
                     Some(new) => BusAttachment::join_or_make(bus, new, station, context)?,
                     None => BusAttachment::join_as(bus, station, context)?,
@@ -82,7 +81,7 @@ impl NicArgument {
             Self::Memif(spec) => {
                 let sockets = Sockets::start(crate::PROGRAM, &output::reporter())?;
                 let links = MemifLinks(sockets.control(spec, &spec.to_string())?);
-                let mac = network.memif_mac(spec).unwrap_or_else(random_mac);
+                let mac = mac.or(spec.mac).unwrap_or_else(random_mac);
                 Ok(HostNic::Memif(Box::new(MemifNic::new(links, mac))))
             }
         }

@@ -84,11 +84,13 @@ fn other_networks_are_reached_through_named_routers() {
         assert_eq!(run.json()["received"].as_u64(), Some(3), "{run}");
     }
     // What the router says is printed as ping(8) does.
-    let ping = ["ping", &bus, "192.0.9.1", "--from", own[0], "--gateway", near[0], "-c", "1"];
+    let ping =
+        ["ping", &bus, "192.0.9.1", "--from", "10.0.0.9/24", "--gateway", near[0], "-c", "1"];
     let run = lab.run(ping);
     assert!(run.stdout.contains("From 10.0.0.254 icmp_seq=1 Destination Net Unreachable"), "{run}");
     // A router that does not answer is passed over.
-    let ping = ["ping", &bus, FAR[0], "--from", own[0], "--gateway", "10.0.0.253", "--gateway"];
+    let ping =
+        ["ping", &bus, FAR[0], "--from", "10.0.0.8/24", "--gateway", "10.0.0.253", "--gateway"];
     let run = lab.run(ping.iter().chain(&[near[0], "-c", "1", "-W", "10", "--json"]));
     assert_eq!(run.json()["received"].as_u64(), Some(1), "{run}");
     // A host answers to the other network.

@@ -159,7 +159,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let (mut stations, mut links) = (Vec::new(), Vec::new());
     for (number, addresses) in (0..).zip(&addresses) {
         let new_bus = args.new_bus.options();
-        match args.bus.open(context, Some(&new_bus), &args.network, (number, args.count))? {
+        let station = args.network.station(number, args.count)?;
+        match args.bus.open(context, Some(&new_bus), station, args.network.mac())? {
             HostNic::Bus(nic) => stations.push(Stack::new(*nic, addresses)),
             HostNic::Memif(nic) => links.push(Stack::new(*nic, addresses)),
         }

@@ -108,7 +108,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let stop = Shutdown::on_signals()?;
     let new = args.mode.map(|mode| BusOptions::new().mode(mode));
     let from = args.from.as_slice();
-    match args.bus.open(context, new.as_ref(), &args.network, (0, 1))? {
+    let station = args.network.station(0, 1)?;
+    match args.bus.open(context, new.as_ref(), station, args.network.mac())? {
         HostNic::Bus(nic) => ping(Stack::new(*nic, from), args, &stop),
         HostNic::Memif(nic) => ping(Stack::new(*nic, from), args, &stop),
     }
