@@ -130,6 +130,7 @@ fn send_on(
 ) -> anyhow::Result<Sent> {
     let mut generator = Generator::new(load, start_stop);
     let mut backoff = Backoff::default();
+    let mut was_empty = false;
     while let Some(frames) = generator.next_burst() {
         let mut burst = queue.burst()?;
         let mut is_refused = false;
@@ -148,9 +149,15 @@ fn send_on(
         }
         let sent = burst.publish();
         generator.sent(sent);
-        if sent == 0 && is_refused && queue.free_slots()? == queue.ring_size() {
-            // The whole ring has no room for one frame.
-            break;
+        if sent == 0 && is_refused {
+            if was_empty {
+                // The whole ring has no room for one frame.
+                break;
+            }
+            // Perhaps only since the receiver has read it.
+            was_empty = queue.free_slots()? == queue.ring_size();
+        } else {
+            was_empty = false;
         }
         if sent == 0 {
             generator.rest();

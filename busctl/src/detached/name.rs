@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// The longest name in bytes.
 const MAX_LEN: usize = 64;
 /// How much of a name that is longer remains, with room for a number behind it.
-const CUT_LEN: usize = 56;
+const CUT_LEN: usize = 53;
 
 /// The name of a detached process, which is also the stem of its files: up to 64 letters, digits,
 /// `.`, `_` and `-`, the first no `.` and no `-`.

@@ -38,7 +38,8 @@ fn all_are_set_or_none() {
         "set shmif0 promisc=on media=fibre",
         "media cannot be 'fibre': it takes auto or none",
     );
-    lab.refuses("set shmif0 promisc=on mtu=9000", "no setting 'mtu'");
+    lab.refuses("set shmif0 promisc=on speed=9000", "no setting 'speed'");
+    lab.refuses("set shmif0 promisc=on mtu=67", "mtu cannot be '67'");
     lab.refuses("set shmif0 capenable=tso5", "did you mean 'tso");
     lab.refuses("set shmif0 promisc", "key=value");
     lab.refuses("set shmif0", "required");
