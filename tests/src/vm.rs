@@ -104,8 +104,8 @@ impl Image {
         Some(Self { kernel, initramfs })
     }
 
-    /// Boots a machine: `words` are the parameters of [`INIT`], and `networks` the values of QEMU's
-    /// `-netdev`, without ids. What it prints is its standard output.
+    /// Boots a machine: `words` are the parameters of the program that the kernel starts first, and
+    /// `networks` the values of QEMU's `-netdev`, without ids. What it prints is its standard output.
     #[must_use]
     pub fn boot(&self, lab: &Lab, number: u8, words: &str, networks: &[String]) -> Process {
         let mut command: Command = lab.command("qemu-system-x86_64");
