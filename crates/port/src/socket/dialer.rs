@@ -16,7 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, SockType, UnixAddr, connect, recv, recvmsg};
 
 use super::connection::Wire;
-use super::seat::Seat;
+use super::mailbox::Mailbox;
 use super::socket_file::{unix_addr, unix_socket};
 
 /// The pause before the second attempt. Each one after that is twice as long, up to the last.
@@ -52,19 +52,19 @@ struct NotConnected {
 /// See the module. Dropping it ends the attempts.
 #[derive(Debug)]
 pub(super) struct Dialer {
-    seat: Arc<Seat>,
+    mailbox: Arc<Mailbox>,
     stopped: Arc<AtomicBool>,
 }
 
 impl Dialer {
-    /// Starts to call for the port of `seat`.
-    pub(super) fn start(target: Target, seat: &Arc<Seat>) -> io::Result<Self> {
+    /// Starts to call for the port of `mailbox`.
+    pub(super) fn start(target: Target, mailbox: &Arc<Mailbox>) -> io::Result<Self> {
         let stopped = Arc::new(AtomicBool::new(false));
-        let dialer = Self { seat: Arc::clone(seat), stopped: Arc::clone(&stopped) };
-        let seat = Arc::clone(seat);
+        let dialer = Self { mailbox: Arc::clone(mailbox), stopped: Arc::clone(&stopped) };
+        let mailbox = Arc::clone(mailbox);
         thread::Builder::new()
             .name("socket client".to_owned())
-            .spawn(move || run(&target, &seat, &stopped))?;
+            .spawn(move || run(&target, &mailbox, &stopped))?;
         Ok(dialer)
     }
 }
@@ -74,59 +74,59 @@ impl Drop for Dialer {
         // Relaxed: the flag orders nothing, and the thread is woken after it is set. It ends by
         // itself: an attempt may take a moment.
         self.stopped.store(true, Ordering::Relaxed);
-        self.seat.freed.wake();
+        self.mailbox.freed.wake();
     }
 }
 
-fn run(target: &Target, seat: &Seat, stopped: &AtomicBool) {
+fn run(target: &Target, mailbox: &Mailbox, stopped: &AtomicBool) {
     let mut pause = FIRST_PAUSE;
     let mut connected: Option<Instant> = None;
     // Relaxed: see where it is set.
     while !stopped.load(Ordering::Relaxed) {
-        if !seat.is_free() {
-            wait(seat, PollTimeout::NONE);
+        if !mailbox.is_free() {
+            wait(mailbox, PollTimeout::NONE);
             continue;
         }
         if let Some(since) = connected.take() {
             if since.elapsed() >= LASTING {
                 pause = FIRST_PAUSE;
             } else {
-                pause_for(seat, &mut pause, stopped);
+                pause_for(mailbox, &mut pause, stopped);
                 continue;
             }
         }
         if let Target::AnySender(socket) = target {
             let mut watched = [
                 PollFd::new(socket.as_fd(), PollFlags::POLLIN),
-                PollFd::new(seat.freed.as_fd(), PollFlags::POLLIN),
+                PollFd::new(mailbox.freed.as_fd(), PollFlags::POLLIN),
             ];
             // An interrupted call is repeated.
             let _ = poll(&mut watched, PollTimeout::NONE);
-            seat.freed.drain();
+            mailbox.freed.drain();
         }
         match target.call() {
             Ok(Some(wire)) => {
-                seat.offer(wire);
+                mailbox.offer(wire);
                 connected = Some(Instant::now());
             }
             Ok(None) => {}
             Err(error) => {
-                seat.report(&NotConnected { target: target.to_string(), source: error });
-                pause_for(seat, &mut pause, stopped);
+                mailbox.report(&NotConnected { target: target.to_string(), source: error });
+                pause_for(mailbox, &mut pause, stopped);
             }
         }
     }
 }
 
 /// Waits for the port to be free, or for the end.
-fn wait(seat: &Seat, timeout: PollTimeout) {
-    let mut watched = [PollFd::new(seat.freed.as_fd(), PollFlags::POLLIN)];
+fn wait(mailbox: &Mailbox, timeout: PollTimeout) {
+    let mut watched = [PollFd::new(mailbox.freed.as_fd(), PollFlags::POLLIN)];
     // An interrupted call is repeated.
     let _ = poll(&mut watched, timeout);
-    seat.freed.drain();
+    mailbox.freed.drain();
 }
 
-fn pause_for(seat: &Seat, pause: &mut Duration, stopped: &AtomicBool) {
+fn pause_for(mailbox: &Mailbox, pause: &mut Duration, stopped: &AtomicBool) {
     let end = Instant::now() + *pause;
     loop {
         let left = end.saturating_duration_since(Instant::now());
@@ -134,7 +134,7 @@ fn pause_for(seat: &Seat, pause: &mut Duration, stopped: &AtomicBool) {
         if left.is_zero() || stopped.load(Ordering::Relaxed) {
             break;
         }
-        wait(seat, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
+        wait(mailbox, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
     }
     *pause = (*pause * 2).min(LAST_PAUSE);
 }

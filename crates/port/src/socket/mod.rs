@@ -16,20 +16,20 @@
 
 mod batch;
 mod connection;
+mod connection_source;
 mod dialer;
 mod framing;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod inherited;
+mod mailbox;
 mod outbox;
 mod packets;
 mod port;
-mod seat;
 mod server;
 mod socket_file;
 mod spec;
-mod supply;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
@@ -37,14 +37,14 @@ use std::sync::{Arc, Mutex, Weak};
 use memif::{Role, SocketAddr};
 use nix::sys::socket::{SockType, UnixAddr, bind};
 
+use self::connection_source::ConnectionSource;
 use self::dialer::{Dialer, Target};
 pub use self::framing::Framing;
+use self::mailbox::{Mailbox, lock};
 pub use self::port::SocketPort;
-use self::seat::{Seat, lock};
 use self::server::Server;
 use self::socket_file::{bind_datagram, unix_socket};
 pub use self::spec::{Place, SocketSpec};
-use self::supply::Supply;
 use crate::error::{PortError, SocketFileError};
 use crate::reporter::Reporter;
 
@@ -69,59 +69,69 @@ impl SocketServers {
     /// [`PortError`] when its socket cannot listen, or its descriptor cannot be used.
     pub fn open(&self, spec: &SocketSpec, name: String) -> Result<SocketPort, PortError> {
         let system = |source| PortError::system(name.clone(), source);
-        let seat = Arc::new(Seat::new(name.clone(), self.reporter.clone()).map_err(system)?);
-        let supply = self.supply(spec, &seat)?;
-        SocketPort::new(name, spec.framing, seat, supply)
+        let mailbox = Arc::new(Mailbox::new(name.clone(), self.reporter.clone()).map_err(system)?);
+        let connection_source = self.connection_source(spec, &mailbox)?;
+        SocketPort::new(name, spec.framing, mailbox, connection_source)
     }
 
-    fn supply(&self, spec: &SocketSpec, seat: &Arc<Seat>) -> Result<Option<Supply>, PortError> {
+    fn connection_source(
+        &self,
+        spec: &SocketSpec,
+        mailbox: &Arc<Mailbox>,
+    ) -> Result<Option<ConnectionSource>, PortError> {
         let bind_failed = |source| PortError::Socket { socket: spec.place.to_string(), source };
         let start_failed = |source| PortError::system(spec.to_string(), source);
-        let supply = match (&spec.place, spec.framing) {
+        let connection_source = match (&spec.place, spec.framing) {
             (Place::Descriptors { input, output }, framing) => {
                 let wire = inherited::wire(*input, *output, framing.is_stream())
                     .map_err(|source| PortError::Descriptor { port: spec.to_string(), source })?;
-                seat.offer(wire);
+                mailbox.offer(wire);
                 return Ok(None);
             }
             (Place::Pair { local, peer }, _) => {
                 let (socket, file) = bind_datagram(local).map_err(bind_failed)?;
                 let target = Target::Datagrams(socket, peer.clone());
-                Supply::Datagrams(Dialer::start(target, seat).map_err(start_failed)?, file)
+                ConnectionSource::Datagrams(
+                    Dialer::start(target, mailbox).map_err(start_failed)?,
+                    file,
+                )
             }
             (Place::Unix { address, role: Role::Server }, Framing::Dgram) => {
                 let (socket, file) = bind_datagram(address).map_err(bind_failed)?;
                 let target = Target::AnySender(socket);
-                Supply::Datagrams(Dialer::start(target, seat).map_err(start_failed)?, file)
+                ConnectionSource::Datagrams(
+                    Dialer::start(target, mailbox).map_err(start_failed)?,
+                    file,
+                )
             }
             (Place::Unix { address, role: Role::Client }, Framing::Dgram) => {
                 let target = nameless_datagrams(address).map_err(start_failed)?;
-                Supply::Dialer(Dialer::start(target, seat).map_err(start_failed)?)
+                ConnectionSource::Dialer(Dialer::start(target, mailbox).map_err(start_failed)?)
             }
             (Place::Unix { address, role: Role::Client }, framing) => {
                 let target = Target::Unix(address.clone(), kind(framing));
-                Supply::Dialer(Dialer::start(target, seat).map_err(start_failed)?)
+                ConnectionSource::Dialer(Dialer::start(target, mailbox).map_err(start_failed)?)
             }
-            (Place::Tcp { address, role: Role::Client }, _) => {
-                Supply::Dialer(Dialer::start(Target::Tcp(*address), seat).map_err(start_failed)?)
-            }
+            (Place::Tcp { address, role: Role::Client }, _) => ConnectionSource::Dialer(
+                Dialer::start(Target::Tcp(*address), mailbox).map_err(start_failed)?,
+            ),
             (Place::Unix { address, .. }, framing) => {
                 let listen = || Server::unix(address, kind(framing));
-                Supply::Server(self.server(spec, seat, listen).map_err(bind_failed)?)
+                ConnectionSource::Server(self.server(spec, mailbox, listen).map_err(bind_failed)?)
             }
             (Place::Tcp { address, .. }, _) => {
                 let listen = || Server::tcp(*address);
-                Supply::Server(self.server(spec, seat, listen).map_err(bind_failed)?)
+                ConnectionSource::Server(self.server(spec, mailbox, listen).map_err(bind_failed)?)
             }
         };
-        Ok(Some(supply))
+        Ok(Some(connection_source))
     }
 
     /// Returns the server of `spec`, which begins to listen unless it does, and adds a port.
     fn server(
         &self,
         spec: &SocketSpec,
-        seat: &Arc<Seat>,
+        mailbox: &Arc<Mailbox>,
         listen: impl FnOnce() -> Result<Server, SocketFileError>,
     ) -> Result<Arc<Server>, SocketFileError> {
         let key = (spec.place.to_string(), spec.framing);
@@ -132,7 +142,7 @@ impl SocketServers {
             None => Arc::new(listen()?),
         };
         servers.insert(key, Arc::downgrade(&server));
-        server.add(seat);
+        server.add(mailbox);
         Ok(server)
     }
 }

@@ -10,9 +10,9 @@ use shmbus::offload::{Offload, TxRequest};
 use shmbus::{MAX_BIG_FRAME, MIN_FRAME, SendError, Station};
 
 use super::connection::{Connection, End, Wire};
+use super::connection_source::ConnectionSource;
 use super::framing::Framing;
-use super::seat::Seat;
-use super::supply::Supply;
+use super::mailbox::Mailbox;
 use crate::error::PortError;
 use crate::port::{BURST, Moved, NotSent, Port, fits_untagged};
 
@@ -24,9 +24,9 @@ const REPORT_FULL_AFTER: Duration = Duration::from_secs(1);
 pub struct SocketPort {
     name: String,
     framing: Framing,
-    seat: Arc<Seat>,
+    mailbox: Arc<Mailbox>,
     /// Makes new connections. `None` when there is only the one the port began with.
-    supply: Option<Supply>,
+    connection_source: Option<ConnectionSource>,
     connection: Option<Connection>,
     /// Frames that were lost while no frame could pass, until they are counted.
     lost: usize,
@@ -52,21 +52,21 @@ pub struct SocketPort {
 struct DoesNotRead;
 
 impl SocketPort {
-    /// Makes a port that gets its connections from `supply`, through `seat`.
+    /// Makes a port that gets its connections from `connection_source`, through `mailbox`.
     pub(super) fn new(
         name: String,
         framing: Framing,
-        seat: Arc<Seat>,
-        supply: Option<Supply>,
+        mailbox: Arc<Mailbox>,
+        connection_source: Option<ConnectionSource>,
     ) -> Result<Self, PortError> {
         let failed = |error| PortError::system(format!("cannot watch {name}"), error);
         let epoll = Epoll::new(nix::sys::epoll::EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed)?;
-        epoll.add(seat.wake_fd(), EpollEvent::new(EpollFlags::EPOLLIN, 0)).map_err(failed)?;
+        epoll.add(mailbox.wake_fd(), EpollEvent::new(EpollFlags::EPOLLIN, 0)).map_err(failed)?;
         Ok(Self {
             name,
             framing,
-            seat,
-            supply,
+            mailbox,
+            connection_source,
             connection: None,
             lost: 0,
             end: None,
@@ -107,12 +107,12 @@ impl SocketPort {
             }
         }
         if matches!(end, End::Closed) {
-            self.seat.clear_reports();
+            self.mailbox.clear_reports();
         } else {
-            self.seat.report(end);
+            self.mailbox.report(end);
         }
-        if self.supply.is_some() {
-            self.seat.free();
+        if self.connection_source.is_some() {
+            self.mailbox.free();
         } else {
             self.closed = Some(end.to_string());
         }
@@ -189,7 +189,7 @@ impl Port for SocketPort {
     }
 
     fn wants_service(&self) -> bool {
-        self.end.is_some() || self.stalled || self.seat.has_offer()
+        self.end.is_some() || self.stalled || self.mailbox.has_offer()
     }
 
     fn service(&mut self, _report: &mut dyn FnMut(&str)) {
@@ -197,9 +197,9 @@ impl Port for SocketPort {
             self.disconnect(&end);
         }
         if std::mem::take(&mut self.stalled) {
-            self.seat.report(&DoesNotRead);
+            self.mailbox.report(&DoesNotRead);
         }
-        let offered = self.seat.take();
+        let offered = self.mailbox.take();
         if self.connection.is_none()
             && let Some(wire) = offered
         {
@@ -212,7 +212,7 @@ impl Port for SocketPort {
     }
 
     fn refusals(&self) -> u64 {
-        self.seat.refusals()
+        self.mailbox.refusals()
     }
 
     fn attach(&mut self, station: &mut Station) {

@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::SockType;
 
 use super::connection::Wire;
-use super::seat::{Seat, lock};
+use super::mailbox::{Mailbox, lock};
 use super::socket_file::{SocketFile, listen_at};
 use crate::error::SocketFileError;
 use crate::wake_fd::WakeFd;
@@ -59,7 +59,7 @@ impl AsFd for Listener {
 /// A further client came while each port had one.
 #[derive(Debug, thiserror::Error)]
 #[error("a further client was turned away: {0}; clients=N makes room for N")]
-struct NoSeat(&'static str);
+struct NoFreePort(&'static str);
 
 /// The kernel does not hand over a client.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +78,7 @@ pub(super) struct Server {
 #[derive(Debug)]
 struct Shared {
     listener: Listener,
-    seats: Mutex<Vec<Weak<Seat>>>,
+    mailboxes: Mutex<Vec<Weak<Mailbox>>>,
     stop: WakeFd,
     stopped: AtomicBool,
 }
@@ -106,7 +106,7 @@ impl Server {
     fn start(listener: Listener, file: Option<SocketFile>) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             listener,
-            seats: Mutex::default(),
+            mailboxes: Mutex::default(),
             stop: WakeFd::new()?,
             stopped: false.into(),
         });
@@ -119,10 +119,10 @@ impl Server {
     }
 
     /// Adds a port, which gets a client from now on.
-    pub(super) fn add(&self, seat: &Arc<Seat>) {
-        let mut seats = lock(&self.shared.seats);
-        seats.retain(|seat| seat.strong_count() > 0);
-        seats.push(Arc::downgrade(seat));
+    pub(super) fn add(&self, mailbox: &Arc<Mailbox>) {
+        let mut mailboxes = lock(&self.shared.mailboxes);
+        mailboxes.retain(|mailbox| mailbox.strong_count() > 0);
+        mailboxes.push(Arc::downgrade(mailbox));
     }
 }
 
@@ -152,7 +152,7 @@ impl Shared {
             // An interrupted call is repeated.
             let _ = poll(&mut watched, PollTimeout::NONE);
             match self.listener.accept() {
-                Ok(client) => self.seat(client),
+                Ok(client) => self.hand_over(client),
                 Err(error)
                     if matches!(
                         error.kind(),
@@ -161,8 +161,8 @@ impl Shared {
                             | io::ErrorKind::ConnectionAborted
                     ) => {}
                 Err(error) => {
-                    if let Some(seat) = self.seats().first() {
-                        seat.report(&NotAccepted(error));
+                    if let Some(mailbox) = self.mailboxes().first() {
+                        mailbox.report(&NotAccepted(error));
                     }
                     thread::sleep(ERROR_PAUSE);
                 }
@@ -170,23 +170,23 @@ impl Shared {
         }
     }
 
-    fn seats(&self) -> Vec<Arc<Seat>> {
-        lock(&self.seats).iter().filter_map(Weak::upgrade).collect()
+    fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
+        lock(&self.mailboxes).iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Gives a client to a free port, or turns it away.
-    fn seat(&self, client: OwnedFd) {
+    fn hand_over(&self, client: OwnedFd) {
         let begin = Instant::now();
         loop {
-            let seats = self.seats();
-            if let Some(seat) = seats.iter().find(|seat| seat.is_free()) {
-                return seat.offer(Wire::connected(client));
+            let mailboxes = self.mailboxes();
+            if let Some(mailbox) = mailboxes.iter().find(|mailbox| mailbox.is_free()) {
+                return mailbox.offer(Wire::connected(client));
             }
             if begin.elapsed() >= FREE_TIMEOUT || self.is_stopped() {
-                if let Some(seat) = seats.last() {
-                    seat.count_refusal();
-                    let several = seats.len() > 1;
-                    seat.report(&NoSeat(if several {
+                if let Some(mailbox) = mailboxes.last() {
+                    mailbox.count_refusal();
+                    let several = mailboxes.len() > 1;
+                    mailbox.report(&NoFreePort(if several {
                         "all ports have one"
                     } else {
                         "this port has one"

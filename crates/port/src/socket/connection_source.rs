@@ -9,7 +9,7 @@ use super::socket_file::SocketFile;
 /// A server that the port shares with others, or a dialer of its own. It ends with the port.
 #[derive(Debug)]
 #[expect(dead_code, reason = "it is held for what its drop ends")]
-pub(super) enum Supply {
+pub(super) enum ConnectionSource {
     /// A listening socket.
     Server(Arc<Server>),
     /// A thread that connects.

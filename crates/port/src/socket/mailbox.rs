@@ -10,7 +10,7 @@ use crate::wake_fd::WakeFd;
 
 /// The place of one port. A thread puts a connection here, and the port takes it.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct Mailbox {
     name: String,
     reporter: Reporter,
     reported: Mutex<ReportOnce>,
@@ -26,8 +26,8 @@ pub(super) struct Seat {
     pub(super) freed: WakeFd,
 }
 
-impl Seat {
-    /// Makes a seat for the port `name`.
+impl Mailbox {
+    /// Makes a mailbox for the port `name`.
     pub(super) fn new(name: String, reporter: Reporter) -> std::io::Result<Self> {
         Ok(Self {
             name,
@@ -122,15 +122,15 @@ mod tests {
 
     #[test]
     fn a_connection_is_taken_once() {
-        let seat = Seat::new("socket x".to_owned(), Reporter::default()).unwrap();
-        assert!(seat.is_free() && !seat.has_offer());
+        let mailbox = Mailbox::new("socket x".to_owned(), Reporter::default()).unwrap();
+        assert!(mailbox.is_free() && !mailbox.has_offer());
         let (end, _other) = UnixStream::pair().unwrap();
-        seat.offer(Wire::connected(end.into()));
-        assert!(!seat.is_free() && seat.has_offer());
-        assert!(seat.take().is_some());
-        assert!(!seat.is_free() && !seat.has_offer());
-        assert!(seat.take().is_none());
-        seat.free();
-        assert!(seat.is_free());
+        mailbox.offer(Wire::connected(end.into()));
+        assert!(!mailbox.is_free() && mailbox.has_offer());
+        assert!(mailbox.take().is_some());
+        assert!(!mailbox.is_free() && !mailbox.has_offer());
+        assert!(mailbox.take().is_none());
+        mailbox.free();
+        assert!(mailbox.is_free());
     }
 }
