@@ -236,4 +236,7 @@ fn a_command_in_a_namespace_runs_on_and_ends_with_all_it_has() {
     lab.does("stop run-lan");
     assert_eq!(background.names(), [] as [&str; 0]);
     run(&[]).fails_with(2, &["after '--'"]);
+    // As in the foreground.
+    run(&["./missing"]).fails_with(127, &["cannot run ./missing"]);
+    run(&["/"]).fails_with(126, &["cannot run /"]);
 }

@@ -73,7 +73,7 @@ impl Detached {
     /// Tells the process that waits that this one is ready. From now on they live apart.
     ///
     /// # Errors
-    /// When that process is gone, so that nobody knows of this one.
+    /// When that process is gone, so that no process knows of this one.
     pub(crate) fn ready(&self) -> io::Result<()> {
         let Some(mut starter) = self.starter() else { return Ok(()) };
         stderr::flush();

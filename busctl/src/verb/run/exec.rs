@@ -3,10 +3,12 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context as _;
 
+use super::channel::Channel;
+use super::messages::{Go, NotRun};
 use super::signals;
 use crate::output;
 use crate::process::die_with_parent;
@@ -18,13 +20,17 @@ const NOT_RUN: u8 = 126;
 
 /// Becomes CMD. Signals that came meanwhile reach this process first, which is the same one.
 pub(super) fn run(command: &[OsString]) -> anyhow::Result<ExitCode> {
+    let channel = Channel::of_stdin().context("cannot reach the first process")?;
+    let (Go, mut descriptors) = channel.receive()?;
     signals::unblock().context("cannot receive signals")?;
     let [program, arguments @ ..] = command else { return Ok(ExitCode::FAILURE) };
     let mut command = Command::new(program);
-    command.args(arguments);
+    command.args(arguments).stdin(descriptors.pop().map_or_else(Stdio::null, Stdio::from));
     die_with_parent::keep_from(&mut command);
     let error = command.exec();
     output::error(&format!("cannot run {}: {error}", program.to_string_lossy()));
+    // The exit code says the same, should the first process be gone.
+    let _ = channel.send(&NotRun, &[]);
     let is_missing = error.kind() == io::ErrorKind::NotFound;
     Ok(ExitCode::from(if is_missing { NOT_FOUND } else { NOT_RUN }))
 }

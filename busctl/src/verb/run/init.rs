@@ -3,8 +3,8 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::AsFd as _;
-use std::process::{ExitCode, Stdio};
+use std::os::fd::AsFd;
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use nix::errno::Errno;
@@ -17,7 +17,7 @@ use rustix::thread::{CapabilitySet, capabilities, clear_ambient_capability_set, 
 
 use super::channel::Channel;
 use super::files;
-use super::messages::{FromInside, Go};
+use super::messages::{FromInside, Go, NotRun};
 use super::signals::Signals;
 use super::stage::{self, Stage};
 
@@ -35,12 +35,19 @@ pub(super) fn run(command: &[OsString]) -> anyhow::Result<ExitCode> {
         tracing::info!(%error, "no /proc of its own");
     }
     drop_rights().context("cannot drop the right to mount")?;
-    let stdin = descriptors.pop().map_or_else(Stdio::null, Stdio::from);
-    let child = stage::command(Stage::Exec, command, stdin)
+    let (to_child, theirs) = Channel::pair().context("cannot make a channel")?;
+    let child = stage::command(Stage::Exec, command, theirs)
         .spawn()
         .context("cannot start this program again")?;
     let child = Pid::from_raw(i32::try_from(child.id())?);
-    channel.send(&FromInside::Running, &[])?;
+    // A child that was killed by then is reaped below.
+    let _ = to_child.send(&Go, &descriptors.iter().map(AsFd::as_fd).collect::<Vec<_>>());
+    // CMD alone keeps its stdin open.
+    descriptors.clear();
+    // The child closes its end when it becomes CMD.
+    if to_child.receive::<NotRun>().is_err() {
+        channel.send(&FromInside::Running, &[])?;
+    }
     loop {
         if let Some(code) = reap(child)? {
             return Ok(ExitCode::from(code));

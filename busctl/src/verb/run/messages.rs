@@ -9,7 +9,7 @@
 //! | joins the buses: `Configure` | | |
 //! | | sets the interfaces up, starts init: `Init`; ends | |
 //! | | | blocks signals: `Ready` |
-//! | adopts init: `Go` | | runs CMD, ends with its status |
+//! | adopts init: `Go` | | runs CMD: `Running`; ends with its status |
 
 use std::net::IpAddr;
 
@@ -75,14 +75,19 @@ pub(super) enum FromInside {
     Init(i32),
     /// Init has blocked its signals.
     Ready,
-    /// The process that becomes CMD runs.
+    /// CMD runs.
     Running,
     Failed(Failure),
 }
 
-/// From `run` to init, with the stdin of CMD beside it.
+/// From `run` to init, and from init to the process that becomes CMD, with the stdin of CMD beside
+/// it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Go;
+
+/// To init, when CMD cannot be run. Otherwise that end of the channel closes when CMD runs.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct NotRun;
 
 /// What went wrong in setup.
 #[derive(Debug, Serialize, Deserialize)]
