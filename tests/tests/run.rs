@@ -31,7 +31,7 @@ fn two_commands_reach_each_other_and_see_names_of_their_own() {
     let lab = lab!();
     let _alice = inside(
         &lab,
-        &["10.0.0.1/24", "fd00::1/64", "--mac", "02:00:00:00:00:07", "--mtu", "9000"],
+        &["10.0.0.1/24", "fd00::1/64", "--mac", "02:00:00:00:00:07", "--mtu", "1400"],
         "echo inside; exec sleep 1000",
     );
     let before = fs::read("/etc/hosts").unwrap_or_default();
@@ -40,7 +40,7 @@ fn two_commands_reach_each_other_and_see_names_of_their_own() {
                  cat /etc/resolv.conf && getent hosts bob && ip link show eth0";
     let finished = lab.run(words(&lab, &bob, pings));
     let said = finished.succeeds();
-    for words in ["02:00:00:00:00:07", "\nbob\n", "nameserver 10.0.0.53\n", "fd00::2 ", "mtu 1500"]
+    for words in ["02:00:00:00:00:07", "\nbob\n", "nameserver 10.0.0.53\n", "fd00::2 ", "mtu 9202"]
     {
         assert!(said.contains(words), "{words:?}: {finished}");
     }

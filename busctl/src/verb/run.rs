@@ -45,9 +45,6 @@ use crate::registry::parse_mac;
 use crate::registry::runner::POLL_INTERVAL;
 use crate::service::Service;
 
-/// The MTU of an interface, in bytes, where the bus carries it.
-const USUAL_MTU: u32 = 1_500;
-
 /// Run a command in a network namespace on the LAN
 ///
 /// The command has a network of its own: a loopback interface, and eth0, eth1 and so on, one on each
@@ -103,7 +100,7 @@ pub(crate) struct Args {
     #[arg(long, value_parser = parse_mac)]
     mac: Vec<MacAddr6>,
 
-    /// The MTU of the interfaces [default: 1500]
+    /// The MTU of the interfaces [default: what the bus carries]
     #[arg(long, value_name = "BYTES", value_parser = plan::parse_mtu)]
     mtu: Option<u32>,
 
@@ -261,7 +258,8 @@ fn port(
 fn mtu(wanted: Option<u32>, max_frame: usize) -> Result<u32, String> {
     let most = u32::try_from(max_frame - ETHERNET_HEADER).unwrap_or(u32::MAX);
     match wanted {
-        None => Ok(USUAL_MTU.min(most)),
+        // All on a LAN have the same, or long packets are lost on the way to some.
+        None => Ok(most),
         Some(mtu) if mtu <= most => Ok(mtu),
         Some(mtu) => Err(format!(
             "the bus carries no packets of {mtu} bytes, but of {most}; a new one takes more \
@@ -302,7 +300,7 @@ mod tests {
 
     #[test]
     fn the_mtu_is_what_the_bus_carries() {
-        assert_eq!((mtu(None, 1_514), mtu(None, 9_216)), (Ok(1_500), Ok(1_500)));
+        assert_eq!((mtu(None, 1_514), mtu(None, 9_216)), (Ok(1_500), Ok(9_202)));
         assert_eq!((mtu(Some(9_000), 9_216), mtu(None, 1_014)), (Ok(9_000), Ok(1_000)));
         assert!(mtu(Some(9_000), 1_514).unwrap_err().contains("1500"));
     }
