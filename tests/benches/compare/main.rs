@@ -1,8 +1,9 @@
 //! Compares our figures with those of other programs, in the same minutes on the same machine.
 //!
 //! ```text
-//! cargo bench -p system-tests --bench compare -- [bus] [rump] [taps] [latency] [memif] [interrupt] [adapter] [idle] [many]
-//!     [--rounds N] [--seconds S] [--sizes N,N,...] [--json]
+//! cargo bench -p system-tests --bench compare -- [bus] [rump] [taps] [latency] [memif] [interrupt]
+//!     [adapter] [sockets] [idle] [many] [--rounds N] [--seconds S]
+//!     [--sizes N,N,...] [--json]
 //! ```
 //!
 //! A shared machine is fast in one minute and slow in the next. So ours and theirs alternate, for a
@@ -23,6 +24,7 @@ mod memif;
 mod ours;
 mod plain_ring;
 mod rump;
+mod sockets;
 mod throughput;
 mod vde;
 
@@ -57,7 +59,7 @@ fn main() {
 type Section = fn(&mut Table<'_>);
 
 /// The sections, by name.
-const SECTIONS: [(&str, Section); 9] = [
+const SECTIONS: [(&str, Section); 10] = [
     ("bus", bus::beside_a_plain_ring),
     ("rump", rump::beside_rump_kernels),
     ("taps", bus::with_many_taps),
@@ -65,6 +67,7 @@ const SECTIONS: [(&str, Section); 9] = [
     ("memif", memif::beside_testpmd),
     ("interrupt", memif::asleep),
     ("adapter", adapter::beside_vde),
+    ("sockets", sockets::between_two_ports),
     ("idle", idle::a_hundred_ports),
     ("many", many::a_lan_for_many),
 ];

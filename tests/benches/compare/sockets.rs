@@ -1,0 +1,100 @@
+//! Frames from one bus to another through a socket, with a port at either end: `busctl attach` with
+//! QEMU's framing, twice.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use shmbus::{Burst, BusOptions, MacAddr6, Station, StationOptions};
+use system_tests::{Lab, Process, WAIT_TIMEOUT, wait};
+
+use crate::comparison::{Table, Target};
+use crate::ours;
+
+/// Bytes of either bus.
+const BUS_SIZE: u64 = 16 << 20;
+/// The most bytes of frames on the way: a port that is behind is not overrun.
+const WINDOW: usize = 2 << 20;
+/// Frames in a burst.
+const BURST: usize = 64;
+
+/// Measures short frames by their number, and the longest ones of a big bus by their bytes.
+pub(crate) fn between_two_ports(table: &mut Table<'_>) {
+    let (lab, time) = (ours::lab(), table.time());
+    table.heading("bus, socket, bus", "frames received", "-");
+    let mut path = Path::open(&lab);
+    table.alone("64 bytes", "million frames/s", Some(Target::AtLeast(1.0)), &mut || {
+        path.rate(64, time) / 1e6
+    });
+    table.alone("1514 bytes", "million frames/s", None, &mut || path.rate(1_514, time) / 1e6);
+    let longest = path.sender.max_frame();
+    table.alone(&format!("{longest} bytes"), "GB/s", Some(Target::AtLeast(3.0)), &mut || {
+        path.rate(longest, time) * longest as f64 / 1e9
+    });
+}
+
+/// Both buses, and the ports between them.
+struct Path {
+    sender: Station,
+    receiver: Station,
+    _ports: [Process; 2],
+}
+
+impl Path {
+    fn open(lab: &Lab) -> Self {
+        let station = |bus: &str| {
+            let options = BusOptions::new().size(BUS_SIZE).shmif(false);
+            let bus = options.open_or_create(lab.path(bus)).expect("a bus");
+            Station::join(bus, StationOptions::new()).expect("joined")
+        };
+        let (mut sender, mut receiver) = (station("near.bus"), station("far.bus"));
+        let socket = lab.arg("frames.sock");
+        let port = |bus: &str, role: &str| {
+            lab.ready(["attach", &lab.arg(bus), &format!("socket:path={socket},role={role}")])
+        };
+        let ports = [port("near.bus", "server"), port("far.bus", "client")];
+        let (first, mut burst) = (frame(receiver.mac(), sender.mac(), 64), Burst::new(1 << 16));
+        wait::until("a frame comes through", WAIT_TIMEOUT, || {
+            sender.send(&first).expect("sent");
+            receiver.recv_burst(&mut burst) > 0
+        });
+        Self { sender, receiver, _ports: ports }
+    }
+
+    /// Returns how many frames of `len` bytes come through in a second.
+    fn rate(&mut self, len: usize, time: Duration) -> f64 {
+        let Self { sender, receiver, .. } = self;
+        let frame = frame(receiver.mac(), sender.mac(), len);
+        let window = (WINDOW / len) as u64;
+        let received = &AtomicU64::new(0);
+        let begin = Instant::now();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut burst = Burst::new(1 << 20);
+                while begin.elapsed() < time {
+                    match receiver.recv_burst(&mut burst) {
+                        0 => thread::yield_now(),
+                        count => drop(received.fetch_add(count as u64, Ordering::Relaxed)),
+                    }
+                }
+            });
+            let mut sent = 0;
+            while begin.elapsed() < time {
+                if sent < received.load(Ordering::Relaxed) + window {
+                    sent += sender.send_burst([&frame[..]; BURST]).expect("sent") as u64;
+                } else {
+                    thread::yield_now();
+                }
+            }
+        });
+        received.load(Ordering::Relaxed) as f64 / begin.elapsed().as_secs_f64()
+    }
+}
+
+fn frame(to: MacAddr6, from: MacAddr6, len: usize) -> Vec<u8> {
+    let mut frame = [to.into_array(), from.into_array()].concat();
+    // An EtherType for experiments.
+    frame.extend([0x88, 0xb5]);
+    frame.resize(len, 0);
+    frame
+}
