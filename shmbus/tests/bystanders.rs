@@ -298,7 +298,8 @@ fn two_buses_of_one_name_do_not_wake_each_other() {
         assert!(!old.arm().expect("armed") && !new.arm().expect("armed"));
         let mut sender = lan.station();
         sender.send(&frame(BROADCAST, sender.mac())).expect("sent");
-        assert_eq!(wait_set.wait(Some(LONG)).expect("waited"), [2]);
+        // On a busy machine the other may look by itself meanwhile.
+        while !wait_set.wait(Some(LONG)).expect("waited").contains(&2) {}
         assert_eq!((received(&mut old), received(&mut new)), (0, 1));
         drop(old);
         assert!(!new.arm().expect("armed"));
