@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use shmbus::{Burst, BusOptions, MacAddr6, Station, StationOptions};
+use shmbus::{Burst, Bus, MacAddr6, Station, StationOptions};
 use system_tests::{Lab, Process, WAIT_TIMEOUT, wait};
 
 use crate::comparison::{Table, Target};
 use crate::ours;
 
-/// Bytes of either bus.
-const BUS_SIZE: u64 = 16 << 20;
+/// The size of either bus.
+const BUS_SIZE: &str = "16M";
 /// The most bytes of frames on the way: a port that is behind is not overrun.
 const WINDOW: usize = 2 << 20;
 /// Frames in a burst.
@@ -42,17 +42,19 @@ struct Path {
 
 impl Path {
     fn open(lab: &Lab) -> Self {
+        let socket = lab.arg("frames.sock");
+        let port = |bus: &str, role: &str| {
+            let new_bus = ["--own-format", "--size", BUS_SIZE];
+            let port = format!("socket:path={socket},role={role}");
+            lab.ready(["attach"].into_iter().chain(new_bus).chain([&lab.arg(bus)[..], &port]))
+        };
+        // The program may run as another user than this one, so it makes the buses.
+        let ports = [port("near.bus", "server"), port("far.bus", "client")];
         let station = |bus: &str| {
-            let options = BusOptions::new().size(BUS_SIZE).shmif(false);
-            let bus = options.open_or_create(lab.path(bus)).expect("a bus");
+            let bus = Bus::open(lab.path(bus)).expect("a bus");
             Station::join(bus, StationOptions::new()).expect("joined")
         };
         let (mut sender, mut receiver) = (station("near.bus"), station("far.bus"));
-        let socket = lab.arg("frames.sock");
-        let port = |bus: &str, role: &str| {
-            lab.ready(["attach", &lab.arg(bus), &format!("socket:path={socket},role={role}")])
-        };
-        let ports = [port("near.bus", "server"), port("far.bus", "client")];
         let (first, mut burst) = (frame(receiver.mac(), sender.mac(), 64), Burst::new(1 << 16));
         wait::until("a frame comes through", WAIT_TIMEOUT, || {
             sender.send(&first).expect("sent");
