@@ -94,12 +94,9 @@ impl Session {
         self.setup.wait().context("cannot wait for the namespace")?;
         // A namespace that has ended is found in the next step.
         let _ = self.channel.send(&Go, &[io::stdin().as_fd()]);
-        // Init that ends without a word has an exit code, which is that of `run`.
-        let is_started = match self.receive() {
-            Ok((message, _)) => matches!(message, FromInside::Running),
-            Err(error) if error.is::<Interrupted>() => return Err(error),
-            Err(_) => false,
-        };
+        // Init that ends without a word has an exit code, which is that of `run`. Signals wait
+        // meanwhile: CMD may run already, and is to have them.
+        let is_started = matches!(self.channel.receive(), Ok((FromInside::Running, _)));
         Ok(Running { session: self, init, is_started })
     }
 
