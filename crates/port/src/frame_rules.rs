@@ -5,14 +5,10 @@
 //! frames are cut into segments and checksums are finished before they get a tag, and everything
 //! above the ring, a loop guard included, sees frames as the peer does.
 
-use std::os::fd::BorrowedFd;
-use std::time::Duration;
-
-use memif::RxMode;
-use shmbus::offload::TxRequest;
 use shmbus::{Station, Vlan};
 
-use crate::port::{LinkState, Moved, NotSent, Port};
+use crate::forwarding::forward;
+use crate::port::Port;
 
 /// Which frames pass between a port and its bus.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,18 +48,6 @@ impl<P: Port> Ruled<P> {
 }
 
 impl<P: Port> Port for Ruled<P> {
-    fn name(&self) -> &str {
-        self.port.name()
-    }
-
-    fn is_up(&self) -> bool {
-        self.port.is_up()
-    }
-
-    fn link_state(&self) -> LinkState {
-        self.port.link_state()
-    }
-
     fn wants_service(&self) -> bool {
         self.report.is_some() || self.port.wants_service()
     }
@@ -73,10 +57,6 @@ impl<P: Port> Port for Ruled<P> {
             report(&line);
         }
         self.port.service(report);
-    }
-
-    fn closed(&self) -> Option<String> {
-        self.port.closed()
     }
 
     /// The rules come first: a port asks its station for the longest frame.
@@ -95,43 +75,8 @@ impl<P: Port> Port for Ruled<P> {
         self.port.attach(station);
     }
 
-    fn ingress(&mut self, station: &mut Station) -> Result<Moved, NotSent> {
-        self.port.ingress(station)
-    }
-
-    fn egress(&mut self, station: &mut Station) -> Moved {
-        self.port.egress(station)
-    }
-
-    fn put(&mut self, frame: &[u8]) -> bool {
-        self.port.put(frame)
-    }
-
-    fn take(&mut self, frame: &mut dyn FnMut(TxRequest<'_>)) -> usize {
-        self.port.take(frame)
-    }
-
-    fn rx_mode(&self) -> RxMode {
-        self.port.rx_mode()
-    }
-
-    fn arm(&mut self) -> bool {
-        self.port.arm()
-    }
-
-    fn disarm(&mut self) {
-        self.port.disarm();
-    }
-
-    fn max_sleep(&self) -> Duration {
-        self.port.max_sleep()
-    }
-
-    fn first_poll(&self) -> Duration {
-        self.port.first_poll()
-    }
-
-    fn descriptors<'p>(&'p self, watch: &mut dyn FnMut(BorrowedFd<'p>)) {
-        self.port.descriptors(watch);
+    forward! {
+        name is_up link_state refusals closed ingress egress put take rx_mode arm disarm max_sleep
+        first_poll descriptors
     }
 }

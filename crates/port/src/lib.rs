@@ -30,6 +30,7 @@ mod bus_removal;
 mod conformance;
 mod error;
 mod file_identity;
+mod forwarding;
 mod frame_rules;
 mod keys;
 mod learning;

@@ -22,10 +22,8 @@ mod probe;
 mod sample;
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use memif::RxMode;
 use shmbus::offload::TxRequest;
 use shmbus::{Bus, Station, Tap, random_mac};
 
@@ -34,6 +32,7 @@ use self::hearing::{Hearing, has_other_ports};
 use self::held::Held;
 use self::probe::{Identity, Probe};
 use self::sample::Printer;
+use crate::forwarding::forward;
 use crate::port::{LinkState, Moved, NotSent, Port, fits_untagged};
 
 /// The most frames on the bus that are looked at in one call.
@@ -208,14 +207,6 @@ fn new_identity() -> Identity {
 }
 
 impl<P: Port> Port for LoopGuard<P> {
-    fn name(&self) -> &str {
-        self.port.name()
-    }
-
-    fn is_up(&self) -> bool {
-        self.port.is_up()
-    }
-
     fn link_state(&self) -> LinkState {
         if self.port.is_up() { self.detector.state() } else { LinkState::Down }
     }
@@ -232,14 +223,6 @@ impl<P: Port> Port for LoopGuard<P> {
         if !self.port.is_up() {
             self.reset();
         }
-    }
-
-    fn refusals(&self) -> u64 {
-        self.port.refusals()
-    }
-
-    fn closed(&self) -> Option<String> {
-        self.port.closed()
     }
 
     /// The new station may be on another bus, so the port listens again.
@@ -281,25 +264,9 @@ impl<P: Port> Port for LoopGuard<P> {
         }
     }
 
-    fn put(&mut self, frame: &[u8]) -> bool {
-        self.port.put(frame)
-    }
-
-    fn take(&mut self, frame: &mut dyn FnMut(TxRequest<'_>)) -> usize {
-        self.port.take(frame)
-    }
-
-    fn rx_mode(&self) -> RxMode {
-        self.port.rx_mode()
-    }
-
     fn arm(&mut self) -> bool {
         // What cannot be kept waits at the peer, and is no reason to stay awake.
         !(self.detector.keeps_frames() && self.held.is_full()) && self.port.arm()
-    }
-
-    fn disarm(&mut self) {
-        self.port.disarm();
     }
 
     fn max_sleep(&self) -> Duration {
@@ -310,7 +277,7 @@ impl<P: Port> Port for LoopGuard<P> {
         self.port.first_poll().min(self.detector.pause(Instant::now()))
     }
 
-    fn descriptors<'p>(&'p self, watch: &mut dyn FnMut(BorrowedFd<'p>)) {
-        self.port.descriptors(watch);
+    forward! {
+        name is_up refusals closed put take rx_mode disarm descriptors
     }
 }
