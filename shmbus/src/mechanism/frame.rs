@@ -311,11 +311,19 @@ pub(crate) struct VlanStage {
     frames: Vec<Vec<u8>>,
     /// How many of the buffers hold a frame.
     filled: usize,
+    /// For each frame that is dropped, how many are staged before it.
+    refused: Vec<usize>,
 }
 
 impl VlanStage {
     pub(crate) fn clear(&mut self) {
         self.filled = 0;
+        self.refused.clear();
+    }
+
+    /// Returns how many frames are dropped before the staged frame number `staged`.
+    pub(crate) fn refused_before(&self, staged: usize) -> usize {
+        self.refused.iter().filter(|before| **before <= staged).count()
     }
 
     /// Adds a frame of `len` bytes, as it looks on the bus. Returns by how many bytes it is longer
@@ -334,7 +342,10 @@ impl VlanStage {
         let mut slot = FrameSlot::staged(bytes, len);
         frame.write_to(&mut slot);
         slot.finish();
-        let edit = vlan.to_bus(vlan::head(bytes), len)?;
+        let Some(edit) = vlan.to_bus(vlan::head(bytes), len) else {
+            self.refused.push(self.filled);
+            return None;
+        };
         vlan::apply(edit, bytes);
         self.filled += 1;
         Some(edit.gained().cast_signed() - edit.lost().cast_signed())

@@ -91,22 +91,35 @@ impl Station {
         frames: impl Iterator<Item = F>,
     ) -> Result<usize, SendError> {
         let mut stage = mem::take(&mut self.stage);
-        let sent = self
-            .stage_all(vlan, &mut stage, frames)
-            .and_then(|dropped| Ok(self.send_as_they_are(stage.frames().iter())? + dropped));
+        let result = self.stage_all(vlan, &mut stage, frames);
+        let result = result.and_then(|()| match self.send_as_they_are(stage.frames().iter()) {
+            Ok(sent) => Ok(sent + self.count_refused(&stage, sent)),
+            // The caller continues behind those that are dropped.
+            Err(SendError::Busy { sent, source }) => {
+                let sent = sent + self.count_refused(&stage, sent);
+                Err(SendError::Busy { sent, source })
+            }
+            Err(error) => Err(error),
+        });
         self.stage = stage;
-        sent
+        result
     }
 
-    /// Stages frames as they look on the bus. Returns how many are dropped.
+    /// Counts the frames that are dropped before the staged frame number `sent`; returns how many.
+    fn count_refused(&mut self, stage: &VlanStage, sent: usize) -> usize {
+        let refused = stage.refused_before(sent);
+        self.reader.stats.tx_vlan_refused += refused as u64;
+        refused
+    }
+
+    /// Stages frames as they look on the bus.
     fn stage_all<F: FrameSource>(
         &mut self,
         vlan: &Vlan,
         stage: &mut VlanStage,
         mut frames: impl Iterator<Item = F>,
-    ) -> Result<usize, SendError> {
+    ) -> Result<(), SendError> {
         stage.clear();
-        let mut dropped = 0;
         for index in 0.. {
             let Some(frame) = frames.next() else { break };
             let len = frame.frame_len();
@@ -114,10 +127,7 @@ impl Station {
             let is_possible = (MIN_FRAME..=self.longest + TAG_LEN).contains(&len);
             let growth = is_possible.then(|| stage.add(vlan, &frame, len));
             let max = match growth {
-                Some(None) => {
-                    dropped += 1;
-                    continue;
-                }
+                Some(None) => continue,
                 Some(Some(growth)) => self.longest.saturating_add_signed(-growth),
                 None => self.longest,
             };
@@ -130,8 +140,7 @@ impl Station {
                 });
             }
         }
-        self.reader.stats.tx_vlan_refused += dropped as u64;
-        Ok(dropped)
+        Ok(())
     }
 
     /// Wakes the other stations now if a wake-up is pending: it was put off for
