@@ -70,6 +70,15 @@ impl SocketAddr {
         }
     }
 
+    /// Returns the abstract name, without the NUL before it; `None` for a path.
+    #[must_use]
+    pub fn as_abstract_name(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Inner::Path(_) => None,
+            Inner::Abstract(name) => Some(name),
+        }
+    }
+
     pub(crate) fn to_unix(&self) -> io::Result<UnixAddr> {
         Ok(match &self.0 {
             Inner::Path(path) => UnixAddr::new(path)?,

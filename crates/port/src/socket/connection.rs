@@ -123,12 +123,12 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Begins a connection. Frames longer than `longest` arrive with no more than their length.
-    pub(super) fn new(wire: Wire, framing: Framing, longest: usize) -> Self {
+    /// Begins a connection.
+    pub(super) fn new(wire: Wire, framing: Framing) -> Self {
         let inbox = if framing.is_stream() {
             Inbox::Stream(Deframer::new(framing))
         } else {
-            Inbox::Packets(Packets::new(longest))
+            Inbox::Packets(Packets::new())
         };
         Self { wire, framing, inbox, outbox: Outbox::new(framing) }
     }

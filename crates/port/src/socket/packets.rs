@@ -5,22 +5,21 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, recv, recvmmsg};
+use shmbus::MAX_BIG_FRAME;
 
 use super::batch::Batch;
-use super::framing::MAX_LEN;
 
 /// The most packets in a batch.
 const MAX_PACKETS: usize = 64;
-/// The size of the buffer in bytes, as far as one packet needs no more.
-const BUFFER: usize = 1 << 20;
+/// The room for each packet in bytes: one more than the longest frame of any bus, which the port may
+/// join while it has a connection.
+const SLOT: usize = MAX_BIG_FRAME + 1;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Packets {
     /// The packets that arrived. One that was too long is a byte longer than the longest.
     batch: Batch,
-    /// The room for each packet: one byte more than the longest that is used.
-    slot: usize,
 }
 
 /// What became of a look at the socket.
@@ -33,12 +32,10 @@ pub(super) enum Received {
 }
 
 impl Packets {
-    /// Makes a buffer for packets of up to `longest` bytes. Of a longer one the length is kept, not
-    /// the bytes.
-    pub(super) fn new(longest: usize) -> Self {
-        let slot = longest.min(MAX_LEN) + 1;
-        let slots = (BUFFER / slot).clamp(1, MAX_PACKETS);
-        Self { batch: Batch::new(slots * slot, slots), slot }
+    /// Makes a buffer for packets as long as any bus carries. Longer ones arrive cut, and are a byte
+    /// too long then as well.
+    pub(super) fn new() -> Self {
+        Self { batch: Batch::new(MAX_PACKETS * SLOT, MAX_PACKETS) }
     }
 
     pub(super) fn batch(&mut self) -> &mut Batch {
@@ -51,7 +48,7 @@ impl Packets {
     /// The system's error; `EAGAIN` when there is nothing.
     pub(super) fn fill(&mut self, socket: BorrowedFd<'_>) -> nix::Result<Received> {
         self.batch.clear();
-        let (slot, flags) = (self.slot, MsgFlags::MSG_DONTWAIT);
+        let (slot, flags) = (SLOT, MsgFlags::MSG_DONTWAIT);
         // Most calls find nothing, and this one needs no preparation.
         let first = recv(socket.as_raw_fd(), &mut self.batch.bytes[..slot], flags)?;
         if first == 0 {

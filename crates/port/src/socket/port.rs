@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use memif::RxMode;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use shmbus::offload::{Offload, TxRequest};
-use shmbus::{MAX_BIG_FRAME, MIN_FRAME, SendError, Station};
+use shmbus::{MIN_FRAME, SendError, Station};
 
 use super::connection::{Connection, End, Wire};
 use super::connection_source::ConnectionSource;
@@ -42,8 +42,6 @@ pub struct SocketPort {
     full: Option<(Instant, bool)>,
     /// The socket was full for long.
     stalled: bool,
-    /// The longest frame that the bus carries.
-    longest: usize,
 }
 
 /// The peer leaves the socket full.
@@ -75,21 +73,14 @@ impl SocketPort {
             waits_for_room: false,
             full: None,
             stalled: false,
-            longest: MAX_BIG_FRAME,
         })
     }
 
     fn connect(&mut self, wire: Wire) {
-        let watched = self.epoll.add(&wire.input, input_events(&wire, false)).and_then(|()| {
-            // A pipe without a reader reports that without being asked for.
-            wire.output.as_ref().map_or(Ok(()), |output| {
-                self.epoll.add(output, EpollEvent::new(EpollFlags::empty(), 0))
-            })
-        });
-        match watched {
+        match self.epoll.add(&wire.input, input_events(&wire, false)) {
             Ok(()) => {
                 tracing::info!(port = self.name, "connected");
-                self.connection = Some(Connection::new(wire, self.framing, self.longest));
+                self.connection = Some(Connection::new(wire, self.framing));
                 (self.full, self.waits_for_room, self.stalled) = (None, false, false);
             }
             Err(error) => self.end = Some(End::Lost(error)),
@@ -128,10 +119,11 @@ impl SocketPort {
         let wire = connection.wire();
         let watched = match &wire.output {
             None => self.epoll.modify(&wire.input, &mut input_events(wire, waits)),
-            Some(output) => {
-                let events = if waits { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
-                self.epoll.modify(output, &mut EpollEvent::new(events, 0))
+            // A pipe without a reader polls readable all the time, so it is watched only meanwhile.
+            Some(output) if waits => {
+                self.epoll.add(output, EpollEvent::new(EpollFlags::EPOLLOUT, 0))
             }
+            Some(output) => self.epoll.delete(output),
         };
         if let Err(error) = watched {
             tracing::debug!(port = self.name, %error, "room is found a little late");
@@ -172,9 +164,10 @@ impl SocketPort {
     }
 }
 
-/// Returns the events of the descriptor that frames are read from.
+/// Returns the events of the descriptor that frames are read from. A datagram socket that is not
+/// connected always has room, as far as the kernel says: there the node tries again.
 fn input_events(wire: &Wire, waits_for_room: bool) -> EpollEvent {
-    let writes_there = wire.output.is_none() && waits_for_room;
+    let writes_there = wire.output.is_none() && wire.to.is_none() && waits_for_room;
     let out = if writes_there { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
     EpollEvent::new(EpollFlags::EPOLLIN | out, 0)
 }
@@ -213,10 +206,6 @@ impl Port for SocketPort {
 
     fn refusals(&self) -> u64 {
         self.mailbox.refusals()
-    }
-
-    fn attach(&mut self, station: &mut Station) {
-        self.longest = station.max_frame();
     }
 
     fn ingress(&mut self, station: &mut Station) -> Result<Moved, NotSent> {

@@ -21,8 +21,6 @@ use crate::wake_fd::WakeFd;
 
 /// How long a client waits for a port whose earlier client has just gone.
 const FREE_TIMEOUT: Duration = Duration::from_millis(50);
-/// How often a free port is looked for meanwhile.
-const FREE_INTERVAL: Duration = Duration::from_millis(2);
 /// The pause after an error that would repeat at once, such as too many open files.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
@@ -145,12 +143,7 @@ impl Shared {
 
     fn run(&self) {
         while !self.is_stopped() {
-            let mut watched = [
-                PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.stop.as_fd(), PollFlags::POLLIN),
-            ];
-            // An interrupted call is repeated.
-            let _ = poll(&mut watched, PollTimeout::NONE);
+            self.wait(&[self.listener.as_fd()], None);
             match self.listener.accept() {
                 Ok(client) => self.hand_over(client),
                 Err(error)
@@ -164,10 +157,21 @@ impl Shared {
                     if let Some(mailbox) = self.mailboxes().first() {
                         mailbox.report(&NotAccepted(error));
                     }
-                    thread::sleep(ERROR_PAUSE);
+                    self.wait(&[], Some(ERROR_PAUSE));
                 }
             }
         }
+    }
+
+    /// Waits until one of `descriptors` polls readable, the server is stopped, or the time is over.
+    fn wait(&self, descriptors: &[BorrowedFd<'_>], time: Option<Duration>) {
+        let all = descriptors.iter().copied().chain([self.stop.as_fd()]);
+        let mut watched: Vec<_> = all.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        let timeout = time.map_or(PollTimeout::NONE, |time| {
+            PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX)
+        });
+        // The callers look again after an interrupted call.
+        let _ = poll(&mut watched, timeout);
     }
 
     fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
@@ -179,10 +183,15 @@ impl Shared {
         let begin = Instant::now();
         loop {
             let mailboxes = self.mailboxes();
+            // In this order: a port that becomes free in between ends the wait.
+            for mailbox in &mailboxes {
+                mailbox.freed.drain();
+            }
             if let Some(mailbox) = mailboxes.iter().find(|mailbox| mailbox.is_free()) {
                 return mailbox.offer(Wire::connected(client));
             }
-            if begin.elapsed() >= FREE_TIMEOUT || self.is_stopped() {
+            let left = FREE_TIMEOUT.saturating_sub(begin.elapsed());
+            if left.is_zero() || self.is_stopped() {
                 if let Some(mailbox) = mailboxes.last() {
                     mailbox.count_refusal();
                     let several = mailboxes.len() > 1;
@@ -194,7 +203,8 @@ impl Shared {
                 }
                 return;
             }
-            thread::sleep(FREE_INTERVAL);
+            let freed: Vec<_> = mailboxes.iter().map(|mailbox| mailbox.freed.as_fd()).collect();
+            self.wait(&freed, Some(left));
         }
     }
 }

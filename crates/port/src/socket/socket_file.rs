@@ -47,9 +47,9 @@ pub(super) fn unix_socket(kind: SockType) -> nix::Result<OwnedFd> {
 
 /// Returns the system's form of an address.
 pub(super) fn unix_addr(address: &SocketAddr) -> nix::Result<UnixAddr> {
-    match address.as_path() {
-        Some(path) => UnixAddr::new(path),
-        None => UnixAddr::new_abstract(address.to_string().trim_start_matches('@').as_bytes()),
+    match (address.as_path(), address.as_abstract_name()) {
+        (Some(path), _) => UnixAddr::new(path),
+        (None, name) => UnixAddr::new_abstract(name.unwrap_or_default()),
     }
 }
 
@@ -215,10 +215,14 @@ mod tests {
 
     #[test]
     fn abstract_names_are_taken_once() {
-        let address: SocketAddr = format!("@port-test-{}", std::process::id()).parse().unwrap();
+        let name = format!("@port-test-{}", std::process::id());
+        let address = SocketAddr::abstract_name(&name).unwrap();
         let (_live, file) = listen_at(&address, SockType::Stream).expect("free");
         assert!(file.is_none());
         let error = listen_at(&address, SockType::Stream).expect_err("taken");
         assert!(matches!(error, SocketFileError::InUse), "{error}");
+        // All of the name counts.
+        listen_at(&SocketAddr::abstract_name(&name[1..]).unwrap(), SockType::Stream)
+            .expect("another");
     }
 }

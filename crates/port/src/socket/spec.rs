@@ -150,6 +150,9 @@ impl SocketSpec {
         if clients > 1 && (!listens || framing == Framing::Dgram) {
             return refuse("clients", "only a server that clients connect to has several");
         }
+        if clients > 1 && keys.get("mac").is_some() {
+            return refuse("mac", "with clients=N each port needs another address");
+        }
         Ok(Self {
             place,
             framing,
