@@ -161,7 +161,8 @@ impl AttachedPort {
     /// Replaces the station. The new one may be on another bus; it receives only frames sent from
     /// now on.
     pub(crate) fn plug(&mut self, station: Station) {
-        self.before = self.counters();
+        // The port counts its refusals itself, and keeps them.
+        self.before = Counters { peers_refused: 0, ..self.counters() };
         (self.dropped_from_peer, self.dropped_from_bus, self.stalls) = (0, 0, 0);
         (self.too_long_from_peer, self.withheld_from_peer, self.too_long_from_bus) = (0, 0, 0);
         (self.station, self.blocked, self.locked) = (station, None, None);
