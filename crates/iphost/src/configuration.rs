@@ -30,6 +30,8 @@ pub(crate) struct Configuration {
     autoconf: Option<Autoconf>,
     newcomers: Newcomers,
     changes: VecDeque<NetworkChange>,
+    /// One of the addresses that it may have is kept for a lease.
+    expects_lease: bool,
     /// The stack is to have other addresses, or other routes.
     is_changed: bool,
 }
@@ -43,6 +45,7 @@ impl Configuration {
             autoconf: None,
             newcomers: Newcomers::default(),
             changes: VecDeque::new(),
+            expects_lease: false,
             is_changed: false,
         }
     }
@@ -136,11 +139,25 @@ impl Configuration {
     pub(crate) fn take_advert(&mut self, advert: &RouterAdvert, from: Ipv6Addr, now: Instant) {
         if let Some(autoconf) = &mut self.autoconf {
             let steps = autoconf.take(advert, from, self.identity.mac, now);
-            self.gateways.advertised = autoconf.routers().collect();
+            self.advertised();
             for step in steps {
                 self.do_step(step, now);
             }
         }
+    }
+
+    /// Takes the routers that are advertised now, in their order.
+    fn advertised(&mut self) {
+        let routers: Vec<_> = self.autoconf.iter().flat_map(Autoconf::routers).collect();
+        if routers != self.gateways.advertised {
+            self.gateways.advertised = routers;
+            self.is_changed = true;
+        }
+    }
+
+    /// Keeps room for an address that a DHCP server leases.
+    pub(crate) fn expect_lease(&mut self) {
+        self.expects_lease = true;
     }
 
     /// Begins to use a leased address, unless another host has it.
@@ -198,9 +215,7 @@ impl Configuration {
         let mut frames = Vec::new();
         if let Some(autoconf) = &mut self.autoconf {
             let steps = autoconf.service(now, !is_tentative);
-            if !steps.is_empty() {
-                self.gateways.advertised = autoconf.routers().collect();
-            }
+            self.advertised();
             frames.extend(steps.into_iter().filter_map(|step| self.do_step(step, now)));
         }
         for arrival in self.newcomers.service(self.identity.mac, now) {
@@ -282,7 +297,8 @@ impl Configuration {
     /// Begins to use an address of the network.
     fn add(&mut self, cidr: IpCidr) {
         let address = cidr.address().into();
-        if self.identity.addresses.len() >= MAX_OWN_ADDRESSES {
+        let kept = usize::from(self.expects_lease && matches!(cidr, IpCidr::Ipv6(_)));
+        if self.identity.addresses.len() + kept >= MAX_OWN_ADDRESSES {
             self.newcomers.remove(address);
             self.note(NetworkChange::NoRoom { address });
             return;
@@ -384,5 +400,35 @@ mod tests {
         let no_room = |change: NetworkChange| matches!(change, NetworkChange::NoRoom { .. });
         let changes = std::iter::from_fn(|| configuration.next_change());
         assert_eq!(changes.filter(|change| no_room(*change)).count(), 1);
+    }
+
+    #[test]
+    fn prefixes_leave_room_for_a_lease() {
+        let fixed = ["10.0.0.1/24", "10.0.0.2/24", "10.0.0.3/24", "10.0.0.4/24", "10.0.0.5/24"];
+        let (mut configuration, now) = (configuration(&fixed), Instant::now());
+        configuration.expect_lease();
+        configuration.accept_adverts(now);
+        let prefixes = ["2001:db8:1::", "2001:db8:2::", "2001:db8:3::", "2001:db8:4::"];
+        configuration.take_advert(&advert(&prefixes), ROUTER, now);
+        settle(&mut configuration, now);
+        let leased = Ipv4Cidr::new([10, 0, 0, 57].into(), 24);
+        configuration.lease(leased, None, now);
+        settle(&mut configuration, now);
+        assert!(configuration.identity().has(leased.address().into()));
+    }
+
+    #[test]
+    fn a_router_that_is_preferred_later_changes_the_route() {
+        let (mut configuration, now) = (configuration(&["fe80::1/64"]), Instant::now());
+        configuration.accept_adverts(now);
+        let other = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x77);
+        configuration.take_advert(&advert(&[]), ROUTER, now);
+        configuration.take_advert(&advert(&[]), other, now);
+        assert_eq!(configuration.default_router(true), Some(ROUTER.into()));
+        configuration.take_changed();
+        let high = RouterAdvert { preference: router_advert::Preference::High, ..advert(&[]) };
+        configuration.take_advert(&high, other, now);
+        assert_eq!(configuration.default_router(true), Some(other.into()));
+        assert!(configuration.take_changed());
     }
 }

@@ -85,6 +85,11 @@ impl Inbound {
         }
     }
 
+    /// Sets the largest packet that the device sends.
+    pub(crate) fn set_mtu(&mut self, mtu: usize) {
+        self.mtu = mtu;
+    }
+
     /// Sets the time for what follows, and does what is due.
     pub(crate) fn service(&mut self, now: Instant) {
         self.now = now;

@@ -99,6 +99,7 @@ impl<N: Nic> Link<N> {
         let capabilities = self.nic.capabilities();
         self.outbound.fills_udp = !capabilities.checksum.udp.tx();
         self.outbound.mtu = capabilities.max_transmission_unit - ETHERNET_HEADER;
+        self.inbound.set_mtu(self.outbound.mtu);
     }
 
     /// Begins a round at `now`. Returns whether the device has been connected to another network, so
@@ -146,6 +147,7 @@ impl<N: Nic> Link<N> {
     /// Begins to let replies of DHCP servers pass.
     pub(crate) fn use_dhcp(&mut self) {
         self.inbound.dhcp.get_or_insert_default();
+        self.configuration_mut().expect_lease();
     }
 
     /// Lets a DHCP client use the replies, and sends the frame that it makes.

@@ -1,5 +1,7 @@
 //! What IPv6 routers say of themselves and of the network (RFC 4861, RFC 4191), and the question for
 //! it.
+//!
+//! smoltcp's form of the message has room for one prefix, and none for the router's preference.
 
 use std::net::{IpAddr, Ipv6Addr};
 
