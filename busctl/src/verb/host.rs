@@ -196,13 +196,11 @@ fn check(args: &Args) -> anyhow::Result<()> {
 /// the first host, which is the only one then.
 fn serve<N: Nic>(
     stacks: Vec<Stack<N>>,
-    mut task: Task,
+    task: Task,
     args: &Args,
     stop: &Shutdown,
     service: &mut Service<'_>,
 ) -> anyhow::Result<()> {
-    let idle_sleep = service.longest_sleep(IDLE_SLEEP);
-    let mut rounds = 0;
     let mut hosts = HostSet::new().busy_poll(BUSY_POLL);
     let mut services = Vec::new();
     let hears_routers = args.network.hears_routers(&args.addresses);
@@ -212,13 +210,34 @@ fn serve<N: Nic>(
         stack.claim_addresses();
         hosts.push(stack);
     }
+    let result = serve_until_over(&mut hosts, &mut services, task, args, stop, service);
+    if args.network.dhcp {
+        let mut loss_warnings = LossWarnings::default();
+        for index in 0..services.len() {
+            hosts[index].release_lease();
+            loss_warnings.report(hosts[index].poll(&mut |_| {}));
+        }
+    }
+    result
+}
+
+/// As [`serve`], without giving leases back.
+fn serve_until_over<N: Nic>(
+    hosts: &mut HostSet<N>,
+    services: &mut [Services],
+    mut task: Task,
+    args: &Args,
+    stop: &Shutdown,
+    service: &mut Service<'_>,
+) -> anyhow::Result<()> {
+    let mut rounds = 0;
     let mut loss_warnings = LossWarnings::default();
     let mut waiting = Waiting { begin: Instant::now(), is_reported: false };
     let mut transfers = Vec::new();
     let mut ready = false;
     let mut over = false;
     while !over && !stop.requested() {
-        for index in wait(&mut hosts, &task, idle_sleep, stop)? {
+        for index in wait(hosts, &task, service.longest_sleep(IDLE_SLEEP), stop)? {
             let stack = &mut hosts[index];
             // A frame that the bus does not take is lost, as on any Ethernet; the bus may be free
             // the next time.
@@ -246,13 +265,14 @@ fn serve<N: Nic>(
         }
         rounds += 1;
         service.alive(|| vec![rounds]);
-        waiting.report(ready, &args.network);
+        let is_leased = hosts.iter().all(Stack::is_leased);
+        waiting.report(ready, is_leased, &args.network);
         for transfer in transfers.drain(..) {
             print(&transfer, args.json)?;
         }
     }
     service.stopping();
-    let result = match task {
+    match task {
         Task::TcpSourceTask(tcp_source) => {
             // Sends what is still queued.
             loss_warnings.report(round(&mut hosts[0], &mut services[0], &mut |_| {}));
@@ -268,14 +288,7 @@ fn serve<N: Nic>(
             }
         }
         Task::Commands(_) | Task::None => Ok(()),
-    };
-    if args.network.dhcp {
-        for index in 0..services.len() {
-            hosts[index].release_lease();
-            loss_warnings.report(hosts[index].poll(&mut |_| {}));
-        }
     }
-    result
 }
 
 /// Waits until a host or the task has something to do; returns the hosts whose turn it is.
@@ -346,12 +359,16 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn report(&mut self, ready: bool, network: &HostNetwork) {
+    fn report(&mut self, ready: bool, is_leased: bool, network: &HostNetwork) {
         let is_long = || network.is_automatic() && self.begin.elapsed() >= LONG_WAIT;
         if !self.is_reported && !ready && is_long() {
             self.is_reported = true;
-            let what = if network.dhcp { "DHCP server" } else { "IPv6 router with a prefix" };
-            output::note(&format!("no {what} has answered yet; waiting"));
+            let what = if network.dhcp && !is_leased {
+                "no DHCP server has leased an address"
+            } else {
+                "no IPv6 router has advertised a prefix"
+            };
+            output::note(&format!("{what} yet; waiting"));
         }
     }
 }
