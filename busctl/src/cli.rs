@@ -127,6 +127,11 @@ pub(crate) fn parse() -> Result<Cli, clap::Error> {
 }
 
 impl Verb {
+    /// Returns whether this process is one of those that `run` starts.
+    pub(crate) fn is_stage_of_run(&self) -> bool {
+        matches!(self, Self::Run(args) if args.is_stage())
+    }
+
     /// Returns what is to run detached, if the verb was given `--detach`.
     ///
     /// # Errors

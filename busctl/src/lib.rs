@@ -80,7 +80,10 @@ fn run() -> ExitCode {
     let Some(_cleanup) = process::die_with_parent::arm() else {
         return ExitCode::FAILURE;
     };
-    if let Err(error) = logging::start(cli.verbose) {
+    // A process with further threads cannot make a user namespace, as one of 'run' does.
+    if !cli.verb.is_stage_of_run()
+        && let Err(error) = logging::start(cli.verbose)
+    {
         return exit::report(&error);
     }
     tracing::info!(version = env!("BUSCTL_VERSION"), "busctl");

@@ -40,10 +40,10 @@ impl<'c> Service<'c> {
         self.sd_notify.alive(beats);
     }
 
-    /// Returns how long, at most, the verb may sleep between two reports; `longest` without a
-    /// watchdog.
+    /// Returns how long, at most, the verb may sleep now: `longest`, or until the next report to a
+    /// watchdog is due.
     pub(crate) fn longest_sleep(&self, longest: Duration) -> Duration {
-        self.sd_notify.interval().map_or(longest, |interval| interval.min(longest))
+        self.sd_notify.due_in().map_or(longest, |due| due.min(longest))
     }
 
     /// Reports that the verb is about to end.

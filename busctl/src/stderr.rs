@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use crate::process::background_thread;
+
 /// The most lines that wait to be written.
 const MAX_WAITING: usize = 1_024;
 /// How long [`flush`] waits for the next line to be written.
@@ -21,7 +23,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The lines that wait. The thread exists from the first line on.
 static QUEUE: LazyLock<Queue> = LazyLock::new(|| {
-    let started = thread::Builder::new().name("stderr".to_owned()).spawn(|| QUEUE.run(&write_all));
+    let started = background_thread::spawn("stderr", || QUEUE.run(&write_all));
     // Without a thread nothing is printed, as with a stderr that is not read.
     drop(started);
     Queue::default()

@@ -117,15 +117,30 @@ fn signals_are_for_the_command() {
         let script = format!(
             "trap 'echo got {name}; exit 9' {name}; echo inside; while :; do sleep 0.05; done"
         );
-        let process = inside(&lab, &[], &script);
-        process.signal(signal);
-        let finished = process.finish(WAIT_TIMEOUT);
-        assert_eq!(finished.status.code(), Some(9), "{finished}");
-        assert!(finished.stdout.contains(&format!("got {name}")), "{finished}");
+        // Also where logs have started a thread before.
+        for flags in [&[][..], &["-v"]] {
+            let process = inside(&lab, flags, &script);
+            process.signal(signal);
+            let finished = process.finish(WAIT_TIMEOUT);
+            assert_eq!(finished.status.code(), Some(9), "{finished}");
+            assert!(finished.stdout.contains(&format!("got {name}")), "{finished}");
+        }
     }
     let process = inside(&lab, &[], "echo inside; exec sleep 1000");
     process.signal(Signal::SIGTERM);
     assert_eq!(process.finish(WAIT_TIMEOUT).status.code(), Some(128 + 15));
+}
+
+/// The processes inside log nothing, and CMD has the variable.
+#[test]
+fn logs_by_the_environment_are_possible() {
+    if !namespace::available() {
+        return;
+    }
+    let lab = lab!();
+    let mut command = lab.busctl(words(&lab, &[], "echo inside; echo log $BUSCTL_LOG"));
+    let finished = lab.run_program(command.env("BUSCTL_LOG", "info"));
+    assert!(finished.succeeds().contains("log info"), "{finished}");
 }
 
 #[test]

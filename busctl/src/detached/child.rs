@@ -89,11 +89,11 @@ impl Drop for Detached {
     fn drop(&mut self) {
         // The user may have removed the folder, and another process may have the name since.
         if is_at(&self.record, &self.path) {
+            if self.starter().is_some() {
+                // The user has seen all that is in it.
+                let _ = fs::remove_file(&self.log);
+            }
             let _ = fs::remove_file(&self.path);
-        }
-        if self.starter().is_some() {
-            // The user has seen all that is in it.
-            let _ = fs::remove_file(&self.log);
         }
     }
 }

@@ -11,11 +11,11 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::thread;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, SigmaskHow};
+
+use crate::process::background_thread;
 
 /// The most bytes in each of the two files.
 const MAX_LEN: u64 = 1 << 20;
@@ -63,11 +63,7 @@ pub(super) fn start(path: &Path, starter: File) -> io::Result<PipeWriter> {
     let file = LogFile::begin(path, MAX_LEN)?;
     let log = Log { pipe, outlets: Mutex::new(Outlets { file, starter: Some(starter) }) };
     let log = LOG.get_or_init(|| log);
-    // Signals are for the other threads: one that reads them from a descriptor has blocked them.
-    let unblocked = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-    let thread = thread::Builder::new().name("log".to_owned()).spawn(|| log.run());
-    unblocked.thread_set_mask()?;
-    thread.map(|_| writer)
+    background_thread::spawn("log", || log.run()).map(|_| writer)
 }
 
 /// Writes what was printed so far, and copies no more to the process that started this one.

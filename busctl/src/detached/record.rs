@@ -96,14 +96,21 @@ impl Records {
         for _ in 0..TRIES {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(0o600);
-            match try_lock(&mut options, &path)? {
+            match try_lock(&mut options, &path, File::try_lock)? {
                 Tried::Taken(file) => {
                     // What a killed process left.
                     file.set_len(0).map_err(|error| RegistryError::file("write", &path, error))?;
                     return Ok(Some(file));
                 }
-                // A process that looks holds it for an instant.
-                Tried::Held(_) => thread::sleep(PAUSE),
+                Tried::Held(file) => {
+                    let runs = |record: Record| matches!(record.process.find(), Ok(Some(_)));
+                    if Record::read(&file).is_some_and(runs) {
+                        return Ok(None);
+                    }
+                    // A process that looks at it holds it for an instant, and releasing it wakes no
+                    // other.
+                    thread::sleep(PAUSE);
+                }
                 Tried::Gone => {}
             }
         }
@@ -116,25 +123,24 @@ impl Records {
     /// When the record cannot be read.
     pub(crate) fn find(&self, name: &DetachedName) -> Result<Option<Running>, RegistryError> {
         let path = self.path(name);
-        for _ in 0..TRIES {
-            match try_lock(OpenOptions::new().read(true), &path)? {
-                Tried::Gone => return Ok(None),
-                Tried::Taken(file) => {
+        // Others that look at it have shared locks as well.
+        match try_lock(OpenOptions::new().read(true), &path, File::try_lock_shared)? {
+            Tried::Gone => Ok(None),
+            Tried::Taken(file) => {
+                // If another process looks at it or has just claimed it, the file stays.
+                if file.try_lock().is_ok() && is_at(&file, &path) {
                     file::remove(&path)?;
-                    drop(file);
-                    return Ok(None);
                 }
-                Tried::Held(file) => {
-                    if let Some(Record { process, verb, bus, since }) = Record::read(&file) {
-                        let (name, log) = (name.clone(), self.log_path(name));
-                        return Ok(Some(Running { name, process, verb, bus, since, log }));
-                    }
-                    // It is about to be written.
-                    thread::sleep(PAUSE);
-                }
+                Ok(None)
+            }
+            // A name is printed when the record is written.
+            Tried::Held(file) => {
+                Ok(Record::read(&file).map(|Record { process, verb, bus, since }| {
+                    let (name, log) = (name.clone(), self.log_path(name));
+                    Running { name, process, verb, bus, since, log }
+                }))
             }
         }
-        Ok(None)
     }
 
     /// Returns all processes that run, by name.
@@ -161,14 +167,18 @@ impl Records {
     }
 }
 
-fn try_lock(options: &mut OpenOptions, path: &Path) -> Result<Tried, RegistryError> {
+fn try_lock(
+    options: &mut OpenOptions,
+    path: &Path,
+    lock: impl Fn(&File) -> Result<(), TryLockError>,
+) -> Result<Tried, RegistryError> {
     let failed = |error| RegistryError::file("lock", path, error);
     let file = match file::open_regular(options, path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Tried::Gone),
         Err(error) => return Err(failed(error)),
     };
-    match file.try_lock() {
+    match lock(&file) {
         Ok(()) if is_at(&file, path) => Ok(Tried::Taken(file)),
         Ok(()) => Ok(Tried::Gone),
         Err(TryLockError::WouldBlock) => Ok(Tried::Held(file)),

@@ -49,6 +49,10 @@ pub(crate) fn start(records: &Records, request: &Request) -> anyhow::Result<Exit
     let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
     command.arg(format!("--detached-as={name}")).args(std::env::args_os().skip(1));
     command.stdin(record).stdout(theirs);
+    // The supervisor of this process follows the new one, and its watchdog with it.
+    if std::env::var("WATCHDOG_PID").is_ok_and(|pid| pid == std::process::id().to_string()) {
+        command.env_remove("WATCHDOG_PID");
+    }
     die_with_parent::keep_from(&mut command);
     let mut child = command.spawn().context("cannot start this program again")?;
     // This process's ends of what the new one has.

@@ -81,10 +81,12 @@ impl SdNotify {
         self.send("STOPPING=1");
     }
 
-    /// Returns how often, at least, to report that this process is [alive](Self::alive), if a
+    /// Returns in what time the next report that this process is [alive](Self::alive) is due, if a
     /// watchdog wants that.
-    pub(crate) fn interval(&self) -> Option<Duration> {
-        self.watchdog.as_ref().map(|watchdog| watchdog.interval)
+    pub(crate) fn due_in(&self) -> Option<Duration> {
+        self.watchdog
+            .as_ref()
+            .map(|watchdog| watchdog.interval.saturating_sub(watchdog.sent.elapsed()))
     }
 
     /// Reports that this process is alive, if each of `beats` has changed since the last report.

@@ -105,7 +105,7 @@ pub(crate) struct Args {
     mtu: Option<u32>,
 
     /// Forward packets between the interfaces, as a router
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["netns", "pid"])]
     forward: bool,
 
     /// Be the user that you are, and not root; the command cannot change its network then
@@ -143,6 +143,11 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// Returns whether this process is one of those that `run` starts.
+    pub(crate) fn is_stage(&self) -> bool {
+        self.stage.is_some()
+    }
+
     /// Returns what is to run detached, if that is asked for.
     ///
     /// # Errors

@@ -27,6 +27,10 @@ pub(super) fn run(command: &[OsString]) -> anyhow::Result<ExitCode> {
     let mut command = Command::new(program);
     command.args(arguments).stdin(descriptors.pop().map_or_else(Stdio::null, Stdio::from));
     die_with_parent::keep_from(&mut command);
+    // These are for 'run', which notifies the supervisor itself.
+    for variable in ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"] {
+        command.env_remove(variable);
+    }
     let error = command.exec();
     output::error(&format!("cannot run {}: {error}", program.to_string_lossy()));
     // The exit code says the same, should the first process be gone.

@@ -30,10 +30,8 @@ pub(super) fn run(command: &[OsString]) -> anyhow::Result<ExitCode> {
     // Should 'run' be killed before this call, the channel says so. Should this process be stopped
     // when 'run' is killed, the signal ends it all the same.
     set_pdeathsig(Signal::SIGKILL).context("cannot end with busctl run")?;
-    if let Err(error) = files::mount_proc() {
-        // Where a container hides parts of /proc, the old one stays: it shows all processes.
-        tracing::info!(%error, "no /proc of its own");
-    }
+    // Where a container hides parts of /proc, the old one stays: it shows all processes.
+    let _ = files::mount_proc();
     drop_rights().context("cannot drop the right to mount")?;
     let (to_child, theirs) = Channel::pair().context("cannot make a channel")?;
     let child = stage::command(Stage::Exec, command, theirs)
