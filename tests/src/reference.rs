@@ -68,6 +68,7 @@ pub struct RumpPeer {
     seen_gen: u64,
     next: u32,
     overruns: u64,
+    misled_by: Option<u64>,
     panics_with_lock: bool,
 }
 
@@ -101,6 +102,7 @@ impl RumpPeer {
             magic => assert_eq!(magic, MAGIC, "a rump kernel refuses this bus"),
         }
         let (next, seen_gen) = (bus.load(field::LAST), bus.generation());
+        let misled_by = bus.sender_around_the_end();
         bus.unlock();
         let me = fastrand::u64(1..);
         Self {
@@ -114,6 +116,7 @@ impl RumpPeer {
             seen_gen,
             next,
             overruns: 0,
+            misled_by,
             panics_with_lock: false,
         }
     }
@@ -143,6 +146,20 @@ impl RumpPeer {
     #[must_use]
     pub fn overruns(&self) -> u64 {
         self.overruns
+    }
+
+    /// Returns the identity that its packets carry.
+    #[must_use]
+    pub fn identity(&self) -> u64 {
+        self.me
+    }
+
+    /// Returns whose packet has misled it, if it was attached or overrun while the newest packet was
+    /// one that reaches or crosses the ring's end. From then on it reads old packets again, and
+    /// asserts when it comes upon the newest one.
+    #[must_use]
+    pub fn misled_by(&self) -> Option<u64> {
+        self.misled_by
     }
 
     /// Sends a burst: takes the lock for each frame, and wakes the readers once at the end.
@@ -275,6 +292,7 @@ impl RumpPeer {
             // the ring's end.
             self.seen_gen = if first > last { generation - 1 } else { generation };
             self.overruns += 1;
+            self.misled_by = bus.sender_around_the_end();
         }
         assert!(
             !(self.next > last && self.seen_gen == generation),
@@ -405,6 +423,17 @@ impl Bus {
         let mut len = [0; 4];
         self.read(offset, &mut len, &mut false);
         (offset + HEADER + u32::from_ne_bytes(len)) % DATA_SIZE
+    }
+
+    /// Returns the sender of the newest packet if that reaches or crosses the ring's end.
+    fn sender_around_the_end(&self) -> Option<u64> {
+        let last = self.load(field::LAST);
+        if self.next_of(last) > last {
+            return None;
+        }
+        let mut header = [0; HEADER as usize];
+        self.read(last, &mut header, &mut false);
+        Some(u64::from_ne_bytes(header[16..24].try_into().expect("8 bytes")))
     }
 
     /// Advances `first` until it names no packet in the `len` bytes at `offset`.

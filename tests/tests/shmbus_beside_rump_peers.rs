@@ -211,7 +211,9 @@ const SENDERS: usize = 4;
 const EACH: u64 = 20_000;
 
 /// Two rump kernels and two stations of ours send into the same ring at full speed. Readers of ours
-/// receive no frame damaged, out of order or twice, and a rump kernel's assertions hold.
+/// receive no frame damaged, out of order or twice. A rump kernel's assertions hold unless another
+/// rump kernel misled it: no station of ours can prevent that, as it may read before they close the
+/// other's turn.
 #[test]
 fn all_kinds_of_writers_and_readers_share_a_ring_at_once() {
     let _cpus = CpuLock::acquire();
@@ -220,6 +222,8 @@ fn all_kinds_of_writers_and_readers_share_a_ring_at_once() {
     let mut reader = station(&path);
     let mut tap = Tap::new(Bus::open_read_only(&path).unwrap()).unwrap();
     let mut rump = RumpPeer::attach(&path, RUMP);
+    let rump_senders = [(); 2].map(|()| RumpPeer::attach(&path, [0xb2, 0xa0, 0, 0, 1, 0]));
+    let of_rump = rump_senders.each_ref().map(RumpPeer::identity);
     let numbered = |sender: u64, number: u64| {
         let len = 22 + usize::try_from(number * 31 % 1400).unwrap();
         frames::numbered(len, sender << 32 | number)
@@ -235,22 +239,23 @@ fn all_kinds_of_writers_and_readers_share_a_ring_at_once() {
         newest[sender] = Some(number);
     };
     std::thread::scope(|scope| {
-        for sender in 0..SENDERS as u64 {
-            let path = &path;
+        let batches: Vec<u64> = (0..EACH).collect();
+        for (sender, mut rump) in (0..).zip(rump_senders) {
+            let batches = batches.clone();
             scope.spawn(move || {
-                let batches: Vec<u64> = (0..EACH).collect();
-                if sender < 2 {
-                    let mut rump = RumpPeer::attach(path, [0xb2, 0xa0, 0, 0, 1, 0]);
-                    for batch in batches.chunks(16) {
-                        rump.send(batch.iter().map(|&number| numbered(sender, number)));
-                    }
-                } else {
-                    let mut ours = station(path);
-                    for batch in batches.chunks(16) {
-                        let batch: Vec<_> =
-                            batch.iter().map(|&number| numbered(sender, number)).collect();
-                        ours.send_burst(batch.iter().map(Vec::as_slice)).unwrap();
-                    }
+                for batch in batches.chunks(16) {
+                    rump.send(batch.iter().map(|&number| numbered(sender, number)));
+                }
+            });
+        }
+        for sender in 2..SENDERS as u64 {
+            let (path, batches) = (&path, batches.clone());
+            scope.spawn(move || {
+                let mut ours = station(path);
+                for batch in batches.chunks(16) {
+                    let batch: Vec<_> =
+                        batch.iter().map(|&number| numbered(sender, number)).collect();
+                    ours.send_burst(batch.iter().map(Vec::as_slice)).unwrap();
                 }
             });
         }
@@ -271,9 +276,13 @@ fn all_kinds_of_writers_and_readers_share_a_ring_at_once() {
             tap.recv_burst(&mut burst);
             burst.iter().for_each(|frame| check(&mut by_tap, frame.bytes));
             burst.clear();
-            // The rump kernel's known fault makes it read old frames again when overrun at the end
-            // of the ring. They are undamaged.
+            // A rump kernel that was misled is started anew, as its user would do.
             for _ in 0..64 {
+                if let Some(sender) = rump.misled_by() {
+                    assert!(of_rump.contains(&sender), "a station of ours misled a rump kernel");
+                    rump = RumpPeer::attach(&path, RUMP);
+                    break;
+                }
                 let Some(frame) = rump.receive() else { break };
                 assert!(frames::number_of(&frame).is_some());
             }
