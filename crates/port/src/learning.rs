@@ -43,7 +43,7 @@ mod tests {
     use shmbus::{Bus, StationOptions};
 
     use super::*;
-    use crate::forwarding::tests::Recorder;
+    use crate::recorder::Recorder;
 
     const PEER: [u8; 6] = [2, 0, 0, 0, 0, 0xa];
     const HOST: [u8; 6] = [2, 0, 0, 0, 0, 0xb];

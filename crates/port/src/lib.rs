@@ -41,6 +41,8 @@ mod output_file;
 mod overrun_warning;
 mod pcap;
 mod port;
+#[cfg(test)]
+mod recorder;
 mod report_once;
 mod reporter;
 pub mod socket;

@@ -8,6 +8,7 @@ mod memif;
 mod pcap;
 mod socket;
 mod tap;
+mod wrappers;
 
 use std::cell::Cell;
 use std::path::Path;
