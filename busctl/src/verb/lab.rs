@@ -11,9 +11,11 @@ mod up;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ::lab::{Client, Folder, LabError};
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 
 use self::chosen::Chosen;
 use self::stage::Stage;
@@ -22,6 +24,11 @@ use crate::denied;
 use crate::detached::{Detach, Request};
 use crate::misuse::misuse;
 use crate::output;
+
+/// The longest time that a lab may take to end.
+const LONGEST_END: Duration = Duration::from_secs(60);
+/// How often it is looked whether it has ended.
+const END_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Run a lab: LANs, namespaces, hosts, memif peers and machines from one file
 ///
@@ -250,7 +257,19 @@ fn explained(error: anyhow::Error) -> anyhow::Error {
 fn down(args: &DownArgs, context: &Context) -> anyhow::Result<()> {
     let chosen = Chosen::named(args.name.clone());
     let folder = chosen.folder(context)?;
-    Client::connect(&folder)?.down()?;
+    match Client::connect(&folder).and_then(Client::down) {
+        // It is ending already, perhaps because it was killed: the kernel takes a while to remove
+        // many interfaces.
+        Err(LabError::NotUp(_) | LabError::Unreachable { .. }) if folder.is_up()? => {}
+        ended => ended?,
+    }
+    let begin = Instant::now();
+    while folder.is_up()? {
+        if begin.elapsed() > LONGEST_END {
+            bail!("the lab {} does not end", folder.name());
+        }
+        thread::sleep(END_INTERVAL);
+    }
     output::note(&format!("the lab {} is down", folder.name()));
     Ok(())
 }
@@ -269,7 +288,11 @@ fn show(args: &ShowArgs, context: &Context) -> anyhow::Result<()> {
     };
     let mut labs = Vec::new();
     for folder in folders {
-        labs.push(Client::connect(&folder)?.state()?);
+        match Client::connect(&folder).and_then(|mut client| client.state()) {
+            // One that ends at this moment.
+            Err(LabError::NotUp(_) | LabError::Unreachable { .. }) if args.name.is_none() => {}
+            state => labs.push(state?),
+        }
     }
     if args.json {
         output::print_json(&labs)?;

@@ -18,7 +18,8 @@ use super::hosts::Hosts;
 use super::lans::{LabPort, Lans};
 use super::logs::Logs;
 use super::space::{Space, Surroundings};
-use crate::error::{LabError, at};
+use super::taps::Taps;
+use crate::error::{LabError, at, system};
 use crate::folder::Folder;
 use crate::plan::{Kind, Node, Plan, Ready, Restart, Service, Vm};
 use crate::protocol::{InterfaceState, NodeState, Phase};
@@ -54,6 +55,7 @@ pub(super) struct LabNode {
     space: Option<Space>,
     /// One for each interface, in order, of kinds that have ports.
     ports: Vec<LabPort>,
+    taps: Taps,
     env: BTreeMap<String, String>,
     scratch: PathBuf,
     services: Vec<RunningService>,
@@ -91,6 +93,7 @@ impl LabNode {
             detail: String::new(),
             space: None,
             ports: Vec::new(),
+            taps: Taps::default(),
             env: BTreeMap::new(),
             scratch,
             services: Vec::new(),
@@ -155,6 +158,7 @@ impl LabNode {
                 for complaint in complaints {
                     shared.logs.say(shared.folder, &plan.name, &complaint);
                 }
+                self.taps = Taps::of(&taps).map_err(system("keep an interface"))?;
                 for (tap, interface) in taps.into_iter().zip(&plan.interfaces) {
                     self.ports.push(shared.lans.join_tap(tap, &plan.name, interface)?);
                 }
@@ -451,6 +455,11 @@ impl LabNode {
         let plan = self.plan.clone();
         let restarts = self.restarts;
         *self = Self { restarts, ..Self::new(plan, shared.folder) };
+    }
+
+    /// Returns its interfaces, which are gone when this is dropped and no port serves them.
+    pub(super) fn take_taps(&mut self) -> Taps {
+        std::mem::take(&mut self.taps)
     }
 
     /// Kills its processes, also those that have left the groups of its commands.

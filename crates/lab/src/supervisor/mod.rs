@@ -11,6 +11,7 @@ mod lab_node;
 mod lans;
 mod logs;
 mod space;
+mod taps;
 mod tasks;
 
 use std::fs;
@@ -37,6 +38,7 @@ use self::hosts::Hosts;
 use self::lab_node::{LabNode, Shared};
 use self::lans::Lans;
 use self::logs::Logs;
+use self::taps::Taps;
 use self::tasks::Tasks;
 use crate::error::{LabError, at, system};
 use crate::folder::{Folder, Locked};
@@ -120,6 +122,7 @@ impl Supervisor {
         let signals = SignalFd::with_flags(&set, flags).map_err(system("receive signals"))?;
         set_pdeathsig(Signal::SIGTERM).map_err(system("end with the lab"))?;
         confinement::mount_proc();
+        confinement::allow_descriptors();
         let path = folder.plan();
         let plan: Plan = serde_json::from_slice(&fs::read(&path).map_err(at("read", &path))?)
             .map_err(io::Error::from)
@@ -160,8 +163,11 @@ impl Supervisor {
             }
         };
         self.end_processes();
-        let Self { folder, mut clients, lans, hosts, nodes, .. } = self;
-        drop((nodes, hosts, lans));
+        let Self { folder, mut clients, lans, hosts, mut nodes, .. } = self;
+        let taps: Vec<_> = nodes.iter_mut().map(LabNode::take_taps).collect();
+        drop((lans, hosts));
+        Taps::close_all(taps);
+        drop(nodes);
         clients.close();
         let removed = folder.remove(locked);
         if let End::Asked(client) = end {
