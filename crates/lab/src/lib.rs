@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod file;
 pub mod plan;
 
 pub use self::plan::Plan;
