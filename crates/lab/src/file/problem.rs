@@ -1,6 +1,6 @@
 //! What is wrong in a lab file, and where.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
@@ -68,6 +68,8 @@ pub(super) struct Found<'a> {
     /// Where each line begins.
     lines: Vec<usize>,
     problems: RefCell<BTreeSet<Problem>>,
+    /// Whether what is read now has been read before, for another of several things.
+    is_repeating: Cell<bool>,
 }
 
 impl<'a> Found<'a> {
@@ -75,7 +77,7 @@ impl<'a> Found<'a> {
     pub(super) fn new(text: &'a str) -> Self {
         let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let lines = std::iter::once(0).chain(newlines.map(|(at, _)| at + 1)).collect();
-        Self { text, lines, problems: RefCell::default() }
+        Self { text, lines, problems: RefCell::default(), is_repeating: Cell::new(false) }
     }
 
     /// Returns the part of the text at a span.
@@ -113,7 +115,7 @@ impl<'a> Found<'a> {
         message: String,
         suggestion: Option<String>,
     ) {
-        if self.is_full() {
+        if self.is_full() || (self.is_repeating.get() && self.is_known_at(line, column)) {
             return;
         }
         let message = one_line(&message);
@@ -123,8 +125,18 @@ impl<'a> Found<'a> {
     /// Returns whether there is a problem at this place already.
     pub(super) fn is_known(&self, span: &Range<usize>) -> bool {
         let (line, column) = self.position(span.start);
+        self.is_known_at(line, column)
+    }
+
+    fn is_known_at(&self, line: usize, column: usize) -> bool {
         let problems = self.problems.borrow();
         problems.iter().any(|problem| (problem.line, problem.column) == (line, column))
+    }
+
+    /// Sets whether what is read next has been read before, for another of several things: a place
+    /// then has one problem at most.
+    pub(super) fn set_repeating(&self, is_repeating: bool) {
+        self.is_repeating.set(is_repeating);
     }
 
     /// Returns how many there are.

@@ -108,7 +108,7 @@ fn report(
 
 /// Says what is wrong with a template, and which word was probably meant.
 fn explain(error: &Error, text: &str, scope: &Value) -> (String, Option<String>) {
-    let source = error.range().and_then(|range| text.get(range)).unwrap_or_default().trim();
+    let source = error.range().map(|range| whole_path(text, range)).unwrap_or_default().trim();
     match error.kind() {
         ErrorKind::UndefinedError => {
             let path = undefined(source, scope);
@@ -134,6 +134,16 @@ fn explain(error: &Error, text: &str, scope: &Value) -> (String, Option<String>)
             (format!("the template is wrong{at}: {what}"), None)
         }
     }
+}
+
+/// Returns a part of a template with the path before it: an error at `.address` in
+/// `node.r1.address` is one of all of it.
+fn whole_path(text: &str, part: Range<usize>) -> &str {
+    let before = text.get(..part.start).unwrap_or_default();
+    let in_path = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.');
+    let begins_in_path = text.get(part.start..).is_some_and(|part| part.starts_with(['.', '[']));
+    let start = if begins_in_path { before.trim_end_matches(in_path).len() } else { part.start };
+    text.get(start..part.end).unwrap_or_default()
 }
 
 /// Returns the table that lacks a part of `source`, a path such as `node.r7.address`, and that part.
