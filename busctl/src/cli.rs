@@ -84,6 +84,7 @@ pub(crate) enum Verb {
     Dump(verb::dump::Args),
     Replay(verb::replay::Args),
     Run(verb::run::Args),
+    Lab(verb::lab::Args),
     Repair(verb::repair::Args),
     Bench(verb::bench::Args),
     Demo(verb::demo::Args),
@@ -127,9 +128,14 @@ pub(crate) fn parse() -> Result<Cli, clap::Error> {
 }
 
 impl Verb {
-    /// Returns whether this process is one of those that `run` starts.
-    pub(crate) fn is_stage_of_run(&self) -> bool {
-        matches!(self, Self::Run(args) if args.is_stage())
+    /// Returns whether this process is to make or enter a user namespace, which the kernel allows
+    /// only while it has one thread.
+    pub(crate) fn has_one_thread(&self) -> bool {
+        match self {
+            Self::Run(args) => args.is_stage(),
+            Self::Lab(args) => args.has_one_thread(),
+            _ => false,
+        }
     }
 
     /// Returns what is to run detached, if the verb was given `--detach`.
@@ -142,6 +148,7 @@ impl Verb {
             Self::Attach(args) => args.detached(),
             Self::Host(args) => Ok(args.detached()),
             Self::Run(args) => args.detached(),
+            Self::Lab(args) => Ok(args.detached()),
             _ => Ok(None),
         }
     }
@@ -153,6 +160,7 @@ impl Verb {
     pub(crate) fn run(&self, context: &Context) -> anyhow::Result<ExitCode> {
         let done = match self {
             Self::Run(args) => return verb::run::run(args, context),
+            Self::Lab(args) => return verb::lab::run(args, context),
             Self::Create(args) => verb::create::run(args, context),
             Self::Destroy(args) => verb::destroy::run(args, context),
             Self::Linkstr(args) => verb::linkstr::run(args, context),

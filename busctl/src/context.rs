@@ -38,6 +38,14 @@ impl Context {
         Ok(Records::new(state_folder(self.state.as_deref())?))
     }
 
+    /// Returns the state folder.
+    ///
+    /// # Errors
+    /// When it is not safe to use.
+    pub(crate) fn state_folder(&self) -> Result<PathBuf, RegistryError> {
+        state_folder(self.state.as_deref())
+    }
+
     /// Makes this process the detached one of that name.
     ///
     /// # Errors

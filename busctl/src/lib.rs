@@ -15,6 +15,7 @@ mod bus_attachment;
 mod bus_view;
 mod cli;
 mod context;
+mod denied;
 mod detached;
 mod exit;
 mod host_network;
@@ -80,8 +81,7 @@ fn run() -> ExitCode {
     let Some(_cleanup) = process::die_with_parent::arm() else {
         return ExitCode::FAILURE;
     };
-    // A process with further threads cannot make a user namespace, as one of 'run' does.
-    if !cli.verb.is_stage_of_run()
+    if !cli.verb.has_one_thread()
         && let Err(error) = logging::start(cli.verbose)
     {
         return exit::report(&error);

@@ -5,6 +5,7 @@ pub(crate) mod die_with_parent;
 pub(crate) mod identity;
 pub(crate) mod sd_notify;
 pub(crate) mod shutdown;
+pub(crate) mod signals;
 
 use std::io;
 use std::sync::Arc;

@@ -10,6 +10,7 @@ pub(crate) mod destroy;
 pub(crate) mod down;
 pub(crate) mod dump;
 pub(crate) mod host;
+pub(crate) mod lab;
 pub(crate) mod linkstr;
 pub(crate) mod list;
 pub(crate) mod man;

@@ -5,7 +5,6 @@
 //! runs the command. The ports of the TAPs are served out here, by the threads of a node.
 
 mod channel;
-mod denied;
 mod exec;
 mod files;
 mod id_maps;
@@ -14,7 +13,6 @@ mod messages;
 mod plan;
 mod session;
 mod setup;
-mod signals;
 mod stage;
 mod terminal;
 

@@ -1,11 +1,28 @@
 //! Network labs: LANs in shared memory, and the nodes on them.
 //!
 //! A [`Plan`] is a lab with everything decided: which LANs there are, and which nodes with which
-//! interfaces, addresses and commands.
+//! interfaces, addresses and commands. [`Started`] starts it: a supervisor makes the LANs and runs
+//! the nodes, in namespaces that end with it. A [`Client`] asks how the lab is, runs commands and
+//! checks in it, and takes it down.
 
 #![forbid(unsafe_code)]
 
+mod client;
+mod enter;
+mod error;
 pub mod file;
+mod folder;
 pub mod plan;
+mod protocol;
+mod start;
+mod supervisor;
+mod wire;
 
+pub use self::client::{Client, Follower};
+pub use self::enter::enter;
+pub use self::error::LabError;
+pub use self::folder::{Folder, Locked};
 pub use self::plan::Plan;
+pub use self::protocol::{Checked, InterfaceState, LabState, LanState, NodeState, Output, Phase};
+pub use self::start::Started;
+pub use self::supervisor::{confine, run as supervise};

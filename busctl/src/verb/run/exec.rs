@@ -9,9 +9,9 @@ use anyhow::Context as _;
 
 use super::channel::Channel;
 use super::messages::{Go, NotRun};
-use super::signals;
 use crate::output;
 use crate::process::die_with_parent;
+use crate::process::signals;
 
 /// The exit code when there is no such program, as of a shell.
 const NOT_FOUND: u8 = 127;

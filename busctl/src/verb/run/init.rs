@@ -18,8 +18,8 @@ use rustix::thread::{CapabilitySet, capabilities, clear_ambient_capability_set, 
 use super::channel::Channel;
 use super::files;
 use super::messages::{FromInside, Go, NotRun};
-use super::signals::Signals;
 use super::stage::{self, Stage};
+use crate::process::signals::Signals;
 
 /// Runs CMD, and returns its status as an exit code.
 pub(super) fn run(command: &[OsString]) -> anyhow::Result<ExitCode> {

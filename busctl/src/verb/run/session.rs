@@ -16,12 +16,13 @@ use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 
 use super::channel::Channel;
+use super::id_maps;
 use super::init::{exit_code, signal_code};
 use super::messages::{Failure, FromInside, Go, Plan, Space, Step, ToSetup};
-use super::signals::Signals;
 use super::stage::{self, Stage};
-use super::{denied, id_maps};
+use crate::denied;
 use crate::misuse::misuse;
+use crate::process::signals::Signals;
 
 /// The namespaces while they are set up. Dropping this ends them.
 pub(super) struct Session {

@@ -19,7 +19,7 @@ const LIMITS: [&str; 5] = [
 
 /// Returns what follows an error about a new namespace: the setting that denies it, if one is
 /// found, and what works instead.
-pub(super) fn explain(errno: Option<i32>) -> String {
+pub(crate) fn explain(errno: Option<i32>) -> String {
     match cause(errno, Path::new("/proc")) {
         Some(cause) => format!("{cause}; {WITHOUT}"),
         None => WITHOUT.to_owned(),
@@ -27,12 +27,12 @@ pub(super) fn explain(errno: Option<i32>) -> String {
 }
 
 /// Returns what follows an error about the TAP device.
-pub(super) fn without_device() -> &'static str {
+pub(crate) fn without_device() -> &'static str {
     WITHOUT
 }
 
 /// Returns whether a system call failed because it is denied.
-pub(super) fn is_denial(errno: Option<i32>) -> bool {
+pub(crate) fn is_denial(errno: Option<i32>) -> bool {
     errno.map(Errno::from_raw).is_some_and(|errno| matches!(errno, Errno::EPERM | Errno::EACCES))
 }
 

@@ -24,20 +24,20 @@ const FROM_KERNEL: i32 = 0x80;
 
 /// Signals as something to be read. They no longer interrupt or end this process.
 #[derive(Debug)]
-pub(super) struct Signals {
+pub(crate) struct Signals {
     descriptor: SignalFd,
 }
 
 /// A signal that has come.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Received {
+pub(crate) struct Received {
     signal: Signal,
     from_kernel: bool,
 }
 
 impl Signals {
     /// Blocks the signals that are handed on, and `SIGCHLD`. Call this before other threads start.
-    pub(super) fn block() -> io::Result<Self> {
+    pub(crate) fn block() -> io::Result<Self> {
         let set = blocked();
         set.thread_block()?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
@@ -45,7 +45,7 @@ impl Signals {
     }
 
     /// Returns the next signal that has come.
-    pub(super) fn next(&self) -> Option<Received> {
+    pub(crate) fn next(&self) -> Option<Received> {
         let info = self.descriptor.read_signal().ok().flatten()?;
         let signal = i32::try_from(info.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok())?;
         Some(Received { signal, from_kernel: info.ssi_code == FROM_KERNEL })
@@ -53,7 +53,7 @@ impl Signals {
 }
 
 /// Receives again what [`Signals::block`] has blocked in the process that started this one.
-pub(super) fn unblock() -> io::Result<()> {
+pub(crate) fn unblock() -> io::Result<()> {
     Ok(blocked().thread_unblock()?)
 }
 
@@ -64,12 +64,12 @@ fn blocked() -> SigSet {
 impl Received {
     /// Returns the signal if it is for the command. What the terminal sends, the command has
     /// received as well.
-    pub(super) fn to_hand_on(self) -> Option<Signal> {
+    pub(crate) fn to_hand_on(self) -> Option<Signal> {
         (!self.from_kernel && HANDED_ON.contains(&self.signal)).then_some(self.signal)
     }
 
     /// Returns the signal if it ends a process that has no command yet.
-    pub(super) fn to_end(self) -> Option<Signal> {
+    pub(crate) fn to_end(self) -> Option<Signal> {
         let ends = !matches!(self.signal, Signal::SIGCHLD | Signal::SIGWINCH | Signal::SIGPWR);
         ends.then_some(self.signal)
     }
