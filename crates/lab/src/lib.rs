@@ -10,6 +10,7 @@
 mod client;
 mod enter;
 mod error;
+pub mod file;
 mod folder;
 mod lab;
 pub mod plan;

@@ -12,21 +12,29 @@ fn similarity(word: &str, known: &str) -> f64 {
     strsim::jaro(word, known).max(if typing_error { 0.9 } else { 0.0 })
 }
 
-/// Returns ` (did you mean 'promisc'?)` with the one of `known` that is most similar to `word`, or
-/// an empty text when none is similar enough. It is made to be appended to the word.
+/// Returns the one of `known` that is most similar to `word`, or `None` when none is similar enough
+/// or `word` is one of them.
 #[must_use]
-pub fn hint<T: AsRef<str>>(word: &str, known: impl IntoIterator<Item = T>) -> String {
+pub fn closest<T: AsRef<str>>(word: &str, known: impl IntoIterator<Item = T>) -> Option<T> {
     let known: Vec<T> = known.into_iter().collect();
     if known.iter().any(|candidate| candidate.as_ref() == word) {
         // The word exists, so something else is wrong.
-        return String::new();
+        return None;
     }
     known
         .into_iter()
         .map(|candidate| (similarity(word, candidate.as_ref()), candidate))
         .filter(|(similarity, _)| *similarity > MIN_SIMILARITY)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, candidate)| format!(" (did you mean '{}'?)", candidate.as_ref()))
+        .map(|(_, candidate)| candidate)
+}
+
+/// Returns ` (did you mean 'promisc'?)` with the [`closest`] of `known`, or an empty text when there
+/// is none. It is made to be appended to the word.
+#[must_use]
+pub fn hint<T: AsRef<str>>(word: &str, known: impl IntoIterator<Item = T>) -> String {
+    closest(word, known)
+        .map(|candidate| format!(" (did you mean '{}'?)", candidate.as_ref()))
         .unwrap_or_default()
 }
 
