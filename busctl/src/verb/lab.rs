@@ -63,6 +63,8 @@ enum Action {
     Logs(LogsArgs),
     /// Print the frames of a LAN, or write them to a file: 'busctl dump' on its bus
     Capture(CaptureArgs),
+    /// Change what a LAN or an interface does to frames
+    Set(SetArgs),
     /// End the processes of a node, and start it again
     Restart(RestartArgs),
     /// Make a lab that is up that of a changed file: what differs is started again
@@ -152,6 +154,19 @@ struct CaptureArgs {
 }
 
 #[derive(Debug, clap::Args)]
+struct SetArgs {
+    /// A LAN or link, or NODE:INTERFACE
+    link: String,
+
+    #[command(flatten)]
+    lab: Chosen,
+
+    /// Impairments, as 'busctl attach' takes them: delay=20ms, loss=1%, partition=on
+    #[arg(value_name = "KEY=VALUE", required = true)]
+    settings: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
 struct RestartArgs {
     /// The name of the node
     node: String,
@@ -227,6 +242,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
         Action::Capture(args) => {
             let folder = args.lab.folder(context)?;
             inside::dump(&folder.bus(&args.lan), &args.arguments)
+        }
+        Action::Set(args) => {
+            let folder = args.lab.folder(context)?;
+            Client::connect(&folder)
+                .and_then(|mut client| client.set(&args.link, &args.settings.join(",")))
+                .map(|()| ExitCode::SUCCESS)
+                .map_err(Into::into)
         }
         Action::Apply(args) => apply(args, context).map(|()| ExitCode::SUCCESS),
         Action::Restart(args) => {

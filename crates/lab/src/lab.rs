@@ -147,6 +147,15 @@ impl Lab {
         Client::connect(&self.folder)?.check(check)
     }
 
+    /// Changes what a LAN, or `NODE:INTERFACE`, does to frames, by words such as
+    /// `delay=20ms,loss=1%`. Other words stay as they were.
+    ///
+    /// # Errors
+    /// When there is no such link, or a word is wrong.
+    pub fn set(&self, link: &str, impair: &str) -> Result<(), LabError> {
+        Client::connect(&self.folder)?.set(link, impair)
+    }
+
     /// Makes the lab that of another plan of the same name: what differs is started again.
     ///
     /// # Errors
