@@ -1,19 +1,21 @@
 //! The device of a host behind memif, where VPP or DPDK would be.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use memif::Link;
 use memif::phy::Phy;
 use shmbus::{MAX_SLEEP, MacAddr6, SendError, WaitError, WaitSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium};
-use smoltcp::time::Instant;
+use smoltcp::time::Instant as StackInstant;
 use smoltcp::wire::EthernetAddress;
 
 use crate::nic::Nic;
 
-/// The longest sleep with a peer. DPDK and libmemif can miss a request for a wake-up.
-const MAX_LINKED_SLEEP: Duration = Duration::from_millis(10);
+/// How long after the queues were armed the host looks once more: DPDK and libmemif can miss the
+/// request for a wake-up when they publish just then. It is far longer than their stores take to
+/// arrive, so what comes later finds the request.
+const FIRST_LOOK: Duration = Duration::from_millis(10);
 
 /// The longest frame that the stack sends, in bytes: as on a bus, which is where most links lead.
 const MAX_FRAME: usize = shmbus::MAX_FRAME;
@@ -39,6 +41,8 @@ pub struct MemifNic<S> {
     links: S,
     mac: EthernetAddress,
     phy: Option<Phy>,
+    /// Since when the queues of the link are armed.
+    armed_since: Option<Instant>,
     /// Peers that have connected so far.
     connections: u64,
 }
@@ -47,7 +51,13 @@ impl<S: LinkSource> MemifNic<S> {
     /// Makes a device with the Ethernet address `mac`. Its links come from `links`.
     #[must_use]
     pub fn new(links: S, mac: MacAddr6) -> Self {
-        Self { links, mac: EthernetAddress(mac.into_array()), phy: None, connections: 0 }
+        Self {
+            links,
+            mac: EthernetAddress(mac.into_array()),
+            phy: None,
+            armed_since: None,
+            connections: 0,
+        }
     }
 }
 
@@ -67,6 +77,7 @@ impl<S: LinkSource> Nic for MemifNic<S> {
 
     fn service(&mut self) -> bool {
         while let Some(change) = self.links.next_change() {
+            self.armed_since = None;
             self.phy = match change {
                 LinkChange::Up(link) => {
                     self.connections += 1;
@@ -109,10 +120,15 @@ impl<S: LinkSource> Nic for MemifNic<S> {
             self.disarm();
             return Ok(Duration::ZERO);
         }
-        Ok(MAX_LINKED_SLEEP)
+        let now = Instant::now();
+        let armed_since = *self.armed_since.get_or_insert(now);
+        // A host that slept until it was due is armed again without having been disarmed.
+        let left = FIRST_LOOK.saturating_sub(now.saturating_duration_since(armed_since));
+        Ok(if left.is_zero() { MAX_SLEEP } else { left })
     }
 
     fn disarm(&mut self) {
+        self.armed_since = None;
         if let Some(phy) = &mut self.phy {
             phy.link_mut().rx.iter_mut().for_each(memif::RxQueue::disarm);
         }
@@ -134,11 +150,11 @@ impl<S: LinkSource> Device for MemifNic<S> {
     where
         S: 'a;
 
-    fn receive(&mut self, now: Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
+    fn receive(&mut self, now: StackInstant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
         self.phy.as_mut()?.receive(now)
     }
 
-    fn transmit(&mut self, now: Instant) -> Option<Self::TxToken<'_>> {
+    fn transmit(&mut self, now: StackInstant) -> Option<Self::TxToken<'_>> {
         self.phy.as_mut()?.transmit(now)
     }
 

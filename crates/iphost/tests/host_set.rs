@@ -15,7 +15,9 @@ use memif::{
     Client, ClientOptions, Event, InterfaceOptions, Link, Server, SocketAddr, SocketOptions,
 };
 use shmbus::phy::{Bursts, OutFrames};
-use shmbus::{Burst, Bus, MAX_SLEEP, MacAddr6, SendError, Station, StationOptions, random_mac};
+use shmbus::{
+    Burst, Bus, MAX_SLEEP, MacAddr6, SendError, Station, StationOptions, WaitSet, random_mac,
+};
 use tempfile::TempDir;
 
 const COUNT: u8 = 64;
@@ -300,8 +302,8 @@ impl LinkSource for Links {
     }
 }
 
-fn linked() -> (Server, Client, Link, Link) {
-    let name = format!("iphost-host-set-{}", std::process::id());
+fn linked(test: &str) -> (Server, Client, Link, Link) {
+    let name = format!("iphost-host-set-{test}-{}", std::process::id());
     let address = SocketAddr::abstract_name(name).unwrap();
     let mut server = Server::bind(&address, SocketOptions::new()).unwrap();
     server.add(InterfaceOptions::new(0)).unwrap();
@@ -320,7 +322,7 @@ fn linked() -> (Server, Client, Link, Link) {
 
 #[test]
 fn hosts_behind_memif_are_woken_by_their_links() {
-    let (_server, _client, ours, theirs) = linked();
+    let (_server, _client, ours, theirs) = linked("woken");
     let mut hosts = HostSet::new();
     let mut begins = Vec::new();
     for (number, link) in [(1, ours), (2, theirs)] {
@@ -342,4 +344,35 @@ fn hosts_behind_memif_are_woken_by_their_links() {
     assert_eq!(ping_within(&mut hosts, 0, 2, 100), 100);
     settle(&mut hosts);
     assert_eq!(ping_within(&mut hosts, 1, 1, 100), 100);
+}
+
+#[test]
+fn an_idle_host_behind_memif_looks_early_once_after_it_was_armed() {
+    /// Before the first look, in case the peer missed the request.
+    const EARLY: Duration = Duration::from_millis(10);
+    let (_server, _client, ours, mut theirs) = linked("idle");
+    let (begin, mut other_end) = UnixStream::pair().unwrap();
+    begin.set_nonblocking(true).unwrap();
+    other_end.write_all(b"x").unwrap();
+    let mut nic = MemifNic::new(Links { link: Some(ours), begin }, random_mac());
+    nic.service();
+    let wait_set = WaitSet::new();
+    let arm = |nic: &mut MemifNic<Links>| nic.arm(&wait_set, 0).unwrap();
+    for _ in 0..3 {
+        assert!(arm(&mut nic) <= EARLY);
+        thread::sleep(EARLY);
+        // It sleeps on, armed, as long as a host on a bus does.
+        for _ in 0..3 {
+            assert_eq!(arm(&mut nic), MAX_SLEEP);
+        }
+        nic.disarm();
+    }
+    // A frame ends that at once.
+    assert!(arm(&mut nic) <= EARLY);
+    thread::sleep(EARLY);
+    let mut burst = theirs.tx[0].burst().unwrap();
+    assert!(burst.push(&[0; 60]));
+    assert_eq!(burst.publish(), 1);
+    assert_eq!(arm(&mut nic), Duration::ZERO);
+    assert!(nic.poll_rx());
 }

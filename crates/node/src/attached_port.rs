@@ -49,6 +49,11 @@ const TAG_LEN: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortId(pub(crate) u64);
 
+impl PortId {
+    /// Not the id of any port, and the last of all.
+    pub(crate) const MAX: Self = Self(u64::MAX);
+}
+
 impl fmt::Display for PortId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(formatter)

@@ -38,6 +38,7 @@
 
 #![forbid(unsafe_code)]
 
+mod asleep;
 mod attached_port;
 mod node;
 mod options;

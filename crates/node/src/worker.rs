@@ -6,7 +6,6 @@
 //! sleep, the thread sleeps, too. While some are awake, the thread checks every [`CHECK_INTERVAL`],
 //! and whenever nothing moves, whether others should wake.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -21,15 +20,13 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use port::{BusRemoval, Reporter, WakeFd};
 use shmbus::WaitSet;
 
+use crate::asleep::Asleep;
 use crate::attached_port::{AttachedPort, CloseReason, PortId};
 
 /// How long the awake ports are polled before the thread checks for events.
 const CHECK_INTERVAL: Duration = Duration::from_micros(50);
 /// The time between two services of the awake ports.
 const SERVICE_INTERVAL: Duration = Duration::from_millis(1);
-/// Sleeping ports that are due within this time are polled together, so that one wake-up of the
-/// thread serves many.
-const POLL_SLACK: Duration = Duration::from_millis(2);
 /// The longest sleep of the thread, so that a watchdog sees two rounds a second.
 const MAX_SLEEP: Duration = Duration::from_millis(500);
 /// The epoll token of the wake descriptor. Ports have their ids, from 1 on.
@@ -84,7 +81,7 @@ pub(crate) struct Worker {
     beats: Arc<AtomicU64>,
     #[expect(clippy::vec_box, reason = "ports move between here and `asleep` all the time")]
     awake: Vec<Box<AttachedPort>>,
-    asleep: HashMap<PortId, Box<AttachedPort>>,
+    asleep: Asleep,
     serviced: Instant,
     removal: BusRemoval,
     stopped: bool,
@@ -115,7 +112,7 @@ impl Worker {
             reports,
             beats,
             awake: Vec::new(),
-            asleep: HashMap::new(),
+            asleep: Asleep::default(),
             serviced: Instant::now(),
             removal: BusRemoval::new(),
             stopped: false,
@@ -164,9 +161,9 @@ impl Worker {
     fn fail(mut self, error: Errno) {
         let reason = format!("a thread of the node cannot wait: {error}");
         self.reports.reporter.note(&reason);
-        let awake = std::mem::take(&mut self.awake);
-        let asleep = std::mem::take(&mut self.asleep);
-        for port in awake.into_iter().chain(asleep.into_values()) {
+        let mut ports = std::mem::take(&mut self.awake);
+        ports.extend(self.asleep.drain());
+        for port in ports {
             self.end(port, CloseReason::Port(reason.clone()));
         }
     }
@@ -177,12 +174,11 @@ impl Worker {
         if !self.awake.is_empty() {
             return EpollTimeout::ZERO;
         }
-        let first = self.asleep.values().map(|port| port.poll_at()).min();
         let now = Instant::now();
-        let sleep = first.map_or(MAX_SLEEP, |first| {
+        let sleep = self.asleep.first_poll().map_or(MAX_SLEEP, |first| {
             first.saturating_duration_since(now).min(self.wait_set.timeout()).min(MAX_SLEEP)
         });
-        if let Some(due) = self.asleep.values().filter_map(|port| port.due()).min() {
+        if let Some(due) = self.asleep.first_frame() {
             let left = due.saturating_duration_since(now);
             if left.is_zero() {
                 return EpollTimeout::ZERO;
@@ -221,7 +217,7 @@ impl Worker {
     }
 
     fn take(&mut self, id: PortId) -> Option<Box<AttachedPort>> {
-        self.asleep.remove(&id).or_else(|| {
+        self.asleep.remove(id).or_else(|| {
             let index = self.awake.iter().position(|port| port.id == id)?;
             Some(self.awake.swap_remove(index))
         })
@@ -229,7 +225,7 @@ impl Worker {
 
     /// Wakes a port that sleeps. A port that is awake is polled anyway.
     fn wake(&mut self, id: PortId) {
-        if let Some(mut port) = self.asleep.remove(&id) {
+        if let Some(mut port) = self.asleep.remove(id) {
             // Frames first: to disarm takes some system calls.
             port.turn(Instant::now());
             self.keep_awake(port);
@@ -248,19 +244,13 @@ impl Worker {
     fn poll_asleep(&mut self) {
         let now = Instant::now();
         if self.removal.is_due(now) {
-            for port in self.awake.iter().chain(self.asleep.values()) {
+            for port in self.awake.iter().map(|port| &**port).chain(self.asleep.iter()) {
                 if let Some(warning) = BusRemoval::report_once(port.bus()) {
                     self.reports.reporter.warn(&warning);
                 }
             }
         }
-        let due = now + POLL_SLACK;
-        let woken: Vec<_> = self
-            .asleep
-            .extract_if(|_, port| port.poll_at() <= due && port.poll(now))
-            .map(|(_, port)| port)
-            .collect();
-        for port in woken {
+        for port in self.asleep.poll_due(now) {
             self.keep_awake(port);
         }
     }
@@ -304,7 +294,7 @@ impl Worker {
     fn put_to_sleep(&mut self, mut port: Box<AttachedPort>, now: Instant) {
         match port.fall_asleep(now) {
             Ok(true) => self.awake.push(port),
-            Ok(false) => drop(self.asleep.insert(port.id, port)),
+            Ok(false) => self.asleep.insert(port),
             Err(reason) => self.end(port, reason),
         }
     }
@@ -329,7 +319,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        for port in self.awake.iter_mut().chain(self.asleep.values_mut()) {
+        for mut port in self.awake.drain(..).chain(self.asleep.drain()) {
             port.leave(&self.epoll);
             port.close();
         }

@@ -62,8 +62,9 @@ impl RxQueue {
 
     /// Asks the peer to write the eventfd for the next packet, then checks the ring once more.
     /// Returns whether packets are there already: then do not sleep. Otherwise poll
-    /// [`as_fd`](Self::as_fd) with a timeout of some milliseconds: libmemif and DPDK may miss the
-    /// request when it comes just as they publish.
+    /// [`as_fd`](Self::as_fd), for some milliseconds the first time: libmemif and DPDK may miss the
+    /// request when it comes just as they publish. A queue that sleeps on after that may be armed
+    /// again without being disarmed, and sleep longer.
     ///
     /// # Errors
     /// As [`burst`](Self::burst).

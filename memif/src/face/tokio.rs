@@ -34,9 +34,12 @@ use super::server::Server;
 use crate::error::{Error, LinkError};
 use crate::system::scm_rights;
 
-/// How long a receiver sleeps before it checks the ring: libmemif and DPDK may miss that it wants
-/// an interrupt.
-const MAX_SLEEP: Duration = Duration::from_millis(10);
+/// How long a receiver sleeps before it checks the ring once more: libmemif and DPDK may miss that it
+/// wants an interrupt when they publish just then. It is far longer than their stores take to arrive,
+/// so what comes later finds the request.
+const FIRST_SLEEP: Duration = Duration::from_millis(10);
+/// How long it sleeps at a time after that.
+const MAX_SLEEP: Duration = Duration::from_millis(100);
 
 /// A [`Server`], a [`Client`] or an [`RxQueue`] in a tokio runtime, which must have I/O and time
 /// enabled.
@@ -121,12 +124,20 @@ impl Async<RxQueue> {
     /// # Errors
     /// As [`RxQueue::arm`].
     pub async fn packets(&mut self) -> Result<(), LinkError> {
+        let mut sleep = FIRST_SLEEP;
+        // Woken, timed out or failed: the loop checks the ring again in all cases.
         while !self.get_mut().arm()? {
-            // Woken, timed out or failed: the loop checks the ring again in all cases.
-            if let Ok(Ok(mut guard)) = timeout(MAX_SLEEP, self.fd.readable_mut()).await {
-                guard.clear_ready();
+            match timeout(sleep, self.fd.readable_mut()).await {
+                // It stays armed.
+                Err(_elapsed) => sleep = MAX_SLEEP,
+                Ok(woken) => {
+                    if let Ok(mut guard) = woken {
+                        guard.clear_ready();
+                    }
+                    self.get_mut().disarm();
+                    sleep = FIRST_SLEEP;
+                }
             }
-            self.get_mut().disarm();
         }
         self.get_mut().disarm();
         Ok(())
