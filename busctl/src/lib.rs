@@ -18,6 +18,7 @@ mod context;
 mod detached;
 mod exit;
 mod host_network;
+mod impaired_nic;
 mod interface_view;
 mod lan;
 mod logging;

@@ -180,8 +180,8 @@ impl PortView {
             self.name.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
         writeln!(f, "\tport {name}: {link}, pid {}", self.pid)?;
         if !self.impairments.is_empty() {
-            let line = |c: char| if c.is_control() { '?' } else { c };
-            let impairments: String = self.impairments.chars().map(line).collect();
+            let printable = |c: char| if c.is_control() { '?' } else { c };
+            let impairments: String = self.impairments.chars().map(printable).collect();
             writeln!(f, "\t\timpairments: {impairments}")?;
         }
         writeln!(f, "\t\tinput: {}", Input(&self.counters))?;

@@ -66,12 +66,12 @@ impl<P: Port> Impaired<P> {
             if !request.offload.is_nothing() {
                 let cut = segmenter.finish(request, *longest, &mut |frame| {
                     lane.offer(frame, now);
-                    moved.queued += 1;
+                    moved.queued = true;
                 });
                 moved.dropped += usize::from(cut.is_err());
             } else if (MIN_FRAME..=*longest).contains(&len) {
                 lane.offer(request.frame, now);
-                moved.queued += 1;
+                moved.queued = true;
             } else {
                 moved.dropped += 1;
                 moved.too_long += usize::from(len > *longest);
@@ -199,7 +199,7 @@ impl<P: Port> Port for Impaired<P> {
             return Moved::default();
         }
         let now = Instant::now();
-        let queued = if self.blocked.is_none() { self.take_from_bus(station, now) } else { 0 };
+        let queued = if self.blocked.is_none() { self.take_from_bus(station, now) } else { 0 } > 0;
         Moved { queued, ..self.put_due(now) }
     }
 
