@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use shmbus::offload::{Segmenter, TxRequest};
 use shmbus::{Burst, MAX_BIG_FRAME, MIN_FRAME, SendError, Station};
 
-use super::handle::ImpairHandle;
-use super::link::ImpairedLink;
 use crate::forwarding::forward;
+use crate::impair::{ImpairHandle, ImpairedLink};
 use crate::port::{BURST, Moved, NotSent, Port, fits_untagged};
 
 /// How many frames are taken from the bus at once.
