@@ -19,6 +19,7 @@ mod denied;
 mod detached;
 mod exit;
 mod host_network;
+mod impaired_nic;
 mod interface_view;
 mod lan;
 mod logging;

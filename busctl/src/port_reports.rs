@@ -46,6 +46,9 @@ pub(crate) struct PortReport {
     bus: (u64, u64),
     name: String,
     link: Link,
+    /// What its link does to frames on purpose; empty for nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    impairments: String,
     #[serde(flatten)]
     counters: Counters,
 }
@@ -126,7 +129,9 @@ impl PortReport {
             LinkState::Blocked => Link::Blocked,
         };
         let (name, counters) = (name.to_owned(), stats.counters());
-        Self { bus: bus.identity(), name, link, counters }
+        let handle = stats.impair_handle();
+        let impairments = handle.map(|handle| handle.get().to_string()).unwrap_or_default();
+        Self { bus: bus.identity(), name, link, impairments, counters }
     }
 }
 
@@ -136,6 +141,8 @@ pub(crate) struct PortView {
     name: String,
     pid: u32,
     link: Link,
+    /// What its link does to frames on purpose; empty for nothing.
+    impairments: String,
     #[serde(flatten)]
     counters: Counters,
 }
@@ -148,10 +155,11 @@ impl PortView {
         let mut ports = Vec::new();
         for (pid, reports) in all_reports() {
             let here = reports.into_iter().filter(|port| port.bus == bus);
-            ports.extend(here.map(|PortReport { name, link, counters, .. }| Self {
+            ports.extend(here.map(|PortReport { name, link, impairments, counters, .. }| Self {
                 name,
                 pid,
                 link,
+                impairments,
                 counters,
             }));
         }
@@ -171,6 +179,11 @@ impl PortView {
         let name: String =
             self.name.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
         writeln!(f, "\tport {name}: {link}, pid {}", self.pid)?;
+        if !self.impairments.is_empty() {
+            let printable = |c: char| if c.is_control() { '?' } else { c };
+            let impairments: String = self.impairments.chars().map(printable).collect();
+            writeln!(f, "\t\timpairments: {impairments}")?;
+        }
         writeln!(f, "\t\tinput: {}", Input(&self.counters))?;
         writeln!(f, "\t\toutput: {}", Output(&self.counters))
     }
@@ -205,7 +218,7 @@ impl fmt::Display for Input<'_> {
         if c.peers_refused > 0 {
             write!(f, ", {} further clients turned away", c.peers_refused)?;
         }
-        Ok(())
+        Impaired::input(c).fmt(f)
     }
 }
 
@@ -219,7 +232,37 @@ impl fmt::Display for Output<'_> {
             f,
             "{} packets, {} bytes, {} dropped, {} errors",
             c.tx_packets, c.tx_bytes, c.tx_dropped, c.tx_errors
-        )
+        )?;
+        Impaired::output(c).fmt(f)
+    }
+}
+
+/// What impairments have done in one direction; nothing where they have not.
+pub(crate) struct Impaired([(u64, &'static str); 5]);
+
+impl Impaired {
+    /// Returns what they did to frames from the peer.
+    pub(crate) fn input(c: &Counters) -> Self {
+        let counts = [c.rx_lost, c.rx_corrupted, c.rx_duplicated, c.rx_reordered, c.rx_queue_drops];
+        Self::new(counts)
+    }
+
+    /// Returns what they did to frames to the peer.
+    pub(crate) fn output(c: &Counters) -> Self {
+        let counts = [c.tx_lost, c.tx_corrupted, c.tx_duplicated, c.tx_reordered, c.tx_queue_drops];
+        Self::new(counts)
+    }
+
+    fn new(counts: [u64; 5]) -> Self {
+        let words = ["lost", "corrupted", "duplicated", "reordered", "dropped from the queue"];
+        Self(std::array::from_fn(|index| (counts[index], words[index])))
+    }
+}
+
+impl fmt::Display for Impaired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let done = self.0.iter().filter(|(count, _)| *count > 0);
+        done.into_iter().try_for_each(|(count, word)| write!(f, ", {count} {word}"))
     }
 }
 

@@ -11,6 +11,7 @@ use shmbus::offload::Capabilities;
 use shmbus::{Bus, MAX_FRAME, MacAddr6};
 
 use self::memif::MemifView;
+use crate::port_reports::Impaired;
 use crate::registry::{
     InterfaceName, Kind, Media, Record, Registry, RegistryError, Settings, format_mac,
 };
@@ -43,6 +44,8 @@ pub(crate) struct InterfaceView {
     pid: Option<u32>,
     /// Whether it has a peer and no frame passes, because it would close a loop.
     blocked: bool,
+    /// What its link does to frames on purpose; empty for nothing.
+    impairments: String,
     /// Why the process that runs it could not do what the record says.
     trouble: Option<String>,
     #[serde(flatten)]
@@ -106,6 +109,7 @@ impl InterfaceView {
             running: runner.is_some(),
             pid: runner.and_then(|runner| runner.pid),
             blocked: live.is_some_and(|report| report.blocked),
+            impairments: record.impairments().to_string(),
             trouble: live.and_then(|report| report.trouble.clone()),
             own,
             counters: report.counters,
@@ -185,11 +189,18 @@ impl fmt::Display for InterfaceView {
         if let KindView::Memif(memif) = &self.own {
             memif.fmt(f)?;
         }
+        if !self.impairments.is_empty() {
+            writeln!(f, "\timpairments: {}", self.impairments)?;
+        }
         let c = &self.counters;
         writeln!(
             f,
-            "\tinput: {} packets, {} bytes, {} dropped, {} errors",
-            c.rx_packets, c.rx_bytes, c.rx_dropped, c.rx_errors
+            "\tinput: {} packets, {} bytes, {} dropped, {} errors{}",
+            c.rx_packets,
+            c.rx_bytes,
+            c.rx_dropped,
+            c.rx_errors,
+            Impaired::input(c)
         )?;
         if c.rx_oversize > 0 {
             writeln!(f, "\t{} packets were longer than the bus carries", c.rx_oversize)?;
@@ -199,8 +210,12 @@ impl fmt::Display for InterfaceView {
         }
         writeln!(
             f,
-            "\toutput: {} packets, {} bytes, {} dropped, {} errors",
-            c.tx_packets, c.tx_bytes, c.tx_dropped, c.tx_errors
+            "\toutput: {} packets, {} bytes, {} dropped, {} errors{}",
+            c.tx_packets,
+            c.tx_bytes,
+            c.tx_dropped,
+            c.tx_errors,
+            Impaired::output(c)
         )
     }
 }

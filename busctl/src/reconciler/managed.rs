@@ -8,7 +8,7 @@ use anyhow::bail;
 use node::{self, CloseReason, Counters, Node, PortId, PortStats};
 use port::memif::{Sockets, View};
 use port::socket::SocketServers;
-use port::{Learning, LinkState, LoopGuard, Port, Ruled, tap};
+use port::{ImpairHandle, Impaired, Learning, LinkState, LoopGuard, Port, Ruled, tap};
 use shmbus::Bus;
 
 use crate::misuse::trouble;
@@ -121,6 +121,9 @@ impl Managed {
         let plan = Plan::of(&shared.registry, record);
         let same = matches!((&plan, &self.running), (Ok(Some(plan)), Some(running)) if running.plan == *plan);
         if same && !self.has_another_bus() {
+            if let Some(handle) = self.running.as_ref().and_then(|it| it.stats.impair_handle()) {
+                handle.set(record.impairments());
+            }
             return Ok(());
         }
         self.close(shared);
@@ -219,7 +222,8 @@ impl Plan {
             InterfaceName::Memif { socket, .. } => Some(registry.socket(socket)?),
             InterfaceName::Shmif(_) | InterfaceName::Tap(_) | InterfaceName::Sock(_) => None,
         };
-        Ok(Some(Self { bus, socket, settings: settings.clone() }))
+        // The impairments of a port change while it runs.
+        Ok(Some(Self { bus, socket, settings: settings.without_impairments() }))
     }
 }
 
@@ -227,19 +231,23 @@ impl Plan {
 /// no bus is made.
 fn open(shared: &mut Shared, record: &Record, plan: Plan) -> anyhow::Result<Running> {
     let name = record.name.to_string();
+    let impair = ImpairHandle::new(record.impairments());
     let (port, connection, mac, learn, rules): (Box<dyn Port>, _, _, _, _) =
         match (record.memif(), &plan.socket, record.tap(), record.socket()?) {
             (Some(spec), Some(socket), ..) => {
                 let spec = spec.at(socket.address()?);
                 let port = shared.sockets.open(&spec, name.clone())?;
                 let view = port.view();
+                let port = Impaired::new(port, impair);
                 (Box::new(port), Some(view), spec.mac, spec.learn, spec.rules)
             }
             (_, _, Some(spec), _) => {
-                (Box::new(tap::open(&spec)?), None, spec.mac, spec.learn, spec.rules)
+                let port = Impaired::new(tap::open(&spec)?, impair);
+                (Box::new(port), None, spec.mac, spec.learn, spec.rules)
             }
             (.., Some(spec)) => {
                 let port = shared.socket_servers.open(&spec, name.clone())?;
+                let port = Impaired::new(port, impair);
                 (Box::new(port), None, spec.mac, spec.learn, spec.rules)
             }
             _ => bail!("{name} is of no kind that a node can run"),

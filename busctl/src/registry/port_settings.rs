@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use port::ParsePortError;
 use port::memif::MemifSpec;
 use port::socket::SocketSpec;
 use port::tap::TapSpec;
+use port::{Impairments, ParsePortError};
 use serde::{Deserialize, Serialize};
 
 use super::name::{InterfaceName, Kind};
@@ -57,7 +57,17 @@ impl PortSettings {
             Ok(()) => self.0.append(&mut tried.0),
             Err(error) => return Err(error),
         }
+        // What is for both directions is not for one of them any more.
+        for replaced in Impairments::replaced_by(key) {
+            self.0.remove(&replaced);
+        }
         Ok(())
+    }
+
+    /// Returns the settings without the impairments: those that need another port.
+    pub(crate) fn without_impairments(&self) -> Self {
+        let others = self.0.iter().filter(|(key, _)| !Impairments::is_key(key));
+        Self(others.map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 
     /// Checks that the port of `name` takes these settings.

@@ -6,7 +6,7 @@ use memif::Role;
 use port::memif::MemifSpec;
 use port::socket::SocketSpec;
 use port::tap::TapSpec;
-use port::{FrameRules, ParsePortError};
+use port::{FrameRules, Impairments, ParsePortError};
 use serde::{Deserialize, Serialize};
 use shmbus::MIN_FRAME;
 
@@ -168,6 +168,24 @@ impl Record {
         }
     }
 
+    /// Returns what its link does to frames on purpose.
+    #[must_use]
+    pub(crate) fn impairments(&self) -> Impairments {
+        self.memif()
+            .map(|memif| memif.impairments)
+            .or_else(|| self.tap().map(|tap| tap.impairments))
+            .or_else(|| self.socket().ok().flatten().map(|socket| socket.impairments))
+            .unwrap_or_default()
+    }
+
+    /// Checks that its settings go together.
+    ///
+    /// # Errors
+    /// When two do not.
+    pub(crate) fn check(&self) -> Result<(), SettingError> {
+        self.impairments().check().map_err(SettingError::Port)
+    }
+
     /// Returns the MTU that is set for it, if one is.
     #[must_use]
     pub(crate) fn set_mtu(&self) -> Option<usize> {
@@ -221,6 +239,7 @@ impl Record {
         }
         if let Settings::Port(port) = &record.settings {
             port.check(name).map_err(|error| error.to_string())?;
+            record.check().map_err(|error| error.to_string())?;
         }
         match &record.linkstr {
             Some(path) if !path.is_absolute() => {

@@ -53,6 +53,13 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
                   switch does; mtu=N; vlan=N: its peer is in that VLAN without a tag, as at an\n\
                   access port; trunk=LIST: its peer gets the tags of those VLANs (0: none),\n\
                   and native=N of them has no tag on the bus.\n\n\
+                  Every kind can have a link that misbehaves, in the words of netem:\n\
+                  delay=TIME jitter=TIME distribution=uniform|normal|pareto|paretonormal\n\
+                  loss=P% loss-state=P13/P31/P32/P23/P14 gemodel=P/R/1-H/1-K corrupt=P%\n\
+                  duplicate=P% reorder=P% gap=N rate=RATE overhead=BYTES limit=FRAMES\n\
+                  flap=UP/DOWN partition=on|off seed=N. Each is for both directions; with in. in\n\
+                  front, for frames from the peer, and with out., to the peer. A time without a\n\
+                  unit is in microseconds, a rate in bits per second.\n\n\
                   Examples:\n  \
                   busctl attach ./lan.bus memif:role=server,id=0,socket=./memif.sock\n  \
                   busctl attach ./lan.bus memif:id=0,socket=./a.sock \\\n    \
@@ -60,6 +67,7 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
                   unshare -Urn busctl attach ./lan.bus tap:tap0,ip=10.0.0.7/24,up=on\n  \
                   busctl attach ./lan.bus memif:socket=./a.sock,vlan=10 bus:./b.bus,trunk=10,20\n  \
                   busctl attach ./lan.bus socket:path=./vm.sock,clients=2\n  \
+                  busctl attach ./lan.bus memif:socket=./a.sock,delay=20ms,out.loss=1%,seed=7\n  \
                   busctl attach ./lan.bus pcap:in=replies.pcap,pps=1000,out=seen.pcap\n  \
                   busctl attach -d=vpp ./lan.bus memif:role=client,socket=@vpp; busctl stop vpp"
 )]

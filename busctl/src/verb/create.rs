@@ -31,7 +31,8 @@ const CAPENABLE_VARIABLE: &str = "RUMP_SHMIF_CAPENABLE";
                         netns=NAME pid=PID\n\
                         sock keys: path=PATH|@NAME tcp=ADDRESS:PORT framing=qemu|packet|dgram|vde\n  \
                         role=server|client peer=PATH mac=MAC learn=on|off\n\
-                        memif, tap and sock keys: mtu=N vlan=N trunk=LIST native=N\n\n\
+                        memif, tap and sock keys: mtu=N vlan=N trunk=LIST native=N, and the impairments of\n  \
+                        'busctl attach', such as delay=20ms loss=1%\n\n\
                         Examples:\n  \
                         busctl create\n  \
                         busctl create shmif7\n  \
@@ -70,6 +71,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let mut draft = Record::new(first, first_settings(first)?);
     let settings = KeyValue::parse_all(settings).misuse()?;
     settings.iter().try_for_each(|setting| draft.apply(setting)).misuse()?;
+    draft.check().misuse()?;
     let registry = context.registry()?;
     let edit = registry.edit()?;
     let record = match name {

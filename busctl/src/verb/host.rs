@@ -12,6 +12,7 @@ use anyhow::{anyhow, bail};
 use iphost::{
     ECHO_PORT, HostAddress, HostSet, Nic, Services, SleepError, Stack, Transfer, count_up,
 };
+use port::Impairments;
 use serde::Serialize;
 use shmbus::SendError;
 
@@ -20,7 +21,8 @@ use crate::bus_argument::{BusArgument, NewBus};
 use crate::context::Context;
 use crate::detached::{Detach, Request};
 use crate::host_network::{HostNetwork, HostView, report_changes};
-use crate::misuse::{misuse, remedy};
+use crate::impaired_nic::ImpairedNic;
+use crate::misuse::{OrMisuse as _, misuse, remedy};
 use crate::nic_argument::{HostNic, NicArgument};
 use crate::output;
 use crate::process::shutdown::Shutdown;
@@ -67,6 +69,7 @@ const LOSS_WARNING_INTERVAL: Duration = Duration::from_secs(10);
                         busctl host shmif0 10.0.0.1/24 fd00::1/64\n  \
                         busctl host memif:role=client,id=1,socket=./memif.sock 10.0.0.2/24\n  \
                         busctl host ./lan.bus 10.0.0.1/24 --count 250\n  \
+                        busctl host ./lan.bus 10.0.0.1/24 --impair delay=20ms,loss=1%,seed=7\n  \
                         busctl host -d=web ./lan.bus 10.0.0.1/24; busctl stop web\n  \
                         busctl host ./lan.bus 10.0.0.1/24 fd00::1/64 --gateway 10.0.0.254 --name web\n  \
                         busctl host ./lan.bus --dhcp\n  \
@@ -101,6 +104,11 @@ pub(crate) struct Args {
     /// Print JSON only, an object per line: {"ready":true}, then each transfer
     #[arg(long)]
     json: bool,
+
+    /// Make the links of the hosts misbehave, in the words of 'busctl attach', such as
+    /// delay=20ms,in.loss=1%; in. is from the host to the bus; may be repeated
+    #[arg(long, value_name = "KEY=VALUE,...")]
+    impair: Vec<String>,
 
     /// How a missing bus is made
     #[command(flatten)]
@@ -155,14 +163,28 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         .map(|words| TcpSourceTask::parse(words, &args.addresses, &args.network))
         .transpose()?;
     check(args)?;
+    let impairments: Impairments = args.impair.join(",").parse().misuse()?;
     let stop = Shutdown::on_signals()?;
     let (mut stations, mut links) = (Vec::new(), Vec::new());
+    let (mut impaired_stations, mut impaired_links) = (Vec::new(), Vec::new());
     for (number, addresses) in (0..).zip(&addresses) {
         let new_bus = args.new_bus.options();
         let station = args.network.station(number, args.count)?;
         match args.bus.open(context, Some(&new_bus), station, args.network.mac())? {
-            HostNic::Bus(nic) => stations.push(Stack::new(*nic, addresses)),
-            HostNic::Memif(nic) => links.push(Stack::new(*nic, addresses)),
+            HostNic::Bus(nic) if impairments.is_none() => {
+                stations.push(Stack::new(*nic, addresses));
+            }
+            HostNic::Memif(nic) if impairments.is_none() => {
+                links.push(Stack::new(*nic, addresses));
+            }
+            HostNic::Bus(nic) => {
+                let nic = ImpairedNic::new(*nic, of_host(&impairments, number));
+                impaired_stations.push(Stack::new(nic, addresses));
+            }
+            HostNic::Memif(nic) => {
+                let nic = ImpairedNic::new(*nic, of_host(&impairments, number));
+                impaired_links.push(Stack::new(nic, addresses));
+            }
         }
     }
     let task = match tcp_source {
@@ -170,11 +192,22 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         None if args.commands => Task::Commands(Box::default()),
         None => Task::None,
     };
-    // All hosts are on a bus, or all on memif.
-    if links.is_empty() {
-        serve(stations, task, args, &stop, &mut context.service())
-    } else {
-        serve(links, task, args, &stop, &mut context.service())
+    // All hosts are on a bus, or all on memif, with impairments or without.
+    let service = &mut context.service();
+    match (links.is_empty(), impaired_links.is_empty(), impaired_stations.is_empty()) {
+        (_, _, false) => serve(impaired_stations, task, args, &stop, service),
+        (_, false, _) => serve(impaired_links, task, args, &stop, service),
+        (false, ..) => serve(links, task, args, &stop, service),
+        _ => serve(stations, task, args, &stop, service),
+    }
+}
+
+/// Returns the impairments of the host `number`: each has a seed of its own.
+fn of_host(impairments: &Impairments, number: u32) -> Impairments {
+    let own = impairments.clone();
+    match impairments.seed {
+        Some(seed) => own.seed(seed.wrapping_add(number.into())),
+        None => own,
     }
 }
 

@@ -23,7 +23,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
-use port::{LoopGuard, Port};
+use port::{ImpairHandle, Impaired, Impairments, LoopGuard, Port};
 use shmbus::MacAddr6;
 use tapdev::{Form, TapDevice};
 
@@ -36,7 +36,7 @@ use crate::bus_argument::{BusArgument, BusList, NewLargeBus};
 use crate::context::Context;
 use crate::detached::{Detach, Request};
 use crate::lan::{Lan, NewPort};
-use crate::misuse::{misuse, sentence};
+use crate::misuse::{OrMisuse as _, misuse, sentence};
 use crate::node_threads::Threads;
 use crate::output;
 use crate::registry::parse_mac;
@@ -65,6 +65,7 @@ use crate::service::Service;
                         busctl run ./lan.bus 10.0.0.2/24 fd00::2/64 --gateway 10.0.0.1 -- iperf3 -s\n  \
                         busctl run ./a.bus,./b.bus 10.0.1.1/24 10.0.2.1/24 --forward -- bird -f\n  \
                         busctl run ./lan.bus --hostname web --dns 10.0.0.53 -- python3 -m http.server 80\n  \
+                        busctl run ./lan.bus 10.0.0.2/24 --impair delay=20ms,loss=1% -- iperf3 -s\n  \
                         busctl run -d=web ./lan.bus 10.0.0.3/24 -- iperf3 -s; busctl stop web\n  \
                         sudo busctl run ./lan.bus 10.0.0.9/24 --pid 4711 -- sleep inf"
 )]
@@ -118,6 +119,11 @@ pub(crate) struct Args {
     /// of this host
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
+
+    /// Make the links of the interfaces misbehave, in the words of 'busctl attach', such as
+    /// delay=20ms,in.loss=1%; in. is from the command to the bus; may be repeated
+    #[arg(long, value_name = "KEY=VALUE,...")]
+    impair: Vec<String>,
 
     /// How a missing bus is made
     #[command(flatten)]
@@ -177,8 +183,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
     }
     let buses = args.buses.as_ref().map_or(&[][..], BusList::buses);
     let plan = plan(args, buses.len()).map_err(|problem| misuse(anyhow!(problem)))?;
+    let impairments = args.impair.join(",").parse().misuse()?;
     let foreground = Foreground::of_this_process();
-    let started = start(args, &plan, context);
+    let started = start(args, &plan, &impairments, context);
     let code = match started {
         Ok((running, lans)) => serve(&running, lans, &mut context.service()),
         Err(error) => match error.downcast_ref::<Interrupted>() {
@@ -191,7 +198,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
 }
 
 /// Makes the namespaces, joins the buses, and starts the command.
-fn start(args: &Args, plan: &Plan, context: &Context) -> anyhow::Result<(Running, Vec<Lan>)> {
+fn start(
+    args: &Args,
+    plan: &Plan,
+    impairments: &Impairments,
+    context: &Context,
+) -> anyhow::Result<(Running, Vec<Lan>)> {
     let command = match &args.command[..] {
         [] => vec![shell()],
         command => command.to_vec(),
@@ -203,7 +215,8 @@ fn start(args: &Args, plan: &Plan, context: &Context) -> anyhow::Result<(Running
     let (mut lans, mut mtus) = (Vec::new(), Vec::new());
     let buses = args.buses.as_ref().map_or(&[][..], BusList::buses);
     for (bus, (name, tap)) in buses.iter().zip(session.taps()?) {
-        let port = port(&name, tap, args.hostname.as_deref(), guarded)?;
+        let impair = ImpairHandle::new(impairments.clone());
+        let port = port(&name, tap, args.hostname.as_deref(), impair, guarded)?;
         let new_port = NewPort {
             port,
             mac: plan.interfaces[lans.len()].mac.map(MacAddr6::from),
@@ -247,6 +260,7 @@ fn port(
     name: &str,
     tap: OwnedFd,
     hostname: Option<&str>,
+    impair: ImpairHandle,
     guarded: bool,
 ) -> anyhow::Result<Box<dyn Port>> {
     let named = match hostname {
@@ -254,6 +268,7 @@ fn port(
         None => format!("tap {name}"),
     };
     let port = port::tap::serve(TapDevice::from_fd(tap, name), named, Form::Virtio)?;
+    let port = Impaired::new(port, impair);
     Ok(if guarded { Box::new(LoopGuard::new(port)) } else { Box::new(port) })
 }
 

@@ -1,6 +1,7 @@
 //! `busctl set`: changes the settings of an interface.
 
 use anyhow::{anyhow, bail};
+use port::Impairments;
 use shmbus::{Bus, MAX_BIG_FRAME, MIN_FRAME};
 
 use crate::context::Context;
@@ -14,13 +15,15 @@ use crate::registry::{InterfaceName, KeyValue, Record, apply};
 /// number or as names such as tso4,tcp4csum-tx (all, none); promisc=on|off; media=auto|none, where
 /// none takes the link down as if the cable were pulled; mtu=N, the largest payload of its frames.
 ///
-/// memif, tap and sock interfaces, while they are down: the keys of 'busctl create'. KEY= with an empty
-/// value restores the default.
+/// memif, tap and sock interfaces, at any time: the impairments of 'busctl attach', such as delay=20ms
+/// loss=1% partition=on, which hold from the next frame on; delay=0 takes the delay away. While they
+/// are down: the other keys of 'busctl create'. KEY= with an empty value restores the default.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         busctl set shmif0 promisc=on\n  \
                         busctl set shmif0 mac=02:00:00:00:00:01 capenable=0x880\n  \
                         busctl set shmif0 media=none\n  \
+                        busctl set memif0/1 delay=20ms jitter=5ms out.loss=1%\n  \
                         busctl set memif0/1 rsize=11 secret=")]
 pub(crate) struct Args {
     /// The interface
@@ -58,12 +61,16 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let settings = KeyValue::parse_all(&args.settings).misuse()?;
     apply::change(&context.registry()?, &[args.interface], |record| {
         let name = record.name;
-        if record.up && record.port().is_some() {
+        let is_live = |setting: &KeyValue| Impairments::is_key(&setting.key);
+        let is_unknown = |setting: &KeyValue| record.clone().apply(setting).is_err();
+        let down = settings.iter().find(|setting| !is_live(setting) && !is_unknown(setting));
+        if let Some(KeyValue { key, .. }) = down.filter(|_| record.up && record.port().is_some()) {
             return Err(misuse(anyhow!(
-                "{name} is up: take it down before changing its settings, with 'busctl down {name}'"
+                "{name} is up: take it down before changing its {key}, with 'busctl down {name}'"
             )));
         }
         settings.iter().try_for_each(|setting| record.apply(setting)).misuse()?;
+        record.check().misuse()?;
         check_mtu(record).misuse()?;
         settings.iter().filter_map(|setting| record.warning(setting)).for_each(output::warn);
         Ok(())

@@ -202,8 +202,8 @@ impl AttachedPort {
             self.note_too_long(from_peer, from_bus);
         }
         self.note_room(from_bus, now);
-        let count = |moved: Moved| moved.frames + moved.dropped + moved.queued;
-        let moved = count(from_peer) + count(from_bus) > 0;
+        let has_moved = |moved: Moved| moved.queued || moved.frames + moved.dropped > 0;
+        let moved = has_moved(from_peer) || has_moved(from_bus);
         if moved {
             self.last_active = now;
         }
@@ -217,7 +217,7 @@ impl AttachedPort {
             all.frames += moved.frames;
             all.dropped += moved.dropped;
             all.too_long += moved.too_long;
-            all.queued += moved.queued;
+            all.queued |= moved.queued;
             all.blocked = moved.blocked;
             if moved.blocked || moved.frames + moved.dropped < NEARLY_FULL_BURST {
                 break;

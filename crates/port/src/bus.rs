@@ -333,7 +333,7 @@ impl Port for BusPort {
         self.locked_until.is_none() && self.other.send(frame).is_ok()
     }
 
-    fn put_burst<'f>(&mut self, frames: &mut dyn Iterator<Item = &'f [u8]>) -> usize {
+    fn put_burst(&mut self, frames: &mut dyn Iterator<Item = &[u8]>) -> usize {
         if self.locked_until.is_some_and(|until| Instant::now() < until) {
             return 0;
         }

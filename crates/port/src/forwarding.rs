@@ -60,7 +60,7 @@ macro_rules! forward {
         }
     };
     (@ put_burst) => {
-        fn put_burst<'f>(&mut self, frames: &mut dyn Iterator<Item = &'f [u8]>) -> usize {
+        fn put_burst(&mut self, frames: &mut dyn Iterator<Item = &[u8]>) -> usize {
             self.port.put_burst(frames)
         }
     };

@@ -33,6 +33,7 @@ mod file_identity;
 mod forwarding;
 mod frame_rules;
 mod impair;
+mod impaired;
 mod keys;
 mod learning;
 mod loop_guard;
@@ -60,9 +61,10 @@ pub use self::error::{
 };
 pub use self::frame_rules::{FrameRules, Ruled};
 pub use self::impair::{
-    Distribution, Flap, GilbertElliott, ImpairCounters, ImpairHandle, Impaired, ImpairedLink,
-    Impairments, LossState, OneWay, OneWayCounters, Percent, Rate,
+    Distribution, Flap, GilbertElliott, ImpairCounters, ImpairHandle, ImpairedLink, Impairments,
+    LossState, OneWay, OneWayCounters, Percent, Rate,
 };
+pub use self::impaired::Impaired;
 pub use self::learning::Learning;
 pub use self::loop_guard::LoopGuard;
 pub use self::open::{PortOptions, check_loops, open};

@@ -50,8 +50,8 @@ pub struct Moved {
     pub tagged: usize,
     /// Frames that were taken and dropped because the port is not [`LinkState::Up`].
     pub withheld: usize,
-    /// Frames that were taken and wait in the port, for a time that is to come.
-    pub queued: usize,
+    /// Whether frames were taken that wait in the port, for a time that is to come.
+    pub queued: bool,
     /// Whether more frames wait because the other side is full.
     pub blocked: bool,
 }
@@ -66,7 +66,7 @@ impl Moved {
             too_long: self.too_long + later.too_long,
             tagged: self.tagged + later.tagged,
             withheld: self.withheld + later.withheld,
-            queued: self.queued + later.queued,
+            queued: self.queued || later.queued,
             blocked: later.blocked,
         }
     }
@@ -175,7 +175,7 @@ pub trait Port: Send {
     /// Sends frames to the peer, past the bus, in order. Returns how many of them the peer took, or
     /// can never take; it has no room for the next one. With no frame, sends what earlier calls
     /// have left.
-    fn put_burst<'f>(&mut self, frames: &mut dyn Iterator<Item = &'f [u8]>) -> usize {
+    fn put_burst(&mut self, frames: &mut dyn Iterator<Item = &[u8]>) -> usize {
         frames.take_while(|frame| self.put(frame)).count()
     }
 
@@ -275,7 +275,7 @@ impl<P: Port + ?Sized> Port for Box<P> {
         (**self).put(frame)
     }
 
-    fn put_burst<'f>(&mut self, frames: &mut dyn Iterator<Item = &'f [u8]>) -> usize {
+    fn put_burst(&mut self, frames: &mut dyn Iterator<Item = &[u8]>) -> usize {
         (**self).put_burst(frames)
     }
 

@@ -29,7 +29,7 @@ impl Recorder {
         Self {
             calls: Arc::default(),
             frame: frame.to_vec(),
-            due: Instant::now() + Duration::from_secs(3_600),
+            due: Instant::now() + Duration::from_hours(1),
             impair_handle: ImpairHandle::default(),
             wake_fd,
         }
@@ -101,7 +101,7 @@ impl Port for Recorder {
         frame == b"put"
     }
 
-    fn put_burst<'f>(&mut self, frames: &mut dyn Iterator<Item = &'f [u8]>) -> usize {
+    fn put_burst(&mut self, frames: &mut dyn Iterator<Item = &[u8]>) -> usize {
         self.record("put_burst");
         frames.count() + 3
     }

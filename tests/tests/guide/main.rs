@@ -127,6 +127,7 @@ sections! {
     a_tap: "A TAP, and the kernel's TCP",
     longer_frames_and_vlans: "Longer frames, and VLANs",
     a_command_on_the_lan: "A command on the LAN",
+    links_that_misbehave: "Links that misbehave",
     capture_into_wireshark: "Capture into Wireshark",
     machines_by_socket: "Virtual machines and other programs, by socket",
     in_ci_without_root: "In CI, without root",

@@ -6,7 +6,8 @@ use memif::RxMode;
 use shmbus::{Bus, Station, StationOptions};
 
 use crate::frame_rules::{FrameRules, Ruled};
-use crate::impair::{ImpairHandle, Impaired};
+use crate::impair::ImpairHandle;
+use crate::impaired::Impaired;
 use crate::learning::Learning;
 use crate::port::{LinkState, Port};
 use crate::recorder::Recorder;

@@ -107,7 +107,7 @@ mod tests {
         let (mean, _, least, most) = moments(Distribution::Pareto);
         // The far end is cut off, as in netem.
         assert!((-0.06..0.01).contains(&mean), "{mean}");
-        assert!((-0.67..-0.66).contains(&least) && most == 4.0);
+        assert!((-0.67..-0.66).contains(&least) && most > 3.999);
         let (mean, _, least, most) = moments(Distribution::ParetoNormal);
         assert!((-0.06..0.01).contains(&mean), "{mean}");
         assert!(least > -2.0 && most <= 4.0);

@@ -109,7 +109,7 @@ mod tests {
             now += Duration::from_micros(10);
             collect(&mut lane, now);
         }
-        collect(&mut lane, now + Duration::from_secs(3_600));
+        collect(&mut lane, now + Duration::from_hours(1));
         assert!(lane.queue.is_empty());
         (arrived, handle.counters().ingress)
     }

@@ -6,7 +6,7 @@ use super::handle::{ImpairHandle, Tally};
 use super::impairments::Impairments;
 use super::lane::Lane;
 
-/// The impairments of a link at work. [`Impaired`](super::Impaired) wraps a port with it; a program
+/// The impairments of a link at work. [`Impaired`](crate::Impaired) wraps a port with it; a program
 /// with another kind of device gives it frames and sends those that are due.
 ///
 /// ```
@@ -94,7 +94,7 @@ impl ImpairedLink {
     }
 
     /// Gives the memory back once there are no impairments, and no frame waits.
-    pub(super) fn rest(&mut self) {
+    pub(crate) fn rest(&mut self) {
         if self
             .lanes
             .as_ref()

@@ -207,7 +207,7 @@ mod tests {
         let seen = runs(&losses, 11);
         let all: f64 = seen.iter().sum();
         let chi = chi_square(seen.iter().enumerate().map(|(index, count)| {
-            let before = (1.0 - r as f64).powi(i32::try_from(index).expect("short"));
+            let before = (1.0_f64 - r).powi(i32::try_from(index).expect("short"));
             (*count, all * if index == 11 { before } else { before * r })
         }));
         assert!(chi < ONE_IN_A_THOUSAND[10], "{chi}");

@@ -180,7 +180,7 @@ mod tests {
         let (begin, all) = deliveries("delay=10ms,jitter=5ms", 20_000, pause);
         let sum: f64 = (0..)
             .zip(&all)
-            .map(|(number, delivery)| (delivery.due - begin - pause * number).as_secs_f64())
+            .map(|(number, delivery)| (delivery.due - (begin + pause * number)).as_secs_f64())
             .sum();
         assert!((sum / 20_000.0 - 0.010).abs() < 0.000_1, "{sum}");
     }
@@ -199,7 +199,7 @@ mod tests {
             assert!((took / expected - 1.0).abs() < 0.01, "{text}: {took} for {expected}");
             // A link that is not busy sends at once.
             let (begin, all) = deliveries(text, 10, Duration::from_secs(1));
-            let late = all[9].due - begin - Duration::from_secs(9);
+            let late = all[9].due - (begin + Duration::from_secs(9));
             assert!(late < Duration::from_micros(121), "{late:?}");
         }
     }
@@ -222,7 +222,9 @@ mod tests {
         let bits: Vec<usize> = all.iter().filter_map(|delivery| delivery.flipped).collect();
         assert!((49_000..51_000).contains(&bits.len()), "{}", bits.len());
         let mut seen = [0; 800];
-        bits.iter().for_each(|bit| seen[*bit] += 1);
+        for bit in &bits {
+            seen[*bit] += 1;
+        }
         assert!(seen.iter().all(|count| *count > 20), "{seen:?}");
     }
 

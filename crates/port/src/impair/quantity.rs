@@ -10,7 +10,7 @@ use crate::suggest;
 const PARTS: u64 = 1_000_000_000;
 
 /// The longest time of an impairment.
-const LONGEST: Duration = Duration::from_secs(3_600);
+const LONGEST: Duration = Duration::from_hours(1);
 
 /// The units of a time, in nanoseconds.
 const TIMES: [(&str, f64); 13] = [

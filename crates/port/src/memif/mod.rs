@@ -167,7 +167,7 @@ impl Port for MemifPort {
         queue.burst().is_ok_and(|mut burst| burst.push(frame) && burst.publish() == 1)
     }
 
-    fn put_burst<'f>(&mut self, frames: &mut dyn Iterator<Item = &'f [u8]>) -> usize {
+    fn put_burst(&mut self, frames: &mut dyn Iterator<Item = &[u8]>) -> usize {
         let Some(first) = frames.next() else { return 0 };
         let Some(queue) = self.link().and_then(|link| link.tx.first_mut()) else { return 0 };
         let Ok(mut burst) = queue.burst() else { return 0 };

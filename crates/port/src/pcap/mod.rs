@@ -101,7 +101,7 @@ impl Port for PcapPort {
     }
 
     /// Without a capture to write to, frames are dropped.
-    fn put_burst<'f>(&mut self, frames: &mut dyn Iterator<Item = &'f [u8]>) -> usize {
+    fn put_burst(&mut self, frames: &mut dyn Iterator<Item = &[u8]>) -> usize {
         match &mut self.output {
             Some(output) => output.put(frames),
             None => frames.count(),

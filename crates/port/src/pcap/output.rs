@@ -103,7 +103,7 @@ impl Output {
 
     /// Takes frames that are not from the bus, unless as many as possible wait to be written. Returns
     /// how many.
-    pub(super) fn put<'f>(&mut self, frames: &mut dyn Iterator<Item = &'f [u8]>) -> usize {
+    pub(super) fn put(&mut self, frames: &mut dyn Iterator<Item = &[u8]>) -> usize {
         let Some(full) = &self.full else { return 0 };
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let copies: Vec<_> = frames.map(<[u8]>::to_vec).collect();

@@ -271,7 +271,7 @@ impl Port for SocketPort {
             too_long: moved.too_long + flushed.too_long + too_long,
             tagged: 0,
             withheld: 0,
-            queued: 0,
+            queued: false,
             blocked: flushed.blocked,
         }
     }
@@ -285,7 +285,7 @@ impl Port for SocketPort {
         self.end.is_none()
     }
 
-    fn put_burst<'f>(&mut self, frames: &mut dyn Iterator<Item = &'f [u8]>) -> usize {
+    fn put_burst(&mut self, frames: &mut dyn Iterator<Item = &[u8]>) -> usize {
         let Some(connection) = &self.connection else { return 0 };
         if !connection.outbox.is_empty() && (self.flush().blocked || self.end.is_some()) {
             return 0;

@@ -267,7 +267,7 @@ impl Port for TapPort {
     }
 
     /// The kernel drops what it has no room for.
-    fn put_burst<'f>(&mut self, frames: &mut dyn Iterator<Item = &'f [u8]>) -> usize {
+    fn put_burst(&mut self, frames: &mut dyn Iterator<Item = &[u8]>) -> usize {
         frames
             .map(|frame| {
                 self.put(frame);

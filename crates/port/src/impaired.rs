@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use shmbus::offload::{Segmenter, TxRequest};
 use shmbus::{Burst, MAX_BIG_FRAME, MIN_FRAME, SendError, Station};
 
-use super::handle::ImpairHandle;
-use super::link::ImpairedLink;
 use crate::forwarding::forward;
+use crate::impair::{ImpairHandle, ImpairedLink};
 use crate::port::{BURST, Moved, NotSent, Port, fits_untagged};
 
 /// How many frames are taken from the bus at once.
@@ -66,12 +65,12 @@ impl<P: Port> Impaired<P> {
             if !request.offload.is_nothing() {
                 let cut = segmenter.finish(request, *longest, &mut |frame| {
                     lane.offer(frame, now);
-                    moved.queued += 1;
+                    moved.queued = true;
                 });
                 moved.dropped += usize::from(cut.is_err());
             } else if (MIN_FRAME..=*longest).contains(&len) {
                 lane.offer(request.frame, now);
-                moved.queued += 1;
+                moved.queued = true;
             } else {
                 moved.dropped += 1;
                 moved.too_long += usize::from(len > *longest);
@@ -199,7 +198,7 @@ impl<P: Port> Port for Impaired<P> {
             return Moved::default();
         }
         let now = Instant::now();
-        let queued = if self.blocked.is_none() { self.take_from_bus(station, now) } else { 0 };
+        let queued = if self.blocked.is_none() { self.take_from_bus(station, now) } else { 0 } > 0;
         Moved { queued, ..self.put_due(now) }
     }
 
