@@ -127,13 +127,17 @@ fn complete((address, length): (IpAddr, Option<u8>), lan: &LanDraft) -> Result<I
     }
     let length = length.or_else(|| containing.map(IpNet::prefix_len));
     let length = length.or_else(|| is_link_local.then_some(64)).ok_or_else(|| {
-        format!("{address} needs a prefix length, as in {address}/24, because '{name}' has no prefix")
+        format!(
+            "{address} needs a prefix length, as in {address}/24, because '{name}' has no prefix"
+        )
     })?;
     let net = IpNet::new(address, length).map_err(|error| format!("{address}: {error}"))?;
     if let IpNet::V4(net) = net {
         let (first, last) = (net.network(), net.broadcast());
         if net.prefix_len() < 31 && (net.addr() == first || net.addr() == last) {
-            return Err(format!("{net} is not the address of one host: the network is {first} to {last}"));
+            return Err(format!(
+                "{net} is not the address of one host: the network is {first} to {last}"
+            ));
         }
     }
     Ok(net)
@@ -143,7 +147,8 @@ fn complete((address, length): (IpAddr, Option<u8>), lan: &LanDraft) -> Result<I
 /// gets by chance.
 fn reserved(nodes: &Nodes<'_>) -> BTreeSet<IpAddr> {
     let keys = ["gateway", "dns"];
-    let cells = nodes.list.iter().flat_map(|node| keys.iter().filter_map(|key| node.layers.get(key)));
+    let cells =
+        nodes.list.iter().flat_map(|node| keys.iter().filter_map(|key| node.layers.get(key)));
     let plain = |cell: &super::syntax::Cell<'_>| -> Vec<IpAddr> {
         let one = cell.get_ref().as_str().into_iter();
         let many = cell.get_ref().as_array().into_iter().flatten();
@@ -183,7 +188,8 @@ fn number(
                 continue;
             }
             let Some(address) = free_address(*net, &mut next, &taken) else {
-                let message = format!("{net} has no room for all interfaces on '{}'", lan.plan.name);
+                let message =
+                    format!("{net} has no room for all interfaces on '{}'", lan.plan.name);
                 reader.found.add(span, message);
                 break;
             };
@@ -292,7 +298,8 @@ mod tests {
         let taken = BTreeSet::from(["10.0.0.1".parse().unwrap(), "10.0.0.3".parse().unwrap()]);
         let mut next = 0;
         let mut free = || free_address("10.0.0.0/29".parse().unwrap(), &mut next, &taken);
-        let addresses: Vec<String> = std::iter::from_fn(&mut free).map(|ip| ip.to_string()).collect();
+        let addresses: Vec<String> =
+            std::iter::from_fn(&mut free).map(|ip| ip.to_string()).collect();
         assert_eq!(addresses, ["10.0.0.2", "10.0.0.4", "10.0.0.5", "10.0.0.6"]);
     }
 }

@@ -223,7 +223,9 @@ pub(super) fn ready(reader: &Reader<'_>, node: &NodeDraft<'_>) -> Vec<Ready> {
             DeValue::Table(table) => {
                 let keys = Layers::new([table]);
                 if table.is_empty() {
-                    reader.found.add(&cell.span(), "a condition has one of exec, tcp, file and log");
+                    reader
+                        .found
+                        .add(&cell.span(), "a condition has one of exec, tcp, file and log");
                 }
                 let exec = keys.get("exec").and_then(|cell| command(reader, cell, scope));
                 let tcp = keys.get("tcp").and_then(|cell| port(reader, cell, scope));

@@ -13,7 +13,8 @@ pub(super) fn assign(lab: &str, nodes: &mut Nodes<'_>) {
     for node in &mut nodes.list {
         for interface in &mut node.interfaces {
             if interface.mac.is_none() {
-                let mut tries = (0_u32..).map(|salt| compute(lab, &node.name, &interface.name, salt));
+                let mut tries =
+                    (0_u32..).map(|salt| compute(lab, &node.name, &interface.name, salt));
                 let mac = tries.find(|mac| taken.insert(*mac)).unwrap_or_default();
                 interface.mac = Some((mac, Range::default()));
             }

@@ -298,9 +298,9 @@ fn vars(reader: &Reader<'_>, layers: &Layers<'_>, scope: &Value) -> Value {
     if own.is_empty() {
         return of_lab.unwrap_or_else(|| context! {});
     }
-    let own = own.into_iter().filter_map(|(name, cell)| {
-        Some((name.to_owned(), scalar(reader, cell, scope)?))
-    });
+    let own = own
+        .into_iter()
+        .filter_map(|(name, cell)| Some((name.to_owned(), scalar(reader, cell, scope)?)));
     let own = Value::from_pairs(own);
     match of_lab {
         Some(of_lab) => context! { ..own, ..of_lab },
@@ -391,7 +391,8 @@ fn read_interface(
     draft.keys = port_keys.join(",");
     for cell in ["address", "addresses"].iter().filter_map(|key| keys.get(key)) {
         if !kind.has_addresses() {
-            let message = format!("interfaces of nodes of the kind {} have no address", kind.word());
+            let message =
+                format!("interfaces of nodes of the kind {} have no address", kind.word());
             reader.found.add(&cell.span(), message);
             continue;
         }

@@ -153,7 +153,8 @@ impl<'a> Found<'a> {
     pub(super) fn position(&self, offset: usize) -> (usize, usize) {
         let line = self.lines.partition_point(|start| *start <= offset).max(1);
         let start = self.lines[line - 1];
-        let column = self.text.get(start..offset).map_or(offset - start, |part| part.chars().count());
+        let column =
+            self.text.get(start..offset).map_or(offset - start, |part| part.chars().count());
         (line, column + 1)
     }
 

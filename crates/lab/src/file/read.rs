@@ -72,8 +72,9 @@ impl Plan {
     /// # Errors
     /// When the file cannot be read, and all that is wrong in it.
     pub fn from_file(path: &Path) -> Result<Self, FileError> {
-        let vars = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let vars = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
         read_file(path, &Source::new().path(path).vars(vars))
     }
 }
@@ -98,19 +99,19 @@ pub fn read_file(path: &Path, source: &Source) -> Result<Plan, FileError> {
 /// Reads the whole file. What is wrong is in `reader.found`.
 fn plan(reader: &Reader<'_>, file: &DeTable<'_>) -> Option<Plan> {
     let env = reader.source.environment().iter();
-    let env = Value::from_pairs(env.map(|(name, value)| (name.clone(), Value::from(value.as_str()))));
+    let env =
+        Value::from_pairs(env.map(|(name, value)| (name.clone(), Value::from(value.as_str()))));
     let before = context! { env => env };
     let name = match file.get("name") {
         None => Some(reader.source.default_name()),
-        Some(cell) => reader.parsed(cell, &before, |text| {
-            values::check_name(text).map(|()| text.to_owned())
-        }),
+        Some(cell) => {
+            reader.parsed(cell, &before, |text| values::check_name(text).map(|()| text.to_owned()))
+        }
     };
     let name = name.unwrap_or_else(|| reader.source.default_name());
     let vars = Layers::new([file]).merged("vars").into_iter();
-    let vars = vars.filter_map(|(name, cell)| {
-        Some((name.to_owned(), scalar(reader, cell, &before)?))
-    });
+    let vars =
+        vars.filter_map(|(name, cell)| Some((name.to_owned(), scalar(reader, cell, &before)?)));
     let vars = Value::from_pairs(vars);
     let base = context! { lab => context! { name => name.as_str() }, vars => vars, ..before };
 
@@ -150,10 +151,8 @@ fn share_with_rump(reader: &Reader<'_>, lans: &mut Lans, nodes: &Nodes<'_>) {
             let message = format!("rump kernels cannot share '{}': it is not shmif", lan.plan.name);
             reader.found.add(&interface.span, message);
         } else if lan.plan.size != shmbus::BUS_SIZE && lan.says_size {
-            let message = format!(
-                "rump kernels cannot share '{}': its size is not 1M",
-                lan.plan.name
-            );
+            let message =
+                format!("rump kernels cannot share '{}': its size is not 1M", lan.plan.name);
             reader.found.add(&interface.span, message);
         } else {
             lan.become_shmif();
@@ -233,8 +232,11 @@ fn dependencies(reader: &Reader<'_>, nodes: &Nodes<'_>) -> Vec<Vec<usize>> {
         let names = circle.iter().skip(1).chain(circle.first());
         let waits: Vec<&str> = names.map(|node| nodes.list[*node].name.as_str()).collect();
         let span = first.layers.get("after").map_or(first.span.clone(), toml::Spanned::span);
-        let message =
-            format!("{} waits for {}: none is ever started", first.name, waits.join(", which waits for "));
+        let message = format!(
+            "{} waits for {}: none is ever started",
+            first.name,
+            waits.join(", which waits for ")
+        );
         reader.found.add(&span, message);
     }
     after
@@ -252,13 +254,11 @@ fn node(
     let kind = kinds::read(reader, draft);
     let exec = draft.layers.get("exec").map(|cell| reader.texts(cell, scope)).unwrap_or_default();
     let exec = exec.into_iter();
-    let exec = exec.filter_map(|(text, span)| commands::check_command(reader, text, &span)).collect();
-    let ready_within = draft
-        .layers
-        .get("ready-within")
-        .and_then(|cell| reader.parsed(cell, scope, values::time));
-    let default =
-        if draft.kind == KindName::Vm { VM_READY_WITHIN } else { READY_WITHIN };
+    let exec =
+        exec.filter_map(|(text, span)| commands::check_command(reader, text, &span)).collect();
+    let ready_within =
+        draft.layers.get("ready-within").and_then(|cell| reader.parsed(cell, scope, values::time));
+    let default = if draft.kind == KindName::Vm { VM_READY_WITHIN } else { READY_WITHIN };
     let (env, files) = (commands::env(reader, draft), commands::files(reader, draft));
     let (services, ready) = (commands::services(reader, draft), commands::ready(reader, draft));
     Some(Node {
@@ -281,7 +281,11 @@ fn interfaces(draft: &NodeDraft<'_>, lans: &Lans) -> Vec<Interface> {
         Interface {
             lan: lan.plan.name.clone(),
             name: interface.name.clone(),
-            mac: interface.mac.as_ref().map(|(mac, _): &([u8; 6], Range<usize>)| *mac).unwrap_or_default(),
+            mac: interface
+                .mac
+                .as_ref()
+                .map(|(mac, _): &([u8; 6], Range<usize>)| *mac)
+                .unwrap_or_default(),
             mtu: interface.mtu.as_ref().map(|(mtu, _)| *mtu).or(lan.mtu),
             addresses: interface.addresses.clone(),
             impair: interface.impair.clone(),

@@ -214,10 +214,8 @@ impl Reader<'_> {
 
 /// Returns the entries of a table in the order of the file.
 pub(super) fn in_order<'f>(table: &'f DeTable<'f>) -> Vec<(&'f str, Range<usize>, &'f Cell<'f>)> {
-    let mut entries: Vec<_> = table
-        .iter()
-        .map(|(name, cell)| (name.get_ref().as_ref(), name.span(), cell))
-        .collect();
+    let mut entries: Vec<_> =
+        table.iter().map(|(name, cell)| (name.get_ref().as_ref(), name.span(), cell)).collect();
     entries.sort_by_key(|(_, span, _)| span.start);
     entries
 }

@@ -145,12 +145,7 @@ const fn key(name: &'static str, form: Form, says: &'static str) -> Key {
 }
 
 /// A key of some kinds of nodes.
-const fn of(
-    kinds: &'static [KindName],
-    name: &'static str,
-    form: Form,
-    says: &'static str,
-) -> Key {
+const fn of(kinds: &'static [KindName], name: &'static str, form: Form, says: &'static str) -> Key {
     Key { name, form, kinds, is_own: false, says }
 }
 

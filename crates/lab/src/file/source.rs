@@ -79,7 +79,8 @@ impl Source {
         let stem = self.path.as_ref().and_then(|path| path.file_stem()).unwrap_or_default();
         let stem = stem.to_string_lossy();
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        let name: String = stem.chars().map(|c| if allowed(c) { c } else { '-' }).take(64).collect();
+        let name: String =
+            stem.chars().map(|c| if allowed(c) { c } else { '-' }).take(64).collect();
         let name = name.trim_start_matches(['-', '.']);
         if name.is_empty() { "lab".to_owned() } else { name.to_owned() }
     }

@@ -22,9 +22,7 @@ pub(super) fn is(value: &DeValue<'_>, form: &Form) -> bool {
         Form::Text | Form::Word(_) => value.is_str(),
         Form::Bool => value.is_bool() || is_template(value),
         Form::Integer => value.is_integer() || is_template(value),
-        Form::Scalar => {
-            value.is_str() || value.is_integer() || value.is_float() || value.is_bool()
-        }
+        Form::Scalar => value.is_str() || value.is_integer() || value.is_float() || value.is_bool(),
         Form::List(_) => value.is_array(),
         Form::Some(item) => value.is_array() || is(value, item),
         Form::TextOr(_) => value.is_str() || value.is_table(),
@@ -196,6 +194,9 @@ mod tests {
 
     #[test]
     fn a_template_may_become_a_number() {
-        assert_eq!(problems("[node.a]\ncount = \"{{ env.N }}\"\ntcp-sink = \"{{ 7 }}\"\n"), [""; 0]);
+        assert_eq!(
+            problems("[node.a]\ncount = \"{{ env.N }}\"\ntcp-sink = \"{{ 7 }}\"\n"),
+            [""; 0]
+        );
     }
 }

@@ -113,8 +113,11 @@ fn explain(error: &Error, text: &str, scope: &Value) -> (String, Option<String>)
         ErrorKind::UndefinedError => {
             let path = undefined(source, scope);
             let suggestion = path.as_ref().and_then(|(parent, name)| {
-                let names: Vec<String> =
-                    parent.try_iter().ok()?.filter_map(|key| key.as_str().map(str::to_owned)).collect();
+                let names: Vec<String> = parent
+                    .try_iter()
+                    .ok()?
+                    .filter_map(|key| key.as_str().map(str::to_owned))
+                    .collect();
                 port::suggest::closest(name, names)
             });
             let message = match source.strip_prefix("env.") {
@@ -167,7 +170,8 @@ mod tests {
 
     fn render(text: &str) -> Result<String, Vec<String>> {
         let found = Found::new(text);
-        let scope = context! { name => "r1", node => context! { r1 => 1, web => 2 }, env => context! {} };
+        let scope =
+            context! { name => "r1", node => context! { r1 => 1, web => 2 }, env => context! {} };
         Templates::new()
             .render(text, &scope, &Place::Here(0..text.len()), &found)
             .ok_or_else(|| found.into_list().iter().map(ToString::to_string).collect())

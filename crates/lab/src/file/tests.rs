@@ -18,7 +18,8 @@ fn problems(text: &str) -> Vec<String> {
 }
 
 fn addresses(plan: &Plan) -> Vec<String> {
-    let interfaces = plan.nodes.iter().flat_map(|node| node.interfaces.iter().map(move |i| (node, i)));
+    let interfaces =
+        plan.nodes.iter().flat_map(|node| node.interfaces.iter().map(move |i| (node, i)));
     interfaces
         .map(|(node, interface)| {
             let nets: Vec<String> = interface.addresses.iter().map(ToString::to_string).collect();
@@ -164,7 +165,10 @@ fn groups_and_defaults_are_merged_and_the_node_wins() {
     };
     let [x, y, _] = &plan.nodes[..] else { panic!() };
     assert_eq!(x.env, env(&[("A", "defaults"), ("B", "group"), ("C", "x"), ("D", "7")]));
-    assert_eq!((&x.exec[..], &y.exec[..]), (&["true".to_owned()][..], &["a".to_owned(), "b".to_owned()][..]));
+    assert_eq!(
+        (&x.exec[..], &y.exec[..]),
+        (&["true".to_owned()][..], &["a".to_owned(), "b".to_owned()][..])
+    );
     let forwards = |kind: &Kind| matches!(kind, Kind::Run(run) if run.forward);
     assert!(forwards(&x.kind) && !forwards(&y.kind));
     assert_eq!(plan.lans[0].impair, "delay=10ms,loss=1%");
@@ -292,7 +296,11 @@ fn every_kind_has_its_keys() {
     let names: Vec<&str> = plan.checks.iter().map(|check| &check.name[..]).collect();
     assert_eq!(
         names,
-        ["host reaches run", "run does not reach 10.0.0.99", "set run:eth0 partition=on,out.delay=3ms"]
+        [
+            "host reaches run",
+            "run does not reach 10.0.0.99",
+            "set run:eth0 partition=on,out.delay=3ms"
+        ]
     );
     assert!(matches!(&plan.checks[0].action, Action::Ping { .. }));
     let text = serde_json::to_string(&plan).unwrap();
@@ -376,7 +384,10 @@ fn a_mistake_in_a_counted_node_is_told_once() {
     assert_eq!(problems(text).len(), 3);
     assert_eq!(problems("[node.r]\ncount = 3000\n"), ["2:9: this is a number from 1 to 1000"]);
     assert!(problems("[node.r]\ncount = 0\n")[0].contains("from 1 to 1000"));
-    assert_eq!(problems("[node.r]\ncount = 2\n[node.r2]\n"), ["3:7: 'r2' is the name of another node"]);
+    assert_eq!(
+        problems("[node.r]\ncount = 2\n[node.r2]\n"),
+        ["3:7: 'r2' is the name of another node"]
+    );
 }
 
 #[test]
@@ -411,7 +422,12 @@ fn counted_links_make_a_grid() {
     assert_eq!(plan.nodes[4].interfaces.len(), 3);
     assert_eq!(
         addresses(&plan)[0..4],
-        ["r1 eth0 h1 10.0.1.1/30", "r1 eth1 v1", "r2 eth0 h1 10.0.1.2/30", "r2 eth1 h2 10.0.2.1/30"]
+        [
+            "r1 eth0 h1 10.0.1.1/30",
+            "r1 eth1 v1",
+            "r2 eth0 h1 10.0.1.2/30",
+            "r2 eth1 h2 10.0.2.1/30"
+        ]
     );
 }
 
@@ -437,7 +453,8 @@ fn impairments_are_judged_by_the_rule_that_is_given() {
     fn rule(text: &str) -> Result<(), String> {
         if text.contains("loss=200%") { Err("loss is at most 100%".to_owned()) } else { Ok(()) }
     }
-    let text = "[lan.a]\ndelay = \"10ms\"\nloss = \"200%\"\n[[check]]\nset = \"a\"\nout.loss = \"200%\"\n";
+    let text =
+        "[lan.a]\ndelay = \"10ms\"\nloss = \"200%\"\n[[check]]\nset = \"a\"\nout.loss = \"200%\"\n";
     let source = Source::new().impairments(rule);
     let problems = Plan::from_toml(text, &source).unwrap_err().to_string();
     assert_eq!(problems, "2:9: loss is at most 100%\n6:12: loss is at most 100%");
@@ -471,7 +488,10 @@ fn templates_beside_the_file_are_read_and_none_elsewhere() {
     assert_eq!(plan.nodes[0].files[0].text, "I am x\n");
     assert_eq!(plan.nodes[0].files[1].text, "I am {{ name }}\n");
     for (files, message) in [
-        ("files.a = { template = \"x.j2\" }", "x.j2, line 3: the template uses 'wrong', which is not defined"),
+        (
+            "files.a = { template = \"x.j2\" }",
+            "x.j2, line 3: the template uses 'wrong', which is not defined",
+        ),
         ("files.a = { template = \"no.j2\" }", "cannot read 'no.j2'"),
         ("files.a = { copy = \"link\" }", "leads out of the folder"),
         ("files.a = { copy = \"../secret\" }", "is outside of the folder"),

@@ -72,7 +72,9 @@ fn wrong_mac(text: &str) -> String {
 /// Reads an IP address.
 pub(super) fn ip(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| match text.parse::<IpNet>() {
-        Ok(net) => format!("'{text}' has a prefix length; here is only the address, {}", net.addr()),
+        Ok(net) => {
+            format!("'{text}' has a prefix length; here is only the address, {}", net.addr())
+        }
         Err(_) => format!("'{text}' is no IP address"),
     })
 }
@@ -127,9 +129,7 @@ pub(super) fn route(text: &str) -> Result<(IpNet, IpAddr), String> {
 /// Checks the name of a lab or a LAN.
 pub(super) fn check_name(text: &str) -> Result<(), String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    if (1..=64).contains(&text.len())
-        && text.bytes().all(allowed)
-        && !text.starts_with(['-', '.'])
+    if (1..=64).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with(['-', '.'])
     {
         return Ok(());
     }
@@ -209,7 +209,14 @@ mod tests {
     #[test]
     fn macs_are_of_one_station() {
         assert_eq!(mac("02:0:00:00:00:fF"), Ok([2, 0, 0, 0, 0, 255]));
-        for text in ["", "02:00", "02:00:00:00:00:00:01", "01:00:00:00:00:00", "0:0:0:0:0:0", "+2:0:0:0:0:0"] {
+        for text in [
+            "",
+            "02:00",
+            "02:00:00:00:00:00:01",
+            "01:00:00:00:00:00",
+            "0:0:0:0:0:0",
+            "+2:0:0:0:0:0",
+        ] {
             assert!(mac(text).is_err(), "{text}");
         }
     }
