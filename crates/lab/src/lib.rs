@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod clab;
 mod client;
 mod diff;
 mod enter;
