@@ -7,24 +7,30 @@
 
 #![forbid(unsafe_code)]
 
+pub mod clab;
 mod client;
+mod diff;
 mod enter;
 mod error;
 pub mod file;
 mod folder;
+pub mod graph;
 mod lab;
 pub mod plan;
 mod protocol;
+mod schema;
 mod start;
 mod supervisor;
 mod wire;
 
 pub use self::client::{Client, Follower};
+pub use self::diff::{Difference, diff};
 pub use self::enter::enter;
 pub use self::error::LabError;
 pub use self::folder::{Folder, Locked};
 pub use self::lab::{Lab, NodeHandle};
 pub use self::plan::Plan;
 pub use self::protocol::{Checked, InterfaceState, LabState, LanState, NodeState, Output, Phase};
+pub use self::schema::schema;
 pub use self::start::Started;
 pub use self::supervisor::{confine, run as supervise};

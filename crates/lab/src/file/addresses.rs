@@ -172,22 +172,22 @@ fn number(
             continue;
         };
         let mut taken = reserved.clone();
-        for (node, number) in members {
-            let interface = &nodes.list[*node].interfaces[*number];
+        for (node, position) in members {
+            let interface = &nodes.list[*node].interfaces[*position];
             taken.extend(interface.addresses.iter().map(IpNet::addr));
         }
-        let mut next = 0;
-        for (node, number) in members {
+        let mut candidate = 0;
+        for (node, position) in members {
             let node = &mut nodes.list[*node];
             if !node.kind.has_addresses() || is_configured(reader, node, is_ipv6) {
                 continue;
             }
-            let interface = &mut node.interfaces[*number];
+            let interface = &mut node.interfaces[*position];
             let has_one = interface.addresses.iter().any(|net| net.addr().is_ipv6() == is_ipv6);
             if interface.is_bare || has_one {
                 continue;
             }
-            let Some(address) = free_address(*net, &mut next, &taken) else {
+            let Some(address) = free_address(*net, &mut candidate, &taken) else {
                 let message =
                     format!("{net} has no room for all interfaces on '{}'", lan.plan.name);
                 reader.found.add(span, message);
@@ -205,10 +205,10 @@ fn is_configured(reader: &Reader<'_>, node: &NodeDraft<'_>, is_ipv6: bool) -> bo
 }
 
 /// Returns the next address of a network that is not taken.
-fn free_address(net: IpNet, next: &mut u128, taken: &BTreeSet<IpAddr>) -> Option<IpAddr> {
+fn free_address(net: IpNet, candidate: &mut u128, taken: &BTreeSet<IpAddr>) -> Option<IpAddr> {
     loop {
-        let address = host(net, *next)?;
-        *next += 1;
+        let address = host(net, *candidate)?;
+        *candidate += 1;
         if !taken.contains(&address) {
             return Some(address);
         }

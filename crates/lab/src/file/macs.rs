@@ -32,9 +32,10 @@ fn compute(lab: &str, node: &str, interface: &str, salt: u32) -> [u8; 6] {
             hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         }
     }
-    let [_, _, mut first, b, c, d, e, f] = (hash ^ (hash >> 48)).to_be_bytes();
-    first = (first & 0xfc) | 0x02;
-    [first, b, c, d, e, f]
+    let [_, _, mac @ ..] = (hash ^ (hash >> 48)).to_be_bytes();
+    let mut mac: [u8; 6] = mac;
+    mac[0] = (mac[0] & 0xfc) | 0x02;
+    mac
 }
 
 #[cfg(test)]

@@ -22,6 +22,9 @@ const MAX_NODES: usize = 10_000;
 const MAX_INTERFACES: usize = 100_000;
 const MAX_INTERFACES_OF_NODE: usize = 250;
 
+/// An address as a file gives it, with its prefix length or without.
+pub(super) type GivenAddress = (IpAddr, Option<u8>);
+
 /// An interface while a file is read.
 #[derive(Debug)]
 pub(super) struct InterfaceDraft {
@@ -34,7 +37,7 @@ pub(super) struct InterfaceDraft {
     pub(super) mac: Option<([u8; 6], Range<usize>)>,
     pub(super) mtu: Option<(u32, Range<usize>)>,
     /// The addresses that the file gives it, with or without a prefix length.
-    pub(super) given: Vec<((IpAddr, Option<u8>), Range<usize>)>,
+    pub(super) given: Vec<(GivenAddress, Range<usize>)>,
     /// Where its last address is given.
     pub(super) address_span: Option<Range<usize>>,
     /// Whether it gets no automatic addresses.
@@ -72,14 +75,12 @@ pub(super) struct Nodes<'f> {
 impl<'f> Nodes<'f> {
     /// Returns the numbers of the nodes that a name stands for, or none with a problem added.
     pub(super) fn expect(&self, reader: &Reader<'_>, (name, span): &Text) -> &[usize] {
-        match self.names.get(name) {
-            Some(nodes) => nodes,
-            None => {
-                let message = format!("there is no node or group '{name}'");
-                reader.found.add_mistyped(span, message, name, self.names.keys());
-                &[]
-            }
-        }
+        let Some(nodes) = self.names.get(name) else {
+            let message = format!("there is no node or group '{name}'");
+            reader.found.add_mistyped(span, message, name, self.names.keys());
+            return &[];
+        };
+        nodes
     }
 
     /// Returns the number of a node, or `None` with a problem added.
@@ -231,12 +232,11 @@ fn draft<'f>(
     }
     for cell in ["group", "groups"].iter().filter_map(|key| table.get(*key)) {
         for (name, span) in reader.texts(cell, &instance.scope) {
-            match groups.get_mut(&name) {
-                Some(members) => members.push(number),
-                None => {
-                    let message = format!("there is no group '{name}'");
-                    reader.found.add_mistyped(&span, message, &name, groups.keys());
-                }
+            if let Some(members) = groups.get_mut(&name) {
+                members.push(number);
+            } else {
+                let message = format!("there is no group '{name}'");
+                reader.found.add_mistyped(&span, message, &name, groups.keys());
             }
             let group = section(file, "group").and_then(|all| section(all, &name));
             tables.extend(group);

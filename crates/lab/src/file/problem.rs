@@ -88,7 +88,7 @@ impl<'a> Found<'a> {
     /// Adds a problem at a span.
     pub(super) fn add(&self, span: &Range<usize>, message: impl Into<String>) {
         let (line, column) = self.position(span.start);
-        self.add_at(line, column, message.into(), None);
+        self.add_at(line, column, &message.into(), None);
     }
 
     /// Adds a problem at a span, with the one of `known` that resembles `word` most.
@@ -104,7 +104,7 @@ impl<'a> Found<'a> {
         }
         let suggestion = port::suggest::closest(word, known).map(|known| known.as_ref().to_owned());
         let (line, column) = self.position(span.start);
-        self.add_at(line, column, message.into(), suggestion);
+        self.add_at(line, column, &message.into(), suggestion);
     }
 
     /// Adds a problem in a line, such as one of a template.
@@ -112,13 +112,13 @@ impl<'a> Found<'a> {
         &self,
         line: usize,
         column: usize,
-        message: String,
+        message: &str,
         suggestion: Option<String>,
     ) {
         if self.is_full() || (self.is_repeating.get() && self.is_known_at(line, column)) {
             return;
         }
-        let message = one_line(&message);
+        let message = one_line(message);
         self.problems.borrow_mut().insert(Problem { line, column, message, suggestion });
     }
 

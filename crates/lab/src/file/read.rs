@@ -21,7 +21,7 @@ use crate::plan::{Interface, Node, Plan};
 
 /// How long a node may take to be ready, and a virtual machine.
 const READY_WITHIN: Duration = Duration::from_secs(30);
-const VM_READY_WITHIN: Duration = Duration::from_secs(120);
+const VM_READY_WITHIN: Duration = Duration::from_mins(2);
 
 /// Why a lab file is no plan.
 #[derive(Debug, thiserror::Error)]
@@ -61,10 +61,7 @@ impl Plan {
         syntax::check(file, &found);
         let reader = Reader { source, found, templates: Templates::new() };
         let plan = plan(&reader, file);
-        match plan {
-            Some(plan) if reader.found.len() == 0 => Ok(plan),
-            _ => Err(failed(reader.found)),
-        }
+        if reader.found.len() == 0 { Ok(plan) } else { Err(failed(reader.found)) }
     }
 
     /// Reads the plan that a lab file describes. Templates see the environment of this process.
@@ -97,7 +94,7 @@ pub fn read_file(path: &Path, source: &Source) -> Result<Plan, FileError> {
 }
 
 /// Reads the whole file. What is wrong is in `reader.found`.
-fn plan(reader: &Reader<'_>, file: &DeTable<'_>) -> Option<Plan> {
+fn plan(reader: &Reader<'_>, file: &DeTable<'_>) -> Plan {
     let env = reader.source.environment().iter();
     let env =
         Value::from_pairs(env.map(|(name, value)| (name.clone(), Value::from(value.as_str()))));
@@ -136,7 +133,7 @@ fn plan(reader: &Reader<'_>, file: &DeTable<'_>) -> Option<Plan> {
     }
     let checks = checks::read(reader, file, &shared, &lans, &nodes);
     let lans = lans.list.into_iter().map(|lan| lan.plan).collect();
-    Some(Plan { name, lans, nodes: made, checks })
+    Plan { name, lans, nodes: made, checks }
 }
 
 /// Makes the LANs of rump kernels such that rump kernels can share them.

@@ -96,7 +96,7 @@ pub(crate) struct Key {
 pub(crate) struct Keys {
     /// What such a table is, such as `a node`.
     pub(crate) title: &'static str,
-    pub(crate) keys: &'static [Key],
+    pub(crate) list: &'static [Key],
     /// Whether it takes the words of impairments as keys, too.
     pub(crate) impairs: bool,
     /// Whether it is what a thing gets from defaults or a group.
@@ -107,7 +107,7 @@ impl Keys {
     /// Returns the keys that such a table may have, without the words of impairments.
     pub(crate) fn allowed(&self) -> impl Iterator<Item = &'static Key> {
         let is_layer = self.is_layer;
-        self.keys.iter().filter(move |key| !(is_layer && key.is_own))
+        self.list.iter().filter(move |key| !(is_layer && key.is_own))
     }
 }
 
@@ -156,7 +156,7 @@ const fn own(name: &'static str, form: Form, says: &'static str) -> Key {
 
 /// A table that is none of the special ones.
 const fn table(title: &'static str, keys: &'static [Key]) -> Keys {
-    Keys { title, keys, impairs: false, is_layer: false }
+    Keys { title, list: keys, impairs: false, is_layer: false }
 }
 
 /// The whole file.
@@ -220,16 +220,16 @@ const LINK_KEYS: &[Key] = &[
     key("capture", Form::Text, "A file for all frames; relative: in the lab's scratch folder."),
 ];
 
-static LAN: Keys = Keys { title: "a LAN", keys: LAN_KEYS, impairs: true, is_layer: false };
-static LINK: Keys = Keys { title: "a link", keys: LINK_KEYS, impairs: true, is_layer: false };
+static LAN: Keys = Keys { title: "a LAN", list: LAN_KEYS, impairs: true, is_layer: false };
+static LINK: Keys = Keys { title: "a link", list: LINK_KEYS, impairs: true, is_layer: false };
 static LAN_LAYER: Keys =
-    Keys { title: "the defaults of LANs", keys: LAN_KEYS, impairs: true, is_layer: true };
+    Keys { title: "the defaults of LANs", list: LAN_KEYS, impairs: true, is_layer: true };
 static LINK_LAYER: Keys =
-    Keys { title: "the defaults of links", keys: LINK_KEYS, impairs: true, is_layer: true };
+    Keys { title: "the defaults of links", list: LINK_KEYS, impairs: true, is_layer: true };
 
-static NODE: Keys = Keys { title: "a node", keys: NODE_KEYS, impairs: false, is_layer: false };
+static NODE: Keys = Keys { title: "a node", list: NODE_KEYS, impairs: false, is_layer: false };
 static NODE_LAYER: Keys =
-    Keys { title: "keys for nodes", keys: NODE_KEYS, impairs: false, is_layer: true };
+    Keys { title: "keys for nodes", list: NODE_KEYS, impairs: false, is_layer: true };
 
 /// The keys of nodes of all kinds.
 pub(crate) static NODE_KEYS: &[Key] = &[
@@ -303,7 +303,7 @@ pub(crate) static NODE_KEYS: &[Key] = &[
 
 pub(crate) static INTERFACE: Keys = Keys {
     title: "an interface",
-    keys: &[
+    list: &[
         key("lan", Form::Text, "The LAN or link."),
         key("name", Form::Text, "Its name in the node; eth0, eth1 and so on by default."),
         key("mac", Form::Text, "Its Ethernet address."),
@@ -353,7 +353,7 @@ pub(crate) static READY: Keys = table(
 
 static CHECK: Keys = Keys {
     title: "a check",
-    keys: &[
+    list: &[
         key("name", Form::Text, "Its name; what it does by default."),
         key("node", Form::Text, "The node that it runs in, or a group: a check for each node."),
         key("exec", Form::Text, "A command that must succeed."),
@@ -376,13 +376,13 @@ mod tests {
         for (index, (word, kind)) in KindName::ALL.into_iter().enumerate() {
             assert_eq!(kind.word(), word);
             assert_eq!(KIND_WORDS[index], word);
-            assert!(DEFAULTS.keys.iter().any(|key| key.name == word), "{word}");
+            assert!(DEFAULTS.list.iter().any(|key| key.name == word), "{word}");
         }
     }
 
     #[test]
     fn every_key_says_what_it_means() {
-        for key in FILE.keys.iter().chain(LAN_KEYS).chain(LINK_KEYS).chain(NODE_KEYS) {
+        for key in FILE.list.iter().chain(LAN_KEYS).chain(LINK_KEYS).chain(NODE_KEYS) {
             assert!(key.says.ends_with('.') || key.says.ends_with(';'), "{}", key.name);
         }
     }

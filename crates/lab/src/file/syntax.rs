@@ -64,11 +64,11 @@ fn check_value(cell: &Cell<'_>, name: &str, form: &Form, found: &Found<'_>) {
             }
         }
         (Form::Some(item), _) => check_value(cell, name, item, found),
-        (Form::Word(words), DeValue::String(text)) if !is_template(value) => {
-            if !words.contains(&text.as_ref()) {
-                let message = format!("'{name}' takes {}, and not '{text}'", wanted(form));
-                found.add_mistyped(&cell.span(), message, text, *words);
-            }
+        (Form::Word(words), DeValue::String(text))
+            if !is_template(value) && !words.contains(&text.as_ref()) =>
+        {
+            let message = format!("'{name}' takes {}, and not '{text}'", wanted(form));
+            found.add_mistyped(&cell.span(), message, text, *words);
         }
         (Form::TextOr(keys) | Form::Table(keys), DeValue::Table(table)) => {
             check_table(table, keys, found);
@@ -115,7 +115,7 @@ pub(super) fn is_impairment(word: &str) -> bool {
 }
 
 fn unknown_key(span: Range<usize>, word: &str, keys: &Keys, found: &Found<'_>) {
-    if keys.is_layer && keys.keys.iter().any(|key| key.name == word) {
+    if keys.is_layer && keys.list.iter().any(|key| key.name == word) {
         let message = format!("'{word}' is for each one alone: {} do not have it", keys.title);
         found.add(&span, message);
         return;

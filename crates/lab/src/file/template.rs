@@ -63,12 +63,12 @@ impl Templates {
                     return Some(rendered);
                 }
                 let message = "the templates of the lab become more than 64 MiB";
-                report(place, text, 1, message.to_owned(), None, found);
+                report(place, text, 1, message, None, found);
             }
             Err(error) => {
                 let line = error.line().unwrap_or(1).max(1);
                 let (message, suggestion) = explain(&error, text, scope);
-                report(place, text, line, message, suggestion, found);
+                report(place, text, line, &message, suggestion, found);
             }
         }
         None
@@ -80,7 +80,7 @@ fn report(
     place: &Place<'_>,
     text: &str,
     line: usize,
-    message: String,
+    message: &str,
     suggestion: Option<String>,
     found: &Found<'_>,
 ) {
@@ -101,7 +101,7 @@ fn report(
         }
         Place::File(name, span) => {
             let (at, column) = found.position(span.start);
-            found.add_at(at, column, format!("{name}, line {line}: {message}"), suggestion);
+            found.add_at(at, column, &format!("{name}, line {line}: {message}"), suggestion);
         }
     }
 }

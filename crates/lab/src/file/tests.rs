@@ -285,12 +285,12 @@ fn every_kind_has_its_keys() {
     assert_eq!(run.services[0].name, "bird");
     assert_eq!((&run.services[1].name[..], run.services[1].restart), ("web", Restart::Always));
     assert_eq!(run.ready[1..3], [Ready::Tcp(80), Ready::File("x".into())]);
-    assert_eq!(run.ready_within, Duration::from_secs(60));
+    assert_eq!(run.ready_within, Duration::from_mins(1));
     assert_eq!(run.files[1].text, "name run");
     assert!(run.files[0].is_executable && !run.files[1].is_executable);
     assert!(matches!(&plan.nodes[2].kind, Kind::Memif(m) if !m.is_server && m.id == 3));
     assert!(matches!(&plan.nodes[3].kind, Kind::Vm(vm) if vm.memory == 1024));
-    assert_eq!(plan.nodes[3].ready_within, Duration::from_secs(120));
+    assert_eq!(plan.nodes[3].ready_within, Duration::from_mins(2));
     assert!(plan.lans[1].is_shmif && plan.lans[1].size == 1 << 20, "a rump kernel is on it");
     assert!(!plan.lans[0].is_shmif && plan.lans[0].size == 16 << 20);
     let names: Vec<&str> = plan.checks.iter().map(|check| &check.name[..]).collect();

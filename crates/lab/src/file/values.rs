@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 /// The longest time in a lab file.
-const MAX_TIME: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_TIME: Duration = Duration::from_hours(24);
 
 /// Reads a time such as `30s`, `500ms`, `1.5m` or `2h`; a bare number is one of seconds.
 pub(super) fn time(text: &str) -> Result<Duration, String> {

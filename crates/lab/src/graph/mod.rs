@@ -1,0 +1,256 @@
+//! A lab as a drawing: for a terminal, for Mermaid and Graphviz, and as SVG.
+
+mod svg;
+
+use std::fmt::Write as _;
+
+use crate::plan::{Interface, Kind, Node, Plan};
+
+pub use self::svg::svg;
+
+/// Returns the word for what a node is.
+fn kind(node: &Node) -> &'static str {
+    match node.kind {
+        Kind::Run(_) => "run",
+        Kind::Host(_) => "host",
+        Kind::Memif(_) => "memif",
+        Kind::Vm(_) => "vm",
+        Kind::Internet => "internet",
+        Kind::Rump => "rump",
+        Kind::Process => "process",
+        Kind::Bus(_) => "bus",
+        Kind::Pcap(_) => "pcap",
+    }
+}
+
+/// Returns the addresses of an interface with blanks between.
+fn addresses(interface: &Interface) -> String {
+    let texts: Vec<String> = interface.addresses.iter().map(ToString::to_string).collect();
+    texts.join(" ")
+}
+
+/// Returns the interfaces on a LAN with their nodes.
+fn members<'a>(plan: &'a Plan, lan: &'a str) -> impl Iterator<Item = (&'a Node, &'a Interface)> {
+    let all = plan.nodes.iter().flat_map(|node| node.interfaces.iter().map(move |one| (node, one)));
+    all.filter(move |(_, interface)| interface.lan == lan)
+}
+
+/// Returns a lab as a tree: its LANs, and on each the interfaces of nodes.
+///
+/// ```
+/// use lab::Plan;
+/// use lab::file::Source;
+///
+/// let text = "[lan.office]\nprefix = \"10.1.0.0/24\"\n[node.pc]\ncount = 2\nlans = \"office\"\n";
+/// let plan = Plan::from_toml(text, &Source::new())?;
+/// assert_eq!(
+///     lab::graph::tree(&plan),
+///     "lab\n\
+///      └── LAN office\n    \
+///          ├── pc1 eth0 10.1.0.1/24\n    \
+///          └── pc2 eth0 10.1.0.2/24\n"
+/// );
+/// # Ok::<(), lab::file::Problems>(())
+/// ```
+#[must_use]
+pub fn tree(plan: &Plan) -> String {
+    let mut branches: Vec<(String, Vec<String>)> = Vec::new();
+    for lan in &plan.lans {
+        let word = if lan.is_link { "link" } else { "LAN" };
+        let mut title = format!("{word} {}", lan.name);
+        if !lan.impair.is_empty() {
+            let _ = write!(title, " ({})", lan.impair);
+        }
+        let leaves = members(plan, &lan.name).map(|(node, interface)| {
+            let mut leaf = format!("{} {}", node.name, interface.name);
+            if !matches!(node.kind, Kind::Run(_)) {
+                let _ = write!(leaf, " [{}]", kind(node));
+            }
+            if !interface.addresses.is_empty() {
+                let _ = write!(leaf, " {}", addresses(interface));
+            }
+            if let Some(impair) = &interface.impair {
+                let _ = write!(leaf, " ({impair})");
+            }
+            leaf
+        });
+        branches.push((title, leaves.collect()));
+    }
+    for node in plan.nodes.iter().filter(|node| node.interfaces.is_empty()) {
+        branches.push((format!("{} [{}]", node.name, kind(node)), Vec::new()));
+    }
+    let mut text = format!("{}\n", plan.name);
+    for (index, (title, leaves)) in branches.iter().enumerate() {
+        let is_last = index + 1 == branches.len();
+        let (mark, indent) = if is_last { ("└──", "    ") } else { ("├──", "│   ") };
+        let _ = writeln!(text, "{mark} {title}");
+        for (index, leaf) in leaves.iter().enumerate() {
+            let mark = if index + 1 == leaves.len() { "└──" } else { "├──" };
+            let _ = writeln!(text, "{indent}{mark} {leaf}");
+        }
+    }
+    text
+}
+
+/// Returns a lab as a flowchart for Mermaid.
+#[must_use]
+pub fn mermaid(plan: &Plan) -> String {
+    let mut text = "graph LR\n".to_owned();
+    for (number, node) in plan.nodes.iter().enumerate() {
+        let label = mermaid_escape(&format!("{} ({})", node.name, kind(node)));
+        let _ = writeln!(text, "  n{number}[\"{label}\"]");
+    }
+    each_line(plan, |line| {
+        let _ = match line {
+            Line::Lan(lan, name) => writeln!(text, "  l{lan}((\"{}\"))", mermaid_escape(name)),
+            Line::Member(node, lan, label) => {
+                writeln!(text, "  n{node} ---|\"{}\"| l{lan}", mermaid_escape(label))
+            }
+            Line::Link(a, b, label) => {
+                writeln!(text, "  n{a} ---|\"{}\"| n{b}", mermaid_escape(label))
+            }
+        };
+    });
+    text
+}
+
+/// Returns a lab as a graph for Graphviz.
+#[must_use]
+pub fn dot(plan: &Plan) -> String {
+    let mut text = format!("graph \"{}\" {{\n  node [shape=box];\n", dot_escape(&plan.name));
+    for (number, node) in plan.nodes.iter().enumerate() {
+        let label = dot_escape(&format!("{}\n{}", node.name, kind(node)));
+        let _ = writeln!(text, "  n{number} [label=\"{label}\"];");
+    }
+    each_line(plan, |line| {
+        let _ = match line {
+            Line::Lan(lan, name) => {
+                writeln!(text, "  l{lan} [label=\"{}\", shape=ellipse];", dot_escape(name))
+            }
+            Line::Member(node, lan, label) => {
+                writeln!(text, "  n{node} -- l{lan} [label=\"{}\"];", dot_escape(label))
+            }
+            Line::Link(a, b, label) => {
+                writeln!(text, "  n{a} -- n{b} [label=\"{}\"];", dot_escape(label))
+            }
+        };
+    });
+    text.push_str("}\n");
+    text
+}
+
+/// What is drawn beside the nodes.
+enum Line<'a> {
+    /// A LAN: its number and name.
+    Lan(usize, &'a str),
+    /// An interface of a node on a LAN.
+    Member(usize, usize, &'a str),
+    /// A link between two nodes.
+    Link(usize, usize, &'a str),
+}
+
+/// Calls `draw` for each LAN, and each connection of nodes.
+fn each_line(plan: &Plan, mut draw: impl FnMut(Line<'_>)) {
+    let mut on_lan: std::collections::BTreeMap<&str, Vec<(usize, &Interface)>> =
+        std::collections::BTreeMap::new();
+    for (number, node) in plan.nodes.iter().enumerate() {
+        for interface in &node.interfaces {
+            on_lan.entry(&interface.lan).or_default().push((number, interface));
+        }
+    }
+    for (number, lan) in plan.lans.iter().enumerate() {
+        let members = on_lan.get(&lan.name[..]).map(Vec::as_slice).unwrap_or_default();
+        let suffix =
+            if lan.impair.is_empty() { String::new() } else { format!("\n{}", lan.impair) };
+        if let ([(a, _), (b, _)], true) = (members, lan.is_link) {
+            draw(Line::Link(*a, *b, &format!("{}{suffix}", lan.name)));
+            continue;
+        }
+        draw(Line::Lan(number, &format!("{}{suffix}", lan.name)));
+        for (node, interface) in members {
+            let label = format!("{} {}", interface.name, addresses(interface));
+            draw(Line::Member(*node, number, label.trim_end()));
+        }
+    }
+}
+
+fn mermaid_escape(text: &str) -> String {
+    let mut escaped = String::new();
+    for letter in text.chars() {
+        match letter {
+            '\n' => escaped.push_str("<br>"),
+            '"' | '<' | '>' | '&' | '#' | ';' | '|' | '`' | '\\' => {
+                let _ = write!(escaped, "#{};", u32::from(letter));
+            }
+            letter if letter.is_control() => {}
+            letter => escaped.push(letter),
+        }
+    }
+    escaped
+}
+
+fn dot_escape(text: &str) -> String {
+    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    escaped.chars().filter(|letter| !letter.is_control()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::Source;
+
+    fn plan() -> Plan {
+        let text = "
+            name = \"g\"
+            [lan.office]
+            prefix = \"10.1.0.0/24\"
+            [link.wan]
+            ends = [\"r1\", \"r2\"]
+            delay = \"10ms\"
+            [node.r1]
+            lans = \"office\"
+            [node.r2]
+            [node.h]
+            kind = \"host\"
+            lans = \"office\"
+            [node.p]
+            kind = \"process\"
+            services = \"true\"
+        ";
+        Plan::from_toml(text, &Source::new()).unwrap()
+    }
+
+    #[test]
+    fn a_tree_has_all_nodes() {
+        assert_eq!(
+            tree(&plan()),
+            "g\n\
+             ├── LAN office\n\
+             │   ├── r1 eth0 10.1.0.1/24\n\
+             │   └── h eth0 [host] 10.1.0.2/24\n\
+             ├── link wan (delay=10ms)\n\
+             │   ├── r1 eth1\n\
+             │   └── r2 eth0\n\
+             └── p [process]\n"
+        );
+    }
+
+    #[test]
+    fn drawings_for_other_programs() {
+        assert_eq!(
+            mermaid(&plan()),
+            "graph LR\n  n0[\"r1 (run)\"]\n  n1[\"r2 (run)\"]\n  n2[\"h (host)\"]\n  n3[\"p (process)\"]\n  \
+             l0((\"office\"))\n  n0 ---|\"eth0 10.1.0.1/24\"| l0\n  n2 ---|\"eth0 10.1.0.2/24\"| l0\n  \
+             n0 ---|\"wan<br>delay=10ms\"| n1\n"
+        );
+        let dot = dot(&plan());
+        assert!(dot.contains("n0 -- n1 [label=\"wan\\ndelay=10ms\"];"), "{dot}");
+        assert!(dot.contains("l0 [label=\"office\", shape=ellipse];"), "{dot}");
+    }
+
+    #[test]
+    fn texts_are_escaped() {
+        assert_eq!(mermaid_escape("a\"<b>|"), "a#34;#60;b#62;#124;");
+        assert_eq!(dot_escape("a\"\\\n\u{7}"), "a\\\"\\\\\\n");
+    }
+}
