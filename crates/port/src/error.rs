@@ -71,6 +71,19 @@ pub enum PortError {
     /// The kernel's TAP interface cannot be opened.
     #[error("{0}")]
     Tap(#[from] tapdev::OpenError),
+    /// A TAP interface has more queues than threads serve ports.
+    #[error(
+        "{name} is to have {queues} queues, and a thread serves each, but there are {threads}: give --threads {queues}, \
+         or fewer queues"
+    )]
+    FewThreads {
+        /// The interface.
+        name: String,
+        /// How many queues it is to have.
+        queues: u16,
+        /// How many threads there are.
+        threads: usize,
+    },
     /// The TAP interface does not accept its address.
     #[error("cannot give {name} the address {mac}")]
     TapAddress {
@@ -225,6 +238,7 @@ impl PortError {
             | Self::Capture { .. }
             | Self::Socket { .. }
             | Self::Descriptor { .. }
+            | Self::FewThreads { .. }
             | Self::Bind(_)
             | Self::Client(_)
             | Self::Options { .. } => true,

@@ -60,7 +60,7 @@ pub use self::error::{
 pub use self::frame_rules::{FrameRules, Ruled};
 pub use self::learning::Learning;
 pub use self::loop_guard::LoopGuard;
-pub use self::open::{PortOptions, check_loops, open};
+pub use self::open::{PortOptions, check_loops, open, open_each};
 pub use self::output_file::open_output;
 pub use self::overrun_warning::overrun_warning;
 pub use self::port::{
