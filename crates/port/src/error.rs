@@ -206,6 +206,16 @@ pub enum DescriptorError {
         "descriptor {0} is a pipe, which does not keep packets apart: choose framing=qemu or vde"
     )]
     NoPackets(RawFd),
+    /// A stream does not keep packets apart.
+    #[error(
+        "descriptor {0} is a stream socket, which does not keep packets apart: choose framing=qemu or vde"
+    )]
+    IsStream(RawFd),
+    /// Packets are no stream.
+    #[error(
+        "descriptor {0} is a socket for packets, and the framing is for a stream: choose framing=packet or dgram"
+    )]
+    IsNoStream(RawFd),
     /// A system call failed.
     #[error("{0}")]
     System(#[from] io::Error),

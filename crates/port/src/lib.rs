@@ -64,9 +64,9 @@ pub use self::open::{PortOptions, check_loops, open, open_each};
 pub use self::output_file::open_output;
 pub use self::overrun_warning::overrun_warning;
 pub use self::port::{
-    BURST, HOLD_OFF, LOCK_TIMEOUT, LinkState, Moved, NotSent, Port, SHORT_LOCK_TIMEOUT,
+    BURST, HOLD_OFF, LOCK_TIMEOUT, LinkState, Moved, NotSent, Port, SHORT_LOCK_TIMEOUT, TAG_LEN,
 };
-pub use self::report_once::ReportOnce;
+pub use self::report_once::{LineBudget, ReportOnce};
 pub use self::reporter::{Reporter, Severity};
 pub use self::spec::PortSpec;
 pub use self::wake_fd::WakeFd;
