@@ -143,6 +143,10 @@ pub(crate) struct NewLargeBus {
     /// format]
     #[arg(long, value_name = "BYTES", value_parser = quantity::bytes)]
     size: Option<u64>,
+
+    /// Make a new bus in our own format also with --size 1M; rump kernels cannot share it
+    #[arg(long)]
+    own_format: bool,
 }
 
 impl NewLargeBus {
@@ -150,7 +154,8 @@ impl NewLargeBus {
     #[must_use]
     pub(crate) fn options(&self) -> BusOptions {
         let size = self.size.unwrap_or(LARGE_BUS_SIZE);
-        BusOptions::new().mode(self.mode).size(size).shmif(self.size.is_some())
+        let shmif = self.size.is_some() && !self.own_format;
+        BusOptions::new().mode(self.mode).size(size).shmif(shmif)
     }
 }
 

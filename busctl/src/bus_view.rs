@@ -23,6 +23,8 @@ const STUCK: Duration = Duration::from_millis(100);
 pub(crate) struct BusView {
     path: String,
     version: u32,
+    /// Whether rump kernels can share it, and whose format it has otherwise.
+    format: &'static str,
     /// Size of the file in bytes.
     size: u64,
     /// The longest frame that it carries, in bytes.
@@ -64,7 +66,7 @@ impl BusView {
     /// When the file is not a bus, or cannot be opened.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let bus = Bus::open_read_only(path)?;
-        let (size, max_frame) = (bus.size(), bus.max_frame());
+        let (size, max_frame, is_shmif) = (bus.size(), bus.max_frame(), bus.is_shmif());
         let lock = stuck_lock(&bus).with_context(|| {
             format!("cannot see which process holds the lock of {}", path.display())
         })?;
@@ -89,6 +91,7 @@ impl BusView {
         Ok(Self {
             path: path.display().to_string(),
             version: state.version,
+            format: if is_shmif { "shmif" } else { "own" },
             size,
             max_frame,
             mtu: max_frame - MIN_FRAME,
@@ -196,8 +199,12 @@ impl fmt::Display for BusView {
         let Palette { name, bad, .. } = self.palette;
         writeln!(
             f,
-            "{name}{}{name:#}: shmif bus, version {}, {} bytes",
-            self.path, self.version, self.size
+            "{name}{}{name:#}: {}, version {}, {} bytes",
+            self.path,
+            // As the other formats are named where one is chosen.
+            if self.format == "own" { "bus of our own format" } else { "shmif bus" },
+            self.version,
+            self.size
         )?;
         writeln!(
             f,

@@ -1,11 +1,15 @@
 //! Who a host is on its network, on the command line: its name and Ethernet address, the routers that
 //! it uses, and what it has from its network.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::mem;
 use std::net::IpAddr;
+use std::time::Instant;
 
 use anyhow::anyhow;
 use iphost::{HostAddress, Nic, Stack};
+use port::LineBudget;
 use serde::Serialize;
 use shmbus::{MacAddr6, StationOptions};
 
@@ -17,9 +21,6 @@ use crate::registry::{format_mac, parse_mac};
 
 /// The longest name of a host; that of DNS.
 const MAX_NAME: usize = 63;
-/// How the names of the stations of ports begin: a host is none, and frames that it repeats are no
-/// loop.
-const NAMES_OF_PORTS: [&str; 5] = ["memif", "tap", "bus", "socket", "pcap"];
 /// The most addresses of a host that also has one by DHCP, besides its link-local one.
 const MAX_BESIDE_DHCP: usize = 6;
 
@@ -170,11 +171,43 @@ impl HostNetwork {
     }
 }
 
-/// Prints what has changed of a host's addresses and routers.
-pub(crate) fn report_changes<N: Nic>(stack: &mut Stack<N>) {
-    while let Some(change) = stack.next_change() {
-        let host = format_mac(stack.mac().into());
-        output::note(&format!("host {host}: {change}"));
+/// Prints what has changed of the addresses and routers of hosts. A neighbor can make any number of
+/// changes, so the lines about each host are limited.
+#[derive(Debug, Default)]
+pub(crate) struct ChangeReports {
+    hosts: HashMap<[u8; 6], ChangeReport>,
+}
+
+/// The lines about one host.
+#[derive(Debug, Default)]
+struct ChangeReport {
+    budget: LineBudget,
+    /// Whether lines were left out since the last.
+    is_cut: bool,
+}
+
+impl ChangeReports {
+    /// Prints what has changed since the last call.
+    pub(crate) fn report<N: Nic>(&mut self, stack: &mut Stack<N>) {
+        while let Some(change) = stack.next_change() {
+            let report = self.hosts.entry(stack.mac()).or_default();
+            if let Some(line) = report.line(&change.to_string(), Instant::now()) {
+                let host = format_mac(stack.mac().into());
+                output::note(&format!("host {host}: {line}"));
+            }
+        }
+    }
+}
+
+impl ChangeReport {
+    /// Returns what is printed of a change at `now`.
+    fn line(&mut self, change: &str, now: Instant) -> Option<String> {
+        if self.budget.take(now) {
+            self.is_cut = false;
+            return Some(change.to_owned());
+        }
+        let is_first = !mem::replace(&mut self.is_cut, true);
+        is_first.then(|| "changes come too fast; one every 10 s is printed".to_owned())
     }
 }
 
@@ -204,19 +237,18 @@ impl std::error::Error for NameError {}
 
 impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "a name is up to {MAX_NAME} letters, digits, '-', '_' and '.', and does not begin as those of ports do: "
-        )?;
-        f.write_str(&NAMES_OF_PORTS.join(", "))
+        write!(f, "a name is up to {MAX_NAME} letters, digits, '-', '_' and '.'")
     }
 }
 
 fn parse_name(text: &str) -> Result<String, NameError> {
+    is_host_name(text, MAX_NAME).then(|| text.to_owned()).ok_or(NameError)
+}
+
+/// Returns whether a text of at most `max` bytes consists of what names of hosts consist of.
+pub(crate) fn is_host_name(text: &str, max: usize) -> bool {
     let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    let is_name = (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(is_good);
-    let is_port = NAMES_OF_PORTS.iter().any(|begin| text.starts_with(begin));
-    (is_name && !is_port).then(|| text.to_owned()).ok_or(NameError)
+    (1..=max).contains(&text.len()) && text.bytes().all(is_good)
 }
 
 /// Returns the MAC address that is greater by `number`, if a single station can have it.
@@ -231,7 +263,20 @@ fn plus(mac: MacAddr6, number: u32) -> Option<MacAddr6> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn lines_about_a_host_are_limited() {
+        let (mut report, begin) = (ChangeReport::default(), Instant::now());
+        let at = |millis| begin + Duration::from_millis(millis);
+        let lines: Vec<_> =
+            (0..60_000).filter_map(|millis| report.line("a router", at(millis))).collect();
+        // 32 at once, one every 10 s, and that others are left out.
+        assert!((38..=50).contains(&lines.len()), "{}", lines.len());
+        assert!(lines[32].starts_with("changes come too fast"), "{}", lines[32]);
+    }
 
     #[test]
     fn hosts_have_names_and_mac_addresses_in_order() {
@@ -239,9 +284,12 @@ mod tests {
         assert_eq!(plus(mac("b2:a0:00:00:00:ff"), 2), Some(mac("b2:a0:00:00:01:01")));
         assert_eq!(plus(mac("b2:ff:ff:ff:ff:ff"), 1), None, "a group");
         assert_eq!(plus(mac("fe:ff:ff:ff:ff:ff"), u32::MAX), None);
-        for text in ["", "two words", "a:b", "tap0", &"x".repeat(64)] {
+        for text in ["", "two words", "a:b", &"x".repeat(64)] {
             assert_eq!(parse_name(text), Err(NameError), "{text}");
         }
-        assert_eq!(parse_name("web-1.lab"), Ok("web-1.lab".to_owned()));
+        // Ports are known by a mark, and not by their names.
+        for text in ["web-1.lab", "tap0", "business", "socket_test"] {
+            assert_eq!(parse_name(text), Ok(text.to_owned()));
+        }
     }
 }

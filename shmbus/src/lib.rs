@@ -65,6 +65,7 @@ mod system;
 pub use error::{Busy, LockFound, OpenError, SendError, WaitError, WakeError};
 pub use face::burst::{Burst, Frame, Frames};
 pub use face::bus::{Bus, BusOptions, BusState};
+pub use face::flow_queue::FlowQueue;
 pub use face::legacy::LegacyDump;
 #[cfg(feature = "smoltcp")]
 pub use face::phy;

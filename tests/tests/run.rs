@@ -53,6 +53,103 @@ fn two_commands_reach_each_other_and_see_names_of_their_own() {
 }
 
 #[test]
+fn name_servers_need_no_resolv_conf_on_the_system() {
+    if !namespace::available() {
+        return;
+    }
+    let lab = lab!();
+    let bus = lab.arg("lan.bus");
+    // A system whose /etc has few files, of which each kind is to stay.
+    let script = "mount -t tmpfs none /etc && cd /etc && echo kept > hosts && mkdir -p sub && \
+                  echo inner > sub/file && echo base > base && ln -s base link && \
+                  ln -s ../run/nowhere resolv.conf && exec \"$0\" \"$@\"";
+    let mut command = lab.command("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
+    command.arg(lab.program()).args(["run", &bus, "10.0.0.2/24", "--dns", "10.0.0.53"]);
+    let files = "cat /etc/resolv.conf /etc/hosts /etc/sub/file /etc/link; ls /etc";
+    let finished = lab.run_program(command.args(["--", "sh", "-c", files]));
+    let said = finished.succeeds();
+    assert_eq!(
+        said, "nameserver 10.0.0.53\nkept\ninner\nbase\nbase\nhosts\nlink\nresolv.conf\nsub\n",
+        "{finished}"
+    );
+}
+
+#[test]
+fn a_dhcp_server_and_a_client_are_one_line_each() {
+    require!("dnsmasq", "busybox");
+    if !namespace::available() {
+        return;
+    }
+    let lab = lab!();
+    let bus = lab.arg("lan.bus");
+    let server = ["run", &bus, "10.0.0.1/24", "--", "dnsmasq", "--no-daemon", "--port=0"];
+    let range = ["--conf-file=/dev/null", "--leasefile-ro", "--dhcp-range=10.0.0.100,10.0.0.150"];
+    let server = lab.spawn(server.iter().chain(&range));
+    server.wait_for_line("IP range 10.0.0.100");
+    let client = ["run", &bus, "--", "busybox", "udhcpc", "-i", "eth0", "-f", "-q", "-n"];
+    let finished = lab.run(client.iter().chain(&["-s", "/bin/true"]));
+    assert!(finished.status.success(), "{finished}");
+    let said = format!("{finished}");
+    assert!(
+        said.contains("lease of 10.0.0.1") && said.contains("obtained from 10.0.0.1"),
+        "{said}"
+    );
+}
+
+#[test]
+fn routers_find_each_other_by_ospf() {
+    require!("bird", "ping");
+    if !namespace::available() {
+        return;
+    }
+    let lab = lab!();
+    let (lan, far) = (lab.arg("lan.bus"), lab.arg("far.bus"));
+    let config = |id: &str| {
+        let path = lab.arg(&format!("{id}.conf"));
+        let text = format!(
+            "router id {id}; protocol device {{}} protocol kernel {{ ipv4 {{ export all; }}; }}\n\
+             protocol ospf v2 {{ ipv4 {{ import all; }}; area 0 {{ interface \"eth*\" {{\n\
+             type ptp; hello 1; dead 4; }}; }}; }}\n"
+        );
+        fs::write(&path, text).expect("a file");
+        ["bird", "-f", "-c", &path, "-s", &lab.arg(&format!("{id}.ctl"))].join(" ")
+    };
+    let both = format!("{lan},{far}");
+    let first = ["run", &both, "10.0.1.1/24", "10.0.2.1/24", "--forward", "--", "sh", "-c"];
+    let first =
+        lab.spawn(first.into_iter().chain([&*format!("echo inside; exec {}", config("10.0.1.1"))]));
+    first.wait_for_line("inside");
+    let script = format!(
+        "{} & until ip route | grep '10.0.2.0/24 via 10.0.1.1'; do sleep 0.1; done; \
+         ping -c 1 -W 5 10.0.2.1",
+        config("10.0.1.2")
+    );
+    let second = lab.run(["run", &lan, "10.0.1.2/24", "--", "sh", "-c", &script]);
+    assert!(second.succeeds().contains("1 received"), "{second}");
+}
+
+#[test]
+fn a_small_bus_can_have_our_own_format() {
+    if !namespace::available() {
+        return;
+    }
+    let lab = lab!();
+    let bus = lab.arg("lan.bus");
+    for (flags, format, words) in [
+        (&["--size", "1M", "--own-format"][..], "own", "lan.bus: bus of our own format, version 3"),
+        (&["--size", "1M"], "shmif", "lan.bus: shmif bus, version 3, 1048576 bytes"),
+    ] {
+        let run = [&["run", &bus, "10.0.0.2/24"], flags, &["--", "true"]].concat();
+        lab.run(run).succeeds();
+        assert_eq!(lab.show(&bus)["format"], format);
+        let shown = lab.run(["show", &bus]);
+        assert!(shown.succeeds().contains(words), "{shown}");
+        fs::remove_file(&bus).expect("the bus");
+    }
+}
+
+#[test]
 fn a_command_with_two_buses_is_a_router() {
     require!("ping");
     if !namespace::available() {

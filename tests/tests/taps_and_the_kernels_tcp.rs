@@ -37,10 +37,14 @@ impl<'l> Pair<'l> {
 
 /// Sends from one namespace to the other, and compares every byte.
 fn transfer(lab: &Lab, from: &Namespace<'_>, to: &Namespace<'_>, address: &str) {
+    transfer_some(lab, BYTES, from, to, address);
+}
+
+fn transfer_some(lab: &Lab, bytes: &str, from: &Namespace<'_>, to: &Namespace<'_>, address: &str) {
     let program = lab.reach(env!("CARGO_BIN_EXE_tcp-transfer").as_ref());
-    let receiver = to.spawn(&program, ["receive", address, BYTES]);
+    let receiver = to.spawn(&program, ["receive", address, bytes]);
     receiver.wait_for_line("listening");
-    let sender = from.spawn(&program, ["send", address, BYTES]);
+    let sender = from.spawn(&program, ["send", address, bytes]);
     receiver.wait_for_line("whole");
     sender.finish(WAIT_TIMEOUT).succeeds();
     receiver.finish(WAIT_TIMEOUT).succeeds();
@@ -72,6 +76,97 @@ fn every_byte_arrives_without_offload() {
 #[test]
 fn every_byte_arrives_when_only_one_leaves_work_to_its_station() {
     every_byte_arrives("offload=on", "offload=off");
+}
+
+/// Starts `attach` in a namespace, waits until it is ready, and sets its `tap0` up.
+fn attach(space: &Namespace<'_>, lab: &Lab, words: &str, addresses: [&str; 2]) -> Process {
+    let node = space.spawn(lab.program(), ["attach"].into_iter().chain(words.split(' ')));
+    node.wait_for_line("ready");
+    space.set_up("tap0", addresses);
+    node
+}
+
+#[test]
+fn the_queues_of_an_interface_share_its_flows() {
+    if !namespace::available() {
+        return;
+    }
+    let _cpus = CpuLock::acquire();
+    let lab = lab!();
+    let (alice, bob) = (Namespace::new(&lab), Namespace::new(&lab));
+    let bus = lab.arg("lan.bus");
+    let several = attach(&alice, &lab, &format!("{bus} tap:queues=2,learn=on --threads 2"), ALICE);
+    let single = attach(&bob, &lab, &format!("{bus} tap:tap0"), BOB);
+    transfer(&lab, &alice, &bob, "10.0.0.2:1000");
+    transfer(&lab, &bob, &alice, "[fd00::1]:1000");
+    // Every packet arrives once, and not by each queue.
+    let ping = ["-c", "5", "-i", "0.05", "-W", "5", "10.0.0.1"];
+    let shown = lab.run_program(bob.command("ping").args(ping));
+    assert!(!shown.succeeds().contains("DUP"), "{shown}");
+    // Each transfer is another flow, by its port; sooner or later each queue has one.
+    let mut port = 1_001..2_000;
+    wait::until("both queues carry frames to the kernel", WAIT_TIMEOUT, || {
+        let address = format!("10.0.0.1:{}", port.next().expect("a port"));
+        transfer_some(&lab, "100000", &bob, &alice, &address);
+        let shown = lab.run(["show", &bus, "--json"]).json();
+        let ports = shown["ports"].as_array().expect("ports");
+        let has_sent = |name: &str| {
+            ports.iter().any(|it| it["name"] == name && it["tx_packets"].as_u64() > Some(20))
+        };
+        has_sent("tap tap0 queue 1") && has_sent("tap tap0 queue 2")
+    });
+    for node in [several, single] {
+        node.interrupt().succeeds();
+    }
+    // Nothing else serves two queues.
+    for (words, why) in [
+        ("tap:queues=2", "tap0 is to have 2 queues, and a thread serves each, but there are 1"),
+        ("tap:tap0,queues=3 --threads 2", "give --threads 3, or fewer queues"),
+    ] {
+        let refused =
+            alice.spawn(lab.program(), ["attach", &bus].into_iter().chain(words.split(' ')));
+        refused.finish(WAIT_TIMEOUT).fails_with(2, &[why]);
+    }
+    alice.ip("tuntap add dev tap0 mode tap");
+    let other = ["attach", &bus, "tap:queues=2", "--threads", "2"];
+    let refused = alice.spawn(lab.program(), other).finish(WAIT_TIMEOUT);
+    refused.fails_with(2, &["tap0 exists and is not a TAP interface with several queues"]);
+}
+
+#[test]
+fn a_node_serves_the_queues_of_a_recorded_interface() {
+    if !namespace::available() {
+        return;
+    }
+    let lab = lab!();
+    let (alice, bob) = (Namespace::new(&lab), Namespace::new(&lab));
+    let bus = lab.arg("lan.bus");
+    lab.run(["create", "tap0", "queues=2", "up=on", "ip=10.0.0.1/24", "mac=02:00:00:00:00:07"])
+        .succeeds();
+    lab.run(["linkstr", "tap0", &bus]).succeeds();
+    lab.run(["up", "tap0"]).succeeds();
+    let few = alice.spawn(lab.program(), ["node"]);
+    few.wait_for_line("ready");
+    let shown = lab.run(["show", "tap0"]);
+    assert!(shown.succeeds().contains("give --threads 2, or fewer queues"), "{shown}");
+    few.interrupt().succeeds();
+    let node = alice.spawn(lab.program(), ["node", "--threads", "2"]);
+    node.wait_for_line("ready");
+    let peer = attach(&bob, &lab, &format!("{bus} tap:tap0"), BOB);
+    transfer_some(&lab, "100000", &bob, &alice, "10.0.0.1:1000");
+    let shown = lab.run(["show", &bus, "--json"]).json();
+    let ports = shown["ports"].as_array().expect("ports");
+    let names: Vec<_> = ports.iter().map(|it| it["name"].as_str().expect("a name")).collect();
+    assert!(names.contains(&"tap0") && names.contains(&"tap0 queue 2"), "{names:?}");
+    // The interface takes all its queues with it, and comes back with them.
+    alice.ip("link delete tap0");
+    wait::until("the interface is there again", WAIT_TIMEOUT, || {
+        let shown = lab.run_program(alice.command("ip").args(["-d", "link", "show", "tap0"]));
+        shown.status.success() && shown.stdout.contains("multi_queue numqueues 2")
+    });
+    transfer_some(&lab, "100000", &bob, &alice, "10.0.0.1:1000");
+    peer.interrupt().succeeds();
+    node.interrupt().succeeds();
 }
 
 #[test]

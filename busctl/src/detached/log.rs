@@ -21,6 +21,10 @@ use crate::process::background_thread;
 const MAX_LEN: u64 = 1 << 20;
 /// How much is read at once: as much as a pipe usually holds.
 const CHUNK: usize = 1 << 16;
+/// How much a pipe takes that polls writable, in bytes.
+const WRITABLE: usize = 4_096;
+/// How long the reader of the starter's stderr may pause, in milliseconds.
+const STARTER_TIMEOUT: u8 = 200;
 /// How often a drain reads: a pipe that still has bytes is written to faster than it is read.
 const DRAIN_READS: u32 = 64;
 
@@ -117,10 +121,21 @@ impl Outlets {
     fn write(&mut self, bytes: &[u8]) {
         // There is no other place to report a failure.
         let _ = self.file.write(bytes);
-        if let Some(starter) = &mut self.starter {
-            let _ = starter.write_all(bytes);
+        // A starter whose reader has stopped must not stop this process.
+        if self.starter.as_mut().is_some_and(|starter| !copy(bytes, starter)) {
+            self.starter = None;
         }
     }
+}
+
+/// Writes to the stderr of the process that started this one. Returns `false` when it takes no more.
+/// The descriptor is shared, so it cannot be made not to block.
+fn copy(bytes: &[u8], starter: &mut File) -> bool {
+    bytes.chunks(WRITABLE).all(|piece| {
+        let mut writable = [PollFd::new(starter.as_fd(), PollFlags::POLLOUT)];
+        let is_ready = poll(&mut writable, STARTER_TIMEOUT).is_ok_and(|ready| ready > 0);
+        is_ready && starter.write_all(piece).is_ok()
+    })
 }
 
 impl LogFile {
@@ -166,6 +181,23 @@ mod tests {
         assert!(now.ends_with("line 999\n") && now.len() <= 100 && before.len() <= 100);
         assert!((before + &now).contains("line 990\n"));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_starter_that_is_not_read_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = LogFile::begin(&folder.path().join("web.log"), MAX_LEN).unwrap();
+        let (mut reader, writer) = io::pipe().unwrap();
+        let starter = Some(File::from(std::os::fd::OwnedFd::from(writer)));
+        let mut outlets = Outlets { file, starter };
+        outlets.write(b"first\n");
+        let mut first = [0; 6];
+        reader.read_exact(&mut first).unwrap();
+        assert_eq!((&first, outlets.starter.is_some()), (b"first\n", true));
+        // More than any pipe holds.
+        outlets.write(&vec![b'x'; 4 << 20]);
+        assert!(outlets.starter.is_none());
+        assert_eq!(outlets.file.len, 4 << 20, "all is in the log");
     }
 
     #[test]

@@ -46,10 +46,9 @@ pub(super) struct Managed {
     described: Instant,
 }
 
-/// An interface's port in the node.
+/// An interface's port in the node, or the ports of its queues.
 struct Running {
-    id: PortId,
-    stats: Arc<PortStats>,
+    ports: Vec<(PortId, Arc<PortStats>)>,
     plan: Plan,
     /// The bus's file, as it was joined.
     bus: Option<FileStamp>,
@@ -87,7 +86,7 @@ impl Managed {
 
     /// Returns whether its port is this one.
     pub(super) fn has(&self, id: PortId) -> bool {
-        self.running.as_ref().is_some_and(|running| running.id == id)
+        self.running.as_ref().is_some_and(|running| running.ports.iter().any(|port| port.0 == id))
     }
 
     /// Does what the record says if it has changed. With `thoroughly`, what failed is tried again.
@@ -121,7 +120,8 @@ impl Managed {
         let plan = Plan::of(&shared.registry, record);
         let same = matches!((&plan, &self.running), (Ok(Some(plan)), Some(running)) if running.plan == *plan);
         if same && !self.has_another_bus() {
-            if let Some(handle) = self.running.as_ref().and_then(|it| it.stats.impair_handle()) {
+            let ports = self.running.iter().flat_map(|running| &running.ports);
+            for handle in ports.filter_map(|(_, stats)| stats.impair_handle()) {
                 handle.set(record.impairments());
             }
             return Ok(());
@@ -137,7 +137,7 @@ impl Managed {
     pub(super) fn close(&mut self, shared: &mut Shared) {
         if let Some(running) = &self.running {
             self.past = self.memif();
-            shared.node.remove(running.id);
+            running.ports.iter().for_each(|(id, _)| shared.node.remove(*id));
         }
         self.port_removed();
     }
@@ -145,15 +145,19 @@ impl Managed {
     /// Keeps the counters and the history of a port that was removed.
     fn port_removed(&mut self) {
         if let Some(running) = self.running.take() {
-            self.before = self.before.plus(running.stats.counters());
+            self.before = self.before.plus(running.counters());
             self.past = std::mem::take(&mut self.past).without_peer();
         }
         self.describe();
         self.count();
     }
 
-    /// Notes that the node has closed the port: its bus is gone, or its device.
-    pub(super) fn port_closed(&mut self, why: &CloseReason) {
+    /// Notes that the node has closed the port: its bus is gone, or its device. So they are for its
+    /// other queues.
+    pub(super) fn port_closed(&mut self, shared: &mut Shared, why: &CloseReason) {
+        for (id, _) in self.running.iter().flat_map(|running| &running.ports) {
+            shared.node.remove(*id);
+        }
         self.port_removed();
         self.interface.acknowledge(Some(trouble(&why.clone().into())));
     }
@@ -169,13 +173,18 @@ impl Managed {
 
     /// Returns whether frames pass through the port; none without a port.
     fn link(&self) -> Option<LinkState> {
-        self.running.as_ref().map(|running| running.stats.link_state())
+        self.running.as_ref()?.ports.first().map(|(_, stats)| stats.link_state())
     }
 
-    /// Returns what `show` says of the port under the bus it is on; none without a port.
-    pub(super) fn port_report(&self) -> Option<PortReport> {
-        let Running { stats, bus, .. } = self.running.as_ref()?;
-        Some(PortReport::new(&self.interface.record().name.to_string(), bus.as_ref()?, stats))
+    /// Returns what `show` says of the port under the bus it is on, or of each queue; nothing
+    /// without a port.
+    pub(super) fn port_reports(&self) -> impl Iterator<Item = PortReport> {
+        let name = self.interface.record().name;
+        let bus = self.running.as_ref().and_then(|running| running.bus.as_ref());
+        let ports = self.running.iter().flat_map(|running| &running.ports);
+        (1..).zip(ports).filter_map(move |(number, (_, stats))| {
+            Some(PortReport::new(&queue_name(name, number), bus?, stats))
+        })
     }
 
     fn describe(&mut self) {
@@ -198,9 +207,7 @@ impl Managed {
     }
 
     fn counters(&self) -> Counters {
-        let here =
-            self.running.as_ref().map(|running| running.stats.counters()).unwrap_or_default();
-        self.before.plus(here)
+        self.running.iter().fold(self.before, |sum, running| sum.plus(running.counters()))
     }
 
     /// Closes the port of an interface that was destroyed, and releases it.
@@ -208,6 +215,19 @@ impl Managed {
         self.close(shared);
         self.interface.discard();
     }
+}
+
+impl Running {
+    /// Returns the sum of what its ports have counted.
+    fn counters(&self) -> Counters {
+        let add = |sum: Counters, (_, stats): &(_, Arc<PortStats>)| sum.plus(stats.counters());
+        self.ports.iter().fold(Counters::default(), add)
+    }
+}
+
+/// Returns the name of the port number `number` of an interface, from 1.
+fn queue_name(name: InterfaceName, number: usize) -> String {
+    if number == 1 { name.to_string() } else { format!("{name} queue {number}") }
 }
 
 impl Plan {
@@ -232,33 +252,45 @@ impl Plan {
 fn open(shared: &mut Shared, record: &Record, plan: Plan) -> anyhow::Result<Running> {
     let name = record.name.to_string();
     let impair = ImpairHandle::new(record.impairments());
-    let (port, connection, mac, learn, rules): (Box<dyn Port>, _, _, _, _) =
+    let (ports, connection, mac, learn, rules): (Vec<Box<dyn Port>>, _, _, _, _) =
         match (record.memif(), &plan.socket, record.tap(), record.socket()?) {
             (Some(spec), Some(socket), ..) => {
                 let spec = spec.at(socket.address()?);
                 let port = shared.sockets.open(&spec, name.clone())?;
                 let view = port.view();
-                let port = Impaired::new(port, impair);
-                (Box::new(port), Some(view), spec.mac, spec.learn, spec.rules)
+                let port = Impaired::new(port, impair.clone());
+                (vec![Box::new(port)], Some(view), spec.mac, spec.learn, spec.rules)
             }
             (_, _, Some(spec), _) => {
-                let port = Impaired::new(tap::open(&spec)?, impair);
-                (Box::new(port), None, spec.mac, spec.learn, spec.rules)
+                let queues = tap::open(&spec, shared.node.thread_count())?;
+                // All queues are one link: what is set holds for each.
+                let impaired = |queue| Box::new(Impaired::new(queue, impair.clone()));
+                let ports = queues.into_iter().map(|queue| impaired(queue) as Box<dyn Port>);
+                (ports.collect(), None, spec.mac, spec.learn, spec.rules)
             }
             (.., Some(spec)) => {
                 let port = shared.socket_servers.open(&spec, name.clone())?;
-                let port = Impaired::new(port, impair);
-                (Box::new(port), None, spec.mac, spec.learn, spec.rules)
+                let port = Impaired::new(port, impair.clone());
+                (vec![Box::new(port)], None, spec.mac, spec.learn, spec.rules)
             }
             _ => bail!("{name} is of no kind that a node can run"),
         };
-    let port = if rules.is_empty() { port } else { Box::new(Ruled::new(port, rules)) };
-    let port = if learn { Box::new(Learning::new(port)) } else { port };
-    let port = LoopGuard::new(port);
-    let bus = Bus::open_or_create(&plan.bus, MODE)?;
+    let wrap = |port: Box<dyn Port>| {
+        let has_rules = !rules.is_empty();
+        let port = if has_rules { Box::new(Ruled::new(port, rules.clone())) } else { port };
+        let port = if learn { Box::new(Learning::new(port)) } else { port };
+        LoopGuard::new(port)
+    };
+    let join = |(number, port)| {
+        let bus = Bus::open_or_create(&plan.bus, MODE)?;
+        // Of several queues the first has the address.
+        let mac = mac.filter(|_| number == 1);
+        let station = node::station(bus, &queue_name(record.name, number), mac)?;
+        Ok((wrap(port), station))
+    };
+    let queues = (1..).zip(ports).map(join).collect::<anyhow::Result<Vec<_>>>()?;
     let file = FileStamp::of(&plan.bus);
-    let station = node::station(bus, &name, mac)?;
-    let (id, stats) = shared.node.add(port, station);
+    let ports = shared.node.add_queues(queues);
     tracing::info!(name, bus = %plan.bus.display(), "open");
-    Ok(Running { id, stats, plan, bus: file, connection })
+    Ok(Running { ports, plan, bus: file, connection })
 }

@@ -92,13 +92,13 @@ impl Reconciler {
             if let Some(interface) =
                 self.interfaces.values_mut().find(|interface| interface.has(port))
             {
-                interface.port_closed(&reason);
+                interface.port_closed(&mut self.shared, &reason);
             }
         }
         for interface in self.interfaces.values_mut() {
             interface.report(now);
         }
-        self.port_reports.publish(self.interfaces.values().filter_map(Managed::port_report));
+        self.port_reports.publish(self.interfaces.values().flat_map(Managed::port_reports));
     }
 
     /// Compares the registry with what runs here.

@@ -1,6 +1,7 @@
 //! `busctl attach`: joins ports to a bus without recording them.
 
 use std::io::Write as _;
+use std::iter;
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
@@ -41,7 +42,7 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
                           secret=S rsize=LOG2 bsize=BYTES rx-queues=N tx-queues=N mac=MAC\n        \
                           rx-mode=adaptive|polling|interrupt name=S reconnect=MS\n\
                   tap:    a name, or name=tap0; mac=MAC offload=on|off ip=ADDR/LEN,... up=on\n        \
-                          netns=NAME pid=PID; needs the right to make interfaces, as in\n        \
+                          netns=NAME pid=PID queues=N (with --threads N); needs the right to make interfaces, as in\n        \
                           'unshare -Urn'\n\
                   pcap:   in=FILE (played) out=FILE (overwritten) file=FILE (must be new)\n        \
                           pps=N; - is stdin or stdout\n\
@@ -148,23 +149,27 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
 /// Opens the ports and joins them to the bus.
 fn open(args: &Args, context: &Context) -> anyhow::Result<Lan> {
     let options = args.new_bus.options();
-    let specs: Vec<PortSpec> = args.ports.iter().flat_map(PortSpec::each_client).collect();
+    let specs = &args.ports;
+    let node_options = args.threads.options();
     let port_options = PortOptions::new()
         .bus(options.clone())
         .program(crate::PROGRAM)
         .guard_loops(true)
+        .threads(node_options.thread_count())
         .reporter(output::reporter());
-    let lan = Lan::open(&args.bus, options, args.threads.options(), context, |bus| {
-        let ports = port::open(&specs, bus, &port_options)?.into_iter().zip(&specs);
-        // A capture is there to be looked at, so its port says nothing.
-        let new = |(port, spec): (_, &PortSpec)| NewPort {
-            port,
-            mac: spec.mac(),
-            says_counters: spec.joins(),
+    let lan = Lan::open(&args.bus, options, node_options, context, |bus| {
+        let ports = port::open_each(specs, bus, &port_options)?;
+        let each = |(ports, spec): (Vec<_>, &PortSpec)| {
+            // Of several ports the first has the address.
+            let mac = [spec.mac()].into_iter().chain(iter::repeat(None));
+            // A capture is there to be looked at, so its port says nothing.
+            let says_counters = spec.joins();
+            let new = move |(port, mac)| NewPort { port, mac, says_counters };
+            ports.into_iter().zip(mac).map(new)
         };
-        Ok(ports.map(new).collect())
+        Ok(ports.into_iter().zip(specs).flat_map(each).collect())
     })?;
-    Ok(lan.check_loops_of(&specs))
+    Ok(lan.check_loops_of(specs))
 }
 
 /// Prints that the ports can be used: on stdout, unless one of them writes there.

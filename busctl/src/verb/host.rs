@@ -20,7 +20,7 @@ use self::task::{Task, TcpSourceTask};
 use crate::bus_argument::{BusArgument, NewBus};
 use crate::context::Context;
 use crate::detached::{Detach, Request};
-use crate::host_network::{HostNetwork, HostView, report_changes};
+use crate::host_network::{ChangeReports, HostNetwork, HostView};
 use crate::impaired_nic::ImpairedNic;
 use crate::misuse::{OrMisuse as _, misuse, remedy};
 use crate::nic_argument::{HostNic, NicArgument};
@@ -266,6 +266,7 @@ fn serve_until_over<N: Nic>(
     let mut rounds = 0;
     let mut loss_warnings = LossWarnings::default();
     let mut waiting = Waiting { begin: Instant::now(), is_reported: false };
+    let mut changes = ChangeReports::default();
     let mut transfers = Vec::new();
     let mut ready = false;
     let mut over = false;
@@ -277,7 +278,7 @@ fn serve_until_over<N: Nic>(
             let done = &mut |transfer| transfers.push(transfer);
             loss_warnings.report(round(stack, &mut services[index], done));
             report_conflicts(stack)?;
-            report_changes(stack);
+            changes.report(stack);
             if ready {
                 over |= task.step(stack)?;
             }

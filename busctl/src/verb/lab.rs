@@ -26,7 +26,7 @@ use crate::misuse::misuse;
 use crate::output;
 
 /// The longest time that a lab may take to end.
-const LONGEST_END: Duration = Duration::from_secs(60);
+const LONGEST_END: Duration = Duration::from_mins(1);
 /// How often it is looked whether it has ended.
 const END_INTERVAL: Duration = Duration::from_millis(20);
 

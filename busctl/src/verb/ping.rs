@@ -14,7 +14,7 @@ use shmbus::BusOptions;
 
 use crate::bus_argument::parse_mode;
 use crate::context::Context;
-use crate::host_network::{HostNetwork, report_changes};
+use crate::host_network::{ChangeReports, HostNetwork};
 use crate::misuse::misuse;
 use crate::nic_argument::{HostNic, NicArgument};
 use crate::output;
@@ -182,6 +182,7 @@ fn wait_for_network<N: Nic>(
     let longest =
         if network.is_automatic() { args.timeout.max(NETWORK_WAIT) } else { args.timeout };
     let begin = Instant::now();
+    let mut changes = ChangeReports::default();
     loop {
         let left = longest.saturating_sub(begin.elapsed());
         let stack = &mut hosts[own];
@@ -210,7 +211,7 @@ fn wait_for_network<N: Nic>(
             bail!("cannot ping {target}: {why}");
         }
         stack.poll(&mut |_| {})?;
-        report_changes(stack);
+        changes.report(stack);
         hosts.wait(&[stop.as_fd()], left)?;
     }
 }
@@ -233,6 +234,7 @@ fn ping_from<N: Nic>(
         size: args.size,
         timeout: args.timeout,
     };
+    let mut changes = ChangeReports::default();
     let mut pinger = Pinger::start(&mut hosts[own], plan);
     if let Some(ttl) = args.ttl {
         pinger = pinger.hop_limit(ttl);
@@ -255,7 +257,7 @@ fn ping_from<N: Nic>(
                 printed = print_event(target, &event);
             }
         });
-        report_changes(stack);
+        changes.report(stack);
         std::mem::replace(&mut printed, Ok(()))?;
         dots.show(pinger.statistics().sent())?;
         if done {

@@ -75,7 +75,8 @@ pub(crate) struct Args {
     buses: Option<BusList>,
 
     /// The addresses of eth0, each with its prefix length; with several buses one for each bus, or
-    /// ethN=ADDR/LEN
+    /// ethN=ADDR/LEN for the Nth bus, counted from 0. With --netns and --pid the interfaces have the
+    /// lowest free names of eth0, eth1 and so on, and ethN= counts the buses all the same
     #[arg(value_name = "ADDR/LEN")]
     addresses: Vec<AddressArgument>,
 

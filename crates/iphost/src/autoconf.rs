@@ -20,6 +20,9 @@ const QUESTIONS: u8 = 3;
 const QUESTION_INTERVAL: Duration = Duration::from_secs(4);
 /// No message shortens the lifetime of an address to less than this.
 const SHORTEST: Duration = Duration::from_hours(2);
+/// The lowest hop limit that is believed. Any station can forge the message, and with a hop limit of 1
+/// all that the host sends would end at its router (RFC 3756, 4.2.7). Paths are hardly ever longer.
+const MIN_HOP_LIMIT: u8 = 32;
 /// Bits of a prefix of which hosts make addresses.
 const PREFIX_LEN: u8 = 64;
 
@@ -93,8 +96,11 @@ impl Autoconf {
         mac: EthernetAddress,
         now: Instant,
     ) -> Vec<Step> {
-        self.ask_at = None;
-        self.hop_limit = advert.hop_limit.or(self.hop_limit);
+        // RFC 4861, 6.3.7: one that is no default router does not end the search for one.
+        if advert.lifetime > 0 {
+            self.ask_at = None;
+        }
+        self.hop_limit = advert.hop_limit.filter(|hops| *hops >= MIN_HOP_LIMIT).or(self.hop_limit);
         let mut steps: Vec<_> = self.take_router(advert, from, now).into_iter().collect();
         steps
             .extend(advert.prefixes.iter().filter_map(|prefix| self.take_prefix(prefix, mac, now)));
@@ -193,17 +199,16 @@ fn address_of(prefix: &Prefix, mac: EthernetAddress) -> Option<Ipv6Cidr> {
     if !is_usable {
         return None;
     }
-    let address = Ipv6Addr::from_bits(network | u128::from(interface_id(mac)));
+    let address = Ipv6Addr::from_bits(network | interface_id(mac));
     let len = if prefix.is_on_link { PREFIX_LEN } else { 128 };
     let cidr = Ipv6Cidr::new(address, len);
     HostAddress::of(cidr.into()).ok().map(|_| cidr)
 }
 
 /// Returns the lower half of the addresses that RFC 4291 derives from an Ethernet address.
-pub(crate) fn interface_id(mac: EthernetAddress) -> u64 {
-    let [first, rest @ .., x, y, z] = mac.0;
-    // The bit is 1 for a globally unique address here, and 0 for one in an Ethernet address.
-    u64::from_be_bytes([first ^ 2, rest[0], rest[1], 0xff, 0xfe, x, y, z])
+pub(crate) fn interface_id(mac: EthernetAddress) -> u128 {
+    // Every Ethernet address has one.
+    mac.as_eui_64().map_or(0, u64::from_be_bytes).into()
 }
 
 #[cfg(test)]
@@ -238,6 +243,29 @@ mod tests {
         assert_eq!(autoconf.service(at(7_199), true), []);
         assert_eq!(autoconf.service(at(7_200), true), [Step::Remove(made)]);
         assert_eq!(autoconf.due(true), None);
+    }
+
+    #[test]
+    fn a_router_that_is_no_default_router_does_not_end_the_questions() {
+        let (mut autoconf, now) = (Autoconf::default(), Instant::now());
+        autoconf.begin(now);
+        let advert = RouterAdvert { lifetime: 0, ..advert(&[]) };
+        assert_eq!(take(&mut autoconf, &advert, now), []);
+        assert_eq!(autoconf.service(now, true), [Step::Ask]);
+        take(&mut autoconf, &advert, now);
+        assert_eq!(autoconf.due(true), Some(now + QUESTION_INTERVAL));
+    }
+
+    #[test]
+    fn a_hop_limit_that_leads_nowhere_is_ignored() {
+        let (mut autoconf, now) = (Autoconf::default(), Instant::now());
+        let with = |hops| RouterAdvert { hop_limit: Some(hops), ..advert(&[]) };
+        for (said, believed) in
+            [(1, None), (31, None), (32, Some(32)), (1, Some(32)), (255, Some(255))]
+        {
+            take(&mut autoconf, &with(said), now);
+            assert_eq!(autoconf.hop_limit(), believed, "{said}");
+        }
     }
 
     #[test]

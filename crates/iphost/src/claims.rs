@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 use smoltcp::wire::EthernetAddress;
 
+use crate::{arp, ndisc};
+
 /// Questions before the addresses are used, and the time that each leaves for an answer.
 const PROBES: u8 = 2;
 const PROBE_INTERVAL: Duration = Duration::from_millis(50);
@@ -62,6 +64,21 @@ pub(crate) enum Statement {
     ProbeNoHost,
     /// Announcements of all.
     Announce,
+}
+
+impl Statement {
+    /// Makes the frame that says it of one of the addresses, from a host at `mac`. There is none for
+    /// an IPv6 address where ARP is meant.
+    pub(crate) fn frame(self, address: IpAddr, mac: EthernetAddress) -> Option<Vec<u8>> {
+        Some(match (self, address) {
+            (Self::Probe, IpAddr::V4(address)) => arp::probe(address, mac),
+            (Self::Probe, IpAddr::V6(address)) => ndisc::probe(address, mac),
+            (Self::Announce, IpAddr::V4(address)) => arp::announcement(address, mac),
+            (Self::Announce, IpAddr::V6(address)) => ndisc::announcement(address, mac),
+            (Self::ProbeNoHost, IpAddr::V4(_)) => arp::probe(NO_HOST, mac),
+            (Self::ProbeNoHost, IpAddr::V6(_)) => return None,
+        })
+    }
 }
 
 /// The state of a claim.

@@ -15,7 +15,7 @@ use smoltcp::wire::{IpCidr, IpProtocol};
 
 use crate::claims::AddressConflict;
 use crate::configuration::Configuration;
-use crate::dhcp::DhcpReplies;
+use crate::dhcp::{self, DhcpReplies};
 use crate::echo_watch::{EchoEvent, EchoWatch, V4_REQUEST, V6_REPLY, V6_REQUEST};
 use crate::fragment;
 use crate::frame::{self, ETHERNET_HEADER, IPV6_HEADER, MAX_PACKET, fill_icmp_checksum};
@@ -58,6 +58,9 @@ struct Outbound {
     long: Vec<Vec<u8>>,
     /// Frames in which the stack asks for hosts.
     questions: Vec<Vec<u8>>,
+    /// The stack has a DHCP client. The number of its latest message, until that is passed on.
+    uses_dhcp: bool,
+    transaction: Option<u32>,
 }
 
 impl<N: Nic> Link<N> {
@@ -72,6 +75,8 @@ impl<N: Nic> Link<N> {
             hop_limit: HOP_LIMIT,
             long: Vec::new(),
             questions: Vec::new(),
+            uses_dhcp: false,
+            transaction: None,
         };
         Self {
             nic,
@@ -147,6 +152,7 @@ impl<N: Nic> Link<N> {
     /// Begins to let replies of DHCP servers pass.
     pub(crate) fn use_dhcp(&mut self) {
         self.inbound.dhcp.get_or_insert_default();
+        self.outbound.uses_dhcp = true;
         self.configuration_mut().expect_lease();
     }
 
@@ -156,6 +162,7 @@ impl<N: Nic> Link<N> {
         step: impl FnOnce(&mut Configuration, &mut DhcpReplies) -> Option<Vec<u8>>,
     ) {
         if let Some(replies) = &mut self.inbound.dhcp {
+            replies.sent(self.outbound.transaction.take());
             let resolver = &mut self.inbound.resolver;
             let frame = step(&mut resolver.configuration, replies);
             resolver.answers.extend(frame);
@@ -411,6 +418,7 @@ impl<T: TxToken> TxToken for LinkTx<'_, T> {
         if !is_super && len > ETHERNET_HEADER + outbound.mtu {
             let mut packet = vec![0; len];
             let result = write(&mut packet);
+            outbound.limit_hops(&mut packet);
             outbound.long.push(packet);
             return result;
         }
@@ -419,6 +427,7 @@ impl<T: TxToken> TxToken for LinkTx<'_, T> {
             let mut frame = vec![0; len];
             let result = write(&mut frame);
             if is_echo_reply(&frame) {
+                outbound.limit_hops(&mut frame);
                 tx.consume(len, |room| room.copy_from_slice(&frame));
             }
             return result;
@@ -427,9 +436,8 @@ impl<T: TxToken> TxToken for LinkTx<'_, T> {
         tx.consume(len, |frame| {
             let result = write(frame);
             mss::clamp(frame, mtu);
-            if outbound.hop_limit != HOP_LIMIT && frame[12..14] == frame::IPV6 {
-                set_hop_limit(frame, outbound.hop_limit);
-            }
+            outbound.limit_hops(frame);
+            outbound.note_dhcp(frame);
             if is_question(frame) {
                 outbound.questions.push(frame.to_vec());
             }
@@ -443,11 +451,26 @@ impl<T: TxToken> TxToken for LinkTx<'_, T> {
     }
 }
 
-/// Sets the hop limit of an IPv6 packet of the stack, unless it has one for a purpose.
-fn set_hop_limit(frame: &mut [u8], hop_limit: u8) {
-    let field = &mut frame[ETHERNET_HEADER + 7];
-    if *field == HOP_LIMIT {
-        *field = hop_limit;
+impl Outbound {
+    /// Sets the hop limit of an IPv6 packet of the stack, unless it has one for a purpose.
+    #[inline]
+    fn limit_hops(&self, frame: &mut [u8]) {
+        if self.hop_limit == HOP_LIMIT || frame[12..14] != frame::IPV6 {
+            return;
+        }
+        let field = &mut frame[ETHERNET_HEADER + 7];
+        if *field == HOP_LIMIT {
+            *field = self.hop_limit;
+        }
+    }
+
+    /// Notes the number of a DHCP client's message: the answers have it, too.
+    fn note_dhcp(&mut self, frame: &[u8]) {
+        if self.uses_dhcp
+            && let Some(number) = dhcp::transaction(frame)
+        {
+            self.transaction = Some(number);
+        }
     }
 }
 

@@ -113,7 +113,8 @@ pub(crate) fn advertisement(
     make(own, to, ndisc)
 }
 
-fn make(
+/// Makes the frame of a message between two hosts.
+pub(crate) fn make(
     from: (Ipv6Addr, EthernetAddress),
     to: (Ipv6Addr, EthernetAddress),
     ndisc: NdiscRepr<'_>,

@@ -247,9 +247,13 @@ impl Neighbors {
         self.latest = None;
     }
 
-    /// Notes that the stack has asked for a host.
+    /// Notes that the stack has asked for a host. A host that does not answer is asked again, and is
+    /// [silent](Outcome::Silent) in the end, as one that the link asks for: the stack itself would
+    /// ask for ever.
     pub(crate) fn stack_asks(&mut self, host: IpAddr, now: Instant) {
-        self.entry(host, now).stack_asks = true;
+        let entry = self.entry(host, now);
+        entry.stack_asks = true;
+        entry.query.get_or_insert(Query { due: now + ANSWER_TIMEOUT, attempts: 1 });
     }
 
     /// Takes what a host says of its Ethernet address. A host that is not in the table is entered if

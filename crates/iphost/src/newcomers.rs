@@ -6,9 +6,8 @@ use std::time::Instant;
 
 use smoltcp::wire::{EthernetAddress, IpCidr};
 
-use crate::arp::{self, Arp};
-use crate::claims::{AddressConflict, Claims, NO_HOST, Statement};
-use crate::ndisc;
+use crate::arp::Arp;
+use crate::claims::{AddressConflict, Claims, NO_HOST};
 
 /// What comes of a new address.
 #[derive(Debug)]
@@ -110,7 +109,7 @@ impl Newcomers {
             }
             arrivals.extend(
                 statement
-                    .and_then(|statement| frame(statement, newcomer.cidr, mac))
+                    .and_then(|statement| statement.frame(newcomer.cidr.address().into(), mac))
                     .map(Arrival::Say),
             );
             newcomer.claims.due().is_some()
@@ -126,17 +125,6 @@ impl Newcomers {
     fn asked_about(&mut self, address: IpAddr) -> Option<&mut Newcomer> {
         self.list.iter_mut().find(|newcomer| newcomer.is(address) && !newcomer.is_ready)
     }
-}
-
-fn frame(statement: Statement, cidr: IpCidr, mac: EthernetAddress) -> Option<Vec<u8>> {
-    Some(match (statement, IpAddr::from(cidr.address())) {
-        (Statement::Probe, IpAddr::V4(address)) => arp::probe(address, mac),
-        (Statement::Probe, IpAddr::V6(address)) => ndisc::probe(address, mac),
-        (Statement::Announce, IpAddr::V4(address)) => arp::announcement(address, mac),
-        (Statement::Announce, IpAddr::V6(address)) => ndisc::announcement(address, mac),
-        (Statement::ProbeNoHost, IpAddr::V4(_)) => arp::probe(NO_HOST, mac),
-        (Statement::ProbeNoHost, IpAddr::V6(_)) => return None,
-    })
 }
 
 #[cfg(test)]

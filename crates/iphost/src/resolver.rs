@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Instant;
 
-use smoltcp::wire::EthernetAddress;
+use smoltcp::wire::{EthernetAddress, IpCidr};
 
 use crate::arp::{self, Arp};
 use crate::claims::{AddressConflict, Claims, NO_HOST, Statement};
@@ -226,6 +226,9 @@ impl Resolver {
 
     /// Decides about a packet for the stack, which `frame` carries from the host `from`.
     pub(crate) fn admit(&mut self, from: IpAddr, frame: &[u8], now: Instant) -> bool {
+        if self.is_latest(from, frame::source(frame), now) {
+            return true;
+        }
         // The answer goes to a router, if the sender is on another network.
         let Some(hop) = self.configuration.next_hop(from) else { return true };
         match self.neighbors.admit((from, hop), frame::source(frame), frame, now) {
@@ -290,11 +293,11 @@ impl Resolver {
     /// Does what is due.
     pub(crate) fn service(&mut self, now: Instant) {
         match self.claims.service(now) {
-            Some(Statement::Probe) => self.state(arp::probe, ndisc::probe),
+            // Asked once, and not for each address.
             Some(Statement::ProbeNoHost) => {
                 self.answers.push(arp::probe(NO_HOST, self.identity().mac));
             }
-            Some(Statement::Announce) => self.state(arp::announcement, ndisc::announcement),
+            Some(statement) => self.state(statement),
             None => {}
         }
         for outcome in self.neighbors.service(now) {
@@ -327,26 +330,15 @@ impl Resolver {
     }
 
     /// Says something about each of the host's addresses.
-    fn state(
-        &mut self,
-        v4: fn(std::net::Ipv4Addr, EthernetAddress) -> Vec<u8>,
-        v6: fn(Ipv6Addr, EthernetAddress) -> Vec<u8>,
-    ) {
-        let mac = self.identity().mac;
-        for own in &self.configuration.identity().addresses {
-            self.answers.push(match own.address().into() {
-                IpAddr::V4(address) => v4(address, mac),
-                IpAddr::V6(address) => v6(address, mac),
-            });
-        }
+    fn state(&mut self, statement: Statement) {
+        let Identity { mac, addresses } = self.configuration.identity();
+        let frame = |own: &IpCidr| statement.frame(own.address().into(), *mac);
+        self.answers.extend(addresses.iter().filter_map(frame));
     }
 
     fn contested(&mut self, address: IpAddr, mac: EthernetAddress, now: Instant) {
         if self.claims.contested(address, mac, now) {
-            self.answers.push(match address {
-                IpAddr::V4(address) => arp::announcement(address, self.identity().mac),
-                IpAddr::V6(address) => ndisc::announcement(address, self.identity().mac),
-            });
+            self.answers.extend(Statement::Announce.frame(address, self.identity().mac));
         }
     }
 

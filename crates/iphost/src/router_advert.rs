@@ -3,17 +3,15 @@
 //!
 //! smoltcp's form of the message has room for one prefix, and none for the router's preference.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
-use smoltcp::wire::{EthernetAddress, IpProtocol};
+use smoltcp::wire::{EthernetAddress, NdiscRepr};
 
-use crate::frame::{self, fill_icmp_checksum, group_mac, is_icmp_checksum_good};
-use crate::ndisc::HOP_LIMIT;
+use crate::frame::{group_mac, is_icmp_checksum_good};
+use crate::ndisc::{self, HOP_LIMIT};
 
-const SOLICITATION: u8 = 133;
 const ADVERTISEMENT: u8 = 134;
 /// Bytes before the options.
-const SOLICITATION_HEADER: usize = 8;
 const ADVERTISEMENT_HEADER: usize = 16;
 /// Options are counted in units of 8 bytes.
 const UNIT: usize = 8;
@@ -126,27 +124,17 @@ impl Prefix {
 
 /// Makes the frame in which `own` asks all routers to say who they are.
 pub(crate) fn solicitation(own: (Ipv6Addr, EthernetAddress)) -> Vec<u8> {
-    let (from, mac) = own;
-    let macs = (mac, group_mac(ALL_ROUTERS));
-    let ends: (IpAddr, IpAddr) = (from.into(), ALL_ROUTERS.into());
-    let len = SOLICITATION_HEADER + UNIT;
-    let mut frame = frame::ip(macs, ends, IpProtocol::Icmpv6, HOP_LIMIT, len);
-    let start = frame.len() - len;
-    let message = &mut frame[start..];
-    message[0] = SOLICITATION;
-    message[SOLICITATION_HEADER..][..2].copy_from_slice(&[SOURCE_MAC, 1]);
-    message[SOLICITATION_HEADER + 2..].copy_from_slice(&mac.0);
-    fill_icmp_checksum(message, ends.0, ends.1);
-    frame
+    let question = NdiscRepr::RouterSolicit { lladdr: Some(own.1.into()) };
+    ndisc::make(own, (ALL_ROUTERS, group_mac(ALL_ROUTERS)), question)
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use smoltcp::phy::ChecksumCapabilities;
-    use smoltcp::wire::{Icmpv6Packet, Icmpv6Repr, NdiscRepr};
+    use smoltcp::wire::{Icmpv6Packet, Icmpv6Repr};
 
     use super::*;
-    use crate::frame::{ETHERNET_HEADER, IPV6_HEADER};
+    use crate::frame::{self, ETHERNET_HEADER, IPV6_HEADER, fill_icmp_checksum};
     use crate::identity::ALL_NODES_OF_LINK;
 
     const MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 1]);

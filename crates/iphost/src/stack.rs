@@ -451,7 +451,7 @@ fn needs_link_local(addresses: &[HostAddress], is_v6: bool) -> bool {
 
 /// Returns the link-local address that RFC 4291 derives from an Ethernet address.
 fn link_local(mac: EthernetAddress) -> IpCidr {
-    let address = 0xfe80 << 112 | u128::from(interface_id(mac));
+    let address = 0xfe80 << 112 | interface_id(mac);
     Ipv6Cidr::new(Ipv6Address::from_bits(address), 64).into()
 }
 

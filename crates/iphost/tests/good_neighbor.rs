@@ -1,10 +1,10 @@
 //! What a host does as a neighbor, frame by frame: a station on the same bus sends frames by hand and
 //! reads what the host sends.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use iphost::{AddressConflict, BusNic, PingEvent, PingPlan, Pinger, Services, Stack};
+use iphost::{AddressConflict, BusNic, PingEvent, PingPlan, Pinger, Services, Stack, TcpSource};
 use shmbus::{Burst, Bus, Station, StationOptions};
 use smoltcp::wire::{IpProtocol, UdpPacket, checksum};
 use tempfile::TempDir;
@@ -356,6 +356,70 @@ fn long_packets_come_and_go_in_fragments() {
         assert!(frames.iter().all(|frame| frame.len() <= 1_514 && frame[ETHERNET + 6] == 44));
         assert_eq!(whole_v6(&frames)[8..], data);
     }
+}
+
+#[test]
+fn every_packet_has_the_hop_limit_that_routers_want() {
+    let mut lab = Lab::acquainted();
+    lab.host.accept_router_advertisements();
+    let router: Ipv6Addr = "fe80::99".parse().unwrap();
+    let all: Ipv6Addr = "ff02::1".parse().unwrap();
+    let advert = |hops: u8| {
+        let message = vec![134, 0, 0, 0, hops, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+        summed_v6(message, (router, all), IpProtocol::Icmpv6, 2)
+    };
+    // A forged one with a hop limit of 1 is ignored.
+    for hops in [61, 1] {
+        lab.send(&lab.v6([0x33, 0x33, 0, 0, 0, 1], (router, all), 58, 255, &advert(hops)));
+        lab.answers(SILENCE, |_| false);
+    }
+    let long = udp((PEER6.into(), HOST6.into()), 7, &[7; 1_400]);
+    let ping = echo_v6(HOST6, &[7; 100]);
+    let ping_all = echo_v6(all, &[7; 100]);
+    let group = [0x33, 0x33, 0, 0, 0, 1];
+    for (frame, what) in [
+        (lab.v6(lab.mac, (PEER6, HOST6), 58, 64, &ping), "an echo reply"),
+        (lab.v6(group, (PEER6, all), 58, 64, &ping_all), "one to a group"),
+        (lab.v6(lab.mac, (PEER6, HOST6), 17, 64, &long), "a datagram"),
+    ] {
+        let reply = lab.ask(&frame);
+        assert_eq!((kind(&reply), reply[ETHERNET + 7]), (0x86dd, 61), "{what}");
+    }
+    // The answer has two fragments, as the question has.
+    let datagram = udp((PEER6.into(), HOST6.into()), 7, &[7; 2_000]);
+    let (first, second) = datagram.split_at(1_400);
+    for (piece, place) in [(first, 1_u16), (second, 1_400)] {
+        let [high, low] = place.to_be_bytes();
+        let fragment = [&[17, 0, high, low, 0, 0, 0, 5], piece].concat();
+        lab.send(&lab.v6(lab.mac, (PEER6, HOST6), 44, 64, &fragment));
+    }
+    let fragments = lab.answers(LIMIT, |frames| frames.len() == 2);
+    assert!(fragments.iter().all(|frame| frame[ETHERNET + 6..ETHERNET + 8] == [44, 61]));
+}
+
+/// The host's own traffic, and not only what it answers and pings, leaves by a router that answers.
+#[test]
+fn connections_pass_over_a_silent_router() {
+    let mut lab = Lab::new();
+    let [silent, other] = [254, 253].map(|last| Ipv4Addr::new(10, 0, 0, last));
+    lab.host.name_gateways(&[silent.into(), other.into()]);
+    let far = SocketAddr::from(([192, 0, 2, 1], 7));
+    TcpSource::connect(&mut lab.host, far, 1).unwrap();
+    let begin = Instant::now();
+    loop {
+        assert!(begin.elapsed() < LIMIT, "no packet to {far}");
+        let is_question =
+            |frame: &Vec<u8>| kind(frame) == 0x0806 && frame[38..42] == other.octets();
+        let frames = lab.answers(SILENCE, |frames| !frames.is_empty());
+        if frames.iter().any(is_question) {
+            lab.send(&lab.arp(2, lab.mac, other, HOST));
+        }
+        if let Some(packet) = frames.iter().find(|frame| kind(frame) == 0x0800) {
+            assert_eq!(packet[..6], lab.peer_mac);
+            break;
+        }
+    }
+    assert_eq!(lab.host.default_routers().next(), Some(other.into()));
 }
 
 #[test]

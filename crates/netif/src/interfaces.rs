@@ -142,25 +142,6 @@ impl Interfaces {
     /// # Errors
     /// When no interface reaches the router, or there is such a route already.
     pub fn add_route(&mut self, network: IpNet, via: IpAddr) -> Result<(), NetifError> {
-        self.route(network, via, None)
-    }
-
-    /// Adds a route as [`add_route`](Self::add_route) does, over the interface `name`. The router
-    /// may have a link-local address.
-    ///
-    /// # Errors
-    /// As for [`add_route`](Self::add_route); when there is no interface of this name.
-    pub fn add_route_over(
-        &mut self,
-        name: &str,
-        network: IpNet,
-        via: IpAddr,
-    ) -> Result<(), NetifError> {
-        let index = self.get(name)?.index;
-        self.route(network, via, Some(index))
-    }
-
-    fn route(&mut self, network: IpNet, via: IpAddr, over: Option<u32>) -> Result<(), NetifError> {
         let network = network.trunc();
         let mut request = RouteMessage::default();
         request.header.address_family = family(network.addr());
@@ -173,7 +154,6 @@ impl Interfaces {
             request.attributes.push(RouteAttribute::Destination(network.addr().into()));
         }
         request.attributes.push(RouteAttribute::Gateway(via.into()));
-        request.attributes.extend(over.map(RouteAttribute::Oif));
         let request = RouteNetlinkMessage::NewRoute(request);
         let what = || format!("add the route to {network} by {via}");
         self.netlink.request(what, NLM_F_CREATE | NLM_F_EXCL, request)?;

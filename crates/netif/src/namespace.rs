@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -49,16 +48,6 @@ impl NetNamespace {
         Ok(Self { file, name: format!("of process {pid}") })
     }
 
-    /// Opens the namespace of this thread.
-    ///
-    /// # Errors
-    /// When `/proc` is not available.
-    pub fn current() -> Result<Self, NetifError> {
-        let file = File::open("/proc/thread-self/ns/net");
-        let file = file.map_err(NetifError::system("open this network namespace"))?;
-        Ok(Self { file, name: "of this process".to_owned() })
-    }
-
     /// Moves this thread into the namespace. Threads that it starts later are there as well.
     ///
     /// # Errors
@@ -90,12 +79,5 @@ impl NetNamespace {
                 .map_err(NetifError::system("start a thread for a network namespace"))?;
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
-    }
-}
-
-/// The descriptor is what `setns`(2) takes.
-impl AsFd for NetNamespace {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
     }
 }

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use port::{
     BURST, HOLD_OFF, ImpairHandle, LOCK_TIMEOUT, LinkState, Moved, NotSent, Port, ReportOnce,
-    Reporter, RxMode, SHORT_LOCK_TIMEOUT, WakeFd,
+    Reporter, RxMode, SHORT_LOCK_TIMEOUT, TAG_LEN, WakeFd,
 };
 use shmbus::{
     Bus, Busy, MAX_BIG_FRAME, MAX_SLEEP, MIN_FRAME, SendError, Station, WaitError, WaitSet,
@@ -41,9 +41,8 @@ const MAX_BURSTS_TO_PEER: u32 = 4;
 /// The number of frames in a burst from which another burst is likely to be there.
 const NEARLY_FULL_BURST: usize = BURST / 2;
 
-/// The bytes of an Ethernet header without a VLAN tag, and those of a tag.
+/// The bytes of an Ethernet header without a VLAN tag.
 const UNTAGGED_HEADER: usize = MIN_FRAME;
-const TAG_LEN: usize = 4;
 
 /// Identifies a port of a node. A node does not reuse an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -113,11 +113,42 @@ impl Node {
     ///
     /// The port goes to the thread with the fewest ports.
     pub fn add(&mut self, port: impl Port + 'static, station: Station) -> (PortId, Arc<PortStats>) {
+        let thread = self.freest_thread(&[]);
+        self.add_to(thread, port, station)
+    }
+
+    /// Serves the queues of one peer, each by a thread of its own while there are as many;
+    /// otherwise as [`add`](Self::add).
+    pub fn add_queues<P: Port + 'static>(
+        &mut self,
+        queues: impl IntoIterator<Item = (P, Station)>,
+    ) -> Vec<(PortId, Arc<PortStats>)> {
+        let mut taken = Vec::new();
+        let add = |(port, station)| {
+            let thread = self.freest_thread(&taken);
+            taken.push(thread);
+            self.add_to(thread, port, station)
+        };
+        queues.into_iter().map(add).collect()
+    }
+
+    /// Returns the thread with the fewest ports, among those that are not `taken` if there are any.
+    fn freest_thread(&self, taken: &[usize]) -> usize {
+        let load = |thread: &usize| {
+            let ports = self.ports.values().filter(|entry| entry.thread == *thread).count();
+            (taken.contains(thread), ports)
+        };
+        (0..self.threads.len()).min_by_key(load).unwrap_or_default()
+    }
+
+    fn add_to(
+        &mut self,
+        thread: usize,
+        port: impl Port + 'static,
+        station: Station,
+    ) -> (PortId, Arc<PortStats>) {
         self.last_id += 1;
         let (id, stats) = (PortId(self.last_id), Arc::new(PortStats::new(port.impair_handle())));
-        let ports_of =
-            |thread: &usize| self.ports.values().filter(|entry| entry.thread == *thread).count();
-        let thread = (0..self.threads.len()).min_by_key(ports_of).unwrap_or_default();
         let Reports { wake_fd, reporter, .. } = self.reports.clone();
         let attached =
             AttachedPort::new(id, Box::new(port), station, Arc::clone(&stats), wake_fd, reporter);
@@ -234,6 +265,12 @@ impl Node {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Returns the number of threads.
+    #[must_use]
+    pub fn thread_count(&self) -> usize {
+        self.threads.len()
     }
 
     /// Returns how many rounds each thread has run. A thread that works runs at least two a second,

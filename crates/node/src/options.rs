@@ -39,7 +39,8 @@ impl NodeOptions {
     }
 
     /// Returns the number of threads.
-    pub(crate) fn thread_count(&self) -> usize {
+    #[must_use]
+    pub fn thread_count(&self) -> usize {
         self.threads.unwrap_or(self.cpus.len()).max(1)
     }
 

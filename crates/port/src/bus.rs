@@ -234,7 +234,10 @@ fn carry(from: &mut Station, to: &mut Station, burst: &mut Burst) -> Result<Move
     }
     let longest = to.max_frame();
     let too_long = burst.iter().filter(|frame| frame.bytes.len() > longest);
-    let tagged = too_long.clone().filter(|frame| fits_untagged(frame.bytes, longest)).count();
+    let tagged = too_long
+        .clone()
+        .filter(|frame| fits_untagged(frame.bytes, frame.bytes.len(), longest))
+        .count();
     let too_long = too_long.count();
     let frames = fitting(burst, longest);
     let (sent, error) = match to.send_burst(frames) {

@@ -71,6 +71,19 @@ pub enum PortError {
     /// The kernel's TAP interface cannot be opened.
     #[error("{0}")]
     Tap(#[from] tapdev::OpenError),
+    /// A TAP interface has more queues than threads serve ports.
+    #[error(
+        "{name} is to have {queues} queues, and a thread serves each, but there are {threads}: give --threads {queues}, \
+         or fewer queues"
+    )]
+    FewThreads {
+        /// The interface.
+        name: String,
+        /// How many queues it is to have.
+        queues: u16,
+        /// How many threads there are.
+        threads: usize,
+    },
     /// The TAP interface does not accept its address.
     #[error("cannot give {name} the address {mac}")]
     TapAddress {
@@ -193,6 +206,16 @@ pub enum DescriptorError {
         "descriptor {0} is a pipe, which does not keep packets apart: choose framing=qemu or vde"
     )]
     NoPackets(RawFd),
+    /// A stream does not keep packets apart.
+    #[error(
+        "descriptor {0} is a stream socket, which does not keep packets apart: choose framing=qemu or vde"
+    )]
+    IsStream(RawFd),
+    /// Packets are no stream.
+    #[error(
+        "descriptor {0} is a socket for packets, and the framing is for a stream: choose framing=packet or dgram"
+    )]
+    IsNoStream(RawFd),
     /// A system call failed.
     #[error("{0}")]
     System(#[from] io::Error),
@@ -225,6 +248,7 @@ impl PortError {
             | Self::Capture { .. }
             | Self::Socket { .. }
             | Self::Descriptor { .. }
+            | Self::FewThreads { .. }
             | Self::Bind(_)
             | Self::Client(_)
             | Self::Options { .. } => true,

@@ -75,7 +75,7 @@ impl<P: Port> Impaired<P> {
                 moved.dropped += 1;
                 moved.too_long += usize::from(len > *longest);
                 moved.tagged +=
-                    usize::from(len > *longest && fits_untagged(request.frame, *longest));
+                    usize::from(len > *longest && fits_untagged(request.frame, len, *longest));
             }
         });
         moved.plus(port.dropped())

@@ -67,13 +67,13 @@ pub use self::impair::{
 pub use self::impaired::Impaired;
 pub use self::learning::Learning;
 pub use self::loop_guard::LoopGuard;
-pub use self::open::{PortOptions, check_loops, open};
+pub use self::open::{PortOptions, check_loops, open, open_each};
 pub use self::output_file::open_output;
 pub use self::overrun_warning::overrun_warning;
 pub use self::port::{
-    BURST, HOLD_OFF, LOCK_TIMEOUT, LinkState, Moved, NotSent, Port, SHORT_LOCK_TIMEOUT,
+    BURST, HOLD_OFF, LOCK_TIMEOUT, LinkState, Moved, NotSent, Port, SHORT_LOCK_TIMEOUT, TAG_LEN,
 };
-pub use self::report_once::ReportOnce;
+pub use self::report_once::{LineBudget, ReportOnce};
 pub use self::reporter::{Reporter, Severity};
 pub use self::spec::PortSpec;
 pub use self::wake_fd::WakeFd;

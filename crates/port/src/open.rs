@@ -14,22 +14,35 @@ use crate::loop_guard::LoopGuard;
 use crate::memif::Sockets;
 use crate::port::Port;
 use crate::reporter::Reporter;
-use crate::socket::SocketServers;
+use crate::socket::{SocketServers, SocketSpec};
 use crate::spec::{KindSpec, PortSpec};
 use crate::{pcap, tap};
 
 /// How ports are opened: what the ports of one program have in common.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct PortOptions {
     bus: BusOptions,
     program: String,
     reporter: Reporter,
     guards_loops: bool,
+    threads: usize,
+}
+
+impl Default for PortOptions {
+    fn default() -> Self {
+        Self {
+            bus: BusOptions::default(),
+            program: String::new(),
+            reporter: Reporter::default(),
+            guards_loops: false,
+            threads: 1,
+        }
+    }
 }
 
 impl PortOptions {
     /// Makes the default options: new buses of the default size and mode, no program name, reports
-    /// to the log.
+    /// to the log, one thread.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -55,6 +68,12 @@ impl PortOptions {
         Self { guards_loops: on, ..self }
     }
 
+    /// Sets how many threads serve the ports. A TAP interface has no more queues than that.
+    #[must_use]
+    pub fn threads(self, threads: usize) -> Self {
+        Self { threads, ..self }
+    }
+
     /// Sets where the ports report.
     #[must_use]
     pub fn reporter(self, reporter: Reporter) -> Self {
@@ -63,7 +82,8 @@ impl PortOptions {
 }
 
 /// Opens ports for the bus at `bus`, and returns them in order. Memif servers with one address
-/// share one socket. A socket server is a port for [each client](PortSpec::each_client).
+/// share one socket. A socket server is a port for each client, and a TAP interface one for each
+/// queue.
 ///
 /// The bus itself need not exist yet. Each port has the impairments that its specification names, and
 /// an [`impair_handle`](Port::impair_handle) that changes them.
@@ -75,6 +95,18 @@ pub fn open(
     bus: &Path,
     options: &PortOptions,
 ) -> Result<Vec<Box<dyn Port>>, PortError> {
+    Ok(open_each(specs, bus, options)?.into_iter().flatten().collect())
+}
+
+/// As [`open`], and returns the ports of each of `specs` apart.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_each(
+    specs: &[PortSpec],
+    bus: &Path,
+    options: &PortOptions,
+) -> Result<Vec<Vec<Box<dyn Port>>>, PortError> {
     let stdins = specs.iter().filter(|spec| spec.takes_stdin()).count();
     let stdouts = specs.iter().filter(|spec| spec.takes_stdout()).count();
     for (stream, users) in [("stdin", stdins), ("stdout", stdouts)] {
@@ -85,29 +117,44 @@ pub fn open(
     let sockets = Sockets::start(&options.program, &options.reporter)?;
     let socket_servers = SocketServers::new(&options.reporter);
     let mut buses = JoinedBuses::new(bus);
-    let mut open_one = |spec: &PortSpec| -> Result<Box<dyn Port>, PortError> {
-        let handle = ImpairHandle::new(spec.impairments().clone());
-        // Around each kind of its own: without impairments it forwards without a further call.
-        let port: Box<dyn Port> = match &spec.0 {
-            KindSpec::Memif(spec) => {
-                Box::new(Impaired::new(sockets.open(spec, spec.to_string())?, handle))
-            }
-            KindSpec::Tap(spec) => Box::new(Impaired::new(tap::open(spec)?, handle)),
-            KindSpec::Pcap(spec) => {
-                let port = pcap::open(spec, bus, &options.program, &options.reporter)?;
-                Box::new(Impaired::new(port, handle))
-            }
-            KindSpec::Bus(spec) => Box::new(Impaired::new(buses.open(spec, &options.bus)?, handle)),
-            KindSpec::Socket(spec) => {
-                Box::new(Impaired::new(socket_servers.open(spec, spec.to_string())?, handle))
-            }
-        };
+    let wrap = |port: Box<dyn Port>, spec: &PortSpec| -> Box<dyn Port> {
         let rules = spec.rules();
         let port = if rules.is_empty() { port } else { Box::new(Ruled::new(port, rules.clone())) };
         let port = if spec.learns() { Box::new(Learning::new(port)) } else { port };
-        Ok(if options.guards_loops && spec.joins() { Box::new(LoopGuard::new(port)) } else { port })
+        if options.guards_loops && spec.joins() { Box::new(LoopGuard::new(port)) } else { port }
     };
-    specs.iter().flat_map(PortSpec::each_client).map(|spec| open_one(&spec)).collect()
+    let open_all = |spec: &PortSpec| -> Result<Vec<Box<dyn Port>>, PortError> {
+        let handle = || ImpairHandle::new(spec.impairments().clone());
+        let ports: Vec<Box<dyn Port>> = match &spec.0 {
+            KindSpec::Memif(spec) => {
+                vec![impaired(sockets.open(spec, spec.to_string())?, handle())]
+            }
+            KindSpec::Tap(spec) => {
+                // All queues are one link.
+                let handle = handle();
+                let queues = tap::open(spec, options.threads)?;
+                queues.into_iter().map(|queue| impaired(queue, handle.clone())).collect()
+            }
+            KindSpec::Pcap(spec) => {
+                let port = pcap::open(spec, bus, &options.program, &options.reporter)?;
+                vec![impaired(port, handle())]
+            }
+            KindSpec::Bus(spec) => vec![impaired(buses.open(spec, &options.bus)?, handle())],
+            KindSpec::Socket(spec) => {
+                let open = |spec: SocketSpec| {
+                    Ok(impaired(socket_servers.open(&spec, spec.to_string())?, handle()))
+                };
+                spec.each_client().map(open).collect::<Result<_, PortError>>()?
+            }
+        };
+        Ok(ports.into_iter().map(|port| wrap(port, spec)).collect())
+    };
+    specs.iter().map(open_all).collect()
+}
+
+/// Wraps a port of a certain kind: without impairments it is forwarded to without a further call.
+fn impaired(port: impl Port + 'static, handle: ImpairHandle) -> Box<dyn Port> {
+    Box::new(Impaired::new(port, handle))
 }
 
 /// Checks that open ports can be moved to the bus at `bus` without a loop.

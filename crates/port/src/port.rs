@@ -25,16 +25,17 @@ pub const HOLD_OFF: Duration = Duration::from_millis(100);
 pub const SHORT_LOCK_TIMEOUT: Duration = Duration::from_millis(2);
 
 /// The bytes of a VLAN tag.
-pub(crate) const TAG_LEN: usize = 4;
+pub const TAG_LEN: usize = 4;
 
 /// Returns whether a frame has a VLAN tag, of a customer or of a provider.
 pub(crate) fn has_tag(frame: &[u8]) -> bool {
     matches!(frame.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]))
 }
 
-/// Returns whether a frame that is longer than `longest` bytes would not be without its VLAN tag.
-pub(crate) fn fits_untagged(frame: &[u8], longest: usize) -> bool {
-    has_tag(frame) && frame.len() <= longest + TAG_LEN
+/// Returns whether a frame of `len` bytes, which begins with `head` and is longer than `longest`
+/// bytes, would not be without its VLAN tag.
+pub(crate) fn fits_untagged(head: &[u8], len: usize, longest: usize) -> bool {
+    has_tag(head) && len <= longest + TAG_LEN
 }
 
 /// What became of the frames of one call.

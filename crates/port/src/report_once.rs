@@ -14,9 +14,10 @@ pub struct ReportOnce {
     budget: LineBudget,
 }
 
-/// Limits the lines of one interface over time, however often its peer comes and goes.
+/// Limits the lines about one interface over time, however often its peer comes and goes: 32 at a time,
+/// and one every 10 s after that.
 #[derive(Debug)]
-struct LineBudget {
+pub struct LineBudget {
     /// How many lines may be printed now.
     left: u32,
     /// When `left` last grew.
@@ -38,7 +39,7 @@ impl Default for LineBudget {
 
 impl LineBudget {
     /// Returns whether a line may be printed at `now`, and counts it.
-    fn take(&mut self, now: Instant) -> bool {
+    pub fn take(&mut self, now: Instant) -> bool {
         while self.left < MAX_LINES && now.saturating_duration_since(self.refilled) >= LINE_INTERVAL
         {
             self.left += 1;

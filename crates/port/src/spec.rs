@@ -117,19 +117,6 @@ impl PortSpec {
             KindSpec::Memif(_) | KindSpec::Tap(_) | KindSpec::Bus(_) => false,
         }
     }
-
-    /// Returns the ports that it describes: one, or one for each client of a socket's server.
-    #[must_use]
-    pub fn each_client(&self) -> Vec<Self> {
-        match &self.0 {
-            KindSpec::Socket(spec) => {
-                spec.each_client().map(|spec| Self(KindSpec::Socket(spec))).collect()
-            }
-            KindSpec::Memif(_) | KindSpec::Tap(_) | KindSpec::Pcap(_) | KindSpec::Bus(_) => {
-                vec![self.clone()]
-            }
-        }
-    }
 }
 
 impl FromStr for PortSpec {

@@ -22,10 +22,12 @@ nix::ioctl_write_int_bad!(tunsetoffload, libc::TUNSETOFFLOAD);
 nix::ioctl_readwrite_bad!(siocgifhwaddr, libc::SIOCGIFHWADDR, InterfaceRequest);
 nix::ioctl_write_ptr_bad!(siocsifhwaddr, libc::SIOCSIFHWADDR, InterfaceRequest);
 
-/// Attaches `file` to the TAP interface `name`, and creates the interface if it does not exist.
-/// `name` is valid and so fits.
-pub(crate) fn attach(file: &File, name: &str, header: bool) -> Result<(), Errno> {
-    let flags = libc::IFF_TAP | libc::IFF_NO_PI | if header { libc::IFF_VNET_HDR } else { 0 };
+/// Attaches `file` to the TAP interface `name`, and creates the interface if it does not exist: as
+/// its only queue, or as one of `several`. `name` is valid and so fits.
+pub(crate) fn attach(file: &File, name: &str, header: bool, several: bool) -> Result<(), Errno> {
+    let header = if header { libc::IFF_VNET_HDR } else { 0 };
+    let queues = if several { libc::IFF_MULTI_QUEUE } else { 0 };
+    let flags = libc::IFF_TAP | libc::IFF_NO_PI | header | queues;
     let mut request = InterfaceRequest { name: [0; libc::IFNAMSIZ], rest: [0; 24] };
     request.name[..name.len()].copy_from_slice(name.as_bytes());
     // The request has 16 bits for the flags, and these fit.

@@ -81,8 +81,28 @@ pub enum OpenError {
         name: String,
     },
     /// An interface of this name exists and is not a TAP, or is one with several queues.
-    #[error("{name} exists and is not a TAP interface with one queue; choose another name")]
+    #[error(
+        "{name} exists and is not a TAP interface with one queue; choose another name, or open one that was made with \
+         'multi_queue' with several queues"
+    )]
     NotATap {
+        /// The interface.
+        name: String,
+    },
+    /// An interface of this name exists and is not a TAP with several queues.
+    #[error(
+        "{name} exists and is not a TAP interface with several queues; choose another name, or have it made for them \
+         ('sudo ip tuntap add dev {name} mode tap multi_queue user $USER')"
+    )]
+    NotMultiQueue {
+        /// The interface.
+        name: String,
+    },
+    /// The kernel opens no more queues of the interface.
+    #[error(
+        "the kernel opens no more queues of {name}: 256 at most, with those of other processes"
+    )]
+    TooManyQueues {
         /// The interface.
         name: String,
     },
@@ -129,6 +149,23 @@ impl TapDevice {
     /// When the name is not valid, the permission is missing, the interface is in use or not a TAP,
     /// or the system fails; see [`OpenError`].
     pub fn open(name: &str, form: Form) -> Result<Self, OpenError> {
+        Self::attach(name, form, false)
+    }
+
+    /// Opens the interface `name` with several queues: one that was made to persist with them, or
+    /// else a new one. Returns a device for each queue.
+    ///
+    /// The kernel sends the packets of a flow by the queue that received the latest packet of the
+    /// other direction. A new interface is down until it is set up.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and when the kernel does not open as many queues.
+    pub fn open_queues(name: &str, form: Form, queues: usize) -> Result<Vec<Self>, OpenError> {
+        (0..queues).map(|_| Self::attach(name, form, true)).collect()
+    }
+
+    /// Opens the only queue of an interface, or one of `several`.
+    fn attach(name: &str, form: Form, several: bool) -> Result<Self, OpenError> {
         if !is_name(name) {
             return Err(OpenError::BadName(name.to_owned()));
         }
@@ -139,14 +176,17 @@ impl TapDevice {
             _ => OpenError::NoDevice(error),
         })?;
         let tap = Self { file, name: name.to_owned() };
-        ioctl::attach(&tap.file, name, form == Form::Virtio).map_err(|errno| match errno {
+        let header = form == Form::Virtio;
+        ioctl::attach(&tap.file, name, header, several).map_err(|errno| match errno {
             Errno::EPERM => OpenError::NotAllowed { name: name.to_owned() },
             Errno::EBUSY => OpenError::InUse { name: name.to_owned() },
+            Errno::EINVAL if several => OpenError::NotMultiQueue { name: name.to_owned() },
             Errno::EINVAL => OpenError::NotATap { name: name.to_owned() },
+            Errno::E2BIG => OpenError::TooManyQueues { name: name.to_owned() },
             other => tap.refused("open", other),
         })?;
         // An interface that persists keeps the offload that its last user set.
-        ioctl::set_offload(&tap.file, form == Form::Virtio)
+        ioctl::set_offload(&tap.file, header)
             .map_err(|errno| tap.refused("set the offload of", errno))?;
         Ok(tap)
     }

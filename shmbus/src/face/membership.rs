@@ -59,7 +59,7 @@ impl Membership {
             Way::Unsettled => None,
             Way::Inbox => {
                 drop(reading);
-                let received = reader.read_inbox(ring, &mut self.inbox, max, sink, addressed.vlan);
+                let received = reader.read_inbox(ring, &mut self.inbox, max, sink, addressed);
                 if let Some(cursor) = self.inbox.take_overrun() {
                     reader.cursor = cursor;
                     lock(&self.reading).overrun(self.id);

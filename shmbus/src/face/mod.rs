@@ -2,6 +2,7 @@
 
 pub(crate) mod burst;
 pub(crate) mod bus;
+pub(crate) mod flow_queue;
 pub(crate) mod legacy;
 mod membership;
 #[cfg(feature = "smoltcp")]

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::WaitError;
 use crate::face::bus::Bus;
+use crate::face::flow_queue::FlowQueue;
 use crate::face::stats::Stats;
 use crate::format::MIN_FRAME;
 use crate::mechanism::filter::AddressFilter;
@@ -67,6 +68,7 @@ pub(crate) struct Addressed<'s> {
     pub(crate) sender: u64,
     pub(crate) filter: &'s AddressFilter,
     pub(crate) vlan: Option<&'s Vlan>,
+    pub(crate) queue: Option<FlowQueue>,
 }
 
 impl Choice for Addressed<'_> {
@@ -78,17 +80,26 @@ impl Choice for Addressed<'_> {
         if !self.filter.promiscuous && !self.filter.wants(frame.destination()) {
             return false;
         }
-        self.vlan.is_none_or(|vlan| frame.in_vlan(vlan).is_some())
+        self.is_in_its_part(frame)
     }
 }
 
-/// The frames of a VLAN, or every frame.
-struct Tagged<'s>(Option<&'s Vlan>);
+impl Addressed<'_> {
+    /// Returns whether the frame is in the station's VLAN, and in a flow of its queue.
+    #[inline]
+    fn is_in_its_part(&self, frame: &RingFrame<'_>) -> bool {
+        self.vlan.is_none_or(|vlan| frame.in_vlan(vlan).is_some())
+            && self.queue.is_none_or(|queue| queue.wants(frame))
+    }
+}
 
-impl Choice for Tagged<'_> {
+/// The frames for a station's addresses that others have chosen for it.
+struct Chosen<'s>(Addressed<'s>);
+
+impl Choice for Chosen<'_> {
     #[inline]
     fn wants(&mut self, frame: &RingFrame<'_>) -> bool {
-        self.0.is_none_or(|vlan| frame.in_vlan(vlan).is_some())
+        self.0.is_in_its_part(frame)
     }
 }
 
@@ -196,7 +207,8 @@ impl Reader {
         self.stats.rx_packets + self.stats.filtered
     }
 
-    /// Offers the frames of `inbox` that are in `vlan` to `sink`; otherwise as [`read`](Self::read).
+    /// Offers the frames of `inbox` to `sink` that are in the VLAN and the queue of the station;
+    /// otherwise as [`read`](Self::read).
     #[inline]
     pub(crate) fn read_inbox(
         &mut self,
@@ -204,10 +216,10 @@ impl Reader {
         inbox: &mut Inbox,
         max: usize,
         sink: &mut impl FrameSink,
-        vlan: Option<&Vlan>,
+        addressed: Addressed<'_>,
     ) -> Option<usize> {
         let Self { stats, shortest, .. } = self;
-        let received = receive(inbox, stats, *shortest, ring, max, sink, Tagged(vlan));
+        let received = receive(inbox, stats, *shortest, ring, max, sink, Chosen(addressed));
         self.stats.filtered += inbox.take_filtered();
         received
     }

@@ -17,6 +17,7 @@ use self::wakeups::Wakeups;
 use crate::error::{OpenError, WaitError};
 use crate::face::burst::Burst;
 use crate::face::bus::Bus;
+use crate::face::flow_queue::FlowQueue;
 use crate::face::membership::Membership;
 use crate::face::reader::{Addressed, Reader};
 use crate::face::stats::Stats;
@@ -95,6 +96,8 @@ pub struct Station {
     link_up: bool,
     /// The VLAN of its user, if the station has one.
     vlan: Option<Vlan>,
+    /// Which flows it receives, if it is one of several for its user.
+    queue: Option<FlowQueue>,
     /// A burst that changes on its way to the bus.
     stage: VlanStage,
     /// The longest frame this station puts on the bus, in bytes.
@@ -201,6 +204,7 @@ impl Station {
             lengths: Vec::new(),
             link_up: true,
             vlan: None,
+            queue: None,
             stage: VlanStage::default(),
             longest,
             lock_timeout: options.lock_timeout,
@@ -403,6 +407,23 @@ impl Station {
         self.vlan = vlan;
     }
 
+    /// Makes the station one of several that serve its user together, from the next frame on, or
+    /// lets it serve the user alone. It then receives the flows of its queue, and none of the frames
+    /// that the others of the set send: all have one [`sender`](Self::sender). Frames of other
+    /// queues count as [`filtered`](crate::Stats::filtered).
+    ///
+    /// A [learning](Self::set_learning) station must not share a [`WaitSet`] with another of its
+    /// set.
+    pub fn set_flow_queue(&mut self, queue: Option<FlowQueue>) {
+        if let Some(mut membership) = self.membership.take() {
+            membership.withdraw(&mut self.reader);
+        }
+        self.sender = queue.map_or_else(random_number, FlowQueue::sender);
+        self.queue = queue;
+        // The others of its reading know it by its identity.
+        self.share_filter();
+    }
+
     /// Returns the longest frame of the station's user, in bytes with its Ethernet header: what the
     /// bus carries, unless a lower [`mtu`](Self::set_mtu) is set. Where the bus has a tag that the
     /// user has not, it is 4 bytes shorter.
@@ -524,7 +545,8 @@ impl Station {
         sink: &mut impl FrameSink,
         vlan: Option<&Vlan>,
     ) -> Option<usize> {
-        let addressed = Addressed { sender: self.sender, filter: &self.filter, vlan };
+        let addressed =
+            Addressed { sender: self.sender, filter: &self.filter, vlan, queue: self.queue };
         let (reader, ring) = (&mut self.reader, &self.bus.ring);
         match &mut self.membership {
             None => reader.read(ring, max, sink, addressed),
@@ -619,10 +641,11 @@ impl Station {
         &mut self,
         act: impl FnOnce(&mut Reader, &Bus, &mut dyn FnMut(&mut Reader) -> bool) -> T,
     ) -> T {
-        let Self { reader, bus, membership, filter, sender, vlan, .. } = self;
+        let Self { reader, bus, membership, filter, sender, vlan, queue, .. } = self;
         let mut read = |reader: &mut Reader| {
             let (mut look, ring) = (Look { found: false }, &bus.ring);
-            let addressed = Addressed { sender: *sender, filter, vlan: vlan.as_ref() };
+            let addressed =
+                Addressed { sender: *sender, filter, vlan: vlan.as_ref(), queue: *queue };
             // On an unsettled ring it finds nothing, and gets no further.
             let _received = match membership {
                 None => reader.read(ring, 1, &mut look, addressed),

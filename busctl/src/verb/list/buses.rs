@@ -1,7 +1,8 @@
 //! The buses of this user: those of the registry, and those that processes have mapped.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -95,9 +96,19 @@ fn shared_mapping(line: &str) -> Option<(u64, &Path)> {
     (rights.ends_with('s') && path.is_absolute()).then_some((inode.parse().ok()?, path))
 }
 
+/// Returns whether a file begins with zeros. It may be a bus that is just being made, and to open it
+/// would be to wait for that; but other programs share many such files.
+fn is_blank(path: &Path) -> bool {
+    let mut head = [0; 4];
+    File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok() && head == [0; 4]
+}
+
 impl BusEntry {
     /// Looks at the file; returns none when it is no bus, or cannot be read.
     fn new(path: &Path, Candidate { interfaces, pids }: Candidate) -> Option<Self> {
+        if is_blank(path) {
+            return None;
+        }
         let bus = Bus::open_read_only(path).ok()?;
         Some(Self {
             path: path.display().to_string(),
@@ -118,6 +129,8 @@ impl BusEntry {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
@@ -130,5 +143,18 @@ mod tests {
         for line in [private, anonymous, "7f0000000000-7f0000100000 rw-p 00000000 00:00 0 ", ""] {
             assert_eq!(read(line), None, "{line}");
         }
+    }
+
+    #[test]
+    fn blank_files_of_other_programs_cost_no_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let begin = Instant::now();
+        for number in 0..100 {
+            let path = folder.path().join(number.to_string());
+            File::create(&path).and_then(|file| file.set_len(1 << 20)).unwrap();
+            assert!(BusEntry::new(&path, Candidate::default()).is_none());
+        }
+        // To wait for each would take 20 s.
+        assert!(begin.elapsed() < Duration::from_secs(5));
     }
 }

@@ -3,9 +3,11 @@
 //! end with the namespace.
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -67,7 +69,10 @@ pub(super) fn write(plan: &Plan) -> Result<(), (String, io::Error)> {
         .map_err(|errno| attempt("mount a folder for new files")(errno.into()))?;
     let replaced = files.iter().enumerate().try_for_each(|(number, (path, text))| {
         let scratch = Path::new(SCRATCH).join(number.to_string());
-        fs::write(&scratch, text)
+        // A system may have no such file, or a link to one that is not there.
+        let there = if Path::new(path).exists() { Ok(()) } else { make_missing(Path::new(path)) };
+        there
+            .and_then(|()| fs::write(&scratch, text))
             .and_then(|()| Ok(mount(Some(&scratch), *path, NONE, MsFlags::MS_BIND, NONE)?))
             .map_err(attempt(&format!("replace {path} for the command")))
     });
@@ -75,6 +80,35 @@ pub(super) fn write(plan: &Plan) -> Result<(), (String, io::Error)> {
     umount2(SCRATCH, MntFlags::MNT_DETACH)
         .map_err(|errno| attempt("unmount the folder of new files")(errno.into()))?;
     replaced
+}
+
+/// Makes an empty file in a folder of the system, which only this mount namespace sees. The folder
+/// itself may not be written to: so another takes its place, with all that is in it.
+fn make_missing(path: &Path) -> io::Result<()> {
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
+    // It stays open until the end of this function.
+    let open = File::open(folder)?;
+    let covered = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()));
+    mount(Some("tmpfs"), folder, Some("tmpfs"), quiet(), Some("mode=0755"))?;
+    for entry in entries {
+        let (old, new) = (covered.join(entry.file_name()), folder.join(entry.file_name()));
+        let kind = entry.file_type()?;
+        if new == path {
+            continue;
+        }
+        if kind.is_symlink() {
+            symlink(fs::read_link(old)?, new)?;
+            continue;
+        }
+        if kind.is_dir() {
+            fs::create_dir(&new)?;
+        } else {
+            File::create(&new)?;
+        }
+        mount(Some(&old), &new, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)?;
+    }
+    File::create(path).map(drop)
 }
 
 /// Returns the range of the one group that this process is in.

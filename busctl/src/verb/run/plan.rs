@@ -7,6 +7,7 @@ use netif::IpNet;
 use shmbus::{MAX_BIG_FRAME, MacAddr6};
 
 use super::messages::{InterfacePlan, Route};
+use crate::host_network::is_host_name;
 
 /// The most buses.
 pub(super) const MAX_BUSES: usize = 16;
@@ -90,9 +91,7 @@ fn everything(family: IpAddr) -> IpNet {
 
 /// Reads a host name: letters, digits, `-` and `.`, at most 64 bytes.
 pub(super) fn parse_hostname(text: &str) -> Result<String, String> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    if (1..=64).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with(['-', '.'])
-    {
+    if is_host_name(text, 64) && !text.starts_with(['-', '.']) {
         return Ok(text.to_owned());
     }
     Err("a host name has 1 to 64 letters, digits, '-' and '.'".to_owned())

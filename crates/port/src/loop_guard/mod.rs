@@ -190,7 +190,8 @@ impl<P: Port> LoopGuard<P> {
             } else if request.offload.is_nothing() && request.frame.len() > longest {
                 moved.dropped += 1;
                 moved.too_long += 1;
-                moved.tagged += usize::from(fits_untagged(request.frame, longest));
+                moved.tagged +=
+                    usize::from(fits_untagged(request.frame, request.frame.len(), longest));
             } else if !(keeps && held.push(request)) {
                 moved.withheld += 1;
             }

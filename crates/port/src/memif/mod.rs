@@ -26,7 +26,7 @@ use self::interrupt_limit::InterruptLimit;
 pub use self::mailbox::Change;
 pub use self::spec::{DEFAULT_SOCKET, MemifOptions, MemifSpec};
 use crate::error::PortError;
-use crate::port::{BURST, Moved, NotSent, Port, TAG_LEN, has_tag};
+use crate::port::{BURST, Moved, NotSent, Port, fits_untagged};
 
 /// How long after arming the interrupt a connected peer is polled once more: far longer than its
 /// stores take to arrive.
@@ -272,7 +272,7 @@ fn receive(
                 let mut head = [0; MIN_FRAME];
                 packet.copy_to(&mut head);
                 moved.too_long += 1;
-                moved.tagged += usize::from(has_tag(&head) && packet.len() <= longest + TAG_LEN);
+                moved.tagged += usize::from(fits_untagged(&head, packet.len(), longest));
             }
         }
         let sent = if link.sealed {

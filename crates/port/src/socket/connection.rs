@@ -1,16 +1,36 @@
 //! A connection to a peer: frames in, frames out, and how it ends.
 
-use std::io::IoSlice;
+use std::array;
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::net::TcpStream;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, MultiHeaders, UnixAddr, recv, send, sendmmsg, sendto};
+use nix::sys::socket::{
+    MsgFlags, MultiHeaders, UnixAddr, recv, send, sendmmsg, sendto, setsockopt, sockopt,
+};
 use nix::unistd::{read, write};
 
 use super::batch::Batch;
 use super::framing::{Deframer, Framing, WrongLength};
 use super::outbox::Outbox;
-use super::packets::{Packets, Received, is_for_now};
+use super::packets::{MAX_PACKETS, Packets, Received, is_for_now};
+
+/// A peer of a TCP connection that sends nothing is asked after this time, in seconds, whether it is
+/// still there, again after each [`PROBE_INTERVAL`], and is given up after [`PROBES`] questions
+/// without an answer. Without that, a machine that lost its power has the port for ever.
+const IDLE_TIME: u32 = 10;
+const PROBE_INTERVAL: u32 = 5;
+const PROBES: u32 = 3;
+/// How long a peer may not acknowledge what was sent, in milliseconds: as long as one that is asked.
+const UNACKNOWLEDGED: u32 = (IDLE_TIME + PROBES * PROBE_INTERVAL) * 1_000;
+
+thread_local! {
+    /// What the kernel is given to send packets, in memory that is kept from burst to burst.
+    static HEADERS: RefCell<MultiHeaders<UnixAddr>> =
+        RefCell::new(MultiHeaders::preallocate(MAX_PACKETS, None));
+}
 
 /// Why a connection has ended.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +74,18 @@ impl Wire {
         Self { input: socket, output: None, is_socket: true, to: None }
     }
 
+    /// Makes the wire of a TCP connection.
+    pub(super) fn tcp(socket: TcpStream) -> io::Result<Self> {
+        // Frames are not held back until more follow.
+        socket.set_nodelay(true)?;
+        setsockopt(&socket, sockopt::KeepAlive, &true)?;
+        setsockopt(&socket, sockopt::TcpKeepIdle, &IDLE_TIME)?;
+        setsockopt(&socket, sockopt::TcpKeepInterval, &PROBE_INTERVAL)?;
+        setsockopt(&socket, sockopt::TcpKeepCount, &PROBES)?;
+        setsockopt(&socket, sockopt::TcpUserTimeout, &UNACKNOWLEDGED)?;
+        Ok(Self::connected(socket.into()))
+    }
+
     pub(super) fn output(&self) -> BorrowedFd<'_> {
         self.output.as_ref().unwrap_or(&self.input).as_fd()
     }
@@ -75,11 +107,16 @@ impl Wire {
         }
     }
 
-    /// Sends packets. Returns how many were sent.
-    fn send<'p>(&self, packets: impl ExactSizeIterator<Item = &'p [u8]>) -> nix::Result<usize> {
+    /// Sends packets, at most as many as there are `addresses`, all of which are that of the peer.
+    /// Returns how many were sent.
+    fn send<'p>(
+        &self,
+        packets: impl ExactSizeIterator<Item = &'p [u8]>,
+        addresses: &[Option<UnixAddr>; MAX_PACKETS],
+    ) -> nix::Result<usize> {
         let (socket, flags) =
             (self.output().as_raw_fd(), MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
-        let count = packets.len();
+        let count = packets.len().min(MAX_PACKETS);
         let mut packets = packets.map(|packet| [IoSlice::new(packet)]);
         if count == 1
             && let Some([packet]) = packets.next()
@@ -90,10 +127,11 @@ impl Wire {
             }
             .map(|_| 1);
         }
-        let slices: Vec<[IoSlice<'_>; 1]> = packets.collect();
-        let mut headers = MultiHeaders::preallocate(count, None);
-        sendmmsg(socket, &mut headers, &slices, vec![self.to; count], [], flags)
-            .map(Iterator::count)
+        let slices: [[IoSlice<'_>; 1]; MAX_PACKETS] =
+            array::from_fn(|_| packets.next().unwrap_or([IoSlice::new(&[])]));
+        HEADERS.with_borrow_mut(|headers| {
+            sendmmsg(socket, headers, &slices[..count], addresses, [], flags).map(Iterator::count)
+        })
     }
 }
 
@@ -109,8 +147,12 @@ enum Inbox {
 pub(super) struct Flushed {
     /// Whether the socket is full.
     pub(super) blocked: bool,
+    /// Frames that it has taken whole.
+    pub(super) frames: usize,
     /// Packets that the socket takes at no time, because they are too long for it.
     pub(super) refused: usize,
+    /// Frames that the peer does not get, because it has stopped to receive.
+    pub(super) lost: usize,
 }
 
 /// See the module.
@@ -120,6 +162,10 @@ pub(super) struct Connection {
     framing: Framing,
     inbox: Inbox,
     pub(super) outbox: Outbox,
+    /// Where the packets of a burst go: each to the peer.
+    addresses: Box<[Option<UnixAddr>; MAX_PACKETS]>,
+    /// The peer receives no more. What it sent before that still arrives.
+    is_deaf: bool,
 }
 
 impl Connection {
@@ -130,7 +176,8 @@ impl Connection {
         } else {
             Inbox::Packets(Packets::new())
         };
-        Self { wire, framing, inbox, outbox: Outbox::new(framing) }
+        let addresses = Box::new([wire.to; MAX_PACKETS]);
+        Self { wire, framing, inbox, outbox: Outbox::new(framing), addresses, is_deaf: false }
     }
 
     pub(super) fn wire(&self) -> &Wire {
@@ -151,7 +198,7 @@ impl Connection {
     /// # Errors
     /// [`End`] when the connection has ended, and all frames before that are consumed.
     pub(super) fn receive(&mut self) -> Result<(), End> {
-        let Self { wire, framing, inbox, .. } = self;
+        let Self { wire, framing, inbox, is_deaf, .. } = self;
         match inbox {
             Inbox::Stream(deframer) => {
                 if deframer.parse()? {
@@ -175,6 +222,10 @@ impl Connection {
                 match packets.fill(wire.input.as_fd()) {
                     Ok(Received::Empty) if *framing == Framing::Packet => Err(End::Closed),
                     Ok(_) => Ok(()),
+                    // Datagrams have no end that would arrive after the last.
+                    Err(Errno::EAGAIN) if *is_deaf && *framing == Framing::Dgram => {
+                        Err(End::Closed)
+                    }
                     Err(error) if is_for_now(error) => Ok(()),
                     Err(Errno::ECONNRESET | Errno::ENOTCONN) => Err(End::Closed),
                     Err(error) => Err(error.into()),
@@ -191,22 +242,29 @@ impl Connection {
         }
     }
 
-    /// Writes what the socket takes of the outbox.
+    /// Writes what the socket takes of the outbox. A peer that receives no more loses the rest; its
+    /// own frames, and the end after them, are still to be [received](Self::receive).
     ///
     /// # Errors
     /// [`End`] when the connection has ended.
     pub(super) fn flush(&mut self) -> Result<Flushed, End> {
-        let Self { wire, framing, outbox, .. } = self;
-        let mut refused = 0;
-        while !outbox.is_empty() {
+        let Self { wire, framing, outbox, addresses, is_deaf, .. } = self;
+        let (before, mut refused) = (outbox.unsent(), 0);
+        let flushed = |outbox: &Outbox, refused: usize| {
+            let frames = before - outbox.unsent() - refused;
+            Flushed { frames, refused, ..Flushed::default() }
+        };
+        while !outbox.is_empty() && !*is_deaf {
             let sent = if framing.is_stream() {
                 wire.write(outbox.rest()).map(|bytes| outbox.stream_sent(bytes))
             } else {
-                wire.send(outbox.packets()).map(|count| outbox.packets_sent(count))
+                wire.send(outbox.packets(), addresses).map(|count| outbox.packets_sent(count))
             };
             match sent {
                 Ok(()) | Err(Errno::EINTR) => {}
-                Err(error) if is_for_now(error) => return Ok(Flushed { blocked: true, refused }),
+                Err(error) if is_for_now(error) => {
+                    return Ok(Flushed { blocked: true, ..flushed(outbox, refused) });
+                }
                 Err(Errno::EMSGSIZE) => {
                     refused += 1;
                     outbox.packets_sent(1);
@@ -217,13 +275,90 @@ impl Connection {
                     | Errno::ECONNREFUSED
                     | Errno::ENOENT
                     | Errno::ENOTCONN,
-                ) => {
-                    return Err(End::Closed);
-                }
+                ) => *is_deaf = true,
                 Err(error) => return Err(error.into()),
             }
         }
+        let flushed = Flushed { lost: outbox.unsent(), ..flushed(outbox, refused) };
         outbox.clear();
-        Ok(Flushed { blocked: false, refused })
+        Ok(flushed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::os::unix::net::{UnixDatagram, UnixStream};
+
+    use nix::sys::socket::getsockopt;
+
+    use super::*;
+    use crate::socket::framing::BUFFER;
+
+    #[test]
+    fn what_a_peer_sent_before_it_closed_arrives() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut connection = Connection::new(Wire::connected(ours.into()), Framing::Vde);
+        theirs.write_all(b"\0\x0epacket number1\0\x0epacket number2").unwrap();
+        drop(theirs);
+        for _ in 0..2 {
+            assert!(connection.outbox.push(&[0; 60]));
+            let flushed = connection.flush().expect("there is more to receive");
+            assert_eq!(flushed, Flushed { lost: 1, ..Flushed::default() });
+        }
+        connection.receive().expect("frames");
+        assert!(connection.batch().frames().eq([&b"packet number1"[..], b"packet number2"]));
+        connection.batch().consume(2);
+        assert!(matches!(connection.receive(), Err(End::Closed)));
+    }
+
+    #[test]
+    fn datagrams_of_a_peer_that_is_gone_arrive() {
+        let folder = tempfile::tempdir().unwrap();
+        let [here, there] = ["here", "there"].map(|name| folder.path().join(name));
+        let ours = UnixDatagram::bind(&here).unwrap();
+        let theirs = UnixDatagram::bind(&there).unwrap();
+        let to = Some(UnixAddr::new(&there).unwrap());
+        let wire = Wire { to, ..Wire::connected(ours.into()) };
+        let mut connection = Connection::new(wire, Framing::Dgram);
+        theirs.send_to(&[1; 60], &here).unwrap();
+        drop(theirs);
+        assert!(connection.outbox.push(&[0; 60]));
+        assert_eq!(connection.flush().expect("more to receive").lost, 1);
+        connection.receive().expect("a datagram");
+        assert_eq!(connection.batch().frames().count(), 1);
+        connection.batch().consume(1);
+        assert!(matches!(connection.receive(), Err(End::Closed)));
+    }
+
+    #[test]
+    fn a_peer_that_reads_slowly_makes_progress() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut connection = Connection::new(Wire::connected(ours.into()), Framing::Qemu);
+        while connection.outbox.push(&[0; 1_000]) {}
+        let first = connection.flush().expect("open");
+        assert!(first.blocked && first.frames > 0, "{first:?}");
+        let mut sent = first.frames;
+        let mut piece = vec![0; 32 << 10];
+        loop {
+            theirs.read_exact(&mut piece).unwrap();
+            let flushed = connection.flush().expect("open");
+            sent += flushed.frames;
+            assert_eq!(flushed.lost, 0);
+            if !flushed.blocked {
+                break;
+            }
+        }
+        assert_eq!((sent, connection.outbox.counts().0), (BUFFER / 1_004, 0));
+    }
+
+    #[test]
+    fn a_tcp_peer_that_says_nothing_is_asked_whether_it_is_there() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let wire = Wire::tcp(socket).expect("a connection");
+        assert!(getsockopt(&wire.input, sockopt::KeepAlive).unwrap());
+        assert_eq!(getsockopt(&wire.input, sockopt::TcpUserTimeout).unwrap(), UNACKNOWLEDGED);
     }
 }

@@ -7,13 +7,16 @@ use std::net::{SocketAddr as InetAddr, TcpStream};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use memif::SocketAddr;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, SockType, UnixAddr, connect, recv, recvmsg};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, UnixAddr, connect, getsockopt,
+    recv, recvmsg, socket, sockopt,
+};
 
 use super::connection::Wire;
 use super::mailbox::Mailbox;
@@ -49,32 +52,36 @@ struct NotConnected {
     source: io::Error,
 }
 
-/// See the module. Dropping it ends the attempts.
+/// See the module. Dropping it ends the attempts, and waits for the thread, which is woken wherever it
+/// waits.
 #[derive(Debug)]
 pub(super) struct Dialer {
     mailbox: Arc<Mailbox>,
     stopped: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Dialer {
     /// Starts to call for the port of `mailbox`.
     pub(super) fn start(target: Target, mailbox: &Arc<Mailbox>) -> io::Result<Self> {
         let stopped = Arc::new(AtomicBool::new(false));
-        let dialer = Self { mailbox: Arc::clone(mailbox), stopped: Arc::clone(&stopped) };
-        let mailbox = Arc::clone(mailbox);
-        thread::Builder::new()
-            .name("socket client".to_owned())
-            .spawn(move || run(&target, &mailbox, &stopped))?;
-        Ok(dialer)
+        let thread = thread::Builder::new().name("socket client".to_owned()).spawn({
+            let (mailbox, stopped) = (Arc::clone(mailbox), Arc::clone(&stopped));
+            move || run(&target, &mailbox, &stopped)
+        })?;
+        Ok(Self { mailbox: Arc::clone(mailbox), stopped, thread: Some(thread) })
     }
 }
 
 impl Drop for Dialer {
     fn drop(&mut self) {
-        // Relaxed: the flag orders nothing, and the thread is woken after it is set. It ends by
-        // itself: an attempt may take a moment.
+        // Relaxed: the flag orders nothing, and the thread is woken after it is set.
         self.stopped.store(true, Ordering::Relaxed);
         self.mailbox.freed.wake();
+        if let Some(thread) = self.thread.take() {
+            // A panic was printed by the thread itself.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -104,7 +111,7 @@ fn run(target: &Target, mailbox: &Mailbox, stopped: &AtomicBool) {
             let _ = poll(&mut watched, PollTimeout::NONE);
             mailbox.freed.drain();
         }
-        match target.call() {
+        match target.call(mailbox) {
             Ok(Some(wire)) => {
                 mailbox.offer(wire);
                 connected = Some(Instant::now());
@@ -139,6 +146,38 @@ fn pause_for(mailbox: &Mailbox, pause: &mut Duration, stopped: &AtomicBool) {
     *pause = (*pause * 2).min(LAST_PAUSE);
 }
 
+/// Connects to a TCP server. Returns `None` when the port ends meanwhile.
+fn connect_tcp(address: InetAddr, mailbox: &Mailbox) -> io::Result<Option<TcpStream>> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(family, SockType::Stream, flags, None)?;
+    match connect(socket.as_raw_fd(), &SockaddrStorage::from(address)) {
+        Ok(()) => return Ok(Some(socket.into())),
+        Err(Errno::EINPROGRESS) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut watched = [
+        PollFd::new(socket.as_fd(), PollFlags::POLLOUT),
+        PollFd::new(mailbox.freed.as_fd(), PollFlags::POLLIN),
+    ];
+    let timeout = PollTimeout::try_from(TCP_TIMEOUT).unwrap_or(PollTimeout::MAX);
+    match poll(&mut watched, timeout) {
+        Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+        // While the port has no connection, only its end frees it.
+        Ok(_) if !watched[0].any().unwrap_or(true) => {
+            mailbox.freed.drain();
+            return Ok(None);
+        }
+        Ok(_) => {}
+        Err(Errno::EINTR) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    }
+    match getsockopt(&socket, sockopt::SocketError)? {
+        0 => Ok(Some(socket.into())),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -151,7 +190,7 @@ impl fmt::Display for Target {
 
 impl Target {
     /// Makes a connection, if that is possible now.
-    fn call(&self) -> io::Result<Option<Wire>> {
+    fn call(&self, mailbox: &Mailbox) -> io::Result<Option<Wire>> {
         match self {
             Self::Unix(address, kind) => {
                 let socket = unix_socket(*kind)?;
@@ -159,10 +198,8 @@ impl Target {
                 Ok(Some(Wire::connected(socket)))
             }
             Self::Tcp(address) => {
-                let socket = TcpStream::connect_timeout(address, TCP_TIMEOUT)?;
-                // Frames are not held back until more follow.
-                socket.set_nodelay(true)?;
-                Ok(Some(Wire::connected(socket.into())))
+                let Some(socket) = connect_tcp(*address, mailbox)? else { return Ok(None) };
+                Wire::tcp(socket).map(Some)
             }
             Self::Datagrams(socket, peer) => {
                 // The peer may be bound anew under its name at any time, so this end is not
@@ -192,6 +229,31 @@ impl Target {
                 recv(socket.as_raw_fd(), &mut [], MsgFlags::MSG_DONTWAIT)?;
                 Ok(None)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reporter::Reporter;
+
+    /// Wherever the thread waits: for a server that does not answer, or before the next attempt.
+    #[test]
+    fn no_thread_is_left_when_its_port_is_gone() {
+        let nowhere = SocketAddr::path("/nonexistent/socket").unwrap();
+        for target in [
+            Target::Tcp(([192, 0, 2, 1], 9).into()),
+            Target::Unix(nowhere, SockType::Stream),
+            Target::AnySender(unix_socket(SockType::Datagram).unwrap()),
+        ] {
+            let mailbox =
+                Arc::new(Mailbox::new("socket x".to_owned(), Reporter::default()).unwrap());
+            let dialer = Dialer::start(target, &mailbox).unwrap();
+            let begin = Instant::now();
+            drop(dialer);
+            assert_eq!(Arc::strong_count(&mailbox), 1, "the thread has ended");
+            assert!(begin.elapsed() < TCP_TIMEOUT);
         }
     }
 }

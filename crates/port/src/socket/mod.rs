@@ -83,7 +83,7 @@ impl SocketServers {
         let start_failed = |source| PortError::system(spec.to_string(), source);
         let connection_source = match (&spec.place, spec.framing) {
             (Place::Descriptors { input, output }, framing) => {
-                let wire = inherited::wire(*input, *output, framing.is_stream())
+                let wire = inherited::wire(*input, *output, framing)
                     .map_err(|source| PortError::Descriptor { port: spec.to_string(), source })?;
                 mailbox.offer(wire);
                 return Ok(None);

@@ -15,9 +15,9 @@ pub(super) struct Outbox {
     /// What was put in, and the part of it that is known to be whole.
     filled: Filled,
     whole: Filled,
-    /// Where each frame ends, where frames are packets, and how many of them were sent.
+    /// Where each frame ends, and how many of them were sent.
     ends: Vec<usize>,
-    packets_sent: usize,
+    frames_sent: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,7 +37,7 @@ impl Outbox {
             filled: Filled::default(),
             whole: Filled::default(),
             ends: Vec::new(),
-            packets_sent: 0,
+            frames_sent: 0,
         }
     }
 
@@ -48,7 +48,7 @@ impl Outbox {
 
     /// Forgets what was sent. All must have been.
     pub(super) fn clear(&mut self) {
-        (self.sent, self.packets_sent) = (0, 0);
+        (self.sent, self.frames_sent) = (0, 0);
         (self.filled, self.whole) = (Filled::default(), Filled::default());
         self.ends.clear();
     }
@@ -67,12 +67,19 @@ impl Outbox {
     /// Notes that the socket took the first `bytes` of the rest.
     pub(super) fn stream_sent(&mut self, bytes: usize) {
         self.sent += bytes;
+        let ended = self.ends[self.frames_sent..].partition_point(|end| *end <= self.sent);
+        self.frames_sent += ended;
+    }
+
+    /// Returns how many frames the socket has not taken whole.
+    pub(super) fn unsent(&self) -> usize {
+        self.ends.len() - self.frames_sent
     }
 
     /// Returns the packets that the socket has not taken.
     pub(super) fn packets(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         let mut begin = self.sent;
-        self.ends[self.packets_sent..].iter().map(move |end| {
+        self.ends[self.frames_sent..].iter().map(move |end| {
             let packet = &self.bytes[begin..*end];
             begin = *end;
             packet
@@ -81,8 +88,8 @@ impl Outbox {
 
     /// Notes that the socket took the first `count` packets.
     pub(super) fn packets_sent(&mut self, count: usize) {
-        self.packets_sent += count;
-        if let Some(last) = self.packets_sent.checked_sub(1) {
+        self.frames_sent += count;
+        if let Some(last) = self.frames_sent.checked_sub(1) {
             self.sent = self.ends[last];
         }
     }
@@ -105,9 +112,7 @@ impl Outbox {
         write(slot);
         self.filled.bytes = end;
         self.filled.frames += 1;
-        if prefix == 0 {
-            self.ends.push(end);
-        }
+        self.ends.push(end);
         true
     }
 }
@@ -148,7 +153,10 @@ mod tests {
         assert_eq!(outbox.rest(), b"\0\x03one\0\x05three");
         outbox.stream_sent(4);
         assert_eq!(outbox.rest(), b"e\0\x05three");
-        outbox.stream_sent(8);
+        assert_eq!(outbox.unsent(), 2, "neither is whole");
+        outbox.stream_sent(2);
+        assert_eq!(outbox.unsent(), 1);
+        outbox.stream_sent(6);
         assert!(outbox.is_empty());
         assert_eq!(outbox.counts(), (2, 0));
         outbox.clear();

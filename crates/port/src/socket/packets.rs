@@ -1,5 +1,7 @@
 //! Frames that arrive as packets, a whole batch of them with two system calls.
 
+use std::array;
+use std::cell::RefCell;
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
@@ -10,10 +12,16 @@ use shmbus::MAX_BIG_FRAME;
 use super::batch::Batch;
 
 /// The most packets in a batch.
-const MAX_PACKETS: usize = 64;
+pub(super) const MAX_PACKETS: usize = 64;
 /// The room for each packet in bytes: one more than the longest frame of any bus, which the port may
 /// join while it has a connection.
 const SLOT: usize = MAX_BIG_FRAME + 1;
+
+thread_local! {
+    /// What the kernel is given to receive packets, in memory that is kept from batch to batch.
+    static HEADERS: RefCell<MultiHeaders<()>> =
+        RefCell::new(MultiHeaders::preallocate(MAX_PACKETS - 1, None));
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -55,15 +63,17 @@ impl Packets {
             return Ok(Received::Empty);
         }
         self.batch.push(0..first);
-        let mut slices: Vec<[IoSliceMut<'_>; 1]> =
-            self.batch.bytes[slot..].chunks_mut(slot).map(|slot| [IoSliceMut::new(slot)]).collect();
-        let mut headers = MultiHeaders::<()>::preallocate(slices.len(), None);
-        let lengths: Vec<usize> =
-            match recvmmsg(socket.as_raw_fd(), &mut headers, slices.iter_mut(), flags, None) {
-                Ok(packets) => packets.map(|packet| packet.bytes).collect(),
-                // The next call finds it again.
-                Err(_) => Vec::new(),
-            };
+        let mut lengths = [0; MAX_PACKETS - 1];
+        HEADERS.with_borrow_mut(|headers| {
+            let mut slots = self.batch.bytes[slot..].chunks_mut(slot);
+            let mut slices: [[IoSliceMut<'_>; 1]; MAX_PACKETS - 1] =
+                array::from_fn(|_| [IoSliceMut::new(slots.next().unwrap_or_default())]);
+            // The next call finds an error again.
+            let received = recvmmsg(socket.as_raw_fd(), headers, slices.iter_mut(), flags, None);
+            for (len, packet) in lengths.iter_mut().zip(received.into_iter().flatten()) {
+                *len = packet.bytes;
+            }
+        });
         // After the end of a socket with connections all are empty, and the next call finds that.
         for (number, len) in (1..).zip(lengths).filter(|(_, len)| *len > 0) {
             self.batch.push(number * slot..number * slot + len);

@@ -9,7 +9,7 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use shmbus::offload::{Offload, TxRequest};
 use shmbus::{MIN_FRAME, SendError, Station};
 
-use super::connection::{Connection, End, Wire};
+use super::connection::{Connection, End, Flushed, Wire};
 use super::connection_source::ConnectionSource;
 use super::framing::Framing;
 use super::mailbox::Mailbox;
@@ -135,9 +135,10 @@ impl SocketPort {
         let Some(connection) = &mut self.connection else { return Moved::default() };
         match connection.flush() {
             Ok(flushed) => {
-                self.note_room(flushed.blocked);
+                self.note_room(flushed);
                 Moved {
-                    dropped: flushed.refused,
+                    frames: flushed.frames,
+                    dropped: flushed.refused + flushed.lost,
                     too_long: flushed.refused,
                     blocked: flushed.blocked,
                     ..Moved::default()
@@ -151,8 +152,9 @@ impl SocketPort {
     }
 
     #[inline]
-    fn note_room(&mut self, blocked: bool) {
-        if !blocked {
+    fn note_room(&mut self, flushed: Flushed) {
+        // A peer that reads slowly does read.
+        if !flushed.blocked || flushed.frames > 0 {
             self.full = None;
         } else if let Some((since, reported)) = &mut self.full {
             if !*reported && since.elapsed() >= REPORT_FULL_AFTER {
@@ -235,7 +237,9 @@ impl Port for SocketPort {
             if !fits(&frame) {
                 moved.dropped += 1;
                 moved.too_long += usize::from(frame.len() > longest);
-                moved.tagged += usize::from(frame.len() > longest && fits_untagged(frame, longest));
+                moved.tagged += usize::from(
+                    frame.len() > longest && fits_untagged(frame, frame.len(), longest),
+                );
             } else if moved.frames < sent {
                 moved.frames += 1;
             } else if waits {
@@ -264,16 +268,8 @@ impl Port for SocketPort {
         if frames + too_long == 0 {
             return moved;
         }
-        let flushed = self.flush();
-        Moved {
-            frames: frames - flushed.dropped,
-            dropped: moved.dropped + flushed.dropped + too_long,
-            too_long: moved.too_long + flushed.too_long + too_long,
-            tagged: 0,
-            withheld: 0,
-            queued: false,
-            blocked: flushed.blocked,
-        }
+        let left_out = Moved { dropped: too_long, too_long, ..Moved::default() };
+        moved.plus(left_out).plus(self.flush())
     }
 
     fn put(&mut self, frame: &[u8]) -> bool {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr as InetAddr, TcpListener};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -32,15 +32,12 @@ enum Listener {
 }
 
 impl Listener {
-    fn accept(&self) -> io::Result<OwnedFd> {
+    fn accept(&self) -> io::Result<Wire> {
         match self {
-            Self::Unix(listener) => listener.accept().map(|(socket, _)| socket.into()),
-            Self::Tcp(listener) => {
-                let (socket, _) = listener.accept()?;
-                // Frames are not held back until more follow.
-                socket.set_nodelay(true)?;
-                Ok(socket.into())
+            Self::Unix(listener) => {
+                listener.accept().map(|(socket, _)| Wire::connected(socket.into()))
             }
+            Self::Tcp(listener) => Wire::tcp(listener.accept()?.0),
         }
     }
 }
@@ -179,7 +176,7 @@ impl Shared {
     }
 
     /// Gives a client to a free port, or turns it away.
-    fn hand_over(&self, client: OwnedFd) {
+    fn hand_over(&self, client: Wire) {
         let begin = Instant::now();
         loop {
             let mailboxes = self.mailboxes();
@@ -188,7 +185,7 @@ impl Shared {
                 mailbox.freed.drain();
             }
             if let Some(mailbox) = mailboxes.iter().find(|mailbox| mailbox.is_free()) {
-                return mailbox.offer(Wire::connected(client));
+                return mailbox.offer(client);
             }
             let left = FREE_TIMEOUT.saturating_sub(begin.elapsed());
             if left.is_zero() || self.is_stopped() {

@@ -8,6 +8,9 @@
 //! super-frame (GRO), because a TAP spends most of its time in one system call a frame.
 //!
 //! The port is up while the interface is up. The descriptor is writable exactly then.
+//!
+//! With `queues=N` the interface has several descriptors, each a port of its own. A station each, of
+//! one [set](FlowQueue::set), divides the flows from the bus among them; the kernel divides its own.
 
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -26,7 +29,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use shmbus::offload::{Capabilities, TxRequest, Verdict};
-use shmbus::{Burst, MAX_FRAME, SendError, Station, Stats};
+use shmbus::{Burst, FlowQueue, MAX_FRAME, SendError, Station, Stats};
 use tapdev::header::{self, Header};
 use tapdev::{Form, TapDevice};
 
@@ -57,32 +60,50 @@ pub struct TapPort {
     longest: usize,
     /// The MTU of the interface, if the port sets it.
     mtu: Option<KernelMtu>,
+    /// Which flows it passes to the kernel, if it is one of several queues.
+    flow_queue: Option<FlowQueue>,
     /// Frames that were [taken](Port::take) and could not be used, until they are counted.
     unusable: Unusable,
     burst: Burst,
 }
 
-/// Opens the port that `spec` describes, and makes the interface unless it exists.
+/// Opens the ports that `spec` describes, one for each queue, and makes the interface unless it
+/// exists. Each port of several is to be served by a thread of its own, of `threads`.
 ///
 /// # Errors
 /// [`PortError`] when the interface cannot be opened or set up, or its network namespace cannot be
-/// entered.
-pub fn open(spec: &TapSpec) -> Result<TapPort, PortError> {
+/// entered; when there are fewer threads than queues.
+pub fn open(spec: &TapSpec, threads: usize) -> Result<Vec<TapPort>, PortError> {
+    if usize::from(spec.queues) > threads.max(1) {
+        let (name, queues) = (spec.name.clone(), spec.queues);
+        return Err(PortError::FewThreads { name, queues, threads });
+    }
     let form = if spec.offload { Form::Virtio } else { Form::Plain };
-    let (tap, interfaces) = match &spec.namespace {
+    let (queues, interfaces) = match &spec.namespace {
         None => make(spec, form)?,
         Some(namespace) => namespace.open()?.run(|| make(spec, form))??,
     };
-    let mut port = serve(tap, format!("tap {}", spec.name), form)?;
-    port.mtu = Some(KernelMtu::new(interfaces, spec.name.clone()));
-    Ok(port)
+    let mut flow_queues = FlowQueue::set(spec.queues).filter(|_| spec.queues > 1);
+    let mut mtu = Some(KernelMtu::new(interfaces, spec.name.clone()));
+    let open = |(number, queue)| {
+        let name = match spec.queues {
+            0 | 1 => format!("tap {}", spec.name),
+            _ => format!("tap {} queue {number}", spec.name),
+        };
+        let (mtu, flow_queue) = (mtu.take(), flow_queues.next());
+        Ok(TapPort { mtu, flow_queue, ..serve(queue, name, form)? })
+    };
+    (1..).zip(queues).map(open).collect()
 }
 
-/// Opens the interface in the network namespace of this thread, and sets it up.
-fn make(spec: &TapSpec, form: Form) -> Result<(TapDevice, Interfaces), PortError> {
+/// Opens the queues of the interface in the network namespace of this thread, and sets it up.
+fn make(spec: &TapSpec, form: Form) -> Result<(Vec<TapDevice>, Interfaces), PortError> {
     let name = &spec.name;
-    let tap = TapDevice::open(name, form)?;
-    if let Some(mac) = spec.mac {
+    let queues = match spec.queues {
+        0 | 1 => vec![TapDevice::open(name, form)?],
+        queues => TapDevice::open_queues(name, form, queues.into())?,
+    };
+    if let (Some(tap), Some(mac)) = (queues.first(), spec.mac) {
         tap.set_mac(mac.into_array()).map_err(|source| PortError::TapAddress {
             name: name.clone(),
             mac,
@@ -101,7 +122,7 @@ fn make(spec: &TapSpec, form: Form) -> Result<(TapDevice, Interfaces), PortError
     if spec.up {
         interfaces.set_up(name)?;
     }
-    Ok((tap, interfaces))
+    Ok((queues, interfaces))
 }
 
 /// Makes a port of a TAP interface that is open in this form, here or in another network namespace.
@@ -124,6 +145,7 @@ pub fn serve(tap: TapDevice, name: String, form: Form) -> Result<TapPort, PortEr
         rx_batch: RxBatch::new(form),
         longest: MAX_FRAME,
         mtu: None,
+        flow_queue: None,
         unusable: Unusable::default(),
         burst: Burst::new(EGRESS_BURST),
     })
@@ -207,6 +229,9 @@ impl Port for TapPort {
 
     fn attach(&mut self, station: &mut Station) {
         self.longest = station.max_frame();
+        if let Some(queue) = self.flow_queue {
+            station.set_flow_queue(Some(queue));
+        }
         if let Some(mtu) = &mut self.mtu {
             mtu.follow(station);
         }

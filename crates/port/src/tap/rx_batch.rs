@@ -168,7 +168,7 @@ fn prepare(read: &mut [u8], header_len: usize, longest: usize) -> Result<Offload
     }
     match gso_type & !header::GSO_ECN {
         header::GSO_NONE if frame.len() > longest => {
-            Err(Refused::TooLong { tagged: fits_untagged(frame, longest) })
+            Err(Refused::TooLong { tagged: fits_untagged(frame, frame.len(), longest) })
         }
         header::GSO_NONE => {
             if flags & header::NEEDS_CSUM != 0 {

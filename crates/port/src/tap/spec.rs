@@ -11,7 +11,10 @@ use crate::frame_rules::FrameRules;
 use crate::impair::Impairments;
 use crate::keys::{Keys, refused};
 
-const KEYS: [&str; 7] = ["name", "mac", "offload", "ip", "up", "netns", "pid"];
+const KEYS: [&str; 8] = ["name", "mac", "offload", "ip", "up", "netns", "pid", "queues"];
+
+/// The most queues of a TAP interface in the kernel.
+const MAX_QUEUES: u64 = 256;
 
 /// A TAP interface of the kernel as it is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub struct TapSpec {
     pub up: bool,
     /// The network namespace that the interface is in; `None`: that of the process.
     pub namespace: Option<Namespace>,
+    /// How many queues the interface has, each a port of its own.
+    pub queues: u16,
 }
 
 /// A network namespace as it is written.
@@ -86,6 +91,7 @@ impl TapSpec {
             addresses: keys.list("ip").map(address).collect::<Result<_, _>>()?,
             up: keys.choice("up", &[("off", false), ("on", true)])?,
             namespace: namespace(keys)?,
+            queues: keys.number("queues", 1, 1..=MAX_QUEUES)?,
         })
     }
 }
@@ -156,13 +162,16 @@ mod tests {
                 addresses: Vec::new(),
                 up: false,
                 namespace: None,
+                queues: 1,
             })
         );
     }
 
     #[test]
     fn all_keys_are_read() {
-        let spec = parse("name=lan,mac=02:00:00:00:00:07,offload=off,learn=on").expect("valid");
+        let spec =
+            parse("name=lan,mac=02:00:00:00:00:07,offload=off,learn=on,queues=4").expect("valid");
+        assert_eq!(spec.queues, 4);
         assert_eq!((spec.name.as_str(), spec.offload, spec.learn), ("lan", false, true));
         assert_eq!(spec.mac, Some(MacAddr6::new(2, 0, 0, 0, 0, 7)));
     }
@@ -194,6 +203,8 @@ mod tests {
             ("netns=", "a name of 'ip netns list'"),
             ("nmae=tap0", "a tap port has no key 'nmae' (did you mean 'name'?)"),
             ("name=", "a name has 1 to 15 bytes"),
+            ("queues=0", "queues=0: it is a number from 1 to 256"),
+            ("queues=257", "queues=257: it is a number from 1 to 256"),
             ("name=tap%d", "a name has 1 to 15 bytes"),
             ("name=sixteen-letters-", "a name has 1 to 15 bytes"),
             ("offload=no", "it is one of on, off"),
