@@ -24,13 +24,14 @@ const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 /// The lines that wait. The thread exists from the first line on.
 static QUEUE: LazyLock<Queue> = LazyLock::new(|| {
     let started = background_thread::spawn("stderr", || QUEUE.run(&write_all));
-    // Without a thread nothing is printed, as with a stderr that is not read.
-    drop(started);
-    Queue::default()
+    // A process that has entered a pid namespace is allowed no thread, and serves no peer.
+    Queue { is_direct: started.is_err(), ..Queue::default() }
 });
 
 #[derive(Debug, Default)]
 struct Queue {
+    /// Whether lines are written at once, as there is no thread.
+    is_direct: bool,
     state: Mutex<State>,
     /// Signals that a line was added or written.
     changed: Condvar,
@@ -54,6 +55,9 @@ impl Queue {
     }
 
     fn push(&self, line: Vec<u8>) {
+        if self.is_direct {
+            return write_all(&line);
+        }
         let mut state = self.lock();
         if state.lines.len() >= MAX_WAITING {
             state.dropped += 1;

@@ -11,9 +11,11 @@ mod up;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ::lab::{Client, Folder, LabError};
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 
 use self::chosen::Chosen;
 use self::stage::Stage;
@@ -22,6 +24,11 @@ use crate::denied;
 use crate::detached::{Detach, Request};
 use crate::misuse::misuse;
 use crate::output;
+
+/// The longest time that a lab may take to end.
+const LONGEST_END: Duration = Duration::from_secs(60);
+/// How often it is looked whether it has ended.
+const END_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Run a lab: LANs, namespaces, hosts, memif peers and machines from one file
 ///
@@ -56,6 +63,8 @@ enum Action {
     Logs(LogsArgs),
     /// Print the frames of a LAN, or write them to a file: 'busctl dump' on its bus
     Capture(CaptureArgs),
+    /// Change what a LAN or an interface does to frames
+    Set(SetArgs),
     /// End the processes of a node, and start it again
     Restart(RestartArgs),
     /// Make a lab that is up that of a changed file: what differs is started again
@@ -145,6 +154,19 @@ struct CaptureArgs {
 }
 
 #[derive(Debug, clap::Args)]
+struct SetArgs {
+    /// A LAN or link, or NODE:INTERFACE
+    link: String,
+
+    #[command(flatten)]
+    lab: Chosen,
+
+    /// Impairments, as 'busctl attach' takes them: delay=20ms, loss=1%, partition=on
+    #[arg(value_name = "KEY=VALUE", required = true)]
+    settings: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
 struct RestartArgs {
     /// The name of the node
     node: String,
@@ -221,6 +243,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
             let folder = args.lab.folder(context)?;
             inside::dump(&folder.bus(&args.lan), &args.arguments)
         }
+        Action::Set(args) => {
+            let folder = args.lab.folder(context)?;
+            Client::connect(&folder)
+                .and_then(|mut client| client.set(&args.link, &args.settings.join(",")))
+                .map(|()| ExitCode::SUCCESS)
+                .map_err(Into::into)
+        }
         Action::Apply(args) => apply(args, context).map(|()| ExitCode::SUCCESS),
         Action::Restart(args) => {
             let folder = args.lab.folder(context)?;
@@ -250,7 +279,19 @@ fn explained(error: anyhow::Error) -> anyhow::Error {
 fn down(args: &DownArgs, context: &Context) -> anyhow::Result<()> {
     let chosen = Chosen::named(args.name.clone());
     let folder = chosen.folder(context)?;
-    Client::connect(&folder)?.down()?;
+    match Client::connect(&folder).and_then(Client::down) {
+        // It is ending already, perhaps because it was killed: the kernel takes a while to remove
+        // many interfaces.
+        Err(LabError::NotUp(_) | LabError::Unreachable { .. }) if folder.is_up()? => {}
+        ended => ended?,
+    }
+    let begin = Instant::now();
+    while folder.is_up()? {
+        if begin.elapsed() > LONGEST_END {
+            bail!("the lab {} does not end", folder.name());
+        }
+        thread::sleep(END_INTERVAL);
+    }
     output::note(&format!("the lab {} is down", folder.name()));
     Ok(())
 }
@@ -269,7 +310,11 @@ fn show(args: &ShowArgs, context: &Context) -> anyhow::Result<()> {
     };
     let mut labs = Vec::new();
     for folder in folders {
-        labs.push(Client::connect(&folder)?.state()?);
+        match Client::connect(&folder).and_then(|mut client| client.state()) {
+            // One that ends at this moment.
+            Err(LabError::NotUp(_) | LabError::Unreachable { .. }) if args.name.is_none() => {}
+            state => labs.push(state?),
+        }
     }
     if args.json {
         output::print_json(&labs)?;

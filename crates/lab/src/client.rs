@@ -99,6 +99,15 @@ impl Client {
         }
     }
 
+    /// Changes what a LAN, or `NODE:INTERFACE`, does to frames, by words such as
+    /// `delay=20ms,loss=1%`. Other words stay as they were.
+    ///
+    /// # Errors
+    /// When there is no such link, or a word is wrong.
+    pub fn set(&mut self, link: &str, impair: &str) -> Result<(), LabError> {
+        self.order(&Request::Set { link: link.to_owned(), impair: impair.to_owned() })
+    }
+
     /// Ends the processes of a node, and starts it again.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //! A [`Plan`] is a lab with everything decided: which LANs there are, and which nodes with which
 //! interfaces, addresses and commands. [`Started`] starts it: a supervisor makes the LANs and runs
 //! the nodes, in namespaces that end with it. A [`Client`] asks how the lab is, runs commands and
-//! checks in it, and takes it down.
+//! checks in it, and takes it down. A [`Lab`] is all of that as one value, for tests.
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +15,7 @@ mod error;
 pub mod file;
 mod folder;
 pub mod graph;
+mod lab;
 pub mod plan;
 mod protocol;
 mod schema;
@@ -27,6 +28,7 @@ pub use self::diff::{Difference, diff};
 pub use self::enter::enter;
 pub use self::error::LabError;
 pub use self::folder::{Folder, Locked};
+pub use self::lab::{Lab, NodeHandle};
 pub use self::plan::Plan;
 pub use self::protocol::{Checked, InterfaceState, LabState, LanState, NodeState, Output, Phase};
 pub use self::schema::schema;

@@ -25,6 +25,8 @@ pub(crate) enum Request {
     Exec { node: String, command: String, within: Duration },
     /// To do a check once, until it holds or its time is over: [`Reply::Checked`].
     Check(Check),
+    /// To change what a LAN, or `NODE:INTERFACE`, does to frames: [`Reply::Done`].
+    Set { link: String, impair: String },
     /// To start a node again: [`Reply::Done`] when its commands have been ended.
     Restart { node: String },
     /// To kill the processes of a node, as by a crash: [`Reply::Done`].

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use port::{
-    BURST, HOLD_OFF, LOCK_TIMEOUT, LinkState, Moved, NotSent, Port, ReportOnce, Reporter, RxMode,
-    SHORT_LOCK_TIMEOUT, WakeFd,
+    BURST, HOLD_OFF, ImpairHandle, LOCK_TIMEOUT, LinkState, Moved, NotSent, Port, ReportOnce,
+    Reporter, RxMode, SHORT_LOCK_TIMEOUT, WakeFd,
 };
 use shmbus::{
     Bus, Busy, MAX_BIG_FRAME, MAX_SLEEP, MIN_FRAME, SendError, Station, WaitError, WaitSet,
@@ -67,6 +67,8 @@ pub(crate) struct AttachedPort {
     last_active: Instant,
     /// While it sleeps: when it is polled next.
     poll_at: Instant,
+    /// While it sleeps: when frames that wait in the port are due, which is no later than that.
+    due: Option<Instant>,
     /// Since when the peer has no room.
     blocked: Option<Blocked>,
     /// Since when the bus is locked.
@@ -137,6 +139,7 @@ impl AttachedPort {
             up: false,
             last_active: now,
             poll_at: now,
+            due: None,
             blocked: None,
             locked: None,
             dropped_from_peer: 0,
@@ -161,8 +164,7 @@ impl AttachedPort {
     /// Replaces the station. The new one may be on another bus; it receives only frames sent from
     /// now on.
     pub(crate) fn plug(&mut self, station: Station) {
-        // The port counts its refusals itself, and keeps them.
-        self.before = Counters { peers_refused: 0, ..self.counters() };
+        self.before = self.counters().of_stations();
         (self.dropped_from_peer, self.dropped_from_bus, self.stalls) = (0, 0, 0);
         (self.too_long_from_peer, self.withheld_from_peer, self.too_long_from_bus) = (0, 0, 0);
         (self.station, self.blocked, self.locked) = (station, None, None);
@@ -195,7 +197,8 @@ impl AttachedPort {
             self.note_too_long(from_peer, from_bus);
         }
         self.note_room(from_bus, now);
-        let moved = from_peer.frames + from_peer.dropped + from_bus.frames + from_bus.dropped > 0;
+        let count = |moved: Moved| moved.frames + moved.dropped + moved.queued;
+        let moved = count(from_peer) + count(from_bus) > 0;
         if moved {
             self.last_active = now;
         }
@@ -209,6 +212,7 @@ impl AttachedPort {
             all.frames += moved.frames;
             all.dropped += moved.dropped;
             all.too_long += moved.too_long;
+            all.queued += moved.queued;
             all.blocked = moved.blocked;
             if moved.blocked || moved.frames + moved.dropped < NEARLY_FULL_BURST {
                 break;
@@ -379,6 +383,7 @@ impl AttachedPort {
         // Of the frames from the peer that were dropped, the bus was too busy for some; the others
         // it cannot carry.
         let busy = stats.tx_busy.min(self.dropped_from_peer);
+        let impaired = self.stats.impair_handle().map(ImpairHandle::counters).unwrap_or_default();
         self.before.plus(Counters {
             rx_packets: stats.tx_packets,
             rx_bytes: stats.tx_bytes,
@@ -391,6 +396,7 @@ impl AttachedPort {
             tx_bytes: stats.rx_bytes,
             tx_dropped: self.dropped_from_bus + self.stalls + stats.overrun_frames,
             tx_errors: stats.corrupt,
+            ..Counters::of_impairments(impaired)
         })
     }
 
@@ -427,8 +433,8 @@ impl AttachedPort {
         if ready {
             self.wake(now);
         } else {
-            let first = self.port.first_poll();
-            self.poll_at = now + self.max_sleep(now).min(first);
+            let longest = self.max_sleep(now).min(self.port.first_poll());
+            self.sleep_for(longest, now);
         }
         Ok(ready)
     }
@@ -473,6 +479,12 @@ impl AttachedPort {
         self.poll_at
     }
 
+    /// Returns when frames that wait in the sleeping port are due. In contrast to another poll, they
+    /// are not to be late.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
     /// Polls the sleeping port. Everything stays armed, so an idle port costs next to nothing.
     /// Returns whether to wake it.
     pub(crate) fn poll(&mut self, now: Instant) -> bool {
@@ -491,8 +503,16 @@ impl AttachedPort {
         {
             return true;
         }
-        self.poll_at = now + self.max_sleep(now);
+        let longest = self.max_sleep(now);
+        self.sleep_for(longest, now);
         false
+    }
+
+    /// Sleeps for `longest`, or until a frame that waits in the port is due. During a hold-off none
+    /// is: it could not be sent.
+    fn sleep_for(&mut self, longest: Duration, now: Instant) {
+        self.due = if self.up && !self.holds_off() { self.port.due() } else { None };
+        self.poll_at = self.due.map_or(now + longest, |due| due.min(now + longest));
     }
 
     /// Wakes the port: it is polled from now on.

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use port::{LOCK_TIMEOUT, Port, WakeFd};
+use port::{Impairments, LOCK_TIMEOUT, Port, WakeFd};
 use shmbus::{Bus, MacAddr6, OpenError, Station, StationOptions};
 
 use crate::attached_port::{AttachedPort, CloseReason, PortId};
@@ -114,7 +114,7 @@ impl Node {
     /// The port goes to the thread with the fewest ports.
     pub fn add(&mut self, port: impl Port + 'static, station: Station) -> (PortId, Arc<PortStats>) {
         self.last_id += 1;
-        let (id, stats) = (PortId(self.last_id), Arc::<PortStats>::default());
+        let (id, stats) = (PortId(self.last_id), Arc::new(PortStats::new(port.impair_handle())));
         let ports_of =
             |thread: &usize| self.ports.values().filter(|entry| entry.thread == *thread).count();
         let thread = (0..self.threads.len()).min_by_key(ports_of).unwrap_or_default();
@@ -164,6 +164,14 @@ impl Node {
     #[must_use]
     pub fn counters(&self, id: PortId) -> Option<Counters> {
         self.stats(id).map(PortStats::counters)
+    }
+
+    /// Sets the impairments of a port that runs, in place of all earlier ones; its thread adopts them
+    /// with the next burst. Returns whether the port can have any.
+    #[must_use]
+    pub fn impair(&self, id: PortId, impairments: Impairments) -> bool {
+        let handle = self.stats(id).and_then(PortStats::impair_handle);
+        handle.map(|handle| handle.set(impairments)).is_some()
     }
 
     /// Changes a port while no thread serves it.

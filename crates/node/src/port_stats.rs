@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use port::LinkState;
+use port::{ImpairCounters, ImpairHandle, LinkState};
 use serde::{Deserialize, Serialize};
 
 /// Frames and bytes through an interface since it was made.
@@ -39,9 +39,65 @@ pub struct Counters {
     /// Frames not sent because the bus cannot carry them. For a port: how often the bus held no
     /// valid frame.
     pub tx_errors: u64,
+    /// Frames from the peer that impairments have lost.
+    pub rx_lost: u64,
+    /// Frames from the peer of which impairments have flipped a bit.
+    pub rx_corrupted: u64,
+    /// Frames from the peer that impairments have doubled.
+    pub rx_duplicated: u64,
+    /// Frames from the peer that impairments have sent past delayed ones.
+    pub rx_reordered: u64,
+    /// Frames from the peer that were dropped because too many waited for their time.
+    pub rx_queue_drops: u64,
+    /// Frames to the peer that impairments have lost.
+    pub tx_lost: u64,
+    /// Frames to the peer of which impairments have flipped a bit.
+    pub tx_corrupted: u64,
+    /// Frames to the peer that impairments have doubled.
+    pub tx_duplicated: u64,
+    /// Frames to the peer that impairments have sent past delayed ones.
+    pub tx_reordered: u64,
+    /// Frames to the peer that were dropped because too many waited for their time.
+    pub tx_queue_drops: u64,
 }
 
 impl Counters {
+    /// Makes counters of what impairments have done.
+    pub(crate) fn of_impairments(impaired: ImpairCounters) -> Self {
+        let ImpairCounters { ingress: rx, egress: tx } = impaired;
+        Self {
+            rx_lost: rx.lost,
+            rx_corrupted: rx.corrupted,
+            rx_duplicated: rx.duplicated,
+            rx_reordered: rx.reordered,
+            rx_queue_drops: rx.queue_drops,
+            tx_lost: tx.lost,
+            tx_corrupted: tx.corrupted,
+            tx_duplicated: tx.duplicated,
+            tx_reordered: tx.reordered,
+            tx_queue_drops: tx.queue_drops,
+            ..Self::default()
+        }
+    }
+
+    /// Returns the counters without those that a port keeps by itself, whatever its station.
+    pub(crate) fn of_stations(self) -> Self {
+        Self {
+            peers_refused: 0,
+            rx_lost: 0,
+            rx_corrupted: 0,
+            rx_duplicated: 0,
+            rx_reordered: 0,
+            rx_queue_drops: 0,
+            tx_lost: 0,
+            tx_corrupted: 0,
+            tx_duplicated: 0,
+            tx_reordered: 0,
+            tx_queue_drops: 0,
+            ..self
+        }
+    }
+
     /// Returns the sum of both, for an interface that was served in parts, one after the other.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
@@ -57,6 +113,16 @@ impl Counters {
             tx_bytes: self.tx_bytes.wrapping_add(other.tx_bytes),
             tx_dropped: self.tx_dropped.wrapping_add(other.tx_dropped),
             tx_errors: self.tx_errors.wrapping_add(other.tx_errors),
+            rx_lost: self.rx_lost.wrapping_add(other.rx_lost),
+            rx_corrupted: self.rx_corrupted.wrapping_add(other.rx_corrupted),
+            rx_duplicated: self.rx_duplicated.wrapping_add(other.rx_duplicated),
+            rx_reordered: self.rx_reordered.wrapping_add(other.rx_reordered),
+            rx_queue_drops: self.rx_queue_drops.wrapping_add(other.rx_queue_drops),
+            tx_lost: self.tx_lost.wrapping_add(other.tx_lost),
+            tx_corrupted: self.tx_corrupted.wrapping_add(other.tx_corrupted),
+            tx_duplicated: self.tx_duplicated.wrapping_add(other.tx_duplicated),
+            tx_reordered: self.tx_reordered.wrapping_add(other.tx_reordered),
+            tx_queue_drops: self.tx_queue_drops.wrapping_add(other.tx_queue_drops),
         }
     }
 
@@ -76,6 +142,16 @@ impl Counters {
             tx_bytes: self.rx_bytes,
             tx_dropped: self.rx_dropped.wrapping_add(self.rx_blocked),
             tx_errors: self.rx_errors.wrapping_add(self.rx_oversize),
+            rx_lost: self.tx_lost,
+            rx_corrupted: self.tx_corrupted,
+            rx_duplicated: self.tx_duplicated,
+            rx_reordered: self.tx_reordered,
+            rx_queue_drops: self.tx_queue_drops,
+            tx_lost: self.rx_lost,
+            tx_corrupted: self.rx_corrupted,
+            tx_duplicated: self.rx_duplicated,
+            tx_reordered: self.rx_reordered,
+            tx_queue_drops: self.rx_queue_drops,
         }
     }
 }
@@ -88,10 +164,23 @@ impl Counters {
 #[derive(Debug, Default)]
 pub struct PortStats {
     link: AtomicU8,
-    counters: [AtomicU64; 11],
+    /// Changes the impairments of the port, and counts what they do.
+    impair: Option<ImpairHandle>,
+    counters: [AtomicU64; 21],
 }
 
 impl PortStats {
+    /// Makes the statistics of a port whose impairments `impair` changes, if it can have any.
+    pub(crate) fn new(impair: Option<ImpairHandle>) -> Self {
+        Self { impair, ..Self::default() }
+    }
+
+    /// Returns the handle that changes the impairments of the port, if it can have any.
+    #[must_use]
+    pub fn impair_handle(&self) -> Option<&ImpairHandle> {
+        self.impair.as_ref()
+    }
+
     /// Returns whether the port has a peer and frames pass.
     #[must_use]
     pub fn is_up(&self) -> bool {
@@ -142,7 +231,7 @@ fn link_state(code: u8) -> LinkState {
 }
 
 /// Returns all counters, in a fixed order.
-fn fields(counters: &mut Counters) -> [&mut u64; 11] {
+fn fields(counters: &mut Counters) -> [&mut u64; 21] {
     let Counters {
         rx_packets,
         rx_bytes,
@@ -155,6 +244,16 @@ fn fields(counters: &mut Counters) -> [&mut u64; 11] {
         tx_bytes,
         tx_dropped,
         tx_errors,
+        rx_lost,
+        rx_corrupted,
+        rx_duplicated,
+        rx_reordered,
+        rx_queue_drops,
+        tx_lost,
+        tx_corrupted,
+        tx_duplicated,
+        tx_reordered,
+        tx_queue_drops,
     } = counters;
     [
         rx_packets,
@@ -168,6 +267,16 @@ fn fields(counters: &mut Counters) -> [&mut u64; 11] {
         tx_bytes,
         tx_dropped,
         tx_errors,
+        rx_lost,
+        rx_corrupted,
+        rx_duplicated,
+        rx_reordered,
+        rx_queue_drops,
+        tx_lost,
+        tx_corrupted,
+        tx_duplicated,
+        tx_reordered,
+        tx_queue_drops,
     ]
 }
 
@@ -189,6 +298,16 @@ mod tests {
             tx_bytes: 9,
             tx_dropped: 10,
             tx_errors: 11,
+            rx_lost: 12,
+            rx_corrupted: 13,
+            rx_duplicated: 14,
+            rx_reordered: 15,
+            rx_queue_drops: 16,
+            tx_lost: 17,
+            tx_corrupted: 18,
+            tx_duplicated: 19,
+            tx_reordered: 20,
+            tx_queue_drops: 21,
         };
         let stats = PortStats::default();
         stats.set_counters(counters);

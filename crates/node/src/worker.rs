@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use port::{BusRemoval, Reporter, WakeFd};
 use shmbus::WaitSet;
 
@@ -32,6 +34,8 @@ const POLL_SLACK: Duration = Duration::from_millis(2);
 const MAX_SLEEP: Duration = Duration::from_millis(500);
 /// The epoll token of the wake descriptor. Ports have their ids, from 1 on.
 const WAKE_TOKEN: u64 = 0;
+/// The epoll token of the timer.
+const TIMER_TOKEN: u64 = u64::MAX - 1;
 /// The epoll token of the wait set.
 const WAIT_SET_TOKEN: u64 = u64::MAX;
 
@@ -71,6 +75,8 @@ pub(crate) struct Worker {
     epoll: Epoll,
     /// Wakes the ports whose buses have frames for them.
     wait_set: WaitSet,
+    /// Readable when frames that wait in a port are due: the timeout of epoll has milliseconds.
+    timer: TimerFd,
     wake_fd: Arc<WakeFd>,
     commands: Receiver<Command>,
     reports: Reports,
@@ -93,6 +99,9 @@ impl Worker {
     ) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&*wake_fd, EpollEvent::new(EpollFlags::EPOLLIN, WAKE_TOKEN))?;
+        let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
+        epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER_TOKEN))?;
         let wait_set = WaitSet::new();
         if let Some(descriptor) = wait_set.poll_fd() {
             epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, WAIT_SET_TOKEN))?;
@@ -100,6 +109,7 @@ impl Worker {
         Ok(Self {
             epoll,
             wait_set,
+            timer,
             wake_fd,
             commands,
             reports,
@@ -135,6 +145,8 @@ impl Worker {
                 match event.data() {
                     WAKE_TOKEN => self.handle_commands(),
                     WAIT_SET_TOKEN => woken = true,
+                    // The ports that are due are polled in any case.
+                    TIMER_TOKEN => drop(self.timer.unset()),
                     id => self.wake(PortId(id)),
                 }
             }
@@ -166,12 +178,21 @@ impl Worker {
             return EpollTimeout::ZERO;
         }
         let first = self.asleep.values().map(|port| port.poll_at()).min();
+        let now = Instant::now();
         let sleep = first.map_or(MAX_SLEEP, |first| {
-            first
-                .saturating_duration_since(Instant::now())
-                .min(self.wait_set.timeout())
-                .min(MAX_SLEEP)
+            first.saturating_duration_since(now).min(self.wait_set.timeout()).min(MAX_SLEEP)
         });
+        if let Some(due) = self.asleep.values().filter_map(|port| port.due()).min() {
+            let left = due.saturating_duration_since(now);
+            if left.is_zero() {
+                return EpollTimeout::ZERO;
+            }
+            if left <= sleep {
+                let once = Expiration::OneShot(TimeSpec::from_duration(left));
+                // When it fails, the frames are late by less than a millisecond.
+                let _ = self.timer.set(once, TimerSetTimeFlags::empty());
+            }
+        }
         // Rounded up: a timeout of 0 ms would not wait at all.
         let millis = sleep.as_micros().div_ceil(1_000);
         EpollTimeout::try_from(Duration::from_millis(millis.try_into().unwrap_or(u64::MAX)))

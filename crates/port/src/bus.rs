@@ -23,7 +23,8 @@ use shmbus::{
 use crate::error::{ParsePortError, PortError};
 use crate::file_identity::Identity;
 use crate::frame_rules::FrameRules;
-use crate::keys::{COMMON_KEYS, Keys, refused};
+use crate::impair::Impairments;
+use crate::keys::{Keys, is_nearly_common, refused};
 use crate::port::{
     BURST, HOLD_OFF, LOCK_TIMEOUT, Moved, NotSent, Port, SHORT_LOCK_TIMEOUT, fits_untagged,
 };
@@ -45,6 +46,8 @@ pub(crate) struct BusSpec {
     pub(crate) learn: bool,
     /// Which frames pass to and from the other bus.
     pub(crate) rules: FrameRules,
+    /// What its link does to frames on purpose.
+    pub(crate) impairments: Impairments,
 }
 
 impl FromStr for BusSpec {
@@ -52,13 +55,21 @@ impl FromStr for BusSpec {
 
     /// Parses what follows `bus:`.
     fn from_str(text: &str) -> Result<Self, ParsePortError> {
-        // A path may have commas, but none before one of the keys.
-        let keys = COMMON_KEYS.iter().filter_map(|key| text.find(&format!(",{key}="))).min();
+        // A path may have commas, but none before one of the keys, or before a typing error.
+        let mut commas = text.match_indices(',').map(|(place, _)| place);
+        let keys = commas.find(|place| {
+            text[place + 1..]
+                .split(',')
+                .next()
+                .and_then(|pair| pair.split_once('='))
+                .is_some_and(|(key, _)| is_nearly_common(key))
+        });
         let (text, keys) = text.split_at(keys.unwrap_or(text.len()));
         let keys = Keys::parse("bus", &[], keys)?;
         let (learn, rules) = (keys.learn()?, keys.frame_rules()?);
+        let impairments = keys.impairments()?;
         if text.contains('/') {
-            return Ok(Self { path: text.into(), learn, rules });
+            return Ok(Self { path: text.into(), learn, rules, impairments });
         }
         let problem = if text.is_empty() {
             "it is the path of the other bus, such as bus:./other.bus".to_owned()
@@ -236,6 +247,20 @@ fn carry(from: &mut Station, to: &mut Station, burst: &mut Burst) -> Result<Move
 }
 
 impl BusPort {
+    /// Leaves the other bus alone for a while: its lock was not available.
+    fn hold_off(&mut self) {
+        self.other.set_lock_timeout(SHORT_LOCK_TIMEOUT);
+        self.locked_until = Some(Instant::now() + HOLD_OFF);
+    }
+
+    /// Notes that the lock of the other bus was available.
+    fn note_free(&mut self) {
+        if self.locked_until.take().is_some() {
+            self.other.set_lock_timeout(LOCK_TIMEOUT);
+            self.reported.clear();
+        }
+    }
+
     /// Keeps trouble for the next report, unless it was reported already.
     fn note(&mut self, trouble: String) {
         if self.trouble.is_none() && self.reported.is_new(&trouble) {
@@ -286,17 +311,15 @@ impl Port for BusPort {
         }
         match carry(station, &mut self.other, &mut self.burst) {
             Ok(moved) => {
-                if moved.frames > 0 && self.locked_until.take().is_some() {
-                    self.other.set_lock_timeout(LOCK_TIMEOUT);
-                    self.reported.clear();
+                if moved.frames > 0 {
+                    self.note_free();
                 }
                 moved
             }
             Err(NotSent { moved, source }) => {
                 let blocked = matches!(source, SendError::Busy { .. });
                 if blocked {
-                    self.other.set_lock_timeout(SHORT_LOCK_TIMEOUT);
-                    self.locked_until = Some(Instant::now() + HOLD_OFF);
+                    self.hold_off();
                 }
                 if !matches!(source, SendError::Lost { .. }) {
                     self.note(source.to_string());
@@ -308,6 +331,29 @@ impl Port for BusPort {
 
     fn put(&mut self, frame: &[u8]) -> bool {
         self.locked_until.is_none() && self.other.send(frame).is_ok()
+    }
+
+    fn put_burst<'f>(&mut self, frames: &mut dyn Iterator<Item = &'f [u8]>) -> usize {
+        if self.locked_until.is_some_and(|until| Instant::now() < until) {
+            return 0;
+        }
+        let frames: Vec<&[u8]> = frames.collect();
+        let longest = self.other.max_frame();
+        let fits = |frame: &&[u8]| (MIN_FRAME..=longest).contains(&frame.len());
+        match self.other.send_burst(frames.iter().copied().filter(fits)) {
+            Err(SendError::Busy { sent, .. }) => {
+                self.hold_off();
+                // Those before the first that should have been sent and was not.
+                let refused = frames.iter().enumerate().filter(|(_, frame)| fits(frame)).nth(sent);
+                refused.map_or(frames.len(), |(place, _)| place)
+            }
+            sent => {
+                if sent.is_ok_and(|sent| sent > 0) {
+                    self.note_free();
+                }
+                frames.len()
+            }
+        }
     }
 
     fn take(&mut self, frame: &mut dyn FnMut(TxRequest<'_>)) -> usize {
@@ -362,8 +408,11 @@ mod tests {
             [("./b.bus", false), ("./b.bus,learn=on", true), ("./b.bus,learn=off", false)]
         {
             let path = "./b.bus".into();
-            let rules = FrameRules::default();
-            assert_eq!(text.parse::<BusSpec>().unwrap(), BusSpec { path, learn, rules });
+            let (rules, impairments) = (FrameRules::default(), Impairments::default());
+            assert_eq!(
+                text.parse::<BusSpec>().unwrap(),
+                BusSpec { path, learn, rules, impairments }
+            );
         }
         let spec: BusSpec = "./a,b.bus,trunk=10,20,learn=on".parse().unwrap();
         assert_eq!((spec.path.to_str(), spec.learn), (Some("./a,b.bus"), true));
@@ -386,6 +435,7 @@ mod tests {
             path: folder.path().join(name),
             learn: false,
             rules: FrameRules::default(),
+            impairments: Impairments::default(),
         };
         let options = BusOptions::new();
         let refused = |joined: &mut JoinedBuses, name: &str| {
@@ -419,7 +469,12 @@ mod tests {
             Station::join(bus, StationOptions::new()).unwrap()
         };
         let (mut sender, mut near) = (station(), station());
-        let spec = BusSpec { path: path("b"), learn: false, rules: FrameRules::default() };
+        let spec = BusSpec {
+            path: path("b"),
+            learn: false,
+            rules: FrameRules::default(),
+            impairments: Impairments::default(),
+        };
         let mut port = JoinedBuses::new(&path("a")).open(&spec, &options).unwrap();
         let far = File::options().write(true).open(&spec.path).unwrap();
         // Takes the lock as a rump kernel does.

@@ -269,6 +269,14 @@ pub enum ParsePortError {
         /// A suggestion, or nothing.
         hint: String,
     },
+    /// There is no such impairment.
+    #[error("there is no impairment called '{key}'{hint}")]
+    Impairment {
+        /// What was written.
+        key: String,
+        /// A suggestion, or nothing.
+        hint: String,
+    },
     /// A key is missing.
     #[error("a {kind} port needs {what}")]
     Missing {

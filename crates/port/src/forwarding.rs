@@ -59,6 +59,26 @@ macro_rules! forward {
             self.port.put(frame)
         }
     };
+    (@ put_burst) => {
+        fn put_burst<'f>(&mut self, frames: &mut dyn Iterator<Item = &'f [u8]>) -> usize {
+            self.port.put_burst(frames)
+        }
+    };
+    (@ dropped) => {
+        fn dropped(&mut self) -> $crate::port::Moved {
+            self.port.dropped()
+        }
+    };
+    (@ due) => {
+        fn due(&self) -> Option<std::time::Instant> {
+            self.port.due()
+        }
+    };
+    (@ impair_handle) => {
+        fn impair_handle(&self) -> Option<$crate::impair::ImpairHandle> {
+            self.port.impair_handle()
+        }
+    };
     (@ take) => {
         fn take(&mut self, frame: &mut dyn FnMut(shmbus::offload::TxRequest<'_>)) -> usize {
             self.port.take(frame)

@@ -6,10 +6,11 @@ use shmbus::{MacAddr6, Vlan};
 
 use crate::error::ParsePortError;
 use crate::frame_rules::FrameRules;
+use crate::impair::Impairments;
 use crate::suggest;
 
 /// The keys that every kind of port has besides its own.
-pub(super) const COMMON_KEYS: [&str; 5] = ["learn", "mtu", "vlan", "trunk", "native"];
+const COMMON_KEYS: [&str; 5] = ["learn", "mtu", "vlan", "trunk", "native"];
 
 /// The least MTU, as IPv4 requires.
 const MIN_MTU: u64 = 68;
@@ -21,6 +22,22 @@ const MAX_VLAN: u16 = 4_094;
 /// The keys whose value is a list: a part without `=` that follows one continues it, and the key may
 /// be given several times.
 const LIST_KEYS: [&str; 2] = ["trunk", "ip"];
+
+/// Returns whether every kind of port has `key` or, if not, one that resembles it.
+pub(super) fn is_nearly_common(key: &str) -> bool {
+    let common = COMMON_KEYS.map(str::to_owned).into_iter().chain(Impairments::keys_like(key));
+    is_common(key) || !suggest::hint(key, common).is_empty()
+}
+
+/// Returns whether every kind of port has `key`.
+fn is_common(key: &str) -> bool {
+    COMMON_KEYS.contains(&key) || Impairments::is_key(key)
+}
+
+/// Returns whether the value of `key` is a list.
+fn is_list(key: &str) -> bool {
+    LIST_KEYS.contains(&key) || Impairments::is_list(key)
+}
 
 /// The pairs of one port, by key.
 #[derive(Debug)]
@@ -37,7 +54,7 @@ impl<'t> Keys<'t> {
         for part in text.split(',').filter(|part| !part.is_empty()) {
             let pair = match (part.split_once('='), pairs.last()) {
                 (Some(pair), _) => pair,
-                (None, Some((key, _))) if LIST_KEYS.contains(key) => (*key, part),
+                (None, Some((key, _))) if is_list(key) => (*key, part),
                 (None, _) => return Err(ParsePortError::NoValue(part.to_owned())),
             };
             pairs.push(pair);
@@ -53,13 +70,13 @@ impl<'t> Keys<'t> {
     ) -> Result<Self, ParsePortError> {
         let mut keys: HashMap<&str, Vec<&str>> = HashMap::new();
         for (key, value) in pairs {
-            if !known.contains(&key) && !COMMON_KEYS.contains(&key) {
-                let known: Vec<&str> = known.iter().chain(&COMMON_KEYS).copied().collect();
-                let hint = suggest::hint(key, &known);
+            if !known.contains(&key) && !is_common(key) {
+                let known = known.iter().chain(&COMMON_KEYS).map(|key| (*key).to_owned());
+                let hint = suggest::hint(key, known.chain(Impairments::keys_like(key)));
                 return Err(ParsePortError::Key { kind, key: key.to_owned(), hint });
             }
             let values = keys.entry(key).or_default();
-            if !values.is_empty() && !LIST_KEYS.contains(&key) {
+            if !values.is_empty() && !is_list(key) {
                 return Err(ParsePortError::Twice(key.to_owned()));
             }
             values.push(value);
@@ -142,6 +159,13 @@ impl<'t> Keys<'t> {
             Some(_) => Some(self.number("mtu", 0, MIN_MTU..=MAX_MTU)?),
         };
         Ok(FrameRules { mtu, vlan: self.vlan()? })
+    }
+
+    /// Returns the impairments, which every kind of port can have. Whether they go together is left
+    /// to [`Impairments::check`].
+    pub(super) fn impairments(&self) -> Result<Impairments, ParsePortError> {
+        let ours = self.0.iter().filter(|(key, _)| Impairments::is_key(key));
+        Impairments::from_pairs(ours.map(|(key, values)| (*key, values.join("/"))))
     }
 
     fn vlan(&self) -> Result<Option<Vlan>, ParsePortError> {

@@ -5,8 +5,8 @@
 //! between the two. A new kind of port is one new file here and a line in [`PortSpec`] and
 //! [`open()`]; neither the node nor the other ports change.
 //!
-//! A wrapper is a port around a port: [`Ruled`], [`Learning`] and [`LoopGuard`] work with every
-//! kind.
+//! A wrapper is a port around a port: [`Impaired`], [`Ruled`], [`Learning`] and [`LoopGuard`] work
+//! with every kind.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -32,6 +32,7 @@ mod error;
 mod file_identity;
 mod forwarding;
 mod frame_rules;
+mod impair;
 mod keys;
 mod learning;
 mod loop_guard;
@@ -58,6 +59,10 @@ pub use self::error::{
     CaptureProblem, DescriptorError, ParsePortError, PortError, SocketFileError, is_passing,
 };
 pub use self::frame_rules::{FrameRules, Ruled};
+pub use self::impair::{
+    Distribution, Flap, GilbertElliott, ImpairCounters, ImpairHandle, Impaired, ImpairedLink,
+    Impairments, LossState, OneWay, OneWayCounters, Percent, Rate,
+};
 pub use self::learning::Learning;
 pub use self::loop_guard::LoopGuard;
 pub use self::open::{PortOptions, check_loops, open};

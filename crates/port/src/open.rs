@@ -7,6 +7,7 @@ use shmbus::BusOptions;
 use crate::bus::JoinedBuses;
 use crate::error::PortError;
 use crate::frame_rules::Ruled;
+use crate::impair::{ImpairHandle, Impaired};
 use crate::learning::Learning;
 use crate::loop_guard::LoopGuard;
 use crate::memif::Sockets;
@@ -63,7 +64,8 @@ impl PortOptions {
 /// Opens ports for the bus at `bus`, and returns them in order. Memif servers with one address
 /// share one socket. A socket server is a port for [each client](PortSpec::each_client).
 ///
-/// The bus itself need not exist yet.
+/// The bus itself need not exist yet. Each port has the impairments that its specification names, and
+/// an [`impair_handle`](Port::impair_handle) that changes them.
 ///
 /// # Errors
 /// [`PortError`] when one of them cannot be opened, or two exclude each other. None is open then.
@@ -83,14 +85,21 @@ pub fn open(
     let socket_servers = SocketServers::new(&options.reporter);
     let mut buses = JoinedBuses::new(bus);
     let mut open_one = |spec: &PortSpec| -> Result<Box<dyn Port>, PortError> {
+        let handle = ImpairHandle::new(spec.impairments().clone());
+        // Around each kind of its own: without impairments it forwards without a further call.
         let port: Box<dyn Port> = match &spec.0 {
-            KindSpec::Memif(spec) => Box::new(sockets.open(spec, spec.to_string())?),
-            KindSpec::Tap(spec) => Box::new(tap::open(spec)?),
-            KindSpec::Pcap(spec) => {
-                Box::new(pcap::open(spec, bus, &options.program, &options.reporter)?)
+            KindSpec::Memif(spec) => {
+                Box::new(Impaired::new(sockets.open(spec, spec.to_string())?, handle))
             }
-            KindSpec::Bus(spec) => Box::new(buses.open(spec, &options.bus)?),
-            KindSpec::Socket(spec) => Box::new(socket_servers.open(spec, spec.to_string())?),
+            KindSpec::Tap(spec) => Box::new(Impaired::new(tap::open(spec)?, handle)),
+            KindSpec::Pcap(spec) => {
+                let port = pcap::open(spec, bus, &options.program, &options.reporter)?;
+                Box::new(Impaired::new(port, handle))
+            }
+            KindSpec::Bus(spec) => Box::new(Impaired::new(buses.open(spec, &options.bus)?, handle)),
+            KindSpec::Socket(spec) => {
+                Box::new(Impaired::new(socket_servers.open(spec, spec.to_string())?, handle))
+            }
         };
         let rules = spec.rules();
         let port = if rules.is_empty() { port } else { Box::new(Ruled::new(port, rules.clone())) };

@@ -1,11 +1,13 @@
 //! The trait of all ports.
 
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use memif::RxMode;
 use shmbus::offload::TxRequest;
 use shmbus::{MAX_SLEEP, SendError, Station};
+
+use crate::impair::ImpairHandle;
 
 /// The most frames a port moves in one call: enough to share the cost of a lock and a wake-up, few
 /// enough that the other ports of the thread wait only some microseconds.
@@ -48,6 +50,8 @@ pub struct Moved {
     pub tagged: usize,
     /// Frames that were taken and dropped because the port is not [`LinkState::Up`].
     pub withheld: usize,
+    /// Frames that were taken and wait in the port, for a time that is to come.
+    pub queued: usize,
     /// Whether more frames wait because the other side is full.
     pub blocked: bool,
 }
@@ -62,6 +66,7 @@ impl Moved {
             too_long: self.too_long + later.too_long,
             tagged: self.tagged + later.tagged,
             withheld: self.withheld + later.withheld,
+            queued: self.queued + later.queued,
             blocked: later.blocked,
         }
     }
@@ -167,10 +172,23 @@ pub trait Port: Send {
         false
     }
 
+    /// Sends frames to the peer, past the bus, in order. Returns how many of them the peer took, or
+    /// can never take; it has no room for the next one. With no frame, sends what earlier calls
+    /// have left.
+    fn put_burst<'f>(&mut self, frames: &mut dyn Iterator<Item = &'f [u8]>) -> usize {
+        frames.take_while(|frame| self.put(frame)).count()
+    }
+
     /// Takes a burst from the peer, past the bus, and passes each frame to `frame`. Returns how
     /// many.
     fn take(&mut self, _frame: &mut dyn FnMut(TxRequest<'_>)) -> usize {
         0
+    }
+
+    /// Returns, once, what [`take`](Self::take) has dropped because it is of no use.
+    /// [`ingress`](Self::ingress) says it otherwise.
+    fn dropped(&mut self) -> Moved {
+        Moved::default()
     }
 
     /// Returns how a node waits for this port: by polling, by sleeping, or by both in turn.
@@ -192,6 +210,17 @@ pub trait Port: Send {
     /// [`max_sleep`](Self::max_sleep) where a peer may miss that the port was just armed.
     fn first_poll(&self) -> Duration {
         self.max_sleep()
+    }
+
+    /// Returns when frames that wait in the port are due: a node that sleeps then calls
+    /// [`ingress`](Self::ingress) and [`egress`](Self::egress), and not much later.
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Returns the handle that changes the impairments of the port, if it can have any.
+    fn impair_handle(&self) -> Option<ImpairHandle> {
+        None
     }
 
     /// Passes to `watch` the descriptors that poll readable when the port has frames or wants
@@ -246,8 +275,16 @@ impl<P: Port + ?Sized> Port for Box<P> {
         (**self).put(frame)
     }
 
+    fn put_burst<'f>(&mut self, frames: &mut dyn Iterator<Item = &'f [u8]>) -> usize {
+        (**self).put_burst(frames)
+    }
+
     fn take(&mut self, frame: &mut dyn FnMut(TxRequest<'_>)) -> usize {
         (**self).take(frame)
+    }
+
+    fn dropped(&mut self) -> Moved {
+        (**self).dropped()
     }
 
     fn rx_mode(&self) -> RxMode {
@@ -268,6 +305,14 @@ impl<P: Port + ?Sized> Port for Box<P> {
 
     fn first_poll(&self) -> Duration {
         (**self).first_poll()
+    }
+
+    fn due(&self) -> Option<Instant> {
+        (**self).due()
+    }
+
+    fn impair_handle(&self) -> Option<ImpairHandle> {
+        (**self).impair_handle()
     }
 
     fn descriptors<'p>(&'p self, watch: &mut dyn FnMut(BorrowedFd<'p>)) {

@@ -2,12 +2,13 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use memif::RxMode;
 use shmbus::offload::{Offload, TxRequest};
 use shmbus::{Burst, Station};
 
+use crate::impair::ImpairHandle;
 use crate::port::{LinkState, Moved, NotSent, Port};
 use crate::wake_fd::WakeFd;
 
@@ -17,13 +18,21 @@ pub(crate) struct Recorder {
     calls: Arc<Mutex<Vec<&'static str>>>,
     /// What its peer sends.
     frame: Vec<u8>,
+    due: Instant,
+    impair_handle: ImpairHandle,
     wake_fd: WakeFd,
 }
 
 impl Recorder {
     pub(crate) fn new(frame: &[u8]) -> Self {
         let wake_fd = WakeFd::new().expect("a descriptor");
-        Self { calls: Arc::default(), frame: frame.to_vec(), wake_fd }
+        Self {
+            calls: Arc::default(),
+            frame: frame.to_vec(),
+            due: Instant::now() + Duration::from_secs(3_600),
+            impair_handle: ImpairHandle::default(),
+            wake_fd,
+        }
     }
 
     /// Returns the names of the methods that were called, which grow with each call.
@@ -92,10 +101,20 @@ impl Port for Recorder {
         frame == b"put"
     }
 
+    fn put_burst<'f>(&mut self, frames: &mut dyn Iterator<Item = &'f [u8]>) -> usize {
+        self.record("put_burst");
+        frames.count() + 3
+    }
+
     fn take(&mut self, frame: &mut dyn FnMut(TxRequest<'_>)) -> usize {
         self.record("take");
         frame(TxRequest::new(b"taken", Offload::new()));
         7
+    }
+
+    fn dropped(&mut self) -> Moved {
+        self.record("dropped");
+        Moved { dropped: 2, ..Moved::default() }
     }
 
     fn rx_mode(&self) -> RxMode {
@@ -120,6 +139,16 @@ impl Port for Recorder {
     fn first_poll(&self) -> Duration {
         self.record("first_poll");
         Duration::from_millis(3)
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.record("due");
+        Some(self.due)
+    }
+
+    fn impair_handle(&self) -> Option<ImpairHandle> {
+        self.record("impair_handle");
+        Some(self.impair_handle.clone())
     }
 
     fn descriptors<'p>(&'p self, watch: &mut dyn FnMut(BorrowedFd<'p>)) {

@@ -7,6 +7,7 @@ use shmbus::MacAddr6;
 use crate::bus::BusSpec;
 use crate::error::{KINDS, ParsePortError};
 use crate::frame_rules::FrameRules;
+use crate::impair::Impairments;
 use crate::memif::MemifSpec;
 use crate::pcap::{PcapSpec, Place};
 use crate::socket::SocketSpec;
@@ -76,6 +77,18 @@ impl PortSpec {
         }
     }
 
+    /// Returns what its link does to frames on purpose.
+    #[must_use]
+    pub fn impairments(&self) -> &Impairments {
+        match &self.0 {
+            KindSpec::Memif(spec) => &spec.impairments,
+            KindSpec::Tap(spec) => &spec.impairments,
+            KindSpec::Pcap(spec) => &spec.impairments,
+            KindSpec::Bus(spec) => &spec.impairments,
+            KindSpec::Socket(spec) => &spec.impairments,
+        }
+    }
+
     /// Returns whether its peer may lead to other ports, and so back to the bus.
     #[must_use]
     pub fn joins(&self) -> bool {
@@ -135,6 +148,8 @@ impl FromStr for PortSpec {
                 return Err(ParsePortError::Kind { kind: kind.to_owned(), hint });
             }
         };
-        Ok(Self(spec))
+        let spec = Self(spec);
+        spec.impairments().check()?;
+        Ok(spec)
     }
 }

@@ -15,7 +15,13 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
 use crate::misuse::misuse;
+use crate::output;
 use crate::process::signals::Signals;
+
+/// The exit code when there is no such program, as of a shell.
+const NOT_FOUND: u8 = 127;
+/// The exit code when the program cannot be run, as of a shell.
+const NOT_RUN: u8 = 126;
 
 /// Runs a command in a node, and returns its exit code.
 pub(super) fn run(folder: &Folder, node: &str, words: Vec<OsString>) -> anyhow::Result<ExitCode> {
@@ -27,12 +33,14 @@ pub(super) fn run(folder: &Folder, node: &str, words: Vec<OsString>) -> anyhow::
     let mut client = Client::connect(folder)?;
     ::lab::enter(&mut client, node, &mut command)?;
     drop(client);
-    let child = command.spawn().map_err(|error| {
-        let is_missing = error.kind() == io::ErrorKind::NotFound;
-        let error = anyhow!("cannot run {}: {error}", program.to_string_lossy());
-        if is_missing { misuse(error) } else { error }
-    })?;
-    wait(child, &signals)
+    match command.spawn() {
+        Ok(child) => wait(child, &signals),
+        Err(error) => {
+            output::error(&format!("cannot run {}: {error}", program.to_string_lossy()));
+            let is_missing = error.kind() == io::ErrorKind::NotFound;
+            Ok(ExitCode::from(if is_missing { NOT_FOUND } else { NOT_RUN }))
+        }
+    }
 }
 
 /// Returns the user's shell.

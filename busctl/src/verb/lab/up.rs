@@ -34,11 +34,9 @@ pub(super) fn run(args: &UpArgs, context: &Context) -> anyhow::Result<ExitCode> 
 /// Reads a lab file.
 ///
 /// # Errors
-/// When it cannot be read, or is wrong.
+/// When it cannot be read, or with all that is wrong in it.
 pub(super) fn read(file: &Path) -> anyhow::Result<Plan> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| misuse(anyhow!("cannot read {}: {error}", file.display())))?;
-    serde_json::from_str(&text).map_err(|error| misuse(anyhow!("{}: {error}", file.display())))
+    Plan::from_file(file).map_err(|error| misuse(anyhow!(error)))
 }
 
 /// A lab that this process has started. It goes down when this is dropped.

@@ -11,6 +11,7 @@ use std::process::{Command, ExitCode};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{getegid, geteuid};
 
 use crate::error::{LabError, system};
@@ -49,6 +50,15 @@ fn enter() -> io::Result<()> {
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
     fs::write("/proc/self/gid_map", format!("0 {gid} 1"))
+}
+
+/// Allows this process as many descriptors as the system does: a large lab has several for each
+/// interface.
+pub(super) fn allow_descriptors() {
+    // A lab that needs more says so when there are none left.
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
 }
 
 /// Mounts a `/proc` that shows the processes of this pid namespace. Where a container hides parts of

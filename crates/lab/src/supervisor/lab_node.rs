@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use port::Impairments;
 use shmbus::MacAddr6;
 
 use super::children::{Children, Place, Purpose};
@@ -18,9 +19,10 @@ use super::hosts::Hosts;
 use super::lans::{LabPort, Lans};
 use super::logs::Logs;
 use super::space::{Space, Surroundings};
-use crate::error::{LabError, at};
+use super::taps::Taps;
+use crate::error::{LabError, at, system};
 use crate::folder::Folder;
-use crate::plan::{Kind, Node, Plan, Ready, Restart, Service, Vm};
+use crate::plan::{Interface, Kind, Node, Plan, Ready, Restart, Service, Vm};
 use crate::protocol::{InterfaceState, NodeState, Phase};
 
 /// How long to wait between two looks at whether a node is ready.
@@ -54,6 +56,7 @@ pub(super) struct LabNode {
     space: Option<Space>,
     /// One for each interface, in order, of kinds that have ports.
     ports: Vec<LabPort>,
+    taps: Taps,
     env: BTreeMap<String, String>,
     scratch: PathBuf,
     services: Vec<RunningService>,
@@ -91,6 +94,7 @@ impl LabNode {
             detail: String::new(),
             space: None,
             ports: Vec::new(),
+            taps: Taps::default(),
             env: BTreeMap::new(),
             scratch,
             services: Vec::new(),
@@ -155,6 +159,7 @@ impl LabNode {
                 for complaint in complaints {
                     shared.logs.say(shared.folder, &plan.name, &complaint);
                 }
+                self.taps = Taps::of(&taps).map_err(system("keep an interface"))?;
                 for (tap, interface) in taps.into_iter().zip(&plan.interfaces) {
                     self.ports.push(shared.lans.join_tap(tap, &plan.name, interface)?);
                 }
@@ -182,7 +187,7 @@ impl LabNode {
                         socket.display(),
                         keys(&interface.keys)
                     );
-                    self.ports.extend(shared.lans.open(&text, &interface.lan, None)?);
+                    self.ports.extend(shared.lans.open(&text, interface)?);
                 }
                 self.services.insert(0, RunningService::new(machine(vm, &plan)));
             }
@@ -204,7 +209,7 @@ impl LabNode {
             return Err(LabError::Refused(format!("{} is on no LAN", self.plan.name)));
         };
         let text = format!("{text}{}", keys(&interface.keys));
-        self.ports.extend(shared.lans.open(&text, &interface.lan, None)?);
+        self.ports.extend(shared.lans.open(&text, interface)?);
         Ok(())
     }
 
@@ -453,6 +458,38 @@ impl LabNode {
         *self = Self { restarts, ..Self::new(plan, shared.folder) };
     }
 
+    /// Follows a LAN that does something else to frames from now on.
+    pub(super) fn follow(&self, lan: &str, impairments: &Impairments) {
+        for (port, interface) in self.ports.iter().zip(&self.plan.interfaces) {
+            if interface.lan == lan {
+                port.impairments.follow(impairments);
+            }
+        }
+    }
+
+    /// Changes what one of its interfaces does to frames; it is named by itself or by its LAN.
+    pub(super) fn impair(&mut self, interface: &str, impair: &str) -> Result<(), LabError> {
+        let is_it = |found: &Interface| found.name == interface || found.lan == interface;
+        let Some(index) = self.plan.interfaces.iter().position(is_it) else {
+            return Err(LabError::Refused(format!(
+                "{} has no interface {interface}",
+                self.plan.name
+            )));
+        };
+        match self.ports.get_mut(index) {
+            Some(port) => port.impairments.change(impair),
+            None => Err(LabError::Refused(format!(
+                "{} has no port that could impair {interface}: impair the other end",
+                self.plan.name
+            ))),
+        }
+    }
+
+    /// Returns its interfaces, which are gone when this is dropped and no port serves them.
+    pub(super) fn take_taps(&mut self) -> Taps {
+        std::mem::take(&mut self.taps)
+    }
+
     /// Kills its processes, also those that have left the groups of its commands.
     pub(super) fn kill(&self, children: &Children) {
         children.signal(&self.plan.name, Signal::SIGKILL);
@@ -464,7 +501,7 @@ impl LabNode {
     /// Returns how it is.
     pub(super) fn state(&self, hosts: &Hosts, children: &Children) -> NodeState {
         let of_host = hosts.state(&self.plan.name).addresses;
-        let interface = |(index, interface): (usize, &crate::plan::Interface)| InterfaceState {
+        let interface = |(index, interface): (usize, &Interface)| InterfaceState {
             name: interface.name.clone(),
             lan: interface.lan.clone(),
             addresses: if of_host.is_empty() {
@@ -472,7 +509,9 @@ impl LabNode {
             } else {
                 of_host.clone()
             },
-            impair: interface.impair.clone().unwrap_or_default(),
+            impair: (self.ports.get(index))
+                .map(|port| port.impairments.handle.get().to_string())
+                .unwrap_or_default(),
             up: match self.ports.get(index) {
                 Some(port) => port.stats.is_up(),
                 None => self.phase == Phase::Ready,

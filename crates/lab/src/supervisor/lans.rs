@@ -6,10 +6,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use node::{Event, Node, NodeOptions, PortId, PortStats};
-use port::{Port, PortOptions, PortSpec, Reporter};
+use port::{Impaired, Impairments, Port, PortOptions, PortSpec, Reporter};
 use shmbus::{Bus, BusOptions, MacAddr6};
 use tapdev::{Form, TapDevice};
 
+use super::impairing::{self, PortImpairments};
 use crate::error::{LabError, at};
 use crate::folder::Folder;
 use crate::plan::{Interface, Lan};
@@ -30,6 +31,9 @@ pub(super) struct Lans {
 }
 
 struct OpenLan {
+    impairments: Impairments,
+    /// How many of its interfaces have ports, if it is a link.
+    ports_of_link: Option<usize>,
     max_frame: usize,
     /// The port that writes its capture.
     capture: Option<PortId>,
@@ -40,6 +44,7 @@ struct OpenLan {
 pub(super) struct LabPort {
     pub(super) id: PortId,
     pub(super) stats: Arc<PortStats>,
+    pub(super) impairments: PortImpairments,
 }
 
 impl Lans {
@@ -51,19 +56,29 @@ impl Lans {
     }
 
     /// Makes the bus of a LAN, and begins its capture.
-    pub(super) fn add(&mut self, lan: &Lan) -> Result<(), LabError> {
+    ///
+    /// `ports` is how many of its interfaces have ports.
+    pub(super) fn add(&mut self, lan: &Lan, ports: usize) -> Result<(), LabError> {
         let path = self.folder.bus(&lan.name);
         let options = BusOptions::new().mode(MODE).size(lan.size).shmif(lan.is_shmif);
         let bus = options.open_or_create(&path).map_err(|error| {
             LabError::Refused(format!("the bus of {} cannot be made: {error}", lan.name))
         })?;
-        let mut open = OpenLan { max_frame: bus.max_frame(), capture: None };
+        let mut open = OpenLan {
+            impairments: impairing::parse(&lan.impair)?,
+            ports_of_link: lan.is_link.then_some(ports),
+            max_frame: bus.max_frame(),
+            capture: None,
+        };
         if let Some(file) = &lan.capture {
             if let Some(folder) = file.parent() {
                 std::fs::create_dir_all(folder).map_err(at("make", folder))?;
             }
             let text = format!("pcap:out={}", file.display());
-            open.capture = self.open(&text, &lan.name, None)?.first().map(|port| port.id);
+            let ports = self.open_ports(&text, &lan.name)?;
+            for port in ports {
+                open.capture = Some(self.join(port, &lan.name, None)?.0);
+            }
         }
         self.by_name.insert(lan.name.clone(), open);
         Ok(())
@@ -106,23 +121,59 @@ impl Lans {
         let device = TapDevice::from_fd(tap, interface.name.clone());
         let port = port::tap::serve(device, name, Form::Virtio)
             .map_err(|error| LabError::Refused(error.to_string()))?;
-        self.join(Box::new(port), &interface.lan, Some(interface.mac))
+        let impairments = self.impairments_of(interface)?;
+        let port = Box::new(Impaired::new(port, impairments.handle.clone()));
+        let (id, stats) = self.join(port, &interface.lan, Some(interface.mac))?;
+        Ok(LabPort { id, stats, impairments })
     }
 
     /// Opens the ports that `text` describes, and joins them to a LAN.
     pub(super) fn open(
         &mut self,
         text: &str,
-        lan: &str,
-        mac: Option<[u8; 6]>,
+        interface: &Interface,
     ) -> Result<Vec<LabPort>, LabError> {
+        let mut ports = Vec::new();
+        for port in self.open_ports(text, &interface.lan)? {
+            let mut impairments = self.impairments_of(interface)?;
+            if let Some(handle) = port.impair_handle() {
+                impairments.hand_over(handle);
+            }
+            let (id, stats) = self.join(port, &interface.lan, None)?;
+            ports.push(LabPort { id, stats, impairments });
+        }
+        Ok(ports)
+    }
+
+    fn impairments_of(&self, interface: &Interface) -> Result<PortImpairments, LabError> {
+        let none = Impairments::new();
+        let lan = self.by_name.get(&interface.lan);
+        let is_alone = lan.is_some_and(|lan| lan.ports_of_link == Some(1));
+        let of_lan = lan.map_or(&none, |lan| &lan.impairments);
+        PortImpairments::new(interface.impair.as_deref(), of_lan, is_alone)
+    }
+
+    /// Returns what a LAN does to frames, as text.
+    pub(super) fn impairments(&self, lan: &str) -> String {
+        self.by_name.get(lan).map(|lan| lan.impairments.to_string()).unwrap_or_default()
+    }
+
+    /// Changes what a LAN does to frames, and returns it. The ports are to follow.
+    pub(super) fn change(&mut self, lan: &str, impair: &str) -> Result<Impairments, LabError> {
+        let Some(lan) = self.by_name.get_mut(lan) else {
+            return Err(LabError::Refused(format!("there is no LAN {lan}")));
+        };
+        impairing::set(&mut lan.impairments, impair)?;
+        Ok(lan.impairments.clone())
+    }
+
+    fn open_ports(&self, text: &str, lan: &str) -> Result<Vec<Box<dyn Port>>, LabError> {
         let refused = |why: String| LabError::Refused(format!("the port {text}: {why}"));
         let spec: PortSpec =
             text.parse().map_err(|error: port::ParsePortError| refused(error.to_string()))?;
         let options = PortOptions::new().program("busctl lab").reporter(self.reporter.clone());
-        let ports = port::open(&[spec], &self.folder.bus(lan), &options)
-            .map_err(|error| refused(error.to_string()))?;
-        ports.into_iter().map(|port| self.join(port, lan, mac)).collect()
+        port::open(&[spec], &self.folder.bus(lan), &options)
+            .map_err(|error| refused(error.to_string()))
     }
 
     fn join(
@@ -130,11 +181,10 @@ impl Lans {
         port: Box<dyn Port>,
         lan: &str,
         mac: Option<[u8; 6]>,
-    ) -> Result<LabPort, LabError> {
+    ) -> Result<(PortId, Arc<PortStats>), LabError> {
         let station = node::station(self.bus(lan)?, port.name(), mac.map(MacAddr6::from))
             .map_err(|error| LabError::Refused(format!("cannot join {lan}: {error}")))?;
-        let (id, stats) = self.node.add(port, station);
-        Ok(LabPort { id, stats })
+        Ok(self.node.add(port, station))
     }
 
     /// Closes a port.

@@ -7,10 +7,12 @@ mod children;
 mod clients;
 mod confinement;
 mod hosts;
+mod impairing;
 mod lab_node;
 mod lans;
 mod logs;
 mod space;
+mod taps;
 mod tasks;
 
 use std::fs;
@@ -37,11 +39,12 @@ use self::hosts::Hosts;
 use self::lab_node::{LabNode, Shared};
 use self::lans::Lans;
 use self::logs::Logs;
+use self::taps::Taps;
 use self::tasks::Tasks;
 use crate::error::{LabError, at, system};
 use crate::folder::{Folder, Locked};
-use crate::plan::{Lan, Node, Plan};
-use crate::protocol::{Entry, LabState, LanState, Namespace, Phase, Reply, Request};
+use crate::plan::{Action, Check, Kind, Lan, Node, Plan};
+use crate::protocol::{Checked, Entry, LabState, LanState, Namespace, Phase, Reply, Request};
 use crate::wire::Wire;
 
 /// The longest sleep, in which nothing is missed.
@@ -84,6 +87,19 @@ pub fn run(folder: &Folder) -> Result<ExitCode, LabError> {
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Begin;
 
+/// Returns how many interfaces on a LAN have ports.
+fn ports_on(plan: &Plan, lan: &str) -> usize {
+    let has_port = |node: &&Node| !matches!(node.kind, Kind::Host(_) | Kind::Rump | Kind::Process);
+    let interfaces = plan.nodes.iter().filter(has_port).flat_map(|node| &node.interfaces);
+    interfaces.filter(|interface| interface.lan == lan).count()
+}
+
+/// Returns what has come of a check that changes a link.
+fn set_check(name: String, set: Result<Reply, String>) -> Checked {
+    let (passed, detail) = (set.is_ok(), set.err().unwrap_or_default());
+    Checked { name, passed, took: Duration::ZERO, tries: 1, detail }
+}
+
 struct Supervisor {
     folder: Folder,
     plan: Plan,
@@ -120,6 +136,7 @@ impl Supervisor {
         let signals = SignalFd::with_flags(&set, flags).map_err(system("receive signals"))?;
         set_pdeathsig(Signal::SIGTERM).map_err(system("end with the lab"))?;
         confinement::mount_proc();
+        confinement::allow_descriptors();
         let path = folder.plan();
         let plan: Plan = serde_json::from_slice(&fs::read(&path).map_err(at("read", &path))?)
             .map_err(io::Error::from)
@@ -133,7 +150,7 @@ impl Supervisor {
             to_log.say(&log_folder, OWN_LOG, &format!("{word}{line}"));
         });
         let mut lans = Lans::start(folder.clone(), reporter).map_err(system("start a thread"))?;
-        plan.lans.iter().try_for_each(|lan| lans.add(lan))?;
+        plan.lans.iter().try_for_each(|lan| lans.add(lan, ports_on(&plan, &lan.name)))?;
         let hosts_changed = Arc::new(WakeFd::new().map_err(system("make a descriptor"))?);
         let hosts = Hosts::start(Arc::clone(&hosts_changed)).map_err(system("start a thread"))?;
         let nodes = plan.nodes.iter().map(|node| LabNode::new(node.clone(), &folder)).collect();
@@ -160,8 +177,11 @@ impl Supervisor {
             }
         };
         self.end_processes();
-        let Self { folder, mut clients, lans, hosts, nodes, .. } = self;
-        drop((nodes, hosts, lans));
+        let Self { folder, mut clients, lans, hosts, mut nodes, .. } = self;
+        let taps: Vec<_> = nodes.iter_mut().map(LabNode::take_taps).collect();
+        drop((lans, hosts));
+        Taps::close_all(taps);
+        drop(nodes);
         clients.close();
         let removed = folder.remove(locked);
         if let End::Asked(client) = end {
@@ -286,7 +306,7 @@ impl Supervisor {
         let lans = self.plan.lans.iter().map(|lan| LanState {
             name: lan.name.clone(),
             bus: self.folder.bus(&lan.name),
-            impair: lan.impair.clone(),
+            impair: self.lans.impairments(&lan.name),
         });
         let failed = self.nodes.iter().find(|node| node.phase == Phase::Failed);
         LabState {
@@ -318,10 +338,14 @@ impl Supervisor {
                 self.tasks.exec(client, node, command, within);
                 return;
             }
+            Request::Check(Check { name, action: Action::Set { link, impair }, .. }) => {
+                Ok(Reply::Checked(set_check(name, self.set(&link, &impair))))
+            }
             Request::Check(check) => {
                 self.tasks.check(client, check);
                 return;
             }
+            Request::Set { link, impair } => self.set(&link, &impair),
             Request::Restart { node } => self.restart(&node),
             Request::Apply(plan) => self.apply(plan).map_err(|error| error.to_string()),
             Request::Kill { node } => {
@@ -331,6 +355,34 @@ impl Supervisor {
         };
         let reply = reply.unwrap_or_else(Reply::Refused);
         self.clients.answer(client, &reply, &[]);
+    }
+
+    /// Changes what a LAN, or `NODE:INTERFACE`, does to frames.
+    fn set(&mut self, link: &str, impair: &str) -> Result<Reply, String> {
+        let refused = |error: LabError| error.to_string();
+        if self.plan.lans.iter().any(|lan| lan.name == link) {
+            let lan = self.lans.change(link, impair).map_err(refused)?;
+            self.change_nodes(|node, _| {
+                node.follow(link, &lan);
+                false
+            });
+            return Ok(Reply::Done);
+        }
+        let Some((name, interface)) = link.split_once(':') else {
+            return Err(format!(
+                "there is no LAN {link} in the lab {}; NODE:INTERFACE names an interface",
+                self.plan.name
+            ));
+        };
+        let mut changed = Err(self.no_node(name));
+        self.change_nodes(|node, _| {
+            let is_it = node.plan.name == name;
+            if is_it {
+                changed = node.impair(interface, impair).map_err(refused);
+            }
+            is_it
+        });
+        changed.map(|()| Reply::Done)
     }
 
     /// Stops a node, so that the next step starts it.
@@ -395,7 +447,9 @@ impl Supervisor {
             self.lans.remove(lan);
         }
         self.plan = plan;
-        comes.iter().try_for_each(|lan| self.lans.add(lan))?;
+        for lan in &comes {
+            self.lans.add(lan, ports_on(&self.plan, &lan.name))?;
+        }
         Ok(Reply::Done)
     }
 

@@ -409,6 +409,28 @@ macro_rules! conforms {
             }
         }
 
+        mod impaired {
+            use super::{$kind, $run};
+            use crate::conformance::{self, Cable, Kind, guard};
+
+            fn wrapped(folder: &std::path::Path) -> Cable {
+                let (spec, peer) = $kind(folder);
+                (format!("{spec},delay=1ms,jitter=1ms,limit=10000,rate=10gbit,seed=1"), peer)
+            }
+
+            crate::conformance::suite!(wrapped, $run);
+
+            fn guarded(test: fn(Kind), kind: Kind) {
+                guard();
+                $run(test, kind);
+            }
+
+            #[test]
+            fn order_is_kept_by_a_guarded_port() {
+                guarded(conformance::order_is_kept, wrapped);
+            }
+        }
+
         mod learning {
             use super::{$kind, $run};
             use crate::conformance::Cable;

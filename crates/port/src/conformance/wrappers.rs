@@ -6,12 +6,22 @@ use memif::RxMode;
 use shmbus::{Bus, Station, StationOptions};
 
 use crate::frame_rules::{FrameRules, Ruled};
+use crate::impair::{ImpairHandle, Impaired};
 use crate::learning::Learning;
 use crate::port::{LinkState, Port};
 use crate::recorder::Recorder;
 
-/// Calls every method of a wrapper once; each is forwarded.
+/// Calls every method of a wrapper once; each is forwarded, and no other is called.
 fn check<P: Port>(wrap: impl FnOnce(Recorder) -> P) {
+    check_calls(wrap, |calls, expected| assert_eq!(calls, expected));
+}
+
+/// Calls every method of a wrapper once. `compare` is given which were forwarded, and which are to
+/// be.
+fn check_calls<P: Port>(
+    wrap: impl FnOnce(Recorder) -> P,
+    compare: impl FnOnce(&[&'static str], &[&'static str]),
+) {
     let folder = tempfile::tempdir().expect("a folder");
     let bus = Bus::open_or_create(folder.path().join("bus"), 0o600).expect("a bus");
     let mut station = Station::join(bus, StationOptions::new()).expect("joined");
@@ -30,13 +40,16 @@ fn check<P: Port>(wrap: impl FnOnce(Recorder) -> P) {
     assert_eq!(port.egress(&mut station).frames, 0);
     assert_eq!(port.link_state(), LinkState::Blocked);
     assert!(port.put(b"put"));
+    assert_eq!(port.put_burst(&mut [&b"a"[..], b"b"].into_iter()), 5);
     let mut taken = Vec::new();
     assert_eq!(port.take(&mut |request| taken.push(request.frame.to_vec())), 7);
     assert_eq!(taken, [b"taken"]);
+    assert_eq!(port.dropped().dropped, 2);
     assert_eq!(port.rx_mode(), RxMode::Polling);
     port.disarm();
     let sleeps = (port.max_sleep(), port.first_poll());
     assert_eq!(sleeps, (Duration::from_millis(7), Duration::from_millis(3)));
+    assert!(port.due().is_some() && port.impair_handle().is_some());
     let mut descriptors = 0;
     port.descriptors(&mut |_| descriptors += 1);
     assert_eq!(descriptors, 1);
@@ -53,19 +66,31 @@ fn check<P: Port>(wrap: impl FnOnce(Recorder) -> P) {
         "egress",
         "link_state",
         "put",
+        "put_burst",
         "take",
+        "dropped",
         "rx_mode",
         "disarm",
         "max_sleep",
         "first_poll",
+        "due",
+        "impair_handle",
         "descriptors",
     ];
-    assert_eq!(*calls.lock().expect("no panic"), expected);
+    compare(&calls.lock().expect("no panic"), &expected);
 }
 
 #[test]
 fn wrappers_forward_what_they_do_not_change() {
     check(Learning::new);
     check(|port| Ruled::new(port, FrameRules::default()));
+    // It asks more of the port, and has a handle of its own.
+    check_calls(
+        |port| Impaired::new(port, ImpairHandle::default()),
+        |calls, expected| {
+            let all = expected.iter().filter(|call| **call != "impair_handle");
+            assert!(all.into_iter().all(|call| calls.contains(call)), "{calls:?}");
+        },
+    );
     check(Box::new);
 }

@@ -269,6 +269,11 @@ impl<P: Port> Port for LoopGuard<P> {
         !(self.detector.keeps_frames() && self.held.is_full()) && self.port.arm()
     }
 
+    /// While no frame passes, those that wait in the port are not asked for.
+    fn due(&self) -> Option<Instant> {
+        self.port.due().filter(|_| self.detector.state() == LinkState::Up)
+    }
+
     fn max_sleep(&self) -> Duration {
         self.port.max_sleep().min(self.detector.pause(Instant::now()))
     }
@@ -278,6 +283,6 @@ impl<P: Port> Port for LoopGuard<P> {
     }
 
     forward! {
-        name is_up refusals closed put take rx_mode disarm descriptors
+        name is_up refusals closed put put_burst take dropped rx_mode disarm impair_handle descriptors
     }
 }

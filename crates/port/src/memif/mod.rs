@@ -167,6 +167,17 @@ impl Port for MemifPort {
         queue.burst().is_ok_and(|mut burst| burst.push(frame) && burst.publish() == 1)
     }
 
+    fn put_burst<'f>(&mut self, frames: &mut dyn Iterator<Item = &'f [u8]>) -> usize {
+        let Some(first) = frames.next() else { return 0 };
+        let Some(queue) = self.link().and_then(|link| link.tx.first_mut()) else { return 0 };
+        let Ok(mut burst) = queue.burst() else { return 0 };
+        if !burst.push(first) {
+            return 0;
+        }
+        frames.take_while(|frame| burst.push(frame)).for_each(drop);
+        burst.publish()
+    }
+
     fn take(&mut self, frame: &mut dyn FnMut(TxRequest<'_>)) -> usize {
         let Some(link) = self.link.as_mut().filter(|_| !self.broken) else { return 0 };
         take(link, &mut self.stage, frame).unwrap_or_else(|reason| {

@@ -8,6 +8,7 @@ use memif::{ClientOptions, InterfaceOptions, Role, RxMode, SocketAddr};
 
 use crate::error::ParsePortError;
 use crate::frame_rules::FrameRules;
+use crate::impair::Impairments;
 use crate::keys::{Keys, refused};
 
 /// Where VPP listens by default, and a memif port without `socket=`.
@@ -50,6 +51,8 @@ pub struct MemifSpec {
     pub learn: bool,
     /// Which frames pass between its peer and the bus.
     pub rules: FrameRules,
+    /// What its link does to frames on purpose.
+    pub impairments: Impairments,
     /// The base-2 logarithm of the descriptors in a ring, 1 to 14.
     pub log2_ring_size: u8,
     /// The size of a buffer in bytes.
@@ -159,6 +162,7 @@ impl MemifSpec {
         let (mac, has_secret) = (keys.mac("mac")?, keys.get("secret").is_some());
         let secret_len = keys.get("secret").map_or(0, str::len);
         let (learn, rules) = (keys.learn()?, keys.frame_rules()?);
+        let impairments = keys.impairments()?;
         Ok(Self {
             role,
             address,
@@ -166,6 +170,7 @@ impl MemifSpec {
             mac,
             learn,
             rules,
+            impairments,
             log2_ring_size,
             buffer_size,
             has_secret,

@@ -15,6 +15,7 @@ use std::time::Instant;
 use capture::{CaptureReader, Pace, PassedOver};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use shmbus::offload::{Offload, TxRequest};
 use shmbus::{MIN_FRAME, SendError, Station};
 
 use super::spec::Place;
@@ -150,14 +151,10 @@ impl Input {
     /// # Errors
     /// [`NotSent`] when the bus does not take all of them.
     pub(super) fn play(&mut self, station: &mut Station) -> Result<Moved, NotSent> {
-        if !self.advance() {
+        let due = self.due();
+        if due == 0 {
             return Ok(Moved::default());
         }
-        let due = match self.pace.as_mut().map(|pace| pace.due(Instant::now())) {
-            None => BURST,
-            Some(Ok(due)) => due.min(BURST),
-            Some(Err(_later)) => return Ok(Moved::default()),
-        };
         let longest = station.max_frame();
         let fits = |frame: &[u8]| (MIN_FRAME..=longest).contains(&frame.len());
         let burst = self.batch.pending().take(due);
@@ -179,6 +176,31 @@ impl Input {
             pace.sent(done);
         }
         error.map_or(Ok(moved), |source| Err(NotSent { moved, source }))
+    }
+
+    /// Returns how many frames are due, a burst at most.
+    fn due(&mut self) -> usize {
+        if !self.advance() {
+            return 0;
+        }
+        match self.pace.as_mut().map(|pace| pace.due(Instant::now())) {
+            None => BURST,
+            Some(Ok(due)) => due.min(BURST),
+            Some(Err(_later)) => 0,
+        }
+    }
+
+    /// Passes the frames that are due to `frame`, a burst at most, and returns how many.
+    pub(super) fn take(&mut self, frame: &mut dyn FnMut(TxRequest<'_>)) -> usize {
+        let due = self.due();
+        let burst = self.batch.pending().take(due);
+        let taken = burst.map(|taken| frame(TxRequest::new(taken, Offload::new()))).count();
+        self.batch.done += taken;
+        self.played += taken as u64;
+        if let Some(pace) = &mut self.pace {
+            pace.sent(taken);
+        }
+        taken
     }
 
     /// Returns whether the whole capture was played.

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use memif::RxMode;
 use shmbus::Station;
+use shmbus::offload::TxRequest;
 
 use self::input::Input;
 use self::output::Output;
@@ -97,6 +98,18 @@ impl Port for PcapPort {
             return Moved::default();
         };
         output.take(station)
+    }
+
+    /// Without a capture to write to, frames are dropped.
+    fn put_burst<'f>(&mut self, frames: &mut dyn Iterator<Item = &'f [u8]>) -> usize {
+        match &mut self.output {
+            Some(output) => output.put(frames),
+            None => frames.count(),
+        }
+    }
+
+    fn take(&mut self, frame: &mut dyn FnMut(TxRequest<'_>)) -> usize {
+        self.input.as_mut().map_or(0, |input| input.take(frame))
     }
 
     fn rx_mode(&self) -> RxMode {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use capture::{CaptureWriter, CapturedInterface, Format};
 use shmbus::{Burst, MAX_BIG_FRAME, Station};
@@ -32,12 +32,20 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// The size of the write buffer in bytes.
 const BUFFER: usize = 1 << 16;
 
+/// Frames to be written together.
+enum Batch {
+    /// From the bus, with their times.
+    Burst(Burst),
+    /// Copies that have waited until this time since the epoch.
+    Copies(Duration, Vec<Vec<u8>>),
+}
+
 /// A capture being written.
 pub(super) struct Output {
     place: Place,
     reporter: Reporter,
-    /// The filled bursts. `None` once the capture is being closed.
-    full: Option<SyncSender<Burst>>,
+    /// What is to be written. `None` once the capture is being closed.
+    full: Option<SyncSender<Batch>>,
     empty: Receiver<Burst>,
     spare: Option<Burst>,
     /// Whether the thread can write: a named pipe has a reader.
@@ -93,6 +101,16 @@ impl Output {
         })
     }
 
+    /// Takes frames that are not from the bus, unless as many as possible wait to be written. Returns
+    /// how many.
+    pub(super) fn put<'f>(&mut self, frames: &mut dyn Iterator<Item = &'f [u8]>) -> usize {
+        let Some(full) = &self.full else { return 0 };
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let copies: Vec<_> = frames.map(<[u8]>::to_vec).collect();
+        let count = copies.len();
+        if count == 0 || full.try_send(Batch::Copies(time, copies)).is_err() { 0 } else { count }
+    }
+
     /// Takes a burst from the bus, unless all bursts wait to be written.
     pub(super) fn take(&mut self, station: &mut Station) -> Moved {
         let Some(mut burst) = self.spare.take().or_else(|| self.empty.try_recv().ok()) else {
@@ -104,7 +122,8 @@ impl Output {
             self.spare = Some(burst);
             return Moved::default();
         }
-        let sent = self.full.as_ref().is_some_and(|full| full.try_send(burst).is_ok());
+        let sent =
+            self.full.as_ref().is_some_and(|full| full.try_send(Batch::Burst(burst)).is_ok());
         if sent {
             Moved { frames, ..Moved::default() }
         } else {
@@ -221,7 +240,7 @@ fn write(
     file: &File,
     format: Format,
     program: String,
-    to_write: &Receiver<Burst>,
+    to_write: &Receiver<Batch>,
     written: &SyncSender<Burst>,
 ) -> io::Result<()> {
     let mut whole = 0;
@@ -239,7 +258,7 @@ fn write_bursts(
     file: &File,
     format: Format,
     program: String,
-    to_write: &Receiver<Burst>,
+    to_write: &Receiver<Batch>,
     written: &SyncSender<Burst>,
     whole: &mut u64,
 ) -> io::Result<()> {
@@ -254,7 +273,15 @@ fn write_bursts(
         io::Result::Ok(())
     };
     flush(&mut capture)?;
-    for burst in to_write {
+    for batch in to_write {
+        let burst = match batch {
+            Batch::Burst(burst) => burst,
+            Batch::Copies(time, frames) => {
+                frames.iter().try_for_each(|frame| capture.frame(0, time, 0, frame))?;
+                flush(&mut capture)?;
+                continue;
+            }
+        };
         for frame in &burst {
             // On a damaged bus the microseconds may be anything. They must not carry into the
             // seconds.

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use crate::error::ParsePortError;
 use crate::frame_rules::FrameRules;
+use crate::impair::Impairments;
 use crate::keys::{Keys, refused};
 
 const KEYS: [&str; 4] = ["in", "out", "file", "pps"];
@@ -26,6 +27,8 @@ pub(crate) struct PcapSpec {
     pub(crate) learn: bool,
     /// Which frames pass to and from the bus.
     pub(crate) rules: FrameRules,
+    /// What its link does to frames on purpose.
+    pub(crate) impairments: Impairments,
 }
 
 /// Where a capture is.
@@ -97,7 +100,9 @@ impl FromStr for PcapSpec {
                 &"it is a pace for in=, which is not given",
             ));
         }
-        Ok(Self { input, output, new, pps, learn: keys.learn()?, rules: keys.frame_rules()? })
+        let (learn, rules) = (keys.learn()?, keys.frame_rules()?);
+        let impairments = keys.impairments()?;
+        Ok(Self { input, output, new, pps, learn, rules, impairments })
     }
 }
 

@@ -271,6 +271,7 @@ impl Port for SocketPort {
             too_long: moved.too_long + flushed.too_long + too_long,
             tagged: 0,
             withheld: 0,
+            queued: 0,
             blocked: flushed.blocked,
         }
     }
@@ -282,6 +283,20 @@ impl Port for SocketPort {
         }
         self.flush();
         self.end.is_none()
+    }
+
+    fn put_burst<'f>(&mut self, frames: &mut dyn Iterator<Item = &'f [u8]>) -> usize {
+        let Some(connection) = &self.connection else { return 0 };
+        if !connection.outbox.is_empty() && (self.flush().blocked || self.end.is_some()) {
+            return 0;
+        }
+        let Some(connection) = &mut self.connection else { return 0 };
+        let outbox = &mut connection.outbox;
+        let taken = frames.take_while(|frame| outbox.push(frame)).count();
+        if taken > 0 {
+            self.flush();
+        }
+        taken
     }
 
     fn take(&mut self, frame: &mut dyn FnMut(TxRequest<'_>)) -> usize {
@@ -296,6 +311,10 @@ impl Port for SocketPort {
             batch.frames().map(|taken| frame(TxRequest::new(taken, Offload::new()))).count();
         batch.consume(taken);
         taken
+    }
+
+    fn dropped(&mut self) -> Moved {
+        Moved { dropped: std::mem::take(&mut self.lost), ..Moved::default() }
     }
 
     fn rx_mode(&self) -> RxMode {

@@ -10,6 +10,7 @@ use memif::{Role, SocketAddr};
 use super::framing::Framing;
 use crate::error::ParsePortError;
 use crate::frame_rules::FrameRules;
+use crate::impair::Impairments;
 use crate::keys::{Keys, refused};
 
 const KEYS: [&str; 9] =
@@ -36,6 +37,8 @@ pub struct SocketSpec {
     pub learn: bool,
     /// Which frames pass between its peer and the bus.
     pub rules: FrameRules,
+    /// What its link does to frames on purpose.
+    pub impairments: Impairments,
     /// How many clients a server has room for, each on a port of its own.
     pub clients: u16,
     /// The number of this port among those of its server, from 1, once they are told apart.
@@ -159,6 +162,7 @@ impl SocketSpec {
             mac: keys.mac("mac")?,
             learn: keys.learn()?,
             rules: keys.frame_rules()?,
+            impairments: keys.impairments()?,
             clients,
             client: None,
         })
@@ -218,6 +222,7 @@ impl Values {
         keys.mac("mac")?;
         keys.learn()?;
         keys.frame_rules()?;
+        keys.impairments()?;
         Ok(Self {
             path: address("path")?,
             peer: address("peer")?,

@@ -162,6 +162,16 @@ impl TapPort {
     }
 }
 
+/// Returns frames that are of no use as dropped ones.
+fn dropped(unusable: Unusable) -> Moved {
+    Moved {
+        dropped: unusable.too_long + unusable.others,
+        too_long: unusable.too_long,
+        tagged: unusable.tagged,
+        ..Moved::default()
+    }
+}
+
 impl Port for TapPort {
     fn name(&self) -> &str {
         &self.name
@@ -205,13 +215,7 @@ impl Port for TapPort {
     fn ingress(&mut self, station: &mut Station) -> Result<Moved, NotSent> {
         let Some(tap) = &self.tap else { return Ok(Moved::default()) };
         let unusable = self.rx_batch.fill(tap, self.longest);
-        let unusable = unusable.plus(std::mem::take(&mut self.unusable));
-        let lost = Moved {
-            dropped: unusable.too_long + unusable.others,
-            too_long: unusable.too_long,
-            tagged: unusable.tagged,
-            ..Moved::default()
-        };
+        let lost = dropped(unusable.plus(std::mem::take(&mut self.unusable)));
         if self.rx_batch.is_empty() {
             // No event says that the interface was set down or deleted.
             self.changed |= state(tap) != Some(true);
@@ -262,6 +266,15 @@ impl Port for TapPort {
         kernel.moved.frames > 0
     }
 
+    /// The kernel drops what it has no room for.
+    fn put_burst<'f>(&mut self, frames: &mut dyn Iterator<Item = &'f [u8]>) -> usize {
+        frames
+            .map(|frame| {
+                self.put(frame);
+            })
+            .count()
+    }
+
     fn take(&mut self, frame: &mut dyn FnMut(TxRequest<'_>)) -> usize {
         let Some(tap) = &self.tap else { return 0 };
         let unusable = self.rx_batch.fill(tap, self.longest);
@@ -270,6 +283,10 @@ impl Port for TapPort {
             self.changed |= state(tap) != Some(true);
         }
         self.rx_batch.requests().map(frame).count()
+    }
+
+    fn dropped(&mut self) -> Moved {
+        dropped(std::mem::take(&mut self.unusable))
     }
 
     fn rx_mode(&self) -> RxMode {

@@ -8,6 +8,7 @@ use tapdev::MAX_NAME;
 
 use crate::error::ParsePortError;
 use crate::frame_rules::FrameRules;
+use crate::impair::Impairments;
 use crate::keys::{Keys, refused};
 
 const KEYS: [&str; 7] = ["name", "mac", "offload", "ip", "up", "netns", "pid"];
@@ -25,6 +26,8 @@ pub struct TapSpec {
     pub learn: bool,
     /// Which frames pass between the kernel and the bus. The MTU is also that of the interface.
     pub rules: FrameRules,
+    /// What its link does to frames on purpose.
+    pub impairments: Impairments,
     /// The IP addresses that the interface gets.
     pub addresses: Vec<IpNet>,
     /// Whether the interface is set up.
@@ -79,6 +82,7 @@ impl TapSpec {
             offload,
             learn: keys.learn()?,
             rules: keys.frame_rules()?,
+            impairments: keys.impairments()?,
             addresses: keys.list("ip").map(address).collect::<Result<_, _>>()?,
             up: keys.choice("up", &[("off", false), ("on", true)])?,
             namespace: namespace(keys)?,
@@ -148,6 +152,7 @@ mod tests {
                 offload: true,
                 learn: false,
                 rules: FrameRules::default(),
+                impairments: Impairments::default(),
                 addresses: Vec::new(),
                 up: false,
                 namespace: None,

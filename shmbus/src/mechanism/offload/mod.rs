@@ -68,6 +68,7 @@ mod error;
 mod headers;
 mod request;
 mod rx;
+mod segmenter;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -79,6 +80,7 @@ pub use checksum::Checksum;
 pub use error::{Header, OffloadError};
 pub use request::{Offload, TxRequest};
 pub use rx::{RxVerdict, Verdict, verify};
+pub use segmenter::Segmenter;
 pub(crate) use tx::Finisher;
 #[cfg(feature = "smoltcp")]
 pub(crate) use tx::fill_in_place;

@@ -1,0 +1,115 @@
+//! What a LAN does to frames, as impairments of the ports on it.
+//!
+//! A frame suffers once on its way through a LAN: where it enters. So the words of a LAN without a
+//! direction hold for what its ports bring onto it (`in.`). On a link whose other end has no port,
+//! such as that of a small host, the one port does both directions.
+
+use port::{ImpairHandle, Impairments, ParsePortError};
+
+use crate::error::LabError;
+
+/// The impairments of one port on a LAN.
+#[derive(Clone, Debug)]
+pub(super) struct PortImpairments {
+    pub(super) handle: ImpairHandle,
+    /// What the interface itself says, in place of the LAN.
+    own: Option<Impairments>,
+    /// Whether the other end of its link has no port.
+    is_alone: bool,
+}
+
+impl PortImpairments {
+    pub(super) fn new(
+        own: Option<&str>,
+        lan: &Impairments,
+        is_alone: bool,
+    ) -> Result<Self, LabError> {
+        let own = own.map(parse).transpose()?;
+        let new = Self { handle: ImpairHandle::default(), own, is_alone };
+        new.follow(lan);
+        Ok(new)
+    }
+
+    /// Does what the LAN says, unless the interface says something else.
+    pub(super) fn follow(&self, lan: &Impairments) {
+        self.handle.set(match &self.own {
+            Some(own) => own.clone(),
+            None if self.is_alone => lan.clone(),
+            None => entering(lan),
+        });
+    }
+
+    /// Changes what the interface does; the LAN no longer matters to it.
+    pub(super) fn change(&mut self, change: &str) -> Result<(), LabError> {
+        let mut own = self.handle.get();
+        set(&mut own, change)?;
+        self.handle.set(own.clone());
+        self.own = Some(own);
+        Ok(())
+    }
+
+    /// Continues with another port: that port has its own handle.
+    pub(super) fn hand_over(&mut self, handle: ImpairHandle) {
+        handle.set(self.handle.get());
+        self.handle = handle;
+    }
+}
+
+/// Reads words such as `delay=20ms,loss=1%`; an empty text is none.
+pub(super) fn parse(text: &str) -> Result<Impairments, LabError> {
+    if text.is_empty() {
+        return Ok(Impairments::new());
+    }
+    text.parse().map_err(|error| refused(&error))
+}
+
+/// Changes impairments by words such as `delay=0,partition=on`.
+pub(super) fn set(impairments: &mut Impairments, change: &str) -> Result<(), LabError> {
+    let mut changed = impairments.clone();
+    for pair in change.split(',') {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        changed.set(key, value).map_err(|error| refused(&error))?;
+    }
+    changed.check().map_err(|error| refused(&error))?;
+    *impairments = changed;
+    Ok(())
+}
+
+fn refused(error: &ParsePortError) -> LabError {
+    LabError::Refused(error.to_string())
+}
+
+/// Returns what a port does for a LAN with these impairments.
+fn entering(lan: &Impairments) -> Impairments {
+    let text = lan.to_string();
+    let pairs = text.split(',').filter(|pair| !pair.is_empty()).map(|pair| {
+        let has_way = ["in.", "out.", "seed="].iter().any(|begin| pair.starts_with(begin));
+        // What follows a comma without a key is the rest of a list.
+        if has_way || !pair.contains('=') { pair.to_owned() } else { format!("in.{pair}") }
+    });
+    let text: Vec<_> = pairs.collect();
+    // It was read before, and each of its words may have a direction.
+    parse(&text.join(",")).unwrap_or_else(|_| lan.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_suffers_where_it_enters() {
+        let lan = parse("delay=20ms,loss=1%,seed=7").unwrap();
+        assert_eq!(entering(&lan), parse("in.delay=20ms,in.loss=1%,seed=7").unwrap());
+        let lan = parse("loss-state=1%,2%,3%,4%,5%").unwrap();
+        assert_eq!(entering(&lan), parse("in.loss-state=1%,2%,3%,4%,5%").unwrap());
+        assert!(entering(&Impairments::new()).is_none());
+        let mut port = PortImpairments::new(None, &lan, false).unwrap();
+        port.change("delay=5ms").unwrap();
+        let all = parse("delay=5ms,in.loss-state=1%,2%,3%,4%,5%").unwrap();
+        assert_eq!(port.handle.get(), all);
+        // From now on the LAN no longer matters.
+        port.follow(&Impairments::new());
+        assert_eq!(port.handle.get(), all);
+        assert!(port.change("delya=5ms").unwrap_err().to_string().contains("delay"));
+    }
+}
