@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::syntax::is_impairment;
-
 /// The longest file, and the longest template beside it, in bytes.
 pub(super) const MAX_TEXT: usize = 4 << 20;
 
@@ -35,7 +33,7 @@ impl Source {
     /// Returns what a text is read with that is in no file, without variables.
     #[must_use]
     pub fn new() -> Self {
-        Self { path: None, vars: BTreeMap::new(), impairments: known_words }
+        Self { path: None, vars: BTreeMap::new(), impairments: of_ports }
     }
 
     /// Sets where the file is. Relative paths in it begin in its folder.
@@ -52,7 +50,7 @@ impl Source {
         self
     }
 
-    /// Sets what judges impairments. Without it only their words are checked.
+    /// Sets what judges impairments. Without it they are what ports take.
     #[must_use]
     pub fn impairments(mut self, rule: ImpairmentRule) -> Self {
         self.impairments = rule;
@@ -106,18 +104,10 @@ impl fmt::Debug for Source {
     }
 }
 
-/// The rule without another: each `key=value` has the word of an impairment.
-fn known_words(impairments: &str) -> Result<(), String> {
-    for pair in impairments.split(',') {
-        let (word, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if !is_impairment(word) {
-            return Err(format!("no impairment is '{word}'"));
-        }
-        if value.is_empty() {
-            return Err(format!("'{word}' has no value"));
-        }
-    }
-    Ok(())
+/// The rule without another: ports take them.
+fn of_ports(impairments: &str) -> Result<(), String> {
+    let parsed: Result<port::Impairments, _> = impairments.parse();
+    parsed.map(drop).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -140,9 +130,9 @@ mod tests {
     }
 
     #[test]
-    fn impairments_are_known_words() {
-        assert_eq!(known_words("delay=10ms,out.loss=1%"), Ok(()));
-        assert!(known_words("delya=10ms").is_err());
-        assert!(known_words("delay=").is_err());
+    fn impairments_are_what_ports_take() {
+        assert_eq!(of_ports("delay=10ms,out.loss=1%"), Ok(()));
+        assert!(of_ports("delya=10ms").is_err());
+        assert!(of_ports("delay=").is_err());
     }
 }
