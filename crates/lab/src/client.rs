@@ -1,20 +1,15 @@
 //! A client of a lab that is up.
 
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::LabError;
-use crate::folder::Folder;
+use crate::folder::{Folder, short};
 use crate::plan::{Check, Plan};
 use crate::protocol::{Checked, Entry, LabState, Output, Reply, Request};
 use crate::wire::Wire;
-
-/// The longest path of a Unix socket, in bytes.
-const MAX_SOCKET_PATH: usize = 107;
 
 /// A connection to the supervisor of a lab.
 #[derive(Debug)]
@@ -211,18 +206,4 @@ impl AsFd for Follower {
 
 fn unreachable(name: &str, source: io::Error) -> LabError {
     LabError::Unreachable { name: name.to_owned(), source }
-}
-
-/// Returns a path of the same file that is short enough for a Unix socket, and works as long as the
-/// file beside it is open.
-pub(crate) fn short(path: &Path) -> io::Result<(Option<File>, PathBuf)> {
-    if path.as_os_str().len() <= MAX_SOCKET_PATH {
-        return Ok((None, path.to_owned()));
-    }
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let folder = File::open(folder)?;
-    let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
-    Ok((Some(folder), path))
 }

@@ -14,10 +14,15 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::{LabError, at};
+use crate::plan::Plan;
+
+/// The longest path of a Unix socket, in bytes.
+const MAX_SOCKET_PATH: usize = 107;
 
 /// The folder of one lab.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,8 +121,24 @@ impl Folder {
         self.path.join("control")
     }
 
-    pub(crate) fn plan(&self) -> PathBuf {
+    pub(crate) fn write_plan(&self, plan: &Plan) -> Result<(), LabError> {
+        let path = self.plan();
+        let text = serde_json::to_vec(plan).map_err(io::Error::from).map_err(at("write", &path))?;
+        fs::write(&path, text).map_err(at("write", &path))
+    }
+
+    fn plan(&self) -> PathBuf {
         self.path.join("plan.json")
+    }
+
+    /// Reads the plan of the lab that is up.
+    ///
+    /// # Errors
+    /// When none is.
+    pub fn read_plan(&self) -> Result<Plan, LabError> {
+        let path = self.plan();
+        let text = fs::read(&path).map_err(at("read", &path))?;
+        serde_json::from_slice(&text).map_err(io::Error::from).map_err(at("read", &path))
     }
 
     /// Takes the lab's name: makes its folder, empty but for the lock, which is held.
@@ -218,6 +239,20 @@ impl Folder {
         let held = locked.file.metadata();
         matches!((found, held), (Ok(a), Ok(b)) if (a.dev(), a.ino()) == (b.dev(), b.ino()))
     }
+}
+
+/// Returns a path of the same file that is short enough for a Unix socket, and works as long as the
+/// file beside it is open.
+pub(crate) fn short(path: &Path) -> io::Result<(Option<File>, PathBuf)> {
+    if path.as_os_str().len() <= MAX_SOCKET_PATH {
+        return Ok((None, path.to_owned()));
+    }
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let folder = File::open(folder)?;
+    let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
+    Ok((Some(folder), path))
 }
 
 /// Makes a folder for this user alone, with those above it.

@@ -40,7 +40,7 @@ pub struct Lan {
     /// What its interfaces do to frames, in the words of a port's keys, such as
     /// `delay=20ms,loss=1%`; empty: nothing.
     pub impair: String,
-    /// Where all its frames are written.
+    /// Where all its frames are written; a relative path begins in the lab's folder.
     pub capture: Option<PathBuf>,
 }
 

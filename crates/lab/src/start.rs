@@ -1,12 +1,10 @@
 //! Starting a lab: the process that supervises it, and the first steps.
 
-use std::fs;
-use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command};
 
-use crate::error::{LabError, at, system};
+use crate::error::{LabError, system};
 use crate::folder::Folder;
 use crate::plan::Plan;
 use crate::protocol::Reply;
@@ -31,9 +29,7 @@ impl Started {
     /// When a lab of that name is up; when the system denies namespaces.
     pub fn start(plan: &Plan, folder: &Folder, mut confined: Command) -> Result<Self, LabError> {
         let locked = folder.take()?;
-        let path = folder.plan();
-        let text = serde_json::to_vec(plan).map_err(io::Error::from).map_err(at("write", &path))?;
-        fs::write(&path, text).map_err(at("write", &path))?;
+        folder.write_plan(plan)?;
         let (ours, theirs) = UnixStream::pair().map_err(system("make a socket"))?;
         confined.stdin(OwnedFd::from(theirs));
         let process = confined.spawn().map_err(system("start this program again"))?;

@@ -5,9 +5,8 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
-use crate::client::short;
 use crate::error::{LabError, at};
-use crate::folder::Folder;
+use crate::folder::{Folder, short};
 use crate::protocol::{Reply, Request};
 use crate::wire::Wire;
 

@@ -1,6 +1,7 @@
 //! A node of a lab that is up: what it has, and how far its start is.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Read as _;
@@ -34,6 +35,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(10);
 /// The most that is read of a log in search of a text, in bytes from its end.
 const MAX_SEARCH: u64 = 5 << 20;
+/// Where programs of the system are that a user's `PATH` may lack.
+const SYSTEM_PROGRAMS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 /// The state of a listening TCP socket in `/proc/net/tcp`.
 const LISTEN: &str = "0A";
 
@@ -572,8 +575,8 @@ fn environment(
     folder: &Folder,
     scratch: &Path,
 ) -> BTreeMap<String, String> {
-    let mut env = BTreeMap::new();
-    let mut set = |name: &str, value: String| env.insert(name.to_owned(), value);
+    let mut variables = BTreeMap::new();
+    let mut set = |name: &str, value: String| variables.insert(name.to_owned(), value);
     set("LAB", plan.name.clone());
     set("LAB_DIR", folder.path().display().to_string());
     set("NODE", node.name.clone());
@@ -583,8 +586,18 @@ fn environment(
         let name: String = lan.name.chars().map(good).collect();
         set(&format!("BUS_{name}"), folder.bus(&lan.name).display().to_string());
     }
-    env.extend(node.env.clone());
-    env
+    set("PATH", with_system_programs(&env::var("PATH").unwrap_or_default()));
+    variables.extend(node.env.clone());
+    variables
+}
+
+/// Returns a `PATH` on which the programs of the system's administrator are found: commands of a node
+/// are its administrator.
+fn with_system_programs(path: &str) -> String {
+    let missing =
+        SYSTEM_PROGRAMS.iter().filter(|folder| !path.split(':').any(|found| found == **folder));
+    let folders = path.split(':').chain(missing.copied()).filter(|folder| !folder.is_empty());
+    folders.collect::<Vec<_>>().join(":")
 }
 
 /// Returns what a node's `/etc/hosts` begins with: its own name, then all nodes with addresses.

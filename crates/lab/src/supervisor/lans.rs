@@ -71,6 +71,7 @@ impl Lans {
             capture: None,
         };
         if let Some(file) = &lan.capture {
+            let file = self.folder.path().join(file);
             if let Some(folder) = file.parent() {
                 std::fs::create_dir_all(folder).map_err(at("make", folder))?;
             }

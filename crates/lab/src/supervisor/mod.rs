@@ -41,7 +41,7 @@ use self::lans::Lans;
 use self::logs::Logs;
 use self::taps::Taps;
 use self::tasks::Tasks;
-use crate::error::{LabError, at, system};
+use crate::error::{LabError, system};
 use crate::folder::{Folder, Locked};
 use crate::plan::{Action, Check, Kind, Lan, Node, Plan};
 use crate::protocol::{Checked, Entry, LabState, LanState, Namespace, Phase, Reply, Request};
@@ -137,10 +137,7 @@ impl Supervisor {
         set_pdeathsig(Signal::SIGTERM).map_err(system("end with the lab"))?;
         confinement::mount_proc();
         confinement::allow_descriptors();
-        let path = folder.plan();
-        let plan: Plan = serde_json::from_slice(&fs::read(&path).map_err(at("read", &path))?)
-            .map_err(io::Error::from)
-            .map_err(at("read", &path))?;
+        let plan = folder.read_plan()?;
         folder.make_folders()?;
         let clients = Clients::listen(&folder)?;
         let logs = Arc::new(Logs::start().map_err(system("start a thread"))?);
@@ -450,6 +447,7 @@ impl Supervisor {
         for lan in &comes {
             self.lans.add(lan, ports_on(&self.plan, &lan.name))?;
         }
+        self.folder.write_plan(&self.plan)?;
         Ok(Reply::Done)
     }
 

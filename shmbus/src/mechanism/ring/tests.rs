@@ -271,6 +271,7 @@ fn readers_never_see_a_torn_packet() {
 fn write_and_read(ring: &Ring<ModelMemory>) {
     const ENOUGH: usize = if cfg!(miri) { 200 } else { 20_000 };
     let reading = AtomicUsize::new(2);
+    let start = ring.snapshot().expect("no writer is at work yet");
     let write = |owner| {
         let owner = Owner::new(owner).expect("not 0");
         let mut lens = (8..=MAX_FRAME).cycle();
@@ -288,7 +289,7 @@ fn write_and_read(ring: &Ring<ModelMemory>) {
     };
     let read = || {
         let _done = Done(&reading);
-        let mut cursor = Cursor::at_end(&ring.snapshot().expect("no rump kernel keeps the lock"));
+        let mut cursor = Cursor::at_end(&start);
         let mut whole = 0;
         while whole < ENOUGH {
             let (outcome, packets) = receive(ring, &mut cursor, 16);

@@ -1,0 +1,249 @@
+//! `busctl lab`: labs of a file, without privileges. They do what the file says, end whole however
+//! they end, and the shipped ones pass their own checks.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use system_tests::proc_files::children;
+use system_tests::{Lab, Process, WAIT_TIMEOUT, lab, namespace, require, wait};
+
+const TWO_NETWORKS: &str = r#"
+[lan.left]
+prefix = "10.1.0.0/24"
+
+[link.right]
+prefix = "10.2.0.0/30"
+ends = ["router", "far"]
+
+[node.router]
+lans = "left"
+forward = true
+exec = "echo the router starts"
+
+[node.near]
+lans = "left"
+after = "router"
+gateway = "10.1.0.1"
+services = { name = "web", run = "exec busybox httpd -f -p 80 -h .", restart = "always" }
+files."index.html" = "hello from {{ name }}"
+ready = { tcp = 80 }
+
+[node.far]
+kind = "host"
+gateway = "10.2.0.1"
+
+[[check]]
+name = "across the router"
+node = "near"
+exec = "ping -c 1 -W 1 far"
+output = "1 received"
+
+[[check]]
+name = "and back"
+node = "far"
+ping = "near"
+"#;
+
+/// Starts the lab of a text, and waits until it is ready.
+fn up(lab: &Lab, text: &str) -> Process {
+    lab.write("net.toml", text.as_bytes());
+    let process = lab.spawn(["lab", "up", "net.toml"]);
+    process.wait_for_line("lab net: ready");
+    process
+}
+
+/// Returns whether a test of labs can run here.
+fn available() -> bool {
+    namespace::available()
+}
+
+/// Returns the folder of the labs that are up.
+fn labs(lab: &Lab) -> PathBuf {
+    lab.state().join("labs")
+}
+
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
+}
+
+#[test]
+fn a_lab_does_what_its_file_says() {
+    require!("ping", "busybox");
+    if !available() {
+        return;
+    }
+    let lab = lab!();
+    let up = up(&lab, TWO_NETWORKS);
+    let shown = lab.does("lab show");
+    for words in ["near", "10.1.0.2/24", "router", "10.2.0.1/30", "host  ready"] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    let ping = lab.does("lab exec near -- ping -c 1 -W 5 far");
+    assert!(ping.contains("ttl=63"), "{ping}");
+    let page = lab.does("lab exec router -- busybox wget -q -O - http://near/");
+    assert_eq!(page, "hello from near");
+    assert!(lab.does("lab logs router").contains("the router starts"));
+    let status = lab.run(["lab", "exec", "near", "--", "sh", "-c", "hostname; exit 7"]);
+    assert_eq!((status.status.code(), &*status.stdout), (Some(7), "near\n"), "{status}");
+    // A service that is killed is started again.
+    lab.run(["lab", "exec", "near", "--", "pkill", "-9", "busybox"]).succeeds();
+    wait::until("the web server is back", WAIT_TIMEOUT, || {
+        let words = ["lab", "exec", "router", "--", "busybox", "wget", "-q", "-O", "-", "near"];
+        lab.run(words).stdout == "hello from near"
+    });
+    // A link is cut and heals.
+    let far = ["lab", "exec", "near", "--", "ping", "-c", "1", "-W", "1", "far"];
+    lab.does("lab set right partition=on");
+    assert_eq!(lab.run(far).status.code(), Some(1));
+    lab.does("lab set right partition=off");
+    wait::until("the link has healed", WAIT_TIMEOUT, || lab.run(far).status.code() == Some(0));
+    lab.run(["lab", "down"]).succeeds();
+    up.finish(WAIT_TIMEOUT).succeeds();
+    assert!(is_empty(&labs(&lab)));
+}
+
+#[test]
+fn what_differs_is_started_again_and_nothing_else() {
+    require!("ping");
+    if !available() {
+        return;
+    }
+    let lab = lab!();
+    let _up = up(&lab, TWO_NETWORKS);
+    lab.does("lab exec near -- touch here");
+    lab.write(
+        "net.toml",
+        TWO_NETWORKS
+            .replace("echo the router starts", "ip address add 10.9.0.1/32 dev lo")
+            .as_bytes(),
+    );
+    lab.does("lab apply net.toml");
+    wait::until("the router is started again", WAIT_TIMEOUT, || {
+        let address = lab.run(["lab", "exec", "router", "--", "ip", "address"]);
+        address.stdout.contains("10.9.0.1") && lab.does("lab show").contains("lab net: ready")
+    });
+    lab.does("lab exec near -- test -e here");
+    lab.run(["lab", "exec", "near", "--", "ping", "-c", "1", "-W", "5", "10.9.0.1"]).succeeds();
+}
+
+#[test]
+fn nothing_is_left_when_a_process_of_a_lab_is_killed() {
+    require!("busybox");
+    if !available() {
+        return;
+    }
+    let lab = lab!();
+    // The process that the user started, the one that makes the namespaces, the supervisor.
+    for generation in 0..3 {
+        let mut up = up(&lab, TWO_NETWORKS);
+        let child = |pid: u32| children(pid)[0];
+        let pids = [up.id(), child(up.id()), child(child(up.id()))];
+        let supervisor = pids[2];
+        kill(Pid::from_raw(pids[generation].try_into().unwrap()), Signal::SIGKILL).unwrap();
+        wait::until("the command ends", WAIT_TIMEOUT, || !up.is_running());
+        wait::until("the supervisor has ended", WAIT_TIMEOUT, || {
+            !Path::new(&format!("/proc/{supervisor}/root")).exists()
+        });
+        // It is down, or what is left is removed by whoever looks.
+        wait::until("no lab is up", WAIT_TIMEOUT, || {
+            let _ = lab.run(["lab", "down", "net"]);
+            is_empty(&labs(&lab))
+        });
+    }
+}
+
+#[test]
+fn a_lab_that_cannot_start_says_why_and_leaves_nothing() {
+    if !available() {
+        return;
+    }
+    let lab = lab!();
+    let failing = "[lan.a]\nprefix = \"10.0.0.0/24\"\n[node.x]\nlans = \"a\"\nexec = \"exit 3\"\n";
+    lab.write("failing.toml", failing.as_bytes());
+    let finished = lab.run(["lab", "test", "failing.toml", "--json"]);
+    assert_eq!(finished.status.code(), Some(1), "{finished}");
+    let report = finished.stdout.clone();
+    assert!(report.contains("'exit 3' has ended with exit code 3"), "{report}");
+    assert!(lab.path("failing-failed").join("x.log").exists());
+    lab.write("wrong.toml", b"[lan.a]\nprefx = \"10.0.0.0/24\"\n[node.x]\nlans = \"b\"\n");
+    let finished = lab.run(["lab", "up", "wrong.toml"]);
+    assert_eq!(finished.status.code(), Some(2), "{finished}");
+    for words in ["wrong.toml:2:1:", "did you mean 'prefix'?", "wrong.toml:4:"] {
+        assert!(finished.stderr.contains(words), "{words}: {finished}");
+    }
+    assert!(is_empty(&labs(&lab)));
+}
+
+/// Runs the checks of a shipped lab.
+fn passes(name: &str) {
+    let lab = lab!();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../examples/labs/{name}.toml"));
+    lab.write(&format!("{name}.toml"), &fs::read(file).unwrap());
+    let finished = lab.run(["lab", "test", &format!("{name}.toml")]);
+    let logs = lab.path(&format!("{name}-failed"));
+    let mut texts = String::new();
+    for log in fs::read_dir(logs).into_iter().flatten().flatten() {
+        texts += &format!("{}:\n", log.path().display());
+        texts += &fs::read_to_string(log.path()).unwrap();
+    }
+    assert_eq!(finished.status.code(), Some(0), "{finished}\n{texts}");
+    assert!(is_empty(&labs(&lab)));
+}
+
+#[test]
+fn the_first_lab_passes_its_checks() {
+    require!("ping", "busybox");
+    if available() {
+        passes("first-lan");
+    }
+}
+
+#[test]
+fn two_routers_speak_bgp() {
+    require!("ping", "bird");
+    if available() {
+        passes("bgp");
+    }
+}
+
+#[test]
+fn thirty_routers_find_another_way() {
+    require!("ping", "bird");
+    if available() {
+        passes("ospf-grid");
+    }
+}
+
+#[test]
+fn leases_and_names_are_given() {
+    require!("ping", "busybox", "dnsmasq");
+    if available() {
+        passes("dhcp-dns");
+    }
+}
+
+#[test]
+fn loss_slows_tcp_down() {
+    require!("ping", "iperf3");
+    if available() {
+        passes("lossy-wan");
+    }
+}
+
+#[test]
+fn a_blocked_link_takes_over() {
+    require!("ping");
+    if available() {
+        passes("failover");
+    }
+}
+
+#[test]
+fn testpmd_joins_two_lans() {
+    require!("ping", "dpdk-testpmd");
+    if available() {
+        passes("testpmd");
+    }
+}
