@@ -185,7 +185,8 @@ fn passes(name: &str) {
     let logs = lab.path(&format!("{name}-failed"));
     let mut texts = String::new();
     for log in fs::read_dir(logs).into_iter().flatten().flatten() {
-        texts += &format!("{}:\n", log.path().display());
+        texts += &log.path().display().to_string();
+        texts += ":\n";
         texts += &fs::read_to_string(log.path()).unwrap();
     }
     assert_eq!(finished.status.code(), Some(0), "{finished}\n{texts}");
