@@ -18,6 +18,8 @@ const MAX_LANS: usize = 10_000;
 
 /// The size of a bus of our own format.
 const SIZE: u64 = 16 << 20;
+/// That of a link: there are many, and two ends do not overrun each other as easily.
+const LINK_SIZE: u64 = 2 << 20;
 
 /// The bytes of a frame before its packet.
 const ETHERNET_HEADER: usize = 14;
@@ -160,7 +162,11 @@ fn read_one(
     let plan = Lan {
         name: instance.name,
         is_link,
-        size: size.unwrap_or(if is_shmif { BUS_SIZE } else { SIZE }),
+        size: size.unwrap_or(match (is_shmif, is_link) {
+            (true, _) => BUS_SIZE,
+            (false, true) => LINK_SIZE,
+            (false, false) => SIZE,
+        }),
         is_shmif,
         impair: impairments.map(|(text, _)| text).unwrap_or_default(),
         capture,
