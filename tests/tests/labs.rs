@@ -19,6 +19,7 @@ ends = ["router", "far"]
 
 [node.router]
 lans = "left"
+addresses = ["10.1.0.1/24", "10.2.0.1/30"]
 forward = true
 exec = "echo the router starts"
 
