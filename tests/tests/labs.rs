@@ -84,7 +84,7 @@ fn a_lab_does_what_its_file_says() {
     let ping = lab.does("lab exec near -- ping -c 1 -W 5 far");
     assert!(ping.contains("ttl=63"), "{ping}");
     let page = lab.does("lab exec router -- busybox wget -q -O - http://near/");
-    assert_eq!(page, "hello from near");
+    assert_eq!(page.trim_end(), "hello from near");
     assert!(lab.does("lab logs router").contains("the router starts"));
     let status = lab.run(["lab", "exec", "near", "--", "sh", "-c", "hostname; exit 7"]);
     assert_eq!((status.status.code(), &*status.stdout), (Some(7), "near\n"), "{status}");
@@ -92,7 +92,7 @@ fn a_lab_does_what_its_file_says() {
     lab.run(["lab", "exec", "near", "--", "pkill", "-9", "busybox"]).succeeds();
     wait::until("the web server is back", WAIT_TIMEOUT, || {
         let words = ["lab", "exec", "router", "--", "busybox", "wget", "-q", "-O", "-", "near"];
-        lab.run(words).stdout == "hello from near"
+        lab.run(words).stdout.trim_end() == "hello from near"
     });
     // A link is cut and heals.
     let far = ["lab", "exec", "near", "--", "ping", "-c", "1", "-W", "1", "far"];
