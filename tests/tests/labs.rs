@@ -127,6 +127,16 @@ fn what_differs_is_started_again_and_nothing_else() {
     });
     lab.does("lab exec near -- test -e here");
     lab.run(["lab", "exec", "near", "--", "ping", "-c", "1", "-W", "5", "10.9.0.1"]).succeeds();
+    // What only changes a link starts nothing again.
+    lab.does("lab exec router -- touch here");
+    let cut = TWO_NETWORKS
+        .replace("echo the router starts", "ip address add 10.9.0.1/32 dev lo")
+        .replace("prefix = \"10.2.0.0/30\"", "prefix = \"10.2.0.0/30\"\npartition = true");
+    lab.write("net.toml", cut.as_bytes());
+    lab.does("lab apply net.toml");
+    let far = ["lab", "exec", "near", "--", "ping", "-c", "1", "-W", "1", "far"];
+    assert_eq!(lab.run(far).status.code(), Some(1));
+    lab.does("lab exec router -- test -e here");
 }
 
 #[test]
@@ -147,7 +157,7 @@ fn nothing_is_left_when_a_process_of_a_lab_is_killed() {
         wait::until("the supervisor has ended", WAIT_TIMEOUT, || {
             !Path::new(&format!("/proc/{supervisor}/root")).exists()
         });
-        // It is down, or what is left is removed by whoever looks.
+        // It is down, or any process that looks removes what is left.
         wait::until("no lab is up", WAIT_TIMEOUT, || {
             let _ = lab.run(["lab", "down", "net"]);
             is_empty(&labs(&lab))

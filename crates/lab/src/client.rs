@@ -171,7 +171,7 @@ impl Client {
     }
 }
 
-/// A client that is told of changes. Its descriptor polls readable when there is one.
+/// A client that hears of changes. Its descriptor polls readable when there is one.
 #[derive(Debug)]
 pub struct Follower(Client);
 

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! The kernel unlocks the lock when the supervisor ends, however that happens. A folder that is not
-//! locked is left by one that was killed, and whoever looks removes it.
+//! locked is left by one that was killed: any process that looks removes it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;

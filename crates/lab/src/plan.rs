@@ -97,6 +97,24 @@ pub enum Kind {
     Pcap(PathBuf),
 }
 
+impl Kind {
+    /// Returns the word of a lab file for it.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Run(_) => "run",
+            Self::Host(_) => "host",
+            Self::Memif(_) => "memif",
+            Self::Vm(_) => "vm",
+            Self::Internet => "internet",
+            Self::Rump => "rump",
+            Self::Process => "process",
+            Self::Bus(_) => "bus",
+            Self::Pcap(_) => "pcap",
+        }
+    }
+}
+
 /// A network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -8,21 +8,6 @@ use crate::plan::{Interface, Kind, Node, Plan};
 
 pub use self::svg::svg;
 
-/// Returns the word for what a node is.
-fn kind(node: &Node) -> &'static str {
-    match node.kind {
-        Kind::Run(_) => "run",
-        Kind::Host(_) => "host",
-        Kind::Memif(_) => "memif",
-        Kind::Vm(_) => "vm",
-        Kind::Internet => "internet",
-        Kind::Rump => "rump",
-        Kind::Process => "process",
-        Kind::Bus(_) => "bus",
-        Kind::Pcap(_) => "pcap",
-    }
-}
-
 /// Returns the addresses of an interface with blanks between.
 fn addresses(interface: &Interface) -> String {
     let texts: Vec<String> = interface.addresses.iter().map(ToString::to_string).collect();
@@ -64,7 +49,7 @@ pub fn tree(plan: &Plan) -> String {
         let leaves = members(plan, &lan.name).map(|(node, interface)| {
             let mut leaf = format!("{} {}", node.name, interface.name);
             if !matches!(node.kind, Kind::Run(_)) {
-                let _ = write!(leaf, " [{}]", kind(node));
+                let _ = write!(leaf, " [{}]", node.kind.word());
             }
             if !interface.addresses.is_empty() {
                 let _ = write!(leaf, " {}", addresses(interface));
@@ -77,7 +62,7 @@ pub fn tree(plan: &Plan) -> String {
         branches.push((title, leaves.collect()));
     }
     for node in plan.nodes.iter().filter(|node| node.interfaces.is_empty()) {
-        branches.push((format!("{} [{}]", node.name, kind(node)), Vec::new()));
+        branches.push((format!("{} [{}]", node.name, node.kind.word()), Vec::new()));
     }
     let mut text = format!("{}\n", plan.name);
     for (index, (title, leaves)) in branches.iter().enumerate() {
@@ -97,7 +82,7 @@ pub fn tree(plan: &Plan) -> String {
 pub fn mermaid(plan: &Plan) -> String {
     let mut text = "graph LR\n".to_owned();
     for (number, node) in plan.nodes.iter().enumerate() {
-        let label = mermaid_escape(&format!("{} ({})", node.name, kind(node)));
+        let label = mermaid_escape(&format!("{} ({})", node.name, node.kind.word()));
         let _ = writeln!(text, "  n{number}[\"{label}\"]");
     }
     each_line(plan, |line| {
@@ -119,7 +104,7 @@ pub fn mermaid(plan: &Plan) -> String {
 pub fn dot(plan: &Plan) -> String {
     let mut text = format!("graph \"{}\" {{\n  node [shape=box];\n", dot_escape(&plan.name));
     for (number, node) in plan.nodes.iter().enumerate() {
-        let label = dot_escape(&format!("{}\n{}", node.name, kind(node)));
+        let label = dot_escape(&format!("{}\n{}", node.name, node.kind.word()));
         let _ = writeln!(text, "  n{number} [label=\"{label}\"];");
     }
     each_line(plan, |line| {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::f64::consts::TAU;
 use std::fmt::Write as _;
 
-use super::{addresses, kind};
+use super::addresses;
 use crate::plan::Plan;
 
 /// The size of a node's box.
@@ -75,7 +75,7 @@ pub fn svg(plan: &Plan) -> String {
             &mut boxes,
             at(node_angle(number), radius),
             &node.name,
-            kind(node),
+            node.kind.word(),
             &titles.join("\n"),
         );
     }

@@ -32,11 +32,11 @@ struct Client {
     follows: Follows,
 }
 
-/// Whether a client is told of changes.
+/// Whether a client hears of changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Follows {
     No,
-    /// It has not been told anything yet.
+    /// It has heard nothing yet.
     New,
     Yes,
 }
@@ -101,7 +101,7 @@ impl Clients {
             .retain_mut(|client| client.id != id || client.wire.send(reply, beside).is_ok());
     }
 
-    /// Tells a client of changes from now on.
+    /// Lets a client hear of changes from now on.
     pub(super) fn follow(&mut self, id: ClientId) {
         for client in self.connected.iter_mut().filter(|client| client.id == id) {
             client.follows = Follows::New;
@@ -116,7 +116,7 @@ impl Clients {
         self.connected.iter().any(|client| client.follows == Follows::New)
     }
 
-    /// Sends to all that are told of changes. Those that do not read are dropped.
+    /// Sends to all that hear of changes. Those that do not read are dropped.
     pub(super) fn tell(&mut self, reply: &Reply) {
         self.connected.retain_mut(|client| {
             if client.follows == Follows::No {

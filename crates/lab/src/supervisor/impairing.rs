@@ -48,6 +48,13 @@ impl PortImpairments {
         Ok(())
     }
 
+    /// Does what its interface says in a new version of the plan, or what the LAN says.
+    pub(super) fn replace(&mut self, own: Option<&str>, lan: &Impairments) -> Result<(), LabError> {
+        self.own = own.map(parse).transpose()?;
+        self.follow(lan);
+        Ok(())
+    }
+
     /// Continues with another port: that port has its own handle.
     pub(super) fn hand_over(&mut self, handle: ImpairHandle) {
         handle.set(self.handle.get());

@@ -488,6 +488,19 @@ impl LabNode {
         }
     }
 
+    /// Lets one of its interfaces do to frames what its plan says by now.
+    pub(super) fn replace(&mut self, interface: &str, shared: &Shared<'_>) -> Result<(), LabError> {
+        let mut ports = self.ports.iter_mut().zip(&self.plan.interfaces);
+        match ports.find(|(_, found)| found.name == interface) {
+            Some((port, found)) => {
+                let lan = shared.lans.of(&found.lan);
+                port.impairments.replace(found.impair.as_deref(), &lan)
+            }
+            // It has no port, and nothing to change.
+            None => Ok(()),
+        }
+    }
+
     /// Returns its interfaces, which are gone when this is dropped and no port serves them.
     pub(super) fn take_taps(&mut self) -> Taps {
         std::mem::take(&mut self.taps)
@@ -522,7 +535,7 @@ impl LabNode {
         };
         NodeState {
             name: self.plan.name.clone(),
-            kind: kind(&self.plan.kind).to_owned(),
+            kind: self.plan.kind.word().to_owned(),
             phase: self.phase,
             detail: self.detail.clone(),
             interfaces: self.plan.interfaces.iter().enumerate().map(interface).collect(),
@@ -535,21 +548,6 @@ impl LabNode {
 impl RunningService {
     fn new(service: Service) -> Self {
         Self { service, pid: None, since: Instant::now(), pause: FIRST_PAUSE, due: None }
-    }
-}
-
-/// Returns the word for a kind.
-fn kind(kind: &Kind) -> &'static str {
-    match kind {
-        Kind::Run(_) => "run",
-        Kind::Host(_) => "host",
-        Kind::Memif(_) => "memif",
-        Kind::Vm(_) => "vm",
-        Kind::Internet => "internet",
-        Kind::Rump => "rump",
-        Kind::Process => "process",
-        Kind::Bus(_) => "bus",
-        Kind::Pcap(_) => "pcap",
     }
 }
 

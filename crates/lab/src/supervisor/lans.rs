@@ -168,6 +168,21 @@ impl Lans {
         Ok(lan.impairments.clone())
     }
 
+    /// Does to frames on a LAN what `impair` says and nothing else, and returns it. The ports are to
+    /// follow.
+    pub(super) fn replace(&mut self, lan: &str, impair: &str) -> Result<Impairments, LabError> {
+        let Some(lan) = self.by_name.get_mut(lan) else {
+            return Err(LabError::Refused(format!("there is no LAN {lan}")));
+        };
+        lan.impairments = impairing::parse(impair)?;
+        Ok(lan.impairments.clone())
+    }
+
+    /// Returns what a LAN does to frames.
+    pub(super) fn of(&self, lan: &str) -> Impairments {
+        self.by_name.get(lan).map(|lan| lan.impairments.clone()).unwrap_or_default()
+    }
+
     fn open_ports(&self, text: &str, lan: &str) -> Result<Vec<Box<dyn Port>>, LabError> {
         let refused = |why: String| LabError::Refused(format!("the port {text}: {why}"));
         let spec: PortSpec =

@@ -15,6 +15,7 @@ mod space;
 mod taps;
 mod tasks;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -41,9 +42,10 @@ use self::lans::Lans;
 use self::logs::Logs;
 use self::taps::Taps;
 use self::tasks::Tasks;
+use crate::diff::diff;
 use crate::error::{LabError, system};
 use crate::folder::{Folder, Locked};
-use crate::plan::{Action, Check, Kind, Lan, Node, Plan};
+use crate::plan::{Action, Check, Kind, Node, Plan};
 use crate::protocol::{Checked, Entry, LabState, LanState, Namespace, Phase, Reply, Request};
 use crate::wire::Wire;
 
@@ -275,7 +277,7 @@ impl Supervisor {
     /// Starts nodes whose time has come, and does what else is due.
     fn step(&mut self) {
         loop {
-            let ready: std::collections::BTreeSet<String> = self
+            let ready: BTreeSet<String> = self
                 .nodes
                 .iter()
                 .filter(|node| node.phase == Phase::Ready)
@@ -407,48 +409,65 @@ impl Supervisor {
 
     /// Makes the lab that of another plan. What is the same stays as it is.
     fn apply(&mut self, plan: Plan) -> Result<Reply, LabError> {
-        let is_same_lan = |lan: &Lan| self.plan.lans.contains(lan) && plan.lans.contains(lan);
-        let goes: Vec<String> = (self.plan.lans.iter())
-            .filter(|lan| !is_same_lan(lan))
-            .map(|lan| lan.name.clone())
-            .collect();
-        let comes: Vec<Lan> = plan.lans.iter().filter(|lan| !is_same_lan(lan)).cloned().collect();
-        let stays = |node: &Node| {
-            let moves = |lan: &str| {
-                goes.iter().any(|gone| gone == lan) || comes.iter().any(|new| new.name == lan)
-            };
-            plan.nodes.contains(node)
-                && !node.interfaces.iter().any(|interface| moves(&interface.lan))
+        let change = diff(&self.plan, &plan);
+        let stops = |name: &String| {
+            change.removed_nodes.contains(name) || change.changed_nodes.contains(name)
         };
-        let mut host_goes = false;
+        let mut host_stops = false;
         self.change_nodes(|node, shared| {
-            if !stays(&node.plan) {
-                host_goes |= node.is_host();
+            if stops(&node.plan.name) {
+                host_stops |= node.is_host();
                 node.stop(shared);
             }
             false
         });
-        let mut old: std::collections::BTreeMap<String, LabNode> = std::mem::take(&mut self.nodes)
-            .into_iter()
-            .filter(|node| stays(&node.plan))
-            .map(|node| (node.plan.name.clone(), node))
-            .collect();
-        let node = |node: &Node| {
-            old.remove(&node.name).unwrap_or_else(|| LabNode::new(node.clone(), &self.folder))
+        let old = std::mem::take(&mut self.nodes).into_iter();
+        let mut old: BTreeMap<String, LabNode> =
+            old.map(|node| (node.plan.name.clone(), node)).collect();
+        let node = |plan: &Node| match old.remove(&plan.name) {
+            Some(mut node) if !stops(&plan.name) => {
+                node.plan = plan.clone();
+                node
+            }
+            _ => LabNode::new(plan.clone(), &self.folder),
         };
         self.nodes = plan.nodes.iter().map(node).collect();
-        if host_goes {
+        if host_stops {
             self.renew_hosts()?;
         }
-        for lan in &goes {
+        for lan in &change.removed_lans {
             self.lans.remove(lan);
         }
         self.plan = plan;
-        for lan in &comes {
+        for lan in self.plan.lans.iter().filter(|lan| change.added_lans.contains(&lan.name)) {
             self.lans.add(lan, ports_on(&self.plan, &lan.name))?;
         }
         self.folder.write_plan(&self.plan)?;
+        for (link, impair) in &change.impaired {
+            self.replace(link, impair)?;
+        }
         Ok(Reply::Done)
+    }
+
+    /// Does to frames what a plan says, in place of all that was said before.
+    fn replace(&mut self, link: &str, impair: &str) -> Result<(), LabError> {
+        let Some((name, interface)) = link.split_once(':') else {
+            let lan = self.lans.replace(link, impair)?;
+            self.change_nodes(|node, _| {
+                node.follow(link, &lan);
+                false
+            });
+            return Ok(());
+        };
+        let mut replaced = Ok(());
+        self.change_nodes(|node, shared| {
+            let is_it = node.plan.name == name;
+            if is_it {
+                replaced = node.replace(interface, shared);
+            }
+            is_it
+        });
+        replaced
     }
 
     fn with_node(
@@ -509,11 +528,19 @@ impl Supervisor {
             if begin.elapsed() > GRACE {
                 break;
             }
-            thread::sleep(GRACE_STEP);
+            self.wait_for_a_child();
         }
         while signal_all(Signal::SIGKILL) {
             self.children.reap();
-            thread::sleep(GRACE_STEP);
+            self.wait_for_a_child();
         }
+    }
+
+    /// Waits until a child has ended, or for [`GRACE_STEP`]: a process that another has started
+    /// becomes a child only when that other one ends.
+    fn wait_for_a_child(&self) {
+        let mut ended = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let _ = ppoll(&mut ended, Some(GRACE_STEP.into()), None);
+        while let Ok(Some(_)) = self.signals.read_signal() {}
     }
 }

@@ -96,7 +96,7 @@ impl ImpairHandle {
         if *wanted != impairments {
             *wanted = impairments;
             // Relaxed: the lock orders the impairments; the number only says that there are new
-            // ones. It changes under the lock, so whoever reads both there reads a pair.
+            // ones. It changes under the lock, so a thread that reads both there reads a pair.
             self.0.revision.fetch_add(1, Ordering::Relaxed);
         }
     }

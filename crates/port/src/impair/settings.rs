@@ -119,23 +119,30 @@ const DISTRIBUTIONS: [(&str, Distribution); 4] = [
 /// frames are lost in a burst; 4, one frame is lost. `p13` is the probability of going from state 1
 /// to state 3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names are those of the model")]
 pub struct LossState {
+    /// How likely a burst of losses begins.
     pub p13: Percent,
+    /// How likely a burst of losses ends.
     pub p31: Percent,
+    /// How likely a frame arrives in a burst of losses.
     pub p32: Percent,
+    /// How likely the burst of losses then continues.
     pub p23: Percent,
+    /// How likely a single frame is lost.
     pub p14: Percent,
 }
 
 /// A link that is good or bad: it becomes bad with the probability `p` and good with `r`, and loses
 /// frames with `bad_loss` (1-h) while it is bad, and with `good_loss` (1-k) while it is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names are those of the model")]
 pub struct GilbertElliott {
+    /// How likely the good link becomes bad, for each frame.
     pub p: Percent,
+    /// How likely the bad link becomes good.
     pub r: Percent,
+    /// How likely the bad link loses a frame.
     pub bad_loss: Percent,
+    /// How likely the good link loses a frame.
     pub good_loss: Percent,
 }
 
