@@ -21,7 +21,7 @@ ends = ["router", "far"]
 lans = "left"
 addresses = ["10.1.0.1/24", "10.2.0.1/30"]
 forward = true
-exec = "echo the router starts"
+exec = "echo the router starts; grep ^SigBlk /proc/self/status"
 
 [node.near]
 lans = "left"
@@ -88,6 +88,18 @@ fn a_lab_does_what_its_file_says() {
     assert!(lab.does("lab logs router").contains("the router starts"));
     let status = lab.run(["lab", "exec", "near", "--", "sh", "-c", "hostname; exit 7"]);
     assert_eq!((status.status.code(), &*status.stdout), (Some(7), "near\n"), "{status}");
+    // Commands are deaf to no signal.
+    let blocked = "grep -E '^Sig(Blk|Ign)' /proc/self/status";
+    for words in
+        [vec!["lab", "exec", "near", "--", "sh", "-c", blocked], vec!["lab", "logs", "router"]]
+    {
+        let said = lab.run(&words);
+        let masks: Vec<_> = said.stdout.lines().filter(|line| line.starts_with("SigBlk")).collect();
+        assert!(
+            !masks.is_empty() && masks.iter().all(|mask| mask.ends_with("\t0000000000000000")),
+            "{said}"
+        );
+    }
     // A service that is killed is started again.
     lab.run(["lab", "exec", "near", "--", "pkill", "-9", "busybox"]).succeeds();
     wait::until("the web server is back", WAIT_TIMEOUT, || {
@@ -117,7 +129,7 @@ fn what_differs_is_started_again_and_nothing_else() {
     lab.write(
         "net.toml",
         TWO_NETWORKS
-            .replace("echo the router starts", "ip address add 10.9.0.1/32 dev lo")
+            .replace("echo the router starts;", "ip address add 10.9.0.1/32 dev lo;")
             .as_bytes(),
     );
     lab.does("lab apply net.toml");
@@ -130,7 +142,7 @@ fn what_differs_is_started_again_and_nothing_else() {
     // What only changes a link starts nothing again.
     lab.does("lab exec router -- touch here");
     let cut = TWO_NETWORKS
-        .replace("echo the router starts", "ip address add 10.9.0.1/32 dev lo")
+        .replace("echo the router starts;", "ip address add 10.9.0.1/32 dev lo;")
         .replace("prefix = \"10.2.0.0/30\"", "prefix = \"10.2.0.0/30\"\npartition = true");
     lab.write("net.toml", cut.as_bytes());
     lab.does("lab apply net.toml");

@@ -27,14 +27,14 @@ const NOT_RUN: u8 = 126;
 pub(super) fn run(folder: &Folder, node: &str, words: Vec<OsString>) -> anyhow::Result<ExitCode> {
     let mut words = words.into_iter();
     let program = words.next().context("there is no command")?;
-    let signals = Signals::block().context("cannot handle signals")?;
     let mut command = Command::new(&program);
     command.args(words);
     let mut client = Client::connect(folder)?;
     ::lab::enter(&mut client, node, &mut command)?;
     drop(client);
     match command.spawn() {
-        Ok(child) => wait(child, &signals),
+        // Not before: the command would inherit signals that are blocked, and be deaf to ^C.
+        Ok(child) => wait(child, &Signals::block().context("cannot handle signals")?),
         Err(error) => {
             output::error(&format!("cannot run {}: {error}", program.to_string_lossy()));
             let is_missing = error.kind() == io::ErrorKind::NotFound;

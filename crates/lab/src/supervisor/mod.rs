@@ -11,6 +11,7 @@ mod impairing;
 mod lab_node;
 mod lans;
 mod logs;
+mod signals;
 mod space;
 mod taps;
 mod tasks;
@@ -28,8 +29,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
 use port::{Reporter, Severity, WakeFd};
 
 pub use self::confinement::confine;
@@ -40,6 +40,7 @@ use self::hosts::Hosts;
 use self::lab_node::{LabNode, Shared};
 use self::lans::Lans;
 use self::logs::Logs;
+use self::signals::Signals;
 use self::taps::Taps;
 use self::tasks::Tasks;
 use crate::diff::diff;
@@ -105,7 +106,7 @@ fn set_check(name: String, set: Result<Reply, String>) -> Checked {
 struct Supervisor {
     folder: Folder,
     plan: Plan,
-    signals: SignalFd,
+    signals: Signals,
     lans: Lans,
     hosts: Hosts,
     logs: Arc<Logs>,
@@ -129,13 +130,7 @@ enum End {
 
 impl Supervisor {
     fn new(folder: Folder) -> Result<Self, LabError> {
-        let set: SigSet = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]
-            .into_iter()
-            .collect();
-        // Before other threads start: they have it blocked as well.
-        set.thread_block().map_err(system("block signals"))?;
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let signals = SignalFd::with_flags(&set, flags).map_err(system("receive signals"))?;
+        let signals = Signals::catch().map_err(system("receive signals"))?;
         set_pdeathsig(Signal::SIGTERM).map_err(system("end with the lab"))?;
         confinement::mount_proc();
         confinement::allow_descriptors();
@@ -198,10 +193,9 @@ impl Supervisor {
         self.step();
         self.tell();
         self.wait(starter.as_fd());
-        while let Ok(Some(signal)) = self.signals.read_signal() {
-            if signal.ssi_signo != Signal::SIGCHLD as u32 {
-                return Some(End::Alone);
-            }
+        self.signals.drain();
+        if self.signals.is_asked() {
+            return Some(End::Alone);
         }
         if !matches!(starter.fill_now(), Ok(true)) {
             return Some(End::Alone);
@@ -541,6 +535,6 @@ impl Supervisor {
     fn wait_for_a_child(&self) {
         let mut ended = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         let _ = ppoll(&mut ended, Some(GRACE_STEP.into()), None);
-        while let Ok(Some(_)) = self.signals.read_signal() {}
+        self.signals.drain();
     }
 }
