@@ -17,6 +17,9 @@ pub(super) const MIN_FRAME: usize = SEQUENCE + 8;
 pub(super) const HEADER: [u8; SEQUENCE] =
     [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 0x88, 0xb5];
 
+/// The type of the frames by which nodes find loops.
+const PROBE_ETHERTYPE: [u8; 2] = [0x90, 0x00];
+
 /// Shorter pauses are polled: a sleep is not more exact.
 const SHORT: Duration = Duration::from_micros(200);
 
@@ -148,7 +151,10 @@ impl Tally {
             _ => None,
         };
         let Some(number) = number else {
-            self.foreign += 1;
+            // Nodes send probes for loops now and then, to all.
+            if frame.get(12..14) != Some(&PROBE_ETHERTYPE) {
+                self.foreign += 1;
+            }
             return;
         };
         if number < self.expected {
@@ -235,6 +241,9 @@ mod tests {
         }
         tally.count(&[0; 60]);
         tally.count(&HEADER);
+        let mut probe = [0; 60];
+        probe[12..14].copy_from_slice(&PROBE_ETHERTYPE);
+        tally.count(&probe);
         assert_eq!((tally.received, tally.misordered, tally.lost(4)), (3, 2, 1));
         assert_eq!(tally.foreign, 2);
     }
