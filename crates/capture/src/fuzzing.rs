@@ -66,8 +66,9 @@ fn frames(source: impl Read) -> Found {
                 assert!(frame.bytes.len() <= MAX_CAPTURED);
                 found.frames += 1;
                 found.bytes += frame.bytes.len();
-                let parts = [u8::from(frame.cut)];
-                let bytes = parts.iter().chain(frame.bytes);
+                let time = frame.time.map_or(0, |time| time.as_nanos()).to_le_bytes();
+                let parts = [u8::from(frame.cut), u8::from(frame.time.is_some())];
+                let bytes = parts.iter().chain(&time).chain(frame.bytes);
                 found.hash = bytes.fold(found.hash, |hash, byte| {
                     (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
                 });

@@ -31,6 +31,11 @@ impl<R: Read> Input<R> {
         &self.buffer[self.start..self.end]
     }
 
+    /// Returns the same bytes, to change them in place.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.start..self.end]
+    }
+
     /// Reads until there are `count` bytes, a frame with its header at most. Returns `false` when
     /// the source ends before.
     pub(crate) fn fill(&mut self, count: usize) -> io::Result<bool> {

@@ -26,6 +26,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cooked;
 mod error;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -37,6 +38,7 @@ mod pcapng;
 mod reader;
 mod step;
 mod summary;
+mod timestamp;
 mod writer;
 
 pub use error::CaptureError;

@@ -4,7 +4,9 @@
 //! needs. The rest (versions, `snaplen`, times) has no wrong value.
 
 use std::io::Read;
+use std::time::Duration;
 
+use crate::cooked;
 use crate::error::CaptureError;
 use crate::input::{Input, MAX_CAPTURED, Order};
 use crate::step::{ETHERNET, IMPLAUSIBLE, MAX_PLAUSIBLE, Step, Why};
@@ -12,8 +14,10 @@ use crate::step::{ETHERNET, IMPLAUSIBLE, MAX_PLAUSIBLE, Step, Why};
 /// Bytes of the file's header.
 pub(crate) const HEADER: usize = 24;
 
-/// The magic of files with times in microseconds, and in nanoseconds.
-const MAGIC: [u32; 2] = [0xa1b2_c3d4, 0xa1b2_3c4d];
+/// The magic of files with times in microseconds.
+const MAGIC: u32 = 0xa1b2_c3d4;
+/// The magic of files with times in nanoseconds.
+const NANOSECOND_MAGIC: u32 = 0xa1b2_3c4d;
 /// The magic of files whose frames have 8 more bytes of header: interface, protocol, type.
 const MODIFIED_MAGIC: u32 = 0xa1b2_cd34;
 
@@ -24,11 +28,20 @@ const AIX: u16 = 543;
 #[derive(Debug)]
 pub(crate) struct Pcap {
     order: Order,
-    /// Bytes of a frame's header.
-    record: usize,
+    layout: Layout,
     lengths: Lengths,
+    link: u16,
     /// Bytes to drop before the next frame.
     left: u64,
+}
+
+/// What the magic tells of the frames' headers.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    /// Their size in bytes.
+    record: usize,
+    /// Nanoseconds in a unit of the time's second half.
+    unit: u64,
 }
 
 /// Which of the two lengths of a frame comes first.
@@ -44,23 +57,28 @@ enum Lengths {
 impl Pcap {
     /// Returns whether a file that begins with these 4 bytes is a pcap.
     pub(crate) fn is_magic(magic: &[u8]) -> bool {
-        Self::record_of(magic).is_some()
+        Self::layout_of(magic).is_some()
     }
 
-    /// Returns the byte order, and the size of a frame's header, that the magic stands for.
-    fn record_of(magic: &[u8]) -> Option<(Order, usize)> {
-        [Order::Little, Order::Big].into_iter().find_map(|order| match order.u32(magic, 0) {
-            MODIFIED_MAGIC => Some((order, 24)),
-            number => MAGIC.contains(&number).then_some((order, 16)),
+    /// Returns the byte order and the layout that the magic stands for.
+    fn layout_of(magic: &[u8]) -> Option<(Order, Layout)> {
+        [Order::Little, Order::Big].into_iter().find_map(|order| {
+            let layout = match order.u32(magic, 0) {
+                MAGIC => Layout { record: 16, unit: 1000 },
+                NANOSECOND_MAGIC => Layout { record: 16, unit: 1 },
+                MODIFIED_MAGIC => Layout { record: 24, unit: 1000 },
+                _ => return None,
+            };
+            Some((order, layout))
         })
     }
 
     /// Reads the header of a file, of [`HEADER`] bytes.
     ///
     /// # Errors
-    /// When the magic is none, and when the frames are not Ethernet.
+    /// When the magic is none, and when the frames cannot be made Ethernet.
     pub(crate) fn parse(header: &[u8]) -> Result<Self, CaptureError> {
-        let (order, record) = Self::record_of(header).ok_or(CaptureError::NotACapture)?;
+        let (order, layout) = Self::layout_of(header).ok_or(CaptureError::NotACapture)?;
         let lengths = match (order.u16(header, 4), order.u16(header, 6)) {
             (2, 3) => Lengths::SmallerIsCaptured,
             (2, ..3) | (AIX, _) => Lengths::OriginalFirst,
@@ -68,10 +86,11 @@ impl Pcap {
         };
         // The upper half has the length of check sequences, and bits without a meaning.
         let [.., high, low] = order.u32(header, 20).to_be_bytes();
-        match u16::from_be_bytes([high, low]) {
-            ETHERNET => Ok(Self { order, record, lengths, left: HEADER as u64 }),
-            link => Err(CaptureError::LinkType(link)),
+        let link = u16::from_be_bytes([high, low]);
+        if link != ETHERNET && !cooked::is_cooked(link) {
+            return Err(CaptureError::LinkType(link));
         }
+        Ok(Self { order, layout, lengths, link, left: HEADER as u64 })
     }
 
     /// Finds the next frame, which has this number.
@@ -83,11 +102,12 @@ impl Pcap {
         if !input.skip(&mut self.left)? {
             return Err(CaptureError::Truncated(number));
         }
-        let record = self.record;
+        let record = self.layout.record;
         if !input.fill(record)? {
             return Ok(Step::End { trailing: input.bytes().len() });
         }
-        let lengths = [8, 12].map(|at| self.order.u32(input.bytes(), at));
+        let [seconds, fraction, lengths @ ..] =
+            [0, 4, 8, 12].map(|at| self.order.u32(input.bytes(), at));
         let [captured, original] = match (self.lengths, lengths) {
             (Lengths::CapturedFirst, lengths) => lengths,
             (Lengths::OriginalFirst, [original, captured]) => [captured, original],
@@ -105,6 +125,12 @@ impl Pcap {
             return Err(CaptureError::Truncated(number));
         }
         self.left = whole as u64;
-        Ok(Step::Frame { at: record..whole, cut: original > captured })
+        let fraction = Duration::from_nanos(u64::from(fraction) * self.layout.unit);
+        Ok(Step::Frame {
+            at: record..whole,
+            original,
+            time: Some(Duration::from_secs(seconds.into()) + fraction),
+            link: self.link,
+        })
     }
 }

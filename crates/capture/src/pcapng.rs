@@ -1,14 +1,16 @@
 //! The format pcapng: blocks, of which some hold frames.
 //!
 //! The byte order of a section, the link types and limits of its interfaces, and lengths are all
-//! that a reader needs. Options and blocks of other types are passed over unread, so nothing in
-//! them is wrong.
+//! that a reader needs. Blocks of other types are passed over unread, so nothing in them is wrong.
+//! Of the options those count that say what the times of an interface are, where they are in order.
 
 use std::io::{self, Read};
 
+use crate::cooked;
 use crate::error::CaptureError;
 use crate::input::{Input, MAX_CAPTURED, Order};
 use crate::step::{ETHERNET, IMPLAUSIBLE, MAX_PLAUSIBLE, Step, Why};
+use crate::timestamp::Resolution;
 
 /// The type of the block that begins a section: the same in either byte order.
 pub(crate) const SECTION: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
@@ -31,6 +33,9 @@ const SIMPLE_OVERHEAD: u32 = 16;
 /// Bytes of a section's block that are read: its head, byte order and version.
 const SECTION_HEAD: usize = HEAD + 8;
 
+/// The most bytes of an interface's options that are looked at.
+const MAX_OPTIONS: usize = 4096;
+
 /// The most interfaces that are kept for a section. A packet block cannot name more.
 const MAX_INTERFACES: usize = 1 << 16;
 
@@ -51,6 +56,7 @@ struct Interface {
     link: u16,
     /// The limit of captured bytes; 0 for none.
     snaplen: u32,
+    resolution: Resolution,
 }
 
 /// How the beginning of a section was found.
@@ -68,6 +74,8 @@ struct Packet {
     at: usize,
     captured: u32,
     original: u32,
+    /// The time in units of the interface.
+    ticks: Option<u64>,
 }
 
 impl Pcapng {
@@ -136,12 +144,18 @@ impl Pcapng {
             if !input.fill(fields)? {
                 return Err(truncated());
             }
+            if kind == INTERFACE {
+                // Where the input ends before, the end of the block is missed, too.
+                input.fill((length as usize - TAIL).min(fields + MAX_OPTIONS))?;
+            }
             let bytes = input.bytes();
             let packet = match kind {
                 INTERFACE => {
+                    let options = &bytes[fields..bytes.len().min(length as usize - TAIL)];
                     let interface = Interface {
                         link: self.order.u16(bytes, HEAD),
                         snaplen: self.order.u32(bytes, HEAD + 4),
+                        resolution: Resolution::of_options(self.order, options),
                     };
                     if self.interfaces.len() < MAX_INTERFACES {
                         self.interfaces.push(interface);
@@ -156,11 +170,14 @@ impl Pcapng {
                 self.drop_block(length);
                 continue;
             };
-            if let Some(why) = self.uselessness(&packet) {
-                self.drop_block(length);
-                return Ok(Step::Skipped(why));
-            }
-            let Packet { at, captured, original, .. } = packet;
+            let Interface { link, resolution, .. } = match self.interface_of(&packet) {
+                Ok(interface) => interface,
+                Err(why) => {
+                    self.drop_block(length);
+                    return Ok(Step::Skipped(why));
+                }
+            };
+            let Packet { at, captured, original, ticks, .. } = packet;
             if captured > MAX_PLAUSIBLE {
                 return Err(damaged(IMPLAUSIBLE));
             }
@@ -176,7 +193,8 @@ impl Pcapng {
                 return Err(truncated());
             }
             self.drop_block(length);
-            return Ok(Step::Frame { at: at..end, cut: original > captured });
+            let time = ticks.map(|ticks| resolution.time(ticks));
+            return Ok(Step::Frame { at: at..end, original, time, link });
         }
     }
 
@@ -193,6 +211,10 @@ impl Pcapng {
             at: HEAD + 20,
             captured: self.order.u32(bytes, HEAD + 12),
             original: self.order.u32(bytes, HEAD + 16),
+            ticks: Some(
+                u64::from(self.order.u32(bytes, HEAD + 4)) << 32
+                    | u64::from(self.order.u32(bytes, HEAD + 8)),
+            ),
         }
     }
 
@@ -206,16 +228,17 @@ impl Pcapng {
             _ => u32::MAX,
         };
         let room = length.saturating_sub(SIMPLE_OVERHEAD);
-        Packet { interface: 0, at, captured: original.min(limit).min(room), original }
+        Packet { interface: 0, at, captured: original.min(limit).min(room), original, ticks: None }
     }
 
-    /// Returns why the frame is of no use, or `None` when it is.
-    fn uselessness(&self, packet: &Packet) -> Option<Why> {
-        match self.interfaces.get(packet.interface as usize) {
-            None => Some(Why::NoInterface),
-            Some(interface) if interface.link != ETHERNET => Some(Why::OtherLink(interface.link)),
-            Some(_) => None,
+    /// Returns the interface of a frame, or why the frame is of no use.
+    fn interface_of(&self, packet: &Packet) -> Result<Interface, Why> {
+        let interface = self.interfaces.get(packet.interface as usize);
+        let interface = *interface.ok_or(Why::NoInterface)?;
+        if interface.link != ETHERNET && !cooked::is_cooked(interface.link) {
+            return Err(Why::OtherLink(interface.link));
         }
+        Ok(interface)
     }
 
     /// Has a block of this length, which is next in the input, dropped before the next one.

@@ -8,12 +8,14 @@
 //! [`WouldBlock`](io::ErrorKind::WouldBlock).
 
 use std::io::Read;
+use std::time::Duration;
 
+use crate::cooked;
 use crate::error::CaptureError;
 use crate::input::{Input, READ_AHEAD};
 use crate::pcap::{self, Pcap};
 use crate::pcapng::{self, Pcapng, Section};
-use crate::step::{Step, Why};
+use crate::step::{ETHERNET, Step, Why};
 
 /// A frame as it was captured.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub struct Captured<'a> {
     pub bytes: &'a [u8],
     /// Whether the frame was longer on the wire than what was captured of it.
     pub cut: bool,
+    /// When the frame was captured, since 1970; `None` where the capture does not say.
+    pub time: Option<Duration>,
 }
 
 /// What a reader passed over, in frames unless it says otherwise.
@@ -40,7 +44,9 @@ pub struct PassedOver {
 /// Reads a capture from front to back.
 ///
 /// The first bytes tell the format. Link type, interfaces and lengths are what the reader needs:
-/// nothing else in a capture makes it fail. Frames of other link types are passed over and
+/// nothing else in a capture makes it fail. Packets of Linux's interface `any` ("cooked", link
+/// types 113 and 276) get an Ethernet header: the sender's address is in the capture, that of the
+/// receiver is made of what is known, or zero. Frames of other link types are passed over and
 /// [counted](Self::passed_over).
 ///
 /// The reader has a buffer of its own, of 64 KiB or what the longest frame needs, so a [`BufReader`](std::io::BufReader) around a
@@ -124,10 +130,17 @@ impl<R: Read> CaptureReader<R> {
                 Format::Pcapng(pcapng) => pcapng.next(&mut self.input, number)?,
             };
             match step {
-                Step::Frame { at, cut } => {
+                Step::Frame { at, original, time, link } => {
                     self.frames = number;
+                    let cut = original as usize > at.len();
+                    let packet = &mut self.input.bytes_mut()[at.clone()];
+                    let Some(begin) = ethernet_begin(link, packet, original) else {
+                        self.count(Why::OtherLink(link));
+                        continue;
+                    };
                     self.any = true;
-                    return Ok(Some(Captured { bytes: &self.input.bytes()[at], cut }));
+                    let bytes = &self.input.bytes()[at.start + begin..at.end];
+                    return Ok(Some(Captured { bytes, cut, time }));
                 }
                 Step::Skipped(why) => {
                     self.frames = number;
@@ -159,6 +172,12 @@ impl<R: Read> CaptureReader<R> {
     pub fn passed_over(&self) -> PassedOver {
         self.passed_over
     }
+}
+
+/// Returns where in the packet an Ethernet frame begins, made if need be; `None` when it is none
+/// and cannot be made one. The packet had `original` bytes on the wire.
+fn ethernet_begin(link: u16, packet: &mut [u8], original: u32) -> Option<usize> {
+    if link == ETHERNET { Some(0) } else { cooked::make_ethernet(link, packet, original) }
 }
 
 /// Detects the format and reads the header. After an error it can be called again.
@@ -284,15 +303,63 @@ mod tests {
         assert!(matches!(read(&pcap(1, &[])[..20]), Err(CaptureError::BadHeader(_))));
         assert!(matches!(read(&section()[..12]), Err(CaptureError::BadHeader(_))));
         assert!(matches!(read(&pcap(101, &[])), Err(CaptureError::LinkType(101))));
-        let cooked = [section(), interface(113, 0), enhanced(0, FRAME, 17)].concat();
-        assert!(matches!(read(&cooked), Err(CaptureError::LinkType(113))));
+        let raw_ip = [section(), interface(101, 0), enhanced(0, FRAME, 17)].concat();
+        assert!(matches!(read(&raw_ip), Err(CaptureError::LinkType(101))));
         // Without a frame, there is nothing wrong with it.
-        assert_eq!(read(&[section(), interface(113, 0)].concat()).unwrap(), []);
+        assert_eq!(read(&[section(), interface(101, 0)].concat()).unwrap(), []);
     }
 
     #[test]
     fn the_bits_above_the_link_type_do_not_matter() {
         assert_eq!(read(&pcap(0x2400_0001, &[(FRAME, 17)])).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn cooked_packets_get_an_ethernet_header() {
+        // To all, of an Ethernet device, with an address of 6 bytes.
+        let cooked = [&[0, 1, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0, 0x88, 0xb5][..], b"odd"].concat();
+        let netlink = [&[0, 0, 0x03, 0x38][..], &cooked[4..]].concat();
+        let whole = (FRAME.to_vec(), false);
+        assert_eq!(
+            read(&pcap(113, &[(&cooked, 19), (&netlink, 19)])).unwrap(),
+            std::slice::from_ref(&whole)
+        );
+        let mixed = [
+            section(),
+            interface(1, 0),
+            interface(113, 0),
+            enhanced(1, &cooked, 19),
+            enhanced(0, FRAME, 17),
+        ];
+        assert_eq!(read(&mixed.concat()).unwrap(), [whole.clone(), whole]);
+    }
+
+    #[test]
+    fn frames_have_the_times_of_the_capture() {
+        let times = |file: &[u8]| {
+            let mut reader = CaptureReader::new(file);
+            let mut times = Vec::new();
+            while let Some(frame) = reader.next_frame().unwrap() {
+                times.push(frame.time);
+            }
+            times
+        };
+        let mut file = pcap(1, &[(FRAME, 17)]);
+        file[24..32].copy_from_slice(&[0, 0, 0, 5, 0, 0, 0, 7]);
+        assert_eq!(times(&file), [Some(Duration::new(5, 7_000))]);
+        file[..4].copy_from_slice(&0xa1b2_3c4d_u32.to_be_bytes());
+        assert_eq!(times(&file), [Some(Duration::new(5, 7))]);
+
+        // The first interface counts in microseconds, the second in nanoseconds.
+        let nanoseconds = block(1, &[1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 1, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
+        let at = |interface, ticks: u8| {
+            let mut block = enhanced(interface, FRAME, FRAME.len());
+            block[16] = ticks;
+            block
+        };
+        let file = [section(), interface(1, 0), nanoseconds, at(0, 3), at(1, 4), simple(FRAME, 17)];
+        let expected = [Some(Duration::from_micros(3)), Some(Duration::from_nanos(4)), None];
+        assert_eq!(times(&file.concat()), expected);
     }
 
     #[test]

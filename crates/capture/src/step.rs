@@ -1,6 +1,7 @@
 //! What a format finds when it reads on.
 
 use std::ops::Range;
+use std::time::Duration;
 
 /// The number of Ethernet in the registry of link types.
 pub(crate) const ETHERNET: u16 = 1;
@@ -17,8 +18,12 @@ pub(crate) enum Step {
     /// A frame, at this place in the input. The next step drops it.
     Frame {
         at: Range<usize>,
-        /// Whether the frame was longer on the wire.
-        cut: bool,
+        /// Its length on the wire, in bytes.
+        original: u32,
+        /// When it was captured, since 1970.
+        time: Option<Duration>,
+        /// Its link type: Ethernet, or one that can be made Ethernet.
+        link: u16,
     },
     /// A frame that is of no use here.
     Skipped(Why),
