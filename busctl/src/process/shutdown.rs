@@ -8,11 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
 use super::die_with_parent;
+
+/// The longest wait, which a caller may begin again.
+const LONGEST: Duration = Duration::from_secs(1 << 20);
 
 /// Signals that come within this time are one request.
 const SAME_REQUEST: Duration = Duration::from_millis(300);
@@ -83,15 +87,12 @@ impl Shutdown {
         others: impl IntoIterator<Item = BorrowedFd<'fd>>,
         time: Option<Duration>,
     ) -> bool {
-        // Rounded up: a sleep of 0 ms would be none.
-        let millis = time.map(|time| time.as_nanos().div_ceil(1_000_000));
-        let timeout = millis
-            .map_or(PollTimeout::NONE, |millis| millis.try_into().unwrap_or(PollTimeout::MAX));
+        let timeout = time.map(|time| TimeSpec::from_duration(time.min(LONGEST)));
         let watch = |descriptor| PollFd::new(descriptor, PollFlags::POLLIN);
         let mut descriptors: Vec<_> = others.into_iter().map(watch).collect();
         descriptors.push(watch(self.wake.as_fd()));
         // The flag counts, whether poll was interrupted or not.
-        let _ = poll(&mut descriptors, timeout);
+        let _ = ppoll(&mut descriptors, timeout, None);
         self.requested()
     }
 }

@@ -1,9 +1,12 @@
 //! `busctl replay`: puts the frames of a capture on a bus.
 
 mod batch;
+mod pacing;
 mod progress;
 mod receiver_pace;
+mod recording;
 mod source;
+mod timetable;
 
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
@@ -11,14 +14,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use capture::Pace;
 use clap::ValueHint;
 use serde::Serialize;
 use shmbus::MAX_BIG_FRAME;
 
 use self::batch::Batch;
+use self::pacing::{Pacing, Speed};
 use self::progress::Progress;
-use self::receiver_pace::{RING_TIME, ReceiverPace, on_ring};
+use self::receiver_pace::{RING_TIME, on_ring};
 use self::source::{Filled, Skipped, Source};
 use crate::bus_argument::BusArgument;
 use crate::bus_attachment::BusAttachment;
@@ -30,16 +33,18 @@ use crate::registry::runner::POLL_INTERVAL;
 
 /// Put the frames of a capture on a bus
 ///
-/// FILE is pcap or pcapng. The frames are sent in order, at the rate of --pps, or else as fast as
-/// stations that are awake keep up with; those of a live pipe at once. A bus does not wait for its
-/// readers, so --topspeed, which is as fast as the bus takes frames, makes slower ones lose frames.
+/// FILE is pcap or pcapng. The frames are sent in order: at the rate of --pps or --mbit, as they
+/// were recorded (--speed 1), or else as fast as stations that are awake keep up with; those of a
+/// live pipe at once. A bus does not wait for its readers, so --top-speed, which is as fast as the
+/// bus takes frames, makes slower ones lose frames.
 ///
 /// Frames that the bus does not carry are skipped and counted: those that are longer than its limit
 /// (1,514 bytes on a bus that rump kernels can share), shorter than an Ethernet header, or of
-/// another link type.
+/// another link type. Packets of Linux's interface "any" get an Ethernet header.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
                         busctl replay capture.pcap ./lan.bus\n  \
+                        busctl replay capture.pcap ./lan.bus --speed 1\n  \
                         busctl replay capture.pcap shmif0 --pps 1000 --loop 10\n  \
                         busctl dump ./one.bus -f -w - | busctl replay - ./other.bus")]
 pub(crate) struct Args {
@@ -51,13 +56,21 @@ pub(crate) struct Args {
     #[arg(value_name = "BUS", value_hint = ValueHint::FilePath)]
     bus: BusArgument,
 
+    /// Send FACTOR times as fast as recorded; 1 is as recorded
+    #[arg(long, value_name = "FACTOR", group = "rate", value_parser = positive)]
+    speed: Option<f64>,
+
     /// Send N frames a second [default: as fast as receivers keep up with]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", group = "rate", value_parser = clap::value_parser!(u64).range(1..))]
     pps: Option<u64>,
 
+    /// Send N million bits a second, of frames without preamble and check sequence
+    #[arg(long, value_name = "N", group = "rate", value_parser = positive)]
+    mbit: Option<f64>,
+
     /// Send as fast as the bus takes frames; slower receivers lose some
-    #[arg(short, long, conflicts_with = "pps")]
-    topspeed: bool,
+    #[arg(short, long, alias = "topspeed", group = "rate")]
+    top_speed: bool,
 
     /// Play the file N times
     #[arg(long = "loop", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
@@ -66,6 +79,24 @@ pub(crate) struct Args {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
+}
+
+/// Reads a number above 0, with digits behind the point if need be.
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "not a number above 0".to_owned())
+}
+
+impl Args {
+    fn speed(&self) -> Speed {
+        match *self {
+            Self { speed: Some(factor), .. } => Speed::Recorded(factor),
+            Self { pps: Some(pps), .. } => Speed::Frames(pps),
+            Self { mbit: Some(mbit), .. } => Speed::Bits(mbit * 1e6),
+            Self { top_speed: true, .. } => Speed::Top,
+            _ => Speed::Receivers,
+        }
+    }
 }
 
 /// Replays FILE until its end or until stopped.
@@ -94,7 +125,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let mut progress = Progress::new(source.size());
 
     let begin = Instant::now();
-    let mut pacing = Pacing::new(args, begin);
+    let mut pacing = Pacing::new(args.speed(), begin);
     let mut sent = Sent { longest: station.max_frame(), ..Sent::default() };
     let mut destroyed = Ok(());
     while !stop.requested() {
@@ -115,7 +146,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
             continue;
         }
         let ring = station.bus_size();
-        let due = match pacing.due(batch.frames(), ring, Instant::now()) {
+        let due = match pacing.due(&batch, ring, Instant::now()) {
             Ok(due) => due,
             Err(pause) => {
                 let _ = stop.sleep(pause.min(POLL_INTERVAL));
@@ -134,7 +165,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         let bytes = fitting.map(|frame| frame.len() as u64).sum::<u64>();
         sent.bytes += bytes;
         sent.ring_turns += on_ring as f64 / ring as f64;
-        pacing.sent(count, on_ring);
+        pacing.sent(count, bytes, on_ring);
         let fitted = usize::try_from(sent.frames - before).unwrap_or(count);
         source.count_long(count - fitted);
         progress.advance(count, bytes);
@@ -145,52 +176,6 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     report(args, &sent, &source.skipped())?;
     destroyed?;
     filled.map(|_| ())
-}
-
-/// When the next frames are sent.
-enum Pacing {
-    /// At a fixed rate.
-    Rate(Pace),
-    /// As fast as receivers keep up.
-    Receivers(ReceiverPace),
-    /// At once.
-    None,
-}
-
-impl Pacing {
-    fn new(args: &Args, now: Instant) -> Self {
-        match args.pps {
-            Some(pps) => Self::Rate(Pace::new(pps, now)),
-            None if args.topspeed => Self::None,
-            None => Self::Receivers(ReceiverPace::new(now)),
-        }
-    }
-
-    /// Returns how many of `frames` may be sent now, at least one.
-    ///
-    /// # Errors
-    /// How long to wait before asking again.
-    fn due<'f>(
-        &mut self,
-        frames: impl Iterator<Item = &'f [u8]>,
-        ring: u64,
-        now: Instant,
-    ) -> Result<usize, Duration> {
-        match self {
-            Self::Rate(pace) => pace.due(now),
-            Self::Receivers(pace) => pace.due(frames, ring, now),
-            Self::None => Ok(usize::MAX),
-        }
-    }
-
-    /// Records frames that were sent, and the bytes that they take on the ring.
-    fn sent(&mut self, frames: usize, on_ring: u64) {
-        match self {
-            Self::Rate(pace) => pace.sent(frames),
-            Self::Receivers(pace) => pace.sent(on_ring),
-            Self::None => {}
-        }
-    }
 }
 
 /// What was sent.
@@ -214,7 +199,7 @@ impl Sent {
         too_fast.then(|| {
             format!(
                 "the ring was filled {ring_turns:.0} times in {:.3} s: receivers that are not as \
-                 fast lost frames; without --topspeed or a high --pps, they keep up",
+                 fast lost frames; without --top-speed or a high rate, they keep up",
                 time.as_secs_f64()
             )
         })

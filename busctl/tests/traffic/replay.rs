@@ -1,8 +1,9 @@
 //! `busctl replay`.
 
+use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
@@ -104,6 +105,71 @@ fn frames_of_other_links_are_passed_over_and_said_once() {
     assert!(said.contains("3 bytes at the end of the capture are no frame"), "{said}");
 }
 
+/// Returns when the frames of the bus were sent, since 1970.
+fn times(lab: &Lab) -> Vec<Duration> {
+    lab.prints("dump ./lan.bus -q -w times.pcap");
+    let mut reader = capture::CaptureReader::new(File::open(lab.path("times.pcap")).unwrap());
+    let mut times = Vec::new();
+    while let Some(frame) = reader.next_frame().unwrap() {
+        times.push(frame.time.unwrap());
+    }
+    times
+}
+
+#[test]
+fn frames_go_out_as_they_were_recorded() {
+    let lab = Lab::new().with_bus();
+    // The second frame 0.2 s after the first, the third 0.1 s before it, the fourth another 0.2 s
+    // later.
+    let mut capture = pcap_of(&lab, &frame(b"timed"));
+    let record = capture.split_off(24);
+    for tenths in [0, 2, 1, 4_u32] {
+        let mut record = record.clone();
+        record[..4].copy_from_slice(&7_u32.to_ne_bytes());
+        record[4..8].copy_from_slice(&(tenths * 100_000).to_ne_bytes());
+        capture.extend(record);
+    }
+    std::fs::write(lab.path("timed.pcap"), &capture).unwrap();
+    let (begin, since) = (Instant::now(), UNIX_EPOCH.elapsed().unwrap());
+    lab.prints("replay timed.pcap ./lan.bus --speed 2");
+    // The same gaps in every round.
+    assert!(begin.elapsed() >= Duration::from_millis(200));
+    lab.prints("replay timed.pcap ./lan.bus --speed 20 --loop 11");
+    assert!(begin.elapsed() >= Duration::from_millis(400));
+    lab.fails("replay timed.pcap ./lan.bus --speed 0", 2, "not a number above 0");
+    lab.fails("replay timed.pcap ./lan.bus --speed 1 --pps 1", 2, "cannot be used with");
+    for (time, due) in times(&lab).into_iter().zip([0, 100, 100, 200]) {
+        // The bus counts microseconds.
+        let earliest = since + Duration::from_millis(due);
+        assert!(time + Duration::from_micros(1) >= earliest, "{time:?} {earliest:?}");
+    }
+}
+
+#[test]
+fn a_rate_in_bits_counts_the_bytes_of_frames() {
+    let lab = Lab::new().with_bus();
+    lab.write_pcap("in.pcap", vec![vec![0xff; 1000]; 11]);
+    // 80,000 bits are sent before the last frame.
+    let report = lab.json("replay in.pcap ./lan.bus --mbit 0.4 --json");
+    assert_eq!(report["frames"], 11);
+    assert!(report["seconds"].as_f64().unwrap() >= 0.19, "{report}");
+}
+
+#[test]
+fn packets_of_the_interface_any_become_ethernet() {
+    let lab = Lab::new().with_bus();
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/capture/tests/seeds/pcap");
+    lab.prints(&format!("replay {} ./lan.bus", seeds.join("cooked.pcap").display()));
+    lab.prints("dump ./lan.bus -q -w out.pcap");
+    let frames = lab.read_pcap("out.pcap");
+    let heads: Vec<_> = frames.iter().map(|frame| &frame[..14]).collect();
+    let sender = [2, 0, 0, 0, 0, 1];
+    let head = |to: [u8; 6], kind: [u8; 2]| [&to[..], &sender, &kind].concat();
+    let expected =
+        [head([0xff; 6], [0x88, 0xb5]), head([1, 0, 0x5e, 0, 0, 5], [8, 0]), head([0; 6], [0, 5])];
+    assert_eq!(heads, expected);
+}
+
 /// The ring holds 12,483 of these frames.
 #[test]
 fn receivers_get_the_time_to_keep_up_unless_they_are_not_wanted_to() {
@@ -116,7 +182,7 @@ fn receivers_get_the_time_to_keep_up_unless_they_are_not_wanted_to() {
     assert!((15.9..16.1).contains(&turns), "{report}");
     assert!(report["seconds"].as_f64().unwrap() >= 0.02 * (turns - 1.0), "{report}");
     // As fast as the bus takes them, which no receiver can be sure to follow.
-    let run = lab.busctl("replay in.pcap ./lan.bus --loop 2000 --topspeed").assert().success();
+    let run = lab.busctl("replay in.pcap ./lan.bus --loop 2000 --top-speed").assert().success();
     let said = String::from_utf8_lossy(&run.get_output().stderr);
     assert!(said.contains("the ring was filled 160 times in "), "{said}");
     lab.fails("replay in.pcap ./lan.bus --topspeed --pps 5", 2, "cannot be used with");

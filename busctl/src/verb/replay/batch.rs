@@ -1,6 +1,7 @@
 //! Frames on their way from the file to the bus, in batches without an allocation for each frame.
 
 use std::ops::Range;
+use std::time::Duration;
 
 /// Frames in a full batch. The bus is locked for a part of it at a time.
 const FRAMES: usize = 256;
@@ -9,15 +10,26 @@ const FRAMES: usize = 256;
 #[derive(Default)]
 pub(super) struct Batch {
     bytes: Vec<u8>,
-    frames: Vec<Range<usize>>,
+    frames: Vec<Placed>,
     /// How many of the frames were sent.
     sent: usize,
+}
+
+struct Placed {
+    /// Where the batch has it.
+    at: Range<usize>,
+    offset: Duration,
 }
 
 impl Batch {
     /// Returns the frames that are not sent yet.
     pub(super) fn frames(&self) -> impl Iterator<Item = &[u8]> + Clone {
-        self.frames[self.sent..].iter().map(|place| &self.bytes[place.clone()])
+        self.frames[self.sent..].iter().map(|frame| &self.bytes[frame.at.clone()])
+    }
+
+    /// Returns when these frames were recorded, from the begin of the recording.
+    pub(super) fn offsets(&self) -> impl Iterator<Item = Duration> {
+        self.frames[self.sent..].iter().map(|frame| frame.offset)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -39,9 +51,9 @@ impl Batch {
     }
 
     /// Appends a frame, to a batch that is not full.
-    pub(super) fn push(&mut self, frame: &[u8]) {
+    pub(super) fn push(&mut self, frame: &[u8], offset: Duration) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(frame);
-        self.frames.push(start..self.bytes.len());
+        self.frames.push(Placed { at: start..self.bytes.len(), offset });
     }
 }

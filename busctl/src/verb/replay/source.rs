@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::bail;
 use capture::{CaptureError, CaptureReader, PassedOver};
@@ -14,6 +15,7 @@ use serde::Serialize;
 use shmbus::MIN_FRAME;
 
 use super::batch::Batch;
+use super::recording::Recording;
 
 /// Frames that were not sent as they were on the wire.
 #[derive(Debug, Default, Serialize)]
@@ -114,6 +116,7 @@ pub(super) struct Source {
     /// Rounds that are left after this one.
     rounds: u64,
     filter: BusFilter,
+    recording: Recording,
     /// What the reader passed over in the rounds before.
     earlier: PassedOver,
     /// The frames of the first round, for the others; none when they are too many or there is only
@@ -142,6 +145,7 @@ impl Source {
             is_regular,
             rounds: rounds - 1,
             filter: BusFilter::default(),
+            recording: Recording::default(),
             earlier: PassedOver::default(),
             cache: (rounds > 1).then(FrameCache::default),
             next_cached: None,
@@ -192,14 +196,16 @@ impl Source {
     /// the end of the round.
     fn take_next(&mut self, batch: &mut Batch, longest: usize) -> Result<bool, CaptureError> {
         if let (Some(next), Some(cache)) = (&mut self.next_cached, &self.cache) {
-            let Some((frame, cut)) = cache.get(*next) else { return Ok(false) };
+            let Some(Cached { frame, cut, time }) = cache.get(*next) else { return Ok(false) };
             *next += 1;
-            self.filter.take(frame, cut, longest, batch);
+            self.filter.take(frame, cut, self.recording.place(time), longest, batch);
             return Ok(true);
         }
         let Some(frame) = self.reader.next_frame()? else { return Ok(false) };
-        self.filter.take(frame.bytes, frame.cut, longest, batch);
-        if self.cache.as_mut().is_some_and(|cache| !cache.push(frame.bytes, frame.cut)) {
+        let offset = self.recording.place(frame.time);
+        self.filter.take(frame.bytes, frame.cut, offset, longest, batch);
+        let cached = Cached { frame: frame.bytes, cut: frame.cut, time: frame.time };
+        if self.cache.as_mut().is_some_and(|cache| !cache.push(&cached)) {
             self.cache = None;
         }
         Ok(true)
@@ -213,6 +219,7 @@ impl Source {
         }
         self.rounds -= 1;
         self.filter.usable = 0;
+        self.recording.begin_again();
         let now = self.reader.passed_over();
         self.earlier.giant += now.giant;
         self.earlier.other_link += now.other_link;
@@ -246,14 +253,21 @@ struct BusFilter {
 }
 
 impl BusFilter {
-    fn take(&mut self, frame: &[u8], cut: bool, longest: usize, batch: &mut Batch) {
+    fn take(
+        &mut self,
+        frame: &[u8],
+        cut: bool,
+        offset: Duration,
+        longest: usize,
+        batch: &mut Batch,
+    ) {
         match frame.len() {
             len if len > longest => self.long += 1,
             len if len < MIN_FRAME => self.short += 1,
             _ => {
                 self.usable += 1;
                 self.cut += u64::from(cut);
-                batch.push(frame);
+                batch.push(frame, offset);
             }
         }
     }
@@ -264,8 +278,22 @@ impl BusFilter {
 #[derive(Default)]
 struct FrameCache {
     bytes: Vec<u8>,
-    /// The end of each frame in `bytes`, and whether the frame is cut.
-    frames: Vec<(usize, bool)>,
+    frames: Vec<CachedPlace>,
+}
+
+struct CachedPlace {
+    /// The frame's end in the cache's bytes, where the next one begins.
+    end: usize,
+    cut: bool,
+    time: Option<Duration>,
+}
+
+/// A frame of the cache, with what the capture says of it.
+#[derive(Debug, PartialEq, Eq)]
+struct Cached<'a> {
+    frame: &'a [u8],
+    cut: bool,
+    time: Option<Duration>,
 }
 
 impl FrameCache {
@@ -273,20 +301,20 @@ impl FrameCache {
     const LIMIT: usize = 64 << 20;
 
     /// Adds a frame; returns `false` when there is no room.
-    fn push(&mut self, frame: &[u8], cut: bool) -> bool {
+    fn push(&mut self, &Cached { frame, cut, time }: &Cached<'_>) -> bool {
         let index = size_of_val(self.frames.as_slice());
         if self.bytes.len() + index + frame.len() > Self::LIMIT {
             return false;
         }
         self.bytes.extend_from_slice(frame);
-        self.frames.push((self.bytes.len(), cut));
+        self.frames.push(CachedPlace { end: self.bytes.len(), cut, time });
         true
     }
 
-    fn get(&self, index: usize) -> Option<(&[u8], bool)> {
-        let (end, cut) = *self.frames.get(index)?;
-        let start = index.checked_sub(1).map_or(0, |before| self.frames[before].0);
-        Some((&self.bytes[start..end], cut))
+    fn get(&self, index: usize) -> Option<Cached<'_>> {
+        let &CachedPlace { end, cut, time } = self.frames.get(index)?;
+        let start = index.checked_sub(1).map_or(0, |before| self.frames[before].end);
+        Some(Cached { frame: &self.bytes[start..end], cut, time })
     }
 }
 
@@ -297,11 +325,18 @@ mod tests {
     #[test]
     fn what_is_kept_comes_back_until_it_is_too_much() {
         let mut cache = FrameCache::default();
-        assert!(cache.push(b"one", false) && cache.push(b"", true) && cache.push(b"three", false));
-        assert_eq!(cache.get(0), Some((&b"one"[..], false)));
-        assert_eq!(cache.get(1), Some((&b""[..], true)));
-        assert_eq!(cache.get(2), Some((&b"three"[..], false)));
+        let time = Some(Duration::from_secs(1));
+        let frames = [
+            Cached { frame: b"one", cut: false, time },
+            Cached { frame: b"", cut: true, time: None },
+            Cached { frame: b"three", cut: false, time },
+        ];
+        assert!(frames.iter().all(|frame| cache.push(frame)));
+        for (index, frame) in frames.into_iter().enumerate() {
+            assert_eq!(cache.get(index), Some(frame));
+        }
         assert_eq!(cache.get(3), None);
-        assert!(!cache.push(&vec![0; FrameCache::LIMIT], false));
+        let too_much = vec![0; FrameCache::LIMIT];
+        assert!(!cache.push(&Cached { frame: &too_much, cut: false, time }));
     }
 }
