@@ -5,6 +5,7 @@ mod progress;
 mod receiver_pace;
 mod source;
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ use self::source::{Filled, Skipped, Source};
 use crate::bus_argument::BusArgument;
 use crate::bus_attachment::BusAttachment;
 use crate::context::Context;
+use crate::filter_words;
 use crate::misuse::{OrMisuse as _, misuse};
 use crate::output;
 use crate::process::shutdown::Shutdown;
@@ -51,6 +53,14 @@ pub(crate) struct Args {
     #[arg(value_name = "BUS", value_hint = ValueHint::FilePath)]
     bus: BusArgument,
 
+    /// Send only the frames that match, in the language of tcpdump, pcap-filter(7): 'tcp port 80'
+    #[arg(value_name = "FILTER")]
+    filter: Vec<OsString>,
+
+    /// Read the filter from FILE, where '#' begins a comment
+    #[arg(short = 'F', long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    filter_file: Option<PathBuf>,
+
     /// Send N frames a second [default: as fast as receivers keep up with]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pps: Option<u64>,
@@ -75,7 +85,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let about_file = || format!("cannot replay {}", args.file.display());
     let stop = Shutdown::on_signals()?;
-    let mut source = Source::open(&args.file, args.rounds).with_context(about_file).misuse()?;
+    let filter = filter_words::compile(&args.filter, args.filter_file.as_ref())?;
+    let mut source =
+        Source::open(&args.file, args.rounds, filter).with_context(about_file).misuse()?;
     let mut batch = Batch::default();
     // Before anything is changed: a file that is no capture fails at its first frame.
     let mut filled = loop {

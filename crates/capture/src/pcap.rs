@@ -105,6 +105,6 @@ impl Pcap {
             return Err(CaptureError::Truncated(number));
         }
         self.left = whole as u64;
-        Ok(Step::Frame { at: record..whole, cut: original > captured })
+        Ok(Step::Frame { at: record..whole, original })
     }
 }

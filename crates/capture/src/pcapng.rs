@@ -176,7 +176,7 @@ impl Pcapng {
                 return Err(truncated());
             }
             self.drop_block(length);
-            return Ok(Step::Frame { at: at..end, cut: original > captured });
+            return Ok(Step::Frame { at: at..end, original });
         }
     }
 

@@ -22,6 +22,8 @@ pub struct Captured<'a> {
     pub bytes: &'a [u8],
     /// Whether the frame was longer on the wire than what was captured of it.
     pub cut: bool,
+    /// Bytes of the frame on the wire.
+    pub original_len: usize,
 }
 
 /// What a reader passed over, in frames unless it says otherwise.
@@ -124,10 +126,14 @@ impl<R: Read> CaptureReader<R> {
                 Format::Pcapng(pcapng) => pcapng.next(&mut self.input, number)?,
             };
             match step {
-                Step::Frame { at, cut } => {
+                Step::Frame { at, original } => {
                     self.frames = number;
                     self.any = true;
-                    return Ok(Some(Captured { bytes: &self.input.bytes()[at], cut }));
+                    let bytes = &self.input.bytes()[at];
+                    // Some programs note no length on the wire.
+                    let original_len = bytes.len().max(original as usize);
+                    let cut = original_len > bytes.len();
+                    return Ok(Some(Captured { bytes, cut, original_len }));
                 }
                 Step::Skipped(why) => {
                     self.frames = number;

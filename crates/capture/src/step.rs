@@ -17,8 +17,8 @@ pub(crate) enum Step {
     /// A frame, at this place in the input. The next step drops it.
     Frame {
         at: Range<usize>,
-        /// Whether the frame was longer on the wire.
-        cut: bool,
+        /// The frame's bytes on the wire, as the capture says.
+        original: u32,
     },
     /// A frame that is of no use here.
     Skipped(Why),

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::bail;
-use capture::{CaptureError, CaptureReader, PassedOver};
+use capture::{CaptureError, CaptureReader, Filter, PassedOver};
 use nix::libc::{O_NOCTTY, O_NONBLOCK};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
@@ -108,6 +108,8 @@ pub(super) enum Filled {
 /// A capture file, or stdin.
 pub(super) struct Source {
     reader: CaptureReader<Input>,
+    /// Which frames are played; `None`: all.
+    chosen: Option<Filter>,
     /// The file, to read it again and to wait for it.
     file: File,
     is_regular: bool,
@@ -125,7 +127,7 @@ pub(super) struct Source {
 
 impl Source {
     /// Opens the capture. The header of a regular file is read at once.
-    pub(super) fn open(path: &Path, rounds: u64) -> anyhow::Result<Self> {
+    pub(super) fn open(path: &Path, rounds: u64, chosen: Option<Filter>) -> anyhow::Result<Self> {
         let input = Input::open(path)?;
         let (file, is_regular) = (input.file.try_clone()?, input.is_regular);
         if rounds > 1 && (!is_regular || path == Path::new("-")) {
@@ -138,6 +140,7 @@ impl Source {
         }
         Ok(Self {
             reader,
+            chosen,
             file,
             is_regular,
             rounds: rounds - 1,
@@ -198,6 +201,10 @@ impl Source {
             return Ok(true);
         }
         let Some(frame) = self.reader.next_frame()? else { return Ok(false) };
+        let chosen = self.chosen.as_ref();
+        if chosen.is_some_and(|filter| !filter.matches(frame.bytes, frame.original_len)) {
+            return Ok(true);
+        }
         self.filter.take(frame.bytes, frame.cut, longest, batch);
         if self.cache.as_mut().is_some_and(|cache| !cache.push(frame.bytes, frame.cut)) {
             self.cache = None;
