@@ -10,6 +10,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::process::ExitCode;
 
+use capture::FilterError;
 use port::PortError;
 use shmbus::OpenError;
 
@@ -25,6 +26,9 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     output::error(&(sentence(error) + &advice(error)));
+    if let Some(marked) = error.chain().find_map(marked) {
+        output::marked(&marked);
+    }
     ExitCode::from(if error.chain().any(is_misuse) { 2 } else { 1 })
 }
 
@@ -44,8 +48,14 @@ fn advice(error: &anyhow::Error) -> String {
     }
 }
 
+/// Returns the lines that show the place of a mistake.
+fn marked(cause: &(dyn StdError + 'static)) -> Option<[String; 2]> {
+    cause.downcast_ref().and_then(FilterError::marked)
+}
+
 fn is_misuse(cause: &(dyn StdError + 'static)) -> bool {
     cause.is::<Misuse>()
+        || cause.is::<FilterError>()
         || cause.downcast_ref::<RegistryError>().is_some_and(RegistryError::is_misuse)
         || cause.downcast_ref::<OpenError>().is_some_and(is_open_misuse)
         || cause.downcast_ref::<PortError>().is_some_and(PortError::is_misuse)

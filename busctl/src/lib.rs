@@ -18,6 +18,7 @@ mod context;
 mod denied;
 mod detached;
 mod exit;
+mod filter_words;
 mod host_network;
 mod impaired_nic;
 mod interface_view;

@@ -102,6 +102,12 @@ pub(crate) fn error(message: &str) {
     print_line(Palette::of(&io::stderr()).error, message);
 }
 
+/// Prints two lines without control characters on stderr, indented, below an error: a text, and
+/// marks below it.
+pub(crate) fn marked([text, marks]: &[String; 2]) {
+    stderr::print(format!("  {text}\n  {marks}\n").into_bytes());
+}
+
 /// Returns a reporter for the libraries, which prints as [`note`] and [`warn`] do.
 #[must_use]
 pub(crate) fn reporter() -> Reporter {

@@ -9,17 +9,19 @@ mod stop_at;
 mod text;
 mod write_behind;
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use capture::Filter;
 use clap::ValueHint;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use port::BusRemoval;
-use shmbus::{Burst, MAX_SLEEP, WaitError};
+use shmbus::{Burst, Frame, MAX_SLEEP, WaitError};
 
 use self::files::Rotation;
 use self::outputs::Outputs;
@@ -27,6 +29,7 @@ use self::progress::Progress;
 use self::source::{BusReader, OpenBus, Source};
 use crate::bus_argument::BusArgument;
 use crate::context::Context;
+use crate::filter_words;
 use crate::output::{self, ReaderGone};
 use crate::process::shutdown::Shutdown;
 use crate::quantity;
@@ -56,6 +59,7 @@ const POLL_PAUSE: Duration = Duration::from_micros(100);
                         Examples:\n  \
                         busctl dump ./lan.bus\n  \
                         busctl dump shmif0 -fv\n  \
+                        busctl dump ./lan.bus -fv tcp port 80 and host 10.0.0.1\n  \
                         busctl dump ./lan.bus -w lan.pcap\n  \
                         busctl dump ./one.bus ./two.bus -f -q -w both.pcapng\n  \
                         busctl dump ./lan.bus -f -q -w ring.pcap -C 100 -W 10\n  \
@@ -63,8 +67,16 @@ const POLL_PAUSE: Duration = Duration::from_micros(100);
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub(crate) struct Args {
     /// An interface, or the path of a bus with a '/' in it
-    #[arg(value_name = "BUS", required = true, value_hint = ValueHint::FilePath)]
-    buses: Vec<BusArgument>,
+    #[arg(value_name = "BUS", value_hint = ValueHint::FilePath)]
+    bus: BusArgument,
+
+    /// More buses, and a filter in the language of tcpdump, pcap-filter(7): 'tcp port 80'
+    #[arg(value_name = "BUS|FILTER", value_hint = ValueHint::FilePath)]
+    words: Vec<OsString>,
+
+    /// Read the filter from FILE, where '#' begins a comment
+    #[arg(short = 'F', long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    filter_file: Option<PathBuf>,
 
     /// Print the header of the bus only
     #[arg(short = 'H', long, conflicts_with_all = ["write", "follow", "count", "verbose"])]
@@ -145,7 +157,10 @@ impl From<CaptureFormat> for capture::Format {
 /// When a BUS is no bus or FILE cannot be made; when the output cannot be written.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let open = |bus| OpenBus::open(bus, args.follow, context);
-    let buses = args.buses.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
+    let (more, words) = filter_words::split(&args.words);
+    let filter = filter_words::compile(words, args.filter_file.as_ref())?;
+    let buses = [&args.bus].into_iter().chain(&more).map(open);
+    let buses = buses.collect::<anyhow::Result<Vec<_>>>()?;
     let stop = Shutdown::on_signals()?;
     let Some(mut outputs) = Outputs::open(args, &buses, &stop)? else { return Ok(()) };
     for (index, bus) in buses.iter().enumerate() {
@@ -159,14 +174,21 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let readers = buses.into_iter().map(begin).collect();
     let left = args.count.unwrap_or(u64::MAX);
     let progress = Progress::new(args);
-    let mut dump = Dump { readers, outputs, stop, progress, left };
+    let mut dump = Dump { readers, filter, outputs, stop, progress, left };
     let done = if args.follow { dump.follow() } else { dump.drain() };
     // An incomplete capture is worse than any other error.
     dump.finish().and(done)
 }
 
+/// Returns whether the filter, if there is one, lets a frame pass.
+fn matches(filter: Option<&Filter>, frame: &Frame<'_>) -> bool {
+    filter.is_none_or(|filter| filter.matches(frame.bytes, frame.bytes.len()))
+}
+
 struct Dump {
     readers: Vec<BusReader>,
+    /// Which frames are dumped; `None`: all.
+    filter: Option<Filter>,
     outputs: Outputs,
     stop: Shutdown,
     progress: Progress,
@@ -221,13 +243,14 @@ impl Dump {
     /// Dumps a burst of every bus; returns `false` when there was nothing on any.
     fn poll(&mut self, burst: &mut Burst) -> io::Result<bool> {
         let mut received = false;
+        let filter = self.filter.as_ref();
         for (bus, reader) in self.readers.iter_mut().enumerate().filter(|(_, reader)| !reader.done)
         {
             let tap = match &mut reader.source {
                 Source::Live(tap) => tap,
                 Source::Legacy(dump) => {
                     reader.done = true;
-                    for frame in dump.frames() {
+                    for frame in dump.frames().filter(|frame| matches(filter, frame)) {
                         if self.left == 0 {
                             return Ok(true);
                         }
@@ -246,8 +269,10 @@ impl Dump {
                 if self.left == 0 {
                     return Ok(true);
                 }
-                self.outputs.frame(bus, &frame)?;
-                self.left -= 1;
+                if matches(filter, &frame) {
+                    self.outputs.frame(bus, &frame)?;
+                    self.left -= 1;
+                }
                 if reader.stop_at.as_mut().is_some_and(|stop_at| stop_at.is_reached_by(&frame)) {
                     reader.done = true;
                     break;

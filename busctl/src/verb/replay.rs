@@ -8,6 +8,7 @@ mod recording;
 mod source;
 mod timetable;
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ use self::source::{Filled, Skipped, Source};
 use crate::bus_argument::BusArgument;
 use crate::bus_attachment::BusAttachment;
 use crate::context::Context;
+use crate::filter_words;
 use crate::misuse::{OrMisuse as _, misuse};
 use crate::output;
 use crate::process::shutdown::Shutdown;
@@ -55,6 +57,14 @@ pub(crate) struct Args {
     /// An interface, or the path of a bus with a '/' in it
     #[arg(value_name = "BUS", value_hint = ValueHint::FilePath)]
     bus: BusArgument,
+
+    /// Send only the frames that match, in the language of tcpdump, pcap-filter(7): 'tcp port 80'
+    #[arg(value_name = "FILTER")]
+    filter: Vec<OsString>,
+
+    /// Read the filter from FILE, where '#' begins a comment
+    #[arg(short = 'F', long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    filter_file: Option<PathBuf>,
 
     /// Send FACTOR times as fast as recorded; 1 is as recorded
     #[arg(long, value_name = "FACTOR", group = "rate", value_parser = positive)]
@@ -106,7 +116,9 @@ impl Args {
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let about_file = || format!("cannot replay {}", args.file.display());
     let stop = Shutdown::on_signals()?;
-    let mut source = Source::open(&args.file, args.rounds).with_context(about_file).misuse()?;
+    let filter = filter_words::compile(&args.filter, args.filter_file.as_ref())?;
+    let mut source =
+        Source::open(&args.file, args.rounds, filter).with_context(about_file).misuse()?;
     let mut batch = Batch::default();
     // Before anything is changed: a file that is no capture fails at its first frame.
     let mut filled = loop {

@@ -3,6 +3,7 @@
 //! - [`CaptureReader`] reads pcap and pcapng, of either byte order.
 //! - [`CaptureWriter`] writes them.
 //! - [`Pace`] spaces frames that are replayed at a fixed rate.
+//! - [`Filter`] chooses frames in the language of `tcpdump`.
 //! - [`Summary`] displays a frame in one line, as `tcpdump` does.
 //!
 //! The crate works on anything that is [`Read`](std::io::Read) or [`Write`](std::io::Write): files,
@@ -24,10 +25,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-#![forbid(unsafe_code)]
+// Only `filter/libpcap.rs`, the border to a C library, has any.
+#![deny(unsafe_code)]
 
 mod cooked;
 mod error;
+mod filter;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -42,6 +45,7 @@ mod timestamp;
 mod writer;
 
 pub use error::CaptureError;
+pub use filter::{Filter, FilterError};
 pub use pace::Pace;
 pub use reader::{CaptureReader, Captured, PassedOver};
 pub use summary::Summary;

@@ -24,6 +24,8 @@ pub struct Captured<'a> {
     pub bytes: &'a [u8],
     /// Whether the frame was longer on the wire than what was captured of it.
     pub cut: bool,
+    /// Bytes of the frame on the wire.
+    pub original_len: usize,
     /// When the frame was captured, since 1970; `None` where the capture does not say.
     pub time: Option<Duration>,
 }
@@ -132,7 +134,6 @@ impl<R: Read> CaptureReader<R> {
             match step {
                 Step::Frame { at, original, time, link } => {
                     self.frames = number;
-                    let cut = original as usize > at.len();
                     let packet = &mut self.input.bytes_mut()[at.clone()];
                     let Some(begin) = ethernet_begin(link, packet, original) else {
                         self.count(Why::OtherLink(link));
@@ -140,7 +141,10 @@ impl<R: Read> CaptureReader<R> {
                     };
                     self.any = true;
                     let bytes = &self.input.bytes()[at.start + begin..at.end];
-                    return Ok(Some(Captured { bytes, cut, time }));
+                    // Some programs note no length on the wire.
+                    let original_len = bytes.len().max((original as usize).saturating_sub(begin));
+                    let cut = original_len > bytes.len();
+                    return Ok(Some(Captured { bytes, cut, original_len, time }));
                 }
                 Step::Skipped(why) => {
                     self.frames = number;

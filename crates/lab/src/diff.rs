@@ -91,7 +91,8 @@ fn lans(plan: &Plan) -> BTreeMap<&str, &Lan> {
 
 /// Returns whether the bus of a LAN can stay.
 fn is_same_bus(old: &Lan, new: &Lan) -> bool {
-    (old.size, old.is_shmif, &old.capture) == (new.size, new.is_shmif, &new.capture)
+    (old.size, old.is_shmif, &old.capture, &old.filter)
+        == (new.size, new.is_shmif, &new.capture, &new.filter)
 }
 
 /// Returns a node with nothing but what shows when it runs.

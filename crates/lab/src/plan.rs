@@ -42,6 +42,9 @@ pub struct Lan {
     pub impair: String,
     /// Where all its frames are written; a relative path begins in the lab's folder.
     pub capture: Option<PathBuf>,
+    /// Which frames are written there, in the language of `tcpdump`; empty: all.
+    #[serde(default)]
+    pub filter: String,
 }
 
 /// A node.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::bail;
-use capture::{CaptureError, CaptureReader, PassedOver};
+use capture::{CaptureError, CaptureReader, Filter, PassedOver};
 use nix::libc::{O_NOCTTY, O_NONBLOCK};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
@@ -110,13 +110,14 @@ pub(super) enum Filled {
 /// A capture file, or stdin.
 pub(super) struct Source {
     reader: CaptureReader<Input>,
+    /// Which frames are played; `None`: all.
+    chosen: Option<Filter>,
     /// The file, to read it again and to wait for it.
     file: File,
     is_regular: bool,
     /// Rounds that are left after this one.
     rounds: u64,
     filter: BusFilter,
-    recording: Recording,
     /// What the reader passed over in the rounds before.
     earlier: PassedOver,
     /// The frames of the first round, for the others; none when they are too many or there is only
@@ -128,7 +129,7 @@ pub(super) struct Source {
 
 impl Source {
     /// Opens the capture. The header of a regular file is read at once.
-    pub(super) fn open(path: &Path, rounds: u64) -> anyhow::Result<Self> {
+    pub(super) fn open(path: &Path, rounds: u64, chosen: Option<Filter>) -> anyhow::Result<Self> {
         let input = Input::open(path)?;
         let (file, is_regular) = (input.file.try_clone()?, input.is_regular);
         if rounds > 1 && (!is_regular || path == Path::new("-")) {
@@ -141,11 +142,11 @@ impl Source {
         }
         Ok(Self {
             reader,
+            chosen,
             file,
             is_regular,
             rounds: rounds - 1,
             filter: BusFilter::default(),
-            recording: Recording::default(),
             earlier: PassedOver::default(),
             cache: (rounds > 1).then(FrameCache::default),
             next_cached: None,
@@ -198,12 +199,15 @@ impl Source {
         if let (Some(next), Some(cache)) = (&mut self.next_cached, &self.cache) {
             let Some(Cached { frame, cut, time }) = cache.get(*next) else { return Ok(false) };
             *next += 1;
-            self.filter.take(frame, cut, self.recording.place(time), longest, batch);
+            self.filter.take(frame, cut, time, longest, batch);
             return Ok(true);
         }
         let Some(frame) = self.reader.next_frame()? else { return Ok(false) };
-        let offset = self.recording.place(frame.time);
-        self.filter.take(frame.bytes, frame.cut, offset, longest, batch);
+        let chosen = self.chosen.as_ref();
+        if chosen.is_some_and(|filter| !filter.matches(frame.bytes, frame.original_len)) {
+            return Ok(true);
+        }
+        self.filter.take(frame.bytes, frame.cut, frame.time, longest, batch);
         let cached = Cached { frame: frame.bytes, cut: frame.cut, time: frame.time };
         if self.cache.as_mut().is_some_and(|cache| !cache.push(&cached)) {
             self.cache = None;
@@ -219,7 +223,7 @@ impl Source {
         }
         self.rounds -= 1;
         self.filter.usable = 0;
-        self.recording.begin_again();
+        self.filter.recording.begin_again();
         let now = self.reader.passed_over();
         self.earlier.giant += now.giant;
         self.earlier.other_link += now.other_link;
@@ -250,6 +254,7 @@ struct BusFilter {
     long: u64,
     short: u64,
     cut: u64,
+    recording: Recording,
 }
 
 impl BusFilter {
@@ -257,7 +262,7 @@ impl BusFilter {
         &mut self,
         frame: &[u8],
         cut: bool,
-        offset: Duration,
+        time: Option<Duration>,
         longest: usize,
         batch: &mut Batch,
     ) {
@@ -267,7 +272,7 @@ impl BusFilter {
             _ => {
                 self.usable += 1;
                 self.cut += u64::from(cut);
-                batch.push(frame, offset);
+                batch.push(frame, self.recording.place(time));
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use capture::{Filter, FilterError};
 use ipnet::IpNet;
 use minijinja::Value;
 use shmbus::{BUS_SIZE, MAX_BIG_FRAME, MAX_BUS_SIZE, MAX_FRAME};
@@ -158,6 +159,17 @@ fn read_one(
             text => Ok(text.into()),
         })
     });
+    let filter = layers.get("filter").and_then(|cell| {
+        if capture.is_none() {
+            reader.found.add(&cell.span(), "it chooses frames for 'capture', which is not given");
+        }
+        reader.parsed(cell, scope, |text| match Filter::compile(text) {
+            Ok(filter) => Ok(filter.expression().to_owned()),
+            // The machine that runs the lab may have the library.
+            Err(FilterError::NoLibrary { .. }) => Ok(text.to_owned()),
+            Err(error) => Err(error.to_string()),
+        })
+    });
     let impairments = reader.impairments(layers, scope);
     let plan = Lan {
         name: instance.name,
@@ -170,6 +182,7 @@ fn read_one(
         is_shmif,
         impair: impairments.map(|(text, _)| text).unwrap_or_default(),
         capture,
+        filter: filter.unwrap_or_default(),
     };
     LanDraft {
         plan,

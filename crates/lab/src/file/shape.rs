@@ -203,6 +203,7 @@ const LAN_KEYS: &[Key] = &[
     key("shmif", Form::Bool, "Whether rump kernels can share the bus."),
     key("mtu", Form::Integer, "The longest packet in bytes, for all its interfaces."),
     key("capture", Form::Text, "A file for all frames; relative: in the lab's scratch folder."),
+    key("filter", Form::Text, "The frames for 'capture', as tcpdump has it: \"tcp port 80\"."),
 ];
 
 const LINK_KEYS: &[Key] = &[
@@ -218,6 +219,7 @@ const LINK_KEYS: &[Key] = &[
     key("shmif", Form::Bool, "Whether rump kernels can share the bus."),
     key("mtu", Form::Integer, "The longest packet in bytes, for both its interfaces."),
     key("capture", Form::Text, "A file for all frames; relative: in the lab's scratch folder."),
+    key("filter", Form::Text, "The frames for 'capture', as tcpdump has it: \"tcp port 80\"."),
 ];
 
 static LAN: Keys = Keys { title: "a LAN", list: LAN_KEYS, impairs: true, is_layer: false };

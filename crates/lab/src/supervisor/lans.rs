@@ -75,7 +75,11 @@ impl Lans {
             if let Some(folder) = file.parent() {
                 std::fs::create_dir_all(folder).map_err(at("make", folder))?;
             }
-            let text = format!("pcap:out={}", file.display());
+            let filter = match lan.filter.as_str() {
+                "" => String::new(),
+                filter => format!(",filter={filter}"),
+            };
+            let text = format!("pcap:out={}{filter}", file.display());
             let ports = self.open_ports(&text, &lan.name)?;
             for port in ports {
                 open.capture = Some(self.join(port, &lan.name, None)?.0);

@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use capture::{CaptureReader, Pace, PassedOver};
+use capture::{CaptureReader, Filter, Pace, PassedOver};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use shmbus::offload::{Offload, TxRequest};
@@ -106,7 +106,11 @@ pub(super) struct Input {
 impl Input {
     /// Starts to read. A file is opened and its header checked at once; a pipe is left to the
     /// thread, because it may block.
-    pub(super) fn open(place: &Place, pps: Option<u64>) -> Result<Self, PortError> {
+    pub(super) fn open(
+        place: &Place,
+        pps: Option<u64>,
+        filter: Option<Filter>,
+    ) -> Result<Self, PortError> {
         let about = |source| PortError::Capture { attempt: format!("cannot play {place}"), source };
         let system = |error: io::Error| PortError::system(format!("cannot play {place}"), error);
         let source = Source::open(place).map_err(about)?;
@@ -118,7 +122,7 @@ impl Input {
             Arc::new(Shared { queue: Mutex::default(), has_room: Condvar::new(), wake_fd });
         let theirs = Arc::clone(&shared);
         let thread = thread::Builder::new().name("capture".to_owned());
-        thread.spawn(move || read_source(&theirs, source)).map_err(system)?;
+        thread.spawn(move || read_source(&theirs, source, filter.as_ref())).map_err(system)?;
         Ok(Self {
             place: place.clone(),
             shared,
@@ -293,12 +297,12 @@ impl Source {
 }
 
 /// Runs the thread.
-fn read_source(shared: &Shared, source: Source) {
+fn read_source(shared: &Shared, source: Source, filter: Option<&Filter>) {
     let end = match source {
-        Source::Capture(capture) => read(shared, capture),
-        Source::Pipe(Place::Standard) => read(shared, CaptureReader::new(io::stdin())),
+        Source::Capture(capture) => read(shared, capture, filter),
+        Source::Pipe(Place::Standard) => read(shared, CaptureReader::new(io::stdin()), filter),
         Source::Pipe(Place::Path(path)) => match File::open(path) {
-            Ok(pipe) => read(shared, CaptureReader::new(pipe)),
+            Ok(pipe) => read(shared, CaptureReader::new(pipe), filter),
             Err(error) => End { error: Some(error.to_string()), ..End::default() },
         },
     };
@@ -307,7 +311,7 @@ fn read_source(shared: &Shared, source: Source) {
 }
 
 /// Reads to the end, or until the queue is closed.
-fn read<R: Read>(shared: &Shared, mut capture: CaptureReader<R>) -> End {
+fn read<R: Read>(shared: &Shared, mut capture: CaptureReader<R>, filter: Option<&Filter>) -> End {
     loop {
         let (frame, error) = match capture.next_frame() {
             Ok(frame) => (frame, None),
@@ -316,6 +320,9 @@ fn read<R: Read>(shared: &Shared, mut capture: CaptureReader<R>) -> End {
         let Some(frame) = frame else {
             return End { error, passed_over: capture.passed_over() };
         };
+        if filter.is_some_and(|filter| !filter.matches(frame.bytes, frame.original_len)) {
+            continue;
+        }
         let mut queue = shared.lock();
         while queue.batch.bytes.len() >= READ_AHEAD && !queue.closed {
             queue = shared.has_room.wait(queue).unwrap_or_else(PoisonError::into_inner);

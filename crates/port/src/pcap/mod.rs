@@ -53,11 +53,15 @@ pub(super) fn open(
         (None, None) => return Err(PortError::NoCapture),
     };
     // The input comes first: when it is missing, no output is made.
-    let input = spec.input.as_ref().map(|place| Input::open(place, spec.pps)).transpose()?;
+    let input = spec
+        .input
+        .as_ref()
+        .map(|place| Input::open(place, spec.pps, spec.filter.clone()))
+        .transpose()?;
     let output = spec
         .output
         .as_ref()
-        .map(|place| Output::open(place, spec.new, bus, program, reporter))
+        .map(|place| Output::open(place, spec, bus, program, reporter))
         .transpose()?;
     Ok(PcapPort { name, input, output })
 }

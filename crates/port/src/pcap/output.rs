@@ -14,10 +14,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use capture::{CaptureWriter, CapturedInterface, Format};
+use capture::{CaptureWriter, CapturedInterface, Filter, Format};
 use shmbus::{Burst, MAX_BIG_FRAME, Station};
 
-use super::spec::Place;
+use super::spec::{PcapSpec, Place};
 use crate::error::{CaptureProblem, PortError};
 use crate::file_identity::Identity;
 use crate::output_file::{open_output, open_pipe};
@@ -56,17 +56,18 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Makes the capture, or truncates it. With `new`, a file that is not empty is an error.
+    /// Makes the capture at `place`, or truncates it. With `new`, a file that is not empty is an error.
     pub(super) fn open(
         place: &Place,
-        new: bool,
+        spec: &PcapSpec,
         bus: &Path,
         program: &str,
         reporter: &Reporter,
     ) -> Result<Self, PortError> {
         let about =
             |source| PortError::Capture { attempt: format!("cannot write to {place}"), source };
-        let destination = Destination::open(place, new, bus).map_err(about)?;
+        let destination = Destination::open(place, spec.new, bus).map_err(about)?;
+        let filter = spec.filter.clone();
         let format = format_of(place);
         let program = program.to_owned();
         let (full, to_write) = sync_channel(MAX_QUEUED_BURSTS);
@@ -85,7 +86,8 @@ impl Output {
                 let _ = ended.send(destination.wait_for_reader().and_then(|file| {
                     // Relaxed: the flag orders nothing.
                     opened.store(true, Ordering::Relaxed);
-                    write(&file, format, program, &to_write, &written)
+                    let header = Header { format, program, filter };
+                    write(&file, header, &to_write, &written)
                 }));
             })
             .map_err(|error| about(error.into()))?;
@@ -235,16 +237,22 @@ impl Destination {
     }
 }
 
+/// How the capture begins, and what is in it.
+struct Header {
+    format: Format,
+    program: String,
+    filter: Option<Filter>,
+}
+
 /// Runs the thread.
 fn write(
     file: &File,
-    format: Format,
-    program: String,
+    header: Header,
     to_write: &Receiver<Batch>,
     written: &SyncSender<Burst>,
 ) -> io::Result<()> {
     let mut whole = 0;
-    let done = write_bursts(file, format, program, to_write, written, &mut whole);
+    let done = write_bursts(file, header, to_write, written, &mut whole);
     if done.is_err() && file.metadata().is_ok_and(|metadata| metadata.is_file()) {
         // Some readers reject a capture with a partial frame at the end. If it cannot be cut off,
         // it stays.
@@ -256,8 +264,7 @@ fn write(
 /// Writes until the channel is closed. The first `whole` bytes of the file hold whole frames.
 fn write_bursts(
     file: &File,
-    format: Format,
-    program: String,
+    Header { format, program, filter }: Header,
     to_write: &Receiver<Batch>,
     written: &SyncSender<Burst>,
     whole: &mut u64,
@@ -273,16 +280,19 @@ fn write_bursts(
         io::Result::Ok(())
     };
     flush(&mut capture)?;
+    let matches =
+        |frame: &[u8]| filter.as_ref().is_none_or(|filter| filter.matches(frame, frame.len()));
     for batch in to_write {
         let burst = match batch {
             Batch::Burst(burst) => burst,
             Batch::Copies(time, frames) => {
-                frames.iter().try_for_each(|frame| capture.frame(0, time, 0, frame))?;
+                let mut matching = frames.iter().filter(|frame| matches(frame));
+                matching.try_for_each(|frame| capture.frame(0, time, 0, frame))?;
                 flush(&mut capture)?;
                 continue;
             }
         };
-        for frame in &burst {
+        for frame in burst.into_iter().filter(|frame| matches(frame.bytes)) {
             // On a damaged bus the microseconds may be anything. They must not carry into the
             // seconds.
             let micros = frame.info.microseconds.min(999_999);

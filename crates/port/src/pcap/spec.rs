@@ -4,12 +4,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use capture::Filter;
+
 use crate::error::ParsePortError;
 use crate::frame_rules::FrameRules;
 use crate::impair::Impairments;
 use crate::keys::{Keys, refused};
 
-const KEYS: [&str; 4] = ["in", "out", "file", "pps"];
+const KEYS: [&str; 5] = ["in", "out", "file", "pps", "filter"];
 
 /// Captures as a port: one to play, one to write, or both.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub(crate) struct PcapSpec {
     pub(crate) new: bool,
     /// The frames played in a second; `None`: as fast as the bus takes them.
     pub(crate) pps: Option<u64>,
+    /// Which frames are played and written; `None`: all.
+    pub(crate) filter: Option<Filter>,
     /// Whether frames to addresses known on the bus are left out of the capture.
     pub(crate) learn: bool,
     /// Which frames pass to and from the bus.
@@ -100,10 +104,18 @@ impl FromStr for PcapSpec {
                 &"it is a pace for in=, which is not given",
             ));
         }
+        let filter = keys.get("filter").map(parse_filter).transpose()?;
         let (learn, rules) = (keys.learn()?, keys.frame_rules()?);
         let impairments = keys.impairments()?;
-        Ok(Self { input, output, new, pps, learn, rules, impairments })
+        Ok(Self { input, output, new, pps, filter, learn, rules, impairments })
     }
+}
+
+/// Compiles a filter, which may be in quotes.
+fn parse_filter(text: &str) -> Result<Filter, ParsePortError> {
+    let in_quotes = |quote| text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote));
+    let expression = in_quotes('"').or_else(|| in_quotes('\'')).unwrap_or(text);
+    Filter::compile(expression).map_err(|error| refused("filter", text, &error))
 }
 
 #[cfg(test)]
