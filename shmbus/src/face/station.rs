@@ -326,7 +326,9 @@ impl Station {
             return;
         }
         let interest = match membership {
-            Some(membership) if self.filter.promiscuous => {
+            // What is behind one queue of a set is behind them all. Another may learn an address
+            // while this one sleeps, so this one is woken for all frames.
+            Some(membership) if self.filter.promiscuous && self.queue.is_none() => {
                 let mut addresses = vec![self.filter.mac];
                 // One more than there is room for: then it is woken for all.
                 membership.for_each_address(SLOT_ADDRESSES, |address| addresses.push(address));
@@ -413,7 +415,7 @@ impl Station {
     /// queues count as [`filtered`](crate::Stats::filtered).
     ///
     /// A [learning](Self::set_learning) station must not share a [`WaitSet`] with another of its
-    /// set.
+    /// set. While it sleeps it is woken for all frames, as the others may learn addresses meanwhile.
     pub fn set_flow_queue(&mut self, queue: Option<FlowQueue>) {
         if let Some(mut membership) = self.membership.take() {
             membership.withdraw(&mut self.reader);
