@@ -21,8 +21,8 @@ use crate::face::flow_queue::FlowQueue;
 use crate::face::membership::Membership;
 use crate::face::reader::{Addressed, Reader};
 use crate::face::stats::Stats;
-use crate::format::MIN_FRAME;
 use crate::format::sleepers::SLOT_ADDRESSES;
+use crate::format::{MIN_FRAME, MIN_MTU};
 use crate::mechanism::filter::AddressFilter;
 use crate::mechanism::frame::{FrameSink, InVlan, RingFrame, VlanStage};
 use crate::mechanism::offload::{Capabilities, Finisher};
@@ -442,11 +442,12 @@ impl Station {
     }
 
     /// Changes the largest payload, from the next frame on. The station still receives longer
-    /// frames of others. Returns whether the bus can carry it: at least 68 bytes, as IPv4 requires,
+    /// frames of others. Returns whether the bus can carry it: at least [`MIN_MTU`] bytes,
     /// and no more than the bus's longest frame.
     #[must_use]
     pub fn set_mtu(&mut self, bytes: usize) -> bool {
-        let possible = (68..=self.bus.max_frame() - self.overhead()).contains(&bytes);
+        let possible =
+            (usize::from(MIN_MTU)..=self.bus.max_frame() - self.overhead()).contains(&bytes);
         if possible {
             self.longest = bytes + self.overhead();
         }
