@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use system_tests::namespace::{self, Namespace};
+use system_tests::process::Line;
 use system_tests::{Lab, Process, WAIT_TIMEOUT, require};
 
 use crate::comparison::{Criterion, Table, Target};
@@ -35,13 +36,13 @@ pub(crate) fn beside_a_veth_pair(table: &mut Table<'_>) {
 /// Returns the Gbit/s between two new commands on `bus`.
 fn between_commands(lab: &Lab, bus: &str, time: Duration) -> f64 {
     let program = rate_program(lab);
-    let run = |address: &str, args: &[&str]| {
-        lab.spawn(["run", bus, address, "--", &program].into_iter().chain(args.iter().copied()))
-    };
-    let receiver = run(TO[0], &["receive", SERVER]);
+    // The receiver's namespace stays until the sender has met the end of the connection.
+    let receive = format!("'{program}' receive {SERVER}; exec sleep 1000");
+    let receiver = lab.spawn(["run", bus, TO[0], "--", "sh", "-c", &receive]);
     receiver.wait_for_line("listening");
-    let sender = run(FROM[0], &["send", SERVER, &time.as_secs_f64().to_string()]);
-    rate(sender, receiver)
+    let seconds = time.as_secs_f64().to_string();
+    let sender = lab.spawn(["run", bus, FROM[0], "--", &program, "send", SERVER, &seconds]);
+    rate(sender, &receiver)
 }
 
 /// Two network namespaces that a veth pair connects. It ends with them.
@@ -65,7 +66,7 @@ impl<'l> Veth<'l> {
         let receiver = self.to.spawn(&program, ["receive", SERVER]);
         receiver.wait_for_line("listening");
         let sender = self.from.spawn(&program, ["send", SERVER, &time.as_secs_f64().to_string()]);
-        rate(sender, receiver)
+        rate(sender, &receiver)
     }
 }
 
@@ -74,10 +75,10 @@ fn rate_program(lab: &Lab) -> String {
     program.to_str().expect("the lab's path is text").to_owned()
 }
 
-/// Waits for both ends, and returns the Gbit/s that the receiver prints.
-fn rate(sender: Process, receiver: Process) -> f64 {
+/// Waits for the sender, and returns the Gbit/s that the receiver prints.
+fn rate(sender: Process, receiver: &Process) -> f64 {
     sender.finish(WAIT_TIMEOUT).succeeds();
-    let finished = receiver.finish(WAIT_TIMEOUT);
-    let rate = finished.succeeds().lines().last().and_then(|rate| rate.parse::<f64>().ok());
-    rate.expect("the receiver prints a rate") / 1e9
+    let is_rate = |line: &Line| line.text.parse::<f64>().is_ok();
+    let rate = receiver.wait_for(0, WAIT_TIMEOUT, "a rate", is_rate);
+    rate.parse::<f64>().expect("just parsed") / 1e9
 }
