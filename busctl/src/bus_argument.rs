@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser, ValueParserFactory};
-use shmbus::{BUS_SIZE, BusOptions};
+use shmbus::{BIG_BUS_SIZE, BUS_SIZE, BusOptions};
 
 use crate::quantity;
 use crate::registry::{InterfaceName, Registry, RegistryError};
@@ -111,8 +111,8 @@ pub(crate) struct NewBus {
     mode: u32,
 
     /// Size of a new bus, such as 16M; rump kernels share only buses of 1M [default: 1M]
-    #[arg(long, value_name = "BYTES", default_value_t = BUS_SIZE, hide_default_value = true, value_parser = quantity::bytes)]
-    size: u64,
+    #[arg(long, value_name = "BYTES", value_parser = quantity::bytes)]
+    size: Option<u64>,
 
     /// Make a new bus in our own format, which rump kernels cannot share, also if it has 1M: sending
     /// costs no system call while all stations are awake
@@ -121,41 +121,27 @@ pub(crate) struct NewBus {
 }
 
 impl NewBus {
-    /// Returns the same as options of the library.
+    /// The help of `--size` for a verb that makes [big](Self::big_options) buses.
+    pub(crate) const BIG_SIZE_HELP: &str = "Size of a new bus; 1M makes one that rump kernels can \
+                                            share [default: 16M, in our own format]";
+
+    /// Returns the same as options of the library: without a size, those of a bus that rump kernels
+    /// share.
     #[must_use]
     pub(crate) fn options(&self) -> BusOptions {
-        BusOptions::new().mode(self.mode).size(self.size).shmif(!self.own_format)
+        self.with_size(self.size.unwrap_or(BUS_SIZE)).shmif(!self.own_format)
     }
-}
 
-/// The size of a bus whose stations are all of this kind, unless another is asked for.
-const LARGE_BUS_SIZE: u64 = 16 << 20;
-
-/// How a missing bus is made by a verb whose stations are all of this kind: flags to be flattened
-/// into its `Args`.
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct NewLargeBus {
-    /// Permissions of a new bus, in octal
-    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = parse_mode)]
-    mode: u32,
-
-    /// Size of a new bus; 1M makes one that rump kernels can share [default: 16M, in our own
-    /// format]
-    #[arg(long, value_name = "BYTES", value_parser = quantity::bytes)]
-    size: Option<u64>,
-
-    /// Make a new bus in our own format also with --size 1M; rump kernels cannot share it
-    #[arg(long)]
-    own_format: bool,
-}
-
-impl NewLargeBus {
-    /// Returns the same as options of the library.
+    /// Returns the same for a verb whose stations are all of this kind: without a size, the options
+    /// of a big bus of our own format.
     #[must_use]
-    pub(crate) fn options(&self) -> BusOptions {
-        let size = self.size.unwrap_or(LARGE_BUS_SIZE);
+    pub(crate) fn big_options(&self) -> BusOptions {
         let shmif = self.size.is_some() && !self.own_format;
-        BusOptions::new().mode(self.mode).size(size).shmif(shmif)
+        self.with_size(self.size.unwrap_or(BIG_BUS_SIZE)).shmif(shmif)
+    }
+
+    fn with_size(&self, size: u64) -> BusOptions {
+        BusOptions::new().mode(self.mode).size(size)
     }
 }
 

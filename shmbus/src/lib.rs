@@ -76,7 +76,9 @@ pub use face::tap::Tap;
 #[cfg(feature = "tokio")]
 pub use face::tokio;
 pub use format::member::Member;
-pub use format::{BUS_SIZE, MAX_BIG_FRAME, MAX_BUS_SIZE, MAX_FRAME, MIN_FRAME};
+pub use format::{
+    BIG_BUS_SIZE, BUS_SIZE, MAX_BIG_FRAME, MAX_BUS_SIZE, MAX_FRAME, MIN_FRAME, MIN_MTU,
+};
 pub use macaddr::MacAddr6;
 pub use mapguard::install as survive_truncation;
 pub use mechanism::frame::{FrameInfo, FrameSink, FrameSlot, FrameSource, RingFrame};

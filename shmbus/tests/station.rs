@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use shmbus::{Burst, Bus, MacAddr6, SendError, Station, StationOptions};
+use shmbus::{Burst, Bus, FlowQueue, MacAddr6, SendError, Station, StationOptions};
 
 const BUS: &str = "STATION_TEST_BUS";
 
@@ -168,4 +168,30 @@ fn a_learning_station_receives_what_is_for_those_behind_it() {
     bob.set_learning(true);
     alice.send(&from_to(8, 4, 7)).expect("sent");
     assert_eq!(received(&mut bob), 1, "it has forgotten what it knew");
+}
+
+/// What is behind one queue is behind them all, so a queue that slept while another learned it is
+/// woken for its share all the same.
+#[test]
+fn a_learning_queue_is_woken_for_what_only_another_has_learned() {
+    let (folder, mut peer, mut first) = pair();
+    let mut second = station(&folder.path().join("bus"));
+    for (station, queue) in [&mut first, &mut second].into_iter().zip(FlowQueue::set(2)) {
+        station.set_flow_queue(Some(queue));
+        station.set_promiscuous(true);
+        station.set_learning(true);
+    }
+    // A sender notes its address while others sleep. Frames to it wake only its station from then on.
+    assert!(!second.arm().expect("armed"), "there is nothing to read");
+    peer.send(&from_to(4, 6, 7)).expect("sent");
+    second.disarm();
+    assert_eq!(received(&mut first) + received(&mut second), 1);
+    assert!(!second.arm().expect("armed"), "there is nothing more to read");
+    first.send(&from_to(2, 4, 7)).expect("sent");
+    // Many flows to the address, so that each queue has some.
+    let flows = 16;
+    peer.send_burst((1..=flows).map(|flow| from_to(flow * 2 + 2, 2, 7))).expect("sent");
+    second.disarm();
+    let shares = [received(&mut first), received(&mut second)];
+    assert!(shares.iter().sum::<usize>() == usize::from(flows) && shares[1] > 0, "{shares:?}");
 }

@@ -30,6 +30,7 @@ for module in /mod/*; do $b insmod $module; done
 for word in $($b cat /proc/cmdline); do
     case $word in
     address=*) address=${word#address=} ;;
+    second=*) second=${word#second=} ;;
     ping=*) others="$others ${word#ping=}" ;;
     fetch=*) port=${word#fetch=} ;;
     esac
@@ -37,6 +38,10 @@ done
 $b ip link set lo up
 $b ip link set eth0 up
 $b ip addr add $address dev eth0
+if [ -n "$second" ]; then
+    $b ip link set eth1 up
+    $b ip addr add $second dev eth1
+fi
 echo "$address is up"
 for other in $others; do
     until $b ping -c 1 -W 1 $other >/dev/null; do :; done

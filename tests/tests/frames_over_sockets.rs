@@ -21,7 +21,7 @@ fn prints(machine: &Process, text: &str) {
 
 /// Two machines on one listening socket reach each other, a host on the bus, and a memif peer. One
 /// of them gets an address from passt by DHCP on a second bus, and what a server on this machine's
-/// 127.0.0.1 has to say.
+/// 127.0.0.1 has to say. The other reaches a host on a third bus by datagrams.
 #[test]
 fn machines_reach_each_other_and_the_world() {
     require!("qemu-system-x86_64", "passt", "busybox");
@@ -51,13 +51,22 @@ fn machines_reach_each_other_and_the_world() {
         format!("address=10.9.0.1/24 ping=10.9.0.2 ping=10.9.0.3 ping=10.9.0.4 fetch={port}");
     let networks = [stream(&lab, "vm.sock"), stream(&lab, "wan.sock")];
     let one = image.boot(&lab, 1, &words, &networks);
-    let words = "address=10.9.0.2/24 ping=10.9.0.1 ping=10.9.0.3 ping=10.9.0.4";
-    let two = image.boot(&lab, 2, words, &networks[..1]);
+    let (ours, theirs) = (lab.arg("ours.sock"), lab.arg("theirs.sock"));
+    let datagrams = lab.arg("datagrams.bus");
+    let port = format!("socket:framing=dgram,path={ours},peer={theirs}");
+    let _datagrams = lab.ready(["attach", &datagrams, &port]);
+    let _other_host = lab.ready(["host", &datagrams, "10.8.0.3/24"]);
+    let ends =
+        format!("dgram,local.type=unix,local.path={theirs},remote.type=unix,remote.path={ours}");
+    let words = "address=10.9.0.2/24 second=10.8.0.2/24 \
+                 ping=10.9.0.1 ping=10.9.0.3 ping=10.9.0.4 ping=10.8.0.3";
+    let two = image.boot(&lab, 2, words, &[networks[0].clone(), ends]);
     for (machine, others) in [(&one, [2, 3, 4]), (&two, [1, 3, 4])] {
         for other in others {
             prints(machine, &format!("has an answer of 10.9.0.{other}"));
         }
     }
+    prints(&two, "has an answer of 10.8.0.3");
     prints(&one, "DHCP gave 10.0.2.15");
     let (mut guest, from) = server.accept().expect("the machine connects");
     assert!(from.ip().is_loopback(), "passt speaks for it: {from}");

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use shmbus::{BUS_SIZE, BusOptions, MAX_FRAME};
+use shmbus::{BIG_BUS_SIZE, BUS_SIZE, BusOptions, MAX_FRAME};
 
 use super::frames::{Sent, Tally};
 use super::latency::RoundTrips;
@@ -14,9 +14,6 @@ use super::protocol::{Job, Medium, Reported, Role};
 use super::worker::Worker;
 use super::{LatencyReport, Plan, Report, Sender};
 use crate::process::shutdown::Shutdown;
-
-/// Size in bytes of a bus for frames that the usual one does not carry.
-const JUMBO_BUS_SIZE: u64 = 16 << 20;
 
 /// The way of the frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -95,7 +92,7 @@ fn run<F: DeserializeOwned, O: DeserializeOwned>(
 
 /// Makes the bus: the usual one, or for jumbo frames one that carries them and has room for bursts.
 fn make_bus(plan: &Plan, path: &Path) -> anyhow::Result<()> {
-    let size = if plan.load.frame > MAX_FRAME { JUMBO_BUS_SIZE } else { BUS_SIZE };
+    let size = if plan.load.frame > MAX_FRAME { BIG_BUS_SIZE } else { BUS_SIZE };
     BusOptions::new().size(size).shmif(!plan.own_format).open_or_create(path)?;
     Ok(())
 }

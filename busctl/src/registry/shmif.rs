@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use shmbus::offload::Capabilities;
-use shmbus::{MAX_BIG_FRAME, MIN_FRAME, MacAddr6};
+use shmbus::{MAX_BIG_FRAME, MIN_FRAME, MIN_MTU, MacAddr6};
 
 use super::mac;
 use super::settings::{KeyValue, SettingError};
@@ -12,7 +12,7 @@ use super::settings::{KeyValue, SettingError};
 /// The keys of `create` and `set`.
 const KEYS: [&str; 5] = ["mac", "capenable", "promisc", "media", "mtu"];
 /// The values that an MTU can have: what IPv4 requires, and what the largest bus carries.
-const MTUS: RangeInclusive<usize> = 68..=MAX_BIG_FRAME - MIN_FRAME;
+const MTUS: RangeInclusive<usize> = MIN_MTU as usize..=MAX_BIG_FRAME - MIN_FRAME;
 
 /// The settings of a shmif interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -32,7 +32,7 @@ use self::plan::{AddressArgument, ETHERNET_HEADER};
 use self::session::{Interrupted, Running, Session};
 use self::stage::Stage;
 use self::terminal::Foreground;
-use crate::bus_argument::{BusArgument, BusList, NewLargeBus};
+use crate::bus_argument::{BusArgument, BusList, NewBus};
 use crate::context::Context;
 use crate::detached::{Detach, Request};
 use crate::lan::{Lan, NewPort};
@@ -58,6 +58,7 @@ use crate::service::Service;
 /// by 'busctl attach'.
 #[derive(Debug, clap::Args)]
 #[command(
+    mut_arg("size", |size| size.help(NewBus::BIG_SIZE_HELP)),
     after_help = "Exit code: that of the command; 127 when there is no such program, 126 when it cannot be\n\
                         run; 1 and 2 also when there is no namespace for it, with a line that says why.\n\n\
                         Examples:\n  \
@@ -128,7 +129,7 @@ pub(crate) struct Args {
 
     /// How a missing bus is made
     #[command(flatten)]
-    new_bus: NewLargeBus,
+    new_bus: NewBus,
 
     /// The threads that serve the interfaces of each bus
     #[command(flatten)]
@@ -223,7 +224,7 @@ fn start(
             mac: plan.interfaces[lans.len()].mac.map(MacAddr6::from),
             says_counters: false,
         };
-        let options = args.new_bus.options();
+        let options = args.new_bus.big_options();
         let open = |_: &Path| Ok(vec![new_port]);
         let lan = Lan::open(bus, options, args.threads.options(), context, open)?;
         mtus.push(mtu(args.mtu, lan.max_frame()).map_err(|why| misuse(anyhow!("{name}: {why}")))?);

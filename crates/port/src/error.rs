@@ -171,15 +171,22 @@ pub enum SocketFileError {
     /// Another process uses the address.
     #[error("another process uses it; end that process, or choose another path")]
     InUse,
-    /// A file that is no socket has the path.
-    #[error("a file that is no socket is in its place")]
-    NotASocket,
-    /// A socket of another user has the path.
-    #[error("the socket there belongs to user {0}; choose another path")]
-    OtherUser(u32),
+    /// The socket cannot get its path.
+    #[error("{0}")]
+    Path(sockpath::Error),
     /// A system call failed.
     #[error("{0}")]
     System(#[from] io::Error),
+}
+
+impl From<sockpath::Error> for SocketFileError {
+    fn from(error: sockpath::Error) -> Self {
+        match error {
+            sockpath::Error::InUse => Self::InUse,
+            sockpath::Error::System { source, .. } => Self::System(source),
+            error => Self::Path(error),
+        }
+    }
 }
 
 impl From<Errno> for SocketFileError {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use shmbus::{MacAddr6, Vlan};
+use shmbus::{MIN_MTU, MacAddr6, Vlan};
 
 use crate::error::ParsePortError;
 use crate::frame_rules::FrameRules;
@@ -12,8 +12,6 @@ use crate::suggest;
 /// The keys that every kind of port has besides its own.
 const COMMON_KEYS: [&str; 5] = ["learn", "mtu", "vlan", "trunk", "native"];
 
-/// The least MTU, as IPv4 requires.
-const MIN_MTU: u64 = 68;
 /// The greatest MTU that the field of an IP packet has room for.
 const MAX_MTU: u64 = 65_535;
 /// The greatest VLAN.
@@ -156,7 +154,7 @@ impl<'t> Keys<'t> {
     pub(super) fn frame_rules(&self) -> Result<FrameRules, ParsePortError> {
         let mtu = match self.get("mtu") {
             None => None,
-            Some(_) => Some(self.number("mtu", 0, MIN_MTU..=MAX_MTU)?),
+            Some(_) => Some(self.number("mtu", 0, u64::from(MIN_MTU)..=MAX_MTU)?),
         };
         Ok(FrameRules { mtu, vlan: self.vlan()? })
     }

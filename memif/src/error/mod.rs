@@ -28,6 +28,14 @@ pub enum BindError {
         /// The path asked for.
         path: PathBuf,
     },
+    /// A dead socket of another user has the path, and this user may not remove it.
+    #[error("the socket at {} belongs to user {user}; choose another path", path.display())]
+    OtherUser {
+        /// The path asked for.
+        path: PathBuf,
+        /// The user's number.
+        user: u32,
+    },
     /// The socket's directory does not exist.
     #[error("cannot create {}: there is no directory {}", path.display(), directory.display())]
     NoDirectory {

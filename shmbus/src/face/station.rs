@@ -21,8 +21,8 @@ use crate::face::flow_queue::FlowQueue;
 use crate::face::membership::Membership;
 use crate::face::reader::{Addressed, Reader};
 use crate::face::stats::Stats;
-use crate::format::MIN_FRAME;
 use crate::format::sleepers::SLOT_ADDRESSES;
+use crate::format::{MIN_FRAME, MIN_MTU};
 use crate::mechanism::filter::AddressFilter;
 use crate::mechanism::frame::{FrameSink, InVlan, RingFrame, VlanStage};
 use crate::mechanism::offload::{Capabilities, Finisher};
@@ -326,7 +326,9 @@ impl Station {
             return;
         }
         let interest = match membership {
-            Some(membership) if self.filter.promiscuous => {
+            // What is behind one queue of a set is behind them all. Another may learn an address
+            // while this one sleeps, so this one is woken for all frames.
+            Some(membership) if self.filter.promiscuous && self.queue.is_none() => {
                 let mut addresses = vec![self.filter.mac];
                 // One more than there is room for: then it is woken for all.
                 membership.for_each_address(SLOT_ADDRESSES, |address| addresses.push(address));
@@ -413,7 +415,7 @@ impl Station {
     /// queues count as [`filtered`](crate::Stats::filtered).
     ///
     /// A [learning](Self::set_learning) station must not share a [`WaitSet`] with another of its
-    /// set.
+    /// set. While it sleeps it is woken for all frames, as the others may learn addresses meanwhile.
     pub fn set_flow_queue(&mut self, queue: Option<FlowQueue>) {
         if let Some(mut membership) = self.membership.take() {
             membership.withdraw(&mut self.reader);
@@ -440,11 +442,12 @@ impl Station {
     }
 
     /// Changes the largest payload, from the next frame on. The station still receives longer
-    /// frames of others. Returns whether the bus can carry it: at least 68 bytes, as IPv4 requires,
+    /// frames of others. Returns whether the bus can carry it: at least [`MIN_MTU`] bytes,
     /// and no more than the bus's longest frame.
     #[must_use]
     pub fn set_mtu(&mut self, bytes: usize) -> bool {
-        let possible = (68..=self.bus.max_frame() - self.overhead()).contains(&bytes);
+        let possible =
+            (usize::from(MIN_MTU)..=self.bus.max_frame() - self.overhead()).contains(&bytes);
         if possible {
             self.longest = bytes + self.overhead();
         }

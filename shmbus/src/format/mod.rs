@@ -39,6 +39,8 @@ pub(crate) const OWN_DATA_AT: usize = TABLE_AT + sleepers::TABLE_SIZE;
 /// Size in bytes of a bus file that rump kernels can share, and of one that is made without saying
 /// otherwise.
 pub const BUS_SIZE: u64 = 1 << 20;
+/// The size in bytes that a bus for stations of this kind only usually has.
+pub const BIG_BUS_SIZE: u64 = 16 << 20;
 /// Size in bytes of the largest bus file. One that is larger than [`BUS_SIZE`] is for stations of
 /// this kind only.
 pub const MAX_BUS_SIZE: u64 = 1 << 30;
@@ -55,6 +57,8 @@ pub const MIN_FRAME: usize = 14;
 pub const MAX_FRAME: usize = 1_514;
 /// The longest frame on a bus that rump kernels cannot share, in bytes.
 pub const MAX_BIG_FRAME: usize = 9_216;
+/// The lowest MTU, in bytes, as IPv4 requires.
+pub const MIN_MTU: u16 = 68;
 
 /// Version 2 of the format has the same file header, and packets without a sender.
 pub(crate) const OLD_VERSION: u32 = 2;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench -p system-tests --bench compare -- [bus] [rump] [taps] [latency] [memif] [interrupt]
-//!     [adapter] [sockets] [idle] [many] [--rounds N] [--seconds S]
+//!     [adapter] [sockets] [run] [idle] [many] [--rounds N] [--seconds S]
 //!     [--sizes N,N,...] [--json]
 //! ```
 //!
@@ -21,6 +21,7 @@ mod interrupt;
 mod latency;
 mod many;
 mod memif;
+mod namespaces;
 mod ours;
 mod plain_ring;
 mod rump;
@@ -59,7 +60,7 @@ fn main() {
 type Section = fn(&mut Table<'_>);
 
 /// The sections, by name.
-const SECTIONS: [(&str, Section); 10] = [
+const SECTIONS: [(&str, Section); 11] = [
     ("bus", bus::beside_a_plain_ring),
     ("rump", rump::beside_rump_kernels),
     ("taps", bus::with_many_taps),
@@ -68,6 +69,7 @@ const SECTIONS: [(&str, Section); 10] = [
     ("interrupt", memif::asleep),
     ("adapter", adapter::beside_vde),
     ("sockets", sockets::between_two_ports),
+    ("run", namespaces::beside_a_veth_pair),
     ("idle", idle::a_hundred_ports),
     ("many", many::a_lan_for_many),
 ];

@@ -1,10 +1,10 @@
 //! The rate of the kernel's TCP. `tcp-rate receive ADDRESS:PORT` prints `listening`, accepts one
 //! connection, discards what comes until its end, and prints the bits a second. `tcp-rate send
-//! ADDRESS:PORT SECONDS` connects and sends for that time.
+//! ADDRESS:PORT SECONDS` connects, sends for that time, and waits until the receiver has it all.
 
 use std::error::Error;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 /// Bytes of one system call: many segments, so that the calls do not set the rate.
@@ -49,5 +49,8 @@ fn send(mut stream: TcpStream, time: Duration) -> std::io::Result<()> {
     while begin.elapsed() < time {
         stream.write_all(&piece)?;
     }
+    stream.shutdown(Shutdown::Write)?;
+    // The receiver closes the connection when it has met its end.
+    stream.read(&mut [0])?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use netif::IpNet;
-use shmbus::{MAX_BIG_FRAME, MacAddr6};
+use shmbus::{MAX_BIG_FRAME, MIN_MTU, MacAddr6};
 
 use super::messages::{InterfacePlan, Route};
 use crate::host_network::is_host_name;
@@ -13,8 +13,6 @@ use crate::host_network::is_host_name;
 pub(super) const MAX_BUSES: usize = 16;
 /// The length of an Ethernet header, which the MTU does not count.
 pub(super) const ETHERNET_HEADER: usize = 14;
-/// The smallest MTU that IPv4 allows.
-const MIN_MTU: u32 = 68;
 
 /// `ADDR/LEN`, or `ethN=ADDR/LEN` for the Nth bus, counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +100,7 @@ pub(super) fn parse_mtu(text: &str) -> Result<u32, String> {
     let most = u32::try_from(MAX_BIG_FRAME - ETHERNET_HEADER).unwrap_or(u32::MAX);
     text.parse()
         .ok()
-        .filter(|mtu| (MIN_MTU..=most).contains(mtu))
+        .filter(|mtu| (u32::from(MIN_MTU)..=most).contains(mtu))
         .ok_or_else(|| format!("an MTU is {MIN_MTU} to {most}"))
 }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use capture::{Filter, FilterError};
 use ipnet::IpNet;
 use minijinja::Value;
-use shmbus::{BUS_SIZE, MAX_BIG_FRAME, MAX_BUS_SIZE, MAX_FRAME};
+use shmbus::{BIG_BUS_SIZE, BUS_SIZE, MAX_BIG_FRAME, MAX_BUS_SIZE, MAX_FRAME, MIN_MTU};
 use toml::de::DeTable;
 
 use super::instances::{Instance, instances};
@@ -17,16 +17,11 @@ use crate::plan::Lan;
 /// The most LANs and links.
 const MAX_LANS: usize = 10_000;
 
-/// The size of a bus of our own format.
-const SIZE: u64 = 16 << 20;
-/// That of a link: there are many, and two ends do not overrun each other as easily.
+/// The size of a link's bus: there are many, and two ends do not overrun each other as easily.
 const LINK_SIZE: u64 = 2 << 20;
 
 /// The bytes of a frame before its packet.
 const ETHERNET_HEADER: usize = 14;
-
-/// The smallest MTU that the kernel takes.
-pub(super) const MIN_MTU: u32 = 68;
 
 /// The largest MTU of any bus.
 pub(super) const MAX_MTU: u32 = mtu_of(MAX_BIG_FRAME);
@@ -152,7 +147,7 @@ fn read_one(
     };
     let size = layers.get("size").and_then(|cell| read_size(reader, cell, scope, is_shmif));
     let most = if is_shmif { mtu_of(MAX_FRAME) } else { MAX_MTU };
-    let mtu = layers.get("mtu").and_then(|cell| reader.integer(cell, scope, MIN_MTU, most));
+    let mtu = layers.get("mtu").and_then(|cell| reader.integer(cell, scope, MIN_MTU.into(), most));
     let capture = layers.get("capture").and_then(|cell| {
         reader.parsed(cell, scope, |text| match text {
             "" => Err("this is the path of a file".to_owned()),
@@ -177,7 +172,7 @@ fn read_one(
         size: size.unwrap_or(match (is_shmif, is_link) {
             (true, _) => BUS_SIZE,
             (false, true) => LINK_SIZE,
-            (false, false) => SIZE,
+            (false, false) => BIG_BUS_SIZE,
         }),
         is_shmif,
         impair: impairments.map(|(text, _)| text).unwrap_or_default(),

@@ -9,7 +9,7 @@ use minijinja::{Value, context};
 use toml::de::DeTable;
 
 use super::instances::{Instance, instances};
-use super::lans::{Lans, MAX_MTU, MIN_MTU};
+use super::lans::{Lans, MAX_MTU};
 use super::reader::{Layers, Reader, Text, in_order};
 use super::shape::{KindName, NODE_KEYS};
 use super::syntax::Cell;
@@ -379,9 +379,9 @@ fn read_interface(
     draft.mac = keys
         .get("mac")
         .and_then(|cell| Some((reader.parsed(cell, scope, values::mac)?, cell.span())));
-    draft.mtu = keys
-        .get("mtu")
-        .and_then(|cell| Some((reader.integer(cell, scope, MIN_MTU, MAX_MTU)?, cell.span())));
+    draft.mtu = keys.get("mtu").and_then(|cell| {
+        Some((reader.integer(cell, scope, shmbus::MIN_MTU.into(), MAX_MTU)?, cell.span()))
+    });
     draft.impair = reader.impairments(keys, scope).map(|(text, _)| text);
     let mut port_keys = Vec::new();
     if let Some(vlan) = keys.get("vlan").and_then(|cell| reader.integer(cell, scope, 1, 4094)) {

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use sockpath::SocketFile;
+
 use super::dialer::Dialer;
 use super::server::Server;
-use super::socket_file::SocketFile;
 
 /// A server that the port shares with others, or a dialer of its own. It ends with the port.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use nix::sys::socket::{
 
 use super::connection::Wire;
 use super::mailbox::Mailbox;
-use super::socket_file::{unix_addr, unix_socket};
+use super::unix::{unix_addr, unix_socket};
 
 /// The pause before the second attempt. Each one after that is twice as long, up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);

@@ -28,8 +28,8 @@ mod outbox;
 mod packets;
 mod port;
 mod server;
-mod socket_file;
 mod spec;
+mod unix;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
@@ -43,8 +43,8 @@ pub use self::framing::Framing;
 use self::mailbox::{Mailbox, lock};
 pub use self::port::SocketPort;
 use self::server::Server;
-use self::socket_file::{bind_datagram, unix_socket};
 pub use self::spec::{Place, SocketSpec};
+use self::unix::{bind_datagram, unix_socket};
 use crate::error::{PortError, SocketFileError};
 use crate::reporter::Reporter;
 

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use memif::SocketAddr;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::SockType;
+use sockpath::SocketFile;
 
 use super::connection::Wire;
 use super::mailbox::{Mailbox, lock};
-use super::socket_file::{SocketFile, listen_at};
+use super::unix::listen_at;
 use crate::error::SocketFileError;
 use crate::wake_fd::WakeFd;
 
