@@ -19,7 +19,6 @@ mod denied;
 mod detached;
 mod exit;
 mod host_network;
-mod impaired_nic;
 mod interface_view;
 mod lan;
 mod logging;
