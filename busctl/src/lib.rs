@@ -20,7 +20,6 @@ mod detached;
 mod exit;
 mod filter_words;
 mod host_network;
-mod impaired_nic;
 mod interface_view;
 mod lan;
 mod logging;

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -115,6 +116,79 @@ fn a_lab_does_what_its_file_says() {
     lab.run(["lab", "down"]).succeeds();
     up.finish(WAIT_TIMEOUT).succeeds();
     assert!(is_empty(&labs(&lab)));
+}
+
+/// Hosts alone, on a link and on a LAN: what is between two of them passes nothing else.
+const HOSTS: &str = r#"
+[lan.office]
+prefix = "10.1.0.0/24"
+delay = "20ms"
+
+[link.wire]
+prefix = "10.2.0.0/30"
+ends = ["a", "b"]
+
+[node.a]
+kind = "host"
+[node.b]
+kind = "host"
+[node.c]
+kind = "host"
+lans = "office"
+[node.d]
+kind = "host"
+lans = "office"
+
+[[check]]
+node = "c"
+ping = "d"
+[[check]]
+node = "a"
+ping = "b"
+[[check]]
+set = "wire"
+partition = true
+[[check]]
+node = "a"
+ping = "b"
+fails = true
+[[check]]
+set = "wire"
+partition = false
+[[check]]
+node = "a"
+ping = "b"
+[[check]]
+set = "b:eth0"
+"out.loss" = "100%"
+[[check]]
+node = "a"
+ping = "b"
+fails = true
+[[check]]
+set = "b:eth0"
+"out.loss" = "0"
+[[check]]
+node = "b"
+ping = "a"
+"#;
+
+#[test]
+fn the_links_of_hosts_misbehave() {
+    if !available() {
+        return;
+    }
+    let lab = lab!();
+    lab.write("hosts.toml", HOSTS.as_bytes());
+    let report = lab.run(["lab", "test", "hosts.toml", "--json"]).report();
+    assert_eq!(report["passed"], true, "{report}");
+    // Each is late where it enters the LAN: a reply has two of the delays behind it. The time of a
+    // ping begins when the request has left the host.
+    let took = |check: usize| {
+        let took = &report["checks"][check]["took"];
+        Duration::new(took["secs"].as_u64().unwrap(), took["nanos"].as_u64().unwrap() as u32)
+    };
+    assert!(took(0) >= Duration::from_millis(40), "{report}");
 }
 
 #[test]

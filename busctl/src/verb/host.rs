@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
 use iphost::{
-    ECHO_PORT, HostAddress, HostSet, Nic, Services, SleepError, Stack, Transfer, count_up,
+    ECHO_PORT, HostAddress, HostSet, ImpairedNic, Nic, Services, SleepError, Stack, Transfer,
+    count_up,
 };
-use port::Impairments;
+use port::{ImpairHandle, Impairments};
 use serde::Serialize;
 use shmbus::SendError;
 
@@ -21,7 +22,6 @@ use crate::bus_argument::{BusArgument, NewBus};
 use crate::context::Context;
 use crate::detached::{Detach, Request};
 use crate::host_network::{ChangeReports, HostNetwork, HostView};
-use crate::impaired_nic::ImpairedNic;
 use crate::misuse::{OrMisuse as _, misuse, remedy};
 use crate::nic_argument::{HostNic, NicArgument};
 use crate::output;
@@ -106,7 +106,8 @@ pub(crate) struct Args {
     json: bool,
 
     /// Make the links of the hosts misbehave, in the words of 'busctl attach', such as
-    /// delay=20ms,in.loss=1%; in. is from the host to the bus; may be repeated
+    /// delay=20ms,in.loss=1%; in. is from the host to the bus; each host
+    /// has its own seed, made of the given one; may be repeated
     #[arg(long, value_name = "KEY=VALUE,...")]
     impair: Vec<String>,
 
@@ -178,11 +179,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
                 links.push(Stack::new(*nic, addresses));
             }
             HostNic::Bus(nic) => {
-                let nic = ImpairedNic::new(*nic, of_host(&impairments, number));
+                let own = impairments.clone().vary_seed(number.into());
+                let nic = ImpairedNic::new(*nic, ImpairHandle::new(own));
                 impaired_stations.push(Stack::new(nic, addresses));
             }
             HostNic::Memif(nic) => {
-                let nic = ImpairedNic::new(*nic, of_host(&impairments, number));
+                let own = impairments.clone().vary_seed(number.into());
+                let nic = ImpairedNic::new(*nic, ImpairHandle::new(own));
                 impaired_links.push(Stack::new(nic, addresses));
             }
         }
@@ -199,15 +202,6 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         (_, false, _) => serve(impaired_links, task, args, &stop, service),
         (false, ..) => serve(links, task, args, &stop, service),
         _ => serve(stations, task, args, &stop, service),
-    }
-}
-
-/// Returns the impairments of the host `number`: each has a seed of its own.
-fn of_host(impairments: &Impairments, number: u32) -> Impairments {
-    let own = impairments.clone();
-    match impairments.seed {
-        Some(seed) => own.seed(seed.wrapping_add(number.into())),
-        None => own,
     }
 }
 

@@ -216,8 +216,8 @@ fn start(
     let guarded = plan.interfaces.len() > 1 || plan.space != Space::New;
     let (mut lans, mut mtus) = (Vec::new(), Vec::new());
     let buses = args.buses.as_ref().map_or(&[][..], BusList::buses);
-    for (bus, (name, tap)) in buses.iter().zip(session.taps()?) {
-        let impair = ImpairHandle::new(impairments.clone());
+    for ((number, bus), (name, tap)) in (0..).zip(buses).zip(session.taps()?) {
+        let impair = ImpairHandle::new(impairments.clone().vary_seed(number));
         let port = port(&name, tap, args.hostname.as_deref(), impair, guarded)?;
         let new_port = NewPort {
             port,

@@ -1,7 +1,7 @@
 //! Small IP hosts on a shared-memory Ethernet bus or behind memif, made of [smoltcp].
 //!
 //! - A [`Nic`] is a host's network device: a station on a bus ([`BusNic`]) or a memif interface
-//!   ([`MemifNic`]).
+//!   ([`MemifNic`]); an [`ImpairedNic`] is around one whose link misbehaves on purpose.
 //! - A [`Stack`] is smoltcp on such a device, with its addresses and its clock. It answers ARP,
 //!   neighbor discovery and ICMP echo, receives and sends fragments, and claims its addresses if it
 //!   is asked to ([`Stack::claim_addresses`]). It reaches other networks through routers, and has
@@ -109,6 +109,7 @@ mod gateways;
 mod host_set;
 mod icmp_error;
 mod identity;
+mod impaired_nic;
 mod inbound;
 mod link;
 mod memif_nic;
@@ -138,6 +139,7 @@ pub use echo::ECHO_PORT;
 pub use echo_watch::Damage;
 pub use host_set::HostSet;
 pub use icmp_error::PingError;
+pub use impaired_nic::ImpairedNic;
 pub use memif_nic::{LinkChange, LinkSource, MemifNic};
 pub use network_change::NetworkChange;
 pub use nic::{Closed, Nic, SleepError};

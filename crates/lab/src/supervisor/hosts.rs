@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use iphost::{BusNic, HostAddress, HostSet, PingPlan, Pinger, Services, Stack};
-use port::WakeFd;
+use iphost::{BusNic, HostAddress, HostSet, ImpairedNic, PingPlan, Pinger, Services, Stack};
+use port::{ImpairHandle, WakeFd};
 use shmbus::{Bus, MacAddr6, Station, StationOptions};
 
 use crate::error::LabError;
-use crate::plan::{Host, Node};
+use crate::plan::{Host, Interface, Node};
 
 /// The longest sleep of the thread, in which nothing is missed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
@@ -24,7 +24,8 @@ const BUSY_POLL: Duration = Duration::from_micros(50);
 /// How long a ping waits for its reply.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
-type HostStack = Stack<BusNic<Station>>;
+type HostNic = ImpairedNic<BusNic<Station>>;
+type HostStack = Stack<HostNic>;
 
 /// The thread of the hosts. Dropping this ends it, and them.
 pub(super) struct Hosts {
@@ -78,11 +79,14 @@ impl Hosts {
         Ok(Self { orders, shared, thread: Some(thread) })
     }
 
-    /// Starts the host of `node` on `bus`.
-    pub(super) fn add(&self, node: &Node, host: &Host, bus: Bus) -> Result<(), LabError> {
-        let Some(interface) = node.interfaces.first() else {
-            return Err(LabError::Refused(format!("the host {} is on no LAN", node.name)));
-        };
+    /// Starts the host of `node` on `bus`. What its link does to frames is that of `impair`.
+    pub(super) fn add(
+        &self,
+        node: &Node,
+        (host, interface): (&Host, &Interface),
+        bus: Bus,
+        impair: ImpairHandle,
+    ) -> Result<(), LabError> {
         let refused = |why: String| LabError::Refused(format!("the host {}: {why}", node.name));
         let options =
             StationOptions::new().name(node.name.clone()).mac(MacAddr6::from(interface.mac));
@@ -91,7 +95,8 @@ impl Hosts {
         let addresses: Vec<HostAddress> = addresses
             .collect::<Result<_, _>>()
             .map_err(|error: iphost::ParseAddressError| refused(error.to_string()))?;
-        let mut stack = Box::new(Stack::new(BusNic::new(station), &addresses));
+        let nic = ImpairedNic::new(BusNic::new(station), impair);
+        let mut stack = Box::new(Stack::new(nic, &addresses));
         stack.name_gateways(&host.gateways);
         if host.slaac || addresses.iter().any(|address| address.address().is_ipv6()) {
             stack.accept_router_advertisements();
@@ -143,7 +148,7 @@ impl Drop for Hosts {
 struct Serving {
     shared: Arc<Shared>,
     orders: Receiver<Order>,
-    hosts: HostSet<BusNic<Station>>,
+    hosts: HostSet<HostNic>,
     entries: Vec<Entry>,
     pingers: Vec<RunningPing>,
 }
@@ -254,8 +259,9 @@ impl Serving {
         for mut ping in pingers {
             let stack = &mut self.hosts[ping.index];
             let mut events = String::new();
+            // What it has written leaves in the host's next round: a round here could receive the
+            // reply, and nothing would say so.
             if !ping.pinger.step(stack, |event| events = format!("{event:?}")) {
-                let _ = stack.poll(&mut |_| {});
                 self.pingers.push(ping);
                 continue;
             }

@@ -1,31 +1,36 @@
-//! What a LAN does to frames, as impairments of the ports on it.
+//! What a LAN does to frames, as impairments of the interfaces on it.
 //!
 //! A frame suffers once on its way through a LAN: where it enters. So the words of a LAN without a
-//! direction hold for what its ports bring onto it (`in.`). On a link whose other end has no port,
-//! such as that of a small host, the one port does both directions.
+//! direction hold for what its interfaces bring onto it (`in.`). On a link whose other end cannot be
+//! impaired, such as that of a rump kernel, the one interface does both directions.
 
 use port::{ImpairHandle, Impairments, ParsePortError};
 
 use crate::error::LabError;
 
-/// The impairments of one port on a LAN.
+/// The impairments of one interface on a LAN.
 #[derive(Clone, Debug)]
-pub(super) struct PortImpairments {
+pub(super) struct InterfaceImpairments {
     pub(super) handle: ImpairHandle,
     /// What the interface itself says, in place of the LAN.
     own: Option<Impairments>,
-    /// Whether the other end of its link has no port.
+    /// Whether the other end of its link cannot be impaired.
     is_alone: bool,
+    /// Its Ethernet address as a number. It makes its own seed of that of the LAN, the same each
+    /// time that the lab is started.
+    address: u64,
 }
 
-impl PortImpairments {
+impl InterfaceImpairments {
     pub(super) fn new(
         own: Option<&str>,
         lan: &Impairments,
         is_alone: bool,
+        mac: [u8; 6],
     ) -> Result<Self, LabError> {
         let own = own.map(parse).transpose()?;
-        let new = Self { handle: ImpairHandle::default(), own, is_alone };
+        let address = mac.iter().fold(0, |address, byte| address << 8 | u64::from(*byte));
+        let new = Self { handle: ImpairHandle::default(), own, is_alone, address };
         new.follow(lan);
         Ok(new)
     }
@@ -34,8 +39,8 @@ impl PortImpairments {
     pub(super) fn follow(&self, lan: &Impairments) {
         self.handle.set(match &self.own {
             Some(own) => own.clone(),
-            None if self.is_alone => lan.clone(),
-            None => entering(lan),
+            None if self.is_alone => lan.clone().vary_seed(self.address),
+            None => entering(lan).vary_seed(self.address),
         });
     }
 
@@ -86,7 +91,7 @@ fn refused(error: &ParsePortError) -> LabError {
     LabError::Refused(error.to_string())
 }
 
-/// Returns what a port does for a LAN with these impairments.
+/// Returns what an interface does for a LAN with these impairments.
 fn entering(lan: &Impairments) -> Impairments {
     let text = lan.to_string();
     let pairs = text.split(',').filter(|pair| !pair.is_empty()).map(|pair| {
@@ -110,13 +115,20 @@ mod tests {
         let lan = parse("loss-state=1%,2%,3%,4%,5%").unwrap();
         assert_eq!(entering(&lan), parse("in.loss-state=1%,2%,3%,4%,5%").unwrap());
         assert!(entering(&Impairments::new()).is_none());
-        let mut port = PortImpairments::new(None, &lan, false).unwrap();
+        let mut port = InterfaceImpairments::new(None, &lan, false, [0; 6]).unwrap();
         port.change("delay=5ms").unwrap();
         let all = parse("delay=5ms,in.loss-state=1%,2%,3%,4%,5%").unwrap();
         assert_eq!(port.handle.get(), all);
         // From now on the LAN no longer matters.
         port.follow(&Impairments::new());
         assert_eq!(port.handle.get(), all);
+        // Both ends of a link have their own luck, the same each time.
+        let seed = |mac| {
+            let lan = parse("loss=1%,seed=7").unwrap();
+            InterfaceImpairments::new(None, &lan, false, mac).unwrap().handle.get().seed
+        };
+        assert_eq!(seed([2, 0, 0, 0, 0, 1]), seed([2, 0, 0, 0, 0, 1]));
+        assert_ne!(seed([2, 0, 0, 0, 0, 1]), seed([2, 0, 0, 0, 0, 2]));
         assert!(port.change("delya=5ms").unwrap_err().to_string().contains("delay"));
     }
 }

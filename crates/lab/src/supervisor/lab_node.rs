@@ -17,6 +17,7 @@ use shmbus::MacAddr6;
 
 use super::children::{Children, Place, Purpose};
 use super::hosts::Hosts;
+use super::impairing::InterfaceImpairments;
 use super::lans::{LabPort, Lans};
 use super::logs::Logs;
 use super::space::{Space, Surroundings};
@@ -59,6 +60,8 @@ pub(super) struct LabNode {
     space: Option<Space>,
     /// One for each interface, in order, of kinds that have ports.
     ports: Vec<LabPort>,
+    /// What the link of a host does to frames; a host has no port.
+    host_link: Option<InterfaceImpairments>,
     taps: Taps,
     env: BTreeMap<String, String>,
     scratch: PathBuf,
@@ -97,6 +100,7 @@ impl LabNode {
             detail: String::new(),
             space: None,
             ports: Vec::new(),
+            host_link: None,
             taps: Taps::default(),
             env: BTreeMap::new(),
             scratch,
@@ -145,8 +149,6 @@ impl LabNode {
         self.env = environment(&self.plan, shared.plan, shared.folder, &self.scratch);
         self.services = self.plan.services.iter().cloned().map(RunningService::new).collect();
         let plan = self.plan.clone();
-        let lan = |index: usize| plan.interfaces.get(index).map(|interface| &*interface.lan);
-        let only = lan(0).unwrap_or_default();
         match &plan.kind {
             Kind::Run(run) => {
                 let surroundings = Surroundings {
@@ -169,8 +171,13 @@ impl LabNode {
                 self.space = Some(space);
             }
             Kind::Host(host) => {
-                let bus = shared.lans.bus(only)?;
-                shared.hosts.add(&plan, host, bus)?;
+                let Some(interface) = plan.interfaces.first() else {
+                    return Err(LabError::Refused(format!("the host {} is on no LAN", plan.name)));
+                };
+                let link = shared.lans.impairments_of(interface)?;
+                let bus = shared.lans.bus(&interface.lan)?;
+                shared.hosts.add(&plan, (host, interface), bus, link.handle.clone())?;
+                self.host_link = Some(link);
             }
             Kind::Memif(memif) => {
                 let socket = match memif.socket.to_string_lossy().strip_prefix('@') {
@@ -463,11 +470,21 @@ impl LabNode {
 
     /// Follows a LAN that does something else to frames from now on.
     pub(super) fn follow(&self, lan: &str, impairments: &Impairments) {
-        for (port, interface) in self.ports.iter().zip(&self.plan.interfaces) {
+        for (link, interface) in self.links().zip(&self.plan.interfaces) {
             if interface.lan == lan {
-                port.impairments.follow(impairments);
+                link.follow(impairments);
             }
         }
+    }
+
+    /// Returns what its interfaces do to frames, in their order; nothing for kinds that are on the
+    /// buses themselves, and before it is started.
+    fn links(&self) -> impl Iterator<Item = &InterfaceImpairments> {
+        self.ports.iter().map(|port| &port.impairments).chain(&self.host_link)
+    }
+
+    fn links_mut(&mut self) -> impl Iterator<Item = &mut InterfaceImpairments> {
+        self.ports.iter_mut().map(|port| &mut port.impairments).chain(&mut self.host_link)
     }
 
     /// Changes what one of its interfaces does to frames; it is named by itself or by its LAN.
@@ -479,24 +496,26 @@ impl LabNode {
                 self.plan.name
             )));
         };
-        match self.ports.get_mut(index) {
-            Some(port) => port.impairments.change(impair),
+        let name = self.plan.name.clone();
+        match self.links_mut().nth(index) {
+            Some(link) => link.change(impair),
             None => Err(LabError::Refused(format!(
-                "{} has no port that could impair {interface}: impair the other end",
-                self.plan.name
+                "{name} is on the bus itself, where nothing could impair {interface}: impair the \
+                 other end"
             ))),
         }
     }
 
     /// Lets one of its interfaces do to frames what its plan says by now.
     pub(super) fn replace(&mut self, interface: &str, shared: &Shared<'_>) -> Result<(), LabError> {
-        let mut ports = self.ports.iter_mut().zip(&self.plan.interfaces);
-        match ports.find(|(_, found)| found.name == interface) {
-            Some((port, found)) => {
-                let lan = shared.lans.of(&found.lan);
-                port.impairments.replace(found.impair.as_deref(), &lan)
-            }
-            // It has no port, and nothing to change.
+        let found = self.plan.interfaces.iter().position(|found| found.name == interface);
+        let Some((index, own)) = found.map(|index| (index, self.plan.interfaces[index].clone()))
+        else {
+            return Ok(());
+        };
+        match self.links_mut().nth(index) {
+            Some(link) => link.replace(own.impair.as_deref(), &shared.lans.of(&own.lan)),
+            // There is nothing to change yet.
             None => Ok(()),
         }
     }
@@ -525,8 +544,8 @@ impl LabNode {
             } else {
                 of_host.clone()
             },
-            impair: (self.ports.get(index))
-                .map(|port| port.impairments.handle.get().to_string())
+            impair: (self.links().nth(index))
+                .map(|link| link.handle.get().to_string())
                 .unwrap_or_default(),
             up: match self.ports.get(index) {
                 Some(port) => port.stats.is_up(),

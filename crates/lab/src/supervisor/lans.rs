@@ -10,7 +10,7 @@ use port::{Impaired, Impairments, Port, PortOptions, PortSpec, Reporter};
 use shmbus::{Bus, BusOptions, MacAddr6};
 use tapdev::{Form, TapDevice};
 
-use super::impairing::{self, PortImpairments};
+use super::impairing::{self, InterfaceImpairments};
 use crate::error::{LabError, at};
 use crate::folder::Folder;
 use crate::plan::{Interface, Lan};
@@ -32,8 +32,8 @@ pub(super) struct Lans {
 
 struct OpenLan {
     impairments: Impairments,
-    /// How many of its interfaces have ports, if it is a link.
-    ports_of_link: Option<usize>,
+    /// How many of its interfaces can be impaired, if it is a link.
+    impairable: Option<usize>,
     max_frame: usize,
     /// The port that writes its capture.
     capture: Option<PortId>,
@@ -44,7 +44,7 @@ struct OpenLan {
 pub(super) struct LabPort {
     pub(super) id: PortId,
     pub(super) stats: Arc<PortStats>,
-    pub(super) impairments: PortImpairments,
+    pub(super) impairments: InterfaceImpairments,
 }
 
 impl Lans {
@@ -57,8 +57,8 @@ impl Lans {
 
     /// Makes the bus of a LAN, and begins its capture.
     ///
-    /// `ports` is how many of its interfaces have ports.
-    pub(super) fn add(&mut self, lan: &Lan, ports: usize) -> Result<(), LabError> {
+    /// `impairable` is on how many of its interfaces frames can be impaired.
+    pub(super) fn add(&mut self, lan: &Lan, impairable: usize) -> Result<(), LabError> {
         let path = self.folder.bus(&lan.name);
         let options = BusOptions::new().mode(MODE).size(lan.size).shmif(lan.is_shmif);
         let bus = options.open_or_create(&path).map_err(|error| {
@@ -66,7 +66,7 @@ impl Lans {
         })?;
         let mut open = OpenLan {
             impairments: impairing::parse(&lan.impair)?,
-            ports_of_link: lan.is_link.then_some(ports),
+            impairable: lan.is_link.then_some(impairable),
             max_frame: bus.max_frame(),
             capture: None,
         };
@@ -150,12 +150,16 @@ impl Lans {
         Ok(ports)
     }
 
-    fn impairments_of(&self, interface: &Interface) -> Result<PortImpairments, LabError> {
+    /// Returns what an interface does to frames.
+    pub(super) fn impairments_of(
+        &self,
+        interface: &Interface,
+    ) -> Result<InterfaceImpairments, LabError> {
         let none = Impairments::new();
         let lan = self.by_name.get(&interface.lan);
-        let is_alone = lan.is_some_and(|lan| lan.ports_of_link == Some(1));
+        let is_alone = lan.is_some_and(|lan| lan.impairable == Some(1));
         let of_lan = lan.map_or(&none, |lan| &lan.impairments);
-        PortImpairments::new(interface.impair.as_deref(), of_lan, is_alone)
+        InterfaceImpairments::new(interface.impair.as_deref(), of_lan, is_alone, interface.mac)
     }
 
     /// Returns what a LAN does to frames, as text.

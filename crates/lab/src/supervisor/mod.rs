@@ -90,10 +90,11 @@ pub fn run(folder: &Folder) -> Result<ExitCode, LabError> {
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Begin;
 
-/// Returns how many interfaces on a LAN have ports.
-fn ports_on(plan: &Plan, lan: &str) -> usize {
-    let has_port = |node: &&Node| !matches!(node.kind, Kind::Host(_) | Kind::Rump | Kind::Process);
-    let interfaces = plan.nodes.iter().filter(has_port).flat_map(|node| &node.interfaces);
+/// Returns on how many interfaces of a LAN frames can be impaired. Rump kernels and other processes
+/// open the bus themselves.
+fn impairable_on(plan: &Plan, lan: &str) -> usize {
+    let is_ours = |node: &&Node| !matches!(node.kind, Kind::Rump | Kind::Process);
+    let interfaces = plan.nodes.iter().filter(is_ours).flat_map(|node| &node.interfaces);
     interfaces.filter(|interface| interface.lan == lan).count()
 }
 
@@ -144,7 +145,7 @@ impl Supervisor {
             to_log.say(&log_folder, OWN_LOG, &format!("{word}{line}"));
         });
         let mut lans = Lans::start(folder.clone(), reporter).map_err(system("start a thread"))?;
-        plan.lans.iter().try_for_each(|lan| lans.add(lan, ports_on(&plan, &lan.name)))?;
+        plan.lans.iter().try_for_each(|lan| lans.add(lan, impairable_on(&plan, &lan.name)))?;
         let hosts_changed = Arc::new(WakeFd::new().map_err(system("make a descriptor"))?);
         let hosts = Hosts::start(Arc::clone(&hosts_changed)).map_err(system("start a thread"))?;
         let nodes = plan.nodes.iter().map(|node| LabNode::new(node.clone(), &folder)).collect();
@@ -434,7 +435,7 @@ impl Supervisor {
         }
         self.plan = plan;
         for lan in self.plan.lans.iter().filter(|lan| change.added_lans.contains(&lan.name)) {
-            self.lans.add(lan, ports_on(&self.plan, &lan.name))?;
+            self.lans.add(lan, impairable_on(&self.plan, &lan.name))?;
         }
         self.folder.write_plan(&self.plan)?;
         for (link, impair) in &change.impaired {

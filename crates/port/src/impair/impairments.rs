@@ -78,6 +78,13 @@ impl Impairments {
         Self { seed: Some(seed), ..self }
     }
 
+    /// Makes another seed of the seed, if there is one: links that share their impairments do not
+    /// share their luck. The first link, with 0, keeps the seed as it is.
+    #[must_use]
+    pub fn vary_seed(self, link: u64) -> Self {
+        Self { seed: self.seed.map(|seed| seed.wrapping_add(link)), ..self }
+    }
+
     /// Returns whether frames pass as they are.
     #[must_use]
     pub fn is_none(&self) -> bool {
