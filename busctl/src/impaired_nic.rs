@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use iphost::{Closed, Nic};
 use port::{ImpairHandle, ImpairedLink, Impairments};
-use shmbus::{SendError, WaitError, WaitSet};
+use shmbus::{SendError, Station, WaitError, WaitSet};
 use smoltcp::phy::{Device, DeviceCapabilities, RxToken as _, TxToken as _};
 use smoltcp::time::Instant as StackTime;
 use smoltcp::wire::EthernetAddress;
@@ -58,6 +58,10 @@ impl<N: Nic> Nic for ImpairedNic<N> {
 
     fn check(&self) -> Result<(), Closed> {
         self.nic.check()
+    }
+
+    fn station(&mut self) -> Option<&Station> {
+        self.nic.station()
     }
 
     fn poll_rx(&mut self) -> bool {
