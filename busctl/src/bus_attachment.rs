@@ -21,6 +21,7 @@ use crate::bus_argument::BusArgument;
 use crate::context::Context;
 use crate::misuse::trouble;
 use crate::output;
+use crate::process::called::called_as;
 use crate::registry::runner::{Destroyed, RecordChange, RunningInterface};
 use crate::registry::{Media, Record};
 
@@ -47,7 +48,7 @@ impl BusAttachment {
     /// When the bus cannot be joined; when the interface does not exist, has no bus, is down, or is
     /// run by another process.
     pub(crate) fn join(bus: &BusArgument, context: &Context) -> anyhow::Result<Self> {
-        Self::join_as(bus, StationOptions::new(), context)
+        Self::join_as(bus, StationOptions::new().name(called_as()), context)
     }
 
     /// Joins the bus as [`join`](Self::join) does. A temporary station is made as `station` says.

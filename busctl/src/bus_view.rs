@@ -7,11 +7,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use node::Counters;
 use serde::Serialize;
-use shmbus::{Bus, FrameSink, LockFound, MIN_FRAME, OpenError, RingFrame, Tap};
+use shmbus::{Bus, FrameSink, LockFound, MIN_FRAME, Member, OpenError, RingFrame, Tap};
 
 use crate::misuse::trouble;
-use crate::port_reports::PortView;
+use crate::port_view::{Input, OnBus, Output, PortView};
 use crate::registry::format_mac;
 use crate::style::Palette;
 
@@ -53,10 +54,36 @@ pub(crate) struct BusView {
 
 /// A station as it describes itself.
 #[derive(Debug, Serialize)]
-struct MemberView {
-    pid: u32,
-    mac: String,
-    name: String,
+pub(crate) struct MemberView {
+    pub(crate) pid: u32,
+    pub(crate) mac: String,
+    pub(crate) name: String,
+    /// What it has counted, if a process that this one may examine reports it. A station receives
+    /// from the bus.
+    #[serde(flatten)]
+    pub(crate) counters: Option<Counters>,
+    /// Whether it is the station of a port, which is shown by itself.
+    #[serde(skip)]
+    is_port: bool,
+}
+
+impl MemberView {
+    fn new(member: Member, reported: &OnBus) -> Self {
+        let mac = format_mac(member.mac);
+        let mut ports = reported.ports.iter().filter(|port| {
+            port.name == member.name || port.name.chars().take(64).eq(member.name.chars())
+        });
+        // In another pid namespace it has another pid.
+        let port = ports.clone().find(|port| port.pid == member.pid).or_else(|| ports.next());
+        let station = reported.stations.iter().find(|(_, report)| report.mac == mac);
+        let counters = match (station, port) {
+            (Some((_, report)), _) => Some(report.counters),
+            (None, Some(port)) => Some(port.counters.from_the_other_side()),
+            (None, None) => None,
+        };
+        let is_port = station.is_none() && port.is_some();
+        Self { pid: member.pid, mac, name: member.name, counters, is_port }
+    }
 }
 
 impl BusView {
@@ -71,15 +98,9 @@ impl BusView {
             format!("cannot see which process holds the lock of {}", path.display())
         })?;
         let state = bus.state();
-        let members = bus
-            .members()
-            .into_iter()
-            .map(|member| MemberView {
-                pid: member.pid,
-                mac: format_mac(member.mac),
-                name: member.name,
-            })
-            .collect();
+        let reported = OnBus::of(path);
+        let members = bus.members().into_iter();
+        let members = members.map(|member| MemberView::new(member, &reported)).collect();
         let stations = bus
             .stations()
             .with_context(|| format!("cannot count the stations on {}", path.display()))?;
@@ -109,7 +130,7 @@ impl BusView {
             frames,
             stations,
             members,
-            ports: PortView::on(path),
+            ports: reported.ports,
             palette: Palette::default(),
         })
     }
@@ -225,6 +246,10 @@ impl fmt::Display for BusView {
         writeln!(f, "\tstations: {} live, rump kernels not counted", self.stations)?;
         for member in &self.members {
             writeln!(f, "\t\t{} {} pid {}", member.mac, member.name, member.pid)?;
+            if let (Some(counters), false) = (&member.counters, member.is_port) {
+                writeln!(f, "\t\t\tinput: {}", Input(counters))?;
+                writeln!(f, "\t\t\toutput: {}", Output(counters))?;
+            }
         }
         self.ports.iter().try_for_each(|port| port.write(f, self.palette))?;
         Ok(())

@@ -17,6 +17,7 @@ use crate::bus_argument::BusArgument;
 use crate::misuse::misuse;
 use crate::nic_argument::NicArgument;
 use crate::output;
+use crate::process::called::called_as;
 use crate::registry::{format_mac, parse_mac};
 
 /// The longest name of a host; that of DNS.
@@ -126,10 +127,8 @@ impl HostNetwork {
     /// # Errors
     /// When there are too few MAC addresses of single stations after the first.
     pub(crate) fn station(&self, number: u32, count: u32) -> anyhow::Result<StationOptions> {
-        let mut options = StationOptions::new();
-        if let Some(name) = self.station_name(number, count) {
-            options = options.name(name);
-        }
+        let name = self.station_name(number, count).unwrap_or_else(called_as);
+        let mut options = StationOptions::new().name(name);
         if let Some(mac) = self.mac {
             options = options.mac(plus(mac, number).ok_or_else(|| {
                 misuse(anyhow!("{count} hosts need more MAC addresses than follow {mac}"))

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
-use node::{self, CloseReason, Counters, Event, Node, NodeOptions, PortId, PortStats};
+use node::{
+    self, CloseReason, Counters, Event, Node, NodeOptions, PortId, PortStats, Report, Reports,
+};
 use port::{self, LinkState, Port, PortSpec};
 use shmbus::{BusOptions, MAX_FRAME, MacAddr6, Station};
 
@@ -17,7 +19,7 @@ use crate::bus_argument::BusArgument;
 use crate::context::Context;
 use crate::misuse::trouble;
 use crate::output;
-use crate::port_reports::{PortReport, PortReports, Totals};
+use crate::port_view::Totals;
 use crate::registry::file_stamp::FileStamp;
 use crate::registry::runner::{Destroyed, RecordChange, RunningInterface};
 use crate::registry::{Media, Record};
@@ -40,7 +42,7 @@ pub(crate) struct Lan {
     binding: Option<BusBinding>,
     /// The bus's file, as it was joined.
     bus: Option<FileStamp>,
-    port_reports: PortReports,
+    reports: Reports,
 }
 
 /// A port to be joined to the bus.
@@ -113,7 +115,7 @@ impl Lan {
             interface,
             binding,
             bus: None,
-            port_reports: PortReports::begin(),
+            reports: Reports::begin(),
         };
         for (index, NewPort { port, mac, says_counters }) in ports.into_iter().enumerate() {
             let (name, first) = (port.name().to_owned(), index == 0);
@@ -183,8 +185,8 @@ impl Lan {
     /// Publishes the counters of the ports, for `show`.
     fn publish(&mut self) {
         let Some(bus) = &self.bus else { return };
-        let reports = self.ports.iter().map(|port| PortReport::new(&port.name, bus, &port.stats));
-        self.port_reports.publish(reports);
+        let reports = self.ports.iter().map(|port| Report::of_port(&port.name, bus.identity(), &port.stats));
+        self.reports.publish(reports);
     }
 
     fn closed(&mut self, id: PortId, why: &CloseReason) -> anyhow::Result<()> {

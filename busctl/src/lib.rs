@@ -27,7 +27,7 @@ mod misuse;
 mod nic_argument;
 mod node_threads;
 mod output;
-mod port_reports;
+mod port_view;
 mod process;
 mod quantity;
 mod rates;

@@ -11,7 +11,7 @@ use shmbus::offload::Capabilities;
 use shmbus::{Bus, MAX_FRAME, MacAddr6};
 
 use self::memif::MemifView;
-use crate::port_reports::Impaired;
+use crate::port_view::Impaired;
 use crate::registry::{
     InterfaceName, Kind, Media, Record, Registry, RegistryError, Settings, format_mac,
 };

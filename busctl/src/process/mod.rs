@@ -1,6 +1,7 @@
 //! This process and its surroundings: signals, the parent, the service manager.
 
 pub(crate) mod background_thread;
+pub(crate) mod called;
 pub(crate) mod die_with_parent;
 pub(crate) mod identity;
 pub(crate) mod sd_notify;

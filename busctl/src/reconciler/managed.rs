@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use node::{self, CloseReason, Counters, Node, PortId, PortStats};
+use node::{self, CloseReason, Counters, Node, PortId, PortStats, Report};
 use port::memif::{Sockets, View};
 use port::socket::SocketServers;
 use port::{ImpairHandle, Impaired, Learning, LinkState, LoopGuard, Port, Ruled, tap};
@@ -13,7 +13,6 @@ use shmbus::Bus;
 
 use crate::misuse::trouble;
 use crate::output;
-use crate::port_reports::PortReport;
 use crate::registry::file_stamp::FileStamp;
 use crate::registry::runner::{RecordChange, RunningInterface};
 use crate::registry::{
@@ -178,12 +177,12 @@ impl Managed {
 
     /// Returns what `show` says of the port under the bus it is on, or of each queue; nothing
     /// without a port.
-    pub(super) fn port_reports(&self) -> impl Iterator<Item = PortReport> {
+    pub(super) fn port_reports(&self) -> impl Iterator<Item = Report> {
         let name = self.interface.record().name;
         let bus = self.running.as_ref().and_then(|running| running.bus.as_ref());
         let ports = self.running.iter().flat_map(|running| &running.ports);
         (1..).zip(ports).filter_map(move |(number, (_, stats))| {
-            Some(PortReport::new(&queue_name(name, number), bus?, stats))
+            Some(Report::of_port(&queue_name(name, number), bus?.identity(), stats))
         })
     }
 

@@ -13,14 +13,13 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use node::{Event, Node, NodeOptions};
+use node::{Event, Node, NodeOptions, Reports};
 use port::memif::Sockets;
 use port::socket::SocketServers;
 
 use self::managed::{Managed, Shared};
 use self::registry_watch::RegistryWatch;
 use crate::output;
-use crate::port_reports::PortReports;
 use crate::registry::runner::RecordChange;
 use crate::registry::{InterfaceName, Kind, Registry, RegistryError};
 
@@ -35,7 +34,7 @@ pub(crate) struct Reconciler {
     interfaces: BTreeMap<InterfaceName, Managed>,
     reconciled: Option<Instant>,
     /// Where `show` finds the ports by their bus.
-    port_reports: PortReports,
+    reports: Reports,
     /// What was reported, by its subject.
     reported: HashMap<String, String>,
 }
@@ -55,14 +54,14 @@ impl Reconciler {
             socket_servers: SocketServers::new(&output::reporter()),
             registry,
         };
-        let port_reports = PortReports::begin();
+        let reports = Reports::begin();
         let watch = RegistryWatch::new(shared.registry.watched_folders());
         Ok(Self {
             shared,
             watch,
             interfaces: BTreeMap::new(),
             reconciled: None,
-            port_reports,
+            reports,
             reported: HashMap::new(),
         })
     }
@@ -98,7 +97,7 @@ impl Reconciler {
         for interface in self.interfaces.values_mut() {
             interface.report(now);
         }
-        self.port_reports.publish(self.interfaces.values().flat_map(Managed::port_reports));
+        self.reports.publish(self.interfaces.values().flat_map(Managed::port_reports));
     }
 
     /// Compares the registry with what runs here.

@@ -13,6 +13,7 @@ use iphost::{
     ECHO_PORT, HostAddress, HostSet, ImpairedNic, Nic, Services, SleepError, Stack, Transfer,
     count_up,
 };
+use node::{BusIdentities, Counters, Report, Reports};
 use port::{ImpairHandle, Impairments};
 use serde::Serialize;
 use shmbus::SendError;
@@ -25,6 +26,7 @@ use crate::host_network::{ChangeReports, HostNetwork, HostView};
 use crate::misuse::{OrMisuse as _, misuse, remedy};
 use crate::nic_argument::{HostNic, NicArgument};
 use crate::output;
+use crate::port_view::Totals;
 use crate::process::shutdown::Shutdown;
 use crate::service::Service;
 
@@ -238,6 +240,7 @@ fn serve<N: Nic>(
         hosts.push(stack);
     }
     let result = serve_until_over(&mut hosts, &mut services, task, args, stop, service);
+    say_counters(&mut hosts, services.len());
     if args.network.dhcp {
         let mut loss_warnings = LossWarnings::default();
         for index in 0..services.len() {
@@ -264,8 +267,11 @@ fn serve_until_over<N: Nic>(
     let mut transfers = Vec::new();
     let mut ready = false;
     let mut over = false;
+    let mut reports = Reports::begin();
     while !over && !stop.requested() {
-        for index in wait(hosts, &task, service.longest_sleep(IDLE_SLEEP), stop)? {
+        let sleep = reports.due_in().map_or(IDLE_SLEEP, |due| due.min(IDLE_SLEEP));
+        for index in wait(hosts, &task, service.longest_sleep(sleep), stop)? {
+            reports.mark_changed();
             let stack = &mut hosts[index];
             // A frame that the bus does not take is lost, as on any Ethernet; the bus may be free
             // the next time.
@@ -293,6 +299,11 @@ fn serve_until_over<N: Nic>(
         }
         rounds += 1;
         service.alive(|| vec![rounds]);
+        let mut identities = BusIdentities::default();
+        reports.publish((0..services.len()).filter_map(|index| {
+            let station = hosts[index].station()?;
+            Some(Report::of_station(station, identities.of(station.bus().path())?))
+        }));
         let is_leased = hosts.iter().all(Stack::is_leased);
         waiting.report(ready, is_leased, &args.network);
         for transfer in transfers.drain(..) {
@@ -316,6 +327,19 @@ fn serve_until_over<N: Nic>(
             }
         }
         Task::Commands(_) | Task::None => Ok(()),
+    }
+}
+
+/// Prints what hosts on a bus have counted, at their end, if frames have passed.
+fn say_counters<N: Nic>(hosts: &mut HostSet<N>, count: usize) {
+    let mut counters = Counters::default();
+    for index in 0..count {
+        let Some(station) = hosts[index].station() else { continue };
+        counters = counters.plus(Counters::of_station(&station.stats()));
+    }
+    if counters.rx_packets + counters.tx_packets > 0 {
+        let who = if count == 1 { "the host".to_owned() } else { format!("{count} hosts") };
+        output::note(&format!("{who}: {}", Totals(counters)));
     }
 }
 

@@ -83,6 +83,10 @@ impl<A: Attachment> Nic for BusNic<A> {
         self.serviced.clone()
     }
 
+    fn station(&mut self) -> Option<&Station> {
+        self.phy.station_mut().station().map(|station| &*station)
+    }
+
     fn poll_rx(&mut self) -> bool {
         self.phy.receive_ahead()
     }

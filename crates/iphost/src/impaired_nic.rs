@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use port::{ImpairHandle, ImpairedLink};
-use shmbus::{SendError, WaitError, WaitSet};
+use shmbus::{SendError, Station, WaitError, WaitSet};
 use smoltcp::phy::{Device, DeviceCapabilities, PacketMeta, RxToken as _, TxToken as _};
 use smoltcp::time::Instant as StackTime;
 use smoltcp::wire::EthernetAddress;
@@ -63,6 +63,10 @@ impl<N: Nic> Nic for ImpairedNic<N> {
 
     fn check(&self) -> Result<(), Closed> {
         self.nic.check()
+    }
+
+    fn station(&mut self) -> Option<&Station> {
+        self.nic.station()
     }
 
     fn poll_rx(&mut self) -> bool {

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use shmbus::{SendError, WaitError, WaitSet};
+use shmbus::{SendError, Station, WaitError, WaitSet};
 use smoltcp::phy::Device;
 use smoltcp::wire::EthernetAddress;
 
@@ -52,6 +52,11 @@ pub trait Nic: Device {
     /// [`Closed`] when its other end is closed for good.
     fn check(&self) -> Result<(), Closed> {
         Ok(())
+    }
+
+    /// Returns the station on a bus that the device is at this moment; `None` for other devices.
+    fn station(&mut self) -> Option<&Station> {
+        None
     }
 
     /// Returns whether there is a frame for the stack, or an error of the device that a round

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-use shmbus::SendError;
+use shmbus::{SendError, Station};
 use smoltcp::iface::{
     Config, Interface, PollIngressSingleResult, PollResult, Route, SocketHandle, SocketSet,
 };
@@ -127,6 +127,11 @@ impl<N: Nic> Stack<N> {
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.link.nic().is_up()
+    }
+
+    /// Returns the host's station on its bus; `None` while it is on none.
+    pub fn station(&mut self) -> Option<&Station> {
+        self.link.nic_mut().station()
     }
 
     /// Checks that the host's device can still be used.

@@ -43,6 +43,7 @@ mod attached_port;
 mod node;
 mod options;
 mod port_stats;
+mod reports;
 mod thread;
 mod worker;
 
@@ -50,3 +51,4 @@ pub use self::attached_port::{CloseReason, PortId};
 pub use self::node::{Event, Node, station};
 pub use self::options::NodeOptions;
 pub use self::port_stats::{Counters, PortStats};
+pub use self::reports::{BusIdentities, BusIdentity, Link, Report, Reports, all_reports, bus_identity};

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use port::{ImpairCounters, ImpairHandle, LinkState};
 use serde::{Deserialize, Serialize};
+use shmbus::Stats;
 
 /// Frames and bytes through an interface since it was made.
 ///
@@ -62,6 +63,22 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Makes counters of what a station has counted. It receives from the bus.
+    #[must_use]
+    pub fn of_station(stats: &Stats) -> Self {
+        Self {
+            rx_packets: stats.rx_packets,
+            rx_bytes: stats.rx_bytes,
+            rx_dropped: stats.overrun_frames,
+            rx_errors: stats.corrupt + stats.rx_csum_errors,
+            tx_packets: stats.tx_packets,
+            tx_bytes: stats.tx_bytes,
+            tx_dropped: stats.tx_busy + stats.tx_link_down,
+            tx_errors: stats.tx_refused + stats.tx_offload_refused + stats.tx_vlan_refused,
+            ..Self::default()
+        }
+    }
+
     /// Makes counters of what impairments have done.
     pub(crate) fn of_impairments(impaired: ImpairCounters) -> Self {
         let ImpairCounters { ingress: rx, egress: tx } = impaired;
