@@ -39,6 +39,8 @@ mod pace;
 mod pcap;
 mod pcapng;
 mod reader;
+#[cfg(test)]
+mod specimens;
 mod step;
 mod summary;
 mod timestamp;

@@ -3,6 +3,8 @@
 //! libpcap compiles an expression to a classic BPF program; the machine that runs it is ours. It is
 //! checked before it runs, and needs no library for each frame.
 
+#[cfg(test)]
+mod judged;
 mod libpcap;
 mod place;
 mod program;
@@ -191,7 +193,6 @@ mod tests {
         assert_eq!(marked("tcp) or udp"), "   ^");
         assert_eq!(marked("tcp[13 & 2 != 0"), "           ^^");
         assert_eq!(marked("port 80 or port 80000"), "                ^^^^^");
-        assert_eq!(marked("ip host 300.0.0.1.2 or arp"), "        ^^^^^^^^^^^");
         let error = Filter::compile("inbound").unwrap_err();
         assert!(error.to_string().contains("kernel"), "{error}");
     }
