@@ -5,11 +5,12 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::context::Context;
 use crate::detached::{DetachedName, Request};
-use crate::{exit, output, verb};
+use crate::{exit, habits, output, verb};
 
 /// Create, wire and watch virtual Ethernet LANs in shared memory.
 ///
@@ -79,6 +80,8 @@ pub(crate) enum Verb {
     Attach(verb::attach::Args),
     Host(verb::host::Args),
     List(verb::list::Args),
+    Top(verb::top::Args),
+    Metrics(verb::metrics::Args),
     Stop(verb::stop::Args),
     Ping(verb::ping::Args),
     Dump(verb::dump::Args),
@@ -173,6 +176,8 @@ impl Verb {
             Self::Attach(args) => verb::attach::run(args, context),
             Self::Host(args) => verb::host::run(args, context),
             Self::List(args) => verb::list::run(args, context),
+            Self::Top(args) => verb::top::run(args, context),
+            Self::Metrics(args) => verb::metrics::run(args, context),
             Self::Stop(args) => verb::stop::run(args, context),
             Self::Ping(args) => verb::ping::run(args, context),
             Self::Dump(args) => verb::dump::run(args, context),
@@ -191,17 +196,38 @@ impl Verb {
 /// error.
 #[must_use]
 pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
-    if !error.use_stderr()
-        || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
-    {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let printed = error.print().map_err(|cause| output::mark(&cause));
         if let Err(cause) = printed.and_then(|()| output::stdout().flush()) {
             return exit::report(&cause.into());
         }
     } else {
-        output::error(&usage_line(&error.to_string(), called()));
+        let line = match meant(error) {
+            Some(meant) => meant,
+            None => usage_line(&error.to_string(), called()),
+        };
+        output::error(&line);
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Returns the line for a word of another program where a verb should be, with what it means here.
+fn meant(error: &clap::Error) -> Option<String> {
+    if error.kind() != ErrorKind::InvalidSubcommand {
+        return None;
+    }
+    let ContextValue::String(wrong) = error.get(ContextKind::InvalidSubcommand)? else {
+        return None;
+    };
+    let words: Vec<String> =
+        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let at = words.iter().position(|word| word == wrong)?;
+    // Below a verb the words are those of its own.
+    if words[..at].iter().any(|word| command().find_subcommand(word).is_some()) {
+        return None;
+    }
+    let meant = habits::meant(&words[at..])?;
+    Some(format!("unrecognized subcommand '{wrong}'; did you mean {meant}?; see 'busctl --help'"))
 }
 
 /// Returns the program with the verb of the command line, if there is one.

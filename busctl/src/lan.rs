@@ -185,7 +185,8 @@ impl Lan {
     /// Publishes the counters of the ports, for `show`.
     fn publish(&mut self) {
         let Some(bus) = &self.bus else { return };
-        let reports = self.ports.iter().map(|port| Report::of_port(&port.name, bus.identity(), &port.stats));
+        let reports =
+            self.ports.iter().map(|port| Report::of_port(&port.name, bus.identity(), &port.stats));
         self.reports.publish(reports);
     }
 

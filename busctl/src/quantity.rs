@@ -1,4 +1,4 @@
-//! Sizes and times on the command line.
+//! Sizes and times, on the command line and for people.
 
 use std::time::Duration;
 
@@ -38,6 +38,38 @@ fn number(digits: &str) -> Option<u64> {
     digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
+/// Returns a number of seconds in the largest unit that it fills, such as `3 min`.
+pub(crate) fn short_time(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min", seconds / 60),
+        3_600..86_400 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// Returns a size in the largest unit that divides it, as [`bytes`] reads it.
+pub(crate) fn short_size(bytes: u64) -> String {
+    let units = [(30, "G"), (20, "M"), (10, "K")];
+    let unit = units.into_iter().find(|(shift, _)| bytes > 0 && bytes.is_multiple_of(1 << shift));
+    unit.map_or_else(|| bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
+}
+
+/// Returns a number in at most five letters, such as `12.3k`.
+pub(crate) fn short_number(number: f64) -> String {
+    let units = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    let Some((one, unit)) = units.into_iter().find(|(one, _)| number >= *one) else {
+        return format!("{number:.0}");
+    };
+    let scaled = number / one;
+    if scaled < 99.95 { format!("{scaled:.1}{unit}") } else { format!("{scaled:.0}{unit}") }
+}
+
+/// Returns a count with its noun, which gets an `s` unless there is one.
+pub(crate) fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,5 +100,22 @@ mod tests {
         for text in ["", "-1", "x", "1e300", "nan"] {
             assert_eq!(seconds(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_time_has_one_unit() {
+        let times = [0, 59, 60, 3_599, 3_600, 86_399, 86_400, 1_000_000];
+        let right = ["0 s", "59 s", "1 min", "59 min", "1 h", "23 h", "1 d", "11 d"];
+        assert_eq!(times.map(short_time), right);
+    }
+
+    #[test]
+    fn numbers_for_people_are_short() {
+        let sizes = [0, 100, 1 << 10, 1 << 20, 3 << 29, 1 << 30];
+        assert_eq!(sizes.map(short_size), ["0", "100", "1K", "1M", "1536M", "1G"]);
+        let numbers = [0.0, 999.0, 1e3, 99_940.0, 123_456.0, 1e6, 2.5e9, 999_999.0];
+        let right = ["0", "999", "1.0k", "99.9k", "123k", "1.0M", "2.5G", "1000k"];
+        assert_eq!(numbers.map(short_number), right);
+        assert_eq!([0, 1, 2].map(|n| counted(n, "frame")), ["0 frames", "1 frame", "2 frames"]);
     }
 }

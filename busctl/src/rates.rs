@@ -99,11 +99,11 @@ impl fmt::Display for InterfaceRates {
 /// keys of `show --json -w`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub(crate) struct BusRates {
-    pps: Option<f64>,
-    bps: Option<f64>,
+    pub(crate) pps: Option<f64>,
+    pub(crate) bps: Option<f64>,
     /// Whether part of it was overwritten before it was read. Its frames are then assumed to be as
     /// long as the others.
-    estimated: bool,
+    pub(crate) estimated: bool,
 }
 
 /// Measures the rate of frames on a bus.

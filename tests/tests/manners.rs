@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use system_tests::reference::RumpPeer;
-use system_tests::{Lab, WAIT_TIMEOUT, frames, lab, wait};
+use system_tests::{Lab, WAIT_TIMEOUT, frames, lab, require, wait};
 
 fn bus_with_frames(lab: &Lab, count: u64) -> RumpPeer {
     let mut rump = RumpPeer::attach(&lab.path("lan.bus"), [0xb2, 0xa0, 0, 0, 0, 1]);
@@ -312,4 +312,107 @@ fn a_bus_that_is_removed_under_a_host_or_a_node_is_reported_once() {
         ended.succeeds();
         assert_eq!(ended.stderr.matches("was removed").count(), 1, "{ended}");
     }
+}
+
+/// A terminal in a tmux server of its own, which ends with it.
+struct Tmux<'l> {
+    lab: &'l Lab,
+    socket: String,
+}
+
+impl<'l> Tmux<'l> {
+    fn start(lab: &'l Lab, (width, height): (u16, u16), script: &str) -> Self {
+        let tmux = Self { lab, socket: lab.arg(&format!("tmux-{width}")) };
+        let busctl = lab.busctl([""; 0]);
+        let (width, height) = (width.to_string(), height.to_string());
+        let mut command =
+            tmux.command(&["-f", "/dev/null", "new-session", "-d", "-x", &width, "-y", &height]);
+        command.arg(script).env("BUSCTL", busctl.get_program()).env("BUSCTL_STATE", lab.state());
+        lab.run_program(&mut command).succeeds();
+        tmux
+    }
+
+    fn command(&self, words: &[&str]) -> std::process::Command {
+        let mut command = self.lab.command("tmux");
+        command
+            .arg("-S")
+            .arg(&self.socket)
+            .args(words)
+            .env("SHELL", "/bin/sh")
+            .env("TERM", "xterm");
+        command.env("LC_ALL", "C.UTF-8");
+        command
+    }
+
+    fn does(&self, words: &[&str]) -> String {
+        self.lab.run_program(&mut self.command(words)).succeeds().to_owned()
+    }
+
+    /// Waits until the screen has a text, and returns the screen.
+    fn shows(&self, text: &str) -> String {
+        let screen = || self.does(&["capture-pane", "-p"]);
+        wait::until(&format!("'{text}' is on the screen"), WAIT_TIMEOUT, || {
+            screen().contains(text)
+        });
+        screen()
+    }
+
+    fn types(&self, keys: &str) {
+        self.does(&["send-keys", keys]);
+    }
+}
+
+impl Drop for Tmux<'_> {
+    fn drop(&mut self) {
+        let _ = self.command(&["kill-server"]).output();
+    }
+}
+
+#[test]
+fn top_is_one_screen_that_keys_change_and_the_terminal_is_restored() {
+    require!("tmux");
+    let lab = lab!();
+    let bus = lab.arg("lan.bus");
+    let _host = lab.ready(["host", &bus, "10.0.0.1/24", "--name", "web-host"]);
+    let _other = lab.ready(["host", &bus, "10.0.0.3/24", "--name", "other-host"]);
+    let script = "echo before; \"$BUSCTL\" top -w 0.2; echo status $?; exec sleep 60";
+    let tmux = Tmux::start(&lab, (80, 24), script);
+    let screen = tmux.shows("web-host");
+    assert!(screen.starts_with("busctl top  ") && !screen.contains("before"), "{screen}");
+    assert!(screen.contains("STATION OR PORT") && screen.contains("lan.bus"), "{screen}");
+    let ping =
+        lab.run(["ping", &bus, "10.0.0.1", "--from", "10.0.0.2/24", "-c", "3", "-i", "0.01"]);
+    ping.succeeds();
+    tmux.shows("10.0.0.1 > 10.0.0.2: ICMP echo reply");
+    tmux.types("/");
+    tmux.types("other");
+    tmux.types("Enter");
+    tmux.shows("filter: other");
+    assert!(!tmux.does(&["capture-pane", "-p"]).contains("web-host"));
+    tmux.types("?");
+    tmux.shows("peers and rings of the memif");
+    tmux.types("?");
+    tmux.types("s");
+    tmux.shows("sort: in/s");
+    tmux.does(&["resize-window", "-x", "200", "-y", "50"]);
+    tmux.shows("OUT BIT/S");
+    tmux.types("C-c");
+    let screen = tmux.shows("status 0");
+    assert!(screen.contains("before") && !screen.contains("STATION OR PORT"), "{screen}");
+}
+
+#[test]
+fn a_watched_show_is_drawn_in_place() {
+    require!("tmux");
+    let lab = lab!();
+    let bus = lab.arg("lan.bus");
+    let _host = lab.ready(["host", &bus, "10.0.0.1/24"]);
+    let script = format!("\"$BUSCTL\" show {bus} -w 0.1");
+    let tmux = Tmux::start(&lab, (100, 30), &script);
+    tmux.shows("rate: 0 packets/s");
+    let answer = lab.run(["ping", &bus, "10.0.0.1", "--from", "10.0.0.2/24", "-c", "1"]);
+    answer.succeeds();
+    // A later drawing, over the first.
+    let screen = tmux.shows("input: 2 packets");
+    assert_eq!(screen.matches("stations: 1 live").count(), 1, "{screen}");
 }

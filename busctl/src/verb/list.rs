@@ -1,17 +1,20 @@
 //! `busctl list`: the buses of this user, and what runs detached.
 
-mod buses;
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use std::io::{self, Write as _};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use comfy_table::{Table, presets};
+use comfy_table::{ContentArrangement, Table, presets};
+use ratatui::crossterm::terminal::size;
 use serde::Serialize;
 
-use self::buses::BusEntry;
+use crate::buses::{self, BusEntry};
 use crate::context::Context;
 use crate::detached::Running;
-use crate::output;
+use crate::{output, quantity};
+
+/// How many stations of a bus are named.
+const MAX_NAMES: usize = 3;
 
 /// List the buses of this machine and user, and what runs detached
 ///
@@ -62,8 +65,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         output::print_json(&listing)?;
         return Ok(());
     }
-    let buses = listing.buses.iter().map(BusEntry::columns);
-    print(["BUS", "SIZE", "STATIONS", "INTERFACES"], buses)?;
+    let buses = listing.buses.iter().map(bus_columns);
+    print(["BUS", "SIZE", "AGE", "STATIONS", "INTERFACES", "ON IT"], buses)?;
     let detached = listing.detached.iter().map(DetachedEntry::columns);
     print(["DETACHED", "PID", "VERB", "BUS", "STARTED", "LOG"], detached)?;
     Ok(())
@@ -76,6 +79,12 @@ fn print<const N: usize>(
 ) -> io::Result<()> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
+    if io::stdout().is_terminal() {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+        if let Ok((width, _)) = size() {
+            table.set_width(width);
+        }
+    }
     for row in rows {
         table.add_row(row);
     }
@@ -88,15 +97,19 @@ fn print<const N: usize>(
     Ok(())
 }
 
-/// Returns a time in the largest unit that it fills, such as `3 min ago`.
-fn age(time: Duration) -> String {
-    let seconds = time.as_secs();
-    match seconds {
-        0..60 => format!("{seconds} s ago"),
-        60..3_600 => format!("{} min ago", seconds / 60),
-        3_600..86_400 => format!("{} h ago", seconds / 3_600),
-        _ => format!("{} d ago", seconds / 86_400),
+/// Returns the columns of a bus. Of many stations the first few are named.
+fn bus_columns(bus: &BusEntry) -> [String; 6] {
+    let stations = bus.stations.map_or_else(|| "?".to_owned(), |count| count.to_string());
+    let age = bus.age_seconds.map_or_else(|| "?".to_owned(), quantity::short_time);
+    let mut names: Vec<&str> = bus.members.iter().map(|member| &*member.name).collect();
+    let more = names.len().saturating_sub(MAX_NAMES);
+    names.truncate(MAX_NAMES);
+    let mut on_it = names.join(", ");
+    if more > 0 {
+        let _ = write!(on_it, " and {more} more");
     }
+    let size = quantity::short_size(bus.size);
+    [bus.path.clone(), size, age, stations, bus.interfaces.join(" "), on_it]
 }
 
 impl DetachedEntry {
@@ -120,21 +133,8 @@ impl DetachedEntry {
             self.pid.to_string(),
             self.verb.clone(),
             self.bus.clone().unwrap_or_else(|| "-".to_owned()),
-            age(Duration::from_secs(self.seconds)),
+            format!("{} ago", quantity::short_time(self.seconds)),
             self.log.clone(),
         ]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_age_has_one_unit() {
-        let ages = [0, 59, 60, 3_599, 3_600, 86_399, 86_400, 1_000_000];
-        let texts = ages.map(|seconds| age(Duration::from_secs(seconds)));
-        let right = ["0 s", "59 s", "1 min", "59 min", "1 h", "23 h", "1 d", "11 d"];
-        assert_eq!(texts, right.map(|age| format!("{age} ago")));
     }
 }

@@ -31,6 +31,7 @@ use crate::filter_words;
 use crate::misuse::{OrMisuse as _, misuse};
 use crate::output;
 use crate::process::shutdown::Shutdown;
+use crate::quantity::counted;
 use crate::registry::runner::POLL_INTERVAL;
 
 /// Put the frames of a capture on a bus
@@ -235,7 +236,8 @@ fn report(args: &Args, sent: &Sent, skipped: &Skipped) -> anyhow::Result<()> {
     if args.json {
         output::print_json(&Report { frames, bytes, seconds, ring_turns, skipped })?;
     } else {
-        writeln!(output::stdout(), "{frames} frames, {bytes} bytes in {seconds:.3} s")?;
+        let (frames, bytes) = (counted(frames, "frame"), counted(bytes, "byte"));
+        writeln!(output::stdout(), "{frames}, {bytes} in {seconds:.3} s")?;
     }
     skipped.warnings(longest).chain(sent.overrun_warning()).for_each(output::warn);
     Ok(())

@@ -1,13 +1,18 @@
 //! `busctl show`: interfaces as `ifconfig` shows them, and buses.
 
+mod brief;
+mod picture;
+
 use std::fmt;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use ratatui::crossterm::terminal::size;
 use serde::Serialize;
 use shmbus::Bus;
 
+use self::picture::PictureArgs;
 use crate::bus_argument::BusArgument;
 use crate::bus_view::BusView;
 use crate::context::Context;
@@ -31,7 +36,9 @@ use crate::style::Palette;
                         busctl show\n  \
                         busctl show shmif0 -w 1\n  \
                         busctl show /dev/shm/lan\n  \
-                        busctl show shmif0 --json | jq .rx_packets")]
+                        busctl show shmif0 --json | jq .rx_packets\n  \
+                        busctl show --brief\n  \
+                        busctl show --svg > lan.svg")]
 pub(crate) struct Args {
     /// An interface, or the path of a bus with a '/' in it
     #[arg(value_name = "IFNAME|BUSPATH")]
@@ -44,6 +51,14 @@ pub(crate) struct Args {
     /// Print JSON: one object, or with -w one per line
     #[arg(long)]
     json: bool,
+
+    /// Print a line for each interface, bus, station and port, as 'ip -br' does
+    #[arg(long, visible_alias = "br", conflicts_with_all = ["json", "watch"])]
+    brief: bool,
+
+    /// Draw what is on the buses of this user, or on this one
+    #[command(flatten)]
+    picture: PictureArgs,
 }
 
 /// Shows interfaces or a bus, once or until stopped.
@@ -51,14 +66,30 @@ pub(crate) struct Args {
 /// # Errors
 /// When there is no such interface, or the file is not a bus.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
+    if args.picture.is_wanted() {
+        return picture::print(&args.picture, args.subject.as_ref(), context);
+    }
+    if args.brief {
+        return brief::print(args.subject.as_ref(), context);
+    }
     let palette = Palette::of(&io::stdout());
     let mut show =
         Show { args, context, palette, interfaces: InterfaceMeter::default(), bus: None };
-    let Some(pause) = args.watch else { return show.once() };
+    let Some(pause) = args.watch else { return Ok(write!(output::stdout(), "{}", show.once()?)?) };
+    let redraws = !args.json && io::stdout().is_terminal();
+    if redraws {
+        write!(output::stdout(), "{CLEAR}")?;
+    }
     let stop = Shutdown::on_signals()?;
     let mut next = Instant::now();
     loop {
-        show.once()?;
+        let text = show.once()?;
+        if redraws {
+            let height = size().map_or(usize::MAX, |(_, height)| height.into());
+            write!(output::stdout(), "{}", in_place(&text, height))?;
+        } else {
+            write!(output::stdout(), "{text}")?;
+        }
         output::stdout().flush()?;
         // Each time counts from the last one, so that the time to print does not add up.
         let now = Instant::now();
@@ -66,7 +97,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         if stop.sleep(next.duration_since(now)) {
             return Ok(());
         }
-        if !args.json {
+        if !args.json && !redraws {
             writeln!(output::stdout())?;
         }
     }
@@ -81,8 +112,10 @@ struct Show<'a> {
 }
 
 impl Show<'_> {
-    fn once(&mut self) -> anyhow::Result<()> {
+    /// Returns the text of one look.
+    fn once(&mut self) -> anyhow::Result<String> {
         let json = self.args.json;
+        let mut text = String::new();
         match &self.args.subject {
             Some(BusArgument::Path(path)) => {
                 let view = BusView::read(path)?.with_palette(self.palette);
@@ -91,11 +124,11 @@ impl Show<'_> {
                 } else {
                     None
                 };
-                print(json, &WithRates { view, rates })?;
+                put(&mut text, json, &WithRates { view, rates })?;
             }
             Some(BusArgument::Interface(name)) => {
                 let registry = self.context.registry()?;
-                print(json, &self.interface(&registry, &registry.load(*name)?)?)?;
+                put(&mut text, json, &self.interface(&registry, &registry.load(*name)?)?)?;
             }
             None => {
                 let registry = self.context.registry()?;
@@ -107,13 +140,14 @@ impl Show<'_> {
                     .collect::<anyhow::Result<Vec<_>>>()?;
                 if json {
                     let damaged = damaged.iter().map(ToString::to_string).collect();
-                    output::print_json(&Listing { interfaces, damaged })?;
+                    text = serde_json::to_string(&Listing { interfaces, damaged })? + "\n";
                 } else {
-                    interfaces.iter().try_for_each(|interface| print(false, interface))?;
+                    let mut each = interfaces.iter();
+                    each.try_for_each(|interface| put(&mut text, false, interface))?;
                 }
             }
         }
-        Ok(())
+        Ok(text)
     }
 
     fn interface(
@@ -160,8 +194,25 @@ struct Listing {
     damaged: Vec<String>,
 }
 
-fn print<T: Serialize + fmt::Display>(json: bool, view: &T) -> io::Result<()> {
-    if json { output::print_json(view) } else { write!(output::stdout(), "{view}") }
+fn put<T: Serialize + fmt::Display>(text: &mut String, json: bool, view: &T) -> anyhow::Result<()> {
+    if json {
+        text.push_str(&serde_json::to_string(view)?);
+        text.push('\n');
+    } else {
+        text.push_str(&view.to_string());
+    }
+    Ok(())
+}
+
+/// Clears a terminal.
+const CLEAR: &str = "\x1b[2J";
+
+/// Returns what draws a text over an earlier one, on a terminal with `height` lines. What does not
+/// fit is left out.
+fn in_place(text: &str, height: usize) -> String {
+    let lines = text.lines().take(height.saturating_sub(1));
+    let drawn: String = lines.flat_map(|line| [line, "\x1b[K\r\n"]).collect();
+    format!("\x1b[H{drawn}\x1b[J")
 }
 
 /// The longest time between two prints.
@@ -171,4 +222,15 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
     quantity::seconds(text).filter(|pause| !pause.is_zero() && *pause <= LONGEST).ok_or_else(|| {
         "it takes a number of seconds above 0 and up to 1000000, such as 1 or 0.5".to_owned()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_drawn_over_an_earlier_one() {
+        assert_eq!(in_place("a\nb\n", 9), "\x1b[Ha\x1b[K\r\nb\x1b[K\r\n\x1b[J");
+        assert_eq!(in_place("a\nb\nc\n", 3), in_place("a\nb\n", 3));
+    }
 }

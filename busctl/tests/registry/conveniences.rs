@@ -117,3 +117,21 @@ fn the_version_names_the_commit() {
     assert_eq!(lab.prints("--version"), expected);
     assert_eq!(lab.prints("-V"), expected);
 }
+
+#[test]
+fn words_of_other_programs_are_answered_with_the_verb() {
+    let lab = Lab::new();
+    for (words, meant) in [
+        ("ls", "did you mean 'busctl list'"),
+        ("rm shmif0", "did you mean 'busctl destroy IFNAME'?"),
+        ("delete shmif0", "did you mean 'busctl destroy IFNAME'?"),
+        ("status", "did you mean 'busctl show'?"),
+        ("start shmif0", "did you mean 'busctl up IFNAME'?"),
+        ("ip link", "did you mean 'busctl show'?"),
+        ("shmif0 up", "did you mean 'busctl up shmif0'?"),
+        ("shmif0", "did you mean 'busctl show shmif0'?"),
+        ("shmif0 linkstr ./lan.bus", "did you mean 'busctl linkstr shmif0 ./lan.bus'?"),
+    ] {
+        lab.refuses(words, meant);
+    }
+}

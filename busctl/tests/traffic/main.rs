@@ -11,6 +11,7 @@ mod ports;
 mod replay;
 #[path = "../terminal/mod.rs"]
 mod terminal;
+mod watch;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};

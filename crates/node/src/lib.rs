@@ -51,4 +51,6 @@ pub use self::attached_port::{CloseReason, PortId};
 pub use self::node::{Event, Node, station};
 pub use self::options::NodeOptions;
 pub use self::port_stats::{Counters, PortStats};
-pub use self::reports::{BusIdentities, BusIdentity, Link, Report, Reports, all_reports, bus_identity};
+pub use self::reports::{
+    BusIdentities, BusIdentity, Link, Report, Reports, all_reports, bus_identity,
+};

@@ -123,6 +123,7 @@ sections! {
     interfaces_with_names: "Interfaces with names",
     a_node_that_stays: "A node that stays",
     in_the_background: "In the background",
+    watch_it_all: "Watch it all",
     attach_dpdk: "Attach DPDK",
     a_tap: "A TAP, and the kernel's TCP",
     longer_frames_and_vlans: "Longer frames, and VLANs",

@@ -14,6 +14,7 @@ use tempfile::TempPath;
 use crate::bus_view::BusView;
 use crate::misuse::OrMisuse as _;
 use crate::output;
+use crate::quantity::counted;
 
 /// No borders but a line below the header.
 const STYLE: TableStyle = presets::NOTHING.header_separator(LineStyle::new('─', '─', '─', '─'));
@@ -107,11 +108,11 @@ impl Report {
         writeln!(out, "{}\n", self.table())?;
         writeln!(
             out,
-            "{} of {} pings were answered. {} frames ({} bytes) went over the bus, in generation {}.",
+            "{} of {} were answered. {} ({}) went over the bus, in generation {}.",
             self.pings_answered,
-            self.pings_sent,
-            self.frames_on_bus,
-            self.bytes_on_bus,
+            counted(self.pings_sent, "ping"),
+            counted(self.frames_on_bus, "frame"),
+            counted(self.bytes_on_bus, "byte"),
             self.bus.generation()
         )?;
         if let Some(pcap) = &self.pcap {
@@ -126,7 +127,10 @@ impl Report {
         table.set_header(["from", "to", "answered", "min", "median", "max"]);
         for Ping { from, to, target, result } in &self.pings {
             let time = |micros: Option<f64>| {
-                micros.map_or("-".to_owned(), |micros| format!("{micros:.0} µs"))
+                micros.map_or("-".to_owned(), |micros| match micros {
+                    100_000.0.. => format!("{:.0} ms", micros / 1e3),
+                    micros => format!("{micros:.0} µs"),
+                })
             };
             table.add_row([
                 (*from).to_owned(),
@@ -136,6 +140,10 @@ impl Report {
                 time(result.rtt_p50_us),
                 time(result.rtt_max_us),
             ]);
+        }
+        // Eighty columns are enough for it.
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 1));
         }
         for column in 2..6 {
             if let Some(column) = table.column_mut(column) {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use shmbus::Stats;
 
 use crate::output;
+use crate::quantity::counted;
 
 /// How often, at most, overruns are reported during a dump.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -59,7 +60,10 @@ impl Overruns {
         let Self { count, bytes, frames, .. } = self;
         (*count > 0).then(|| {
             format!(
-                "overtaken {count} times, an estimate of {frames} frames, {bytes} bytes of the ring missed"
+                "overtaken {}, an estimate of {}, {} of the ring missed",
+                counted(*count, "time"),
+                counted(*frames, "frame"),
+                counted(*bytes, "byte")
             )
         })
     }

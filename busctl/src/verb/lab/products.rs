@@ -3,7 +3,8 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use ::lab::{Plan, clab, graph};
+use ::lab::graph::{self, Drawing};
+use ::lab::{Plan, clab};
 use anyhow::{Context as _, anyhow};
 
 use super::GraphArgs;
@@ -18,16 +19,17 @@ pub(super) fn draw(args: &GraphArgs, context: &Context) -> anyhow::Result<()> {
         Some(file) => read(file)?,
         None => args.lab.folder(context)?.read_plan()?,
     };
-    let drawing = if args.mermaid {
-        graph::mermaid(&plan)
+    let drawing = Drawing::from(&plan);
+    let text = if args.mermaid {
+        graph::mermaid(&drawing)
     } else if args.dot {
-        graph::dot(&plan)
+        graph::dot(&drawing)
     } else if args.svg {
-        graph::svg(&plan)
+        graph::svg(&drawing)
     } else {
-        graph::tree(&plan)
+        graph::tree(&drawing)
     };
-    print(&drawing)
+    print(&text)
 }
 
 /// Prints the schema of lab files.

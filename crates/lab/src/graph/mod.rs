@@ -1,26 +1,23 @@
-//! A lab as a drawing: for a terminal, for Mermaid and Graphviz, and as SVG.
+//! A lab, or other networks, as a drawing: for a terminal, for Mermaid and Graphviz, and as SVG.
 
+mod drawing;
 mod svg;
 
 use std::fmt::Write as _;
 
-use crate::plan::{Interface, Kind, Node, Plan};
-
+pub use self::drawing::{Drawing, DrawnInterface, DrawnLan, DrawnNode};
 pub use self::svg::svg;
 
-/// Returns the addresses of an interface with blanks between.
-fn addresses(interface: &Interface) -> String {
-    let texts: Vec<String> = interface.addresses.iter().map(ToString::to_string).collect();
-    texts.join(" ")
-}
-
 /// Returns the interfaces on a LAN with their nodes.
-fn members<'a>(plan: &'a Plan, lan: &'a str) -> impl Iterator<Item = (&'a Node, &'a Interface)> {
+fn members<'a>(
+    plan: &'a Drawing,
+    lan: &'a str,
+) -> impl Iterator<Item = (&'a DrawnNode, &'a DrawnInterface)> {
     let all = plan.nodes.iter().flat_map(|node| node.interfaces.iter().map(move |one| (node, one)));
     all.filter(move |(_, interface)| interface.lan == lan)
 }
 
-/// Returns a lab as a tree: its LANs, and on each the interfaces of nodes.
+/// Returns a drawing as a tree: its networks, and on each the interfaces of nodes.
 ///
 /// ```
 /// use lab::Plan;
@@ -29,7 +26,7 @@ fn members<'a>(plan: &'a Plan, lan: &'a str) -> impl Iterator<Item = (&'a Node, 
 /// let text = "[lan.office]\nprefix = \"10.1.0.0/24\"\n[node.pc]\ncount = 2\nlans = \"office\"\n";
 /// let plan = Plan::from_toml(text, &Source::new())?;
 /// assert_eq!(
-///     lab::graph::tree(&plan),
+///     lab::graph::tree(&(&plan).into()),
 ///     "lab\n\
 ///      └── LAN office\n    \
 ///          ├── pc1 eth0 10.1.0.1/24\n    \
@@ -38,21 +35,23 @@ fn members<'a>(plan: &'a Plan, lan: &'a str) -> impl Iterator<Item = (&'a Node, 
 /// # Ok::<(), lab::file::Problems>(())
 /// ```
 #[must_use]
-pub fn tree(plan: &Plan) -> String {
+pub fn tree(plan: &Drawing) -> String {
     let mut branches: Vec<(String, Vec<String>)> = Vec::new();
     for lan in &plan.lans {
-        let word = if lan.is_link { "link" } else { "LAN" };
-        let mut title = format!("{word} {}", lan.name);
-        if !lan.impair.is_empty() {
-            let _ = write!(title, " ({})", lan.impair);
+        let mut title = format!("{} {}", lan.word, lan.name);
+        if !lan.note.is_empty() {
+            let _ = write!(title, " ({})", lan.note);
         }
         let leaves = members(plan, &lan.name).map(|(node, interface)| {
-            let mut leaf = format!("{} {}", node.name, interface.name);
-            if !matches!(node.kind, Kind::Run(_)) {
-                let _ = write!(leaf, " [{}]", node.kind.word());
+            let mut leaf = node.name.clone();
+            if !interface.name.is_empty() {
+                let _ = write!(leaf, " {}", interface.name);
+            }
+            if !node.is_usual {
+                let _ = write!(leaf, " [{}]", node.kind);
             }
             if !interface.addresses.is_empty() {
-                let _ = write!(leaf, " {}", addresses(interface));
+                let _ = write!(leaf, " {}", interface.addresses);
             }
             if let Some(impair) = &interface.impair {
                 let _ = write!(leaf, " ({impair})");
@@ -62,7 +61,7 @@ pub fn tree(plan: &Plan) -> String {
         branches.push((title, leaves.collect()));
     }
     for node in plan.nodes.iter().filter(|node| node.interfaces.is_empty()) {
-        branches.push((format!("{} [{}]", node.name, node.kind.word()), Vec::new()));
+        branches.push((format!("{} [{}]", node.name, node.kind), Vec::new()));
     }
     let mut text = format!("{}\n", plan.name);
     for (index, (title, leaves)) in branches.iter().enumerate() {
@@ -77,17 +76,18 @@ pub fn tree(plan: &Plan) -> String {
     text
 }
 
-/// Returns a lab as a flowchart for Mermaid.
+/// Returns a drawing as a flowchart for Mermaid.
 #[must_use]
-pub fn mermaid(plan: &Plan) -> String {
+pub fn mermaid(plan: &Drawing) -> String {
     let mut text = "graph LR\n".to_owned();
     for (number, node) in plan.nodes.iter().enumerate() {
-        let label = mermaid_escape(&format!("{} ({})", node.name, node.kind.word()));
+        let label = mermaid_escape(&format!("{} ({})", node.name, node.kind));
         let _ = writeln!(text, "  n{number}[\"{label}\"]");
     }
     each_line(plan, |line| {
         let _ = match line {
             Line::Lan(lan, name) => writeln!(text, "  l{lan}((\"{}\"))", mermaid_escape(name)),
+            Line::Member(node, lan, "") => writeln!(text, "  n{node} --- l{lan}"),
             Line::Member(node, lan, label) => {
                 writeln!(text, "  n{node} ---|\"{}\"| l{lan}", mermaid_escape(label))
             }
@@ -99,12 +99,12 @@ pub fn mermaid(plan: &Plan) -> String {
     text
 }
 
-/// Returns a lab as a graph for Graphviz.
+/// Returns a drawing as a graph for Graphviz.
 #[must_use]
-pub fn dot(plan: &Plan) -> String {
+pub fn dot(plan: &Drawing) -> String {
     let mut text = format!("graph \"{}\" {{\n  node [shape=box];\n", dot_escape(&plan.name));
     for (number, node) in plan.nodes.iter().enumerate() {
-        let label = dot_escape(&format!("{}\n{}", node.name, node.kind.word()));
+        let label = dot_escape(&format!("{}\n{}", node.name, node.kind));
         let _ = writeln!(text, "  n{number} [label=\"{label}\"];");
     }
     each_line(plan, |line| {
@@ -135,8 +135,8 @@ enum Line<'a> {
 }
 
 /// Calls `draw` for each LAN, and each connection of nodes.
-fn each_line(plan: &Plan, mut draw: impl FnMut(Line<'_>)) {
-    let mut on_lan: std::collections::BTreeMap<&str, Vec<(usize, &Interface)>> =
+fn each_line(plan: &Drawing, mut draw: impl FnMut(Line<'_>)) {
+    let mut on_lan: std::collections::BTreeMap<&str, Vec<(usize, &DrawnInterface)>> =
         std::collections::BTreeMap::new();
     for (number, node) in plan.nodes.iter().enumerate() {
         for interface in &node.interfaces {
@@ -145,16 +145,14 @@ fn each_line(plan: &Plan, mut draw: impl FnMut(Line<'_>)) {
     }
     for (number, lan) in plan.lans.iter().enumerate() {
         let members = on_lan.get(&lan.name[..]).map(Vec::as_slice).unwrap_or_default();
-        let suffix =
-            if lan.impair.is_empty() { String::new() } else { format!("\n{}", lan.impair) };
+        let suffix = if lan.note.is_empty() { String::new() } else { format!("\n{}", lan.note) };
         if let ([(a, _), (b, _)], true) = (members, lan.is_link) {
             draw(Line::Link(*a, *b, &format!("{}{suffix}", lan.name)));
             continue;
         }
         draw(Line::Lan(number, &format!("{}{suffix}", lan.name)));
         for (node, interface) in members {
-            let label = format!("{} {}", interface.name, addresses(interface));
-            draw(Line::Member(*node, number, label.trim_end()));
+            draw(Line::Member(*node, number, &interface.label()));
         }
     }
 }
@@ -183,8 +181,9 @@ fn dot_escape(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::file::Source;
+    use crate::plan::Plan;
 
-    fn plan() -> Plan {
+    fn plan() -> Drawing {
         let text = "
             name = \"g\"
             [lan.office]
@@ -202,7 +201,7 @@ mod tests {
             kind = \"process\"
             services = \"true\"
         ";
-        Plan::from_toml(text, &Source::new()).unwrap()
+        (&Plan::from_toml(text, &Source::new()).unwrap()).into()
     }
 
     #[test]

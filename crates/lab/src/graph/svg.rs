@@ -1,19 +1,18 @@
-//! A lab as an SVG drawing: the nodes on a circle, and the LANs on a smaller one inside.
+//! A drawing as SVG: the nodes on a circle, and the LANs on a smaller one inside.
 
 use std::collections::BTreeMap;
 use std::f64::consts::TAU;
 use std::fmt::Write as _;
 
-use super::addresses;
-use crate::plan::Plan;
+use super::Drawing;
 
 /// The size of a node's box.
 const WIDTH: f64 = 130.0;
 const HEIGHT: f64 = 40.0;
 
-/// Returns a lab as an SVG drawing.
+/// Returns a drawing as SVG.
 #[must_use]
-pub fn svg(plan: &Plan) -> String {
+pub fn svg(plan: &Drawing) -> String {
     // The boxes on the circle do not touch.
     let radius = (plan.nodes.len() as f64 * (WIDTH + 20.0) / TAU).max(200.0);
     let middle = radius + WIDTH;
@@ -27,7 +26,7 @@ pub fn svg(plan: &Plan) -> String {
     let mut on_lan: BTreeMap<&str, Vec<(usize, String)>> = BTreeMap::new();
     for (number, node) in plan.nodes.iter().enumerate() {
         for interface in &node.interfaces {
-            let title = format!("{} {} {}", node.name, interface.name, addresses(interface));
+            let title = format!("{} {}", node.name, interface.label());
             on_lan.entry(&interface.lan).or_default().push((number, title));
         }
     }
@@ -38,7 +37,7 @@ pub fn svg(plan: &Plan) -> String {
     for lan in &plan.lans {
         let members = on_lan.get(&lan.name[..]).map(Vec::as_slice).unwrap_or_default();
         if let ([(a, first), (b, second)], true) = (members, lan.is_link) {
-            let title = format!("{} {}\n{first}\n{second}", lan.name, lan.impair);
+            let title = format!("{} {}\n{first}\n{second}", lan.name, lan.note);
             line(&mut lines, at(node_angle(*a), radius), at(node_angle(*b), radius), &title);
         } else {
             // The mean direction of its nodes.
@@ -58,7 +57,7 @@ pub fn svg(plan: &Plan) -> String {
         for (node, title) in members {
             line(&mut lines, at(node_angle(*node), radius), place, title);
         }
-        let title = format!("{} {}", lan.name, lan.impair);
+        let title = format!("{} {}", lan.name, lan.note);
         oval(&mut ovals, place, &lan.name, &title);
     }
 
@@ -68,14 +67,14 @@ pub fn svg(plan: &Plan) -> String {
             .interfaces
             .iter()
             .map(|interface| {
-                format!("{} {} {}", interface.name, interface.lan, addresses(interface))
+                format!("{} {} {}", interface.name, interface.lan, interface.addresses)
             })
             .collect();
         rectangle(
             &mut boxes,
             at(node_angle(number), radius),
             &node.name,
-            node.kind.word(),
+            &node.kind,
             &titles.join("\n"),
         );
     }
@@ -118,13 +117,14 @@ fn rectangle(text: &mut String, (x, y): (f64, f64), name: &str, kind: &str, titl
         text,
         "<g><title>{}</title><rect x=\"{:.1}\" y=\"{:.1}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
          rx=\"5\" fill=\"#eef3fb\" stroke=\"#357\"/><text x=\"{x:.1}\" y=\"{:.1}\">{}</text>\
-         <text x=\"{x:.1}\" y=\"{:.1}\" font-size=\"10\" fill=\"#555\">{kind}</text></g>",
+         <text x=\"{x:.1}\" y=\"{:.1}\" font-size=\"10\" fill=\"#555\">{}</text></g>",
         escape(title),
         x - WIDTH / 2.0,
         y - HEIGHT / 2.0,
         y - 2.0,
         escape(&name),
-        y + 13.0
+        y + 13.0,
+        escape(kind)
     );
 }
 
@@ -149,17 +149,18 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::file::Source;
+    use crate::plan::Plan;
 
     #[test]
     fn every_node_and_lan_is_drawn() {
         let text = "[lan.a]\n[lan.b]\n[link.l]\nends = [\"x1\", \"x2\"]\n[node.x]\ncount = 20\nlans = [\"a\", \"b\"]\n";
         let plan = Plan::from_toml(text, &Source::new()).unwrap();
-        let drawing = svg(&plan);
+        let drawing = svg(&(&plan).into());
         assert_eq!(drawing.matches("<rect x=").count(), 20);
         assert_eq!(drawing.matches("<ellipse").count(), 2);
         assert_eq!(drawing.matches("<line").count(), 41);
         assert!(drawing.ends_with("</svg>\n") && !drawing.contains("NaN"));
-        assert!(!svg(&Plan::default()).contains("NaN"));
+        assert!(!svg(&Drawing::default()).contains("NaN"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use iphost::{BusNic, HostAddress, HostSet, ImpairedNic, PingPlan, Pinger, Services, Stack};
+use node::{BusIdentities, Report, Reports};
 use port::{ImpairHandle, WakeFd};
 use shmbus::{Bus, MacAddr6, Station, StationOptions};
 
@@ -151,6 +152,7 @@ struct Serving {
     hosts: HostSet<HostNic>,
     entries: Vec<Entry>,
     pingers: Vec<RunningPing>,
+    reports: Reports,
 }
 
 /// What belongs to the host of the same index.
@@ -170,7 +172,8 @@ struct RunningPing {
 impl Serving {
     fn new(shared: Arc<Shared>, orders: Receiver<Order>) -> Self {
         let hosts = HostSet::new().busy_poll(BUSY_POLL);
-        Self { shared, orders, hosts, entries: Vec::new(), pingers: Vec::new() }
+        let (entries, pingers, reports) = (Vec::new(), Vec::new(), Reports::begin());
+        Self { shared, orders, hosts, entries, pingers, reports }
     }
 
     fn run(mut self) {
@@ -182,6 +185,7 @@ impl Serving {
             let now = Instant::now();
             let due = self.pingers.iter().map(|ping| ping.pinger.due());
             let sleep = due.min().map_or(LONGEST_SLEEP, |due| due.saturating_duration_since(now));
+            let sleep = self.reports.due_in().map_or(sleep, |due| due.min(sleep));
             let Ok(woken) =
                 self.hosts.wait(&[self.shared.wake_fd.as_fd()], sleep.min(LONGEST_SLEEP))
             else {
@@ -189,9 +193,11 @@ impl Serving {
                 return;
             };
             for index in woken {
+                self.reports.mark_changed();
                 self.serve(index);
             }
             self.step_pings();
+            self.publish();
         }
         for index in 0..self.entries.len() {
             if self.entries[index].host.dhcp {
@@ -199,6 +205,16 @@ impl Serving {
                 let _ = self.hosts[index].poll(&mut |_| {});
             }
         }
+    }
+
+    /// Publishes the counters of the hosts.
+    fn publish(&mut self) {
+        let mut identities = BusIdentities::default();
+        let hosts = &mut self.hosts;
+        self.reports.publish((0..self.entries.len()).filter_map(|index| {
+            let station = hosts[index].station()?;
+            Some(Report::of_station(station, identities.of(station.bus().path())?))
+        }));
     }
 
     fn obey(&mut self, order: Order) {

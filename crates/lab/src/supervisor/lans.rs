@@ -11,6 +11,7 @@ use shmbus::{Bus, BusOptions, MacAddr6};
 use tapdev::{Form, TapDevice};
 
 use super::impairing::{self, InterfaceImpairments};
+use super::port_reports::PortReports;
 use crate::error::{LabError, at};
 use crate::folder::Folder;
 use crate::plan::{Interface, Lan};
@@ -28,6 +29,7 @@ pub(super) struct Lans {
     by_name: BTreeMap<String, OpenLan>,
     node: Node,
     reporter: Reporter,
+    reports: PortReports,
 }
 
 struct OpenLan {
@@ -52,7 +54,8 @@ impl Lans {
     pub(super) fn start(folder: Folder, reporter: Reporter) -> io::Result<Self> {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let options = NodeOptions::new().threads(cpus.min(MAX_THREADS)).reporter(reporter.clone());
-        Ok(Self { folder, by_name: BTreeMap::new(), node: Node::start(options)?, reporter })
+        let (node, reports) = (Node::start(options)?, PortReports::start()?);
+        Ok(Self { folder, by_name: BTreeMap::new(), node, reporter, reports })
     }
 
     /// Makes the bus of a LAN, and begins its capture.
@@ -94,6 +97,7 @@ impl Lans {
         if let Some(open) = self.by_name.remove(lan) {
             if let Some(port) = open.capture {
                 self.node.remove(port);
+                self.reports.remove(port);
             }
             // At the latest, it is removed with the lab.
             let _ = std::fs::remove_file(self.folder.bus(lan));
@@ -206,20 +210,25 @@ impl Lans {
         lan: &str,
         mac: Option<[u8; 6]>,
     ) -> Result<(PortId, Arc<PortStats>), LabError> {
-        let station = node::station(self.bus(lan)?, port.name(), mac.map(MacAddr6::from))
+        let name = port.name().to_owned();
+        let station = node::station(self.bus(lan)?, &name, mac.map(MacAddr6::from))
             .map_err(|error| LabError::Refused(format!("cannot join {lan}: {error}")))?;
-        Ok(self.node.add(port, station))
+        let (id, stats) = self.node.add(port, station);
+        self.reports.add(id, &self.folder.bus(lan), name, Arc::clone(&stats));
+        Ok((id, stats))
     }
 
     /// Closes a port.
     pub(super) fn close(&mut self, port: &LabPort) {
         self.node.remove(port.id);
+        self.reports.remove(port.id);
     }
 
     /// Returns the next port that was closed because it cannot be used any more, and why.
     pub(super) fn next_closed(&mut self) -> Option<(PortId, String)> {
         while let Some(event) = self.node.next_event() {
             if let Event::Closed { port, reason } = event {
+                self.reports.remove(port);
                 return Some((port, reason.to_string()));
             }
         }

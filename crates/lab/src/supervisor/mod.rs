@@ -11,6 +11,7 @@ mod impairing;
 mod lab_node;
 mod lans;
 mod logs;
+mod port_reports;
 mod signals;
 mod space;
 mod taps;

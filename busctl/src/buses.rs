@@ -6,27 +6,42 @@ use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use node::{BusIdentity, bus_identity};
 use serde::Serialize;
-use shmbus::Bus;
+use shmbus::{Bus, Member, OpenError};
 
 use crate::output;
-use crate::registry::file_stamp::FileStamp;
-use crate::registry::{Registry, RegistryError};
+use crate::registry::{Registry, RegistryError, format_mac};
 
 /// A bus in the list. The fields are keys of `list --json`.
-#[derive(Debug, Serialize)]
-pub(super) struct BusEntry {
-    path: String,
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct BusEntry {
+    pub(crate) path: String,
     /// Size of the file in bytes.
-    size: u64,
+    pub(crate) size: u64,
     /// The longest frame that it carries, in bytes.
-    max_frame: usize,
+    pub(crate) max_frame: usize,
     /// Live stations that are no rump kernels; none when they cannot be counted.
-    stations: Option<usize>,
+    pub(crate) stations: Option<usize>,
     /// The interfaces that are plugged into it.
-    interfaces: Vec<String>,
+    pub(crate) interfaces: Vec<String>,
     /// The processes that have it mapped.
-    pids: Vec<u32>,
+    pub(crate) pids: Vec<u32>,
+    /// How long ago its file was made, in seconds, if the file system knows.
+    pub(crate) age_seconds: Option<u64>,
+    /// The stations that describe themselves.
+    pub(crate) members: Vec<MemberEntry>,
+    /// Device and inode.
+    #[serde(skip)]
+    pub(crate) identity: BusIdentity,
+}
+
+/// A station as it describes itself.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct MemberEntry {
+    pub(crate) pid: u32,
+    pub(crate) mac: String,
+    pub(crate) name: String,
 }
 
 /// A file that may be a bus.
@@ -40,7 +55,7 @@ struct Candidate {
 ///
 /// # Errors
 /// When the registry cannot be read.
-pub(super) fn all(registry: &Registry) -> Result<Vec<BusEntry>, RegistryError> {
+pub(crate) fn all(registry: &Registry) -> Result<Vec<BusEntry>, RegistryError> {
     let mut candidates = BTreeMap::<PathBuf, Candidate>::new();
     let (records, damaged) = registry.list()?;
     damaged.iter().for_each(output::warn);
@@ -56,10 +71,20 @@ pub(super) fn all(registry: &Registry) -> Result<Vec<BusEntry>, RegistryError> {
     // A file with several names is one bus.
     let mut seen = BTreeSet::new();
     let entries = candidates.into_iter().filter_map(|(path, candidate)| {
-        let file = FileStamp::of(&path)?;
-        seen.insert(file.identity()).then(|| BusEntry::new(&path, candidate))?
+        let identity = bus_identity(&path)?;
+        seen.insert(identity).then(|| BusEntry::new(&path, identity, candidate))?
     });
     Ok(entries.collect())
+}
+
+/// Returns the bus at a path.
+///
+/// # Errors
+/// When it is no bus, or cannot be read.
+pub(crate) fn one(path: &Path) -> Result<BusEntry, OpenError> {
+    let bus = Bus::open_read_only(path)?;
+    let identity = bus_identity(path).unwrap_or_default();
+    Ok(BusEntry::of(path, &bus, identity, Candidate::default()))
 }
 
 /// Returns the regular files that processes share in memory, as far as this process may examine
@@ -105,25 +130,39 @@ fn is_blank(path: &Path) -> bool {
 
 impl BusEntry {
     /// Looks at the file; returns none when it is no bus, or cannot be read.
-    fn new(path: &Path, Candidate { interfaces, pids }: Candidate) -> Option<Self> {
+    fn new(path: &Path, identity: BusIdentity, candidate: Candidate) -> Option<Self> {
         if is_blank(path) {
             return None;
         }
         let bus = Bus::open_read_only(path).ok()?;
-        Some(Self {
+        Some(Self::of(path, &bus, identity, candidate))
+    }
+
+    fn of(path: &Path, bus: &Bus, identity: BusIdentity, candidate: Candidate) -> Self {
+        let Candidate { interfaces, pids } = candidate;
+        Self {
             path: path.display().to_string(),
             size: bus.size(),
             max_frame: bus.max_frame(),
             stations: bus.stations().ok(),
             interfaces: interfaces.into_iter().collect(),
             pids: pids.into_iter().collect(),
-        })
+            age_seconds: age(path),
+            members: bus.members().into_iter().map(MemberEntry::new).collect(),
+            identity,
+        }
     }
+}
 
-    /// Returns the columns of the table.
-    pub(super) fn columns(&self) -> [String; 4] {
-        let stations = self.stations.map_or_else(|| "?".to_owned(), |count| count.to_string());
-        [self.path.clone(), self.size.to_string(), stations, self.interfaces.join(" ")]
+/// Returns how long ago a file was made, in seconds.
+fn age(path: &Path) -> Option<u64> {
+    let created = fs::metadata(path).ok()?.created().ok()?;
+    created.elapsed().ok().map(|age| age.as_secs())
+}
+
+impl MemberEntry {
+    fn new(member: Member) -> Self {
+        Self { pid: member.pid, mac: format_mac(member.mac), name: member.name }
     }
 }
 
@@ -152,7 +191,7 @@ mod tests {
         for number in 0..100 {
             let path = folder.path().join(number.to_string());
             File::create(&path).and_then(|file| file.set_len(1 << 20)).unwrap();
-            assert!(BusEntry::new(&path, Candidate::default()).is_none());
+            assert!(BusEntry::new(&path, (0, 0), Candidate::default()).is_none());
         }
         // To wait for each would take 20 s.
         assert!(begin.elapsed() < Duration::from_secs(5));

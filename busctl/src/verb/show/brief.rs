@@ -1,0 +1,87 @@
+//! A line for each interface, bus, station and port, in the columns of `ip -br link`.
+
+use std::io::Write as _;
+
+use node::Link;
+use serde_json::Value;
+
+use crate::bus_argument::BusArgument;
+use crate::buses;
+use crate::context::Context;
+use crate::interface_view::InterfaceView;
+use crate::output;
+use crate::quantity::{counted, short_size};
+use crate::registry::{Record, Registry};
+use crate::survey::{Surveyed, SurveyedBus, Surveyor};
+
+/// Prints the lines: all interfaces and buses without a subject.
+///
+/// # Errors
+/// When there is no such interface, or the file is no bus.
+pub(super) fn print(subject: Option<&BusArgument>, context: &Context) -> anyhow::Result<()> {
+    let mut lines = Vec::new();
+    match subject {
+        Some(BusArgument::Path(path)) => {
+            let bus = Surveyor::default().look_at(buses::one(path)?);
+            lines.push(bus_line(&bus));
+            lines.extend(bus.on_it.iter().map(row_line));
+        }
+        Some(BusArgument::Interface(name)) => {
+            let registry = context.registry()?;
+            lines.push(interface_line(&registry, &registry.load(*name)?)?);
+        }
+        None => {
+            let registry = context.registry()?;
+            let (records, damaged) = registry.list()?;
+            damaged.iter().for_each(output::warn);
+            for record in &records {
+                lines.push(interface_line(&registry, record)?);
+            }
+            for bus in Surveyor::default().look(&registry)?.buses {
+                lines.push(bus_line(&bus));
+                lines.extend(bus.on_it.iter().map(row_line));
+            }
+        }
+    }
+    let mut stdout = output::stdout();
+    for line in lines {
+        writeln!(stdout, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+fn line(name: &str, state: &str, address: &str, more: &str) -> String {
+    format!("{name:<24} {state:<8} {address:<17} {more}")
+}
+
+fn interface_line(registry: &Registry, record: &Record) -> anyhow::Result<String> {
+    let view = serde_json::to_value(InterfaceView::new(registry, record)?)?;
+    let text = |key: &str| view.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
+    let flags = view.get("flags").and_then(Value::as_array).into_iter().flatten();
+    let flags: Vec<String> = flags.filter_map(Value::as_str).map(str::to_uppercase).collect();
+    let more = format!("<{}> {}", flags.join(","), text("linkstr"));
+    Ok(line(&text("name"), &text("link").to_uppercase(), &text("mac"), &more))
+}
+
+fn bus_line(bus: &SurveyedBus) -> String {
+    let entry = &bus.entry;
+    let stations = entry
+        .stations
+        .map_or_else(|| "? stations".to_owned(), |count| counted(count as u64, "station"));
+    line(&entry.path, if bus.locked { "LOCKED" } else { "UP" }, &short_size(entry.size), &stations)
+}
+
+fn row_line(row: &Surveyed) -> String {
+    let state = match row.link {
+        Some(Link::Up) => "UP",
+        Some(Link::Down) => "DOWN",
+        Some(Link::Listening) => "LISTENS",
+        Some(Link::Blocked) => "BLOCKED",
+        None => "UNKNOWN",
+    };
+    let counters = row.counters.map_or_else(String::new, |counters| {
+        format!("in {} out {} lost {}", counters.rx_packets, counters.tx_packets, row.lost())
+    });
+    let address = row.mac.as_deref().unwrap_or_else(|| row.what.word());
+    line(&format!("  {}", row.name), state, address, &counters)
+}
