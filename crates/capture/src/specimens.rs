@@ -137,6 +137,7 @@ fn stp(version: u8, kind: u8, flags: u8) -> Bytes {
 }
 
 /// Returns a frame of each kind.
+#[allow(clippy::too_many_lines, reason = "it is a table")]
 pub(crate) fn frames() -> Vec<Bytes> {
     const IPV4: u16 = 0x0800;
     const IPV6: u16 = 0x86dd;
