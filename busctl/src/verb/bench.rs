@@ -4,6 +4,7 @@ mod sweep;
 mod table;
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -76,6 +77,10 @@ pub(crate) struct Args {
     /// Measure a whole table: frames, bursts, stations, rings, queues, modes
     #[arg(long, conflicts_with_all = ["frame", "burst", "stations", "count", "pps", "rx_mode", "taps", "sender", "rsize", "bsize", "queues", "zero_copy"])]
     sweep: bool,
+
+    /// With --sweep: also draw the table, as an SVG file
+    #[arg(long, value_name = "FILE", requires = "sweep")]
+    svg: Option<PathBuf>,
 
     /// Repeat everything N times; print medians with lowest and highest [default: 1, with --sweep
     /// 3]
@@ -184,6 +189,11 @@ fn measure<R: Row + Serialize>(
         }
     }
     progress.finish_and_clear();
+    if let Some(file) = &args.svg {
+        let drawing = table::svg(&rows, table::name(args.topology));
+        std::fs::write(file, drawing)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
     match &rows[..] {
         _ if args.json => Ok(()),
         [row] if rounds == 1 => print(&row[0]),

@@ -240,7 +240,10 @@ fn serve<N: Nic>(
         hosts.push(stack);
     }
     let result = serve_until_over(&mut hosts, &mut services, task, args, stop, service);
-    say_counters(&mut hosts, services.len());
+    // An error is one line.
+    if result.is_ok() {
+        say_counters(&mut hosts, services.len());
+    }
     if args.network.dhcp {
         let mut loss_warnings = LossWarnings::default();
         for index in 0..services.len() {

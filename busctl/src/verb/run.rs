@@ -17,6 +17,7 @@ mod stage;
 mod terminal;
 
 use std::ffi::OsString;
+use std::io::{self, IsTerminal as _};
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
@@ -222,7 +223,8 @@ fn start(
         let new_port = NewPort {
             port,
             mac: plan.interfaces[lans.len()].mac.map(MacAddr6::from),
-            says_counters: false,
+            // A script that reads stderr reads that of the command.
+            says_counters: io::stderr().is_terminal(),
         };
         let options = args.new_bus.big_options();
         let open = |_: &Path| Ok(vec![new_port]);

@@ -284,7 +284,7 @@ fn a_capture_that_is_damaged_further_on_is_replayed_up_to_there() {
     std::fs::write(lab.path("in.pcap"), &bytes[..bytes.len() - 1]).unwrap();
     let run = lab.busctl("replay in.pcap ./lan.bus").assert().code(1);
     let output = run.get_output();
-    assert!(output.stdout.starts_with(b"1 frames, 17 bytes"), "{output:?}");
+    assert!(output.stdout.starts_with(b"1 frame, 17 bytes"), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("it is truncated at frame 2"));
 }
 

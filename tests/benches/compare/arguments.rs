@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::SECTIONS;
@@ -16,6 +17,8 @@ pub(crate) struct Arguments {
     /// How many are beside those that are measured, in the section `many`.
     pub(crate) sizes: Vec<usize>,
     pub(crate) json: bool,
+    /// Where the medians are drawn.
+    pub(crate) svg: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -26,9 +29,10 @@ impl Arguments {
             time: Duration::from_millis(500),
             sizes: vec![0, 16, 64, 250],
             json: false,
+            svg: None,
         };
         while let Some(word) = words.next() {
-            let mut text = || words.next().ok_or(format!("{word}: a number is missing"));
+            let mut text = || words.next().ok_or(format!("{word}: a word is missing behind it"));
             let mut number = || {
                 let text = text()?;
                 text.parse::<f64>().map_err(|why| format!("{word} {text}: {why}"))
@@ -57,6 +61,7 @@ impl Arguments {
                         .filter(|time| !time.is_zero())
                         .ok_or(format!("--seconds {seconds}: this is no time"))?;
                 }
+                "--svg" => arguments.svg = Some(text()?.into()),
                 "--sizes" => arguments.sizes = sizes(&text()?)?,
                 name if SECTIONS.iter().any(|(known, _)| *known == name) => {
                     arguments.sections.push(name.to_owned());
@@ -64,8 +69,8 @@ impl Arguments {
                 other => {
                     let known: Vec<&str> = SECTIONS.iter().map(|(name, _)| *name).collect();
                     return Err(format!(
-                        "there is no {other}: there are {}, --rounds N, --seconds S, --sizes N,N \
-                         and --json",
+                        "there is no {other}: there are {}, --rounds N, --seconds S, --sizes N,N, \
+                         --svg FILE and --json",
                         known.join(", ")
                     ));
                 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lab::graph::{self, BarChart};
 use serde_json::json;
 pub(crate) use system_tests::figures::{Criterion, Spread, Target};
 
@@ -15,11 +16,12 @@ pub(crate) type Measure<'a> = &'a mut dyn FnMut() -> f64;
 pub(crate) struct Table<'a> {
     arguments: &'a Arguments,
     missed: Vec<String>,
+    charts: Vec<BarChart>,
 }
 
 impl<'a> Table<'a> {
     pub(crate) fn new(arguments: &'a Arguments) -> Self {
-        Self { arguments, missed: Vec::new() }
+        Self { arguments, missed: Vec::new(), charts: Vec::new() }
     }
 
     /// Returns how long one side is measured in a round.
@@ -33,7 +35,13 @@ impl<'a> Table<'a> {
     }
 
     /// Prints the head of a table.
-    pub(crate) fn heading(&self, title: &str, unit: &str, theirs: &str) {
+    pub(crate) fn heading(&mut self, title: &str, unit: &str, theirs: &str) {
+        self.charts.push(BarChart {
+            title: title.to_owned(),
+            unit: unit.to_owned(),
+            series: vec!["ours".to_owned(), theirs.to_owned()],
+            rows: Vec::new(),
+        });
         if self.arguments.json {
             return;
         }
@@ -71,6 +79,12 @@ impl<'a> Table<'a> {
             them.push(their);
             lines.push(cpu::line_round_trip());
         }
+        let medians = vec![Spread::of(&us).median, Spread::of(&them).median];
+        let mut beside_theirs =
+            self.charts.iter_mut().rev().filter(|chart| chart.series.len() == 2);
+        if let Some(chart) = beside_theirs.next() {
+            chart.rows.push((what.to_owned(), medians));
+        }
         let beside = Spread::of(&compared);
         let (target, met) = (criterion.target(), criterion.is_met(beside.median));
         if !met {
@@ -106,6 +120,19 @@ impl<'a> Table<'a> {
     ) {
         let values: Vec<f64> = (0..self.arguments.rounds).map(|_| figure()).collect();
         let spread = Spread::of(&values);
+        let series = vec!["ours".to_owned()];
+        let (title, unit_drawn) = ("ours alone".to_owned(), unit.to_owned());
+        match self.charts.last_mut() {
+            Some(chart) if chart.series == series && chart.unit == unit => {
+                chart.rows.push((what.to_owned(), vec![spread.median]));
+            }
+            _ => self.charts.push(BarChart {
+                title,
+                unit: unit_drawn,
+                series,
+                rows: vec![(what.to_owned(), vec![spread.median])],
+            }),
+        }
         let met = target.is_none_or(|target| target.is_met(spread.median));
         let said = target.map(Target::text);
         if !met {
@@ -125,14 +152,21 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Reports the rows that miss their targets.
-    pub(crate) fn finish(&self) {
+    /// Reports the rows that miss their targets, and draws all rows where that is wanted.
+    pub(crate) fn finish(&self) -> Result<(), String> {
+        if let Some(file) = &self.arguments.svg {
+            let charts: Vec<BarChart> =
+                self.charts.iter().filter(|chart| !chart.rows.is_empty()).cloned().collect();
+            std::fs::write(file, graph::bars(&charts))
+                .map_err(|why| format!("cannot write {}: {why}", file.display()))?;
+        }
         if self.arguments.json {
-            return;
+            return Ok(());
         }
         match &self.missed[..] {
             [] => println!("\nevery target is met"),
             missed => missed.iter().for_each(|row| println!("\nmissed: {row}")),
         }
+        Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use ::lab::graph::{self, BarChart};
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -18,6 +19,8 @@ pub(super) trait Row: Sized {
     fn header(&self) -> (Vec<&'static str>, usize);
     /// Returns the cells of one row, from repeated measurements.
     fn cells(several: &[Self]) -> Vec<String>;
+    /// Returns what is drawn of a row: the unit, and the names and numbers of the columns.
+    fn drawn(&self) -> (&'static str, [&'static str; 2]);
     /// Checks that there is something to report.
     ///
     /// # Errors
@@ -26,6 +29,10 @@ pub(super) trait Row: Sized {
 }
 
 impl Row for Report {
+    fn drawn(&self) -> (&'static str, [&'static str; 2]) {
+        ("million frames a second", ["sent M/s", "received M/s"])
+    }
+
     fn check(&self) -> anyhow::Result<()> {
         Self::check(self)
     }
@@ -96,6 +103,10 @@ impl Row for Report {
 }
 
 impl Row for LatencyReport {
+    fn drawn(&self) -> (&'static str, [&'static str; 2]) {
+        ("µs", ["there µs", "and back µs"])
+    }
+
     fn check(&self) -> anyhow::Result<()> {
         Self::check(self)
     }
@@ -178,6 +189,32 @@ pub(super) fn print<R: Row>(rows: &[Vec<R>]) -> anyhow::Result<()> {
     table.add_rows(rows.iter().map(|row| R::cells(row)));
     writeln!(output::stdout(), "{}", table.trim_fmt())?;
     Ok(())
+}
+
+/// Returns a drawing of the medians of each plan.
+pub(super) fn svg<R: Row>(rows: &[Vec<R>], title: &str) -> String {
+    let Some(first) = rows.iter().flatten().next() else { return graph::bars(&[]) };
+    let (unit, drawn) = first.drawn();
+    let (names, _) = first.header();
+    let columns = drawn.map(|name| names.iter().position(|column| *column == name));
+    // What the rows differ by comes before the figures.
+    let settings = columns[0].unwrap_or(0);
+    let row = |row: &Vec<R>| {
+        let cells = R::cells(row);
+        let label = names.iter().zip(&cells).take(settings);
+        let label: Vec<String> = label.map(|(name, cell)| format!("{name} {cell}")).collect();
+        let figures = columns.map(|column| {
+            let cell = column.and_then(|column| cells.get(column));
+            cell.and_then(|cell| cell.parse().ok()).unwrap_or(f64::NAN)
+        });
+        (label.join(", "), figures.to_vec())
+    };
+    graph::bars(&[BarChart {
+        title: format!("busctl bench {title}"),
+        unit: unit.to_owned(),
+        series: drawn.map(str::to_owned).to_vec(),
+        rows: rows.iter().map(row).collect(),
+    }])
 }
 
 /// Returns a bar on stderr; hidden where that is no terminal, or for a single measurement.

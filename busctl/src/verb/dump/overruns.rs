@@ -60,8 +60,7 @@ impl Overruns {
         let Self { count, bytes, frames, .. } = self;
         (*count > 0).then(|| {
             format!(
-                "overtaken {}, an estimate of {}, {} of the ring missed",
-                counted(*count, "time"),
+                "overtaken {count} times, an estimate of {}, {} of the ring missed",
                 counted(*frames, "frame"),
                 counted(*bytes, "byte")
             )

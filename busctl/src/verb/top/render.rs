@@ -318,7 +318,7 @@ fn row_line(
 fn draw_memif(model: &Model, styles: &Styles, area: Rect, buffer: &mut Buffer) {
     let mut lines = vec![Line::styled("MEMIF INTERFACES ON THE BUS (m: back)", styles.heading)];
     let ports = model.bus().into_iter().flat_map(|bus| &bus.on_it);
-    for port in ports.filter(|row| row.what == What::Port && row.name.starts_with("memif:")) {
+    for port in ports.filter(|row| row.what == What::Port && row.name.starts_with("memif")) {
         lines.push(row_line(port, &columns(area.width), area.width, false, styles));
         if !port.impairments.is_empty() {
             lines.push(Line::raw(format!("  impairments: {}", port.impairments)));

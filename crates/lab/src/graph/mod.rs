@@ -1,10 +1,12 @@
 //! A lab, or other networks, as a drawing: for a terminal, for Mermaid and Graphviz, and as SVG.
 
+mod bars;
 mod drawing;
 mod svg;
 
 use std::fmt::Write as _;
 
+pub use self::bars::{BarChart, bars};
 pub use self::drawing::{Drawing, DrawnInterface, DrawnLan, DrawnNode};
 pub use self::svg::svg;
 

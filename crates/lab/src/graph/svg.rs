@@ -129,7 +129,7 @@ fn rectangle(text: &mut String, (x, y): (f64, f64), name: &str, kind: &str, titl
 }
 
 /// Returns a text as it is in XML.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::new();
     for letter in text.chars() {
         match letter {
