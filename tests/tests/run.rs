@@ -82,7 +82,7 @@ fn a_dhcp_server_and_a_client_are_one_line_each() {
         return;
     }
     let lab = lab!();
-    let bus = lab.arg("lan.bus");
+    let (bus, memif) = (lab.arg("lan.bus"), format!("socket={}", lab.arg("m.sock")));
     let server = ["run", &bus, "10.0.0.1/24", "--", "dnsmasq", "--no-daemon", "--port=0"];
     let range = ["--conf-file=/dev/null", "--leasefile-ro", "--dhcp-range=10.0.0.100,10.0.0.150"];
     let server = lab.spawn(server.iter().chain(&range));
@@ -95,6 +95,10 @@ fn a_dhcp_server_and_a_client_are_one_line_each() {
         said.contains("lease of 10.0.0.1") && said.contains("obtained from 10.0.0.1"),
         "{said}"
     );
+    // So does a host that is plugged into a memif port of the bus.
+    let _port = lab.ready(["attach", &bus, &format!("memif:role=server,{memif}")]);
+    let host = lab.spawn(["host", &format!("memif:role=client,{memif}"), "--dhcp"]);
+    host.wait_for_line("is leased from 10.0.0.1");
 }
 
 #[test]
@@ -229,6 +233,47 @@ fn signals_are_for_the_command() {
 }
 
 /// The processes inside log nothing, and CMD has the variable.
+/// `script`(1) is the terminal, and what is typed into it are keys.
+#[test]
+fn a_terminal_has_job_control() {
+    require!("script", "bash");
+    if !namespace::available() {
+        return;
+    }
+    let lab = lab!();
+    let bus = lab.arg("lan.bus");
+    let mut command = lab.command("script");
+    command.env("SHELL", "/bin/bash").args(["-qefc", "bash --norc -i", "/dev/null"]);
+    let mut terminal = Process::spawn("script", &mut command);
+    let mut type_and_wait = |typed: &str, pattern: &str| {
+        let mark = terminal.mark();
+        terminal.type_line(typed);
+        terminal.wait_after(mark, pattern);
+    };
+    // The terminal echoes what is typed, so that no word waited for is typed in one piece.
+    let program = lab.program().display().to_string();
+    let gate = lab.arg("gate");
+    let command = format!("echo be''gun; until [ -e {gate} ]; do sleep 0.05; done; echo the e''nd");
+    type_and_wait(&format!("{program} run {bus} -- sh -c \"{command}; exit 5\""), "begun");
+    type_and_wait("\x1a", "Stopped");
+    // It ends in the background, and leaves the terminal to the shell.
+    type_and_wait("bg", "&");
+    type_and_wait(&format!("touch {gate}"), "the end");
+    type_and_wait("wait; echo a''live", "alive");
+
+    // Without a command it is a shell, which has jobs of its own.
+    type_and_wait(&format!("{program} run {bus} --hostname inside"), "--hostname");
+    type_and_wait("echo pid''=$$", "pid=2");
+    let job = "trap 'echo re''sumed' CONT; echo be''gun; while :; do sleep 0.05; done";
+    type_and_wait(&format!("bash -c \"{job}\""), "begun");
+    type_and_wait("\x1a", "Stopped");
+    type_and_wait("fg; echo job''=$?", "resumed");
+    type_and_wait("\x03", "^C");
+    type_and_wait("echo size''=$(stty size)", "size=");
+    type_and_wait("exit 7", "exit");
+    type_and_wait("echo status''=$?", "status=7");
+}
+
 #[test]
 fn logs_by_the_environment_are_possible() {
     if !namespace::available() {

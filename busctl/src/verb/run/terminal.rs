@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io;
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
 
-/// The terminal, if this process is in its foreground. When this is dropped, it is again: a shell
-/// that ends in another pid namespace cannot give the terminal back.
+/// The terminal, if this process is in its foreground. When this is dropped, it is again, unless
+/// others are by then: a shell that ends in another pid namespace cannot give the terminal back.
 #[derive(Debug)]
 pub(super) struct Foreground {
     terminal: File,
@@ -23,7 +24,10 @@ impl Foreground {
     }
 
     fn take_back(&self) -> io::Result<()> {
-        if tcgetpgrp(&self.terminal)? == self.group {
+        let group = tcgetpgrp(&self.terminal)?;
+        // The processes of the command are gone. A group that lives is that of the shell outside:
+        // this process was stopped, and continued in the background.
+        if group == self.group || killpg(group, None) != Err(Errno::ESRCH) {
             return Ok(());
         }
         // A process of the background is stopped by this signal when it asks for the foreground.
