@@ -32,7 +32,7 @@ use crate::registry::runner::POLL_INTERVAL;
 
 /// Put the frames of a capture on a bus
 ///
-/// FILE is pcap or pcapng. The frames are sent in order, at the rate of --pps, or else as fast as
+/// FILE is pcap or pcapng, and may be compressed by gzip or zstd. The frames are sent in order, at the rate of --pps, or else as fast as
 /// stations that are awake keep up with; those of a live pipe at once. A bus does not wait for its
 /// readers, so --topspeed, which is as fast as the bus takes frames, makes slower ones lose frames.
 ///
