@@ -1,10 +1,12 @@
 //! `busctl dump`: prints or saves what is on buses.
 
 mod files;
+mod hex;
 mod outputs;
 mod overruns;
 mod progress;
 mod source;
+mod stamp;
 mod stop_at;
 mod text;
 mod write_behind;
@@ -16,6 +18,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use capture::Filter;
 use clap::ValueHint;
 use nix::errno::Errno;
@@ -24,12 +27,14 @@ use port::BusRemoval;
 use shmbus::{Burst, Frame, MAX_SLEEP, WaitError};
 
 use self::files::Rotation;
+use self::hex::{Hex, HexForm};
 use self::outputs::Outputs;
 use self::progress::Progress;
 use self::source::{BusReader, OpenBus, Source};
 use crate::bus_argument::BusArgument;
 use crate::context::Context;
 use crate::filter_words;
+use crate::misuse::misuse;
 use crate::output::{self, ReaderGone};
 use crate::process::shutdown::Shutdown;
 use crate::quantity;
@@ -79,10 +84,11 @@ pub(crate) struct Args {
     filter_file: Option<PathBuf>,
 
     /// Print the header of the bus only
-    #[arg(short = 'H', long, conflicts_with_all = ["write", "follow", "count", "verbose"])]
+    #[arg(short = 'H', long, conflicts_with_all = ["write", "follow", "now", "count", "verbose"])]
     header: bool,
 
-    /// Also write a capture to FILE; - is stdout, and then the text goes to stderr
+    /// Also write a capture to FILE; - is stdout, and then the text goes to stderr. A FILE that ends
+    /// in .gz or .zst is compressed
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     write: Option<PathBuf>,
 
@@ -99,27 +105,44 @@ pub(crate) struct Args {
           value_parser = clap::value_parser!(u32).range(1..))]
     turn_files: Option<u32>,
 
+    /// Start a new FILE every SECONDS; FILE holds a time in strftime(3)'s form: lan-%H%M%S.pcap
+    #[arg(short = 'G', long, value_name = "SECONDS", requires = "write", conflicts_with = "turn_size",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    turn_seconds: Option<u32>,
+
+    /// Keep only the first BYTES of each frame; 0 is all
+    #[arg(short, long, value_name = "BYTES")]
+    snaplen: Option<u32>,
+
     /// Follow: continue with new frames until stopped or until -c
     #[arg(short, long)]
     follow: bool,
 
-    /// With -f, stamp frames with the time at which they are read, not with their senders' clocks
+    /// Follow, and begin now: nothing of what is on the bus already
+    #[arg(long)]
+    now: bool,
+
+    /// With -f or --now, stamp frames with the time at which they are read, not with their senders' clocks
     ///
     /// The clock of a rump kernel may count from its start, so stamps of several senders can jump
     /// by years.
-    #[arg(long, requires = "follow")]
+    #[arg(long)]
     arrival: bool,
 
     /// Stop after N frames
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 
-    /// Print a summary of each frame: addresses, protocol, what it is about
-    #[arg(short, long)]
-    verbose: bool,
+    /// Print a summary of each frame: addresses, protocol, what it is about; -vv also prints the
+    /// fields of its IP header
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
 
-    /// Print no text, only write FILE
-    #[arg(short, long, requires = "write", conflicts_with_all = ["verbose", "json"])]
+    #[command(flatten)]
+    habits: Habits,
+
+    /// With -w, print no text, only write FILE; else print short summaries
+    #[arg(short, long, conflicts_with_all = ["verbose", "json"])]
     quiet: bool,
 
     /// Print JSON: an object for each bus, then one for each frame
@@ -127,9 +150,76 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// Flags as `tcpdump` has them. Each of them makes a line a summary.
+#[derive(Debug, clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
+struct Habits {
+    /// Print summaries; addresses and ports are always numbers
+    #[arg(short = 'n')]
+    numeric: bool,
+
+    /// Print the Ethernet addresses in summaries, as -v does
+    #[arg(short = 'e')]
+    ethernet: bool,
+
+    /// Print no time; -tt: seconds, -ttt: since the frame before, -tttt: with the date, -ttttt: since
+    /// the first frame
+    #[arg(short = 't', action = clap::ArgAction::Count)]
+    times: u8,
+
+    /// Print the packet in hexadecimal; -xx: with the Ethernet header
+    #[arg(short = 'x', action = clap::ArgAction::Count)]
+    hex: u8,
+
+    /// Print the packet in hexadecimal and ASCII; -XX: with the Ethernet header
+    #[arg(short = 'X', action = clap::ArgAction::Count)]
+    hex_ascii: u8,
+
+    /// Print the packet in ASCII
+    #[arg(short = 'A')]
+    ascii: bool,
+}
+
+impl Habits {
+    fn any(&self) -> bool {
+        let Self { numeric, ethernet, times, hex, hex_ascii, ascii } = *self;
+        numeric || ethernet || ascii || times > 0 || hex > 0 || hex_ascii > 0
+    }
+
+    fn hex(&self) -> Option<Hex> {
+        let (form, link) = match (self.hex_ascii, self.hex) {
+            (0, 0) if self.ascii => (HexForm::Ascii, false),
+            (0, 0) => return None,
+            (0, count) => (HexForm::Hex, count > 1),
+            (count, _) => (HexForm::HexAndAscii, count > 1),
+        };
+        Some(Hex { link, form })
+    }
+}
+
 impl Args {
+    /// Returns whether the dump continues with new frames.
+    fn follows(&self) -> bool {
+        self.follow || self.now
+    }
+
     fn rotation(&self) -> Option<Rotation> {
-        self.turn_size.map(|size| Rotation { size, files: self.turn_files })
+        let period = self.turn_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+        let (size, files) = (self.turn_size, self.turn_files);
+        (size.is_some() || period.is_some()).then_some(Rotation { size, files, period })
+    }
+
+    /// Returns whether text is left out.
+    fn is_silent(&self) -> bool {
+        self.quiet && self.write.is_some()
+    }
+
+    /// Returns how many bytes of a frame are kept.
+    fn snaplen(&self) -> usize {
+        match self.snaplen {
+            None | Some(0) => usize::MAX,
+            Some(bytes) => bytes as usize,
+        }
     }
 }
 
@@ -156,7 +246,12 @@ impl From<CaptureFormat> for capture::Format {
 /// # Errors
 /// When a BUS is no bus or FILE cannot be made; when the output cannot be written.
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
-    let open = |bus| OpenBus::open(bus, args.follow, context);
+    if args.arrival && !args.follows() {
+        return Err(misuse(anyhow!(
+            "--arrival is for frames that arrive: use it with -f or --now"
+        )));
+    }
+    let open = |bus| OpenBus::open(bus, args.follows(), args.now, context);
     let (more, words) = filter_words::split(&args.words);
     let filter = filter_words::compile(words, args.filter_file.as_ref())?;
     let buses = [&args.bus].into_iter().chain(&more).map(open);
@@ -170,12 +265,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         return outputs.finish();
     }
     let alone = buses.len() == 1;
-    let begin = |bus| BusReader::begin(bus, alone, args.follow);
+    let begin = |bus| BusReader::begin(bus, alone, args.follows());
     let readers = buses.into_iter().map(begin).collect();
     let left = args.count.unwrap_or(u64::MAX);
     let progress = Progress::new(args);
     let mut dump = Dump { readers, filter, outputs, stop, progress, left };
-    let done = if args.follow { dump.follow() } else { dump.drain() };
+    let done = if args.follows() { dump.follow() } else { dump.drain() };
     // An incomplete capture is worse than any other error.
     dump.finish().and(done)
 }

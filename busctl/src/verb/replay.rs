@@ -36,10 +36,10 @@ use crate::registry::runner::POLL_INTERVAL;
 
 /// Put the frames of a capture on a bus
 ///
-/// FILE is pcap or pcapng. The frames are sent in order: at the rate of --pps or --mbit, as they
-/// were recorded (--speed 1), or else as fast as stations that are awake keep up with; those of a
-/// live pipe at once. A bus does not wait for its readers, so --top-speed, which is as fast as the
-/// bus takes frames, makes slower ones lose frames.
+/// FILE is pcap or pcapng, and may be compressed by gzip or zstd. The frames are sent in order: at
+/// the rate of --pps or --mbit, as they were recorded (--speed 1), or else as fast as stations that
+/// are awake keep up with; those of a live pipe at once. A bus does not wait for its readers, so
+/// --top-speed, which is as fast as the bus takes frames, makes slower ones lose frames.
 ///
 /// Frames that the bus does not carry are skipped and counted: those that are longer than its limit
 /// (1,514 bytes on a bus that rump kernels can share), shorter than an Ethernet header, or of

@@ -544,3 +544,102 @@ fn a_link_of_ones_own_is_followed() {
     std::os::unix::fs::symlink("lan.bus", lab.path("bus.pcap")).unwrap();
     lab.fails("dump ./lan.bus -q -w bus.pcap", 2, "it is the bus itself");
 }
+
+/// A UDP packet from this port, and one of another protocol.
+fn packets() -> [Vec<u8>; 2] {
+    let udp = |port: u16| {
+        let head = [0x45, 0, 0, 32, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+        let ports = [port.to_be_bytes(), 9_u16.to_be_bytes()].concat();
+        [&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0][..], &head, &ports, &[0, 12, 0, 0], b"data"]
+            .concat()
+    };
+    [udp(7), udp(8)]
+}
+
+#[test]
+fn a_filter_chooses_frames_and_its_mistakes_are_shown() {
+    let lab = Lab::new().with_bus();
+    let [seven, eight] = packets();
+    send(&lab, &[seven.clone(), frame(b"other"), eight.clone()]);
+    lab.busctl("dump ./lan.bus -q -w all.pcap").assert().success();
+    let lines = |line: &str| lab.prints(line).lines().count() - 1;
+    assert_eq!(lines("dump ./lan.bus udp"), 2);
+    assert_eq!(lines("dump ./lan.bus -v udp port 8"), 1);
+    assert_eq!(lines("dump ./lan.bus net 10.0.0.0/8 and not port 7"), 1);
+    assert_eq!(lines("dump ./lan.bus ./lan.bus udp and src port 7"), 3);
+    fs::write(lab.path("filter"), "udp # and\nport 7\n").unwrap();
+    lab.busctl("dump ./lan.bus -q -w seven.pcap -F filter").assert().success();
+    assert_eq!(lab.read_pcap("seven.pcap"), [seven.clone()]);
+    lab.busctl("dump ./lan.bus udp prot 80").assert().code(2).stderr(
+        "busctl: the filter 'udp prot 80' is wrong: syntax error at 'prot'\n  \
+             udp prot 80\n      ^^^^\n",
+    );
+    lab.fails("dump ./lan.bus -F filter udp", 2, "in words and by -F");
+    fs::write(lab.path("two.bus"), "").unwrap();
+    lab.fails("dump ./lan.bus two.bus", 2, "say ./two.bus");
+
+    let two = Bus::open_or_create(lab.path("three.bus"), 0o600).unwrap();
+    drop(two);
+    lab.busctl("replay all.pcap ./three.bus udp dst port 9 and src port 8").assert().success();
+    lab.busctl("dump ./three.bus -q -w three.pcap").assert().success();
+    assert_eq!(lab.read_pcap("three.pcap"), [eight]);
+}
+
+#[test]
+fn flags_are_those_of_tcpdump() {
+    let lab = Lab::new().with_bus();
+    let [seven, _] = packets();
+    send(&lab, &[seven.clone()]);
+    let last = |line: &str| {
+        let text = lab.prints(line);
+        text.split_once('\n').unwrap().1.to_owned()
+    };
+    let udp = "10.0.0.1:7 > 10.0.0.2:9: UDP";
+    assert_eq!(last("dump ./lan.bus -n -t"), format!("0 {udp}, length 4, 46 bytes\n"));
+    assert_eq!(last("dump ./lan.bus -q -t"), format!("0 {udp}, 46 bytes\n"));
+    let ethernet = "02:00:00:00:00:01 > 02:00:00:00:00:02";
+    assert_eq!(last("dump ./lan.bus -et"), format!("0 {ethernet}, {udp}, length 4, 46 bytes\n"));
+    let details = "(tos 0x0, ttl 64, id 0, offset 0, flags [none], proto 17, length 32)";
+    assert!(last("dump ./lan.bus -vv").ends_with(&format!(", 46 bytes {details}\n")));
+    assert!(
+        last("dump ./lan.bus -tX")
+            .ends_with("\t0x0010:  0a00 0002 0007 0009 000c 0000 6461 7461  ............data\n")
+    );
+    assert!(
+        last("dump ./lan.bus -txx")
+            .contains("\t0x0000:  0200 0000 0002 0200 0000 0001 0800 4500\n")
+    );
+    assert!(last("dump ./lan.bus -ttttt").contains(" 00:00:00.000000 10.0.0.1"));
+
+    for name in ["lan.pcap.gz", "lan.pcap.zst"] {
+        lab.busctl(&format!("dump ./lan.bus -q -s 20 -w {name}")).assert().success();
+        lab.fails(&format!("replay {name} ./lan.bus --pps 0"), 2, "0 is not in 1..");
+        let output = lab.command(&format!("replay {name} ./lan.bus -F none")).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let two = Bus::open_or_create(lab.path("two.bus"), 0o600).unwrap();
+        drop(two);
+        lab.busctl(&format!("replay {name} ./two.bus")).assert().success();
+    }
+    lab.busctl("dump ./two.bus -q -w two.pcap").assert().success();
+    assert_eq!(lab.read_pcap("two.pcap"), [&seven[..20], &seven[..20]]);
+
+    lab.busctl("dump ./lan.bus -q -G 60 -w lan-%Y.pcap").assert().success();
+    assert!(fs::read_dir(lab.path(".")).unwrap().any(|entry| {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        name.starts_with("lan-20") && name.len() == "lan-2026.pcap".len()
+    }));
+    lab.fails("dump ./lan.bus -q -G 60 -w lan.pcap", 2, "-G takes a FILE with a time in it");
+}
+
+#[test]
+fn a_dump_from_now_has_nothing_of_the_past() {
+    let lab = Lab::new().with_bus();
+    let [seven, eight] = packets();
+    send(&lab, &[seven]);
+    let mut dump = lab.start("dump ./lan.bus --now -n");
+    assert!(dump.line().starts_with("bus version 3"));
+    // The header is printed once the tap is there.
+    send(&lab, &[eight]);
+    assert!(dump.line().contains("10.0.0.1:8 > 10.0.0.2:9"));
+    assert_eq!(dump.interrupt(), Some(0));
+}

@@ -3,6 +3,7 @@
 //! - [`CaptureReader`] reads pcap and pcapng, of either byte order.
 //! - [`CaptureWriter`] writes them.
 //! - [`Pace`] spaces frames that are replayed at a fixed rate.
+//! - [`Decompressed`] reads what gzip and zstd have compressed.
 //! - [`Filter`] chooses frames in the language of `tcpdump`.
 //! - [`Summary`] displays a frame in one line, as `tcpdump` does.
 //!
@@ -28,6 +29,7 @@
 // Only `filter/libpcap.rs`, the border to a C library, has any.
 #![deny(unsafe_code)]
 
+mod compressed;
 mod cooked;
 mod error;
 mod filter;
@@ -46,9 +48,10 @@ mod summary;
 mod timestamp;
 mod writer;
 
+pub use compressed::{Compression, Decompressed};
 pub use error::CaptureError;
 pub use filter::{Filter, FilterError};
 pub use pace::Pace;
 pub use reader::{CaptureReader, Captured, PassedOver};
-pub use summary::Summary;
+pub use summary::{Details, Summary};
 pub use writer::{Account, CaptureWriter, CapturedInterface, Format};

@@ -152,11 +152,28 @@ impl<W: Write> CaptureWriter<W> {
         sender: u64,
         frame: &[u8],
     ) -> io::Result<()> {
-        let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+        self.cut_frame(interface, time, sender, frame, frame.len())
+    }
+
+    /// Writes the beginning of a frame that had `original_len` bytes on the wire, as
+    /// [`frame`](Self::frame) writes a whole one.
+    ///
+    /// # Errors
+    /// As [`frame`](Self::frame).
+    pub fn cut_frame(
+        &mut self,
+        interface: u32,
+        time: Duration,
+        sender: u64,
+        frame: &[u8],
+        original_len: usize,
+    ) -> io::Result<()> {
+        let [len, original_len] =
+            [frame.len(), original_len].map(|len| u32::try_from(len).unwrap_or(u32::MAX));
         match &mut self.encoder {
             Encoder::Pcap(file) => {
                 let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
-                for word in [seconds, time.subsec_micros(), len, len] {
+                for word in [seconds, time.subsec_micros(), len, original_len] {
                     file.write_all(&word.to_ne_bytes())?;
                 }
                 file.write_all(frame)
@@ -170,7 +187,7 @@ impl<W: Write> CaptureWriter<W> {
                 let block = EnhancedPacketBlock {
                     interface_id: interface,
                     timestamp: time,
-                    original_len: len,
+                    original_len,
                     data: Cow::Borrowed(frame),
                     options: if sender == 0 { Vec::new() } else { vec![comment] },
                 };

@@ -9,6 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use capture::Compression;
+use chrono::Local;
+use chrono::format::{Item, StrftimeItems};
 
 use super::write_behind::Sink;
 use crate::misuse::misuse;
@@ -21,15 +24,21 @@ const OPEN_INTERVAL: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rotation {
     /// Size in bytes after which the next file begins.
-    pub(super) size: u64,
+    pub(super) size: Option<u64>,
     /// How many files there are at most: after the last one, the first is overwritten.
     pub(super) files: Option<u32>,
+    /// Time after which the next file begins. The name of each is the time at which it begins, in the
+    /// form of strftime(3).
+    pub(super) period: Option<Duration>,
 }
 
 impl Rotation {
     /// Returns the name of file number `number`: `FILE`, `FILE1`, `FILE2`, or with a ring of ten
     /// `FILE0` to `FILE9`, with as many digits as the last one needs.
     fn name(self, base: &Path, number: u32) -> PathBuf {
+        if self.period.is_some() {
+            return Local::now().format(&base.to_string_lossy()).to_string().into();
+        }
         let digits = match self.files.unwrap_or(1) - 1 {
             0 => 0,
             last => last.to_string().len(),
@@ -54,6 +63,7 @@ pub(super) struct Files {
     number: u32,
     path: PathBuf,
     file: File,
+    compression: Compression,
     /// Device and inode of every bus, none of which must be overwritten.
     buses: Vec<(u64, u64)>,
 }
@@ -70,6 +80,9 @@ impl Files {
         buses: &[&Path],
         stop: &Shutdown,
     ) -> anyhow::Result<Option<Self>> {
+        if rotation.is_some_and(|rotation| rotation.period.is_some()) {
+            check_time(base)?;
+        }
         let path = rotation.map_or_else(|| base.to_owned(), |rotation| rotation.name(base, 0));
         let buses: Vec<_> = buses.iter().filter_map(|bus| identity(bus)).collect();
         let file = loop {
@@ -79,13 +92,23 @@ impl Files {
                 None => {}
             }
         };
-        Ok(Some(Self { base: base.to_owned(), rotation, number: 0, path, file, buses }))
+        let (compression, _) = Compression::of(base);
+        Ok(Some(Self {
+            base: base.to_owned(),
+            rotation,
+            number: 0,
+            path,
+            file,
+            compression,
+            buses,
+        }))
     }
 }
 
 impl Sink for Files {
     fn write_chunk(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        self.file.write_all(bytes).with_context(|| cannot_write(&self.path))
+        let bytes = self.compression.compress(bytes)?;
+        self.file.write_all(&bytes).with_context(|| cannot_write(&self.path))
     }
 
     fn rotate(&mut self) -> anyhow::Result<()> {
@@ -101,6 +124,22 @@ impl Sink for Files {
         }
         Ok(())
     }
+}
+
+/// Refuses a name that has no time in it, or none that strftime(3) knows.
+fn check_time(base: &Path) -> anyhow::Result<()> {
+    let text = base.to_string_lossy();
+    let items = || StrftimeItems::new(&text);
+    if items().any(|item| item == Item::Error) {
+        return Err(misuse(anyhow!("{text}: strftime(3) does not know such a time")));
+    }
+    let is_text = |item| matches!(item, Item::Literal(_) | Item::Space(_));
+    if items().all(is_text) {
+        return Err(misuse(anyhow!(
+            "{text} is one file: -G takes a FILE with a time in it, such as lan-%H%M%S.pcap"
+        )));
+    }
+    Ok(())
 }
 
 fn cannot_write(file: &Path) -> String {
@@ -137,7 +176,7 @@ mod tests {
     #[test]
     fn files_are_numbered_as_tcpdump_does_it() {
         let names = |files, numbers: &[u32]| -> Vec<String> {
-            let rotation = Rotation { size: 1, files };
+            let rotation = Rotation { size: Some(1), files, period: None };
             numbers
                 .iter()
                 .map(|number| rotation.name("f".as_ref(), *number).display().to_string())
@@ -151,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_ring_goes_round() {
-        let rotation = |files| Rotation { size: 1, files };
+        let rotation = |files| Rotation { size: Some(1), files, period: None };
         assert_eq!((rotation(None).after(0), rotation(None).after(7)), (1, 8));
         assert_eq!((rotation(Some(3)).after(1), rotation(Some(3)).after(2)), (2, 0));
         assert_eq!(rotation(Some(1)).after(0), 0);

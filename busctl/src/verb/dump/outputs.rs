@@ -2,16 +2,17 @@
 
 use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::anyhow;
-use capture::{Account, CaptureWriter, CapturedInterface, Format};
+use capture::{Account, CaptureWriter, CapturedInterface, Compression, Format};
 use shmbus::{BusState, Frame};
 
 use super::Args;
 use super::files::{Files, Rotation};
 use super::source::OpenBus;
-use super::text::{Stamp, TextFormat, TextWriter};
+use super::stamp::{Stamp, StampForm};
+use super::text::{SummaryForm, TextFormat, TextWriter};
 use super::write_behind::{Sink, WriteBehind};
 use crate::misuse::misuse;
 use crate::output;
@@ -25,6 +26,10 @@ pub(super) struct Outputs {
     rotation: Option<Rotation>,
     /// For each bus.
     accounts: Vec<Account>,
+    /// When the file that is written was begun.
+    begun: Instant,
+    /// Bytes of a frame that are kept.
+    snaplen: usize,
     /// With `--arrival`, when the latest burst was read, since 1970.
     arrival: Option<Duration>,
 }
@@ -47,7 +52,7 @@ impl Outputs {
             },
         };
         let stdout_is_taken = args.write.as_deref().is_some_and(is_stdout);
-        let text = match (args.quiet, stdout_is_taken) {
+        let text = match (args.is_silent(), stdout_is_taken) {
             (true, _) => None,
             (false, false) => {
                 let file = WriteBehind::new(Stream(output::stdout()), stop)?;
@@ -58,16 +63,25 @@ impl Outputs {
                 Some((file, Palette::of(&io::stderr())))
             }
         };
-        let form = match (args.json, args.verbose) {
-            (true, summary) => TextFormat::Json { summary },
-            (false, true) => TextFormat::Summary,
-            (false, false) => TextFormat::Plain,
+        let form = if args.json {
+            TextFormat::Json { summary: args.verbose > 0 }
+        } else if args.verbose > 0 || args.quiet || args.habits.any() {
+            TextFormat::Summary(SummaryForm {
+                ethernet: args.verbose > 0 || args.habits.ethernet,
+                details: args.verbose > 1,
+                short: args.quiet,
+                stamp: StampForm::of(args.habits.times),
+                hex: args.habits.hex(),
+            })
+        } else {
+            TextFormat::Plain
         };
         let names = buses.iter().map(|bus| bus.name.clone()).collect();
         let text = text.map(|(file, palette)| TextWriter::new(form, names, palette, file));
         let accounts = vec![Account::default(); buses.len()];
         let arrival = args.arrival.then_some(Duration::ZERO);
-        Ok(Some(Self { text, capture, rotation, accounts, arrival }))
+        let (begun, snaplen) = (Instant::now(), args.snaplen());
+        Ok(Some(Self { text, capture, rotation, accounts, begun, snaplen, arrival }))
     }
 
     /// Prints the header of a bus.
@@ -99,18 +113,22 @@ impl Outputs {
         let time = Duration::new(stamp.seconds, stamp.microseconds.min(999_999) * 1000);
         if let Some(capture) = &mut self.capture {
             if let Some(rotation) = self.rotation
-                && capture.file_mut().in_file() > rotation.size
+                && (rotation.size.is_some_and(|size| capture.file_mut().in_file() > size)
+                    || rotation.period.is_some_and(|period| self.begun.elapsed() >= period))
             {
                 write_accounts(capture, &self.accounts)?;
                 capture.file_mut().rotate();
                 capture.begin_again()?;
+                self.begun = Instant::now();
             }
             let interface = u32::try_from(bus).unwrap_or(u32::MAX);
-            capture.frame(interface, time, frame.info.sender, frame.bytes)?;
+            let kept = &frame.bytes[..frame.bytes.len().min(self.snaplen)];
+            let len = frame.bytes.len();
+            capture.cut_frame(interface, time, frame.info.sender, kept, len)?;
         }
         let account = &mut self.accounts[bus];
         if let Some(text) = &mut self.text {
-            text.frame(bus, account.frames, stamp, frame)?;
+            text.frame(bus, account.frames, stamp, frame, self.snaplen)?;
         }
         account.frames += 1;
         account.latest = time;
@@ -176,14 +194,17 @@ fn open_capture(
     }
     let interfaces = buses
         .iter()
-        .map(|bus| CapturedInterface { name: bus.name.clone(), longest: bus.longest })
+        .map(|bus| CapturedInterface {
+            name: bus.name.clone(),
+            longest: bus.longest.min(u32::try_from(args.snaplen()).unwrap_or(u32::MAX)),
+        })
         .collect();
     let writer = if !is_stdout(file) {
         let buses: Vec<&Path> = buses.iter().map(|bus| bus.path.as_path()).collect();
         let Some(files) = Files::create(file, rotation, &buses, stop)? else { return Ok(None) };
         WriteBehind::new(files, stop)?
     } else if rotation.is_some() {
-        return Err(misuse(anyhow!("stdout is one file: -C takes a FILE to number")));
+        return Err(misuse(anyhow!("stdout is one file: -C and -G take a FILE to number")));
     } else if io::stdout().is_terminal() {
         return Err(misuse(anyhow!(
             "a terminal cannot show a capture: redirect stdout, or say which FILE to write"
@@ -197,7 +218,7 @@ fn open_capture(
 /// Returns the format that the name of the file asks for; without an extension pcap, which every
 /// tool reads.
 fn format_of(file: &Path) -> Format {
-    match file.extension() {
+    match Compression::of(file).1.extension() {
         Some(extension) if extension.eq_ignore_ascii_case("pcapng") => Format::Pcapng,
         _ => Format::Pcap,
     }

@@ -23,11 +23,11 @@ pub(super) struct Progress {
 impl Progress {
     pub(super) fn new(args: &Args) -> Self {
         let text_on_terminal = if args.write.as_deref().is_some_and(is_stdout) {
-            !args.quiet
+            !args.is_silent()
         } else {
-            !args.quiet && io::stdout().is_terminal()
+            !args.is_silent() && io::stdout().is_terminal()
         };
-        let bar = if text_on_terminal || !args.follow {
+        let bar = if text_on_terminal || !args.follows() {
             ProgressBar::hidden()
         } else {
             ProgressBar::no_length()

@@ -32,7 +32,14 @@ pub(super) enum Source {
 
 impl OpenBus {
     /// Opens the bus. Only a live bus can be `follow`ed.
-    pub(super) fn open(bus: &BusArgument, follow: bool, context: &Context) -> anyhow::Result<Self> {
+    ///
+    /// With `now`, what is on it already is left out.
+    pub(super) fn open(
+        bus: &BusArgument,
+        follow: bool,
+        now: bool,
+        context: &Context,
+    ) -> anyhow::Result<Self> {
         let (name, path) = match bus {
             BusArgument::Path(path) => (path.display().to_string(), path.clone()),
             BusArgument::Interface(name) => (name.to_string(), bus.path(&context.registry()?)?),
@@ -46,7 +53,7 @@ impl OpenBus {
             Ok(bus) => {
                 let state = bus.state();
                 let longest = u32::try_from(bus.max_frame()).unwrap_or(u32::MAX);
-                let tap = Tap::oldest(bus)?.with_runts();
+                let tap = if now { Tap::new(bus) } else { Tap::oldest(bus) }?.with_runts();
                 Ok(Self { name, path, state, longest, source: Source::Live(Box::new(tap)) })
             }
         }

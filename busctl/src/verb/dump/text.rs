@@ -2,10 +2,12 @@
 
 use std::io::{self, Write};
 
-use capture::Summary;
+use capture::{Details, Summary};
 use serde::Serialize;
 use shmbus::{BusState, Frame};
 
+use super::hex::Hex;
+use super::stamp::{Clock, Stamp, StampForm};
 use crate::style::Palette;
 
 /// The format of the text.
@@ -14,16 +16,24 @@ pub(super) enum TextFormat {
     /// As `shmif_dumpbus`.
     Plain,
     /// A line for each frame, with a summary.
-    Summary,
+    Summary(SummaryForm),
     /// A JSON object for each frame.
     Json { summary: bool },
 }
 
-/// When a frame was sent or arrived, since 1970 or the start of its sender.
+/// What a line with a summary holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
-    pub(super) seconds: u64,
-    pub(super) microseconds: u32,
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag on the command line")]
+pub(super) struct SummaryForm {
+    /// The Ethernet addresses.
+    pub(super) ethernet: bool,
+    /// The fields of the IP header.
+    pub(super) details: bool,
+    /// Addresses and protocol only.
+    pub(super) short: bool,
+    pub(super) stamp: StampForm,
+    /// The bytes, in lines below it.
+    pub(super) hex: Option<Hex>,
 }
 
 /// Writes the headers and frames of buses as text.
@@ -32,13 +42,18 @@ pub(super) struct TextWriter<W> {
     /// The name of each bus, printed where there are several.
     names: Vec<String>,
     palette: Palette,
+    clock: Clock,
     file: W,
 }
 
 impl<W: Write> TextWriter<W> {
     /// Writes to `file` about the buses with these `names`.
     pub(super) fn new(form: TextFormat, names: Vec<String>, palette: Palette, file: W) -> Self {
-        Self { form, names, palette, file }
+        let clock = Clock::new(match form {
+            TextFormat::Summary(form) => form.stamp,
+            TextFormat::Plain | TextFormat::Json { .. } => StampForm::Seconds,
+        });
+        Self { form, names, palette, clock, file }
     }
 
     pub(super) fn file_mut(&mut self) -> &mut W {
@@ -76,10 +91,12 @@ impl<W: Write> TextWriter<W> {
         &mut self,
         bus: usize,
         number: u64,
-        Stamp { seconds, microseconds }: Stamp,
+        stamp: Stamp,
         frame: &Frame<'_>,
+        snaplen: usize,
     ) -> io::Result<()> {
         let info = frame.info;
+        let Stamp { seconds, microseconds } = stamp;
         let Palette { name, faint, .. } = self.palette;
         match self.form {
             TextFormat::Json { summary } => {
@@ -96,14 +113,19 @@ impl<W: Write> TextWriter<W> {
                 };
                 json(&mut self.file, &line)
             }
-            TextFormat::Summary => {
+            TextFormat::Summary(form) => {
                 self.name(bus)?;
-                writeln!(
-                    self.file,
-                    "{faint}{number} {seconds}.{microseconds:06}{faint:#} {}, {} bytes",
-                    Summary(frame.bytes),
-                    frame.bytes.len()
-                )
+                write!(self.file, "{faint}{number} ")?;
+                self.clock.write(&mut self.file, stamp)?;
+                let summary = form.summary(frame.bytes);
+                let len = frame.bytes.len();
+                write!(self.file, "{faint:#}{summary}, {len} {}", plural("byte", len))?;
+                if form.details {
+                    write!(self.file, "{}", Details(frame.bytes))?;
+                }
+                self.file.write_all(b"\n")?;
+                let kept = &frame.bytes[..len.min(snaplen)];
+                form.hex.map_or(Ok(()), |hex| hex.write(&mut self.file, kept))
             }
             TextFormat::Plain => {
                 self.name(bus)?;
@@ -125,6 +147,24 @@ impl<W: Write> TextWriter<W> {
             Ok(())
         }
     }
+}
+
+impl SummaryForm {
+    fn summary(self, frame: &[u8]) -> String {
+        let summary = Summary(frame);
+        let line = if self.ethernet { summary.to_string() } else { format!("{summary:#}") };
+        if !self.short {
+            return line;
+        }
+        // What follows the protocol's name.
+        let protocol = line.find(": ").map_or(0, |colon| colon + 2);
+        let end = line[protocol..].find([',', '[']).map_or(line.len(), |end| protocol + end);
+        line[..end].trim_end().to_owned()
+    }
+}
+
+fn plural(word: &str, count: usize) -> String {
+    format!("{word}{}", if count == 1 { "" } else { "s" })
 }
 
 fn json(file: &mut impl Write, line: &impl Serialize) -> io::Result<()> {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::bail;
-use capture::{CaptureError, CaptureReader, Filter, PassedOver};
+use capture::{CaptureError, CaptureReader, Decompressed, Filter, PassedOver};
 use nix::libc::{O_NOCTTY, O_NONBLOCK};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
@@ -109,7 +109,7 @@ pub(super) enum Filled {
 
 /// A capture file, or stdin.
 pub(super) struct Source {
-    reader: CaptureReader<Input>,
+    reader: CaptureReader<Decompressed<Input>>,
     /// Which frames are played; `None`: all.
     chosen: Option<Filter>,
     /// The file, to read it again and to wait for it.
@@ -136,6 +136,8 @@ impl Source {
             let what = if path == Path::new("-") { "stdin" } else { "a pipe" };
             bail!("{what} can be played only once; save it to a file to loop it");
         }
+        // What comes through a pipe is taken as it comes, without waiting for more.
+        let input = if is_regular { Decompressed::new(input) } else { Decompressed::plain(input) };
         let mut reader = CaptureReader::new(input);
         if is_regular {
             reader.read_header()?;
@@ -233,7 +235,8 @@ impl Source {
         } else {
             let mut file = self.file.try_clone()?;
             file.rewind()?;
-            self.reader = CaptureReader::new(Input { file, is_regular: true });
+            let input = Input { file, is_regular: true };
+            self.reader = CaptureReader::new(Decompressed::new(input));
         }
         Ok(true)
     }

@@ -4,6 +4,7 @@
 //! Frames are untrusted input. A frame that is damaged is shown as far as it can be parsed.
 
 mod control;
+mod details;
 #[cfg(test)]
 mod judged;
 mod messages;
@@ -19,6 +20,7 @@ use etherparse::{
     TransportSlice,
 };
 
+pub use self::details::Details;
 use self::text::{Mac, half, word};
 
 /// The smallest `EtherType`. A smaller number in its place is the length of an IEEE 802.3 frame.
@@ -52,7 +54,15 @@ const IPV4_INSIDE: u8 = 4;
 const IPV6_INSIDE: u8 = 41;
 const GRE: u8 = 47;
 const ETHER_IP: u8 = 97;
+const MPLS_IN_IP: u8 = 137;
 const ETHERNET: u8 = 143;
+
+/// The numbers of protocols that begin with the ports of both ends.
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const DCCP: u8 = 33;
+const SCTP: u8 = 132;
+const UDP_LITE: u8 = 136;
 
 /// Types of Ethernet frames that carry others.
 const ETHERNET_INSIDE: u16 = 0x6558;
@@ -362,6 +372,7 @@ fn write_ip(
             if packet.stop_err.is_none() && !is_fragment {
                 match number.0 {
                     GRE => return write_gre(f, bytes, depth),
+                    MPLS_IN_IP => return write_mpls(f, bytes, depth),
                     IPV4_INSIDE => return write_inner(f, EtherType::IPV4.0, bytes, depth),
                     ETHER_IP if bytes.len() > 2 => {
                         return write_inner(f, ETHERNET_INSIDE, &bytes[2..], depth);
@@ -397,7 +408,7 @@ fn first_ports(packet: &LaxSlicedPacket<'_>, number: IpNumber, bytes: &[u8]) -> 
         }
         _ => false,
     };
-    let has_ports = matches!(number, IpNumber::TCP | IpNumber::UDP | IpNumber::SCTP);
+    let has_ports = matches!(number.0, TCP | UDP | DCCP | SCTP | UDP_LITE);
     if is_first && has_ports { Some([half(bytes, 0)?, half(bytes, 2)?]) } else { None }
 }
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use capture::{CaptureReader, Filter, Pace, PassedOver};
+use capture::{CaptureReader, Decompressed, Filter, Pace, PassedOver};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use shmbus::offload::{Offload, TxRequest};
@@ -274,7 +274,7 @@ impl Drop for Input {
 /// Where the thread reads from.
 enum Source {
     /// A file whose header was read.
-    Capture(CaptureReader<File>),
+    Capture(CaptureReader<Decompressed<File>>),
     /// A pipe. To open or to read it may block.
     Pipe(Place),
 }
@@ -288,7 +288,7 @@ impl Source {
         }
         if kind.is_file() {
             let file = File::open(path).map_err(CaptureProblem::Open)?;
-            let mut capture = CaptureReader::new(file);
+            let mut capture = CaptureReader::new(Decompressed::new(file));
             capture.read_header()?;
             return Ok(Self::Capture(capture));
         }
