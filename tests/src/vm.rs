@@ -109,6 +109,18 @@ impl Image {
         Some(Self { kernel, initramfs })
     }
 
+    /// Returns the kernel.
+    #[must_use]
+    pub fn kernel(&self) -> &Path {
+        &self.kernel
+    }
+
+    /// Returns the initial file system, whose first program obeys the words of the command line.
+    #[must_use]
+    pub fn initramfs(&self) -> &Path {
+        &self.initramfs
+    }
+
     /// Boots a machine: `words` are the parameters of the program that the kernel starts first, and
     /// `networks` the values of QEMU's `-netdev`, without ids. What it prints is its standard output.
     #[must_use]

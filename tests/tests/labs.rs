@@ -2,12 +2,15 @@
 //! they end, and the shipped ones pass their own checks.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use system_tests::proc_files::children;
+use system_tests::vm::Image;
 use system_tests::{Lab, Process, WAIT_TIMEOUT, lab, namespace, require, wait};
 
 const TWO_NETWORKS: &str = r#"
@@ -47,6 +50,9 @@ name = "and back"
 node = "far"
 ping = "near"
 "#;
+
+/// How long the checks of a shipped lab may take, on a loaded machine.
+const LAB_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Starts the lab of a text, and waits until it is ready.
 fn up(lab: &Lab, text: &str) -> Process {
@@ -186,7 +192,8 @@ fn the_links_of_hosts_misbehave() {
     // ping begins when the request has left the host.
     let took = |check: usize| {
         let took = &report["checks"][check]["took"];
-        Duration::new(took["secs"].as_u64().unwrap(), took["nanos"].as_u64().unwrap() as u32)
+        let nanos = Duration::from_nanos(took["nanos"].as_u64().unwrap());
+        Duration::from_secs(took["secs"].as_u64().unwrap()) + nanos
     };
     assert!(took(0) >= Duration::from_millis(40), "{report}");
 }
@@ -251,6 +258,120 @@ fn nothing_is_left_when_a_process_of_a_lab_is_killed() {
     }
 }
 
+/// What failed is there to look at without another run: the logs, and the frames that the buses
+/// still have.
+#[test]
+fn what_a_failed_check_saw_is_kept() {
+    if !available() {
+        return;
+    }
+    let lab = lab!();
+    let (hosts, _) = HOSTS.split_once("[[check]]").unwrap();
+    let check = "[[check]]\nnode = \"c\"\nping = \"d\"\nfails = true\nwithin = \"100ms\"\n";
+    lab.write("kept.toml", format!("{hosts}{check}{check}").as_bytes());
+    let finished = lab.run(["lab", "test", "kept.toml", "--json"]);
+    assert_eq!(finished.status.code(), Some(1), "{finished}");
+    let report: serde_json::Value = serde_json::from_str(&finished.stdout).unwrap();
+    let kept: Vec<_> = report["captures"].as_array().unwrap().iter().collect();
+    assert_eq!(kept, ["kept-failed/office.pcapng", "kept-failed/wire.pcapng"], "{report}");
+    let frames = fs::read(lab.path("kept-failed/office.pcapng")).unwrap();
+    let mut reader = pcap_file::pcapng::PcapNgReader::new(&frames[..]).unwrap();
+    let mut requests = 0;
+    while let Some(block) = reader.next_block() {
+        let block = block.unwrap();
+        let Some(frame) = block.into_enhanced_packet() else { continue };
+        // IPv4, ICMP, an echo request.
+        let is_request = frame.data.get(12..14) == Some(&[8, 0][..])
+            && (frame.data.get(23), frame.data.get(34)) == (Some(&1), Some(&8));
+        requests += usize::from(is_request);
+    }
+    assert!(requests >= 1, "{report}");
+}
+
+/// The same in Rust, in the process of the test: all of it goes with the value.
+#[test]
+fn a_lab_is_a_value() {
+    use ::lab::{Lab as NetworkLab, Section};
+    use shmbus::StationOptions;
+
+    require!("ping");
+    if !available() {
+        return;
+    }
+    let network = NetworkLab::builder("value")
+        .link("wire", ["near", "far"], Section::new().set("prefix", "10.1.0.0/30"))
+        .lan("quiet", Section::new().set("prefix", "10.2.0.0/24"))
+        .node("near", Section::new().set("files", Section::new().set("name", "{{ name }}")))
+        .node("far", Section::new().set("kind", "host"))
+        .start_by(lab!().program())
+        .unwrap();
+    network.wait_ready(WAIT_TIMEOUT).unwrap();
+    let near = network.node("near");
+    assert_eq!(near.exec("cat name").unwrap().stdout, "near");
+    assert_eq!(near.state().unwrap().interfaces[0].addresses, ["10.1.0.1/30"]);
+    let mut frames = network.capture("wire").unwrap();
+    assert!(near.exec("ping -c 1 -W 5 far").unwrap().is_success());
+    let mut has_reply = false;
+    while let Some(frame) = frames.next_within(Duration::ZERO).unwrap() {
+        has_reply |= frame.bytes.get(23) == Some(&1) && frame.bytes.get(34) == Some(&0);
+    }
+    assert!(has_reply);
+    network.set("wire", "partition=on").unwrap();
+    assert!(!near.exec("ping -c 1 -W 1 far").unwrap().is_success());
+    // The test itself is on a LAN.
+    let mut frames = network.capture("quiet").unwrap();
+    network.station("quiet", StationOptions::new()).unwrap().send(&[0xff; 60]).unwrap();
+    assert_eq!(frames.next_within(WAIT_TIMEOUT).unwrap().unwrap().bytes, [0xff; 60]);
+    let bus = network.bus("wire");
+    near.restart().unwrap();
+    near.wait_ready(WAIT_TIMEOUT).unwrap();
+    // As when a test panics.
+    drop(network);
+    assert!(!bus.exists());
+}
+
+/// A machine of this lab reaches what listens on this host, by passt.
+#[test]
+fn passt_is_the_internet_of_a_lab() {
+    require!("passt", "busybox");
+    if !available() {
+        return;
+    }
+    let lab = lab!();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    lab.write("script", LEASED.as_bytes());
+    let text = format!(
+        "[lan.wan]\n[node.internet]\nkind = \"internet\"\nlans = \"wan\"\n[node.pc]\nlans = \"wan\"\n\
+         after = \"internet\"\nfiles.script = {{ copy = \"script\", mode = \"755\" }}\n\
+         exec = \"busybox udhcpc -q -n -f -i eth0 -s $PWD/script\"\n\
+         [[check]]\nnode = \"pc\"\nexec = \"busybox wget -q -O - http://$(cat router):{port}/\"\n\
+         output = \"hello\"\n"
+    );
+    lab.write("world.toml", text.as_bytes());
+    let checked = lab.spawn(["lab", "test", "world.toml"]);
+    server.set_nonblocking(true).unwrap();
+    let mut accepted = None;
+    wait::until("the namespace connects", WAIT_TIMEOUT, || {
+        accepted = server.accept().ok();
+        accepted.is_some()
+    });
+    let (mut guest, from) = accepted.unwrap();
+    assert!(from.ip().is_loopback(), "passt speaks for it: {from}");
+    let mut request = [0; 1024];
+    assert!(guest.read(&mut request).unwrap() > 0);
+    guest.write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 6\r\n\r\nhello\n").unwrap();
+    drop(guest);
+    checked.finish(WAIT_TIMEOUT).succeeds();
+}
+
+/// What udhcpc calls with an answer.
+const LEASED: &str = r#"#!/bin/sh
+[ "$1" = bound ] || exit 0
+busybox ip address add $ip/${mask:-24} dev $interface
+echo $router >router
+"#;
+
 #[test]
 fn a_lab_that_cannot_start_says_why_and_leaves_nothing() {
     if !available() {
@@ -275,10 +396,16 @@ fn a_lab_that_cannot_start_says_why_and_leaves_nothing() {
 
 /// Runs the checks of a shipped lab.
 fn passes(name: &str) {
-    let lab = lab!();
+    passes_with(&lab!(), name, &[]);
+}
+
+/// As [`passes`], with variables of the environment.
+fn passes_with(lab: &Lab, name: &str, vars: &[(&str, &Path)]) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../examples/labs/{name}.toml"));
     lab.write(&format!("{name}.toml"), &fs::read(file).unwrap());
-    let finished = lab.run(["lab", "test", &format!("{name}.toml")]);
+    let mut command = lab.command(lab.program());
+    command.args(["lab", "test", &format!("{name}.toml")]).envs(vars.iter().copied());
+    let finished = Process::spawn("lab test", &mut command).finish(LAB_TIMEOUT);
     let logs = lab.path(&format!("{name}-failed"));
     let mut texts = String::new();
     for log in fs::read_dir(logs).into_iter().flatten().flatten() {
@@ -287,7 +414,7 @@ fn passes(name: &str) {
         texts += &fs::read_to_string(log.path()).unwrap();
     }
     assert_eq!(finished.status.code(), Some(0), "{finished}\n{texts}");
-    assert!(is_empty(&labs(&lab)));
+    assert!(is_empty(&labs(lab)));
 }
 
 #[test]
@@ -336,6 +463,17 @@ fn a_blocked_link_takes_over() {
     if available() {
         passes("failover");
     }
+}
+
+#[test]
+fn machines_ping_each_other_and_have_the_internet() {
+    require!("ping", "qemu-system-x86_64", "passt", "busybox");
+    if !available() {
+        return;
+    }
+    let lab = lab!();
+    let Some(image) = Image::new(&lab) else { return };
+    passes_with(&lab, "vms", &[("KERNEL", image.kernel()), ("INITRD", image.initramfs())]);
 }
 
 #[test]

@@ -12,8 +12,7 @@ mod up;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ::lab::{Client, Folder, LabError};
 use anyhow::{anyhow, bail};
@@ -28,8 +27,6 @@ use crate::output;
 
 /// The longest time that a lab may take to end.
 const LONGEST_END: Duration = Duration::from_mins(1);
-/// How often it is looked whether it has ended.
-const END_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Run a lab: LANs, namespaces, hosts, memif peers and machines from one file
 ///
@@ -201,7 +198,8 @@ struct TestArgs {
     #[arg(long)]
     junit: bool,
 
-    /// Where the logs are kept when a check fails [default: NAME-failed in this folder]
+    /// Where the logs, and captures of the LANs, are kept when a check fails [default: NAME-failed
+    /// in this folder]
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
 }
@@ -322,12 +320,8 @@ fn down(args: &DownArgs, context: &Context) -> anyhow::Result<()> {
         Err(LabError::NotUp(_) | LabError::Unreachable { .. }) if folder.is_up()? => {}
         ended => ended?,
     }
-    let begin = Instant::now();
-    while folder.is_up()? {
-        if begin.elapsed() > LONGEST_END {
-            bail!("the lab {} does not end", folder.name());
-        }
-        thread::sleep(END_INTERVAL);
+    if !folder.wait_until_down(LONGEST_END)? {
+        bail!("the lab {} does not end", folder.name());
     }
     output::note(&format!("the lab {} is down", folder.name()));
     Ok(())

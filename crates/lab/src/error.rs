@@ -3,10 +3,15 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::file::FileError;
+
 /// Why a lab cannot be started or reached.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LabError {
+    /// What describes the lab is wrong.
+    #[error(transparent)]
+    Plan(#[from] FileError),
     /// No lab can have this name.
     #[error(
         "'{0}' is no name of a lab: it has up to 64 letters, digits, '-', '_' and '.', and begins with a letter or a digit"

@@ -17,8 +17,11 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
-use crate::error::{LabError, at};
+use crate::error::{LabError, at, system};
 use crate::plan::Plan;
 
 /// The longest path of a Unix socket, in bytes.
@@ -176,6 +179,38 @@ impl Folder {
         };
         self.remove(locked)?;
         Ok(false)
+    }
+
+    /// Waits until the lab is down, for `timeout` at most, and removes what a killed one has left.
+    /// Returns whether it is down.
+    ///
+    /// # Errors
+    /// When that cannot be removed, or the system refuses the wait.
+    pub fn wait_until_down(&self, timeout: Duration) -> Result<bool, LabError> {
+        if !self.is_up()? {
+            return Ok(true);
+        }
+        let path = self.path.join("lock");
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+            opened => opened.map_err(at("open", &path))?,
+        };
+        let (unlocked, heard) = mpsc::channel();
+        // The kernel gives the lock away when the supervisor ends. A wait for it has no limit of
+        // time, so after one the thread stays until then.
+        let wait = move || {
+            let locked = file.lock().map(|()| file);
+            // The limit may be over, and the lock is given back.
+            let _ = unlocked.send(locked);
+        };
+        thread::Builder::new().spawn(wait).map_err(system("start a thread"))?;
+        match heard.recv_timeout(timeout) {
+            Ok(locked) => {
+                self.remove(Locked { file: locked.map_err(at("lock", &path))? })?;
+                Ok(true)
+            }
+            Err(_) => Ok(false),
+        }
     }
 
     /// Removes the folder, whose lock is held.

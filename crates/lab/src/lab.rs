@@ -1,15 +1,16 @@
 //! A lab as a value: for tests, and for programs that drive one.
 
+use std::env;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
-use std::{env, thread};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use shmbus::{Bus, Station, StationOptions};
 use tempfile::TempDir;
 
+use crate::capture::Capture;
 use crate::client::Client;
 use crate::error::{LabError, at};
 use crate::folder::Folder;
@@ -31,13 +32,20 @@ const DOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// ```no_run
 /// use std::time::Duration;
 ///
-/// use lab::{Lab, Plan};
+/// use lab::{Lab, Section};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let plan = Plan::default();
-/// let lab = Lab::start(&plan)?;
+/// let lab = Lab::builder("wire")
+///     .link("wire", ["r1", "r2"], Section::new().set("prefix", "10.1.0.0/30"))
+///     .node("r1", Section::new())
+///     .node("r2", Section::new())
+///     .start()?;
 /// lab.wait_ready(Duration::from_secs(30))?;
+/// let mut frames = lab.capture("wire")?;
 /// assert!(lab.node("r1").exec("ping -c 1 r2")?.is_success());
+/// assert!(frames.next_within(Duration::from_secs(1))?.is_some());
+/// lab.set("wire", "partition=on")?;
+/// assert!(!lab.node("r1").exec("ping -c 1 -W 1 r2")?.is_success());
 /// lab.node("r2").kill()?;
 /// # Ok(())
 /// # }
@@ -60,6 +68,14 @@ pub struct NodeHandle<'l> {
 }
 
 impl Lab {
+    /// Starts the lab of a lab file. It is not waited for: see [`wait_ready`](Self::wait_ready).
+    ///
+    /// # Errors
+    /// When the file is wrong or cannot be read; as for [`start`](Self::start).
+    pub fn from_file(path: &Path) -> Result<Self, LabError> {
+        Self::start(&Plan::from_file(path)?)
+    }
+
     /// Starts the lab of a plan. It is not waited for: see [`wait_ready`](Self::wait_ready).
     ///
     /// # Errors
@@ -179,6 +195,14 @@ impl Lab {
         join().map_err(|error| LabError::Refused(format!("cannot join {lan}: {error}")))
     }
 
+    /// Returns the frames of a LAN or link, from now on.
+    ///
+    /// # Errors
+    /// When there is no such LAN.
+    pub fn capture(&self, lan: &str) -> Result<Capture, LabError> {
+        Capture::from_now(&self.bus(lan))
+    }
+
     /// Returns what the commands of a node have printed lately.
     ///
     /// # Errors
@@ -200,10 +224,7 @@ impl Lab {
     fn end(&mut self) -> Result<(), LabError> {
         let Some(mut process) = self.process.take() else { return Ok(()) };
         let asked = Client::connect(&self.folder).and_then(Client::down);
-        let begin = Instant::now();
-        while !process.has_ended() && begin.elapsed() < DOWN_TIMEOUT {
-            thread::sleep(Duration::from_millis(5));
-        }
+        process.wait_for(DOWN_TIMEOUT);
         match asked {
             // It had ended by itself.
             Err(LabError::NotUp(_) | LabError::Unreachable { .. }) => Ok(()),

@@ -3,10 +3,13 @@
 //! A [`Plan`] is a lab with everything decided: which LANs there are, and which nodes with which
 //! interfaces, addresses and commands. [`Started`] starts it: a supervisor makes the LANs and runs
 //! the nodes, in namespaces that end with it. A [`Client`] asks how the lab is, runs commands and
-//! checks in it, and takes it down. A [`Lab`] is all of that as one value, for tests.
+//! checks in it, and takes it down. A [`Lab`] is all of that as one value, for tests; a [`Builder`]
+//! makes its plan without a file, and a [`Capture`] sees the frames of its LANs.
 
 #![forbid(unsafe_code)]
 
+mod builder;
+mod capture;
 pub mod clab;
 mod client;
 mod diff;
@@ -23,6 +26,8 @@ mod start;
 mod supervisor;
 mod wire;
 
+pub use self::builder::{Builder, Section};
+pub use self::capture::{Capture, CapturedFrame};
 pub use self::client::{Client, Follower};
 pub use self::diff::{Difference, diff};
 pub use self::enter::enter;

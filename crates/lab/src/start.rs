@@ -3,6 +3,9 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::{LabError, system};
 use crate::folder::Folder;
@@ -60,8 +63,19 @@ impl Started {
         self.process.wait().map(drop).map_err(system("wait for the supervisor"))
     }
 
-    /// Returns whether the supervisor has ended.
-    pub fn has_ended(&mut self) -> bool {
-        !matches!(self.process.try_wait(), Ok(None))
+    /// Waits until the supervisor has ended, for `timeout` at most. Returns whether it has.
+    pub fn wait_for(&mut self, timeout: Duration) -> bool {
+        let end = Instant::now() + timeout;
+        // The other end closes with the processes that have it, and says nothing before.
+        while matches!(self.wire.fill_now(), Ok(true)) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let nap = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            // An interrupted wait is taken up again.
+            let _ = poll(&mut [PollFd::new(self.wire.as_fd(), PollFlags::POLLIN)], nap);
+        }
+        self.process.wait().is_ok()
     }
 }

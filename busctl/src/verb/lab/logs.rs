@@ -2,18 +2,16 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::misuse::misuse;
 use crate::output;
 use crate::process::shutdown::Shutdown;
-
-/// How often it is looked for more.
-const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Prints a log, with what came before it; with `follow` also what comes, until a request to stop
 /// or until the lab is down.
@@ -31,12 +29,16 @@ pub(super) fn print(log: &Path, follow: bool) -> anyhow::Result<()> {
         }
         opened => opened.with_context(|| format!("cannot open {}", log.display()))?,
     };
+    let changes = if follow { Some(watch(log.parent().unwrap_or(Path::new(".")))?) } else { None };
     loop {
         io::copy(&mut file, &mut output::stdout())?;
         output::stdout().flush()?;
-        if !follow || stop.sleep(INTERVAL) {
+        let Some(changes) = &changes else { return Ok(()) };
+        if stop.wait([changes.as_fd()], None) {
             return Ok(());
         }
+        // What has changed is seen below; there may be nothing any more.
+        let _ = changes.read_events();
         match std::fs::metadata(log) {
             Ok(now) if now.ino() != file.metadata()?.ino() => {
                 // The rest of the old file, which is full, comes first.
@@ -48,6 +50,21 @@ pub(super) fn print(log: &Path, follow: bool) -> anyhow::Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Returns what polls readable when a log in `folder` grows, is begun anew, or is removed.
+fn watch(folder: &Path) -> anyhow::Result<Inotify> {
+    let flags = AddWatchFlags::IN_MODIFY
+        | AddWatchFlags::IN_CREATE
+        | AddWatchFlags::IN_MOVE
+        | AddWatchFlags::IN_DELETE
+        | AddWatchFlags::IN_DELETE_SELF;
+    let watched = || {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        inotify.add_watch(folder, flags)?;
+        Ok::<_, nix::errno::Errno>(inotify)
+    };
+    watched().with_context(|| format!("cannot watch {}", folder.display()))
 }
 
 /// Returns the nodes that have a log.

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use ::lab::{Checked, Client, Folder};
+use ::lab::{Capture, Checked, Client, Folder, Plan};
 use anyhow::Context as _;
 use serde::Serialize;
 
@@ -28,6 +28,9 @@ struct Report {
     /// Where the logs are, if they were kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     logs: Option<PathBuf>,
+    /// What was captured on the LANs until the first check failed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    captures: Vec<PathBuf>,
 }
 
 /// Starts the lab, tries its checks in order, and takes it down. Returns 1 when one fails.
@@ -38,8 +41,15 @@ pub(super) fn run(args: &TestArgs, context: &Context) -> anyhow::Result<ExitCode
     plan.name = format!("{}-test-{}", truncated(&name), std::process::id());
     let stop = Shutdown::on_signals()?;
     let Some(mut lab) = RunningLab::start(&plan, context)? else { return Ok(ExitCode::from(2)) };
-    let mut report =
-        Report { lab: name.clone(), passed: true, failed: None, checks: Vec::new(), logs: None };
+    let mut report = Report {
+        lab: name.clone(),
+        passed: true,
+        failed: None,
+        checks: Vec::new(),
+        logs: None,
+        captures: Vec::new(),
+    };
+    let keep = args.keep.clone().unwrap_or_else(|| format!("{name}-failed").into());
     match lab.wait_ready(&stop) {
         Ok(true) => {
             let mut client = Client::connect(lab.folder())?;
@@ -52,7 +62,12 @@ pub(super) fn run(args: &TestArgs, context: &Context) -> anyhow::Result<ExitCode
                 if !args.json && !args.junit {
                     print(&checked)?;
                 }
+                let is_first_failure = !checked.passed && report.captures.is_empty();
                 report.checks.push(checked);
+                if is_first_failure {
+                    // Soon: what follows overwrites what the buses still have.
+                    report.captures = keep_captures(&plan, lab.folder(), &keep);
+                }
             }
         }
         Ok(false) => report.failed = Some("interrupted".to_owned()),
@@ -60,7 +75,9 @@ pub(super) fn run(args: &TestArgs, context: &Context) -> anyhow::Result<ExitCode
     }
     report.passed = report.failed.is_none() && report.checks.iter().all(|check| check.passed);
     if !report.passed {
-        let keep = args.keep.clone().unwrap_or_else(|| format!("{name}-failed").into());
+        if report.captures.is_empty() {
+            report.captures = keep_captures(&plan, lab.folder(), &keep);
+        }
         keep_logs(lab.folder(), &keep)
             .with_context(|| format!("cannot keep the logs in {}", keep.display()))?;
         report.logs = Some(keep);
@@ -102,7 +119,8 @@ fn conclude(report: &Report) -> anyhow::Result<()> {
     }
     writeln!(stdout, "{}: {passed} of {} checks passed", report.lab, report.checks.len())?;
     if let Some(logs) = &report.logs {
-        writeln!(stdout, "the logs are in {}", logs.display())?;
+        let captures = if report.captures.is_empty() { "" } else { " and captures" };
+        writeln!(stdout, "the logs{captures} are in {}", logs.display())?;
     }
     Ok(())
 }
@@ -115,6 +133,25 @@ fn keep_logs(folder: &Folder, keep: &Path) -> std::io::Result<()> {
         fs::copy(entry.path(), keep.join(entry.file_name()))?;
     }
     Ok(())
+}
+
+/// Writes what the buses of a lab still have of the frames of each LAN: the latest ones, as many as
+/// the size of the bus has room for. So nothing is captured while all goes well. Returns the files.
+fn keep_captures(plan: &Plan, folder: &Folder, keep: &Path) -> Vec<PathBuf> {
+    // A folder that cannot be made is an error when the logs are kept.
+    let _ = fs::create_dir_all(keep);
+    let mut files = Vec::new();
+    for lan in &plan.lans {
+        let file = keep.join(format!("{}.pcapng", lan.name));
+        let saved = Capture::oldest(&folder.bus(&lan.name)).and_then(|mut lan| lan.save(&file));
+        match saved {
+            Ok(0) => {}
+            Ok(_) => files.push(file),
+            // The report matters more.
+            Err(error) => output::warn(error),
+        }
+    }
+    files
 }
 
 /// Returns a report as tools for continuous integration read it.
@@ -138,6 +175,11 @@ fn junit(report: &Report) -> String {
             text,
             "  <testcase classname=\"{lab}\" name=\"{name}\" time=\"{time:.3}\">{failed}</testcase>"
         );
+    }
+    let kept: Vec<_> = report.logs.iter().chain(&report.captures).collect();
+    if !kept.is_empty() {
+        let lines: Vec<_> = kept.iter().map(|path| path.display().to_string()).collect();
+        let _ = writeln!(text, "  <system-out>{}</system-out>", escape(&lines.join("\n")));
     }
     text.push_str("</testsuite>\n");
     text
@@ -180,11 +222,13 @@ mod tests {
             passed: false,
             failed: None,
             checks: vec![check],
-            logs: None,
+            logs: Some("l-failed".into()),
+            captures: vec!["l-failed/a.pcapng".into()],
         };
         let text = junit(&report);
         assert!(text.contains("tests=\"1\" failures=\"1\""), "{text}");
         let case = "name=\"a &quot;b&quot;\" time=\"1.500\"><failure>&lt;&amp;&gt;[0m\n</failure>";
         assert!(text.contains(case), "{text}");
+        assert!(text.contains("<system-out>l-failed\nl-failed/a.pcapng</system-out>"), "{text}");
     }
 }

@@ -86,7 +86,9 @@ impl Source {
     /// Returns an absolute path for one of the file.
     pub(super) fn resolve(&self, path: &str) -> PathBuf {
         let folder = self.path.as_ref().and_then(|path| path.parent());
-        let joined = folder.map_or_else(|| PathBuf::from(path), |folder| folder.join(path));
+        // A file that is named without its folder is in this one.
+        let folder = folder.filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+        let joined = folder.join(path);
         std::path::absolute(&joined).unwrap_or(joined)
     }
 }
@@ -120,6 +122,14 @@ mod tests {
         assert_eq!(Source::new().path("a/my lab!.toml").default_name(), "my-lab-");
         assert_eq!(Source::new().path("..").default_name(), "lab");
         assert_eq!(Source::new().default_name(), "lab");
+    }
+
+    #[test]
+    fn a_file_without_a_folder_is_in_this_one() {
+        let here = std::env::current_dir().unwrap();
+        let source = Source::new().path("first.toml");
+        assert_eq!(source.resolve("").canonicalize().unwrap(), here.canonicalize().unwrap());
+        assert_eq!(source.resolve("bird.conf.j2"), here.join("bird.conf.j2"));
     }
 
     #[test]

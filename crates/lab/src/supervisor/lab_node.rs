@@ -38,6 +38,10 @@ const LAST_PAUSE: Duration = Duration::from_secs(10);
 const MAX_SEARCH: u64 = 5 << 20;
 /// Where programs of the system are that a user's `PATH` may lack.
 const SYSTEM_PROGRAMS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+/// The socket of passt in its node's scratch folder.
+const PASST_SOCKET: &str = "passt.sock";
+/// The longest packet that passt can be told of, in bytes.
+const MAX_PASST_MTU: u32 = 65_520;
 /// The state of a listening TCP socket in `/proc/net/tcp`.
 const LISTEN: &str = "0A";
 
@@ -202,10 +206,8 @@ impl LabNode {
                 self.services.insert(0, RunningService::new(machine(vm, &plan)));
             }
             Kind::Internet => {
-                let socket = self.scratch.join("passt.sock");
-                let text = format!("socket:path={},framing=qemu,role=client", socket.display());
-                self.services.insert(0, RunningService::new(passt()));
-                self.open_ports(&text, shared)?;
+                let mtus = plan.interfaces.iter().map(|interface| shared.lans.mtu(interface));
+                self.services.insert(0, RunningService::new(passt(mtus.min().unwrap_or(0))));
             }
             Kind::Bus(path) => self.open_ports(&format!("bus:{}", path.display()), shared)?,
             Kind::Pcap(path) => self.open_ports(&format!("pcap:in={}", path.display()), shared)?,
@@ -336,6 +338,9 @@ impl LabNode {
             return;
         }
         self.next_look = now + PROBE_INTERVAL;
+        if matches!(self.plan.kind, Kind::Internet) && !self.is_passt_connected(shared) {
+            return;
+        }
         if matches!(self.plan.kind, Kind::Host(_)) {
             let state = shared.hosts.state(&self.plan.name);
             if let Some(conflict) = state.conflict {
@@ -372,6 +377,19 @@ impl LabNode {
         }
         self.phase = Phase::Ready;
         self.detail.clear();
+    }
+
+    /// Connects to passt once that listens. Returns whether it is connected.
+    fn is_passt_connected(&mut self, shared: &mut Shared<'_>) -> bool {
+        "waits for passt".clone_into(&mut self.detail);
+        let socket = self.scratch.join(PASST_SOCKET);
+        if self.ports.is_empty() && socket.exists() {
+            let text = format!("socket:path={},framing=qemu,role=client", socket.display());
+            if let Err(error) = self.open_ports(&text, shared) {
+                self.fail(&error.to_string(), shared);
+            }
+        }
+        !self.ports.is_empty() && self.ports.iter().all(|port| port.stats.is_up())
     }
 
     /// Returns whether a socket in its network listens on a TCP port.
@@ -668,10 +686,15 @@ fn machine(vm: &Vm, node: &Node) -> Service {
     }
 }
 
-fn passt() -> Service {
+/// Returns the service that is the internet. It stays the lab's root, who is this user outside: where
+/// real root has started the lab it would become a user who may not write in the scratch folder.
+fn passt(mtu: u32) -> Service {
     Service {
         name: "passt".to_owned(),
-        command: "exec passt --foreground --socket passt.sock".to_owned(),
+        command: format!(
+            "exec passt --runas 0:0 --foreground --mtu {} --socket {PASST_SOCKET}",
+            mtu.min(MAX_PASST_MTU)
+        ),
         restart: Restart::OnFailure,
     }
 }
