@@ -51,6 +51,6 @@ fn send(mut stream: TcpStream, time: Duration) -> std::io::Result<()> {
     }
     stream.shutdown(Shutdown::Write)?;
     // The receiver closes the connection when it has met its end.
-    stream.read(&mut [0])?;
+    stream.read_to_end(&mut Vec::new())?;
     Ok(())
 }
