@@ -248,7 +248,7 @@ impl From<CaptureFormat> for capture::Format {
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     if args.arrival && !args.follows() {
         return Err(misuse(anyhow!(
-            "--arrival is for frames that arrive: use it with -f or --now"
+            "--arrival is for frames that arrive: use it with --follow or --now"
         )));
     }
     let open = |bus| OpenBus::open(bus, args.follows(), args.now, context);

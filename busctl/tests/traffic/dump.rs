@@ -569,7 +569,7 @@ fn a_filter_chooses_frames_and_its_mistakes_are_shown() {
     assert_eq!(lines("dump ./lan.bus ./lan.bus udp and src port 7"), 3);
     fs::write(lab.path("filter"), "udp # and\nport 7\n").unwrap();
     lab.busctl("dump ./lan.bus -q -w seven.pcap -F filter").assert().success();
-    assert_eq!(lab.read_pcap("seven.pcap"), [seven.clone()]);
+    assert_eq!(lab.read_pcap("seven.pcap"), std::slice::from_ref(&seven));
     lab.busctl("dump ./lan.bus udp prot 80").assert().code(2).stderr(
         "busctl: the filter 'udp prot 80' is wrong: syntax error at 'prot'\n  \
              udp prot 80\n      ^^^^\n",
@@ -589,7 +589,7 @@ fn a_filter_chooses_frames_and_its_mistakes_are_shown() {
 fn flags_are_those_of_tcpdump() {
     let lab = Lab::new().with_bus();
     let [seven, _] = packets();
-    send(&lab, &[seven.clone()]);
+    send(&lab, std::slice::from_ref(&seven));
     let last = |line: &str| {
         let text = lab.prints(line);
         text.split_once('\n').unwrap().1.to_owned()
