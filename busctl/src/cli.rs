@@ -1,6 +1,7 @@
 //! The command line: its verbs and global flags. The flags of each verb are in its module under
 //! [`verb`].
 
+use std::env;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -86,6 +87,7 @@ pub(crate) enum Verb {
     Ping(verb::ping::Args),
     Dump(verb::dump::Args),
     Replay(verb::replay::Args),
+    Extcap(verb::extcap::Args),
     Run(verb::run::Args),
     Lab(verb::lab::Args),
     Repair(verb::repair::Args),
@@ -122,7 +124,7 @@ pub(crate) fn command() -> Command {
 /// When it is wrong; and when help or the version was asked for, which is then the text of the
 /// error.
 pub(crate) fn parse() -> Result<Cli, clap::Error> {
-    let matches = command().try_get_matches()?;
+    let matches = command().try_get_matches_from(verb::extcap::command_line(env::args_os()))?;
     let mut cli = Cli::from_arg_matches(&matches)?;
     let behind =
         |(_, verb): (&str, &ArgMatches)| verb.try_get_one::<u8>(VERBOSE).ok().flatten().copied();
@@ -182,6 +184,7 @@ impl Verb {
             Self::Ping(args) => verb::ping::run(args, context),
             Self::Dump(args) => verb::dump::run(args, context),
             Self::Replay(args) => verb::replay::run(args, context),
+            Self::Extcap(args) => verb::extcap::run(args, context),
             Self::Repair(args) => verb::repair::run(args, context),
             Self::Bench(args) => verb::bench::run(args, context),
             Self::Demo(args) => verb::demo::run(args, context),

@@ -1,5 +1,8 @@
 //! What `busctl dump` writes, read by other tools.
 
+use std::process::Command;
+use std::time::{Duration, Instant};
+
 use system_tests::reference::RumpPeer;
 use system_tests::{Lab, frames, lab, privilege, require};
 
@@ -110,4 +113,52 @@ fn a_ring_of_files_is_like_that_of_tcpdump() {
             );
         }
     }
+}
+
+/// As its user has it: the program is linked to where the programs of Wireshark look.
+#[test]
+fn wireshark_captures_from_a_bus() {
+    require!("tshark");
+    let lab = lab!();
+    let (bus, home) = (lab.arg("lan.bus"), lab.arg("home"));
+    let host = lab.ready(["host", &bus, "10.0.0.1/24"]);
+    let at_home = |command: &mut Command| {
+        command.env("HOME", &home).env_remove("XDG_CONFIG_HOME").env_remove("WIRESHARK_EXTCAP_DIR");
+        lab.run_program(command).succeeds().to_owned()
+    };
+    let links = at_home(&mut lab.busctl(["extcap", "--install"]));
+    assert_eq!(links.lines().count(), 2, "{links}");
+    let program = system_tests::require::find("tshark").expect("it was required");
+    let tshark = |args: &[&str]| {
+        let mut command = lab.command(&program);
+        command.args(args);
+        command
+    };
+    let devices = at_home(&mut tshark(&["-D"]));
+    assert!(devices.contains(&format!("{bus} (busctl host")), "{devices}");
+
+    let file = lab.path("icmp.pcap");
+    let saved = file.display().to_string();
+    let words = ["-i", &bus, "-f", "icmp", "-s", "70", "-c", "4", "-F", "pcap", "-w", &saved];
+    let mut capture = tshark(&words).env("HOME", &home).spawn().expect("tshark runs");
+    // Each ping asks for the host's address, too.
+    let begin = Instant::now();
+    while capture.try_wait().expect("a child").is_none() {
+        assert!(begin.elapsed() < Duration::from_mins(1), "tshark has seen no 4 frames");
+        lab.run(["ping", &bus, "10.0.0.1", "--from", "10.0.0.2/24", "-c", "1"]).succeeds();
+    }
+    let frames = frames::read_pcap(&file);
+    assert_eq!(frames.len(), 4);
+    for frame in frames {
+        // IPv4, ICMP.
+        assert_eq!((&frame[12..14], frame[23]), (&[8, 0][..], 1));
+    }
+
+    let said = lab.does(&format!("extcap --extcap-interface {bus} --extcap-capture-filter tcp"));
+    assert_eq!(said, "");
+    let said = lab.does(&format!("extcap --extcap-interface {bus} --extcap-capture-filter tpc"));
+    assert!(said.contains("the filter 'tpc' is wrong"), "{said}");
+    at_home(&mut lab.busctl(["extcap", "--uninstall"]));
+    assert!(!at_home(&mut tshark(&["-D"])).contains(&bus));
+    let _ = host.interrupt();
 }

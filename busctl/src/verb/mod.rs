@@ -9,6 +9,7 @@ pub(crate) mod demo;
 pub(crate) mod destroy;
 pub(crate) mod down;
 pub(crate) mod dump;
+pub(crate) mod extcap;
 pub(crate) mod host;
 pub(crate) mod lab;
 pub(crate) mod linkstr;

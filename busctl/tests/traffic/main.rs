@@ -3,6 +3,7 @@
 
 mod demo;
 mod dump;
+mod extcap;
 mod host;
 mod many_hosts;
 mod offload;
@@ -132,6 +133,16 @@ impl Running {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
+    }
+
+    /// Waits until SIGTERM does not kill it any more.
+    fn until_it_catches_sigterm(&self) {
+        let status = format!("/proc/{}/status", self.child.id());
+        let catches = |status: String| {
+            let line = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+            u64::from_str_radix(line.trim(), 16).unwrap() & (1 << (Signal::SIGTERM as u64 - 1)) != 0
+        };
+        while !catches(std::fs::read_to_string(&status).unwrap()) {}
     }
 
     fn signal(&self, signal: Signal) {

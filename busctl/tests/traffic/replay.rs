@@ -50,13 +50,7 @@ fn a_replay_that_waits_for_a_pipe_can_be_stopped() {
     mkfifo(&lab.path("pipe"), Mode::S_IRWXU).unwrap();
     for words in ["replay - ./lan.bus", "replay pipe ./lan.bus"] {
         let mut replay = lab.start(words);
-        // Once the signal does not kill any more, it waits.
-        let status = format!("/proc/{}/status", replay.child.id());
-        let catches = |status: String| {
-            let line = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
-            u64::from_str_radix(line.trim(), 16).unwrap() & (1 << (Signal::SIGTERM as u64 - 1)) != 0
-        };
-        while !catches(std::fs::read_to_string(&status).unwrap()) {}
+        replay.until_it_catches_sigterm();
         replay.signal(Signal::SIGTERM);
         assert!(replay.line().starts_with("0 frames"), "{words}");
         assert_eq!(replay.child.wait().unwrap().code(), Some(0), "{words}");
