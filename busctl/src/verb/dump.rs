@@ -84,7 +84,7 @@ pub(crate) struct Args {
     filter_file: Option<PathBuf>,
 
     /// Print the header of the bus only
-    #[arg(short = 'H', long, conflicts_with_all = ["write", "follow", "now", "count", "verbose"])]
+    #[arg(short = 'H', long, conflicts_with_all = ["write", "follow", "now", "count", "summaries"])]
     header: bool,
 
     /// Also write a capture to FILE; - is stdout, and then the text goes to stderr. A FILE that ends
@@ -135,14 +135,14 @@ pub(crate) struct Args {
 
     /// Print a summary of each frame: addresses, protocol, what it is about; -vv also prints the
     /// fields of its IP header
-    #[arg(short, long, action = clap::ArgAction::Count)]
+    #[arg(id = "summaries", short = 'v', long = "verbose", action = clap::ArgAction::Count)]
     verbose: u8,
 
     #[command(flatten)]
     habits: Habits,
 
     /// With -w, print no text, only write FILE; else print short summaries
-    #[arg(short, long, conflicts_with_all = ["verbose", "json"])]
+    #[arg(short, long, conflicts_with_all = ["summaries", "json"])]
     quiet: bool,
 
     /// Print JSON: an object for each bus, then one for each frame

@@ -12,23 +12,27 @@ use crate::{Lab, frame};
 #[test]
 fn interfaces_and_buses_are_devices_with_their_options() {
     let lab = Lab::new().with_bus();
-    lab.prints("create shmif3 mac=02:00:00:00:00:33");
-    lab.prints("linkstr shmif3 ./lan.bus");
+    lab.prints("--state state create shmif3 mac=02:00:00:00:00:33");
+    lab.prints("--state state linkstr shmif3 ./lan.bus");
     let bus = fs::canonicalize(lab.path("lan.bus")).unwrap().display().to_string();
-    let host = lab.ready("host ./lan.bus 10.0.0.1/24 --name {odd}");
-    let devices = lab.prints("extcap --extcap-interfaces --extcap-version=4.4");
+    let host = lab.ready("host ./lan.bus 10.0.0.1/24 --name web --state state");
+    let devices = lab.prints("extcap --state state --extcap-interfaces --extcap-version=4.4");
     assert!(devices.starts_with("extcap {version="), "{devices}");
     let interface =
         format!("interface {{value=shmif3}}{{display=shmif3 (02:00:00:00:00:33, {bus})}}");
     assert!(devices.contains(&interface), "{devices}");
-    assert!(devices.contains(&format!("{{value={bus}}}{{display={bus} (_odd_ ")), "{devices}");
+    assert!(devices.contains(&format!("{{value={bus}}}{{display={bus} (web ")), "{devices}");
     assert!(devices.contains("{value=busctl}"), "{devices}");
     drop(host);
 
     let ethernet = "dlt {number=1}{name=EN10MB}{display=Ethernet}\n";
-    assert_eq!(lab.prints("extcap --extcap-interface shmif3 --extcap-dlts"), ethernet);
+    assert_eq!(
+        lab.prints("extcap --state state --extcap-interface shmif3 --extcap-dlts"),
+        ethernet
+    );
     let calls = |device: &str| {
-        let options = lab.prints(&format!("extcap --extcap-interface {device} --extcap-config"));
+        let options = lab
+            .prints(&format!("extcap --state state --extcap-interface {device} --extcap-config"));
         let calls = options.lines().map(|line| {
             let call = line.split("{call=--").nth(1).unwrap();
             call.split('}').next().unwrap().to_owned()
@@ -38,7 +42,7 @@ fn interfaces_and_buses_are_devices_with_their_options() {
     assert_eq!(calls("shmif3"), ["history", "promiscuous", "snaplen"]);
     assert_eq!(calls(&bus), ["history", "snaplen"]);
     assert_eq!(calls("busctl"), ["bus", "history", "snaplen"]);
-    lab.fails("extcap --extcap-interface shmif9 --extcap-config", 2, "shmif9");
+    lab.fails("extcap --state state --extcap-interface shmif9 --extcap-config", 2, "shmif9");
     lab.fails("extcap", 2, "say --install, --uninstall");
 }
 
