@@ -151,7 +151,7 @@ impl Lab {
 
     /// Reads as a station does, `max` frames at most. Returns the numbers of the frames.
     fn read(&mut self, index: usize, max: usize) -> Vec<usize> {
-        let Self { ring, reading, stations, .. } = self;
+        let Self { ring, reading, stations, sent, .. } = self;
         let station = &mut stations[index];
         let (id, sender) = (station.id, station.sender);
         let filter = station.kind.filter(station.number);
@@ -191,6 +191,8 @@ impl Lab {
                 let outcome = station.cursor.read(ring, |packet| visit(packet, &mut wants));
                 reading.settle(outcome == Outcome::Whole);
                 if !learns {
+                    // The walk learns from these frames, and may not have come to them.
+                    station.begun = sent.len();
                     reading.rejoin(id, &station.cursor);
                 }
                 outcome
