@@ -4,6 +4,7 @@ mod batch;
 mod pacing;
 mod progress;
 mod receiver_pace;
+mod receivers;
 mod recording;
 mod source;
 mod timetable;
@@ -23,6 +24,7 @@ use self::batch::Batch;
 use self::pacing::{Pacing, Speed};
 use self::progress::Progress;
 use self::receiver_pace::{RING_TIME, on_ring};
+use self::receivers::{Losses, REPORTING, Receivers};
 use self::source::{Filled, Skipped, Source};
 use crate::bus_argument::BusArgument;
 use crate::bus_attachment::BusAttachment;
@@ -127,7 +129,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         match filled {
             Ok(Filled::SoFar) if batch.is_empty() => {
                 if stop.wait([source.as_fd()], None) {
-                    return report(args, &Sent::default(), &source.skipped());
+                    return report(args, &Sent::default(), &source.skipped(), None);
                 }
             }
             Err(error) if batch.is_empty() => return Err(misuse(error)),
@@ -135,6 +137,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         }
     };
     let mut station = BusAttachment::join(&args.bus, context)?;
+    let path = args.bus.path(&context.registry()?)?;
+    let receivers = Receivers::of(&path);
     let mut progress = Progress::new(source.size());
 
     let begin = Instant::now();
@@ -186,10 +190,20 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     }
     progress.finish();
     sent.time = begin.elapsed();
-    report(args, &sent, &source.skipped())?;
+    let losses = receivers.any().then(|| {
+        // What is on the ring at the end may still be read.
+        if sent.ring_turns >= LOSSLESS {
+            let _ = stop.sleep(REPORTING);
+        }
+        receivers.losses(&Receivers::of(&path))
+    });
+    report(args, &sent, &source.skipped(), losses.as_ref())?;
     destroyed?;
     filled.map(|_| ())
 }
+
+/// A replay that fills less of the ring overruns no receiver by itself.
+const LOSSLESS: f64 = 0.5;
 
 /// What was sent.
 #[derive(Default)]
@@ -226,19 +240,39 @@ struct Report<'a> {
     bytes: u64,
     seconds: f64,
     ring_turns: f64,
+    /// Frames that stations and ports of ours have missed meanwhile, about; null where none reports.
+    receivers_lost: Option<u64>,
     #[serde(flatten)]
     skipped: &'a Skipped,
 }
 
-fn report(args: &Args, sent: &Sent, skipped: &Skipped) -> anyhow::Result<()> {
+fn report(
+    args: &Args,
+    sent: &Sent,
+    skipped: &Skipped,
+    losses: Option<&Losses>,
+) -> anyhow::Result<()> {
     let Sent { frames, bytes, ring_turns, time, longest } = *sent;
     let seconds = time.as_secs_f64();
     if args.json {
-        output::print_json(&Report { frames, bytes, seconds, ring_turns, skipped })?;
+        let receivers_lost = losses.map(Losses::frames);
+        output::print_json(&Report {
+            frames,
+            bytes,
+            seconds,
+            ring_turns,
+            receivers_lost,
+            skipped,
+        })?;
     } else {
         let (frames, bytes) = (counted(frames, "frame"), counted(bytes, "byte"));
         writeln!(output::stdout(), "{frames}, {bytes} in {seconds:.3} s")?;
     }
-    skipped.warnings(longest).chain(sent.overrun_warning()).for_each(output::warn);
+    // What receivers say is worth more than what can be guessed.
+    let lost = match losses {
+        Some(losses) => losses.warning(),
+        None => sent.overrun_warning(),
+    };
+    skipped.warnings(longest).chain(lost).for_each(output::warn);
     Ok(())
 }

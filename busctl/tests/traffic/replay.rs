@@ -1,7 +1,7 @@
 //! `busctl replay`.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -97,6 +97,31 @@ fn frames_of_other_links_are_passed_over_and_said_once() {
     let run = lab.busctl(&format!("replay {} ./lan.bus", file.display())).assert().success();
     let said = String::from_utf8_lossy(&run.get_output().stderr);
     assert!(said.contains("3 bytes at the end of the capture are no frame"), "{said}");
+}
+
+/// A host that is stopped reads nothing, and reports what it has missed when it runs again.
+#[test]
+fn what_receivers_lost_is_said_at_the_end() {
+    let lab = Lab::new().with_bus();
+    lab.write_pcap("in.pcap", vec![vec![0xff; 1000]; 1000]);
+    let report = lab.json("replay in.pcap ./lan.bus --json");
+    assert!(report["receivers_lost"].is_null(), "{report}");
+    let host = lab.ready("host ./lan.bus 10.0.0.1/24");
+    let report = lab.json("replay in.pcap ./lan.bus --json --pps 100000");
+    assert_eq!(report["receivers_lost"], 0, "{report}");
+
+    host.signal(Signal::SIGSTOP);
+    // The ring is filled twelve times in a second; the host runs again in the second half.
+    let mut replay = lab.start("replay in.pcap ./lan.bus --loop 12 --pps 12000");
+    let begin = Instant::now();
+    while lab.json("show ./lan.bus --json")["generation"].as_u64().unwrap() < 6 {
+        assert!(begin.elapsed() < Duration::from_secs(30));
+    }
+    host.signal(Signal::SIGCONT);
+    let mut said = String::new();
+    replay.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.contains("receivers on the bus lost about "), "{said}");
+    assert_eq!(replay.child.wait().unwrap().code(), Some(0));
 }
 
 /// Returns when the frames of the bus were sent, since 1970.
