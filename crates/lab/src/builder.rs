@@ -22,9 +22,9 @@ use crate::plan::Plan;
 ///     .lan("left", Section::new().set("prefix", "10.1.0.0/24"))
 ///     .link("right", ["router", "far"], Section::new().set("prefix", "10.2.0.0/30"))
 ///     .node("router", Section::new().set("lans", "left").set("forward", true))
-///     .node("near", Section::new().set("lans", "left").set("gateway", "10.1.0.1"))
-///     .node("far", Section::new().set("kind", "host").set("gateway", "10.2.0.1"))
-///     .check(Section::new().set("node", "near").set("exec", "ping -c 1 far"))
+///     .node("near", Section::new().set("lans", "left"))
+///     .node("far", Section::new().set("kind", "host"))
+///     .check(Section::new().set("node", "router").set("exec", "ping -c 1 far"))
 ///     .plan()?;
 /// assert_eq!(plan.nodes[2].interfaces[0].addresses, ["10.2.0.2/30".parse().unwrap()]);
 /// # Ok::<(), lab::file::Problems>(())
