@@ -1,14 +1,14 @@
 //! Captures in gzip and zstd files.
 
 use std::borrow::Cow;
-use std::io::{self, Read, Write as _};
+use std::io::{self, BufReader, Read, Write as _};
+use std::mem;
 use std::path::Path;
 
 use flate2::Compression as Level;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
-use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
-use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+use zstd::stream::{read, write};
 
 /// The first bytes of the formats.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -25,7 +25,7 @@ enum State<R: Read> {
     Beginning(Rewound<R>),
     Plain(Rewound<R>),
     Gzip(Box<MultiGzDecoder<Rewound<R>>>),
-    Zstd(Box<StreamingDecoder<Rewound<R>, FrameDecoder>>),
+    Zstd(Box<read::Decoder<'static, BufReader<Rewound<R>>>>),
 }
 
 impl<R: Read> Decompressed<R> {
@@ -44,7 +44,7 @@ impl<R: Read> State<R> {
     /// Starts the decoder for what begins here.
     fn of(source: Rewound<R>) -> io::Result<Self> {
         Ok(if source.head.starts_with(&ZSTD) {
-            Self::Zstd(Box::new(StreamingDecoder::new(source).map_err(io::Error::other)?))
+            Self::Zstd(Box::new(read::Decoder::new(source)?))
         } else if source.head.starts_with(&GZIP) {
             Self::Gzip(Box::new(MultiGzDecoder::new(source)))
         } else {
@@ -60,22 +60,12 @@ impl<R: Read> Read for Decompressed<R> {
                 None => return Ok(0),
                 Some(State::Plain(source)) => return source.read(buffer),
                 Some(State::Gzip(decoder)) => return decoder.read(buffer),
-                Some(State::Zstd(decoder)) => match decoder.read(buffer)? {
-                    0 if !buffer.is_empty() => {}
-                    read => return Ok(read),
-                },
+                Some(State::Zstd(decoder)) => return decoder.read(buffer),
                 Some(State::Beginning(source)) => source.fill()?,
             }
-            // At the beginning, and behind a frame of zstd, which another may follow.
-            self.0 = match self.0.take() {
-                Some(State::Zstd(decoder)) => {
-                    let mut source = decoder.into_inner();
-                    source.fill()?;
-                    if source.head.is_empty() { None } else { Some(State::of(source)?) }
-                }
-                Some(State::Beginning(source)) => Some(State::of(source)?),
-                state => state,
-            };
+            if let Some(State::Beginning(source)) = self.0.take() {
+                self.0 = Some(State::of(source)?);
+            }
         }
     }
 }
@@ -140,22 +130,64 @@ impl Compression {
         };
         (compression, file.file_stem().map_or(file, Path::new))
     }
+}
 
-    /// Returns the bytes compressed, as a whole: what is compressed in parts, one behind the other,
-    /// is read as one.
+/// Compresses one file after another, in parts.
+pub struct Compressor(Method);
+
+enum Method {
+    None,
+    /// Each part is a member of the file, whole by itself.
+    Gzip,
+    /// The parts are one frame: Wireshark 4.0 reads files of several wrongly.
+    Zstd(write::Encoder<'static, Vec<u8>>),
+}
+
+impl Compressor {
+    /// Begins a file.
     ///
     /// # Errors
     /// When memory is short.
-    pub fn compress(self, bytes: &[u8]) -> io::Result<Cow<'_, [u8]>> {
-        Ok(match self {
-            Self::None => Cow::Borrowed(bytes),
-            Self::Gzip => {
+    pub fn new(compression: Compression) -> io::Result<Self> {
+        Ok(Self(match compression {
+            Compression::None => Method::None,
+            Compression::Gzip => Method::Gzip,
+            Compression::Zstd => Method::Zstd(write::Encoder::new(Vec::new(), 1)?),
+        }))
+    }
+
+    /// Returns the next bytes of the file compressed, all of them.
+    ///
+    /// # Errors
+    /// When memory is short.
+    pub fn compress<'b>(&mut self, bytes: &'b [u8]) -> io::Result<Cow<'b, [u8]>> {
+        Ok(match &mut self.0 {
+            Method::None => Cow::Borrowed(bytes),
+            Method::Gzip => {
                 let mut encoder = GzEncoder::new(Vec::new(), Level::fast());
                 encoder.write_all(bytes)?;
                 Cow::Owned(encoder.finish()?)
             }
-            Self::Zstd => Cow::Owned(compress_to_vec(bytes, CompressionLevel::Fastest)),
+            Method::Zstd(encoder) => {
+                encoder.write_all(bytes)?;
+                encoder.flush()?;
+                Cow::Owned(mem::take(encoder.get_mut()))
+            }
         })
+    }
+
+    /// Returns what ends the file. The next bytes are those of another one.
+    ///
+    /// # Errors
+    /// When memory is short.
+    pub fn finish(&mut self) -> io::Result<Vec<u8>> {
+        match &mut self.0 {
+            Method::None | Method::Gzip => Ok(Vec::new()),
+            Method::Zstd(encoder) => {
+                let next = write::Encoder::new(Vec::new(), 1)?;
+                mem::replace(encoder, next).finish()
+            }
+        }
     }
 }
 
@@ -169,9 +201,16 @@ mod tests {
             (0..200_000_u32).flat_map(|number| (number / 7).to_be_bytes()).collect();
         for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
             let mut file = Vec::new();
+            let mut compressor = Compressor::new(compression).unwrap();
             for part in [&text[..], &text[..5], &text[..100_000]] {
-                file.extend_from_slice(&compression.compress(part).unwrap());
+                file.extend_from_slice(&compressor.compress(part).unwrap());
             }
+            file.extend(compressor.finish().unwrap());
+            // One file behind another is read as one, too.
+            let both = [&file[..], &file].concat();
+            let mut twice = Vec::new();
+            Decompressed::new(&both[..]).read_to_end(&mut twice).unwrap();
+            assert_eq!(twice.len(), 2 * (text.len() + 5 + 100_000));
             let mut read = Vec::new();
             Decompressed::new(&file[..]).read_to_end(&mut read).unwrap();
             assert!(read == [&text[..], &text[..5], &text[..100_000]].concat(), "{compression:?}");

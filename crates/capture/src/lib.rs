@@ -48,7 +48,7 @@ mod summary;
 mod timestamp;
 mod writer;
 
-pub use compressed::{Compression, Decompressed};
+pub use compressed::{Compression, Compressor, Decompressed};
 pub use error::CaptureError;
 pub use filter::{Filter, FilterError};
 pub use pace::Pace;

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use capture::Compression;
+use capture::{Compression, Compressor};
 use chrono::Local;
 use chrono::format::{Item, StrftimeItems};
 
@@ -63,7 +63,7 @@ pub(super) struct Files {
     number: u32,
     path: PathBuf,
     file: File,
-    compression: Compression,
+    compressor: Compressor,
     /// Device and inode of every bus, none of which must be overwritten.
     buses: Vec<(u64, u64)>,
 }
@@ -92,27 +92,20 @@ impl Files {
                 None => {}
             }
         };
-        let (compression, _) = Compression::of(base);
-        Ok(Some(Self {
-            base: base.to_owned(),
-            rotation,
-            number: 0,
-            path,
-            file,
-            compression,
-            buses,
-        }))
+        let compressor = Compressor::new(Compression::of(base).0)?;
+        Ok(Some(Self { base: base.to_owned(), rotation, number: 0, path, file, compressor, buses }))
     }
 }
 
 impl Sink for Files {
     fn write_chunk(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        let bytes = self.compression.compress(bytes)?;
+        let bytes = self.compressor.compress(bytes)?;
         self.file.write_all(&bytes).with_context(|| cannot_write(&self.path))
     }
 
     fn rotate(&mut self) -> anyhow::Result<()> {
         if let Some(rotation) = self.rotation {
+            self.finish()?;
             self.number = rotation.after(self.number);
             self.path = rotation.name(&self.base, self.number);
             self.file = loop {
@@ -123,6 +116,11 @@ impl Sink for Files {
             };
         }
         Ok(())
+    }
+
+    fn finish(&mut self) -> anyhow::Result<()> {
+        let end = self.compressor.finish()?;
+        self.file.write_all(&end).with_context(|| cannot_write(&self.path))
     }
 }
 

@@ -241,4 +241,8 @@ impl<W: Write + Send + 'static> Sink for Stream<W> {
     fn rotate(&mut self) -> anyhow::Result<()> {
         Ok(())
     }
+
+    fn finish(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
 }

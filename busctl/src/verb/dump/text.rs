@@ -8,6 +8,7 @@ use shmbus::{BusState, Frame};
 
 use super::hex::Hex;
 use super::stamp::{Clock, Stamp, StampForm};
+use crate::quantity::counted;
 use crate::style::Palette;
 
 /// The format of the text.
@@ -119,7 +120,7 @@ impl<W: Write> TextWriter<W> {
                 self.clock.write(&mut self.file, stamp)?;
                 let summary = form.summary(frame.bytes);
                 let len = frame.bytes.len();
-                write!(self.file, "{faint:#}{summary}, {len} {}", plural("byte", len))?;
+                write!(self.file, "{faint:#}{summary}, {}", counted(len as u64, "byte"))?;
                 if form.details {
                     write!(self.file, "{}", Details(frame.bytes))?;
                 }
@@ -161,10 +162,6 @@ impl SummaryForm {
         let end = line[protocol..].find([',', '[']).map_or(line.len(), |end| protocol + end);
         line[..end].trim_end().to_owned()
     }
-}
-
-fn plural(word: &str, count: usize) -> String {
-    format!("{word}{}", if count == 1 { "" } else { "s" })
 }
 
 fn json(file: &mut impl Write, line: &impl Serialize) -> io::Result<()> {

@@ -34,6 +34,9 @@ pub(super) trait Sink: Send + 'static {
 
     /// Begins the next file.
     fn rotate(&mut self) -> anyhow::Result<()>;
+
+    /// Ends the file: nothing more is written.
+    fn finish(&mut self) -> anyhow::Result<()>;
 }
 
 enum Command {
@@ -79,7 +82,7 @@ impl WriteBehind {
                     Command::Rotate => sink.rotate()?,
                 }
             }
-            Ok(())
+            sink.finish()
         };
         let work = move || {
             // A dump that has given up does not listen.

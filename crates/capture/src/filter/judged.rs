@@ -84,9 +84,8 @@ fn tcpdump_chooses_the_same_frames() {
         eprintln!("skipped: tcpdump is not installed");
         return;
     }
-    let folder = std::env::temp_dir().join(format!("filters-{}", std::process::id()));
-    fs::create_dir_all(&folder).unwrap();
-    let captures = captures(&folder);
+    let folder = tempfile::tempdir().unwrap();
+    let captures = captures(folder.path());
     let expressions: Vec<&str> =
         EXPRESSIONS.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
     assert!(expressions.len() >= 200, "{}", expressions.len());
@@ -122,5 +121,4 @@ fn tcpdump_chooses_the_same_frames() {
     let matched = results.iter().filter(|result| **result == Ok(true)).count();
     // The others are refused, or about what no specimen has.
     assert!(matched * 10 > expressions.len() * 8, "{matched} of {}", expressions.len());
-    fs::remove_dir_all(folder).unwrap();
 }

@@ -29,8 +29,9 @@ const FIELDS: [(&str, &str); 17] = [
 ];
 
 /// Returns a line of fields for each frame, as `tshark` finds them.
-fn tshark(frames: &[Vec<u8>], tag: &str) -> Option<Vec<String>> {
-    let path = std::env::temp_dir().join(format!("summaries-{tag}-{}.pcap", std::process::id()));
+fn tshark(frames: &[Vec<u8>]) -> Option<Vec<String>> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("summaries.pcap");
     let lan = CapturedInterface { name: "lan".to_owned(), longest: 9_216 };
     let file = fs::File::create(&path).unwrap();
     let mut writer = CaptureWriter::new(Format::Pcap, vec![lan], file).unwrap();
@@ -48,14 +49,13 @@ fn tshark(frames: &[Vec<u8>], tag: &str) -> Option<Vec<String>> {
         command.args(["-e", field]);
     }
     let output = command.output();
-    fs::remove_file(&path).unwrap();
     let text = String::from_utf8_lossy(&output.ok()?.stdout).into_owned();
     Some(text.lines().map(str::to_owned).collect())
 }
 
 /// Returns what the summaries lack of what `tshark` finds; `None` without a `tshark`.
-fn differences(frames: &[Vec<u8>], tag: &str) -> Option<Vec<String>> {
-    let lines = tshark(frames, tag)?;
+fn differences(frames: &[Vec<u8>]) -> Option<Vec<String>> {
+    let lines = tshark(frames)?;
     assert_eq!(lines.len(), frames.len());
     let mut differences = Vec::new();
     for (number, (frame, line)) in frames.iter().zip(&lines).enumerate() {
@@ -89,7 +89,7 @@ fn differences(frames: &[Vec<u8>], tag: &str) -> Option<Vec<String>> {
 fn a_line_has_what_tshark_finds() {
     let frames: Vec<_> =
         specimens::frames().into_iter().filter(|frame| frame.len() >= 40).collect();
-    let Some(differences) = differences(&frames, "whole") else {
+    let Some(differences) = differences(&frames) else {
         assert!(std::env::var_os("BUSCTL_REQUIRE_PEERS").is_none(), "tshark is not installed");
         eprintln!("skipped: tshark is not installed");
         return;
@@ -116,7 +116,7 @@ fn a_line_has_what_tshark_finds_in_many_frames() {
             frame
         })
         .collect();
-    let differences = differences(&frames, "many").expect("tshark");
+    let differences = differences(&frames).expect("tshark");
     // Those that are about damage, or tunnels on other ports.
     assert!(
         differences.len() < 30,
