@@ -12,7 +12,7 @@ use serde::Serialize;
 use shmbus::{Bus, FrameSink, LockFound, MIN_FRAME, Member, OpenError, RingFrame, Tap};
 
 use crate::misuse::trouble;
-use crate::port_view::{Input, OnBus, Output, PortView};
+use crate::port_view::{Input, OnBus, Output, PortView, station_name};
 use crate::registry::format_mac;
 use crate::style::Palette;
 
@@ -70,9 +70,8 @@ pub(crate) struct MemberView {
 impl MemberView {
     fn new(member: Member, reported: &OnBus) -> Self {
         let mac = format_mac(member.mac);
-        let mut ports = reported.ports.iter().filter(|port| {
-            port.name == member.name || port.name.chars().take(64).eq(member.name.chars())
-        });
+        let is_its = |port: &&PortView| station_name(&port.name) == member.name;
+        let mut ports = reported.ports.iter().filter(is_its);
         // In another pid namespace it has another pid.
         let port = ports.clone().find(|port| port.pid == member.pid).or_else(|| ports.next());
         let station = reported.stations.iter().find(|(_, report)| report.mac == mac);

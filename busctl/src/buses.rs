@@ -1,6 +1,7 @@
 //! The buses of this user: those of the registry, and those that processes have mapped.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -12,6 +13,9 @@ use shmbus::{Bus, Member, OpenError};
 
 use crate::output;
 use crate::registry::{Registry, RegistryError, format_mac};
+
+/// How many stations of a bus are named.
+const MAX_NAMES: usize = 3;
 
 /// A bus in the list. The fields are keys of `list --json`.
 #[derive(Debug, Clone, Serialize)]
@@ -27,6 +31,10 @@ pub(crate) struct BusEntry {
     pub(crate) interfaces: Vec<String>,
     /// The processes that have it mapped.
     pub(crate) pids: Vec<u32>,
+    /// Whether its lock was held.
+    pub(crate) locked: bool,
+    /// How often the ring has been filled to its end.
+    pub(crate) generation: u64,
     /// How long ago its file was made, in seconds, if the file system knows.
     pub(crate) age_seconds: Option<u64>,
     /// The stations that describe themselves.
@@ -140,6 +148,7 @@ impl BusEntry {
 
     fn of(path: &Path, bus: &Bus, identity: BusIdentity, candidate: Candidate) -> Self {
         let Candidate { interfaces, pids } = candidate;
+        let state = bus.state();
         Self {
             path: path.display().to_string(),
             size: bus.size(),
@@ -147,6 +156,8 @@ impl BusEntry {
             stations: bus.stations().ok(),
             interfaces: interfaces.into_iter().collect(),
             pids: pids.into_iter().collect(),
+            locked: state.locked,
+            generation: state.generation,
             age_seconds: age(path),
             members: bus.members().into_iter().map(MemberEntry::new).collect(),
             identity,
@@ -158,6 +169,19 @@ impl BusEntry {
 fn age(path: &Path) -> Option<u64> {
     let created = fs::metadata(path).ok()?.created().ok()?;
     created.elapsed().ok().map(|age| age.as_secs())
+}
+
+impl BusEntry {
+    /// Returns what `name` says of the stations that describe themselves; of many the first few.
+    pub(crate) fn names(&self, name: impl Fn(&MemberEntry) -> String) -> String {
+        let mut names =
+            self.members.iter().take(MAX_NAMES).map(name).collect::<Vec<_>>().join(", ");
+        let more = self.members.len().saturating_sub(MAX_NAMES);
+        if more > 0 {
+            let _ = write!(names, " and {more} more");
+        }
+        names
+    }
 }
 
 impl MemberEntry {

@@ -4,25 +4,25 @@ use crate::registry::InterfaceName;
 
 /// Words of other programs, and the verbs that do the same.
 const WORDS: [(&[&str], &str); 13] = [
-    (&["ls", "lst", "buses", "ps"], "busctl list' (buses) or 'busctl show' (interfaces)"),
-    (&["rm", "delete", "del", "remove"], "busctl destroy IFNAME'"),
-    (&["add", "new", "make", "mk"], "busctl create shmif'"),
+    (&["ls", "lst", "buses", "ps"], "'busctl list' (buses) or 'busctl show' (interfaces)"),
+    (&["rm", "delete", "del", "remove"], "'busctl destroy IFNAME'"),
+    (&["add", "new", "make", "mk"], "'busctl create shmif'"),
     (
         &["status", "stat", "stats", "info", "ifconfig", "ip", "link", "addr", "interfaces"],
-        "busctl show'",
+        "'busctl show'",
     ),
-    (&["start", "enable", "ifup"], "busctl up IFNAME'"),
-    (&["disable", "ifdown"], "busctl down IFNAME'"),
-    (&["kill", "end", "quit"], "busctl stop NAME'"),
-    (&["tcpdump", "sniff", "capture", "cap", "snoop", "tshark"], "busctl dump BUS'"),
-    (&["tcpreplay", "play", "inject"], "busctl replay FILE BUS'"),
+    (&["start", "enable", "ifup"], "'busctl up IFNAME'"),
+    (&["disable", "ifdown"], "'busctl down IFNAME'"),
+    (&["kill", "end", "quit"], "'busctl stop NAME'"),
+    (&["tcpdump", "sniff", "capture", "cap", "snoop", "tshark"], "'busctl dump BUS'"),
+    (&["tcpreplay", "play", "inject"], "'busctl replay FILE BUS'"),
     (
         &["plug", "connect", "join", "bridge"],
-        "busctl linkstr IFNAME BUSPATH' or 'busctl attach BUS PORT'",
+        "'busctl linkstr IFNAME BUSPATH' or 'busctl attach BUS PORT'",
     ),
-    (&["exec", "shell", "netns"], "busctl run BUS -- CMD'"),
-    (&["htop", "monitor", "watch"], "busctl top'"),
-    (&["config", "configure", "change"], "busctl set IFNAME key=value'"),
+    (&["exec", "shell", "netns"], "'busctl run BUS -- CMD'"),
+    (&["htop", "monitor", "watch"], "'busctl top'"),
+    (&["config", "configure", "change"], "'busctl set IFNAME key=value'"),
 ];
 
 /// Returns what was meant by words behind the program whose first is no verb, for `did you mean`.
@@ -44,7 +44,7 @@ pub(crate) fn meant(words: &[String]) -> Option<String> {
         }
     }
     let found = WORDS.iter().find(|(words, _)| words.contains(&&*word));
-    found.map(|(_, verb)| format!("'{verb}"))
+    found.map(|(_, verb)| (*verb).to_owned())
 }
 
 /// Returns what is meant by the name of an interface and what follows, as for `ifconfig`.

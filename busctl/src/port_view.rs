@@ -5,6 +5,7 @@ use std::path::Path;
 
 use node::{Counters, Link, Report, all_reports, bus_identity};
 use serde::Serialize;
+use shmbus::MAX_MEMBER_NAME;
 
 use crate::style::Palette;
 
@@ -40,6 +41,11 @@ impl OnBus {
         ports.sort_by(|one, other| (one.pid, &one.name).cmp(&(other.pid, &other.name)));
         Self { ports, stations }
     }
+}
+
+/// Returns the name that the station of a port has on its bus.
+pub(crate) fn station_name(port: &str) -> String {
+    printable(port).chars().take(MAX_MEMBER_NAME).collect()
 }
 
 /// Returns a text with a question mark for each letter that a terminal acts on.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use shmbus::Bus;
 
 use crate::buses::{self, BusEntry};
-use crate::port_view::printable;
+use crate::port_view::{printable, station_name};
 use crate::rates::{BusMeter, BusRates};
 use crate::registry::{Registry, RegistryError};
 
@@ -24,9 +24,6 @@ pub(crate) struct Survey {
 pub(crate) struct SurveyedBus {
     #[serde(flatten)]
     pub(crate) entry: BusEntry,
-    pub(crate) locked: bool,
-    /// How often the ring has been filled to its end.
-    pub(crate) generation: u64,
     /// What is sent on it; unknown at the first look, and where that is not measured.
     #[serde(flatten)]
     pub(crate) rates: BusRates,
@@ -151,14 +148,7 @@ impl Surveyor {
                 }
                 latest.insert(key, (counters, lost));
             }
-            let state = Bus::open_read_only(&entry.path).map(|bus| bus.state()).ok();
-            buses.push(SurveyedBus {
-                locked: state.as_ref().is_some_and(|state| state.locked),
-                generation: state.map_or(0, |state| state.generation),
-                rates: self.measure(&entry),
-                on_it,
-                entry,
-            });
+            buses.push(SurveyedBus { rates: self.measure(&entry), on_it, entry });
         }
         self.before = latest;
         self.meters.retain(|identity, _| buses.iter().any(|bus| bus.entry.identity == *identity));
@@ -187,12 +177,10 @@ fn on(entry: &BusEntry, reports: Vec<(u32, Report)>) -> Vec<Surveyed> {
     let mut rows = Vec::new();
     let mut port_names: HashMap<String, usize> = HashMap::new();
     for (pid, report) in ports {
-        let name = printable(&report.name);
-        // A station's name is no longer than this.
-        *port_names.entry(name.chars().take(64).collect()).or_default() += 1;
+        *port_names.entry(station_name(&report.name)).or_default() += 1;
         rows.push(Surveyed {
             what: What::Port,
-            name,
+            name: printable(&report.name),
             mac: None,
             pid,
             link: Some(report.link),
@@ -259,6 +247,8 @@ pub(crate) mod tests {
             stations: Some(members.len()),
             interfaces: Vec::new(),
             pids: vec![7],
+            locked: false,
+            generation: 5,
             age_seconds: Some(61),
             members: members.iter().map(member).collect(),
             identity: (1, 2),

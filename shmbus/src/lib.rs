@@ -75,7 +75,7 @@ pub use face::stats::Stats;
 pub use face::tap::Tap;
 #[cfg(feature = "tokio")]
 pub use face::tokio;
-pub use format::member::Member;
+pub use format::member::{MAX_MEMBER_NAME, Member};
 pub use format::{
     BIG_BUS_SIZE, BUS_SIZE, MAX_BIG_FRAME, MAX_BUS_SIZE, MAX_FRAME, MIN_FRAME, MIN_MTU,
 };

@@ -30,14 +30,14 @@ const FLAGS: [(u32, &str); 6] = [
 /// One interface at one moment. The fields are the keys of `show --json`.
 #[derive(Debug, Serialize)]
 pub(crate) struct InterfaceView {
-    name: InterfaceName,
+    pub(crate) name: InterfaceName,
     kind: &'static str,
-    linkstr: Option<String>,
+    pub(crate) linkstr: Option<String>,
     /// None when the kernel chooses it.
-    mac: Option<String>,
-    flags: Vec<&'static str>,
+    pub(crate) mac: Option<String>,
+    pub(crate) flags: Vec<&'static str>,
     mtu: usize,
-    link: &'static str,
+    pub(crate) link: &'static str,
     capenable: u32,
     /// Whether a process runs it, and its pid, if that can be read.
     running: bool,

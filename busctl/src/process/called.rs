@@ -3,8 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-/// The longest name: that of a station.
-const MAX_LEN: usize = 64;
+use shmbus::MAX_MEMBER_NAME;
 
 /// Returns the program with its verb and the argument that is a path, such as `busctl host
 /// ./lan.bus`.
@@ -29,7 +28,7 @@ fn words(mut arguments: impl Iterator<Item = OsString>) -> String {
     let subject = words.take_while(|word| word != "--").find(|word| is_subject(word));
     let Some(subject) = subject else { return format!("{program} {verb}") };
     let name = format!("{program} {verb} {subject}");
-    if name.chars().count() <= MAX_LEN {
+    if name.chars().count() <= MAX_MEMBER_NAME {
         return name;
     }
     let last = Path::new(&subject).file_name().unwrap_or_default().to_string_lossy();

@@ -302,6 +302,7 @@ fn serve_until_over<N: Nic>(
         }
         rounds += 1;
         service.alive(|| vec![rounds]);
+        // New each time: another file may have the path by now.
         let mut identities = BusIdentities::default();
         reports.publish((0..services.len()).filter_map(|index| {
             let station = hosts[index].station()?;

@@ -1,6 +1,5 @@
 //! `busctl list`: the buses of this user, and what runs detached.
 
-use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,9 +11,6 @@ use crate::buses::{self, BusEntry};
 use crate::context::Context;
 use crate::detached::Running;
 use crate::{output, quantity};
-
-/// How many stations of a bus are named.
-const MAX_NAMES: usize = 3;
 
 /// List the buses of this machine and user, and what runs detached
 ///
@@ -97,17 +93,11 @@ fn print<const N: usize>(
     Ok(())
 }
 
-/// Returns the columns of a bus. Of many stations the first few are named.
+/// Returns the columns of a bus.
 fn bus_columns(bus: &BusEntry) -> [String; 6] {
     let stations = bus.stations.map_or_else(|| "?".to_owned(), |count| count.to_string());
     let age = bus.age_seconds.map_or_else(|| "?".to_owned(), quantity::short_time);
-    let mut names: Vec<&str> = bus.members.iter().map(|member| &*member.name).collect();
-    let more = names.len().saturating_sub(MAX_NAMES);
-    names.truncate(MAX_NAMES);
-    let mut on_it = names.join(", ");
-    if more > 0 {
-        let _ = write!(on_it, " and {more} more");
-    }
+    let on_it = bus.names(|member| member.name.clone());
     let size = quantity::short_size(bus.size);
     [bus.path.clone(), size, age, stations, bus.interfaces.join(" "), on_it]
 }

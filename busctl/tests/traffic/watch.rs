@@ -168,7 +168,7 @@ fn metrics_listen_where_they_are_told() {
     lab.fails(
         "--state ./state metrics --listen unix:./m.sock",
         2,
-        "another process listens on ./m.sock",
+        "cannot listen on ./m.sock: another process uses it",
     );
     assert_eq!(metrics.interrupt(), Some(0));
     assert!(!lab.path("m.sock").exists());

@@ -268,7 +268,7 @@ impl PortError {
 }
 
 /// The kinds of port, as they are written before the colon.
-pub(crate) const KINDS: [&str; 5] = ["memif", "tap", "pcap", "bus", "socket"];
+pub const PORT_KINDS: [&str; 5] = ["memif", "tap", "pcap", "bus", "socket"];
 
 /// Why a text describes no port.
 #[derive(Debug, thiserror::Error)]
@@ -280,7 +280,7 @@ pub enum ParsePortError {
     )]
     NoKind,
     /// There is no such kind.
-    #[error("there is no kind of port called '{kind}'{hint}; the kinds are: {}", KINDS.join(", "))]
+    #[error("there is no kind of port called '{kind}'{hint}; the kinds are: {}", PORT_KINDS.join(", "))]
     Kind {
         /// What was written.
         kind: String,

@@ -57,7 +57,8 @@ pub use ::memif::RxMode;
 
 pub use self::bus_removal::BusRemoval;
 pub use self::error::{
-    CaptureProblem, DescriptorError, ParsePortError, PortError, SocketFileError, is_passing,
+    CaptureProblem, DescriptorError, PORT_KINDS, ParsePortError, PortError, SocketFileError,
+    is_passing,
 };
 pub use self::frame_rules::{FrameRules, Ruled};
 pub use self::impair::{

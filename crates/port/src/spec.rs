@@ -5,7 +5,7 @@ use std::str::FromStr;
 use shmbus::MacAddr6;
 
 use crate::bus::BusSpec;
-use crate::error::{KINDS, ParsePortError};
+use crate::error::{PORT_KINDS, ParsePortError};
 use crate::frame_rules::FrameRules;
 use crate::impair::Impairments;
 use crate::memif::MemifSpec;
@@ -131,7 +131,7 @@ impl FromStr for PortSpec {
             "bus" => KindSpec::Bus(keys.parse()?),
             "socket" => KindSpec::Socket(keys.parse()?),
             _ => {
-                let hint = suggest::hint(kind, KINDS);
+                let hint = suggest::hint(kind, PORT_KINDS);
                 return Err(ParsePortError::Kind { kind: kind.to_owned(), hint });
             }
         };

@@ -16,7 +16,7 @@ const PREFIX: &str = "user.shmbus.";
 /// A longer note is not read.
 const MAX_NOTE: usize = 200;
 /// Characters of a name that are kept.
-const MAX_NAME: usize = 64;
+pub const MAX_MEMBER_NAME: usize = 64;
 /// What follows the name of a station that joins the bus to another network.
 const JOINS: &str = "\tjoins";
 
@@ -48,7 +48,7 @@ impl Member {
             Some(name) => (name, true),
             None => (name, false),
         };
-        let name = name.chars().map(printable).take(MAX_NAME).collect();
+        let name = name.chars().map(printable).take(MAX_MEMBER_NAME).collect();
         Some(Self { number, pid, mac, name, joins })
     }
 }
@@ -61,7 +61,7 @@ impl fmt::Display for Member {
 
 /// The text of a note.
 pub(crate) fn note(pid: u32, mac: MacAddr6, name: &str, joins: bool) -> String {
-    let name: String = name.chars().map(printable).take(MAX_NAME).collect();
+    let name: String = name.chars().map(printable).take(MAX_MEMBER_NAME).collect();
     format!("{pid} {mac} {name}{}", if joins { JOINS } else { "" })
 }
 

@@ -10,11 +10,8 @@ use crate::context::Context;
 use crate::misuse::misuse;
 use crate::registry::{Registry, format_mac};
 
-/// The value of the device that is told its bus by an option.
+/// The value of the device whose bus is an option.
 const ANY: &str = "busctl";
-
-/// How many stations of a bus are named.
-const MAX_NAMES: usize = 3;
 
 /// A device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +20,7 @@ pub(super) struct Device {
     pub(super) value: String,
     /// What people read.
     pub(super) display: String,
-    /// BUS, as other verbs take it; none when the user tells it.
+    /// BUS, as other verbs take it; none when the user chooses it.
     pub(super) bus: Option<OsString>,
     /// The address of an interface that is a station.
     pub(super) mac: Option<MacAddr6>,
@@ -75,25 +72,16 @@ impl Device {
     }
 }
 
-/// Returns the device that is told its bus.
+/// Returns the device whose bus the user chooses.
 fn any() -> Device {
     let display = "a shared-memory LAN, by its file".to_owned();
     Device { value: ANY.to_owned(), display, bus: None, mac: None }
 }
 
-/// Returns the path of a bus with the stations on it, of many the first few.
+/// Returns the path of a bus with the stations on it.
 fn describe(bus: &BusEntry) -> String {
-    let mut names: Vec<String> = bus
-        .members
-        .iter()
-        .take(MAX_NAMES)
-        .map(|member| format!("{} {}", member.name, member.mac))
-        .collect();
-    match bus.members.len().saturating_sub(MAX_NAMES) {
-        0 => {}
-        more => names.push(format!("{more} more")),
-    }
-    let names = if names.is_empty() { "no station".to_owned() } else { names.join(", ") };
+    let names = bus.names(|member| format!("{} {}", member.name, member.mac));
+    let names = if names.is_empty() { "no station" } else { &names };
     plain(&format!("{} ({names})", bus.path))
 }
 

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use node::{Counters, Link};
+use port::PORT_KINDS;
 
 use crate::survey::{Survey, Surveyed, SurveyedBus, What};
 
 /// The most stations and ports that have series of their own. Those after them are summed up under
 /// one name, so that no bus makes any number of series.
 const MAX_ROWS: usize = 4_096;
-/// The kinds of ports that names begin with.
-const PORT_KINDS: [&str; 9] =
-    ["memif", "tap", "pcap", "bus", "socket", "sock", "vxlan", "trunk", "port"];
+/// What the names of socket interfaces begin with; other names begin with the kind of the port.
+const SOCKET_INTERFACE: &str = "sock";
 
 /// A text format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +118,7 @@ pub(super) fn text(survey: &Survey, format: Format) -> String {
             bus.entry.stations.map(|count| count as u64)
         }),
         ("busctl_bus_locked", "Whether the lock of the bus was held.", |bus| {
-            Some(u64::from(bus.locked))
+            Some(u64::from(bus.entry.locked))
         }),
     ];
     for (name, help, value) in gauges {
@@ -131,7 +131,7 @@ pub(super) fn text(survey: &Survey, format: Format) -> String {
     }
     writer.head("busctl_bus_ring_wraps", "counter", "How often the ring was filled to its end.");
     for (path, bus) in &buses {
-        writer.sample("busctl_bus_ring_wraps", "_total", &[("bus", path)], bus.generation);
+        writer.sample("busctl_bus_ring_wraps", "_total", &[("bus", path)], bus.entry.generation);
     }
     let rows = rows(survey);
     writer.head("busctl_link_up", "gauge", "Whether frames pass through the station or port.");
@@ -185,7 +185,8 @@ impl<'s> Labels<'s> {
             (What::Station, None) => ("station", name),
             (What::Port, _) => {
                 let word = name.split(|c: char| !c.is_ascii_alphabetic()).next();
-                let known = PORT_KINDS.into_iter().find(|kind| Some(*kind) == word);
+                let kinds = PORT_KINDS.into_iter().chain([SOCKET_INTERFACE]);
+                let known = kinds.into_iter().find(|kind| Some(*kind) == word);
                 (known.unwrap_or("port"), name)
             }
         };
@@ -238,8 +239,6 @@ mod tests {
     fn survey() -> Survey {
         let bus = SurveyedBus {
             entry: entry("/dev/shm/a \"b\"\\c\nd", &[]),
-            locked: false,
-            generation: 5,
             rates: BusRates::default(),
             on_it: vec![
                 row(What::Station, "web", 7, 1),

@@ -4,20 +4,23 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use sockpath::SocketFile;
 
 use super::http::{self, Connection, Request, Response};
-use crate::misuse::misuse;
+use crate::misuse::{OrMisuse as _, misuse};
 use crate::process::shutdown::Shutdown;
 
+/// The permissions of a socket at a path: it is for its user only.
+const MODE: u32 = 0o600;
 /// The most clients at once; further ones are turned away.
 const MAX_CLIENTS: usize = 16;
 
@@ -51,7 +54,7 @@ impl FromStr for Address {
 /// A bound socket. Dropping it removes that of a path.
 pub(super) enum Listener {
     Tcp(TcpListener, SocketAddr),
-    Unix(UnixListener, PathBuf),
+    Unix { listener: UnixListener, path: PathBuf, _file: SocketFile },
 }
 
 impl Listener {
@@ -69,17 +72,13 @@ impl Listener {
                 Self::Tcp(listener, bound)
             }
             Address::Unix(path) => {
-                make_room(path)?;
-                let listener = UnixListener::bind(path).map_err(|error| {
-                    misuse(anyhow!("cannot listen on {}: {error}", path.display()))
-                })?;
-                let listener = Self::Unix(listener, path.clone());
-                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
-                    .context("cannot keep others from the socket")?;
-                if let Self::Unix(listener, _) = &listener {
-                    listener.set_nonblocking(true).context("cannot use the socket")?;
-                }
-                listener
+                let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+                let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+                    .context("cannot make a socket")?;
+                let file = sockpath::listen(&socket, path, Some(MODE))
+                    .with_context(|| format!("cannot listen on {}", path.display()))
+                    .misuse()?;
+                Self::Unix { listener: socket.into(), path: path.clone(), _file: file }
             }
         };
         Ok(listener)
@@ -126,29 +125,10 @@ impl Listener {
     fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener, _) => listener.accept().map(|(stream, _)| Accepted::Tcp(stream)),
-            Self::Unix(listener, _) => listener.accept().map(|(stream, _)| Accepted::Unix(stream)),
+            Self::Unix { listener, .. } => {
+                listener.accept().map(|(stream, _)| Accepted::Unix(stream))
+            }
         }
-    }
-}
-
-/// Removes a socket that no process listens on.
-fn make_room(path: &Path) -> anyhow::Result<()> {
-    let Ok(found) = std::fs::symlink_metadata(path) else { return Ok(()) };
-    if !found.file_type().is_socket() {
-        return Err(misuse(anyhow!(
-            "{} exists and is no socket; take another path",
-            path.display()
-        )));
-    }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path)
-                .with_context(|| format!("cannot remove the dead socket {}", path.display()))
-        }
-        _ => Err(misuse(anyhow!(
-            "another process listens on {}; end it, or take another path",
-            path.display()
-        ))),
     }
 }
 
@@ -190,7 +170,7 @@ impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(listener, _) => listener.as_fd(),
-            Self::Unix(listener, _) => listener.as_fd(),
+            Self::Unix { listener, .. } => listener.as_fd(),
         }
     }
 }
@@ -199,16 +179,7 @@ impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(_, address) => write!(f, "http://{address}/metrics"),
-            Self::Unix(_, path) => write!(f, "/metrics of unix:{}", path.display()),
-        }
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let Self::Unix(_, path) = self {
-            // Another process may have removed it.
-            let _ = std::fs::remove_file(path);
+            Self::Unix { path, .. } => write!(f, "/metrics of unix:{}", path.display()),
         }
     }
 }

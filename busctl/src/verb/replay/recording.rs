@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A step back that is longer was a clock that somebody set, and no order of frames.
+/// A longer step back is a clock that was set, and no disorder of frames.
 const DISORDER: Duration = Duration::from_secs(1);
 
 /// Places frames on one time line, by the times of the capture.

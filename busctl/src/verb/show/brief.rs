@@ -3,7 +3,6 @@
 use std::io::Write as _;
 
 use node::Link;
-use serde_json::Value;
 
 use crate::bus_argument::BusArgument;
 use crate::buses;
@@ -55,12 +54,11 @@ fn line(name: &str, state: &str, address: &str, more: &str) -> String {
 }
 
 fn interface_line(registry: &Registry, record: &Record) -> anyhow::Result<String> {
-    let view = serde_json::to_value(InterfaceView::new(registry, record)?)?;
-    let text = |key: &str| view.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
-    let flags = view.get("flags").and_then(Value::as_array).into_iter().flatten();
-    let flags: Vec<String> = flags.filter_map(Value::as_str).map(str::to_uppercase).collect();
-    let more = format!("<{}> {}", flags.join(","), text("linkstr"));
-    Ok(line(&text("name"), &text("link").to_uppercase(), &text("mac"), &more))
+    let InterfaceView { name, link, mac, flags, linkstr, .. } =
+        InterfaceView::new(registry, record)?;
+    let [mac, linkstr] = [mac, linkstr].map(|text| text.unwrap_or_else(|| "-".to_owned()));
+    let more = format!("<{}> {linkstr}", flags.join(",").to_uppercase());
+    Ok(line(&name.to_string(), &link.to_uppercase(), &mac, &more))
 }
 
 fn bus_line(bus: &SurveyedBus) -> String {
@@ -68,7 +66,12 @@ fn bus_line(bus: &SurveyedBus) -> String {
     let stations = entry
         .stations
         .map_or_else(|| "? stations".to_owned(), |count| counted(count as u64, "station"));
-    line(&entry.path, if bus.locked { "LOCKED" } else { "UP" }, &short_size(entry.size), &stations)
+    line(
+        &entry.path,
+        if bus.entry.locked { "LOCKED" } else { "UP" },
+        &short_size(entry.size),
+        &stations,
+    )
 }
 
 fn row_line(row: &Surveyed) -> String {

@@ -161,8 +161,6 @@ mod tests {
     fn a_process_on_two_buses_is_one_node() {
         let bus = |path: &str, on_it| SurveyedBus {
             entry: entry(path, &[]),
-            locked: false,
-            generation: 0,
             rates: BusRates::default(),
             on_it,
         };

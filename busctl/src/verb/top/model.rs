@@ -298,8 +298,6 @@ pub(super) mod tests {
         let mut model = Model::new(true);
         let bus = |number: usize| SurveyedBus {
             entry: entry(&format!("/dev/shm/lan{number}"), &[("b2:a0:00:00:00:01", "web")]),
-            locked: false,
-            generation: 3,
             rates: BusRates { pps: Some(12_345.0), bps: Some(9.9e6), estimated: false },
             on_it: (0..rows)
                 .map(|n| {

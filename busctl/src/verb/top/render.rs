@@ -231,7 +231,7 @@ fn bus_line(bus: &SurveyedBus, width: u16, style: Style, styles: &Styles) -> Lin
     for (cell, (_, width)) in cells.iter().zip(BUS_COLUMNS) {
         spans.push(Span::raw(right(cell, width)));
     }
-    if bus.locked {
+    if bus.entry.locked {
         spans.push(Span::styled(" locked", styles.warning));
     }
     Line::from(spans)
