@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use port::PROBE_ETHERTYPE;
 use serde::{Deserialize, Serialize};
 
 use super::Load;
@@ -16,9 +17,6 @@ pub(super) const MIN_FRAME: usize = SEQUENCE + 8;
 /// Broadcast, from a local address, with the type that IEEE reserves for experiments.
 pub(super) const HEADER: [u8; SEQUENCE] =
     [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 0x88, 0xb5];
-
-/// The type of the frames by which nodes find loops.
-const PROBE_ETHERTYPE: [u8; 2] = [0x90, 0x00];
 
 /// Shorter pauses are polled: a sleep is not more exact.
 const SHORT: Duration = Duration::from_micros(200);

@@ -67,7 +67,7 @@ pub use self::impair::{
 };
 pub use self::impaired::Impaired;
 pub use self::learning::Learning;
-pub use self::loop_guard::LoopGuard;
+pub use self::loop_guard::{LoopGuard, PROBE_ETHERTYPE};
 pub use self::open::{PortOptions, check_loops, open, open_each};
 pub use self::output_file::open_output;
 pub use self::overrun_warning::overrun_warning;

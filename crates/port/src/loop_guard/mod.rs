@@ -30,6 +30,7 @@ use shmbus::{Bus, Station, Tap, random_mac};
 use self::detector::{Change, Detector};
 use self::hearing::{Hearing, has_other_ports};
 use self::held::Held;
+pub use self::probe::PROBE_ETHERTYPE;
 use self::probe::{Identity, Probe};
 use self::sample::Printer;
 use crate::forwarding::forward;

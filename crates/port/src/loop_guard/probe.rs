@@ -7,8 +7,8 @@
 
 /// The group of stations that take part in the protocol. Bridges forward it.
 const GROUP: [u8; 6] = [0xcf, 0, 0, 0, 0, 0];
-/// The `EtherType` of the protocol.
-const ETHERTYPE: [u8; 2] = [0x90, 0x00];
+/// The `EtherType` of probes for loops, which is that of the protocol.
+pub const PROBE_ETHERTYPE: [u8; 2] = [0x90, 0x00];
 /// The protocol's fields, little endian: nothing to skip, function 1 (a reply), receipt number 0.
 const REPLY: [u8; 6] = [0, 0, 1, 0, 0, 0];
 /// Tells a probe from the data of any other program that uses the protocol.
@@ -61,7 +61,8 @@ impl Probe {
         let frame: &[u8; LEN] = frame.try_into().ok()?;
         let rest = frame.strip_prefix(&GROUP)?;
         let (source, rest) = rest.split_first_chunk()?;
-        let rest = rest.strip_prefix(&ETHERTYPE)?.strip_prefix(&REPLY)?.strip_prefix(&MAGIC)?;
+        let rest =
+            rest.strip_prefix(&PROBE_ETHERTYPE)?.strip_prefix(&REPLY)?.strip_prefix(&MAGIC)?;
         let (origin, rest) = rest.split_first_chunk()?;
         let (highest, rest) = rest.split_first_chunk()?;
         let (count, rest) = rest.split_first_chunk()?;
@@ -88,8 +89,17 @@ impl Probe {
         let mut frame = [0; LEN];
         let (origin, highest) = (self.origin.to_be_bytes(), self.highest.to_be_bytes());
         let (count, hops) = (self.count.to_be_bytes(), [self.hops]);
-        let parts: [&[u8]; 9] =
-            [&GROUP, &self.source, &ETHERTYPE, &REPLY, &MAGIC, &origin, &highest, &count, &hops];
+        let parts: [&[u8]; 9] = [
+            &GROUP,
+            &self.source,
+            &PROBE_ETHERTYPE,
+            &REPLY,
+            &MAGIC,
+            &origin,
+            &highest,
+            &count,
+            &hops,
+        ];
         let mut at = 0;
         for part in parts {
             frame[at..at + part.len()].copy_from_slice(part);
