@@ -280,8 +280,11 @@ fn a_peer_may_die(kind: Kind) {
     let mut bench = Bench::connected(kind);
     bench.peer_sends(&frame(0, 60));
     bench.until("its frame is seen", |bench| bench.seen.len() == 1);
+    // A port that has not yet found a reader for a pipe waits for one, and does not miss it.
+    bench.witness.send(&frame(1, 60)).expect("sent");
+    bench.until("it receives one", |bench| bench.received.contains(&frame(1, 60)));
     bench.peer.vanish();
-    let mut number = 1;
+    let mut number = 2;
     bench.until("the port is down", |bench| {
         bench.witness.send(&frame(number, 60)).expect("sent");
         number += 1;
