@@ -7,6 +7,7 @@ mod products;
 mod stage;
 mod table;
 mod test;
+mod totals;
 mod up;
 
 use std::ffi::OsString;
@@ -314,7 +315,11 @@ fn explained(error: anyhow::Error) -> anyhow::Error {
 fn down(args: &DownArgs, context: &Context) -> anyhow::Result<()> {
     let chosen = Chosen::named(args.name.clone());
     let folder = chosen.folder(context)?;
-    match Client::connect(&folder).and_then(Client::down) {
+    let client = Client::connect(&folder).and_then(|mut client| {
+        totals::say(&client.state()?);
+        Ok(client)
+    });
+    match client.and_then(Client::down) {
         // It is ending already, perhaps because it was killed: the kernel takes a while to remove
         // many interfaces.
         Err(LabError::NotUp(_) | LabError::Unreachable { .. }) if folder.is_up()? => {}

@@ -9,7 +9,7 @@ use ::lab::{Client, Folder, Follower, LabError, LabState, Plan, Started};
 use anyhow::{Context as _, anyhow, bail};
 
 use super::stage::{self, Stage};
-use super::{UpArgs, table};
+use super::{UpArgs, table, totals};
 use crate::context::Context;
 use crate::misuse::misuse;
 use crate::output;
@@ -25,6 +25,7 @@ pub(super) fn run(args: &UpArgs, context: &Context) -> anyhow::Result<ExitCode> 
         service.ready()?;
         lab.print(args.json)?;
         lab.stay(&stop)?;
+        totals::say(&lab.state);
     }
     service.stopping();
     lab.down()?;
