@@ -268,7 +268,7 @@ impl PortError {
 }
 
 /// The kinds of port, as they are written before the colon.
-pub const PORT_KINDS: [&str; 5] = ["memif", "tap", "pcap", "bus", "socket"];
+pub const PORT_KINDS: [&str; 6] = ["memif", "tap", "pcap", "bus", "socket", "vxlan"];
 
 /// Why a text describes no port.
 #[derive(Debug, thiserror::Error)]

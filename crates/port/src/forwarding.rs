@@ -79,6 +79,11 @@ macro_rules! forward {
             self.port.impair_handle()
         }
     };
+    (@ remotes) => {
+        fn remotes(&self) -> Option<$crate::remote_counters::RemotesHandle> {
+            self.port.remotes()
+        }
+    };
     (@ take) => {
         fn take(&mut self, frame: &mut dyn FnMut(shmbus::offload::TxRequest<'_>)) -> usize {
             self.port.take(frame)

@@ -45,12 +45,14 @@ mod pcap;
 mod port;
 #[cfg(test)]
 mod recorder;
+mod remote_counters;
 mod report_once;
 mod reporter;
 pub mod socket;
 mod spec;
 pub mod suggest;
 pub mod tap;
+pub mod vxlan;
 mod wake_fd;
 
 pub use ::memif::RxMode;
@@ -74,6 +76,7 @@ pub use self::overrun_warning::overrun_warning;
 pub use self::port::{
     BURST, HOLD_OFF, LOCK_TIMEOUT, LinkState, Moved, NotSent, Port, SHORT_LOCK_TIMEOUT, TAG_LEN,
 };
+pub use self::remote_counters::{RemoteCounters, RemotesHandle};
 pub use self::report_once::{LineBudget, ReportOnce};
 pub use self::reporter::{Reporter, Severity};
 pub use self::spec::PortSpec;

@@ -16,6 +16,7 @@ use crate::port::Port;
 use crate::reporter::Reporter;
 use crate::socket::{SocketServers, SocketSpec};
 use crate::spec::{KindSpec, PortSpec};
+use crate::vxlan::VxlanPort;
 use crate::{pcap, tap};
 
 /// How ports are opened: what the ports of one program have in common.
@@ -140,6 +141,7 @@ pub fn open_each(
                 vec![impaired(port, handle())]
             }
             KindSpec::Bus(spec) => vec![impaired(buses.open(spec, &options.bus)?, handle())],
+            KindSpec::Vxlan(spec) => vec![impaired(VxlanPort::open(spec)?, handle())],
             KindSpec::Socket(spec) => {
                 let open = |spec: SocketSpec| {
                     Ok(impaired(socket_servers.open(&spec, spec.to_string())?, handle()))
@@ -165,7 +167,11 @@ pub fn check_loops(specs: &[PortSpec], bus: &Path) -> Result<(), PortError> {
     let mut buses = JoinedBuses::of_open_ports(bus);
     let others = specs.iter().filter_map(|spec| match &spec.0 {
         KindSpec::Bus(spec) => Some(spec),
-        KindSpec::Memif(_) | KindSpec::Tap(_) | KindSpec::Pcap(_) | KindSpec::Socket(_) => None,
+        KindSpec::Memif(_)
+        | KindSpec::Tap(_)
+        | KindSpec::Pcap(_)
+        | KindSpec::Socket(_)
+        | KindSpec::Vxlan(_) => None,
     });
     others.into_iter().try_for_each(|spec| buses.check(spec))
 }

@@ -8,6 +8,7 @@ use shmbus::offload::TxRequest;
 use shmbus::{MAX_SLEEP, SendError, Station};
 
 use crate::impair::ImpairHandle;
+use crate::remote_counters::RemotesHandle;
 
 /// The most frames a port moves in one call: enough to share the cost of a lock and a wake-up, few
 /// enough that the other ports of the thread wait only some microseconds.
@@ -224,6 +225,11 @@ pub trait Port: Send {
         None
     }
 
+    /// Returns the counters of the other machines that the port reaches, if it is a tunnel.
+    fn remotes(&self) -> Option<RemotesHandle> {
+        None
+    }
+
     /// Passes to `watch` the descriptors that poll readable when the port has frames or wants
     /// service. They change only in [`service`](Self::service). A regular file cannot be waited for
     /// and is left out.
@@ -314,6 +320,10 @@ impl<P: Port + ?Sized> Port for Box<P> {
 
     fn impair_handle(&self) -> Option<ImpairHandle> {
         (**self).impair_handle()
+    }
+
+    fn remotes(&self) -> Option<RemotesHandle> {
+        (**self).remotes()
     }
 
     fn descriptors<'p>(&'p self, watch: &mut dyn FnMut(BorrowedFd<'p>)) {

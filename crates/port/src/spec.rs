@@ -13,6 +13,7 @@ use crate::pcap::{PcapSpec, Place};
 use crate::socket::SocketSpec;
 use crate::suggest;
 use crate::tap::TapSpec;
+use crate::vxlan::VxlanSpec;
 
 /// A port as it is written on a command line: a kind, a colon, and `key=value` pairs separated by
 /// commas.
@@ -40,6 +41,8 @@ pub(crate) enum KindSpec {
     Bus(BusSpec),
     /// `socket:path=PATH,framing=qemu,...`
     Socket(SocketSpec),
+    /// `vxlan:vni=42,local=ADDRESS,peers=ADDRESS,...`
+    Vxlan(VxlanSpec),
 }
 
 impl PortSpec {
@@ -50,6 +53,7 @@ impl PortSpec {
             KindSpec::Memif(spec) => spec.mac,
             KindSpec::Tap(spec) => spec.mac,
             KindSpec::Socket(spec) => spec.mac,
+            KindSpec::Vxlan(spec) => spec.mac,
             KindSpec::Pcap(_) | KindSpec::Bus(_) => None,
         }
     }
@@ -63,6 +67,7 @@ impl PortSpec {
             KindSpec::Pcap(spec) => spec.learn,
             KindSpec::Bus(spec) => spec.learn,
             KindSpec::Socket(spec) => spec.learn,
+            KindSpec::Vxlan(spec) => spec.learn,
         }
     }
 
@@ -74,6 +79,7 @@ impl PortSpec {
             KindSpec::Pcap(spec) => &spec.rules,
             KindSpec::Bus(spec) => &spec.rules,
             KindSpec::Socket(spec) => &spec.rules,
+            KindSpec::Vxlan(spec) => &spec.rules,
         }
     }
 
@@ -86,6 +92,7 @@ impl PortSpec {
             KindSpec::Pcap(spec) => &spec.impairments,
             KindSpec::Bus(spec) => &spec.impairments,
             KindSpec::Socket(spec) => &spec.impairments,
+            KindSpec::Vxlan(spec) => &spec.impairments,
         }
     }
 
@@ -93,7 +100,11 @@ impl PortSpec {
     #[must_use]
     pub fn joins(&self) -> bool {
         match &self.0 {
-            KindSpec::Memif(_) | KindSpec::Tap(_) | KindSpec::Bus(_) | KindSpec::Socket(_) => true,
+            KindSpec::Memif(_)
+            | KindSpec::Tap(_)
+            | KindSpec::Bus(_)
+            | KindSpec::Socket(_)
+            | KindSpec::Vxlan(_) => true,
             KindSpec::Pcap(_) => false,
         }
     }
@@ -104,7 +115,7 @@ impl PortSpec {
         match &self.0 {
             KindSpec::Pcap(spec) => spec.output == Some(Place::Standard),
             KindSpec::Socket(spec) => spec.takes_stdout(),
-            KindSpec::Memif(_) | KindSpec::Tap(_) | KindSpec::Bus(_) => false,
+            KindSpec::Memif(_) | KindSpec::Tap(_) | KindSpec::Bus(_) | KindSpec::Vxlan(_) => false,
         }
     }
 
@@ -114,7 +125,7 @@ impl PortSpec {
         match &self.0 {
             KindSpec::Pcap(spec) => spec.input == Some(Place::Standard),
             KindSpec::Socket(spec) => spec.takes_stdin(),
-            KindSpec::Memif(_) | KindSpec::Tap(_) | KindSpec::Bus(_) => false,
+            KindSpec::Memif(_) | KindSpec::Tap(_) | KindSpec::Bus(_) | KindSpec::Vxlan(_) => false,
         }
     }
 }
@@ -130,6 +141,7 @@ impl FromStr for PortSpec {
             "pcap" => KindSpec::Pcap(keys.parse()?),
             "bus" => KindSpec::Bus(keys.parse()?),
             "socket" => KindSpec::Socket(keys.parse()?),
+            "vxlan" => KindSpec::Vxlan(keys.parse()?),
             _ => {
                 let hint = suggest::hint(kind, PORT_KINDS);
                 return Err(ParsePortError::Kind { kind: kind.to_owned(), hint });

@@ -285,6 +285,6 @@ impl<P: Port> Port for LoopGuard<P> {
     }
 
     forward! {
-        name is_up refusals closed put put_burst take dropped rx_mode disarm impair_handle descriptors
+        name is_up refusals closed put put_burst take dropped rx_mode disarm impair_handle remotes descriptors
     }
 }

@@ -41,6 +41,7 @@ use self::connection_source::ConnectionSource;
 use self::dialer::{Dialer, Target};
 pub use self::framing::Framing;
 use self::mailbox::{Mailbox, lock};
+pub(crate) use self::packets::is_for_now;
 pub use self::port::SocketPort;
 use self::server::Server;
 pub use self::spec::{Place, SocketSpec};

@@ -83,6 +83,6 @@ impl Packets {
 }
 
 /// Returns whether the error says only that there is nothing, or no room, at the moment.
-pub(super) fn is_for_now(error: Errno) -> bool {
+pub(crate) fn is_for_now(error: Errno) -> bool {
     matches!(error, Errno::EAGAIN | Errno::EINTR | Errno::ENOBUFS | Errno::ENOMEM)
 }

@@ -1,0 +1,59 @@
+//! What a tunnel has exchanged with each machine at its other ends.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What has passed between this end of a tunnel and one other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RemoteCounters {
+    /// The other end.
+    pub address: IpAddr,
+    /// How many stations are known to be behind it.
+    pub stations: usize,
+    /// Frames received from it.
+    pub rx_packets: u64,
+    /// Bytes of the frames received.
+    pub rx_bytes: u64,
+    /// Frames from it that were dropped because too many were for groups.
+    pub rx_dropped: u64,
+    /// Frames sent to it. Those for a multicast group are not counted.
+    pub tx_packets: u64,
+    /// Bytes of the frames sent.
+    pub tx_bytes: u64,
+    /// Frames that the kernel did not take.
+    pub tx_dropped: u64,
+}
+
+impl RemoteCounters {
+    pub(crate) fn new(address: IpAddr) -> Self {
+        Self {
+            address,
+            stations: 0,
+            rx_packets: 0,
+            rx_bytes: 0,
+            rx_dropped: 0,
+            tx_packets: 0,
+            tx_bytes: 0,
+            tx_dropped: 0,
+        }
+    }
+}
+
+/// The counters of all remotes of a port, as of some milliseconds ago, readable from any thread.
+#[derive(Clone, Debug, Default)]
+pub struct RemotesHandle(Arc<Mutex<Vec<RemoteCounters>>>);
+
+impl RemotesHandle {
+    /// Returns the counters of each remote.
+    #[must_use]
+    pub fn get(&self) -> Vec<RemoteCounters> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set(&self, counters: impl Iterator<Item = RemoteCounters>) {
+        let mut ours = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ours.clear();
+        ours.extend(counters);
+    }
+}

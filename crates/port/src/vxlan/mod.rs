@@ -1,0 +1,26 @@
+//! VXLAN (RFC 7348): buses of several machines are one LAN, over UDP.
+//!
+//! Each end sends a frame to the remote that its destination is behind, and to all of them when it is
+//! for a group or the remote is not known yet. What comes from a remote goes to the bus and never to
+//! another remote, so every end must name every other. Linux' own `vxlan` device, VPP and most switches
+//! speak the same. Nothing is encrypted and nobody proves who they are: a remote is known by its
+//! address, which a router between the machines can forge.
+//!
+//! ```text
+//! bus ── station ── Outbox ── Sender ──── UDP ──── Receiver ── station ── bus
+//!                     └─ Table: which remote a station is behind ─┘
+//! ```
+
+mod flow;
+mod header;
+mod outbox;
+mod port;
+mod receiver;
+mod remotes;
+mod sender;
+mod socket_options;
+mod spec;
+mod table;
+
+pub use self::port::VxlanPort;
+pub use self::spec::VxlanSpec;

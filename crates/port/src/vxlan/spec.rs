@@ -1,0 +1,183 @@
+//! The syntax of a VXLAN port, `vxlan:key=value,...`.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use shmbus::MacAddr6;
+
+use super::header::MAX_VNI;
+use crate::error::ParsePortError;
+use crate::frame_rules::FrameRules;
+use crate::impair::Impairments;
+use crate::keys::{Keys, refused};
+
+const KEYS: [&str; 6] = ["vni", "local", "peers", "group", "storm", "mac"];
+
+/// The UDP port of VXLAN.
+const PORT: u16 = 4_789;
+/// The most peers that are named.
+const MAX_PEERS: usize = 1_024;
+
+/// One end of a VXLAN as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VxlanSpec {
+    /// The number of the VXLAN, of 24 bits.
+    pub vni: u32,
+    /// Where datagrams are received. The peers receive at the same UDP port unless they name another.
+    pub local: SocketAddr,
+    /// The other ends.
+    pub peers: Vec<SocketAddr>,
+    /// The multicast group that the other ends are in, too.
+    pub group: Option<IpAddr>,
+    /// The most group frames a second that a remote may send to the bus; `None`: no limit.
+    pub storm: Option<u32>,
+    /// The address of its station on the bus; `None`: a random one.
+    pub mac: Option<MacAddr6>,
+    /// Whether the other ends receive only what they need, as from a switch.
+    pub learn: bool,
+    /// Which frames pass between the other ends and the bus.
+    pub rules: FrameRules,
+    /// What its link does to frames on purpose.
+    pub impairments: Impairments,
+}
+
+impl VxlanSpec {
+    fn new(keys: &Keys<'_>) -> Result<Self, ParsePortError> {
+        let missing = |what| ParsePortError::Missing { kind: "vxlan", what };
+        keys.get("vni").ok_or_else(|| missing("vni=NUMBER"))?;
+        let local = keys.get("local").ok_or_else(|| {
+            missing("local=ADDRESS, the address of this machine that the peers send to")
+        })?;
+        let local = address("local", local, PORT)?;
+        let why = "it is an address of this machine";
+        if local.ip().is_multicast() {
+            return Err(refused("local", &local.ip().to_string(), &why));
+        }
+        let mut peers = Vec::new();
+        for text in keys.list("peers") {
+            let peer = address("peers", text, local.port())?;
+            let problem = if peer.ip().is_unspecified() || peer.ip().is_multicast() {
+                "a peer is one machine; group= takes an address of many"
+            } else if peer.is_ipv4() != local.is_ipv4() {
+                "peers and local= are all IPv4, or all IPv6"
+            } else if peer.ip() == local.ip() {
+                "it is the address of this end"
+            } else if peers.iter().any(|other: &SocketAddr| other.ip() == peer.ip()) {
+                "it is given twice"
+            } else if peers.len() == MAX_PEERS {
+                "there are too many peers"
+            } else {
+                peers.push(peer);
+                continue;
+            };
+            return Err(refused("peers", text, &problem));
+        }
+        let group = keys.get("group").map(|text| group(text, local)).transpose()?;
+        if peers.is_empty() && group.is_none() {
+            return Err(missing("peers=ADDRESS,ADDRESS,... or group=ADDRESS"));
+        }
+        Ok(Self {
+            vni: keys.number("vni", 0, 0..=u64::from(MAX_VNI))?,
+            local,
+            peers,
+            group,
+            storm: match keys.number("storm", 0, 0..=1_000_000_000)? {
+                0 => None,
+                limit => Some(limit),
+            },
+            mac: keys.mac("mac")?,
+            // A frame for another machine costs more than the look at its address.
+            learn: keys.choice("learn", &[("on", true), ("off", false)])?,
+            rules: keys.frame_rules()?,
+            impairments: keys.impairments()?,
+        })
+    }
+}
+
+/// Reads an address that may have a UDP port.
+fn address(key: &str, text: &str, port: u16) -> Result<SocketAddr, ParsePortError> {
+    let address = match text.parse::<IpAddr>() {
+        Ok(address) => Some(SocketAddr::new(address, port)),
+        Err(_) => text.parse().ok(),
+    };
+    address.filter(|address: &SocketAddr| address.port() != 0).ok_or_else(|| {
+        let problem = "it is an IP address, which may have a UDP port, such as 192.0.2.1, \
+                       192.0.2.1:4790 or [2001:db8::1]:4790";
+        refused(key, text, &problem)
+    })
+}
+
+fn group(text: &str, local: SocketAddr) -> Result<IpAddr, ParsePortError> {
+    let problem = match text.parse::<IpAddr>() {
+        Ok(group) if group.is_multicast() && group.is_ipv4() == local.is_ipv4() => {
+            return Ok(group);
+        }
+        Ok(group) if group.is_multicast() => "group= and local= are both IPv4, or both IPv6",
+        _ => "it is a multicast address, such as 239.1.1.1 or ff05::100",
+    };
+    Err(refused("group", text, &problem))
+}
+
+impl FromStr for VxlanSpec {
+    type Err = ParsePortError;
+
+    fn from_str(text: &str) -> Result<Self, ParsePortError> {
+        Self::new(&Keys::parse("vxlan", &KEYS, text)?)
+    }
+}
+
+/// Writes the name of the port, such as `vxlan 42`.
+impl fmt::Display for VxlanSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "vxlan {}", self.vni)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<VxlanSpec, String> {
+        text.parse::<VxlanSpec>().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_mesh_is_read() {
+        let spec = parse("vni=42,local=10.0.0.1,peers=10.0.0.2,10.0.0.3:4790,storm=100").unwrap();
+        assert_eq!((spec.vni, spec.local), (42, "10.0.0.1:4789".parse().unwrap()));
+        let peers = ["10.0.0.2:4789", "10.0.0.3:4790"].map(|peer| peer.parse().unwrap());
+        assert_eq!(spec.peers, peers);
+        assert_eq!((spec.storm, spec.learn, spec.group), (Some(100), true, None));
+        assert_eq!(spec.to_string(), "vxlan 42");
+        let spec = parse("vni=0,local=[fd00::1]:5000,peers=fd00::2,[fd00::3]:5001").unwrap();
+        let peers = ["[fd00::2]:5000", "[fd00::3]:5001"].map(|peer| peer.parse().unwrap());
+        assert_eq!(spec.peers, peers);
+        let spec = parse("vni=1,local=10.0.0.1,group=239.1.1.1,learn=off").unwrap();
+        assert_eq!((spec.group, spec.learn), (Some([239, 1, 1, 1].into()), false));
+    }
+
+    #[test]
+    fn an_error_names_what_is_wrong() {
+        for (text, words) in [
+            ("local=10.0.0.1,peers=10.0.0.2", "vni=NUMBER"),
+            ("vni=1,peers=10.0.0.2", "local=ADDRESS"),
+            ("vni=1,local=10.0.0.1", "peers=ADDRESS,ADDRESS,... or group=ADDRESS"),
+            ("vni=16777216,local=10.0.0.1,peers=10.0.0.2", "from 0 to 16777215"),
+            ("vni=1,local=host,peers=10.0.0.2", "local=host: it is an IP address"),
+            ("vni=1,local=10.0.0.1:0,peers=10.0.0.2", "it is an IP address"),
+            ("vni=1,local=239.1.1.1,peers=10.0.0.2", "it is an address of this machine"),
+            ("vni=1,local=10.0.0.1,peers=10.0.0.1", "the address of this end"),
+            ("vni=1,local=10.0.0.1,peers=10.0.0.2,10.0.0.2:5", "10.0.0.2:5: it is given twice"),
+            ("vni=1,local=10.0.0.1,peers=239.1.1.1", "a peer is one machine"),
+            ("vni=1,local=10.0.0.1,peers=fd00::1", "all IPv4, or all IPv6"),
+            ("vni=1,local=10.0.0.1,group=10.0.0.2", "it is a multicast address"),
+            ("vni=1,local=10.0.0.1,group=ff05::1", "both IPv4, or both IPv6"),
+            ("vni=1,local=10.0.0.1,pers=10.0.0.2", "did you mean 'peers'?"),
+        ] {
+            let error = parse(text).expect_err(text);
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+}
