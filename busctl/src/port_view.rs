@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use node::{Counters, Link, Report, all_reports, bus_identity};
+use node::{Counters, Link, RemoteReport, Report, all_reports, bus_identity};
 use serde::Serialize;
 use shmbus::MAX_MEMBER_NAME;
 
@@ -17,6 +17,9 @@ pub(crate) struct PortView {
     pub(crate) link: Link,
     /// What its link does to frames on purpose; empty for nothing.
     pub(crate) impairments: String,
+    /// The machines that a tunnel reaches.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) remotes: Vec<RemoteReport>,
     #[serde(flatten)]
     pub(crate) counters: Counters,
 }
@@ -55,8 +58,8 @@ pub(crate) fn printable(text: &str) -> String {
 
 impl PortView {
     fn new(pid: u32, report: Report) -> Self {
-        let Report { name, link, impairments, counters, .. } = report;
-        Self { name, pid, link, impairments, counters }
+        let Report { name, link, impairments, remotes, counters, .. } = report;
+        Self { name, pid, link, impairments, remotes, counters }
     }
 
     /// Writes the lines of the port.
@@ -73,8 +76,23 @@ impl PortView {
             writeln!(f, "\t\timpairments: {}", printable(&self.impairments))?;
         }
         writeln!(f, "\t\tinput: {}", Input(&self.counters))?;
-        writeln!(f, "\t\toutput: {}", Output(&self.counters))
+        writeln!(f, "\t\toutput: {}", Output(&self.counters))?;
+        self.remotes.iter().try_for_each(|remote| write_remote(remote, f))
     }
+}
+
+fn write_remote(remote: &RemoteReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let stations = match remote.stations {
+        1 => "1 station".to_owned(),
+        count => format!("{count} stations"),
+    };
+    let RemoteReport { rx_packets, rx_dropped, tx_packets, tx_dropped, .. } = remote;
+    writeln!(
+        f,
+        "\t\tremote {}: {stations}, input {rx_packets} packets, {rx_dropped} dropped, output \
+         {tx_packets} packets, {tx_dropped} dropped",
+        printable(&remote.address)
+    )
 }
 
 /// The counters of a port in one line.

@@ -280,6 +280,7 @@ pub(crate) mod tests {
             is_station: false,
             mac: String::new(),
             link: Link::Up,
+            remotes: Vec::new(),
             impairments: "delay\u{1b}".to_owned(),
             counters,
         };

@@ -50,10 +50,14 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
                   socket: path=PATH|@NAME, tcp=ADDRESS:PORT or fd=N (inherited; fd=0 reads stdin,\n        \
                           writes stdout; fd-out=N) framing=qemu|packet|dgram|vde\n        \
                           role=server|client clients=N (a port each) peer=PATH mac=MAC\n\
+                  vxlan:  vni=N local=ADDRESS[:PORT] peers=ADDRESS[:PORT],... (the other machines,\n        \
+                          on each of which all others are named) group=ADDRESS (multicast)\n        \
+                          storm=N (group frames a second from each)\n        \
+                          suppress=on (known neighbors are not asked for) mac=MAC\n\
                   Every kind also takes learn=on: forward only what its peer needs, as a\n\
-                  switch does; mtu=N; vlan=N: its peer is in that VLAN without a tag, as at an\n\
-                  access port; trunk=LIST: its peer gets the tags of those VLANs (0: none),\n\
-                  and native=N of them has no tag on the bus.\n\n\
+                  switch does (vxlan does unless learn=off); mtu=N; vlan=N: its peer is in that\n\
+                  VLAN without a tag, as at an access port; trunk=LIST: its peer gets the tags\n\
+                  of those VLANs (0: none), and native=N of them has no tag on the bus.\n\n\
                   Every kind can have a link that misbehaves, in the words of netem:\n\
                   delay=TIME jitter=TIME distribution=uniform|normal|pareto|paretonormal\n\
                   loss=P% loss-state=P13/P31/P32/P23/P14 gemodel=P/R/1-H/1-K corrupt=P%\n\
@@ -69,6 +73,7 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
                   busctl attach ./lan.bus memif:socket=./a.sock,vlan=10 bus:./b.bus,trunk=10,20\n  \
                   busctl attach ./lan.bus socket:path=./vm.sock,clients=2\n  \
                   busctl attach ./lan.bus memif:socket=./a.sock,delay=20ms,out.loss=1%,seed=7\n  \
+                  busctl attach ./lan.bus vxlan:vni=42,local=192.0.2.1,peers=192.0.2.2,192.0.2.3\n  \
                   busctl attach ./lan.bus pcap:in=replies.pcap,pps=1000,out=seen.pcap\n  \
                   busctl attach -d=vpp ./lan.bus memif:role=client,socket=@vpp; busctl stop vpp"
 )]

@@ -52,5 +52,5 @@ pub use self::node::{Event, Node, station};
 pub use self::options::NodeOptions;
 pub use self::port_stats::{Counters, PortStats};
 pub use self::reports::{
-    BusIdentities, BusIdentity, Link, Report, Reports, all_reports, bus_identity,
+    BusIdentities, BusIdentity, Link, RemoteReport, Report, Reports, all_reports, bus_identity,
 };

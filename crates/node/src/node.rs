@@ -148,7 +148,7 @@ impl Node {
         station: Station,
     ) -> (PortId, Arc<PortStats>) {
         self.last_id += 1;
-        let (id, stats) = (PortId(self.last_id), Arc::new(PortStats::new(port.impair_handle())));
+        let (id, stats) = (PortId(self.last_id), Arc::new(PortStats::of(&port)));
         let Reports { wake_fd, reporter, .. } = self.reports.clone();
         let attached =
             AttachedPort::new(id, Box::new(port), station, Arc::clone(&stats), wake_fd, reporter);

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use port::{ImpairCounters, ImpairHandle, LinkState};
+use port::{ImpairCounters, ImpairHandle, LinkState, Port, RemoteCounters, RemotesHandle};
 use serde::{Deserialize, Serialize};
 use shmbus::Stats;
 
@@ -183,13 +183,21 @@ pub struct PortStats {
     link: AtomicU8,
     /// Changes the impairments of the port, and counts what they do.
     impair: Option<ImpairHandle>,
+    /// The counters of each machine that a tunnel reaches.
+    remotes: Option<RemotesHandle>,
     counters: [AtomicU64; 21],
 }
 
 impl PortStats {
-    /// Makes the statistics of a port whose impairments `impair` changes, if it can have any.
-    pub(crate) fn new(impair: Option<ImpairHandle>) -> Self {
-        Self { impair, ..Self::default() }
+    /// Makes the statistics of a port.
+    pub(crate) fn of(port: &dyn Port) -> Self {
+        Self { impair: port.impair_handle(), remotes: port.remotes(), ..Self::default() }
+    }
+
+    /// Returns the counters of each machine that the port reaches; none when it is no tunnel.
+    #[must_use]
+    pub fn remotes(&self) -> Vec<RemoteCounters> {
+        self.remotes.as_ref().map(RemotesHandle::get).unwrap_or_default()
     }
 
     /// Returns the handle that changes the impairments of the port, if it can have any.

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use port::LinkState;
+use port::{LinkState, RemoteCounters};
 use serde::{Deserialize, Serialize};
 use shmbus::Station;
 
@@ -91,9 +91,49 @@ pub struct Report {
     /// What its link does to frames on purpose; empty for nothing.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub impairments: String,
+    /// The machines that a tunnel reaches; none for any other port.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remotes: Vec<RemoteReport>,
     /// What it has counted. A port receives from its peer, a station from the bus.
     #[serde(flatten)]
     pub counters: Counters,
+}
+
+/// A machine that a tunnel reaches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RemoteReport {
+    /// Its address.
+    pub address: String,
+    /// How many stations are known to be behind it.
+    pub stations: usize,
+    /// Frames received from it.
+    pub rx_packets: u64,
+    /// Bytes of the frames received.
+    pub rx_bytes: u64,
+    /// Frames from it that were dropped because too many were for groups.
+    pub rx_dropped: u64,
+    /// Frames sent to it by itself.
+    pub tx_packets: u64,
+    /// Bytes of the frames sent.
+    pub tx_bytes: u64,
+    /// Frames for it that the kernel did not take.
+    pub tx_dropped: u64,
+}
+
+impl From<RemoteCounters> for RemoteReport {
+    fn from(of: RemoteCounters) -> Self {
+        Self {
+            address: of.address.to_string(),
+            stations: of.stations,
+            rx_packets: of.rx_packets,
+            rx_bytes: of.rx_bytes,
+            rx_dropped: of.rx_dropped,
+            tx_packets: of.tx_packets,
+            tx_bytes: of.tx_bytes,
+            tx_dropped: of.tx_dropped,
+        }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -134,6 +174,7 @@ impl Report {
             mac: String::new(),
             link,
             impairments,
+            remotes: stats.remotes().into_iter().map(RemoteReport::from).collect(),
             counters: stats.counters(),
         }
     }
@@ -148,6 +189,7 @@ impl Report {
             mac: station.mac().to_string().to_lowercase(),
             link: if station.is_link_up() { Link::Up } else { Link::Down },
             impairments: String::new(),
+            remotes: Vec::new(),
             counters: Counters::of_station(&station.stats()),
         }
     }

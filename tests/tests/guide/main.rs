@@ -129,6 +129,7 @@ sections! {
     longer_frames_and_vlans: "Longer frames, and VLANs",
     a_command_on_the_lan: "A command on the LAN",
     links_that_misbehave: "Links that misbehave",
+    several_machines: "Several machines",
     capture_into_wireshark: "Capture into Wireshark",
     machines_by_socket: "Virtual machines and other programs, by socket",
     in_ci_without_root: "In CI, without root",

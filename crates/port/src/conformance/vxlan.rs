@@ -262,6 +262,27 @@ fn a_frame_goes_where_its_station_is() {
     assert_eq!(mesh.received(), [1, 1]);
 }
 
+/// With `suppress=on` a question is answered by the port once the answer is known.
+#[test]
+fn known_neighbors_are_not_asked_for() {
+    let mut bench = Bench::connected(|_| with(",suppress=on"));
+    let arp = |sender: [u8; 6], from: [u8; 4], to: [u8; 4]| -> Vec<u8> {
+        let head = [8, 6, 0, 1, 8, 0, 6, 4, 0, 1];
+        [&[0xff; 6][..], &sender, &head, &sender, &from, &[0; 6], &to].concat()
+    };
+    let question = arp(BOB, [10, 0, 0, 2], [10, 0, 0, 1]);
+    bench.witness.send(&question).expect("sent");
+    bench.until("it went to the peer", |bench| bench.received.len() == 1);
+    bench.peer_sends(&arp(ALICE, [10, 0, 0, 1], [10, 0, 0, 9]));
+    bench.until("the port has seen Alice", |bench| bench.seen.len() == 1);
+    bench.witness.send(&question).expect("sent");
+    bench.until("Bob has an answer", |bench| bench.seen.len() == 2);
+    assert_eq!((&bench.seen[1][..6], &bench.seen[1][22..28]), (&BOB[..], &ALICE[..]));
+    bench.witness.send(&frame(7, 60)).expect("sent");
+    bench.until("the next is received", |bench| bench.received.len() == 2);
+    assert_eq!(bench.received[1], frame(7, 60), "the question did not go out");
+}
+
 /// Datagrams of strangers, of other VXLANs and of nonsense are dropped, counted and reported, and a
 /// remote's broadcasts are limited.
 #[test]

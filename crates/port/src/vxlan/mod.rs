@@ -3,7 +3,7 @@
 //! Each end sends a frame to the remote that its destination is behind, and to all of them when it is
 //! for a group or the remote is not known yet. What comes from a remote goes to the bus and never to
 //! another remote, so every end must name every other. Linux' own `vxlan` device, VPP and most switches
-//! speak the same. Nothing is encrypted and nobody proves who they are: a remote is known by its
+//! speak the same. Nothing is encrypted, and no end proves what it is: a remote is known by its
 //! address, which a router between the machines can forge.
 //!
 //! ```text
@@ -12,7 +12,11 @@
 //! ```
 
 mod flow;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod header;
+mod neighbors;
 mod outbox;
 mod port;
 mod receiver;

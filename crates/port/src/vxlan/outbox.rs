@@ -76,13 +76,18 @@ impl Outbox {
         &self.bytes[datagram.begin..datagram.begin + datagram.len]
     }
 
-    /// Chooses target and lane of the frames that have none.
-    pub(super) fn choose(&mut self, mut choose: impl FnMut(&[u8]) -> (Target, usize)) {
-        for datagram in &mut self.datagrams[self.targeted..] {
-            let frame = &self.bytes[datagram.begin + HEADER..datagram.begin + datagram.len];
-            (datagram.target, datagram.lane) = choose(frame);
+    /// Chooses target and lane of the frames that have none. Those without a choice are removed.
+    pub(super) fn choose(&mut self, mut choose: impl FnMut(&[u8]) -> Option<(Target, usize)>) {
+        let mut kept = self.targeted;
+        for number in self.targeted..self.datagrams.len() {
+            let Datagram { begin, len, .. } = self.datagrams[number];
+            if let Some((target, lane)) = choose(&self.bytes[begin + HEADER..begin + len]) {
+                self.datagrams[kept] = Datagram { begin, len, target, lane };
+                kept += 1;
+            }
         }
-        self.targeted = self.datagrams.len();
+        self.datagrams.truncate(kept);
+        (self.whole, self.targeted) = (kept, kept);
     }
 
     /// Returns how many datagrams from the one with this number on can be sent as one piece, at most
@@ -91,12 +96,13 @@ impl Outbox {
     pub(super) fn run(&self, first: usize, limit: usize, room: usize) -> usize {
         let head = self.datagrams[first];
         let limit = limit.min(room / head.len).max(1);
-        let mut count = 1;
+        let (mut count, mut end) = (1, head.begin + head.len);
         for next in self.datagrams[first + 1..].iter().take(limit - 1) {
-            if next.target != head.target || next.lane != head.lane || next.len > head.len {
+            let follows = next.begin == end && next.len <= head.len;
+            if next.target != head.target || next.lane != head.lane || !follows {
                 break;
             }
-            count += 1;
+            (count, end) = (count + 1, end + next.len);
             if next.len < head.len {
                 break;
             }
@@ -158,7 +164,7 @@ mod tests {
         for len in [100, 100, 100, 60, 100, 100, 200] {
             assert!(outbox.push(&vec![7; len]));
         }
-        outbox.choose(|_| (Target::One(3), 1));
+        outbox.choose(|_| Some((Target::One(3), 1)));
         // The last may be shorter, and is the last then.
         assert_eq!(outbox.run(0, 64, 65_000), 4);
         assert_eq!(outbox.run(4, 64, 65_000), 2);
@@ -179,11 +185,23 @@ mod tests {
             assert!(outbox.push(&[number; 60]));
         }
         outbox.choose(|frame| match frame[0] {
-            0 | 1 => (Target::All, 0),
-            2 => (Target::All, 1),
-            _ => (Target::One(0), 1),
+            0 | 1 => Some((Target::All, 0)),
+            2 => Some((Target::All, 1)),
+            _ => Some((Target::One(0), 1)),
         });
         assert_eq!([0, 2, 3].map(|first| outbox.run(first, 64, 65_000)), [2, 1, 1]);
+    }
+
+    #[test]
+    fn what_is_not_chosen_is_removed() {
+        let mut outbox = Outbox::new(42);
+        for number in 0..4 {
+            assert!(outbox.push(&[number; 60]));
+        }
+        outbox.choose(|frame| (frame[0] != 1).then_some((Target::All, 0)));
+        assert_eq!(outbox.datagrams().len(), 3);
+        assert_eq!([0, 1].map(|first| outbox.run(first, 64, 65_000)), [1, 2]);
+        assert_eq!(outbox.piece(1, 2).0.len(), 2 * 68);
     }
 
     #[test]

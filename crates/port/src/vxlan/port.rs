@@ -13,6 +13,7 @@ use shmbus::offload::{Offload, TxRequest};
 use shmbus::{MIN_FRAME, SendError, Station};
 
 use super::header::{self, HEADER, Malformed};
+use super::neighbors::{MAX_ANSWER, Neighbors};
 use super::outbox::{LANES, Outbox, Target};
 use super::receiver::{self, Receiver};
 use super::remotes::Remotes;
@@ -43,6 +44,8 @@ pub struct VxlanPort {
     inbox: Inbox,
     table: Table,
     remotes: Remotes,
+    /// With `suppress=on`.
+    neighbors: Option<Neighbors>,
     handle: RemotesHandle,
     /// Frames that were dropped, until they are counted.
     dropped: Moved,
@@ -139,6 +142,7 @@ impl VxlanPort {
             inbox: Inbox::default(),
             table: Table::default(),
             remotes: Remotes::new(&spec.peers, group.is_some(), spec.local.port(), spec.storm),
+            neighbors: spec.suppress.then(Neighbors::default),
             spec: spec.clone(),
             handle: RemotesHandle::default(),
             dropped: Moved::default(),
@@ -158,7 +162,7 @@ impl VxlanPort {
         }
         self.inbox.clear();
         let now = Instant::now();
-        let Self { receiver, inbox, table, remotes, dropped, trouble, spec, .. } = self;
+        let Self { receiver, inbox, table, remotes, neighbors, dropped, trouble, spec, .. } = self;
         let received = receiver.receive(|datagram, range, sender| {
             let frame = match header::frame(datagram, spec.vni) {
                 Ok(frame) => frame,
@@ -184,6 +188,9 @@ impl VxlanPort {
             };
             if replaces {
                 table.forget_remote(remote);
+                if let Some(neighbors) = neighbors {
+                    neighbors.forget_remote(remote);
+                }
             }
             let is_for_group = frame[0] & 1 != 0;
             if is_for_group && !remotes.may_flood(remote, now) {
@@ -197,6 +204,9 @@ impl VxlanPort {
             counters.rx_bytes += frame.len() as u64;
             if let Some(source) = frame[6..].first_chunk() {
                 table.learn(*source, remote, now);
+            }
+            if let Some(neighbors) = neighbors {
+                neighbors.learn(frame, remote, now);
             }
             inbox.frames.push(range.start + HEADER..range.end);
         });
@@ -222,16 +232,25 @@ impl VxlanPort {
         }
     }
 
-    /// Chooses where the new frames of the outbox go.
-    fn choose_targets(&mut self) {
+    /// Chooses where the new frames of the outbox go. Those that can be answered here go nowhere, and
+    /// `answer` gets the answers.
+    fn choose_targets(&mut self, mut answer: Option<&mut dyn FnMut(&[u8])>) {
         let now = Instant::now();
         let (table, mut latest) = (&mut self.table, [0; 6]);
+        let neighbors = &mut self.neighbors;
+        let mut bytes = [0; MAX_ANSWER];
         self.outbox.choose(|frame| {
             let (Some(destination), Some(source)) =
                 (frame.first_chunk::<6>(), frame.get(6..).and_then(<[u8]>::first_chunk::<6>))
             else {
-                return (Target::All, 0);
+                return Some((Target::All, 0));
             };
+            if let (Some(neighbors), Some(answer)) = (neighbors.as_mut(), answer.as_mut())
+                && let Some(len) = neighbors.answer(frame, now, &mut bytes)
+            {
+                answer(&bytes[..len]);
+                return None;
+            }
             // A station that was behind a remote has moved here.
             if *source != latest && !table.is_empty() {
                 table.forget(source);
@@ -239,7 +258,7 @@ impl VxlanPort {
             }
             let remote =
                 is_of_one(destination).then(|| table.remote_of(destination, now)).flatten();
-            (remote.map_or(Target::All, Target::One), flow::hash(frame) as usize % LANES)
+            Some((remote.map_or(Target::All, Target::One), flow::hash(frame) as usize % LANES))
         });
     }
 
@@ -268,9 +287,8 @@ impl VxlanPort {
         let carries = narrowest.saturating_sub(overhead);
         (station.mtu() > carries).then(|| {
             format!(
-                "{}: the way to the peers carries {carries} bytes of a frame's payload whole, and the bus \
+                "the way to the peers carries {carries} bytes of a frame's payload whole, and the bus \
                  {}: longer ones are sent in IP fragments; mtu={carries} sends none that is longer",
-                self.name,
                 station.mtu()
             )
         })
@@ -347,6 +365,9 @@ impl Port for VxlanPort {
         if now >= self.next_age {
             self.next_age = now + AGE_INTERVAL;
             self.table.age(now);
+            if let Some(neighbors) = &mut self.neighbors {
+                neighbors.age(now);
+            }
         }
         let drops = self.receiver.new_drops();
         self.trouble.drops += drops;
@@ -412,7 +433,9 @@ impl Port for VxlanPort {
         if self.outbox.is_empty() {
             return moved;
         }
-        self.choose_targets();
+        // The answers come from where the questions went. One that the bus does not take is asked for
+        // again.
+        self.choose_targets(Some(&mut |answer| drop(station.send(answer))));
         moved.plus(self.flush())
     }
 
@@ -427,7 +450,7 @@ impl Port for VxlanPort {
         let outbox = &mut self.outbox;
         let taken = frames.take_while(|frame| outbox.push(frame)).count();
         if taken > 0 {
-            self.choose_targets();
+            self.choose_targets(None);
             self.flush();
         }
         taken

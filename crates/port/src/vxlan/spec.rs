@@ -12,7 +12,7 @@ use crate::frame_rules::FrameRules;
 use crate::impair::Impairments;
 use crate::keys::{Keys, refused};
 
-const KEYS: [&str; 6] = ["vni", "local", "peers", "group", "storm", "mac"];
+const KEYS: [&str; 7] = ["vni", "local", "peers", "group", "storm", "suppress", "mac"];
 
 /// The UDP port of VXLAN.
 const PORT: u16 = 4_789;
@@ -33,6 +33,8 @@ pub struct VxlanSpec {
     pub group: Option<IpAddr>,
     /// The most group frames a second that a remote may send to the bus; `None`: no limit.
     pub storm: Option<u32>,
+    /// Whether questions for neighbors behind a remote are answered here, once the answer is known.
+    pub suppress: bool,
     /// The address of its station on the bus; `None`: a random one.
     pub mac: Option<MacAddr6>,
     /// Whether the other ends receive only what they need, as from a switch.
@@ -87,6 +89,7 @@ impl VxlanSpec {
                 0 => None,
                 limit => Some(limit),
             },
+            suppress: keys.choice("suppress", &[("off", false), ("on", true)])?,
             mac: keys.mac("mac")?,
             // A frame for another machine costs more than the look at its address.
             learn: keys.choice("learn", &[("on", true), ("off", false)])?,

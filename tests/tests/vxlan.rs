@@ -1,0 +1,241 @@
+//! Buses of several machines as one LAN. The machines are network namespaces with a cable to one
+//! switch.
+
+use std::path::Path;
+
+use serde_json::Value;
+use system_tests::namespace::{self, Namespace};
+use system_tests::{Lab, Process, WAIT_TIMEOUT, lab, require, wait};
+
+/// Machines, and the switch that they are at.
+struct Site<'l> {
+    lab: &'l Lab,
+    machines: Vec<Namespace<'l>>,
+    switch: Namespace<'l>,
+}
+
+impl<'l> Site<'l> {
+    /// Makes machines with the addresses 192.0.2.1, 192.0.2.2, ... and fd02::1, ...
+    fn new(lab: &'l Lab, count: usize) -> Self {
+        let switch = Namespace::new(lab);
+        switch.ip("link add br0 type bridge");
+        switch.ip("link set br0 up");
+        let machine = |number| {
+            let machine = switch.beside();
+            let peer = machine.id();
+            switch.ip(&format!("link add u{number} type veth peer name eth0 netns {peer}"));
+            switch.ip(&format!("link set u{number} master br0 up"));
+            let addresses = [format!("192.0.2.{number}/24"), format!("fd02::{number}/64")];
+            machine.set_up("eth0", addresses.each_ref().map(String::as_str));
+            machine.ip("link set lo up");
+            machine
+        };
+        let machines = (1..=count).map(machine).collect();
+        Self { lab, machines, switch }
+    }
+
+    fn machine(&self, number: usize) -> &Namespace<'l> {
+        &self.machines[number - 1]
+    }
+
+    /// Starts busctl on a machine, and waits until it is ready.
+    fn ready(&self, number: usize, words: &str) -> Process {
+        let process = self.machine(number).spawn(self.lab.program(), words.split(' '));
+        process.wait_for(0, WAIT_TIMEOUT, "the line `ready`", |line| line.text == "ready");
+        process
+    }
+
+    /// Joins the bus `NUMBER.bus` of a machine to those of the others.
+    fn join(&self, number: usize, keys: &str) -> Process {
+        let others = (1..=self.machines.len()).filter(|other| *other != number);
+        let peers: Vec<String> = others.map(|other| format!("192.0.2.{other}")).collect();
+        let bus = self.lab.arg(&format!("{number}.bus"));
+        let port = format!("vxlan:vni=42,local=192.0.2.{number},peers={}{keys}", peers.join(","));
+        self.ready(number, &format!("attach {bus} {port}"))
+    }
+
+    /// Returns what the port of a machine's bus says of the machines it reaches.
+    fn remotes(&self, number: usize) -> Vec<Value> {
+        let bus = self.lab.show(&format!("./{number}.bus"));
+        bus["ports"][0]["remotes"].as_array().cloned().unwrap_or_default()
+    }
+}
+
+/// Pings from the bus of one machine, and returns how many replies came.
+fn pings(lab: &Lab, bus: usize, from: &str, to: &str, more: &str) -> u64 {
+    let bus = lab.arg(&format!("{bus}.bus"));
+    let words = format!("ping {bus} {to} --from {from} --json {more}");
+    let run = lab.run(words.split_whitespace());
+    let report: Value =
+        serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run}"));
+    report["received"].as_u64().expect("a number")
+}
+
+/// Returns whether the namespace's kernel makes VXLANs. Says so if it does not.
+fn kernel_has_vxlan(machine: &Namespace<'_>) -> bool {
+    let mut trial = machine.command("ip");
+    trial.args("link add trial type vxlan id 1 local 192.0.2.1 dstport 9".split(' '));
+    let has_it = trial.output().expect("ip starts").status.success();
+    if let Some(skipped) = require::skips(has_it, "a kernel with VXLAN", false) {
+        eprintln!("{skipped}");
+    }
+    has_it
+}
+
+#[test]
+fn three_machines_are_one_lan() {
+    if !namespace::available() {
+        return;
+    }
+    let lab = lab!();
+    let site = Site::new(&lab, 3);
+    let _ports = [1, 2, 3].map(|number| site.join(number, ""));
+    let _hosts = [1, 2, 3].map(|number| {
+        let bus = lab.arg(&format!("{number}.bus"));
+        site.ready(number, &format!("host {bus} 10.0.0.{number}/24 fd00::{number}/64"))
+    });
+    for from in 1..=3 {
+        for to in 1..=3 {
+            assert_eq!(
+                pings(&lab, from, "10.0.0.9/24", &format!("10.0.0.{to}"), "-c 5 -i 0.01"),
+                5
+            );
+            assert_eq!(pings(&lab, from, "fd00::9/64", &format!("fd00::{to}"), "-c 5 -i 0.01"), 5);
+        }
+    }
+    // What is for one goes to one: the others have seen no more than questions and probes.
+    let sent_to = |to: &str| -> u64 {
+        let remotes = site.remotes(1);
+        let remote = remotes.iter().find(|remote| remote["address"] == to).expect("it is there");
+        remote["tx_packets"].as_u64().expect("a number")
+    };
+    wait::until("counters are shown", WAIT_TIMEOUT, || site.remotes(1).len() == 2);
+    let before = [sent_to("192.0.2.2"), sent_to("192.0.2.3")];
+    assert_eq!(pings(&lab, 1, "10.0.0.9/24", "10.0.0.2", "-c 200 -i 0.002"), 200);
+    wait::until("the pings are counted", WAIT_TIMEOUT, || sent_to("192.0.2.2") >= before[0] + 200);
+    assert!(sent_to("192.0.2.3") < before[1] + 100, "the third machine is not concerned");
+    let text = lab.run(["show", &lab.arg("1.bus")]);
+    assert!(text.stdout.contains("remote 192.0.2.2: "), "{text}");
+}
+
+#[test]
+fn a_machine_that_was_cut_off_or_started_again_is_back() {
+    if !namespace::available() {
+        return;
+    }
+    let lab = lab!();
+    let site = Site::new(&lab, 2);
+    let _first = site.join(1, "");
+    let second = site.join(2, "");
+    let bus = lab.arg("2.bus");
+    let _host = site.ready(2, &format!("host {bus} 10.0.0.2/24"));
+    let reached = || pings(&lab, 1, "10.0.0.1/24", "10.0.0.2", "-c 1 -W 1") == 1;
+    wait::until("the host is reached", WAIT_TIMEOUT, reached);
+    site.switch.ip("link set u2 down");
+    assert!(!reached());
+    site.switch.ip("link set u2 up");
+    wait::until("the host is reached again", WAIT_TIMEOUT, reached);
+    drop(second);
+    assert!(!reached());
+    let _second = site.join(2, "");
+    wait::until("the host is reached by the new port", WAIT_TIMEOUT, reached);
+}
+
+/// The kernel's own device is the other end, over IPv4 and IPv6; tshark reads what is on the wire.
+#[test]
+fn the_kernel_is_a_peer() {
+    if !namespace::available() {
+        return;
+    }
+    require!("ping", "dumpcap", "tshark");
+    let lab = lab!();
+    let site = Site::new(&lab, 2);
+    if !kernel_has_vxlan(site.machine(2)) {
+        return;
+    }
+    for (vni, local, peer) in [(42, "192.0.2.1", "192.0.2.2"), (43, "fd02::1", "fd02::2")] {
+        let bus = lab.arg("1.bus");
+        let capture = lab.path(&format!("{vni}.pcap"));
+        let dumpcap = record(&site, &capture);
+        let port = format!("vxlan:vni={vni},local={local},peers={peer}");
+        let attach = site.ready(1, &format!("attach {bus} {port}"));
+        let host = site.ready(1, &format!("host {bus} 10.0.0.1/24"));
+        let kernel = site.machine(2);
+        kernel.ip(&format!(
+            "link add vx type vxlan id {vni} local {peer} remote {local} dstport 4789"
+        ));
+        // As long as usual, though the wire carries less in one datagram.
+        kernel.ip("link set vx mtu 1500 up");
+        kernel.ip("address add 10.0.0.2/24 dev vx");
+        let ping = |count: &str, size: &str| {
+            let mut ping = kernel.command("ping");
+            ping.args(["-c", count, "-i", "0.05", "-W", "2", "-s", size, "10.0.0.1"]);
+            lab.run_program(&mut ping)
+        };
+        assert!(ping("3", "56").succeeds().contains(" 3 received"));
+        // Over IPv6 the kernel sends no fragments of datagrams: the first ping that is too long tells
+        // it so, and it cuts the next ones before.
+        ping("1", "1472");
+        let long = ping("3", "1472");
+        assert!(long.succeeds().contains(" 3 received"), "{long}");
+        assert_eq!(pings(&lab, 1, "10.0.0.3/24", "10.0.0.2", "-c 3 -i 0.01"), 3);
+        assert!(attach.transcript().contains("in IP fragments"), "{}", attach.transcript());
+        let _ = dumpcap.interrupt();
+        drop((host, attach));
+        kernel.ip("link delete vx");
+        let fields = ["vxlan.vni", "vxlan.flags", "icmp.type", "_ws.malformed"];
+        let mut tshark = lab.command(require::find("tshark").expect("it was required"));
+        tshark.args(["-r", capture.to_str().unwrap(), "-Y", "vxlan", "-T", "fields"]);
+        tshark.args(fields.iter().flat_map(|field| ["-e", field]));
+        let table = lab.run_program(&mut tshark);
+        let rows: Vec<Vec<&str>> =
+            table.succeeds().lines().map(|line| line.split('\t').collect()).collect();
+        assert!(rows.len() > 12, "{table}");
+        assert!(rows.iter().all(|row| row[0] == vni.to_string() && row[1] == "0x0800"), "{table}");
+        assert!(rows.iter().all(|row| row[3].is_empty()), "{table}");
+        assert!(rows.iter().any(|row| row[2] == "0"), "replies were seen: {table}");
+    }
+}
+
+/// Records what is on the cable of the first machine.
+fn record(site: &Site<'_>, capture: &Path) -> Process {
+    let dumpcap = require::find("dumpcap").expect("it was required");
+    let capture = capture.to_str().expect("UTF-8");
+    let dumpcap = site.machine(1).spawn(dumpcap, ["-q", "-i", "eth0", "-w", capture]);
+    dumpcap.wait_for(0, WAIT_TIMEOUT, "its start", |line| line.text.contains("File: "));
+    dumpcap
+}
+
+#[test]
+fn a_multicast_group_needs_no_list_of_peers() {
+    if !namespace::available() {
+        return;
+    }
+    let lab = lab!();
+    let site = Site::new(&lab, 3);
+    let _ports = [1, 2, 3].map(|number| {
+        let bus = lab.arg(&format!("{number}.bus"));
+        let port = format!("vxlan:vni=7,local=192.0.2.{number},group=239.1.1.1");
+        site.ready(number, &format!("attach {bus} {port}"))
+    });
+    let bus = lab.arg("3.bus");
+    let _host = site.ready(3, &format!("host {bus} 10.0.0.3/24"));
+    for from in [1, 2] {
+        let reached = || pings(&lab, from, "10.0.0.9/24", "10.0.0.3", "-c 1 -W 1") == 1;
+        wait::until("the host is reached", WAIT_TIMEOUT, reached);
+        assert_eq!(pings(&lab, from, "10.0.0.9/24", "10.0.0.3", "-c 20 -i 0.01"), 20);
+    }
+    wait::until("the ends know each other", WAIT_TIMEOUT, || site.remotes(3).len() == 2);
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let lab = lab!();
+    let bus = lab.arg("1.bus");
+    let run = lab.run(["attach", &bus, "vxlan:vni=1,local=192.0.2.77,peers=192.0.2.78"]);
+    assert!(run.stderr.contains("local=192.0.2.77 is no address of this machine"), "{run}");
+    let port = "vxlan:vni=1,local=127.0.0.77:4799,peers=127.0.0.78";
+    let _attach = lab.ready(["attach", &bus, port]);
+    let run = lab.run(["attach", &lab.arg("2.bus"), port]);
+    assert!(run.stderr.contains("receives at 127.0.0.77:4799"), "{run}");
+}
