@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench -p system-tests --bench compare -- [bus] [rump] [taps] [latency] [memif] [interrupt]
-//!     [adapter] [sockets] [run] [idle] [many] [--rounds N] [--seconds S]
+//!     [adapter] [sockets] [vxlan] [run] [idle] [many] [--rounds N] [--seconds S]
 //!     [--sizes N,N,...] [--svg FILE] [--json]
 //! ```
 //!
@@ -64,7 +64,7 @@ fn main() {
 type Section = fn(&mut Table<'_>);
 
 /// The sections, by name.
-const SECTIONS: [(&str, Section); 11] = [
+const SECTIONS: [(&str, Section); 12] = [
     ("bus", bus::beside_a_plain_ring),
     ("rump", rump::beside_rump_kernels),
     ("taps", bus::with_many_taps),
@@ -73,6 +73,10 @@ const SECTIONS: [(&str, Section); 11] = [
     ("interrupt", memif::asleep),
     ("adapter", adapter::beside_vde),
     ("sockets", sockets::between_two_ports),
+    ("vxlan", |table| {
+        sockets::between_two_machines(table);
+        namespaces::beside_the_kernels_vxlan(table);
+    }),
     ("run", namespaces::beside_a_veth_pair),
     ("idle", idle::a_hundred_ports),
     ("many", many::a_lan_for_many),

@@ -18,9 +18,9 @@ pub(super) fn hash(frame: &[u8]) -> u32 {
         Some([0x86, 0xdd]) if matches!(frame.get(20), Some(6 | 17)) => frame.get(54..58),
         _ => None,
     };
-    let parts = [frame.get(..12), addresses, ports].into_iter().flatten();
+    let known = [frame.get(..12), addresses, ports].into_iter().flatten();
     // FNV-1a, with the high bits mixed into the low ones, which choose.
-    let hash = parts
+    let hash = known
         .flatten()
         .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
     hash ^ hash >> 16

@@ -44,7 +44,7 @@ pub fn datagrams(data: &[u8]) {
             neighbors.learn(frame, remote, now);
             if let Some(source) = frame[6..].first_chunk() {
                 table.learn(*source, remote, now);
-                let known = table.remote_of(source, now);
+                let known = table.remote_of(*source, now);
                 assert!(known.is_none_or(|known| known == remote), "it was just seen there");
             }
         } else {
@@ -58,7 +58,7 @@ pub fn datagrams(data: &[u8]) {
             assert!([42, MAX_ANSWER].contains(&len));
             return None;
         }
-        let remote = frame.first_chunk().and_then(|mac| table.remote_of(mac, now));
+        let remote = frame.first_chunk().and_then(|mac| table.remote_of(*mac, now));
         Some((remote.map_or(Target::All, Target::One), flow::hash(frame) as usize % LANES))
     });
     let mut next = 0;

@@ -13,7 +13,7 @@ use shmbus::offload::Checksum;
 use super::table::{Mac, is_of_one};
 
 /// After this time without news of it an address is forgotten.
-const MAX_AGE: Duration = Duration::from_secs(300);
+const MAX_AGE: Duration = Duration::from_mins(5);
 /// The most addresses of one remote, and of all.
 const MAX_OF_REMOTE: usize = 4_096;
 const MAX_OF_ALL: usize = 65_536;
@@ -66,7 +66,7 @@ impl Neighbors {
             Some(Message::Who { asker, asker_mac, .. }) => (asker, asker_mac),
             None => return,
         };
-        if !is_of_one(&mac) || address.is_unspecified() || address.is_multicast() {
+        if !is_of_one(mac) || address.is_unspecified() || address.is_multicast() {
             return;
         }
         self.forget(address);
@@ -126,7 +126,9 @@ impl Neighbors {
             .filter(|(_, known)| old(known))
             .map(|(address, _)| *address)
             .collect();
-        gone.into_iter().for_each(|address| self.forget(address));
+        for address in gone {
+            self.forget(address);
+        }
     }
 
     /// Forgets what a remote has said.

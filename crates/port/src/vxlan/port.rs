@@ -18,7 +18,7 @@ use super::outbox::{LANES, Outbox, Target};
 use super::receiver::{self, Receiver};
 use super::remotes::Remotes;
 use super::sender::Sender;
-use super::table::{Table, is_of_one};
+use super::table::Table;
 use super::{VxlanSpec, flow, socket_options};
 use crate::error::PortError;
 use crate::port::{BURST, Moved, NotSent, Port, fits_untagged};
@@ -100,6 +100,9 @@ struct Trouble {
     /// What is sent in fragments.
     narrow: Option<String>,
 }
+
+/// Takes a frame that answers one of the bus.
+type Answer<'a> = &'a mut dyn FnMut(&[u8]);
 
 impl VxlanPort {
     /// Opens the port.
@@ -234,7 +237,7 @@ impl VxlanPort {
 
     /// Chooses where the new frames of the outbox go. Those that can be answered here go nowhere, and
     /// `answer` gets the answers.
-    fn choose_targets(&mut self, mut answer: Option<&mut dyn FnMut(&[u8])>) {
+    fn choose_targets(&mut self, mut answer: Option<Answer<'_>>) {
         let now = Instant::now();
         let (table, mut latest) = (&mut self.table, [0; 6]);
         let neighbors = &mut self.neighbors;
@@ -253,11 +256,10 @@ impl VxlanPort {
             }
             // A station that was behind a remote has moved here.
             if *source != latest && !table.is_empty() {
-                table.forget(source);
+                table.forget(*source);
                 latest = *source;
             }
-            let remote =
-                is_of_one(destination).then(|| table.remote_of(destination, now)).flatten();
+            let remote = table.remote_of(*destination, now);
             Some((remote.map_or(Target::All, Target::One), flow::hash(frame) as usize % LANES))
         });
     }

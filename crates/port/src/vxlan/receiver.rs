@@ -35,7 +35,7 @@ pub(super) struct Receiver {
 }
 
 struct Socket {
-    socket: UdpSocket,
+    udp: UdpSocket,
     state: UdpSocketState,
     /// How many datagrams the kernel has dropped so far, as it counts: modulo 2^32.
     drops: u32,
@@ -43,19 +43,19 @@ struct Socket {
 
 impl std::fmt::Debug for Socket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Socket").field("socket", &self.socket).finish_non_exhaustive()
+        f.debug_struct("Socket").field("udp", &self.udp).finish_non_exhaustive()
     }
 }
 
 impl Socket {
-    fn new(socket: UdpSocket) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
+    fn new(udp: UdpSocket) -> io::Result<Self> {
+        udp.set_nonblocking(true)?;
         // The second one has a limit, the first one needs a privilege.
-        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
-            let _ = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER);
+        if setsockopt(&udp, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+            let _ = setsockopt(&udp, sockopt::RcvBuf, &RECEIVE_BUFFER);
         }
-        let state = UdpSocketState::new((&socket).into())?;
-        Ok(Self { socket, state, drops: 0 })
+        let state = UdpSocketState::new((&udp).into())?;
+        Ok(Self { udp, state, drops: 0 })
     }
 }
 
@@ -81,12 +81,12 @@ impl Receiver {
         let mut metas = [RecvMeta::default(); PIECES];
         let mut result = Err(io::ErrorKind::WouldBlock.into());
         for _ in 0..self.sockets.len() {
-            let Socket { socket, state, .. } = &self.sockets[self.next];
+            let Socket { udp, state, .. } = &self.sockets[self.next];
             self.next = (self.next + 1) % self.sockets.len();
             let mut places = self.bytes.chunks_mut(PIECE);
             let mut slices: [IoSliceMut<'_>; PIECES] =
                 std::array::from_fn(|_| IoSliceMut::new(places.next().unwrap_or_default()));
-            result = state.recv((&*socket).into(), &mut slices, &mut metas);
+            result = state.recv(udp.into(), &mut slices, &mut metas);
             if !matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
                 break;
             }
@@ -115,7 +115,7 @@ impl Receiver {
     /// than they were read.
     pub(super) fn new_drops(&mut self) -> u64 {
         let drops = self.sockets.iter_mut().map(|socket| {
-            let drops = socket_options::drops(&socket.socket).unwrap_or(socket.drops);
+            let drops = socket_options::drops(&socket.udp).unwrap_or(socket.drops);
             let new = drops.wrapping_sub(std::mem::replace(&mut socket.drops, drops));
             u64::from(new)
         });
@@ -123,7 +123,7 @@ impl Receiver {
     }
 
     pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.sockets.iter().map(|socket| socket.socket.as_fd())
+        self.sockets.iter().map(|socket| socket.udp.as_fd())
     }
 }
 

@@ -9,13 +9,13 @@ use crate::remote_counters::RemoteCounters;
 /// The most ends that a group may have.
 const MAX_FOUND: usize = 1_024;
 /// An end of a group that has been silent for this long makes room for another.
-const MAX_SILENCE: Duration = Duration::from_secs(600);
+const MAX_SILENCE: Duration = Duration::from_mins(10);
 
 /// See the module. A remote has the same number for as long as it is known.
 #[derive(Debug)]
 pub(super) struct Remotes {
     /// Those that are configured come first, and are known for ever.
-    remotes: Vec<Remote>,
+    all: Vec<Remote>,
     configured: usize,
     by_address: HashMap<IpAddr, usize>,
     /// Whether ends that are not configured may send.
@@ -58,18 +58,18 @@ impl Allowance {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
         let filled = self.left + passed * f64::from(self.per_second);
         (self.left, self.at) = (filled.min(Self::room(self.per_second)), now);
-        let passes = self.left >= 1.0;
-        if passes {
+        let is_left = self.left >= 1.0;
+        if is_left {
             self.left -= 1.0;
         }
-        passes
+        is_left
     }
 }
 
 impl Remotes {
     pub(super) fn new(peers: &[SocketAddr], is_open: bool, port: u16, storm: Option<u32>) -> Self {
         let mut remotes = Self {
-            remotes: Vec::new(),
+            all: Vec::new(),
             configured: peers.len(),
             by_address: HashMap::new(),
             is_open,
@@ -84,10 +84,10 @@ impl Remotes {
     }
 
     fn add(&mut self, address: SocketAddr, now: Instant) -> usize {
-        let number = self.remotes.len();
+        let number = self.all.len();
         let allowance = self.storm.map(|per_second| Allowance::new(per_second, now));
         self.by_address.insert(address.ip(), number);
-        self.remotes.push(Remote {
+        self.all.push(Remote {
             address,
             counters: RemoteCounters::new(address.ip()),
             heard: None,
@@ -113,14 +113,14 @@ impl Remotes {
             },
         };
         self.latest = Some((address, number));
-        self.remotes[number].heard = Some(now);
+        self.all[number].heard = Some(now);
         Some((number, replaces))
     }
 
     /// Makes room for an end of the group.
     fn admit(&mut self, address: IpAddr, now: Instant) -> Option<(usize, bool)> {
         let address = SocketAddr::new(address, self.port);
-        if self.remotes.len() < MAX_FOUND {
+        if self.all.len() < MAX_FOUND {
             return Some((self.add(address, now), false));
         }
         let is_silent = |remote: &Remote| {
@@ -128,10 +128,10 @@ impl Remotes {
                 remote.heard.map_or(Duration::MAX, |at| now.saturating_duration_since(at));
             silence >= MAX_SILENCE
         };
-        let found = &self.remotes[self.configured..];
+        let found = &self.all[self.configured..];
         let number = self.configured + found.iter().position(is_silent)?;
         let allowance = self.storm.map(|per_second| Allowance::new(per_second, now));
-        let old = &mut self.remotes[number];
+        let old = &mut self.all[number];
         self.by_address.remove(&old.address.ip());
         *old =
             Remote { address, counters: RemoteCounters::new(address.ip()), heard: None, allowance };
@@ -141,15 +141,15 @@ impl Remotes {
 
     /// Returns whether another group frame of a remote may pass.
     pub(super) fn may_flood(&mut self, number: usize, now: Instant) -> bool {
-        self.remotes[number].allowance.as_mut().is_none_or(|allowance| allowance.take(now))
+        self.all[number].allowance.as_mut().is_none_or(|allowance| allowance.take(now))
     }
 
     pub(super) fn get(&self, number: usize) -> &Remote {
-        &self.remotes[number]
+        &self.all[number]
     }
 
     pub(super) fn counters_mut(&mut self, number: usize) -> &mut RemoteCounters {
-        &mut self.remotes[number].counters
+        &mut self.all[number].counters
     }
 
     /// Returns how many peers are configured. They have the lowest numbers.
@@ -158,7 +158,7 @@ impl Remotes {
     }
 
     pub(super) fn numbered(&self) -> impl Iterator<Item = (usize, &Remote)> {
-        self.remotes.iter().enumerate()
+        self.all.iter().enumerate()
     }
 }
 

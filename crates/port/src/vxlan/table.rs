@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 pub(super) type Mac = [u8; 6];
 
 /// After this time without a frame an address is forgotten, as bridges have it.
-const MAX_AGE: Duration = Duration::from_secs(300);
+const MAX_AGE: Duration = Duration::from_mins(5);
 /// The most addresses of one remote, and of all.
 const MAX_OF_REMOTE: usize = 4_096;
 const MAX_OF_ALL: usize = 65_536;
@@ -30,8 +30,8 @@ struct Seen {
 }
 
 /// Returns whether an address is that of one station.
-pub(super) fn is_of_one(mac: &Mac) -> bool {
-    mac[0] & 1 == 0 && *mac != [0; 6]
+pub(super) fn is_of_one(mac: Mac) -> bool {
+    mac[0] & 1 == 0 && mac != [0; 6]
 }
 
 impl Table {
@@ -44,11 +44,11 @@ impl Table {
             seen.at = now;
             return;
         }
-        if !is_of_one(&mac) {
+        if !is_of_one(mac) {
             return;
         }
         // It may have moved.
-        self.forget(&mac);
+        self.forget(mac);
         let count = self.counts.entry(remote).or_default();
         if *count < MAX_OF_REMOTE && self.stations.len() < MAX_OF_ALL {
             *count += 1;
@@ -57,14 +57,14 @@ impl Table {
     }
 
     /// Returns the remote that `mac` is behind, if that is known.
-    pub(super) fn remote_of(&self, mac: &Mac, now: Instant) -> Option<usize> {
-        let seen = self.stations.get(mac)?;
+    pub(super) fn remote_of(&self, mac: Mac, now: Instant) -> Option<usize> {
+        let seen = self.stations.get(&mac)?;
         (now.saturating_duration_since(seen.at) < MAX_AGE).then_some(seen.remote)
     }
 
     /// Forgets an address.
-    pub(super) fn forget(&mut self, mac: &Mac) {
-        if let Some(seen) = self.stations.remove(mac) {
+    pub(super) fn forget(&mut self, mac: Mac) {
+        if let Some(seen) = self.stations.remove(&mac) {
             self.count_down(seen.remote);
         }
     }
@@ -122,12 +122,12 @@ mod tests {
         table.learn(mac(1), 0, now);
         table.learn(mac(2), 0, now);
         table.learn(mac(1), 7, now);
-        assert_eq!(table.remote_of(&mac(1), now), Some(7));
-        assert_eq!(table.remote_of(&mac(2), now), Some(0));
-        assert_eq!(table.remote_of(&mac(3), now), None);
+        assert_eq!(table.remote_of(mac(1), now), Some(7));
+        assert_eq!(table.remote_of(mac(2), now), Some(0));
+        assert_eq!(table.remote_of(mac(3), now), None);
         assert_eq!((table.count_of(0), table.count_of(7)), (1, 1));
         table.forget_remote(7);
-        assert_eq!((table.remote_of(&mac(1), now), table.count_of(7)), (None, 0));
+        assert_eq!((table.remote_of(mac(1), now), table.count_of(7)), (None, 0));
         table.learn([0xff; 6], 0, now);
         table.learn([0; 6], 0, now);
         assert_eq!(table.count_of(0), 1, "neither is a station");
@@ -141,8 +141,8 @@ mod tests {
         table.learn(mac(2), 0, start);
         table.learn(mac(1), 0, start + half);
         let now = start + MAX_AGE;
-        assert_eq!(table.remote_of(&mac(1), now), Some(0));
-        assert_eq!(table.remote_of(&mac(2), now), None);
+        assert_eq!(table.remote_of(mac(1), now), Some(0));
+        assert_eq!(table.remote_of(mac(2), now), None);
         table.age(now);
         assert_eq!((table.count_of(0), table.is_empty()), (1, false));
         table.age(start + half + MAX_AGE);
@@ -157,10 +157,10 @@ mod tests {
         }
         assert_eq!(table.count_of(0), MAX_OF_REMOTE);
         table.learn(mac(1 << 20), 1, now);
-        assert_eq!(table.remote_of(&mac(1 << 20), now), Some(1));
+        assert_eq!(table.remote_of(mac(1 << 20), now), Some(1));
         // What has moved to another remote makes room.
         table.learn(mac(0), 1, now);
         table.learn(mac(1 << 21), 0, now);
-        assert_eq!(table.remote_of(&mac(1 << 21), now), Some(0));
+        assert_eq!(table.remote_of(mac(1 << 21), now), Some(0));
     }
 }
