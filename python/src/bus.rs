@@ -18,7 +18,7 @@ use crate::owned::Owned;
 /// A Bus is a path: pass it to Station and Tap. Closing it closes none of them, and leaves the file.
 #[pyclass(module = "shmlan", frozen)]
 pub(crate) struct Bus {
-    bus: Owned<shmbus::Bus>,
+    opened: Owned<shmbus::Bus>,
     path: PathBuf,
     size: u64,
     max_frame: usize,
@@ -97,7 +97,7 @@ impl Bus {
             if create { open_or_create(&path, &options) } else { open_read_only(&path) }
         })?;
         let (size, max_frame, shmif) = (bus.size(), bus.max_frame(), bus.is_shmif());
-        Ok(Self { bus: Owned::new("the bus", bus), path, size, max_frame, shmif })
+        Ok(Self { opened: Owned::new("the bus", bus), path, size, max_frame, shmif })
     }
 
     /// The path, absolute.
@@ -132,12 +132,12 @@ impl Bus {
     /// made under the name is another one.
     #[getter]
     fn removed(&self, py: Python<'_>) -> PyResult<bool> {
-        self.bus.with(py, |bus| Ok(bus.is_removed()))
+        self.opened.with(py, |bus| Ok(bus.is_removed()))
     }
 
     /// Returns how many stations are on the bus, in all processes. Rump kernels do not count.
     fn stations(&self, py: Python<'_>) -> PyResult<usize> {
-        self.bus.with(py, |bus| {
+        self.opened.with(py, |bus| {
             let path = bus.path().to_owned();
             bus.stations().map_err(|source| wait_error(&shmbus::WaitError::Watch { path, source }))
         })
@@ -145,7 +145,7 @@ impl Bus {
 
     /// Returns the notes that the stations on the bus left of themselves.
     fn members(&self, py: Python<'_>) -> PyResult<Vec<Member>> {
-        let members = self.bus.with(py, |bus| Ok(bus.members()))?;
+        let members = self.opened.with(py, |bus| Ok(bus.members()))?;
         let member = |member: shmbus::Member| Member {
             pid: member.pid,
             mac: shown_mac(member.mac),
@@ -158,12 +158,12 @@ impl Bus {
     /// Whether it was closed.
     #[getter]
     fn closed(&self, py: Python<'_>) -> bool {
-        py.detach(|| !self.bus.is_open())
+        py.detach(|| !self.opened.is_open())
     }
 
     /// Closes it. The path can still be used.
     fn close(&self, py: Python<'_>) {
-        py.detach(|| self.bus.close());
+        py.detach(|| self.opened.close());
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {

@@ -16,8 +16,8 @@ import_exception!(shmlan._errors, MemifError);
 import_exception!(shmlan._errors, LinkDownError);
 
 /// The exception of a value that cannot be used.
-pub(crate) fn value_error(error: impl ToString) -> PyErr {
-    PyValueError::new_err(error.to_string())
+pub(crate) fn value_error(text: impl Into<String>) -> PyErr {
+    PyValueError::new_err(text.into())
 }
 
 /// The exception of an error of the system. `text` says what failed and why.

@@ -1,7 +1,7 @@
 //! Frames on their way between Python and the libraries.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyMemoryView};
+use pyo3::types::{PyBytes, PyBytesMethods, PyList, PyMemoryView};
 use shmbus::{FrameSink, RingFrame};
 
 /// Returns the bytes of a frame that the caller sends.
@@ -30,7 +30,7 @@ impl<'py> Outgoing<'py> {
 
     /// Returns the frames' bytes.
     pub(crate) fn slices(&self) -> Vec<&[u8]> {
-        self.0.iter().map(|frame| frame.as_bytes()).collect()
+        self.0.iter().map(PyBytesMethods::as_bytes).collect()
     }
 }
 

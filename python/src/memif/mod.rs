@@ -108,7 +108,7 @@ impl Options {
             options = options.name(name);
         }
         if let Some(secret) = self.secret {
-            options = options.secret(&secret).map_err(value_error)?;
+            options = options.secret(&secret).map_err(|error| value_error(error.to_string()))?;
         }
         if let Some(queues) = self.queues {
             options = options.rx_queues(queues).tx_queues(queues);
@@ -124,7 +124,7 @@ impl Options {
             options = options.buffer_size(size);
         }
         let client = Client::new(address, options).map_err(|error| match error {
-            ClientError::Options(error) => value_error(error),
+            ClientError::Options(error) => value_error(error.to_string()),
             other => MemifError::new_err(explained(&other)),
         })?;
         Ok(Endpoint::Client(Box::new(client)))
@@ -139,14 +139,14 @@ impl Options {
             options = options.name(name);
         }
         if let Some(secret) = self.secret {
-            options = options.secret(&secret).map_err(value_error)?;
+            options = options.secret(&secret).map_err(|error| value_error(error.to_string()))?;
         }
         if let Some(queues) = self.queues {
             options = options.rx_queues(queues).tx_queues(queues);
         }
         let mut server =
             Server::bind(address, SocketOptions::new()).map_err(|error| bind_error(&error))?;
-        server.add(options).map_err(value_error)?;
+        server.add(options).map_err(|error| value_error(error.to_string()))?;
         Ok(Endpoint::Server(Box::new(server)))
     }
 }
@@ -180,7 +180,7 @@ impl Memif {
         let reconnect = reconnect.map(span).transpose()?;
         let options = Options { id, name, secret, mode, queues, ring_size, buffer_size, reconnect };
         let address = socket.to_str().map_or_else(|| SocketAddr::path(&socket), str::parse);
-        let address = address.map_err(value_error)?;
+        let address = address.map_err(|error| value_error(error.to_string()))?;
         let (role, open): (_, fn(Options, &SocketAddr) -> PyResult<Endpoint>) = match role {
             "client" => ("client", Options::connect),
             "server" => ("server", Options::listen),
