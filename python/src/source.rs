@@ -16,6 +16,10 @@ use crate::frames::Received;
 use crate::owned::Owned;
 use crate::time::Deadline;
 
+/// How often a call reads a bus. A read ends where the ring ended at an earlier look, so the second
+/// finds what came since then.
+pub(crate) const READS: usize = 2;
+
 /// A station, a tap or a memif link.
 pub(crate) trait Source: Send {
     /// Receives what there is, at most `max` frames, without waiting.

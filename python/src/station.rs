@@ -16,7 +16,7 @@ use crate::frames::{Outgoing, Received, frame_bytes};
 use crate::owned::Owned;
 use crate::receiver::Receiver;
 use crate::sleep::Sleep;
-use crate::source::Source;
+use crate::source::{READS, Source};
 use crate::stats::stats;
 use crate::time::span;
 
@@ -42,9 +42,14 @@ struct Joined {
 
 impl Source for Joined {
     fn receive(&mut self, received: &mut Received, max: usize) -> PyResult<()> {
-        let frames = self.station.recv_into(received, max);
+        for _ in 0..READS {
+            let left = max - received.len();
+            if left == 0 || self.station.recv_into(received, left) == 0 {
+                break;
+            }
+        }
         let bus = self.station.bus();
-        if frames == 0 && bus.is_lost() {
+        if received.len() == 0 && bus.is_lost() {
             return Err(wait_error(&WaitError::Lost { path: bus.path().to_owned() }));
         }
         Ok(())

@@ -15,7 +15,7 @@ use crate::frames::Received;
 use crate::owned::Owned;
 use crate::receiver::Receiver;
 use crate::sleep::Sleep;
-use crate::source::Source;
+use crate::source::{READS, Source};
 use crate::stats::stats;
 
 /// Sees every frame on a bus, and changes nothing: it needs only permission to read.
@@ -35,9 +35,14 @@ struct Tapped {
 
 impl Source for Tapped {
     fn receive(&mut self, received: &mut Received, max: usize) -> PyResult<()> {
-        let frames = self.tap.recv_into(received, max);
+        for _ in 0..READS {
+            let left = max - received.len();
+            if left == 0 || self.tap.recv_into(received, left) == 0 {
+                break;
+            }
+        }
         let bus = self.tap.bus();
-        if frames == 0 && bus.is_lost() {
+        if received.len() == 0 && bus.is_lost() {
             return Err(wait_error(&WaitError::Lost { path: bus.path().to_owned() }));
         }
         Ok(())

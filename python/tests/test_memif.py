@@ -212,7 +212,7 @@ ARP = bytes.fromhex("0806 0001 0800 0604 0001")
 def test_a_host_behind_memif_answers(lan: Lan, socket: Path, busctl: str, role: str) -> None:
     """busctl host with the other role, asked by ARP for its address."""
     theirs = "server" if role == "client" else "client"
-    command = [busctl, "host", f"memif:{socket},role={theirs}", "10.0.0.1/24"]
+    command = [busctl, "host", f"memif:id=0,socket={socket},role={theirs}", "10.0.0.1/24"]
     with shmlan.Memif(socket, role=role, reconnect=0.05) as memif:  # type: ignore[arg-type]
         host = Host(list(command), lan.folder / "host.log")
         try:
@@ -231,7 +231,7 @@ def test_a_host_behind_memif_answers(lan: Lan, socket: Path, busctl: str, role: 
 @pytest.mark.parametrize("role", ["client", "server"])
 def test_frames_go_through_a_node_onto_a_bus(lan: Lan, socket: Path, busctl: str, role: str) -> None:
     theirs = "server" if role == "client" else "client"
-    attach = [busctl, "attach", lan.path, f"memif:{socket},role={theirs}"]
+    attach = [busctl, "attach", lan.path, f"memif:id=0,socket={socket},role={theirs}"]
     with shmlan.Memif(socket, role=role, reconnect=0.05) as memif:  # type: ignore[arg-type]
         node = Host(list(attach), lan.folder / "node.log")
         station = lan.station()
@@ -261,13 +261,17 @@ def test_testpmd_returns_every_frame(tmp_path: Path, require: Require, role: str
     command = [testpmd, "--lcores", "0@(0-1),1@(0-1)", "--main-lcore", "0", "--no-huge", "-m", "64"]
     command += ["--no-pci", "--no-telemetry", "--file-prefix", f"py{tmp_path.name}", "--vdev", device]
     command += ["--", "-i", "--no-mlockall", "--nb-cores=1", "--total-num-mbufs=4096"]
-    command += ["--forward-mode=io", "--auto-start"]
+    command += ["--forward-mode=io"]
     with shmlan.Memif(socket, role=role, reconnect=0.05) as memif:  # type: ignore[arg-type]
         with (tmp_path / "testpmd.log").open("wb") as log:
             pipes = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log}
             process = subprocess.Popen(command, **pipes)  # type: ignore[call-overload]
         try:
             memif.wait_connected(timeout=60)
+            # Its driver does not cope with a link that comes up while it polls.
+            assert process.stdin is not None
+            process.stdin.write(b"start\n")
+            process.stdin.flush()
             for size in (60, 64, 1_514):
                 sent = [frame(number, size) for number in range(200)]
                 assert memif.send_burst(sent, timeout=30) == 200
@@ -281,8 +285,8 @@ def test_control_c_ends_a_wait_for_a_peer(socket: Path) -> None:
     waits = """
 import sys, shmlan
 memif = shmlan.Memif(sys.argv[1], role="server")
-print("waits", flush=True)
 try:
+    print("waits", flush=True)
     memif.wait_connected()
 except KeyboardInterrupt:
     print("interrupted", flush=True)
