@@ -81,7 +81,7 @@ pub(crate) fn shown_mac(mac: shmbus::MacAddr6) -> String {
 #[pymethods]
 impl Bus {
     #[new]
-    #[pyo3(signature = (path, *, create=false, mode=0o600, size=shmbus::BUS_SIZE, shmif=true))]
+    #[pyo3(signature = (path, *, create=false, mode=0o600, size=1_048_576, shmif=true))]
     fn new(
         py: Python<'_>,
         path: PathBuf,

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Awaitable, TypeVar
 
 from frames import frame
 
@@ -10,8 +11,11 @@ from shmlan import aio
 from shmlan.pytest_plugin import Lan
 
 
-async def within(seconds: float, awaitable: "asyncio.Future[bytes] | object") -> object:
-    return await asyncio.wait_for(awaitable, seconds)  # type: ignore[arg-type]
+T = TypeVar("T")
+
+
+async def soon(awaitable: Awaitable[T]) -> T:
+    return await asyncio.wait_for(awaitable, 30)
 
 
 def test_tasks_of_one_thread_talk(lan: Lan) -> None:
@@ -20,7 +24,7 @@ def test_tasks_of_one_thread_talk(lan: Lan) -> None:
     async def ask(station: shmlan.Station, rounds: int) -> None:
         for number in range(rounds):
             station.send(frame(number))
-            assert await within(30, aio.recv(station)) == frame(number + 1_000)
+            assert await soon(aio.recv(station)) == frame(number + 1_000)
 
     async def answer(station: shmlan.Station) -> None:
         async for question in aio.frames(station):
@@ -46,7 +50,7 @@ def test_nothing_is_missed_between_the_last_look_and_the_sleep(lan: Lan) -> None
         sender = asyncio.get_running_loop().run_in_executor(None, send)
         received: list[bytes] = []
         while len(received) < 3_000:
-            received += await within(30, aio.recv_burst(bob))  # type: ignore[operator]
+            received += await soon(aio.recv_burst(bob))
         await sender
         return received
 
@@ -62,7 +66,7 @@ def test_a_frame_wakes_long_before_the_limit_of_a_sleep(lan: Lan) -> None:
         begin = loop.time()
         for number in range(50):
             loop.call_later(0.005, alice.send, frame(number))
-            assert await within(30, aio.recv(bob)) == frame(number)
+            assert await soon(aio.recv(bob)) == frame(number)
         return loop.time() - begin
 
     assert min(asyncio.run(rounds()) for _ in range(3)) < 2.5
@@ -79,7 +83,7 @@ def test_a_cancelled_wait_loses_no_frame(lan: Lan) -> None:
             await asyncio.gather(waits, return_exceptions=True)
             assert waits.cancelled()
             alice.send(frame(number))
-            assert await within(30, aio.recv(bob)) == frame(number)
+            assert await soon(aio.recv(bob)) == frame(number)
 
     asyncio.run(receive())
 
@@ -111,9 +115,9 @@ def test_memif_is_awaited(tmp_path: Path) -> None:
         client.wait_connected(timeout=30)
         for number in range(100):
             client.send(frame(number))
-            assert await within(30, aio.recv(server)) == frame(number)
+            assert await soon(aio.recv(server)) == frame(number)
             server.send(frame(number))
-            assert await within(30, aio.recv(client)) == frame(number)
+            assert await soon(aio.recv(client)) == frame(number)
 
     socket = tmp_path / "memif"
     with shmlan.Memif(socket, role="server") as server, shmlan.Memif(socket) as client:

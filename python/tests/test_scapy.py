@@ -100,7 +100,7 @@ def test_a_sniffer_in_the_background_stops_at_once(lan: Lan, bus: BusSocket) -> 
     alice.send(bytes(Ether(dst="ff:ff:ff:ff:ff:ff") / b"hello"))
     assert seen.wait(10)
     packets = sniffer.stop()
-    assert len(packets) == 1
+    assert packets is not None and len(packets) == 1
 
 
 def test_a_closed_socket_has_left(lan: Lan) -> None:

@@ -1,9 +1,10 @@
 from pathlib import Path
-from types import TracebackType
-from typing import Iterable, Literal, Optional, Type, final
+from typing import Iterable, Literal, Optional, final
 
 from _typeshed import ReadableBuffer, StrPath
-from typing_extensions import Self
+from typing_extensions import Self, disjoint_base
+
+__all__ = ["Bus", "Member", "Memif", "Peer", "Receiver", "Station", "Tap"]
 
 @final
 class Bus:
@@ -46,6 +47,7 @@ class Member:
     @property
     def joins(self) -> bool: ...
 
+@disjoint_base
 class Receiver:
     def recv(self, timeout: Optional[float] = None) -> bytes: ...
     def recv_burst(

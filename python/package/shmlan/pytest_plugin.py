@@ -33,7 +33,7 @@ STOP_SECONDS = 10.0
 class Host:
     """A host on the bus: a process of busctl."""
 
-    def __init__(self, command: "list[str | os.PathLike[str]]", log: Path) -> None:
+    def __init__(self, command: list[str], log: Path) -> None:
         with log.open("wb") as stderr:
             # It ends with pytest, even if that is killed.
             environment = {**os.environ, "BUSCTL_END_WITH_PARENT": str(os.getpid())}
@@ -94,14 +94,14 @@ class Lan:
         options = [] if name is None else ["--name", name]
         self._hosts += 1
         log = self.folder / f"host-{self._hosts}.log"
-        host = Host([busctl(), "host", self.path, *addresses, *options], log)
+        host = Host([busctl(), "host", str(self.path), *addresses, *options], log)
         self._open.callback(host.stop)
         return host
 
     def ping(self, address: str, *, source: str, count: int = 1) -> bool:
         """Pings an address from a host of its own, such as "10.0.0.2/24". Returns whether all
         requests were answered."""
-        command = [busctl(), "ping", self.path, address, "--from", source]
+        command = [busctl(), "ping", str(self.path), address, "--from", source]
         options = ["-c", str(count), "-i", "0.01"]
         ping = subprocess.run([*command, *options], capture_output=True, check=False)
         if ping.returncode > 1:

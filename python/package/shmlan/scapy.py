@@ -52,7 +52,7 @@ ASK_SECONDS = 0.5
 """How long its answer may take each time."""
 
 
-class BusSocket(SuperSocket):  # type: ignore[misc]  # scapy has no complete types
+class BusSocket(SuperSocket):
     """A station on a bus, for scapy. Other keywords than ip are those of Station.
 
     It is promiscuous unless promiscuous is False, as scapy's sockets are.
@@ -62,8 +62,6 @@ class BusSocket(SuperSocket):  # type: ignore[misc]  # scapy has no complete typ
     closed = False
 
     def __init__(self, path: "StrPath", *, ip: Optional[str] = None, **options: Any) -> None:
-        # Also when this fails, since the base class closes what is deleted.
-        self.ins = self.outs = None
         self.promisc = options.setdefault("promiscuous", True)
         self.ip = None if ip is None else ip_address(ip)
         self._frames: deque[tuple[float, bytes]] = deque(maxlen=MAX_WAITING)
@@ -153,11 +151,11 @@ class BusSocket(SuperSocket):  # type: ignore[misc]  # scapy has no complete typ
             elif operation == 2:
                 self._learn(sender, _shown(frame[22:28]))
         elif frame[12:14] == IPV6_TYPE and len(frame) >= 78 and frame[20] == 58:
-            target = IPv6Address(frame[62:78])
-            if frame[54] == 135 and target == self.ip:
+            subject = IPv6Address(frame[62:78])
+            if frame[54] == 135 and subject == self.ip:
                 self._advertise(frame)
             elif frame[54] == 136:
-                self._learn(target, _shown(frame[6:12]))
+                self._learn(subject, _shown(frame[6:12]))
 
     def _learn(self, address: Address, mac: str) -> None:
         # Only what was asked for: others can make up any number of neighbors.
