@@ -1,5 +1,6 @@
 """memif interfaces in both roles, with each other and with real peers."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -259,13 +260,17 @@ def test_testpmd_returns_every_frame(tmp_path: Path, require: Require, role: str
     theirs = "server" if role == "client" else "client"
     device = f"net_memif0,role={theirs},socket={socket},socket-abstract=no,bsize=2048"
     command = [testpmd, "--lcores", "0@(0-1),1@(0-1)", "--main-lcore", "0", "--no-huge", "-m", "64"]
-    command += ["--no-pci", "--no-telemetry", "--file-prefix", f"py{tmp_path.name}", "--vdev", device]
+    command += ["--no-pci", "--no-telemetry", "--file-prefix", f"py{os.getpid()}", "--vdev", device]
     command += ["--", "-i", "--no-mlockall", "--nb-cores=1", "--total-num-mbufs=4096"]
     # What waits in the ring before it starts is forwarded, too.
     command += ["--forward-mode=io", "--no-flush-rx"]
     with shmlan.Memif(socket, role=role, reconnect=0.05) as memif:  # type: ignore[arg-type]
         with (tmp_path / "testpmd.log").open("wb") as log:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+            # Its own files, too, go with the test.
+            environment = {**os.environ, "RUNTIME_DIRECTORY": str(tmp_path)}
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment
+            )
         try:
             memif.wait_connected(timeout=60)
             # Its driver does not cope with a link that comes up while it polls.

@@ -131,6 +131,7 @@ sections! {
     links_that_misbehave: "Links that misbehave",
     capture_into_wireshark: "Capture into Wireshark",
     machines_by_socket: "Virtual machines and other programs, by socket",
+    python: "Python",
     in_ci_without_root: "In CI, without root",
     troubleshooting: "Troubleshooting, by symptom",
 }
