@@ -4,6 +4,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyBytesMethods, PyList, PyMemoryView};
 use shmbus::{FrameSink, RingFrame};
 
+/// For as many frames of a burst there is room from the start.
+const USUAL_BURST: usize = 1_024;
+
 /// Returns the bytes of a frame that the caller sends.
 ///
 /// An object of type `bytes` never changes, so its bytes can be read while the interpreter runs
@@ -21,7 +24,8 @@ pub(crate) struct Outgoing<'py>(Vec<Bound<'py, PyBytes>>);
 impl<'py> Outgoing<'py> {
     /// Collects the frames of anything that can be iterated over.
     pub(crate) fn collect(frames: &Bound<'py, PyAny>) -> PyResult<Self> {
-        let mut burst = Vec::with_capacity(frames.len().unwrap_or(0));
+        // What an object says of its length may be anything.
+        let mut burst = Vec::with_capacity(frames.len().unwrap_or(0).min(USUAL_BURST));
         for frame in frames.try_iter()? {
             burst.push(frame_bytes(&frame?)?);
         }

@@ -7,6 +7,7 @@ use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
+use crate::error::value_error;
 use crate::frames::Received;
 use crate::source::{AnySource, receive};
 use crate::time::Deadline;
@@ -38,6 +39,9 @@ impl Receiver {
         convert: impl FnOnce(&Received) -> PyResult<R>,
     ) -> PyResult<R> {
         let deadline = Deadline::after(timeout)?;
+        if max == 0 {
+            return Err(value_error("max_frames must be 1 or more"));
+        }
         // The lock is not held while Python code may run: that may be another call of this. One that
         // comes meanwhile finds no memory, and gets its own.
         let spare = || self.spare.lock().unwrap_or_else(PoisonError::into_inner);
@@ -71,7 +75,7 @@ impl Receiver {
         max_frames: usize,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyList>> {
-        self.receive(py, max_frames.max(1), timeout, |received| received.list(py))
+        self.receive(py, max_frames, timeout, |received| received.list(py))
     }
 
     /// As recv_burst, with pairs of time and frame.
@@ -85,7 +89,7 @@ impl Receiver {
         max_frames: usize,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyList>> {
-        self.receive(py, max_frames.max(1), timeout, |received| received.stamped_list(py))
+        self.receive(py, max_frames, timeout, |received| received.stamped_list(py))
     }
 
     /// Returns the descriptor to poll for reading between arm and disarm. It stays the same until

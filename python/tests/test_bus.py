@@ -94,6 +94,22 @@ def test_a_burst_that_is_one_frame_by_mistake_is_a_type_error(lan: Lan) -> None:
         lan.station().send_burst(frame(1))  # type: ignore[arg-type]
 
 
+def test_a_burst_may_lie_about_its_length(lan: Lan) -> None:
+    class Liar(list[bytes]):
+        def __len__(self) -> int:
+            return sys.maxsize
+
+    alice, bob = lan.station(), lan.station()
+    assert alice.send_burst(Liar([frame(1)])) == 1
+    assert bob.recv_burst(timeout=5) == [frame(1)]
+
+
+def test_a_burst_of_no_frames_is_refused(lan: Lan) -> None:
+    assert lan.station().send_burst([]) == 0
+    with pytest.raises(ValueError, match="max_frames"):
+        lan.station().recv_burst(0)
+
+
 def test_a_tap_sees_all_and_what_was_before(lan: Lan) -> None:
     alice = lan.station()
     alice.send(frame(1))
@@ -180,6 +196,26 @@ def test_a_closed_station_has_left_the_bus(lan: Lan) -> None:
         assert bus.stations() == 1
         lan.station().close()
         assert bus.stations() == 1
+
+
+def test_closed_objects_leave_no_descriptor_and_no_mapping(lan: Lan) -> None:
+    def open_and_close() -> None:
+        with shmlan.Station(lan) as station, shmlan.Tap(lan) as tap, shmlan.Bus(lan):
+            station.send(frame(1))
+            assert tap.recv(timeout=5) == frame(1)
+            assert station.recv_burst(timeout=0.001) == []
+        # Without closing: they close when they are deleted.
+        shmlan.Station(lan), shmlan.Tap(lan), shmlan.Bus(lan)
+
+    def held() -> tuple[int, int]:
+        maps = Path("/proc/self/maps").read_text()
+        return len(os.listdir("/proc/self/fd")), maps.count(str(lan.path))
+
+    open_and_close()
+    before = held()
+    for _ in range(50):
+        open_and_close()
+    assert held() == before
 
 
 def test_closing_ends_the_wait_of_another_thread(lan: Lan) -> None:

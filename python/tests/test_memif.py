@@ -121,6 +121,27 @@ def test_a_client_returns_and_counts_all_links(socket: Path) -> None:
         assert server.stats()["rx_packets"] == 5
 
 
+def test_closed_interfaces_leave_no_descriptor_and_no_thread(socket: Path) -> None:
+    def open_and_close() -> None:
+        with shmlan.Memif(socket, role="server") as server, shmlan.Memif(socket) as client:
+            client.wait_connected(timeout=30)
+            client.send(frame(1), timeout=30)
+            assert server.recv(timeout=30) == frame(1)
+
+    def held() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+
+    open_and_close()
+    before = held()
+    for _ in range(20):
+        open_and_close()
+    # The library closes what a peer sent on a thread of its own.
+    deadline = time.monotonic() + 30
+    while held() != before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert held() == before
+
+
 def test_secrets_modes_and_ids_must_agree(socket: Path) -> None:
     with shmlan.Memif(socket, role="server", secret="open sesame", id=3):
         for options, why in [
