@@ -7,7 +7,7 @@
 //!
 //! - No Python object refers to shared memory: a frame is copied out of it, or into it.
 //! - The interpreter runs other threads while a call waits, for frames or for a lock. A lock of
-//!   ours is never waited for otherwise, and never held while Python code may run ([`owned`]).
+//!   ours is never waited for otherwise, and never held while Python code may run (`owned.rs`).
 //! - What is closed, or was opened before a fork, raises an exception.
 
 #![expect(clippy::doc_markdown, reason = "what Python shows as help is plain text")]
