@@ -5,7 +5,8 @@
     >>> with BusSocket("/dev/shm/lan", ip="10.0.0.9") as bus:
     ...     bus.sr1(IP(dst="10.0.0.1") / ICMP(), timeout=2)
 
-It is a SuperSocket: it has sniff, sr and sr1, and scapy's own functions take it as opened_socket.
+It is a SuperSocket: it has sniff, sr and sr1, and scapy's own functions take it as opened_socket. Let
+sniff choose packets by lfilter: scapy ignores filter on a socket that is open already.
 With ip it is a host of one address: it answers when others ask for the address (ARP and neighbor
 discovery), and packets without an Ethernet header are sent to the neighbor that has their
 destination.
