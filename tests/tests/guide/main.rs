@@ -132,6 +132,7 @@ sections! {
     several_machines: "Several machines",
     capture_into_wireshark: "Capture into Wireshark",
     machines_by_socket: "Virtual machines and other programs, by socket",
+    python: "Python",
     in_ci_without_root: "In CI, without root",
     troubleshooting: "Troubleshooting, by symptom",
 }
