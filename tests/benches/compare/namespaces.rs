@@ -72,7 +72,7 @@ pub(crate) fn beside_the_kernels_vxlan(table: &mut Table<'_>) {
         node
     });
     let mut ours = || machines.rate(&lab, time);
-    table.heading(title, "Gbit/s", "a VXLAN of the kernel");
+    table.heading(title, "Gbit/s", "-");
     table.alone("TCP", "Gbit/s", Some(Target::AtLeast(5.0)), &mut ours);
     drop(nodes);
     let kernels = |end: usize| -> bool {
