@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use shmbus::{Burst, Bus, Station, StationOptions};
+use shmbus::{Burst, Bus, Station, StationOptions, Tap};
 use system_tests::{Lab, Process, WAIT_TIMEOUT, built, frames, lab, require};
 
 /// Returns the path of a file of the crate `shmbus-capi`.
@@ -15,18 +15,23 @@ fn source(name: &str) -> PathBuf {
 }
 
 /// Compiles a program with the header, and links it with a library of this build.
-fn compile(lab: &Lab, program: &str, library: &str) -> PathBuf {
+fn compile(lab: &Lab, program: &Path, library: &str) -> PathBuf {
     let library = lab.reach(&built::library(library));
-    let compiled =
-        lab.path(Path::new(program).file_stem().and_then(|name| name.to_str()).expect("a name"));
+    let compiled = lab.path(program.file_stem().and_then(|name| name.to_str()).expect("a name"));
     let mut cc = Command::new("cc");
     cc.args("-std=gnu11 -Wall -Wextra -Werror -O1 -g".split(' ')).arg("-I").arg(source("include"));
-    cc.arg(source(program)).arg("-o").arg(&compiled).arg(&library);
+    cc.arg(program).arg("-o").arg(&compiled).arg(&library);
     cc.arg(format!("-Wl,-rpath,{}", library.parent().expect("a folder").display()));
     cc.args(["-lm", "-lpthread"]);
     let finished = cc.output().expect("cc runs");
     assert!(finished.status.success(), "{}", String::from_utf8_lossy(&finished.stderr));
     compiled
+}
+
+/// Returns the programs in C that a text shows.
+fn programs_in(text: &str) -> Vec<&str> {
+    let fences = text.split("```c\n").skip(1).map(|rest| rest.split("```").next().unwrap_or(rest));
+    fences.filter(|program| program.contains("int main(")).collect()
 }
 
 /// Runs the program that calls everything, in a folder of its own.
@@ -52,14 +57,14 @@ fn call_everything(lab: &Lab, program: &Path, valgrind: &[&str]) {
 fn every_call_and_every_error_of_the_header() {
     require!("cc");
     let lab = lab!();
-    call_everything(&lab, &compile(&lab, "tests/every_call.c", "libshmbus_capi.so"), &[]);
+    call_everything(&lab, &compile(&lab, &source("tests/every_call.c"), "libshmbus_capi.so"), &[]);
 }
 
 #[test]
 fn every_call_under_valgrind() {
     require!("cc", "valgrind");
     let lab = lab!();
-    let program = compile(&lab, "tests/every_call.c", "libshmbus_capi.so");
+    let program = compile(&lab, &source("tests/every_call.c"), "libshmbus_capi.so");
     // The last flag: a handler of SIGBUS returns to the access that failed, with all registers.
     let valgrind = "valgrind --quiet --error-exitcode=99 --leak-check=full \
                     --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect \
@@ -76,6 +81,31 @@ fn the_header_is_one_for_cpp_too() {
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
 
+/// The guide's program puts a frame on a bus.
+#[test]
+fn the_guides_program_runs() {
+    require!("cc");
+    let lab = lab!();
+    let programs = programs_in(include_str!("../../GUIDE.md"));
+    assert_eq!(programs.len(), 1);
+    // A bus of the test's own, in the place of the reader's.
+    let bus = lab.arg("lan.bus");
+    let program = programs[0].replace("/dev/shm/lan", &bus);
+    let program = compile(&lab, &lab.write("guide.c", program.as_bytes()), "libshmbus_capi.so");
+    let _host = lab.ready(["host", &bus, "10.0.0.1/24"]);
+    let mut tap = Tap::new(Bus::open_read_only(&bus).expect("a bus")).expect("a tap");
+    assert_eq!(lab.run_program(&mut lab.command(program)).succeeds(), "");
+    let mut burst = Burst::new(1);
+    while tap.recv_burst(&mut burst) > 0 {
+        let frame = burst.get(0).expect("one").bytes;
+        if frame[12..14] == [0x88, 0xb5] {
+            assert_eq!((frame.len(), &frame[..6]), (60, &[0xff; 6][..]));
+            return;
+        }
+    }
+    panic!("its frame is not on the bus");
+}
+
 /// The example, linked statically, and every length of frames.
 #[test]
 fn the_example_sends_every_frame_back() {
@@ -83,7 +113,7 @@ fn the_example_sends_every_frame_back() {
     const WINDOW: usize = 100;
     require!("cc");
     let lab = lab!();
-    let program = compile(&lab, "examples/reflector.c", "libshmbus_capi.a");
+    let program = compile(&lab, &source("examples/reflector.c"), "libshmbus_capi.a");
     let bus = lab.path("lan.bus");
     let mut reflector = Process::spawn("reflector", lab.command(program).arg(&bus));
     let line = reflector.wait_for(0, WAIT_TIMEOUT, "its address", |line| line.text.len() == 17);
