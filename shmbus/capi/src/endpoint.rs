@@ -11,8 +11,8 @@ use crate::failure::{Code, Failure};
 /// What a handle leads to.
 #[derive(Debug)]
 pub(crate) enum Endpoint {
-    Station(Station),
-    Tap(Tap),
+    Station(Box<Station>),
+    Tap(Box<Tap>),
 }
 
 /// Calls a method that stations and taps both have.

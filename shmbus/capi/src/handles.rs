@@ -42,7 +42,7 @@ struct Place {
 struct Entry {
     /// The generation of the endpoint, or of the last one.
     generation: usize,
-    endpoint: Option<Box<Endpoint>>,
+    endpoint: Option<Endpoint>,
 }
 
 /// The handles of a process.
@@ -56,6 +56,7 @@ pub(crate) struct Handles {
 pub(crate) static HANDLES: Handles = Handles::new();
 
 impl Handles {
+    #[expect(clippy::large_stack_arrays, reason = "it is made for a static, on no stack")]
     const fn new() -> Self {
         Self { places: [const { Place::new() }; PLACES], next: AtomicUsize::new(0) }
     }
@@ -64,7 +65,7 @@ impl Handles {
     ///
     /// # Errors
     /// When the table is full.
-    pub(crate) fn insert(&self, endpoint: Box<Endpoint>) -> Result<Handle, Failure> {
+    pub(crate) fn insert(&self, endpoint: Endpoint) -> Result<Handle, Failure> {
         // Relaxed: it is a hint.
         let first = self.next.fetch_add(1, Ordering::Relaxed);
         for nth in 0..PLACES {
@@ -115,7 +116,7 @@ impl Handles {
     ///
     /// # Errors
     /// When it is no open handle, or another thread uses it.
-    pub(crate) fn remove(&self, handle: Handle) -> Result<Box<Endpoint>, Failure> {
+    pub(crate) fn remove(&self, handle: Handle) -> Result<Endpoint, Failure> {
         let place = self.place(handle)?;
         let mut entry = match place.entry.try_lock() {
             Ok(entry) => entry,
@@ -179,10 +180,10 @@ mod tests {
     use super::*;
     use shmbus::{Bus, Station, StationOptions};
 
-    fn endpoint() -> Box<Endpoint> {
+    fn endpoint() -> Endpoint {
         let folder = tempfile::tempdir().expect("a folder");
         let bus = Bus::open_or_create(folder.path().join("bus"), 0o600).expect("a bus");
-        Box::new(Endpoint::Station(Station::join(bus, StationOptions::new()).expect("joined")))
+        Endpoint::Station(Box::new(Station::join(bus, StationOptions::new()).expect("joined")))
     }
 
     /// Handles that no other test uses.

@@ -33,9 +33,9 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(plug: Plug) -> Box<Self> {
+    pub(crate) fn new(plug: Plug) -> Self {
         let (handle, module) = (UnsafeCell::new(ptr::null_mut()), UnsafeCell::new(ptr::null()));
-        Box::new(Self { _handle: handle, _module: module, plug })
+        Self { _handle: handle, _module: module, plug }
     }
 
     pub(crate) fn plug(&self) -> &Plug {

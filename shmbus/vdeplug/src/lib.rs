@@ -1,6 +1,6 @@
 //! `libvdeplug_shmif.so`: programs that speak VDE on a bus in shared memory.
 //!
-//! `libvdeplug` is the library by which QEMU, `vde_plug`, `vdens`, VirtualBox and others join a
+//! `libvdeplug` is the library by which QEMU, `vde_plug`, `vdens`, `VirtualBox` and others join a
 //! virtual Ethernet. It loads a plug-in for each kind of network, by the scheme of a URL. This one
 //! is for `shmif://`:
 //!

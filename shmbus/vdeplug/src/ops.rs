@@ -71,7 +71,7 @@ unsafe extern "C" fn open(
         };
         let mode = args.map_or(0, |args| args.mode & 0o666);
         let plug = join(&url, mode, &description.to_string_lossy())?;
-        Ok(Box::into_raw(Connection::new(plug)))
+        Ok(Box::into_raw(Box::new(Connection::new(plug))))
     })
 }
 
@@ -97,7 +97,7 @@ fn join(url: &Url, mode: u32, description: &str) -> Result<Plug, Errno> {
     // There may be another network behind the program, as behind `vde_plug`.
     station.set_joins(true);
     station.set_learning(url.learn);
-    Plug::new(station).map_err(errno_of)
+    Plug::new(station).map_err(|error| errno_of(&error))
 }
 
 /// Returns what a program calls itself. `libvdeplug` appends user and process.

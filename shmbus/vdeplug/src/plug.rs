@@ -61,8 +61,14 @@ struct State {
     is_lost: bool,
     /// Until when frames are dropped, because the lock was not available.
     held_off: Option<Instant>,
-    has_reported_length: bool,
-    has_reported_wait: bool,
+    reported: Reported,
+}
+
+/// What is said once.
+#[derive(Debug, Default)]
+struct Reported {
+    length: bool,
+    wait: bool,
 }
 
 impl Plug {
@@ -81,8 +87,7 @@ impl Plug {
             is_signalled: false,
             is_lost: false,
             held_off: None,
-            has_reported_length: false,
-            has_reported_wait: false,
+            reported: Reported::default(),
         };
         let shared = Shared {
             state: Mutex::new(state),
@@ -158,18 +163,18 @@ impl Plug {
                 }
                 self.shared.signal(&mut state);
                 let doorbell = state.station.poll_fd().map(|fd| fd.try_clone_to_owned());
-                doorbell.transpose().map_err(errno_of)?
+                doorbell.transpose().map_err(|error| errno_of(&error))?
             };
             let shared = Arc::clone(&self.shared);
             let started = Receiver::start(doorbell, move |is_rung| shared.look(is_rung));
-            *receiver = Some(started.map_err(errno_of)?);
+            *receiver = Some(started.map_err(|error| errno_of(&error))?);
         }
         Ok(())
     }
 }
 
 /// Returns the number of a system's error.
-pub(crate) fn errno_of(error: io::Error) -> Errno {
+pub(crate) fn errno_of(error: &io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
@@ -267,7 +272,7 @@ impl State {
     fn note(&mut self, error: &WaitError) {
         if matches!(error, WaitError::Lost { .. }) {
             self.lose(error);
-        } else if !mem::replace(&mut self.has_reported_wait, true) {
+        } else if !mem::replace(&mut self.reported.wait, true) {
             report(format_args!("{error}; it is looked at every millisecond instead"));
         }
     }
@@ -295,7 +300,7 @@ impl State {
                 Ok(())
             }
             Err(error @ (SendError::TooLong { .. } | SendError::TooShort { .. })) => {
-                if !mem::replace(&mut self.has_reported_length, true) {
+                if !mem::replace(&mut self.reported.length, true) {
                     report(format_args!(
                         "a frame was dropped, and this is not said again: {error}"
                     ));

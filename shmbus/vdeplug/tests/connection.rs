@@ -3,6 +3,7 @@
 use std::ffi::{CString, c_int, c_void};
 use std::fs::File;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -67,14 +68,14 @@ impl Vde {
     fn recv(&self, flags: c_int) -> Result<Vec<u8>, Errno> {
         let mut buffer = vec![0; 9234];
         let room = buffer.as_mut_ptr().cast::<c_void>();
-        // SAFETY: open, and a buffer of that length.
+        // SAFETY: NULL or open, and a buffer of that length.
         let len = unsafe { (MODULE.recv)(self.0, room, buffer.len(), flags) };
         buffer.truncate(usize::try_from(len).map_err(|_negative| Errno::last())?);
         Ok(buffer)
     }
 
     fn send(&self, frame: &[u8]) -> Result<usize, Errno> {
-        // SAFETY: open, and a frame of that length.
+        // SAFETY: NULL or open, and a frame of that length.
         let len = unsafe { (MODULE.send)(self.0, frame.as_ptr().cast(), frame.len(), 0) };
         usize::try_from(len).map_err(|_negative| Errno::last())
     }
@@ -88,21 +89,33 @@ impl Vde {
         poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], time).expect("polled") == 1
     }
 
+    fn datafd(&self) -> c_int {
+        // SAFETY: NULL or open.
+        unsafe { (MODULE.datafd)(self.0) }
+    }
+
+    fn ctlfd(&self) -> c_int {
+        // SAFETY: NULL or open.
+        unsafe { (MODULE.ctlfd)(self.0) }
+    }
+
+    fn close(&self) -> c_int {
+        // SAFETY: NULL or open, and not used again.
+        unsafe { (MODULE.close)(self.0) }
+    }
+
     fn has_frame(&self, time: Duration) -> bool {
-        // SAFETY: open.
-        Self::polls(unsafe { (MODULE.datafd)(self.0) }, time)
+        Self::polls(self.datafd(), time)
     }
 
     fn is_gone(&self, time: Duration) -> bool {
-        // SAFETY: open.
-        Self::polls(unsafe { (MODULE.ctlfd)(self.0) }, time)
+        Self::polls(self.ctlfd(), time)
     }
 }
 
 impl Drop for Vde {
     fn drop(&mut self) {
-        // SAFETY: open, and not used again.
-        assert_eq!(unsafe { (MODULE.close)(self.0) }, 0);
+        assert_eq!(self.close(), 0);
     }
 }
 
@@ -145,8 +158,8 @@ fn a_program_without_a_poll_loop_waits_in_recv() {
             sender.send(&frame(number, 60)).expect("sent");
             std::thread::yield_now();
         }
-        let received: Vec<Vec<u8>> = receiver.join().expect("received");
-        assert!(received.iter().map(|frame| number(frame)).eq(0..100));
+        let frames: Vec<Vec<u8>> = receiver.join().expect("received");
+        assert!(frames.iter().map(|frame| number(frame)).eq(0..100));
     });
 }
 
@@ -269,14 +282,11 @@ fn what_cannot_be_joined_says_why() {
         assert_eq!(open(&url, 1, ptr::null()).err(), Some(errno), "{url}");
     }
     assert!(!path.exists());
-    // SAFETY: NULL is no connection, and each function says so.
-    unsafe {
-        let none = ptr::null_mut();
-        assert!((MODULE.open)(ptr::null(), ptr::null(), 1, ptr::null()).is_null());
-        assert_eq!((MODULE.recv)(none, [0_u8; 20].as_mut_ptr().cast(), 20, 0), -1);
-        assert_eq!((MODULE.send)(none, [0_u8; 20].as_ptr().cast(), 20, 0), -1);
-        assert_eq!([(MODULE.datafd)(none), (MODULE.ctlfd)(none), (MODULE.close)(none)], [-1; 3]);
-    }
+    // NULL is no connection, and each function says so.
+    let none = ManuallyDrop::new(Vde(ptr::null_mut()));
+    assert_eq!(none.recv(0), Err(Errno::EBADF));
+    assert_eq!(none.send(&[0xff; 60]), Err(Errno::EBADF));
+    assert_eq!([none.datafd(), none.ctlfd(), none.close()], [-1; 3]);
     assert_eq!(Errno::last(), Errno::EBADF);
 }
 

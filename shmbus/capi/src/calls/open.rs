@@ -59,7 +59,7 @@ pub unsafe extern "C" fn shmbus_tap(path: *const c_char, flags: u32, tap: *mut H
         }
         let bus = Bus::open_read_only(path)?;
         let tap = if flags & OLDEST == 0 { Tap::new(bus) } else { Tap::oldest(bus) }?;
-        Ok(Endpoint::Tap(if flags & RUNTS == 0 { tap } else { tap.with_runts() }))
+        Ok(Endpoint::Tap(Box::new(if flags & RUNTS == 0 { tap } else { tap.with_runts() })))
     };
     // SAFETY: the same contract.
     unsafe { open(path, tap, make) }
@@ -78,7 +78,7 @@ pub extern "C" fn shmbus_close(bus: Handle) -> c_int {
 
 fn join(path: &Path, wanted: Wanted) -> Result<Endpoint, Failure> {
     let bus = wanted.open(path)?;
-    Ok(Endpoint::Station(Station::join(bus, wanted.station())?))
+    Ok(Endpoint::Station(Box::new(Station::join(bus, wanted.station())?)))
 }
 
 /// Opens what `make` returns for a path, and stores its handle; NULL if that fails.
@@ -101,7 +101,7 @@ unsafe fn open(
         // SAFETY: a string, by the contract above.
         let path = unsafe { CStr::from_ptr(path) };
         let endpoint = make(Path::new(OsStr::from_bytes(path.to_bytes())))?;
-        opened = HANDLES.insert(Box::new(endpoint))?;
+        opened = HANDLES.insert(endpoint)?;
         Ok(0)
     });
     if is_usable(handle) {

@@ -4,6 +4,7 @@ use std::ffi::c_int;
 use std::time::Duration;
 
 use super::call;
+use crate::endpoint::Endpoint;
 use crate::handles::{HANDLES, Handle};
 
 /// Waits until there is something to read: 1, or 0 when the time is over.
@@ -17,7 +18,7 @@ pub extern "C" fn shmbus_wait(bus: Handle, timeout_ms: c_int) -> c_int {
 /// Returns the descriptor to poll after [`shmbus_arm`].
 #[unsafe(no_mangle)]
 pub extern "C" fn shmbus_fd(bus: Handle) -> c_int {
-    call(|| HANDLES.with(bus, |endpoint| endpoint.descriptor()))
+    call(|| HANDLES.with(bus, Endpoint::descriptor))
 }
 
 /// Prepares for a sleep: 1 when there is something to read already, 0 when it is armed.
