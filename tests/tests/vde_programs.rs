@@ -74,6 +74,8 @@ impl End {
 #[test]
 fn vde_plug_carries_every_frame_between_two_buses() {
     const FRAMES: u64 = 4_000;
+    /// So many are under way in each direction: those of both fit on a ring, however late each is
+    /// read.
     const WINDOW: u64 = 200;
     require!("vde_plug");
     let lab = lab!();
@@ -98,15 +100,16 @@ fn vde_plug_carries_every_frame_between_two_buses() {
         }
         assert!(begin.elapsed() < 2 * WAIT_TIMEOUT, "{} and {}", one.received, two.received);
     }
-    // What the ring holds waits for a slow program.
+    // What the ring holds waits for a slow program: a third of it, and later as much of the other
+    // direction.
     cable.signal(Signal::SIGSTOP);
-    one.send(400, 1_514);
-    two.send(400, 1_514);
+    one.send(WINDOW, 1_514);
+    two.send(WINDOW, 1_514);
     cable.signal(Signal::SIGCONT);
     wait::until("all have come", WAIT_TIMEOUT, || {
         one.receive();
         two.receive();
-        one.received == FRAMES + 400 && two.received == FRAMES + 400
+        one.received == FRAMES + WINDOW && two.received == FRAMES + WINDOW
     });
     cable.kill();
     for end in [&one, &two] {
