@@ -1,10 +1,11 @@
 //! No wake-up is lost: two stations that sleep for each other's answer, 150,000 times (with
 //! `LONG_TESTS` set a million times); and wake-ups that are merged.
 
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use shmbus::{Burst, Bus, Station, StationOptions, WaitMode};
+use shmbus::{Burst, Bus, Station, StationOptions, Tap, WaitMode};
 use tempfile::TempDir;
 
 /// Of both together.
@@ -223,4 +224,25 @@ fn an_adaptive_station_sleeps_while_nothing_comes() {
     bob.send(&FRAME).expect("sent");
     assert!(alice.wait(None).expect("there"));
     assert_eq!(alice.recv_burst(&mut Burst::new(2)), 1);
+}
+
+/// A program's event loop knows the descriptor before its first sleep, however busy the bus is.
+#[test]
+fn the_first_arm_makes_the_descriptor_also_when_there_is_something_to_read() {
+    let folder = folder();
+    let path = folder.path().join("bus");
+    let mut sender = station(&path, StationOptions::new());
+    let mut receiver = station(&path, StationOptions::new());
+    let mut tap = Tap::new(Bus::open_read_only(&path).expect("a bus")).expect("a tap");
+    assert!(receiver.poll_fd().is_none() && tap.poll_fd().is_none());
+    sender.send(&FRAME).expect("sent");
+    assert!(receiver.arm().expect("a bus") && tap.arm().expect("a bus"));
+    let descriptors = |receiver: &Station, tap: &Tap| {
+        [receiver.poll_fd(), tap.poll_fd()].map(|fd| fd.expect("made").as_raw_fd())
+    };
+    let made = descriptors(&receiver, &tap);
+    let mut burst = Burst::new(2);
+    assert_eq!((receiver.recv_burst(&mut burst), tap.recv_burst(&mut burst)), (1, 1));
+    assert!(!receiver.arm().expect("a bus") && !tap.arm().expect("a bus"));
+    assert_eq!(descriptors(&receiver, &tap), made);
 }

@@ -17,6 +17,7 @@
 //! - [`wait`]: waiting for a condition, never for a time.
 //! - [`privilege`]: the user the children run as.
 //! - [`mod@require`]: peers a machine may lack.
+//! - [`built`]: shared libraries of this build, for programs that are not in Rust.
 //! - [`CpuLock`]: one busy test at a time.
 //! - [`testpmd`]: DPDK's `dpdk-testpmd` as a memif peer.
 //! - [`mod@reference`]: a rump kernel's side of the bus, as a peer for ours.
@@ -28,6 +29,7 @@
 //! - [`figures`]: how `compare` compares two figures, and its targets.
 //! - [`frames`]: distinguishable test frames, and pcap files of them.
 
+pub mod built;
 mod cpu_lock;
 pub mod figures;
 pub mod frames;

@@ -67,6 +67,7 @@ echo "DHCP gave $ip"
 pub struct Image {
     kernel: PathBuf,
     initramfs: PathBuf,
+    vde_plugins: Option<PathBuf>,
 }
 
 impl Image {
@@ -106,7 +107,14 @@ impl Image {
         archive.program("dhcp", DHCP.as_bytes());
         let initramfs = lab.write("initramfs", &archive.end());
         let kernel = lab.write("kernel", &std::fs::read(kernel).expect("a kernel"));
-        Some(Self { kernel, initramfs })
+        Some(Self { kernel, initramfs, vde_plugins: None })
+    }
+
+    /// Sets the folder where machines find plug-ins for `-netdev vde`.
+    #[must_use]
+    pub fn with_vde_plugins(mut self, folder: &Path) -> Self {
+        self.vde_plugins = Some(folder.to_owned());
+        self
     }
 
     /// Returns the kernel.
@@ -134,6 +142,9 @@ impl Image {
             .arg(&self.kernel)
             .arg("-initrd")
             .arg(&self.initramfs);
+        if let Some(folder) = &self.vde_plugins {
+            command.env("VDEPLUGIN_PATH", folder);
+        }
         for (index, network) in networks.iter().enumerate() {
             let mac = format!("02:00:00:00:{index:02x}:{number:02x}");
             let device = format!("virtio-net-pci,netdev=n{index},mac={mac},romfile=");

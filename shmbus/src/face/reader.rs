@@ -272,6 +272,12 @@ impl Reader {
         self.registration.as_ref().is_some_and(Registration::is_armed)
     }
 
+    /// Makes sure that there is a descriptor to poll, unless none is available.
+    pub(crate) fn register(&mut self, bus: &Bus) -> &mut Registration {
+        let sleeper = self.sleeper.as_ref();
+        self.registration.get_or_insert_with(|| Registration::exclusive(bus.id(), sleeper))
+    }
+
     /// Prepares to sleep; `true` when there is something to read, and it is not armed.
     ///
     /// `read` reads on until a frame is wanted, and says whether one is. Only a reader with a slot
@@ -284,19 +290,18 @@ impl Reader {
         if self.is_asleep {
             self.disarm(bus);
         }
+        self.register(bus);
         let ready = self.sleeper.is_none() && self.has_packets(bus).unwrap_or(false);
         check(bus)?;
         if ready {
             self.disarm(bus);
             return Ok(true);
         }
-        let sleeper = self.sleeper.as_ref();
-        let registration =
-            self.registration.get_or_insert_with(|| Registration::exclusive(bus.id(), sleeper));
+        let registration = self.register(bus);
         registration.arm(&bus.file).map_err(|source| watch_error(bus, source))?;
         let has_slot = registration.has_slot();
         if !has_slot && let Some(until) = note_on_file(&mut self.unnoticed_until, bus)? {
-            registration.set_unnoticed(until);
+            self.register(bus).set_unnoticed(until);
         }
         bus.check_size();
         if let Err(lost) = check(bus) {
@@ -432,8 +437,8 @@ impl Reader {
         time: Duration,
         read: impl FnMut(&mut Self) -> bool,
     ) -> Result<bool, WaitError> {
-        if self.registration.is_none() && self.sleeper.is_some() {
-            self.registration = Some(Registration::exclusive(bus.id(), self.sleeper.as_ref()));
+        if self.sleeper.is_some() {
+            self.register(bus);
         }
         if self.registration.as_ref().is_some_and(Registration::is_woken_alone) {
             return self.sleep_alone(bus, time, read);

@@ -621,6 +621,7 @@ impl Station {
         self.wakeups.retry(&self.bus, &self.waking);
         self.free_dead_lock();
         self.reader.disarm(&self.bus);
+        self.reader.register(&self.bus);
         if self.has_frame() {
             return Ok(true);
         }

@@ -29,7 +29,7 @@ pub(crate) mod model;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
 use mapguard::{Guard, racing_copy, racing_load, racing_store};
 use memmap2::{MmapOptions, MmapRaw};
@@ -109,6 +109,9 @@ struct MappedFile {
     // Before the mapping, so that it is dropped first.
     guard: Guard,
     map: MmapRaw,
+    /// Where the mapping begins. `MmapRaw` says it, too, by a call into its crate, and each access
+    /// asks. It never changes; an atomic pointer is one that threads may share.
+    start: AtomicPtr<u8>,
 }
 
 impl MappedFile {
@@ -119,7 +122,14 @@ impl MappedFile {
             if writable { options.map_raw(file)? } else { options.map_raw_read_only(file)? };
         // SAFETY: it is a whole mapping of ours, and stays for longer than the guard.
         let guard = unsafe { Guard::new(map.as_ptr(), map.len()) };
-        Ok(Self { guard, map })
+        let start = AtomicPtr::new(map.as_mut_ptr());
+        Ok(Self { guard, map, start })
+    }
+
+    #[inline]
+    fn start(&self) -> *mut u8 {
+        // Relaxed: it was written before the mapping was shared.
+        self.start.load(Ordering::Relaxed)
     }
 }
 
@@ -160,7 +170,7 @@ impl Mapping {
 
     /// Where it begins.
     pub(crate) fn address(&self) -> usize {
-        self.file.map.as_ptr().addr()
+        self.file.start().addr()
     }
 
     /// Whether the mapping may be written.
@@ -168,35 +178,39 @@ impl Mapping {
         self.writable
     }
 
+    #[inline]
     #[expect(
         clippy::cast_ptr_alignment,
         reason = "fields lie at multiples of their size from a page boundary"
     )]
     fn atomic32(&self, field: Field32) -> &AtomicU32 {
-        let at = self.file.map.as_ptr().wrapping_add(field as usize).cast::<u32>();
+        let at = self.file.start().wrapping_add(field as usize).cast::<u32>();
         // SAFETY: the field lies before the ring of a mapping that lives as long as `self`, on a
         // multiple of its size from a page boundary, and this process accesses it through atomics
         // only.
-        unsafe { AtomicU32::from_ptr(at.cast_mut()) }
+        unsafe { AtomicU32::from_ptr(at) }
     }
 
+    #[inline]
     #[expect(
         clippy::cast_ptr_alignment,
         reason = "fields lie at multiples of their size from a page boundary"
     )]
     fn atomic64(&self, field: Field64) -> &AtomicU64 {
-        let at = self.file.map.as_ptr().wrapping_add(field as usize).cast::<u64>();
+        let at = self.file.start().wrapping_add(field as usize).cast::<u64>();
         // SAFETY: as in `atomic32`.
-        unsafe { AtomicU64::from_ptr(at.cast_mut()) }
+        unsafe { AtomicU64::from_ptr(at) }
     }
 
     /// A pointer to `len` bytes of ring data at `at`, all of them inside the mapping.
+    #[inline]
     fn data(&self, at: u32, len: usize) -> *mut u8 {
         assert!(at as usize + len <= self.data_size as usize, "copy outside the ring");
-        self.file.map.as_mut_ptr().wrapping_add(self.data_at + at as usize)
+        self.file.start().wrapping_add(self.data_at + at as usize)
     }
 
     /// As [`Memory::copy_in`], from memory that others may be writing.
+    #[inline]
     pub(crate) fn copy_in_shared(&self, at: u32, bytes: &[AtomicU8]) {
         self.assert_writable();
         let to = self.data(at, bytes.len());
@@ -214,6 +228,7 @@ impl Mapping {
     }
 
     /// A store to a read-only mapping would be a crash; that no caller tries is checked here once.
+    #[inline]
     fn assert_writable(&self) {
         assert!(self.writable, "write to a read-only bus");
     }
@@ -251,7 +266,7 @@ impl MappedWords {
     #[expect(clippy::cast_ptr_alignment, reason = "words lie at multiples of eight from a page")]
     fn word(&self, at: usize) -> &AtomicU64 {
         assert!(at < TABLE_SIZE / 8, "a word outside the table");
-        let word = self.file.map.as_mut_ptr().wrapping_add(self.at + at * 8).cast::<u64>();
+        let word = self.file.start().wrapping_add(self.at + at * 8).cast::<u64>();
         // SAFETY: the word lies inside a mapping that lives as long as `self`, on a multiple of its
         // size from a page boundary, and this process accesses it through atomics only.
         unsafe { AtomicU64::from_ptr(word) }
@@ -293,6 +308,7 @@ impl Memory for Mapping {
         self.file.guard.is_lost()
     }
 
+    #[inline]
     fn data_size(&self) -> u32 {
         self.data_size
     }
@@ -309,6 +325,7 @@ impl Memory for Mapping {
         value
     }
 
+    #[inline]
     fn store32(&self, field: Field32, value: u32, order: Ordering) {
         self.assert_writable();
         self.atomic32(field).store(value, order);
@@ -321,11 +338,13 @@ impl Memory for Mapping {
         value
     }
 
+    #[inline]
     fn store64(&self, field: Field64, value: u64, order: Ordering) {
         self.assert_writable();
         self.atomic64(field).store(value, order);
     }
 
+    #[inline]
     fn cas64(&self, field: Field64, current: u64, new: u64) -> Result<u64, u64> {
         self.assert_writable();
         self.atomic64(field).compare_exchange(current, new, Ordering::Acquire, Ordering::Relaxed)
@@ -336,7 +355,7 @@ impl Memory for Mapping {
         let ahead = len.min(self.data_size.saturating_sub(at));
         for line in (0..ahead).step_by(CACHE_LINE) {
             prefetch_for_writing(
-                self.file.map.as_ptr().wrapping_add(self.data_at + at as usize + line as usize),
+                self.file.start().wrapping_add(self.data_at + at as usize + line as usize),
             );
         }
     }
