@@ -15,7 +15,7 @@ struct Site<'l> {
 }
 
 impl<'l> Site<'l> {
-    /// Makes machines with the addresses 192.0.2.1, 192.0.2.2, ... and fd02::1, ...
+    /// Makes machines with the addresses `192.0.2.1`, `192.0.2.2`, ... and `fd02::1`, ...
     fn new(lab: &'l Lab, count: usize) -> Self {
         let switch = Namespace::new(lab);
         switch.ip("link add br0 type bridge");
