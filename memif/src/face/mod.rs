@@ -6,6 +6,7 @@ pub(crate) mod details;
 pub(crate) mod event_loop;
 mod history;
 pub(crate) mod link;
+pub(crate) mod manual;
 mod link_state;
 pub(crate) mod options;
 #[cfg(feature = "smoltcp")]
