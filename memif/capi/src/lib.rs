@@ -13,8 +13,8 @@ use memif_capi_core::abi::{
     GetOffset, GetRegion, OnInterrupt, QueueValues, Realloc, Timer,
 };
 use memif_capi_core::{
-    Allocator, Callbacks, Code, Context, ExternalRegions, FdUpdate, SharedExternal, Socket, guard,
-    queues,
+    Allocator, Api, Callbacks, Code, Context, ExternalRegions, FdUpdate, SharedExternal, Socket,
+    guard, queues,
 };
 
 /// `memif_socket_args_t`.
@@ -100,7 +100,7 @@ pub unsafe extern "C" fn memif_create_socket(
         // SAFETY: the program's functions, by its promise.
         let allocator = unsafe { Allocator::new(args.alloc, args.realloc, args.free) };
         let update = args.on_control_fd_update.map_or(FdUpdate::Library, FdUpdate::V4);
-        let context = Context::new(update, private_ctx, args.app_name, allocator)?;
+        let context = Context::new(Api::V4, update, private_ctx, args.app_name, allocator)?;
         let external = SharedExternal::default();
         let socket = Socket::new(&context, args.path, external).inspect_err(|_| context.close())?;
         if let Err(code) = context.set_timer(&args.connection_request_timer) {
@@ -311,11 +311,7 @@ pub extern "C" fn memif_set_rx_mode(conn: *mut c_void, rx_mode: c_int, qid: u16)
 /// # Safety
 /// `fd` is NULL or valid for a write.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn memif_get_queue_efd(
-    conn: *mut c_void,
-    qid: u16,
-    fd: *mut c_int,
-) -> c_int {
+pub unsafe extern "C" fn memif_get_queue_efd(conn: *mut c_void, qid: u16, fd: *mut c_int) -> c_int {
     guard(|| {
         // SAFETY: NULL or valid, by the caller's promise.
         let fd = unsafe { fd.as_mut() };
@@ -374,7 +370,7 @@ pub unsafe extern "C" fn memif_rx_burst(
     rx: *mut u16,
 ) -> c_int {
     // SAFETY: by the caller's promise.
-    guard(|| unsafe { queues::rx_burst(conn.addr(), qid, bufs, count, rx) })
+    guard(|| unsafe { queues::rx_burst(conn.addr(), qid, bufs, count, rx, 0) })
 }
 
 /// Gives received buffers back.

@@ -6,8 +6,8 @@ pub(crate) mod details;
 pub(crate) mod event_loop;
 mod history;
 pub(crate) mod link;
-pub(crate) mod manual;
 mod link_state;
+pub(crate) mod manual;
 pub(crate) mod options;
 #[cfg(feature = "smoltcp")]
 pub mod phy;

@@ -626,9 +626,9 @@ impl Host for Admission<'_> {
             memfd::map(index, fd.as_fd(), size, left, self.options.allow_unsealed)?;
         if self.options.keep_files {
             let file = fd.as_fd().try_clone_to_owned();
-            region.keep(Arc::new(file.map_err(|error| {
-                ProtocolError::RegionMap { index, errno: error.to_string() }
-            })?));
+            region.keep(Arc::new(
+                file.map_err(|error| ProtocolError::RegionMap { index, errno: error.to_string() })?,
+            ));
         }
         *self.mapped += reach;
         Ok((region, reach))

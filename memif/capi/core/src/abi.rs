@@ -117,8 +117,7 @@ pub type Realloc = unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void;
 /// `memif_free_t`.
 pub type Free = unsafe extern "C" fn(*mut c_void);
 /// `memif_add_external_region_t`.
-pub type AddRegion =
-    unsafe extern "C" fn(*mut *mut c_void, u32, *mut c_int, *mut c_void) -> c_int;
+pub type AddRegion = unsafe extern "C" fn(*mut *mut c_void, u32, *mut c_int, *mut c_void) -> c_int;
 /// `memif_get_external_region_addr_t`.
 pub type GetRegion = unsafe extern "C" fn(u32, c_int, *mut c_void) -> *mut c_void;
 /// `memif_del_external_region_t`.

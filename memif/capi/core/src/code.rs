@@ -100,7 +100,10 @@ const MESSAGES: [&CStr; 40] = [
 /// Returns the text of an error number; one for all numbers that are none.
 #[must_use]
 pub fn message(code: i32) -> &'static CStr {
-    usize::try_from(code).ok().and_then(|code| MESSAGES.get(code).copied()).unwrap_or(c"unknown error")
+    usize::try_from(code)
+        .ok()
+        .and_then(|code| MESSAGES.get(code).copied())
+        .unwrap_or(c"unknown error")
 }
 
 impl Code {

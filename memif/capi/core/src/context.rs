@@ -16,6 +16,17 @@ use crate::code::Code;
 use crate::external::pointer;
 use crate::registry::{Registry, lock, new_handle};
 
+/// The version of the API, where behaviour differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Api {
+    /// 3.1: the timer runs only while a client is disconnected, a lost link is reported only if it
+    /// was up, what `on_interrupt` returns has no meaning, and a socket without masters listens no
+    /// more.
+    V3,
+    /// 4.0.
+    V4,
+}
+
 /// How the program learns which descriptors to watch.
 #[derive(Debug, Clone, Copy)]
 pub enum FdUpdate {
@@ -27,10 +38,12 @@ pub enum FdUpdate {
     V3(FdUpdate3),
 }
 
-/// Something that connects again when the timer says so.
-pub(crate) trait Redial: Send + Sync {
-    /// Connects what is disconnected. Failures are left to the next time.
-    fn redial(&self);
+/// A socket, as its context sees it.
+pub(crate) trait Member: Send + Sync {
+    /// Connects what is disconnected, and returns whether something still is.
+    fn redial(&self) -> bool;
+    /// Deletes all interfaces, without a callback, and the socket.
+    fn shut(&self);
 }
 
 /// A descriptor that is being watched. Dropping it ends that, before the descriptor is closed: the
@@ -123,14 +136,32 @@ pub struct Context {
     /// With [`FdUpdate::Library`]: written by [`cancel`](Self::cancel).
     cancel: Option<(Watch, Arc<EventFd>)>,
     timer: Mutex<Option<ConnectionTimer>>,
-    sockets: Mutex<Vec<Weak<dyn Redial>>>,
+    sockets: Mutex<Vec<Weak<dyn Member>>>,
+    api: Api,
 }
 
 struct ConnectionTimer {
     /// First, so that it is dropped first.
     _watch: Watch,
     fd: Arc<OwnedFd>,
+    spec: Timer,
+    /// Whether it runs, in 3.1.
+    armed: bool,
 }
+
+impl ConnectionTimer {
+    fn run(&self, spec: &Timer) -> Result<(), Code> {
+        let fd = self.fd.as_raw_fd();
+        // SAFETY: a time that is only read, and no place for the old one.
+        let set = unsafe { libc::timerfd_settime(fd, 0, spec, std::ptr::null_mut()) };
+        Ok(Errno::result(set).map(drop)?)
+    }
+}
+
+const NEVER: Timer = Timer {
+    it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
+    it_value: libc::timespec { tv_sec: 0, tv_nsec: 0 },
+};
 
 impl Context {
     /// Makes a context without sockets. `app_name` ends at a NUL or with the array.
@@ -138,6 +169,7 @@ impl Context {
     /// # Errors
     /// When its descriptors cannot be made, or the allocator has no memory.
     pub fn new(
+        api: Api,
         update: FdUpdate,
         private_ctx: *mut c_void,
         app_name: [u8; 32],
@@ -151,8 +183,7 @@ impl Context {
         let app_name = allocator.place(app_name)?;
         let cancel = if internal { Some(cancel_watch(&shared)?) } else { None };
         let (timer, sockets) = (Mutex::default(), Mutex::default());
-        let context =
-            Arc::new(Self { shared, allocator, app_name, cancel, timer, sockets });
+        let context = Arc::new(Self { shared, allocator, app_name, cancel, timer, sockets, api });
         CONTEXTS.insert(handle, Arc::clone(&context));
         Ok(context)
     }
@@ -169,9 +200,13 @@ impl Context {
         std::ptr::without_provenance_mut(self.shared.handle)
     }
 
-    /// Ends the context: nothing is watched any more, and its handle finds nothing.
+    /// Ends the context with all of its sockets, without a callback for their interfaces. Nothing is
+    /// watched any more, and its handle finds nothing.
     pub fn close(&self) {
-        drop(lock(&self.timer).take());
+        let sockets = std::mem::take(&mut *lock(&self.sockets));
+        sockets.iter().filter_map(Weak::upgrade).for_each(|socket| socket.shut());
+        let timer = lock(&self.timer).take();
+        drop(timer);
         CONTEXTS.remove(self.shared.handle);
     }
 
@@ -180,10 +215,8 @@ impl Context {
         text(&*self.app_name)
     }
 
-    /// Returns the context that callbacks for descriptors get.
-    #[must_use]
-    pub fn private_ctx(&self) -> *mut c_void {
-        pointer(self.shared.private_ctx)
+    pub(crate) fn api(&self) -> Api {
+        self.api
     }
 
     /// Calls `ready` whenever the descriptor is readable, until the result is dropped; the caller
@@ -197,7 +230,7 @@ impl Context {
     }
 
     /// Connects what is disconnected on this socket, too, when the timer says so.
-    pub(crate) fn add_socket(&self, socket: Weak<dyn Redial>) {
+    pub(crate) fn add_socket(&self, socket: Weak<dyn Member>) {
         let mut sockets = lock(&self.sockets);
         sockets.retain(|socket| socket.strong_count() != 0);
         sockets.push(socket);
@@ -208,9 +241,10 @@ impl Context {
     /// # Errors
     /// When the timer cannot be made, or the time is none.
     pub fn set_timer(self: &Arc<Self>, spec: &Timer) -> Result<(), Code> {
-        let mut timer = lock(&self.timer).take();
-        if timer.is_none() {
-            if spec.it_interval.tv_sec == 0 && spec.it_interval.tv_nsec == 0 {
+        let made = lock(&self.timer).is_some();
+        if !made {
+            let interval = &spec.it_interval;
+            if self.api == Api::V4 && interval.tv_sec == 0 && interval.tv_nsec == 0 {
                 return Ok(());
             }
             let fd = Arc::new(timer_fd()?);
@@ -223,21 +257,35 @@ impl Context {
                 }
                 0
             })?;
-            timer = Some(ConnectionTimer { _watch: watch, fd });
+            let timer = ConnectionTimer { _watch: watch, fd, spec: *spec, armed: false };
+            let before = lock(&self.timer).replace(timer);
+            drop(before);
         }
-        let Some(timer) = timer else { return Ok(()) };
-        // SAFETY: a time that is only read, and no place for the old one.
-        let set = unsafe {
-            libc::timerfd_settime(timer.fd.as_raw_fd(), 0, spec, std::ptr::null_mut())
-        };
-        let set = Errno::result(set).map(drop);
-        *lock(&self.timer) = Some(timer);
-        Ok(set?)
+        let mut timer = lock(&self.timer);
+        let Some(timer) = timer.as_mut() else { return Ok(()) };
+        timer.spec = *spec;
+        if self.api == Api::V4 || timer.armed { timer.run(spec) } else { Ok(()) }
+    }
+
+    /// Has the timer run, in 3.1: a client is disconnected.
+    pub(crate) fn arm(&self) {
+        if let Some(timer) = lock(&self.timer).as_mut()
+            && self.api == Api::V3
+            && !timer.armed
+        {
+            timer.armed = timer.run(&timer.spec).is_ok();
+        }
     }
 
     fn redial(&self) {
         let sockets: Vec<_> = lock(&self.sockets).iter().filter_map(Weak::upgrade).collect();
-        sockets.iter().for_each(|socket| socket.redial());
+        let left = sockets.iter().fold(false, |left, socket| socket.redial() || left);
+        if let Some(timer) = lock(&self.timer).as_mut()
+            && self.api == Api::V3
+            && !left
+        {
+            timer.armed = timer.run(&NEVER).is_err();
+        }
     }
 
     /// Waits for one event, for `timeout` milliseconds, or without end if that is negative, and
@@ -274,13 +322,12 @@ impl Context {
         event.write(1).map(drop).map_err(|_| Code::IntWrite)
     }
 
-    /// Handles an event on a descriptor of this context.
-    ///
-    /// # Errors
-    /// [`Code::InvalArg`] when it watches none with this number.
-    pub fn fd_ready(&self, fd: c_int) -> Result<i32, Code> {
+    /// Handles an event on a descriptor of this context. One that it does not watch (any more) is
+    /// ignored.
+    #[must_use]
+    pub fn fd_ready(&self, fd: c_int) -> i32 {
         let found = WATCHED.find(|it| it.fd == fd && it.context == self.shared.handle);
-        Ok((found.ok_or(Code::InvalArg)?.ready)())
+        found.map_or(0, |it| (it.ready)())
     }
 }
 

@@ -6,6 +6,7 @@ use memif::RingState;
 
 use crate::abi::{Details, QueueValues, RegionDetails, Text};
 use crate::code::Code;
+use crate::context::Api;
 use crate::external::pointer;
 use crate::interface::find;
 use crate::registry::lock;
@@ -132,7 +133,11 @@ pub unsafe fn details<Q: Copy>(
         },
         role: (!settings.is_master).into(),
         mode: settings.mode,
-        socket_path: room.path(&interface.path),
+        socket_path: if interface.context.api() == Api::V4 {
+            room.path(&interface.path)
+        } else {
+            room.text(&interface.path)
+        },
         error: room.text(link.error.as_bytes()),
         regions_num: count(regions.len()),
         regions: room.array(&regions),

@@ -13,7 +13,10 @@ pub(crate) struct Bases(Box<[usize]>);
 
 impl Bases {
     /// Takes the addresses of the regions, but for those that the program has mapped itself.
-    pub(crate) fn new(regions: &[LinkRegion<'_>], program: impl Fn(usize) -> Option<usize>) -> Self {
+    pub(crate) fn new(
+        regions: &[LinkRegion<'_>],
+        program: impl Fn(usize) -> Option<usize>,
+    ) -> Self {
         let address = |(index, region): (usize, &LinkRegion<'_>)| {
             program(index).unwrap_or_else(|| region.start.as_ptr().expose_provenance())
         };

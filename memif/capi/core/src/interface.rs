@@ -14,7 +14,7 @@ use memif::{
 use crate::abi::{ConnArgs, ConnectionUpdate, OnInterrupt};
 use crate::allocator::Record;
 use crate::code::Code;
-use crate::context::{Context, Watch, text};
+use crate::context::{Api, Context, Watch, text};
 use crate::ends::{Bases, Offsets, RxEnd, TxEnd};
 use crate::external::{ExternalRegion, ExternalRegions, pointer};
 use crate::registry::{Registry, lock};
@@ -230,6 +230,11 @@ impl Interface {
         slots::release(self.handle);
     }
 
+    /// Returns whether a client has no connection.
+    pub(crate) fn is_alone(&self) -> bool {
+        !self.settings.is_master && lock(&self.connection).is_none()
+    }
+
     pub(crate) fn is_up(&self) -> bool {
         lock(&self.link).up
     }
@@ -285,7 +290,8 @@ impl Interface {
             let mut connection = lock(&self.connection);
             let Some((_, client)) = connection.as_mut() else { return 0 };
             let event = client.ready();
-            let details = matches!(event, Ok(Some(Event::Connected { .. }))).then(|| client.details());
+            let details =
+                matches!(event, Ok(Some(Event::Connected { .. }))).then(|| client.details());
             drop(connection);
             match event {
                 Ok(None) => return 0,
@@ -318,8 +324,7 @@ impl Interface {
             let error = std::mem::take(&mut info.error);
             let (rx, tx) = rings;
             let (peer_name, peer_app_name) = (link.peer.name, link.peer.app_name);
-            *info =
-                LinkInfo { up: true, peer_name, peer_app_name, error, regions: infos, rx, tx };
+            *info = LinkInfo { up: true, peer_name, peer_app_name, error, regions: infos, rx, tx };
         }
         let rx_end = |queue| RxEnd { queue, bases: bases.clone(), offsets, watched };
         let tx_end = |queue| TxEnd { queue, bases: bases.clone(), offsets, is_client };
@@ -367,7 +372,8 @@ impl Interface {
                 let Some(interface) = interface.upgrade() else { return 0 };
                 let handle = std::ptr::without_provenance_mut(interface.handle);
                 // SAFETY: the program's callback, with its own context.
-                unsafe { on_interrupt(handle, interface.callbacks.private_ctx, qid) }
+                let result = unsafe { on_interrupt(handle, interface.callbacks.private_ctx, qid) };
+                if interface.context.api() == Api::V4 { result } else { 0 }
             });
             // Without it the program polls the queue, or gets its packets late.
             if let Ok(watch) = watch {
@@ -378,19 +384,20 @@ impl Interface {
 
     /// The link was lost.
     pub(crate) fn lost(&self, reason: &DisconnectReason) {
-        let reason = if let DisconnectReason::Peer { reason } = reason { Some(reason) } else { None };
-        self.went_down(reason.map(String::as_str));
+        let reason =
+            if let DisconnectReason::Peer { reason } = reason { Some(reason) } else { None };
+        self.end(reason.map(String::as_str), true);
     }
 
     /// An attempt to connect has failed. As in libmemif, the program learns of it as of a lost link.
     pub(crate) fn rejected(&self, reason: &Rejection) {
         let reason = if let Rejection::Peer { reason } = reason { Some(reason) } else { None };
-        self.went_down(reason.map(String::as_str));
+        self.end(reason.map(String::as_str), true);
     }
 
-    /// Ends the link or the attempt to connect. The program learns of it first, and may still use
-    /// the queues then.
-    pub(crate) fn went_down(&self, reason: Option<&str>) {
+    /// Ends the link or the attempt to connect. With `report`, the program learns of it first, and
+    /// may still use the queues then.
+    pub(crate) fn end(&self, reason: Option<&str>, report: bool) {
         if self.ending.swap(true, Ordering::AcqRel) {
             // The program's callback deletes the interface whose end it is called for.
             return;
@@ -398,7 +405,9 @@ impl Interface {
         if let Some(reason) = reason {
             reason.clone_into(&mut lock(&self.link).error);
         }
-        self.call(self.callbacks.on_disconnect);
+        if report {
+            self.call(self.callbacks.on_disconnect);
+        }
         let connection = lock(&self.connection).take();
         drop(connection);
         let interrupts = std::mem::take(&mut *lock(&self.interrupts));
@@ -412,6 +421,9 @@ impl Interface {
         let context = self.callbacks.private_ctx.expose_provenance();
         program.iter().flatten().for_each(|region| external.end(region, context));
         self.ending.store(false, Ordering::Release);
+        if !self.settings.is_master {
+            self.context.arm();
+        }
     }
 }
 

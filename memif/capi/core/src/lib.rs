@@ -36,9 +36,9 @@ mod socket;
 
 pub use allocator::Allocator;
 pub use code::{Code, message};
-pub use context::{Context, FdUpdate, event_ready};
+pub use context::{Api, Context, FdUpdate, event_ready};
 pub use details::details;
 pub use external::ExternalRegions;
 pub use guard::guard;
 pub use interface::{Callbacks, queue_event_fd, set_rx_mode, socket_of};
-pub use socket::{SharedExternal, Socket, create, delete, request_connection};
+pub use socket::{SharedExternal, Socket, connect, create, delete, request_connection};

@@ -30,7 +30,8 @@ impl QueueName {
 
     #[inline]
     fn pointer(self) -> *mut c_void {
-        let number = (self.slot << 10) | (usize::from(self.qid) << 2) | (usize::from(self.sends) << 1);
+        let number =
+            (self.slot << 10) | (usize::from(self.qid) << 2) | (usize::from(self.sends) << 1);
         ptr::without_provenance_mut(number | 1)
     }
 
@@ -204,8 +205,8 @@ pub unsafe fn tx_burst(
     if sent == count { Ok(()) } else { Err(Code::InvalArg) }
 }
 
-/// Describes up to `count` received buffers in `bufs`. They stay with the program until
-/// [`refill`].
+/// Describes up to `count` received buffers in `bufs`, with the flags `mark`. They stay with the
+/// program until [`refill`].
 ///
 /// # Errors
 /// [`Code::NoBuf`] when more are waiting.
@@ -219,6 +220,7 @@ pub unsafe fn rx_burst(
     bufs: *mut Buffer,
     count: u16,
     rx: *mut u16,
+    mark: u8,
 ) -> Result<(), Code> {
     let mut end = slots::rx(conn, qid)?;
     if rx.is_null() {
@@ -242,7 +244,7 @@ pub unsafe fn rx_burst(
                     queue: name,
                     // No longer than the descriptor's 32 bits.
                     len: u32::try_from(taken.bytes.len()).unwrap_or(u32::MAX),
-                    flags: if taken.continues { BUFFER_FLAG_NEXT } else { 0 },
+                    flags: mark | if taken.continues { BUFFER_FLAG_NEXT } else { 0 },
                     data: bases.pointer(taken.region, taken.offset),
                 };
                 // SAFETY: there is room, by the caller's promise.
@@ -338,6 +340,7 @@ pub unsafe fn enqueue(
             break;
         };
         buffer.desc_index = index;
+        buffer.flags &= BUFFER_FLAG_NEXT;
         buffer.queue = QueueName::new(conn, qid, true).pointer();
         done += 1;
         free -= 1;
@@ -382,25 +385,33 @@ pub unsafe fn requeue(conn: usize, left: *mut Buffer, right: *mut Buffer) -> Res
         }
         (false, false) => {
             let in_order = left_name.qid < right_name.qid;
-            let (low, high) = if in_order { (left_name, right_name) } else { (right_name, left_name) };
+            let (low, high) =
+                if in_order { (left_name, right_name) } else { (right_name, left_name) };
             let (mut low, mut high) = (rx(low)?, rx(high)?);
-            let (a, b) = if in_order { (left_index, right_index) } else { (right_index, left_index) };
+            let (a, b) =
+                if in_order { (left_index, right_index) } else { (right_index, left_index) };
             exchange((ManualQueue::Rx(&mut low.queue), a), (ManualQueue::Rx(&mut high.queue), b))
         }
         (true, true) => {
             let in_order = left_name.qid < right_name.qid;
-            let (low, high) = if in_order { (left_name, right_name) } else { (right_name, left_name) };
+            let (low, high) =
+                if in_order { (left_name, right_name) } else { (right_name, left_name) };
             let (mut low, mut high) = (tx(low)?, tx(high)?);
-            let (a, b) = if in_order { (left_index, right_index) } else { (right_index, left_index) };
+            let (a, b) =
+                if in_order { (left_index, right_index) } else { (right_index, left_index) };
             exchange((ManualQueue::Tx(&mut low.queue), a), (ManualQueue::Tx(&mut high.queue), b))
         }
         (left_sends, _) => {
             let (sends, receives) =
                 if left_sends { (left_name, right_name) } else { (right_name, left_name) };
-            let (a, b) = if left_sends { (left_index, right_index) } else { (right_index, left_index) };
+            let (a, b) =
+                if left_sends { (left_index, right_index) } else { (right_index, left_index) };
             let mut sends = tx(sends)?;
             let mut receives = rx(receives)?;
-            exchange((ManualQueue::Tx(&mut sends.queue), a), (ManualQueue::Rx(&mut receives.queue), b))
+            exchange(
+                (ManualQueue::Tx(&mut sends.queue), a),
+                (ManualQueue::Rx(&mut receives.queue), b),
+            )
         }
     };
     if !exchanged {

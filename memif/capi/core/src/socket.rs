@@ -9,7 +9,7 @@ use memif::{DisconnectReason, Event, Rejection, Server, SocketAddr, SocketOption
 
 use crate::allocator::Record;
 use crate::code::Code;
-use crate::context::{Context, Redial, Watch};
+use crate::context::{Api, Context, Member, Watch};
 use crate::external::ExternalRegions;
 use crate::interface::{Callbacks, Interface, Place, Settings, find, rings};
 use crate::registry::{Registry, lock, new_handle};
@@ -71,8 +71,8 @@ impl Socket {
             external,
         });
         SOCKETS.insert(socket.handle, Arc::clone(&socket));
-        let redial: Weak<Self> = Arc::downgrade(&socket);
-        context.add_socket(redial);
+        let member: Weak<Self> = Arc::downgrade(&socket);
+        context.add_socket(member);
         Ok(socket)
     }
 
@@ -151,7 +151,7 @@ impl Socket {
         drop(before);
         for interface in self.masters() {
             if interface.is_up() {
-                interface.went_down(None);
+                interface.end(None, true);
             }
             server.add(interface.settings.server_options(self.context.app_name())?)?;
         }
@@ -174,9 +174,9 @@ impl Socket {
     fn serve(self: &Arc<Self>, server: Server, given: Option<RawFd>) -> Result<(), Code> {
         let socket = Arc::downgrade(self);
         let fd = server.as_fd().as_raw_fd();
-        let watch = self.context.watch(fd, move || {
-            socket.upgrade().map_or(0, |socket| socket.service())
-        })?;
+        let watch = self
+            .context
+            .watch(fd, move || socket.upgrade().map_or(0, |socket| socket.service()))?;
         let listening = Listening { _watch: watch, server, given, deleted: Vec::new() };
         let before = lock(&self.server).replace(listening);
         drop(before);
@@ -236,7 +236,8 @@ impl Socket {
         lock(&self.interfaces).push(Arc::clone(&made));
         if !settings.is_master {
             match made.connect() {
-                Ok(()) | Err(Code::ConnRefused) => {}
+                Ok(()) => {}
+                Err(Code::ConnRefused) => self.context.arm(),
                 Err(code) => {
                     lock(&self.interfaces).retain(|interface| !Arc::ptr_eq(interface, &made));
                     made.forget();
@@ -257,22 +258,43 @@ impl Socket {
     }
 
     fn delete(&self, interface: &Arc<Interface>) {
-        interface.went_down(None);
+        // In 4.0 the program learns of it even if there was no link.
+        self.remove_interface(interface, self.context.api() == Api::V4 || interface.is_up());
+        if self.context.api() == Api::V3 && self.masters().is_empty() {
+            let server = lock(&self.server).take();
+            drop(server);
+        }
+    }
+
+    fn remove_interface(&self, interface: &Arc<Interface>, report: bool) {
+        interface.end(None, report);
         if interface.settings.is_master {
             self.remove(interface.settings.id);
         }
         lock(&self.interfaces).retain(|other| !Arc::ptr_eq(other, interface));
         interface.forget();
     }
+
+    /// Returns whether the socket has interfaces of the other role, which 3.1 does not allow.
+    #[must_use]
+    pub fn has_other_role(&self, is_master: bool) -> bool {
+        lock(&self.interfaces).iter().any(|interface| interface.settings.is_master != is_master)
+    }
 }
 
-impl Redial for Socket {
-    fn redial(&self) {
+impl Member for Socket {
+    fn redial(&self) -> bool {
         let interfaces = lock(&self.interfaces).clone();
-        for interface in interfaces.iter().filter(|interface| !interface.settings.is_master) {
-            // The next expiry tries again.
-            let _ = interface.connect();
-        }
+        let alone = interfaces.iter().filter(|interface| interface.is_alone());
+        // The next expiry tries again.
+        alone.fold(false, |left, interface| interface.connect().is_err() || left)
+    }
+
+    fn shut(&self) {
+        let interfaces = lock(&self.interfaces).clone();
+        interfaces.iter().for_each(|interface| self.remove_interface(interface, false));
+        // It has no interfaces.
+        let _ = self.close();
     }
 }
 
@@ -373,4 +395,13 @@ pub fn request_connection(conn: *mut c_void) -> Result<(), Code> {
         return Err(Code::AlrConn);
     }
     SOCKETS.get(interface.socket).ok_or(Code::NoConn)?.listen()
+}
+
+/// Connects a client.
+///
+/// # Errors
+/// As [`request_connection`]; [`Code::InvalArg`] for a master.
+pub fn connect(conn: *mut c_void) -> Result<(), Code> {
+    let interface = find(conn)?;
+    if interface.settings.is_master { Err(Code::InvalArg) } else { interface.connect() }
 }

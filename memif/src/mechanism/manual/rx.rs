@@ -73,7 +73,8 @@ impl ManualRxRing {
         region::prefetch_read(bytes);
         // As libmemif's server does, and DPDK 22.11's client depends on; see `RxRing::unchain`.
         if read.continues() && !ring.owns_buffers() {
-            ring.memory().set_descriptor(index, Descriptor { flags: read.flags & !FLAG_NEXT, ..read });
+            ring.memory()
+                .set_descriptor(index, Descriptor { flags: read.flags & !FLAG_NEXT, ..read });
         }
         self.marks.take();
         stats::add(&ring.counters().packets, u64::from(!taken.continues()));

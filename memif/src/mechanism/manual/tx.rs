@@ -35,7 +35,9 @@ impl ManualTxRing {
         };
         let (cursor, slots) = match ring.own_buffers() {
             Some(own) => (RingIndex::client_tx(ring.size()), own.map(slot).collect()),
-            None => (RingIndex::server(ring.size()), vec![SlotBuffer::default(); ring.size()].into()),
+            None => {
+                (RingIndex::server(ring.size()), vec![SlotBuffer::default(); ring.size()].into())
+            }
         };
         Self { cursor, reserved: 0, written: 0, whole: 0, packets: 0, bytes: 0, slots }
     }
