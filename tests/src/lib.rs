@@ -28,6 +28,7 @@
 //! - [`figures`]: how `compare` compares two figures, and its targets.
 //! - [`frames`]: distinguishable test frames, and pcap files of them.
 
+pub mod c_program;
 mod cpu_lock;
 pub mod figures;
 pub mod frames;

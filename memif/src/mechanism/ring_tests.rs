@@ -12,6 +12,7 @@ use super::tx::{TxRing, end_of_packets};
 use crate::error::{ProtocolError, RingError};
 use crate::format::ring::{Descriptor, FLAG_NEXT};
 use crate::memory::copy;
+use crate::memory::ring::RingMemory;
 
 fn push(tx: &mut TxRing, packet: &[u8]) -> bool {
     let Some(start) = tx.reserve(packet.len()).unwrap() else { return false };

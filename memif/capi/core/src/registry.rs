@@ -1,9 +1,9 @@
 //! Objects by handle. Handles are numbers that are never used twice, so one that has outlived its
 //! object finds nothing.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Takes a lock, also one that a panic has left.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -11,7 +11,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The objects of one kind.
-pub(crate) struct Registry<T>(LazyLock<Mutex<HashMap<usize, Arc<T>>>>);
+pub(crate) struct Registry<T>(Mutex<BTreeMap<usize, Arc<T>>>);
 
 /// Returns a new handle: odd, where those of interfaces are even.
 pub(crate) fn new_handle() -> usize {
@@ -22,7 +22,7 @@ pub(crate) fn new_handle() -> usize {
 
 impl<T> Registry<T> {
     pub(crate) const fn new() -> Self {
-        Self(LazyLock::new(Mutex::default))
+        Self(Mutex::new(BTreeMap::new()))
     }
 
     pub(crate) fn get(&self, handle: usize) -> Option<Arc<T>> {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /**
  * @file
- * libmemif 3.1: packets between processes through shared memory. For programs written for it; new
- * ones use 4.0.
+ * libmemif 3.1: packets between processes through shared memory. It is for programs written for it;
+ * new ones use 4.0.
  *
  * A program calls memif_init and makes interfaces: servers ("masters", which listen) and clients
  * ("slaves", which connect and own the memory). When a peer has connected, `on_connect` is called,
@@ -372,7 +372,10 @@ int memif_create (memif_conn_handle_t *conn, memif_conn_args_t *args,
  */
 int memif_delete (memif_conn_handle_t *conn);
 
-/** Connects a client now. MEMIF_ERR_INVAL_ARG when it is connected or connecting, or a server. */
+/**
+ * Connects a client now. MEMIF_ERR_ALRCONN when it is connected or connecting; MEMIF_ERR_INVAL_ARG
+ * for a server.
+ */
 int memif_request_connection (memif_conn_handle_t conn);
 
 /**

@@ -414,10 +414,7 @@ pub unsafe extern "C" fn memif_delete(conn: *mut *mut c_void) -> c_int {
 /// Connects a client.
 #[unsafe(no_mangle)]
 pub extern "C" fn memif_request_connection(conn: *mut c_void) -> c_int {
-    guard(|| match memif_capi_core::connect(conn) {
-        Err(Code::AlrConn) => Err(Code::InvalArg),
-        other => other,
-    })
+    guard(|| memif_capi_core::connect(conn))
 }
 
 /// Handles an event on a descriptor of the global main.

@@ -140,7 +140,8 @@ proptest! {
         let in_rx = (1..=8).map(|back| *receiver.held(&rx, 0u16.wrapping_sub(back)).unwrap());
         let mut all: Vec<u32> = in_rx.map(|buffer| buffer.offset).collect();
         all.extend((0..8).map(|index| sender.place(index).1));
-        let slots = |n: usize| (0..8).map(move |slot| memory.plan.buffers[n] + slot * memory.plan.stride);
+        let plan = &memory.plan;
+        let slots = |n: usize| (0..8).map(move |slot| plan.buffers[n] + slot * plan.stride);
         let mut expected: Vec<u32> = slots(0).chain(slots(1)).collect();
         all.sort_unstable();
         expected.sort_unstable();
