@@ -120,14 +120,17 @@ respond (memif_buffer_t *bufs, uint16_t n)
       bufs[count++] = bufs[i];
   if (is_master)
     {
-      /* Copied: the buffers are the peer's. */
-      RETURNS (0, memif_buffer_alloc (conn, 0, tx, count, &made, 2048));
-      for (i = 0; i < count; i++)
+      /* Copied: the buffers are the peer's, which may be smaller than a frame. */
+      for (i = made = sent = 0; i < count; i++)
         {
-          memcpy (tx[i].data, bufs[i].data, bufs[i].len);
-          tx[i].len = bufs[i].len;
+          uint16_t pieces, part, j, at = 0;
+          RETURNS (0, memif_buffer_alloc (conn, 0, tx, 1, &pieces, bufs[i].len));
+          for (j = 0; j < pieces; at += tx[j++].len)
+            memcpy (tx[j].data, (char *) bufs[i].data + at, tx[j].len);
+          RETURNS (0, memif_tx_burst (conn, 0, tx, pieces, &part));
+          CHECK (part == pieces);
+          made++, sent++;
         }
-      RETURNS (0, memif_tx_burst (conn, 0, tx, made, &sent));
     }
   else
     {
@@ -214,7 +217,7 @@ send_requests (void)
     count = wanted - sent_so_far;
   if (count <= 0)
     return;
-  int err = memif_buffer_alloc (conn, 0, bufs, count, &made, 2048);
+  int err = memif_buffer_alloc (conn, 0, bufs, count, &made, FRAME);
   CHECK (err == 0 || err == MEMIF_ERR_NOBUF_RING);
   for (i = 0; i < made; i++)
     request (bufs[i].data, &bufs[i].len, peer_known ? sent_so_far + i : 0);
