@@ -252,6 +252,7 @@ impl ManualQueue<'_> {
 /// Exchanges the buffers of two descriptors of different queues of a link, each of which the caller
 /// has taken, or reserved and not written. Returns `false`, without a change, when one is not so, or
 /// on a server.
+#[must_use]
 pub fn exchange(
     (mut left, left_index): (ManualQueue<'_>, u16),
     (mut right, right_index): (ManualQueue<'_>, u16),

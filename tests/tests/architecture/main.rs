@@ -23,7 +23,8 @@ fn root() -> PathBuf {
 fn crates() -> Vec<PathBuf> {
     let crates = std::fs::read_dir(root().join("crates")).expect("a folder");
     let mut crates: Vec<PathBuf> = crates.map(|entry| entry.expect("an entry").path()).collect();
-    crates.extend(["shmbus", "memif", "busctl"].map(|name| root().join(name)));
+    let others = ["shmbus", "memif", "memif/capi", "memif/capi/core", "memif/capi/v3", "busctl"];
+    crates.extend(others.map(|name| root().join(name)));
     crates.sort();
     crates
 }

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::SigSet;
 
 use crate::abi::{FD_DEL, FD_READ, FdEvent, FdUpdate3, FdUpdate4, Timer};
 use crate::allocator::{Allocator, Record};
@@ -279,7 +280,8 @@ impl Context {
 
     fn redial(&self) {
         let sockets: Vec<_> = lock(&self.sockets).iter().filter_map(Weak::upgrade).collect();
-        let left = sockets.iter().fold(false, |left, socket| socket.redial() || left);
+        // Each of them tries.
+        let left = sockets.iter().filter(|socket| socket.redial()).count() != 0;
         if let Some(timer) = lock(&self.timer).as_mut()
             && self.api == Api::V3
             && !left
@@ -297,15 +299,10 @@ impl Context {
     pub fn poll(&self, timeout: c_int) -> Result<i32, Code> {
         let Some(epoll) = &self.shared.epoll else { return Err(Code::BadFd) };
         let mut event = libc::epoll_event { events: 0, u64: 0 };
-        // SAFETY: an empty set of signals is made in a place of its size.
-        let mask = unsafe {
-            let mut mask = std::mem::MaybeUninit::uninit();
-            libc::sigemptyset(mask.as_mut_ptr());
-            mask.assume_init()
-        };
+        let mask = SigSet::empty();
         let fd = epoll.0.as_raw_fd();
         // SAFETY: room for one event, and a mask that is only read.
-        let count = unsafe { libc::epoll_pwait(fd, &raw mut event, 1, timeout, &raw const mask) };
+        let count = unsafe { libc::epoll_pwait(fd, &raw mut event, 1, timeout, mask.as_ref()) };
         if Errno::result(count)? == 0 {
             return Ok(0);
         }

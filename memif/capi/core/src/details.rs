@@ -30,7 +30,7 @@ impl Room {
             // SAFETY: there is room for the text and the NUL, and nothing else is there.
             unsafe { start.copy_from_nonoverlapping(text.as_ptr(), end) };
             // SAFETY: as above.
-            unsafe { start.add(end).write(0) };
+            unsafe { start.wrapping_add(end).write(0) };
         }
         start
     }
@@ -51,7 +51,7 @@ impl Room {
         if !start.is_null() {
             for (n, value) in values.iter().enumerate() {
                 // SAFETY: there is room for all of them; libmemif aligns none of it.
-                unsafe { start.add(n).write_unaligned(*value) };
+                unsafe { start.wrapping_add(n).write_unaligned(*value) };
             }
         }
         start

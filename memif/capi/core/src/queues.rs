@@ -77,7 +77,8 @@ pub unsafe fn alloc(
     // A packet of no bytes takes no buffer.
     for _ in 0..if size == 0 { 0 } else { count } {
         // SAFETY: there is room, by the caller's promise.
-        let packet = unsafe { alloc_packet(&mut end, conn, qid, bufs.add(made.into()), size) };
+        let packet =
+            unsafe { alloc_packet(&mut end, conn, qid, bufs.wrapping_add(made.into()), size) };
         match packet {
             Ok(buffers) => made += buffers,
             Err(code) => {
@@ -145,7 +146,7 @@ unsafe fn alloc_packet(
             data: bases.pointer(region, offset),
         };
         // SAFETY: there is room, by the caller's promise.
-        unsafe { bufs.add(made.into()).write(buffer) };
+        unsafe { bufs.wrapping_add(made.into()).write(buffer) };
         first.get_or_insert(index);
         made += 1;
     }
@@ -184,7 +185,7 @@ pub unsafe fn tx_burst(
     let mut sent = 0;
     while sent < count {
         // SAFETY: one of the `count` entries.
-        let buffer = unsafe { &*bufs.add(sent.into()) };
+        let buffer = unsafe { &*bufs.wrapping_add(sent.into()) };
         let start = if *is_client {
             let (region, offset) = queue.place(buffer.desc_index);
             let begin = bases.start(region).wrapping_add(offset as usize);
@@ -248,7 +249,7 @@ pub unsafe fn rx_burst(
                     data: bases.pointer(taken.region, taken.offset),
                 };
                 // SAFETY: there is room, by the caller's promise.
-                unsafe { bufs.add(got.into()).write(buffer) };
+                unsafe { bufs.wrapping_add(got.into()).write(buffer) };
                 got += 1;
             }
             Ok(None) => break,
@@ -317,7 +318,7 @@ pub unsafe fn enqueue(
             break;
         }
         // SAFETY: one of the `count` entries.
-        let buffer = unsafe { &mut *bufs.add(done.into()) };
+        let buffer = unsafe { &mut *bufs.wrapping_add(done.into()) };
         let source = QueueName::read(conn, buffer.queue).filter(|name| !name.sends);
         let Some(source) = source else {
             outcome = Err(Code::InvalArg);
@@ -326,13 +327,11 @@ pub unsafe fn enqueue(
         if from.as_ref().is_none_or(|(qid, _)| *qid != source.qid) {
             // One at a time: two threads that held one and waited for another would wait for ever.
             drop(from.take());
-            match slots::rx(conn, source.qid) {
-                Ok(rx) => from = Some((source.qid, rx)),
-                Err(_) => {
-                    outcome = Err(Code::InvalArg);
-                    break;
-                }
-            }
+            let Ok(rx) = slots::rx(conn, source.qid) else {
+                outcome = Err(Code::InvalArg);
+                break;
+            };
+            from = Some((source.qid, rx));
         }
         let Some((_, rx)) = from.as_mut() else { break };
         let Some(index) = end.queue.enqueue(&mut rx.queue, buffer.desc_index) else {

@@ -286,13 +286,15 @@ impl Member for Socket {
     fn redial(&self) -> bool {
         let interfaces = lock(&self.interfaces).clone();
         let alone = interfaces.iter().filter(|interface| interface.is_alone());
-        // The next expiry tries again.
-        alone.fold(false, |left, interface| interface.connect().is_err() || left)
+        // Each of them tries; the next expiry tries again.
+        alone.filter(|interface| interface.connect().is_err()).count() != 0
     }
 
     fn shut(&self) {
         let interfaces = lock(&self.interfaces).clone();
-        interfaces.iter().for_each(|interface| self.remove_interface(interface, false));
+        for interface in &interfaces {
+            self.remove_interface(interface, false);
+        }
         // It has no interfaces.
         let _ = self.close();
     }

@@ -17,6 +17,12 @@ pub(crate) struct ManualRxRing {
     slots: Box<[(SlotBuffer, u32, u32)]>,
 }
 
+/// Returns the place in the ring of a free-running index.
+#[inline]
+fn slot_of(ring: &RxRing, index: u16) -> usize {
+    usize::from(index) & (ring.size() - 1)
+}
+
 impl ManualRxRing {
     /// Takes over a ring that has not been used: a client's has no buffer on offer.
     pub(crate) fn new(ring: &RxRing) -> Self {
@@ -27,10 +33,6 @@ impl ManualRxRing {
         let own = ring.own_buffers();
         let slots = own.map(|own| own.map(slot).collect()).unwrap_or_default();
         Self { marks: RxMarks::new(ring.size(), ring.owns_buffers()), slots }
-    }
-
-    fn slot_of(&self, ring: &RxRing, index: u16) -> usize {
-        usize::from(index) & (ring.size() - 1)
     }
 
     /// Returns how many descriptors can be taken; loads the peer's index.
@@ -53,13 +55,14 @@ impl ManualRxRing {
             return Ok(None);
         }
         let index = self.marks.next();
-        let slot = || index & u16::try_from(ring.size() - 1).unwrap_or(u16::MAX);
+        // A ring has at most 2^15 slots.
+        let slot = || u16::try_from(slot_of(ring, index)).unwrap_or(0);
         let read = ring.memory().descriptor(index);
         let mut taken = read;
         if taken.length == 0 {
             return Err(ring.error(RingError::Empty { slot: slot() }));
         }
-        if let Some((buffer, start, room)) = self.slots.get(self.slot_of(ring, index)) {
+        if let Some((buffer, start, room)) = self.slots.get(slot_of(ring, index)) {
             if taken.length > *room {
                 let (length, room) = (taken.length, *room);
                 return Err(ring.error(RingError::Overlong { slot: slot(), length, room }));
@@ -116,7 +119,7 @@ impl ManualRxRing {
     }
 
     fn offer(&mut self, ring: &RxRing, index: u16, headroom: u32, place: Option<u32>) -> bool {
-        let slot = self.slot_of(ring, index);
+        let slot = slot_of(ring, index);
         let Some((buffer, start, room)) = self.slots.get_mut(slot) else { return false };
         let mut moved = *buffer;
         let first = place.map_or(headroom, |place| moved.move_to(place));
@@ -139,7 +142,7 @@ impl ManualRxRing {
         if !self.marks.holds(index) {
             return None;
         }
-        let slot = self.slot_of(ring, index);
+        let slot = slot_of(ring, index);
         self.slots.get_mut(slot).map(|(buffer, ..)| buffer)
     }
 
@@ -148,7 +151,7 @@ impl ManualRxRing {
         if self.held(ring, left).is_none() || self.held(ring, right).is_none() {
             return false;
         }
-        let (left, right) = (self.slot_of(ring, left), self.slot_of(ring, right));
+        let (left, right) = (slot_of(ring, left), slot_of(ring, right));
         let buffer = self.slots[left].0;
         self.slots[left].0 = self.slots[right].0;
         self.slots[right].0 = buffer;
