@@ -1,11 +1,14 @@
 //! C programs on the library, as a C compiler and a loader see it.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use memif::{ClientOptions, InterfaceOptions};
+use nix::sys::eventfd::EventFd;
 use system_tests::c_program::{CLibrary, CProgram, Linkage};
 use system_tests::memifpeer::{Listening, MemifPeer};
+use system_tests::rawmemif::RawClient;
 use system_tests::{CpuLock, Lab, Testpmd, WAIT_TIMEOUT, require};
 
 const LIBRARY: CLibrary = CLibrary {
@@ -114,6 +117,21 @@ fn a_c_program_answers_the_rust_side_in_both_roles() {
     let responder = icmp.start(&lab, &["respond", "slave", &lab.arg("rust-listens.sock")]);
     is_answered(listening.accept());
     responder.finish(WAIT_TIMEOUT).succeeds();
+}
+
+#[test]
+fn a_peer_that_cuts_its_memory_short_ends_its_link_and_not_the_program() {
+    require!("cc");
+    let lab = lab();
+    let socket = lab.path("cut.sock");
+    let responder = icmp(&lab).start(&lab, &["respond", "master", &lab.arg("cut.sock")]);
+    system_tests::wait::until("the socket", WAIT_TIMEOUT, || socket.exists());
+    let event_fd = EventFd::new().expect("an eventfd");
+    let (peer, memory) = RawClient::link_with_memory(&socket, 3, event_fd.as_fd());
+    responder.wait_for_line("connected");
+    memory.set_len(0).expect("a shorter file");
+    responder.finish(WAIT_TIMEOUT).succeeds();
+    drop(peer);
 }
 
 #[test]

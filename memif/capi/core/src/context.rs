@@ -176,6 +176,9 @@ impl Context {
         app_name: [u8; 32],
         allocator: Allocator,
     ) -> Result<Arc<Self>, Code> {
+        // A peer that takes memory away must not end the program. Without the handler it would, as
+        // with libmemif.
+        let _ = memif::survive_truncation();
         let internal = matches!(update, FdUpdate::Library);
         let epoll =
             if internal { Some(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?) } else { None };

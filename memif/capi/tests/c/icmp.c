@@ -233,6 +233,9 @@ on_interrupt (memif_conn_handle_t c, void *ctx, uint16_t qid)
   uint16_t n;
   (void) ctx;
   int err = memif_rx_burst (c, qid, bufs, BURST, &n);
+  if (err == MEMIF_ERR_DISCONNECTED)
+    /* The peer broke the protocol: the next poll ends the link. */
+    return 0;
   CHECK (err == 0 || err == MEMIF_ERR_NOBUF);
   if (sends)
     receive_answers (bufs, n);

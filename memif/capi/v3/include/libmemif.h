@@ -29,7 +29,8 @@
  * may call none.
  *
  * The bytes of a packet are in memory that the peer can change at any moment: copy what decisions
- * depend on before you look at it.
+ * depend on before you look at it. A peer that cuts its memory short loses its link: the library
+ * handles SIGBUS in its own mappings, and passes all others to the handler that was there before.
  */
 #ifndef _LIBMEMIF_H_
 #define _LIBMEMIF_H_
