@@ -102,12 +102,10 @@ fn regions(regions: &Regions) -> Vec<LinkRegion<'_>> {
     regions.iter().map(view).collect()
 }
 
-/// Returns the buffer that a checked descriptor names.
+/// Returns a checked descriptor as the caller sees it.
 #[inline]
-fn buffer(regions: &Regions, index: u16, descriptor: Descriptor) -> ManualBuffer<'_> {
-    let Descriptor { region, offset, length, .. } = descriptor;
-    // It was checked when it was taken or reserved, against regions that do not change.
-    let bytes = regions.bytes(region, offset, length).unwrap_or(&[]);
+fn buffer((index, descriptor, bytes): (u16, Descriptor, &[AtomicU8])) -> ManualBuffer<'_> {
+    let Descriptor { region, offset, .. } = descriptor;
     ManualBuffer { index, region, offset, bytes, continues: descriptor.continues() }
 }
 
@@ -161,8 +159,7 @@ impl ManualRx {
     #[inline]
     pub fn take(&mut self) -> Result<Option<ManualBuffer<'_>>, LinkError> {
         match self.ring.take(&self.queue.ring) {
-            Ok(Some((index, taken))) => Ok(Some(buffer(self.queue.ring.regions(), index, taken))),
-            Ok(None) => Ok(None),
+            Ok(taken) => Ok(taken.map(buffer)),
             Err(error) => Err(self.fails(error)),
         }
     }
@@ -312,8 +309,7 @@ impl ManualTx {
     #[inline]
     pub fn reserve(&mut self, place: Option<u32>) -> Result<Option<ManualBuffer<'_>>, LinkError> {
         match self.ring.reserve(&self.queue.ring, place) {
-            Ok(Some((index, room))) => Ok(Some(buffer(self.queue.ring.regions(), index, room))),
-            Ok(None) => Ok(None),
+            Ok(reserved) => Ok(reserved.map(buffer)),
             Err(error) => Err(self.queue.link.fail(error)),
         }
     }

@@ -7,7 +7,7 @@
 use std::ffi::c_void;
 use std::ptr;
 
-use memif::{ManualQueue, exchange};
+use memif::{ManualBuffer, ManualQueue, exchange};
 
 use crate::abi::{BUFFER_FLAG_NEXT, Buffer};
 use crate::code::Code;
@@ -72,13 +72,16 @@ pub unsafe fn alloc(
     if bufs.is_null() && count != 0 && size != 0 {
         return Err(Code::InvalArg);
     }
+    let mut free = end.queue.free()?;
+    let name = QueueName::new(conn, qid, true).pointer();
     let mut made = 0;
     let mut outcome = Ok(());
     // A packet of no bytes takes no buffer.
     for _ in 0..if size == 0 { 0 } else { count } {
         // SAFETY: there is room, by the caller's promise.
-        let packet =
-            unsafe { alloc_packet(&mut end, conn, qid, bufs.wrapping_add(made.into()), size) };
+        let packet = unsafe {
+            alloc_packet(&mut end, &mut free, name, bufs.wrapping_add(made.into()), size)
+        };
         match packet {
             Ok(buffers) => made += buffers,
             Err(code) => {
@@ -92,63 +95,52 @@ pub unsafe fn alloc(
     outcome
 }
 
-/// Reserves one packet; returns the number of its buffers. On an error there are none.
+/// Reserves one packet, where `free` descriptors are known to be free; returns the number of its
+/// buffers. On an error there are none.
 ///
 /// # Safety
 /// `bufs` has room for them.
 #[inline]
 unsafe fn alloc_packet(
     end: &mut Locked<TxEnd>,
-    conn: usize,
-    qid: u16,
+    free: &mut usize,
+    name: *mut c_void,
     bufs: *mut Buffer,
     size: u16,
 ) -> Result<u16, Code> {
     let (mut rest, mut made, mut first) = (u32::from(size), 0u16, None);
     let TxEnd { queue, bases, offsets, .. } = &mut **end;
     while rest != 0 {
-        let reserve = |queue: &mut memif::ManualTx| {
-            let place = offsets.map(|offsets| offsets.next());
-            let reserved = queue.reserve(place)?;
-            let room = |b: memif::ManualBuffer<'_>| (b.index, b.region, b.offset, b.bytes.len());
-            Ok::<_, Code>((reserved.map(room), place.is_some()))
-        };
-        // What is known to be free comes first: the peer's index is on a line that it writes to.
-        let mut reserved = reserve(queue);
-        if matches!(reserved, Ok((None, _))) {
-            reserved = match queue.free() {
-                Ok(0) => Err(Code::NoBufRing),
-                Ok(_) => reserve(queue),
-                Err(error) => Err(error.into()),
-            };
-        }
-        let outcome = reserved.and_then(|(room, placed)| {
-            room.ok_or(if placed { Code::InvalArg } else { Code::NoBufRing })
-        });
-        let (index, region, offset, room) = match outcome {
-            Ok(reserved) => reserved,
-            Err(code) => {
-                if let Some(first) = first {
-                    queue.rewind(first);
-                    // SAFETY: they were written below.
-                    unsafe { bufs.write_bytes(0, made.into()) };
-                }
-                return Err(code);
+        let place = offsets.map(|offsets| offsets.next());
+        let failed = match queue.reserve(place) {
+            Ok(Some(ManualBuffer { index, region, offset, bytes, .. })) => {
+                let len = rest.min(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+                rest -= len;
+                let buffer = Buffer {
+                    desc_index: index,
+                    queue: name,
+                    len,
+                    flags: if rest == 0 { 0 } else { BUFFER_FLAG_NEXT },
+                    data: bases.pointer(region, offset),
+                };
+                // SAFETY: there is room, by the caller's promise.
+                unsafe { bufs.wrapping_add(made.into()).write(buffer) };
+                first.get_or_insert(index);
+                made += 1;
+                *free -= 1;
+                continue;
             }
+            Ok(None) if *free == 0 => Code::NoBufRing,
+            // The program's choice is outside of its region.
+            Ok(None) => Code::InvalArg,
+            Err(error) => error.into(),
         };
-        let len = rest.min(u32::try_from(room).unwrap_or(u32::MAX));
-        rest -= len;
-        let buffer = Buffer {
-            desc_index: index,
-            queue: QueueName::new(conn, qid, true).pointer(),
-            len,
-            flags: if rest == 0 { 0 } else { BUFFER_FLAG_NEXT },
-            data: bases.pointer(region, offset),
-        };
-        // SAFETY: there is room, by the caller's promise.
-        unsafe { bufs.wrapping_add(made.into()).write(buffer) };
-        first.get_or_insert(index);
-        made += 1;
+        if let Some(first) = first {
+            queue.rewind(first);
+            // SAFETY: they were written above.
+            unsafe { bufs.write_bytes(0, made.into()) };
+        }
+        return Err(failed);
     }
     Ok(made)
 }

@@ -1,5 +1,7 @@
 //! Receiving one descriptor at a time.
 
+use std::sync::atomic::AtomicU8;
+
 use super::SlotBuffer;
 use super::rx_marks::RxMarks;
 use crate::error::{ProtocolError, RingError};
@@ -8,6 +10,9 @@ use crate::mechanism::rx::RxRing;
 use crate::mechanism::stats;
 use crate::memory::region;
 
+/// A descriptor with its index and its bytes.
+pub(crate) type Taken<'r> = (u16, Descriptor, &'r [AtomicU8]);
+
 /// The state of one ring to receive on, beside the [`RxRing`] that it is on.
 #[derive(Debug)]
 pub(crate) struct ManualRxRing {
@@ -15,6 +20,9 @@ pub(crate) struct ManualRxRing {
     /// The buffer of each slot, and where the peer may fill it: the first byte and the length. On a
     /// server the peer's descriptors say both.
     slots: Box<[(SlotBuffer, u32, u32)]>,
+    /// Packets and bytes taken since they were last counted.
+    packets: u64,
+    bytes: u64,
 }
 
 /// Returns the place in the ring of a free-running index.
@@ -32,7 +40,8 @@ impl ManualRxRing {
         };
         let own = ring.own_buffers();
         let slots = own.map(|own| own.map(slot).collect()).unwrap_or_default();
-        Self { marks: RxMarks::new(ring.size(), ring.owns_buffers()), slots }
+        let marks = RxMarks::new(ring.size(), ring.owns_buffers());
+        Self { marks, slots, packets: 0, bytes: 0 }
     }
 
     /// Returns how many descriptors can be taken; loads the peer's index.
@@ -42,15 +51,17 @@ impl ManualRxRing {
         let observed = self.marks.observe(theirs);
         observed.map_err(|_| ring.error(RingError::Jump { index: theirs }))?;
         ring.check()?;
+        stats::add(&ring.counters().packets, std::mem::take(&mut self.packets));
+        stats::add(&ring.counters().bytes, std::mem::take(&mut self.bytes));
         Ok(self.marks.available())
     }
 
     /// Takes the next descriptor, checked, with its index; `None` when none is known to be there.
     #[inline]
-    pub(crate) fn take(
+    pub(crate) fn take<'r>(
         &mut self,
-        ring: &RxRing,
-    ) -> Result<Option<(u16, Descriptor)>, ProtocolError> {
+        ring: &'r RxRing,
+    ) -> Result<Option<Taken<'r>>, ProtocolError> {
         if self.marks.available() == 0 {
             return Ok(None);
         }
@@ -80,9 +91,9 @@ impl ManualRxRing {
                 .set_descriptor(index, Descriptor { flags: read.flags & !FLAG_NEXT, ..read });
         }
         self.marks.take();
-        stats::add(&ring.counters().packets, u64::from(!taken.continues()));
-        stats::add(&ring.counters().bytes, taken.length.into());
-        Ok(Some((index, taken)))
+        self.packets += u64::from(!taken.continues());
+        self.bytes += u64::from(taken.length);
+        Ok(Some((index, taken, bytes)))
     }
 
     /// Gives up to `count` descriptors back, the oldest first, and returns how many. A client leaves

@@ -2,6 +2,7 @@
 //! whole packets.
 
 use super::SlotBuffer;
+use super::rx::Taken;
 use crate::error::{ProtocolError, RingError};
 use crate::format::ring::{Descriptor, FLAG_NEXT};
 use crate::mechanism::interrupt;
@@ -64,43 +65,47 @@ impl ManualTxRing {
     /// be free. `place` moves the buffer of a client to that byte of its region: outside of it,
     /// nothing is reserved.
     #[inline]
-    pub(crate) fn reserve(
+    pub(crate) fn reserve<'r>(
         &mut self,
-        ring: &TxRing,
+        ring: &'r TxRing,
         place: Option<u32>,
-    ) -> Result<Option<(u16, Descriptor)>, ProtocolError> {
+    ) -> Result<Option<Taken<'r>>, ProtocolError> {
         if self.cursor.available() == self.reserved {
             return Ok(None);
         }
         let index = self.behind(self.reserved);
         let slot = self.slot(index);
+        let mut buffer = self.slots[slot];
         let mut start = 0;
         if ring.owns_buffers() {
-            let ahead = self.slots[self.slot(index.wrapping_add(AHEAD))];
-            let mut moved = self.slots[slot];
-            start = place.map_or(0, |place| moved.move_to(place));
-            self.slots[slot] = moved;
-            Self::prefetch(ring, ahead);
+            Self::prefetch(ring, self.slots[self.slot(index.wrapping_add(AHEAD))]);
+            if let Some(place) = place {
+                start = buffer.move_to(place);
+                self.slots[slot] = buffer;
+            }
         } else {
             let Descriptor { region, offset, length: size, .. } = ring.memory().descriptor(index);
             if size == 0 {
                 return Err(ring.error(RingError::Empty { slot: self.cursor.slot(index) }));
             }
-            let buffer = SlotBuffer { region, offset, size };
+            buffer = SlotBuffer { region, offset, size };
             Self::prefetch(ring, buffer);
             self.slots[slot] = buffer;
         }
-        let SlotBuffer { region, offset, size } = self.slots[slot];
-        if ring.memory().regions().bytes(region, offset, size).is_none() {
+        let SlotBuffer { region, offset, size } = buffer;
+        let Some(whole) = ring.memory().regions().bytes(region, offset, size) else {
             return if ring.owns_buffers() {
                 Ok(None)
             } else {
                 Err(ring.error(RingError::BufferOutside { slot: self.cursor.slot(index) }))
             };
-        }
+        };
+        // Less than the size.
+        let bytes = whole.get(start as usize..).unwrap_or(&[]);
         self.reserved += 1;
         let (offset, length) = (offset + start, size - start);
-        Ok(Some((index, Descriptor { flags: 0, region, length, offset, metadata: 0 })))
+        let room = Descriptor { flags: 0, region, length, offset, metadata: 0 };
+        Ok(Some((index, room, bytes)))
     }
 
     #[inline]
