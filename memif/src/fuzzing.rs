@@ -149,7 +149,7 @@ pub fn rings(data: &[u8]) {
         if is_server { Side::Server } else { Side::Client(ours) }
     };
     let (from, to) = if is_server { (0, 1) } else { (1, 0) };
-    let mut rx = RxRing::new(ring(from), side(from), 0, true, 0);
+    let mut rx = RxRing::new(ring(from), side(from), 0, true, 0, false);
     let mut tx = TxRing::new(ring(to), side(to), 0);
     let (steps, _) = data.as_chunks::<16>();
     let peers = [ring(0), ring(1)];

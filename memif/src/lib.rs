@@ -71,6 +71,9 @@ pub use face::client::{Client, ClientError};
 pub use face::details::{DescriptorDetails, Details, RegionDetails, RingDetails};
 pub use face::event_loop::{Event, Waker};
 pub use face::link::{Link, Peer};
+pub use face::manual::{
+    LinkRegion, ManualBuffer, ManualQueue, ManualRx, ManualTx, PlaceError, RingState, exchange,
+};
 pub use face::options::{ClientOptions, InterfaceOptions, Role, SocketOptions};
 #[cfg(feature = "smoltcp")]
 pub use face::phy;

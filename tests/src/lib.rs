@@ -21,6 +21,7 @@
 //! - [`CpuLock`]: one busy test at a time.
 //! - [`testpmd`]: DPDK's `dpdk-testpmd` as a memif peer.
 //! - [`mod@reference`]: a rump kernel's side of the bus, as a peer for ours.
+//! - [`c_program`]: C programs, compiled against a library of this workspace.
 //! - [`memifpeer`]: a memif peer of our own, inside the test.
 //! - [`rawmemif`]: the bare memif control channel, to check its messages.
 //! - [`namespace`]: a network namespace with the right to create interfaces.
@@ -30,6 +31,7 @@
 //! - [`frames`]: distinguishable test frames, and pcap files of them.
 
 pub mod built;
+pub mod c_program;
 mod cpu_lock;
 pub mod figures;
 pub mod frames;

@@ -162,6 +162,15 @@ impl RawClient {
     /// When the server refuses, or does not answer within [`WAIT_TIMEOUT`].
     #[must_use]
     pub fn link(path: &Path, id: u32, event_fd: BorrowedFd<'_>) -> Self {
+        Self::link_with_memory(path, id, event_fd).0
+    }
+
+    /// Does the same, and returns the file of its memory, which is not sealed.
+    ///
+    /// # Panics
+    /// As [`link`](Self::link).
+    #[must_use]
+    pub fn link_with_memory(path: &Path, id: u32, event_fd: BorrowedFd<'_>) -> (Self, File) {
         let client = Self::connect(path);
         assert_eq!(client.init(&Init { id, ..Init::default() }), Answer::Message(ACK));
         let memory = memfd_create("raw", MFdFlags::MFD_CLOEXEC).expect("a memory file");
@@ -178,7 +187,7 @@ impl RawClient {
         connect[0..2].copy_from_slice(&CONNECT.to_ne_bytes());
         client.send(&connect);
         assert_eq!(client.answer(), Answer::Message(CONNECTED));
-        client
+        (client, memory)
     }
 
     /// Ends the connection for `reason`.

@@ -119,6 +119,12 @@ impl Client {
         self.wake.notify();
     }
 
+    /// Returns whether there is a connection to the server: a link, or a handshake under way.
+    #[must_use]
+    pub fn has_connection(&self) -> bool {
+        self.connection.is_some()
+    }
+
     /// Disconnects and sends `reason` (up to 95 bytes) to the server. The client stays disconnected
     /// until [`connect`](Self::connect). Returns whether there was a link.
     pub fn disconnect(&mut self, reason: &str) -> bool {
@@ -288,6 +294,7 @@ impl Client {
         let (link, handle) = build(Parts {
             interface: &self.options.interface,
             headroom: self.options.headroom,
+            manual: self.options.manual,
             name,
             app_name,
             regions: built.regions,

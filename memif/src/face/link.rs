@@ -124,6 +124,8 @@ pub(super) struct Parts<'a> {
     pub(super) interface: &'a InterfaceConfig,
     /// Bytes left free in front of each received packet; 0 on a server.
     pub(super) headroom: u32,
+    /// Whether a client's receive queues start without buffers on offer.
+    pub(super) manual: bool,
     pub(super) name: Name,
     pub(super) app_name: Name,
     pub(super) regions: Arc<Regions>,
@@ -166,7 +168,8 @@ pub(super) fn build(parts: Parts<'_>) -> Result<(Link, LinkHandle), ProtocolErro
         let event_fd = Arc::new(event_fd);
         if place.s2m == matches!(ring.side, Side::Server) {
             rx_event_fds.push(Arc::clone(&event_fd));
-            let ring = RxRing::new(memory, ring.side, place.index, masked, parts.headroom);
+            let (manual, headroom) = (parts.manual, parts.headroom);
+            let ring = RxRing::new(memory, ring.side, place.index, masked, headroom, manual);
             let mode = Arc::new(ModeCell::new(interface.rx_mode));
             let counters = Arc::clone(ring.counters());
             rx_views.push(RingView {

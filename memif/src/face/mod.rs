@@ -7,6 +7,7 @@ pub(crate) mod event_loop;
 mod history;
 pub(crate) mod link;
 mod link_state;
+pub(crate) mod manual;
 pub(crate) mod options;
 #[cfg(feature = "smoltcp")]
 pub mod phy;

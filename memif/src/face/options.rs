@@ -6,6 +6,7 @@ mod interface;
 mod socket;
 
 pub use self::client::ClientOptions;
+pub(crate) use self::client::FileSource;
 pub use self::interface::InterfaceOptions;
 pub use self::socket::SocketOptions;
 
@@ -63,7 +64,7 @@ impl InterfaceConfig {
         }
     }
 
-    fn set_secret(&mut self, secret: &str) -> Result<(), OptionsError> {
+    fn set_secret(&mut self, secret: &[u8]) -> Result<(), OptionsError> {
         self.secret = Some(Secret::new(secret).ok_or(OptionsError::Secret { len: secret.len() })?);
         if secret.len() == SECRET_LEN {
             tracing::warn!(

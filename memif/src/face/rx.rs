@@ -18,9 +18,9 @@ use crate::system::event_fd::EventFd;
 
 /// A queue to receive on. It can move to another thread; one thread uses it at a time.
 pub struct RxQueue {
-    ring: RxRing,
+    pub(super) ring: RxRing,
     event_fd: Arc<EventFd>,
-    link: Arc<LinkState>,
+    pub(super) link: Arc<LinkState>,
     mode: Arc<ModeCell>,
 }
 
@@ -60,6 +60,11 @@ impl RxQueue {
         }
     }
 
+    /// Makes the eventfd unreadable until the peer writes it again.
+    pub(super) fn drain(&self) {
+        stats::add(&self.ring.counters().interrupts, self.event_fd.drain());
+    }
+
     /// Asks the peer to write the eventfd for the next packet, then checks the ring once more.
     /// Returns whether packets are there already: then do not sleep. Otherwise poll
     /// [`as_fd`](Self::as_fd), for some milliseconds the first time: libmemif and DPDK may miss the
@@ -76,7 +81,7 @@ impl RxQueue {
     /// Asks the peer not to write the eventfd, and makes it unreadable: for the time of polling.
     pub fn disarm(&mut self) {
         self.ring.set_mask(true);
-        stats::add(&self.ring.counters().interrupts, self.event_fd.drain());
+        self.drain();
     }
 
     /// Changes how the peer is asked for interrupts, at any time. [`RxMode::Interrupt`]
@@ -93,6 +98,17 @@ impl RxQueue {
             self.disarm();
             self.link.check().map(|()| false)
         }
+    }
+
+    /// Makes the eventfd readable.
+    pub(super) fn notify(&self) {
+        self.event_fd.notify();
+    }
+
+    /// Asks the peer to write the eventfd or not, and leaves it as it is.
+    pub(super) fn request(&self, interrupts: bool) {
+        self.mode.set(if interrupts { RxMode::Interrupt } else { RxMode::Polling });
+        self.ring.set_mask(!interrupts);
     }
 
     /// Returns the mode set by the options or by [`set_mode`](Self::set_mode).

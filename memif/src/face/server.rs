@@ -76,6 +76,7 @@ pub struct Server {
 #[derive(Debug)]
 struct Interface {
     config: InterfaceConfig,
+    any_mode: bool,
     history: History,
     /// The token of the connection that has the interface.
     owner: Option<u64>,
@@ -156,6 +157,12 @@ impl Server {
         })
     }
 
+    /// Returns the listening socket, for its number. Do not accept on it.
+    #[must_use]
+    pub fn listener(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+
     /// Adds an interface for one client. Links of other interfaces are not affected, and clients
     /// that were rejected because it was missing succeed when they try again.
     ///
@@ -163,11 +170,12 @@ impl Server {
     /// [`OptionsError`] when an option is out of its range or the id is taken.
     pub fn add(&mut self, options: InterfaceOptions) -> Result<(), OptionsError> {
         options.check()?;
-        let config = options.interface;
+        let (config, any_mode) = (options.interface, options.any_mode);
         match self.interfaces.entry(config.id) {
             Entry::Occupied(_) => Err(OptionsError::Duplicate(config.id)),
             Entry::Vacant(vacant) => {
-                vacant.insert(Interface { config, history: History::default(), owner: None });
+                let history = History::default();
+                vacant.insert(Interface { config, any_mode, history, owner: None });
                 Ok(())
             }
         }
@@ -215,7 +223,7 @@ impl Server {
     }
 
     fn gather(&self, id: u32, descriptors: bool) -> Option<Details> {
-        let Interface { config, history, owner } = self.interfaces.get(&id)?;
+        let Interface { config, history, owner, .. } = self.interfaces.get(&id)?;
         let connection = owner.and_then(|token| self.connections.get(&token));
         let link = connection.and_then(|connection| connection.link.as_ref());
         let socket = self.addr.to_string();
@@ -429,6 +437,7 @@ impl Server {
         let (link, handle) = build(Parts {
             interface: &interface.config,
             headroom: 0,
+            manual: false,
             name: setup.name,
             app_name: setup.app_name,
             regions: Arc::new(Regions::new(setup.regions.into_iter().map(Arc::new).collect())),
@@ -596,7 +605,7 @@ impl Host for Admission<'_> {
         if !config.secret.as_ref().is_none_or(|secret: &Secret| secret.matches(&init.secret)) {
             return Err(Rejection::WrongSecret);
         }
-        if init.mode != config.mode.wire() {
+        if init.mode != config.mode.wire() && !interface.any_mode {
             return Err(Rejection::ModeMismatch { got: init.mode, want: config.mode });
         }
         if interface.owner.is_some() {
@@ -613,8 +622,14 @@ impl Host for Admission<'_> {
         size: u64,
     ) -> Result<(Region, u64), ProtocolError> {
         let left = self.options.max_memory.saturating_sub(*self.mapped);
-        let (region, reach) =
+        let (mut region, reach) =
             memfd::map(index, fd.as_fd(), size, left, self.options.allow_unsealed)?;
+        if self.options.keep_files {
+            let file = fd.as_fd().try_clone_to_owned();
+            region.keep(Arc::new(
+                file.map_err(|error| ProtocolError::RegionMap { index, errno: error.to_string() })?,
+            ));
+        }
         *self.mapped += reach;
         Ok((region, reach))
     }

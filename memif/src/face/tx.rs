@@ -17,9 +17,9 @@ use crate::system::event_fd::EventFd;
 
 /// A queue to send on. It can move to another thread; one thread uses it at a time.
 pub struct TxQueue {
-    ring: TxRing,
+    pub(super) ring: TxRing,
     event_fd: Arc<EventFd>,
-    link: Arc<LinkState>,
+    pub(super) link: Arc<LinkState>,
 }
 
 impl TxQueue {
@@ -63,6 +63,12 @@ impl TxQueue {
     #[must_use]
     pub fn stats(&self) -> QueueStats {
         QueueStats::of(self.ring.counters())
+    }
+
+    /// Writes the eventfd.
+    pub(super) fn notify(&self) {
+        self.event_fd.notify();
+        stats::add(&self.ring.counters().interrupts, 1);
     }
 
     #[cold]
@@ -284,8 +290,7 @@ impl TxBurst<'_> {
             return 0;
         }
         if self.queue.ring.publish() {
-            self.queue.event_fd.notify();
-            stats::add(&self.queue.ring.counters().interrupts, 1);
+            self.queue.notify();
         }
         if let Err(lost) = self.queue.ring.check() {
             self.queue.fail(lost);

@@ -12,12 +12,13 @@ pub(crate) struct Secret([u8; SECRET_LEN]);
 impl Secret {
     /// Returns `None` when `text` is empty, longer than the field, or holds a NUL: on the wire it
     /// would equal another secret.
-    pub(crate) fn new(text: &str) -> Option<Self> {
-        if text.len() > SECRET_LEN || text.is_empty() || text.contains('\0') {
+    pub(crate) fn new(text: impl AsRef<[u8]>) -> Option<Self> {
+        let text = text.as_ref();
+        if text.len() > SECRET_LEN || text.is_empty() || text.contains(&0) {
             return None;
         }
         let mut field = [0; SECRET_LEN];
-        field[..text.len()].copy_from_slice(text.as_bytes());
+        field[..text.len()].copy_from_slice(text);
         Some(Self(field))
     }
 

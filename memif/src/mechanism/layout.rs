@@ -109,6 +109,24 @@ impl Plan {
         })
     }
 
+    /// Plans rings in region 0, and a buffer of `buffer_size` bytes for each descriptor back to back
+    /// in region 1, which is not made here.
+    pub(crate) fn packed(
+        s2m: u16,
+        m2s: u16,
+        log2_size: u8,
+        buffer_size: u32,
+    ) -> Result<Self, OptionsError> {
+        let rings = Self::rings(s2m, m2s, log2_size)?;
+        let per_ring = u64::from(buffer_size) << log2_size;
+        let bytes = rings.rings.len() as u64 * per_ring;
+        let too_large = |_| OptionsError::Memory { bytes };
+        u32::try_from(bytes).map_err(too_large)?;
+        let first_of = |n| u32::try_from(n * per_ring).map_err(too_large);
+        let buffers = (0..rings.rings.len() as u64).map(first_of).collect::<Result<_, _>>()?;
+        Ok(Self { sizes: vec![rings.sizes[0], bytes], buffers, stride: buffer_size, ..rings })
+    }
+
     /// Plans rings alone, in region 0. Their buffers come from pools.
     pub(crate) fn rings(s2m: u16, m2s: u16, log2_size: u8) -> Result<Self, OptionsError> {
         let rings = place_rings(s2m, m2s, log2_size)?;

@@ -3,11 +3,14 @@
 
 use ring_buffers::RingBuffers;
 
+use crate::format::ring::Descriptor;
+
 pub(crate) mod client_handshake;
 
 pub(crate) mod exchange;
 pub(crate) mod interrupt;
 pub(crate) mod layout;
+pub(crate) mod manual;
 pub(crate) mod ring_buffers;
 pub(crate) mod ring_index;
 pub(crate) mod rx;
@@ -17,6 +20,8 @@ pub(crate) mod tx;
 
 #[cfg(test)]
 mod ring_tests;
+#[cfg(test)]
+mod test_memory;
 
 /// This side's role at a ring, which decides who owns the buffers.
 #[derive(Debug)]
@@ -36,6 +41,13 @@ impl Side {
             Self::Client(buffers) => Some(buffers),
             Self::Server => None,
         }
+    }
+
+    /// Returns the descriptors of the buffers, by slot, if this side owns them.
+    fn own_buffers(&self, size: usize) -> Option<impl Iterator<Item = Descriptor>> {
+        let Self::Client(buffers) = self else { return None };
+        // At most 2^14 for a client.
+        Some((0..u16::try_from(size).unwrap_or(0)).map(|slot| buffers.descriptor(slot)))
     }
 
     fn rx_direction(&self) -> &'static str {

@@ -1,66 +1,18 @@
 //! Both ends of a ring over the same memory: honest ones, and a peer that stores arbitrary values.
 
 use std::collections::VecDeque;
-use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use proptest::prelude::*;
 
 use super::Side;
-use super::layout::{Layout, Plan};
-use super::ring_buffers::{FixedBuffers, RingBuffers};
 use super::rx::{BurstLimit, RxRing};
+use super::test_memory::Memory;
 use super::tx::{TxRing, end_of_packets};
 use crate::error::{ProtocolError, RingError};
 use crate::format::ring::{Descriptor, FLAG_NEXT};
 use crate::memory::copy;
-use crate::memory::pool::Pool;
-use crate::memory::region::{Region, Regions};
 use crate::memory::ring::RingMemory;
-
-/// One client's memory, over which any end of its two rings can be made.
-struct Memory {
-    plan: Plan,
-    regions: Arc<Regions>,
-    pool: Arc<Pool>,
-}
-
-impl Memory {
-    fn new(log2_size: u8, buffer_size: u32) -> Self {
-        let plan = Plan::new(1, 1, log2_size, buffer_size, Layout::OneRegion).unwrap();
-        let file = tempfile::tempfile().unwrap();
-        file.set_len(plan.sizes[0]).unwrap();
-        let region = Arc::new(Region::map(file.as_fd(), plan.sizes[0], 1, false).unwrap());
-        let pool = Pool::private(Arc::clone(&region), buffer_size);
-        Self { plan, regions: Arc::new(Regions::new(vec![region])), pool }
-    }
-
-    /// 0 is S2M, 1 is M2S.
-    fn ring(&self, n: usize) -> RingMemory {
-        let place = self.plan.rings[n];
-        RingMemory::new(&self.regions, place.region, place.offset, place.log2_size).unwrap()
-    }
-
-    fn client(&self, n: usize) -> Side {
-        let (first, stride, pool) =
-            (self.plan.buffers[n], self.plan.stride, Arc::clone(&self.pool));
-        let size = pool.buffer_size();
-        Side::Client(RingBuffers::Fixed(FixedBuffers { pool, region: 0, first, stride, size }))
-    }
-
-    fn s2m(&self) -> (TxRing, RxRing) {
-        (
-            TxRing::new(self.ring(0), self.client(0), 0),
-            RxRing::new(self.ring(0), Side::Server, 0, true, 0),
-        )
-    }
-
-    fn m2s(&self) -> (TxRing, RxRing) {
-        let rx = RxRing::new(self.ring(1), self.client(1), 0, true, 0);
-        (TxRing::new(self.ring(1), Side::Server, 0), rx)
-    }
-}
 
 fn push(tx: &mut TxRing, packet: &[u8]) -> bool {
     let Some(start) = tx.reserve(packet.len()).unwrap() else { return false };
@@ -140,7 +92,7 @@ proptest! {
         let memory = Memory::new(3, 64);
         let (rx_ring, tx_ring) = if server { (0, 1) } else { (1, 0) };
         let side = |n| if server { Side::Server } else { memory.client(n) };
-        let mut rx = RxRing::new(memory.ring(rx_ring), side(rx_ring), 0, true, 0);
+        let mut rx = RxRing::new(memory.ring(rx_ring), side(rx_ring), 0, true, 0, false);
         let mut tx = TxRing::new(memory.ring(tx_ring), side(tx_ring), 0);
         for (slot, first, second, head, tail) in stores {
             for n in [rx_ring, tx_ring] {

@@ -65,13 +65,15 @@ pub(crate) struct RxRing {
 impl RxRing {
     /// Takes over the ring before the peer uses it. A client offers its buffers here: call this
     /// after CONNECTED. With `masked`, the peer does not write the eventfd at first. `headroom` is
-    /// the number of bytes that a client leaves free in front of each packet.
+    /// the number of bytes that a client leaves free in front of each packet. With `manual`, a client
+    /// offers nothing.
     pub(crate) fn new(
         memory: RingMemory,
         side: Side,
         index: u16,
         masked: bool,
         headroom: u32,
+        manual: bool,
     ) -> Self {
         let cursor = match side {
             Side::Server => RingIndex::server(memory.size()),
@@ -85,6 +87,7 @@ impl RxRing {
         ring.set_mask(masked);
         match ring.side {
             Side::Server => interrupt::publish(&ring.memory.header().tail, 0),
+            Side::Client(_) if manual => {}
             Side::Client(_) => {
                 // At most 2^14 for a client.
                 let all = u16::try_from(ring.memory.size()).unwrap_or(0);
@@ -115,7 +118,7 @@ impl RxRing {
     /// Returns the error to report. Where memory is lost, its zeros look like a violation: then the
     /// loss is reported.
     #[cold]
-    fn error(&self, cause: RingError) -> ProtocolError {
+    pub(super) fn error(&self, cause: RingError) -> ProtocolError {
         match self.check() {
             Ok(()) => ProtocolError::Ring {
                 direction: self.side.rx_direction(),
@@ -136,12 +139,47 @@ impl RxRing {
             .map_or(Ok(()), |index| Err(ProtocolError::RegionLost { index }))
     }
 
-    fn refresh(&mut self) -> Result<(), ProtocolError> {
+    /// Loads the peer's index.
+    #[inline]
+    pub(super) fn load_theirs(&self) -> u16 {
         // Acquire: pairs with the producer's release-store after it wrote descriptors and bytes.
-        let theirs = match self.side {
+        match self.side {
             Side::Server => interrupt::load_index(&self.memory.header().head),
             Side::Client(_) => interrupt::load_index(&self.memory.header().tail),
-        };
+        }
+    }
+
+    /// Stores this side's index.
+    #[inline]
+    pub(super) fn publish_ours(&self, ours: u16) {
+        // Release: our reads of the bytes come before this. It pairs with the peer's acquire-load
+        // of the same index before it writes: the client's load of tail before it fills S2M again,
+        // the server's load of head before it fills M2S again.
+        match self.side {
+            Side::Server => interrupt::publish(&self.memory.header().tail, ours),
+            Side::Client(_) => interrupt::publish(&self.memory.header().head, ours),
+        }
+    }
+
+    /// Returns the descriptors of this side's buffers, by slot, if it owns them.
+    pub(super) fn own_buffers(&self) -> Option<impl Iterator<Item = Descriptor>> {
+        self.side.own_buffers(self.memory.size())
+    }
+
+    /// Returns the ring itself.
+    #[inline]
+    pub(crate) fn memory(&self) -> &RingMemory {
+        &self.memory
+    }
+
+    /// Returns whether this side owns the buffers.
+    #[inline]
+    pub(super) fn owns_buffers(&self) -> bool {
+        matches!(self.side, Side::Client(_))
+    }
+
+    fn refresh(&mut self) -> Result<(), ProtocolError> {
+        let theirs = self.load_theirs();
         self.cursor.observe(theirs).map_err(|_| self.error(RingError::Jump { index: theirs }))
     }
 
@@ -292,13 +330,7 @@ impl RxRing {
             self.offer(self.cursor.next(), count);
         }
         let ours = self.cursor.advance(count);
-        // Release: our reads of the bytes come before this. It pairs with the peer's acquire-load
-        // of the same index before it writes: the client's load of tail before it fills S2M again,
-        // the server's load of head before it fills M2S again.
-        match self.side {
-            Side::Server => interrupt::publish(&self.memory.header().tail, ours),
-            Side::Client(_) => interrupt::publish(&self.memory.header().head, ours),
-        }
+        self.publish_ours(ours);
     }
 
     /// Counts the packets in the first `count` descriptors of the burst.
@@ -372,6 +404,11 @@ impl RxRing {
     /// Takes the buffers out, if this side owns them: the ring is not used any more.
     pub(crate) fn take_buffers(&mut self) -> Option<RingBuffers> {
         self.side.take_buffers()
+    }
+
+    /// Returns the regions of the link.
+    pub(crate) fn regions(&self) -> &Regions {
+        self.memory.regions()
     }
 
     /// Returns the index of a region on this link.

@@ -16,7 +16,7 @@ use crate::memory::ring::RingMemory;
 
 /// How many buffers ahead of the one being filled to prefetch: as many lines as a processor can
 /// wait for at a time.
-const AHEAD: u16 = 8;
+pub(super) const AHEAD: u16 = 8;
 
 /// The producer of one ring.
 pub(crate) struct TxRing {
@@ -59,7 +59,7 @@ impl TxRing {
     /// Returns the error to report. Where memory is lost, its zeros look like a violation: then the
     /// loss is reported.
     #[cold]
-    fn error(&self, cause: RingError) -> ProtocolError {
+    pub(super) fn error(&self, cause: RingError) -> ProtocolError {
         match self.check() {
             Ok(()) => ProtocolError::Ring {
                 direction: self.side.tx_direction(),
@@ -80,13 +80,41 @@ impl TxRing {
     }
 
     /// Loads the peer's index.
-    pub(crate) fn refresh(&mut self) -> Result<(), ProtocolError> {
+    #[inline]
+    pub(super) fn load_theirs(&self) -> u16 {
         // Acquire: pairs with the release-store by which the peer gives buffers back (S2M tail) or
         // offers them (M2S head): its use of them, and its descriptors, come before our writes.
-        let theirs = match self.side {
+        match self.side {
             Side::Server => interrupt::load_index(&self.memory.header().head),
             Side::Client(_) => interrupt::load_index(&self.memory.header().tail),
-        };
+        }
+    }
+
+    /// Stores this side's index.
+    #[inline]
+    pub(super) fn publish_ours(&self, ours: u16) {
+        // Release: descriptors and bytes come before this. It pairs with the consumer's
+        // acquire-load of the same index.
+        match self.side {
+            Side::Server => interrupt::publish(&self.memory.header().tail, ours),
+            Side::Client(_) => interrupt::publish(&self.memory.header().head, ours),
+        }
+    }
+
+    /// Returns the descriptors of this side's buffers, by slot, if it owns them.
+    pub(super) fn own_buffers(&self) -> Option<impl Iterator<Item = Descriptor>> {
+        self.side.own_buffers(self.memory.size())
+    }
+
+    /// Returns the ring itself.
+    #[inline]
+    pub(crate) fn memory(&self) -> &RingMemory {
+        &self.memory
+    }
+
+    /// Takes in the peer's index.
+    pub(crate) fn refresh(&mut self) -> Result<(), ProtocolError> {
+        let theirs = self.load_theirs();
         self.cursor.observe(theirs).map_err(|_| self.error(RingError::Jump { index: theirs }))
     }
 
@@ -215,6 +243,11 @@ impl TxRing {
         self.side.take_buffers()
     }
 
+    /// Returns the regions of the link.
+    pub(crate) fn regions(&self) -> &Regions {
+        self.memory.regions()
+    }
+
     /// Returns the index of a region on this link.
     pub(crate) fn index_of(&self, region: &Arc<Region>) -> Option<u16> {
         self.memory.regions().position(region)
@@ -278,12 +311,7 @@ impl TxRing {
         let count = u16::try_from(self.pending.len()).unwrap_or(0);
         self.pending.clear();
         let ours = self.cursor.advance(count);
-        // Release: descriptors and bytes come before this. It pairs with the consumer's
-        // acquire-load of the same index.
-        match self.side {
-            Side::Server => interrupt::publish(&self.memory.header().tail, ours),
-            Side::Client(_) => interrupt::publish(&self.memory.header().head, ours),
-        }
+        self.publish_ours(ours);
         interrupt::is_wanted(&self.memory.header().flags)
     }
 }

@@ -1,7 +1,7 @@
 //! Mapped memory files: a link's regions, and checked views into them.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ pub(crate) struct Region {
     _map: MmapRaw,
     span: Span,
     sealed: bool,
+    /// The file, if it stays open.
+    file: Option<Arc<OwnedFd>>,
 }
 
 /// Where a mapping is.
@@ -72,7 +74,22 @@ impl Region {
         // the guard.
         let guard = unsafe { Guard::new(map.as_ptr(), map.len()) };
         let start = NonNull::new(map.as_mut_ptr()).ok_or_else(too_large)?.cast();
-        Ok(Self { guard, _map: map, span: Span { start, len }, sealed })
+        Ok(Self { guard, _map: map, span: Span { start, len }, sealed, file: None })
+    }
+
+    /// Keeps the file open for as long as it is mapped.
+    pub(crate) fn keep(&mut self, file: Arc<OwnedFd>) {
+        self.file = Some(file);
+    }
+
+    /// Returns the file, if it stays open.
+    pub(crate) fn file(&self) -> Option<&Arc<OwnedFd>> {
+        self.file.as_ref()
+    }
+
+    /// Returns where the mapping begins.
+    pub(crate) fn start(&self) -> NonNull<AtomicU8> {
+        self.span.start
     }
 
     /// Returns the number of bytes that may be touched.

@@ -23,7 +23,17 @@ fn root() -> PathBuf {
 fn crates() -> Vec<PathBuf> {
     let crates = std::fs::read_dir(root().join("crates")).expect("a folder");
     let mut crates: Vec<PathBuf> = crates.map(|entry| entry.expect("an entry").path()).collect();
-    let others = ["shmbus", "shmbus/capi", "shmbus/vdeplug", "memif", "busctl", "python"];
+    let others = [
+        "shmbus",
+        "shmbus/capi",
+        "shmbus/vdeplug",
+        "memif",
+        "memif/capi",
+        "memif/capi/core",
+        "memif/capi/v3",
+        "busctl",
+        "python",
+    ];
     crates.extend(others.map(|name| root().join(name)));
     crates.sort();
     crates

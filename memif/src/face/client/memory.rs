@@ -1,12 +1,12 @@
 //! The memory of one connection, which a client makes and shares with its server.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use crate::error::{OptionsError, Rejection};
 use crate::face::buffer_pool::BufferPool;
-use crate::face::options::ClientOptions;
+use crate::face::options::{ClientOptions, FileSource};
 use crate::format::message::AddRing;
 use crate::format::ring::COOKIE;
 use crate::mechanism::client_handshake::{Bounds, Host, Offer};
@@ -34,6 +34,8 @@ pub(super) struct MemoryBuilder {
     layout: Layout,
     /// The source of buffers, if there are any.
     pools: Vec<BufferPool>,
+    /// The source of their memory, if it is the caller's.
+    files: Option<FileSource>,
     /// What the link is built from.
     pub(super) built: Option<BuiltMemory>,
     /// What the server receives.
@@ -84,6 +86,7 @@ impl MemoryBuilder {
             buffer_size: options.buffer_size,
             layout: options.layout,
             pools: options.buffer_pools.clone(),
+            files: options.buffer_files.clone(),
             built: None,
             shared: None,
         }
@@ -92,7 +95,9 @@ impl MemoryBuilder {
     /// Plans the rings, and their buffers unless these come from pools.
     pub(super) fn plan(&self, bounds: Bounds) -> Result<Plan, OptionsError> {
         let Bounds { s2m, m2s, log2_ring_size } = bounds;
-        if self.pools.is_empty() {
+        if self.files.is_some() {
+            Plan::packed(s2m, m2s, log2_ring_size, self.buffer_size)
+        } else if self.pools.is_empty() {
             Plan::new(s2m, m2s, log2_ring_size, self.buffer_size, self.layout)
         } else {
             Plan::rings(s2m, m2s, log2_ring_size)
@@ -136,12 +141,25 @@ impl Host for MemoryBuilder {
         let plan = self.plan(bounds).map_err(std::io::Error::other)?;
         let mut offer = Offer { regions: Vec::new(), rings: Vec::new() };
         let (mut regions, mut files) = (Vec::new(), Vec::new());
-        for size in &plan.sizes {
-            let (file, region) = memfd::create(*size)?;
-            files.push(Arc::new(file));
+        for (index, size) in (0..).zip(&plan.sizes) {
+            let source = self.files.as_ref().filter(|_| index == plan.buffer_region);
+            let (file, mut region) = match source {
+                Some(source) => {
+                    let file = source.file(*size)?;
+                    let (region, _) =
+                        memfd::map(index, file.as_fd(), *size, memfd::MAX_MAPPED, true)?;
+                    (file, region)
+                }
+                None => memfd::create(*size)?,
+            };
+            let file = Arc::new(file);
+            region.keep(Arc::clone(&file));
+            if source.is_none() {
+                files.push(Arc::clone(&file));
+            }
+            offer.regions.push((*size, file));
             regions.push(Arc::new(region));
         }
-        offer.regions.extend(plan.sizes.iter().copied().zip(files.iter().cloned()));
         let buffers = self.buffers(&plan, &regions)?;
         for pool in self.pools.iter().map(BufferPool::pool) {
             if let Some(file) = pool.file() {

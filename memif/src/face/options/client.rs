@@ -1,5 +1,9 @@
 //! The options of a client.
 
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::InterfaceConfig;
@@ -25,6 +29,8 @@ pub struct ClientOptions {
     pub(crate) headroom: u32,
     pub(crate) layout: Layout,
     pub(crate) buffer_pools: Vec<BufferPool>,
+    pub(crate) buffer_files: Option<FileSource>,
+    pub(crate) manual: bool,
     pub(crate) reconnect: Option<Duration>,
     pub(crate) connect_timeout: Duration,
 }
@@ -41,6 +47,8 @@ impl ClientOptions {
             headroom: 0,
             layout: Layout::default(),
             buffer_pools: Vec::new(),
+            buffer_files: None,
+            manual: false,
             reconnect: Some(Duration::from_secs(1)),
             connect_timeout: Duration::from_secs(5),
         }
@@ -73,8 +81,8 @@ impl ClientOptions {
     ///
     /// # Errors
     /// [`OptionsError::Secret`] when it is empty, longer, or holds a NUL byte.
-    pub fn secret(mut self, secret: &str) -> Result<Self, OptionsError> {
-        self.interface.set_secret(secret)?;
+    pub fn secret(mut self, secret: impl AsRef<[u8]>) -> Result<Self, OptionsError> {
+        self.interface.set_secret(secret.as_ref())?;
         Ok(self)
     }
 
@@ -143,6 +151,29 @@ impl ClientOptions {
         self
     }
 
+    /// Takes the memory of the buffers from the caller instead of making it: each connection calls
+    /// `files` with the number of bytes it needs, for a file that holds at least as many. That is
+    /// a memfd, or a file on tmpfs or hugetlbfs, and is not shared with another connection. Buffers
+    /// lie back to back from its beginning, S2M rings first, then M2S rings, each by index. They are
+    /// region 1.
+    #[must_use]
+    pub fn buffer_files(
+        mut self,
+        files: impl Fn(u64) -> io::Result<OwnedFd> + Send + Sync + 'static,
+    ) -> Self {
+        self.buffer_files = Some(FileSource(Arc::new(files)));
+        self
+    }
+
+    /// Sets whether the receive queues start without buffers for the server to fill, by default
+    /// `false`. Then only [`ManualRx::refill`](crate::ManualRx::refill) offers some: the queues are
+    /// of use as [manual](crate::RxQueue::manual) ones.
+    #[must_use]
+    pub fn manual_refill(mut self, manual: bool) -> Self {
+        self.manual = manual;
+        self
+    }
+
     /// Sets the pause between attempts to connect, by default 1 s; with `None` there is only one
     /// attempt.
     #[must_use]
@@ -183,5 +214,21 @@ impl ClientOptions {
             return Err(OptionsError::Headroom { headroom, buffer_size });
         }
         Ok(())
+    }
+}
+
+/// Makes the memory of buffers: see [`ClientOptions::buffer_files`].
+#[derive(Clone)]
+pub(crate) struct FileSource(Arc<dyn Fn(u64) -> io::Result<OwnedFd> + Send + Sync>);
+
+impl FileSource {
+    pub(crate) fn file(&self, bytes: u64) -> io::Result<OwnedFd> {
+        (self.0)(bytes)
+    }
+}
+
+impl fmt::Debug for FileSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FileSource(..)")
     }
 }

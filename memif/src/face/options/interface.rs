@@ -17,6 +17,7 @@ use crate::format::Mode;
 #[derive(Debug, Clone)]
 pub struct InterfaceOptions {
     pub(crate) interface: InterfaceConfig,
+    pub(crate) any_mode: bool,
 }
 
 impl InterfaceOptions {
@@ -24,7 +25,7 @@ impl InterfaceOptions {
     /// the client asks for.
     #[must_use]
     pub fn new(id: u32) -> Self {
-        Self { interface: InterfaceConfig::new(id, u8::MAX) }
+        Self { interface: InterfaceConfig::new(id, u8::MAX), any_mode: false }
     }
 
     /// Sets the interface's name as shown to the peer, up to 31 bytes; by default `memif` and the
@@ -51,13 +52,21 @@ impl InterfaceOptions {
         self
     }
 
+    /// Sets whether clients of other modes are accepted, too, as libmemif's server does. By default
+    /// they are rejected.
+    #[must_use]
+    pub fn any_mode(mut self, any: bool) -> Self {
+        self.any_mode = any;
+        self
+    }
+
     /// Sets the password that both sides must have, 1 to 24 bytes. libmemif and VPP's client use at
     /// most 23 of them: with 24 a warning is logged.
     ///
     /// # Errors
     /// [`OptionsError::Secret`] when it is empty, longer, or holds a NUL byte.
-    pub fn secret(mut self, secret: &str) -> Result<Self, OptionsError> {
-        self.interface.set_secret(secret)?;
+    pub fn secret(mut self, secret: impl AsRef<[u8]>) -> Result<Self, OptionsError> {
+        self.interface.set_secret(secret.as_ref())?;
         Ok(self)
     }
 

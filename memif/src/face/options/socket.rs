@@ -16,6 +16,7 @@ pub struct SocketOptions {
     pub(crate) max_pending: usize,
     pub(crate) connect_timeout: Duration,
     pub(crate) allow_unsealed: bool,
+    pub(crate) keep_files: bool,
     pub(crate) max_memory: u64,
     pub(crate) allowed_uids: Option<Vec<u32>>,
 }
@@ -27,6 +28,7 @@ impl Default for SocketOptions {
             max_pending: 64,
             connect_timeout: Duration::from_secs(5),
             allow_unsealed: true,
+            keep_files: false,
             max_memory: memfd::MAX_MAPPED,
             allowed_uids: None,
         }
@@ -77,6 +79,15 @@ impl SocketOptions {
     #[must_use]
     pub fn reject_unsealed(mut self, reject: bool) -> Self {
         self.allow_unsealed = !reject;
+        self
+    }
+
+    /// Sets whether the files of clients' regions stay open while they are mapped, by default
+    /// `false`, so that a program can map them itself ([`LinkRegion::file`](crate::LinkRegion)).
+    /// Each takes an open file.
+    #[must_use]
+    pub fn keep_files(mut self, keep: bool) -> Self {
+        self.keep_files = keep;
         self
     }
 
