@@ -4,17 +4,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
+use neighbor::{AddressConflict, link_local};
 use shmbus::{SendError, Station};
 use smoltcp::iface::{
     Config, Interface, PollIngressSingleResult, PollResult, Route, SocketHandle, SocketSet,
 };
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant as StackInstant;
-use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv6Address, Ipv6Cidr};
+use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
 
 use crate::address::HostAddress;
-use crate::autoconf::interface_id;
-use crate::claims::AddressConflict;
 use crate::configuration::Configuration;
 use crate::dhcp::DhcpClient;
 use crate::link::Link;
@@ -454,12 +453,6 @@ fn needs_link_local(addresses: &[HostAddress], is_v6: bool) -> bool {
         && !first.into_iter().chain(v6).any(|address| address.is_unicast_link_local())
 }
 
-/// Returns the link-local address that RFC 4291 derives from an Ethernet address.
-fn link_local(mac: EthernetAddress) -> IpCidr {
-    let address = 0xfe80 << 112 | interface_id(mac);
-    Ipv6Cidr::new(Ipv6Address::from_bits(address), 64).into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -473,7 +466,5 @@ mod tests {
         assert!(needs_link_local(&parse(&["10.0.0.1/24"]), true));
         assert!(needs_link_local(&parse(&["10.0.0.1/24", "fd00::1/64"]), false));
         assert!(!needs_link_local(&parse(&["fd00::1/64", "fe80::1/64"]), true));
-        let mac = EthernetAddress([0xb2, 0xa0, 1, 2, 3, 4]);
-        assert_eq!(link_local(mac).to_string(), "fe80::b0a0:1ff:fe02:304/64");
     }
 }
