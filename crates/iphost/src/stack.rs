@@ -1,17 +1,17 @@
 //! smoltcp on a [`Nic`], with its addresses, its clock, its rounds and its sleep.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-use neighbor::{AddressConflict, link_local};
+use neighbor::{AddressConflict, Identity, link_local};
 use shmbus::{SendError, Station};
 use smoltcp::iface::{
     Config, Interface, PollIngressSingleResult, PollResult, Route, SocketHandle, SocketSet,
 };
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant as StackInstant;
-use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
+use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv4Cidr};
 
 use crate::address::HostAddress;
 use crate::configuration::Configuration;
@@ -415,11 +415,12 @@ fn interface<N: Nic>(link: &mut Link<N>, now: StackInstant) -> Interface {
 
 /// Gives smoltcp's interface the addresses and the default routers of the host.
 fn configure(interface: &mut Interface, configuration: &Configuration) {
+    let identity = configuration.identity();
     interface.update_ip_addrs(|list| {
         list.clear();
-        for cidr in &configuration.identity().addresses {
+        for cidr in identity.addresses.iter().copied().chain(beside_far_end(identity)) {
             // It fails only for more addresses than the interface holds.
-            let _ = list.push(*cidr);
+            let _ = list.push(cidr);
         }
     });
     let routers = [false, true].map(|v6| configuration.default_router(v6));
@@ -433,6 +434,16 @@ fn configure(interface: &mut Interface, configuration: &Configuration) {
             });
         }
     });
+}
+
+/// Returns an address on the network of the far end of a link, which no packet gets: smoltcp enters a
+/// neighbor only if it is on a network of its own.
+fn beside_far_end(identity: &Identity) -> Option<IpCidr> {
+    identity.far_end.iter().find_map(|far| match far {
+        IpAddr::V4(far) => Some(Ipv4Cidr::new(Ipv4Addr::from_bits(far.to_bits() + 1), 30).into()),
+        // The host has a link-local address, too.
+        IpAddr::V6(_) => None,
+    })
 }
 
 /// Returns the addresses of a host at `mac`: those that it was given, and its link-local one if it
