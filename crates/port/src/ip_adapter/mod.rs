@@ -16,6 +16,7 @@ mod next_hops;
 mod packet;
 mod settings;
 
+#[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
 
