@@ -35,6 +35,7 @@ mod frame_rules;
 mod impair;
 mod impaired;
 pub mod ip_adapter;
+mod ip_peer;
 mod keys;
 mod learning;
 mod loop_guard;
@@ -67,7 +68,8 @@ pub use self::impair::{
     LossState, OneWay, OneWayCounters, Percent, Rate,
 };
 pub use self::impaired::Impaired;
-pub use self::ip_adapter::{IpAdapter, IpPeer};
+pub use self::ip_adapter::IpAdapter;
+pub use self::ip_peer::IpPeer;
 pub use self::learning::Learning;
 pub use self::loop_guard::{LoopGuard, PROBE_ETHERTYPE};
 pub use self::open::{PortOptions, check_loops, open, open_each};

@@ -114,7 +114,8 @@ impl Bench {
         if GUARDED.get() {
             port = Box::new(LoopGuard::new(port));
         }
-        let mut station = Station::join(bus(), options.clone()).expect("joined");
+        let own = spec.mac().map_or(options.clone(), |mac| options.clone().mac(mac));
+        let mut station = Station::join(bus(), own).expect("joined");
         port.attach(&mut station);
         let mut witness = Station::join(bus(), options).expect("joined");
         witness.set_vlan(spec.rules().vlan.clone());

@@ -7,7 +7,7 @@ use neighbor::frame::{self, ETHERNET_HEADER};
 use smoltcp::wire::EthernetAddress;
 
 use super::lan_side::{FromBus, FromPeer, LanSide};
-use super::settings::IpPeer;
+use crate::ip_peer::IpPeer;
 use crate::keys::Keys;
 
 const MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 1]);

@@ -17,7 +17,7 @@ use smoltcp::wire::{EthernetAddress, IpCidr};
 
 use super::next_hops::{NextHops, Way};
 use super::packet::Packet;
-use super::settings::IpPeer;
+use crate::ip_peer::IpPeer;
 
 /// The most frames of the port itself that wait to be sent. What is lost is asked again.
 const MAX_SAID: usize = 256;

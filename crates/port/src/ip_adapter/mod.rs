@@ -14,7 +14,6 @@
 mod lan_side;
 mod next_hops;
 mod packet;
-mod settings;
 
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -29,8 +28,8 @@ use shmbus::{Burst, SendError, Station};
 use smoltcp::wire::EthernetAddress;
 
 use self::lan_side::{FromBus, FromPeer, LanSide, Reason};
-pub use self::settings::IpPeer;
 use crate::forwarding::forward;
+use crate::ip_peer::IpPeer;
 use crate::port::{BURST, Moved, NotSent, Port};
 
 /// How long a peer may have no room before the frames that are held for it are dropped.

@@ -9,7 +9,7 @@ use memif::{ClientOptions, InterfaceOptions, Mode, Role, RxMode, SocketAddr};
 use crate::error::ParsePortError;
 use crate::frame_rules::FrameRules;
 use crate::impair::Impairments;
-use crate::ip_adapter::IpPeer;
+use crate::ip_peer::IpPeer;
 use crate::keys::{Keys, refused};
 
 /// Where VPP listens by default, and a memif port without `socket=`.

@@ -99,11 +99,15 @@ fn nothing_of_the_peer_passes_while_another_has_its_address() {
     lan.set_up(true, now);
     lan.service(now);
     lan.from_bus(&arp::reply((PEER, HOST), (Ipv4Addr::UNSPECIFIED, MAC)), now);
-    for _ in 0..10 {
-        now = lan.due().expect("it asks again");
+    let conflict = loop {
+        if let Some(conflict) = lan.next_conflict() {
+            break conflict;
+        }
+        now = lan.due().expect("it decides");
         lan.service(now);
-    }
-    assert!(lan.next_conflict().is_some() && lan.next_conflict().is_none());
+    };
+    assert_eq!((conflict.address, conflict.mac), (PEER.into(), HOST.0));
+    assert!(lan.is_tentative());
     // The other leaves.
     while lan.is_tentative() {
         now = lan.due().expect("it asks again");

@@ -81,7 +81,7 @@ impl IpPeer {
     }
 
     /// Returns whether one of the addresses is of IPv6.
-    pub(super) fn has_v6(&self) -> bool {
+    pub(crate) fn has_v6(&self) -> bool {
         self.addresses.iter().any(|own| own.addr().is_ipv6())
     }
 }
