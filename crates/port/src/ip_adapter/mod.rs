@@ -31,6 +31,7 @@ use self::lan_side::{FromBus, FromPeer, LanSide, Reason};
 use crate::forwarding::forward;
 use crate::ip_peer::IpPeer;
 use crate::port::{BURST, Moved, NotSent, Port};
+use crate::report_once::LineBudget;
 
 /// How long a peer may have no room before the frames that are held for it are dropped.
 const PEER_FULL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -294,10 +295,12 @@ impl Stage {
     }
 }
 
-/// Lines for the user: each kind of trouble once for each peer that connects.
+/// Lines for the user: each kind of trouble once for each peer that connects, and a limited number for
+/// peers that come and go.
 #[derive(Debug, Default)]
 struct Reports {
     lines: Vec<String>,
+    budget: LineBudget,
     has_source: bool,
     has_route: bool,
 }
@@ -308,7 +311,7 @@ impl Reports {
     }
 
     fn add(&mut self, line: String) {
-        if self.lines.len() < MAX_LINES {
+        if self.lines.len() < MAX_LINES && self.budget.take(Instant::now()) {
             self.lines.push(line);
         }
     }
