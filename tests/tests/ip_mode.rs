@@ -138,7 +138,7 @@ fn forged_and_damaged_packets_do_not_reach_the_lan() {
     port.wait_for_line("to 8.8.8.8 are dropped");
     let show = || lab.show(&bus)["ports"][0].clone();
     let counted = |key: &str| show()[key].as_u64();
-    wait::until("all are counted", WAIT_TIMEOUT, || counted("rx_dropped") == Some(2_002));
+    wait::until("all are counted", WAIT_TIMEOUT, || counted("rx_errors") == Some(2_002));
     let dump = lab.run(["dump", &bus, "-v", "--json"]);
     let dumped: Vec<&str> = dump.succeeds().lines().filter(|line| line.contains("UDP")).collect();
     assert_eq!(dumped.len(), 1, "the last: {dumped:?}");

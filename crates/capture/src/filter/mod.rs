@@ -186,6 +186,18 @@ impl FromStr for Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::specimens::{ipv4_to, udp};
+
+    #[test]
+    fn packets_without_ethernet_are_chosen_too() {
+        let packet = ipv4_to([10, 0, 0, 2], 17, 0, &udp(7, 53, &[]));
+        for (expression, matches) in
+            [("udp port 53", true), ("host 10.0.0.3", false), ("ip6", false)]
+        {
+            let filter = Filter::compile_for(LinkType::Ip, expression).unwrap();
+            assert_eq!(filter.matches(&packet, packet.len()), matches, "{expression}");
+        }
+    }
 
     #[test]
     fn a_mistake_is_shown_with_its_place() {
