@@ -110,7 +110,7 @@ impl<W: Write> TextWriter<W> {
         snaplen: usize,
     ) -> io::Result<()> {
         let Stamp { seconds, microseconds } = stamp;
-        let link = self.sources[bus].link;
+        let link_type = self.sources[bus].link;
         let Palette { name, faint, .. } = self.palette;
         match self.form {
             TextFormat::Json { summary } => {
@@ -123,7 +123,7 @@ impl<W: Write> TextWriter<W> {
                     microseconds,
                     // In hexadecimal, because few readers of JSON keep 64 bits of a number.
                     sender: (frame.sender != 0).then(|| format!("{:016x}", frame.sender)),
-                    summary: summary.then(|| LinkSummary(link, frame.bytes).to_string()),
+                    summary: summary.then(|| LinkSummary(link_type, frame.bytes).to_string()),
                 };
                 json(&mut self.file, &line)
             }
@@ -131,15 +131,16 @@ impl<W: Write> TextWriter<W> {
                 self.name(bus)?;
                 write!(self.file, "{faint}{number} ")?;
                 self.clock.write(&mut self.file, stamp)?;
-                let summary = form.summary(link, frame.bytes);
+                let summary = form.summary(link_type, frame.bytes);
                 let len = frame.bytes.len();
                 write!(self.file, "{faint:#}{summary}, {}", counted(len as u64, "byte"))?;
                 if form.details {
-                    write!(self.file, "{}", LinkDetails(link, frame.bytes))?;
+                    write!(self.file, "{}", LinkDetails(link_type, frame.bytes))?;
                 }
                 self.file.write_all(b"\n")?;
                 let kept = &frame.bytes[..len.min(snaplen)];
-                form.hex.map_or(Ok(()), |hex| hex.write(&mut self.file, kept, link.header_len()))
+                form.hex
+                    .map_or(Ok(()), |hex| hex.write(&mut self.file, kept, link_type.header_len()))
             }
             TextFormat::Plain => {
                 self.name(bus)?;
@@ -164,8 +165,8 @@ impl<W: Write> TextWriter<W> {
 }
 
 impl SummaryForm {
-    fn summary(self, link: LinkType, frame: &[u8]) -> String {
-        let summary = LinkSummary(link, frame);
+    fn summary(self, link_type: LinkType, frame: &[u8]) -> String {
+        let summary = LinkSummary(link_type, frame);
         let line = if self.ethernet { summary.to_string() } else { format!("{summary:#}") };
         if !self.short {
             return line;

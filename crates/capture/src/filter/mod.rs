@@ -78,7 +78,7 @@ impl Filter {
     ///
     /// # Errors
     /// As [`compile`](Self::compile); also when it asks for what such frames do not have.
-    pub fn compile_for(link: LinkType, expression: &str) -> Result<Self, FilterError> {
+    pub fn compile_for(link_type: LinkType, expression: &str) -> Result<Self, FilterError> {
         // One line: it is shown in messages, and all white space is equal to the compiler.
         let line: String =
             expression.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).collect();
@@ -91,10 +91,10 @@ impl Filter {
         if let Some(at) = line.find(char::is_control) {
             return Err(wrong("it has a control character".to_owned(), Some(at..at + 1)));
         }
-        let instructions = compile(line, link).map_err(|error| match error {
+        let instructions = compile(line, link_type).map_err(|error| match error {
             CompileError::Missing(reason) => FilterError::NoLibrary { reason },
             CompileError::Refused(message) => {
-                let place = place::find(line, &message, |line| is_syntax_error(line, link));
+                let place = place::find(line, &message, |line| is_syntax_error(line, link_type));
                 let short = message.strip_prefix("can't parse filter expression: ");
                 wrong(short.unwrap_or(&message).to_owned(), place)
             }
@@ -142,13 +142,13 @@ fn at_place(expression: &str, place: Option<&Range<usize>>) -> String {
     }
 }
 
-fn compile(line: &str, link: LinkType) -> Result<Vec<program::Instruction>, CompileError> {
+fn compile(line: &str, link_type: LinkType) -> Result<Vec<program::Instruction>, CompileError> {
     let line = CString::new(line).map_err(|error| CompileError::Refused(error.to_string()))?;
-    libpcap::compile(&line, link.dlt())
+    libpcap::compile(&line, link_type.dlt())
 }
 
-fn is_syntax_error(line: &str, link: LinkType) -> bool {
-    match compile(line, link) {
+fn is_syntax_error(line: &str, link_type: LinkType) -> bool {
+    match compile(line, link_type) {
         Err(CompileError::Refused(message)) => message.contains("syntax error"),
         _ => false,
     }

@@ -40,7 +40,7 @@ pub fn conversation(mut data: &[u8]) {
         data = rest;
         now += Duration::from_millis(u64::from(pause) * 10);
         match kind % 4 {
-            0 if !lan.is_tentative() => account.take(&lan.from_peer(bytes, now), bytes),
+            0 if !lan.is_tentative() => account.take(&lan.take_packet(bytes, now), bytes),
             1 => hear(&mut lan, bytes, now),
             2 => account.dropped += lan.service(now),
             _ => account.collect(&mut lan),
@@ -72,7 +72,7 @@ impl Account {
 
     /// Takes the frames that are to be sent.
     fn collect(&mut self, lan: &mut LanSide) {
-        lan.take_frames(&mut |bytes| {
+        lan.drain_frames(&mut |bytes| {
             check(bytes);
             self.sent += usize::from(!is_said(bytes));
         });
@@ -80,7 +80,7 @@ impl Account {
 }
 
 fn hear(lan: &mut LanSide, bytes: &[u8], now: Instant) {
-    match lan.from_bus(bytes, now) {
+    match lan.take_frame(bytes, now) {
         FromBus::Packet(len) => {
             let packet = &bytes[ETHERNET_HEADER..][..len];
             assert!(!is_said(bytes) && [4, 6].contains(&(packet[0] >> 4)));

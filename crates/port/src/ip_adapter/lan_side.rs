@@ -151,7 +151,7 @@ impl LanSide {
     }
 
     /// Passes the frames that wait to be sent to `send`.
-    pub(super) fn take_frames(&mut self, send: &mut dyn FnMut(&[u8])) {
+    pub(super) fn drain_frames(&mut self, send: &mut dyn FnMut(&[u8])) {
         self.said.drain(..).chain(self.released.drain(..)).for_each(|frame| send(&frame));
     }
 
@@ -175,7 +175,7 @@ impl LanSide {
 
     /// Decides about a packet of the peer.
     #[inline]
-    pub(super) fn from_peer(&mut self, bytes: &[u8], now: Instant) -> FromPeer {
+    pub(super) fn take_packet(&mut self, bytes: &[u8], now: Instant) -> FromPeer {
         let Some(packet) = Packet::read(bytes) else { return FromPeer::Drop(Reason::NoPacket) };
         if ETHERNET_HEADER + packet.len > self.longest {
             return FromPeer::Drop(Reason::TooLong);
@@ -228,7 +228,7 @@ impl LanSide {
 
     /// Decides about a frame on the bus, and takes what it says of other stations.
     #[inline]
-    pub(super) fn from_bus(&mut self, frame: &[u8], now: Instant) -> FromBus {
+    pub(super) fn take_frame(&mut self, frame: &[u8], now: Instant) -> FromBus {
         let Some(payload) = frame.get(ETHERNET_HEADER..) else { return FromBus::NotForPeer };
         let to = frame::destination(frame);
         if to.is_unicast() && to != self.identity.mac {

@@ -77,10 +77,10 @@ impl<P: Port> IpAdapter<P> {
     fn collect(&mut self, now: Instant) -> Moved {
         let Self { port, lan, stage, reports, .. } = self;
         stage.clear();
-        lan.take_frames(&mut |frame| stage.push(&[], frame));
+        lan.drain_frames(&mut |frame| stage.push(&[], frame));
         let mut moved = std::mem::take(&mut self.dropped);
         if !lan.is_tentative() {
-            port.take(&mut |request: TxRequest<'_>| match lan.from_peer(request.frame, now) {
+            port.take(&mut |request: TxRequest<'_>| match lan.take_packet(request.frame, now) {
                 FromPeer::Send(header, len) => stage.push(&header, &request.frame[..len]),
                 FromPeer::Wait { dropped } => {
                     moved.queued = true;
@@ -246,7 +246,7 @@ fn pass<P: Port>(
     let (mut seen, mut damaged) = (0, 0);
     let mut packets = frames.filter_map(|frame| {
         seen += 1;
-        match lan.from_bus(frame, now) {
+        match lan.take_frame(frame, now) {
             FromBus::Packet(len) => {
                 places.push(seen - 1);
                 Some(&frame[ETHERNET_HEADER..ETHERNET_HEADER + len])

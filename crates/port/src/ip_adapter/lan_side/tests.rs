@@ -30,7 +30,7 @@ fn lan(keys: &str) -> LanSide {
 
 fn frames(lan: &mut LanSide) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
-    lan.take_frames(&mut |frame| frames.push(frame.to_vec()));
+    lan.drain_frames(&mut |frame| frames.push(frame.to_vec()));
     frames
 }
 
@@ -71,7 +71,7 @@ fn the_peers_addresses_are_asked_about_announced_and_answered_for() {
     ];
     assert_eq!(frames(&mut lan), probes);
     let question = arp::request((NEAR, HOST), PEER);
-    assert_eq!(lan.from_bus(&question, now), FromBus::NotForPeer);
+    assert_eq!(lan.take_frame(&question, now), FromBus::NotForPeer);
     assert!(!lan.has_frames(), "the port does not know yet");
     while lan.is_tentative() {
         now = lan.due().expect("it goes on");
@@ -80,16 +80,16 @@ fn the_peers_addresses_are_asked_about_announced_and_answered_for() {
     let announced = frames(&mut lan);
     assert!(announced.contains(&arp::announcement(PEER, MAC)));
     assert!(announced.contains(&ndisc::announcement(v6("fd00::2"), MAC)));
-    lan.from_bus(&question, now);
+    lan.take_frame(&question, now);
     assert_eq!(frames(&mut lan), [arp::reply((PEER, MAC), (NEAR, HOST))]);
-    lan.from_bus(&ndisc::solicitation((v6("fd00::9"), HOST), v6("fd00::2")), now);
+    lan.take_frame(&ndisc::solicitation((v6("fd00::9"), HOST), v6("fd00::2")), now);
     let answer = ndisc::advertisement((v6("fd00::2"), MAC), (v6("fd00::9"), HOST));
     assert_eq!(frames(&mut lan), [answer]);
-    lan.from_bus(&arp::request((NEAR, HOST), Ipv4Addr::new(10, 0, 0, 3)), now);
-    lan.from_bus(&ndisc::solicitation((v6("fd00::9"), HOST), v6("fd00::3")), now);
+    lan.take_frame(&arp::request((NEAR, HOST), Ipv4Addr::new(10, 0, 0, 3)), now);
+    lan.take_frame(&ndisc::solicitation((v6("fd00::9"), HOST), v6("fd00::3")), now);
     assert!(!lan.has_frames(), "not for others");
     lan.set_up(false, now);
-    lan.from_bus(&arp::request((NEAR, HOST), PEER), now);
+    lan.take_frame(&arp::request((NEAR, HOST), PEER), now);
     assert_eq!(lan.due(), None);
 }
 
@@ -98,7 +98,7 @@ fn nothing_of_the_peer_passes_while_another_has_its_address() {
     let (mut lan, mut now) = (lan(BOTH), Instant::now());
     lan.set_up(true, now);
     lan.service(now);
-    lan.from_bus(&arp::reply((PEER, HOST), (Ipv4Addr::UNSPECIFIED, MAC)), now);
+    lan.take_frame(&arp::reply((PEER, HOST), (Ipv4Addr::UNSPECIFIED, MAC)), now);
     let conflict = loop {
         if let Some(conflict) = lan.next_conflict() {
             break conflict;
@@ -120,7 +120,7 @@ fn a_packet_waits_for_its_station_and_the_next_does_not() {
     for (own, near) in [("10.0.0.2", "10.0.0.9"), ("fd00::2", "fd00::9")] {
         let (mut lan, now) = claimed(BOTH);
         let bytes = packet(own, near);
-        assert_eq!(lan.from_peer(&bytes, now), FromPeer::Wait { dropped: 0 });
+        assert_eq!(lan.take_packet(&bytes, now), FromPeer::Wait { dropped: 0 });
         lan.service(now);
         let (question, answer) = match (ip(own), ip(near)) {
             (IpAddr::V4(own), IpAddr::V4(near)) => {
@@ -133,12 +133,12 @@ fn a_packet_waits_for_its_station_and_the_next_does_not() {
             _ => unreachable!("of one family"),
         };
         assert_eq!(frames(&mut lan), [question]);
-        lan.from_bus(&answer, now);
+        lan.take_frame(&answer, now);
         let mut expected = framed(HOST, own, near);
         expected[6..12].copy_from_slice(&MAC.0);
         assert_eq!(frames(&mut lan), [expected.clone()]);
         for _ in 0..2 {
-            let FromPeer::Send(header, len) = lan.from_peer(&bytes, now) else { panic!("known") };
+            let FromPeer::Send(header, len) = lan.take_packet(&bytes, now) else { panic!("known") };
             assert_eq!([&header[..], &bytes[..len]].concat(), expected);
         }
     }
@@ -147,22 +147,22 @@ fn a_packet_waits_for_its_station_and_the_next_does_not() {
 #[test]
 fn other_networks_are_behind_the_router() {
     let (mut lan, now) = claimed(BOTH);
-    lan.from_peer(&packet("10.0.0.2", "192.0.2.1"), now);
-    lan.from_peer(&packet("fd00::2", "2001:db8::1"), now);
+    lan.take_packet(&packet("10.0.0.2", "192.0.2.1"), now);
+    lan.take_packet(&packet("fd00::2", "2001:db8::1"), now);
     // From a network behind the peer, too.
-    lan.from_peer(&packet("172.16.0.1", "192.0.2.1"), now);
+    lan.take_packet(&packet("172.16.0.1", "192.0.2.1"), now);
     lan.service(now);
     let questions = frames(&mut lan);
     assert_eq!(questions.len(), 2, "one for each router");
     assert!(questions.contains(&arp::request((PEER, MAC), Ipv4Addr::new(10, 0, 0, 1))));
     let own = v6("fe80::ff:fe00:1");
     assert!(questions.contains(&ndisc::solicitation((own, MAC), v6("fe80::1"))));
-    lan.from_bus(&arp::reply((Ipv4Addr::new(10, 0, 0, 1), HOST), (PEER, MAC)), now);
+    lan.take_frame(&arp::reply((Ipv4Addr::new(10, 0, 0, 1), HOST), (PEER, MAC)), now);
     assert_eq!(frames(&mut lan).len(), 2);
     let (mut lan, now) = claimed("ip=10.0.0.2/24");
     let to = ip("192.0.2.1");
     let dropped = FromPeer::Drop(Reason::NoRoute(to));
-    assert_eq!(lan.from_peer(&packet("10.0.0.2", "192.0.2.1"), now), dropped);
+    assert_eq!(lan.take_packet(&packet("10.0.0.2", "192.0.2.1"), now), dropped);
 }
 
 /// What becomes of a packet, in the plainest words.
@@ -239,7 +239,7 @@ fn packets_get_the_header_of_the_plainest_model() {
     for pool in pools {
         for (from, to) in pool.iter().flat_map(|from| pool.iter().map(move |to| (from, to))) {
             let (mut lan, now) = claimed(BOTH);
-            let fate = lan.from_peer(&packet(from, to), now);
+            let fate = lan.take_packet(&packet(from, to), now);
             let right = model(ip(from), ip(to));
             let matches = match (fate, right) {
                 (FromPeer::Send(header, _), Ok(Some(group))) => header[..6] == group.0,
@@ -278,27 +278,27 @@ fn the_peer_gets_what_is_for_it_and_for_groups() {
         // Padding stays behind.
         frame.extend([0; 20]);
         let right = if is_for_peer { FromBus::Packet(len) } else { FromBus::NotForPeer };
-        assert_eq!(lan.from_bus(&frame, now), right, "{destination} at {to}");
+        assert_eq!(lan.take_frame(&frame, now), right, "{destination} at {to}");
     }
     let mut damaged = framed(MAC, "10.0.0.9", "10.0.0.2");
     damaged[17] = 0xff;
-    assert_eq!(lan.from_bus(&damaged, now), FromBus::Damaged);
+    assert_eq!(lan.take_frame(&damaged, now), FromBus::Damaged);
     let lldp = [&[1, 0x80, 0xc2, 0, 0, 0xe][..], &HOST.0, &[0x88, 0xcc], &[0; 46]].concat();
     assert_eq!(lldp[0] & GROUP_BIT, GROUP_BIT);
-    assert_eq!(lan.from_bus(&lldp, now), FromBus::NotForPeer);
+    assert_eq!(lan.take_frame(&lldp, now), FromBus::NotForPeer);
 }
 
 #[test]
 fn what_is_of_ethernet_stays_there() {
     let (mut lan, now) = claimed(BOTH);
     let question = ndisc::solicitation((v6("fd00::2"), MAC), v6("fd00::9"));
-    let fate = lan.from_peer(&question[ETHERNET_HEADER..], now);
+    let fate = lan.take_packet(&question[ETHERNET_HEADER..], now);
     assert_eq!(fate, FromPeer::Drop(Reason::Discovery));
     let mut long = packet("10.0.0.2", "10.0.0.9");
     long.resize(1_501, 0);
     long[2..4].copy_from_slice(&1_501_u16.to_be_bytes());
-    assert_eq!(lan.from_peer(&long, now), FromPeer::Drop(Reason::TooLong));
-    assert_eq!(lan.from_peer(b"no packet", now), FromPeer::Drop(Reason::NoPacket));
+    assert_eq!(lan.take_packet(&long, now), FromPeer::Drop(Reason::TooLong));
+    assert_eq!(lan.take_packet(b"no packet", now), FromPeer::Drop(Reason::NoPacket));
 }
 
 /// Two such ports on one bus whose peers are each other are a loop in which no hop counts.
@@ -307,7 +307,7 @@ fn a_packet_does_not_go_round() {
     let (mut left, now) = claimed("ip=10.0.0.2/24");
     let (mut right, _) = claimed("ip=10.0.0.3/24");
     let frame = framed(MAC, "10.0.0.9", "10.0.0.2");
-    let FromBus::Packet(len) = left.from_bus(&frame, now) else { panic!("it is for the peer") };
-    let fate = right.from_peer(&frame[ETHERNET_HEADER..][..len], now);
+    let FromBus::Packet(len) = left.take_frame(&frame, now) else { panic!("it is for the peer") };
+    let fate = right.take_packet(&frame[ETHERNET_HEADER..][..len], now);
     assert_eq!(fate, FromPeer::Drop(Reason::Source(NEAR.into())));
 }
