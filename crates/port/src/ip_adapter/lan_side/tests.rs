@@ -74,7 +74,7 @@ fn the_peers_addresses_are_asked_about_announced_and_answered_for() {
     assert_eq!(lan.take_frame(&question, now), FromBus::NotForPeer);
     assert!(!lan.has_frames(), "the port does not know yet");
     while lan.is_tentative() {
-        now = lan.due().expect("it goes on");
+        now = lan.due().expect("it continues");
         lan.service(now);
     }
     let announced = frames(&mut lan);
