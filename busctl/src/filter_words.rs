@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
-use capture::Filter;
+use capture::{Filter, LinkType};
 
 use crate::bus_argument::BusArgument;
 use crate::misuse::{OrMisuse as _, misuse};
@@ -42,7 +42,7 @@ fn is_prefix(text: &str) -> bool {
     })
 }
 
-/// Compiles the filter that words make, joined as `tcpdump` joins them, or that `file` holds: there
+/// Compiles the filter for frames of a link type that words make, joined as `tcpdump` joins them, or that `file` holds: there
 /// `#` begins a comment. Returns `None` when there is neither.
 ///
 /// # Errors
@@ -50,6 +50,7 @@ fn is_prefix(text: &str) -> bool {
 pub(crate) fn compile(
     words: &[OsString],
     file: Option<&PathBuf>,
+    link: LinkType,
 ) -> anyhow::Result<Option<Filter>> {
     if let Some(word) = words.first()
         && word.to_string_lossy().contains('.')
@@ -77,7 +78,7 @@ pub(crate) fn compile(
             return Err(misuse(anyhow!("a filter is given in words and by -F: use one of them")));
         }
     };
-    Ok(Some(Filter::compile(&expression)?))
+    Ok(Some(Filter::compile_for(link, &expression)?))
 }
 
 #[cfg(test)]

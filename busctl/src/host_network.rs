@@ -57,14 +57,23 @@ impl HostNetwork {
         self.dhcp || self.slaac
     }
 
-    /// Returns whether a host with these addresses listens to IPv6 routers.
+    /// Returns whether a host with these addresses listens to IPv6 routers, where there may be some.
     pub(crate) fn hears_routers(&self, addresses: &[HostAddress]) -> bool {
         self.is_automatic() || addresses.iter().any(|own| own.address().is_ipv6())
     }
 
-    /// Returns whether there may be a way to other networks of the family of `target`.
-    pub(crate) fn may_route(&self, target: IpAddr) -> bool {
+    /// Returns whether there may be a way from a host with these addresses at `bus` to other networks of
+    /// the family of `target`.
+    pub(crate) fn may_route(
+        &self,
+        bus: &NicArgument,
+        addresses: &[HostAddress],
+        target: IpAddr,
+    ) -> bool {
         let v6 = target.is_ipv6();
+        if bus.is_ip_mode() {
+            return addresses.iter().any(|own| own.address().is_ipv6() == v6);
+        }
         self.gateway.iter().any(|gateway| gateway.is_ipv6() == v6)
             || self.dhcp
             || (self.slaac && v6)
@@ -75,6 +84,9 @@ impl HostNetwork {
     /// # Errors
     /// When a router is not on a network of the host, or the BUS has a name or a MAC address itself.
     pub(crate) fn check(&self, bus: &NicArgument, addresses: &[HostAddress]) -> anyhow::Result<()> {
+        if bus.is_ip_mode() {
+            self.check_ip_mode()?;
+        }
         for gateway in &self.gateway {
             let v6 = gateway.is_ipv6();
             let has_v6 = self.hears_routers(addresses);
@@ -119,6 +131,20 @@ impl HostNetwork {
             _ => return Ok(()),
         };
         Err(misuse(anyhow!("{flag} cannot be used there: {what}")))
+    }
+
+    /// Refuses what is of Ethernet, for a host whose peer is the way to all others.
+    fn check_ip_mode(&self) -> anyhow::Result<()> {
+        let (flag, what) = if !self.gateway.is_empty() {
+            ("--gateway", "its peer is the way to all other hosts")
+        } else if self.is_automatic() {
+            ("--dhcp and --slaac", "a host there has the addresses that it is given")
+        } else if self.mac.is_some() {
+            ("--mac", "IP packets alone have no Ethernet addresses")
+        } else {
+            return Ok(());
+        };
+        Err(misuse(anyhow!("{flag} cannot be used with mode=ip: {what}")))
     }
 
     /// Returns the options of the station of a host, numbered from 0 among `count`. The names of

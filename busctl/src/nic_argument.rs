@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use clap::builder::{OsStringValueParser, TypedValueParser, ValueParserFactory};
 use iphost::{BusNic, LinkChange, LinkSource, MemifNic};
+use memif::Mode;
 use port::ParsePortError;
 use port::memif::{Change, Control, MemifSpec, Sockets};
 use shmbus::{BusOptions, MacAddr6, StationOptions, random_mac};
@@ -39,7 +40,11 @@ impl TryFrom<OsString> for NicArgument {
 
     fn try_from(text: OsString) -> Result<Self, ParseNicError> {
         match text.to_str().and_then(|text| text.strip_prefix("memif:")) {
-            Some(keys) => Ok(Self::Memif(Box::new(keys.parse()?))),
+            Some(keys) => {
+                let spec: MemifSpec = keys.parse()?;
+                spec.check_alone()?;
+                Ok(Self::Memif(Box::new(spec)))
+            }
             None => Ok(Self::Bus(text.try_into()?)),
         }
     }
@@ -60,6 +65,11 @@ pub(crate) enum HostNic {
 }
 
 impl NicArgument {
+    /// Returns whether it is a link that carries IP packets alone.
+    pub(crate) fn is_ip_mode(&self) -> bool {
+        matches!(self, Self::Memif(spec) if spec.mode == Mode::Ip)
+    }
+
     /// Joins the bus, or listens or connects as a memif peer. A missing bus is made as `new` says,
     /// and is an error without it. A temporary station is made as `station` says; `mac` is the
     /// address of a host behind memif, if it is not the port's.
@@ -82,7 +92,9 @@ impl NicArgument {
                 let sockets = Sockets::start(crate::PROGRAM, &output::reporter())?;
                 let links = MemifLinks(sockets.control(spec, &spec.to_string())?);
                 let mac = mac.or(spec.mac).unwrap_or_else(random_mac);
-                Ok(HostNic::Memif(Box::new(MemifNic::new(links, mac))))
+                let nic = MemifNic::new(links, mac);
+                let nic = if spec.mode == Mode::Ip { nic.with_ip_mode() } else { nic };
+                Ok(HostNic::Memif(Box::new(nic)))
             }
         }
     }

@@ -17,7 +17,7 @@ pub(super) struct MemifView {
     socket: Option<String>,
     id: u32,
     role: String,
-    mode: &'static str,
+    mode: String,
     /// Descriptors in a ring: of the present rings, else as set.
     ring_size: usize,
     /// Bytes in a buffer, as set. A client's setting decides for both sides.
@@ -60,7 +60,7 @@ impl MemifView {
             socket: registry.socket(socket_id).ok().map(|socket| socket.path),
             id,
             role: spec.as_ref().map(|spec| spec.role.to_string()).unwrap_or_default(),
-            mode: "ethernet",
+            mode: spec.as_ref().map(|spec| spec.mode.to_string()).unwrap_or_default(),
             ring_size: rings.first().map_or(set_size, |ring| ring.size),
             buffer_size: spec.as_ref().map_or(0, |spec| spec.buffer_size),
             rx_mode: spec.as_ref().map(|spec| spec.rx_mode.to_string()).unwrap_or_default(),

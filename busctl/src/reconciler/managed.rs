@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use memif::Mode;
 use node::{self, CloseReason, Counters, Node, PortId, PortStats, Report};
 use port::memif::{Sockets, View};
 use port::socket::SocketServers;
-use port::{ImpairHandle, Impaired, Learning, LinkState, LoopGuard, Port, Ruled, tap};
+use port::{ImpairHandle, Impaired, IpAdapter, Learning, LinkState, LoopGuard, Port, Ruled, tap};
 use shmbus::Bus;
 
 use crate::misuse::trouble;
@@ -251,14 +252,21 @@ impl Plan {
 fn open(shared: &mut Shared, record: &Record, plan: Plan) -> anyhow::Result<Running> {
     let name = record.name.to_string();
     let impair = ImpairHandle::new(record.impairments());
+    // A peer in IP mode leads to no other port.
+    let joins = record.memif().is_none_or(|spec| spec.mode == Mode::Ethernet);
     let (ports, connection, mac, learn, rules): (Vec<Box<dyn Port>>, _, _, _, _) =
         match (record.memif(), &plan.socket, record.tap(), record.socket()?) {
             (Some(spec), Some(socket), ..) => {
                 let spec = spec.at(socket.address()?);
                 let port = shared.sockets.open(&spec, name.clone())?;
                 let view = port.view();
-                let port = Impaired::new(port, impair.clone());
-                (vec![Box::new(port)], Some(view), spec.mac, spec.learn, spec.rules)
+                let port: Box<dyn Port> = if spec.mode == Mode::Ip {
+                    let port = IpAdapter::new(port, spec.ip_peer.clone());
+                    Box::new(Impaired::new(port, impair.clone()))
+                } else {
+                    Box::new(Impaired::new(port, impair.clone()))
+                };
+                (vec![port], Some(view), spec.mac, spec.learn, spec.rules)
             }
             (_, _, Some(spec), _) => {
                 let queues = tap::open(&spec, shared.node.thread_count())?;
@@ -274,11 +282,11 @@ fn open(shared: &mut Shared, record: &Record, plan: Plan) -> anyhow::Result<Runn
             }
             _ => bail!("{name} is of no kind that a node can run"),
         };
-    let wrap = |port: Box<dyn Port>| {
+    let wrap = |port: Box<dyn Port>| -> Box<dyn Port> {
         let has_rules = !rules.is_empty();
         let port = if has_rules { Box::new(Ruled::new(port, rules.clone())) } else { port };
         let port = if learn { Box::new(Learning::new(port)) } else { port };
-        LoopGuard::new(port)
+        if joins { Box::new(LoopGuard::new(port)) } else { port }
     };
     let join = |(number, port)| {
         let bus = Bus::open_or_create(&plan.bus, MODE)?;

@@ -183,6 +183,9 @@ impl Record {
     /// # Errors
     /// When two do not.
     pub(crate) fn check(&self) -> Result<(), SettingError> {
+        if let Some(memif) = self.memif() {
+            memif.check_port().map_err(SettingError::Port)?;
+        }
         self.impairments().check().map_err(SettingError::Port)
     }
 
@@ -364,9 +367,11 @@ mod tests {
             record.port().unwrap().pairs().all(|(key, _)| key != "rsize"),
             "an empty value restores the default"
         );
-        for (text, why) in
-            [("id=3", "is in its name"), ("rsiz=", "no key 'rsiz'"), ("mode=ip", "only 'ethernet'")]
-        {
+        for (text, why) in [
+            ("id=3", "is in its name"),
+            ("rsiz=", "no key 'rsiz'"),
+            ("mode=l2", "it is one of ethernet, ip"),
+        ] {
             let error = record.apply(&text.parse().unwrap()).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
         }

@@ -40,7 +40,9 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
                   'ready' when all ports are open.\n\n\
                   memif:  role=server|client id=N socket=PATH|@NAME socket-abstract=yes|no\n        \
                           secret=S rsize=LOG2 bsize=BYTES rx-queues=N tx-queues=N mac=MAC\n        \
-                          rx-mode=adaptive|polling|interrupt name=S reconnect=MS\n\
+                          rx-mode=adaptive|polling|interrupt name=S reconnect=MS\n        \
+                          mode=ip ip=ADDR/LEN,... gateway=ADDR,...: the peer sends IP packets without\n        \
+                          Ethernet; the port answers for its addresses, and finds its neighbors\n\
                   tap:    a name, or name=tap0; mac=MAC offload=on|off ip=ADDR/LEN,... up=on\n        \
                           netns=NAME pid=PID queues=N (with --threads N); needs the right to make interfaces, as in\n        \
                           'unshare -Urn'\n\
@@ -74,6 +76,7 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
                   busctl attach ./lan.bus socket:path=./vm.sock,clients=2\n  \
                   busctl attach ./lan.bus memif:socket=./a.sock,delay=20ms,out.loss=1%,seed=7\n  \
                   busctl attach ./lan.bus vxlan:vni=42,local=192.0.2.1,peers=192.0.2.2,192.0.2.3\n  \
+                  busctl attach ./lan.bus memif:mode=ip,socket=./ip.sock,ip=10.0.0.2/24,gateway=10.0.0.1\n  \
                   busctl attach ./lan.bus pcap:in=replies.pcap,pps=1000,out=seen.pcap\n  \
                   busctl attach -d=vpp ./lan.bus memif:role=client,socket=@vpp; busctl stop vpp"
 )]

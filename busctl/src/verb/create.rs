@@ -26,7 +26,8 @@ const CAPENABLE_VARIABLE: &str = "RUMP_SHMIF_CAPENABLE";
                         capenable defaults to $RUMP_SHMIF_CAPENABLE, if that is set\n\
                         memif keys: role=server|client secret=S rsize=LOG2 bsize=BYTES mac=MAC\n  \
                         rx-queues=N tx-queues=N rx-mode=adaptive|polling|interrupt name=S\n  \
-                        reconnect=MS mode=ethernet zero-copy=yes|no learn=on|off\n\
+                        reconnect=MS zero-copy=yes|no learn=on|off mode=ethernet|ip; with mode=ip, the\n  \
+                        peer on the LAN: ip=ADDR/LEN,... gateway=ADDR,...\n\
                         tap keys: name=S mac=MAC offload=on|off learn=on|off ip=ADDR/LEN,... up=on\n  \
                         netns=NAME pid=PID\n\
                         sock keys: path=PATH|@NAME tcp=ADDRESS:PORT framing=qemu|packet|dgram|vde\n  \

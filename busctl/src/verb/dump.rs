@@ -19,22 +19,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use capture::Filter;
+use capture::{Filter, LinkType};
 use clap::ValueHint;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use port::BusRemoval;
-use shmbus::{Burst, Frame, MAX_SLEEP, WaitError};
+use port::{BusRemoval, Port as _};
+use shmbus::{Burst, MAX_SLEEP, WaitError};
 
 use self::files::Rotation;
 use self::hex::{Hex, HexForm};
 use self::outputs::Outputs;
 use self::progress::Progress;
-use self::source::{BusReader, OpenBus, Source};
-use crate::bus_argument::BusArgument;
+use self::source::{BusReader, Dumped, OpenBus, Source};
 use crate::context::Context;
 use crate::filter_words;
 use crate::misuse::misuse;
+use crate::nic_argument::NicArgument;
 use crate::output::{self, ReaderGone};
 use crate::process::shutdown::Shutdown;
 use crate::quantity;
@@ -57,6 +57,9 @@ const POLL_PAUSE: Duration = Duration::from_micros(100);
 /// is left on a bus without users, and files that cannot be joined: those of format version 2, and
 /// those of machines of the other byte order.
 ///
+/// With memif:key=value,... in place of BUS, the dump is a memif interface, and prints what its peer sends,
+/// until it is stopped: Ethernet frames, or with mode=ip packets, whose captures have the link type RAW.
+///
 /// With several buses, the frames of each bus are in order. Across buses compare the timestamps,
 /// which the senders' clocks made, or with --arrival the clock of this machine.
 #[derive(Debug, clap::Args)]
@@ -68,12 +71,14 @@ const POLL_PAUSE: Duration = Duration::from_micros(100);
                         busctl dump ./lan.bus -w lan.pcap\n  \
                         busctl dump ./one.bus ./two.bus -f -q -w both.pcapng\n  \
                         busctl dump ./lan.bus -f -q -w ring.pcap -C 100 -W 10\n  \
+                        busctl dump memif:role=client,mode=ip,socket=./ip.sock -w packets.pcap\n  \
                         busctl dump ./lan.bus -f -q -w - | wireshark -k -i -")]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub(crate) struct Args {
-    /// An interface, or the path of a bus with a '/' in it
+    /// An interface, the path of a bus with a '/' in it, or memif:key=value,... as 'busctl attach' takes
+    /// it
     #[arg(value_name = "BUS", value_hint = ValueHint::FilePath)]
-    bus: BusArgument,
+    bus: NicArgument,
 
     /// More buses, and a filter in the language of tcpdump, pcap-filter(7): 'tcp port 80'
     #[arg(value_name = "BUS|FILTER", value_hint = ValueHint::FilePath)]
@@ -200,7 +205,12 @@ impl Habits {
 impl Args {
     /// Returns whether the dump continues with new frames.
     fn follows(&self) -> bool {
-        self.follow || self.now
+        self.follow || self.now || self.is_memif()
+    }
+
+    /// Returns whether what a memif peer sends is dumped.
+    fn is_memif(&self) -> bool {
+        matches!(self.bus, NicArgument::Memif(_))
     }
 
     fn rotation(&self) -> Option<Rotation> {
@@ -251,15 +261,27 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
             "--arrival is for frames that arrive: use it with --follow or --now"
         )));
     }
-    let open = |bus| OpenBus::open(bus, args.follows(), args.now, context);
     let (more, words) = filter_words::split(&args.words);
-    let filter = filter_words::compile(words, args.filter_file.as_ref())?;
-    let buses = [&args.bus].into_iter().chain(&more).map(open);
-    let buses = buses.collect::<anyhow::Result<Vec<_>>>()?;
+    if args.is_memif() && (args.header || !more.is_empty()) {
+        return Err(misuse(anyhow!(
+            "a memif interface has no header, and is dumped alone: leave out -H and further buses"
+        )));
+    }
+    let link = if args.bus.is_ip_mode() { LinkType::Ip } else { LinkType::Ethernet };
+    let filter = filter_words::compile(words, args.filter_file.as_ref(), link)?;
+    let open = |bus| OpenBus::open(bus, args.follows(), args.now, context);
+    let first = match &args.bus {
+        NicArgument::Bus(bus) => open(bus)?,
+        NicArgument::Memif(spec) => OpenBus::open_memif(spec)?,
+    };
+    let more = more.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
+    let buses: Vec<_> = std::iter::once(first).chain(more).collect();
     let stop = Shutdown::on_signals()?;
     let Some(mut outputs) = Outputs::open(args, &buses, &stop)? else { return Ok(()) };
     for (index, bus) in buses.iter().enumerate() {
-        outputs.header(index, &bus.state)?;
+        if let Some(state) = &bus.state {
+            outputs.header(index, state)?;
+        }
     }
     if args.header {
         return outputs.finish();
@@ -276,8 +298,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
 }
 
 /// Returns whether the filter, if there is one, lets a frame pass.
-fn matches(filter: Option<&Filter>, frame: &Frame<'_>) -> bool {
-    filter.is_none_or(|filter| filter.matches(frame.bytes, frame.bytes.len()))
+fn matches(filter: Option<&Filter>, frame: &[u8]) -> bool {
+    filter.is_none_or(|filter| filter.matches(frame, frame.len()))
 }
 
 struct Dump {
@@ -345,16 +367,28 @@ impl Dump {
                 Source::Live(tap) => tap,
                 Source::Legacy(dump) => {
                     reader.done = true;
-                    for frame in dump.frames().filter(|frame| matches(filter, frame)) {
+                    for frame in dump.frames().filter(|frame| matches(filter, frame.bytes)) {
                         if self.left == 0 {
                             return Ok(true);
                         }
-                        self.outputs.frame(bus, &frame)?;
+                        self.outputs.frame(bus, &Dumped::from(&frame))?;
                         self.left -= 1;
                     }
                     if dump.is_corrupt() {
                         output::warn("what follows these frames is no packet");
                     }
+                    continue;
+                }
+                Source::Memif(port) => {
+                    let (outputs, left) = (&mut self.outputs, &mut self.left);
+                    outputs.note_arrival();
+                    received |= source::dump_peer(port, &mut |frame| {
+                        if *left == 0 || !matches(filter, frame.bytes) {
+                            return Ok(());
+                        }
+                        *left -= 1;
+                        outputs.frame(bus, frame)
+                    })?;
                     continue;
                 }
             };
@@ -364,8 +398,8 @@ impl Dump {
                 if self.left == 0 {
                     return Ok(true);
                 }
-                if matches(filter, &frame) {
-                    self.outputs.frame(bus, &frame)?;
+                if matches(filter, frame.bytes) {
+                    self.outputs.frame(bus, &Dumped::from(&frame))?;
                     self.left -= 1;
                 }
                 if reader.stop_at.as_mut().is_some_and(|stop_at| stop_at.is_reached_by(&frame)) {
@@ -391,7 +425,16 @@ impl Dump {
     fn sleep(&mut self) -> anyhow::Result<()> {
         let mut pause = MAX_SLEEP;
         for reader in &mut self.readers {
-            let Source::Live(tap) = &mut reader.source else { continue };
+            let tap = match &mut reader.source {
+                Source::Live(tap) => tap,
+                Source::Legacy(_) => continue,
+                Source::Memif(port) => {
+                    let longest = port.max_sleep().min(port.first_poll());
+                    let is_ready = port.arm() || port.wants_service();
+                    pause = if is_ready { Duration::ZERO } else { pause.min(longest) };
+                    continue;
+                }
+            };
             if let Some(warning) = BusRemoval::report_once(tap.bus()) {
                 self.progress.warn(&warning);
             }
@@ -410,8 +453,11 @@ impl Dump {
             PollFd::new(self.stop.as_fd(), PollFlags::POLLIN),
         ];
         for reader in &self.readers {
-            if let Source::Live(tap) = &reader.source {
-                fds.extend(tap.poll_fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            let mut watch = |fd| fds.push(PollFd::new(fd, PollFlags::POLLIN));
+            match &reader.source {
+                Source::Live(tap) => tap.poll_fd().into_iter().for_each(watch),
+                Source::Memif(port) => port.descriptors(&mut watch),
+                Source::Legacy(_) => {}
             }
         }
         match poll(&mut fds, PollTimeout::try_from(pause).unwrap_or(PollTimeout::MAX)) {
@@ -422,8 +468,10 @@ impl Dump {
             return Err(io::Error::new(io::ErrorKind::BrokenPipe, ReaderGone).into());
         }
         for reader in &mut self.readers {
-            if let Source::Live(tap) = &mut reader.source {
-                tap.disarm();
+            match &mut reader.source {
+                Source::Live(tap) => tap.disarm(),
+                Source::Memif(port) => port.disarm(),
+                Source::Legacy(_) => {}
             }
         }
         Ok(())

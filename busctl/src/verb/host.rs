@@ -47,7 +47,8 @@ const LOSS_WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// it asks whether another host has its addresses; behind memif when the peer has connected as well.
 /// Then it announces its addresses. With an IPv6 address it also has a link-local one, makes further
 /// ones of the prefixes that routers advertise (SLAAC), and reaches other networks through them;
-/// through others with --gateway. It ignores redirects.
+/// through others with --gateway. It ignores redirects. Behind memif in mode=ip there are packets and
+/// no Ethernet: the peer is the way to all other hosts.
 ///
 /// With --dhcp and --slaac, 'ready' comes when the host uses an address of each kind; with --dhcp it
 /// does not wait for an IPv6 router. Leases, renewals, losses and routers are reported on stderr. The
@@ -70,6 +71,7 @@ const LOSS_WARNING_INTERVAL: Duration = Duration::from_secs(10);
                         busctl host ./lan.bus 10.0.0.1/24\n  \
                         busctl host shmif0 10.0.0.1/24 fd00::1/64\n  \
                         busctl host memif:role=client,id=1,socket=./memif.sock 10.0.0.2/24\n  \
+                        busctl host memif:mode=ip,socket=./ip.sock 10.0.0.2/24 fd00::2/64\n  \
                         busctl host ./lan.bus 10.0.0.1/24 --count 250\n  \
                         busctl host ./lan.bus 10.0.0.1/24 --impair delay=20ms,loss=1%,seed=7\n  \
                         busctl host -d=web ./lan.bus 10.0.0.1/24; busctl stop web\n  \
@@ -163,7 +165,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let tcp_source = args
         .tcp_source
         .as_deref()
-        .map(|words| TcpSourceTask::parse(words, &args.addresses, &args.network))
+        .map(|words| TcpSourceTask::parse(words, &args.addresses, (&args.bus, &args.network)))
         .transpose()?;
     check(args)?;
     let impairments: Impairments = args.impair.join(",").parse().misuse()?;
@@ -232,7 +234,7 @@ fn serve<N: Nic>(
 ) -> anyhow::Result<()> {
     let mut hosts = HostSet::new().busy_poll(BUSY_POLL);
     let mut services = Vec::new();
-    let hears_routers = args.network.hears_routers(&args.addresses);
+    let hears_routers = args.network.hears_routers(&args.addresses) && !args.bus.is_ip_mode();
     for (number, mut stack) in (0..).zip(stacks) {
         args.network.apply(&mut stack, (number, args.count), hears_routers);
         services.push(Services::open(stack.sockets(), args.tcp_sink.map(NonZeroU16::get)));

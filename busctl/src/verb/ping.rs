@@ -35,7 +35,7 @@ const BUSY_POLL: Duration = Duration::from_micros(200);
 /// ^C. Times start when a request leaves, so they do not include the lookup of the host's Ethernet
 /// address. Requests that do not fit a frame are sent in fragments. A reply with a wrong checksum
 /// is no reply, and is counted apart. Other networks are reached through a router: --gateway,
-/// --dhcp or --slaac; redirects are printed and ignored. With -f replies print no line: on a terminal each request
+/// --dhcp or --slaac (behind memif in mode=ip through the peer); redirects are printed and ignored. With -f replies print no line: on a terminal each request
 /// prints a dot, each reply removes one, an error replaces it with E and a wrong checksum with C.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit code 1: no reply came, or none with the data of its request.\n\n\
@@ -117,7 +117,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
 
 fn check(args: &Args) -> anyhow::Result<()> {
     let Args { target, from, ref network, .. } = *args;
-    let may_route = network.may_route(target);
+    let may_route = network.may_route(&args.bus, from.as_slice(), target);
     let problem = if target.is_multicast() || target.is_unspecified() {
         format!("cannot ping {target}: it is not the address of a single host")
     } else if let Some(why) = from.and_then(|from| check_from(target, from, may_route)) {

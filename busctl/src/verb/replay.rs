@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use capture::LinkType;
 use clap::ValueHint;
 use serde::Serialize;
 use shmbus::MAX_BIG_FRAME;
@@ -119,7 +120,8 @@ impl Args {
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     let about_file = || format!("cannot replay {}", args.file.display());
     let stop = Shutdown::on_signals()?;
-    let filter = filter_words::compile(&args.filter, args.filter_file.as_ref())?;
+    let filter =
+        filter_words::compile(&args.filter, args.filter_file.as_ref(), LinkType::Ethernet)?;
     let mut source =
         Source::open(&args.file, args.rounds, filter).with_context(about_file).misuse()?;
     let mut batch = Batch::default();

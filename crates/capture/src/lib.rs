@@ -15,7 +15,7 @@
 //! use capture::{CaptureReader, CaptureWriter, CapturedInterface, Format};
 //!
 //! let frame = b"\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x01\x88\xb5hello";
-//! let lan = CapturedInterface { name: "lan".to_owned(), longest: 1_514 };
+//! let lan = CapturedInterface::new("lan", 1_514);
 //! let mut file = Vec::new();
 //! let mut writer = CaptureWriter::new(Format::Pcapng, vec![lan], &mut file)?;
 //! writer.frame(0, Duration::from_secs(1), 7, frame)?;
@@ -37,6 +37,7 @@ mod filter;
 #[doc(hidden)]
 pub mod fuzzing;
 mod input;
+mod link_type;
 mod pace;
 mod pcap;
 mod pcapng;
@@ -51,7 +52,8 @@ mod writer;
 pub use compressed::{Compression, Compressor, Decompressed};
 pub use error::CaptureError;
 pub use filter::{Filter, FilterError};
+pub use link_type::{LinkDetails, LinkSummary, LinkType};
 pub use pace::Pace;
 pub use reader::{CaptureReader, Captured, PassedOver};
-pub use summary::{Details, Summary};
+pub use summary::{Details, PacketDetails, PacketSummary, Summary};
 pub use writer::{Account, CaptureWriter, CapturedInterface, Format};

@@ -14,7 +14,9 @@ use pcap_file::pcapng::blocks::interface_statistics::{
     InterfaceStatisticsBlock, InterfaceStatisticsOption,
 };
 use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
-use pcap_file::{DataLink, Endianness, PcapError};
+use pcap_file::{Endianness, PcapError};
+
+use crate::link_type::LinkType;
 
 /// The resolution of timestamps, 10^-9 s, as the negated exponent that pcapng writes.
 const NANOSECONDS: u8 = 9;
@@ -30,11 +32,28 @@ pub enum Format {
 
 /// An interface that frames are captured on, as the capture describes it.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct CapturedInterface {
     /// The interface's name.
     pub name: String,
     /// The length of the longest frame that the interface can carry, in bytes (pcap's `snaplen`).
     pub longest: u32,
+    /// What its frames begin with.
+    pub link: LinkType,
+}
+
+impl CapturedInterface {
+    /// Describes an interface whose longest frame has `longest` bytes. Its frames are those of Ethernet.
+    #[must_use]
+    pub fn new(name: impl Into<String>, longest: u32) -> Self {
+        Self { name: name.into(), longest, link: LinkType::Ethernet }
+    }
+
+    /// Sets what its frames begin with.
+    #[must_use]
+    pub fn link(self, link: LinkType) -> Self {
+        Self { link, ..self }
+    }
 }
 
 /// The statistics of one interface at the end of a capture.
@@ -57,7 +76,7 @@ pub struct Account {
 /// use std::time::{SystemTime, UNIX_EPOCH};
 /// use capture::{CaptureWriter, CapturedInterface, Format};
 ///
-/// let lan = CapturedInterface { name: "lan".to_owned(), longest: 1_514 };
+/// let lan = CapturedInterface::new("lan", 1_514);
 /// let mut writer = CaptureWriter::new(Format::Pcap, vec![lan], Vec::new())?;
 /// let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
 /// writer.frame(0, now, 0, &[0xff; 60])?;
@@ -85,7 +104,8 @@ enum Encoder<W: Write> {
 impl<W: Write> CaptureWriter<W> {
     /// Starts a capture on `file`: writes the header and describes `interfaces`.
     ///
-    /// A pcap describes one interface only; of several it keeps the greatest `longest`.
+    /// A pcap describes one interface only; of several it keeps the greatest `longest`, and the link
+    /// type of the first.
     ///
     /// # Errors
     /// When `file` cannot be written.
@@ -228,7 +248,7 @@ fn pcap_header(interfaces: &[CapturedInterface]) -> PcapHeader {
     let longest = interfaces.iter().map(|interface| interface.longest).max();
     PcapHeader {
         endianness: Endianness::native(),
-        datalink: DataLink::ETHERNET,
+        datalink: interfaces.first().map_or(LinkType::Ethernet, |first| first.link).data_link(),
         snaplen: longest.unwrap_or(u32::MAX),
         ..PcapHeader::default()
     }
@@ -249,7 +269,7 @@ fn describe<W: Write>(
 ) -> io::Result<()> {
     for interface in interfaces {
         let block = InterfaceDescriptionBlock {
-            linktype: DataLink::ETHERNET,
+            linktype: interface.link.data_link(),
             snaplen: interface.longest,
             options: vec![
                 InterfaceDescriptionOption::IfName(Cow::Borrowed(&interface.name)),
@@ -277,13 +297,14 @@ fn io_error(error: PcapError) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use pcap_file::DataLink;
     use pcap_file::pcapng::{Block, PcapNgReader};
 
     use super::*;
     use crate::reader::CaptureReader;
 
     fn interface(name: &str) -> CapturedInterface {
-        CapturedInterface { name: name.to_owned(), longest: 1514 }
+        CapturedInterface::new(name, 1514)
     }
 
     #[test]
@@ -302,6 +323,23 @@ mod tests {
         assert_eq!(reader.next_frame().unwrap().unwrap().bytes, &[1; 14][..]);
         assert_eq!(reader.next_frame().unwrap().unwrap().bytes, &[2; 1514][..]);
         assert!(reader.next_frame().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_capture_says_what_its_frames_begin_with() {
+        for (link, number) in [(LinkType::Ethernet, 1_u32), (LinkType::Ip, 101)] {
+            let interfaces = vec![interface("lan").link(link)];
+            let mut file = Vec::new();
+            CaptureWriter::new(Format::Pcap, interfaces.clone(), &mut file).unwrap();
+            assert_eq!(file[20..24], number.to_ne_bytes());
+            let mut file = Vec::new();
+            CaptureWriter::new(Format::Pcapng, interfaces, &mut file).unwrap();
+            let mut reader = PcapNgReader::new(&file[..]).unwrap();
+            let Some(Ok(Block::InterfaceDescription(described))) = reader.next_block() else {
+                panic!("no interface");
+            };
+            assert_eq!(described.linktype, DataLink::from(number));
+        }
     }
 
     #[test]

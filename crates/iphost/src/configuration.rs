@@ -8,13 +8,13 @@ use std::time::Instant;
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Cidr};
 
 use crate::address::{HostAddress, MAX_OWN_ADDRESSES};
-use crate::arp::Arp;
 use crate::autoconf::{Autoconf, Step};
 use crate::gateways::Gateways;
-use crate::identity::Identity;
 use crate::network_change::NetworkChange;
 use crate::newcomers::{Arrival, Newcomers};
 use crate::router_advert::{self, RouterAdvert};
+use neighbor::Identity;
+use neighbor::arp::Arp;
 
 /// The most changes that wait to be read, so that a peer cannot fill the memory.
 const MAX_CHANGES: usize = 64;
@@ -334,7 +334,7 @@ mod tests {
 
     fn configuration(addresses: &[&str]) -> Configuration {
         let cidr = |text: &&str| text.parse::<HostAddress>().unwrap().cidr();
-        Configuration::new(Identity { mac: MAC, addresses: addresses.iter().map(cidr).collect() })
+        Configuration::new(Identity::new(MAC, addresses.iter().map(cidr).collect()))
     }
 
     /// Does what is due within a second.

@@ -13,8 +13,8 @@ use smoltcp::wire::{
 
 use crate::address::HostAddress;
 use crate::configuration::Configuration;
-use crate::frame::{self, ETHERNET_HEADER};
 use crate::network_change::NetworkChange;
+use neighbor::frame::{self, ETHERNET_HEADER};
 
 const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
@@ -344,7 +344,7 @@ mod tests {
     use smoltcp::socket::dhcpv4::ServerInfo;
 
     use super::*;
-    use crate::identity::Identity;
+    use neighbor::Identity;
 
     const MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 1]);
     const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
@@ -361,7 +361,7 @@ mod tests {
         fn new() -> Self {
             let mut sockets = SocketSet::new(Vec::new());
             let client = DhcpClient::open(&mut sockets, None);
-            let identity = Identity { mac: MAC, addresses: Vec::new() };
+            let identity = Identity::new(MAC, Vec::new());
             let (configuration, replies) = (Configuration::new(identity), DhcpReplies::default());
             Self { sockets, configuration, replies, client }
         }

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use smoltcp::wire::{IpProtocol, Ipv4Packet, Ipv6Packet};
 
-use crate::frame::{IPV6_HEADER, is_icmp_checksum_good};
 use crate::icmp_error::PingError;
+use neighbor::frame::{IPV6_HEADER, is_icmp_checksum_good};
 
 /// Bytes of an echo message before its data, and of an error before what it quotes.
 pub(crate) const ECHO_HEADER: usize = 8;
@@ -163,7 +163,7 @@ mod tests {
     use smoltcp::wire::EthernetAddress;
 
     use super::*;
-    use crate::frame::{self, ETHERNET_HEADER, fill_icmp_checksum};
+    use neighbor::frame::{self, ETHERNET_HEADER, fill_icmp_checksum};
 
     const IDENT: u16 = 0x1234;
 

@@ -4,7 +4,7 @@
 
 use std::num::NonZeroUsize;
 
-use crate::frame::IPV6_HEADER;
+use neighbor::frame::IPV6_HEADER;
 
 /// Extension headers, by their numbers.
 const HOP_BY_HOP: u8 = 0;

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use smoltcp::wire::EthernetAddress;
 
-use crate::frame::{self, ETHERNET_HEADER, IPV4, IPV6};
+use neighbor::frame::{self, ETHERNET_HEADER, IPV4, IPV6};
 
 const TCP: u8 = 6;
 const SYN: u8 = 0x02;

@@ -2,7 +2,7 @@
 
 use smoltcp::wire::{IpProtocol, Ipv4Packet, Ipv6FragmentHeader, Ipv6Packet, UdpPacket};
 
-use crate::frame::{ETHERNET_HEADER, IPV4, IPV4_HEADER, IPV6_HEADER};
+use neighbor::frame::{ETHERNET_HEADER, IPV4, IPV4_HEADER, IPV6_HEADER};
 
 /// Bytes of IPv6's fragment header, and its number as a next header.
 const FRAGMENT_HEADER: usize = 8;
@@ -95,7 +95,7 @@ mod tests {
     use smoltcp::wire::EthernetAddress;
 
     use super::*;
-    use crate::frame;
+    use neighbor::frame;
 
     const MACS: (EthernetAddress, EthernetAddress) =
         (EthernetAddress([2; 6]), EthernetAddress([4; 6]));

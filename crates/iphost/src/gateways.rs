@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use crate::identity::Identity;
+use neighbor::Identity;
 
 /// How long a router is passed over that did not answer.
 const PASSED_OVER: Duration = Duration::from_mins(1);
@@ -27,10 +27,13 @@ pub(crate) struct Gateways {
 }
 
 impl Gateways {
-    /// Returns the routers of the family of `target` on the networks of a host, first choice first.
+    /// Returns the routers of a family on the networks of a host, first choice first. At a link of two
+    /// ends, the far end leads everywhere.
     fn candidates(&self, identity: &Identity, v6: bool) -> impl Iterator<Item = IpAddr> {
         let learned = self.advertised.iter().map(|router| IpAddr::V6(*router));
-        let all = self.named.iter().copied().chain(self.leased.map(IpAddr::V4)).chain(learned);
+        let far_end = identity.far_end.iter().copied();
+        let all = far_end.chain(self.named.iter().copied()).chain(self.leased.map(IpAddr::V4));
+        let all = all.chain(learned);
         all.filter(move |router| {
             router.is_ipv6() == v6 && identity.reaches(*router) && !identity.has(*router)
         })
@@ -106,10 +109,8 @@ mod tests {
 
     fn identity() -> Identity {
         let cidr = |text: &str| text.parse::<crate::HostAddress>().unwrap().cidr();
-        Identity {
-            mac: EthernetAddress([2, 0, 0, 0, 0, 1]),
-            addresses: ["10.0.0.1/24", "fd00::1/64", "fe80::1/64"].map(cidr).to_vec(),
-        }
+        let addresses = ["10.0.0.1/24", "fd00::1/64", "fe80::1/64"].map(cidr).to_vec();
+        Identity::new(EthernetAddress([2, 0, 0, 0, 0, 1]), addresses)
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -145,5 +146,15 @@ mod tests {
         assert_eq!(hop(&gateways, "192.0.2.1"), Some(ip("10.0.0.254")));
         gateways.forget();
         assert_eq!(hop(&gateways, "192.0.2.1"), Some(ip("10.0.0.254")), "it is the user's");
+    }
+
+    #[test]
+    fn the_far_end_of_a_link_leads_everywhere() {
+        let mut identity = identity();
+        identity.far_end = vec![ip("192.0.0.1"), ip("fe80::ff")];
+        let hop = |to| Gateways::default().next_hop(&identity, ip(to));
+        assert_eq!(hop("10.0.0.7"), Some(ip("10.0.0.7")));
+        assert_eq!(hop("192.0.2.1"), Some(ip("192.0.0.1")));
+        assert_eq!(hop("2001:db8::1"), Some(ip("fe80::ff")));
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use smoltcp::wire::{EthernetAddress, IpProtocol};
 
-use crate::frame::{self, ETHERNET_HEADER, IPV4_HEADER, IPV6_HEADER, fill_icmp_checksum};
+use neighbor::frame::{self, ETHERNET_HEADER, IPV4_HEADER, IPV6_HEADER, fill_icmp_checksum};
 
 /// Bytes of an error before the packet that it quotes.
 const HEADER: usize = 8;

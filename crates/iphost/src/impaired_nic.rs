@@ -1,5 +1,6 @@
 //! A device around a device, whose link misbehaves on purpose.
 
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,10 @@ impl<N: Nic> Nic for ImpairedNic<N> {
 
     fn connection(&mut self) -> Option<u64> {
         self.nic.connection()
+    }
+
+    fn far_end(&self) -> Vec<IpAddr> {
+        self.nic.far_end()
     }
 
     fn service(&mut self) -> bool {

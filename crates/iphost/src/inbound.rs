@@ -12,13 +12,13 @@ use crate::dhcp::DhcpReplies;
 use crate::echo_watch::{EchoWatch, Message, V4_REQUEST, V6_REQUEST, is_watched};
 use crate::extension::{self, Chain, UNKNOWN_NEXT_HEADER};
 use crate::flow::Flow;
-use crate::frame::{self, ETHERNET_HEADER, IPV4_HEADER, IPV6_HEADER};
 use crate::icmp_error::{IcmpError, Limit};
-use crate::identity::Destination;
 use crate::mss;
 use crate::reassembly::{Fragment, PacketId, Reassembly};
 use crate::resolver::Resolver;
 use crate::vlan;
+use neighbor::Destination;
+use neighbor::frame::{self, ETHERNET_HEADER, IPV4_HEADER, IPV6_HEADER};
 
 /// Bytes of IPv6's fragment header.
 const FRAGMENT_HEADER: usize = 8;

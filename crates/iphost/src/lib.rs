@@ -93,10 +93,8 @@
 #![forbid(unsafe_code)]
 
 mod address;
-mod arp;
 mod autoconf;
 mod bus_nic;
-mod claims;
 mod configuration;
 mod dhcp;
 mod echo;
@@ -104,17 +102,15 @@ mod echo_watch;
 mod extension;
 mod flow;
 mod fragment;
-mod frame;
 mod gateways;
 mod host_set;
 mod icmp_error;
-mod identity;
 mod impaired_nic;
 mod inbound;
+mod ip_link;
 mod link;
 mod memif_nic;
 mod mss;
-mod ndisc;
 mod neighbors;
 mod network_change;
 mod newcomers;
@@ -134,13 +130,13 @@ mod vlan;
 
 pub use address::{AddressError, HostAddress, ParseAddressError, count_up};
 pub use bus_nic::{Attachment, BusNic};
-pub use claims::AddressConflict;
 pub use echo::ECHO_PORT;
 pub use echo_watch::Damage;
 pub use host_set::HostSet;
 pub use icmp_error::PingError;
 pub use impaired_nic::ImpairedNic;
-pub use memif_nic::{LinkChange, LinkSource, MemifNic};
+pub use memif_nic::{LinkChange, LinkSource, MemifNic, MemifRx, MemifTx};
+pub use neighbor::AddressConflict;
 pub use network_change::NetworkChange;
 pub use nic::{Closed, Nic, SleepError};
 pub use pinger::{PingEvent, PingPlan, Pinger, Reply, largest_payload};

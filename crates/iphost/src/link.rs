@@ -13,19 +13,19 @@ use smoltcp::phy::{Device, DeviceCapabilities, PacketMeta, RxToken, TxToken};
 use smoltcp::time::Instant as StackInstant;
 use smoltcp::wire::{IpCidr, IpProtocol};
 
-use crate::claims::AddressConflict;
 use crate::configuration::Configuration;
 use crate::dhcp::{self, DhcpReplies};
 use crate::echo_watch::{EchoEvent, EchoWatch, V4_REQUEST, V6_REPLY, V6_REQUEST};
 use crate::fragment;
-use crate::frame::{self, ETHERNET_HEADER, IPV6_HEADER, MAX_PACKET, fill_icmp_checksum};
 use crate::icmp_error::PingError;
-use crate::identity::Identity;
 use crate::inbound::Inbound;
 use crate::mss;
 use crate::neighbors::Outgoing;
 use crate::nic::Nic;
 use crate::resolver::Resolver;
+use neighbor::AddressConflict;
+use neighbor::Identity;
+use neighbor::frame::{self, ETHERNET_HEADER, IPV6_HEADER, MAX_PACKET, fill_icmp_checksum};
 
 /// The hop limit of the stack's packets.
 const HOP_LIMIT: u8 = 64;
@@ -67,7 +67,7 @@ impl<N: Nic> Link<N> {
     pub(crate) fn new(nic: N, addresses: Vec<IpCidr>, now: Instant) -> Self {
         let capabilities = nic.capabilities();
         let mtu = capabilities.max_transmission_unit - ETHERNET_HEADER;
-        let identity = Identity { mac: nic.mac(), addresses };
+        let identity = identity(&nic, addresses);
         let outbound = Outbound {
             mtu,
             fills_udp: !capabilities.checksum.udp.tx(),
@@ -99,7 +99,7 @@ impl<N: Nic> Link<N> {
 
     /// Sets the host's addresses, after the device has changed. The stack has been made anew.
     pub(crate) fn set_addresses(&mut self, addresses: Vec<IpCidr>, now: Instant) {
-        let identity = Identity { mac: self.nic.mac(), addresses };
+        let identity = identity(&self.nic, addresses);
         self.inbound.resolver.set_identity(identity, now);
         let capabilities = self.nic.capabilities();
         self.outbound.fills_udp = !capabilities.checksum.udp.tx();
@@ -320,6 +320,13 @@ impl<N: Nic> Link<N> {
     fn watched(&mut self, ident: u16) -> Option<&mut EchoWatch> {
         self.inbound.watches.iter_mut().find(|watch| watch.ident == ident)
     }
+}
+
+/// Returns who a host with these addresses is at a device.
+fn identity<N: Nic>(nic: &N, addresses: Vec<IpCidr>) -> Identity {
+    let mut identity = Identity::new(nic.mac(), addresses);
+    identity.far_end = nic.far_end();
+    identity
 }
 
 fn ident(tag: u64) -> u16 {

@@ -1,15 +1,17 @@
 //! The device of a host behind memif, where VPP or DPDK would be.
 
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use memif::Link;
-use memif::phy::Phy;
+use memif::phy::{self, Phy};
 use shmbus::{MAX_SLEEP, MacAddr6, SendError, WaitError, WaitSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium};
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant as StackInstant;
 use smoltcp::wire::EthernetAddress;
 
+use crate::ip_link::{Inbound, IpLink, Outbound};
 use crate::nic::Nic;
 
 /// How long after the queues were armed the host looks once more: DPDK and libmemif can miss the
@@ -40,6 +42,8 @@ pub trait LinkSource: AsFd {
 pub struct MemifNic<S> {
     links: S,
     mac: EthernetAddress,
+    /// In IP mode: what makes it an Ethernet for the host.
+    ip: Option<IpLink>,
     phy: Option<Phy>,
     /// Since when the queues of the link are armed.
     armed_since: Option<Instant>,
@@ -54,10 +58,18 @@ impl<S: LinkSource> MemifNic<S> {
         Self {
             links,
             mac: EthernetAddress(mac.into_array()),
+            ip: None,
             phy: None,
             armed_since: None,
             connections: 0,
         }
+    }
+
+    /// Makes a device whose links are in IP mode ([`memif::Mode::Ip`]): the peer is the way to all
+    /// other hosts.
+    #[must_use]
+    pub fn with_ip_mode(self) -> Self {
+        Self { ip: Some(IpLink::new(self.mac)), ..self }
     }
 }
 
@@ -75,9 +87,16 @@ impl<S: LinkSource> Nic for MemifNic<S> {
         self.phy.is_some().then_some(self.connections)
     }
 
+    fn far_end(&self) -> Vec<IpAddr> {
+        self.ip.as_ref().map(IpLink::far_end).unwrap_or_default()
+    }
+
     fn service(&mut self) -> bool {
         while let Some(change) = self.links.next_change() {
             self.armed_since = None;
+            if let Some(ip) = &mut self.ip {
+                ip.clear();
+            }
             self.phy = match change {
                 LinkChange::Up(link) => {
                     self.connections += 1;
@@ -90,7 +109,8 @@ impl<S: LinkSource> Nic for MemifNic<S> {
     }
 
     fn poll_rx(&mut self) -> bool {
-        self.phy.as_mut().is_some_and(Phy::receive_ahead)
+        let Some(phy) = &mut self.phy else { return false };
+        self.ip.as_ref().is_some_and(IpLink::has_answers) || phy.receive_ahead()
     }
 
     /// A lost link is not an error, since the next may follow.
@@ -108,7 +128,7 @@ impl<S: LinkSource> Nic for MemifNic<S> {
     fn arm(&mut self, _: &WaitSet, _: usize) -> Result<Duration, WaitError> {
         // Without a peer, the links' descriptor alone wakes the host.
         let Some(phy) = &mut self.phy else { return Ok(MAX_SLEEP) };
-        if phy.has_received() {
+        if phy.has_received() || self.ip.as_ref().is_some_and(IpLink::has_answers) {
             return Ok(Duration::ZERO);
         }
         let mut pending = false;
@@ -142,20 +162,32 @@ impl<S: LinkSource> Nic for MemifNic<S> {
 
 impl<S: LinkSource> Device for MemifNic<S> {
     type RxToken<'a>
-        = <Phy as Device>::RxToken<'a>
+        = MemifRx<'a>
     where
         S: 'a;
     type TxToken<'a>
-        = <Phy as Device>::TxToken<'a>
+        = MemifTx<'a>
     where
         S: 'a;
 
-    fn receive(&mut self, now: StackInstant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
-        self.phy.as_mut()?.receive(now)
+    fn receive(&mut self, now: StackInstant) -> Option<(MemifRx<'_>, MemifTx<'_>)> {
+        let phy = self.phy.as_mut()?;
+        let Some(ip) = &mut self.ip else {
+            let (rx, tx) = phy.receive(now)?;
+            return Some((MemifRx(Received::Frame(rx)), MemifTx { tx, ip: None }));
+        };
+        if let Some(answer) = ip.next_answer() {
+            let tx = MemifTx { tx: phy.transmit(now)?, ip: Some(ip.outbound()) };
+            return Some((MemifRx(Received::Answer(answer)), tx));
+        }
+        let (rx, tx) = phy.receive(now)?;
+        let (inbound, outbound) = ip.split();
+        Some((MemifRx(Received::Packet(rx, inbound)), MemifTx { tx, ip: Some(outbound) }))
     }
 
-    fn transmit(&mut self, now: StackInstant) -> Option<Self::TxToken<'_>> {
-        self.phy.as_mut()?.transmit(now)
+    fn transmit(&mut self, now: StackInstant) -> Option<MemifTx<'_>> {
+        let tx = self.phy.as_mut()?.transmit(now)?;
+        Some(MemifTx { tx, ip: self.ip.as_mut().map(IpLink::outbound) })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -163,5 +195,47 @@ impl<S: LinkSource> Device for MemifNic<S> {
         capabilities.medium = Medium::Ethernet;
         capabilities.max_transmission_unit = MAX_FRAME;
         capabilities
+    }
+}
+
+/// A frame for the stack.
+#[derive(Debug)]
+pub struct MemifRx<'a>(Received<'a>);
+
+#[derive(Debug)]
+enum Received<'a> {
+    /// The peer has sent it.
+    Frame(phy::RxToken<'a>),
+    /// The peer has sent a packet, which gets a header.
+    Packet(phy::RxToken<'a>, Inbound<'a>),
+    /// It answers a question of the stack.
+    Answer(Vec<u8>),
+}
+
+impl RxToken for MemifRx<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
+        match self.0 {
+            Received::Frame(rx) => rx.consume(read),
+            Received::Packet(rx, inbound) => rx.consume(|packet| read(inbound.frame(packet))),
+            Received::Answer(frame) => read(&frame),
+        }
+    }
+}
+
+/// Room for a frame of the stack.
+#[derive(Debug)]
+pub struct MemifTx<'a> {
+    tx: phy::TxToken<'a>,
+    /// In IP mode: what takes the header off.
+    ip: Option<&'a mut Outbound>,
+}
+
+impl TxToken for MemifTx<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, write: F) -> R {
+        let Self { tx, ip } = self;
+        let Some(outbound) = ip else { return tx.consume(len, write) };
+        outbound.write(len, write, |packet| {
+            tx.consume(packet.len(), |room| room.copy_from_slice(packet));
+        })
     }
 }

@@ -6,7 +6,7 @@
 
 use smoltcp::wire::checksum;
 
-use crate::frame::{ETHERNET_HEADER, IPV4, IPV4_HEADER, IPV6, IPV6_HEADER};
+use neighbor::frame::{ETHERNET_HEADER, IPV4, IPV4_HEADER, IPV6, IPV6_HEADER};
 
 const TCP: u8 = 6;
 /// Bytes of a TCP header without options.
@@ -82,7 +82,7 @@ mod tests {
     use smoltcp::wire::{EthernetAddress, IpProtocol, TcpPacket, TcpRepr};
 
     use super::*;
-    use crate::frame;
+    use neighbor::frame;
 
     const MACS: (EthernetAddress, EthernetAddress) =
         (EthernetAddress([2; 6]), EthernetAddress([4; 6]));

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::address::{HostAddress, ParseAddressError};
-use crate::claims::AddressConflict;
+use neighbor::AddressConflict;
 
 /// A change of what a host has from its network. It displays as a sentence without an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use smoltcp::wire::{EthernetAddress, IpCidr};
 
-use crate::arp::Arp;
-use crate::claims::{AddressConflict, Claims, NO_HOST};
+use neighbor::arp::Arp;
+use neighbor::{AddressConflict, Claims, NO_HOST};
 
 /// What comes of a new address.
 #[derive(Debug)]

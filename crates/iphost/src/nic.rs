@@ -1,6 +1,7 @@
 //! The network device of a host.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -41,6 +42,13 @@ pub trait Nic: Device {
     /// nothing. Another number means another network, or a device that has been away: the host
     /// announces its addresses again, and forgets the hosts that it knew.
     fn connection(&mut self) -> Option<u64>;
+
+    /// Returns the far end of the device, at most one address of each family, where that is the way to
+    /// all other hosts. Without one, as on a bus, others are on the networks of the host's addresses,
+    /// and behind routers.
+    fn far_end(&self) -> Vec<IpAddr> {
+        Vec::new()
+    }
 
     /// Does the work that is due besides moving frames, and returns whether the capabilities of the
     /// device have changed. Called in every round of a loop.

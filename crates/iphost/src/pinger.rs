@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::echo_watch::{Damage, ECHO_HEADER, EchoEvent, EchoWatch};
-use crate::frame::{IPV4_HEADER, MAX_PACKET};
 use crate::icmp_error::PingError;
 use crate::nic::Nic;
 use crate::stack::Stack;
 use crate::statistics::Statistics;
+use neighbor::frame::{IPV4_HEADER, MAX_PACKET};
 
 /// The longest time between requests for an interval of 0. Otherwise the next request follows the
 /// reply.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::frame::MAX_PACKET;
+use neighbor::frame::MAX_PACKET;
 
 /// Packets that wait for fragments at the same time. A further one takes the place of the oldest.
 const MAX_PACKETS: usize = 64;

@@ -5,14 +5,13 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Instant;
 
-use smoltcp::wire::{EthernetAddress, IpCidr};
+use neighbor::arp::{self, Arp};
+use neighbor::frame;
+use neighbor::ndisc::{self, Ndisc};
+use neighbor::{AddressConflict, Claims, Heard, Identity};
+use smoltcp::wire::EthernetAddress;
 
-use crate::arp::{self, Arp};
-use crate::claims::{AddressConflict, Claims, NO_HOST, Statement};
 use crate::configuration::Configuration;
-use crate::frame;
-use crate::identity::Identity;
-use crate::ndisc::{self, Ndisc};
 use crate::neighbors::{Admission, Neighbors, Outcome, Outgoing, Released};
 use crate::router_advert::RouterAdvert;
 
@@ -99,41 +98,13 @@ impl Resolver {
     /// Takes a frame of ARP.
     pub(crate) fn take_arp(&mut self, frame: &[u8], now: Instant) {
         let Some(arp) = Arp::read(frame) else { return };
-        let (address, mac) = arp.sender;
-        if mac == self.identity().mac || self.configuration.take_arp(&arp, now) {
+        if arp.sender.1 == self.identity().mac || self.configuration.take_arp(&arp, now) {
             return;
         }
-        let is_for_us = self.identity().has(arp.target.into());
-        if arp.is_probe() {
-            if is_for_us && self.claims.is_tentative() {
-                // Both want the address. Neither may have it.
-                self.contested(arp.target.into(), mac, now);
-            } else if is_for_us {
-                self.answers.push(arp::reply((arp.target, self.identity().mac), (address, mac)));
-            }
-            return;
-        }
-        if self.identity().has(address.into()) {
-            if self.claims.is_tentative() && !arp.is_request {
-                self.claims.answered(address.into(), mac);
-            } else {
-                self.contested(address.into(), mac, now);
-            }
-            return;
-        }
-        if address == NO_HOST {
-            self.claims.answers_for_all(mac);
-            return;
-        }
-        if self.identity().is_martian(address.into()) {
-            return;
-        }
-        // A host of another network is answered, but there is no way to it without a router.
-        if self.identity().reaches(address.into()) {
-            self.learn(address.into(), mac, is_for_us, now);
-        }
-        if arp.is_request && is_for_us && !self.claims.is_tentative() {
-            self.answers.push(arp::reply((arp.target, self.identity().mac), (address, mac)));
+        let identity = self.configuration.identity();
+        let heard = self.claims.take_arp(identity, &arp, now, &mut self.answers);
+        if let Some(Heard { address, mac, is_for_us, .. }) = heard {
+            self.learn(address, mac, is_for_us, now);
         }
     }
 
@@ -147,34 +118,38 @@ impl Resolver {
         now: Instant,
     ) {
         let (from, to) = ends;
-        match Ndisc::read(message, from, to, hop_limit) {
-            Some(Ndisc::Solicitation { target, mac }) => {
-                self.take_solicitation(target, from, mac, source, now);
+        let Some(said) = Ndisc::read(message, from, to, hop_limit) else {
+            if self.configuration.accepts_adverts()
+                && let Some(advert) = RouterAdvert::read(message, from, to, hop_limit)
+            {
+                self.take_advert(&advert, from, now);
             }
-            Some(Ndisc::Advertisement { target, mac, overrides }) => {
-                let said = mac.unwrap_or(source);
-                if self.configuration.contested(target.into(), said, now) {
+            return;
+        };
+        // What is said of an address that this host asks about.
+        let contested = match said {
+            Ndisc::Solicitation { target, .. } => {
+                if source == self.identity().mac {
                     return;
                 }
-                if self.identity().has(target.into()) {
-                    if said != self.identity().mac {
-                        self.contested(target.into(), said, now);
-                    }
-                } else if self.identity().reaches(target.into())
-                    && !self.identity().has(from.into())
-                {
-                    let known = self.neighbors.known(target.into(), now);
-                    if overrides || known.is_none_or(|known| known == said) {
-                        self.learn(target.into(), said, false, now);
-                    }
-                }
+                // A host that asks from an address of its own does not want the target's.
+                from.is_unspecified().then_some((target, source))
             }
-            None if self.configuration.accepts_adverts() => {
-                if let Some(advert) = RouterAdvert::read(message, from, to, hop_limit) {
-                    self.take_advert(&advert, from, now);
-                }
+            Ndisc::Advertisement { target, mac, .. } => Some((target, mac.unwrap_or(source))),
+        };
+        if let Some((target, mac)) = contested
+            && self.configuration.contested(target.into(), mac, now)
+        {
+            return;
+        }
+        let identity = self.configuration.identity();
+        let sender = (from, source);
+        let heard = self.claims.take_ndisc(identity, said, sender, now, &mut self.answers);
+        if let Some(Heard { address, mac, is_for_us, overrides }) = heard {
+            let known = self.neighbors.known(address, now);
+            if overrides || known.is_none_or(|known| known == mac) {
+                self.learn(address, mac, is_for_us, now);
             }
-            None => {}
         }
     }
 
@@ -186,42 +161,6 @@ impl Resolver {
         if let Some(mac) = advert.mac.filter(|_| self.identity().reaches(from.into())) {
             self.learn(from.into(), mac, advert.lifetime > 0, now);
         }
-    }
-
-    fn take_solicitation(
-        &mut self,
-        target: Ipv6Addr,
-        from: Ipv6Addr,
-        mac: Option<EthernetAddress>,
-        source: EthernetAddress,
-        now: Instant,
-    ) {
-        if source == self.identity().mac {
-            return;
-        }
-        // A host that asks from an address of its own does not want the target's.
-        if from.is_unspecified() && self.configuration.contested(target.into(), source, now) {
-            return;
-        }
-        if !self.identity().has(target.into()) {
-            return;
-        }
-        if self.claims.is_tentative() {
-            if from.is_unspecified() {
-                self.contested(target.into(), source, now);
-            }
-            return;
-        }
-        if !from.is_unspecified() {
-            if self.identity().is_martian(from.into()) {
-                return;
-            }
-            if let Some(mac) = mac {
-                self.learn(from.into(), mac, self.identity().reaches(from.into()), now);
-            }
-        }
-        let own = (target, self.identity().mac);
-        self.answers.push(ndisc::advertisement(own, (from, mac.unwrap_or(source))));
     }
 
     /// Decides about a packet for the stack, which `frame` carries from the host `from`.
@@ -292,17 +231,10 @@ impl Resolver {
 
     /// Does what is due.
     pub(crate) fn service(&mut self, now: Instant) {
-        match self.claims.service(now) {
-            // Asked once, and not for each address.
-            Some(Statement::ProbeNoHost) => {
-                self.answers.push(arp::probe(NO_HOST, self.identity().mac));
-            }
-            Some(statement) => self.state(statement),
-            None => {}
-        }
+        self.claims.speak(self.configuration.identity(), now, &mut self.answers);
         for outcome in self.neighbors.service(now) {
             match outcome {
-                Outcome::Ask(host) => self.ask(host),
+                Outcome::Ask(host) => self.answers.extend(self.identity().question(host)),
                 Outcome::Unreachable(packets) => self.unreachable.extend(packets),
                 Outcome::Silent(host) => self.pass_over(host, now),
             }
@@ -327,32 +259,6 @@ impl Resolver {
     pub(crate) fn due(&self) -> Option<Instant> {
         let configuration = self.configuration.due(self.claims.is_tentative());
         self.claims.due().into_iter().chain(self.neighbors.due()).chain(configuration).min()
-    }
-
-    /// Says something about each of the host's addresses.
-    fn state(&mut self, statement: Statement) {
-        let Identity { mac, addresses } = self.configuration.identity();
-        let frame = |own: &IpCidr| statement.frame(own.address().into(), *mac);
-        self.answers.extend(addresses.iter().filter_map(frame));
-    }
-
-    fn contested(&mut self, address: IpAddr, mac: EthernetAddress, now: Instant) {
-        if self.claims.contested(address, mac, now) {
-            self.answers.extend(Statement::Announce.frame(address, self.identity().mac));
-        }
-    }
-
-    fn ask(&mut self, host: IpAddr) {
-        let mac = self.identity().mac;
-        match (self.identity().source_for(host), host) {
-            (Some(IpAddr::V4(own)), IpAddr::V4(host)) => {
-                self.answers.push(arp::request((own, mac), host));
-            }
-            (Some(IpAddr::V6(own)), IpAddr::V6(host)) => {
-                self.answers.push(ndisc::solicitation((own, mac), host));
-            }
-            _ => {}
-        }
     }
 
     fn learn(&mut self, host: IpAddr, mac: EthernetAddress, is_for_us: bool, now: Instant) {

@@ -7,8 +7,8 @@ use std::net::Ipv6Addr;
 
 use smoltcp::wire::{EthernetAddress, NdiscRepr};
 
-use crate::frame::{group_mac, is_icmp_checksum_good};
-use crate::ndisc::{self, HOP_LIMIT};
+use neighbor::frame::{group_mac, is_icmp_checksum_good};
+use neighbor::ndisc::{self, HOP_LIMIT};
 
 const ADVERTISEMENT: u8 = 134;
 /// Bytes before the options.
@@ -134,8 +134,9 @@ pub(crate) mod tests {
     use smoltcp::wire::{Icmpv6Packet, Icmpv6Repr};
 
     use super::*;
-    use crate::frame::{self, ETHERNET_HEADER, IPV6_HEADER, fill_icmp_checksum};
-    use crate::identity::ALL_NODES_OF_LINK;
+    use neighbor::frame::{
+        self, ALL_NODES_OF_LINK, ETHERNET_HEADER, IPV6_HEADER, fill_icmp_checksum,
+    };
 
     const MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 1]);
     pub(crate) const ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x99);

@@ -1,20 +1,19 @@
 //! smoltcp on a [`Nic`], with its addresses, its clock, its rounds and its sleep.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
+use neighbor::{AddressConflict, Identity, link_local};
 use shmbus::{SendError, Station};
 use smoltcp::iface::{
     Config, Interface, PollIngressSingleResult, PollResult, Route, SocketHandle, SocketSet,
 };
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant as StackInstant;
-use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv6Address, Ipv6Cidr};
+use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv4Cidr};
 
 use crate::address::HostAddress;
-use crate::autoconf::interface_id;
-use crate::claims::AddressConflict;
 use crate::configuration::Configuration;
 use crate::dhcp::DhcpClient;
 use crate::link::Link;
@@ -416,11 +415,12 @@ fn interface<N: Nic>(link: &mut Link<N>, now: StackInstant) -> Interface {
 
 /// Gives smoltcp's interface the addresses and the default routers of the host.
 fn configure(interface: &mut Interface, configuration: &Configuration) {
+    let identity = configuration.identity();
     interface.update_ip_addrs(|list| {
         list.clear();
-        for cidr in &configuration.identity().addresses {
+        for cidr in identity.addresses.iter().copied().chain(beside_far_end(identity)) {
             // It fails only for more addresses than the interface holds.
-            let _ = list.push(*cidr);
+            let _ = list.push(cidr);
         }
     });
     let routers = [false, true].map(|v6| configuration.default_router(v6));
@@ -434,6 +434,16 @@ fn configure(interface: &mut Interface, configuration: &Configuration) {
             });
         }
     });
+}
+
+/// Returns an address on the network of the far end of a link, which no packet gets: smoltcp enters a
+/// neighbor only if it is on a network of its own.
+fn beside_far_end(identity: &Identity) -> Option<IpCidr> {
+    identity.far_end.iter().find_map(|far| match far {
+        IpAddr::V4(far) => Some(Ipv4Cidr::new(Ipv4Addr::from_bits(far.to_bits() + 1), 30).into()),
+        // The host has a link-local address, too.
+        IpAddr::V6(_) => None,
+    })
 }
 
 /// Returns the addresses of a host at `mac`: those that it was given, and its link-local one if it
@@ -454,12 +464,6 @@ fn needs_link_local(addresses: &[HostAddress], is_v6: bool) -> bool {
         && !first.into_iter().chain(v6).any(|address| address.is_unicast_link_local())
 }
 
-/// Returns the link-local address that RFC 4291 derives from an Ethernet address.
-fn link_local(mac: EthernetAddress) -> IpCidr {
-    let address = 0xfe80 << 112 | interface_id(mac);
-    Ipv6Cidr::new(Ipv6Address::from_bits(address), 64).into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -473,7 +477,5 @@ mod tests {
         assert!(needs_link_local(&parse(&["10.0.0.1/24"]), true));
         assert!(needs_link_local(&parse(&["10.0.0.1/24", "fd00::1/64"]), false));
         assert!(!needs_link_local(&parse(&["fd00::1/64", "fe80::1/64"]), true));
-        let mac = EthernetAddress([0xb2, 0xa0, 1, 2, 3, 4]);
-        assert_eq!(link_local(mac).to_string(), "fe80::b0a0:1ff:fe02:304/64");
     }
 }

@@ -116,7 +116,7 @@ impl Capture {
 
     fn write(&mut self, first: CapturedFrame, path: &Path) -> io::Result<u64> {
         let longest = u32::try_from(self.tap.bus().max_frame()).unwrap_or(u32::MAX);
-        let interface = CapturedInterface { name: self.name.clone(), longest };
+        let interface = CapturedInterface::new(self.name.clone(), longest);
         let file = BufWriter::new(File::create(path)?);
         let mut writer = CaptureWriter::new(Format::Pcapng, vec![interface], file)?;
         let (mut next, mut count) = (Some(first), 0);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use netif::IpNet;
 use shmbus::{MIN_MTU, MacAddr6, Vlan};
 
 use crate::error::ParsePortError;
@@ -19,7 +20,7 @@ const MAX_VLAN: u16 = 4_094;
 
 /// The keys whose value is a list: a part without `=` that follows one continues it, and the key may
 /// be given several times.
-const LIST_KEYS: [&str; 3] = ["trunk", "ip", "peers"];
+const LIST_KEYS: [&str; 4] = ["trunk", "ip", "gateway", "peers"];
 
 /// Returns whether every kind of port has `key` or, if not, one that resembles it.
 pub(super) fn is_nearly_common(key: &str) -> bool {
@@ -92,6 +93,18 @@ impl<'t> Keys<'t> {
         self.0.get(key).into_iter().flatten().flat_map(|values| values.split(','))
     }
 
+    /// Returns the parts of the list that is the value of a key, as addresses with their networks.
+    pub(super) fn networks(&self, key: &str) -> Result<Vec<IpNet>, ParsePortError> {
+        let network = |text: &str| {
+            text.parse().map_err(|_| {
+                let problem = "it is an address with its network, such as 10.0.0.1/24 or fd00::1/64; \
+                               several have commas between them";
+                refused(key, text, &problem)
+            })
+        };
+        self.list(key).map(network).collect()
+    }
+
     /// Returns the choice of one of several words. The first is the default.
     pub(super) fn choice<T: Copy>(
         &self,
@@ -107,16 +120,6 @@ impl<'t> Keys<'t> {
                 &format!("it is one of {}{}", known.join(", "), suggest::hint(word, known)),
             )
         })
-    }
-
-    /// Checks a key that takes only one value; `why` says for what reason.
-    pub(super) fn only(&self, key: &str, word: &str, why: &str) -> Result<(), ParsePortError> {
-        match self.get(key) {
-            Some(other) if other != word => {
-                Err(refused(key, other, &format!("only '{word}' is possible: {why}")))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Returns the value of a key as a number within `range`.

@@ -6,7 +6,7 @@
 //! [`open()`]; neither the node nor the other ports change.
 //!
 //! A wrapper is a port around a port: [`Impaired`], [`Ruled`], [`Learning`] and [`LoopGuard`] work
-//! with every kind.
+//! with every kind, and [`IpAdapter`] with those whose peers send IP packets without Ethernet.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -34,6 +34,8 @@ mod forwarding;
 mod frame_rules;
 mod impair;
 mod impaired;
+pub mod ip_adapter;
+mod ip_peer;
 mod keys;
 mod learning;
 mod loop_guard;
@@ -68,6 +70,8 @@ pub use self::impair::{
     LossState, OneWay, OneWayCounters, Percent, Rate,
 };
 pub use self::impaired::Impaired;
+pub use self::ip_adapter::IpAdapter;
+pub use self::ip_peer::IpPeer;
 pub use self::learning::Learning;
 pub use self::loop_guard::{LoopGuard, PROBE_ETHERTYPE};
 pub use self::open::{PortOptions, check_loops, open, open_each};

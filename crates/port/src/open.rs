@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use memif::Mode;
 use shmbus::BusOptions;
 
 use crate::bus::JoinedBuses;
@@ -9,6 +10,7 @@ use crate::error::PortError;
 use crate::frame_rules::Ruled;
 use crate::impair::ImpairHandle;
 use crate::impaired::Impaired;
+use crate::ip_adapter::IpAdapter;
 use crate::learning::Learning;
 use crate::loop_guard::LoopGuard;
 use crate::memif::Sockets;
@@ -128,7 +130,11 @@ pub fn open_each(
         let handle = || ImpairHandle::new(spec.impairments().clone());
         let ports: Vec<Box<dyn Port>> = match &spec.0 {
             KindSpec::Memif(spec) => {
-                vec![impaired(sockets.open(spec, spec.to_string())?, handle())]
+                let port = sockets.open(spec, spec.to_string())?;
+                vec![match spec.mode {
+                    Mode::Ip => impaired(IpAdapter::new(port, spec.ip_peer.clone()), handle()),
+                    Mode::Ethernet | Mode::PuntInject => impaired(port, handle()),
+                }]
             }
             KindSpec::Tap(spec) => {
                 // All queues are one link.

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use memif::Mode;
 use shmbus::MacAddr6;
 
 use crate::bus::BusSpec;
@@ -100,11 +101,9 @@ impl PortSpec {
     #[must_use]
     pub fn joins(&self) -> bool {
         match &self.0 {
-            KindSpec::Memif(_)
-            | KindSpec::Tap(_)
-            | KindSpec::Bus(_)
-            | KindSpec::Socket(_)
-            | KindSpec::Vxlan(_) => true,
+            // What the peer gets has lost its Ethernet header, and each hop behind it counts.
+            KindSpec::Memif(spec) => spec.mode == Mode::Ethernet,
+            KindSpec::Tap(_) | KindSpec::Bus(_) | KindSpec::Socket(_) | KindSpec::Vxlan(_) => true,
             KindSpec::Pcap(_) => false,
         }
     }
@@ -147,6 +146,9 @@ impl FromStr for PortSpec {
                 return Err(ParsePortError::Kind { kind: kind.to_owned(), hint });
             }
         };
+        if let KindSpec::Memif(memif) = &spec {
+            memif.check_port()?;
+        }
         let spec = Self(spec);
         spec.impairments().check()?;
         Ok(spec)

@@ -125,6 +125,7 @@ sections! {
     in_the_background: "In the background",
     watch_it_all: "Watch it all",
     attach_dpdk: "Attach DPDK",
+    a_peer_without_ethernet: "A peer without Ethernet",
     a_tap: "A TAP, and the kernel's TCP",
     longer_frames_and_vlans: "Longer frames, and VLANs",
     a_command_on_the_lan: "A command on the LAN",

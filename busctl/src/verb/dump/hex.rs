@@ -2,13 +2,10 @@
 
 use std::io::{self, Write};
 
-/// Bytes of the Ethernet header.
-const LINK_HEADER: usize = 14;
-
 /// How the bytes are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Hex {
-    /// Whether the Ethernet header is shown, too.
+    /// Whether the header before the packet is shown, too.
     pub(super) link: bool,
     pub(super) form: HexForm,
 }
@@ -22,9 +19,14 @@ pub(super) enum HexForm {
 }
 
 impl Hex {
-    /// Writes the bytes of a frame.
-    pub(super) fn write(self, file: &mut impl Write, frame: &[u8]) -> io::Result<()> {
-        let from = if self.link { 0 } else { LINK_HEADER };
+    /// Writes the bytes of a frame, whose packet is behind `header` bytes.
+    pub(super) fn write(
+        self,
+        file: &mut impl Write,
+        frame: &[u8],
+        header: usize,
+    ) -> io::Result<()> {
+        let from = if self.link { 0 } else { header };
         let bytes = frame.get(from..).unwrap_or_default();
         if self.form == HexForm::Ascii {
             let is_shown = |byte: u8| is_printable(byte) || b"\t\n\r".contains(&byte);
@@ -71,7 +73,7 @@ mod tests {
         let frame: Vec<u8> = (0..14).chain(*b"E..<tcp and more").chain([0xff]).collect();
         let text = |link, form| {
             let mut text = Vec::new();
-            Hex { link, form }.write(&mut text, &frame).unwrap();
+            Hex { link, form }.write(&mut text, &frame, 14).unwrap();
             String::from_utf8(text).unwrap()
         };
         assert_eq!(

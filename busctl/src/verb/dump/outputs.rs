@@ -6,13 +6,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::anyhow;
 use capture::{Account, CaptureWriter, CapturedInterface, Compression, Format};
-use shmbus::{BusState, Frame};
+use shmbus::BusState;
 
 use super::Args;
 use super::files::{Files, Rotation};
-use super::source::OpenBus;
+use super::source::{Dumped, OpenBus};
 use super::stamp::{Stamp, StampForm};
-use super::text::{SummaryForm, TextFormat, TextWriter};
+use super::text::{SummaryForm, TextFormat, TextSource, TextWriter};
 use super::write_behind::{Sink, WriteBehind};
 use crate::misuse::misuse;
 use crate::output;
@@ -65,7 +65,7 @@ impl Outputs {
         };
         let form = if args.json {
             TextFormat::Json { summary: args.verbose > 0 }
-        } else if args.verbose > 0 || args.quiet || args.habits.any() {
+        } else if args.verbose > 0 || args.quiet || args.habits.any() || args.is_memif() {
             TextFormat::Summary(SummaryForm {
                 ethernet: args.verbose > 0 || args.habits.ethernet,
                 details: args.verbose > 1,
@@ -76,8 +76,9 @@ impl Outputs {
         } else {
             TextFormat::Plain
         };
-        let names = buses.iter().map(|bus| bus.name.clone()).collect();
-        let text = text.map(|(file, palette)| TextWriter::new(form, names, palette, file));
+        let source = |bus: &OpenBus| TextSource { name: bus.name.clone(), link: bus.link };
+        let sources: Vec<_> = buses.iter().map(source).collect();
+        let text = text.map(|(file, palette)| TextWriter::new(form, sources, palette, file));
         let accounts = vec![Account::default(); buses.len()];
         let arrival = args.arrival.then_some(Duration::ZERO);
         let (begun, snaplen) = (Instant::now(), args.snaplen());
@@ -99,11 +100,9 @@ impl Outputs {
 
     /// Prints and saves a frame.
     #[inline]
-    pub(super) fn frame(&mut self, bus: usize, frame: &Frame<'_>) -> io::Result<()> {
+    pub(super) fn frame(&mut self, bus: usize, frame: &Dumped<'_>) -> io::Result<()> {
         let stamp = match self.arrival {
-            None => {
-                Stamp { seconds: frame.info.seconds.into(), microseconds: frame.info.microseconds }
-            }
+            None => frame.stamp,
             Some(arrival) => {
                 Stamp { seconds: arrival.as_secs(), microseconds: arrival.subsec_micros() }
             }
@@ -124,7 +123,7 @@ impl Outputs {
             let interface = u32::try_from(bus).unwrap_or(u32::MAX);
             let kept = &frame.bytes[..frame.bytes.len().min(self.snaplen)];
             let len = frame.bytes.len();
-            capture.cut_frame(interface, time, frame.info.sender, kept, len)?;
+            capture.cut_frame(interface, time, frame.sender, kept, len)?;
         }
         let account = &mut self.accounts[bus];
         if let Some(text) = &mut self.text {
@@ -194,13 +193,13 @@ fn open_capture(
     }
     let interfaces = buses
         .iter()
-        .map(|bus| CapturedInterface {
-            name: bus.name.clone(),
-            longest: bus.longest.min(u32::try_from(args.snaplen()).unwrap_or(u32::MAX)),
+        .map(|bus| {
+            let longest = bus.longest.min(u32::try_from(args.snaplen()).unwrap_or(u32::MAX));
+            CapturedInterface::new(bus.name.clone(), longest).link(bus.link)
         })
         .collect();
     let writer = if !is_stdout(file) {
-        let buses: Vec<&Path> = buses.iter().map(|bus| bus.path.as_path()).collect();
+        let buses: Vec<&Path> = buses.iter().filter_map(|bus| bus.path.as_deref()).collect();
         let Some(files) = Files::create(file, rotation, &buses, stop)? else { return Ok(None) };
         WriteBehind::new(files, stop)?
     } else if rotation.is_some() {

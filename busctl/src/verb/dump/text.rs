@@ -2,11 +2,12 @@
 
 use std::io::{self, Write};
 
-use capture::{Details, Summary};
+use capture::{LinkDetails, LinkSummary, LinkType};
 use serde::Serialize;
-use shmbus::{BusState, Frame};
+use shmbus::BusState;
 
 use super::hex::Hex;
+use super::source::Dumped;
 use super::stamp::{Clock, Stamp, StampForm};
 use crate::quantity::counted;
 use crate::style::Palette;
@@ -37,24 +38,36 @@ pub(super) struct SummaryForm {
     pub(super) hex: Option<Hex>,
 }
 
+/// What frames come from, as the text shows it.
+pub(super) struct TextSource {
+    pub(super) name: String,
+    /// What its frames begin with.
+    pub(super) link: LinkType,
+}
+
 /// Writes the headers and frames of buses as text.
 pub(super) struct TextWriter<W> {
     form: TextFormat,
-    /// The name of each bus, printed where there are several.
-    names: Vec<String>,
+    /// Their names are printed where there are several.
+    sources: Vec<TextSource>,
     palette: Palette,
     clock: Clock,
     file: W,
 }
 
 impl<W: Write> TextWriter<W> {
-    /// Writes to `file` about the buses with these `names`.
-    pub(super) fn new(form: TextFormat, names: Vec<String>, palette: Palette, file: W) -> Self {
+    /// Writes to `file` about these `sources`.
+    pub(super) fn new(
+        form: TextFormat,
+        sources: Vec<TextSource>,
+        palette: Palette,
+        file: W,
+    ) -> Self {
         let clock = Clock::new(match form {
             TextFormat::Summary(form) => form.stamp,
             TextFormat::Plain | TextFormat::Json { .. } => StampForm::Seconds,
         });
-        Self { form, names, palette, clock, file }
+        Self { form, sources, palette, clock, file }
     }
 
     pub(super) fn file_mut(&mut self) -> &mut W {
@@ -65,7 +78,7 @@ impl<W: Write> TextWriter<W> {
     pub(super) fn header(&mut self, bus: usize, state: &BusState) -> io::Result<()> {
         if let TextFormat::Json { .. } = self.form {
             let header = Header {
-                bus: &self.names[bus],
+                bus: &self.sources[bus].name,
                 version: state.version,
                 locked: state.locked,
                 generation: state.generation,
@@ -93,24 +106,24 @@ impl<W: Write> TextWriter<W> {
         bus: usize,
         number: u64,
         stamp: Stamp,
-        frame: &Frame<'_>,
+        frame: &Dumped<'_>,
         snaplen: usize,
     ) -> io::Result<()> {
-        let info = frame.info;
         let Stamp { seconds, microseconds } = stamp;
+        let link_type = self.sources[bus].link;
         let Palette { name, faint, .. } = self.palette;
         match self.form {
             TextFormat::Json { summary } => {
                 let line = Line {
-                    bus: &self.names[bus],
+                    bus: &self.sources[bus].name,
                     packet: number,
-                    offset: info.offset,
+                    offset: frame.offset,
                     length: frame.bytes.len(),
                     seconds,
                     microseconds,
                     // In hexadecimal, because few readers of JSON keep 64 bits of a number.
-                    sender: (info.sender != 0).then(|| format!("{:016x}", info.sender)),
-                    summary: summary.then(|| Summary(frame.bytes).to_string()),
+                    sender: (frame.sender != 0).then(|| format!("{:016x}", frame.sender)),
+                    summary: summary.then(|| LinkSummary(link_type, frame.bytes).to_string()),
                 };
                 json(&mut self.file, &line)
             }
@@ -118,22 +131,23 @@ impl<W: Write> TextWriter<W> {
                 self.name(bus)?;
                 write!(self.file, "{faint}{number} ")?;
                 self.clock.write(&mut self.file, stamp)?;
-                let summary = form.summary(frame.bytes);
+                let summary = form.summary(link_type, frame.bytes);
                 let len = frame.bytes.len();
                 write!(self.file, "{faint:#}{summary}, {}", counted(len as u64, "byte"))?;
                 if form.details {
-                    write!(self.file, "{}", Details(frame.bytes))?;
+                    write!(self.file, "{}", LinkDetails(link_type, frame.bytes))?;
                 }
                 self.file.write_all(b"\n")?;
                 let kept = &frame.bytes[..len.min(snaplen)];
-                form.hex.map_or(Ok(()), |hex| hex.write(&mut self.file, kept))
+                form.hex
+                    .map_or(Ok(()), |hex| hex.write(&mut self.file, kept, link_type.header_len()))
             }
             TextFormat::Plain => {
                 self.name(bus)?;
                 writeln!(
                     self.file,
                     "{name}packet {number}{name:#}, offset {:#06x}, length {:#06x}, {faint}ts {seconds}/{microseconds:06}{faint:#}",
-                    info.offset,
+                    frame.offset.unwrap_or_default(),
                     frame.bytes.len(),
                 )
             }
@@ -142,8 +156,8 @@ impl<W: Write> TextWriter<W> {
 
     fn name(&mut self, bus: usize) -> io::Result<()> {
         let bold = self.palette.name;
-        if self.names.len() > 1 {
-            write!(self.file, "{bold}{}{bold:#}: ", self.names[bus])
+        if self.sources.len() > 1 {
+            write!(self.file, "{bold}{}{bold:#}: ", self.sources[bus].name)
         } else {
             Ok(())
         }
@@ -151,8 +165,8 @@ impl<W: Write> TextWriter<W> {
 }
 
 impl SummaryForm {
-    fn summary(self, frame: &[u8]) -> String {
-        let summary = Summary(frame);
+    fn summary(self, link_type: LinkType, frame: &[u8]) -> String {
+        let summary = LinkSummary(link_type, frame);
         let line = if self.ethernet { summary.to_string() } else { format!("{summary:#}") };
         if !self.short {
             return line;
@@ -185,7 +199,8 @@ struct Header<'a> {
 struct Line<'a> {
     bus: &'a str,
     packet: u64,
-    offset: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<u32>,
     length: usize,
     seconds: u64,
     microseconds: u32,

@@ -10,6 +10,7 @@ use iphost::{HostAddress, Nic, Stack, TcpSource, Transfer, TransferError};
 use super::commands::Commands;
 use crate::host_network::HostNetwork;
 use crate::misuse::misuse;
+use crate::nic_argument::NicArgument;
 use crate::quantity;
 
 /// The task of a host.
@@ -58,7 +59,7 @@ impl TcpSourceTask {
     pub(super) fn parse(
         words: &[String],
         addresses: &[HostAddress],
-        network: &HostNetwork,
+        (bus, network): (&NicArgument, &HostNetwork),
     ) -> anyhow::Result<Self> {
         let [to, bytes] = words else {
             return Err(misuse(anyhow!("--tcp-source takes ADDR:PORT and BYTES")));
@@ -76,7 +77,7 @@ impl TcpSourceTask {
             return Err(misuse(anyhow!("cannot send to {to}: it is this host's own address")));
         }
         let is_near = addresses.iter().any(|own| own.reaches(target));
-        if (!is_near && !network.may_route(target)) || target.is_multicast() {
+        if (!is_near && !network.may_route(bus, addresses, target)) || target.is_multicast() {
             return Err(misuse(anyhow!(
                 "cannot send to {to}: it is not on a network of this host"
             )));

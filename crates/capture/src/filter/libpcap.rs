@@ -19,8 +19,6 @@ use super::program::Instruction;
 /// The names of the library: of its own makefile, of Debian, of a development package.
 const NAMES: [&str; 3] = ["libpcap.so.1", "libpcap.so.0.8", "libpcap.so"];
 
-/// `DLT_EN10MB`: Ethernet.
-const ETHERNET: c_int = 1;
 /// Bytes of a frame that a capture keeps: tcpdump's limit.
 const SNAPLEN: c_int = 262_144;
 /// What tcpdump gives when it reads a file: `ip broadcast` is the address of all ones or zeros.
@@ -60,15 +58,15 @@ pub(super) enum CompileError {
     Refused(String),
 }
 
-/// Compiles an expression for whole Ethernet frames in a file.
-pub(super) fn compile(expression: &CString) -> Result<Vec<Instruction>, CompileError> {
+/// Compiles an expression for whole frames of a link type (`DLT_`) in a file.
+pub(super) fn compile(expression: &CString, dlt: c_int) -> Result<Vec<Instruction>, CompileError> {
     static FUNCTIONS: OnceLock<Result<Functions, String>> = OnceLock::new();
     /// Versions before 1.8 compile with global state.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let functions = FUNCTIONS.get_or_init(load).as_ref();
-    functions.map_err(|error| CompileError::Missing(error.clone()))?.compile(expression)
+    functions.map_err(|error| CompileError::Missing(error.clone()))?.compile(expression, dlt)
 }
 
 fn load() -> Result<Functions, String> {
@@ -102,9 +100,9 @@ fn functions(library: Library) -> Result<Functions, libloading::Error> {
 }
 
 impl Functions {
-    fn compile(&self, expression: &CString) -> Result<Vec<Instruction>, CompileError> {
+    fn compile(&self, expression: &CString, dlt: c_int) -> Result<Vec<Instruction>, CompileError> {
         // SAFETY: it takes two numbers and returns a handle, or null when memory is short.
-        let handle = NonNull::new(unsafe { (self.open_dead)(ETHERNET, SNAPLEN) })
+        let handle = NonNull::new(unsafe { (self.open_dead)(dlt, SNAPLEN) })
             .ok_or_else(|| CompileError::Refused("out of memory".to_owned()))?;
         let mut program = CProgram { len: 0, instructions: ptr::null_mut() };
         // SAFETY: the handle is open, `program` is to be filled in, and the expression ends in NUL.

@@ -17,8 +17,9 @@ use std::sync::Arc;
 
 use self::libpcap::CompileError;
 use self::program::Program;
+use crate::link_type::LinkType;
 
-/// Chooses Ethernet frames by an expression in the language of `tcpdump`.
+/// Chooses frames, of Ethernet by default, by an expression in the language of `tcpdump`.
 ///
 /// Tags of VLANs are part of the frames, as in a file. Clones share the program.
 ///
@@ -69,6 +70,15 @@ impl Filter {
     /// # Errors
     /// When the expression is wrong, and when libpcap is not installed.
     pub fn compile(expression: &str) -> Result<Self, FilterError> {
+        Self::compile_for(LinkType::Ethernet, expression)
+    }
+
+    /// Compiles an expression for frames of a link type, as [`compile`](Self::compile) does for those of
+    /// Ethernet.
+    ///
+    /// # Errors
+    /// As [`compile`](Self::compile); also when it asks for what such frames do not have.
+    pub fn compile_for(link_type: LinkType, expression: &str) -> Result<Self, FilterError> {
         // One line: it is shown in messages, and all white space is equal to the compiler.
         let line: String =
             expression.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).collect();
@@ -81,10 +91,10 @@ impl Filter {
         if let Some(at) = line.find(char::is_control) {
             return Err(wrong("it has a control character".to_owned(), Some(at..at + 1)));
         }
-        let instructions = compile(line).map_err(|error| match error {
+        let instructions = compile(line, link_type).map_err(|error| match error {
             CompileError::Missing(reason) => FilterError::NoLibrary { reason },
             CompileError::Refused(message) => {
-                let place = place::find(line, &message, is_syntax_error);
+                let place = place::find(line, &message, |line| is_syntax_error(line, link_type));
                 let short = message.strip_prefix("can't parse filter expression: ");
                 wrong(short.unwrap_or(&message).to_owned(), place)
             }
@@ -132,13 +142,13 @@ fn at_place(expression: &str, place: Option<&Range<usize>>) -> String {
     }
 }
 
-fn compile(line: &str) -> Result<Vec<program::Instruction>, CompileError> {
+fn compile(line: &str, link_type: LinkType) -> Result<Vec<program::Instruction>, CompileError> {
     let line = CString::new(line).map_err(|error| CompileError::Refused(error.to_string()))?;
-    libpcap::compile(&line)
+    libpcap::compile(&line, link_type.dlt())
 }
 
-fn is_syntax_error(line: &str) -> bool {
-    match compile(line) {
+fn is_syntax_error(line: &str, link_type: LinkType) -> bool {
+    match compile(line, link_type) {
         Err(CompileError::Refused(message)) => message.contains("syntax error"),
         _ => false,
     }
@@ -176,6 +186,18 @@ impl FromStr for Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::specimens::{ipv4_to, udp};
+
+    #[test]
+    fn packets_without_ethernet_are_chosen_too() {
+        let packet = ipv4_to([10, 0, 0, 2], 17, 0, &udp(7, 53, &[]));
+        for (expression, matches) in
+            [("udp port 53", true), ("host 10.0.0.3", false), ("ip6", false)]
+        {
+            let filter = Filter::compile_for(LinkType::Ip, expression).unwrap();
+            assert_eq!(filter.matches(&packet, packet.len()), matches, "{expression}");
+        }
+    }
 
     #[test]
     fn a_mistake_is_shown_with_its_place() {

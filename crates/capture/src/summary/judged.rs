@@ -32,7 +32,7 @@ const FIELDS: [(&str, &str); 17] = [
 fn tshark(frames: &[Vec<u8>]) -> Option<Vec<String>> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("summaries.pcap");
-    let lan = CapturedInterface { name: "lan".to_owned(), longest: 9_216 };
+    let lan = CapturedInterface::new("lan", 9_216);
     let file = fs::File::create(&path).unwrap();
     let mut writer = CaptureWriter::new(Format::Pcap, vec![lan], file).unwrap();
     for frame in frames {

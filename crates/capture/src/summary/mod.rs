@@ -20,7 +20,7 @@ use etherparse::{
     TransportSlice,
 };
 
-pub use self::details::Details;
+pub use self::details::{Details, PacketDetails};
 use self::text::{Mac, half, word};
 
 /// The smallest `EtherType`. A smaller number in its place is the length of an IEEE 802.3 frame.
@@ -45,6 +45,27 @@ const FIRST_ETHER_TYPE: u16 = 0x0600;
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Summary<'a>(pub &'a [u8]);
+
+/// Displays an IP packet in one line, as [`Summary`] does with `{:#}` for the frame that carries it.
+///
+/// ```
+/// use capture::PacketSummary;
+///
+/// assert_eq!(PacketSummary(b"hello").to_string(), "no IP packet");
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct PacketSummary<'a>(pub &'a [u8]);
+
+impl fmt::Display for PacketSummary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (LaxSlicedPacket::from_ip(self.0), self.0.first().map(|byte| byte >> 4)) {
+            (Ok(packet), _) if packet.net.is_some() => write_packet(f, &packet, 0),
+            (_, Some(4)) => write_unknown(f, EtherType::IPV4, true),
+            (_, Some(6)) => write_unknown(f, EtherType::IPV6, true),
+            _ => f.write_str("no IP packet"),
+        }
+    }
+}
 
 /// Packets in packets are followed so deep.
 const MAX_DEPTH: usize = 3;

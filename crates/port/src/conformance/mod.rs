@@ -33,14 +33,24 @@ const FRAMES: u32 = 2_000;
 /// The `EtherType` of the probes of a loop guard, which a peer receives besides all frames.
 const PROBES: [u8; 2] = [0x90, 0x00];
 
+/// The header of all frames of a peer in IP mode: to all stations, from the port.
+const IP_HEADER: [u8; 14] = *b"\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x01\x08\0";
+
 thread_local! {
     /// Whether the test of this thread is about guarded ports.
     static GUARDED: Cell<bool> = const { Cell::new(false) };
+    /// Whether it is about peers in IP mode.
+    static IP_MODE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Makes the test of this thread one of guarded ports.
 fn guard() {
     GUARDED.set(true);
+}
+
+/// Makes the test of this thread one of peers in IP mode.
+fn ip_mode() {
+    IP_MODE.set(true);
 }
 
 /// The other end of a port's cable.
@@ -78,6 +88,8 @@ struct Bench {
     peer: Box<dyn Peer>,
     /// The frames that the witness has received.
     seen: Vec<Vec<u8>>,
+    /// How many more were ARP, which a port in IP mode says itself.
+    said: usize,
     /// The frames that the peer has received.
     received: Vec<Vec<u8>>,
     reports: Vec<String>,
@@ -108,7 +120,8 @@ impl Bench {
         if GUARDED.get() {
             port = Box::new(LoopGuard::new(port));
         }
-        let mut station = Station::join(bus(), options.clone()).expect("joined");
+        let own = spec.mac().map_or(options.clone(), |mac| options.clone().mac(mac));
+        let mut station = Station::join(bus(), own).expect("joined");
         port.attach(&mut station);
         let mut witness = Station::join(bus(), options).expect("joined");
         witness.set_vlan(spec.rules().vlan.clone());
@@ -119,6 +132,7 @@ impl Bench {
             burst: Burst::new(512),
             peer: peer(),
             seen: Vec::new(),
+            said: 0,
             received: Vec::new(),
             reports: Vec::new(),
             to_bus: Moved::default(),
@@ -131,6 +145,9 @@ impl Bench {
     fn connected(kind: Kind) -> Self {
         let mut bench = Self::new(kind);
         bench.until("frames pass", |bench| bench.port.link_state() == LinkState::Up);
+        if IP_MODE.get() {
+            bench.until("the addresses are announced", |bench| bench.said >= 3);
+        }
         bench
     }
 
@@ -158,7 +175,13 @@ impl Bench {
             }
         }
         self.witness.recv_burst(&mut self.burst);
-        self.seen.extend(self.burst.iter().map(|frame| frame.bytes.to_vec()));
+        let (said, seen): (Vec<_>, Vec<_>) = self
+            .burst
+            .iter()
+            .map(|frame| frame.bytes.to_vec())
+            .partition(|frame| IP_MODE.get() && frame[12..14] == [0x08, 0x06]);
+        self.said += said.len();
+        self.seen.extend(seen);
         moved
     }
 
@@ -200,12 +223,25 @@ impl Bench {
     }
 }
 
-/// Makes a numbered broadcast frame of `len` bytes, of an `EtherType` that no station answers.
+/// Makes a numbered broadcast frame of `len` bytes, of an `EtherType` that no station answers; for a
+/// peer in IP mode with a packet to all, of a protocol for experiments.
 fn frame(number: u32, len: usize) -> Vec<u8> {
     let mut frame = b"\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x01\x88\xb5".to_vec();
+    if IP_MODE.get() {
+        let [high, low] = u16::try_from(len - IP_HEADER.len()).expect("short").to_be_bytes();
+        frame = IP_HEADER.to_vec();
+        frame.extend([0x45, 0, high, low, 0, 0, 0, 0, 64, 253, 0, 0]);
+        frame.extend([10, 0, 0, 2, 255, 255, 255, 255]);
+    }
     frame.extend(number.to_be_bytes());
     frame.resize(len, number.to_le_bytes()[0]);
     frame
+}
+
+/// Returns the bytes of a frame's number.
+fn number(frame: &[u8]) -> &[u8] {
+    let at = if IP_MODE.get() { IP_HEADER.len() + 20 } else { 14 };
+    &frame[at..at + 4]
 }
 
 /// Makes frames of all lengths, up to `longest`.
@@ -226,7 +262,7 @@ fn order_is_kept(kind: Kind) {
         bench.until("the witness has seen these", |bench| bench.seen.len() >= sent);
     }
     assert!(bench.seen == frames, "the bus has what the peer sent");
-    assert_eq!((bench.to_bus.frames, bench.to_bus.dropped), (frames.len(), 0));
+    assert_eq!((bench.to_bus.frames, bench.to_bus.dropped), (frames.len() + bench.said, 0));
     assert!(bench.received.is_empty(), "no frame returns to its sender");
 
     for frames in frames.chunks(32) {
@@ -250,7 +286,7 @@ fn long_frames_are_dropped_and_counted(kind: Kind) {
     bench.until("three are seen", |bench| bench.seen.len() >= 3);
     bench.until("three are counted", |bench| bench.to_bus.dropped >= 3);
     assert!(bench.seen == [frame(0, 60), frame(3, longest), frame(5, 61)]);
-    assert_eq!((bench.to_bus.frames, bench.to_bus.dropped), (3, 3));
+    assert_eq!((bench.to_bus.frames, bench.to_bus.dropped), (3 + bench.said, 3));
 }
 
 /// A peer that stops reading for a while delays no other. What it receives afterwards is in order
@@ -276,7 +312,7 @@ fn a_peer_may_pause(kind: Kind) {
     }
     bench.witness.send(&last).expect("sent");
     bench.until("the peer has received the last", |bench| bench.received.contains(&last));
-    let numbers: Vec<&[u8]> = bench.received.iter().map(|frame| &frame[14..18]).collect();
+    let numbers: Vec<&[u8]> = bench.received.iter().map(|frame| number(frame)).collect();
     assert!(numbers.is_sorted_by(|a, b| a < b), "in order and without duplicates");
 }
 

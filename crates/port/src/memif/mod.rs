@@ -57,6 +57,8 @@ pub struct MemifPort {
     broken: bool,
     /// The buffers that stage bursts from unsealed memory.
     stage: Vec<Vec<u8>>,
+    /// What [`take`](Port::take) has dropped.
+    dropped: Moved,
 }
 
 impl MemifPort {
@@ -72,6 +74,7 @@ impl MemifPort {
             seen: (0, 0),
             broken: false,
             stage: Vec::new(),
+            dropped: Moved::default(),
         }
     }
 
@@ -180,10 +183,17 @@ impl Port for MemifPort {
 
     fn take(&mut self, frame: &mut dyn FnMut(TxRequest<'_>)) -> usize {
         let Some(link) = self.link.as_mut().filter(|_| !self.broken) else { return 0 };
-        take(link, &mut self.stage, frame).unwrap_or_else(|reason| {
+        let taken = take(link, &mut self.first_queue, &mut self.stage, frame);
+        let (taken, dropped) = taken.unwrap_or_else(|reason| {
             self.fail_link(&reason);
-            0
-        })
+            (0, 0)
+        });
+        self.dropped.dropped += dropped;
+        taken
+    }
+
+    fn dropped(&mut self) -> Moved {
+        std::mem::take(&mut self.dropped)
     }
 
     fn rx_mode(&self) -> RxMode {
@@ -297,23 +307,38 @@ fn receive(
     Ok(moved)
 }
 
-/// Takes a burst of each queue from the peer.
+/// Takes packets from the peer, at most [`TURN`] of all queues together, from `first_queue` on. Returns
+/// how many, and how many of them are dropped because no bus carries their length.
 fn take(
     link: &mut Link,
+    first_queue: &mut usize,
     stage: &mut Vec<Vec<u8>>,
     frame: &mut dyn FnMut(TxRequest<'_>),
-) -> Result<usize, LinkError> {
-    let mut taken = 0;
-    for queue in &mut link.rx {
-        let burst = queue.burst(BURST)?;
+) -> Result<(usize, usize), LinkError> {
+    let (mut taken, mut dropped) = (0, 0);
+    let (mut left, queues, first) = (TURN, link.rx.len(), *first_queue);
+    for queue in (0..queues).map(|nth| (first + nth) % queues) {
+        if left.is_reached() {
+            // The others come first in the next turn.
+            *first_queue = queue;
+            break;
+        }
+        let burst = link.rx[queue].burst_within(left)?;
+        if burst.is_empty() {
+            continue;
+        }
+        left.packets -= burst.len();
+        left.descriptors = left.descriptors.saturating_sub(burst.descriptors());
+        left.bytes = left.bytes.saturating_sub(burst.bytes());
         let staged = staged(stage, frames(&burst, MAX_BIG_FRAME));
         burst.check()?;
         for staged in staged {
             frame(TxRequest::new(staged, Offload::new()));
         }
         taken += burst.len();
+        dropped += burst.len() - staged.len();
     }
-    Ok(taken)
+    Ok((taken, dropped))
 }
 
 /// Moves a burst from the bus to the peer. Frames of one flow must stay in order, so all go to the

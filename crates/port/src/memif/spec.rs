@@ -4,11 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use memif::{ClientOptions, InterfaceOptions, Role, RxMode, SocketAddr};
+use memif::{ClientOptions, InterfaceOptions, Mode, Role, RxMode, SocketAddr};
 
 use crate::error::ParsePortError;
 use crate::frame_rules::FrameRules;
 use crate::impair::Impairments;
+use crate::ip_peer::IpPeer;
 use crate::keys::{Keys, refused};
 
 /// Where VPP listens by default, and a memif port without `socket=`.
@@ -20,7 +21,7 @@ const MAX_SECRET: usize = 24;
 /// The keys that select the interface. An interface of a registry has these in its name.
 const ADDRESS_KEYS: [&str; 3] = ["id", "socket", "socket-abstract"];
 /// The keys that configure the interface.
-const SETTINGS_KEYS: [&str; 12] = [
+const SETTINGS_KEYS: [&str; 14] = [
     "role",
     "bsize",
     "rsize",
@@ -33,6 +34,8 @@ const SETTINGS_KEYS: [&str; 12] = [
     "rx-mode",
     "name",
     "reconnect",
+    "ip",
+    "gateway",
 ];
 
 /// A memif interface as it is configured.
@@ -43,6 +46,10 @@ pub struct MemifSpec {
     pub role: Role,
     /// The socket.
     pub address: SocketAddr,
+    /// What its packets are: Ethernet frames, or IP packets.
+    pub mode: Mode,
+    /// Who a peer in IP mode is on the LAN.
+    pub ip_peer: IpPeer,
     /// Whether a thread that serves it polls, sleeps, or adapts.
     pub rx_mode: RxMode,
     /// The address of its station on the bus; `None`: a random one.
@@ -125,12 +132,18 @@ impl MemifSpec {
                 ("interrupt", RxMode::Interrupt),
             ],
         )?;
-        keys.only("mode", "ethernet", "a bus carries Ethernet frames")?;
+        if let Some(word @ ("punt" | "punt-inject")) = keys.get("mode") {
+            let problem = "its packets are those that a router hands to its own control plane, and \
+                           no LAN's; take mode=ethernet or mode=ip";
+            return Err(refused("mode", word, &problem));
+        }
+        let mode = keys.choice("mode", &[("ethernet", Mode::Ethernet), ("ip", Mode::Ip)])?;
         let zero_copy = keys.choice("zero-copy", &[("no", false), ("yes", true)])?;
         let log2_ring_size = keys.number("rsize", 10, 1..=14)?;
         let buffer_size = keys.number("bsize", 2_048, 64..=65_535)?;
-        let mut interface = InterfaceOptions::new(id).rx_mode(rx_mode);
+        let mut interface = InterfaceOptions::new(id).mode(mode).rx_mode(rx_mode);
         let mut client = ClientOptions::new(id)
+            .mode(mode)
             .rx_mode(rx_mode)
             .log2_ring_size(log2_ring_size)
             .buffer_size(buffer_size)
@@ -166,6 +179,8 @@ impl MemifSpec {
         Ok(Self {
             role,
             address,
+            mode,
+            ip_peer: IpPeer::from_keys(keys)?,
             rx_mode,
             mac,
             learn,
@@ -178,6 +193,44 @@ impl MemifSpec {
             zero_copy,
             options,
         })
+    }
+
+    /// Checks that it can be a port of a bus: that a peer in IP mode has addresses there, and no other
+    /// peer.
+    ///
+    /// # Errors
+    /// [`ParsePortError`] when it cannot.
+    pub fn check_port(&self) -> Result<(), ParsePortError> {
+        if self.mode != Mode::Ip {
+            return self
+                .refuse_addresses("only with mode=ip: other peers have addresses of their own");
+        }
+        if let Some(vlan) = &self.rules.vlan
+            && !vlan.tags().eq([None])
+        {
+            let problem = "a peer in IP mode has no tags; put it into one VLAN, with vlan=N";
+            return Err(refused("trunk", "...", &problem));
+        }
+        self.ip_peer.check()
+    }
+
+    /// Checks that it can be the interface of a host, or be dumped: these have their own addresses.
+    ///
+    /// # Errors
+    /// [`ParsePortError`] when it is set up for a bus.
+    pub fn check_alone(&self) -> Result<(), ParsePortError> {
+        if let Some(mac) = self.mac.filter(|_| self.mode == Mode::Ip) {
+            let problem = "IP packets alone have no Ethernet addresses";
+            return Err(refused("mac", &mac.to_string(), &problem));
+        }
+        self.refuse_addresses("only for a port of a bus, as of 'busctl attach'")
+    }
+
+    fn refuse_addresses(&self, problem: &str) -> Result<(), ParsePortError> {
+        let IpPeer { addresses, gateways } = &self.ip_peer;
+        let address = addresses.first().map(|own| refused("ip", &own.to_string(), &problem));
+        let gateway = || gateways.first().map(|own| refused("gateway", &own.to_string(), &problem));
+        address.or_else(gateway).map_or(Ok(()), Err)
     }
 
     /// Returns what a user should know about settings that are accepted all the same.
@@ -254,6 +307,26 @@ mod tests {
     }
 
     #[test]
+    fn a_port_in_ip_mode_has_addresses_on_the_bus_and_no_other_has() {
+        let check =
+            |text: &str| parse(text).expect(text).check_port().map_err(|error| error.to_string());
+        let good = "mode=ip,ip=10.0.0.2/24,fd00::2/64,gateway=10.0.0.1,vlan=7";
+        assert_eq!(check(good), Ok(()));
+        assert_eq!(check(""), Ok(()));
+        for (text, words) in [
+            ("mode=ip", "a memif port needs ip=ADDR/LEN with mode=ip"),
+            ("ip=10.0.0.2/24", "ip=10.0.0.2/24: only with mode=ip"),
+            ("gateway=10.0.0.2", "gateway=10.0.0.2: only with mode=ip"),
+            ("mode=ip,ip=10.0.0.2/24,trunk=7", "in IP mode has no tags"),
+        ] {
+            let error = check(text).expect_err(text);
+            assert!(error.contains(words), "{text}: {error}");
+        }
+        let alone = |text: &str| parse(text).expect(text).check_alone().is_ok();
+        assert!(alone("mode=ip") && alone("") && !alone(good));
+    }
+
+    #[test]
     fn abstract_sockets_are_written_in_two_ways() {
         let at = parse("role=client,id=7,socket=@lan").expect("valid");
         let key = parse("role=slave,id=7,socket=lan,socket-abstract=yes").expect("valid");
@@ -270,7 +343,9 @@ mod tests {
             ("id=x", "id=x: it is a number from 0 to 4294967295"),
             ("rsize=15", "rsize=15: it is a number from 1 to 14"),
             ("role=sever", "it is one of server, client, master, slave (did you mean 'server'?)"),
-            ("mode=ip", "mode=ip: only 'ethernet' is possible"),
+            ("mode=l2", "mode=l2: it is one of ethernet, ip"),
+            ("mode=punt-inject", "its packets are those that a router hands to its own control"),
+            ("mode=ip,ip=10.0.0.2", "ip=10.0.0.2: it is an address with its network"),
             ("zero-copy=maybe", "zero-copy=maybe: it is one of no, yes"),
             ("mac=02:00", "mac=02:00: "),
             ("mac=01:00:5e:00:00:01", "it is no station's address"),

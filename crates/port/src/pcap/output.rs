@@ -271,7 +271,7 @@ fn write_bursts(
 ) -> io::Result<()> {
     // The longest frame of any bus.
     let longest = u32::try_from(MAX_BIG_FRAME).unwrap_or(u32::MAX);
-    let interface = CapturedInterface { name: "bus".to_owned(), longest };
+    let interface = CapturedInterface::new("bus", longest);
     let file = BufWriter::with_capacity(BUFFER, Counted { file, bytes: 0 });
     let mut capture = CaptureWriter::with_program(format, program, vec![interface], file)?;
     let mut flush = |capture: &mut CaptureWriter<BufWriter<Counted<'_>>>| {

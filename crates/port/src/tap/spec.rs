@@ -88,20 +88,12 @@ impl TapSpec {
             learn: keys.learn()?,
             rules: keys.frame_rules()?,
             impairments: keys.impairments()?,
-            addresses: keys.list("ip").map(address).collect::<Result<_, _>>()?,
+            addresses: keys.networks("ip")?,
             up: keys.choice("up", &[("off", false), ("on", true)])?,
             namespace: namespace(keys)?,
             queues: keys.number("queues", 1, 1..=MAX_QUEUES)?,
         })
     }
-}
-
-fn address(text: &str) -> Result<IpNet, ParsePortError> {
-    text.parse().map_err(|_| {
-        let problem = "it is an address with its network, such as 10.0.0.1/24 or fd00::1/64; \
-                       several have commas between them";
-        refused("ip", text, &problem)
-    })
 }
 
 fn namespace(keys: &Keys<'_>) -> Result<Option<Namespace>, ParsePortError> {

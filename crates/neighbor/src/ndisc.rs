@@ -8,20 +8,28 @@ use smoltcp::wire::{
     NdiscRepr, RawHardwareAddress,
 };
 
-use crate::frame::{self, ETHERNET_HEADER, IPV6_HEADER, group_mac, solicited_node};
-use crate::identity::ALL_NODES_OF_LINK;
+use crate::frame::{
+    self, ALL_NODES_OF_LINK, ETHERNET_HEADER, IPV6_HEADER, group_mac, solicited_node,
+};
 
 /// The hop limit that shows that no router has passed the message on.
-pub(crate) const HOP_LIMIT: u8 = 255;
+pub const HOP_LIMIT: u8 = 255;
 
 /// What a message of neighbor discovery says that concerns a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ndisc {
+pub enum Ndisc {
     /// A host asks for the owner of `target`.
-    Solicitation { target: Ipv6Addr, mac: Option<EthernetAddress> },
+    Solicitation {
+        /// The address that it asks for.
+        target: Ipv6Addr,
+        /// Where the host is that asks, if it says so.
+        mac: Option<EthernetAddress>,
+    },
     /// A host says that `target` is at `mac`.
     Advertisement {
+        /// The address that it is about.
         target: Ipv6Addr,
+        /// Where that is, if it says so; else where the message has come from.
         mac: Option<EthernetAddress>,
         /// An entry with another address is to be replaced.
         overrides: bool,
@@ -31,12 +39,8 @@ pub(crate) enum Ndisc {
 impl Ndisc {
     /// Reads an `ICMPv6` message. Returns `None` for other messages, and for one that RFC 4861 says is
     /// not valid.
-    pub(crate) fn read(
-        message: &[u8],
-        from: Ipv6Addr,
-        to: Ipv6Addr,
-        hop_limit: u8,
-    ) -> Option<Self> {
+    #[must_use]
+    pub fn read(message: &[u8], from: Ipv6Addr, to: Ipv6Addr, hop_limit: u8) -> Option<Self> {
         if hop_limit != HOP_LIMIT {
             return None;
         }
@@ -81,7 +85,8 @@ fn ethernet(option: RawHardwareAddress) -> Option<EthernetAddress> {
 }
 
 /// Makes the request of `own` for the host `target`.
-pub(crate) fn solicitation(own: (Ipv6Addr, EthernetAddress), target: Ipv6Addr) -> Vec<u8> {
+#[must_use]
+pub fn solicitation(own: (Ipv6Addr, EthernetAddress), target: Ipv6Addr) -> Vec<u8> {
     let lladdr = (!own.0.is_unspecified()).then(|| own.1.into());
     let to = solicited_node(target);
     let ndisc = NdiscRepr::NeighborSolicit { target_addr: target, lladdr };
@@ -89,21 +94,21 @@ pub(crate) fn solicitation(own: (Ipv6Addr, EthernetAddress), target: Ipv6Addr) -
 }
 
 /// Makes the question whether another host has the address.
-pub(crate) fn probe(address: Ipv6Addr, mac: EthernetAddress) -> Vec<u8> {
+#[must_use]
+pub fn probe(address: Ipv6Addr, mac: EthernetAddress) -> Vec<u8> {
     solicitation((Ipv6Addr::UNSPECIFIED, mac), address)
 }
 
 /// Makes the announcement to all nodes that the address is at `mac`.
-pub(crate) fn announcement(address: Ipv6Addr, mac: EthernetAddress) -> Vec<u8> {
+#[must_use]
+pub fn announcement(address: Ipv6Addr, mac: EthernetAddress) -> Vec<u8> {
     advertisement((address, mac), (ALL_NODES_OF_LINK, group_mac(ALL_NODES_OF_LINK)))
 }
 
 /// Makes the answer of `own` to the host `to`. An answer to the unspecified address goes to all
 /// nodes: no host has its address yet, or all are to hear it.
-pub(crate) fn advertisement(
-    own: (Ipv6Addr, EthernetAddress),
-    to: (Ipv6Addr, EthernetAddress),
-) -> Vec<u8> {
+#[must_use]
+pub fn advertisement(own: (Ipv6Addr, EthernetAddress), to: (Ipv6Addr, EthernetAddress)) -> Vec<u8> {
     if to.0.is_unspecified() {
         return announcement(own.0, own.1);
     }
@@ -114,7 +119,8 @@ pub(crate) fn advertisement(
 }
 
 /// Makes the frame of a message between two hosts.
-pub(crate) fn make(
+#[must_use]
+pub fn make(
     from: (Ipv6Addr, EthernetAddress),
     to: (Ipv6Addr, EthernetAddress),
     ndisc: NdiscRepr<'_>,

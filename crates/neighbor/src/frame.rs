@@ -5,36 +5,45 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use smoltcp::wire::{EthernetAddress, IpProtocol, Ipv4Packet, Ipv6Packet, checksum};
 
 /// Bytes of an Ethernet header.
-pub(crate) const ETHERNET_HEADER: usize = 14;
+pub const ETHERNET_HEADER: usize = 14;
 /// Bytes of an IPv6 header.
-pub(crate) const IPV6_HEADER: usize = 40;
+pub const IPV6_HEADER: usize = 40;
 /// Bytes of an IPv4 header without options.
-pub(crate) const IPV4_HEADER: usize = 20;
+pub const IPV4_HEADER: usize = 20;
 /// The most bytes after the Ethernet header: what an IPv4 packet can have.
-pub(crate) const MAX_PACKET: usize = u16::MAX as usize;
+pub const MAX_PACKET: usize = u16::MAX as usize;
 
-/// `EtherTypes`.
-pub(crate) const ARP: [u8; 2] = [0x08, 0x06];
-pub(crate) const IPV4: [u8; 2] = [0x08, 0x00];
-pub(crate) const IPV6: [u8; 2] = [0x86, 0xdd];
+/// The `EtherType` of ARP.
+pub const ARP: [u8; 2] = [0x08, 0x06];
+/// The `EtherType` of IPv4.
+pub const IPV4: [u8; 2] = [0x08, 0x00];
+/// The `EtherType` of IPv6.
+pub const IPV6: [u8; 2] = [0x86, 0xdd];
 
-/// Returns the address that the frame, which has a whole Ethernet header, is for.
-pub(crate) fn destination(frame: &[u8]) -> EthernetAddress {
+/// All nodes on this link.
+pub const ALL_NODES_OF_LINK: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
+/// Returns the address that the frame is for.
+///
+/// # Panics
+/// When the frame has no whole Ethernet header.
+#[must_use]
+pub fn destination(frame: &[u8]) -> EthernetAddress {
     EthernetAddress::from_bytes(&frame[..6])
 }
 
-/// Returns the address that the frame, which has a whole Ethernet header, is from.
-pub(crate) fn source(frame: &[u8]) -> EthernetAddress {
+/// Returns the address that the frame is from.
+///
+/// # Panics
+/// When the frame has no whole Ethernet header.
+#[must_use]
+pub fn source(frame: &[u8]) -> EthernetAddress {
     EthernetAddress::from_bytes(&frame[6..12])
 }
 
 /// Makes a frame of `len` bytes of payload, which are 0.
-pub(crate) fn ethernet(
-    to: EthernetAddress,
-    from: EthernetAddress,
-    kind: [u8; 2],
-    len: usize,
-) -> Vec<u8> {
+#[must_use]
+pub fn ethernet(to: EthernetAddress, from: EthernetAddress, kind: [u8; 2], len: usize) -> Vec<u8> {
     let mut frame = Vec::with_capacity(ETHERNET_HEADER + len);
     frame.extend_from_slice(&to.0);
     frame.extend_from_slice(&from.0);
@@ -45,7 +54,8 @@ pub(crate) fn ethernet(
 
 /// Makes a frame with an IP header of the family of `from` and `to`, which have the same. Its
 /// payload is `len` bytes that are 0: [`ETHERNET_HEADER`] and the IP header are before it.
-pub(crate) fn ip(
+#[must_use]
+pub fn ip(
     macs: (EthernetAddress, EthernetAddress),
     (from, to): (IpAddr, IpAddr),
     protocol: IpProtocol,
@@ -85,13 +95,17 @@ pub(crate) fn ip(
 }
 
 /// Writes the checksum of an ICMP message, whose checksum field is 0.
-pub(crate) fn fill_icmp_checksum(message: &mut [u8], from: IpAddr, to: IpAddr) {
+///
+/// # Panics
+/// When the message has less than 4 bytes.
+pub fn fill_icmp_checksum(message: &mut [u8], from: IpAddr, to: IpAddr) {
     let sum = !icmp_sum(message, from, to);
     message[2..4].copy_from_slice(&sum.to_be_bytes());
 }
 
 /// Returns whether the checksum of an ICMP message is right.
-pub(crate) fn is_icmp_checksum_good(message: &[u8], from: IpAddr, to: IpAddr) -> bool {
+#[must_use]
+pub fn is_icmp_checksum_good(message: &[u8], from: IpAddr, to: IpAddr) -> bool {
     icmp_sum(message, from, to) == 0xffff
 }
 
@@ -106,14 +120,23 @@ fn icmp_sum(message: &[u8], from: IpAddr, to: IpAddr) -> u16 {
     }
 }
 
-/// Returns the Ethernet address of a multicast group.
-pub(crate) fn group_mac(group: Ipv6Addr) -> EthernetAddress {
+/// Returns the Ethernet address of an IPv4 multicast group (RFC 1112).
+#[must_use]
+pub fn group_mac_v4(group: Ipv4Addr) -> EthernetAddress {
+    let [_, a, b, c] = group.octets();
+    EthernetAddress([0x01, 0x00, 0x5e, a & 0x7f, b, c])
+}
+
+/// Returns the Ethernet address of an IPv6 multicast group (RFC 2464).
+#[must_use]
+pub fn group_mac(group: Ipv6Addr) -> EthernetAddress {
     let [.., a, b, c, d] = group.octets();
     EthernetAddress([0x33, 0x33, a, b, c, d])
 }
 
 /// Returns the multicast group in which hosts look for the owner of `address`.
-pub(crate) fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
+#[must_use]
+pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     let [.., a, b, c] = address.octets();
     let [low, high] = [u16::from(a) | 0xff00, u16::from_be_bytes([b, c])];
     Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, low, high)
@@ -148,5 +171,7 @@ mod tests {
         let group = solicited_node("fd00::1:2:a3b4:c5d6".parse().unwrap());
         assert_eq!(group, "ff02::1:ffb4:c5d6".parse::<Ipv6Addr>().unwrap());
         assert_eq!(group_mac(group), EthernetAddress([0x33, 0x33, 0xff, 0xb4, 0xc5, 0xd6]));
+        let group = Ipv4Addr::new(239, 0x82, 3, 4);
+        assert_eq!(group_mac_v4(group), EthernetAddress([1, 0, 0x5e, 2, 3, 4]));
     }
 }

@@ -15,12 +15,14 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use smoltcp::wire::EthernetAddress;
 
-use crate::{arp, ndisc};
+use crate::arp::{self, Arp};
+use crate::identity::Identity;
+use crate::ndisc::{self, Ndisc};
 
 /// Questions before the addresses are used, and the time that each leaves for an answer.
 const PROBES: u8 = 2;
@@ -28,7 +30,7 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a host that has lost its addresses leaves them alone before it asks again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// The address that no host has (RFC 7600).
-pub(crate) const NO_HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
+pub const NO_HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 /// Announcements, and the time between them.
 const ANNOUNCEMENTS: u8 = 2;
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
@@ -57,7 +59,7 @@ impl fmt::Display for AddressConflict {
 
 /// What is to be sent about the host's addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Statement {
+pub enum Statement {
     /// The questions whether another host has one of them.
     Probe,
     /// The question for [`NO_HOST`].
@@ -69,7 +71,8 @@ pub(crate) enum Statement {
 impl Statement {
     /// Makes the frame that says it of one of the addresses, from a host at `mac`. There is none for
     /// an IPv6 address where ARP is meant.
-    pub(crate) fn frame(self, address: IpAddr, mac: EthernetAddress) -> Option<Vec<u8>> {
+    #[must_use]
+    pub fn frame(self, address: IpAddr, mac: EthernetAddress) -> Option<Vec<u8>> {
         Some(match (self, address) {
             (Self::Probe, IpAddr::V4(address)) => arp::probe(address, mac),
             (Self::Probe, IpAddr::V6(address)) => ndisc::probe(address, mac),
@@ -81,9 +84,23 @@ impl Statement {
     }
 }
 
-/// The state of a claim.
+/// What a station has said of where an address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// The address, which is on a network of this station, or that asks for it.
+    pub address: IpAddr,
+    /// Where it is.
+    pub mac: EthernetAddress,
+    /// It was said to this station, which is likely to send there.
+    pub is_for_us: bool,
+    /// What was known of the address before is to be replaced, also if it was another place.
+    pub overrides: bool,
+}
+
+/// A station's claim to its addresses. It makes none until it [begins](Self::begin): until then it
+/// answers for its addresses, and announces nothing.
 #[derive(Debug, Default)]
-pub(crate) struct Claims {
+pub struct Claims {
     stage: Stage,
     /// Another host has an address that this one asks about.
     lost: bool,
@@ -116,18 +133,19 @@ enum Stage {
 
 impl Claims {
     /// Begins the claim, once the link is up.
-    pub(crate) fn begin(&mut self) {
+    pub fn begin(&mut self) {
         self.stage = Stage::Waiting;
     }
 
     /// Returns whether the host does not use its addresses yet.
-    pub(crate) fn is_tentative(&self) -> bool {
+    #[must_use]
+    pub fn is_tentative(&self) -> bool {
         matches!(self.stage, Stage::Waiting | Stage::Probing { .. })
     }
 
     /// Notes that the link is up, or that the host has another Ethernet address or is elsewhere.
     /// Its addresses are announced again; they are asked about only in the beginning.
-    pub(crate) fn link_changed(&mut self, now: Instant) {
+    pub fn link_changed(&mut self, now: Instant) {
         match self.stage {
             Stage::None => {}
             Stage::Waiting | Stage::Probing { .. } => {
@@ -140,7 +158,7 @@ impl Claims {
     }
 
     /// Returns what is to be sent now.
-    pub(crate) fn service(&mut self, now: Instant) -> Option<Statement> {
+    pub fn service(&mut self, now: Instant) -> Option<Statement> {
         match self.stage {
             Stage::Probing { sent, due } if due <= now && sent < PROBES => {
                 self.stage = Stage::Probing { sent: sent + 1, due: now + PROBE_INTERVAL };
@@ -177,22 +195,144 @@ impl Claims {
     }
 
     /// Returns when the next [`service`](Self::service) is due.
-    pub(crate) fn due(&self) -> Option<Instant> {
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
         match self.stage {
             Stage::Probing { due, .. } | Stage::Announcing { due, .. } => Some(due),
             Stage::None | Stage::Waiting | Stage::Claimed => None,
         }
     }
 
+    /// Does what is due at `now`: appends the frames that say it of the addresses of `identity`.
+    pub fn speak(&mut self, identity: &Identity, now: Instant, frames: &mut Vec<Vec<u8>>) {
+        match self.service(now) {
+            // Asked once, and not for each address.
+            Some(Statement::ProbeNoHost) => frames.push(arp::probe(NO_HOST, identity.mac)),
+            Some(statement) => {
+                let own = identity.addresses.iter().map(|own| own.address().into());
+                frames.extend(own.filter_map(|own| statement.frame(own, identity.mac)));
+            }
+            None => {}
+        }
+    }
+
+    /// Takes a packet of ARP that another station has sent to `identity`, or to all. Appends what is
+    /// to be answered, and returns what is to be learned of it.
+    pub fn take_arp(
+        &mut self,
+        identity: &Identity,
+        arp: &Arp,
+        now: Instant,
+        answers: &mut Vec<Vec<u8>>,
+    ) -> Option<Heard> {
+        let (address, mac) = arp.sender;
+        if mac == identity.mac {
+            return None;
+        }
+        let is_for_us = identity.has(arp.target.into());
+        let reply = || arp::reply((arp.target, identity.mac), arp.sender);
+        if arp.is_probe() {
+            if is_for_us && self.is_tentative() {
+                // Both want the address. Neither may have it.
+                self.dispute(identity, arp.target.into(), mac, now, answers);
+            } else if is_for_us {
+                answers.push(reply());
+            }
+            return None;
+        }
+        if identity.has(address.into()) {
+            if self.is_tentative() && !arp.is_request {
+                self.answered(address.into(), mac);
+            } else {
+                self.dispute(identity, address.into(), mac, now, answers);
+            }
+            return None;
+        }
+        if address == NO_HOST {
+            self.answers_for_all(mac);
+            return None;
+        }
+        if identity.is_martian(address.into()) {
+            return None;
+        }
+        if arp.is_request && is_for_us && !self.is_tentative() {
+            answers.push(reply());
+        }
+        let heard = Heard { address: address.into(), mac, is_for_us, overrides: true };
+        // A host of another network is answered, but there is no way to it without a router.
+        identity.reaches(heard.address).then_some(heard)
+    }
+
+    /// Takes a message of neighbor discovery that the station `source` has sent from the address
+    /// `from`. Appends what is to be answered, and returns what is to be learned of it.
+    pub fn take_ndisc(
+        &mut self,
+        identity: &Identity,
+        message: Ndisc,
+        (from, source): (Ipv6Addr, EthernetAddress),
+        now: Instant,
+        answers: &mut Vec<Vec<u8>>,
+    ) -> Option<Heard> {
+        match message {
+            Ndisc::Solicitation { target, mac } => {
+                if source == identity.mac || !identity.has(target.into()) {
+                    return None;
+                }
+                if self.is_tentative() {
+                    // A host that asks from an address of its own does not want the target's.
+                    if from.is_unspecified() {
+                        self.dispute(identity, target.into(), source, now, answers);
+                    }
+                    return None;
+                }
+                if !from.is_unspecified() && identity.is_martian(from.into()) {
+                    return None;
+                }
+                let own = (target, identity.mac);
+                answers.push(ndisc::advertisement(own, (from, mac.unwrap_or(source))));
+                let is_for_us = identity.reaches(from.into());
+                let heard = |mac| Heard { address: from.into(), mac, is_for_us, overrides: true };
+                mac.filter(|_| !from.is_unspecified()).map(heard)
+            }
+            Ndisc::Advertisement { target, mac, overrides } => {
+                let said = mac.unwrap_or(source);
+                if identity.has(target.into()) {
+                    if said != identity.mac {
+                        self.dispute(identity, target.into(), said, now, answers);
+                    }
+                    return None;
+                }
+                let heard =
+                    Heard { address: target.into(), mac: said, is_for_us: false, overrides };
+                let is_credible = identity.reaches(heard.address) && !identity.has(from.into());
+                is_credible.then_some(heard)
+            }
+        }
+    }
+
+    /// Takes the claim of another host to `address`, and defends the address if it is time.
+    fn dispute(
+        &mut self,
+        identity: &Identity,
+        address: IpAddr,
+        mac: EthernetAddress,
+        now: Instant,
+        answers: &mut Vec<Vec<u8>>,
+    ) {
+        if self.contested(address, mac, now) {
+            answers.extend(Statement::Announce.frame(address, identity.mac));
+        }
+    }
+
     /// Takes the answer of another host to a question about `address`.
-    pub(crate) fn answered(&mut self, address: IpAddr, mac: EthernetAddress) {
+    pub fn answered(&mut self, address: IpAddr, mac: EthernetAddress) {
         if self.answers.len() < MAX_REPORTS && !self.answers_for_all.contains(&mac) {
             self.answers.insert((address, mac));
         }
     }
 
     /// Notes that a station answers for every address: its answers do not count.
-    pub(crate) fn answers_for_all(&mut self, mac: EthernetAddress) {
+    pub fn answers_for_all(&mut self, mac: EthernetAddress) {
         if self.asked_for_no_host && self.answers_for_all.len() < MAX_REPORTS {
             self.answers_for_all.insert(mac);
             self.answers.retain(|(_, other)| *other != mac);
@@ -201,12 +341,7 @@ impl Claims {
 
     /// Takes the claim of another host to `address`. Returns whether it is to be answered with an
     /// announcement.
-    pub(crate) fn contested(
-        &mut self,
-        address: IpAddr,
-        mac: EthernetAddress,
-        now: Instant,
-    ) -> bool {
+    pub fn contested(&mut self, address: IpAddr, mac: EthernetAddress, now: Instant) -> bool {
         if matches!(self.stage, Stage::None) {
             return false;
         }
@@ -223,7 +358,7 @@ impl Claims {
     }
 
     /// Returns the next conflict that was not reported yet.
-    pub(crate) fn next_conflict(&mut self) -> Option<AddressConflict> {
+    pub fn next_conflict(&mut self) -> Option<AddressConflict> {
         self.conflicts.pop_front()
     }
 }

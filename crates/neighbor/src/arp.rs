@@ -11,15 +11,19 @@ const LEN: usize = 28;
 
 /// What an ARP packet says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Arp {
-    pub(crate) is_request: bool,
-    pub(crate) sender: (Ipv4Addr, EthernetAddress),
-    pub(crate) target: Ipv4Addr,
+pub struct Arp {
+    /// It is a request, and no reply.
+    pub is_request: bool,
+    /// The host that has sent it.
+    pub sender: (Ipv4Addr, EthernetAddress),
+    /// The address that it asks for; in a reply, that of the host that has asked.
+    pub target: Ipv4Addr,
 }
 
 impl Arp {
     /// Reads the ARP packet of a frame. Returns `None` for one that no host sends.
-    pub(crate) fn read(frame: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn read(frame: &[u8]) -> Option<Self> {
         let packet = ArpPacket::new_checked(frame.get(ETHERNET_HEADER..)?).ok()?;
         let ArpRepr::EthernetIpv4 {
             operation,
@@ -44,29 +48,34 @@ impl Arp {
     }
 
     /// Returns whether it asks for an address in order to take it, if no other host has it.
-    pub(crate) fn is_probe(&self) -> bool {
+    #[must_use]
+    pub fn is_probe(&self) -> bool {
         self.is_request && self.sender.0.is_unspecified()
     }
 }
 
 /// Makes the request of `own` for the host `target`.
-pub(crate) fn request(own: (Ipv4Addr, EthernetAddress), target: Ipv4Addr) -> Vec<u8> {
+#[must_use]
+pub fn request(own: (Ipv4Addr, EthernetAddress), target: Ipv4Addr) -> Vec<u8> {
     let unknown = EthernetAddress([0; 6]);
     make(ArpOperation::Request, own, (target, unknown), EthernetAddress::BROADCAST)
 }
 
 /// Makes the question whether another host has the address.
-pub(crate) fn probe(address: Ipv4Addr, mac: EthernetAddress) -> Vec<u8> {
+#[must_use]
+pub fn probe(address: Ipv4Addr, mac: EthernetAddress) -> Vec<u8> {
     request((Ipv4Addr::UNSPECIFIED, mac), address)
 }
 
 /// Makes the announcement that the address is at `mac` (a gratuitous ARP).
-pub(crate) fn announcement(address: Ipv4Addr, mac: EthernetAddress) -> Vec<u8> {
+#[must_use]
+pub fn announcement(address: Ipv4Addr, mac: EthernetAddress) -> Vec<u8> {
     request((address, mac), address)
 }
 
 /// Makes the reply that `own` gives to the host `to`.
-pub(crate) fn reply(own: (Ipv4Addr, EthernetAddress), to: (Ipv4Addr, EthernetAddress)) -> Vec<u8> {
+#[must_use]
+pub fn reply(own: (Ipv4Addr, EthernetAddress), to: (Ipv4Addr, EthernetAddress)) -> Vec<u8> {
     make(ArpOperation::Reply, own, to, to.1)
 }
 
