@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// Returns the path of a library that cargo has built as a dependency of this test, such as
+/// Returns the path of a library that cargo has built beside this test, such as
 /// `libshmbus_capi.so`. It lies beside the test's program.
 ///
 /// # Panics

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::{Finished, Lab, Process, WAIT_TIMEOUT, privilege};
+use crate::{Finished, Lab, Process, WAIT_TIMEOUT, built, privilege};
 
 /// How a C program gets the library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +33,9 @@ pub struct CProgram {
 }
 
 impl CLibrary {
-    /// Returns what cargo has built: the test's own programs lie in the same folder.
+    /// Returns what cargo has built.
     fn artifact(&self, ending: &str) -> PathBuf {
-        let test = std::env::current_exe().expect("the path of the test");
-        let folder = test.parent().expect("a folder above the test");
-        folder.join(format!("lib{}.{ending}", self.target))
+        built::library(&format!("lib{}.{ending}", self.target))
     }
 
     /// Compiles a program in the lab. All warnings are errors.

@@ -5,10 +5,13 @@
 //! address that is to be taken go to all, as the one who has it is to answer by itself.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use shmbus::offload::Checksum;
+use neighbor::arp::{self, Arp};
+use neighbor::frame::{ARP, ETHERNET_HEADER, IPV6, IPV6_HEADER};
+use neighbor::ndisc::{self, Ndisc};
+use smoltcp::wire::EthernetAddress;
 
 use super::table::{Mac, is_of_one};
 
@@ -17,22 +20,6 @@ const MAX_AGE: Duration = Duration::from_mins(5);
 /// The most addresses of one remote, and of all.
 const MAX_OF_REMOTE: usize = 4_096;
 const MAX_OF_ALL: usize = 65_536;
-
-const ARP: [u8; 2] = [0x08, 0x06];
-const IPV6: [u8; 2] = [0x86, 0xdd];
-/// An ARP packet about IPv4 over Ethernet begins with this.
-const ARP_HEAD: [u8; 6] = [0, 1, 0x08, 0, 6, 4];
-const ARP_REQUEST: u8 = 1;
-const ARP_REPLY: u8 = 2;
-const ICMPV6: u8 = 58;
-const SOLICITATION: u8 = 135;
-const ADVERTISEMENT: u8 = 136;
-/// The flags of an advertisement: it is an answer, and newer than what is known.
-const SOLICITED_OVERRIDE: u8 = 0x60;
-const TARGET_ADDRESS: u8 = 2;
-
-/// The longest answer in bytes.
-pub(super) const MAX_ANSWER: usize = 86;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -78,14 +65,8 @@ impl Neighbors {
     }
 
     /// Notes that a frame has come from the bus: what it says of itself is no more behind a remote.
-    /// Returns the length of the answer that was written to `answer`, if the frame is a question and
-    /// the answer is known.
-    pub(super) fn answer(
-        &mut self,
-        frame: &[u8],
-        now: Instant,
-        answer: &mut [u8; MAX_ANSWER],
-    ) -> Option<usize> {
+    /// Returns the answer, if the frame is a question and the answer is known.
+    pub(super) fn answer(&mut self, frame: &[u8], now: Instant) -> Option<Vec<u8>> {
         let (target, asker, asker_mac) = match message(frame)? {
             Message::Is(address, _) => {
                 self.forget(address);
@@ -98,12 +79,13 @@ impl Neighbors {
         if asker.is_unspecified() || now.saturating_duration_since(known.at) >= MAX_AGE {
             return None;
         }
+        let [mac, asker_mac] = [known.mac, asker_mac].map(EthernetAddress);
         match (target, asker) {
             (IpAddr::V4(target), IpAddr::V4(asker)) => {
-                Some(arp_reply(known.mac, target, asker_mac, asker, answer))
+                Some(arp::reply((target, mac), (asker, asker_mac)))
             }
             (IpAddr::V6(target), IpAddr::V6(asker)) => {
-                Some(advertisement(known.mac, target, asker_mac, asker, answer))
+                Some(ndisc::advertisement((target, mac), (asker, asker_mac)))
             }
             _ => None,
         }
@@ -140,144 +122,45 @@ impl Neighbors {
 
 /// Reads what a frame says or asks.
 fn message(frame: &[u8]) -> Option<Message> {
-    let ether_type: [u8; 2] = *frame.get(12..)?.first_chunk()?;
-    match ether_type {
-        ARP => arp(frame.get(14..)?),
-        IPV6 => neighbor_discovery(frame.get(6..12)?.try_into().ok()?, frame.get(14..)?),
+    match *frame.get(12..)?.first_chunk()? {
+        ARP => {
+            let Arp { is_request, sender: (sender, mac), target } = Arp::read(frame)?;
+            // A host that announces itself asks for its own address.
+            Some(if is_request && sender != target {
+                Message::Who { target: target.into(), asker: sender.into(), asker_mac: mac.0 }
+            } else {
+                Message::Is(sender.into(), mac.0)
+            })
+        }
+        IPV6 => neighbor_discovery(frame),
         _ => None,
     }
 }
 
-fn arp(packet: &[u8]) -> Option<Message> {
-    let packet: &[u8; 28] = packet.first_chunk()?;
-    if packet[..6] != ARP_HEAD || packet[6] != 0 {
+fn neighbor_discovery(frame: &[u8]) -> Option<Message> {
+    const ICMPV6: u8 = 58;
+    let (header, body) = frame.get(ETHERNET_HEADER..)?.split_first_chunk::<IPV6_HEADER>()?;
+    if header[6] != ICMPV6 {
         return None;
     }
-    let mac = |at: usize| -> Mac { std::array::from_fn(|byte| packet[at + byte]) };
-    let address =
-        |at: usize| -> Ipv4Addr { <[u8; 4]>::into(std::array::from_fn(|byte| packet[at + byte])) };
-    let (sender_mac, sender, target) = (mac(8), address(14), address(24));
-    match packet[7] {
-        // A host that announces itself.
-        ARP_REQUEST if sender == target => Some(Message::Is(sender.into(), sender_mac)),
-        ARP_REQUEST => Some(Message::Who {
-            target: target.into(),
-            asker: sender.into(),
-            asker_mac: sender_mac,
-        }),
-        ARP_REPLY => Some(Message::Is(sender.into(), sender_mac)),
-        _ => None,
-    }
-}
-
-fn neighbor_discovery(source_mac: Mac, packet: &[u8]) -> Option<Message> {
-    let (header, body) = packet.split_first_chunk::<40>()?;
     let body = body.get(..usize::from(u16::from_be_bytes([header[4], header[5]])))?;
-    let (fixed, options) = body.split_first_chunk::<24>()?;
-    // A router between would have lowered the hop limit.
-    if header[6] != ICMPV6 || header[7] != 255 || fixed[1] != 0 {
-        return None;
-    }
-    let address = |bytes: &[u8]| -> Option<Ipv6Addr> {
-        bytes.first_chunk::<16>().map(|bytes| Ipv6Addr::from(*bytes))
-    };
-    let (source, destination) = (address(&header[8..])?, address(&header[24..])?);
-    let sum = Checksum::pseudo_v6(source, destination, ICMPV6, u32::try_from(body.len()).ok()?);
-    if !sum.with(body).is_good() {
-        return None;
-    }
-    let target = address(&fixed[8..])?;
-    match fixed[0] {
-        SOLICITATION => Some(Message::Who {
+    let address =
+        |at: usize| -> Ipv6Addr { <[u8; 16]>::into(std::array::from_fn(|byte| header[at + byte])) };
+    let source = address(8);
+    match Ndisc::read(body, source, address(24), header[7])? {
+        Ndisc::Solicitation { target, .. } => Some(Message::Who {
             target: target.into(),
             asker: source.into(),
-            asker_mac: source_mac,
+            asker_mac: neighbor::frame::source(frame).0,
         }),
-        ADVERTISEMENT => {
-            let mac = link_address(options, TARGET_ADDRESS)?;
-            Some(Message::Is(target.into(), mac))
-        }
-        _ => None,
+        Ndisc::Advertisement { target, mac, .. } => Some(Message::Is(target.into(), mac?.0)),
     }
-}
-
-/// Returns the Ethernet address in the option of this type.
-fn link_address(mut options: &[u8], of: u8) -> Option<Mac> {
-    while let [kind, len, ..] = *options
-        && len > 0
-    {
-        let option = options.get(..8 * usize::from(len))?;
-        if kind == of && len == 1 {
-            return option[2..].first_chunk().copied();
-        }
-        options = &options[option.len()..];
-    }
-    None
-}
-
-fn arp_reply(
-    mac: Mac,
-    target: Ipv4Addr,
-    asker_mac: Mac,
-    asker: Ipv4Addr,
-    frame: &mut [u8; MAX_ANSWER],
-) -> usize {
-    let parts: [&[u8]; 9] = [
-        &asker_mac,
-        &mac,
-        &ARP,
-        &ARP_HEAD,
-        &[0, ARP_REPLY],
-        &mac,
-        &target.octets(),
-        &asker_mac,
-        &asker.octets(),
-    ];
-    write(&parts, frame)
-}
-
-fn advertisement(
-    mac: Mac,
-    target: Ipv6Addr,
-    asker_mac: Mac,
-    asker: Ipv6Addr,
-    frame: &mut [u8; MAX_ANSWER],
-) -> usize {
-    const LEN: u16 = 32;
-    let head = [ADVERTISEMENT, 0, 0, 0, SOLICITED_OVERRIDE, 0, 0, 0];
-    let sum = Checksum::pseudo_v6(target, asker, ICMPV6, u32::from(LEN))
-        .with(&head)
-        .with(&target.octets())
-        .with(&[TARGET_ADDRESS, 1])
-        .with(&mac);
-    let [high, low] = sum.value().to_be_bytes();
-    let parts: [&[u8]; 10] = [
-        &asker_mac,
-        &mac,
-        &IPV6,
-        &[0x60, 0, 0, 0, 0, LEN.to_be_bytes()[1], ICMPV6, 255],
-        &target.octets(),
-        &asker.octets(),
-        &[ADVERTISEMENT, 0, high, low, SOLICITED_OVERRIDE, 0, 0, 0],
-        &target.octets(),
-        &[TARGET_ADDRESS, 1],
-        &mac,
-    ];
-    write(&parts, frame)
-}
-
-/// Writes the parts one behind the other, and returns their length.
-fn write(parts: &[&[u8]], frame: &mut [u8; MAX_ANSWER]) -> usize {
-    let mut len = 0;
-    for part in parts {
-        frame[len..len + part.len()].copy_from_slice(part);
-        len += part.len();
-    }
-    len
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     const ALICE: Mac = [2, 0, 0, 0, 0, 0xa];
@@ -289,53 +172,31 @@ mod tests {
     }
 
     fn arp_question(asker: Ipv4Addr, mac: Mac, target: Ipv4Addr) -> Vec<u8> {
-        let mut frame = [&[0xff; 6][..], &mac, &ARP, &ARP_HEAD, &[0, ARP_REQUEST], &mac].concat();
-        frame.extend(asker.octets());
-        frame.extend([0; 6]);
-        frame.extend(target.octets());
-        frame
+        arp::request((asker, EthernetAddress(mac)), target)
     }
 
     fn solicitation(asker: Ipv6Addr, mac: Mac, target: Ipv6Addr) -> Vec<u8> {
-        let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, target.segments()[7]);
-        let mut body = vec![SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
-        body.extend(target.octets());
-        body.extend([1, 1]);
-        body.extend(mac);
-        let sum = Checksum::pseudo_v6(asker, group, ICMPV6, 32).with(&body).value();
-        body[2..4].copy_from_slice(&sum.to_be_bytes());
-        let mut frame = [&[0x33, 0x33, 0xff, 0, 0, 1][..], &mac, &IPV6].concat();
-        frame.extend([0x60, 0, 0, 0, 0, 32, ICMPV6, 255]);
-        frame.extend(asker.octets());
-        frame.extend(group.octets());
-        frame.extend(body);
-        frame
-    }
-
-    fn asked(neighbors: &mut Neighbors, frame: &[u8], now: Instant) -> Option<Vec<u8>> {
-        let mut answer = [0; MAX_ANSWER];
-        neighbors.answer(frame, now, &mut answer).map(|len| answer[..len].to_vec())
+        ndisc::solicitation((asker, EthernetAddress(mac)), target)
     }
 
     #[test]
     fn a_question_is_answered_once_the_answer_is_known() {
         let (mut neighbors, now) = (Neighbors::default(), Instant::now());
         let question = arp_question(V4[1], BOB, V4[0]);
-        assert_eq!(asked(&mut neighbors, &question, now), None);
+        assert_eq!(neighbors.answer(&question, now), None);
         // Alice asked for someone, behind a remote.
         neighbors.learn(&arp_question(V4[0], ALICE, [10, 0, 0, 9].into()), 0, now);
-        let answer = asked(&mut neighbors, &question, now).expect("known");
+        let answer = neighbors.answer(&question, now).expect("known");
         assert_eq!((&answer[..6], &answer[6..12]), (&BOB[..], &ALICE[..]));
         assert_eq!(message(&answer), Some(Message::Is(V4[0].into(), ALICE)));
 
         let question = solicitation(v6(2), BOB, v6(1));
-        assert_eq!(asked(&mut neighbors, &question, now), None);
+        assert_eq!(neighbors.answer(&question, now), None);
         neighbors.learn(&solicitation(v6(1), ALICE, v6(9)), 0, now);
-        let answer = asked(&mut neighbors, &question, now).expect("known");
-        assert_eq!(answer.len(), MAX_ANSWER);
+        let answer = neighbors.answer(&question, now).expect("known");
         // Its checksum is right, too.
         assert_eq!(message(&answer), Some(Message::Is(v6(1).into(), ALICE)));
-        assert_eq!(asked(&mut neighbors, &question, now + MAX_AGE), None);
+        assert_eq!(neighbors.answer(&question, now + MAX_AGE), None);
     }
 
     #[test]
@@ -344,12 +205,12 @@ mod tests {
         neighbors.learn(&arp_question(V4[0], ALICE, V4[1]), 0, now);
         neighbors.learn(&solicitation(v6(1), ALICE, v6(9)), 0, now);
         let probe = arp_question(Ipv4Addr::UNSPECIFIED, BOB, V4[0]);
-        assert_eq!(asked(&mut neighbors, &probe, now), None);
+        assert_eq!(neighbors.answer(&probe, now), None);
         let probe = solicitation(Ipv6Addr::UNSPECIFIED, BOB, v6(1));
-        assert_eq!(asked(&mut neighbors, &probe, now), None);
+        assert_eq!(neighbors.answer(&probe, now), None);
         // Alice announces herself on the bus.
-        assert_eq!(asked(&mut neighbors, &arp_question(V4[0], ALICE, V4[0]), now), None);
-        assert_eq!(asked(&mut neighbors, &arp_question(V4[1], BOB, V4[0]), now), None);
+        assert_eq!(neighbors.answer(&arp_question(V4[0], ALICE, V4[0]), now), None);
+        assert_eq!(neighbors.answer(&arp_question(V4[1], BOB, V4[0]), now), None);
         neighbors.forget_remote(0);
         assert!(neighbors.known.is_empty());
     }
@@ -379,7 +240,7 @@ mod tests {
             }
             frame.truncate(random.usize(..=frame.len()));
             neighbors.learn(&frame, random.usize(..3), now);
-            asked(&mut neighbors, &frame, now);
+            neighbors.answer(&frame, now);
         }
     }
 }

@@ -13,7 +13,7 @@ use shmbus::offload::{Offload, TxRequest};
 use shmbus::{MIN_FRAME, SendError, Station};
 
 use super::header::{self, HEADER, Malformed};
-use super::neighbors::{MAX_ANSWER, Neighbors};
+use super::neighbors::Neighbors;
 use super::outbox::{LANES, Outbox, Target};
 use super::receiver::{self, Receiver};
 use super::remotes::Remotes;
@@ -241,7 +241,6 @@ impl VxlanPort {
         let now = Instant::now();
         let (table, mut latest) = (&mut self.table, [0; 6]);
         let neighbors = &mut self.neighbors;
-        let mut bytes = [0; MAX_ANSWER];
         self.outbox.choose(|frame| {
             let (Some(destination), Some(source)) =
                 (frame.first_chunk::<6>(), frame.get(6..).and_then(<[u8]>::first_chunk::<6>))
@@ -249,9 +248,9 @@ impl VxlanPort {
                 return Some((Target::All, 0));
             };
             if let (Some(neighbors), Some(answer)) = (neighbors.as_mut(), answer.as_mut())
-                && let Some(len) = neighbors.answer(frame, now, &mut bytes)
+                && let Some(bytes) = neighbors.answer(frame, now)
             {
-                answer(&bytes[..len]);
+                answer(&bytes);
                 return None;
             }
             // A station that was behind a remote has moved here.
