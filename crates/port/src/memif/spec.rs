@@ -18,6 +18,10 @@ pub const DEFAULT_SOCKET: &str = "/run/vpp/memif.sock";
 /// The bytes of the longest secret.
 const MAX_SECRET: usize = 24;
 
+/// How many queues each way a server lets a client have, unless it is configured. One would do, but
+/// then the greatest index that a server announces is 0, and gomemif takes that for a count.
+const SERVER_QUEUES: u8 = 2;
+
 /// The keys that select the interface. An interface of a registry has these in its name.
 const ADDRESS_KEYS: [&str; 3] = ["id", "socket", "socket-abstract"];
 /// The keys that configure the interface.
@@ -152,9 +156,13 @@ impl MemifSpec {
                 1_000,
                 10..=3_600_000,
             )?)));
-        let rx_queues = keys.number("rx-queues", 1, 1..=255)?;
+        let queues = match role {
+            Role::Client => 1,
+            Role::Server => SERVER_QUEUES,
+        };
+        let rx_queues = keys.number("rx-queues", queues, 1..=255)?;
         (client, interface) = (client.rx_queues(rx_queues), interface.rx_queues(rx_queues));
-        let tx_queues = keys.number("tx-queues", 1, 1..=255)?;
+        let tx_queues = keys.number("tx-queues", queues, 1..=255)?;
         (client, interface) = (client.tx_queues(tx_queues), interface.tx_queues(tx_queues));
         if let Some(name) = keys.get("name") {
             (client, interface) = (client.name(name), interface.name(name));
