@@ -69,7 +69,7 @@ fn what_cannot_be_made_is_refused_and_nothing_is_made() {
     let lab = Lab::new();
     lab.refuses("create memif7/0", "there is no socket 7: 'busctl socket add 7 PATH' makes it");
     for (settings, why) in [
-        ("mode=ip", "only 'ethernet' is possible: a bus carries Ethernet frames"),
+        ("mode=ip", "a memif port needs ip=ADDR/LEN with mode=ip"),
         ("rsiez=3", "no key 'rsiez' (did you mean 'rsize'?)"),
         ("rsize=15", "a number from 1 to 14"),
         ("role=sever", "did you mean 'server'?"),
