@@ -51,7 +51,7 @@ pub struct Summary<'a>(pub &'a [u8]);
 /// ```
 /// use capture::PacketSummary;
 ///
-/// assert_eq!(PacketSummary(b"hello").to_string(), "no IP packet");
+/// assert_eq!(PacketSummary(b"\0").to_string(), "no IP packet");
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct PacketSummary<'a>(pub &'a [u8]);
