@@ -1,18 +1,18 @@
 # find_package(libmemif) makes the target libmemif::memif, from the pkg-config file that is installed
-# beside it.
+# with it.
 include(CMakeFindDependencyMacro)
 find_dependency(PkgConfig)
 
-# <prefix>/<lib>/cmake/libmemif/ is where this file is.
-get_filename_component(_libmemif_lib "${CMAKE_CURRENT_LIST_DIR}/../.." ABSOLUTE)
-set(_libmemif_path "$ENV{PKG_CONFIG_PATH}")
-set(ENV{PKG_CONFIG_PATH} "${_libmemif_lib}/pkgconfig:${_libmemif_path}")
+# This file is in <prefix>/share/cmake/libmemif. pkg_check_modules looks below the prefix.
+get_filename_component(_libmemif_prefix "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
+set(_libmemif_prefixes "${CMAKE_PREFIX_PATH}")
+list(APPEND CMAKE_PREFIX_PATH "${_libmemif_prefix}")
 pkg_check_modules(_libmemif REQUIRED QUIET IMPORTED_TARGET GLOBAL libmemif)
-set(ENV{PKG_CONFIG_PATH} "${_libmemif_path}")
+set(CMAKE_PREFIX_PATH "${_libmemif_prefixes}")
 
 if(NOT TARGET libmemif::memif)
   add_library(libmemif::memif INTERFACE IMPORTED)
   set_target_properties(libmemif::memif PROPERTIES INTERFACE_LINK_LIBRARIES PkgConfig::_libmemif)
 endif()
-unset(_libmemif_lib)
-unset(_libmemif_path)
+unset(_libmemif_prefix)
+unset(_libmemif_prefixes)
