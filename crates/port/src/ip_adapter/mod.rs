@@ -5,7 +5,7 @@
 //! another station has them, announces and defends them, and answers ARP and neighbor discovery for
 //! them. A packet of the peer gets the Ethernet address of the host that it is for, or of the router;
 //! the port asks for it, and packets wait meanwhile. Of the frames on the bus the peer gets those with
-//! IP that are for it, for hosts behind it, and for groups. What is decided is in [`lan_side`], without
+//! IP that are for it, for hosts behind it, and for groups. What is decided is in `lan_side`, without
 //! I/O.
 //!
 //! Packets are staged on both ways, because the header that a packet gets depends on bytes that the
