@@ -107,7 +107,8 @@ impl CProgram {
     pub fn run_under_valgrind(&self, lab: &Lab, arguments: &[&str]) -> Finished {
         let mut command = self.command(lab, Path::new("valgrind"));
         let leaks = "definite,indirect";
-        command.args(["-q", "--error-exitcode=99", "--leak-check=full"]);
+        // Fair: a thread that polls must not keep the others from running.
+        command.args(["-q", "--error-exitcode=99", "--leak-check=full", "--fair-sched=yes"]);
         command.args([
             format!("--show-leak-kinds={leaks}"),
             format!("--errors-for-leak-kinds={leaks}"),

@@ -472,6 +472,7 @@ impl LabNode {
         self.phase = Phase::Failed;
         why.clone_into(&mut self.detail);
         shared.logs.say(shared.folder, &self.plan.name, why);
+        shared.logs.settle();
     }
 
     /// Ends its processes and closes its ports. Afterwards it waits to be started.
