@@ -1,7 +1,7 @@
 //! The example programs of gomemif, memif in Go, as peers in both roles. Its source is not a package of
 //! any distribution: `BUSCTL_GOMEMIF` names the folder with its examples as `go build` makes them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use system_tests::{Lab, Process, WAIT_TIMEOUT, lab, require, wait};
 
@@ -16,7 +16,7 @@ fn example(name: &str) -> Option<PathBuf> {
 }
 
 /// Starts an example. It does its work once it is told to, by a line on its stdin.
-fn start(lab: &Lab, program: &PathBuf, role: &str) -> Process {
+fn start(lab: &Lab, program: &Path, role: &str) -> Process {
     let mut command = lab.command(lab.reach(program));
     command.args([format!("-role={role}"), format!("-socket={}", lab.arg("m.sock"))]);
     let mut process = Process::spawn("gomemif", &mut command);
