@@ -15,7 +15,7 @@ fn example(name: &str) -> Option<PathBuf> {
     program
 }
 
-/// Starts an example. It does its work once it is told to, by a line on its stdin.
+/// Starts an example, and the work that it does after a line on its stdin.
 fn start(lab: &Lab, program: &Path, role: &str) -> Process {
     let mut command = lab.command(lab.reach(program));
     command.args([format!("-role={role}"), format!("-socket={}", lab.arg("m.sock"))]);
