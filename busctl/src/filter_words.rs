@@ -42,8 +42,8 @@ fn is_prefix(text: &str) -> bool {
     })
 }
 
-/// Compiles the filter for frames of a link type that words make, joined as `tcpdump` joins them, or that `file` holds: there
-/// `#` begins a comment. Returns `None` when there is neither.
+/// Compiles the filter for frames of a link type that words make, joined as `tcpdump` joins them, or
+/// that `file` holds: there `#` begins a comment. Returns `None` when there is neither.
 ///
 /// # Errors
 /// When both are given, the file cannot be read, or the filter is wrong.

@@ -141,6 +141,27 @@ fn a_machine_that_was_cut_off_or_started_again_is_back() {
     wait::until("the host is reached by the new port", WAIT_TIMEOUT, reached);
 }
 
+#[test]
+fn a_peer_that_no_route_leads_to_is_named_and_the_others_are_reached() {
+    if !namespace::available() {
+        return;
+    }
+    let lab = lab!();
+    let site = Site::new(&lab, 2);
+    let _second = site.join(2, "");
+    let (near, far) = (lab.arg("1.bus"), lab.arg("2.bus"));
+    let port = "vxlan:vni=42,local=192.0.2.1,peers=203.0.113.9,192.0.2.2";
+    let first = site.ready(1, &format!("attach {near} {port}"));
+    let _host = site.ready(2, &format!("host {far} 10.0.0.2/24"));
+    assert_eq!(pings(&lab, 1, "10.0.0.1/24", "10.0.0.2", "-c 3 -i 0.01"), 3);
+    first.wait_for_line("cannot send to 203.0.113.9:4789: ");
+    wait::until("it is counted", WAIT_TIMEOUT, || {
+        let dropped = |remote: &Value| remote["tx_dropped"].as_u64();
+        let remotes = site.remotes(1);
+        remotes.first().and_then(dropped) > Some(0) && remotes.get(1).and_then(dropped) == Some(0)
+    });
+}
+
 /// The kernel's own device is the other end, over IPv4 and IPv6; tshark reads what is on the wire.
 #[test]
 fn the_kernel_is_a_peer() {
@@ -211,19 +232,24 @@ fn a_multicast_group_needs_no_list_of_peers() {
     if !namespace::available() {
         return;
     }
-    let lab = lab!();
-    let site = Site::new(&lab, 3);
+    for (network, group) in [("192.0.2.", "239.1.1.1"), ("fd02::", "ff05::100")] {
+        a_group_is_one_lan(&lab!(), network, group);
+    }
+}
+
+fn a_group_is_one_lan(lab: &Lab, network: &str, group: &str) {
+    let site = Site::new(lab, 3);
     let _ports = [1, 2, 3].map(|number| {
         let bus = lab.arg(&format!("{number}.bus"));
-        let port = format!("vxlan:vni=7,local=192.0.2.{number},group=239.1.1.1");
+        let port = format!("vxlan:vni=7,local={network}{number},group={group}");
         site.ready(number, &format!("attach {bus} {port}"))
     });
     let bus = lab.arg("3.bus");
     let _host = site.ready(3, &format!("host {bus} 10.0.0.3/24"));
     for from in [1, 2] {
-        let reached = || pings(&lab, from, "10.0.0.9/24", "10.0.0.3", "-c 1 -W 1") == 1;
+        let reached = || pings(lab, from, "10.0.0.9/24", "10.0.0.3", "-c 1 -W 1") == 1;
         wait::until("the host is reached", WAIT_TIMEOUT, reached);
-        assert_eq!(pings(&lab, from, "10.0.0.9/24", "10.0.0.3", "-c 20 -i 0.01"), 20);
+        assert_eq!(pings(lab, from, "10.0.0.9/24", "10.0.0.3", "-c 20 -i 0.01"), 20);
     }
     wait::until("the ends know each other", WAIT_TIMEOUT, || site.remotes(3).len() == 2);
 }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use memif::Mode;
 use node::{self, CloseReason, Counters, Node, PortId, PortStats, Report};
 use port::memif::{Sockets, View};
 use port::socket::SocketServers;
-use port::{ImpairHandle, Impaired, IpAdapter, Learning, LinkState, LoopGuard, Port, Ruled, tap};
+use port::{ImpairHandle, Impaired, Learning, LinkState, LoopGuard, Port, Ruled, of_memif, tap};
 use shmbus::Bus;
 
 use crate::misuse::trouble;
@@ -252,20 +251,14 @@ impl Plan {
 fn open(shared: &mut Shared, record: &Record, plan: Plan) -> anyhow::Result<Running> {
     let name = record.name.to_string();
     let impair = ImpairHandle::new(record.impairments());
-    // A peer in IP mode leads to no other port.
-    let joins = record.memif().is_none_or(|spec| spec.mode == Mode::Ethernet);
+    let joins = record.memif().is_none_or(|spec| spec.joins());
     let (ports, connection, mac, learn, rules): (Vec<Box<dyn Port>>, _, _, _, _) =
         match (record.memif(), &plan.socket, record.tap(), record.socket()?) {
             (Some(spec), Some(socket), ..) => {
                 let spec = spec.at(socket.address()?);
                 let port = shared.sockets.open(&spec, name.clone())?;
                 let view = port.view();
-                let port: Box<dyn Port> = if spec.mode == Mode::Ip {
-                    let port = IpAdapter::new(port, spec.ip_peer.clone());
-                    Box::new(Impaired::new(port, impair.clone()))
-                } else {
-                    Box::new(Impaired::new(port, impair.clone()))
-                };
+                let port = of_memif(port, &spec, impair.clone());
                 (vec![port], Some(view), spec.mac, spec.learn, spec.rules)
             }
             (_, _, Some(spec), _) => {

@@ -50,6 +50,8 @@ mod recorder;
 mod remote_counters;
 mod report_once;
 mod reporter;
+#[cfg(test)]
+mod seeds;
 pub mod socket;
 mod spec;
 pub mod suggest;
@@ -74,7 +76,7 @@ pub use self::ip_adapter::IpAdapter;
 pub use self::ip_peer::IpPeer;
 pub use self::learning::Learning;
 pub use self::loop_guard::{LoopGuard, PROBE_ETHERTYPE};
-pub use self::open::{PortOptions, check_loops, open, open_each};
+pub use self::open::{PortOptions, check_loops, of_memif, open, open_each};
 pub use self::output_file::open_output;
 pub use self::overrun_warning::overrun_warning;
 pub use self::port::{

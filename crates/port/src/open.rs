@@ -13,7 +13,7 @@ use crate::impaired::Impaired;
 use crate::ip_adapter::IpAdapter;
 use crate::learning::Learning;
 use crate::loop_guard::LoopGuard;
-use crate::memif::Sockets;
+use crate::memif::{MemifPort, MemifSpec, Sockets};
 use crate::port::Port;
 use crate::reporter::Reporter;
 use crate::socket::{SocketServers, SocketSpec};
@@ -131,10 +131,7 @@ pub fn open_each(
         let ports: Vec<Box<dyn Port>> = match &spec.0 {
             KindSpec::Memif(spec) => {
                 let port = sockets.open(spec, spec.to_string())?;
-                vec![match spec.mode {
-                    Mode::Ip => impaired(IpAdapter::new(port, spec.ip_peer.clone()), handle()),
-                    Mode::Ethernet | Mode::PuntInject => impaired(port, handle()),
-                }]
+                vec![of_memif(port, spec, handle())]
             }
             KindSpec::Tap(spec) => {
                 // All queues are one link.
@@ -158,6 +155,16 @@ pub fn open_each(
         Ok(ports.into_iter().map(|port| wrap(port, spec)).collect())
     };
     specs.iter().map(open_all).collect()
+}
+
+/// Wraps an open memif port as its settings say: with impairments, and a peer that sends IP packets alone
+/// in an adapter.
+#[must_use]
+pub fn of_memif(port: MemifPort, spec: &MemifSpec, impair: ImpairHandle) -> Box<dyn Port> {
+    match spec.mode {
+        Mode::Ip => impaired(IpAdapter::new(port, spec.ip_peer.clone()), impair),
+        Mode::Ethernet | Mode::PuntInject => impaired(port, impair),
+    }
 }
 
 /// Wraps a port of a certain kind: without impairments it is forwarded to without a further call.

@@ -2,7 +2,6 @@
 
 use std::str::FromStr;
 
-use memif::Mode;
 use shmbus::MacAddr6;
 
 use crate::bus::BusSpec;
@@ -101,8 +100,7 @@ impl PortSpec {
     #[must_use]
     pub fn joins(&self) -> bool {
         match &self.0 {
-            // What the peer gets has lost its Ethernet header, and each hop behind it counts.
-            KindSpec::Memif(spec) => spec.mode == Mode::Ethernet,
+            KindSpec::Memif(spec) => spec.joins(),
             KindSpec::Tap(_) | KindSpec::Bus(_) | KindSpec::Socket(_) | KindSpec::Vxlan(_) => true,
             KindSpec::Pcap(_) => false,
         }

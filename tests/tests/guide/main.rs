@@ -32,6 +32,14 @@ fn follow(title: &str) {
     }
 }
 
+/// The list at the top leads to every section, in order.
+#[test]
+fn the_contents_list_every_section() {
+    let titles = GUIDE.lines().filter_map(|line| line.strip_prefix("## "));
+    let listed = GUIDE.lines().filter_map(|line| line.strip_prefix("- [")?.split_once("](#"));
+    assert!(titles.eq(listed.map(|(title, _)| title)));
+}
+
 /// A reader of the guide, with a shell.
 struct Reader<'lab> {
     lab: &'lab Lab,

@@ -283,6 +283,22 @@ fn known_neighbors_are_not_asked_for() {
     assert_eq!(bench.received[1], frame(7, 60), "the question did not go out");
 }
 
+/// What the kernel drops because it came too fast is counted, and said with the way out.
+#[test]
+fn a_flood_is_accounted_for() {
+    const FRAMES: u32 = 20_000;
+    let mut bench = Bench::connected(plain);
+    for number in 0..FRAMES {
+        assert!(bench.peer.send(&frame(number, 1_500)));
+    }
+    let count = |bench: &Bench| bench.to_bus.frames + bench.to_bus.dropped;
+    bench.until("all are counted", |bench| count(bench) >= FRAMES as usize);
+    assert_eq!(count(&bench), FRAMES as usize);
+    assert!(bench.to_bus.dropped > 0, "no buffer holds so many");
+    let said = bench.reports.iter().filter(|line| line.contains("net.core.rmem_max")).count();
+    assert_eq!(said, 1, "{:?}", bench.reports);
+}
+
 /// Datagrams of strangers, of other VXLANs and of nonsense are dropped, counted and reported, and a
 /// remote's broadcasts are limited.
 #[test]

@@ -111,37 +111,19 @@ fn is_said(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
 
     use super::*;
+    use crate::seeds;
 
     #[test]
     fn seeds_and_what_is_near_them() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/ip_peer");
-        let mut random = fastrand::Rng::with_seed(16);
-        let mut seeds = 0;
-        for entry in fs::read_dir(folder).expect("committed seeds") {
-            let seed = fs::read(entry.expect("readable").path()).expect("a seed");
-            conversation(&seed);
-            for _ in 0..500 {
-                let mut input = seed.clone();
-                for _ in 0..random.usize(1..6) {
-                    let at = random.usize(..input.len());
-                    input[at] = random.u8(..);
-                }
-                input.truncate(random.usize(1..=input.len()));
-                conversation(&input);
-            }
-            seeds += 1;
-        }
-        assert!(seeds > 2, "{seeds} seeds");
+        seeds::replay("ip_peer", 3, conversation);
     }
 
     /// The driver sees what it is for.
     #[test]
     fn a_packet_of_the_seeds_leaves_and_one_arrives() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/ip_peer");
-        let seed = fs::read(folder.join("v4")).expect("a seed");
+        let seed = fs::read(seeds::folder("ip_peer").join("v4")).expect("a seed");
         let mut kinds = Vec::new();
         let mut data = &seed[..];
         while let Some((&[kind, _, low, high], rest)) = data.split_first_chunk() {

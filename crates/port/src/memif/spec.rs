@@ -203,6 +203,13 @@ impl MemifSpec {
         })
     }
 
+    /// Returns whether its peer may lead to other ports, and so back to the bus. What a peer in IP mode gets
+    /// has lost its Ethernet header, and each hop behind it counts.
+    #[must_use]
+    pub fn joins(&self) -> bool {
+        self.mode == Mode::Ethernet
+    }
+
     /// Checks that it can be a port of a bus: that a peer in IP mode has addresses there, and no other
     /// peer.
     ///

@@ -18,30 +18,11 @@ pub fn frames(data: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::path::Path;
-
     use super::*;
+    use crate::seeds;
 
     #[test]
     fn seeds_and_what_is_near_them() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/frames");
-        let mut random = fastrand::Rng::with_seed(7);
-        let mut seeds = 0;
-        for entry in fs::read_dir(folder).expect("committed seeds") {
-            let seed = fs::read(entry.expect("readable").path()).expect("a seed");
-            frames(&seed);
-            for _ in 0..200 {
-                let mut input = seed.clone();
-                for _ in 0..random.usize(1..5) {
-                    let at = random.usize(..input.len());
-                    input[at] = random.u8(..);
-                }
-                input.truncate(random.usize(1..=input.len()));
-                frames(&input);
-            }
-            seeds += 1;
-        }
-        assert!(seeds > 3, "{seeds} seeds");
+        seeds::replay("frames", 4, frames);
     }
 }

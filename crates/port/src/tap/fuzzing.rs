@@ -83,37 +83,19 @@ fn check(run: Option<(Run<'_>, usize)>, frames: &[Vec<u8>]) {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
 
     use super::*;
+    use crate::seeds;
 
     #[test]
     fn seeds_and_what_is_near_them() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/gro");
-        let mut random = fastrand::Rng::with_seed(5);
-        let mut seeds = 0;
-        for entry in fs::read_dir(folder).expect("committed seeds") {
-            let seed = fs::read(entry.expect("readable").path()).expect("a seed");
-            gro(&seed);
-            for _ in 0..500 {
-                let mut input = seed.clone();
-                for _ in 0..random.usize(1..5) {
-                    let at = random.usize(..input.len());
-                    input[at] = random.u8(..);
-                }
-                input.truncate(random.usize(1..=input.len()));
-                gro(&input);
-            }
-            seeds += 1;
-        }
-        assert!(seeds > 2, "{seeds} seeds");
+        seeds::replay("gro", 3, gro);
     }
 
     /// The driver sees what it is for.
     #[test]
     fn a_train_of_segments_is_one_run() {
-        let seed = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/gro/train"))
-            .expect("a seed");
+        let seed = fs::read(seeds::folder("gro").join("train")).expect("a seed");
         let frame = &seed[8..];
         let mut next = frame.to_vec();
         count_on(&mut next, SEQUENCE, u32::from(u16::from_le_bytes([seed[0], seed[1]])));

@@ -51,10 +51,9 @@ pub struct VxlanPort {
     dropped: Moved,
     /// Readable when datagrams have arrived; also when a full socket has room again.
     epoll: Epoll,
-    /// The lane whose socket is full.
+    /// The lane whose socket is full, and the one that is watched for room.
     full: Option<usize>,
-    /// Whether that is watched.
-    waits_for_room: bool,
+    watched: Option<usize>,
     next_service: Instant,
     next_age: Instant,
     trouble: Trouble,
@@ -151,7 +150,7 @@ impl VxlanPort {
             dropped: Moved::default(),
             epoll,
             full: None,
-            waits_for_room: false,
+            watched: None,
             next_service: now,
             next_age: now + AGE_INTERVAL,
             trouble: Trouble::default(),
@@ -263,17 +262,17 @@ impl VxlanPort {
         });
     }
 
-    /// Watches whether the full socket has room, or stops that.
-    fn wait_for_room(&mut self, waits: bool) {
-        let Some(lane) = self.full.filter(|_| waits != self.waits_for_room) else { return };
-        let socket = self.sender.socket(lane);
-        let watched = if waits {
-            self.epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLOUT, 0))
-        } else {
-            self.epoll.delete(socket)
-        };
-        match watched {
-            Ok(()) => self.waits_for_room = waits,
+    /// Watches whether a lane's socket has room, in place of the one that was watched before.
+    fn watch_for_room(&mut self, lane: Option<usize>) {
+        if self.watched == lane {
+            return;
+        }
+        let was_watched = self.watched.take().map(|lane| self.sender.socket(lane));
+        let stopped = was_watched.map_or(Ok(()), |socket| self.epoll.delete(socket));
+        let event = EpollEvent::new(EpollFlags::EPOLLOUT, 0);
+        let watches = lane.map(|lane| self.epoll.add(self.sender.socket(lane), event));
+        match stopped.and(watches.unwrap_or(Ok(()))) {
+            Ok(()) => self.watched = lane,
             Err(error) => {
                 tracing::debug!(port = self.name, %error, "room is found a little late");
             }
@@ -477,12 +476,12 @@ impl Port for VxlanPort {
     }
 
     fn arm(&mut self) -> bool {
-        self.wait_for_room(!self.outbox.is_empty());
+        self.watch_for_room(self.full);
         !self.inbox.is_empty()
     }
 
     fn disarm(&mut self) {
-        self.wait_for_room(false);
+        self.watch_for_room(None);
     }
 
     fn remotes(&self) -> Option<RemotesHandle> {

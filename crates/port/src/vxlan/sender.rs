@@ -25,7 +25,7 @@ const SOURCE_PORTS: std::ops::RangeInclusive<u16> = 49_152..=65_535;
 /// How many of them are tried for each socket.
 const TRIES: usize = 100;
 /// How many routers a frame for the group may pass.
-const MULTICAST_HOPS: u32 = 32;
+const MULTICAST_HOPS: u8 = 32;
 /// The most frames of a piece: the kernel's limit.
 const MAX_SEGMENTS: usize = 64;
 /// The most bytes of a piece: what an IP packet has room for.
@@ -107,8 +107,14 @@ impl Sender {
             let _ = setsockopt(&socket, sockopt::SndBuf, &SEND_BUFFER);
             // Nothing is read from it.
             let _ = setsockopt(&socket, sockopt::RcvBuf, &0);
-            if group.is_some_and(|group| group.is_ipv4()) {
-                socket.set_multicast_ttl_v4(MULTICAST_HOPS)?;
+            match group {
+                Some(SocketAddr::V4(_)) => {
+                    setsockopt(&socket, sockopt::IpMulticastTtl, &MULTICAST_HOPS)?;
+                }
+                Some(SocketAddr::V6(_)) => {
+                    setsockopt(&socket, sockopt::Ipv6MulticastHops, &MULTICAST_HOPS.into())?;
+                }
+                None => {}
             }
             Ok(Lane { socket, segment: 0 })
         };
@@ -141,6 +147,10 @@ impl Sender {
 
     /// Makes one system call, or moves to the next lane.
     fn step(&mut self, outbox: &Outbox, remotes: &mut Remotes, sent: &mut Sent) {
+        let Some(first) = self.piece(self.progress, outbox, remotes) else {
+            self.progress = Progress { lane: self.progress.lane + 1, ..Progress::default() };
+            return;
+        };
         let mut pieces: [Option<Piece<'_>>; MAX_PIECES] = [None; MAX_PIECES];
         let mut count = 0;
         let (mut at, mut segment, mut longest) = (self.progress, 0, 0);
@@ -162,10 +172,6 @@ impl Sender {
             *slot = Some(piece);
             count += 1;
         }
-        let Some(first) = pieces[0] else {
-            self.progress = Progress { lane: self.progress.lane + 1, ..Progress::default() };
-            return;
-        };
         let lane = &mut self.lanes[self.progress.lane];
         let result = lane.cut_into(segment, longest).and_then(|()| lane.send(&pieces, count));
         match result {

@@ -77,6 +77,11 @@ impl VxlanSpec {
             return Err(refused("peers", text, &problem));
         }
         let group = keys.get("group").map(|text| group(text, local)).transpose()?;
+        if group.is_some() && local.ip().is_unspecified() {
+            let problem = "with group= it is one address: what this end sends comes back to it, and is \
+                           known by that";
+            return Err(refused("local", &local.ip().to_string(), &problem));
+        }
         if peers.is_empty() && group.is_none() {
             return Err(missing("peers=ADDRESS,ADDRESS,... or group=ADDRESS"));
         }
@@ -177,6 +182,7 @@ mod tests {
             ("vni=1,local=10.0.0.1,peers=fd00::1", "all IPv4, or all IPv6"),
             ("vni=1,local=10.0.0.1,group=10.0.0.2", "it is a multicast address"),
             ("vni=1,local=10.0.0.1,group=ff05::1", "both IPv4, or both IPv6"),
+            ("vni=1,local=0.0.0.0,group=239.1.1.1", "with group= it is one address"),
             ("vni=1,local=10.0.0.1,pers=10.0.0.2", "did you mean 'peers'?"),
         ] {
             let error = parse(text).expect_err(text);
