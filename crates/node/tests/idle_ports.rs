@@ -2,7 +2,7 @@
 //! something comes.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,8 @@ struct Peer {
     /// Frames for the bus.
     frames: Mutex<Vec<Vec<u8>>>,
     turns: AtomicU32,
-    arms: AtomicU32,
+    /// Armed, and not woken since.
+    asleep: AtomicBool,
     /// Frames from the bus.
     received: AtomicU32,
 }
@@ -89,11 +90,13 @@ impl Port for CountingPort {
     }
 
     fn arm(&mut self) -> bool {
-        self.peer.arms.fetch_add(1, Ordering::Relaxed);
-        !self.peer.frames.lock().expect("not poisoned").is_empty()
+        let ready = !self.peer.frames.lock().expect("not poisoned").is_empty();
+        self.peer.asleep.store(!ready, Ordering::Relaxed);
+        ready
     }
 
     fn disarm(&mut self) {
+        self.peer.asleep.store(false, Ordering::Relaxed);
         self.wake_fd.drain();
     }
 
@@ -145,13 +148,12 @@ impl Lan {
         let (port, busy, _) = CountingPort::new(Some(frame(address, Self::SOURCE)));
         node.attach(Box::new(port), open()).expect("attached");
         // From this frame on all ports know where the station is: not behind them.
-        wait_for("the ports have heard the station", || {
-            sink.send(&frame([0xff; 6], address)).expect("sent");
-            idle.iter().all(|(peer, _)| peer.received.load(Ordering::Relaxed) > 0)
-        });
-        wait_for("the idle ports sleep", || {
-            let asleep = idle.iter().filter(|(peer, _)| peer.arms.load(Ordering::Relaxed) > 0);
-            asleep.count() == IDLE_PORTS
+        sink.send(&frame([0xff; 6], address)).expect("sent");
+        wait_for("the idle ports have heard the station, and sleep again", || {
+            idle.iter().all(|(peer, _)| {
+                let heard = peer.received.load(Ordering::Relaxed) > 0;
+                heard && peer.asleep.load(Ordering::Relaxed)
+            })
         });
         Self { _node: node, busy, idle, sink, _folder: folder }
     }
@@ -185,10 +187,15 @@ fn an_idle_port_is_served_beside_a_busy_one() {
     let mut lan = Lan::new();
     let (last, wake_fd) = &lan.idle[IDLE_PORTS - 1];
     let to_sink = frame(lan.sink.mac().into_array(), IDLE);
-    last.frames.lock().expect("not poisoned").push(to_sink);
-    wake_fd.wake();
     let mut burst = Burst::new(256);
     wait_for("the frame of the idle port", || {
+        // Once more when it was taken: while this thread does not run, the busy port overruns it.
+        let mut frames = last.frames.lock().expect("not poisoned");
+        if frames.is_empty() {
+            frames.push(to_sink.clone());
+            wake_fd.wake();
+        }
+        drop(frames);
         lan.sink.recv_burst(&mut burst);
         burst.iter().any(|received| received.bytes[6..12] == IDLE)
     });
