@@ -77,11 +77,16 @@ impl PortView {
         }
         writeln!(f, "\t\tinput: {}", Input(&self.counters))?;
         writeln!(f, "\t\toutput: {}", Output(&self.counters))?;
-        self.remotes.iter().try_for_each(|remote| write_remote(remote, f))
+        self.remotes.iter().try_for_each(|remote| write_remote(remote, "\t\t", f))
     }
 }
 
-fn write_remote(remote: &RemoteReport, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// Writes the line of a machine that a tunnel reaches.
+pub(crate) fn write_remote(
+    remote: &RemoteReport,
+    indent: &str,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
     let stations = match remote.stations {
         1 => "1 station".to_owned(),
         count => format!("{count} stations"),
@@ -89,7 +94,7 @@ fn write_remote(remote: &RemoteReport, f: &mut fmt::Formatter<'_>) -> fmt::Resul
     let RemoteReport { rx_packets, rx_dropped, tx_packets, tx_dropped, .. } = remote;
     writeln!(
         f,
-        "\t\tremote {}: {stations}, input {rx_packets} packets, {rx_dropped} dropped, output \
+        "{indent}remote {}: {stations}, input {rx_packets} packets, {rx_dropped} dropped, output \
          {tx_packets} packets, {tx_dropped} dropped",
         printable(&remote.address)
     )

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use system_tests::namespace::{self, Namespace};
 use system_tests::{Lab, Process, WAIT_TIMEOUT, lab, require, wait};
 
@@ -252,6 +252,43 @@ fn a_group_is_one_lan(lab: &Lab, network: &str, group: &str) {
         assert_eq!(pings(lab, from, "10.0.0.9/24", "10.0.0.3", "-c 20 -i 0.01"), 20);
     }
     wait::until("the ends know each other", WAIT_TIMEOUT, || site.remotes(3).len() == 2);
+}
+
+#[test]
+fn an_interface_is_a_tunnel_while_its_node_runs() {
+    let lab = lab!();
+    let there = lab.arg("there.bus");
+    let _there =
+        lab.ready(["attach", &there, "vxlan:vni=42,local=127.0.0.92:4792,peers=127.0.0.91"]);
+    let _host = lab.ready(["host", &there, "10.0.0.2/24"]);
+
+    assert_eq!(lab.does("create vxlan42 suppress=on"), "vxlan42\n");
+    assert_eq!(lab.does("create vxlan vni=7"), "vxlan0\n");
+    lab.does("linkstr vxlan42 ./here.bus");
+    let _node = lab.ready(["node"]);
+    let run = lab.run(["up", "vxlan42"]);
+    run.fails_with(1, &["vxlan42", "needs local=ADDRESS"]);
+    assert!(lab.does("show vxlan42").contains("tunnel: none yet: set local= and peers="));
+    lab.does("down vxlan42");
+    let run = lab.run(["set", "vxlan42", "local=127.0.0.91:4792", "peers=fd00::1"]);
+    run.fails_with(2, &["all IPv4, or all IPv6"]);
+    lab.does("set vxlan42 local=127.0.0.91:4792 peers=127.0.0.92");
+    lab.does("up vxlan42");
+
+    let here = lab.arg("here.bus");
+    wait::until("the host is reached", WAIT_TIMEOUT, || {
+        let ping = ["ping", &here, "10.0.0.2", "--from", "10.0.0.1/24", "-c", "1", "-W", "1"];
+        lab.run(ping).status.success()
+    });
+    lab.shows("vxlan42", "a station behind the remote", |shown| {
+        shown["remotes"][0]["stations"] == 1
+    });
+    let shown = lab.show("vxlan42");
+    assert_eq!((&shown["local"], &shown["link"]), (&json!("127.0.0.91:4792"), &json!("up")));
+    assert_eq!(shown["remotes"][0]["address"], "127.0.0.92");
+    assert!(lab.does("show vxlan42").contains("\tremote 127.0.0.92: 1 station, input "));
+    lab.does("destroy vxlan42");
+    assert_eq!(lab.run(["show", "vxlan42"]).status.code(), Some(2));
 }
 
 #[test]

@@ -48,7 +48,10 @@ impl MemifView {
     ) -> (KindView, Option<MacAddr6>, Capabilities) {
         let (socket_id, id) = match record.name {
             InterfaceName::Memif { socket, id } => (socket, id),
-            InterfaceName::Shmif(_) | InterfaceName::Tap(_) | InterfaceName::Sock(_) => (0, 0),
+            InterfaceName::Shmif(_)
+            | InterfaceName::Tap(_)
+            | InterfaceName::Sock(_)
+            | InterfaceName::Vxlan(_) => (0, 0),
         };
         let report = report.cloned().unwrap_or_default();
         let (remote, rings) =

@@ -1,6 +1,7 @@
 //! An interface as `show` shows it: its record, its runner, and its counters.
 
 mod memif;
+mod vxlan;
 
 use std::fmt;
 
@@ -11,6 +12,7 @@ use shmbus::offload::Capabilities;
 use shmbus::{Bus, MAX_FRAME, MacAddr6};
 
 use self::memif::MemifView;
+use self::vxlan::VxlanView;
 use crate::port_view::Impaired;
 use crate::registry::{
     InterfaceName, Kind, Media, Record, Registry, RegistryError, Settings, format_mac,
@@ -64,6 +66,7 @@ enum KindView {
     Memif(Box<MemifView>),
     Tap(TapView),
     Socket(SocketView),
+    Vxlan(VxlanView),
 }
 
 impl InterfaceView {
@@ -92,6 +95,7 @@ impl InterfaceView {
             Kind::Memif => MemifView::of(registry, record, live.is_some(), report.memif.as_ref()),
             Kind::Tap => TapView::of(record),
             Kind::Sock => SocketView::of(record),
+            Kind::Vxlan => VxlanView::of(record, runner.and_then(|runner| runner.pid)),
         };
         Ok(Self {
             name: record.name,
@@ -149,7 +153,7 @@ impl fmt::Display for InterfaceView {
             self.flag_bits(),
             self.mtu
         )?;
-        if !matches!(self.own, KindView::Memif(_) | KindView::Socket(_)) {
+        if !matches!(self.own, KindView::Memif(_) | KindView::Socket(_) | KindView::Vxlan(_)) {
             writeln!(f, "\tcapabilities={}", Capabilities::ALL)?;
             writeln!(f, "\tenabled={}", Capabilities::from(self.capenable))?;
         }
@@ -170,6 +174,9 @@ impl fmt::Display for InterfaceView {
             KindView::Socket(socket) => {
                 let place = socket.place.as_deref().unwrap_or("none yet: set path= or tcp=");
                 writeln!(f, "\tsocket: {place}, admin {admin}, link {link}")?;
+            }
+            KindView::Vxlan(vxlan) => {
+                writeln!(f, "\ttunnel: {vxlan}, admin {admin}, link {link}")?;
             }
         }
         match (self.running, self.pid) {
@@ -216,7 +223,11 @@ impl fmt::Display for InterfaceView {
             c.tx_dropped,
             c.tx_errors,
             Impaired::output(c)
-        )
+        )?;
+        match &self.own {
+            KindView::Vxlan(vxlan) => vxlan.write_remotes(f),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use anyhow::bail;
 use node::{self, CloseReason, Counters, Node, PortId, PortStats, Report};
 use port::memif::{Sockets, View};
 use port::socket::SocketServers;
+use port::vxlan::VxlanPort;
 use port::{ImpairHandle, Impaired, Learning, LinkState, LoopGuard, Port, Ruled, of_memif, tap};
 use shmbus::Bus;
 
@@ -239,7 +240,10 @@ impl Plan {
         };
         let socket = match record.name {
             InterfaceName::Memif { socket, .. } => Some(registry.socket(socket)?),
-            InterfaceName::Shmif(_) | InterfaceName::Tap(_) | InterfaceName::Sock(_) => None,
+            InterfaceName::Shmif(_)
+            | InterfaceName::Tap(_)
+            | InterfaceName::Sock(_)
+            | InterfaceName::Vxlan(_) => None,
         };
         // The impairments of a port change while it runs.
         Ok(Some(Self { bus, socket, settings: settings.without_impairments() }))
@@ -253,7 +257,7 @@ fn open(shared: &mut Shared, record: &Record, plan: Plan) -> anyhow::Result<Runn
     let impair = ImpairHandle::new(record.impairments());
     let joins = record.memif().is_none_or(|spec| spec.joins());
     let (ports, connection, mac, learn, rules): (Vec<Box<dyn Port>>, _, _, _, _) =
-        match (record.memif(), &plan.socket, record.tap(), record.socket()?) {
+        match (record.memif(), &plan.socket, record.tap(), record.socket()?, record.vxlan()?) {
             (Some(spec), Some(socket), ..) => {
                 let spec = spec.at(socket.address()?);
                 let port = shared.sockets.open(&spec, name.clone())?;
@@ -261,16 +265,20 @@ fn open(shared: &mut Shared, record: &Record, plan: Plan) -> anyhow::Result<Runn
                 let port = of_memif(port, &spec, impair.clone());
                 (vec![port], Some(view), spec.mac, spec.learn, spec.rules)
             }
-            (_, _, Some(spec), _) => {
+            (_, _, Some(spec), ..) => {
                 let queues = tap::open(&spec, shared.node.thread_count())?;
                 // All queues are one link: what is set holds for each.
                 let impaired = |queue| Box::new(Impaired::new(queue, impair.clone()));
                 let ports = queues.into_iter().map(|queue| impaired(queue) as Box<dyn Port>);
                 (ports.collect(), None, spec.mac, spec.learn, spec.rules)
             }
-            (.., Some(spec)) => {
+            (_, _, _, Some(spec), _) => {
                 let port = shared.socket_servers.open(&spec, name.clone())?;
                 let port = Impaired::new(port, impair.clone());
+                (vec![Box::new(port)], None, spec.mac, spec.learn, spec.rules)
+            }
+            (.., Some(spec)) => {
+                let port = Impaired::new(VxlanPort::open(&spec, name.clone())?, impair.clone());
                 (vec![Box::new(port)], None, spec.mac, spec.learn, spec.rules)
             }
             _ => bail!("{name} is of no kind that a node can run"),

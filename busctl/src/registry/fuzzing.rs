@@ -15,6 +15,7 @@ pub fn record(data: &[u8]) {
         InterfaceName::Memif { socket: 0, id: 0 },
         InterfaceName::Tap(0),
         InterfaceName::Sock(0),
+        InterfaceName::Vxlan(42),
     ];
     for name in names {
         match Record::parse(name, &text) {

@@ -1,4 +1,4 @@
-//! Names of interfaces: `shmif<N>`, `memif<SOCKET>/<ID>`, `tap<N>`, `sock<N>`.
+//! Names of interfaces: `shmif<N>`, `memif<SOCKET>/<ID>`, `tap<N>`, `sock<N>`, `vxlan<N>`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,11 +16,14 @@ pub(crate) enum Kind {
     Tap,
     /// A socket that carries frames.
     Sock,
+    /// A tunnel to other machines.
+    Vxlan,
 }
 
 impl Kind {
     /// All kinds.
-    pub(crate) const ALL: [Self; 4] = [Self::Shmif, Self::Memif, Self::Tap, Self::Sock];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Shmif, Self::Memif, Self::Tap, Self::Sock, Self::Vxlan];
 
     /// Returns the word that names of this kind begin with.
     #[must_use]
@@ -30,6 +33,7 @@ impl Kind {
             Self::Memif => "memif",
             Self::Tap => "tap",
             Self::Sock => "sock",
+            Self::Vxlan => "vxlan",
         }
     }
 }
@@ -57,6 +61,8 @@ pub(crate) enum InterfaceName {
     Tap(u32),
     /// `sock<N>`
     Sock(u32),
+    /// `vxlan<N>`
+    Vxlan(u32),
 }
 
 impl InterfaceName {
@@ -68,6 +74,7 @@ impl InterfaceName {
             Self::Memif { .. } => Kind::Memif,
             Self::Tap(_) => Kind::Tap,
             Self::Sock(_) => Kind::Sock,
+            Self::Vxlan(_) => Kind::Vxlan,
         }
     }
 
@@ -79,6 +86,7 @@ impl InterfaceName {
             Self::Memif { socket, .. } => Self::Memif { socket, id: unit },
             Self::Tap(_) => Self::Tap(unit),
             Self::Sock(_) => Self::Sock(unit),
+            Self::Vxlan(_) => Self::Vxlan(unit),
         }
     }
 
@@ -101,6 +109,7 @@ impl fmt::Display for InterfaceName {
             Self::Memif { socket, id } => write!(formatter, "memif{socket}/{id}"),
             Self::Tap(unit) => write!(formatter, "tap{unit}"),
             Self::Sock(unit) => write!(formatter, "sock{unit}"),
+            Self::Vxlan(unit) => write!(formatter, "vxlan{unit}"),
         }
     }
 }
@@ -136,6 +145,8 @@ impl InterfaceName {
             Some(Self::Memif { socket: number(socket)?, id: number(id)? })
         } else if let Some(unit) = text.strip_prefix("sock") {
             Some(Self::Sock(number(unit)?))
+        } else if let Some(unit) = text.strip_prefix("vxlan") {
+            Some(Self::Vxlan(number(unit)?))
         } else {
             Some(Self::Tap(number(text.strip_prefix("tap")?)?))
         }
@@ -151,7 +162,7 @@ pub(super) fn number(digits: &str) -> Option<u32> {
 
 /// The text is not the name of an interface.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{text}' is no interface's name{hint}: names are shmif<N>, memif<SOCKET>/<ID>, tap<N> and sock<N>, such as shmif0",
+#[error("'{text}' is no interface's name{hint}: names are shmif<N>, memif<SOCKET>/<ID>, tap<N>, sock<N> and vxlan<N>, such as shmif0",
         hint = port::suggest::hint(text.trim_end_matches(|c: char| !c.is_alphabetic()), Kind::ALL.map(Kind::word)))]
 pub(crate) struct ParseNameError {
     text: String,
@@ -163,7 +174,9 @@ mod tests {
 
     #[test]
     fn every_name_reads_back_and_fits_a_file() {
-        for text in ["shmif0", "shmif4294967295", "memif0/0", "memif7/12", "tap3", "sock4"] {
+        for text in
+            ["shmif0", "shmif4294967295", "memif0/0", "memif7/12", "tap3", "sock4", "vxlan42"]
+        {
             let name: InterfaceName = text.parse().unwrap();
             assert_eq!(name.to_string(), text);
             assert_eq!(InterfaceName::from_file_stem(&name.file_stem()), Some(name));

@@ -1,4 +1,4 @@
-//! The settings of memif, tap and sock interfaces: stored as they were typed, and checked by the port
+//! The settings of memif, tap, sock and vxlan interfaces: stored as they were typed, and checked by the port
 //! they are for.
 
 use std::collections::BTreeMap;
@@ -7,6 +7,7 @@ use std::fmt;
 use port::memif::MemifSpec;
 use port::socket::SocketSpec;
 use port::tap::TapSpec;
+use port::vxlan::VxlanSpec;
 use port::{Impairments, ParsePortError};
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +79,7 @@ impl PortSettings {
                 TapSpec::of_interface(&name.to_string(), self.pairs()).map(drop)
             }
             InterfaceName::Sock(_) => SocketSpec::check_each(self.pairs()),
+            InterfaceName::Vxlan(_) => VxlanSpec::check_each(self.pairs()),
             InterfaceName::Shmif(_) => Ok(()),
         }
         .map_err(SettingError::Port)

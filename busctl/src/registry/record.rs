@@ -6,6 +6,7 @@ use memif::Role;
 use port::memif::MemifSpec;
 use port::socket::SocketSpec;
 use port::tap::TapSpec;
+use port::vxlan::VxlanSpec;
 use port::{FrameRules, Impairments, ParsePortError};
 use serde::{Deserialize, Serialize};
 use shmbus::MIN_FRAME;
@@ -44,7 +45,7 @@ pub(crate) struct Record {
 pub(crate) enum Settings {
     /// A station on a bus.
     Shmif(Shmif),
-    /// A port: memif, TAP or socket.
+    /// A port: memif, TAP, socket or VXLAN.
     Port(PortSettings),
 }
 
@@ -65,20 +66,22 @@ struct RecordFile {
     tap: Option<PortSettings>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sock: Option<PortSettings>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vxlan: Option<PortSettings>,
 }
 
 impl From<Record> for RecordFile {
     fn from(record: Record) -> Self {
         let Record { name, revision, up, linkstr, settings } = record;
-        let mut file =
-            Self { name, revision, up, linkstr, shmif: None, memif: None, tap: None, sock: None };
+        let (mut shmif, mut memif, mut tap, mut sock, mut vxlan) = (None, None, None, None, None);
         match (settings, name.kind()) {
-            (Settings::Shmif(shmif), _) => file.shmif = Some(shmif),
-            (Settings::Port(port), Kind::Tap) => file.tap = Some(port),
-            (Settings::Port(port), Kind::Sock) => file.sock = Some(port),
-            (Settings::Port(port), _) => file.memif = Some(port),
+            (Settings::Shmif(settings), _) => shmif = Some(settings),
+            (Settings::Port(port), Kind::Tap) => tap = Some(port),
+            (Settings::Port(port), Kind::Sock) => sock = Some(port),
+            (Settings::Port(port), Kind::Vxlan) => vxlan = Some(port),
+            (Settings::Port(port), Kind::Memif | Kind::Shmif) => memif = Some(port),
         }
-        file
+        Self { name, revision, up, linkstr, shmif, memif, tap, sock, vxlan }
     }
 }
 
@@ -86,12 +89,13 @@ impl TryFrom<RecordFile> for Record {
     type Error = String;
 
     fn try_from(file: RecordFile) -> Result<Self, String> {
-        let RecordFile { name, revision, up, linkstr, shmif, memif, tap, sock } = file;
-        let settings = match (name.kind(), shmif, memif, tap, sock) {
-            (Kind::Shmif, Some(shmif), None, None, None) => Settings::Shmif(shmif),
-            (Kind::Memif, None, Some(port), None, None)
-            | (Kind::Tap, None, None, Some(port), None)
-            | (Kind::Sock, None, None, None, Some(port)) => Settings::Port(port),
+        let RecordFile { name, revision, up, linkstr, shmif, memif, tap, sock, vxlan } = file;
+        let settings = match (name.kind(), shmif, memif, tap, sock, vxlan) {
+            (Kind::Shmif, Some(shmif), None, None, None, None) => Settings::Shmif(shmif),
+            (Kind::Memif, None, Some(port), None, None, None)
+            | (Kind::Tap, None, None, Some(port), None, None)
+            | (Kind::Sock, None, None, None, Some(port), None)
+            | (Kind::Vxlan, None, None, None, None, Some(port)) => Settings::Port(port),
             (kind, ..) => {
                 return Err(format!("it should have one table of settings, called [{kind}]"));
             }
@@ -124,7 +128,7 @@ impl Record {
         self.linkstr.as_deref().ok_or(RegistryError::NoBus { name: self.name })
     }
 
-    /// Returns the settings of a memif, tap or sock interface; none for another kind.
+    /// Returns the settings of a memif, tap, sock or vxlan interface; none for another kind.
     #[must_use]
     pub(crate) fn port(&self) -> Option<&PortSettings> {
         match &self.settings {
@@ -164,6 +168,7 @@ impl Record {
                 .map(|memif| memif.rules)
                 .or_else(|| self.tap().map(|tap| tap.rules))
                 .or_else(|| self.socket().ok().flatten().map(|socket| socket.rules))
+                .or_else(|| self.vxlan().ok().flatten().map(|vxlan| vxlan.rules))
                 .unwrap_or_default(),
         }
     }
@@ -175,6 +180,7 @@ impl Record {
             .map(|memif| memif.impairments)
             .or_else(|| self.tap().map(|tap| tap.impairments))
             .or_else(|| self.socket().ok().flatten().map(|socket| socket.impairments))
+            .or_else(|| self.vxlan().ok().flatten().map(|vxlan| vxlan.impairments))
             .unwrap_or_default()
     }
 
@@ -185,6 +191,11 @@ impl Record {
     pub(crate) fn check(&self) -> Result<(), SettingError> {
         if let Some(memif) = self.memif() {
             memif.check_port().map_err(SettingError::Port)?;
+        }
+        match self.vxlan() {
+            // Its own address and the other ends may be set later.
+            Ok(_) | Err(ParsePortError::Missing { .. }) => {}
+            Err(error) => return Err(SettingError::Port(error)),
         }
         self.impairments().check().map_err(SettingError::Port)
     }
@@ -212,6 +223,19 @@ impl Record {
         match (self.name, self.port()) {
             (InterfaceName::Sock(_), Some(settings)) => {
                 SocketSpec::of_interface(settings.pairs()).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Returns the specification of a vxlan interface; none for another kind.
+    ///
+    /// # Errors
+    /// When its settings exclude each other, or it has no other ends yet.
+    pub(crate) fn vxlan(&self) -> Result<Option<VxlanSpec>, ParsePortError> {
+        match (self.name, self.port()) {
+            (InterfaceName::Vxlan(unit), Some(settings)) => {
+                VxlanSpec::of_interface(unit, settings.pairs()).map(Some)
             }
             _ => Ok(None),
         }

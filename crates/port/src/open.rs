@@ -144,7 +144,9 @@ pub fn open_each(
                 vec![impaired(port, handle())]
             }
             KindSpec::Bus(spec) => vec![impaired(buses.open(spec, &options.bus)?, handle())],
-            KindSpec::Vxlan(spec) => vec![impaired(VxlanPort::open(spec)?, handle())],
+            KindSpec::Vxlan(spec) => {
+                vec![impaired(VxlanPort::open(spec, spec.to_string())?, handle())]
+            }
             KindSpec::Socket(spec) => {
                 let open = |spec: SocketSpec| {
                     Ok(impaired(socket_servers.open(&spec, spec.to_string())?, handle()))

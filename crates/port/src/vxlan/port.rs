@@ -104,12 +104,11 @@ struct Trouble {
 type Answer<'a> = &'a mut dyn FnMut(&[u8]);
 
 impl VxlanPort {
-    /// Opens the port.
+    /// Opens the port `name`.
     ///
     /// # Errors
     /// [`PortError::System`] when the local address is not there or is in use.
-    pub(crate) fn open(spec: &VxlanSpec) -> Result<Self, PortError> {
-        let name = spec.to_string();
+    pub fn open(spec: &VxlanSpec, name: String) -> Result<Self, PortError> {
         let listening = |error: io::Error| {
             let attempt = match error.kind() {
                 io::ErrorKind::AddrInUse => format!(

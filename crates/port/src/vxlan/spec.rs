@@ -1,7 +1,7 @@
 //! The syntax of a VXLAN port, `vxlan:key=value,...`.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use shmbus::MacAddr6;
@@ -46,13 +46,53 @@ pub struct VxlanSpec {
 }
 
 impl VxlanSpec {
-    fn new(keys: &Keys<'_>) -> Result<Self, ParsePortError> {
+    /// Parses the settings of interface `vxlan<UNIT>`. Its VNI is its unit unless another is set.
+    ///
+    /// # Errors
+    /// [`ParsePortError`] when there is no such setting, the setting does not take this value, two
+    /// settings exclude each other, or one is missing.
+    pub fn of_interface<'s>(
+        unit: u32,
+        settings: impl IntoIterator<Item = (&'s str, &'s str)>,
+    ) -> Result<Self, ParsePortError> {
+        Self::new(&Keys::new("vxlan", &KEYS, settings)?, Some(unit).filter(|unit| *unit <= MAX_VNI))
+    }
+
+    /// Checks settings one by one, and not whether they make a whole.
+    ///
+    /// # Errors
+    /// [`ParsePortError`] when there is no such setting, or the setting does not take this value.
+    pub fn check_each<'s>(
+        settings: impl IntoIterator<Item = (&'s str, &'s str)>,
+    ) -> Result<(), ParsePortError> {
+        let keys = Keys::new("vxlan", &KEYS, settings)?;
+        let local = match keys.get("local") {
+            Some(text) => address("local", text, PORT)?,
+            // Any address of their family.
+            None if keys.list("peers").chain(keys.get("group")).any(is_ipv6) => {
+                (Ipv6Addr::LOCALHOST, PORT).into()
+            }
+            None => (Ipv4Addr::LOCALHOST, PORT).into(),
+        };
+        Self::read(&keys, 0, local).map(drop)
+    }
+
+    /// Reads the settings of an end whose VNI is `vni` unless another is given.
+    fn new(keys: &Keys<'_>, vni: Option<u32>) -> Result<Self, ParsePortError> {
         let missing = |what| ParsePortError::Missing { kind: "vxlan", what };
-        keys.get("vni").ok_or_else(|| missing("vni=NUMBER"))?;
+        let vni = vni.or(keys.get("vni").and(Some(0))).ok_or_else(|| missing("vni=NUMBER"))?;
         let local = keys.get("local").ok_or_else(|| {
             missing("local=ADDRESS, the address of this machine that the peers send to")
         })?;
-        let local = address("local", local, PORT)?;
+        let spec = Self::read(keys, vni, address("local", local, PORT)?)?;
+        if spec.peers.is_empty() && spec.group.is_none() {
+            return Err(missing("peers=ADDRESS,ADDRESS,... or group=ADDRESS"));
+        }
+        Ok(spec)
+    }
+
+    /// Reads the settings of an end at `local`, which may still have no other ends.
+    fn read(keys: &Keys<'_>, vni: u32, local: SocketAddr) -> Result<Self, ParsePortError> {
         let why = "it is an address of this machine";
         if local.ip().is_multicast() {
             return Err(refused("local", &local.ip().to_string(), &why));
@@ -82,11 +122,8 @@ impl VxlanSpec {
                            known by that";
             return Err(refused("local", &local.ip().to_string(), &problem));
         }
-        if peers.is_empty() && group.is_none() {
-            return Err(missing("peers=ADDRESS,ADDRESS,... or group=ADDRESS"));
-        }
         Ok(Self {
-            vni: keys.number("vni", 0, 0..=u64::from(MAX_VNI))?,
+            vni: keys.number("vni", vni, 0..=u64::from(MAX_VNI))?,
             local,
             peers,
             group,
@@ -102,6 +139,11 @@ impl VxlanSpec {
             impairments: keys.impairments()?,
         })
     }
+}
+
+/// Returns whether an address looks like one of IPv6.
+fn is_ipv6(text: &str) -> bool {
+    text.matches(':').count() > 1
 }
 
 /// Reads an address that may have a UDP port.
@@ -132,7 +174,7 @@ impl FromStr for VxlanSpec {
     type Err = ParsePortError;
 
     fn from_str(text: &str) -> Result<Self, ParsePortError> {
-        Self::new(&Keys::parse("vxlan", &KEYS, text)?)
+        Self::new(&Keys::parse("vxlan", &KEYS, text)?, None)
     }
 }
 
@@ -164,6 +206,33 @@ mod tests {
         assert_eq!(spec.peers, peers);
         let spec = parse("vni=1,local=10.0.0.1,group=239.1.1.1,learn=off").unwrap();
         assert_eq!((spec.group, spec.learn), (Some([239, 1, 1, 1].into()), false));
+    }
+
+    #[test]
+    fn the_settings_of_an_interface_are_checked_one_by_one() {
+        let settings = [("local", "10.0.0.1"), ("peers", "10.0.0.2,10.0.0.3")];
+        let spec = VxlanSpec::of_interface(42, settings).unwrap();
+        assert_eq!(spec, parse("vni=42,local=10.0.0.1,peers=10.0.0.2,10.0.0.3").unwrap());
+        for setting in [
+            ("peers", "10.0.0.2"),
+            ("peers", "fd00::2,fd00::3"),
+            ("group", "239.1.1.1"),
+            ("group", "ff05::1"),
+            ("local", "fd00::1"),
+            ("suppress", "on"),
+            ("delay", "10ms"),
+        ] {
+            assert!(VxlanSpec::check_each([setting]).is_ok(), "{setting:?}");
+        }
+        for setting in
+            [("vni", "16777216"), ("peers", "x"), ("group", "10.0.0.1"), ("storm", "many")]
+        {
+            assert!(VxlanSpec::check_each([setting]).is_err(), "{setting:?}");
+        }
+        assert!(VxlanSpec::of_interface(42, [("peers", "10.0.0.2")]).is_err());
+        assert!(VxlanSpec::of_interface(1 << 24, settings).is_err());
+        let with_vni = settings.into_iter().chain([("vni", "7")]);
+        assert_eq!(VxlanSpec::of_interface(1 << 24, with_vni).map(|spec| spec.vni).ok(), Some(7));
     }
 
     #[test]
