@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use node::{BusIdentity, Counters, Link, Report, all_reports};
+use node::{BusIdentity, Counters, Link, RemoteReport, Report, all_reports};
 use serde::Serialize;
 use shmbus::Bus;
 
@@ -37,6 +37,8 @@ pub(crate) struct SurveyedBus {
 pub(crate) enum What {
     Station,
     Port,
+    /// A machine that a port leads to.
+    Remote,
 }
 
 impl What {
@@ -45,16 +47,22 @@ impl What {
         match self {
             Self::Station => "station",
             Self::Port => "port",
+            Self::Remote => "remote",
         }
     }
 }
 
-/// A station or a port. A port receives from its peer, a station from the bus.
+/// A station, a port, or a machine that a port leads to. A port receives from its peer, a station from the
+/// bus.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Surveyed {
     #[serde(rename = "kind")]
     pub(crate) what: What,
+    /// Its name. That of a machine is its address.
     pub(crate) name: String,
+    /// The port that leads to a machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) port: Option<String>,
     /// The address of a station.
     pub(crate) mac: Option<String>,
     pub(crate) pid: u32,
@@ -69,6 +77,17 @@ pub(crate) struct Surveyed {
 }
 
 impl Surveyed {
+    /// Returns its name, with what it is unless it is a station.
+    pub(crate) fn full_name(&self) -> String {
+        match (self.what, &self.port) {
+            (What::Station, _) => self.name.clone(),
+            (What::Port, _) => format!("port {}", self.name),
+            (What::Remote, port) => {
+                format!("{} to {}", port.as_deref().unwrap_or_default(), self.name)
+            }
+        }
+    }
+
     /// Returns how many frames it has dropped or missed, both ways, with those in error.
     pub(crate) fn lost(&self) -> u64 {
         self.counters.map_or(0, |c| {
@@ -102,7 +121,7 @@ pub(crate) struct Surveyor {
 }
 
 /// Which station or port it is.
-type Key = (BusIdentity, What, u32, String, Option<String>);
+type Key = (BusIdentity, What, u32, String, Option<String>, Option<String>);
 
 impl Surveyor {
     /// Returns a surveyor that also measures what is sent on each bus, for which it reads them.
@@ -136,8 +155,8 @@ impl Surveyor {
             let mut on_it = on(&entry, reports.remove(&entry.identity).unwrap_or_default());
             for row in &mut on_it {
                 let Some(counters) = row.counters else { continue };
-                let (name, mac) = (row.name.clone(), row.mac.clone());
-                let key = (entry.identity, row.what, row.pid, name, mac);
+                let names = (row.name.clone(), row.mac.clone(), row.port.clone());
+                let key = (entry.identity, row.what, row.pid, names.0, names.1, names.2);
                 let lost = row.lost();
                 if let (Some((before, lost_before)), Some(seconds)) =
                     (self.before.get(&key), seconds)
@@ -178,9 +197,13 @@ fn on(entry: &BusEntry, reports: Vec<(u32, Report)>) -> Vec<Surveyed> {
     let mut port_names: HashMap<String, usize> = HashMap::new();
     for (pid, report) in ports {
         *port_names.entry(station_name(&report.name)).or_default() += 1;
+        let name = printable(&report.name);
+        let remotes = report.remotes.iter().map(|remote| remote_row(remote, pid, &name));
+        rows.extend(remotes);
         rows.push(Surveyed {
             what: What::Port,
-            name: printable(&report.name),
+            name,
+            port: None,
             mac: None,
             pid,
             link: Some(report.link),
@@ -201,6 +224,7 @@ fn on(entry: &BusEntry, reports: Vec<(u32, Report)>) -> Vec<Surveyed> {
         rows.push(Surveyed {
             what: What::Station,
             name: member.name.clone(),
+            port: None,
             mac: Some(member.mac.clone()),
             pid: report.map_or(member.pid, |(pid, _)| *pid),
             link: report.map(|(_, report)| report.link),
@@ -209,8 +233,33 @@ fn on(entry: &BusEntry, reports: Vec<(u32, Report)>) -> Vec<Surveyed> {
             rates: None,
         });
     }
-    rows.sort_by(|a, b| (a.what, &a.name, a.pid, &a.mac).cmp(&(b.what, &b.name, b.pid, &b.mac)));
+    rows.sort_by(|a, b| {
+        (a.what, &a.port, &a.name, a.pid, &a.mac).cmp(&(b.what, &b.port, &b.name, b.pid, &b.mac))
+    });
     rows
+}
+
+/// Returns the row of a machine that `port` leads to.
+fn remote_row(remote: &RemoteReport, pid: u32, port: &str) -> Surveyed {
+    Surveyed {
+        what: What::Remote,
+        name: printable(&remote.address),
+        port: Some(port.to_owned()),
+        mac: None,
+        pid,
+        link: None,
+        impairments: String::new(),
+        counters: Some(Counters {
+            rx_packets: remote.rx_packets,
+            rx_bytes: remote.rx_bytes,
+            rx_dropped: remote.rx_dropped,
+            tx_packets: remote.tx_packets,
+            tx_bytes: remote.tx_bytes,
+            tx_dropped: remote.tx_dropped,
+            ..Counters::default()
+        }),
+        rates: None,
+    }
 }
 
 fn rates(before: &Counters, now: &Counters, seconds: f64) -> Rates {
@@ -261,6 +310,7 @@ pub(crate) mod tests {
         Surveyed {
             what,
             name: name.to_owned(),
+            port: None,
             mac: (what == What::Station).then(|| "b2:a0:00:00:00:01".to_owned()),
             pid: 7,
             link: Some(Link::Up),
@@ -293,6 +343,21 @@ pub(crate) mod tests {
         let rows = on(&entry, vec![(8, port("tap a")), (9, station)]);
         let rows: Vec<_> = rows.iter().map(|row| (row.what, &*row.name, row.pid)).collect();
         assert_eq!(rows, [(What::Station, "web", 9), (What::Port, "tap a", 8)]);
+    }
+
+    #[test]
+    fn the_machines_that_a_port_leads_to_have_rows_of_their_own() {
+        let report: Report = serde_json::from_str(
+            r#"{"bus":[1,2],"name":"vxlan 42","link":"up","rx_packets":9,"remotes":[{"address":"192.0.2.9",
+                "stations":2,"rx_packets":5,"rx_bytes":320,"rx_dropped":0,"tx_packets":4,"tx_bytes":0,
+                "tx_dropped":1}]}"#,
+        )
+        .expect("a report");
+        let rows = on(&entry("/lan", &[]), vec![(8, report)]);
+        let names: Vec<_> = rows.iter().map(Surveyed::full_name).collect();
+        assert_eq!(names, ["port vxlan 42", "vxlan 42 to 192.0.2.9"]);
+        let counters = rows[1].counters.expect("counters");
+        assert_eq!((counters.rx_packets, counters.tx_packets, rows[1].lost()), (5, 4, 1));
     }
 
     #[test]

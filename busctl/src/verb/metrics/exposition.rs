@@ -189,8 +189,9 @@ impl<'s> Labels<'s> {
                 let known = kinds.into_iter().find(|kind| Some(*kind) == word);
                 (known.unwrap_or("port"), name)
             }
+            (What::Remote, _) => ("remote", name),
         };
-        Self { bus, kind, station: name, interface }
+        Self { bus, kind, station: row.port.as_deref().unwrap_or(name), interface }
     }
 
     fn pairs(&self) -> [(&'static str, &str); 4] {
@@ -245,6 +246,10 @@ mod tests {
                 row(What::Port, "tap eth0 of x", 3, 0),
                 row(What::Port, "tap eth0 of x", 4, 0),
                 row(What::Port, "strange{}", 1, 0),
+                Surveyed {
+                    port: Some("vxlan 42".to_owned()),
+                    ..row(What::Remote, "192.0.2.9", 5, 0)
+                },
             ],
         };
         Survey { buses: vec![bus] }
@@ -325,6 +330,8 @@ mod tests {
         let frames = value(&format!("busctl_receive_frames_total{{{bus},{tap}}}"));
         assert_eq!(frames, Some(7.0), "two of one name are summed up");
         assert!(both[0].keys().any(|key| key.contains(r#"kind="port",station="strange{}""#)));
+        let remote = r#"kind="remote",station="vxlan 42",interface="192.0.2.9""#;
+        assert_eq!(value(&format!("busctl_receive_frames_total{{{bus},{remote}}}")), Some(5.0));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::interface_view::InterfaceView;
 use crate::output;
 use crate::quantity::{counted, short_size};
 use crate::registry::{Record, Registry};
-use crate::survey::{Surveyed, SurveyedBus, Surveyor};
+use crate::survey::{Surveyed, SurveyedBus, Surveyor, What};
 
 /// Prints the lines: all interfaces and buses without a subject.
 ///
@@ -80,11 +80,13 @@ fn row_line(row: &Surveyed) -> String {
         Some(Link::Down) => "DOWN",
         Some(Link::Listening) => "LISTENS",
         Some(Link::Blocked) => "BLOCKED",
+        None if row.what == What::Remote => "-",
         None => "UNKNOWN",
     };
     let counters = row.counters.map_or_else(String::new, |counters| {
         format!("in {} out {} lost {}", counters.rx_packets, counters.tx_packets, row.lost())
     });
     let address = row.mac.as_deref().unwrap_or_else(|| row.what.word());
-    line(&format!("  {}", row.name), state, address, &counters)
+    let name = row.port.as_ref().map_or_else(|| row.name.clone(), |_| row.full_name());
+    line(&format!("  {name}"), state, address, &counters)
 }

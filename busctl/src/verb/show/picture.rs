@@ -105,6 +105,9 @@ fn drawing(survey: &Survey, peers: &BTreeMap<String, String>) -> Drawing {
     let mut joining = BTreeMap::<u32, usize>::new();
     for bus in &survey.buses {
         for row in &bus.on_it {
+            if row.what == What::Remote {
+                continue;
+            }
             let interface = interface(bus, row, peers);
             if buses_of.get(&row.pid).is_none_or(|buses| buses.len() < 2) {
                 let kind = row.what.word().to_owned();
@@ -139,12 +142,18 @@ fn interface(
     peers: &BTreeMap<String, String>,
 ) -> DrawnInterface {
     let peer = peers.get(&row.name).filter(|_| row.what == What::Port);
+    let is_behind = |remote: &&Surveyed| {
+        (remote.pid, remote.port.as_deref()) == (row.pid, Some(&row.name)) && row.what == What::Port
+    };
+    let remotes: Vec<&str> =
+        bus.on_it.iter().filter(is_behind).map(|remote| &*remote.name).collect();
     DrawnInterface {
         lan: bus.entry.path.clone(),
         name: String::new(),
         addresses: match (&row.mac, peer) {
             (_, Some(peer)) => format!("peer {peer}"),
             (Some(mac), None) => mac.clone(),
+            (None, None) if !remotes.is_empty() => format!("to {}", remotes.join(" ")),
             (None, None) => String::new(),
         },
         impair: Some(row.impairments.clone()).filter(|impairments| !impairments.is_empty()),
@@ -165,11 +174,17 @@ mod tests {
             on_it,
         };
         let web = Surveyed { pid: 9, ..row(What::Station, "web", 1, 0) };
+        let remote =
+            Surveyed { port: Some("vxlan 7".to_owned()), ..row(What::Remote, "fd00::2", 1, 0) };
+        let vxlan = |row| Surveyed { pid: 10, ..row };
         let memif = Surveyed { pid: 8, ..row(What::Port, "memif0/1", 1, 0) };
         let joined = |name| row(What::Port, name, 0, 0);
         let survey = Survey {
             buses: vec![
-                bus("/a", vec![web, memif, joined("bus b")]),
+                bus(
+                    "/a",
+                    vec![web, memif, joined("bus b"), vxlan(joined("vxlan 7")), vxlan(remote)],
+                ),
                 bus("/b", vec![joined("bus a")]),
             ],
         };
@@ -180,7 +195,8 @@ mod tests {
              ├── bus /a (1M)\n\
              │   ├── web [station] b2:a0:00:00:00:01\n\
              │   ├── memif0/1 [port] peer VPP x\n\
-             │   └── process 7 bus b [joins buses]\n\
+             │   ├── process 7 bus b [joins buses]\n\
+             │   └── vxlan 7 [port] to fd00::2\n\
              └── bus /b (1M)\n    \
                  └── process 7 bus a [joins buses]\n"
         );

@@ -187,7 +187,8 @@ impl Model {
         let filter = self.filter.to_lowercase();
         let passes = |row: &&Surveyed| {
             let mac = row.mac.as_deref().unwrap_or_default();
-            let text = format!("{} {} {} {}", row.what.word(), row.name, mac, row.pid);
+            let name = row.full_name();
+            let text = format!("{} {name} {mac} {}", row.what.word(), row.pid);
             text.to_lowercase().contains(&filter)
         };
         let mut rows: Vec<&Surveyed> = bus.on_it.iter().filter(passes).collect();

@@ -304,11 +304,8 @@ fn row_line(
         (row.pid.to_string(), styles.faint),
     ];
     let name_style = if is_chosen { styles.chosen } else { Style::new() };
-    let name = match row.what {
-        What::Station => row.name.clone(),
-        What::Port => format!("port {}", row.name),
-    };
-    let mut spans = vec![Span::styled(fit(&name, first_width(width, columns), false), name_style)];
+    let mut spans =
+        vec![Span::styled(fit(&row.full_name(), first_width(width, columns), false), name_style)];
     for ((text, style), (_, width)) in cells.into_iter().zip(columns) {
         spans.push(Span::styled(right(&text, *width), style));
     }
