@@ -49,7 +49,7 @@ impl Document {
                 Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),
                 Event::End(TagEnd::Heading(_)) => {
                     let slug = slug(&heading.take().expect("a heading begins before it ends"));
-                    document.add_anchor(slug);
+                    document.add_anchor(&slug);
                 }
                 Event::Text(text) | Event::Code(text) => {
                     if let Some(heading) = &mut heading {
@@ -64,8 +64,8 @@ impl Document {
     }
 
     /// Adds the anchor of a heading; one of the same name gets a number.
-    fn add_anchor(&mut self, slug: String) {
-        let mut anchor = slug.clone();
+    fn add_anchor(&mut self, slug: &str) {
+        let mut anchor = slug.to_owned();
         for number in 1.. {
             if self.anchors.insert(anchor) {
                 return;

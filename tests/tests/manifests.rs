@@ -114,9 +114,10 @@ fn what_is_published_depends_on_nothing_that_is_not() {
         .collect();
     for (_, manifest) in members.iter().filter(|(_, manifest)| is_published(manifest)) {
         for (kind, list) in dependencies(manifest) {
-            for name in list.keys().filter(|name| private.contains(name.as_str())) {
-                panic!("{}: {name} in {kind} is not published", manifest["package"]["name"]);
-            }
+            let missing: Vec<_> =
+                list.keys().filter(|name| private.contains(name.as_str())).collect();
+            let package = &manifest["package"]["name"];
+            assert!(missing.is_empty(), "{package}: {missing:?} in {kind} is not published");
         }
     }
 }

@@ -103,13 +103,13 @@ impl Scenario {
         let options = BusOptions::new().mode(0o600).shmif(shmif);
         let path = folder.path().join("bus");
         let mut sender = Station::join(options.open_or_create(&path)?, StationOptions::new())?;
-        let mut receiver = Station::join(options.open_or_create(&path)?, StationOptions::new())?;
+        let mut other = Station::join(options.open_or_create(&path)?, StationOptions::new())?;
         let frames = vec![FRAME; self.burst];
         let mut burst = Burst::new(self.burst);
         for round in 0..WARM_UP + ROUNDS {
             let counted = round >= WARM_UP;
             let sent = call(counted && count_send, || sender.send_burst(&frames))?;
-            let received = call(counted && !count_send, || receiver.recv_burst(&mut burst));
+            let received = call(counted && !count_send, || other.recv_burst(&mut burst));
             ensure!(sent == self.burst && received == self.burst, "{sent}, and {received} came");
         }
         Ok(())
