@@ -94,7 +94,9 @@ impl Image {
         for folder in ["bin", "mod", "proc", "dev"] {
             archive.folder(folder);
         }
-        let busybox = require::find("busybox").expect("busybox");
+        // The one beside the kernel is of the machines' architecture, whatever this one is.
+        let beside = Some(root.join("bin/busybox")).filter(|busybox| busybox.is_file());
+        let busybox = beside.or_else(|| require::find("busybox")).expect("busybox");
         archive.program("bin/busybox", &std::fs::read(busybox).expect("busybox"));
         for (number, name) in MODULES.iter().enumerate() {
             // One that is built in has no file.

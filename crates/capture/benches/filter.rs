@@ -1,7 +1,7 @@
 //! Filters over frames of 64 bytes: frames a second on one thread. Needs libpcap.
 //!
 //! ```text
-//! cargo bench -p capture
+//! cargo bench -p shmlan-capture
 //! ```
 
 use capture::Filter;

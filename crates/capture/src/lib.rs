@@ -57,3 +57,8 @@ pub use pace::Pace;
 pub use reader::{CaptureReader, Captured, PassedOver};
 pub use summary::{Details, PacketDetails, PacketSummary, Summary};
 pub use writer::{Account, CaptureWriter, CapturedInterface, Format};
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

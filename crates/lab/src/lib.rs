@@ -39,3 +39,8 @@ pub use self::protocol::{Checked, InterfaceState, LabState, LanState, NodeState,
 pub use self::schema::schema;
 pub use self::start::Started;
 pub use self::supervisor::{confine, run as supervise};
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

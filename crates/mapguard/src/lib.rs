@@ -41,3 +41,8 @@ mod ranges;
 pub use handler::install;
 pub use racing_copy::{racing_copy, racing_load, racing_store};
 pub use ranges::Guard;
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -36,3 +36,8 @@ pub mod ndisc;
 
 pub use self::claims::{AddressConflict, Claims, Heard, NO_HOST, Statement};
 pub use self::identity::{Destination, Identity, link_local};
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

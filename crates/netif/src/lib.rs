@@ -31,3 +31,8 @@ pub use ipnet::IpNet;
 pub use self::error::NetifError;
 pub use self::interfaces::{Interface, Interfaces};
 pub use self::namespace::NetNamespace;
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,7 +1,7 @@
 //! Puts two memif servers and a TAP on a bus, and prints what becomes of them.
 //!
 //! ```text
-//! cargo run -p node --example attach -- /dev/shm/lan /tmp/memif.sock
+//! cargo run -p shmlan-node --example attach -- /dev/shm/lan /tmp/memif.sock
 //! ```
 
 use std::error::Error;

@@ -54,3 +54,8 @@ pub use self::port_stats::{Counters, PortStats};
 pub use self::reports::{
     BusIdentities, BusIdentity, Link, RemoteReport, Report, Reports, all_reports, bus_identity,
 };
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -87,3 +87,8 @@ pub use self::report_once::{LineBudget, ReportOnce};
 pub use self::reporter::{Reporter, Severity};
 pub use self::spec::PortSpec;
 pub use self::wake_fd::WakeFd;
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

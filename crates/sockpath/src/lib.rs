@@ -46,6 +46,11 @@ use nix::unistd::geteuid;
 pub use self::error::Error;
 use self::turn::Turn;
 
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// The file of a bound socket. Dropping it removes the file, unless another socket has the path by
 /// then.
 #[derive(Debug)]

@@ -35,6 +35,11 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use nix::errno::Errno;
 use nix::libc;
 
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// The longest name of an interface, in bytes.
 pub const MAX_NAME: usize = libc::IFNAMSIZ - 1;
 

@@ -113,7 +113,7 @@ impl AsFd for Poller {
 
 /// Returns the time `after` from now, or a year from now when the clock cannot represent it.
 pub(crate) fn deadline_in(after: Duration) -> Instant {
-    const LONG: Duration = Duration::from_hours(365 * 24);
+    const LONG: Duration = Duration::from_secs(365 * 24 * 60 * 60);
     let now = Instant::now();
     now.checked_add(after).unwrap_or_else(|| now + LONG)
 }

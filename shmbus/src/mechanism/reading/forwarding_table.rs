@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use crate::mechanism::ring::position::Position;
 
 /// How long an address may stay silent before it is forgotten, as IEEE 802.1D recommends.
-const MAX_AGE: Duration = Duration::from_mins(5);
+const MAX_AGE: Duration = Duration::from_secs(5 * 60);
 /// The most addresses on each side: behind one station, or elsewhere.
 pub(super) const MAX_ADDRESSES: usize = 2_048;
 /// The shortest time between two searches of the table, of which a side is full, for addresses to
