@@ -13,6 +13,7 @@ use shmbus::{Bus, FrameSink, LockFound, MIN_FRAME, Member, OpenError, RingFrame,
 
 use crate::misuse::trouble;
 use crate::port_view::{Input, OnBus, Output, PortView, station_name};
+use crate::process::name::renamed;
 use crate::registry::format_mac;
 use crate::style::Palette;
 
@@ -125,7 +126,9 @@ impl BusView {
                 _ if state.locked => "held",
                 _ => "free",
             },
-            trouble: damage.or_else(|| trouble_with_lock(lock, path)),
+            trouble: damage
+                .or_else(|| trouble_with_lock(lock, path))
+                .map(|trouble| renamed(&trouble).into()),
             frames,
             stations,
             members,

@@ -6,11 +6,13 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::{Resettable, StyledStr};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::context::Context;
 use crate::detached::{DetachedName, Request};
+use crate::process::name::{OWN, program, with_name};
 use crate::{exit, habits, output, verb};
 
 /// Create, wire and watch virtual Ethernet LANs in shared memory.
@@ -100,12 +102,24 @@ pub(crate) enum Verb {
 /// The name of `-v`.
 const VERBOSE: &str = "verbose";
 
-/// Returns the whole command line, from which help, completions and man pages are generated.
-///
-/// `-v` may also follow the verb, where people append it, unless the verb has its own `-v`.
+/// Returns the whole command line, from which help, completions and man pages are generated, with
+/// the name that the program was called by.
 #[must_use]
 pub(crate) fn command() -> Command {
-    let command = Cli::command();
+    named(program())
+}
+
+/// Returns the command line of the program under one of its names.
+///
+/// `-v` may also follow the verb, where people append it, unless the verb has its own `-v`.
+fn named(name: &'static str) -> Command {
+    let command = renamed(Cli::command(), &|text| with_name(text, name).into_owned());
+    // In the help of these verbs, files have the name, too.
+    let in_files = |verb| renamed(verb, &|text| text.replace(OWN, name));
+    let of_files = if name == OWN { &[][..] } else { &["completions", "man"] };
+    let command =
+        of_files.iter().fold(command, |command, verb| command.mut_subcommand(verb, in_files));
+    let command = command.name(name).bin_name(name);
     let verbose = command.get_arguments().find(|arg| arg.get_id() == VERBOSE).cloned();
     command.mut_subcommands(|verb| {
         let taken = verb.get_arguments().any(|arg| arg.get_short() == Some('v'));
@@ -116,6 +130,23 @@ pub(crate) fn command() -> Command {
                 .map(|verbose| verbose.help("Log to stderr; repeat for more")),
         )
     })
+}
+
+/// Returns a command with all texts of its help as `rename` has them.
+fn renamed(command: Command, rename: &dyn Fn(&str) -> String) -> Command {
+    let text = |styled: &StyledStr| StyledStr::from(rename(&styled.to_string()));
+    let (about, long_about) = (command.get_about().map(text), command.get_long_about().map(text));
+    let after = (command.get_after_help().map(text), command.get_after_long_help().map(text));
+    command
+        .about(Resettable::from(about))
+        .long_about(Resettable::from(long_about))
+        .after_help(Resettable::from(after.0))
+        .after_long_help(Resettable::from(after.1))
+        .mut_args(|arg| {
+            let (help, long) = (arg.get_help().map(text), arg.get_long_help().map(text));
+            arg.help(Resettable::from(help)).long_help(Resettable::from(long))
+        })
+        .mut_subcommands(|verb| renamed(verb, rename))
 }
 
 /// Reads the command line this process was started with.
@@ -230,7 +261,7 @@ fn meant(error: &clap::Error) -> Option<String> {
         return None;
     }
     let meant = habits::meant(&words[at..])?;
-    Some(format!("unrecognized subcommand '{wrong}'; did you mean {meant}?; see 'busctl --help'"))
+    Some(format!("unrecognized subcommand '{wrong}'; did you mean {meant}?; see '{OWN} --help'"))
 }
 
 /// Returns the program with the verb of the command line, if there is one.
@@ -274,10 +305,36 @@ fn usage_line(paragraph: &str, mut program: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::name::{NAMES, PACKAGED};
 
     #[test]
     fn the_command_line_is_consistent() {
-        command().debug_assert();
+        for name in NAMES {
+            named(name).debug_assert();
+        }
+    }
+
+    /// Checks the help of a command and of those below it.
+    fn check_help(command: &mut Command, known: &[&str]) {
+        let help = command.render_long_help().to_string() + &command.render_help().to_string();
+        let help = known.iter().fold(help, |help, known| help.replace(known, ""));
+        let others: Vec<&str> =
+            help.lines().filter(|line| line.replace(PACKAGED, "").contains(OWN)).collect();
+        assert!(others.is_empty(), "{}: {others:?}", command.get_name());
+        assert!(help.contains(&format!("Usage: {PACKAGED}")), "{help}");
+        for verb in command.get_subcommands_mut() {
+            check_help(verb, known);
+        }
+    }
+
+    #[test]
+    fn the_packaged_name_is_in_all_help() {
+        let mut command = named(PACKAGED);
+        command.build();
+        check_help(&mut command, &["$XDG_RUNTIME_DIR/busctl", "busctl=info"]);
+        let mut own = named(OWN);
+        own.build();
+        assert!(!own.render_long_help().to_string().contains(PACKAGED));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use port::{Reporter, Severity};
 use serde::Serialize;
 
 use crate::misuse::without_number;
+use crate::process::name::{program, renamed};
 use crate::stderr;
 use crate::style::Palette;
 
@@ -83,12 +84,13 @@ pub(crate) fn close_standard_streams() {
     }
 }
 
-/// Prints `busctl: warning: {message}` on stderr, without waiting for its reader.
+/// Prints `busctl: warning: {message}` on stderr, with the name that the program was called by, without waiting for its reader.
 pub(crate) fn warn(message: impl std::fmt::Display) {
     let Palette { name, warning, .. } = Palette::of(&io::stderr());
     let message = without_number(message.to_string());
+    let (program, message) = (program(), renamed(&message));
     stderr::print(
-        format!("{name}busctl:{name:#} {warning}warning:{warning:#} {message}\n").into_bytes(),
+        format!("{name}{program}:{name:#} {warning}warning:{warning:#} {message}\n").into_bytes(),
     );
 }
 
@@ -123,5 +125,6 @@ pub(crate) fn reporter() -> Reporter {
 
 fn print_line(style: Style, message: &str) {
     let line: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    stderr::print(format!("{style}busctl:{style:#} {line}\n").into_bytes());
+    let (program, line) = (program(), renamed(&line));
+    stderr::print(format!("{style}{program}:{style:#} {line}\n").into_bytes());
 }

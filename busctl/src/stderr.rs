@@ -15,6 +15,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use crate::process::background_thread;
+use crate::process::name::program;
 
 /// The most lines that wait to be written.
 const MAX_WAITING: usize = 1_024;
@@ -84,7 +85,8 @@ impl Queue {
             if dropped > 0 {
                 drop(state);
                 line = format!(
-                    "busctl: warning: {dropped} lines were dropped here: stderr was not read\n"
+                    "{}: warning: {dropped} lines were dropped here: stderr was not read\n",
+                    program()
                 )
                 .into_bytes();
                 write(&line);

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, PipeReader, Read as _, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitCode};
 
 use anyhow::{Context as _, anyhow, bail};
@@ -17,6 +17,7 @@ use super::record::Records;
 use crate::misuse::misuse;
 use crate::output;
 use crate::process::die_with_parent;
+use crate::process::name::program;
 use crate::process::sd_notify::SdNotify;
 use crate::process::shutdown::Shutdown;
 
@@ -47,7 +48,7 @@ pub(crate) fn start(records: &Records, request: &Request) -> anyhow::Result<Exit
     let (name, record) = claim(records, request)?;
     let (mut pipe, theirs) = io::pipe()?;
     let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
-    command.arg(format!("--detached-as={name}")).args(std::env::args_os().skip(1));
+    command.arg0(program()).arg(format!("--detached-as={name}")).args(std::env::args_os().skip(1));
     command.stdin(record).stdout(theirs);
     // The supervisor of this process follows the new one, and its watchdog with it.
     if std::env::var("WATCHDOG_PID").is_ok_and(|pid| pid == std::process::id().to_string()) {

@@ -14,6 +14,7 @@ use shmbus::{Bus, MAX_FRAME, MacAddr6};
 use self::memif::MemifView;
 use self::vxlan::VxlanView;
 use crate::port_view::Impaired;
+use crate::process::name::renamed;
 use crate::registry::{
     InterfaceName, Kind, Media, Record, Registry, RegistryError, Settings, format_mac,
 };
@@ -114,7 +115,9 @@ impl InterfaceView {
             pid: runner.and_then(|runner| runner.pid),
             blocked: live.is_some_and(|report| report.blocked),
             impairments: record.impairments().to_string(),
-            trouble: live.and_then(|report| report.trouble.clone()),
+            trouble: live
+                .and_then(|report| report.trouble.as_deref())
+                .map(|trouble| renamed(trouble).into()),
             own,
             counters: report.counters,
             palette: Palette::default(),

@@ -1,9 +1,10 @@
-//! This process and its surroundings: signals, the parent, the service manager.
+//! This process and its surroundings: signals, its name, the parent, the service manager.
 
 pub(crate) mod background_thread;
 pub(crate) mod called;
 pub(crate) mod die_with_parent;
 pub(crate) mod identity;
+pub(crate) mod name;
 pub(crate) mod sd_notify;
 pub(crate) mod shutdown;
 pub(crate) mod signals;

@@ -19,6 +19,7 @@ use self::devices::Device;
 use crate::context::Context;
 use crate::misuse::misuse;
 use crate::output;
+use crate::process::name::program;
 use crate::registry::format_mac;
 use crate::verb::dump;
 
@@ -170,7 +171,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
 fn print_devices(context: &Context) -> anyhow::Result<()> {
     let mut out = output::stdout();
     let version = env!("CARGO_PKG_VERSION");
-    writeln!(out, "extcap {{version={version}}}{{display=busctl}}")?;
+    writeln!(out, "extcap {{version={version}}}{{display={}}}", program())?;
     for device in devices::all(&context.registry()?)? {
         let Device { value, display, .. } = device;
         writeln!(out, "interface {{value={value}}}{{display={display}}}")?;

@@ -7,6 +7,7 @@ mod create;
 mod linkstr;
 mod many;
 mod memif;
+mod names;
 mod output;
 mod runner;
 mod set;

@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::bench::{LatencyReport, Report, RxMode, Sender, Topology};
 use crate::output;
+use crate::process::name::program;
 
 /// No borders but a line below the header.
 const STYLE: TableStyle = presets::NOTHING.header_separator(LineStyle::new('─', '─', '─', '─'));
@@ -210,7 +211,7 @@ pub(super) fn svg<R: Row>(rows: &[Vec<R>], title: &str) -> String {
         (label.join(", "), figures.to_vec())
     };
     graph::bars(&[BarChart {
-        title: format!("busctl bench {title}"),
+        title: format!("{} bench {title}", program()),
         unit: unit.to_owned(),
         series: drawn.map(str::to_owned).to_vec(),
         rows: rows.iter().map(row).collect(),

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child as Process, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -12,8 +13,9 @@ use anyhow::{Context as _, anyhow, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::output;
 use crate::process::shutdown::Shutdown;
-use crate::{output, process::die_with_parent};
+use crate::process::{die_with_parent, name};
 
 /// How long a process may take to end after it was asked to.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,7 +43,7 @@ impl Child {
     ) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program")?;
         let mut command = Command::new(program);
-        command.args(arguments).current_dir(folder);
+        command.arg0(name::program()).args(arguments).current_dir(folder);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         die_with_parent::end_with_parent(&mut command);
         die_with_parent::clean_up_afterwards(&mut command, bus);

@@ -12,13 +12,17 @@ use nix::unistd::Uid;
 
 use crate::misuse::{OrMisuse as _, misuse};
 use crate::output;
+use crate::process::name::{EXTCAP, NAMES, program};
 
-/// The name of the link. A program of this name is the verb.
-const LINK: &str = "busctl-extcap";
-
-/// Returns whether a program was called by the name of the link.
+/// Returns whether a program was called by the name of a link: a program of such a name is the verb.
 pub(super) fn is_link(program: &OsStr) -> bool {
-    Path::new(program).file_name().is_some_and(|name| name == LINK)
+    let file = Path::new(program).file_name().and_then(OsStr::to_str);
+    file.and_then(|file| file.strip_suffix(EXTCAP)).is_some_and(|name| NAMES.contains(&name))
+}
+
+/// Returns the name of the link to make or remove.
+fn link() -> String {
+    format!("{}{EXTCAP}", program())
 }
 
 /// Makes the links, and their folders, and prints them.
@@ -28,7 +32,7 @@ pub(super) fn is_link(program: &OsStr) -> bool {
 pub(super) fn install(folder: Option<&Path>) -> anyhow::Result<()> {
     let program = env::current_exe().context("cannot find this program")?;
     for folder in folders(folder)? {
-        let link = folder.join(LINK);
+        let link = folder.join(link());
         let about = || format!("cannot make {}", link.display());
         fs::create_dir_all(&folder).with_context(about).misuse()?;
         remove(&link).with_context(about).misuse()?;
@@ -44,7 +48,7 @@ pub(super) fn install(folder: Option<&Path>) -> anyhow::Result<()> {
 /// When a link cannot be removed, or something else has its name.
 pub(super) fn uninstall(folder: Option<&Path>) -> anyhow::Result<()> {
     for folder in folders(folder)? {
-        let link = folder.join(LINK);
+        let link = folder.join(link());
         let removed = remove(&link).with_context(|| format!("cannot remove {}", link.display()));
         if removed.misuse()? {
             writeln!(output::stdout(), "{}", link.display())?;

@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 
 use crate::misuse::misuse;
 use crate::output;
+use crate::process::name::program as program_name;
 use crate::process::signals::Signals;
 
 /// The exit code when there is no such program, as of a shell.
@@ -80,5 +81,6 @@ pub(super) fn dump(bus: &Path, arguments: &[OsString]) -> anyhow::Result<ExitCod
         )));
     }
     let mut program = Command::new(std::env::current_exe().context("cannot find this program")?);
-    Err(program.arg("dump").arg(bus).args(arguments).exec()).context("cannot run busctl dump")
+    Err(program.arg0(program_name()).arg("dump").arg(bus).args(arguments).exec())
+        .context("cannot run busctl dump")
 }

@@ -12,6 +12,7 @@ use super::up::read;
 use crate::context::Context;
 use crate::misuse::misuse;
 use crate::output;
+use crate::process::name::renamed;
 
 /// Draws the lab of a file, or one that is up.
 pub(super) fn draw(args: &GraphArgs, context: &Context) -> anyhow::Result<()> {
@@ -47,7 +48,7 @@ pub(super) fn import(file: &Path) -> anyhow::Result<()> {
     for dropped in &imported.dropped {
         output::warn(dropped);
     }
-    print(&imported.toml)
+    print(&renamed(&imported.toml))
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode};
 use ::lab::Folder;
 
 use crate::process::die_with_parent;
+use crate::process::name::program as program_name;
 
 /// What a process of `lab up` does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -24,7 +25,7 @@ pub(super) fn command(stage: Stage, folder: &Folder) -> Command {
     };
     // The path of the program may be gone.
     let mut program = Command::new("/proc/self/exe");
-    program.arg0("busctl").args(["lab", "stage", stage]).arg(folder.path());
+    program.arg0(program_name()).args(["lab", "stage", stage]).arg(folder.path());
     die_with_parent::keep_from(&mut program);
     // These are for the process that started the lab.
     for variable in ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"] {

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
 use super::exposition::Format;
+use crate::process::name::renamed;
 
 /// The longest head of a request.
 const MAX_HEAD: usize = 8 << 10;
@@ -157,7 +158,7 @@ fn parse(head: &[u8]) -> Result<Request, Option<Response>> {
     }
     let path = target.split('?').next().unwrap_or_default();
     if path == "/" {
-        return Err(Some(Response::plain("200 OK", "busctl metrics: see /metrics")));
+        return Err(Some(Response::plain("200 OK", &renamed("busctl metrics: see /metrics"))));
     }
     if path != "/metrics" {
         return Err(Some(Response::plain("404 Not Found", "the metrics are at /metrics")));

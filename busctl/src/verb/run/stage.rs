@@ -5,6 +5,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
 use crate::process::die_with_parent;
+use crate::process::name::program as program_name;
 
 /// What a process of `run` does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -27,7 +28,7 @@ pub(super) fn command(stage: Stage, command: &[OsString], stdin: impl Into<Stdio
     };
     // The path of the program may be gone, or hidden in a namespace.
     let mut program = Command::new("/proc/self/exe");
-    program.arg0("busctl").args(["run", "--stage", stage, "--"]).args(command).stdin(stdin);
+    program.arg0(program_name()).args(["run", "--stage", stage, "--"]).args(command).stdin(stdin);
     die_with_parent::keep_from(&mut program);
     program
 }

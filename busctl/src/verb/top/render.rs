@@ -8,6 +8,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Clear, Paragraph, Sparkline, Widget};
 
 use super::model::{Mode, Model};
+use crate::process::name::{program, renamed};
 use crate::quantity::{counted, short_number, short_size, short_time};
 use crate::survey::{Surveyed, SurveyedBus, What};
 
@@ -121,7 +122,7 @@ fn title_line<'m>(model: &'m Model, styles: &Styles) -> Line<'m> {
     let on_it = || model.survey.buses.iter().flat_map(|bus| &bus.on_it);
     let count = |what| on_it().filter(|row| row.what == what).count() as u64;
     let mut spans = vec![
-        Span::styled("busctl top", styles.heading),
+        Span::styled(format!("{} top", program()), styles.heading),
         Span::raw(format!(
             "  {}, {}, {}",
             match model.survey.buses.len() {
@@ -192,7 +193,7 @@ fn bus_heading(width: u16, styles: &Styles) -> Line<'static> {
 fn draw_buses(model: &Model, styles: &Styles, area: Rect, buffer: &mut Buffer) {
     if model.survey.buses.is_empty() {
         let text = "no bus is in use: 'busctl host ./lan.bus 10.0.0.1/24' makes one";
-        return Line::styled(text, styles.faint).render(area, buffer);
+        return Line::styled(renamed(text), styles.faint).render(area, buffer);
     }
     // The chosen bus is among those that are shown.
     let height = usize::from(area.height);

@@ -42,9 +42,7 @@ pub struct Filter {
 #[non_exhaustive]
 pub enum FilterError {
     /// The library that compiles filters cannot be loaded.
-    #[error(
-        "a filter needs the library libpcap, which cannot be loaded: {reason}; install libpcap (on Debian and Ubuntu the package libpcap0.8)"
-    )]
+    #[error("a filter needs the library libpcap, which {}", no_library(reason))]
     NoLibrary {
         /// The loader's words.
         reason: String,
@@ -131,6 +129,16 @@ impl FilterError {
         let width = expression.get(place.clone())?.chars().count().max(1);
         Some([expression.clone(), " ".repeat(before) + &"^".repeat(width)])
     }
+}
+
+/// Returns why libpcap is missing, and what to do.
+fn no_library(reason: &str) -> String {
+    if cfg!(target_feature = "crt-static") {
+        return "a statically linked program cannot load; take the program of a Debian package, or build \
+                it for a target that is linked dynamically"
+            .to_owned();
+    }
+    format!("cannot be loaded: {reason}; install libpcap (on Debian and Ubuntu the package libpcap0.8)")
 }
 
 /// Says where the mistake is, unless the message says it.

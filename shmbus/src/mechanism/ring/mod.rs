@@ -53,6 +53,35 @@
 //! x86-64 a locked swap is a full barrier. Where it is only an acquire (some weaker processors), a
 //! reader could take a `last` that a rump kernel has just stored for a committed one; with our own
 //! writers nothing rests on that.
+//!
+//! # On aarch64
+//!
+//! The argument needs what the language promises and nothing of x86-64, so it holds wherever the
+//! compiler keeps that promise. On aarch64, which reorders loads and stores freely, the pairs become:
+//!
+//! | here | instructions | keeps in order |
+//! |---|---|---|
+//! | release store (`last`, `generation`, the published words, the lock given back) | `stlr` | all before it, the bytes among them, with it |
+//! | acquire load (a relaxed load and a fence, see [`memory`](crate::memory)) | `ldr`, `dmb ishld` | it with all loads and stores behind it |
+//! | release fence between `first` and the bytes | `dmb ish` | the store of `first` with those of the bytes |
+//! | acquire fence between the bytes and the second snapshot | `dmb ishld` | the loads of the bytes with that of `first` |
+//! | the lock word swapped | `casa`, or `ldaxr` and `stxr` | its load with all behind it |
+//!
+//! Three points are of the processor alone:
+//!
+//! - The swap is no full barrier: a store behind it, such as that of `first`, may be seen while the
+//!   lock word still reads as free. Writers do not mind, since a store is seen only once the swap is
+//!   certain to succeed, and then no other writer has the lock. Readers do not mind: `first` may run
+//!   ahead at any time, and everything else that they go by is stored with release behind it.
+//! - Rump kernels swap half of the word that we swap. Accesses of both sizes are aligned and so each
+//!   is single-copy atomic, and each keeps the whole line: a swap of one size fails if the other
+//!   size changed the word after it was loaded.
+//! - The copy moves 16 bytes at a time by plain loads and stores ([`mapguard`]). The fences order
+//!   them as they order any, and no byte is torn.
+//!
+//! Loom's models and those of the ring check the orderings as the language has them. The tests run as
+//! aarch64 code under qemu, too (`.ci/nightly`): that checks instructions and layout; qemu on x86-64
+//! has the order of x86-64.
 
 pub(crate) mod append;
 pub(crate) mod cursor;
