@@ -1,11 +1,19 @@
 //! `packaging/release` in a copy of this tree: it makes a whole release, shows one, or refuses and
 //! changes nothing.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use system_tests::require;
 use tempfile::TempDir;
+
+/// A changelog with all that a release looks at.
+const CHANGELOG: &str = "# Changelog\n\nAll changes.\n\n\
+    ## [Unreleased]\n\n### Added\n\n#### lab\n\n- A thing.\n\n### Fixed\n\n- A fault.\n\n\
+    ## [0.0.9] - 2020-02-29\n\n### Added\n\n- All.\n\n\
+    [Unreleased]: https://example.org/compare/v0.0.9...HEAD\n\
+    [0.0.9]: https://example.org/releases/tag/v0.0.9\n";
 
 /// A repository with the files of this one, in one commit.
 struct Copy {
@@ -13,8 +21,9 @@ struct Copy {
 }
 
 impl Copy {
-    /// Returns the copy, or `None` where this tree is no repository.
-    fn new() -> Option<Self> {
+    /// Returns a copy, or `None` where this tree is no repository. It has this tree's changelog, or
+    /// another.
+    fn new(changelog: Option<&str>) -> Option<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a folder above");
         let git = |words: &[&str]| Command::new("git").current_dir(root).args(words).output();
         let listed = git(&["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
@@ -38,6 +47,9 @@ impl Copy {
             } else {
                 std::fs::copy(from, to).expect("a copy");
             }
+        }
+        if let Some(changelog) = changelog {
+            std::fs::write(copy.path().join("CHANGELOG.md"), changelog).expect("a file");
         }
         copy.git(&["init", "--quiet", "--initial-branch=main"]);
         copy.commit();
@@ -105,7 +117,7 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn a_release_is_a_commit_a_tag_and_files_with_their_sums() {
     require!("git", "python3", "sha256sum");
-    let Some(copy) = Copy::new() else { return };
+    let Some(copy) = Copy::new(Some(CHANGELOG)) else { return };
     let made = copy.release(&["--source-only", "7.0.1"]);
     assert!(made.status.success(), "{}{}", text(&made.stdout), text(&made.stderr));
 
@@ -114,7 +126,11 @@ fn a_release_is_a_commit_a_tag_and_files_with_their_sums() {
     assert_eq!(copy.git(&["status", "--porcelain"]), "");
     assert_eq!(copy.git(&["worktree", "list"]).lines().count(), 1);
     let notes = copy.git(&["tag", "--list", "--format=%(contents)", "v7.0.1"]);
-    assert!(notes.starts_with("Version 7.0.1\n\n") && notes.contains("\nAdded:\n"), "{notes}");
+    assert!(
+        notes.starts_with("Version 7.0.1\n\n")
+            && notes.contains("\nAdded:\n\nlab:\n\n- A thing.\n"),
+        "{notes}"
+    );
 
     let manifest = std::fs::read_to_string(copy.path().join("Cargo.toml")).unwrap();
     let ours = manifest.lines().filter(|line| line.contains("path = ") && line.contains('{'));
@@ -179,15 +195,29 @@ fn a_release_is_a_commit_a_tag_and_files_with_their_sums() {
     let next = copy.release(&["--source-only", "7.0.2"]);
     assert!(next.status.success(), "{}", text(&next.stderr));
     let log = std::fs::read_to_string(copy.path().join("CHANGELOG.md")).unwrap();
-    let links: Vec<&str> = log.lines().rev().take(3).collect();
-    let ends = ["/releases/tag/v7.0.1", "/compare/v7.0.1...v7.0.2", "/compare/v7.0.2...HEAD"];
+    let links: Vec<&str> = log.lines().rev().take(4).collect();
+    let ends = [
+        "[0.0.9]: https://github.com/shmlan/shmlan/releases/tag/v0.0.9",
+        "/compare/v0.0.9...v7.0.1",
+        "/compare/v7.0.1...v7.0.2",
+        "/compare/v7.0.2...HEAD",
+    ];
     assert!(links.iter().zip(ends).all(|(link, end)| link.ends_with(end)), "{links:?}");
+}
+
+#[test]
+fn the_changelog_of_this_tree_has_the_form() {
+    require!("git", "python3");
+    let Some(copy) = Copy::new(None) else { return };
+    let shown = copy.release(&["--dry-run", "7.0.0"]);
+    let said = text(&shown.stderr);
+    assert!(shown.status.success() || said.contains("lists nothing under [Unreleased]"), "{said}");
 }
 
 #[test]
 fn a_dry_run_and_a_refusal_change_nothing() {
     require!("git", "python3");
-    let Some(copy) = Copy::new() else { return };
+    let Some(copy) = Copy::new(Some(CHANGELOG)) else { return };
     let before = copy.state();
     let shown = copy.release(&["--dry-run", "7.0.0"]);
     let printed = text(&shown.stdout);
@@ -226,8 +256,12 @@ fn a_dry_run_and_a_refusal_change_nothing() {
     copy.git(&["checkout", "--quiet", "README.md"]);
 
     for (from, to, why) in [
-        ("### Changed\n", "### Improved\n", "are under Added, Changed"),
-        ("### Added\n", "### Fixed\n", "each once"),
+        ("### Added\n", "### Improved\n", "are under Added, Changed"),
+        ("### Fixed\n", "### Added\n", "each once"),
+        ("### Added\n", "### Security\n", "CHANGELOG.md:13: 'Fixed' comes before 'Security'"),
+        ("### Added\n", "", "CHANGELOG.md:9: a change is under Added"),
+        ("## [0.0.9] - 2020-02-29\n", "## 0.0.9\n", "a version is '## [Unreleased]'"),
+        ("## [0.0.9] - 2020-02-29\n", "## [Unreleased]\n", "Unreleased comes first, and once"),
         ("## [Unreleased]\n", "## Unreleased\n", "a version is '## [Unreleased]'"),
         ("\n[Unreleased]: ", "\n[unreleased]: ", "at its end are links for Unreleased"),
         ("# Changelog\n", "# Changes\n", "the first line"),
@@ -240,29 +274,43 @@ fn a_dry_run_and_a_refusal_change_nothing() {
 }
 
 #[test]
-fn a_release_whose_artefacts_fail_leaves_nothing() {
-    use std::os::unix::fs::PermissionsExt as _;
-
+fn programs_and_packages_belong_to_a_release_and_their_failure_leaves_nothing() {
     require!("git", "python3");
-    let Some(copy) = Copy::new() else { return };
-    let maker = copy.path().join("packaging/deb");
-    if maker.is_dir() {
-        std::fs::remove_dir_all(&maker).unwrap();
+    let Some(copy) = Copy::new(Some(CHANGELOG)) else { return };
+    for maker in ["packaging/deb", "packaging/archive"] {
+        let maker = copy.path().join(maker);
+        let script = "#!/bin/sh\nset -e\nmkdir -p target/packages\n\
+            git describe --always --dirty > target/packages/${0##*/}-$1\ntest \"$1\" != \"$FAILS\"\n";
+        std::fs::write(&maker, script).unwrap();
+        std::fs::set_permissions(&maker, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
-    std::fs::write(&maker, "#!/bin/sh\necho made in \"$1\"\nexit 3\n").unwrap();
-    std::fs::set_permissions(&maker, std::fs::Permissions::from_mode(0o755)).unwrap();
     copy.commit();
-    let before = copy.git(&["log", "--format=%H", "HEAD"]);
-    let failed = copy.release(&["7.0.0"]);
-    assert_eq!(failed.status.code(), Some(1));
-    assert!(text(&failed.stdout).contains("made in "), "{}", text(&failed.stdout));
-    assert!(
-        text(&failed.stderr).ends_with("has failed; nothing is released\n"),
-        "{}",
-        text(&failed.stderr)
-    );
-    assert_eq!(copy.git(&["log", "--format=%H", "HEAD"]), before);
-    assert_eq!(copy.git(&["tag", "--list"]), "");
-    assert_eq!(copy.git(&["status", "--porcelain"]), "");
-    assert_eq!(copy.git(&["worktree", "list"]).lines().count(), 1);
+    let state = || {
+        ["log", "tag", "worktree list", "status --porcelain"]
+            .map(|words| copy.git(&words.split(' ').collect::<Vec<_>>()))
+    };
+    let before = state();
+    let failed = copy
+        .command("packaging/release")
+        .arg("7.0.0")
+        .env("FAILS", "aarch64-unknown-linux-musl")
+        .output()
+        .unwrap();
+    assert_eq!(failed.status.code(), Some(1), "{}", text(&failed.stdout));
+    let said = text(&failed.stderr);
+    assert!(said.ends_with("packaging/archive has failed; nothing is released\n"), "{said}");
+    assert_eq!(state(), before);
+
+    let made =
+        copy.command("packaging/release").arg("7.0.0").env("FAILS", "no target").output().unwrap();
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let dist = copy.path().join("target/dist/7.0.0");
+    let commit = copy.git(&["rev-parse", "--short", "HEAD"]);
+    let sums = std::fs::read_to_string(dist.join("SHA256SUMS")).unwrap();
+    for file in ["deb-", "archive-x86_64-unknown-linux-musl", "archive-aarch64-unknown-linux-musl"]
+    {
+        // They are made from the commit of the release, with nothing changed.
+        assert_eq!(std::fs::read_to_string(dist.join(file)).unwrap(), commit);
+        assert!(sums.lines().any(|line| line.ends_with(&format!("  {file}"))), "{sums}");
+    }
 }
