@@ -12,9 +12,10 @@ const FIGURES: f64 = 60.0;
 /// The narrowest and the widest column of labels, and about the width of a letter in it.
 const LABELS: [f64; 2] = [120.0, 420.0];
 const LETTER: f64 = 6.4;
-/// The height of a bar, and of a line of text.
+/// The height of a bar, of a line of text, and of one in small letters.
 const BAR: f64 = 12.0;
 const LINE: f64 = 24.0;
+const NOTE: f64 = 15.0;
 /// The colours of the first series and those after it.
 const COLOURS: [&str; 4] = ["#357ab7", "#e08e3c", "#6aa84f", "#999999"];
 
@@ -31,26 +32,26 @@ pub struct BarChart {
     pub rows: Vec<(String, Vec<Option<f64>>)>,
 }
 
-/// Returns charts one below the other as an SVG drawing, above a line in small letters. A figure
-/// that is none, or no finite number, has no bar.
+/// Returns charts one below the other as an SVG drawing, above lines in small letters. A figure that
+/// is none, or no finite number, has no bar.
 #[must_use]
-pub fn bars(charts: &[BarChart], note: &str) -> String {
+pub fn bars(charts: &[BarChart], notes: &[&str]) -> String {
     let mut text = String::new();
     let mut y = 10.0;
     for chart in charts {
         draw(chart, &mut y, &mut text);
     }
-    if !note.is_empty() {
+    for note in notes {
         let _ = writeln!(
             text,
             "<text x=\"10\" y=\"{y:.0}\" font-size=\"11\" class=\"note\">{}</text>",
             escape(note)
         );
-        y += LINE / 2.0;
+        y += NOTE;
     }
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH:.0} {y:.0}\" \
-         font-family=\"sans-serif\" font-size=\"12\">\n{STYLE}{text}</svg>\n"
+         width=\"{WIDTH:.0}\" height=\"{y:.0}\" font-family=\"sans-serif\" font-size=\"12\">\n{STYLE}{text}</svg>\n"
     )
 }
 
@@ -136,7 +137,7 @@ mod tests {
             series: vec!["ours".to_owned(), "theirs".to_owned()],
             rows: vec![row("64", 10.0, Some(5.0)), row("1514", 2.5, None)],
         };
-        let drawing = bars(&[chart, BarChart::default()], "a & b");
+        let drawing = bars(&[chart, BarChart::default()], &["a & b"]);
         assert!(drawing.contains("rates &lt;1&gt; (M/s)</text>"), "{drawing}");
         for width in ["720.0", "360.0", "180.0"] {
             assert!(drawing.contains(&format!("width=\"{width}\"")), "{width}: {drawing}");
@@ -150,7 +151,7 @@ mod tests {
         for figure in [None, Some(f64::NAN), Some(f64::INFINITY)] {
             let chart =
                 BarChart { rows: vec![("x".to_owned(), vec![figure])], ..BarChart::default() };
-            let drawing = bars(&[chart], "");
+            let drawing = bars(&[chart], &[]);
             assert!(!drawing.contains("NaN") && !drawing.contains("inf"), "{drawing}");
         }
     }
@@ -161,7 +162,7 @@ mod tests {
             rows: vec![(label.to_owned(), vec![Some(1.0)])],
             ..BarChart::default()
         };
-        assert!(bars(&[chart(&"m".repeat(50))], "").contains("<rect x=\"340\""));
-        assert!(bars(&[chart(&"m".repeat(500))], "").contains("<rect x=\"420\""));
+        assert!(bars(&[chart(&"m".repeat(50))], &[]).contains("<rect x=\"340\""));
+        assert!(bars(&[chart(&"m".repeat(500))], &[]).contains("<rect x=\"420\""));
     }
 }
