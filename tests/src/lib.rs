@@ -28,6 +28,7 @@
 //! - [`proc_files`]: what the kernel reports about processes.
 //! - [`ping_output`]: what `ping`(8) prints.
 //! - [`figures`]: how `compare` compares two figures, and its targets.
+//! - [`pictures`]: the pictures of the documents, from data in the tree.
 //! - [`frames`]: distinguishable test frames, and pcap files of them.
 
 pub mod built;
@@ -38,6 +39,7 @@ pub mod frames;
 pub mod lab;
 pub mod memifpeer;
 pub mod namespace;
+pub mod pictures;
 pub mod ping_output;
 pub mod port;
 pub mod privilege;

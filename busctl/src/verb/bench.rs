@@ -4,9 +4,10 @@ mod sweep;
 mod table;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ::lab::graph::Measurements;
 use anyhow::{Context as _, bail};
 use serde::Serialize;
 
@@ -81,6 +82,10 @@ pub(crate) struct Args {
     /// With --sweep: also draw the table, as an SVG file
     #[arg(long, value_name = "FILE", requires = "sweep")]
     svg: Option<PathBuf>,
+
+    /// With --sweep: also write what --svg draws, with machine, command and day, as a JSON file
+    #[arg(long, value_name = "FILE", requires = "sweep")]
+    figures: Option<PathBuf>,
 
     /// Repeat everything N times; print medians with lowest and highest [default: 1, with --sweep
     /// 3]
@@ -189,16 +194,36 @@ fn measure<R: Row + Serialize>(
         }
     }
     progress.finish_and_clear();
-    if let Some(file) = &args.svg {
-        let drawing = table::svg(&rows, table::name(args.topology));
-        std::fs::write(file, drawing)
-            .with_context(|| format!("cannot write {}", file.display()))?;
+    if args.svg.is_some() || args.figures.is_some() {
+        let chart = table::chart(&rows, table::name(args.topology));
+        let measured = Measurements::of_today(&sweep_command(args, plans, rounds), vec![chart]);
+        let write = |file: &Path, text: String| {
+            std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+        };
+        if let Some(file) = &args.svg {
+            write(file, measured.svg())?;
+        }
+        if let Some(file) = &args.figures {
+            write(file, format!("{}\n", serde_json::to_string_pretty(&measured)?))?;
+        }
     }
     match &rows[..] {
         _ if args.json => Ok(()),
         [row] if rounds == 1 => print(&row[0]),
         rows => table::print(rows),
     }
+}
+
+/// Returns what is typed to measure the same table again.
+fn sweep_command(args: &Args, plans: &[Plan], rounds: u32) -> String {
+    let mut command = format!("busctl bench {} --sweep", table::name(args.topology));
+    for (flag, is_given) in [(" --latency", args.latency), (" --own-format", args.own_format)] {
+        if is_given {
+            command += flag;
+        }
+    }
+    let seconds = plans.first().map_or(0.0, |plan| plan.load.time.as_secs_f64());
+    format!("{command} --rounds {rounds} --seconds {seconds}")
 }
 
 fn plan(args: &Args) -> anyhow::Result<Plan> {

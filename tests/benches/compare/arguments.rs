@@ -19,6 +19,8 @@ pub(crate) struct Arguments {
     pub(crate) json: bool,
     /// Where the medians are drawn.
     pub(crate) svg: Option<PathBuf>,
+    /// Where the medians are written, as JSON.
+    pub(crate) figures: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -30,6 +32,7 @@ impl Arguments {
             sizes: vec![0, 16, 64, 250],
             json: false,
             svg: None,
+            figures: None,
         };
         while let Some(word) = words.next() {
             let mut text = || words.next().ok_or(format!("{word}: a word is missing behind it"));
@@ -62,6 +65,7 @@ impl Arguments {
                         .ok_or(format!("--seconds {seconds}: this is no time"))?;
                 }
                 "--svg" => arguments.svg = Some(text()?.into()),
+                "--figures" => arguments.figures = Some(text()?.into()),
                 "--sizes" => arguments.sizes = sizes(&text()?)?,
                 name if SECTIONS.iter().any(|(known, _)| *known == name) => {
                     arguments.sections.push(name.to_owned());
@@ -70,13 +74,25 @@ impl Arguments {
                     let known: Vec<&str> = SECTIONS.iter().map(|(name, _)| *name).collect();
                     return Err(format!(
                         "there is no {other}: there are {}, --rounds N, --seconds S, --sizes N,N, \
-                         --svg FILE and --json",
+                         --svg FILE, --figures FILE and --json",
                         known.join(", ")
                     ));
                 }
             }
         }
         Ok(arguments)
+    }
+
+    /// Returns what is typed to measure the same again.
+    pub(crate) fn command(&self) -> String {
+        let mut words = vec!["cargo bench -p system-tests --bench compare --".to_owned()];
+        words.extend(self.sections.iter().cloned());
+        words.push(format!("--rounds {} --seconds {}", self.rounds, self.time.as_secs_f64()));
+        if self.wants("many") {
+            let sizes: Vec<String> = self.sizes.iter().map(usize::to_string).collect();
+            words.push(format!("--sizes {}", sizes.join(",")));
+        }
+        words.join(" ")
     }
 
     /// Returns whether a section was requested, by name or with all others.

@@ -1,8 +1,9 @@
 //! Rounds in which ours and theirs alternate, and the table of their results.
 
+use std::path::Path;
 use std::time::Duration;
 
-use lab::graph::{self, BarChart};
+use lab::graph::{BarChart, Measurements};
 use serde_json::json;
 pub(crate) use system_tests::figures::{Criterion, Spread, Target};
 
@@ -79,7 +80,7 @@ impl<'a> Table<'a> {
             them.push(their);
             lines.push(cpu::line_round_trip());
         }
-        let medians = vec![Spread::of(&us).median, Spread::of(&them).median];
+        let medians = vec![Some(Spread::of(&us).median), Some(Spread::of(&them).median)];
         let mut beside_theirs =
             self.charts.iter_mut().rev().filter(|chart| chart.series.len() == 2);
         if let Some(chart) = beside_theirs.next() {
@@ -124,13 +125,13 @@ impl<'a> Table<'a> {
         let (title, unit_drawn) = ("ours alone".to_owned(), unit.to_owned());
         match self.charts.last_mut() {
             Some(chart) if chart.series == series && chart.unit == unit => {
-                chart.rows.push((what.to_owned(), vec![spread.median]));
+                chart.rows.push((what.to_owned(), vec![Some(spread.median)]));
             }
             _ => self.charts.push(BarChart {
                 title,
                 unit: unit_drawn,
                 series,
-                rows: vec![(what.to_owned(), vec![spread.median])],
+                rows: vec![(what.to_owned(), vec![Some(spread.median)])],
             }),
         }
         let met = target.is_none_or(|target| target.is_met(spread.median));
@@ -152,13 +153,20 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Reports the rows that miss their targets, and draws all rows where that is wanted.
+    /// Reports the rows that miss their targets, and draws or keeps all rows where that is wanted.
     pub(crate) fn finish(&self) -> Result<(), String> {
+        let charts = self.charts.iter().filter(|chart| !chart.rows.is_empty()).cloned().collect();
+        let measured = Measurements::of_today(&self.arguments.command(), charts);
+        let write = |file: &Path, text: String| {
+            std::fs::write(file, text)
+                .map_err(|why| format!("cannot write {}: {why}", file.display()))
+        };
         if let Some(file) = &self.arguments.svg {
-            let charts: Vec<BarChart> =
-                self.charts.iter().filter(|chart| !chart.rows.is_empty()).cloned().collect();
-            std::fs::write(file, graph::bars(&charts))
-                .map_err(|why| format!("cannot write {}: {why}", file.display()))?;
+            write(file, measured.svg())?;
+        }
+        if let Some(file) = &self.arguments.figures {
+            let text = serde_json::to_string_pretty(&measured).map_err(|why| why.to_string())?;
+            write(file, text + "\n")?;
         }
         if self.arguments.json {
             return Ok(());

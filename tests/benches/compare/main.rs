@@ -3,14 +3,14 @@
 //! ```text
 //! cargo bench -p system-tests --bench compare -- [bus] [rump] [taps] [latency] [memif] [interrupt]
 //!     [adapter] [sockets] [vxlan] [run] [idle] [many] [--rounds N] [--seconds S]
-//!     [--sizes N,N,...] [--svg FILE] [--json]
+//!     [--sizes N,N,...] [--svg FILE] [--figures FILE] [--json]
 //! ```
 //!
 //! A shared machine is fast in one minute and slow in the next. So ours and theirs alternate, for a
 //! short time each, and the result is the median of the ratios in each round. docs/BENCHMARKS.md
 //! explains every row. No time is asserted; a missed target is reported. `--sizes` are those of the
 //! section `many`: how many stations, ports or plugs there are beside the two that are measured.
-//! `--svg` also draws the medians.
+//! `--svg` also draws the medians, and `--figures` keeps them as JSON.
 
 mod adapter;
 mod arguments;

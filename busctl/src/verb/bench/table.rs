@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use ::lab::graph::{self, BarChart};
+use ::lab::graph::BarChart;
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -192,30 +192,32 @@ pub(super) fn print<R: Row>(rows: &[Vec<R>]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns a drawing of the medians of each plan.
-pub(super) fn svg<R: Row>(rows: &[Vec<R>], title: &str) -> String {
-    let Some(first) = rows.iter().flatten().next() else { return graph::bars(&[]) };
+/// Returns the medians of each plan, to be drawn.
+pub(super) fn chart<R: Row>(rows: &[Vec<R>], title: &str) -> BarChart {
+    let Some(first) = rows.iter().flatten().next() else { return BarChart::default() };
     let (unit, drawn) = first.drawn();
-    let (names, _) = first.header();
+    let (names, words) = first.header();
     let columns = drawn.map(|name| names.iter().position(|column| *column == name));
     // What the rows differ by comes before the figures.
     let settings = columns[0].unwrap_or(0);
     let row = |row: &Vec<R>| {
         let cells = R::cells(row);
-        let label = names.iter().zip(&cells).take(settings);
-        let label: Vec<String> = label.map(|(name, cell)| format!("{name} {cell}")).collect();
+        let label =
+            names.iter().zip(&cells).take(settings).enumerate().map(|(at, (name, cell))| {
+                if at < words { cell.clone() } else { format!("{name} {cell}") }
+            });
         let figures = columns.map(|column| {
             let cell = column.and_then(|column| cells.get(column));
-            cell.and_then(|cell| cell.parse().ok()).unwrap_or(f64::NAN)
+            cell.and_then(|cell| cell.parse().ok())
         });
-        (label.join(", "), figures.to_vec())
+        (label.collect::<Vec<_>>().join(", "), figures.to_vec())
     };
-    graph::bars(&[BarChart {
+    BarChart {
         title: format!("{} bench {title}", program()),
         unit: unit.to_owned(),
         series: drawn.map(str::to_owned).to_vec(),
         rows: rows.iter().map(row).collect(),
-    }])
+    }
 }
 
 /// Returns a bar on stderr; hidden where that is no terminal, or for a single measurement.

@@ -2,12 +2,15 @@
 
 mod bars;
 mod drawing;
+mod layout;
+mod measurements;
 mod svg;
 
 use std::fmt::Write as _;
 
 pub use self::bars::{BarChart, bars};
 pub use self::drawing::{Drawing, DrawnInterface, DrawnLan, DrawnNode};
+pub use self::measurements::Measurements;
 pub use self::svg::svg;
 
 /// Returns the interfaces on a LAN with their nodes.

@@ -1,28 +1,30 @@
-//! A drawing as SVG: the nodes on a circle, and the LANs on a smaller one inside.
+//! A drawing as SVG: nodes are boxes, LANs ovals, and links lines.
 
 use std::collections::BTreeMap;
-use std::f64::consts::TAU;
 use std::fmt::Write as _;
 
 use super::Drawing;
+use super::layout;
+
+/// The colours of all drawings, on a light or a dark ground as the reader's system has it. The ground
+/// is drawn, too, so that a page of the other colour does not hide them.
+pub(super) const STYLE: &str = "<style>\
+    .ground{fill:#fff}text{fill:#223}.note{fill:#556}.line{stroke:#667}\
+    .node{fill:#eef3fb;stroke:#357}.lan{fill:#dff0d8;stroke:#474}\
+    @media(prefers-color-scheme:dark){\
+    .ground{fill:#1c2128}text{fill:#dde}.note{fill:#aab}.line{stroke:#99a}\
+    .node{fill:#2a3a52;stroke:#79b}.lan{fill:#2d4430;stroke:#7a7}}\
+    </style>\n<rect class=\"ground\" width=\"100%\" height=\"100%\"/>\n";
 
 /// The size of a node's box.
 const WIDTH: f64 = 130.0;
 const HEIGHT: f64 = 40.0;
+/// What is left free around everything.
+const MARGIN: f64 = 15.0;
 
 /// Returns a drawing as SVG.
 #[must_use]
 pub fn svg(plan: &Drawing) -> String {
-    // The boxes on the circle do not touch.
-    let radius = (plan.nodes.len() as f64 * (WIDTH + 20.0) / TAU).max(200.0);
-    let middle = radius + WIDTH;
-    let size = 2.0 * middle;
-    let angle =
-        |index: usize, count: usize| TAU * (index as f64) / (count.max(1) as f64) - TAU / 4.0;
-    let at =
-        |angle: f64, radius: f64| (middle + radius * angle.cos(), middle + radius * angle.sin());
-
-    let node_angle = |index| angle(index, plan.nodes.len());
     let mut on_lan: BTreeMap<&str, Vec<(usize, String)>> = BTreeMap::new();
     for (number, node) in plan.nodes.iter().enumerate() {
         for interface in &node.interfaces {
@@ -30,39 +32,41 @@ pub fn svg(plan: &Drawing) -> String {
             on_lan.entry(&interface.lan).or_default().push((number, title));
         }
     }
-
-    let mut lines = String::new();
-    let mut ovals = String::new();
-    let mut hubs = Vec::new();
+    // A line between two nodes, or an oval with lines to its nodes.
+    let (mut links, mut hubs) = (Vec::new(), Vec::new());
     for lan in &plan.lans {
-        let members = on_lan.get(&lan.name[..]).map(Vec::as_slice).unwrap_or_default();
-        if let ([(a, first), (b, second)], true) = (members, lan.is_link) {
-            let title = format!("{} {}\n{first}\n{second}", lan.name, lan.note);
-            line(&mut lines, at(node_angle(*a), radius), at(node_angle(*b), radius), &title);
-        } else {
-            // The mean direction of its nodes.
-            let (x, y) = members.iter().fold((0.0, 0.0), |(x, y), (node, _)| {
-                let angle = node_angle(*node);
-                (x + angle.cos(), y + angle.sin())
-            });
-            hubs.push((f64::atan2(y, x), lan, members));
+        match (on_lan.get(&lan.name[..]).map(Vec::as_slice).unwrap_or_default(), lan.is_link) {
+            ([first, second], true) => links.push((lan, first, second)),
+            (members, _) => hubs.push((lan, members)),
         }
     }
-    hubs.sort_by(|(a, ..), (b, ..)| a.total_cmp(b));
-    let inner = if hubs.len() < 2 { 0.0 } else { radius * 0.5 };
-    let turn = hubs.first().map_or(0.0, |(angle, ..)| *angle + TAU / 4.0);
-    let count = hubs.len();
-    for (index, (_, lan, members)) in hubs.into_iter().enumerate() {
-        let place = at(angle(index, count) + turn, inner);
-        for (node, title) in members {
-            line(&mut lines, at(node_angle(*node), radius), place, title);
-        }
-        let title = format!("{} {}", lan.name, lan.note);
-        oval(&mut ovals, place, &lan.name, &title);
+    let nodes = plan.nodes.len();
+    let mut joined: Vec<(usize, usize)> =
+        links.iter().map(|(_, (first, _), (second, _))| (*first, *second)).collect();
+    for (number, (_, members)) in hubs.iter().enumerate() {
+        joined.extend(members.iter().map(|(node, _)| (*node, nodes + number)));
+    }
+    let space = (WIDTH + 20.0, HEIGHT + 30.0);
+    let mut places = layout::places(nodes, hubs.len(), &joined, space);
+    let (mut width, mut height) = (WIDTH + 2.0 * MARGIN, HEIGHT + 2.0 * MARGIN);
+    for place in &mut places {
+        *place = (place.0 + WIDTH / 2.0 + MARGIN, place.1 + HEIGHT / 2.0 + MARGIN);
+        width = width.max(place.0 + WIDTH / 2.0 + MARGIN);
+        height = height.max(place.1 + HEIGHT / 2.0 + MARGIN);
     }
 
-    let mut boxes = String::new();
-    for (number, node) in plan.nodes.iter().enumerate() {
+    let (mut lines, mut ovals, mut boxes) = (String::new(), String::new(), String::new());
+    for (lan, (first, first_title), (second, second_title)) in links {
+        let title = format!("{} {}\n{first_title}\n{second_title}", lan.name, lan.note);
+        line(&mut lines, places[*first], places[*second], &title);
+    }
+    for ((lan, members), place) in hubs.into_iter().zip(&places[nodes..]) {
+        for (node, title) in members {
+            line(&mut lines, places[*node], *place, title);
+        }
+        oval(&mut ovals, *place, &lan.name, &format!("{} {}", lan.name, lan.note));
+    }
+    for (node, place) in plan.nodes.iter().zip(&places) {
         let titles: Vec<String> = node
             .interfaces
             .iter()
@@ -70,18 +74,12 @@ pub fn svg(plan: &Drawing) -> String {
                 format!("{} {} {}", interface.name, interface.lan, interface.addresses)
             })
             .collect();
-        rectangle(
-            &mut boxes,
-            at(node_angle(number), radius),
-            &node.name,
-            &node.kind,
-            &titles.join("\n"),
-        );
+        rectangle(&mut boxes, *place, &node.name, &node.kind, &titles.join("\n"));
     }
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {size:.0} {size:.0}\" \
-         font-family=\"sans-serif\" font-size=\"13\" text-anchor=\"middle\">\n<title>{}</title>\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n{lines}{ovals}{boxes}</svg>\n",
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" \
+         width=\"{width:.0}\" height=\"{height:.0}\" font-family=\"sans-serif\" font-size=\"13\" text-anchor=\"middle\">\n<title>{}</title>\n\
+         {STYLE}{lines}{ovals}{boxes}</svg>\n",
         escape(&plan.name)
     )
 }
@@ -89,43 +87,48 @@ pub fn svg(plan: &Drawing) -> String {
 fn line(text: &mut String, (x1, y1): (f64, f64), (x2, y2): (f64, f64), title: &str) {
     let _ = writeln!(
         text,
-        "<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" stroke=\"#667\" \
+        "<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" class=\"line\" \
          stroke-width=\"1.5\"><title>{}</title></line>",
         escape(title.trim())
     );
 }
 
 fn oval(text: &mut String, (x, y): (f64, f64), name: &str, title: &str) {
-    let width = 30.0 + name.chars().count() as f64 * 4.5;
+    let name = short(name);
+    let width = 14.0 + name.chars().count() as f64 * 3.8;
     let _ = writeln!(
         text,
         "<g><title>{}</title><ellipse cx=\"{x:.1}\" cy=\"{y:.1}\" rx=\"{width:.1}\" ry=\"18\" \
-         fill=\"#dff0d8\" stroke=\"#474\"/><text x=\"{x:.1}\" y=\"{:.1}\">{}</text></g>",
+         class=\"lan\"/><text x=\"{x:.1}\" y=\"{:.1}\">{}</text></g>",
         escape(title.trim()),
         y + 4.5,
-        escape(name)
+        escape(&name)
     );
 }
 
 fn rectangle(text: &mut String, (x, y): (f64, f64), name: &str, kind: &str, title: &str) {
-    let name: String = if name.chars().count() > 16 {
-        name.chars().take(15).chain(['…']).collect()
-    } else {
-        name.to_owned()
-    };
     let _ = writeln!(
         text,
         "<g><title>{}</title><rect x=\"{:.1}\" y=\"{:.1}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
-         rx=\"5\" fill=\"#eef3fb\" stroke=\"#357\"/><text x=\"{x:.1}\" y=\"{:.1}\">{}</text>\
-         <text x=\"{x:.1}\" y=\"{:.1}\" font-size=\"10\" fill=\"#555\">{}</text></g>",
+         rx=\"5\" class=\"node\"/><text x=\"{x:.1}\" y=\"{:.1}\">{}</text>\
+         <text x=\"{x:.1}\" y=\"{:.1}\" font-size=\"10\" class=\"note\">{}</text></g>",
         escape(title),
         x - WIDTH / 2.0,
         y - HEIGHT / 2.0,
         y - 2.0,
-        escape(&name),
+        escape(&short(name)),
         y + 13.0,
         escape(kind)
     );
+}
+
+/// Returns as much of a name as there is room for.
+fn short(name: &str) -> String {
+    if name.chars().count() > 16 {
+        name.chars().take(15).chain(['…']).collect()
+    } else {
+        name.to_owned()
+    }
 }
 
 /// Returns a text as it is in XML.
@@ -161,6 +164,7 @@ mod tests {
         assert_eq!(drawing.matches("<line").count(), 41);
         assert!(drawing.ends_with("</svg>\n") && !drawing.contains("NaN"));
         assert!(!svg(&Drawing::default()).contains("NaN"));
+        assert!(svg(&Drawing::default()).contains("viewBox=\"0 0 160 70\""));
     }
 
     #[test]
