@@ -87,11 +87,17 @@ fn write_remote(remote: &RemoteReport, f: &mut fmt::Formatter<'_>) -> fmt::Resul
         count => format!("{count} stations"),
     };
     let RemoteReport { rx_packets, rx_dropped, tx_packets, tx_dropped, .. } = remote;
+    let name = match (&*remote.host, &*remote.address) {
+        (host, "") => host.to_owned(),
+        ("", address) => address.to_owned(),
+        (host, address) => format!("{host} ({address})"),
+    };
+    let way = if remote.is_relayed { " by Zenoh" } else { "" };
     writeln!(
         f,
-        "\t\tremote {}: {stations}, input {rx_packets} packets, {rx_dropped} dropped, output \
+        "\t\tremote {}{way}: {stations}, input {rx_packets} packets, {rx_dropped} dropped, output \
          {tx_packets} packets, {tx_dropped} dropped",
-        printable(&remote.address)
+        printable(&name)
     )
 }
 
