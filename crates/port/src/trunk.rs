@@ -78,7 +78,8 @@ impl TrunkSpec {
     fn new(name: &str, keys: &Keys<'_>) -> Result<Self, ParsePortError> {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(is_plain) {
-            let problem = format!("a trunk's name has 1 to {MAX_NAME} letters, digits, '-', '_' and '.'");
+            let problem =
+                format!("a trunk's name has 1 to {MAX_NAME} letters, digits, '-', '_' and '.'");
             return Err(refused("name", name, &problem));
         }
         let endpoints = |key: &str| -> Result<Vec<String>, ParsePortError> {
@@ -172,17 +173,25 @@ mod tests {
     #[test]
     fn an_end_is_read() {
         let spec = parse("lab").unwrap();
-        assert_eq!((spec.to_string(), spec.via, spec.learn), ("trunk lab".to_owned(), Via::Auto, true));
+        assert_eq!(
+            (spec.to_string(), spec.via, spec.learn),
+            ("trunk lab".to_owned(), Via::Auto, true)
+        );
         assert_eq!((spec.local, spec.port, spec.connect.len()), (None, None, 0));
         assert_eq!(spec.vni, parse("lab,via=zenoh").unwrap().vni, "all ends agree");
         assert_ne!(spec.vni, parse("lab2").unwrap().vni);
-        let spec = parse("lab,connect=tcp/a:7447,tls/b:7448,listen=tcp/[::1]:1,vni=42,local=10.0.0.1").unwrap();
+        let spec =
+            parse("lab,connect=tcp/a:7447,tls/b:7448,listen=tcp/[::1]:1,vni=42,local=10.0.0.1")
+                .unwrap();
         assert_eq!(spec.connect, ["tcp/a:7447", "tls/b:7448"]);
         assert_eq!((spec.listen.len(), spec.vni), (1, 42));
         assert_eq!((spec.local, spec.port), (Some([10, 0, 0, 1].into()), None));
         let spec = parse("lab,local=[fd00::1]:4790,storm=100,config=a.json5,learn=off").unwrap();
         assert_eq!((spec.local, spec.port), (Some("fd00::1".parse().unwrap()), Some(4_790)));
-        assert_eq!((spec.storm, spec.config, spec.learn), (Some(100), Some("a.json5".into()), false));
+        assert_eq!(
+            (spec.storm, spec.config, spec.learn),
+            (Some(100), Some("a.json5".into()), false)
+        );
     }
 
     #[test]

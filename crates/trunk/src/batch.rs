@@ -94,7 +94,8 @@ impl Batch {
     pub(crate) fn drain(&mut self, mut frame: impl FnMut(&[u8])) {
         let mut rest = self.bytes.get(HEADER..).unwrap_or_default();
         while let Some((len, more)) = rest.split_first_chunk::<2>() {
-            let Some((bytes, after)) = more.split_at_checked(u16::from_be_bytes(*len).into()) else {
+            let Some((bytes, after)) = more.split_at_checked(u16::from_be_bytes(*len).into())
+            else {
                 break;
             };
             frame(bytes);
@@ -131,7 +132,8 @@ fn read_into(message: &[u8], frames: &mut Vec<Range<usize>>) -> Result<Place, Ma
     if header[..2] != [VERSION, 0] {
         return Err(Malformed::Version);
     }
-    let number = |at: usize| header[at..].first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    let number =
+        |at: usize| header[at..].first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
     let mut at = HEADER;
     for _ in 0..u16::from_be_bytes([header[2], header[3]]) {
         let len = message[at..].first_chunk().ok_or(Malformed::Length)?;

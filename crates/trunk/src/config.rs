@@ -9,7 +9,8 @@ use zenoh::Config;
 /// found again in less.
 const LEASE: &str = "2000";
 /// How soon a router that is not there is tried again, in milliseconds.
-const RETRY: &str = r#"{ "period_init_ms": 250, "period_max_ms": 1000, "period_increase_factor": 2 }"#;
+const RETRY: &str =
+    r#"{ "period_init_ms": 250, "period_max_ms": 1000, "period_increase_factor": 2 }"#;
 /// How long an attempt to connect may take, in milliseconds.
 const CONNECT_TIMEOUT: &str = "1000";
 /// How long a link without room is waited for, in microseconds: it holds up the links to other ends.
@@ -96,7 +97,9 @@ impl Settings {
         let mut settings = self.clone();
         if let Some(local) = local.filter(|_| self.scouts) {
             let endpoint = std::net::SocketAddr::new(local, 0);
-            if let Err(error) = settings.set("listen/endpoints", &list(&[format!("tcp/{endpoint}")])) {
+            if let Err(error) =
+                settings.set("listen/endpoints", &list(&[format!("tcp/{endpoint}")]))
+            {
                 tracing::info!(%error, "other ends cannot connect to this one");
             }
         }
@@ -130,7 +133,12 @@ mod tests {
             ("lab", "peer", &[][..], &[][..]),
             ("lab,connect=tcp/192.0.2.1:7447", "client", &["tcp/192.0.2.1:7447"], &[]),
             ("lab,listen=tcp/[::1]:7447", "router", &[], &["tcp/[::1]:7447"]),
-            ("lab,listen=tcp/[::1]:7447,connect=tcp/a:1,tcp/b:2", "router", &["tcp/a:1", "tcp/b:2"], &["tcp/[::1]:7447"]),
+            (
+                "lab,listen=tcp/[::1]:7447,connect=tcp/a:1,tcp/b:2",
+                "router",
+                &["tcp/a:1", "tcp/b:2"],
+                &["tcp/[::1]:7447"],
+            ),
         ] {
             let settings = settings(text).expect(text);
             assert_eq!(settings.config.get_json("mode").unwrap(), format!("{mode:?}"), "{text}");

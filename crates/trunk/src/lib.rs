@@ -24,6 +24,9 @@ mod config;
 mod ends;
 #[cfg(any(feature = "zenoh", test, fuzzing))]
 mod exchange;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "zenoh")]
 mod local_address;
 #[cfg(feature = "zenoh")]

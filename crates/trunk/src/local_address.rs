@@ -30,9 +30,10 @@ impl LocalAddress {
     pub(crate) fn get(&mut self) -> Option<IpAddr> {
         let is_old = self.found.as_ref().is_none_or(|(at, _)| at.elapsed() >= NAME_AGE);
         if is_old {
-            let addresses = self.connect.iter().filter_map(|endpoint| {
-                place(endpoint).to_socket_addrs().ok()?.next()
-            });
+            let addresses = self
+                .connect
+                .iter()
+                .filter_map(|endpoint| place(endpoint).to_socket_addrs().ok()?.next());
             self.found = Some((Instant::now(), addresses.collect()));
         }
         let routers = self.found.iter().flat_map(|(_, addresses)| addresses);

@@ -72,7 +72,8 @@ impl Probe {
             3 => Kind::Refusal,
             _ => return None,
         };
-        let number = |at: usize| bytes[at..].first_chunk().map_or(0, |part| u64::from_be_bytes(*part));
+        let number =
+            |at: usize| bytes[at..].first_chunk().map_or(0, |part| u64::from_be_bytes(*part));
         (bytes[..4] == MAGIC && bytes[56] < 2).then(|| Self {
             vni: u32::from_be_bytes([0, bytes[4], bytes[5], bytes[6]]),
             kind,

@@ -90,9 +90,8 @@ impl Token {
             "-" => None,
             text => Some(text.parse().ok().filter(is_of_one)?),
         };
-        let host = next().filter(|host| {
-            (1..=MAX_HOST).contains(&host.len()) && host.chars().all(is_plain)
-        })?;
+        let host = next()
+            .filter(|host| (1..=MAX_HOST).contains(&host.len()) && host.chars().all(is_plain))?;
         next().is_none().then(|| Self { id, vni, address, host: host.to_owned() })
     }
 }

@@ -197,7 +197,8 @@ impl Incoming {
 
     /// Takes a message. Returns `false` when it comes too late.
     pub(crate) fn message(&mut self, era: u64, number: u64) -> bool {
-        let is_late = era < self.era || era == self.era && (self.is_direct || number <= self.latest);
+        let is_late =
+            era < self.era || era == self.era && (self.is_direct || number <= self.latest);
         if !is_late {
             *self = Self { era, is_direct: false, latest: number };
         }
@@ -208,7 +209,8 @@ impl Incoming {
     pub(crate) fn question(&mut self, era: u64, after: (u64, u64), forced: bool) -> u64 {
         if era > self.era {
             let (last, count) = after;
-            let has_all = last < self.era || last == self.era && (self.is_direct || self.latest >= count);
+            let has_all =
+                last < self.era || last == self.era && (self.is_direct || self.latest >= count);
             if has_all || forced || count == 0 {
                 *self = Self { era, is_direct: true, latest: 0 };
             }

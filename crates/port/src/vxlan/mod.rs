@@ -30,9 +30,9 @@ mod socket_options;
 mod spec;
 mod table;
 
+pub(crate) use self::header::MAX_VNI;
 pub use self::overlay::Overlay;
 pub use self::port::VxlanPort;
 pub use self::remotes::Remotes;
 pub use self::spec::VxlanSpec;
-pub(crate) use self::header::MAX_VNI;
 pub(crate) use self::spec::{PORT, address};

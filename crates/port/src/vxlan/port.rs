@@ -352,7 +352,10 @@ impl VxlanPort {
             let (bytes, ranges) = overlay.batch();
             let mut admission = Admission { table, remotes, neighbors, dropped, trouble, now };
             inbox.frames.extend(
-                ranges.iter().filter(|range| admission.admit(&bytes[(*range).clone()], remote)).cloned(),
+                ranges
+                    .iter()
+                    .filter(|range| admission.admit(&bytes[(*range).clone()], remote))
+                    .cloned(),
             );
         }
         self.dropped.dropped += overlay.take_dropped();
@@ -402,7 +405,9 @@ impl VxlanPort {
         let wanted = overlay.local();
         let has = self.udp.as_ref().map(|udp| udp.local);
         let stays = |wanted: SocketAddr| {
-            has.is_some_and(|has| has.ip() == wanted.ip() && [0, has.port()].contains(&wanted.port()))
+            has.is_some_and(|has| {
+                has.ip() == wanted.ip() && [0, has.port()].contains(&wanted.port())
+            })
         };
         if wanted.map_or(has.is_none(), stays) {
             return;

@@ -148,9 +148,8 @@ impl Remotes {
         counters.is_relayed = true;
         let remote = self.remote(None, counters, Way::Relayed, now);
         // A number whose stations are still known is not free yet.
-        let is_free = |number: &usize| {
-            self.all[*number].way == Way::Gone && !self.gone.contains(number)
-        };
+        let is_free =
+            |number: &usize| self.all[*number].way == Way::Gone && !self.gone.contains(number);
         let number = match (0..self.all.len()).find(is_free) {
             Some(number) => {
                 self.all[number] = remote;
@@ -237,7 +236,8 @@ impl Remotes {
             let all = self.all.iter().enumerate();
             all.filter(move |(_, remote)| remote.way == way).map(|(number, _)| number).collect()
         };
-        (self.direct, self.relayed, self.has_changed) = (with(Way::Direct), with(Way::Relayed), true);
+        (self.direct, self.relayed, self.has_changed) =
+            (with(Way::Direct), with(Way::Relayed), true);
     }
 
     /// Returns one of those that have gone, once.

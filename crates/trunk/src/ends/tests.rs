@@ -63,7 +63,9 @@ fn run(sites: &mut [Site], now: &mut Instant, time: Duration, passes: bool) {
             let sent: Vec<_> = sites[number].sent.drain(..).collect();
             for (to, datagram) in sent.into_iter().filter(|_| passes) {
                 let sender = token(from).address.unwrap().ip();
-                for site in sites.iter_mut().filter(|site| token(site.ends.id.0).address == Some(to)) {
+                for site in
+                    sites.iter_mut().filter(|site| token(site.ends.id.0).address == Some(to))
+                {
                     assert!(site.ends.take_datagram(&datagram, sender, *now, &mut site.remotes));
                 }
             }
@@ -86,7 +88,11 @@ fn two_ends_agree_on_datagrams_and_go_back_to_messages() {
     assert_eq!(sites[0].state(2), Some(State::Relayed));
     assert!(sites[0].ends.relay(number, &[7; 60], now));
     let question = &sites[0].sent[0];
-    assert_eq!((question.0, question.1.len()), (token(2).address.unwrap(), 1_522), "as long as a frame");
+    assert_eq!(
+        (question.0, question.1.len()),
+        (token(2).address.unwrap(), 1_522),
+        "as long as a frame"
+    );
     // The message has not arrived yet, so the end does not agree for a moment.
     run(&mut sites, &mut now, Duration::from_millis(100), true);
     assert_eq!(sites[0].state(2), Some(State::Held));
@@ -103,7 +109,10 @@ fn two_ends_agree_on_datagrams_and_go_back_to_messages() {
     sites[0].ends.release(&mut |to, frame| released.push((to, frame.to_vec())));
     assert_eq!(released, [(number, vec![8; 60])]);
     run(&mut sites, &mut now, Duration::from_secs(3), false);
-    assert_eq!((sites[0].state(2), sites[1].state(1)), (Some(State::Relayed), Some(State::Relayed)));
+    assert_eq!(
+        (sites[0].state(2), sites[1].state(1)),
+        (Some(State::Relayed), Some(State::Relayed))
+    );
     run(&mut sites, &mut now, Duration::from_secs(3), true);
     assert_eq!((sites[0].state(2), sites[1].state(1)), (Some(State::Direct), Some(State::Direct)));
 }
@@ -268,7 +277,10 @@ fn a_machine_with_another_address_is_another_way() {
     sites[1].exchange.came(moved);
     sites[1].advance(now);
     assert_eq!(sites[1].state(1), Some(State::Relayed));
-    assert_eq!(sites[1].sent.last().map(|(to, _)| to.to_string()), Some("10.0.0.77:4789".to_owned()));
+    assert_eq!(
+        sites[1].sent.last().map(|(to, _)| to.to_string()),
+        Some("10.0.0.77:4789".to_owned())
+    );
     // A port that is in use, and any will do.
     sites[0].exchange.want("10.0.0.77:4789".parse().ok());
     sites[0].ends.set_local(Err(io::ErrorKind::AddrInUse.into()));

@@ -95,7 +95,9 @@ impl Sim {
             }
         }
         let step = self.step;
-        while let Some((_, era, number, frames)) = self.messages.pop_front_if(|(at, ..)| *at <= step) {
+        while let Some((_, era, number, frames)) =
+            self.messages.pop_front_if(|(at, ..)| *at <= step)
+        {
             if self.incoming.message(era, number) {
                 self.delivered.extend(frames);
             }
