@@ -56,8 +56,13 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
                           on each of which all others are named) group=ADDRESS (multicast)\n        \
                           storm=N (group frames a second from each)\n        \
                           suppress=on (known neighbors are not asked for) mac=MAC\n\
+                  trunk:  the NAME of a LAN whose ends find each other through Zenoh;\n        \
+                          connect=ENDPOINT,... (routers) listen=ENDPOINT,... (be one)\n        \
+                          via=auto|vxlan|zenoh config=FILE (Zenoh's own) vni=N\n        \
+                          local=ADDRESS[:PORT] storm=N suppress=on mac=MAC; in programs\n        \
+                          that were built with --features trunk\n\
                   Every kind also takes learn=on: forward only what its peer needs, as a\n\
-                  switch does (vxlan does unless learn=off); mtu=N; vlan=N: its peer is in that\n\
+                  switch does (vxlan and trunk do unless learn=off); mtu=N; vlan=N: its peer is in that\n\
                   VLAN without a tag, as at an access port; trunk=LIST: its peer gets the tags\n\
                   of those VLANs (0: none), and native=N of them has no tag on the bus.\n\n\
                   Every kind can have a link that misbehaves, in the words of netem:\n\
@@ -76,6 +81,7 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
                   busctl attach ./lan.bus socket:path=./vm.sock,clients=2\n  \
                   busctl attach ./lan.bus memif:socket=./a.sock,delay=20ms,out.loss=1%,seed=7\n  \
                   busctl attach ./lan.bus vxlan:vni=42,local=192.0.2.1,peers=192.0.2.2,192.0.2.3\n  \
+                  busctl attach ./lan.bus trunk:lab,connect=tcp/192.0.2.9:7447\n  \
                   busctl attach ./lan.bus memif:mode=ip,socket=./ip.sock,ip=10.0.0.2/24,gateway=10.0.0.1\n  \
                   busctl attach ./lan.bus pcap:in=replies.pcap,pps=1000,out=seen.pcap\n  \
                   busctl attach -d=vpp ./lan.bus memif:role=client,socket=@vpp; busctl stop vpp"
@@ -165,6 +171,8 @@ fn open(args: &Args, context: &Context) -> anyhow::Result<Lan> {
         .guard_loops(true)
         .threads(node_options.thread_count())
         .reporter(output::reporter());
+    #[cfg(feature = "trunk")]
+    let port_options = port_options.trunks(trunk::open);
     let lan = Lan::open(&args.bus, options, node_options, context, |bus| {
         let ports = port::open_each(specs, bus, &port_options)?;
         let each = |(ports, spec): (Vec<_>, &PortSpec)| {

@@ -103,8 +103,14 @@ pub struct Report {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RemoteReport {
-    /// Its address.
+    /// Its address; empty when that is not known.
     pub address: String,
+    /// What it calls itself, if it says so. Another machine wrote it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub host: String,
+    /// Whether frames for it leave through an overlay, and not in datagrams.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_relayed: bool,
     /// How many stations are known to be behind it.
     pub stations: usize,
     /// Frames received from it.
@@ -124,7 +130,9 @@ pub struct RemoteReport {
 impl From<RemoteCounters> for RemoteReport {
     fn from(of: RemoteCounters) -> Self {
         Self {
-            address: of.address.to_string(),
+            address: of.address.map(|address| address.to_string()).unwrap_or_default(),
+            host: of.host.as_deref().unwrap_or_default().to_owned(),
+            is_relayed: of.is_relayed,
             stations: of.stations,
             rx_packets: of.rx_packets,
             rx_bytes: of.rx_bytes,

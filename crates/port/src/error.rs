@@ -127,6 +127,20 @@ pub enum PortError {
         /// What is wrong.
         source: DescriptorError,
     },
+    /// The program has no trunk ports.
+    #[error(
+        "this program was built without trunk ports, which take Zenoh; build it with them: cargo \
+         install --path busctl --features trunk"
+    )]
+    NoTrunks,
+    /// The settings of a trunk are not what Zenoh takes.
+    #[error("{port}: {problem}")]
+    Trunk {
+        /// The port.
+        port: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// A system call failed.
     #[error("{attempt}")]
     System {
@@ -256,6 +270,8 @@ impl PortError {
             | Self::Socket { .. }
             | Self::Descriptor { .. }
             | Self::FewThreads { .. }
+            | Self::NoTrunks
+            | Self::Trunk { .. }
             | Self::Bind(_)
             | Self::Client(_)
             | Self::Options { .. } => true,
@@ -268,7 +284,7 @@ impl PortError {
 }
 
 /// The kinds of port, as they are written before the colon.
-pub const PORT_KINDS: [&str; 6] = ["memif", "tap", "pcap", "bus", "socket", "vxlan"];
+pub const PORT_KINDS: [&str; 7] = ["memif", "tap", "pcap", "bus", "socket", "vxlan", "trunk"];
 
 /// Why a text describes no port.
 #[derive(Debug, thiserror::Error)]

@@ -56,6 +56,7 @@ pub mod socket;
 mod spec;
 pub mod suggest;
 pub mod tap;
+pub mod trunk;
 pub mod vxlan;
 mod wake_fd;
 

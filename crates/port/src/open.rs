@@ -18,6 +18,7 @@ use crate::port::Port;
 use crate::reporter::Reporter;
 use crate::socket::{SocketServers, SocketSpec};
 use crate::spec::{KindSpec, PortSpec};
+use crate::trunk::OpenTrunk;
 use crate::vxlan::VxlanPort;
 use crate::{pcap, tap};
 
@@ -29,6 +30,7 @@ pub struct PortOptions {
     reporter: Reporter,
     guards_loops: bool,
     threads: usize,
+    trunks: Option<OpenTrunk>,
 }
 
 impl Default for PortOptions {
@@ -39,6 +41,7 @@ impl Default for PortOptions {
             reporter: Reporter::default(),
             guards_loops: false,
             threads: 1,
+            trunks: None,
         }
     }
 }
@@ -75,6 +78,12 @@ impl PortOptions {
     #[must_use]
     pub fn threads(self, threads: usize) -> Self {
         Self { threads, ..self }
+    }
+
+    /// Sets how trunk ports are opened, which this crate does not do itself. Without it there are none.
+    #[must_use]
+    pub fn trunks(self, open: OpenTrunk) -> Self {
+        Self { trunks: Some(open), ..self }
     }
 
     /// Sets where the ports report.
@@ -147,6 +156,10 @@ pub fn open_each(
             KindSpec::Vxlan(spec) => {
                 vec![impaired(VxlanPort::open(spec, spec.to_string())?, handle())]
             }
+            KindSpec::Trunk(spec) => {
+                let open = options.trunks.ok_or(PortError::NoTrunks)?;
+                vec![impaired(open(spec)?, handle())]
+            }
             KindSpec::Socket(spec) => {
                 let open = |spec: SocketSpec| {
                     Ok(impaired(socket_servers.open(&spec, spec.to_string())?, handle()))
@@ -186,7 +199,8 @@ pub fn check_loops(specs: &[PortSpec], bus: &Path) -> Result<(), PortError> {
         | KindSpec::Tap(_)
         | KindSpec::Pcap(_)
         | KindSpec::Socket(_)
-        | KindSpec::Vxlan(_) => None,
+        | KindSpec::Vxlan(_)
+        | KindSpec::Trunk(_) => None,
     });
     others.into_iter().try_for_each(|spec| buses.check(spec))
 }

@@ -4,11 +4,15 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What has passed between this end of a tunnel and one other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RemoteCounters {
-    /// The other end.
-    pub address: IpAddr,
+    /// Where the other end is, as far as that is known.
+    pub address: Option<IpAddr>,
+    /// What its machine calls itself, if it says so.
+    pub host: Option<Arc<str>>,
+    /// Whether frames for it leave through an overlay at the moment, and not in datagrams.
+    pub is_relayed: bool,
     /// How many stations are known to be behind it.
     pub stations: usize,
     /// Frames received from it.
@@ -21,14 +25,16 @@ pub struct RemoteCounters {
     pub tx_packets: u64,
     /// Bytes of the frames sent.
     pub tx_bytes: u64,
-    /// Frames that the kernel did not take.
+    /// Frames that the kernel or the overlay did not take.
     pub tx_dropped: u64,
 }
 
 impl RemoteCounters {
-    pub(crate) fn new(address: IpAddr) -> Self {
+    pub(crate) fn new(address: Option<IpAddr>) -> Self {
         Self {
             address,
+            host: None,
+            is_relayed: false,
             stations: 0,
             rx_packets: 0,
             rx_bytes: 0,

@@ -13,6 +13,7 @@ use crate::pcap::{PcapSpec, Place};
 use crate::socket::SocketSpec;
 use crate::suggest;
 use crate::tap::TapSpec;
+use crate::trunk::TrunkSpec;
 use crate::vxlan::VxlanSpec;
 
 /// A port as it is written on a command line: a kind, a colon, and `key=value` pairs separated by
@@ -43,6 +44,8 @@ pub(crate) enum KindSpec {
     Socket(SocketSpec),
     /// `vxlan:vni=42,local=ADDRESS,peers=ADDRESS,...`
     Vxlan(VxlanSpec),
+    /// `trunk:NAME,connect=tcp/HOST:7447,...`
+    Trunk(TrunkSpec),
 }
 
 impl PortSpec {
@@ -54,6 +57,7 @@ impl PortSpec {
             KindSpec::Tap(spec) => spec.mac,
             KindSpec::Socket(spec) => spec.mac,
             KindSpec::Vxlan(spec) => spec.mac,
+            KindSpec::Trunk(spec) => spec.mac,
             KindSpec::Pcap(_) | KindSpec::Bus(_) => None,
         }
     }
@@ -68,6 +72,7 @@ impl PortSpec {
             KindSpec::Bus(spec) => spec.learn,
             KindSpec::Socket(spec) => spec.learn,
             KindSpec::Vxlan(spec) => spec.learn,
+            KindSpec::Trunk(spec) => spec.learn,
         }
     }
 
@@ -80,6 +85,7 @@ impl PortSpec {
             KindSpec::Bus(spec) => &spec.rules,
             KindSpec::Socket(spec) => &spec.rules,
             KindSpec::Vxlan(spec) => &spec.rules,
+            KindSpec::Trunk(spec) => &spec.rules,
         }
     }
 
@@ -93,6 +99,7 @@ impl PortSpec {
             KindSpec::Bus(spec) => &spec.impairments,
             KindSpec::Socket(spec) => &spec.impairments,
             KindSpec::Vxlan(spec) => &spec.impairments,
+            KindSpec::Trunk(spec) => &spec.impairments,
         }
     }
 
@@ -101,7 +108,11 @@ impl PortSpec {
     pub fn joins(&self) -> bool {
         match &self.0 {
             KindSpec::Memif(spec) => spec.joins(),
-            KindSpec::Tap(_) | KindSpec::Bus(_) | KindSpec::Socket(_) | KindSpec::Vxlan(_) => true,
+            KindSpec::Tap(_)
+            | KindSpec::Bus(_)
+            | KindSpec::Socket(_)
+            | KindSpec::Vxlan(_)
+            | KindSpec::Trunk(_) => true,
             KindSpec::Pcap(_) => false,
         }
     }
@@ -112,7 +123,11 @@ impl PortSpec {
         match &self.0 {
             KindSpec::Pcap(spec) => spec.output == Some(Place::Standard),
             KindSpec::Socket(spec) => spec.takes_stdout(),
-            KindSpec::Memif(_) | KindSpec::Tap(_) | KindSpec::Bus(_) | KindSpec::Vxlan(_) => false,
+            KindSpec::Memif(_)
+            | KindSpec::Tap(_)
+            | KindSpec::Bus(_)
+            | KindSpec::Vxlan(_)
+            | KindSpec::Trunk(_) => false,
         }
     }
 
@@ -122,7 +137,11 @@ impl PortSpec {
         match &self.0 {
             KindSpec::Pcap(spec) => spec.input == Some(Place::Standard),
             KindSpec::Socket(spec) => spec.takes_stdin(),
-            KindSpec::Memif(_) | KindSpec::Tap(_) | KindSpec::Bus(_) | KindSpec::Vxlan(_) => false,
+            KindSpec::Memif(_)
+            | KindSpec::Tap(_)
+            | KindSpec::Bus(_)
+            | KindSpec::Vxlan(_)
+            | KindSpec::Trunk(_) => false,
         }
     }
 }
@@ -139,6 +158,7 @@ impl FromStr for PortSpec {
             "bus" => KindSpec::Bus(keys.parse()?),
             "socket" => KindSpec::Socket(keys.parse()?),
             "vxlan" => KindSpec::Vxlan(keys.parse()?),
+            "trunk" => KindSpec::Trunk(keys.parse()?),
             _ => {
                 let hint = suggest::hint(kind, PORT_KINDS);
                 return Err(ParsePortError::Kind { kind: kind.to_owned(), hint });

@@ -18,6 +18,8 @@ fn follow(title: &str) {
         sections.iter().find(|section| section.title == title).expect("the guide has this section");
     let is_there = |need: &String| match need.as_str() {
         "namespaces" => namespace::available(),
+        // A program without them says how it is built with them.
+        "trunk" => cfg!(feature = "trunk"),
         program => require::program(program),
     };
     if !section.needs.iter().all(is_there) {
@@ -139,6 +141,7 @@ sections! {
     a_command_on_the_lan: "A command on the LAN",
     links_that_misbehave: "Links that misbehave",
     several_machines: "Several machines",
+    machines_that_find_each_other: "Machines that find each other",
     capture_into_wireshark: "Capture into Wireshark",
     machines_by_socket: "Virtual machines and other programs, by socket",
     python: "Python",

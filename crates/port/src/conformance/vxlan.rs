@@ -187,7 +187,7 @@ impl Mesh {
         let mut mesh = Self { bench, others: Vec::new() };
         mesh.bench.until("the remotes are known", |_| peers.get().len() == 3);
         for remote in &peers.get()[1..] {
-            let std::net::IpAddr::V4(address) = remote.address else { panic!("{remote:?}") };
+            let Some(std::net::IpAddr::V4(address)) = remote.address else { panic!("{remote:?}") };
             mesh.others.push(End::bind(address));
         }
         mesh
@@ -327,7 +327,7 @@ fn strangers_and_storms_do_not_pass() {
     assert!((100..400).contains(&mesh.bench.seen.len()), "{}", mesh.bench.seen.len());
     mesh.bench
         .until("it is reported", |bench| bench.reports.iter().any(|text| text.contains("storm=")));
-    let counters = mesh.bench.port.remotes().expect("a tunnel").get()[1];
+    let counters = &mesh.bench.port.remotes().expect("a tunnel").get()[1];
     assert_eq!(counters.rx_dropped + counters.rx_packets, 500, "{counters:?}");
     assert!(!mesh.bench.is_woken(Duration::ZERO));
 }

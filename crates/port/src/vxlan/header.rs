@@ -3,7 +3,7 @@
 /// The bytes of a header.
 pub(super) const HEADER: usize = 8;
 /// The greatest number of a VXLAN: it has 24 bits.
-pub(super) const MAX_VNI: u32 = (1 << 24) - 1;
+pub(crate) const MAX_VNI: u32 = (1 << 24) - 1;
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
 /// The flag that says that there is a number.

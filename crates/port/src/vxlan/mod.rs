@@ -10,6 +10,9 @@
 //! bus ── station ── Outbox ── Sender ──── UDP ──── Receiver ── station ── bus
 //!                     └─ Table: which remote a station is behind ─┘
 //! ```
+//!
+//! The remotes are configured, or they are those of an [`Overlay`], which also carries frames where
+//! datagrams cannot pass.
 
 mod flow;
 #[cfg(any(test, fuzzing))]
@@ -18,6 +21,7 @@ pub mod fuzzing;
 mod header;
 mod neighbors;
 mod outbox;
+mod overlay;
 mod port;
 mod receiver;
 mod remotes;
@@ -26,5 +30,9 @@ mod socket_options;
 mod spec;
 mod table;
 
+pub(crate) use self::header::MAX_VNI;
+pub use self::overlay::Overlay;
 pub use self::port::VxlanPort;
+pub use self::remotes::Remotes;
 pub use self::spec::VxlanSpec;
+pub(crate) use self::spec::{PORT, address};

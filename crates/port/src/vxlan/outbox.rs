@@ -117,6 +117,17 @@ impl Outbox {
         (&self.bytes[head.begin..last.begin + last.len], head.len)
     }
 
+    /// Puts in a frame whose target and lane are known, while all before have theirs. Returns `false`
+    /// when there is no room.
+    pub(super) fn push_to(&mut self, frame: &[u8], target: Target, lane: usize) -> bool {
+        let pushed = self.push(frame);
+        if let Some(last) = self.datagrams.last_mut().filter(|_| pushed) {
+            (last.target, last.lane) = (target, lane);
+        }
+        self.targeted = self.datagrams.len();
+        pushed
+    }
+
     /// Puts in a frame that is not from the bus. Returns `false` when there is no room.
     pub(super) fn push(&mut self, frame: &[u8]) -> bool {
         let pushed = self.put(frame.len(), |slot| slot.copy_from_slice(frame));

@@ -19,7 +19,7 @@ use super::receiver::{self, Receiver};
 use super::remotes::Remotes;
 use super::sender::Sender;
 use super::table::Table;
-use super::{VxlanSpec, flow, socket_options};
+use super::{Overlay, VxlanSpec, flow, socket_options};
 use crate::error::PortError;
 use crate::port::{BURST, Moved, NotSent, Port, fits_untagged};
 use crate::remote_counters::{RemoteCounters, RemotesHandle};
@@ -37,9 +37,11 @@ const OVERHEAD_V6: usize = 40 + 8 + HEADER + 14;
 #[derive(Debug)]
 pub struct VxlanPort {
     name: String,
-    spec: VxlanSpec,
-    sender: Sender,
-    receiver: Receiver,
+    vni: u32,
+    /// None while an overlay has no address here: it carries all frames then.
+    udp: Option<Udp>,
+    /// Who the remotes are, where they are not configured.
+    overlay: Option<Box<dyn Overlay>>,
     outbox: Outbox,
     inbox: Inbox,
     table: Table,
@@ -49,21 +51,35 @@ pub struct VxlanPort {
     handle: RemotesHandle,
     /// Frames that were dropped, until they are counted.
     dropped: Moved,
+    /// Frames of the bus that were dropped, until they are counted.
+    dropped_to_peer: usize,
     /// Readable when datagrams have arrived; also when a full socket has room again.
     epoll: Epoll,
     /// The lane whose socket is full, and the one that is watched for room.
     full: Option<usize>,
     watched: Option<usize>,
+    /// The longest payload of a frame that the bus carries.
+    mtu: usize,
     next_service: Instant,
     next_age: Instant,
     trouble: Trouble,
 }
 
-/// Frames that have arrived and wait for the bus, as places in the receiver's buffer.
+/// The sockets of one local address.
+#[derive(Debug)]
+struct Udp {
+    local: SocketAddr,
+    sender: Sender,
+    receiver: Receiver,
+}
+
+/// Frames that have arrived and wait for the bus, as places in the receiver's buffer, or in the batch
+/// of the overlay.
 #[derive(Debug, Default)]
 struct Inbox {
     frames: Vec<Range<usize>>,
     consumed: usize,
+    is_batch: bool,
 }
 
 impl Inbox {
@@ -77,8 +93,60 @@ impl Inbox {
     }
 
     /// Returns the next frames, a burst at most.
-    fn burst<'b>(&self, bytes: &'b [u8]) -> impl Iterator<Item = &'b [u8]> + Clone {
-        self.frames[self.consumed..].iter().take(BURST).map(|range| &bytes[range.clone()])
+    fn burst<'b>(
+        &'b self,
+        udp: Option<&'b Udp>,
+        overlay: Option<&'b dyn Overlay>,
+    ) -> impl Iterator<Item = &'b [u8]> + Clone {
+        let bytes = if self.is_batch {
+            overlay.map(|overlay| overlay.batch().0)
+        } else {
+            udp.map(|udp| udp.receiver.bytes())
+        };
+        let bytes = bytes.unwrap_or_default();
+        self.frames[self.consumed..].iter().take(BURST).filter_map(|range| bytes.get(range.clone()))
+    }
+}
+
+/// What the frames of remotes go through on their way to the bus.
+struct Admission<'p> {
+    table: &'p mut Table,
+    remotes: &'p mut Remotes,
+    neighbors: &'p mut Option<Neighbors>,
+    dropped: &'p mut Moved,
+    trouble: &'p mut Trouble,
+    now: Instant,
+}
+
+impl Admission<'_> {
+    /// Counts a frame of a remote, and learns from it. Returns whether it may pass.
+    fn admit(&mut self, frame: &[u8], remote: usize) -> bool {
+        let Self { table, remotes, neighbors, dropped, trouble, now } = self;
+        let is_for_group = frame[0] & 1 != 0;
+        if is_for_group && !remotes.may_flood(remote, *now) {
+            remotes.counters_mut(remote).rx_dropped += 1;
+            dropped.dropped += 1;
+            trouble.storm = Some(remote);
+            return false;
+        }
+        let counters = remotes.counters_mut(remote);
+        counters.rx_packets += 1;
+        counters.rx_bytes += frame.len() as u64;
+        if let Some(source) = frame[6..].first_chunk() {
+            table.learn(*source, remote, *now);
+        }
+        if let Some(neighbors) = neighbors {
+            neighbors.learn(frame, remote, *now);
+        }
+        true
+    }
+
+    /// Forgets what was learned from a remote that is none any longer.
+    fn forget(&mut self, remote: usize) {
+        self.table.forget_remote(remote);
+        if let Some(neighbors) = self.neighbors {
+            neighbors.forget_remote(remote);
+        }
     }
 }
 
@@ -91,7 +159,8 @@ struct Trouble {
     /// A VXLAN that is not ours, and who sent it.
     other_vni: Option<(u32, IpAddr)>,
     no_vxlan: Option<IpAddr>,
-    storm: Option<IpAddr>,
+    /// A remote that floods.
+    storm: Option<usize>,
     /// A remote that nothing reaches, and why.
     unreachable: Option<(SocketAddr, io::Error)>,
     /// Datagrams that came too fast.
@@ -103,13 +172,28 @@ struct Trouble {
 /// Takes a frame that answers one of the bus.
 type Answer<'a> = &'a mut dyn FnMut(&[u8]);
 
+impl Udp {
+    fn open(local: SocketAddr, group: Option<IpAddr>) -> io::Result<Self> {
+        let group_at = group.map(|group| receiver::group_at(group, local)).transpose()?;
+        let receiver = Receiver::open(local, group)?;
+        let local = receiver.local()?;
+        Ok(Self { local, sender: Sender::open(local.ip(), group_at)?, receiver })
+    }
+
+    /// Has `epoll` watch for datagrams.
+    fn watch(&self, epoll: &Epoll) -> nix::Result<()> {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, 0);
+        self.receiver.descriptors().try_for_each(|socket| epoll.add(socket, event))
+    }
+}
+
 impl VxlanPort {
     /// Opens the port `name`.
     ///
     /// # Errors
     /// [`PortError::System`] when the local address is not there or is in use.
     pub fn open(spec: &VxlanSpec, name: String) -> Result<Self, PortError> {
-        let listening = |error: io::Error| {
+        let udp = Udp::open(spec.local, spec.group).map_err(|error| {
             let attempt = match error.kind() {
                 io::ErrorKind::AddrInUse => format!(
                     "{name}: another port or program receives at {}; each needs an address or a \
@@ -123,53 +207,108 @@ impl VxlanPort {
                 _ => format!("{name}: cannot receive at {}", spec.local),
             };
             PortError::System { attempt, source: error }
-        };
-        let group = spec.group.map(|group| receiver::group_at(group, spec.local)).transpose();
-        let group = group.map_err(listening)?;
-        let receiver = Receiver::open(spec.local, spec.group).map_err(listening)?;
-        let sender = Sender::open(spec.local.ip(), group)
-            .map_err(|error| PortError::system(format!("{name}: cannot send"), error))?;
+        })?;
+        let port = spec.local.port();
+        let remotes = Remotes::new(&spec.peers, spec.group.is_some(), port, spec.storm);
+        Self::new(name, spec.vni, spec.suppress, remotes, Some(udp), None)
+    }
+
+    /// Opens a port whose remotes are those of an overlay. It has no sockets until the overlay names
+    /// an address.
+    ///
+    /// # Errors
+    /// [`PortError::System`] when the system has no descriptor left.
+    pub fn with_overlay(
+        name: String,
+        vni: u32,
+        suppress: bool,
+        remotes: Remotes,
+        overlay: Box<dyn Overlay>,
+    ) -> Result<Self, PortError> {
+        Self::new(name, vni, suppress, remotes, None, Some(overlay))
+    }
+
+    fn new(
+        name: String,
+        vni: u32,
+        suppress: bool,
+        remotes: Remotes,
+        udp: Option<Udp>,
+        overlay: Option<Box<dyn Overlay>>,
+    ) -> Result<Self, PortError> {
         let failed = |error| PortError::system(format!("cannot watch {name}"), error);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed)?;
-        for socket in receiver.descriptors() {
-            epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, 0)).map_err(failed)?;
+        if let Some(udp) = &udp {
+            udp.watch(&epoll).map_err(failed)?;
+        }
+        if let Some(overlay) = &overlay {
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, 0);
+            epoll.add(overlay.descriptor(), event).map_err(failed)?;
         }
         let now = Instant::now();
         Ok(Self {
             name,
-            sender,
-            receiver,
-            outbox: Outbox::new(spec.vni),
+            vni,
+            udp,
+            overlay,
+            outbox: Outbox::new(vni),
             inbox: Inbox::default(),
             table: Table::default(),
-            remotes: Remotes::new(&spec.peers, group.is_some(), spec.local.port(), spec.storm),
-            neighbors: spec.suppress.then(Neighbors::default),
-            spec: spec.clone(),
+            remotes,
+            neighbors: suppress.then(Neighbors::default),
             handle: RemotesHandle::default(),
             dropped: Moved::default(),
+            dropped_to_peer: 0,
             epoll,
             full: None,
             watched: None,
+            mtu: 0,
             next_service: now,
             next_age: now + AGE_INTERVAL,
             trouble: Trouble::default(),
         })
     }
 
-    /// Receives what has arrived, when all that came before is on the bus.
+    /// Receives what has arrived, when all that came before is on the bus. Datagrams and the overlay
+    /// have the first turn by turns.
     fn receive(&mut self) {
         if !self.inbox.is_empty() {
             return;
         }
         self.inbox.clear();
         let now = Instant::now();
-        let Self { receiver, inbox, table, remotes, neighbors, dropped, trouble, spec, .. } = self;
+        self.advance_overlay(now);
+        let is_batch_first = !self.inbox.is_batch;
+        if is_batch_first {
+            self.receive_batch(now);
+        }
+        if self.inbox.is_empty() {
+            self.receive_datagrams(now);
+        }
+        if self.inbox.is_empty() && !is_batch_first {
+            self.receive_batch(now);
+        }
+    }
+
+    fn receive_datagrams(&mut self, now: Instant) {
+        self.inbox.clear();
+        self.inbox.is_batch = false;
+        let Self { udp: Some(Udp { local, receiver, .. }), vni, inbox, overlay, .. } = self else {
+            return;
+        };
+        let Self { table, remotes, neighbors, dropped, trouble, .. } = self;
+        let mut admission = Admission { table, remotes, neighbors, dropped, trouble, now };
         let received = receiver.receive(|datagram, range, sender| {
-            let frame = match header::frame(datagram, spec.vni) {
+            let frame = match header::frame(datagram, *vni) {
                 Ok(frame) => frame,
                 Err(malformed) => {
+                    let Admission { remotes, dropped, trouble, .. } = &mut admission;
                     // Multicast returns to its sender.
-                    if sender != spec.local.ip() {
+                    let is_known = sender == local.ip()
+                        || overlay.as_mut().is_some_and(|overlay| {
+                            overlay.take_datagram(datagram, sender, now, remotes)
+                        });
+                    if !is_known {
                         dropped.dropped += 1;
                         match malformed {
                             Malformed::NoVxlan => trouble.no_vxlan = Some(sender),
@@ -179,48 +318,124 @@ impl VxlanPort {
                     return;
                 }
             };
-            if sender == spec.local.ip() {
+            if sender == local.ip() {
                 return;
             }
-            let Some((remote, replaces)) = remotes.sender(sender, now) else {
-                dropped.dropped += 1;
-                trouble.stranger = Some(sender);
+            let Some((remote, replaces)) = admission.remotes.sender(sender, now) else {
+                admission.dropped.dropped += 1;
+                admission.trouble.stranger = Some(sender);
                 return;
             };
             if replaces {
-                table.forget_remote(remote);
-                if let Some(neighbors) = neighbors {
-                    neighbors.forget_remote(remote);
-                }
+                admission.forget(remote);
             }
-            let is_for_group = frame[0] & 1 != 0;
-            if is_for_group && !remotes.may_flood(remote, now) {
-                remotes.counters_mut(remote).rx_dropped += 1;
-                dropped.dropped += 1;
-                trouble.storm = Some(sender);
-                return;
+            if admission.admit(frame, remote) {
+                inbox.frames.push(range.start + HEADER..range.end);
             }
-            let counters = remotes.counters_mut(remote);
-            counters.rx_packets += 1;
-            counters.rx_bytes += frame.len() as u64;
-            if let Some(source) = frame[6..].first_chunk() {
-                table.learn(*source, remote, now);
-            }
-            if let Some(neighbors) = neighbors {
-                neighbors.learn(frame, remote, now);
-            }
-            inbox.frames.push(range.start + HEADER..range.end);
         });
         match received {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => tracing::debug!(port = self.name, %error, "cannot receive"),
         }
+        self.note_ways();
+    }
+
+    /// Receives a batch of the overlay.
+    fn receive_batch(&mut self, now: Instant) {
+        self.inbox.clear();
+        self.inbox.is_batch = true;
+        let Some(overlay) = &mut self.overlay else { return };
+        let Self { inbox, table, remotes, neighbors, dropped, trouble, .. } = self;
+        if let Some(remote) = overlay.take_batch(remotes) {
+            let (bytes, ranges) = overlay.batch();
+            let mut admission = Admission { table, remotes, neighbors, dropped, trouble, now };
+            inbox.frames.extend(
+                ranges
+                    .iter()
+                    .filter(|range| admission.admit(&bytes[(*range).clone()], remote))
+                    .cloned(),
+            );
+        }
+        self.dropped.dropped += overlay.take_dropped();
+        self.note_ways();
+    }
+
+    /// Has the overlay do what is due.
+    fn advance_overlay(&mut self, now: Instant) {
+        let Some(overlay) = &mut self.overlay else { return };
+        let udp = self.udp.as_ref();
+        overlay.advance(now, &mut self.remotes, &mut |to, datagram| {
+            if let Some(udp) = udp {
+                udp.sender.send_aside(datagram, to);
+            }
+        });
+        self.note_ways();
+    }
+
+    /// Follows the remotes: some may have gone, and others are reached another way.
+    fn note_ways(&mut self) {
+        if self.overlay.is_none() || !self.remotes.take_changed() {
+            return;
+        }
+        while let Some(gone) = self.remotes.next_gone() {
+            self.table.forget_remote(gone);
+            if let Some(neighbors) = &mut self.neighbors {
+                neighbors.forget_remote(gone);
+            }
+        }
+        self.abandon();
+        self.trouble.narrow = self.narrowest();
+    }
+
+    /// Drops what a full socket has left: its targets are of before.
+    fn abandon(&mut self) {
+        self.dropped_to_peer += self.outbox.datagrams().len();
+        self.outbox.clear();
+        self.full = None;
+        if let Some(udp) = &mut self.udp {
+            udp.sender.restart();
+        }
+    }
+
+    /// Receives at the address that the overlay names now.
+    fn move_sockets(&mut self) {
+        let Some(overlay) = &mut self.overlay else { return };
+        let wanted = overlay.local();
+        let has = self.udp.as_ref().map(|udp| udp.local);
+        let stays = |wanted: SocketAddr| {
+            has.is_some_and(|has| {
+                has.ip() == wanted.ip() && [0, has.port()].contains(&wanted.port())
+            })
+        };
+        if wanted.map_or(has.is_none(), stays) {
+            return;
+        }
+        // Both may be at one UDP port.
+        (self.udp, self.watched) = (None, None);
+        if let Some(wanted) = wanted {
+            let opened = Udp::open(wanted, None).and_then(|udp| {
+                udp.watch(&self.epoll)?;
+                Ok(udp)
+            });
+            let result = match opened {
+                Ok(udp) => Ok(self.udp.insert(udp).local),
+                Err(error) => Err(error),
+            };
+            overlay.set_local(result.map(Some));
+        } else {
+            overlay.set_local(Ok(None));
+        }
+        self.abandon();
     }
 
     /// Sends what the sockets take.
     fn flush(&mut self) -> Moved {
-        let sent = self.sender.flush(&mut self.outbox, &mut self.remotes);
+        let Some(udp) = &mut self.udp else {
+            self.outbox.clear();
+            return Moved::default();
+        };
+        let sent = udp.sender.flush(&mut self.outbox, &mut self.remotes);
         self.full = sent.full;
         if let Some((to, errno)) = sent.error {
             self.trouble.unreachable = Some((to, errno.into()));
@@ -233,32 +448,78 @@ impl VxlanPort {
         }
     }
 
-    /// Chooses where the new frames of the outbox go. Those that can be answered here go nowhere, and
-    /// `answer` gets the answers.
-    fn choose_targets(&mut self, mut answer: Option<Answer<'_>>) {
+    /// Chooses where the new frames of the outbox go, and relays those that the overlay carries. Those
+    /// that can be answered here go nowhere, and `answer` gets the answers. Returns what became of those
+    /// that leave no more.
+    fn choose_targets(&mut self, mut answer: Option<Answer<'_>>) -> Moved {
         let now = Instant::now();
         let (table, mut latest) = (&mut self.table, [0; 6]);
-        let neighbors = &mut self.neighbors;
+        let Self { neighbors, overlay, remotes, .. } = self;
+        let mut relayed = Moved::default();
         self.outbox.choose(|frame| {
-            let (Some(destination), Some(source)) =
+            let mut target = Target::All;
+            if let (Some(destination), Some(source)) =
                 (frame.first_chunk::<6>(), frame.get(6..).and_then(<[u8]>::first_chunk::<6>))
-            else {
-                return Some((Target::All, 0));
-            };
-            if let (Some(neighbors), Some(answer)) = (neighbors.as_mut(), answer.as_mut())
-                && let Some(bytes) = neighbors.answer(frame, now)
             {
-                answer(&bytes);
-                return None;
+                if let (Some(neighbors), Some(answer)) = (neighbors.as_mut(), answer.as_mut())
+                    && let Some(bytes) = neighbors.answer(frame, now)
+                {
+                    answer(&bytes);
+                    return None;
+                }
+                // A station that was behind a remote has moved here.
+                if *source != latest && !table.is_empty() {
+                    table.forget(*source);
+                    latest = *source;
+                }
+                target = table.remote_of(*destination, now).map_or(Target::All, Target::One);
             }
-            // A station that was behind a remote has moved here.
-            if *source != latest && !table.is_empty() {
-                table.forget(*source);
-                latest = *source;
+            let Some(overlay) = overlay.as_mut() else { return Some((target, lane_of(frame))) };
+            let (is_direct, is_taken) = match target {
+                Target::One(remote) if remotes.is_relayed(remote) => {
+                    (false, overlay.relay(remote, frame, now))
+                }
+                Target::One(_) => (true, false),
+                Target::All => {
+                    let each = remotes.relayed().iter();
+                    let taken = each.filter(|remote| overlay.relay(**remote, frame, now)).count();
+                    (!remotes.direct().is_empty(), taken > 0)
+                }
+            };
+            if is_direct {
+                return Some((target, lane_of(frame)));
             }
-            let remote = table.remote_of(*destination, now);
-            Some((remote.map_or(Target::All, Target::One), flow::hash(frame) as usize % LANES))
+            *if is_taken { &mut relayed.frames } else { &mut relayed.dropped } += 1;
+            None
         });
+        relayed
+    }
+
+    /// Takes over frames that the overlay has held back until datagrams reach their remote.
+    fn take_released(&mut self) {
+        let Self { overlay: Some(overlay), outbox, remotes, .. } = self else { return };
+        overlay.release(&mut |remote, frame| {
+            if !outbox.push_to(frame, Target::One(remote), lane_of(frame)) {
+                remotes.count_unsent(remote, 1);
+            }
+        });
+    }
+
+    /// Sends what is left of earlier bursts, and what the overlay has held back.
+    fn send_the_rest(&mut self) -> Moved {
+        self.advance_overlay(Instant::now());
+        let mut moved =
+            Moved { dropped: std::mem::take(&mut self.dropped_to_peer), ..Moved::default() };
+        if !self.outbox.is_empty() {
+            moved = moved.plus(self.flush());
+        }
+        if !moved.blocked {
+            self.take_released();
+        }
+        if !moved.blocked && !self.outbox.is_empty() {
+            moved = moved.plus(self.flush());
+        }
+        moved
     }
 
     /// Watches whether a lane's socket has room, in place of the one that was watched before.
@@ -266,10 +527,11 @@ impl VxlanPort {
         if self.watched == lane {
             return;
         }
-        let was_watched = self.watched.take().map(|lane| self.sender.socket(lane));
+        let Some(Udp { sender, .. }) = &self.udp else { return };
+        let was_watched = self.watched.take().map(|lane| sender.socket(lane));
         let stopped = was_watched.map_or(Ok(()), |socket| self.epoll.delete(socket));
         let event = EpollEvent::new(EpollFlags::EPOLLOUT, 0);
-        let watches = lane.map(|lane| self.epoll.add(self.sender.socket(lane), event));
+        let watches = lane.map(|lane| self.epoll.add(sender.socket(lane), event));
         match stopped.and(watches.unwrap_or(Ok(()))) {
             Ok(()) => self.watched = lane,
             Err(error) => {
@@ -279,19 +541,26 @@ impl VxlanPort {
     }
 
     /// Returns what to say when frames of the bus are longer than the way to a peer carries whole.
-    fn narrowest(&self, station: &Station) -> Option<String> {
-        let overhead = if self.spec.local.is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
-        let mtu_to = |peer: &SocketAddr| path_mtu(self.spec.local.ip(), *peer);
-        let narrowest = self.spec.peers.iter().filter_map(mtu_to).min()?;
+    fn narrowest(&self) -> Option<String> {
+        let local = self.udp.as_ref()?.local;
+        let overhead = if local.is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
+        let direct = self.remotes.direct().iter();
+        let peers = direct.filter_map(|remote| self.remotes.get(*remote).address);
+        let narrowest = peers.filter_map(|peer| path_mtu(local.ip(), peer)).min()?;
         let carries = narrowest.saturating_sub(overhead);
-        (station.mtu() > carries).then(|| {
+        (self.mtu > carries).then(|| {
             format!(
                 "the way to the peers carries {carries} bytes of a frame's payload whole, and the bus \
                  {}: longer ones are sent in IP fragments; mtu={carries} sends none that is longer",
-                station.mtu()
+                self.mtu
             )
         })
     }
+}
+
+/// Returns the lane of a frame: that of its flow.
+fn lane_of(frame: &[u8]) -> usize {
+    flow::hash(frame) as usize % LANES
 }
 
 /// Returns the MTU of the way to a peer, as far as this machine knows it.
@@ -307,7 +576,7 @@ fn path_mtu(local: IpAddr, peer: SocketAddr) -> Option<usize> {
 }
 
 impl Trouble {
-    fn report(&mut self, name: &str, report: &mut dyn FnMut(&str)) {
+    fn report(&mut self, name: &str, remotes: &Remotes, report: &mut dyn FnMut(&str)) {
         let mut say = |line: String| {
             if self.said.is_new(&line) {
                 report(&format!("{name}: {line}"));
@@ -325,7 +594,8 @@ impl Trouble {
         if let Some(sender) = self.no_vxlan.take() {
             say(format!("datagrams from {sender} are dropped: they are no VXLAN"));
         }
-        if let Some(sender) = self.storm.take() {
+        if let Some(remote) = self.storm.take() {
+            let sender = remotes.get(remote).name();
             say(format!(
                 "{sender} sends more broadcast and multicast frames than storm= lets pass; they are dropped"
             ));
@@ -350,12 +620,14 @@ impl Port for VxlanPort {
     }
 
     /// A datagram needs no connection.
+    /// An overlay may have no end yet.
     fn is_up(&self) -> bool {
-        true
+        self.overlay.is_none() || self.remotes.has_any()
     }
 
     fn wants_service(&self) -> bool {
-        Instant::now() >= self.next_service
+        let has_news = |overlay: &Box<dyn Overlay>| !self.remotes.has_any() && overlay.has_news();
+        Instant::now() >= self.next_service || self.overlay.as_ref().is_some_and(has_news)
     }
 
     fn service(&mut self, report: &mut dyn FnMut(&str)) {
@@ -368,19 +640,28 @@ impl Port for VxlanPort {
                 neighbors.age(now);
             }
         }
-        let drops = self.receiver.new_drops();
+        let drops = self.udp.as_mut().map_or(0, |udp| udp.receiver.new_drops());
         self.trouble.drops += drops;
         self.dropped.dropped += usize::try_from(drops).unwrap_or(usize::MAX);
-        self.trouble.report(&self.name, report);
+        self.move_sockets();
+        self.advance_overlay(now);
+        self.trouble.report(&self.name, &self.remotes, report);
+        if let Some(overlay) = &mut self.overlay {
+            overlay.report(&mut |line| report(&format!("{}: {line}", self.name)));
+        }
         let table = &self.table;
         self.handle.set(self.remotes.numbered().map(|(number, remote)| RemoteCounters {
             stations: table.count_of(number),
-            ..remote.counters
+            ..remote.counters.clone()
         }));
     }
 
     fn attach(&mut self, station: &mut Station) {
-        self.trouble.narrow = self.narrowest(station);
+        self.mtu = station.mtu();
+        if let Some(overlay) = &mut self.overlay {
+            overlay.attach(station.max_frame());
+        }
+        self.trouble.narrow = self.narrowest();
     }
 
     fn ingress(&mut self, station: &mut Station) -> Result<Moved, NotSent> {
@@ -391,7 +672,7 @@ impl Port for VxlanPort {
         }
         let longest = station.max_frame();
         let fits = |frame: &&[u8]| (MIN_FRAME..=longest).contains(&frame.len());
-        let burst = self.inbox.burst(self.receiver.bytes());
+        let burst = self.inbox.burst(self.udp.as_ref(), self.overlay.as_deref());
         let (sent, error) = match station.send_burst(burst.clone().filter(fits)) {
             Ok(_) => (usize::MAX, None),
             // The rest waits here, and more in the kernel.
@@ -421,12 +702,9 @@ impl Port for VxlanPort {
     }
 
     fn egress(&mut self, station: &mut Station) -> Moved {
-        let mut moved = Moved::default();
-        if !self.outbox.is_empty() {
-            moved = self.flush();
-            if moved.blocked {
-                return moved;
-            }
+        let mut moved = self.send_the_rest();
+        if moved.blocked {
+            return moved;
         }
         station.recv_into(&mut self.outbox, BURST);
         if self.outbox.is_empty() {
@@ -434,7 +712,8 @@ impl Port for VxlanPort {
         }
         // The answers come from where the questions went. One that the bus does not take is asked for
         // again.
-        self.choose_targets(Some(&mut |answer| drop(station.send(answer))));
+        let relayed = self.choose_targets(Some(&mut |answer| drop(station.send(answer))));
+        moved = moved.plus(relayed);
         moved.plus(self.flush())
     }
 
@@ -443,7 +722,7 @@ impl Port for VxlanPort {
     }
 
     fn put_burst(&mut self, frames: &mut dyn Iterator<Item = &[u8]>) -> usize {
-        if !self.outbox.is_empty() && self.flush().blocked {
+        if self.send_the_rest().blocked {
             return 0;
         }
         let outbox = &mut self.outbox;
@@ -458,7 +737,7 @@ impl Port for VxlanPort {
     fn take(&mut self, frame: &mut dyn FnMut(TxRequest<'_>)) -> usize {
         self.receive();
         let mut taken = 0;
-        for bytes in self.inbox.burst(self.receiver.bytes()) {
+        for bytes in self.inbox.burst(self.udp.as_ref(), self.overlay.as_deref()) {
             frame(TxRequest::new(bytes, Offload::new()));
             taken += 1;
         }
@@ -476,7 +755,12 @@ impl Port for VxlanPort {
 
     fn arm(&mut self) -> bool {
         self.watch_for_room(self.full);
-        !self.inbox.is_empty()
+        let has_batch = self.overlay.as_mut().is_some_and(|overlay| overlay.arm());
+        has_batch || !self.inbox.is_empty()
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.overlay.as_ref().and_then(|overlay| overlay.due())
     }
 
     fn disarm(&mut self) {

@@ -106,6 +106,11 @@ impl Receiver {
         Ok(())
     }
 
+    /// Returns where it receives.
+    pub(super) fn local(&self) -> io::Result<SocketAddr> {
+        self.sockets[0].udp.local_addr()
+    }
+
     /// Returns the buffer that datagrams were received into.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes

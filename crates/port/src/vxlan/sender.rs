@@ -126,9 +126,19 @@ impl Sender {
         })
     }
 
+    /// Sends a datagram that is no frame. It is lost where there is no room.
+    pub(super) fn send_aside(&self, datagram: &[u8], to: SocketAddr) {
+        let _ = self.lanes[0].socket.send_to(datagram, to);
+    }
+
     /// Returns the socket of a lane, to wait until it has room.
     pub(super) fn socket(&self, lane: usize) -> BorrowedFd<'_> {
         self.lanes[lane].socket.as_fd()
+    }
+
+    /// Begins with another outbox, at its first datagram.
+    pub(super) fn restart(&mut self) {
+        self.progress = Progress::default();
     }
 
     /// Sends what is in the outbox, all of whose frames have a target, and clears it when all of it
@@ -205,12 +215,12 @@ impl Sender {
         let (remote, destinations) = match datagrams[first].target {
             Target::One(remote) => (Some(remote), 1),
             Target::All => {
-                let peers = remotes.configured();
-                let remote = (at.destination < peers).then_some(at.destination);
-                (remote, peers + usize::from(self.group.is_some()))
+                let direct = remotes.direct();
+                let all = direct.len() + usize::from(self.group.is_some());
+                (direct.get(at.destination).copied(), all)
             }
         };
-        let to = remote.map(|remote| remotes.get(remote).address).or(self.group)?;
+        let to = remote.map_or(self.group, |remote| remotes.get(remote).address)?;
         let is_last_destination = at.destination + 1 >= destinations;
         let next = if is_last_destination {
             Progress { lane: at.lane, datagram: first + frames, ..Progress::default() }

@@ -15,7 +15,7 @@ use crate::keys::{Keys, refused};
 const KEYS: [&str; 7] = ["vni", "local", "peers", "group", "storm", "suppress", "mac"];
 
 /// The UDP port of VXLAN.
-const PORT: u16 = 4_789;
+pub(crate) const PORT: u16 = 4_789;
 /// The most peers that are named.
 const MAX_PEERS: usize = 1_024;
 
@@ -147,7 +147,7 @@ fn is_ipv6(text: &str) -> bool {
 }
 
 /// Reads an address that may have a UDP port.
-fn address(key: &str, text: &str, port: u16) -> Result<SocketAddr, ParsePortError> {
+pub(crate) fn address(key: &str, text: &str, port: u16) -> Result<SocketAddr, ParsePortError> {
     let address = match text.parse::<IpAddr>() {
         Ok(address) => Some(SocketAddr::new(address, port)),
         Err(_) => text.parse().ok(),
