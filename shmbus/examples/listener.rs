@@ -2,17 +2,16 @@
 //! read the file.
 //!
 //! ```text
-//! cargo run -p examples --bin listener -- /tmp/lan
+//! cargo run -p shmbus --example listener -- /tmp/lan
 //! ```
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use shmbus::{Burst, Bus, Tap};
 
-fn main() -> anyhow::Result<()> {
-    let path = std::env::args_os().nth(1).context("usage: listener BUSPATH")?;
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let path = std::env::args_os().nth(1).ok_or("usage: listener BUSPATH")?;
     let mut tap = Tap::new(Bus::open_read_only(&path)?)?;
     let mut burst = Burst::new(256);
     loop {

@@ -1,12 +1,11 @@
 //! A station on a bus: sends a hello once a second and prints what it receives. Start it twice:
 //!
 //! ```text
-//! cargo run -p examples --bin station -- /tmp/lan
+//! cargo run -p shmbus --example station -- /tmp/lan
 //! ```
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use shmbus::{Burst, Bus, Station, StationOptions};
 
 /// Broadcast.
@@ -14,8 +13,8 @@ const TO_ALL: [u8; 6] = [0xff; 6];
 /// The type that IEEE reserves for experiments.
 const EXPERIMENT: [u8; 2] = [0x88, 0xb5];
 
-fn main() -> anyhow::Result<()> {
-    let path = std::env::args_os().nth(1).context("usage: station BUSPATH")?;
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let path = std::env::args_os().nth(1).ok_or("usage: station BUSPATH")?;
     let mut station = Station::join(Bus::open_or_create(&path, 0o600)?, StationOptions::new())?;
     println!("{} on {}", station.mac(), station.bus().path().display());
 
