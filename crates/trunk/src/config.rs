@@ -11,8 +11,9 @@ const LEASE: &str = "2000";
 /// How soon a router that is not there is tried again, in milliseconds.
 const RETRY: &str =
     r#"{ "period_init_ms": 250, "period_max_ms": 1000, "period_increase_factor": 2 }"#;
-/// How long an attempt to connect may take, in milliseconds.
-const CONNECT_TIMEOUT: &str = "1000";
+/// How long an attempt to connect may take, in milliseconds: the system's own pauses between attempts
+/// grow to many seconds.
+const CONNECT_TIMEOUT: &str = "1500";
 /// How long a link without room is waited for, in microseconds: it holds up the links to other ends.
 const MAX_BLOCK: &str = "1000000";
 /// The longest message that is taken, in bytes.
@@ -24,6 +25,8 @@ pub(crate) struct Settings {
     config: Config,
     /// Whether other ends are looked for in the local network, and listened to there.
     pub(crate) scouts: bool,
+    /// The routers of which this end has one at a time, as a client: another for each attempt.
+    routers: Vec<String>,
 }
 
 /// A key of the configuration does not take a value, or the file cannot be read.
@@ -45,9 +48,10 @@ impl Settings {
             Some(file) => Self {
                 config: Config::from_file(file).map_err(|error| SettingsError::File {
                     file: file.display().to_string(),
-                    problem: error.to_string(),
+                    problem: reason(&error),
                 })?,
                 scouts: false,
+                routers: Vec::new(),
             },
             None => Self::without_file(spec)?,
         };
@@ -62,7 +66,8 @@ impl Settings {
 
     fn without_file(spec: &TrunkSpec) -> Result<Self, SettingsError> {
         let scouts = spec.connect.is_empty() && spec.listen.is_empty();
-        let mut settings = Self { config: Config::default(), scouts };
+        let routers = if spec.listen.is_empty() { spec.connect.clone() } else { Vec::new() };
+        let mut settings = Self { config: Config::default(), scouts, routers };
         let mode = match (scouts, spec.listen.is_empty()) {
             (true, _) => "\"peer\"",
             (_, false) => "\"router\"",
@@ -77,7 +82,7 @@ impl Settings {
             ("transport/link/tx/lease", LEASE),
             ("transport/link/tx/queue/congestion_control/block/wait_before_close", MAX_BLOCK),
             ("transport/link/rx/max_message_size", MAX_MESSAGE),
-            ("transport/unicast/open_timeout", CONNECT_TIMEOUT),
+            ("connect/timeout_ms", if mode == "\"client\"" { CONNECT_TIMEOUT } else { "-1" }),
         ] {
             settings.set(key, value)?;
         }
@@ -88,13 +93,25 @@ impl Settings {
         self.config.insert_json5(key, value).map_err(|error| SettingsError::Value {
             key,
             value: value.to_owned(),
-            problem: error.to_string(),
+            problem: reason(&error),
         })
     }
 
-    /// Returns the configuration of an end whose machine has the address `local` towards the others.
-    pub(crate) fn config(&self, local: Option<IpAddr>) -> Config {
+    /// Returns whether this end is one that has a router, or nothing.
+    pub(crate) fn is_client(&self) -> bool {
+        !self.routers.is_empty()
+    }
+
+    /// Returns the configuration for an attempt of an end whose machine has the address `local` towards
+    /// the others.
+    pub(crate) fn config(&self, local: Option<IpAddr>, attempt: usize) -> Config {
         let mut settings = self.clone();
+        if let Some(router) = self.routers.get(attempt % self.routers.len().max(1))
+            && let Err(error) =
+                settings.set("connect/endpoints", &list(std::slice::from_ref(router)))
+        {
+            tracing::info!(%error, "all routers are tried in one attempt");
+        }
         if let Some(local) = local.filter(|_| self.scouts) {
             let endpoint = std::net::SocketAddr::new(local, 0);
             if let Err(error) =
@@ -111,6 +128,12 @@ impl Settings {
         let json = self.config.get_json(key).unwrap_or_default();
         json.split('"').filter(|part| part.contains('/')).map(str::to_owned).collect()
     }
+}
+
+/// Returns what Zenoh says of an error, without the place in its sources.
+pub(crate) fn reason(error: &zenoh::Error) -> String {
+    let text = error.to_string();
+    text.split(" at /").next().unwrap_or_default().trim_end_matches([' ', '!']).to_owned()
 }
 
 /// Writes a list of endpoints. They hold no quotes: see the test.
@@ -146,8 +169,16 @@ mod tests {
             assert_eq!(settings.endpoints("listen/endpoints"), listen, "{text}");
             assert_eq!(settings.scouts, mode == "peer");
         }
-        let scouting = settings("lab").unwrap().config(Some([192, 0, 2, 1].into()));
+        let scouting = settings("lab").unwrap().config(Some([192, 0, 2, 1].into()), 0);
         assert!(scouting.get_json("listen/endpoints").unwrap().contains("tcp/192.0.2.1:0"));
+        let of_two = settings("lab,connect=tcp/a:1,tcp/b:2").unwrap();
+        assert!(of_two.is_client());
+        let routers =
+            [0, 1, 2].map(|attempt| of_two.config(None, attempt).get_json("connect/endpoints"));
+        assert_eq!(
+            routers.map(Result::unwrap),
+            [r#"["tcp/a:1"]"#, r#"["tcp/b:2"]"#, r#"["tcp/a:1"]"#]
+        );
     }
 
     #[test]

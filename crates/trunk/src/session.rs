@@ -14,7 +14,7 @@ use zenoh::liveliness::LivelinessToken;
 use zenoh::qos::{CongestionControl, Priority};
 use zenoh::sample::{Sample, SampleKind};
 
-use crate::config::Settings;
+use crate::config::{Settings, reason};
 use crate::exchange::{Exchange, Message};
 use crate::local_address::LocalAddress;
 use crate::token::{self, EndId, Token};
@@ -25,6 +25,8 @@ const VXLAN_PORT: u16 = 4_789;
 const ADDRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// How often it is looked whether the port receives elsewhere now.
 const TOKEN_INTERVAL: Duration = Duration::from_millis(50);
+/// A client without a router for this time begins anew.
+const MAX_ALONE: Duration = Duration::from_secs(1);
 /// The pause between two attempts to join the network.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -77,9 +79,9 @@ impl Session {
 
     /// Joins the network until the port is gone.
     pub(crate) fn run(mut self) {
-        loop {
+        for attempt in 0.. {
             let local = self.find_address();
-            let result = match zenoh::open(self.settings.config(local)).wait() {
+            let result = match zenoh::open(self.settings.config(local, attempt)).wait() {
                 Ok(session) => {
                     self.said.clear();
                     let result = self.serve(&session, local);
@@ -95,7 +97,7 @@ impl Session {
                 Err(Closed) => return,
                 Ok(None) => {}
                 Ok(Some(error)) => {
-                    let line = format!("Zenoh: {error}; tried again until it works");
+                    let line = format!("Zenoh: {}; tried again until it works", reason(&error));
                     if self.said.is_new(&line) {
                         self.exchange.say(line);
                     }
@@ -140,12 +142,18 @@ impl Session {
         };
         let mut declared: Option<(Token, LivelinessToken)> = None;
         let (mut next_address, mut next_token) = (Instant::now(), Instant::now());
+        let mut connected = Instant::now();
         loop {
             let now = Instant::now();
             if now >= next_address {
                 next_address = now + ADDRESS_INTERVAL;
                 if self.find_address() != begun_at && self.settings.scouts {
                     // It listens at an address that is gone.
+                    return Ok(None);
+                }
+                if !self.settings.is_client() || has_router(session) {
+                    connected = now;
+                } else if now.saturating_duration_since(connected) >= MAX_ALONE {
                     return Ok(None);
                 }
             }
@@ -237,4 +245,10 @@ impl Session {
             })
             .wait()
     }
+}
+
+/// Returns whether the session has a router, or a peer in the place of one.
+fn has_router(session: &zenoh::Session) -> bool {
+    let info = session.info();
+    info.routers_zid().wait().next().is_some() || info.peers_zid().wait().next().is_some()
 }

@@ -411,7 +411,11 @@ impl VxlanPort {
         if wanted.map_or(has.is_none(), stays) {
             return;
         }
-        // Both may be at one UDP port.
+        // What has arrived lies in the receiver. Both may be at one UDP port.
+        if !self.inbox.is_batch {
+            self.dropped.dropped += self.inbox.frames.len() - self.inbox.consumed;
+            self.inbox.clear();
+        }
         (self.udp, self.watched) = (None, None);
         if let Some(wanted) = wanted {
             let opened = Udp::open(wanted, None).and_then(|udp| {
