@@ -86,6 +86,7 @@ pub use face::tx::{TxBurst, TxQueue, TxSlot};
 pub use format::Mode;
 pub use mapguard::install as survive_truncation;
 pub use mechanism::layout::Layout;
+pub use mechanism::manual::{Piece, Reserved};
 pub use mechanism::rx::BurstLimit;
 pub use mechanism::stats::QueueStats;
 pub use system::addr::SocketAddr;

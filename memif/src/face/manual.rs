@@ -3,18 +3,22 @@
 //!
 //! ```no_run
 //! # fn example(link: memif::Link) -> Result<(), memif::LinkError> {
-//! use memif::Link;
+//! use memif::{Link, Piece};
 //! let Link { mut rx, mut tx, .. } = link;
 //! let (mut rx, mut tx) = (rx.remove(0).manual(), tx.remove(0).manual());
 //! rx.refill(usize::MAX, 0, None).expect("the headroom fits");
-//! if rx.available()? != 0 && tx.free()? != 0 {
-//!     let received = rx.take()?.expect("one is there");
-//!     let (index, length) = (received.index, received.bytes.len());
-//!     if let Some(index) = tx.enqueue(&mut rx, index) {
-//!         tx.write(index, 0, u32::try_from(length).expect("a buffer is shorter"), false);
-//!         tx.publish();
-//!     }
+//! let count = rx.available()?.min(tx.free()?);
+//! let mut received = Vec::new();
+//! rx.take(count, |buffer| received.push((buffer.index, buffer.bytes.len(), buffer.continues)))?;
+//! for (index, ..) in &received {
+//!     tx.enqueue(&mut rx, *index);
 //! }
+//! let mut pieces = received.iter().map(|&(_, length, continues)| {
+//!     let length = u32::try_from(length).expect("a buffer is shorter");
+//!     Piece { start: 0, length, continues }
+//! });
+//! tx.write(|_| pieces.next());
+//! tx.publish();
 //! # Ok(())
 //! # }
 //! ```
@@ -31,7 +35,7 @@ use super::rx::RxQueue;
 use super::tx::TxQueue;
 use crate::error::{LinkError, ProtocolError};
 use crate::format::ring::Descriptor;
-use crate::mechanism::manual::{ManualRxRing, ManualTxRing, SlotBuffer};
+use crate::mechanism::manual::{ManualRxRing, ManualTxRing, Piece, Reserved, SlotBuffer};
 use crate::memory::region::{Region, Regions};
 use crate::memory::ring::RingMemory;
 
@@ -104,7 +108,7 @@ fn regions(regions: &Regions) -> Vec<LinkRegion<'_>> {
 
 /// Returns a checked descriptor as the caller sees it.
 #[inline]
-fn buffer((index, descriptor, bytes): (u16, Descriptor, &[AtomicU8])) -> ManualBuffer<'_> {
+fn buffer(index: u16, descriptor: Descriptor, bytes: &[AtomicU8]) -> ManualBuffer<'_> {
     let Descriptor { region, offset, .. } = descriptor;
     ManualBuffer { index, region, offset, bytes, continues: descriptor.continues() }
 }
@@ -151,15 +155,21 @@ impl ManualRx {
         }
     }
 
-    /// Takes the next descriptor of those that [`available`](Self::available) has found; `None`
-    /// behind them.
+    /// Takes up to `count` of the descriptors that [`available`](Self::available) has found, and
+    /// calls `each` with every one in turn. Returns how many.
     ///
     /// # Errors
-    /// As [`available`](Self::available).
+    /// As [`available`](Self::available). The caller holds those that `each` was called with.
     #[inline]
-    pub fn take(&mut self) -> Result<Option<ManualBuffer<'_>>, LinkError> {
-        match self.ring.take(&self.queue.ring) {
-            Ok(taken) => Ok(taken.map(buffer)),
+    pub fn take(
+        &mut self,
+        count: usize,
+        mut each: impl FnMut(ManualBuffer<'_>),
+    ) -> Result<usize, LinkError> {
+        let count = u16::try_from(count).unwrap_or(u16::MAX);
+        let each = |index, descriptor, bytes: &[AtomicU8]| each(buffer(index, descriptor, bytes));
+        match self.ring.take(&self.queue.ring, count, each) {
+            Ok(count) => Ok(count.into()),
             Err(error) => Err(self.fails(error)),
         }
     }
@@ -288,6 +298,13 @@ pub struct ManualTx {
 }
 
 impl ManualTx {
+    /// Returns the number of descriptors, a power of two.
+    #[inline]
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.queue.ring.size()
+    }
+
     /// Returns how many descriptors can be reserved now.
     ///
     /// # Errors
@@ -300,18 +317,29 @@ impl ManualTx {
         }
     }
 
-    /// Reserves the next descriptor of those that [`free`](Self::free) has found; `None` behind
-    /// them. On a client, `place` says which byte of the buffers' region the packet begins at;
-    /// `None` is returned when it is outside, too.
+    /// Reserves up to `packets` packets of `size` bytes, as far as there is room among the
+    /// descriptors that [`free`](Self::free) has found. Calls `each` with every descriptor in turn:
+    /// its bytes are those for the packet, which continues in the next one if it is longer than the
+    /// buffer. On a client, `place` says which byte of the buffers' region a buffer's bytes begin
+    /// at.
+    ///
+    /// A packet for which there is no room is not reserved: [`Reserved`] does not count the
+    /// descriptors that `each` was called with for its beginning.
     ///
     /// # Errors
-    /// As [`free`](Self::free).
+    /// As [`free`](Self::free). Nothing is reserved then.
     #[inline]
-    pub fn reserve(&mut self, place: Option<u32>) -> Result<Option<ManualBuffer<'_>>, LinkError> {
-        match self.ring.reserve(&self.queue.ring, place) {
-            Ok(reserved) => Ok(reserved.map(buffer)),
-            Err(error) => Err(self.queue.link.fail(error)),
-        }
+    pub fn reserve(
+        &mut self,
+        packets: usize,
+        size: u32,
+        place: Option<&mut dyn FnMut() -> u32>,
+        mut each: impl FnMut(ManualBuffer<'_>),
+    ) -> Result<Reserved, LinkError> {
+        let packets = u16::try_from(packets).unwrap_or(u16::MAX);
+        let each = |index, descriptor, bytes: &[AtomicU8]| each(buffer(index, descriptor, bytes));
+        let reserved = self.ring.reserve(&self.queue.ring, packets, size, place, each);
+        reserved.map_err(|error| self.queue.link.fail(error))
     }
 
     /// Reserves the next descriptor with the buffer of one that the caller has taken, which gets the
@@ -331,20 +359,15 @@ impl ManualTx {
         self.ring.rewind(index)
     }
 
-    /// Writes the next reserved descriptor: a packet, or a piece of one that `continues`, of
-    /// `length` bytes from byte `start` of its buffer on. Returns `false`, without a change, when
-    /// `index` is not the next one (only the bits that name its slot count), `length` is 0, or the
-    /// bytes are not all in the buffer.
+    /// Writes reserved descriptors, the oldest first: calls `piece` with each, whose bytes are those
+    /// of its whole buffer, for what to send of them. Ends where `piece` returns `None`, or a piece
+    /// that is empty or not all in the buffer. Returns how many were written.
     #[inline]
-    pub fn write(&mut self, index: u16, start: u32, length: u32, continues: bool) -> bool {
-        self.ring.write(&self.queue.ring, index, start, length, continues)
-    }
-
-    /// Returns the region of a reserved descriptor's buffer, and where it begins in it.
-    #[inline]
-    #[must_use]
-    pub fn place(&self, index: u16) -> (u16, u32) {
-        self.ring.place(index)
+    pub fn write(&mut self, mut piece: impl FnMut(ManualBuffer<'_>) -> Option<Piece>) -> usize {
+        let piece = |index, SlotBuffer { region, offset, .. }, bytes: &[AtomicU8]| {
+            piece(ManualBuffer { index, region, offset, bytes, continues: false })
+        };
+        self.ring.write(&self.queue.ring, piece).into()
     }
 
     /// Hands the whole packets among what is written to the peer. A packet whose end is not written

@@ -15,6 +15,7 @@ mod tests;
 
 pub(crate) use rx::ManualRxRing;
 pub(crate) use tx::ManualTxRing;
+pub use tx::{Piece, Reserved};
 
 /// The buffer of a slot, as this side knows it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

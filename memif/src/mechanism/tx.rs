@@ -16,7 +16,7 @@ use crate::memory::ring::RingMemory;
 
 /// How many buffers ahead of the one being filled to prefetch: as many lines as a processor can
 /// wait for at a time.
-pub(super) const AHEAD: u16 = 8;
+const AHEAD: u16 = 8;
 
 /// The producer of one ring.
 pub(crate) struct TxRing {

@@ -165,8 +165,26 @@ impl Regions {
     /// Returns the bytes at `offset` of region `index`, or `None` when they are not wholly inside.
     #[inline]
     pub(crate) fn bytes(&self, index: u16, offset: u32, len: u32) -> Option<&[AtomicU8]> {
-        let span = self.spans.get(usize::from(index))?;
-        // SAFETY: the mapping is that of a region in `all`, and stays as long as `self`.
+        self.view().bytes(index, offset, len)
+    }
+
+    /// Returns what a burst needs of the regions, to be kept in registers.
+    #[inline]
+    pub(crate) fn view(&self) -> RegionsView<'_> {
+        RegionsView(&self.spans)
+    }
+}
+
+/// Where the regions of a link are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RegionsView<'a>(&'a [Span]);
+
+impl<'a> RegionsView<'a> {
+    /// See [`Regions::bytes`].
+    #[inline]
+    pub(crate) fn bytes(self, index: u16, offset: u32, len: u32) -> Option<&'a [AtomicU8]> {
+        let span = self.0.get(usize::from(index))?;
+        // SAFETY: the mapping is that of a region of the link, which stays as long as the table.
         unsafe { span.bytes(offset, len) }
     }
 }
@@ -189,16 +207,21 @@ pub(crate) fn prefetch_read(bytes: &[AtomicU8]) {
 /// the peer has read last would wait, one after the other.
 #[inline]
 pub(crate) fn prefetch_write(bytes: &[AtomicU8]) {
+    prefetch_write_at(bytes.as_ptr());
+}
+
+/// Starts loading the cache line of an address for writing.
+#[inline]
+pub(super) fn prefetch_write_at<T>(line: *const T) {
     // SAFETY: a prefetch reads nothing the program can see and cannot fault, whatever the address.
     // Processors without the instruction ignore it. (The compiler's intrinsic prefetches for
     // reading only, unless built for certain processors.)
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     unsafe {
-        let line = bytes.as_ptr();
         std::arch::asm!("prefetchw [{line}]", line = in(reg) line, options(nostack, preserves_flags, readonly));
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = bytes;
+    let _ = line;
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::region::Regions;
+use super::region::{self, Regions};
 use crate::format::MAX_LOG2_RING_SIZE_ACCEPTED;
 use crate::format::ring::{Descriptor, DescriptorCell, RING_ALIGN, RingHeader, ring_bytes};
 
@@ -13,7 +13,9 @@ use crate::format::ring::{Descriptor, DescriptorCell, RING_ALIGN, RingHeader, ri
 pub(crate) struct RingMemory {
     regions: Arc<Regions>,
     header: NonNull<RingHeader>,
-    cells: NonNull<[DescriptorCell]>,
+    /// The first of `mask` + 1 descriptors.
+    cells: NonNull<DescriptorCell>,
+    mask: u16,
 }
 
 // SAFETY: both pointers lead into the mapping that `regions` keeps alive; what is there is only
@@ -41,7 +43,8 @@ impl RingMemory {
         Some(Self {
             regions: Arc::clone(regions),
             header: NonNull::from(header).cast(),
-            cells: NonNull::slice_from_raw_parts(NonNull::from(cells).cast(), 1 << log2_size),
+            cells: NonNull::from(cells).cast(),
+            mask: (1 << log2_size) - 1,
         })
     }
 
@@ -58,23 +61,19 @@ impl RingMemory {
         unsafe { self.header.as_ref() }
     }
 
-    #[inline]
-    fn cells(&self) -> &[DescriptorCell] {
-        // SAFETY: in bounds and aligned, as `new` has checked; mapped as long as `self` lives; only
-        // atomics.
-        unsafe { self.cells.as_ref() }
-    }
-
     /// Returns the number of descriptors, a power of two up to 2^15.
     #[inline]
     pub(crate) fn size(&self) -> usize {
-        self.cells.len()
+        usize::from(self.mask) + 1
     }
 
     #[inline]
     fn cell(&self, index: u16) -> &DescriptorCell {
-        let cells = self.cells();
-        &cells[usize::from(index) & (cells.len() - 1)]
+        // SAFETY: the mask keeps it within the descriptors, all of which are in bounds, as `new` has
+        // checked.
+        let cell = unsafe { self.cells.add(usize::from(index & self.mask)) };
+        // SAFETY: aligned, as `new` has checked; mapped as long as `self` lives; only atomics.
+        unsafe { cell.as_ref() }
     }
 
     /// Returns the descriptor at a free-running index, with each of its two words read once.
@@ -85,6 +84,20 @@ impl RingMemory {
     pub(crate) fn descriptor(&self, index: u16) -> Descriptor {
         let cell = self.cell(index);
         Descriptor::from_words(cell.first.load(Relaxed), cell.second.load(Relaxed))
+    }
+
+    /// Starts loading `count` descriptors from a free-running index on, for writing: a load of one
+    /// that the peer has written, and a store later, would transfer its cache line twice. No more
+    /// than a processor has use for are loaded.
+    #[inline]
+    pub(crate) fn prefetch_write(&self, index: u16, count: u16) {
+        const LINE: u16 = 4;
+        const MOST: u16 = 256;
+        // The last one, as descriptors need not begin at a line.
+        let last = count.min(MOST).wrapping_sub(1);
+        for nth in (0..count.min(MOST)).step_by(LINE.into()).chain((count != 0).then_some(last)) {
+            region::prefetch_write_at(self.cell(index.wrapping_add(nth)));
+        }
     }
 
     /// Writes the whole descriptor at a free-running index. Relaxed: the release-store of the index

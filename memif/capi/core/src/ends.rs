@@ -2,37 +2,29 @@
 
 use std::ffi::c_void;
 
-use memif::{LinkRegion, ManualRx, ManualTx};
+use memif::{ManualBuffer, ManualRx, ManualTx};
 
 use crate::abi::GetOffset;
 use crate::external::pointer;
 
-/// Where the program sees the regions of a link.
+/// Where the program sees the regions of a link that it has mapped itself: the address of each, or
+/// `None`. Without any, it sees all where they are.
 #[derive(Debug, Clone)]
-pub(crate) struct Bases(Box<[usize]>);
+pub(crate) struct Bases(Box<[Option<usize>]>);
 
 impl Bases {
-    /// Takes the addresses of the regions, but for those that the program has mapped itself.
-    pub(crate) fn new(
-        regions: &[LinkRegion<'_>],
-        program: impl Fn(usize) -> Option<usize>,
-    ) -> Self {
-        let address = |(index, region): (usize, &LinkRegion<'_>)| {
-            program(index).unwrap_or_else(|| region.start.as_ptr().expose_provenance())
-        };
-        Self(regions.iter().enumerate().map(address).collect())
+    pub(crate) fn new(regions: usize, program: impl Fn(usize) -> Option<usize>) -> Self {
+        let own: Box<[_]> = (0..regions).map(program).collect();
+        Self(if own.iter().any(Option::is_some) { own } else { Box::default() })
     }
 
-    /// Returns the address of a region, or 0 for one that the link does not have.
+    /// Returns the pointer to the first byte of a buffer.
     #[inline]
-    pub(crate) fn start(&self, region: u16) -> usize {
-        self.0.get(usize::from(region)).copied().unwrap_or(0)
-    }
-
-    /// Returns the pointer to a byte of a region.
-    #[inline]
-    pub(crate) fn pointer(&self, region: u16, offset: u32) -> *mut c_void {
-        pointer(self.start(region).wrapping_add(offset as usize))
+    pub(crate) fn pointer(&self, buffer: &ManualBuffer<'_>) -> *mut c_void {
+        match self.0.get(usize::from(buffer.region)) {
+            Some(Some(address)) => pointer(address.wrapping_add(buffer.offset as usize)),
+            _ => buffer.bytes.as_ptr().cast_mut().cast(),
+        }
     }
 }
 

@@ -352,10 +352,11 @@ impl Interface {
             *program = regions.iter().enumerate().map(map).collect();
         }
         let of = |index: usize| program.get(index).copied().flatten();
-        let bases = Bases::new(regions, |index| of(index).map(|region| region.address));
+        let bases = Bases::new(regions.len(), |index| of(index).map(|region| region.address));
         let info = |(index, region): (usize, &LinkRegion<'_>)| RegionInfo {
             // All regions have an index of 16 bits.
-            address: bases.start(u16::try_from(index).unwrap_or(u16::MAX)),
+            address: of(index)
+                .map_or_else(|| region.start.as_ptr().expose_provenance(), |mapped| mapped.address),
             size: region.size,
             fd: region.file.map_or(-1, AsRawFd::as_raw_fd),
             is_external: of(index).is_some(),

@@ -5,9 +5,9 @@
 //! another interface or made up are an error ([`Code::InvalArg`]) and do no harm.
 
 use std::ffi::c_void;
-use std::ptr;
+use std::{ptr, slice};
 
-use memif::{ManualBuffer, ManualQueue, exchange};
+use memif::{ManualBuffer, ManualQueue, ManualTx, Piece, exchange};
 
 use crate::abi::{BUFFER_FLAG_NEXT, Buffer};
 use crate::code::Code;
@@ -72,77 +72,45 @@ pub unsafe fn alloc(
     if bufs.is_null() && count != 0 && size != 0 {
         return Err(Code::InvalArg);
     }
-    let mut free = end.queue.free()?;
+    let TxEnd { queue, bases, offsets, .. } = &mut *end;
+    queue.free()?;
     let name = QueueName::new(conn, qid, true).pointer();
-    let mut made = 0;
-    let mut outcome = Ok(());
+    let mut choose = offsets.map(|offsets| move || offsets.next());
+    let place = choose.as_mut().map(|choose| choose as &mut dyn FnMut() -> u32);
+    let mut next = bufs;
     // A packet of no bytes takes no buffer.
-    for _ in 0..if size == 0 { 0 } else { count } {
-        // SAFETY: there is room, by the caller's promise.
-        let packet = unsafe {
-            alloc_packet(&mut end, &mut free, name, bufs.wrapping_add(made.into()), size)
+    let count = if size == 0 { 0 } else { count };
+    let reserved = queue.reserve(count.into(), size.into(), place, |reserved| {
+        let buffer = Buffer {
+            desc_index: reserved.index,
+            queue: name,
+            len: length(&reserved),
+            flags: if reserved.continues { BUFFER_FLAG_NEXT } else { 0 },
+            data: bases.pointer(&reserved),
         };
-        match packet {
-            Ok(buffers) => made += buffers,
-            Err(code) => {
-                outcome = Err(code);
-                break;
-            }
-        }
-    }
+        // SAFETY: there is room, by the caller's promise.
+        unsafe { next.write(buffer) };
+        next = next.wrapping_add(1);
+    })?;
     // SAFETY: as above.
-    unsafe { count_out.write(made) };
-    outcome
+    unsafe { count_out.write(u16::try_from(reserved.descriptors).unwrap_or(u16::MAX)) };
+    if reserved.packets == count.into() {
+        return Ok(());
+    }
+    // The beginning of a packet for which there was no room.
+    let mut left = bufs.wrapping_add(reserved.descriptors);
+    while left != next {
+        // SAFETY: it was written above.
+        unsafe { left.write_bytes(0, 1) };
+        left = left.wrapping_add(1);
+    }
+    Err(if reserved.misplaced { Code::InvalArg } else { Code::NoBufRing })
 }
 
-/// Reserves one packet, where `free` descriptors are known to be free; returns the number of its
-/// buffers. On an error there are none.
-///
-/// # Safety
-/// `bufs` has room for them.
+/// Returns the length of a buffer's bytes, which is no longer than a descriptor's 32 bits.
 #[inline]
-unsafe fn alloc_packet(
-    end: &mut Locked<TxEnd>,
-    free: &mut usize,
-    name: *mut c_void,
-    bufs: *mut Buffer,
-    size: u16,
-) -> Result<u16, Code> {
-    let (mut rest, mut made, mut first) = (u32::from(size), 0u16, None);
-    let TxEnd { queue, bases, offsets, .. } = &mut **end;
-    while rest != 0 {
-        let place = offsets.map(|offsets| offsets.next());
-        let failed = match queue.reserve(place) {
-            Ok(Some(ManualBuffer { index, region, offset, bytes, .. })) => {
-                let len = rest.min(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-                rest -= len;
-                let buffer = Buffer {
-                    desc_index: index,
-                    queue: name,
-                    len,
-                    flags: if rest == 0 { 0 } else { BUFFER_FLAG_NEXT },
-                    data: bases.pointer(region, offset),
-                };
-                // SAFETY: there is room, by the caller's promise.
-                unsafe { bufs.wrapping_add(made.into()).write(buffer) };
-                first.get_or_insert(index);
-                made += 1;
-                *free -= 1;
-                continue;
-            }
-            Ok(None) if *free == 0 => Code::NoBufRing,
-            // The program's choice is outside of its region.
-            Ok(None) => Code::InvalArg,
-            Err(error) => error.into(),
-        };
-        if let Some(first) = first {
-            queue.rewind(first);
-            // SAFETY: they were written above.
-            unsafe { bufs.write_bytes(0, made.into()) };
-        }
-        return Err(failed);
-    }
-    Ok(made)
+fn length(buffer: &ManualBuffer<'_>) -> u32 {
+    u32::try_from(buffer.bytes.len()).unwrap_or(u32::MAX)
 }
 
 /// Sends the packets in `bufs`, which were reserved in this order.
@@ -174,28 +142,42 @@ pub unsafe fn tx_burst(
         return Err(Code::InvalArg);
     }
     let TxEnd { queue, bases, is_client, .. } = &mut *end;
-    let mut sent = 0;
-    while sent < count {
-        // SAFETY: one of the `count` entries.
-        let buffer = unsafe { &*bufs.wrapping_add(sent.into()) };
-        let start = if *is_client {
-            let (region, offset) = queue.place(buffer.desc_index);
-            let begin = bases.start(region).wrapping_add(offset as usize);
-            u32::try_from(buffer.data.addr().wrapping_sub(begin)).unwrap_or(u32::MAX)
-        } else {
-            // The client decides where its buffers are.
-            0
-        };
-        let continues = buffer.flags & BUFFER_FLAG_NEXT != 0;
-        if !queue.write(buffer.desc_index, start, buffer.len, continues) {
-            break;
-        }
-        sent += 1;
-    }
+    // SAFETY: it holds the entries, by the caller's promise.
+    let bufs = unsafe { slice::from_raw_parts(bufs, count.into()) };
+    let sent = if *is_client {
+        write(queue, bufs, |data, reserved| data.wrapping_sub(bases.pointer(reserved).addr()))
+    } else {
+        // The client decides where its buffers are.
+        write(queue, bufs, |_, _| 0)
+    };
     queue.publish();
     // SAFETY: as above.
-    unsafe { tx.write(sent) };
-    if sent == count { Ok(()) } else { Err(Code::InvalArg) }
+    unsafe { tx.write(u16::try_from(sent).unwrap_or(u16::MAX)) };
+    if sent == count.into() { Ok(()) } else { Err(Code::InvalArg) }
+}
+
+/// Writes the descriptors that the entries describe, as far as these are the next ones. `start`
+/// returns how far into the buffer an address is. Returns the number written.
+#[inline]
+fn write(
+    queue: &mut ManualTx,
+    entries: &[Buffer],
+    start: impl Fn(usize, &ManualBuffer<'_>) -> usize,
+) -> usize {
+    // Only the bits of an index that name the slot count.
+    let mask = queue.size() - 1;
+    let mut entries = entries.iter();
+    queue.write(|reserved| {
+        let entry = entries.next()?;
+        if usize::from(entry.desc_index ^ reserved.index) & mask != 0 {
+            return None;
+        }
+        Some(Piece {
+            start: u32::try_from(start(entry.data.addr(), &reserved)).unwrap_or(u32::MAX),
+            length: entry.len,
+            continues: entry.flags & BUFFER_FLAG_NEXT != 0,
+        })
+    })
 }
 
 /// Describes up to `count` received buffers in `bufs`, with the flags `mark`. They stay with the
@@ -222,39 +204,29 @@ pub unsafe fn rx_burst(
     // SAFETY: it is valid, by the caller's promise.
     unsafe { rx.write(0) };
     let RxEnd { queue, bases, watched, .. } = &mut *end;
-    let available = u16::try_from(queue.available()?).unwrap_or(u16::MAX);
-    let wanted = available.min(count);
-    if bufs.is_null() && wanted != 0 {
+    let available = queue.available()?;
+    if bufs.is_null() && available != 0 && count != 0 {
         return Err(Code::InvalArg);
     }
     let name = QueueName::new(conn, qid, false).pointer();
-    let (mut got, mut outcome): (u16, Result<(), Code>) = (0, Ok(()));
-    while got < wanted {
-        match queue.take() {
-            Ok(Some(taken)) => {
-                let buffer = Buffer {
-                    desc_index: taken.index,
-                    queue: name,
-                    // No longer than the descriptor's 32 bits.
-                    len: u32::try_from(taken.bytes.len()).unwrap_or(u32::MAX),
-                    flags: mark | if taken.continues { BUFFER_FLAG_NEXT } else { 0 },
-                    data: bases.pointer(taken.region, taken.offset),
-                };
-                // SAFETY: there is room, by the caller's promise.
-                unsafe { bufs.wrapping_add(got.into()).write(buffer) };
-                got += 1;
-            }
-            Ok(None) => break,
-            Err(error) => {
-                outcome = Err(error.into());
-                break;
-            }
-        }
-    }
+    let mut next = bufs;
+    let mut got = 0;
+    let taken = queue.take(count.into(), |taken| {
+        let buffer = Buffer {
+            desc_index: taken.index,
+            queue: name,
+            len: length(&taken),
+            flags: mark | if taken.continues { BUFFER_FLAG_NEXT } else { 0 },
+            data: bases.pointer(&taken),
+        };
+        // SAFETY: there is room, by the caller's promise.
+        unsafe { next.write(buffer) };
+        next = next.wrapping_add(1);
+        got += 1;
+    });
     // SAFETY: as above.
     unsafe { rx.write(got) };
-    outcome?;
-    if got < available {
+    if taken? < available {
         return Err(Code::NoBuf);
     }
     if *watched {

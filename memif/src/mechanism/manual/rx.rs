@@ -10,9 +10,6 @@ use crate::mechanism::rx::RxRing;
 use crate::mechanism::stats;
 use crate::memory::region;
 
-/// A descriptor with its index and its bytes.
-pub(crate) type Taken<'r> = (u16, Descriptor, &'r [AtomicU8]);
-
 /// The state of one ring to receive on, beside the [`RxRing`] that it is on.
 #[derive(Debug)]
 pub(crate) struct ManualRxRing {
@@ -56,44 +53,74 @@ impl ManualRxRing {
         Ok(self.marks.available())
     }
 
-    /// Takes the next descriptor, checked, with its index; `None` when none is known to be there.
+    /// Takes up to `count` of the descriptors that [`available`](Self::available) has found, and
+    /// calls `each` with every one, checked, and its index and bytes. Returns how many.
+    ///
+    /// On an error those before the faulty one are taken.
     #[inline]
-    pub(crate) fn take<'r>(
+    pub(crate) fn take(
         &mut self,
-        ring: &'r RxRing,
-    ) -> Result<Option<Taken<'r>>, ProtocolError> {
-        if self.marks.available() == 0 {
-            return Ok(None);
+        ring: &RxRing,
+        count: u16,
+        each: impl FnMut(u16, Descriptor, &[AtomicU8]),
+    ) -> Result<u16, ProtocolError> {
+        let count = count.min(self.marks.available());
+        if ring.owns_buffers() {
+            // They are written when they are offered again.
+            ring.memory().prefetch_write(self.marks.next(), count);
+            self.take_as::<true>(ring, count, each)
+        } else {
+            self.take_as::<false>(ring, count, each)
         }
-        let index = self.marks.next();
-        // A ring has at most 2^15 slots.
-        let slot = || u16::try_from(slot_of(ring, index)).unwrap_or(0);
-        let read = ring.memory().descriptor(index);
-        let mut taken = read;
-        if taken.length == 0 {
-            return Err(ring.error(RingError::Empty { slot: slot() }));
-        }
-        if let Some((buffer, start, room)) = self.slots.get(slot_of(ring, index)) {
-            if taken.length > *room {
-                let (length, room) = (taken.length, *room);
-                return Err(ring.error(RingError::Overlong { slot: slot(), length, room }));
+    }
+
+    /// [`take`](Self::take) with the role known, in a loop that fits the registers.
+    #[inline]
+    fn take_as<const CLIENT: bool>(
+        &mut self,
+        ring: &RxRing,
+        count: u16,
+        mut each: impl FnMut(u16, Descriptor, &[AtomicU8]),
+    ) -> Result<u16, ProtocolError> {
+        let (memory, first) = (ring.memory(), self.marks.next());
+        let (regions, slots) = (memory.regions().view(), &*self.slots);
+        let (mut done, mut packets, mut bytes) = (0, 0, 0);
+        let fault = loop {
+            if done == count {
+                break None;
             }
-            (taken.region, taken.offset) = (buffer.region, buffer.offset + start);
-        }
-        let Some(bytes) = ring.memory().regions().bytes(taken.region, taken.offset, taken.length)
-        else {
-            return Err(ring.error(RingError::BufferOutside { slot: slot() }));
+            let index = first.wrapping_add(done);
+            // A ring has at most 2^15 slots.
+            let slot = || u16::try_from(slot_of(ring, index)).unwrap_or(0);
+            let read = memory.descriptor(index);
+            let mut taken = read;
+            if taken.length == 0 {
+                break Some(RingError::Empty { slot: slot() });
+            }
+            if CLIENT {
+                let (buffer, start, room) = slots[slot_of(ring, index)];
+                if taken.length > room {
+                    break Some(RingError::Overlong { slot: slot(), length: taken.length, room });
+                }
+                (taken.region, taken.offset) = (buffer.region, buffer.offset + start);
+            }
+            let Some(piece) = regions.bytes(taken.region, taken.offset, taken.length) else {
+                break Some(RingError::BufferOutside { slot: slot() });
+            };
+            region::prefetch_read(piece);
+            // As libmemif's server does, and DPDK 22.11's client depends on; see `RxRing::unchain`.
+            if !CLIENT && read.continues() {
+                memory.set_descriptor(index, Descriptor { flags: read.flags & !FLAG_NEXT, ..read });
+            }
+            packets += u64::from(!taken.continues());
+            bytes += u64::from(taken.length);
+            done += 1;
+            each(index, taken, piece);
         };
-        region::prefetch_read(bytes);
-        // As libmemif's server does, and DPDK 22.11's client depends on; see `RxRing::unchain`.
-        if read.continues() && !ring.owns_buffers() {
-            ring.memory()
-                .set_descriptor(index, Descriptor { flags: read.flags & !FLAG_NEXT, ..read });
-        }
-        self.marks.take();
-        self.packets += u64::from(!taken.continues());
-        self.bytes += u64::from(taken.length);
-        Ok(Some((index, taken, bytes)))
+        self.marks.take(done);
+        self.packets += packets;
+        self.bytes += bytes;
+        fault.map_or(Ok(done), |fault| Err(ring.error(fault)))
     }
 
     /// Gives up to `count` descriptors back, the oldest first, and returns how many. A client leaves
@@ -109,43 +136,41 @@ impl ManualRxRing {
         mut place: Option<&mut dyn FnMut() -> u32>,
     ) -> Result<u16, u16> {
         let count = count.min(self.marks.held());
-        let mut done = 0;
-        if ring.owns_buffers() {
+        let done = if ring.owns_buffers() {
+            let (memory, first) = (ring.memory(), self.marks.ours());
+            let (regions, slots) = (memory.regions().view(), &mut *self.slots);
+            let mut done = 0;
             while done < count {
-                let index = self.marks.ours().wrapping_add(done);
-                let at = place.as_mut().map(|place| place());
-                if !self.offer(ring, index, headroom, at) {
+                let index = first.wrapping_add(done);
+                let (buffer, start, room) = &mut slots[slot_of(ring, index)];
+                let (mut moved, mut at) = (*buffer, headroom);
+                if let Some(place) = &mut place {
+                    at = moved.move_to(place());
+                    if regions.bytes(moved.region, moved.offset, moved.size).is_none() {
+                        break;
+                    }
+                }
+                let length = moved.size.saturating_sub(headroom.max(at));
+                if length == 0 {
                     break;
                 }
+                (*buffer, *start, *room) = (moved, at, length);
+                let (region, offset) = (moved.region, moved.offset + at);
+                memory.set_descriptor(
+                    index,
+                    Descriptor { flags: 0, region, length, offset, metadata: 0 },
+                );
                 done += 1;
             }
+            done
         } else {
-            done = count;
-        }
+            count
+        };
         if done != 0 {
             let ours = self.marks.give_back(done);
             ring.publish_ours(ours);
         }
         if done == count { Ok(done) } else { Err(done) }
-    }
-
-    fn offer(&mut self, ring: &RxRing, index: u16, headroom: u32, place: Option<u32>) -> bool {
-        let slot = slot_of(ring, index);
-        let Some((buffer, start, room)) = self.slots.get_mut(slot) else { return false };
-        let mut moved = *buffer;
-        let first = place.map_or(headroom, |place| moved.move_to(place));
-        let Some(length) = moved.size.checked_sub(headroom.max(first)).filter(|room| *room != 0)
-        else {
-            return false;
-        };
-        if ring.memory().regions().bytes(moved.region, moved.offset, moved.size).is_none() {
-            return false;
-        }
-        (*buffer, *start, *room) = (moved, first, length);
-        let (region, offset) = (moved.region, moved.offset + first);
-        ring.memory()
-            .set_descriptor(index, Descriptor { flags: 0, region, length, offset, metadata: 0 });
-        true
     }
 
     /// Returns the buffer of a descriptor that the caller holds, if this side owns the buffers.

@@ -1,10 +1,11 @@
-//! Both ends of a ring, one descriptor at a time, against a queue of what was sent.
+//! Both ends of a ring whose descriptors are held, against a queue of what was sent.
 
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicU8;
 
 use proptest::prelude::*;
 
-use super::{ManualRxRing, ManualTxRing};
+use super::{ManualRxRing, ManualTxRing, Piece};
 use crate::format::ring::Descriptor;
 use crate::mechanism::Side;
 use crate::mechanism::rx::RxRing;
@@ -26,7 +27,7 @@ fn ends(memory: &Memory, s2m: bool) -> ((TxRing, ManualTxRing), (RxRing, ManualR
 
 #[derive(Debug, Clone)]
 enum Action {
-    Reserve(u8),
+    Reserve(u8, u32),
     Rewind(u8),
     Write { count: u8, continues: bool },
     Receive(u8),
@@ -35,7 +36,7 @@ enum Action {
 
 fn actions() -> impl Strategy<Value = Vec<Action>> {
     let action = prop_oneof![
-        (0u8..12).prop_map(Action::Reserve),
+        (0u8..12, 1u32..160).prop_map(|(count, size)| Action::Reserve(count, size)),
         (0u8..12).prop_map(Action::Rewind),
         (0u8..12, any::<bool>()).prop_map(|(count, continues)| Action::Write { count, continues }),
         (0u8..12).prop_map(Action::Receive),
@@ -54,16 +55,29 @@ proptest! {
         let ((tx, mut sender), (rx, mut receiver)) = ends(&memory, s2m);
         let mut reserved: VecDeque<(u16, Descriptor)> = VecDeque::new();
         let (mut open, mut sent) = (Vec::new(), VecDeque::new());
-        let (mut serial, mut held) = (0u32, 0usize);
+        let (mut serial, mut held) = (0u8, 0usize);
         for action in actions {
             match action {
-                Action::Reserve(count) => {
-                    let free = sender.free(&tx).unwrap();
-                    for n in 0..u16::from(count) {
-                        let next = sender.reserve(&tx, None).unwrap();
-                        prop_assert_eq!(next.is_some(), n < free);
-                        reserved.extend(next.map(|(index, room, _)| (index, room)));
-                    }
+                Action::Reserve(count, size) => {
+                    let (free, count) = (sender.free(&tx).unwrap(), usize::from(count));
+                    let mut called = Vec::new();
+                    let outcome = sender
+                        .reserve(&tx, count.try_into().unwrap(), size, None, |index, room, bytes| {
+                            assert_eq!(bytes.len(), room.length as usize);
+                            called.push((index, room));
+                        })
+                        .unwrap();
+                    prop_assert!(outcome.packets == count || called.len() == usize::from(free));
+                    let (whole, begun) = called.split_at(outcome.descriptors);
+                    let packets = whole.split_inclusive(|(_, room)| !room.continues());
+                    let bytes = |packet: &[(u16, Descriptor)]| -> u32 {
+                        packet.iter().map(|(_, room)| room.length).sum()
+                    };
+                    prop_assert!(packets.clone().all(|packet| bytes(packet) == size));
+                    prop_assert_eq!(packets.count(), outcome.packets);
+                    prop_assert!(bytes(begun) < size && !outcome.misplaced);
+                    prop_assert!(begun.iter().all(|(_, room)| room.continues()));
+                    reserved.extend(whole);
                 }
                 Action::Rewind(back) => {
                     let keep = reserved.len().saturating_sub(back.into());
@@ -74,12 +88,18 @@ proptest! {
                 }
                 Action::Write { count, continues } => {
                     for (index, room) in reserved.drain(..reserved.len().min(count.into())) {
-                        serial += 1;
-                        copy::write(&serial.to_ne_bytes(), tx.bytes(&room));
-                        prop_assert!(!sender.write(&tx, index.wrapping_add(1), 0, 4, continues));
-                        prop_assert!(!sender.write(&tx, index, 0, room.length + 1, continues));
-                        prop_assert!(!sender.write(&tx, index, 0, 0, continues));
-                        prop_assert!(sender.write(&tx, index, 0, 4, continues));
+                        serial = serial.wrapping_add(1);
+                        copy::write(&[serial], tx.bytes(&room));
+                        let mut write = |start, length| {
+                            let mut piece = Some(Piece { start, length, continues });
+                            sender.write(&tx, |next, _, bytes| {
+                                let piece = piece.take()?;
+                                assert!(next == index && bytes.len() >= room.length as usize);
+                                Some(piece)
+                            })
+                        };
+                        prop_assert_eq!([write(0, 65), write(64, 1), write(u32::MAX, 1)], [0; 3]);
+                        prop_assert_eq!([write(0, 0), write(0, 1)], [0, 1]);
                         prop_assert!(!sender.rewind(index), "it is written");
                         open.push((serial, continues));
                         if !continues {
@@ -91,18 +111,17 @@ proptest! {
                 Action::Receive(count) => {
                     let available = receiver.available(&rx).unwrap();
                     prop_assert_eq!(usize::from(available), sent.len());
-                    for _ in 0..count {
-                        let taken = receiver.take(&rx).unwrap();
-                        let Some((_, taken, _)) = taken else {
-                            prop_assert!(sent.is_empty());
-                            break;
-                        };
-                        let mut bytes = [0; 4];
-                        copy::read(rx.bytes(&taken), &mut bytes);
-                        let got = (u32::from_ne_bytes(bytes), taken.continues());
-                        prop_assert_eq!(Some(got), sent.pop_front());
-                        held += 1;
-                    }
+                    let mut got = Vec::new();
+                    let taken = receiver
+                        .take(&rx, count.into(), |_, taken, piece| {
+                            let mut byte = [0];
+                            copy::read(piece, &mut byte);
+                            got.push((byte[0], taken.continues()));
+                        })
+                        .unwrap();
+                    prop_assert_eq!(taken, available.min(count.into()));
+                    prop_assert_eq!(&got, &sent.drain(..usize::from(taken)).collect::<Vec<_>>());
+                    held += got.len();
                 }
                 Action::Refill(count, headroom) => {
                     let given = receiver.refill(&rx, count.into(), headroom, None).unwrap();
@@ -128,7 +147,7 @@ proptest! {
             let (left, right) = ((left % 24).wrapping_sub(12), (right % 24).wrapping_sub(12));
             match step {
                 0 => {
-                    sender.reserve(&tx, None).unwrap();
+                    sender.reserve(&tx, 1, 64, None, |_, _, _| ()).unwrap();
                 }
                 1 => drop(receiver.exchange(&rx, left, right)),
                 2 => drop(sender.exchange(&tx, left, right)),
@@ -141,7 +160,11 @@ proptest! {
         }
         let in_rx = (1..=8).map(|back| *receiver.held(&rx, 0u16.wrapping_sub(back)).unwrap());
         let mut all: Vec<u32> = in_rx.map(|buffer| buffer.offset).collect();
-        all.extend((0..8).map(|index| sender.place(index).1));
+        let mut in_tx = Vec::new();
+        // All that are left, and those that were reserved.
+        sender.rewind(0);
+        sender.reserve(&tx, 8, 64, None, |_, room, _| in_tx.push(room.offset)).unwrap();
+        all.append(&mut in_tx);
         let plan = &memory.plan;
         let slots = |n: usize| (0..8).map(move |slot| plan.buffers[n] + slot * plan.stride);
         let mut expected: Vec<u32> = slots(0).chain(slots(1)).collect();
@@ -173,27 +196,29 @@ proptest! {
                 if sender.free(&tx).is_err() {
                     break;
                 }
-                match sender.reserve(&tx, None) {
-                    Err(_) => break,
-                    Ok(None) => {}
-                    Ok(Some((index, room, bytes))) => {
-                        prop_assert_eq!(bytes.len(), room.length as usize);
-                        prop_assert!(sender.write(&tx, index, 0, 1, false));
-                    }
-                }
+                let each = |_, room: Descriptor, bytes: &[AtomicU8]| {
+                    assert_eq!(bytes.len(), room.length as usize);
+                };
+                let Ok(reserved) = sender.reserve(&tx, 2, 100, None, each) else { break };
+                let piece = Piece { start: 0, length: 1, continues: false };
+                let written = sender.write(&tx, |_, buffer, bytes| {
+                    assert_eq!(bytes.len(), buffer.size as usize);
+                    Some(piece)
+                });
+                prop_assert_eq!(usize::from(written), reserved.descriptors);
                 sender.publish(&tx);
             } else {
                 let _ = receiver.refill(&rx, 3, 0, None);
                 if receiver.available(&rx).is_err() {
                     break;
                 }
-                match receiver.take(&rx) {
-                    Err(_) => break,
-                    Ok(None) => {}
-                    Ok(Some((_, taken, bytes))) => {
-                        prop_assert_eq!(bytes.len(), taken.length as usize);
-                    }
-                }
+                let mut taken = 0;
+                let outcome = receiver.take(&rx, 3, |_, descriptor, bytes| {
+                    assert_eq!(bytes.len(), descriptor.length as usize);
+                    taken += 1;
+                });
+                let Ok(count) = outcome else { break };
+                prop_assert_eq!(count, taken);
             }
         }
     }

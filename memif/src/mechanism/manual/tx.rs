@@ -1,14 +1,15 @@
 //! Sending one descriptor at a time: descriptors are reserved, written in order, and published as
 //! whole packets.
 
+use std::sync::atomic::AtomicU8;
+
 use super::SlotBuffer;
-use super::rx::Taken;
 use crate::error::{ProtocolError, RingError};
 use crate::format::ring::{Descriptor, FLAG_NEXT};
 use crate::mechanism::interrupt;
 use crate::mechanism::ring_index::RingIndex;
 use crate::mechanism::stats;
-use crate::mechanism::tx::{AHEAD, TxRing};
+use crate::mechanism::tx::TxRing;
 use crate::memory::region;
 
 /// The state of one ring to send on, beside the [`TxRing`] that it is on.
@@ -25,6 +26,29 @@ pub(crate) struct ManualTxRing {
     bytes: u64,
     /// The buffer of each slot. On a server, as the peer's descriptor said when it was reserved.
     slots: Box<[SlotBuffer]>,
+}
+
+/// What was reserved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reserved {
+    /// Packets.
+    pub packets: usize,
+    /// Descriptors of these packets.
+    pub descriptors: usize,
+    /// Whether the place for the next packet was outside its region.
+    pub misplaced: bool,
+}
+
+/// What is sent of a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// Where it begins in the buffer, in bytes.
+    pub start: u32,
+    /// Its length in bytes, at least 1.
+    pub length: u32,
+    /// Whether the packet continues in the next descriptor.
+    pub continues: bool,
 }
 
 impl ManualTxRing {
@@ -61,66 +85,89 @@ impl ManualTxRing {
         Ok(self.cursor.available() - self.reserved)
     }
 
-    /// Reserves the next descriptor and returns its index and buffer; `None` when none is known to
-    /// be free. `place` moves the buffer of a client to that byte of its region: outside of it,
-    /// nothing is reserved.
+    /// Reserves up to `packets` packets of `size` bytes, in as many descriptors as each takes, and
+    /// calls `each` with the index of every one and the bytes of the packet that it is for. `place`
+    /// moves the buffer of a client to that byte of its region.
+    ///
+    /// A packet for which there was no room has no descriptor reserved, though `each` was called for
+    /// some. On an error nothing is reserved.
     #[inline]
-    pub(crate) fn reserve<'r>(
+    pub(crate) fn reserve(
         &mut self,
-        ring: &'r TxRing,
-        place: Option<u32>,
-    ) -> Result<Option<Taken<'r>>, ProtocolError> {
-        if self.cursor.available() == self.reserved {
-            return Ok(None);
-        }
-        let index = self.behind(self.reserved);
-        let slot = self.slot(index);
-        let mut buffer = self.slots[slot];
-        let mut start = 0;
+        ring: &TxRing,
+        packets: u16,
+        size: u32,
+        place: Option<&mut dyn FnMut() -> u32>,
+        each: impl FnMut(u16, Descriptor, &[AtomicU8]),
+    ) -> Result<Reserved, ProtocolError> {
         if ring.owns_buffers() {
-            Self::prefetch(ring, self.slots[self.slot(index.wrapping_add(AHEAD))]);
-            if let Some(place) = place {
-                start = buffer.move_to(place);
-                self.slots[slot] = buffer;
-            }
+            self.reserve_as::<true>(ring, packets, size, place, each)
         } else {
-            let Descriptor { region, offset, length: size, .. } = ring.memory().descriptor(index);
-            if size == 0 {
-                return Err(ring.error(RingError::Empty { slot: self.cursor.slot(index) }));
-            }
-            buffer = SlotBuffer { region, offset, size };
-            Self::prefetch(ring, buffer);
-            self.slots[slot] = buffer;
+            self.reserve_as::<false>(ring, packets, size, None, each)
         }
-        let SlotBuffer { region, offset, size } = buffer;
-        let Some(whole) = ring.memory().regions().bytes(region, offset, size) else {
-            return if ring.owns_buffers() {
-                Ok(None)
+    }
+
+    /// [`reserve`](Self::reserve) with the role known, in a loop that fits the registers.
+    #[inline]
+    fn reserve_as<const CLIENT: bool>(
+        &mut self,
+        ring: &TxRing,
+        packets: u16,
+        size: u32,
+        mut place: Option<&mut dyn FnMut() -> u32>,
+        mut each: impl FnMut(u16, Descriptor, &[AtomicU8]),
+    ) -> Result<Reserved, ProtocolError> {
+        let memory = ring.memory();
+        let (first, free) = (self.behind(self.reserved), self.cursor.available() - self.reserved);
+        memory.prefetch_write(first, free.min(packets));
+        let regions = memory.regions().view();
+        let (mut whole, mut descriptors, mut misplaced) = (0, 0, false);
+        let (mut next, mut rest) = (0, size);
+        while rest != 0 && whole != packets && next != free {
+            let index = first.wrapping_add(next);
+            let slot = self.slot(index);
+            let mut start = 0;
+            let buffer = if CLIENT {
+                let buffer = &mut self.slots[slot];
+                if let Some(place) = &mut place {
+                    let mut moved = *buffer;
+                    start = moved.move_to(place());
+                    if regions.bytes(moved.region, moved.offset, moved.size).is_none() {
+                        misplaced = true;
+                        break;
+                    }
+                    *buffer = moved;
+                }
+                *buffer
             } else {
-                Err(ring.error(RingError::BufferOutside { slot: self.cursor.slot(index) }))
+                let Descriptor { region, offset, length: size, .. } = memory.descriptor(index);
+                if size == 0 {
+                    return Err(ring.error(RingError::Empty { slot: self.cursor.slot(index) }));
+                }
+                let buffer = SlotBuffer { region, offset, size };
+                self.slots[slot] = buffer;
+                buffer
             };
-        };
-        // Less than the size.
-        let bytes = whole.get(start as usize..).unwrap_or(&[]);
-        self.reserved += 1;
-        let (offset, length) = (offset + start, size - start);
-        let room = Descriptor { flags: 0, region, length, offset, metadata: 0 };
-        Ok(Some((index, room, bytes)))
-    }
-
-    #[inline]
-    fn prefetch(ring: &TxRing, buffer: SlotBuffer) {
-        let regions = ring.memory().regions();
-        if let Some(bytes) = regions.bytes(buffer.region, buffer.offset, buffer.size.min(1)) {
+            let Some(all) = regions.bytes(buffer.region, buffer.offset, buffer.size) else {
+                return Err(ring.error(RingError::BufferOutside { slot: self.cursor.slot(index) }));
+            };
+            // The place is less than the size.
+            let (offset, length) = (buffer.offset + start, rest.min(buffer.size - start));
+            let bytes = &all[start as usize..][..length as usize];
             region::prefetch_write(bytes);
+            rest -= length;
+            next += 1;
+            let flags = if rest == 0 { 0 } else { FLAG_NEXT };
+            if rest == 0 {
+                rest = size;
+                whole += 1;
+                descriptors = next;
+            }
+            let room = Descriptor { flags, region: buffer.region, length, offset, metadata: 0 };
+            each(index, room, bytes);
         }
-    }
-
-    /// Returns the region of a slot's buffer, and where it begins in it.
-    #[inline]
-    pub(crate) fn place(&self, index: u16) -> (u16, u32) {
-        let SlotBuffer { region, offset, .. } = self.slots[self.slot(index)];
-        (region, offset)
+        self.reserved += descriptors;
+        Ok(Reserved { packets: whole.into(), descriptors: descriptors.into(), misplaced })
     }
 
     /// Cancels the reservations from `index` on; returns whether all of them were reserved and none
@@ -134,41 +181,46 @@ impl ManualTxRing {
         can
     }
 
-    /// Returns whether the caller may write the descriptor with this index next: it is the first one
-    /// that is reserved and not written. Only the bits that name the slot count.
-    #[inline]
-    fn is_next(&self, index: u16) -> bool {
-        self.written < self.reserved && self.slot(index) == self.slot(self.behind(self.written))
-    }
-
-    /// Writes the next descriptor: `length` bytes (at least 1) from byte `start` of the buffer.
-    /// Returns whether `index` is the next one and the bytes are inside.
+    /// Writes reserved descriptors, the oldest first: calls `piece` with the index of each and the
+    /// bytes of its buffer, for what to send of these. Ends where `piece` returns `None`, or a piece
+    /// that is empty or not inside the buffer. Returns how many were written.
     #[inline]
     pub(crate) fn write(
         &mut self,
         ring: &TxRing,
-        index: u16,
-        start: u32,
-        length: u32,
-        continues: bool,
-    ) -> bool {
-        let SlotBuffer { region, offset, size } = self.slots[self.slot(index)];
-        let end = u64::from(start) + u64::from(length);
-        if !self.is_next(index) || length == 0 || end > size.into() {
-            return false;
+        mut piece: impl FnMut(u16, SlotBuffer, &[AtomicU8]) -> Option<Piece>,
+    ) -> u16 {
+        let (memory, first) = (ring.memory(), self.behind(self.written));
+        let (regions, reserved) = (memory.regions().view(), self.reserved - self.written);
+        let (mut done, mut whole, mut packets, mut bytes) = (0, 0, 0, 0);
+        while done != reserved {
+            let index = first.wrapping_add(done);
+            let buffer = self.slots[self.slot(index)];
+            // Checked when it was reserved.
+            let room = regions.bytes(buffer.region, buffer.offset, buffer.size).unwrap_or(&[]);
+            let Some(Piece { start, length, continues }) = piece(index, buffer, room) else {
+                break;
+            };
+            if length == 0 || u64::from(start) + u64::from(length) > buffer.size.into() {
+                break;
+            }
+            let (flags, offset) = (if continues { FLAG_NEXT } else { 0 }, buffer.offset + start);
+            let region = buffer.region;
+            memory.set_descriptor(index, Descriptor { flags, region, length, offset, metadata: 0 });
+            done += 1;
+            bytes += u64::from(length);
+            if !continues {
+                whole = done;
+                packets += 1;
+            }
         }
-        let (flags, offset) = (if continues { FLAG_NEXT } else { 0 }, offset + start);
-        ring.memory().set_descriptor(
-            self.behind(self.written),
-            Descriptor { flags, region, length, offset, metadata: 0 },
-        );
-        self.written += 1;
-        self.bytes += u64::from(length);
-        if !continues {
-            self.whole = self.written;
-            self.packets += 1;
+        if whole != 0 {
+            self.whole = self.written + whole;
         }
-        true
+        self.written += done;
+        self.packets += packets;
+        self.bytes += bytes;
+        done
     }
 
     /// Publishes the whole packets among what is written; the beginning of a packet waits for its
