@@ -324,3 +324,25 @@ fn two_trunks_between_the_same_buses_are_a_loop() {
     site.wait_for_host(1, 2);
     site.reaches(1, 2);
 }
+
+#[test]
+fn an_interface_is_the_end_of_a_trunk() {
+    let lab = lab!();
+    let there = lab.arg("there.bus");
+    let port = "trunk:cellar,listen=tcp/127.0.0.95:7457,local=127.0.0.95";
+    let _there = lab.ready(["attach", &there, port]);
+    let _host = lab.ready(["host", &there, "10.0.0.2/24"]);
+    let create = "create trunk name=cellar connect=tcp/127.0.0.95:7457 local=127.0.0.96";
+    assert_eq!(lab.does(create), "trunk0\n");
+    lab.does("linkstr trunk0 ./here.bus");
+    let _node = lab.ready(["node"]);
+    lab.does("up trunk0");
+    let here = lab.arg("here.bus");
+    wait::until("the host is reached", WAIT_TIMEOUT, || {
+        let ping = ["ping", &here, "10.0.0.2", "--from", "10.0.0.1/24", "-c", "1", "-W", "1"];
+        lab.run(ping).status.success()
+    });
+    lab.shows("trunk0", "the other end", |shown| shown["remotes"].as_array().is_some());
+    let shown = lab.does("show trunk0");
+    assert!(shown.contains("tunnel: trunk cellar, by tcp/127.0.0.95:7457, admin up"), "{shown}");
+}

@@ -291,6 +291,19 @@ fn an_interface_is_a_tunnel_while_its_node_runs() {
     assert_eq!(lab.run(["show", "vxlan42"]).status.code(), Some(2));
 }
 
+#[cfg(not(feature = "trunk"))]
+#[test]
+fn a_trunk_needs_a_program_with_trunks() {
+    let lab = lab!();
+    lab.does("create trunk0 name=lab connect=tcp/192.0.2.1:7447");
+    lab.does("linkstr trunk0 ./lan.bus");
+    let _node = lab.ready(["node"]);
+    lab.run(["up", "trunk0"]).fails_with(1, &["trunk0", "--features trunk"]);
+    let shown = lab.does("show trunk0");
+    assert!(shown.contains("tunnel: trunk lab, by tcp/192.0.2.1:7447, admin up"), "{shown}");
+    assert!(shown.contains("trouble: "), "{shown}");
+}
+
 #[test]
 fn what_cannot_be_is_refused() {
     let lab = lab!();

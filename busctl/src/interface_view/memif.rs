@@ -51,7 +51,8 @@ impl MemifView {
             InterfaceName::Shmif(_)
             | InterfaceName::Tap(_)
             | InterfaceName::Sock(_)
-            | InterfaceName::Vxlan(_) => (0, 0),
+            | InterfaceName::Vxlan(_)
+            | InterfaceName::Trunk(_) => (0, 0),
         };
         let report = report.cloned().unwrap_or_default();
         let (remote, rings) =

@@ -1,7 +1,7 @@
 //! An interface as `show` shows it: its record, its runner, and its counters.
 
 mod memif;
-mod vxlan;
+mod tunnel;
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use shmbus::offload::Capabilities;
 use shmbus::{Bus, MAX_FRAME, MacAddr6};
 
 use self::memif::MemifView;
-use self::vxlan::VxlanView;
+use self::tunnel::TunnelView;
 use crate::port_view::Impaired;
 use crate::process::name::renamed;
 use crate::registry::{
@@ -67,7 +67,7 @@ enum KindView {
     Memif(Box<MemifView>),
     Tap(TapView),
     Socket(SocketView),
-    Vxlan(VxlanView),
+    Tunnel(TunnelView),
 }
 
 impl InterfaceView {
@@ -96,7 +96,9 @@ impl InterfaceView {
             Kind::Memif => MemifView::of(registry, record, live.is_some(), report.memif.as_ref()),
             Kind::Tap => TapView::of(record),
             Kind::Sock => SocketView::of(record),
-            Kind::Vxlan => VxlanView::of(record, runner.and_then(|runner| runner.pid)),
+            Kind::Vxlan | Kind::Trunk => {
+                TunnelView::of(record, runner.and_then(|runner| runner.pid))
+            }
         };
         Ok(Self {
             name: record.name,
@@ -156,7 +158,7 @@ impl fmt::Display for InterfaceView {
             self.flag_bits(),
             self.mtu
         )?;
-        if !matches!(self.own, KindView::Memif(_) | KindView::Socket(_) | KindView::Vxlan(_)) {
+        if !matches!(self.own, KindView::Memif(_) | KindView::Socket(_) | KindView::Tunnel(_)) {
             writeln!(f, "\tcapabilities={}", Capabilities::ALL)?;
             writeln!(f, "\tenabled={}", Capabilities::from(self.capenable))?;
         }
@@ -178,8 +180,8 @@ impl fmt::Display for InterfaceView {
                 let place = socket.place.as_deref().unwrap_or("none yet: set path= or tcp=");
                 writeln!(f, "\tsocket: {place}, admin {admin}, link {link}")?;
             }
-            KindView::Vxlan(vxlan) => {
-                writeln!(f, "\ttunnel: {vxlan}, admin {admin}, link {link}")?;
+            KindView::Tunnel(tunnel) => {
+                writeln!(f, "\ttunnel: {tunnel}, admin {admin}, link {link}")?;
             }
         }
         match (self.running, self.pid) {
@@ -228,7 +230,7 @@ impl fmt::Display for InterfaceView {
             Impaired::output(c)
         )?;
         match &self.own {
-            KindView::Vxlan(vxlan) => vxlan.write_remotes(f),
+            KindView::Tunnel(tunnel) => tunnel.write_remotes(f),
             _ => Ok(()),
         }
     }

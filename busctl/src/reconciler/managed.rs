@@ -4,14 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
 use node::{self, CloseReason, Counters, Node, PortId, PortStats, Report};
 use port::memif::{Sockets, View};
 use port::socket::SocketServers;
-use port::vxlan::VxlanPort;
-use port::{ImpairHandle, Impaired, Learning, LinkState, LoopGuard, Port, Ruled, of_memif, tap};
+use port::{ImpairHandle, Learning, LinkState, LoopGuard, Port, Ruled};
 use shmbus::Bus;
 
+use super::opened::Opened;
 use crate::misuse::trouble;
 use crate::output;
 use crate::registry::file_stamp::FileStamp;
@@ -243,7 +242,8 @@ impl Plan {
             InterfaceName::Shmif(_)
             | InterfaceName::Tap(_)
             | InterfaceName::Sock(_)
-            | InterfaceName::Vxlan(_) => None,
+            | InterfaceName::Vxlan(_)
+            | InterfaceName::Trunk(_) => None,
         };
         // The impairments of a port change while it runs.
         Ok(Some(Self { bus, socket, settings: settings.without_impairments() }))
@@ -253,36 +253,10 @@ impl Plan {
 /// Opens the port, joins the bus, and adds both to the node. The port comes first: when that fails,
 /// no bus is made.
 fn open(shared: &mut Shared, record: &Record, plan: Plan) -> anyhow::Result<Running> {
-    let name = record.name.to_string();
     let impair = ImpairHandle::new(record.impairments());
     let joins = record.memif().is_none_or(|spec| spec.joins());
-    let (ports, connection, mac, learn, rules): (Vec<Box<dyn Port>>, _, _, _, _) =
-        match (record.memif(), &plan.socket, record.tap(), record.socket()?, record.vxlan()?) {
-            (Some(spec), Some(socket), ..) => {
-                let spec = spec.at(socket.address()?);
-                let port = shared.sockets.open(&spec, name.clone())?;
-                let view = port.view();
-                let port = of_memif(port, &spec, impair.clone());
-                (vec![port], Some(view), spec.mac, spec.learn, spec.rules)
-            }
-            (_, _, Some(spec), ..) => {
-                let queues = tap::open(&spec, shared.node.thread_count())?;
-                // All queues are one link: what is set holds for each.
-                let impaired = |queue| Box::new(Impaired::new(queue, impair.clone()));
-                let ports = queues.into_iter().map(|queue| impaired(queue) as Box<dyn Port>);
-                (ports.collect(), None, spec.mac, spec.learn, spec.rules)
-            }
-            (_, _, _, Some(spec), _) => {
-                let port = shared.socket_servers.open(&spec, name.clone())?;
-                let port = Impaired::new(port, impair.clone());
-                (vec![Box::new(port)], None, spec.mac, spec.learn, spec.rules)
-            }
-            (.., Some(spec)) => {
-                let port = Impaired::new(VxlanPort::open(&spec, name.clone())?, impair.clone());
-                (vec![Box::new(port)], None, spec.mac, spec.learn, spec.rules)
-            }
-            _ => bail!("{name} is of no kind that a node can run"),
-        };
+    let Opened { ports, connection, mac, learn, rules } =
+        Opened::new(shared, record, plan.socket.as_ref(), &impair)?;
     let wrap = |port: Box<dyn Port>| -> Box<dyn Port> {
         let has_rules = !rules.is_empty();
         let port = if has_rules { Box::new(Ruled::new(port, rules.clone())) } else { port };
@@ -299,6 +273,6 @@ fn open(shared: &mut Shared, record: &Record, plan: Plan) -> anyhow::Result<Runn
     let queues = (1..).zip(ports).map(join).collect::<anyhow::Result<Vec<_>>>()?;
     let file = FileStamp::of(&plan.bus);
     let ports = shared.node.add_queues(queues);
-    tracing::info!(name, bus = %plan.bus.display(), "open");
+    tracing::info!(name = %record.name, bus = %plan.bus.display(), "open");
     Ok(Running { ports, plan, bus: file, connection })
 }

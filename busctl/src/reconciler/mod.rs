@@ -6,6 +6,7 @@
 //! as its trouble and tried again; the others continue.
 
 mod managed;
+mod opened;
 mod registry_watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

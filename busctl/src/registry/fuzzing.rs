@@ -16,6 +16,7 @@ pub fn record(data: &[u8]) {
         InterfaceName::Tap(0),
         InterfaceName::Sock(0),
         InterfaceName::Vxlan(42),
+        InterfaceName::Trunk(0),
     ];
     for name in names {
         match Record::parse(name, &text) {

@@ -1,4 +1,5 @@
-//! Names of interfaces: `shmif<N>`, `memif<SOCKET>/<ID>`, `tap<N>`, `sock<N>`, `vxlan<N>`.
+//! Names of interfaces: `shmif<N>`, `memif<SOCKET>/<ID>`, `tap<N>`, `sock<N>`, `vxlan<N>`,
+//! `trunk<N>`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,12 +19,14 @@ pub(crate) enum Kind {
     Sock,
     /// A tunnel to other machines.
     Vxlan,
+    /// A tunnel to machines that are found through Zenoh.
+    Trunk,
 }
 
 impl Kind {
     /// All kinds.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Shmif, Self::Memif, Self::Tap, Self::Sock, Self::Vxlan];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Shmif, Self::Memif, Self::Tap, Self::Sock, Self::Vxlan, Self::Trunk];
 
     /// Returns the word that names of this kind begin with.
     #[must_use]
@@ -34,6 +37,7 @@ impl Kind {
             Self::Tap => "tap",
             Self::Sock => "sock",
             Self::Vxlan => "vxlan",
+            Self::Trunk => "trunk",
         }
     }
 }
@@ -63,6 +67,8 @@ pub(crate) enum InterfaceName {
     Sock(u32),
     /// `vxlan<N>`
     Vxlan(u32),
+    /// `trunk<N>`
+    Trunk(u32),
 }
 
 impl InterfaceName {
@@ -75,6 +81,7 @@ impl InterfaceName {
             Self::Tap(_) => Kind::Tap,
             Self::Sock(_) => Kind::Sock,
             Self::Vxlan(_) => Kind::Vxlan,
+            Self::Trunk(_) => Kind::Trunk,
         }
     }
 
@@ -87,6 +94,7 @@ impl InterfaceName {
             Self::Tap(_) => Self::Tap(unit),
             Self::Sock(_) => Self::Sock(unit),
             Self::Vxlan(_) => Self::Vxlan(unit),
+            Self::Trunk(_) => Self::Trunk(unit),
         }
     }
 
@@ -110,6 +118,7 @@ impl fmt::Display for InterfaceName {
             Self::Tap(unit) => write!(formatter, "tap{unit}"),
             Self::Sock(unit) => write!(formatter, "sock{unit}"),
             Self::Vxlan(unit) => write!(formatter, "vxlan{unit}"),
+            Self::Trunk(unit) => write!(formatter, "trunk{unit}"),
         }
     }
 }
@@ -147,6 +156,8 @@ impl InterfaceName {
             Some(Self::Sock(number(unit)?))
         } else if let Some(unit) = text.strip_prefix("vxlan") {
             Some(Self::Vxlan(number(unit)?))
+        } else if let Some(unit) = text.strip_prefix("trunk") {
+            Some(Self::Trunk(number(unit)?))
         } else {
             Some(Self::Tap(number(text.strip_prefix("tap")?)?))
         }
@@ -162,7 +173,7 @@ pub(super) fn number(digits: &str) -> Option<u32> {
 
 /// The text is not the name of an interface.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{text}' is no interface's name{hint}: names are shmif<N>, memif<SOCKET>/<ID>, tap<N>, sock<N> and vxlan<N>, such as shmif0",
+#[error("'{text}' is no interface's name{hint}: names are shmif<N>, memif<SOCKET>/<ID>, tap<N>, sock<N>, vxlan<N> and trunk<N>, such as shmif0",
         hint = port::suggest::hint(text.trim_end_matches(|c: char| !c.is_alphabetic()), Kind::ALL.map(Kind::word)))]
 pub(crate) struct ParseNameError {
     text: String,
@@ -174,9 +185,16 @@ mod tests {
 
     #[test]
     fn every_name_reads_back_and_fits_a_file() {
-        for text in
-            ["shmif0", "shmif4294967295", "memif0/0", "memif7/12", "tap3", "sock4", "vxlan42"]
-        {
+        for text in [
+            "shmif0",
+            "shmif4294967295",
+            "memif0/0",
+            "memif7/12",
+            "tap3",
+            "sock4",
+            "vxlan42",
+            "trunk0",
+        ] {
             let name: InterfaceName = text.parse().unwrap();
             assert_eq!(name.to_string(), text);
             assert_eq!(InterfaceName::from_file_stem(&name.file_stem()), Some(name));

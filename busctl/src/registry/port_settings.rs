@@ -1,4 +1,4 @@
-//! The settings of memif, tap, sock and vxlan interfaces: stored as they were typed, and checked by the port
+//! The settings of ports: stored as they were typed, and checked by the port
 //! they are for.
 
 use std::collections::BTreeMap;
@@ -7,6 +7,7 @@ use std::fmt;
 use port::memif::MemifSpec;
 use port::socket::SocketSpec;
 use port::tap::TapSpec;
+use port::trunk::TrunkSpec;
 use port::vxlan::VxlanSpec;
 use port::{Impairments, ParsePortError};
 use serde::{Deserialize, Serialize};
@@ -45,7 +46,10 @@ impl PortSettings {
         name: InterfaceName,
         setting: &KeyValue,
     ) -> Result<(), SettingError> {
-        let setting = if name.kind() == Kind::Sock { &absolute(setting) } else { setting };
+        let setting = match name.kind() {
+            Kind::Sock | Kind::Trunk => &absolute(setting),
+            _ => setting,
+        };
         let KeyValue { key, value } = setting;
         if name.kind() == Kind::Memif && IN_THE_NAME.contains(&key.as_str()) {
             return Err(SettingError::InTheName { name, key: key.clone() });
@@ -80,16 +84,19 @@ impl PortSettings {
             }
             InterfaceName::Sock(_) => SocketSpec::check_each(self.pairs()),
             InterfaceName::Vxlan(_) => VxlanSpec::check_each(self.pairs()),
+            InterfaceName::Trunk(_) => {
+                TrunkSpec::of_interface(&name.to_string(), self.pairs()).map(drop)
+            }
             InterfaceName::Shmif(_) => Ok(()),
         }
         .map_err(SettingError::Port)
     }
 }
 
-/// Makes the path of a socket absolute: the process that runs the interface has another folder.
+/// Makes the path of a socket or a file absolute: the process that runs the interface has another folder.
 fn absolute(setting: &KeyValue) -> KeyValue {
     let KeyValue { key, value } = setting;
-    let is_path = ["path", "peer"].contains(&key.as_str()) && !value.starts_with('@');
+    let is_path = ["path", "peer", "config"].contains(&key.as_str()) && !value.starts_with('@');
     let path = is_path.then(|| std::path::absolute(value).ok()).flatten();
     let value = path.and_then(|path| path.into_os_string().into_string().ok());
     KeyValue { key: key.clone(), value: value.unwrap_or_else(|| setting.value.clone()) }

@@ -6,6 +6,7 @@ use memif::Role;
 use port::memif::MemifSpec;
 use port::socket::SocketSpec;
 use port::tap::TapSpec;
+use port::trunk::TrunkSpec;
 use port::vxlan::VxlanSpec;
 use port::{FrameRules, Impairments, ParsePortError};
 use serde::{Deserialize, Serialize};
@@ -45,7 +46,7 @@ pub(crate) struct Record {
 pub(crate) enum Settings {
     /// A station on a bus.
     Shmif(Shmif),
-    /// A port: memif, TAP, socket or VXLAN.
+    /// A port: memif, TAP, socket, VXLAN or trunk.
     Port(PortSettings),
 }
 
@@ -68,20 +69,21 @@ struct RecordFile {
     sock: Option<PortSettings>,
     #[serde(skip_serializing_if = "Option::is_none")]
     vxlan: Option<PortSettings>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trunk: Option<PortSettings>,
 }
 
 impl From<Record> for RecordFile {
     fn from(record: Record) -> Self {
         let Record { name, revision, up, linkstr, settings } = record;
-        let (mut shmif, mut memif, mut tap, mut sock, mut vxlan) = (None, None, None, None, None);
-        match (settings, name.kind()) {
-            (Settings::Shmif(settings), _) => shmif = Some(settings),
-            (Settings::Port(port), Kind::Tap) => tap = Some(port),
-            (Settings::Port(port), Kind::Sock) => sock = Some(port),
-            (Settings::Port(port), Kind::Vxlan) => vxlan = Some(port),
-            (Settings::Port(port), Kind::Memif | Kind::Shmif) => memif = Some(port),
-        }
-        Self { name, revision, up, linkstr, shmif, memif, tap, sock, vxlan }
+        let (shmif, mut port) = match settings {
+            Settings::Shmif(shmif) => (Some(shmif), None),
+            Settings::Port(port) => (None, Some(port)),
+        };
+        let mut table = |kind| port.take_if(|_| name.kind() == kind);
+        let [memif, tap, sock, vxlan, trunk] =
+            [Kind::Memif, Kind::Tap, Kind::Sock, Kind::Vxlan, Kind::Trunk].map(&mut table);
+        Self { name, revision, up, linkstr, shmif, memif, tap, sock, vxlan, trunk }
     }
 }
 
@@ -89,14 +91,22 @@ impl TryFrom<RecordFile> for Record {
     type Error = String;
 
     fn try_from(file: RecordFile) -> Result<Self, String> {
-        let RecordFile { name, revision, up, linkstr, shmif, memif, tap, sock, vxlan } = file;
-        let settings = match (name.kind(), shmif, memif, tap, sock, vxlan) {
-            (Kind::Shmif, Some(shmif), None, None, None, None) => Settings::Shmif(shmif),
-            (Kind::Memif, None, Some(port), None, None, None)
-            | (Kind::Tap, None, None, Some(port), None, None)
-            | (Kind::Sock, None, None, None, Some(port), None)
-            | (Kind::Vxlan, None, None, None, None, Some(port)) => Settings::Port(port),
-            (kind, ..) => {
+        let RecordFile { name, revision, up, linkstr, shmif, memif, tap, sock, vxlan, trunk } =
+            file;
+        let ports = [
+            (Kind::Memif, memif),
+            (Kind::Tap, tap),
+            (Kind::Sock, sock),
+            (Kind::Vxlan, vxlan),
+            (Kind::Trunk, trunk),
+        ];
+        let tables =
+            ports.into_iter().filter_map(|(kind, port)| Some((kind, Settings::Port(port?))));
+        let mut tables = tables.chain(shmif.map(|shmif| (Kind::Shmif, Settings::Shmif(shmif))));
+        let settings = match (tables.next(), tables.next()) {
+            (Some((kind, settings)), None) if kind == name.kind() => settings,
+            _ => {
+                let kind = name.kind();
                 return Err(format!("it should have one table of settings, called [{kind}]"));
             }
         };
@@ -128,7 +138,7 @@ impl Record {
         self.linkstr.as_deref().ok_or(RegistryError::NoBus { name: self.name })
     }
 
-    /// Returns the settings of a memif, tap, sock or vxlan interface; none for another kind.
+    /// Returns the settings of a port; none for another kind.
     #[must_use]
     pub(crate) fn port(&self) -> Option<&PortSettings> {
         match &self.settings {
@@ -169,6 +179,7 @@ impl Record {
                 .or_else(|| self.tap().map(|tap| tap.rules))
                 .or_else(|| self.socket().ok().flatten().map(|socket| socket.rules))
                 .or_else(|| self.vxlan().ok().flatten().map(|vxlan| vxlan.rules))
+                .or_else(|| self.trunk().map(|trunk| trunk.rules))
                 .unwrap_or_default(),
         }
     }
@@ -181,6 +192,7 @@ impl Record {
             .or_else(|| self.tap().map(|tap| tap.impairments))
             .or_else(|| self.socket().ok().flatten().map(|socket| socket.impairments))
             .or_else(|| self.vxlan().ok().flatten().map(|vxlan| vxlan.impairments))
+            .or_else(|| self.trunk().map(|trunk| trunk.impairments))
             .unwrap_or_default()
     }
 
@@ -239,6 +251,13 @@ impl Record {
             }
             _ => Ok(None),
         }
+    }
+
+    /// Returns the specification of a trunk interface; none for another kind.
+    #[must_use]
+    pub(crate) fn trunk(&self) -> Option<TrunkSpec> {
+        let InterfaceName::Trunk(_) = self.name else { return None };
+        TrunkSpec::of_interface(&self.name.to_string(), self.port()?.pairs()).ok()
     }
 
     /// Returns the role of a memif interface; none for another kind.

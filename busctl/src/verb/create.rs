@@ -18,8 +18,8 @@ const CAPENABLE_VARIABLE: &str = "RUMP_SHMIF_CAPENABLE";
 /// Make an interface and print its name
 ///
 /// A new interface is down and has no bus. Without a unit it gets the lowest free one. A shmif
-/// interface is a station for other verbs, such as 'busctl host'; 'busctl node' runs memif, tap,
-/// sock and vxlan interfaces. shmif and memif interfaces get a random MAC address (b2:a0:...).
+/// interface is a station for other verbs, such as 'busctl host'; 'busctl node' runs all
+/// others. shmif and memif interfaces get a random MAC address (b2:a0:...).
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "shmif keys: mac=MAC capenable=FLAGS promisc=on|off media=auto|none mtu=N\n  \
@@ -34,7 +34,10 @@ const CAPENABLE_VARIABLE: &str = "RUMP_SHMIF_CAPENABLE";
                         role=server|client peer=PATH mac=MAC learn=on|off\n\
                         vxlan keys: vni=N (as in its name unless given) local=ADDR[:PORT] peers=ADDR,...\n  \
                         group=ADDR storm=N suppress=on|off mac=MAC learn=on|off\n\
-                        memif, tap, sock and vxlan keys: mtu=N vlan=N trunk=LIST native=N, and the impairments of\n  \
+                        trunk keys: name=S (that of the interface unless given) connect=ENDPOINT,...\n  \
+                        listen=ENDPOINT,... via=auto|vxlan|zenoh config=FILE vni=N local=ADDR[:PORT]\n  \
+                        storm=N suppress=on|off mac=MAC learn=on|off\n\
+                        All but shmif take mtu=N vlan=N trunk=LIST native=N, and the impairments of\n  \
                         'busctl attach', such as delay=20ms loss=1%\n\n\
                         Examples:\n  \
                         busctl create\n  \
@@ -46,7 +49,7 @@ const CAPENABLE_VARIABLE: &str = "RUMP_SHMIF_CAPENABLE";
                         busctl create vxlan42 local=192.0.2.1 peers=192.0.2.2,192.0.2.3"
 )]
 pub(crate) struct Args {
-    /// shmif, tap, sock or vxlan, or a name such as shmif0, memif0/1 (on socket 0, with id 1), tap0,
+    /// shmif, tap, sock, vxlan or trunk, or a name such as shmif0, memif0/1 (on socket 0, with id 1), tap0,
     /// sock0 or vxlan42; then settings
     #[arg(value_name = "NAME|KEY=VALUE")]
     words: Vec<String>,
@@ -105,6 +108,7 @@ fn parse_name(word: &str) -> anyhow::Result<Name> {
         Some(Kind::Tap) => Ok(Name::Lowest(InterfaceName::Tap(0))),
         Some(Kind::Sock) => Ok(Name::Lowest(InterfaceName::Sock(0))),
         Some(Kind::Vxlan) => Ok(Name::Lowest(InterfaceName::Vxlan(0))),
+        Some(Kind::Trunk) => Ok(Name::Lowest(InterfaceName::Trunk(0))),
         Some(Kind::Memif) => Err(misuse(anyhow!(
             "a memif interface is named by its socket and its id, such as memif0/1; 'busctl socket list' shows the sockets"
         ))),
@@ -131,6 +135,8 @@ fn first_settings(name: InterfaceName) -> anyhow::Result<Settings> {
             record.apply(&KeyValue { key: "mac".to_owned(), value: format_mac(shmif.mac) })?;
             record.settings
         }
-        Kind::Tap | Kind::Sock | Kind::Vxlan => Settings::Port(PortSettings::default()),
+        Kind::Tap | Kind::Sock | Kind::Vxlan | Kind::Trunk => {
+            Settings::Port(PortSettings::default())
+        }
     })
 }

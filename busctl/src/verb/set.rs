@@ -15,7 +15,7 @@ use crate::registry::{InterfaceName, KeyValue, Record, apply};
 /// number or as names such as tso4,tcp4csum-tx (all, none); promisc=on|off; media=auto|none, where
 /// none takes the link down as if the cable were pulled; mtu=N, the largest payload of its frames.
 ///
-/// memif, tap, sock and vxlan interfaces, at any time: the impairments of 'busctl attach', such as delay=20ms
+/// All others, at any time: the impairments of 'busctl attach', such as delay=20ms
 /// loss=1% partition=on, which hold from the next frame on; delay=0 takes the delay away. While they
 /// are down: the other keys of 'busctl create'. KEY= with an empty value restores the default.
 #[derive(Debug, clap::Args)]

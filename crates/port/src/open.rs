@@ -158,7 +158,7 @@ pub fn open_each(
             }
             KindSpec::Trunk(spec) => {
                 let open = options.trunks.ok_or(PortError::NoTrunks)?;
-                vec![impaired(open(spec)?, handle())]
+                vec![impaired(open(spec, spec.to_string())?, handle())]
             }
             KindSpec::Socket(spec) => {
                 let open = |spec: SocketSpec| {

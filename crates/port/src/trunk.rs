@@ -25,8 +25,8 @@ const MAX_NAME: usize = 64;
 /// The most endpoints of one key.
 const MAX_ENDPOINTS: usize = 16;
 
-/// Opens a trunk port.
-pub type OpenTrunk = fn(&TrunkSpec) -> Result<Box<dyn Port>, PortError>;
+/// Opens the trunk port that has a name.
+pub type OpenTrunk = fn(&TrunkSpec, String) -> Result<Box<dyn Port>, PortError>;
 
 /// One end of a trunk as it is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +75,20 @@ pub enum Via {
 }
 
 impl TrunkSpec {
+    /// Parses the settings of the interface `interface`. That is also the trunk's name, unless `name` is
+    /// set.
+    ///
+    /// # Errors
+    /// [`ParsePortError`] when there is no such setting, or the setting does not take this value.
+    pub fn of_interface<'s>(
+        interface: &str,
+        settings: impl IntoIterator<Item = (&'s str, &'s str)>,
+    ) -> Result<Self, ParsePortError> {
+        let known: Vec<&str> = ["name"].into_iter().chain(KEYS).collect();
+        let keys = Keys::new("trunk", &known, settings)?;
+        Self::new(keys.get("name").unwrap_or(interface), &keys)
+    }
+
     fn new(name: &str, keys: &Keys<'_>) -> Result<Self, ParsePortError> {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(is_plain) {
@@ -192,6 +206,18 @@ mod tests {
             (spec.storm, spec.config, spec.learn),
             (Some(100), Some("a.json5".into()), false)
         );
+    }
+
+    #[test]
+    fn an_interface_is_a_trunk_of_its_name() {
+        let settings = [("connect", "tcp/a:7447,tls/b:7448"), ("via", "zenoh")];
+        let spec = TrunkSpec::of_interface("trunk0", settings).unwrap();
+        assert_eq!(spec, parse("trunk0,connect=tcp/a:7447,tls/b:7448,via=zenoh").unwrap());
+        let spec = TrunkSpec::of_interface("trunk0", [("name", "lab")]).unwrap();
+        assert_eq!(spec, parse("lab").unwrap());
+        for setting in [("name", "a/b"), ("via", "udp"), ("nmae", "lab")] {
+            assert!(TrunkSpec::of_interface("trunk0", [setting]).is_err(), "{setting:?}");
+        }
     }
 
     #[test]

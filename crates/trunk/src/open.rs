@@ -13,15 +13,14 @@ use crate::exchange::Exchange;
 use crate::session::Session;
 use crate::token::EndId;
 
-/// Opens the end of a trunk that `spec` describes.
+/// Opens the end of a trunk that `spec` describes, as the port `name`.
 ///
 /// It has no peer until another end is there, and finds one whenever that comes.
 ///
 /// # Errors
 /// [`PortError`] when the settings are not what Zenoh takes, or the system has no descriptors or
 /// threads left.
-pub fn open(spec: &TrunkSpec) -> Result<Box<dyn Port>, PortError> {
-    let name = spec.to_string();
+pub fn open(spec: &TrunkSpec, name: String) -> Result<Box<dyn Port>, PortError> {
     let failed = |source| PortError::System { attempt: format!("cannot open {name}"), source };
     let settings = Settings::new(spec)
         .map_err(|problem| PortError::Trunk { port: name.clone(), problem: problem.to_string() })?;
@@ -34,8 +33,7 @@ pub fn open(spec: &TrunkSpec) -> Result<Box<dyn Port>, PortError> {
     let has_fixed_port = spec.port.is_some();
     let ends = Ends::new(id, spec.vni, spec.via, has_fixed_port, exchange, outgoing);
     let remotes = Remotes::of_overlay(spec.storm);
-    let port =
-        VxlanPort::with_overlay(name.clone(), spec.vni, spec.suppress, remotes, Box::new(ends))?;
+    let port = VxlanPort::with_overlay(name, spec.vni, spec.suppress, remotes, Box::new(ends))?;
     Ok(Box::new(port))
 }
 
