@@ -150,6 +150,26 @@ fn forged_and_damaged_packets_do_not_reach_the_lan() {
 }
 
 #[test]
+fn a_peer_learns_how_long_packets_on_the_lan_may_be() {
+    let lab = lab!();
+    let bus = lab.arg("lan.bus");
+    let _port = attach(&lab, "");
+    let mut peer = MemifPeer::client(&lab.path("m.sock"), ClientOptions::new(0).mode(Mode::Ip));
+    let mtu =
+        u16::try_from(lab.show(&bus)["mtu"].as_u64().expect("a number")).expect("it is small");
+    let mut long = packet([10, 0, 0, 2], [10, 0, 0, 9], 1);
+    // Not to be cut, and one byte longer than the bus carries.
+    long.resize(usize::from(mtu) + 1, 1);
+    long[2..4].copy_from_slice(&(mtu + 1).to_be_bytes());
+    long[6] = 0x40;
+    peer.send_all(&[&long]);
+    let message = peer.receive_exactly(1).remove(0);
+    assert_eq!((&message[12..16], &message[16..20]), (&long[16..20], &long[12..16]));
+    assert_eq!((&message[20..22], &message[26..28]), (&[3, 4][..], &mtu.to_be_bytes()[..]));
+    assert!(long.starts_with(&message[28..]) && message.len() == 576);
+}
+
+#[test]
 fn an_interface_of_the_registry_may_be_in_ip_mode() {
     let lab = lab!();
     let bus = lab.arg("lan.bus");

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use memif::{ClientOptions, InterfaceOptions};
+use memif::{ClientOptions, InterfaceOptions, Mode};
 use nix::sys::eventfd::EventFd;
 use system_tests::c_program::{CLibrary, CProgram, Linkage};
 use system_tests::memifpeer::{Listening, MemifPeer};
@@ -117,6 +117,83 @@ fn a_c_program_answers_the_rust_side_in_both_roles() {
     let responder = icmp.start(&lab, &["respond", "slave", &lab.arg("rust-listens.sock")]);
     is_answered(listening.accept());
     responder.finish(WAIT_TIMEOUT).succeeds();
+}
+
+/// An IPv4 or IPv6 packet between two numbered hosts, with a payload of `size` bytes.
+fn ip_packet(v6: bool, [from, to]: [u8; 2], size: u16) -> Vec<u8> {
+    let mut packet = if v6 { vec![0x60, 0, 0, 0] } else { vec![0x45, 0] };
+    if v6 {
+        packet.extend([&size.to_be_bytes()[..], &[17, 64]].concat());
+        [from, to].map(|host| packet.extend([&[0xFD; 15][..], &[host]].concat()));
+    } else {
+        packet.extend((20 + size).to_be_bytes());
+        packet.extend([0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, from, 10, 0, 0, to]);
+    }
+    packet.extend((0..size).map(|n| u8::try_from(n % 251).unwrap()));
+    packet
+}
+
+/// Packets as they are sent, and as they come back from `bounce.c`. Some are shorter than an
+/// Ethernet header, and some continue in a second buffer.
+fn bounced(mode: Mode) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let sizes = [0, 1, 26, 980, 1_480];
+    match mode {
+        Mode::Ip => {
+            let packets = |hosts: [u8; 2]| {
+                let both = move |size| [false, true].map(|v6| ip_packet(v6, hosts, size));
+                sizes.into_iter().flat_map(both).collect()
+            };
+            (packets([1, 2]), packets([2, 1]))
+        }
+        _ => {
+            let packets: Vec<_> = sizes.map(|size| vec![0xA5; usize::from(1 + size)]).into();
+            (packets.clone(), packets)
+        }
+    }
+}
+
+#[test]
+fn a_c_program_exchanges_packets_without_ethernet_with_the_rust_side() {
+    require!("cc");
+    let lab = lab();
+    let bounce = LIBRARY.compile(&lab, &source("bounce.c"), Linkage::Shared);
+    let passes = |mut peer: MemifPeer, mode| {
+        let (there, back) = bounced(mode);
+        for _ in 0..100 {
+            peer.send_all(&there);
+            assert_eq!(peer.receive_exactly(back.len()), back);
+        }
+        format!("returned {}", 100 * there.len())
+    };
+    for (number, mode) in [("1", Mode::Ip), ("2", Mode::PuntInject)] {
+        let (socket, name) = (lab.path(number), lab.arg(number));
+        let program = bounce.start(&lab, &["master", &name, number]);
+        let retry = ClientOptions::new(3).mode(mode).buffer_size(1_024);
+        let retry = retry.reconnect(Some(Duration::from_millis(20)));
+        let returned = passes(MemifPeer::client(&socket, retry), mode);
+        assert!(program.finish(WAIT_TIMEOUT).succeeds().contains(&returned));
+
+        let (socket, name) =
+            (lab.path(&format!("rust{number}")), lab.arg(&format!("rust{number}")));
+        let listening = Listening::on(&socket, InterfaceOptions::new(3).mode(mode));
+        let program = bounce.start(&lab, &["slave", &name, number]);
+        let returned = passes(listening.accept(), mode);
+        assert!(program.finish(WAIT_TIMEOUT).succeeds().contains(&returned));
+    }
+}
+
+#[test]
+fn a_c_program_in_another_mode_is_refused_with_the_reason() {
+    require!("cc");
+    let lab = lab();
+    let bounce = LIBRARY.compile(&lab, &source("bounce.c"), Linkage::Shared);
+    let socket = lab.path("ip.sock");
+    let mut listening = Listening::on(&socket, InterfaceOptions::new(3).mode(Mode::Ip));
+    let program = bounce.start(&lab, &["slave", &lab.arg("ip.sock"), "2"]);
+    assert_eq!(listening.refuse().name(), "mode-mismatch");
+    let finished = program.finish(WAIT_TIMEOUT);
+    let printed = finished.succeeds();
+    assert!(printed.contains("refused:") && printed.contains("mode"), "{printed}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Queues one descriptor at a time, for programs that hold buffers between calls: libmemif's API
-//! for C is made of them.
+//! Queues of single descriptors, for programs that hold buffers between calls: libmemif's API for C is
+//! made of them.
 //!
 //! ```no_run
 //! # fn example(link: memif::Link) -> Result<(), memif::LinkError> {
@@ -113,7 +113,7 @@ fn buffer(index: u16, descriptor: Descriptor, bytes: &[AtomicU8]) -> ManualBuffe
     ManualBuffer { index, region, offset, bytes, continues: descriptor.continues() }
 }
 
-/// A queue to receive on, one descriptor at a time: the caller gives back what it has taken, in
+/// A queue to receive on, of single descriptors: the caller gives back what it has taken, in
 /// order, when it likes. What is in the ring can still be taken when the link has gone down.
 pub struct ManualRx {
     queue: RxQueue,
@@ -290,7 +290,7 @@ impl fmt::Debug for ManualRx {
     }
 }
 
-/// A queue to send on, one descriptor at a time: descriptors are reserved, then written in the same
+/// A queue to send on, of single descriptors: descriptors are reserved, then written in the same
 /// order, then published.
 pub struct ManualTx {
     queue: TxQueue,

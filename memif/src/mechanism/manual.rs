@@ -1,6 +1,6 @@
-//! Rings whose descriptors the caller takes and gives back one by one, and holds in between for as
-//! long as it likes: the manual counterparts of [`rx`](super::rx) and [`tx`](super::tx), which work
-//! in bursts.
+//! Rings whose descriptors the caller takes and gives back in pieces, and holds in between for as long
+//! as it likes: the manual counterparts of [`rx`](super::rx) and [`tx`](super::tx), where a burst ends
+//! before the next.
 //!
 //! Descriptors are named by free-running 16-bit indexes. What the peer's descriptors say is read
 //! once, checked, and kept in a table of this side's own: a peer that changes a descriptor later

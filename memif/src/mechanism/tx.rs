@@ -14,9 +14,9 @@ use crate::memory::pool::OwnedBuffer;
 use crate::memory::region::{self, Region, Regions};
 use crate::memory::ring::RingMemory;
 
-/// How many buffers ahead of the one being filled to prefetch: as many lines as a processor can
-/// wait for at a time.
-const AHEAD: u16 = 8;
+/// How many buffers to prefetch at a time: as many lines as a processor can wait for. One by one,
+/// between the stores to the buffers before, each would wait for these.
+const BATCH: u16 = 16;
 
 /// The producer of one ring.
 pub(crate) struct TxRing {
@@ -180,11 +180,12 @@ impl TxRing {
             reason = "see above; a check would be one per packet"
         )]
         let index = self.cursor.next().wrapping_add(self.pending.len() as u16);
+        if index & (BATCH - 1) == 0 || self.pending.is_empty() {
+            self.prefetch_batch(index);
+        }
         if let Side::Client(buffers) = &self.side {
-            self.prefetch(buffers.descriptor(self.cursor.slot(index.wrapping_add(AHEAD))));
             return Ok(buffers.descriptor(self.cursor.slot(index)));
         }
-        self.prefetch(self.memory.descriptor(index.wrapping_add(AHEAD)));
         let offered = self.memory.descriptor(index);
         if offered.length == 0 {
             return Err(self.error(RingError::Empty { slot: self.cursor.slot(index) }));
@@ -195,13 +196,23 @@ impl TxRing {
         Ok(offered)
     }
 
-    /// Prefetches the beginning of a buffer that will soon be written, if the descriptor is valid.
+    /// Prefetches the free descriptors from `index` to the end of its batch, and the beginnings of
+    /// their buffers, all of which will be written.
     #[inline]
-    fn prefetch(&self, buffer: Descriptor) {
-        if let Some(bytes) =
-            self.memory.regions().bytes(buffer.region, buffer.offset, buffer.length.min(1))
-        {
-            region::prefetch_write(bytes);
+    fn prefetch_batch(&self, index: u16) {
+        let free = u16::try_from(self.free()).unwrap_or(u16::MAX);
+        let count = free.min(BATCH - (index & (BATCH - 1)));
+        self.memory.prefetch_write(index, count);
+        for nth in 0..count {
+            let index = index.wrapping_add(nth);
+            let buffer = match &self.side {
+                Side::Client(buffers) => buffers.descriptor(self.cursor.slot(index)),
+                Side::Server => self.memory.descriptor(index),
+            };
+            let Descriptor { region, offset, length, .. } = buffer;
+            if let Some(bytes) = self.memory.regions().bytes(region, offset, length.min(1)) {
+                region::prefetch_write(bytes);
+            }
         }
     }
 

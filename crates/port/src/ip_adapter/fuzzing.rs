@@ -7,6 +7,7 @@ use neighbor::frame::{self, ETHERNET_HEADER};
 use smoltcp::wire::EthernetAddress;
 
 use super::lan_side::{FromBus, FromPeer, LanSide};
+use super::packet::Packet;
 use crate::ip_peer::IpPeer;
 use crate::keys::Keys;
 
@@ -44,6 +45,10 @@ pub fn conversation(mut data: &[u8]) {
             1 => hear(&mut lan, bytes, now),
             2 => account.dropped += lan.service(now),
             _ => account.collect(&mut lan),
+        }
+        for message in lan.take_messages() {
+            let read = Packet::read(&message).expect("a whole packet");
+            assert!(read.len == message.len() && message.len() <= 1_280);
         }
     }
     // Nothing waits for ever.

@@ -3,7 +3,8 @@
 //!
 //! What a peer sends passes if it comes from one of the peer's addresses, or from a network behind the
 //! peer. A packet from another address of the LAN is forged, or has come around a loop: two such ports
-//! of one bus whose peers are each other would pass it on for ever, because no hop counts.
+//! of one bus whose peers are each other would pass it on for ever, because no hop counts. So a peer
+//! cannot route between hosts of one network: it needs a port for each network that it joins.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -17,6 +18,7 @@ use smoltcp::wire::{EthernetAddress, IpCidr};
 
 use super::next_hops::{NextHops, Way};
 use super::packet::Packet;
+use super::too_big::TooBig;
 use crate::ip_peer::IpPeer;
 
 /// The most frames of the port itself that wait to be sent. What is lost is asked again.
@@ -82,6 +84,7 @@ pub(super) struct LanSide {
     said: Vec<Vec<u8>>,
     /// Packets of the peer whose station has answered.
     released: VecDeque<Vec<u8>>,
+    too_big: TooBig,
     is_up: bool,
 }
 
@@ -103,6 +106,7 @@ impl LanSide {
             latest: None,
             said: Vec::new(),
             released: VecDeque::new(),
+            too_big: TooBig::default(),
             is_up: false,
         }
     }
@@ -128,6 +132,7 @@ impl LanSide {
         self.latest = None;
         self.said.clear();
         self.released.clear();
+        self.too_big.clear();
         if is_up {
             self.claims.begin();
             self.claims.link_changed(now);
@@ -178,6 +183,7 @@ impl LanSide {
     pub(super) fn take_packet(&mut self, bytes: &[u8], now: Instant) -> FromPeer {
         let Some(packet) = Packet::read(bytes) else { return FromPeer::Drop(Reason::NoPacket) };
         if ETHERNET_HEADER + packet.len > self.longest {
+            self.note_too_long(&packet, bytes, now);
             return FromPeer::Drop(Reason::TooLong);
         }
         let ends = (packet.source, packet.destination);
@@ -191,14 +197,34 @@ impl LanSide {
         self.route(&packet, bytes, now)
     }
 
+    /// Makes a message to the peer about a packet that is too long, if it could have passed otherwise.
+    #[cold]
+    fn note_too_long(&mut self, packet: &Packet, bytes: &[u8], now: Instant) {
+        let to = packet.destination;
+        if self.may_come_from(packet.source)
+            && self.group(to).is_none()
+            && !self.identity.is_martian(to)
+        {
+            self.too_big.note(packet, bytes, self.longest - ETHERNET_HEADER, now);
+        }
+    }
+
+    /// Returns whether the peer may send from an address: one of its own, or of a network behind it.
+    fn may_come_from(&self, source: IpAddr) -> bool {
+        self.is_own(source) || !(self.identity.is_martian(source) || self.identity.reaches(source))
+    }
+
+    /// Takes out the packets that the port itself has for the peer.
+    pub(super) fn take_messages(&mut self) -> Vec<Vec<u8>> {
+        self.too_big.take()
+    }
+
     fn route(&mut self, packet: &Packet, bytes: &[u8], now: Instant) -> FromPeer {
         let Packet { source, destination, len, .. } = *packet;
         if packet.is_discovery {
             return FromPeer::Drop(Reason::Discovery);
         }
-        if !self.is_own(source)
-            && (self.identity.is_martian(source) || self.identity.reaches(source))
-        {
+        if !self.may_come_from(source) {
             return FromPeer::Drop(Reason::Source(source));
         }
         if let Some(group) = self.group(destination) {

@@ -14,6 +14,7 @@
 mod lan_side;
 mod next_hops;
 mod packet;
+mod too_big;
 
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -92,6 +93,11 @@ impl<P: Port> IpAdapter<P> {
                     reports.note_drop(reason);
                 }
             });
+        }
+        let messages = lan.take_messages();
+        if !messages.is_empty() {
+            // A peer without room does without.
+            port.put_burst(&mut messages.iter().map(Vec::as_slice));
         }
         moved.plus(port.dropped())
     }
@@ -330,8 +336,9 @@ impl Reports {
     fn note_source(&mut self, from: IpAddr) {
         self.has_source = true;
         self.add(format!(
-            "packets of the peer from {from} are dropped: it is not one of the peer's addresses; add \
-             it to ip= if it is"
+            "packets of the peer from {from} are dropped: it is an address of this network and not \
+             one of the peer's; add it to ip= if it is, and give a peer that routes a port on each \
+             network that it joins"
         ));
     }
 

@@ -1,4 +1,4 @@
-//! Receiving one descriptor at a time.
+//! Receiving descriptors, which the caller holds until it gives them back.
 
 use std::sync::atomic::AtomicU8;
 

@@ -1,4 +1,4 @@
-//! Sending one descriptor at a time: descriptors are reserved, written in order, and published as
+//! Sending descriptors that the caller holds: they are reserved, written in order, and published as
 //! whole packets.
 
 use std::sync::atomic::AtomicU8;

@@ -311,3 +311,75 @@ fn a_packet_does_not_go_round() {
     let fate = right.take_packet(&frame[ETHERNET_HEADER..][..len], now);
     assert_eq!(fate, FromPeer::Drop(Reason::Source(NEAR.into())));
 }
+
+/// A packet of 2,000 bytes.
+fn long_packet(from: &str, destination: &str, protocol: IpProtocol) -> Vec<u8> {
+    let header = if ip(from).is_ipv4() { 20 } else { 40 };
+    let ends = (ip(from), ip(destination));
+    frame::ip((HOST, MAC), ends, protocol, 64, 2_000 - header)[ETHERNET_HEADER..].to_vec()
+}
+
+#[test]
+fn a_peer_learns_how_long_packets_may_be() {
+    let (mut lan, now) = claimed(BOTH);
+    let mut packet = long_packet("10.0.0.2", "10.0.0.9", IpProtocol::Udp);
+    assert_eq!(lan.take_packet(&packet, now), FromPeer::Drop(Reason::TooLong));
+    assert!(lan.take_messages().is_empty(), "it may be cut");
+    packet[6] = 0x40;
+    assert_eq!(lan.take_packet(&packet, now), FromPeer::Drop(Reason::TooLong));
+    let [message] = &lan.take_messages()[..] else { panic!("a message") };
+    let read = Packet::read(message).expect("whole");
+    assert_eq!((read.source, read.destination), (ip("10.0.0.9"), ip("10.0.0.2")));
+    assert_eq!((message.len(), &message[20..22]), (576, &[3, 4][..]));
+    assert_eq!((&message[24..28], &message[28..]), (&[0, 0, 5, 220][..], &packet[..548]));
+    assert!(frame::is_icmp_checksum_good(&message[20..], read.source, read.destination));
+
+    // Through a router, too.
+    let packet = long_packet("fd00::2", "2001:db8::9", IpProtocol::Tcp);
+    assert_eq!(lan.take_packet(&packet, now), FromPeer::Drop(Reason::TooLong));
+    let [message] = &lan.take_messages()[..] else { panic!("a message") };
+    let read = Packet::read(message).expect("whole");
+    assert_eq!((read.source, read.destination), (ip("2001:db8::9"), ip("fd00::2")));
+    assert_eq!((message.len(), &message[40..42]), (1_280, &[2, 0][..]));
+    assert_eq!((&message[44..48], &message[48..]), (&[0, 0, 5, 220][..], &packet[..1_232]));
+    assert!(frame::is_icmp_checksum_good(&message[40..], read.source, read.destination));
+}
+
+#[test]
+fn no_message_answers_a_message_a_group_a_forged_source_or_a_flood() {
+    let (mut lan, now) = claimed(BOTH);
+    let whole = long_packet("10.0.0.2", "10.0.0.9", IpProtocol::Icmp);
+    let with = |at: usize, value: u8| {
+        let mut packet = whole.clone();
+        (packet[6], packet[20]) = (0x40, 8);
+        packet[at] = value;
+        packet
+    };
+    let mut error = long_packet("fd00::2", "fd00::9", IpProtocol::Icmpv6);
+    error[40] = 1;
+    let silent = [
+        with(20, 3),
+        with(20, 11),
+        with(7, 1),
+        with(6, 0x41),
+        with(19, 255),
+        with(16, 239),
+        with(15, 9),
+        error,
+        long_packet("fd00::2", "ff02::1", IpProtocol::Udp),
+        long_packet("fd00::9", "fd00::8", IpProtocol::Udp),
+    ];
+    for packet in &silent {
+        assert_eq!(lan.take_packet(packet, now), FromPeer::Drop(Reason::TooLong));
+        assert!(lan.take_messages().is_empty(), "{packet:?}");
+    }
+    let mut flood = |now| {
+        for _ in 0..100 {
+            assert_eq!(lan.take_packet(&with(20, 8), now), FromPeer::Drop(Reason::TooLong));
+        }
+        lan.take_messages().len()
+    };
+    assert_eq!(flood(now), 32);
+    assert_eq!(flood(now + Duration::from_millis(999)), 0);
+    assert_eq!(flood(now + Duration::from_secs(1)), 32);
+}
