@@ -97,7 +97,12 @@ impl Session {
                 Err(Closed) => return,
                 Ok(None) => {}
                 Ok(Some(error)) => {
-                    let line = format!("Zenoh: {}; tried again until it works", reason(&error));
+                    let what = if self.settings.is_client() {
+                        "no router answers"
+                    } else {
+                        "cannot join the network"
+                    };
+                    let line = format!("{what}: {}; tried again until it works", reason(&error));
                     if self.said.is_new(&line) {
                         self.exchange.say(line);
                     }

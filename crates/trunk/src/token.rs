@@ -123,6 +123,10 @@ mod tests {
         let key = token("192.0.2.1:4789").key("lab");
         assert_eq!(key, "busctl/trunk/1/lab/end/0000000000c0ffee/42/192.0.2.1:4789/host-a");
         assert_eq!(Token::parse(&key, "la"), None);
+        assert_eq!(
+            all_ends("lab"),
+            key.split_once("0000").map(|(root, _)| format!("{root}**")).unwrap()
+        );
         let key = frames("lab", EndId(1), EndId(2));
         assert_eq!(sender_of(&key), Some(EndId(2)));
         assert_eq!(frames_for("lab", EndId(1)), key.replace("0000000000000002", "*"));

@@ -99,6 +99,7 @@ fn two_ends_agree_on_datagrams_and_go_back_to_messages() {
     assert_eq!(sites[1].state(1), Some(State::Direct), "nothing was sent there");
     assert!(sites[0].ends.relay(number, &[8; 60], now), "held back");
     let message = sites[0].messages.try_recv().expect("the first frame");
+    assert_eq!(message.to, EndId(2));
     sites[1].exchange.received(EndId(1), message.bytes);
     let Site { ends, remotes, .. } = &mut sites[1];
     assert_eq!(ends.take_batch(remotes), Some(0));
@@ -270,6 +271,7 @@ fn a_machine_with_another_address_is_another_way() {
     let (mut sites, mut now) = (two(Via::Auto), Instant::now());
     run(&mut sites, &mut now, Duration::from_millis(500), true);
     sites[0].ends.set_local(Ok("10.0.0.77:4789".parse().ok()));
+    assert_eq!(sites[0].exchange.local(), "10.0.0.77:4789".parse().ok());
     sites[0].advance(now);
     assert_eq!(sites[0].state(2), Some(State::Relayed));
     let mut moved = token(1);
@@ -287,4 +289,6 @@ fn a_machine_with_another_address_is_another_way() {
     assert_eq!(sites[0].ends.local(), "10.0.0.77:0".parse().ok());
     sites[0].ends.set_local(Err(io::ErrorKind::AddrNotAvailable.into()));
     assert!(sites[0].lines().contains("cannot receive at 10.0.0.77:4789"));
+    sites[0].exchange.say("a word of the other thread".to_owned());
+    assert_eq!(sites[0].lines(), "a word of the other thread");
 }
