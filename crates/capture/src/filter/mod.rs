@@ -138,7 +138,9 @@ fn no_library(reason: &str) -> String {
                 it for a target that is linked dynamically"
             .to_owned();
     }
-    format!("cannot be loaded: {reason}; install libpcap (on Debian and Ubuntu the package libpcap0.8)")
+    format!(
+        "cannot be loaded: {reason}; install libpcap (on Debian and Ubuntu the package libpcap0.8)"
+    )
 }
 
 /// Says where the mistake is, unless the message says it.
