@@ -113,12 +113,13 @@ pub(crate) fn command() -> Command {
 ///
 /// `-v` may also follow the verb, where people append it, unless the verb has its own `-v`.
 fn named(name: &'static str) -> Command {
-    let command = renamed(Cli::command(), &|text| with_name(text, name).into_owned());
+    let command = Cli::command();
     // In the help of these verbs, files have the name, too.
     let in_files = |verb| renamed(verb, &|text| text.replace(OWN, name));
     let of_files = if name == OWN { &[][..] } else { &["completions", "man"] };
     let command =
         of_files.iter().fold(command, |command, verb| command.mut_subcommand(verb, in_files));
+    let command = renamed(command, &|text| with_name(text, name).into_owned());
     let command = command.name(name).bin_name(name);
     let verbose = command.get_arguments().find(|arg| arg.get_id() == VERBOSE).cloned();
     command.mut_subcommands(|verb| {
@@ -318,8 +319,11 @@ mod tests {
     fn check_help(command: &mut Command, known: &[&str]) {
         let help = command.render_long_help().to_string() + &command.render_help().to_string();
         let help = known.iter().fold(help, |help, known| help.replace(known, ""));
-        let others: Vec<&str> =
-            help.lines().filter(|line| line.replace(PACKAGED, "").contains(OWN)).collect();
+        let is_other = |line: &str| {
+            let rest = line.replace(PACKAGED, "");
+            rest.contains(OWN) || line.contains(&format!("shm{PACKAGED}"))
+        };
+        let others: Vec<&str> = help.lines().filter(|line| is_other(line)).collect();
         assert!(others.is_empty(), "{}: {others:?}", command.get_name());
         assert!(help.contains(&format!("Usage: {PACKAGED}")), "{help}");
         for verb in command.get_subcommands_mut() {
