@@ -46,10 +46,11 @@ fn main() -> anyhow::Result<ExitCode> {
 /// Prints all counts beside the kept ones; fails if one is far above.
 fn compare() -> anyhow::Result<ExitCode> {
     let kept = Kept::read()?;
+    let counts = count()?;
     let mut slower = 0;
     let mut faster = 0;
     println!("{:<26} {:>9} {:>9}  instructions for a burst", "", "now", "kept");
-    for count in count()? {
+    for count in counts {
         let before = kept.get(&count.name);
         let verdict = Verdict::of(count.instructions, before);
         slower += usize::from(verdict == Verdict::Slower);
