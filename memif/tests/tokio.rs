@@ -54,7 +54,8 @@ async fn events_and_packets_are_awaited() {
 async fn who_comes_in_a_crowd_is_served_as_well() {
     let addr = unique("tokio-crowd");
     // Its patience with them would wake it, too.
-    let options = SocketOptions::new().max_pending(1_000).connect_timeout(Duration::from_hours(1));
+    let options =
+        SocketOptions::new().max_pending(1_000).connect_timeout(Duration::from_secs(3_600));
     let mut server = Server::bind(&addr, options).unwrap();
     server.add(InterfaceOptions::new(0)).unwrap();
     let mut server = Async::new(server).unwrap();

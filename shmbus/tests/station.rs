@@ -108,7 +108,7 @@ fn a_sleeper_without_a_watch_wakes_all_the_same() {
         setrlimit(Resource::RLIMIT_NOFILE, used, hard).expect("lowered");
         assert!(bob.arm().is_err(), "an inotify instance was available");
         std::thread::scope(|scope| {
-            let sleeper = scope.spawn(|| bob.wait(Some(Duration::from_mins(1))));
+            let sleeper = scope.spawn(|| bob.wait(Some(Duration::from_secs(60))));
             alice.send(&to([0xff; 6])).expect("sent");
             assert_eq!(sleeper.join().expect("no panic").ok(), Some(true));
         });

@@ -10,7 +10,7 @@ use shmbus::{Burst, Bus, Station, StationOptions, Tap, WaitError};
 use tokio::time::timeout;
 
 const ROUNDS: usize = 1_000;
-const WAIT_TIMEOUT: Duration = Duration::from_mins(1);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn station(path: &Path) -> Station {
     Station::join(Bus::open_or_create(path, 0o600).expect("a bus"), StationOptions::new())
@@ -88,7 +88,7 @@ async fn a_wait_may_be_given_up() {
 async fn a_missed_wake_up_delays_a_frame_by_a_tenth_of_a_second() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("bus");
-    let options = StationOptions::new().wake_interval(Duration::from_hours(1));
+    let options = StationOptions::new().wake_interval(Duration::from_secs(3_600));
     let mut sender =
         Station::join(Bus::open_or_create(&path, 0o600).expect("a bus"), options).expect("joined");
     // The first wake-up is sent at once.

@@ -101,7 +101,7 @@ fn every_sleep_ends_with_a_wake_up() {
 fn wake_ups_are_put_off_and_not_forgotten() {
     let folder = folder();
     let path = folder.path().join("bus");
-    let hour = StationOptions::new().wake_interval(Duration::from_hours(1));
+    let hour = StationOptions::new().wake_interval(Duration::from_secs(3_600));
     let mut sender = station(&path, hour);
     for _ in 0..100 {
         sender.send(&FRAME).expect("sent");
@@ -139,7 +139,7 @@ fn a_station_that_leaves_or_waits_sends_pending_wake_ups() {
         let path = &path;
         scope.spawn(move || {
             for round in 0..rounds {
-                let options = StationOptions::new().wake_interval(Duration::from_hours(1));
+                let options = StationOptions::new().wake_interval(Duration::from_secs(3_600));
                 let mut sender = station(path, options);
                 for _ in 0..5 {
                     sender.send(&FRAME).expect("sent");
@@ -169,7 +169,8 @@ fn a_bus_that_is_cut_short_is_not_written_to_by_a_late_wake_up() {
     let folder = folder();
     let path = folder.path().join("bus");
     shmbus::survive_truncation().expect("a handler");
-    let mut sender = station(&path, StationOptions::new().wake_interval(Duration::from_hours(1)));
+    let mut sender =
+        station(&path, StationOptions::new().wake_interval(Duration::from_secs(3_600)));
     sender.send_burst([FRAME; 2]).expect("sent");
     sender.send(&FRAME).expect("sent");
     std::fs::File::options().write(true).open(&path).and_then(|file| file.set_len(0)).expect("cut");

@@ -10,7 +10,7 @@ use crate::drive;
 
 /// What a single input may take, on a machine with other things to do. The longest waits of the
 /// library are a tenth of a second.
-const DEADLINE: Duration = Duration::from_mins(1);
+const DEADLINE: Duration = Duration::from_secs(60);
 /// Files that are tried for each seed.
 const MUTATIONS: u64 = 8;
 

@@ -56,8 +56,10 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// The file: `ARCHITECTURE NAME INSTRUCTIONS` in each line.
+/// The file: `ARCHITECTURE NAME INSTRUCTIONS` in each line, and a line `ARCHITECTURE: COMPILER` for
+/// each architecture.
 pub(crate) struct Kept {
+    compilers: BTreeMap<String, String>,
     counts: BTreeMap<(String, String), u64>,
 }
 
@@ -74,16 +76,20 @@ impl Kept {
     }
 
     fn parse(text: &str) -> anyhow::Result<Self> {
-        let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-        let counts = lines.map(|line| {
+        let mut kept = Self { compilers: BTreeMap::new(), counts: BTreeMap::new() };
+        for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+            if let Some((architecture, compiler)) = line.split_once(": ") {
+                kept.compilers.insert(architecture.to_owned(), compiler.to_owned());
+                continue;
+            }
             let words: Vec<&str> = line.split_whitespace().collect();
             let [architecture, name, instructions] = words[..] else {
                 anyhow::bail!("not an architecture, a name and a count: {line}");
             };
             let instructions = instructions.parse().with_context(|| format!("no count: {line}"))?;
-            Ok(((architecture.to_owned(), name.to_owned()), instructions))
-        });
-        Ok(Self { counts: counts.collect::<anyhow::Result<_>>()? })
+            kept.counts.insert((architecture.to_owned(), name.to_owned()), instructions);
+        }
+        Ok(kept)
     }
 
     /// Whether there is none for this architecture.
@@ -91,19 +97,28 @@ impl Kept {
         !self.counts.keys().any(|(architecture, _)| architecture == std::env::consts::ARCH)
     }
 
+    /// Returns the compiler that made the counts of this architecture.
+    pub(crate) fn compiler(&self) -> Option<&str> {
+        self.compilers.get(std::env::consts::ARCH).map(String::as_str)
+    }
+
     /// Returns the count of a scenario on this architecture.
     pub(crate) fn get(&self, name: &str) -> Option<u64> {
         self.counts.get(&(std::env::consts::ARCH.to_owned(), name.to_owned())).copied()
     }
 
-    /// Writes the file with other counts for this architecture.
-    pub(crate) fn replace(mut self, counts: &[Count]) -> anyhow::Result<()> {
+    /// Writes the file with other counts for this architecture, made by `compiler`.
+    pub(crate) fn replace(mut self, counts: &[Count], compiler: String) -> anyhow::Result<()> {
         let here = std::env::consts::ARCH;
         self.counts.retain(|(architecture, _), _| architecture != here);
         for count in counts {
             self.counts.insert((here.to_owned(), count.name.clone()), count.instructions);
         }
+        self.compilers.insert(here.to_owned(), compiler);
         let mut text = HEAD.to_owned();
+        for (architecture, compiler) in &self.compilers {
+            writeln!(text, "{architecture}: {compiler}")?;
+        }
         for ((architecture, name), instructions) in &self.counts {
             writeln!(text, "{architecture} {name} {instructions}")?;
         }
