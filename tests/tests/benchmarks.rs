@@ -83,6 +83,30 @@ fn rounds_are_lines_of_json_or_a_row_each() {
 }
 
 #[test]
+fn a_table_is_drawn_and_its_figures_are_kept() {
+    let _cpus = CpuLock::acquire();
+    let lab = lab!();
+    let (svg, figures) = (lab.arg("table.svg"), lab.arg("table.json"));
+    let files = ["--svg", &svg, "--figures", &figures];
+    let words = ["bench", "adapter", "--sweep", "--seconds", "0.2", "--rounds", "1"];
+    let run = lab.run([&words[..], &files].concat());
+    let table = run.succeeds();
+
+    let kept: Value = serde_json::from_str(&std::fs::read_to_string(&figures).unwrap()).unwrap();
+    assert_eq!(kept["command"], "busctl bench adapter --sweep --rounds 1 --seconds 0.2");
+    let rows = kept["charts"][0]["rows"].as_array().unwrap();
+    // A heading and a line stand above the rows of the table.
+    assert_eq!(rows.len(), table.lines().count() - 2, "{table}");
+    let received = rows[0][1][1].as_f64().unwrap();
+    assert!(received > 0.0, "{kept}");
+
+    let drawn = std::fs::read_to_string(&svg).unwrap();
+    for text in ["frame 64, burst 32", kept["machine"].as_str().unwrap()] {
+        assert!(drawn.contains(text), "{text}: {drawn}");
+    }
+}
+
+#[test]
 fn every_variant_of_memif_accounts_for_every_frame() {
     let _cpus = CpuLock::acquire();
     let lab = lab!();

@@ -135,7 +135,9 @@ fn a_release_is_a_commit_a_tag_and_files_with_their_sums() {
     let manifest = std::fs::read_to_string(copy.path().join("Cargo.toml")).unwrap();
     let ours = manifest.lines().filter(|line| line.contains("path = ") && line.contains('{'));
     assert!(ours.clone().count() > 10);
-    ours.for_each(|line| assert!(line.contains(r#"version = "7.0.1""#), "{line}"));
+    for line in ours {
+        assert!(line.contains(r#"version = "7.0.1""#), "{line}");
+    }
     // Cargo finds nothing to change: the locks are right, and the packages ask for each other.
     let metadata = ["metadata", "--locked", "--format-version=1", "--no-deps"];
     let metadata = copy.command(env!("CARGO")).args(metadata).output().unwrap();
@@ -175,11 +177,9 @@ fn a_release_is_a_commit_a_tag_and_files_with_their_sums() {
     let known: Vec<&serde_json::Value> =
         bill["dependencies"].as_array().unwrap().iter().map(|one| &one["ref"]).collect();
     for one in bill["dependencies"].as_array().unwrap() {
-        one["dependsOn"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .for_each(|to| assert!(known.contains(&to), "{to}"));
+        for to in one["dependsOn"].as_array().unwrap() {
+            assert!(known.contains(&to), "{to}");
+        }
     }
 
     // The changelog is in its form again: the next release lacks nothing but a change.

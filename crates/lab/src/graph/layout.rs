@@ -131,7 +131,9 @@ fn turned(places: &[Point], space: Point) -> Vec<Point> {
     let sign = |first: f64, mean: f64| if first > mean + 1e-6 { -1.0 } else { 1.0 };
     if let Some(&first) = best.first() {
         let (mirror_x, mirror_y) = (sign(first.0, x / many), sign(first.1, y / many));
-        best.iter_mut().for_each(|place| *place = (place.0 * mirror_x, place.1 * mirror_y));
+        for place in &mut best {
+            *place = (place.0 * mirror_x, place.1 * mirror_y);
+        }
     }
     best
 }

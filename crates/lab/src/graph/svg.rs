@@ -33,16 +33,16 @@ pub fn svg(plan: &Drawing) -> String {
         }
     }
     // A line between two nodes, or an oval with lines to its nodes.
-    let (mut links, mut hubs) = (Vec::new(), Vec::new());
+    let (mut pairs, mut hubs) = (Vec::new(), Vec::new());
     for lan in &plan.lans {
         match (on_lan.get(&lan.name[..]).map(Vec::as_slice).unwrap_or_default(), lan.is_link) {
-            ([first, second], true) => links.push((lan, first, second)),
+            ([first, second], true) => pairs.push((lan, first, second)),
             (members, _) => hubs.push((lan, members)),
         }
     }
     let nodes = plan.nodes.len();
     let mut joined: Vec<(usize, usize)> =
-        links.iter().map(|(_, (first, _), (second, _))| (*first, *second)).collect();
+        pairs.iter().map(|(_, (first, _), (second, _))| (*first, *second)).collect();
     for (number, (_, members)) in hubs.iter().enumerate() {
         joined.extend(members.iter().map(|(node, _)| (*node, nodes + number)));
     }
@@ -56,7 +56,7 @@ pub fn svg(plan: &Drawing) -> String {
     }
 
     let (mut lines, mut ovals, mut boxes) = (String::new(), String::new(), String::new());
-    for (lan, (first, first_title), (second, second_title)) in links {
+    for (lan, (first, first_title), (second, second_title)) in pairs {
         let title = format!("{} {}\n{first_title}\n{second_title}", lan.name, lan.note);
         line(&mut lines, places[*first], places[*second], &title);
     }
