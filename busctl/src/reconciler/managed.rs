@@ -4,13 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use node::{self, CloseReason, Counters, Node, PortId, PortStats, Report};
-use port::memif::{Sockets, View};
-use port::socket::SocketServers;
+use node::{self, CloseReason, Counters, PortId, PortStats, Report};
+use port::memif::View;
 use port::{ImpairHandle, Learning, LinkState, LoopGuard, Port, Ruled};
 use shmbus::Bus;
 
-use super::opened::Opened;
+use super::opened::{Opened, Shared};
 use crate::misuse::trouble;
 use crate::output;
 use crate::registry::file_stamp::FileStamp;
@@ -23,14 +22,6 @@ use crate::registry::{
 const MODE: u32 = 0o600;
 /// How often a connection is described without traffic: an attempt may have been refused.
 const DESCRIBE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What all interfaces share.
-pub(super) struct Shared {
-    pub(super) node: Node,
-    pub(super) sockets: Sockets,
-    pub(super) socket_servers: SocketServers,
-    pub(super) registry: Registry,
-}
 
 /// See the module.
 pub(super) struct Managed {

@@ -18,7 +18,8 @@ use node::{Event, Node, NodeOptions, Reports};
 use port::memif::Sockets;
 use port::socket::SocketServers;
 
-use self::managed::{Managed, Shared};
+use self::managed::Managed;
+use self::opened::Shared;
 use self::registry_watch::RegistryWatch;
 use crate::output;
 use crate::registry::runner::RecordChange;

@@ -1,14 +1,23 @@
 //! The port of an interface, opened as its record says.
 
 use anyhow::bail;
-use port::memif::View;
+use node::Node;
+use port::memif::{Sockets, View};
+use port::socket::SocketServers;
 use port::trunk::TrunkSpec;
 use port::vxlan::VxlanPort;
 use port::{FrameRules, ImpairHandle, Impaired, Port, of_memif, tap};
 use shmbus::MacAddr6;
 
-use super::managed::Shared;
-use crate::registry::{Record, Socket};
+use crate::registry::{Record, Registry, Socket};
+
+/// What all interfaces share.
+pub(super) struct Shared {
+    pub(super) node: Node,
+    pub(super) sockets: Sockets,
+    pub(super) socket_servers: SocketServers,
+    pub(super) registry: Registry,
+}
 
 /// A port, or the ports of its queues, and what holds for all of them.
 pub(super) struct Opened {
