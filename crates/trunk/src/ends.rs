@@ -147,8 +147,11 @@ impl Ends {
             }
             let Some(end) = self.all[number].as_mut() else { continue };
             if end.address != address || has_moved {
+                // Before, no datagram has left.
+                if end.address.is_some() {
+                    end.way.reset(&mut self.eras, now);
+                }
                 end.address = address;
-                end.way.reset(&mut self.eras, now);
                 end.incoming.refuse_datagrams();
                 remotes.accept_from(number, None);
                 remotes.set_direct(number, false);
