@@ -137,23 +137,21 @@ impl Ends {
         }
         for (id, token) in tokens {
             let address = self.reachable(&token);
-            let number = match self.numbers.get(&id) {
-                Some(number) => *number,
-                None => match remotes.join(&token.host, now) {
-                    Some(number) => {
-                        self.insert(number, token, now);
-                        number
-                    }
-                    None => {
-                        self.say("there are more ends than this one can reach".to_owned());
-                        continue;
-                    }
-                },
+            let known = self.numbers.get(&id).copied();
+            let Some(number) = known.or_else(|| remotes.join(&token.host, now)) else {
+                self.say("there are more ends than this one can reach".to_owned());
+                continue;
             };
+            if known.is_none() {
+                self.insert(number, token, now);
+            }
             let Some(end) = self.all[number].as_mut() else { continue };
             if end.address != address || has_moved {
+                // Before, no datagram has left.
+                if end.address.is_some() {
+                    end.way.reset(&mut self.eras, now);
+                }
                 end.address = address;
-                end.way.reset(&mut self.eras, now);
                 end.incoming.refuse_datagrams();
                 remotes.accept_from(number, None);
                 remotes.set_direct(number, false);
@@ -209,10 +207,11 @@ impl Ends {
         remotes: &mut Remotes,
     ) -> (Option<(SocketAddr, Vec<u8>)>, bool) {
         let Some(end) = self.all[number].as_mut() else { return (None, true) };
-        if !end.has_token && !(end.way.state() == State::Direct && end.way.is_heard(now)) {
+        let was_direct = end.way.state() == State::Direct;
+        let is_there = end.has_token || was_direct && end.way.is_heard(now);
+        if !is_there {
             return (None, false);
         }
-        let was_direct = end.way.state() == State::Direct;
         let mut datagram = None;
         if let Some(address) = end.address
             && let Some(question) = end.way.advance(&mut self.eras, now)

@@ -630,8 +630,8 @@ impl Port for VxlanPort {
     }
 
     fn wants_service(&self) -> bool {
-        let has_news = |overlay: &Box<dyn Overlay>| !self.remotes.has_any() && overlay.has_news();
-        Instant::now() >= self.next_service || self.overlay.as_ref().is_some_and(has_news)
+        let has_news = || self.overlay.as_ref().is_some_and(|overlay| overlay.has_news());
+        Instant::now() >= self.next_service || !self.remotes.has_any() && has_news()
     }
 
     fn service(&mut self, report: &mut dyn FnMut(&str)) {
