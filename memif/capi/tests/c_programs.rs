@@ -124,7 +124,9 @@ fn ip_packet(v6: bool, [from, to]: [u8; 2], size: u16) -> Vec<u8> {
     let mut packet = if v6 { vec![0x60, 0, 0, 0] } else { vec![0x45, 0] };
     if v6 {
         packet.extend([&size.to_be_bytes()[..], &[17, 64]].concat());
-        [from, to].map(|host| packet.extend([&[0xFD; 15][..], &[host]].concat()));
+        for host in [from, to] {
+            packet.extend([&[0xFD; 15][..], &[host]].concat());
+        }
     } else {
         packet.extend((20 + size).to_be_bytes());
         packet.extend([0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, from, 10, 0, 0, to]);
@@ -137,18 +139,15 @@ fn ip_packet(v6: bool, [from, to]: [u8; 2], size: u16) -> Vec<u8> {
 /// Ethernet header, and some continue in a second buffer.
 fn bounced(mode: Mode) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let sizes = [0, 1, 26, 980, 1_480];
-    match mode {
-        Mode::Ip => {
-            let packets = |hosts: [u8; 2]| {
-                let both = move |size| [false, true].map(|v6| ip_packet(v6, hosts, size));
-                sizes.into_iter().flat_map(both).collect()
-            };
-            (packets([1, 2]), packets([2, 1]))
-        }
-        _ => {
-            let packets: Vec<_> = sizes.map(|size| vec![0xA5; usize::from(1 + size)]).into();
-            (packets.clone(), packets)
-        }
+    if mode == Mode::Ip {
+        let packets = |hosts: [u8; 2]| {
+            let both = move |size| [false, true].map(|v6| ip_packet(v6, hosts, size));
+            sizes.into_iter().flat_map(both).collect()
+        };
+        (packets([1, 2]), packets([2, 1]))
+    } else {
+        let packets: Vec<_> = sizes.map(|size| vec![0xA5; usize::from(1 + size)]).into();
+        (packets.clone(), packets)
     }
 }
 
