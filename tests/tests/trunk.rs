@@ -239,8 +239,9 @@ fn what_fails_comes_back() {
     second = site.join(2, "");
     eprintln!("back after a kill: {:?}", site.wait_for_host(1, 2));
 
-    site.machine(2).ip("address add 192.0.2.77/24 dev eth0");
+    // In this order: with the first address of a network the others of it go, too.
     site.machine(2).ip("address delete 192.0.2.2/24 dev eth0");
+    site.machine(2).ip("address add 192.0.2.77/24 dev eth0");
     eprintln!("back at another address: {:?}", site.wait_for_host(1, 2));
     wait::until("it is reached there", WAIT_TIMEOUT, || {
         let bus = lab.show("./1.bus");
