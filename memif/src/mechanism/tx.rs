@@ -17,6 +17,8 @@ use crate::memory::ring::RingMemory;
 /// How many buffers to prefetch at a time: as many lines as a processor can wait for. One by one,
 /// between the stores to the buffers before, each would wait for these.
 const BATCH: u16 = 16;
+/// How many buffers ahead of the first of a burst to prefetch one: there may be no second.
+const AHEAD: u16 = 8;
 
 /// The producer of one ring.
 pub(crate) struct TxRing {
@@ -180,7 +182,9 @@ impl TxRing {
             reason = "see above; a check would be one per packet"
         )]
         let index = self.cursor.next().wrapping_add(self.pending.len() as u16);
-        if index & (BATCH - 1) == 0 || self.pending.is_empty() {
+        if self.pending.is_empty() {
+            self.prefetch(index.wrapping_add(AHEAD), 1);
+        } else if self.pending.len() == 1 || index & (BATCH - 1) == 0 {
             self.prefetch_batch(index);
         }
         if let Side::Client(buffers) = &self.side {
@@ -203,6 +207,13 @@ impl TxRing {
         let free = u16::try_from(self.free()).unwrap_or(u16::MAX);
         let count = free.min(BATCH - (index & (BATCH - 1)));
         self.memory.prefetch_write(index, count);
+        self.prefetch(index, count);
+    }
+
+    /// Prefetches the beginnings of the buffers of `count` descriptors from `index` on, where these are
+    /// valid.
+    #[inline]
+    fn prefetch(&self, index: u16, count: u16) {
         for nth in 0..count {
             let index = index.wrapping_add(nth);
             let buffer = match &self.side {
