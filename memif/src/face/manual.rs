@@ -323,9 +323,6 @@ impl ManualTx {
     /// buffer. On a client, `place` says which byte of the buffers' region a buffer's bytes begin
     /// at.
     ///
-    /// On a server the buffers are the peer's, which may be of one byte. So `most` says how often `each`
-    /// is called at most there, whatever the peer does.
-    ///
     /// A packet for which there is no room is not reserved: [`Reserved`] does not count the
     /// descriptors that `each` was called with for its beginning.
     ///
@@ -336,13 +333,12 @@ impl ManualTx {
         &mut self,
         packets: usize,
         size: u32,
-        most: usize,
         place: Option<&mut dyn FnMut() -> u32>,
         mut each: impl FnMut(ManualBuffer<'_>),
     ) -> Result<Reserved, LinkError> {
-        let counts = [packets, most].map(|count| u16::try_from(count).unwrap_or(u16::MAX)).into();
+        let packets = u16::try_from(packets).unwrap_or(u16::MAX);
         let each = |index, descriptor, bytes: &[AtomicU8]| each(buffer(index, descriptor, bytes));
-        let reserved = self.ring.reserve(&self.queue.ring, counts, size, place, each);
+        let reserved = self.ring.reserve(&self.queue.ring, packets, size, place, each);
         reserved.map_err(|error| self.queue.link.fail(error))
     }
 

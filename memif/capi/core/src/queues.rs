@@ -45,9 +45,6 @@ impl QueueName {
     }
 }
 
-/// The bytes of a buffer by which a caller knows how many a packet takes, unless they are its own.
-const USUAL_BUFFER: u16 = 2_048;
-
 /// Reserves `count` packets of `size` bytes each, in as many buffers as they take, and describes
 /// these in `bufs`.
 ///
@@ -55,8 +52,7 @@ const USUAL_BUFFER: u16 = 2_048;
 /// [`Code::NoBufRing`] when there was no room for all; `count_out` says how many buffers there are.
 ///
 /// # Safety
-/// `bufs` has room for the buffers of `count` packets, on a server as if each were of
-/// [`USUAL_BUFFER`] bytes, and `count_out` is valid for a write; either
+/// `bufs` has room for the buffers of `count` packets, and `count_out` is valid for a write; either
 /// may be NULL.
 #[inline]
 pub unsafe fn alloc(
@@ -84,9 +80,7 @@ pub unsafe fn alloc(
     let mut next = bufs;
     // A packet of no bytes takes no buffer.
     let count = if size == 0 { 0 } else { count };
-    // As many entries as the caller has who knows of 2 KiB: a peer's buffers may be of one byte.
-    let most = usize::from(count) * usize::from(size.div_ceil(USUAL_BUFFER)).max(1);
-    let reserved = queue.reserve(count.into(), size.into(), most, place, |reserved| {
+    let reserved = queue.reserve(count.into(), size.into(), place, |reserved| {
         let buffer = Buffer {
             desc_index: reserved.index,
             queue: name,

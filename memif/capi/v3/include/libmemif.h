@@ -398,10 +398,6 @@ int memif_get_queue_efd (memif_conn_handle_t conn, uint16_t qid, int *fd);
  * Reserves `count` packets of `size` bytes, and describes their buffers in `bufs`: a packet that is
  * longer than a buffer takes several. Sets *count_out to the number of buffers. A packet gets all
  * its buffers or none; MEMIF_ERR_NOBUF_RING when some got none.
- *
- * `bufs` has room for as many buffers of 2,048 bytes as the packets take: `count` of them for packets up
- * to that size. A master's buffers are the peer's, and may be smaller. No more entries than that are
- * written there, for fewer packets then.
  */
 int memif_buffer_alloc (memif_conn_handle_t conn, uint16_t qid, memif_buffer_t *bufs,
                         uint16_t count, uint16_t *count_out, uint16_t size);

@@ -13,9 +13,6 @@ use crate::mechanism::test_memory::Memory;
 use crate::mechanism::tx::TxRing;
 use crate::memory::copy;
 
-/// The most descriptors that a sender describes at once where they are the peer's.
-const MOST: u16 = 7;
-
 /// A ring's two ends, both of single descriptors: S2M or M2S.
 fn ends(memory: &Memory, s2m: bool) -> ((TxRing, ManualTxRing), (RxRing, ManualRxRing)) {
     let (tx, rx) = if s2m {
@@ -64,15 +61,13 @@ proptest! {
                 Action::Reserve(count, size) => {
                     let (free, count) = (sender.free(&tx).unwrap(), usize::from(count));
                     let mut called = Vec::new();
-                    // What a client owns has no such limit.
-                    let most = if s2m { u16::MAX } else { MOST };
                     let outcome = sender
-                        .reserve(&tx, (count.try_into().unwrap(), most), size, None, |index, room, bytes| {
+                        .reserve(&tx, count.try_into().unwrap(), size, None, |index, room, bytes| {
                             assert_eq!(bytes.len(), room.length as usize);
                             called.push((index, room));
                         })
                         .unwrap();
-                    prop_assert!(outcome.packets == count || called.len() == usize::from(free.min(most)));
+                    prop_assert!(outcome.packets == count || called.len() == usize::from(free));
                     let (whole, begun) = called.split_at(outcome.descriptors);
                     let packets = whole.split_inclusive(|(_, room)| !room.continues());
                     let bytes = |packet: &[(u16, Descriptor)]| -> u32 {
@@ -152,7 +147,7 @@ proptest! {
             let (left, right) = ((left % 24).wrapping_sub(12), (right % 24).wrapping_sub(12));
             match step {
                 0 => {
-                    sender.reserve(&tx, (1, u16::MAX), 64, None, |_, _, _| ()).unwrap();
+                    sender.reserve(&tx, 1, 64, None, |_, _, _| ()).unwrap();
                 }
                 1 => drop(receiver.exchange(&rx, left, right)),
                 2 => drop(sender.exchange(&tx, left, right)),
@@ -168,7 +163,7 @@ proptest! {
         let mut in_tx = Vec::new();
         // All that are left, and those that were reserved.
         sender.rewind(0);
-        sender.reserve(&tx, (8, u16::MAX), 64, None, |_, room, _| in_tx.push(room.offset)).unwrap();
+        sender.reserve(&tx, 8, 64, None, |_, room, _| in_tx.push(room.offset)).unwrap();
         all.append(&mut in_tx);
         let plan = &memory.plan;
         let slots = |n: usize| (0..8).map(move |slot| plan.buffers[n] + slot * plan.stride);
@@ -204,7 +199,7 @@ proptest! {
                 let each = |_, room: Descriptor, bytes: &[AtomicU8]| {
                     assert_eq!(bytes.len(), room.length as usize);
                 };
-                let Ok(reserved) = sender.reserve(&tx, (2, u16::MAX), 100, None, each) else { break };
+                let Ok(reserved) = sender.reserve(&tx, 2, 100, None, each) else { break };
                 let piece = Piece { start: 0, length: 1, continues: false };
                 let written = sender.write(&tx, |_, buffer, bytes| {
                     assert_eq!(bytes.len(), buffer.size as usize);

@@ -87,8 +87,7 @@ impl ManualTxRing {
 
     /// Reserves up to `packets` packets of `size` bytes, in as many descriptors as each takes, and
     /// calls `each` with the index of every one and the bytes of the packet that it is for. `place`
-    /// moves the buffer of a client to that byte of its region. On a server `each` is called at most
-    /// `most` times.
+    /// moves the buffer of a client to that byte of its region.
     ///
     /// A packet for which there was no room has no descriptor reserved, though `each` was called for
     /// some. On an error nothing is reserved.
@@ -96,15 +95,15 @@ impl ManualTxRing {
     pub(crate) fn reserve(
         &mut self,
         ring: &TxRing,
-        (packets, most): (u16, u16),
+        packets: u16,
         size: u32,
         place: Option<&mut dyn FnMut() -> u32>,
         each: impl FnMut(u16, Descriptor, &[AtomicU8]),
     ) -> Result<Reserved, ProtocolError> {
         if ring.owns_buffers() {
-            self.reserve_as::<true>(ring, (packets, u16::MAX), size, place, each)
+            self.reserve_as::<true>(ring, packets, size, place, each)
         } else {
-            self.reserve_as::<false>(ring, (packets, most), size, None, each)
+            self.reserve_as::<false>(ring, packets, size, None, each)
         }
     }
 
@@ -113,14 +112,13 @@ impl ManualTxRing {
     fn reserve_as<const CLIENT: bool>(
         &mut self,
         ring: &TxRing,
-        (packets, most): (u16, u16),
+        packets: u16,
         size: u32,
         mut place: Option<&mut dyn FnMut() -> u32>,
         mut each: impl FnMut(u16, Descriptor, &[AtomicU8]),
     ) -> Result<Reserved, ProtocolError> {
         let memory = ring.memory();
-        let free = (self.cursor.available() - self.reserved).min(most);
-        let first = self.behind(self.reserved);
+        let (first, free) = (self.behind(self.reserved), self.cursor.available() - self.reserved);
         memory.prefetch_write(first, free.min(packets));
         let regions = memory.regions().view();
         let (mut whole, mut descriptors, mut misplaced) = (0, 0, false);
