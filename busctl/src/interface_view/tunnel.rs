@@ -38,21 +38,17 @@ impl TunnelView {
         record: &Record,
         runner: Option<u32>,
     ) -> (KindView, Option<MacAddr6>, Capabilities) {
-        let (ends, mac) = match record.trunk() {
-            Some(spec) => {
-                let ends =
-                    Ends::Trunk { trunk: spec.name, connect: spec.connect, listen: spec.listen };
-                (ends, spec.mac)
-            }
-            None => {
-                // Without other ends it cannot be opened, which is its trouble then.
-                let spec = record.vxlan().ok().flatten();
-                let mac = spec.as_ref().and_then(|spec| spec.mac);
-                let local = spec.as_ref().map(|spec| spec.local);
-                let group = spec.as_ref().and_then(|spec| spec.group);
-                let peers = spec.map(|spec| spec.peers).unwrap_or_default();
-                (Ends::Vxlan { local, peers, group }, mac)
-            }
+        let (ends, mac) = if let Some(spec) = record.trunk() {
+            let ends = Ends::Trunk { trunk: spec.name, connect: spec.connect, listen: spec.listen };
+            (ends, spec.mac)
+        } else {
+            // Without other ends it cannot be opened, which is its trouble then.
+            let spec = record.vxlan().ok().flatten();
+            let mac = spec.as_ref().and_then(|spec| spec.mac);
+            let local = spec.as_ref().map(|spec| spec.local);
+            let group = spec.as_ref().and_then(|spec| spec.group);
+            let peers = spec.map(|spec| spec.peers).unwrap_or_default();
+            (Ends::Vxlan { local, peers, group }, mac)
         };
         let remotes = remotes(record, runner).unwrap_or_default();
         (KindView::Tunnel(Self { ends, remotes }), mac, Capabilities::NONE)

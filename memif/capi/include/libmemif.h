@@ -383,6 +383,9 @@ int memif_get_queue_efd (memif_conn_handle_t conn, uint16_t qid, int *fd);
  * Reserves `count` packets of `size` bytes, and describes their buffers in `bufs`: a packet that is
  * longer than a buffer takes several. Sets *count_out to the number of buffers. A packet gets all
  * its buffers or none; MEMIF_ERR_NOBUF_RING when some got none.
+ *
+ * `bufs` has room for the buffers of all these packets. A master's are the peer's, who says how long they
+ * are: with a peer that is not trusted, that is room for as many buffers as the ring has.
  */
 int memif_buffer_alloc (memif_conn_handle_t conn, uint16_t qid, memif_buffer_t *bufs,
                         uint16_t count, uint16_t *count_out, uint16_t size);
