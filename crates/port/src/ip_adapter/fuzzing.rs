@@ -87,8 +87,9 @@ impl Account {
 fn hear(lan: &mut LanSide, bytes: &[u8], now: Instant) {
     match lan.take_frame(bytes, now) {
         FromBus::Packet(len) => {
-            let packet = &bytes[ETHERNET_HEADER..][..len];
-            assert!(!is_said(bytes) && [4, 6].contains(&(packet[0] >> 4)));
+            // Without what may follow the packet in a frame.
+            let frame = &bytes[..ETHERNET_HEADER + len];
+            assert!(!is_said(frame) && [4, 6].contains(&(frame[ETHERNET_HEADER] >> 4)));
         }
         FromBus::NotForPeer | FromBus::Damaged => {}
     }
