@@ -73,7 +73,8 @@ fn live_until_killed(path: &Path, role: u64) {
     let to = 1 + u8::try_from(role % 2).expect("small");
     loop {
         let mut station = join(path, 10 + u8::try_from(role).expect("small"));
-        let sender = random();
+        // Of this process alone: two that begin at one moment may draw the same numbers.
+        let sender = u64::from(std::process::id()) << 32 | u64::from(fastrand::u32(..));
         let wait_set = WaitSet::new();
         if role >= 2 {
             station.join_wait_set(&wait_set, 0);

@@ -232,7 +232,6 @@ fn signals_are_for_the_command() {
     assert_eq!(process.finish(WAIT_TIMEOUT).status.code(), Some(128 + 15));
 }
 
-/// The processes inside log nothing, and CMD has the variable.
 /// `script`(1) is the terminal, and what is typed into it are keys.
 #[test]
 fn a_terminal_has_job_control() {
@@ -243,7 +242,9 @@ fn a_terminal_has_job_control() {
     let lab = lab!();
     let bus = lab.arg("lan.bus");
     let mut command = lab.command("script");
-    command.env("SHELL", "/bin/bash").args(["-qefc", "bash --norc -i", "/dev/null"]);
+    // A program that a script has started in the background ignores ^C, and so does what it starts.
+    let shell = "exec env --default-signal=INT bash --norc -i";
+    command.env("SHELL", "/bin/bash").args(["-qefc", shell, "/dev/null"]);
     let mut terminal = Process::spawn("script", &mut command);
     let mut type_and_wait = |typed: &str, pattern: &str| {
         let mark = terminal.mark();
@@ -275,6 +276,7 @@ fn a_terminal_has_job_control() {
     type_and_wait("echo status''=$?", "status=7");
 }
 
+/// The processes inside log nothing, and CMD has the variable.
 #[test]
 fn logs_by_the_environment_are_possible() {
     if !namespace::available() {
