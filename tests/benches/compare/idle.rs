@@ -73,7 +73,7 @@ fn ticks(pid: u32) -> f64 {
 
 /// Returns the megabytes that would be free without the process: neither its program's text nor
 /// memory it shares.
-fn own_memory(pid: u32) -> f64 {
+pub(crate) fn own_memory(pid: u32) -> f64 {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("the node runs");
     let kilobytes =
         |line: &str| line.split_whitespace().nth(1).and_then(|number| number.parse::<f64>().ok());

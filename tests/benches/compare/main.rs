@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench -p system-tests --bench compare -- [bus] [rump] [taps] [latency] [memif] [interrupt]
-//!     [adapter] [sockets] [vxlan] [run] [idle] [many] [--rounds N] [--seconds S]
+//!     [adapter] [sockets] [vxlan] [ends] [run] [idle] [many] [--rounds N] [--seconds S]
 //!     [--sizes N,N,...] [--svg FILE] [--figures FILE] [--json]
 //! ```
 //!
@@ -17,6 +17,7 @@ mod arguments;
 mod bus;
 mod comparison;
 mod cpu;
+mod ends;
 mod idle;
 mod interrupt;
 mod latency;
@@ -64,7 +65,7 @@ fn main() {
 type Section = fn(&mut Table<'_>);
 
 /// The sections, by name.
-const SECTIONS: [(&str, Section); 12] = [
+const SECTIONS: [(&str, Section); 13] = [
     ("bus", bus::beside_a_plain_ring),
     ("rump", rump::beside_rump_kernels),
     ("taps", bus::with_many_taps),
@@ -77,6 +78,7 @@ const SECTIONS: [(&str, Section); 12] = [
         sockets::between_two_machines(table);
         namespaces::beside_the_kernels_vxlan(table);
     }),
+    ("ends", ends::by_their_number),
     ("run", namespaces::beside_a_veth_pair),
     ("idle", idle::a_hundred_ports),
     ("many", many::a_lan_for_many),
