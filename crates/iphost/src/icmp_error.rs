@@ -3,20 +3,10 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::{Duration, Instant};
 
-use smoltcp::wire::{EthernetAddress, IpProtocol};
-
-use neighbor::frame::{self, ETHERNET_HEADER, IPV4_HEADER, IPV6_HEADER, fill_icmp_checksum};
-
-/// Bytes of an error before the packet that it quotes.
-const HEADER: usize = 8;
-/// The longest packet that carries an error (RFC 1812, RFC 4443).
-const V4_LONGEST: usize = 576;
-const V6_LONGEST: usize = 1_280;
-/// How many errors a host sends in a time at most, so that forged packets do not multiply.
-const BURST: u32 = 50;
-const BURST_TIME: Duration = Duration::from_secs(1);
+use neighbor::frame::{self, ETHERNET_HEADER};
+use neighbor::icmp_error;
+use smoltcp::wire::EthernetAddress;
 
 /// Types of errors, for IPv4 and IPv6.
 const V4_TIME_EXCEEDED: u8 = 11;
@@ -48,42 +38,9 @@ impl IcmpError {
 
     /// Makes the frame with the error from `own` about a frame that `to` has sent.
     pub(crate) fn frame(self, own: (IpAddr, EthernetAddress), to: IpAddr, about: &[u8]) -> Vec<u8> {
-        let quoted = &about[ETHERNET_HEADER..];
-        let (protocol, longest) = if to.is_ipv4() {
-            (IpProtocol::Icmp, V4_LONGEST - IPV4_HEADER - HEADER)
-        } else {
-            (IpProtocol::Icmpv6, V6_LONGEST - IPV6_HEADER - HEADER)
-        };
-        let quoted = &quoted[..quoted.len().min(longest)];
         let macs = (own.1, frame::source(about));
-        let len = HEADER + quoted.len();
-        let mut error = frame::ip(macs, (own.0, to), protocol, 64, len);
-        let start = error.len() - len;
-        let message = &mut error[start..];
-        message[0] = self.kind;
-        message[1] = self.code;
-        message[4..8].copy_from_slice(&self.pointer.to_be_bytes());
-        message[HEADER..].copy_from_slice(quoted);
-        fill_icmp_checksum(message, own.0, to);
-        error
-    }
-}
-
-/// Limits how many errors are sent.
-#[derive(Debug, Default)]
-pub(crate) struct Limit {
-    begin: Option<Instant>,
-    sent: u32,
-}
-
-impl Limit {
-    /// Returns whether one more may be sent.
-    pub(crate) fn take(&mut self, now: Instant) -> bool {
-        if self.begin.is_none_or(|begin| begin + BURST_TIME <= now) {
-            (self.begin, self.sent) = (Some(now), 0);
-        }
-        self.sent += 1;
-        self.sent <= BURST
+        let kind = [self.kind, self.code];
+        icmp_error::frame(macs, (own.0, to), kind, self.pointer, &about[ETHERNET_HEADER..])
     }
 }
 
@@ -211,8 +168,9 @@ fn v6_text(f: &mut fmt::Formatter<'_>, kind: u8, code: u8, rest: u32) -> fmt::Re
 
 #[cfg(test)]
 mod tests {
+    use neighbor::frame::{IPV4_HEADER, IPV6_HEADER};
     use smoltcp::phy::ChecksumCapabilities;
-    use smoltcp::wire::{Icmpv4Packet, Icmpv6Packet, Icmpv6Repr};
+    use smoltcp::wire::{Icmpv4Packet, Icmpv6Packet, Icmpv6Repr, IpProtocol};
 
     use super::*;
 
@@ -224,7 +182,7 @@ mod tests {
         let [own, peer]: [IpAddr; 2] = ["fd00::1".parse().unwrap(), "fd00::2".parse().unwrap()];
         let about = frame::ip((PEER, OWN), (peer, own), IpProtocol::Udp, 64, 1_400);
         let error = IcmpError::parameter_problem(1, 40).frame((own, OWN), peer, &about);
-        assert_eq!(error.len(), ETHERNET_HEADER + V6_LONGEST);
+        assert_eq!(error.len(), ETHERNET_HEADER + 1_280);
         assert_eq!((frame::source(&error), frame::destination(&error)), (OWN, PEER));
         let packet = Icmpv6Packet::new_checked(&error[ETHERNET_HEADER + IPV6_HEADER..]).unwrap();
         let (IpAddr::V6(from), IpAddr::V6(to)) = (own, peer) else { unreachable!() };
@@ -236,16 +194,9 @@ mod tests {
         let [own, peer]: [IpAddr; 2] = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
         let about = frame::ip((PEER, OWN), (peer, own), IpProtocol::Udp, 64, 1_000);
         let error = IcmpError::reassembly_timeout(true).frame((own, OWN), peer, &about);
-        assert_eq!(error.len(), ETHERNET_HEADER + V4_LONGEST);
+        assert_eq!(error.len(), ETHERNET_HEADER + 576);
         let packet = Icmpv4Packet::new_checked(&error[ETHERNET_HEADER + IPV4_HEADER..]).unwrap();
         assert!(packet.verify_checksum());
-    }
-
-    #[test]
-    fn no_flood_of_packets_makes_one_of_errors() {
-        let (mut limit, now) = (Limit::default(), Instant::now());
-        assert_eq!((0..1_000).filter(|_| limit.take(now)).count(), 50);
-        assert!(limit.take(now + BURST_TIME));
     }
 
     #[test]

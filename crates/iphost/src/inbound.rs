@@ -12,16 +12,19 @@ use crate::dhcp::DhcpReplies;
 use crate::echo_watch::{EchoWatch, Message, V4_REQUEST, V6_REQUEST, is_watched};
 use crate::extension::{self, Chain, UNKNOWN_NEXT_HEADER};
 use crate::flow::Flow;
-use crate::icmp_error::{IcmpError, Limit};
+use crate::icmp_error::IcmpError;
 use crate::mss;
 use crate::reassembly::{Fragment, PacketId, Reassembly};
 use crate::resolver::Resolver;
 use crate::vlan;
 use neighbor::Destination;
 use neighbor::frame::{self, ETHERNET_HEADER, IPV4_HEADER, IPV6_HEADER};
+use neighbor::icmp_error::Limit;
 
 /// Bytes of IPv6's fragment header.
 const FRAGMENT_HEADER: usize = 8;
+/// How many ICMP errors a host sends in a second at most.
+const MAX_ERRORS: u32 = 50;
 /// Types of messages of neighbor discovery: from a router's solicitation to a redirect.
 const NDISC: std::ops::RangeInclusive<u8> = 133..=137;
 
@@ -78,7 +81,7 @@ impl Inbound {
             watches: Vec::new(),
             dhcp: None,
             reassembly: Reassembly::default(),
-            errors: Limit::default(),
+            errors: Limit::new(MAX_ERRORS),
             flow: None,
             mtu,
             now,

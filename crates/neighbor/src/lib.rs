@@ -2,6 +2,7 @@
 //! over neighbor discovery (IPv6).
 //!
 //! - [`arp`] and [`ndisc`] read and make the messages; [`frame`] says where things are in a frame.
+//! - [`icmp_error`] makes what a station says about a packet that it cannot use.
 //! - An [`Identity`] is who a station is: its Ethernet address and its IP addresses.
 //! - [`Claims`] asks whether another station has these addresses, announces and defends them, and
 //!   answers those that ask for them.
@@ -31,6 +32,7 @@
 pub mod arp;
 mod claims;
 pub mod frame;
+pub mod icmp_error;
 mod identity;
 pub mod ndisc;
 

@@ -7,44 +7,35 @@
 //! the port does not cut them.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use neighbor::frame::{self, ETHERNET_HEADER, IPV4_HEADER, IPV6_HEADER};
+use neighbor::frame::{ETHERNET_HEADER, IPV6_HEADER};
+use neighbor::icmp_error::{self, Limit};
 use smoltcp::wire::{EthernetAddress, IpProtocol};
 
 use super::packet::Packet;
 
-/// The most messages in [`WINDOW`]. One for each destination is enough, and what the peer sends may
-/// claim to be for any.
-const MOST: usize = 32;
-const WINDOW: Duration = Duration::from_secs(1);
-/// Bytes of an ICMP message before the packet that it is about.
-const ICMP_HEADER: usize = 8;
-const HOP_LIMIT: u8 = 64;
-/// The longest messages: what every host takes whole.
-const LONGEST_V4: usize = 576;
-const LONGEST_V6: usize = 1_280;
+/// The most messages a second. One for each destination is enough, and what the peer sends may claim to
+/// be for any.
+const MOST: u32 = 32;
 
 /// The messages for a peer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct TooBig {
     waiting: Vec<Vec<u8>>,
-    /// When the current window began, and how many messages were made in it.
-    window: Option<(Instant, usize)>,
+    limit: Limit,
+}
+
+impl Default for TooBig {
+    fn default() -> Self {
+        Self { waiting: Vec::new(), limit: Limit::new(MOST) }
+    }
 }
 
 impl TooBig {
     /// Makes the message about a packet that is longer than `mtu` bytes, if there is to be one.
     pub(super) fn note(&mut self, packet: &Packet, bytes: &[u8], mtu: usize, now: Instant) {
-        if !deserves_message(packet, bytes) {
-            return;
-        }
-        let (began, made) = match self.window {
-            Some((began, made)) if now.saturating_duration_since(began) < WINDOW => (began, made),
-            _ => (now, 0),
-        };
-        if made < MOST {
-            self.window = Some((began, made + 1));
+        if deserves_message(packet, bytes) && self.limit.take(now) {
             self.waiting.push(message(packet, bytes, mtu));
         }
     }
@@ -80,28 +71,17 @@ fn deserves_message(packet: &Packet, bytes: &[u8]) -> bool {
 }
 
 fn message(packet: &Packet, bytes: &[u8], mtu: usize) -> Vec<u8> {
-    let is_v6 = packet.source.is_ipv6();
-    let (header, longest, protocol) = if is_v6 {
-        (IPV6_HEADER, LONGEST_V6, IpProtocol::Icmpv6)
-    } else {
-        (IPV4_HEADER, LONGEST_V4, IpProtocol::Icmp)
-    };
-    let quoted = &bytes[..packet.len.min(longest - header - ICMP_HEADER)];
-    let ends = (packet.destination, packet.source);
+    // The peer has no Ethernet.
     let macs = (EthernetAddress::default(), EthernetAddress::default());
-    let mut made = frame::ip(macs, ends, protocol, HOP_LIMIT, ICMP_HEADER + quoted.len());
-    made.drain(..ETHERNET_HEADER);
-    let icmp = &mut made[header..];
-    if is_v6 {
+    let ends = (packet.destination, packet.source);
+    let (kind, mtu) = if packet.source.is_ipv6() {
         // Packet too big.
-        icmp[0] = 2;
-        icmp[4..8].copy_from_slice(&u32::try_from(mtu).unwrap_or(u32::MAX).to_be_bytes());
+        ([2, 0], u32::try_from(mtu).unwrap_or(u32::MAX))
     } else {
         // Destination unreachable: fragmentation needed.
-        [icmp[0], icmp[1]] = [3, 4];
-        icmp[6..8].copy_from_slice(&u16::try_from(mtu).unwrap_or(u16::MAX).to_be_bytes());
-    }
-    icmp[ICMP_HEADER..].copy_from_slice(quoted);
-    frame::fill_icmp_checksum(icmp, ends.0, ends.1);
-    made
+        ([3, 4], u16::try_from(mtu).unwrap_or(u16::MAX).into())
+    };
+    let mut message = icmp_error::frame(macs, ends, kind, mtu, &bytes[..packet.len]);
+    message.drain(..ETHERNET_HEADER);
+    message
 }
