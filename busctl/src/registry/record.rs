@@ -173,27 +173,26 @@ impl Record {
     fn rules(&self) -> FrameRules {
         match &self.settings {
             Settings::Shmif(shmif) => FrameRules { mtu: shmif.mtu, vlan: None },
-            Settings::Port(_) => self
-                .memif()
-                .map(|memif| memif.rules)
-                .or_else(|| self.tap().map(|tap| tap.rules))
-                .or_else(|| self.socket().ok().flatten().map(|socket| socket.rules))
-                .or_else(|| self.vxlan().ok().flatten().map(|vxlan| vxlan.rules))
-                .or_else(|| self.trunk().map(|trunk| trunk.rules))
-                .unwrap_or_default(),
+            Settings::Port(_) => self.link_settings().map(|(rules, _)| rules).unwrap_or_default(),
         }
     }
 
     /// Returns what its link does to frames on purpose.
     #[must_use]
     pub(crate) fn impairments(&self) -> Impairments {
-        self.memif()
-            .map(|memif| memif.impairments)
-            .or_else(|| self.tap().map(|tap| tap.impairments))
-            .or_else(|| self.socket().ok().flatten().map(|socket| socket.impairments))
-            .or_else(|| self.vxlan().ok().flatten().map(|vxlan| vxlan.impairments))
-            .or_else(|| self.trunk().map(|trunk| trunk.impairments))
-            .unwrap_or_default()
+        self.link_settings().map(|(_, impairments)| impairments).unwrap_or_default()
+    }
+
+    /// Returns what ports of every kind have; none for another kind, and while the settings are no whole.
+    fn link_settings(&self) -> Option<(FrameRules, Impairments)> {
+        match self.name.kind() {
+            Kind::Shmif => None,
+            Kind::Memif => self.memif().map(|spec| (spec.rules, spec.impairments)),
+            Kind::Tap => self.tap().map(|spec| (spec.rules, spec.impairments)),
+            Kind::Sock => self.socket().ok()?.map(|spec| (spec.rules, spec.impairments)),
+            Kind::Vxlan => self.vxlan().ok()?.map(|spec| (spec.rules, spec.impairments)),
+            Kind::Trunk => self.trunk().map(|spec| (spec.rules, spec.impairments)),
+        }
     }
 
     /// Checks that its settings go together.
