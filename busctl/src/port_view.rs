@@ -92,17 +92,12 @@ pub(crate) fn write_remote(
         count => format!("{count} stations"),
     };
     let RemoteReport { rx_packets, rx_dropped, tx_packets, tx_dropped, .. } = remote;
-    let name = match (&*remote.host, &*remote.address) {
-        (host, "") => host.to_owned(),
-        ("", address) => address.to_owned(),
-        (host, address) => format!("{host} ({address})"),
-    };
     let way = if remote.is_relayed { " by Zenoh" } else { "" };
     writeln!(
         f,
         "{indent}remote {}{way}: {stations}, input {rx_packets} packets, {rx_dropped} dropped, output \
          {tx_packets} packets, {tx_dropped} dropped",
-        printable(&name)
+        printable(&remote.name())
     )
 }
 

@@ -58,7 +58,7 @@ impl What {
 pub(crate) struct Surveyed {
     #[serde(rename = "kind")]
     pub(crate) what: What,
-    /// Its name. That of a machine is its address.
+    /// Its name. That of a machine is its host, its address, or both.
     pub(crate) name: String,
     /// The port that leads to a machine.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -243,7 +243,7 @@ fn on(entry: &BusEntry, reports: Vec<(u32, Report)>) -> Vec<Surveyed> {
 fn remote_row(remote: &RemoteReport, pid: u32, port: &str) -> Surveyed {
     Surveyed {
         what: What::Remote,
-        name: printable(&remote.address),
+        name: printable(&remote.name()),
         port: Some(port.to_owned()),
         mac: None,
         pid,
@@ -350,12 +350,13 @@ pub(crate) mod tests {
         let report: Report = serde_json::from_str(
             r#"{"bus":[1,2],"name":"vxlan 42","link":"up","rx_packets":9,"remotes":[{"address":"192.0.2.9",
                 "stations":2,"rx_packets":5,"rx_bytes":320,"rx_dropped":0,"tx_packets":4,"tx_bytes":0,
-                "tx_dropped":1}]}"#,
+                "tx_dropped":1},{"address":"","host":"attic","is_relayed":true,"stations":0,"rx_packets":0,
+                "rx_bytes":0,"rx_dropped":0,"tx_packets":0,"tx_bytes":0,"tx_dropped":0}]}"#,
         )
         .expect("a report");
         let rows = on(&entry("/lan", &[]), vec![(8, report)]);
         let names: Vec<_> = rows.iter().map(Surveyed::full_name).collect();
-        assert_eq!(names, ["port vxlan 42", "vxlan 42 to 192.0.2.9"]);
+        assert_eq!(names, ["port vxlan 42", "vxlan 42 to 192.0.2.9", "vxlan 42 to attic"]);
         let counters = rows[1].counters.expect("counters");
         assert_eq!((counters.rx_packets, counters.tx_packets, rows[1].lost()), (5, 4, 1));
     }

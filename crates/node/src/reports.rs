@@ -127,6 +127,19 @@ pub struct RemoteReport {
     pub tx_dropped: u64,
 }
 
+impl RemoteReport {
+    /// Returns what people call it: its host and its address, as far as they are known. Another machine
+    /// wrote the first.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match (&*self.host, &*self.address) {
+            (host, "") => host.to_owned(),
+            ("", address) => address.to_owned(),
+            (host, address) => format!("{host} ({address})"),
+        }
+    }
+}
+
 impl From<RemoteCounters> for RemoteReport {
     fn from(of: RemoteCounters) -> Self {
         Self {
