@@ -25,6 +25,7 @@
 //! - [`memifpeer`]: a memif peer of our own, inside the test.
 //! - [`rawmemif`]: the bare memif control channel, to check its messages.
 //! - [`namespace`]: a network namespace with the right to create interfaces.
+//! - [`site`]: machines with a cable to one switch, as namespaces.
 //! - [`proc_files`]: what the kernel reports about processes.
 //! - [`ping_output`]: what `ping`(8) prints.
 //! - [`figures`]: how `compare` compares two figures, and its targets.
@@ -48,6 +49,7 @@ pub mod process;
 pub mod rawmemif;
 pub mod reference;
 pub mod require;
+pub mod site;
 pub mod testpmd;
 pub mod vm;
 pub mod wait;

@@ -1,56 +1,32 @@
-//! Buses of machines that find each other. The machines are network namespaces with a cable to one
-//! switch; the last of them is a router of Zenoh's network, and an end, too.
+//! Buses of machines that find each other. The last machine is a router of Zenoh's network, and an end,
+//! too.
 
 #![cfg(feature = "trunk")]
 
 use std::fs;
+use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use shmbus::{Burst, Bus, Station, StationOptions};
 use system_tests::namespace::{self, Namespace};
+use system_tests::site::Site;
 use system_tests::{Lab, Process, WAIT_TIMEOUT, lab, wait};
 
-/// Machines, and the switch that they are at.
-struct Site<'l> {
-    lab: &'l Lab,
-    machines: Vec<Namespace<'l>>,
-    switch: Namespace<'l>,
+/// Machines whose buses are ends of a trunk.
+struct Trunk<'l>(Site<'l>);
+
+impl<'l> Deref for Trunk<'l> {
+    type Target = Site<'l>;
+
+    fn deref(&self) -> &Site<'l> {
+        &self.0
+    }
 }
 
-impl<'l> Site<'l> {
-    /// Makes machines with the addresses `192.0.2.1`, `192.0.2.2`, ...
+impl<'l> Trunk<'l> {
     fn new(lab: &'l Lab, count: usize) -> Self {
-        let switch = Namespace::new(lab);
-        switch.ip("link add br0 type bridge");
-        switch.ip("link set br0 up");
-        let machine = |number| {
-            let machine = switch.beside();
-            let peer = machine.id();
-            switch.ip(&format!("link add u{number} type veth peer name eth0 netns {peer}"));
-            switch.ip(&format!("link set u{number} master br0 up"));
-            let addresses = [format!("192.0.2.{number}/24"), format!("fd02::{number}/64")];
-            machine.set_up("eth0", addresses.each_ref().map(String::as_str));
-            machine.ip("link set lo up");
-            machine
-        };
-        let machines = (1..=count).map(machine).collect();
-        Self { lab, machines, switch }
-    }
-
-    fn machine(&self, number: usize) -> &Namespace<'l> {
-        &self.machines[number - 1]
-    }
-
-    /// Starts busctl on a machine, and waits until it is ready.
-    fn ready(&self, number: usize, words: &str) -> Process {
-        let process = self.machine(number).spawn(self.lab.program(), words.split(' '));
-        process.wait_for(0, WAIT_TIMEOUT, "the line `ready`", |line| line.text == "ready");
-        process
-    }
-
-    fn bus(&self, number: usize) -> String {
-        self.lab.arg(&format!("{number}.bus"))
+        Self(Site::new(lab, count))
     }
 
     /// Joins the bus of a machine to those of the others by the router, which is the last machine.
@@ -68,9 +44,7 @@ impl<'l> Site<'l> {
 
     /// Returns, for each end that a machine reaches, whether frames for it are Zenoh's messages.
     fn relayed(&self, number: usize) -> Vec<bool> {
-        let bus = self.lab.show(&format!("./{number}.bus"));
-        let remotes = bus["ports"][0]["remotes"].as_array().cloned().unwrap_or_default();
-        remotes.iter().map(|remote| remote["is_relayed"] == true).collect()
+        self.remotes(number).iter().map(|remote| remote["is_relayed"] == true).collect()
     }
 
     fn wait_for_ways(&self, number: usize, ways: &[bool]) -> Duration {
@@ -108,7 +82,7 @@ fn machines_find_each_other_and_are_one_lan() {
         return;
     }
     let lab = lab!();
-    let site = Site::new(&lab, 4);
+    let site = Trunk::new(&lab, 4);
     // The router comes last: the others wait for it.
     let _ports = [1, 2, 3, 4].map(|number| site.join(number, ""));
     let _hosts = [1, 2, 3, 4].map(|number| site.host(number));
@@ -125,7 +99,7 @@ fn machines_find_each_other_and_are_one_lan() {
 }
 
 /// Ten stations on each of three buses: what each sends to all reaches every other one, once.
-fn thirty_stations_see_each_other(site: &Site<'_>) {
+fn thirty_stations_see_each_other(site: &Trunk<'_>) {
     let join = |number: usize| {
         let bus = Bus::open(site.lab.path(&format!("{number}.bus"))).expect("a bus");
         Station::join(bus, StationOptions::new()).expect("joined")
@@ -158,7 +132,7 @@ fn where_no_datagram_passes_frames_go_by_zenoh_in_order() {
         return;
     }
     let lab = lab!();
-    let site = Site::new(&lab, 3);
+    let site = Trunk::new(&lab, 3);
     site.machine(1).ip("route add blackhole 192.0.2.2/32");
     let _ports = [3, 1, 2].map(|number| site.join(number, ""));
     let _host = site.host(2);
@@ -190,7 +164,7 @@ fn one_way_only_is_kept_to() {
         return;
     }
     let lab = lab!();
-    let site = Site::new(&lab, 3);
+    let site = Trunk::new(&lab, 3);
     let _ports =
         [site.join(3, ",via=zenoh"), site.join(1, ",via=vxlan"), site.join(2, ",via=auto")];
     let _hosts = [2, 3].map(|number| site.host(number));
@@ -212,7 +186,7 @@ fn what_fails_comes_back() {
         return;
     }
     let lab = lab!();
-    let site = Site::new(&lab, 3);
+    let site = Trunk::new(&lab, 3);
     let mut router = site.join(3, "");
     let _first = site.join(1, "");
     let mut second = site.join(2, "");
@@ -244,12 +218,9 @@ fn what_fails_comes_back() {
     site.machine(2).ip("address add 192.0.2.77/24 dev eth0");
     eprintln!("back at another address: {:?}", site.wait_for_host(1, 2));
     wait::until("it is reached there", WAIT_TIMEOUT, || {
-        let bus = lab.show("./1.bus");
-        bus["ports"][0]["remotes"].as_array().is_some_and(|remotes| {
-            remotes
-                .iter()
-                .any(|remote| remote["address"] == "192.0.2.77" && remote["is_relayed"] != true)
-        })
+        let is_there =
+            |remote: &Value| remote["address"] == "192.0.2.77" && remote["is_relayed"] != true;
+        site.remotes(1).iter().any(is_there)
     });
     site.reaches(1, 2);
     drop((second, router));
@@ -262,7 +233,7 @@ fn events_leave_nothing_behind() {
         return;
     }
     let lab = lab!();
-    let site = Site::new(&lab, 3);
+    let site = Trunk::new(&lab, 3);
     let mut router = site.join(3, "");
     let first = site.join(1, "");
     let count = |folder: &str| {
@@ -295,7 +266,7 @@ fn two_trunks_between_the_same_buses_are_a_loop() {
         return;
     }
     let lab = lab!();
-    let site = Site::new(&lab, 3);
+    let site = Trunk::new(&lab, 3);
     let _router = site.join(3, ",via=zenoh");
     let attach = |number: usize| {
         let to = "connect=tcp/192.0.2.3:7447";

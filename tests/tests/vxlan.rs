@@ -1,63 +1,35 @@
-//! Buses of several machines as one LAN. The machines are network namespaces with a cable to one
-//! switch.
+//! Buses of several machines as one LAN.
 
+use std::ops::Deref;
 use std::path::Path;
 
 use serde_json::{Value, json};
 use system_tests::namespace::{self, Namespace};
+use system_tests::site::Site;
 use system_tests::{Lab, Process, WAIT_TIMEOUT, lab, require, wait};
 
-/// Machines, and the switch that they are at.
-struct Site<'l> {
-    lab: &'l Lab,
-    machines: Vec<Namespace<'l>>,
-    switch: Namespace<'l>,
+/// Machines whose buses are ends of a VXLAN.
+struct Mesh<'l>(Site<'l>);
+
+impl<'l> Deref for Mesh<'l> {
+    type Target = Site<'l>;
+
+    fn deref(&self) -> &Site<'l> {
+        &self.0
+    }
 }
 
-impl<'l> Site<'l> {
-    /// Makes machines with the addresses `192.0.2.1`, `192.0.2.2`, ... and `fd02::1`, ...
+impl<'l> Mesh<'l> {
     fn new(lab: &'l Lab, count: usize) -> Self {
-        let switch = Namespace::new(lab);
-        switch.ip("link add br0 type bridge");
-        switch.ip("link set br0 up");
-        let machine = |number| {
-            let machine = switch.beside();
-            let peer = machine.id();
-            switch.ip(&format!("link add u{number} type veth peer name eth0 netns {peer}"));
-            switch.ip(&format!("link set u{number} master br0 up"));
-            let addresses = [format!("192.0.2.{number}/24"), format!("fd02::{number}/64")];
-            machine.set_up("eth0", addresses.each_ref().map(String::as_str));
-            machine.ip("link set lo up");
-            machine
-        };
-        let machines = (1..=count).map(machine).collect();
-        Self { lab, machines, switch }
-    }
-
-    fn machine(&self, number: usize) -> &Namespace<'l> {
-        &self.machines[number - 1]
-    }
-
-    /// Starts busctl on a machine, and waits until it is ready.
-    fn ready(&self, number: usize, words: &str) -> Process {
-        let process = self.machine(number).spawn(self.lab.program(), words.split(' '));
-        process.wait_for(0, WAIT_TIMEOUT, "the line `ready`", |line| line.text == "ready");
-        process
+        Self(Site::new(lab, count))
     }
 
     /// Joins the bus `NUMBER.bus` of a machine to those of the others.
     fn join(&self, number: usize, keys: &str) -> Process {
         let others = (1..=self.machines.len()).filter(|other| *other != number);
         let peers: Vec<String> = others.map(|other| format!("192.0.2.{other}")).collect();
-        let bus = self.lab.arg(&format!("{number}.bus"));
         let port = format!("vxlan:vni=42,local=192.0.2.{number},peers={}{keys}", peers.join(","));
-        self.ready(number, &format!("attach {bus} {port}"))
-    }
-
-    /// Returns what the port of a machine's bus says of the machines it reaches.
-    fn remotes(&self, number: usize) -> Vec<Value> {
-        let bus = self.lab.show(&format!("./{number}.bus"));
-        bus["ports"][0]["remotes"].as_array().cloned().unwrap_or_default()
+        self.ready(number, &format!("attach {} {port}", self.bus(number)))
     }
 }
 
@@ -88,7 +60,7 @@ fn three_machines_are_one_lan() {
         return;
     }
     let lab = lab!();
-    let site = Site::new(&lab, 3);
+    let site = Mesh::new(&lab, 3);
     let _ports = [1, 2, 3].map(|number| site.join(number, ""));
     let _hosts = [1, 2, 3].map(|number| {
         let bus = lab.arg(&format!("{number}.bus"));
@@ -124,7 +96,7 @@ fn a_machine_that_was_cut_off_or_started_again_is_back() {
         return;
     }
     let lab = lab!();
-    let site = Site::new(&lab, 2);
+    let site = Mesh::new(&lab, 2);
     let _first = site.join(1, "");
     let second = site.join(2, "");
     let bus = lab.arg("2.bus");
@@ -147,7 +119,7 @@ fn a_peer_that_no_route_leads_to_is_named_and_the_others_are_reached() {
         return;
     }
     let lab = lab!();
-    let site = Site::new(&lab, 2);
+    let site = Mesh::new(&lab, 2);
     let _second = site.join(2, "");
     let (near, far) = (lab.arg("1.bus"), lab.arg("2.bus"));
     let port = "vxlan:vni=42,local=192.0.2.1,peers=203.0.113.9,192.0.2.2";
@@ -170,7 +142,7 @@ fn the_kernel_is_a_peer() {
     }
     require!("ping", "dumpcap", "tshark");
     let lab = lab!();
-    let site = Site::new(&lab, 2);
+    let site = Mesh::new(&lab, 2);
     if !kernel_has_vxlan(site.machine(2)) {
         return;
     }
@@ -219,7 +191,7 @@ fn the_kernel_is_a_peer() {
 }
 
 /// Records what is on the cable of the first machine.
-fn record(site: &Site<'_>, capture: &Path) -> Process {
+fn record(site: &Mesh<'_>, capture: &Path) -> Process {
     let dumpcap = require::find("dumpcap").expect("it was required");
     let capture = capture.to_str().expect("UTF-8");
     let dumpcap = site.machine(1).spawn(dumpcap, ["-q", "-i", "eth0", "-w", capture]);
@@ -238,7 +210,7 @@ fn a_multicast_group_needs_no_list_of_peers() {
 }
 
 fn a_group_is_one_lan(lab: &Lab, network: &str, group: &str) {
-    let site = Site::new(lab, 3);
+    let site = Mesh::new(lab, 3);
     let _ports = [1, 2, 3].map(|number| {
         let bus = lab.arg(&format!("{number}.bus"));
         let port = format!("vxlan:vni=7,local={network}{number},group={group}");

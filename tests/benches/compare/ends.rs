@@ -66,6 +66,7 @@ impl<'l> Mesh<'l> {
     fn idle(&self) -> f64 {
         let time = |end: &Process| proc_files::cpu_time(end.id());
         let before: Duration = self.ends.iter().map(time).sum();
+        // Not to wait for something: the time is what is measured.
         std::thread::sleep(IDLE);
         let used = self.ends.iter().map(time).sum::<Duration>().saturating_sub(before);
         used.as_secs_f64() / IDLE.as_secs_f64() / self.ends.len() as f64 * 100.0
