@@ -146,6 +146,12 @@ impl<'t> Keys<'t> {
             })
     }
 
+    /// Returns the value of a key that limits something in a second; `None` for no limit, which is 0.
+    pub(super) fn limit(&self, key: &str) -> Result<Option<u32>, ParsePortError> {
+        let most = self.number(key, 0, 0..=1_000_000_000)?;
+        Ok(Some(most).filter(|most| *most > 0))
+    }
+
     /// Returns the value of `learn`, which every kind of port has: whether its peer receives only
     /// what it needs.
     pub(super) fn learn(&self) -> Result<bool, ParsePortError> {

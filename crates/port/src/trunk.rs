@@ -134,10 +134,7 @@ impl TrunkSpec {
             vni: keys.number("vni", vni_of(name), 0..=u64::from(MAX_VNI))?,
             local,
             port,
-            storm: match keys.number("storm", 0, 0..=1_000_000_000)? {
-                0 => None,
-                limit => Some(limit),
-            },
+            storm: keys.limit("storm")?,
             suppress: keys.choice("suppress", &[("off", false), ("on", true)])?,
             mac: keys.mac("mac")?,
             // A frame for another machine costs more than the look at its address.

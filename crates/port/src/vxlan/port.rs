@@ -623,8 +623,7 @@ impl Port for VxlanPort {
         &self.name
     }
 
-    /// A datagram needs no connection.
-    /// An overlay may have no end yet.
+    /// A datagram needs no connection, but an overlay may have no end yet.
     fn is_up(&self) -> bool {
         self.overlay.is_none() || self.remotes.has_any()
     }
