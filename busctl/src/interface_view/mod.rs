@@ -36,7 +36,7 @@ pub(crate) struct InterfaceView {
     pub(crate) name: InterfaceName,
     kind: &'static str,
     pub(crate) linkstr: Option<String>,
-    /// None when the kernel chooses it.
+    /// None when the kernel chooses it, or the process that runs the interface.
     pub(crate) mac: Option<String>,
     pub(crate) flags: Vec<&'static str>,
     mtu: usize,
@@ -162,7 +162,11 @@ impl fmt::Display for InterfaceView {
             writeln!(f, "\tcapabilities={}", Capabilities::ALL)?;
             writeln!(f, "\tenabled={}", Capabilities::from(self.capenable))?;
         }
-        writeln!(f, "\taddress: {}", self.mac.as_deref().unwrap_or("chosen by the kernel"))?;
+        let chosen = match &self.own {
+            KindView::Tap(_) => "chosen by the kernel",
+            _ => "chosen when it runs",
+        };
+        writeln!(f, "\taddress: {}", self.mac.as_deref().unwrap_or(chosen))?;
         writeln!(f, "\tlinkstr: {}", self.linkstr.as_deref().unwrap_or("none"))?;
         let state = |word: &str| {
             let style = self.palette.state(word);
