@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use shmbus::{Burst, Bus, Station, StationOptions};
-use system_tests::namespace::{self, Namespace};
+use system_tests::namespace;
 use system_tests::site::Site;
 use system_tests::{Lab, Process, WAIT_TIMEOUT, lab, wait};
 

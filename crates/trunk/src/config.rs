@@ -136,7 +136,8 @@ pub(crate) fn reason(error: &zenoh::Error) -> String {
     text.split(" at /").next().unwrap_or_default().trim_end_matches([' ', '!']).to_owned()
 }
 
-/// Writes a list of endpoints. They hold no quotes: see the test.
+/// Writes a list of endpoints. Quotes are escaped; control characters are, too, in a way that Zenoh does
+/// not take.
 fn list(endpoints: &[String]) -> String {
     let quoted: Vec<String> = endpoints.iter().map(|endpoint| format!("{endpoint:?}")).collect();
     format!("[{}]", quoted.join(","))
@@ -183,8 +184,11 @@ mod tests {
 
     #[test]
     fn what_zenoh_does_not_take_is_named() {
-        let error = settings("lab,connect=nonsense/x\"y").unwrap_err();
+        let error = settings("lab,connect=tcp/x\u{1}y:1").unwrap_err();
         assert!(error.contains("connect/endpoints"), "{error}");
+        // A quote does not end the text: what follows is no key.
+        let quoted = settings("lab,connect=tcp/a:1\"]mode:\"router").unwrap();
+        assert_eq!(quoted.config.get_json("mode").unwrap(), "\"client\"");
         let error = settings("lab,config=/nowhere/trunk.json5").unwrap_err();
         assert!(error.contains("cannot use config=/nowhere/trunk.json5"), "{error}");
     }
