@@ -14,11 +14,9 @@ use crate::memory::pool::OwnedBuffer;
 use crate::memory::region::{self, Region, Regions};
 use crate::memory::ring::RingMemory;
 
-/// How many buffers to prefetch at a time: as many lines as a processor can wait for. One by one,
-/// between the stores to the buffers before, each would wait for these.
-const BATCH: u16 = 16;
-/// How many buffers ahead of the first of a burst to prefetch one: there may be no second.
-const AHEAD: u16 = 8;
+/// How many buffers to prefetch at a time, and how many ahead. One by one, between the stores to the
+/// buffers before, each would wait for these; and if it is filled at once, the store waits for it.
+const BATCH: u16 = 32;
 
 /// The producer of one ring.
 pub(crate) struct TxRing {
@@ -182,10 +180,8 @@ impl TxRing {
             reason = "see above; a check would be one per packet"
         )]
         let index = self.cursor.next().wrapping_add(self.pending.len() as u16);
-        if self.pending.is_empty() {
-            self.prefetch(index.wrapping_add(AHEAD), 1);
-        } else if self.pending.len() == 1 || index & (BATCH - 1) == 0 {
-            self.prefetch_batch(index);
+        if index & (BATCH - 1) == 0 {
+            self.prefetch_ahead(index);
         }
         if let Side::Client(buffers) = &self.side {
             return Ok(buffers.descriptor(self.cursor.slot(index)));
@@ -200,22 +196,15 @@ impl TxRing {
         Ok(offered)
     }
 
-    /// Prefetches the free descriptors from `index` to the end of its batch, and the beginnings of
-    /// their buffers, all of which will be written.
+    /// Prefetches the batch of descriptors behind that at `index`, and the beginnings of their buffers,
+    /// as far as they are free: all of them will be written.
     #[inline]
-    fn prefetch_batch(&self, index: u16) {
+    fn prefetch_ahead(&self, index: u16) {
         let free = u16::try_from(self.free()).unwrap_or(u16::MAX);
-        let count = free.min(BATCH - (index & (BATCH - 1)));
-        self.memory.prefetch_write(index, count);
-        self.prefetch(index, count);
-    }
-
-    /// Prefetches the beginnings of the buffers of `count` descriptors from `index` on, where these are
-    /// valid.
-    #[inline]
-    fn prefetch(&self, index: u16, count: u16) {
+        let (from, count) = (index.wrapping_add(BATCH), free.saturating_sub(BATCH).min(BATCH));
+        self.memory.prefetch_write(from, count);
         for nth in 0..count {
-            let index = index.wrapping_add(nth);
+            let index = from.wrapping_add(nth);
             let buffer = match &self.side {
                 Side::Client(buffers) => buffers.descriptor(self.cursor.slot(index)),
                 Side::Server => self.memory.descriptor(index),
