@@ -14,11 +14,13 @@
 //! The remotes are configured, or they are those of an [`Overlay`], which also carries frames where
 //! datagrams cannot pass.
 
+mod admission;
 mod flow;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod header;
+mod inbox;
 mod neighbors;
 mod outbox;
 mod overlay;
@@ -29,6 +31,8 @@ mod sender;
 mod socket_options;
 mod spec;
 mod table;
+mod trouble;
+mod udp;
 
 pub(crate) use self::header::MAX_VNI;
 pub use self::overlay::Overlay;

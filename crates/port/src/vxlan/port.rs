@@ -1,29 +1,28 @@
 //! One end of a VXLAN as a port.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::ops::Range;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use memif::RxMode;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
-use nix::sys::socket::{getsockopt, sockopt};
 use shmbus::offload::{Offload, TxRequest};
 use shmbus::{MIN_FRAME, SendError, Station};
 
+use super::admission::Admission;
 use super::header::{self, HEADER, Malformed};
+use super::inbox::Inbox;
 use super::neighbors::Neighbors;
 use super::outbox::{LANES, Outbox, Target};
-use super::receiver::{self, Receiver};
 use super::remotes::Remotes;
-use super::sender::Sender;
 use super::table::Table;
-use super::{Overlay, VxlanSpec, flow, socket_options};
+use super::trouble::Trouble;
+use super::udp::{Udp, path_mtu};
+use super::{Overlay, VxlanSpec, flow};
 use crate::error::PortError;
 use crate::port::{BURST, Moved, NotSent, Port, fits_untagged};
 use crate::remote_counters::{RemoteCounters, RemotesHandle};
-use crate::report_once::ReportOnce;
 
 /// How often the port looks after what is not about a frame.
 const SERVICE_INTERVAL: Duration = Duration::from_millis(500);
@@ -65,127 +64,8 @@ pub struct VxlanPort {
     trouble: Trouble,
 }
 
-/// The sockets of one local address.
-#[derive(Debug)]
-struct Udp {
-    local: SocketAddr,
-    sender: Sender,
-    receiver: Receiver,
-}
-
-/// Frames that have arrived and wait for the bus, as places in the receiver's buffer, or in the batch
-/// of the overlay.
-#[derive(Debug, Default)]
-struct Inbox {
-    frames: Vec<Range<usize>>,
-    consumed: usize,
-    is_batch: bool,
-}
-
-impl Inbox {
-    fn is_empty(&self) -> bool {
-        self.consumed == self.frames.len()
-    }
-
-    fn clear(&mut self) {
-        self.frames.clear();
-        self.consumed = 0;
-    }
-
-    /// Returns the next frames, a burst at most.
-    fn burst<'b>(
-        &'b self,
-        udp: Option<&'b Udp>,
-        overlay: Option<&'b dyn Overlay>,
-    ) -> impl Iterator<Item = &'b [u8]> + Clone {
-        let bytes = if self.is_batch {
-            overlay.map(|overlay| overlay.batch().0)
-        } else {
-            udp.map(|udp| udp.receiver.bytes())
-        };
-        let bytes = bytes.unwrap_or_default();
-        self.frames[self.consumed..].iter().take(BURST).filter_map(|range| bytes.get(range.clone()))
-    }
-}
-
-/// What the frames of remotes go through on their way to the bus.
-struct Admission<'p> {
-    table: &'p mut Table,
-    remotes: &'p mut Remotes,
-    neighbors: &'p mut Option<Neighbors>,
-    dropped: &'p mut Moved,
-    trouble: &'p mut Trouble,
-    now: Instant,
-}
-
-impl Admission<'_> {
-    /// Counts a frame of a remote, and learns from it. Returns whether it may pass.
-    fn admit(&mut self, frame: &[u8], remote: usize) -> bool {
-        let Self { table, remotes, neighbors, dropped, trouble, now } = self;
-        let is_for_group = frame[0] & 1 != 0;
-        if is_for_group && !remotes.may_flood(remote, *now) {
-            remotes.counters_mut(remote).rx_dropped += 1;
-            dropped.dropped += 1;
-            trouble.storm = Some(remote);
-            return false;
-        }
-        let counters = remotes.counters_mut(remote);
-        counters.rx_packets += 1;
-        counters.rx_bytes += frame.len() as u64;
-        if let Some(source) = frame[6..].first_chunk() {
-            table.learn(*source, remote, *now);
-        }
-        if let Some(neighbors) = neighbors {
-            neighbors.learn(frame, remote, *now);
-        }
-        true
-    }
-
-    /// Forgets what was learned from a remote that is none any longer.
-    fn forget(&mut self, remote: usize) {
-        self.table.forget_remote(remote);
-        if let Some(neighbors) = self.neighbors {
-            neighbors.forget_remote(remote);
-        }
-    }
-}
-
-/// What the next service reports.
-#[derive(Debug, Default)]
-struct Trouble {
-    said: ReportOnce,
-    /// A sender that is no peer.
-    stranger: Option<IpAddr>,
-    /// A VXLAN that is not ours, and who sent it.
-    other_vni: Option<(u32, IpAddr)>,
-    no_vxlan: Option<IpAddr>,
-    /// A remote that floods.
-    storm: Option<usize>,
-    /// A remote that nothing reaches, and why.
-    unreachable: Option<(SocketAddr, io::Error)>,
-    /// Datagrams that came too fast.
-    drops: u64,
-    /// What is sent in fragments.
-    narrow: Option<String>,
-}
-
 /// Takes a frame that answers one of the bus.
 type Answer<'a> = &'a mut dyn FnMut(&[u8]);
-
-impl Udp {
-    fn open(local: SocketAddr, group: Option<IpAddr>) -> io::Result<Self> {
-        let group_at = group.map(|group| receiver::group_at(group, local)).transpose()?;
-        let receiver = Receiver::open(local, group)?;
-        let local = receiver.local()?;
-        Ok(Self { local, sender: Sender::open(local.ip(), group_at)?, receiver })
-    }
-
-    /// Has `epoll` watch for datagrams.
-    fn watch(&self, epoll: &Epoll) -> nix::Result<()> {
-        let event = EpollEvent::new(EpollFlags::EPOLLIN, 0);
-        self.receiver.descriptors().try_for_each(|socket| epoll.add(socket, event))
-    }
-}
 
 impl VxlanPort {
     /// Opens the port `name`.
@@ -565,57 +445,6 @@ impl VxlanPort {
 /// Returns the lane of a frame: that of its flow.
 fn lane_of(frame: &[u8]) -> usize {
     flow::hash(frame) as usize % LANES
-}
-
-/// Returns the MTU of the way to a peer, as far as this machine knows it.
-fn path_mtu(local: IpAddr, peer: SocketAddr) -> Option<usize> {
-    // Nothing is sent.
-    let socket = UdpSocket::bind((local, 0)).ok()?;
-    socket.connect(peer).ok()?;
-    let mtu = match peer {
-        SocketAddr::V4(_) => getsockopt(&socket, sockopt::IpMtu).ok()?,
-        SocketAddr::V6(_) => socket_options::ipv6_mtu(&socket).ok()?,
-    };
-    usize::try_from(mtu).ok()
-}
-
-impl Trouble {
-    fn report(&mut self, name: &str, remotes: &Remotes, report: &mut dyn FnMut(&str)) {
-        let mut say = |line: String| {
-            if self.said.is_new(&line) {
-                report(&format!("{name}: {line}"));
-            }
-        };
-        if let Some(line) = self.narrow.take() {
-            say(line);
-        }
-        if let Some(sender) = self.stranger.take() {
-            say(format!("datagrams from {sender} are dropped: it is none of the peers"));
-        }
-        if let Some((vni, sender)) = self.other_vni.take() {
-            say(format!("datagrams of VXLAN {vni} from {sender} are dropped"));
-        }
-        if let Some(sender) = self.no_vxlan.take() {
-            say(format!("datagrams from {sender} are dropped: they are no VXLAN"));
-        }
-        if let Some(remote) = self.storm.take() {
-            let sender = remotes.get(remote).name();
-            say(format!(
-                "{sender} sends more broadcast and multicast frames than storm= lets pass; they are dropped"
-            ));
-        }
-        if let Some((to, error)) = self.unreachable.take() {
-            say(format!("cannot send to {to}: {error}; frames for it are dropped"));
-        }
-        if self.drops > 0 {
-            say(format!(
-                "{} datagrams came faster than they were read, and the kernel dropped them; \
-                 'sysctl -w net.core.rmem_max=8388608' lets more of them wait",
-                self.drops
-            ));
-        }
-        self.drops = 0;
-    }
 }
 
 impl Port for VxlanPort {
