@@ -14,6 +14,15 @@ pub enum Linkage {
     Static,
 }
 
+impl Linkage {
+    fn ending(self) -> &'static str {
+        match self {
+            Self::Shared => "so",
+            Self::Static => "a",
+        }
+    }
+}
+
 /// A library for C programs: its name as cargo builds it, and its name in C.
 #[derive(Debug, Clone, Copy)]
 pub struct CLibrary {
@@ -38,20 +47,32 @@ impl CLibrary {
         built::library(&format!("lib{}.{ending}", self.target))
     }
 
+    /// Copies the library into the folder `lib` of the lab, under its name in C, and returns the folder.
+    ///
+    /// # Panics
+    /// When it cannot be copied.
+    #[must_use]
+    pub fn install(&self, lab: &Lab, linkage: Linkage) -> PathBuf {
+        let libraries = lab.path("lib");
+        std::fs::create_dir_all(&libraries).expect("a folder in the lab");
+        let ending = linkage.ending();
+        let library = libraries.join(format!("lib{}.{ending}", self.name));
+        std::fs::copy(self.artifact(ending), &library).expect("the library");
+        for path in [&libraries, &library] {
+            privilege::hand_over(path);
+        }
+        libraries
+    }
+
     /// Compiles a program in the lab. All warnings are errors.
     ///
     /// # Panics
     /// When it does not compile.
     #[must_use]
     pub fn compile(&self, lab: &Lab, source: &Path, linkage: Linkage) -> CProgram {
-        let libraries = lab.path("lib");
-        std::fs::create_dir_all(&libraries).expect("a folder in the lab");
-        let (ending, how) = match linkage {
-            Linkage::Shared => ("so", "shared"),
-            Linkage::Static => ("a", "static"),
-        };
-        let library = libraries.join(format!("lib{}.{ending}", self.name));
-        std::fs::copy(self.artifact(ending), &library).expect("the library");
+        let libraries = self.install(lab, linkage);
+        let library = libraries.join(format!("lib{}.{}", self.name, linkage.ending()));
+        let how = if linkage == Linkage::Shared { "shared" } else { "static" };
         let name = source.file_stem().expect("a file").to_str().expect("a name that is text");
         let program = lab.path(&format!("{name}-{how}"));
         let mut cc = Command::new("cc");
@@ -64,11 +85,7 @@ impl CLibrary {
             // Its debug information makes it large, and it is linked.
             std::fs::remove_file(&library).expect("remove the archive");
         }
-        for path in [&libraries, &library, &program] {
-            if path.exists() {
-                privilege::hand_over(path);
-            }
-        }
+        privilege::hand_over(&program);
         CProgram { program, libraries }
     }
 

@@ -265,7 +265,7 @@ impl MemifPeer {
     /// # Panics
     /// When the link is down.
     pub fn receive(&mut self, mut take: impl FnMut(&[u8])) -> usize {
-        let mut frame = [0; 2048];
+        let mut frame = [0; 4_096];
         let burst = self.link.rx[self.queue].burst(256).expect("the link is up");
         for packet in &burst {
             assert!(packet.len() <= frame.len(), "a packet of {} bytes", packet.len());
