@@ -2,11 +2,12 @@
 //! respect it otherwise.
 //!
 //! `/proc` must show all processes for that, and what they have mapped. In a pid namespace below
-//! another, and as a user who may not look into the first process, these tests are skipped.
+//! another, and as a user who may not look into all processes but the first, these tests are skipped.
 
 mod mapper;
 
-use std::fs::File;
+use std::fs::{DirEntry, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -24,11 +25,22 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn sees_all_processes() -> bool {
     let sees = std::fs::metadata("/proc/self/ns/pid").is_ok_and(|file| file.ino() == 0xefff_fffc)
-        && std::fs::read("/proc/1/maps").is_ok();
+        && std::fs::read_dir("/proc").is_ok_and(|mut entries| entries.all(may_be_examined));
     if !sees {
         println!("skipped: some processes cannot be examined");
     }
     sees
+}
+
+/// Whether an entry of `/proc` is no process, or one that may be examined, or the first one.
+fn may_be_examined(entry: std::io::Result<DirEntry>) -> bool {
+    let Ok(entry) = entry else { return false };
+    let is_process = entry.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok());
+    let is_denied = || {
+        let read = std::fs::read(entry.path().join("maps"));
+        read.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    };
+    !is_process || entry.file_name() == "1" || !is_denied()
 }
 
 fn station(path: &Path, lock_timeout: Duration) -> Station {

@@ -4,7 +4,7 @@
 //!
 //! It is faithful to the driver where our implementation must cope with it:
 //! - the lock is a compare-and-swap on the 32-bit word alone, one hold for each frame sent or read,
-//!   never held asleep;
+//!   never held asleep; only the value 1 keeps it out, and it panics when it then unlocks another;
 //! - `last` is stored before the bytes are written, and all work happens under the lock;
 //! - a burst is announced once, by writing the version over itself with `pwrite`, and a sleeper
 //!   relies on that alone: it reads nothing until inotify reports a write, so the tests notice a
@@ -398,7 +398,8 @@ impl Bus {
         let lock = self.word(field::LOCK);
         let mut tries = 0_u32;
         // Acquire pairs with the Release of the swap in `unlock`, in any process.
-        while lock.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        // With any other value than 1 the driver continues, as if it had the lock.
+        while lock.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed) == Err(1) {
             tries += 1;
             if tries >= 1000 {
                 std::thread::sleep(Duration::from_millis(1));
@@ -422,7 +423,9 @@ impl Bus {
     fn next_of(&self, offset: u32) -> u32 {
         let mut len = [0; 4];
         self.read(offset, &mut len, &mut false);
-        (offset + HEADER + u32::from_ne_bytes(len)) % DATA_SIZE
+        let len = u32::from_ne_bytes(len);
+        assert!(len < DATA_SIZE, "rump: KASSERT(sp_len < BUSMEM_DATASIZE): {len} at {offset}");
+        (offset + HEADER + len) % DATA_SIZE
     }
 
     /// Returns the sender of the newest packet if that reaches or crosses the ring's end.

@@ -124,6 +124,65 @@ fn a_lab_does_what_its_file_says() {
     assert!(is_empty(&labs(&lab)));
 }
 
+/// The daemon holds a lock, as a `rump_server` holds its socket.
+const DAEMONS: &str = r#"
+[lan.office]
+[group.daemons]
+lans = "office"
+exec = ["flock -n lock true", "setsid -f flock lock sleep 1000", "until ! flock -n lock true; do :; done"]
+[node.plain]
+kind = "process"
+group = "daemons"
+[node.space]
+group = "daemons"
+[node.other]
+kind = "process"
+group = "daemons"
+"#;
+
+/// A process that leaves the session of its command is the node's all the same.
+#[test]
+fn daemons_end_with_their_node() {
+    require!("setsid", "flock");
+    if !available() {
+        return;
+    }
+    let lab = lab!();
+    let up = up(&lab, DAEMONS);
+    for node in ["plain", "space"] {
+        lab.run(["lab", "restart", node]).succeeds();
+        wait::until("the daemon is started again", WAIT_TIMEOUT, || {
+            let shown = lab.does("lab show");
+            assert!(!shown.contains("failed"), "{shown}");
+            shown.contains("lab net: ready")
+        });
+    }
+    // Those of other nodes live.
+    let held = ["lab", "exec", "other", "--", "flock", "-n", "lock", "true"];
+    assert_eq!(lab.run(held).status.code(), Some(1));
+    lab.run(["lab", "down"]).succeeds();
+    up.finish(WAIT_TIMEOUT).succeeds();
+}
+
+/// The process that started a lab is late to notice its end: by then another lab has the name.
+#[test]
+fn a_lab_is_not_taken_down_in_place_of_another_of_its_name() {
+    if !available() {
+        return;
+    }
+    let lab = lab!();
+    let text = "[lan.office]\n[node.pc]\nkind = \"process\"\nlans = \"office\"\nservices = \"sleep 1000\"\n";
+    let first = up(&lab, text);
+    first.signal(Signal::SIGSTOP);
+    lab.run(["lab", "down"]).succeeds();
+    let second = up(&lab, text);
+    first.signal(Signal::SIGCONT);
+    first.finish(WAIT_TIMEOUT).succeeds();
+    lab.run(["lab", "exec", "pc", "--", "true"]).succeeds();
+    lab.run(["lab", "down"]).succeeds();
+    second.finish(WAIT_TIMEOUT).succeeds();
+}
+
 /// Hosts alone, on a link and on a LAN: what is between two of them passes nothing else.
 const HOSTS: &str = r#"
 [lan.office]

@@ -19,6 +19,8 @@ use crate::system::liveness;
 
 /// The inode of `/proc/self/ns/pid` in the pid namespace that holds all others.
 const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
+/// The process that starts all others there.
+const INIT: u32 = 1;
 
 /// The processes that have a file mapped, as far as this process can see.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +37,9 @@ pub(crate) struct MappedBy {
     pub(crate) stations: BTreeSet<u32>,
     /// Processes that could not be examined: those of other users.
     pub(crate) unseen: usize,
-    /// Those of them that the permissions of the file, or their capabilities, let write to it.
+    /// Those of them that the permissions of the file, or their capabilities, let write to it, and
+    /// that are not the first process: in the initial pid namespace that runs the system and uses
+    /// no bus, and often even root may not examine it.
     pub(crate) unseen_writers: usize,
 }
 
@@ -124,6 +128,7 @@ pub(crate) fn mapped_by(address: usize, file: &File) -> io::Result<MappedBy> {
             Err(_) => {
                 found.unseen += 1;
                 let may_write = match fs::read_to_string(format!("{process}/status")) {
+                    _ if pid == INIT => false,
                     Ok(status) => {
                         has_memory(&status)
                             && (has_list

@@ -44,6 +44,8 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Plan> {
 pub(super) struct RunningLab {
     folder: Folder,
     process: Started,
+    /// To take it down. After its end another lab may have the name.
+    control: Client,
     follower: Follower,
     state: LabState,
 }
@@ -59,8 +61,9 @@ impl RunningLab {
             Err(LabError::NotStarted) => return Ok(None),
             started => started?,
         };
+        let control = Client::connect(&folder)?;
         let follower = Client::connect(&folder)?.follow()?;
-        Ok(Some(Self { folder, process, follower, state: LabState::default() }))
+        Ok(Some(Self { folder, process, control, follower, state: LabState::default() }))
     }
 
     /// Waits until all nodes are ready; returns `false` when this process is asked to stop before.
@@ -132,7 +135,7 @@ impl RunningLab {
 
     /// Takes the lab down, and waits until nothing of it is left.
     pub(super) fn down(self) -> anyhow::Result<()> {
-        match Client::connect(&self.folder).and_then(Client::down) {
+        match self.control.down() {
             // It is down already.
             Ok(()) | Err(LabError::NotUp(_) | LabError::Unreachable { .. }) => {}
             Err(error) => return Err(error.into()),

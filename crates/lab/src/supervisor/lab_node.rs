@@ -21,6 +21,7 @@ use super::impairing::InterfaceImpairments;
 use super::lans::{LabPort, Lans};
 use super::logs::Logs;
 use super::space::{Space, Surroundings};
+use super::strays;
 use super::taps::Taps;
 use crate::error::{LabError, at, system};
 use crate::folder::Folder;
@@ -38,6 +39,8 @@ const LAST_PAUSE: Duration = Duration::from_secs(10);
 const MAX_SEARCH: u64 = 5 << 20;
 /// Where programs of the system are that a user's `PATH` may lack.
 const SYSTEM_PROGRAMS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+/// The variable with a node's scratch folder.
+const NODE_DIR: &str = "NODE_DIR";
 /// The socket of passt in its node's scratch folder.
 const PASST_SOCKET: &str = "passt.sock";
 /// The longest packet that passt can be told of, in bytes.
@@ -547,8 +550,9 @@ impl LabNode {
     /// Kills its processes, also those that have left the groups of its commands.
     pub(super) fn kill(&self, children: &Children) {
         children.signal(&self.plan.name, Signal::SIGKILL);
-        if let Some(space) = &self.space {
-            space.kill_all();
+        match &self.space {
+            Some(space) => space.kill_all(),
+            None => strays::kill_where(|pid| strays::has_variable(pid, NODE_DIR, &self.scratch)),
         }
     }
 
@@ -616,7 +620,7 @@ fn environment(
     set("LAB", plan.name.clone());
     set("LAB_DIR", folder.path().display().to_string());
     set("NODE", node.name.clone());
-    set("NODE_DIR", scratch.display().to_string());
+    set(NODE_DIR, scratch.display().to_string());
     for lan in &plan.lans {
         let good = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '_' };
         let name: String = lan.name.chars().map(good).collect();

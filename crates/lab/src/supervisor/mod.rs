@@ -14,6 +14,7 @@ mod logs;
 mod port_reports;
 mod signals;
 mod space;
+mod strays;
 mod taps;
 mod tasks;
 

@@ -10,16 +10,16 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::process::{self, Child, Command};
+use std::process::{Child, Command};
 use std::thread;
 
 use netif::{Interfaces, NetifError};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, sethostname};
+use nix::unistd::sethostname;
 use tapdev::{Form, TapDevice};
 
+use super::strays;
 use crate::error::{LabError, at, system};
 use crate::plan::{Node, Run};
 
@@ -99,17 +99,11 @@ impl Space {
 
     /// Kills all processes in the network of the namespace.
     pub(super) fn kill_all(&self) {
-        // Where a container hides parts of /proc, it may be that of another pid namespace.
-        let is_ours =
-            fs::read_link("/proc/self").is_ok_and(|pid| pid == *process::id().to_string());
-        let (Ok(net), Ok(entries)) = (self.net.metadata(), fs::read_dir("/proc")) else { return };
-        let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        for pid in pids.filter(|pid: &i32| is_ours && *pid > 1) {
-            let found = fs::metadata(format!("/proc/{pid}/ns/net"));
-            if found.is_ok_and(|found| (found.dev(), found.ino()) == (net.dev(), net.ino())) {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            }
-        }
+        let Ok(net) = self.net.metadata() else { return };
+        strays::kill_where(|pid| {
+            fs::metadata(format!("/proc/{pid}/ns/net"))
+                .is_ok_and(|found| (found.dev(), found.ino()) == (net.dev(), net.ino()))
+        });
     }
 
     /// Returns what another process enters: the network, the host name, and the mounts.
