@@ -635,7 +635,7 @@ fn flags_are_those_of_tcpdump() {
     let names = fs::read_dir(lab.path(".")).unwrap().map(|entry| entry.unwrap().file_name());
     let names: Vec<_> = names.filter_map(|name| name.into_string().ok()).collect();
     let one = names.iter().find(|name| name.starts_with("one-")).expect("a file");
-    assert_eq!(lab.read_pcap(one), [&seven]);
+    assert_eq!(lab.read_pcap(one), [seven]);
 }
 
 #[test]

@@ -93,7 +93,7 @@ const PPPOE_SESSION: u16 = 0x8864;
 const MPLS: [u16; 2] = [0x8847, 0x8848];
 const NETWORK_SERVICE_HEADER: u16 = 0x894f;
 
-/// What GRE says it carries, where that is no type of Ethernet frames: PPP, Ethernet as MikroTik's
+/// What GRE says it carries, where that is no type of Ethernet frames: PPP, Ethernet as `MikroTik`'s
 /// routers send it, and packets behind a header of WCCP.
 const PPP_IN_GRE: u16 = 0x880b;
 const ETHERNET_OF_MIKROTIK: u16 = 0x6400;
