@@ -69,6 +69,9 @@ pub(crate) struct Surveyed {
     pub(crate) link: Option<Link>,
     /// What its link does to frames on purpose; empty for nothing.
     pub(crate) impairments: String,
+    /// The peer of a memif port, and its rings, in lines for people.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) peer: Vec<String>,
     /// None for a station whose process reports none.
     #[serde(flatten)]
     pub(crate) counters: Option<Counters>,
@@ -208,6 +211,7 @@ fn on(entry: &BusEntry, reports: Vec<(u32, Report)>) -> Vec<Surveyed> {
             pid,
             link: Some(report.link),
             impairments: printable(&report.impairments),
+            peer: report.peer.iter().map(|line| printable(line)).collect(),
             counters: Some(report.counters),
             rates: None,
         });
@@ -229,6 +233,7 @@ fn on(entry: &BusEntry, reports: Vec<(u32, Report)>) -> Vec<Surveyed> {
             pid: report.map_or(member.pid, |(pid, _)| *pid),
             link: report.map(|(_, report)| report.link),
             impairments: String::new(),
+            peer: Vec::new(),
             counters: report.map(|(_, report)| report.counters),
             rates: None,
         });
@@ -249,6 +254,7 @@ fn remote_row(remote: &RemoteReport, pid: u32, port: &str) -> Surveyed {
         pid,
         link: None,
         impairments: String::new(),
+        peer: Vec::new(),
         counters: Some(Counters {
             rx_packets: remote.rx_packets,
             rx_bytes: remote.rx_bytes,
@@ -315,6 +321,7 @@ pub(crate) mod tests {
             pid: 7,
             link: Some(Link::Up),
             impairments: String::new(),
+            peer: Vec::new(),
             counters: Some(counters),
             rates: Some(Rates { rx_pps: rx_packets as f64, ..Rates::default() }),
         }
@@ -331,6 +338,7 @@ pub(crate) mod tests {
             mac: String::new(),
             link: Link::Up,
             remotes: Vec::new(),
+            peer: Vec::new(),
             impairments: "delay\u{1b}".to_owned(),
             counters,
         };

@@ -398,8 +398,22 @@ fn top_is_one_screen_that_keys_change_and_the_terminal_is_restored() {
     tmux.shows("OUT BIT/S");
     tmux.types("C-c");
     let screen = tmux.shows("status 0");
-    // tmux mixes what it restores with what was resized.
     assert!(screen.contains("before"), "{screen}");
+    assert!(!screen.contains("host") && !screen.contains("ICMP"), "{screen}");
+}
+
+#[test]
+fn top_shows_the_peer_and_the_rings_of_an_attached_memif_port() {
+    require!("tmux");
+    let lab = lab!();
+    let port = |role: &str| format!("memif:socket={},role={role}", lab.arg("lan.sock"));
+    let _server = lab.ready(["attach", &lab.arg("lan.bus"), &port("server")]);
+    let _client = lab.ready(["attach", &lab.arg("other.bus"), &port("client")]);
+    let tmux = Tmux::start(&lab, (80, 24), "\"$BUSCTL\" top -w 0.2");
+    tmux.shows("lan.bus");
+    tmux.types("m");
+    let screen = tmux.shows("rx 0 (S2M): size");
+    assert!(screen.contains("tx 0 (M2S): size") && screen.contains("peer \""), "{screen}");
 }
 
 #[test]

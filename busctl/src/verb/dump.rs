@@ -102,16 +102,18 @@ pub(crate) struct Args {
     format: Option<CaptureFormat>,
 
     /// Start a new FILE after SIZE million bytes (with k, m or g: KiB, MiB or GiB)
-    #[arg(short = 'C', long, value_name = "SIZE", requires = "write", value_parser = quantity::capture_size)]
+    #[arg(short = 'C', long, value_name = "SIZE", requires = "write", group = "turns",
+          value_parser = quantity::capture_size)]
     turn_size: Option<u64>,
 
-    /// With -C, overwrite the oldest of COUNT files instead of adding more
-    #[arg(short = 'W', long, value_name = "COUNT", requires = "turn_size",
+    /// With -C, overwrite the oldest of COUNT files instead of adding more; with -G, end after COUNT
+    /// files
+    #[arg(short = 'W', long, value_name = "COUNT", requires = "turns",
           value_parser = clap::value_parser!(u32).range(1..))]
     turn_files: Option<u32>,
 
     /// Start a new FILE every SECONDS; FILE holds a time in strftime(3)'s form: lan-%H%M%S.pcap
-    #[arg(short = 'G', long, value_name = "SECONDS", requires = "write", conflicts_with = "turn_size",
+    #[arg(short = 'G', long, value_name = "SECONDS", requires = "write", group = "turns",
           value_parser = clap::value_parser!(u32).range(1..))]
     turn_seconds: Option<u32>,
 
@@ -322,7 +324,7 @@ impl Dump {
         while !self.stop.requested() {
             let received = self.poll(&mut burst)?;
             self.outputs.check()?;
-            if self.left == 0 {
+            if self.left == 0 || self.outputs.are_complete() {
                 return Ok(());
             }
             self.progress.show(self.outputs.frames());

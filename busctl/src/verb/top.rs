@@ -5,7 +5,7 @@ mod model;
 mod render;
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,18 +14,18 @@ use anstream::{AutoStream, ColorChoice};
 use anyhow::{Context as _, anyhow};
 use ratatui::buffer::Buffer;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
-use ratatui::crossterm::terminal::size;
+use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{Clear, ClearType, size};
 use ratatui::layout::Rect;
 
 use self::capture::LiveCapture;
 use self::model::{Effect, Model};
 use crate::context::Context;
-use crate::interface_view::InterfaceView;
 use crate::misuse::misuse;
 use crate::output;
 use crate::process::shutdown::Shutdown;
 use crate::quantity;
-use crate::registry::{Kind, Registry, RegistryError};
+use crate::registry::{Registry, RegistryError};
 use crate::survey::{Survey, Surveyor};
 
 /// How long keys are waited for at most, so that a signal is noticed soon.
@@ -111,9 +111,6 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         if let Some(survey) = looks.answer() {
             model.show(survey?);
             is_looking = false;
-        }
-        if model.shows_memif() {
-            model.show_memif(memif_text(&registry, model.bus_path())?);
         }
         let bus: Option<PathBuf> = model.bus_path().filter(|_| model.captures()).map(PathBuf::from);
         if let Some(line) = capture.latest(bus.as_deref()) {
@@ -214,20 +211,6 @@ fn screen(model: &Model, width: u16) -> String {
     text
 }
 
-/// Returns what `show` says of the memif interfaces on a bus.
-fn memif_text(registry: &Registry, bus: Option<&str>) -> anyhow::Result<Vec<String>> {
-    let (records, _) = registry.list()?;
-    let mut lines = Vec::new();
-    for record in records.iter().filter(|record| record.name.kind() == Kind::Memif) {
-        let its_bus = record.linkstr.as_deref().and_then(|path| path.canonicalize().ok());
-        if its_bus.as_deref() == bus.map(Path::new) {
-            let view = InterfaceView::new(registry, record)?.to_string();
-            lines.extend(view.lines().map(|line| line.replace('\t', "  ")));
-        }
-    }
-    Ok(lines)
-}
-
 fn has_colours() -> bool {
     AutoStream::choice(&io::stdout()) != ColorChoice::Never
 }
@@ -237,6 +220,9 @@ struct Restored;
 
 impl Drop for Restored {
     fn drop(&mut self) {
+        // A terminal that was resized meanwhile may mix what is left of this screen with the one that
+        // comes back.
+        let _ = execute!(io::stdout(), Clear(ClearType::All));
         ratatui::restore();
     }
 }

@@ -630,6 +630,12 @@ fn flags_are_those_of_tcpdump() {
         name.starts_with("lan-20") && name.len() == "lan-2026.pcap".len()
     }));
     lab.fails("dump ./lan.bus -q -G 60 -w lan.pcap", 2, "-G takes a FILE with a time in it");
+    // It ends after so many files, although it follows a bus that is silent.
+    lab.busctl("dump ./lan.bus -f -q -G 1 -W 1 -w one-%Y.pcap").assert().success();
+    let names = fs::read_dir(lab.path(".")).unwrap().map(|entry| entry.unwrap().file_name());
+    let names: Vec<_> = names.filter_map(|name| name.into_string().ok()).collect();
+    let one = names.iter().find(|name| name.starts_with("one-")).expect("a file");
+    assert_eq!(lab.read_pcap(one), [seven]);
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use port::{ImpairCounters, ImpairHandle, LinkState, Port, RemoteCounters, RemotesHandle};
+use port::{
+    ImpairCounters, ImpairHandle, LinkState, PeerDetails, Port, RemoteCounters, RemotesHandle,
+};
 use serde::{Deserialize, Serialize};
 use shmbus::Stats;
 
@@ -185,19 +187,28 @@ pub struct PortStats {
     impair: Option<ImpairHandle>,
     /// The counters of each machine that a tunnel reaches.
     remotes: Option<RemotesHandle>,
+    /// Describes the peer.
+    peer: Option<PeerDetails>,
     counters: [AtomicU64; 21],
 }
 
 impl PortStats {
     /// Makes the statistics of a port.
     pub(crate) fn of(port: &dyn Port) -> Self {
-        Self { impair: port.impair_handle(), remotes: port.remotes(), ..Self::default() }
+        let (impair, remotes, peer) = (port.impair_handle(), port.remotes(), port.peer_details());
+        Self { impair, remotes, peer, ..Self::default() }
     }
 
     /// Returns the counters of each machine that the port reaches; none when it is no tunnel.
     #[must_use]
     pub fn remotes(&self) -> Vec<RemoteCounters> {
         self.remotes.as_ref().map(RemotesHandle::get).unwrap_or_default()
+    }
+
+    /// Returns what there is to say of the peer, a line each; nothing for most kinds of ports.
+    #[must_use]
+    pub fn peer_lines(&self) -> Vec<String> {
+        self.peer.as_ref().map(PeerDetails::lines).unwrap_or_default()
     }
 
     /// Returns the handle that changes the impairments of the port, if it can have any.

@@ -94,6 +94,10 @@ pub struct Report {
     /// The machines that a tunnel reaches; none for any other port.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remotes: Vec<RemoteReport>,
+    /// What there is to say of the peer of a memif port, and of its rings: lines for people, with what
+    /// the peer wrote.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peer: Vec<String>,
     /// What it has counted. A port receives from its peer, a station from the bus.
     #[serde(flatten)]
     pub counters: Counters,
@@ -196,6 +200,7 @@ impl Report {
             link,
             impairments,
             remotes: stats.remotes().into_iter().map(RemoteReport::from).collect(),
+            peer: stats.peer_lines(),
             counters: stats.counters(),
         }
     }
@@ -211,6 +216,7 @@ impl Report {
             link: if station.is_link_up() { Link::Up } else { Link::Down },
             impairments: String::new(),
             remotes: Vec::new(),
+            peer: Vec::new(),
             counters: Counters::of_station(&station.stats()),
         }
     }

@@ -84,6 +84,11 @@ macro_rules! forward {
             self.port.remotes()
         }
     };
+    (@ peer_details) => {
+        fn peer_details(&self) -> Option<$crate::peer_details::PeerDetails> {
+            self.port.peer_details()
+        }
+    };
     (@ take) => {
         fn take(&mut self, frame: &mut dyn FnMut(shmbus::offload::TxRequest<'_>)) -> usize {
             self.port.take(frame)

@@ -77,6 +77,6 @@ impl<P: Port> Port for Ruled<P> {
 
     forward! {
         name is_up link_state refusals closed ingress egress put put_burst take dropped rx_mode arm disarm
-        max_sleep first_poll due impair_handle remotes descriptors
+        max_sleep first_poll due impair_handle remotes peer_details descriptors
     }
 }

@@ -235,6 +235,6 @@ impl<P: Port> Port for Impaired<P> {
 
     forward! {
         name link_state wants_service refusals closed put put_burst dropped rx_mode disarm max_sleep
-        first_poll remotes descriptors
+        first_poll remotes peer_details descriptors
     }
 }

@@ -34,7 +34,7 @@ impl<P: Port> Port for Learning<P> {
 
     forward! {
         name is_up link_state wants_service service refusals closed ingress egress put put_burst take
-        dropped rx_mode arm disarm max_sleep first_poll due impair_handle remotes descriptors
+        dropped rx_mode arm disarm max_sleep first_poll due impair_handle remotes peer_details descriptors
     }
 }
 

@@ -44,6 +44,7 @@ mod open;
 mod output_file;
 mod overrun_warning;
 mod pcap;
+mod peer_details;
 mod port;
 #[cfg(test)]
 mod recorder;
@@ -80,6 +81,7 @@ pub use self::loop_guard::{LoopGuard, PROBE_ETHERTYPE};
 pub use self::open::{PortOptions, check_loops, of_memif, open, open_each};
 pub use self::output_file::open_output;
 pub use self::overrun_warning::overrun_warning;
+pub use self::peer_details::PeerDetails;
 pub use self::port::{
     BURST, HOLD_OFF, LOCK_TIMEOUT, LinkState, Moved, NotSent, Port, SHORT_LOCK_TIMEOUT, TAG_LEN,
 };

@@ -8,6 +8,7 @@ use shmbus::offload::TxRequest;
 use shmbus::{MAX_SLEEP, SendError, Station};
 
 use crate::impair::ImpairHandle;
+use crate::peer_details::PeerDetails;
 use crate::remote_counters::RemotesHandle;
 
 /// The most frames a port moves in one call: enough to share the cost of a lock and a wake-up, few
@@ -230,6 +231,11 @@ pub trait Port: Send {
         None
     }
 
+    /// Returns what describes the peer, if there is more to say of it than the counters do.
+    fn peer_details(&self) -> Option<PeerDetails> {
+        None
+    }
+
     /// Passes to `watch` the descriptors that poll readable when the port has frames or wants
     /// service. They change only in [`service`](Self::service). A regular file cannot be waited for
     /// and is left out.
@@ -324,6 +330,10 @@ impl<P: Port + ?Sized> Port for Box<P> {
 
     fn remotes(&self) -> Option<RemotesHandle> {
         (**self).remotes()
+    }
+
+    fn peer_details(&self) -> Option<PeerDetails> {
+        (**self).peer_details()
     }
 
     fn descriptors<'p>(&'p self, watch: &mut dyn FnMut(BorrowedFd<'p>)) {

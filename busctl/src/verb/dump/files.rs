@@ -25,7 +25,8 @@ const OPEN_INTERVAL: Duration = Duration::from_millis(20);
 pub(super) struct Rotation {
     /// Size in bytes after which the next file begins.
     pub(super) size: Option<u64>,
-    /// How many files there are at most: after the last one, the first is overwritten.
+    /// How many files there are at most: after the last one, the first is overwritten, or with a
+    /// `period` the dump ends.
     pub(super) files: Option<u32>,
     /// Time after which the next file begins. The name of each is the time at which it begins, in the
     /// form of strftime(3).

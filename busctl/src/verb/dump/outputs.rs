@@ -28,6 +28,8 @@ pub(super) struct Outputs {
     accounts: Vec<Account>,
     /// When the file that is written was begun.
     begun: Instant,
+    /// How many files were begun.
+    files: u32,
     /// Bytes of a frame that are kept.
     snaplen: usize,
     /// With `--arrival`, when the latest burst was read, since 1970.
@@ -82,7 +84,7 @@ impl Outputs {
         let accounts = vec![Account::default(); buses.len()];
         let arrival = args.arrival.then_some(Duration::ZERO);
         let (begun, snaplen) = (Instant::now(), args.snaplen());
-        Ok(Some(Self { text, capture, rotation, accounts, begun, snaplen, arrival }))
+        Ok(Some(Self { text, capture, rotation, accounts, begun, files: 1, snaplen, arrival }))
     }
 
     /// Prints the header of a bus.
@@ -98,9 +100,20 @@ impl Outputs {
         }
     }
 
-    /// Prints and saves a frame.
+    /// Returns whether the time of the last file is over, where files have a time and a number.
+    pub(super) fn are_complete(&self) -> bool {
+        self.rotation.is_some_and(|Rotation { files, period, .. }| {
+            period.is_some_and(|period| self.begun.elapsed() >= period)
+                && files.is_some_and(|files| self.files >= files)
+        })
+    }
+
+    /// Prints and saves a frame, unless the outputs [are complete](Self::are_complete).
     #[inline]
     pub(super) fn frame(&mut self, bus: usize, frame: &Dumped<'_>) -> io::Result<()> {
+        if self.are_complete() {
+            return Ok(());
+        }
         let stamp = match self.arrival {
             None => frame.stamp,
             Some(arrival) => {
@@ -118,7 +131,7 @@ impl Outputs {
                 write_accounts(capture, &self.accounts)?;
                 capture.file_mut().rotate();
                 capture.begin_again()?;
-                self.begun = Instant::now();
+                (self.begun, self.files) = (Instant::now(), self.files.saturating_add(1));
             }
             let interface = u32::try_from(bus).unwrap_or(u32::MAX);
             let kept = &frame.bytes[..frame.bytes.len().min(self.snaplen)];

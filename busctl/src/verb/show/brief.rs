@@ -58,7 +58,9 @@ fn interface_line(registry: &Registry, record: &Record) -> anyhow::Result<String
         InterfaceView::new(registry, record)?;
     let [mac, linkstr] = [mac, linkstr].map(|text| text.unwrap_or_else(|| "-".to_owned()));
     let more = format!("<{}> {linkstr}", flags.join(",").to_uppercase());
-    Ok(line(&name.to_string(), &link.to_uppercase(), &mac, &more))
+    // The bus of an interface that is down may well be there.
+    let state = if flags.contains(&"up") { link } else { "down" };
+    Ok(line(&name.to_string(), &state.to_uppercase(), &mac, &more))
 }
 
 fn bus_line(bus: &SurveyedBus) -> String {

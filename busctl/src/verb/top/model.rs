@@ -29,7 +29,6 @@ pub(super) struct Model {
     is_paused: bool,
     captures: bool,
     pub(super) frame: Option<String>,
-    pub(super) memif: Vec<String>,
     /// Whether only the chosen bus is shown, as text, without a chosen row.
     pub(super) is_text: bool,
 }
@@ -41,7 +40,7 @@ pub(super) enum Mode {
     /// The filter is being typed.
     Filter,
     Help,
-    /// The peers and rings of memif interfaces.
+    /// The peers and rings of memif ports.
     Memif,
 }
 
@@ -97,7 +96,6 @@ impl Model {
             is_paused: false,
             captures: true,
             frame: None,
-            memif: Vec::new(),
             is_text: false,
         }
     }
@@ -141,17 +139,8 @@ impl Model {
         }
     }
 
-    /// Shows peers and rings of memif interfaces.
-    pub(super) fn show_memif(&mut self, lines: Vec<String>) {
-        self.memif = lines;
-    }
-
     pub(super) fn is_paused(&self) -> bool {
         self.is_paused
-    }
-
-    pub(super) fn shows_memif(&self) -> bool {
-        self.mode == Mode::Memif
     }
 
     /// Returns whether the latest frame is shown.

@@ -5,7 +5,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Clear, Paragraph, Sparkline, Widget};
+use ratatui::widgets::{Clear, Paragraph, Sparkline, Widget, Wrap};
 
 use super::model::{Mode, Model};
 use crate::process::name::{program, renamed};
@@ -31,7 +31,7 @@ const HELP: [&str; 15] = [
     "/                    filter by name, kind, MAC or pid; Esc ends it",
     "s                    sort by name, in/s, out/s, lost",
     "r                    reverse the order",
-    "m                    peers and rings of the memif interfaces on the bus",
+    "m                    peers and rings of the memif ports on the bus",
     "c                    the latest frame on the bus: on, off",
     "space                pause",
     "q, ^C                quit",
@@ -314,19 +314,19 @@ fn row_line(
 }
 
 fn draw_memif(model: &Model, styles: &Styles, area: Rect, buffer: &mut Buffer) {
-    let mut lines = vec![Line::styled("MEMIF INTERFACES ON THE BUS (m: back)", styles.heading)];
+    let mut lines = vec![Line::styled("MEMIF PORTS ON THE BUS (m: back)", styles.heading)];
     let ports = model.bus().into_iter().flat_map(|bus| &bus.on_it);
-    for port in ports.filter(|row| row.what == What::Port && row.name.starts_with("memif")) {
+    for port in ports.filter(|row| !row.peer.is_empty()) {
         lines.push(row_line(port, &columns(area.width), area.width, false, styles));
         if !port.impairments.is_empty() {
             lines.push(Line::raw(format!("  impairments: {}", port.impairments)));
         }
+        lines.extend(port.peer.iter().map(|line| Line::raw(format!("  {line}"))));
     }
-    lines.extend(model.memif.iter().map(|line| Line::raw(line.clone())));
     if lines.len() == 1 {
         lines.push(Line::styled("none", styles.faint));
     }
-    Paragraph::new(lines).render(area, buffer);
+    Paragraph::new(lines).wrap(Wrap { trim: false }).render(area, buffer);
 }
 
 fn last_line<'m>(model: &'m Model, styles: &Styles) -> Line<'m> {

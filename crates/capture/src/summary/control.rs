@@ -13,8 +13,9 @@ pub(super) fn write_llc<'a>(
 ) -> Result<Option<(u16, &'a [u8])>, fmt::Error> {
     let body = payload.get(..length.into()).unwrap_or(payload);
     match body {
-        [0x42, 0x42, 3, rest @ ..] => write_stp(f, rest)?,
-        [0xaa, 0xaa, 3, 0, 0, 0, high, low, rest @ ..] => {
+        [0x42, _, 3, rest @ ..] => write_stp(f, rest)?,
+        // The second OUI is for frames that go through a bridge.
+        [0xaa, 0xaa, 3, 0, 0, 0 | 0xf8, high, low, rest @ ..] => {
             let ether_type = u16::from_be_bytes([*high, *low]);
             f.write_str("SNAP, ")?;
             return Ok(Some((ether_type, rest)));
@@ -44,12 +45,15 @@ fn write_stp(f: &mut fmt::Formatter<'_>, bpdu: &[u8]) -> fmt::Result {
         return f.write_str("STP, damaged");
     };
     let name = match version {
-        0 => "STP",
         2 => "RSTP",
         3 => "MSTP",
         4 => "SPB",
-        _ => return write!(f, "STP version {version}"),
+        _ => "STP",
     };
+    if !matches!(version, 0 | 2..=4) {
+        // What later versions say begins as it always did.
+        write!(f, "version {version} of ")?;
+    }
     if kind == 0x80 {
         return write!(f, "{name} topology change notification");
     }
@@ -71,6 +75,7 @@ fn bridge(bpdu: &[u8], at: usize) -> Option<String> {
 /// Writes what a neighbor says about itself.
 pub(super) fn write_lldp(f: &mut fmt::Formatter<'_>, mut tlvs: &[u8]) -> fmt::Result {
     f.write_str("LLDP")?;
+    let mut has_ttl = false;
     while let Some(head) = half(tlvs, 0) {
         let (kind, len) = (head >> 9, usize::from(head & 0x1ff));
         let Some(value) = tlvs.get(2..2 + len) else { return f.write_str(", damaged") };
@@ -79,12 +84,16 @@ pub(super) fn write_lldp(f: &mut fmt::Formatter<'_>, mut tlvs: &[u8]) -> fmt::Re
             (0, _) => break,
             (1, [kind, id @ ..]) => write!(f, ", chassis {}", Id { is_mac: *kind == 4, id })?,
             (2, [kind, id @ ..]) => write!(f, ", port {}", Id { is_mac: *kind == 3, id })?,
-            (3, [high, low]) => write!(f, ", ttl {}", u16::from_be_bytes([*high, *low]))?,
+            (3, [high, low]) => {
+                has_ttl = true;
+                write!(f, ", ttl {}", u16::from_be_bytes([*high, *low]))?;
+            }
             (5, name) => write!(f, ", name {}", Name(name))?,
             _ => {}
         }
     }
-    Ok(())
+    // No message is without.
+    f.write_str(if has_ttl { "" } else { ", damaged" })
 }
 
 /// The identity of a chassis or port.
@@ -105,7 +114,7 @@ impl fmt::Display for Id<'_> {
 /// Writes a frame of a slow protocol, of which LACP is the one with summaries.
 pub(super) fn write_slow(f: &mut fmt::Formatter<'_>, payload: &[u8]) -> fmt::Result {
     match payload {
-        [1, version, 1, 20, ..] => {
+        [1, version, ..] => {
             write!(f, "LACPv{version}")?;
             for (who, at) in [("actor", 4), ("partner", 24)] {
                 let (Some(system), Some(key), Some(port)) =

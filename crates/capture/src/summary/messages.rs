@@ -11,16 +11,19 @@ pub(super) fn write_udp(
     ports: [u16; 2],
     payload: &[u8],
 ) -> fmt::Result {
-    let either = |port| ports.contains(&port);
-    if either(53) || either(5353) {
-        write_dns(f, if either(53) { "DNS" } else { "mDNS" }, payload)
-    } else if either(67) || either(68) {
-        write_dhcp(f, payload)
-    } else if either(546) || either(547) {
-        write_dhcpv6(f, payload)
-    } else {
-        Ok(())
+    // The lower port is more likely a server's.
+    let [low, high] = [ports[0].min(ports[1]), ports[0].max(ports[1])];
+    for port in [low, high] {
+        match port {
+            53 => return write_dns(f, "DNS", payload),
+            67 | 68 => return write_dhcp(f, payload),
+            546 | 547 => return write_dhcpv6(f, payload),
+            5353 => return write_dns(f, "mDNS", payload),
+            5355 => return write_dns(f, "LLMNR", payload),
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 /// Writes what a TCP payload says.

@@ -11,7 +11,7 @@ mod messages;
 mod text;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use etherparse::icmpv6::Icmpv6PayloadSlice;
 use etherparse::{
@@ -60,8 +60,8 @@ impl fmt::Display for PacketSummary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (LaxSlicedPacket::from_ip(self.0), self.0.first().map(|byte| byte >> 4)) {
             (Ok(packet), _) if packet.net.is_some() => write_packet(f, &packet, 0),
-            (_, Some(4)) => write_unknown(f, EtherType::IPV4, true),
-            (_, Some(6)) => write_unknown(f, EtherType::IPV6, true),
+            (_, Some(4)) => write_damaged(f, EtherType::IPV4, self.0),
+            (_, Some(6)) => write_damaged(f, EtherType::IPV6, self.0),
             _ => f.write_str("no IP packet"),
         }
     }
@@ -87,12 +87,21 @@ const UDP_LITE: u8 = 136;
 
 /// Types of Ethernet frames that carry others.
 const ETHERNET_INSIDE: u16 = 0x6558;
+const VLAN_TAGS: [u16; 3] = [0x8100, 0x88a8, 0x9100];
 const PPPOE_DISCOVERY: u16 = 0x8863;
 const PPPOE_SESSION: u16 = 0x8864;
 const MPLS: [u16; 2] = [0x8847, 0x8848];
+const NETWORK_SERVICE_HEADER: u16 = 0x894f;
 
-/// The UDP ports of VXLAN and Geneve.
+/// What GRE says it carries, where that is no type of Ethernet frames: PPP, Ethernet as `MikroTik`'s
+/// routers send it, and packets behind a header of WCCP.
+const PPP_IN_GRE: u16 = 0x880b;
+const ETHERNET_OF_MIKROTIK: u16 = 0x6400;
+const WCCP_IN_GRE: u16 = 0x883e;
+
+/// The UDP ports of VXLAN, of its extension for any protocol, and of Geneve.
 const VXLAN: u16 = 4789;
+const VXLAN_GPE: u16 = 4790;
 const GENEVE: u16 = 6081;
 
 impl fmt::Display for Summary<'_> {
@@ -139,7 +148,8 @@ fn write_frame(
     let damaged = packet.stop_err.is_some();
     match packet.ether_payload() {
         Some(payload) if !damaged => write_payload(f, ether_type.0, payload.payload, depth),
-        _ => write_unknown(f, ether_type, damaged),
+        Some(payload) => write_damaged(f, ether_type, payload.payload),
+        None => write_unknown(f, ether_type, damaged),
     }
 }
 
@@ -155,8 +165,16 @@ fn write_payload(
             Some((ether_type, packet)) => write_inner(f, ether_type, packet, depth),
             None => Ok(()),
         },
+        tag if VLAN_TAGS.contains(&tag) => match (half(payload, 0), half(payload, 2)) {
+            (Some(tag), Some(ether_type)) => {
+                write!(f, "VLAN {}, ", tag & 0xfff)?;
+                write_inner(f, ether_type, &payload[4..], depth)
+            }
+            _ => f.write_str("VLAN, damaged"),
+        },
         PPPOE_DISCOVERY => write_pppoe_discovery(f, payload),
         PPPOE_SESSION => write_pppoe_session(f, payload, depth),
+        PPP_IN_GRE => write_ppp(f, payload, depth),
         label if MPLS.contains(&label) => write_mpls(f, payload, depth),
         0x88cc => control::write_lldp(f, payload),
         0x8809 => control::write_slow(f, payload),
@@ -180,8 +198,8 @@ fn write_inner(
     match EtherType(ether_type) {
         EtherType(ETHERNET_INSIDE) => write_frame(f, packet, true, depth),
         ip @ (EtherType::IPV4 | EtherType::IPV6) => match LaxSlicedPacket::from_ip(packet) {
-            Ok(packet) if packet.net.is_some() => write_packet(f, &packet, depth),
-            _ => write_unknown(f, ip, true),
+            Ok(slices) if slices.net.is_some() => write_packet(f, &slices, depth),
+            _ => write_damaged(f, ip, packet),
         },
         other => write_payload(f, other.0, packet, depth),
     }
@@ -203,21 +221,38 @@ fn write_pppoe_discovery(f: &mut fmt::Formatter<'_>, payload: &[u8]) -> fmt::Res
 }
 
 fn write_pppoe_session(f: &mut fmt::Formatter<'_>, payload: &[u8], depth: usize) -> fmt::Result {
-    let (Some(session), Some(length), Some(protocol), Some(packet)) =
-        (half(payload, 2), half(payload, 4), half(payload, 6), payload.get(8..))
+    let (Some(session), Some(length), Some(padded)) =
+        (half(payload, 2), half(payload, 4), payload.get(6..))
     else {
         return f.write_str("PPPoE, damaged");
     };
     write!(f, "PPPoE session {session}, ")?;
+    write_ppp(f, padded.get(..length.into()).unwrap_or(padded), depth)
+}
+
+/// Writes a frame of PPP, with its header of HDLC or without.
+fn write_ppp(f: &mut fmt::Formatter<'_>, frame: &[u8], depth: usize) -> fmt::Result {
+    let frame = match frame {
+        [0xff, _, frame @ ..] => frame,
+        _ => frame,
+    };
+    // Both ends can agree on one byte for the protocol, which is then odd.
+    let (protocol, packet) = match frame {
+        [protocol, packet @ ..] if protocol & 1 == 1 => (u16::from(*protocol), packet),
+        [high, low, packet @ ..] => (u16::from_be_bytes([*high, *low]), packet),
+        _ => return f.write_str("PPP, damaged"),
+    };
     match protocol {
         0x0021 => write_inner(f, EtherType::IPV4.0, packet, depth),
         0x0057 => write_inner(f, EtherType::IPV6.0, packet, depth),
+        0x0281 | 0x0283 => write_mpls(f, packet, depth),
+        0x8021 => f.write_str("IPCP"),
+        0x8057 => f.write_str("IPV6CP"),
+        0x80fd => f.write_str("CCP"),
         0xc021 => f.write_str("LCP"),
         0xc023 => f.write_str("PAP"),
         0xc223 => f.write_str("CHAP"),
-        0x8021 => f.write_str("IPCP"),
-        0x8057 => f.write_str("IPV6CP"),
-        other => write!(f, "PPP {other:#06x}, length {length}"),
+        other => write!(f, "PPP {other:#06x}, length {}", packet.len()),
     }
 }
 
@@ -238,6 +273,10 @@ fn write_mpls(f: &mut fmt::Formatter<'_>, mut payload: &[u8], depth: usize) -> f
                 Some(0) if payload.len() >= 18 => {
                     write_inner(f, ETHERNET_INSIDE, &payload[4..], depth)
                 }
+                // The header of a control channel.
+                Some(0 | 1) => write!(f, "length {}", payload.len()),
+                // A frame without a control word.
+                _ if payload.len() >= 14 => write_inner(f, ETHERNET_INSIDE, payload, depth),
                 _ => write!(f, "length {}", payload.len()),
             };
         }
@@ -249,41 +288,91 @@ fn write_gre(f: &mut fmt::Formatter<'_>, payload: &[u8], depth: usize) -> fmt::R
     let (Some(flags), Some(protocol)) = (half(payload, 0), half(payload, 2)) else {
         return f.write_str("GRE, damaged");
     };
-    // Checksum, key and sequence number are there when their flags are set, and in version 1 an
-    // acknowledgment.
-    let [checksum, key, sequence, acknowledgment] =
-        [0x8000, 0x2000, 0x1000, 0x0080].map(|flag| if flags & flag == 0 { 0 } else { 4 });
-    let rest = sequence + if flags & 7 == 1 { acknowledgment } else { 0 };
+    // Each field is there when its flag is set. The routes need an offset, which comes with the
+    // checksum. Only PPTP, which carries PPP, has an acknowledgment.
+    let has = |flag: u16| flags & flag != 0;
+    let field = |is_there: bool| if is_there { 4 } else { 0 };
+    let has_routes = has(0x4000);
+    let key_at = 4 + field(has(0x8000) || has_routes);
+    let acknowledgment = field(has(0x0080) && protocol == PPP_IN_GRE);
+    let after_key = key_at + field(has(0x2000));
+    let mut end = Some(after_key + field(has(0x1000)) + acknowledgment);
+    if has_routes {
+        end = end.and_then(|end| end_of_routes(payload, end));
+    }
     f.write_str("GRE")?;
-    if key > 0
-        && let Some(key) = word(payload, 4 + checksum)
+    if after_key > key_at
+        && let Some(key) = word(payload, key_at)
     {
         write!(f, " key {key}")?;
     }
     f.write_str(": ")?;
-    match payload.get(4 + checksum + key + rest..) {
-        Some(packet) => write_inner(f, protocol, packet, depth),
-        None => f.write_str("damaged"),
+    let Some(packet) = end.and_then(|end| payload.get(end..)) else {
+        return f.write_str("damaged");
+    };
+    match protocol {
+        ETHERNET_OF_MIKROTIK => write_inner(f, ETHERNET_INSIDE, packet, depth),
+        WCCP_IN_GRE if packet.len() > 4 => write_inner(f, EtherType::IPV4.0, &packet[4..], depth),
+        _ => write_inner(f, protocol, packet, depth),
     }
 }
 
-/// Writes a tunnel in UDP: 8 bytes with a network's number, and a frame.
+/// Returns where the list of routes ends that begins at `at`: each has its length in its fourth byte,
+/// and the last has none.
+fn end_of_routes(payload: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        let len = usize::from(*payload.get(at + 3)?);
+        at += 4 + len;
+        if len == 0 {
+            return Some(at);
+        }
+    }
+}
+
+/// Writes what a UDP payload says: a packet in it, or a message.
+fn write_udp_payload(
+    f: &mut fmt::Formatter<'_>,
+    ports: [u16; 2],
+    payload: &[u8],
+    depth: usize,
+) -> fmt::Result {
+    match ports[1] {
+        VXLAN | VXLAN_GPE | GENEVE => write_udp_tunnel(f, ports[1], payload, depth),
+        _ => messages::write_udp(f, ports, payload),
+    }
+}
+
+/// Writes a tunnel in UDP: 8 bytes with a network's number, and a frame or packet.
 fn write_udp_tunnel(
     f: &mut fmt::Formatter<'_>,
     port: u16,
     payload: &[u8],
     depth: usize,
 ) -> fmt::Result {
-    let (Some(head), Some(vni)) = (half(payload, 0), word(payload, 4)) else { return Ok(()) };
-    let (name, options, ether_type) = if port == VXLAN {
-        ("VXLAN", 0, ETHERNET_INSIDE)
-    } else {
-        let options = usize::from(head >> 8 & 0x3f) * 4;
-        ("Geneve", options, half(payload, 2).unwrap_or_default())
+    let (Some(head), Some(next), Some(vni)) =
+        (half(payload, 0), half(payload, 2), word(payload, 4))
+    else {
+        return Ok(());
+    };
+    let (name, options, ether_type) = match port {
+        VXLAN => ("VXLAN", 0, ETHERNET_INSIDE),
+        VXLAN_GPE => {
+            let ether_type = match next & 0xff {
+                1 => EtherType::IPV4.0,
+                2 => EtherType::IPV6.0,
+                3 => ETHERNET_INSIDE,
+                4 => NETWORK_SERVICE_HEADER,
+                5 => MPLS[0],
+                _ => 0,
+            };
+            ("VXLAN-GPE", 0, ether_type)
+        }
+        _ => ("Geneve", usize::from(head >> 8 & 0x3f) * 4, next),
     };
     write!(f, ", {name} {}: ", vni >> 8)?;
     match payload.get(8 + options..) {
-        Some(packet) => write_inner(f, ether_type, packet, depth),
+        Some(packet) if ether_type > 0 => write_inner(f, ether_type, packet, depth),
+        Some(packet) => write!(f, "protocol {}, length {}", next & 0xff, packet.len()),
         None => f.write_str("damaged"),
     }
 }
@@ -311,6 +400,35 @@ fn write_packet(
     write_ip(f, packet, &ends, number, depth)
 }
 
+/// Writes a packet whose header is damaged or cut, with those of its addresses that are there.
+fn write_damaged(f: &mut fmt::Formatter<'_>, ether_type: EtherType, packet: &[u8]) -> fmt::Result {
+    let is_ip = matches!(ether_type, EtherType::IPV4 | EtherType::IPV6);
+    let version = packet.first().filter(|_| is_ip).map(|first| first >> 4);
+    let (head, source, destination) = (word(packet, 0), word(packet, 12), word(packet, 16));
+    match (version, head, source) {
+        (Some(4), Some(head), Some(source)) => {
+            let (header_len, len) = ((head >> 24 & 15) * 4, head & 0xffff);
+            // A header that is longer than what there is of the packet, else its length is wrong.
+            if header_len >= 20 && (len >= header_len || len == 0) {
+                write!(f, "{}", Ipv4Addr::from_bits(source))?;
+                match destination.map(Ipv4Addr::from_bits) {
+                    Some(destination) => write!(f, " > {destination}: ")?,
+                    None => f.write_str(": ")?,
+                }
+            }
+            write_unknown(f, EtherType::IPV4, true)
+        }
+        (Some(6), ..) => {
+            let source = packet.get(8..).and_then(<[u8]>::first_chunk::<16>);
+            if let Some(source) = source {
+                write!(f, "{}: ", Ipv6Addr::from(*source))?;
+            }
+            write_unknown(f, EtherType::IPV6, true)
+        }
+        _ => write_unknown(f, ether_type, true),
+    }
+}
+
 fn write_unknown(f: &mut fmt::Formatter<'_>, ether_type: EtherType, damaged: bool) -> fmt::Result {
     let damage = if damaged { ", damaged" } else { "" };
     match ether_type {
@@ -324,17 +442,23 @@ fn write_unknown(f: &mut fmt::Formatter<'_>, ether_type: EtherType, damaged: boo
 }
 
 fn write_arp(f: &mut fmt::Formatter<'_>, arp: &ArpPacketSlice<'_>) -> fmt::Result {
-    let Ok(arp) = arp.to_packet().try_eth_ipv4() else {
-        return f.write_str("ARP, not for IPv4 on Ethernet");
+    if arp.proto_addr_type() != EtherType::IPV4 {
+        return f.write_str("ARP, not for IPv4");
+    }
+    let [sender, target] = [arp.sender_protocol_addr(), arp.target_protocol_addr()]
+        .map(|address| <[u8; 4]>::try_from(address).ok().map(Ipv4Addr::from));
+    let (Some(sender), Some(target)) = (sender, target) else {
+        return f.write_str("ARP, damaged");
     };
-    let (sender, target) = (arp.sender_ipv4_addr(), arp.target_ipv4_addr());
-    match arp.operation {
+    match arp.operation() {
         ArpOperation::REQUEST if sender == target => write!(f, "ARP announcement of {sender}"),
         ArpOperation::REQUEST => write!(f, "ARP who has {target}, tell {sender}"),
-        ArpOperation::REPLY => {
-            write!(f, "ARP reply {sender} is at {}", Mac(arp.sender_mac))
-        }
-        ArpOperation(other) => write!(f, "ARP operation {other}"),
+        ArpOperation::REPLY => match arp.sender_hw_addr().try_into() {
+            Ok(address) => write!(f, "ARP reply {sender} is at {}", Mac(address)),
+            // Not a link of Ethernet.
+            Err(_) => write!(f, "ARP reply from {sender}"),
+        },
+        ArpOperation(other) => write!(f, "ARP operation {other} from {sender}"),
     }
 }
 
@@ -368,10 +492,7 @@ fn write_ip(
             let ports = [udp.source_port(), udp.destination_port()];
             write_ports(f, ends, ports)?;
             write!(f, ": UDP, length {}", udp.payload().len())?;
-            match ports[1] {
-                VXLAN | GENEVE => write_udp_tunnel(f, ports[1], udp.payload(), depth),
-                _ => messages::write_udp(f, ports, udp.payload()),
-            }
+            write_udp_payload(f, ports, udp.payload(), depth)
         }
         Some(TransportSlice::Icmpv4(icmp)) => {
             write!(f, "{source} > {destination}: ICMP ")?;
@@ -385,23 +506,18 @@ fn write_ip(
         None => {
             let is_fragment = payload.is_some_and(|payload| payload.fragmented);
             let bytes = payload.map_or(&[][..], |payload| payload.payload);
-            match first_ports(packet, number, bytes) {
+            let ports = first_ports(packet, number, bytes);
+            match ports {
                 Some(ports) => write_ports(f, ends, ports)?,
                 _ => write!(f, "{source} > {destination}")?,
             }
             f.write_str(": ")?;
-            if packet.stop_err.is_none() && !is_fragment {
-                match number.0 {
-                    GRE => return write_gre(f, bytes, depth),
-                    MPLS_IN_IP => return write_mpls(f, bytes, depth),
-                    IPV4_INSIDE => return write_inner(f, EtherType::IPV4.0, bytes, depth),
-                    ETHER_IP if bytes.len() > 2 => {
-                        return write_inner(f, ETHERNET_INSIDE, &bytes[2..], depth);
-                    }
-                    ETHERNET => return write_inner(f, ETHERNET_INSIDE, bytes, depth),
-                    IPV6_INSIDE => return write_inner(f, EtherType::IPV6.0, bytes, depth),
-                    _ => {}
+            let is_readable = packet.stop_err.is_none() && (!is_fragment || is_first(packet));
+            if is_readable && carries_packets(number) {
+                if is_fragment {
+                    f.write_str("fragment, ")?;
                 }
+                return write_carried(f, number.0, bytes, depth);
             }
             match number.keyword_str() {
                 Some(keyword) => f.write_str(keyword)?,
@@ -412,15 +528,50 @@ fn write_ip(
             } else if packet.stop_err.is_some() {
                 f.write_str(", damaged")?;
             }
-            write!(f, ", length {}", bytes.len())
+            write!(f, ", length {}", bytes.len())?;
+            match (ports, bytes.get(8..)) {
+                // Its header is that of UDP.
+                (Some(ports), Some(payload)) if number.0 == UDP_LITE && !is_fragment => {
+                    write_udp_payload(f, ports, payload, depth)
+                }
+                _ => Ok(()),
+            }
         }
     }
 }
 
-/// Returns the ports in the first fragment of a packet, or in one that is damaged: they are the first four bytes of each
-/// protocol that has ports.
+fn carries_packets(number: IpNumber) -> bool {
+    matches!(number.0, GRE | MPLS_IN_IP | IPV4_INSIDE | IPV6_INSIDE | ETHER_IP | ETHERNET)
+}
+
+/// Writes what a protocol of this number carries, one of those that carry packets.
+fn write_carried(
+    f: &mut fmt::Formatter<'_>,
+    number: u8,
+    bytes: &[u8],
+    depth: usize,
+) -> fmt::Result {
+    match number {
+        GRE => write_gre(f, bytes, depth),
+        MPLS_IN_IP => write_mpls(f, bytes, depth),
+        IPV4_INSIDE => write_inner(f, EtherType::IPV4.0, bytes, depth),
+        IPV6_INSIDE => write_inner(f, EtherType::IPV6.0, bytes, depth),
+        // Its header has two bytes.
+        ETHER_IP => write_inner(f, ETHERNET_INSIDE, bytes.get(2..).unwrap_or_default(), depth),
+        _ => write_inner(f, ETHERNET_INSIDE, bytes, depth),
+    }
+}
+
+/// Returns the ports in the first fragment of a packet, or in one that is damaged: they are the first
+/// four bytes of each protocol that has ports.
 fn first_ports(packet: &LaxSlicedPacket<'_>, number: IpNumber, bytes: &[u8]) -> Option<[u16; 2]> {
-    let is_first = match &packet.net {
+    let has_ports = matches!(number.0, TCP | UDP | DCCP | SCTP | UDP_LITE);
+    if is_first(packet) && has_ports { Some([half(bytes, 0)?, half(bytes, 2)?]) } else { None }
+}
+
+/// Returns whether a packet is the first fragment of one, or whole.
+fn is_first(packet: &LaxSlicedPacket<'_>) -> bool {
+    match &packet.net {
         Some(LaxNetSlice::Ipv4(ip)) => ip.header().fragments_offset().value() == 0,
         Some(LaxNetSlice::Ipv6(ip)) => {
             let extensions = ip.extensions();
@@ -428,9 +579,7 @@ fn first_ports(packet: &LaxSlicedPacket<'_>, number: IpNumber, bytes: &[u8]) -> 
             is_first_fragment(first, extensions.slice())
         }
         _ => false,
-    };
-    let has_ports = matches!(number.0, TCP | UDP | DCCP | SCTP | UDP_LITE);
-    if is_first && has_ports { Some([half(bytes, 0)?, half(bytes, 2)?]) } else { None }
+    }
 }
 
 /// Returns whether the extension headers of an IPv6 packet, which begin with one of this number, are
@@ -558,7 +707,7 @@ mod tests {
         };
         check(&arp(1), "ARP who has 10.0.0.2, tell 10.0.0.1");
         check(&arp(2), "ARP reply 10.0.0.1 is at 02:00:00:00:00:01");
-        check(&arp(9), "ARP operation 9");
+        check(&arp(9), "ARP operation 9 from 10.0.0.1");
         let target = [&[0; 4][..], &[0xfd; 16]].concat();
         let solicitation = [&[135, 0, 0, 0][..], &target].concat();
         let fd = "fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd";

@@ -235,7 +235,7 @@ impl<P: Port> Port for IpAdapter<P> {
 
     forward! {
         name is_up link_state refusals closed rx_mode disarm max_sleep first_poll impair_handle
-        remotes descriptors
+        remotes peer_details descriptors
     }
 }
 

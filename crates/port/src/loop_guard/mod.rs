@@ -285,6 +285,6 @@ impl<P: Port> Port for LoopGuard<P> {
     }
 
     forward! {
-        name is_up refusals closed put put_burst take dropped rx_mode disarm impair_handle remotes descriptors
+        name is_up refusals closed put put_burst take dropped rx_mode disarm impair_handle remotes peer_details descriptors
     }
 }

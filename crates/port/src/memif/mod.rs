@@ -8,6 +8,7 @@
 mod control;
 mod interrupt_limit;
 mod mailbox;
+mod peer_lines;
 mod spec;
 
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -24,8 +25,10 @@ use shmbus::{
 pub use self::control::{Control, Sockets, View};
 use self::interrupt_limit::InterruptLimit;
 pub use self::mailbox::Change;
+use self::peer_lines::peer_lines;
 pub use self::spec::{DEFAULT_SOCKET, MemifOptions, MemifSpec};
 use crate::error::PortError;
+use crate::peer_details::PeerDetails;
 use crate::port::{BURST, Moved, NotSent, Port, fits_untagged};
 
 /// How long after arming the interrupt a connected peer is polled once more: far longer than its
@@ -233,6 +236,11 @@ impl Port for MemifPort {
     /// for an interrupt.
     fn first_poll(&self) -> Duration {
         if self.is_up() { FIRST_POLL } else { self.max_sleep() }
+    }
+
+    fn peer_details(&self) -> Option<PeerDetails> {
+        let view = self.view();
+        Some(PeerDetails::new(move || view.details().as_ref().map(peer_lines).unwrap_or_default()))
     }
 
     fn descriptors<'p>(&'p self, watch: &mut dyn FnMut(BorrowedFd<'p>)) {
