@@ -623,8 +623,8 @@ fn nodes_are_on_the_hosts_that_the_file_says() {
 #[test]
 fn what_is_wrong_with_hosts_is_said_where_it_is() {
     for (from, to, said) in [
-        ("on = \"b\"", "on = \"c\"", "11:6: there is no host 'c'"),
-        ("on = \"b\"", "", "18:7: y1 needs 'on', the host that runs it: a, b"),
+        ("on = \"b\"", "on = \"c\"", "9:6: there is no host 'c'"),
+        ("on = \"b\"", "", "15:7: y1 needs 'on', the host that runs it: a, b"),
         ("192.0.2.2", "192.0.2.1", "5:11: 192.0.2.1 is the address of a, too"),
         ("192.0.2.2", "fd00::1", "5:11: the addresses of hosts are all IPv4, or all IPv6"),
         ("192.0.2.2", "0.0.0.0", "5:11: '0.0.0.0' is no address of a host"),
@@ -633,7 +633,7 @@ fn what_is_wrong_with_hosts_is_said_where_it_is() {
         ("[host.b]", "[host.b]\nlisten = \"7447\"", "5:10: '7447' is no endpoint of Zenoh"),
         ("[host.b]", "[host.b]\nlisen = \"tcp/x:1\"", "did you mean 'listen'?"),
         ("[lan.l]", "[lan.l]\nvia = \"zenoh\"", "7:7: 'via' takes"),
-        ("count = 2", "count = 2\nafter = \"x\"", "20:9: x is on another host than y1"),
+        ("count = 2", "count = 2\nafter = \"x\"", "17:9: x is on another host than y1"),
         (
             "address = \"192.0.2.2\"",
             "[defaults.lan]\nvia = \"vxlan\"",
