@@ -53,14 +53,16 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(1);
                           writes stdout; fd-out=N) framing=qemu|packet|dgram|vde\n        \
                           role=server|client clients=N (a port each) peer=PATH mac=MAC\n\
                   vxlan:  vni=N local=ADDRESS[:PORT] peers=ADDRESS[:PORT],... (the other machines,\n        \
-                          on each of which all others are named) group=ADDRESS (multicast)\n        \
+                          on each of which all others are named) hosts=NAME,... (of the peers,\n        \
+                          for show and top) group=ADDRESS (multicast)\n        \
                           storm=N (group frames a second from each)\n        \
                           suppress=on (known neighbors are not asked for) mac=MAC\n\
                   trunk:  the NAME of a LAN whose ends find each other through Zenoh;\n        \
                           connect=ENDPOINT,... (routers) listen=ENDPOINT,... (be one)\n        \
                           via=auto|vxlan|zenoh config=FILE (Zenoh's own) vni=N\n        \
-                          local=ADDRESS[:PORT] storm=N suppress=on mac=MAC; in programs\n        \
-                          that were built with --features trunk\n\
+                          local=ADDRESS[:PORT] host=NAME (for the others' show and top)\n        \
+                          storm=N suppress=on mac=MAC; in programs that were built\n        \
+                          with --features trunk\n\
                   Every kind also takes learn=on: forward only what its peer needs, as a\n\
                   switch does (vxlan and trunk do unless learn=off); mtu=N; vlan=N: its peer is in that\n\
                   VLAN without a tag, as at an access port; trunk=LIST: its peer gets the tags\n\

@@ -33,10 +33,10 @@ const CAPENABLE_VARIABLE: &str = "RUMP_SHMIF_CAPENABLE";
                         sock keys: path=PATH|@NAME tcp=ADDRESS:PORT framing=qemu|packet|dgram|vde\n  \
                         role=server|client peer=PATH mac=MAC learn=on|off\n\
                         vxlan keys: vni=N (as in its name unless given) local=ADDR[:PORT] peers=ADDR,...\n  \
-                        group=ADDR storm=N suppress=on|off mac=MAC learn=on|off\n\
+                        hosts=NAME,... group=ADDR storm=N suppress=on|off mac=MAC learn=on|off\n\
                         trunk keys: name=S (that of the interface unless given) connect=ENDPOINT,...\n  \
                         listen=ENDPOINT,... via=auto|vxlan|zenoh config=FILE vni=N local=ADDR[:PORT]\n  \
-                        storm=N suppress=on|off mac=MAC learn=on|off\n\
+                        host=NAME storm=N suppress=on|off mac=MAC learn=on|off\n\
                         All but shmif take mtu=N vlan=N trunk=LIST native=N, and the impairments of\n  \
                         'busctl attach', such as delay=20ms loss=1%\n\n\
                         Examples:\n  \

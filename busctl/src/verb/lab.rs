@@ -1,8 +1,10 @@
 //! `busctl lab`: networks of many nodes, from one file.
 
 mod chosen;
+mod host;
 mod inside;
 mod logs;
+mod meeting;
 mod products;
 mod stage;
 mod table;
@@ -19,6 +21,7 @@ use ::lab::{Client, Folder, LabError};
 use anyhow::{anyhow, bail};
 
 use self::chosen::Chosen;
+use self::host::Host;
 use self::stage::Stage;
 use crate::context::Context;
 use crate::denied;
@@ -40,7 +43,8 @@ const LONGEST_END: Duration = Duration::from_mins(1);
                         busctl lab up -d two-routers.toml; busctl lab show; busctl lab down\n  \
                         busctl lab exec r1 -- ping -c 1 r2\n  \
                         busctl lab shell r1\n  \
-                        busctl lab test two-routers.toml")]
+                        busctl lab test two-routers.toml\n  \
+                        busctl lab up three-hosts.toml --host left    (and so on each host)")]
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Action,
@@ -85,6 +89,9 @@ enum Action {
 struct UpArgs {
     /// The lab file
     file: PathBuf,
+
+    #[command(flatten)]
+    host: Host,
 
     #[command(flatten)]
     detach: Detach,
@@ -184,12 +191,18 @@ struct RestartArgs {
 struct ApplyArgs {
     /// The lab file
     file: PathBuf,
+
+    #[command(flatten)]
+    host: Host,
 }
 
 #[derive(Debug, clap::Args)]
 struct TestArgs {
     /// The lab file
     file: PathBuf,
+
+    #[command(flatten)]
+    host: Host,
 
     /// Print JSON
     #[arg(long, conflicts_with = "junit")]
@@ -307,7 +320,9 @@ fn explained(error: anyhow::Error) -> anyhow::Error {
             let how = denied::explain(source.raw_os_error());
             misuse(anyhow!("{error}: {how}"))
         }
-        Some(LabError::BadName(_) | LabError::NotUp(_) | LabError::IsUp(_)) => misuse(error),
+        Some(LabError::BadName(_) | LabError::NotUp(_) | LabError::IsUp(_) | LabError::Host(_)) => {
+            misuse(error)
+        }
         _ => error,
     }
 }
@@ -333,8 +348,10 @@ fn down(args: &DownArgs, context: &Context) -> anyhow::Result<()> {
 }
 
 fn apply(args: &ApplyArgs, context: &Context) -> anyhow::Result<()> {
-    let plan = up::read(&args.file)?;
-    let folder = Folder::new(&context.state_folder()?, &plan.name)?;
+    let state = context.state_folder()?;
+    let running = |name: &str| Folder::new(&state, name).ok()?.read_plan().ok()?.here;
+    let plan = args.host.read_as(&args.file, running)?;
+    let folder = Folder::new(&state, &plan.name)?;
     Ok(Client::connect(&folder)?.apply(&plan)?)
 }
 

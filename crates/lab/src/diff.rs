@@ -13,6 +13,8 @@ pub struct Difference {
     pub added_lans: Vec<String>,
     /// The LANs that are gone, and those that are made anew.
     pub removed_lans: Vec<String>,
+    /// The LANs that stay and reach other machines in another way, or no more.
+    pub rejoined_lans: Vec<String>,
     /// The nodes that are new.
     pub added_nodes: Vec<String>,
     /// The nodes that are gone.
@@ -41,13 +43,16 @@ pub fn diff(old: &Plan, new: &Plan) -> Difference {
         (Some(old), Some(new)) => is_same_bus(old, new),
         _ => false,
     };
-    let gone = old.lans.iter().filter(|lan| !is_kept(&lan.name));
+    let gone = old.lans_here().filter(|lan| !is_kept(&lan.name));
     difference.removed_lans = gone.map(|lan| lan.name.clone()).collect();
-    let fresh = new.lans.iter().filter(|lan| !is_kept(&lan.name));
+    let fresh = new.lans_here().filter(|lan| !is_kept(&lan.name));
     difference.added_lans = fresh.map(|lan| lan.name.clone()).collect();
 
     let mut impaired_lans = Vec::new();
-    for lan in new.lans.iter().filter(|lan| is_kept(&lan.name)) {
+    for lan in new.lans_here().filter(|lan| is_kept(&lan.name)) {
+        if old.trunk_port(old_lans[&lan.name[..]]) != new.trunk_port(lan) {
+            difference.rejoined_lans.push(lan.name.clone());
+        }
         if old_lans[&lan.name[..]].impair != lan.impair {
             impaired_lans.push(&lan.name[..]);
             difference.impaired.push((lan.name.clone(), lan.impair.clone()));
@@ -55,12 +60,12 @@ pub fn diff(old: &Plan, new: &Plan) -> Difference {
     }
 
     let old_nodes: BTreeMap<&str, &Node> =
-        old.nodes.iter().map(|node| (&node.name[..], node)).collect();
+        old.nodes_here().map(|node| (&node.name[..], node)).collect();
     let new_nodes: BTreeMap<&str, &Node> =
-        new.nodes.iter().map(|node| (&node.name[..], node)).collect();
-    let gone = old.nodes.iter().filter(|node| !new_nodes.contains_key(&node.name[..]));
+        new.nodes_here().map(|node| (&node.name[..], node)).collect();
+    let gone = old.nodes_here().filter(|node| !new_nodes.contains_key(&node.name[..]));
     difference.removed_nodes = gone.map(|node| node.name.clone()).collect();
-    for node in &new.nodes {
+    for node in new.nodes_here() {
         let Some(before) = old_nodes.get(&node.name[..]) else {
             difference.added_nodes.push(node.name.clone());
             continue;
@@ -86,7 +91,7 @@ pub fn diff(old: &Plan, new: &Plan) -> Difference {
 }
 
 fn lans(plan: &Plan) -> BTreeMap<&str, &Lan> {
-    plan.lans.iter().map(|lan| (&lan.name[..], lan)).collect()
+    plan.lans_here().map(|lan| (&lan.name[..], lan)).collect()
 }
 
 /// Returns whether the bus of a LAN can stay.
@@ -152,6 +157,32 @@ mod tests {
         assert_eq!(difference("loss = \"1%\"", "").impaired, [pair("y:eth0", "delay=1ms")]);
         assert_eq!(difference("delay = \"1ms\"", "").impaired[0], pair("a", ""));
         assert!(difference("1ms", "2ms").changed_nodes.is_empty());
+    }
+
+    #[test]
+    fn each_host_changes_its_own_part() {
+        let lab = "[host.a]\naddress = \"192.0.2.1\"\n[host.b]\naddress = \"192.0.2.2\"\n[lan.l]\n\
+                   [lan.m]\n[node.x]\non = \"a\"\nlans = \"l\"\n[node.y]\non = \"b\"\nlans = \"l\"\n\
+                   [node.z]\non = \"b\"\nlans = \"m\"\n";
+        let of = |host: &str, to: &str| {
+            let read =
+                |text: &str| Plan::from_toml(text, &Source::new()).unwrap().on(host).unwrap();
+            diff(&read(lab), &read(&lab.replace("192.0.2.2", to)))
+        };
+        let joined = Difference { rejoined_lans: vec!["l".to_owned()], ..Difference::default() };
+        assert_eq!((of("a", "192.0.2.3"), of("b", "192.0.2.3")), (joined.clone(), joined));
+        let read = |text: &str| Plan::from_toml(text, &Source::new()).unwrap();
+        let moved = lab.replace("[node.z]\non = \"b\"", "[node.z]\non = \"a\"");
+        let [of_a, of_b] = ["a", "b"]
+            .map(|host| diff(&read(lab).on(host).unwrap(), &read(&moved).on(host).unwrap()));
+        assert_eq!(
+            (of_a.added_nodes, of_a.added_lans),
+            (vec!["z".to_owned()], vec!["m".to_owned()])
+        );
+        assert_eq!(
+            (of_b.removed_nodes, of_b.removed_lans),
+            (vec!["z".to_owned()], vec!["m".to_owned()])
+        );
     }
 
     #[test]

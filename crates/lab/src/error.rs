@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::file::FileError;
+use crate::parts::HostError;
 
 /// Why a lab cannot be started or reached.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,9 @@ pub enum LabError {
         "'{0}' is no name of a lab: it has up to 64 letters, digits, '-', '_' and '.', and begins with a letter or a digit"
     )]
     BadName(String),
+    /// It is not clear which machine's part is meant.
+    #[error(transparent)]
+    Host(#[from] HostError),
     /// A lab of this name is up.
     #[error("the lab {0} is up already; 'busctl lab down {0}' ends it")]
     IsUp(String),

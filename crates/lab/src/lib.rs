@@ -19,6 +19,7 @@ pub mod file;
 mod folder;
 pub mod graph;
 mod lab;
+mod parts;
 pub mod plan;
 mod protocol;
 mod schema;
@@ -34,8 +35,12 @@ pub use self::enter::enter;
 pub use self::error::LabError;
 pub use self::folder::{Folder, Locked};
 pub use self::lab::{Lab, NodeHandle};
+pub use self::parts::HostError;
 pub use self::plan::Plan;
-pub use self::protocol::{Checked, InterfaceState, LabState, LanState, NodeState, Output, Phase};
+pub use self::protocol::{
+    Checked, InterfaceState, LabState, LanState, NodeElsewhere, NodeState, Output, Phase,
+    RemoteState, TrunkState,
+};
 pub use self::schema::schema;
 pub use self::start::Started;
 pub use self::supervisor::{confine, run as supervise};

@@ -4,7 +4,7 @@
 //! versions of a lab are compared by. It is written and read as JSON.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,12 +17,34 @@ use serde::{Deserialize, Serialize};
 pub struct Plan {
     /// Its name: letters, digits, `-`, `_` and `.`, at most 64 bytes.
     pub name: String,
+    /// The machines that run it, with different names; empty: any machine runs all of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub machines: Vec<Machine>,
+    /// The machine whose part is run, of those; see [`on`](Self::on).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub here: Option<String>,
     /// Its LANs and links, with different names.
     pub lans: Vec<Lan>,
     /// Its nodes, with different names, in the order of the file.
     pub nodes: Vec<Node>,
     /// What must hold once all nodes are ready, in order.
     pub checks: Vec<Check>,
+}
+
+/// A machine that runs a part of a lab: a host of the lab file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Machine {
+    /// Its name.
+    pub name: String,
+    /// Where it receives VXLAN: the UDP port is that of the first LAN with a [`Trunk`].
+    pub address: Option<SocketAddr>,
+    /// Zenoh's endpoints that its trunks connect to.
+    pub connect: Vec<String>,
+    /// Zenoh's endpoints that it is a router at.
+    pub listen: Vec<String>,
+    /// Zenoh's own configuration.
+    pub config: Option<PathBuf>,
 }
 
 /// A bus that nodes are on.
@@ -45,6 +67,35 @@ pub struct Lan {
     /// Which frames are written there, in the language of `tcpdump`; empty: all.
     #[serde(default)]
     pub filter: String,
+    /// What joins its parts, if its nodes are on several machines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trunk: Option<Trunk>,
+}
+
+/// What joins the parts of a LAN: a port on each machine that has nodes on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trunk {
+    /// Its name, made of those of the lab and the LAN.
+    pub name: String,
+    /// How frames travel.
+    pub via: Via,
+    /// The number of its VXLAN, from 1 to 2^24 - 1. No other LAN of the lab has it.
+    pub vni: u32,
+    /// What is added to the UDP port of each machine.
+    pub offset: u16,
+    /// The machines that have nodes on the LAN: at least two, in the order of [`Plan::machines`].
+    pub machines: Vec<String>,
+}
+
+/// How frames travel between machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Via {
+    /// By VXLAN between the addresses of the machines.
+    Vxlan,
+    /// By trunk ports, which find each other through Zenoh.
+    Trunk,
 }
 
 /// A node.
@@ -53,6 +104,9 @@ pub struct Lan {
 pub struct Node {
     /// Its name: a host name of at most 63 letters, digits and `-`.
     pub name: String,
+    /// The machine that runs it, where a lab has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<String>,
     /// What it is.
     pub kind: Kind,
     /// Its interfaces, which are `eth0`, `eth1` and so on inside unless they have other names.

@@ -120,8 +120,27 @@ pub struct LabState {
     pub failed: Option<String>,
     /// Its LANs, in the order of the plan.
     pub lans: Vec<LanState>,
-    /// Its nodes, in the order of the plan.
+    /// Its nodes, in the order of the plan: those that this machine runs.
     pub nodes: Vec<NodeState>,
+    /// The machine that this is, where the lab has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The nodes that other machines run, in the order of the plan. How they are is not known here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<NodeElsewhere>,
+}
+
+/// A node that another machine runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeElsewhere {
+    /// Its name.
+    pub name: String,
+    /// Its kind, in the words of a lab file.
+    pub kind: String,
+    /// The machine.
+    pub host: String,
+    /// The LAN of each of its interfaces, with the addresses there.
+    pub interfaces: Vec<(String, Vec<String>)>,
 }
 
 /// How a LAN is.
@@ -133,6 +152,31 @@ pub struct LanState {
     pub bus: PathBuf,
     /// What it does to frames; empty: nothing.
     pub impair: String,
+    /// How it reaches its parts on other machines, if it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trunk: Option<TrunkState>,
+}
+
+/// How a LAN reaches its parts on other machines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrunkState {
+    /// The name of its port on the bus.
+    pub port: String,
+    /// The number of its VXLAN.
+    pub vni: u32,
+    /// Why the port is closed, if it is.
+    pub closed: Option<String>,
+    /// The machines that it leads to.
+    pub remotes: Vec<RemoteState>,
+}
+
+/// A machine that a LAN leads to. What passed to it is in what `busctl show` prints of the bus.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteState {
+    /// Its name, as the lab calls it.
+    pub host: String,
+    /// Its address; empty when that is not known.
+    pub address: String,
 }
 
 /// How a node is.

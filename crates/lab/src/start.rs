@@ -29,8 +29,10 @@ impl Started {
     /// calls [`supervise`](crate::supervise); both have the stdin that they are given.
     ///
     /// # Errors
-    /// When a lab of that name is up; when the system denies namespaces.
+    /// When a lab of that name is up; when the system denies namespaces; when a lab of several machines
+    /// is started without saying [which one](Plan::on) this is.
     pub fn start(plan: &Plan, folder: &Folder, mut confined: Command) -> Result<Self, LabError> {
+        plan.check_here()?;
         let locked = folder.take()?;
         folder.write_plan(plan)?;
         let (ours, theirs) = UnixStream::pair().map_err(system("make a socket"))?;

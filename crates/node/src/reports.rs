@@ -109,7 +109,7 @@ pub struct Report {
 pub struct RemoteReport {
     /// Its address; empty when that is not known.
     pub address: String,
-    /// What it calls itself, if it says so. Another machine wrote it.
+    /// What it is called, if that is known. Another machine may have written it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub host: String,
     /// Whether frames for it leave through an overlay, and not in datagrams.
@@ -133,7 +133,7 @@ pub struct RemoteReport {
 
 impl RemoteReport {
     /// Returns what people call it: its host and its address, as far as they are known. Another machine
-    /// wrote the first.
+    /// may have written the first.
     #[must_use]
     pub fn name(&self) -> String {
         match (&*self.host, &*self.address) {

@@ -20,7 +20,7 @@ const MAX_VLAN: u16 = 4_094;
 
 /// The keys whose value is a list: a part without `=` that follows one continues it, and the key may
 /// be given several times.
-const LIST_KEYS: [&str; 6] = ["trunk", "ip", "gateway", "peers", "connect", "listen"];
+const LIST_KEYS: [&str; 7] = ["trunk", "ip", "gateway", "peers", "hosts", "connect", "listen"];
 
 /// Returns whether every kind of port has `key` or, if not, one that resembles it.
 pub(super) fn is_nearly_common(key: &str) -> bool {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct RemoteCounters {
     /// Where the other end is, as far as that is known.
     pub address: Option<IpAddr>,
-    /// What its machine calls itself, if it says so.
+    /// What its machine is called, if that is known.
     pub host: Option<Arc<str>>,
     /// Whether frames for it leave through an overlay at the moment, and not in datagrams.
     pub is_relayed: bool,

@@ -15,10 +15,10 @@ use crate::frame_rules::FrameRules;
 use crate::impair::Impairments;
 use crate::keys::{Keys, refused};
 use crate::port::Port;
-use crate::vxlan::{MAX_VNI, PORT, address};
+use crate::vxlan::{MAX_VNI, PORT, address, host};
 
-const KEYS: [&str; 9] =
-    ["connect", "listen", "via", "config", "vni", "local", "storm", "suppress", "mac"];
+const KEYS: [&str; 10] =
+    ["connect", "listen", "via", "config", "vni", "local", "host", "storm", "suppress", "mac"];
 
 /// The most bytes of a trunk's name.
 const MAX_NAME: usize = 64;
@@ -48,6 +48,8 @@ pub struct TrunkSpec {
     pub local: Option<IpAddr>,
     /// The UDP port there; `None`: VXLAN's, or any when that is in use.
     pub port: Option<u16>,
+    /// What the other ends show this machine as; `None`: what it calls itself.
+    pub host: Option<String>,
     /// The most group frames a second that a remote may send to the bus; `None`: no limit.
     pub storm: Option<u32>,
     /// Whether questions for neighbors behind a remote are answered here, once the answer is known.
@@ -134,6 +136,7 @@ impl TrunkSpec {
             vni: keys.number("vni", vni_of(name), 0..=u64::from(MAX_VNI))?,
             local,
             port,
+            host: keys.get("host").map(|text| host("host", text)).transpose()?,
             storm: keys.limit("storm")?,
             suppress: keys.choice("suppress", &[("off", false), ("on", true)])?,
             mac: keys.mac("mac")?,
@@ -197,6 +200,7 @@ mod tests {
         assert_eq!(spec.connect, ["tcp/a:7447", "tls/b:7448"]);
         assert_eq!((spec.listen.len(), spec.vni), (1, 42));
         assert_eq!((spec.local, spec.port), (Some([10, 0, 0, 1].into()), None));
+        assert_eq!(parse("lab,host=attic").unwrap().host.as_deref(), Some("attic"));
         let spec = parse("lab,local=[fd00::1]:4790,storm=100,config=a.json5,learn=off").unwrap();
         assert_eq!((spec.local, spec.port), (Some("fd00::1".parse().unwrap()), Some(4_790)));
         assert_eq!(
@@ -229,6 +233,7 @@ mod tests {
             ("lab,via=udp", "via=udp: it is one of auto, vxlan, zenoh"),
             ("lab,vni=16777216", "from 0 to 16777215"),
             ("lab,local=0.0.0.0", "it is one address of this machine"),
+            ("lab,host=a/b", "host=a/b: the name of a machine has"),
             ("lab,local=x", "local=x: it is an IP address"),
             ("lab,lisen=tcp/a:1", "did you mean 'listen'?"),
         ] {

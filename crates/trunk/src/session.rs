@@ -57,7 +57,9 @@ impl Session {
         exchange: Arc<Exchange>,
         messages: Receiver<Message>,
     ) -> Self {
-        let host = nix::unistd::gethostname().unwrap_or_default();
+        let host = spec.host.clone().unwrap_or_else(|| {
+            nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned()
+        });
         let endpoints = |key| settings.endpoints(key);
         let local_address =
             LocalAddress::new(endpoints("connect/endpoints"), endpoints("listen/endpoints"));
@@ -68,7 +70,7 @@ impl Session {
             via: spec.via,
             fixed: spec.local,
             port: spec.port.unwrap_or(VXLAN_PORT),
-            host: token::plain_host(&host.to_string_lossy()),
+            host: token::plain_host(&host),
             settings,
             local_address,
             exchange,

@@ -8,7 +8,7 @@ use ::lab::{Plan, clab};
 use anyhow::{Context as _, anyhow};
 
 use super::GraphArgs;
-use super::up::read;
+use super::host::read;
 use crate::context::Context;
 use crate::misuse::misuse;
 use crate::output;

@@ -4,9 +4,16 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
 use ::lab::Folder;
+use port::trunk::OpenTrunk;
 
 use crate::process::die_with_parent;
 use crate::process::name::program as program_name;
+
+/// Opens trunk ports, where this program is built with them.
+#[cfg(feature = "trunk")]
+const TRUNKS: Option<OpenTrunk> = Some(trunk::open);
+#[cfg(not(feature = "trunk"))]
+const TRUNKS: Option<OpenTrunk> = None;
 
 /// What a process of `lab up` does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -38,6 +45,6 @@ pub(super) fn command(stage: Stage, folder: &Folder) -> Command {
 pub(super) fn run(stage: Stage, folder: &Folder) -> anyhow::Result<ExitCode> {
     Ok(match stage {
         Stage::Confine => ::lab::confine(command(Stage::Supervise, folder))?,
-        Stage::Supervise => ::lab::supervise(folder)?,
+        Stage::Supervise => ::lab::supervise(folder, TRUNKS)?,
     })
 }

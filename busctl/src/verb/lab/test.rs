@@ -11,7 +11,8 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use super::TestArgs;
-use super::up::{self, RunningLab};
+use super::meeting::{Meeting, Met, Reached};
+use super::up::RunningLab;
 use crate::context::Context;
 use crate::output;
 use crate::process::shutdown::Shutdown;
@@ -35,7 +36,7 @@ struct Report {
 
 /// Starts the lab, tries its checks in order, and takes it down. Returns 1 when one fails.
 pub(super) fn run(args: &TestArgs, context: &Context) -> anyhow::Result<ExitCode> {
-    let mut plan = up::read(&args.file)?;
+    let mut plan = args.host.read(&args.file)?;
     let name = plan.name.clone();
     // Several tests of one lab may run at a time.
     plan.name = format!("{}-test-{}", truncated(&name), std::process::id());
@@ -52,10 +53,19 @@ pub(super) fn run(args: &TestArgs, context: &Context) -> anyhow::Result<ExitCode
     let keep = args.keep.clone().unwrap_or_else(|| format!("{name}-failed").into());
     match lab.wait_ready(&stop) {
         Ok(true) => {
+            let mut meeting = Meeting::new(&plan, lab.folder())?;
+            let met = meeting.as_mut().map_or(Met::All, |all| all.wait_for(Reached::Up, &stop));
+            report.failed = match met {
+                Met::All => None,
+                Met::Stopped => Some("interrupted".to_owned()),
+                Met::Late(hosts) => Some(format!("nothing was heard of {}", hosts.join(", "))),
+            };
             let mut client = Client::connect(lab.folder())?;
-            for check in &plan.checks {
+            for check in plan.checks_here() {
                 if stop.requested() {
                     report.failed = Some("interrupted".to_owned());
+                }
+                if report.failed.is_some() {
                     break;
                 }
                 let checked = client.check(check)?;
@@ -68,6 +78,12 @@ pub(super) fn run(args: &TestArgs, context: &Context) -> anyhow::Result<ExitCode
                     // Soon: what follows overwrites what the buses still have.
                     report.captures = keep_captures(&plan, lab.folder(), &keep);
                 }
+            }
+            // The checks of other hosts may need what runs here.
+            if let (Some(all), None) = (&mut meeting, &report.failed)
+                && let Met::Late(hosts) = all.wait_for(Reached::Done, &stop)
+            {
+                output::warn(format_args!("the test on {} has not ended", hosts.join(", ")));
             }
         }
         Ok(false) => report.failed = Some("interrupted".to_owned()),
@@ -141,7 +157,7 @@ fn keep_captures(plan: &Plan, folder: &Folder, keep: &Path) -> Vec<PathBuf> {
     // A folder that cannot be made is an error when the logs are kept.
     let _ = fs::create_dir_all(keep);
     let mut files = Vec::new();
-    for lan in &plan.lans {
+    for lan in plan.lans_here() {
         let file = keep.join(format!("{}.pcapng", lan.name));
         let saved = Capture::oldest(&folder.bus(&lan.name)).and_then(|mut lan| lan.save(&file));
         match saved {

@@ -2,22 +2,20 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
-use std::path::Path;
 use std::process::ExitCode;
 
 use ::lab::{Client, Folder, Follower, LabError, LabState, Plan, Started};
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 
 use super::stage::{self, Stage};
 use super::{UpArgs, table, totals};
 use crate::context::Context;
-use crate::misuse::misuse;
 use crate::output;
 use crate::process::shutdown::Shutdown;
 
 /// Starts the lab, and takes it down when this process is asked to stop.
 pub(super) fn run(args: &UpArgs, context: &Context) -> anyhow::Result<ExitCode> {
-    let plan = read(&args.file)?;
+    let plan = args.host.read(&args.file)?;
     let stop = Shutdown::on_signals()?;
     let service = context.service();
     let Some(mut lab) = RunningLab::start(&plan, context)? else { return Ok(ExitCode::from(2)) };
@@ -30,14 +28,6 @@ pub(super) fn run(args: &UpArgs, context: &Context) -> anyhow::Result<ExitCode> 
     service.stopping();
     lab.down()?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Reads a lab file.
-///
-/// # Errors
-/// When it cannot be read, or with all that is wrong in it.
-pub(super) fn read(file: &Path) -> anyhow::Result<Plan> {
-    Plan::from_file(file).map_err(|error| misuse(anyhow!(error)))
 }
 
 /// A lab that this process has started. It goes down when this is dropped.

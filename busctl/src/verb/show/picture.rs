@@ -112,7 +112,12 @@ fn drawing(survey: &Survey, peers: &BTreeMap<String, String>) -> Drawing {
             if buses_of.get(&row.pid).is_none_or(|buses| buses.len() < 2) {
                 let kind = row.what.word().to_owned();
                 let name = row.name.clone();
-                nodes.push(DrawnNode { name, kind, interfaces: vec![interface], is_usual: false });
+                nodes.push(DrawnNode {
+                    name,
+                    kind,
+                    interfaces: vec![interface],
+                    ..DrawnNode::default()
+                });
                 continue;
             }
             let index = *joining.entry(row.pid).or_insert_with(|| {

@@ -12,7 +12,7 @@ use toml::de::DeTable;
 use super::instances::{Instance, instances};
 use super::reader::{Layers, Reader, Text, in_order};
 use super::values;
-use crate::plan::Lan;
+use crate::plan::{Lan, Via};
 
 /// The most LANs and links.
 const MAX_LANS: usize = 10_000;
@@ -39,6 +39,8 @@ pub(super) struct LanDraft {
     pub(super) mtu: Option<u32>,
     /// The nodes, with or without an interface, that a link connects.
     pub(super) ends: Vec<Text>,
+    /// What the file says of how its parts on several hosts are joined.
+    pub(super) via: Option<(Via, Range<usize>)>,
     /// Whether the file says which format it has, or which size.
     pub(super) says_format: bool,
     pub(super) says_size: bool,
@@ -178,6 +180,7 @@ fn read_one(
         impair: impairments.map(|(text, _)| text).unwrap_or_default(),
         capture,
         filter: filter.unwrap_or_default(),
+        trunk: None,
     };
     LanDraft {
         plan,
@@ -185,6 +188,7 @@ fn read_one(
         prefixes: read_prefixes(reader, layers, scope),
         mtu,
         ends,
+        via: read_via(reader, layers, scope),
         says_format: shmif.is_some(),
         says_size: layers.get("size").is_some(),
     }
@@ -197,6 +201,24 @@ fn read_prefixes(
 ) -> Vec<(IpNet, Range<usize>)> {
     let cells = ["prefix", "prefixes"].into_iter().filter_map(|key| layers.get(key));
     cells.flat_map(|cell| reader.all(cell, scope, values::network)).collect()
+}
+
+fn read_via(
+    reader: &Reader<'_>,
+    layers: &Layers<'_>,
+    scope: &Value,
+) -> Option<(Via, Range<usize>)> {
+    let cell = layers.get("via")?;
+    // A word that is no template has been checked.
+    if reader.found.is_known(&cell.span()) {
+        return None;
+    }
+    let via = reader.parsed(cell, scope, |text| match text {
+        "vxlan" => Ok(Via::Vxlan),
+        "trunk" => Ok(Via::Trunk),
+        text => Err(format!("'via' is vxlan or trunk, and not '{text}'")),
+    });
+    Some((via?, cell.span()))
 }
 
 fn read_size(

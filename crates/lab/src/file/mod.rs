@@ -10,6 +10,7 @@ mod commands;
 mod instances;
 mod kinds;
 mod lans;
+mod machines;
 mod macs;
 mod nodes;
 mod order;

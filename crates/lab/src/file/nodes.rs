@@ -55,6 +55,8 @@ pub(super) struct NodeDraft<'f> {
     pub(super) index: u32,
     /// Where its name is.
     pub(super) span: Range<usize>,
+    /// The host that runs it.
+    pub(super) on: Option<String>,
     pub(super) kind: KindName,
     pub(super) layers: Layers<'f>,
     /// What its templates see.
@@ -252,6 +254,7 @@ fn draft<'f>(
         name: instance.name,
         index: instance.index,
         span: span.clone(),
+        on: None,
         kind,
         layers,
         scope,

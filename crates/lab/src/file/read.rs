@@ -10,6 +10,7 @@ use minijinja::{Value, context};
 use toml::de::DeTable;
 
 use super::lans::Lans;
+use super::machines::Machines;
 use super::nodes::{NodeDraft, Nodes, scalar};
 use super::problem::{Found, Problems};
 use super::reader::{Layers, Reader};
@@ -112,10 +113,13 @@ fn plan(reader: &Reader<'_>, file: &DeTable<'_>) -> Plan {
     let vars = Value::from_pairs(vars);
     let base = context! { lab => context! { name => name.as_str() }, vars => vars, ..before };
 
+    let machines = Machines::read(reader, file, &base);
     let mut lans = Lans::read(reader, file, &base);
     let mut nodes = Nodes::read(reader, file, &base, &lans);
     nodes.connect(reader, &lans);
+    machines.place(reader, &mut nodes);
     share_with_rump(reader, &mut lans, &nodes);
+    machines.join(reader, &name, &mut lans, &nodes);
     check_interfaces(reader, &lans, &nodes);
     macs::assign(&name, &mut nodes);
     addresses::assign(reader, &lans, &mut nodes);
@@ -133,7 +137,10 @@ fn plan(reader: &Reader<'_>, file: &DeTable<'_>) -> Plan {
     }
     let checks = checks::read(reader, file, &shared, &lans, &nodes);
     let lans = lans.list.into_iter().map(|lan| lan.plan).collect();
-    Plan { name, lans, nodes: made, checks }
+    let list = machines.list.clone();
+    let plan = Plan { name, machines: list, here: None, lans, nodes: made, checks };
+    machines.check_ports(reader, &plan);
+    plan
 }
 
 /// Makes the LANs of rump kernels such that rump kernels can share them.
@@ -219,6 +226,19 @@ fn dependencies(reader: &Reader<'_>, nodes: &Nodes<'_>) -> Vec<Vec<usize>> {
             // A node of a group that waits for the group waits for the others only, but it does so
             // for itself when it names itself.
             let is_itself = text.0 == node.name;
+            // A node without a host has been reported.
+            let elsewhere = named.iter().map(|other| &nodes.list[*other]).find(
+                |other| matches!((&node.on, &other.on), (Some(on), Some(other)) if on != other),
+            );
+            if let Some(other) = elsewhere {
+                let message = format!(
+                    "{} is on another host than {}: a node waits for those of its own host, and a \
+                     command of 'exec' for any, such as one that pings until there is an answer",
+                    other.name, node.name
+                );
+                reader.found.add(&text.1, message);
+                continue;
+            }
             behind.extend(named.iter().filter(|other| is_itself || **other != number));
         }
         after.push(behind.into_iter().collect());
@@ -260,6 +280,7 @@ fn node(
     let (services, ready) = (commands::services(reader, draft), commands::ready(reader, draft));
     Some(Node {
         name: draft.name.clone(),
+        on: draft.on.clone(),
         kind: kind?,
         interfaces: interfaces(draft, lans),
         env,

@@ -165,6 +165,11 @@ pub(crate) static FILE: Keys = table(
     &[
         key("name", Form::Text, "The name of the lab; otherwise that of the file."),
         key("vars", SCALARS, "Values for templates, as vars.NAME."),
+        key(
+            "host",
+            Form::Map(&Form::Table(&MACHINE)),
+            "The machines that run a part each, by name.",
+        ),
         key("defaults", Form::Table(&DEFAULTS), "Keys for all LANs, links, and nodes of a kind."),
         key("lan", Form::Map(&Form::Table(&LAN)), "The LANs, by name."),
         key("link", Form::Map(&Form::Table(&LINK)), "The links between two interfaces, by name."),
@@ -195,6 +200,18 @@ static DEFAULTS: Keys = table(
     ],
 );
 
+static MACHINE: Keys = table(
+    "a host",
+    &[
+        key("address", Form::Text, "Its address for the others, as 192.0.2.1 or 192.0.2.1:4789."),
+        key("connect", TEXTS, "Zenoh's endpoints that it connects to, as tcp/192.0.2.1:7447."),
+        key("listen", TEXTS, "Zenoh's endpoints that it is a router at, as tcp/192.0.2.1:7447."),
+        key("config", Form::Text, "A file of Zenoh's own configuration."),
+    ],
+);
+
+const VIA: Form = Form::Word(&["vxlan", "trunk"]);
+
 const LAN_KEYS: &[Key] = &[
     own("count", Form::Integer, "How many there are; their names end in a number from 1."),
     key("prefix", Form::Text, "The network that automatic addresses come from, as 10.1.0.0/24."),
@@ -204,6 +221,7 @@ const LAN_KEYS: &[Key] = &[
     key("mtu", Form::Integer, "The longest packet in bytes, for all its interfaces."),
     key("capture", Form::Text, "A file for all frames; relative: in the lab's scratch folder."),
     key("filter", Form::Text, "The frames for 'capture', as tcpdump has it: \"tcp port 80\"."),
+    key("via", VIA, "What joins its parts where its nodes are on several hosts."),
 ];
 
 const LINK_KEYS: &[Key] = &[
@@ -220,6 +238,7 @@ const LINK_KEYS: &[Key] = &[
     key("mtu", Form::Integer, "The longest packet in bytes, for both its interfaces."),
     key("capture", Form::Text, "A file for all frames; relative: in the lab's scratch folder."),
     key("filter", Form::Text, "The frames for 'capture', as tcpdump has it: \"tcp port 80\"."),
+    key("via", VIA, "What joins its parts where its nodes are on several hosts."),
 ];
 
 static LAN: Keys = Keys { title: "a LAN", list: LAN_KEYS, impairs: true, is_layer: false };
@@ -257,6 +276,7 @@ pub(crate) static NODE_KEYS: &[Key] = &[
         Form::List(&Form::Text),
         "An address for each LAN in turn, one of each family, or INTERFACE=ADDRESS.",
     ),
+    key("on", Form::Text, "The host that runs it, where the file has hosts."),
     key("vars", SCALARS, "Values for its templates, as vars.NAME."),
     key("after", TEXTS, "The nodes or groups that are ready before it is started."),
     of(
@@ -384,7 +404,9 @@ mod tests {
 
     #[test]
     fn every_key_says_what_it_means() {
-        for key in FILE.list.iter().chain(LAN_KEYS).chain(LINK_KEYS).chain(NODE_KEYS) {
+        for key in
+            FILE.list.iter().chain(MACHINE.list).chain(LAN_KEYS).chain(LINK_KEYS).chain(NODE_KEYS)
+        {
             assert!(key.says.ends_with('.') || key.says.ends_with(';'), "{}", key.name);
         }
     }

@@ -584,3 +584,71 @@ proptest! {
         }
     }
 }
+
+const HOSTS: &str = "
+[host.a]
+address = \"192.0.2.1\"
+[host.b]
+address = \"192.0.2.2\"
+[lan.l]
+prefix = \"10.0.0.0/24\"
+[group.g]
+on = \"b\"
+[defaults.host]
+on = \"a\"
+[node.x]
+on = \"a\"
+lans = \"l\"
+[node.y]
+count = 2
+group = \"g\"
+lans = \"l\"
+[node.z]
+kind = \"host\"
+lans = \"l\"
+";
+
+#[test]
+fn nodes_are_on_the_hosts_that_the_file_says() {
+    let plan = plan(HOSTS);
+    let on: Vec<_> = plan.nodes.iter().map(|node| node.on.as_deref().unwrap()).collect();
+    assert_eq!(on, ["a", "b", "b", "a"]);
+    // What is automatic is the same on each host.
+    let part = plan.clone().on("b").unwrap();
+    assert_eq!((&part.nodes, &part.lans), (&plan.nodes, &plan.lans));
+    assert_eq!(plan.nodes[3].interfaces[0].addresses, ["10.0.0.4/24".parse().unwrap()]);
+    assert_eq!(plan.lans[0].trunk.as_ref().unwrap().machines, ["a", "b"]);
+}
+
+#[test]
+fn what_is_wrong_with_hosts_is_said_where_it_is() {
+    for (from, to, said) in [
+        ("on = \"b\"", "on = \"c\"", "9:6: there is no host 'c'"),
+        ("on = \"b\"", "", "15:7: y1 needs 'on', the host that runs it: a, b"),
+        ("192.0.2.2", "192.0.2.1", "5:11: 192.0.2.1 is the address of a, too"),
+        ("192.0.2.2", "fd00::1", "5:11: the addresses of hosts are all IPv4, or all IPv6"),
+        ("192.0.2.2", "0.0.0.0", "5:11: '0.0.0.0' is no address of a host"),
+        ("192.0.2.2", "192.0.2.2:x", "no address of a host"),
+        ("[host.b]", "[host.b_]", "4:7: "),
+        ("[host.b]", "[host.b]\nlisten = \"7447\"", "5:10: '7447' is no endpoint of Zenoh"),
+        ("[host.b]", "[host.b]\nlisen = \"tcp/x:1\"", "did you mean 'listen'?"),
+        ("[lan.l]", "[lan.l]\nvia = \"zenoh\"", "7:7: 'via' takes"),
+        ("count = 2", "count = 2\nafter = \"x\"", "17:9: x is on another host than y1"),
+        (
+            "address = \"192.0.2.2\"",
+            "[defaults.lan]\nvia = \"vxlan\"",
+            "'l' has nodes on b, which has no",
+        ),
+        ("[node.z]", "[node.z]\nvia = \"trunk\"", "a node has no key 'via'"),
+    ] {
+        assert!(HOSTS.contains(from), "{from}");
+        let problems = problems(&HOSTS.replacen(from, to, 1)).join("\n");
+        assert!(problems.contains(said), "{from} as {to}: {problems}");
+    }
+    // Beyond the last UDP port.
+    let many = HOSTS
+        .replace("192.0.2.2", "192.0.2.2:65535")
+        .replace("[lan.l]", "[link.w]\nends = [\"x\", \"y1\"]\n[lan.l]");
+    let problems = problems(&many).join("\n");
+    assert!(problems.contains("receives at UDP port 65535 and 1 above it"), "{problems}");
+}

@@ -113,6 +113,7 @@ fn node_view(node: &NodeDraft<'_>, lans: &Lans) -> Value {
         ("vars", node.vars.clone()),
         ("interfaces", interfaces.collect()),
     ];
+    values.extend(node.on.as_deref().map(|on| ("on", Value::from(on))));
     values.extend(address_values(&all));
     let on_lans = node.interfaces.iter().map(|interface| {
         (lan_name(interface), first(&interface.addresses).map(|address| address.to_string()))

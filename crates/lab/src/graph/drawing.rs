@@ -36,6 +36,8 @@ pub struct DrawnNode {
     pub kind: String,
     /// Whether it is of the usual kind, which a tree does not name.
     pub is_usual: bool,
+    /// The machine that it is on, with whose others it is drawn; `None` where there is one machine only.
+    pub host: Option<String>,
     /// Where it is on a network.
     pub interfaces: Vec<DrawnInterface>,
 }
@@ -82,6 +84,7 @@ impl From<&Plan> for Drawing {
             name: node.name.clone(),
             kind: node.kind.word().to_owned(),
             is_usual: matches!(node.kind, Kind::Run(_)),
+            host: node.on.clone(),
             interfaces: node.interfaces.iter().map(interface).collect(),
         });
         Self { name: plan.name.clone(), lans: lans.collect(), nodes: nodes.collect() }

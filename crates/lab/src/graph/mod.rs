@@ -22,6 +22,23 @@ fn members<'a>(
     all.filter(move |(_, interface)| interface.lan == lan)
 }
 
+/// A host, and its nodes with their numbers.
+type OnHost<'d> = (Option<&'d str>, Vec<(usize, &'d DrawnNode)>);
+
+/// Returns the hosts of the nodes, each with its nodes and their numbers, in the order of the nodes.
+/// Nodes without a host come first.
+fn by_host(plan: &Drawing) -> Vec<OnHost<'_>> {
+    let mut hosts: Vec<OnHost<'_>> = vec![(None, Vec::new())];
+    for (number, node) in plan.nodes.iter().enumerate() {
+        let host = node.host.as_deref();
+        match hosts.iter_mut().find(|(known, _)| *known == host) {
+            Some((_, nodes)) => nodes.push((number, node)),
+            None => hosts.push((host, vec![(number, node)])),
+        }
+    }
+    hosts
+}
+
 /// Returns a drawing as a tree: its networks, and on each the interfaces of nodes.
 ///
 /// ```
@@ -47,7 +64,9 @@ pub fn tree(plan: &Drawing) -> String {
         if !lan.note.is_empty() {
             let _ = write!(title, " ({})", lan.note);
         }
-        let leaves = members(plan, &lan.name).map(|(node, interface)| {
+        let mut members: Vec<_> = members(plan, &lan.name).collect();
+        members.sort_by(|(a, _), (b, _)| a.host.cmp(&b.host));
+        let leaves = members.into_iter().map(|(node, interface)| {
             let mut leaf = node.name.clone();
             if !interface.name.is_empty() {
                 let _ = write!(leaf, " {}", interface.name);
@@ -61,12 +80,16 @@ pub fn tree(plan: &Drawing) -> String {
             if let Some(impair) = &interface.impair {
                 let _ = write!(leaf, " ({impair})");
             }
+            if let Some(host) = &node.host {
+                let _ = write!(leaf, " on {host}");
+            }
             leaf
         });
         branches.push((title, leaves.collect()));
     }
     for node in plan.nodes.iter().filter(|node| node.interfaces.is_empty()) {
-        branches.push((format!("{} [{}]", node.name, node.kind), Vec::new()));
+        let host = node.host.as_ref().map(|host| format!(" on {host}")).unwrap_or_default();
+        branches.push((format!("{} [{}]{host}", node.name, node.kind), Vec::new()));
     }
     let mut text = format!("{}\n", plan.name);
     for (index, (title, leaves)) in branches.iter().enumerate() {
@@ -85,9 +108,17 @@ pub fn tree(plan: &Drawing) -> String {
 #[must_use]
 pub fn mermaid(plan: &Drawing) -> String {
     let mut text = "graph LR\n".to_owned();
-    for (number, node) in plan.nodes.iter().enumerate() {
-        let label = mermaid_escape(&format!("{} ({})", node.name, node.kind));
-        let _ = writeln!(text, "  n{number}[\"{label}\"]");
+    for (group, (host, nodes)) in by_host(plan).into_iter().enumerate() {
+        if let Some(host) = host {
+            let _ = writeln!(text, "  subgraph h{group}[\"{}\"]", mermaid_escape(host));
+        }
+        for (number, node) in nodes {
+            let label = mermaid_escape(&format!("{} ({})", node.name, node.kind));
+            let _ = writeln!(text, "  n{number}[\"{label}\"]");
+        }
+        if host.is_some() {
+            text.push_str("  end\n");
+        }
     }
     each_line(plan, |line| {
         let _ = match line {
@@ -108,9 +139,18 @@ pub fn mermaid(plan: &Drawing) -> String {
 #[must_use]
 pub fn dot(plan: &Drawing) -> String {
     let mut text = format!("graph \"{}\" {{\n  node [shape=box];\n", dot_escape(&plan.name));
-    for (number, node) in plan.nodes.iter().enumerate() {
-        let label = dot_escape(&format!("{}\n{}", node.name, node.kind));
-        let _ = writeln!(text, "  n{number} [label=\"{label}\"];");
+    for (group, (host, nodes)) in by_host(plan).into_iter().enumerate() {
+        if let Some(host) = host {
+            let label = dot_escape(host);
+            let _ = writeln!(text, "  subgraph cluster_{group} {{\n  label=\"{label}\";");
+        }
+        for (number, node) in nodes {
+            let label = dot_escape(&format!("{}\n{}", node.name, node.kind));
+            let _ = writeln!(text, "  n{number} [label=\"{label}\"];");
+        }
+        if host.is_some() {
+            text.push_str("  }\n");
+        }
     }
     each_line(plan, |line| {
         let _ = match line {
@@ -235,6 +275,24 @@ mod tests {
         let dot = dot(&plan());
         assert!(dot.contains("n0 -- n1 [label=\"wan\\ndelay=10ms\"];"), "{dot}");
         assert!(dot.contains("l0 [label=\"office\", shape=ellipse];"), "{dot}");
+    }
+
+    #[test]
+    fn nodes_are_drawn_with_those_of_their_host() {
+        let text = "name = \"h\"\n[host.a]\n[host.b]\n[lan.l]\n[node.x]\nlans = \"l\"\non = \"b\"\n\
+                    [node.y]\nlans = \"l\"\non = \"a\"\n[node.z]\nlans = \"l\"\non = \"b\"\n";
+        let drawing = Drawing::from(&Plan::from_toml(text, &Source::new()).unwrap());
+        assert_eq!(
+            tree(&drawing),
+            "h\n└── LAN l\n    ├── y eth0 on a\n    ├── x eth0 on b\n    └── z eth0 on b\n"
+        );
+        let mermaid = mermaid(&drawing);
+        let host = "  subgraph h1[\"b\"]\n  n0[\"x (run)\"]\n  n2[\"z (run)\"]\n  end\n";
+        assert!(mermaid.contains(host), "{mermaid}");
+        let dot = dot(&drawing);
+        let host = "subgraph cluster_2 {\n  label=\"a\";\n  n1 [label=\"y\\nrun\"];\n  }\n";
+        assert!(dot.contains(host), "{dot}");
+        assert!(svg(&drawing).contains("run on a"));
     }
 
     #[test]

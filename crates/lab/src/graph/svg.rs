@@ -74,7 +74,11 @@ pub fn svg(plan: &Drawing) -> String {
                 format!("{} {} {}", interface.name, interface.lan, interface.addresses)
             })
             .collect();
-        rectangle(&mut boxes, *place, &node.name, &node.kind, &titles.join("\n"));
+        let kind = match &node.host {
+            Some(host) => format!("{} on {}", node.kind, short(host)),
+            None => node.kind.clone(),
+        };
+        rectangle(&mut boxes, *place, &node.name, &kind, &titles.join("\n"));
     }
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" \

@@ -621,7 +621,7 @@ fn environment(
     set("LAB_DIR", folder.path().display().to_string());
     set("NODE", node.name.clone());
     set(NODE_DIR, scratch.display().to_string());
-    for lan in &plan.lans {
+    for lan in plan.lans_here() {
         let good = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '_' };
         let name: String = lan.name.chars().map(good).collect();
         set(&format!("BUS_{name}"), folder.bus(&lan.name).display().to_string());

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use node::{Event, Node, NodeOptions, PortId, PortStats};
-use port::{Impaired, Impairments, Port, PortOptions, PortSpec, Reporter};
+use port::trunk::OpenTrunk;
+use port::{Impaired, Impairments, Port, PortError, PortOptions, PortSpec, Reporter};
 use shmbus::{Bus, BusOptions, MacAddr6};
 use tapdev::{Form, TapDevice};
 
@@ -14,7 +15,8 @@ use super::impairing::{self, InterfaceImpairments};
 use super::port_reports::PortReports;
 use crate::error::{LabError, at};
 use crate::folder::Folder;
-use crate::plan::{Interface, Lan};
+use crate::plan::{Interface, Lan, Plan, Trunk};
+use crate::protocol::{RemoteState, TrunkState};
 
 /// The permissions of a bus: it is the user's own.
 const MODE: u32 = 0o600;
@@ -29,6 +31,8 @@ pub(super) struct Lans {
     by_name: BTreeMap<String, OpenLan>,
     node: Node,
     reporter: Reporter,
+    /// How trunk ports are opened, in programs that have them.
+    trunks: Option<OpenTrunk>,
     reports: PortReports,
 }
 
@@ -39,6 +43,16 @@ struct OpenLan {
     max_frame: usize,
     /// The port that writes its capture.
     capture: Option<PortId>,
+    trunk: Option<OpenTrunkPort>,
+}
+
+/// The port that joins a LAN to its parts on other machines.
+struct OpenTrunkPort {
+    id: PortId,
+    name: String,
+    stats: Arc<PortStats>,
+    /// Why it is closed, if it is.
+    closed: Option<String>,
 }
 
 /// A port of a node of the lab.
@@ -51,14 +65,18 @@ pub(super) struct LabPort {
 
 impl Lans {
     /// Starts without LANs.
-    pub(super) fn start(folder: Folder, reporter: Reporter) -> io::Result<Self> {
+    pub(super) fn start(
+        folder: Folder,
+        reporter: Reporter,
+        trunks: Option<OpenTrunk>,
+    ) -> io::Result<Self> {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let options = NodeOptions::new().threads(cpus.min(MAX_THREADS)).reporter(reporter.clone());
         let (node, reports) = (Node::start(options)?, PortReports::start()?);
-        Ok(Self { folder, by_name: BTreeMap::new(), node, reporter, reports })
+        Ok(Self { folder, by_name: BTreeMap::new(), node, reporter, trunks, reports })
     }
 
-    /// Makes the bus of a LAN, and begins its capture.
+    /// Makes the bus of a LAN, and begins its capture. Its parts on other machines are not joined yet.
     ///
     /// `impairable` is on how many of its interfaces frames can be impaired.
     pub(super) fn add(&mut self, lan: &Lan, impairable: usize) -> Result<(), LabError> {
@@ -72,6 +90,7 @@ impl Lans {
             impairable: lan.is_link.then_some(impairable),
             max_frame: bus.max_frame(),
             capture: None,
+            trunk: None,
         };
         if let Some(file) = &lan.capture {
             let file = self.folder.path().join(file);
@@ -85,15 +104,80 @@ impl Lans {
             let text = format!("pcap:out={}{filter}", file.display());
             let ports = self.open_ports(&text, &lan.name)?;
             for port in ports {
-                open.capture = Some(self.join(port, &lan.name, None)?.0);
+                let name = port.name().to_owned();
+                open.capture = Some(self.join(port, name, &lan.name, None)?.0);
             }
         }
         self.by_name.insert(lan.name.clone(), open);
         Ok(())
     }
 
+    /// Joins a LAN to its parts on other machines, if it has any.
+    pub(super) fn join_parts(&mut self, plan: &Plan, lan: &Lan) -> Result<(), LabError> {
+        let (Some(trunk), Some(port)) = (&lan.trunk, plan.trunk_port(lan)) else { return Ok(()) };
+        let Trunk { name, machines, .. } = trunk;
+        let failed = |why: String| {
+            let machines = machines.join(", ");
+            LabError::Refused(format!("cannot join '{}' on {machines}: {why}", lan.name))
+        };
+        let text = port.map_err(failed)?;
+        let spec: PortSpec =
+            text.parse().map_err(|error: port::ParsePortError| failed(error.to_string()))?;
+        let ports = self.open_specs(&[spec], &lan.name).map_err(|error| match error {
+            PortError::NoTrunks => failed(format!(
+                "they are joined by VXLAN where each has an 'address', else by Zenoh: {error}"
+            )),
+            error => failed(error.to_string()),
+        })?;
+        let (kind, _) = text.split_once(':').unwrap_or_default();
+        let name = format!("{kind} {name}");
+        for port in ports {
+            let (id, stats) = self.join(port, name.clone(), &lan.name, None)?;
+            let trunk = OpenTrunkPort { id, name: name.clone(), stats, closed: None };
+            if let Some(open) = self.by_name.get_mut(&lan.name) {
+                open.trunk = Some(trunk);
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the port that joins a LAN to its parts on other machines.
+    pub(super) fn part(&mut self, lan: &str) {
+        let trunk = self.by_name.get_mut(lan).and_then(|open| open.trunk.take());
+        if let Some(trunk) = trunk {
+            self.node.remove(trunk.id);
+            self.reports.remove(trunk.id);
+        }
+    }
+
+    /// Returns how a LAN reaches its parts on other machines; `None` when it has none.
+    pub(super) fn trunk_state(&self, lan: &Lan) -> Option<TrunkState> {
+        let trunk = lan.trunk.as_ref()?;
+        let open = self.by_name.get(&lan.name)?.trunk.as_ref()?;
+        let remotes = open.stats.remotes().into_iter().map(|remote| RemoteState {
+            host: remote.host.as_deref().unwrap_or_default().to_owned(),
+            address: remote.address.map(|ip| ip.to_string()).unwrap_or_default(),
+        });
+        Some(TrunkState {
+            port: open.name.clone(),
+            vni: trunk.vni,
+            closed: open.closed.clone(),
+            remotes: remotes.collect(),
+        })
+    }
+
+    /// Takes note that a port was closed. Returns the name of the LAN when the port joined its parts.
+    pub(super) fn trunk_closed(&mut self, id: PortId, why: &str) -> Option<String> {
+        let (name, trunk) = self.by_name.iter_mut().find_map(|(name, open)| {
+            Some((name, open.trunk.as_mut().filter(|trunk| trunk.id == id)?))
+        })?;
+        trunk.closed = Some(why.to_owned());
+        Some(name.clone())
+    }
+
     /// Ends the capture of a LAN and removes its bus, which no node uses.
     pub(super) fn remove(&mut self, lan: &str) {
+        self.part(lan);
         if let Some(open) = self.by_name.remove(lan) {
             if let Some(port) = open.capture {
                 self.node.remove(port);
@@ -132,7 +216,8 @@ impl Lans {
             .map_err(|error| LabError::Refused(error.to_string()))?;
         let impairments = self.impairments_of(interface)?;
         let port = Box::new(Impaired::new(port, impairments.handle.clone()));
-        let (id, stats) = self.join(port, &interface.lan, Some(interface.mac))?;
+        let name = port.name().to_owned();
+        let (id, stats) = self.join(port, name, &interface.lan, Some(interface.mac))?;
         Ok(LabPort { id, stats, impairments })
     }
 
@@ -148,7 +233,8 @@ impl Lans {
             if let Some(handle) = port.impair_handle() {
                 impairments.hand_over(handle);
             }
-            let (id, stats) = self.join(port, &interface.lan, None)?;
+            let name = port.name().to_owned();
+            let (id, stats) = self.join(port, name, &interface.lan, None)?;
             ports.push(LabPort { id, stats, impairments });
         }
         Ok(ports)
@@ -199,18 +285,25 @@ impl Lans {
         let refused = |why: String| LabError::Refused(format!("the port {text}: {why}"));
         let spec: PortSpec =
             text.parse().map_err(|error: port::ParsePortError| refused(error.to_string()))?;
+        self.open_specs(&[spec], lan).map_err(|error| refused(error.to_string()))
+    }
+
+    fn open_specs(&self, specs: &[PortSpec], lan: &str) -> Result<Vec<Box<dyn Port>>, PortError> {
         let options = PortOptions::new().program("busctl lab").reporter(self.reporter.clone());
-        port::open(&[spec], &self.folder.bus(lan), &options)
-            .map_err(|error| refused(error.to_string()))
+        let options = match self.trunks {
+            Some(open) => options.trunks(open),
+            None => options,
+        };
+        port::open(specs, &self.folder.bus(lan), &options)
     }
 
     fn join(
         &mut self,
         port: Box<dyn Port>,
+        name: String,
         lan: &str,
         mac: Option<[u8; 6]>,
     ) -> Result<(PortId, Arc<PortStats>), LabError> {
-        let name = port.name().to_owned();
         let station = node::station(self.bus(lan)?, &name, mac.map(MacAddr6::from))
             .map_err(|error| LabError::Refused(format!("cannot join {lan}: {error}")))?;
         let (id, stats) = self.node.add(port, station);

@@ -32,6 +32,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
+use port::trunk::OpenTrunk;
 use port::{Reporter, Severity, WakeFd};
 
 pub use self::confinement::confine;
@@ -48,8 +49,11 @@ use self::tasks::Tasks;
 use crate::diff::diff;
 use crate::error::{LabError, system};
 use crate::folder::{Folder, Locked};
+use crate::parts::HostError;
 use crate::plan::{Action, Check, Kind, Node, Plan};
-use crate::protocol::{Checked, Entry, LabState, LanState, Namespace, Phase, Reply, Request};
+use crate::protocol::{
+    Checked, Entry, LabState, LanState, Namespace, NodeElsewhere, Phase, Reply, Request,
+};
 use crate::wire::Wire;
 
 /// The longest sleep, in which nothing is missed.
@@ -62,11 +66,11 @@ const GRACE_STEP: Duration = Duration::from_millis(5);
 const OWN_LOG: &str = "lab";
 
 /// Runs the lab in `folder` until it is taken down, or the process that started it is gone. That
-/// process is at the other end of stdin.
+/// process is at the other end of stdin. `trunks` opens trunk ports, in programs that have them.
 ///
 /// # Errors
 /// When the lab cannot be started at all. That process has been told so.
-pub fn run(folder: &Folder) -> Result<ExitCode, LabError> {
+pub fn run(folder: &Folder, trunks: Option<OpenTrunk>) -> Result<ExitCode, LabError> {
     let socket = io::stdin().as_fd().try_clone_to_owned().map_err(system("use stdin"))?;
     let mut starter = Wire::new(UnixStream::from(socket));
     let (Begin, mut descriptors) = starter
@@ -75,7 +79,7 @@ pub fn run(folder: &Folder) -> Result<ExitCode, LabError> {
     let lock =
         descriptors.pop().ok_or_else(|| LabError::Refused("no lock was given".to_owned()))?;
     let locked = Locked { file: lock.into() };
-    let supervisor = match Supervisor::new(folder.clone()) {
+    let supervisor = match Supervisor::new(folder.clone(), trunks) {
         Ok(supervisor) => supervisor,
         Err(error) => {
             let _ = starter.send(&Reply::Refused(error.to_string()), &[]);
@@ -98,6 +102,20 @@ fn impairable_on(plan: &Plan, lan: &str) -> usize {
     let is_ours = |node: &&Node| !matches!(node.kind, Kind::Rump | Kind::Process);
     let interfaces = plan.nodes.iter().filter(is_ours).flat_map(|node| &node.interfaces);
     interfaces.filter(|interface| interface.lan == lan).count()
+}
+
+/// Describes a node that another machine runs.
+fn node_elsewhere(node: &Node) -> NodeElsewhere {
+    let interfaces = node.interfaces.iter().map(|interface| {
+        let addresses = interface.addresses.iter().map(ToString::to_string);
+        (interface.lan.clone(), addresses.collect())
+    });
+    NodeElsewhere {
+        name: node.name.clone(),
+        kind: node.kind.word().to_owned(),
+        host: node.on.clone().unwrap_or_default(),
+        interfaces: interfaces.collect(),
+    }
 }
 
 /// Returns what has come of a check that changes a link.
@@ -132,12 +150,13 @@ enum End {
 }
 
 impl Supervisor {
-    fn new(folder: Folder) -> Result<Self, LabError> {
+    fn new(folder: Folder, trunks: Option<OpenTrunk>) -> Result<Self, LabError> {
         let signals = Signals::catch().map_err(system("receive signals"))?;
         set_pdeathsig(Signal::SIGTERM).map_err(system("end with the lab"))?;
         confinement::mount_proc();
         confinement::allow_descriptors();
         let plan = folder.read_plan()?;
+        plan.check_here()?;
         folder.make_folders()?;
         let clients = Clients::listen(&folder)?;
         let logs = Arc::new(Logs::start().map_err(system("start a thread"))?);
@@ -146,11 +165,15 @@ impl Supervisor {
             let word = if severity == Severity::Warning { "warning: " } else { "" };
             to_log.say(&log_folder, OWN_LOG, &format!("{word}{line}"));
         });
-        let mut lans = Lans::start(folder.clone(), reporter).map_err(system("start a thread"))?;
-        plan.lans.iter().try_for_each(|lan| lans.add(lan, impairable_on(&plan, &lan.name)))?;
+        let mut lans =
+            Lans::start(folder.clone(), reporter, trunks).map_err(system("start a thread"))?;
+        for lan in plan.lans_here() {
+            lans.add(lan, impairable_on(&plan, &lan.name))?;
+        }
+        plan.lans_to_join().into_iter().try_for_each(|lan| lans.join_parts(&plan, lan))?;
         let hosts_changed = Arc::new(WakeFd::new().map_err(system("make a descriptor"))?);
         let hosts = Hosts::start(Arc::clone(&hosts_changed)).map_err(system("start a thread"))?;
-        let nodes = plan.nodes.iter().map(|node| LabNode::new(node.clone(), &folder)).collect();
+        let nodes = plan.nodes_here().map(|node| LabNode::new(node.clone(), &folder)).collect();
         Ok(Self {
             folder,
             plan,
@@ -209,6 +232,11 @@ impl Supervisor {
             self.tasks.pinged(token, &result, &mut self.clients);
         }
         while let Some((id, why)) = self.lans.next_closed() {
+            if let Some(lan) = self.lans.trunk_closed(id, &why) {
+                let line = format!("warning: {lan} no longer reaches other hosts: {why}");
+                self.logs.say(&self.folder, OWN_LOG, &line);
+                continue;
+            }
             self.change_nodes(|node, shared| node.port_closed(id, &why, shared));
         }
         let mut end = None;
@@ -299,11 +327,13 @@ impl Supervisor {
     }
 
     fn state(&self) -> LabState {
-        let lans = self.plan.lans.iter().map(|lan| LanState {
+        let lans = self.plan.lans_here().map(|lan| LanState {
             name: lan.name.clone(),
             bus: self.folder.bus(&lan.name),
             impair: self.lans.impairments(&lan.name),
+            trunk: self.lans.trunk_state(lan),
         });
+        let elsewhere = self.plan.nodes.iter().filter(|node| !self.plan.is_here(node));
         let failed = self.nodes.iter().find(|node| node.phase == Phase::Failed);
         LabState {
             name: self.plan.name.clone(),
@@ -311,6 +341,8 @@ impl Supervisor {
             failed: failed.map(|node| format!("{}: {}", node.plan.name, node.detail)),
             lans: lans.collect(),
             nodes: self.nodes.iter().map(|node| node.state(&self.hosts, &self.children)).collect(),
+            host: self.plan.here.clone(),
+            elsewhere: elsewhere.map(node_elsewhere).collect(),
         }
     }
 
@@ -356,7 +388,7 @@ impl Supervisor {
     /// Changes what a LAN, or `NODE:INTERFACE`, does to frames.
     fn set(&mut self, link: &str, impair: &str) -> Result<Reply, String> {
         let refused = |error: LabError| error.to_string();
-        if self.plan.lans.iter().any(|lan| lan.name == link) {
+        if self.plan.lans_here().any(|lan| lan.name == link) {
             let lan = self.lans.change(link, impair).map_err(refused)?;
             self.change_nodes(|node, _| {
                 node.follow(link, &lan);
@@ -406,6 +438,14 @@ impl Supervisor {
 
     /// Makes the lab that of another plan. What is the same stays as it is.
     fn apply(&mut self, plan: Plan) -> Result<Reply, LabError> {
+        plan.check_here()?;
+        if let (Some(here), Some(other)) = (&self.plan.here, &plan.here)
+            && here != other
+        {
+            let name = &self.plan.name;
+            let why = format!("this is the host {here} of the lab {name}, and not {other}");
+            return Err(HostError(why).into());
+        }
         let change = diff(&self.plan, &plan);
         let stops = |name: &String| {
             change.removed_nodes.contains(name) || change.changed_nodes.contains(name)
@@ -428,16 +468,23 @@ impl Supervisor {
             }
             _ => LabNode::new(plan.clone(), &self.folder),
         };
-        self.nodes = plan.nodes.iter().map(node).collect();
+        self.nodes = plan.nodes_here().map(node).collect();
         if host_stops {
             self.renew_hosts()?;
         }
+        // First all, because one may need the UDP port of another.
+        change.rejoined_lans.iter().for_each(|lan| self.lans.part(lan));
         for lan in &change.removed_lans {
             self.lans.remove(lan);
         }
         self.plan = plan;
         for lan in self.plan.lans.iter().filter(|lan| change.added_lans.contains(&lan.name)) {
             self.lans.add(lan, impairable_on(&self.plan, &lan.name))?;
+        }
+        for lan in self.plan.lans_to_join() {
+            if change.added_lans.contains(&lan.name) || change.rejoined_lans.contains(&lan.name) {
+                self.lans.join_parts(&self.plan, lan)?;
+            }
         }
         self.folder.write_plan(&self.plan)?;
         for (link, impair) in &change.impaired {

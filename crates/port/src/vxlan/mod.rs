@@ -39,4 +39,4 @@ pub use self::overlay::Overlay;
 pub use self::port::VxlanPort;
 pub use self::remotes::Remotes;
 pub use self::spec::VxlanSpec;
-pub(crate) use self::spec::{PORT, address};
+pub(crate) use self::spec::{PORT, address, host};

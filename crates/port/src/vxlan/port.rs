@@ -89,7 +89,8 @@ impl VxlanPort {
             PortError::System { attempt, source: error }
         })?;
         let port = spec.local.port();
-        let remotes = Remotes::new(&spec.peers, spec.group.is_some(), port, spec.storm);
+        let mut remotes = Remotes::new(&spec.peers, spec.group.is_some(), port, spec.storm);
+        remotes.set_hosts(&spec.hosts);
         Self::new(name, spec.vni, spec.suppress, remotes, Some(udp), None)
     }
 

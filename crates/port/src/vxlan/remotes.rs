@@ -113,6 +113,13 @@ impl Remotes {
         remotes
     }
 
+    /// Sets what the machines of the configured ends are called, in their order.
+    pub(super) fn set_hosts(&mut self, hosts: &[String]) {
+        for (remote, host) in self.all.iter_mut().zip(hosts) {
+            remote.counters.host = Some(Arc::from(host.as_str()));
+        }
+    }
+
     /// Makes the remotes of an overlay: none at first.
     ///
     /// `storm` is the most group frames a second from each; `None`: no limit.

@@ -12,12 +12,14 @@ use crate::frame_rules::FrameRules;
 use crate::impair::Impairments;
 use crate::keys::{Keys, refused};
 
-const KEYS: [&str; 7] = ["vni", "local", "peers", "group", "storm", "suppress", "mac"];
+const KEYS: [&str; 8] = ["vni", "local", "peers", "hosts", "group", "storm", "suppress", "mac"];
 
 /// The UDP port of VXLAN.
 pub(crate) const PORT: u16 = 4_789;
 /// The most peers that are named.
 const MAX_PEERS: usize = 1_024;
+/// The most bytes of the name of a machine.
+const MAX_HOST: usize = 63;
 
 /// One end of a VXLAN as it is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub struct VxlanSpec {
     pub local: SocketAddr,
     /// The other ends.
     pub peers: Vec<SocketAddr>,
+    /// What the machines of the peers are called, in the same order; or empty.
+    pub hosts: Vec<String>,
     /// The multicast group that the other ends are in, too.
     pub group: Option<IpAddr>,
     /// The most group frames a second that a remote may send to the bus; `None`: no limit.
@@ -88,6 +92,10 @@ impl VxlanSpec {
         if spec.peers.is_empty() && spec.group.is_none() {
             return Err(missing("peers=ADDRESS,ADDRESS,... or group=ADDRESS"));
         }
+        if !spec.hosts.is_empty() && spec.hosts.len() != spec.peers.len() {
+            let problem = "it has a name for each of peers=, in the same order";
+            return Err(refused("hosts", &spec.hosts.join(","), &problem));
+        }
         Ok(spec)
     }
 
@@ -116,6 +124,7 @@ impl VxlanSpec {
             };
             return Err(refused("peers", text, &problem));
         }
+        let hosts = keys.list("hosts").take(MAX_PEERS + 1).map(|text| host("hosts", text));
         let group = keys.get("group").map(|text| group(text, local)).transpose()?;
         if group.is_some() && local.ip().is_unspecified() {
             let problem = "with group= it is one address: what this end sends comes back to it, and is \
@@ -126,6 +135,7 @@ impl VxlanSpec {
             vni: keys.number("vni", vni, 0..=u64::from(MAX_VNI))?,
             local,
             peers,
+            hosts: hosts.collect::<Result<_, _>>()?,
             group,
             storm: keys.limit("storm")?,
             suppress: keys.choice("suppress", &[("off", false), ("on", true)])?,
@@ -154,6 +164,17 @@ pub(crate) fn address(key: &str, text: &str, port: u16) -> Result<SocketAddr, Pa
                        192.0.2.1:4790 or [2001:db8::1]:4790";
         refused(key, text, &problem)
     })
+}
+
+/// Reads the name of a machine.
+pub(crate) fn host(key: &str, text: &str) -> Result<String, ParsePortError> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if !(1..=MAX_HOST).contains(&text.len()) || !text.chars().all(is_plain) {
+        let problem =
+            format!("the name of a machine has 1 to {MAX_HOST} letters, digits, '-', '_' and '.'");
+        return Err(refused(key, text, &problem));
+    }
+    Ok(text.to_owned())
 }
 
 fn group(text: &str, local: SocketAddr) -> Result<IpAddr, ParsePortError> {
@@ -201,6 +222,9 @@ mod tests {
         let spec = parse("vni=0,local=[fd00::1]:5000,peers=fd00::2,[fd00::3]:5001").unwrap();
         let peers = ["[fd00::2]:5000", "[fd00::3]:5001"].map(|peer| peer.parse().unwrap());
         assert_eq!(spec.peers, peers);
+        let spec =
+            parse("vni=1,local=10.0.0.1,peers=10.0.0.2,10.0.0.3,hosts=attic,cellar").unwrap();
+        assert_eq!(spec.hosts, ["attic", "cellar"]);
         let spec = parse("vni=1,local=10.0.0.1,group=239.1.1.1,learn=off").unwrap();
         assert_eq!((spec.group, spec.learn), (Some([239, 1, 1, 1].into()), false));
     }
@@ -249,6 +273,8 @@ mod tests {
             ("vni=1,local=10.0.0.1,group=10.0.0.2", "it is a multicast address"),
             ("vni=1,local=10.0.0.1,group=ff05::1", "both IPv4, or both IPv6"),
             ("vni=1,local=0.0.0.0,group=239.1.1.1", "with group= it is one address"),
+            ("vni=1,local=10.0.0.1,peers=10.0.0.2,hosts=a,b", "hosts=a,b: it has a name for each"),
+            ("vni=1,local=10.0.0.1,peers=10.0.0.2,hosts=a/b", "the name of a machine has"),
             ("vni=1,local=10.0.0.1,pers=10.0.0.2", "did you mean 'peers'?"),
         ] {
             let error = parse(text).expect_err(text);
