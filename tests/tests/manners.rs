@@ -409,11 +409,14 @@ fn top_shows_the_peer_and_the_rings_of_an_attached_memif_port() {
     let port = |role: &str| format!("memif:socket={},role={role}", lab.arg("lan.sock"));
     let _server = lab.ready(["attach", &lab.arg("lan.bus"), &port("server")]);
     let _client = lab.ready(["attach", &lab.arg("other.bus"), &port("client")]);
-    let tmux = Tmux::start(&lab, (80, 24), "\"$BUSCTL\" top -w 0.2");
+    let script = "\"$BUSCTL\" top -w 0.2; echo status $?; exec sleep 60";
+    let tmux = Tmux::start(&lab, (80, 24), script);
     tmux.shows("lan.bus");
     tmux.types("m");
     let screen = tmux.shows("rx 0 (S2M): size");
     assert!(screen.contains("tx 0 (M2S): size") && screen.contains("peer \""), "{screen}");
+    tmux.types("q");
+    tmux.shows("status 0");
 }
 
 #[test]

@@ -100,12 +100,14 @@ impl Outputs {
         }
     }
 
-    /// Returns whether the time of the last file is over, where files have a time and a number.
+    /// Returns whether the time of the last file is over, where files have a time and a number. On a
+    /// silent bus no file begins, and the time of all that are left is waited for.
     pub(super) fn are_complete(&self) -> bool {
-        self.rotation.is_some_and(|Rotation { files, period, .. }| {
-            period.is_some_and(|period| self.begun.elapsed() >= period)
-                && files.is_some_and(|files| self.files >= files)
-        })
+        let Some(Rotation { files: Some(files), period: Some(period), .. }) = self.rotation else {
+            return false;
+        };
+        let left = files.saturating_sub(self.files).saturating_add(1);
+        self.begun.elapsed() >= period.saturating_mul(left)
     }
 
     /// Prints and saves a frame, unless the outputs [are complete](Self::are_complete).
