@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! $ cargo run --example forwarder -p memif
-//! @memif-forwarder-4711-left: connected to memif-rs 0.1.0
-//! @memif-forwarder-4711-right: connected to memif-rs 0.1.0
+//! @memif-forwarder-4711-left: connected to memif-rs 0.2.0
+//! @memif-forwarder-4711-right: connected to memif-rs 0.2.0
 //! 100000 packets went from left to right, 6400000 bytes, none of them copied here
 //! ```
 //!
