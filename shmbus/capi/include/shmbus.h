@@ -44,7 +44,7 @@ extern "C" {
 #endif
 
 /* The version that this header belongs to; see also shmbus_version(). */
-#define SHMBUS_VERSION "0.1.0"
+#define SHMBUS_VERSION "0.2.0"
 
 /* The longest frame in bytes, with its Ethernet header and without a check
  * sequence: on a bus that rump kernels can share, and on any other. */
