@@ -5,6 +5,7 @@ mod model;
 mod render;
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
@@ -12,8 +13,10 @@ use std::time::{Duration, Instant};
 
 use anstream::{AutoStream, ColorChoice};
 use anyhow::{Context as _, anyhow};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratatui::buffer::Buffer;
-use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use ratatui::crossterm::event::{self, Event, KeyEvent, KeyEventKind};
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{Clear, ClearType, size};
 use ratatui::layout::Rect;
@@ -28,6 +31,7 @@ use crate::quantity;
 use crate::registry::{Registry, RegistryError};
 use crate::survey::{Survey, Surveyor};
 
+const NO_KEYS: &str = "cannot read the keyboard";
 /// How long keys are waited for at most, so that a signal is noticed soon.
 const KEY_WAIT: Duration = Duration::from_millis(100);
 /// The time between the two looks of `--once`, for its rates.
@@ -119,23 +123,42 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
         terminal
             .draw(|frame| render::draw(&model, frame.area(), frame.buffer_mut()))
             .context("cannot draw")?;
-        // A signal interrupts the wait.
-        match event::poll(KEY_WAIT)
-            .and_then(|ready| if ready { event::read().map(Some) } else { Ok(None) })
-        {
-            Ok(Some(Event::Key(key)))
-                if key.kind != KeyEventKind::Release && model.press(key) == Effect::Quit =>
-            {
-                break;
+        if !wait_for_keys()? {
+            break;
+        }
+        while has_key()? {
+            let is_quit = |key: KeyEvent, model: &mut Model| {
+                key.kind != KeyEventKind::Release && model.press(key) == Effect::Quit
+            };
+            match event::read().context(NO_KEYS)? {
+                Event::Key(key) if is_quit(key, &mut model) => return Ok(()),
+                // After a change of its size, the screen is drawn in any case.
+                _ => {}
             }
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
-                return Err(error).context("cannot read the keyboard");
-            }
-            // After a change of its size, the screen is drawn in any case.
-            _ => {}
         }
     }
     Ok(())
+}
+
+/// Waits for keys, for [`KEY_WAIT`] at most; a signal ends the wait. Returns `false` when the terminal is
+/// gone: reading keys from that would never end.
+fn wait_for_keys() -> anyhow::Result<bool> {
+    let stdin = io::stdin();
+    let mut keys = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut keys, PollTimeout::try_from(KEY_WAIT).unwrap_or(PollTimeout::ZERO)) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(error) => return Err(error).context(NO_KEYS),
+    }
+    let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
+    Ok(!keys[0].revents().is_some_and(|events| events.intersects(gone)))
+}
+
+/// Returns whether there is a key, or something else to read.
+fn has_key() -> anyhow::Result<bool> {
+    match event::poll(Duration::ZERO) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+        read => read.context(NO_KEYS),
+    }
 }
 
 /// A thread that looks at the buses, so that keys do not wait for it: on a machine with thousands of
