@@ -5,14 +5,12 @@
 
 use std::net::SocketAddr;
 
-use port::suggest;
+use port::trunk::MAX_NAME;
+use port::{suggest, vxlan};
 
 use crate::plan::{Action, Check, Lan, Machine, Node, Plan, Trunk, Via};
 
-/// The greatest number of a VXLAN.
-const MAX_VNI: u32 = (1 << 24) - 1;
-/// The longest name of a trunk, and what of it is that of the lab, and of the LAN.
-const MAX_TRUNK_NAME: usize = 64;
+/// What of the longest name of a trunk is that of the lab, and of the LAN.
 const MAX_NAME_PART: usize = 28;
 
 /// It is not clear which machine's part is meant; says which machines there are.
@@ -196,21 +194,14 @@ fn reached_from_here(endpoint: &str) -> String {
 /// Returns the number of the VXLAN of a LAN, which all machines compute. `salt` tells those apart that
 /// would have the same.
 pub(crate) fn vni(lab: &str, lan: &str, salt: u32) -> u32 {
-    let salt = salt.to_le_bytes();
-    let mut hash = 0x811c_9dc5_u32;
-    for part in [lab.as_bytes(), lan.as_bytes(), &salt] {
-        for byte in part.iter().chain(&[0]) {
-            hash = (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-        }
-    }
-    ((hash ^ hash >> 24) & MAX_VNI).max(1)
+    vxlan::vni_of(&format!("{lab}/{lan}/{salt}")).max(1)
 }
 
 /// Returns the name of the trunk of a LAN, which no other LAN of another lab has.
 pub(crate) fn trunk_name(lab: &str, lan: &str, vni: u32) -> String {
     let plain = format!("{lab}.{lan}");
     // A dot in the lab's name could be the one between the two.
-    if plain.len() <= MAX_TRUNK_NAME && !lab.contains('.') {
+    if plain.len() <= MAX_NAME && !lab.contains('.') {
         return plain;
     }
     // Names of labs and LANs are ASCII.
@@ -334,10 +325,10 @@ mod tests {
         let name = |lab: &str, lan: &str| trunk_name(lab, lan, vni(lab, lan, 0));
         assert_ne!(name("a.b", "c"), name("a", "b.c"));
         let long = "x".repeat(64);
-        assert!(name(&long, &long).len() <= MAX_TRUNK_NAME);
+        assert!(name(&long, &long).len() <= MAX_NAME);
         let numbers: BTreeSet<u32> =
             ["a", "b", "ab"].iter().flat_map(|lab| [vni(lab, "b", 0), vni(lab, "b", 1)]).collect();
         assert_eq!(numbers.len(), 6);
-        assert!(numbers.iter().all(|vni| (1..=MAX_VNI).contains(vni)));
+        assert!(numbers.iter().all(|vni| (1..=vxlan::MAX_VNI).contains(vni)));
     }
 }

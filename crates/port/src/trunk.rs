@@ -15,13 +15,13 @@ use crate::frame_rules::FrameRules;
 use crate::impair::Impairments;
 use crate::keys::{Keys, refused};
 use crate::port::Port;
-use crate::vxlan::{MAX_VNI, PORT, address, host};
+use crate::vxlan::{MAX_VNI, UDP_PORT, address, host, vni_of};
 
 const KEYS: [&str; 10] =
     ["connect", "listen", "via", "config", "vni", "local", "host", "storm", "suppress", "mac"];
 
 /// The most bytes of a trunk's name.
-const MAX_NAME: usize = 64;
+pub const MAX_NAME: usize = 64;
 /// The most endpoints of one key.
 const MAX_ENDPOINTS: usize = 16;
 
@@ -118,7 +118,7 @@ impl TrunkSpec {
         let (local, port) = match keys.get("local") {
             None => (None, None),
             Some(text) => {
-                let local = address("local", text, PORT)?;
+                let local = address("local", text, UDP_PORT)?;
                 let problem = "it is one address of this machine, which the other ends send to";
                 if local.ip().is_unspecified() || local.ip().is_multicast() {
                     return Err(refused("local", text, &problem));
@@ -146,14 +146,6 @@ impl TrunkSpec {
             impairments: keys.impairments()?,
         })
     }
-}
-
-/// Returns the number of the VXLAN of a trunk that names none: one that its ends agree on (FNV-1a).
-fn vni_of(name: &str) -> u32 {
-    let hash = name
-        .bytes()
-        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    (hash ^ hash >> 24) & MAX_VNI
 }
 
 impl FromStr for TrunkSpec {

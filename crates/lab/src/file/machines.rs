@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use minijinja::Value;
 use port::PortSpec;
+use port::vxlan::UDP_PORT;
 use toml::de::DeTable;
 
 use super::lans::{LanDraft, Lans};
@@ -17,8 +18,6 @@ use crate::plan::{Machine, Plan, Trunk, Via};
 
 /// The most hosts.
 const MAX_MACHINES: usize = 1_000;
-/// The UDP port of VXLAN.
-const VXLAN_PORT: u16 = 4_789;
 /// The most packets of 1,500 bytes carry over VXLAN, by IPv4 and by IPv6.
 const MTU_OVER_IPV4: u32 = 1_450;
 const MTU_OVER_IPV6: u32 = 1_430;
@@ -214,7 +213,7 @@ fn via(reader: &Reader<'_>, lan: &LanDraft, all: &[&Machine]) -> Option<Via> {
 /// Reads the address of a host, with a UDP port or without.
 fn socket_address(text: &str) -> Result<SocketAddr, String> {
     let address = match text.parse::<IpAddr>() {
-        Ok(ip) => Some(SocketAddr::new(ip, VXLAN_PORT)),
+        Ok(ip) => Some(SocketAddr::new(ip, UDP_PORT)),
         Err(_) => text.parse().ok(),
     };
     let is_of_one =

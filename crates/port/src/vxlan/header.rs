@@ -3,7 +3,7 @@
 /// The bytes of a header.
 pub(super) const HEADER: usize = 8;
 /// The greatest number of a VXLAN: it has 24 bits.
-pub(crate) const MAX_VNI: u32 = (1 << 24) - 1;
+pub const MAX_VNI: u32 = (1 << 24) - 1;
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
 /// The flag that says that there is a number.
@@ -18,6 +18,15 @@ pub(super) enum Malformed {
     /// It belongs to another VXLAN.
     #[error("VXLAN {0}")]
     OtherVni(u32),
+}
+
+/// Returns the number of the VXLAN of a name, which all ends that know the name compute (FNV-1a).
+#[must_use]
+pub fn vni_of(name: &str) -> u32 {
+    let hash = name
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    (hash ^ hash >> 24) & MAX_VNI
 }
 
 /// Returns the header of frames of the VXLAN `vni`.

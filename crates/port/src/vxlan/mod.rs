@@ -34,9 +34,9 @@ mod table;
 mod trouble;
 mod udp;
 
-pub(crate) use self::header::MAX_VNI;
+pub use self::header::{MAX_VNI, vni_of};
 pub use self::overlay::Overlay;
 pub use self::port::VxlanPort;
 pub use self::remotes::Remotes;
-pub use self::spec::VxlanSpec;
-pub(crate) use self::spec::{PORT, address, host};
+pub use self::spec::{UDP_PORT, VxlanSpec};
+pub(crate) use self::spec::{address, host};

@@ -15,7 +15,7 @@ use crate::keys::{Keys, refused};
 const KEYS: [&str; 8] = ["vni", "local", "peers", "hosts", "group", "storm", "suppress", "mac"];
 
 /// The UDP port of VXLAN.
-pub(crate) const PORT: u16 = 4_789;
+pub const UDP_PORT: u16 = 4_789;
 /// The most peers that are named.
 const MAX_PEERS: usize = 1_024;
 /// The most bytes of the name of a machine.
@@ -71,12 +71,12 @@ impl VxlanSpec {
     ) -> Result<(), ParsePortError> {
         let keys = Keys::new("vxlan", &KEYS, settings)?;
         let local = match keys.get("local") {
-            Some(text) => address("local", text, PORT)?,
+            Some(text) => address("local", text, UDP_PORT)?,
             // Any address of their family.
             None if keys.list("peers").chain(keys.get("group")).any(is_ipv6) => {
-                (Ipv6Addr::LOCALHOST, PORT).into()
+                (Ipv6Addr::LOCALHOST, UDP_PORT).into()
             }
-            None => (Ipv4Addr::LOCALHOST, PORT).into(),
+            None => (Ipv4Addr::LOCALHOST, UDP_PORT).into(),
         };
         Self::read(&keys, 0, local).map(drop)
     }
@@ -88,7 +88,7 @@ impl VxlanSpec {
         let local = keys.get("local").ok_or_else(|| {
             missing("local=ADDRESS, the address of this machine that the peers send to")
         })?;
-        let spec = Self::read(keys, vni, address("local", local, PORT)?)?;
+        let spec = Self::read(keys, vni, address("local", local, UDP_PORT)?)?;
         if spec.peers.is_empty() && spec.group.is_none() {
             return Err(missing("peers=ADDRESS,ADDRESS,... or group=ADDRESS"));
         }
