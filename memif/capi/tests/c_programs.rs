@@ -1,5 +1,7 @@
 //! C programs on the library, as a C compiler and a loader see it.
 
+mod node;
+
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -6,15 +6,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use memif::{ClientOptions, InterfaceOptions};
-use system_tests::c_program::{CLibrary, Linkage};
+use system_tests::c_program::Linkage;
 use system_tests::memifpeer::{Listening, MemifPeer};
 use system_tests::{Lab, Process, WAIT_TIMEOUT, frames, require};
 
-const LIBRARY: CLibrary = CLibrary {
-    target: "memif_capi",
-    name: "memif",
-    include: concat!(env!("CARGO_MANIFEST_DIR"), "/include"),
-};
+use super::LIBRARY;
+
 const ID: u32 = 3;
 
 /// Returns the folder with the package. Says so if there is none.
