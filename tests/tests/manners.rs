@@ -368,6 +368,21 @@ impl Drop for Tmux<'_> {
     }
 }
 
+/// It does not read the end of what is no terminal any longer, again and again.
+#[test]
+fn top_ends_with_its_terminal() {
+    require!("tmux");
+    let lab = lab!();
+    let _host = lab.ready(["host", &lab.arg("lan.bus"), "10.0.0.1/24"]);
+    let ended = lab.path("ended");
+    let script = format!("trap '' HUP; \"$BUSCTL\" top -w 0.2; echo > {}", ended.display());
+    let tmux = Tmux::start(&lab, (80, 24), &script);
+    tmux.shows("lan.bus");
+    let server = tmux.does(&["display-message", "-p", "#{pid}"]);
+    lab.run_program(lab.command("kill").args(["-9", server.trim()])).succeeds();
+    wait::until("top has ended", WAIT_TIMEOUT, || ended.exists());
+}
+
 #[test]
 fn top_is_one_screen_that_keys_change_and_the_terminal_is_restored() {
     require!("tmux");
